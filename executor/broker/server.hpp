@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The broker: a Docker Engine API subset over a unix socket, served while a `run` runs.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+
+#include "executor/base/result.hpp"
+#include "executor/broker/image_service.hpp"
+
+namespace slipway::broker {
+
+struct ServerLimits {
+  std::size_t header_bytes = 64UL << 10;
+  std::size_t json_body_bytes = 1UL << 20;
+  std::uint64_t stream_body_bytes = 20UL << 30; ///< build contexts, load
+  std::size_t connections = 64;
+  std::chrono::milliseconds header_deadline{10000};
+  std::chrono::milliseconds idle_deadline{60000}; ///< no byte read or written
+};
+
+/// Serves from its own threads until destroyed or stop(); stop cancels running builds (Cancelled
+/// turns true) and waits for them up to `patience`.
+class Server {
+public:
+  /// Binds SOCKET (mode 0666 inside a folder that only this sandbox sees; a stale file is replaced).
+  static Result<std::unique_ptr<Server>> start(const std::filesystem::path& socket, ImageService& images, const ServerLimits& limits);
+  virtual ~Server() = default;
+  virtual void stop(std::chrono::milliseconds patience) = 0;
+};
+
+} // namespace slipway::broker

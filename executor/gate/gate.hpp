@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gate: judges the bytes of one image tree and, where policy lets it pass, makes a ScanPass, the
+// only key to a push. In doubt it denies and says why.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "executor/base/clock.hpp"
+#include "executor/base/result.hpp"
+#include "executor/oci/layout.hpp"
+#include "executor/sandbox/sandbox.hpp"
+
+namespace slipway::gate {
+
+enum class Severity { unknown, low, medium, high, critical };
+const char* severity_name(Severity severity); ///< "CRITICAL"
+std::optional<Severity> parse_severity(std::string_view text);
+
+/// What blocks, for one destination and ref (already resolved from the operator's policy).
+struct GatePolicy {
+  Severity threshold = Severity::high;   ///< this and above block
+  bool fixed_only = true;                ///< findings without a fixed version report, not block
+  bool unknown_blocks_when_fixable = true;
+  bool secrets_block = true;
+  bool allow_scratch = false;            ///< no OS: language packages must then be found
+  std::chrono::hours db_warn_age{24};
+  std::chrono::hours db_max_age{24 * 5};
+  std::uint64_t max_layer_bytes = 20UL << 30; ///< expanded, per layer
+  std::chrono::seconds pass_lifetime{std::chrono::hours{24}}; ///< verdict cache, upper bound
+};
+
+struct ScannerConfig {
+  std::filesystem::path trivy;          ///< the executable
+  std::string trivy_sha256;             ///< pin; "" = not pinned (said in the report)
+  std::filesystem::path db_dir;         ///< holds trivy.db and metadata.json
+  std::filesystem::path cache_dir;      ///< verdict cache, owned by slipway
+  std::chrono::milliseconds deadline{std::chrono::minutes{10}};
+};
+
+struct Finding {
+  std::string id;        ///< CVE-…
+  std::string package;
+  std::string installed;
+  std::string fixed;     ///< "" = no fix known
+  Severity severity = Severity::unknown;
+  std::string title;
+  std::string target;    ///< where: "debian 12", "app/go.mod"
+  std::string url;
+  bool blocks = false;
+};
+
+/// One reason for a denial that is not a finding: a row of the fail-closed table.
+struct Denial {
+  std::string code;      ///< "no_os", "no_packages", "db_stale", "db_missing", "scanner_failed", "blob_mismatch", …
+  std::string message;   ///< for people: what, why, what to do
+};
+
+struct Verdict {
+  oci::Digest digest;                 ///< of the judged root
+  bool passed = false;
+  std::vector<Denial> denials;
+  std::vector<Finding> findings;      ///< all, blocking first
+  std::vector<std::string> warnings;  ///< "the vulnerability DB is 30 h old"
+  std::map<Severity, int> counts;
+  WallTime judged_at;
+  WallTime expires_at;
+  std::string scanner;                ///< "trivy 0.69.3"
+  WallTime db_updated_at;
+  std::string policy_digest;
+  bool from_cache = false;
+  /// What a developer reads: findings with package, installed and fixed version, what to do.
+  std::string for_people() const;
+  std::string to_json() const;
+};
+
+/// Proof that the gate let exactly this digest pass to this repository. Only TrivyGate makes it.
+class ScanPass {
+public:
+  const oci::Digest& digest() const noexcept { return digest_; }
+  const std::string& repository() const noexcept { return repository_; } ///< "reg:5000/grp/app"
+  WallTime expires_at() const noexcept { return expires_at_; }
+  const std::string& policy_digest() const noexcept { return policy_digest_; }
+
+private:
+  friend class TrivyGate;
+  ScanPass(oci::Digest digest, std::string repository, WallTime expires_at, std::string policy_digest)
+      : digest_{std::move(digest)}, repository_{std::move(repository)}, expires_at_{expires_at}, policy_digest_{std::move(policy_digest)} {}
+  oci::Digest digest_;
+  std::string repository_;
+  WallTime expires_at_;
+  std::string policy_digest_;
+};
+
+struct Judgement {
+  Verdict verdict;
+  std::optional<ScanPass> pass; ///< set exactly when verdict.passed and `repository` was given
+};
+
+/// Runs the scanner on one single-image layout and returns its JSON report. The seam that a test
+/// replaces by golden reports; the real one starts a sandbox.
+class Scanner {
+public:
+  virtual ~Scanner() = default;
+  struct Report { std::string json; std::string diagnostics; };
+  /// Errors: unavailable (no report, odd exit code), timed_out, misconfigured (not the pinned bytes).
+  virtual Result<Report> scan(const std::filesystem::path& layout_dir, const oci::Digest& manifest) = 0;
+  virtual std::string version() const = 0;
+};
+
+/// Trivy in its own sandbox: no network, no credential, empty environment, hermetic flags.
+class SandboxedTrivy final : public Scanner {
+public:
+  SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids, std::string owner_label);
+  Result<Report> scan(const std::filesystem::path& layout_dir, const oci::Digest& manifest) override;
+  std::string version() const override;
+
+private:
+  ScannerConfig config_;
+  sandbox::Podman& podman_;
+  sandbox::IdSlot ids_;
+  std::string owner_label_;
+};
+
+class TrivyGate {
+public:
+  TrivyGate(ScannerConfig config, Scanner& scanner, const Clock& clock);
+  /// Judges `root` of `layout` for a destination ("" = by hand, no pass is made). A denial is not an
+  /// error; an Error means that the gate could not judge (and nothing may be pushed).
+  Result<Judgement> judge(const oci::Layout& layout, const oci::Digest& root, const GatePolicy& policy, const std::string& repository);
+
+private:
+  ScannerConfig config_;
+  Scanner& scanner_;
+  const Clock& clock_;
+};
+
+} // namespace slipway::gate

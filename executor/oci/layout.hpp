@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// An OCI image layout directory: oci-layout, index.json, blobs/sha256/. The broker owns every layout
+// that it judges or pushes; files in it are regular files of mode 0400. Source: OCI image-spec,
+// image-layout.md.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/oci/digest.hpp"
+#include "executor/oci/manifest.hpp"
+
+namespace slipway::oci {
+
+/// One layout directory, held by a descriptor so that a renamed or replaced path changes nothing.
+class Layout {
+public:
+  /// Opens an existing layout. Errors: not_found; bad_input (no or wrong oci-layout file).
+  static Result<Layout> open(const std::filesystem::path& dir);
+  /// Makes DIR (0700) a layout where it is none yet, keeps it otherwise. Errors: io.
+  static Result<Layout> create(const std::filesystem::path& dir);
+
+  const std::filesystem::path& path() const noexcept { return path_; }
+  std::filesystem::path blob_path(const Digest& digest) const;
+  bool has_blob(const Digest& digest) const;
+  /// Size in bytes. Errors: not_found; bad_input (not a regular file: links are refused).
+  Result<std::uint64_t> blob_size(const Digest& digest) const;
+  /// Opens for reading, O_NOFOLLOW, regular files only. Errors: not_found; bad_input; io.
+  Result<UniqueFd> open_blob(const Digest& digest) const;
+  /// Reads whole and verifies the digest. Errors: as open_blob; bad_input (too large, wrong bytes).
+  Result<std::string> read_blob(const Digest& digest, std::size_t limit) const;
+  /// Stores bytes; a blob already there is kept. Errors: io.
+  Result<Digest> write_blob(std::string_view bytes);
+  /// Stores a stream of exactly `size` bytes that must have `expected`'s digest; nothing is left
+  /// behind on failure. `source` fills a buffer and returns the bytes put there, 0 at the end.
+  /// Errors: bad_input (short, long, other digest); io; those of `source`.
+  using Source = std::function<Result<std::size_t>(char* buffer, std::size_t capacity)>;
+  Status write_blob_stream(const Digest& expected, std::uint64_t size, const Source& source);
+  /// Hard-links (or copies, across file systems) a blob of another layout of ours. Errors: io.
+  Status link_blob(const Layout& from, const Digest& digest);
+
+  /// index.json's descriptors. Errors: bad_input; not_found.
+  Result<std::vector<Descriptor>> index() const;
+  /// Replaces index.json. Errors: io.
+  Status write_index(const std::vector<Descriptor>& descriptors);
+
+private:
+  Layout(std::filesystem::path path, UniqueFd blobs) : path_{std::move(path)}, blobs_{std::move(blobs)} {}
+  std::filesystem::path path_;
+  UniqueFd blobs_; ///< blobs/sha256
+};
+
+/// Everything that a manifest or index digest stands for, read and digest-checked.
+struct ImageTree {
+  Digest root;
+  std::string root_media_type;
+  std::uint64_t root_size = 0;
+  struct Image {
+    Descriptor descriptor; ///< of the manifest, as its parent names it
+    Manifest manifest;
+    std::optional<ImageConfig> config; ///< none for attestations and other non-images
+    bool is_attestation = false; ///< in-toto layers only, and annotated as such
+  };
+  std::vector<Image> images;          ///< every manifest below root, in order
+  std::vector<Digest> index_digests;  ///< indexes below and including root
+  /// All blobs (manifests, indexes, configs, layers), each once, children before parents.
+  std::vector<Descriptor> blobs;
+};
+
+/// Reads the tree below `root` (at most 64 manifests, two levels of index). Digests of manifests,
+/// indexes and configs are verified, layers are not read. Errors: not_found; bad_input.
+Result<ImageTree> read_tree(const Layout& layout, const Digest& root);
+
+/// Verifies every blob's size and digest and every layer's diff id (gzip, zstd or plain), refuses
+/// duplicate diff ids on unequal layers, `urls`, unknown layer types and expansion above
+/// `max_expanded` bytes a layer. Errors: bad_input, naming image and layer.
+Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_expanded);
+
+/// The image of `wanted`'s platform below root (the only one, if there is just one). Errors: not_found.
+Result<ImageTree::Image> select_platform(const ImageTree& tree, const Platform& wanted);
+
+} // namespace slipway::oci
