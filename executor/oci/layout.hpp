@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // An OCI image layout directory: oci-layout, index.json, blobs/sha256/. The broker owns every layout
-// that it judges or pushes; files in it are regular files of mode 0400. Source: OCI image-spec,
-// image-layout.md.
+// that it judges or pushes. Files in it are regular files of mode 0444 in folders of mode 0755, so that
+// a sandbox with other ids can read them through a bind mount; what keeps them private is the parent
+// folder (0700), which the caller makes. Source: OCI image-spec, image-layout.md.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,8 @@ class Layout {
 public:
   /// Opens an existing layout. Errors: not_found; bad_input (no or wrong oci-layout file).
   static Result<Layout> open(const std::filesystem::path& dir);
-  /// Makes DIR (0700) a layout where it is none yet, keeps it otherwise. Errors: io.
+  /// Makes DIR (0755, see above) a layout where it is none yet, keeps it otherwise. Errors: io;
+  /// bad_input (DIR is a layout of another version).
   static Result<Layout> create(const std::filesystem::path& dir);
 
   const std::filesystem::path& path() const noexcept { return path_; }
@@ -37,11 +39,13 @@ public:
   /// Stores bytes; a blob already there is kept. Errors: io.
   Result<Digest> write_blob(std::string_view bytes);
   /// Stores a stream of exactly `size` bytes that must have `expected`'s digest; nothing is left
-  /// behind on failure. `source` fills a buffer and returns the bytes put there, 0 at the end.
+  /// behind on failure. `source` fills a buffer and returns the bytes put there, 0 at the end; it is
+  /// asked once more after the last byte, so one cut out of a longer stream has to count for itself.
   /// Errors: bad_input (short, long, other digest); io; those of `source`.
   using Source = std::function<Result<std::size_t>(char* buffer, std::size_t capacity)>;
   Status write_blob_stream(const Digest& expected, std::uint64_t size, const Source& source);
-  /// Hard-links (or copies, across file systems) a blob of another layout of ours. Errors: io.
+  /// Hard-links a blob of another layout where that is ours and readable for all, else copies it.
+  /// Errors: not_found; bad_input (not a regular file; a copy with wrong bytes); io.
   Status link_blob(const Layout& from, const Digest& digest);
 
   /// index.json's descriptors. Errors: bad_input; not_found.
