@@ -88,7 +88,7 @@ func write(out string, known facts, fixed map[string]map[string]string, debian s
 	return ops.BatchUpdate(func(tx *bolt.Tx) error {
 		for source, cves := range fixed {
 			for cve, version := range cves {
-				row := types.Advisory{FixedVersion: version}
+				row := &types.Advisory{FixedVersion: version}
 				if err := ops.PutAdvisory(tx, []string{debian, source}, cve, row); err != nil {
 					return err
 				}
@@ -107,7 +107,7 @@ func write(out string, known facts, fixed map[string]map[string]string, debian s
 			if _, named := known.DataSources[row.Bucket]; !named {
 				return fmt.Errorf("%s has advisories but no data source", row.Bucket)
 			}
-			if err := ops.PutAdvisory(tx, []string{row.Bucket, row.Package}, row.Vulnerability, row.Advisory); err != nil {
+			if err := ops.PutAdvisory(tx, []string{row.Bucket, row.Package}, row.Vulnerability, &row.Advisory); err != nil {
 				return err
 			}
 		}
