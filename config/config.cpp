@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/config.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include <toml++/toml.h>
+
+#include "executor/base/file.hpp"
+
+namespace slipway::config {
+namespace {
+
+constexpr std::size_t kMaxFileBytes = 1UL << 20;
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t above = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+std::string nearest(const std::string& key, const std::set<std::string>& known) {
+  std::string best;
+  std::size_t best_distance = std::max<std::size_t>(2, key.size() / 3) + 1;
+  for (const auto& candidate : known) {
+    const auto distance = edit_distance(key, candidate);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+// Reads one table; remembers which keys were asked for, so that the rest can be called unknown.
+class Section {
+public:
+  Section(const toml::table& table, std::string file, std::string name)
+      : table_{table}, file_{std::move(file)}, name_{std::move(name)} {}
+
+  const std::optional<Error>& error() const { return error_; }
+
+  void read(const char* key, std::string& into) {
+    if (const auto* node = find(key)) {
+      if (const auto* value = node->as_string()) {
+        into = value->get();
+      } else {
+        wrong(*node, key, "a string");
+      }
+    }
+  }
+  void read(const char* key, std::optional<std::string>& into) {
+    std::string value;
+    read(key, value);
+    if (table_.contains(key)) into = value;
+  }
+  void read(const char* key, std::filesystem::path& into) {
+    std::string value;
+    read(key, value);
+    if (!table_.contains(key)) return;
+    if (!value.empty() && value[0] != '/') {
+      return wrong(*table_.get(key), key, "an absolute path");
+    }
+    into = value;
+  }
+  void read(const char* key, bool& into) {
+    if (const auto* node = find(key)) {
+      if (const auto* value = node->as_boolean()) {
+        into = value->get();
+      } else {
+        wrong(*node, key, "true or false");
+      }
+    }
+  }
+  void read(const char* key, std::optional<bool>& into) {
+    bool value = false;
+    read(key, value);
+    if (table_.contains(key)) into = value;
+  }
+  void read(const char* key, std::vector<std::string>& into) {
+    const auto* node = find(key);
+    if (node == nullptr) return;
+    const auto* array = node->as_array();
+    if (array == nullptr) return wrong(*node, key, "a list of strings");
+    into.clear();
+    for (const auto& item : *array) {
+      const auto* text = item.as_string();
+      if (text == nullptr) return wrong(item, key, "a list of strings");
+      into.push_back(text->get());
+    }
+  }
+  template <typename Integer> void integer(const char* key, Integer& into, std::int64_t least, std::int64_t most) {
+    const auto* node = find(key);
+    if (node == nullptr) return;
+    const auto* value = node->as_integer();
+    if (value == nullptr || value->get() < least || value->get() > most) {
+      return wrong(*node, key, "a whole number from " + std::to_string(least) + " to " + std::to_string(most));
+    }
+    into = static_cast<Integer>(value->get());
+  }
+  void number(const char* key, double& into, double most) {
+    const auto* node = find(key);
+    if (node == nullptr) return;
+    const auto value = node->value<double>();
+    if (!node->is_number() || !value || !(*value >= 0 && *value <= most)) {
+      return wrong(*node, key, "a number from 0 to " + std::to_string(static_cast<int>(most)));
+    }
+    into = *value;
+  }
+  // "90s", "15m", "24h", "5d"
+  void duration(const char* key, std::chrono::seconds& into, std::chrono::seconds least, std::chrono::seconds most) {
+    const auto* node = find(key);
+    if (node == nullptr) return;
+    const auto* text = node->as_string();
+    const std::map<char, long> units{{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    const auto seconds = text == nullptr ? std::nullopt : scaled(text->get(), [&](const std::string& unit) -> std::optional<double> {
+      if (unit.size() != 1 || !units.contains(unit[0])) return std::nullopt;
+      return static_cast<double>(units.at(unit[0]));
+    });
+    if (!seconds || *seconds < static_cast<double>(least.count()) || *seconds > static_cast<double>(most.count())) {
+      return wrong(*node, key, "a duration such as \"90s\", \"15m\", \"24h\" or \"5d\", from " +
+                                   std::to_string(least.count()) + "s to " + std::to_string(most.count()) + "s");
+    }
+    into = std::chrono::seconds{static_cast<long>(*seconds)};
+  }
+  // "512MiB", "2GiB", "1TiB"
+  void bytes(const char* key, std::uint64_t& into) {
+    const auto* node = find(key);
+    if (node == nullptr) return;
+    const std::map<std::string, double> units{{"B", 1}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}, {"TiB", 1099511627776}};
+    const auto* text = node->as_string();
+    const auto value = text == nullptr ? std::nullopt : scaled(text->get(), [&](const std::string& unit) -> std::optional<double> {
+      const auto found = units.find(unit);
+      return found == units.end() ? std::nullopt : std::optional{found->second};
+    });
+    if (!value || *value > 1e15) return wrong(*node, key, "a size such as \"512MiB\" or \"2GiB\"");
+    into = static_cast<std::uint64_t>(*value);
+  }
+  void one_of(const char* key, std::string& into, const std::set<std::string>& allowed) {
+    std::string value = into;
+    read(key, value);
+    if (table_.contains(key) && !allowed.contains(value)) {
+      std::string list;
+      for (const auto& word : allowed) list += (list.empty() ? "" : ", ") + ("\"" + word + "\"");
+      return wrong(*table_.get(key), key, "one of " + list);
+    }
+    into = value;
+  }
+  void wrong(const toml::node& node, const std::string& key, const std::string& expected) {
+    fail(node.source(), "'" + key + "' in " + name_ + " must be " + expected);
+  }
+  void missing(const std::string& key) {
+    fail(table_.source(), name_ + " needs the key '" + key + "'");
+  }
+  bool has(const char* key) const { return table_.contains(key); }
+  // Call last: every key not asked for is unknown.
+  Status finish() {
+    for (const auto& [key, node] : table_) {
+      const std::string text{key.str()};
+      if (known_.contains(text)) continue;
+      const auto guess = nearest(text, known_);
+      std::string list;
+      for (const auto& word : known_) list += (list.empty() ? "" : ", ") + word;
+      fail(key.source(), "unknown key '" + text + "' in " + name_ +
+                              (guess.empty() ? "; known are: " + list : "; did you mean '" + guess + "'?"));
+    }
+    if (error_) return *error_;
+    return {};
+  }
+
+private:
+  const toml::node* find(const char* key) {
+    known_.insert(key);
+    return table_.get(key);
+  }
+  static std::optional<double> scaled(const std::string& text, const std::function<std::optional<double>(const std::string&)>& unit_of) {
+    std::size_t end = 0;
+    while (end < text.size() && (std::isdigit(static_cast<unsigned char>(text[end])) != 0 || text[end] == '.')) ++end;
+    if (end == 0 || end > 15) return std::nullopt;
+    const auto unit = unit_of(text.substr(end));
+    if (!unit) return std::nullopt;
+    char* stop = nullptr;
+    const std::string digits = text.substr(0, end);
+    const double value = std::strtod(digits.c_str(), &stop);
+    if (*stop != '\0') return std::nullopt;
+    return value * *unit;
+  }
+  void fail(const toml::source_region& at, const std::string& what) {
+    if (error_) return;
+    error_ = Error{ErrorKind::misconfigured,
+                   file_ + ":" + std::to_string(at.begin.line) + ":" + std::to_string(at.begin.column) + ": " + what,
+                   "correct the file; `slipway config check` tells when it is right", {}};
+  }
+
+  const toml::table& table_;
+  std::string file_;
+  std::string name_;
+  std::set<std::string> known_;
+  std::optional<Error> error_;
+};
+
+using Reader = std::function<void(Section&)>;
+
+Status read_section(const toml::table& root, const std::string& file, const char* key, const Reader& reader) {
+  const auto* node = root.get(key);
+  if (node == nullptr) return {};
+  const std::string name = std::string{"["} + key + "]";
+  const auto* table = node->as_table();
+  if (table == nullptr) {
+    Section holder{root, file, "the file"};
+    holder.wrong(*node, key, "a table: write " + name);
+    return *holder.error();
+  }
+  Section section{*table, file, name};
+  reader(section);
+  return section.finish();
+}
+
+Status read_array(const toml::table& root, const std::string& file, const char* key, const std::function<Status(Section&, const toml::table&)>& reader) {
+  const auto* node = root.get(key);
+  if (node == nullptr) return {};
+  const std::string name = std::string{"[["} + key + "]]";
+  const auto* array = node->as_array();
+  if (array == nullptr || !array->is_array_of_tables()) {
+    Section holder{root, file, "the file"};
+    holder.wrong(*node, key, "a list of tables: write " + name);
+    return *holder.error();
+  }
+  for (const auto& item : *array) {
+    Section section{*item.as_table(), file, name};
+    if (auto read = reader(section, *item.as_table()); !read) return read;
+    if (auto done = section.finish(); !done) return done;
+  }
+  return {};
+}
+
+Status only_sections(const toml::table& root, const std::string& file, const std::set<std::string>& known) {
+  for (const auto& [key, node] : root) {
+    const std::string text{key.str()};
+    if (known.contains(text)) continue;
+    const auto guess = nearest(text, known);
+    return Error{ErrorKind::misconfigured,
+                 file + ":" + std::to_string(key.source().begin.line) + ":" + std::to_string(key.source().begin.column) +
+                     ": unknown section '" + text + "'" + (guess.empty() ? "" : "; did you mean '" + guess + "'?"),
+                 "correct the file; `slipway config check` tells when it is right", {}};
+  }
+  return {};
+}
+
+Result<toml::table> parse_toml(const std::string& text, const std::string& name) {
+  try {
+    return toml::parse(text, name);
+  } catch (const toml::parse_error& refused) {
+    return Error{ErrorKind::misconfigured,
+                 name + ":" + std::to_string(refused.source().begin.line) + ":" +
+                     std::to_string(refused.source().begin.column) + ": " + std::string{refused.description()},
+                 "the file is no valid TOML", {}};
+  }
+}
+
+const std::set<std::string> kThresholds{"low", "medium", "high", "critical"};
+using std::chrono::hours;
+using std::chrono::seconds;
+
+} // namespace
+
+Result<Config> parse(const std::string& text, const std::string& name) {
+  auto table = parse_toml(text, name);
+  if (!table) return std::move(table).error();
+  Config config;
+  const auto& root = *table;
+  if (auto known = only_sections(root, name, {"slipway", "gitlab", "sandbox", "programs", "registry", "buildkit", "gate", "push"}); !known) {
+    return std::move(known).error();
+  }
+  const std::vector<std::pair<const char*, Reader>> sections{
+      {"slipway", [&](Section& s) {
+         s.read("state_dir", config.slipway.state_dir);
+         s.read("runtime_dir", config.slipway.runtime_dir);
+         s.read("log_file", config.slipway.log_file);
+         s.one_of("log_level", config.slipway.log_level, {"debug", "info", "warning", "error"});
+         s.read("audit_file", config.slipway.audit_file);
+       }},
+      {"gitlab", [&](Section& s) {
+         s.read("helper_binary", config.gitlab.helper_binary);
+         s.one_of("shell", config.gitlab.shell, {"bash", "sh"});
+         s.read("builds_dir", config.gitlab.builds_dir);
+         s.read("cache_dir", config.gitlab.cache_dir);
+         s.read("default_image", config.gitlab.default_image);
+         s.read("allowed_images", config.gitlab.allowed_images);
+         s.read("allowed_services", config.gitlab.allowed_services);
+         s.read("pull_policies", config.gitlab.pull_policies);
+         s.duration("service_wait", config.gitlab.service_wait, seconds{0}, hours{1});
+         s.duration("stop_grace", config.gitlab.stop_grace, seconds{1}, seconds{240});
+       }},
+      {"sandbox", [&](Section& s) {
+         s.read("podman", config.sandbox.podman);
+         s.integer("id_slots", config.sandbox.id_slots, 1, 1024);
+         s.integer("pids", config.sandbox.pids, 16, 4194304);
+         s.bytes("memory", config.sandbox.memory_bytes);
+         s.number("cpus", config.sandbox.cpus, 1024);
+         s.bytes("file_size", config.sandbox.file_bytes);
+         s.bytes("disk_floor", config.sandbox.disk_floor);
+         s.read("block_registries", config.sandbox.block_registries);
+         s.read("isolate_networks", config.sandbox.isolate_networks);
+       }},
+      {"programs", [&](Section& s) {
+         s.read("init", config.programs.init);
+         s.read("shim", config.programs.shim);
+         s.read("push", config.programs.push);
+       }},
+      {"buildkit", [&](Section& s) {
+         s.read("buildkitd", config.buildkit.buildkitd);
+         s.read("buildctl", config.buildkit.buildctl);
+         s.read("runc", config.buildkit.runc);
+         s.integer("warm_builders", config.buildkit.warm_builders, 1, 256);
+         s.duration("idle", config.buildkit.idle, seconds{0}, hours{24 * 30});
+         s.bytes("disk", config.buildkit.disk_bytes);
+       }},
+      {"gate", [&](Section& s) {
+         s.read("trivy", config.gate.trivy);
+         s.read("trivy_sha256", config.gate.trivy_sha256);
+         s.read("db_dir", config.gate.db_dir);
+         s.one_of("threshold", config.gate.threshold, kThresholds);
+         s.read("fixed_only", config.gate.fixed_only);
+         s.read("secrets_block", config.gate.secrets_block);
+         s.read("allow_scratch", config.gate.allow_scratch);
+         s.duration("db_warn_age", config.gate.db_warn_age, seconds{0}, hours{24 * 365});
+         s.duration("db_max_age", config.gate.db_max_age, hours{1}, hours{24 * 365});
+         s.duration("timeout", config.gate.timeout, seconds{10}, hours{2});
+       }},
+      {"push", [&](Section& s) {
+         s.duration("token_lifetime", config.push.token_lifetime, seconds{60}, seconds{900});
+       }},
+  };
+  for (const auto& [key, reader] : sections) {
+    if (auto read = read_section(root, name, key, reader); !read) return std::move(read).error();
+  }
+  auto registries = read_array(root, name, "registry", [&](Section& s, const toml::table&) -> Status {
+    Registry registry;
+    s.read("host", registry.host);
+    s.read("ca_file", registry.ca_file);
+    s.read("plain_http", registry.plain_http);
+    s.one_of("credential", registry.credential, {"operator", "job", "none"});
+    s.read("username", registry.username);
+    s.read("password_file", registry.password_file);
+    s.read("realm_hosts", registry.realm_hosts);
+    s.read("push", registry.push);
+    if (registry.host.empty()) s.missing("host");
+    if (registry.host.find('/') != std::string::npos) s.missing("host (a name with an optional port, no scheme or path)");
+    if (registry.credential == "operator" && registry.username.empty()) s.missing("username");
+    if (registry.credential == "operator" && registry.password_file.empty()) s.missing("password_file");
+    config.registries.push_back(std::move(registry));
+    return {};
+  });
+  if (!registries) return std::move(registries).error();
+  return config;
+}
+
+Status parse_policy(const std::string& text, const std::string& name, Config& into) {
+  auto table = parse_toml(text, name);
+  if (!table) return std::move(table).error();
+  if (auto known = only_sections(*table, name, {"rule"}); !known) return known;
+  return read_array(*table, name, "rule", [&](Section& s, const toml::table& node) -> Status {
+    Rule rule;
+    rule.origin = name + ":" + std::to_string(node.source().begin.line);
+    s.read("project", rule.project);
+    s.read("protected", rule.only_protected);
+    std::string threshold = "high";
+    s.one_of("threshold", threshold, kThresholds);
+    if (s.has("threshold")) rule.threshold = threshold;
+    s.read("fixed_only", rule.fixed_only);
+    s.read("secrets_block", rule.secrets_block);
+    s.read("allow_scratch", rule.allow_scratch);
+    s.read("push", rule.push);
+    s.read("repositories", rule.repositories);
+    into.rules.push_back(std::move(rule));
+    return {};
+  });
+}
+
+Result<Config> load(const std::filesystem::path& file) {
+  auto text = read_file(file, kMaxFileBytes);
+  if (!text) {
+    auto error = std::move(text).error();
+    error.kind = ErrorKind::misconfigured;
+    return std::move(error).in("reading the configuration").hinting("name the file with --config FILE; config/examples holds one to start from");
+  }
+  auto config = parse(*text, file.string());
+  if (!config) return config;
+  config->file = file;
+  std::vector<std::filesystem::path> policies;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator{file.parent_path() / "policy.d", none}) {
+    if (entry.path().extension() == ".toml") policies.push_back(entry.path());
+  }
+  std::sort(policies.begin(), policies.end());
+  for (const auto& policy : policies) {
+    auto body = read_file(policy, kMaxFileBytes);
+    if (!body) return std::move(body).error().in("reading the policy");
+    if (auto read = parse_policy(*body, policy.string(), *config); !read) return std::move(read).error();
+  }
+  return config;
+}
+
+namespace {
+
+std::string quoted(const std::string& text) {
+  std::ostringstream out;
+  out << toml::value<std::string>{text};
+  return out.str();
+}
+std::string list(const std::vector<std::string>& items) {
+  std::string text = "[";
+  for (const auto& item : items) text += (text.size() > 1 ? ", " : "") + quoted(item);
+  return text + "]";
+}
+std::string boolean(bool value) { return value ? "true" : "false"; }
+std::string duration(std::chrono::seconds value) { return "\"" + std::to_string(value.count()) + "s\""; }
+std::string size(std::uint64_t bytes) { return "\"" + std::to_string(bytes) + "B\""; }
+
+} // namespace
+
+std::string print(const Config& c) {
+  std::ostringstream out;
+  const auto line = [&](const char* key, const std::string& value) { out << key << " = " << value << "\n"; };
+  out << "# effective configuration of " << c.file.string() << "\n[slipway]\n";
+  line("state_dir", quoted(c.slipway.state_dir));
+  line("runtime_dir", quoted(c.slipway.runtime_dir));
+  line("log_file", quoted(c.slipway.log_file));
+  line("log_level", quoted(c.slipway.log_level));
+  line("audit_file", quoted(c.slipway.audit_file));
+  out << "\n[gitlab]\n";
+  line("helper_binary", quoted(c.gitlab.helper_binary));
+  line("shell", quoted(c.gitlab.shell));
+  line("builds_dir", quoted(c.gitlab.builds_dir));
+  line("cache_dir", quoted(c.gitlab.cache_dir));
+  line("default_image", quoted(c.gitlab.default_image));
+  line("allowed_images", list(c.gitlab.allowed_images));
+  line("allowed_services", list(c.gitlab.allowed_services));
+  line("pull_policies", list(c.gitlab.pull_policies));
+  line("service_wait", duration(c.gitlab.service_wait));
+  line("stop_grace", duration(c.gitlab.stop_grace));
+  out << "\n[sandbox]\n";
+  line("podman", quoted(c.sandbox.podman));
+  line("id_slots", std::to_string(c.sandbox.id_slots));
+  line("pids", std::to_string(c.sandbox.pids));
+  line("memory", size(c.sandbox.memory_bytes));
+  line("cpus", std::to_string(c.sandbox.cpus));
+  line("file_size", size(c.sandbox.file_bytes));
+  line("disk_floor", size(c.sandbox.disk_floor));
+  line("block_registries", boolean(c.sandbox.block_registries));
+  line("isolate_networks", boolean(c.sandbox.isolate_networks));
+  out << "\n[programs]\n";
+  line("init", quoted(c.programs.init));
+  line("shim", quoted(c.programs.shim));
+  line("push", quoted(c.programs.push));
+  out << "\n[buildkit]\n";
+  line("buildkitd", quoted(c.buildkit.buildkitd));
+  line("buildctl", quoted(c.buildkit.buildctl));
+  line("runc", quoted(c.buildkit.runc));
+  line("warm_builders", std::to_string(c.buildkit.warm_builders));
+  line("idle", duration(c.buildkit.idle));
+  line("disk", size(c.buildkit.disk_bytes));
+  out << "\n[gate]\n";
+  line("trivy", quoted(c.gate.trivy));
+  line("trivy_sha256", quoted(c.gate.trivy_sha256));
+  line("db_dir", quoted(c.gate.db_dir));
+  line("threshold", quoted(c.gate.threshold));
+  line("fixed_only", boolean(c.gate.fixed_only));
+  line("secrets_block", boolean(c.gate.secrets_block));
+  line("allow_scratch", boolean(c.gate.allow_scratch));
+  line("db_warn_age", duration(c.gate.db_warn_age));
+  line("db_max_age", duration(c.gate.db_max_age));
+  line("timeout", duration(c.gate.timeout));
+  out << "\n[push]\n";
+  line("token_lifetime", duration(c.push.token_lifetime));
+  for (const auto& r : c.registries) {
+    out << "\n[[registry]]\n";
+    line("host", quoted(r.host));
+    line("ca_file", quoted(r.ca_file));
+    line("plain_http", boolean(r.plain_http));
+    line("credential", quoted(r.credential));
+    line("username", quoted(r.username));
+    line("password_file", quoted(r.password_file));
+    line("realm_hosts", list(r.realm_hosts));
+    line("push", boolean(r.push));
+  }
+  for (const auto& r : c.rules) {
+    out << "\n# [[rule]] from " << r.origin << "\n# project = " << quoted(r.project) << "\n";
+    if (r.only_protected) out << "# protected = " << boolean(*r.only_protected) << "\n";
+    if (r.threshold) out << "# threshold = " << quoted(*r.threshold) << "\n";
+    if (r.fixed_only) out << "# fixed_only = " << boolean(*r.fixed_only) << "\n";
+    if (r.secrets_block) out << "# secrets_block = " << boolean(*r.secrets_block) << "\n";
+    if (r.allow_scratch) out << "# allow_scratch = " << boolean(*r.allow_scratch) << "\n";
+    if (r.push) out << "# push = " << boolean(*r.push) << "\n";
+    if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
+  }
+  return out.str();
+}
+
+bool glob_matches(std::string_view pattern, std::string_view text) {
+  std::size_t p = 0;
+  std::size_t t = 0;
+  std::size_t star = std::string_view::npos;
+  std::size_t mark = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && (pattern[p] == '?' || (pattern[p] == text[t] && pattern[p] != '*'))) {
+      ++p;
+      ++t;
+    } else if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      mark = t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++mark;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+} // namespace slipway::config

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operator's configuration: /etc/slipway/config.toml and policy.d/*.toml beside it. One plain
+// struct per section with its defaults; a key that no section knows is an error with file, line and
+// column, never ignored.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "executor/base/result.hpp"
+
+namespace slipway::config {
+
+/// [slipway]: where slipway keeps its own things.
+struct Slipway {
+  std::filesystem::path state_dir = "/var/lib/slipway"; ///< job records, image stores, verdict cache
+  std::filesystem::path runtime_dir; ///< sockets; "" = $XDG_RUNTIME_DIR/slipway
+  std::filesystem::path log_file;    ///< "" = STATE_DIR/slipway.log
+  std::string log_level = "info";    ///< debug | info | warning | error
+  std::filesystem::path audit_file;  ///< "" = STATE_DIR/audit.jsonl
+};
+
+/// [gitlab]: how jobs look.
+struct Gitlab {
+  std::filesystem::path helper_binary = "/usr/bin/gitlab-runner"; ///< or gitlab-runner-helper
+  std::string shell = "bash";                                     ///< bash | sh
+  std::string builds_dir = "/builds";
+  std::string cache_dir = "/cache";
+  std::string default_image;                        ///< for jobs without `image:`
+  std::vector<std::string> allowed_images{"*"};     ///< globs on the normalised reference
+  std::vector<std::string> allowed_services{"*"};
+  std::vector<std::string> pull_policies{"always"}; ///< allowed; the first is the default
+  std::chrono::seconds service_wait{30};            ///< for the ports of all services together
+  std::chrono::seconds stop_grace{10};              ///< SIGTERM to SIGKILL inside the sandbox
+};
+
+/// [sandbox]
+struct Sandbox {
+  std::filesystem::path podman = "/usr/bin/podman";
+  int id_slots = 16;            ///< ranges of 65536 subordinate ids; bounded by /etc/subuid
+  std::int64_t pids = 4096;
+  std::uint64_t memory_bytes = 0; ///< 0 = no limit asked
+  double cpus = 0;                ///< 0 = no limit asked
+  std::uint64_t file_bytes = 0;   ///< largest single file (RLIMIT_FSIZE); 0 = none
+  std::uint64_t disk_floor = 1UL << 30; ///< free space below which running jobs are ended
+  bool block_registries = true;   ///< drop sandboxes' traffic to the [[registry]] hosts
+  bool isolate_networks = true;
+};
+
+/// [programs]: slipway's own; "" = beside the slipway executable.
+struct Programs {
+  std::filesystem::path init;
+  std::filesystem::path shim;
+  std::filesystem::path push;
+};
+
+/// [[registry]]: a registry that slipway brokers. Sandboxes cannot reach it themselves.
+struct Registry {
+  std::string host;                 ///< as in references: "registry.example:5000"
+  std::filesystem::path ca_file;
+  bool plain_http = false;
+  std::string credential = "none";  ///< operator | job | none
+  std::string username;             ///< credential = operator
+  std::filesystem::path password_file;
+  std::vector<std::string> realm_hosts; ///< token servers that may be shown the credential
+  bool push = true;                 ///< false: base images only
+};
+
+/// [buildkit]
+struct Buildkit {
+  std::filesystem::path buildkitd = "/usr/local/bin/buildkitd";
+  std::filesystem::path buildctl = "/usr/local/bin/buildctl";
+  std::filesystem::path runc = "/usr/sbin/runc";
+  int warm_builders = 4;
+  std::chrono::seconds idle{600};
+  std::uint64_t disk_bytes = 20UL << 30;
+};
+
+/// [gate] and the gate keys of a rule.
+struct Gate {
+  std::filesystem::path trivy = "/usr/local/bin/trivy";
+  std::string trivy_sha256;
+  std::filesystem::path db_dir = "/var/lib/slipway/trivy-db";
+  std::string threshold = "high"; ///< low | medium | high | critical
+  bool fixed_only = true;
+  bool secrets_block = true;
+  bool allow_scratch = false;
+  std::chrono::seconds db_warn_age{24 * 3600};
+  std::chrono::seconds db_max_age{5 * 24 * 3600};
+  std::chrono::seconds timeout{600};
+};
+
+/// [push]
+struct Push {
+  std::chrono::seconds token_lifetime{900}; ///< longer-lived credentials are refused; at most 900
+};
+
+/// [[rule]] of a policy file: what differs for some projects. The first rule that matches is used.
+struct Rule {
+  std::string origin;                 ///< "FILE:LINE"
+  std::string project = "*";          ///< glob on the full path, "*" also crosses "/"
+  std::optional<bool> only_protected; ///< key `protected`: ref protected or not; absent: both
+  std::optional<std::string> threshold;
+  std::optional<bool> fixed_only;
+  std::optional<bool> secrets_block;
+  std::optional<bool> allow_scratch;
+  std::optional<bool> push;           ///< false: no push from these jobs
+  std::vector<std::string> repositories; ///< globs on registry/repository that may be pushed; empty: all
+};
+
+struct Config {
+  Slipway slipway;
+  Gitlab gitlab;
+  Sandbox sandbox;
+  Programs programs;
+  std::vector<Registry> registries;
+  Buildkit buildkit;
+  Gate gate;
+  Push push;
+  std::vector<Rule> rules;
+  std::filesystem::path file; ///< where it was read from
+};
+
+/// Reads FILE and the *.toml of the folder policy.d beside it, in the order of their names.
+/// Errors: not_found, misconfigured ("FILE:LINE:COLUMN: unknown key 'x' in [gate]; did you mean …").
+Result<Config> load(const std::filesystem::path& file);
+
+/// The same from text; `name` stands in messages. `policy` files likewise.
+Result<Config> parse(const std::string& text, const std::string& name);
+Status parse_policy(const std::string& text, const std::string& name, Config& into);
+
+/// The effective configuration as TOML. Values of secrets are never in it: only their files' names.
+std::string print(const Config& config);
+
+/// Where TEXT matches PATTERN: '*' any run, '?' one character.
+bool glob_matches(std::string_view pattern, std::string_view text);
+
+} // namespace slipway::config

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/policy/policy.hpp"
+
+#include <algorithm>
+
+namespace slipway::policy {
+namespace {
+
+bool any_matches(const std::vector<std::string>& globs, const oci::Reference& image) {
+  return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
+    return config::glob_matches(glob, image.str()) || config::glob_matches(glob, image.name()) ||
+           config::glob_matches(glob, image.familiar());
+  });
+}
+
+Status admit(const std::vector<std::string>& globs, const oci::Reference& image, const char* role, const char* key) {
+  if (any_matches(globs, image)) return {};
+  return Error{ErrorKind::denied,
+               std::string{"this runner does not allow the "} + role + " '" + image.familiar() + "'",
+               std::string{"use an allowed one, or ask the operator to add it to "} + key + " in [gitlab]", {}};
+}
+
+} // namespace
+
+Effective effective_for(const config::Config& config, const Subject& subject) {
+  Effective effective;
+  effective.gate = config.gate;
+  const auto rule = std::find_if(config.rules.begin(), config.rules.end(), [&](const config::Rule& candidate) {
+    return config::glob_matches(candidate.project, subject.project) &&
+           (!candidate.only_protected || *candidate.only_protected == subject.ref_protected);
+  });
+  if (rule == config.rules.end()) return effective;
+  effective.rule = rule->origin;
+  if (rule->threshold) effective.gate.threshold = *rule->threshold;
+  if (rule->fixed_only) effective.gate.fixed_only = *rule->fixed_only;
+  if (rule->secrets_block) effective.gate.secrets_block = *rule->secrets_block;
+  if (rule->allow_scratch) effective.gate.allow_scratch = *rule->allow_scratch;
+  if (rule->push) effective.push = *rule->push;
+  effective.repositories = rule->repositories;
+  return effective;
+}
+
+Status admit_image(const config::Config& config, const oci::Reference& image) {
+  return admit(config.gitlab.allowed_images, image, "job image", "allowed_images");
+}
+
+Status admit_service(const config::Config& config, const oci::Reference& image) {
+  return admit(config.gitlab.allowed_services, image, "service", "allowed_services");
+}
+
+const config::Registry* registry_for(const config::Config& config, const oci::Reference& reference) {
+  const auto found = std::find_if(config.registries.begin(), config.registries.end(),
+                                  [&](const config::Registry& registry) { return registry.host == reference.registry(); });
+  return found == config.registries.end() ? nullptr : &*found;
+}
+
+Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& target) {
+  const auto* registry = registry_for(config, target);
+  if (registry == nullptr) {
+    return Error{ErrorKind::denied, "slipway does not push to the registry '" + target.registry() + "'",
+                 "push to a registry that this runner brokers, or ask the operator for a [[registry]] entry with host = \"" + target.registry() + "\"", {}};
+  }
+  if (!registry->push) {
+    return Error{ErrorKind::denied, "the registry '" + registry->host + "' is for base images only on this runner",
+                 "ask the operator: push = true in its [[registry]] entry", {}};
+  }
+  const std::string by = effective.rule.empty() ? "" : " (rule " + effective.rule + ")";
+  if (!effective.push) {
+    return Error{ErrorKind::denied, "policy forbids pushes from project '" + subject.project + "' on this ref" + by,
+                 "push from a ref that the policy allows, or ask the operator", {}};
+  }
+  if (!effective.repositories.empty() && !any_matches(effective.repositories, target)) {
+    return Error{ErrorKind::denied, "policy does not let project '" + subject.project + "' push to '" + target.name() + "'" + by,
+                 "push to a repository that the rule names, or ask the operator", {}};
+  }
+  return {};
+}
+
+std::string trust_domain(const Subject& subject) {
+  return subject.project + (subject.ref_protected ? "|protected" : "|unprotected");
+}
+
+} // namespace slipway::policy

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the operator's configuration says for one job: admission, push rights and the gate's policy.
+// Decided from the job payload's job_info and git_info only, never from variables that a user can set.
+#pragma once
+
+#include <string>
+
+#include "config/config.hpp"
+#include "executor/base/result.hpp"
+#include "executor/oci/reference.hpp"
+
+namespace slipway::policy {
+
+/// Whom a decision is about. Source: JOB_RESPONSE_FILE, job_info and git_info.
+struct Subject {
+  std::string project;      ///< "grp/app"
+  bool ref_protected = false;
+};
+
+/// The gate and push settings after the first matching rule.
+struct Effective {
+  config::Gate gate;
+  bool push = true;
+  std::vector<std::string> repositories; ///< globs; empty: all
+  std::string rule;                      ///< origin of the rule that matched; "" = none did
+};
+
+Effective effective_for(const config::Config& config, const Subject& subject);
+
+/// Errors: denied, naming image and key.
+Status admit_image(const config::Config& config, const oci::Reference& image);
+Status admit_service(const config::Config& config, const oci::Reference& image);
+Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& target);
+
+/// The [[registry]] entry for a reference's host; none where slipway does not broker it.
+const config::Registry* registry_for(const config::Config& config, const oci::Reference& reference);
+
+/// The trust domain of a job: jobs of different domains never share a builder or a cache. Protected
+/// refs stand apart from all others.
+std::string trust_domain(const Subject& subject);
+
+} // namespace slipway::policy

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/state/job_record.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+
+#include "executor/base/file.hpp"
+#include "executor/oci/digest.hpp"
+
+namespace slipway::state {
+namespace {
+
+constexpr std::size_t kMaxRecordBytes = 4UL << 20;
+
+std::uint64_t start_time_of(std::int64_t pid) {
+  auto stat = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
+  if (!stat) return 0;
+  // The command name may hold blanks and brackets: fields count from the last ')'.
+  const auto end = stat->rfind(')');
+  if (end == std::string::npos) return 0;
+  std::size_t at = end + 1;
+  for (int field = 3; field <= 22 && at != std::string::npos; ++field) {
+    at = stat->find_first_not_of(' ', at);
+    if (field == 22) break;
+    at = stat->find(' ', at);
+  }
+  return at == std::string::npos ? 0 : std::strtoull(stat->c_str() + at, nullptr, 10);
+}
+
+std::string boot_id() {
+  auto id = read_file("/proc/sys/kernel/random/boot_id", 128);
+  if (!id) return "";
+  while (!id->empty() && id->back() == '\n') id->pop_back();
+  return *id;
+}
+
+nlohmann::json to_value(const ProcessIdentity& process) {
+  return {{"pid", process.pid}, {"start_time", process.start_time}, {"boot_id", process.boot_id}};
+}
+
+ProcessIdentity identity_from(const nlohmann::json& json) {
+  ProcessIdentity process;
+  process.pid = json.value("pid", std::int64_t{0});
+  process.start_time = json.value("start_time", std::uint64_t{0});
+  process.boot_id = json.value("boot_id", "");
+  return process;
+}
+
+Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation, std::chrono::milliseconds deadline) {
+  UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  if (!fd) {
+    if (errno == ENOENT) return Error{ErrorKind::not_found, "no such job folder: " + file.parent_path().string(), "", {}};
+    return io_error("open", errno, file.string());
+  }
+  const auto until = std::chrono::steady_clock::now() + deadline;
+  // flock has no timeout and a signal would be needed to end it: try again in short steps.
+  while (::flock(fd.get(), operation | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, file.string());
+    if (std::chrono::steady_clock::now() >= until) {
+      return Error{ErrorKind::timed_out, "another slipway process holds " + file.string(), "", {}};
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds{10});
+  }
+  return fd;
+}
+
+} // namespace
+
+ProcessIdentity ProcessIdentity::parent() {
+  const auto pid = static_cast<std::int64_t>(::getppid());
+  return {pid, start_time_of(pid), slipway::state::boot_id()};
+}
+
+ProcessIdentity ProcessIdentity::self() {
+  const auto pid = static_cast<std::int64_t>(::getpid());
+  return {pid, start_time_of(pid), slipway::state::boot_id()};
+}
+
+bool ProcessIdentity::alive() const {
+  if (pid <= 0 || boot_id != slipway::state::boot_id()) return false;
+  return start_time != 0 && start_time_of(pid) == start_time;
+}
+
+std::string to_json(const JobRecord& r) {
+  const nlohmann::json json{
+      {"version", 1},           {"key", r.key},
+      {"job_id", r.job_id},     {"project", r.project},
+      {"project_id", r.project_id}, {"ref", r.ref},
+      {"sha", r.sha},           {"ref_protected", r.ref_protected},
+      {"created", r.created},   {"runner", to_value(r.runner)},
+      {"run", to_value(r.run)}, {"slot_first", r.slot_first},
+      {"slot_size", r.slot_size}, {"slot_number", r.slot_number},
+      {"slot_shared", r.slot_shared}, {"ready", r.ready},
+      {"image_env", r.image_env}, {"entrypoint", r.entrypoint},
+      {"user", r.user},         {"image_id", r.image_id},
+      {"containers", r.containers}, {"network", r.network},
+      {"volume", r.volume},     {"cache_volume", r.cache_volume}};
+  return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+Result<JobRecord> parse_record(const std::string& text) {
+  try {
+    const auto json = nlohmann::json::parse(text);
+    JobRecord r;
+    r.key = json.at("key");
+    r.job_id = json.at("job_id");
+    r.project = json.at("project");
+    r.project_id = json.at("project_id");
+    r.ref = json.at("ref");
+    r.sha = json.at("sha");
+    r.ref_protected = json.at("ref_protected");
+    r.created = json.at("created");
+    r.runner = identity_from(json.at("runner"));
+    r.run = identity_from(json.at("run"));
+    r.slot_first = json.at("slot_first");
+    r.slot_size = json.at("slot_size");
+    r.slot_number = json.at("slot_number");
+    r.slot_shared = json.at("slot_shared");
+    r.ready = json.at("ready");
+    r.image_env = json.at("image_env").get<std::vector<std::string>>();
+    r.entrypoint = json.at("entrypoint").get<std::vector<std::string>>();
+    r.user = json.at("user");
+    r.image_id = json.at("image_id");
+    r.containers = json.at("containers").get<std::vector<std::string>>();
+    r.network = json.at("network");
+    r.volume = json.at("volume");
+    r.cache_volume = json.at("cache_volume");
+    return r;
+  } catch (const nlohmann::json::exception& refused) {
+    return Error{ErrorKind::bad_input, std::string{"the job record cannot be read: "} + refused.what(), "", {}};
+  }
+}
+
+std::string JobFolders::key_for(std::int64_t job_id, const std::string& job_token) {
+  return "j" + std::to_string(job_id) + "-" + oci::Digest::of(job_token).hex().substr(0, 8);
+}
+
+Status JobFolders::create(const std::string& key) {
+  for (const auto& parent : {state_dir_ / "jobs", runtime_dir_}) {
+    if (auto made = make_directory(parent, 0700); !made) return made;
+  }
+  for (const auto& folder : {dir(key), run_dir(key)}) {
+    if (auto made = make_directory(folder, 0700); !made) return made;
+  }
+  return {};
+}
+
+Status JobFolders::save(const JobRecord& record) {
+  return replace_file(dir(record.key) / "record.json", to_json(record));
+}
+
+Result<JobRecord> JobFolders::load(const std::string& key) const {
+  auto text = read_file(dir(key) / "record.json", kMaxRecordBytes);
+  if (!text) return std::move(text).error().in("reading the job record of " + key);
+  return parse_record(*text);
+}
+
+std::vector<JobRecord> JobFolders::all() const {
+  std::vector<JobRecord> records;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator{state_dir_ / "jobs", none}) {
+    const auto key = entry.path().filename().string();
+    auto record = load(key);
+    if (record) {
+      records.push_back(*std::move(record));
+    } else {
+      records.emplace_back().key = key;
+    }
+  }
+  return records;
+}
+
+Status JobFolders::remove(const std::string& key) {
+  // The record goes last: what is left of an interrupted removal is found again by it.
+  std::error_code failed;
+  std::filesystem::remove_all(run_dir(key), failed);
+  if (failed) return io_error("remove", failed.value(), run_dir(key).string());
+  for (const auto& entry : std::filesystem::directory_iterator{dir(key), failed}) {
+    const auto name = entry.path().filename();
+    if (name == "record.json" || name == "lock") continue;
+    std::error_code cause;
+    std::filesystem::remove_all(entry.path(), cause);
+    if (cause) return io_error("remove", cause.value(), entry.path().string());
+  }
+  failed.clear();
+  std::filesystem::remove_all(dir(key), failed);
+  if (failed) return io_error("remove", failed.value(), dir(key).string());
+  return {};
+}
+
+Result<UniqueFd> JobFolders::lock(const std::string& key, Mode mode, std::chrono::milliseconds deadline) const {
+  return lock_file(dir(key) / "lock", mode == Mode::shared ? LOCK_SH : LOCK_EX, deadline);
+}
+
+Result<UniqueFd> JobFolders::lock_all(std::chrono::milliseconds deadline) const {
+  if (auto made = make_directory(state_dir_, 0700); !made) return std::move(made).error();
+  return lock_file(state_dir_ / "lock", LOCK_EX, deadline);
+}
+
+} // namespace slipway::state

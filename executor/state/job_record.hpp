@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the four stages of one job share: a record and a lock in the job's folder. The record names
+// everything that has to be removed, before it is made, so that a reaper can always finish.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+
+namespace slipway::state {
+
+/// A process that can be told from a later one of the same number. Source: proc(5), starttime.
+struct ProcessIdentity {
+  std::int64_t pid = 0;
+  std::uint64_t start_time = 0; ///< clock ticks since boot
+  std::string boot_id;
+  /// This process's parent.
+  static ProcessIdentity parent();
+  static ProcessIdentity self();
+  bool alive() const;
+};
+
+struct JobRecord {
+  std::string key;
+  std::int64_t job_id = 0;
+  std::string project;
+  std::int64_t project_id = 0;
+  std::string ref;
+  std::string sha;
+  bool ref_protected = false;
+  std::string created;         ///< RFC 3339
+  ProcessIdentity runner;      ///< whose death makes the job dead
+  ProcessIdentity run;         ///< the `run` under way, if any
+  std::uint32_t slot_first = 0;
+  std::uint32_t slot_size = 0;
+  int slot_number = -1;
+  bool slot_shared = false;
+  bool ready = false;          ///< prepare went to its end
+  // The job image's own settings, for the scripts.
+  std::vector<std::string> image_env;
+  std::vector<std::string> entrypoint;
+  std::string user;
+  std::string image_id;
+  // Everything of the container engine carries the label io.slipway.job=<key>.
+  std::vector<std::string> containers;
+  std::string network;
+  std::string volume;
+  std::string cache_volume;
+};
+
+std::string to_json(const JobRecord& record);
+Result<JobRecord> parse_record(const std::string& json);
+
+/// All job folders below STATE_DIR/jobs.
+class JobFolders {
+public:
+  JobFolders(std::filesystem::path state_dir, std::filesystem::path runtime_dir)
+      : state_dir_{std::move(state_dir)}, runtime_dir_{std::move(runtime_dir)} {}
+
+  /// `j<id>-<8 hex of the job token's digest>`: the same for every stage and retry of one job.
+  static std::string key_for(std::int64_t job_id, const std::string& job_token);
+
+  std::filesystem::path dir(const std::string& key) const { return state_dir_ / "jobs" / key; }
+  /// Sockets live here: short paths (sun_path holds 107 bytes).
+  std::filesystem::path run_dir(const std::string& key) const { return runtime_dir_ / key; }
+  const std::filesystem::path& state_dir() const { return state_dir_; }
+  const std::filesystem::path& runtime_dir() const { return runtime_dir_; }
+
+  Status create(const std::string& key);
+  Status save(const JobRecord& record);
+  /// Errors: not_found (never prepared or cleaned up already), bad_input.
+  Result<JobRecord> load(const std::string& key) const;
+  /// Every record that can be read; unreadable ones by key with an empty record.
+  std::vector<JobRecord> all() const;
+  /// Removes both folders. Files in them are slipway's own.
+  Status remove(const std::string& key);
+
+  /// Waits for the job's lock. Shared by `run`s, exclusive for prepare and cleanup. Errors: timed_out; io.
+  enum class Mode { shared, exclusive };
+  Result<UniqueFd> lock(const std::string& key, Mode mode, std::chrono::milliseconds deadline) const;
+  /// The lock under which id slots are given out and dead jobs are found.
+  Result<UniqueFd> lock_all(std::chrono::milliseconds deadline) const;
+
+private:
+  std::filesystem::path state_dir_;
+  std::filesystem::path runtime_dir_;
+};
+
+} // namespace slipway::state
