@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads a Dockerfile by BuildKit's grammar, as far as slipway has to know it before a build: which
+// images it names, which stages it has, what it declares. The text is hostile input.
+// Source: BuildKit, frontend/dockerfile/parser, instructions, dockerfile2llb; Dockerfile reference.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "executor/base/result.hpp"
+
+namespace slipway::dockerfile {
+
+constexpr std::size_t kMaxDockerfileBytes = 1UL << 20;
+constexpr std::size_t kMaxLineBytes = 65535; ///< BuildKit's own limit
+constexpr std::size_t kMaxLines = 50000;
+constexpr std::size_t kMaxStages = 1000;
+
+struct Flag {
+  std::string name; ///< "from"
+  std::string value;
+  bool has_value = false;
+};
+
+struct Heredoc {
+  std::string name;
+  bool expand = true; ///< false where a part of the delimiter is quoted
+  bool chomp = false; ///< <<-
+  unsigned descriptor = 0;
+  std::string content;
+  int line = 0; ///< of its first line
+};
+
+struct Instruction {
+  std::string name; ///< upper case
+  std::vector<Flag> flags;
+  std::string text;               ///< everything after the flags, lines joined
+  std::vector<std::string> words; ///< elements of the JSON form, else `text` split at white space
+  bool json = false;
+  std::vector<Heredoc> heredocs;
+  std::vector<Instruction> trigger; ///< ONBUILD: the instruction it holds
+  int line = 0;
+  int end_line = 0;
+
+  const Flag* flag(std::string_view flag_name) const;
+};
+
+struct Stage {
+  std::string name;     ///< lower case; "" for none
+  std::string base;     ///< as written, variables and all
+  std::string platform; ///< as written; "" for none
+  int line = 0;
+  std::vector<Instruction> instructions;
+
+  /// What the stage's own instructions declare (not what its base has).
+  bool has_healthcheck = false;
+  bool has_shell = false;
+  bool has_onbuild = false;
+  bool has_heredoc = false;
+  std::optional<std::string> user; ///< the last USER, as written
+  std::optional<std::vector<std::string>> cmd; ///< the last CMD: JSON elements, or the one shell line
+  std::optional<std::vector<std::string>> entrypoint;
+};
+
+/// `# syntax=…`, `// syntax=…` or `{"syntax": …}`: which frontend the author asks for.
+struct Syntax {
+  std::string frontend; ///< "docker/dockerfile:1"
+  int line = 0;
+};
+
+struct Dockerfile {
+  std::string file; ///< the name used in messages
+  char escape = '\\';
+  std::optional<Syntax> syntax;
+  std::vector<Instruction> global_args; ///< ARG before the first FROM
+  std::vector<Stage> stages;
+
+  std::string at(int line) const { return file + ":" + std::to_string(line); }
+};
+
+/// Errors: bad_input, "FILE:LINE: …" in the author's terms.
+Result<Dockerfile> parse(std::string_view text, const std::string& file = "Dockerfile");
+
+using BuildArgs = std::vector<std::pair<std::string, std::string>>;
+
+struct ExternalImage {
+  std::string reference; ///< as the Dockerfile names it, variables resolved
+  std::string platform;  ///< of FROM --platform, resolved; "" = the build's target platform
+  int line = 0;
+  std::string used_by; ///< "FROM", "COPY --from", "RUN --mount"
+};
+
+struct Scope {
+  BuildArgs build_args{};
+  std::string target{};                        ///< "" = the last stage
+  std::string build_platform = "linux/amd64";  ///< where the build runs
+  std::string target_platform{};                ///< "" = build_platform
+};
+
+/// The images that building `scope.target` takes from outside: neither stages nor `scratch`; stages
+/// that the target does not need are skipped, as BuildKit skips them. Each reference once per
+/// platform, in order of first use. ONBUILD triggers of stages count for the stages built on them.
+/// Errors: bad_input (blank or impossible name, no such target or stage, names that depend on
+/// themselves), with file and line.
+Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile, const Scope& scope);
+
+/// The images that the ONBUILD triggers of a base image name (its config's OnBuild), which the stages
+/// on that base will run. Errors: bad_input (a trigger that cannot be read, a name with variables).
+Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
+                                                  const std::vector<std::string>& triggers);
+
+/// Refuses a `# syntax=` other than docker/dockerfile (any tag or digest of it; with or without
+/// docker.io/), which slipway serves with the frontend built into BuildKit.
+/// Errors: denied, naming the line.
+Status check_syntax(const Dockerfile& dockerfile);
+
+/// The value of a word with ${…} as BuildKit expands it; names of variables without a value are added
+/// to `unset`. Errors: bad_input (the text says what, without a line).
+Result<std::string> expand(std::string_view word, const std::map<std::string, std::string>& variables,
+                           char escape, std::vector<std::string>* unset = nullptr);
+
+} // namespace slipway::dockerfile
