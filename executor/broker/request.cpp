@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/broker/request.hpp"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include <nlohmann/json.hpp>
+
+namespace slipway::broker {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::size_t kMaxPairs = 1024;
+
+Error bad(std::string what) { return Error{ErrorKind::bad_input, std::move(what), "", {}}; }
+
+std::string shown(std::string_view text) { return std::string{text.substr(0, 200)}; }
+
+int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+bool is_text(std::string_view text) { return text.find('\0') == std::string_view::npos; }
+
+Result<Json> parse_json(std::string_view text, const std::string& subject) {
+  Json json = Json::parse(text, nullptr, false);
+  if (json.is_discarded()) return bad(subject + " is not valid JSON");
+  return json;
+}
+
+/// {"k":"v"}; a null value is an argument without a value, which the API leaves out.
+Result<std::vector<std::pair<std::string, std::string>>> parse_map(std::string_view text,
+                                                                   const std::string& subject) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  if (text.empty()) return pairs;
+  auto json = parse_json(text, subject);
+  if (!json) return std::move(json).error();
+  if (json->is_null()) return pairs;
+  if (!json->is_object()) return bad(subject + " is not a JSON object");
+  if (json->size() > kMaxPairs) return bad(subject + " has more than 1024 members");
+  for (const auto& [key, value] : json->items()) {
+    if (value.is_null()) continue;
+    if (!value.is_string()) return bad(subject + ": the value of '" + shown(key) + "' is not a string");
+    if (!is_text(key) || !is_text(value.get_ref<const std::string&>())) return bad(subject + " contains a NUL byte");
+    pairs.emplace_back(key, value.get<std::string>());
+  }
+  return pairs;
+}
+
+bool is_neutral(const std::string& value) {
+  static constexpr const char* kNeutral[] = {"", "0", "null", "[]", "{}", "false", "default", "-1", "\"\""};
+  return std::any_of(std::begin(kNeutral), std::end(kNeutral), [&](const char* v) { return value == v; });
+}
+
+/// Options of the Engine API that a build without a daemon of its own cannot honour. Silence would
+/// be worse than a refusal: a job that asked for a memory limit must not run without one.
+constexpr const char* kRefusedBuildOptions[] = {
+    "squash",     "memory",      "memswap",     "cpushares", "cpuperiod", "cpuquota", "cpusetcpus",
+    "cpusetmems", "cgroupparent", "ulimits",    "securityopt", "isolation", "outputs",  "shmsize"};
+
+Status check_network(const std::string& network) {
+  if (network.empty() || network == "default" || network == "none") return {};
+  return Error{ErrorKind::denied, "network mode '" + shown(network) + "' is not available to a build",
+               "use --network=default or --network=none", {}};
+}
+
+Result<std::pair<std::string, std::string>> parse_extra_host(const std::string& text) {
+  const auto split = text.find_first_of(":=");
+  if (split == std::string::npos || split == 0 || split + 1 == text.size()) {
+    return bad("extra host '" + shown(text) + "' is not HOST:IP");
+  }
+  return std::pair{text.substr(0, split), text.substr(split + 1)};
+}
+
+Result<oci::Reference> parse_tag(const std::string& text) {
+  auto reference = oci::Reference::parse(text);
+  if (!reference) return reference;
+  if (reference->digest()) return bad("cannot tag with a digest: '" + shown(text) + "'");
+  return reference;
+}
+
+std::vector<std::string> split_commas(std::string_view text) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const auto comma = text.find(',');
+    if (comma != 0) parts.emplace_back(text.substr(0, comma));
+    if (comma == std::string_view::npos) break;
+    text.remove_prefix(comma + 1);
+  }
+  return parts;
+}
+
+/// Reads members of the build document; the first problem is kept and later reads do nothing.
+class Members {
+public:
+  explicit Members(const Json& object) : object_{object} {}
+
+  void text(const char* name, std::string& into) {
+    with(name, [&](const Json& value) {
+      if (!value.is_string()) return refuse(name, "a string");
+      if (!is_text(value.get_ref<const std::string&>())) return refuse(name, "text without NUL bytes");
+      into = value.get<std::string>();
+    });
+  }
+  void optional_text(const char* name, std::optional<std::string>& into) {
+    if (!object_.contains(name) || object_.at(name).is_null()) {
+      known_.push_back(name);
+      return;
+    }
+    std::string value;
+    text(name, value);
+    into = std::move(value);
+  }
+  void flag(const char* name, bool& into) {
+    with(name, [&](const Json& value) {
+      if (!value.is_boolean()) return refuse(name, "true or false");
+      into = value.get<bool>();
+    });
+  }
+  void list(const char* name, std::vector<std::string>& into) {
+    with(name, [&](const Json& value) {
+      if (!value.is_array() || value.size() > kMaxPairs) return refuse(name, "an array of strings");
+      for (const auto& item : value) {
+        if (!item.is_string() || !is_text(item.get_ref<const std::string&>())) return refuse(name, "an array of strings");
+        into.push_back(item.get<std::string>());
+      }
+    });
+  }
+  void pairs(const char* name, std::vector<std::pair<std::string, std::string>>& into) {
+    with(name, [&](const Json& value) {
+      if (!value.is_array() || value.size() > kMaxPairs) return refuse(name, "an array of [key, value]");
+      for (const auto& item : value) {
+        if (!item.is_array() || item.size() != 2 || !item[0].is_string() || !item[1].is_string() ||
+            !is_text(item[0].get_ref<const std::string&>()) || !is_text(item[1].get_ref<const std::string&>())) {
+          return refuse(name, "an array of [key, value]");
+        }
+        into.emplace_back(item[0].get<std::string>(), item[1].get<std::string>());
+      }
+    });
+  }
+  Status finish() {
+    if (error_) return *error_;
+    for (const auto& [key, value] : object_.items()) {
+      if (std::find(known_.begin(), known_.end(), key) == known_.end()) {
+        return bad("build request: unknown member '" + shown(key) + "'");
+      }
+    }
+    return {};
+  }
+
+private:
+  template <typename Read> void with(const char* name, Read read) {
+    known_.push_back(name);
+    if (error_ || !object_.contains(name)) return;
+    read(object_.at(name));
+  }
+  void refuse(const char* name, const char* wanted) {
+    error_ = bad(std::string{"build request: '"} + name + "' has to be " + wanted);
+  }
+
+  const Json& object_;
+  std::vector<std::string> known_;
+  std::optional<Error> error_;
+};
+
+bool matches_reference(const std::string& pattern, const oci::Reference& reference) {
+  // As the Engine does: the pattern is for the familiar name with or without its tag. A pattern
+  // that is itself a reference in another spelling (docker.io/library/x) matches too.
+  const auto hit = [&](const std::string& name) {
+    return ::fnmatch(pattern.c_str(), name.c_str(), FNM_PATHNAME) == 0;
+  };
+  return hit(reference.familiar()) || hit(reference.familiar_name()) || hit(reference.str()) ||
+         hit(reference.name());
+}
+
+} // namespace
+
+Result<std::string> percent_decode(std::string_view text, bool plus_is_space) {
+  std::string decoded;
+  decoded.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (c == '%') {
+      if (i + 2 >= text.size()) return bad("invalid URL escape at the end of '" + shown(text) + "'");
+      const int high = hex_value(text[i + 1]);
+      const int low = hex_value(text[i + 2]);
+      if (high < 0 || low < 0) return bad("invalid URL escape '" + std::string{text.substr(i, 3)} + "'");
+      c = static_cast<char>(high * 16 + low);
+      i += 2;
+    } else if (c == '+' && plus_is_space) {
+      c = ' ';
+    }
+    if (c == '\0') return bad("a NUL byte in the URL");
+    decoded += c;
+  }
+  return decoded;
+}
+
+Result<Query> Query::parse(std::string_view text) {
+  Query query;
+  while (!text.empty()) {
+    const auto end = text.find('&');
+    const auto part = text.substr(0, end);
+    text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
+    if (part.empty()) continue;
+    if (query.parameters_.size() == kMaxQueryParameters) return bad("too many query parameters");
+    const auto equals = part.find('=');
+    auto name = percent_decode(part.substr(0, equals), true);
+    if (!name) return std::move(name).error();
+    auto value = percent_decode(
+        equals == std::string_view::npos ? std::string_view{} : part.substr(equals + 1), true);
+    if (!value) return std::move(value).error();
+    query.parameters_.emplace_back(*std::move(name), *std::move(value));
+  }
+  return query;
+}
+
+std::string Query::get(std::string_view name) const {
+  for (const auto& [key, value] : parameters_) {
+    if (key == name) return value;
+  }
+  return "";
+}
+
+std::vector<std::string> Query::all(std::string_view name) const {
+  std::vector<std::string> values;
+  for (const auto& [key, value] : parameters_) {
+    if (key == name) values.push_back(value);
+  }
+  return values;
+}
+
+bool Query::flag(std::string_view name) const {
+  const std::string value = get(name);
+  return !(value.empty() || value == "0" || value == "no" || value == "false" || value == "False" ||
+           value == "FALSE" || value == "none");
+}
+
+Result<Target> parse_target(std::string_view text) {
+  if (text.empty() || text.front() != '/') return bad("the request target has to start with '/'");
+  const auto question = text.find('?');
+  const auto raw_path = text.substr(0, question);
+  auto path = percent_decode(raw_path, false);
+  if (!path) return std::move(path).error();
+  if (std::any_of(path->begin(), path->end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; })) {
+    return bad("a control character in the path");
+  }
+  auto query = Query::parse(question == std::string_view::npos ? std::string_view{} : text.substr(question + 1));
+  if (!query) return std::move(query).error();
+
+  std::string_view rest = *path;
+  if (rest.size() > 2 && rest.starts_with("/v") && rest[2] >= '0' && rest[2] <= '9') {
+    const auto slash = rest.find('/', 2);
+    const auto version = rest.substr(2, slash == std::string_view::npos ? slash : slash - 2);
+    const auto dot = version.find('.');
+    unsigned major = 0;
+    unsigned minor = 0;
+    const char* const end = version.data() + version.size();
+    const bool read =
+        dot != std::string_view::npos &&
+        std::from_chars(version.data(), version.data() + dot, major).ptr == version.data() + dot &&
+        std::from_chars(version.data() + dot + 1, end, minor).ptr == end && dot + 1 < version.size();
+    if (!read || major != 1 || minor > 999) {
+      return bad("API version '" + shown(version) + "' is not supported (v1.24 and later are)");
+    }
+    rest = slash == std::string_view::npos ? std::string_view{"/"} : rest.substr(slash);
+  }
+  return Target{std::string{rest}, *std::move(query)};
+}
+
+Result<BuildOptions> parse_build_query(const Query& query) {
+  if (query.get("version") == "2") {
+    return Error{ErrorKind::denied, "BuildKit sessions (version=2) are not served on this socket",
+                 "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job: it builds "
+                 "with BuildKit all the same",
+                 {}};
+  }
+  if (!query.get("remote").empty()) {
+    return Error{ErrorKind::denied, "a build context by URL (remote) is not supported",
+                 "check the sources out in the job and build from that folder", {}};
+  }
+  for (const char* name : kRefusedBuildOptions) {
+    if (!is_neutral(query.get(name))) {
+      return Error{ErrorKind::denied, std::string{"the build option '"} + name + "' is not supported",
+                   "leave it out; limits of builds are set by the operator", {}};
+    }
+  }
+  BuildOptions options;
+  BuildRequest& request = options.request;
+  request.dialect = "api";
+  options.quiet = query.flag("q");
+  for (const auto& text : query.all("t")) {
+    if (text.empty()) continue;
+    auto tag = parse_tag(text);
+    if (!tag) return std::move(tag).error();
+    request.tags.push_back(*std::move(tag));
+  }
+  if (auto dockerfile = query.get("dockerfile"); !dockerfile.empty()) request.dockerfile = std::move(dockerfile);
+  auto build_args = parse_map(query.get("buildargs"), "buildargs");
+  if (!build_args) return std::move(build_args).error();
+  request.build_args = *std::move(build_args);
+  auto labels = parse_map(query.get("labels"), "labels");
+  if (!labels) return std::move(labels).error();
+  request.labels = *std::move(labels);
+  request.target = query.get("target");
+  request.platforms = split_commas(query.get("platform"));
+  request.no_cache = query.flag("nocache");
+  request.pull = query.flag("pull");
+  request.network = query.get("networkmode");
+  if (auto status = check_network(request.network); !status) return std::move(status).error();
+  for (const auto& text : query.all("extrahosts")) {
+    if (is_neutral(text)) continue;
+    auto host = parse_extra_host(text);
+    if (!host) return std::move(host).error();
+    request.extra_hosts.push_back(*std::move(host));
+  }
+  return options;
+}
+
+Result<BuildRequest> parse_build_json(std::string_view text) {
+  auto json = parse_json(text, "build request");
+  if (!json) return std::move(json).error();
+  if (!json->is_object()) return bad("build request is not a JSON object");
+  BuildRequest request;
+  std::vector<std::string> tags;
+  Members members{*json};
+  members.text("context_path", request.context_path);
+  members.text("dockerfile", request.dockerfile);
+  members.optional_text("dockerfile_text", request.dockerfile_text);
+  members.list("tags", tags);
+  members.pairs("build_args", request.build_args);
+  members.pairs("labels", request.labels);
+  members.text("target", request.target);
+  members.list("platforms", request.platforms);
+  members.flag("no_cache", request.no_cache);
+  members.flag("pull", request.pull);
+  members.text("network", request.network);
+  members.pairs("extra_hosts", request.extra_hosts);
+  members.text("dialect", request.dialect);
+  if (auto status = members.finish(); !status) return std::move(status).error();
+  if (request.context_path.empty()) return bad("build request: 'context_path' is missing");
+  if (request.context_path.front() != '/') return bad("build request: 'context_path' has to be absolute");
+  if (request.dockerfile.empty()) request.dockerfile = "Dockerfile";
+  if (auto status = check_network(request.network); !status) return std::move(status).error();
+  for (const auto& text_of_tag : tags) {
+    auto tag = parse_tag(text_of_tag);
+    if (!tag) return std::move(tag).error();
+    request.tags.push_back(*std::move(tag));
+  }
+  return request;
+}
+
+Result<ImageFilters> parse_image_filters(std::string_view text) {
+  ImageFilters filters;
+  if (text.empty()) return filters;
+  auto json = parse_json(text, "filters");
+  if (!json) return std::move(json).error();
+  if (!json->is_object()) return bad("filters is not a JSON object");
+  for (const auto& [name, given] : json->items()) {
+    std::vector<std::string> values;
+    if (given.is_object()) {
+      for (const auto& [value, on] : given.items()) {
+        if (!on.is_boolean() || on.get<bool>()) values.push_back(value);
+      }
+    } else if (given.is_array()) {
+      for (const auto& value : given) {
+        if (!value.is_string()) return bad("filters: '" + shown(name) + "' has a value that is no string");
+        values.push_back(value.get<std::string>());
+      }
+    } else {
+      return bad("filters: '" + shown(name) + "' is neither an object nor an array");
+    }
+    if (values.size() > kMaxPairs) return bad("filters: too many values");
+    if (name == "reference") {
+      filters.references = std::move(values);
+    } else if (name == "label") {
+      filters.labels = std::move(values);
+    } else if (name == "dangling") {
+      for (const auto& value : values) {
+        if (value != "true" && value != "1" && value != "false" && value != "0") {
+          return bad("filters: 'dangling' has to be true or false");
+        }
+        filters.dangling = value == "true" || value == "1";
+      }
+    } else {
+      return bad("invalid filter '" + shown(name) + "' (reference, dangling and label are supported)");
+    }
+  }
+  return filters;
+}
+
+bool matches(const ImageFilters& filters, const ImageSummary& image) {
+  if (filters.dangling && *filters.dangling != image.tags.empty()) return false;
+  if (!filters.references.empty()) {
+    const bool hit = std::any_of(filters.references.begin(), filters.references.end(), [&](const auto& pattern) {
+      return std::any_of(image.tags.begin(), image.tags.end(),
+                         [&](const auto& tag) { return matches_reference(pattern, tag); });
+    });
+    if (!hit) return false;
+  }
+  return std::all_of(filters.labels.begin(), filters.labels.end(), [&](const std::string& wanted) {
+    const auto equals = wanted.find('=');
+    const auto found = image.config.labels.find(wanted.substr(0, equals));
+    if (found == image.config.labels.end()) return false;
+    return equals == std::string::npos || found->second == wanted.substr(equals + 1);
+  });
+}
+
+} // namespace slipway::broker

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// The text of an Engine API request turned into types, once: target, query, build options, filters.
+// Everything here is pure and reads hostile input.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "executor/base/result.hpp"
+#include "executor/broker/image_service.hpp"
+
+namespace slipway::broker {
+
+constexpr std::size_t kMaxQueryParameters = 2048;
+
+/// Decodes %XX (and '+' where `plus_is_space`). Errors: bad_input (cut or non-hex escape, NUL).
+Result<std::string> percent_decode(std::string_view text, bool plus_is_space);
+
+/// The decoded parameters of a query string, in order.
+class Query {
+public:
+  /// Errors: bad_input (bad escape, over kMaxQueryParameters).
+  static Result<Query> parse(std::string_view text);
+
+  /// The first value, "" where there is none.
+  std::string get(std::string_view name) const;
+  std::vector<std::string> all(std::string_view name) const;
+  /// Docker's reading of a switch: everything but "", "0", "no", "false", "none" is on.
+  bool flag(std::string_view name) const;
+
+private:
+  std::vector<std::pair<std::string, std::string>> parameters_;
+};
+
+/// A request target: the decoded path without the version prefix, and the query.
+struct Target {
+  std::string path; ///< "/images/json"
+  Query query;
+};
+
+/// Origin form only; "/v1.41/x" and "/x" are the same. Errors: bad_input.
+Result<Target> parse_target(std::string_view text);
+
+struct BuildOptions {
+  BuildRequest request; ///< without context_tar
+  bool quiet = false;
+};
+
+/// The query of POST /build. Errors: bad_input; denied (an option that slipway does not support,
+/// by name).
+Result<BuildOptions> parse_build_query(const Query& query);
+
+/// The body of POST /slipway/v1/build. Unknown members are refused, so that a newer shim is not
+/// half understood. Errors: bad_input, naming the member.
+Result<BuildRequest> parse_build_json(std::string_view json);
+
+/// Filters of images/json. Empty: everything.
+struct ImageFilters {
+  std::vector<std::string> references; ///< patterns as in `docker images --filter reference=`
+  std::optional<bool> dangling;
+  std::vector<std::string> labels; ///< "key" or "key=value"; all have to match
+};
+
+/// `{"reference":{"x":true}}` or the older `{"reference":["x"]}`. Errors: bad_input (also a filter
+/// that slipway does not know).
+Result<ImageFilters> parse_image_filters(std::string_view json);
+
+bool matches(const ImageFilters& filters, const ImageSummary& image);
+
+} // namespace slipway::broker
