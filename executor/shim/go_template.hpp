@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of Go's text/template that `--format` is used with: fields, pipelines, if/range/with and
+// Docker's functions (json, join, upper, lower, split, title, println, table).
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "executor/base/result.hpp"
+
+namespace slipway::shim {
+
+/// Renders `text` over the JSON document `data`, without a final newline.
+/// Errors: bad_input, with the words docker uses ("template parsing error: …"); a field that is not
+/// there is an error except below Labels, as in Docker.
+Result<std::string> render_template(std::string_view text, const std::string& data);
+
+} // namespace slipway::shim

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// A build context as a tar stream (ustar with pax records), for contexts that the broker cannot reach
+// by path. Everything is sent; .dockerignore is the builder's business.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "executor/base/result.hpp"
+
+namespace slipway::shim {
+
+/// A file that is not in the folder but goes into the tar (a Dockerfile from stdin or elsewhere).
+struct ExtraFile {
+  std::string name;
+  std::string content;
+};
+
+/// Streams `extra` and then the tree below `root` in sorted order, owner 0:0 as the docker CLI sends
+/// it. Links stay links, sockets are left out, devices and fifos are refused.
+class TarStream {
+public:
+  /// An empty `root` gives only the extra files.
+  explicit TarStream(std::filesystem::path root, std::vector<ExtraFile> extra = {});
+  ~TarStream();
+  TarStream(TarStream&&) noexcept;
+  TarStream& operator=(TarStream&&) noexcept;
+  TarStream(const TarStream&) = delete;
+  TarStream& operator=(const TarStream&) = delete;
+
+  /// The next bytes; 0 = end. Errors: io (unreadable, changed while read), with the path; bad_input.
+  Result<std::size_t> read(char* buffer, std::size_t capacity);
+
+private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+} // namespace slipway::shim
