@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/build_context.hpp"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+#include "executor/base/file.hpp"
+#include "executor/shim/tar_stream.hpp"
+
+namespace slipway::shim {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMaxDockerfileBytes = 512UL << 10;
+constexpr std::size_t kTarMagicEnd = 262;
+constexpr const char* kSentDockerfile = ".dockerfile.slipway";
+
+Error context_error(const std::string& what) {
+  return Error{ErrorKind::not_found, "unable to prepare context: " + what, "", {}};
+}
+
+bool is_below(const fs::path& path, const fs::path& dir) {
+  const auto relative = path.lexically_relative(dir);
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+bool in_workspace(const fs::path& path, const Surroundings& world) {
+  return std::any_of(world.workspaces.begin(), world.workspaces.end(), [&](const std::string& workspace) {
+    std::error_code cause;
+    const auto dir = fs::canonical(workspace, cause);
+    return !cause && is_below(path, dir);
+  });
+}
+
+BodySource streamed(TarStream tar) {
+  auto shared = std::make_shared<TarStream>(std::move(tar));
+  return [shared](char* buffer, std::size_t capacity) { return shared->read(buffer, capacity); };
+}
+
+Result<std::size_t> read_some(int fd, char* buffer, std::size_t capacity) {
+  for (;;) {
+    const ssize_t got = ::read(fd, buffer, capacity);
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) return io_error("read", errno, "stdin");
+  }
+}
+
+/// Plain tar, gzip, bzip2, xz or zstd, by their first bytes.
+bool looks_like_archive(const std::string& head) {
+  using namespace std::string_view_literals;
+  for (const auto magic : {"\x1f\x8b"sv, "BZh"sv, "\xfd" "7zXZ"sv, "\x28\xb5\x2f\xfd"sv})
+    if (head.starts_with(magic)) return true;
+  return head.size() >= kTarMagicEnd && head.compare(257, 5, "ustar") == 0;
+}
+
+/// `docker build -`: a tar, or else a Dockerfile without a context.
+Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& world) {
+  std::string head(4096, '\0');
+  std::size_t filled = 0;
+  while (filled < head.size()) {
+    auto got = read_some(world.input, head.data() + filled, head.size() - filled);
+    if (!got) return std::move(got).error();
+    if (*got == 0) break;
+    filled += *got;
+  }
+  head.resize(filled);
+  BuildContext context;
+  if (looks_like_archive(head)) {
+    context.dockerfile = build.file.empty() ? "Dockerfile" : build.file;
+    context.tar = [head, at = std::size_t{0}, fd = world.input](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
+      if (at == head.size()) return read_some(fd, buffer, capacity);
+      const std::size_t count = std::min(capacity, head.size() - at);
+      ::memcpy(buffer, head.data() + at, count);
+      at += count;
+      return count;
+    };
+    return context;
+  }
+  auto rest = read_all(world.input, kMaxDockerfileBytes, "the Dockerfile on stdin");
+  if (!rest) return std::move(rest).error();
+  if (head.empty()) return Error{ErrorKind::bad_input, "failed to build: the Dockerfile on stdin is empty", "", {}};
+  context.dockerfile = "Dockerfile";
+  context.tar = streamed(TarStream{{}, {{"Dockerfile", head + *rest}}});
+  return context;
+}
+
+struct FoundDockerfile {
+  std::string name;                ///< relative to the context, or absolute
+  std::optional<std::string> text; ///< where the builder cannot reach it
+};
+
+Result<FoundDockerfile> find_dockerfile(const Build& build, const fs::path& dir, const Surroundings& world) {
+  if (build.file == "-") {
+    auto text = read_all(world.input, kMaxDockerfileBytes, "the Dockerfile on stdin");
+    if (!text) return std::move(text).error();
+    if (text->empty()) return Error{ErrorKind::bad_input, "failed to build: the Dockerfile on stdin is empty", "", {}};
+    return FoundDockerfile{"", *std::move(text)};
+  }
+  std::error_code cause;
+  fs::path file = build.file.empty() ? dir / "Dockerfile" : (fs::path{world.cwd} / build.file).lexically_normal();
+  if (build.file.empty() && !fs::exists(file, cause) && fs::exists(dir / "dockerfile", cause)) file = dir / "dockerfile";
+  const auto parent = fs::canonical(file.parent_path(), cause);
+  const auto real = cause ? fs::path{} : fs::canonical(file, cause);
+  if (cause == std::errc::no_such_file_or_directory || cause == std::errc::not_a_directory)
+    return context_error("unable to evaluate symlinks in Dockerfile path: lstat " + file.string() + ": no such file or directory");
+  if (cause) return context_error("the Dockerfile " + file.string() + " cannot be reached: " + cause.message());
+  if (fs::is_directory(real, cause)) return context_error("the Dockerfile " + file.string() + " is a directory");
+  // The name stays as typed, because NAME.dockerignore is looked for beside it.
+  const auto named = parent / file.filename();
+  if (is_below(named, dir) && is_below(real, dir)) return FoundDockerfile{named.lexically_relative(dir).string(), {}};
+  if (in_workspace(dir, world) && in_workspace(named, world) && in_workspace(real, world)) return FoundDockerfile{named.string(), {}};
+  auto text = read_file(real, kMaxDockerfileBytes);
+  if (!text) return std::move(text).error();
+  return FoundDockerfile{"", *std::move(text)};
+}
+
+} // namespace
+
+Result<BuildContext> find_context(const Build& build, const Surroundings& world) {
+  if (build.context == "-") return context_from_stdin(build, world);
+  std::error_code cause;
+  const auto dir = fs::canonical(fs::path{world.cwd} / build.context, cause);
+  if (cause) {
+    if (cause == std::errc::no_such_file_or_directory) return context_error("path \"" + build.context + "\" not found");
+    return context_error("path \"" + build.context + "\": " + cause.message());
+  }
+  if (!fs::is_directory(dir, cause)) return context_error("context must be a directory: " + dir.string());
+  auto dockerfile = find_dockerfile(build, dir, world);
+  if (!dockerfile) return std::move(dockerfile).error();
+  BuildContext context;
+  context.dockerfile = dockerfile->name;
+  if (in_workspace(dir, world)) {
+    context.path = dir.string();
+    context.dockerfile_text = std::move(dockerfile->text);
+    return context;
+  }
+  std::vector<ExtraFile> extra;
+  if (dockerfile->text) {
+    extra.push_back({kSentDockerfile, *std::move(dockerfile->text)});
+    context.dockerfile = kSentDockerfile;
+  }
+  context.tar = streamed(TarStream{dir, std::move(extra)});
+  return context;
+}
+
+} // namespace slipway::shim
