@@ -26,6 +26,7 @@ struct RegistryAccess {
   Secret password;               ///< given inline (job credential) …
   std::string password_file;     ///< … or read by the worker itself (operator credential)
   std::uint32_t max_token_seconds = 900;
+  bool basic_auth = false;       ///< push with the credential itself where the registry has no token server
 };
 
 /// Upload of a judged tree: everything below `root_digest` in the layout.
@@ -78,5 +79,9 @@ Result<WorkerAnswer> decode_worker_answer(const std::string& json);
 std::string encode_progress(const std::string& line); ///< {"progress":"…"}
 /// nullopt where the frame is the answer.
 std::optional<std::string> decode_progress(const std::string& json);
+/// The answer that carries an error.
+WorkerAnswer answer_of(const Error& error);
+/// The error that an answer with `ok == false` carries; an unknown kind is `internal`.
+Error error_of(const WorkerAnswer& answer);
 
 } // namespace slipway::engine_api

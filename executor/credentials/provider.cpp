@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/credentials/provider.hpp"
+
+#include <nlohmann/json.hpp>
+#include <string.h>
+
+#include <algorithm>
+
+#include "executor/base/file.hpp"
+#include "executor/http/retry.hpp"
+
+namespace slipway::credentials {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr std::size_t kMaxPasswordBytes = 16UL << 10;
+constexpr std::size_t kMaxTokenAnswerBytes = 64UL << 10;
+constexpr std::uint32_t kDefaultTokenSeconds = 60; // distribution token spec: where expires_in is missing
+
+void wipe(std::string& text) { ::explicit_bzero(text.data(), text.size()); }
+
+std::optional<std::string> base64url_decode(std::string_view text) {
+  std::string bytes;
+  std::uint32_t bits = 0;
+  int held = 0;
+  for (const char c : text) {
+    std::uint32_t value = 0;
+    if (c >= 'A' && c <= 'Z') value = static_cast<std::uint32_t>(c - 'A');
+    else if (c >= 'a' && c <= 'z') value = static_cast<std::uint32_t>(c - 'a') + 26;
+    else if (c >= '0' && c <= '9') value = static_cast<std::uint32_t>(c - '0') + 52;
+    else if (c == '-') value = 62;
+    else if (c == '_') value = 63;
+    else if (c == '=') break;
+    else return std::nullopt;
+    bits = (bits << 6) | value;
+    held += 6;
+    if (held >= 8) {
+      held -= 8;
+      bytes += static_cast<char>((bits >> held) & 0xff);
+    }
+  }
+  return bytes;
+}
+
+/// The token of a token server's answer, moved out so that no copy stays in the JSON value.
+Secret take_token(json& answer) {
+  Secret token;
+  for (const char* name : {"token", "access_token"}) {
+    const auto found = answer.find(name);
+    if (found == answer.end() || !found->is_string()) continue;
+    auto& text = found->get_ref<std::string&>();
+    if (token.empty()) token = Secret{std::string_view{text}};
+    wipe(text);
+  }
+  return token;
+}
+
+} // namespace
+
+std::string base64(std::string_view bytes) {
+  constexpr const char* alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string text;
+  text.reserve((bytes.size() + 2) / 3 * 4); // never moves: leaves no copy of a password behind
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    const auto at = [&](std::size_t k) -> std::uint32_t {
+      return k < bytes.size() ? static_cast<unsigned char>(bytes[k]) : 0U;
+    };
+    const std::uint32_t group = (at(i) << 16) | (at(i + 1) << 8) | at(i + 2);
+    text += alphabet[(group >> 18) & 63];
+    text += alphabet[(group >> 12) & 63];
+    text += i + 1 < bytes.size() ? alphabet[(group >> 6) & 63] : '=';
+    text += i + 2 < bytes.size() ? alphabet[group & 63] : '=';
+  }
+  return text;
+}
+
+std::optional<std::chrono::seconds> jwt_lifetime(std::string_view token, WallTime now) {
+  const auto first = token.find('.');
+  const auto second = token.find('.', first == std::string_view::npos ? first : first + 1);
+  if (second == std::string_view::npos) return std::nullopt;
+  const auto payload = base64url_decode(token.substr(first + 1, second - first - 1));
+  if (!payload) return std::nullopt;
+  const json claims = json::parse(*payload, nullptr, false);
+  if (!claims.is_object()) return std::nullopt;
+  const auto number = [&](const char* name) -> std::optional<std::int64_t> {
+    const auto found = claims.find(name);
+    if (found == claims.end() || !found->is_number()) return std::nullopt;
+    const double value = found->get<double>();
+    if (value < 0 || value > 1e12) return std::nullopt;
+    return static_cast<std::int64_t>(value);
+  };
+  const auto exp = number("exp");
+  if (!exp) return std::nullopt;
+  const auto iat = number("iat");
+  return std::chrono::seconds{*exp - (iat ? *iat : now.time_since_epoch().count())};
+}
+
+Result<Provider> Provider::load(engine_api::RegistryAccess access, http::Transport& transport,
+                                const Clock& clock) {
+  const std::string entry = "[[registry]] entry of " + access.host;
+  if (http::normal_authority("https", access.host).empty()) {
+    return Error{ErrorKind::misconfigured, "\"" + access.host + "\" is no registry host", "write host or host:port", {}};
+  }
+  if (!access.password_file.empty()) {
+    auto text = read_file(access.password_file, kMaxPasswordBytes);
+    if (!text) {
+      Error error = std::move(text).error().in("reading the credential of the " + entry);
+      error.kind = ErrorKind::misconfigured;
+      return std::move(error).hinting("check password_file in the " + entry);
+    }
+    std::string_view password{*text};
+    while (!password.empty() && (password.back() == '\n' || password.back() == '\r')) {
+      password.remove_suffix(1);
+    }
+    access.password = Secret{password};
+    wipe(*text);
+  }
+  for (const std::string_view text : {access.password.reveal(), std::string_view{access.username}}) {
+    if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < ' '; })) {
+      return Error{ErrorKind::misconfigured, "the credential of the " + entry + " holds a control character", "", {}};
+    }
+  }
+  return Provider{std::move(access), transport, clock};
+}
+
+Secret Provider::basic_authorization() const {
+  std::string pair;
+  pair.reserve(access_.username.size() + 1 + access_.password.reveal().size());
+  pair.append(access_.username).append(":").append(access_.password.reveal());
+  std::string encoded = base64(pair);
+  std::string value;
+  value.reserve(6 + encoded.size());
+  value.append("Basic ").append(encoded);
+  Secret secret{std::string_view{value}};
+  wipe(pair);
+  wipe(encoded);
+  wipe(value);
+  return secret;
+}
+
+Result<Credential> Provider::mint_push(const std::vector<Challenge>& challenges,
+                                       const PushPermit& permit,
+                                       const std::vector<std::string>& mount_from) const {
+  if (clock_->now() >= permit.expires_at()) {
+    return Error{ErrorKind::denied, "the scan's pass ended at " + rfc3339(permit.expires_at()) + " during the push",
+                 "push again: the image is scanned anew", {}};
+  }
+  std::vector<std::string> scopes{"repository:" + permit.repository() + ":pull,push"};
+  for (const auto& source : mount_from) scopes.push_back("repository:" + source + ":pull");
+  return mint(challenges, scopes, Purpose::push);
+}
+
+Result<Credential> Provider::mint_pull(const std::vector<Challenge>& challenges,
+                                       const std::string& repository) const {
+  return mint(challenges, {"repository:" + repository + ":pull"}, Purpose::pull);
+}
+
+Result<Credential> Provider::mint(const std::vector<Challenge>& challenges,
+                                  const std::vector<std::string>& scopes, Purpose purpose) const {
+  for (const auto& challenge : challenges) {
+    if (challenge.scheme == "bearer") return fetch_token(challenge, scopes, purpose);
+  }
+  for (const auto& challenge : challenges) {
+    if (challenge.scheme != "basic") continue;
+    if (anonymous()) {
+      return Error{ErrorKind::denied,
+                   access_.host + ": requested access to the resource is denied: the registry wants a "
+                                  "user name and there is none",
+                   "set username and password_file in the [[registry]] entry of " + access_.host, {}};
+    }
+    if (purpose == Purpose::push && !access_.basic_auth) {
+      return Error{ErrorKind::denied,
+                   access_.host + " has no token server: pushing would use the long-lived password itself",
+                   "set basic_auth = true in the [[registry]] entry of " + access_.host +
+                       " if the operator accepts that", {}};
+    }
+    Credential credential;
+    credential.authorization = basic_authorization();
+    credential.expires_at = WallTime::max();
+    credential.is_basic = true;
+    return credential;
+  }
+  return Error{ErrorKind::denied, access_.host + " asks for an authentication that slipway does not know",
+               "registries with token (Bearer) or Basic authentication are supported", {}};
+}
+
+Result<Credential> Provider::fetch_token(const Challenge& challenge,
+                                         const std::vector<std::string>& scopes,
+                                         Purpose purpose) const {
+  auto realm = http::Url::parse(challenge.parameter("realm"));
+  if (!realm) return std::move(realm).error().in("reading the token server's address that " + access_.host + " gave");
+  const std::string where = "token server " + realm->authority;
+  if (realm->scheme != "https" && !access_.plain_http) {
+    return Error{ErrorKind::misconfigured, where + " is not https; the password is not sent there",
+                 "give the token server a certificate, or set plain_http in the [[registry]] entry of " + access_.host, {}};
+  }
+  std::vector<std::string> allowed = access_.realm_hosts;
+  if (allowed.empty()) allowed.push_back(access_.host);
+  const bool may_see = std::any_of(allowed.begin(), allowed.end(), [&](const std::string& host) {
+    return http::normal_authority(realm->scheme, host) == realm->authority;
+  });
+  if (!may_see) {
+    return Error{ErrorKind::misconfigured,
+                 access_.host + " sends us for a token to " + realm->authority +
+                     ", which is not among its allowed token servers; no credential was sent",
+                 "if that is right, add \"" + realm->authority + "\" to realm_hosts in the [[registry]] entry of " + access_.host,
+                 {}};
+  }
+
+  http::Request request;
+  request.url = *realm;
+  const auto service = challenge.parameter("service");
+  if (!service.empty()) request.url = request.url.with_query("service", service);
+  for (const auto& scope : scopes) request.url = request.url.with_query("scope", scope);
+  if (!anonymous()) {
+    request.authorization = basic_authorization();
+    request.url = request.url.with_query("account", access_.username);
+  }
+  request.headers.emplace_back("Accept", "application/json");
+  request.response_limit = kMaxTokenAnswerBytes;
+  request.deadline = std::chrono::seconds{60};
+  auto response = transport_->send(request);
+  if (!response) return std::move(response).error().in("asking " + where + " for a token");
+  const int status = response->status;
+  if (status == 401 || status == 403) {
+    wipe(response->body);
+    return Error{ErrorKind::denied,
+                 "requested access to the resource is denied: " + where + " answered " + std::to_string(status) +
+                     (anonymous() ? " to an anonymous request" : " to user " + access_.username),
+                 anonymous() ? "set username and password_file in the [[registry]] entry of " + access_.host
+                             : "check username and password_file in the [[registry]] entry of " + access_.host,
+                 {}};
+  }
+  if (status != 200) {
+    wipe(response->body);
+    return Error{http::is_retryable_status(status) ? ErrorKind::unavailable : ErrorKind::misconfigured,
+                 where + " answered " + std::to_string(status), "", {}};
+  }
+  json answer = json::parse(response->body, nullptr, false);
+  wipe(response->body);
+  if (!answer.is_object()) return Error{ErrorKind::bad_input, where + " did not answer in JSON", "", {}};
+  Secret token = take_token(answer);
+  if (token.empty()) return Error{ErrorKind::bad_input, where + " answered without a token", "", {}};
+  for (const char c : token.reveal()) {
+    if (c <= ' ' || c > '~') return Error{ErrorKind::bad_input, where + " sent a token with illegal characters", "", {}};
+  }
+  std::int64_t seconds = kDefaultTokenSeconds;
+  if (const auto found = answer.find("expires_in"); found != answer.end() && found->is_number_integer()) {
+    seconds = found->get<std::int64_t>();
+  }
+  // What is written in the token counts more than what is said about it.
+  if (const auto lifetime = jwt_lifetime(token.reveal(), clock_->now())) seconds = lifetime->count();
+  if (seconds <= 0) return Error{ErrorKind::unavailable, where + " sent a token that is already over", "check this machine's and the token server's clocks", {}};
+  if (purpose == Purpose::push && seconds > static_cast<std::int64_t>(access_.max_token_seconds)) {
+    return Error{ErrorKind::denied,
+                 where + " mints tokens that live " + std::to_string(seconds) + " s; at most " +
+                     std::to_string(access_.max_token_seconds) + " s are allowed for a push",
+                 "shorten the token lifetime at the token server, or raise max_token_seconds in the "
+                 "[[registry]] entry of " + access_.host,
+                 {}};
+  }
+  Credential credential;
+  std::string value;
+  value.reserve(7 + token.reveal().size());
+  value.append("Bearer ").append(token.reveal());
+  credential.authorization = Secret{std::string_view{value}};
+  wipe(value);
+  seconds = std::min<std::int64_t>(seconds, 86400);
+  credential.seconds = static_cast<std::uint32_t>(seconds);
+  credential.expires_at = clock_->now() + std::chrono::seconds{seconds};
+  return credential;
+}
+
+std::string Provider::redact(std::string text) const {
+  const std::string_view password = access_.password.reveal();
+  if (password.size() < 4) return text; // shorter ones would black out ordinary words
+  for (std::size_t at = text.find(password); at != std::string::npos; at = text.find(password, at)) {
+    text.replace(at, password.size(), "[hidden]");
+  }
+  return text;
+}
+
+} // namespace slipway::credentials

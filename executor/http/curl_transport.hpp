@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real Transport, on libcurl:
+// - TLS 1.2 or newer, certificate and name always verified; there is no switch for it;
+// - http only where the operator allowed it, never by redirect;
+// - a CA file replaces the system's authorities, it does not add to them;
+// - no proxy, no netrc, no cookies, no environment;
+// - header lines with credentials are overwritten after use.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "executor/http/transport.hpp"
+
+namespace slipway::http {
+
+struct CurlOptions {
+  std::string ca_file; ///< PEM; "" = the system's
+  bool plain_http = false;
+  std::chrono::milliseconds connect_timeout{std::chrono::seconds{20}};
+  std::chrono::seconds stall_timeout{60}; ///< under 1 KiB/s for so long is a cut connection
+  std::function<bool()> cancelled = [] { return false; };
+};
+
+/// Keeps connections open between requests. Not for use by two threads at once.
+class CurlTransport final : public Transport {
+public:
+  explicit CurlTransport(CurlOptions options);
+  ~CurlTransport() override;
+  CurlTransport(const CurlTransport&) = delete;
+  CurlTransport& operator=(const CurlTransport&) = delete;
+  Result<Response> send(const Request& request) override;
+
+private:
+  struct State;
+  CurlOptions options_;
+  std::unique_ptr<State> state_;
+};
+
+} // namespace slipway::http
