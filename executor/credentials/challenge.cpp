@@ -25,7 +25,8 @@ public:
   bool at_end() const { return position_ == text_.size(); }
   char peek() const { return at_end() ? '\0' : text_[position_]; }
   void skip_space() {
-    while (peek() == ' ' || peek() == '\t') ++position_;
+    while (peek() == ' ' || peek() == '\t')
+      ++position_;
   }
   bool take(char c) {
     if (peek() != c || at_end()) return false;
@@ -34,7 +35,8 @@ public:
   }
   std::string_view token() {
     const std::size_t from = position_;
-    while (!at_end() && is_token_char(text_[position_])) ++position_;
+    while (!at_end() && is_token_char(text_[position_]))
+      ++position_;
     return text_.substr(from, position_ - from);
   }
   /// After the opening quote. Errors: bad_input (no closing quote).
@@ -82,7 +84,8 @@ Result<std::vector<Challenge>> parse_challenges(std::string_view header) {
   Cursor cursor{header};
   while (true) {
     cursor.skip_space();
-    while (cursor.take(',')) cursor.skip_space();
+    while (cursor.take(','))
+      cursor.skip_space();
     if (cursor.at_end()) break;
     const auto name = lower(cursor.token());
     if (name.empty()) return unreadable("a scheme or parameter name is missing");
@@ -90,7 +93,8 @@ Result<std::vector<Challenge>> parse_challenges(std::string_view header) {
     cursor.skip_space();
     if (cursor.peek() != '=') { // a scheme
       cursor.rewind(after_name);
-      if (!cursor.at_end() && cursor.peek() != ' ' && cursor.peek() != '\t' && cursor.peek() != ',') {
+      if (!cursor.at_end() && cursor.peek() != ' ' && cursor.peek() != '\t' &&
+          cursor.peek() != ',') {
         return unreadable("a scheme is followed by an unexpected character");
       }
       challenges.push_back({name, {}});

@@ -2,12 +2,12 @@
 // What a registry says it wants: the WWW-Authenticate header, read as hostile input.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::credentials {
 

@@ -6,8 +6,10 @@ namespace slipway::credentials {
 namespace {
 
 Error no_permit(const std::string& why) {
-  return Error{ErrorKind::denied, "no permit to push: " + why,
-               "every push needs a passed scan of exactly these bytes for exactly this repository", {}};
+  return Error{ErrorKind::denied,
+               "no permit to push: " + why,
+               "every push needs a passed scan of exactly these bytes for exactly this repository",
+               {}};
 }
 
 } // namespace
@@ -16,8 +18,9 @@ Result<PushPermit> PushPermit::from(const engine_api::PushRequest& request, cons
   auto root = oci::Digest::parse(request.root_digest);
   if (!root) return std::move(root).error().in("reading the digest to push");
   if (request.pass_digest != root->str()) {
-    return no_permit("the scan passed " + (request.pass_digest.empty() ? "nothing" : request.pass_digest) +
-                     ", not " + root->str());
+    return no_permit("the scan passed " +
+                     (request.pass_digest.empty() ? "nothing" : request.pass_digest) + ", not " +
+                     root->str());
   }
   const std::string destination = request.registry.host + "/" + request.repository;
   if (request.registry.host.empty() || request.repository.empty() ||

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside the push worker: the right to push one digest to one repository. The gate's ScanPass is made
-// in another process; what it says travels in the request, and only a request whose pass covers
-// exactly what it asks for becomes a PushPermit. Minting and pushing demand one.
+// Inside the push worker: the right to push one digest to one repository. The gate's ScanPass is
+// made in another process; what it says travels in the request, and only a request whose pass
+// covers exactly what it asks for becomes a PushPermit. Minting and pushing demand one.
 #pragma once
-
-#include <string>
 
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/engine_api/push_protocol.hpp"
 #include "executor/oci/digest.hpp"
+
+#include <string>
 
 namespace slipway::credentials {
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/credentials/provider.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/http/retry.hpp"
+
 #include <nlohmann/json.hpp>
+
 #include <string.h>
 
 #include <algorithm>
-
-#include "executor/base/file.hpp"
-#include "executor/http/retry.hpp"
 
 namespace slipway::credentials {
 
@@ -17,9 +18,12 @@ namespace {
 
 constexpr std::size_t kMaxPasswordBytes = 16UL << 10;
 constexpr std::size_t kMaxTokenAnswerBytes = 64UL << 10;
-constexpr std::uint32_t kDefaultTokenSeconds = 60; // distribution token spec: where expires_in is missing
+constexpr std::uint32_t kDefaultTokenSeconds =
+    60; // distribution token spec: where expires_in is missing
 
-void wipe(std::string& text) { ::explicit_bzero(text.data(), text.size()); }
+void wipe(std::string& text) {
+  ::explicit_bzero(text.data(), text.size());
+}
 
 std::optional<std::string> base64url_decode(std::string_view text) {
   std::string bytes;
@@ -27,13 +31,20 @@ std::optional<std::string> base64url_decode(std::string_view text) {
   int held = 0;
   for (const char c : text) {
     std::uint32_t value = 0;
-    if (c >= 'A' && c <= 'Z') value = static_cast<std::uint32_t>(c - 'A');
-    else if (c >= 'a' && c <= 'z') value = static_cast<std::uint32_t>(c - 'a') + 26;
-    else if (c >= '0' && c <= '9') value = static_cast<std::uint32_t>(c - '0') + 52;
-    else if (c == '-') value = 62;
-    else if (c == '_') value = 63;
-    else if (c == '=') break;
-    else return std::nullopt;
+    if (c >= 'A' && c <= 'Z')
+      value = static_cast<std::uint32_t>(c - 'A');
+    else if (c >= 'a' && c <= 'z')
+      value = static_cast<std::uint32_t>(c - 'a') + 26;
+    else if (c >= '0' && c <= '9')
+      value = static_cast<std::uint32_t>(c - '0') + 52;
+    else if (c == '-')
+      value = 62;
+    else if (c == '_')
+      value = 63;
+    else if (c == '=')
+      break;
+    else
+      return std::nullopt;
     bits = (bits << 6) | value;
     held += 6;
     if (held >= 8) {
@@ -60,7 +71,8 @@ Secret take_token(json& answer) {
 } // namespace
 
 std::string base64(std::string_view bytes) {
-  constexpr const char* alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  constexpr const char* alphabet =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string text;
   text.reserve((bytes.size() + 2) / 3 * 4); // never moves: leaves no copy of a password behind
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
@@ -101,7 +113,10 @@ Result<Provider> Provider::load(engine_api::RegistryAccess access, http::Transpo
                                 const Clock& clock) {
   const std::string entry = "[[registry]] entry of " + access.host;
   if (http::normal_authority("https", access.host).empty()) {
-    return Error{ErrorKind::misconfigured, "\"" + access.host + "\" is no registry host", "write host or host:port", {}};
+    return Error{ErrorKind::misconfigured,
+                 "\"" + access.host + "\" is no registry host",
+                 "write host or host:port",
+                 {}};
   }
   if (!access.password_file.empty()) {
     auto text = read_file(access.password_file, kMaxPasswordBytes);
@@ -117,9 +132,13 @@ Result<Provider> Provider::load(engine_api::RegistryAccess access, http::Transpo
     access.password = Secret{password};
     wipe(*text);
   }
-  for (const std::string_view text : {access.password.reveal(), std::string_view{access.username}}) {
+  for (const std::string_view text :
+       {access.password.reveal(), std::string_view{access.username}}) {
     if (std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < ' '; })) {
-      return Error{ErrorKind::misconfigured, "the credential of the " + entry + " holds a control character", "", {}};
+      return Error{ErrorKind::misconfigured,
+                   "the credential of the " + entry + " holds a control character",
+                   "",
+                   {}};
     }
   }
   return Provider{std::move(access), transport, clock};
@@ -144,11 +163,14 @@ Result<Credential> Provider::mint_push(const std::vector<Challenge>& challenges,
                                        const PushPermit& permit,
                                        const std::vector<std::string>& mount_from) const {
   if (clock_->now() >= permit.expires_at()) {
-    return Error{ErrorKind::denied, "the scan's pass ended at " + rfc3339(permit.expires_at()) + " during the push",
-                 "push again: the image is scanned anew", {}};
+    return Error{ErrorKind::denied,
+                 "the scan's pass ended at " + rfc3339(permit.expires_at()) + " during the push",
+                 "push again: the image is scanned anew",
+                 {}};
   }
   std::vector<std::string> scopes{"repository:" + permit.repository() + ":pull,push"};
-  for (const auto& source : mount_from) scopes.push_back("repository:" + source + ":pull");
+  for (const auto& source : mount_from)
+    scopes.push_back("repository:" + source + ":pull");
   return mint(challenges, scopes, Purpose::push);
 }
 
@@ -166,15 +188,19 @@ Result<Credential> Provider::mint(const std::vector<Challenge>& challenges,
     if (challenge.scheme != "basic") continue;
     if (anonymous()) {
       return Error{ErrorKind::denied,
-                   access_.host + ": requested access to the resource is denied: the registry wants a "
-                                  "user name and there is none",
-                   "set username and password_file in the [[registry]] entry of " + access_.host, {}};
+                   access_.host +
+                       ": requested access to the resource is denied: the registry wants a "
+                       "user name and there is none",
+                   "set username and password_file in the [[registry]] entry of " + access_.host,
+                   {}};
     }
     if (purpose == Purpose::push && !access_.basic_auth) {
       return Error{ErrorKind::denied,
-                   access_.host + " has no token server: pushing would use the long-lived password itself",
+                   access_.host +
+                       " has no token server: pushing would use the long-lived password itself",
                    "set basic_auth = true in the [[registry]] entry of " + access_.host +
-                       " if the operator accepts that", {}};
+                       " if the operator accepts that",
+                   {}};
     }
     Credential credential;
     credential.authorization = basic_authorization();
@@ -182,19 +208,27 @@ Result<Credential> Provider::mint(const std::vector<Challenge>& challenges,
     credential.is_basic = true;
     return credential;
   }
-  return Error{ErrorKind::denied, access_.host + " asks for an authentication that slipway does not know",
-               "registries with token (Bearer) or Basic authentication are supported", {}};
+  return Error{ErrorKind::denied,
+               access_.host + " asks for an authentication that slipway does not know",
+               "registries with token (Bearer) or Basic authentication are supported",
+               {}};
 }
 
 Result<Credential> Provider::fetch_token(const Challenge& challenge,
                                          const std::vector<std::string>& scopes,
                                          Purpose purpose) const {
   auto realm = http::Url::parse(challenge.parameter("realm"));
-  if (!realm) return std::move(realm).error().in("reading the token server's address that " + access_.host + " gave");
+  if (!realm)
+    return std::move(realm).error().in("reading the token server's address that " + access_.host +
+                                       " gave");
   const std::string where = "token server " + realm->authority;
   if (realm->scheme != "https" && !access_.plain_http) {
-    return Error{ErrorKind::misconfigured, where + " is not https; the password is not sent there",
-                 "give the token server a certificate, or set plain_http in the [[registry]] entry of " + access_.host, {}};
+    return Error{
+        ErrorKind::misconfigured,
+        where + " is not https; the password is not sent there",
+        "give the token server a certificate, or set plain_http in the [[registry]] entry of " +
+            access_.host,
+        {}};
   }
   std::vector<std::string> allowed = access_.realm_hosts;
   if (allowed.empty()) allowed.push_back(access_.host);
@@ -205,7 +239,8 @@ Result<Credential> Provider::fetch_token(const Challenge& challenge,
     return Error{ErrorKind::misconfigured,
                  access_.host + " sends us for a token to " + realm->authority +
                      ", which is not among its allowed token servers; no credential was sent",
-                 "if that is right, add \"" + realm->authority + "\" to realm_hosts in the [[registry]] entry of " + access_.host,
+                 "if that is right, add \"" + realm->authority +
+                     "\" to realm_hosts in the [[registry]] entry of " + access_.host,
                  {}};
   }
 
@@ -213,7 +248,8 @@ Result<Credential> Provider::fetch_token(const Challenge& challenge,
   request.url = *realm;
   const auto service = challenge.parameter("service");
   if (!service.empty()) request.url = request.url.with_query("service", service);
-  for (const auto& scope : scopes) request.url = request.url.with_query("scope", scope);
+  for (const auto& scope : scopes)
+    request.url = request.url.with_query("scope", scope);
   if (!anonymous()) {
     request.authorization = basic_authorization();
     request.url = request.url.with_query("account", access_.username);
@@ -227,39 +263,56 @@ Result<Credential> Provider::fetch_token(const Challenge& challenge,
   if (status == 401 || status == 403) {
     wipe(response->body);
     return Error{ErrorKind::denied,
-                 "requested access to the resource is denied: " + where + " answered " + std::to_string(status) +
+                 "requested access to the resource is denied: " + where + " answered " +
+                     std::to_string(status) +
                      (anonymous() ? " to an anonymous request" : " to user " + access_.username),
-                 anonymous() ? "set username and password_file in the [[registry]] entry of " + access_.host
-                             : "check username and password_file in the [[registry]] entry of " + access_.host,
+                 anonymous()
+                     ? "set username and password_file in the [[registry]] entry of " + access_.host
+                     : "check username and password_file in the [[registry]] entry of " +
+                           access_.host,
                  {}};
   }
   if (status != 200) {
     wipe(response->body);
-    return Error{http::is_retryable_status(status) ? ErrorKind::unavailable : ErrorKind::misconfigured,
-                 where + " answered " + std::to_string(status), "", {}};
+    return Error{http::is_retryable_status(status) ? ErrorKind::unavailable
+                                                   : ErrorKind::misconfigured,
+                 where + " answered " + std::to_string(status),
+                 "",
+                 {}};
   }
   json answer = json::parse(response->body, nullptr, false);
   wipe(response->body);
-  if (!answer.is_object()) return Error{ErrorKind::bad_input, where + " did not answer in JSON", "", {}};
+  if (!answer.is_object())
+    return Error{ErrorKind::bad_input, where + " did not answer in JSON", "", {}};
   Secret token = take_token(answer);
-  if (token.empty()) return Error{ErrorKind::bad_input, where + " answered without a token", "", {}};
+  if (token.empty())
+    return Error{ErrorKind::bad_input, where + " answered without a token", "", {}};
   for (const char c : token.reveal()) {
-    if (c <= ' ' || c > '~') return Error{ErrorKind::bad_input, where + " sent a token with illegal characters", "", {}};
+    if (c <= ' ' || c > '~')
+      return Error{ErrorKind::bad_input, where + " sent a token with illegal characters", "", {}};
   }
   std::int64_t seconds = kDefaultTokenSeconds;
-  if (const auto found = answer.find("expires_in"); found != answer.end() && found->is_number_integer()) {
+  if (const auto found = answer.find("expires_in");
+      found != answer.end() && found->is_number_integer()) {
     seconds = found->get<std::int64_t>();
   }
   // What is written in the token counts more than what is said about it.
-  if (const auto lifetime = jwt_lifetime(token.reveal(), clock_->now())) seconds = lifetime->count();
-  if (seconds <= 0) return Error{ErrorKind::unavailable, where + " sent a token that is already over", "check this machine's and the token server's clocks", {}};
-  if (purpose == Purpose::push && seconds > static_cast<std::int64_t>(access_.max_token_seconds)) {
-    return Error{ErrorKind::denied,
-                 where + " mints tokens that live " + std::to_string(seconds) + " s; at most " +
-                     std::to_string(access_.max_token_seconds) + " s are allowed for a push",
-                 "shorten the token lifetime at the token server, or raise max_token_seconds in the "
-                 "[[registry]] entry of " + access_.host,
+  if (const auto lifetime = jwt_lifetime(token.reveal(), clock_->now()))
+    seconds = lifetime->count();
+  if (seconds <= 0)
+    return Error{ErrorKind::unavailable,
+                 where + " sent a token that is already over",
+                 "check this machine's and the token server's clocks",
                  {}};
+  if (purpose == Purpose::push && seconds > static_cast<std::int64_t>(access_.max_token_seconds)) {
+    return Error{
+        ErrorKind::denied,
+        where + " mints tokens that live " + std::to_string(seconds) + " s; at most " +
+            std::to_string(access_.max_token_seconds) + " s are allowed for a push",
+        "shorten the token lifetime at the token server, or raise max_token_seconds in the "
+        "[[registry]] entry of " +
+            access_.host,
+        {}};
   }
   Credential credential;
   std::string value;
@@ -276,7 +329,8 @@ Result<Credential> Provider::fetch_token(const Challenge& challenge,
 std::string Provider::redact(std::string text) const {
   const std::string_view password = access_.password.reveal();
   if (password.size() < 4) return text; // shorter ones would black out ordinary words
-  for (std::size_t at = text.find(password); at != std::string::npos; at = text.find(password, at)) {
+  for (std::size_t at = text.find(password); at != std::string::npos;
+       at = text.find(password, at)) {
     text.replace(at, password.size(), "[hidden]");
   }
   return text;

@@ -4,11 +4,6 @@
 // is one that the operator allows to see the password.
 #pragma once
 
-#include <cstdint>
-#include <optional>
-#include <string>
-#include <vector>
-
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
@@ -16,6 +11,11 @@
 #include "executor/credentials/permit.hpp"
 #include "executor/engine_api/push_protocol.hpp"
 #include "executor/http/transport.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
 
 namespace slipway::credentials {
 
@@ -34,8 +34,8 @@ public:
   static Result<Provider> load(engine_api::RegistryAccess access, http::Transport& transport,
                                const Clock& clock);
 
-  /// Scope: pull,push on the permit's repository and pull on `mount_from`, nothing else. A token that
-  /// lives longer than max_token_seconds is refused. Errors: denied; misconfigured (realm not
+  /// Scope: pull,push on the permit's repository and pull on `mount_from`, nothing else. A token
+  /// that lives longer than max_token_seconds is refused. Errors: denied; misconfigured (realm not
   /// allowed); unavailable, timed_out; bad_input.
   Result<Credential> mint_push(const std::vector<Challenge>& challenges, const PushPermit& permit,
                                const std::vector<std::string>& mount_from) const;

@@ -2,6 +2,7 @@
 #include "executor/engine_api/push_protocol.hpp"
 
 #include <nlohmann/json.hpp>
+
 #include <string.h>
 
 namespace slipway::engine_api {
@@ -16,7 +17,8 @@ void wipe(json& value) {
     auto& text = value.get_ref<std::string&>();
     ::explicit_bzero(text.data(), text.size());
   } else if (value.is_structured()) {
-    for (auto& member : value) wipe(member);
+    for (auto& member : value)
+      wipe(member);
   }
 }
 
@@ -118,7 +120,8 @@ std::string encode(const PullRequest& request) {
 
 Result<WorkerRequest> decode_worker_request(const std::string& text) {
   json value = json::parse(text, nullptr, false);
-  // Exception texts quote the value that did not fit, which may be the password: only our own words leave.
+  // Exception texts quote the value that did not fit, which may be the password: only our own words
+  // leave.
   if (value.is_discarded()) return unreadable("worker request", "not JSON");
   try {
     WorkerRequest request = request_of(value);
@@ -195,8 +198,8 @@ WorkerAnswer answer_of(const Error& error) {
 Error error_of(const WorkerAnswer& answer) {
   Error error{ErrorKind::internal, answer.what, answer.hint, {}};
   for (const ErrorKind kind :
-       {ErrorKind::denied, ErrorKind::gate_rejected, ErrorKind::backend_failed, ErrorKind::bad_input,
-        ErrorKind::not_found, ErrorKind::misconfigured, ErrorKind::timed_out,
+       {ErrorKind::denied, ErrorKind::gate_rejected, ErrorKind::backend_failed,
+        ErrorKind::bad_input, ErrorKind::not_found, ErrorKind::misconfigured, ErrorKind::timed_out,
         ErrorKind::unavailable, ErrorKind::io, ErrorKind::internal}) {
     if (answer.kind == kind_name(kind)) error.kind = kind;
   }

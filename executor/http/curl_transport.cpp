@@ -2,6 +2,7 @@
 #include "executor/http/curl_transport.hpp"
 
 #include <curl/curl.h>
+
 #include <string.h>
 
 #include <algorithm>
@@ -77,6 +78,9 @@ std::size_t on_body(char* bytes, std::size_t one, std::size_t count, void* opaqu
   long status = 0;
   curl_easy_getinfo(exchange.easy, CURLINFO_RESPONSE_CODE, &status);
   if (exchange.request->sink && (status == 200 || status == 206)) {
+    if (exchange.response.status == 0 && exchange.request->on_status) {
+      exchange.request->on_status(static_cast<int>(status));
+    }
     exchange.response.status = static_cast<int>(status);
     auto taken = exchange.request->sink({bytes, size});
     if (taken) return size;
@@ -85,12 +89,11 @@ std::size_t on_body(char* bytes, std::size_t one, std::size_t count, void* opaqu
   }
   auto& body = exchange.response.body;
   if (body.size() + size > exchange.request->response_limit) {
-    exchange.failure =
-        Error{ErrorKind::bad_input,
-              "response above its limit of " + std::to_string(exchange.request->response_limit) +
-                  " bytes",
-              "",
-              {}};
+    exchange.failure = Error{ErrorKind::bad_input,
+                             "response above its limit of " +
+                                 std::to_string(exchange.request->response_limit) + " bytes",
+                             "",
+                             {}};
     return 0;
   }
   if (body.capacity() < kFirstReserve) body.reserve(kFirstReserve);
@@ -101,8 +104,8 @@ std::size_t on_body(char* bytes, std::size_t one, std::size_t count, void* opaqu
 std::size_t on_read(char* buffer, std::size_t one, std::size_t count, void* opaque) {
   auto& exchange = *static_cast<Exchange*>(opaque);
   const auto& stream = *exchange.request->stream;
-  const std::size_t capacity = static_cast<std::size_t>(
-      std::min<std::uint64_t>(one * count, stream.size - exchange.sent));
+  const std::size_t capacity =
+      static_cast<std::size_t>(std::min<std::uint64_t>(one * count, stream.size - exchange.sent));
   if (capacity == 0) return 0;
   auto got = stream.read(buffer, capacity);
   if (got && *got > 0) {
@@ -125,15 +128,18 @@ Error curl_error(CURLcode code, const Request& request, const char* detail) {
   switch (code) {
   case CURLE_OPERATION_TIMEDOUT: {
     // curl reports connect timeouts, stalls and the deadline alike
-    if (said.find("too slow") != std::string::npos || said.find("onnection timed out") != std::string::npos ||
+    if (said.find("too slow") != std::string::npos ||
+        said.find("onnection timed out") != std::string::npos ||
         said.find("Failed to connect") != std::string::npos) {
       return {ErrorKind::unavailable, where + ": " + said, "", {}};
     }
     return {ErrorKind::timed_out, where + ": " + said, "", {}};
   }
   case CURLE_COULDNT_RESOLVE_HOST:
-    return {ErrorKind::unavailable, where + ": host name does not resolve",
-            "check the host of the [[registry]] entry and this machine's DNS", {}};
+    return {ErrorKind::unavailable,
+            where + ": host name does not resolve",
+            "check the host of the [[registry]] entry and this machine's DNS",
+            {}};
   case CURLE_PEER_FAILED_VERIFICATION:
     return {ErrorKind::misconfigured,
             where + ": the server's certificate is not accepted: " + said,
@@ -141,16 +147,21 @@ Error curl_error(CURLcode code, const Request& request, const char* detail) {
             "does not match, use the name that the certificate carries",
             {}};
   case CURLE_SSL_CACERT_BADFILE:
-    return {ErrorKind::misconfigured, where + ": the CA file cannot be used: " + said,
-            "check ca_file in the [[registry]] entry: a readable PEM file", {}};
+    return {ErrorKind::misconfigured,
+            where + ": the CA file cannot be used: " + said,
+            "check ca_file in the [[registry]] entry: a readable PEM file",
+            {}};
   case CURLE_SSL_CONNECT_ERROR:
-    return {ErrorKind::misconfigured, where + ": TLS failed: " + said,
+    return {ErrorKind::misconfigured,
+            where + ": TLS failed: " + said,
             "the registry must speak TLS 1.2 or newer on this port; for a registry without TLS set "
             "plain_http in the [[registry]] entry",
             {}};
   case CURLE_UNSUPPORTED_PROTOCOL:
-    return {ErrorKind::denied, where + ": plain http is not allowed for this registry",
-            "set plain_http in the [[registry]] entry if the operator accepts that", {}};
+    return {ErrorKind::denied,
+            where + ": plain http is not allowed for this registry",
+            "set plain_http in the [[registry]] entry if the operator accepts that",
+            {}};
   default:
     return {ErrorKind::unavailable, where + ": " + said, "", {}};
   }
@@ -175,7 +186,8 @@ CurlTransport::~CurlTransport() {
 
 Result<Response> CurlTransport::send(const Request& request) {
   CURL* const easy = state_->easy;
-  if (easy == nullptr) return Error{ErrorKind::internal, "libcurl could not be initialised", "", {}};
+  if (easy == nullptr)
+    return Error{ErrorKind::internal, "libcurl could not be initialised", "", {}};
   curl_easy_reset(easy); // keeps connections, the DNS cache and TLS sessions
 
   char detail[CURL_ERROR_SIZE] = "";
@@ -220,7 +232,8 @@ Result<Response> CurlTransport::send(const Request& request) {
 
   HeaderList headers;
   headers.add("Expect:"); // a 100-continue wait costs a second where servers do not know it
-  for (const auto& [name, value] : request.headers) headers.add((name + ": " + value).c_str());
+  for (const auto& [name, value] : request.headers)
+    headers.add((name + ": " + value).c_str());
   if (!request.authorization.empty()) {
     std::string line;
     line.reserve(request.authorization.reveal().size() + 32);
@@ -237,10 +250,10 @@ Result<Response> CurlTransport::send(const Request& request) {
   } else if (request.method == "POST" || request.method == "PUT" || request.method == "PATCH") {
     curl_easy_setopt(easy, CURLOPT_POST, 1L);
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.c_str());
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
-    const bool typed = std::any_of(request.headers.begin(), request.headers.end(), [](const auto& h) {
-      return h.first == "Content-Type";
-    });
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(request.body.size()));
+    const bool typed = std::any_of(request.headers.begin(), request.headers.end(),
+                                   [](const auto& h) { return h.first == "Content-Type"; });
     if (!typed) headers.add("Content-Type:");
   } else if (request.method == "HEAD") {
     curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
@@ -257,15 +270,15 @@ Result<Response> CurlTransport::send(const Request& request) {
     return std::move(*exchange.failure).in(request.method + " " + request.url.display());
   }
   if (code == CURLE_ABORTED_BY_CALLBACK) {
-    return Error{ErrorKind::timed_out, request.method + " " + request.url.display() + ": cancelled",
-                 "", {}};
+    return Error{
+        ErrorKind::timed_out, request.method + " " + request.url.display() + ": cancelled", "", {}};
   }
   long status = 0;
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
   if (code != CURLE_OK) {
     // A server that refuses an upload may answer and close before it has read the body.
-    const bool answered_early = request.stream && status >= 400 &&
-                                (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR);
+    const bool answered_early =
+        request.stream && status >= 400 && (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR);
     if (!answered_early) return curl_error(code, request, detail);
   }
   exchange.response.status = static_cast<int>(status);

@@ -7,11 +7,11 @@
 // - header lines with credentials are overwritten after use.
 #pragma once
 
+#include "executor/http/transport.hpp"
+
 #include <functional>
 #include <memory>
 #include <string>
-
-#include "executor/http/transport.hpp"
 
 namespace slipway::http {
 

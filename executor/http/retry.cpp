@@ -12,17 +12,20 @@ bool is_retryable_status(int status) {
          status == 504;
 }
 
-bool is_retryable(const Error& error) { return error.kind == ErrorKind::unavailable; }
+bool is_retryable(const Error& error) {
+  return error.kind == ErrorKind::unavailable;
+}
 
 std::optional<milliseconds> delay_before_retry(const RetryPolicy& policy, int attempt,
                                                const std::string& retry_after, double random) {
   if (attempt < 1 || attempt >= policy.max_attempts) return std::nullopt;
   milliseconds backoff = policy.base;
-  for (int i = 1; i < attempt && backoff < policy.cap; ++i) backoff *= 2;
+  for (int i = 1; i < attempt && backoff < policy.cap; ++i)
+    backoff *= 2;
   backoff = std::min(backoff, policy.cap);
   const double share = std::clamp(random, 0.0, 1.0);
-  milliseconds delay{static_cast<milliseconds::rep>(static_cast<double>(backoff.count()) *
-                                                    (0.5 + share / 2))};
+  milliseconds delay{
+      static_cast<milliseconds::rep>(static_cast<double>(backoff.count()) * (0.5 + share / 2))};
   const bool digits = !retry_after.empty() && retry_after.size() <= 9 &&
                       std::all_of(retry_after.begin(), retry_after.end(),
                                   [](char c) { return c >= '0' && c <= '9'; });

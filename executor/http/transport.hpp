@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // One HTTP exchange: the seam between the registry client and the network. No redirect is followed,
-// no proxy and no environment variable is heeded, nothing is retried: those are decisions of callers.
+// no proxy and no environment variable is heeded, nothing is retried: those are decisions of
+// callers.
 #pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/base/secret.hpp"
+#include "executor/http/url.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -12,10 +17,6 @@
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/base/secret.hpp"
-#include "executor/http/url.hpp"
 
 namespace slipway::http {
 
@@ -30,14 +31,17 @@ struct Request {
   std::string method = "GET";
   Url url;
   std::vector<std::pair<std::string, std::string>> headers;
-  Secret authorization;           ///< value of the Authorization header; empty: none is sent
-  std::string body;               ///< small bodies; unused where `stream` is set
+  Secret authorization; ///< value of the Authorization header; empty: none is sent
+  std::string body;     ///< small bodies; unused where `stream` is set
   std::optional<BodyStream> stream;
   /// Gets the body of a 200 or 206 piece by piece; other bodies are collected in Response::body.
   std::function<Status(std::string_view)> sink;
+  /// Told the status before the first byte goes to `sink`.
+  std::function<void(int)> on_status;
   std::size_t response_limit = 1UL << 20; ///< of a collected body
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
-  bool trust_system_cas = false;  ///< besides the configured CA file: hosts that a registry redirects to
+  bool trust_system_cas =
+      false; ///< besides the configured CA file: hosts that a registry redirects to
 };
 
 struct Response {
@@ -53,9 +57,9 @@ struct Response {
 class Transport {
 public:
   virtual ~Transport() = default;
-  /// Any status is a Response. Errors: unavailable (refused, cut, stalled, name does not resolve: another try may succeed);
-  /// timed_out (`deadline`, cancelled); misconfigured (certificate, CA file); bad_input (response above its limit,
-  /// not HTTP); those of `stream` and `sink`.
+  /// Any status is a Response. Errors: unavailable (refused, cut, stalled, name does not resolve:
+  /// another try may succeed); timed_out (`deadline`, cancelled); misconfigured (certificate, CA
+  /// file); bad_input (response above its limit, not HTTP); those of `stream` and `sink`.
   virtual Result<Response> send(const Request& request) = 0;
 };
 

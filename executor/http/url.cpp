@@ -10,7 +10,9 @@ namespace {
 
 constexpr std::size_t kMaxUrlBytes = 8192;
 
-bool is_alnum(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; }
+bool is_alnum(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0;
+}
 
 Error bad_url(const std::string& why) {
   return Error{ErrorKind::bad_input, "URL refused: " + why, "", {}};
@@ -43,7 +45,8 @@ std::string normal_authority(std::string_view scheme, std::string_view authority
     }
   }
   if (host.empty() || host.size() > 255 || port.size() > 5) return "";
-  if (!std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; })) return "";
+  if (!std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; }))
+    return "";
   std::string normal;
   for (const char c : host)
     normal += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -82,7 +85,8 @@ Result<Url> Url::parse(std::string_view text) {
   for (const char c : text.substr(0, colon)) {
     url.scheme += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   }
-  if (url.scheme != "http" && url.scheme != "https") return bad_url("its scheme is not http or https");
+  if (url.scheme != "http" && url.scheme != "https")
+    return bad_url("its scheme is not http or https");
   std::string_view rest = text.substr(colon + 3);
   const auto slash = rest.find_first_of("/?");
   const std::string_view authority = rest.substr(0, slash);

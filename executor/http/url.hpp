@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The URLs that a registry client needs, read strictly: what this reader and libcurl could understand
-// differently (userinfo, backslashes, control characters, fragments) is refused, and the request is
-// made from the parts, never from the text that a server sent.
+// The URLs that a registry client needs, read strictly: what this reader and libcurl could
+// understand differently (userinfo, backslashes, control characters, fragments) is refused, and the
+// request is made from the parts, never from the text that a server sent.
 #pragma once
+
+#include "executor/base/result.hpp"
 
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::http {
 

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// slipway-push: serves one request from the socket at descriptor 3 and ends.
+// - leaves no core dump and cannot be traced by others of its user;
+// - gains no privileges; keeps no descriptor but 0-3; heeds no environment and no arguments;
+// - ends when its parent hangs up, at SIGTERM and at its deadline.
+#include "executor/base/clock.hpp"
+#include "executor/engine_api/push_protocol.hpp"
+#include "executor/engine_api/script_protocol.hpp"
+#include "executor/http/curl_transport.hpp"
+#include "executor/push_worker/worker.hpp"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+
+namespace {
+
+constexpr int kSocket = 3;
+constexpr std::chrono::seconds kFrameDeadline{10};
+volatile std::sig_atomic_t terminated = 0;
+
+bool is_our_socket() {
+  int domain = 0;
+  int type = 0;
+  socklen_t length = sizeof domain;
+  if (::getsockopt(kSocket, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0) return false;
+  length = sizeof type;
+  if (::getsockopt(kSocket, SOL_SOCKET, SO_TYPE, &type, &length) != 0) return false;
+  return domain == AF_UNIX && type == SOCK_STREAM;
+}
+
+bool lock_down() {
+  const rlimit none{0, 0};
+  if (::setrlimit(RLIMIT_CORE, &none) != 0) return false;
+  if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return false;
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return false;
+  if (::fcntl(kSocket, F_SETFD, FD_CLOEXEC) != 0) return false;
+  return ::close_range(kSocket + 1, ~0U, 0) == 0;
+}
+
+/// True once nobody waits for the answer any more.
+bool cancelled() {
+  if (terminated != 0) return true;
+  pollfd peer{kSocket, POLLRDHUP, 0};
+  return ::poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0;
+}
+
+} // namespace
+
+int main(int argc, char**) {
+  using namespace slipway;
+  if (argc != 1 || !is_our_socket()) {
+    std::fputs("slipway-push is started by slipway: it takes no arguments and wants a socket as "
+               "descriptor 3\n",
+               stderr);
+    return 2;
+  }
+  if (!lock_down()) {
+    std::fputs("slipway-push: cannot lock itself down\n", stderr);
+    return 2;
+  }
+  struct sigaction on_term {};
+  on_term.sa_handler = [](int) { terminated = 1; };
+  ::sigaction(SIGTERM, &on_term, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+
+  auto frame = engine_api::receive_frame(kSocket, kFrameDeadline);
+  if (!frame) return 2;
+  auto request = engine_api::decode_worker_request(frame->body);
+  ::explicit_bzero(frame->body.data(), frame->body.size());
+
+  engine_api::WorkerAnswer answer;
+  if (!request) {
+    answer = engine_api::answer_of(request.error());
+  } else {
+    const auto& access = request->push ? request->push->registry : request->pull->registry;
+    const std::chrono::seconds deadline{request->push ? request->push->deadline_seconds
+                                                      : request->pull->deadline_seconds};
+    http::CurlOptions options;
+    options.ca_file = access.ca_file;
+    options.plain_http = access.plain_http;
+    options.cancelled = cancelled;
+    http::CurlTransport transport{std::move(options)};
+    const SystemClock clock;
+    answer =
+        push_worker::serve(*std::move(request), transport, clock,
+                           registry::real_pacing(deadline, cancelled), [](const std::string& line) {
+                             (void)engine_api::send_frame(
+                                 kSocket, engine_api::encode_progress(line), {}, kFrameDeadline)
+                                 .ok();
+                           });
+  }
+  return engine_api::send_frame(kSocket, engine_api::encode(answer), {}, kFrameDeadline).ok() ? 0
+                                                                                              : 2;
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/image/push_client.hpp"
+
+#include "executor/engine_api/script_protocol.hpp"
+#include "executor/process/process.hpp"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+namespace slipway::image {
+
+namespace {
+
+constexpr int kWorkerSocket = 3;
+constexpr std::chrono::seconds kFrameDeadline{10};
+constexpr std::chrono::seconds kGrace{5};
+constexpr std::chrono::seconds kMargin{
+    15}; ///< the worker's own deadline comes first, with a better text
+
+} // namespace
+
+Result<engine_api::WorkerAnswer> PushClient::push(engine_api::PushRequest request,
+                                                  const gate::ScanPass& pass,
+                                                  const Progress& progress,
+                                                  const Cancelled& cancelled) const {
+  request.pass_digest = pass.digest().str();
+  request.pass_repository = pass.repository();
+  request.pass_expires_at = rfc3339(pass.expires_at());
+  return ask(engine_api::encode(request), std::chrono::seconds{request.deadline_seconds}, progress,
+             cancelled);
+}
+
+Result<engine_api::WorkerAnswer> PushClient::pull(const engine_api::PullRequest& request,
+                                                  const Progress& progress,
+                                                  const Cancelled& cancelled) const {
+  return ask(engine_api::encode(request), std::chrono::seconds{request.deadline_seconds}, progress,
+             cancelled);
+}
+
+Result<engine_api::WorkerAnswer> PushClient::ask(std::string request, std::chrono::seconds deadline,
+                                                 const Progress& progress,
+                                                 const Cancelled& cancelled) const {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return io_error("socketpair", errno);
+  UniqueFd ours{ends[0]};
+  UniqueFd theirs{ends[1]};
+  process::Command command;
+  command.argv = {program_.string()};
+  command.fds = {{theirs.get(), kWorkerSocket}};
+  auto child = process::spawn(command);
+  if (!child) {
+    ::explicit_bzero(request.data(), request.size());
+    return std::move(child).error().in("starting slipway-push");
+  }
+  theirs.reset();
+  const auto sent = engine_api::send_frame(ours.get(), request, {}, kFrameDeadline);
+  ::explicit_bzero(request.data(), request.size());
+  if (!sent) {
+    const auto ending = child->wait(std::chrono::seconds{1}, kGrace);
+    return Error{ErrorKind::internal,
+                 "slipway-push took no request: " + sent.error().text() + "; " +
+                     process::describe(ending),
+                 "",
+                 {}};
+  }
+
+  const auto end = std::chrono::steady_clock::now() + deadline + kMargin;
+  while (true) {
+    if (cancelled && cancelled()) {
+      ours.reset(); // the worker sees the hang-up, ends its upload session and goes
+      (void)child->wait(kGrace, kGrace);
+      return Error{ErrorKind::timed_out, "cancelled while slipway-push was at work", "", {}};
+    }
+    if (std::chrono::steady_clock::now() >= end) {
+      (void)child->wait(std::chrono::milliseconds{0}, kGrace);
+      return Error{ErrorKind::timed_out,
+                   "slipway-push did not answer within " +
+                       std::to_string((deadline + kMargin).count()) + " s",
+                   "",
+                   {}};
+    }
+    pollfd waiting{ours.get(), POLLIN, 0};
+    const int ready = ::poll(&waiting, 1, 100);
+    if (ready < 0 && errno != EINTR) return io_error("poll", errno);
+    if (ready <= 0) continue;
+    auto frame = engine_api::receive_frame(ours.get(), kFrameDeadline);
+    if (!frame) {
+      const auto ending = child->wait(std::chrono::seconds{1}, kGrace);
+      return Error{ErrorKind::internal,
+                   "slipway-push ended without an answer: " + process::describe(ending),
+                   "",
+                   {}};
+    }
+    if (const auto line = engine_api::decode_progress(frame->body)) {
+      if (progress) progress(*line);
+      continue;
+    }
+    auto answer = engine_api::decode_worker_answer(frame->body);
+    (void)child->wait(kGrace, kGrace);
+    if (!answer) return std::move(answer).error();
+    if (!answer->ok) return engine_api::error_of(*answer);
+    return answer;
+  }
+}
+
+} // namespace slipway::image

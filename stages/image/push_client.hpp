@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parent's side of slipway-push: one process per push or pull, no environment, no arguments, a
+// socket as its only way to the world of slipway. Nobody can call push() without the gate's pass.
+#pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/engine_api/push_protocol.hpp"
+#include "executor/gate/gate.hpp"
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+namespace slipway::image {
+
+class PushClient {
+public:
+  using Progress = std::function<void(const std::string& line)>;
+  using Cancelled = std::function<bool()>;
+
+  /// `program`: absolute path of slipway-push.
+  explicit PushClient(std::filesystem::path program) : program_{std::move(program)} {}
+
+  /// Pushes what the pass is for; the pass_* members of `request` are filled from it. Errors: those
+  /// of the worker (denied, bad_input, unavailable, timed_out, misconfigured, …); timed_out where
+  /// `cancelled` says so or deadline_seconds passed; internal (the worker died).
+  Result<engine_api::WorkerAnswer> push(engine_api::PushRequest request, const gate::ScanPass& pass,
+                                        const Progress& progress, const Cancelled& cancelled) const;
+  /// Errors: as push; not_found.
+  Result<engine_api::WorkerAnswer> pull(const engine_api::PullRequest& request,
+                                        const Progress& progress, const Cancelled& cancelled) const;
+
+private:
+  /// `request` is overwritten once it is sent.
+  Result<engine_api::WorkerAnswer> ask(std::string request, std::chrono::seconds deadline,
+                                       const Progress& progress, const Cancelled& cancelled) const;
+  std::filesystem::path program_;
+};
+
+} // namespace slipway::image
