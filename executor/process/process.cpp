@@ -255,6 +255,14 @@ bool names(const Command& command, int fd) {
 } // namespace
 
 Result<Output> LocalRunner::run(const Command& command) {
+  const auto stopped = [&] {
+    pollfd stop{stop_fd_, POLLIN, 0};
+    return stop_fd_ >= 0 && ::poll(&stop, 1, 0) > 0;
+  };
+  const auto stopped_error = [&] {
+    return Error{ErrorKind::unavailable, "stopped while running " + command.argv[0], "", {}};
+  };
+  if (!command.argv.empty() && stopped()) return stopped_error();
   Command full = command;
   std::array<Pipe, 3> pipes;
   for (int fd = 0; fd < 3; ++fd) {
@@ -294,12 +302,17 @@ Result<Output> LocalRunner::run(const Command& command) {
     if (pipes[1].read) waits.push_back({pipes[1].read.get(), POLLIN, 0});
     if (pipes[2].read) waits.push_back({pipes[2].read.get(), POLLIN, 0});
     if (!child_ended) waits.push_back({child->pidfd(), POLLIN, 0});
+    if (!child_ended && stop_fd_ >= 0) waits.push_back({stop_fd_, POLLIN, 0});
     const auto limit = child_ended ? std::min(until, drain_until) : until;
     const int count = ::poll(waits.data(), waits.size(), left(limit));
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) break;
     for (const auto& wait : waits) {
       if (wait.revents == 0) continue;
+      if (wait.fd == stop_fd_) {
+        (void)child->wait(std::chrono::milliseconds{0}, command.grace);
+        return stopped_error();
+      }
       if (!child_ended && wait.fd == child->pidfd()) {
         // A daemonised grandchild may hold the pipe for ever: after the end, drain only briefly.
         child_ended = true;

@@ -98,10 +98,15 @@ public:
   virtual Result<Output> run(const Command& command) = 0;
 };
 
-/// Runs on this machine.
+/// Runs on this machine. When `stop_fd` (lent, -1: none) becomes readable, what runs is ended as at
+/// its deadline and nothing more is started: Errors: unavailable ("stopped").
 class LocalRunner final : public ProcessRunner {
 public:
+  explicit LocalRunner(int stop_fd = -1) : stop_fd_{stop_fd} {}
   Result<Output> run(const Command& command) override;
+
+private:
+  int stop_fd_;
 };
 
 } // namespace slipway::process

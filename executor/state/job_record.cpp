@@ -79,11 +79,6 @@ ProcessIdentity ProcessIdentity::parent() {
   return {pid, start_time_of(pid), slipway::state::boot_id()};
 }
 
-ProcessIdentity ProcessIdentity::self() {
-  const auto pid = static_cast<std::int64_t>(::getpid());
-  return {pid, start_time_of(pid), slipway::state::boot_id()};
-}
-
 bool ProcessIdentity::alive() const {
   if (pid <= 0 || boot_id != slipway::state::boot_id()) return false;
   return start_time != 0 && start_time_of(pid) == start_time;
@@ -96,7 +91,7 @@ std::string to_json(const JobRecord& r) {
       {"project_id", r.project_id}, {"ref", r.ref},
       {"sha", r.sha},           {"ref_protected", r.ref_protected},
       {"created", r.created},   {"runner", to_value(r.runner)},
-      {"run", to_value(r.run)}, {"slot_first", r.slot_first},
+      {"slot_first", r.slot_first},
       {"slot_size", r.slot_size}, {"slot_number", r.slot_number},
       {"slot_shared", r.slot_shared}, {"ready", r.ready},
       {"image_env", r.image_env}, {"entrypoint", r.entrypoint},
@@ -119,7 +114,6 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.ref_protected = json.at("ref_protected");
     r.created = json.at("created");
     r.runner = identity_from(json.at("runner"));
-    r.run = identity_from(json.at("run"));
     r.slot_first = json.at("slot_first");
     r.slot_size = json.at("slot_size");
     r.slot_number = json.at("slot_number");
@@ -176,6 +170,13 @@ std::vector<JobRecord> JobFolders::all() const {
     }
   }
   return records;
+}
+
+std::chrono::seconds JobFolders::age(const std::string& key) const {
+  std::error_code failed;
+  const auto written = std::filesystem::last_write_time(dir(key), failed);
+  if (failed) return std::chrono::seconds{0};
+  return std::chrono::duration_cast<std::chrono::seconds>(std::filesystem::file_time_type::clock::now() - written);
 }
 
 Status JobFolders::remove(const std::string& key) {

@@ -22,7 +22,6 @@ struct ProcessIdentity {
   std::string boot_id;
   /// This process's parent.
   static ProcessIdentity parent();
-  static ProcessIdentity self();
   bool alive() const;
 };
 
@@ -36,7 +35,6 @@ struct JobRecord {
   bool ref_protected = false;
   std::string created;         ///< RFC 3339
   ProcessIdentity runner;      ///< whose death makes the job dead
-  ProcessIdentity run;         ///< the `run` under way, if any
   std::uint32_t slot_first = 0;
   std::uint32_t slot_size = 0;
   int slot_number = -1;
@@ -78,6 +76,8 @@ public:
   Result<JobRecord> load(const std::string& key) const;
   /// Every record that can be read; unreadable ones by key with an empty record.
   std::vector<JobRecord> all() const;
+  /// Time since the job's folder was last written to; 0 where there is none.
+  std::chrono::seconds age(const std::string& key) const;
   /// Removes both folders. Files in them are slipway's own.
   Status remove(const std::string& key);
 

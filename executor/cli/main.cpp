@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The slipway command: stages for GitLab Runner, and commands for operators.
+#include <pwd.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+#include <CLI/CLI.hpp>
+
+#include "executor/audit/audit.hpp"
+#include "executor/cli/gate_check.hpp"
+#include "executor/cli/wiring.hpp"
+#include "executor/gitlab/stages.hpp"
+#include "executor/log/log.hpp"
+
+namespace {
+
+using namespace slipway;
+
+// For commands that a person started: what, why, what next; 2 where we could not do it.
+int complain(const Error& error, int code = 2) {
+  std::cerr << "slipway: " << error.text() << "\n";
+  if (!error.hint.empty()) std::cerr << "  what to do: " << error.hint << "\n";
+  return code;
+}
+
+int refuse_root(const gitlab::StageEnvironment& environment) {
+  return gitlab::report(environment,
+                        Error{ErrorKind::misconfigured,
+                              "slipway was started as root and refuses to run jobs so",
+                              "run GitLab Runner as an unprivileged user: `packaging/setup-runner` writes the systemd "
+                              "drop-in (User, Delegate, runtime directory), the subordinate ids and the configuration",
+                              {}});
+}
+
+int gitlab_stage(const std::string& stage, const std::string& config_file, const std::string& script, const std::string& sub_stage) {
+  const auto environment = gitlab::StageEnvironment::read();
+  if (::geteuid() == 0) return refuse_root(environment);
+  std::unique_ptr<gitlab::StopSignal> stop;
+  if (stage == "prepare" || stage == "run") stop = std::make_unique<gitlab::StopSignal>();
+  auto config = config::load(config_file);
+  if (!config) return gitlab::report(environment, config.error());
+  auto wiring = cli::Wiring::make(*std::move(config), stop ? stop->fd() : -1);
+  if (!wiring) return gitlab::report(environment, wiring.error());
+  const auto tools = (*wiring)->stage_tools();
+  if (stage == "config") return gitlab::run_config(tools, environment);
+  if (stage == "prepare") return gitlab::run_prepare(tools, environment, *stop);
+  if (stage == "run") return gitlab::run_run(tools, environment, *stop, script, sub_stage);
+  return gitlab::run_cleanup(tools, environment);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"slipway: container builds in CI without Docker's root", "slipway"};
+  app.set_version_flag("--version", "slipway " SLIPWAY_VERSION);
+  app.require_subcommand(1);
+  std::string config_file = "/etc/slipway/config.toml";
+  app.add_option("--config", config_file, "configuration file");
+
+  auto* gitlab_command = app.add_subcommand("gitlab", "stages of GitLab Runner's custom executor");
+  gitlab_command->require_subcommand(1);
+  std::string script;
+  std::string sub_stage;
+  std::string stage;
+  for (const char* name : {"config", "prepare", "run", "cleanup"}) {
+    auto* command = gitlab_command->add_subcommand(name, std::string{"the "} + name + " stage");
+    command->callback([&stage, name] { stage = name; });
+    if (std::string{name} == "run") {
+      command->add_option("script", script, "script file")->required();
+      command->add_option("sub_stage", sub_stage, "sub-stage")->required();
+    }
+  }
+
+  auto* config_command = app.add_subcommand("config", "look at the configuration");
+  config_command->require_subcommand(1);
+  auto* config_check = config_command->add_subcommand("check", "read configuration and policy, say what is wrong");
+  auto* config_print = config_command->add_subcommand("print", "print what is in force");
+
+  auto* audit_command = app.add_subcommand("audit", "the audit log");
+  audit_command->require_subcommand(1);
+  auto* audit_verify = audit_command->add_subcommand("verify", "check the chain");
+  std::string head;
+  std::string audit_file;
+  audit_verify->add_option("--head", head, "head hash from a job log: also finds truncation");
+  audit_verify->add_option("file", audit_file, "audit log (default: the configured one)");
+
+  auto* gc = app.add_subcommand("gc", "clean up after jobs whose runner died, idle builders too");
+
+  auto* gate_command = app.add_subcommand("gate", "the gate");
+  gate_command->require_subcommand(1);
+  auto* gate_check = gate_command->add_subcommand("check", "judge an OCI layout as a push would be");
+  std::string layout;
+  std::string project;
+  std::string db;
+  bool json = false;
+  gate_check->add_option("layout", layout, "LAYOUT_DIR[@DIGEST]")->required();
+  gate_check->add_option("--project", project, "judge by the policy for this project");
+  gate_check->add_option("--db", db, "vulnerability database folder");
+  gate_check->add_flag("--json", json, "print the verdict as JSON");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& wrong) {
+    const int code = app.exit(wrong);
+    return code == 0 ? 0 : 2;
+  }
+
+  if (gitlab_command->parsed()) return gitlab_stage(stage, config_file, script, sub_stage);
+
+  if (audit_verify->parsed() && !audit_file.empty()) {
+    auto verified = audit::verify(audit_file, head.empty() ? std::nullopt : std::optional{head});
+    if (!verified) return complain(verified.error(), 1);
+    std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";
+    return 0;
+  }
+  auto config = config::load(config_file);
+  if (!config) return complain(config.error(), config_check->parsed() ? 1 : 2);
+  if (config_check->parsed()) {
+    std::cout << config_file << ": ok, " << config->registries.size() << " registries, " << config->rules.size() << " rules\n";
+    return 0;
+  }
+  if (config_print->parsed()) {
+    std::cout << config::print(*config);
+    return 0;
+  }
+  auto wiring = cli::Wiring::make(*std::move(config), -1);
+  if (!wiring) return complain(wiring.error());
+  if (audit_verify->parsed()) {
+    auto verified = audit::verify((*wiring)->config().slipway.audit_file, head.empty() ? std::nullopt : std::optional{head});
+    if (!verified) return complain(verified.error(), 1);
+    std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";
+    return 0;
+  }
+  if (gc->parsed()) {
+    auto removed = (*wiring)->collect_garbage();
+    if (!removed) return complain(removed.error());
+    std::cout << "removed " << *removed << " dead jobs\n";
+    return 0;
+  }
+  return (*wiring)->gate_check(layout, project, db, json);
+}

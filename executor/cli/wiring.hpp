@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one place that makes real objects and joins them.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "config/config.hpp"
+#include "executor/audit/audit.hpp"
+#include "executor/base/clock.hpp"
+#include "executor/gitlab/stages.hpp"
+#include "executor/process/process.hpp"
+#include "executor/sandbox/sandbox.hpp"
+#include "executor/state/job_record.hpp"
+#include "stages/job/job.hpp"
+
+namespace slipway::cli {
+
+class Wiring {
+public:
+  /// Fills in the defaults that depend on where slipway runs (runtime folder, programs beside this
+  /// one) and opens the operator log. `stop_fd`: see process::LocalRunner. Errors: misconfigured.
+  static Result<std::unique_ptr<Wiring>> make(config::Config config, int stop_fd);
+
+  const config::Config& config() const { return config_; }
+  gitlab::StageTools stage_tools();
+  Result<int> collect_garbage();
+  int gate_check(const std::string& layout, const std::string& project, const std::string& db, bool json);
+
+private:
+  Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user, std::string owner);
+  config::Config config_;
+  SystemClock clock_;
+  process::LocalRunner runner_;
+  sandbox::Engine engine_;
+  std::string user_;
+  std::string owner_;
+  sandbox::Podman podman_;
+  state::JobFolders folders_;
+  audit::FileAuditLog audit_;
+  job::Jobs jobs_;
+};
+
+} // namespace slipway::cli

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// A streaming masker for what slipway forwards: exact values are replaced by [MASKED], also where
+// they are cut across two writes. The runner masks the job's own variables; this covers what the
+// runner cannot know (registry logins and their base64 forms).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace slipway::gitlab {
+
+class Masker {
+public:
+  /// Values under 8 characters are not masked: they would shred ordinary output.
+  explicit Masker(std::vector<std::string> values);
+  ~Masker();
+  Masker(const Masker&) = delete;
+  Masker& operator=(const Masker&) = delete;
+
+  /// Takes the next bytes, returns what can be shown. At most the longest value's length is held back,
+  /// and only while it may still become a value.
+  std::string feed(std::string_view bytes);
+  /// What was held back; call at the end of the stream or when it pauses.
+  std::string flush();
+
+private:
+  std::vector<std::string> values_; ///< longest first
+  std::string held_;
+};
+
+/// The forms in which a login shows up: the password, and base64 of user:password.
+std::vector<std::string> forms_of_login(const std::string& username, std::string_view password);
+
+} // namespace slipway::gitlab

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gitlab/stages.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <mutex>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+
+#include "executor/base/file.hpp"
+#include "executor/broker/server.hpp"
+#include "executor/gitlab/masker.hpp"
+#include "executor/log/log.hpp"
+
+namespace slipway::gitlab {
+namespace {
+
+constexpr std::size_t kMaxScriptBytes = 64UL << 20;
+constexpr const char* kRed = "\033[31;1m";
+constexpr const char* kYellow = "\033[33;1m";
+constexpr const char* kGreen = "\033[32;1m";
+constexpr const char* kPlain = "\033[0;m";
+
+std::string env_or(const char* name, const char* otherwise) {
+  const char* value = std::getenv(name); // NOLINT(concurrency-mt-unsafe): before any thread
+  return value == nullptr ? otherwise : value;
+}
+
+int code_from(const char* name, int otherwise) {
+  const auto text = env_or(name, "");
+  if (text.empty() || text.size() > 3 || text.find_first_not_of("0123456789") != std::string::npos) return otherwise;
+  const int code = std::atoi(text.c_str());
+  return code > 0 && code < 256 ? code : otherwise;
+}
+
+void to_stdout(std::string_view text) { (void)!write_all(STDOUT_FILENO, text).ok(); }
+void to_stderr(std::string_view text) { (void)!write_all(STDERR_FILENO, text).ok(); }
+
+// One line of ours in the job log; more than one line when the text has them.
+void say(std::string_view line) { to_stdout(std::string{line} + "\n"); }
+
+std::string section(const std::string& name, const std::string& title, const std::function<std::string()>& body) {
+  const auto now = [] { return std::to_string(std::time(nullptr)); };
+  std::string text = "section_start:" + now() + ":" + name + "\r\033[0K" + title + "\n";
+  text += body();
+  return text + "section_end:" + now() + ":" + name + "\r\033[0K\n";
+}
+
+// A login for a registry: "https://reg/v2/" and "reg" name the same host.
+std::string host_of(std::string url) {
+  if (const auto scheme = url.find("://"); scheme != std::string::npos) url = url.substr(scheme + 3);
+  return url.substr(0, url.find('/'));
+}
+
+// Forwards one stream through a masker; flushed when the stream pauses is not needed: what is held
+// back can only be the beginning of a secret.
+class MaskedStream {
+public:
+  MaskedStream(int fd, const std::vector<std::string>& secrets) : fd_{fd}, masker_{secrets} {}
+  void write(std::string_view bytes) { (void)!write_all(fd_, masker_.feed(bytes)).ok(); }
+  void finish() { (void)!write_all(fd_, masker_.flush()).ok(); }
+
+private:
+  int fd_;
+  Masker masker_;
+};
+
+} // namespace
+
+struct StopSignal::Watcher {
+  UniqueFd signals;
+  UniqueFd parent;
+  UniqueFd quit;
+  std::thread thread;
+};
+
+StopSignal::StopSignal() : event_{::eventfd(0, EFD_CLOEXEC)}, watcher_{std::make_unique<Watcher>()} {
+  sigset_t stops;
+  ::sigemptyset(&stops);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&stops, number);
+  ::pthread_sigmask(SIG_BLOCK, &stops, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  watcher_->signals.reset(::signalfd(-1, &stops, SFD_CLOEXEC));
+  // The runner's threads come and go, so PR_SET_PDEATHSIG would fire at the wrong time.
+  watcher_->parent.reset(static_cast<int>(::syscall(SYS_pidfd_open, ::getppid(), 0)));
+  watcher_->quit.reset(::eventfd(0, EFD_CLOEXEC));
+  watcher_->thread = std::thread{[this] {
+    pollfd waits[] = {{watcher_->signals.get(), POLLIN, 0}, {watcher_->quit.get(), POLLIN, 0}, {watcher_->parent.get(), POLLIN, 0}};
+    while (::poll(waits, 3, -1) < 0 && errno == EINTR) {
+    }
+    if (waits[1].revents != 0) return;
+    const std::uint64_t one = 1;
+    (void)!::write(event_.get(), &one, sizeof one);
+  }};
+}
+
+StopSignal::~StopSignal() {
+  const std::uint64_t one = 1;
+  (void)!::write(watcher_->quit.get(), &one, sizeof one);
+  watcher_->thread.join();
+}
+
+bool StopSignal::raised() const {
+  pollfd wait{event_.get(), POLLIN, 0};
+  return ::poll(&wait, 1, 0) > 0;
+}
+
+StageEnvironment StageEnvironment::read() {
+  StageEnvironment environment;
+  environment.build_failure = code_from("BUILD_FAILURE_EXIT_CODE", 1);
+  environment.system_failure = code_from("SYSTEM_FAILURE_EXIT_CODE", 2);
+  environment.exit_code_file = env_or("BUILD_EXIT_CODE_FILE", "");
+  environment.job_response_file = env_or("JOB_RESPONSE_FILE", "");
+  return environment;
+}
+
+int report(const StageEnvironment& environment, const Error& error) {
+  const bool job = is_the_jobs_fault(error.kind);
+  std::string text = std::string{kRed} + (job ? "ERROR: " : "ERROR (runner system failure): ") + error.text() + kPlain + "\n";
+  if (!error.hint.empty()) text += "  what to do: " + error.hint + "\n";
+  to_stderr(text);
+  log::write(log::Level::error, error.text(), {{"kind", kind_name(error.kind)}, {"hint", error.hint}});
+  return job ? environment.build_failure : environment.system_failure;
+}
+
+job::Where where_for(std::string_view sub_stage) {
+  const bool in_job = sub_stage == "build_script" || sub_stage == "after_script" || sub_stage.starts_with("step_");
+  return in_job ? job::Where::job : job::Where::helper;
+}
+
+Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Config& config) {
+  job::JobSpec spec;
+  spec.key = state::JobFolders::key_for(response.id, response.token);
+  spec.job_id = response.id;
+  spec.subject = {response.project, response.ref_protected};
+  spec.project_id = response.project_id;
+  spec.ref = response.ref;
+  spec.sha = response.sha;
+  spec.runner = state::ProcessIdentity::parent();
+  spec.image = config.gitlab.default_image;
+  spec.docker_certs = response.expand(response.variable("DOCKER_TLS_CERTDIR"));
+  if (response.image) {
+    spec.image = response.expand(response.image->name);
+    spec.entrypoint = response.image->entrypoint;
+    spec.has_entrypoint = response.image->has_entrypoint;
+    spec.user = response.expand(response.image->user);
+    spec.platform = response.expand(response.image->platform);
+    if (!response.image->pull_policies.empty()) spec.pull_policy = response.image->pull_policies.front();
+  }
+  std::vector<std::pair<std::string, std::string>> public_env;
+  for (const auto& variable : response.variables) {
+    if (variable.is_public && !variable.file) public_env.emplace_back(variable.key, variable.raw ? variable.value : response.expand(variable.value));
+  }
+  for (const auto& service : response.services) {
+    auto named = service;
+    named.name = response.expand(service.name);
+    const auto aliases = service_aliases(named);
+    if (is_docker_in_docker(named.name)) {
+      spec.docker_names.insert(spec.docker_names.end(), aliases.begin(), aliases.end());
+      continue;
+    }
+    job::ServiceSpec added;
+    added.image = named.name;
+    added.aliases = aliases;
+    added.entrypoint = service.entrypoint;
+    added.has_entrypoint = service.has_entrypoint;
+    added.command = service.command;
+    added.env = public_env;
+    for (const auto& variable : service.variables) {
+      added.env.emplace_back(variable.key, variable.raw ? variable.value : response.expand(variable.value));
+    }
+    if (!service.pull_policies.empty()) added.pull_policy = service.pull_policies.front();
+    spec.services.push_back(std::move(added));
+  }
+  for (const auto& login : response.registries) {
+    spec.logins.push_back({host_of(login.url), login.username, login.password.clone()});
+  }
+  return spec;
+}
+
+int run_config(const StageTools& tools, const StageEnvironment& environment) {
+  auto response = read_job_response(environment.job_response_file);
+  if (!response) return report(environment, response.error());
+  auto spec = job_spec_from(*response, tools.config);
+  if (!spec) return report(environment, spec.error());
+  if (auto admitted = tools.jobs.admit(*spec); !admitted) return report(environment, admitted.error());
+  const nlohmann::json document{{"driver", {{"name", "slipway"}, {"version", "v" SLIPWAY_VERSION}}},
+                                {"builds_dir", tools.config.gitlab.builds_dir},
+                                {"cache_dir", tools.config.gitlab.cache_dir},
+                                {"builds_dir_is_shared", false},
+                                {"hostname", "slipway sandbox " + spec->key},
+                                {"shell", tools.config.gitlab.shell}};
+  to_stdout(document.dump());
+  return 0;
+}
+
+int run_prepare(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop) {
+  auto response = read_job_response(environment.job_response_file);
+  if (!response) return report(environment, response.error());
+  auto spec = job_spec_from(*response, tools.config);
+  if (!spec) return report(environment, spec.error());
+  log::write(log::Level::info, "prepare", {{"job", spec->key}, {"project", response->project}, {"image", spec->image}});
+  auto prepared = tools.jobs.prepare(*spec, say);
+  if (stop.raised()) {
+    to_stderr("prepare was stopped\n");
+    return environment.system_failure;
+  }
+  if (!prepared) return report(environment, prepared.error());
+  return 0;
+}
+
+int run_run(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop,
+            const std::filesystem::path& script, const std::string& sub_stage) {
+  // The file is the same for all sub-stages: a code of an earlier one must not be told again.
+  if (!environment.exit_code_file.empty()) ::unlink(environment.exit_code_file.c_str());
+  auto response = read_job_response(environment.job_response_file);
+  if (!response) return report(environment, response.error());
+  const auto key = state::JobFolders::key_for(response->id, response->token);
+  auto lock = tools.folders.lock(key, state::JobFolders::Mode::shared, std::chrono::seconds{60});
+  auto record = lock ? tools.folders.load(key) : Result<state::JobRecord>{std::move(lock).error()};
+  if (!record || !record->ready) {
+    Error error = record ? Error{ErrorKind::unavailable, "the job was not prepared to its end", "", {}} : std::move(record).error();
+    error.kind = ErrorKind::unavailable;
+    return report(environment, std::move(error).in("running " + sub_stage));
+  }
+  auto body = read_file(script, kMaxScriptBytes);
+  if (!body) {
+    auto error = std::move(body).error();
+    error.kind = ErrorKind::misconfigured;
+    return report(environment, std::move(error).in("reading the script of " + sub_stage));
+  }
+
+  std::vector<std::string> secrets;
+  for (const auto& login : response->registries) {
+    for (auto& form : forms_of_login(login.username, login.password.reveal())) secrets.push_back(std::move(form));
+  }
+  MaskedStream out{STDOUT_FILENO, secrets};
+  MaskedStream err{STDERR_FILENO, secrets};
+  sandbox::ScriptIo io;
+  io.input = *body;
+  io.out = [&](std::string_view bytes) { out.write(bytes); };
+  io.err = [&](std::string_view bytes) { err.write(bytes); };
+  io.stop_fd = stop.fd();
+
+  const auto where = where_for(sub_stage);
+  std::unique_ptr<image::Images> images;
+  std::unique_ptr<broker::Server> broker;
+  if (where == job::Where::job) {
+    images = tools.make_images(*response, *record);
+    auto started = broker::Server::start(tools.jobs.broker_socket(key), *images, {});
+    if (!started) return report(environment, std::move(started).error().in("starting the broker"));
+    broker = *std::move(started);
+  }
+  auto result = tools.jobs.run(*record, where, io);
+  out.finish();
+  err.finish();
+  if (broker) {
+    broker->stop(std::chrono::seconds{20});
+    const auto summary = images->summary();
+    if (!summary.empty()) to_stdout(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain, [&] { return summary; }));
+  }
+  ::explicit_bzero(body->data(), body->size());
+
+  const auto job_failed = [&](int code) {
+    if (!environment.exit_code_file.empty()) {
+      if (auto written = replace_file(environment.exit_code_file, std::to_string(code) + "\n"); !written) {
+        log::write(log::Level::warning, "cannot write the exit code, the runner will see 1", {{"why", written.error().text()}});
+      }
+    }
+    return environment.build_failure;
+  };
+  if (!result) {
+    if (stop.raised()) return environment.build_failure;
+    return report(environment, std::move(result).error().in("running " + sub_stage));
+  }
+  const auto& ending = result->ending;
+  if (!ending.error.empty()) {
+    Error error{ErrorKind::unavailable, ending.error, "", {}};
+    if (ending.error_code == "no_shell") {
+      error.kind = ErrorKind::bad_input;
+      error.hint = "use an image with bash or sh for the job (for kaniko: the -debug image with entrypoint [\"\"])";
+    } else if (ending.error_code == "no_user" || ending.error_code == "exec") {
+      error.kind = ErrorKind::bad_input;
+      error.hint = "check USER and ENTRYPOINT of the job's image";
+    }
+    return report(environment, std::move(error).in("running " + sub_stage));
+  }
+  if (result->stopped || stop.raised()) return environment.build_failure;
+  if (ending.signal) return job_failed(128 + *ending.signal);
+  if (ending.exit_code.value_or(1) != 0) return job_failed(ending.exit_code.value_or(1));
+  return 0;
+}
+
+int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
+  auto response = read_job_response(environment.job_response_file);
+  if (!response) return report(environment, response.error());
+  const auto key = state::JobFolders::key_for(response->id, response->token);
+  if (auto cleaned = tools.jobs.cleanup(key); !cleaned) {
+    return report(environment, std::move(cleaned).error().hinting("`slipway gc` tries again; the next prepare does so too once the runner has ended"));
+  }
+  log::write(log::Level::info, "cleanup done", {{"job", key}});
+  return 0;
+}
+
+} // namespace slipway::gitlab

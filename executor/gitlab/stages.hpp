@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The four stages of GitLab Runner's custom executor: how a process of ours starts, talks and exits.
+// Exit codes: 0 done; BUILD_FAILURE_EXIT_CODE (1) the job's fault, its own code in
+// BUILD_EXIT_CODE_FILE; SYSTEM_FAILURE_EXIT_CODE (2) ours. Nothing else, and never 0 after SIGTERM.
+// Source: GitLab Runner 19.4, executors/custom.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/broker/image_service.hpp"
+#include "executor/gitlab/job_response.hpp"
+#include "stages/image/images.hpp"
+#include "stages/job/job.hpp"
+
+namespace slipway::gitlab {
+
+/// Turns SIGTERM, SIGINT, SIGHUP and the death of the parent into a readable descriptor. Make it before
+/// any thread; it blocks the signals for the whole process.
+class StopSignal {
+public:
+  StopSignal();
+  ~StopSignal();
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+  /// Readable for ever once the process has to end.
+  int fd() const noexcept { return event_.get(); }
+  bool raised() const;
+
+private:
+  struct Watcher;
+  UniqueFd event_;
+  std::unique_ptr<Watcher> watcher_;
+};
+
+/// What the runner's process environment says. Source: executors/custom/command.go.
+struct StageEnvironment {
+  int build_failure = 1;
+  int system_failure = 2;
+  std::filesystem::path exit_code_file;
+  std::filesystem::path job_response_file;
+  static StageEnvironment read();
+};
+
+/// Everything a stage works with, made by executor/cli.
+struct StageTools {
+  const config::Config& config;
+  job::Jobs& jobs;
+  state::JobFolders& folders;
+  std::function<std::unique_ptr<image::Images>(const JobResponse&, const state::JobRecord&)> make_images;
+};
+
+int run_config(const StageTools& tools, const StageEnvironment& environment);
+int run_prepare(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop);
+int run_run(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop,
+            const std::filesystem::path& script, const std::string& sub_stage);
+int run_cleanup(const StageTools& tools, const StageEnvironment& environment);
+
+/// Errors for a stage's stderr: what, why, what next. Returns the exit code by whose fault it is.
+int report(const StageEnvironment& environment, const Error& error);
+
+/// Where a sub-stage runs: `build_script`, `step_*` and `after_script` in the job's image, everything
+/// else, unknown names too, in the helper. Source: common/build.go, getPredefinedEnv.
+job::Where where_for(std::string_view sub_stage);
+
+/// The job in the core's words. Errors: bad_input.
+Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Config& config);
+
+} // namespace slipway::gitlab

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The story of one image: build, judge, push. What the broker's HTTP edge asks for (ImageService),
+// told in steps that a reviewer can name.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "executor/audit/audit.hpp"
+#include "executor/backends/buildkit/backend.hpp"
+#include "executor/backends/buildkit/builder.hpp"
+#include "executor/base/clock.hpp"
+#include "executor/base/secret.hpp"
+#include "executor/broker/image_service.hpp"
+#include "executor/gate/gate.hpp"
+#include "executor/policy/policy.hpp"
+#include "executor/sandbox/sandbox.hpp"
+#include "executor/state/image_store.hpp"
+#include "executor/state/job_record.hpp"
+#include "stages/image/push_client.hpp"
+
+namespace slipway::image {
+
+/// A registry login of the job itself; used only where the registry's entry says credential = "job".
+struct JobLogin {
+  std::string host;
+  std::string username;
+  Secret password;
+};
+
+struct Tools {
+  const config::Config& config;
+  sandbox::Podman& podman;
+  state::JobFolders& folders;
+  audit::AuditLog& audit;
+  const Clock& clock;
+  std::string owner;
+};
+
+class Images final : public broker::ImageService {
+public:
+  Images(Tools tools, state::JobRecord record, std::vector<JobLogin> logins);
+  ~Images() override;
+
+  Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress, const broker::Cancelled& cancelled) override;
+  Result<broker::PushOutcome> push(const oci::Reference& reference, const broker::Progress& progress, const broker::Cancelled& cancelled) override;
+  Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string& platform, const broker::Progress& progress, const broker::Cancelled& cancelled) override;
+  Result<std::vector<broker::ImageSummary>> list() override;
+  Result<broker::ImageSummary> find(const std::string& name) override;
+  Status tag(const std::string& source, const oci::Reference& target) override;
+  Result<std::vector<std::string>> remove(const std::string& name, bool force) override;
+  Status save(const std::vector<std::string>& names, const std::function<Status(std::string_view)>& sink) override;
+  Result<std::vector<std::string>> load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override;
+  Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>> remote(const oci::Reference& reference) override;
+
+  /// The summary block for the job log: one entry per push; "" where nothing was pushed or refused.
+  std::string summary() const;
+
+private:
+  struct Step;
+  Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference) const;
+  Status open_build_sandbox();
+  Result<std::vector<backends::BaseImage>> pull_bases(const broker::BuildRequest& request, const std::string& dockerfile_text, const broker::Progress& progress, const broker::Cancelled& cancelled);
+
+  Tools tools_;
+  state::JobRecord record_;
+  policy::Subject subject_;
+  policy::Effective effective_;
+  std::vector<JobLogin> logins_;
+  std::mutex building_; ///< opening of store, build sandbox and builder
+  std::unique_ptr<state::ImageStore> store_;
+  struct BuildPlace;
+  std::unique_ptr<BuildPlace> place_;
+  mutable std::mutex noting_;
+  std::vector<std::string> notes_;
+  std::map<std::string, std::string> backend_of_; ///< manifest digest → "buildkit v0.34.2"
+};
+
+} // namespace slipway::image

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/job/job.hpp"
+
+#include <algorithm>
+#include <future>
+#include <thread>
+
+#include "executor/base/file.hpp"
+#include "executor/oci/digest.hpp"
+#include "executor/sandbox/docker_tls.hpp"
+#include "executor/sandbox/id_slots.hpp"
+
+namespace slipway::job {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr milliseconds kLockPatience = seconds{60};
+constexpr seconds kFreshFolder = std::chrono::minutes{10};
+
+// Runs the shell that GitLab's docker executor would: the first of bash and sh that the image has,
+// behind the image's entrypoint, the script on its standard input.
+const std::string kDetectShell =
+    "for s in /usr/local/bin/bash /usr/bin/bash /bin/bash /usr/local/bin/sh /usr/bin/sh /bin/sh /busybox/sh; do "
+    "[ -x \"$s\" ] && exec \"$s\"; done; echo shell not found >&2; exit 1";
+
+std::string container_name(const std::string& key, const std::string& role) {
+  return "slipway-" + key + "-" + role;
+}
+
+std::vector<std::pair<std::string, std::string>> split_env(const std::vector<std::string>& env) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  for (const auto& entry : env) {
+    const auto equals = entry.find('=');
+    if (equals != std::string::npos) pairs.emplace_back(entry.substr(0, equals), entry.substr(equals + 1));
+  }
+  return pairs;
+}
+
+sandbox::Limits limits_from(const config::Sandbox& section) {
+  sandbox::Limits limits;
+  limits.pids = section.pids;
+  limits.memory_bytes = section.memory_bytes;
+  limits.cpus = section.cpus;
+  limits.file_bytes = section.file_bytes;
+  return limits;
+}
+
+// The cache of one project and trust domain; another project's jobs cannot name it.
+std::string cache_volume_for(const std::string& owner, const policy::Subject& subject) {
+  return "slipway-cache-" + oci::Digest::of(owner + "|" + policy::trust_domain(subject)).hex().substr(0, 16);
+}
+
+} // namespace
+
+std::filesystem::path Jobs::script_socket(const std::string& key, const std::string& role) const {
+  return tools_.folders.run_dir(key) / (role + ".sock");
+}
+
+std::filesystem::path Jobs::broker_socket(const std::string& key) const {
+  return tools_.folders.run_dir(key) / "sock" / "docker.sock";
+}
+
+sandbox::IdSlot Jobs::slot_of(const state::JobRecord& record) {
+  sandbox::IdSlot slot;
+  slot.first = record.slot_first;
+  slot.size = record.slot_size;
+  slot.number = record.slot_number;
+  slot.shared = record.slot_shared;
+  return slot;
+}
+
+Status Jobs::admit(const JobSpec& spec) const {
+  if (spec.image.empty()) {
+    return Error{ErrorKind::denied, "the job names no image and this runner has no default",
+                 "add `image:` to the job, or ask the operator for default_image in [gitlab]", {}};
+  }
+  auto image = oci::Reference::parse(spec.image);
+  if (!image) return std::move(image).error().in("reading the job's image");
+  if (auto admitted = policy::admit_image(tools_.config, *image); !admitted) return admitted;
+  for (const auto& service : spec.services) {
+    auto reference = oci::Reference::parse(service.image);
+    if (!reference) return std::move(reference).error().in("reading a service's image");
+    if (auto admitted = policy::admit_service(tools_.config, *reference); !admitted) return admitted;
+  }
+  const auto& policies = tools_.config.gitlab.pull_policies;
+  if (!spec.pull_policy.empty() && std::find(policies.begin(), policies.end(), spec.pull_policy) == policies.end()) {
+    return Error{ErrorKind::denied, "this runner does not allow the pull policy '" + spec.pull_policy + "'",
+                 "use one of the allowed, or ask the operator: pull_policies in [gitlab]", {}};
+  }
+  return {};
+}
+
+Result<sandbox::ImageFacts> Jobs::pull(const std::string& image, const std::string& policy, const JobSpec& spec, const Say& say) {
+  auto reference = oci::Reference::parse(image);
+  if (!reference) return std::move(reference).error();
+  sandbox::PullRequest request;
+  request.reference = reference->str();
+  request.policy = policy.empty() ? tools_.config.gitlab.pull_policies.front() : policy;
+  request.platform = spec.platform;
+  const auto* registry = policy::registry_for(tools_.config, *reference);
+  if (registry != nullptr) {
+    request.tls_verify = !registry->plain_http;
+    if (!registry->ca_file.empty()) {
+      // Podman wants a folder with *.crt.
+      const auto certs = tools_.folders.run_dir(spec.key) / "ca" / oci::Digest::of(registry->host).hex().substr(0, 12);
+      auto ca = read_file(registry->ca_file, 1UL << 20);
+      if (!ca) return std::move(ca).error().in("reading ca_file of the registry " + registry->host);
+      if (auto made = make_directory(certs, 0700); !made) return std::move(made).error();
+      if (auto put = replace_file(certs / "ca.crt", *ca); !put) return std::move(put).error();
+      request.ca_dir = certs;
+    }
+  }
+  const auto login = std::find_if(spec.logins.begin(), spec.logins.end(),
+                                  [&](const Login& candidate) { return candidate.host == reference->registry(); });
+  if (login != spec.logins.end()) {
+    request.username = login->username;
+    request.password = login->password.clone();
+  }
+  say("Pulling " + reference->familiar() + " (policy: " + request.policy + ") ...");
+  auto facts = tools_.podman.pull(request);
+  if (!facts) return std::move(facts).error().in("pulling the image " + reference->familiar());
+  say("Using " + reference->familiar() + (facts->digest.empty() ? "" : "@" + facts->digest));
+  return facts;
+}
+
+Result<sandbox::SandboxSpec> Jobs::base_spec(const state::JobRecord& record, const std::string& role) const {
+  sandbox::SandboxSpec spec;
+  spec.name = container_name(record.key, role);
+  spec.labels = {{kLabelJob, record.key}, {kLabelOwner, tools_.owner}, {kLabelRole, role}};
+  spec.ids = slot_of(record);
+  spec.network = record.network;
+  spec.limits = limits_from(tools_.config.sandbox);
+  return spec;
+}
+
+Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& record, const sandbox::ImageFacts& image, const Say& say) {
+  auto made = base_spec(record, "job");
+  if (!made) return std::move(made).error();
+  auto spec = *std::move(made);
+  const auto run_dir = tools_.folders.run_dir(record.key);
+  if (auto sock = make_directory(run_dir / "sock", 0755); !sock) return sock;
+  if (auto tls = sandbox::make_docker_tls(run_dir / "tls", job.docker_names); !tls) {
+    return std::move(tls).error().in("making the certificates of the Docker endpoint");
+  }
+  auto listener = sandbox::listen_for_scripts(script_socket(record.key, "job"));
+  if (!listener) return std::move(listener).error();
+  spec.image = image.id;
+  spec.user = "0:0";
+  spec.hostname = "runner-" + record.key;
+  spec.entrypoint = {"/run/slipway/bin/slipway-init"};
+  spec.env = {{"SLIPWAY_DOCKER", "1"}, {"SLIPWAY_SHIM", "/run/slipway/bin/slipway-shim"}};
+  spec.volumes = {{record.volume, tools_.config.gitlab.builds_dir, false},
+                  {(run_dir / "sock").string(), "/run/slipway/sock", true},
+                  {(run_dir / "tls/server").string(), "/run/slipway/tls", true},
+                  {(run_dir / "tls/client").string(), "/certs/client", true},
+                  {tools_.config.programs.init.string(), "/run/slipway/bin/slipway-init", true},
+                  {tools_.config.programs.shim.string(), "/run/slipway/bin/slipway-shim", true}};
+  if (!job.docker_certs.empty() && job.docker_certs != "/certs" && job.docker_certs[0] == '/') {
+    spec.volumes.push_back({(run_dir / "tls/client").string(), job.docker_certs + "/client", true});
+  }
+  spec.hosts.emplace_back("docker", "127.0.0.1");
+  for (const auto& name : job.docker_names) {
+    if (name != "docker") spec.hosts.emplace_back(name, "127.0.0.1");
+  }
+  spec.preserve_fds = {listener->get()};
+  auto container = tools_.podman.start(spec);
+  if (!container) return std::move(container).error().in("starting the job's sandbox from " + job.image);
+  auto report = tools_.podman.read_back_limits(*container, spec.limits);
+  if (!report) return std::move(report).error().in("reading back the job's limits");
+  if (!report->notice.empty()) say(report->notice);
+  return {};
+}
+
+Status Jobs::start_helper_sandbox(const state::JobRecord& record) {
+  auto made = base_spec(record, "helper");
+  if (!made) return std::move(made).error();
+  auto spec = *std::move(made);
+  auto listener = sandbox::listen_for_scripts(script_socket(record.key, "helper"));
+  if (!listener) return std::move(listener).error();
+  if (auto host = sandbox::use_host_tools(tools_.podman, spec); !host) return host;
+  spec.user = "0:0";
+  spec.hostname = "helper-" + record.key;
+  spec.entrypoint = {"/run/slipway/bin/slipway-init"};
+  spec.volumes.push_back({record.volume, tools_.config.gitlab.builds_dir, false});
+  spec.volumes.push_back({record.cache_volume, tools_.config.gitlab.cache_dir, false});
+  spec.volumes.push_back({tools_.config.programs.init.string(), "/run/slipway/bin/slipway-init", true});
+  // Scripts call it by this name, whatever the operator's binary is called.
+  spec.volumes.push_back({tools_.config.gitlab.helper_binary.string(), "/run/slipway/tools/gitlab-runner", true});
+  spec.preserve_fds = {listener->get()};
+  auto container = tools_.podman.start(spec);
+  if (!container) return std::move(container).error().in("starting the helper sandbox");
+  return {};
+}
+
+Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, const Say& say) {
+  std::vector<std::string> wait_for;
+  int number = 0;
+  for (const auto& service : job.services) {
+    auto image = pull(service.image, service.pull_policy, job, say);
+    if (!image) return std::move(image).error();
+    auto made = base_spec(record, "svc" + std::to_string(number++));
+    if (!made) return std::move(made).error();
+    auto spec = *std::move(made);
+    spec.image = image->id;
+    spec.network_aliases = service.aliases;
+    spec.entrypoint = service.entrypoint;
+    spec.command = service.command;
+    if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty()) spec.command = image->command;
+    spec.env = service.env;
+    auto container = tools_.podman.start(spec);
+    if (!container) return std::move(container).error().in("starting the service " + service.image);
+    for (const auto& port : image->exposed_ports) {
+      const auto slash = port.find('/');
+      if (slash != std::string::npos && port.substr(slash) != "/tcp") continue;
+      if (!service.aliases.empty()) wait_for.push_back(service.aliases.front() + ":" + port.substr(0, slash));
+    }
+  }
+  return wait_for_services(job, record, wait_for, say);
+}
+
+Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& record, const std::vector<std::string>& ports, const Say& say) {
+  if (ports.empty()) return {};
+  // Asked from the helper, in the job's network, as a script would reach them.
+  const auto patience = tools_.config.gitlab.service_wait;
+  std::string script = "end=$((SECONDS+" + std::to_string(patience.count()) + "))\n";
+  for (const auto& port : ports) {
+    const auto colon = port.rfind(':');
+    script += "until (exec 3<>/dev/tcp/" + port.substr(0, colon) + "/" + port.substr(colon + 1) +
+              ") 2>/dev/null; do if [ $SECONDS -ge $end ]; then echo '" + port + "'; break; fi; sleep 0.1; done\n";
+  }
+  std::string silent;
+  sandbox::ScriptIo io;
+  io.input = script;
+  io.out = [&](std::string_view text) { silent += text.substr(0, 4096 - std::min<std::size_t>(silent.size(), 4096)); };
+  io.err = [](std::string_view) {};
+  io.deadline = patience + seconds{10};
+  auto waited = run(record, Where::helper, io);
+  if (!waited) return std::move(waited).error().in("waiting for the services");
+  for (std::size_t start = 0; start < silent.size();) {
+    const auto end = std::min(silent.find('\n', start), silent.size());
+    say("WARNING: service port " + silent.substr(start, end - start) + " did not answer within " +
+        std::to_string(patience.count()) + " s, going on; its last words:");
+    start = end + 1;
+    for (std::size_t i = 0; i < job.services.size(); ++i) {
+      auto words = tools_.podman.logs(container_name(record.key, "svc" + std::to_string(i)), 4096);
+      if (words && !words->empty()) say(*words);
+    }
+  }
+  return {};
+}
+
+Status Jobs::prepare(const JobSpec& spec, const Say& say) {
+  if (auto reaped = reap(); !reaped) {
+    say("WARNING: could not clean up after dead jobs (" + reaped.error().text() + "), going on");
+  }
+  if (auto admitted = admit(spec); !admitted) return admitted;
+  if (auto made = tools_.folders.create(spec.key); !made) return made;
+  auto lock = tools_.folders.lock(spec.key, state::JobFolders::Mode::exclusive, kLockPatience);
+  if (!lock) return std::move(lock).error();
+  if (auto before = tools_.folders.load(spec.key)) {
+    if (auto removed = remove_all(*before); !removed) return std::move(removed).error().in("removing the last try");
+  }
+
+  state::JobRecord record;
+  record.key = spec.key;
+  record.job_id = spec.job_id;
+  record.project = spec.subject.project;
+  record.project_id = spec.project_id;
+  record.ref = spec.ref;
+  record.sha = spec.sha;
+  record.ref_protected = spec.subject.ref_protected;
+  record.created = rfc3339(tools_.clock.now());
+  record.runner = spec.runner;
+  record.network = "slipway-" + spec.key;
+  record.volume = "slipway-" + spec.key + "-builds";
+  record.cache_volume = cache_volume_for(tools_.owner, spec.subject);
+  record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"), container_name(spec.key, "build")};
+  for (std::size_t i = 0; i < spec.services.size(); ++i) {
+    record.containers.push_back(container_name(spec.key, "svc" + std::to_string(i)));
+  }
+  {
+    auto all = tools_.folders.lock_all(kLockPatience);
+    if (!all) return std::move(all).error();
+    std::set<int> in_use;
+    for (const auto& other : tools_.folders.all()) {
+      if (other.key != spec.key && other.slot_number >= 0) in_use.insert(other.slot_number);
+    }
+    auto slot = sandbox::take_id_slot_from({}, tools_.folders.state_dir() / "slots", tools_.service_user, tools_.config.sandbox.id_slots, in_use);
+    if (!slot) return std::move(slot).error();
+    record.slot_first = slot->slot.first;
+    record.slot_size = slot->slot.size;
+    record.slot_number = slot->slot.number;
+    record.slot_shared = slot->slot.shared;
+    if (auto saved = tools_.folders.save(record); !saved) return saved;
+  }
+  if (record.slot_shared) {
+    say("NOTE: too few subordinate ids for an id range of its own: this job shares one with others "
+        "(operator: packaging/setup-runner --concurrent N)");
+  }
+  if (auto noted = tools_.audit.append("job_prepare", {{"job", record.key}, {"project", record.project}, {"ref", record.ref}, {"image", spec.image}}); !noted) {
+    return std::move(noted).error().in("writing the audit log");
+  }
+
+  const std::map<std::string, std::string> labels{{kLabelJob, record.key}, {kLabelOwner, tools_.owner}};
+  if (auto network = tools_.podman.create_network(record.network, labels, tools_.config.sandbox.isolate_networks); !network) {
+    return std::move(network).error().in("making the job's network");
+  }
+  if (auto volume = tools_.podman.create_volume(record.volume, labels); !volume) return std::move(volume).error().in("making the job's workspace");
+  if (auto volume = tools_.podman.create_volume(record.cache_volume, {{kLabelOwner, tools_.owner}}); !volume) {
+    return std::move(volume).error().in("making the project's cache");
+  }
+  // The helper's root is the host's own: it starts while the job's image is still on its way.
+  auto helper = std::async(std::launch::async, [&] { return start_helper_sandbox(record); });
+  auto image = pull(spec.image, spec.pull_policy, spec, say);
+  auto helper_started = helper.get();
+  if (!image) return std::move(image).error();
+  if (!helper_started) return helper_started;
+  record.image_env = image->env;
+  record.image_id = image->id;
+  record.entrypoint = spec.has_entrypoint ? spec.entrypoint : image->entrypoint;
+  record.user = spec.user.empty() ? image->user : spec.user;
+  if (auto started = start_job_sandbox(spec, record, *image, say); !started) return started;
+  if (tools_.config.sandbox.block_registries && !tools_.config.registries.empty()) {
+    sandbox::Egress egress;
+    for (const auto& registry : tools_.config.registries) egress.blocked_hosts.push_back(registry.host);
+    if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
+      return std::move(enforced).error().in("closing the way to the registries");
+    }
+  }
+  if (auto services = start_services(spec, record, say); !services) return services;
+  record.ready = true;
+  return tools_.folders.save(record);
+}
+
+Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where where, const sandbox::ScriptIo& io) {
+  engine_api::ScriptRequest request;
+  request.grace = tools_.config.gitlab.stop_grace;
+  request.cwd = "/";
+  if (where == Where::helper) {
+    request.shell = "bash";
+    request.user = "0:0";
+    request.umask = 0000; // the job's image may have another USER, which must be able to write
+    request.env = {{"PATH", "/run/slipway/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+                   {"HOME", "/root"},
+                   {"LANG", "C.UTF-8"}};
+    return sandbox::run_script(script_socket(record.key, "helper"), request, io);
+  }
+  request.env = split_env(record.image_env);
+  request.env.emplace_back("SLIPWAY_WORKSPACE", tools_.config.gitlab.builds_dir);
+  request.user = record.user;
+  if (record.entrypoint.empty()) {
+    request.shell = tools_.config.gitlab.shell;
+  } else {
+    request.argv = record.entrypoint;
+    request.argv.insert(request.argv.end(), {"sh", "-c", kDetectShell});
+  }
+  return sandbox::run_script(script_socket(record.key, "job"), request, io);
+}
+
+Status Jobs::remove_all(const state::JobRecord& record) {
+  // A `run` that is still alive sees its sandbox go and ends by itself.
+  if (auto removed = tools_.podman.remove(record.containers); !removed) return removed;
+  if (!record.network.empty()) {
+    if (auto removed = tools_.podman.remove_networks({record.network}); !removed) return removed;
+  }
+  if (!record.volume.empty()) {
+    if (auto removed = tools_.podman.remove_volumes({record.volume}); !removed) return removed;
+  }
+  return {};
+}
+
+Status Jobs::cleanup(const std::string& key) {
+  auto loaded = tools_.folders.load(key);
+  if (!loaded && loaded.error().kind == ErrorKind::not_found) return tools_.folders.remove(key);
+  state::JobRecord record;
+  if (loaded) {
+    record = *std::move(loaded);
+  } else {
+    // A torn record: what it named still carries its labels.
+    auto labelled = tools_.podman.list(kLabelJob, key);
+    if (!labelled) return std::move(labelled).error();
+    for (const auto& container : *labelled) record.containers.push_back(container.name);
+    record.network = "slipway-" + key;
+    record.volume = "slipway-" + key + "-builds";
+  }
+  if (auto removed = remove_all(record); !removed) return std::move(removed).error().in("removing the sandboxes of " + key);
+  auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, kLockPatience);
+  if (!lock) return std::move(lock).error().in("waiting for the job's last script");
+  if (auto removed = remove_all(record); !removed) return removed; // a build sandbox may have come up in between
+  if (auto noted = tools_.audit.append("job_cleanup", {{"job", key}, {"project", record.project}}); !noted) {
+    return std::move(noted).error().in("writing the audit log");
+  }
+  return tools_.folders.remove(key);
+}
+
+Result<int> Jobs::reap() {
+  int count = 0;
+  for (const auto& record : tools_.folders.all()) {
+    if (record.runner.alive()) continue;
+    // A folder without a record is one that a prepare is making just now, or made before it died.
+    if (record.runner.pid == 0 && tools_.folders.age(record.key) < kFreshFolder) continue;
+    // A `run` that outlived its runner ends by itself and then lets go of the lock.
+    if (!tools_.folders.lock(record.key, state::JobFolders::Mode::exclusive, milliseconds{0})) continue;
+    if (auto cleaned = cleanup(record.key); !cleaned) return std::move(cleaned).error().in("cleaning up after dead job " + record.key);
+    ++count;
+  }
+  return count;
+}
+
+} // namespace slipway::job

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// The story of one job, top to bottom: prepare makes its sandboxes, run enters them, cleanup removes
+// them, and reap does that for jobs whose runner died.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/config.hpp"
+#include "executor/audit/audit.hpp"
+#include "executor/base/result.hpp"
+#include "executor/base/secret.hpp"
+#include "executor/policy/policy.hpp"
+#include "executor/sandbox/sandbox.hpp"
+#include "executor/sandbox/script_client.hpp"
+#include "executor/state/job_record.hpp"
+
+namespace slipway::job {
+
+struct Login {
+  std::string host;
+  std::string username;
+  Secret password;
+};
+
+struct ServiceSpec {
+  std::string image;
+  std::vector<std::string> aliases;
+  std::vector<std::string> entrypoint;
+  bool has_entrypoint = false;
+  std::vector<std::string> command;
+  std::vector<std::pair<std::string, std::string>> env;
+  std::string pull_policy;
+};
+
+/// A job in no CI system's words.
+struct JobSpec {
+  std::string key;
+  std::int64_t job_id = 0;
+  policy::Subject subject;
+  std::int64_t project_id = 0;
+  std::string ref;
+  std::string sha;
+  state::ProcessIdentity runner;
+  std::string image;
+  std::vector<std::string> entrypoint;
+  bool has_entrypoint = false;
+  std::string user;        ///< overrides the image's USER
+  std::string platform;
+  std::string pull_policy; ///< "" = the configured default
+  std::vector<ServiceSpec> services;
+  std::vector<std::string> docker_names; ///< host names at which scripts expect Docker
+  std::string docker_certs;              ///< $DOCKER_TLS_CERTDIR; "" = only /certs
+  std::vector<Login> logins;             ///< for pulls of the job's and the services' images
+};
+
+/// Where a script runs.
+enum class Where { job, helper };
+
+/// Lines for the job log.
+using Say = std::function<void(std::string_view line)>;
+
+struct Tools {
+  const config::Config& config;
+  sandbox::Podman& podman;
+  state::JobFolders& folders;
+  audit::AuditLog& audit;
+  const Clock& clock;
+  std::string service_user; ///< whose subordinate ids are used
+  std::string owner;        ///< label value that names this installation
+};
+
+/// Labels of everything that slipway makes.
+inline constexpr const char* kLabelJob = "io.slipway.job";
+inline constexpr const char* kLabelOwner = "io.slipway.owner";
+inline constexpr const char* kLabelRole = "io.slipway.role";
+
+class Jobs {
+public:
+  explicit Jobs(Tools tools) : tools_{tools} {}
+
+  /// Admits the job's images. Errors: denied, bad_input.
+  Status admit(const JobSpec& spec) const;
+  /// Makes everything the job needs; may be called again after a failure. On failure what it made is
+  /// removed by the next prepare or by cleanup.
+  Status prepare(const JobSpec& spec, const Say& say);
+  /// Runs one script in the job's or the helper's sandbox. Errors: not_found (no such job: cleaned up
+  /// already), unavailable, …
+  Result<sandbox::ScriptResult> run(const state::JobRecord& record, Where where, const sandbox::ScriptIo& io);
+  /// Ends and removes everything of the job. Absent things are no error.
+  Status cleanup(const std::string& key);
+  /// Cleans up after jobs whose runner no longer lives. Returns how many.
+  Result<int> reap();
+
+  /// Host paths of a job's sockets.
+  std::filesystem::path script_socket(const std::string& key, const std::string& role) const;
+  std::filesystem::path broker_socket(const std::string& key) const;
+  /// An id slot, record's own.
+  static sandbox::IdSlot slot_of(const state::JobRecord& record);
+
+private:
+  Result<sandbox::ImageFacts> pull(const std::string& image, const std::string& policy, const JobSpec& spec, const Say& say);
+  Result<sandbox::SandboxSpec> base_spec(const state::JobRecord& record, const std::string& role) const;
+  Status start_job_sandbox(const JobSpec& spec, const state::JobRecord& record, const sandbox::ImageFacts& image, const Say& say);
+  Status start_helper_sandbox(const state::JobRecord& record);
+  Status start_services(const JobSpec& spec, const state::JobRecord& record, const Say& say);
+  Status wait_for_services(const JobSpec& spec, const state::JobRecord& record, const std::vector<std::string>& ports, const Say& say);
+  Status remove_all(const state::JobRecord& record);
+  Tools tools_;
+};
+
+} // namespace slipway::job
