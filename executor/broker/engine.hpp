@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The routes: which endpoint of the Engine API does what with the ImageService. Knows no socket.
+#pragma once
+
+#include "executor/broker/exchange.hpp"
+#include "executor/broker/image_service.hpp"
+#include "executor/broker/request.hpp"
+#include "executor/broker/server.hpp"
+
+namespace slipway::broker {
+
+/// Answers requests. One object serves all connections; every call may come from several threads.
+class Engine {
+public:
+  Engine(ImageService& images, const ServerLimits& limits) : images_{images}, limits_{limits} {}
+
+  /// Makes exactly one answer (whole or stream) unless the client has gone.
+  void answer(const Request& request, Answer& answer);
+
+private:
+  struct Call {
+    const Request& request;
+    const Target& target;
+    Answer& answer;
+  };
+
+  void route(const Call& call);
+  void route_image(const Call& call, std::string_view rest);
+  bool route_fixed(const Call& call);
+
+  void auth(const Call& call);
+  void info(const Call& call);
+  void version(const Call& call);
+  void disk_usage(const Call& call);
+  void build_from_tar(const Call& call);
+  void build_from_workspace(const Call& call);
+  void build(const Call& call, BuildRequest request, bool quiet, bool with_manifest);
+  void list_images(const Call& call);
+  void inspect_image(const Call& call, const std::string& name);
+  void history(const Call& call, const std::string& name);
+  void tag(const Call& call, const std::string& name);
+  void push(const Call& call, const std::string& name);
+  void remove(const Call& call, const std::string& name);
+  void save(const Call& call, const std::vector<std::string>& names);
+  void load(const Call& call);
+  void pull(const Call& call);
+  void distribution(const Call& call, const std::string& name);
+  void prune_images(const Call& call);
+
+  ImageService& images_;
+  const ServerLimits& limits_;
+};
+
+} // namespace slipway::broker

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// One HTTP request and its answer on a connection of the broker. Boost.Beast reads; what is written
+// is simple enough to be written here.
+// - Every wait ends: by its deadline, by the end of the peer, or by the server's stop.
+// - A peer that hangs up is noticed while the answer is still being made (`gone`).
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/broker/server.hpp"
+
+namespace slipway::broker {
+
+/// A connected socket with deadlines. Reading is for one thread, writing for several.
+class Socket {
+public:
+  /// `stop_fd` is an eventfd that becomes readable when the server stops; lent.
+  Socket(UniqueFd fd, int stop_fd, std::chrono::milliseconds idle)
+      : fd_{std::move(fd)}, stop_fd_{stop_fd}, idle_{idle} {}
+
+  /// What a read came to, where it is not a number of bytes.
+  enum class ReadEnd { closed, timed_out, stopped, failed };
+
+  /// Waits for and reads some bytes, at most until the idle deadline or `set_deadline`'s.
+  Result<std::size_t> read_some(char* buffer, std::size_t capacity, ReadEnd& end);
+  /// True once something can be read (or the peer has hung up); false when idle, stopped.
+  bool wait_readable();
+  /// An end for all reads until the next call; the epoch means the idle deadline alone.
+  void set_deadline(std::chrono::steady_clock::time_point deadline) { deadline_ = deadline; }
+  /// Writes all, waiting for a slow reader up to the idle deadline. False: the peer is given up.
+  bool write(std::string_view bytes);
+  /// True when the peer has closed (either direction), a write failed or the server stops.
+  bool gone() const;
+  void shutdown_write();
+  /// Throws away what the peer still sends, so that it reads our answer instead of a reset.
+  void drain(std::uint64_t limit, std::chrono::milliseconds patience);
+
+private:
+  std::chrono::milliseconds left() const;
+
+  UniqueFd fd_;
+  int stop_fd_;
+  std::chrono::milliseconds idle_;
+  std::chrono::steady_clock::time_point deadline_{};
+  std::atomic<bool> failed_ = false;
+};
+
+/// The body of a request, read as it comes.
+class Body {
+public:
+  virtual ~Body() = default;
+  /// The next bytes, 0 at the end. Errors: bad_input (framing, too large); timed_out; unavailable
+  /// (the client has gone).
+  virtual Result<std::size_t> read(char* buffer, std::size_t capacity) = 0;
+  /// The rest of the body has to arrive within `time` (streams have the idle deadline only).
+  virtual void limit_time(std::chrono::milliseconds time) = 0;
+  /// Overwrites what the connection's buffer still holds of bytes that were read.
+  virtual void wipe() = 0;
+  /// The whole body. Errors: as read; bad_input (over `limit`).
+  Result<std::string> read_whole(std::size_t limit, std::chrono::milliseconds time);
+};
+
+/// A request as the routes see it.
+struct Request {
+  std::string method; ///< GET, HEAD, POST, DELETE, PUT …
+  std::string target;
+  Body* body = nullptr;
+};
+
+/// The answer: once whole, or a stream in chunks.
+class Answer {
+public:
+  Answer(Socket& socket, bool is_head, bool http_1_0, bool keep_alive)
+      : socket_{socket}, is_head_{is_head}, http_1_0_{http_1_0}, keep_alive_{keep_alive && !http_1_0} {}
+
+  void whole(int status, std::string_view content_type, std::string_view body);
+  void begin_stream(int status, std::string_view content_type);
+  /// False when the client has gone.
+  bool chunk(std::string_view bytes);
+  void end_stream();
+  bool begun() const noexcept { return begun_; }
+  bool gone() const { return socket_.gone(); }
+  /// True where another request may follow on the connection.
+  bool can_go_on() const noexcept { return begun_ && ended_ && keep_alive_; }
+  void close_after() noexcept { keep_alive_ = false; }
+
+private:
+  std::string head(int status, std::string_view content_type) const;
+
+  Socket& socket_;
+  bool is_head_;
+  bool http_1_0_;
+  bool keep_alive_;
+  bool begun_ = false;
+  bool ended_ = false;
+};
+
+/// The API's error document.
+std::string error_json(std::string_view message);
+/// The HTTP status for a kind.
+int status_of(ErrorKind kind);
+/// What happened and what to do next, for people.
+std::string readable(const Error& error);
+
+/// Reads requests from the connection, one after another, and lets ENGINE answer each, until the
+/// peer, a deadline, an error or the server's stop ends it.
+class Engine;
+void serve_connection(Socket& socket, Engine& engine, const ServerLimits& limits);
+
+} // namespace slipway::broker
