@@ -75,7 +75,7 @@ env_user() {
     fi
 }
 
-# Runs a command as env_user_name, with a clean environment (plus NAME=VALUE pairs before the command), in a private
+# Runs a command (NAME=VALUE pairs may precede it) as env_user_name, with a clean environment, in a private
 # mount namespace whose /sys/fs/cgroup is pure v2 with a group of the user's own: crun refuses a v1/v2 hybrid tree.
 # On a machine where systemd already delegates such a group this does no harm.
 with_cgroup2_as_user() {
