@@ -31,9 +31,9 @@ using BodySink = std::function<Status(int status, std::string_view bytes)>;
 struct Request {
   std::string method = "GET";
   std::string target = "/";
-  std::string content_type;
-  std::string body;          ///< sent with a Content-Length where `source` is empty
-  BodySource source;         ///< sent chunked
+  std::string content_type{};
+  std::string body{};        ///< sent with a Content-Length where `source` is empty
+  BodySource source{};       ///< sent chunked
   bool long_running = false; ///< waits for answers are `stream_idle`, not `answer`
 };
 

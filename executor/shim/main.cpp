@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// slipway-shim: the docker that a job finds. Bind-mounted over the image's own tools.
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "executor/base/file.hpp"
+#include "executor/shim/command.hpp"
+#include "executor/shim/run.hpp"
+
+extern char** environ;
+
+namespace {
+
+slipway::shim::Environment environment() {
+  slipway::shim::Environment variables;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text{*entry};
+    const auto equals = text.find('=');
+    if (equals != std::string_view::npos) variables.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return variables;
+}
+
+std::vector<std::string> workspaces(const slipway::shim::Environment& variables) {
+  const auto found = variables.find("SLIPWAY_WORKSPACE");
+  if (found == variables.end() || found->second.empty()) return {"/builds"};
+  std::vector<std::string> folders;
+  const std::string& text = found->second;
+  for (std::size_t at = 0; at <= text.size();) {
+    const auto colon = std::min(text.find(':', at), text.size());
+    if (colon > at) folders.push_back(text.substr(at, colon - at));
+    at = colon + 1;
+  }
+  return folders;
+}
+
+/// A reader that has gone ends the program by SIGPIPE; anything else (a full disk behind stdout) must
+/// not pass for success.
+void write_or_end(int fd, std::string_view bytes) {
+  if (bytes.empty()) return;
+  if (!slipway::write_all(fd, bytes) && fd == STDOUT_FILENO) std::_Exit(1);
+}
+
+int shim(int argc, char** argv) {
+  const auto variables = environment();
+  slipway::shim::Surroundings world;
+  std::error_code cause;
+  world.cwd = std::filesystem::current_path(cause).string();
+  if (cause) world.cwd = "/";
+  world.workspaces = workspaces(variables);
+  world.input = STDIN_FILENO;
+  world.input_is_terminal = ::isatty(STDIN_FILENO) == 1;
+  world.output_is_terminal = ::isatty(STDOUT_FILENO) == 1;
+  world.now = ::time(nullptr);
+  world.out = [](std::string_view bytes) { write_or_end(STDOUT_FILENO, bytes); };
+  world.err = [](std::string_view bytes) { write_or_end(STDERR_FILENO, bytes); };
+  return slipway::shim::run(slipway::shim::parse({argv, argv + argc}, variables), world);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return shim(argc, argv);
+  } catch (const std::exception& error) { // out of memory, or a library's exception that got this far
+    write_or_end(STDERR_FILENO, std::string{"docker (slipway): "} + error.what() + "\n");
+    return 1;
+  }
+}
