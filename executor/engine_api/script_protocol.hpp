@@ -50,4 +50,26 @@ Status send_frame(int socket, const std::string& body, const std::vector<int>& f
 struct Frame { std::string body; std::vector<UniqueFd> fds; };
 Result<Frame> receive_frame(int socket, std::chrono::milliseconds deadline);
 
+/// Collects one frame after the other from a socket as its bytes come, without ever waiting; for
+/// event loops. It never reads past the end of a frame, so descriptors stay with their frame.
+class FrameReader {
+public:
+  explicit FrameReader(std::size_t limit = kMaxScriptFrameBytes) : limit_{limit} {}
+  /// A whole frame, or nothing where more bytes have to come first (poll for POLLIN).
+  /// Errors: unavailable (peer gone between frames); bad_input (oversized, truncated, more than
+  /// three descriptors); io.
+  Result<std::optional<Frame>> read(int socket);
+
+private:
+  std::size_t limit_;
+  std::string header_;
+  std::string body_;
+  std::size_t body_size_ = 0;
+  std::vector<UniqueFd> fds_;
+};
+
+/// What `run` says to end a program early, and whether a frame says that.
+std::string encode_terminate();
+bool is_terminate(const std::string& json);
+
 } // namespace slipway::engine_api

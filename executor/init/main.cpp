@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// slipway-init: PID 1 of a sandbox. It
+//   - takes run requests on the listening unix socket that is descriptor 3;
+//   - starts each program in a session of its own, as the asked user, with nothing of init's;
+//   - reaps every orphan, and ends what a program left behind;
+//   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place (SLIPWAY_SHIM);
+//   - cannot be traced or ended by what it runs, short of the kernel's own means.
+// Protocol: docs/script-protocol.md.
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "executor/init/image_setup.hpp"
+#include "executor/init/relay.hpp"
+#include "executor/init/server.hpp"
+
+namespace {
+
+constexpr int kListener = 3;
+constexpr const char* kDockerSocket = "/run/slipway/sock/docker.sock";
+constexpr const char* kTlsFolder = "/run/slipway/tls";
+
+void say(const std::string& line) {
+  (void)!::write(STDERR_FILENO, ("slipway-init: " + line + "\n").c_str(), line.size() + 15);
+}
+
+bool is_listening_unix_socket(int fd) {
+  int domain = 0;
+  int listening = 0;
+  socklen_t size = sizeof domain;
+  return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+         ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0;
+}
+
+void hold_standard_descriptors() {
+  int fd = -1;
+  do { // NOLINT(cppcoreguidelines-avoid-do-while): the lowest free number comes each time
+    fd = ::open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd < 3);
+  if (fd >= 0) (void)::close(fd);
+}
+
+bool is_set(const char* name) {
+  const char* value = ::getenv(name); // NOLINT(concurrency-mt-unsafe): no thread yet
+  return value != nullptr && *value != '\0';
+}
+
+void serve_docker() {
+  slipway::init::link_docker_socket("/", kDockerSocket);
+  auto plain = slipway::init::start_relay(2375, kDockerSocket, "", {});
+  if (!plain) say(plain.error().text() + ", continuing without port 2375");
+  if (::access((std::string{kTlsFolder} + "/cert.pem").c_str(), R_OK) != 0) return;
+  auto tls = slipway::init::start_relay(2376, kDockerSocket, kTlsFolder, {});
+  if (!tls) say(tls.error().text() + ", continuing without port 2376");
+}
+
+} // namespace
+
+int main() {
+  if (::getpid() != 1) {
+    say("runs only as PID 1 of a sandbox");
+    return 2;
+  }
+  if (!is_listening_unix_socket(kListener)) {
+    say("descriptor 3 is not a listening unix socket");
+    return 2;
+  }
+  slipway::UniqueFd listener{kListener};
+  (void)::fcntl(listener.get(), F_SETFD, FD_CLOEXEC);
+  (void)::fcntl(listener.get(), F_SETFL, O_NONBLOCK);
+  hold_standard_descriptors();
+  (void)::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  (void)::umask(0022);
+  (void)!::chdir("/");
+  sigset_t all;
+  ::sigfillset(&all);
+  (void)::sigprocmask(SIG_BLOCK, &all, nullptr); // before the first thread, which inherits it
+
+  if (is_set("SLIPWAY_SHIM")) {
+    (void)slipway::init::install_shim("/", ::getenv("SLIPWAY_SHIM")); // NOLINT(concurrency-mt-unsafe)
+  }
+  if (is_set("SLIPWAY_DOCKER")) serve_docker();
+
+  auto served = slipway::init::serve(std::move(listener), {});
+  if (served) return 0;
+  say(served.error().text());
+  return 1;
+}
