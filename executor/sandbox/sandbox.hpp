@@ -156,6 +156,12 @@ public:
   /// Makes the near-empty "toolbox" image (root file system skeleton) if the store lacks it.
   Result<std::string> toolbox_image();
   Result<ContainerFacts> start(const SandboxSpec& spec);
+  /// Runs a sandbox to its end and returns what it said; it is removed afterwards, whatever happened.
+  /// `env` and `preserve_fds` have to be empty. Exit codes 125-127 may be Podman's own.
+  /// Errors: as start, apart from those exit codes; bad_input (more output than the limit). A deadline
+  /// that passed is an Ending, not an Error.
+  Result<process::Output> run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline,
+                                       std::size_t output_limit);
   Result<ContainerFacts> inspect(const std::string& name); ///< Errors: not_found
   Result<std::string> logs(const std::string& name, std::size_t limit);
   /// Everything that carries LABEL=VALUE ("" value: any); also stopped ones.
@@ -172,6 +178,7 @@ public:
   /// belong to subordinate ids.
   Result<process::Output> unshare(std::vector<std::string> argv, std::string input = "", bool rootless_netns = false);
   Result<LimitsReport> read_back_limits(const ContainerFacts& container, const Limits& asked);
+  const Engine& engine() const { return engine_; }
 
 private:
   Engine engine_;

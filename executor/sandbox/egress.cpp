@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/sandbox/egress.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <future>
+#include <memory>
+#include <thread>
+
+#include "executor/base/file.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace slipway::sandbox {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kNft = "/usr/sbin/nft";
+constexpr const char* kRemoveTable = "table inet slipway_egress\ndelete table inet slipway_egress\n";
+constexpr std::size_t kMostMemoryBytes = 1UL << 20;
+constexpr std::size_t kMostAddressesPerHost = 512;
+constexpr std::chrono::milliseconds kResolveDeadline{10000};
+
+bool is_address(int family, const std::string& text) {
+  std::array<unsigned char, sizeof(in6_addr)> binary{};
+  return ::inet_pton(family, text.c_str(), binary.data()) == 1;
+}
+
+void add_address(Addresses& addresses, int family, const void* binary) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (::inet_ntop(family, binary, text.data(), text.size()) == nullptr) return;
+  (family == AF_INET ? addresses.v4 : addresses.v6).insert(text.data());
+}
+
+Addresses look_up(const std::string& host) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  Addresses addresses;
+  if (::getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return addresses;
+  for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
+    if (entry->ai_family == AF_INET) {
+      add_address(addresses, AF_INET,
+                  &reinterpret_cast<const sockaddr_in*>(entry->ai_addr)->sin_addr);
+    } else if (entry->ai_family == AF_INET6) {
+      add_address(addresses, AF_INET6,
+                  &reinterpret_cast<const sockaddr_in6*>(entry->ai_addr)->sin6_addr);
+    }
+  }
+  ::freeaddrinfo(found);
+  return addresses;
+}
+
+std::string set_of(const char* name, const char* type, const std::vector<std::string>& elements) {
+  std::string text = std::string{"\tset "} + name + " {\n\t\ttype " + type + "\n";
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    text += (i == 0 ? "\t\telements = { " : ",\n\t\t\t     ") + elements[i];
+  }
+  return text + (elements.empty() ? "" : " }\n") + "\t}\n";
+}
+
+const json& member(const json& object, const char* name) {
+  static const json kNone;
+  if (!object.is_object()) return kNone;
+  const auto found = object.find(name);
+  return found == object.end() ? kNone : *found;
+}
+
+std::set<std::string> texts_of(const json& array) {
+  std::set<std::string> texts;
+  if (!array.is_array()) return texts;
+  // An element that is no plain address (a range, a comment) makes the comparison fail: "".
+  for (const auto& element : array) {
+    texts.insert(element.is_string() ? element.get<std::string>() : "");
+  }
+  return texts;
+}
+
+} // namespace
+
+std::string host_of(const std::string& entry) {
+  if (entry.starts_with('[')) {
+    const auto end = entry.find(']');
+    return end == std::string::npos ? "" : entry.substr(1, end - 1);
+  }
+  if (std::count(entry.begin(), entry.end(), ':') > 1) return entry;
+  return entry.substr(0, entry.find(':'));
+}
+
+Addresses resolve(const std::string& host, std::chrono::milliseconds deadline) {
+  Addresses literal;
+  std::array<unsigned char, sizeof(in6_addr)> binary{};
+  for (const int family : {AF_INET, AF_INET6}) {
+    if (::inet_pton(family, host.c_str(), binary.data()) != 1) continue;
+    add_address(literal, family, binary.data());
+    return literal;
+  }
+  // getaddrinfo has no deadline; a thread that outlives the wait ends by the resolver's own.
+  auto answer = std::make_shared<std::promise<Addresses>>();
+  auto future = answer->get_future();
+  std::thread([answer, host] { answer->set_value(look_up(host)); }).detach();
+  if (future.wait_for(deadline) != std::future_status::ready) return {};
+  return future.get();
+}
+
+Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const Resolver& resolver,
+                                    const std::filesystem::path& memory) {
+  json remembered = json::object();
+  if (auto text = read_file(memory, kMostMemoryBytes); text.ok()) {
+    auto document = json::parse(*text, nullptr, false);
+    if (document.is_object()) remembered = std::move(document);
+  }
+  Addresses all;
+  bool learned = false;
+  for (const auto& entry : hosts) {
+    const auto host = host_of(entry);
+    if (host.empty()) {
+      return Error{ErrorKind::misconfigured, "not a registry host: '" + entry + "'", "", {}};
+    }
+    auto now = resolver(host);
+    const auto fresh = now;
+    for (const auto& address : texts_of(member(remembered, host.c_str()))) {
+      if (is_address(AF_INET, address)) now.v4.insert(address);
+      if (is_address(AF_INET6, address)) now.v6.insert(address);
+    }
+    if (now.empty()) {
+      return Error{ErrorKind::unavailable, "registry host " + host + " does not resolve",
+                   "without its addresses slipway cannot keep sandboxes away from it; check DNS", {}};
+    }
+    if (now.v4.size() + now.v6.size() > kMostAddressesPerHost && !fresh.empty()) now = fresh;
+    json list = now.v4;
+    for (const auto& address : now.v6) list.push_back(address);
+    if (member(remembered, host.c_str()) != list) {
+      remembered[host] = list;
+      learned = true;
+    }
+    all.v4.merge(now.v4);
+    all.v6.merge(now.v6);
+  }
+  if (learned) {
+    if (auto kept = replace_file(memory, remembered.dump()); !kept) return std::move(kept).error();
+  }
+  return all;
+}
+
+std::string egress_script(const std::vector<std::string>& addresses4,
+                          const std::vector<std::string>& addresses6) {
+  // One nft transaction: declaring first makes the deletion good on an empty ruleset too, and no
+  // packet meets a moment without rules. Before Podman's own chains, and before connection tracking,
+  // so that an open connection ends as well. What sandboxes send is forwarded, never output: the
+  // output hook would only cut off the name server that serves them.
+  return std::string{kRemoveTable} + "table inet slipway_egress {\n" +
+         set_of("blocked4", "ipv4_addr", addresses4) + set_of("blocked6", "ipv6_addr", addresses6) +
+         "\tchain forward {\n"
+         "\t\ttype filter hook forward priority -300; policy accept;\n"
+         "\t\tip daddr @blocked4 drop\n"
+         "\t\tip6 daddr @blocked6 drop\n"
+         "\t}\n"
+         "}\n";
+}
+
+bool is_in_force(const std::string& listing, const Addresses& addresses) {
+  const auto document = json::parse(listing, nullptr, false);
+  Addresses found;
+  std::set<std::string> dropped;
+  bool hooked = false;
+  int rules = 0;
+  const auto& objects = member(document, "nftables");
+  if (!objects.is_array()) return false;
+  for (const auto& object : objects) {
+    if (const auto& set = member(object, "set"); set.is_object()) {
+      (member(set, "name") == "blocked4" ? found.v4 : found.v6) = texts_of(member(set, "elem"));
+    }
+    if (const auto& chain = member(object, "chain"); chain.is_object()) {
+      hooked = hooked || (member(chain, "hook") == "forward" && member(chain, "prio") == -300);
+    }
+    const auto& expression = member(member(object, "rule"), "expr");
+    if (!expression.is_array()) continue;
+    ++rules;
+    if (expression.size() != 2 || !expression[1].contains("drop")) continue;
+    const auto& match = member(expression[0], "match");
+    const auto& payload = member(member(match, "left"), "payload");
+    if (member(match, "op") != "==" || member(payload, "field") != "daddr") continue;
+    const auto& right = member(match, "right");
+    if (right.is_string()) dropped.insert(right.get<std::string>());
+  }
+  return hooked && rules == 2 && dropped == std::set<std::string>{"@blocked4", "@blocked6"} &&
+         found == addresses;
+}
+
+Status enforce_egress(Podman& podman, const Egress& egress) {
+  const auto& dir = podman.engine().runtime_dir;
+  // Jobs that prepare at the same time take turns, so that the memory and the table agree.
+  const auto lock_file = dir / "slipway-egress.lock";
+  const UniqueFd lock{::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  if (!lock) return io_error("open", errno, lock_file.string());
+  const auto until = std::chrono::steady_clock::now() + podman.engine().deadline;
+  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, lock_file.string());
+    if (std::chrono::steady_clock::now() > until) {
+      return Error{ErrorKind::timed_out, "another job holds " + lock_file.string(), "", {}};
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds{20});
+  }
+
+  const auto apply = [&podman](const std::string& script) -> Status {
+    auto done = podman.unshare({kNft, "-f", "-"}, script, true);
+    if (!done) return std::move(done).error();
+    if (process::succeeded(done->ending)) return {};
+    return Error{ErrorKind::io, "nft: " + process::describe(done->ending) + ": " + done->err,
+                 "install nftables; the kernel needs nf_tables", {}};
+  };
+  if (!egress.enabled) return apply(kRemoveTable);
+
+  auto addresses = blocked_addresses(
+      egress.blocked_hosts, [](const std::string& host) { return resolve(host, kResolveDeadline); },
+      dir / "slipway-egress.json");
+  if (!addresses) return std::move(addresses).error().in("installing the egress rule");
+  const auto in_force = [&]() -> Result<bool> {
+    auto listing =
+        podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
+    if (!listing) return std::move(listing).error();
+    return process::succeeded(listing->ending) && is_in_force(listing->out, *addresses);
+  };
+  auto already = in_force();
+  if (!already) return std::move(already).error();
+  if (*already) return {};
+  auto applied = apply(egress_script({addresses->v4.begin(), addresses->v4.end()},
+                                     {addresses->v6.begin(), addresses->v6.end()}));
+  if (!applied) return applied;
+  auto now = in_force();
+  if (!now) return std::move(now).error();
+  if (*now) return {};
+  return Error{ErrorKind::io, "the egress rule is not what was installed", "", {}};
+}
+
+} // namespace slipway::sandbox

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The egress rule in parts that can be tested without a network: host names, memory of addresses,
+// and what nft says about the table afterwards.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "executor/base/result.hpp"
+#include "executor/sandbox/sandbox.hpp"
+
+namespace slipway::sandbox {
+
+struct Addresses {
+  std::set<std::string> v4; ///< as inet_ntop writes them
+  std::set<std::string> v6;
+  bool empty() const { return v4.empty() && v6.empty(); }
+  bool operator==(const Addresses&) const = default;
+};
+
+/// "host" of "host", "host:port", "[v6]:port" or a bare IPv6 address. "" where there is none.
+std::string host_of(const std::string& entry);
+
+/// All addresses of a host name or a literal address; empty where it does not resolve in time.
+using Resolver = std::function<Addresses(const std::string& host)>;
+
+/// The system's resolver, given up after `deadline`.
+Addresses resolve(const std::string& host, std::chrono::milliseconds deadline);
+
+/// Resolves every host and adds what MEMORY (a JSON file) remembers of it: a name that rotates its
+/// addresses stays blocked at all that were ever seen. Errors: unavailable (a host does not resolve and
+/// is not remembered); misconfigured (an entry is no host); io.
+Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const Resolver& resolver,
+                                    const std::filesystem::path& memory);
+
+/// True where `nft --json list table inet slipway_egress` shows exactly these addresses, dropped in the
+/// forward hook.
+bool is_in_force(const std::string& listing, const Addresses& addresses);
+
+} // namespace slipway::sandbox
