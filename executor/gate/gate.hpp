@@ -54,12 +54,16 @@ struct Finding {
   std::string target;    ///< where: "debian 12", "app/go.mod"
   std::string url;
   bool blocks = false;
+  bool os_package = false; ///< else a language package, or a secret
+  bool is_secret = false;  ///< `id` is the rule, `target` the file
 };
 
 /// One reason for a denial that is not a finding: a row of the fail-closed table.
 struct Denial {
   std::string code;      ///< "no_os", "no_packages", "db_stale", "db_missing", "scanner_failed", "blob_mismatch", …
   std::string message;   ///< for people: what, why, what to do
+  /// The image is not to blame: the operator has to act, and what was denied may pass afterwards.
+  bool operators = false;
 };
 
 struct Verdict {
@@ -75,6 +79,8 @@ struct Verdict {
   WallTime db_updated_at;
   std::string policy_digest;
   bool from_cache = false;
+  /// True where nothing but the operator's side stands in the way: the image was not judged.
+  bool could_not_judge() const;
   /// What a developer reads: findings with package, installed and fixed version, what to do.
   std::string for_people() const;
   std::string to_json() const;
@@ -103,7 +109,8 @@ struct Judgement {
   std::optional<ScanPass> pass; ///< set exactly when verdict.passed and `repository` was given
 };
 
-/// Runs the scanner on one single-image layout and returns its JSON report. The seam that a test
+/// Runs the scanner on one single-image layout and returns its JSON report. The layout's folder is
+/// readable for all ids (0755, files 0444) below a private parent; its path holds neither ':' nor '@'. The seam that a test
 /// replaces by golden reports; the real one starts a sandbox.
 class Scanner {
 public:
@@ -113,6 +120,10 @@ public:
   virtual Result<Report> scan(const std::filesystem::path& layout_dir, const oci::Digest& manifest) = 0;
   virtual std::string version() const = 0;
 };
+
+/// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees them.
+/// Pure; part of what a cached verdict depends on. Source: trivy 0.69.3, pkg/flag.
+std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest, const std::string& cache);
 
 /// Trivy in its own sandbox: no network, no credential, empty environment, hermetic flags.
 class SandboxedTrivy final : public Scanner {
@@ -128,6 +139,11 @@ private:
   std::string owner_label_;
 };
 
+/// Judges and remembers: a verdict that let an image pass is kept in `cache_dir` under the digest of
+/// everything it depends on (image, destination, policy, scanner, flags, DB, slipway itself), until the
+/// earliest expiry of any of these. A remembered verdict spares the scan and the re-reading of layers;
+/// manifests, configs and sizes are checked again, and whoever uploads hashes the bytes on their way.
+/// Judging by hand (no repository) never uses the cache.
 class TrivyGate {
 public:
   TrivyGate(ScannerConfig config, Scanner& scanner, const Clock& clock);

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gate/report.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <array>
+
+#include "executor/oci/strict_json.hpp"
+
+namespace slipway::gate {
+namespace {
+
+using nlohmann::json;
+
+Error refused(const std::string& where, const std::string& why) {
+  return Error{ErrorKind::bad_input, "scan report: " + where + " " + why, "", {}};
+}
+
+// Absent and null are the same in what Go writes.
+const json* member(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+Status read_text(const json& object, const char* name, std::string& into) {
+  const json* value = member(object, name);
+  if (value == nullptr) return {};
+  if (!value->is_string()) return refused(name, "is not a string");
+  into = value->get<std::string>();
+  return {};
+}
+
+Result<const json*> read_array(const json& object, const char* name) {
+  static const json kNone = json::array();
+  const json* value = member(object, name);
+  if (value == nullptr) return &kNone;
+  if (!value->is_array()) return refused(name, "is not an array");
+  for (const auto& entry : *value) {
+    if (!entry.is_object()) return refused(name, "holds something that is no object");
+  }
+  return value;
+}
+
+Result<Finding> read_vulnerability(const json& entry, const std::string& target, bool os_package) {
+  Finding finding;
+  finding.target = target;
+  finding.os_package = os_package;
+  std::string severity;
+  for (const auto& [name, into] :
+       {std::pair{"VulnerabilityID", &finding.id}, std::pair{"PkgName", &finding.package},
+        std::pair{"InstalledVersion", &finding.installed}, std::pair{"FixedVersion", &finding.fixed},
+        std::pair{"Title", &finding.title}, std::pair{"PrimaryURL", &finding.url},
+        std::pair{"Severity", &severity}}) {
+    if (auto fine = read_text(entry, name, *into); !fine) return std::move(fine).error();
+  }
+  if (finding.id.empty()) return refused("a vulnerability", "has no VulnerabilityID");
+  // A word that we do not know must not become "harmless".
+  finding.severity = parse_severity(severity).value_or(Severity::critical);
+  return finding;
+}
+
+Result<Finding> read_secret(const json& entry, const std::string& target) {
+  Finding finding;
+  finding.target = target;
+  finding.is_secret = true;
+  std::string severity;
+  for (const auto& [name, into] : {std::pair{"RuleID", &finding.id}, std::pair{"Title", &finding.title},
+                                   std::pair{"Severity", &severity}}) {
+    if (auto fine = read_text(entry, name, *into); !fine) return std::move(fine).error();
+  }
+  if (const json* line = member(entry, "StartLine"); line != nullptr && line->is_number_integer()) {
+    finding.target += ":" + std::to_string(line->get<std::int64_t>());
+  }
+  finding.severity = parse_severity(severity).value_or(Severity::critical);
+  return finding;
+}
+
+Status read_result(const json& result, ScanReport& report) {
+  std::string target;
+  std::string kind;
+  if (auto fine = read_text(result, "Target", target); !fine) return fine;
+  if (auto fine = read_text(result, "Class", kind); !fine) return fine;
+  const bool os = kind == "os-pkgs";
+  if (os) target = report.os_family + " " + report.os_name; // Trivy's own holds the path of the layout
+
+  auto packages = read_array(result, "Packages");
+  if (!packages) return std::move(packages).error();
+  if (os) report.os_packages += static_cast<int>((*packages)->size());
+  if (kind == "lang-pkgs") report.language_packages += static_cast<int>((*packages)->size());
+  for (const auto& package : **packages) {
+    const json* repository = member(package, "Repository");
+    if (repository != nullptr && repository->is_object() &&
+        repository->value("Class", json{}) == "third-party") {
+      ++report.third_party_packages;
+    }
+  }
+
+  auto vulnerabilities = read_array(result, "Vulnerabilities");
+  if (!vulnerabilities) return std::move(vulnerabilities).error();
+  for (const auto& entry : **vulnerabilities) {
+    auto finding = read_vulnerability(entry, target, os);
+    if (!finding) return std::move(finding).error();
+    report.findings.push_back(*std::move(finding));
+  }
+  auto secrets = read_array(result, "Secrets");
+  if (!secrets) return std::move(secrets).error();
+  for (const auto& entry : **secrets) {
+    auto finding = read_secret(entry, target);
+    if (!finding) return std::move(finding).error();
+    report.findings.push_back(*std::move(finding));
+  }
+  auto suppressed = read_array(result, "ExperimentalModifiedFindings");
+  if (!suppressed) return std::move(suppressed).error();
+  report.suppressed += static_cast<int>((*suppressed)->size());
+  return {};
+}
+
+} // namespace
+
+Result<ScanReport> parse_report(std::string_view text) {
+  if (auto fine = oci::check_json(text, "scan report"); !fine) return std::move(fine).error();
+  const json document = json::parse(text, nullptr, false);
+  if (!document.is_object()) return refused("", "is no JSON object");
+  const json* version = member(document, "SchemaVersion");
+  if (version == nullptr || !version->is_number_integer() || version->get<std::int64_t>() != 2) {
+    return refused("SchemaVersion", "is not 2");
+  }
+  ScanReport report;
+  if (const json* trivy = member(document, "Trivy"); trivy != nullptr && trivy->is_object()) {
+    if (auto fine = read_text(*trivy, "Version", report.trivy_version); !fine) return std::move(fine).error();
+  }
+  const json* metadata = member(document, "Metadata");
+  if (metadata == nullptr || !metadata->is_object()) return refused("Metadata", "is missing");
+  if (auto fine = read_text(*metadata, "ImageID", report.image_id); !fine) return std::move(fine).error();
+  if (const json* diff_ids = member(*metadata, "DiffIDs")) {
+    if (!diff_ids->is_array()) return refused("DiffIDs", "is not an array");
+    for (const auto& entry : *diff_ids) {
+      if (!entry.is_string()) return refused("DiffIDs", "holds something that is no string");
+      report.diff_ids.push_back(entry.get<std::string>());
+    }
+  }
+  if (const json* os = member(*metadata, "OS")) {
+    if (!os->is_object()) return refused("OS", "is not an object");
+    if (auto fine = read_text(*os, "Family", report.os_family); !fine) return std::move(fine).error();
+    if (auto fine = read_text(*os, "Name", report.os_name); !fine) return std::move(fine).error();
+    report.has_os = !report.os_family.empty() && report.os_family != "none";
+    if (const json* end = member(*os, "EOSL")) {
+      if (!end->is_boolean()) return refused("EOSL", "is not a boolean");
+      report.os_end_of_life = end->get<bool>();
+    }
+  }
+  auto results = read_array(document, "Results");
+  if (!results) return std::move(results).error();
+  for (const auto& result : **results) {
+    if (auto fine = read_result(result, report); !fine) return std::move(fine).error();
+  }
+  return report;
+}
+
+Coverage read_diagnostics(std::string_view diagnostics, bool without_os_is_fine) {
+  struct Known {
+    std::string_view words;
+    bool is_gap;
+    bool about_os;
+  };
+  // Source: trivy 0.69.3, pkg/scan/ospkg, pkg/detector/ospkg, pkg/vulnerability.
+  static constexpr std::array<Known, 5> kKnown{{{"Unsupported os", true, true},
+                                                {"No OS package is detected", true, true},
+                                                {"not on the EOL list", true, false},
+                                                {"no longer supported", true, false},
+                                                {"Unable to get vulnerability details", false, false}}};
+  Coverage coverage;
+  for (std::size_t start = 0; start < diagnostics.size();) {
+    const auto end = std::min(diagnostics.find('\n', start), diagnostics.size());
+    const auto line = diagnostics.substr(start, end - start);
+    start = end + 1;
+    for (const auto& known : kKnown) {
+      if (line.find(known.words) == std::string_view::npos) continue;
+      if (known.about_os && without_os_is_fine) continue;
+      auto& into = known.is_gap ? coverage.gaps : coverage.warnings;
+      if (into.size() < 20) into.push_back(printable(line));
+    }
+  }
+  return coverage;
+}
+
+std::string printable(std::string_view text, std::size_t limit) {
+  std::string clean;
+  for (std::size_t i = 0; i < text.size() && clean.size() < limit;) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    if (lead < 0x80) {
+      clean += lead < 0x20 || lead == 0x7f ? '?' : text[i];
+      ++i;
+      continue;
+    }
+    const std::size_t length = lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xc2 && lead < 0xe0 ? 2 : 0;
+    bool valid = length != 0 && i + length <= text.size();
+    std::uint32_t code = length == 2 ? lead & 0x1fU : length == 3 ? lead & 0x0fU : lead & 0x07U;
+    for (std::size_t j = 1; valid && j < length; ++j) {
+      const auto next = static_cast<unsigned char>(text[i + j]);
+      valid = (next & 0xc0U) == 0x80;
+      code = code << 6 | (next & 0x3fU);
+    }
+    if (!valid) {
+      clean += '?';
+      ++i;
+      continue;
+    }
+    // C1 controls, line separators, text direction, invisible joiners, overlong forms, surrogates.
+    const bool hidden = code < 0xa0 || (length == 3 && code < 0x800) || (length == 4 && code < 0x10000) ||
+                        (code >= 0x200b && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
+                        (code >= 0x2060 && code <= 0x2069) || (code >= 0xd800 && code <= 0xdfff) ||
+                        code == 0xfeff || code == 0x61c || code > 0x10ffff;
+    if (hidden) {
+      clean += '?';
+    } else {
+      clean.append(text.substr(i, length));
+    }
+    i += length;
+  }
+  for (const std::string_view mark : {"section_start:", "section_end:"}) {
+    for (auto at = clean.find(mark); at != std::string::npos; at = clean.find(mark)) clean[at + 7] = '-';
+  }
+  return clean;
+}
+
+} // namespace slipway::gate

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trivy's JSON report as values: only what the gate decides on. Source: trivy 0.69.3, pkg/types.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "executor/base/result.hpp"
+#include "executor/gate/gate.hpp"
+
+namespace slipway::gate {
+
+struct ScanReport {
+  std::string trivy_version;
+  std::string image_id;
+  std::vector<std::string> diff_ids;
+  bool has_os = false; ///< a family other than "none"
+  std::string os_family;
+  std::string os_name;
+  bool os_end_of_life = false;
+  int os_packages = 0;
+  int language_packages = 0;
+  int third_party_packages = 0; ///< Trivy does not look these up
+  int suppressed = 0;           ///< findings that something made Trivy hide
+  std::vector<Finding> findings;
+};
+
+/// Strict: another schema version, a wrong type or a finding without id is an error, not a gap.
+/// Errors: bad_input.
+Result<ScanReport> parse_report(std::string_view json);
+
+/// What Trivy's messages say about how much it could see.
+struct Coverage {
+  std::vector<std::string> gaps;     ///< lines that mean that something was not looked at
+  std::vector<std::string> warnings; ///< lines worth passing on
+};
+Coverage read_diagnostics(std::string_view diagnostics, bool without_os_is_fine);
+
+/// One printable line out of text that an image may have chosen: no control characters, no terminal
+/// sequences, no text direction tricks, no GitLab section marks; at most `limit` bytes.
+std::string printable(std::string_view text, std::size_t limit = 300);
+
+} // namespace slipway::gate

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gate/verdict_cache.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "executor/base/file.hpp"
+
+namespace slipway::gate {
+namespace {
+
+using nlohmann::json;
+constexpr int kSchema = 1;
+constexpr std::size_t kMaxVerdictBytes = 32UL << 20;
+
+std::optional<Verdict> from_json(const json& object) {
+  auto digest = oci::Digest::parse(object.at("digest").get_ref<const std::string&>());
+  if (!digest) return std::nullopt;
+  Verdict verdict{.digest = *std::move(digest),
+                  .passed = object.at("passed").get<bool>(),
+                  .denials = {},
+                  .findings = {},
+                  .warnings = object.at("warnings").get<std::vector<std::string>>(),
+                  .counts = {},
+                  .judged_at = {},
+                  .expires_at = {},
+                  .scanner = object.at("scanner").get<std::string>(),
+                  .db_updated_at = {},
+                  .policy_digest = object.at("policy_digest").get<std::string>(),
+                  .from_cache = true};
+  if (!parse_rfc3339(object.at("judged_at").get<std::string>(), verdict.judged_at) ||
+      !parse_rfc3339(object.at("expires_at").get<std::string>(), verdict.expires_at) ||
+      !parse_rfc3339(object.at("db_updated_at").get<std::string>(), verdict.db_updated_at)) {
+    return std::nullopt;
+  }
+  if (!object.at("denials").empty()) return std::nullopt;
+  for (const auto& entry : object.at("findings")) {
+    const auto severity = parse_severity(entry.at("severity").get_ref<const std::string&>());
+    if (!severity || entry.at("blocks").get<bool>()) return std::nullopt;
+    verdict.findings.push_back({.id = entry.at("id").get<std::string>(),
+                                .package = entry.at("package").get<std::string>(),
+                                .installed = entry.at("installed").get<std::string>(),
+                                .fixed = entry.at("fixed").get<std::string>(),
+                                .severity = *severity,
+                                .title = entry.at("title").get<std::string>(),
+                                .target = entry.at("target").get<std::string>(),
+                                .url = entry.at("url").get<std::string>(),
+                                .blocks = false,
+                                .os_package = entry.at("os_package").get<bool>(),
+                                .is_secret = entry.at("kind") == "secret"});
+  }
+  for (const auto& [name, count] : object.at("counts").items()) {
+    const auto severity = parse_severity(name);
+    if (!severity) return std::nullopt;
+    verdict.counts[*severity] = count.get<int>();
+  }
+  return verdict;
+}
+
+std::filesystem::path file_for(const std::filesystem::path& dir, const oci::Digest& key) {
+  return dir / "verdicts" / (key.hex() + ".json");
+}
+
+} // namespace
+
+std::optional<Verdict> load_verdict(const std::filesystem::path& dir, const oci::Digest& key,
+                                    const oci::Digest& image, WallTime now) {
+  auto text = read_file(file_for(dir, key), kMaxVerdictBytes);
+  if (!text) return std::nullopt;
+  try {
+    const json document = json::parse(*text);
+    const auto& body = document.at("verdict").get_ref<const std::string&>();
+    if (document.at("schema") != kSchema || document.at("key") != key.str() ||
+        document.at("sha256") != oci::Digest::of(body).str()) {
+      return std::nullopt;
+    }
+    auto verdict = from_json(json::parse(body));
+    if (!verdict || !verdict->passed || verdict->digest != image) return std::nullopt;
+    if (verdict->judged_at > now || verdict->expires_at <= now) return std::nullopt;
+    return verdict;
+  } catch (const json::exception&) {
+    return std::nullopt;
+  }
+}
+
+Status save_verdict(const std::filesystem::path& dir, const oci::Digest& key, const Verdict& verdict) {
+  if (auto made = make_directory(dir / "verdicts", 0700); !made) return made;
+  const auto body = verdict.to_json();
+  const json document{{"schema", kSchema}, {"key", key.str()}, {"sha256", oci::Digest::of(body).str()}, {"verdict", body}};
+  return replace_file(file_for(dir, key), document.dump(), 0600);
+}
+
+} // namespace slipway::gate
