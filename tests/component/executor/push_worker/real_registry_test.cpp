@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: Apache-2.0
+// slipway-push as a process, against Debian's docker-registry with TLS and token authentication,
+// and against a wire that breaks.
+#include "executor/base/clock.hpp"
+#include "executor/base/file.hpp"
+#include "executor/engine_api/push_protocol.hpp"
+#include "executor/engine_api/script_protocol.hpp"
+#include "executor/process/process.hpp"
+#include "tests/fakes/sample_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <chrono>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+namespace slipway {
+namespace {
+
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+const fs::path kRegistry = "/usr/bin/docker-registry";
+const fs::path kOpenssl = "/usr/bin/openssl";
+
+fs::path build_dir() {
+  return fs::read_symlink("/proc/self/exe").parent_path().parent_path();
+}
+fs::path source_dir() {
+  return fs::path{SLIPWAY_TESTDATA}
+      .parent_path()
+      .parent_path()
+      .parent_path()
+      .parent_path()
+      .parent_path();
+}
+
+UniqueFd listen_on_loopback(int& port) {
+  UniqueFd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), length);
+  ::listen(fd.get(), 16);
+  ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length);
+  port = ntohs(address.sin_port);
+  return fd;
+}
+
+int free_port() {
+  int port = 0;
+  listen_on_loopback(port);
+  return port;
+}
+
+UniqueFd connect_to_loopback(int port) {
+  UniqueFd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return UniqueFd{};
+  return fd;
+}
+
+process::Command command_of(std::vector<std::string> argv) {
+  process::Command command;
+  command.argv = std::move(argv);
+  return command;
+}
+
+void wait_for_port(int port) {
+  for (int i = 0; i < 200 && !connect_to_loopback(port); ++i)
+    std::this_thread::sleep_for(50ms);
+}
+
+void write(const fs::path& file, const std::string& text) {
+  std::ofstream{file} << text;
+}
+
+/// A wire to `target` that is cut once, after `cut_after` bytes from the client.
+class CutWire {
+public:
+  CutWire(int target, std::uint64_t cut_after) : target_{target}, cut_after_{cut_after} {
+    listener_ = listen_on_loopback(port_);
+    acceptor_ = std::thread{[this] {
+      while (!stop_) {
+        pollfd waiting{listener_.get(), POLLIN, 0};
+        if (::poll(&waiting, 1, 50) <= 0) continue;
+        UniqueFd client{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+        workers_.emplace_back(
+            [this, held = std::move(client)]() mutable { relay(std::move(held)); });
+      }
+    }};
+  }
+  ~CutWire() {
+    stop_ = true;
+    acceptor_.join();
+    for (auto& worker : workers_)
+      worker.join();
+  }
+  int port() const { return port_; }
+  int cuts() const { return cuts_; }
+
+private:
+  void relay(UniqueFd client) {
+    UniqueFd server = connect_to_loopback(target_);
+    std::vector<char> buffer(64 << 10);
+    std::uint64_t from_client = 0;
+    while (!stop_) {
+      pollfd both[2] = {{client.get(), POLLIN, 0}, {server.get(), POLLIN, 0}};
+      if (::poll(both, 2, 50) < 0) return;
+      for (int i = 0; i < 2; ++i) {
+        if (both[i].revents == 0) continue;
+        const ssize_t got = ::read(both[i].fd, buffer.data(), buffer.size());
+        if (got <= 0) return;
+        if (i == 0) from_client += static_cast<std::uint64_t>(got);
+        if (i == 0 && from_client > cut_after_ && cuts_ == 0) {
+          ++cuts_;
+          return;
+        }
+        if (!write_all(both[1 - i].fd, {buffer.data(), static_cast<std::size_t>(got)})) return;
+      }
+    }
+  }
+  int target_;
+  std::uint64_t cut_after_;
+  int port_ = 0;
+  UniqueFd listener_;
+  std::atomic<bool> stop_{false};
+  std::atomic<int> cuts_{0};
+  std::thread acceptor_;
+  std::vector<std::thread> workers_;
+};
+
+class RealRegistry : public ::testing::Test {
+protected:
+  static void SetUpTestSuite() {
+    if (!fs::exists(kRegistry) || !fs::exists(kOpenssl)) return;
+    dir_ = new fakes::TempDir;
+    const auto& dir = dir_->path();
+    process::LocalRunner runner;
+    const auto made = runner.run(command_of(
+        {kOpenssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=slipway test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout",
+         dir / "key.pem", "-out", dir / "cert.pem"}));
+    ASSERT_TRUE(made && process::succeeded(made->ending)) << made->err;
+    registry_port_ = free_port();
+    token_port_ = free_port();
+    write(dir / "users.json",
+          R"({"pusher":{"password":"open-sesame","repos":{"grp/*":["pull","push"]}},
+      "reader":{"password":"only-reading","repos":{"grp/*":["pull"]}},
+      "long":{"password":"long-lasting","lifetime":7200,"repos":{"*":["pull","push"]}}})");
+    const std::string token_host = "127.0.0.1:" + std::to_string(token_port_);
+    write(dir / "registry.yml",
+          "version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: " +
+              (dir / "store").string() + "}\n  delete: {enabled: true}\nhttp:\n  addr: 127.0.0.1:" +
+              std::to_string(registry_port_) +
+              "\n  secret: s\n  tls: {certificate: " + (dir / "cert.pem").string() +
+              ", key: " + (dir / "key.pem").string() + "}\nauth:\n  token: {realm: 'https://" +
+              token_host + "/token', service: reg, issuer: slipway-test-issuer, rootcertbundle: " +
+              (dir / "cert.pem").string() + "}\n");
+    start({kRegistry, "serve", dir / "registry.yml"});
+    start({"/usr/bin/python3", source_dir() / "tests/lib/token_server.py", "--listen", token_host,
+           "--cert", dir / "cert.pem", "--key", dir / "key.pem", "--signer-cert", dir / "cert.pem",
+           "--signer-key", dir / "key.pem", "--users", dir / "users.json", "--log",
+           dir / "token.log"});
+    wait_for_port(registry_port_);
+    wait_for_port(token_port_);
+  }
+  static void TearDownTestSuite() {
+    servers_.clear(); // kills their groups
+    delete dir_;
+    dir_ = nullptr;
+  }
+  static void start(std::vector<std::string> argv) {
+    auto command = command_of(std::move(argv));
+    command.env = {{"PATH", "/usr/bin:/bin"}};
+    auto child = process::spawn(command);
+    ASSERT_TRUE(child) << child.error().text();
+    servers_.push_back(*std::move(child));
+  }
+
+  void SetUp() override {
+    if (dir_ == nullptr) GTEST_SKIP() << "docker-registry or openssl is not installed";
+    auto made = oci::Layout::create(work_.path() / "layout");
+    ASSERT_TRUE(made) << made.error().text();
+    layout_ = *std::move(made);
+  }
+
+  static std::string host(int port = registry_port_) { return "127.0.0.1:" + std::to_string(port); }
+
+  engine_api::RegistryAccess access(const std::string& user = "pusher",
+                                    const std::string& password = "open-sesame",
+                                    int port = registry_port_) {
+    engine_api::RegistryAccess made;
+    made.host = host(port);
+    made.ca_file = dir_->path() / "cert.pem";
+    made.realm_hosts = {host(token_port_)};
+    made.username = user;
+    made.password = Secret{std::string_view{password}};
+    return made;
+  }
+  engine_api::PushRequest push_of(const oci::Digest& root, const std::string& repository,
+                                  engine_api::RegistryAccess registry) {
+    engine_api::PushRequest request;
+    request.repository = repository;
+    request.tags = {"v1"};
+    request.layout_dir = layout_->path();
+    request.root_digest = request.pass_digest = root.str();
+    request.pass_repository = registry.host + "/" + repository;
+    request.pass_expires_at = rfc3339(SystemClock{}.now() + 1h);
+    request.registry = std::move(registry);
+    request.deadline_seconds = 60;
+    return request;
+  }
+  engine_api::PullRequest pull_of(const std::string& target, const std::string& repository,
+                                  const fs::path& into) {
+    engine_api::PullRequest request;
+    request.registry = access();
+    request.repository = repository;
+    request.target = target;
+    request.layout_dir = into;
+    request.deadline_seconds = 60;
+    return request;
+  }
+
+  /// One slipway-push process.
+  engine_api::WorkerAnswer ask(const std::string& request) {
+    int ends[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    UniqueFd ours{ends[0]};
+    UniqueFd theirs{ends[1]};
+    auto command = command_of({build_dir() / "bin/slipway-push"});
+    command.fds = {{theirs.get(), 3}};
+    auto child = process::spawn(command);
+    EXPECT_TRUE(child);
+    theirs.reset();
+    EXPECT_TRUE(engine_api::send_frame(ours.get(), request, {}, 5s));
+    while (true) {
+      auto frame = engine_api::receive_frame(ours.get(), 120s);
+      if (!frame) {
+        ADD_FAILURE() << frame.error().text();
+        return {};
+      }
+      read_peak_memory(child->pid());
+      if (auto line = engine_api::decode_progress(frame->body)) {
+        progress_.push_back(*line);
+        continue;
+      }
+      EXPECT_EQ(frame->body.find("open-sesame"), std::string::npos);
+      auto answer = engine_api::decode_worker_answer(frame->body);
+      EXPECT_TRUE(answer);
+      EXPECT_EQ(process::describe(child->wait(5s, 1s)), process::describe(process::Exited{0}));
+      return *answer;
+    }
+  }
+  void read_peak_memory(pid_t pid) {
+    std::ifstream status{"/proc/" + std::to_string(pid) + "/status"};
+    for (std::string line; std::getline(status, line);) {
+      if (line.rfind("VmHWM:", 0) == 0) peak_kib_ = std::max(peak_kib_, std::stol(line.substr(6)));
+    }
+  }
+
+  static inline fakes::TempDir* dir_ = nullptr;
+  static inline int registry_port_ = 0;
+  static inline int token_port_ = 0;
+  static inline std::vector<process::ChildProcess> servers_;
+  fakes::TempDir work_;
+  std::optional<oci::Layout> layout_;
+  std::vector<std::string> progress_;
+  long peak_kib_ = 0;
+};
+
+TEST_F(RealRegistry, PushesAnImageAndPullsItBackByTagAndDigest) {
+  const auto root = fakes::write_image(*layout_, {1000, 300000}, 1);
+
+  const auto pushed = ask(engine_api::encode(push_of(root, "grp/app", access())));
+  ASSERT_TRUE(pushed.ok) << pushed.what;
+  EXPECT_EQ(pushed.digest, root.str());
+  EXPECT_EQ(pushed.token_seconds, 300U);
+  EXPECT_GT(pushed.uploaded_bytes, 301000U);
+
+  auto into = oci::Layout::create(work_.path() / "pulled");
+  ASSERT_TRUE(into);
+  for (const std::string& target : {std::string{"v1"}, root.str()}) {
+    const auto pulled = ask(engine_api::encode(pull_of(target, "grp/app", into->path())));
+    ASSERT_TRUE(pulled.ok) << pulled.what;
+    EXPECT_EQ(pulled.digest, root.str());
+  }
+  EXPECT_TRUE(oci::verify_tree(*into, *oci::read_tree(*into, root), 1UL << 30));
+}
+
+TEST_F(RealRegistry, SkipsWhatIsThereAndMountsFromOtherRepositories) {
+  const auto root = fakes::write_image(*layout_, {200000}, 11);
+  ASSERT_TRUE(ask(engine_api::encode(push_of(root, "grp/first", access()))).ok);
+
+  const auto again = ask(engine_api::encode(push_of(root, "grp/first", access())));
+  EXPECT_TRUE(again.ok) << again.what;
+  EXPECT_EQ(again.skipped_blobs, 2U);
+  EXPECT_EQ(again.uploaded_bytes, 0U);
+
+  auto request = push_of(root, "grp/second", access());
+  request.mount_from = {"grp/nothing", "grp/first"};
+  const auto mounted = ask(engine_api::encode(request));
+  EXPECT_TRUE(mounted.ok) << mounted.what;
+  EXPECT_EQ(mounted.mounted_blobs, 2U);
+}
+
+TEST_F(RealRegistry, PushesAnIndexAndPullsOnePlatform) {
+  const auto amd64 = fakes::write_image(*layout_, {1000}, 21, "amd64");
+  const auto arm64 = fakes::write_image(*layout_, {2000}, 22, "arm64");
+  const auto root = fakes::write_index_of(*layout_, amd64, arm64);
+  ASSERT_TRUE(ask(engine_api::encode(push_of(root, "grp/multi", access()))).ok);
+  auto into = oci::Layout::create(work_.path() / "pulled");
+
+  auto request = pull_of("v1", "grp/multi", into->path());
+  request.platform = "linux/arm64";
+  const auto pulled = ask(engine_api::encode(request));
+
+  ASSERT_TRUE(pulled.ok) << pulled.what;
+  EXPECT_EQ(pulled.digest, root.str());
+  EXPECT_EQ(pulled.child_digest, arm64.str());
+  EXPECT_TRUE(into->has_blob(root));
+  EXPECT_FALSE(into->has_blob(amd64));
+  request.platform = "linux/s390x";
+  const auto missing = ask(engine_api::encode(request));
+  EXPECT_EQ(missing.kind, "not_found");
+  EXPECT_NE(missing.what.find("it has linux/amd64, linux/arm64"), std::string::npos)
+      << missing.what;
+}
+
+TEST_F(RealRegistry, GoesOnWithAnUploadAfterTheWireWasCut) {
+  const auto root = fakes::write_image(*layout_, {80UL << 20}, 31); // three chunks of 32 MiB
+  CutWire wire{registry_port_, 50UL << 20};
+
+  const auto pushed = ask(
+      engine_api::encode(push_of(root, "grp/cut", access("pusher", "open-sesame", wire.port()))));
+
+  EXPECT_TRUE(pushed.ok) << pushed.what;
+  EXPECT_EQ(wire.cuts(), 1);
+}
+
+TEST_F(RealRegistry, RefusesToPushWithoutAMatchingPass) {
+  const auto root = fakes::write_image(*layout_, {1000}, 41);
+  const auto other = fakes::write_image(*layout_, {1000}, 42);
+  auto request = push_of(root, "grp/denied", access());
+  request.pass_digest = other.str();
+
+  const auto answer = ask(engine_api::encode(request));
+
+  EXPECT_FALSE(answer.ok);
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_NE(answer.what.find("no permit to push"), std::string::npos) << answer.what;
+}
+
+TEST_F(RealRegistry, SaysThatAReaderMayNotPush) {
+  const auto root = fakes::write_image(*layout_, {1000}, 51);
+
+  const auto answer =
+      ask(engine_api::encode(push_of(root, "grp/read", access("reader", "only-reading"))));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_NE(answer.what.find("requested access to the resource is denied"), std::string::npos)
+      << answer.what;
+  EXPECT_NE(answer.hint.find("[[registry]]"), std::string::npos) << answer.hint;
+}
+
+TEST_F(RealRegistry, SaysThatThePasswordIsWrong) {
+  const auto root = fakes::write_image(*layout_, {1000}, 61);
+
+  const auto answer = ask(engine_api::encode(push_of(root, "grp/app", access("pusher", "wrong"))));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_NE(answer.hint.find("password_file"), std::string::npos) << answer.hint;
+}
+
+TEST_F(RealRegistry, RefusesTokensThatLiveTooLong) {
+  const auto root = fakes::write_image(*layout_, {1000}, 71);
+
+  const auto answer =
+      ask(engine_api::encode(push_of(root, "grp/app", access("long", "long-lasting"))));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_NE(answer.what.find("7200 s"), std::string::npos) << answer.what;
+  EXPECT_NE(answer.hint.find("max_token_seconds"), std::string::npos) << answer.hint;
+}
+
+TEST_F(RealRegistry, SendsNoCredentialToATokenServerThatIsNotAllowed) {
+  const auto root = fakes::write_image(*layout_, {1000}, 81);
+  auto registry = access();
+  registry.realm_hosts = {"tokens.example"};
+
+  const auto answer = ask(engine_api::encode(push_of(root, "grp/app", std::move(registry))));
+
+  EXPECT_EQ(answer.kind, "misconfigured");
+  EXPECT_NE(answer.hint.find("realm_hosts"), std::string::npos) << answer.hint;
+}
+
+TEST_F(RealRegistry, SaysThatTheCertificateIsForAnotherName) {
+  auto request = pull_of("v1", "grp/app", work_.path() / "layout");
+  request.registry.host = "wrong.localhost:" + std::to_string(registry_port_);
+
+  const auto answer = ask(engine_api::encode(request));
+
+  EXPECT_EQ(answer.kind, "misconfigured");
+  EXPECT_NE(answer.what.find("certificate"), std::string::npos) << answer.what;
+  EXPECT_NE(answer.hint.find("ca_file"), std::string::npos) << answer.hint;
+}
+
+TEST_F(RealRegistry, DoesNotTrustAnUnknownAuthority) {
+  auto request = pull_of("v1", "grp/app", work_.path() / "layout");
+  request.registry.ca_file = "";
+
+  const auto answer = ask(engine_api::encode(request));
+
+  EXPECT_EQ(answer.kind, "misconfigured");
+  EXPECT_NE(answer.hint.find("ca_file"), std::string::npos) << answer.hint;
+}
+
+TEST_F(RealRegistry, SaysThatAnImageDoesNotExist) {
+  const auto answer = ask(engine_api::encode(pull_of("v9", "grp/app", work_.path() / "layout")));
+
+  EXPECT_EQ(answer.kind, "not_found");
+  EXPECT_NE(answer.what.find("there is no image " + host() + "/grp/app:v9"), std::string::npos)
+      << answer.what;
+}
+
+TEST_F(RealRegistry, GivesUpOnARegistryThatIsDown) {
+  auto request = pull_of("v1", "grp/app", work_.path() / "layout");
+  request.registry.host = host(free_port());
+  request.deadline_seconds = 2;
+
+  const auto answer = ask(engine_api::encode(request));
+
+  EXPECT_EQ(answer.kind, "unavailable");
+}
+
+TEST_F(RealRegistry, LargeLayersDoNotGrowTheWorker) {
+  const auto root = fakes::write_image(*layout_, {200UL << 20}, 91);
+
+  const auto pushed = ask(engine_api::encode(push_of(root, "grp/large", access())));
+
+  EXPECT_TRUE(pushed.ok) << pushed.what;
+  EXPECT_LT(peak_kib_, 64L << 10);
+}
+
+TEST(PushWorker, RefusesToRunWithoutItsSocket) {
+  process::LocalRunner runner;
+
+  const auto output = runner.run(command_of({build_dir() / "bin/slipway-push"}));
+
+  ASSERT_TRUE(output);
+  EXPECT_EQ(process::describe(output->ending), process::describe(process::Exited{2}));
+  EXPECT_NE(output->err.find("wants a socket"), std::string::npos);
+}
+
+} // namespace
+} // namespace slipway
