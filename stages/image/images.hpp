@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,8 +14,7 @@
 
 #include "config/config.hpp"
 #include "executor/audit/audit.hpp"
-#include "executor/backends/buildkit/backend.hpp"
-#include "executor/backends/buildkit/builder.hpp"
+#include "executor/backends/build_backend.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/base/secret.hpp"
 #include "executor/broker/image_service.hpp"
@@ -43,6 +43,8 @@ struct Tools {
   std::string owner;
 };
 
+class BuildPlace;
+
 class Images final : public broker::ImageService {
 public:
   Images(Tools tools, state::JobRecord record, std::vector<JobLogin> logins);
@@ -63,23 +65,25 @@ public:
   std::string summary() const;
 
 private:
-  struct Step;
+  Result<state::ImageStore*> store();
   Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference) const;
-  Status open_build_sandbox();
-  Result<std::vector<backends::BaseImage>> pull_bases(const broker::BuildRequest& request, const std::string& dockerfile_text, const broker::Progress& progress, const broker::Cancelled& cancelled);
+  Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform, oci::Layout& into, const broker::Progress& progress, const broker::Cancelled& cancelled);
+  Result<backends::BaseImage> base_from(const oci::Reference& reference, bool pull, const std::string& platform, const broker::Progress& progress, const broker::Cancelled& cancelled);
+  Result<std::vector<backends::BaseImage>> bases_for(const broker::BuildRequest& request, const std::string& text, const std::string& name, const broker::Progress& progress, const broker::Cancelled& cancelled);
+  Result<gate::Judgement> judge(const state::StoredImage& image, const oci::Reference& target);
+  void note(std::string text);
 
   Tools tools_;
   state::JobRecord record_;
   policy::Subject subject_;
   policy::Effective effective_;
   std::vector<JobLogin> logins_;
-  std::mutex building_; ///< opening of store, build sandbox and builder
-  std::unique_ptr<state::ImageStore> store_;
-  struct BuildPlace;
   std::unique_ptr<BuildPlace> place_;
+  std::mutex opening_; ///< of the store
+  std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;
   std::vector<std::string> notes_;
-  std::map<std::string, std::string> backend_of_; ///< manifest digest → "buildkit v0.34.2"
+  std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
 };
 
 } // namespace slipway::image

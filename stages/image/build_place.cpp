@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/image/build_place.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <thread>
+
+#include "executor/base/file.hpp"
+#include "executor/oci/digest.hpp"
+#include "executor/sandbox/script_client.hpp"
+
+namespace slipway::image {
+namespace {
+
+constexpr std::size_t kMaxDockerfileBytes = 1UL << 20;
+constexpr std::chrono::seconds kSmallTask{60};
+constexpr std::chrono::minutes kUnpack{30};
+
+backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
+  const auto& section = tools.config.buildkit;
+  backends::buildkit::BuilderConfig config;
+  config.state_dir = tools.config.slipway.state_dir / "builders";
+  config.tools_dir = section.buildkitd.parent_path().parent_path();
+  config.runc = section.runc;
+  config.owner = tools.owner;
+  config.ids = BuildPlace::common_slot();
+  config.max_cache_bytes = section.disk_bytes;
+  config.most = static_cast<std::size_t>(section.warm_builders);
+  config.max_idle = section.idle;
+  return config;
+}
+
+} // namespace
+
+sandbox::IdSlot BuildPlace::common_slot() {
+  sandbox::IdSlot slot;
+  slot.shared = true;
+  return slot;
+}
+
+BuildPlace::BuildPlace(Tools tools, const state::JobRecord& record, std::string trust_domain)
+    : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)}, socket_{tools_.folders.run_dir(record.key) / "build.sock"} {}
+
+Status BuildPlace::open() {
+  const std::lock_guard guard{opening_};
+  if (backend_) return {};
+  const auto bases_dir = tools_.config.slipway.state_dir / "bases" / oci::Digest::of(trust_domain_).hex().substr(0, 16);
+  if (auto made = make_directory(bases_dir.parent_path(), 0700); !made) return made;
+  auto bases = oci::Layout::create(bases_dir);
+  if (!bases) return std::move(bases).error().in("opening the base images");
+  bases_ = *std::move(bases);
+  // Read by the build sandbox's ids; the folder above it is closed to everybody else.
+  std::filesystem::permissions(bases_dir, std::filesystem::perms{0755});
+
+  backends::buildkit::BuilderPool pool{builder_config(tools_), tools_.podman, tools_.clock};
+  auto builder = pool.acquire(trust_domain_);
+  if (!builder) return std::move(builder).error().in("starting the builder");
+  if (auto started = start_sandbox(builder->socket_dir()); !started) return std::move(started).error().in("starting the build sandbox");
+  builder_ = *std::move(builder);
+  backends::buildkit::Places places;
+  places.workspace = tools_.config.gitlab.builds_dir;
+  backend_ = std::make_unique<backends::buildkit::BuildkitBackend>(socket_, "v0.34.2", places);
+  return {};
+}
+
+Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir) {
+  backends::buildkit::BuildSandbox parts;
+  parts.name = "slipway-" + record_.key + "-build";
+  // An earlier script of this job may have left one: its builder may be gone, so it is made anew.
+  if (auto removed = tools_.podman.remove({parts.name}); !removed) return removed;
+  auto listener = sandbox::listen_for_scripts(socket_);
+  if (!listener) return std::move(listener).error();
+  parts.labels = {{"io.slipway.job", record_.key}, {"io.slipway.owner", tools_.owner}, {"io.slipway.role", "build"}};
+  parts.ids.first = record_.slot_first;
+  parts.ids.size = record_.slot_size;
+  parts.ids.number = record_.slot_number;
+  parts.ids.shared = record_.slot_shared;
+  parts.workspace_volume = record_.volume;
+  parts.builder_socket_dir = builder_socket_dir;
+  parts.bases = bases_->path();
+  parts.tools = tools_.config.buildkit.buildctl.parent_path().parent_path();
+  parts.init_dir = tools_.config.programs.init.parent_path();
+  parts.script_listener = listener->get();
+  backends::buildkit::Places places;
+  places.workspace = tools_.config.gitlab.builds_dir;
+  auto spec = backends::buildkit::build_sandbox_spec(parts, places);
+  if (auto host = sandbox::use_host_tools(tools_.podman, spec); !host) return host;
+  auto container = tools_.podman.start(spec);
+  if (!container) return std::move(container).error();
+  return {};
+}
+
+Result<std::string> BuildPlace::ask(std::vector<std::string> argv, std::size_t limit, int input_fd) {
+  engine_api::ScriptRequest request;
+  request.argv = std::move(argv);
+  request.env = {{"PATH", "/usr/bin:/bin"}, {"LC_ALL", "C.UTF-8"}};
+  request.keep_others = true;
+  std::string out;
+  std::string err;
+  bool too_large = false;
+  sandbox::ScriptIo io;
+  io.input_fd = input_fd;
+  io.out = [&](std::string_view bytes) {
+    too_large = too_large || out.size() + bytes.size() > limit;
+    if (!too_large) out += bytes;
+  };
+  io.err = [&](std::string_view bytes) { err += bytes.substr(0, 4096 - std::min<std::size_t>(err.size(), 4096)); };
+  io.deadline = input_fd >= 0 ? std::chrono::milliseconds{kUnpack} : std::chrono::milliseconds{kSmallTask};
+  auto ran = sandbox::run_script(socket_, request, io);
+  if (!ran) return std::move(ran).error();
+  if (too_large) return Error{ErrorKind::bad_input, "larger than " + std::to_string(limit) + " bytes", "", {}};
+  if (ran->ending.exit_code != 0) {
+    while (!err.empty() && err.back() == '\n') err.pop_back();
+    return Error{ErrorKind::bad_input, err.empty() ? "it failed without a word" : err, "", {}};
+  }
+  return out;
+}
+
+Result<std::string> BuildPlace::unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar) {
+  const std::string dir = "/out/context-" + std::to_string(++contexts_);
+  if (auto made = ask({"/usr/bin/mkdir", "-p", "--", dir}, 0); !made) return std::move(made).error();
+  std::array<char, 65536> first{};
+  auto got = tar(first.data(), first.size());
+  if (!got) return std::move(got).error();
+  if (*got == 0) return Error{ErrorKind::bad_input, "the build context is empty", "", {}};
+  const bool gzip = *got > 2 && first[0] == '\x1f' && first[1] == '\x8b';
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe", errno);
+  const UniqueFd read_end{ends[0]};
+  UniqueFd write_end{ends[1]};
+  std::optional<Error> failed;
+  std::thread feeder{[&] {
+    std::size_t size = *got;
+    while (size > 0) {
+      if (!write_all(write_end.get(), {first.data(), size})) break; // tar has ended: it says why
+      auto next = tar(first.data(), first.size());
+      if (!next) {
+        failed = std::move(next).error();
+        break;
+      }
+      size = *next;
+    }
+    write_end.reset();
+  }};
+  // In the build sandbox, with the job's ids: what a hostile tar can reach there is this folder.
+  auto unpacked = ask({"/usr/bin/tar", gzip ? "-xzf" : "-xf", "-", "-C", dir, "--no-same-owner", "--delay-directory-restore"}, 1UL << 20, read_end.get());
+  feeder.join();
+  if (failed) return *std::move(failed);
+  if (!unpacked) return std::move(unpacked).error().in("unpacking the build context");
+  return dir;
+}
+
+Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& request) {
+  Context context;
+  if (request.context_tar) {
+    auto dir = unpack(request.context_tar);
+    if (!dir) return std::move(dir).error();
+    context.dir = *std::move(dir);
+  } else {
+    context.dir = request.context_path;
+  }
+  const std::filesystem::path named = request.dockerfile.empty() ? "Dockerfile" : request.dockerfile;
+  const auto full = named.is_absolute() ? named : std::filesystem::path{context.dir} / named;
+  context.dockerfile_name = full.filename().string();
+  context.dockerfile_dir = full.parent_path().string();
+  if (request.dockerfile_text) {
+    context.dockerfile_text = *request.dockerfile_text;
+    context.dockerfile_dir = context.dir;
+    context.dockerfile_name = "Dockerfile";
+    return context;
+  }
+  auto text = ask({"/usr/bin/cat", "--", full.string()}, kMaxDockerfileBytes);
+  if (!text) {
+    auto error = std::move(text).error();
+    if (error.kind != ErrorKind::bad_input) return error;
+    return Error{ErrorKind::bad_input, "failed to read dockerfile: " + error.what, "check the path given with -f, or the context's folder", {}};
+  }
+  context.dockerfile_text = *std::move(text);
+  return context;
+}
+
+} // namespace slipway::image

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a job's builds happen: the build sandbox (which shares the job's ids, so that it can read what
+// the job wrote), the warm builder behind it, and the layout of base images. Opened by the first build.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "executor/backends/buildkit/backend.hpp"
+#include "executor/backends/buildkit/builder.hpp"
+#include "executor/base/result.hpp"
+#include "executor/broker/image_service.hpp"
+#include "executor/oci/layout.hpp"
+#include "stages/image/images.hpp"
+
+namespace slipway::image {
+
+class BuildPlace {
+public:
+  BuildPlace(Tools tools, const state::JobRecord& record, std::string trust_domain);
+
+  /// Makes sure that sandbox and builder run. Errors: unavailable, those of Podman.
+  Status open();
+  backends::BuildBackend& backend() { return *backend_; }
+  oci::Layout& bases() { return *bases_; }
+
+  /// A context, seen from the build sandbox. One that came as a tar is removed at the end.
+  struct Context {
+    std::string dir;
+    std::string dockerfile_dir;
+    std::string dockerfile_name;
+    std::string dockerfile_text;
+  };
+  /// Errors: bad_input (no such context or Dockerfile, a bad tar), unavailable.
+  Result<Context> bring_context(broker::BuildRequest& request);
+
+  /// Ids for builders and scanners: no job that has a range of its own has this one.
+  static sandbox::IdSlot common_slot();
+
+private:
+  Status start_sandbox(const std::filesystem::path& builder_socket_dir);
+  Result<std::string> unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar);
+  /// Runs a program of the build sandbox and returns its output. Errors: bad_input (it failed: its words).
+  Result<std::string> ask(std::vector<std::string> argv, std::size_t limit, int input_fd = -1);
+
+  Tools tools_;
+  const state::JobRecord& record_;
+  std::string trust_domain_;
+  std::filesystem::path socket_;
+  std::mutex opening_;
+  std::optional<oci::Layout> bases_;
+  std::optional<backends::buildkit::Builder> builder_;
+  std::unique_ptr<backends::buildkit::BuildkitBackend> backend_;
+  std::atomic<int> contexts_{0};
+};
+
+} // namespace slipway::image

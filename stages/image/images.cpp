@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/image/images.hpp"
+
+#include <algorithm>
+#include <array>
+#include <thread>
+
+#include "executor/base/file.hpp"
+#include "executor/broker/archive.hpp"
+#include "executor/dockerfile/dockerfile.hpp"
+#include "stages/image/build_place.hpp"
+
+namespace slipway::image {
+namespace {
+
+using std::chrono::milliseconds;
+using Steady = std::chrono::steady_clock;
+
+const std::string kPlatform = "linux/amd64";
+
+// Docker Hub's API lives under another name than its references say.
+std::string api_host(const std::string& registry) {
+  return registry == "docker.io" ? "registry-1.docker.io" : registry;
+}
+
+std::string seconds_since(Steady::time_point start) {
+  const auto tenths = std::chrono::duration_cast<milliseconds>(Steady::now() - start).count() / 100;
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
+}
+
+broker::ImageSummary summary_of(state::StoredImage image) {
+  return broker::ImageSummary{std::move(image.image_id), std::move(image.manifest_digest), std::move(image.tags),
+                              std::move(image.repo_digests), image.size, image.config.created, std::move(image.config_json),
+                              std::move(image.config), std::move(image.layer_sizes)};
+}
+
+gate::GatePolicy gate_policy(const config::Gate& section) {
+  gate::GatePolicy policy;
+  policy.threshold = gate::parse_severity(section.threshold).value_or(gate::Severity::high);
+  policy.fixed_only = section.fixed_only;
+  policy.secrets_block = section.secrets_block;
+  policy.allow_scratch = section.allow_scratch;
+  policy.db_warn_age = std::chrono::duration_cast<std::chrono::hours>(section.db_warn_age);
+  policy.db_max_age = std::chrono::duration_cast<std::chrono::hours>(section.db_max_age);
+  return policy;
+}
+
+std::string counts_of(const gate::Verdict& verdict) {
+  std::string text;
+  for (const auto severity : {gate::Severity::critical, gate::Severity::high, gate::Severity::medium, gate::Severity::low, gate::Severity::unknown}) {
+    const auto found = verdict.counts.find(severity);
+    text += (text.empty() ? "" : ", ") + std::to_string(found == verdict.counts.end() ? 0 : found->second) + " " + gate::severity_name(severity);
+  }
+  return text;
+}
+
+} // namespace
+
+Images::Images(Tools tools, state::JobRecord record, std::vector<JobLogin> logins)
+    : tools_{tools}, record_{std::move(record)}, subject_{record_.project, record_.ref_protected},
+      effective_{policy::effective_for(tools_.config, subject_)}, logins_{std::move(logins)},
+      place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))} {}
+
+Images::~Images() = default;
+
+Result<state::ImageStore*> Images::store() {
+  const std::lock_guard guard{opening_};
+  if (!store_) {
+    auto opened = state::ImageStore::open(tools_.folders.dir(record_.key) / "images");
+    if (!opened) return std::move(opened).error().in("opening the job's images");
+    store_ = std::make_unique<state::ImageStore>(*std::move(opened));
+  }
+  return store_.get();
+}
+
+Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& reference) const {
+  engine_api::RegistryAccess access;
+  access.host = api_host(reference.registry());
+  access.max_token_seconds = static_cast<std::uint32_t>(tools_.config.push.token_lifetime.count());
+  const auto* registry = policy::registry_for(tools_.config, reference);
+  if (registry == nullptr) return access; // not brokered: anonymous, and for pulls only
+  access.ca_file = registry->ca_file;
+  access.plain_http = registry->plain_http;
+  access.realm_hosts = registry->realm_hosts;
+  if (registry->credential == "operator") {
+    access.username = registry->username;
+    access.password_file = registry->password_file;
+  } else if (registry->credential == "job") {
+    const auto login = std::find_if(logins_.begin(), logins_.end(), [&](const JobLogin& candidate) { return candidate.host == registry->host; });
+    if (login == logins_.end()) {
+      return Error{ErrorKind::misconfigured, "the job has no login for the registry '" + registry->host + "'",
+                   "GitLab sends one for its own registry only; for others set credential = \"operator\" in the [[registry]] entry", {}};
+    }
+    access.username = login->username;
+    access.password = login->password.clone();
+  }
+  return access;
+}
+
+Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::string& platform, oci::Layout& into,
+                                  const broker::Progress& progress, const broker::Cancelled& cancelled) {
+  auto access = access_for(reference);
+  if (!access) return std::move(access).error();
+  engine_api::PullRequest request;
+  request.registry = *std::move(access);
+  request.repository = reference.repository();
+  request.target = reference.target();
+  request.layout_dir = into.path();
+  request.platform = platform.empty() ? kPlatform : platform;
+  const PushClient client{tools_.config.programs.push};
+  auto answer = client.pull(request, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
+  if (!answer) return std::move(answer).error().in("pulling " + reference.familiar());
+  return oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
+}
+
+Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, bool pull, const std::string& platform,
+                                              const broker::Progress& progress, const broker::Cancelled& cancelled) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto& bases = place_->bases();
+  // As with Docker, an image that this job built or loaded under the name comes before the registry.
+  if (auto local = (*images)->find(reference.str()); local && !pull) {
+    auto tree = oci::read_tree((*images)->layout(), local->manifest_digest);
+    if (!tree) return std::move(tree).error();
+    for (const auto& blob : tree->blobs) {
+      if (auto linked = bases.link_blob((*images)->layout(), blob.digest); !linked) return std::move(linked).error();
+    }
+    return backends::BaseImage{reference.familiar(), local->manifest_digest};
+  }
+  auto digest = fetch(reference, platform, bases, progress, cancelled);
+  if (!digest) return std::move(digest).error();
+  return backends::BaseImage{reference.familiar(), *std::move(digest)};
+}
+
+Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRequest& request, const std::string& text,
+                                                           const std::string& name, const broker::Progress& progress,
+                                                           const broker::Cancelled& cancelled) {
+  auto parsed = dockerfile::parse(text, name);
+  if (!parsed) return std::move(parsed).error();
+  if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
+  dockerfile::Scope scope;
+  scope.build_args = request.build_args;
+  scope.target = request.target;
+  if (!request.platforms.empty()) scope.target_platform = request.platforms.front();
+  auto named = dockerfile::external_images(*parsed, scope);
+  if (!named) return std::move(named).error();
+  std::vector<backends::BaseImage> bases;
+  std::vector<dockerfile::ExternalImage> wanted = *std::move(named);
+  for (std::size_t i = 0; i < wanted.size(); ++i) { // grows by what ONBUILD triggers of bases name
+    const auto image = wanted[i];
+    const auto at = parsed->at(image.line) + ": " + image.used_by + " " + image.reference;
+    auto reference = oci::Reference::parse(image.reference);
+    if (!reference) return std::move(reference).error().in(at);
+    if (std::any_of(bases.begin(), bases.end(), [&](const auto& base) { return base.familiar_name == reference->familiar(); })) continue;
+    auto base = base_from(*reference, request.pull, image.platform.empty() ? scope.target_platform : image.platform, progress, cancelled);
+    if (!base) return std::move(base).error().in(at);
+    auto tree = oci::read_tree(place_->bases(), base->digest);
+    if (!tree) return std::move(tree).error().in(at);
+    for (const auto& found : tree->images) {
+      if (!found.config || found.config->on_build.empty()) continue;
+      auto triggered = dockerfile::trigger_images(*parsed, found.config->on_build);
+      if (!triggered) return std::move(triggered).error().in(at);
+      wanted.insert(wanted.end(), triggered->begin(), triggered->end());
+    }
+    bases.push_back(*std::move(base));
+  }
+  return bases;
+}
+
+Result<broker::BuildOutcome> Images::build(broker::BuildRequest request, const broker::Progress& progress, const broker::Cancelled& cancelled) {
+  const auto started = Steady::now();
+  if (request.platforms.size() > 1) {
+    return Error{ErrorKind::bad_input, "this slipway builds one platform at a time", "give a single --platform", {}};
+  }
+  auto images = store();
+  if (!images) return std::move(images).error();
+  if (auto opened = place_->open(); !opened) return std::move(opened).error();
+  auto context = place_->bring_context(request);
+  if (!context) return std::move(context).error();
+  auto bases = bases_for(request, context->dockerfile_text, context->dockerfile_name, progress, cancelled);
+  if (!bases) return std::move(bases).error();
+
+  backends::BuildJob job;
+  job.context_dir = context->dir;
+  job.dockerfile_dir = context->dockerfile_dir;
+  job.dockerfile_name = context->dockerfile_name;
+  job.dockerfile_text = context->dockerfile_text;
+  job.bases = *std::move(bases);
+  job.build_args = request.build_args;
+  job.labels = request.labels;
+  job.target = request.target;
+  job.platform = request.platforms.empty() ? "" : request.platforms.front();
+  job.no_cache = request.no_cache;
+  job.network = request.network;
+  job.extra_hosts = request.extra_hosts;
+  job.progress = progress;
+  job.cancelled = cancelled;
+  auto built = place_->backend().build(job, (*images)->layout());
+  if (!built) {
+    (void)tools_.audit.append("build_failed", {{"job", record_.key}, {"project", record_.project}, {"dialect", request.dialect}, {"why", kind_name(built.error().kind)}});
+    return std::move(built).error();
+  }
+  auto added = (*images)->add(built->manifest, request.tags);
+  if (!added) return std::move(added).error();
+  const auto& backend = place_->backend().descriptor();
+  {
+    const std::lock_guard guard{noting_};
+    builds_[built->manifest.str()] = backend.name + " " + backend.version + ", " + seconds_since(started);
+  }
+  if (auto noted = tools_.audit.append("build", {{"job", record_.key}, {"project", record_.project}, {"digest", built->manifest.str()}, {"backend", backend.name + " " + backend.version}, {"dialect", request.dialect}}); !noted) {
+    return std::move(noted).error().in("writing the audit log");
+  }
+  return broker::BuildOutcome{added->image_id, built->manifest};
+}
+
+Result<gate::Judgement> Images::judge(const state::StoredImage& image, const oci::Reference& target) {
+  gate::ScannerConfig scanner_config;
+  scanner_config.trivy = effective_.gate.trivy;
+  scanner_config.trivy_sha256 = effective_.gate.trivy_sha256;
+  scanner_config.db_dir = effective_.gate.db_dir;
+  scanner_config.cache_dir = tools_.config.slipway.state_dir / "gate";
+  scanner_config.deadline = effective_.gate.timeout;
+  gate::SandboxedTrivy scanner{scanner_config, tools_.podman, BuildPlace::common_slot(), tools_.owner};
+  gate::TrivyGate gate{scanner_config, scanner, tools_.clock};
+  return gate.judge(store_->layout(), image.manifest_digest, gate_policy(effective_.gate), target.name());
+}
+
+Result<broker::PushOutcome> Images::push(const oci::Reference& reference, const broker::Progress& progress, const broker::Cancelled& cancelled) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto image = (*images)->find(reference.str());
+  if (!image) {
+    return Error{ErrorKind::not_found, "An image does not exist locally with the tag: " + reference.familiar_name(),
+                 "build or tag it first; `docker images` lists this job's images", {}};
+  }
+  const auto audit = [&](const std::string& event, audit::AuditLog::Fields more) {
+    audit::AuditLog::Fields fields{{"job", record_.key}, {"project", record_.project}, {"ref", record_.ref}, {"image", reference.str()}, {"digest", image->manifest_digest.str()}};
+    fields.insert(fields.end(), more.begin(), more.end());
+    return tools_.audit.append(event, fields);
+  };
+  if (auto admitted = policy::admit_push(tools_.config, effective_, subject_, reference); !admitted) {
+    if (auto noted = audit("push_denied", {{"why", admitted.error().what}}); !noted) return std::move(noted).error();
+    note("refused  " + reference.str() + "\n  why      " + admitted.error().what);
+    return std::move(admitted).error();
+  }
+  auto access = access_for(reference);
+  if (!access) return std::move(access).error();
+
+  const auto scan_started = Steady::now();
+  progress("slipway: scanning " + image->manifest_digest.str() + "\n");
+  auto judged = judge(*image, reference);
+  if (!judged) {
+    if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted) return std::move(noted).error();
+    return std::move(judged).error().in("scanning " + reference.str());
+  }
+  const auto& verdict = judged->verdict;
+  const auto scan_time = verdict.from_cache ? "verdict cached" : "scan " + seconds_since(scan_started);
+  const auto build_line = [&] {
+    const std::lock_guard guard{noting_};
+    const auto found = builds_.find(image->manifest_digest.str());
+    return found == builds_.end() ? std::string{"not built here"} : found->second;
+  }();
+  if (!judged->pass) {
+    const auto head = audit("gate_rejected", {{"counts", counts_of(verdict)}, {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code}});
+    if (!head) return std::move(head).error();
+    note("refused  " + reference.str() + "\n  digest   " + image->manifest_digest.str() + "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time + ")\n  nothing was sent; audit head " + *head);
+    return Error{ErrorKind::gate_rejected, verdict.for_people(), "", {}};
+  }
+  for (const auto& warning : verdict.warnings) progress("slipway: warning: " + warning + "\n");
+
+  if (auto intent = audit("push_intent", {{"policy", judged->pass->policy_digest()}}); !intent) return std::move(intent).error();
+  engine_api::PushRequest request;
+  request.registry = *std::move(access);
+  request.repository = reference.repository();
+  if (reference.tag()) request.tags = {*reference.tag()};
+  request.layout_dir = (*images)->layout().path();
+  request.root_digest = image->manifest_digest.str();
+  for (const auto& known : image->repo_digests) {
+    auto other = oci::Reference::parse(known);
+    if (other && other->registry() == reference.registry() && other->repository() != reference.repository()) request.mount_from.push_back(other->repository());
+  }
+  const auto push_started = Steady::now();
+  const PushClient client{tools_.config.programs.push};
+  auto answer = client.push(std::move(request), *judged->pass, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
+  if (!answer) {
+    if (auto noted = audit("push_failed", {{"why", answer.error().what}}); !noted) return std::move(noted).error();
+    return std::move(answer).error().in("pushing " + reference.str());
+  }
+  const auto head = audit("push", {{"token_seconds", std::to_string(answer->token_seconds)}, {"uploaded_bytes", std::to_string(answer->uploaded_bytes)}});
+  if (!head) return std::move(head).error();
+  if (auto noted = (*images)->note_repo_digest(image->manifest_digest, reference.name() + "@" + image->manifest_digest.str()); !noted) return std::move(noted).error();
+  note("pushed   " + reference.str() + "\n  digest   " + image->manifest_digest.str() + "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time + ")\n  push     " +
+       std::to_string(answer->uploaded_bytes) + " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) + " blobs were there, " + seconds_since(push_started) +
+       "\n  token    " + (answer->token_seconds == 0 ? std::string{"none needed"} : "for this repository only, lifetime " + std::to_string(answer->token_seconds) + " s, forgotten") +
+       "\n  audit    head " + *head);
+  broker::PushOutcome outcome{image->manifest_digest, answer->size, {}};
+  outcome.layers = image->config.diff_ids;
+  return outcome;
+}
+
+Result<broker::ImageSummary> Images::pull(const oci::Reference& reference, const std::string& platform, const broker::Progress& progress, const broker::Cancelled& cancelled) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto digest = fetch(reference, platform, (*images)->layout(), progress, cancelled);
+  if (!digest) return std::move(digest).error();
+  std::vector<oci::Reference> tags;
+  if (reference.tag()) tags.push_back(reference.with_tag(*reference.tag()));
+  auto added = (*images)->add(*digest, tags);
+  if (!added) return std::move(added).error();
+  if (auto noted = (*images)->note_repo_digest(*digest, reference.name() + "@" + digest->str()); !noted) return std::move(noted).error();
+  return find(digest->str());
+}
+
+Result<std::vector<broker::ImageSummary>> Images::list() {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto stored = (*images)->list();
+  if (!stored) return std::move(stored).error();
+  std::vector<broker::ImageSummary> summaries;
+  for (auto& image : *stored) summaries.push_back(summary_of(std::move(image)));
+  return summaries;
+}
+
+Result<broker::ImageSummary> Images::find(const std::string& name) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto image = (*images)->find(name);
+  if (!image) return std::move(image).error();
+  return summary_of(*std::move(image));
+}
+
+Status Images::tag(const std::string& source, const oci::Reference& target) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  return (*images)->tag(source, target);
+}
+
+Result<std::vector<std::string>> Images::remove(const std::string& name, bool force) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  return (*images)->remove(name, force);
+}
+
+Status Images::save(const std::vector<std::string>& names, const std::function<Status(std::string_view)>& sink) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  std::vector<broker::ArchivedImage> archived;
+  for (const auto& name : names) {
+    auto image = (*images)->find(name);
+    if (!image) return std::move(image).error();
+    // `docker save NAME` carries that name; by ID it carries none.
+    std::vector<oci::Reference> tags;
+    auto reference = oci::Reference::parse(name);
+    if (reference && std::find(image->tags.begin(), image->tags.end(), *reference) != image->tags.end()) tags.push_back(*reference);
+    archived.push_back({image->manifest_digest, std::move(tags)});
+  }
+  if (auto noted = tools_.audit.append("save", {{"job", record_.key}, {"project", record_.project}, {"images", std::to_string(archived.size())}}); !noted) return std::move(noted).error();
+  return broker::write_docker_archive((*images)->layout(), archived, sink);
+}
+
+Result<std::vector<std::string>> Images::load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto loaded = broker::read_archive(source, (*images)->layout(), {});
+  if (!loaded) return std::move(loaded).error().in("loading the archive");
+  std::vector<std::string> names;
+  for (const auto& image : *loaded) {
+    auto added = (*images)->add(image.digest, image.tags);
+    if (!added) return std::move(added).error().in("loading the archive");
+    for (const auto& tag : image.tags) names.push_back(tag.familiar());
+    if (image.tags.empty()) names.push_back(added->image_id.str());
+  }
+  return names;
+}
+
+Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>> Images::remote(const oci::Reference& reference) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto access = access_for(reference);
+  if (!access) return std::move(access).error();
+  engine_api::PullRequest request;
+  request.registry = *std::move(access);
+  request.repository = reference.repository();
+  request.target = reference.target();
+  request.layout_dir = (*images)->layout().path();
+  request.manifest_only = true;
+  request.deadline_seconds = 120;
+  auto answer = PushClient{tools_.config.programs.push}.pull(request, [](const std::string&) {}, [] { return false; });
+  if (!answer) return std::move(answer).error();
+  auto digest = oci::Digest::parse(answer->digest);
+  if (!digest) return std::move(digest).error();
+  oci::Descriptor descriptor{answer->media_type, *std::move(digest), answer->size, std::nullopt, {}, "", false};
+  std::vector<oci::Platform> platforms;
+  for (const auto& text : answer->platforms) {
+    oci::Platform platform;
+    const auto first = text.find('/');
+    const auto second = text.find('/', first == std::string::npos ? text.size() : first + 1);
+    platform.os = text.substr(0, first);
+    if (first != std::string::npos) platform.architecture = text.substr(first + 1, second == std::string::npos ? std::string::npos : second - first - 1);
+    if (second != std::string::npos) platform.variant = text.substr(second + 1);
+    platforms.push_back(std::move(platform));
+  }
+  return std::pair{std::move(descriptor), std::move(platforms)};
+}
+
+void Images::note(std::string text) {
+  const std::lock_guard guard{noting_};
+  notes_.push_back(std::move(text));
+}
+
+std::string Images::summary() const {
+  const std::lock_guard guard{noting_};
+  std::string text;
+  for (const auto& entry : notes_) text += entry + "\n";
+  return text;
+}
+
+} // namespace slipway::image

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/stat.h>
+
+#include <gtest/gtest.h>
+
+#include "executor/base/clock.hpp"
+#include "executor/base/file.hpp"
+#include "executor/base/result.hpp"
+#include "executor/base/secret.hpp"
+
+namespace slipway {
+namespace {
+
+TEST(Error, TextNamesTheOutermostCircumstanceFirst) {
+  const auto error = Error{ErrorKind::io, "open: no", "", {}}.in("reading a").in("loading b");
+
+  EXPECT_EQ(error.text(), "loading b: reading a: open: no");
+}
+
+TEST(Blame, EveryKindIsDecided) {
+  EXPECT_TRUE(is_the_jobs_fault(ErrorKind::gate_rejected));
+  EXPECT_TRUE(is_the_jobs_fault(ErrorKind::not_found));
+  EXPECT_FALSE(is_the_jobs_fault(ErrorKind::misconfigured));
+  EXPECT_FALSE(is_the_jobs_fault(ErrorKind::timed_out));
+}
+
+TEST(Rfc3339, ReadsWhatItWrites) {
+  const WallTime time{std::chrono::seconds{1700000000}};
+  WallTime read;
+
+  EXPECT_EQ(rfc3339(time), "2023-11-14T22:13:20Z");
+  ASSERT_TRUE(parse_rfc3339(rfc3339(time), read));
+  EXPECT_EQ(read, time);
+}
+
+TEST(Rfc3339, ReadsFractionsAndOffsets) {
+  WallTime read;
+  ASSERT_TRUE(parse_rfc3339("2023-11-14T23:13:20.123456789+01:00", read));
+  EXPECT_EQ(read, WallTime{std::chrono::seconds{1700000000}});
+  EXPECT_FALSE(parse_rfc3339("yesterday", read));
+  EXPECT_FALSE(parse_rfc3339("2023-11-14T23:13:20", read));
+}
+
+TEST(ReplaceFile, LeavesTheOldContentWhenItCannotWrite) {
+  char name[] = "/tmp/slipway-base-XXXXXX";
+  const std::filesystem::path dir = mkdtemp(name);
+  ASSERT_TRUE(replace_file(dir / "f", "old", 0640));
+  struct stat facts {};
+  ASSERT_EQ(::stat((dir / "f").c_str(), &facts), 0);
+
+  EXPECT_EQ(facts.st_mode & 07777U, 0640U);
+  EXPECT_FALSE(replace_file(dir / "missing" / "f", "new"));
+  EXPECT_EQ(*read_file(dir / "f", 10), "old");
+  EXPECT_EQ(read_file(dir / "f", 2).error().kind, ErrorKind::bad_input);
+  std::filesystem::remove_all(dir);
+}
+
+TEST(SecretTest, MovesWithoutLeavingACopy) {
+  Secret first{std::string_view{"hidden"}};
+  const Secret second{std::move(first)};
+
+  EXPECT_EQ(second.reveal(), "hidden");
+  EXPECT_TRUE(first.empty()); // NOLINT(bugprone-use-after-move): what is tested
+}
+
+} // namespace
+} // namespace slipway

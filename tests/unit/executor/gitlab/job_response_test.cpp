@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gitlab/job_response.hpp"
+
+#include <gtest/gtest.h>
+
+#include "executor/gitlab/stages.hpp"
+
+namespace slipway::gitlab {
+namespace {
+
+TEST(JobResponse, ReadsWhatDecisionsNeed) {
+  const auto job = parse_job_response(R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app","project_id":3},
+    "git_info":{"ref":"main","sha":"abc","protected":true},
+    "variables":[{"key":"A","value":"1"},{"key":"A","value":"2","masked":true}],
+    "image":{"name":"reg/$A","entrypoint":[""],"executor_opts":{"docker":{"user":"1000"}}},
+    "services":[{"name":"docker:27-dind","alias":"docker, dind2"}],
+    "credentials":[{"type":"registry","url":"reg:5000","username":"u","password":"p"},{"type":"other"}]})");
+
+  ASSERT_TRUE(job) << job.error().what;
+  EXPECT_EQ(job->project, "grp/app");
+  EXPECT_TRUE(job->ref_protected);
+  EXPECT_EQ(job->variable("A"), "2") << "the last one is what the job sees";
+  EXPECT_EQ(job->expand("x-$A-${A}-$B-$$"), "x-2-2--$");
+  ASSERT_TRUE(job->image);
+  EXPECT_TRUE(job->image->has_entrypoint);
+  EXPECT_TRUE(job->image->entrypoint.empty()) << "entrypoint [\"\"] overrides by nothing";
+  EXPECT_EQ(job->image->user, "1000");
+  EXPECT_EQ(job->services[0].aliases, (std::vector<std::string>{"docker", "dind2"}));
+  ASSERT_EQ(job->registries.size(), 1U);
+  EXPECT_EQ(job->registries[0].password.reveal(), "p");
+}
+
+TEST(JobResponse, NullMembersCountAsAbsent) {
+  const auto job = parse_job_response(R"({"id":7,"token":"t","job_info":null,"git_info":{"protected":null},"image":null,"services":null,"variables":null,"inputs":{}})");
+
+  ASSERT_TRUE(job) << job.error().what;
+  EXPECT_FALSE(job->ref_protected);
+  EXPECT_FALSE(job->image);
+}
+
+struct Bad {
+  const char* name;
+  const char* text;
+  const char* says;
+};
+void PrintTo(const Bad& bad, std::ostream* out) { *out << bad.name; }
+class JobResponseRefuses : public testing::TestWithParam<Bad> {};
+
+TEST_P(JobResponseRefuses, NamingTheMember) {
+  const auto job = parse_job_response(GetParam().text);
+
+  ASSERT_FALSE(job);
+  EXPECT_EQ(job.error().kind, ErrorKind::misconfigured);
+  EXPECT_NE(job.error().what.find(GetParam().says), std::string::npos) << job.error().what;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, JobResponseRefuses,
+                         testing::Values(Bad{"Empty", "", "no valid JSON"}, Bad{"Torn", R"({"id":7,"token":"hidden-sec)", "no valid JSON"},
+                                         Bad{"NoObject", "[]", "job is not an object"}, Bad{"NoId", R"({"token":"t"})", "job.id is missing"},
+                                         Bad{"NoToken", R"({"id":1})", "job.token is missing"}, Bad{"IdIsText", R"({"id":"1","token":"t"})", "job.id is not a number"},
+                                         Bad{"VariablesNoList", R"({"id":1,"token":"t","variables":{}})", "job.variables is not a list"},
+                                         Bad{"ServiceIsText", R"({"id":1,"token":"t","services":["x"]})", "job.services is not an object"}),
+                         [](const auto& tested) { return std::string{tested.param.name}; });
+
+TEST(JobResponse, TornPayloadDoesNotShowItsBytes) {
+  const auto job = parse_job_response(R"({"id":7,"token":"hidden-secret)");
+
+  EXPECT_EQ(job.error().text().find("hidden"), std::string::npos);
+}
+
+TEST(JobResponse, MissingFileSaysWhoStartsSlipway) {
+  EXPECT_NE(read_job_response("").error().hint.find("custom executor"), std::string::npos);
+  EXPECT_EQ(read_job_response("/nonexistent").error().kind, ErrorKind::misconfigured);
+}
+
+TEST(DockerInDocker, IsRecognisedInAnyRegistryAndTag) {
+  for (const char* name : {"docker:dind", "docker:27.3-dind", "docker:dind-rootless", "reg.test:5000/mirror/docker:24-dind", "docker:24-dind@sha256:00"}) {
+    EXPECT_TRUE(is_docker_in_docker(name)) << name;
+  }
+  for (const char* name : {"docker:27", "docker:27-cli", "postgres:16", "grp/mydocker:dind", "docker"}) {
+    EXPECT_FALSE(is_docker_in_docker(name)) << name;
+  }
+}
+
+TEST(ServiceAliases, AreThoseOfGitlab) {
+  Image service;
+  service.name = "registry.test:5000/grp/postgres:16@sha256:00";
+  service.aliases = {"db"};
+
+  EXPECT_EQ(service_aliases(service), (std::vector<std::string>{"db", "registry.test__grp__postgres", "registry.test-grp-postgres"}));
+}
+
+TEST(SubStages, OnlyUserScriptsRunInTheJobsImage) {
+  for (const char* name : {"build_script", "step_release", "after_script", "step_script"}) EXPECT_EQ(where_for(name), job::Where::job) << name;
+  for (const char* name : {"prepare_script", "get_sources", "clear_worktree", "restore_cache", "download_artifacts", "archive_cache",
+                           "archive_cache_on_failure", "upload_artifacts_on_success", "cleanup_file_variables", "something_new"}) {
+    EXPECT_EQ(where_for(name), job::Where::helper) << name;
+  }
+}
+
+TEST(JobSpec, DindIsReplacedAndOtherServicesStay) {
+  const auto job = parse_job_response(R"({"id":7,"token":"t","image":{"name":"a"},"variables":[{"key":"P","value":"1","public":true},{"key":"S","value":"x","masked":true}],
+    "services":[{"name":"docker:dind","alias":"dockerd"},{"name":"postgres:16","variables":[{"key":"DB","value":"$P"}]}]})");
+  const auto spec = job_spec_from(*job, config::Config{});
+
+  ASSERT_TRUE(spec);
+  EXPECT_EQ(spec->docker_names, (std::vector<std::string>{"dockerd", "docker"}));
+  ASSERT_EQ(spec->services.size(), 1U);
+  EXPECT_EQ(spec->services[0].env, (std::vector<std::pair<std::string, std::string>>{{"P", "1"}, {"DB", "1"}}));
+}
+
+} // namespace
+} // namespace slipway::gitlab

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/policy/policy.hpp"
+
+#include <gtest/gtest.h>
+
+namespace slipway::policy {
+namespace {
+
+config::Config with_registry() {
+  config::Config config;
+  config::Registry registry;
+  registry.host = "reg:5000";
+  config.registries.push_back(registry);
+  return config;
+}
+
+oci::Reference reference(const char* text) { return *oci::Reference::parse(text); }
+
+TEST(Policy, FirstMatchingRuleDecides) {
+  auto config = with_registry();
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nprotected = true\nthreshold = \"critical\"\n"
+                                   "[[rule]]\nproject = \"*\"\nthreshold = \"low\"\n", "p", config));
+
+  EXPECT_EQ(effective_for(config, {"grp/app", true}).gate.threshold, "critical");
+  EXPECT_EQ(effective_for(config, {"grp/app", false}).gate.threshold, "low");
+  EXPECT_EQ(effective_for(config, {"other/app", true}).gate.threshold, "low");
+}
+
+TEST(Policy, PushToUnknownRegistryIsDeniedNamingTheKey) {
+  const auto config = with_registry();
+  const Subject subject{"grp/app", false};
+
+  const auto denied = admit_push(config, effective_for(config, subject), subject, reference("docker.io/x/y:1"));
+
+  ASSERT_FALSE(denied);
+  EXPECT_EQ(denied.error().kind, ErrorKind::denied);
+  EXPECT_NE(denied.error().hint.find("[[registry]]"), std::string::npos);
+}
+
+TEST(Policy, PushOutsideTheRulesRepositoriesIsDenied) {
+  auto config = with_registry();
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nrepositories = [\"reg:5000/grp/*\"]\n", "p.toml", config));
+  const Subject subject{"grp/app", false};
+  const auto effective = effective_for(config, subject);
+
+  EXPECT_TRUE(admit_push(config, effective, subject, reference("reg:5000/grp/app:1")));
+  const auto denied = admit_push(config, effective, subject, reference("reg:5000/else/app:1"));
+  ASSERT_FALSE(denied);
+  EXPECT_NE(denied.error().what.find("rule p.toml:1"), std::string::npos) << denied.error().what;
+}
+
+TEST(Policy, PushFalseForbids) {
+  auto config = with_registry();
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nprotected = false\npush = false\n", "p.toml", config));
+
+  const Subject open{"grp/app", false};
+  const Subject closed{"grp/app", true};
+  EXPECT_FALSE(admit_push(config, effective_for(config, open), open, reference("reg:5000/a:1")));
+  EXPECT_TRUE(admit_push(config, effective_for(config, closed), closed, reference("reg:5000/a:1")));
+}
+
+TEST(Policy, ImagesOutsideTheListAreDenied) {
+  config::Config config;
+  config.gitlab.allowed_images = {"debian:*", "reg:5000/ci/*"};
+
+  EXPECT_TRUE(admit_image(config, reference("debian:12")));
+  EXPECT_TRUE(admit_image(config, reference("reg:5000/ci/tools:1")));
+  const auto denied = admit_image(config, reference("alpine"));
+  ASSERT_FALSE(denied);
+  EXPECT_EQ(denied.error().what, "this runner does not allow the job image 'alpine:latest'");
+}
+
+TEST(Policy, ProtectedRefsAreATrustDomainOfTheirOwn) {
+  EXPECT_NE(trust_domain({"grp/app", true}), trust_domain({"grp/app", false}));
+  EXPECT_NE(trust_domain({"grp/app", true}), trust_domain({"grp/other", true}));
+}
+
+} // namespace
+} // namespace slipway::policy

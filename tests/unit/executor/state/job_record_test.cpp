@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/state/job_record.hpp"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+#include "executor/base/file.hpp"
+
+namespace slipway::state {
+namespace {
+
+class Folders : public testing::Test {
+protected:
+  Folders() {
+    char name[] = "/tmp/slipway-state-XXXXXX";
+    dir_ = mkdtemp(name);
+  }
+  ~Folders() override { std::filesystem::remove_all(dir_); }
+  std::filesystem::path dir_;
+  JobFolders folders() const { return {dir_ / "state", dir_ / "run"}; }
+};
+
+TEST_F(Folders, RecordComesBackAsItWasSaved) {
+  auto jobs = folders();
+  JobRecord record;
+  record.key = JobFolders::key_for(7, "token");
+  record.project = "grp/äpp";
+  record.containers = {"a", "b"};
+  record.slot_first = 65537;
+  record.runner = ProcessIdentity::parent();
+  ASSERT_TRUE(jobs.create(record.key));
+  ASSERT_TRUE(jobs.save(record));
+
+  const auto loaded = jobs.load(record.key);
+
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(to_json(*loaded), to_json(record));
+  EXPECT_TRUE(loaded->runner.alive());
+}
+
+TEST_F(Folders, TornRecordIsReportedAndStillListed) {
+  auto jobs = folders();
+  ASSERT_TRUE(jobs.create("j1-aa"));
+  ASSERT_TRUE(replace_file(jobs.dir("j1-aa") / "record.json", "{\"key\": \"j1"));
+
+  EXPECT_EQ(jobs.load("j1-aa").error().kind, ErrorKind::bad_input);
+  ASSERT_EQ(jobs.all().size(), 1U);
+  EXPECT_EQ(jobs.all()[0].key, "j1-aa");
+}
+
+TEST_F(Folders, RemoveTwiceIsNoError) {
+  auto jobs = folders();
+  ASSERT_TRUE(jobs.create("j1-aa"));
+
+  EXPECT_TRUE(jobs.remove("j1-aa"));
+  EXPECT_TRUE(jobs.remove("j1-aa"));
+  EXPECT_EQ(jobs.load("j1-aa").error().kind, ErrorKind::not_found);
+}
+
+TEST_F(Folders, ExclusiveLockWaitsForSharedOnes) {
+  auto jobs = folders();
+  ASSERT_TRUE(jobs.create("j1-aa"));
+  auto one = jobs.lock("j1-aa", JobFolders::Mode::shared, std::chrono::milliseconds{0});
+  const auto two = jobs.lock("j1-aa", JobFolders::Mode::shared, std::chrono::milliseconds{0});
+
+  ASSERT_TRUE(one && two);
+  EXPECT_EQ(jobs.lock("j1-aa", JobFolders::Mode::exclusive, std::chrono::milliseconds{30}).error().kind, ErrorKind::timed_out);
+}
+
+TEST(ProcessIdentityTest, DeadProcessIsNotAlive) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  ProcessIdentity identity = ProcessIdentity::parent();
+  identity.pid = child;
+
+  EXPECT_FALSE(identity.alive()) << "another process's start time must not fit";
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_FALSE(identity.alive());
+}
+
+TEST(JobKey, IsTheSameForEveryStageAndOtherForAnotherToken) {
+  EXPECT_EQ(JobFolders::key_for(5, "t"), JobFolders::key_for(5, "t"));
+  EXPECT_NE(JobFolders::key_for(5, "t"), JobFolders::key_for(5, "u"));
+  EXPECT_EQ(JobFolders::key_for(5, "t").find("t"), std::string::npos);
+}
+
+} // namespace
+} // namespace slipway::state
