@@ -255,12 +255,13 @@ Status Registry::push_blob(const oci::Layout& layout, const oci::Descriptor& blo
       if (begun.error().kind == ErrorKind::timed_out) return std::move(begun).error();
       continue;
     }
+    if (session) abandon(*session);
+    session.reset();
     if (!*begun) {
       ++outcome.mounted_blobs;
       progress_(short_name(blob.digest) + ": Mounted from " + from);
       return {};
     }
-    if (session) abandon(*session);
     session = **begun;
   }
   for (int attempt = 1;; ++attempt) {

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/push_worker/worker.hpp"
+#include "tests/fakes/fake_registry.hpp"
+#include "tests/fakes/sample_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+namespace slipway::push_worker {
+namespace {
+
+using namespace std::chrono_literals;
+using fakes::FakeRegistry;
+
+class Worker : public ::testing::Test {
+protected:
+  Worker() : layout_{*oci::Layout::create(dir_.path() / "layout")} {
+    pacing_.pause = [this](std::chrono::milliseconds wait) { waits_.push_back(wait); };
+    pacing_.random = [] { return 0.0; };
+    pacing_.deadline = std::chrono::steady_clock::now() + 1h;
+  }
+
+  engine_api::PushRequest push_of(const oci::Digest& root) {
+    engine_api::PushRequest request;
+    request.registry = access();
+    request.repository = "grp/app";
+    request.tags = {"v1"};
+    request.layout_dir = layout_.path();
+    request.root_digest = request.pass_digest = root.str();
+    request.pass_repository = "reg.example/grp/app";
+    request.pass_expires_at = rfc3339(clock_.now() + 1h);
+    return request;
+  }
+  engine_api::RegistryAccess access() {
+    engine_api::RegistryAccess made;
+    made.host = "reg.example";
+    made.username = "pusher";
+    made.password = Secret{std::string_view{"open-sesame"}};
+    return made;
+  }
+  engine_api::PullRequest pull_of(const std::string& target, const oci::Layout& into) {
+    engine_api::PullRequest request;
+    request.registry = access();
+    request.repository = "grp/app";
+    request.target = target;
+    request.layout_dir = into.path();
+    return request;
+  }
+  engine_api::WorkerAnswer serve(engine_api::PushRequest request) {
+    engine_api::WorkerRequest wrapped;
+    wrapped.push = std::move(request);
+    return push_worker::serve(std::move(wrapped), registry_, clock_, pacing_,
+                              [this](const std::string& line) { lines_.push_back(line); });
+  }
+  engine_api::WorkerAnswer serve(engine_api::PullRequest request) {
+    engine_api::WorkerRequest wrapped;
+    wrapped.pull = std::move(request);
+    return push_worker::serve(std::move(wrapped), registry_, clock_, pacing_,
+                              [this](const std::string& line) { lines_.push_back(line); });
+  }
+  /// Puts an image there without a push.
+  void stock(const oci::Digest& root) {
+    const auto tree = *oci::read_tree(layout_, root);
+    for (const auto& blob : tree.blobs) {
+      const auto bytes = *layout_.read_blob(blob.digest, 1UL << 30);
+      registry_.blobs[blob.digest.str()] = bytes;
+      registry_.repository_blobs["grp/app"].insert(blob.digest.str());
+      if (oci::is_manifest_type(blob.media_type) || oci::is_index_type(blob.media_type))
+        registry_.manifests["grp/app:" + blob.digest.str()] = {blob.media_type, bytes};
+    }
+    registry_.manifests["grp/app:v1"] = registry_.manifests["grp/app:" + root.str()];
+  }
+
+  fakes::TempDir dir_;
+  oci::Layout layout_;
+  FakeRegistry registry_;
+  FixedClock clock_{WallTime{std::chrono::seconds{1800000000}}};
+  registry::Pacing pacing_;
+  std::vector<std::chrono::milliseconds> waits_;
+  std::vector<std::string> lines_;
+};
+
+TEST_F(Worker, PushesBlobsThenManifestByDigestThenTag) {
+  const auto root = fakes::write_image(layout_, {5000}, 1);
+
+  const auto answer = serve(push_of(root));
+
+  ASSERT_TRUE(answer.ok) << answer.what;
+  EXPECT_EQ(answer.digest, root.str());
+  EXPECT_EQ(answer.token_seconds, 300U);
+  std::vector<std::string> puts;
+  for (const auto& one : registry_.seen) {
+    if (one.method == "PUT") puts.push_back(one.url.substr(0, one.url.find("?")));
+  }
+  ASSERT_EQ(puts.size(), 4U);
+  EXPECT_NE(puts[1].find("/blobs/uploads/"), std::string::npos);
+  EXPECT_NE(puts[2].find("/manifests/" + root.str()), std::string::npos);
+  EXPECT_NE(puts[3].find("/manifests/v1"), std::string::npos);
+  EXPECT_TRUE(registry_.uploads.empty());
+}
+
+TEST_F(Worker, AsksForExactlyTheScopesOfThisPush) {
+  const auto root = fakes::write_image(layout_, {100}, 2);
+  auto request = push_of(root);
+  request.mount_from = {"grp/base"};
+
+  ASSERT_TRUE(serve(std::move(request)).ok);
+
+  std::string token_url;
+  for (const auto& one : registry_.seen) {
+    if (one.url.find("/token?") != std::string::npos) token_url = one.url;
+  }
+  EXPECT_EQ(token_url, "https://reg.example/"
+                       "token?service=reg&scope=repository%3Agrp%2Fapp%3Apull%2Cpush&scope="
+                       "repository%3Agrp%2Fbase%3Apull&account=pusher");
+}
+
+TEST_F(Worker, TouchesNoNetworkWithoutAPermit) {
+  const auto root = fakes::write_image(layout_, {100}, 3);
+  const auto other = fakes::write_image(layout_, {100}, 4);
+  struct Case {
+    const char* name;
+    std::function<void(engine_api::PushRequest&)> spoil;
+  };
+  const Case cases[] = {
+      {"another digest", [&](auto& request) { request.pass_digest = other.str(); }},
+      {"no digest", [&](auto& request) { request.pass_digest = ""; }},
+      {"another repository", [&](auto& request) { request.repository = "grp/other"; }},
+      {"another registry", [&](auto& request) { request.registry.host = "evil.example"; }},
+      {"over", [&](auto& request) { request.pass_expires_at = rfc3339(clock_.now()); }},
+      {"no end", [&](auto& request) { request.pass_expires_at = ""; }},
+  };
+  for (const auto& one : cases) {
+    auto request = push_of(root);
+    one.spoil(request);
+
+    const auto answer = serve(std::move(request));
+
+    EXPECT_EQ(answer.kind, "denied") << one.name;
+    EXPECT_NE(answer.what.find("no permit to push"), std::string::npos) << one.name;
+    EXPECT_TRUE(registry_.seen.empty()) << one.name;
+  }
+}
+
+TEST_F(Worker, TriesAgainAfter429AndHonoursRetryAfter) {
+  const auto root = fakes::write_image(layout_, {100}, 5);
+  int times = 0;
+  registry_.fault = [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+    if (request.method == "HEAD" && times++ == 0)
+      return FakeRegistry::status(429, {{"retry-after", "7"}});
+    return std::nullopt;
+  };
+
+  EXPECT_TRUE(serve(push_of(root)).ok);
+
+  ASSERT_EQ(waits_.size(), 1U);
+  EXPECT_EQ(waits_[0], 7s);
+}
+
+TEST_F(Worker, ResumesAChunkedUploadWhereTheWireWasCut) {
+  const auto root = fakes::write_image(layout_, {100000}, 6);
+  auto permit = credentials::PushPermit::from(push_of(root), clock_);
+  auto provider = credentials::Provider::load(access(), registry_, clock_);
+  registry::Registry registry{registry_, *provider, clock_,
+                              "grp/app", pacing_,   [](const std::string&) {}};
+  registry.chunk_bytes = 30000;
+  registry_.cut_after = {10000, 12345};
+
+  auto pushed = registry.push(layout_, *permit, {}, {});
+
+  ASSERT_TRUE(pushed) << pushed.error().text();
+  EXPECT_GE(waits_.size(), 2U);
+  std::uint64_t sent = 0;
+  for (const auto& one : registry_.seen) {
+    if (one.method == "PATCH") sent += one.body_size;
+  }
+  EXPECT_LT(sent, 200000U); // it did not begin anew
+  EXPECT_TRUE(registry_.manifests.count("grp/app:" + root.str()));
+}
+
+TEST_F(Worker, BeginsAnewWhereTheRegistryLostTheUpload) {
+  const auto root = fakes::write_image(layout_, {100000}, 7);
+  registry_.cut_after = {10000};
+  registry_.forgets_uploads_at_cut = true;
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_TRUE(answer.ok) << answer.what;
+}
+
+TEST_F(Worker, GivesUpOnAWireThatIsAlwaysCutAndTagsNothing) {
+  const auto root = fakes::write_image(layout_, {100000}, 8);
+  registry_.cut_after = std::deque<std::uint64_t>(100, 10);
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_EQ(answer.kind, "unavailable");
+  EXPECT_TRUE(registry_.manifests.empty());
+  EXPECT_TRUE(registry_.uploads.empty()) << "the upload session was left behind";
+}
+
+TEST_F(Worker, A401LoopEnds) {
+  const auto root = fakes::write_image(layout_, {100}, 9);
+  registry_.fault = [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+    if (request.url.target.rfind("/v2/", 0) == 0)
+      return FakeRegistry::status(
+          401, {{"www-authenticate", "Bearer realm=\"https://reg.example/token\""}});
+    return std::nullopt;
+  };
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_NE(answer.what.find("requested access to the resource is denied"), std::string::npos);
+  EXPECT_EQ(registry_.seen.size(), 5U); // three tries, two tokens
+}
+
+TEST_F(Worker, MintsAnewWhenTheTokenEndsDuringThePush) {
+  const auto root = fakes::write_image(layout_, {100, 200, 300}, 10);
+  registry_.fault = [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+    if (request.method == "PUT") clock_.advance(295s);
+    return std::nullopt;
+  };
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_TRUE(answer.ok) << answer.what;
+  EXPECT_GE(registry_.count("GET", "/token"), 3U);
+}
+
+TEST_F(Worker, StopsMintingWhenThePassEndsDuringThePush) {
+  const auto root = fakes::write_image(layout_, {100, 200, 300}, 11);
+  registry_.fault = [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+    if (request.method == "PUT") clock_.advance(3601s);
+    return std::nullopt;
+  };
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_TRUE(registry_.manifests.empty());
+}
+
+TEST_F(Worker, SendsNeitherBytesNorCredentialToAnotherHost) {
+  const auto root = fakes::write_image(layout_, {100}, 12);
+  registry_.location_host = "evil.example";
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_NE(answer.what.find("evil.example"), std::string::npos) << answer.what;
+  for (const auto& one : registry_.seen)
+    EXPECT_EQ(one.url.find("evil.example"), std::string::npos);
+}
+
+TEST_F(Worker, SendsThePasswordToNoTokenServerButTheAllowedOnes) {
+  const auto root = fakes::write_image(layout_, {100}, 13);
+  for (const char* realm :
+       {"https://evil.example/token", "http://reg.example/token",
+        "https://reg.example@evil.example/token", "https://reg.example:8443/token",
+        "https://reg.example\\@evil.example/", "ftp://reg.example/", ""}) {
+    registry_.realm = "https://unused.example/";
+    registry_.fault = [&](const http::Request&) -> std::optional<Result<http::Response>> {
+      return FakeRegistry::status(
+          401, {{"www-authenticate", std::string{"Bearer realm=\""} + realm + "\""}});
+    };
+    registry_.seen.clear();
+
+    const auto answer = serve(push_of(root));
+
+    EXPECT_FALSE(answer.ok) << realm;
+    EXPECT_EQ(registry_.seen.size(), 1U) << realm;
+    EXPECT_EQ(registry_.seen[0].authorization, "") << realm;
+  }
+}
+
+TEST_F(Worker, AllowsAConfiguredTokenServerOnAnotherHost) {
+  const auto root = fakes::write_image(layout_, {100}, 14);
+  registry_.realm = "https://tokens.example/token";
+  auto request = push_of(root);
+  request.registry.realm_hosts = {"tokens.example"};
+
+  EXPECT_TRUE(serve(std::move(request)).ok);
+}
+
+TEST_F(Worker, RefusesTokensAboveTheLimitForPushesOnly) {
+  const auto root = fakes::write_image(layout_, {100}, 15);
+  stock(root);
+  registry_.token_seconds = 3600;
+
+  const auto pushed = serve(push_of(root));
+  const auto pulled = serve(pull_of("v1", layout_));
+
+  EXPECT_EQ(pushed.kind, "denied");
+  EXPECT_NE(pushed.what.find("3600 s"), std::string::npos) << pushed.what;
+  EXPECT_TRUE(pulled.ok) << pulled.what;
+}
+
+TEST_F(Worker, PushesWithBasicOnlyWherePolicySaysSo) {
+  const auto root = fakes::write_image(layout_, {100}, 16);
+  registry_.basic_only = true;
+
+  const auto refused = serve(push_of(root));
+  auto request = push_of(root);
+  request.registry.basic_auth = true;
+  const auto pushed = serve(std::move(request));
+
+  EXPECT_EQ(refused.kind, "denied");
+  EXPECT_NE(refused.hint.find("basic_auth"), std::string::npos);
+  EXPECT_TRUE(pushed.ok) << pushed.what;
+  EXPECT_EQ(pushed.token_seconds, 0U);
+}
+
+TEST_F(Worker, MountsFromARepositoryThatHasTheLayer) {
+  const auto root = fakes::write_image(layout_, {100}, 17);
+  stock(root);
+  registry_.repository_blobs["grp/base"] = registry_.repository_blobs["grp/app"];
+  registry_.repository_blobs["grp/app"].clear();
+  auto request = push_of(root);
+  request.mount_from = {"grp/none", "grp/base"};
+
+  const auto answer = serve(std::move(request));
+
+  EXPECT_TRUE(answer.ok) << answer.what;
+  EXPECT_EQ(answer.mounted_blobs, 2U);
+  EXPECT_EQ(answer.uploaded_bytes, 0U);
+  EXPECT_TRUE(registry_.uploads.empty()) << "sessions of mounts that failed were left behind";
+}
+
+TEST_F(Worker, NoticesARegistryThatStoresAnotherManifest) {
+  const auto root = fakes::write_image(layout_, {100}, 18);
+  registry_.fault = [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+    if (request.method == "PUT" && request.url.target.find("/manifests/") != std::string::npos) {
+      return FakeRegistry::status(201, {{"docker-content-digest", oci::Digest::of("other").str()}});
+    }
+    return std::nullopt;
+  };
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_FALSE(answer.ok);
+  EXPECT_NE(answer.what.find("stored another manifest"), std::string::npos) << answer.what;
+}
+
+TEST_F(Worker, RefusesLayersThatChangedAfterTheScan) {
+  const auto root = fakes::write_image(layout_, {5000}, 19);
+  const auto tree = *oci::read_tree(layout_, root);
+  const auto file = layout_.blob_path(tree.images[0].manifest.layers[0].digest);
+  std::filesystem::permissions(file, std::filesystem::perms::owner_all);
+  std::fstream{file, std::ios::in | std::ios::out}.seekp(100).write("evil", 4);
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_EQ(answer.kind, "bad_input");
+  EXPECT_TRUE(registry_.manifests.empty());
+}
+
+TEST_F(Worker, KeepsSecretsOutOfErrors) {
+  const auto root = fakes::write_image(layout_, {100}, 20);
+  registry_.fault = [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+    if (request.url.target.rfind("/v2/", 0) == 0 && !request.authorization.empty()) {
+      return FakeRegistry::status(
+          403, {}, R"({"errors":[{"code":"DENIED","message":"bad \u001b[31m open-sesame"}]})");
+    }
+    return std::nullopt;
+  };
+
+  const auto answer = serve(push_of(root));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_NE(answer.what.find("DENIED: bad ?[31m [hidden]"), std::string::npos) << answer.what;
+}
+
+TEST_F(Worker, PullsAndFollowsRedirectsWithoutTheCredential) {
+  const auto root = fakes::write_image(layout_, {50000}, 21);
+  stock(root);
+  registry_.storage_host = "storage.example";
+  auto into = *oci::Layout::create(dir_.path() / "pulled");
+
+  const auto answer = serve(pull_of("v1", into));
+
+  ASSERT_TRUE(answer.ok) << answer.what;
+  EXPECT_TRUE(oci::verify_tree(into, *oci::read_tree(into, root), 1UL << 20));
+  for (const auto& one : registry_.seen) {
+    if (one.url.find("storage.example") != std::string::npos) {
+      EXPECT_EQ(one.authorization, "");
+    }
+  }
+}
+
+TEST_F(Worker, ResumesADownloadWithAndWithoutRanges) {
+  const auto root = fakes::write_image(layout_, {50000}, 22);
+  stock(root);
+  for (const bool ignores_range : {false, true}) {
+    registry_.ignores_range = ignores_range;
+    registry_.cut_download_after = {100, 20000, 30000};
+    auto into = *oci::Layout::create(dir_.path() / (ignores_range ? "whole" : "ranges"));
+
+    const auto answer = serve(pull_of("v1", into));
+
+    ASSERT_TRUE(answer.ok) << answer.what;
+    EXPECT_TRUE(oci::verify_tree(into, *oci::read_tree(into, root), 1UL << 20));
+  }
+}
+
+TEST_F(Worker, RefusesALyingRegistry) {
+  const auto root = fakes::write_image(layout_, {5000}, 23);
+  const auto other = fakes::write_image(layout_, {5000}, 24);
+  stock(root);
+  auto into = *oci::Layout::create(dir_.path() / "pulled");
+
+  registry_.manifests["grp/app:" + root.str()].second = *layout_.read_blob(other, 1UL << 20);
+  EXPECT_EQ(serve(pull_of(root.str(), into)).kind, "bad_input");
+
+  stock(root);
+  const auto layer = oci::read_tree(layout_, root)->images[0].manifest.layers[0].digest;
+  for (const auto& lie : {std::string(5000, 'x'), std::string(6000, 'x')}) {
+    registry_.blobs[layer.str()] = lie;
+    const auto answer = serve(pull_of(root.str(), into));
+    EXPECT_EQ(answer.kind, "bad_input") << answer.what;
+    EXPECT_FALSE(into.has_blob(layer));
+  }
+}
+
+TEST_F(Worker, ManifestOnlyFetchesNoLayer) {
+  const auto root = fakes::write_image(layout_, {5000}, 25);
+  stock(root);
+  auto request = pull_of("v1", layout_);
+  request.manifest_only = true;
+  request.layout_dir = "";
+
+  const auto answer = serve(std::move(request));
+
+  ASSERT_TRUE(answer.ok) << answer.what;
+  EXPECT_EQ(answer.digest, root.str());
+  EXPECT_EQ(answer.platforms, std::vector<std::string>{"linux/amd64"});
+  EXPECT_EQ(registry_.count("GET", "/blobs/"), 1U); // the config
+}
+
+TEST_F(Worker, RefusesNamesThatWouldChangeTheUrl) {
+  for (const char* target : {"../../../token", "v1?x=y", "v1/..", ""}) {
+    EXPECT_EQ(serve(pull_of(target, layout_)).kind, "bad_input") << target;
+  }
+  auto request = pull_of("v1", layout_);
+  request.repository = "grp/../../token";
+  EXPECT_EQ(serve(std::move(request)).kind, "bad_input");
+  EXPECT_TRUE(registry_.seen.empty());
+}
+
+} // namespace
+} // namespace slipway::push_worker
