@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -27,6 +28,9 @@ struct BuildJob {
   std::string context_dir;   ///< path inside the build sandbox
   std::string dockerfile_dir; ///< path inside the build sandbox
   std::string dockerfile_name;
+  /// The text that was judged; built instead of the file, which may have changed since. Without it the
+  /// backend reads the file once.
+  std::optional<std::string> dockerfile_text;
   std::vector<BaseImage> bases;
   std::vector<std::pair<std::string, std::string>> build_args;
   std::vector<std::pair<std::string, std::string>> labels;

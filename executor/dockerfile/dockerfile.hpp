@@ -55,6 +55,7 @@ struct Stage {
   std::string base;     ///< as written, variables and all
   std::string platform; ///< as written; "" for none
   int line = 0;
+  int end_line = 0; ///< of the FROM
   std::vector<Instruction> instructions;
 
   /// What the stage's own instructions declare (not what its base has).
@@ -113,6 +114,14 @@ Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile,
 /// on that base will run. Errors: bad_input (a trigger that cannot be read, a name with variables).
 Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
                                                   const std::vector<std::string>& triggers);
+
+/// What each stage's FROM names once variables are resolved: an image, or nothing where it is an
+/// earlier stage. Errors: bad_input.
+Result<std::vector<std::optional<std::string>>> resolved_bases(const Dockerfile& dockerfile, const Scope& scope);
+
+/// `text` with the FROM of each given stage naming another image; all line numbers stay.
+std::string with_bases(std::string_view text, const Dockerfile& dockerfile,
+                       const std::map<std::size_t, std::string>& bases);
 
 /// Refuses a `# syntax=` other than docker/dockerfile (any tag or digest of it; with or without
 /// docker.io/), which slipway serves with the frontend built into BuildKit.

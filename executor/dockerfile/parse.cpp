@@ -617,6 +617,7 @@ private:
       return fail(read.line, "more than " + std::to_string(kMaxStages) + " stages");
     Stage stage;
     stage.line = read.line;
+    stage.end_line = read.end_line;
     stage.base = read.words[0];
     if (const Flag* platform = read.flag("platform")) stage.platform = platform->value;
     if (read.words.size() == 3 && upper(read.words[1]) == "AS") {
@@ -775,6 +776,14 @@ class ImageFinder {
 public:
   ImageFinder(const Dockerfile& dockerfile, const Scope& scope, Variables variables)
       : dockerfile_{dockerfile}, scope_{scope}, variables_{std::move(variables)} {}
+
+  Result<std::vector<std::optional<std::string>>> bases() {
+    if (Status resolved = resolve_bases(); !resolved) return std::move(resolved).error();
+    std::vector<std::optional<std::string>> images;
+    for (std::size_t at = 0; at < bases_.size(); ++at)
+      images.push_back(parent_[at] ? std::nullopt : std::optional<std::string>{bases_[at]});
+    return images;
+  }
 
   Result<std::vector<ExternalImage>> run() {
     if (Status bases = resolve_bases(); !bases) return std::move(bases).error();
@@ -939,6 +948,36 @@ Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile,
   auto variables = global_variables(dockerfile, scope);
   if (!variables) return std::move(variables).error();
   return ImageFinder{dockerfile, scope, *std::move(variables)}.run();
+}
+
+Result<std::vector<std::optional<std::string>>> resolved_bases(const Dockerfile& dockerfile, const Scope& scope) {
+  auto variables = global_variables(dockerfile, scope);
+  if (!variables) return std::move(variables).error();
+  return ImageFinder{dockerfile, scope, *std::move(variables)}.bases();
+}
+
+std::string with_bases(std::string_view text, const Dockerfile& dockerfile,
+                       const std::map<std::size_t, std::string>& bases) {
+  std::string result;
+  int line = 1;
+  auto next = bases.begin();
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    const std::string_view whole = text.substr(0, end == std::string_view::npos ? text.size() : end + 1);
+    text.remove_prefix(whole.size());
+    if (next != bases.end() && line == dockerfile.stages[next->first].line) {
+      const Stage& stage = dockerfile.stages[next->first];
+      result += "FROM " + (stage.platform.empty() ? "" : "--platform=" + stage.platform + " ") + next->second +
+                (stage.name.empty() ? "" : " AS " + stage.name) + "\n";
+    } else if (next != bases.end() && line > dockerfile.stages[next->first].line) {
+      result += "\n"; // a continued FROM: its other lines
+    } else {
+      result += whole;
+    }
+    while (next != bases.end() && line >= dockerfile.stages[next->first].end_line) ++next;
+    ++line;
+  }
+  return result;
 }
 
 Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,

@@ -188,6 +188,20 @@ TEST(ExternalImages, OfTriggersInABase) {
   EXPECT_EQ(names(trigger_images(*file, {"COPY --from=x:1 / /", "COPY --from=st / /", "RUN make"})), "x:1@0");
 }
 
+TEST(WithBases, ReplacesAFromAndKeepsTheLineNumbers) {
+  const std::string text = "ARG B=node\nFROM \\\n  ${B} as Node\nRUN x\nFROM node";
+  const auto file = parse(text);
+  ASSERT_TRUE(file.ok());
+
+  const auto bases = resolved_bases(*file, {});
+  const std::string replaced = with_bases(text, *file, {{0, "node@sha256:0"}});
+
+  ASSERT_TRUE(bases.ok());
+  EXPECT_EQ((*bases)[0], "node");
+  EXPECT_EQ((*bases)[1], std::nullopt);
+  EXPECT_EQ(replaced, "ARG B=node\nFROM node@sha256:0 AS node\n\nRUN x\nFROM node");
+}
+
 struct SyntaxCase {
   const char* name;
   const char* text;

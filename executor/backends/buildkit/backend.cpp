@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/backends/buildkit/backend.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <utility>
+#include <variant>
+
+#include "executor/backends/buildkit/output.hpp"
+
+namespace slipway::backends::buildkit {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Steady = std::chrono::steady_clock;
+
+constexpr std::size_t kMaxDockerfileRead = 2UL << 20;
+
+engine_api::ScriptRequest request_for(std::vector<std::string> argv, const std::string& home) {
+  engine_api::ScriptRequest request;
+  request.argv = std::move(argv);
+  // No variable of the job and none of slipway: buildctl turns SOURCE_DATE_EPOCH, DOCKER_CONFIG and
+  // proxies of its environment into parts of the build.
+  request.env = {{"HOME", home}, {"PATH", "/usr/bin:/bin"}, {"LC_ALL", "C.UTF-8"}};
+  request.user = "0:0";
+  request.cwd = "/";
+  request.umask = 0077;
+  request.grace = 5s;
+  request.keep_others = true; // builds run side by side
+  return request;
+}
+
+std::string text_of(const engine_api::ScriptEnding& ending) {
+  if (!ending.error.empty()) return "could not start: " + ending.error;
+  if (ending.signal) return "was ended by signal " + std::to_string(*ending.signal);
+  return "ended with exit code " + std::to_string(ending.exit_code.value_or(-1));
+}
+
+bool succeeded(const engine_api::ScriptEnding& ending) {
+  return ending.error.empty() && !ending.signal && ending.exit_code == 0;
+}
+
+bool is_below(const std::string& path, const std::string& root) {
+  return path == root || path.starts_with(root + "/");
+}
+
+/// The path of a blob in the layout that buildctl wrote.
+std::string blob_file(const BuildPaths& paths, const oci::Digest& digest) {
+  return paths.layout() + "/blobs/sha256/" + digest.hex();
+}
+
+} // namespace
+
+/// Tells run_script to end when the job is cancelled; looks ten times a second.
+struct BuildkitBackend::Stop {
+  explicit Stop(const BuildJob& job)
+      : deadline{Steady::now() + job.deadline}, fd{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
+    if (!job.cancelled) return;
+    watcher = std::thread{[this, &job] {
+      std::unique_lock lock{mutex};
+      while (!done) {
+        if (job.cancelled()) {
+          const std::uint64_t one = 1;
+          (void)!::write(fd.get(), &one, sizeof one);
+          return;
+        }
+        ended.wait_for(lock, 100ms);
+      }
+    }};
+  }
+  Stop(const Stop&) = delete;
+  Stop& operator=(const Stop&) = delete;
+  ~Stop() {
+    {
+      const std::lock_guard lock{mutex};
+      done = true;
+    }
+    ended.notify_all();
+    if (watcher.joinable()) watcher.join();
+  }
+  /// Time left, at least one second so that cleaning up can be tried.
+  std::chrono::milliseconds left() const {
+    return std::max(std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Steady::now()),
+                    std::chrono::milliseconds{1000});
+  }
+
+  Steady::time_point deadline;
+  UniqueFd fd;
+  std::mutex mutex;
+  std::condition_variable ended;
+  bool done = false;
+  std::thread watcher;
+};
+
+BuildkitBackend::BuildkitBackend(std::filesystem::path script_socket, std::string version, Places places)
+    : BuildkitBackend{[socket = std::move(script_socket)](const engine_api::ScriptRequest& request,
+                                                          const sandbox::ScriptIo& io) {
+                        return sandbox::run_script(socket, request, io);
+                      },
+                      std::move(version), std::move(places)} {}
+
+BuildkitBackend::BuildkitBackend(ScriptRunner runner, std::string version, Places places)
+    : run_{std::move(runner)}, places_{std::move(places)} {
+  descriptor_.name = "buildkit";
+  descriptor_.version = std::move(version);
+  descriptor_.capabilities = {"heredoc", "mount-cache", "mount-bind", "mount-tmpfs", "run-network", "healthcheck",
+                              "shell", "onbuild", "copy-link", "copy-parents", "copy-exclude", "add-checksum",
+                              "add-git", "from-platform", "target", "labels", "no-cache", "extra-hosts"};
+}
+
+Result<std::string> BuildkitBackend::read(const std::vector<std::string>& argv, std::size_t limit, const Stop& stop,
+                                          std::string_view input) {
+  std::string out;
+  std::string err;
+  sandbox::ScriptIo io;
+  io.input = input;
+  io.stop_fd = stop.fd.get();
+  io.deadline = std::min<std::chrono::milliseconds>(stop.left(), 60s);
+  io.out = [&](std::string_view bytes) {
+    if (out.size() <= limit) out += bytes.substr(0, limit + 1 - std::min(limit, out.size()));
+  };
+  io.err = [&](std::string_view bytes) { err += bytes.substr(0, 4096 - std::min<std::size_t>(4096, err.size())); };
+  auto ran = run_(request_for(argv, places_.out), io);
+  if (!ran) return std::move(ran).error();
+  if (ran->stopped) return Error{ErrorKind::backend_failed, "the build was cancelled", "", {}};
+  if (!succeeded(ran->ending)) {
+    while (!err.empty() && err.back() == '\n') err.pop_back();
+    return Error{ran->ending.error.empty() ? ErrorKind::bad_input : ErrorKind::unavailable,
+                 argv[0] + " " + text_of(ran->ending) + (err.empty() ? "" : ": " + err), "", {}};
+  }
+  if (out.size() > limit)
+    return Error{ErrorKind::bad_input, argv[0] + " said more than " + std::to_string(limit) + " bytes", "", {}};
+  return out;
+}
+
+/// Resolves the context and gives the Dockerfile's text.
+Result<std::string> BuildkitBackend::prepare(const BuildJob& job, std::string& context, const Stop& stop) {
+  auto real = read({"/usr/bin/realpath", "-e", "-z", "--", job.context_dir}, 8192, stop);
+  if (!real) {
+    if (real.error().kind == ErrorKind::bad_input)
+      return Error{ErrorKind::bad_input, "build context " + job.context_dir + " does not exist", "", {}};
+    return std::move(real).error().in("looking for the build context");
+  }
+  context = real->substr(0, real->find('\0'));
+  if (!is_below(context, places_.workspace))
+    return Error{ErrorKind::bad_input, "build context " + job.context_dir + " leads to " + context + ", which is outside " + places_.workspace, "", {}};
+
+  const std::string source = job.dockerfile_dir + "/" + job.dockerfile_name;
+  std::string text;
+  if (job.dockerfile_text) {
+    text = *job.dockerfile_text;
+  } else {
+    auto found = read({"/usr/bin/cat", "--", source}, kMaxDockerfileRead, stop);
+    if (!found) {
+      if (found.error().kind == ErrorKind::bad_input)
+        return Error{ErrorKind::bad_input, "cannot read the Dockerfile " + source, "name it with -f", {}};
+      return std::move(found).error().in("reading the Dockerfile");
+    }
+    text = *std::move(found);
+  }
+  return text;
+}
+
+Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
+  if (Status checked = check(given); !checked) return std::move(checked).error();
+  BuildJob job = given;
+  const Stop stop{given};
+  if (stop.fd.get() < 0) return io_error("eventfd", errno);
+  const BuildPaths paths{places_.out + "/" + std::to_string(::getpid()) + "-" + std::to_string(++builds_)};
+
+  std::string context;
+  auto text = prepare(job, context, stop);
+  if (!text) return std::move(text).error();
+  auto dockerfile = dockerfile_for(job, *text, job.bases);
+  if (!dockerfile) return std::move(dockerfile).error();
+  job.context_dir = context;
+
+  // Positional parameters carry every name: nothing of the job's is read by the shell.
+  const auto left = read({"/bin/sh", "-ec",
+                          R"(umask 077; mkdir -p "$1/dockerfile" "$1/layout"; cat > "$1/dockerfile/$2"
+printf %s "$4" > "$1/policy.json"
+if [ -f "$3/$2.dockerignore" ]; then head -c 1048576 "$3/$2.dockerignore" > "$1/dockerfile/$2.dockerignore"; fi)",
+                          "sh", paths.dir, job.dockerfile_name, job.dockerfile_dir, source_policy()},
+                         4096, stop, *dockerfile);
+  if (!left) return Error{left.error()}.in("preparing the build");
+
+  struct Cleanup {
+    BuildkitBackend& backend;
+    const BuildPaths& paths;
+    ~Cleanup() {
+      sandbox::ScriptIo io;
+      io.deadline = 10s;
+      // Best effort: the folder goes with the build sandbox at the latest.
+      (void)backend.run_(request_for({"/bin/rm", "-rf", "--", paths.dir}, backend.places_.out), io);
+    }
+  } cleanup{*this, paths};
+
+  auto argv = argv_for(job, places_, paths);
+  if (!argv) return std::move(argv).error();
+  ProgressLines lines{given.progress};
+  sandbox::ScriptIo io;
+  io.stop_fd = stop.fd.get();
+  io.deadline = stop.left();
+  io.out = [](std::string_view) {};
+  io.err = [&lines](std::string_view bytes) { lines.take(bytes); };
+  auto ran = run_(request_for(*std::move(argv), paths.dir), io);
+  lines.finish();
+  if (!ran) return std::move(ran).error().in("building with BuildKit");
+  if (ran->stopped) return Error{ErrorKind::backend_failed, "the build was cancelled", "", {}};
+  if (ran->ending.signal || !ran->ending.error.empty())
+    return Error{ErrorKind::unavailable, "buildctl " + text_of(ran->ending), "", {}};
+  if (!succeeded(ran->ending)) return explain_failure(lines.tail(), job.dockerfile_name);
+
+  auto metadata = read({"/usr/bin/cat", "--", paths.metadata()}, kMaxMetadataBytes, stop);
+  if (!metadata) return std::move(metadata).error().in("reading what buildctl made");
+  const auto json = nlohmann::json::parse(*metadata, nullptr, false);
+  const auto found = json.is_object() ? json.find("containerimage.digest") : json.end();
+  if (!json.is_object() || found == json.end() || !found->is_string())
+    return Error{ErrorKind::backend_failed, "buildctl's metadata name no image", "", {}};
+  auto root = oci::Digest::parse(found->get<std::string>());
+  if (!root) return std::move(root).error().in("reading buildctl's metadata");
+  if (Status moved = transfer(paths, *root, into, stop); !moved) return std::move(moved).error().in("taking over the image");
+  return Built{*std::move(root)};
+}
+
+Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& root, oci::Layout& into, const Stop& stop) {
+  std::vector<oci::Digest> todo{root};
+  std::set<std::string> seen{root.str()};
+  std::vector<oci::Descriptor> blobs;
+  std::vector<std::string> manifests; // children first, so that a parent in the layout is complete
+  while (!todo.empty()) {
+    const oci::Digest digest = todo.back();
+    todo.pop_back();
+    if (manifests.size() >= kMaxManifests) return Error{ErrorKind::bad_input, "the image has more than 64 manifests", "", {}};
+    auto bytes = read({"/usr/bin/cat", "--", blob_file(paths, digest)}, kMaxManifestBytes, stop);
+    if (!bytes) return std::move(bytes).error().in("reading manifest " + digest.str());
+    if (oci::Digest::of(*bytes) != digest)
+      return Error{ErrorKind::bad_input, "manifest " + digest.str() + " has other bytes", "", {}};
+    auto parsed = oci::parse_manifest(*bytes);
+    if (!parsed) return std::move(parsed).error().in("reading manifest " + digest.str());
+    manifests.insert(manifests.begin(), *bytes);
+    if (const auto* index = std::get_if<oci::Index>(&*parsed)) {
+      for (const auto& child : index->manifests)
+        if (seen.insert(child.digest.str()).second) todo.push_back(child.digest);
+      continue;
+    }
+    const auto& manifest = std::get<oci::Manifest>(*parsed);
+    std::vector<oci::Descriptor> named = manifest.layers;
+    named.push_back(manifest.config);
+    for (const auto& blob : named)
+      if (!into.has_blob(blob.digest) && seen.insert(blob.digest.str()).second) blobs.push_back(blob);
+  }
+  std::uint64_t total = 0;
+  for (const auto& blob : blobs) {
+    if (blob.size > kMaxResultBytes - total) return Error{ErrorKind::bad_input, "the image is larger than 64 GiB", "", {}};
+    total += blob.size;
+  }
+
+  // A few hundred names a call at most: the request has to fit into one frame.
+  for (std::size_t from = 0; from < blobs.size(); from += 256) {
+    const std::size_t to = std::min(blobs.size(), from + 256);
+    std::vector<std::string> argv{"/usr/bin/cat", "--"};
+    for (std::size_t i = from; i < to; ++i) argv.push_back(blob_file(paths, blobs[i].digest));
+
+    int pair[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return io_error("socketpair", errno);
+    UniqueFd source{pair[0]};
+    UniqueFd sink{pair[1]};
+    Result<sandbox::ScriptResult> ran{sandbox::ScriptResult{}};
+    std::thread reader{[&] {
+      sandbox::ScriptIo io;
+      io.stop_fd = stop.fd.get();
+      io.deadline = stop.left();
+      io.out = [&](std::string_view bytes) {
+        while (!bytes.empty()) { // the other end closes early where a digest was wrong
+          const ssize_t sent = ::send(sink.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+          if (sent < 0 && errno == EINTR) continue;
+          if (sent <= 0) return;
+          bytes.remove_prefix(static_cast<std::size_t>(sent));
+        }
+      };
+      io.err = [](std::string_view) {};
+      ran = run_(request_for(argv, places_.out), io);
+      sink.reset();
+    }};
+    Status stored;
+    for (std::size_t i = from; i < to && stored; ++i) {
+      std::uint64_t left = blobs[i].size;
+      stored = into.write_blob_stream(blobs[i].digest, blobs[i].size, [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+        const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(left, capacity));
+        if (wanted == 0) return std::size_t{0};
+        for (;;) {
+          const ssize_t got = ::read(source.get(), buffer, wanted);
+          if (got < 0 && errno == EINTR) continue;
+          if (got < 0) return io_error("read", errno);
+          left -= static_cast<std::uint64_t>(got);
+          return static_cast<std::size_t>(got);
+        }
+      });
+    }
+    source.reset();
+    reader.join();
+    if (!ran) return std::move(ran).error();
+    if (ran->stopped) return Error{ErrorKind::backend_failed, "the build was cancelled", "", {}};
+    if (!stored) return stored;
+  }
+  for (const std::string& bytes : manifests)
+    if (auto stored = into.write_blob(bytes); !stored) return std::move(stored).error();
+  return {};
+}
+
+sandbox::SandboxSpec build_sandbox_spec(const BuildSandbox& parts, const Places& places) {
+  sandbox::SandboxSpec spec;
+  spec.name = parts.name;
+  spec.labels = parts.labels;
+  spec.ids = parts.ids;
+  spec.user = "0:0"; // reads a workspace that the job wrote with mode 0700
+  spec.entrypoint = {"/run/slipway/bin/slipway-init"};
+  spec.limits = parts.limits;
+  spec.preserve_fds = {parts.script_listener};
+  spec.hostname = "build";
+  spec.volumes = {
+      {parts.workspace_volume, places.workspace, true},
+      {parts.init_dir.string(), "/run/slipway/bin", true},
+      {parts.tools.string(), "/tools", true},
+      {parts.bases.string(), places.bases, true},
+      // Read-only still lets a client connect; it cannot put another socket in its place.
+      {parts.builder_socket_dir.string(), "/run/slipway-builder", true},
+  };
+  return spec;
+}
+
+} // namespace slipway::backends::buildkit

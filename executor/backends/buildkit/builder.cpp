@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/backends/buildkit/builder.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "executor/base/file.hpp"
+#include "executor/oci/digest.hpp"
+
+namespace slipway::backends::buildkit {
+
+namespace {
+
+using namespace std::chrono_literals;
+using Steady = std::chrono::steady_clock;
+
+constexpr const char* kSocketDir = "/run/slipway-builder";
+constexpr const char* kSocketName = "buildkitd.sock";
+constexpr const char* kDaemonMark = "daemon"; ///< file: fingerprint of the daemon that was started
+constexpr const char* kLastUsed = "last-used";
+
+/// flock(2) on a file that is made where missing; waits at most `patience`. An empty descriptor where
+/// somebody else kept it.
+Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation, std::chrono::milliseconds patience) {
+  UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  if (fd.get() < 0) return io_error("open", errno, file.string());
+  const auto deadline = Steady::now() + patience;
+  for (;;) {
+    if (::flock(fd.get(), operation | LOCK_NB) == 0) return fd;
+    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, file.string());
+    if (Steady::now() >= deadline) return UniqueFd{};
+    std::this_thread::sleep_for(20ms);
+  }
+}
+
+bool is_id(const std::string& text) {
+  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+/// Connects through the folder's descriptor: the path may be longer than a socket address.
+UniqueFd connect_to(const std::filesystem::path& socket) {
+  const UniqueFd dir{::open(socket.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
+  if (dir.get() < 0) return UniqueFd{};
+  const std::string path = "/proc/self/fd/" + std::to_string(dir.get()) + "/" + socket.filename().string();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return UniqueFd{};
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  if (fd.get() < 0) return UniqueFd{};
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return UniqueFd{};
+  return fd;
+}
+
+} // namespace
+
+bool answers(const std::filesystem::path& socket, std::chrono::milliseconds deadline) {
+  const UniqueFd fd = connect_to(socket);
+  if (fd.get() < 0) return false;
+  // The client's preface and an empty SETTINGS frame; a server has to send its own SETTINGS first.
+  constexpr char kHello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+  constexpr std::size_t kHelloSize = sizeof kHello - 1;
+  if (::send(fd.get(), kHello, kHelloSize, MSG_NOSIGNAL) != static_cast<ssize_t>(kHelloSize)) return false;
+  char header[9];
+  std::size_t got = 0;
+  const auto end = Steady::now() + deadline;
+  while (got < sizeof header) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now()).count();
+    if (left <= 0) return false;
+    pollfd waiting{fd.get(), POLLIN, 0};
+    if (::poll(&waiting, 1, static_cast<int>(left)) <= 0) {
+      if (errno == EINTR) continue;
+      return false;
+    }
+    const ssize_t read = ::read(fd.get(), header + got, sizeof header - got);
+    if (read <= 0) return false;
+    got += static_cast<std::size_t>(read);
+  }
+  constexpr char kSettings = 4;
+  return header[3] == kSettings;
+}
+
+BuilderNames names_for(std::string_view builder_key, std::string_view owner) {
+  std::string text{owner};
+  text += '\0';
+  text += builder_key;
+  return BuilderNames{oci::Digest::of(text).hex().substr(0, 16)};
+}
+
+std::string buildkitd_toml(const BuilderConfig& config) {
+  std::string text;
+  text += "root = \"/var/lib/buildkit\"\n";
+  text += "insecure-entitlements = []\n\n";
+  text += "[log]\n  format = \"text\"\n\n";
+  text += "[grpc]\n  address = [\"unix://" + std::string{kSocketDir} + "/" + kSocketName + "\"]\n\n";
+  // No `# syntax=` image is ever run: the built-in Dockerfile frontend is the only one.
+  text += "[frontend.\"dockerfile.v0\"]\n  enabled = true\n[frontend.\"gateway.v0\"]\n  enabled = false\n\n";
+  text += "[cdi]\n  disabled = true\n\n";
+  text += "[history]\n  maxAge = 3600\n  maxEntries = 20\n\n";
+  text += "[worker.containerd]\n  enabled = false\n\n";
+  text += "[worker.oci]\n  enabled = true\n  snapshotter = \"overlayfs\"\n";
+  text += "  binary = \"" + config.runc.string() + "\"\n";
+  // RUN steps have a PID namespace of their own: they cannot see or signal buildkitd.
+  text += "  noProcessSandbox = false\n";
+  text += "  gc = true\n";
+  text += "  reservedSpace = " + std::to_string(config.max_cache_bytes / 4) + "\n";
+  text += "  maxUsedSpace = " + std::to_string(config.max_cache_bytes) + "\n";
+  if (config.max_parallel_steps > 0)
+    text += "  max-parallelism = " + std::to_string(config.max_parallel_steps) + "\n";
+  return text;
+}
+
+sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderNames& names) {
+  sandbox::SandboxSpec spec;
+  spec.name = names.container();
+  spec.labels = {{"io.slipway.role", "builder"}, {"io.slipway.builder", names.id}, {"io.slipway.owner", config.owner}};
+  spec.entrypoint = {"/tools/bin/buildkitd", "--config", "/etc/buildkit/buildkitd.toml"};
+  spec.user = "0:0";
+  spec.env = {{"HOME", "/root"}, {"PATH", "/usr/bin:/bin:/usr/sbin:/sbin"}};
+  spec.ids = config.ids;
+  spec.network = names.network();
+  spec.limits = config.limits;
+  spec.hostname = "builder";
+  const std::string dir = (config.state_dir / names.id).string();
+  spec.volumes = {
+      {names.volume(), "/var/lib/buildkit", false},
+      {dir + "/socket", kSocketDir, false},
+      {dir + "/config", "/etc/buildkit", true},
+      {config.tools_dir.string(), "/tools", true},
+  };
+  spec.allow(sandbox::PrivilegedInUserNamespace{"buildkitd mounts overlays and starts runc; bounded by its id slot"});
+  spec.allow(sandbox::NewPrivileges{"RUN steps may use setuid programs (sudo, su), which belong to the slot's ids"});
+  return spec;
+}
+
+BuilderPool::BuilderPool(BuilderConfig config, sandbox::Podman& podman, const Clock& clock)
+    : config_{std::move(config)}, podman_{podman}, clock_{clock} {}
+
+/// Everything that a running daemon depends on: another slipway version or configuration does not
+/// go on with it.
+std::string BuilderPool::fingerprint(const BuilderNames& names) const {
+  struct stat facts {};
+  const std::string binary = (config_.tools_dir / "bin/buildkitd").string();
+  (void)!::stat(binary.c_str(), &facts);
+  const std::string text = "1\n" + buildkitd_toml(config_) + std::filesystem::weakly_canonical(binary).string() + "\n" +
+                           std::to_string(facts.st_size) + "." + std::to_string(facts.st_mtim.tv_sec) + "\n" +
+                           std::to_string(config_.ids.first) + "+" + std::to_string(config_.ids.size) + "\n" + names.id;
+  return oci::Digest::of(text).hex();
+}
+
+Status BuilderPool::start(const BuilderNames& names, const std::filesystem::path& dir) {
+  if (Status made = make_directory(dir / "socket", 0777); !made) return made;
+  // buildkitd's root is a subordinate id: it has to make its socket here. The folder above is private.
+  if (::chmod((dir / "socket").c_str(), 0777) != 0) return io_error("chmod", errno, (dir / "socket").string());
+  if (Status made = make_directory(dir / "config", 0755); !made) return made;
+  if (::chmod((dir / "config").c_str(), 0755) != 0) return io_error("chmod", errno, (dir / "config").string());
+  if (Status written = replace_file(dir / "config/buildkitd.toml", buildkitd_toml(config_), 0644); !written) return written;
+
+  const std::map<std::string, std::string> labels{
+      {"io.slipway.role", "builder"}, {"io.slipway.builder", names.id}, {"io.slipway.owner", config_.owner}};
+  auto networks = podman_.list_networks("io.slipway.builder", names.id);
+  if (!networks) return std::move(networks).error();
+  if (networks->empty())
+    if (Status made = podman_.create_network(names.network(), labels, true); !made) return made;
+  auto volumes = podman_.list_volumes("io.slipway.builder", names.id);
+  if (!volumes) return std::move(volumes).error();
+  if (volumes->empty())
+    if (Status made = podman_.create_volume(names.volume(), labels); !made) return made;
+
+  auto spec = builder_spec(config_, names);
+  if (Status root = sandbox::use_host_tools(podman_, spec); !root) return root;
+  auto started = podman_.start(spec);
+  if (!started) return std::move(started).error().in("starting builder " + names.container());
+
+  // One entry into the user namespace: waits for the socket, opens it for clients of other id slots,
+  // and gives buildkitd its own cgroup, below which runc makes one for each step.
+  const std::string socket = (dir / "socket" / kSocketName).string();
+  const std::string owner = std::to_string(config_.ids.first);
+  const auto tries = std::to_string(std::max<std::int64_t>(config_.start_deadline.count() / 20, 1));
+  auto opened = podman_.unshare({"/bin/sh", "-c",
+                                 R"(group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")
+for file in "$group" "$group/cgroup.procs" "$group/cgroup.threads" "$group/cgroup.subtree_control"; do
+  case $group in *libpod*|*slipway*|*container*) chown "$2:$2" "$file" 2>/dev/null ;; esac
+done
+tries=$4
+while [ ! -S "$3" ]; do
+  tries=$((tries - 1)); [ "$tries" -gt 0 ] && [ -d "/proc/$1" ] || exit 9
+  sleep 0.02
+done
+exec chmod 0666 "$3")",
+                                 "sh", std::to_string(started->host_pid), owner, socket, tries});
+  const bool is_open = opened && process::succeeded(opened->ending);
+  if (!is_open || !answers(socket, config_.probe_deadline)) {
+    auto words = podman_.logs(names.container(), 2000);
+    std::string last = words ? *words : "";
+    while (!last.empty() && last.back() == '\n') last.pop_back();
+    (void)stop(names, dir); // best effort: the next acquire tries again
+    return Error{ErrorKind::unavailable, "builder " + names.container() + " does not answer" + (last.empty() ? "" : "; it said: " + last),
+                 "see that the service user has subordinate ids, a delegated cgroup, and that runc is installed", {}};
+  }
+  return replace_file(dir / kDaemonMark, fingerprint(names));
+}
+
+Status BuilderPool::stop(const BuilderNames& names, const std::filesystem::path& dir) {
+  if (Status removed = podman_.remove({names.container()}); !removed) return removed;
+  (void)::unlink((dir / "socket" / kSocketName).c_str()); // 0777 folder of ours: its owner may
+  (void)::unlink((dir / kDaemonMark).c_str());
+  return {};
+}
+
+Status BuilderPool::erase(const BuilderNames& names, const std::filesystem::path& dir) {
+  if (Status stopped = stop(names, dir); !stopped) return stopped;
+  if (Status removed = podman_.remove_volumes({names.volume()}); !removed) return removed;
+  if (Status removed = podman_.remove_networks({names.network()}); !removed) return removed;
+  // The lock files stay: a process may be waiting on them. They are empty and few.
+  (void)::unlink((dir / kLastUsed).c_str());
+  return {};
+}
+
+Result<std::vector<BuilderPool::Found>> BuilderPool::builders() const {
+  std::vector<Found> found;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator it{config_.state_dir, failed}, end; !failed && it != end; it.increment(failed)) {
+    const std::string id = it->path().filename().string();
+    if (!is_id(id)) continue;
+    Found one;
+    one.names.id = id;
+    one.dir = it->path();
+    struct stat facts {};
+    if (::stat((one.dir / kLastUsed).c_str(), &facts) != 0) continue; // erased
+    if (const auto text = read_file(one.dir / kLastUsed, 64); !text || !parse_rfc3339(*text, one.last_used))
+      one.last_used = WallTime{std::chrono::seconds{facts.st_mtim.tv_sec}};
+    one.has_daemon = ::access((one.dir / kDaemonMark).c_str(), F_OK) == 0;
+    found.push_back(std::move(one));
+  }
+  if (failed && failed != std::errc::no_such_file_or_directory)
+    return Error{ErrorKind::io, "reading " + config_.state_dir.string() + ": " + failed.message(), "", {}};
+  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.last_used < b.last_used; });
+  return found;
+}
+
+/// Removes the builders that were idle longest, until one more may start.
+Status BuilderPool::make_room(const BuilderNames& wanted) {
+  auto all = builders();
+  if (!all) return std::move(all).error();
+  auto others = static_cast<std::size_t>(std::count_if(all->begin(), all->end(), [&](const Found& one) { return one.names.id != wanted.id; }));
+  for (const Found& one : *all) {
+    if (others < config_.most) return {};
+    if (one.names.id == wanted.id) continue;
+    auto starting = lock_file(one.dir / "start.lock", LOCK_EX, 0ms);
+    if (!starting) return std::move(starting).error();
+    if (!*starting) continue;
+    auto unused = lock_file(one.dir / "use.lock", LOCK_EX, 0ms);
+    if (!unused) return std::move(unused).error();
+    if (!*unused) continue;
+    if (Status erased = erase(one.names, one.dir); !erased) return std::move(erased).error().in("making room for a builder");
+    --others;
+  }
+  if (others < config_.most) return {};
+  return Error{ErrorKind::timed_out, "all " + std::to_string(config_.most) + " builders are in use", "raise the number of builders, or lower the runner's `concurrent`", {}};
+}
+
+Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
+  const BuilderNames names = names_for(builder_key, config_.owner);
+  const std::filesystem::path dir = config_.state_dir / names.id;
+  if (Status made = make_directory(config_.state_dir, 0700); !made) return std::move(made).error();
+  if (Status made = make_directory(dir, 0700); !made) return std::move(made).error();
+
+  auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
+  if (!starting) return std::move(starting).error();
+  if (!*starting) return Error{ErrorKind::timed_out, "builder " + names.container() + " is being started or removed for too long", "", {}};
+  // A reaper takes `use` only while it holds `start`: nobody can be in the way now but other users.
+  auto use = lock_file(dir / "use.lock", LOCK_SH, 5s);
+  if (!use) return std::move(use).error();
+  if (!*use) return Error{ErrorKind::timed_out, "builder " + names.container() + " is locked", "", {}};
+
+  const auto mark = read_file(dir / kDaemonMark, 256);
+  bool warm = mark && answers(dir / "socket" / kSocketName, config_.probe_deadline);
+  if (warm && *mark != fingerprint(names)) {
+    // Another version or configuration: it is replaced, but not under the builds that run on it.
+    warm = ::flock(use->get(), LOCK_EX | LOCK_NB) != 0;
+    if (::flock(use->get(), LOCK_SH) != 0) return io_error("flock", errno, (dir / "use.lock").string());
+  }
+  if (!warm) {
+    if (Status room = make_room(names); !room) return std::move(room).error();
+    // Whoever still builds on a daemon that does not answer loses it here: that build hangs anyway.
+    if (Status stopped = stop(names, dir); !stopped) return std::move(stopped).error();
+    if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written) return std::move(written).error();
+    if (Status started = start(names, dir); !started) return std::move(started).error();
+  }
+  if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written) return std::move(written).error();
+  return Builder{names, dir / "socket", *std::move(use), !warm};
+}
+
+Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
+  Reaped reaped;
+  auto all = builders();
+  if (!all) return std::move(all).error();
+  for (const Found& one : *all) {
+    const auto idle = clock_.now() - one.last_used;
+    const bool cache_too = idle > config_.max_cache_age;
+    if (!cache_too && (idle <= config_.max_idle || !one.has_daemon)) continue;
+    auto starting = lock_file(one.dir / "start.lock", LOCK_EX, 0ms);
+    if (!starting) return std::move(starting).error();
+    if (!*starting) continue;
+    auto unused = lock_file(one.dir / "use.lock", LOCK_EX, 0ms);
+    if (!unused) return std::move(unused).error();
+    if (!*unused) continue;
+    const Status done = cache_too ? erase(one.names, one.dir) : stop(one.names, one.dir);
+    if (!done) return Error{done.error()}.in("removing idle builder " + one.names.container());
+    (cache_too ? reaped.removed : reaped.stopped).push_back(one.names.container());
+  }
+  return reaped;
+}
+
+Status BuilderPool::discard(std::string_view builder_key) {
+  const BuilderNames names = names_for(builder_key, config_.owner);
+  const std::filesystem::path dir = config_.state_dir / names.id;
+  if (!std::filesystem::exists(dir)) return {};
+  auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
+  if (!starting) return std::move(starting).error();
+  if (!*starting) return Error{ErrorKind::timed_out, "builder " + names.container() + " is being started for too long", "", {}};
+  return erase(names, dir);
+}
+
+} // namespace slipway::backends::buildkit

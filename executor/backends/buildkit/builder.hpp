@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// Warm BuildKit daemons: one for each project and trust domain, in a sandbox of its own. A builder
+//   - runs buildkitd as root of a user namespace that does not hold the service user;
+//   - has the host's /usr read-only, its own network, its own cache volume, and no credential;
+//   - refuses foreign frontends and entitlements;
+//   - is removed where it does not answer, was idle for too long, or makes one too many.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "executor/base/clock.hpp"
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/sandbox/sandbox.hpp"
+
+namespace slipway::backends::buildkit {
+
+struct BuilderConfig {
+  std::filesystem::path state_dir;  ///< slipway's own, 0700; one folder a builder is made in it
+  std::filesystem::path tools_dir;  ///< holds bin/buildkitd and bin/buildctl
+  std::filesystem::path runc = "/usr/sbin/runc";
+  std::string owner;                ///< value of the label io.slipway.owner
+  sandbox::IdSlot ids;
+  sandbox::Limits limits{.pids = 16384};
+  std::uint64_t max_cache_bytes = 20ULL << 30; ///< of one builder
+  std::size_t max_parallel_steps = 0;           ///< 0: BuildKit's own
+  std::size_t most = 8;                         ///< builders at a time
+  std::chrono::seconds max_idle{std::chrono::hours{1}};       ///< then the daemon is removed, its cache stays
+  std::chrono::seconds max_cache_age{std::chrono::hours{24 * 14}}; ///< then the cache goes too
+  std::chrono::milliseconds start_deadline{std::chrono::seconds{30}};
+  std::chrono::milliseconds probe_deadline{std::chrono::seconds{3}};
+};
+
+/// The names of one builder; the same key always gives the same names.
+struct BuilderNames {
+  std::string id; ///< 16 hex digits
+  std::string container() const { return "slipway-builder-" + id; }
+  std::string network() const { return "slipway-builder-" + id; }
+  std::string volume() const { return "slipway-builder-" + id; }
+};
+BuilderNames names_for(std::string_view builder_key, std::string_view owner);
+
+/// buildkitd's configuration file. Pure; golden-tested.
+std::string buildkitd_toml(const BuilderConfig& config);
+
+/// The builder's sandbox, without its root (use_host_tools adds that). Pure.
+sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderNames& names);
+
+/// True where something at SOCKET speaks HTTP/2 (as gRPC does) and answers within `deadline`; a daemon
+/// that hangs, or a socket left behind, does not. Source: RFC 9113, 3.4.
+bool answers(const std::filesystem::path& socket, std::chrono::milliseconds deadline);
+
+/// A builder in use: as long as it lives no reaper and no other job of this machine removes it.
+class Builder {
+public:
+  /// Folder with buildkitd.sock, to mount into the build sandbox (Places::socket).
+  const std::filesystem::path& socket_dir() const noexcept { return socket_dir_; }
+  const BuilderNames& names() const noexcept { return names_; }
+  bool was_cold() const noexcept { return cold_; }
+
+private:
+  friend class BuilderPool;
+  Builder(BuilderNames names, std::filesystem::path socket_dir, UniqueFd use, bool cold)
+      : names_{std::move(names)}, socket_dir_{std::move(socket_dir)}, use_{std::move(use)}, cold_{cold} {}
+  BuilderNames names_;
+  std::filesystem::path socket_dir_;
+  UniqueFd use_; ///< shared lock
+  bool cold_;
+};
+
+class BuilderPool {
+public:
+  BuilderPool(BuilderConfig config, sandbox::Podman& podman, const Clock& clock);
+
+  /// The builder of `builder_key` (project and trust domain), started where there is none that answers.
+  /// Errors: unavailable (it does not start; with its last words); timed_out (another process holds its
+  /// start for too long; all builders are in use); those of Podman.
+  Result<Builder> acquire(std::string_view builder_key);
+
+  struct Reaped {
+    std::vector<std::string> stopped; ///< daemon removed, cache kept
+    std::vector<std::string> removed; ///< with their caches
+  };
+  /// Removes what was idle for too long. Builders in use are left alone. Errors: io; those of Podman.
+  Result<Reaped> reap_idle();
+  /// Removes one builder and its cache, in use or not (doubt about it, an operator's wish).
+  Status discard(std::string_view builder_key);
+
+private:
+  struct Found {
+    BuilderNames names;
+    std::filesystem::path dir;
+    WallTime last_used;
+    bool has_daemon = false;
+  };
+  Result<std::vector<Found>> builders() const;
+  Status start(const BuilderNames& names, const std::filesystem::path& dir);
+  Status stop(const BuilderNames& names, const std::filesystem::path& dir);
+  Status erase(const BuilderNames& names, const std::filesystem::path& dir);
+  Status make_room(const BuilderNames& wanted);
+  std::string fingerprint(const BuilderNames& names) const;
+
+  BuilderConfig config_;
+  sandbox::Podman& podman_;
+  const Clock& clock_;
+};
+
+} // namespace slipway::backends::buildkit

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/backends/buildkit/builder.hpp"
+
+#include <gtest/gtest.h>
+
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "executor/base/file.hpp"
+#include "tests/fakes/fake_process_runner.hpp"
+
+namespace slipway::backends::buildkit {
+namespace {
+
+using namespace std::chrono_literals;
+
+class TemporaryDir {
+public:
+  TemporaryDir() {
+    char name[] = "/tmp/slipway-builder-XXXXXX";
+    path = ::mkdtemp(name);
+  }
+  ~TemporaryDir() { std::filesystem::remove_all(path); }
+  std::filesystem::path path;
+};
+
+BuilderConfig config_in(const std::filesystem::path& dir) {
+  BuilderConfig config;
+  config.state_dir = dir;
+  config.tools_dir = "/opt/slipway/buildkit";
+  config.owner = "me";
+  config.ids = {.first = 1, .size = 65536, .number = 0, .shared = false};
+  config.start_deadline = 100ms;
+  config.probe_deadline = 200ms;
+  return config;
+}
+
+/// A socket on which somebody answers as an HTTP/2 server would.
+class Http2Server {
+public:
+  explicit Http2Server(const std::filesystem::path& path, std::string answer = std::string("\0\0\0\4\0\0\0\0\0", 9))
+      : answer_{std::move(answer)} {
+    listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+    EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::listen(listener_.get(), 8), 0);
+    thread_ = std::thread{[this] {
+      for (;;) {
+        const UniqueFd client{::accept(listener_.get(), nullptr, nullptr)};
+        if (client.get() < 0) return;
+        if (answer_.empty()) {
+          std::this_thread::sleep_for(400ms);
+          continue;
+        }
+        (void)!::write(client.get(), answer_.data(), answer_.size());
+      }
+    }};
+  }
+  ~Http2Server() {
+    ::shutdown(listener_.get(), SHUT_RDWR);
+    thread_.join();
+  }
+
+private:
+  std::string answer_;
+  UniqueFd listener_;
+  std::thread thread_;
+};
+
+TEST(BuilderNames, DifferByKeyAndOwner) {
+  EXPECT_EQ(names_for("group/app", "me").id, names_for("group/app", "me").id);
+  EXPECT_NE(names_for("group/app", "me").id, names_for("group/app protected", "me").id);
+  EXPECT_NE(names_for("a", "bc").id, names_for("ab", "c").id);
+  EXPECT_EQ(names_for("a", "b").container(), "slipway-builder-" + names_for("a", "b").id);
+}
+
+TEST(BuildkitdToml, AllowsNoForeignFrontendAndNoEntitlement) {
+  const std::string text = buildkitd_toml(config_in("/x"));
+
+  EXPECT_NE(text.find("insecure-entitlements = []"), std::string::npos);
+  EXPECT_NE(text.find("[frontend.\"gateway.v0\"]\n  enabled = false"), std::string::npos);
+  EXPECT_NE(text.find("noProcessSandbox = false"), std::string::npos);
+  EXPECT_NE(text.find("maxUsedSpace = 21474836480"), std::string::npos);
+  EXPECT_EQ(text.find("registry"), std::string::npos);
+}
+
+TEST(BuilderSpec, MountsNothingOfTheHostButToolsAndItsOwnFolder) {
+  const auto config = config_in("/state");
+  const auto names = names_for("k", "me");
+
+  const auto spec = builder_spec(config, names);
+
+  ASSERT_TRUE(spec.privileged().has_value());
+  EXPECT_EQ(spec.network, names.network());
+  for (const auto& mount : spec.volumes) {
+    const bool is_its_own = mount.source == names.volume() || mount.source == "/state/" + names.id + "/socket";
+    EXPECT_TRUE(mount.read_only || is_its_own) << mount.source;
+  }
+  EXPECT_TRUE(spec.host_mounts().empty());
+}
+
+TEST(Answers, TrueForAnHttp2Server) {
+  const TemporaryDir dir;
+  const Http2Server server{dir.path / "s"};
+
+  EXPECT_TRUE(answers(dir.path / "s", 1s));
+}
+
+TEST(Answers, FalseWhereNobodyListensOrSomethingElseDoes) {
+  const TemporaryDir dir;
+  const Http2Server http1{dir.path / "h", "HTTP/1.1 400 Bad Request\r\n"};
+  const Http2Server silent{dir.path / "silent", ""};
+
+  EXPECT_FALSE(answers(dir.path / "none", 1s));
+  EXPECT_FALSE(answers(dir.path / "h", 1s));
+  EXPECT_FALSE(answers(dir.path / "silent", 100ms));
+}
+
+/// A Podman that keeps what exists, and whose buildkitd is an Http2Server.
+struct FakePodman {
+  explicit FakePodman(const std::filesystem::path& state) : state_dir{state} {
+    runner.answer = [this](const process::Command& command) { return serve(command.argv); };
+  }
+  static bool has(const std::vector<std::string>& argv, const std::string& word) {
+    return std::find(argv.begin(), argv.end(), word) != argv.end();
+  }
+  process::Output serve(const std::vector<std::string>& argv) {
+    if (has(argv, "run")) {
+      ++started;
+      for (const auto& argument : argv)
+        if (argument.starts_with("--name=slipway-builder-")) running = argument.substr(7);
+      if (starts_well) {
+        const auto socket = state_dir / running.substr(16) / "socket/buildkitd.sock";
+        server = std::make_unique<Http2Server>(socket);
+      }
+    }
+    if (has(argv, "rm")) {
+      removed.push_back(argv.back());
+      if (argv.back() == running) {
+        server.reset();
+        running.clear();
+      }
+    }
+    if (has(argv, "volume") && has(argv, "rm")) volumes_removed.push_back(argv.back());
+    if (has(argv, "inspect"))
+      return {process::Exited{0}, R"([{"Id":"1","Name":"x","State":{"Status":"running","Pid":1},"Config":{"Labels":{}}}])", ""};
+    return {process::Exited{0}, "", ""};
+  }
+  std::filesystem::path state_dir;
+  fakes::FakeProcessRunner runner;
+  bool starts_well = true;
+  int started = 0;
+  std::string running;
+  std::vector<std::string> removed;
+  std::vector<std::string> volumes_removed;
+  std::unique_ptr<Http2Server> server;
+};
+
+struct Pool {
+  TemporaryDir dir;
+  FixedClock clock{WallTime{std::chrono::seconds{1'800'000'000}}};
+  FakePodman fake{dir.path};
+  sandbox::Podman podman{sandbox::Engine{}, fake.runner};
+  BuilderPool pool(BuilderConfig config) { return BuilderPool{std::move(config), podman, clock}; }
+};
+
+TEST(BuilderPool, StartsOnceAndStaysWarm) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+
+  const auto first = pool.acquire("a");
+  const auto second = pool.acquire("a");
+
+  ASSERT_TRUE(first.ok()) << first.error().text();
+  ASSERT_TRUE(second.ok()) << second.error().text();
+  EXPECT_TRUE(first->was_cold());
+  EXPECT_FALSE(second->was_cold());
+  EXPECT_EQ(world.fake.started, 1);
+}
+
+TEST(BuilderPool, ReplacesOneThatDoesNotAnswer) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  ASSERT_TRUE(pool.acquire("a").ok());
+  world.fake.server.reset();
+
+  const auto again = pool.acquire("a");
+
+  ASSERT_TRUE(again.ok()) << again.error().text();
+  EXPECT_TRUE(again->was_cold());
+  EXPECT_EQ(world.fake.started, 2);
+}
+
+TEST(BuilderPool, ReplacesOneOfAnotherConfiguration) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  ASSERT_TRUE(world.pool(config).acquire("a").ok());
+  config.max_cache_bytes = 1;
+
+  ASSERT_TRUE(world.pool(config).acquire("a").ok());
+
+  EXPECT_EQ(world.fake.started, 2);
+}
+
+TEST(BuilderPool, SaysWhatADaemonSaidThatDoesNotStart) {
+  Pool world;
+  world.fake.starts_well = false;
+
+  const auto failed = world.pool(config_in(world.dir.path)).acquire("a");
+
+  ASSERT_FALSE(failed.ok());
+  EXPECT_EQ(failed.error().kind, ErrorKind::unavailable);
+  EXPECT_NE(failed.error().what.find("does not answer"), std::string::npos);
+  EXPECT_TRUE(std::find(world.fake.removed.begin(), world.fake.removed.end(), names_for("a", "me").container()) != world.fake.removed.end());
+}
+
+TEST(BuilderPool, ReapsWhatIsIdleAndNotWhatIsInUse) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  auto held = pool.acquire("a");
+  ASSERT_TRUE(held.ok());
+  world.clock.advance(2h);
+
+  const auto while_held = pool.reap_idle();
+  { auto ended = *std::move(held); }
+  const auto after = pool.reap_idle();
+
+  ASSERT_TRUE(while_held.ok());
+  ASSERT_TRUE(after.ok());
+  EXPECT_TRUE(while_held->stopped.empty());
+  EXPECT_EQ(after->stopped, std::vector<std::string>{names_for("a", "me").container()});
+  EXPECT_TRUE(world.fake.volumes_removed.empty());
+}
+
+TEST(BuilderPool, ForgetsACacheThatIsTooOld) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  ASSERT_TRUE(pool.acquire("a").ok());
+  world.clock.advance(24h * 15);
+
+  const auto reaped = pool.reap_idle();
+  const auto again = pool.reap_idle();
+
+  ASSERT_TRUE(reaped.ok());
+  EXPECT_EQ(reaped->removed.size(), 1U);
+  EXPECT_EQ(world.fake.volumes_removed, std::vector<std::string>{names_for("a", "me").volume()});
+  EXPECT_TRUE(again->removed.empty());
+}
+
+TEST(BuilderPool, RemovesTheLeastUsedWhereThereAreTooMany) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  config.most = 1;
+  auto pool = world.pool(config);
+  ASSERT_TRUE(pool.acquire("old").ok());
+  world.clock.advance(1min);
+
+  const auto next = pool.acquire("new");
+
+  ASSERT_TRUE(next.ok()) << next.error().text();
+  EXPECT_EQ(world.fake.volumes_removed, std::vector<std::string>{names_for("old", "me").volume()});
+}
+
+TEST(BuilderPool, RefusesWhereAllAreInUse) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  config.most = 1;
+  auto pool = world.pool(config);
+  const auto held = pool.acquire("a");
+  ASSERT_TRUE(held.ok());
+
+  const auto refused = pool.acquire("b");
+
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind, ErrorKind::timed_out);
+  EXPECT_NE(refused.error().what.find("all 1 builders are in use"), std::string::npos);
+}
+
+} // namespace
+} // namespace slipway::backends::buildkit
