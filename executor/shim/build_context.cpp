@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/build_context.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/shim/tar_stream.hpp"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,9 +12,6 @@
 #include <filesystem>
 #include <memory>
 #include <utility>
-
-#include "executor/base/file.hpp"
-#include "executor/shim/tar_stream.hpp"
 
 namespace slipway::shim {
 namespace {
@@ -32,11 +32,12 @@ bool is_below(const fs::path& path, const fs::path& dir) {
 }
 
 bool in_workspace(const fs::path& path, const Surroundings& world) {
-  return std::any_of(world.workspaces.begin(), world.workspaces.end(), [&](const std::string& workspace) {
-    std::error_code cause;
-    const auto dir = fs::canonical(workspace, cause);
-    return !cause && is_below(path, dir);
-  });
+  return std::any_of(world.workspaces.begin(), world.workspaces.end(),
+                     [&](const std::string& workspace) {
+                       std::error_code cause;
+                       const auto dir = fs::canonical(workspace, cause);
+                       return !cause && is_below(path, dir);
+                     });
 }
 
 BodySource streamed(TarStream tar) {
@@ -55,7 +56,10 @@ Result<std::size_t> read_some(int fd, char* buffer, std::size_t capacity) {
 /// Plain tar, gzip, bzip2, xz or zstd, by their first bytes.
 bool looks_like_archive(const std::string& head) {
   using namespace std::string_view_literals;
-  for (const auto magic : {"\x1f\x8b"sv, "BZh"sv, "\xfd" "7zXZ"sv, "\x28\xb5\x2f\xfd"sv})
+  for (const auto magic : {"\x1f\x8b"sv, "BZh"sv,
+                           "\xfd"
+                           "7zXZ"sv,
+                           "\x28\xb5\x2f\xfd"sv})
     if (head.starts_with(magic)) return true;
   return head.size() >= kTarMagicEnd && head.compare(257, 5, "ustar") == 0;
 }
@@ -74,7 +78,8 @@ Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& 
   BuildContext context;
   if (looks_like_archive(head)) {
     context.dockerfile = build.file.empty() ? "Dockerfile" : build.file;
-    context.tar = [head, at = std::size_t{0}, fd = world.input](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
+    context.tar = [head, at = std::size_t{0}, fd = world.input](
+                      char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
       if (at == head.size()) return read_some(fd, buffer, capacity);
       const std::size_t count = std::min(capacity, head.size() - at);
       ::memcpy(buffer, head.data() + at, count);
@@ -85,7 +90,8 @@ Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& 
   }
   auto rest = read_all(world.input, kMaxDockerfileBytes, "the Dockerfile on stdin");
   if (!rest) return std::move(rest).error();
-  if (head.empty()) return Error{ErrorKind::bad_input, "failed to build: the Dockerfile on stdin is empty", "", {}};
+  if (head.empty())
+    return Error{ErrorKind::bad_input, "failed to build: the Dockerfile on stdin is empty", "", {}};
   context.dockerfile = "Dockerfile";
   context.tar = streamed(TarStream{{}, {{"Dockerfile", head + *rest}}});
   return context;
@@ -96,26 +102,37 @@ struct FoundDockerfile {
   std::optional<std::string> text; ///< where the builder cannot reach it
 };
 
-Result<FoundDockerfile> find_dockerfile(const Build& build, const fs::path& dir, const Surroundings& world) {
+Result<FoundDockerfile> find_dockerfile(const Build& build, const fs::path& dir,
+                                        const Surroundings& world) {
   if (build.file == "-") {
     auto text = read_all(world.input, kMaxDockerfileBytes, "the Dockerfile on stdin");
     if (!text) return std::move(text).error();
-    if (text->empty()) return Error{ErrorKind::bad_input, "failed to build: the Dockerfile on stdin is empty", "", {}};
+    if (text->empty())
+      return Error{
+          ErrorKind::bad_input, "failed to build: the Dockerfile on stdin is empty", "", {}};
     return FoundDockerfile{"", *std::move(text)};
   }
   std::error_code cause;
-  fs::path file = build.file.empty() ? dir / "Dockerfile" : (fs::path{world.cwd} / build.file).lexically_normal();
-  if (build.file.empty() && !fs::exists(file, cause) && fs::exists(dir / "dockerfile", cause)) file = dir / "dockerfile";
+  fs::path file = build.file.empty() ? dir / "Dockerfile"
+                                     : (fs::path{world.cwd} / build.file).lexically_normal();
+  if (build.file.empty() && !fs::exists(file, cause) && fs::exists(dir / "dockerfile", cause))
+    file = dir / "dockerfile";
   const auto parent = fs::canonical(file.parent_path(), cause);
   const auto real = cause ? fs::path{} : fs::canonical(file, cause);
   if (cause == std::errc::no_such_file_or_directory || cause == std::errc::not_a_directory)
-    return context_error("unable to evaluate symlinks in Dockerfile path: lstat " + file.string() + ": no such file or directory");
-  if (cause) return context_error("the Dockerfile " + file.string() + " cannot be reached: " + cause.message());
-  if (fs::is_directory(real, cause)) return context_error("the Dockerfile " + file.string() + " is a directory");
+    return context_error("unable to evaluate symlinks in Dockerfile path: lstat " + file.string() +
+                         ": no such file or directory");
+  if (cause)
+    return context_error("the Dockerfile " + file.string() +
+                         " cannot be reached: " + cause.message());
+  if (fs::is_directory(real, cause))
+    return context_error("the Dockerfile " + file.string() + " is a directory");
   // The name stays as typed, because NAME.dockerignore is looked for beside it.
   const auto named = parent / file.filename();
-  if (is_below(named, dir) && is_below(real, dir)) return FoundDockerfile{named.lexically_relative(dir).string(), {}};
-  if (in_workspace(dir, world) && in_workspace(named, world) && in_workspace(real, world)) return FoundDockerfile{named.string(), {}};
+  if (is_below(named, dir) && is_below(real, dir))
+    return FoundDockerfile{named.lexically_relative(dir).string(), {}};
+  if (in_workspace(dir, world) && in_workspace(named, world) && in_workspace(real, world))
+    return FoundDockerfile{named.string(), {}};
   auto text = read_file(real, kMaxDockerfileBytes);
   if (!text) return std::move(text).error();
   return FoundDockerfile{"", *std::move(text)};
@@ -128,10 +145,12 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
   std::error_code cause;
   const auto dir = fs::canonical(fs::path{world.cwd} / build.context, cause);
   if (cause) {
-    if (cause == std::errc::no_such_file_or_directory) return context_error("path \"" + build.context + "\" not found");
+    if (cause == std::errc::no_such_file_or_directory)
+      return context_error("path \"" + build.context + "\" not found");
     return context_error("path \"" + build.context + "\": " + cause.message());
   }
-  if (!fs::is_directory(dir, cause)) return context_error("context must be a directory: " + dir.string());
+  if (!fs::is_directory(dir, cause))
+    return context_error("context must be a directory: " + dir.string());
   auto dockerfile = find_dockerfile(build, dir, world);
   if (!dockerfile) return std::move(dockerfile).error();
   BuildContext context;

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a build is made from, found on the file system: the context folder, where its Dockerfile lies,
-// and whether the builder can reach both by path or has to be sent a tar.
+// What a build is made from, found on the file system: the context folder, where its Dockerfile
+// lies, and whether the builder can reach both by path or has to be sent a tar.
 #pragma once
-
-#include <optional>
-#include <string>
-#include <vector>
 
 #include "executor/base/result.hpp"
 #include "executor/shim/command.hpp"
 #include "executor/shim/http_client.hpp"
 #include "executor/shim/run.hpp"
 
+#include <optional>
+#include <string>
+#include <vector>
+
 namespace slipway::shim {
 
 /// Either `path` is set (below a workspace), or `tar` gives the context.
 struct BuildContext {
-  std::string path;                           ///< absolute, canonical
-  std::string dockerfile;                     ///< relative to the context, or absolute in a workspace
+  std::string path;       ///< absolute, canonical
+  std::string dockerfile; ///< relative to the context, or absolute in a workspace
   std::optional<std::string> dockerfile_text; ///< wins over `dockerfile`; only with `path`
   BodySource tar;
 };

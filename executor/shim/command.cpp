@@ -1,35 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/command.hpp"
 
+#include "executor/shim/flags.hpp"
+#include "executor/shim/image_name.hpp"
+
 #include <algorithm>
 #include <array>
 #include <functional>
 #include <set>
 #include <string_view>
 
-#include "executor/shim/flags.hpp"
-#include "executor/shim/image_name.hpp"
-
 namespace slipway::shim {
 namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr std::string_view kNoContainers =
-    "slipway does not run containers in this job yet. Run the step in the job itself (set the job's "
-    "`image:` to the one you want, add `services:` for databases), or build with a Dockerfile stage.";
+constexpr std::string_view kNoContainers = "slipway does not run containers in this job yet. Run "
+                                           "the step in the job itself (set the job's "
+                                           "`image:` to the one you want, add `services:` for "
+                                           "databases), or build with a Dockerfile stage.";
 
-std::string see_help(const std::string& called) { return "See '" + called + " --help'."; }
+std::string see_help(const std::string& called) {
+  return "See '" + called + " --help'.";
+}
 
 Say usage_error(const std::string& called, const std::string& text, int exit_code = kUsageExit) {
   return {"", text + "\n" + see_help(called) + "\n", exit_code};
 }
 
-Say refusal(const std::string& text, int exit_code = 1) { return {"", text + "\n", exit_code}; }
+Say refusal(const std::string& text, int exit_code = 1) {
+  return {"", text + "\n", exit_code};
+}
 
 /// Docker's words for a wrong number of arguments.
-Say argument_error(const std::string& called, const std::string& requires_text, const std::string& usage) {
-  return {"", "\"" + called + "\" " + requires_text + ".\n" + see_help(called) + "\n\nUsage:  " + called + " " + usage + "\n", 1};
+Say argument_error(const std::string& called, const std::string& requires_text,
+                   const std::string& usage) {
+  return {"",
+          "\"" + called + "\" " + requires_text + ".\n" + see_help(called) +
+              "\n\nUsage:  " + called + " " + usage + "\n",
+          1};
 }
 
 /// A command with its usage line, flags and the function that makes sense of them.
@@ -43,14 +52,17 @@ struct Dialect {
 
 constexpr std::size_t kAny = 1000000;
 
-std::string plural(std::size_t count) { return count == 1 ? "1 argument" : std::to_string(count) + " arguments"; }
+std::string plural(std::size_t count) {
+  return count == 1 ? "1 argument" : std::to_string(count) + " arguments";
+}
 
 Command read_command(const std::string& called, const Words& words, const Dialect& dialect) {
   const auto read = read_flags(words, dialect.flags);
   if (const auto* error = std::get_if<FlagError>(&read)) return usage_error(called, error->text);
   const auto& line = std::get<Line>(read);
   if (line.help) {
-    std::string help = "\nUsage:  " + called + " " + std::string{dialect.usage} + "\n\nOptions that slipway honours or accepts:\n";
+    std::string help = "\nUsage:  " + called + " " + std::string{dialect.usage} +
+                       "\n\nOptions that slipway honours or accepts:\n";
     for (const auto& flag : dialect.flags) {
       if (flag.use == Use::refuse) continue;
       help += flag.letter != 0 ? std::string{"  -"} + flag.letter + ", " : std::string{"      "};
@@ -60,10 +72,14 @@ Command read_command(const std::string& called, const Words& words, const Dialec
   }
   if (line.arguments.size() < dialect.least || line.arguments.size() > dialect.most) {
     std::string want;
-    if (dialect.most == 0) want = "accepts no arguments";
-    else if (dialect.least == dialect.most) want = "requires exactly " + plural(dialect.least);
-    else if (dialect.most == kAny) want = "requires at least " + plural(dialect.least);
-    else want = "requires at most " + plural(dialect.most);
+    if (dialect.most == 0)
+      want = "accepts no arguments";
+    else if (dialect.least == dialect.most)
+      want = "requires exactly " + plural(dialect.least);
+    else if (dialect.most == kAny)
+      want = "requires at least " + plural(dialect.least);
+    else
+      want = "requires at most " + plural(dialect.most);
     return argument_error(called, want, std::string{dialect.usage});
   }
   return dialect.understand(line);
@@ -108,10 +124,13 @@ std::vector<Flag> build_flags() {
       {"builder", 0, Takes::value, Use::ignore},
       {"debug", 'D', Takes::nothing, Use::ignore},
       {"secret", 0, Takes::value, Use::refuse, "build secrets are not in this version of slipway"},
-      {"ssh", 0, Takes::value, Use::refuse, "SSH agents are not forwarded in this version of slipway"},
-      {"build-context", 0, Takes::value, Use::refuse, "named contexts are not in this version of slipway"},
+      {"ssh", 0, Takes::value, Use::refuse,
+       "SSH agents are not forwarded in this version of slipway"},
+      {"build-context", 0, Takes::value, Use::refuse,
+       "named contexts are not in this version of slipway"},
       {"annotation", 0, Takes::value, Use::refuse, kNotYet},
-      {"no-cache-filter", 0, Takes::value, Use::refuse, "not in this version of slipway; use --no-cache"},
+      {"no-cache-filter", 0, Takes::value, Use::refuse,
+       "not in this version of slipway; use --no-cache"},
       {"allow", 0, Takes::value, Use::refuse, kNoWeakening},
       {"security-opt", 0, Takes::value, Use::refuse, kNoWeakening},
       {"cgroup-parent", 0, Takes::value, Use::refuse, kNoLimits},
@@ -124,7 +143,8 @@ std::vector<Flag> build_flags() {
       {"cpu-shares", 'c', Takes::value, Use::refuse, kNoLimits},
       {"cpuset-cpus", 0, Takes::value, Use::refuse, kNoLimits},
       {"cpuset-mems", 0, Takes::value, Use::refuse, kNoLimits},
-      {"squash", 0, Takes::nothing, Use::refuse, "no backend squashes in this version; use a final stage with COPY --from"},
+      {"squash", 0, Takes::nothing, Use::refuse,
+       "no backend squashes in this version; use a final stage with COPY --from"},
       {"check", 0, Takes::nothing, Use::refuse, kNotYet},
       {"stream", 0, Takes::nothing, Use::refuse, "docker removed it"},
   };
@@ -137,8 +157,10 @@ std::map<std::string, std::string> comma_fields(const std::string& text) {
     const auto comma = std::min(text.find(',', at), text.size());
     const std::string part = text.substr(at, comma - at);
     const auto equals = part.find('=');
-    if (equals == std::string::npos) fields[""] = part;
-    else fields[part.substr(0, equals)] = part.substr(equals + 1);
+    if (equals == std::string::npos)
+      fields[""] = part;
+    else
+      fields[part.substr(0, equals)] = part.substr(equals + 1);
     at = comma + 1;
   }
   return fields;
@@ -153,7 +175,8 @@ std::string understand_output(const std::string& text, Build& build) {
   auto fields = comma_fields(text);
   const std::string type = fields["type"];
   const std::string flag = "--output " + text;
-  if (fields.contains("name") && (type == "image" || type == "registry" || type == "docker" || type == "oci"))
+  if (fields.contains("name") &&
+      (type == "image" || type == "registry" || type == "docker" || type == "oci"))
     if (!fields["name"].empty()) build.tags.push_back(fields["name"]);
   if (type == "registry") {
     build.push = true;
@@ -162,47 +185,64 @@ std::string understand_output(const std::string& text, Build& build) {
   } else if (type == "docker" || type == "oci") {
     if (fields.contains("tar") && fields["tar"] != "true")
       return unsupported(flag, "only the archive form is written; leave tar=false away");
-    if (fields.contains("dest")) build.archives.push_back(fields["dest"]);
-    else if (type == "oci") build.archives.push_back("-");
+    if (fields.contains("dest"))
+      build.archives.push_back(fields["dest"]);
+    else if (type == "oci")
+      build.archives.push_back("-");
   } else if (type == "cacheonly") {
     return {};
   } else if (type.empty() && text == "-") {
     return unsupported(flag, "a root file system as tar is not written; use `type=docker,dest=-`");
   } else {
-    return unsupported(flag, "only type=docker, oci, image and registry; copy files out of a stage with `docker save`, or build them in the job");
+    return unsupported(flag, "only type=docker, oci, image and registry; copy files out of a stage "
+                             "with `docker save`, or build them in the job");
   }
-  for (const auto* key : {"compression", "oci-mediatypes", "push-by-digest", "rewrite-timestamp", "unpack", "annotation"})
-    if (fields.contains(key)) return unsupported(flag, std::string{key} + " is not in this version of slipway");
+  for (const auto* key : {"compression", "oci-mediatypes", "push-by-digest", "rewrite-timestamp",
+                          "unpack", "annotation"})
+    if (fields.contains(key))
+      return unsupported(flag, std::string{key} + " is not in this version of slipway");
   return {};
 }
 
 std::string understand_cache(const Line& line, Build& build) {
   for (const auto& from : line.all("cache-from"))
-    if (!from.empty()) build.notes.push_back("slipway: --cache-from " + from + " is not needed: slipway keeps this project's build cache itself");
+    if (!from.empty())
+      build.notes.push_back("slipway: --cache-from " + from +
+                            " is not needed: slipway keeps this project's build cache itself");
   for (const auto& to : line.all("cache-to")) {
     const std::string type = comma_fields(to)["type"];
     if (to.empty()) continue;
     if (type != "inline")
-      return unsupported("--cache-to " + to, "a cache is never exported, because nothing unscanned may leave the job. slipway keeps this project's build cache itself; remove the flag");
-    build.notes.push_back("slipway: --cache-to " + to + " has no effect: slipway keeps this project's build cache itself");
+      return unsupported("--cache-to " + to,
+                         "a cache is never exported, because nothing unscanned may leave the job. "
+                         "slipway keeps this project's build cache itself; remove the flag");
+    build.notes.push_back("slipway: --cache-to " + to +
+                          " has no effect: slipway keeps this project's build cache itself");
   }
   return {};
 }
 
 std::string understand_attestations(const Line& line) {
-  const auto is_off = [](const std::string& value) { return value.empty() || value == "false" || value == "0" || value == "disabled=true"; };
+  const auto is_off = [](const std::string& value) {
+    return value.empty() || value == "false" || value == "0" || value == "disabled=true";
+  };
   for (const auto* flag : {"provenance", "sbom"}) {
     const std::string value = line.last(flag);
-    if (!is_off(value)) return unsupported(std::string{"--"} + flag + "=" + value, "attestations by the builder are not in this version of slipway; use --" + std::string{flag} + "=false");
+    if (!is_off(value))
+      return unsupported(std::string{"--"} + flag + "=" + value,
+                         "attestations by the builder are not in this version of slipway; use --" +
+                             std::string{flag} + "=false");
   }
   for (const auto& value : line.all("attest"))
     if (value.find("disabled=true") == std::string::npos)
-      return unsupported("--attest " + value, "attestations by the builder are not in this version of slipway");
+      return unsupported("--attest " + value,
+                         "attestations by the builder are not in this version of slipway");
   return {};
 }
 
 bool is_remote_context(const std::string& context) {
-  for (const auto* prefix : {"http://", "https://", "git://", "ssh://", "git@", "github.com/", "oci-layout://", "docker-image://"})
+  for (const auto* prefix : {"http://", "https://", "git://", "ssh://", "git@", "github.com/",
+                             "oci-layout://", "docker-image://"})
     if (context.starts_with(prefix)) return true;
   return false;
 }
@@ -211,40 +251,54 @@ bool is_remote_context(const std::string& context) {
 std::string understand_values(const Line& line, const Environment& env, Build& build) {
   for (const auto& text : line.all("build-arg")) {
     const auto equals = text.find('=');
-    if (equals == 0 || text.empty()) return "invalid argument \"" + text + "\" for \"--build-arg\" flag: no name";
-    if (equals != std::string::npos) build.build_args.emplace_back(text.substr(0, equals), text.substr(equals + 1));
-    else if (const auto found = env.find(text); found != env.end()) build.build_args.emplace_back(text, found->second);
+    if (equals == 0 || text.empty())
+      return "invalid argument \"" + text + "\" for \"--build-arg\" flag: no name";
+    if (equals != std::string::npos)
+      build.build_args.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    else if (const auto found = env.find(text); found != env.end())
+      build.build_args.emplace_back(text, found->second);
   }
   for (const auto& text : line.all("label")) {
     const auto equals = std::min(text.find('='), text.size());
     if (equals == 0) return "invalid argument \"" + text + "\" for \"--label\" flag: no name";
-    build.labels.emplace_back(text.substr(0, equals), equals < text.size() ? text.substr(equals + 1) : "");
+    build.labels.emplace_back(text.substr(0, equals),
+                              equals < text.size() ? text.substr(equals + 1) : "");
   }
   for (const auto& text : line.all("add-host")) {
     const auto cut = text.find_first_of("=:");
     if (cut == std::string::npos || cut == 0 || cut + 1 == text.size())
-      return "invalid argument \"" + text + "\" for \"--add-host\" flag: bad format for add-host: \"" + text + "\"";
-    if (text.substr(cut + 1) == "host-gateway") return unsupported("--add-host " + text, "builds have no way to the host");
+      return "invalid argument \"" + text +
+             "\" for \"--add-host\" flag: bad format for add-host: \"" + text + "\"";
+    if (text.substr(cut + 1) == "host-gateway")
+      return unsupported("--add-host " + text, "builds have no way to the host");
     build.extra_hosts.emplace_back(text.substr(0, cut), text.substr(cut + 1));
   }
-  for (const auto& tag : line.all("tag")) build.tags.push_back(tag);
+  for (const auto& tag : line.all("tag"))
+    build.tags.push_back(tag);
   for (const auto& tag : build.tags) {
     const auto name = parse_image_name(tag);
-    if (!name || !name->digest.empty()) return "invalid argument \"" + tag + "\" for \"-t, --tag\" flag: invalid reference format";
+    if (!name || !name->digest.empty())
+      return "invalid argument \"" + tag + "\" for \"-t, --tag\" flag: invalid reference format";
   }
   build.platform = line.last("platform");
   if (line.all("platform").size() > 1 || build.platform.find(',') != std::string::npos)
-    return unsupported("--platform with more than one platform", "multi-platform images are not in this version of slipway; build one platform per job");
+    return unsupported(
+        "--platform with more than one platform",
+        "multi-platform images are not in this version of slipway; build one platform per job");
   build.network = line.last("network");
   if (!build.network.empty() && build.network != "default" && build.network != "none")
-    return unsupported("--network " + build.network, "builds have a network of their own; only `default` and `none` can be asked for");
+    return unsupported(
+        "--network " + build.network,
+        "builds have a network of their own; only `default` and `none` can be asked for");
   if (const auto isolation = line.last("isolation"); !isolation.empty() && isolation != "default")
     return unsupported("--isolation " + isolation, "the operator chooses how builds are isolated");
-  if (const auto call = line.last("call"); !call.empty() && call != "build") return unsupported("--call " + call, std::string{kNotYet});
+  if (const auto call = line.last("call"); !call.empty() && call != "build")
+    return unsupported("--call " + call, std::string{kNotYet});
   return {};
 }
 
-Command understand_build(const std::string& called, const std::string& dialect, const Line& line, const Environment& env) {
+Command understand_build(const std::string& called, const std::string& dialect, const Line& line,
+                         const Environment& env) {
   Build build;
   build.called = called;
   build.dialect = dialect;
@@ -260,72 +314,108 @@ Command understand_build(const std::string& called, const std::string& dialect, 
   const auto buildkit = env.find("DOCKER_BUILDKIT");
   build.classic_output = dialect == "docker" && buildkit != env.end() && buildkit->second == "0";
   for (const auto& output : line.all("output"))
-    if (auto text = understand_output(output, build); !text.empty()) return usage_error(called, text);
-  if (auto text = understand_values(line, env, build); !text.empty()) return usage_error(called, text);
+    if (auto text = understand_output(output, build); !text.empty())
+      return usage_error(called, text);
+  if (auto text = understand_values(line, env, build); !text.empty())
+    return usage_error(called, text);
   if (auto text = understand_cache(line, build); !text.empty()) return usage_error(called, text);
   if (auto text = understand_attestations(line); !text.empty()) return usage_error(called, text);
   if (build.context.empty()) return refusal("unable to prepare context: path \"\" not found");
   if (is_remote_context(build.context))
-    return usage_error(called, unsupported("a remote build context (" + build.context + ")", "clone it in the job and build from the folder, so that what is built is what the job fetched"));
+    return usage_error(called, unsupported("a remote build context (" + build.context + ")",
+                                           "clone it in the job and build from the folder, so that "
+                                           "what is built is what the job fetched"));
   if (build.file.starts_with("http://") || build.file.starts_with("https://"))
     return usage_error(called, unsupported("a remote Dockerfile", "fetch it in the job"));
   if (build.file == "-" && build.context == "-")
     return refusal("invalid argument: can't use stdin for both build context and dockerfile");
-  if (build.push && build.tags.empty()) return refusal("ERROR: tag is needed when pushing to registry");
+  if (build.push && build.tags.empty())
+    return refusal("ERROR: tag is needed when pushing to registry");
   return build;
 }
 
-Command parse_build(const std::string& called, const std::string& dialect, const Words& words, const Environment& env) {
-  return read_command(called, words, {"[OPTIONS] PATH | -", build_flags(), 1, 1, [&](const Line& line) { return understand_build(called, dialect, line, env); }});
+Command parse_build(const std::string& called, const std::string& dialect, const Words& words,
+                    const Environment& env) {
+  return read_command(called, words,
+                      {"[OPTIONS] PATH | -", build_flags(), 1, 1, [&](const Line& line) {
+                         return understand_build(called, dialect, line, env);
+                       }});
 }
 
 // ---- images ------------------------------------------------------------------------------------
 
 const Flag kContentTrust{"disable-content-trust", 0, Takes::nothing, Use::ignore};
 
-Command bad_reference(const std::string&) { return refusal("invalid reference format"); }
+Command bad_reference(const std::string&) {
+  return refusal("invalid reference format");
+}
 
 Command parse_push(const std::string& called, const Words& words) {
-  return read_command(called, words,
+  return read_command(
+      called, words,
       {"[OPTIONS] NAME[:TAG]",
-       {{"all-tags", 'a', Takes::nothing}, {"quiet", 'q', Takes::nothing}, kContentTrust,
+       {{"all-tags", 'a', Takes::nothing},
+        {"quiet", 'q', Takes::nothing},
+        kContentTrust,
         {"platform", 0, Takes::value, Use::refuse, "the image is pushed as it was built"}},
-       1, 1, [](const Line& line) -> Command {
+       1,
+       1,
+       [](const Line& line) -> Command {
          const auto& image = line.arguments.front();
          const auto name = parse_image_name(image);
          if (!name) return bad_reference(image);
          if (!name->digest.empty()) return refusal("cannot push a digest reference");
-         if (line.has("all-tags") && !name->tag.empty()) return refusal("tag can't be used with --all-tags/-a");
+         if (line.has("all-tags") && !name->tag.empty())
+           return refusal("tag can't be used with --all-tags/-a");
          return Push{image, line.has("all-tags"), line.has("quiet")};
        }});
 }
 
 Command parse_pull(const std::string& called, const Words& words) {
-  return read_command(called, words,
+  return read_command(
+      called, words,
       {"[OPTIONS] NAME[:TAG|@DIGEST]",
-       {{"quiet", 'q', Takes::nothing}, {"platform"}, kContentTrust,
+       {{"quiet", 'q', Takes::nothing},
+        {"platform"},
+        kContentTrust,
         {"all-tags", 'a', Takes::nothing, Use::refuse, "pull the tags that you need by name"}},
-       1, 1, [](const Line& line) -> Command {
-         if (!parse_image_name(line.arguments.front())) return bad_reference(line.arguments.front());
+       1,
+       1,
+       [](const Line& line) -> Command {
+         if (!parse_image_name(line.arguments.front()))
+           return bad_reference(line.arguments.front());
          return Pull{line.arguments.front(), line.last("platform"), line.has("quiet")};
        }});
 }
 
 Command parse_tag(const std::string& called, const Words& words) {
-  return read_command(called, words, {"SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", {}, 2, 2, [](const Line& line) -> Command {
-    const auto target = parse_image_name(line.arguments[1]);
-    if (!target) return refusal("Error parsing reference: \"" + line.arguments[1] + "\" is not a valid repository/tag: invalid reference format");
-    if (!target->digest.empty()) return refusal("refusing to create a tag with a digest reference");
-    return Tag{line.arguments[0], line.arguments[1]};
-  }});
+  return read_command(
+      called, words,
+      {"SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", {}, 2, 2, [](const Line& line) -> Command {
+         const auto target = parse_image_name(line.arguments[1]);
+         if (!target)
+           return refusal("Error parsing reference: \"" + line.arguments[1] +
+                          "\" is not a valid repository/tag: invalid reference format");
+         if (!target->digest.empty())
+           return refusal("refusing to create a tag with a digest reference");
+         return Tag{line.arguments[0], line.arguments[1]};
+       }});
 }
 
 Command parse_images(const std::string& called, const Words& words) {
-  return read_command(called, words,
+  return read_command(
+      called, words,
       {"[OPTIONS] [REPOSITORY[:TAG]]",
-       {{"quiet", 'q', Takes::nothing}, {"all", 'a', Takes::nothing, Use::ignore}, {"format"}, {"filter", 'f'},
-        {"no-trunc", 0, Takes::nothing}, {"digests", 0, Takes::nothing}, {"tree", 0, Takes::nothing, Use::refuse, kNotYet}},
-       0, 1, [&](const Line& line) -> Command {
+       {{"quiet", 'q', Takes::nothing},
+        {"all", 'a', Takes::nothing, Use::ignore},
+        {"format"},
+        {"filter", 'f'},
+        {"no-trunc", 0, Takes::nothing},
+        {"digests", 0, Takes::nothing},
+        {"tree", 0, Takes::nothing, Use::refuse, kNotYet}},
+       0,
+       1,
+       [&](const Line& line) -> Command {
          ListImages list;
          if (!line.arguments.empty()) list.pattern = line.arguments.front();
          list.format = line.last("format");
@@ -335,8 +425,14 @@ Command parse_images(const std::string& called, const Words& words) {
          for (const auto& filter : line.all("filter")) {
            const auto equals = filter.find('=');
            const std::string key = filter.substr(0, equals);
-           if (equals == std::string::npos) return usage_error(called, "invalid argument \"" + filter + "\" for \"-f, --filter\" flag: bad format of filter (expected name=value)");
-           if (key != "reference" && key != "dangling" && key != "label") return usage_error(called, unsupported("--filter " + key, "only reference, dangling and label"));
+           if (equals == std::string::npos)
+             return usage_error(
+                 called,
+                 "invalid argument \"" + filter +
+                     "\" for \"-f, --filter\" flag: bad format of filter (expected name=value)");
+           if (key != "reference" && key != "dangling" && key != "label")
+             return usage_error(
+                 called, unsupported("--filter " + key, "only reference, dangling and label"));
            list.filters.emplace_back(key, filter.substr(equals + 1));
          }
          return list;
@@ -344,20 +440,34 @@ Command parse_images(const std::string& called, const Words& words) {
 }
 
 Command parse_remove(const std::string& called, const Words& words) {
-  return read_command(called, words,
-      {"[OPTIONS] IMAGE [IMAGE...]", {{"force", 'f', Takes::nothing}, {"no-prune", 0, Takes::nothing, Use::ignore}},
-       1, kAny, [](const Line& line) -> Command { return RemoveImages{line.arguments, line.has("force")}; }});
+  return read_command(
+      called, words,
+      {"[OPTIONS] IMAGE [IMAGE...]",
+       {{"force", 'f', Takes::nothing}, {"no-prune", 0, Takes::nothing, Use::ignore}},
+       1,
+       kAny,
+       [](const Line& line) -> Command {
+         return RemoveImages{line.arguments, line.has("force")};
+       }});
 }
 
 Command parse_inspect(const std::string& called, const Words& words, bool image_command) {
-  return read_command(called, words,
+  return read_command(
+      called, words,
       {"[OPTIONS] NAME|ID [NAME|ID...]",
-       {{"format", 'f'}, {"type"}, {"size", 's', Takes::nothing, Use::ignore},
+       {{"format", 'f'},
+        {"type"},
+        {"size", 's', Takes::nothing, Use::ignore},
         {"platform", 0, Takes::value, Use::refuse, "an image has one platform here"}},
-       1, kAny, [&](const Line& line) -> Command {
+       1,
+       kAny,
+       [&](const Line& line) -> Command {
          const auto type = line.last("type");
          if (!type.empty() && type != "image") {
-           return Say{"[]\n", "Error: No such " + type + ": " + line.arguments.front() + "\n" + std::string{kNoContainers} + "\n", 1};
+           return Say{"[]\n",
+                      "Error: No such " + type + ": " + line.arguments.front() + "\n" +
+                          std::string{kNoContainers} + "\n",
+                      1};
          }
          return Inspect{line.arguments, line.last("format"), image_command || type == "image"};
        }});
@@ -365,143 +475,277 @@ Command parse_inspect(const std::string& called, const Words& words, bool image_
 
 Command parse_history(const std::string& called, const Words& words) {
   return read_command(called, words,
-      {"[OPTIONS] IMAGE", {{"format"}, {"quiet", 'q', Takes::nothing}, {"no-trunc", 0, Takes::nothing}, {"human", 'H', Takes::nothing}},
-       1, 1, [](const Line& line) -> Command {
-         return History{line.arguments.front(), line.last("format"), line.has("quiet"), line.has("no-trunc"), line.last("human") != "false"};
-       }});
+                      {"[OPTIONS] IMAGE",
+                       {{"format"},
+                        {"quiet", 'q', Takes::nothing},
+                        {"no-trunc", 0, Takes::nothing},
+                        {"human", 'H', Takes::nothing}},
+                       1,
+                       1,
+                       [](const Line& line) -> Command {
+                         return History{line.arguments.front(), line.last("format"),
+                                        line.has("quiet"), line.has("no-trunc"),
+                                        line.last("human") != "false"};
+                       }});
 }
 
 Command parse_save(const std::string& called, const Words& words) {
-  return read_command(called, words,
-      {"[OPTIONS] IMAGE [IMAGE...]", {{"output", 'o'}, {"platform", 0, Takes::value, Use::refuse, "an image has one platform here"}},
-       1, kAny, [](const Line& line) -> Command { return Save{line.arguments, line.last("output")}; }});
+  return read_command(
+      called, words,
+      {"[OPTIONS] IMAGE [IMAGE...]",
+       {{"output", 'o'},
+        {"platform", 0, Takes::value, Use::refuse, "an image has one platform here"}},
+       1,
+       kAny,
+       [](const Line& line) -> Command {
+         return Save{line.arguments, line.last("output")};
+       }});
 }
 
 Command parse_load(const std::string& called, const Words& words) {
   return read_command(called, words,
-      {"[OPTIONS]", {{"input", 'i'}, {"quiet", 'q', Takes::nothing}, {"platform", 0, Takes::value, Use::refuse, kNotYet}},
-       0, 0, [](const Line& line) -> Command { return Load{line.last("input"), line.has("quiet")}; }});
+                      {"[OPTIONS]",
+                       {{"input", 'i'},
+                        {"quiet", 'q', Takes::nothing},
+                        {"platform", 0, Takes::value, Use::refuse, kNotYet}},
+                       0,
+                       0,
+                       [](const Line& line) -> Command {
+                         return Load{line.last("input"), line.has("quiet")};
+                       }});
 }
 
 // ---- login, info, noise ------------------------------------------------------------------------
 
 Command parse_login(const std::string& called, const Words& words) {
-  return read_command(called, words,
-      {"[OPTIONS] [SERVER]", {{"username", 'u'}, {"password", 'p'}, {"password-stdin", 0, Takes::nothing}},
-       0, 1, [](const Line& line) -> Command {
+  return read_command(
+      called, words,
+      {"[OPTIONS] [SERVER]",
+       {{"username", 'u'}, {"password", 'p'}, {"password-stdin", 0, Takes::nothing}},
+       0,
+       1,
+       [](const Line& line) -> Command {
          Login login;
          login.password_from_stdin = line.has("password-stdin");
          const bool typed = !line.all("password").empty();
-         if (typed && login.password_from_stdin) return refusal("--password and --password-stdin are mutually exclusive");
-         if (login.password_from_stdin && line.last("username").empty()) return refusal("Must provide --username with --password-stdin");
-         if (typed) login.warning = "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n";
+         if (typed && login.password_from_stdin)
+           return refusal("--password and --password-stdin are mutually exclusive");
+         if (login.password_from_stdin && line.last("username").empty())
+           return refusal("Must provide --username with --password-stdin");
+         if (typed)
+           login.warning =
+               "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n";
          return login;
        }});
 }
 
 Command parse_logout(const std::string& called, const Words& words) {
-  return read_command(called, words, {"[SERVER]", {}, 0, 1, [](const Line& line) -> Command {
-    const std::string server = line.arguments.empty() ? "https://index.docker.io/v1/" : line.arguments.front();
-    return Say{"Removing login credentials for " + server + "\n", "", 0};
-  }});
+  return read_command(called, words,
+                      {"[SERVER]", {}, 0, 1, [](const Line& line) -> Command {
+                         const std::string server = line.arguments.empty()
+                                                        ? "https://index.docker.io/v1/"
+                                                        : line.arguments.front();
+                         return Say{"Removing login credentials for " + server + "\n", "", 0};
+                       }});
 }
 
 Command parse_prune(const std::string& called, const Words& words, const std::string& endpoint) {
   return read_command(called, words,
-      {"[OPTIONS]",
-       {{"all", 'a', Takes::nothing, Use::ignore}, {"force", 'f', Takes::nothing, Use::ignore}, {"volumes", 0, Takes::nothing, Use::ignore},
-        {"filter", 0, Takes::value, Use::ignore}, {"keep-storage", 0, Takes::value, Use::ignore}, {"verbose", 0, Takes::nothing, Use::ignore},
-        {"builder", 0, Takes::value, Use::ignore}, {"reserved-space", 0, Takes::value, Use::ignore}, {"max-used-space", 0, Takes::value, Use::ignore}, {"min-free-space", 0, Takes::value, Use::ignore}},
-       0, 0, [&](const Line&) -> Command { return Prune{endpoint}; }});
+                      {"[OPTIONS]",
+                       {{"all", 'a', Takes::nothing, Use::ignore},
+                        {"force", 'f', Takes::nothing, Use::ignore},
+                        {"volumes", 0, Takes::nothing, Use::ignore},
+                        {"filter", 0, Takes::value, Use::ignore},
+                        {"keep-storage", 0, Takes::value, Use::ignore},
+                        {"verbose", 0, Takes::nothing, Use::ignore},
+                        {"builder", 0, Takes::value, Use::ignore},
+                        {"reserved-space", 0, Takes::value, Use::ignore},
+                        {"max-used-space", 0, Takes::value, Use::ignore},
+                        {"min-free-space", 0, Takes::value, Use::ignore}},
+                       0,
+                       0,
+                       [&](const Line&) -> Command { return Prune{endpoint}; }});
 }
 
 Command parse_run(const std::string& called, const Words& words) {
-  const bool privileged = std::any_of(words.begin(), words.end(), [](const std::string& word) { return word == "--privileged" || word == "--privileged=true"; });
+  const bool privileged = std::any_of(words.begin(), words.end(), [](const std::string& word) {
+    return word == "--privileged" || word == "--privileged=true";
+  });
   const bool emulators = std::any_of(words.begin(), words.end(), [](const std::string& word) {
-    return !word.starts_with("-") && (word.find("binfmt") != std::string::npos || word.find("qemu-user-static") != std::string::npos);
+    return !word.starts_with("-") && (word.find("binfmt") != std::string::npos ||
+                                      word.find("qemu-user-static") != std::string::npos);
   });
   if (privileged && emulators)
-    return Say{"", "slipway: emulators for other platforms are the operator's to install; nothing was run\n", 0};
+    return Say{
+        "",
+        "slipway: emulators for other platforms are the operator's to install; nothing was run\n",
+        0};
   return refusal(called + ": " + std::string{kNoContainers}, kUsageExit);
 }
 
 Command parse_context(const Words& words) {
   const std::string verb = words.empty() ? "" : words.front();
-  const auto argument = std::find_if(words.begin() + (words.empty() ? 0 : 1), words.end(), [](const std::string& word) { return !word.starts_with("-"); });
+  const auto argument =
+      std::find_if(words.begin() + (words.empty() ? 0 : 1), words.end(),
+                   [](const std::string& word) { return !word.starts_with("-"); });
   const std::string name = argument == words.end() ? "default" : *argument;
-  if (verb == "create" || verb == "update" || verb == "import") return Say{name + "\n", "Successfully created context \"" + name + "\"\n", 0};
+  if (verb == "create" || verb == "update" || verb == "import")
+    return Say{name + "\n", "Successfully created context \"" + name + "\"\n", 0};
   if (verb == "use") return Say{name + "\n", "Current context is now \"" + name + "\"\n", 0};
   if (verb == "rm" || verb == "remove") return Say{name + "\n", "", 0};
   if (verb == "show") return Say{"default\n", "", 0};
-  if (verb == "ls" || verb == "list") return Say{"NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\ndefault *   slipway's broker   unix:///var/run/docker.sock   \n", "", 0};
-  if (verb == "inspect") return Say{"[\n    {\n        \"Name\": \"" + std::string{"default"} + "\",\n        \"Metadata\": {},\n        \"Endpoints\": {\n            \"docker\": {\n                \"Host\": \"unix:///var/run/docker.sock\",\n                \"SkipTLSVerify\": false\n            }\n        },\n        \"TLSMaterial\": {},\n        \"Storage\": {\n            \"MetadataPath\": \"<IN MEMORY>\",\n            \"TLSPath\": \"<IN MEMORY>\"\n        }\n    }\n]\n", "", 0};
-  return usage_error("docker context", "docker context: '" + verb + "' is not a docker command.", 1);
+  if (verb == "ls" || verb == "list")
+    return Say{"NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\ndefault *   "
+               "slipway's broker   unix:///var/run/docker.sock   \n",
+               "", 0};
+  if (verb == "inspect")
+    return Say{
+        "[\n    {\n        \"Name\": \"" + std::string{"default"} +
+            "\",\n        \"Metadata\": {},\n        \"Endpoints\": {\n            \"docker\": {\n "
+            "               \"Host\": \"unix:///var/run/docker.sock\",\n                "
+            "\"SkipTLSVerify\": false\n            }\n        },\n        \"TLSMaterial\": {},\n   "
+            "     \"Storage\": {\n            \"MetadataPath\": \"<IN MEMORY>\",\n            "
+            "\"TLSPath\": \"<IN MEMORY>\"\n        }\n    }\n]\n",
+        "", 0};
+  return usage_error("docker context", "docker context: '" + verb + "' is not a docker command.",
+                     1);
 }
 
 // ---- buildx ------------------------------------------------------------------------------------
 
 std::string builder_block(const std::string& name) {
-  return "Name:          " + name + "\nDriver:        slipway\n\nNodes:\nName:      " + name + "0\nEndpoint:  unix:///var/run/docker.sock\nStatus:    running\nBuildKit:  by slipway\nPlatforms: linux/amd64\n";
+  return "Name:          " + name + "\nDriver:        slipway\n\nNodes:\nName:      " + name +
+         "0\nEndpoint:  unix:///var/run/docker.sock\nStatus:    running\nBuildKit:  by "
+         "slipway\nPlatforms: linux/amd64\n";
 }
 
 Command parse_buildx_create(const std::string& called, const Words& words) {
   const Use ignore = Use::ignore;
-  return read_command(called, words,
+  return read_command(
+      called, words,
       {"[OPTIONS] [CONTEXT|ENDPOINT]",
-       {{"name"}, {"use", 0, Takes::nothing, ignore}, {"bootstrap", 0, Takes::nothing, ignore}, {"driver", 0, Takes::value, ignore},
-        {"driver-opt", 0, Takes::value, ignore}, {"platform", 0, Takes::value, ignore}, {"node", 0, Takes::value, ignore}, {"append", 0, Takes::nothing, ignore},
-        {"leave", 0, Takes::nothing, ignore}, {"config", 0, Takes::value, ignore}, {"buildkitd-config", 0, Takes::value, ignore},
-        {"buildkitd-flags", 0, Takes::value, ignore}, {"builder", 0, Takes::value, ignore}, {"debug", 'D', Takes::nothing, ignore}},
-       0, 1, [](const Line& line) -> Command {
+       {{"name"},
+        {"use", 0, Takes::nothing, ignore},
+        {"bootstrap", 0, Takes::nothing, ignore},
+        {"driver", 0, Takes::value, ignore},
+        {"driver-opt", 0, Takes::value, ignore},
+        {"platform", 0, Takes::value, ignore},
+        {"node", 0, Takes::value, ignore},
+        {"append", 0, Takes::nothing, ignore},
+        {"leave", 0, Takes::nothing, ignore},
+        {"config", 0, Takes::value, ignore},
+        {"buildkitd-config", 0, Takes::value, ignore},
+        {"buildkitd-flags", 0, Takes::value, ignore},
+        {"builder", 0, Takes::value, ignore},
+        {"debug", 'D', Takes::nothing, ignore}},
+       0,
+       1,
+       [](const Line& line) -> Command {
          const auto name = line.last("name");
-         return Say{(name.empty() ? "slipway" : name) + "\n", "slipway: builders are slipway's own; the options of this one have no effect\n", 0};
+         return Say{(name.empty() ? "slipway" : name) + "\n",
+                    "slipway: builders are slipway's own; the options of this one have no effect\n",
+                    0};
        }});
 }
 
 Command parse_buildx(const Words& all, const Environment& env) {
-  const auto read = read_flags(all, {{"builder", 0, Takes::value, Use::ignore}, {"debug", 'D', Takes::nothing, Use::ignore}}, false);
-  if (const auto* error = std::get_if<FlagError>(&read)) return usage_error("docker buildx", error->text);
+  const auto read = read_flags(
+      all, {{"builder", 0, Takes::value, Use::ignore}, {"debug", 'D', Takes::nothing, Use::ignore}},
+      false);
+  if (const auto* error = std::get_if<FlagError>(&read))
+    return usage_error("docker buildx", error->text);
   const auto& line = std::get<Line>(read);
-  constexpr std::string_view kHelp = "\nUsage:  docker buildx [OPTIONS] COMMAND\n\nCommands that slipway serves:\n  build create inspect ls rm use stop version du prune\n";
+  constexpr std::string_view kHelp =
+      "\nUsage:  docker buildx [OPTIONS] COMMAND\n\nCommands that slipway serves:\n  build create "
+      "inspect ls rm use stop version du prune\n";
   if (line.arguments.empty()) return Say{std::string{kHelp}, "", 0};
   const std::string verb = line.arguments.front();
   const Words words{line.arguments.begin() + 1, line.arguments.end()};
   const std::string called = "docker buildx " + verb;
   const Flag builder{"builder", 0, Takes::value, Use::ignore};
   const Flag debug{"debug", 'D', Takes::nothing, Use::ignore};
-  if (verb == "build" || verb == "b") return parse_build("docker buildx build", "buildx", words, env);
+  if (verb == "build" || verb == "b")
+    return parse_build("docker buildx build", "buildx", words, env);
   if (verb == "create") return parse_buildx_create(called, words);
-  if (verb == "version") return Say{"github.com/docker/buildx v0.20.0-slipway slipway-" SLIPWAY_VERSION "\n", "", 0};
+  if (verb == "version")
+    return Say{"github.com/docker/buildx v0.20.0-slipway slipway-" SLIPWAY_VERSION "\n", "", 0};
   if (verb == "prune") return parse_prune(called, words, "/build/prune");
   if (verb == "inspect")
-    return read_command(called, words, {"[NAME]", {{"bootstrap", 0, Takes::nothing, Use::ignore}, builder, debug}, 0, 1, [](const Line& one) -> Command {
-      return Say{builder_block(one.arguments.empty() ? "slipway" : one.arguments.front()), "", 0};
-    }});
+    return read_command(
+        called, words,
+        {"[NAME]",
+         {{"bootstrap", 0, Takes::nothing, Use::ignore}, builder, debug},
+         0,
+         1,
+         [](const Line& one) -> Command {
+           return Say{builder_block(one.arguments.empty() ? "slipway" : one.arguments.front()), "",
+                      0};
+         }});
   if (verb == "use" || verb == "rm" || verb == "stop")
-    return read_command(called, words, {"[OPTIONS] [NAME...]", {{"default", 0, Takes::nothing, Use::ignore}, {"global", 0, Takes::nothing, Use::ignore}, {"force", 'f', Takes::nothing, Use::ignore}, {"all-inactive", 0, Takes::nothing, Use::ignore}, {"keep-state", 0, Takes::nothing, Use::ignore}, {"keep-daemon", 0, Takes::nothing, Use::ignore}, builder, debug}, 0, kAny, [&](const Line& one) -> Command {
-      std::string out;
-      if (verb == "rm")
-        for (const auto& name : one.arguments) out += name + " removed\n";
-      return Say{out, "", 0};
-    }});
+    return read_command(called, words,
+                        {"[OPTIONS] [NAME...]",
+                         {{"default", 0, Takes::nothing, Use::ignore},
+                          {"global", 0, Takes::nothing, Use::ignore},
+                          {"force", 'f', Takes::nothing, Use::ignore},
+                          {"all-inactive", 0, Takes::nothing, Use::ignore},
+                          {"keep-state", 0, Takes::nothing, Use::ignore},
+                          {"keep-daemon", 0, Takes::nothing, Use::ignore},
+                          builder,
+                          debug},
+                         0,
+                         kAny,
+                         [&](const Line& one) -> Command {
+                           std::string out;
+                           if (verb == "rm")
+                             for (const auto& name : one.arguments)
+                               out += name + " removed\n";
+                           return Say{out, "", 0};
+                         }});
   if (verb == "ls")
-    return read_command(called, words, {"", {{"format", 0, Takes::value, Use::refuse, kNotYet}, {"no-trunc", 0, Takes::nothing, Use::ignore}, builder, debug}, 0, 0, [](const Line&) -> Command {
-      return Say{"NAME/NODE        DRIVER/ENDPOINT                   STATUS    BUILDKIT     PLATFORMS\nslipway*         slipway                                                 \n \\_ slipway0      \\_ unix:///var/run/docker.sock   running   by slipway   linux/amd64\n", "", 0};
-    }});
+    return read_command(called, words,
+                        {"",
+                         {{"format", 0, Takes::value, Use::refuse, kNotYet},
+                          {"no-trunc", 0, Takes::nothing, Use::ignore},
+                          builder,
+                          debug},
+                         0,
+                         0,
+                         [](const Line&) -> Command {
+                           return Say{
+                               "NAME/NODE        DRIVER/ENDPOINT                   STATUS    "
+                               "BUILDKIT     PLATFORMS\nslipway*         slipway                   "
+                               "                              \n \\_ slipway0      \\_ "
+                               "unix:///var/run/docker.sock   running   by slipway   linux/amd64\n",
+                               "", 0};
+                         }});
   if (verb == "du")
-    return read_command(called, words, {"", {{"filter", 0, Takes::value, Use::ignore}, {"verbose", 0, Takes::nothing, Use::ignore}, builder, debug}, 0, 0, [](const Line&) -> Command {
-      return Say{"Reclaimable:\t0B\nTotal:\t\t0B\n", "", 0};
-    }});
+    return read_command(called, words,
+                        {"",
+                         {{"filter", 0, Takes::value, Use::ignore},
+                          {"verbose", 0, Takes::nothing, Use::ignore},
+                          builder,
+                          debug},
+                         0,
+                         0,
+                         [](const Line&) -> Command {
+                           return Say{"Reclaimable:\t0B\nTotal:\t\t0B\n", "", 0};
+                         }});
   if (verb == "help") return Say{std::string{kHelp}, "", 0};
-  if (verb == "bake") return refusal("docker buildx bake: not in this version of slipway. Run one `docker buildx build` per target.");
-  if (verb == "imagetools") return refusal("docker buildx imagetools: not in this version of slipway. To give an image another name, `docker pull`, `docker tag` and `docker push` it.");
-  return refusal("docker buildx: '" + verb + "' is unknown or not served by slipway.\nSee 'docker buildx --help'.");
+  if (verb == "bake")
+    return refusal("docker buildx bake: not in this version of slipway. Run one `docker buildx "
+                   "build` per target.");
+  if (verb == "imagetools")
+    return refusal("docker buildx imagetools: not in this version of slipway. To give an image "
+                   "another name, `docker pull`, `docker tag` and `docker push` it.");
+  return refusal("docker buildx: '" + verb +
+                 "' is unknown or not served by slipway.\nSee 'docker buildx --help'.");
 }
 
 // ---- docker ------------------------------------------------------------------------------------
 
 constexpr std::string_view kHelpText =
-    "Usage:  docker [OPTIONS] COMMAND\n\nThis is slipway's docker: builds and images of a CI job, without Docker's daemon.\n\n"
+    "Usage:  docker [OPTIONS] COMMAND\n\nThis is slipway's docker: builds and images of a CI job, "
+    "without Docker's daemon.\n\n"
     "Commands that slipway serves:\n"
     "  build push pull tag login logout images rmi inspect history save load info version\n"
     "  image (build push pull tag ls rm inspect history save load prune)\n"
@@ -509,7 +753,10 @@ constexpr std::string_view kHelpText =
     "  system (prune info), context (create use rm ls show inspect)\n";
 
 const std::set<std::string_view>& container_verbs() {
-  static const std::set<std::string_view> verbs{"exec", "ps", "rm", "cp", "stop", "start", "logs", "kill", "attach", "commit", "container", "network", "volume", "wait", "create", "diff", "export", "events", "pause", "unpause", "port", "rename", "restart", "stats", "top", "update"};
+  static const std::set<std::string_view> verbs{
+      "exec",   "ps",        "rm",      "cp",     "stop",    "start",  "logs", "kill",   "attach",
+      "commit", "container", "network", "volume", "wait",    "create", "diff", "export", "events",
+      "pause",  "unpause",   "port",    "rename", "restart", "stats",  "top",  "update"};
   return verbs;
 }
 
@@ -526,26 +773,32 @@ Command parse_image(const std::string& verb, const Words& words, const Environme
   if (verb == "save") return parse_save(called, words);
   if (verb == "load") return parse_load(called, words);
   if (verb == "prune") return parse_prune(called, words, "/images/prune");
-  if (verb == "import") return refusal("docker image import: not in this version of slipway. Use a Dockerfile with FROM scratch and ADD.");
+  if (verb == "import")
+    return refusal("docker image import: not in this version of slipway. Use a Dockerfile with "
+                   "FROM scratch and ADD.");
   return usage_error("docker image", "docker image: '" + verb + "' is not a docker command.", 1);
 }
 
 Command parse_formatted(const std::string& called, const Words& words, bool version) {
-  return read_command(called, words, {"[OPTIONS]", {{"format", 'f'}}, 0, 0, [&](const Line& line) -> Command {
-    if (version) return Version{line.last("format")};
-    return Info{line.last("format")};
-  }});
+  return read_command(called, words,
+                      {"[OPTIONS]", {{"format", 'f'}}, 0, 0, [&](const Line& line) -> Command {
+                         if (version) return Version{line.last("format")};
+                         return Info{line.last("format")};
+                       }});
 }
 
 Command parse_group(const std::string& verb, const Words& words, const Environment& env) {
   const std::string sub = words.empty() ? "" : words.front();
   const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
   if (verb == "image") return parse_image(sub, rest, env);
-  if (verb == "builder" && sub == "build") return parse_build("docker builder build", "docker", rest, env);
-  if (verb == "builder" && sub == "prune") return parse_prune("docker builder prune", rest, "/build/prune");
+  if (verb == "builder" && sub == "build")
+    return parse_build("docker builder build", "docker", rest, env);
+  if (verb == "builder" && sub == "prune")
+    return parse_prune("docker builder prune", rest, "/build/prune");
   if (verb == "system" && sub == "prune") return parse_prune("docker system prune", rest, "");
   if (verb == "system" && sub == "info") return parse_formatted("docker system info", rest, false);
-  return usage_error("docker " + verb, "docker " + verb + ": '" + sub + "' is unknown or not served by slipway.", 1);
+  return usage_error("docker " + verb,
+                     "docker " + verb + ": '" + sub + "' is unknown or not served by slipway.", 1);
 }
 
 Command parse_docker_command(const std::string& verb, const Words& words, const Environment& env) {
@@ -565,27 +818,43 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "load") return parse_load(called, words);
   if (verb == "info") return parse_formatted(called, words, false);
   if (verb == "version") return parse_formatted(called, words, true);
-  if (verb == "image" || verb == "builder" || verb == "system") return parse_group(verb, words, env);
+  if (verb == "image" || verb == "builder" || verb == "system")
+    return parse_group(verb, words, env);
   if (verb == "context") return parse_context(words);
   if (verb == "help") return Say{std::string{kHelpText}, "", 0};
   if (verb == "run") return parse_run(called, words);
-  if (verb == "container" && !words.empty() && words.front() == "run") return parse_run("docker container run", {words.begin() + 1, words.end()});
+  if (verb == "container" && !words.empty() && words.front() == "run")
+    return parse_run("docker container run", {words.begin() + 1, words.end()});
   if (container_verbs().contains(verb)) return refusal(called + ": " + std::string{kNoContainers});
-  if (verb == "compose") return refusal("docker compose: not in this version of slipway. Build each service with `docker build` and push it with `docker push`; containers are not run in this job.");
-  if (verb == "manifest") return refusal("docker manifest: not in this version of slipway. Images have one platform; build and push them with `docker build` and `docker push`.");
+  if (verb == "compose")
+    return refusal(
+        "docker compose: not in this version of slipway. Build each service with `docker build` "
+        "and push it with `docker push`; containers are not run in this job.");
+  if (verb == "manifest")
+    return refusal("docker manifest: not in this version of slipway. Images have one platform; "
+                   "build and push them with `docker build` and `docker push`.");
   if (verb == "bake") return parse_buildx({"bake"}, env);
-  if (verb == "search" || verb == "import" || verb == "plugin" || verb == "swarm" || verb == "service" || verb == "stack" || verb == "node" || verb == "secret" || verb == "config" || verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" || verb == "sbom" || verb == "checkpoint")
+  if (verb == "search" || verb == "import" || verb == "plugin" || verb == "swarm" ||
+      verb == "service" || verb == "stack" || verb == "node" || verb == "secret" ||
+      verb == "config" || verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" ||
+      verb == "sbom" || verb == "checkpoint")
     return refusal(called + ": slipway does not serve this command.");
   return Say{"", "docker: '" + verb + "' is not a docker command.\nSee 'docker --help'\n", 1};
 }
 
 const std::vector<Flag>& global_flags() {
   // Where the daemon is and how to reach it is not the job's choice: slipway's socket, always.
-  static const std::vector<Flag> flags{
-      {"host", 'H', Takes::value, Use::ignore},     {"context", 'c', Takes::value, Use::ignore},  {"config", 0, Takes::value, Use::ignore},
-      {"log-level", 'l', Takes::value, Use::ignore}, {"debug", 'D', Takes::nothing, Use::ignore}, {"tls", 0, Takes::nothing, Use::ignore},
-      {"tlsverify", 0, Takes::nothing, Use::ignore}, {"tlscacert", 0, Takes::value, Use::ignore}, {"tlscert", 0, Takes::value, Use::ignore},
-      {"tlskey", 0, Takes::value, Use::ignore},      {"version", 'v', Takes::nothing}};
+  static const std::vector<Flag> flags{{"host", 'H', Takes::value, Use::ignore},
+                                       {"context", 'c', Takes::value, Use::ignore},
+                                       {"config", 0, Takes::value, Use::ignore},
+                                       {"log-level", 'l', Takes::value, Use::ignore},
+                                       {"debug", 'D', Takes::nothing, Use::ignore},
+                                       {"tls", 0, Takes::nothing, Use::ignore},
+                                       {"tlsverify", 0, Takes::nothing, Use::ignore},
+                                       {"tlscacert", 0, Takes::value, Use::ignore},
+                                       {"tlscert", 0, Takes::value, Use::ignore},
+                                       {"tlskey", 0, Takes::value, Use::ignore},
+                                       {"version", 'v', Takes::nothing}};
   return flags;
 }
 
@@ -593,12 +862,15 @@ Command parse_docker(const Words& all, const Environment& env) {
   const auto read = read_flags(all, global_flags(), false);
   if (const auto* error = std::get_if<FlagError>(&read)) return usage_error("docker", error->text);
   const auto& line = std::get<Line>(read);
-  if (line.has("version")) return Say{"Docker version 27.5.1, build slipway-" SLIPWAY_VERSION "\n", "", 0};
+  if (line.has("version"))
+    return Say{"Docker version 27.5.1, build slipway-" SLIPWAY_VERSION "\n", "", 0};
   if (line.arguments.empty() || line.help) return Say{std::string{kHelpText}, "", 0};
-  return parse_docker_command(line.arguments.front(), {line.arguments.begin() + 1, line.arguments.end()}, env);
+  return parse_docker_command(line.arguments.front(),
+                              {line.arguments.begin() + 1, line.arguments.end()}, env);
 }
 
-/// The docker CLI asks a plug-in for its metadata, then runs it as `docker-buildx [flags] buildx …`.
+/// The docker CLI asks a plug-in for its metadata, then runs it as `docker-buildx [flags] buildx
+/// …`.
 Command parse_plugin(const Words& all, const Environment& env) {
   const auto read = read_flags(all, global_flags(), false);
   if (const auto* error = std::get_if<FlagError>(&read)) {
@@ -609,7 +881,9 @@ Command parse_plugin(const Words& all, const Environment& env) {
   const auto& words = std::get<Line>(read).arguments;
   if (words.empty()) return parse_buildx({}, env);
   if (words.front() == "docker-cli-plugin-metadata")
-    return Say{"{\"SchemaVersion\":\"0.1.0\",\"Vendor\":\"slipway\",\"Version\":\"v0.20.0-slipway\",\"ShortDescription\":\"Builds by slipway\"}\n", "", 0};
+    return Say{"{\"SchemaVersion\":\"0.1.0\",\"Vendor\":\"slipway\",\"Version\":\"v0.20.0-"
+               "slipway\",\"ShortDescription\":\"Builds by slipway\"}\n",
+               "", 0};
   if (words.front() == "docker-cli-plugin-hooks") return Say{"{}\n", "", 0};
   if (words.front() == "buildx") return parse_buildx({words.begin() + 1, words.end()}, env);
   return parse_buildx(words, env);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A docker command line, understood: what the user asked for, in words that the broker knows, or the
-// refusal that the user reads. Parsing touches neither files nor sockets.
+// A docker command line, understood: what the user asked for, in words that the broker knows, or
+// the refusal that the user reads. Parsing touches neither files nor sockets.
 #pragma once
 
 #include <map>
@@ -26,10 +26,10 @@ struct Say {
 };
 
 struct Build {
-  std::string called;               ///< "docker build", "docker buildx build": for messages
-  std::string dialect;              ///< "docker" | "buildx"
-  std::string context;              ///< PATH or "-"
-  std::string file;                 ///< -f as typed; "" = Dockerfile of the context; "-" = stdin
+  std::string called;  ///< "docker build", "docker buildx build": for messages
+  std::string dialect; ///< "docker" | "buildx"
+  std::string context; ///< PATH or "-"
+  std::string file;    ///< -f as typed; "" = Dockerfile of the context; "-" = stdin
   std::vector<std::string> tags;
   Pairs build_args;
   Pairs labels;
@@ -41,11 +41,12 @@ struct Build {
   bool pull = false;
   bool quiet = false;
   bool push = false;
-  bool classic_output = false;      ///< DOCKER_BUILDKIT=0: progress on stdout, "Successfully built …"
-  std::vector<std::string> archives; ///< -o type=docker|oci,dest=…: written after the build ("-": stdout)
+  bool classic_output = false; ///< DOCKER_BUILDKIT=0: progress on stdout, "Successfully built …"
+  std::vector<std::string>
+      archives; ///< -o type=docker|oci,dest=…: written after the build ("-": stdout)
   std::string iidfile;
   std::string metadata_file;
-  std::vector<std::string> notes;   ///< said on stderr before the build starts
+  std::vector<std::string> notes; ///< said on stderr before the build starts
 };
 
 struct Push {
@@ -87,7 +88,8 @@ struct RemoveImages {
 struct Inspect {
   std::vector<std::string> names;
   std::string format;
-  bool image_only = true; ///< `docker image inspect`, `--type image`; else the words are "No such object"
+  bool image_only =
+      true; ///< `docker image inspect`, `--type image`; else the words are "No such object"
 };
 
 struct History {

@@ -9,12 +9,14 @@ namespace slipway::shim {
 namespace {
 
 const Flag* find_flag(const std::vector<Flag>& known, std::string_view name) {
-  const auto found = std::find_if(known.begin(), known.end(), [&](const Flag& flag) { return flag.name == name; });
+  const auto found =
+      std::find_if(known.begin(), known.end(), [&](const Flag& flag) { return flag.name == name; });
   return found == known.end() ? nullptr : &*found;
 }
 
 const Flag* find_letter(const std::vector<Flag>& known, char letter) {
-  const auto found = std::find_if(known.begin(), known.end(), [&](const Flag& flag) { return flag.letter == letter; });
+  const auto found = std::find_if(known.begin(), known.end(),
+                                  [&](const Flag& flag) { return flag.letter == letter; });
   return found == known.end() ? nullptr : &*found;
 }
 
@@ -28,13 +30,15 @@ std::optional<bool> as_bool(std::string_view text) {
 
 class Reader {
 public:
-  Reader(const std::vector<std::string>& words, const std::vector<Flag>& known) : words_{words}, known_{known} {}
+  Reader(const std::vector<std::string>& words, const std::vector<Flag>& known)
+      : words_{words}, known_{known} {}
 
   std::variant<Line, FlagError> read(bool interspersed) {
     for (; at_ < words_.size() && error_.empty(); ++at_) {
       const std::string& word = words_[at_];
       if (word == "--") {
-        line_.arguments.insert(line_.arguments.end(), words_.begin() + static_cast<std::ptrdiff_t>(at_) + 1, words_.end());
+        line_.arguments.insert(line_.arguments.end(),
+                               words_.begin() + static_cast<std::ptrdiff_t>(at_) + 1, words_.end());
         break;
       }
       if (word.starts_with("--")) {
@@ -78,8 +82,10 @@ private:
     for (std::size_t i = 1; i < word.size() && error_.empty(); ++i) {
       const Flag* flag = find_letter(known_, word[i]);
       if (flag == nullptr) {
-        if (word[i] == 'h') line_.help = true;
-        else error_ = "unknown shorthand flag: '" + word.substr(i, 1) + "' in " + word;
+        if (word[i] == 'h')
+          line_.help = true;
+        else
+          error_ = "unknown shorthand flag: '" + word.substr(i, 1) + "' in " + word;
         continue;
       }
       const bool has_equals = i + 1 < word.size() && word[i + 1] == '=';
@@ -103,7 +109,8 @@ private:
     if (flag.takes == Takes::nothing) {
       const auto on = as_bool(value);
       if (!on) {
-        error_ = "invalid argument \"" + value + "\" for \"--" + name + "\" flag: strconv.ParseBool: parsing \"" + value + "\": invalid syntax";
+        error_ = "invalid argument \"" + value + "\" for \"--" + name +
+                 "\" flag: strconv.ParseBool: parsing \"" + value + "\": invalid syntax";
         return;
       }
       if (flag.use == Use::refuse && *on) refuse(flag);
@@ -115,7 +122,8 @@ private:
   }
 
   void refuse(const Flag& flag) {
-    error_ = "slipway does not support --" + std::string{flag.name} + ": " + std::string{flag.reason};
+    error_ =
+        "slipway does not support --" + std::string{flag.name} + ": " + std::string{flag.reason};
   }
 
   const std::vector<std::string>& words_;
@@ -127,10 +135,13 @@ private:
 
 } // namespace
 
-bool Line::has(std::string_view name) const { return last(name) == "true"; }
+bool Line::has(std::string_view name) const {
+  return last(name) == "true";
+}
 
 std::string Line::last(std::string_view name) const {
-  const auto found = std::find_if(flags.rbegin(), flags.rend(), [&](const auto& one) { return one.first == name; });
+  const auto found = std::find_if(flags.rbegin(), flags.rend(),
+                                  [&](const auto& one) { return one.first == name; });
   return found == flags.rend() ? "" : found->second;
 }
 
@@ -141,7 +152,8 @@ std::vector<std::string> Line::all(std::string_view name) const {
   return values;
 }
 
-std::variant<Line, FlagError> read_flags(const std::vector<std::string>& words, const std::vector<Flag>& known, bool interspersed) {
+std::variant<Line, FlagError> read_flags(const std::vector<std::string>& words,
+                                         const std::vector<Flag>& known, bool interspersed) {
   return Reader{words, known}.read(interspersed);
 }
 

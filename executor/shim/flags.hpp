@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Command line flags as docker's own parser (pflag) reads them: interspersed with arguments, short
-// ones bundled, booleans with an optional value. What each flag means to us stands in its table row.
+// ones bundled, booleans with an optional value. What each flag means to us stands in its table
+// row.
 #pragma once
 
 #include <string>
@@ -31,7 +32,7 @@ struct Line {
   std::vector<std::string> arguments;
   bool help = false;
 
-  bool has(std::string_view name) const;   ///< a boolean that is on
+  bool has(std::string_view name) const; ///< a boolean that is on
   std::string last(std::string_view name) const;
   std::vector<std::string> all(std::string_view name) const;
 };
@@ -42,7 +43,7 @@ struct FlagError {
 };
 
 /// Stops at the first argument where `interspersed` is false (`docker [flags] COMMAND …`).
-std::variant<Line, FlagError> read_flags(const std::vector<std::string>& words, const std::vector<Flag>& known,
-                                         bool interspersed = true);
+std::variant<Line, FlagError> read_flags(const std::vector<std::string>& words,
+                                         const std::vector<Flag>& known, bool interspersed = true);
 
 } // namespace slipway::shim

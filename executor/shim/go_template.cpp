@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/go_template.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -9,8 +11,6 @@
 #include <optional>
 #include <set>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 namespace slipway::shim {
 namespace {
@@ -27,8 +27,10 @@ Error template_error(const std::string& what) {
 /// Fields that the Engine API leaves out where they are empty, though Go's structs have them.
 std::optional<Json> zero_of_optional_field(const std::string& name) {
   static const std::set<std::string> maps{"Labels", "Volumes", "ExposedPorts"};
-  static const std::set<std::string> lists{"Entrypoint", "Cmd", "OnBuild", "Shell", "Env", "RepoTags", "RepoDigests"};
-  static const std::set<std::string> texts{"Parent", "Comment", "Author", "User", "WorkingDir", "Variant", "OsVersion", "StopSignal"};
+  static const std::set<std::string> lists{"Entrypoint", "Cmd",      "OnBuild",    "Shell",
+                                           "Env",        "RepoTags", "RepoDigests"};
+  static const std::set<std::string> texts{"Parent",     "Comment", "Author",    "User",
+                                           "WorkingDir", "Variant", "OsVersion", "StopSignal"};
   if (maps.contains(name)) return Json::object();
   if (lists.contains(name)) return Json::array();
   if (texts.contains(name)) return Json("");
@@ -37,7 +39,8 @@ std::optional<Json> zero_of_optional_field(const std::string& name) {
 }
 
 std::string lower(std::string text) {
-  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (char& c : text)
+    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return text;
 }
 
@@ -51,14 +54,17 @@ std::string go_text(const Json& value, bool top = true) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_array()) {
     std::string text = "[";
-    for (const auto& item : value) text += (text.size() > 1 ? " " : "") + go_text(item, false);
+    for (const auto& item : value)
+      text += (text.size() > 1 ? " " : "") + go_text(item, false);
     return text + "]";
   }
   if (value.is_object()) {
     std::map<std::string, std::string> sorted;
-    for (const auto& [key, item] : value.items()) sorted[key] = go_text(item, false);
+    for (const auto& [key, item] : value.items())
+      sorted[key] = go_text(item, false);
     std::string text = "map[";
-    for (const auto& [key, item] : sorted) text += (text.size() > 4 ? " " : "") + key + ":" + item;
+    for (const auto& [key, item] : sorted)
+      text += (text.size() > 4 ? " " : "") + key + ":" + item;
     return text + "]";
   }
   return value.dump();
@@ -99,7 +105,10 @@ private:
     while (at_ < text_.size()) {
       const auto open = text_.find("{{", at_);
       std::string literal{text_.substr(at_, open == std::string_view::npos ? open : open - at_)};
-      if (trim_next_) literal.erase(0, literal.find_first_not_of(" \t\r\n") == std::string::npos ? literal.size() : literal.find_first_not_of(" \t\r\n"));
+      if (trim_next_)
+        literal.erase(0, literal.find_first_not_of(" \t\r\n") == std::string::npos
+                             ? literal.size()
+                             : literal.find_first_not_of(" \t\r\n"));
       trim_next_ = false;
       const bool trims_before = open != std::string_view::npos && text_.substr(open + 2, 2) == "- ";
       if (trims_before) literal.erase(literal.find_last_not_of(" \t\r\n") + 1);
@@ -131,8 +140,14 @@ private:
   }
 
   Result<Node> branch(const std::string& word, const std::string& pipeline, std::size_t depth) {
-    Node node{word == "if" ? Node::Kind::condition : word == "range" ? Node::Kind::range : Node::Kind::with, pipeline, {}, {}};
-    if (pipeline.find_first_not_of(' ') == std::string::npos) return template_error(":1: missing value for " + word);
+    Node node{word == "if"      ? Node::Kind::condition
+              : word == "range" ? Node::Kind::range
+                                : Node::Kind::with,
+              pipeline,
+              {},
+              {}};
+    if (pipeline.find_first_not_of(' ') == std::string::npos)
+      return template_error(":1: missing value for " + word);
     std::string end;
     auto body = block(depth + 1, end);
     if (!body) return std::move(body).error();
@@ -158,8 +173,10 @@ private:
       const char c = text_[at_];
       if (quote != 0) {
         inside += c;
-        if (c == '\\' && quote == '"' && at_ + 1 < text_.size()) inside += text_[++at_];
-        else if (c == quote) quote = 0;
+        if (c == '\\' && quote == '"' && at_ + 1 < text_.size())
+          inside += text_[++at_];
+        else if (c == quote)
+          quote = 0;
         continue;
       }
       if (text_.substr(at_, 2) == "}}") {
@@ -168,7 +185,8 @@ private:
           trim_next_ = true;
           inside.resize(inside.size() - 2);
         }
-        while (inside.ends_with(' ')) inside.pop_back();
+        while (inside.ends_with(' '))
+          inside.pop_back();
         if (inside.empty()) return template_error(":1: missing value for command");
         return inside;
       }
@@ -205,7 +223,9 @@ public:
         continue;
       }
       if (node.kind == Node::Kind::range && truth(value->json)) {
-        if (!value->json.is_structured()) return template_error(":1:2: executing \"\" at <" + node.text + ">: range can't iterate over " + go_text(value->json));
+        if (!value->json.is_structured())
+          return template_error(":1:2: executing \"\" at <" + node.text +
+                                ">: range can't iterate over " + go_text(value->json));
         for (const auto& [key, item] : value->json.items())
           if (auto done = render(node.body, {item, value->is_plain_map}, out); !done) return done;
         continue;
@@ -234,7 +254,8 @@ private:
   }
 
   /// One command of a pipeline: operands up to '|' or the end.
-  Result<Value> command(const std::string& text, std::size_t& at, const Value& dot, const std::optional<Value>& piped) {
+  Result<Value> command(const std::string& text, std::size_t& at, const Value& dot,
+                        const std::optional<Value>& piped) {
     std::string function;
     std::vector<Value> operands;
     bool first = true;
@@ -244,7 +265,8 @@ private:
         continue;
       }
       if (first && std::isalpha(static_cast<unsigned char>(text[at])) != 0) {
-        while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) != 0)) function += text[at++];
+        while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) != 0))
+          function += text[at++];
         first = false;
         if (function == "true" || function == "false" || function == "nil") {
           operands.push_back({function == "nil" ? Json(nullptr) : Json(function == "true"), false});
@@ -260,7 +282,8 @@ private:
     if (piped) operands.push_back(*piped);
     if (!function.empty()) return call(function, operands, text);
     if (operands.empty()) return template_error(":1: missing value for command");
-    if (operands.size() > 1) return template_error(":1: can't give argument to non-function " + text);
+    if (operands.size() > 1)
+      return template_error(":1: can't give argument to non-function " + text);
     return operands.front();
   }
 
@@ -273,11 +296,16 @@ private:
       char quote = 0;
       for (; at < text.size() && open > 0; ++at) {
         if (quote != 0) {
-          if (text[at] == '\\' && quote == '"') ++at;
-          else if (text[at] == quote) quote = 0;
-        } else if (text[at] == '"' || text[at] == '`') quote = text[at];
-        else if (text[at] == '(') ++open;
-        else if (text[at] == ')') --open;
+          if (text[at] == '\\' && quote == '"')
+            ++at;
+          else if (text[at] == quote)
+            quote = 0;
+        } else if (text[at] == '"' || text[at] == '`')
+          quote = text[at];
+        else if (text[at] == '(')
+          ++open;
+        else if (text[at] == ')')
+          --open;
       }
       if (open > 0) return template_error(":1: unclosed left paren");
       auto inner = pipeline(text.substr(start, at - start - 1), dot);
@@ -293,14 +321,16 @@ private:
     if (c == '.') return fields(text, at, dot);
     if (c == '-' || (std::isdigit(static_cast<unsigned char>(c)) != 0)) {
       long long number = 0;
-      const auto [end, cause] = std::from_chars(text.data() + at, text.data() + text.size(), number);
+      const auto [end, cause] =
+          std::from_chars(text.data() + at, text.data() + text.size(), number);
       if (cause != std::errc{}) return template_error(":1: bad number syntax: " + text);
       at = static_cast<std::size_t>(end - text.data());
       return Value{Json(number), false};
     }
     if (std::isalpha(static_cast<unsigned char>(c)) != 0) {
       std::string word;
-      while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) != 0)) word += text[at++];
+      while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) != 0))
+        word += text[at++];
       if (word == "true" || word == "false") return Value{Json(word == "true"), false};
       if (word == "nil") return Value{Json(nullptr), false};
       return template_error(":1: function \"" + word + "\" not supported as an argument");
@@ -329,7 +359,9 @@ private:
     while (at < text.size() && text[at] == '.') {
       ++at;
       std::string name;
-      while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) != 0 || text[at] == '_')) name += text[at++];
+      while (at < text.size() &&
+             (std::isalnum(static_cast<unsigned char>(text[at])) != 0 || text[at] == '_'))
+        name += text[at++];
       if (name.empty()) break; // "." alone
       auto next = field(value, name, text.substr(start, at - start));
       if (!next) return next;
@@ -341,50 +373,62 @@ private:
   static Result<Value> field(const Value& value, const std::string& name, const std::string& path) {
     const bool map_below = value.is_plain_map || name == "Labels" || name == "Annotations";
     if (value.json.is_null()) {
-      return template_error(":1:2: executing \"\" at <" + path + ">: nil data; no entry for key \"" + name + "\"");
+      return template_error(":1:2: executing \"\" at <" + path +
+                            ">: nil data; no entry for key \"" + name + "\"");
     }
     if (!value.json.is_object())
       return template_error(":1:2: executing \"\" at <" + path + ">: can't evaluate field " + name);
-    if (const auto found = value.json.find(name); found != value.json.end()) return Value{*found, map_below};
+    if (const auto found = value.json.find(name); found != value.json.end())
+      return Value{*found, map_below};
     if (value.is_plain_map) return Value{Json(nullptr), true};
-    // Go's struct fields and the JSON keys differ in case only (.ID and Id, .APIVersion and ApiVersion).
+    // Go's struct fields and the JSON keys differ in case only (.ID and Id, .APIVersion and
+    // ApiVersion).
     for (const auto& [key, item] : value.json.items())
       if (lower(key) == lower(name)) return Value{item, map_below};
     if (auto zero = zero_of_optional_field(name)) return Value{*zero, map_below};
-    return template_error(":1:2: executing \"\" at <" + path + ">: map has no entry for key \"" + name + "\"");
+    return template_error(":1:2: executing \"\" at <" + path + ">: map has no entry for key \"" +
+                          name + "\"");
   }
 
   static Result<Value> index(const std::vector<Value>& operands, const std::string& text) {
-    if (operands.empty()) return template_error(":1: wrong number of args for index: want at least 1 got 0");
+    if (operands.empty())
+      return template_error(":1: wrong number of args for index: want at least 1 got 0");
     Value value = operands.front();
     for (std::size_t i = 1; i < operands.size(); ++i) {
       const Json& key = operands[i].json;
       if (value.json.is_array() && key.is_number_integer()) {
         const auto number = key.get<long long>();
         if (number < 0 || static_cast<std::size_t>(number) >= value.json.size())
-          return template_error(":1:2: executing \"\" at <" + text + ">: error calling index: reflect: slice index out of range");
+          return template_error(":1:2: executing \"\" at <" + text +
+                                ">: error calling index: reflect: slice index out of range");
         value = {Json(value.json[static_cast<std::size_t>(number)]), false};
       } else if (value.json.is_object() && key.is_string()) {
         const auto found = value.json.find(key.get<std::string>());
         value = {found == value.json.end() ? Json("") : Json(*found), false};
       } else if (value.json.is_null()) {
-        return template_error(":1:2: executing \"\" at <" + text + ">: error calling index: index of untyped nil");
+        return template_error(":1:2: executing \"\" at <" + text +
+                              ">: error calling index: index of untyped nil");
       } else {
-        return template_error(":1:2: executing \"\" at <" + text + ">: error calling index: can't index item of type " + value.json.type_name());
+        return template_error(":1:2: executing \"\" at <" + text +
+                              ">: error calling index: can't index item of type " +
+                              value.json.type_name());
       }
     }
     return value;
   }
 
-  static Result<Value> call(const std::string& function, const std::vector<Value>& operands, const std::string& text) {
+  static Result<Value> call(const std::string& function, const std::vector<Value>& operands,
+                            const std::string& text) {
     const auto wrong_count = [&](std::size_t want) {
-      return template_error(":1: wrong number of args for " + function + ": want " + std::to_string(want) + " got " + std::to_string(operands.size()));
+      return template_error(":1: wrong number of args for " + function + ": want " +
+                            std::to_string(want) + " got " + std::to_string(operands.size()));
     };
     const auto text_of = [&](std::size_t i) { return go_text(operands[i].json); };
     if (function == "index") return index(operands, text);
     if (function == "print" || function == "println") {
       std::string all;
-      for (std::size_t i = 0; i < operands.size(); ++i) all += (i > 0 ? " " : "") + text_of(i);
+      for (std::size_t i = 0; i < operands.size(); ++i)
+        all += (i > 0 ? " " : "") + text_of(i);
       return Value{Json(all + (function == "println" ? "\n" : "")), false};
     }
     if (function == "printf") return formatted(operands);
@@ -394,51 +438,69 @@ private:
         if (truth(operand.json) == (function == "or")) return operand;
       return operands.back();
     }
-    if (function == "json" || function == "len" || function == "upper" || function == "lower" || function == "title" || function == "not") {
+    if (function == "json" || function == "len" || function == "upper" || function == "lower" ||
+        function == "title" || function == "not") {
       if (operands.size() != 1) return wrong_count(1);
       const Json& value = operands[0].json;
-      if (function == "json") return Value{Json(value.dump(-1, ' ', false, Json::error_handler_t::replace)), false};
+      if (function == "json")
+        return Value{Json(value.dump(-1, ' ', false, Json::error_handler_t::replace)), false};
       if (function == "not") return Value{Json(!truth(value)), false};
-      if (function == "len") return Value{Json(value.is_string() ? value.get<std::string>().size() : value.size()), false};
+      if (function == "len")
+        return Value{Json(value.is_string() ? value.get<std::string>().size() : value.size()),
+                     false};
       std::string result = text_of(0);
       if (function == "title") {
-        if (!result.empty()) result[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(result[0])));
+        if (!result.empty())
+          result[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(result[0])));
       } else if (function == "lower") {
         result = lower(result);
       } else {
-        for (char& c : result) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+        for (char& c : result)
+          c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
       }
       return Value{Json(result), false};
     }
     if (operands.size() < 2) {
-      if (function == "join" || function == "split" || function == "eq" || function == "ne" || function == "truncate") return wrong_count(2);
+      if (function == "join" || function == "split" || function == "eq" || function == "ne" ||
+          function == "truncate")
+        return wrong_count(2);
       return template_error(":1: function \"" + function + "\" not defined");
     }
     if (function == "eq" || function == "ne") {
-      const bool same = std::any_of(operands.begin() + 1, operands.end(), [&](const Value& other) { return other.json == operands[0].json; });
+      const bool same = std::any_of(operands.begin() + 1, operands.end(), [&](const Value& other) {
+        return other.json == operands[0].json;
+      });
       return Value{Json(same == (function == "eq")), false};
     }
     if (function == "join") {
       std::string all;
-      for (const auto& item : operands[0].json) all += (all.empty() ? "" : text_of(1)) + go_text(item, false);
+      for (const auto& item : operands[0].json)
+        all += (all.empty() ? "" : text_of(1)) + go_text(item, false);
       return Value{Json(all), false};
     }
     if (function == "split") {
       Json parts = Json::array();
       std::string rest = text_of(0);
       const std::string separator = text_of(1);
-      for (std::size_t found = 0; !separator.empty() && (found = rest.find(separator)) != std::string::npos; rest.erase(0, found + separator.size()))
+      for (std::size_t found = 0;
+           !separator.empty() && (found = rest.find(separator)) != std::string::npos;
+           rest.erase(0, found + separator.size()))
         parts.push_back(rest.substr(0, found));
       parts.push_back(rest);
       return Value{parts, false};
     }
-    if (function == "truncate" && operands[1].json.is_number_unsigned()) return Value{Json(text_of(0).substr(0, operands[1].json.get<std::size_t>())), false};
-    if (function == "truncate" && operands[1].json.is_number_integer()) return Value{Json(text_of(0).substr(0, static_cast<std::size_t>(std::max(0LL, operands[1].json.get<long long>())))), false};
+    if (function == "truncate" && operands[1].json.is_number_unsigned())
+      return Value{Json(text_of(0).substr(0, operands[1].json.get<std::size_t>())), false};
+    if (function == "truncate" && operands[1].json.is_number_integer())
+      return Value{Json(text_of(0).substr(0, static_cast<std::size_t>(std::max(
+                                                 0LL, operands[1].json.get<long long>())))),
+                   false};
     return template_error(":1: function \"" + function + "\" not defined");
   }
 
   static Result<Value> formatted(const std::vector<Value>& operands) {
-    if (operands.empty()) return template_error(":1: wrong number of args for printf: want at least 1 got 0");
+    if (operands.empty())
+      return template_error(":1: wrong number of args for printf: want at least 1 got 0");
     const std::string format = go_text(operands[0].json);
     std::string all;
     std::size_t next = 1;
@@ -448,11 +510,16 @@ private:
         continue;
       }
       const char verb = i + 1 < format.size() ? format[++i] : '%';
-      if (verb == '%') all += '%';
-      else if (verb != 's' && verb != 'v' && verb != 'd' && verb != 'q') return template_error(":1: printf verb %" + std::string(1, verb) + " is not supported");
-      else if (next >= operands.size()) all += "%!" + std::string(1, verb) + "(MISSING)";
-      else if (verb == 'q') all += Json(go_text(operands[next++].json)).dump();
-      else all += go_text(operands[next++].json);
+      if (verb == '%')
+        all += '%';
+      else if (verb != 's' && verb != 'v' && verb != 'd' && verb != 'q')
+        return template_error(":1: printf verb %" + std::string(1, verb) + " is not supported");
+      else if (next >= operands.size())
+        all += "%!" + std::string(1, verb) + "(MISSING)";
+      else if (verb == 'q')
+        all += Json(go_text(operands[next++].json)).dump();
+      else
+        all += go_text(operands[next++].json);
     }
     return Value{Json(all), false};
   }
@@ -465,11 +532,13 @@ private:
 
 Result<std::string> render_template(std::string_view text, const std::string& data) {
   const Json root = Json::parse(data, nullptr, false);
-  if (root.is_discarded()) return Error{ErrorKind::bad_input, "the broker's answer is not JSON", "", {}};
+  if (root.is_discarded())
+    return Error{ErrorKind::bad_input, "the broker's answer is not JSON", "", {}};
   auto nodes = Parser{text}.parse();
   if (!nodes) return std::move(nodes).error();
   std::string out;
-  if (auto done = Evaluator{root}.render(*nodes, {root, false}, out); !done) return std::move(done).error();
+  if (auto done = Evaluator{root}.render(*nodes, {root, false}, out); !done)
+    return std::move(done).error();
   return out;
 }
 

@@ -3,10 +3,10 @@
 // Docker's functions (json, join, upper, lower, split, title, println, table).
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::shim {
 

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/http_client.hpp"
 
-#include <errno.h>
-#include <poll.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#include "executor/base/unique_fd.hpp"
 
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http/buffer_body.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/parser.hpp>
 
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include <algorithm>
 #include <array>
 #include <optional>
-
-#include "executor/base/unique_fd.hpp"
 
 namespace slipway::shim {
 namespace {
@@ -35,7 +35,8 @@ Result<short> wait_for(int fd, short events, Milliseconds deadline, const char* 
     const auto left =
         std::chrono::duration_cast<Milliseconds>(end - std::chrono::steady_clock::now()).count();
     if (left <= 0)
-      return Error{ErrorKind::timed_out, std::string{"the broker was silent while "} + doing, "", {}};
+      return Error{
+          ErrorKind::timed_out, std::string{"the broker was silent while "} + doing, "", {}};
     pollfd one{fd, events, 0};
     const int ready = ::poll(&one, 1, static_cast<int>(std::min<long long>(left, 1 << 30)));
     if (ready < 0 && errno == EINTR) continue;
@@ -122,19 +123,24 @@ public:
           return Error{ended ? ErrorKind::unavailable : ErrorKind::bad_input,
                        ended ? "the broker closed the connection before its answer was complete"
                              : "the broker's answer is not HTTP: " + cause.message(),
-                       "", {}};
+                       "",
+                       {}};
         if (filled > 0)
-          if (auto taken = sink(static_cast<int>(parser.get().result_int()), {out.data(), filled}); !taken)
+          if (auto taken = sink(static_cast<int>(parser.get().result_int()), {out.data(), filled});
+              !taken)
             return std::move(taken).error();
         if (parser.is_done()) return static_cast<int>(parser.get().result_int());
         if (!progressed) break;
       }
       if (ended)
         return Error{ErrorKind::unavailable,
-                     "the broker closed the connection before its answer was complete", "", {}};
+                     "the broker closed the connection before its answer was complete",
+                     "",
+                     {}};
       auto ready = wait_for(fd_.get(), POLLIN, idle, "its answer was awaited");
       if (!ready) return std::move(ready).error();
-      std::array<char, 65536> buffer; // NOLINT(cppcoreguidelines-pro-type-member-init): read() fills it
+      std::array<char, 65536>
+          buffer; // NOLINT(cppcoreguidelines-pro-type-member-init): read() fills it
       const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
       if (got < 0) {
         if (errno == EINTR || errno == EAGAIN) continue;
@@ -149,7 +155,8 @@ public:
 
 private:
   Status read_early() {
-    std::array<char, 8192> buffer; // NOLINT(cppcoreguidelines-pro-type-member-init): read() fills it
+    std::array<char, 8192>
+        buffer; // NOLINT(cppcoreguidelines-pro-type-member-init): read() fills it
     const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
     if (got > 0) early_.append(buffer.data(), static_cast<std::size_t>(got));
     if (got == 0) hung_up_ = true;
@@ -169,7 +176,9 @@ private:
 };
 
 std::string header_of(const Request& request) {
-  std::string header = request.method + " " + request.target + " HTTP/1.1\r\nHost: docker\r\nUser-Agent: slipway-shim/" SLIPWAY_VERSION "\r\nAccept: */*\r\nConnection: close\r\n";
+  std::string header = request.method + " " + request.target +
+                       " HTTP/1.1\r\nHost: docker\r\nUser-Agent: slipway-shim/" SLIPWAY_VERSION
+                       "\r\nAccept: */*\r\nConnection: close\r\n";
   if (!request.content_type.empty()) header += "Content-Type: " + request.content_type + "\r\n";
   if (request.source)
     header += "Transfer-Encoding: chunked\r\n";
@@ -214,12 +223,14 @@ Result<int> BrokerClient::call(const Request& request, const BodySink& sink) con
                  "Cannot connect to the slipway broker at unix://" +
                      (sockets_.empty() ? std::string{"?"} : sockets_.front()) +
                      ". Is a job running? (" + last.what + ")",
-                 "", {}};
+                 "",
+                 {}};
   Exchange exchange{std::move(*fd), deadlines_};
   auto sent = exchange.send(header_of(request));
   if (!sent) return std::move(sent).error();
   if (*sent) {
-    auto body = request.source ? send_chunked(exchange, request.source) : exchange.send(request.body);
+    auto body =
+        request.source ? send_chunked(exchange, request.source) : exchange.send(request.body);
     if (!body) return std::move(body).error();
   }
   return exchange.receive(sink, request.long_running ? deadlines_.stream_idle : deadlines_.answer);

@@ -3,6 +3,8 @@
 // streamed both ways, every wait with a deadline.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -10,12 +12,10 @@
 #include <string_view>
 #include <vector>
 
-#include "executor/base/result.hpp"
-
 namespace slipway::shim {
 
-/// How long each kind of silence may last. A build's step may be silent for hours, and the job's own
-/// timeout ends it; a plain question is answered at once or something is broken.
+/// How long each kind of silence may last. A build's step may be silent for hours, and the job's
+/// own timeout ends it; a plain question is answered at once or something is broken.
 struct Deadlines {
   std::chrono::milliseconds connect{5000};
   std::chrono::milliseconds write{120000};

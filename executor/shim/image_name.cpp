@@ -6,8 +6,12 @@
 namespace slipway::shim {
 namespace {
 
-bool is_lower_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-bool is_word(char c) { return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z') || c == '_'; }
+bool is_lower_or_digit(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+bool is_word(char c) {
+  return is_lower_or_digit(c) || (c >= 'A' && c <= 'Z') || c == '_';
+}
 
 bool is_path(std::string_view path) {
   if (path.empty() || path.size() > 255) return false;
@@ -29,7 +33,8 @@ bool is_path(std::string_view path) {
 
 bool is_tag(std::string_view tag) {
   if (tag.empty() || tag.size() > 128 || !is_word(tag.front())) return false;
-  return std::all_of(tag.begin(), tag.end(), [](char c) { return is_word(c) || c == '.' || c == '-'; });
+  return std::all_of(tag.begin(), tag.end(),
+                     [](char c) { return is_word(c) || c == '.' || c == '-'; });
 }
 
 bool is_digest(std::string_view digest) {
@@ -55,7 +60,8 @@ std::string ImageName::familiar() const {
 }
 
 std::string ImageName::full() const {
-  return domain + "/" + path + (tag.empty() ? "" : ":" + tag) + (digest.empty() ? "" : "@" + digest);
+  return domain + "/" + path + (tag.empty() ? "" : ":" + tag) +
+         (digest.empty() ? "" : "@" + digest);
 }
 
 std::optional<ImageName> parse_image_name(std::string_view text) {
@@ -74,8 +80,9 @@ std::optional<ImageName> parse_image_name(std::string_view text) {
   }
   const auto first = text.find('/');
   const auto head = text.substr(0, first);
-  const bool has_domain = first != std::string_view::npos &&
-                          (head.find_first_of(".:") != std::string_view::npos || head == "localhost");
+  const bool has_domain =
+      first != std::string_view::npos &&
+      (head.find_first_of(".:") != std::string_view::npos || head == "localhost");
   name.domain = has_domain ? head : "docker.io";
   name.path = has_domain ? text.substr(first + 1) : text;
   if (name.domain == "index.docker.io") name.domain = "docker.io";

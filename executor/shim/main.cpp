@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // slipway-shim: the docker that a job finds. Bind-mounted over the image's own tools.
+#include "executor/base/file.hpp"
+#include "executor/shim/command.hpp"
+#include "executor/shim/run.hpp"
+
 #include <errno.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,10 +15,6 @@
 #include <string_view>
 #include <vector>
 
-#include "executor/base/file.hpp"
-#include "executor/shim/command.hpp"
-#include "executor/shim/run.hpp"
-
 extern char** environ;
 
 namespace {
@@ -24,7 +24,8 @@ slipway::shim::Environment environment() {
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text{*entry};
     const auto equals = text.find('=');
-    if (equals != std::string_view::npos) variables.emplace(text.substr(0, equals), text.substr(equals + 1));
+    if (equals != std::string_view::npos)
+      variables.emplace(text.substr(0, equals), text.substr(equals + 1));
   }
   return variables;
 }
@@ -42,8 +43,8 @@ std::vector<std::string> workspaces(const slipway::shim::Environment& variables)
   return folders;
 }
 
-/// A reader that has gone ends the program by SIGPIPE; anything else (a full disk behind stdout) must
-/// not pass for success.
+/// A reader that has gone ends the program by SIGPIPE; anything else (a full disk behind stdout)
+/// must not pass for success.
 void write_or_end(int fd, std::string_view bytes) {
   if (bytes.empty()) return;
   if (!slipway::write_all(fd, bytes) && fd == STDOUT_FILENO) std::_Exit(1);
@@ -70,7 +71,8 @@ int shim(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return shim(argc, argv);
-  } catch (const std::exception& error) { // out of memory, or a library's exception that got this far
+  } catch (
+      const std::exception& error) { // out of memory, or a library's exception that got this far
     write_or_end(STDERR_FILENO, std::string{"docker (slipway): "} + error.what() + "\n");
     return 1;
   }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/output.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <time.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdio>
-
-#include <nlohmann/json.hpp>
 
 namespace slipway::shim {
 namespace {
@@ -30,7 +30,9 @@ std::uint64_t number_at(const Json& object, const char* key) {
 
 /// Characters as the terminal counts them: UTF-8 continuation bytes take no room.
 std::size_t width_of(const std::string& text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
+  }));
 }
 
 } // namespace
@@ -39,7 +41,8 @@ std::string human_size(std::uint64_t bytes) {
   constexpr std::array<const char*, 7> kUnits{"B", "kB", "MB", "GB", "TB", "PB", "EB"};
   auto size = static_cast<double>(bytes);
   std::size_t unit = 0;
-  for (; size >= 1000.0 && unit + 1 < kUnits.size(); ++unit) size /= 1000.0;
+  for (; size >= 1000.0 && unit + 1 < kUnits.size(); ++unit)
+    size /= 1000.0;
   std::array<char, 32> text{};
   ::snprintf(text.data(), text.size(), "%.3g%s", size, kUnits[unit]);
   return text.data();
@@ -47,7 +50,9 @@ std::string human_size(std::uint64_t bytes) {
 
 std::string human_duration(std::int64_t seconds) {
   const auto hours = (seconds + 1800) / 3600;
-  const auto several = [](std::int64_t count, const char* unit) { return std::to_string(count) + " " + unit; };
+  const auto several = [](std::int64_t count, const char* unit) {
+    return std::to_string(count) + " " + unit;
+  };
   if (seconds < 1) return "Less than a second";
   if (seconds == 1) return "1 second";
   if (seconds < 60) return several(seconds, "seconds");
@@ -74,7 +79,8 @@ std::string table(const std::vector<std::vector<std::string>>& rows, std::size_t
   std::vector<std::size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()), least_width);
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]) + kColumnGap);
+    for (std::size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], width_of(row[i]) + kColumnGap);
   }
   std::string out;
   for (const auto& row : rows) {
@@ -125,7 +131,8 @@ Result<StreamEnd> MessageStream::finish() {
 Status MessageStream::take(const std::string& line) {
   if (line.find_first_not_of(" \r\t") == std::string::npos) return {};
   const Json message = Json::parse(line, nullptr, false);
-  if (!message.is_object()) return Error{ErrorKind::bad_input, "the broker sent a message that is no JSON object", "", {}};
+  if (!message.is_object())
+    return Error{ErrorKind::bad_input, "the broker sent a message that is no JSON object", "", {}};
   const auto detail = message.find("errorDetail");
   if (message.contains("error") || detail != message.end()) {
     end_.failed = true;
@@ -135,7 +142,8 @@ Status MessageStream::take(const std::string& line) {
   }
   if (const auto aux = message.find("aux"); aux != message.end() && aux->is_object()) {
     if (const auto id = text_at(*aux, "ID"); !id.empty()) end_.image_id = id;
-    if (const auto manifest = text_at(*aux, "Manifest"); !manifest.empty()) end_.manifest = manifest;
+    if (const auto manifest = text_at(*aux, "Manifest"); !manifest.empty())
+      end_.manifest = manifest;
     if (const auto digest = text_at(*aux, "Digest"); !digest.empty()) {
       end_.digest = digest;
       end_.tag = text_at(*aux, "Tag");
@@ -149,7 +157,9 @@ Status MessageStream::take(const std::string& line) {
   }
   const auto status = text_at(message, "status");
   if (status.empty()) return {};
-  if (const auto detail_of_bar = message.find("progressDetail"); detail_of_bar != message.end() && !detail_of_bar->empty()) return {}; // a progress bar
+  if (const auto detail_of_bar = message.find("progressDetail");
+      detail_of_bar != message.end() && !detail_of_bar->empty())
+    return {}; // a progress bar
   if (status.starts_with("The push refers to repository")) end_.said_repository = true;
   if (status.find(": digest: sha256:") != std::string::npos) end_.said_digest = true;
   const auto id = text_at(message, "id");

@@ -2,13 +2,13 @@
 // How docker prints things: tables, sizes, ages, and the JSON messages of streamed answers.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::shim {
 

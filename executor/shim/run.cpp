@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/run.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/shim/build_context.hpp"
+#include "executor/shim/go_template.hpp"
+#include "executor/shim/image_name.hpp"
+
+#include <nlohmann/json.hpp>
+
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -14,14 +22,6 @@
 #include <iterator>
 #include <optional>
 #include <utility>
-
-#include <nlohmann/json.hpp>
-
-#include "executor/base/file.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/shim/build_context.hpp"
-#include "executor/shim/go_template.hpp"
-#include "executor/shim/image_name.hpp"
 
 namespace slipway::shim {
 namespace {
@@ -59,7 +59,9 @@ std::vector<std::string> texts_at(const Json& object, const char* key) {
   return texts;
 }
 
-std::string dumped(const Json& json, int indent = -1) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
+std::string dumped(const Json& json, int indent = -1) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
 
 std::string short_id(const std::string& id, bool whole) {
   if (whole) return id;
@@ -75,19 +77,22 @@ std::string message_of(const Answer& answer) {
 
 Json pairs_json(const Pairs& pairs) {
   Json list = Json::array();
-  for (const auto& [key, value] : pairs) list.push_back(Json::array({key, value}));
+  for (const auto& [key, value] : pairs)
+    list.push_back(Json::array({key, value}));
   return list;
 }
 
 Json map_json(const Pairs& pairs) {
   Json map = Json::object();
-  for (const auto& [key, value] : pairs) map[key] = value;
+  for (const auto& [key, value] : pairs)
+    map[key] = value;
   return map;
 }
 
 std::string with_escapes(std::string format) {
   for (const auto& [from, to] : {std::pair{"\\t", "\t"}, std::pair{"\\n", "\n"}})
-    for (auto at = format.find(from); at != std::string::npos; at = format.find(from, at + 1)) format.replace(at, 2, to);
+    for (auto at = format.find(from); at != std::string::npos; at = format.find(from, at + 1))
+      format.replace(at, 2, to);
   return format;
 }
 
@@ -100,7 +105,8 @@ struct Listing {
 
 class Runner {
 public:
-  explicit Runner(const Surroundings& world) : world_{world}, client_{world.sockets, world.deadlines} {}
+  explicit Runner(const Surroundings& world)
+      : world_{world}, client_{world.sockets, world.deadlines} {}
 
   int operator()(const Say& say) const {
     world_.out(say.out);
@@ -109,27 +115,33 @@ public:
   }
 
   int operator()(const Build& build) const {
-    for (const auto& note : build.notes) world_.err(note + "\n");
+    for (const auto& note : build.notes)
+      world_.err(note + "\n");
     auto context = find_context(build, world_);
     if (!context) return fail("ERROR: ", context.error());
-    const Write progress = build.quiet ? Write{[](std::string_view) {}} : build.classic_output ? world_.out : world_.err;
+    const Write progress = build.quiet            ? Write{[](std::string_view) {}}
+                           : build.classic_output ? world_.out
+                                                  : world_.err;
     const auto end = stream(build_request(build, *context), progress);
     if (!end) return 1;
     if (end->image_id.empty()) return fail("the broker ended the build without an image ID");
     if (build.quiet) world_.out(end->image_id + "\n");
     if (build.classic_output && !build.quiet) {
       world_.out("Successfully built " + short_id(end->image_id, false) + "\n");
-      for (const auto& tag : build.tags) world_.out("Successfully tagged " + with_tag(tag) + "\n");
+      for (const auto& tag : build.tags)
+        world_.out("Successfully tagged " + with_tag(tag) + "\n");
     }
     if (!build.iidfile.empty())
-      if (auto written = replace_file(at_cwd(build.iidfile), end->image_id, 0644); !written) return fail("ERROR: ", written.error());
+      if (auto written = replace_file(at_cwd(build.iidfile), end->image_id, 0644); !written)
+        return fail("ERROR: ", written.error());
     const auto& subject = build.tags.empty() ? std::vector<std::string>{end->image_id} : build.tags;
     for (const auto& archive : build.archives)
       if (const int code = save_to(subject, archive == "-" ? "" : archive); code != 0) return code;
     std::string digest = end->manifest;
     if (build.push) {
       for (const auto& tag : build.tags) {
-        const auto pushed = push_one(with_tag(tag), build.quiet ? progress : world_.err, build.quiet);
+        const auto pushed =
+            push_one(with_tag(tag), build.quiet ? progress : world_.err, build.quiet);
         if (!pushed) return 1;
         if (!pushed->digest.empty()) digest = pushed->digest;
       }
@@ -145,8 +157,11 @@ public:
       if (!list) return 1;
       for (const auto& image : *list)
         for (const auto& tag : texts_at(image, "RepoTags"))
-          if (const auto known = parse_image_name(tag); known && known->familiar() == name->familiar()) images.push_back(tag);
-      if (images.empty()) return fail("An image does not exist locally with the tag: " + name->familiar());
+          if (const auto known = parse_image_name(tag);
+              known && known->familiar() == name->familiar())
+            images.push_back(tag);
+      if (images.empty())
+        return fail("An image does not exist locally with the tag: " + name->familiar());
     } else {
       if (name->tag.empty() && !push.quiet) world_.out("Using default tag: latest\n");
       images.push_back(with_tag(push.image));
@@ -163,7 +178,8 @@ public:
       name.tag = "latest";
       if (!pull.quiet) world_.out("Using default tag: latest\n");
     }
-    std::string target = "/images/create?fromImage=" + url_encode(name.familiar()) + "&tag=" + url_encode(name.digest.empty() ? name.tag : name.digest);
+    std::string target = "/images/create?fromImage=" + url_encode(name.familiar()) +
+                         "&tag=" + url_encode(name.digest.empty() ? name.tag : name.digest);
     if (!pull.platform.empty()) target += "&platform=" + url_encode(pull.platform);
     const Write print = pull.quiet ? Write{[](std::string_view) {}} : world_.out;
     if (!stream({.method = "POST", .target = target, .long_running = true}, print)) return 1;
@@ -186,24 +202,41 @@ public:
 
   int operator()(const Tag& tag) const {
     const auto name = *parse_image_name(tag.target);
-    const auto answer = ask({.method = "POST", .target = "/images/" + url_encode(tag.source) + "/tag?repo=" + url_encode(name.familiar()) + "&tag=" + url_encode(name.tag.empty() ? "latest" : name.tag)});
+    const auto answer = ask({.method = "POST",
+                             .target = "/images/" + url_encode(tag.source) +
+                                       "/tag?repo=" + url_encode(name.familiar()) + "&tag=" +
+                                       url_encode(name.tag.empty() ? "latest" : name.tag)});
     return answer ? 0 : 1;
   }
 
   int operator()(const ListImages& list) const {
     Json filters = Json::object();
-    for (const auto& [key, value] : list.filters) filters[key][value] = true;
+    for (const auto& [key, value] : list.filters)
+      filters[key][value] = true;
     if (!list.pattern.empty()) filters["reference"][list.pattern] = true;
-    const auto images = ask_json({.target = "/images/json" + (filters.empty() ? "" : "?filters=" + url_encode(dumped(filters)))});
+    const auto images =
+        ask_json({.target = "/images/json" +
+                            (filters.empty() ? "" : "?filters=" + url_encode(dumped(filters)))});
     if (!images) return 1;
     if (!images->is_array()) return fail("the broker's list of images is no list");
-    Listing listing{{{"Repository", "REPOSITORY"}, {"Tag", "TAG"}, {"Digest", "DIGEST"}, {"ID", "IMAGE ID"}, {"CreatedSince", "CREATED"}, {"CreatedAt", "CREATED AT"}, {"Size", "SIZE"}, {"VirtualSize", "SIZE"}},
-                    {},
-                    list.digests ? "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-                                 : "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"};
-    for (const auto& image : *images) add_image_rows(image, list, listing.rows);
+    Listing listing{
+        {{"Repository", "REPOSITORY"},
+         {"Tag", "TAG"},
+         {"Digest", "DIGEST"},
+         {"ID", "IMAGE ID"},
+         {"CreatedSince", "CREATED"},
+         {"CreatedAt", "CREATED AT"},
+         {"Size", "SIZE"},
+         {"VirtualSize", "SIZE"}},
+        {},
+        list.digests
+            ? "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+            : "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"};
+    for (const auto& image : *images)
+      add_image_rows(image, list, listing.rows);
     if (list.quiet) {
-      for (const auto& row : listing.rows) world_.out(text_at(row, "ID") + "\n");
+      for (const auto& row : listing.rows)
+        world_.out(text_at(row, "ID") + "\n");
       return 0;
     }
     return print_listing(listing, list.format);
@@ -212,18 +245,22 @@ public:
   int operator()(const RemoveImages& remove) const {
     int exit_code = 0;
     for (const auto& image : remove.images) {
-      auto answer = client_.ask({.method = "DELETE", .target = "/images/" + url_encode(image) + (remove.force ? "?force=1" : "")});
+      auto answer = client_.ask(
+          {.method = "DELETE",
+           .target = "/images/" + url_encode(image) + (remove.force ? "?force=1" : "")});
       if (!answer) return fail("", answer.error());
       if (answer->status >= 400) {
         fail("Error response from daemon: " + message_of(*answer));
-        if (!(remove.force && answer->status == 404)) exit_code = 1; // as docker: -f forgives a missing image
+        if (!(remove.force && answer->status == 404))
+          exit_code = 1; // as docker: -f forgives a missing image
         continue;
       }
       const Json done = Json::parse(answer->body, nullptr, false);
       if (!done.is_array()) continue;
       for (const auto& one : done)
         for (const auto* key : {"Untagged", "Deleted"})
-          if (const auto text = text_at(one, key); !text.empty()) world_.out(std::string{key} + ": " + text + "\n");
+          if (const auto text = text_at(one, key); !text.empty())
+            world_.out(std::string{key} + ": " + text + "\n");
     }
     return exit_code;
   }
@@ -244,9 +281,12 @@ public:
         if (image.is_discarded()) return fail("the broker's answer is not JSON");
         found.push_back(std::move(image));
       } else {
-        auto rendered = render_template(inspect.format == "json" ? "{{json .}}" : inspect.format, answer->body);
-        if (!rendered) errors += rendered.error().what + "\n";
-        else text += *rendered + "\n";
+        auto rendered =
+            render_template(inspect.format == "json" ? "{{json .}}" : inspect.format, answer->body);
+        if (!rendered)
+          errors += rendered.error().what + "\n";
+        else
+          text += *rendered + "\n";
       }
     }
     if (inspect.format.empty()) text = (found.empty() ? "[]" : dumped(found, 4)) + "\n";
@@ -259,34 +299,44 @@ public:
     const auto steps = ask_json({.target = "/images/" + url_encode(history.image) + "/history"});
     if (!steps) return 1;
     if (!steps->is_array()) return fail("the broker's history is no list");
-    Listing listing{{{"ID", "IMAGE"}, {"CreatedSince", "CREATED"}, {"CreatedAt", "CREATED AT"}, {"CreatedBy", "CREATED BY"}, {"Size", "SIZE"}, {"Comment", "COMMENT"}},
-                    {},
-                    history.human ? "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
-                                  : "table {{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"};
+    Listing listing{
+        {{"ID", "IMAGE"},
+         {"CreatedSince", "CREATED"},
+         {"CreatedAt", "CREATED AT"},
+         {"CreatedBy", "CREATED BY"},
+         {"Size", "SIZE"},
+         {"Comment", "COMMENT"}},
+        {},
+        history.human ? "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+                      : "table {{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"};
     for (const auto& step : *steps) {
       const auto id = text_at(step, "Id");
       const auto created = static_cast<std::int64_t>(number_at(step, "Created"));
       std::string by = text_at(step, "CreatedBy");
       std::replace(by.begin(), by.end(), '\t', ' ');
       std::replace(by.begin(), by.end(), '\n', ' ');
-      if (!history.no_trunc && by.size() > kHistoryCommandWidth) by = by.substr(0, kHistoryCommandWidth - 1) + "…";
+      if (!history.no_trunc && by.size() > kHistoryCommandWidth)
+        by = by.substr(0, kHistoryCommandWidth - 1) + "…";
       const auto size = number_at(step, "Size");
-      listing.rows.push_back({{"ID", id.empty() || id == "<missing>" ? "<missing>" : short_id(id, history.no_trunc)},
-                              {"CreatedSince", created > 0 ? human_duration(world_.now - created) + " ago" : "N/A"},
-                              {"CreatedAt", created_at(created)},
-                              {"CreatedBy", by},
-                              {"Size", history.human ? human_size(size) : std::to_string(size)},
-                              {"Comment", text_at(step, "Comment")}});
+      listing.rows.push_back(
+          {{"ID", id.empty() || id == "<missing>" ? "<missing>" : short_id(id, history.no_trunc)},
+           {"CreatedSince", created > 0 ? human_duration(world_.now - created) + " ago" : "N/A"},
+           {"CreatedAt", created_at(created)},
+           {"CreatedBy", by},
+           {"Size", history.human ? human_size(size) : std::to_string(size)},
+           {"Comment", text_at(step, "Comment")}});
     }
     if (history.quiet) {
-      for (const auto& row : listing.rows) world_.out(text_at(row, "ID") + "\n");
+      for (const auto& row : listing.rows)
+        world_.out(text_at(row, "ID") + "\n");
       return 0;
     }
     return print_listing(listing, history.format);
   }
 
   int operator()(const Save& save) const {
-    if (save.output.empty() && world_.output_is_terminal) return fail("cowardly refusing to save to a terminal. Use the -o flag or redirect");
+    if (save.output.empty() && world_.output_is_terminal)
+      return fail("cowardly refusing to save to a terminal. Use the -o flag or redirect");
     return save_to(save.images, save.output);
   }
 
@@ -306,7 +356,12 @@ public:
         if (errno != EINTR) return io_error("read", errno, "the archive");
       }
     };
-    const auto end = stream({.method = "POST", .target = "/images/load?quiet=1", .content_type = std::string{kTarType}, .source = source, .long_running = true}, world_.out);
+    const auto end = stream({.method = "POST",
+                             .target = "/images/load?quiet=1",
+                             .content_type = std::string{kTarType},
+                             .source = source,
+                             .long_running = true},
+                            world_.out);
     return end ? 0 : 1;
   }
 
@@ -315,22 +370,40 @@ public:
     if (!answer) return 1;
     Json data = Json::parse(answer->body, nullptr, false);
     if (!data.is_object()) return fail("the broker's answer is not JSON");
-    data["ClientInfo"] = {{"Debug", false}, {"Context", "default"}, {"Version", kClientVersion}, {"Plugins", Json::array()}, {"Warnings", nullptr}};
+    data["ClientInfo"] = {{"Debug", false},
+                          {"Context", "default"},
+                          {"Version", kClientVersion},
+                          {"Plugins", Json::array()},
+                          {"Warnings", nullptr}};
     if (!info.format.empty()) return print_formatted(info.format, data);
     const auto field = [&data](const char* label, const char* key) {
       const auto found = data.find(key);
       if (found == data.end() || found->is_structured()) return std::string{};
-      return std::string{" "} + label + ": " + (found->is_string() ? found->get<std::string>() : dumped(*found)) + "\n";
+      return std::string{" "} + label + ": " +
+             (found->is_string() ? found->get<std::string>() : dumped(*found)) + "\n";
     };
-    world_.out("Client:\n Version:    " + std::string{kClientVersion} + "\n Context:    default\n Debug Mode: false\n\nServer:\n" +
-               field("Containers", "Containers") + field("Images", "Images") + field("Server Version", "ServerVersion") +
-               field("Storage Driver", "Driver") + field("Kernel Version", "KernelVersion") + field("Operating System", "OperatingSystem") +
-               field("OSType", "OSType") + field("Architecture", "Architecture") + field("CPUs", "NCPU") + field("Name", "Name") + field("ID", "ID"));
+    world_.out("Client:\n Version:    " + std::string{kClientVersion} +
+               "\n Context:    default\n Debug Mode: false\n\nServer:\n" +
+               field("Containers", "Containers") + field("Images", "Images") +
+               field("Server Version", "ServerVersion") + field("Storage Driver", "Driver") +
+               field("Kernel Version", "KernelVersion") +
+               field("Operating System", "OperatingSystem") + field("OSType", "OSType") +
+               field("Architecture", "Architecture") + field("CPUs", "NCPU") +
+               field("Name", "Name") + field("ID", "ID"));
     return 0;
   }
 
   int operator()(const Version& version) const {
-    const Json client{{"Platform", {{"Name", "slipway"}}}, {"Version", kClientVersion}, {"ApiVersion", kClientApi}, {"DefaultAPIVersion", kClientApi}, {"GitCommit", "slipway-" SLIPWAY_VERSION}, {"GoVersion", ""}, {"Os", "linux"}, {"Arch", "amd64"}, {"BuildTime", ""}, {"Context", "default"}};
+    const Json client{{"Platform", {{"Name", "slipway"}}},
+                      {"Version", kClientVersion},
+                      {"ApiVersion", kClientApi},
+                      {"DefaultAPIVersion", kClientApi},
+                      {"GitCommit", "slipway-" SLIPWAY_VERSION},
+                      {"GoVersion", ""},
+                      {"Os", "linux"},
+                      {"Arch", "amd64"},
+                      {"BuildTime", ""},
+                      {"Context", "default"}};
     Json data{{"Client", client}, {"Server", nullptr}};
     auto answer = client_.ask({.target = "/version"});
     const bool there = answer && answer->status < 400;
@@ -341,9 +414,15 @@ public:
       exit_code = print_formatted(version.format, data);
     } else {
       const auto& server = data["Server"];
-      world_.out("Client:\n Version:           " + std::string{kClientVersion} + "\n API version:       " + std::string{kClientApi} + "\n Built by:          slipway " SLIPWAY_VERSION "\n OS/Arch:           linux/amd64\n Context:           default\n");
+      world_.out("Client:\n Version:           " + std::string{kClientVersion} +
+                 "\n API version:       " + std::string{kClientApi} +
+                 "\n Built by:          slipway " SLIPWAY_VERSION
+                 "\n OS/Arch:           linux/amd64\n Context:           default\n");
       if (there)
-        world_.out("\nServer:\n Engine:\n  Version:          " + text_at(server, "Version") + "\n  API version:      " + text_at(server, "ApiVersion") + " (minimum version " + text_at(server, "MinAPIVersion") + ")\n  OS/Arch:          " + text_at(server, "Os") + "/" + text_at(server, "Arch") + "\n");
+        world_.out("\nServer:\n Engine:\n  Version:          " + text_at(server, "Version") +
+                   "\n  API version:      " + text_at(server, "ApiVersion") + " (minimum version " +
+                   text_at(server, "MinAPIVersion") + ")\n  OS/Arch:          " +
+                   text_at(server, "Os") + "/" + text_at(server, "Arch") + "\n");
     }
     if (!answer) return fail("", answer.error());
     if (!there) return fail("Error response from daemon: " + message_of(*answer));
@@ -353,10 +432,12 @@ public:
   int operator()(const Prune& prune) const {
     std::uint64_t freed = 0;
     if (!prune.endpoint.empty()) {
-      // A broker that does not know the call has nothing to give back; the job's images go with the job.
+      // A broker that does not know the call has nothing to give back; the job's images go with the
+      // job.
       auto answer = client_.ask({.method = "POST", .target = prune.endpoint});
       if (!answer) return fail("", answer.error());
-      if (answer->status < 400) freed = number_at(Json::parse(answer->body, nullptr, false), "SpaceReclaimed");
+      if (answer->status < 400)
+        freed = number_at(Json::parse(answer->body, nullptr, false), "SpaceReclaimed");
     }
     world_.out("Total reclaimed space: " + human_size(freed) + "\n");
     return 0;
@@ -371,7 +452,9 @@ private:
     return fail(prefix + error.text() + (error.hint.empty() ? "" : "\n" + error.hint));
   }
 
-  std::string at_cwd(const std::string& path) const { return (std::filesystem::path{world_.cwd} / path).string(); }
+  std::string at_cwd(const std::string& path) const {
+    return (std::filesystem::path{world_.cwd} / path).string();
+  }
 
   /// "app" as "app:latest".
   static std::string with_tag(const std::string& image) {
@@ -435,41 +518,61 @@ private:
     return *std::move(end);
   }
 
-  std::optional<StreamEnd> push_one(const std::string& image, const Write& print, bool quiet) const {
+  std::optional<StreamEnd> push_one(const std::string& image, const Write& print,
+                                    bool quiet) const {
     const auto name = *parse_image_name(image);
-    const std::string heading = "The push refers to repository [" + name.domain + "/" + name.path + "]\n";
+    const std::string heading =
+        "The push refers to repository [" + name.domain + "/" + name.path + "]\n";
     bool first = true;
     const Write with_heading = [&](std::string_view text) {
       if (quiet) return;
       if (std::exchange(first, false) && !text.starts_with("The push refers to")) print(heading);
       print(text);
     };
-    auto end = stream({.method = "POST", .target = "/images/" + url_encode(name.familiar()) + "/push?tag=" + url_encode(name.tag), .long_running = true}, with_heading);
+    auto end = stream(
+        {.method = "POST",
+         .target = "/images/" + url_encode(name.familiar()) + "/push?tag=" + url_encode(name.tag),
+         .long_running = true},
+        with_heading);
     if (!end) return std::nullopt;
     if (end->digest.empty()) {
       fail("the broker ended the push without a digest");
       return std::nullopt;
     }
     if (!end->said_digest)
-      with_heading((end->tag.empty() ? name.tag : end->tag) + ": digest: " + end->digest + " size: " + std::to_string(end->size) + "\n");
+      with_heading((end->tag.empty() ? name.tag : end->tag) + ": digest: " + end->digest +
+                   " size: " + std::to_string(end->size) + "\n");
     return end;
   }
 
   static Request build_request(const Build& build, const BuildContext& context) {
     if (!context.path.empty()) {
-      Json body{{"context_path", context.path}, {"dockerfile", context.dockerfile}, {"tags", build.tags},
-                {"build_args", pairs_json(build.build_args)}, {"labels", pairs_json(build.labels)}, {"target", build.target},
-                {"platforms", build.platform.empty() ? Json::array() : Json::array({build.platform})},
-                {"no_cache", build.no_cache}, {"pull", build.pull}, {"network", build.network},
-                {"extra_hosts", pairs_json(build.extra_hosts)}, {"dialect", build.dialect}};
+      Json body{
+          {"context_path", context.path},
+          {"dockerfile", context.dockerfile},
+          {"tags", build.tags},
+          {"build_args", pairs_json(build.build_args)},
+          {"labels", pairs_json(build.labels)},
+          {"target", build.target},
+          {"platforms", build.platform.empty() ? Json::array() : Json::array({build.platform})},
+          {"no_cache", build.no_cache},
+          {"pull", build.pull},
+          {"network", build.network},
+          {"extra_hosts", pairs_json(build.extra_hosts)},
+          {"dialect", build.dialect}};
       if (context.dockerfile_text) body["dockerfile_text"] = *context.dockerfile_text;
-      return {.method = "POST", .target = "/slipway/v1/build", .content_type = std::string{kJsonType}, .body = dumped(body), .long_running = true};
+      return {.method = "POST",
+              .target = "/slipway/v1/build",
+              .content_type = std::string{kJsonType},
+              .body = dumped(body),
+              .long_running = true};
     }
     std::string target = "/build?dockerfile=" + url_encode(context.dockerfile);
     const auto add = [&target](const char* key, const std::string& value) {
       if (!value.empty()) target += std::string{"&"} + key + "=" + url_encode(value);
     };
-    for (const auto& tag : build.tags) add("t", tag);
+    for (const auto& tag : build.tags)
+      add("t", tag);
     if (!build.build_args.empty()) add("buildargs", dumped(map_json(build.build_args)));
     if (!build.labels.empty()) add("labels", dumped(map_json(build.labels)));
     add("target", build.target);
@@ -477,11 +580,17 @@ private:
     add("nocache", build.no_cache ? "1" : "");
     add("pull", build.pull ? "1" : "");
     add("networkmode", build.network);
-    for (const auto& [host, address] : build.extra_hosts) add("extrahosts", host + ":" + address);
-    return {.method = "POST", .target = target, .content_type = std::string{kTarType}, .source = context.tar, .long_running = true};
+    for (const auto& [host, address] : build.extra_hosts)
+      add("extrahosts", host + ":" + address);
+    return {.method = "POST",
+            .target = target,
+            .content_type = std::string{kTarType},
+            .source = context.tar,
+            .long_running = true};
   }
 
-  int write_metadata(const Build& build, const std::string& digest, const std::string& image_id) const {
+  int write_metadata(const Build& build, const std::string& digest,
+                     const std::string& image_id) const {
     Json metadata = Json::object();
     metadata["containerimage.config.digest"] = image_id;
     if (!digest.empty()) metadata["containerimage.digest"] = digest;
@@ -498,7 +607,8 @@ private:
   /// "" = stdout. A file appears whole or not at all.
   int save_to(const std::vector<std::string>& images, const std::string& output) const {
     std::string target = "/images/get";
-    for (std::size_t i = 0; i < images.size(); ++i) target += (i == 0 ? "?names=" : "&names=") + url_encode(images[i]);
+    for (std::size_t i = 0; i < images.size(); ++i)
+      target += (i == 0 ? "?names=" : "&names=") + url_encode(images[i]);
     std::string final_path;
     std::string path;
     UniqueFd file;
@@ -507,23 +617,28 @@ private:
       struct stat info {};
       const bool special = ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
       if (!special) path += ".slipway-" + std::to_string(::getpid());
-      file = UniqueFd{::open(path.c_str(), O_WRONLY | O_CLOEXEC | (special ? 0 : O_CREAT | O_EXCL), 0644)};
+      file = UniqueFd{
+          ::open(path.c_str(), O_WRONLY | O_CLOEXEC | (special ? 0 : O_CREAT | O_EXCL), 0644)};
       if (!file) return fail("failed to save image: open " + path + ": " + errno_text(errno));
     }
     Answer refused;
-    auto status = client_.call({.target = target, .long_running = true}, [&](int code, std::string_view bytes) -> Status {
-      if (code >= 400) {
-        if (refused.body.size() < kMaxErrorBytes) refused.body += bytes;
-        return {};
-      }
-      if (file) return write_all(file.get(), bytes);
-      world_.out(bytes);
-      return {};
-    });
+    auto status = client_.call({.target = target, .long_running = true},
+                               [&](int code, std::string_view bytes) -> Status {
+                                 if (code >= 400) {
+                                   if (refused.body.size() < kMaxErrorBytes) refused.body += bytes;
+                                   return {};
+                                 }
+                                 if (file) return write_all(file.get(), bytes);
+                                 world_.out(bytes);
+                                 return {};
+                               });
     std::string trouble;
-    if (!status) trouble = status.error().text();
-    else if (refused.status = *status; *status >= 400) trouble = "Error response from daemon: " + message_of(refused);
-    else if (path != final_path && ::rename(path.c_str(), final_path.c_str()) != 0) trouble = "rename to " + final_path + ": " + errno_text(errno);
+    if (!status)
+      trouble = status.error().text();
+    else if (refused.status = *status; *status >= 400)
+      trouble = "Error response from daemon: " + message_of(refused);
+    else if (path != final_path && ::rename(path.c_str(), final_path.c_str()) != 0)
+      trouble = "rename to " + final_path + ": " + errno_text(errno);
     if (trouble.empty()) return 0;
     if (path != final_path) ::unlink(path.c_str());
     return fail(trouble);
@@ -531,17 +646,25 @@ private:
 
   void add_image_rows(const Json& image, const ListImages& list, std::vector<Json>& rows) const {
     const auto created = static_cast<std::int64_t>(number_at(image, "Created"));
-    const auto add = [&](const std::string& repository, const std::string& tag, const std::string& digest) {
-      rows.push_back({{"Repository", repository}, {"Tag", tag}, {"Digest", digest},
-                      {"ID", short_id(text_at(image, "Id"), list.no_trunc)},
-                      {"CreatedSince", created > 0 ? human_duration(world_.now - created) + " ago" : "N/A"},
-                      {"CreatedAt", created_at(created)},
-                      {"Size", human_size(number_at(image, "Size"))}, {"VirtualSize", human_size(number_at(image, "Size"))},
-                      {"Containers", "N/A"}, {"SharedSize", "N/A"}, {"UniqueSize", "N/A"}});
+    const auto add = [&](const std::string& repository, const std::string& tag,
+                         const std::string& digest) {
+      rows.push_back(
+          {{"Repository", repository},
+           {"Tag", tag},
+           {"Digest", digest},
+           {"ID", short_id(text_at(image, "Id"), list.no_trunc)},
+           {"CreatedSince", created > 0 ? human_duration(world_.now - created) + " ago" : "N/A"},
+           {"CreatedAt", created_at(created)},
+           {"Size", human_size(number_at(image, "Size"))},
+           {"VirtualSize", human_size(number_at(image, "Size"))},
+           {"Containers", "N/A"},
+           {"SharedSize", "N/A"},
+           {"UniqueSize", "N/A"}});
     };
     const auto digest_of = [&](const std::string& repository) -> std::string {
       for (const auto& one : texts_at(image, "RepoDigests"))
-        if (const auto name = parse_image_name(one); name && name->familiar() == repository) return name->digest;
+        if (const auto name = parse_image_name(one); name && name->familiar() == repository)
+          return name->digest;
       return "<none>";
     };
     bool any = false;
@@ -563,15 +686,18 @@ private:
     if (!list.pattern.empty()) patterns.push_back(list.pattern);
     for (const auto& [key, value] : list.filters)
       if (key == "reference") patterns.push_back(value);
-    return patterns.empty() || std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
-      for (const auto& spelling : {name.familiar(), name.familiar() + ":" + name.tag, name.domain + "/" + name.path, name.full()})
-        if (::fnmatch(pattern.c_str(), spelling.c_str(), FNM_PATHNAME) == 0) return true;
-      return false;
-    });
+    return patterns.empty() ||
+           std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+             for (const auto& spelling : {name.familiar(), name.familiar() + ":" + name.tag,
+                                          name.domain + "/" + name.path, name.full()})
+               if (::fnmatch(pattern.c_str(), spelling.c_str(), FNM_PATHNAME) == 0) return true;
+             return false;
+           });
   }
 
   int print_formatted(const std::string& format, const Json& data) const {
-    auto rendered = render_template(format == "json" ? "{{json .}}" : with_escapes(format), dumped(data));
+    auto rendered =
+        render_template(format == "json" ? "{{json .}}" : with_escapes(format), dumped(data));
     if (!rendered) {
       world_.err(rendered.error().what + "\n");
       return rendered.error().what.find("executing") == std::string::npos ? kTemplateExit : 1;
@@ -581,7 +707,9 @@ private:
   }
 
   int print_listing(const Listing& listing, const std::string& asked) const {
-    std::string format = asked.empty() || asked == "table" ? listing.default_format : asked == "json" ? "{{json .}}" : with_escapes(asked);
+    std::string format = asked.empty() || asked == "table" ? listing.default_format
+                         : asked == "json"                 ? "{{json .}}"
+                                                           : with_escapes(asked);
     constexpr std::string_view kTable = "table ";
     const bool as_table = format.starts_with(kTable);
     if (as_table) format.erase(0, kTable.size());
@@ -606,6 +734,8 @@ private:
 
 } // namespace
 
-int run(const Command& command, const Surroundings& world) { return std::visit(Runner{world}, command); }
+int run(const Command& command, const Surroundings& world) {
+  return std::visit(Runner{world}, command);
+}
 
 } // namespace slipway::shim

@@ -2,14 +2,14 @@
 // Carries a parsed command out: talks to the broker, prints what docker would print.
 #pragma once
 
+#include "executor/shim/command.hpp"
+#include "executor/shim/http_client.hpp"
+#include "executor/shim/output.hpp"
+
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/shim/command.hpp"
-#include "executor/shim/http_client.hpp"
-#include "executor/shim/output.hpp"
 
 namespace slipway::shim {
 
@@ -18,8 +18,9 @@ struct Surroundings {
   std::vector<std::string> sockets{"/run/slipway/sock/docker.sock", "/var/run/docker.sock"};
   Deadlines deadlines;
   std::string cwd = "/";
-  std::vector<std::string> workspaces{"/builds"}; ///< folders that the builder sees under the same path
-  int input = 0;                                  ///< lent
+  std::vector<std::string> workspaces{
+      "/builds"}; ///< folders that the builder sees under the same path
+  int input = 0;  ///< lent
   bool input_is_terminal = false;
   bool output_is_terminal = false;
   std::int64_t now = 0; ///< unix seconds, for ages

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/tar_stream.hpp"
 
+#include "executor/base/unique_fd.hpp"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,8 +13,6 @@
 #include <array>
 #include <cstdint>
 #include <optional>
-
-#include "executor/base/unique_fd.hpp"
 
 namespace slipway::shim {
 namespace {
@@ -31,7 +31,8 @@ struct Header {
 };
 
 void put_octal(char* field, std::size_t width, std::uint64_t value) {
-  for (std::size_t i = width - 1; i-- > 0; value >>= 3U) field[i] = static_cast<char>('0' + (value & 7U));
+  for (std::size_t i = width - 1; i-- > 0; value >>= 3U)
+    field[i] = static_cast<char>('0' + (value & 7U));
 }
 
 std::string ustar_block(const Header& header) {
@@ -41,13 +42,15 @@ std::string ustar_block(const Header& header) {
   put_octal(&block[108], 8, 0);
   put_octal(&block[116], 8, 0);
   put_octal(&block[124], 12, header.size <= kMaxOctalSize ? header.size : 0);
-  put_octal(&block[136], 12, header.mtime > 0 ? static_cast<std::uint64_t>(header.mtime) & kMaxOctalSize : 0);
+  put_octal(&block[136], 12,
+            header.mtime > 0 ? static_cast<std::uint64_t>(header.mtime) & kMaxOctalSize : 0);
   ::memset(&block[148], ' ', 8);
   block[156] = header.type;
   ::memcpy(&block[157], header.link.data(), std::min(header.link.size(), kNameField));
   ::memcpy(&block[257], "ustar\00000", 8);
   unsigned sum = 0;
-  for (const char c : block) sum += static_cast<unsigned char>(c);
+  for (const char c : block)
+    sum += static_cast<unsigned char>(c);
   put_octal(&block[148], 7, sum);
   block[155] = ' ';
   return {block.data(), block.size()};
@@ -57,7 +60,8 @@ std::string ustar_block(const Header& header) {
 std::string pax_record(const std::string& key, const std::string& value) {
   const std::size_t rest = key.size() + value.size() + 3;
   std::size_t length = rest + 1;
-  while (std::to_string(length).size() + rest != length) length = std::to_string(length).size() + rest;
+  while (std::to_string(length).size() + rest != length)
+    length = std::to_string(length).size() + rest;
   return std::to_string(length) + " " + key + "=" + value + "\n";
 }
 
@@ -95,12 +99,18 @@ struct TarStream::State {
     std::error_code cause;
     std::vector<std::string> names;
     const auto dir = relative.empty() ? root : root / relative;
-    for (std::filesystem::directory_iterator it{dir, cause}; !cause && it != std::filesystem::directory_iterator{}; it.increment(cause))
+    for (std::filesystem::directory_iterator it{dir, cause};
+         !cause && it != std::filesystem::directory_iterator{}; it.increment(cause))
       names.push_back(it->path().filename().string());
     if (cause)
-      return Error{ErrorKind::io, "cannot read folder " + dir.string() + " of the build context: " + cause.message(), "make it readable or list it in .dockerignore", {}};
+      return Error{ErrorKind::io,
+                   "cannot read folder " + dir.string() +
+                       " of the build context: " + cause.message(),
+                   "make it readable or list it in .dockerignore",
+                   {}};
     std::sort(names.rbegin(), names.rend());
-    for (auto& name : names) waiting.push_back(relative.empty() ? std::move(name) : relative + "/" + name);
+    for (auto& name : names)
+      waiting.push_back(relative.empty() ? std::move(name) : relative + "/" + name);
     return {};
   }
 
@@ -126,9 +136,13 @@ struct TarStream::State {
       return {};
     }
     if (!S_ISREG(info.st_mode))
-      return Error{ErrorKind::bad_input, "the build context has a device or fifo: " + path.string(), "remove it from the context", {}};
+      return Error{ErrorKind::bad_input,
+                   "the build context has a device or fifo: " + path.string(),
+                   "remove it from the context",
+                   {}};
     file = UniqueFd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
-    if (!file) return io_error("cannot read a file of the build context: open", errno, path.string());
+    if (!file)
+      return io_error("cannot read a file of the build context: open", errno, path.string());
     header.size = static_cast<std::uint64_t>(info.st_size);
     file_name = path.string();
     file_left = header.size;
@@ -155,7 +169,8 @@ struct TarStream::State {
   }
 };
 
-TarStream::TarStream(std::filesystem::path root, std::vector<ExtraFile> extra) : state_{std::make_unique<State>()} {
+TarStream::TarStream(std::filesystem::path root, std::vector<ExtraFile> extra)
+    : state_{std::make_unique<State>()} {
   state_->root = std::move(root);
   state_->extra = std::move(extra);
 }
@@ -175,12 +190,16 @@ Result<std::size_t> TarStream::read(char* buffer, std::size_t capacity) {
     state.pending.clear();
     state.pending_at = 0;
     if (state.file && state.file_left > 0) {
-      const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(capacity, state.file_left));
+      const auto want =
+          static_cast<std::size_t>(std::min<std::uint64_t>(capacity, state.file_left));
       const ssize_t got = ::read(state.file.get(), buffer, want);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return io_error("read", errno, state.file_name);
       if (got == 0)
-        return Error{ErrorKind::io, "a file of the build context shrank while it was sent: " + state.file_name, "", {}};
+        return Error{ErrorKind::io,
+                     "a file of the build context shrank while it was sent: " + state.file_name,
+                     "",
+                     {}};
       state.file_left -= static_cast<std::uint64_t>(got);
       return static_cast<std::size_t>(got);
     }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// A build context as a tar stream (ustar with pax records), for contexts that the broker cannot reach
-// by path. Everything is sent; .dockerignore is the builder's business.
+// A build context as a tar stream (ustar with pax records), for contexts that the broker cannot
+// reach by path. Everything is sent; .dockerignore is the builder's business.
 #pragma once
+
+#include "executor/base/result.hpp"
 
 #include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::shim {
 
@@ -19,8 +19,8 @@ struct ExtraFile {
   std::string content;
 };
 
-/// Streams `extra` and then the tree below `root` in sorted order, owner 0:0 as the docker CLI sends
-/// it. Links stay links, sockets are left out, devices and fifos are refused.
+/// Streams `extra` and then the tree below `root` in sorted order, owner 0:0 as the docker CLI
+/// sends it. Links stay links, sockets are left out, devices and fifos are refused.
 class TarStream {
 public:
   /// An empty `root` gives only the extra files.
@@ -31,7 +31,8 @@ public:
   TarStream(const TarStream&) = delete;
   TarStream& operator=(const TarStream&) = delete;
 
-  /// The next bytes; 0 = end. Errors: io (unreadable, changed while read), with the path; bad_input.
+  /// The next bytes; 0 = end. Errors: io (unreadable, changed while read), with the path;
+  /// bad_input.
   Result<std::size_t> read(char* buffer, std::size_t capacity);
 
 private:

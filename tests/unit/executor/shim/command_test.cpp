@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/command.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace slipway::shim {
+namespace {
+
+std::vector<std::string> words(const std::string& line) {
+  std::istringstream in{line};
+  std::vector<std::string> list;
+  for (std::string word; in >> word;)
+    list.push_back(word);
+  return list;
+}
+
+template <typename T> T parsed(const std::string& line, const Environment& env = {}) {
+  const auto command = parse(words(line), env);
+  if (const auto* say = std::get_if<Say>(&command);
+      say != nullptr && !std::holds_alternative<T>(command))
+    ADD_FAILURE() << line << ": " << say->out << say->err;
+  return std::get<T>(command);
+}
+
+struct Refused {
+  std::string name;
+  std::string line;
+  int exit_code;
+  std::string words;
+};
+
+class RefusedLine : public testing::TestWithParam<Refused> {};
+
+TEST_P(RefusedLine, SaysWhyWithDockersExitCode) {
+  const auto say = parsed<Say>(GetParam().line);
+
+  EXPECT_EQ(say.exit_code, GetParam().exit_code);
+  EXPECT_NE(say.err.find(GetParam().words), std::string::npos) << say.err;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Command, RefusedLine,
+    testing::Values(
+        Refused{"UnknownFlag", "docker build --wat .", 125,
+                "unknown flag: --wat\nSee 'docker build --help'."},
+        Refused{"UnknownLetter", "docker build -z .", 125, "unknown shorthand flag: 'z' in -z"},
+        Refused{"FlagWithoutValue", "docker build . -t", 125, "flag needs an argument: 't' in -t"},
+        Refused{"BadBoolean", "docker build --pull=maybe .", 125, "strconv.ParseBool"},
+        Refused{"NoContext", "docker build -t a", 1,
+                "\"docker build\" requires exactly 1 argument."},
+        Refused{"TwoContexts", "docker build a b", 1, "requires exactly 1 argument"},
+        Refused{"BadTag", "docker build -t A:b .", 125, "invalid reference format"},
+        Refused{"Secret", "docker build --secret id=x .", 125,
+                "--secret: build secrets are not in this version"},
+        Refused{"Ssh", "docker buildx build --ssh default .", 125, "--ssh"},
+        Refused{"Allow", "docker buildx build --allow network.host .", 125, "--allow"},
+        Refused{"SecurityOpt", "docker build --security-opt seccomp=unconfined .", 125,
+                "--security-opt"},
+        Refused{"Squash", "docker build --squash .", 125, "--squash"},
+        Refused{"Memory", "docker build -m 1g .", 125, "--memory"},
+        Refused{"HostNetwork", "docker build --network host .", 125, "--network host"},
+        Refused{"ManyPlatforms", "docker buildx build --platform linux/amd64,linux/arm64 .", 125,
+                "multi-platform"},
+        Refused{"CacheExport", "docker buildx build --cache-to type=registry,ref=r/c .", 125,
+                "--cache-to type=registry,ref=r/c"},
+        Refused{"Provenance", "docker buildx build --provenance=mode=max .", 125,
+                "--provenance=false"},
+        Refused{"LocalOutput", "docker buildx build -o out .", 125, "--output out"},
+        Refused{"RemoteContext", "docker build https://h/x.git", 125, "remote build context"},
+        Refused{"StdinTwice", "docker build -f - -", 1, "can't use stdin for both"},
+        Refused{"PushWithoutTag", "docker buildx build --push .", 1, "tag is needed when pushing"},
+        Refused{
+            "PushDigest",
+            "docker push a@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            1, "cannot push a digest"},
+        Refused{"PullAllTags", "docker pull -a alpine", 125, "--all-tags"},
+        Refused{"TagByDigest",
+                "docker tag a "
+                "b@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                1, "digest reference"},
+        Refused{"StdinPasswordWithoutUser", "docker login --password-stdin r", 1,
+                "Must provide --username"},
+        Refused{"Run", "docker run --rm alpine true", 125, "does not run containers"},
+        Refused{"Exec", "docker exec x sh", 1, "does not run containers"},
+        Refused{"Compose", "docker compose up", 1, "docker compose"},
+        Refused{"Manifest", "docker manifest create a b", 1, "docker manifest"},
+        Refused{"Bake", "docker buildx bake", 1, "bake"},
+        Refused{"Imagetools", "docker buildx imagetools create a", 1, "imagetools"},
+        Refused{"UnknownCommand", "docker wat", 1, "'wat' is not a docker command"},
+        Refused{"UnknownFilter", "docker images -f before=x", 125, "--filter before"}),
+    [](const auto& row) { return row.param.name; });
+
+TEST(Command, ReadsEveryPartOfABuild) {
+  const auto build = parsed<Build>("docker build dir -t a:1 --tag=r:5000/b --build-arg K=v=w "
+                                   "--build-arg FROM_ENV --build-arg GONE --label l=1 "
+                                   "--target s -f x/Dockerfile --no-cache --pull --platform "
+                                   "linux/amd64 --network none --add-host h:10.0.0.1 "
+                                   "--iidfile i --progress plain --rm --force-rm --compress "
+                                   "--disable-content-trust --provenance=false --sbom=false --load",
+                                   {{"FROM_ENV", "e"}});
+
+  EXPECT_EQ(build.context, "dir");
+  EXPECT_EQ(build.tags, (std::vector<std::string>{"a:1", "r:5000/b"}));
+  EXPECT_EQ(build.build_args, (Pairs{{"K", "v=w"}, {"FROM_ENV", "e"}}));
+  EXPECT_EQ(build.labels, (Pairs{{"l", "1"}}));
+  EXPECT_EQ(build.extra_hosts, (Pairs{{"h", "10.0.0.1"}}));
+  EXPECT_EQ(build.target, "s");
+  EXPECT_EQ(build.file, "x/Dockerfile");
+  EXPECT_EQ(build.platform, "linux/amd64");
+  EXPECT_EQ(build.network, "none");
+  EXPECT_EQ(build.iidfile, "i");
+  EXPECT_TRUE(build.no_cache && build.pull);
+  EXPECT_FALSE(build.quiet || build.push);
+}
+
+TEST(Command, KeepsBooleansThatAreSwitchedOffOff) {
+  EXPECT_FALSE(parsed<Build>("docker build --pull=false --squash=false .").pull);
+}
+
+TEST(Command, BuildsUnderEveryNameOfTheCommand) {
+  for (const auto* line :
+       {"docker build .", "/usr/bin/docker image build .", "docker builder build .",
+        "docker -H tcp://docker:2376 --tlsverify build ."})
+    EXPECT_EQ(parsed<Build>(line).dialect, "docker") << line;
+  for (const auto* line :
+       {"docker buildx build .", "docker buildx b .", "docker buildx --builder x build .",
+        "docker-buildx build .", "/usr/libexec/docker/cli-plugins/docker-buildx buildx build ."})
+    EXPECT_EQ(parsed<Build>(line).dialect, "buildx") << line;
+}
+
+TEST(Command, PushesByFlagOrByOutput) {
+  EXPECT_TRUE(parsed<Build>("docker buildx build --push -t a .").push);
+  EXPECT_TRUE(parsed<Build>("docker buildx build -o type=registry -t a .").push);
+  const auto image =
+      parsed<Build>("docker buildx build --output type=image,name=r.io/a:1,push=true .");
+  EXPECT_TRUE(image.push);
+  EXPECT_EQ(image.tags, (std::vector<std::string>{"r.io/a:1"}));
+}
+
+TEST(Command, SavesToTheDestinationOfAnArchiveOutput) {
+  EXPECT_EQ(parsed<Build>("docker buildx build -o type=docker,dest=x.tar .").archives,
+            (std::vector<std::string>{"x.tar"}));
+  EXPECT_TRUE(parsed<Build>("docker buildx build -o type=docker .").archives.empty());
+}
+
+TEST(Command, SaysThatCacheSourcesAreNotNeeded) {
+  const auto build = parsed<Build>("docker build --cache-from r/a:latest --cache-to type=inline .");
+  ASSERT_EQ(build.notes.size(), 2U);
+  EXPECT_NE(build.notes[0].find("--cache-from r/a:latest"), std::string::npos);
+}
+
+TEST(Command, NeverRepeatsAPassword) {
+  const auto login = parsed<Login>("docker login -u u -p hunter2 https://r.example/v1/");
+  EXPECT_EQ(login.warning.find("hunter2"), std::string::npos);
+  EXPECT_NE(login.warning.find("WARNING! Using --password via the CLI is insecure"),
+            std::string::npos);
+  EXPECT_TRUE(
+      parsed<Login>("docker login r.example --username u --password-stdin").password_from_stdin);
+}
+
+TEST(Command, TreatsEmulatorInstallersAsDone) {
+  EXPECT_EQ(parsed<Say>("docker run --rm --privileged tonistiigi/binfmt --install all").exit_code,
+            0);
+  EXPECT_EQ(
+      parsed<Say>("docker run --privileged multiarch/qemu-user-static --reset -p yes").exit_code,
+      0);
+  EXPECT_EQ(parsed<Say>("docker run --privileged alpine binfm").exit_code, 125);
+}
+
+TEST(Command, AnswersThePluginProtocol) {
+  const auto metadata = parsed<Say>("/x/docker-buildx docker-cli-plugin-metadata");
+  EXPECT_NE(metadata.out.find("\"SchemaVersion\":\"0.1.0\""), std::string::npos);
+  EXPECT_EQ(metadata.exit_code, 0);
+}
+
+TEST(Command, AcceptsTheUsualPreparations) {
+  for (const auto* line :
+       {"docker --version", "docker buildx create --use --name b --driver docker-container",
+        "docker buildx inspect --bootstrap", "docker buildx ls", "docker buildx rm b",
+        "docker buildx use b", "docker buildx version", "docker buildx du",
+        "docker context create tls", "docker context use tls", "docker context rm -f tls",
+        "docker context ls", "docker context show", "docker logout r", "docker help",
+        "docker build --help"})
+    EXPECT_EQ(parsed<Say>(line).exit_code, 0) << line;
+  EXPECT_EQ(parsed<Say>("docker buildx create --name b").out, "b\n");
+}
+
+TEST(Command, StopsReadingFlagsAtTwoDashes) {
+  EXPECT_EQ(parsed<RemoveImages>("docker rmi -f -- a b").images,
+            (std::vector<std::string>{"a", "b"}));
+}
+
+} // namespace
+} // namespace slipway::shim

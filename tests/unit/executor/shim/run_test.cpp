@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/run.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "fake_broker.hpp"
+
+namespace slipway::shim {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+/// The shim against a broker with state, in a folder that is both cwd and workspace.
+class RunTest : public testing::Test {
+protected:
+  RunTest() {
+    fs::create_directories(dir_);
+    world_.sockets = {"/nonexistent/docker.sock", broker_.socket()};
+    world_.cwd = dir_;
+    world_.workspaces = {dir_};
+    world_.now = 1700000000 + 7200;
+    world_.out = [this](std::string_view text) { out_ += text; };
+    world_.err = [this](std::string_view text) { err_ += text; };
+    write("Dockerfile", "FROM scratch\n");
+  }
+
+  void write(const std::string& name, const std::string& content) const {
+    fs::create_directories(fs::path{dir_ + "/" + name}.parent_path());
+    std::ofstream{dir_ + "/" + name} << content;
+  }
+  std::string read(const std::string& name) const {
+    std::ifstream in{dir_ + "/" + name};
+    return {std::istreambuf_iterator<char>{in}, {}};
+  }
+
+  int docker(const std::vector<std::string>& words, const std::string& input = "",
+             const Environment& env = {}) {
+    out_.clear();
+    err_.clear();
+    write("../input", input);
+    const UniqueFd in{::open((broker_.dir() + "/input").c_str(), O_RDONLY | O_CLOEXEC)};
+    world_.input = in.get();
+    std::vector<std::string> argv{"docker"};
+    argv.insert(argv.end(), words.begin(), words.end());
+    return run(parse(argv, env), world_);
+  }
+
+  FakeBroker broker_;
+  std::string dir_ = broker_.dir() + "/ws";
+  Surroundings world_;
+  std::string out_;
+  std::string err_;
+};
+
+TEST_F(RunTest, BuildSendsThePathOfAWorkspaceFolder) {
+  write("app/docker/Dockerfile.x", "FROM scratch\n");
+  ASSERT_EQ(docker({"build", "-t", "app:1", "-f", "app/docker/Dockerfile.x", "--build-arg", "A=1",
+                    "--add-host", "h:1.2.3.4", "app"}),
+            0)
+      << err_;
+
+  const auto seen = broker_.last();
+  EXPECT_EQ(seen.method + " " + seen.path, "POST /slipway/v1/build");
+  EXPECT_EQ(seen.content_type, "application/json");
+  const auto body = Json::parse(seen.body);
+  EXPECT_EQ(body["context_path"], fs::canonical(dir_ + "/app").string());
+  EXPECT_EQ(body["dockerfile"], "docker/Dockerfile.x");
+  EXPECT_EQ(body["tags"], Json::array({"app:1"}));
+  EXPECT_EQ(body["build_args"], Json::parse(R"([["A","1"]])"));
+  EXPECT_EQ(body["extra_hosts"], Json::parse(R"([["h","1.2.3.4"]])"));
+  EXPECT_EQ(body["dialect"], "docker");
+  EXPECT_FALSE(body.contains("dockerfile_text"));
+  EXPECT_EQ(out_, "");
+  EXPECT_EQ(err_, "#1 building\n");
+}
+
+TEST_F(RunTest, BuildNamesADockerfileOutsideTheContextByItsPath) {
+  write("ctx/x", "");
+  ASSERT_EQ(docker({"build", "-f", "Dockerfile", "ctx"}), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["dockerfile"],
+            fs::canonical(dir_).string() + "/Dockerfile");
+}
+
+TEST_F(RunTest, BuildSendsADockerfileFromStdinAsText) {
+  ASSERT_EQ(docker({"build", "-f", "-", "."}, "FROM scratch\nCOPY a /\n"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["dockerfile_text"], "FROM scratch\nCOPY a /\n");
+}
+
+TEST_F(RunTest, BuildSendsATarOfAFolderElsewhere) {
+  world_.workspaces = {"/builds"};
+  write("file", "content of file");
+  ASSERT_EQ(
+      docker({"build", "-t", "a", "--label", "l=1", "--network", "none", "--target", "s", "."}), 0)
+      << err_;
+
+  const auto seen = broker_.last();
+  EXPECT_EQ(seen.path, "/build");
+  EXPECT_EQ(seen.content_type, "application/x-tar");
+  EXPECT_EQ(seen.first("t"), "a");
+  EXPECT_EQ(seen.first("labels"), R"({"l":"1"})");
+  EXPECT_EQ(seen.first("networkmode"), "none");
+  EXPECT_EQ(seen.first("target"), "s");
+  EXPECT_NE(seen.body.find("content of file"), std::string::npos);
+}
+
+TEST_F(RunTest, BuildTakesADockerfileOrATarOnStdin) {
+  ASSERT_EQ(docker({"build", "-"}, "FROM scratch\n"), 0) << err_;
+  EXPECT_NE(broker_.last().body.find("FROM scratch\n"), std::string::npos);
+  EXPECT_EQ(broker_.last().body.substr(0, 10), "Dockerfile");
+
+  const std::string gzip = "\x1f\x8b" + std::string(100000, 'z');
+  ASSERT_EQ(docker({"build", "-f", "sub/Dockerfile", "-"}, gzip), 0) << err_;
+  EXPECT_EQ(broker_.last().body, gzip);
+  EXPECT_EQ(broker_.last().first("dockerfile"), "sub/Dockerfile");
+}
+
+TEST_F(RunTest, QuietBuildPrintsTheImageIdAlone) {
+  EXPECT_EQ(docker({"build", "-q", "."}), 0);
+  EXPECT_EQ(out_, FakeBroker::id('a') + "\n");
+  EXPECT_EQ(err_, "");
+}
+
+TEST_F(RunTest, BuildWritesIdFileMetadataAndArchive) {
+  ASSERT_EQ(docker({"buildx", "build", "-t", "r.io/a:1", "--iidfile", "iid", "--metadata-file",
+                    "meta.json", "-o", "type=docker,dest=a.tar", "."}),
+            0)
+      << err_;
+  EXPECT_EQ(read("iid"), FakeBroker::id('a'));
+  const auto metadata = Json::parse(read("meta.json"));
+  EXPECT_EQ(metadata["containerimage.digest"], FakeBroker::id('b'));
+  EXPECT_EQ(metadata["containerimage.config.digest"], FakeBroker::id('a'));
+  EXPECT_EQ(metadata["image.name"], "r.io/a:1");
+  EXPECT_EQ(read("a.tar"), "tar of r.io/a:1");
+}
+
+TEST_F(RunTest, BuildWithPushPushesEachTag) {
+  ASSERT_EQ(docker({"buildx", "build", "--push", "-t", "r.io/a:1", "-t", "r.io/a", "."}), 0)
+      << err_;
+  EXPECT_EQ(broker_.pushed.count("r.io/a:1"), 1U);
+  EXPECT_EQ(broker_.pushed.count("r.io/a:latest"), 1U);
+  EXPECT_EQ(out_, "");
+}
+
+TEST_F(RunTest, FailedBuildPrintsTheErrorAsItCameAndPushesNothing) {
+  broker_.build_error = "RUN false\nfailed with exit code 3";
+  EXPECT_EQ(docker({"buildx", "build", "--push", "-t", "r.io/a:1", "."}), 1);
+  EXPECT_EQ(err_, "#1 RUN false\nRUN false\nfailed with exit code 3\n");
+  EXPECT_TRUE(broker_.pushed.empty());
+}
+
+TEST_F(RunTest, BuildSaysWhatIsMissing) {
+  EXPECT_EQ(docker({"build", "nowhere"}), 1);
+  EXPECT_EQ(err_, "ERROR: unable to prepare context: path \"nowhere\" not found\n");
+  EXPECT_EQ(docker({"build", "-f", "nofile", "."}), 1);
+  EXPECT_NE(err_.find("nofile: no such file or directory"), std::string::npos);
+  EXPECT_EQ(docker({"build", "Dockerfile"}), 1);
+  EXPECT_NE(err_.find("context must be a directory"), std::string::npos);
+  EXPECT_TRUE(broker_.seen().empty());
+}
+
+TEST_F(RunTest, RefusalWhileTheContextIsStillSentIsRead) {
+  broker_.refuse_before_body = true;
+  world_.workspaces = {"/builds"};
+  write("big", std::string(4 << 20, 'x'));
+  EXPECT_EQ(docker({"build", "."}), 1);
+  EXPECT_EQ(err_, "Error response from daemon: the context is too large\n");
+}
+
+TEST_F(RunTest, PushPrintsRepositoryStatusAndDigest) {
+  broker_.images[FakeBroker::id('a')].tags = {"r.io/app:1"};
+  EXPECT_EQ(docker({"push", "r.io/app:1"}), 0) << err_;
+  EXPECT_EQ(out_, "The push refers to repository [r.io/app]\nlayer: Pushed\n1: digest: " +
+                      FakeBroker::id('b') + " size: 528\n");
+  EXPECT_EQ(docker({"push", "-q", "r.io/app:1"}), 0);
+  EXPECT_EQ(out_, "r.io/app:1\n");
+}
+
+TEST_F(RunTest, RefusedPushPrintsTheVerdictVerbatimAndFails) {
+  broker_.push_error = "push refused:\n  CVE-1 in libx 1.0, fixed in 1.1\n";
+  EXPECT_EQ(docker({"push", "r.io/app:1"}), 1);
+  EXPECT_EQ(err_, broker_.push_error);
+  EXPECT_TRUE(broker_.pushed.empty());
+}
+
+TEST_F(RunTest, PushOfAllTagsPushesThoseOfTheRepositoryOnly) {
+  broker_.images[FakeBroker::id('a')].tags = {"r.io/app:1", "r.io/other:1"};
+  broker_.images[FakeBroker::id('b')].tags = {"r.io/app:2"};
+  EXPECT_EQ(docker({"push", "-a", "r.io/app"}), 0) << err_;
+  EXPECT_EQ(broker_.pushed.size(), 2U);
+  EXPECT_EQ(broker_.pushed.count("r.io/other:1"), 0U);
+}
+
+TEST_F(RunTest, PullPrintsTheNameOrFails) {
+  EXPECT_EQ(docker({"pull", "r.io/app"}), 1);
+  EXPECT_EQ(err_, "Error response from daemon: manifest for r.io/app:latest not found\n");
+  broker_.pushed["r.io/app:latest"] = FakeBroker::id('b');
+  EXPECT_EQ(docker({"pull", "-q", "r.io/app"}), 0);
+  EXPECT_EQ(out_, "r.io/app:latest\n");
+}
+
+TEST_F(RunTest, LoginReadsThePasswordAndAsksNobody) {
+  EXPECT_EQ(docker({"login", "-u", "u", "--password-stdin", "r.io"}, "hunter2\n"), 0);
+  EXPECT_EQ(out_, "Login Succeeded\n");
+  EXPECT_EQ(err_.find("hunter2"), std::string::npos);
+  EXPECT_TRUE(broker_.seen().empty());
+}
+
+TEST_F(RunTest, TagThenInspectThenRemove) {
+  broker_.images[FakeBroker::id('a')].tags = {"app:1"};
+  EXPECT_EQ(docker({"tag", "app:1", "r.io:5000/app"}), 0) << err_;
+  EXPECT_EQ(docker({"inspect", "--format={{index .RepoTags 1}}", "app:1"}), 0) << err_;
+  EXPECT_EQ(out_, "r.io:5000/app:latest\n");
+  EXPECT_EQ(docker({"inspect", "-f", "{{index .RepoDigests 0}}", "app:1"}), 1);
+  EXPECT_NE(err_.find("index out of range"), std::string::npos);
+  EXPECT_EQ(docker({"rmi", "app:1", "gone:1"}), 1);
+  EXPECT_EQ(out_, "Untagged: app:1\nDeleted: " + FakeBroker::id('a') + "\n");
+  EXPECT_EQ(err_, "Error response from daemon: No such image: gone:1\n");
+  EXPECT_EQ(docker({"rmi", "-f", "gone:1"}), 0);
+}
+
+TEST_F(RunTest, InspectOfNothingPrintsAnEmptyList) {
+  EXPECT_EQ(docker({"inspect", "nope"}), 1);
+  EXPECT_EQ(out_, "[]\n");
+  EXPECT_EQ(err_, "Error: No such object: nope\n");
+}
+
+TEST_F(RunTest, ImagesListsAsDockerDoes) {
+  broker_.images[FakeBroker::id('a')] = {
+      {"app:1", "r.io/app:2"}, {"r.io/app@" + FakeBroker::id('f')}, {}};
+  broker_.images[FakeBroker::id('b')] = {};
+  EXPECT_EQ(docker({"images"}), 0);
+  EXPECT_EQ(out_, "REPOSITORY   TAG       IMAGE ID       CREATED       SIZE\n"
+                  "app          1         aaaaaaaaaaaa   2 hours ago   4.26MB\n"
+                  "r.io/app     2         aaaaaaaaaaaa   2 hours ago   4.26MB\n"
+                  "<none>       <none>    bbbbbbbbbbbb   2 hours ago   4.26MB\n");
+  EXPECT_EQ(docker({"images", "-q"}), 0);
+  EXPECT_EQ(out_, "aaaaaaaaaaaa\naaaaaaaaaaaa\nbbbbbbbbbbbb\n");
+  EXPECT_EQ(docker({"image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", "--filter",
+                    "reference=r.io/*"}),
+            0);
+  EXPECT_EQ(out_.substr(0, 24), "r.io/app:2 aaaaaaaaaaaa\n");
+  EXPECT_EQ(broker_.last().first("filters"), R"({"reference":{"r.io/*":true}})");
+  EXPECT_EQ(docker({"images", "--format", "{{.Nope}}"}), 1);
+}
+
+TEST_F(RunTest, HistoryShortensCommands) {
+  EXPECT_EQ(docker({"history", "x"}), 0);
+  EXPECT_NE(out_.find("<missing>   2 hours ago   RUN " + std::string(40, 'x') + "…   10B"),
+            std::string::npos)
+      << out_;
+}
+
+TEST_F(RunTest, SaveAndLoadStream) {
+  EXPECT_EQ(docker({"save", "a:1"}), 0);
+  EXPECT_EQ(out_, "tar of a:1");
+  EXPECT_EQ(docker({"save", "-o", "x.tar", "a:1"}), 0) << err_;
+  EXPECT_EQ(read("x.tar"), "tar of a:1");
+  EXPECT_EQ(docker({"load", "-i", "x.tar"}), 0) << err_;
+  EXPECT_EQ(broker_.last().body, "tar of a:1");
+  EXPECT_EQ(out_, "Loaded image: loaded:1\n");
+  EXPECT_EQ(docker({"load"}, "from stdin"), 0);
+  EXPECT_EQ(broker_.last().body, "from stdin");
+}
+
+TEST_F(RunTest, RefusedSaveLeavesNoFile) {
+  broker_.raw_answer =
+      "HTTP/1.1 404 Not Found\r\nContent-Length: 23\r\n\r\n{\"message\":\"not there\"}";
+  EXPECT_EQ(docker({"save", "-o", "x.tar", "a:1"}), 1);
+  EXPECT_EQ(err_, "Error response from daemon: not there\n");
+  for (const auto& entry : fs::directory_iterator{dir_})
+    EXPECT_EQ(entry.path().filename(), "Dockerfile");
+}
+
+TEST_F(RunTest, InfoAndVersionFormat) {
+  EXPECT_EQ(docker({"info", "--format", "{{.ServerVersion}} {{.OSType}} {{.Driver}}"}), 0) << err_;
+  EXPECT_EQ(out_, "24.0.0 linux overlay2\n");
+  EXPECT_EQ(docker({"version", "--format", "{{.Server.Version}} {{.Client.APIVersion}}"}), 0)
+      << err_;
+  EXPECT_EQ(out_, "24.0.0 1.41\n");
+  EXPECT_EQ(docker({"info"}), 0);
+  EXPECT_NE(out_.find(" Server Version: 24.0.0\n"), std::string::npos);
+  EXPECT_EQ(docker({"info", "--format", "{{"}), 64);
+}
+
+TEST_F(RunTest, PruneSucceedsWhereTheBrokerDoesNotKnowIt) {
+  EXPECT_EQ(docker({"system", "prune", "-af"}), 0);
+  EXPECT_EQ(docker({"image", "prune", "-f"}), 0);
+  EXPECT_EQ(out_, "Total reclaimed space: 0B\n");
+}
+
+struct BadAnswer {
+  std::string name;
+  std::string bytes;
+  std::string words;
+};
+class BadAnswers : public RunTest, public testing::WithParamInterface<BadAnswer> {};
+
+TEST_P(BadAnswers, FailBuildAndPushWithTheReason) {
+  broker_.raw_answer = GetParam().bytes;
+  EXPECT_EQ(docker({"build", "."}), 1);
+  EXPECT_NE(err_.find(GetParam().words), std::string::npos) << err_;
+  EXPECT_EQ(docker({"push", "r.io/a:1"}), 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Run, BadAnswers,
+    testing::Values(
+        BadAnswer{"NotHttp", "hello\r\n\r\n", "not HTTP"},
+        BadAnswer{"CutHeader", "HTTP/1.1 200 OK\r\nConte", "closed the connection"},
+        BadAnswer{"CutChunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{\"str",
+                  "closed the connection"},
+        BadAnswer{"NoResult", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                  "without an image ID"},
+        BadAnswer{"NoMessages", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+                  "no JSON object"},
+        BadAnswer{"ErrorWithoutBody", "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", "status 500"}),
+    [](const auto& row) { return row.param.name; });
+
+TEST_F(RunTest, SilentBrokerEndsAtTheDeadline) {
+  const std::string path = broker_.dir() + "/silent.sock";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  const UniqueFd listener{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  world_.sockets = {path};
+  world_.deadlines.answer = std::chrono::milliseconds{50};
+  EXPECT_EQ(docker({"info"}), 1);
+  EXPECT_EQ(err_, "the broker was silent while its answer was awaited\n");
+}
+
+TEST_F(RunTest, NobodyListeningIsSaidPlainly) {
+  world_.sockets = {"/nonexistent/a.sock", "/nonexistent/b.sock"};
+  EXPECT_EQ(docker({"info"}), 1);
+  EXPECT_NE(
+      err_.find(
+          "Cannot connect to the slipway broker at unix:///nonexistent/a.sock. Is a job running?"),
+      std::string::npos)
+      << err_;
+}
+
+} // namespace
+} // namespace slipway::shim
