@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+// The broker's socket with clients that mean no good.
+#include <gtest/gtest.h>
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "executor/base/unique_fd.hpp"
+#include "executor/broker/server.hpp"
+#include "tests/fakes/fake_image_service.hpp"
+
+namespace slipway::broker {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+class BrokerServer : public testing::Test {
+protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "slipway-broker-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    dir = name;
+    images = std::make_unique<tests::FakeImageService>(dir / "layout");
+    limits.header_deadline = milliseconds{300};
+    limits.idle_deadline = milliseconds{600};
+    limits.connections = 4;
+  }
+  void TearDown() override {
+    server.reset();
+    fs::remove_all(dir);
+  }
+  void start() {
+    auto started = Server::start(dir / "docker.sock", *images, limits);
+    ASSERT_TRUE(started) << started.error().text();
+    server = *std::move(started);
+  }
+  UniqueFd connect() const {
+    UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, (dir / "docker.sock").c_str(), sizeof address.sun_path - 1);
+    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    return fd;
+  }
+  static void send(const UniqueFd& fd, std::string_view text) {
+    (void)!::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
+  }
+  /// Everything until the server closes, or until `wait` without a byte.
+  static std::string receive(const UniqueFd& fd, milliseconds wait = milliseconds{3000}) {
+    std::string text;
+    char part[4096];
+    for (;;) {
+      pollfd polled{fd.get(), POLLIN, 0};
+      if (::poll(&polled, 1, static_cast<int>(wait.count())) <= 0) return text + "<open>";
+      const ssize_t got = ::recv(fd.get(), part, sizeof part, 0);
+      if (got <= 0) return text;
+      text.append(part, static_cast<std::size_t>(got));
+    }
+  }
+  std::string ask(std::string_view text) {
+    const auto fd = connect();
+    send(fd, text);
+    return receive(fd);
+  }
+  static bool eventually(const std::function<bool()>& condition) {
+    const auto until = steady_clock::now() + std::chrono::seconds{5};
+    while (steady_clock::now() < until) {
+      if (condition()) return true;
+      std::this_thread::sleep_for(milliseconds{5});
+    }
+    return false;
+  }
+
+  fs::path dir;
+  ServerLimits limits;
+  std::unique_ptr<tests::FakeImageService> images;
+  std::unique_ptr<Server> server;
+};
+
+constexpr const char* kBuild = "{\"context_path\":\"/builds/p\",\"tags\":[\"app:1\"]}";
+
+std::string post(const std::string& path, const std::string& body, const std::string& more = "") {
+  return "POST " + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n" + more + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
+TEST_F(BrokerServer, PingsWithAndWithoutVersion) {
+  start();
+  for (const char* path : {"/_ping", "/v1.24/_ping", "/v1.47/_ping"}) {
+    const auto answer = ask(std::string{"GET "} + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 OK\r\n")) << answer;
+    EXPECT_NE(answer.find("Api-Version: 1.41\r\n"), std::string::npos);
+    EXPECT_NE(answer.find("Builder-Version: 1\r\n"), std::string::npos);
+    EXPECT_TRUE(answer.ends_with("\r\n\r\nOK"));
+  }
+  EXPECT_TRUE(ask("HEAD /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").ends_with("\r\n\r\n"));
+  EXPECT_NE(ask("GET /v2.0/_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").find(" 400 "), std::string::npos);
+}
+
+TEST_F(BrokerServer, KeepsAConnectionForTheNextRequest) {
+  start();
+  const auto fd = connect();
+  send(fd, "GET /_ping HTTP/1.1\r\nHost: d\r\n\r\nGET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+
+  const auto answer = receive(fd);
+
+  EXPECT_NE(answer.find("OK", answer.find("\r\n\r\nOK") + 6), std::string::npos) << answer;
+}
+
+struct Malformed {
+  const char* name;
+  std::string text;
+  const char* status;
+};
+
+std::string bulk(std::size_t size) { return std::string(size, 'a'); }
+
+class BrokerRefuses : public BrokerServer, public testing::WithParamInterface<Malformed> {};
+
+TEST_P(BrokerRefuses, WithAStatus) {
+  start();
+
+  const auto answer = ask(GetParam().text);
+
+  EXPECT_EQ(answer.substr(9, 3), GetParam().status) << answer;
+  EXPECT_NE(answer.find("{\"message\":\""), std::string::npos) << answer;
+  EXPECT_TRUE(ask("GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").ends_with("OK"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, BrokerRefuses,
+    testing::Values(
+        Malformed{"NoHttp", "\x16\x03\x01\x02 hello\r\n\r\n", "400"},
+        Malformed{"LengthAndChunked", "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
+        Malformed{"ChunkedAndLength", "POST /auth HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", "400"},
+        Malformed{"TwoLengths", "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nabcd", "400"},
+        Malformed{"OtherEncoding", "POST /auth HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"},
+        Malformed{"NegativeLength", "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: -1\r\n\r\n", "400"},
+        Malformed{"TwoHosts", "GET /_ping HTTP/1.1\r\nHost: d\r\nHost: e\r\n\r\n", "400"},
+        Malformed{"HugeHeader", "GET /_ping HTTP/1.1\r\nHost: d\r\nX: " + bulk(70000) + "\r\n\r\n", "431"},
+        Malformed{"HugeQuery", "GET /images/json?filters=" + bulk(200000) + " HTTP/1.1\r\nHost: d\r\n\r\n", "431"},
+        Malformed{"HugeChunkExtension", "POST /slipway/v1/build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n1;" + bulk(200000) + "\r\na\r\n0\r\n\r\n", "400"},
+        Malformed{"BadChunkSize", "POST /slipway/v1/build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400"},
+        Malformed{"BadEscape", "GET /images/%zz/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "400"},
+        Malformed{"NulInPath", "GET /images/%00/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "400"},
+        Malformed{"BadFilter", "GET /images/json?filters=%7B HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "400"},
+        Malformed{"BadJson", post("/slipway/v1/build", "{\"context_path\":"), "400"},
+        Malformed{"DeepJson", post("/slipway/v1/build", std::string(100000, '[')), "400"},
+        Malformed{"BuildKitSession", post("/build?version=2", ""), "403"},
+        Malformed{"MemoryLimit", post("/build?memory=100", ""), "403"},
+        Malformed{"RemoteContext", post("/build?remote=https%3A%2F%2Fx%2Fy.tar", ""), "403"},
+        Malformed{"ImportOfRootFs", post("/images/create?fromSrc=-", ""), "501"},
+        Malformed{"NoSuchImage", "GET /images/reg:5000/a/b:1/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "404"},
+        Malformed{"CreateContainer", post("/v1.41/containers/create", "{}"), "501"},
+        Malformed{"Unknown", post("/nothing", "{}"), "404"}),
+    [](const auto& row) { return row.param.name; });
+
+TEST_F(BrokerServer, RefusesJsonAboveItsLimit) {
+  limits.json_body_bytes = 1000;
+  start();
+
+  EXPECT_NE(ask(post("/slipway/v1/build", bulk(2000))).find("larger than 1000 bytes"), std::string::npos);
+}
+
+TEST_F(BrokerServer, RefusesAStreamAboveItsLimit) {
+  limits.stream_body_bytes = 1000;
+  start();
+
+  EXPECT_NE(ask(post("/build", bulk(2000))).find(" 413 "), std::string::npos);
+  EXPECT_NE(ask("POST /build HTTP/1.1\r\nHost: d\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + bulk(2000) + "\r\n0\r\n\r\n").find("too large"), std::string::npos);
+  EXPECT_TRUE(images->builds.empty());
+}
+
+TEST_F(BrokerServer, EndsAClientThatSendsItsHeaderSlowly) {
+  start();
+  const auto fd = connect();
+  const auto begin = steady_clock::now();
+  std::string answer;
+  for (int i = 0; i < 40 && answer.empty(); ++i) {
+    send(fd, i == 0 ? "GET /_ping HTTP/1.1\r\nX: " : "a");
+    answer = receive(fd, milliseconds{50});
+    if (answer == "<open>") answer.clear();
+  }
+
+  EXPECT_NE(answer.find(" 408 "), std::string::npos) << answer;
+  EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds{2});
+}
+
+TEST_F(BrokerServer, EndsAClientThatSaysNothing) {
+  start();
+  const auto fd = connect();
+
+  EXPECT_EQ(receive(fd), "");
+}
+
+TEST_F(BrokerServer, EndsABodyThatStops) {
+  start();
+  const auto fd = connect();
+  send(fd, "POST /build HTTP/1.1\r\nHost: d\r\nContent-Length: 100\r\n\r\nabc");
+
+  EXPECT_NE(receive(fd).find("504"), std::string::npos);
+  EXPECT_TRUE(images->builds.empty());
+}
+
+TEST_F(BrokerServer, AnswersTooManyConnectionsAtOnce) {
+  start();
+  std::vector<UniqueFd> held;
+  for (std::size_t i = 0; i < limits.connections; ++i) held.push_back(connect());
+  send(held[0], "GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n");
+  EXPECT_NE(receive(held[0], milliseconds{100}).find("OK"), std::string::npos);
+
+  const auto fd = connect();
+
+  EXPECT_TRUE(receive(fd).starts_with("HTTP/1.1 503 "));
+  held.clear();
+  EXPECT_TRUE(eventually([&] { return ask("GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").ends_with("OK"); }));
+}
+
+TEST_F(BrokerServer, CancelsABuildWhoseClientHasGone) {
+  images->hang = true;
+  start();
+  {
+    const auto fd = connect();
+    send(fd, post("/slipway/v1/build", kBuild));
+    ASSERT_TRUE(eventually([&] { return images->running == 1; }));
+  }
+
+  EXPECT_TRUE(eventually([&] { return images->cancellations == 1; }));
+}
+
+TEST_F(BrokerServer, StopCancelsABuildAndTellsItsClient) {
+  images->hang = true;
+  start();
+  const auto fd = connect();
+  send(fd, post("/slipway/v1/build", kBuild));
+  ASSERT_TRUE(eventually([&] { return images->running == 1; }));
+
+  server->stop(milliseconds{3000});
+
+  EXPECT_EQ(images->cancellations, 1);
+  EXPECT_NE(receive(fd).find("\"error\":\"cancelled\""), std::string::npos);
+  EXPECT_FALSE(fs::exists(dir / "docker.sock"));
+}
+
+TEST_F(BrokerServer, BuildsFromTheWorkspace) {
+  start();
+
+  const auto answer = ask(post("/slipway/v1/build", R"({"context_path":"/builds/p","dockerfile":"a/Dockerfile","tags":["reg:5000/app:1"],"build_args":[["A","1"]],"no_cache":true,"network":"none","extra_hosts":[["h","10.0.0.1"]],"dialect":"docker"})"));
+
+  EXPECT_NE(answer.find("\"Manifest\":\"sha256:"), std::string::npos) << answer;
+  EXPECT_NE(answer.find("Successfully tagged reg:5000/app:1\\n"), std::string::npos) << answer;
+  ASSERT_EQ(images->builds.size(), 1U);
+  EXPECT_EQ(images->builds[0].context_path, "/builds/p");
+  EXPECT_EQ(images->builds[0].dockerfile, "a/Dockerfile");
+  EXPECT_TRUE(images->builds[0].no_cache);
+}
+
+TEST_F(BrokerServer, AnErrorBeforeAnyProgressIsAStatus) {
+  images->build_output.clear();
+  images->build_error = Error{ErrorKind::denied, "FROM of a forbidden registry", "use the mirror", {}};
+  start();
+
+  const auto answer = ask(post("/slipway/v1/build", kBuild));
+
+  EXPECT_NE(answer.find(" 403 "), std::string::npos) << answer;
+  EXPECT_NE(answer.find("FROM of a forbidden registry: use the mirror"), std::string::npos) << answer;
+}
+
+TEST_F(BrokerServer, LimitsTheBodyOfAuth) {
+  start();
+
+  EXPECT_NE(ask(post("/auth", R"({"username":"u","password":"p"})")).find("Login Succeeded"), std::string::npos);
+  EXPECT_NE(ask(post("/auth", bulk(100000))).find(" 413 "), std::string::npos);
+}
+
+TEST_F(BrokerServer, ReplacesAStaleSocketButNoFile) {
+  start();
+  auto again = Server::start(dir / "docker.sock", *images, limits);
+  EXPECT_TRUE(again);
+  std::ofstream{dir / "file"} << "precious";
+
+  EXPECT_FALSE(Server::start(dir / "file", *images, limits));
+  EXPECT_TRUE(fs::exists(dir / "file"));
+}
+
+TEST_F(BrokerServer, BindsAPathLongerThanAnAddress) {
+  const auto deep = dir / std::string(120, 'd');
+  fs::create_directories(deep);
+
+  auto started = Server::start(deep / "docker.sock", *images, limits);
+
+  EXPECT_TRUE(started);
+  EXPECT_TRUE(fs::is_socket(deep / "docker.sock"));
+}
+
+} // namespace
+} // namespace slipway::broker

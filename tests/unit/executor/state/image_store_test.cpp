@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+
+#include "executor/state/image_store.hpp"
+
+namespace slipway::state {
+namespace {
+
+namespace fs = std::filesystem;
+
+class JobImages : public testing::Test {
+protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "slipway-images-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    dir = name;
+    store.emplace(ImageStore::open(dir / "images").value());
+  }
+  void TearDown() override { fs::remove_all(dir); }
+
+  static oci::Digest put(oci::Layout& layout, const std::string& layer_bytes, const std::string& note = "") {
+    using Json = nlohmann::json;
+    const auto layer = layout.write_blob(layer_bytes).value();
+    const auto config = Json{{"architecture", "amd64"}, {"os", "linux"}, {"config", {{"Labels", {{"note", note}}}}},
+                             {"rootfs", {{"type", "layers"}, {"diff_ids", {layer.str()}}}}}.dump();
+    const auto config_digest = layout.write_blob(config).value();
+    return layout.write_blob(Json{{"schemaVersion", 2}, {"mediaType", oci::kMediaTypeOciManifest},
+                                  {"config", {{"mediaType", "application/vnd.oci.image.config.v1+json"}, {"digest", config_digest.str()}, {"size", config.size()}}},
+                                  {"layers", {{{"mediaType", "application/vnd.oci.image.layer.v1.tar"}, {"digest", layer.str()}, {"size", layer_bytes.size()}}}}}
+                                 .dump()).value();
+  }
+  static oci::Reference ref(const std::string& text) { return oci::Reference::parse(text).value(); }
+  StoredImage add(const std::string& bytes, const std::vector<oci::Reference>& tags) {
+    return store->add(put(store->layout(), bytes), tags).value();
+  }
+  using Lines = std::vector<std::string>;
+
+  fs::path dir;
+  std::optional<ImageStore> store;
+};
+
+TEST_F(JobImages, FindsByEveryName) {
+  const auto image = add("a", {ref("reg:5000/app:1")});
+  ASSERT_TRUE(store->note_repo_digest(image.manifest_digest, "reg:5000/app@" + image.manifest_digest.str()));
+
+  for (const std::string& name : {std::string{"reg:5000/app:1"}, image.image_id.str(), image.image_id.hex(), image.image_id.hex().substr(0, 12),
+                                 "sha256:" + image.image_id.hex().substr(0, 12), image.manifest_digest.str(), "reg:5000/app@" + image.manifest_digest.str()}) {
+    auto found = store->find(name);
+    ASSERT_TRUE(found) << name << ": " << found.error().text();
+    EXPECT_EQ(found->image_id, image.image_id);
+  }
+  for (const char* name : {"reg:5000/app:2", "other/app:1", "", "../../etc", "sha256:"}) {
+    auto found = store->find(name);
+    ASSERT_FALSE(found) << name;
+    EXPECT_EQ(found.error().kind, ErrorKind::not_found) << name;
+  }
+}
+
+TEST_F(JobImages, SaysThatAPrefixIsAmbiguous) {
+  std::vector<StoredImage> images;
+  for (int i = 0; i < 17; ++i) images.push_back(add(std::to_string(i), {}));
+  std::map<char, int> first;
+  for (const auto& image : images) ++first[image.image_id.hex()[0]];
+  const auto twice = std::find_if(first.begin(), first.end(), [](const auto& p) { return p.second > 1; });
+
+  auto found = store->find("sha256:" + std::string(1, twice->first));
+
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().kind, ErrorKind::bad_input);
+}
+
+TEST_F(JobImages, ATagMovesToTheNewerImage) {
+  const auto older = add("a", {ref("app:1")});
+  const auto newer = add("b", {ref("app:1")});
+
+  EXPECT_EQ(store->find("app:1")->image_id, newer.image_id);
+  EXPECT_TRUE(store->find(older.image_id.str())->tags.empty());
+  EXPECT_EQ(store->list()->size(), 2U);
+}
+
+TEST_F(JobImages, RemovalOfOneOfTwoNamesKeepsTheImage) {
+  const auto image = add("a", {ref("app:1"), ref("app:2")});
+
+  EXPECT_EQ(*store->remove("app:1", false), (Lines{"Untagged: app:1"}));
+  EXPECT_TRUE(store->find("app:2"));
+  EXPECT_EQ(*store->remove("app:2", false), (Lines{"Untagged: app:2", "Deleted: " + image.image_id.str()}));
+  EXPECT_FALSE(store->layout().has_blob(image.manifest_digest));
+}
+
+TEST_F(JobImages, RemovalByIdOfSeveralRepositoriesNeedsForce) {
+  const auto image = add("a", {ref("app:1"), ref("reg:5000/app:1")});
+
+  auto refused = store->remove(image.image_id.hex().substr(0, 12), false);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::denied);
+  EXPECT_NE(refused.error().what.find("must be forced"), std::string::npos);
+
+  EXPECT_EQ(*store->remove(image.image_id.str(), true), (Lines{"Untagged: app:1", "Untagged: reg:5000/app:1", "Deleted: " + image.image_id.str()}));
+}
+
+TEST_F(JobImages, RepoDigestsGoWithTheLastTagOfTheirRepository) {
+  const auto image = add("a", {ref("reg:5000/app:1"), ref("x:1")});
+  const auto repo_digest = "reg:5000/app@" + image.manifest_digest.str();
+  ASSERT_TRUE(store->note_repo_digest(image.manifest_digest, repo_digest));
+
+  EXPECT_EQ(*store->remove("reg:5000/app:1", false), (Lines{"Untagged: reg:5000/app:1", "Untagged: " + repo_digest}));
+  EXPECT_TRUE(store->find("x:1")->repo_digests.empty());
+}
+
+TEST_F(JobImages, BlobsThatAnotherImageUsesStay) {
+  const auto one = put(store->layout(), "shared", "one");
+  const auto two = put(store->layout(), "shared", "two");
+  ASSERT_TRUE(store->add(one, {ref("app:1")}));
+  ASSERT_TRUE(store->add(two, {ref("app:2")}));
+
+  ASSERT_TRUE(store->remove("app:1", false));
+
+  EXPECT_FALSE(store->layout().has_blob(one));
+  EXPECT_TRUE(store->layout().has_blob(oci::Digest::of("shared")));
+  ASSERT_TRUE(store->remove("app:2", false));
+  EXPECT_FALSE(store->layout().has_blob(oci::Digest::of("shared")));
+}
+
+TEST_F(JobImages, RefusesAnImageWithAMissingLayer) {
+  const auto root = put(store->layout(), "layer");
+  fs::remove(store->layout().blob_path(oci::Digest::of("layer")));
+
+  EXPECT_FALSE(store->add(root, {ref("app:1")}));
+  EXPECT_TRUE(store->list()->empty());
+}
+
+TEST_F(JobImages, AreThereForTheNextProcess) {
+  const auto image = add("a", {ref("app:1")});
+
+  auto again = ImageStore::open(dir / "images");
+
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->find("app:1")->image_id, image.image_id);
+  struct stat status {};
+  ASSERT_EQ(::stat((dir / "images").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777U, 0700U);
+}
+
+TEST_F(JobImages, KeepEveryTagOfThreadsAndStoresAtOnce) {
+  const auto image = add("a", {});
+  auto other = ImageStore::open(dir / "images").value();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      ImageStore& mine = t % 2 == 0 ? *store : other;
+      for (int i = 0; i < 10; ++i) EXPECT_TRUE(mine.tag(image.image_id.str(), ref("app:" + std::to_string(t) + "-" + std::to_string(i))));
+    });
+  }
+  for (auto& thread : threads) thread.join();
+
+  EXPECT_EQ(store->find(image.image_id.str())->tags.size(), 40U);
+}
+
+struct Damaged {
+  const char* name;
+  const char* text;
+};
+class DamagedNames : public JobImages, public testing::WithParamInterface<Damaged> {};
+TEST_P(DamagedNames, AreAnErrorAndNotAnEmptyStore) {
+  std::ofstream{dir / "images" / "names.json"} << GetParam().text;
+
+  auto opened = ImageStore::open(dir / "images");
+
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().kind, ErrorKind::bad_input);
+}
+INSTANTIATE_TEST_SUITE_P(Table, DamagedNames,
+                         testing::Values(Damaged{"Cut", "{\"images\":["}, Damaged{"Array", "[]"}, Damaged{"NoObject", "{\"images\":[1]}"},
+                                         Damaged{"NumberAsDigest", "{\"images\":[{\"digest\":1,\"id\":2}]}"}, Damaged{"NoDigest", "{\"images\":[{}]}"}),
+                         [](const auto& row) { return row.param.name; });
+
+} // namespace
+} // namespace slipway::state
