@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# packaging/setup-runner on a file tree of its own.
+
+SUITE_SETUP() {
+    SETUP=$SUITE_ROOT/packaging/setup-runner
+}
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+}
+
+new_tree() {
+    TREE=$CASE_DIR/tree
+    mkdir -p "$TREE/etc"
+    echo 'root:x:0:0::/root:/bin/sh' >"$TREE/etc/passwd"
+    echo 'root:x:0:' >"$TREE/etc/group"
+    touch "$TREE"/etc/{shadow,gshadow,subuid,subgid,login.defs}
+}
+
+ids_of() { awk -F: -v u="$1" '$1 == u { n += $3 } END { print n + 0 }' "$TREE/etc/$2"; }
+
+TEST "a dry run changes nothing" {
+    new_tree
+    before=$(find "$TREE" -type f -exec sha256sum {} + | sort)
+    expect_status 0 "$SETUP" --root "$TREE" --dry-run
+    expect_contains "$OUTPUT" "would make user gitlab-runner"
+    expect_eq "$(find "$TREE" -type f -exec sha256sum {} + | sort)" "$before" "the tree"
+}
+
+TEST "each concurrent job gets 65536 ids, and so does its warm builder" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE" --concurrent 3
+    expect_eq "$(ids_of gitlab-runner subuid)" $((7 * 65536))
+    expect_eq "$(ids_of gitlab-runner subgid)" $((7 * 65536))
+    grep -q '^id_slots = 7 ' "$TREE/etc/slipway/config.toml"
+}
+
+TEST "a new range begins behind those of other users" {
+    new_tree
+    echo 'alice:5000000:65536' >>"$TREE/etc/subuid"
+    expect_status 0 "$SETUP" --root "$TREE" --concurrent 2
+    awk -F: '$1 == "gitlab-runner" && $2 >= 5065536 { found = 1 } END { exit !found }' "$TREE/etc/subuid"
+    grep -qx 'alice:5000000:65536' "$TREE/etc/subuid"
+}
+
+TEST "the service runs as the user, with a delegated cgroup and the user's runtime folder" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE"
+    unit=$(<"$TREE/etc/systemd/system/gitlab-runner.service.d/slipway.conf")
+    uid=$(awk -F: '$1 == "gitlab-runner" { print $3 }' "$TREE/etc/passwd")
+    expect_contains "$unit" "User=gitlab-runner"
+    expect_contains "$unit" "Delegate=yes"
+    expect_contains "$unit" "XDG_RUNTIME_DIR=/run/user/$uid"
+    [[ -e $TREE/var/lib/systemd/linger/gitlab-runner ]]
+}
+
+TEST "a second run changes nothing and keeps an edited configuration" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE"
+    echo '# mine' >>"$TREE/etc/slipway/config.toml"
+    before=$(find "$TREE" -type f -exec sha256sum {} + | sort)
+    expect_status 0 "$SETUP" --root "$TREE"
+    expect_contains "$OUTPUT" "is kept: /etc/slipway/config.toml"
+    expect_eq "$(find "$TREE" -type f -exec sha256sum {} + | sort)" "$before" "the tree"
+}
+
+TEST "root is refused as the service user, and so are odd names and numbers" {
+    expect_status 1 "$SETUP" --dry-run --user root
+    expect_contains "$OUTPUT" "must not be root"
+    expect_status 1 "$SETUP" --dry-run --user 'a;b'
+    expect_status 1 "$SETUP" --dry-run --concurrent 0
+}
+
+TEST "the printed section calls all four stages" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE" --dry-run
+    for stage in config prepare run cleanup; do
+        expect_contains "$OUTPUT" "${stage}_args = [\"--config\", \"/etc/slipway/config.toml\", \"gitlab\", \"$stage\"]"
+    done
+}
