@@ -10,7 +10,7 @@
 #include <CLI/CLI.hpp>
 
 #include "executor/audit/audit.hpp"
-#include "executor/cli/gate_check.hpp"
+
 #include "executor/cli/wiring.hpp"
 #include "executor/gitlab/stages.hpp"
 #include "executor/log/log.hpp"
@@ -88,6 +88,8 @@ int main(int argc, char** argv) {
   audit_verify->add_option("file", audit_file, "audit log (default: the configured one)");
 
   auto* gc = app.add_subcommand("gc", "clean up after jobs whose runner died, idle builders too");
+  bool everything = false;
+  gc->add_flag("--all", everything, "remove every job and builder of this installation, running ones too");
 
   auto* gate_command = app.add_subcommand("gate", "the gate");
   gate_command->require_subcommand(1);
@@ -135,9 +137,9 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (gc->parsed()) {
-    auto removed = (*wiring)->collect_garbage();
+    auto removed = (*wiring)->collect_garbage(everything);
     if (!removed) return complain(removed.error());
-    std::cout << "removed " << *removed << " dead jobs\n";
+    std::cout << "removed " << *removed << (everything ? " jobs\n" : " dead jobs\n");
     return 0;
   }
   return (*wiring)->gate_check(layout, project, db, json);

@@ -24,7 +24,8 @@ public:
 
   const config::Config& config() const { return config_; }
   gitlab::StageTools stage_tools();
-  Result<int> collect_garbage();
+  /// Cleans up after dead jobs and idle builders; `all`: after every job and builder, running or not.
+  Result<int> collect_garbage(bool all);
   int gate_check(const std::string& layout, const std::string& project, const std::string& db, bool json);
 
 private:

@@ -34,6 +34,18 @@ backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
 
 } // namespace
 
+Status collect_builders(const Tools& tools, bool all) {
+  auto config = builder_config(tools);
+  if (all) {
+    config.max_idle = std::chrono::seconds{-1};
+    config.max_cache_age = std::chrono::seconds{-1};
+  }
+  backends::buildkit::BuilderPool pool{config, tools.podman, tools.clock};
+  auto reaped = pool.reap_idle();
+  if (!reaped) return std::move(reaped).error();
+  return {};
+}
+
 sandbox::IdSlot BuildPlace::common_slot() {
   sandbox::IdSlot slot;
   slot.shared = true;

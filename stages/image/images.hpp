@@ -86,4 +86,7 @@ private:
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
 };
 
+/// Removes builders that were idle for too long; with `all` every builder that is not in use, and its cache.
+Status collect_builders(const Tools& tools, bool all);
+
 } // namespace slipway::image

@@ -409,4 +409,13 @@ Result<int> Jobs::reap() {
   return count;
 }
 
+Result<int> Jobs::cleanup_all() {
+  int count = 0;
+  for (const auto& record : tools_.folders.all()) {
+    if (auto cleaned = cleanup(record.key); !cleaned) return std::move(cleaned).error().in("cleaning up job " + record.key);
+    ++count;
+  }
+  return count;
+}
+
 } // namespace slipway::job

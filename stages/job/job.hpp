@@ -95,6 +95,8 @@ public:
   Status cleanup(const std::string& key);
   /// Cleans up after jobs whose runner no longer lives. Returns how many.
   Result<int> reap();
+  /// Cleans up every job of this installation. Returns how many.
+  Result<int> cleanup_all();
 
   /// Host paths of a job's sockets.
   std::filesystem::path script_socket(const std::string& key, const std::string& role) const;

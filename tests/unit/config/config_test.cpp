@@ -59,7 +59,7 @@ TEST(Config, ReadsEverySectionAndPrintsItBack) {
 }
 
 TEST(Config, ExampleFileIsValidAndNamesEveryKey) {
-  const auto text = read_file(SLIPWAY_TESTDATA "/../../../../config/examples/config.toml", 1 << 20);
+  const auto text = read_file(SLIPWAY_SOURCE_DIR "/config/examples/config.toml", 1 << 20);
   ASSERT_TRUE(text);
   const auto config = parse(*text, "config/examples/config.toml");
 
