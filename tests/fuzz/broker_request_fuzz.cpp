@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that the broker reads of a request before a service sees it.
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "executor/broker/request.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
+  const std::string_view text{reinterpret_cast<const char*>(bytes), size};
+  if (auto target = slipway::broker::parse_target(text)) {
+    (void)slipway::broker::parse_build_query(target->query);
+    (void)slipway::broker::parse_image_filters(target->query.get("filters"));
+  }
+  (void)slipway::broker::parse_build_json(text);
+  (void)slipway::broker::parse_image_filters(text);
+  return 0;
+}
