@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/cli/gate_check.hpp"
+
+#include <iostream>
+
+namespace slipway::cli {
+namespace {
+
+int report(const Error& error, std::ostream& err) {
+  err << "slipway: " << error.text() << '\n';
+  if (!error.hint.empty()) err << "  " << error.hint << '\n';
+  return kGateCouldNotJudge;
+}
+
+// The digest after the last '@', where a digest stands there: folders may have an '@' in their name.
+Result<std::optional<oci::Digest>> split_digest(std::string& layout) {
+  const auto at = layout.rfind("@sha256:");
+  if (at == std::string::npos) return std::optional<oci::Digest>{};
+  auto digest = oci::Digest::parse(std::string_view{layout}.substr(at + 1));
+  if (!digest) return std::move(digest).error();
+  layout.resize(at);
+  return std::optional{*std::move(digest)};
+}
+
+Result<oci::Digest> only_image(const oci::Layout& layout) {
+  auto index = layout.index();
+  if (!index) return std::move(index).error();
+  if (index->size() == 1) return index->front().digest;
+  std::string names;
+  for (const auto& descriptor : *index) names += "\n    " + layout.path().string() + "@" + descriptor.digest.str();
+  return Error{ErrorKind::bad_input,
+               layout.path().string() + " holds " + std::to_string(index->size()) + " images",
+               index->empty() ? "" : "name one of them:" + names, {}};
+}
+
+} // namespace
+
+int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock, std::ostream& out, std::ostream& err) {
+  std::string dir = options.layout;
+  auto wanted = split_digest(dir);
+  if (!wanted) return report(wanted.error(), err);
+  auto layout = oci::Layout::open(dir);
+  if (!layout) return report(layout.error(), err);
+  auto root = *wanted ? Result<oci::Digest>{**wanted} : only_image(*layout);
+  if (!root) return report(root.error(), err);
+  if (!layout->has_blob(*root)) {
+    return report(Error{ErrorKind::not_found, "no image " + root->str() + " in " + dir, "", {}}, err);
+  }
+
+  auto judged = gate::TrivyGate{options.scanner, scanner, clock}.judge(*layout, *root, options.policy, "");
+  if (!judged) return report(judged.error(), err);
+  const auto& verdict = judged->verdict;
+  out << (options.json ? verdict.to_json() + "\n" : verdict.for_people()) << std::flush;
+  if (verdict.passed) return kGatePassed;
+  return verdict.could_not_judge() ? kGateCouldNotJudge : kGateDenied;
+}
+
+int gate_check(const GateCheckOptions& options) {
+  auto slot = sandbox::take_id_slot(options.slot_dir, options.user, options.most_slots);
+  if (!slot) return report(slot.error(), std::cerr);
+  process::LocalRunner runner;
+  sandbox::Podman podman{options.engine, runner};
+  gate::SandboxedTrivy trivy{options.scanner, podman, slot->slot, options.owner_label};
+  return gate_check_with(options, trivy, SystemClock{}, std::cout, std::cerr);
+}
+
+} // namespace slipway::cli
