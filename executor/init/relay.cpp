@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
@@ -230,6 +231,8 @@ void* listener_main(void* argument) {
       (void)::nanosleep(&pause, nullptr);
       continue;
     }
+    const int on = 1; // small frames go out at once, or each waits for a delayed acknowledgement
+    (void)::setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (++open_connections > relay->limits.connections) {
       --open_connections;
       continue;

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/init/image_setup.hpp"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <fstream>
+
+#include "executor/init/program.hpp"
+
+namespace slipway::init {
+namespace {
+namespace fs = std::filesystem;
+
+constexpr const char* kShim = "/run/slipway/bin/slipway-shim";
+
+class ImageSetup : public testing::Test {
+protected:
+  void SetUp() override {
+    char name[] = "/tmp/slipway-image-XXXXXX";
+    root = ::mkdtemp(name);
+  }
+  void TearDown() override { fs::remove_all(root); }
+  void add(const std::string& path) const {
+    fs::create_directories((root / path).parent_path());
+    std::ofstream{root / path} << "original";
+    fs::permissions(root / path, fs::perms::owner_all | fs::perms::others_exec);
+  }
+  bool is_shim(const std::string& path) const {
+    std::error_code failed;
+    return fs::read_symlink(root / path, failed) == kShim;
+  }
+  fs::path root;
+};
+
+TEST_F(ImageSetup, PutsTheShimInPlaceOfEveryDockerClient) {
+  add("usr/bin/docker");
+  add("usr/local/bin/docker");
+  add("usr/libexec/docker/cli-plugins/docker-buildx");
+  add("root/.docker/cli-plugins/docker-buildx");
+  add("usr/libexec/docker/cli-plugins/docker-compose");
+  add("usr/bin/podman");
+
+  EXPECT_EQ(install_shim(root, kShim), 4);
+  EXPECT_TRUE(is_shim("usr/bin/docker"));
+  EXPECT_TRUE(is_shim("usr/local/bin/docker"));
+  EXPECT_TRUE(is_shim("usr/libexec/docker/cli-plugins/docker-buildx"));
+  EXPECT_TRUE(is_shim("root/.docker/cli-plugins/docker-buildx"));
+  EXPECT_TRUE(fs::is_regular_file(root / "usr/libexec/docker/cli-plugins/docker-compose"));
+  EXPECT_TRUE(fs::is_regular_file(root / "usr/bin/podman"));
+  EXPECT_FALSE(fs::exists(root / "usr/bin/docker.slipway-new"));
+}
+
+TEST_F(ImageSetup, AddsDockerWhereTheImageHasNone) {
+  fs::create_directories(root / "usr/bin");
+
+  EXPECT_EQ(install_shim(root, kShim), 1);
+  EXPECT_TRUE(is_shim("usr/bin/docker"));
+  EXPECT_EQ(install_shim(root, kShim), 1) << "a second start finds its own link";
+}
+
+TEST_F(ImageSetup, AddsDockerToAnEmptyImage) {
+  EXPECT_EQ(install_shim(root, kShim), 1);
+  EXPECT_TRUE(is_shim("usr/local/bin/docker"));
+}
+
+TEST_F(ImageSetup, LeavesAFolderOfThatNameAlone) {
+  fs::create_directories(root / "usr/bin/docker");
+  fs::create_directories(root / "usr/local/bin");
+
+  EXPECT_EQ(install_shim(root, kShim), 1);
+  EXPECT_TRUE(fs::is_directory(root / "usr/bin/docker"));
+  EXPECT_TRUE(is_shim("usr/local/bin/docker"));
+}
+
+TEST_F(ImageSetup, LinksTheDockerSocketUnlessTheImageBringsOne) {
+  add("run/docker.sock");
+
+  link_docker_socket(root, "/run/slipway/sock/docker.sock");
+
+  EXPECT_TRUE(fs::is_regular_file(root / "run/docker.sock"));
+  EXPECT_EQ(fs::read_symlink(root / "var/run/docker.sock"), "/run/slipway/sock/docker.sock");
+}
+
+TEST_F(ImageSetup, FindsTheShellsOfTheImageInOrder) {
+  EXPECT_EQ(find_shell("bash", root), "");
+  add("busybox/sh");
+  EXPECT_EQ(find_shell("bash", root), "/busybox/sh");
+  add("bin/sh");
+  EXPECT_EQ(find_shell("bash", root), "/bin/sh");
+  add("bin/bash");
+  EXPECT_EQ(find_shell("bash", root), "/bin/bash");
+  EXPECT_EQ(find_shell("sh", root), "/bin/sh");
+  fs::permissions(root / "bin/bash", fs::perms::owner_read);
+  EXPECT_EQ(find_shell("bash", root), "/bin/sh") << "what cannot run is no shell";
+}
+
+} // namespace
+} // namespace slipway::init
