@@ -552,10 +552,10 @@ Command parse_logout(const std::string& called, const Words& words) {
 Command parse_prune(const std::string& called, const Words& words, const std::string& endpoint) {
   return read_command(called, words,
                       {"[OPTIONS]",
-                       {{"all", 'a', Takes::nothing, Use::ignore},
+                       {{"all", 'a', Takes::nothing},
                         {"force", 'f', Takes::nothing, Use::ignore},
                         {"volumes", 0, Takes::nothing, Use::ignore},
-                        {"filter", 0, Takes::value, Use::ignore},
+                        {"filter"},
                         {"keep-storage", 0, Takes::value, Use::ignore},
                         {"verbose", 0, Takes::nothing, Use::ignore},
                         {"builder", 0, Takes::value, Use::ignore},
@@ -564,7 +564,11 @@ Command parse_prune(const std::string& called, const Words& words, const std::st
                         {"min-free-space", 0, Takes::value, Use::ignore}},
                        0,
                        0,
-                       [&](const Line&) -> Command { return Prune{endpoint}; }});
+                       [&](const Line& line) -> Command {
+                         // With a filter less may go than without; nothing going is always allowed.
+                         if (!line.all("filter").empty()) return Prune{};
+                         return Prune{endpoint, line.has("all")};
+                       }});
 }
 
 Command parse_run(const std::string& called, const Words& words) {

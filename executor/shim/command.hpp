@@ -121,6 +121,7 @@ struct Version {
 /// `docker image prune` and kin: asks the broker where it knows how, succeeds in any case.
 struct Prune {
   std::string endpoint; ///< "/images/prune", "/build/prune", "" = nothing to ask
+  bool all = false;     ///< images with names too
 };
 
 using Command = std::variant<Say, Build, Push, Pull, Login, Tag, ListImages, RemoveImages, Inspect,

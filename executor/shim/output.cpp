@@ -149,7 +149,6 @@ Status MessageStream::take(const std::string& line) {
       end_.tag = text_at(*aux, "Tag");
       end_.size = number_at(*aux, "Size");
     }
-    return {};
   }
   if (const auto stream = text_at(message, "stream"); !stream.empty()) {
     print_(stream);

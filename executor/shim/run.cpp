@@ -119,14 +119,18 @@ public:
       world_.err(note + "\n");
     auto context = find_context(build, world_);
     if (!context) return fail("ERROR: ", context.error());
-    const Write progress = build.quiet            ? Write{[](std::string_view) {}}
-                           : build.classic_output ? world_.out
-                                                  : world_.err;
+    bool said_built = false;
+    const Write& shown = build.classic_output ? world_.out : world_.err;
+    const Write progress = [&](std::string_view text) {
+      if (build.quiet) return;
+      said_built = said_built || text.find("Successfully built ") != std::string_view::npos;
+      shown(text);
+    };
     const auto end = stream(build_request(build, *context), progress);
     if (!end) return 1;
     if (end->image_id.empty()) return fail("the broker ended the build without an image ID");
     if (build.quiet) world_.out(end->image_id + "\n");
-    if (build.classic_output && !build.quiet) {
+    if (build.classic_output && !build.quiet && !said_built) {
       world_.out("Successfully built " + short_id(end->image_id, false) + "\n");
       for (const auto& tag : build.tags)
         world_.out("Successfully tagged " + with_tag(tag) + "\n");
@@ -434,7 +438,10 @@ public:
     if (!prune.endpoint.empty()) {
       // A broker that does not know the call has nothing to give back; the job's images go with the
       // job.
-      auto answer = client_.ask({.method = "POST", .target = prune.endpoint});
+      auto answer = client_.ask(
+          {.method = "POST",
+           .target = prune.endpoint +
+                     (prune.all ? "?filters=" + url_encode(R"({"dangling":["false"]})") : "")});
       if (!answer) return fail("", answer.error());
       if (answer->status < 400)
         freed = number_at(Json::parse(answer->body, nullptr, false), "SpaceReclaimed");

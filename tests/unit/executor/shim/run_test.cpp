@@ -129,6 +129,13 @@ TEST_F(RunTest, QuietBuildPrintsTheImageIdAlone) {
   EXPECT_EQ(err_, "");
 }
 
+TEST_F(RunTest, ClassicBuildPrintsOnStdout) {
+  EXPECT_EQ(docker({"build", "-t", "a", "."}, "", {{"DOCKER_BUILDKIT", "0"}}), 0);
+  EXPECT_EQ(out_,
+            "#1 building\nSuccessfully built aaaaaaaaaaaa\nSuccessfully tagged a:latest\n");
+  EXPECT_EQ(err_, "");
+}
+
 TEST_F(RunTest, BuildWritesIdFileMetadataAndArchive) {
   ASSERT_EQ(docker({"buildx", "build", "-t", "r.io/a:1", "--iidfile", "iid", "--metadata-file",
                     "meta.json", "-o", "type=docker,dest=a.tar", "."}),
