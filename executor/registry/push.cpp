@@ -92,8 +92,9 @@ Result<http::Url> Registry::next_location(const http::Url& base,
     // Bytes and credential go to the registry that the operator named, to nobody else.
     return Error{ErrorKind::denied,
                  provider_.access().host + " wants the upload to go to " + url->authority +
-                     ", which is another host",
-                 "",
+                     ", which is another host or scheme",
+                 "if a proxy stands before the registry, it must pass on the Host and "
+                 "X-Forwarded-Proto headers",
                  {}};
   }
   return url;
@@ -387,7 +388,6 @@ Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials:
   for (const auto& tag : tags) {
     auto status = put_manifest(*root_bytes, tree->root_media_type, tag, root);
     if (!status) return std::move(status).error().in("setting tag " + tag);
-    progress_(tag + ": digest: " + root.str() + " size: " + std::to_string(tree->root_size));
   }
   return outcome;
 }

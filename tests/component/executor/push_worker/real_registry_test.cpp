@@ -19,6 +19,7 @@
 #include <atomic>
 #include <chrono>
 #include <fstream>
+#include <mutex>
 #include <sstream>
 #include <thread>
 
@@ -255,6 +256,7 @@ protected:
       }
       read_peak_memory(child->pid());
       if (auto line = engine_api::decode_progress(frame->body)) {
+        const std::lock_guard lock{mutex_};
         progress_.push_back(*line);
         continue;
       }
@@ -266,6 +268,7 @@ protected:
     }
   }
   void read_peak_memory(pid_t pid) {
+    const std::lock_guard lock{mutex_};
     std::ifstream status{"/proc/" + std::to_string(pid) + "/status"};
     for (std::string line; std::getline(status, line);) {
       if (line.rfind("VmHWM:", 0) == 0) peak_kib_ = std::max(peak_kib_, std::stol(line.substr(6)));
@@ -280,6 +283,7 @@ protected:
   std::optional<oci::Layout> layout_;
   std::vector<std::string> progress_;
   long peak_kib_ = 0;
+  std::mutex mutex_; // a test may run two workers at once
 };
 
 TEST_F(RealRegistry, PushesAnImageAndPullsItBackByTagAndDigest) {
@@ -444,6 +448,71 @@ TEST_F(RealRegistry, GivesUpOnARegistryThatIsDown) {
   const auto answer = ask(engine_api::encode(request));
 
   EXPECT_EQ(answer.kind, "unavailable");
+}
+
+TEST_F(RealRegistry, EndsAtItsDeadlineWhereTheRegistryNeverAnswers) {
+  int port = 0;
+  const auto silent = listen_on_loopback(port);
+  auto request = pull_of("v1", "grp/app", work_.path() / "layout");
+  request.registry.host = host(port);
+  request.deadline_seconds = 1;
+
+  const auto answer = ask(engine_api::encode(request));
+
+  EXPECT_FALSE(answer.ok);
+  EXPECT_NE(answer.what.find("timed out"), std::string::npos) << answer.what;
+}
+
+TEST_F(RealRegistry, EndsWhenNobodyWaitsForTheAnswer) {
+  int port = 0;
+  const auto silent = listen_on_loopback(port);
+  auto request = pull_of("v1", "grp/app", work_.path() / "layout");
+  request.registry.host = host(port);
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  UniqueFd ours{ends[0]};
+  UniqueFd theirs{ends[1]};
+  auto command = command_of({build_dir() / "bin/slipway-push"});
+  command.fds = {{theirs.get(), 3}};
+  auto child = process::spawn(command);
+  ASSERT_TRUE(child);
+  theirs.reset();
+  ASSERT_TRUE(engine_api::send_frame(ours.get(), engine_api::encode(request), {}, 5s));
+  std::this_thread::sleep_for(300ms);
+
+  ours.reset();
+
+  const auto ending = child->wait(5s, 1s);
+  EXPECT_TRUE(std::holds_alternative<process::Exited>(ending)) << process::describe(ending);
+}
+
+TEST_F(RealRegistry, ReadsThePasswordFromAFile) {
+  const auto root = fakes::write_image(*layout_, {1000}, 101);
+  write(work_.path() / "password", "open-sesame\n");
+  auto registry = access("pusher", "");
+  registry.password_file = work_.path() / "password";
+
+  const auto pushed = ask(engine_api::encode(push_of(root, "grp/file", std::move(registry))));
+
+  EXPECT_TRUE(pushed.ok) << pushed.what;
+}
+
+TEST_F(RealRegistry, TwoPushesOfOneTagAtOnceLeaveOneOfThem) {
+  const auto first = fakes::write_image(*layout_, {3000000}, 111);
+  const auto second = fakes::write_image(*layout_, {3000000}, 112);
+  engine_api::WorkerAnswer answers[2];
+
+  std::thread other{
+      [&] { answers[0] = ask(engine_api::encode(push_of(first, "grp/race", access()))); }};
+  answers[1] = ask(engine_api::encode(push_of(second, "grp/race", access())));
+  other.join();
+
+  EXPECT_TRUE(answers[0].ok) << answers[0].what;
+  EXPECT_TRUE(answers[1].ok) << answers[1].what;
+  auto request = pull_of("v1", "grp/race", work_.path() / "layout");
+  request.manifest_only = true;
+  const auto tagged = ask(engine_api::encode(request));
+  EXPECT_TRUE(tagged.digest == first.str() || tagged.digest == second.str());
 }
 
 TEST_F(RealRegistry, LargeLayersDoNotGrowTheWorker) {
