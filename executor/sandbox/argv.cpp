@@ -12,9 +12,9 @@ namespace {
 
 // What an image's own set-up steps need (chown, su, apt-get, binding port 80), and nothing else.
 // Spelled out, so that a containers.conf cannot widen it.
-constexpr const char* kCapabilities[] = {"CHOWN",   "DAC_OVERRIDE", "FOWNER", "FSETID",
-                                         "KILL",    "NET_BIND_SERVICE", "SETFCAP", "SETGID",
-                                         "SETPCAP", "SETUID",       "SYS_CHROOT"};
+constexpr const char* kCapabilities[] = {"CHOWN",   "DAC_OVERRIDE",     "FOWNER",    "FSETID",
+                                         "KILL",    "NET_BIND_SERVICE", "SETFCAP",   "SETGID",
+                                         "SETPCAP", "SETUID",           "SYS_CHROOT"};
 
 // The shortest decimal that reads back as the same number, independent of the locale.
 std::string decimal(double number) {
@@ -36,15 +36,18 @@ std::vector<std::string> argv_for(const Engine& engine, const SandboxSpec& spec)
       "0:" + std::to_string(spec.ids.first) + ":" + std::to_string(spec.ids.size);
 
   add("--name=" + spec.name);
-  for (const auto& [key, value] : spec.labels) add("--label=" + key + "=" + value);
+  for (const auto& [key, value] : spec.labels)
+    add("--label=" + key + "=" + value);
   add("--uidmap=" + map);
   add("--gidmap=" + map);
-  for (const char* kind : {"ipc", "pid", "uts", "cgroupns"}) add(std::string{"--"} + kind + "=private");
+  for (const char* kind : {"ipc", "pid", "uts", "cgroupns"})
+    add(std::string{"--"} + kind + "=private");
   if (spec.privileged()) {
     add("--privileged");
   } else {
     add("--cap-drop=all");
-    for (const char* capability : kCapabilities) add(std::string{"--cap-add="} + capability);
+    for (const char* capability : kCapabilities)
+      add(std::string{"--cap-add="} + capability);
   }
   if (!spec.new_privileges()) add("--security-opt=no-new-privileges");
 
@@ -61,14 +64,19 @@ std::vector<std::string> argv_for(const Engine& engine, const SandboxSpec& spec)
     add("--network=none");
   } else {
     add("--network=" + spec.network);
-    for (const auto& alias : spec.network_aliases) add("--network-alias=" + alias);
+    for (const auto& alias : spec.network_aliases)
+      add("--network-alias=" + alias);
   }
-  for (const auto& [name, address] : spec.hosts) add("--add-host=" + name + ":" + address);
+  for (const auto& [name, address] : spec.hosts)
+    add("--add-host=" + name + ":" + address);
   if (!spec.hostname.empty()) add("--hostname=" + spec.hostname);
 
-  for (const auto& mount : spec.volumes) add(volume(mount));
-  for (const auto& token : spec.host_mounts()) add(volume(token.mount));
-  for (const auto& token : spec.devices()) add("--device=" + token.path);
+  for (const auto& mount : spec.volumes)
+    add(volume(mount));
+  for (const auto& token : spec.host_mounts())
+    add(volume(token.mount));
+  for (const auto& token : spec.devices())
+    add("--device=" + token.path);
   for (const auto& [target, options] : spec.tmpfs) {
     add("--tmpfs=" + target + (options.empty() ? "" : ":" + options));
   }
@@ -80,7 +88,8 @@ std::vector<std::string> argv_for(const Engine& engine, const SandboxSpec& spec)
   };
   if (limits.pids > 0) {
     add("--pids-limit=" + std::to_string(limits.pids));
-    // Counted per user namespace and id: what stops a fork bomb where no pids controller is delegated.
+    // Counted per user namespace and id: what stops a fork bomb where no pids controller is
+    // delegated.
     ulimit("nproc", static_cast<std::uint64_t>(limits.pids));
   }
   if (limits.memory_bytes > 0) {
@@ -97,13 +106,15 @@ std::vector<std::string> argv_for(const Engine& engine, const SandboxSpec& spec)
   }
   const auto env = split_env(spec.env);
   if (!env.file.empty()) add("--env-file=/proc/self/fd/" + std::to_string(env_file_fd(spec)));
-  for (const auto& [name, value] : env.inherited) add("--env=" + name);
+  for (const auto& [name, value] : env.inherited)
+    add("--env=" + name);
 
   if (spec.user) add("--user=" + *spec.user);
   if (!spec.working_dir.empty()) add("--workdir=" + spec.working_dir);
   if (!spec.entrypoint.empty()) add("--entrypoint=" + nlohmann::json(spec.entrypoint).dump());
   add(spec.image);
-  for (const auto& argument : spec.command) add(argument);
+  for (const auto& argument : spec.command)
+    add(argument);
   return argv;
 }
 

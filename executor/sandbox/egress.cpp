@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/egress.hpp"
 
+#include "executor/base/file.hpp"
+
+#include <nlohmann/json.hpp>
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -13,17 +17,14 @@
 #include <memory>
 #include <thread>
 
-#include "executor/base/file.hpp"
-
-#include <nlohmann/json.hpp>
-
 namespace slipway::sandbox {
 namespace {
 
 using nlohmann::json;
 
 constexpr const char* kNft = "/usr/sbin/nft";
-constexpr const char* kRemoveTable = "table inet slipway_egress\ndelete table inet slipway_egress\n";
+constexpr const char* kRemoveTable =
+    "table inet slipway_egress\ndelete table inet slipway_egress\n";
 constexpr std::size_t kMostMemoryBytes = 1UL << 20;
 constexpr std::size_t kMostAddressesPerHost = 512;
 constexpr std::chrono::milliseconds kResolveDeadline{10000};
@@ -132,12 +133,15 @@ Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const
       if (is_address(AF_INET6, address)) now.v6.insert(address);
     }
     if (now.empty()) {
-      return Error{ErrorKind::unavailable, "registry host " + host + " does not resolve",
-                   "without its addresses slipway cannot keep sandboxes away from it; check DNS", {}};
+      return Error{ErrorKind::unavailable,
+                   "registry host " + host + " does not resolve",
+                   "without its addresses slipway cannot keep sandboxes away from it; check DNS",
+                   {}};
     }
     if (now.v4.size() + now.v6.size() > kMostAddressesPerHost && !fresh.empty()) now = fresh;
     json list = now.v4;
-    for (const auto& address : now.v6) list.push_back(address);
+    for (const auto& address : now.v6)
+      list.push_back(address);
     if (member(remembered, host.c_str()) != list) {
       remembered[host] = list;
       learned = true;
@@ -154,9 +158,9 @@ Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const
 std::string egress_script(const std::vector<std::string>& addresses4,
                           const std::vector<std::string>& addresses6) {
   // One nft transaction: declaring first makes the deletion good on an empty ruleset too, and no
-  // packet meets a moment without rules. Before Podman's own chains, and before connection tracking,
-  // so that an open connection ends as well. What sandboxes send is forwarded, never output: the
-  // output hook would only cut off the name server that serves them.
+  // packet meets a moment without rules. Before Podman's own chains, and before connection
+  // tracking, so that an open connection ends as well. What sandboxes send is forwarded, never
+  // output: the output hook would only cut off the name server that serves them.
   return std::string{kRemoveTable} + "table inet slipway_egress {\n" +
          set_of("blocked4", "ipv4_addr", addresses4) + set_of("blocked6", "ipv6_addr", addresses6) +
          "\tchain forward {\n"
@@ -215,8 +219,10 @@ Status enforce_egress(Podman& podman, const Egress& egress) {
     auto done = podman.unshare({kNft, "-f", "-"}, script, true);
     if (!done) return std::move(done).error();
     if (process::succeeded(done->ending)) return {};
-    return Error{ErrorKind::io, "nft: " + process::describe(done->ending) + ": " + done->err,
-                 "install nftables; the kernel needs nf_tables", {}};
+    return Error{ErrorKind::io,
+                 "nft: " + process::describe(done->ending) + ": " + done->err,
+                 "install nftables; the kernel needs nf_tables",
+                 {}};
   };
   if (!egress.enabled) return apply(kRemoveTable);
 

@@ -3,15 +3,15 @@
 // and what nft says about the table afterwards.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/sandbox/sandbox.hpp"
+
 #include <chrono>
 #include <filesystem>
 #include <functional>
 #include <set>
 #include <string>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/sandbox/sandbox.hpp"
 
 namespace slipway::sandbox {
 
@@ -32,13 +32,13 @@ using Resolver = std::function<Addresses(const std::string& host)>;
 Addresses resolve(const std::string& host, std::chrono::milliseconds deadline);
 
 /// Resolves every host and adds what MEMORY (a JSON file) remembers of it: a name that rotates its
-/// addresses stays blocked at all that were ever seen. Errors: unavailable (a host does not resolve and
-/// is not remembered); misconfigured (an entry is no host); io.
+/// addresses stays blocked at all that were ever seen. Errors: unavailable (a host does not resolve
+/// and is not remembered); misconfigured (an entry is no host); io.
 Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const Resolver& resolver,
                                     const std::filesystem::path& memory);
 
-/// True where `nft --json list table inet slipway_egress` shows exactly these addresses, dropped in the
-/// forward hook.
+/// True where `nft --json list table inet slipway_egress` shows exactly these addresses, dropped in
+/// the forward hook.
 bool is_in_force(const std::string& listing, const Addresses& addresses);
 
 } // namespace slipway::sandbox

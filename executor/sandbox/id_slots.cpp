@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/id_slots.hpp"
 
+#include "executor/base/file.hpp"
+
 #include <fcntl.h>
 #include <pwd.h>
 #include <sys/file.h>
@@ -10,8 +12,6 @@
 #include <cerrno>
 #include <charconv>
 #include <vector>
-
-#include "executor/base/file.hpp"
 
 namespace slipway::sandbox {
 namespace {
@@ -34,7 +34,8 @@ Result<uid_t> uid_of(const std::string& user) {
   return entry.pw_uid;
 }
 
-Result<std::uint64_t> ids_in(const std::filesystem::path& file, const std::string& user, uid_t uid) {
+Result<std::uint64_t> ids_in(const std::filesystem::path& file, const std::string& user,
+                             uid_t uid) {
   auto text = read_file(file, kMostFileBytes);
   if (!text) {
     if (text.error().kind == ErrorKind::not_found) return std::uint64_t{0};
@@ -77,9 +78,9 @@ std::uint64_t count_subordinate_ids(std::string_view text, std::string_view user
   return sum;
 }
 
-Result<HeldSlot> take_id_slot_from(const SubordinateFiles& files, const std::filesystem::path& lock_dir,
-                                   const std::string& user, int most,
-                                   const std::set<int>& in_use) {
+Result<HeldSlot> take_id_slot_from(const SubordinateFiles& files,
+                                   const std::filesystem::path& lock_dir, const std::string& user,
+                                   int most, const std::set<int>& in_use) {
   auto uid = uid_of(user);
   if (!uid) return std::move(uid).error();
   auto uids = ids_in(files.subuid, user, *uid);
@@ -91,7 +92,8 @@ Result<HeldSlot> take_id_slot_from(const SubordinateFiles& files, const std::fil
     return Error{ErrorKind::misconfigured,
                  "user " + user + " has " + std::to_string(ids) + " subordinate ids",
                  "run packaging/setup-runner, or: usermod --add-subuids 100000-165535 "
-                 "--add-subgids 100000-165535 " + user,
+                 "--add-subgids 100000-165535 " +
+                     user,
                  {}};
   }
   if (auto made = make_directory(lock_dir); !made) return std::move(made).error();
@@ -119,7 +121,8 @@ Result<HeldSlot> take_id_slot_from(const SubordinateFiles& files, const std::fil
   return HeldSlot{slot, *std::move(lock)};
 }
 
-Result<HeldSlot> take_id_slot(const std::filesystem::path& lock_dir, const std::string& user, int most) {
+Result<HeldSlot> take_id_slot(const std::filesystem::path& lock_dir, const std::string& user,
+                              int most) {
   return take_id_slot_from({}, lock_dir, user, most);
 }
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Id slots: ranges of 65536 subordinate ids, one per concurrent job where there are enough. Slot 0 is
-// the common one: it takes every job that finds no slot of its own, so no job that was promised a
-// range of its own ever meets another in it. N jobs with ranges of their own need N+1 ranges.
+// Id slots: ranges of 65536 subordinate ids, one per concurrent job where there are enough. Slot 0
+// is the common one: it takes every job that finds no slot of its own, so no job that was promised
+// a range of its own ever meets another in it. N jobs with ranges of their own need N+1 ranges.
 #pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/sandbox/sandbox.hpp"
 
 #include <sys/types.h>
 
@@ -11,9 +14,6 @@
 #include <set>
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
-#include "executor/sandbox/sandbox.hpp"
 
 namespace slipway::sandbox {
 
@@ -29,10 +29,10 @@ struct SubordinateFiles {
   std::filesystem::path subgid = "/etc/subgid";
 };
 
-/// As take_id_slot, from FILES. `in_use`: slots that live job records name (a lock ends with the process
-/// that holds it, a job does not).
-Result<HeldSlot> take_id_slot_from(const SubordinateFiles& files, const std::filesystem::path& lock_dir,
-                                   const std::string& user, int most,
-                                   const std::set<int>& in_use = {});
+/// As take_id_slot, from FILES. `in_use`: slots that live job records name (a lock ends with the
+/// process that holds it, a job does not).
+Result<HeldSlot> take_id_slot_from(const SubordinateFiles& files,
+                                   const std::filesystem::path& lock_dir, const std::string& user,
+                                   int most, const std::set<int>& in_use = {});
 
 } // namespace slipway::sandbox

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/sandbox/limits.hpp"
+
+#include "executor/base/file.hpp"
+
 #include <algorithm>
 #include <charconv>
 #include <limits>
 #include <string_view>
-
-#include "executor/base/file.hpp"
-#include "executor/sandbox/limits.hpp"
 
 namespace slipway::sandbox {
 namespace {
@@ -86,7 +87,8 @@ Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
     if (!report.pids_enforced) {
       list(missing, "processes");
       if (hard_limit(*table, "Max processes") <= most) {
-        list(instead, "at most " + std::to_string(asked.pids) + " processes per user id (RLIMIT_NPROC)");
+        list(instead,
+             "at most " + std::to_string(asked.pids) + " processes per user id (RLIMIT_NPROC)");
       }
     }
   }
@@ -103,7 +105,8 @@ Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
     // RLIMIT_FSIZE bounds each file, not their sum: no disk quota, and never reported as one.
     list(missing, "disk");
     if (hard_limit(*table, "Max file size") <= static_cast<double>(asked.file_bytes)) {
-      list(instead, "files of at most " + std::to_string(asked.file_bytes) + " bytes (RLIMIT_FSIZE)");
+      list(instead,
+           "files of at most " + std::to_string(asked.file_bytes) + " bytes (RLIMIT_FSIZE)");
     }
   }
   if (!missing.empty()) {
@@ -114,7 +117,8 @@ Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
   return report;
 }
 
-Result<LimitsReport> Podman::read_back_limits(const ContainerFacts& container, const Limits& asked) {
+Result<LimitsReport> Podman::read_back_limits(const ContainerFacts& container,
+                                              const Limits& asked) {
   if (container.host_pid <= 0) {
     return Error{ErrorKind::unavailable, "sandbox " + container.name + " does not run", "", {}};
   }

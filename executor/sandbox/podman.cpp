@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <array>
-#include <cerrno>
-
 #include "executor/base/file.hpp"
 #include "executor/sandbox/podman_call.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/toolbox.hpp"
 
 #include <nlohmann/json.hpp>
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
 
 namespace slipway::sandbox {
 namespace {
@@ -46,8 +46,8 @@ Command podman_command(const Engine& engine, std::vector<std::string> argv) {
   return command;
 }
 
-/// Runs Podman with files, not pipes, as stdout and stderr: what it leaves running (conmon, slirp4netns,
-/// aardvark-dns) inherits them, and a pipe would keep whoever waits for its end.
+/// Runs Podman with files, not pipes, as stdout and stderr: what it leaves running (conmon,
+/// slirp4netns, aardvark-dns) inherits them, and a pipe would keep whoever waits for its end.
 Result<Output> call(process::ProcessRunner& runner, Command command) {
   auto out = memory_file("podman-stdout");
   if (!out) return std::move(out).error();
@@ -87,7 +87,8 @@ std::string last_words(const std::string& text) {
 Error podman_error(const std::string& doing, const Output& output) {
   const bool late = std::holds_alternative<process::DeadlinePassed>(output.ending);
   return Error{late ? ErrorKind::timed_out : ErrorKind::unavailable,
-               doing + ": podman: " + process::describe(output.ending) + ": " + last_words(output.err),
+               doing + ": podman: " + process::describe(output.ending) + ": " +
+                   last_words(output.err),
                "",
                {}};
 }
@@ -126,7 +127,9 @@ const json& member(const json& object, const char* name) {
   return found == object.end() ? kNone : *found;
 }
 
-std::string text_of(const json& value) { return value.is_string() ? value.get<std::string>() : ""; }
+std::string text_of(const json& value) {
+  return value.is_string() ? value.get<std::string>() : "";
+}
 
 std::int64_t number_of(const json& value) {
   return value.is_number_integer() ? value.get<std::int64_t>() : 0;
@@ -145,14 +148,16 @@ std::vector<std::string> texts_of(const json& value) {
 std::vector<std::string> keys_of(const json& value) {
   std::vector<std::string> keys;
   if (!value.is_object()) return keys;
-  for (const auto& [key, unused] : value.items()) keys.push_back(key);
+  for (const auto& [key, unused] : value.items())
+    keys.push_back(key);
   return keys;
 }
 
 std::map<std::string, std::string> labels_of(const json& value) {
   std::map<std::string, std::string> labels;
   if (!value.is_object()) return labels;
-  for (const auto& [key, content] : value.items()) labels[key] = text_of(content);
+  for (const auto& [key, content] : value.items())
+    labels[key] = text_of(content);
   return labels;
 }
 
@@ -254,8 +259,9 @@ Podman::Podman(Engine engine, process::ProcessRunner& runner)
     : engine_{std::move(engine)}, runner_{runner} {}
 
 Result<ImageFacts> Podman::image(const std::string& reference) {
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, {"image", "inspect", "--",
-                                                                           reference})));
+  auto output =
+      call(runner_,
+           podman_command(engine_, podman_argv(engine_, {"image", "inspect", "--", reference})));
   if (!output) return std::move(output).error();
   if (!process::succeeded(output->ending)) {
     if (is_absent(output->err)) {
@@ -285,8 +291,8 @@ Result<ImageFacts> Podman::image(const std::string& reference) {
 
 Result<ImageFacts> Podman::pull(const PullRequest& request) {
   const auto& reference = request.reference;
-  // The docker transport is spelled out below; a reference that names one of its own would let a job
-  // read the service user's files ("dir:/…", "docker-archive:/…").
+  // The docker transport is spelled out below; a reference that names one of its own would let a
+  // job read the service user's files ("dir:/…", "docker-archive:/…").
   if (reference.empty() || reference.front() == '-' || contains(reference, "://")) {
     return Error{ErrorKind::bad_input, "not an image reference: '" + reference + "'", "", {}};
   }
@@ -308,7 +314,8 @@ Result<ImageFacts> Podman::pull(const PullRequest& request) {
   }
   arguments.push_back("docker://" + reference);
   auto command = podman_command(engine_, podman_argv(engine_, std::move(arguments)));
-  command.deadline = std::max(engine_.deadline, std::chrono::milliseconds{std::chrono::minutes{15}});
+  command.deadline =
+      std::max(engine_.deadline, std::chrono::milliseconds{std::chrono::minutes{15}});
   auto output = call(runner_, std::move(command));
   if (!output) return std::move(output).error();
   if (!process::succeeded(output->ending)) {
@@ -339,7 +346,8 @@ Result<ContainerFacts> Podman::start(const SandboxSpec& spec) {
   clamp_open_files(possible.limits);
   auto command = podman_command(engine_, argv_for(engine_, possible));
   int target = 3;
-  for (const int fd : spec.preserve_fds) command.fds.emplace_back(fd, target++);
+  for (const int fd : spec.preserve_fds)
+    command.fds.emplace_back(fd, target++);
   const auto env = split_env(spec.env);
   UniqueFd file;
   if (!env.file.empty()) {
@@ -374,8 +382,8 @@ Result<ContainerFacts> Podman::start(const SandboxSpec& spec) {
 }
 
 Result<ContainerFacts> Podman::inspect(const std::string& name) {
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, {"container", "inspect",
-                                                                           "--", name})));
+  auto output = call(
+      runner_, podman_command(engine_, podman_argv(engine_, {"container", "inspect", "--", name})));
   if (!output) return std::move(output).error();
   if (!process::succeeded(output->ending)) {
     if (is_absent(output->err)) {
@@ -392,8 +400,7 @@ Result<ContainerFacts> Podman::inspect(const std::string& name) {
 }
 
 Result<std::string> Podman::logs(const std::string& name, std::size_t limit) {
-  auto command =
-      podman_command(engine_, podman_argv(engine_, {"logs", "--tail=400", "--", name}));
+  auto command = podman_command(engine_, podman_argv(engine_, {"logs", "--tail=400", "--", name}));
   command.output_limit = kMostLogBytes;
   auto output = runner_.run(command); // starts nothing that stays, so pipes with a limit
   if (!output) return std::move(output).error();
@@ -408,10 +415,12 @@ Result<std::string> Podman::logs(const std::string& name, std::size_t limit) {
   return text;
 }
 
-Result<std::vector<ContainerFacts>> Podman::list(const std::string& label, const std::string& value) {
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, {"ps", "--all", "--no-trunc",
-                                                                           filter_of(label, value),
-                                                                           "--format=json"})));
+Result<std::vector<ContainerFacts>> Podman::list(const std::string& label,
+                                                 const std::string& value) {
+  auto output = call(
+      runner_,
+      podman_command(engine_, podman_argv(engine_, {"ps", "--all", "--no-trunc",
+                                                    filter_of(label, value), "--format=json"})));
   if (!output) return std::move(output).error();
   if (!process::succeeded(output->ending)) return podman_error("listing sandboxes", *output);
   auto document = read_json(*output, "listing sandboxes");
@@ -441,17 +450,19 @@ Status Podman::remove(const std::vector<std::string>& names) {
     auto output = call(runner_, podman_command(engine_, argv));
     if (!output) return std::move(output).error();
     if (process::succeeded(output->ending)) return {};
-    if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err)) return {};
+    if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err))
+      return {};
     failed = podman_error("removing sandboxes", *output);
   }
   return *std::move(failed);
 }
 
-Status Podman::create_network(const std::string& name, const std::map<std::string, std::string>& labels,
-                              bool isolate) {
+Status Podman::create_network(const std::string& name,
+                              const std::map<std::string, std::string>& labels, bool isolate) {
   std::vector<std::string> arguments{"network", "create", "--driver=bridge"};
   if (isolate) arguments.emplace_back("--opt=isolate=true");
-  for (const auto& [key, value] : labels) arguments.push_back("--label=" + key + "=" + value);
+  for (const auto& [key, value] : labels)
+    arguments.push_back("--label=" + key + "=" + value);
   arguments.emplace_back("--");
   arguments.push_back(name);
   auto output = call(runner_, podman_command(engine_, podman_argv(engine_, std::move(arguments))));
@@ -461,8 +472,8 @@ Status Podman::create_network(const std::string& name, const std::map<std::strin
     return podman_error("creating network " + name, *output);
   }
   // A second prepare of one job finds its own network; one that isolates less is somebody else's.
-  auto found = call(runner_, podman_command(engine_, podman_argv(engine_, {"network", "inspect", "--",
-                                                                          name})));
+  auto found = call(
+      runner_, podman_command(engine_, podman_argv(engine_, {"network", "inspect", "--", name})));
   if (!found) return std::move(found).error();
   if (!process::succeeded(found->ending)) return podman_error("inspecting network " + name, *found);
   auto document = read_json(*found, "inspecting network " + name);
@@ -471,36 +482,42 @@ Status Podman::create_network(const std::string& name, const std::map<std::strin
   const bool isolates = text_of(member(member(network, "options"), "isolate")) == "true";
   const auto has = labels_of(member(network, "labels"));
   if (isolates != isolate || has != labels) {
-    return Error{ErrorKind::unavailable, "network " + name + " exists and is not this job's", "", {}};
+    return Error{
+        ErrorKind::unavailable, "network " + name + " exists and is not this job's", "", {}};
   }
   return {};
 }
 
 Status Podman::remove_networks(const std::vector<std::string>& names) {
   if (names.empty()) return {};
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, with({"network", "rm",
-                                                                                "--force", "--time=0",
-                                                                                "--"},
-                                                                               names))));
+  auto output =
+      call(runner_,
+           podman_command(
+               engine_,
+               podman_argv(engine_, with({"network", "rm", "--force", "--time=0", "--"}, names))));
   if (!output) return std::move(output).error();
   if (process::succeeded(output->ending)) return {};
-  if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err)) return {};
+  if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err))
+    return {};
   return podman_error("removing networks", *output);
 }
 
 Result<std::vector<std::string>> Podman::list_networks(const std::string& label,
                                                        const std::string& value) {
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, {"network", "ls",
-                                                                           filter_of(label, value),
-                                                                           "--format={{.Name}}"})));
+  auto output =
+      call(runner_,
+           podman_command(engine_, podman_argv(engine_, {"network", "ls", filter_of(label, value),
+                                                         "--format={{.Name}}"})));
   if (!output) return std::move(output).error();
   if (!process::succeeded(output->ending)) return podman_error("listing networks", *output);
   return lines_of(output->out);
 }
 
-Status Podman::create_volume(const std::string& name, const std::map<std::string, std::string>& labels) {
+Status Podman::create_volume(const std::string& name,
+                             const std::map<std::string, std::string>& labels) {
   std::vector<std::string> arguments{"volume", "create"};
-  for (const auto& [key, value] : labels) arguments.push_back("--label=" + key + "=" + value);
+  for (const auto& [key, value] : labels)
+    arguments.push_back("--label=" + key + "=" + value);
   arguments.emplace_back("--");
   arguments.push_back(name);
   auto output = call(runner_, podman_command(engine_, podman_argv(engine_, std::move(arguments))));
@@ -511,19 +528,21 @@ Status Podman::create_volume(const std::string& name, const std::map<std::string
 
 Status Podman::remove_volumes(const std::vector<std::string>& names) {
   if (names.empty()) return {};
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, with({"volume", "rm",
-                                                                                "--force", "--"},
-                                                                               names))));
+  auto output = call(
+      runner_, podman_command(
+                   engine_, podman_argv(engine_, with({"volume", "rm", "--force", "--"}, names))));
   if (!output) return std::move(output).error();
   if (process::succeeded(output->ending)) return {};
-  if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err)) return {};
+  if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err))
+    return {};
   return podman_error("removing volumes", *output);
 }
 
 Result<std::vector<std::string>> Podman::list_volumes(const std::string& label,
                                                       const std::string& value) {
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, {"volume", "ls", "--quiet",
-                                                                           filter_of(label, value)})));
+  auto output =
+      call(runner_, podman_command(engine_, podman_argv(engine_, {"volume", "ls", "--quiet",
+                                                                  filter_of(label, value)})));
   if (!output) return std::move(output).error();
   if (!process::succeeded(output->ending)) return podman_error("listing volumes", *output);
   return lines_of(output->out);
@@ -533,8 +552,7 @@ Result<process::Output> Podman::unshare(std::vector<std::string> argv, std::stri
                                         bool rootless_netns) {
   std::vector<std::string> arguments{"unshare"};
   if (rootless_netns) arguments.emplace_back("--rootless-netns");
-  auto command =
-      podman_command(engine_, podman_argv(engine_, with(std::move(arguments), argv)));
+  auto command = podman_command(engine_, podman_argv(engine_, with(std::move(arguments), argv)));
   command.input = std::move(input);
   // Only the network namespace may start something that stays (slirp4netns).
   if (rootless_netns) return call(runner_, std::move(command));
@@ -547,7 +565,8 @@ Result<std::string> Podman::toolbox_image() {
   auto present = image(reference);
   if (present.ok()) return present->id;
   if (present.error().kind != ErrorKind::not_found) return std::move(present).error();
-  auto command = podman_command(engine_, podman_argv(engine_, {"import", "--quiet", "-", reference}));
+  auto command =
+      podman_command(engine_, podman_argv(engine_, {"import", "--quiet", "-", reference}));
   command.input = tar;
   auto output = call(runner_, std::move(command));
   if (!output) return std::move(output).error();

@@ -18,11 +18,13 @@ bool fits_a_line(const std::string& name, const std::string& value) {
 // refused only as inherited ones; in the environment file they are plain data.
 bool steers_the_host(std::string_view name) {
   for (const std::string_view prefix :
-       {"LD_", "GO", "GLIBC_", "MALLOC_", "GCONV", "LOC", "NLS", "RES_", "HOST", "LC_", "LANG",
-        "XDG_", "DBUS_", "CONTAINER", "_CONTAINER", "PODMAN", "_PODMAN", "STORAGE_", "BUILDAH",
-        "REGISTRY_", "REGISTRIES_", "NETAVARK", "AARDVARK", "SSL_", "NOTIFY", "LISTEN_", "DOCKER_",
-        "LIBPOD", "CONMON", "CRUN", "OCI_", "RUST_", "SIGNATURE_", "TMP", "TEMP", "TZ", "http",
-        "HTTP", "https", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"}) {
+       {"LD_",        "GO",       "GLIBC_",  "MALLOC_",  "GCONV",      "LOC",       "NLS",
+        "RES_",       "HOST",     "LC_",     "LANG",     "XDG_",       "DBUS_",     "CONTAINER",
+        "_CONTAINER", "PODMAN",   "_PODMAN", "STORAGE_", "BUILDAH",    "REGISTRY_", "REGISTRIES_",
+        "NETAVARK",   "AARDVARK", "SSL_",    "NOTIFY",   "LISTEN_",    "DOCKER_",   "LIBPOD",
+        "CONMON",     "CRUN",     "OCI_",    "RUST_",    "SIGNATURE_", "TMP",       "TEMP",
+        "TZ",         "http",     "HTTP",    "https",    "no_proxy",   "NO_PROXY",  "all_proxy",
+        "ALL_PROXY"}) {
     if (name.starts_with(prefix)) return true;
   }
   return name == "PATH" || name == "HOME" || name == "USER" || name == "LOGNAME" ||
@@ -34,7 +36,9 @@ bool usable_name(std::string_view name) {
          name.find_first_of(std::string_view{"=\n\r\t *\0", 7}) == std::string_view::npos;
 }
 
-Error refused(std::string what) { return Error{ErrorKind::bad_input, std::move(what), "", {}}; }
+Error refused(std::string what) {
+  return Error{ErrorKind::bad_input, std::move(what), "", {}};
+}
 
 Status check_mount(const Mount& mount) {
   for (const std::string& path : {mount.source, mount.target}) {
@@ -80,7 +84,9 @@ EnvWays split_env(const std::vector<std::pair<std::string, std::string>>& env) {
   return ways;
 }
 
-int env_file_fd(const SandboxSpec& spec) { return 3 + static_cast<int>(spec.preserve_fds.size()); }
+int env_file_fd(const SandboxSpec& spec) {
+  return 3 + static_cast<int>(spec.preserve_fds.size());
+}
 
 Status check_spec(const SandboxSpec& spec) {
   if (spec.name.empty() || spec.image.empty() || spec.image.front() == '-') {
@@ -89,7 +95,8 @@ Status check_spec(const SandboxSpec& spec) {
   }
   // Slot arithmetic gone wrong must not end in a sandbox that runs as the service user.
   if (spec.ids.first < 1 || spec.ids.size < 1) {
-    return Error{ErrorKind::internal, "the id range of " + spec.name + " holds the service user", "", {}};
+    return Error{
+        ErrorKind::internal, "the id range of " + spec.name + " holds the service user", "", {}};
   }
   for (const auto& mount : spec.volumes) {
     if (auto good = check_mount(mount); !good) return good;

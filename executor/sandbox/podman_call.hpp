@@ -3,12 +3,12 @@
 // sandbox without standing in anybody's argv.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/sandbox/sandbox.hpp"
+
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/sandbox/sandbox.hpp"
 
 namespace slipway::sandbox {
 
@@ -32,8 +32,8 @@ EnvWays split_env(const std::vector<std::pair<std::string, std::string>>& env);
 /// The descriptor number under which Podman finds the environment file: after the preserved ones.
 int env_file_fd(const SandboxSpec& spec);
 
-/// Errors: bad_input where a spec cannot be said to Podman without changing its meaning (a colon in a
-/// path, a NUL, an unusable variable name, a variable that would steer Podman itself).
+/// Errors: bad_input where a spec cannot be said to Podman without changing its meaning (a colon in
+/// a path, a NUL, an unusable variable name, a variable that would steer Podman itself).
 Status check_spec(const SandboxSpec& spec);
 
 } // namespace slipway::sandbox

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sandboxes are rootless Podman containers. Every sandbox made from a SandboxSpec:
 //   - maps an id range that does not hold the service user (explicit --uidmap of one id slot);
-//   - has no-new-privileges, no host namespace, no device and no host mount unless a token allows it;
+//   - has no-new-privileges, no host namespace, no device and no host mount unless a token allows
+//   it;
 //   - sits on the job's own isolated network, or on none;
 //   - carries labels that name its owner, so that a reaper finds it;
 //   - has limits that were read back after start.
 #pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/base/secret.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/process/process.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -16,24 +22,19 @@
 #include <utility>
 #include <vector>
 
-#include "executor/base/result.hpp"
-#include "executor/base/secret.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/process/process.hpp"
-
 namespace slipway::sandbox {
 
 /// Where Podman is and where it keeps its things; the same for every call of one slipway.
 struct Engine {
   std::filesystem::path podman = "/usr/bin/podman";
-  std::filesystem::path home;        ///< HOME of the service user
-  std::filesystem::path runtime_dir; ///< XDG_RUNTIME_DIR
-  std::vector<std::string> global_args;     ///< e.g. --root DIR, for tests
+  std::filesystem::path home;                                  ///< HOME of the service user
+  std::filesystem::path runtime_dir;                           ///< XDG_RUNTIME_DIR
+  std::vector<std::string> global_args;                        ///< e.g. --root DIR, for tests
   std::chrono::milliseconds deadline{std::chrono::minutes{2}}; ///< of one Podman call
 };
 
-/// One range of subordinate ids: `--uidmap 0:first:size`, `first` counted in the rootless user's own
-/// namespace, where 0 is the service user and is never mapped.
+/// One range of subordinate ids: `--uidmap 0:first:size`, `first` counted in the rootless user's
+/// own namespace, where 0 is the service user and is never mapped.
 struct IdSlot {
   std::uint32_t first = 1;
   std::uint32_t size = 65536;
@@ -44,9 +45,9 @@ struct IdSlot {
 
 struct Limits {
   std::int64_t pids = 4096;
-  std::uint64_t memory_bytes = 0;  ///< 0: none asked
-  double cpus = 0;                 ///< 0: none asked
-  std::uint64_t file_bytes = 0;    ///< RLIMIT_FSIZE fallback; 0: none
+  std::uint64_t memory_bytes = 0; ///< 0: none asked
+  double cpus = 0;                ///< 0: none asked
+  std::uint64_t file_bytes = 0;   ///< RLIMIT_FSIZE fallback; 0: none
   std::uint64_t open_files = 65536;
 };
 
@@ -67,30 +68,42 @@ struct Mount {
 };
 
 /// Weakenings. Each is a token with a reason; `grep -rn 'allow('` lists the holes.
-struct PrivilegedInUserNamespace { std::string justification; }; ///< --privileged, bounded by the id slot
-struct NewPrivileges { std::string justification; };             ///< setuid programs inside
-struct HostMount { Mount mount; std::string justification; };
-struct Device { std::string path; std::string justification; };
+struct PrivilegedInUserNamespace {
+  std::string justification;
+}; ///< --privileged, bounded by the id slot
+struct NewPrivileges {
+  std::string justification;
+}; ///< setuid programs inside
+struct HostMount {
+  Mount mount;
+  std::string justification;
+};
+struct Device {
+  std::string path;
+  std::string justification;
+};
 
 /// What a sandbox is. Defaults deny.
 class SandboxSpec {
 public:
-  std::string name;                          ///< "slipway-<job key>-job"
-  std::map<std::string, std::string> labels; ///< io.slipway.job, io.slipway.role, io.slipway.owner …
-  std::string image;                         ///< id or reference already in the store (never pulled here)
-  std::vector<std::string> entrypoint;       ///< empty: the image's own
+  std::string name; ///< "slipway-<job key>-job"
+  std::map<std::string, std::string>
+      labels;                          ///< io.slipway.job, io.slipway.role, io.slipway.owner …
+  std::string image;                   ///< id or reference already in the store (never pulled here)
+  std::vector<std::string> entrypoint; ///< empty: the image's own
   std::vector<std::string> command;
-  std::optional<std::string> user;           ///< none: the image's USER
+  std::optional<std::string> user; ///< none: the image's USER
   std::string working_dir;
-  std::vector<std::pair<std::string, std::string>> env; ///< passed by file descriptor, never in argv
+  std::vector<std::pair<std::string, std::string>>
+      env; ///< passed by file descriptor, never in argv
   IdSlot ids;
-  std::string network;                       ///< network name; "" = none
+  std::string network; ///< network name; "" = none
   std::vector<std::string> network_aliases;
   std::vector<std::pair<std::string, std::string>> hosts; ///< {name, address}
-  std::vector<Mount> volumes;                ///< Podman volumes and slipway's own runtime folders
+  std::vector<Mount> volumes; ///< Podman volumes and slipway's own runtime folders
   std::vector<std::pair<std::string, std::string>> tmpfs; ///< {target, options}
   Limits limits;
-  std::vector<int> preserve_fds;             ///< become 3, 4, … inside (--preserve-fds); lent
+  std::vector<int> preserve_fds; ///< become 3, 4, … inside (--preserve-fds); lent
   bool read_only_root = false;
   std::string hostname;
 
@@ -118,8 +131,8 @@ struct PullRequest {
   std::string policy = "always"; ///< always | if-not-present | never
   std::string platform;          ///< "" = the host's
   std::string username;
-  Secret password;               ///< through a 0600 file in the runtime folder, removed afterwards
-  std::filesystem::path ca_dir;  ///< --cert-dir; empty: the system's
+  Secret password;              ///< through a 0600 file in the runtime folder, removed afterwards
+  std::filesystem::path ca_dir; ///< --cert-dir; empty: the system's
   bool tls_verify = true;
 };
 
@@ -156,10 +169,10 @@ public:
   /// Makes the near-empty "toolbox" image (root file system skeleton) if the store lacks it.
   Result<std::string> toolbox_image();
   Result<ContainerFacts> start(const SandboxSpec& spec);
-  /// Runs a sandbox to its end and returns what it said; it is removed afterwards, whatever happened.
-  /// `env` and `preserve_fds` have to be empty. Exit codes 125-127 may be Podman's own.
-  /// Errors: as start, apart from those exit codes; bad_input (more output than the limit). A deadline
-  /// that passed is an Ending, not an Error.
+  /// Runs a sandbox to its end and returns what it said; it is removed afterwards, whatever
+  /// happened. `env` and `preserve_fds` have to be empty. Exit codes 125-127 may be Podman's own.
+  /// Errors: as start, apart from those exit codes; bad_input (more output than the limit). A
+  /// deadline that passed is an Ending, not an Error.
   Result<process::Output> run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline,
                                        std::size_t output_limit);
   Result<ContainerFacts> inspect(const std::string& name); ///< Errors: not_found
@@ -168,15 +181,18 @@ public:
   Result<std::vector<ContainerFacts>> list(const std::string& label, const std::string& value);
   /// Kill and remove, with anonymous volumes; absent ones are no error. One Podman call.
   Status remove(const std::vector<std::string>& names);
-  Status create_network(const std::string& name, const std::map<std::string, std::string>& labels, bool isolate = true);
+  Status create_network(const std::string& name, const std::map<std::string, std::string>& labels,
+                        bool isolate = true);
   Status remove_networks(const std::vector<std::string>& names);
-  Result<std::vector<std::string>> list_networks(const std::string& label, const std::string& value);
+  Result<std::vector<std::string>> list_networks(const std::string& label,
+                                                 const std::string& value);
   Status create_volume(const std::string& name, const std::map<std::string, std::string>& labels);
   Status remove_volumes(const std::vector<std::string>& names);
   Result<std::vector<std::string>> list_volumes(const std::string& label, const std::string& value);
   /// Runs a program of the host in the rootless user namespace (`podman unshare`), for files that
   /// belong to subordinate ids.
-  Result<process::Output> unshare(std::vector<std::string> argv, std::string input = "", bool rootless_netns = false);
+  Result<process::Output> unshare(std::vector<std::string> argv, std::string input = "",
+                                  bool rootless_netns = false);
   Result<LimitsReport> read_back_limits(const ContainerFacts& container, const Limits& asked);
   const Engine& engine() const { return engine_; }
 
@@ -189,13 +205,14 @@ private:
 /// Adds the mounts to `spec` (with their tokens) and sets its image.
 Status use_host_tools(Podman& podman, SandboxSpec& spec);
 
-/// Takes the first free id slot; its lock is held while the returned descriptor lives. Falls back to
-/// slot 0 shared where /etc/subuid has too few ids. Source: subuid(5).
+/// Takes the first free id slot; its lock is held while the returned descriptor lives. Falls back
+/// to slot 0 shared where /etc/subuid has too few ids. Source: subuid(5).
 struct HeldSlot {
   IdSlot slot;
   UniqueFd lock;
 };
-Result<HeldSlot> take_id_slot(const std::filesystem::path& lock_dir, const std::string& user, int most);
+Result<HeldSlot> take_id_slot(const std::filesystem::path& lock_dir, const std::string& user,
+                              int most);
 
 /// Egress: drops what goes to registries, in the namespace that holds Podman's bridges, where no
 /// sandbox's root can flush it.
@@ -204,10 +221,11 @@ struct Egress {
   bool enabled = true;                    ///< off only for the control test
 };
 /// The nftables script: pure, golden-tested.
-std::string egress_script(const std::vector<std::string>& addresses4, const std::vector<std::string>& addresses6);
-/// Resolves and installs, idempotent and atomic; verifies by reading back. Needs a running sandbox on
-/// a bridge (the namespace exists only then). Errors: unavailable (a host does not resolve and was
-/// never resolved before), io.
+std::string egress_script(const std::vector<std::string>& addresses4,
+                          const std::vector<std::string>& addresses6);
+/// Resolves and installs, idempotent and atomic; verifies by reading back. Needs a running sandbox
+/// on a bridge (the namespace exists only then). Errors: unavailable (a host does not resolve and
+/// was never resolved before), io.
 Status enforce_egress(Podman& podman, const Egress& egress);
 
 } // namespace slipway::sandbox

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/toolbox.hpp"
 
+#include "executor/sandbox/sandbox.hpp"
+
+#include <openssl/sha.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <filesystem>
 #include <string_view>
-
-#include "executor/sandbox/sandbox.hpp"
-
-#include <openssl/sha.h>
 
 namespace slipway::sandbox {
 namespace {
@@ -40,9 +40,13 @@ void add_member(std::string& tar, const std::string& name, char type, unsigned m
   put(header, 148, "        ");
   header[156] = type;
   put(header, 157, link);
-  put(header, 257, std::string_view{"ustar\0" "00", 8});
+  put(header, 257,
+      std::string_view{"ustar\0"
+                       "00",
+                       8});
   unsigned sum = 0;
-  for (const char byte : header) sum += static_cast<unsigned char>(byte);
+  for (const char byte : header)
+    sum += static_cast<unsigned char>(byte);
   put(header, 148, octal(sum, 6) + std::string{"\0 ", 2});
   tar += header;
   tar += content;
@@ -53,11 +57,12 @@ void add_member(std::string& tar, const std::string& name, char type, unsigned m
 
 std::string toolbox_tar() {
   std::string tar;
-  for (const char* dir : {"usr/", "etc/", "etc/ssl/", "var/", "run/", "proc/", "sys/", "dev/", "root/",
-                          "builds/", "home/", "opt/", "var/lib/", "var/cache/"}) {
+  for (const char* dir : {"usr/", "etc/", "etc/ssl/", "var/", "run/", "proc/", "sys/", "dev/",
+                          "root/", "builds/", "home/", "opt/", "var/lib/", "var/cache/"}) {
     add_member(tar, dir, '5', dir == std::string_view{"root/"} ? 0700 : 0755, "");
   }
-  for (const char* dir : {"tmp/", "var/tmp/"}) add_member(tar, dir, '5', 01777, "");
+  for (const char* dir : {"tmp/", "var/tmp/"})
+    add_member(tar, dir, '5', 01777, "");
   for (const char* name : {"bin", "sbin", "lib", "lib64"}) {
     add_member(tar, name, '2', 0777, "", std::string{"usr/"} + name);
   }

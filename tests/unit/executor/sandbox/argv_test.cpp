@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-#include <fstream>
-#include <sstream>
-
 #include "executor/sandbox/podman_call.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
 
 namespace slipway::sandbox {
 namespace {
@@ -36,7 +36,8 @@ SandboxSpec job() {
   spec.network = "slipway-j1";
   spec.network_aliases = {"build"};
   spec.hosts = {{"docker", "127.0.0.1"}};
-  spec.volumes = {{"slipway-j1-builds", "/builds", false}, {"/run/user/1001/slipway/j1/sock", "/run/slipway/sock", true}};
+  spec.volumes = {{"slipway-j1-builds", "/builds", false},
+                  {"/run/user/1001/slipway/j1/sock", "/run/slipway/sock", true}};
   spec.tmpfs = {{"/tmp", "size=64m,mode=1777"}};
   spec.limits = {512, 1UL << 30, 1.5, 1UL << 34, 4096};
   spec.preserve_fds = {17, 18};
@@ -66,10 +67,12 @@ class ArgvFor : public testing::TestWithParam<Golden> {};
 // SLIPWAY_ACCEPT=1 writes the files anew.
 TEST_P(ArgvFor, EqualsTheGoldenFile) {
   std::string text;
-  for (const auto& argument : argv_for(engine(), GetParam().spec())) text += argument + "\n";
+  for (const auto& argument : argv_for(engine(), GetParam().spec()))
+    text += argument + "\n";
 
   const std::string file = std::string{SLIPWAY_TESTDATA} + "/argv-" + GetParam().name + ".txt";
-  if (std::getenv("SLIPWAY_ACCEPT") != nullptr) std::ofstream(file) << text; // NOLINT(concurrency-mt-unsafe): one thread
+  if (std::getenv("SLIPWAY_ACCEPT") != nullptr)
+    std::ofstream(file) << text; // NOLINT(concurrency-mt-unsafe): one thread
   std::stringstream expected;
   expected << std::ifstream(file).rdbuf();
   EXPECT_EQ(text, expected.str());
@@ -82,7 +85,9 @@ INSTANTIATE_TEST_SUITE_P(Specs, ArgvFor,
 
 TEST(ArgvFor, NeverHoldsAnEnvironmentValue) {
   auto spec = plain();
-  spec.env = {{"TOKEN", "swordfish"}, {"KEY", "swordfish\nsecond"}, {"BIG", std::string(40000, 's') + "wordfish"}};
+  spec.env = {{"TOKEN", "swordfish"},
+              {"KEY", "swordfish\nsecond"},
+              {"BIG", std::string(40000, 's') + "wordfish"}};
 
   for (const auto& argument : argv_for(engine(), spec)) {
     EXPECT_EQ(argument.find("wordfish"), std::string::npos) << argument;
@@ -115,21 +120,43 @@ TEST_P(CheckSpec, Refuses) {
 
 INSTANTIATE_TEST_SUITE_P(
     Bad, CheckSpec,
-    testing::Values(
-        BadSpec{"NoName", [](SandboxSpec& spec) { spec.name = ""; }},
-        BadSpec{"ImageThatIsAnOption", [](SandboxSpec& spec) { spec.image = "--privileged"; }},
-        BadSpec{"TheServiceUsersId", [](SandboxSpec& spec) { spec.ids.first = 0; }},
-        BadSpec{"NoIds", [](SandboxSpec& spec) { spec.ids.size = 0; }},
-        BadSpec{"ColonInAPath", [](SandboxSpec& spec) { spec.volumes = {{"/a:/b", "/c", true}}; }},
-        BadSpec{"RelativeTarget", [](SandboxSpec& spec) { spec.volumes = {{"/a", "c", true}}; }},
-        BadSpec{"HostMountWithColon",
-                [](SandboxSpec& spec) { spec.allow(HostMount{{"/a", "/b:rw", true}, "test"}); }},
-        BadSpec{"VariableWithEquals", [](SandboxSpec& spec) { spec.env = {{"A=B", "1"}}; }},
-        BadSpec{"VariableThatIsAComment", [](SandboxSpec& spec) { spec.env = {{"#A", "1"}}; }},
-        BadSpec{"VariableWithAStar", [](SandboxSpec& spec) { spec.env = {{"A*", "1"}}; }},
-        BadSpec{"LoaderVariableOfTwoLines",
-                [](SandboxSpec& spec) { spec.env = {{"LD_PRELOAD", "/tmp/x.so\n"}}; }},
-        BadSpec{"PathOfTwoLines", [](SandboxSpec& spec) { spec.env = {{"PATH", "/a\n/b"}}; }}),
+    testing::Values(BadSpec{"NoName", [](SandboxSpec& spec) { spec.name = ""; }},
+                    BadSpec{"ImageThatIsAnOption",
+                            [](SandboxSpec& spec) { spec.image = "--privileged"; }},
+                    BadSpec{"TheServiceUsersId", [](SandboxSpec& spec) { spec.ids.first = 0; }},
+                    BadSpec{"NoIds", [](SandboxSpec& spec) { spec.ids.size = 0; }},
+                    BadSpec{"ColonInAPath",
+                            [](SandboxSpec& spec) {
+                              spec.volumes = {{"/a:/b", "/c", true}};
+                            }},
+                    BadSpec{"RelativeTarget",
+                            [](SandboxSpec& spec) {
+                              spec.volumes = {{"/a", "c", true}};
+                            }},
+                    BadSpec{"HostMountWithColon",
+                            [](SandboxSpec& spec) {
+                              spec.allow(HostMount{{"/a", "/b:rw", true}, "test"});
+                            }},
+                    BadSpec{"VariableWithEquals",
+                            [](SandboxSpec& spec) {
+                              spec.env = {{"A=B", "1"}};
+                            }},
+                    BadSpec{"VariableThatIsAComment",
+                            [](SandboxSpec& spec) {
+                              spec.env = {{"#A", "1"}};
+                            }},
+                    BadSpec{"VariableWithAStar",
+                            [](SandboxSpec& spec) {
+                              spec.env = {{"A*", "1"}};
+                            }},
+                    BadSpec{"LoaderVariableOfTwoLines",
+                            [](SandboxSpec& spec) {
+                              spec.env = {{"LD_PRELOAD", "/tmp/x.so\n"}};
+                            }},
+                    BadSpec{"PathOfTwoLines",
+                            [](SandboxSpec& spec) {
+                              spec.env = {{"PATH", "/a\n/b"}};
+                            }}),
     [](const auto& param) { return std::string{param.param.name}; });
 
 TEST(CheckSpec, AllowsLoaderVariablesAsPlainData) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/egress.hpp"
 
-#include <unistd.h>
-
 #include <gtest/gtest.h>
+
+#include <unistd.h>
 
 namespace slipway::sandbox {
 namespace {
@@ -103,13 +103,14 @@ std::string listing(const std::string& elements4, const std::string& rules) {
          elements4 + R"(]}},
     {"set": {"family": "inet", "name": "blocked6", "table": "slipway_egress"}},
     {"chain": {"family": "inet", "name": "forward", "hook": "forward", "prio": -300, "policy": "accept"}},
-    )" + rules + "]}";
+    )" + rules +
+         "]}";
 }
 
 std::string rule(const std::string& set, const std::string& verdict) {
   return R"({"rule": {"chain": "forward", "expr": [{"match": {"op": "==", "left": {"payload":
-    {"protocol": "ip", "field": "daddr"}}, "right": ")" + set + R"("}}, {")" + verdict +
-         R"(": null}]}})";
+    {"protocol": "ip", "field": "daddr"}}, "right": ")" +
+         set + R"("}}, {")" + verdict + R"(": null}]}})";
 }
 
 TEST(IsInForce, AcceptsWhatWasInstalled) {
@@ -127,8 +128,10 @@ TEST(IsInForce, SeesEveryDifference) {
   EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1", "192.0.2.2")", good), one));
   EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", rule("@blocked4", "drop")), one));
   EXPECT_FALSE(is_in_force(
-      listing(R"("192.0.2.1")", rule("@blocked4", "accept") + "," + rule("@blocked6", "drop")), one));
-  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", rule("@blocked4", "accept") + "," + good), one));
+      listing(R"("192.0.2.1")", rule("@blocked4", "accept") + "," + rule("@blocked6", "drop")),
+      one));
+  EXPECT_FALSE(
+      is_in_force(listing(R"("192.0.2.1")", rule("@blocked4", "accept") + "," + good), one));
 }
 
 } // namespace

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/id_slots.hpp"
 
+#include <gtest/gtest.h>
+
 #include <pwd.h>
 #include <unistd.h>
 
 #include <fstream>
-
-#include <gtest/gtest.h>
 
 namespace slipway::sandbox {
 namespace {
@@ -52,7 +52,8 @@ protected:
     for (const char* file : {"subuid", "subgid"}) {
       std::ofstream(dir_ / file) << user_ << ":100000:" << ids << "\n";
     }
-    return take_id_slot_from({dir_ / "subuid", dir_ / "subgid"}, dir_ / "locks", user_, most, in_use);
+    return take_id_slot_from({dir_ / "subuid", dir_ / "subgid"}, dir_ / "locks", user_, most,
+                             in_use);
   }
 
   std::filesystem::path dir_;
@@ -72,7 +73,10 @@ TEST_F(Slots, TwoJobsGetDisjointRangesAboveTheServiceUser) {
 }
 
 TEST_F(Slots, AFreedSlotIsTakenAgain) {
-  { auto first = take(2 * 65536); ASSERT_EQ(first->slot.number, 1); }
+  {
+    auto first = take(2 * 65536);
+    ASSERT_EQ(first->slot.number, 1);
+  }
 
   EXPECT_EQ(take(2 * 65536)->slot.number, 1);
 }

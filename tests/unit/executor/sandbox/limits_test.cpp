@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/limits.hpp"
 
+#include <gtest/gtest.h>
+
 #include <unistd.h>
 
 #include <fstream>
-
-#include <gtest/gtest.h>
 
 namespace slipway::sandbox {
 namespace {
@@ -82,7 +82,8 @@ TEST_F(ReadLimits, DoesNotClaimAFallbackThatIsNotThere) {
 }
 
 TEST_F(ReadLimits, NeverCallsAFileSizeLimitADiskQuota) {
-  put("proc/limits", "Max file size             1000                 1000                 bytes     \n");
+  put("proc/limits",
+      "Max file size             1000                 1000                 bytes     \n");
 
   const auto report = read({0, 0, 0, 1000, 0});
 

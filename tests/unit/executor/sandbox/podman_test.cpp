@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-#include <filesystem>
-
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/toolbox.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
 
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
 
 namespace slipway::sandbox {
 namespace {
@@ -42,7 +42,8 @@ TEST_F(PodmanCalls, HaveAFixedEnvironmentAndNoPipes) {
 
   ASSERT_EQ(runner.seen.size(), 1U);
   std::vector<std::string> names;
-  for (const auto& [name, value] : runner.seen[0].env) names.push_back(name);
+  for (const auto& [name, value] : runner.seen[0].env)
+    names.push_back(name);
   EXPECT_EQ(names, (std::vector<std::string>{"HOME", "XDG_RUNTIME_DIR", "PATH", "LC_ALL"}));
   EXPECT_EQ(runner.seen[0].fds.size(), 2U); // files as 1 and 2
   EXPECT_FALSE(runner.seen[0].no_new_privileges);
@@ -67,9 +68,10 @@ TEST_F(PodmanCalls, RemoveNothingWithoutACall) {
 
 TEST_F(PodmanCalls, AbsentThingsAreRemovedAlready) {
   runner.answer = [](const Command& command) {
-    return Output{Exited{1}, "", says(command, "network")
-                                     ? "Error: unable to find network with name or ID n: network not found\n"
-                                     : "Error: no such volume v\n"};
+    return Output{Exited{1}, "",
+                  says(command, "network")
+                      ? "Error: unable to find network with name or ID n: network not found\n"
+                      : "Error: no such volume v\n"};
   };
 
   EXPECT_TRUE(podman.remove_networks({"n"}).ok());
@@ -91,10 +93,11 @@ TEST_F(PodmanCalls, OneRealFailureAmongAbsencesIsAnError) {
 TEST_F(PodmanCalls, StartIsOneRunAndOneInspect) {
   runner.answer = [](const Command& command) {
     if (!says(command, "inspect")) return Output{Exited{0}, "0123\n", ""};
-    return Output{Exited{0},
-                  R"([{"Id":"0123","Name":"slipway-j1-job","State":{"Status":"running","Pid":77,"ExitCode":0},
+    return Output{
+        Exited{0},
+        R"([{"Id":"0123","Name":"slipway-j1-job","State":{"Status":"running","Pid":77,"ExitCode":0},
                      "Config":{"Labels":null},"NetworkSettings":{"Networks":{"n":{"IPAddress":"10.89.0.2"}}}}])",
-                  ""};
+        ""};
   };
 
   auto facts = podman.start(spec());
@@ -108,8 +111,9 @@ TEST_F(PodmanCalls, StartIsOneRunAndOneInspect) {
 
 TEST_F(PodmanCalls, AFailedStartRemovesWhatItMade) {
   runner.answer = [](const Command& command) {
-    return says(command, "run") ? Output{Exited{127}, "", "Error: crun: executable file `/nope` not found\n"}
-                                : Output{Exited{0}, "", ""};
+    return says(command, "run")
+               ? Output{Exited{127}, "", "Error: crun: executable file `/nope` not found\n"}
+               : Output{Exited{0}, "", ""};
   };
 
   auto facts = podman.start(spec());
@@ -137,7 +141,8 @@ TEST_F(PodmanCalls, PreservedDescriptorsComeBeforeTheEnvironmentFile) {
   (void)podman.start(with_fds);
 
   std::vector<int> targets;
-  for (const auto& [ours, theirs] : runner.seen.at(0).fds) targets.push_back(theirs);
+  for (const auto& [ours, theirs] : runner.seen.at(0).fds)
+    targets.push_back(theirs);
   EXPECT_EQ(targets, (std::vector<int>{3, 4, 5, 1, 2}));
   EXPECT_TRUE(says(runner.seen[0], "--env-file=/proc/self/fd/5"));
 }

@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: Apache-2.0
+// On the real rootless Podman, with a store and a runtime folder of its own, so that nothing of the
+// user's is touched. Needs subordinate ids, a cgroup v2 view and an unprivileged user.
+#include "executor/base/file.hpp"
+#include "executor/sandbox/id_slots.hpp"
+#include "executor/sandbox/sandbox.hpp"
+
+#include <gtest/gtest.h>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <thread>
+
+namespace slipway::sandbox {
+namespace {
+
+using process::succeeded;
+using Steady = std::chrono::steady_clock;
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name); // NOLINT(concurrency-mt-unsafe): before any thread
+  return value == nullptr ? "" : value;
+}
+
+long milliseconds_since(Steady::time_point start) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(Steady::now() - start).count();
+}
+
+// Keeps the command lines it passes on.
+class RecordingRunner final : public process::ProcessRunner {
+public:
+  Result<process::Output> run(const process::Command& command) override {
+    argvs.push_back(command.argv);
+    return local_.run(command);
+  }
+  std::vector<std::vector<std::string>> argvs;
+
+private:
+  process::LocalRunner local_;
+};
+
+struct World {
+  std::filesystem::path home;
+  std::filesystem::path runtime;
+  Engine engine;
+  RecordingRunner runner;
+  std::unique_ptr<Podman> podman;
+  std::string toolbox;
+};
+
+class Sandboxes : public testing::Test {
+protected:
+  static void SetUpTestSuite() {
+    const auto must_run = variable("SLIPWAY_TESTS_MUST_RUN") == "1";
+    if (::getuid() == 0) {
+      skip_ = "rootless Podman is not run as root";
+    } else if (::access("/usr/bin/podman", X_OK) != 0 || ::access("/usr/sbin/nft", X_OK) != 0) {
+      skip_ = "podman and nft are not installed";
+    } else if (variable("HOME").empty() || variable("XDG_RUNTIME_DIR").empty()) {
+      skip_ = "HOME and XDG_RUNTIME_DIR are not set";
+    }
+    if (!skip_.empty()) {
+      ASSERT_FALSE(must_run) << skip_;
+      return;
+    }
+    world_ = std::make_unique<World>();
+    std::string home = variable("HOME") + "/sbx-XXXXXX";
+    std::string runtime = variable("XDG_RUNTIME_DIR") + "/sbx-XXXXXX";
+    ASSERT_NE(::mkdtemp(home.data()), nullptr);
+    ASSERT_NE(::mkdtemp(runtime.data()), nullptr);
+    world_->home = home;
+    world_->runtime = runtime;
+    auto& engine = world_->engine;
+    engine.home = variable("HOME");
+    engine.runtime_dir = runtime;
+    engine.global_args = {"--root=" + home + "/store", "--runroot=" + runtime + "/run",
+                          "--storage-driver=overlay",
+                          // Podman 4.3 keeps networks per user, not per store.
+                          "--network-config-dir=" + home + "/networks"};
+    world_->podman = std::make_unique<Podman>(engine, world_->runner);
+    auto toolbox = world_->podman->toolbox_image();
+    ASSERT_TRUE(toolbox.ok()) << toolbox.error().text();
+    world_->toolbox = *toolbox;
+  }
+
+  static void TearDownTestSuite() {
+    if (!world_) return;
+    auto left = world_->podman->list("io.slipway.test", "");
+    std::vector<std::string> names;
+    if (left.ok()) {
+      for (const auto& facts : *left)
+        names.push_back(facts.name);
+    }
+    EXPECT_TRUE(world_->podman->remove(names).ok());
+    auto networks = world_->podman->list_networks("io.slipway.test", "");
+    if (networks.ok()) {
+      EXPECT_TRUE(world_->podman->remove_networks(*networks).ok());
+    }
+    (void)world_->podman->unshare({"/usr/bin/rm", "-rf", (world_->home / "store").string()});
+    // Podman's pause process holds the user namespace; the number is the one it wrote itself.
+    std::ifstream pause(world_->runtime / "libpod/tmp/pause.pid");
+    pid_t pid = 0;
+    if (pause >> pid && pid > 1) (void)::kill(pid, SIGKILL);
+    std::error_code failed;
+    std::filesystem::remove_all(world_->home, failed);
+    std::filesystem::remove_all(world_->runtime, failed);
+    world_.reset();
+  }
+
+  void SetUp() override {
+    if (!skip_.empty()) GTEST_SKIP() << skip_;
+    ASSERT_NE(world_, nullptr);
+    ASSERT_FALSE(world_->toolbox.empty());
+  }
+
+  // A sandbox of the host's own tools that sleeps.
+  SandboxSpec spec(const std::string& role) {
+    SandboxSpec spec;
+    spec.name = "sbx-" + std::to_string(::getpid()) + "-" + role;
+    spec.labels = {{"io.slipway.test", "1"}, {"io.slipway.role", role}};
+    EXPECT_TRUE(use_host_tools(podman(), spec).ok());
+    spec.command = {"/usr/bin/sleep", "600"};
+    spec.limits.pids = 200;
+    return spec;
+  }
+  std::string network(const std::string& role, bool isolate = true) {
+    const auto name = "sbx-" + std::to_string(::getpid()) + "-" + role;
+    auto made = podman().create_network(name, {{"io.slipway.test", "1"}}, isolate);
+    EXPECT_TRUE(made.ok()) << (made.ok() ? "" : made.error().text());
+    return name;
+  }
+  ContainerFacts start(const SandboxSpec& spec) {
+    auto facts = podman().start(spec);
+    EXPECT_TRUE(facts.ok()) << (facts.ok() ? "" : facts.error().text());
+    return facts.ok() ? *facts : ContainerFacts{};
+  }
+  // The whole command line as a shell script inside a running sandbox, as its root.
+  process::Output inside(const std::string& name, const std::string& script) {
+    process::Command command;
+    command.argv = {engine().podman.string()};
+    command.argv.insert(command.argv.end(), engine().global_args.begin(),
+                        engine().global_args.end());
+    for (const std::string& argument :
+         {std::string{"--cgroup-manager=cgroupfs"}, std::string{"exec"}, name,
+          std::string{"/bin/bash"}, std::string{"-c"}, script}) {
+      command.argv.push_back(argument);
+    }
+    command.env = {{"HOME", engine().home.string()},
+                   {"XDG_RUNTIME_DIR", engine().runtime_dir.string()},
+                   {"PATH", "/usr/sbin:/usr/bin"}};
+    command.no_new_privileges = false;
+    command.deadline = std::chrono::seconds{60};
+    auto output = process::LocalRunner{}.run(command);
+    EXPECT_TRUE(output.ok());
+    return output.ok() ? *output : process::Output{};
+  }
+  bool can_reach(const std::string& name, const std::string& address, int port) {
+    const auto output = inside(name, "timeout 3 bash -c ': </dev/tcp/" + address + "/" +
+                                         std::to_string(port) + "'");
+    return succeeded(output.ending);
+  }
+  template <typename Target> void send_datagram(const std::string& name, const Target& target) {
+    (void)inside(name, "echo x >/dev/udp/" + target.address + "/" + std::to_string(target.port));
+  }
+  void remove(const std::vector<std::string>& names) {
+    auto removed = podman().remove(names);
+    EXPECT_TRUE(removed.ok()) << (removed.ok() ? "" : removed.error().text());
+  }
+
+  static Podman& podman() { return *world_->podman; }
+  static const Engine& engine() { return world_->engine; }
+  static std::unique_ptr<World> world_;
+  static std::string skip_;
+};
+
+std::unique_ptr<World> Sandboxes::world_;
+std::string Sandboxes::skip_;
+
+TEST_F(Sandboxes, StartAndRemoveReturnPromptlyAlthoughConmonStays) {
+  auto warm = spec("warm");
+  start(warm);
+  remove({warm.name});
+  const auto net = network("prompt");
+  for (const auto& [title, network_name] : {std::pair<std::string, std::string>{"no network", ""},
+                                            {"bridge, first", net},
+                                            {"bridge", net}}) {
+    auto timed = spec("timed");
+    timed.network = network_name;
+    const auto begin = Steady::now();
+    const auto facts = start(timed);
+    const auto started = milliseconds_since(begin);
+    const auto middle = Steady::now();
+    remove({timed.name});
+    std::cout << title << ": run and inspect " << started << " ms, remove "
+              << milliseconds_since(middle) << " ms\n";
+
+    EXPECT_TRUE(facts.running);
+    EXPECT_EQ(facts.address.empty(), network_name.empty());
+    EXPECT_LT(started, 20000); // not the 600 s that the sandbox sleeps
+  }
+  EXPECT_TRUE(podman().remove_networks({net}).ok());
+}
+
+TEST_F(Sandboxes, DoNotMapTheServiceUser) {
+  auto job = spec("ids");
+  const auto facts = start(job);
+
+  const auto map = inside(job.name, "cat /proc/self/uid_map /proc/self/gid_map").out;
+  // Seen from outside: the first number after 0 is the host id of the sandbox's root.
+  auto outer = read_file("/proc/" + std::to_string(facts.host_pid) + "/uid_map", 4096);
+  ASSERT_TRUE(outer.ok());
+  std::istringstream lines(*outer);
+  unsigned long in = 0;
+  unsigned long host = 0;
+  unsigned long size = 0;
+  bool any = false;
+  while (lines >> in >> host >> size) {
+    any = true;
+    EXPECT_FALSE(host <= ::getuid() && ::getuid() < host + size) << *outer;
+  }
+  EXPECT_TRUE(any);
+  EXPECT_NE(map.find(" 1 "), std::string::npos) << map;
+  remove({job.name});
+}
+
+TEST_F(Sandboxes, HaveNoHostMountNoDeviceAndNoNewPrivileges) {
+  SandboxSpec job = spec("bare");
+  const auto facts = start(job);
+
+  const auto status = inside(job.name, "grep -E 'NoNewPrivs|CapBnd|Seccomp:' /proc/1/status").out;
+  const auto devices = inside(job.name, "ls /dev").out;
+  const auto mounts = inside(job.name, "cat /proc/self/mountinfo").out;
+
+  EXPECT_NE(status.find("NoNewPrivs:\t1"), std::string::npos) << status;
+  EXPECT_NE(status.find("Seccomp:\t2"), std::string::npos) << status;
+  EXPECT_NE(status.find("CapBnd:\t00000000800405fb"), std::string::npos) << status;
+  for (const char* device : {"fuse", "net", "kvm", "sda", "vda", "mem", "loop0", "kmsg"}) {
+    EXPECT_EQ(("\n" + devices).find(std::string{"\n"} + device + "\n"), std::string::npos)
+        << device;
+  }
+  EXPECT_EQ(mounts.find(variable("HOME") + "/."), std::string::npos);
+  EXPECT_NE(mounts.find(" /usr ro"), std::string::npos) << mounts;
+  EXPECT_FALSE(succeeded(inside(job.name, "touch /usr/x").ending));
+  // Another PID, network, IPC and UTS namespace than ours.
+  for (const char* kind : {"pid", "net", "ipc", "uts", "mnt", "user", "cgroup"}) {
+    const auto theirs = inside(job.name, std::string{"readlink /proc/self/ns/"} + kind).out;
+    const auto ours = std::filesystem::read_symlink(std::string{"/proc/self/ns/"} + kind).string();
+    EXPECT_NE(theirs, ours + "\n");
+  }
+  EXPECT_TRUE(facts.running);
+  remove({job.name});
+}
+
+TEST_F(Sandboxes, GetTheirEnvironmentVerbatimAndNotThroughArgv) {
+  auto job = spec("env");
+  const std::string odd = R"( a="b" # c $HOME \n 'x' )";
+  job.env = {{"ODD", odd},
+             {"LINES3", "swordfish 1\nswordfish 2\n"},
+             {"LONG", std::string(100000, 'x')},
+             {"EMPTY", ""},
+             {"LD_LIBRARY_PATH", "/swordfish"}};
+  world_->runner.argvs.clear();
+  start(job);
+
+  const auto seen = inside(job.name, "tr '\\0' '\\1' </proc/1/environ").out;
+
+  EXPECT_NE(seen.find("ODD=" + odd + "\1"), std::string::npos);
+  EXPECT_NE(seen.find("LINES3=swordfish 1\nswordfish 2\n\1"), std::string::npos);
+  EXPECT_NE(seen.find("LONG=" + std::string(100000, 'x') + "\1"), std::string::npos);
+  EXPECT_NE(seen.find("EMPTY=\1"), std::string::npos);
+  ASSERT_FALSE(world_->runner.argvs.empty());
+  for (const auto& argv : world_->runner.argvs) {
+    for (const auto& argument : argv)
+      EXPECT_EQ(argument.find("swordfish"), std::string::npos);
+  }
+  // Nor in the command line of anything that stays (conmon).
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const auto line = read_file(entry.path() / "cmdline", 1UL << 20);
+    if (line.ok()) {
+      EXPECT_EQ(line->find("swordfish"), std::string::npos) << entry.path();
+    }
+  }
+  remove({job.name});
+}
+
+TEST_F(Sandboxes, GetPreservedDescriptorsFromThreeOn) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  const UniqueFd read_end{ends[0]};
+  UniqueFd write_end{ends[1]};
+  auto job = spec("fds");
+  job.env = {{"WORD", "hello"}};
+  job.preserve_fds = {write_end.get()};
+  job.command = {"/bin/bash", "-c", "echo $WORD >&3; ls /proc/self/fd >&3; exec sleep 600 3>&-"};
+  start(job);
+  write_end.reset();
+
+  ASSERT_EQ(::fcntl(read_end.get(), F_SETFL, O_NONBLOCK), 0);
+  std::string text;
+  for (int i = 0; i < 100 && text.find("3\n") == std::string::npos; ++i) {
+    std::array<char, 4096> chunk{};
+    const auto got = ::read(read_end.get(), chunk.data(), chunk.size());
+    if (got > 0) text.append(chunk.data(), static_cast<std::size_t>(got));
+    std::this_thread::sleep_for(std::chrono::milliseconds{20});
+  }
+
+  // 0-3 and ls's own 4; the environment file is not among them.
+  EXPECT_EQ(text, "hello\n0\n1\n2\n3\n4\n");
+  remove({job.name});
+}
+
+TEST_F(Sandboxes, ReadBackSaysWhatHolds) {
+  auto job = spec("limits");
+  job.limits.memory_bytes = 64UL << 20;
+  job.limits.file_bytes = 1UL << 20;
+  const auto facts = start(job);
+
+  auto report = podman().read_back_limits(facts, job.limits);
+
+  ASSERT_TRUE(report.ok());
+  if (!report->pids_enforced) {
+    EXPECT_NE(report->notice.find("at most 200 processes per user id"), std::string::npos)
+        << report->notice;
+  }
+  std::cout << report->notice << "\n";
+  // Whichever way, it really holds.
+  EXPECT_TRUE(succeeded(inside(job.name, "head -c 1000000 /dev/zero >/tmp/small").ending));
+  EXPECT_FALSE(succeeded(inside(job.name, "head -c 2000000 /dev/zero >/tmp/big").ending));
+  const auto forks =
+      inside(job.name, "/usr/bin/perl -e 'for (1..400) { $p = fork; last unless defined $p; "
+                       "if (!$p) { sleep 5; exit } $n++ } print $n'")
+          .out;
+  EXPECT_GT(std::atoi(forks.c_str()), 20) << forks;
+  EXPECT_LT(std::atoi(forks.c_str()), 200) << forks;
+  remove({job.name});
+}
+
+TEST_F(Sandboxes, IsolatedNetworksDoNotSeeEachOther) {
+  for (const bool isolate : {true, false}) {
+    const std::string kind = isolate ? "iso" : "open";
+    const auto net_a = network(kind + "-a", isolate);
+    const auto net_b = network(kind + "-b", isolate);
+    auto server = spec(kind + "-server");
+    server.network = net_b;
+    server.network_aliases = {"db"};
+    server.command = {"/usr/bin/perl", "-MIO::Socket::INET", "-e",
+                      "$s = IO::Socket::INET->new(LocalPort => 7000, Listen => 9) or die; "
+                      "while ($c = $s->accept) { close $c }"};
+    auto near = spec(kind + "-near");
+    near.network = net_b;
+    auto far = spec(kind + "-far");
+    far.network = net_a;
+    const auto facts = start(server);
+    start(near);
+    start(far);
+
+    EXPECT_TRUE(can_reach(near.name, facts.address, 7000));
+    EXPECT_TRUE(can_reach(near.name, "db", 7000)) << "by its alias";
+    EXPECT_EQ(can_reach(far.name, facts.address, 7000), !isolate);
+    EXPECT_FALSE(can_reach(far.name, "db", 7000)) << "names of another network";
+
+    remove({server.name, near.name, far.name});
+    EXPECT_TRUE(podman().remove_networks({net_a, net_b}).ok());
+  }
+}
+
+// A listener of this test on an address that sandboxes can reach through slirp4netns.
+class Listener {
+public:
+  Listener() {
+    ifaddrs* all = nullptr;
+    if (::getifaddrs(&all) != 0) return;
+    for (const ifaddrs* entry = all; entry != nullptr; entry = entry->ifa_next) {
+      if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET) continue;
+      if ((entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
+      std::array<char, INET_ADDRSTRLEN> text{};
+      (void)::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr,
+                        text.data(), text.size());
+      address = text.data();
+      break;
+    }
+    ::freeifaddrs(all);
+    fd_ = UniqueFd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in any{};
+    any.sin_family = AF_INET;
+    socklen_t size = sizeof any;
+    if (::bind(fd_.get(), reinterpret_cast<const sockaddr*>(&any), size) != 0) return;
+    if (::listen(fd_.get(), 100) != 0) return; // never accepted: connecting is enough
+    if (::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&any), &size) != 0) return;
+    udp_ = UniqueFd{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    if (::bind(udp_.get(), reinterpret_cast<const sockaddr*>(&any), size) != 0) return;
+    port = ntohs(any.sin_port);
+  }
+  // Whether a datagram arrives within a second after `send`.
+  bool gets_datagram_from(const std::function<void()>& send) const {
+    std::array<char, 64> bytes{};
+    while (::recv(udp_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT) >= 0) {
+    }
+    send();
+    pollfd ready{udp_.get(), POLLIN, 0};
+    return ::poll(&ready, 1, 1000) == 1;
+  }
+  std::string address;
+  int port = 0;
+
+private:
+  UniqueFd fd_;
+  UniqueFd udp_;
+};
+
+TEST_F(Sandboxes, CannotReachABlockedHostNorFlushTheRule) {
+  const Listener registry;
+  if (registry.address.empty()) GTEST_SKIP() << "this namespace has no address but loopback";
+  const auto net = network("egress");
+  auto job = spec("egress-job");
+  job.network = net;
+  auto builder = spec("egress-builder");
+  builder.network = net;
+  builder.allow(PrivilegedInUserNamespace{"test: a root that may change its own ruleset"});
+  start(job);
+  start(builder);
+  Egress egress;
+  egress.blocked_hosts = {registry.address + ":" + std::to_string(registry.port)};
+
+  // Control: without the rule both get through.
+  egress.enabled = false;
+  ASSERT_TRUE(enforce_egress(podman(), egress).ok());
+  ASSERT_TRUE(can_reach(job.name, registry.address, registry.port));
+  ASSERT_TRUE(can_reach(builder.name, registry.address, registry.port));
+  ASSERT_TRUE(registry.gets_datagram_from([&] { send_datagram(builder.name, registry); }));
+
+  egress.enabled = true;
+  auto enforced = enforce_egress(podman(), egress);
+  ASSERT_TRUE(enforced.ok()) << enforced.error().text();
+  EXPECT_FALSE(can_reach(job.name, registry.address, registry.port));
+  EXPECT_FALSE(can_reach(builder.name, registry.address, registry.port));
+
+  // The job's root has no say at all; the builder's root may flush, but only its own namespace.
+  EXPECT_FALSE(succeeded(inside(job.name, "/usr/sbin/nft flush ruleset").ending));
+  EXPECT_TRUE(succeeded(inside(builder.name, "/usr/sbin/nft flush ruleset").ending));
+  EXPECT_FALSE(can_reach(job.name, registry.address, registry.port));
+  EXPECT_FALSE(can_reach(builder.name, registry.address, registry.port));
+  EXPECT_FALSE(registry.gets_datagram_from([&] { send_datagram(builder.name, registry); }));
+
+  // Idempotent: a second time changes nothing and asks nft once.
+  world_->runner.argvs.clear();
+  ASSERT_TRUE(enforce_egress(podman(), egress).ok());
+  EXPECT_EQ(world_->runner.argvs.size(), 1U);
+
+  // A sandbox that starts later is under the rule from its first packet.
+  auto late = spec("egress-late");
+  late.network = network("egress-late");
+  start(late);
+  EXPECT_FALSE(can_reach(late.name, registry.address, registry.port));
+
+  egress.enabled = false;
+  EXPECT_TRUE(enforce_egress(podman(), egress).ok());
+  EXPECT_TRUE(can_reach(late.name, registry.address, registry.port));
+  remove({job.name, builder.name, late.name});
+  EXPECT_TRUE(podman().remove_networks({net, late.network}).ok());
+}
+
+TEST_F(Sandboxes, AreFoundByLabelAndRemovedTwice) {
+  auto job = spec("twice");
+  job.labels["io.slipway.job"] = "j-twice";
+  start(job);
+  const auto volume = job.name + "-builds";
+  ASSERT_TRUE(podman().create_volume(volume, {{"io.slipway.job", "j-twice"}}).ok());
+  ASSERT_TRUE(podman().create_volume(volume, {{"io.slipway.job", "j-twice"}}).ok());
+
+  auto found = podman().list("io.slipway.job", "j-twice");
+  ASSERT_TRUE(found.ok());
+  ASSERT_EQ(found->size(), 1U);
+  EXPECT_EQ(found->front().name, job.name);
+  EXPECT_TRUE(found->front().running);
+  EXPECT_EQ(*podman().list_volumes("io.slipway.job", "j-twice"), std::vector<std::string>{volume});
+
+  for (int time = 0; time < 2; ++time) {
+    remove({job.name, "sbx-never-there"});
+    EXPECT_TRUE(podman().remove_volumes({volume, "sbx-never-there"}).ok());
+    EXPECT_TRUE(podman().remove_networks({"sbx-never-there"}).ok());
+  }
+  EXPECT_TRUE(podman().list("io.slipway.job", "j-twice")->empty());
+  EXPECT_TRUE(podman().list_volumes("io.slipway.job", "j-twice")->empty());
+  EXPECT_EQ(podman().inspect(job.name).error().kind, ErrorKind::not_found);
+}
+
+TEST_F(Sandboxes, ThatCannotStartLeaveNothingAndSayWhy) {
+  auto job = spec("nope");
+  job.command = {"/no/such/program"};
+
+  auto facts = podman().start(job);
+
+  ASSERT_FALSE(facts.ok());
+  EXPECT_EQ(facts.error().kind, ErrorKind::bad_input) << facts.error().text();
+  EXPECT_EQ(podman().inspect(job.name).error().kind, ErrorKind::not_found);
+
+  job.image = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+  auto other = podman().start(job);
+  ASSERT_FALSE(other.ok());
+  EXPECT_EQ(other.error().kind, ErrorKind::not_found) << other.error().text();
+}
+
+TEST_F(Sandboxes, KeepWhatTheirFirstProcessSaidForDiagnosis) {
+  auto job = spec("says");
+  job.command = {"/bin/bash", "-c", "echo out; echo trouble >&2; exit 3"};
+  (void)podman().start(job);
+
+  std::string text;
+  for (int i = 0; i < 50 && text.find("trouble") == std::string::npos; ++i) {
+    auto logs = podman().logs(job.name, 4096);
+    if (logs.ok()) text = *logs;
+    std::this_thread::sleep_for(std::chrono::milliseconds{50});
+  }
+
+  EXPECT_NE(text.find("trouble"), std::string::npos);
+  EXPECT_EQ(podman().logs(job.name, 4)->size(), 4U);
+  auto facts = podman().inspect(job.name);
+  EXPECT_FALSE(facts->running);
+  EXPECT_EQ(facts->exit_code, 3);
+  remove({job.name});
+}
+
+TEST_F(Sandboxes, OfDifferentSlotsShareNoId) {
+  std::string user = ::getpwuid(::getuid())->pw_name;
+  auto first = take_id_slot(world_->runtime / "slots", user, 8);
+  auto second = take_id_slot(world_->runtime / "slots", user, 8);
+  ASSERT_TRUE(first.ok() && second.ok());
+  if (second->slot.shared) GTEST_SKIP() << "this user has too few subordinate ids for two slots";
+  auto one = spec("slot-one");
+  one.ids = first->slot;
+  auto two = spec("slot-two");
+  two.ids = second->slot;
+
+  const auto volume = one.name + "-v";
+  EXPECT_TRUE(podman().create_volume(volume, {{"io.slipway.test", "1"}}).ok());
+  one.volumes = {{volume, "/builds", false}};
+  two.volumes = {{volume, "/builds", false}};
+
+  const auto a = read_file("/proc/" + std::to_string(start(one).host_pid) + "/uid_map", 4096);
+  EXPECT_TRUE(succeeded(inside(one.name, "umask 077; echo mine >/builds/file").ending));
+  const auto b = read_file("/proc/" + std::to_string(start(two).host_pid) + "/uid_map", 4096);
+
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_NE(*a, *b);
+  EXPECT_TRUE(succeeded(inside(one.name, "cat /builds/file").ending));
+  EXPECT_FALSE(succeeded(inside(two.name, "cat /builds/file").ending)); // not even as its root
+  remove({one.name, two.name});
+  EXPECT_TRUE(podman().remove_volumes({volume}).ok());
+}
+
+} // namespace
+} // namespace slipway::sandbox
