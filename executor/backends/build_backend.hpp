@@ -2,6 +2,9 @@
 // The seam between slipway and the tool that builds: one request in, one verified OCI layout out.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/oci/layout.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -13,23 +16,21 @@
 #include <utility>
 #include <vector>
 
-#include "executor/base/result.hpp"
-#include "executor/oci/layout.hpp"
-
 namespace slipway::backends {
 
 /// A base image that the build may use, already pulled and verified by slipway.
 struct BaseImage {
-  std::string familiar_name; ///< as the Dockerfile names it, normalised: "debian:12", "reg:5000/base:1"
-  oci::Digest digest;        ///< manifest or index digest in the bases layout
+  std::string
+      familiar_name;  ///< as the Dockerfile names it, normalised: "debian:12", "reg:5000/base:1"
+  oci::Digest digest; ///< manifest or index digest in the bases layout
 };
 
 struct BuildJob {
-  std::string context_dir;   ///< path inside the build sandbox
+  std::string context_dir;    ///< path inside the build sandbox
   std::string dockerfile_dir; ///< path inside the build sandbox
   std::string dockerfile_name;
-  /// The text that was judged; built instead of the file, which may have changed since. Without it the
-  /// backend reads the file once.
+  /// The text that was judged; built instead of the file, which may have changed since. Without it
+  /// the backend reads the file once.
   std::optional<std::string> dockerfile_text;
   std::vector<BaseImage> bases;
   std::vector<std::pair<std::string, std::string>> build_args;
@@ -37,7 +38,7 @@ struct BuildJob {
   std::string target;
   std::string platform; ///< "" = the host's
   bool no_cache = false;
-  std::string network;  ///< "" | "none"
+  std::string network; ///< "" | "none"
   std::vector<std::pair<std::string, std::string>> extra_hosts;
   std::function<void(std::string_view)> progress; ///< the tool's plain output, as it comes
   std::function<bool()> cancelled;
@@ -50,8 +51,8 @@ struct Built {
 
 /// What one backend can do and who it is.
 struct Descriptor {
-  std::string name;                ///< "buildkit"
-  std::string version;             ///< probed
+  std::string name;    ///< "buildkit"
+  std::string version; ///< probed
   std::set<std::string> capabilities;
 };
 
@@ -59,8 +60,8 @@ class BuildBackend {
 public:
   virtual ~BuildBackend() = default;
   virtual const Descriptor& descriptor() const = 0;
-  /// Builds and stores the result in `into`. Errors: backend_failed (the Dockerfile's or a RUN's fault,
-  /// `what` ends with the tool's own last error), bad_input, unavailable, timed_out, io.
+  /// Builds and stores the result in `into`. Errors: backend_failed (the Dockerfile's or a RUN's
+  /// fault, `what` ends with the tool's own last error), bad_input, unavailable, timed_out, io.
   virtual Result<Built> build(const BuildJob& job, oci::Layout& into) = 0;
 };
 

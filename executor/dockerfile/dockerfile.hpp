@@ -4,6 +4,8 @@
 // Source: BuildKit, frontend/dockerfile/parser, instructions, dockerfile2llb; Dockerfile reference.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <cstddef>
 #include <map>
 #include <optional>
@@ -11,8 +13,6 @@
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::dockerfile {
 
@@ -64,7 +64,8 @@ struct Stage {
   bool has_onbuild = false;
   bool has_heredoc = false;
   std::optional<std::string> user; ///< the last USER, as written
-  std::optional<std::vector<std::string>> cmd; ///< the last CMD: JSON elements, or the one shell line
+  std::optional<std::vector<std::string>>
+      cmd; ///< the last CMD: JSON elements, or the one shell line
   std::optional<std::vector<std::string>> entrypoint;
 };
 
@@ -98,9 +99,9 @@ struct ExternalImage {
 
 struct Scope {
   BuildArgs build_args{};
-  std::string target{};                        ///< "" = the last stage
-  std::string build_platform = "linux/amd64";  ///< where the build runs
-  std::string target_platform{};                ///< "" = build_platform
+  std::string target{};                       ///< "" = the last stage
+  std::string build_platform = "linux/amd64"; ///< where the build runs
+  std::string target_platform{};              ///< "" = build_platform
 };
 
 /// The images that building `scope.target` takes from outside: neither stages nor `scratch`; stages
@@ -108,16 +109,19 @@ struct Scope {
 /// platform, in order of first use. ONBUILD triggers of stages count for the stages built on them.
 /// Errors: bad_input (blank or impossible name, no such target or stage, names that depend on
 /// themselves), with file and line.
-Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile, const Scope& scope);
+Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile,
+                                                   const Scope& scope);
 
-/// The images that the ONBUILD triggers of a base image name (its config's OnBuild), which the stages
-/// on that base will run. Errors: bad_input (a trigger that cannot be read, a name with variables).
+/// The images that the ONBUILD triggers of a base image name (its config's OnBuild), which the
+/// stages on that base will run. Errors: bad_input (a trigger that cannot be read, a name with
+/// variables).
 Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
                                                   const std::vector<std::string>& triggers);
 
 /// What each stage's FROM names once variables are resolved: an image, or nothing where it is an
 /// earlier stage. Errors: bad_input.
-Result<std::vector<std::optional<std::string>>> resolved_bases(const Dockerfile& dockerfile, const Scope& scope);
+Result<std::vector<std::optional<std::string>>> resolved_bases(const Dockerfile& dockerfile,
+                                                               const Scope& scope);
 
 /// `text` with the FROM of each given stage naming another image; all line numbers stay.
 std::string with_bases(std::string_view text, const Dockerfile& dockerfile,
@@ -128,9 +132,10 @@ std::string with_bases(std::string_view text, const Dockerfile& dockerfile,
 /// Errors: denied, naming the line.
 Status check_syntax(const Dockerfile& dockerfile);
 
-/// The value of a word with ${…} as BuildKit expands it; names of variables without a value are added
-/// to `unset`. Errors: bad_input (the text says what, without a line).
-Result<std::string> expand(std::string_view word, const std::map<std::string, std::string>& variables,
-                           char escape, std::vector<std::string>* unset = nullptr);
+/// The value of a word with ${…} as BuildKit expands it; names of variables without a value are
+/// added to `unset`. Errors: bad_input (the text says what, without a line).
+Result<std::string> expand(std::string_view word,
+                           const std::map<std::string, std::string>& variables, char escape,
+                           std::vector<std::string>* unset = nullptr);
 
 } // namespace slipway::dockerfile

@@ -12,24 +12,30 @@ namespace slipway::dockerfile {
 namespace {
 
 constexpr int kEnd = -1;
-constexpr int kMaxNesting = 64;          // of ${a:-${b:-…}}
+constexpr int kMaxNesting = 64; // of ${a:-${b:-…}}
 constexpr std::size_t kMaxExpanded = 1UL << 20;
 constexpr std::size_t kMaxPatternValue = 4096; // ${x#pattern} tries every prefix
 
-bool is_space(int c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-bool is_digit(int c) { return c >= '0' && c <= '9'; }
+bool is_space(int c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+bool is_digit(int c) {
+  return c >= '0' && c <= '9';
+}
 bool is_name(int c) {
   return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
 
-Error bad(std::string what) { return Error{ErrorKind::bad_input, std::move(what), "", {}}; }
+Error bad(std::string what) {
+  return Error{ErrorKind::bad_input, std::move(what), "", {}};
+}
 
 class Lexer {
 public:
   Lexer(std::string_view source, const std::map<std::string, std::string>& variables,
         const LexOptions& options)
-      : source_{source}, variables_{variables}, options_{options},
-        raw_escapes_{options.raw_escapes} {}
+      : source_{source}, variables_{variables}, options_{options}, raw_escapes_{
+                                                                       options.raw_escapes} {}
 
   Result<Lexed> run() {
     auto text = until(kEnd);
@@ -39,7 +45,9 @@ public:
   }
 
 private:
-  int peek() const { return at_ < source_.size() ? static_cast<unsigned char>(source_[at_]) : kEnd; }
+  int peek() const {
+    return at_ < source_.size() ? static_cast<unsigned char>(source_[at_]) : kEnd;
+  }
   int next() { return at_ < source_.size() ? static_cast<unsigned char>(source_[at_++]) : kEnd; }
 
   void end_word() {
@@ -98,7 +106,8 @@ private:
         add(std::string(1, static_cast<char>(c)));
       }
     }
-    if (stop != kEnd) return bad("syntax error: missing '" + std::string(1, static_cast<char>(stop)) + "'");
+    if (stop != kEnd)
+      return bad("syntax error: missing '" + std::string(1, static_cast<char>(stop)) + "'");
     return result;
   }
 
@@ -108,7 +117,8 @@ private:
     if (options_.raw_quotes) result += '\'';
     for (;;) {
       const int c = next();
-      if (c == kEnd) return bad("unexpected end of statement while looking for matching single-quote");
+      if (c == kEnd)
+        return bad("unexpected end of statement while looking for matching single-quote");
       if (c == '\'') {
         if (options_.raw_quotes) result += '\'';
         return result;
@@ -123,7 +133,8 @@ private:
     if (options_.raw_quotes) result += '"';
     for (;;) {
       const int c = peek();
-      if (c == kEnd) return bad("unexpected end of statement while looking for matching double-quote");
+      if (c == kEnd)
+        return bad("unexpected end of statement while looking for matching double-quote");
       if (c == '"') {
         next();
         if (options_.raw_quotes) result += '"';
@@ -157,7 +168,8 @@ private:
     if (peek() != '<') return "<";
     next();
     std::string result = "<<";
-    while (peek() == ' ' || peek() == '\t') result += static_cast<char>(next());
+    while (peek() == ' ' || peek() == '\t')
+      result += static_cast<char>(next());
     return result;
   }
 
@@ -165,19 +177,23 @@ private:
     std::string result;
     const int first = peek();
     if (is_digit(first)) {
-      while (is_digit(peek())) result += static_cast<char>(next());
+      while (is_digit(peek()))
+        result += static_cast<char>(next());
       return result;
     }
-    if (first != kEnd && std::string_view{"@*#?-$!"}.find(static_cast<char>(first)) != std::string_view::npos)
+    if (first != kEnd &&
+        std::string_view{"@*#?-$!"}.find(static_cast<char>(first)) != std::string_view::npos)
       return std::string(1, static_cast<char>(next()));
-    while (peek() != kEnd && is_name(peek())) result += static_cast<char>(next());
+    while (peek() != kEnd && is_name(peek()))
+      result += static_cast<char>(next());
     return result;
   }
 
   std::optional<std::string> value_of(const std::string& variable) {
     const auto found = variables_.find(variable);
     if (found != variables_.end()) return found->second;
-    if (std::find(unset_.begin(), unset_.end(), variable) == unset_.end()) unset_.push_back(variable);
+    if (std::find(unset_.begin(), unset_.end(), variable) == unset_.end())
+      unset_.push_back(variable);
     return std::nullopt;
   }
 
@@ -256,8 +272,9 @@ private:
     default:
       if (!counts_as_unset) return *value;
       return bad(variable + ": " +
-                 (word->empty() ? (value ? "is not allowed to be empty" : "is not allowed to be unset")
-                                : *word));
+                 (word->empty()
+                      ? (value ? "is not allowed to be empty" : "is not allowed to be unset")
+                      : *word));
     }
   }
 
@@ -287,7 +304,8 @@ private:
     for (std::size_t i = 0; i <= value.size(); ++i) {
       const std::size_t length = longest ? value.size() - i : i;
       const bool prefix = modifier == '#';
-      const std::string part = prefix ? value.substr(0, length) : value.substr(value.size() - length);
+      const std::string part =
+          prefix ? value.substr(0, length) : value.substr(value.size() - length);
       if (!matches(glob, part)) continue;
       return prefix ? value.substr(length) : value.substr(0, value.size() - length);
     }

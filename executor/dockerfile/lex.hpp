@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words, quotes and ${variables} of a Dockerfile. Source: BuildKit, frontend/dockerfile/shell/lex.go.
+// Words, quotes and ${variables} of a Dockerfile. Source: BuildKit,
+// frontend/dockerfile/shell/lex.go.
 #pragma once
+
+#include "executor/base/result.hpp"
 
 #include <cstddef>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::dockerfile {
 

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/dockerfile/dockerfile.hpp"
+#include "executor/dockerfile/lex.hpp"
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -6,26 +9,30 @@
 #include <set>
 #include <utility>
 
-#include "executor/dockerfile/dockerfile.hpp"
-#include "executor/dockerfile/lex.hpp"
-
 namespace slipway::dockerfile {
 
 namespace {
 
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 std::string_view trim_left(std::string_view text) {
-  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_space(text.front()))
+    text.remove_prefix(1);
   return text;
 }
 std::string_view trim_right(std::string_view text) {
-  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  while (!text.empty() && is_space(text.back()))
+    text.remove_suffix(1);
   return text;
 }
-std::string_view trim(std::string_view text) { return trim_left(trim_right(text)); }
+std::string_view trim(std::string_view text) {
+  return trim_left(trim_right(text));
+}
 std::string_view trim_newline(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.remove_suffix(1);
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r'))
+    text.remove_suffix(1);
   return text;
 }
 
@@ -52,7 +59,8 @@ std::string quoted(std::string_view text) {
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t j = 0; j <= b.size(); ++j)
+    row[j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
     std::size_t diagonal = row[0];
     row[0] = i;
@@ -171,7 +179,8 @@ private:
       ++at_;
     const std::string_view word = text_.substr(start, at_ - start);
     if (word == "true" || word == "false" || word == "null") return true;
-    if (word.empty() || word.find_first_not_of("0123456789.eE+-") != std::string_view::npos) return false;
+    if (word.empty() || word.find_first_not_of("0123456789.eE+-") != std::string_view::npos)
+      return false;
     return word.find_first_of("0123456789") != std::string_view::npos &&
            (word.front() == '-' ? word.size() > 1 : word.front() >= '0' && word.front() <= '9');
   }
@@ -224,14 +233,30 @@ private:
       }
       if (at_ >= text_.size()) return std::nullopt;
       switch (text_[at_++]) {
-      case '"': result += '"'; break;
-      case '\\': result += '\\'; break;
-      case '/': result += '/'; break;
-      case 'b': result += '\b'; break;
-      case 'f': result += '\f'; break;
-      case 'n': result += '\n'; break;
-      case 'r': result += '\r'; break;
-      case 't': result += '\t'; break;
+      case '"':
+        result += '"';
+        break;
+      case '\\':
+        result += '\\';
+        break;
+      case '/':
+        result += '/';
+        break;
+      case 'b':
+        result += '\b';
+        break;
+      case 'f':
+        result += '\f';
+        break;
+      case 'n':
+        result += '\n';
+        break;
+      case 'r':
+        result += '\r';
+        break;
+      case 't':
+        result += '\t';
+        break;
       case 'u': {
         const auto first = hex4();
         if (!first) return std::nullopt;
@@ -249,7 +274,8 @@ private:
         utf8(result, point);
         break;
       }
-      default: return std::nullopt;
+      default:
+        return std::nullopt;
       }
     }
     return std::nullopt;
@@ -264,7 +290,8 @@ std::vector<std::string> split_words(std::string_view text) {
   text = trim(text);
   while (!text.empty()) {
     std::size_t end = 0;
-    while (end < text.size() && !is_space(text[end])) ++end;
+    while (end < text.size() && !is_space(text[end]))
+      ++end;
     words.emplace_back(text.substr(0, end));
     text = trim_left(text.substr(end));
   }
@@ -309,12 +336,14 @@ public:
     if (rest_.substr(0, 2) == "\xff\xfe" || rest_.substr(0, 2) == "\xfe\xff")
       return fail(1, "is UTF-16; save it as UTF-8");
     if (rest_.substr(0, 3) == "\xef\xbb\xbf") rest_.remove_prefix(3);
-    if (rest_.find('\0') != std::string_view::npos) return fail(0, "is a binary file, not a Dockerfile");
+    if (rest_.find('\0') != std::string_view::npos)
+      return fail(0, "is a binary file, not a Dockerfile");
     find_other_syntax();
     while (auto line = next_line()) {
       if (Status taken = take(*line); !taken) return std::move(taken).error();
     }
-    if (too_long_) return fail(line_, "line is longer than " + std::to_string(kMaxLineBytes) + " bytes");
+    if (too_long_)
+      return fail(line_, "line is longer than " + std::to_string(kMaxLineBytes) + " bytes");
     if (line_ > static_cast<int>(kMaxLines))
       return fail(0, "has more than " + std::to_string(kMaxLines) + " lines");
     if (!any_) return fail(0, "has no instructions");
@@ -339,7 +368,8 @@ private:
   std::optional<std::string_view> next_line() {
     if (rest_.empty() || line_ > static_cast<int>(kMaxLines) || too_long_) return std::nullopt;
     const std::size_t end = rest_.find('\n');
-    const std::string_view line = rest_.substr(0, end == std::string_view::npos ? rest_.size() : end + 1);
+    const std::string_view line =
+        rest_.substr(0, end == std::string_view::npos ? rest_.size() : end + 1);
     rest_.remove_prefix(line.size());
     ++line_;
     if (line.size() > kMaxLineBytes) {
@@ -385,13 +415,15 @@ private:
                                                                             std::size_t mark) {
     line = trim(line.substr(mark));
     std::size_t end = 0;
-    while (end < line.size() && std::isalnum(static_cast<unsigned char>(line[end])) != 0) ++end;
+    while (end < line.size() && std::isalnum(static_cast<unsigned char>(line[end])) != 0)
+      ++end;
     if (end == 0 || std::isalpha(static_cast<unsigned char>(line[0])) == 0) return std::nullopt;
     const std::string key = lower(line.substr(0, end));
     std::string_view value = trim_left(line.substr(end));
     if (value.empty() || value.front() != '=') return std::nullopt;
     value = trim(value.substr(1));
-    if (value.empty() || (key != "syntax" && key != "escape" && key != "check")) return std::nullopt;
+    if (value.empty() || (key != "syntax" && key != "escape" && key != "check"))
+      return std::nullopt;
     return std::pair{key, std::string{value}};
   }
 
@@ -411,7 +443,8 @@ private:
     if (found->first == "syntax") set_syntax(found->second, line_);
     if (found->first == "escape") {
       if (found->second != "\\" && found->second != "`")
-        return fail(line_, "invalid escape '" + quoted(found->second) + "': only ` and \\ are possible");
+        return fail(line_,
+                    "invalid escape '" + quoted(found->second) + "': only ` and \\ are possible");
       result_.escape = found->second[0];
     }
     return {};
@@ -420,7 +453,8 @@ private:
   /// Cuts the continuation character; true where the line goes on. Two escapes are none.
   bool continues(std::string_view& line) const {
     std::string_view end = line;
-    while (!end.empty() && (end.back() == ' ' || end.back() == '\t')) end.remove_suffix(1);
+    while (!end.empty() && (end.back() == ' ' || end.back() == '\t'))
+      end.remove_suffix(1);
     if (end.empty() || end.back() != result_.escape) return false;
     if (end.size() > 1 && end[end.size() - 2] == result_.escape) return false;
     line = end.substr(0, end.size() - 1);
@@ -457,7 +491,8 @@ private:
     const Instruction& holder = outer.trigger.empty() ? outer : outer.trigger.front();
     if (holder.name != "RUN" && holder.name != "COPY" && holder.name != "ADD") return {};
     if (holder.json || joined.find("<<") == std::string::npos) return {};
-    const auto words = lex(joined, {}, {.escape = '\\', .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
+    const auto words = lex(
+        joined, {}, {.escape = '\\', .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
     if (!words) return {}; // BuildKit ignores it too: then there is no heredoc
     std::vector<Heredoc> found;
     for (const std::string& word : words->words) {
@@ -471,7 +506,8 @@ private:
       while (const auto raw = next_line()) {
         std::string_view line = trim_newline(*raw);
         if (heredoc.chomp)
-          while (!line.empty() && line.front() == '\t') line.remove_prefix(1);
+          while (!line.empty() && line.front() == '\t')
+            line.remove_prefix(1);
         if (line == heredoc.name) {
           ended = true;
           break;
@@ -479,7 +515,8 @@ private:
         heredoc.content += *raw;
       }
       if (!ended)
-        return fail(outer.line, "heredoc is not ended: there is no line '" + quoted(heredoc.name) + "'");
+        return fail(outer.line,
+                    "heredoc is not ended: there is no line '" + quoted(heredoc.name) + "'");
       (outer.trigger.empty() ? outer : outer.trigger.front()).heredocs.push_back(heredoc);
     }
     return {};
@@ -489,7 +526,8 @@ private:
     std::string_view text = word;
     Heredoc heredoc;
     while (!text.empty() && text.front() >= '0' && text.front() <= '9') {
-      heredoc.descriptor = (heredoc.descriptor * 10 + static_cast<unsigned>(text.front() - '0')) % 100000U;
+      heredoc.descriptor =
+          (heredoc.descriptor * 10 + static_cast<unsigned>(text.front() - '0')) % 100000U;
       text.remove_prefix(1);
     }
     if (text.substr(0, 2) != "<<") return std::optional<Heredoc>{};
@@ -502,7 +540,8 @@ private:
     if (text.empty() || text.find('<') != std::string_view::npos) return std::optional<Heredoc>{};
     const auto bare = lex(text, {}, {.skip_unset = true});
     const auto raw = lex(text, {}, {.raw_quotes = true, .skip_unset = true});
-    if (!bare || !raw) return fail(line, "heredoc delimiter '" + quoted(text) + "' has an open quote");
+    if (!bare || !raw)
+      return fail(line, "heredoc delimiter '" + quoted(text) + "' has an open quote");
     if (bare->words.size() != 1 || raw->words.size() != 1) return std::optional<Heredoc>{};
     const auto quotes = [](const std::string& s) {
       return std::count_if(s.begin(), s.end(), [](char c) { return c == '\'' || c == '"'; });
@@ -512,10 +551,12 @@ private:
     return std::optional<Heredoc>{std::move(heredoc)};
   }
 
-  Result<Instruction> instruction(std::string_view joined, int line, int end_line, bool in_onbuild) const {
+  Result<Instruction> instruction(std::string_view joined, int line, int end_line,
+                                  bool in_onbuild) const {
     joined = trim(joined);
     std::size_t end = 0;
-    while (end < joined.size() && !is_space(joined[end])) ++end;
+    while (end < joined.size() && !is_space(joined[end]))
+      ++end;
     Instruction read;
     read.name = upper(joined.substr(0, end));
     read.line = line;
@@ -523,7 +564,8 @@ private:
     const Grammar* known = find_grammar(read.name);
     if (known == nullptr) {
       std::vector<std::string_view> names;
-      for (const Grammar& entry : grammar()) names.push_back(entry.name);
+      for (const Grammar& entry : grammar())
+        names.push_back(entry.name);
       const std::string near = nearest(read.name, names);
       return fail(line, "unknown instruction: " + quoted(read.name) +
                             (near.empty() ? "" : " (did you mean " + near + "?)"));
@@ -532,7 +574,8 @@ private:
     for (const std::string& word : take_flags(rest, result_.escape)) {
       const std::size_t equals = word.find('=');
       Flag flag{word.substr(2, equals == std::string::npos ? std::string::npos : equals - 2),
-                equals == std::string::npos ? "" : word.substr(equals + 1), equals != std::string::npos};
+                equals == std::string::npos ? "" : word.substr(equals + 1),
+                equals != std::string::npos};
       if (std::find(known->flags.begin(), known->flags.end(), flag.name) == known->flags.end()) {
         const std::string near = nearest(flag.name, known->flags);
         return fail(line, read.name + " has no flag --" + quoted(flag.name) +
@@ -557,16 +600,19 @@ private:
   }
 
   Status arguments(Instruction& read) const {
-    const bool may_be_json = read.name == "RUN" || read.name == "CMD" || read.name == "ENTRYPOINT" ||
-                             read.name == "SHELL" || read.name == "COPY" || read.name == "ADD" ||
-                             read.name == "VOLUME" || read.name == "HEALTHCHECK";
+    const bool may_be_json = read.name == "RUN" || read.name == "CMD" ||
+                             read.name == "ENTRYPOINT" || read.name == "SHELL" ||
+                             read.name == "COPY" || read.name == "ADD" || read.name == "VOLUME" ||
+                             read.name == "HEALTHCHECK";
     std::string_view text = read.text;
     if (read.name == "HEALTHCHECK") { // its first word is NONE or CMD
       std::size_t end = 0;
-      while (end < text.size() && !is_space(text[end])) ++end;
+      while (end < text.size() && !is_space(text[end]))
+        ++end;
       const std::string kind = upper(text.substr(0, end));
       if (kind != "NONE" && kind != "CMD")
-        return fail(read.line, "HEALTHCHECK needs NONE or CMD, not '" + quoted(text.substr(0, end)) + "'");
+        return fail(read.line,
+                    "HEALTHCHECK needs NONE or CMD, not '" + quoted(text.substr(0, end)) + "'");
       text = trim_left(text.substr(end));
       if (kind == "CMD" && text.empty()) return fail(read.line, "HEALTHCHECK CMD needs a command");
     }
@@ -582,9 +628,10 @@ private:
     if (!read.json) read.words = split_words(text);
     if (read.name == "SHELL" && (!read.json || read.words.empty()))
       return fail(read.line, R"(SHELL needs the JSON form: SHELL ["/bin/bash", "-c"])");
-    const bool may_be_empty = read.name == "CMD" || read.name == "ENTRYPOINT" || read.name == "HEALTHCHECK" ||
-                              read.json;
-    if (read.words.empty() && !may_be_empty) return fail(read.line, read.name + " needs an argument");
+    const bool may_be_empty =
+        read.name == "CMD" || read.name == "ENTRYPOINT" || read.name == "HEALTHCHECK" || read.json;
+    if (read.words.empty() && !may_be_empty)
+      return fail(read.line, read.name + " needs an argument");
     if ((read.name == "COPY" || read.name == "ADD") && read.words.size() < 2)
       return fail(read.line, read.name + " needs at least one source and a destination");
     return {};
@@ -605,7 +652,8 @@ private:
     if (read.name == "SHELL") stage.has_shell = true;
     if (read.name == "ONBUILD") stage.has_onbuild = true;
     if (read.name == "USER") stage.user = read.text;
-    if (read.name == "CMD") stage.cmd = read.json ? read.words : std::vector<std::string>{read.text};
+    if (read.name == "CMD")
+      stage.cmd = read.json ? read.words : std::vector<std::string>{read.text};
     if (read.name == "ENTRYPOINT")
       stage.entrypoint = read.json ? read.words : std::vector<std::string>{read.text};
     stage.instructions.push_back(std::move(read));
@@ -623,7 +671,8 @@ private:
     if (read.words.size() == 3 && upper(read.words[1]) == "AS") {
       stage.name = lower(read.words[2]);
       const bool legal = stage.name[0] >= 'a' && stage.name[0] <= 'z' &&
-                         stage.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.") == std::string::npos;
+                         stage.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_.") ==
+                             std::string::npos;
       if (!legal)
         return fail(read.line, "invalid name for a stage: '" + quoted(read.words[2]) +
                                    "' (a letter first, then letters, digits, - _ .)");
@@ -653,36 +702,43 @@ using Variables = std::map<std::string, std::string>;
 
 void set_platform(Variables& variables, const std::string& prefix, const std::string& platform) {
   const std::size_t first = platform.find('/');
-  const std::size_t second = first == std::string::npos ? std::string::npos : platform.find('/', first + 1);
+  const std::size_t second =
+      first == std::string::npos ? std::string::npos : platform.find('/', first + 1);
   variables[prefix + "PLATFORM"] = platform;
   variables[prefix + "OS"] = platform.substr(0, first);
   variables[prefix + "OSVERSION"] = "";
-  variables[prefix + "ARCH"] = first == std::string::npos ? "" : platform.substr(first + 1, second - first - 1);
+  variables[prefix + "ARCH"] =
+      first == std::string::npos ? "" : platform.substr(first + 1, second - first - 1);
   variables[prefix + "VARIANT"] = second == std::string::npos ? "" : platform.substr(second + 1);
 }
 
 /// ARG NAME, NAME=VALUE; several on one line. Words keep their quotes until they are expanded.
 Result<std::vector<std::pair<std::string, std::optional<std::string>>>>
 arg_declarations(const Dockerfile& dockerfile, const Instruction& arg) {
-  auto words = lex(arg.text, {}, {.escape = dockerfile.escape, .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
+  auto words = lex(
+      arg.text, {},
+      {.escape = dockerfile.escape, .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
   if (!words) return at_line(dockerfile, arg.line, words.error().what);
   std::vector<std::pair<std::string, std::optional<std::string>>> declared;
   for (const std::string& word : words->words) {
     const std::size_t equals = word.find('=');
     if (equals == 0) return at_line(dockerfile, arg.line, "ARG needs a name before '='");
-    declared.emplace_back(word.substr(0, equals), equals == std::string::npos
-                                                      ? std::nullopt
-                                                      : std::optional<std::string>{word.substr(equals + 1)});
+    declared.emplace_back(word.substr(0, equals),
+                          equals == std::string::npos
+                              ? std::nullopt
+                              : std::optional<std::string>{word.substr(equals + 1)});
   }
   return declared;
 }
 
 Result<Variables> global_variables(const Dockerfile& dockerfile, const Scope& scope) {
   Variables given;
-  for (const auto& [name, value] : scope.build_args) given[name] = value;
+  for (const auto& [name, value] : scope.build_args)
+    given[name] = value;
   Variables variables;
   set_platform(variables, "BUILD", scope.build_platform);
-  set_platform(variables, "TARGET", scope.target_platform.empty() ? scope.build_platform : scope.target_platform);
+  set_platform(variables, "TARGET",
+               scope.target_platform.empty() ? scope.build_platform : scope.target_platform);
   const std::string last = dockerfile.stages.empty() ? "" : dockerfile.stages.back().name;
   variables["TARGETSTAGE"] = !scope.target.empty() ? scope.target : last.empty() ? "default" : last;
   for (auto& [name, value] : variables)
@@ -695,7 +751,9 @@ Result<Variables> global_variables(const Dockerfile& dockerfile, const Scope& sc
         variables[name] = found->second;
       } else if (value) {
         auto expanded = expand(*value, variables, dockerfile.escape);
-        if (!expanded) return at_line(dockerfile, arg.line, "ARG " + quoted(name) + ": " + expanded.error().what);
+        if (!expanded)
+          return at_line(dockerfile, arg.line,
+                         "ARG " + quoted(name) + ": " + expanded.error().what);
         variables[name] = *std::move(expanded);
       }
     }
@@ -736,9 +794,10 @@ Result<std::vector<Use>> names_used(const Dockerfile& dockerfile, const Instruct
     if (const Flag* from = instruction.flag("from"); from != nullptr && !from->value.empty()) {
       const auto expanded = expand(from->value, {}, dockerfile.escape);
       if (!expanded || *expanded != from->value)
-        return at_line(dockerfile, instruction.line,
-                       "COPY --from=" + quoted(from->value) +
-                           " has a variable, which is not possible; name it by a stage: FROM ${VAR} AS name");
+        return at_line(
+            dockerfile, instruction.line,
+            "COPY --from=" + quoted(from->value) +
+                " has a variable, which is not possible; name it by a stage: FROM ${VAR} AS name");
       uses.push_back({from->value, instruction.line, "COPY --from"});
     }
   }
@@ -752,9 +811,10 @@ Result<std::vector<Use>> names_used(const Dockerfile& dockerfile, const Instruct
       if (value.empty()) continue;
       const std::size_t dollar = value.find('$');
       if (dollar != std::string::npos && dollar != value.size() - 1)
-        return at_line(dockerfile, instruction.line,
-                       "RUN --mount: from=" + quoted(value) +
-                           " has a variable, which is not possible; name it by a stage: FROM ${VAR} AS name");
+        return at_line(
+            dockerfile, instruction.line,
+            "RUN --mount: from=" + quoted(value) +
+                " has a variable, which is not possible; name it by a stage: FROM ${VAR} AS name");
       uses.push_back({value, instruction.line, "RUN --mount"});
     }
   }
@@ -822,11 +882,14 @@ private:
       const Stage& stage = dockerfile_.stages[at];
       std::vector<std::string> unset;
       auto base = expand(stage.base, variables_, dockerfile_.escape, &unset);
-      if (!base) return at_line(dockerfile_, stage.line, "FROM " + quoted(stage.base) + ": " + base.error().what);
+      if (!base)
+        return at_line(dockerfile_, stage.line,
+                       "FROM " + quoted(stage.base) + ": " + base.error().what);
       bases_.push_back(*base);
       unset_.push_back(std::move(unset));
       const auto found = earlier.find(*base);
-      parent_.push_back(found == earlier.end() ? std::nullopt : std::optional<std::size_t>{found->second});
+      parent_.push_back(found == earlier.end() ? std::nullopt
+                                               : std::optional<std::size_t>{found->second});
       if (!stage.name.empty()) earlier[stage.name] = at;
     }
     named_ = std::move(earlier);
@@ -838,12 +901,14 @@ private:
     const auto found = named_.find(lower(scope_.target));
     if (found != named_.end()) return found->second;
     std::vector<std::string> names;
-    for (const auto& [name, at] : named_) names.push_back(name);
+    for (const auto& [name, at] : named_)
+      names.push_back(name);
     const std::string near = nearest(lower(scope_.target), names);
     return Error{ErrorKind::bad_input,
                  dockerfile_.file + " has no stage named '" + quoted(scope_.target) + "'" +
                      (near.empty() ? "" : " (did you mean " + near + "?)"),
-                 "", {}};
+                 "",
+                 {}};
   }
 
   /// Of the stage itself and of the ONBUILD triggers of the stage below it.
@@ -869,7 +934,8 @@ private:
       return std::optional<std::size_t>{found->second};
     const bool is_number = use.name.find_first_not_of("0123456789") == std::string::npos;
     if (use.used_by == "COPY --from" && is_number) {
-      const std::size_t index = use.name.size() > 6 ? dockerfile_.stages.size() : std::stoul(use.name);
+      const std::size_t index =
+          use.name.size() > 6 ? dockerfile_.stages.size() : std::stoul(use.name);
       if (index >= dockerfile_.stages.size())
         return at_line(dockerfile_, use.line,
                        "COPY --from=" + quoted(use.name) + ": there are " +
@@ -879,10 +945,12 @@ private:
     return std::optional<std::size_t>{};
   }
 
-  Status add(const std::string& reference, const std::string& platform, int line, const std::string& used_by) {
+  Status add(const std::string& reference, const std::string& platform, int line,
+             const std::string& used_by) {
     if (reference == "scratch") return {};
     if (!is_plausible_reference(reference))
-      return at_line(dockerfile_, line, used_by + ": '" + quoted(reference) + "' is not an image name");
+      return at_line(dockerfile_, line,
+                     used_by + ": '" + quoted(reference) + "' is not an image name");
     for (const ExternalImage& known : found_)
       if (known.reference == reference && known.platform == platform) return {};
     found_.push_back({reference, platform, line, used_by});
@@ -894,15 +962,20 @@ private:
     if (!parent_[at]) {
       if (!is_plausible_reference(bases_[at]) && !unset_[at].empty()) {
         std::string names;
-        for (const std::string& name : unset_[at]) names += (names.empty() ? "$" : ", $") + quoted(name);
+        for (const std::string& name : unset_[at])
+          names += (names.empty() ? "$" : ", $") + quoted(name);
         return Error{ErrorKind::bad_input,
-                     dockerfile_.at(stage.line) + ": FROM " + quoted(stage.base) + ": " + names + " has no value",
-                     "give it with --build-arg, or a default with ARG before the first FROM", {}};
+                     dockerfile_.at(stage.line) + ": FROM " + quoted(stage.base) + ": " + names +
+                         " has no value",
+                     "give it with --build-arg, or a default with ARG before the first FROM",
+                     {}};
       }
       auto platform = expand(stage.platform, variables_, dockerfile_.escape);
-      if (!platform) return at_line(dockerfile_, stage.line, "FROM --platform: " + platform.error().what);
+      if (!platform)
+        return at_line(dockerfile_, stage.line, "FROM --platform: " + platform.error().what);
       if (!stage.platform.empty() && platform->empty())
-        return at_line(dockerfile_, stage.line, "FROM --platform=" + quoted(stage.platform) + " has no value");
+        return at_line(dockerfile_, stage.line,
+                       "FROM --platform=" + quoted(stage.platform) + " has no value");
       if (Status added = add(bases_[at], *platform, stage.line, "FROM"); !added) return added;
     }
     auto uses = uses_of(at);
@@ -934,23 +1007,28 @@ const Flag* Instruction::flag(std::string_view flag_name) const {
   return nullptr;
 }
 
-Result<Dockerfile> parse(std::string_view text, const std::string& file) { return Parser{text, file}.run(); }
+Result<Dockerfile> parse(std::string_view text, const std::string& file) {
+  return Parser{text, file}.run();
+}
 
-Result<std::string> expand(std::string_view word, const std::map<std::string, std::string>& variables,
-                           char escape, std::vector<std::string>* unset) {
+Result<std::string> expand(std::string_view word,
+                           const std::map<std::string, std::string>& variables, char escape,
+                           std::vector<std::string>* unset) {
   auto lexed = lex(word, variables, {.escape = escape});
   if (!lexed) return std::move(lexed).error();
   if (unset != nullptr) unset->insert(unset->end(), lexed->unset.begin(), lexed->unset.end());
   return std::move(lexed->text);
 }
 
-Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile, const Scope& scope) {
+Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile,
+                                                   const Scope& scope) {
   auto variables = global_variables(dockerfile, scope);
   if (!variables) return std::move(variables).error();
   return ImageFinder{dockerfile, scope, *std::move(variables)}.run();
 }
 
-Result<std::vector<std::optional<std::string>>> resolved_bases(const Dockerfile& dockerfile, const Scope& scope) {
+Result<std::vector<std::optional<std::string>>> resolved_bases(const Dockerfile& dockerfile,
+                                                               const Scope& scope) {
   auto variables = global_variables(dockerfile, scope);
   if (!variables) return std::move(variables).error();
   return ImageFinder{dockerfile, scope, *std::move(variables)}.bases();
@@ -963,18 +1041,20 @@ std::string with_bases(std::string_view text, const Dockerfile& dockerfile,
   auto next = bases.begin();
   while (!text.empty()) {
     const std::size_t end = text.find('\n');
-    const std::string_view whole = text.substr(0, end == std::string_view::npos ? text.size() : end + 1);
+    const std::string_view whole =
+        text.substr(0, end == std::string_view::npos ? text.size() : end + 1);
     text.remove_prefix(whole.size());
     if (next != bases.end() && line == dockerfile.stages[next->first].line) {
       const Stage& stage = dockerfile.stages[next->first];
-      result += "FROM " + (stage.platform.empty() ? "" : "--platform=" + stage.platform + " ") + next->second +
-                (stage.name.empty() ? "" : " AS " + stage.name) + "\n";
+      result += "FROM " + (stage.platform.empty() ? "" : "--platform=" + stage.platform + " ") +
+                next->second + (stage.name.empty() ? "" : " AS " + stage.name) + "\n";
     } else if (next != bases.end() && line > dockerfile.stages[next->first].line) {
       result += "\n"; // a continued FROM: its other lines
     } else {
       result += whole;
     }
-    while (next != bases.end() && line >= dockerfile.stages[next->first].end_line) ++next;
+    while (next != bases.end() && line >= dockerfile.stages[next->first].end_line)
+      ++next;
     ++line;
   }
   return result;
@@ -990,13 +1070,16 @@ Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
     auto uses = names_used(dockerfile, *read);
     if (!uses) return std::move(uses).error();
     for (const Use& use : *uses) {
-      const bool is_stage = std::any_of(dockerfile.stages.begin(), dockerfile.stages.end(), [&](const Stage& stage) {
-        return stage.name == lower(use.name);
-      });
+      const bool is_stage =
+          std::any_of(dockerfile.stages.begin(), dockerfile.stages.end(),
+                      [&](const Stage& stage) { return stage.name == lower(use.name); });
       const bool is_index = use.name.find_first_not_of("0123456789") == std::string::npos;
       if (is_stage || is_index || use.name == "scratch") continue;
       if (!is_plausible_reference(use.name))
-        return Error{ErrorKind::bad_input, name + ": '" + quoted(use.name) + "' is not an image name", "", {}};
+        return Error{ErrorKind::bad_input,
+                     name + ": '" + quoted(use.name) + "' is not an image name",
+                     "",
+                     {}};
       images.push_back({use.name, "", 0, use.used_by});
     }
   }
@@ -1006,14 +1089,20 @@ Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
 Status check_syntax(const Dockerfile& dockerfile) {
   if (!dockerfile.syntax) return {};
   std::string_view name = dockerfile.syntax->frontend;
-  for (const std::string_view prefix : {std::string_view{"docker.io/"}, std::string_view{"index.docker.io/"}})
+  for (const std::string_view prefix :
+       {std::string_view{"docker.io/"}, std::string_view{"index.docker.io/"}})
     if (name.substr(0, prefix.size()) == prefix) name.remove_prefix(prefix.size());
   name = name.substr(0, name.find_first_of(":@"));
-  if (name == "docker/dockerfile" || name == "docker/dockerfile-upstream" || name == "dockerfile.v0") return {};
+  if (name == "docker/dockerfile" || name == "docker/dockerfile-upstream" ||
+      name == "dockerfile.v0")
+    return {};
   return Error{ErrorKind::denied,
-               dockerfile.at(dockerfile.syntax->line) + ": '# syntax=" + quoted(dockerfile.syntax->frontend) +
+               dockerfile.at(dockerfile.syntax->line) +
+                   ": '# syntax=" + quoted(dockerfile.syntax->frontend) +
                    "' asks for a frontend that is not docker/dockerfile",
-               "slipway builds with the docker/dockerfile frontend that is part of BuildKit; remove the line", {}};
+               "slipway builds with the docker/dockerfile frontend that is part of BuildKit; "
+               "remove the line",
+               {}};
 }
 
 } // namespace slipway::dockerfile

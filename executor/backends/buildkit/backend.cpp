@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildkit/backend.hpp"
 
+#include "executor/backends/buildkit/output.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <poll.h>
@@ -16,8 +18,6 @@
 #include <thread>
 #include <utility>
 #include <variant>
-
-#include "executor/backends/buildkit/output.hpp"
 
 namespace slipway::backends::buildkit {
 
@@ -104,7 +104,8 @@ struct BuildkitBackend::Stop {
   std::thread watcher;
 };
 
-BuildkitBackend::BuildkitBackend(std::filesystem::path script_socket, std::string version, Places places)
+BuildkitBackend::BuildkitBackend(std::filesystem::path script_socket, std::string version,
+                                 Places places)
     : BuildkitBackend{[socket = std::move(script_socket)](const engine_api::ScriptRequest& request,
                                                           const sandbox::ScriptIo& io) {
                         return sandbox::run_script(socket, request, io);
@@ -115,13 +116,14 @@ BuildkitBackend::BuildkitBackend(ScriptRunner runner, std::string version, Place
     : run_{std::move(runner)}, places_{std::move(places)} {
   descriptor_.name = "buildkit";
   descriptor_.version = std::move(version);
-  descriptor_.capabilities = {"heredoc", "mount-cache", "mount-bind", "mount-tmpfs", "run-network", "healthcheck",
-                              "shell", "onbuild", "copy-link", "copy-parents", "copy-exclude", "add-checksum",
-                              "add-git", "from-platform", "target", "labels", "no-cache", "extra-hosts"};
+  descriptor_.capabilities = {
+      "heredoc", "mount-cache",   "mount-bind", "mount-tmpfs",  "run-network",  "healthcheck",
+      "shell",   "onbuild",       "copy-link",  "copy-parents", "copy-exclude", "add-checksum",
+      "add-git", "from-platform", "target",     "labels",       "no-cache",     "extra-hosts"};
 }
 
-Result<std::string> BuildkitBackend::read(const std::vector<std::string>& argv, std::size_t limit, const Stop& stop,
-                                          std::string_view input) {
+Result<std::string> BuildkitBackend::read(const std::vector<std::string>& argv, std::size_t limit,
+                                          const Stop& stop, std::string_view input) {
   std::string out;
   std::string err;
   sandbox::ScriptIo io;
@@ -131,31 +133,45 @@ Result<std::string> BuildkitBackend::read(const std::vector<std::string>& argv, 
   io.out = [&](std::string_view bytes) {
     if (out.size() <= limit) out += bytes.substr(0, limit + 1 - std::min(limit, out.size()));
   };
-  io.err = [&](std::string_view bytes) { err += bytes.substr(0, 4096 - std::min<std::size_t>(4096, err.size())); };
+  io.err = [&](std::string_view bytes) {
+    err += bytes.substr(0, 4096 - std::min<std::size_t>(4096, err.size()));
+  };
   auto ran = run_(request_for(argv, places_.out), io);
   if (!ran) return std::move(ran).error();
   if (ran->stopped) return Error{ErrorKind::backend_failed, "the build was cancelled", "", {}};
   if (!succeeded(ran->ending)) {
-    while (!err.empty() && err.back() == '\n') err.pop_back();
+    while (!err.empty() && err.back() == '\n')
+      err.pop_back();
     return Error{ran->ending.error.empty() ? ErrorKind::bad_input : ErrorKind::unavailable,
-                 argv[0] + " " + text_of(ran->ending) + (err.empty() ? "" : ": " + err), "", {}};
+                 argv[0] + " " + text_of(ran->ending) + (err.empty() ? "" : ": " + err),
+                 "",
+                 {}};
   }
   if (out.size() > limit)
-    return Error{ErrorKind::bad_input, argv[0] + " said more than " + std::to_string(limit) + " bytes", "", {}};
+    return Error{ErrorKind::bad_input,
+                 argv[0] + " said more than " + std::to_string(limit) + " bytes",
+                 "",
+                 {}};
   return out;
 }
 
 /// Resolves the context and gives the Dockerfile's text.
-Result<std::string> BuildkitBackend::prepare(const BuildJob& job, std::string& context, const Stop& stop) {
+Result<std::string> BuildkitBackend::prepare(const BuildJob& job, std::string& context,
+                                             const Stop& stop) {
   auto real = read({"/usr/bin/realpath", "-e", "-z", "--", job.context_dir}, 8192, stop);
   if (!real) {
     if (real.error().kind == ErrorKind::bad_input)
-      return Error{ErrorKind::bad_input, "build context " + job.context_dir + " does not exist", "", {}};
+      return Error{
+          ErrorKind::bad_input, "build context " + job.context_dir + " does not exist", "", {}};
     return std::move(real).error().in("looking for the build context");
   }
   context = real->substr(0, real->find('\0'));
   if (!is_below(context, places_.workspace))
-    return Error{ErrorKind::bad_input, "build context " + job.context_dir + " leads to " + context + ", which is outside " + places_.workspace, "", {}};
+    return Error{ErrorKind::bad_input,
+                 "build context " + job.context_dir + " leads to " + context +
+                     ", which is outside " + places_.workspace,
+                 "",
+                 {}};
 
   const std::string source = job.dockerfile_dir + "/" + job.dockerfile_name;
   std::string text;
@@ -165,7 +181,8 @@ Result<std::string> BuildkitBackend::prepare(const BuildJob& job, std::string& c
     auto found = read({"/usr/bin/cat", "--", source}, kMaxDockerfileRead, stop);
     if (!found) {
       if (found.error().kind == ErrorKind::bad_input)
-        return Error{ErrorKind::bad_input, "cannot read the Dockerfile " + source, "name it with -f", {}};
+        return Error{
+            ErrorKind::bad_input, "cannot read the Dockerfile " + source, "name it with -f", {}};
       return std::move(found).error().in("reading the Dockerfile");
     }
     text = *std::move(found);
@@ -178,7 +195,8 @@ Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
   BuildJob job = given;
   const Stop stop{given};
   if (stop.fd.get() < 0) return io_error("eventfd", errno);
-  const BuildPaths paths{places_.out + "/" + std::to_string(::getpid()) + "-" + std::to_string(++builds_)};
+  const BuildPaths paths{places_.out + "/" + std::to_string(::getpid()) + "-" +
+                         std::to_string(++builds_)};
 
   std::string context;
   auto text = prepare(job, context, stop);
@@ -188,12 +206,13 @@ Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
   job.context_dir = context;
 
   // Positional parameters carry every name: nothing of the job's is read by the shell.
-  const auto left = read({"/bin/sh", "-ec",
-                          R"(umask 077; mkdir -p "$1/dockerfile" "$1/layout"; cat > "$1/dockerfile/$2"
+  const auto left =
+      read({"/bin/sh", "-ec",
+            R"(umask 077; mkdir -p "$1/dockerfile" "$1/layout"; cat > "$1/dockerfile/$2"
 printf %s "$4" > "$1/policy.json"
 if [ -f "$3/$2.dockerignore" ]; then head -c 1048576 "$3/$2.dockerignore" > "$1/dockerfile/$2.dockerignore"; fi)",
-                          "sh", paths.dir, job.dockerfile_name, job.dockerfile_dir, source_policy()},
-                         4096, stop, *dockerfile);
+            "sh", paths.dir, job.dockerfile_name, job.dockerfile_dir, source_policy()},
+           4096, stop, *dockerfile);
   if (!left) return Error{left.error()}.in("preparing the build");
 
   struct Cleanup {
@@ -231,11 +250,13 @@ if [ -f "$3/$2.dockerignore" ]; then head -c 1048576 "$3/$2.dockerignore" > "$1/
     return Error{ErrorKind::backend_failed, "buildctl's metadata name no image", "", {}};
   auto root = oci::Digest::parse(found->get<std::string>());
   if (!root) return std::move(root).error().in("reading buildctl's metadata");
-  if (Status moved = transfer(paths, *root, into, stop); !moved) return std::move(moved).error().in("taking over the image");
+  if (Status moved = transfer(paths, *root, into, stop); !moved)
+    return std::move(moved).error().in("taking over the image");
   return Built{*std::move(root)};
 }
 
-Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& root, oci::Layout& into, const Stop& stop) {
+Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& root,
+                                 oci::Layout& into, const Stop& stop) {
   std::vector<oci::Digest> todo{root};
   std::set<std::string> seen{root.str()};
   std::vector<oci::Descriptor> blobs;
@@ -243,7 +264,8 @@ Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& roo
   while (!todo.empty()) {
     const oci::Digest digest = todo.back();
     todo.pop_back();
-    if (manifests.size() >= kMaxManifests) return Error{ErrorKind::bad_input, "the image has more than 64 manifests", "", {}};
+    if (manifests.size() >= kMaxManifests)
+      return Error{ErrorKind::bad_input, "the image has more than 64 manifests", "", {}};
     auto bytes = read({"/usr/bin/cat", "--", blob_file(paths, digest)}, kMaxManifestBytes, stop);
     if (!bytes) return std::move(bytes).error().in("reading manifest " + digest.str());
     if (oci::Digest::of(*bytes) != digest)
@@ -260,11 +282,13 @@ Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& roo
     std::vector<oci::Descriptor> named = manifest.layers;
     named.push_back(manifest.config);
     for (const auto& blob : named)
-      if (!into.has_blob(blob.digest) && seen.insert(blob.digest.str()).second) blobs.push_back(blob);
+      if (!into.has_blob(blob.digest) && seen.insert(blob.digest.str()).second)
+        blobs.push_back(blob);
   }
   std::uint64_t total = 0;
   for (const auto& blob : blobs) {
-    if (blob.size > kMaxResultBytes - total) return Error{ErrorKind::bad_input, "the image is larger than 64 GiB", "", {}};
+    if (blob.size > kMaxResultBytes - total)
+      return Error{ErrorKind::bad_input, "the image is larger than 64 GiB", "", {}};
     total += blob.size;
   }
 
@@ -272,10 +296,12 @@ Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& roo
   for (std::size_t from = 0; from < blobs.size(); from += 256) {
     const std::size_t to = std::min(blobs.size(), from + 256);
     std::vector<std::string> argv{"/usr/bin/cat", "--"};
-    for (std::size_t i = from; i < to; ++i) argv.push_back(blob_file(paths, blobs[i].digest));
+    for (std::size_t i = from; i < to; ++i)
+      argv.push_back(blob_file(paths, blobs[i].digest));
 
     int pair[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return io_error("socketpair", errno);
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+      return io_error("socketpair", errno);
     UniqueFd source{pair[0]};
     UniqueFd sink{pair[1]};
     Result<sandbox::ScriptResult> ran{sandbox::ScriptResult{}};
@@ -298,17 +324,19 @@ Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& roo
     Status stored;
     for (std::size_t i = from; i < to && stored; ++i) {
       std::uint64_t left = blobs[i].size;
-      stored = into.write_blob_stream(blobs[i].digest, blobs[i].size, [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
-        const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(left, capacity));
-        if (wanted == 0) return std::size_t{0};
-        for (;;) {
-          const ssize_t got = ::read(source.get(), buffer, wanted);
-          if (got < 0 && errno == EINTR) continue;
-          if (got < 0) return io_error("read", errno);
-          left -= static_cast<std::uint64_t>(got);
-          return static_cast<std::size_t>(got);
-        }
-      });
+      stored = into.write_blob_stream(
+          blobs[i].digest, blobs[i].size,
+          [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+            const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(left, capacity));
+            if (wanted == 0) return std::size_t{0};
+            for (;;) {
+              const ssize_t got = ::read(source.get(), buffer, wanted);
+              if (got < 0 && errno == EINTR) continue;
+              if (got < 0) return io_error("read", errno);
+              left -= static_cast<std::uint64_t>(got);
+              return static_cast<std::size_t>(got);
+            }
+          });
     }
     source.reset();
     reader.join();

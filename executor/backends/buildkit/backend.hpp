@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rootless BuildKit. buildctl runs in the job's build sandbox, buildkitd in a builder sandbox; neither
-// is trusted. What comes out is read through pipes, and every digest is computed again here:
+// Rootless BuildKit. buildctl runs in the job's build sandbox, buildkitd in a builder sandbox;
+// neither is trusted. What comes out is read through pipes, and every digest is computed again
+// here:
 //   - the Dockerfile that is built is the text that was judged, not a file that the job can change;
 //   - the builder asks no registry: base images come from a layout that slipway filled;
 //   - no frontend but the built-in one, no entitlement, no credential.
 #pragma once
+
+#include "executor/backends/build_backend.hpp"
+#include "executor/backends/buildkit/command.hpp"
+#include "executor/sandbox/sandbox.hpp"
+#include "executor/sandbox/script_client.hpp"
 
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
-
-#include "executor/backends/build_backend.hpp"
-#include "executor/backends/buildkit/command.hpp"
-#include "executor/sandbox/sandbox.hpp"
-#include "executor/sandbox/script_client.hpp"
 
 namespace slipway::backends::buildkit {
 
@@ -25,7 +26,8 @@ constexpr std::size_t kMaxManifestBytes = 4UL << 20;
 constexpr std::size_t kMaxManifests = 64;
 
 /// Runs one program in the build sandbox; `sandbox::run_script` with the sandbox's socket.
-using ScriptRunner = std::function<Result<sandbox::ScriptResult>(const engine_api::ScriptRequest&, const sandbox::ScriptIo&)>;
+using ScriptRunner = std::function<Result<sandbox::ScriptResult>(const engine_api::ScriptRequest&,
+                                                                 const sandbox::ScriptIo&)>;
 
 class BuildkitBackend final : public BuildBackend {
 public:
@@ -39,9 +41,10 @@ public:
 private:
   struct Stop;
   Result<std::string> prepare(const BuildJob& job, std::string& context, const Stop& stop);
-  Status transfer(const BuildPaths& paths, const oci::Digest& root, oci::Layout& into, const Stop& stop);
-  Result<std::string> read(const std::vector<std::string>& argv, std::size_t limit, const Stop& stop,
-                           std::string_view input = {});
+  Status transfer(const BuildPaths& paths, const oci::Digest& root, oci::Layout& into,
+                  const Stop& stop);
+  Result<std::string> read(const std::vector<std::string>& argv, std::size_t limit,
+                           const Stop& stop, std::string_view input = {});
 
   ScriptRunner run_;
   Descriptor descriptor_;
@@ -51,18 +54,19 @@ private:
 
 /// What the build sandbox of one job is made of.
 struct BuildSandbox {
-  std::string name;                        ///< "slipway-<key>-build"
+  std::string name; ///< "slipway-<key>-build"
   std::map<std::string, std::string> labels;
-  sandbox::IdSlot ids;                     ///< the job's
-  std::string workspace_volume;            ///< mounted read-only at Places::workspace
+  sandbox::IdSlot ids;                      ///< the job's
+  std::string workspace_volume;             ///< mounted read-only at Places::workspace
   std::filesystem::path builder_socket_dir; ///< Builder::socket_dir()
-  std::filesystem::path bases;             ///< slipway's layout of base images
-  std::filesystem::path tools;             ///< folder with bin/buildctl
-  std::filesystem::path init_dir;          ///< folder with slipway-init
-  int script_listener = -1;                ///< from listen_for_scripts; becomes descriptor 3
+  std::filesystem::path bases;              ///< slipway's layout of base images
+  std::filesystem::path tools;              ///< folder with bin/buildctl
+  std::filesystem::path init_dir;           ///< folder with slipway-init
+  int script_listener = -1;                 ///< from listen_for_scripts; becomes descriptor 3
   sandbox::Limits limits;
 };
-/// The spec without its root: call use_host_tools on it, then Podman::start. No network, no privilege.
+/// The spec without its root: call use_host_tools on it, then Podman::start. No network, no
+/// privilege.
 sandbox::SandboxSpec build_sandbox_spec(const BuildSandbox& parts, const Places& places = {});
 
 } // namespace slipway::backends::buildkit

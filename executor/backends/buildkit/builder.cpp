@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildkit/builder.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/oci/digest.hpp"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/file.h>
@@ -15,9 +18,6 @@
 #include <thread>
 #include <utility>
 
-#include "executor/base/file.hpp"
-#include "executor/oci/digest.hpp"
-
 namespace slipway::backends::buildkit {
 
 namespace {
@@ -30,9 +30,10 @@ constexpr const char* kSocketName = "buildkitd.sock";
 constexpr const char* kDaemonMark = "daemon"; ///< file: fingerprint of the daemon that was started
 constexpr const char* kLastUsed = "last-used";
 
-/// flock(2) on a file that is made where missing; waits at most `patience`. An empty descriptor where
-/// somebody else kept it.
-Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation, std::chrono::milliseconds patience) {
+/// flock(2) on a file that is made where missing; waits at most `patience`. An empty descriptor
+/// where somebody else kept it.
+Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
+                           std::chrono::milliseconds patience) {
   UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (fd.get() < 0) return io_error("open", errno, file.string());
   const auto deadline = Steady::now() + patience;
@@ -52,14 +53,16 @@ bool is_id(const std::string& text) {
 UniqueFd connect_to(const std::filesystem::path& socket) {
   const UniqueFd dir{::open(socket.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
   if (dir.get() < 0) return UniqueFd{};
-  const std::string path = "/proc/self/fd/" + std::to_string(dir.get()) + "/" + socket.filename().string();
+  const std::string path =
+      "/proc/self/fd/" + std::to_string(dir.get()) + "/" + socket.filename().string();
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return UniqueFd{};
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (fd.get() < 0) return UniqueFd{};
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return UniqueFd{};
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return UniqueFd{};
   return fd;
 }
 
@@ -71,12 +74,14 @@ bool answers(const std::filesystem::path& socket, std::chrono::milliseconds dead
   // The client's preface and an empty SETTINGS frame; a server has to send its own SETTINGS first.
   constexpr char kHello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
   constexpr std::size_t kHelloSize = sizeof kHello - 1;
-  if (::send(fd.get(), kHello, kHelloSize, MSG_NOSIGNAL) != static_cast<ssize_t>(kHelloSize)) return false;
+  if (::send(fd.get(), kHello, kHelloSize, MSG_NOSIGNAL) != static_cast<ssize_t>(kHelloSize))
+    return false;
   char header[9];
   std::size_t got = 0;
   const auto end = Steady::now() + deadline;
   while (got < sizeof header) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now()).count();
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now()).count();
     if (left <= 0) return false;
     pollfd waiting{fd.get(), POLLIN, 0};
     if (::poll(&waiting, 1, static_cast<int>(left)) <= 0) {
@@ -103,9 +108,11 @@ std::string buildkitd_toml(const BuilderConfig& config) {
   text += "root = \"/var/lib/buildkit\"\n";
   text += "insecure-entitlements = []\n\n";
   text += "[log]\n  format = \"text\"\n\n";
-  text += "[grpc]\n  address = [\"unix://" + std::string{kSocketDir} + "/" + kSocketName + "\"]\n\n";
+  text +=
+      "[grpc]\n  address = [\"unix://" + std::string{kSocketDir} + "/" + kSocketName + "\"]\n\n";
   // No `# syntax=` image is ever run: the built-in Dockerfile frontend is the only one.
-  text += "[frontend.\"dockerfile.v0\"]\n  enabled = true\n[frontend.\"gateway.v0\"]\n  enabled = false\n\n";
+  text += "[frontend.\"dockerfile.v0\"]\n  enabled = true\n[frontend.\"gateway.v0\"]\n  enabled = "
+          "false\n\n";
   text += "[cdi]\n  disabled = true\n\n";
   text += "[history]\n  maxAge = 3600\n  maxEntries = 20\n\n";
   text += "[worker.containerd]\n  enabled = false\n\n";
@@ -124,7 +131,9 @@ std::string buildkitd_toml(const BuilderConfig& config) {
 sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderNames& names) {
   sandbox::SandboxSpec spec;
   spec.name = names.container();
-  spec.labels = {{"io.slipway.role", "builder"}, {"io.slipway.builder", names.id}, {"io.slipway.owner", config.owner}};
+  spec.labels = {{"io.slipway.role", "builder"},
+                 {"io.slipway.builder", names.id},
+                 {"io.slipway.owner", config.owner}};
   spec.entrypoint = {"/tools/bin/buildkitd", "--config", "/etc/buildkit/buildkitd.toml"};
   spec.user = "0:0";
   spec.env = {{"HOME", "/root"}, {"PATH", "/usr/bin:/bin:/usr/sbin:/sbin"}};
@@ -139,8 +148,10 @@ sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderName
       {dir + "/config", "/etc/buildkit", true},
       {config.tools_dir.string(), "/tools", true},
   };
-  spec.allow(sandbox::PrivilegedInUserNamespace{"buildkitd mounts overlays and starts runc; bounded by its id slot"});
-  spec.allow(sandbox::NewPrivileges{"RUN steps may use setuid programs (sudo, su), which belong to the slot's ids"});
+  spec.allow(sandbox::PrivilegedInUserNamespace{
+      "buildkitd mounts overlays and starts runc; bounded by its id slot"});
+  spec.allow(sandbox::NewPrivileges{
+      "RUN steps may use setuid programs (sudo, su), which belong to the slot's ids"});
   return spec;
 }
 
@@ -153,22 +164,29 @@ std::string BuilderPool::fingerprint(const BuilderNames& names) const {
   struct stat facts {};
   const std::string binary = (config_.tools_dir / "bin/buildkitd").string();
   (void)!::stat(binary.c_str(), &facts);
-  const std::string text = "1\n" + buildkitd_toml(config_) + std::filesystem::weakly_canonical(binary).string() + "\n" +
-                           std::to_string(facts.st_size) + "." + std::to_string(facts.st_mtim.tv_sec) + "\n" +
-                           std::to_string(config_.ids.first) + "+" + std::to_string(config_.ids.size) + "\n" + names.id;
+  const std::string text =
+      "1\n" + buildkitd_toml(config_) + std::filesystem::weakly_canonical(binary).string() + "\n" +
+      std::to_string(facts.st_size) + "." + std::to_string(facts.st_mtim.tv_sec) + "\n" +
+      std::to_string(config_.ids.first) + "+" + std::to_string(config_.ids.size) + "\n" + names.id;
   return oci::Digest::of(text).hex();
 }
 
 Status BuilderPool::start(const BuilderNames& names, const std::filesystem::path& dir) {
   if (Status made = make_directory(dir / "socket", 0777); !made) return made;
-  // buildkitd's root is a subordinate id: it has to make its socket here. The folder above is private.
-  if (::chmod((dir / "socket").c_str(), 0777) != 0) return io_error("chmod", errno, (dir / "socket").string());
+  // buildkitd's root is a subordinate id: it has to make its socket here. The folder above is
+  // private.
+  if (::chmod((dir / "socket").c_str(), 0777) != 0)
+    return io_error("chmod", errno, (dir / "socket").string());
   if (Status made = make_directory(dir / "config", 0755); !made) return made;
-  if (::chmod((dir / "config").c_str(), 0755) != 0) return io_error("chmod", errno, (dir / "config").string());
-  if (Status written = replace_file(dir / "config/buildkitd.toml", buildkitd_toml(config_), 0644); !written) return written;
+  if (::chmod((dir / "config").c_str(), 0755) != 0)
+    return io_error("chmod", errno, (dir / "config").string());
+  if (Status written = replace_file(dir / "config/buildkitd.toml", buildkitd_toml(config_), 0644);
+      !written)
+    return written;
 
-  const std::map<std::string, std::string> labels{
-      {"io.slipway.role", "builder"}, {"io.slipway.builder", names.id}, {"io.slipway.owner", config_.owner}};
+  const std::map<std::string, std::string> labels{{"io.slipway.role", "builder"},
+                                                  {"io.slipway.builder", names.id},
+                                                  {"io.slipway.owner", config_.owner}};
   auto networks = podman_.list_networks("io.slipway.builder", names.id);
   if (!networks) return std::move(networks).error();
   if (networks->empty())
@@ -183,8 +201,8 @@ Status BuilderPool::start(const BuilderNames& names, const std::filesystem::path
   auto started = podman_.start(spec);
   if (!started) return std::move(started).error().in("starting builder " + names.container());
 
-  // One entry into the user namespace: waits for the socket, opens it for clients of other id slots,
-  // and gives buildkitd its own cgroup, below which runc makes one for each step.
+  // One entry into the user namespace: waits for the socket, opens it for clients of other id
+  // slots, and gives buildkitd its own cgroup, below which runc makes one for each step.
   const std::string socket = (dir / "socket" / kSocketName).string();
   const std::string owner = std::to_string(config_.ids.first);
   const auto tries = std::to_string(std::max<std::int64_t>(config_.start_deadline.count() / 20, 1));
@@ -204,10 +222,15 @@ exec chmod 0666 "$3")",
   if (!is_open || !answers(socket, config_.probe_deadline)) {
     auto words = podman_.logs(names.container(), 2000);
     std::string last = words ? *words : "";
-    while (!last.empty() && last.back() == '\n') last.pop_back();
+    while (!last.empty() && last.back() == '\n')
+      last.pop_back();
     (void)stop(names, dir); // best effort: the next acquire tries again
-    return Error{ErrorKind::unavailable, "builder " + names.container() + " does not answer" + (last.empty() ? "" : "; it said: " + last),
-                 "see that the service user has subordinate ids, a delegated cgroup, and that runc is installed", {}};
+    return Error{ErrorKind::unavailable,
+                 "builder " + names.container() + " does not answer" +
+                     (last.empty() ? "" : "; it said: " + last),
+                 "see that the service user has subordinate ids, a delegated cgroup, and that runc "
+                 "is installed",
+                 {}};
   }
   return replace_file(dir / kDaemonMark, fingerprint(names));
 }
@@ -231,7 +254,8 @@ Status BuilderPool::erase(const BuilderNames& names, const std::filesystem::path
 Result<std::vector<BuilderPool::Found>> BuilderPool::builders() const {
   std::vector<Found> found;
   std::error_code failed;
-  for (std::filesystem::directory_iterator it{config_.state_dir, failed}, end; !failed && it != end; it.increment(failed)) {
+  for (std::filesystem::directory_iterator it{config_.state_dir, failed}, end; !failed && it != end;
+       it.increment(failed)) {
     const std::string id = it->path().filename().string();
     if (!is_id(id)) continue;
     Found one;
@@ -239,14 +263,17 @@ Result<std::vector<BuilderPool::Found>> BuilderPool::builders() const {
     one.dir = it->path();
     struct stat facts {};
     if (::stat((one.dir / kLastUsed).c_str(), &facts) != 0) continue; // erased
-    if (const auto text = read_file(one.dir / kLastUsed, 64); !text || !parse_rfc3339(*text, one.last_used))
+    if (const auto text = read_file(one.dir / kLastUsed, 64);
+        !text || !parse_rfc3339(*text, one.last_used))
       one.last_used = WallTime{std::chrono::seconds{facts.st_mtim.tv_sec}};
     one.has_daemon = ::access((one.dir / kDaemonMark).c_str(), F_OK) == 0;
     found.push_back(std::move(one));
   }
   if (failed && failed != std::errc::no_such_file_or_directory)
-    return Error{ErrorKind::io, "reading " + config_.state_dir.string() + ": " + failed.message(), "", {}};
-  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) { return a.last_used < b.last_used; });
+    return Error{
+        ErrorKind::io, "reading " + config_.state_dir.string() + ": " + failed.message(), "", {}};
+  std::sort(found.begin(), found.end(),
+            [](const Found& a, const Found& b) { return a.last_used < b.last_used; });
   return found;
 }
 
@@ -254,7 +281,8 @@ Result<std::vector<BuilderPool::Found>> BuilderPool::builders() const {
 Status BuilderPool::make_room(const BuilderNames& wanted) {
   auto all = builders();
   if (!all) return std::move(all).error();
-  auto others = static_cast<std::size_t>(std::count_if(all->begin(), all->end(), [&](const Found& one) { return one.names.id != wanted.id; }));
+  auto others = static_cast<std::size_t>(std::count_if(
+      all->begin(), all->end(), [&](const Found& one) { return one.names.id != wanted.id; }));
   for (const Found& one : *all) {
     if (others < config_.most) return {};
     if (one.names.id == wanted.id) continue;
@@ -264,11 +292,15 @@ Status BuilderPool::make_room(const BuilderNames& wanted) {
     auto unused = lock_file(one.dir / "use.lock", LOCK_EX, 0ms);
     if (!unused) return std::move(unused).error();
     if (!*unused) continue;
-    if (Status erased = erase(one.names, one.dir); !erased) return std::move(erased).error().in("making room for a builder");
+    if (Status erased = erase(one.names, one.dir); !erased)
+      return std::move(erased).error().in("making room for a builder");
     --others;
   }
   if (others < config_.most) return {};
-  return Error{ErrorKind::timed_out, "all " + std::to_string(config_.most) + " builders are in use", "raise the number of builders, or lower the runner's `concurrent`", {}};
+  return Error{ErrorKind::timed_out,
+               "all " + std::to_string(config_.most) + " builders are in use",
+               "raise the number of builders, or lower the runner's `concurrent`",
+               {}};
 }
 
 Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
@@ -279,27 +311,35 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
 
   auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
   if (!starting) return std::move(starting).error();
-  if (!*starting) return Error{ErrorKind::timed_out, "builder " + names.container() + " is being started or removed for too long", "", {}};
+  if (!*starting)
+    return Error{ErrorKind::timed_out,
+                 "builder " + names.container() + " is being started or removed for too long",
+                 "",
+                 {}};
   // A reaper takes `use` only while it holds `start`: nobody can be in the way now but other users.
   auto use = lock_file(dir / "use.lock", LOCK_SH, 5s);
   if (!use) return std::move(use).error();
-  if (!*use) return Error{ErrorKind::timed_out, "builder " + names.container() + " is locked", "", {}};
+  if (!*use)
+    return Error{ErrorKind::timed_out, "builder " + names.container() + " is locked", "", {}};
 
   const auto mark = read_file(dir / kDaemonMark, 256);
   bool warm = mark && answers(dir / "socket" / kSocketName, config_.probe_deadline);
   if (warm && *mark != fingerprint(names)) {
     // Another version or configuration: it is replaced, but not under the builds that run on it.
     warm = ::flock(use->get(), LOCK_EX | LOCK_NB) != 0;
-    if (::flock(use->get(), LOCK_SH) != 0) return io_error("flock", errno, (dir / "use.lock").string());
+    if (::flock(use->get(), LOCK_SH) != 0)
+      return io_error("flock", errno, (dir / "use.lock").string());
   }
   if (!warm) {
     if (Status room = make_room(names); !room) return std::move(room).error();
     // Whoever still builds on a daemon that does not answer loses it here: that build hangs anyway.
     if (Status stopped = stop(names, dir); !stopped) return std::move(stopped).error();
-    if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written) return std::move(written).error();
+    if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written)
+      return std::move(written).error();
     if (Status started = start(names, dir); !started) return std::move(started).error();
   }
-  if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written) return std::move(written).error();
+  if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written)
+    return std::move(written).error();
   return Builder{names, dir / "socket", *std::move(use), !warm};
 }
 
@@ -330,7 +370,11 @@ Status BuilderPool::discard(std::string_view builder_key) {
   if (!std::filesystem::exists(dir)) return {};
   auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
   if (!starting) return std::move(starting).error();
-  if (!*starting) return Error{ErrorKind::timed_out, "builder " + names.container() + " is being started for too long", "", {}};
+  if (!*starting)
+    return Error{ErrorKind::timed_out,
+                 "builder " + names.container() + " is being started for too long",
+                 "",
+                 {}};
   return erase(names, dir);
 }
 

@@ -6,6 +6,11 @@
 //   - is removed where it does not answer, was idle for too long, or makes one too many.
 #pragma once
 
+#include "executor/base/clock.hpp"
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/sandbox/sandbox.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -13,24 +18,20 @@
 #include <string_view>
 #include <vector>
 
-#include "executor/base/clock.hpp"
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/sandbox/sandbox.hpp"
-
 namespace slipway::backends::buildkit {
 
 struct BuilderConfig {
-  std::filesystem::path state_dir;  ///< slipway's own, 0700; one folder a builder is made in it
-  std::filesystem::path tools_dir;  ///< holds bin/buildkitd and bin/buildctl
+  std::filesystem::path state_dir; ///< slipway's own, 0700; one folder a builder is made in it
+  std::filesystem::path tools_dir; ///< holds bin/buildkitd and bin/buildctl
   std::filesystem::path runc = "/usr/sbin/runc";
-  std::string owner;                ///< value of the label io.slipway.owner
+  std::string owner; ///< value of the label io.slipway.owner
   sandbox::IdSlot ids;
   sandbox::Limits limits{.pids = 16384};
   std::uint64_t max_cache_bytes = 20ULL << 30; ///< of one builder
-  std::size_t max_parallel_steps = 0;           ///< 0: BuildKit's own
-  std::size_t most = 8;                         ///< builders at a time
-  std::chrono::seconds max_idle{std::chrono::hours{1}};       ///< then the daemon is removed, its cache stays
+  std::size_t max_parallel_steps = 0;          ///< 0: BuildKit's own
+  std::size_t most = 8;                        ///< builders at a time
+  std::chrono::seconds max_idle{
+      std::chrono::hours{1}}; ///< then the daemon is removed, its cache stays
   std::chrono::seconds max_cache_age{std::chrono::hours{24 * 14}}; ///< then the cache goes too
   std::chrono::milliseconds start_deadline{std::chrono::seconds{30}};
   std::chrono::milliseconds probe_deadline{std::chrono::seconds{3}};
@@ -51,8 +52,8 @@ std::string buildkitd_toml(const BuilderConfig& config);
 /// The builder's sandbox, without its root (use_host_tools adds that). Pure.
 sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderNames& names);
 
-/// True where something at SOCKET speaks HTTP/2 (as gRPC does) and answers within `deadline`; a daemon
-/// that hangs, or a socket left behind, does not. Source: RFC 9113, 3.4.
+/// True where something at SOCKET speaks HTTP/2 (as gRPC does) and answers within `deadline`; a
+/// daemon that hangs, or a socket left behind, does not. Source: RFC 9113, 3.4.
 bool answers(const std::filesystem::path& socket, std::chrono::milliseconds deadline);
 
 /// A builder in use: as long as it lives no reaper and no other job of this machine removes it.
@@ -66,7 +67,8 @@ public:
 private:
   friend class BuilderPool;
   Builder(BuilderNames names, std::filesystem::path socket_dir, UniqueFd use, bool cold)
-      : names_{std::move(names)}, socket_dir_{std::move(socket_dir)}, use_{std::move(use)}, cold_{cold} {}
+      : names_{std::move(names)},
+        socket_dir_{std::move(socket_dir)}, use_{std::move(use)}, cold_{cold} {}
   BuilderNames names_;
   std::filesystem::path socket_dir_;
   UniqueFd use_; ///< shared lock
@@ -77,16 +79,17 @@ class BuilderPool {
 public:
   BuilderPool(BuilderConfig config, sandbox::Podman& podman, const Clock& clock);
 
-  /// The builder of `builder_key` (project and trust domain), started where there is none that answers.
-  /// Errors: unavailable (it does not start; with its last words); timed_out (another process holds its
-  /// start for too long; all builders are in use); those of Podman.
+  /// The builder of `builder_key` (project and trust domain), started where there is none that
+  /// answers. Errors: unavailable (it does not start; with its last words); timed_out (another
+  /// process holds its start for too long; all builders are in use); those of Podman.
   Result<Builder> acquire(std::string_view builder_key);
 
   struct Reaped {
     std::vector<std::string> stopped; ///< daemon removed, cache kept
     std::vector<std::string> removed; ///< with their caches
   };
-  /// Removes what was idle for too long. Builders in use are left alone. Errors: io; those of Podman.
+  /// Removes what was idle for too long. Builders in use are left alone. Errors: io; those of
+  /// Podman.
   Result<Reaped> reap_idle();
   /// Removes one builder and its cache, in use or not (doubt about it, an operator's wish).
   Status discard(std::string_view builder_key);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildkit/command.hpp"
 
+#include "executor/oci/reference.hpp"
+
 #include <algorithm>
 #include <set>
 #include <utility>
-
-#include "executor/oci/reference.hpp"
 
 namespace slipway::backends::buildkit {
 
@@ -15,7 +15,9 @@ Error bad(std::string what, std::string hint = "") {
   return Error{ErrorKind::bad_input, std::move(what), std::move(hint), {}};
 }
 
-bool holds(const std::string& text, char c) { return text.find(c) != std::string::npos; }
+bool holds(const std::string& text, char c) {
+  return text.find(c) != std::string::npos;
+}
 
 bool is_address(const std::string& text) {
   return !text.empty() && text.find_first_not_of("0123456789abcdefABCDEF.:") == std::string::npos;
@@ -23,8 +25,8 @@ bool is_address(const std::string& text) {
 
 bool is_host_name(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
-           c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '-' || c == '_';
   });
 }
 
@@ -48,8 +50,12 @@ Status check(const BuildJob& job) {
     if (name.empty() || holds(name, '=') || holds(name, '\0') || holds(value, '\0'))
       return bad("build argument '" + name + "' has an impossible name or value");
     if (name == "BUILDKIT_SYNTAX" || name == "BUILDKIT_CACHE_MOUNT_NS")
-      return Error{ErrorKind::denied, "build argument " + name + " is not allowed: it would change the frontend or reach another project's cache",
-                   "remove --build-arg " + name, {}};
+      return Error{
+          ErrorKind::denied,
+          "build argument " + name +
+              " is not allowed: it would change the frontend or reach another project's cache",
+          "remove --build-arg " + name,
+          {}};
   }
   for (const auto& [name, value] : job.labels)
     if (name.empty() || holds(name, '=') || holds(name, '\0') || holds(value, '\0'))
@@ -58,19 +64,26 @@ Status check(const BuildJob& job) {
     if (!is_host_name(name) || !is_address(address))
       return bad("--add-host " + name + ":" + address + " is not a name and an address");
   if (!job.network.empty() && job.network != "default" && job.network != "none")
-    return Error{ErrorKind::denied, "--network " + job.network + " is not possible in a build", "use default or none", {}};
-  if (!is_platform(job.platform)) return bad("platform '" + job.platform + "' is not OS/ARCHITECTURE[/VARIANT]");
-  if (holds(job.target, '\0') || holds(job.context_dir, '\0') || job.context_dir.empty() || job.context_dir[0] != '/')
+    return Error{ErrorKind::denied,
+                 "--network " + job.network + " is not possible in a build",
+                 "use default or none",
+                 {}};
+  if (!is_platform(job.platform))
+    return bad("platform '" + job.platform + "' is not OS/ARCHITECTURE[/VARIANT]");
+  if (holds(job.target, '\0') || holds(job.context_dir, '\0') || job.context_dir.empty() ||
+      job.context_dir[0] != '/')
     return bad("the build context has to be an absolute path");
-  if (job.dockerfile_name.empty() || holds(job.dockerfile_name, '/') || holds(job.dockerfile_name, '\0') ||
-      job.dockerfile_name == "." || job.dockerfile_name == "..")
+  if (job.dockerfile_name.empty() || holds(job.dockerfile_name, '/') ||
+      holds(job.dockerfile_name, '\0') || job.dockerfile_name == "." || job.dockerfile_name == "..")
     return bad("'" + job.dockerfile_name + "' cannot be a Dockerfile's name");
   return {};
 }
 
-Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& places, const BuildPaths& paths) {
-  std::vector<std::string> argv{places.buildctl, "--addr", "unix://" + places.socket, "build", "--progress=plain",
-                                "--frontend", "dockerfile.v0"};
+Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& places,
+                                          const BuildPaths& paths) {
+  std::vector<std::string> argv{places.buildctl, "--addr",           "unix://" + places.socket,
+                                "build",         "--progress=plain", "--frontend",
+                                "dockerfile.v0"};
   const auto add = [&argv](const char* flag, std::string value) {
     argv.emplace_back(flag);
     argv.push_back(std::move(value));
@@ -78,8 +91,9 @@ Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& pla
   add("--local", "context=" + job.context_dir);
   add("--local", "dockerfile=" + paths.dockerfile_dir());
   add("--opt", "filename=" + job.dockerfile_name);
-  // The frontend takes `cmdline` as a sign that it was itself called by a `# syntax=` line, and does
-  // not look for one: the built-in frontend is used. Source: frontend/dockerfile/builder/build.go.
+  // The frontend takes `cmdline` as a sign that it was itself called by a `# syntax=` line, and
+  // does not look for one: the built-in frontend is used. Source:
+  // frontend/dockerfile/builder/build.go.
   add("--opt", "cmdline=dockerfile.v0");
   if (!job.bases.empty()) {
     add("--oci-layout", "bases=" + places.bases);
@@ -87,17 +101,21 @@ Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& pla
     for (const BaseImage& base : job.bases) {
       auto key = context_key(base.familiar_name);
       if (!key) return std::move(key).error().in("naming base image " + base.familiar_name);
-      if (seen.insert(*key).second) add("--opt", "context:" + *key + "=oci-layout://bases@" + base.digest.str());
+      if (seen.insert(*key).second)
+        add("--opt", "context:" + *key + "=oci-layout://bases@" + base.digest.str());
     }
   }
   if (!job.target.empty()) add("--opt", "target=" + job.target);
   if (!job.platform.empty()) add("--opt", "platform=" + job.platform);
-  for (const auto& [name, value] : job.build_args) add("--opt", "build-arg:" + name + "=" + value);
-  for (const auto& [name, value] : job.labels) add("--opt", "label:" + name + "=" + value);
+  for (const auto& [name, value] : job.build_args)
+    add("--opt", "build-arg:" + name + "=" + value);
+  for (const auto& [name, value] : job.labels)
+    add("--opt", "label:" + name + "=" + value);
   if (job.network == "none") add("--opt", "force-network-mode=none");
   if (!job.extra_hosts.empty()) {
     std::string hosts;
-    for (const auto& [name, address] : job.extra_hosts) hosts += (hosts.empty() ? "" : ",") + name + "=" + address;
+    for (const auto& [name, address] : job.extra_hosts)
+      hosts += (hosts.empty() ? "" : ",") + name + "=" + address;
     add("--opt", "add-hosts=" + hosts);
   }
   if (job.no_cache) argv.emplace_back("--no-cache");
@@ -111,7 +129,8 @@ std::string source_policy() {
   return R"({"rules":[{"action":"DENY","selector":{"identifier":"docker-image://*"}}]})";
 }
 
-Result<std::string> dockerfile_for(const BuildJob& job, const std::string& text, std::vector<BaseImage>& bases) {
+Result<std::string> dockerfile_for(const BuildJob& job, const std::string& text,
+                                   std::vector<BaseImage>& bases) {
   auto file = dockerfile::parse(text, job.dockerfile_name);
   if (!file) return std::move(file).error();
   if (Status known = dockerfile::check_syntax(*file); !known) return std::move(known).error();
@@ -122,7 +141,8 @@ Result<std::string> dockerfile_for(const BuildJob& job, const std::string& text,
   auto resolved = dockerfile::resolved_bases(*file, scope);
   if (!resolved) return std::move(resolved).error();
   std::set<std::string> stages;
-  for (const auto& stage : file->stages) stages.insert(stage.name);
+  for (const auto& stage : file->stages)
+    stages.insert(stage.name);
   std::map<std::size_t, std::string> pinned;
   for (std::size_t at = 0; at < resolved->size(); ++at) {
     if (!(*resolved)[at]) continue;

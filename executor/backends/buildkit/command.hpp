@@ -2,14 +2,14 @@
 // The buildctl command line and the files beside it, as pure functions.
 #pragma once
 
+#include "executor/backends/build_backend.hpp"
+#include "executor/base/result.hpp"
+#include "executor/dockerfile/dockerfile.hpp"
+
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/backends/build_backend.hpp"
-#include "executor/base/result.hpp"
-#include "executor/dockerfile/dockerfile.hpp"
 
 namespace slipway::backends::buildkit {
 
@@ -38,16 +38,20 @@ Result<std::string> context_key(const std::string& reference);
 /// Errors: bad_input, denied (build args that would steer the frontend), naming the argument.
 Status check(const BuildJob& job);
 
-/// The `buildctl build` of `job`. Arguments are not split or interpreted by any shell. Golden-tested.
-Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& places, const BuildPaths& paths);
+/// The `buildctl build` of `job`. Arguments are not split or interpreted by any shell.
+/// Golden-tested.
+Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& places,
+                                          const BuildPaths& paths);
 
-/// A source policy under which buildkitd asks no registry: what is not a base that slipway gave fails
-/// at once, and says so. Source: BuildKit, docs of source policies.
+/// A source policy under which buildkitd asks no registry: what is not a base that slipway gave
+/// fails at once, and says so. Source: BuildKit, docs of source policies.
 std::string source_policy();
 
 /// The Dockerfile to build. BuildKit takes a named context for a stage of that name too, so
-/// `FROM node AS node` would lose the stage's own instructions in silence; such a FROM is made to name
-/// its base by digest, and the context of that name is added to `bases`. Errors: bad_input, denied.
-Result<std::string> dockerfile_for(const BuildJob& job, const std::string& text, std::vector<BaseImage>& bases);
+/// `FROM node AS node` would lose the stage's own instructions in silence; such a FROM is made to
+/// name its base by digest, and the context of that name is added to `bases`. Errors: bad_input,
+/// denied.
+Result<std::string> dockerfile_for(const BuildJob& job, const std::string& text,
+                                   std::vector<BaseImage>& bases);
 
 } // namespace slipway::backends::buildkit

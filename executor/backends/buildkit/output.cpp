@@ -29,7 +29,9 @@ std::vector<std::string_view> lines_of(std::string_view text) {
   return lines;
 }
 
-bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+bool has(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
 
 std::string_view after(std::string_view text, std::string_view part) {
   const std::size_t at = text.find(part);
@@ -52,7 +54,8 @@ std::string place_in(const std::vector<std::string_view>& lines, const std::stri
 void ProgressLines::take(std::string_view bytes) {
   while (!bytes.empty()) {
     const std::size_t end = bytes.find('\n');
-    const std::string_view part = bytes.substr(0, end == std::string_view::npos ? bytes.size() : end + 1);
+    const std::string_view part =
+        bytes.substr(0, end == std::string_view::npos ? bytes.size() : end + 1);
     bytes.remove_prefix(part.size());
     pending_ += part;
     if (end != std::string_view::npos || pending_.size() > kMaxLine) {
@@ -81,36 +84,48 @@ Error explain_failure(std::string_view tail, const std::string& dockerfile_name)
     if (line.starts_with("error: ")) last = line.substr(7);
   std::string place = place_in(lines, dockerfile_name);
   const std::string at = place.empty() ? "" : place + ": ";
-  if (last.empty()) return Error{ErrorKind::unavailable, "buildctl ended without saying why", "", {}};
+  if (last.empty())
+    return Error{ErrorKind::unavailable, "buildctl ended without saying why", "", {}};
   if (last.starts_with("failed to solve: ")) last.remove_prefix(17);
   const std::string text{last};
 
   if (has(last, "did not complete successfully: exit code: ")) {
     std::string_view code = after(last, "did not complete successfully: exit code: ");
     code = code.substr(0, code.find_first_not_of("0123456789"));
-    return Error{ErrorKind::backend_failed, at + "a step ended with exit code " + std::string{code} + ": " + text, "", {}};
+    return Error{ErrorKind::backend_failed,
+                 at + "a step ended with exit code " + std::string{code} + ": " + text,
+                 "",
+                 {}};
   }
   if (has(last, "denied by policy") && has(last, "docker-image://")) {
     std::string_view image = after(last, "docker-image://");
     image = image.substr(0, image.find('"'));
     return Error{ErrorKind::bad_input,
-                 at + "image " + std::string{image} + " is not among the base images that slipway fetched for this build",
-                 "name it in a FROM of its own: FROM " + std::string{image} + " AS name", {}};
+                 at + "image " + std::string{image} +
+                     " is not among the base images that slipway fetched for this build",
+                 "name it in a FROM of its own: FROM " + std::string{image} + " AS name",
+                 {}};
   }
-  if (has(last, "is not allowed") && (has(last, "security.insecure") || has(last, "network.host") || has(last, "entitlement")))
-    return Error{ErrorKind::denied, at + "the build asks for a privilege that builders do not have: " + text,
-                 "remove --security=insecure, --network=host or --device from RUN", {}};
+  if (has(last, "is not allowed") &&
+      (has(last, "security.insecure") || has(last, "network.host") || has(last, "entitlement")))
+    return Error{ErrorKind::denied,
+                 at + "the build asks for a privilege that builders do not have: " + text,
+                 "remove --security=insecure, --network=host or --device from RUN",
+                 {}};
   for (const std::string_view gone :
-       {"connection refused", "error reading from server", "transport is closing", "connection error", "no active session",
-        "failed to list workers", "context deadline exceeded while waiting for connections", "connection reset by peer",
+       {"connection refused", "error reading from server", "transport is closing",
+        "connection error", "no active session", "failed to list workers",
+        "context deadline exceeded while waiting for connections", "connection reset by peer",
         "frontend grpc server closed unexpectedly", "code = Unavailable"})
-    if (has(last, gone)) return Error{ErrorKind::unavailable, "the builder did not answer: " + text, "", {}};
+    if (has(last, gone))
+      return Error{ErrorKind::unavailable, "the builder did not answer: " + text, "", {}};
   for (const std::string_view full : {"no space left on device", "disk quota exceeded"})
     if (has(last, full))
       return Error{ErrorKind::backend_failed, at + "the builder's disk is full: " + text, "", {}};
   for (const std::string_view broken :
-       {"dockerfile parse error", "failed to read dockerfile", "target stage", "failed to parse", "invalid", "circular dependency",
-        "file with no instructions", "variable expansion is not supported", "not found", "failed to process"})
+       {"dockerfile parse error", "failed to read dockerfile", "target stage", "failed to parse",
+        "invalid", "circular dependency", "file with no instructions",
+        "variable expansion is not supported", "not found", "failed to process"})
     if (has(last, broken)) return Error{ErrorKind::bad_input, at + text, "", {}};
   return Error{ErrorKind::backend_failed, at + text, "", {}};
 }

@@ -2,11 +2,11 @@
 // What buildctl says, for people and as an error.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <functional>
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::backends::buildkit {
 

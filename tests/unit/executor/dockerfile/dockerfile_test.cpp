@@ -46,24 +46,35 @@ INSTANTIATE_TEST_SUITE_P(
         ErrorCase{"Empty", "", "Dockerfile has no instructions"},
         ErrorCase{"OnlyComments", "# a\n\n# b\n", "Dockerfile has no instructions"},
         ErrorCase{"NoFrom", "ARG A=1\n", "Dockerfile has no FROM: there is nothing to build"},
-        ErrorCase{"Typo", "\n\nFORM a\n", "Dockerfile:3: unknown instruction: FORM (did you mean FROM?)"},
+        ErrorCase{"Typo", "\n\nFORM a\n",
+                  "Dockerfile:3: unknown instruction: FORM (did you mean FROM?)"},
         ErrorCase{"Unknown", "FROM a\nBANANA x\n", "Dockerfile:2: unknown instruction: BANANA"},
         ErrorCase{"UnknownFlag", "FROM a\nCOPY --form=x a b\n",
                   "Dockerfile:2: COPY has no flag --form (did you mean --from?)"},
-        ErrorCase{"RunBeforeFrom", "RUN a\nFROM b\n", "Dockerfile:1: RUN stands before the first FROM; only ARG may"},
+        ErrorCase{"RunBeforeFrom", "RUN a\nFROM b\n",
+                  "Dockerfile:1: RUN stands before the first FROM; only ARG may"},
         ErrorCase{"BadStageName", "FROM a AS 1x\n",
-                  "Dockerfile:1: invalid name for a stage: '1x' (a letter first, then letters, digits, - _ .)"},
+                  "Dockerfile:1: invalid name for a stage: '1x' (a letter first, then letters, "
+                  "digits, - _ .)"},
         ErrorCase{"FromTwoWords", "FROM a b\n", "Dockerfile:1: FROM takes IMAGE or IMAGE AS NAME"},
-        ErrorCase{"OpenHeredoc", "FROM a\nRUN <<EOF\necho\n", "Dockerfile:2: heredoc is not ended: there is no line 'EOF'"},
+        ErrorCase{"OpenHeredoc", "FROM a\nRUN <<EOF\necho\n",
+                  "Dockerfile:2: heredoc is not ended: there is no line 'EOF'"},
         ErrorCase{"ShellForm", "FROM a\nSHELL bash -c\n",
                   "Dockerfile:2: SHELL needs the JSON form: SHELL [\"/bin/bash\", \"-c\"]"},
-        ErrorCase{"OnbuildFrom", "FROM a\nONBUILD FROM b\n", "Dockerfile:2: FROM is not possible in ONBUILD"},
-        ErrorCase{"OnbuildOnbuild", "FROM a\nONBUILD ONBUILD RUN b\n", "Dockerfile:2: ONBUILD ONBUILD is not possible"},
-        ErrorCase{"CopyOneWord", "FROM a\nCOPY b\n", "Dockerfile:2: COPY needs at least one source and a destination"},
-        ErrorCase{"EscapeDirective", "# escape=x\nFROM a\n", "Dockerfile:1: invalid escape 'x': only ` and \\ are possible"},
-        ErrorCase{"Numbers", "FROM a\nCMD [1]\n", "Dockerfile:2: CMD: the JSON form takes strings only"},
-        ErrorCase{"Binary", std::string("FROM a\0\n", 8), "Dockerfile is a binary file, not a Dockerfile"},
-        ErrorCase{"TooLarge", std::string(kMaxDockerfileBytes + 1, '#'), "Dockerfile is larger than 1 MiB"},
+        ErrorCase{"OnbuildFrom", "FROM a\nONBUILD FROM b\n",
+                  "Dockerfile:2: FROM is not possible in ONBUILD"},
+        ErrorCase{"OnbuildOnbuild", "FROM a\nONBUILD ONBUILD RUN b\n",
+                  "Dockerfile:2: ONBUILD ONBUILD is not possible"},
+        ErrorCase{"CopyOneWord", "FROM a\nCOPY b\n",
+                  "Dockerfile:2: COPY needs at least one source and a destination"},
+        ErrorCase{"EscapeDirective", "# escape=x\nFROM a\n",
+                  "Dockerfile:1: invalid escape 'x': only ` and \\ are possible"},
+        ErrorCase{"Numbers", "FROM a\nCMD [1]\n",
+                  "Dockerfile:2: CMD: the JSON form takes strings only"},
+        ErrorCase{"Binary", std::string("FROM a\0\n", 8),
+                  "Dockerfile is a binary file, not a Dockerfile"},
+        ErrorCase{"TooLarge", std::string(kMaxDockerfileBytes + 1, '#'),
+                  "Dockerfile is larger than 1 MiB"},
         ErrorCase{"LongLine", "FROM a\nRUN " + std::string(70000, 'x') + "\n",
                   "Dockerfile:2: line is longer than 65535 bytes"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
@@ -88,7 +99,8 @@ TEST(Dockerfile, HonoursTheEscapeDirective) {
 }
 
 TEST(Dockerfile, ReadsHeredocsWithTheirBodies) {
-  const auto file = parse("FROM a\nRUN <<-\"EOF\" cat 3<<B\n\tFROM nothing\n\tEOF\nbody\nB\nCOPY <<X /f\n$A\nX\nRUN <<< word\n");
+  const auto file = parse("FROM a\nRUN <<-\"EOF\" cat 3<<B\n\tFROM nothing\n\tEOF\nbody\nB\nCOPY "
+                          "<<X /f\n$A\nX\nRUN <<< word\n");
 
   ASSERT_TRUE(file.ok()) << file.error().what;
   const auto& run = file->stages[0].instructions[0];
@@ -113,7 +125,8 @@ TEST(Dockerfile, ReadsTheJsonForm) {
 }
 
 TEST(Dockerfile, KnowsWhatAStageDeclares) {
-  const auto file = parse("FROM a\nHEALTHCHECK --interval=5s CMD x\nSHELL [\"/bin/bash\",\"-c\"]\nONBUILD RUN x\nUSER u:g\n"
+  const auto file = parse("FROM a\nHEALTHCHECK --interval=5s CMD x\nSHELL "
+                          "[\"/bin/bash\",\"-c\"]\nONBUILD RUN x\nUSER u:g\n"
                           "FROM b\nHEALTHCHECK NONE\n");
 
   ASSERT_TRUE(file.ok()) << file.error().what;
@@ -125,7 +138,9 @@ TEST(Dockerfile, KnowsWhatAStageDeclares) {
 }
 
 TEST(Dockerfile, ReadsWindowsLineEndsAndByteOrderMark) {
-  EXPECT_EQ(images_of("\xef\xbb\xbf" "FROM a\r\nRUN x \\\r\n y\r\n"), "a@1");
+  EXPECT_EQ(images_of("\xef\xbb\xbf"
+                      "FROM a\r\nRUN x \\\r\n y\r\n"),
+            "a@1");
 }
 
 struct ImagesCase {
@@ -137,7 +152,9 @@ struct ImagesCase {
 
 class ExternalImages : public testing::TestWithParam<ImagesCase> {};
 
-TEST_P(ExternalImages, AreFound) { EXPECT_EQ(images_of(GetParam().text, GetParam().scope), GetParam().images); }
+TEST_P(ExternalImages, AreFound) {
+  EXPECT_EQ(images_of(GetParam().text, GetParam().scope), GetParam().images);
+}
 
 INSTANTIATE_TEST_SUITE_P(
     All, ExternalImages,
@@ -147,27 +164,57 @@ INSTANTIATE_TEST_SUITE_P(
         ImagesCase{"StageIsNoImage", "FROM a AS b\nFROM b\n", {}, "a@1"},
         ImagesCase{"StageOfTheSameName", "FROM node AS node\nFROM node\n", {}, "node@1"},
         ImagesCase{"UnusedStageIsSkipped", "FROM a AS x\nFROM b\n", {}, "b@2"},
-        ImagesCase{"TargetStopsEarlier", "FROM a AS x\nFROM b\n", {.build_args = {}, .target = "X"}, "a@1"},
-        ImagesCase{"UnknownTarget", "FROM a AS build\n", {.build_args = {}, .target = "buil"},
+        ImagesCase{"TargetStopsEarlier",
+                   "FROM a AS x\nFROM b\n",
+                   {.build_args = {}, .target = "X"},
+                   "a@1"},
+        ImagesCase{"UnknownTarget",
+                   "FROM a AS build\n",
+                   {.build_args = {}, .target = "buil"},
                    "error: Dockerfile has no stage named 'buil' (did you mean build?)"},
         ImagesCase{"CopyFromStage", "FROM a AS x\nFROM b\nCOPY --from=x / /\n", {}, "a@1 b@2"},
         ImagesCase{"CopyFromIndex", "FROM a\nFROM b\nCOPY --from=0 / /\n", {}, "a@1 b@2"},
-        ImagesCase{"CopyFromIndexTooHigh", "FROM a\nCOPY --from=3 / /\n", {},
+        ImagesCase{"CopyFromIndexTooHigh",
+                   "FROM a\nCOPY --from=3 / /\n",
+                   {},
                    "error: Dockerfile:2: COPY --from=3: there are 1 stages, counted from 0"},
-        ImagesCase{"CopyFromImage", "FROM a\nCOPY --from=reg:5000/x/y:1 / /\n", {}, "a@1 reg:5000/x/y:1@2"},
-        ImagesCase{"CopyFromVariable", "FROM a\nCOPY --from=$X / /\n", {},
-                   "error: Dockerfile:2: COPY --from=$X has a variable, which is not possible; name it by a stage: FROM ${VAR} AS name"},
-        ImagesCase{"MountFrom", "FROM a\nRUN --mount=type=bind,from=img:1,target=/x --mount=type=cache,target=/c x\n", {}, "a@1 img:1@2"},
-        ImagesCase{"MountFromVariable", "FROM a\nRUN --mount=from=${X},target=/x x\n", {},
-                   "error: Dockerfile:2: RUN --mount: from=${X} has a variable, which is not possible; name it by a stage: FROM ${VAR} AS name"},
-        ImagesCase{"OnbuildOfAStage", "FROM a AS x\nONBUILD COPY --from=t / /\nFROM x\n", {}, "a@1 t@2"},
-        ImagesCase{"OnbuildInTheLastStageDoesNotRun", "FROM a\nONBUILD COPY --from=t / /\n", {}, "a@1"},
+        ImagesCase{"CopyFromImage",
+                   "FROM a\nCOPY --from=reg:5000/x/y:1 / /\n",
+                   {},
+                   "a@1 reg:5000/x/y:1@2"},
+        ImagesCase{"CopyFromVariable",
+                   "FROM a\nCOPY --from=$X / /\n",
+                   {},
+                   "error: Dockerfile:2: COPY --from=$X has a variable, which is not possible; "
+                   "name it by a stage: FROM ${VAR} AS name"},
+        ImagesCase{
+            "MountFrom",
+            "FROM a\nRUN --mount=type=bind,from=img:1,target=/x --mount=type=cache,target=/c x\n",
+            {},
+            "a@1 img:1@2"},
+        ImagesCase{"MountFromVariable",
+                   "FROM a\nRUN --mount=from=${X},target=/x x\n",
+                   {},
+                   "error: Dockerfile:2: RUN --mount: from=${X} has a variable, which is not "
+                   "possible; name it by a stage: FROM ${VAR} AS name"},
+        ImagesCase{
+            "OnbuildOfAStage", "FROM a AS x\nONBUILD COPY --from=t / /\nFROM x\n", {}, "a@1 t@2"},
+        ImagesCase{
+            "OnbuildInTheLastStageDoesNotRun", "FROM a\nONBUILD COPY --from=t / /\n", {}, "a@1"},
         ImagesCase{"HeredocHoldsNoInstruction", "FROM a\nRUN <<EOF\nFROM b\nEOF\n", {}, "a@1"},
         ImagesCase{"ArgDefault", "ARG V=12\nARG B=debian:${V}\nFROM $B\n", {}, "debian:12@3"},
-        ImagesCase{"ArgGiven", "ARG V=12\nFROM debian:${V}\n", {.build_args = {{"V", "13"}}, .target = ""}, "debian:13@2"},
-        ImagesCase{"ArgGivenButNotDeclared", "FROM debian:${V}\n", {.build_args = {{"V", "13"}}, .target = ""},
+        ImagesCase{"ArgGiven",
+                   "ARG V=12\nFROM debian:${V}\n",
+                   {.build_args = {{"V", "13"}}, .target = ""},
+                   "debian:13@2"},
+        ImagesCase{"ArgGivenButNotDeclared",
+                   "FROM debian:${V}\n",
+                   {.build_args = {{"V", "13"}}, .target = ""},
                    "error: Dockerfile:1: FROM debian:${V}: $V has no value"},
-        ImagesCase{"ArgWithoutValue", "ARG V\nFROM a:$V\n", {}, "error: Dockerfile:2: FROM a:$V: $V has no value"},
+        ImagesCase{"ArgWithoutValue",
+                   "ARG V\nFROM a:$V\n",
+                   {},
+                   "error: Dockerfile:2: FROM a:$V: $V has no value"},
         ImagesCase{"EmptySuffix", "ARG S\nFROM a${S}\n", {}, "a@2"},
         ImagesCase{"DefaultInPlace", "FROM a:${V:-1}\n", {}, "a:1@1"},
         ImagesCase{"AlternativeInPlace", "ARG D=1\nFROM a${D:+-debug}\n", {}, "a-debug@2"},
@@ -176,16 +223,29 @@ INSTANTIATE_TEST_SUITE_P(
         ImagesCase{"PatternAtTheEnd", "ARG V=1.2.3\nFROM a:${V%%.*}\n", {}, "a:1@2"},
         ImagesCase{"Replacement", "ARG V=1.2.3\nFROM a:${V//./-}\n", {}, "a:1-2-3@2"},
         ImagesCase{"Platform", "FROM --platform=$BUILDPLATFORM a\n", {}, "a@1[linux/amd64]"},
-        ImagesCase{"TargetArch", "FROM a-${TARGETARCH}\n", {.build_args = {}, .target = "", .build_platform = "linux/amd64", .target_platform = "linux/arm64/v8"}, "a-arm64@1"},
-        ImagesCase{"MissingBrace", "FROM a:${V\n", {}, "error: Dockerfile:1: FROM a:${V: syntax error: missing '}'"},
-        ImagesCase{"NotAName", "FROM https://x/y\n", {}, "error: Dockerfile:1: FROM: 'https://x/y' is not an image name"}),
+        ImagesCase{"TargetArch",
+                   "FROM a-${TARGETARCH}\n",
+                   {.build_args = {},
+                    .target = "",
+                    .build_platform = "linux/amd64",
+                    .target_platform = "linux/arm64/v8"},
+                   "a-arm64@1"},
+        ImagesCase{"MissingBrace",
+                   "FROM a:${V\n",
+                   {},
+                   "error: Dockerfile:1: FROM a:${V: syntax error: missing '}'"},
+        ImagesCase{"NotAName",
+                   "FROM https://x/y\n",
+                   {},
+                   "error: Dockerfile:1: FROM: 'https://x/y' is not an image name"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
 
 TEST(ExternalImages, OfTriggersInABase) {
   const auto file = parse("FROM a AS st\n");
   ASSERT_TRUE(file.ok());
 
-  EXPECT_EQ(names(trigger_images(*file, {"COPY --from=x:1 / /", "COPY --from=st / /", "RUN make"})), "x:1@0");
+  EXPECT_EQ(names(trigger_images(*file, {"COPY --from=x:1 / /", "COPY --from=st / /", "RUN make"})),
+            "x:1@0");
 }
 
 TEST(WithBases, ReplacesAFromAndKeepsTheLineNumbers) {
@@ -221,15 +281,20 @@ TEST_P(SyntaxLine, IsJudged) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, SyntaxLine,
-    testing::Values(SyntaxCase{"None", "FROM a\n", ""}, SyntaxCase{"Docker", "# syntax=docker/dockerfile:1.7-labs\nFROM a\n", ""},
-                    SyntaxCase{"FullName", "#syntax = docker.io/docker/dockerfile@sha256:00\nFROM a\n", ""},
-                    SyntaxCase{"AfterComment", "# hello\n# syntax=evil/x\nFROM a\n", ""},
-                    SyntaxCase{"Foreign", "# escape=`\n# syntax=evil/dockerfile:1 arg\nFROM a\n",
-                               "Dockerfile:2: '# syntax=evil/dockerfile:1' asks for a frontend that is not docker/dockerfile"},
-                    SyntaxCase{"LooksAlike", "# syntax=evil.io/docker/dockerfile\nFROM a\n",
-                               "Dockerfile:1: '# syntax=evil.io/docker/dockerfile' asks for a frontend that is not docker/dockerfile"},
-                    SyntaxCase{"BehindAShebang", "#!/usr/bin/x\n#syntax=evil/x\nFROM a\n",
-                               "Dockerfile:2: '# syntax=evil/x' asks for a frontend that is not docker/dockerfile"}),
+    testing::Values(
+        SyntaxCase{"None", "FROM a\n", ""},
+        SyntaxCase{"Docker", "# syntax=docker/dockerfile:1.7-labs\nFROM a\n", ""},
+        SyntaxCase{"FullName", "#syntax = docker.io/docker/dockerfile@sha256:00\nFROM a\n", ""},
+        SyntaxCase{"AfterComment", "# hello\n# syntax=evil/x\nFROM a\n", ""},
+        SyntaxCase{"Foreign", "# escape=`\n# syntax=evil/dockerfile:1 arg\nFROM a\n",
+                   "Dockerfile:2: '# syntax=evil/dockerfile:1' asks for a frontend that is not "
+                   "docker/dockerfile"},
+        SyntaxCase{"LooksAlike", "# syntax=evil.io/docker/dockerfile\nFROM a\n",
+                   "Dockerfile:1: '# syntax=evil.io/docker/dockerfile' asks for a frontend that is "
+                   "not docker/dockerfile"},
+        SyntaxCase{
+            "BehindAShebang", "#!/usr/bin/x\n#syntax=evil/x\nFROM a\n",
+            "Dockerfile:2: '# syntax=evil/x' asks for a frontend that is not docker/dockerfile"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
 
 } // namespace

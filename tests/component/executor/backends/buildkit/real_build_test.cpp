@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Builds for real: rootless Podman, a buildkitd in its sandbox, a build sandbox with slipway-init. Runs as an
-// unprivileged user (tests/lib/as-user USER PROGRAM) with SLIPWAY_BUILDKIT_TOOLS naming a folder with bin/buildkitd.
+// Builds for real: rootless Podman, a buildkitd in its sandbox, a build sandbox with slipway-init.
+// Runs as an unprivileged user (tests/lib/as-user USER PROGRAM) with SLIPWAY_BUILDKIT_TOOLS naming
+// a folder with bin/buildkitd.
+#include "executor/backends/buildkit/backend.hpp"
+#include "executor/backends/buildkit/builder.hpp"
+#include "executor/base/file.hpp"
+#include "executor/oci/layout.hpp"
+
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
@@ -18,11 +24,6 @@
 #include <memory>
 #include <string>
 #include <thread>
-
-#include "executor/backends/buildkit/backend.hpp"
-#include "executor/backends/buildkit/builder.hpp"
-#include "executor/base/file.hpp"
-#include "executor/oci/layout.hpp"
 
 namespace slipway::backends::buildkit {
 namespace {
@@ -45,12 +46,16 @@ std::string why_not() {
 }
 
 /// A tar of one busybox and a few links, made here: no image is pulled.
-std::string ustar(const std::string& name, char type, const std::string& content, const std::string& link, unsigned mode) {
+std::string ustar(const std::string& name, char type, const std::string& content,
+                  const std::string& link, unsigned mode) {
   std::string header(512, '\0');
-  const auto put = [&header](std::size_t at, const std::string& text) { header.replace(at, text.size(), text); };
+  const auto put = [&header](std::size_t at, const std::string& text) {
+    header.replace(at, text.size(), text);
+  };
   const auto octal = [](std::uint64_t value, int digits) {
     char text[24];
-    (void)std::snprintf(text, sizeof text, "%0*llo", digits, static_cast<unsigned long long>(value));
+    (void)std::snprintf(text, sizeof text, "%0*llo", digits,
+                        static_cast<unsigned long long>(value));
     return std::string{text};
   };
   put(0, name);
@@ -62,9 +67,12 @@ std::string ustar(const std::string& name, char type, const std::string& content
   put(148, "        ");
   header[156] = type;
   put(157, link);
-  put(257, std::string("ustar\0" "00", 8));
+  put(257, std::string("ustar\0"
+                       "00",
+                       8));
   unsigned sum = 0;
-  for (const char c : header) sum += static_cast<unsigned char>(c);
+  for (const char c : header)
+    sum += static_cast<unsigned char>(c);
   put(148, octal(sum, 6) + std::string("\0 ", 2));
   std::string member = header + content;
   member.append((512 - content.size() % 512) % 512, '\0');
@@ -73,27 +81,32 @@ std::string ustar(const std::string& name, char type, const std::string& content
 
 oci::Digest make_base(oci::Layout& layout, const std::string& extra_config) {
   std::string tar;
-  for (const char* dir : {"bin/", "etc/", "proc/", "sys/", "dev/", "tmp/"}) tar += ustar(dir, '5', "", "", 0755);
+  for (const char* dir : {"bin/", "etc/", "proc/", "sys/", "dev/", "tmp/"})
+    tar += ustar(dir, '5', "", "", 0755);
   const auto busybox = read_file("/bin/busybox", 8UL << 20);
   EXPECT_TRUE(busybox.ok()) << "install busybox-static";
   tar += ustar("bin/busybox", '0', busybox.ok() ? *busybox : "", "", 0755);
-  for (const char* tool : {"sh", "cat", "ls", "id", "echo", "sleep", "find", "mount", "ps", "wget", "ip", "test", "kill", "grep"})
+  for (const char* tool : {"sh", "cat", "ls", "id", "echo", "sleep", "find", "mount", "ps", "wget",
+                           "ip", "test", "kill", "grep"})
     tar += ustar(std::string{"bin/"} + tool, '2', "", "busybox", 0777);
-  tar += ustar("etc/passwd", '0', "root:x:0:0:root:/:/bin/sh\nu:x:1000:1000::/:/bin/sh\n", "", 0644);
+  tar +=
+      ustar("etc/passwd", '0', "root:x:0:0:root:/:/bin/sh\nu:x:1000:1000::/:/bin/sh\n", "", 0644);
   tar.append(1024, '\0');
   const auto layer = *layout.write_blob(tar);
-  const std::string config = R"({"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"])" + extra_config +
-                             R"(},"rootfs":{"type":"layers","diff_ids":[")" + layer.str() + R"("]}})";
+  const std::string config =
+      R"({"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"])" + extra_config +
+      R"(},"rootfs":{"type":"layers","diff_ids":[")" + layer.str() + R"("]}})";
   const auto config_digest = *layout.write_blob(config);
   const std::string manifest =
       R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")" +
       config_digest.str() + R"(","size":)" + std::to_string(config.size()) +
-      R"(},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":")" + layer.str() + R"(","size":)" +
-      std::to_string(tar.size()) + "}]}";
+      R"(},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":")" +
+      layer.str() + R"(","size":)" + std::to_string(tar.size()) + "}]}";
   return *layout.write_blob(manifest);
 }
 
-/// One machine's worth: a builder pool, one build sandbox, a workspace. Shared by all tests of this program.
+/// One machine's worth: a builder pool, one build sandbox, a workspace. Shared by all tests of this
+/// program.
 class World {
 public:
   World() {
@@ -112,7 +125,8 @@ public:
 
     auto layout = oci::Layout::create(dir / "bases");
     base = std::make_unique<oci::Digest>(make_base(*layout, ""));
-    onbuild = std::make_unique<oci::Digest>(make_base(*layout, R"(,"OnBuild":["RUN echo ran > /onbuild"])"));
+    onbuild = std::make_unique<oci::Digest>(
+        make_base(*layout, R"(,"OnBuild":["RUN echo ran > /onbuild"])"));
     (void)::chmod((dir / "bases").c_str(), 0755);
     result = std::make_unique<oci::Layout>(*oci::Layout::create(dir / "result"));
     start();
@@ -156,7 +170,8 @@ public:
     parts.builder_socket_dir = builder->socket_dir();
     parts.bases = dir / "bases";
     parts.tools = config.tools_dir;
-    parts.init_dir = environment("SLIPWAY_BIN").empty() ? bin : fs::path{environment("SLIPWAY_BIN")};
+    parts.init_dir =
+        environment("SLIPWAY_BIN").empty() ? bin : fs::path{environment("SLIPWAY_BIN")};
     parts.script_listener = listener->get();
     auto spec = build_sandbox_spec(parts);
     for (auto& mount : spec.volumes)
@@ -174,7 +189,8 @@ public:
 
   void write(const std::string& path, const std::string& text) {
     engine_api::ScriptRequest request;
-    request.argv = {"/bin/sh", "-ec", R"sh(mkdir -p "$(dirname "$1")"; cat > "$1"; chmod 0600 "$1")sh", "sh", path};
+    request.argv = {"/bin/sh", "-ec",
+                    R"sh(mkdir -p "$(dirname "$1")"; cat > "$1"; chmod 0600 "$1")sh", "sh", path};
     request.env = {{"PATH", "/usr/bin:/bin"}};
     request.keep_others = true;
     sandbox::ScriptIo io;
@@ -237,8 +253,9 @@ protected:
 std::unique_ptr<World> RealBuild::world;
 
 TEST_F(RealBuild, MakesAnImageFromALocalBase) {
-  auto job = world->job("# syntax=docker/dockerfile:1\nFROM busybox\nARG WHO=nobody\nHEALTHCHECK CMD true\n"
-                        "COPY hello /hello\nRUN echo $WHO; cat /hello\nUSER u\n");
+  auto job = world->job(
+      "# syntax=docker/dockerfile:1\nFROM busybox\nARG WHO=nobody\nHEALTHCHECK CMD true\n"
+      "COPY hello /hello\nRUN echo $WHO; cat /hello\nUSER u\n");
   job.build_args = {{"WHO", "somebody, here=1"}};
   job.labels = {{"org.example", "a b"}};
 
@@ -262,7 +279,8 @@ TEST_F(RealBuild, IsCachedTheSecondTimeUnlessToldOtherwise) {
   for (int i = 0; i < 5; ++i) {
     const auto from = Steady::now();
     ASSERT_TRUE(world->build(job).ok());
-    cached = std::min(cached, std::chrono::duration_cast<std::chrono::milliseconds>(Steady::now() - from));
+    cached = std::min(cached,
+                      std::chrono::duration_cast<std::chrono::milliseconds>(Steady::now() - from));
   }
   EXPECT_NE(world->said.find("CACHED"), std::string::npos);
 
@@ -270,7 +288,8 @@ TEST_F(RealBuild, IsCachedTheSecondTimeUnlessToldOtherwise) {
   job.no_cache = true;
   ASSERT_TRUE(world->build(job).ok());
   EXPECT_EQ(world->said.find("RUN echo once > /once\n#6 CACHED"), std::string::npos) << world->said;
-  std::cout << "cold start " << world->cold.count() << " ms, all cached " << cached.count() << " ms\n";
+  std::cout << "cold start " << world->cold.count() << " ms, all cached " << cached.count()
+            << " ms\n";
 }
 
 TEST_F(RealBuild, StopsAtTheTarget) {
@@ -285,15 +304,17 @@ TEST_F(RealBuild, RunsTheTriggersOfABase) {
 }
 
 TEST_F(RealBuild, TakesFilesFromNamedImages) {
-  const auto built = world->build(world->job("FROM busybox AS a\nCOPY --from=onb:1 /etc/passwd /p\n"
-                                             "RUN --mount=from=onb:1,target=/m ls /m/bin/sh\n"
-                                             "RUN <<EOF\necho in > /heredoc\nEOF\nRUN cat /heredoc /p\n"));
+  const auto built =
+      world->build(world->job("FROM busybox AS a\nCOPY --from=onb:1 /etc/passwd /p\n"
+                              "RUN --mount=from=onb:1,target=/m ls /m/bin/sh\n"
+                              "RUN <<EOF\necho in > /heredoc\nEOF\nRUN cat /heredoc /p\n"));
 
   EXPECT_TRUE(built.ok()) << built.error().text() << world->said;
 }
 
 TEST_F(RealBuild, KeepsTheStageThatHasItsBasesName) {
-  const auto built = world->build(world->job("FROM busybox AS busybox\nRUN echo made > /made\nFROM busybox\nRUN cat /made\n"));
+  const auto built = world->build(
+      world->job("FROM busybox AS busybox\nRUN echo made > /made\nFROM busybox\nRUN cat /made\n"));
 
   EXPECT_TRUE(built.ok()) << world->said;
 }
@@ -303,7 +324,8 @@ TEST_F(RealBuild, ReportsTheStepThatFailed) {
 
   ASSERT_FALSE(built.ok());
   EXPECT_EQ(built.error().kind, ErrorKind::backend_failed);
-  EXPECT_EQ(built.error().what.substr(0, 51), "Dockerfile:2: a step ended with exit code 42: proce");
+  EXPECT_EQ(built.error().what.substr(0, 51),
+            "Dockerfile:2: a step ended with exit code 42: proce");
   EXPECT_NE(world->said.find("before"), std::string::npos);
 }
 
@@ -314,7 +336,9 @@ TEST_F(RealBuild, AsksNoRegistry) {
 
   ASSERT_FALSE(built.ok());
   EXPECT_EQ(built.error().kind, ErrorKind::bad_input);
-  EXPECT_NE(built.error().what.find("registry.invalid/other:1 is not among the base images"), std::string::npos) << built.error().what;
+  EXPECT_NE(built.error().what.find("registry.invalid/other:1 is not among the base images"),
+            std::string::npos)
+      << built.error().what;
   EXPECT_LT(Steady::now() - from, 10s);
 }
 
@@ -334,11 +358,13 @@ TEST_F(RealBuild, GrantsNoPrivilegedStep) {
 }
 
 TEST_F(RealBuild, HidesTheDaemonFromItsSteps) {
-  const auto built = world->build(world->job("FROM busybox\n"
-                                             "RUN ! find / -xdev -name '*.sock' | grep sock\n"
-                                             "RUN test ! -e /run/slipway-builder; test ! -e /tools; test ! -e /var/lib/buildkit; test ! -e /usr/bin/bash\n"
-                                             "RUN ! ps | grep -v grep | grep buildkitd\n"
-                                             "RUN ! mount -t tmpfs none /tmp\n"));
+  const auto built =
+      world->build(world->job("FROM busybox\n"
+                              "RUN ! find / -xdev -name '*.sock' | grep sock\n"
+                              "RUN test ! -e /run/slipway-builder; test ! -e /tools; test ! -e "
+                              "/var/lib/buildkit; test ! -e /usr/bin/bash\n"
+                              "RUN ! ps | grep -v grep | grep buildkitd\n"
+                              "RUN ! mount -t tmpfs none /tmp\n"));
 
   EXPECT_TRUE(built.ok()) << (built.ok() ? "" : built.error().text()) << world->said;
 }
@@ -352,8 +378,9 @@ TEST_F(RealBuild, GivesNoNetworkWhereNoneIsAskedFor) {
 
 TEST_F(RealBuild, EndsWhenTheJobIsCancelled) {
   auto job = world->job("FROM busybox\nRUN sleep 47\n");
-  const std::vector<std::string> find_step{
-      "/bin/sh", "-c", "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -x 'sleep 47 '; done; true"};
+  const std::vector<std::string> find_step{"/bin/sh", "-c",
+                                           "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline "
+                                           "2>/dev/null | grep -x 'sleep 47 '; done; true"};
   std::atomic<bool> cancel{false};
   std::string while_running;
   job.cancelled = [&] { return cancel.load(); };
@@ -402,7 +429,8 @@ TEST_F(RealBuild, HonoursTheIgnoreFileOfTheDockerfile) {
   world->write("/builds/app/Dockerfile.dockerignore", "secret\n");
   world->write("/builds/app/secret", "x\n");
 
-  const auto built = world->build(world->job("FROM busybox\nCOPY . /c\nRUN test ! -e /c/secret && test -e /c/hello\n"));
+  const auto built = world->build(
+      world->job("FROM busybox\nCOPY . /c\nRUN test ! -e /c/secret && test -e /c/hello\n"));
 
   EXPECT_TRUE(built.ok()) << world->said;
 }

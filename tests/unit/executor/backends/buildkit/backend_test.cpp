@@ -13,14 +13,15 @@
 namespace slipway::backends::buildkit {
 namespace {
 
-/// A build sandbox that answers from a map of files. What it "built" is in `files` under the path that
-/// the command line asked for; it is hostile where a test says so.
+/// A build sandbox that answers from a map of files. What it "built" is in `files` under the path
+/// that the command line asked for; it is hostile where a test says so.
 struct FakeSandbox {
   std::map<std::string, std::string> files{{"/builds/app/Dockerfile", "FROM scratch\n"}};
-  std::string config = R"({"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}})";
+  std::string config =
+      R"({"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}})";
   std::string layer = "layer bytes";
   std::string declared_layer = oci::Digest::of("layer bytes").str();
-  std::string metadata;   ///< "" = the honest one
+  std::string metadata; ///< "" = the honest one
   std::string says = "#1 DONE\n";
   int exit_code = 0;
   bool lies_about_manifest = false;
@@ -30,11 +31,12 @@ struct FakeSandbox {
   std::string manifest() const {
     return R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")" +
            oci::Digest::of(config).str() + R"(","size":)" + std::to_string(config.size()) +
-           R"(},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":")" + declared_layer + R"(","size":)" +
-           std::to_string(layer.size()) + "}]}";
+           R"(},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":")" +
+           declared_layer + R"(","size":)" + std::to_string(layer.size()) + "}]}";
   }
 
-  Result<sandbox::ScriptResult> run(const engine_api::ScriptRequest& request, const sandbox::ScriptIo& io) {
+  Result<sandbox::ScriptResult> run(const engine_api::ScriptRequest& request,
+                                    const sandbox::ScriptIo& io) {
     ran.push_back(request.argv);
     sandbox::ScriptResult result;
     result.ending.exit_code = 0;
@@ -51,7 +53,8 @@ struct FakeSandbox {
         if (word.ends_with("/metadata.json")) dir = word.substr(0, word.size() - 14);
       const std::string blobs = dir + "/layout/blobs/sha256/";
       const auto digest = oci::Digest::of(manifest());
-      files[dir + "/metadata.json"] = metadata.empty() ? R"({"containerimage.digest":")" + digest.str() + R"("})" : metadata;
+      files[dir + "/metadata.json"] =
+          metadata.empty() ? R"({"containerimage.digest":")" + digest.str() + R"("})" : metadata;
       files[blobs + digest.hex()] = lies_about_manifest ? manifest() + " " : manifest();
       files[blobs + oci::Digest::of(config).hex()] = config;
       files[blobs + declared_layer.substr(7)] = layer;
@@ -85,7 +88,9 @@ protected:
     std::filesystem::remove_all(dir_, ignored);
   }
   Result<Built> build() {
-    BuildkitBackend backend{[this](const auto& request, const auto& io) { return sandbox_.run(request, io); }, "0.34.2"};
+    BuildkitBackend backend{
+        [this](const auto& request, const auto& io) { return sandbox_.run(request, io); },
+        "0.34.2"};
     return backend.build(job_, *layout_);
   }
 
@@ -112,7 +117,8 @@ TEST_F(BuildkitBackendTest, TakesOnlyBlobsThatAreMissing) {
   ASSERT_TRUE(build().ok());
 
   for (const auto& argv : sandbox_.ran)
-    for (const auto& word : argv) EXPECT_FALSE(word.ends_with(oci::Digest::of("layer bytes").hex()));
+    for (const auto& word : argv)
+      EXPECT_FALSE(word.ends_with(oci::Digest::of("layer bytes").hex()));
 }
 
 TEST_F(BuildkitBackendTest, BuildsTheTextThatWasJudged) {
@@ -145,7 +151,8 @@ TEST_F(BuildkitBackendTest, RefusesAManifestWithOtherBytes) {
 }
 
 TEST_F(BuildkitBackendTest, RefusesMetadataWithoutAnImage) {
-  for (const char* bad : {"[]", "{", R"({"containerimage.digest":7})", R"({"containerimage.digest":"sha256:../../x"})"}) {
+  for (const char* bad : {"[]", "{", R"({"containerimage.digest":7})",
+                          R"({"containerimage.digest":"sha256:../../x"})"}) {
     sandbox_.metadata = bad;
     EXPECT_FALSE(build().ok()) << bad;
   }
@@ -159,7 +166,8 @@ TEST_F(BuildkitBackendTest, RefusesMetadataWithoutEnd) {
 
 TEST_F(BuildkitBackendTest, ExplainsAStepThatFailed) {
   sandbox_.exit_code = 1;
-  sandbox_.says = "Dockerfile:3\nerror: failed to solve: process \"x\" did not complete successfully: exit code: 9\n";
+  sandbox_.says = "Dockerfile:3\nerror: failed to solve: process \"x\" did not complete "
+                  "successfully: exit code: 9\n";
 
   const auto built = build();
 
@@ -180,15 +188,17 @@ TEST_F(BuildkitBackendTest, RefusesAContextOutsideTheWorkspace) {
 
 TEST_F(BuildkitBackendTest, GivesBuildctlNoVariableOfTheJob) {
   std::vector<std::pair<std::string, std::string>> env;
-  BuildkitBackend backend{[&](const engine_api::ScriptRequest& request, const sandbox::ScriptIo& io) {
-                            if (request.argv[0] == "/tools/bin/buildctl") env = request.env;
-                            return sandbox_.run(request, io);
-                          },
-                          "0.34.2"};
+  BuildkitBackend backend{
+      [&](const engine_api::ScriptRequest& request, const sandbox::ScriptIo& io) {
+        if (request.argv[0] == "/tools/bin/buildctl") env = request.env;
+        return sandbox_.run(request, io);
+      },
+      "0.34.2"};
 
   ASSERT_TRUE(backend.build(job_, *layout_).ok());
 
-  for (const auto& [name, value] : env) EXPECT_TRUE(name == "HOME" || name == "PATH" || name == "LC_ALL") << name;
+  for (const auto& [name, value] : env)
+    EXPECT_TRUE(name == "HOME" || name == "PATH" || name == "LC_ALL") << name;
 }
 
 } // namespace

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildkit/builder.hpp"
+#include "executor/base/file.hpp"
+#include "tests/fakes/fake_process_runner.hpp"
 
 #include <gtest/gtest.h>
 
@@ -13,9 +15,6 @@
 #include <memory>
 #include <string>
 #include <thread>
-
-#include "executor/base/file.hpp"
-#include "tests/fakes/fake_process_runner.hpp"
 
 namespace slipway::backends::buildkit {
 namespace {
@@ -46,7 +45,8 @@ BuilderConfig config_in(const std::filesystem::path& dir) {
 /// A socket on which somebody answers as an HTTP/2 server would.
 class Http2Server {
 public:
-  explicit Http2Server(const std::filesystem::path& path, std::string answer = std::string("\0\0\0\4\0\0\0\0\0", 9))
+  explicit Http2Server(const std::filesystem::path& path,
+                       std::string answer = std::string("\0\0\0\4\0\0\0\0\0", 9))
       : answer_{std::move(answer)} {
     listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
@@ -103,7 +103,8 @@ TEST(BuilderSpec, MountsNothingOfTheHostButToolsAndItsOwnFolder) {
   ASSERT_TRUE(spec.privileged().has_value());
   EXPECT_EQ(spec.network, names.network());
   for (const auto& mount : spec.volumes) {
-    const bool is_its_own = mount.source == names.volume() || mount.source == "/state/" + names.id + "/socket";
+    const bool is_its_own =
+        mount.source == names.volume() || mount.source == "/state/" + names.id + "/socket";
     EXPECT_TRUE(mount.read_only || is_its_own) << mount.source;
   }
   EXPECT_TRUE(spec.host_mounts().empty());
@@ -153,7 +154,10 @@ struct FakePodman {
     }
     if (has(argv, "volume") && has(argv, "rm")) volumes_removed.push_back(argv.back());
     if (has(argv, "inspect"))
-      return {process::Exited{0}, R"([{"Id":"1","Name":"x","State":{"Status":"running","Pid":1},"Config":{"Labels":{}}}])", ""};
+      return {
+          process::Exited{0},
+          R"([{"Id":"1","Name":"x","State":{"Status":"running","Pid":1},"Config":{"Labels":{}}}])",
+          ""};
     return {process::Exited{0}, "", ""};
   }
   std::filesystem::path state_dir;
@@ -221,7 +225,8 @@ TEST(BuilderPool, SaysWhatADaemonSaidThatDoesNotStart) {
   ASSERT_FALSE(failed.ok());
   EXPECT_EQ(failed.error().kind, ErrorKind::unavailable);
   EXPECT_NE(failed.error().what.find("does not answer"), std::string::npos);
-  EXPECT_TRUE(std::find(world.fake.removed.begin(), world.fake.removed.end(), names_for("a", "me").container()) != world.fake.removed.end());
+  EXPECT_TRUE(std::find(world.fake.removed.begin(), world.fake.removed.end(),
+                        names_for("a", "me").container()) != world.fake.removed.end());
 }
 
 TEST(BuilderPool, ReapsWhatIsIdleAndNotWhatIsInUse) {

@@ -10,7 +10,9 @@
 namespace slipway::backends::buildkit {
 namespace {
 
-oci::Digest digest(char c) { return *oci::Digest::parse("sha256:" + std::string(64, c)); }
+oci::Digest digest(char c) {
+  return *oci::Digest::parse("sha256:" + std::string(64, c));
+}
 
 BuildJob job() {
   BuildJob one;
@@ -30,18 +32,33 @@ TEST(BuildctlArgv, OfAPlainBuild) {
 
   ASSERT_TRUE(argv.ok());
   const std::vector<std::string> expected{
-      "/tools/bin/buildctl", "--addr", "unix:///run/slipway-builder/buildkitd.sock", "build", "--progress=plain",
-      "--frontend", "dockerfile.v0",
-      "--local", "context=/builds/group/app",
-      "--local", "dockerfile=/out/1-1/dockerfile",
-      "--opt", "filename=Dockerfile",
-      "--opt", "cmdline=dockerfile.v0",
-      "--oci-layout", "bases=/bases",
-      "--opt", "context:debian:12=oci-layout://bases@sha256:" + std::string(64, 'a'),
-      "--opt", "context:reg:5000/base=oci-layout://bases@sha256:" + std::string(64, 'b'),
-      "--source-policy-file", "/out/1-1/policy.json",
-      "--output", "type=oci,tar=false,oci-mediatypes=true,dest=/out/1-1/layout",
-      "--metadata-file", "/out/1-1/metadata.json"};
+      "/tools/bin/buildctl",
+      "--addr",
+      "unix:///run/slipway-builder/buildkitd.sock",
+      "build",
+      "--progress=plain",
+      "--frontend",
+      "dockerfile.v0",
+      "--local",
+      "context=/builds/group/app",
+      "--local",
+      "dockerfile=/out/1-1/dockerfile",
+      "--opt",
+      "filename=Dockerfile",
+      "--opt",
+      "cmdline=dockerfile.v0",
+      "--oci-layout",
+      "bases=/bases",
+      "--opt",
+      "context:debian:12=oci-layout://bases@sha256:" + std::string(64, 'a'),
+      "--opt",
+      "context:reg:5000/base=oci-layout://bases@sha256:" + std::string(64, 'b'),
+      "--source-policy-file",
+      "/out/1-1/policy.json",
+      "--output",
+      "type=oci,tar=false,oci-mediatypes=true,dest=/out/1-1/layout",
+      "--metadata-file",
+      "/out/1-1/metadata.json"};
   EXPECT_EQ(*argv, expected);
 }
 
@@ -58,8 +75,9 @@ TEST(BuildctlArgv, CarriesEveryOption) {
   const auto argv = argv_for(one, {}, kPaths);
 
   ASSERT_TRUE(argv.ok());
-  for (const std::string wanted : {"target=prod", "platform=linux/arm64", "build-arg:A=1,2=3", "build-arg:B=", "label:org.x=y z",
-                                   "force-network-mode=none", "add-hosts=db=10.0.0.1,v6=::1", "--no-cache"})
+  for (const std::string wanted : {"target=prod", "platform=linux/arm64", "build-arg:A=1,2=3",
+                                   "build-arg:B=", "label:org.x=y z", "force-network-mode=none",
+                                   "add-hosts=db=10.0.0.1,v6=::1", "--no-cache"})
     EXPECT_NE(std::find(argv->begin(), argv->end(), wanted), argv->end()) << wanted;
 }
 
@@ -85,17 +103,44 @@ TEST_P(RefusedJob, SaysWhy) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, RefusedJob,
-    testing::Values(
-        RefusedCase{"Syntax", [](BuildJob& j) { j.build_args = {{"BUILDKIT_SYNTAX", "evil/x"}}; }, ErrorKind::denied, "BUILDKIT_SYNTAX"},
-        RefusedCase{"CacheNamespace", [](BuildJob& j) { j.build_args = {{"BUILDKIT_CACHE_MOUNT_NS", "x"}}; }, ErrorKind::denied, "BUILDKIT_CACHE_MOUNT_NS"},
-        RefusedCase{"ArgName", [](BuildJob& j) { j.build_args = {{"A=B", "x"}}; }, ErrorKind::bad_input, "A=B"},
-        RefusedCase{"Label", [](BuildJob& j) { j.labels = {{"", "x"}}; }, ErrorKind::bad_input, "label"},
-        RefusedCase{"HostNetwork", [](BuildJob& j) { j.network = "host"; }, ErrorKind::denied, "--network host"},
-        RefusedCase{"Host", [](BuildJob& j) { j.extra_hosts = {{"a,b=c", "1.1.1.1"}}; }, ErrorKind::bad_input, "--add-host"},
-        RefusedCase{"Address", [](BuildJob& j) { j.extra_hosts = {{"a", "host-gateway"}}; }, ErrorKind::bad_input, "--add-host"},
-        RefusedCase{"Platform", [](BuildJob& j) { j.platform = "linux amd64"; }, ErrorKind::bad_input, "platform"},
-        RefusedCase{"RelativeContext", [](BuildJob& j) { j.context_dir = "app"; }, ErrorKind::bad_input, "absolute"},
-        RefusedCase{"DockerfilePath", [](BuildJob& j) { j.dockerfile_name = "../x"; }, ErrorKind::bad_input, "../x"}),
+    testing::Values(RefusedCase{"Syntax",
+                                [](BuildJob& j) {
+                                  j.build_args = {{"BUILDKIT_SYNTAX", "evil/x"}};
+                                },
+                                ErrorKind::denied, "BUILDKIT_SYNTAX"},
+                    RefusedCase{"CacheNamespace",
+                                [](BuildJob& j) {
+                                  j.build_args = {{"BUILDKIT_CACHE_MOUNT_NS", "x"}};
+                                },
+                                ErrorKind::denied, "BUILDKIT_CACHE_MOUNT_NS"},
+                    RefusedCase{"ArgName",
+                                [](BuildJob& j) {
+                                  j.build_args = {{"A=B", "x"}};
+                                },
+                                ErrorKind::bad_input, "A=B"},
+                    RefusedCase{"Label",
+                                [](BuildJob& j) {
+                                  j.labels = {{"", "x"}};
+                                },
+                                ErrorKind::bad_input, "label"},
+                    RefusedCase{"HostNetwork", [](BuildJob& j) { j.network = "host"; },
+                                ErrorKind::denied, "--network host"},
+                    RefusedCase{"Host",
+                                [](BuildJob& j) {
+                                  j.extra_hosts = {{"a,b=c", "1.1.1.1"}};
+                                },
+                                ErrorKind::bad_input, "--add-host"},
+                    RefusedCase{"Address",
+                                [](BuildJob& j) {
+                                  j.extra_hosts = {{"a", "host-gateway"}};
+                                },
+                                ErrorKind::bad_input, "--add-host"},
+                    RefusedCase{"Platform", [](BuildJob& j) { j.platform = "linux amd64"; },
+                                ErrorKind::bad_input, "platform"},
+                    RefusedCase{"RelativeContext", [](BuildJob& j) { j.context_dir = "app"; },
+                                ErrorKind::bad_input, "absolute"},
+                    RefusedCase{"DockerfilePath", [](BuildJob& j) { j.dockerfile_name = "../x"; },
+                                ErrorKind::bad_input, "../x"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
 
 TEST(ContextKey, IsTheFamiliarNameWithoutLatest) {
@@ -124,10 +169,12 @@ TEST(DockerfileFor, PinsABaseThatHasAStagesName) {
   one.bases = {{"node", digest('a')}, {"debian:12", digest('b')}};
   auto bases = one.bases;
 
-  const auto built = dockerfile_for(one, "FROM node AS node\nRUN x\nFROM node\nFROM debian:12\n", bases);
+  const auto built =
+      dockerfile_for(one, "FROM node AS node\nRUN x\nFROM node\nFROM debian:12\n", bases);
 
   ASSERT_TRUE(built.ok());
-  EXPECT_EQ(*built, "FROM node@sha256:" + std::string(64, 'a') + " AS node\nRUN x\nFROM node\nFROM debian:12\n");
+  EXPECT_EQ(*built, "FROM node@sha256:" + std::string(64, 'a') +
+                        " AS node\nRUN x\nFROM node\nFROM debian:12\n");
   ASSERT_EQ(bases.size(), 2U);
   EXPECT_EQ(bases[0].familiar_name, "node@sha256:" + std::string(64, 'a'));
   EXPECT_EQ(bases[1].familiar_name, "debian:12");

@@ -23,7 +23,8 @@ TEST(ProgressLines, HandsOnWholeLinesWithoutBuildctlsOwnLog) {
 TEST(ProgressLines, KeepsOnlyTheEnd) {
   ProgressLines lines{nullptr};
 
-  for (int i = 0; i < 5000; ++i) lines.take("0123456789012345678901234567890123456789\n");
+  for (int i = 0; i < 5000; ++i)
+    lines.take("0123456789012345678901234567890123456789\n");
   lines.take("error: last\n");
 
   EXPECT_LE(lines.tail().size(), 40000U);
@@ -34,7 +35,8 @@ TEST(ProgressLines, CutsALineWithoutEnd) {
   std::size_t longest = 0;
   ProgressLines lines{[&](std::string_view text) { longest = std::max(longest, text.size()); }};
 
-  for (int i = 0; i < 300; ++i) lines.take(std::string(1024, 'x'));
+  for (int i = 0; i < 300; ++i)
+    lines.take(std::string(1024, 'x'));
 
   EXPECT_GT(longest, 0U);
   EXPECT_LT(longest, 70000U);
@@ -60,22 +62,45 @@ INSTANTIATE_TEST_SUITE_P(
     All, BuildctlFailure,
     testing::Values(
         FailureCase{"Step",
-                    "------\nDockerfile:10\n----\n  10 | >>> RUN exit 7\nerror: failed to solve: process \"/bin/sh -c exit 7\" did not complete successfully: exit code: 7\n",
+                    "------\nDockerfile:10\n----\n  10 | >>> RUN exit 7\nerror: failed to solve: "
+                    "process \"/bin/sh -c exit 7\" did not complete successfully: exit code: 7\n",
                     ErrorKind::backend_failed,
-                    "Dockerfile:10: a step ended with exit code 7: process \"/bin/sh -c exit 7\" did not complete successfully: exit code: 7"},
+                    "Dockerfile:10: a step ended with exit code 7: process \"/bin/sh -c exit 7\" "
+                    "did not complete successfully: exit code: 7"},
         FailureCase{"Image",
-                    "Dockerfile:1\nerror: failed to solve: nosuch/thing:1: failed to resolve source metadata for docker.io/nosuch/thing:1: could not resolve image due to policy: source \"docker-image://docker.io/nosuch/thing:1\" denied by policy: source denied by policy\n",
-                    ErrorKind::bad_input, "Dockerfile:1: image docker.io/nosuch/thing:1 is not among the base images that slipway fetched for this build"},
-        FailureCase{"Parse", "Dockerfile:2\nerror: failed to solve: dockerfile parse error on line 2: unknown instruction: RUUN (did you mean RUN?)\n",
-                    ErrorKind::bad_input, "Dockerfile:2: dockerfile parse error on line 2: unknown instruction: RUUN (did you mean RUN?)"},
+                    "Dockerfile:1\nerror: failed to solve: nosuch/thing:1: failed to resolve "
+                    "source metadata for docker.io/nosuch/thing:1: could not resolve image due to "
+                    "policy: source \"docker-image://docker.io/nosuch/thing:1\" denied by policy: "
+                    "source denied by policy\n",
+                    ErrorKind::bad_input,
+                    "Dockerfile:1: image docker.io/nosuch/thing:1 is not among the base images "
+                    "that slipway fetched for this build"},
+        FailureCase{"Parse",
+                    "Dockerfile:2\nerror: failed to solve: dockerfile parse error on line 2: "
+                    "unknown instruction: RUUN (did you mean RUN?)\n",
+                    ErrorKind::bad_input,
+                    "Dockerfile:2: dockerfile parse error on line 2: unknown instruction: RUUN "
+                    "(did you mean RUN?)"},
         FailureCase{"Missing",
-                    "Dockerfile:2\nerror: failed to solve: failed to compute cache key: failed to calculate checksum of ref x::y: \"/nothere\": not found\n",
-                    ErrorKind::bad_input, "Dockerfile:2: failed to compute cache key: failed to calculate checksum of ref x::y: \"/nothere\": not found"},
-        FailureCase{"Entitlement", "error: failed to solve: failed to load LLB: security.insecure is not allowed\n", ErrorKind::denied,
-                    "the build asks for a privilege that builders do not have: failed to load LLB: security.insecure is not allowed"},
-        FailureCase{"Gone", "error: failed to list workers: Unavailable: connection error: desc = \"transport: x\"\n", ErrorKind::unavailable,
-                    "the builder did not answer: failed to list workers: Unavailable: connection error: desc = \"transport: x\""},
-        FailureCase{"Silent", "#1 x\n", ErrorKind::unavailable, "buildctl ended without saying why"}),
+                    "Dockerfile:2\nerror: failed to solve: failed to compute cache key: failed to "
+                    "calculate checksum of ref x::y: \"/nothere\": not found\n",
+                    ErrorKind::bad_input,
+                    "Dockerfile:2: failed to compute cache key: failed to calculate checksum of "
+                    "ref x::y: \"/nothere\": not found"},
+        FailureCase{
+            "Entitlement",
+            "error: failed to solve: failed to load LLB: security.insecure is not allowed\n",
+            ErrorKind::denied,
+            "the build asks for a privilege that builders do not have: failed to load LLB: "
+            "security.insecure is not allowed"},
+        FailureCase{"Gone",
+                    "error: failed to list workers: Unavailable: connection error: desc = "
+                    "\"transport: x\"\n",
+                    ErrorKind::unavailable,
+                    "the builder did not answer: failed to list workers: Unavailable: connection "
+                    "error: desc = \"transport: x\""},
+        FailureCase{"Silent", "#1 x\n", ErrorKind::unavailable,
+                    "buildctl ended without saying why"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
 
 } // namespace
