@@ -26,7 +26,9 @@ constexpr std::size_t kMostVariables = 16384;
 constexpr std::size_t kMostErrorBytes = 1024;
 constexpr std::int64_t kMostGraceMs = 3'600'000;
 
-Error bad(std::string what) { return {ErrorKind::bad_input, std::move(what), "", {}}; }
+Error bad(std::string what) {
+  return {ErrorKind::bad_input, std::move(what), "", {}};
+}
 
 // JSON text is UTF-8, arguments and variables are bytes: what is not UTF-8 travels as {"hex": …}.
 Json bytes_to_json(const std::string& bytes) {
@@ -128,7 +130,8 @@ Error socket_error(const std::string& what, int cause) {
 
 std::string encode(const ScriptRequest& request) {
   Json argv = Json::array();
-  for (const auto& argument : request.argv) argv.push_back(bytes_to_json(argument));
+  for (const auto& argument : request.argv)
+    argv.push_back(bytes_to_json(argument));
   Json env = Json::array();
   for (const auto& [name, value] : request.env) {
     env.push_back(Json::array({bytes_to_json(name), bytes_to_json(value)}));
@@ -228,8 +231,8 @@ Result<ScriptEnding> decode_ending(const std::string& json) {
   if (std::find(known.begin(), known.end(), ending.error_code) == known.end()) {
     return bad("the ending has an unknown error_code");
   }
-  const int said = (ending.exit_code ? 1 : 0) + (ending.signal ? 1 : 0) +
-                   (ending.error_code.empty() ? 0 : 1);
+  const int said =
+      (ending.exit_code ? 1 : 0) + (ending.signal ? 1 : 0) + (ending.error_code.empty() ? 0 : 1);
   if (said != 1) return bad("the ending does not say one way of ending");
   // The words go to a terminal and a log: no escape sequences, no lines of their own.
   ending.error.resize(std::min(ending.error.size(), kMostErrorBytes));
@@ -239,7 +242,9 @@ Result<ScriptEnding> decode_ending(const std::string& json) {
   return ending;
 }
 
-std::string encode_terminate() { return R"({"type":"terminate"})"; }
+std::string encode_terminate() {
+  return R"({"type":"terminate"})";
+}
 
 bool is_terminate(const std::string& json) {
   const Json parsed = Json::parse(json, nullptr, false);
@@ -292,7 +297,8 @@ Status send_frame(int socket, const std::string& body, const std::vector<int>& f
 Result<std::optional<Frame>> FrameReader::read(int socket) {
   for (;;) {
     const bool in_header = header_.size() < kHeaderBytes;
-    std::array<char, 65536> chunk; // NOLINT(cppcoreguidelines-pro-type-member-init): filled by recvmsg
+    std::array<char, 65536>
+        chunk; // NOLINT(cppcoreguidelines-pro-type-member-init): filled by recvmsg
     const std::size_t want = in_header ? kHeaderBytes - header_.size()
                                        : std::min(chunk.size(), body_size_ - body_.size());
     if (!in_header && want == 0) {
@@ -338,7 +344,8 @@ Result<std::optional<Frame>> FrameReader::read(int socket) {
     (in_header ? header_ : body_).append(chunk.data(), static_cast<std::size_t>(count));
     if (in_header && header_.size() == kHeaderBytes) {
       body_size_ = 0;
-      for (const char c : header_) body_size_ = body_size_ << 8U | static_cast<unsigned char>(c);
+      for (const char c : header_)
+        body_size_ = body_size_ << 8U | static_cast<unsigned char>(c);
       if (body_size_ > limit_) {
         return bad("a frame of " + std::to_string(body_size_) + " bytes is too large (at most " +
                    std::to_string(limit_) + ")");

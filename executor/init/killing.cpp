@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/init/killing.hpp"
 
+#include "executor/base/unique_fd.hpp"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,8 +17,6 @@
 #include <memory>
 #include <string>
 #include <unordered_set>
-
-#include "executor/base/unique_fd.hpp"
 
 namespace slipway::init {
 namespace {
@@ -112,7 +112,8 @@ int signal_session(pid_t sid, int signal, bool spare_leader) {
 
 void kill_session(pid_t sid, std::chrono::milliseconds bound) {
   const auto until = Steady::now() + bound;
-  while (signal_session(sid, SIGKILL, false) > 0 && Steady::now() < until) pause_a_little();
+  while (signal_session(sid, SIGKILL, false) > 0 && Steady::now() < until)
+    pause_a_little();
 }
 
 } // namespace slipway::init

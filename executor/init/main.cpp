@@ -3,9 +3,14 @@
 //   - takes run requests on the listening unix socket that is descriptor 3;
 //   - starts each program in a session of its own, as the asked user, with nothing of init's;
 //   - reaps every orphan, and ends what a program left behind;
-//   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place (SLIPWAY_SHIM);
+//   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place
+//   (SLIPWAY_SHIM);
 //   - cannot be traced or ended by what it runs, short of the kernel's own means.
 // Protocol: docs/script-protocol.md.
+#include "executor/init/image_setup.hpp"
+#include "executor/init/relay.hpp"
+#include "executor/init/server.hpp"
+
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,10 +20,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "executor/init/image_setup.hpp"
-#include "executor/init/relay.hpp"
-#include "executor/init/server.hpp"
 
 namespace {
 
@@ -83,7 +84,8 @@ int main() {
   (void)::sigprocmask(SIG_BLOCK, &all, nullptr); // before the first thread, which inherits it
 
   if (is_set("SLIPWAY_SHIM")) {
-    (void)slipway::init::install_shim("/", ::getenv("SLIPWAY_SHIM")); // NOLINT(concurrency-mt-unsafe)
+    (void)slipway::init::install_shim("/",
+                                      ::getenv("SLIPWAY_SHIM")); // NOLINT(concurrency-mt-unsafe)
   }
   if (is_set("SLIPWAY_DOCKER")) serve_docker();
 

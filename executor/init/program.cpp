@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/init/program.hpp"
 
+#include "executor/init/users.hpp"
+
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -16,8 +18,6 @@
 #include <cerrno>
 #include <string_view>
 #include <vector>
-
-#include "executor/init/users.hpp"
 
 namespace slipway::init {
 namespace {
@@ -76,7 +76,8 @@ bool become(const ChildSetup& setup) noexcept {
   (void)::setsid();
   struct sigaction standard {};
   standard.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) (void)::sigaction(number, &standard, nullptr);
+  for (int number = 1; number < NSIG; ++number)
+    (void)::sigaction(number, &standard, nullptr);
   const int score = ::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (score >= 0) {
     (void)!::write(score, kOomScore.data(), kOomScore.size());
@@ -109,7 +110,8 @@ ScriptEnding refusal(const char* code, std::string why) {
 std::vector<char*> pointers(std::vector<std::string>& strings) {
   std::vector<char*> result;
   result.reserve(strings.size() + 1);
-  for (auto& text : strings) result.push_back(text.data());
+  for (auto& text : strings)
+    result.push_back(text.data());
   result.push_back(nullptr);
   return result;
 }
@@ -143,7 +145,8 @@ bool has_variable(const ScriptRequest& request, std::string_view name) {
 std::vector<std::string> environment_for(const ScriptRequest& request, const Identity& identity) {
   std::vector<std::string> env;
   env.reserve(request.env.size() + 2);
-  for (const auto& [name, value] : request.env) env.push_back(name + "=" + value);
+  for (const auto& [name, value] : request.env)
+    env.push_back(name + "=" + value);
   if (!has_variable(request, "PATH")) env.push_back(std::string{"PATH="} + kDefaultPath);
   if (!has_variable(request, "HOME")) env.push_back("HOME=" + identity.home);
   return env;
@@ -155,12 +158,11 @@ ScriptEnding refusal_for(const Failure& failure, const ScriptRequest& request,
   case Step::standard_fds:
     return refusal("bad_request", "cannot set up stdio: " + errno_text(failure.cause));
   case Step::identity:
-    return refusal("no_user", "cannot become user \"" + request.user +
-                                  "\" (is it within the sandbox's id range?): " +
-                                  errno_text(failure.cause));
+    return refusal("no_user",
+                   "cannot become user \"" + request.user +
+                       "\" (is it within the sandbox's id range?): " + errno_text(failure.cause));
   case Step::folder:
-    return refusal("bad_request",
-                   "cannot enter " + request.cwd + ": " + errno_text(failure.cause));
+    return refusal("bad_request", "cannot enter " + request.cwd + ": " + errno_text(failure.cause));
   case Step::exec:
     return refusal("exec", "cannot run " + program + ": " + errno_text(failure.cause));
   }

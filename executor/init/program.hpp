@@ -3,15 +3,15 @@
 // nothing of init's own.
 #pragma once
 
+#include "executor/base/unique_fd.hpp"
+#include "executor/engine_api/script_protocol.hpp"
+
 #include <sys/types.h>
 
 #include <array>
 #include <filesystem>
 #include <string>
 #include <variant>
-
-#include "executor/base/unique_fd.hpp"
-#include "executor/engine_api/script_protocol.hpp"
 
 namespace slipway::init {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/init/relay.hpp"
 
+#include "executor/base/unique_fd.hpp"
+
 #include <openssl/ssl.h>
 
 #include <arpa/inet.h>
@@ -18,8 +20,6 @@
 #include <atomic>
 #include <cerrno>
 #include <memory>
-
-#include "executor/base/unique_fd.hpp"
 
 namespace slipway::init {
 namespace {
@@ -73,10 +73,16 @@ private:
   Moved tls(int result, short& needs) {
     if (result == 1) return Moved::some;
     switch (::SSL_get_error(ssl, result)) {
-    case SSL_ERROR_WANT_READ: needs = POLLIN; return Moved::nothing_yet;
-    case SSL_ERROR_WANT_WRITE: needs = POLLOUT; return Moved::nothing_yet;
-    case SSL_ERROR_ZERO_RETURN: return Moved::end;
-    default: return Moved::broken;
+    case SSL_ERROR_WANT_READ:
+      needs = POLLIN;
+      return Moved::nothing_yet;
+    case SSL_ERROR_WANT_WRITE:
+      needs = POLLOUT;
+      return Moved::nothing_yet;
+    case SSL_ERROR_ZERO_RETURN:
+      return Moved::end;
+    default:
+      return Moved::broken;
     }
   }
 };
@@ -104,9 +110,13 @@ struct Way {
         end = count;
         moved = true;
         break;
-      case Moved::nothing_yet: break;
-      case Moved::end: at_end = true; break;
-      case Moved::broken: return false;
+      case Moved::nothing_yet:
+        break;
+      case Moved::end:
+        at_end = true;
+        break;
+      case Moved::broken:
+        return false;
       }
     }
     if (wants_write()) {
@@ -116,9 +126,11 @@ struct Way {
         begin += count;
         moved = true;
         break;
-      case Moved::nothing_yet: break;
+      case Moved::nothing_yet:
+        break;
       case Moved::end:
-      case Moved::broken: return false;
+      case Moved::broken:
+        return false;
       }
     }
     if (at_end && begin == end && !closed) {
@@ -225,7 +237,8 @@ bool start_thread(void* (*body)(void*), void* argument) {
 void* listener_main(void* argument) {
   const auto* relay = static_cast<const Relay*>(argument);
   for (;;) {
-    UniqueFd client{::accept4(relay->listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    UniqueFd client{
+        ::accept4(relay->listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
     if (!client) {
       const timespec pause{0, 20'000'000}; // out of descriptors: no reason to spin
       (void)::nanosleep(&pause, nullptr);
@@ -253,7 +266,8 @@ Result<std::unique_ptr<SSL_CTX, SslFree>> make_tls(const std::filesystem::path& 
   const std::string ca = dir / "ca.pem";
   if (!context || ::SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION) != 1 ||
       ::SSL_CTX_use_certificate_chain_file(context.get(), (dir / "cert.pem").c_str()) != 1 ||
-      ::SSL_CTX_use_PrivateKey_file(context.get(), (dir / "key.pem").c_str(), SSL_FILETYPE_PEM) != 1 ||
+      ::SSL_CTX_use_PrivateKey_file(context.get(), (dir / "key.pem").c_str(), SSL_FILETYPE_PEM) !=
+          1 ||
       ::SSL_CTX_check_private_key(context.get()) != 1 ||
       ::SSL_CTX_load_verify_file(context.get(), ca.c_str()) != 1) {
     return Error{ErrorKind::misconfigured,
@@ -293,7 +307,8 @@ Status start_relay(std::uint16_t port, const std::filesystem::path& upstream,
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::bind(relay->listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+  if (::bind(relay->listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) !=
+          0 ||
       ::listen(relay->listener.get(), 64) != 0) {
     return io_error("listen", errno, "127.0.0.1:" + std::to_string(port));
   }

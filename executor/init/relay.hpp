@@ -3,11 +3,11 @@
 // socket. Served by threads of PID 1, which kill(-1) of a script's end does not reach.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::init {
 

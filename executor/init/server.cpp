@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/init/server.hpp"
 
+#include "executor/engine_api/script_protocol.hpp"
+#include "executor/init/killing.hpp"
+#include "executor/init/program.hpp"
+
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -13,10 +17,6 @@
 #include <list>
 #include <optional>
 #include <utility>
-
-#include "executor/engine_api/script_protocol.hpp"
-#include "executor/init/killing.hpp"
-#include "executor/init/program.hpp"
 
 namespace slipway::init {
 namespace {
@@ -66,8 +66,9 @@ public:
 
   Status loop() {
     while (!stopping_) {
-      std::vector<pollfd> waits{{signals_.get(), POLLIN, 0},
-                                {runs_.size() < limits_.connections ? listener_.get() : -1, POLLIN, 0}};
+      std::vector<pollfd> waits{
+          {signals_.get(), POLLIN, 0},
+          {runs_.size() < limits_.connections ? listener_.get() : -1, POLLIN, 0}};
       std::vector<Run*> owners;
       for (auto& run : runs_) {
         if (!run.socket) continue;
@@ -150,7 +151,8 @@ private:
   void take_request(Run& run, engine_api::Frame frame) {
     auto request = engine_api::decode_request(frame.body);
     if (!request || frame.fds.size() != 3) {
-      answer(run, refused(request ? "a run request needs three descriptors" : request.error().what));
+      answer(run,
+             refused(request ? "a run request needs three descriptors" : request.error().what));
       run.state = State::done;
       return;
     }
@@ -172,8 +174,8 @@ private:
   }
 
   void start(Run& run) {
-    auto started = start_program(run.request,
-                                 {run.stdio[0].get(), run.stdio[1].get(), run.stdio[2].get()});
+    auto started =
+        start_program(run.request, {run.stdio[0].get(), run.stdio[1].get(), run.stdio[2].get()});
     run.stdio.clear(); // else the pipes would never come to their end
     if (const auto* pid = std::get_if<pid_t>(&started)) {
       run.pid = *pid;
@@ -186,7 +188,8 @@ private:
 
   void reap() {
     for (;;) {
-      // Looked at before it is reaped: while it is a zombie, its pid names its session and no other.
+      // Looked at before it is reaped: while it is a zombie, its pid names its session and no
+      // other.
       siginfo_t news{};
       if (::waitid(P_ALL, 0, &news, WEXITED | WNOHANG | WNOWAIT) != 0 || news.si_pid == 0) return;
       const pid_t pid = news.si_pid;
@@ -205,7 +208,8 @@ private:
     std::vector<Reaped> others;
     if (run->exclusive()) kill_everything(limits_.kill_bound, others);
     answer(*run, ending_of(status));
-    for (const auto& other : others) finish(other.pid, other.status);
+    for (const auto& other : others)
+      finish(other.pid, other.status);
   }
 
   Run* running(pid_t pid) {
@@ -291,7 +295,8 @@ private:
 Status serve(UniqueFd listener, const ServerLimits& limits) {
   sigset_t watched;
   ::sigemptyset(&watched);
-  for (const int number : {SIGCHLD, SIGTERM, SIGINT}) ::sigaddset(&watched, number);
+  for (const int number : {SIGCHLD, SIGTERM, SIGINT})
+    ::sigaddset(&watched, number);
   UniqueFd signals{::signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK)};
   if (!signals) return io_error("signalfd", errno, "init");
   return Server{std::move(listener), std::move(signals), limits}.loop();

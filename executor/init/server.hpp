@@ -4,11 +4,11 @@
 // while another needs it.
 #pragma once
 
-#include <chrono>
-#include <cstddef>
-
 #include "executor/base/result.hpp"
 #include "executor/base/unique_fd.hpp"
+
+#include <chrono>
+#include <cstddef>
 
 namespace slipway::init {
 

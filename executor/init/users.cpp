@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/init/users.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/base/unique_fd.hpp"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <charconv>
 #include <optional>
-
-#include "executor/base/file.hpp"
-#include "executor/base/unique_fd.hpp"
 
 namespace slipway::init {
 namespace {
@@ -24,7 +24,8 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
-// Ids go to INT32_MAX, as in Docker; (uid_t)-1 means "leave it" to the kernel and must never appear.
+// Ids go to INT32_MAX, as in Docker; (uid_t)-1 means "leave it" to the kernel and must never
+// appear.
 std::optional<uid_t> id_of(std::string_view text) {
   std::int32_t id = -1;
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), id);
@@ -37,7 +38,8 @@ std::optional<uid_t> id_of(std::string_view text) {
 Error unknown(const char* kind, std::string_view name) {
   return {ErrorKind::not_found,
           std::string{"no "} + kind + " \"" + std::string{name} + "\" in the image",
-          "name one that the image's /etc/passwd and /etc/group hold, or a number", {}};
+          "name one that the image's /etc/passwd and /etc/group hold, or a number",
+          {}};
 }
 
 } // namespace

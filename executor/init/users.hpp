@@ -2,13 +2,13 @@
 // Who a program runs as: the image's own passwd and group files, read the way Docker reads them.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <sys/types.h>
 
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::init {
 
@@ -24,7 +24,8 @@ struct Identity {
 /// lacks is accepted with group 0 and home "/"; an unknown name is not. Supplementary groups come
 /// from `group` unless a group is named. Errors: not_found (no such user or group).
 /// Source: moby/sys/user, GetExecUser.
-Result<Identity> resolve_user(std::string_view spec, std::string_view passwd, std::string_view group);
+Result<Identity> resolve_user(std::string_view spec, std::string_view passwd,
+                              std::string_view group);
 
 /// The text of a file of the image; "" where it is absent, no regular file or over `limit` bytes.
 /// Never waits, whatever lies there (a FIFO does not hold init up).

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/docker_tls.hpp"
 
+#include "executor/base/file.hpp"
+
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -8,12 +10,13 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <memory>
-
-#include "executor/base/file.hpp"
 
 namespace slipway::sandbox {
 namespace {
@@ -74,7 +77,8 @@ Result<Identity> make_identity(const Purpose& purpose, const Identity* issuer) {
   X509* signing = issuer == nullptr ? certificate : issuer->certificate.get();
   X509_NAME* subject = ::X509_get_subject_name(certificate);
   const bool filled =
-      number && ::BN_to_ASN1_INTEGER(number.get(), ::X509_get_serialNumber(certificate)) != nullptr &&
+      number &&
+      ::BN_to_ASN1_INTEGER(number.get(), ::X509_get_serialNumber(certificate)) != nullptr &&
       ::X509_set_version(certificate, 2) == 1 &&
       ::X509_gmtime_adj(X509_getm_notBefore(certificate), -kDay / 24) != nullptr &&
       ::X509_gmtime_adj(X509_getm_notAfter(certificate), 7 * kDay) != nullptr &&
@@ -91,7 +95,8 @@ Result<Identity> make_identity(const Purpose& purpose, const Identity* issuer) {
       (purpose.extended_key_usage == nullptr ||
        add_extension(certificate, signing, NID_ext_key_usage, purpose.extended_key_usage)) &&
       (purpose.alternative_names.empty() ||
-       add_extension(certificate, signing, NID_subject_alt_name, purpose.alternative_names.c_str()));
+       add_extension(certificate, signing, NID_subject_alt_name,
+                     purpose.alternative_names.c_str()));
   EVP_PKEY* signing_key = issuer == nullptr ? made.key.get() : issuer->key.get();
   if (!filled || ::X509_sign(certificate, signing_key, ::EVP_sha256()) == 0) {
     return openssl_error("making a certificate");
@@ -103,6 +108,17 @@ std::string text_of(BIO* bio) {
   char* bytes = nullptr;
   const long size = BIO_get_mem_data(bio, &bytes);
   return {bytes, static_cast<std::size_t>(std::max(size, 0L))};
+}
+
+// Without fsync, which would cost more than the keys: the files end with their job.
+Status write_file(const std::filesystem::path& file, const std::string& text) {
+  if (::unlink(file.c_str()) != 0 && errno != ENOENT)
+    return io_error("unlink", errno, file.string());
+  const UniqueFd fd{
+      ::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644)};
+  if (!fd) return io_error("create", errno, file.string());
+  if (::fchmod(fd.get(), 0644) != 0) return io_error("fchmod", errno, file.string());
+  return write_all(fd.get(), text);
 }
 
 Status write_identity(const std::filesystem::path& dir, const Identity& identity, X509* ca) {
@@ -118,9 +134,10 @@ Status write_identity(const std::filesystem::path& dir, const Identity& identity
                                  nullptr) != 1) {
     return openssl_error("writing a certificate");
   }
-  for (const auto& [name, bio] : {std::pair{"ca.pem", ca_text.get()}, std::pair{"cert.pem", text.get()},
-                                  std::pair{"key.pem", key.get()}}) {
-    auto written = replace_file(dir / name, text_of(bio), 0644);
+  for (const auto& [name, bio] :
+       {std::pair{"ca.pem", ca_text.get()}, std::pair{"cert.pem", text.get()},
+        std::pair{"key.pem", key.get()}}) {
+    auto written = write_file(dir / name, text_of(bio));
     if (!written) return written;
   }
   return {};
@@ -135,7 +152,8 @@ bool is_host_name(const std::string& name) {
 
 } // namespace
 
-Status make_docker_tls(const std::filesystem::path& dir, const std::vector<std::string>& more_names) {
+Status make_docker_tls(const std::filesystem::path& dir,
+                       const std::vector<std::string>& more_names) {
   std::string names = "DNS:docker,DNS:localhost,IP:127.0.0.1";
   for (const auto& name : more_names) {
     if (!is_host_name(name)) {

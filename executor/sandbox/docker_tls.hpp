@@ -3,11 +3,11 @@
 // with it. They guard nothing (the endpoint is the job's own loopback): clients insist on them.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <filesystem>
 #include <string>
 #include <vector>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::sandbox {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/script_client.hpp"
 
+#include "executor/base/file.hpp"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
@@ -13,8 +15,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-
-#include "executor/base/file.hpp"
 
 namespace slipway::sandbox {
 namespace {
@@ -54,7 +54,8 @@ Result<Pipe> make_pipe() {
   if (::pipe2(ends, O_CLOEXEC) != 0) return io_error("pipe2", errno);
   Pipe pipe{UniqueFd{ends[0]}, UniqueFd{ends[1]}};
   if (::fchmod(pipe.writing.get(), 0666) != 0) return io_error("fchmod", errno, "pipe");
-  if (::fcntl(pipe.reading.get(), F_SETFL, O_NONBLOCK) != 0) return io_error("fcntl", errno, "pipe");
+  if (::fcntl(pipe.reading.get(), F_SETFL, O_NONBLOCK) != 0)
+    return io_error("fcntl", errno, "pipe");
   return pipe;
 }
 
@@ -66,8 +67,8 @@ Result<UniqueFd> make_input(std::string_view bytes) {
   auto written = write_all(writing.get(), bytes);
   if (!written) return std::move(written).error();
   if (::fchmod(writing.get(), 0444) != 0) return io_error("fchmod", errno, "script");
-  if (::fcntl(writing.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) !=
-      0) {
+  if (::fcntl(writing.get(), F_ADD_SEALS,
+              F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
     return io_error("sealing", errno, "script");
   }
   const std::string again = "/proc/self/fd/" + std::to_string(writing.get());
@@ -81,7 +82,8 @@ Result<UniqueFd> connect_to(const std::filesystem::path& path) {
   if (!address) return address.error();
   UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   if (!socket) return io_error("socket", errno);
-  const timeval limit{kConnectDeadline.count() / 1000, 0}; // bounds connect where the backlog is full
+  const timeval limit{kConnectDeadline.count() / 1000,
+                      0}; // bounds connect where the backlog is full
   (void)::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
     const int cause = errno;
@@ -161,8 +163,10 @@ private:
   void terminate() {
     terminating_ = true;
     until_ = Steady::now() + request_.grace + kAfterGrace;
-    // Where init does not take the frame any more, the hangup says the same or the deadline ends it.
-    (void)engine_api::send_frame(socket_.get(), engine_api::encode_terminate(), {}, milliseconds{1000});
+    // Where init does not take the frame any more, the hangup says the same or the deadline ends
+    // it.
+    (void)engine_api::send_frame(socket_.get(), engine_api::encode_terminate(), {},
+                                 milliseconds{1000});
   }
 
   Status hear() {
@@ -180,7 +184,8 @@ private:
     if (!ending) return std::move(ending).error();
     if (timed_out_) {
       return Error{ErrorKind::timed_out,
-                   "the script did not end within " + std::to_string(io_.deadline.count() / 1000) + " s",
+                   "the script did not end within " + std::to_string(io_.deadline.count() / 1000) +
+                       " s",
                    "",
                    {}};
     }
@@ -210,7 +215,8 @@ Result<UniqueFd> listen_for_scripts(const std::filesystem::path& path) {
   if (!address) return address.error();
   UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (!socket) return io_error("socket", errno);
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return io_error("unlink", errno, path.string());
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+    return io_error("unlink", errno, path.string());
   // The mode of the socket's file is the descriptor's mode at bind, less the umask.
   if (::fchmod(socket.get(), 0600) != 0) return io_error("fchmod", errno, path.string());
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
@@ -236,8 +242,9 @@ Result<ScriptResult> run_script(const std::filesystem::path& path,
     own_input = *std::move(made);
     input = own_input.get();
   }
-  auto sent = engine_api::send_frame(socket->get(), engine_api::encode(request),
-                                     {input, out->writing.get(), err->writing.get()}, kConnectDeadline);
+  auto sent =
+      engine_api::send_frame(socket->get(), engine_api::encode(request),
+                             {input, out->writing.get(), err->writing.get()}, kConnectDeadline);
   if (!sent) return std::move(sent).error().in("asking the sandbox's init to run a program");
   own_input.reset();
   out->writing.reset();

@@ -2,14 +2,14 @@
 // Runs programs in a sandbox through its slipway-init, without the container engine.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/engine_api/script_protocol.hpp"
+
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string_view>
-
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/engine_api/script_protocol.hpp"
 
 namespace slipway::sandbox {
 
@@ -33,13 +33,14 @@ struct ScriptIo {
   std::chrono::milliseconds drain{2000};
 };
 
-/// Connects, sends the request with three pipe ends, forwards output, returns how the program ended.
-/// `stopped` in the result says that stop_fd fired. Errors: unavailable (init is gone: the job killed
-/// its PID 1, or the sandbox died); timed_out; bad_input (init talks nonsense); io.
+/// Connects, sends the request with three pipe ends, forwards output, returns how the program
+/// ended. `stopped` in the result says that stop_fd fired. Errors: unavailable (init is gone: the
+/// job killed its PID 1, or the sandbox died); timed_out; bad_input (init talks nonsense); io.
 struct ScriptResult {
   engine_api::ScriptEnding ending;
   bool stopped = false;
 };
-Result<ScriptResult> run_script(const std::filesystem::path& socket, const engine_api::ScriptRequest& request, const ScriptIo& io);
+Result<ScriptResult> run_script(const std::filesystem::path& socket,
+                                const engine_api::ScriptRequest& request, const ScriptIo& io);
 
 } // namespace slipway::sandbox

@@ -9,6 +9,7 @@ int main() {
   (void)::setsid();
   if (::fork() != 0) return 0;
   (void)::signal(SIGTERM, SIG_IGN);
-  for (unsigned left = 600; left > 0;) left = ::sleep(left);
+  for (unsigned left = 600; left > 0;)
+    left = ::sleep(left);
   return 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fork bomb with a bound (512 processes, or the sandbox's limit), each ignoring SIGTERM; the first
-// process ends while the others still multiply.
+// A fork bomb with a bound (512 processes, or the sandbox's limit), each ignoring SIGTERM; the
+// first process ends while the others still multiply.
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,6 +20,7 @@ int main() {
     if (::getpid() == first && i > 20) return 0;
   }
   if (::getpid() == first) return 0;
-  for (unsigned left = 600; left > 0;) left = ::sleep(left);
+  for (unsigned left = 600; left > 0;)
+    left = ::sleep(left);
   return 0;
 }

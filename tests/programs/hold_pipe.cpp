@@ -4,6 +4,7 @@
 
 int main() {
   (void)!::write(STDOUT_FILENO, "held\n", 5);
-  for (unsigned left = 600; left > 0;) left = ::sleep(left);
+  for (unsigned left = 600; left > 0;)
+    left = ::sleep(left);
   return 0;
 }

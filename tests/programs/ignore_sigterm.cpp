@@ -8,6 +8,7 @@ int main() {
   (void)::signal(SIGINT, SIG_IGN);
   (void)::signal(SIGHUP, SIG_IGN);
   (void)!::write(STDOUT_FILENO, "ready\n", 6);
-  for (unsigned left = 600; left > 0;) left = ::sleep(left);
+  for (unsigned left = 600; left > 0;)
+    left = ::sleep(left);
   return 0;
 }

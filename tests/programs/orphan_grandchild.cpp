@@ -5,7 +5,8 @@
 int main() {
   if (::fork() == 0) {
     if (::fork() == 0) {
-      for (unsigned left = 600; left > 0;) left = ::sleep(left);
+      for (unsigned left = 600; left > 0;)
+        left = ::sleep(left);
     }
     ::_exit(0);
   }

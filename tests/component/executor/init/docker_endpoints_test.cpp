@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/sandbox/docker_tls.hpp"
+#include "tests/component/executor/init/init_sandbox.hpp"
+
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
 
@@ -13,9 +16,6 @@
 #include <filesystem>
 #include <memory>
 #include <thread>
-
-#include "executor/sandbox/docker_tls.hpp"
-#include "tests/component/executor/init/init_sandbox.hpp"
 
 namespace slipway::init {
 namespace {
@@ -93,8 +93,11 @@ protected:
     EXPECT_EQ(::SSL_CTX_load_verify_file(context.get(), (client / "ca.pem").c_str()), 1);
     ::SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
     if (with_client_certificate) {
-      EXPECT_EQ(::SSL_CTX_use_certificate_chain_file(context.get(), (client / "cert.pem").c_str()), 1);
-      EXPECT_EQ(::SSL_CTX_use_PrivateKey_file(context.get(), (client / "key.pem").c_str(), SSL_FILETYPE_PEM), 1);
+      EXPECT_EQ(::SSL_CTX_use_certificate_chain_file(context.get(), (client / "cert.pem").c_str()),
+                1);
+      EXPECT_EQ(::SSL_CTX_use_PrivateKey_file(context.get(), (client / "key.pem").c_str(),
+                                              SSL_FILETYPE_PEM),
+                1);
     }
     const UniqueFd socket = connect_to(2376);
     const std::unique_ptr<SSL, Free> ssl{::SSL_new(context.get())};
@@ -169,7 +172,8 @@ TEST_F(DockerEndpoints, OutliveTheEndOfAScript) {
 TEST_F(DockerEndpoints, CloseConnectionsAboveTheLimit) {
   const EchoServer server{sandbox.folder() / "run/sock/docker.sock"};
   std::vector<UniqueFd> kept; // gone before the server, which waits for their end
-  for (int i = 0; i < 64; ++i) kept.push_back(connect_to(2375));
+  for (int i = 0; i < 64; ++i)
+    kept.push_back(connect_to(2375));
   std::this_thread::sleep_for(100ms);
 
   const UniqueFd surplus = connect_to(2375);
@@ -179,7 +183,8 @@ TEST_F(DockerEndpoints, CloseConnectionsAboveTheLimit) {
 }
 
 TEST_F(DockerEndpoints, StandWhereClientsLookForTheSocket) {
-  const auto said = run(sandbox, shell_request(), "readlink /var/run/docker.sock /run/docker.sock\n");
+  const auto said =
+      run(sandbox, shell_request(), "readlink /var/run/docker.sock /run/docker.sock\n");
 
   EXPECT_EQ(said.out, "/run/slipway/sock/docker.sock\n/run/slipway/sock/docker.sock\n") << said.err;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/component/executor/init/init_sandbox.hpp"
 
+#include "executor/sandbox/docker_tls.hpp"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -17,8 +19,6 @@
 #include <unistd.h>
 
 #include <thread>
-
-#include "executor/sandbox/docker_tls.hpp"
 
 namespace slipway::init {
 namespace fs = std::filesystem;
@@ -52,7 +52,8 @@ void raise_loopback() {
     // init writes into /run: a folder of the namespace, not the machine's.
     ready = ready && ::mount("none", "/run", "tmpfs", 0, nullptr) == 0;
     ready = ready && ::mkdir("/run/slipway", 0755) == 0;
-    ready = ready && ::mount((folder / "run").c_str(), "/run/slipway", nullptr, MS_BIND, nullptr) == 0;
+    ready =
+        ready && ::mount((folder / "run").c_str(), "/run/slipway", nullptr, MS_BIND, nullptr) == 0;
   }
   if (options.empty_root) {
     ready = ready && ::chroot((folder / "root").c_str()) == 0 && ::chdir("/") == 0;

@@ -2,14 +2,14 @@
 // The real slipway-init as PID 1 of namespaces of its own, without a container engine.
 #pragma once
 
+#include "executor/base/unique_fd.hpp"
+#include "executor/sandbox/script_client.hpp"
+
 #include <sys/types.h>
 
 #include <filesystem>
 #include <functional>
 #include <string>
-
-#include "executor/base/unique_fd.hpp"
-#include "executor/sandbox/script_client.hpp"
 
 namespace slipway::init {
 
@@ -22,8 +22,8 @@ std::filesystem::path misbehaving_program(const std::string& name);
 class InitSandbox {
 public:
   struct Options {
-    bool docker = false;     ///< SLIPWAY_DOCKER=1, with folder() as /run/slipway
-    bool tls = false;        ///< with docker: certificates in run/tls, for clients in folder()/tls/client
+    bool docker = false; ///< SLIPWAY_DOCKER=1, with folder() as /run/slipway
+    bool tls = false; ///< with docker: certificates in run/tls, for clients in folder()/tls/client
     bool empty_root = false; ///< a root with nothing but init and /proc
     std::function<void(const std::filesystem::path& root)> fill_root{}; ///< with empty_root
   };

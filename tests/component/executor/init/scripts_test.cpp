@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "tests/component/executor/init/init_sandbox.hpp"
+
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include <string.h>
-
 #include <filesystem>
 #include <fstream>
 #include <thread>
-
-#include "tests/component/executor/init/init_sandbox.hpp"
 
 namespace slipway::init {
 namespace {
@@ -83,7 +82,8 @@ TEST_F(Scripts, TellTheSignalThatEndedThem) {
 
 TEST_F(Scripts, ComeThroughWholeWhenLargerThanAPipe) {
   std::string script;
-  for (int i = 0; i < 40000; ++i) script += ": a comment of some length\n";
+  for (int i = 0; i < 40000; ++i)
+    script += ": a comment of some length\n";
 
   const auto said = run(sandbox, shell_request(), script + "echo end\n");
 
@@ -122,9 +122,11 @@ TEST_F(Scripts, RunAsTheAskedUserWithoutCapabilities) {
   request.user = "1000:1001";
   request.umask = 027;
 
-  const auto said = run(sandbox, request, "id -u; id -g; id -G; umask; grep -E 'Cap(Eff|Prm)' /proc/self/status");
+  const auto said =
+      run(sandbox, request, "id -u; id -g; id -G; umask; grep -E 'Cap(Eff|Prm)' /proc/self/status");
 
-  EXPECT_EQ(said.out, "1000\n1001\n1001\n0027\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n")
+  EXPECT_EQ(said.out,
+            "1000\n1001\n1001\n0027\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n")
       << said.err;
 }
 
@@ -231,7 +233,8 @@ TEST_F(Scripts, ThatTrapSigtermEndTheirOwnWay) {
     (void)::eventfd_write(stop.get(), 1);
   }};
 
-  const auto said = run(sandbox, shell_request(), "trap 'echo bye; exit 5' TERM\nsleep 300\n", stop.get());
+  const auto said =
+      run(sandbox, shell_request(), "trap 'echo bye; exit 5' TERM\nsleep 300\n", stop.get());
 
   later.join();
   ASSERT_TRUE(said.result) << said.result.error().text();
@@ -286,8 +289,9 @@ TEST_F(Scripts, ThatKeepOthersRunSideBySideAndEndOnlyTheirOwn) {
 }
 
 TEST_F(Scripts, CannotTraceOrEndTheirInit) {
-  const auto said = run(sandbox, shell_request(),
-                        "kill -9 1; kill -TERM 1; sleep 0.1; cat /proc/1/environ | tr '\\0' '\\n'; echo alive\n");
+  const auto said =
+      run(sandbox, shell_request(),
+          "kill -9 1; kill -TERM 1; sleep 0.1; cat /proc/1/environ | tr '\\0' '\\n'; echo alive\n");
   const auto after = run(sandbox, shell_request(), "echo again\n");
 
   EXPECT_NE(said.out.find("alive\n"), std::string::npos) << said.err;
@@ -362,13 +366,15 @@ TEST(ScriptsInAnImage, WithoutAShellAreRefused) {
 }
 
 TEST(ScriptsInAnImage, WithBusyboxOnlyRunThere) {
-  const InitSandbox sandbox{{.empty_root = true, .fill_root = [](const std::filesystem::path& root) {
-                               std::filesystem::create_directories(root / "busybox");
-                               std::error_code ignored;
-                               std::filesystem::copy_file("/bin/busybox", root / "busybox/sh", ignored);
-                             }}};
+  const InitSandbox sandbox{
+      {.empty_root = true, .fill_root = [](const std::filesystem::path& root) {
+         std::filesystem::create_directories(root / "busybox");
+         std::error_code ignored;
+         std::filesystem::copy_file("/bin/busybox", root / "busybox/sh", ignored);
+       }}};
   if (!sandbox.problem().empty()) GTEST_SKIP() << sandbox.problem();
-  if (!std::filesystem::exists(sandbox.folder() / "root/busybox/sh")) GTEST_SKIP() << "no busybox here";
+  if (!std::filesystem::exists(sandbox.folder() / "root/busybox/sh"))
+    GTEST_SKIP() << "no busybox here";
   auto request = shell_request();
   request.shell = "bash";
 

@@ -54,7 +54,9 @@ struct BadJson {
   const char* json;
   const char* says;
 };
-std::string name_of(const testing::TestParamInfo<BadJson>& info) { return info.param.name; }
+std::string name_of(const testing::TestParamInfo<BadJson>& info) {
+  return info.param.name;
+}
 
 class BadRequest : public testing::TestWithParam<BadJson> {};
 
@@ -73,17 +75,27 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{"NotAnObject", "[]", "the frame is no run request"},
         BadJson{"OtherType", R"({"type":"ended"})", "the frame is no run request"},
         BadJson{"NothingToRun", R"({"type":"run"})", "neither argv nor a known shell is given"},
-        BadJson{"UnknownShell", R"({"type":"run","shell":"zsh"})", "neither argv nor a known shell is given"},
+        BadJson{"UnknownShell", R"({"type":"run","shell":"zsh"})",
+                "neither argv nor a known shell is given"},
         BadJson{"RelativeProgram", R"({"type":"run","argv":["sh"]})", "argv[0] is not absolute"},
-        BadJson{"NulInArgument", R"({"type":"run","argv":["/a\u0000b"]})", "an argument is no string without NUL"},
-        BadJson{"NulInHex", R"({"type":"run","argv":[{"hex":"2f00"}]})", "an argument is no string without NUL"},
-        BadJson{"OddHex", R"({"type":"run","argv":[{"hex":"2f0"}]})", "an argument is no string without NUL"},
-        BadJson{"VariableNameWithEquals", R"({"type":"run","shell":"sh","env":[["A=B","c"]]})", "a variable has no usable name or value"},
-        BadJson{"VariableAlone", R"({"type":"run","shell":"sh","env":[["A"]]})", "env is no list of pairs"},
-        BadJson{"RelativeFolder", R"({"type":"run","shell":"sh","cwd":"here"})", "cwd is not absolute"},
-        BadJson{"HugeUmask", R"({"type":"run","shell":"sh","umask":18446744073709551615})", "umask is out of range"},
-        BadJson{"NegativeGrace", R"({"type":"run","shell":"sh","grace_ms":-1})", "grace_ms is out of range"},
-        BadJson{"FlagAsText", R"({"type":"run","shell":"sh","keep_others":"yes"})", "a flag is no boolean"}),
+        BadJson{"NulInArgument", R"({"type":"run","argv":["/a\u0000b"]})",
+                "an argument is no string without NUL"},
+        BadJson{"NulInHex", R"({"type":"run","argv":[{"hex":"2f00"}]})",
+                "an argument is no string without NUL"},
+        BadJson{"OddHex", R"({"type":"run","argv":[{"hex":"2f0"}]})",
+                "an argument is no string without NUL"},
+        BadJson{"VariableNameWithEquals", R"({"type":"run","shell":"sh","env":[["A=B","c"]]})",
+                "a variable has no usable name or value"},
+        BadJson{"VariableAlone", R"({"type":"run","shell":"sh","env":[["A"]]})",
+                "env is no list of pairs"},
+        BadJson{"RelativeFolder", R"({"type":"run","shell":"sh","cwd":"here"})",
+                "cwd is not absolute"},
+        BadJson{"HugeUmask", R"({"type":"run","shell":"sh","umask":18446744073709551615})",
+                "umask is out of range"},
+        BadJson{"NegativeGrace", R"({"type":"run","shell":"sh","grace_ms":-1})",
+                "grace_ms is out of range"},
+        BadJson{"FlagAsText", R"({"type":"run","shell":"sh","keep_others":"yes"})",
+                "a flag is no boolean"}),
     name_of);
 
 class BadEnding : public testing::TestWithParam<BadJson> {};
@@ -102,16 +114,20 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{"NotJson", "\xff", "the sandbox's init did not answer with an ending"},
         BadJson{"TooLargeCode", R"({"type":"ended","exit_code":256})", "exit_code is out of range"},
         BadJson{"NegativeCode", R"({"type":"ended","exit_code":-1})", "exit_code is out of range"},
-        BadJson{"FractionalCode", R"({"type":"ended","exit_code":0.5})", "exit_code is out of range"},
+        BadJson{"FractionalCode", R"({"type":"ended","exit_code":0.5})",
+                "exit_code is out of range"},
         BadJson{"SignalZero", R"({"type":"ended","signal":0})", "signal is out of range"},
-        BadJson{"TwoEndings", R"({"type":"ended","exit_code":0,"signal":9})", "the ending does not say one way of ending"},
+        BadJson{"TwoEndings", R"({"type":"ended","exit_code":0,"signal":9})",
+                "the ending does not say one way of ending"},
         BadJson{"NoEnding", R"({"type":"ended"})", "the ending does not say one way of ending"},
-        BadJson{"UnknownErrorCode", R"({"type":"ended","error_code":"x"})", "the ending has an unknown error_code"}),
+        BadJson{"UnknownErrorCode", R"({"type":"ended","error_code":"x"})",
+                "the ending has an unknown error_code"}),
     name_of);
 
 TEST(ScriptEnding, LosesControlCharactersAndLength) {
-  const auto decoded = decode_ending(R"({"type":"ended","error_code":"exec","error":"a\u001b[31m\nb)" +
-                                     std::string(5000, 'x') + "\"}");
+  const auto decoded =
+      decode_ending(R"({"type":"ended","error_code":"exec","error":"a\u001b[31m\nb)" +
+                    std::string(5000, 'x') + "\"}");
 
   ASSERT_TRUE(decoded) << decoded.error().text();
   EXPECT_TRUE(decoded->error.starts_with("a?[31m?bxxx")) << decoded->error;

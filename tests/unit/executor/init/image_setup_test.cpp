@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/init/image_setup.hpp"
+#include "executor/init/program.hpp"
 
 #include <gtest/gtest.h>
+
 #include <stdlib.h>
 
 #include <fstream>
-
-#include "executor/init/program.hpp"
 
 namespace slipway::init {
 namespace {
