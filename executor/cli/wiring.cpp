@@ -62,7 +62,7 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
 }
 
 gitlab::StageTools Wiring::stage_tools() {
-  return gitlab::StageTools{config_, jobs_, folders_, [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
+  return gitlab::StageTools{config_, jobs_, folders_, engine_.home, [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
                               std::vector<image::JobLogin> logins;
                               for (const auto& login : response.registries) {
                                 logins.push_back({login.url, login.username, login.password.clone()});

@@ -6,10 +6,12 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -29,7 +31,6 @@ namespace {
 
 constexpr std::size_t kMaxScriptBytes = 64UL << 20;
 constexpr const char* kRed = "\033[31;1m";
-constexpr const char* kYellow = "\033[33;1m";
 constexpr const char* kGreen = "\033[32;1m";
 constexpr const char* kPlain = "\033[0;m";
 
@@ -116,6 +117,41 @@ bool StopSignal::raised() const {
   pollfd wait{event_.get(), POLLIN, 0};
   return ::poll(&wait, 1, 0) > 0;
 }
+
+void StopSignal::raise() {
+  const std::uint64_t one = 1;
+  (void)!::write(event_.get(), &one, sizeof one);
+}
+
+struct DiskWatchdog::Watch {
+  UniqueFd quit{::eventfd(0, EFD_CLOEXEC)};
+  std::atomic<bool> fired{false};
+  std::thread thread;
+};
+
+DiskWatchdog::DiskWatchdog(std::vector<std::filesystem::path> places, std::uint64_t floor, StopSignal& stop)
+    : watch_{std::make_unique<Watch>()} {
+  watch_->thread = std::thread{[watch = watch_.get(), places = std::move(places), floor, &stop] {
+    pollfd quit{watch->quit.get(), POLLIN, 0};
+    while (::poll(&quit, 1, 1000) <= 0) {
+      for (const auto& place : places) {
+        struct statvfs facts {};
+        if (::statvfs(place.c_str(), &facts) != 0 || facts.f_bavail * facts.f_frsize >= floor) continue;
+        watch->fired = true;
+        stop.raise();
+        return;
+      }
+    }
+  }};
+}
+
+DiskWatchdog::~DiskWatchdog() {
+  const std::uint64_t one = 1;
+  (void)!::write(watch_->quit.get(), &one, sizeof one);
+  watch_->thread.join();
+}
+
+bool DiskWatchdog::fired() const { return watch_->fired; }
 
 StageEnvironment StageEnvironment::read() {
   StageEnvironment environment;
@@ -221,7 +257,7 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment, co
   return 0;
 }
 
-int run_run(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop,
+int run_run(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop,
             const std::filesystem::path& script, const std::string& sub_stage) {
   // The file is the same for all sub-stages: a code of an earlier one must not be told again.
   if (!environment.exit_code_file.empty()) ::unlink(environment.exit_code_file.c_str());
@@ -263,6 +299,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, const 
     if (!started) return report(environment, std::move(started).error().in("starting the broker"));
     broker = *std::move(started);
   }
+  const DiskWatchdog disk{{tools.folders.state_dir(), tools.storage}, tools.config.sandbox.disk_floor, stop};
   auto result = tools.jobs.run(*record, where, io);
   out.finish();
   err.finish();
@@ -281,6 +318,10 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, const 
     }
     return environment.build_failure;
   };
+  if (disk.fired()) {
+    return report(environment, Error{ErrorKind::denied, "the script was ended: less than " + std::to_string(tools.config.sandbox.disk_floor >> 20) + " MiB of disk are left on this runner",
+                                     "write less, or ask the operator for space (disk_floor in [sandbox])", {}});
+  }
   if (!result) {
     if (stop.raised()) return environment.build_failure;
     return report(environment, std::move(result).error().in("running " + sub_stage));

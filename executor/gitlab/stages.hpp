@@ -32,11 +32,28 @@ public:
   /// Readable for ever once the process has to end.
   int fd() const noexcept { return event_.get(); }
   bool raised() const;
+  /// Raises it from within ("no disk space left").
+  void raise();
 
 private:
   struct Watcher;
   UniqueFd event_;
   std::unique_ptr<Watcher> watcher_;
+};
+
+/// Raises `stop` when the file system of one of `places` has less than `floor` bytes left: rootless
+/// Podman has no quota that would end a job that fills the disk of all others.
+class DiskWatchdog {
+public:
+  DiskWatchdog(std::vector<std::filesystem::path> places, std::uint64_t floor, StopSignal& stop);
+  ~DiskWatchdog();
+  DiskWatchdog(const DiskWatchdog&) = delete;
+  DiskWatchdog& operator=(const DiskWatchdog&) = delete;
+  bool fired() const;
+
+private:
+  struct Watch;
+  std::unique_ptr<Watch> watch_;
 };
 
 /// What the runner's process environment says. Source: executors/custom/command.go.
@@ -53,12 +70,13 @@ struct StageTools {
   const config::Config& config;
   job::Jobs& jobs;
   state::JobFolders& folders;
+  std::filesystem::path storage; ///< where Podman keeps its containers
   std::function<std::unique_ptr<image::Images>(const JobResponse&, const state::JobRecord&)> make_images;
 };
 
 int run_config(const StageTools& tools, const StageEnvironment& environment);
 int run_prepare(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop);
-int run_run(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop,
+int run_run(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop,
             const std::filesystem::path& script, const std::string& sub_stage);
 int run_cleanup(const StageTools& tools, const StageEnvironment& environment);
 
