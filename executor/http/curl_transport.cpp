@@ -119,6 +119,7 @@ std::size_t on_read(char* buffer, std::size_t one, std::size_t count, void* opaq
 
 int on_progress(void* opaque, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   const auto& exchange = *static_cast<Exchange*>(opaque);
+  if (exchange.request->even_if_cancelled) return 0;
   return *exchange.cancelled && (*exchange.cancelled)() ? 1 : 0;
 }
 

@@ -40,6 +40,7 @@ struct Request {
   std::function<void(int)> on_status;
   std::size_t response_limit = 1UL << 20; ///< of a collected body
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
+  bool even_if_cancelled = false; ///< cleaning up goes on after cancelling, within its deadline
   bool trust_system_cas =
       false; ///< besides the configured CA file: hosts that a registry redirects to
 };

@@ -133,7 +133,8 @@ void Registry::abandon(const http::Url& session) {
   remove.method = "DELETE";
   remove.url = session;
   if (!authorize(remove)) return;
-  remove.deadline = std::chrono::seconds{5};
+  remove.deadline = std::chrono::seconds{3};
+  remove.even_if_cancelled = true;
   (void)transport_.send(remove)
       .ok(); // best effort: registries purge abandoned uploads by themselves
 }
