@@ -93,9 +93,14 @@ Error podman_error(const std::string& doing, const Output& output) {
                {}};
 }
 
+// Podman's own words for a thing that it does not know; never a bare "no such", which a failed
+// unmount says as well ("no such file or directory").
 bool is_absent(const std::string& complaint) {
-  return contains(complaint, "no such") || contains(complaint, "not known") ||
-         contains(complaint, "not found");
+  for (const char* words : {"no such container", "no such volume", "no such network",
+                            "no such image", "no such object", "network not found", "not known"}) {
+    if (contains(complaint, words)) return true;
+  }
+  return false;
 }
 
 /// True where every complaint is about a thing that is not there: it has been removed already.

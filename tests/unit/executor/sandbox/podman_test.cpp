@@ -90,6 +90,14 @@ TEST_F(PodmanCalls, OneRealFailureAmongAbsencesIsAnError) {
   EXPECT_NE(removed.error().what.find("volume w is being used"), std::string::npos);
 }
 
+TEST_F(PodmanCalls, AMissingFileIsNotAnAbsentSandbox) {
+  runner.answer = [](const Command&) {
+    return Output{Exited{125}, "", "Error: unmounting a: no such file or directory\n"};
+  };
+
+  EXPECT_FALSE(podman.remove({"a"}).ok());
+}
+
 TEST_F(PodmanCalls, StartIsOneRunAndOneInspect) {
   runner.answer = [](const Command& command) {
     if (!says(command, "inspect")) return Output{Exited{0}, "0123\n", ""};
