@@ -96,6 +96,26 @@ bool answers(const std::filesystem::path& socket, std::chrono::milliseconds dead
   return header[3] == kSettings;
 }
 
+Result<std::string> buildkit_version(process::ProcessRunner& runner,
+                                     const std::filesystem::path& tools_dir) {
+  const std::string program = (tools_dir / "bin/buildctl").string();
+  process::Command command;
+  command.argv = {program, "--version"};
+  command.deadline = 10s;
+  auto ran = runner.run(command);
+  // "buildctl github.com/moby/buildkit v0.34.2 REVISION"
+  constexpr std::string_view kName = "github.com/moby/buildkit ";
+  const std::size_t at = ran ? ran->out.find(kName) : std::string::npos;
+  if (!ran || !process::succeeded(ran->ending) || at == std::string::npos) {
+    return Error{ErrorKind::misconfigured,
+                 program + " is not BuildKit's buildctl" + (ran ? "" : ": " + ran.error().what),
+                 "install the tools with packaging/tools, or set their folder in the configuration",
+                 {}};
+  }
+  const std::string rest = ran->out.substr(at + kName.size());
+  return rest.substr(0, rest.find_first_of(" \n"));
+}
+
 BuilderNames names_for(std::string_view builder_key, std::string_view owner) {
   std::string text{owner};
   text += '\0';

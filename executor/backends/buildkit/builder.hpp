@@ -9,6 +9,7 @@
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/process/process.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
 #include <chrono>
@@ -55,6 +56,11 @@ sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderName
 /// True where something at SOCKET speaks HTTP/2 (as gRPC does) and answers within `deadline`; a
 /// daemon that hangs, or a socket left behind, does not. Source: RFC 9113, 3.4.
 bool answers(const std::filesystem::path& socket, std::chrono::milliseconds deadline);
+
+/// "v0.34.2", as the buildctl in `tools_dir` says. Errors: misconfigured (no such program, other
+/// words).
+Result<std::string> buildkit_version(process::ProcessRunner& runner,
+                                     const std::filesystem::path& tools_dir);
 
 /// A builder in use: as long as it lives no reaper and no other job of this machine removes it.
 class Builder {

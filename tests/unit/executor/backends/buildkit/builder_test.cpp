@@ -38,7 +38,7 @@ BuilderConfig config_in(const std::filesystem::path& dir) {
   config.owner = "me";
   config.ids = {.first = 1, .size = 65536, .number = 0, .shared = false};
   config.start_deadline = 100ms;
-  config.probe_deadline = 200ms;
+  config.probe_deadline = 5s;
   return config;
 }
 
@@ -76,6 +76,23 @@ private:
   UniqueFd listener_;
   std::thread thread_;
 };
+
+TEST(BuildkitVersion, IsWhatBuildctlSays) {
+  fakes::FakeProcessRunner runner;
+  runner.answer = [](const process::Command&) {
+    return process::Output{process::Exited{0}, "buildctl github.com/moby/buildkit v0.34.2 abc\n",
+                           ""};
+  };
+
+  EXPECT_EQ(*buildkit_version(runner, "/opt/x"), "v0.34.2");
+  EXPECT_EQ(runner.seen[0].argv[0], "/opt/x/bin/buildctl");
+}
+
+TEST(BuildkitVersion, OfSomethingElseIsAMisconfiguration) {
+  fakes::FakeProcessRunner runner;
+
+  EXPECT_EQ(buildkit_version(runner, "/opt/x").error().kind, ErrorKind::misconfigured);
+}
 
 TEST(BuilderNames, DifferByKeyAndOwner) {
   EXPECT_EQ(names_for("group/app", "me").id, names_for("group/app", "me").id);
