@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the broker's process and slipway-push say to each other over the inherited socket (descriptor
-// 3): one JSON request frame, progress frames, one answer frame (frames as in script_protocol.hpp).
-// One process per request; it ends after the answer.
+// What the broker's process and slipway-push say to each other over the inherited socket
+// (descriptor 3): one JSON request frame, progress frames, one answer frame (frames as in
+// script_protocol.hpp). One process per request; it ends after the answer.
 #pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/base/secret.hpp"
 
 #include <cstdint>
 #include <map>
@@ -11,22 +14,21 @@
 #include <utility>
 #include <vector>
 
-#include "executor/base/result.hpp"
-#include "executor/base/secret.hpp"
-
 namespace slipway::engine_api {
 
 /// How to reach one registry.
 struct RegistryAccess {
-  std::string host;              ///< "reg.example:5000"
-  std::string ca_file;           ///< PEM; "" = the system's
-  bool plain_http = false;       ///< only where the operator says so
-  std::vector<std::string> realm_hosts; ///< token servers that may get the credential; empty: the registry's own host only
-  std::string username;          ///< "" = anonymous
-  Secret password;               ///< given inline (job credential) …
-  std::string password_file;     ///< … or read by the worker itself (operator credential)
+  std::string host;                     ///< "reg.example:5000"
+  std::string ca_file;                  ///< PEM; "" = the system's
+  bool plain_http = false;              ///< only where the operator says so
+  std::vector<std::string> realm_hosts; ///< token servers that may get the credential; empty: the
+                                        ///< registry's own host only
+  std::string username;                 ///< "" = anonymous
+  Secret password;                      ///< given inline (job credential) …
+  std::string password_file;            ///< … or read by the worker itself (operator credential)
   std::uint32_t max_token_seconds = 900;
-  bool basic_auth = false;       ///< push with the credential itself where the registry has no token server
+  bool basic_auth =
+      false; ///< push with the credential itself where the registry has no token server
 };
 
 /// Upload of a judged tree: everything below `root_digest` in the layout.
@@ -36,32 +38,34 @@ struct PushRequest {
   std::vector<std::string> tags; ///< set after the manifest is there by digest; may be empty
   std::string layout_dir;
   std::string root_digest;
-  std::string pass_digest;       ///< ScanPass::digest(): must equal root_digest
+  std::string pass_digest; ///< ScanPass::digest(): must equal root_digest
   std::string pass_repository;
-  std::string pass_expires_at;   ///< RFC 3339
-  std::vector<std::string> mount_from; ///< repositories of the same registry to try a cross-mount from
+  std::string pass_expires_at; ///< RFC 3339
+  std::vector<std::string>
+      mount_from; ///< repositories of the same registry to try a cross-mount from
   std::uint32_t deadline_seconds = 3600;
 };
 
 struct PullRequest {
   RegistryAccess registry;
   std::string repository;
-  std::string target;            ///< tag or digest
-  std::string layout_dir;        ///< an existing layout of ours; blobs already there are not fetched
-  std::string platform;          ///< "linux/amd64": of an index only this child's blobs are fetched; "" = all
-  bool manifest_only = false;    ///< HEAD/GET of the manifest alone (distribution/…/json)
+  std::string target;     ///< tag or digest
+  std::string layout_dir; ///< an existing layout of ours; blobs already there are not fetched
+  std::string
+      platform; ///< "linux/amd64": of an index only this child's blobs are fetched; "" = all
+  bool manifest_only = false; ///< HEAD/GET of the manifest alone (distribution/…/json)
   std::uint32_t deadline_seconds = 3600;
 };
 
 struct WorkerAnswer {
   bool ok = false;
-  std::string kind;              ///< kind_name() of the error
+  std::string kind; ///< kind_name() of the error
   std::string what;
   std::string hint;
-  std::string digest;            ///< of what was pushed or pulled (root)
+  std::string digest; ///< of what was pushed or pulled (root)
   std::string media_type;
-  std::uint64_t size = 0;        ///< of the root manifest
-  std::string child_digest;      ///< pull: the platform's manifest
+  std::uint64_t size = 0;   ///< of the root manifest
+  std::string child_digest; ///< pull: the platform's manifest
   std::uint64_t uploaded_bytes = 0;
   std::uint32_t mounted_blobs = 0;
   std::uint32_t skipped_blobs = 0;
@@ -72,7 +76,10 @@ struct WorkerAnswer {
 // `op` in the JSON is "push" or "pull". The encodings hold a Secret: wipe the string after sending.
 std::string encode(const PushRequest& request);
 std::string encode(const PullRequest& request);
-struct WorkerRequest { std::optional<PushRequest> push; std::optional<PullRequest> pull; };
+struct WorkerRequest {
+  std::optional<PushRequest> push;
+  std::optional<PullRequest> pull;
+};
 Result<WorkerRequest> decode_worker_request(const std::string& json);
 std::string encode(const WorkerAnswer& answer);
 Result<WorkerAnswer> decode_worker_answer(const std::string& json);
