@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/archive.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/oci/manifest.hpp"
+
 #include <archive.h>
 #include <archive_entry.h>
 #include <nlohmann/json.hpp>
@@ -16,10 +20,6 @@
 #include <optional>
 #include <set>
 
-#include "executor/base/file.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/oci/manifest.hpp"
-
 namespace slipway::broker {
 namespace {
 
@@ -31,7 +31,9 @@ constexpr std::size_t kMaxDocumentsBytes = 16UL << 20;
 constexpr const char* kImageName = "io.containerd.image.name";
 constexpr const char* kRefName = "org.opencontainers.image.ref.name";
 
-Error bad(std::string what) { return Error{ErrorKind::bad_input, "the image archive " + std::move(what), "", {}}; }
+Error bad(std::string what) {
+  return Error{ErrorKind::bad_input, "the image archive " + std::move(what), "", {}};
+}
 
 // ---- writing
 
@@ -70,10 +72,13 @@ public:
     if (!size) return std::move(size).error();
     auto fd = layout.open_blob(digest);
     if (!fd) return std::move(fd).error();
-    if (auto status = header("blobs/sha256/" + digest.hex(), AE_IFREG, 0444, *size); !status) return status;
+    if (auto status = header("blobs/sha256/" + digest.hex(), AE_IFREG, 0444, *size); !status)
+      return status;
     std::vector<char> part(kPartBytes);
     for (std::uint64_t left = *size; left > 0;) {
-      const ssize_t got = ::read(fd->get(), part.data(), static_cast<std::size_t>(std::min<std::uint64_t>(part.size(), left)));
+      const ssize_t got =
+          ::read(fd->get(), part.data(),
+                 static_cast<std::size_t>(std::min<std::uint64_t>(part.size(), left)));
       if (got < 0 && errno == EINTR) continue;
       if (got <= 0) return io_error("read", got < 0 ? errno : EIO, digest.str());
       if (auto status = data({part.data(), static_cast<std::size_t>(got)}); !status) return status;
@@ -85,7 +90,8 @@ public:
 
 private:
   Status header(const std::string& path, unsigned type, unsigned mode, std::uint64_t size) {
-    const std::unique_ptr<archive_entry, decltype(&archive_entry_free)> entry{archive_entry_new(), &archive_entry_free};
+    const std::unique_ptr<archive_entry, decltype(&archive_entry_free)> entry{archive_entry_new(),
+                                                                              &archive_entry_free};
     archive_entry_set_pathname(entry.get(), path.c_str());
     archive_entry_set_filetype(entry.get(), type);
     archive_entry_set_perm(entry.get(), mode);
@@ -105,7 +111,10 @@ private:
     if (code == ARCHIVE_OK || code == ARCHIVE_WARN) return {};
     if (state_.error) return *state_.error;
     const char* text = archive_error_string(archive_.get());
-    return Error{ErrorKind::io, std::string{"writing the image archive: "} + (text != nullptr ? text : "failed"), "", {}};
+    return Error{ErrorKind::io,
+                 std::string{"writing the image archive: "} + (text != nullptr ? text : "failed"),
+                 "",
+                 {}};
   }
 
   WriteState state_;
@@ -140,16 +149,18 @@ struct Contents {
 
 bool is_hex64(std::string_view text) {
   return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-  });
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+         });
 }
 
 /// The entry's name without "./" and a last '/'; nothing that climbs or could be read two ways.
 Result<std::string> entry_name(const char* raw) {
   if (raw == nullptr) return bad("has an entry without a readable name");
   std::string_view name = raw;
-  while (name.starts_with("./")) name.remove_prefix(2);
-  while (name.ends_with('/')) name.remove_suffix(1);
+  while (name.starts_with("./"))
+    name.remove_prefix(2);
+  while (name.ends_with('/'))
+    name.remove_suffix(1);
   if (name == "." || name.empty()) return std::string{};
   if (name.size() > 1024) return bad("has an entry with a name above 1024 bytes");
   if (name.front() == '/' || name.find('\\') != std::string_view::npos) {
@@ -176,7 +187,8 @@ public:
   Result<Contents> read() {
     archive_read_support_filter_gzip(archive_.get());
     archive_read_support_format_tar(archive_.get());
-    if (archive_read_open(archive_.get(), &state_, nullptr, &read_part, nullptr) != ARCHIVE_OK) return broken();
+    if (archive_read_open(archive_.get(), &state_, nullptr, &read_part, nullptr) != ARCHIVE_OK)
+      return broken();
     Contents contents;
     std::set<std::string> seen;
     for (std::size_t entries = 0;; ++entries) {
@@ -184,7 +196,8 @@ public:
       const int code = archive_read_next_header(archive_.get(), &entry);
       if (code == ARCHIVE_EOF) break;
       if (code != ARCHIVE_OK) return broken();
-      if (entries == limits_.entries) return bad("has more than " + std::to_string(limits_.entries) + " entries");
+      if (entries == limits_.entries)
+        return bad("has more than " + std::to_string(limits_.entries) + " entries");
       auto name = entry_name(archive_entry_pathname(entry));
       if (!name) return std::move(name).error();
       const auto type = archive_entry_filetype(entry);
@@ -193,11 +206,13 @@ public:
       if (name->empty()) return bad("has a file without a name");
       if (!seen.insert(*name).second) return bad("has the entry " + *name + " twice");
       if (type == AE_IFLNK) {
-        if (auto status = take_alias(contents, *name, archive_entry_symlink(entry)); !status) return std::move(status).error();
+        if (auto status = take_alias(contents, *name, archive_entry_symlink(entry)); !status)
+          return std::move(status).error();
         continue;
       }
       if (type != AE_IFREG) return bad("has an entry that is neither file nor folder: " + *name);
-      if (archive_entry_size_is_set(entry) == 0 || archive_entry_size(entry) < 0) return bad("has an entry without a size: " + *name);
+      if (archive_entry_size_is_set(entry) == 0 || archive_entry_size(entry) < 0)
+        return bad("has an entry without a size: " + *name);
       const auto size = static_cast<std::uint64_t>(archive_entry_size(entry));
       if (size > limits_.expanded_bytes - expanded_) return too_large();
       if (auto status = take_file(contents, *name, size); !status) return std::move(status).error();
@@ -206,7 +221,9 @@ public:
   }
 
 private:
-  Error too_large() const { return bad("expands to more than " + std::to_string(limits_.expanded_bytes) + " bytes"); }
+  Error too_large() const {
+    return bad("expands to more than " + std::to_string(limits_.expanded_bytes) + " bytes");
+  }
 
   Error broken() {
     if (state_.error) return *state_.error;
@@ -225,8 +242,8 @@ private:
   /// Docker up to 24 wrote the second use of a layer as a link to the first: an alias, no path.
   static Status take_alias(Contents& contents, const std::string& name, const char* target) {
     const std::string_view to = target == nullptr ? "" : target;
-    const bool fits = name.ends_with("/layer.tar") && to.starts_with("../") && to.ends_with("/layer.tar") &&
-                      is_hex64(to.substr(3, to.size() - 3 - 10));
+    const bool fits = name.ends_with("/layer.tar") && to.starts_with("../") &&
+                      to.ends_with("/layer.tar") && is_hex64(to.substr(3, to.size() - 3 - 10));
     if (!fits) return bad("has a symbolic link: " + name);
     contents.aliases.emplace(name, std::string{to.substr(3)});
     return {};
@@ -234,21 +251,25 @@ private:
 
   Status take_file(Contents& contents, const std::string& name, std::uint64_t size) {
     if (name.starts_with("blobs/")) {
-      auto digest = oci::Digest::parse(name.starts_with("blobs/sha256/") ? "sha256:" + name.substr(13) : name);
+      auto digest = oci::Digest::parse(
+          name.starts_with("blobs/sha256/") ? "sha256:" + name.substr(13) : name);
       if (!digest) return bad("has a blob with a name that is no sha256 digest: " + name);
-      auto status = into_.write_blob_stream(*digest, size, [this](char* b, std::size_t n) { return read_data(b, n); });
+      auto status = into_.write_blob_stream(
+          *digest, size, [this](char* b, std::size_t n) { return read_data(b, n); });
       if (!status) return std::move(status).error().in("reading the image archive");
       contents.blobs.emplace(name, *std::move(digest));
       return {};
     }
     if (name.ends_with(".tar")) return take_layer(contents, name);
-    const bool document = name.find('/') == std::string::npos && (name.ends_with(".json") || name == "oci-layout");
+    const bool document =
+        name.find('/') == std::string::npos && (name.ends_with(".json") || name == "oci-layout");
     if (document) {
       documents_ += size;
-      if (size > kMaxDocumentBytes || documents_ > kMaxDocumentsBytes) return bad("has too large a document: " + name);
+      if (size > kMaxDocumentBytes || documents_ > kMaxDocumentsBytes)
+        return bad("has too large a document: " + name);
     }
-    // Everything else (VERSION, <id>/json, repositories) says nothing that is not said elsewhere. It
-    // is read and not skipped, so that it counts.
+    // Everything else (VERSION, <id>/json, repositories) says nothing that is not said elsewhere.
+    // It is read and not skipped, so that it counts.
     std::string text;
     std::vector<char> part(kPartBytes);
     for (;;) {
@@ -279,13 +300,14 @@ private:
     }
     auto digest = hasher.finish();
     if (::lseek(spool.get(), 0, SEEK_SET) != 0) return io_error("lseek", errno);
-    auto status = into_.write_blob_stream(digest, size, [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
-      for (;;) {
-        const ssize_t got = ::read(spool.get(), buffer, capacity);
-        if (got >= 0) return static_cast<std::size_t>(got);
-        if (errno != EINTR) return io_error("read", errno);
-      }
-    });
+    auto status = into_.write_blob_stream(
+        digest, size, [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+          for (;;) {
+            const ssize_t got = ::read(spool.get(), buffer, capacity);
+            if (got >= 0) return static_cast<std::size_t>(got);
+            if (errno != EINTR) return io_error("read", errno);
+          }
+        });
     if (!status) return status;
     contents.blobs.emplace(name, std::move(digest));
     return {};
@@ -311,10 +333,12 @@ Status check_complete(const oci::Layout& layout, const oci::Digest& root) {
 }
 
 void add_tag(ArchivedImage& image, const oci::Reference& tag) {
-  if (std::find(image.tags.begin(), image.tags.end(), tag) == image.tags.end()) image.tags.push_back(tag);
+  if (std::find(image.tags.begin(), image.tags.end(), tag) == image.tags.end())
+    image.tags.push_back(tag);
 }
 
-Result<std::vector<ArchivedImage>> from_index(const std::string& text, const oci::Layout& into, const ArchiveLimits& limits) {
+Result<std::vector<ArchivedImage>> from_index(const std::string& text, const oci::Layout& into,
+                                              const ArchiveLimits& limits) {
   // index.json is read as the index that it is; some writers leave its media type out.
   Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return bad("has an index.json that is no JSON object");
@@ -325,10 +349,13 @@ Result<std::vector<ArchivedImage>> from_index(const std::string& text, const oci
   if (index == nullptr) return bad("has an index.json that is no index");
   std::vector<ArchivedImage> images;
   for (const auto& descriptor : index->manifests) {
-    auto known = std::find_if(images.begin(), images.end(), [&](const auto& i) { return i.digest == descriptor.digest; });
+    auto known = std::find_if(images.begin(), images.end(),
+                              [&](const auto& i) { return i.digest == descriptor.digest; });
     if (known == images.end()) {
-      if (images.size() == limits.images) return bad("has more than " + std::to_string(limits.images) + " images");
-      if (auto status = check_complete(into, descriptor.digest); !status) return std::move(status).error();
+      if (images.size() == limits.images)
+        return bad("has more than " + std::to_string(limits.images) + " images");
+      if (auto status = check_complete(into, descriptor.digest); !status)
+        return std::move(status).error();
       images.push_back(ArchivedImage{descriptor.digest, {}});
       known = std::prev(images.end());
     }
@@ -336,7 +363,9 @@ Result<std::vector<ArchivedImage>> from_index(const std::string& text, const oci
     auto name = descriptor.annotations.find(kImageName);
     if (name == descriptor.annotations.end()) {
       name = descriptor.annotations.find(kRefName);
-      if (name != descriptor.annotations.end() && name->second.find_first_of(":/") == std::string::npos) continue;
+      if (name != descriptor.annotations.end() &&
+          name->second.find_first_of(":/") == std::string::npos)
+        continue;
     }
     if (name == descriptor.annotations.end()) continue;
     auto tag = oci::Reference::parse(name->second);
@@ -349,14 +378,17 @@ Result<std::vector<ArchivedImage>> from_index(const std::string& text, const oci
 const char* layer_type(const oci::Layout& layout, const oci::Digest& digest) {
   auto fd = layout.open_blob(digest);
   std::array<unsigned char, 4> magic{};
-  if (!fd || ::read(fd->get(), magic.data(), magic.size()) != 4) return "application/vnd.oci.image.layer.v1.tar";
+  if (!fd || ::read(fd->get(), magic.data(), magic.size()) != 4)
+    return "application/vnd.oci.image.layer.v1.tar";
   if (magic[0] == 0x1f && magic[1] == 0x8b) return "application/vnd.oci.image.layer.v1.tar+gzip";
-  if (magic[0] == 0x28 && magic[1] == 0xb5 && magic[2] == 0x2f && magic[3] == 0xfd) return "application/vnd.oci.image.layer.v1.tar+zstd";
+  if (magic[0] == 0x28 && magic[1] == 0xb5 && magic[2] == 0x2f && magic[3] == 0xfd)
+    return "application/vnd.oci.image.layer.v1.tar+zstd";
   return "application/vnd.oci.image.layer.v1.tar";
 }
 
 Result<oci::Digest> blob_of(const Contents& contents, std::string name) {
-  if (const auto alias = contents.aliases.find(name); alias != contents.aliases.end()) name = alias->second;
+  if (const auto alias = contents.aliases.find(name); alias != contents.aliases.end())
+    name = alias->second;
   const auto found = contents.blobs.find(name);
   if (found == contents.blobs.end()) return bad("lacks " + name.substr(0, 200));
   return found->second;
@@ -367,13 +399,16 @@ Json descriptor_json(const char* type, const oci::Digest& digest, std::uint64_t 
 }
 
 /// One entry of manifest.json as an OCI manifest; the config keeps its bytes, so the ID stays.
-Result<ArchivedImage> from_legacy_entry(const Json& entry, const Contents& contents, oci::Layout& into) {
-  if (!entry.is_object() || !entry.contains("Config") || !entry["Config"].is_string() || !entry.contains("Layers") || !entry["Layers"].is_array()) {
+Result<ArchivedImage> from_legacy_entry(const Json& entry, const Contents& contents,
+                                        oci::Layout& into) {
+  if (!entry.is_object() || !entry.contains("Config") || !entry["Config"].is_string() ||
+      !entry.contains("Layers") || !entry["Layers"].is_array()) {
     return bad("has a manifest.json without Config and Layers");
   }
   const std::string config_name = entry["Config"];
   std::string config;
-  if (const auto document = contents.documents.find(config_name); document != contents.documents.end()) {
+  if (const auto document = contents.documents.find(config_name);
+      document != contents.documents.end()) {
     config = document->second;
   } else {
     auto digest = blob_of(contents, config_name);
@@ -383,8 +418,10 @@ Result<ArchivedImage> from_legacy_entry(const Json& entry, const Contents& conte
     config = *std::move(bytes);
   }
   auto parsed = oci::parse_image_config(config);
-  if (!parsed) return std::move(parsed).error().in("reading the archive's " + config_name.substr(0, 200));
-  if (parsed->diff_ids.size() != entry["Layers"].size()) return bad("has another number of layers than its image config says");
+  if (!parsed)
+    return std::move(parsed).error().in("reading the archive's " + config_name.substr(0, 200));
+  if (parsed->diff_ids.size() != entry["Layers"].size())
+    return bad("has another number of layers than its image config says");
   auto config_digest = into.write_blob(config);
   if (!config_digest) return std::move(config_digest).error();
   Json layers = Json::array();
@@ -398,7 +435,8 @@ Result<ArchivedImage> from_legacy_entry(const Json& entry, const Contents& conte
   }
   const Json manifest{{"schemaVersion", 2},
                       {"mediaType", oci::kMediaTypeOciManifest},
-                      {"config", descriptor_json("application/vnd.oci.image.config.v1+json", *config_digest, config.size())},
+                      {"config", descriptor_json("application/vnd.oci.image.config.v1+json",
+                                                 *config_digest, config.size())},
                       {"layers", std::move(layers)}};
   auto digest = into.write_blob(manifest.dump());
   if (!digest) return std::move(digest).error();
@@ -429,9 +467,12 @@ Status write_docker_archive(const oci::Layout& layout, const std::vector<Archive
     if (!tree) return std::move(tree).error();
     for (const auto& blob : tree->blobs) {
       if (!written.insert(blob.digest).second) continue;
-      if (auto status = tar.blob(layout, blob.digest); !status) return std::move(status).error().in("saving " + image.digest.str());
+      if (auto status = tar.blob(layout, blob.digest); !status)
+        return std::move(status).error().in("saving " + image.digest.str());
     }
-    Json root{{"mediaType", tree->root_media_type}, {"digest", tree->root.str()}, {"size", tree->root_size}};
+    Json root{{"mediaType", tree->root_media_type},
+              {"digest", tree->root.str()},
+              {"size", tree->root_size}};
     if (image.tags.empty()) index.push_back(root);
     Json names = Json::array();
     for (const auto& tag : image.tags) {
@@ -439,45 +480,56 @@ Status write_docker_archive(const oci::Layout& layout, const std::vector<Archive
       index.push_back(root);
       names.push_back(tag.familiar());
     }
-    const auto first = std::find_if(tree->images.begin(), tree->images.end(), [](const auto& i) { return i.config.has_value() && !i.is_attestation; });
+    const auto first = std::find_if(tree->images.begin(), tree->images.end(), [](const auto& i) {
+      return i.config.has_value() && !i.is_attestation;
+    });
     if (first == tree->images.end()) continue;
     Json layers = Json::array();
-    for (const auto& layer : first->manifest.layers) layers.push_back("blobs/sha256/" + layer.digest.hex());
+    for (const auto& layer : first->manifest.layers)
+      layers.push_back("blobs/sha256/" + layer.digest.hex());
     manifests.push_back(Json{{"Config", "blobs/sha256/" + first->manifest.config.digest.hex()},
                              {"RepoTags", names.empty() ? Json(nullptr) : names},
                              {"Layers", std::move(layers)}});
   }
-  const Json index_document{{"schemaVersion", 2}, {"mediaType", oci::kMediaTypeOciIndex}, {"manifests", std::move(index)}};
+  const Json index_document{{"schemaVersion", 2},
+                            {"mediaType", oci::kMediaTypeOciIndex},
+                            {"manifests", std::move(index)}};
   if (auto status = tar.file("index.json", index_document.dump()); !status) return status;
   if (auto status = tar.file("manifest.json", manifests.dump()); !status) return status;
-  if (auto status = tar.file("oci-layout", R"({"imageLayoutVersion":"1.0.0"})"); !status) return status;
+  if (auto status = tar.file("oci-layout", R"({"imageLayoutVersion":"1.0.0"})"); !status)
+    return status;
   return tar.end();
 }
 
-Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& source, oci::Layout& into,
-                                                const ArchiveLimits& limits) {
+Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& source,
+                                                oci::Layout& into, const ArchiveLimits& limits) {
   ArchiveReader reader{source, into, limits};
   auto contents = reader.read();
   if (!contents) return std::move(contents).error();
   // Where both descriptions are there, the OCI one counts: its digests are of the manifests
   // themselves, and one reader with one rule cannot be told two stories.
-  if (const auto index = contents->documents.find("index.json"); index != contents->documents.end() && contents->documents.contains("oci-layout")) {
+  if (const auto index = contents->documents.find("index.json");
+      index != contents->documents.end() && contents->documents.contains("oci-layout")) {
     return from_index(index->second, into, limits);
   }
   const auto manifest = contents->documents.find("manifest.json");
-  if (manifest == contents->documents.end()) return bad("has neither index.json nor manifest.json: it is not an image archive");
+  if (manifest == contents->documents.end())
+    return bad("has neither index.json nor manifest.json: it is not an image archive");
   const Json json = Json::parse(manifest->second, nullptr, false);
   if (!json.is_array()) return bad("has a manifest.json that is no JSON array");
-  if (json.size() > limits.images) return bad("has more than " + std::to_string(limits.images) + " images");
+  if (json.size() > limits.images)
+    return bad("has more than " + std::to_string(limits.images) + " images");
   std::vector<ArchivedImage> images;
   for (const auto& entry : json) {
     auto image = from_legacy_entry(entry, *contents, into);
     if (!image) return std::move(image).error();
-    const auto known = std::find_if(images.begin(), images.end(), [&](const auto& i) { return i.digest == image->digest; });
+    const auto known = std::find_if(images.begin(), images.end(),
+                                    [&](const auto& i) { return i.digest == image->digest; });
     if (known == images.end()) {
       images.push_back(*std::move(image));
     } else {
-      for (const auto& tag : image->tags) add_tag(*known, tag);
+      for (const auto& tag : image->tags)
+        add_tag(*known, tag);
     }
   }
   return images;

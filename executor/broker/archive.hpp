@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Images as one tar: what `docker save` writes and `docker load` reads. Written is the form of
-// Docker 25 and later (an OCI layout with a manifest.json); read are that, plain OCI archives and the
-// older docker-archive with a folder per layer. Source: OCI image-spec image-layout.md; Docker image
-// spec v1.2.
+// Docker 25 and later (an OCI layout with a manifest.json); read are that, plain OCI archives and
+// the older docker-archive with a folder per layer. Source: OCI image-spec image-layout.md; Docker
+// image spec v1.2.
 // - Nothing of an archive becomes a path: entries are looked up by name, blobs stored by digest.
 // - Links are refused (but for the alias of a layer that older Dockers wrote), as are entries that
 //   climb out, come twice, or expand above the limits.
 #pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/oci/layout.hpp"
+#include "executor/oci/reference.hpp"
 
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/oci/layout.hpp"
-#include "executor/oci/reference.hpp"
 
 namespace slipway::broker {
 
@@ -38,7 +38,7 @@ Status write_docker_archive(const oci::Layout& layout, const std::vector<Archive
 /// Stores the archive's images in `into`, which keeps what had been stored when an error comes.
 /// The digests are recomputed; that layers match their diff ids is for `oci::verify_tree` to say.
 /// Errors: bad_input (also: hostile, too large); those of `source`; io.
-Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& source, oci::Layout& into,
-                                                const ArchiveLimits& limits);
+Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& source,
+                                                oci::Layout& into, const ArchiveLimits& limits);
 
 } // namespace slipway::broker

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/engine.hpp"
 
+#include "executor/base/clock.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <sys/sysinfo.h>
@@ -9,8 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-
-#include "executor/base/clock.hpp"
 
 namespace slipway::broker {
 namespace {
@@ -25,7 +25,9 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string short_id(const oci::Digest& id) { return id.hex().substr(0, 12); }
+std::string short_id(const oci::Digest& id) {
+  return id.hex().substr(0, 12);
+}
 
 std::int64_t unix_seconds(const std::string& created) {
   WallTime time{};
@@ -34,7 +36,8 @@ std::int64_t unix_seconds(const std::string& created) {
 
 Json tags_of(const ImageSummary& image) {
   Json tags = Json::array();
-  for (const auto& tag : image.tags) tags.push_back(tag.familiar());
+  for (const auto& tag : image.tags)
+    tags.push_back(tag.familiar());
   return tags;
 }
 
@@ -85,7 +88,8 @@ public:
     if (!answer_.begun()) return send_error(answer_, error);
     flush_locked();
     const std::string message = readable(error);
-    send_locked(Json{{"errorDetail", {{"code", status_of(error.kind)}, {"message", message}}}, {"error", message}});
+    send_locked(Json{{"errorDetail", {{"code", status_of(error.kind)}, {"message", message}}},
+                     {"error", message}});
     answer_.end_stream();
   }
 
@@ -113,9 +117,11 @@ private:
 };
 
 Error no_such_endpoint(const std::string& method, const std::string& path) {
-  return Error{ErrorKind::not_found, "slipway's broker has no endpoint " + method + " " + path.substr(0, 200),
+  return Error{ErrorKind::not_found,
+               "slipway's broker has no endpoint " + method + " " + path.substr(0, 200),
                "it serves the image part of the Docker Engine API: build, images, tag, push, pull, "
-               "save, load", {}};
+               "save, load",
+               {}};
 }
 
 struct Unsupported {
@@ -126,7 +132,8 @@ struct Unsupported {
 
 /// First path members of the Engine API that stand for things that a job's broker does not have.
 constexpr Unsupported kUnsupported[] = {
-    {"/containers", "containers", "run the command in the job's script, or list the image under services: in .gitlab-ci.yml"},
+    {"/containers", "containers",
+     "run the command in the job's script, or list the image under services: in .gitlab-ci.yml"},
     {"/exec", "containers", "run the command in the job's script"},
     {"/commit", "containers", "write a Dockerfile and use docker build"},
     {"/networks", "networks", "services of the job are reachable by their alias without one"},
@@ -138,8 +145,10 @@ constexpr Unsupported kUnsupported[] = {
     {"/secrets", "Swarm", "use CI/CD variables"},
     {"/configs", "Swarm", "use CI/CD variables"},
     {"/plugins", "plugins", "ask the operator"},
-    {"/session", "BuildKit sessions", "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job"},
-    {"/grpc", "BuildKit sessions", "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job"},
+    {"/session", "BuildKit sessions",
+     "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job"},
+    {"/grpc", "BuildKit sessions",
+     "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job"},
     {"/events", "events", "use the exit codes of docker build and docker push"},
 };
 
@@ -179,7 +188,8 @@ bool Engine::route_fixed(const Call& call) {
   } else if (get && path == "/containers/json") {
     send_json(call.answer, 200, Json::array());
   } else if (get && path == "/images/search") {
-    send_error(call.answer, 501, "slipway does not search registries: use the registry's own page or API");
+    send_error(call.answer, 501,
+               "slipway does not search registries: use the registry's own page or API");
   } else if (post && path == "/auth") {
     auth(call);
   } else if (post && path == "/build") {
@@ -204,8 +214,8 @@ void Engine::route(const Call& call) {
   if (route_fixed(call)) return;
   const std::string& path = call.target.path;
   if (path.starts_with("/images/")) return route_image(call, std::string_view{path}.substr(8));
-  if (call.request.method == "GET" && path.starts_with("/distribution/") && path.ends_with("/json") &&
-      path.size() > 19) {
+  if (call.request.method == "GET" && path.starts_with("/distribution/") &&
+      path.ends_with("/json") && path.size() > 19) {
     return distribution(call, path.substr(14, path.size() - 19));
   }
   for (const auto& [prefix, what, instead] : kUnsupported) {
@@ -213,9 +223,12 @@ void Engine::route(const Call& call) {
     // `docker inspect NAME` asks for a container, network, volume of that name first and wants a
     // plain "no such" to go on to images.
     if (call.request.method == "GET" && path.size() > prefix.size() + 1) {
-      return send_error(call.answer, 404, "No such object: slipway does not run " + std::string{what} + " in this job: " + instead);
+      return send_error(call.answer, 404,
+                        "No such object: slipway does not run " + std::string{what} +
+                            " in this job: " + instead);
     }
-    return send_error(call.answer, 501, "slipway does not run " + std::string{what} + " in this job: " + instead);
+    return send_error(call.answer, 501,
+                      "slipway does not run " + std::string{what} + " in this job: " + instead);
   }
   send_error(call.answer, no_such_endpoint(call.request.method, path));
 }
@@ -224,7 +237,8 @@ void Engine::route_image(const Call& call, std::string_view rest) {
   const std::string& method = call.request.method;
   // The name may contain slashes, so the verb is what stands behind the last one.
   const auto slash = rest.rfind('/');
-  const std::string_view verb = slash == std::string_view::npos ? std::string_view{} : rest.substr(slash + 1);
+  const std::string_view verb =
+      slash == std::string_view::npos ? std::string_view{} : rest.substr(slash + 1);
   const std::string name{slash == std::string_view::npos ? rest : rest.substr(0, slash)};
   if (method == "DELETE" && !rest.empty()) return remove(call, std::string{rest});
   if (method == "GET" && verb == "json") return inspect_image(call, name);
@@ -249,7 +263,8 @@ void Engine::auth(const Call& call) {
   ::explicit_bzero(trash.data(), trash.size());
   call.request.body->wipe();
   if (!got) return send_error(call.answer, got.error());
-  if (seen > kAuthBytes) return send_error(call.answer, 413, "the body of /auth is larger than 64 KiB");
+  if (seen > kAuthBytes)
+    return send_error(call.answer, 413, "the body of /auth is larger than 64 KiB");
   send_json(call.answer, 200, Json{{"Status", "Login Succeeded"}, {"IdentityToken", ""}});
 }
 
@@ -258,7 +273,12 @@ void Engine::version(const Call& call) {
   ::uname(&system);
   const Json component{{"Name", "Engine"},
                        {"Version", SLIPWAY_VERSION},
-                       {"Details", {{"ApiVersion", "1.41"}, {"MinAPIVersion", "1.24"}, {"Os", "linux"}, {"Arch", "amd64"}, {"Experimental", "false"}}}};
+                       {"Details",
+                        {{"ApiVersion", "1.41"},
+                         {"MinAPIVersion", "1.24"},
+                         {"Os", "linux"},
+                         {"Arch", "amd64"},
+                         {"Experimental", "false"}}}};
   send_json(call.answer, 200,
             Json{{"Platform", {{"Name", "slipway"}}},
                  {"Components", Json::array({component})},
@@ -280,65 +300,77 @@ void Engine::info(const Call& call) {
   struct sysinfo memory {};
   ::sysinfo(&memory);
   const Json commit{{"ID", ""}, {"Expected", ""}};
-  send_json(
-      call.answer, 200,
-      Json{{"ID", "slipway"},
-           {"Containers", 0},
-           {"ContainersRunning", 0},
-           {"ContainersPaused", 0},
-           {"ContainersStopped", 0},
-           {"Images", images ? images->size() : 0},
-           {"Driver", "slipway"},
-           {"DriverStatus", Json::array()},
-           {"Plugins", {{"Volume", Json::array()}, {"Network", Json::array()}, {"Authorization", nullptr}, {"Log", Json::array()}}},
-           {"MemoryLimit", true},
-           {"SwapLimit", true},
-           {"CpuCfsPeriod", true},
-           {"CpuCfsQuota", true},
-           {"CPUShares", true},
-           {"CPUSet", true},
-           {"PidsLimit", true},
-           {"KernelMemory", true},
-           {"OomKillDisable", true},
-           {"IPv4Forwarding", true},
-           {"BridgeNfIptables", true},
-           {"BridgeNfIp6tables", true},
-           {"Debug", false},
-           {"NFd", 0},
-           {"NGoroutines", 0},
-           {"SystemTime", rfc3339(SystemClock{}.now())},
-           {"LoggingDriver", "none"},
-           {"CgroupDriver", "none"},
-           {"CgroupVersion", "2"},
-           {"NEventsListener", 0},
-           {"KernelVersion", system.release},
-           {"OperatingSystem", "slipway job broker"},
-           {"OSVersion", ""},
-           {"OSType", "linux"},
-           {"Architecture", system.machine},
-           {"IndexServerAddress", "https://index.docker.io/v1/"},
-           {"RegistryConfig", {{"InsecureRegistryCIDRs", Json::array()}, {"IndexConfigs", Json::object()}, {"Mirrors", Json::array()}}},
-           {"NCPU", ::get_nprocs()},
-           {"MemTotal", static_cast<std::uint64_t>(memory.totalram) * memory.mem_unit},
-           {"DockerRootDir", "/"},
-           {"HttpProxy", ""},
-           {"HttpsProxy", ""},
-           {"NoProxy", ""},
-           {"Name", "slipway"},
-           {"Labels", Json::array()},
-           {"ExperimentalBuild", false},
-           {"ServerVersion", SLIPWAY_VERSION},
-           {"Runtimes", Json::object()},
-           {"DefaultRuntime", ""},
-           {"Swarm", {{"NodeID", ""}, {"NodeAddr", ""}, {"LocalNodeState", "inactive"}, {"ControlAvailable", false}, {"Error", ""}, {"RemoteManagers", nullptr}}},
-           {"LiveRestoreEnabled", false},
-           {"Isolation", ""},
-           {"InitBinary", ""},
-           {"ContainerdCommit", commit},
-           {"RuncCommit", commit},
-           {"InitCommit", commit},
-           {"SecurityOptions", Json::array({"name=rootless"})},
-           {"Warnings", nullptr}});
+  send_json(call.answer, 200,
+            Json{{"ID", "slipway"},
+                 {"Containers", 0},
+                 {"ContainersRunning", 0},
+                 {"ContainersPaused", 0},
+                 {"ContainersStopped", 0},
+                 {"Images", images ? images->size() : 0},
+                 {"Driver", "slipway"},
+                 {"DriverStatus", Json::array()},
+                 {"Plugins",
+                  {{"Volume", Json::array()},
+                   {"Network", Json::array()},
+                   {"Authorization", nullptr},
+                   {"Log", Json::array()}}},
+                 {"MemoryLimit", true},
+                 {"SwapLimit", true},
+                 {"CpuCfsPeriod", true},
+                 {"CpuCfsQuota", true},
+                 {"CPUShares", true},
+                 {"CPUSet", true},
+                 {"PidsLimit", true},
+                 {"KernelMemory", true},
+                 {"OomKillDisable", true},
+                 {"IPv4Forwarding", true},
+                 {"BridgeNfIptables", true},
+                 {"BridgeNfIp6tables", true},
+                 {"Debug", false},
+                 {"NFd", 0},
+                 {"NGoroutines", 0},
+                 {"SystemTime", rfc3339(SystemClock{}.now())},
+                 {"LoggingDriver", "none"},
+                 {"CgroupDriver", "none"},
+                 {"CgroupVersion", "2"},
+                 {"NEventsListener", 0},
+                 {"KernelVersion", system.release},
+                 {"OperatingSystem", "slipway job broker"},
+                 {"OSVersion", ""},
+                 {"OSType", "linux"},
+                 {"Architecture", system.machine},
+                 {"IndexServerAddress", "https://index.docker.io/v1/"},
+                 {"RegistryConfig",
+                  {{"InsecureRegistryCIDRs", Json::array()},
+                   {"IndexConfigs", Json::object()},
+                   {"Mirrors", Json::array()}}},
+                 {"NCPU", ::get_nprocs()},
+                 {"MemTotal", static_cast<std::uint64_t>(memory.totalram) * memory.mem_unit},
+                 {"DockerRootDir", "/"},
+                 {"HttpProxy", ""},
+                 {"HttpsProxy", ""},
+                 {"NoProxy", ""},
+                 {"Name", "slipway"},
+                 {"Labels", Json::array()},
+                 {"ExperimentalBuild", false},
+                 {"ServerVersion", SLIPWAY_VERSION},
+                 {"Runtimes", Json::object()},
+                 {"DefaultRuntime", ""},
+                 {"Swarm",
+                  {{"NodeID", ""},
+                   {"NodeAddr", ""},
+                   {"LocalNodeState", "inactive"},
+                   {"ControlAvailable", false},
+                   {"Error", ""},
+                   {"RemoteManagers", nullptr}}},
+                 {"LiveRestoreEnabled", false},
+                 {"Isolation", ""},
+                 {"InitBinary", ""},
+                 {"ContainerdCommit", commit},
+                 {"RuncCommit", commit},
+                 {"InitCommit", commit},
+                 {"SecurityOptions", Json::array({"name=rootless"})},
+                 {"Warnings", nullptr}});
 }
 
 namespace {
@@ -385,7 +417,9 @@ void Engine::build_from_tar(const Call& call) {
   auto options = parse_build_query(call.target.query);
   if (!options) return send_error(call.answer, options.error());
   Body* const body = call.request.body;
-  options->request.context_tar = [body](char* buffer, std::size_t capacity) { return body->read(buffer, capacity); };
+  options->request.context_tar = [body](char* buffer, std::size_t capacity) {
+    return body->read(buffer, capacity);
+  };
   build(call, std::move(options->request), options->quiet, false);
 }
 
@@ -420,7 +454,8 @@ void Engine::build(const Call& call, BuildRequest request, bool quiet, bool with
     messages.stream(outcome->image_id.str() + "\n");
   } else {
     messages.stream("Successfully built " + short_id(outcome->image_id) + "\n");
-    for (const auto& tag : tags) messages.stream("Successfully tagged " + tag.familiar() + "\n");
+    for (const auto& tag : tags)
+      messages.stream("Successfully tagged " + tag.familiar() + "\n");
   }
   messages.end();
 }
@@ -430,7 +465,8 @@ void Engine::list_images(const Call& call) {
   auto filters = parse_image_filters(text);
   if (!filters) return send_error(call.answer, filters.error());
   // Before API 1.28 `docker images NAME` sent the name so.
-  if (auto name = call.target.query.get("filter"); !name.empty()) filters->references.push_back(std::move(name));
+  if (auto name = call.target.query.get("filter"); !name.empty())
+    filters->references.push_back(std::move(name));
   auto images = images_.list();
   if (!images) return send_error(call.answer, images.error());
   Json list = Json::array();
@@ -469,25 +505,28 @@ void Engine::inspect_image(const Call& call, const std::string& name) {
     if (!config.contains(member)) config[member] = nullptr;
   }
   Json layers = Json::array();
-  for (const auto& diff_id : image->config.diff_ids) layers.push_back(diff_id.str());
-  Json answer{{"Id", image->image_id.str()},
-              {"RepoTags", tags_of(*image)},
-              {"RepoDigests", image->repo_digests.empty() ? Json::array() : Json(image->repo_digests)},
-              {"Parent", ""},
-              {"Comment", image->config.history.empty() ? "" : image->config.history.back().comment},
-              {"Created", image->created.empty() ? "1970-01-01T00:00:00Z" : image->created},
-              {"Container", ""},
-              {"DockerVersion", ""},
-              {"Author", author},
-              {"Config", std::move(config)},
-              {"Architecture", image->config.platform.architecture},
-              {"Os", image->config.platform.os},
-              {"Size", image->size},
-              {"VirtualSize", image->size},
-              {"GraphDriver", {{"Name", "slipway"}, {"Data", nullptr}}},
-              {"RootFS", {{"Type", "layers"}, {"Layers", std::move(layers)}}},
-              {"Metadata", {{"LastTagTime", "0001-01-01T00:00:00Z"}}},
-              {"Descriptor", {{"mediaType", oci::kMediaTypeOciManifest}, {"digest", image->manifest_digest.str()}}}};
+  for (const auto& diff_id : image->config.diff_ids)
+    layers.push_back(diff_id.str());
+  Json answer{
+      {"Id", image->image_id.str()},
+      {"RepoTags", tags_of(*image)},
+      {"RepoDigests", image->repo_digests.empty() ? Json::array() : Json(image->repo_digests)},
+      {"Parent", ""},
+      {"Comment", image->config.history.empty() ? "" : image->config.history.back().comment},
+      {"Created", image->created.empty() ? "1970-01-01T00:00:00Z" : image->created},
+      {"Container", ""},
+      {"DockerVersion", ""},
+      {"Author", author},
+      {"Config", std::move(config)},
+      {"Architecture", image->config.platform.architecture},
+      {"Os", image->config.platform.os},
+      {"Size", image->size},
+      {"VirtualSize", image->size},
+      {"GraphDriver", {{"Name", "slipway"}, {"Data", nullptr}}},
+      {"RootFS", {{"Type", "layers"}, {"Layers", std::move(layers)}}},
+      {"Metadata", {{"LastTagTime", "0001-01-01T00:00:00Z"}}},
+      {"Descriptor",
+       {{"mediaType", oci::kMediaTypeOciManifest}, {"digest", image->manifest_digest.str()}}}};
   if (!image->config.platform.variant.empty()) answer["Variant"] = image->config.platform.variant;
   send_json(call.answer, 200, answer);
 }
@@ -509,7 +548,12 @@ void Engine::history(const Call& call, const std::string& name) {
   }
   // A config need not have a history; the layers are there all the same.
   for (; layer < image->layer_sizes.size(); ++layer) {
-    entries.push_back(Json{{"Id", "<missing>"}, {"Created", 0}, {"CreatedBy", ""}, {"Tags", nullptr}, {"Size", image->layer_sizes[layer]}, {"Comment", ""}});
+    entries.push_back(Json{{"Id", "<missing>"},
+                           {"Created", 0},
+                           {"CreatedBy", ""},
+                           {"Tags", nullptr},
+                           {"Size", image->layer_sizes[layer]},
+                           {"Comment", ""}});
   }
   std::reverse(entries.begin(), entries.end());
   if (!entries.empty()) {
@@ -524,7 +568,8 @@ void Engine::tag(const Call& call, const std::string& name) {
   const std::string tag = call.target.query.get("tag");
   auto target = oci::Reference::parse(tag.empty() ? repository : repository + ":" + tag);
   if (!target) return send_error(call.answer, target.error());
-  if (target->digest()) return send_error(call.answer, 400, "refusing to create a tag with a digest reference");
+  if (target->digest())
+    return send_error(call.answer, 400, "refusing to create a tag with a digest reference");
   const auto status = images_.tag(name, *target);
   if (!status) return send_error(call.answer, status.error());
   call.answer.whole(201, "", "");
@@ -547,27 +592,35 @@ void Engine::push(const Call& call, const std::string& name) {
       }
     }
     if (wanted.empty()) {
-      return send_error(call.answer, 404, "An image does not exist locally with the tag: " + reference->familiar_name());
+      return send_error(call.answer, 404,
+                        "An image does not exist locally with the tag: " +
+                            reference->familiar_name());
     }
   } else {
     auto image = images_.find(reference->familiar());
     if (!image) {
       if (image.error().kind != ErrorKind::not_found) return send_error(call.answer, image.error());
-      return send_error(call.answer, 404, "An image does not exist locally with the tag: " + reference->familiar());
+      return send_error(call.answer, 404,
+                        "An image does not exist locally with the tag: " + reference->familiar());
     }
     wanted.push_back(*reference);
   }
   Messages messages{call.answer};
   messages.send(Json{{"status", "The push refers to repository [" + reference->name() + "]"}});
   for (const auto& item : wanted) {
-    auto outcome = images_.push(item, [&](std::string_view text) { messages.status_lines(text); },
-                                [&] { return call.answer.gone(); });
+    auto outcome = images_.push(
+        item, [&](std::string_view text) { messages.status_lines(text); },
+        [&] { return call.answer.gone(); });
     if (!outcome) return messages.fail(outcome.error());
     const std::string item_tag = item.tag().value_or("latest");
     messages.status_lines("\n");
-    messages.send(Json{{"status", item_tag + ": digest: " + outcome->digest.str() + " size: " + std::to_string(outcome->manifest_size)}});
+    messages.send(Json{{"status", item_tag + ": digest: " + outcome->digest.str() +
+                                      " size: " + std::to_string(outcome->manifest_size)}});
     messages.send(Json{{"progressDetail", Json::object()},
-                       {"aux", {{"Tag", item_tag}, {"Digest", outcome->digest.str()}, {"Size", outcome->manifest_size}}}});
+                       {"aux",
+                        {{"Tag", item_tag},
+                         {"Digest", outcome->digest.str()},
+                         {"Size", outcome->manifest_size}}}});
   }
   messages.end();
 }
@@ -577,7 +630,8 @@ void Engine::remove(const Call& call, const std::string& name) {
   if (!lines) {
     const Error& error = lines.error();
     // The one conflict that there is: an image with several names, removed by its ID.
-    return send_error(call.answer, error.kind == ErrorKind::denied ? 409 : status_of(error.kind), readable(error));
+    return send_error(call.answer, error.kind == ErrorKind::denied ? 409 : status_of(error.kind),
+                      readable(error));
   }
   Json answer = Json::array();
   for (const auto& line : *lines) {
@@ -606,11 +660,14 @@ void Engine::save(const Call& call, const std::vector<std::string>& names) {
 }
 
 void Engine::load(const Call& call) {
-  auto loaded = images_.load([&](char* buffer, std::size_t capacity) { return call.request.body->read(buffer, capacity); });
+  auto loaded = images_.load([&](char* buffer, std::size_t capacity) {
+    return call.request.body->read(buffer, capacity);
+  });
   if (!loaded) return send_error(call.answer, loaded.error());
   Messages messages{call.answer};
   for (const auto& name : *loaded) {
-    messages.stream((name.starts_with("sha256:") ? "Loaded image ID: " : "Loaded image: ") + name + "\n");
+    messages.stream((name.starts_with("sha256:") ? "Loaded image ID: " : "Loaded image: ") + name +
+                    "\n");
   }
   messages.end();
 }
@@ -618,16 +675,21 @@ void Engine::load(const Call& call) {
 void Engine::pull(const Call& call) {
   const Query& query = call.target.query;
   if (!query.get("fromSrc").empty()) {
-    return send_error(call.answer, 501, "slipway does not import file systems as images: use a Dockerfile (FROM scratch, ADD)");
+    return send_error(
+        call.answer, 501,
+        "slipway does not import file systems as images: use a Dockerfile (FROM scratch, ADD)");
   }
   const std::string name = query.get("fromImage");
   const std::string tag = query.get("tag");
-  const std::string text = tag.empty() ? name : name + (tag.starts_with("sha256:") ? "@" : ":") + tag;
+  const std::string text =
+      tag.empty() ? name : name + (tag.starts_with("sha256:") ? "@" : ":") + tag;
   auto reference = oci::Reference::parse(text);
   if (!reference) return send_error(call.answer, reference.error());
   Messages messages{call.answer};
-  auto image = images_.pull(*reference, query.get("platform"), [&](std::string_view line) { messages.status_lines(line); },
-                            [&] { return call.answer.gone(); });
+  auto image = images_.pull(
+      *reference, query.get("platform"),
+      [&](std::string_view line) { messages.status_lines(line); },
+      [&] { return call.answer.gone(); });
   if (!image) return messages.fail(image.error());
   messages.status_lines("\n");
   messages.send(Json{{"status", "Digest: " + image->manifest_digest.str()}});
@@ -648,7 +710,10 @@ void Engine::distribution(const Call& call, const std::string& name) {
     list.push_back(std::move(item));
   }
   send_json(call.answer, 200,
-            Json{{"Descriptor", {{"mediaType", descriptor.media_type}, {"digest", descriptor.digest.str()}, {"size", descriptor.size}}},
+            Json{{"Descriptor",
+                  {{"mediaType", descriptor.media_type},
+                   {"digest", descriptor.digest.str()},
+                   {"size", descriptor.size}}},
                  {"Platforms", std::move(list)}});
 }
 
@@ -668,10 +733,13 @@ void Engine::prune_images(const Call& call) {
     reclaimed += image.size;
     for (const auto& line : *lines) {
       const auto colon = line.find(": ");
-      if (colon != std::string::npos) deleted.push_back(Json{{line.substr(0, colon), line.substr(colon + 2)}});
+      if (colon != std::string::npos)
+        deleted.push_back(Json{{line.substr(0, colon), line.substr(colon + 2)}});
     }
   }
-  send_json(call.answer, 200, Json{{"ImagesDeleted", deleted.empty() ? Json(nullptr) : deleted}, {"SpaceReclaimed", reclaimed}});
+  send_json(call.answer, 200,
+            Json{{"ImagesDeleted", deleted.empty() ? Json(nullptr) : deleted},
+                 {"SpaceReclaimed", reclaimed}});
 }
 
 } // namespace slipway::broker

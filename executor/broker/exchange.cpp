@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/exchange.hpp"
 
+#include "executor/broker/engine.hpp"
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -14,8 +16,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-
-#include "executor/broker/engine.hpp"
 
 namespace slipway::broker {
 namespace {
@@ -76,8 +76,8 @@ class BeastBody final : public Body {
 public:
   BeastBody(BeastStream& stream, boost::beast::flat_buffer& buffer, Parser& parser, Socket& socket,
             bool expects_continue)
-      : stream_{stream}, buffer_{buffer}, parser_{parser}, socket_{socket},
-        expects_continue_{expects_continue} {}
+      : stream_{stream}, buffer_{buffer}, parser_{parser}, socket_{socket}, expects_continue_{
+                                                                                expects_continue} {}
 
   Result<std::size_t> read(char* into, std::size_t capacity) override {
     if (failed_) return Error{ErrorKind::bad_input, "the request body ended early", "", {}};
@@ -235,7 +235,9 @@ bool Socket::gone() const {
   return (polled[0].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 || polled[1].revents != 0;
 }
 
-void Socket::shutdown_write() { ::shutdown(fd_.get(), SHUT_WR); }
+void Socket::shutdown_write() {
+  ::shutdown(fd_.get(), SHUT_WR);
+}
 
 void Socket::drain(std::uint64_t limit, Millis patience) {
   set_deadline(SteadyClock::now() + patience);
@@ -258,7 +260,9 @@ Result<std::string> Body::read_whole(std::size_t limit, Millis time) {
     if (*got == 0) return whole;
     if (whole.size() + *got > limit) {
       return Error{ErrorKind::bad_input,
-                   "the request body is larger than " + std::to_string(limit) + " bytes", "", {}};
+                   "the request body is larger than " + std::to_string(limit) + " bytes",
+                   "",
+                   {}};
     }
     whole.append(part.data(), *got);
   }
@@ -267,9 +271,10 @@ Result<std::string> Body::read_whole(std::size_t limit, Millis time) {
 std::string Answer::head(int status, std::string_view content_type) const {
   std::string text = http_1_0_ ? "HTTP/1.0 " : "HTTP/1.1 ";
   text += std::to_string(status) + " " + reason(status) + "\r\n";
-  text += "Api-Version: 1.41\r\nBuilder-Version: 1\r\nDocker-Experimental: false\r\nOstype: linux\r\n"
-          "Swarm: inactive\r\nServer: slipway/" SLIPWAY_VERSION " (linux)\r\n"
-          "Cache-Control: no-cache, no-store, must-revalidate\r\n";
+  text +=
+      "Api-Version: 1.41\r\nBuilder-Version: 1\r\nDocker-Experimental: false\r\nOstype: linux\r\n"
+      "Swarm: inactive\r\nServer: slipway/" SLIPWAY_VERSION " (linux)\r\n"
+      "Cache-Control: no-cache, no-store, must-revalidate\r\n";
   if (!content_type.empty()) text += "Content-Type: " + std::string{content_type} + "\r\n";
   if (!keep_alive_) text += "Connection: close\r\n";
   return text;
@@ -318,23 +323,30 @@ std::string error_json(std::string_view message) {
 
 int status_of(ErrorKind kind) {
   switch (kind) {
-  case ErrorKind::bad_input: return 400;
+  case ErrorKind::bad_input:
+    return 400;
   case ErrorKind::denied:
-  case ErrorKind::gate_rejected: return 403;
-  case ErrorKind::not_found: return 404;
-  case ErrorKind::timed_out: return 504;
-  case ErrorKind::unavailable: return 503;
+  case ErrorKind::gate_rejected:
+    return 403;
+  case ErrorKind::not_found:
+    return 404;
+  case ErrorKind::timed_out:
+    return 504;
+  case ErrorKind::unavailable:
+    return 503;
   case ErrorKind::backend_failed:
   case ErrorKind::misconfigured:
   case ErrorKind::io:
-  case ErrorKind::internal: return 500;
+  case ErrorKind::internal:
+    return 500;
   }
   return 500; // unreachable: every enumerator returns above
 }
 
 std::string readable(const Error& error) {
   std::string text = error.text();
-  if (!error.hint.empty()) text += (text.find('\n') == std::string::npos ? ": " : "\n") + error.hint;
+  if (!error.hint.empty())
+    text += (text.find('\n') == std::string::npos ? ": " : "\n") + error.hint;
   return text;
 }
 
@@ -369,9 +381,11 @@ void serve_connection(Socket& socket, Engine& engine, const ServerLimits& limits
         ec == http::error::partial_message || ec == boost::asio::error::connection_aborted) {
       return;
     }
-    if (ec == boost::asio::error::timed_out) return refuse(408, "the request's header did not arrive in time");
+    if (ec == boost::asio::error::timed_out)
+      return refuse(408, "the request's header did not arrive in time");
     if (ec == http::error::header_limit || ec == http::error::buffer_overflow) {
-      return refuse(431, "the request's header is larger than " + std::to_string(limits.header_bytes) + " bytes");
+      return refuse(431, "the request's header is larger than " +
+                             std::to_string(limits.header_bytes) + " bytes");
     }
     if (ec == http::error::body_limit) return refuse(413, "the request body is too large");
     if (ec) return refuse(400, "malformed request: " + ec.message());
@@ -384,7 +398,8 @@ void serve_connection(Socket& socket, Engine& engine, const ServerLimits& limits
     BeastBody body{stream, buffer, parser, socket,
                    boost::beast::iequals(head[http::field::expect], "100-continue")};
     Request request{std::string{head.method_string()}, std::string{head.target()}, &body};
-    Answer answer{socket, head.method() == http::verb::head, head.version() < 11, head.keep_alive()};
+    Answer answer{socket, head.method() == http::verb::head, head.version() < 11,
+                  head.keep_alive()};
     engine.answer(request, answer);
     if (!answer.begun()) {
       answer.close_after();

@@ -5,16 +5,16 @@
 // - A peer that hangs up is noticed while the answer is still being made (`gone`).
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/broker/server.hpp"
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <mutex>
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/broker/server.hpp"
 
 namespace slipway::broker {
 
@@ -78,7 +78,8 @@ struct Request {
 class Answer {
 public:
   Answer(Socket& socket, bool is_head, bool http_1_0, bool keep_alive)
-      : socket_{socket}, is_head_{is_head}, http_1_0_{http_1_0}, keep_alive_{keep_alive && !http_1_0} {}
+      : socket_{socket}, is_head_{is_head}, http_1_0_{http_1_0}, keep_alive_{keep_alive &&
+                                                                             !http_1_0} {}
 
   void whole(int status, std::string_view content_type, std::string_view body);
   void begin_stream(int status, std::string_view content_type);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/request.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <fnmatch.h>
 
 #include <algorithm>
 #include <charconv>
-
-#include <nlohmann/json.hpp>
 
 namespace slipway::broker {
 namespace {
@@ -15,9 +15,13 @@ using Json = nlohmann::json;
 
 constexpr std::size_t kMaxPairs = 1024;
 
-Error bad(std::string what) { return Error{ErrorKind::bad_input, std::move(what), "", {}}; }
+Error bad(std::string what) {
+  return Error{ErrorKind::bad_input, std::move(what), "", {}};
+}
 
-std::string shown(std::string_view text) { return std::string{text.substr(0, 200)}; }
+std::string shown(std::string_view text) {
+  return std::string{text.substr(0, 200)};
+}
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -26,7 +30,9 @@ int hex_value(char c) {
   return -1;
 }
 
-bool is_text(std::string_view text) { return text.find('\0') == std::string_view::npos; }
+bool is_text(std::string_view text) {
+  return text.find('\0') == std::string_view::npos;
+}
 
 Result<Json> parse_json(std::string_view text, const std::string& subject) {
   Json json = Json::parse(text, nullptr, false);
@@ -46,28 +52,34 @@ Result<std::vector<std::pair<std::string, std::string>>> parse_map(std::string_v
   if (json->size() > kMaxPairs) return bad(subject + " has more than 1024 members");
   for (const auto& [key, value] : json->items()) {
     if (value.is_null()) continue;
-    if (!value.is_string()) return bad(subject + ": the value of '" + shown(key) + "' is not a string");
-    if (!is_text(key) || !is_text(value.get_ref<const std::string&>())) return bad(subject + " contains a NUL byte");
+    if (!value.is_string())
+      return bad(subject + ": the value of '" + shown(key) + "' is not a string");
+    if (!is_text(key) || !is_text(value.get_ref<const std::string&>()))
+      return bad(subject + " contains a NUL byte");
     pairs.emplace_back(key, value.get<std::string>());
   }
   return pairs;
 }
 
 bool is_neutral(const std::string& value) {
-  static constexpr const char* kNeutral[] = {"", "0", "null", "[]", "{}", "false", "default", "-1", "\"\""};
-  return std::any_of(std::begin(kNeutral), std::end(kNeutral), [&](const char* v) { return value == v; });
+  static constexpr const char* kNeutral[] = {"",      "0",       "null", "[]",  "{}",
+                                             "false", "default", "-1",   "\"\""};
+  return std::any_of(std::begin(kNeutral), std::end(kNeutral),
+                     [&](const char* v) { return value == v; });
 }
 
 /// Options of the Engine API that a build without a daemon of its own cannot honour. Silence would
 /// be worse than a refusal: a job that asked for a memory limit must not run without one.
 constexpr const char* kRefusedBuildOptions[] = {
-    "squash",     "memory",      "memswap",     "cpushares", "cpuperiod", "cpuquota", "cpusetcpus",
-    "cpusetmems", "cgroupparent", "ulimits",    "securityopt", "isolation", "outputs",  "shmsize"};
+    "squash",     "memory",       "memswap", "cpushares",   "cpuperiod", "cpuquota", "cpusetcpus",
+    "cpusetmems", "cgroupparent", "ulimits", "securityopt", "isolation", "outputs",  "shmsize"};
 
 Status check_network(const std::string& network) {
   if (network.empty() || network == "default" || network == "none") return {};
-  return Error{ErrorKind::denied, "network mode '" + shown(network) + "' is not available to a build",
-               "use --network=default or --network=none", {}};
+  return Error{ErrorKind::denied,
+               "network mode '" + shown(network) + "' is not available to a build",
+               "use --network=default or --network=none",
+               {}};
 }
 
 Result<std::pair<std::string, std::string>> parse_extra_host(const std::string& text) {
@@ -104,7 +116,8 @@ public:
   void text(const char* name, std::string& into) {
     with(name, [&](const Json& value) {
       if (!value.is_string()) return refuse(name, "a string");
-      if (!is_text(value.get_ref<const std::string&>())) return refuse(name, "text without NUL bytes");
+      if (!is_text(value.get_ref<const std::string&>()))
+        return refuse(name, "text without NUL bytes");
       into = value.get<std::string>();
     });
   }
@@ -127,17 +140,20 @@ public:
     with(name, [&](const Json& value) {
       if (!value.is_array() || value.size() > kMaxPairs) return refuse(name, "an array of strings");
       for (const auto& item : value) {
-        if (!item.is_string() || !is_text(item.get_ref<const std::string&>())) return refuse(name, "an array of strings");
+        if (!item.is_string() || !is_text(item.get_ref<const std::string&>()))
+          return refuse(name, "an array of strings");
         into.push_back(item.get<std::string>());
       }
     });
   }
   void pairs(const char* name, std::vector<std::pair<std::string, std::string>>& into) {
     with(name, [&](const Json& value) {
-      if (!value.is_array() || value.size() > kMaxPairs) return refuse(name, "an array of [key, value]");
+      if (!value.is_array() || value.size() > kMaxPairs)
+        return refuse(name, "an array of [key, value]");
       for (const auto& item : value) {
         if (!item.is_array() || item.size() != 2 || !item[0].is_string() || !item[1].is_string() ||
-            !is_text(item[0].get_ref<const std::string&>()) || !is_text(item[1].get_ref<const std::string&>())) {
+            !is_text(item[0].get_ref<const std::string&>()) ||
+            !is_text(item[1].get_ref<const std::string&>())) {
           return refuse(name, "an array of [key, value]");
         }
         into.emplace_back(item[0].get<std::string>(), item[1].get<std::string>());
@@ -187,10 +203,12 @@ Result<std::string> percent_decode(std::string_view text, bool plus_is_space) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     char c = text[i];
     if (c == '%') {
-      if (i + 2 >= text.size()) return bad("invalid URL escape at the end of '" + shown(text) + "'");
+      if (i + 2 >= text.size())
+        return bad("invalid URL escape at the end of '" + shown(text) + "'");
       const int high = hex_value(text[i + 1]);
       const int low = hex_value(text[i + 2]);
-      if (high < 0 || low < 0) return bad("invalid URL escape '" + std::string{text.substr(i, 3)} + "'");
+      if (high < 0 || low < 0)
+        return bad("invalid URL escape '" + std::string{text.substr(i, 3)} + "'");
       c = static_cast<char>(high * 16 + low);
       i += 2;
     } else if (c == '+' && plus_is_space) {
@@ -248,10 +266,12 @@ Result<Target> parse_target(std::string_view text) {
   const auto raw_path = text.substr(0, question);
   auto path = percent_decode(raw_path, false);
   if (!path) return std::move(path).error();
-  if (std::any_of(path->begin(), path->end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; })) {
+  if (std::any_of(path->begin(), path->end(),
+                  [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; })) {
     return bad("a control character in the path");
   }
-  auto query = Query::parse(question == std::string_view::npos ? std::string_view{} : text.substr(question + 1));
+  auto query = Query::parse(question == std::string_view::npos ? std::string_view{}
+                                                               : text.substr(question + 1));
   if (!query) return std::move(query).error();
 
   std::string_view rest = *path;
@@ -265,7 +285,8 @@ Result<Target> parse_target(std::string_view text) {
     const bool read =
         dot != std::string_view::npos &&
         std::from_chars(version.data(), version.data() + dot, major).ptr == version.data() + dot &&
-        std::from_chars(version.data() + dot + 1, end, minor).ptr == end && dot + 1 < version.size();
+        std::from_chars(version.data() + dot + 1, end, minor).ptr == end &&
+        dot + 1 < version.size();
     if (!read || major != 1 || minor > 999) {
       return bad("API version '" + shown(version) + "' is not supported (v1.24 and later are)");
     }
@@ -276,19 +297,25 @@ Result<Target> parse_target(std::string_view text) {
 
 Result<BuildOptions> parse_build_query(const Query& query) {
   if (query.get("version") == "2") {
-    return Error{ErrorKind::denied, "BuildKit sessions (version=2) are not served on this socket",
-                 "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job: it builds "
-                 "with BuildKit all the same",
-                 {}};
+    return Error{
+        ErrorKind::denied,
+        "BuildKit sessions (version=2) are not served on this socket",
+        "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job: it builds "
+        "with BuildKit all the same",
+        {}};
   }
   if (!query.get("remote").empty()) {
-    return Error{ErrorKind::denied, "a build context by URL (remote) is not supported",
-                 "check the sources out in the job and build from that folder", {}};
+    return Error{ErrorKind::denied,
+                 "a build context by URL (remote) is not supported",
+                 "check the sources out in the job and build from that folder",
+                 {}};
   }
   for (const char* name : kRefusedBuildOptions) {
     if (!is_neutral(query.get(name))) {
-      return Error{ErrorKind::denied, std::string{"the build option '"} + name + "' is not supported",
-                   "leave it out; limits of builds are set by the operator", {}};
+      return Error{ErrorKind::denied,
+                   std::string{"the build option '"} + name + "' is not supported",
+                   "leave it out; limits of builds are set by the operator",
+                   {}};
     }
   }
   BuildOptions options;
@@ -301,7 +328,8 @@ Result<BuildOptions> parse_build_query(const Query& query) {
     if (!tag) return std::move(tag).error();
     request.tags.push_back(*std::move(tag));
   }
-  if (auto dockerfile = query.get("dockerfile"); !dockerfile.empty()) request.dockerfile = std::move(dockerfile);
+  if (auto dockerfile = query.get("dockerfile"); !dockerfile.empty())
+    request.dockerfile = std::move(dockerfile);
   auto build_args = parse_map(query.get("buildargs"), "buildargs");
   if (!build_args) return std::move(build_args).error();
   request.build_args = *std::move(build_args);
@@ -345,7 +373,8 @@ Result<BuildRequest> parse_build_json(std::string_view text) {
   members.text("dialect", request.dialect);
   if (auto status = members.finish(); !status) return std::move(status).error();
   if (request.context_path.empty()) return bad("build request: 'context_path' is missing");
-  if (request.context_path.front() != '/') return bad("build request: 'context_path' has to be absolute");
+  if (request.context_path.front() != '/')
+    return bad("build request: 'context_path' has to be absolute");
   if (request.dockerfile.empty()) request.dockerfile = "Dockerfile";
   if (auto status = check_network(request.network); !status) return std::move(status).error();
   for (const auto& text_of_tag : tags) {
@@ -370,7 +399,8 @@ Result<ImageFilters> parse_image_filters(std::string_view text) {
       }
     } else if (given.is_array()) {
       for (const auto& value : given) {
-        if (!value.is_string()) return bad("filters: '" + shown(name) + "' has a value that is no string");
+        if (!value.is_string())
+          return bad("filters: '" + shown(name) + "' has a value that is no string");
         values.push_back(value.get<std::string>());
       }
     } else {
@@ -389,7 +419,8 @@ Result<ImageFilters> parse_image_filters(std::string_view text) {
         filters.dangling = value == "true" || value == "1";
       }
     } else {
-      return bad("invalid filter '" + shown(name) + "' (reference, dangling and label are supported)");
+      return bad("invalid filter '" + shown(name) +
+                 "' (reference, dangling and label are supported)");
     }
   }
   return filters;
@@ -398,10 +429,11 @@ Result<ImageFilters> parse_image_filters(std::string_view text) {
 bool matches(const ImageFilters& filters, const ImageSummary& image) {
   if (filters.dangling && *filters.dangling != image.tags.empty()) return false;
   if (!filters.references.empty()) {
-    const bool hit = std::any_of(filters.references.begin(), filters.references.end(), [&](const auto& pattern) {
-      return std::any_of(image.tags.begin(), image.tags.end(),
-                         [&](const auto& tag) { return matches_reference(pattern, tag); });
-    });
+    const bool hit =
+        std::any_of(filters.references.begin(), filters.references.end(), [&](const auto& pattern) {
+          return std::any_of(image.tags.begin(), image.tags.end(),
+                             [&](const auto& tag) { return matches_reference(pattern, tag); });
+        });
     if (!hit) return false;
   }
   return std::all_of(filters.labels.begin(), filters.labels.end(), [&](const std::string& wanted) {

@@ -3,13 +3,13 @@
 // Everything here is pure and reads hostile input.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/broker/image_service.hpp"
+
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/broker/image_service.hpp"
 
 namespace slipway::broker {
 

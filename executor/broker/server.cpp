@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/server.hpp"
 
+#include "executor/broker/engine.hpp"
+#include "executor/broker/exchange.hpp"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -16,16 +19,14 @@
 #include <mutex>
 #include <thread>
 
-#include "executor/broker/engine.hpp"
-#include "executor/broker/exchange.hpp"
-
 namespace slipway::broker {
 namespace {
 
 // Address space only: a thread costs the pages that it touches, some tens of KiB.
 constexpr std::size_t kStackBytes = 1UL << 20;
 constexpr int kBacklog = 64;
-constexpr const char* kTooMany = "slipway: too many connections to this job's broker; close some first";
+constexpr const char* kTooMany =
+    "slipway: too many connections to this job's broker; close some first";
 
 /// The listening socket's address, through the folder's descriptor: sun_path holds 107 bytes only,
 /// and a folder that is replaced meanwhile changes nothing.
@@ -81,7 +82,8 @@ private:
 
   void accept_loop() {
     for (;;) {
-      std::array<pollfd, 2> polled{pollfd{listener_.get(), POLLIN, 0}, pollfd{stop_event_.get(), POLLIN, 0}};
+      std::array<pollfd, 2> polled{pollfd{listener_.get(), POLLIN, 0},
+                                   pollfd{stop_event_.get(), POLLIN, 0}};
       const int ready = ::poll(polled.data(), polled.size(), -1);
       if (ready < 0 && errno == EINTR) continue;
       if (ready < 0 || polled[1].revents != 0) return;
@@ -107,9 +109,10 @@ private:
 
   static void refuse(UniqueFd fd) {
     const std::string body = error_json(kTooMany);
-    const std::string text = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-                             "Connection: close\r\nContent-Length: " +
-                             std::to_string(body.size()) + "\r\n\r\n" + body;
+    const std::string text =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        "Connection: close\r\nContent-Length: " +
+        std::to_string(body.size()) + "\r\n\r\n" + body;
     (void)!::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     ::shutdown(fd.get(), SHUT_WR);
   }
@@ -138,7 +141,8 @@ private:
       Socket socket{std::move(start->fd), server.stop_event_.get(), server.limits_.idle_deadline};
       try {
         serve_connection(socket, server.engine_, server.limits_);
-      } catch (...) { // NOLINT(bugprone-empty-catch): memory ran out for one client; it loses its connection
+      } catch (...) { // NOLINT(bugprone-empty-catch): memory ran out for one client; it loses its
+                      // connection
       }
     }
     server.end_connection();
@@ -187,7 +191,8 @@ Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socke
   if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
     return io_error("bind", errno, socket.string());
   }
-  if (::fchmodat(folder.get(), name.c_str(), 0666, 0) != 0) return io_error("chmod", errno, socket.string());
+  if (::fchmodat(folder.get(), name.c_str(), 0666, 0) != 0)
+    return io_error("chmod", errno, socket.string());
   if (::listen(listener.get(), kBacklog) != 0) return io_error("listen", errno, socket.string());
   UniqueFd stop_event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   if (!stop_event) return io_error("eventfd", errno);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/state/image_store.hpp"
 
+#include "executor/base/file.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <fcntl.h>
@@ -10,8 +12,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <set>
-
-#include "executor/base/file.hpp"
 
 namespace slipway::state {
 namespace {
@@ -29,8 +29,10 @@ oci::Platform host_platform() {
 }
 
 Error not_found(const std::string& name) {
-  return Error{ErrorKind::not_found, "No such image: " + name.substr(0, 300),
-               "docker images lists what this job has built, pulled or loaded", {}};
+  return Error{ErrorKind::not_found,
+               "No such image: " + name.substr(0, 300),
+               "docker images lists what this job has built, pulled or loaded",
+               {}};
 }
 
 bool is_hex(std::string_view text) {
@@ -39,7 +41,9 @@ bool is_hex(std::string_view text) {
   });
 }
 
-std::string repository_of(const std::string& repo_digest) { return repo_digest.substr(0, repo_digest.find('@')); }
+std::string repository_of(const std::string& repo_digest) {
+  return repo_digest.substr(0, repo_digest.find('@'));
+}
 
 } // namespace
 
@@ -54,11 +58,13 @@ struct ImageStore::Names {
   std::vector<Record> images;
 
   Record* by_root(const oci::Digest& root) {
-    const auto found = std::find_if(images.begin(), images.end(), [&](const Record& r) { return r.root == root; });
+    const auto found =
+        std::find_if(images.begin(), images.end(), [&](const Record& r) { return r.root == root; });
     return found == images.end() ? nullptr : &*found;
   }
   void take_tag(const oci::Reference& tag) {
-    for (auto& image : images) std::erase(image.tags, tag);
+    for (auto& image : images)
+      std::erase(image.tags, tag);
   }
 };
 
@@ -81,7 +87,8 @@ Result<ImageStore> ImageStore::open(const std::filesystem::path& dir) {
   auto layout = oci::Layout::create(dir / "layout");
   if (!layout) return std::move(layout).error().in("opening the job's image store");
   auto shared = std::make_unique<Shared>();
-  shared->lock_file = UniqueFd{::open((dir / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  shared->lock_file =
+      UniqueFd{::open((dir / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!shared->lock_file) return io_error("open", errno, (dir / "lock").string());
   ImageStore store{dir, *std::move(layout), std::move(shared)};
   {
@@ -93,7 +100,10 @@ Result<ImageStore> ImageStore::open(const std::filesystem::path& dir) {
 
 Result<ImageStore::Names> ImageStore::read_names() const {
   const auto damaged = [&](const std::string& why) {
-    return Error{ErrorKind::bad_input, "the names of the job's images cannot be read: " + why, "", {(dir_ / kNamesFile).string()}};
+    return Error{ErrorKind::bad_input,
+                 "the names of the job's images cannot be read: " + why,
+                 "",
+                 {(dir_ / kNamesFile).string()}};
   };
   Names names;
   auto text = read_file(dir_ / kNamesFile, kMaxNamesBytes);
@@ -102,12 +112,15 @@ Result<ImageStore::Names> ImageStore::read_names() const {
     return std::move(text).error();
   }
   const Json json = Json::parse(*text, nullptr, false);
-  if (!json.is_object() || !json.contains("images") || !json["images"].is_array()) return damaged("not the expected JSON");
+  if (!json.is_object() || !json.contains("images") || !json["images"].is_array())
+    return damaged("not the expected JSON");
   for (const auto& item : json["images"]) {
     if (!item.is_object()) return damaged("an entry is no object");
-    auto root = oci::Digest::parse(item.value("digest", Json("")).is_string() ? item.value("digest", "") : "");
+    auto root = oci::Digest::parse(
+        item.value("digest", Json("")).is_string() ? item.value("digest", "") : "");
     if (!root) return damaged(root.error().what);
-    auto id = oci::Digest::parse(item.value("id", Json("")).is_string() ? item.value("id", "") : "");
+    auto id =
+        oci::Digest::parse(item.value("id", Json("")).is_string() ? item.value("id", "") : "");
     if (!id) return damaged(id.error().what);
     Record record{*std::move(root), *std::move(id), {}, {}};
     for (const auto& tag : item.value("tags", Json::array())) {
@@ -126,18 +139,27 @@ Result<ImageStore::Names> ImageStore::read_names() const {
 
 Status ImageStore::write_names(const Names& names) {
   if (names.images.size() > kMaxStoredImages) {
-    return Error{ErrorKind::denied, "the job has too many images (4096)", "remove some with docker rmi", {}};
+    return Error{
+        ErrorKind::denied, "the job has too many images (4096)", "remove some with docker rmi", {}};
   }
   Json images = Json::array();
   for (const auto& image : names.images) {
     if (image.tags.size() > kMaxNamesPerImage || image.repo_digests.size() > kMaxNamesPerImage) {
-      return Error{ErrorKind::denied, "the image has too many names (1024)", "remove some with docker rmi", {}};
+      return Error{ErrorKind::denied,
+                   "the image has too many names (1024)",
+                   "remove some with docker rmi",
+                   {}};
     }
     Json tags = Json::array();
-    for (const auto& tag : image.tags) tags.push_back(tag.str());
-    images.push_back(Json{{"digest", image.root.str()}, {"id", image.image_id.str()}, {"tags", std::move(tags)}, {"repo_digests", image.repo_digests}});
+    for (const auto& tag : image.tags)
+      tags.push_back(tag.str());
+    images.push_back(Json{{"digest", image.root.str()},
+                          {"id", image.image_id.str()},
+                          {"tags", std::move(tags)},
+                          {"repo_digests", image.repo_digests}});
   }
-  return replace_file(dir_ / kNamesFile, Json{{"version", 1}, {"images", std::move(images)}}.dump(1) + "\n");
+  return replace_file(dir_ / kNamesFile,
+                      Json{{"version", 1}, {"images", std::move(images)}}.dump(1) + "\n");
 }
 
 Result<StoredImage> ImageStore::load(const Record& record) const {
@@ -147,8 +169,17 @@ Result<StoredImage> ImageStore::load(const Record& record) const {
   if (!image) return std::move(image).error();
   auto config_json = layout_.read_blob(image->manifest.config.digest, oci::kMaxConfigBytes);
   if (!config_json) return std::move(config_json).error();
-  if (!image->config) return Error{ErrorKind::bad_input, "the manifest is of no container image", "", {record.root.str()}};
-  StoredImage stored{record.root, image->manifest.config.digest, record.tags, record.repo_digests, 0, {}, *std::move(config_json), *std::move(image->config)};
+  if (!image->config)
+    return Error{
+        ErrorKind::bad_input, "the manifest is of no container image", "", {record.root.str()}};
+  StoredImage stored{record.root,
+                     image->manifest.config.digest,
+                     record.tags,
+                     record.repo_digests,
+                     0,
+                     {},
+                     *std::move(config_json),
+                     *std::move(image->config)};
   for (const auto& layer : image->manifest.layers) {
     stored.size += layer.size;
     stored.layer_sizes.push_back(layer.size);
@@ -156,7 +187,8 @@ Result<StoredImage> ImageStore::load(const Record& record) const {
   return stored;
 }
 
-Result<StoredImage> ImageStore::add(const oci::Digest& root, const std::vector<oci::Reference>& tags) {
+Result<StoredImage> ImageStore::add(const oci::Digest& root,
+                                    const std::vector<oci::Reference>& tags) {
   const Guard guard{*shared_};
   auto names = read_names();
   if (!names) return std::move(names).error();
@@ -166,19 +198,25 @@ Result<StoredImage> ImageStore::add(const oci::Digest& root, const std::vector<o
     auto size = layout_.blob_size(blob.digest);
     if (!size) return std::move(size).error().in("adding image " + root.str());
     if (*size != blob.size) {
-      return Error{ErrorKind::bad_input, "blob " + blob.digest.str() + " has " + std::to_string(*size) + " bytes, its descriptor says " + std::to_string(blob.size), "", {}};
+      return Error{ErrorKind::bad_input,
+                   "blob " + blob.digest.str() + " has " + std::to_string(*size) +
+                       " bytes, its descriptor says " + std::to_string(blob.size),
+                   "",
+                   {}};
     }
   }
   auto stored = load(Record{root, root, {}, {}});
   if (!stored) return std::move(stored).error().in("adding image " + root.str());
-  for (const auto& tag : tags) names->take_tag(tag);
+  for (const auto& tag : tags)
+    names->take_tag(tag);
   Record* record = names->by_root(root);
   if (record == nullptr) {
     names->images.push_back(Record{root, stored->image_id, {}, {}});
     record = &names->images.back();
   }
   for (const auto& tag : tags) {
-    if (std::find(record->tags.begin(), record->tags.end(), tag) == record->tags.end()) record->tags.push_back(tag);
+    if (std::find(record->tags.begin(), record->tags.end(), tag) == record->tags.end())
+      record->tags.push_back(tag);
   }
   stored->tags = record->tags;
   stored->repo_digests = record->repo_digests;
@@ -197,7 +235,8 @@ Status ImageStore::tag(const std::string& source, const oci::Reference& target) 
   return write_names(*names);
 }
 
-Status ImageStore::note_repo_digest(const oci::Digest& manifest_digest, const std::string& repo_digest) {
+Status ImageStore::note_repo_digest(const oci::Digest& manifest_digest,
+                                    const std::string& repo_digest) {
   const Guard guard{*shared_};
   auto names = read_names();
   if (!names) return std::move(names).error();
@@ -215,13 +254,16 @@ Result<std::size_t> ImageStore::locate(const Names& names, const std::string& na
   if (auto reference = oci::Reference::parse(name)) {
     for (std::size_t i = 0; i < images.size(); ++i) {
       if (!reference->digest()) {
-        if (std::find(images[i].tags.begin(), images[i].tags.end(), *reference) != images[i].tags.end()) return i;
+        if (std::find(images[i].tags.begin(), images[i].tags.end(), *reference) !=
+            images[i].tags.end())
+          return i;
         continue;
       }
       const std::string wanted = reference->name() + "@" + reference->digest()->str();
       for (const auto& known : images[i].repo_digests) {
         auto parsed = oci::Reference::parse(known);
-        if (parsed && parsed->digest() && parsed->name() + "@" + parsed->digest()->str() == wanted) return i;
+        if (parsed && parsed->digest() && parsed->name() + "@" + parsed->digest()->str() == wanted)
+          return i;
       }
     }
   }
@@ -232,7 +274,10 @@ Result<std::size_t> ImageStore::locate(const Names& names, const std::string& na
   for (std::size_t i = images.size(); i-- > 0;) {
     if (!images[i].image_id.hex().starts_with(hex) && images[i].root.hex() != hex) continue;
     if (hit && images[*hit].image_id != images[i].image_id) {
-      return Error{ErrorKind::bad_input, "several images have an ID that begins with " + name, "give more of its digits", {}};
+      return Error{ErrorKind::bad_input,
+                   "several images have an ID that begins with " + name,
+                   "give more of its digits",
+                   {}};
     }
     if (!hit) hit = i;
   }
@@ -273,15 +318,20 @@ Result<std::vector<std::string>> ImageStore::remove(const std::string& name, boo
   const auto untag = [&](const std::string& text) { lines.push_back("Untagged: " + text); };
 
   auto reference = oci::Reference::parse(name);
-  const bool by_tag = reference && !reference->digest() && std::find(record.tags.begin(), record.tags.end(), *reference) != record.tags.end();
+  const bool by_tag =
+      reference && !reference->digest() &&
+      std::find(record.tags.begin(), record.tags.end(), *reference) != record.tags.end();
   if (by_tag) {
     std::erase(record.tags, *reference);
     untag(reference->familiar());
     // The digests of a repository go with its last tag.
-    const bool repository_left = std::any_of(record.tags.begin(), record.tags.end(), [&](const auto& t) { return t.name() == reference->name(); });
+    const bool repository_left =
+        std::any_of(record.tags.begin(), record.tags.end(),
+                    [&](const auto& t) { return t.name() == reference->name(); });
     if (!repository_left) {
       std::erase_if(record.repo_digests, [&](const std::string& digest) {
-        const bool same = repository_of(digest) == reference->name() || repository_of(digest) == reference->familiar_name();
+        const bool same = repository_of(digest) == reference->name() ||
+                          repository_of(digest) == reference->familiar_name();
         if (same) untag(digest);
         return same;
       });
@@ -292,13 +342,20 @@ Result<std::vector<std::string>> ImageStore::remove(const std::string& name, boo
     }
   } else if (!force) {
     std::set<std::string> repositories;
-    for (const auto& tag : record.tags) repositories.insert(tag.name());
+    for (const auto& tag : record.tags)
+      repositories.insert(tag.name());
     if (repositories.size() > 1) {
-      return Error{ErrorKind::denied, "conflict: unable to delete " + record.image_id.hex().substr(0, 12) + " (must be forced) - image is referenced in multiple repositories", "", {}};
+      return Error{ErrorKind::denied,
+                   "conflict: unable to delete " + record.image_id.hex().substr(0, 12) +
+                       " (must be forced) - image is referenced in multiple repositories",
+                   "",
+                   {}};
     }
   }
-  for (const auto& tag : record.tags) untag(tag.familiar());
-  for (const auto& digest : record.repo_digests) untag(digest);
+  for (const auto& tag : record.tags)
+    untag(tag.familiar());
+  for (const auto& digest : record.repo_digests)
+    untag(digest);
   lines.push_back("Deleted: " + record.image_id.str());
   const oci::Digest root = record.root;
   names->images.erase(names->images.begin() + static_cast<std::ptrdiff_t>(*at));
@@ -315,7 +372,8 @@ void ImageStore::delete_blobs(const oci::Digest& root, const Names& left) {
   for (const auto& record : left.images) {
     auto tree = oci::read_tree(layout_, record.root);
     if (!tree) return;
-    for (const auto& blob : tree->blobs) used.insert(blob.digest);
+    for (const auto& blob : tree->blobs)
+      used.insert(blob.digest);
   }
   for (const auto& blob : gone->blobs) {
     if (!used.contains(blob.digest)) ::unlink(layout_.blob_path(blob.digest).c_str());

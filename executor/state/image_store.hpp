@@ -5,18 +5,18 @@
 // - Blobs go away with the last image that uses them.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/oci/layout.hpp"
+#include "executor/oci/manifest.hpp"
+#include "executor/oci/reference.hpp"
+
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/oci/layout.hpp"
-#include "executor/oci/manifest.hpp"
-#include "executor/oci/reference.hpp"
 
 namespace slipway::state {
 
@@ -25,8 +25,8 @@ constexpr std::size_t kMaxNamesPerImage = 1024;
 constexpr std::size_t kMaxNamesBytes = 16UL << 20;
 
 struct StoredImage {
-  oci::Digest manifest_digest;           ///< of the root: a manifest or an index
-  oci::Digest image_id;                  ///< config digest of the host platform's image
+  oci::Digest manifest_digest; ///< of the root: a manifest or an index
+  oci::Digest image_id;        ///< config digest of the host platform's image
   std::vector<oci::Reference> tags;
   std::vector<std::string> repo_digests; ///< "reg/app@sha256:…"
   std::uint64_t size = 0;                ///< sum of the layers as stored

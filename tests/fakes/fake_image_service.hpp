@@ -3,6 +3,12 @@
 // the context's bytes as the one layer. Remembers what it was asked for.
 #pragma once
 
+#include "executor/broker/archive.hpp"
+#include "executor/broker/image_service.hpp"
+#include "executor/oci/layout.hpp"
+
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -10,17 +16,12 @@
 #include <mutex>
 #include <thread>
 
-#include <nlohmann/json.hpp>
-
-#include "executor/broker/archive.hpp"
-#include "executor/broker/image_service.hpp"
-#include "executor/oci/layout.hpp"
-
 namespace slipway::tests {
 
 class FakeImageService final : public broker::ImageService {
 public:
-  explicit FakeImageService(const std::filesystem::path& dir) : layout{oci::Layout::create(dir).value()} {}
+  explicit FakeImageService(const std::filesystem::path& dir)
+      : layout{oci::Layout::create(dir).value()} {}
 
   struct Image {
     oci::Digest digest;
@@ -38,34 +39,49 @@ public:
   std::optional<Error> build_error;
   std::optional<Error> push_error;
   std::string build_output = "Step 1/1 : FROM scratch\n";
-  std::atomic<bool> hang = false;            ///< builds go on until cancelled
+  std::atomic<bool> hang = false; ///< builds go on until cancelled
   std::atomic<int> running = 0;
   std::atomic<int> cancellations = 0;
 
-  oci::Digest make_image(const std::string& layer_bytes, const std::vector<std::pair<std::string, std::string>>& labels = {}) {
+  oci::Digest make_image(const std::string& layer_bytes,
+                         const std::vector<std::pair<std::string, std::string>>& labels = {}) {
     using Json = nlohmann::json;
     const auto layer = layout.write_blob(layer_bytes).value();
     Json label_json = Json::object();
-    for (const auto& [key, value] : labels) label_json[key] = value;
-    const std::string config = Json{{"architecture", "amd64"}, {"os", "linux"}, {"created", "2026-11-24T16:00:00Z"},
-                                    {"config", {{"Env", {"PATH=/bin"}}, {"Cmd", {"/bin/app"}}, {"Labels", label_json}}},
-                                    {"rootfs", {{"type", "layers"}, {"diff_ids", {layer.str()}}}},
-                                    {"history", {{{"created", "2026-11-24T16:00:00Z"}, {"created_by", "COPY . /"}}, {{"created_by", "CMD"}, {"empty_layer", true}}}}}
-                                   .dump();
-    const auto config_digest = layout.write_blob(config).value();
-    const std::string manifest =
-        Json{{"schemaVersion", 2}, {"mediaType", oci::kMediaTypeOciManifest},
-             {"config", {{"mediaType", "application/vnd.oci.image.config.v1+json"}, {"digest", config_digest.str()}, {"size", config.size()}}},
-             {"layers", {{{"mediaType", "application/vnd.oci.image.layer.v1.tar"}, {"digest", layer.str()}, {"size", layer_bytes.size()}}}}}
+    for (const auto& [key, value] : labels)
+      label_json[key] = value;
+    const std::string config =
+        Json{{"architecture", "amd64"},
+             {"os", "linux"},
+             {"created", "2026-11-24T16:00:00Z"},
+             {"config", {{"Env", {"PATH=/bin"}}, {"Cmd", {"/bin/app"}}, {"Labels", label_json}}},
+             {"rootfs", {{"type", "layers"}, {"diff_ids", {layer.str()}}}},
+             {"history",
+              {{{"created", "2026-11-24T16:00:00Z"}, {"created_by", "COPY . /"}},
+               {{"created_by", "CMD"}, {"empty_layer", true}}}}}
             .dump();
+    const auto config_digest = layout.write_blob(config).value();
+    const std::string manifest = Json{{"schemaVersion", 2},
+                                      {"mediaType", oci::kMediaTypeOciManifest},
+                                      {"config",
+                                       {{"mediaType", "application/vnd.oci.image.config.v1+json"},
+                                        {"digest", config_digest.str()},
+                                        {"size", config.size()}}},
+                                      {"layers",
+                                       {{{"mediaType", "application/vnd.oci.image.layer.v1.tar"},
+                                         {"digest", layer.str()},
+                                         {"size", layer_bytes.size()}}}}}
+                                     .dump();
     return layout.write_blob(manifest).value();
   }
 
   Image& keep(const oci::Digest& digest, const std::vector<oci::Reference>& tags) {
     for (auto& image : images) {
-      for (const auto& tag : tags) std::erase(image.tags, tag);
+      for (const auto& tag : tags)
+        std::erase(image.tags, tag);
     }
-    auto known = std::find_if(images.begin(), images.end(), [&](const Image& i) { return i.digest == digest; });
+    auto known = std::find_if(images.begin(), images.end(),
+                              [&](const Image& i) { return i.digest == digest; });
     if (known == images.end()) known = images.insert(images.end(), Image{digest, {}, {}});
     known->tags.insert(known->tags.end(), tags.begin(), tags.end());
     return *known;
@@ -74,8 +90,16 @@ public:
   broker::ImageSummary summary(const Image& image) const {
     const auto tree = oci::read_tree(layout, image.digest).value();
     const auto& first = tree.images.front();
-    broker::ImageSummary made{first.manifest.config.digest, image.digest, image.tags, image.repo_digests, 0, first.config->created,
-                              layout.read_blob(first.manifest.config.digest, oci::kMaxConfigBytes).value(), *first.config, {}};
+    broker::ImageSummary made{
+        first.manifest.config.digest,
+        image.digest,
+        image.tags,
+        image.repo_digests,
+        0,
+        first.config->created,
+        layout.read_blob(first.manifest.config.digest, oci::kMaxConfigBytes).value(),
+        *first.config,
+        {}};
     for (const auto& layer : first.manifest.layers) {
       made.size += layer.size;
       made.layer_sizes.push_back(layer.size);
@@ -83,7 +107,8 @@ public:
     return made;
   }
 
-  Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress, const broker::Cancelled& cancelled) override {
+  Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress,
+                                     const broker::Cancelled& cancelled) override {
     ++running;
     std::string context = request.context_path;
     if (request.context_tar) {
@@ -103,7 +128,8 @@ public:
       context = hasher.finish().str();
     }
     if (!build_output.empty()) progress(build_output);
-    while (hang && !cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    while (hang && !cancelled())
+      std::this_thread::sleep_for(std::chrono::milliseconds{5});
     --running;
     if (hang) {
       ++cancellations;
@@ -118,7 +144,9 @@ public:
     return broker::BuildOutcome{made.image_id, made.manifest_digest};
   }
 
-  Result<broker::PushOutcome> push(const oci::Reference& reference, const broker::Progress& progress, const broker::Cancelled&) override {
+  Result<broker::PushOutcome> push(const oci::Reference& reference,
+                                   const broker::Progress& progress,
+                                   const broker::Cancelled&) override {
     progress("scanning\n");
     if (push_error) return *push_error;
     const std::lock_guard lock{mutex};
@@ -129,8 +157,11 @@ public:
     return broker::PushOutcome{image->digest, 528, {}};
   }
 
-  Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string&, const broker::Progress& progress, const broker::Cancelled&) override {
-    if (reference.repository().find("absent") != std::string::npos) return Error{ErrorKind::not_found, "manifest unknown", "", {}};
+  Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string&,
+                                    const broker::Progress& progress,
+                                    const broker::Cancelled&) override {
+    if (reference.repository().find("absent") != std::string::npos)
+      return Error{ErrorKind::not_found, "manifest unknown", "", {}};
     progress("Pulling from " + reference.repository() + "\n");
     const std::lock_guard lock{mutex};
     return summary(keep(make_image("pulled " + reference.str()), {reference}));
@@ -139,7 +170,8 @@ public:
   Result<std::vector<broker::ImageSummary>> list() override {
     const std::lock_guard lock{mutex};
     std::vector<broker::ImageSummary> all;
-    for (const auto& image : images) all.push_back(summary(image));
+    for (const auto& image : images)
+      all.push_back(summary(image));
     return all;
   }
 
@@ -163,7 +195,8 @@ public:
     Image* image = locate(name);
     if (image == nullptr) return missing(name);
     std::vector<std::string> lines;
-    if (auto reference = oci::Reference::parse(name); reference && std::erase(image->tags, *reference) > 0) {
+    if (auto reference = oci::Reference::parse(name);
+        reference && std::erase(image->tags, *reference) > 0) {
       lines.push_back("Untagged: " + reference->familiar());
       if (!image->tags.empty()) return lines;
     }
@@ -173,7 +206,8 @@ public:
     return lines;
   }
 
-  Status save(const std::vector<std::string>& names, const std::function<Status(std::string_view)>& sink) override {
+  Status save(const std::vector<std::string>& names,
+              const std::function<Status(std::string_view)>& sink) override {
     std::vector<broker::ArchivedImage> wanted;
     for (const auto& name : names) {
       const std::lock_guard lock{mutex};
@@ -185,30 +219,43 @@ public:
     return broker::write_docker_archive(layout, wanted, sink);
   }
 
-  Result<std::vector<std::string>> load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override {
+  Result<std::vector<std::string>>
+  load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override {
     auto loaded = broker::read_archive(source, layout, {});
     if (!loaded) return std::move(loaded).error();
     const std::lock_guard lock{mutex};
     std::vector<std::string> names;
     for (const auto& image : *loaded) {
       const auto made = summary(keep(image.digest, image.tags));
-      for (const auto& tag : image.tags) names.push_back(tag.familiar());
+      for (const auto& tag : image.tags)
+        names.push_back(tag.familiar());
       if (image.tags.empty()) names.push_back(made.image_id.str());
     }
     return names;
   }
 
-  Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>> remote(const oci::Reference& reference) override {
-    return std::pair{oci::Descriptor{oci::kMediaTypeOciManifest, oci::Digest::of(reference.str()), 528, std::nullopt, {}, "", false},
+  Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
+  remote(const oci::Reference& reference) override {
+    return std::pair{oci::Descriptor{oci::kMediaTypeOciManifest,
+                                     oci::Digest::of(reference.str()),
+                                     528,
+                                     std::nullopt,
+                                     {},
+                                     "",
+                                     false},
                      std::vector{oci::Platform{"amd64", "linux", ""}}};
   }
 
 private:
-  static Error missing(const std::string& name) { return Error{ErrorKind::not_found, "No such image: " + name, "", {}}; }
+  static Error missing(const std::string& name) {
+    return Error{ErrorKind::not_found, "No such image: " + name, "", {}};
+  }
   Image* locate(const std::string& name) {
     const auto reference = oci::Reference::parse(name);
     for (auto& image : images) {
-      if (reference && std::find(image.tags.begin(), image.tags.end(), *reference) != image.tags.end()) return &image;
+      if (reference &&
+          std::find(image.tags.begin(), image.tags.end(), *reference) != image.tags.end())
+        return &image;
     }
     const std::string hex = name.starts_with("sha256:") ? name.substr(7) : name;
     for (auto& image : images) {

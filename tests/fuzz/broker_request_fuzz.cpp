@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Everything that the broker reads of a request before a service sees it.
+#include "executor/broker/request.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
-
-#include "executor/broker/request.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
   const std::string_view text{reinterpret_cast<const char*>(bytes), size};

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Debian's docker CLI against the broker's socket, with an ImageService that keeps real images.
+#include "executor/broker/server.hpp"
+#include "tests/fakes/fake_image_service.hpp"
+
 #include <gtest/gtest.h>
 
 #include <stdlib.h>
@@ -9,9 +12,6 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-
-#include "executor/broker/server.hpp"
-#include "tests/fakes/fake_image_service.hpp"
 
 namespace slipway::broker {
 namespace {
@@ -58,9 +58,10 @@ protected:
 
   Ran docker(const std::string& arguments) {
     const std::string command = "cd '" + (dir / "context").string() + "' && HOME='" + dir.string() +
-                                "' DOCKER_BUILDKIT=0 DOCKER_HOST='unix://" + (dir / "docker.sock").string() +
-                                "' timeout 30 " + kDocker + " " + arguments + " >'" + (dir / "out").string() +
-                                "' 2>'" + (dir / "err").string() + "' </dev/null";
+                                "' DOCKER_BUILDKIT=0 DOCKER_HOST='unix://" +
+                                (dir / "docker.sock").string() + "' timeout 30 " + kDocker + " " +
+                                arguments + " >'" + (dir / "out").string() + "' 2>'" +
+                                (dir / "err").string() + "' </dev/null";
     const int status = ::system(command.c_str()); // NOLINT(cert-env33-c): a test's own words
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 255, slurp(dir / "out"), slurp(dir / "err")};
   }
@@ -85,9 +86,11 @@ TEST_F(DockerCli, BuildsTagsAndPushes) {
   const auto built = docker("build -t reg.test:5000/grp/app:1 --build-arg A=b --label l=v .");
   ASSERT_EQ(built.code, 0) << built.err << built.out;
   EXPECT_NE(built.out.find("Step 1/1"), std::string::npos);
-  EXPECT_NE(built.out.find("Successfully tagged reg.test:5000/grp/app:1"), std::string::npos) << built.out;
+  EXPECT_NE(built.out.find("Successfully tagged reg.test:5000/grp/app:1"), std::string::npos)
+      << built.out;
   ASSERT_EQ(images->builds.size(), 1U);
-  EXPECT_EQ(images->builds[0].build_args, (std::vector<std::pair<std::string, std::string>>{{"A", "b"}}));
+  EXPECT_EQ(images->builds[0].build_args,
+            (std::vector<std::pair<std::string, std::string>>{{"A", "b"}}));
   EXPECT_GT(images->context_bytes, 300000U);
 
   EXPECT_EQ(docker("tag reg.test:5000/grp/app:1 reg.test:5000/grp/app:2").code, 0);
@@ -96,7 +99,9 @@ TEST_F(DockerCli, BuildsTagsAndPushes) {
   EXPECT_NE(pushed.out.find("1: digest: sha256:"), std::string::npos) << pushed.out;
   const auto all = docker("push -a reg.test:5000/grp/app");
   EXPECT_EQ(all.code, 0) << all.err;
-  EXPECT_EQ(images->pushed, (std::vector<std::string>{"reg.test:5000/grp/app:1", "reg.test:5000/grp/app:1", "reg.test:5000/grp/app:2"}));
+  EXPECT_EQ(images->pushed,
+            (std::vector<std::string>{"reg.test:5000/grp/app:1", "reg.test:5000/grp/app:1",
+                                      "reg.test:5000/grp/app:2"}));
 }
 
 TEST_F(DockerCli, QuietBuildPrintsOnlyTheId) {
@@ -108,7 +113,8 @@ TEST_F(DockerCli, QuietBuildPrintsOnlyTheId) {
 }
 
 TEST_F(DockerCli, FailedBuildShowsWhyAndFails) {
-  images->build_error = Error{ErrorKind::backend_failed, "RUN false: exit code 1", "look above", {}};
+  images->build_error =
+      Error{ErrorKind::backend_failed, "RUN false: exit code 1", "look above", {}};
 
   const auto built = docker("build .");
 
@@ -118,12 +124,17 @@ TEST_F(DockerCli, FailedBuildShowsWhyAndFails) {
 
 TEST_F(DockerCli, RefusedPushShowsTheVerdict) {
   ASSERT_EQ(docker("build -t reg.test/app .").code, 0);
-  images->push_error = Error{ErrorKind::gate_rejected, "CVE-2026-0001 in libx 1.0\nfixed in 1.1", "update the base image", {}};
+  images->push_error = Error{ErrorKind::gate_rejected,
+                             "CVE-2026-0001 in libx 1.0\nfixed in 1.1",
+                             "update the base image",
+                             {}};
 
   const auto pushed = docker("push reg.test/app");
 
   EXPECT_NE(pushed.code, 0);
-  EXPECT_NE(pushed.err.find("CVE-2026-0001 in libx 1.0\nfixed in 1.1\nupdate the base image"), std::string::npos) << pushed.err;
+  EXPECT_NE(pushed.err.find("CVE-2026-0001 in libx 1.0\nfixed in 1.1\nupdate the base image"),
+            std::string::npos)
+      << pushed.err;
 }
 
 TEST_F(DockerCli, ListsInspectsAndRemoves) {
@@ -143,7 +154,8 @@ TEST_F(DockerCli, ListsInspectsAndRemoves) {
   const auto removed = docker("rmi app:1");
 
   EXPECT_EQ(removed.code, 0) << removed.err;
-  EXPECT_NE(removed.out.find("Untagged: app:1\nDeleted: sha256:"), std::string::npos) << removed.out;
+  EXPECT_NE(removed.out.find("Untagged: app:1\nDeleted: sha256:"), std::string::npos)
+      << removed.out;
   EXPECT_EQ(docker("rmi app:1").code, 1);
 }
 
@@ -184,7 +196,10 @@ TEST_F(DockerCli, ContainersAreRefusedWithWhatToUse) {
   const auto ran = docker("run alpine true");
 
   EXPECT_NE(ran.code, 0);
-  EXPECT_NE(ran.err.find("slipway does not run containers in this job: run the command in the job's script"), std::string::npos) << ran.err;
+  EXPECT_NE(ran.err.find(
+                "slipway does not run containers in this job: run the command in the job's script"),
+            std::string::npos)
+      << ran.err;
 }
 
 } // namespace

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The process that serves the broker has to stay small, whatever streams through it.
+#include "executor/base/file.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/broker/server.hpp"
+#include "tests/fakes/fake_image_service.hpp"
+
 #include <gtest/gtest.h>
 
 #include <stdlib.h>
@@ -8,11 +13,6 @@
 
 #include <cstring>
 #include <fstream>
-
-#include "executor/base/file.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/broker/server.hpp"
-#include "tests/fakes/fake_image_service.hpp"
 
 namespace slipway::broker {
 namespace {
@@ -47,12 +47,15 @@ TEST(BrokerMemory, StaysBelowThirtyMebibytesWithSixtyContextsAtOnce) {
     address.sun_family = AF_UNIX;
     std::strncpy(address.sun_path, (dir / "docker.sock").c_str(), sizeof address.sun_path - 1);
     ASSERT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    ASSERT_TRUE(write_all(fd.get(), "POST /build HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 4194304\r\n\r\n"));
+    ASSERT_TRUE(write_all(
+        fd.get(),
+        "POST /build HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 4194304\r\n\r\n"));
     clients.push_back(std::move(fd));
   }
   const std::string part(65536, 'x');
   for (int i = 0; i < 64; ++i) {
-    for (const auto& fd : clients) ASSERT_TRUE(write_all(fd.get(), part));
+    for (const auto& fd : clients)
+      ASSERT_TRUE(write_all(fd.get(), part));
   }
   std::size_t built = 0;
   for (const auto& fd : clients) {

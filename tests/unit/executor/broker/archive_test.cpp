@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gtest/gtest.h>
+#include "executor/broker/archive.hpp"
+#include "tests/fakes/fake_image_service.hpp"
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <gtest/gtest.h>
+
 #include <stdlib.h>
 
 #include <cstring>
-
-#include "executor/broker/archive.hpp"
-#include "tests/fakes/fake_image_service.hpp"
 
 namespace slipway::broker {
 namespace {
@@ -21,17 +21,26 @@ public:
   explicit Tar(bool gzip = false) : archive_{archive_write_new()} {
     archive_write_set_format_pax(archive_);
     if (gzip) archive_write_add_filter_gzip(archive_);
-    archive_write_open(archive_, &bytes_, nullptr, [](archive*, void* to, const void* b, std::size_t n) {
-      static_cast<std::string*>(to)->append(static_cast<const char*>(b), n);
-      return static_cast<la_ssize_t>(n);
-    }, nullptr);
+    archive_write_open(
+        archive_, &bytes_, nullptr,
+        [](archive*, void* to, const void* b, std::size_t n) {
+          static_cast<std::string*>(to)->append(static_cast<const char*>(b), n);
+          return static_cast<la_ssize_t>(n);
+        },
+        nullptr);
   }
   Tar(const Tar&) = delete;
   Tar& operator=(const Tar&) = delete;
   ~Tar() { archive_write_free(archive_); }
-  Tar& file(const std::string& name, const std::string& text) { return add(name, AE_IFREG, text, "", ""); }
-  Tar& symlink(const std::string& name, const std::string& to) { return add(name, AE_IFLNK, "", to, ""); }
-  Tar& hardlink(const std::string& name, const std::string& to) { return add(name, AE_IFREG, "", "", to); }
+  Tar& file(const std::string& name, const std::string& text) {
+    return add(name, AE_IFREG, text, "", "");
+  }
+  Tar& symlink(const std::string& name, const std::string& to) {
+    return add(name, AE_IFLNK, "", to, "");
+  }
+  Tar& hardlink(const std::string& name, const std::string& to) {
+    return add(name, AE_IFREG, "", "", to);
+  }
   Tar& device(const std::string& name) { return add(name, AE_IFCHR, "", "", ""); }
   std::string end() {
     archive_write_close(archive_);
@@ -39,7 +48,8 @@ public:
   }
 
 private:
-  Tar& add(const std::string& name, unsigned type, const std::string& text, const std::string& symlink, const std::string& hardlink) {
+  Tar& add(const std::string& name, unsigned type, const std::string& text,
+           const std::string& symlink, const std::string& hardlink) {
     archive_entry* entry = archive_entry_new();
     archive_entry_set_pathname(entry, name.c_str());
     archive_entry_set_filetype(entry, type);
@@ -57,7 +67,8 @@ private:
 };
 
 oci::Layout::Source source_of(const std::string& bytes) {
-  return [bytes, at = std::size_t{0}](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
+  return [bytes, at = std::size_t{0}](char* buffer,
+                                      std::size_t capacity) mutable -> Result<std::size_t> {
     const auto count = std::min(capacity, bytes.size() - at);
     std::memcpy(buffer, bytes.data() + at, count);
     at += count;
@@ -76,7 +87,10 @@ protected:
   }
   void TearDown() override { fs::remove_all(dir); }
 
-  Result<std::vector<ArchivedImage>> read(const std::string& bytes, const ArchiveLimits& limits = {}) { return read_archive(source_of(bytes), *into, limits); }
+  Result<std::vector<ArchivedImage>> read(const std::string& bytes,
+                                          const ArchiveLimits& limits = {}) {
+    return read_archive(source_of(bytes), *into, limits);
+  }
   /// A docker-archive as Docker 20.10 writes it: two layers with the same bytes, one a link.
   static std::string legacy(bool gzip, const std::string& config_layers) {
     const std::string a(64, 'a');
@@ -84,9 +98,17 @@ protected:
     const std::string layer = "layer bytes";
     const std::string id = oci::Digest::of(layer).str();
     Tar tar{gzip};
-    tar.file(a + "/layer.tar", layer).file(a + "/VERSION", "1.0").file(a + "/json", "{}").symlink(b + "/layer.tar", "../" + a + "/layer.tar");
-    tar.file("c.json", R"({"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[)" + (config_layers.empty() ? "\"" + id + "\",\"" + id + "\"" : config_layers) + "]}}");
-    tar.file("manifest.json", R"([{"Config":"c.json","RepoTags":["app:1","reg:5000/app:2"],"Layers":[")" + a + R"(/layer.tar",")" + b + R"(/layer.tar"]}])");
+    tar.file(a + "/layer.tar", layer)
+        .file(a + "/VERSION", "1.0")
+        .file(a + "/json", "{}")
+        .symlink(b + "/layer.tar", "../" + a + "/layer.tar");
+    tar.file(
+        "c.json",
+        R"({"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[)" +
+            (config_layers.empty() ? "\"" + id + "\",\"" + id + "\"" : config_layers) + "]}}");
+    tar.file("manifest.json",
+             R"([{"Config":"c.json","RepoTags":["app:1","reg:5000/app:2"],"Layers":[")" + a +
+                 R"(/layer.tar",")" + b + R"(/layer.tar"]}])");
     return tar.end();
   }
 
@@ -99,10 +121,11 @@ TEST_F(ImageArchive, ComesBackAsItWasWritten) {
   const auto digest = images->make_image(std::string(200000, 'l'));
   const auto tag = oci::Reference::parse("reg:5000/app:1").value();
   std::string bytes;
-  ASSERT_TRUE(write_docker_archive(images->layout, {{digest, {tag}}}, [&](std::string_view part) -> Status {
-    bytes += part;
-    return {};
-  }));
+  ASSERT_TRUE(
+      write_docker_archive(images->layout, {{digest, {tag}}}, [&](std::string_view part) -> Status {
+        bytes += part;
+        return {};
+      }));
 
   auto loaded = read(bytes);
 
@@ -115,7 +138,10 @@ TEST_F(ImageArchive, ComesBackAsItWasWritten) {
 TEST_F(ImageArchive, EndsWithTheErrorOfItsSink) {
   const auto digest = images->make_image("x");
 
-  const auto status = write_docker_archive(images->layout, {{digest, {}}}, [](std::string_view) -> Status { return Error{ErrorKind::unavailable, "gone", "", {}}; });
+  const auto status =
+      write_docker_archive(images->layout, {{digest, {}}}, [](std::string_view) -> Status {
+        return Error{ErrorKind::unavailable, "gone", "", {}};
+      });
 
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().what, "gone");
@@ -159,7 +185,8 @@ TEST_P(HostileArchive, IsRefused) {
 
   ASSERT_FALSE(loaded);
   EXPECT_EQ(loaded.error().kind, ErrorKind::bad_input);
-  EXPECT_NE(loaded.error().text().find(GetParam().words), std::string::npos) << loaded.error().text();
+  EXPECT_NE(loaded.error().text().find(GetParam().words), std::string::npos)
+      << loaded.error().text();
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -167,28 +194,79 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Hostile{"NoTar", [] { return std::string(5000, 'x'); }, "cannot be read"},
         Hostile{"Empty", [] { return std::string{}; }, "cannot be read"},
-        Hostile{"NoImage", [] { return Tar{}.file("README", "x").end(); }, "neither index.json nor manifest.json"},
-        Hostile{"Cut", [] { return Tar{}.file("blobs/sha256/" + oci::Digest::of("x").hex(), std::string(3000, 'x')).end().substr(0, 2000); }, "cannot be read"},
-        Hostile{"Traversal", [] { return Tar{}.file("../../etc/passwd", "x").end(); }, "climbs out"},
-        Hostile{"TraversalInside", [] { return Tar{}.file("blobs/sha256/../../x", "x").end(); }, "climbs out"},
+        Hostile{"NoImage", [] { return Tar{}.file("README", "x").end(); },
+                "neither index.json nor manifest.json"},
+        Hostile{"Cut",
+                [] {
+                  return Tar{}
+                      .file("blobs/sha256/" + oci::Digest::of("x").hex(), std::string(3000, 'x'))
+                      .end()
+                      .substr(0, 2000);
+                },
+                "cannot be read"},
+        Hostile{"Traversal", [] { return Tar{}.file("../../etc/passwd", "x").end(); },
+                "climbs out"},
+        Hostile{"TraversalInside", [] { return Tar{}.file("blobs/sha256/../../x", "x").end(); },
+                "climbs out"},
         Hostile{"Absolute", [] { return Tar{}.file("/etc/passwd", "x").end(); }, "absolute path"},
-        Hostile{"SymbolicLink", [] { return Tar{}.symlink("index.json", "/etc/passwd").end(); }, "symbolic link"},
-        Hostile{"LayerLinkOut", [] { return Tar{}.symlink("a/layer.tar", "../../../etc/layer.tar").end(); }, "symbolic link"},
-        Hostile{"HardLink", [] { return Tar{}.file("a", "x").hardlink("b", "a").end(); }, "hard link"},
+        Hostile{"SymbolicLink", [] { return Tar{}.symlink("index.json", "/etc/passwd").end(); },
+                "symbolic link"},
+        Hostile{"LayerLinkOut",
+                [] { return Tar{}.symlink("a/layer.tar", "../../../etc/layer.tar").end(); },
+                "symbolic link"},
+        Hostile{"HardLink", [] { return Tar{}.file("a", "x").hardlink("b", "a").end(); },
+                "hard link"},
         Hostile{"Device", [] { return Tar{}.device("null").end(); }, "neither file nor folder"},
-        Hostile{"Twice", [] { return Tar{}.file("manifest.json", "[]").file("./manifest.json", "[]").end(); }, "twice"},
-        Hostile{"WrongDigest", [] { return Tar{}.file("blobs/sha256/" + std::string(64, 'a'), "x").end(); }, "other bytes"},
-        Hostile{"OtherAlgorithm", [] { return Tar{}.file("blobs/md5/aa", "x").end(); }, "no sha256 digest"},
-        Hostile{"GzipBomb", [] { return Tar{true}.file("x", std::string(4 << 20, '\0')).end(); }, "expands to more"},
-        Hostile{"LargeDocument", [] { return Tar{}.file("manifest.json", std::string(900000, ' ')).file("index.json", std::string(900000, ' ')).end(); }, "expands to more"},
-        Hostile{"ManyEntries", [] {
+        Hostile{
+            "Twice",
+            [] { return Tar{}.file("manifest.json", "[]").file("./manifest.json", "[]").end(); },
+            "twice"},
+        Hostile{"WrongDigest",
+                [] { return Tar{}.file("blobs/sha256/" + std::string(64, 'a'), "x").end(); },
+                "other bytes"},
+        Hostile{"OtherAlgorithm", [] { return Tar{}.file("blobs/md5/aa", "x").end(); },
+                "no sha256 digest"},
+        Hostile{"GzipBomb", [] { return Tar{true}.file("x", std::string(4 << 20, '\0')).end(); },
+                "expands to more"},
+        Hostile{"LargeDocument",
+                [] {
+                  return Tar{}
+                      .file("manifest.json", std::string(900000, ' '))
+                      .file("index.json", std::string(900000, ' '))
+                      .end();
+                },
+                "expands to more"},
+        Hostile{"ManyEntries",
+                [] {
                   Tar tar;
-                  for (int i = 0; i < 200; ++i) tar.file("f" + std::to_string(i), "");
+                  for (int i = 0; i < 200; ++i)
+                    tar.file("f" + std::to_string(i), "");
                   return tar.end();
-                }, "more than 100 entries"},
-        Hostile{"MissingLayer", [] { return Tar{}.file("c.json", R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:)" + std::string(64, 'a') + "\"]}}").file("manifest.json", R"([{"Config":"c.json","RepoTags":null,"Layers":["x/layer.tar"]}])").end(); }, "lacks x/layer.tar"},
-        Hostile{"MissingConfig", [] { return Tar{}.file("manifest.json", R"([{"Config":"../../etc/shadow","RepoTags":null,"Layers":[]}])").end(); }, "lacks ../../etc/shadow"},
-        Hostile{"BadManifest", [] { return Tar{}.file("manifest.json", "{").end(); }, "no JSON array"}),
+                },
+                "more than 100 entries"},
+        Hostile{
+            "MissingLayer",
+            [] {
+              return Tar{}
+                  .file(
+                      "c.json",
+                      R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:)" +
+                          std::string(64, 'a') + "\"]}}")
+                  .file("manifest.json",
+                        R"([{"Config":"c.json","RepoTags":null,"Layers":["x/layer.tar"]}])")
+                  .end();
+            },
+            "lacks x/layer.tar"},
+        Hostile{"MissingConfig",
+                [] {
+                  return Tar{}
+                      .file("manifest.json",
+                            R"([{"Config":"../../etc/shadow","RepoTags":null,"Layers":[]}])")
+                      .end();
+                },
+                "lacks ../../etc/shadow"},
+        Hostile{"BadManifest", [] { return Tar{}.file("manifest.json", "{").end(); },
+                "no JSON array"}),
     [](const auto& row) { return row.param.name; });
 
 } // namespace

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gtest/gtest.h>
-
 #include "executor/broker/request.hpp"
+
+#include <gtest/gtest.h>
 
 namespace slipway::broker {
 namespace {
 
-Result<BuildOptions> build_query(const std::string& text) { return parse_build_query(Query::parse(text).value()); }
+Result<BuildOptions> build_query(const std::string& text) {
+  return parse_build_query(Query::parse(text).value());
+}
 
 TEST(RequestTarget, DropsTheVersionAndDecodesOnce) {
-  for (const char* text : {"/images/json?a=b", "/v1.24/images/json?a=b", "/v1.99/images/json?a=b", "/v1.41/images%2Fjson?a=%62"}) {
+  for (const char* text : {"/images/json?a=b", "/v1.24/images/json?a=b", "/v1.99/images/json?a=b",
+                           "/v1.41/images%2Fjson?a=%62"}) {
     auto target = parse_target(text);
     ASSERT_TRUE(target) << text;
     EXPECT_EQ(target->path, "/images/json");
@@ -20,7 +23,8 @@ TEST(RequestTarget, DropsTheVersionAndDecodesOnce) {
 }
 
 TEST(RequestTarget, RefusesWhatIsNoTarget) {
-  for (const char* text : {"", "*", "http://d/_ping", "/%", "/%1", "/%0a", "/%00", "/v2.0/_ping", "/v1./x", "/v1.x/y", "/x?a=%", "/x?%zz=1"}) {
+  for (const char* text : {"", "*", "http://d/_ping", "/%", "/%1", "/%0a", "/%00", "/v2.0/_ping",
+                           "/v1./x", "/v1.x/y", "/x?a=%", "/x?%zz=1"}) {
     auto target = parse_target(text);
     ASSERT_FALSE(target) << text;
     EXPECT_EQ(target.error().kind, ErrorKind::bad_input) << text;
@@ -29,14 +33,18 @@ TEST(RequestTarget, RefusesWhatIsNoTarget) {
 
 TEST(RequestQuery, HasALimitOfParameters) {
   std::string text;
-  for (std::size_t i = 0; i <= kMaxQueryParameters; ++i) text += "a=1&";
+  for (std::size_t i = 0; i <= kMaxQueryParameters; ++i)
+    text += "a=1&";
   EXPECT_FALSE(Query::parse(text));
 }
 
 TEST(BuildQuery, ReadsWhatTheCliSends) {
-  auto options = build_query("buildargs=%7B%22A%22%3A%22b%22%2C%22N%22%3Anull%7D&cachefrom=%5B%5D&cgroupparent=&cpuperiod=0&cpuquota=0&cpusetcpus=&"
-                             "cpusetmems=&cpushares=0&dockerfile=sub%2FDockerfile&extrahosts=h%3A10.0.0.1&labels=%7B%7D&memory=0&memswap=0&networkmode=default&"
-                             "nocache=1&pull=1&q=1&rm=1&shmsize=0&t=app%3A1&t=reg%3A5000%2Fapp&target=base&platform=linux%2Famd64&ulimits=null&version=1");
+  auto options = build_query("buildargs=%7B%22A%22%3A%22b%22%2C%22N%22%3Anull%7D&cachefrom=%5B%5D&"
+                             "cgroupparent=&cpuperiod=0&cpuquota=0&cpusetcpus=&"
+                             "cpusetmems=&cpushares=0&dockerfile=sub%2FDockerfile&extrahosts=h%"
+                             "3A10.0.0.1&labels=%7B%7D&memory=0&memswap=0&networkmode=default&"
+                             "nocache=1&pull=1&q=1&rm=1&shmsize=0&t=app%3A1&t=reg%3A5000%2Fapp&"
+                             "target=base&platform=linux%2Famd64&ulimits=null&version=1");
 
   ASSERT_TRUE(options) << options.error().text();
   const auto& request = options->request;
@@ -47,7 +55,8 @@ TEST(BuildQuery, ReadsWhatTheCliSends) {
   ASSERT_EQ(request.tags.size(), 2U);
   EXPECT_EQ(request.tags[1].str(), "reg:5000/app:latest");
   EXPECT_EQ(request.build_args, (std::vector<std::pair<std::string, std::string>>{{"A", "b"}}));
-  EXPECT_EQ(request.extra_hosts, (std::vector<std::pair<std::string, std::string>>{{"h", "10.0.0.1"}}));
+  EXPECT_EQ(request.extra_hosts,
+            (std::vector<std::pair<std::string, std::string>>{{"h", "10.0.0.1"}}));
 }
 
 struct Refused {
@@ -62,24 +71,42 @@ TEST_P(BuildQueryRefuses, ByName) {
 
   ASSERT_FALSE(options);
   EXPECT_EQ(options.error().kind, GetParam().kind);
-  EXPECT_NE((options.error().what + options.error().hint).find(GetParam().words), std::string::npos) << options.error().what;
+  EXPECT_NE((options.error().what + options.error().hint).find(GetParam().words), std::string::npos)
+      << options.error().what;
 }
 INSTANTIATE_TEST_SUITE_P(
     Table, BuildQueryRefuses,
-    testing::Values(Refused{"BuildKit", "version=2", ErrorKind::denied, "DOCKER_BUILDKIT=0"}, Refused{"Squash", "squash=1", ErrorKind::denied, "'squash'"},
-                    Refused{"Cpu", "cpuquota=5", ErrorKind::denied, "'cpuquota'"}, Refused{"HostNetwork", "networkmode=host", ErrorKind::denied, "'host'"},
-                    Refused{"ContainerNetwork", "networkmode=container:x", ErrorKind::denied, "container:x"},
-                    Refused{"SecurityOption", "securityopt=seccomp%3Dunconfined", ErrorKind::denied, "'securityopt'"},
-                    Refused{"BadTag", "t=UPPER", ErrorKind::bad_input, "UPPER"}, Refused{"DigestTag", "t=app@sha256:" "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", ErrorKind::bad_input, "digest"},
-                    Refused{"ArgumentsArray", "buildargs=%5B1%5D", ErrorKind::bad_input, "buildargs"}, Refused{"NumberArgument", "buildargs=%7B%22a%22%3A1%7D", ErrorKind::bad_input, "'a'"},
-                    Refused{"NoJson", "labels=%7B", ErrorKind::bad_input, "labels"}, Refused{"BadHost", "extrahosts=h", ErrorKind::bad_input, "HOST:IP"}),
+    testing::Values(
+        Refused{"BuildKit", "version=2", ErrorKind::denied, "DOCKER_BUILDKIT=0"},
+        Refused{"Squash", "squash=1", ErrorKind::denied, "'squash'"},
+        Refused{"Cpu", "cpuquota=5", ErrorKind::denied, "'cpuquota'"},
+        Refused{"HostNetwork", "networkmode=host", ErrorKind::denied, "'host'"},
+        Refused{"ContainerNetwork", "networkmode=container:x", ErrorKind::denied, "container:x"},
+        Refused{"SecurityOption", "securityopt=seccomp%3Dunconfined", ErrorKind::denied,
+                "'securityopt'"},
+        Refused{"BadTag", "t=UPPER", ErrorKind::bad_input, "UPPER"},
+        Refused{"DigestTag",
+                "t=app@sha256:"
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                ErrorKind::bad_input, "digest"},
+        Refused{"ArgumentsArray", "buildargs=%5B1%5D", ErrorKind::bad_input, "buildargs"},
+        Refused{"NumberArgument", "buildargs=%7B%22a%22%3A1%7D", ErrorKind::bad_input, "'a'"},
+        Refused{"NoJson", "labels=%7B", ErrorKind::bad_input, "labels"},
+        Refused{"BadHost", "extrahosts=h", ErrorKind::bad_input, "HOST:IP"}),
     [](const auto& row) { return row.param.name; });
 
 TEST(BuildJson, RefusesUnknownAndMissingMembers) {
   for (const auto& [text, words] : std::vector<std::pair<std::string, std::string>>{
-           {R"({"context_path":"/b","extra":1})", "'extra'"}, {"{}", "'context_path' is missing"}, {R"({"context_path":"b"})", "absolute"},
-           {R"({"context_path":7})", "a string"}, {R"({"context_path":"/b","tags":"x"})", "'tags'"}, {R"({"context_path":"/b","build_args":[["a"]]})", "'build_args'"},
-           {R"({"context_path":"/b\u0000"})", "NUL"}, {R"({"context_path":"/b","network":"host"})", "'host'"}, {"[]", "not a JSON object"}, {"", "not valid JSON"}}) {
+           {R"({"context_path":"/b","extra":1})", "'extra'"},
+           {"{}", "'context_path' is missing"},
+           {R"({"context_path":"b"})", "absolute"},
+           {R"({"context_path":7})", "a string"},
+           {R"({"context_path":"/b","tags":"x"})", "'tags'"},
+           {R"({"context_path":"/b","build_args":[["a"]]})", "'build_args'"},
+           {R"({"context_path":"/b\u0000"})", "NUL"},
+           {R"({"context_path":"/b","network":"host"})", "'host'"},
+           {"[]", "not a JSON object"},
+           {"", "not valid JSON"}}) {
     auto request = parse_build_json(text);
     ASSERT_FALSE(request) << text;
     EXPECT_NE(request.error().what.find(words), std::string::npos) << request.error().what;
@@ -87,14 +114,17 @@ TEST(BuildJson, RefusesUnknownAndMissingMembers) {
 }
 
 TEST(BuildJson, TellsAnEmptyDockerfileFromNone) {
-  EXPECT_FALSE(parse_build_json(R"({"context_path":"/b","dockerfile_text":null})")->dockerfile_text);
+  EXPECT_FALSE(
+      parse_build_json(R"({"context_path":"/b","dockerfile_text":null})")->dockerfile_text);
   EXPECT_EQ(parse_build_json(R"({"context_path":"/b","dockerfile_text":""})")->dockerfile_text, "");
 }
 
 TEST(ImageFilter, ReadsBothForms) {
-  EXPECT_EQ(parse_image_filters(R"({"reference":{"a":true,"b":false}})")->references, std::vector<std::string>{"a"});
+  EXPECT_EQ(parse_image_filters(R"({"reference":{"a":true,"b":false}})")->references,
+            std::vector<std::string>{"a"});
   EXPECT_EQ(parse_image_filters(R"({"reference":["a"],"dangling":["true"]})")->dangling, true);
-  for (const char* text : {"[]", "{", R"({"since":["x"]})", R"({"dangling":["maybe"]})", R"({"reference":[1]})", R"({"reference":1})"}) {
+  for (const char* text : {"[]", "{", R"({"since":["x"]})", R"({"dangling":["maybe"]})",
+                           R"({"reference":[1]})", R"({"reference":1})"}) {
     EXPECT_FALSE(parse_image_filters(text)) << text;
   }
 }

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The broker's socket with clients that mean no good.
+#include "executor/base/unique_fd.hpp"
+#include "executor/broker/server.hpp"
+#include "tests/fakes/fake_image_service.hpp"
+
 #include <gtest/gtest.h>
 
 #include <poll.h>
@@ -11,10 +15,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-
-#include "executor/base/unique_fd.hpp"
-#include "executor/broker/server.hpp"
-#include "tests/fakes/fake_image_service.hpp"
 
 namespace slipway::broker {
 namespace {
@@ -89,26 +89,31 @@ protected:
 constexpr const char* kBuild = "{\"context_path\":\"/builds/p\",\"tags\":[\"app:1\"]}";
 
 std::string post(const std::string& path, const std::string& body, const std::string& more = "") {
-  return "POST " + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n" + more + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  return "POST " + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n" + more +
+         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
 TEST_F(BrokerServer, PingsWithAndWithoutVersion) {
   start();
   for (const char* path : {"/_ping", "/v1.24/_ping", "/v1.47/_ping"}) {
-    const auto answer = ask(std::string{"GET "} + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+    const auto answer =
+        ask(std::string{"GET "} + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
     EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 OK\r\n")) << answer;
     EXPECT_NE(answer.find("Api-Version: 1.41\r\n"), std::string::npos);
     EXPECT_NE(answer.find("Builder-Version: 1\r\n"), std::string::npos);
     EXPECT_TRUE(answer.ends_with("\r\n\r\nOK"));
   }
-  EXPECT_TRUE(ask("HEAD /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").ends_with("\r\n\r\n"));
-  EXPECT_NE(ask("GET /v2.0/_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").find(" 400 "), std::string::npos);
+  EXPECT_TRUE(
+      ask("HEAD /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").ends_with("\r\n\r\n"));
+  EXPECT_NE(ask("GET /v2.0/_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").find(" 400 "),
+            std::string::npos);
 }
 
 TEST_F(BrokerServer, KeepsAConnectionForTheNextRequest) {
   start();
   const auto fd = connect();
-  send(fd, "GET /_ping HTTP/1.1\r\nHost: d\r\n\r\nGET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  send(fd, "GET /_ping HTTP/1.1\r\nHost: d\r\n\r\nGET /_ping HTTP/1.1\r\nHost: d\r\nConnection: "
+           "close\r\n\r\n");
 
   const auto answer = receive(fd);
 
@@ -121,7 +126,9 @@ struct Malformed {
   const char* status;
 };
 
-std::string bulk(std::size_t size) { return std::string(size, 'a'); }
+std::string bulk(std::size_t size) {
+  return std::string(size, 'a');
+}
 
 class BrokerRefuses : public BrokerServer, public testing::WithParamInterface<Malformed> {};
 
@@ -139,26 +146,56 @@ INSTANTIATE_TEST_SUITE_P(
     Table, BrokerRefuses,
     testing::Values(
         Malformed{"NoHttp", "\x16\x03\x01\x02 hello\r\n\r\n", "400"},
-        Malformed{"LengthAndChunked", "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
-        Malformed{"ChunkedAndLength", "POST /auth HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", "400"},
-        Malformed{"TwoLengths", "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nabcd", "400"},
-        Malformed{"OtherEncoding", "POST /auth HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"},
-        Malformed{"NegativeLength", "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: -1\r\n\r\n", "400"},
+        Malformed{"LengthAndChunked",
+                  "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\nTransfer-Encoding: "
+                  "chunked\r\n\r\n0\r\n\r\n",
+                  "400"},
+        Malformed{"ChunkedAndLength",
+                  "POST /auth HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\nContent-Length: "
+                  "4\r\n\r\n0\r\n\r\n",
+                  "400"},
+        Malformed{
+            "TwoLengths",
+            "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nabcd",
+            "400"},
+        Malformed{
+            "OtherEncoding",
+            "POST /auth HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "400"},
+        Malformed{"NegativeLength", "POST /auth HTTP/1.1\r\nHost: d\r\nContent-Length: -1\r\n\r\n",
+                  "400"},
         Malformed{"TwoHosts", "GET /_ping HTTP/1.1\r\nHost: d\r\nHost: e\r\n\r\n", "400"},
-        Malformed{"HugeHeader", "GET /_ping HTTP/1.1\r\nHost: d\r\nX: " + bulk(70000) + "\r\n\r\n", "431"},
-        Malformed{"HugeQuery", "GET /images/json?filters=" + bulk(200000) + " HTTP/1.1\r\nHost: d\r\n\r\n", "431"},
-        Malformed{"HugeChunkExtension", "POST /slipway/v1/build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n1;" + bulk(200000) + "\r\na\r\n0\r\n\r\n", "400"},
-        Malformed{"BadChunkSize", "POST /slipway/v1/build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400"},
-        Malformed{"BadEscape", "GET /images/%zz/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "400"},
-        Malformed{"NulInPath", "GET /images/%00/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "400"},
-        Malformed{"BadFilter", "GET /images/json?filters=%7B HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "400"},
+        Malformed{"HugeHeader", "GET /_ping HTTP/1.1\r\nHost: d\r\nX: " + bulk(70000) + "\r\n\r\n",
+                  "431"},
+        Malformed{"HugeQuery",
+                  "GET /images/json?filters=" + bulk(200000) + " HTTP/1.1\r\nHost: d\r\n\r\n",
+                  "431"},
+        Malformed{
+            "HugeChunkExtension",
+            "POST /slipway/v1/build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n1;" +
+                bulk(200000) + "\r\na\r\n0\r\n\r\n",
+            "400"},
+        Malformed{"BadChunkSize",
+                  "POST /slipway/v1/build HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: "
+                  "chunked\r\n\r\nzz\r\n",
+                  "400"},
+        Malformed{"BadEscape",
+                  "GET /images/%zz/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "400"},
+        Malformed{"NulInPath",
+                  "GET /images/%00/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "400"},
+        Malformed{"BadFilter",
+                  "GET /images/json?filters=%7B HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
+                  "400"},
         Malformed{"BadJson", post("/slipway/v1/build", "{\"context_path\":"), "400"},
         Malformed{"DeepJson", post("/slipway/v1/build", std::string(100000, '[')), "400"},
         Malformed{"BuildKitSession", post("/build?version=2", ""), "403"},
         Malformed{"MemoryLimit", post("/build?memory=100", ""), "403"},
         Malformed{"RemoteContext", post("/build?remote=https%3A%2F%2Fx%2Fy.tar", ""), "403"},
         Malformed{"ImportOfRootFs", post("/images/create?fromSrc=-", ""), "501"},
-        Malformed{"NoSuchImage", "GET /images/reg:5000/a/b:1/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n", "404"},
+        Malformed{
+            "NoSuchImage",
+            "GET /images/reg:5000/a/b:1/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
+            "404"},
         Malformed{"CreateContainer", post("/v1.41/containers/create", "{}"), "501"},
         Malformed{"Unknown", post("/nothing", "{}"), "404"}),
     [](const auto& row) { return row.param.name; });
@@ -167,7 +204,8 @@ TEST_F(BrokerServer, RefusesJsonAboveItsLimit) {
   limits.json_body_bytes = 1000;
   start();
 
-  EXPECT_NE(ask(post("/slipway/v1/build", bulk(2000))).find("larger than 1000 bytes"), std::string::npos);
+  EXPECT_NE(ask(post("/slipway/v1/build", bulk(2000))).find("larger than 1000 bytes"),
+            std::string::npos);
 }
 
 TEST_F(BrokerServer, RefusesAStreamAboveItsLimit) {
@@ -175,7 +213,11 @@ TEST_F(BrokerServer, RefusesAStreamAboveItsLimit) {
   start();
 
   EXPECT_NE(ask(post("/build", bulk(2000))).find(" 413 "), std::string::npos);
-  EXPECT_NE(ask("POST /build HTTP/1.1\r\nHost: d\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + bulk(2000) + "\r\n0\r\n\r\n").find("too large"), std::string::npos);
+  EXPECT_NE(ask("POST /build HTTP/1.1\r\nHost: d\r\nConnection: close\r\nTransfer-Encoding: "
+                "chunked\r\n\r\n7d0\r\n" +
+                bulk(2000) + "\r\n0\r\n\r\n")
+                .find("too large"),
+            std::string::npos);
   EXPECT_TRUE(images->builds.empty());
 }
 
@@ -213,7 +255,8 @@ TEST_F(BrokerServer, EndsABodyThatStops) {
 TEST_F(BrokerServer, AnswersTooManyConnectionsAtOnce) {
   start();
   std::vector<UniqueFd> held;
-  for (std::size_t i = 0; i < limits.connections; ++i) held.push_back(connect());
+  for (std::size_t i = 0; i < limits.connections; ++i)
+    held.push_back(connect());
   send(held[0], "GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n");
   EXPECT_NE(receive(held[0], milliseconds{100}).find("OK"), std::string::npos);
 
@@ -221,7 +264,9 @@ TEST_F(BrokerServer, AnswersTooManyConnectionsAtOnce) {
 
   EXPECT_TRUE(receive(fd).starts_with("HTTP/1.1 503 "));
   held.clear();
-  EXPECT_TRUE(eventually([&] { return ask("GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").ends_with("OK"); }));
+  EXPECT_TRUE(eventually([&] {
+    return ask("GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").ends_with("OK");
+  }));
 }
 
 TEST_F(BrokerServer, CancelsABuildWhoseClientHasGone) {
@@ -253,7 +298,9 @@ TEST_F(BrokerServer, StopCancelsABuildAndTellsItsClient) {
 TEST_F(BrokerServer, BuildsFromTheWorkspace) {
   start();
 
-  const auto answer = ask(post("/slipway/v1/build", R"({"context_path":"/builds/p","dockerfile":"a/Dockerfile","tags":["reg:5000/app:1"],"build_args":[["A","1"]],"no_cache":true,"network":"none","extra_hosts":[["h","10.0.0.1"]],"dialect":"docker"})"));
+  const auto answer = ask(post(
+      "/slipway/v1/build",
+      R"({"context_path":"/builds/p","dockerfile":"a/Dockerfile","tags":["reg:5000/app:1"],"build_args":[["A","1"]],"no_cache":true,"network":"none","extra_hosts":[["h","10.0.0.1"]],"dialect":"docker"})"));
 
   EXPECT_NE(answer.find("\"Manifest\":\"sha256:"), std::string::npos) << answer;
   EXPECT_NE(answer.find("Successfully tagged reg:5000/app:1\\n"), std::string::npos) << answer;
@@ -265,19 +312,22 @@ TEST_F(BrokerServer, BuildsFromTheWorkspace) {
 
 TEST_F(BrokerServer, AnErrorBeforeAnyProgressIsAStatus) {
   images->build_output.clear();
-  images->build_error = Error{ErrorKind::denied, "FROM of a forbidden registry", "use the mirror", {}};
+  images->build_error =
+      Error{ErrorKind::denied, "FROM of a forbidden registry", "use the mirror", {}};
   start();
 
   const auto answer = ask(post("/slipway/v1/build", kBuild));
 
   EXPECT_NE(answer.find(" 403 "), std::string::npos) << answer;
-  EXPECT_NE(answer.find("FROM of a forbidden registry: use the mirror"), std::string::npos) << answer;
+  EXPECT_NE(answer.find("FROM of a forbidden registry: use the mirror"), std::string::npos)
+      << answer;
 }
 
 TEST_F(BrokerServer, LimitsTheBodyOfAuth) {
   start();
 
-  EXPECT_NE(ask(post("/auth", R"({"username":"u","password":"p"})")).find("Login Succeeded"), std::string::npos);
+  EXPECT_NE(ask(post("/auth", R"({"username":"u","password":"p"})")).find("Login Succeeded"),
+            std::string::npos);
   EXPECT_NE(ask(post("/auth", bulk(100000))).find(" 413 "), std::string::npos);
 }
 

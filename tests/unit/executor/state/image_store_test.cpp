@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/state/image_store.hpp"
+
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -7,10 +10,6 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
-
-#include <nlohmann/json.hpp>
-
-#include "executor/state/image_store.hpp"
 
 namespace slipway::state {
 namespace {
@@ -27,16 +26,29 @@ protected:
   }
   void TearDown() override { fs::remove_all(dir); }
 
-  static oci::Digest put(oci::Layout& layout, const std::string& layer_bytes, const std::string& note = "") {
+  static oci::Digest put(oci::Layout& layout, const std::string& layer_bytes,
+                         const std::string& note = "") {
     using Json = nlohmann::json;
     const auto layer = layout.write_blob(layer_bytes).value();
-    const auto config = Json{{"architecture", "amd64"}, {"os", "linux"}, {"config", {{"Labels", {{"note", note}}}}},
-                             {"rootfs", {{"type", "layers"}, {"diff_ids", {layer.str()}}}}}.dump();
+    const auto config = Json{{"architecture", "amd64"},
+                             {"os", "linux"},
+                             {"config", {{"Labels", {{"note", note}}}}},
+                             {"rootfs", {{"type", "layers"}, {"diff_ids", {layer.str()}}}}}
+                            .dump();
     const auto config_digest = layout.write_blob(config).value();
-    return layout.write_blob(Json{{"schemaVersion", 2}, {"mediaType", oci::kMediaTypeOciManifest},
-                                  {"config", {{"mediaType", "application/vnd.oci.image.config.v1+json"}, {"digest", config_digest.str()}, {"size", config.size()}}},
-                                  {"layers", {{{"mediaType", "application/vnd.oci.image.layer.v1.tar"}, {"digest", layer.str()}, {"size", layer_bytes.size()}}}}}
-                                 .dump()).value();
+    return layout
+        .write_blob(Json{{"schemaVersion", 2},
+                         {"mediaType", oci::kMediaTypeOciManifest},
+                         {"config",
+                          {{"mediaType", "application/vnd.oci.image.config.v1+json"},
+                           {"digest", config_digest.str()},
+                           {"size", config.size()}}},
+                         {"layers",
+                          {{{"mediaType", "application/vnd.oci.image.layer.v1.tar"},
+                            {"digest", layer.str()},
+                            {"size", layer_bytes.size()}}}}}
+                        .dump())
+        .value();
   }
   static oci::Reference ref(const std::string& text) { return oci::Reference::parse(text).value(); }
   StoredImage add(const std::string& bytes, const std::vector<oci::Reference>& tags) {
@@ -50,10 +62,13 @@ protected:
 
 TEST_F(JobImages, FindsByEveryName) {
   const auto image = add("a", {ref("reg:5000/app:1")});
-  ASSERT_TRUE(store->note_repo_digest(image.manifest_digest, "reg:5000/app@" + image.manifest_digest.str()));
+  ASSERT_TRUE(store->note_repo_digest(image.manifest_digest,
+                                      "reg:5000/app@" + image.manifest_digest.str()));
 
-  for (const std::string& name : {std::string{"reg:5000/app:1"}, image.image_id.str(), image.image_id.hex(), image.image_id.hex().substr(0, 12),
-                                 "sha256:" + image.image_id.hex().substr(0, 12), image.manifest_digest.str(), "reg:5000/app@" + image.manifest_digest.str()}) {
+  for (const std::string& name :
+       {std::string{"reg:5000/app:1"}, image.image_id.str(), image.image_id.hex(),
+        image.image_id.hex().substr(0, 12), "sha256:" + image.image_id.hex().substr(0, 12),
+        image.manifest_digest.str(), "reg:5000/app@" + image.manifest_digest.str()}) {
     auto found = store->find(name);
     ASSERT_TRUE(found) << name << ": " << found.error().text();
     EXPECT_EQ(found->image_id, image.image_id);
@@ -67,10 +82,13 @@ TEST_F(JobImages, FindsByEveryName) {
 
 TEST_F(JobImages, SaysThatAPrefixIsAmbiguous) {
   std::vector<StoredImage> images;
-  for (int i = 0; i < 17; ++i) images.push_back(add(std::to_string(i), {}));
+  for (int i = 0; i < 17; ++i)
+    images.push_back(add(std::to_string(i), {}));
   std::map<char, int> first;
-  for (const auto& image : images) ++first[image.image_id.hex()[0]];
-  const auto twice = std::find_if(first.begin(), first.end(), [](const auto& p) { return p.second > 1; });
+  for (const auto& image : images)
+    ++first[image.image_id.hex()[0]];
+  const auto twice =
+      std::find_if(first.begin(), first.end(), [](const auto& p) { return p.second > 1; });
 
   auto found = store->find("sha256:" + std::string(1, twice->first));
 
@@ -92,7 +110,8 @@ TEST_F(JobImages, RemovalOfOneOfTwoNamesKeepsTheImage) {
 
   EXPECT_EQ(*store->remove("app:1", false), (Lines{"Untagged: app:1"}));
   EXPECT_TRUE(store->find("app:2"));
-  EXPECT_EQ(*store->remove("app:2", false), (Lines{"Untagged: app:2", "Deleted: " + image.image_id.str()}));
+  EXPECT_EQ(*store->remove("app:2", false),
+            (Lines{"Untagged: app:2", "Deleted: " + image.image_id.str()}));
   EXPECT_FALSE(store->layout().has_blob(image.manifest_digest));
 }
 
@@ -104,7 +123,9 @@ TEST_F(JobImages, RemovalByIdOfSeveralRepositoriesNeedsForce) {
   EXPECT_EQ(refused.error().kind, ErrorKind::denied);
   EXPECT_NE(refused.error().what.find("must be forced"), std::string::npos);
 
-  EXPECT_EQ(*store->remove(image.image_id.str(), true), (Lines{"Untagged: app:1", "Untagged: reg:5000/app:1", "Deleted: " + image.image_id.str()}));
+  EXPECT_EQ(
+      *store->remove(image.image_id.str(), true),
+      (Lines{"Untagged: app:1", "Untagged: reg:5000/app:1", "Deleted: " + image.image_id.str()}));
 }
 
 TEST_F(JobImages, RepoDigestsGoWithTheLastTagOfTheirRepository) {
@@ -112,7 +133,8 @@ TEST_F(JobImages, RepoDigestsGoWithTheLastTagOfTheirRepository) {
   const auto repo_digest = "reg:5000/app@" + image.manifest_digest.str();
   ASSERT_TRUE(store->note_repo_digest(image.manifest_digest, repo_digest));
 
-  EXPECT_EQ(*store->remove("reg:5000/app:1", false), (Lines{"Untagged: reg:5000/app:1", "Untagged: " + repo_digest}));
+  EXPECT_EQ(*store->remove("reg:5000/app:1", false),
+            (Lines{"Untagged: reg:5000/app:1", "Untagged: " + repo_digest}));
   EXPECT_TRUE(store->find("x:1")->repo_digests.empty());
 }
 
@@ -157,10 +179,13 @@ TEST_F(JobImages, KeepEveryTagOfThreadsAndStoresAtOnce) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       ImageStore& mine = t % 2 == 0 ? *store : other;
-      for (int i = 0; i < 10; ++i) EXPECT_TRUE(mine.tag(image.image_id.str(), ref("app:" + std::to_string(t) + "-" + std::to_string(i))));
+      for (int i = 0; i < 10; ++i)
+        EXPECT_TRUE(mine.tag(image.image_id.str(),
+                             ref("app:" + std::to_string(t) + "-" + std::to_string(i))));
     });
   }
-  for (auto& thread : threads) thread.join();
+  for (auto& thread : threads)
+    thread.join();
 
   EXPECT_EQ(store->find(image.image_id.str())->tags.size(), 40U);
 }
@@ -179,8 +204,11 @@ TEST_P(DamagedNames, AreAnErrorAndNotAnEmptyStore) {
   EXPECT_EQ(opened.error().kind, ErrorKind::bad_input);
 }
 INSTANTIATE_TEST_SUITE_P(Table, DamagedNames,
-                         testing::Values(Damaged{"Cut", "{\"images\":["}, Damaged{"Array", "[]"}, Damaged{"NoObject", "{\"images\":[1]}"},
-                                         Damaged{"NumberAsDigest", "{\"images\":[{\"digest\":1,\"id\":2}]}"}, Damaged{"NoDigest", "{\"images\":[{}]}"}),
+                         testing::Values(Damaged{"Cut", "{\"images\":["}, Damaged{"Array", "[]"},
+                                         Damaged{"NoObject", "{\"images\":[1]}"},
+                                         Damaged{"NumberAsDigest",
+                                                 "{\"images\":[{\"digest\":1,\"id\":2}]}"},
+                                         Damaged{"NoDigest", "{\"images\":[{}]}"}),
                          [](const auto& row) { return row.param.name; });
 
 } // namespace
