@@ -12,7 +12,8 @@ int report(const Error& error, std::ostream& err) {
   return kGateCouldNotJudge;
 }
 
-// The digest after the last '@', where a digest stands there: folders may have an '@' in their name.
+// The digest after the last '@', where a digest stands there: folders may have an '@' in their
+// name.
 Result<std::optional<oci::Digest>> split_digest(std::string& layout) {
   const auto at = layout.rfind("@sha256:");
   if (at == std::string::npos) return std::optional<oci::Digest>{};
@@ -27,15 +28,18 @@ Result<oci::Digest> only_image(const oci::Layout& layout) {
   if (!index) return std::move(index).error();
   if (index->size() == 1) return index->front().digest;
   std::string names;
-  for (const auto& descriptor : *index) names += "\n    " + layout.path().string() + "@" + descriptor.digest.str();
+  for (const auto& descriptor : *index)
+    names += "\n    " + layout.path().string() + "@" + descriptor.digest.str();
   return Error{ErrorKind::bad_input,
                layout.path().string() + " holds " + std::to_string(index->size()) + " images",
-               index->empty() ? "" : "name one of them:" + names, {}};
+               index->empty() ? "" : "name one of them:" + names,
+               {}};
 }
 
 } // namespace
 
-int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock, std::ostream& out, std::ostream& err) {
+int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock,
+                    std::ostream& out, std::ostream& err) {
   std::string dir = options.layout;
   auto wanted = split_digest(dir);
   if (!wanted) return report(wanted.error(), err);
@@ -44,10 +48,12 @@ int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, con
   auto root = *wanted ? Result<oci::Digest>{**wanted} : only_image(*layout);
   if (!root) return report(root.error(), err);
   if (!layout->has_blob(*root)) {
-    return report(Error{ErrorKind::not_found, "no image " + root->str() + " in " + dir, "", {}}, err);
+    return report(Error{ErrorKind::not_found, "no image " + root->str() + " in " + dir, "", {}},
+                  err);
   }
 
-  auto judged = gate::TrivyGate{options.scanner, scanner, clock}.judge(*layout, *root, options.policy, "");
+  auto judged =
+      gate::TrivyGate{options.scanner, scanner, clock}.judge(*layout, *root, options.policy, "");
   if (!judged) return report(judged.error(), err);
   const auto& verdict = judged->verdict;
   out << (options.json ? verdict.to_json() + "\n" : verdict.for_people()) << std::flush;

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// `slipway gate check LAYOUT_DIR[@DIGEST]`: the same gate that stands before a push, by hand, on any
-// OCI layout. Nothing is pushed and nothing is remembered.
+// `slipway gate check LAYOUT_DIR[@DIGEST]`: the same gate that stands before a push, by hand, on
+// any OCI layout. Nothing is pushed and nothing is remembered.
 #pragma once
-
-#include <filesystem>
-#include <iosfwd>
-#include <string>
 
 #include "executor/base/clock.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
+#include <filesystem>
+#include <iosfwd>
+#include <string>
+
 namespace slipway::cli {
 
 struct GateCheckOptions {
-  std::string layout;             ///< "DIR" or "DIR@sha256:…"; without a digest, the only image in DIR
-  gate::GatePolicy policy;        ///< of the project named by --project, else the default one
-  gate::ScannerConfig scanner;    ///< `db_dir` is --db where given
+  std::string layout;      ///< "DIR" or "DIR@sha256:…"; without a digest, the only image in DIR
+  gate::GatePolicy policy; ///< of the project named by --project, else the default one
+  gate::ScannerConfig scanner; ///< `db_dir` is --db where given
   bool json = false;
   sandbox::Engine engine;
   std::filesystem::path slot_dir; ///< where id slots are locked
@@ -31,7 +31,8 @@ constexpr int kGateDenied = 1;
 constexpr int kGateCouldNotJudge = 2;
 
 /// Judges with `scanner`, writes the verdict to `out` (text, or JSON) and errors to `err`.
-int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock, std::ostream& out, std::ostream& err);
+int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock,
+                    std::ostream& out, std::ostream& err);
 
 /// The same with the real scanner, on the standard streams.
 int gate_check(const GateCheckOptions& options);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/database.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/oci/strict_json.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <sys/stat.h>
 
 #include <cerrno>
-
-#include "executor/base/file.hpp"
-#include "executor/oci/strict_json.hpp"
 
 namespace slipway::gate {
 
@@ -17,7 +17,8 @@ Result<Database> read_database(const std::filesystem::path& dir) {
   struct stat facts {};
   if (::stat(file.c_str(), &facts) != 0) {
     const int cause = errno;
-    if (cause == ENOENT || cause == ENOTDIR) return Error{ErrorKind::not_found, "no such file: " + file.string(), "", {}};
+    if (cause == ENOENT || cause == ENOTDIR)
+      return Error{ErrorKind::not_found, "no such file: " + file.string(), "", {}};
     return io_error("stat", cause, file.string());
   }
   if (!S_ISREG(facts.st_mode) || facts.st_size == 0) {
@@ -32,14 +33,18 @@ Result<Database> read_database(const std::filesystem::path& dir) {
   }
   const auto updated = document.value("UpdatedAt", nlohmann::json{});
   WallTime at;
-  if (!updated.is_string() || !parse_rfc3339(updated.get<std::string>(), at) || at.time_since_epoch().count() <= 0) {
+  if (!updated.is_string() || !parse_rfc3339(updated.get<std::string>(), at) ||
+      at.time_since_epoch().count() <= 0) {
     return Error{ErrorKind::bad_input, "metadata.json has no UpdatedAt", "", {}};
   }
-  // Inode and times instead of a digest: the DB has 900 MB, and it is replaced, never written in place.
+  // Inode and times instead of a digest: the DB has 900 MB, and it is replaced, never written in
+  // place.
   return Database{.updated_at = at,
-                  .identity = rfc3339(at) + " " + std::to_string(facts.st_dev) + ":" + std::to_string(facts.st_ino) +
-                              " " + std::to_string(facts.st_size) + " " + std::to_string(facts.st_mtim.tv_sec) + "." +
-                              std::to_string(facts.st_mtim.tv_nsec) + " " + std::to_string(facts.st_ctim.tv_sec)};
+                  .identity = rfc3339(at) + " " + std::to_string(facts.st_dev) + ":" +
+                              std::to_string(facts.st_ino) + " " + std::to_string(facts.st_size) +
+                              " " + std::to_string(facts.st_mtim.tv_sec) + "." +
+                              std::to_string(facts.st_mtim.tv_nsec) + " " +
+                              std::to_string(facts.st_ctim.tv_sec)};
 }
 
 } // namespace slipway::gate

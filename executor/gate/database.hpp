@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vulnerability DB as a thing with an age. Trivy itself scans with a DB of any age and says nothing.
+// The vulnerability DB as a thing with an age. Trivy itself scans with a DB of any age and says
+// nothing.
 #pragma once
-
-#include <filesystem>
-#include <string>
 
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
+
+#include <filesystem>
+#include <string>
 
 namespace slipway::gate {
 
@@ -15,8 +16,8 @@ struct Database {
   std::string identity; ///< differs whenever another DB lies there
 };
 
-/// Reads DIR/metadata.json and looks at DIR/trivy.db. Errors: not_found (either is missing or empty);
-/// bad_input (another schema, no UpdatedAt); io.
+/// Reads DIR/metadata.json and looks at DIR/trivy.db. Errors: not_found (either is missing or
+/// empty); bad_input (another schema, no UpdatedAt); io.
 Result<Database> read_database(const std::filesystem::path& dir);
 
 } // namespace slipway::gate

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/gate.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/gate/database.hpp"
+#include "executor/gate/report.hpp"
+#include "executor/gate/verdict_cache.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <fcntl.h>
@@ -13,25 +18,39 @@
 #include <set>
 #include <tuple>
 
-#include "executor/base/file.hpp"
-#include "executor/gate/database.hpp"
-#include "executor/gate/report.hpp"
-#include "executor/gate/verdict_cache.hpp"
-
 namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
 constexpr const char* kJudgementVersion = "1";
 
-// Families whose packages Trivy 0.69.3 looks up. For any other it reports nothing, and exits with 0.
-// Source: trivy 0.69.3, pkg/detector/ospkg/detect.go.
-constexpr std::array<std::string_view, 25> kFamilies{
-    "alma",       "alpine",       "amazon",   "azurelinux",    "bottlerocket",
-    "cbl-mariner", "centos",      "chainguard", "debian",      "echo",
-    "minimos",    "opensuse",     "opensuse-leap", "opensuse-tumbleweed", "opensuse.leap",
-    "opensuse.tumbleweed", "oracle", "photon", "redhat",       "rocky",
-    "slem",       "sles",         "suse linux enterprise server", "ubuntu", "wolfi"};
+// Families whose packages Trivy 0.69.3 looks up. For any other it reports nothing, and exits with
+// 0. Source: trivy 0.69.3, pkg/detector/ospkg/detect.go.
+constexpr std::array<std::string_view, 25> kFamilies{"alma",
+                                                     "alpine",
+                                                     "amazon",
+                                                     "azurelinux",
+                                                     "bottlerocket",
+                                                     "cbl-mariner",
+                                                     "centos",
+                                                     "chainguard",
+                                                     "debian",
+                                                     "echo",
+                                                     "minimos",
+                                                     "opensuse",
+                                                     "opensuse-leap",
+                                                     "opensuse-tumbleweed",
+                                                     "opensuse.leap",
+                                                     "opensuse.tumbleweed",
+                                                     "oracle",
+                                                     "photon",
+                                                     "redhat",
+                                                     "rocky",
+                                                     "slem",
+                                                     "sles",
+                                                     "suse linux enterprise server",
+                                                     "ubuntu",
+                                                     "wolfi"};
 
 // Released by thieves of Trivy's signing keys in March 2026 (CVE-2026-33634).
 constexpr std::array<std::string_view, 3> kMalicious{"0.69.4", "0.69.5", "0.69.6"};
@@ -88,7 +107,8 @@ private:
 };
 
 // The scanner takes the first image that it finds in a layout, so it gets a layout that holds one.
-Status fill_single_image(const oci::Layout& from, const oci::ImageTree::Image& image, const std::filesystem::path& dir) {
+Status fill_single_image(const oci::Layout& from, const oci::ImageTree::Image& image,
+                         const std::filesystem::path& dir) {
   auto layout = oci::Layout::create(dir);
   if (!layout) return std::move(layout).error();
   auto plain = image.descriptor;
@@ -108,40 +128,55 @@ class Bench {
 public:
   Bench(Verdict& verdict, const GatePolicy& policy) : verdict_{verdict}, policy_{policy} {}
 
-  void deny(std::string code, std::string message) { add({std::move(code), std::move(message), false}); }
-  void deny_operator(std::string code, std::string message) { add({std::move(code), std::move(message), true}); }
+  void deny(std::string code, std::string message) {
+    add({std::move(code), std::move(message), false});
+  }
+  void deny_operator(std::string code, std::string message) {
+    add({std::move(code), std::move(message), true});
+  }
   void warn(std::string text) {
     auto& warnings = verdict_.warnings;
-    if (std::find(warnings.begin(), warnings.end(), text) == warnings.end() && warnings.size() < 50) {
+    if (std::find(warnings.begin(), warnings.end(), text) == warnings.end() &&
+        warnings.size() < 50) {
       warnings.push_back(std::move(text));
     }
   }
 
-  void judge_report(const oci::ImageTree::Image& image, const ScanReport& report, const std::string& diagnostics,
-                    const std::string& who) {
+  void judge_report(const oci::ImageTree::Image& image, const ScanReport& report,
+                    const std::string& diagnostics, const std::string& who) {
     if (std::find(kMalicious.begin(), kMalicious.end(), report.trivy_version) != kMalicious.end()) {
-      deny_operator("scanner_malicious", "Trivy " + report.trivy_version + " is a known malicious release. Install 0.69.3, and treat what this machine holds as stolen.");
+      deny_operator("scanner_malicious", "Trivy " + report.trivy_version +
+                                             " is a known malicious release. Install 0.69.3, and "
+                                             "treat what this machine holds as stolen.");
     }
-    if (!report.trivy_version.empty()) verdict_.scanner = "trivy " + printable(report.trivy_version, 40);
+    if (!report.trivy_version.empty())
+      verdict_.scanner = "trivy " + printable(report.trivy_version, 40);
 
     std::vector<std::string> diff_ids;
-    for (const auto& digest : image.config->diff_ids) diff_ids.push_back(digest.str());
+    for (const auto& digest : image.config->diff_ids)
+      diff_ids.push_back(digest.str());
     if (report.image_id != image.manifest.config.digest.str() || report.diff_ids != diff_ids) {
-      deny_operator("report_mismatch", "The scanner's report is about another image than " + who + ". Nothing is concluded from it; try again, and report it if it stays.");
+      deny_operator("report_mismatch",
+                    "The scanner's report is about another image than " + who +
+                        ". Nothing is concluded from it; try again, and report it if it stays.");
       return;
     }
     const bool scratch_is_fine = policy_.allow_scratch && report.language_packages > 0;
     judge_os(report, who, scratch_is_fine);
     if (report.suppressed > 0) {
-      deny_operator("findings_suppressed", "Something made the scanner hide " + std::to_string(report.suppressed) + " findings of " + who + ", although slipway gives it no ignore list.");
+      deny_operator("findings_suppressed", "Something made the scanner hide " +
+                                               std::to_string(report.suppressed) + " findings of " +
+                                               who + ", although slipway gives it no ignore list.");
     }
     const auto coverage = read_diagnostics(diagnostics, scratch_is_fine);
     for (const auto& line : coverage.gaps) {
       deny("coverage_partial", "The scanner could not look at all of " + who + ": " + line);
     }
-    for (const auto& line : coverage.warnings) warn(line);
+    for (const auto& line : coverage.warnings)
+      warn(line);
     if (report.third_party_packages > 0) {
-      warn(std::to_string(report.third_party_packages) + " packages of " + who + " are from third parties: their vulnerabilities are not known to the scanner");
+      warn(std::to_string(report.third_party_packages) + " packages of " + who +
+           " are from third parties: their vulnerabilities are not known to the scanner");
     }
     for (auto finding : report.findings) {
       if (several_images) finding.target = name_of(image) + ": " + finding.target;
@@ -150,15 +185,19 @@ public:
   }
 
   void finish() {
-    std::stable_sort(verdict_.findings.begin(), verdict_.findings.end(), [](const Finding& a, const Finding& b) {
-      return std::tuple{!a.blocks, -static_cast<int>(a.severity)} < std::tuple{!b.blocks, -static_cast<int>(b.severity)};
-    });
+    std::stable_sort(verdict_.findings.begin(), verdict_.findings.end(),
+                     [](const Finding& a, const Finding& b) {
+                       return std::tuple{!a.blocks, -static_cast<int>(a.severity)} <
+                              std::tuple{!b.blocks, -static_cast<int>(b.severity)};
+                     });
     const bool blocked = !verdict_.findings.empty() && verdict_.findings.front().blocks;
     verdict_.passed = verdict_.denials.empty() && !blocked;
   }
 
   static std::string name_of(const oci::ImageTree::Image& image) {
-    const auto& platform = image.descriptor.platform ? *image.descriptor.platform : image.config ? image.config->platform : oci::Platform{};
+    const auto& platform = image.descriptor.platform ? *image.descriptor.platform
+                           : image.config            ? image.config->platform
+                                                     : oci::Platform{};
     return printable(platform.str(), 60);
   }
 
@@ -177,19 +216,31 @@ private:
     if (!report.has_os) {
       if (scratch_is_fine) return;
       deny("no_os", policy_.allow_scratch
-                        ? "No operating system and no language package was found in " + who + ", so nothing was looked up. An image from scratch passes only where the scanner can read what its program is made of (Go and Rust binaries that keep their build information)."
-                        : "No operating system was found in " + who + ", so its packages cannot be looked up. Use a base image that keeps /etc/os-release and its package database, or ask the operator to allow scratch images for this repository.");
+                        ? "No operating system and no language package was found in " + who +
+                              ", so nothing was looked up. An image from scratch passes only where "
+                              "the scanner can read what its program is made of (Go and Rust "
+                              "binaries that keep their build information)."
+                        : "No operating system was found in " + who +
+                              ", so its packages cannot be looked up. Use a base image that keeps "
+                              "/etc/os-release and its package database, or ask the operator to "
+                              "allow scratch images for this repository.");
       return;
     }
     if (std::find(kFamilies.begin(), kFamilies.end(), report.os_family) == kFamilies.end()) {
-      deny("os_unsupported", "The scanner knows no vulnerabilities for " + os + " (" + who + "). Use a base image of a supported distribution, such as Debian, Ubuntu, Alpine or a RHEL-like one.");
+      deny("os_unsupported", "The scanner knows no vulnerabilities for " + os + " (" + who +
+                                 "). Use a base image of a supported distribution, such as Debian, "
+                                 "Ubuntu, Alpine or a RHEL-like one.");
       return;
     }
     if (report.os_end_of_life) {
-      deny("os_end_of_life", os + " (" + who + ") gets no security updates any more: what was found is not all there is. Use a newer base image.");
+      deny("os_end_of_life", os + " (" + who +
+                                 ") gets no security updates any more: what was found is not all "
+                                 "there is. Use a newer base image.");
     }
     if (report.os_packages == 0) {
-      deny("no_packages", "The package database of " + os + " (" + who + ") is missing or empty, so nothing was looked up. Keep /var/lib/dpkg, /lib/apk/db or the rpm database in the image.");
+      deny("no_packages", "The package database of " + os + " (" + who +
+                              ") is missing or empty, so nothing was looked up. Keep "
+                              "/var/lib/dpkg, /lib/apk/db or the rpm database in the image.");
     }
   }
 
@@ -210,7 +261,8 @@ std::string scanner_identity(const ScannerConfig& config) {
   if (!config.trivy_sha256.empty()) return config.trivy_sha256;
   struct stat facts {};
   if (::stat(config.trivy.c_str(), &facts) != 0) return "none";
-  return std::to_string(facts.st_ino) + " " + std::to_string(facts.st_size) + " " + std::to_string(facts.st_mtim.tv_sec) + " " + std::to_string(facts.st_ctim.tv_sec);
+  return std::to_string(facts.st_ino) + " " + std::to_string(facts.st_size) + " " +
+         std::to_string(facts.st_mtim.tv_sec) + " " + std::to_string(facts.st_ctim.tv_sec);
 }
 
 } // namespace
@@ -218,7 +270,8 @@ std::string scanner_identity(const ScannerConfig& config) {
 TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, const Clock& clock)
     : config_{std::move(config)}, scanner_{scanner}, clock_{clock} {}
 
-Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest& root, const GatePolicy& policy, const std::string& repository) {
+Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest& root,
+                                   const GatePolicy& policy, const std::string& repository) {
   const auto now = clock_.now();
   Verdict verdict{.digest = root,
                   .passed = false,
@@ -239,7 +292,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     verdict.warnings.insert(verdict.warnings.begin(), passing_notes.begin(), passing_notes.end());
     Judgement judgement{.verdict = std::move(verdict), .pass = std::nullopt};
     if (judgement.verdict.passed && !repository.empty()) {
-      judgement.pass = ScanPass{root, repository, judgement.verdict.expires_at, judgement.verdict.policy_digest};
+      judgement.pass =
+          ScanPass{root, repository, judgement.verdict.expires_at, judgement.verdict.policy_digest};
     }
     return judgement;
   };
@@ -257,10 +311,13 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   if (!database) {
     switch (database.error().kind) {
     case ErrorKind::not_found:
-      bench.deny_operator("db_missing", "There is no vulnerability DB in " + config_.db_dir.string() + ". The operator has to install one.");
+      bench.deny_operator("db_missing", "There is no vulnerability DB in " +
+                                            config_.db_dir.string() +
+                                            ". The operator has to install one.");
       break;
     case ErrorKind::bad_input:
-      bench.deny_operator("db_invalid", "The vulnerability DB in " + config_.db_dir.string() + " cannot be used: " + database.error().text());
+      bench.deny_operator("db_invalid", "The vulnerability DB in " + config_.db_dir.string() +
+                                            " cannot be used: " + database.error().text());
       break;
     default:
       return std::move(database).error().in("judging " + root.str());
@@ -270,27 +327,37 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   verdict.db_updated_at = database->updated_at;
   const auto age = now - database->updated_at;
   if (age > policy.db_max_age) {
-    bench.deny_operator("db_stale", "The vulnerability DB is " + hours(age) + " old, the policy allows " + hours(policy.db_max_age) + ". The operator has to update it.");
+    bench.deny_operator("db_stale", "The vulnerability DB is " + hours(age) +
+                                        " old, the policy allows " + hours(policy.db_max_age) +
+                                        ". The operator has to update it.");
     return conclude();
   }
   if (age < -std::chrono::hours{24}) {
-    bench.deny_operator("db_from_future", "The vulnerability DB claims to be of " + rfc3339(database->updated_at) + ", which lies ahead: its age cannot be told. Check the clock and the DB.");
+    bench.deny_operator(
+        "db_from_future",
+        "The vulnerability DB claims to be of " + rfc3339(database->updated_at) +
+            ", which lies ahead: its age cannot be told. Check the clock and the DB.");
     return conclude();
   }
-  if (age > policy.db_warn_age) passing_notes.push_back("the vulnerability DB is " + hours(age) + " old");
-  if (config_.trivy_sha256.empty()) passing_notes.push_back("the scanner is not pinned: set [gate] trivy_sha256");
-  verdict.expires_at = std::min(now + policy.pass_lifetime, database->updated_at + std::chrono::seconds{policy.db_max_age});
+  if (age > policy.db_warn_age)
+    passing_notes.push_back("the vulnerability DB is " + hours(age) + " old");
+  if (config_.trivy_sha256.empty())
+    passing_notes.push_back("the scanner is not pinned: set [gate] trivy_sha256");
+  verdict.expires_at = std::min(now + policy.pass_lifetime,
+                                database->updated_at + std::chrono::seconds{policy.db_max_age});
 
   // Everything that the verdict depends on. The end of a key's life is in its file.
-  const auto key = oci::Digest::of(nlohmann::json{{"image", root.str()},
-                                                  {"repository", repository},
-                                                  {"policy", policy_json(policy)},
-                                                  {"scanner", scanner_.version() + " " + scanner_identity(config_)},
-                                                  {"arguments", trivy_arguments("", root, "")},
-                                                  {"db", database->identity},
-                                                  {"slipway", std::string{SLIPWAY_VERSION} + " " + kJudgementVersion}}
-                                       .dump());
-  const bool by_hand = repository.empty(); // a layout that others may write to: nothing is remembered
+  const auto key = oci::Digest::of(
+      nlohmann::json{{"image", root.str()},
+                     {"repository", repository},
+                     {"policy", policy_json(policy)},
+                     {"scanner", scanner_.version() + " " + scanner_identity(config_)},
+                     {"arguments", trivy_arguments("", root, "")},
+                     {"db", database->identity},
+                     {"slipway", std::string{SLIPWAY_VERSION} + " " + kJudgementVersion}}
+          .dump());
+  const bool by_hand =
+      repository.empty(); // a layout that others may write to: nothing is remembered
   if (!by_hand) {
     if (auto known = load_verdict(config_.cache_dir, key, root, now)) {
       verdict = *std::move(known);
@@ -302,7 +369,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     if (fine.error().kind != ErrorKind::bad_input && fine.error().kind != ErrorKind::not_found) {
       return std::move(fine).error().in("judging " + root.str());
     }
-    bench.deny("blob_mismatch", "The image is not what it says it is: " + fine.error().text() + ". Build it again; if it stays, report it.");
+    bench.deny("blob_mismatch", "The image is not what it says it is: " + fine.error().text() +
+                                    ". Build it again; if it stays, report it.");
     return conclude();
   }
 
@@ -310,13 +378,17 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   for (const auto& image : tree->images) {
     if (image.is_attestation) continue;
     if (!image.config) {
-      bench.deny("not_an_image", "Manifest " + image.descriptor.digest.str() + " is no container image (config of type '" + printable(image.manifest.config.media_type, 100) + "'), so it cannot be scanned.");
+      bench.deny("not_an_image", "Manifest " + image.descriptor.digest.str() +
+                                     " is no container image (config of type '" +
+                                     printable(image.manifest.config.media_type, 100) +
+                                     "'), so it cannot be scanned.");
       return conclude();
     }
     wanted.insert(image.descriptor.digest);
   }
   if (wanted.empty()) {
-    bench.deny("no_image", "There is no image below " + root.str() + ", so there is nothing to judge and nothing to push.");
+    bench.deny("no_image", "There is no image below " + root.str() +
+                               ", so there is nothing to judge and nothing to push.");
     return conclude();
   }
   bench.several_images = wanted.size() > 1;
@@ -327,15 +399,18 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     auto scratch = ScratchDir::under(config_.cache_dir);
     if (!scratch) return std::move(scratch).error().in("judging " + root.str());
     const auto dir = scratch->path() / "layout";
-    if (auto filled = fill_single_image(layout, image, dir); !filled) return std::move(filled).error().in("judging " + root.str());
+    if (auto filled = fill_single_image(layout, image, dir); !filled)
+      return std::move(filled).error().in("judging " + root.str());
     auto scanned = scanner_.scan(dir, image.descriptor.digest);
     if (!scanned) {
       const auto& error = scanned.error();
       const auto why = error.text() + (error.hint.empty() ? "" : " (" + error.hint + ")");
       if (error.kind == ErrorKind::timed_out) {
-        bench.deny_operator("scanner_timed_out", "The scanner did not finish " + who + " in time: " + why);
+        bench.deny_operator("scanner_timed_out",
+                            "The scanner did not finish " + who + " in time: " + why);
       } else if (error.kind == ErrorKind::misconfigured) {
-        bench.deny_operator("scanner_untrusted", "The scanner cannot be trusted or is not installed: " + why);
+        bench.deny_operator("scanner_untrusted",
+                            "The scanner cannot be trusted or is not installed: " + why);
       } else {
         bench.deny_operator("scanner_failed", "There is no scan report for " + who + ": " + why);
       }
@@ -343,7 +418,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
     auto report = parse_report(scanned->json);
     if (!report) {
-      bench.deny_operator("report_invalid", "The scanner's report on " + who + " cannot be used: " + report.error().text());
+      bench.deny_operator("report_invalid", "The scanner's report on " + who +
+                                                " cannot be used: " + report.error().text());
       return conclude();
     }
     bench.judge_report(image, *report, scanned->diagnostics, who);
@@ -352,7 +428,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   bench.finish();
   if (verdict.passed && !by_hand && verdict.expires_at > now) {
     if (auto saved = save_verdict(config_.cache_dir, key, verdict); !saved) {
-      passing_notes.push_back("the verdict could not be remembered (" + saved.error().text() + "); the next push scans again");
+      passing_notes.push_back("the verdict could not be remembered (" + saved.error().text() +
+                              "); the next push scans again");
     }
   }
   return conclude();

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gate: judges the bytes of one image tree and, where policy lets it pass, makes a ScanPass, the
-// only key to a push. In doubt it denies and says why.
+// The gate: judges the bytes of one image tree and, where policy lets it pass, makes a ScanPass,
+// the only key to a push. In doubt it denies and says why.
 #pragma once
+
+#include "executor/base/clock.hpp"
+#include "executor/base/result.hpp"
+#include "executor/oci/layout.hpp"
+#include "executor/sandbox/sandbox.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -12,11 +17,6 @@
 #include <string>
 #include <vector>
 
-#include "executor/base/clock.hpp"
-#include "executor/base/result.hpp"
-#include "executor/oci/layout.hpp"
-#include "executor/sandbox/sandbox.hpp"
-
 namespace slipway::gate {
 
 enum class Severity { unknown, low, medium, high, critical };
@@ -25,33 +25,33 @@ std::optional<Severity> parse_severity(std::string_view text);
 
 /// What blocks, for one destination and ref (already resolved from the operator's policy).
 struct GatePolicy {
-  Severity threshold = Severity::high;   ///< this and above block
-  bool fixed_only = true;                ///< findings without a fixed version report, not block
+  Severity threshold = Severity::high; ///< this and above block
+  bool fixed_only = true;              ///< findings without a fixed version report, not block
   bool unknown_blocks_when_fixable = true;
   bool secrets_block = true;
-  bool allow_scratch = false;            ///< no OS: language packages must then be found
+  bool allow_scratch = false; ///< no OS: language packages must then be found
   std::chrono::hours db_warn_age{24};
   std::chrono::hours db_max_age{24 * 5};
-  std::uint64_t max_layer_bytes = 20UL << 30; ///< expanded, per layer
+  std::uint64_t max_layer_bytes = 20UL << 30;                 ///< expanded, per layer
   std::chrono::seconds pass_lifetime{std::chrono::hours{24}}; ///< verdict cache, upper bound
 };
 
 struct ScannerConfig {
-  std::filesystem::path trivy;          ///< the executable
-  std::string trivy_sha256;             ///< pin; "" = not pinned (said in the report)
-  std::filesystem::path db_dir;         ///< holds trivy.db and metadata.json
-  std::filesystem::path cache_dir;      ///< verdict cache, owned by slipway
+  std::filesystem::path trivy;     ///< the executable
+  std::string trivy_sha256;        ///< pin; "" = not pinned (said in the report)
+  std::filesystem::path db_dir;    ///< holds trivy.db and metadata.json
+  std::filesystem::path cache_dir; ///< verdict cache, owned by slipway
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
 };
 
 struct Finding {
-  std::string id;        ///< CVE-…
+  std::string id; ///< CVE-…
   std::string package;
   std::string installed;
-  std::string fixed;     ///< "" = no fix known
+  std::string fixed; ///< "" = no fix known
   Severity severity = Severity::unknown;
   std::string title;
-  std::string target;    ///< where: "debian 12", "app/go.mod"
+  std::string target; ///< where: "debian 12", "app/go.mod"
   std::string url;
   bool blocks = false;
   bool os_package = false; ///< else a language package, or a secret
@@ -60,22 +60,23 @@ struct Finding {
 
 /// One reason for a denial that is not a finding: a row of the fail-closed table.
 struct Denial {
-  std::string code;      ///< "no_os", "no_packages", "db_stale", "db_missing", "scanner_failed", "blob_mismatch", …
-  std::string message;   ///< for people: what, why, what to do
+  std::string code;    ///< "no_os", "no_packages", "db_stale", "db_missing", "scanner_failed",
+                       ///< "blob_mismatch", …
+  std::string message; ///< for people: what, why, what to do
   /// The image is not to blame: the operator has to act, and what was denied may pass afterwards.
   bool operators = false;
 };
 
 struct Verdict {
-  oci::Digest digest;                 ///< of the judged root
+  oci::Digest digest; ///< of the judged root
   bool passed = false;
   std::vector<Denial> denials;
-  std::vector<Finding> findings;      ///< all, blocking first
-  std::vector<std::string> warnings;  ///< "the vulnerability DB is 30 h old"
+  std::vector<Finding> findings;     ///< all, blocking first
+  std::vector<std::string> warnings; ///< "the vulnerability DB is 30 h old"
   std::map<Severity, int> counts;
   WallTime judged_at;
   WallTime expires_at;
-  std::string scanner;                ///< "trivy 0.69.3"
+  std::string scanner; ///< "trivy 0.69.3"
   WallTime db_updated_at;
   std::string policy_digest;
   bool from_cache = false;
@@ -96,8 +97,10 @@ public:
 
 private:
   friend class TrivyGate;
-  ScanPass(oci::Digest digest, std::string repository, WallTime expires_at, std::string policy_digest)
-      : digest_{std::move(digest)}, repository_{std::move(repository)}, expires_at_{expires_at}, policy_digest_{std::move(policy_digest)} {}
+  ScanPass(oci::Digest digest, std::string repository, WallTime expires_at,
+           std::string policy_digest)
+      : digest_{std::move(digest)}, repository_{std::move(repository)}, expires_at_{expires_at},
+        policy_digest_{std::move(policy_digest)} {}
   oci::Digest digest_;
   std::string repository_;
   WallTime expires_at_;
@@ -110,26 +113,34 @@ struct Judgement {
 };
 
 /// Runs the scanner on one single-image layout and returns its JSON report. The layout's folder is
-/// readable for all ids (0755, files 0444) below a private parent; its path holds neither ':' nor '@'. The seam that a test
-/// replaces by golden reports; the real one starts a sandbox.
+/// readable for all ids (0755, files 0444) below a private parent; its path holds neither ':' nor
+/// '@'. The seam that a test replaces by golden reports; the real one starts a sandbox.
 class Scanner {
 public:
   virtual ~Scanner() = default;
-  struct Report { std::string json; std::string diagnostics; };
-  /// Errors: unavailable (no report, odd exit code), timed_out, misconfigured (not the pinned bytes).
-  virtual Result<Report> scan(const std::filesystem::path& layout_dir, const oci::Digest& manifest) = 0;
+  struct Report {
+    std::string json;
+    std::string diagnostics;
+  };
+  /// Errors: unavailable (no report, odd exit code), timed_out, misconfigured (not the pinned
+  /// bytes).
+  virtual Result<Report> scan(const std::filesystem::path& layout_dir,
+                              const oci::Digest& manifest) = 0;
   virtual std::string version() const = 0;
 };
 
-/// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees them.
-/// Pure; part of what a cached verdict depends on. Source: trivy 0.69.3, pkg/flag.
-std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest, const std::string& cache);
+/// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees
+/// them. Pure; part of what a cached verdict depends on. Source: trivy 0.69.3, pkg/flag.
+std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
+                                         const std::string& cache);
 
 /// Trivy in its own sandbox: no network, no credential, empty environment, hermetic flags.
 class SandboxedTrivy final : public Scanner {
 public:
-  SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids, std::string owner_label);
-  Result<Report> scan(const std::filesystem::path& layout_dir, const oci::Digest& manifest) override;
+  SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
+                 std::string owner_label);
+  Result<Report> scan(const std::filesystem::path& layout_dir,
+                      const oci::Digest& manifest) override;
   std::string version() const override;
 
 private:
@@ -139,17 +150,18 @@ private:
   std::string owner_label_;
 };
 
-/// Judges and remembers: a verdict that let an image pass is kept in `cache_dir` under the digest of
-/// everything it depends on (image, destination, policy, scanner, flags, DB, slipway itself), until the
-/// earliest expiry of any of these. A remembered verdict spares the scan and the re-reading of layers;
-/// manifests, configs and sizes are checked again, and whoever uploads hashes the bytes on their way.
-/// Judging by hand (no repository) never uses the cache.
+/// Judges and remembers: a verdict that let an image pass is kept in `cache_dir` under the digest
+/// of everything it depends on (image, destination, policy, scanner, flags, DB, slipway itself),
+/// until the earliest expiry of any of these. A remembered verdict spares the scan and the
+/// re-reading of layers; manifests, configs and sizes are checked again, and whoever uploads hashes
+/// the bytes on their way. Judging by hand (no repository) never uses the cache.
 class TrivyGate {
 public:
   TrivyGate(ScannerConfig config, Scanner& scanner, const Clock& clock);
-  /// Judges `root` of `layout` for a destination ("" = by hand, no pass is made). A denial is not an
-  /// error; an Error means that the gate could not judge (and nothing may be pushed).
-  Result<Judgement> judge(const oci::Layout& layout, const oci::Digest& root, const GatePolicy& policy, const std::string& repository);
+  /// Judges `root` of `layout` for a destination ("" = by hand, no pass is made). A denial is not
+  /// an error; an Error means that the gate could not judge (and nothing may be pushed).
+  Result<Judgement> judge(const oci::Layout& layout, const oci::Digest& root,
+                          const GatePolicy& policy, const std::string& repository);
 
 private:
   ScannerConfig config_;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/report.hpp"
 
+#include "executor/oci/strict_json.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <array>
-
-#include "executor/oci/strict_json.hpp"
 
 namespace slipway::gate {
 namespace {
@@ -48,9 +48,9 @@ Result<Finding> read_vulnerability(const json& entry, const std::string& target,
   std::string severity;
   for (const auto& [name, into] :
        {std::pair{"VulnerabilityID", &finding.id}, std::pair{"PkgName", &finding.package},
-        std::pair{"InstalledVersion", &finding.installed}, std::pair{"FixedVersion", &finding.fixed},
-        std::pair{"Title", &finding.title}, std::pair{"PrimaryURL", &finding.url},
-        std::pair{"Severity", &severity}}) {
+        std::pair{"InstalledVersion", &finding.installed},
+        std::pair{"FixedVersion", &finding.fixed}, std::pair{"Title", &finding.title},
+        std::pair{"PrimaryURL", &finding.url}, std::pair{"Severity", &severity}}) {
     if (auto fine = read_text(entry, name, *into); !fine) return std::move(fine).error();
   }
   if (finding.id.empty()) return refused("a vulnerability", "has no VulnerabilityID");
@@ -64,8 +64,9 @@ Result<Finding> read_secret(const json& entry, const std::string& target) {
   finding.target = target;
   finding.is_secret = true;
   std::string severity;
-  for (const auto& [name, into] : {std::pair{"RuleID", &finding.id}, std::pair{"Title", &finding.title},
-                                   std::pair{"Severity", &severity}}) {
+  for (const auto& [name, into] :
+       {std::pair{"RuleID", &finding.id}, std::pair{"Title", &finding.title},
+        std::pair{"Severity", &severity}}) {
     if (auto fine = read_text(entry, name, *into); !fine) return std::move(fine).error();
   }
   if (const json* line = member(entry, "StartLine"); line != nullptr && line->is_number_integer()) {
@@ -81,7 +82,8 @@ Status read_result(const json& result, ScanReport& report) {
   if (auto fine = read_text(result, "Target", target); !fine) return fine;
   if (auto fine = read_text(result, "Class", kind); !fine) return fine;
   const bool os = kind == "os-pkgs";
-  if (os) target = report.os_family + " " + report.os_name; // Trivy's own holds the path of the layout
+  if (os)
+    target = report.os_family + " " + report.os_name; // Trivy's own holds the path of the layout
 
   auto packages = read_array(result, "Packages");
   if (!packages) return std::move(packages).error();
@@ -127,11 +129,13 @@ Result<ScanReport> parse_report(std::string_view text) {
   }
   ScanReport report;
   if (const json* trivy = member(document, "Trivy"); trivy != nullptr && trivy->is_object()) {
-    if (auto fine = read_text(*trivy, "Version", report.trivy_version); !fine) return std::move(fine).error();
+    if (auto fine = read_text(*trivy, "Version", report.trivy_version); !fine)
+      return std::move(fine).error();
   }
   const json* metadata = member(document, "Metadata");
   if (metadata == nullptr || !metadata->is_object()) return refused("Metadata", "is missing");
-  if (auto fine = read_text(*metadata, "ImageID", report.image_id); !fine) return std::move(fine).error();
+  if (auto fine = read_text(*metadata, "ImageID", report.image_id); !fine)
+    return std::move(fine).error();
   if (const json* diff_ids = member(*metadata, "DiffIDs")) {
     if (!diff_ids->is_array()) return refused("DiffIDs", "is not an array");
     for (const auto& entry : *diff_ids) {
@@ -141,7 +145,8 @@ Result<ScanReport> parse_report(std::string_view text) {
   }
   if (const json* os = member(*metadata, "OS")) {
     if (!os->is_object()) return refused("OS", "is not an object");
-    if (auto fine = read_text(*os, "Family", report.os_family); !fine) return std::move(fine).error();
+    if (auto fine = read_text(*os, "Family", report.os_family); !fine)
+      return std::move(fine).error();
     if (auto fine = read_text(*os, "Name", report.os_name); !fine) return std::move(fine).error();
     report.has_os = !report.os_family.empty() && report.os_family != "none";
     if (const json* end = member(*os, "EOSL")) {
@@ -164,11 +169,12 @@ Coverage read_diagnostics(std::string_view diagnostics, bool without_os_is_fine)
     bool about_os;
   };
   // Source: trivy 0.69.3, pkg/scan/ospkg, pkg/detector/ospkg, pkg/vulnerability.
-  static constexpr std::array<Known, 5> kKnown{{{"Unsupported os", true, true},
-                                                {"No OS package is detected", true, true},
-                                                {"not on the EOL list", true, false},
-                                                {"no longer supported", true, false},
-                                                {"Unable to get vulnerability details", false, false}}};
+  static constexpr std::array<Known, 5> kKnown{
+      {{"Unsupported os", true, true},
+       {"No OS package is detected", true, true},
+       {"not on the EOL list", true, false},
+       {"no longer supported", true, false},
+       {"Unable to get vulnerability details", false, false}}};
   Coverage coverage;
   for (std::size_t start = 0; start < diagnostics.size();) {
     const auto end = std::min(diagnostics.find('\n', start), diagnostics.size());
@@ -193,7 +199,10 @@ std::string printable(std::string_view text, std::size_t limit) {
       ++i;
       continue;
     }
-    const std::size_t length = lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xc2 && lead < 0xe0 ? 2 : 0;
+    const std::size_t length = lead >= 0xf0 && lead < 0xf5   ? 4
+                               : lead >= 0xe0 && lead < 0xf0 ? 3
+                               : lead >= 0xc2 && lead < 0xe0 ? 2
+                                                             : 0;
     bool valid = length != 0 && i + length <= text.size();
     std::uint32_t code = length == 2 ? lead & 0x1fU : length == 3 ? lead & 0x0fU : lead & 0x07U;
     for (std::size_t j = 1; valid && j < length; ++j) {
@@ -207,10 +216,11 @@ std::string printable(std::string_view text, std::size_t limit) {
       continue;
     }
     // C1 controls, line separators, text direction, invisible joiners, overlong forms, surrogates.
-    const bool hidden = code < 0xa0 || (length == 3 && code < 0x800) || (length == 4 && code < 0x10000) ||
-                        (code >= 0x200b && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
-                        (code >= 0x2060 && code <= 0x2069) || (code >= 0xd800 && code <= 0xdfff) ||
-                        code == 0xfeff || code == 0x61c || code > 0x10ffff;
+    const bool hidden = code < 0xa0 || (length == 3 && code < 0x800) ||
+                        (length == 4 && code < 0x10000) || (code >= 0x200b && code <= 0x200f) ||
+                        (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x2069) ||
+                        (code >= 0xd800 && code <= 0xdfff) || code == 0xfeff || code == 0x61c ||
+                        code > 0x10ffff;
     if (hidden) {
       clean += '?';
     } else {
@@ -219,7 +229,8 @@ std::string printable(std::string_view text, std::size_t limit) {
     i += length;
   }
   for (const std::string_view mark : {"section_start:", "section_end:"}) {
-    for (auto at = clean.find(mark); at != std::string::npos; at = clean.find(mark)) clean[at + 7] = '-';
+    for (auto at = clean.find(mark); at != std::string::npos; at = clean.find(mark))
+      clean[at + 7] = '-';
   }
   return clean;
 }

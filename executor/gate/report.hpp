@@ -2,12 +2,12 @@
 // Trivy's JSON report as values: only what the gate decides on. Source: trivy 0.69.3, pkg/types.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/gate/gate.hpp"
+
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/gate/gate.hpp"
 
 namespace slipway::gate {
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/gate/gate.hpp"
+#include "executor/gate/report.hpp"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
-
-#include "executor/gate/gate.hpp"
-#include "executor/gate/report.hpp"
 
 namespace slipway::gate {
 namespace {
@@ -24,8 +24,10 @@ Status check_pin(const ScannerConfig& config) {
   const UniqueFd fd{::open(config.trivy.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (!fd) {
     const int cause = errno;
-    return Error{ErrorKind::misconfigured, "cannot read the scanner " + config.trivy.string() + ": " + errno_text(cause),
-                 "install it with packaging/tools, and name it in [gate] trivy", {}};
+    return Error{ErrorKind::misconfigured,
+                 "cannot read the scanner " + config.trivy.string() + ": " + errno_text(cause),
+                 "install it with packaging/tools, and name it in [gate] trivy",
+                 {}};
   }
   struct stat facts {};
   if (::fstat(fd.get(), &facts) != 0) return io_error("fstat", errno, config.trivy.string());
@@ -39,40 +41,76 @@ Status check_pin(const ScannerConfig& config) {
   if (real->hex() != (pin.starts_with("sha256:") ? pin.substr(7) : pin)) {
     return Error{ErrorKind::misconfigured,
                  config.trivy.string() + " is not the pinned scanner: it digests to " + real->str(),
-                 "find out who replaced it; if it was you, set [gate] trivy_sha256", {}};
+                 "find out who replaced it; if it was you, set [gate] trivy_sha256",
+                 {}};
   }
   return {};
 }
 
 std::string tail_of(const std::string& text) {
-  return printable(text.size() > 800 ? std::string_view{text}.substr(text.size() - 800) : std::string_view{text}, 1000);
+  return printable(text.size() > 800 ? std::string_view{text}.substr(text.size() - 800)
+                                     : std::string_view{text},
+                   1000);
 }
 
 } // namespace
 
-std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest, const std::string& cache) {
+std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
+                                         const std::string& cache) {
   // /dev/null for --config and --ignorefile: without them, files of these names in the working
-  // directory would count. Nothing is filtered here: what Trivy drops leaves no trace in its report.
-  return {"image", "--config", "/dev/null", "--ignorefile", "/dev/null", "--cache-dir", cache,
-          "--cache-backend", "memory", "--skip-db-update", "--skip-java-db-update", "--skip-check-update",
-          "--offline-scan", "--skip-version-check", "--disable-telemetry", "--no-progress", "--timeout", "60m",
-          "--scanners", "vuln,secret", "--image-config-scanners", "secret",
-          "--severity", "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL", "--detection-priority", "comprehensive",
-          "--list-all-pkgs", "--show-suppressed", "--exit-code", "0", "--format", "json",
-          "--input", layout + "@" + manifest.str()};
+  // directory would count. Nothing is filtered here: what Trivy drops leaves no trace in its
+  // report.
+  return {"image",
+          "--config",
+          "/dev/null",
+          "--ignorefile",
+          "/dev/null",
+          "--cache-dir",
+          cache,
+          "--cache-backend",
+          "memory",
+          "--skip-db-update",
+          "--skip-java-db-update",
+          "--skip-check-update",
+          "--offline-scan",
+          "--skip-version-check",
+          "--disable-telemetry",
+          "--no-progress",
+          "--timeout",
+          "60m",
+          "--scanners",
+          "vuln,secret",
+          "--image-config-scanners",
+          "secret",
+          "--severity",
+          "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL",
+          "--detection-priority",
+          "comprehensive",
+          "--list-all-pkgs",
+          "--show-suppressed",
+          "--exit-code",
+          "0",
+          "--format",
+          "json",
+          "--input",
+          layout + "@" + manifest.str()};
 }
 
-SandboxedTrivy::SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids, std::string owner_label)
-    : config_{std::move(config)}, podman_{podman}, ids_{ids}, owner_label_{std::move(owner_label)} {}
+SandboxedTrivy::SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
+                               std::string owner_label)
+    : config_{std::move(config)}, podman_{podman}, ids_{ids}, owner_label_{std::move(owner_label)} {
+}
 
-Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout_dir, const oci::Digest& manifest) {
+Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout_dir,
+                                             const oci::Digest& manifest) {
   if (auto good = check_pin(config_); !good) return std::move(good).error();
   auto image = podman_.toolbox_image();
   if (!image) return std::move(image).error().in("preparing the scanner's sandbox");
 
   static std::atomic<unsigned> counter{0};
   sandbox::SandboxSpec spec;
-  spec.name = "slipway-scan-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + "-" + manifest.hex().substr(0, 12);
+  spec.name = "slipway-scan-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + "-" +
+              manifest.hex().substr(0, 12);
   spec.labels = {{"io.slipway.role", "scanner"}, {"io.slipway.owner", owner_label_}};
   spec.image = *std::move(image);
   spec.entrypoint = {kProgram};
@@ -85,28 +123,40 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
   spec.hostname = "scanner";
   spec.tmpfs = {{"/tmp", "rw,nosuid,nodev,noexec,mode=1777,size=4g"}};
   spec.volumes = {{layout_dir.string(), kLayout, true}};
-  spec.allow(sandbox::HostMount{{config_.trivy.string(), kProgram, true}, "the scanner itself, read-only, hashed before"});
-  spec.allow(sandbox::HostMount{{config_.db_dir.string(), std::string{kCache} + "/db", true}, "the vulnerability DB, read-only"});
+  spec.allow(sandbox::HostMount{{config_.trivy.string(), kProgram, true},
+                                "the scanner itself, read-only, hashed before"});
+  spec.allow(sandbox::HostMount{{config_.db_dir.string(), std::string{kCache} + "/db", true},
+                                "the vulnerability DB, read-only"});
   spec.limits.pids = 512;
 
   auto output = podman_.run_attached(spec, config_.deadline, kMaxReportBytes);
   if (!output) return std::move(output).error();
   if (std::holds_alternative<process::DeadlinePassed>(output->ending)) {
-    return Error{ErrorKind::timed_out, "the scanner " + process::describe(output->ending),
-                 "raise [gate] deadline for images of this size", {}};
+    return Error{ErrorKind::timed_out,
+                 "the scanner " + process::describe(output->ending),
+                 "raise [gate] deadline for images of this size",
+                 {}};
   }
   if (!process::succeeded(output->ending)) {
     return Error{ErrorKind::unavailable,
-                 "the scanner ended with " + process::describe(output->ending) + ": " + tail_of(output->err), "", {}};
+                 "the scanner ended with " + process::describe(output->ending) + ": " +
+                     tail_of(output->err),
+                 "",
+                 {}};
   }
   if (output->out.empty()) {
-    return Error{ErrorKind::unavailable, "the scanner wrote no report: " + tail_of(output->err), "", {}};
+    return Error{
+        ErrorKind::unavailable, "the scanner wrote no report: " + tail_of(output->err), "", {}};
   }
   return Report{.json = std::move(output->out), .diagnostics = std::move(output->err)};
 }
 
 std::string SandboxedTrivy::version() const {
-  return "trivy" + (config_.trivy_sha256.empty() ? std::string{} : " sha256:" + config_.trivy_sha256.substr(config_.trivy_sha256.starts_with("sha256:") ? 7 : 0, 12));
+  return "trivy" +
+         (config_.trivy_sha256.empty()
+              ? std::string{}
+              : " sha256:" + config_.trivy_sha256.substr(
+                                 config_.trivy_sha256.starts_with("sha256:") ? 7 : 0, 12));
 }
 
 } // namespace slipway::gate

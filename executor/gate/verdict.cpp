@@ -1,28 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a verdict says to people and to programs.
+#include "executor/gate/gate.hpp"
+#include "executor/gate/report.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
 
-#include "executor/gate/gate.hpp"
-#include "executor/gate/report.hpp"
-
 namespace slipway::gate {
 namespace {
 
 constexpr std::size_t kMostFindingsShown = 30;
-constexpr std::array kSeverities{Severity::critical, Severity::high, Severity::medium, Severity::low,
-                                 Severity::unknown};
+constexpr std::array kSeverities{Severity::critical, Severity::high, Severity::medium,
+                                 Severity::low, Severity::unknown};
 
 std::string advice(const Finding& finding) {
   if (finding.is_secret) return "take it out of the image, also of earlier layers, and revoke it";
-  if (finding.fixed.empty()) return "no fixed version is known: remove the package, or ask the operator for a waiver";
+  if (finding.fixed.empty())
+    return "no fixed version is known: remove the package, or ask the operator for a waiver";
   std::string fixed = finding.fixed;
-  for (auto at = fixed.find(", "); at != std::string::npos; at = fixed.find(", ")) fixed.replace(at, 2, " or ");
+  for (auto at = fixed.find(", "); at != std::string::npos; at = fixed.find(", "))
+    fixed.replace(at, 2, " or ");
   std::string text = "upgrade " + finding.package + " to " + fixed + " or later";
-  text += finding.os_package ? " (take a newer base image, or upgrade the package in the Dockerfile)"
-                             : " (raise the dependency where the project names it)";
+  text += finding.os_package
+              ? " (take a newer base image, or upgrade the package in the Dockerfile)"
+              : " (raise the dependency where the project names it)";
   return text;
 }
 
@@ -34,8 +37,8 @@ void show(std::string& text, const Finding& finding) {
     text += "  secret in " + printable(finding.target) + "\n";
   } else {
     text += "  " + printable(finding.package) + " " + printable(finding.installed) + ", fixed in " +
-            (finding.fixed.empty() ? std::string{"no version yet"} : printable(finding.fixed)) + "  [" +
-            printable(finding.target) + "]\n";
+            (finding.fixed.empty() ? std::string{"no version yet"} : printable(finding.fixed)) +
+            "  [" + printable(finding.target) + "]\n";
   }
   if (!finding.title.empty()) text += "      " + printable(finding.title, 160) + "\n";
   if (finding.blocks) text += "      What to do: " + printable(advice(finding), 600) + "\n";
@@ -62,8 +65,9 @@ const char* severity_name(Severity severity) {
 
 std::optional<Severity> parse_severity(std::string_view text) {
   std::string upper{text};
-  std::transform(upper.begin(), upper.end(), upper.begin(),
-                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  std::transform(upper.begin(), upper.end(), upper.begin(), [](char c) {
+    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  });
   for (const auto severity : kSeverities) {
     if (upper == severity_name(severity)) return severity;
   }
@@ -71,7 +75,8 @@ std::optional<Severity> parse_severity(std::string_view text) {
 }
 
 bool Verdict::could_not_judge() const {
-  const bool any_blocks = std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.blocks; });
+  const bool any_blocks =
+      std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.blocks; });
   return !passed && !any_blocks && !denials.empty() &&
          std::all_of(denials.begin(), denials.end(), [](const Denial& d) { return d.operators; });
 }
@@ -79,10 +84,15 @@ bool Verdict::could_not_judge() const {
 std::string Verdict::for_people() const {
   const auto blocking = static_cast<std::size_t>(
       std::count_if(findings.begin(), findings.end(), [](const Finding& f) { return f.blocks; }));
-  std::string text = passed ? "Gate: passed" : could_not_judge() ? "Gate: could not judge, so nothing is pushed" : "Gate: denied";
+  std::string text = passed              ? "Gate: passed"
+                     : could_not_judge() ? "Gate: could not judge, so nothing is pushed"
+                                         : "Gate: denied";
   text += " – " + digest.str() + "\n";
-  for (const auto& denial : denials) text += "  [" + denial.code + "] " + printable(denial.message, 1200) + "\n";
-  if (blocking > 0) text += "  " + std::to_string(blocking) + (blocking == 1 ? " finding blocks" : " findings block") + " this push:\n";
+  for (const auto& denial : denials)
+    text += "  [" + denial.code + "] " + printable(denial.message, 1200) + "\n";
+  if (blocking > 0)
+    text += "  " + std::to_string(blocking) +
+            (blocking == 1 ? " finding blocks" : " findings block") + " this push:\n";
   std::size_t shown = 0;
   for (const auto& finding : findings) {
     if (!finding.blocks || shown == kMostFindingsShown) break;
@@ -94,13 +104,16 @@ std::string Verdict::for_people() const {
   for (const auto severity : kSeverities) {
     const auto found = counts.find(severity);
     if (found == counts.end() || found->second == 0) continue;
-    line += (line.empty() ? "" : ", ") + std::to_string(found->second) + " " + severity_name(severity);
+    line +=
+        (line.empty() ? "" : ", ") + std::to_string(found->second) + " " + severity_name(severity);
   }
   if (!scanner.empty()) {
-    text += "  Vulnerabilities: " + (line.empty() ? "none" : line) + " (" + printable(scanner) + ", DB of " +
-            rfc3339(db_updated_at) + (from_cache ? ", judged at " + rfc3339(judged_at) : "") + ")\n";
+    text += "  Vulnerabilities: " + (line.empty() ? "none" : line) + " (" + printable(scanner) +
+            ", DB of " + rfc3339(db_updated_at) +
+            (from_cache ? ", judged at " + rfc3339(judged_at) : "") + ")\n";
   }
-  for (const auto& warning : warnings) text += "  Note: " + printable(warning) + "\n";
+  for (const auto& warning : warnings)
+    text += "  Note: " + printable(warning) + "\n";
   if (!passed) text += "  See all of it: slipway gate check LAYOUT_DIR --json\n";
   return text;
 }
@@ -112,7 +125,8 @@ std::string Verdict::to_json() const {
   object["could_not_judge"] = could_not_judge();
   object["denials"] = nlohmann::ordered_json::array();
   for (const auto& denial : denials) {
-    object["denials"].push_back({{"code", denial.code}, {"message", denial.message}, {"operators", denial.operators}});
+    object["denials"].push_back(
+        {{"code", denial.code}, {"message", denial.message}, {"operators", denial.operators}});
   }
   object["findings"] = nlohmann::ordered_json::array();
   for (const auto& finding : findings) {

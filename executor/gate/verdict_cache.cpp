@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/verdict_cache.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include "executor/base/file.hpp"
+
+#include <nlohmann/json.hpp>
 
 namespace slipway::gate {
 namespace {
@@ -82,10 +82,14 @@ std::optional<Verdict> load_verdict(const std::filesystem::path& dir, const oci:
   }
 }
 
-Status save_verdict(const std::filesystem::path& dir, const oci::Digest& key, const Verdict& verdict) {
+Status save_verdict(const std::filesystem::path& dir, const oci::Digest& key,
+                    const Verdict& verdict) {
   if (auto made = make_directory(dir / "verdicts", 0700); !made) return made;
   const auto body = verdict.to_json();
-  const json document{{"schema", kSchema}, {"key", key.str()}, {"sha256", oci::Digest::of(body).str()}, {"verdict", body}};
+  const json document{{"schema", kSchema},
+                      {"key", key.str()},
+                      {"sha256", oci::Digest::of(body).str()},
+                      {"verdict", body}};
   return replace_file(file_for(dir, key), document.dump(), 0600);
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/oci/layout.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/oci/strict_json.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <fcntl.h>
@@ -12,9 +15,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "executor/base/file.hpp"
-#include "executor/oci/strict_json.hpp"
-
 namespace slipway::oci {
 namespace {
 
@@ -22,7 +22,8 @@ constexpr std::size_t kChunk = 256UL << 10;
 constexpr const char* kLayoutFile = R"({"imageLayoutVersion":"1.0.0"})";
 
 Error broken(const std::filesystem::path& dir, const std::string& why) {
-  return Error{ErrorKind::bad_input, dir.string() + " is no OCI image layout: " + why,
+  return Error{ErrorKind::bad_input,
+               dir.string() + " is no OCI image layout: " + why,
                "an OCI layout directory holds oci-layout, index.json and blobs/sha256",
                {}};
 }
@@ -38,7 +39,8 @@ Result<UniqueFd> open_regular(int dir, const char* name, const std::string& subj
   }
   struct stat facts {};
   if (::fstat(fd.get(), &facts) != 0) return io_error("fstat", errno, subject);
-  if (!S_ISREG(facts.st_mode)) return Error{ErrorKind::bad_input, subject + " is no regular file", "", {}};
+  if (!S_ISREG(facts.st_mode))
+    return Error{ErrorKind::bad_input, subject + " is no regular file", "", {}};
   return fd;
 }
 
@@ -51,9 +53,11 @@ Result<std::string> read_small(const std::filesystem::path& file, std::size_t li
 Status check_version(const std::filesystem::path& dir) {
   auto text = read_small(dir / "oci-layout", 4096);
   if (!text) {
-    return text.error().kind == ErrorKind::not_found ? broken(dir, "no oci-layout file") : std::move(text).error();
+    return text.error().kind == ErrorKind::not_found ? broken(dir, "no oci-layout file")
+                                                     : std::move(text).error();
   }
-  if (auto fine = check_json(*text, "oci-layout"); !fine) return std::move(fine).error().in(dir.string());
+  if (auto fine = check_json(*text, "oci-layout"); !fine)
+    return std::move(fine).error().in(dir.string());
   const auto document = nlohmann::json::parse(*text, nullptr, false);
   if (!document.is_object() || document.value("imageLayoutVersion", nlohmann::json{}) != "1.0.0") {
     return broken(dir, "imageLayoutVersion is not 1.0.0");
@@ -68,7 +72,8 @@ public:
     static std::atomic<unsigned> counter{0};
     for (int attempt = 0; attempt < 100; ++attempt) {
       std::string name = ".new." + std::to_string(::getpid()) + "." + std::to_string(counter++);
-      UniqueFd fd{::openat(dir, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
+      UniqueFd fd{
+          ::openat(dir, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
       if (fd) return Pending{dir, std::move(name), std::move(fd)};
       if (errno != EEXIST) return io_error("create", errno, name);
     }
@@ -93,7 +98,8 @@ public:
   }
 
 private:
-  Pending(int dir, std::string name, UniqueFd fd) : dir_{dir}, name_{std::move(name)}, fd_{std::move(fd)} {}
+  Pending(int dir, std::string name, UniqueFd fd)
+      : dir_{dir}, name_{std::move(name)}, fd_{std::move(fd)} {}
   int dir_;
   std::string name_;
   UniqueFd fd_;
@@ -104,7 +110,8 @@ Result<UniqueFd> open_blobs(const std::filesystem::path& dir) {
   UniqueFd fd{::open(blobs.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)};
   if (fd) return fd;
   const int cause = errno;
-  if (cause == ENOENT || cause == ENOTDIR || cause == ELOOP) return broken(dir, "no blobs/sha256 folder");
+  if (cause == ENOENT || cause == ENOTDIR || cause == ELOOP)
+    return broken(dir, "no blobs/sha256 folder");
   return io_error("open", cause, blobs.string());
 }
 
@@ -136,7 +143,8 @@ Result<Layout> Layout::create(const std::filesystem::path& dir) {
   }
   std::error_code failed;
   if (!std::filesystem::exists(dir / "oci-layout", failed)) {
-    if (auto done = replace_file(dir / "oci-layout", kLayoutFile, 0444); !done) return std::move(done).error();
+    if (auto done = replace_file(dir / "oci-layout", kLayoutFile, 0444); !done)
+      return std::move(done).error();
   }
   if (!std::filesystem::exists(dir / "index.json", failed)) {
     auto blobs = open_blobs(dir);
@@ -161,7 +169,8 @@ Result<std::uint64_t> Layout::blob_size(const Digest& digest) const {
   struct stat facts {};
   if (::fstatat(blobs_.get(), digest.hex().c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0) {
     const int cause = errno;
-    if (cause == ENOENT) return Error{ErrorKind::not_found, "the layout lacks blob " + digest.str(), "", {}};
+    if (cause == ENOENT)
+      return Error{ErrorKind::not_found, "the layout lacks blob " + digest.str(), "", {}};
     return io_error("stat", cause, digest.str());
   }
   if (!S_ISREG(facts.st_mode)) {
@@ -180,7 +189,10 @@ Result<std::string> Layout::read_blob(const Digest& digest, std::size_t limit) c
   auto bytes = read_all(fd->get(), limit, "blob " + digest.str());
   if (!bytes) return std::move(bytes).error();
   if (const auto real = Digest::of(*bytes); real != digest) {
-    return Error{ErrorKind::bad_input, "blob " + digest.str() + " has other bytes: they digest to " + real.str(), "", {}};
+    return Error{ErrorKind::bad_input,
+                 "blob " + digest.str() + " has other bytes: they digest to " + real.str(),
+                 "",
+                 {}};
   }
   return bytes;
 }
@@ -190,7 +202,8 @@ Result<Digest> Layout::write_blob(std::string_view bytes) {
   if (has_blob(digest)) return digest;
   auto pending = Pending::in(blobs_.get());
   if (!pending) return std::move(pending).error();
-  if (auto done = write_all(pending->fd(), bytes); !done) return std::move(done).error().in("writing " + digest.str());
+  if (auto done = write_all(pending->fd(), bytes); !done)
+    return std::move(done).error().in("writing " + digest.str());
   if (auto done = pending->commit(digest); !done) return std::move(done).error();
   return digest;
 }
@@ -204,14 +217,19 @@ Status Layout::write_blob_stream(const Digest& expected, std::uint64_t size, con
   for (;;) {
     const auto left = size - total;
     // One byte of room after the end, so that a source which goes on is noticed.
-    const auto room = left == 0 ? std::size_t{1} : static_cast<std::size_t>(std::min<std::uint64_t>(left, buffer.size()));
+    const auto room = left == 0
+                          ? std::size_t{1}
+                          : static_cast<std::size_t>(std::min<std::uint64_t>(left, buffer.size()));
     auto got = source(buffer.data(), room);
     if (!got) return std::move(got).error().in("receiving blob " + expected.str());
     if (*got == 0) break;
     total += *got;
     if (total > size || *got > room) {
       return Error{ErrorKind::bad_input,
-                   "blob " + expected.str() + " is longer than its " + std::to_string(size) + " bytes", "", {}};
+                   "blob " + expected.str() + " is longer than its " + std::to_string(size) +
+                       " bytes",
+                   "",
+                   {}};
     }
     const std::string_view bytes{buffer.data(), *got};
     hasher.update(bytes);
@@ -223,10 +241,14 @@ Status Layout::write_blob_stream(const Digest& expected, std::uint64_t size, con
     return Error{ErrorKind::bad_input,
                  "blob " + expected.str() + " ended after " + std::to_string(total) + " of " +
                      std::to_string(size) + " bytes",
-                 "", {}};
+                 "",
+                 {}};
   }
   if (const auto real = hasher.finish(); real != expected) {
-    return Error{ErrorKind::bad_input, "blob " + expected.str() + " has other bytes: they digest to " + real.str(), "", {}};
+    return Error{ErrorKind::bad_input,
+                 "blob " + expected.str() + " has other bytes: they digest to " + real.str(),
+                 "",
+                 {}};
   }
   return pending->commit(expected);
 }
@@ -240,9 +262,12 @@ Status Layout::link_blob(const Layout& from, const Digest& digest) {
   // A link has the other's owner and mode; only what is ours and readable for all will do.
   if (facts.st_uid == ::geteuid() && (facts.st_mode & 0777) == 0444) {
     const auto name = digest.hex();
-    if (::linkat(from.blobs_.get(), name.c_str(), blobs_.get(), name.c_str(), 0) == 0 || errno == EEXIST) return {};
+    if (::linkat(from.blobs_.get(), name.c_str(), blobs_.get(), name.c_str(), 0) == 0 ||
+        errno == EEXIST)
+      return {};
     const int cause = errno;
-    if (cause != EXDEV && cause != EPERM && cause != EMLINK) return io_error("link", cause, digest.str());
+    if (cause != EXDEV && cause != EPERM && cause != EMLINK)
+      return io_error("link", cause, digest.str());
   }
   return write_blob_stream(digest, static_cast<std::uint64_t>(facts.st_size),
                            [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
@@ -265,7 +290,8 @@ Result<std::vector<Descriptor>> Layout::index() const {
 }
 
 Status Layout::write_index(const std::vector<Descriptor>& descriptors) {
-  std::string text = R"({"schemaVersion":2,"mediaType":")" + std::string{kMediaTypeOciIndex} + R"(","manifests":[)";
+  std::string text = R"({"schemaVersion":2,"mediaType":")" + std::string{kMediaTypeOciIndex} +
+                     R"(","manifests":[)";
   for (std::size_t i = 0; i < descriptors.size(); ++i) {
     if (i > 0) text += ',';
     text += to_json(descriptors[i]);

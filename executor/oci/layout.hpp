@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// An OCI image layout directory: oci-layout, index.json, blobs/sha256/. The broker owns every layout
-// that it judges or pushes. Files in it are regular files of mode 0444 in folders of mode 0755, so that
-// a sandbox with other ids can read them through a bind mount; what keeps them private is the parent
-// folder (0700), which the caller makes. Source: OCI image-spec, image-layout.md.
+// An OCI image layout directory: oci-layout, index.json, blobs/sha256/. The broker owns every
+// layout that it judges or pushes. Files in it are regular files of mode 0444 in folders of mode
+// 0755, so that a sandbox with other ids can read them through a bind mount; what keeps them
+// private is the parent folder (0700), which the caller makes. Source: OCI image-spec,
+// image-layout.md.
 #pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/oci/digest.hpp"
+#include "executor/oci/manifest.hpp"
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/oci/digest.hpp"
-#include "executor/oci/manifest.hpp"
 
 namespace slipway::oci {
 
@@ -39,9 +40,9 @@ public:
   /// Stores bytes; a blob already there is kept. Errors: io.
   Result<Digest> write_blob(std::string_view bytes);
   /// Stores a stream of exactly `size` bytes that must have `expected`'s digest; nothing is left
-  /// behind on failure. `source` fills a buffer and returns the bytes put there, 0 at the end; it is
-  /// asked once more after the last byte, so one cut out of a longer stream has to count for itself.
-  /// Errors: bad_input (short, long, other digest); io; those of `source`.
+  /// behind on failure. `source` fills a buffer and returns the bytes put there, 0 at the end; it
+  /// is asked once more after the last byte, so one cut out of a longer stream has to count for
+  /// itself. Errors: bad_input (short, long, other digest); io; those of `source`.
   using Source = std::function<Result<std::size_t>(char* buffer, std::size_t capacity)>;
   Status write_blob_stream(const Digest& expected, std::uint64_t size, const Source& source);
   /// Hard-links a blob of another layout where that is ours and readable for all, else copies it.
@@ -54,7 +55,8 @@ public:
   Status write_index(const std::vector<Descriptor>& descriptors);
 
 private:
-  Layout(std::filesystem::path path, UniqueFd blobs) : path_{std::move(path)}, blobs_{std::move(blobs)} {}
+  Layout(std::filesystem::path path, UniqueFd blobs)
+      : path_{std::move(path)}, blobs_{std::move(blobs)} {}
   std::filesystem::path path_;
   UniqueFd blobs_; ///< blobs/sha256
 };
@@ -68,10 +70,10 @@ struct ImageTree {
     Descriptor descriptor; ///< of the manifest, as its parent names it
     Manifest manifest;
     std::optional<ImageConfig> config; ///< none for attestations and other non-images
-    bool is_attestation = false; ///< in-toto layers only, and annotated as such
+    bool is_attestation = false;       ///< in-toto layers only, and annotated as such
   };
-  std::vector<Image> images;          ///< every manifest below root, in order
-  std::vector<Digest> index_digests;  ///< indexes below and including root
+  std::vector<Image> images;         ///< every manifest below root, in order
+  std::vector<Digest> index_digests; ///< indexes below and including root
   /// All blobs (manifests, indexes, configs, layers), each once, children before parents.
   std::vector<Descriptor> blobs;
 };
@@ -85,7 +87,8 @@ Result<ImageTree> read_tree(const Layout& layout, const Digest& root);
 /// `max_expanded` bytes a layer. Errors: bad_input, naming image and layer.
 Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_expanded);
 
-/// The image of `wanted`'s platform below root (the only one, if there is just one). Errors: not_found.
+/// The image of `wanted`'s platform below root (the only one, if there is just one). Errors:
+/// not_found.
 Result<ImageTree::Image> select_platform(const ImageTree& tree, const Platform& wanted);
 
 } // namespace slipway::oci

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/oci/manifest.hpp"
 
+#include "executor/oci/strict_json.hpp"
+
 #include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 
 #include <initializer_list>
 #include <utility>
-
-#include "executor/oci/strict_json.hpp"
 
 namespace slipway::oci {
 namespace {
@@ -19,7 +19,8 @@ Error refused(const std::string& where, const std::string& why) {
 }
 
 // An object whose members are no case variants of those that somebody reads.
-Status check_object(const json& value, const std::string& where, std::initializer_list<const char*> known) {
+Status check_object(const json& value, const std::string& where,
+                    std::initializer_list<const char*> known) {
   if (!value.is_object()) return refused(where, "not an object");
   for (const auto& [key, member] : value.items()) {
     for (const char* name : known) {
@@ -37,7 +38,8 @@ const json* member(const json& object, const char* name) {
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
-Status read_text(const json& object, const char* name, const std::string& where, std::string& into) {
+Status read_text(const json& object, const char* name, const std::string& where,
+                 std::string& into) {
   const json* value = member(object, name);
   if (value == nullptr) return {};
   if (!value->is_string()) return refused(where + "." + name, "not a string");
@@ -75,7 +77,8 @@ Status read_keys(const json& object, const char* name, const std::string& where,
   const json* value = member(object, name);
   if (value == nullptr) return {};
   if (!value->is_object()) return refused(where + "." + name, "not an object");
-  for (const auto& [key, entry] : value->items()) into.push_back(key);
+  for (const auto& [key, entry] : value->items())
+    into.push_back(key);
   return {};
 }
 
@@ -91,9 +94,9 @@ Result<Platform> read_platform(const json& value, const std::string& where) {
     return std::move(fine).error();
   }
   Platform platform;
-  for (const auto& [name, into] : {std::pair{"architecture", &platform.architecture},
-                                   std::pair{"os", &platform.os},
-                                   std::pair{"variant", &platform.variant}}) {
+  for (const auto& [name, into] :
+       {std::pair{"architecture", &platform.architecture}, std::pair{"os", &platform.os},
+        std::pair{"variant", &platform.variant}}) {
     if (auto fine = read_text(value, name, where, *into); !fine) return std::move(fine).error();
   }
   return platform;
@@ -108,7 +111,8 @@ Status check_embedded(const json& value, const Descriptor& descriptor, const std
                                       reinterpret_cast<const unsigned char*>(text.data()),
                                       static_cast<int>(text.size()));
   std::size_t padding = 0;
-  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
+  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=')
+    ++padding;
   if (decoded < 0 || static_cast<std::size_t>(decoded) < padding) {
     return refused(where + ".data", "no base64");
   }
@@ -173,7 +177,8 @@ Result<std::vector<Descriptor>> read_descriptors(const json& object, const char*
   if (value == nullptr || !value->is_array()) return refused(name, "missing or not an array");
   std::vector<Descriptor> descriptors;
   for (const auto& entry : *value) {
-    auto read = read_descriptor(entry, std::string{name} + "[" + std::to_string(descriptors.size()) + "]");
+    auto read =
+        read_descriptor(entry, std::string{name} + "[" + std::to_string(descriptors.size()) + "]");
     if (!read) return std::move(read).error();
     descriptors.push_back(*std::move(read));
   }
@@ -214,11 +219,14 @@ Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text) {
   if (version == nullptr || !version->is_number_integer() || version->get<std::int64_t>() != 2) {
     return refused("manifest.schemaVersion", "not 2 (schema 1 images are not supported)");
   }
-  if (document.contains("fsLayers")) return refused("manifest", "has the members of a schema 1 manifest");
+  if (document.contains("fsLayers"))
+    return refused("manifest", "has the members of a schema 1 manifest");
   // CVE-2021-41190: one reader takes it for a manifest, another for an index.
-  if (document.contains("manifests") && (document.contains("layers") || document.contains("config"))) {
-    return refused("manifest", "has 'manifests' beside 'layers' or 'config': readers would disagree "
-                               "about what it is");
+  if (document.contains("manifests") &&
+      (document.contains("layers") || document.contains("config"))) {
+    return refused("manifest",
+                   "has 'manifests' beside 'layers' or 'config': readers would disagree "
+                   "about what it is");
   }
   std::string media_type;
   if (auto fine = read_text(document, "mediaType", "manifest", media_type); !fine) {
@@ -255,20 +263,22 @@ Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text) {
   if (!config_descriptor) return std::move(config_descriptor).error();
   auto layers = read_descriptors(document, "layers");
   if (!layers) return std::move(layers).error();
-  return std::variant<Manifest, Index>{Manifest{.media_type = std::move(media_type),
-                                                .artifact_type = std::move(artifact_type),
-                                                .config = *std::move(config_descriptor),
-                                                .layers = *std::move(layers),
-                                                .annotations = std::move(annotations),
-                                                .has_subject = member(document, "subject") != nullptr}};
+  return std::variant<Manifest, Index>{
+      Manifest{.media_type = std::move(media_type),
+               .artifact_type = std::move(artifact_type),
+               .config = *std::move(config_descriptor),
+               .layers = *std::move(layers),
+               .annotations = std::move(annotations),
+               .has_subject = member(document, "subject") != nullptr}};
 }
 
 Result<ImageConfig> parse_image_config(std::string_view text) {
   auto parsed = parse_object(text, "image config", kMaxConfigBytes);
   if (!parsed) return std::move(parsed).error();
   const json& document = *parsed;
-  if (auto fine = check_object(document, "image config",
-                               {"architecture", "os", "variant", "created", "config", "rootfs", "history"});
+  if (auto fine =
+          check_object(document, "image config",
+                       {"architecture", "os", "variant", "created", "config", "rootfs", "history"});
       !fine) {
     return std::move(fine).error();
   }
@@ -283,8 +293,8 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
   if (const json* config = member(document, "config")) {
     const std::string where = "image config.config";
     if (auto fine = check_object(*config, where,
-                                 {"User", "Env", "Entrypoint", "Cmd", "WorkingDir", "Labels", "OnBuild",
-                                  "Shell", "ExposedPorts", "Volumes", "Healthcheck"});
+                                 {"User", "Env", "Entrypoint", "Cmd", "WorkingDir", "Labels",
+                                  "OnBuild", "Shell", "ExposedPorts", "Volumes", "Healthcheck"});
         !fine) {
       return std::move(fine).error();
     }
@@ -296,13 +306,15 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
          {std::pair{"Env", &image.env}, std::pair{"Entrypoint", &image.entrypoint},
           std::pair{"Cmd", &image.cmd}, std::pair{"OnBuild", &image.on_build},
           std::pair{"Shell", &image.shell}}) {
-      if (auto fine = read_texts(*config, name, where, *into); !fine) return std::move(fine).error();
+      if (auto fine = read_texts(*config, name, where, *into); !fine)
+        return std::move(fine).error();
     }
     for (const auto& [name, into] :
          {std::pair{"ExposedPorts", &image.exposed_ports}, std::pair{"Volumes", &image.volumes}}) {
       if (auto fine = read_keys(*config, name, where, *into); !fine) return std::move(fine).error();
     }
-    if (auto fine = read_map(*config, "Labels", where, image.labels); !fine) return std::move(fine).error();
+    if (auto fine = read_map(*config, "Labels", where, image.labels); !fine)
+      return std::move(fine).error();
     image.has_healthcheck = member(*config, "Healthcheck") != nullptr;
   }
 
@@ -328,7 +340,9 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
     if (!history->is_array()) return refused("image config.history", "not an array");
     for (const auto& entry : *history) {
       const auto where = "image config.history[" + std::to_string(image.history.size()) + "]";
-      if (auto fine = check_object(entry, where, {"created", "created_by", "comment", "empty_layer"}); !fine) {
+      if (auto fine =
+              check_object(entry, where, {"created", "created_by", "comment", "empty_layer"});
+          !fine) {
         return std::move(fine).error();
       }
       ImageConfig::History step;

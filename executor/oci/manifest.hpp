@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Manifests, indexes and image configs as values. Source: OCI image-spec v1.1; Docker schema 2 media
-// types are read as their OCI twins. Reading is strict: a document that two readers could understand
-// differently (both `layers` and `manifests`: CVE-2021-41190; duplicate keys) is refused.
+// Manifests, indexes and image configs as values. Source: OCI image-spec v1.1; Docker schema 2
+// media types are read as their OCI twins. Reading is strict: a document that two readers could
+// understand differently (both `layers` and `manifests`: CVE-2021-41190; duplicate keys) is
+// refused.
 #pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/oci/digest.hpp"
 
 #include <cstdint>
 #include <map>
@@ -11,9 +15,6 @@
 #include <string_view>
 #include <variant>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/oci/digest.hpp"
 
 namespace slipway::oci {
 
@@ -33,7 +34,9 @@ struct Platform {
   std::string os;
   std::string variant;
   bool operator==(const Platform&) const = default;
-  std::string str() const { return os + "/" + architecture + (variant.empty() ? "" : "/" + variant); }
+  std::string str() const {
+    return os + "/" + architecture + (variant.empty() ? "" : "/" + variant);
+  }
 };
 
 struct Descriptor {

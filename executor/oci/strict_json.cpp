@@ -30,7 +30,8 @@ public:
     complaint = "the key '" + name.substr(0, 100) + "' stands twice in one object";
     return false;
   }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception&) override {
     complaint = "no valid JSON at byte " + std::to_string(position);
     return false;
   }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON that every reader understands in one way: what is refused here is what parsers disagree about.
+// JSON that every reader understands in one way: what is refused here is what parsers disagree
+// about.
 #pragma once
+
+#include "executor/base/result.hpp"
 
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::oci {
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a digest stands for: reading the tree below it, and proving that its bytes are what they are
 // said to be. Nothing here trusts a name, a size or a diff id before it has been recomputed.
+#include "executor/oci/layout.hpp"
+
 #include <zlib.h>
 #include <zstd.h>
 
@@ -12,8 +14,6 @@
 #include <set>
 #include <utility>
 
-#include "executor/oci/layout.hpp"
-
 namespace slipway::oci {
 namespace {
 
@@ -22,7 +22,9 @@ constexpr int kMaxIndexLevels = 2;
 constexpr std::size_t kMaxLayers = 512;
 constexpr const char* kInToto = "application/vnd.in-toto+json";
 
-Error refused(const std::string& why) { return Error{ErrorKind::bad_input, why, "", {}}; }
+Error refused(const std::string& why) {
+  return Error{ErrorKind::bad_input, why, "", {}};
+}
 
 bool is_config_type(std::string_view type) {
   return type == "application/vnd.oci.image.config.v1+json" ||
@@ -57,12 +59,14 @@ public:
     auto text = layout_.read_blob(descriptor.digest, kMaxManifestBytes);
     if (!text) return std::move(text).error();
     if (text->size() != descriptor.size) {
-      return refused("manifest " + descriptor.digest.str() + " has " + std::to_string(text->size()) +
-                     " bytes, its descriptor says " + std::to_string(descriptor.size));
+      return refused("manifest " + descriptor.digest.str() + " has " +
+                     std::to_string(text->size()) + " bytes, its descriptor says " +
+                     std::to_string(descriptor.size));
     }
     auto parsed = parse_manifest(*text);
     if (!parsed) return std::move(parsed).error().in("manifest " + descriptor.digest.str());
-    if (auto* index = std::get_if<Index>(&*parsed)) return read_index(descriptor, *index, index_levels_above);
+    if (auto* index = std::get_if<Index>(&*parsed))
+      return read_index(descriptor, *index, index_levels_above);
     return read_image(descriptor, std::get<Manifest>(std::move(*parsed)));
   }
 
@@ -165,7 +169,8 @@ public:
   explicit Expanded(std::uint64_t limit) : limit_{limit} {}
   Status take(std::string_view bytes) {
     total_ += bytes.size();
-    if (total_ > limit_) return refused("expands to more than " + std::to_string(limit_) + " bytes");
+    if (total_ > limit_)
+      return refused("expands to more than " + std::to_string(limit_) + " bytes");
     hasher_.update(bytes);
     return {};
   }
@@ -213,7 +218,8 @@ public:
   Status feed(std::string_view bytes, Expanded& into) override {
     if (!ready_) return Error{ErrorKind::internal, "zlib did not start", "", {}};
     // zlib does not write through next_in; its type predates const.
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data())); // NOLINT(cppcoreguidelines-pro-type-const-cast)
+    stream_.next_in = reinterpret_cast<Bytef*>(
+        const_cast<char*>(bytes.data())); // NOLINT(cppcoreguidelines-pro-type-const-cast)
     stream_.avail_in = static_cast<uInt>(bytes.size());
     for (;;) {
       if (between_members_) {
@@ -225,7 +231,8 @@ public:
       stream_.avail_out = static_cast<uInt>(out_.size());
       const int answer = ::inflate(&stream_, Z_NO_FLUSH);
       if (answer != Z_OK && answer != Z_STREAM_END && answer != Z_BUF_ERROR) {
-        return refused(seen_member_ ? "has trailing bytes behind the gzip stream" : "is no valid gzip stream");
+        return refused(seen_member_ ? "has trailing bytes behind the gzip stream"
+                                    : "is no valid gzip stream");
       }
       const auto got = out_.size() - stream_.avail_out;
       if (auto fine = into.take({out_.data(), got}); !fine) return fine;
@@ -294,8 +301,8 @@ std::unique_ptr<Decompressor> make_decompressor(Compression compression) {
 }
 
 // Reads a layer once: its digest and its diff id. Constant memory.
-Result<Digest> verified_diff_id(const Layout& layout, const Descriptor& layer, Compression compression,
-                                std::uint64_t max_expanded) {
+Result<Digest> verified_diff_id(const Layout& layout, const Descriptor& layer,
+                                Compression compression, std::uint64_t max_expanded) {
   auto fd = layout.open_blob(layer.digest);
   if (!fd) return std::move(fd).error();
   Hasher raw;
@@ -348,7 +355,8 @@ public:
       if (!compression) {
         if (layers[i].media_type.find("foreign") != std::string::npos ||
             layers[i].media_type.find("nondistributable") != std::string::npos) {
-          return refused(where + "is of a type that must not be distributed: " + layers[i].media_type);
+          return refused(where +
+                         "is of a type that must not be distributed: " + layers[i].media_type);
         }
         return refused(where + "is of an unknown type: " + layers[i].media_type);
       }
@@ -364,7 +372,8 @@ public:
         known = diff_id_of_.emplace(key, *std::move(real)).first;
       }
       if (known->second != diff_ids[i]) {
-        return refused(where + "expands to " + known->second.str() + ", the config says " + diff_ids[i].str());
+        return refused(where + "expands to " + known->second.str() + ", the config says " +
+                       diff_ids[i].str());
       }
     }
     return {};
@@ -376,7 +385,8 @@ public:
     if (!fd) return std::move(fd).error();
     auto real = digest_of_fd(fd->get());
     if (!real) return std::move(real).error().in(blob.digest.str());
-    if (*real != blob.digest) return refused("blob " + blob.digest.str() + " has other bytes than its digest names");
+    if (*real != blob.digest)
+      return refused("blob " + blob.digest.str() + " has other bytes than its digest names");
     return {};
   }
 
@@ -401,7 +411,12 @@ Result<ImageTree> read_tree(const Layout& layout, const Digest& root) {
                         .annotations = {},
                         .artifact_type = {},
                         .has_urls = false};
-  ImageTree tree{.root = root, .root_media_type = {}, .root_size = *size, .images = {}, .index_digests = {}, .blobs = {}};
+  ImageTree tree{.root = root,
+                 .root_media_type = {},
+                 .root_size = *size,
+                 .images = {},
+                 .index_digests = {},
+                 .blobs = {}};
   if (auto done = TreeReader{layout, tree}.read(descriptor, 0); !done) {
     return std::move(done).error().in("reading image " + root.str());
   }
@@ -409,7 +424,8 @@ Result<ImageTree> read_tree(const Layout& layout, const Digest& root) {
   if (!text) return std::move(text).error();
   auto parsed = parse_manifest(*text);
   if (!parsed) return std::move(parsed).error();
-  tree.root_media_type = std::visit([](const auto& document) { return document.media_type; }, *parsed);
+  tree.root_media_type =
+      std::visit([](const auto& document) { return document.media_type; }, *parsed);
   tree.blobs.back().media_type = tree.root_media_type;
   for (auto& image : tree.images) {
     if (image.descriptor.digest == root) image.descriptor.media_type = tree.root_media_type;
@@ -441,7 +457,8 @@ Result<ImageTree::Image> select_platform(const ImageTree& tree, const Platform& 
   if (images.size() == 1) return *images.front();
   const ImageTree::Image* near = nullptr;
   for (const auto* image : images) {
-    const auto& has = image->descriptor.platform ? *image->descriptor.platform : image->config->platform;
+    const auto& has =
+        image->descriptor.platform ? *image->descriptor.platform : image->config->platform;
     if (has == wanted) return *image;
     // "linux/arm64" and "linux/arm64/v8" are written for each other.
     if (near == nullptr && has.os == wanted.os && has.architecture == wanted.architecture &&
@@ -450,7 +467,8 @@ Result<ImageTree::Image> select_platform(const ImageTree& tree, const Platform& 
     }
   }
   if (near != nullptr) return *near;
-  return Error{ErrorKind::not_found, "no image for " + wanted.str() + " below " + tree.root.str(), "", {}};
+  return Error{
+      ErrorKind::not_found, "no image for " + wanted.str() + " below " + tree.root.str(), "", {}};
 }
 
 } // namespace slipway::oci

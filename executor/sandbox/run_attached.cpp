@@ -8,11 +8,13 @@
 
 namespace slipway::sandbox {
 
-Result<process::Output> Podman::run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline,
+Result<process::Output> Podman::run_attached(const SandboxSpec& spec,
+                                             std::chrono::milliseconds deadline,
                                              std::size_t output_limit) {
   if (auto good = check_spec(spec); !good) return std::move(good).error();
   if (!spec.env.empty() || !spec.preserve_fds.empty()) {
-    return Error{ErrorKind::internal, "an attached sandbox gets no environment and no descriptors", "", {}};
+    return Error{
+        ErrorKind::internal, "an attached sandbox gets no environment and no descriptors", "", {}};
   }
   SandboxSpec possible = spec;
   rlimit own{};
@@ -22,7 +24,8 @@ Result<process::Output> Podman::run_attached(const SandboxSpec& spec, std::chron
 
   process::Command command;
   command.argv = argv_for(engine_, possible);
-  std::replace(command.argv.begin(), command.argv.end(), std::string{"--detach"}, std::string{"--rm"});
+  std::replace(command.argv.begin(), command.argv.end(), std::string{"--detach"},
+               std::string{"--rm"});
   // What it says is read here; a second copy in a log would only cost disk.
   std::replace(command.argv.begin(), command.argv.end(), std::string{"--log-driver=k8s-file"},
                std::string{"--log-driver=none"});
@@ -34,7 +37,8 @@ Result<process::Output> Podman::run_attached(const SandboxSpec& spec, std::chron
 
   auto output = runner_.run(command);
   // Podman ended by the deadline or by the output limit leaves the sandbox running.
-  if (!output || !std::holds_alternative<process::Exited>(output->ending)) (void)remove({spec.name});
+  if (!output || !std::holds_alternative<process::Exited>(output->ending))
+    (void)remove({spec.name});
   if (!output) return std::move(output).error().in("running " + spec.name);
   return output;
 }

@@ -17,11 +17,11 @@ inline bool everything_must_run() {
 } // namespace slipway::tests
 
 /// Ends the test as skipped for REASON; as failed where SLIPWAY_TESTS_MUST_RUN=1.
-#define SLIPWAY_SKIP(reason)                                                                        \
-  do {                                                                                              \
-    if (::slipway::tests::everything_must_run()) {                                                  \
-      FAIL() << "must run, but: " << (reason);                                                      \
-    } else {                                                                                        \
-      GTEST_SKIP() << (reason);                                                                     \
-    }                                                                                               \
+#define SLIPWAY_SKIP(reason)                                                                       \
+  do {                                                                                             \
+    if (::slipway::tests::everything_must_run()) {                                                 \
+      FAIL() << "must run, but: " << (reason);                                                     \
+    } else {                                                                                       \
+      GTEST_SKIP() << (reason);                                                                    \
+    }                                                                                              \
   } while (false)

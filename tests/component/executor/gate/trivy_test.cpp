@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gate with the real scanner in its real sandbox. Started as root, this program starts itself again
-// as an unprivileged user (tests/lib/as-user), because rootless Podman is what it is about.
+// The gate with the real scanner in its real sandbox. Started as root, this program starts itself
+// again as an unprivileged user (tests/lib/as-user), because rootless Podman is what it is about.
+#include "executor/base/file.hpp"
+#include "executor/gate/gate.hpp"
+#include "tests/fakes/alpine_image.hpp"
+#include "tests/lib/must_run.hpp"
+
 #include <gtest/gtest.h>
 
 #include <pwd.h>
 #include <unistd.h>
 
 #include <cstdlib>
-
-#include "executor/base/file.hpp"
-#include "executor/gate/gate.hpp"
-#include "tests/fakes/alpine_image.hpp"
-#include "tests/lib/must_run.hpp"
 
 namespace slipway::gate {
 namespace {
@@ -23,7 +23,9 @@ std::string variable(const char* name, const char* otherwise) {
   return value != nullptr ? value : otherwise;
 }
 
-fs::path tools() { return fs::path{variable("SLIPWAY_CACHE", "/var/cache/slipway")} / "tools"; }
+fs::path tools() {
+  return fs::path{variable("SLIPWAY_CACHE", "/var/cache/slipway")} / "tools";
+}
 
 class TrivyInItsSandbox : public testing::Test {
 protected:
@@ -47,12 +49,18 @@ protected:
     fs::create_directories(config_.db_dir);
     fs::create_directories(dir_ / "none");
     process::Command make;
-    make.argv = {make_db.string(), "--out", config_.db_dir.string(), "--facts", (tools() / "trivydb/facts.json").string(),
-                 "--changelogs", (dir_ / "none").string()};
+    make.argv = {make_db.string(),
+                 "--out",
+                 config_.db_dir.string(),
+                 "--facts",
+                 (tools() / "trivydb/facts.json").string(),
+                 "--changelogs",
+                 (dir_ / "none").string()};
     auto made = runner_.run(make);
     ASSERT_TRUE(made.ok()) << made.error().text();
     ASSERT_TRUE(process::succeeded(made->ending)) << made->err;
-    for (const auto& entry : fs::directory_iterator(config_.db_dir)) fs::permissions(entry, fs::perms{0644});
+    for (const auto& entry : fs::directory_iterator(config_.db_dir))
+      fs::permissions(entry, fs::perms{0644});
     ids_ = {.first = 1, .size = 65536};
     layout_ = oci::Layout::create(dir_ / "layout").value().path();
   }
@@ -60,7 +68,8 @@ protected:
     if (!dir_.empty()) fs::remove_all(dir_);
   }
 
-  Result<Judgement> judge(const oci::Digest& root, const std::string& repository = "reg:5000/grp/app") {
+  Result<Judgement> judge(const oci::Digest& root,
+                          const std::string& repository = "reg:5000/grp/app") {
     sandbox::Podman podman{engine_, runner_};
     SandboxedTrivy trivy{config_, podman, ids_, "gate-test"};
     SystemClock clock;
@@ -111,10 +120,12 @@ TEST_F(TrivyInItsSandbox, FindsWhatASecondPlatformHides) {
   const auto bad = fakes::write_alpine(*layout, "3.3.2-r0", "arm64");
   const auto child = [&](const oci::Digest& digest, const std::string& architecture) {
     return fakes::blob_json(oci::kMediaTypeOciManifest, digest, *layout->blob_size(digest),
-                            ",\"platform\":{\"os\":\"linux\",\"architecture\":\"" + architecture + "\"}");
+                            ",\"platform\":{\"os\":\"linux\",\"architecture\":\"" + architecture +
+                                "\"}");
   };
-  const auto index = *layout->write_blob("{\"schemaVersion\":2,\"mediaType\":\"" + std::string{oci::kMediaTypeOciIndex} +
-                                         "\",\"manifests\":[" + child(good, "amd64") + "," + child(bad, "arm64") + "]}");
+  const auto index = *layout->write_blob(
+      "{\"schemaVersion\":2,\"mediaType\":\"" + std::string{oci::kMediaTypeOciIndex} +
+      "\",\"manifests\":[" + child(good, "amd64") + "," + child(bad, "arm64") + "]}");
 
   auto judged = judge(index);
 
@@ -154,7 +165,8 @@ TEST_F(TrivyInItsSandbox, EndsAHangingScannerAndLeavesNoSandbox) {
 
   ASSERT_TRUE(judged.ok()) << judged.error().text();
   ASSERT_FALSE(judged->verdict.denials.empty());
-  EXPECT_EQ(judged->verdict.denials.front().code, "scanner_timed_out") << judged->verdict.for_people();
+  EXPECT_EQ(judged->verdict.denials.front().code, "scanner_timed_out")
+      << judged->verdict.for_people();
   sandbox::Podman podman{engine_, runner_};
   auto left = podman.list("io.slipway.owner", "gate-test");
   ASSERT_TRUE(left.ok()) << left.error().text();
@@ -169,12 +181,14 @@ int main(int argc, char** argv) {
   const auto as_user = std::filesystem::path{SLIPWAY_SOURCE_DIR} / "tests/lib/as-user";
   if (::geteuid() == 0 && std::filesystem::exists(as_user)) {
     const auto user = slipway::gate::variable("SLIPWAY_TEST_USER", "slipway-test");
-    std::vector<std::string> words{as_user.string(), user,
-                                   "SLIPWAY_TESTS_MUST_RUN=" + slipway::gate::variable("SLIPWAY_TESTS_MUST_RUN", "0"),
-                                   "SLIPWAY_CACHE=" + slipway::gate::variable("SLIPWAY_CACHE", "/var/cache/slipway"), self};
+    std::vector<std::string> words{
+        as_user.string(), user,
+        "SLIPWAY_TESTS_MUST_RUN=" + slipway::gate::variable("SLIPWAY_TESTS_MUST_RUN", "0"),
+        "SLIPWAY_CACHE=" + slipway::gate::variable("SLIPWAY_CACHE", "/var/cache/slipway"), self};
     words.insert(words.end(), argv + 1, argv + argc);
     std::vector<char*> pointers;
-    for (auto& word : words) pointers.push_back(word.data());
+    for (auto& word : words)
+      pointers.push_back(word.data());
     pointers.push_back(nullptr);
     ::execv(pointers[0], pointers.data());
     return 1;

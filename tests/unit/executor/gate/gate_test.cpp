@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/gate/report.hpp"
+#include "tests/fakes/alpine_image.hpp"
+#include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
 
 #include <functional>
-
-#include "executor/base/file.hpp"
-#include "executor/gate/report.hpp"
-#include "tests/fakes/alpine_image.hpp"
-#include "tests/fakes/sample_image.hpp"
 
 namespace slipway::gate {
 namespace {
@@ -44,8 +43,10 @@ struct ReportParts {
   std::string diff_ids;
 };
 
-std::string vulnerability(const std::string& severity, const std::string& fixed, const std::string& id = "CVE-2024-1") {
-  return R"([{"VulnerabilityID":")" + id + R"(","PkgName":"libssl3","InstalledVersion":"3.3.2-r0","FixedVersion":")" + fixed +
+std::string vulnerability(const std::string& severity, const std::string& fixed,
+                          const std::string& id = "CVE-2024-1") {
+  return R"([{"VulnerabilityID":")" + id +
+         R"(","PkgName":"libssl3","InstalledVersion":"3.3.2-r0","FixedVersion":")" + fixed +
          R"(","Severity":")" + severity + R"(","Title":"bad"}])";
 }
 
@@ -57,7 +58,8 @@ protected:
     config_.db_dir = dir_.path() / "db";
     config_.cache_dir = dir_.path() / "verdicts";
     write_db("2026-11-24T10:00:00Z");
-    scanner_.answer = [this](const std::filesystem::path& dir, const oci::Digest& manifest) -> Result<Scanner::Report> {
+    scanner_.answer = [this](const std::filesystem::path& dir,
+                             const oci::Digest& manifest) -> Result<Scanner::Report> {
       return Scanner::Report{.json = report_for(dir, manifest), .diagnostics = diagnostics_};
     };
   }
@@ -65,18 +67,28 @@ protected:
   void write_db(const std::string& updated, const std::string& version = "2") {
     std::filesystem::create_directories(config_.db_dir);
     ASSERT_TRUE(replace_file(config_.db_dir / "trivy.db", "db of " + updated, 0644).ok());
-    ASSERT_TRUE(replace_file(config_.db_dir / "metadata.json", "{\"Version\":" + version + ",\"UpdatedAt\":\"" + updated + "\"}", 0644).ok());
+    ASSERT_TRUE(replace_file(config_.db_dir / "metadata.json",
+                             "{\"Version\":" + version + ",\"UpdatedAt\":\"" + updated + "\"}",
+                             0644)
+                    .ok());
   }
   std::string report_for(const std::filesystem::path& dir, const oci::Digest& manifest) const {
     const auto layout = oci::Layout::open(dir);
     const auto tree = oci::read_tree(*layout, manifest);
     std::string diff_ids;
-    for (const auto& digest : tree->images.front().config->diff_ids) diff_ids += (diff_ids.empty() ? "\"" : ",\"") + digest.str() + "\"";
-    const auto id = parts_.image_id.empty() ? tree->images.front().manifest.config.digest.str() : parts_.image_id;
-    return "{\"SchemaVersion\":" + std::to_string(parts_.schema) + ",\"Trivy\":{\"Version\":\"0.69.3\"},\"Metadata\":{" +
-           (parts_.os.empty() ? "" : "\"OS\":" + parts_.os + ",") + "\"ImageID\":\"" + id + "\",\"DiffIDs\":[" +
-           (parts_.diff_ids.empty() ? diff_ids : parts_.diff_ids) + "]},\"Results\":[" +
-           (parts_.packages.empty() ? "" : "{\"Target\":\"/x (alpine)\",\"Class\":\"os-pkgs\",\"Packages\":" + parts_.packages + ",\"Vulnerabilities\":" + parts_.vulnerabilities + "}") +
+    for (const auto& digest : tree->images.front().config->diff_ids)
+      diff_ids += (diff_ids.empty() ? "\"" : ",\"") + digest.str() + "\"";
+    const auto id = parts_.image_id.empty() ? tree->images.front().manifest.config.digest.str()
+                                            : parts_.image_id;
+    return "{\"SchemaVersion\":" + std::to_string(parts_.schema) +
+           ",\"Trivy\":{\"Version\":\"0.69.3\"},\"Metadata\":{" +
+           (parts_.os.empty() ? "" : "\"OS\":" + parts_.os + ",") + "\"ImageID\":\"" + id +
+           "\",\"DiffIDs\":[" + (parts_.diff_ids.empty() ? diff_ids : parts_.diff_ids) +
+           "]},\"Results\":[" +
+           (parts_.packages.empty()
+                ? ""
+                : "{\"Target\":\"/x (alpine)\",\"Class\":\"os-pkgs\",\"Packages\":" +
+                      parts_.packages + ",\"Vulnerabilities\":" + parts_.vulnerabilities + "}") +
            parts_.more_results + "]}";
   }
   Verdict verdict(const std::string& repository = "reg:5000/app") {
@@ -122,7 +134,9 @@ TEST_F(Gate, NamesPackageFixAndWhatToDo) {
 
   const auto text = verdict().for_people();
 
-  EXPECT_NE(text.find("CVE-2024-1  libssl3 3.3.2-r0, fixed in 3.3.3-r0  [alpine 3.21.3]"), std::string::npos) << text;
+  EXPECT_NE(text.find("CVE-2024-1  libssl3 3.3.2-r0, fixed in 3.3.3-r0  [alpine 3.21.3]"),
+            std::string::npos)
+      << text;
   EXPECT_NE(text.find("upgrade libssl3 to 3.3.3-r0 or later"), std::string::npos) << text;
   EXPECT_NE(text.find("1 CRITICAL"), std::string::npos) << text;
 }
@@ -164,19 +178,21 @@ TEST_P(GateSeverity, Decides) {
   policy_.unknown_blocks_when_fixable = GetParam().unknown_blocks;
   EXPECT_EQ(verdict().passed, GetParam().passes);
 }
-INSTANTIATE_TEST_SUITE_P(Table, GateSeverity,
-                         testing::Values(SeverityCase{"HighFixable", "HIGH", true, true, true, false},
-                                         SeverityCase{"HighUnfixedReported", "HIGH", false, true, true, true},
-                                         SeverityCase{"HighUnfixedBlocksOnRequest", "HIGH", false, false, true, false},
-                                         SeverityCase{"MediumIsBelow", "MEDIUM", true, false, true, true},
-                                         SeverityCase{"UnknownFixable", "UNKNOWN", true, true, true, false},
-                                         SeverityCase{"UnknownUnfixed", "UNKNOWN", false, false, true, true},
-                                         SeverityCase{"UnknownAllowed", "UNKNOWN", true, true, false, true},
-                                         SeverityCase{"StrangeWordIsCritical", "DREADFUL", true, true, true, false}),
-                         [](const auto& row) { return row.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Table, GateSeverity,
+    testing::Values(SeverityCase{"HighFixable", "HIGH", true, true, true, false},
+                    SeverityCase{"HighUnfixedReported", "HIGH", false, true, true, true},
+                    SeverityCase{"HighUnfixedBlocksOnRequest", "HIGH", false, false, true, false},
+                    SeverityCase{"MediumIsBelow", "MEDIUM", true, false, true, true},
+                    SeverityCase{"UnknownFixable", "UNKNOWN", true, true, true, false},
+                    SeverityCase{"UnknownUnfixed", "UNKNOWN", false, false, true, true},
+                    SeverityCase{"UnknownAllowed", "UNKNOWN", true, true, false, true},
+                    SeverityCase{"StrangeWordIsCritical", "DREADFUL", true, true, true, false}),
+    [](const auto& row) { return row.param.name; });
 
 TEST_F(Gate, BlocksOnSecretsUnlessPolicyAllows) {
-  parts_.more_results = R"(,{"Target":"app/key.pem","Class":"secret","Secrets":[{"RuleID":"private-key","Severity":"HIGH","StartLine":3}]})";
+  parts_.more_results =
+      R"(,{"Target":"app/key.pem","Class":"secret","Secrets":[{"RuleID":"private-key","Severity":"HIGH","StartLine":3}]})";
 
   EXPECT_FALSE(verdict().passed);
   policy_.secrets_block = false;
@@ -184,37 +200,90 @@ TEST_F(Gate, BlocksOnSecretsUnlessPolicyAllows) {
 }
 
 // The fail-closed table.
-TEST_F(Gate, DeniesWithoutOperatingSystem) { parts_.os = ""; parts_.packages = ""; EXPECT_EQ(only_code(), "no_os"); }
-TEST_F(Gate, DeniesTheFamilyNone) { parts_.os = R"({"Family":"none"})"; parts_.packages = ""; EXPECT_EQ(only_code(), "no_os"); }
-TEST_F(Gate, DeniesAnUnsupportedFamily) { parts_.os = R"({"Family":"fedora","Name":"40"})"; EXPECT_EQ(only_code(), "os_unsupported"); }
-TEST_F(Gate, DeniesZeroPackages) { parts_.packages = "[]"; EXPECT_EQ(only_code(), "no_packages"); }
-TEST_F(Gate, DeniesAMissingPackageResult) { parts_.packages = ""; EXPECT_EQ(only_code(), "no_packages"); }
-TEST_F(Gate, DeniesAnEndOfLifeSystem) { parts_.os = R"({"Family":"alpine","Name":"3.10","EOSL":true})"; EXPECT_EQ(only_code(), "os_end_of_life"); }
-TEST_F(Gate, DeniesPartialCoverage) { diagnostics_ = "INFO x\nWARN This OS version is not on the EOL list family=alpine\n"; EXPECT_EQ(only_code(), "coverage_partial"); }
-TEST_F(Gate, DeniesAReportOfAnotherImage) { parts_.image_id = "sha256:" + std::string(64, '0'); EXPECT_EQ(only_code(), "report_mismatch"); }
-TEST_F(Gate, DeniesAReportOfOtherLayers) { parts_.diff_ids = "\"sha256:" + std::string(64, '0') + "\""; EXPECT_EQ(only_code(), "report_mismatch"); }
-TEST_F(Gate, DeniesAnotherReportSchema) { parts_.schema = 3; EXPECT_EQ(only_code(), "report_invalid"); }
+TEST_F(Gate, DeniesWithoutOperatingSystem) {
+  parts_.os = "";
+  parts_.packages = "";
+  EXPECT_EQ(only_code(), "no_os");
+}
+TEST_F(Gate, DeniesTheFamilyNone) {
+  parts_.os = R"({"Family":"none"})";
+  parts_.packages = "";
+  EXPECT_EQ(only_code(), "no_os");
+}
+TEST_F(Gate, DeniesAnUnsupportedFamily) {
+  parts_.os = R"({"Family":"fedora","Name":"40"})";
+  EXPECT_EQ(only_code(), "os_unsupported");
+}
+TEST_F(Gate, DeniesZeroPackages) {
+  parts_.packages = "[]";
+  EXPECT_EQ(only_code(), "no_packages");
+}
+TEST_F(Gate, DeniesAMissingPackageResult) {
+  parts_.packages = "";
+  EXPECT_EQ(only_code(), "no_packages");
+}
+TEST_F(Gate, DeniesAnEndOfLifeSystem) {
+  parts_.os = R"({"Family":"alpine","Name":"3.10","EOSL":true})";
+  EXPECT_EQ(only_code(), "os_end_of_life");
+}
+TEST_F(Gate, DeniesPartialCoverage) {
+  diagnostics_ = "INFO x\nWARN This OS version is not on the EOL list family=alpine\n";
+  EXPECT_EQ(only_code(), "coverage_partial");
+}
+TEST_F(Gate, DeniesAReportOfAnotherImage) {
+  parts_.image_id = "sha256:" + std::string(64, '0');
+  EXPECT_EQ(only_code(), "report_mismatch");
+}
+TEST_F(Gate, DeniesAReportOfOtherLayers) {
+  parts_.diff_ids = "\"sha256:" + std::string(64, '0') + "\"";
+  EXPECT_EQ(only_code(), "report_mismatch");
+}
+TEST_F(Gate, DeniesAnotherReportSchema) {
+  parts_.schema = 3;
+  EXPECT_EQ(only_code(), "report_invalid");
+}
 TEST_F(Gate, DeniesGarbageForAReport) {
-  scanner_.answer = [](const auto&, const auto&) { return Scanner::Report{.json = "{\"SchemaVersion\":2", .diagnostics = ""}; };
+  scanner_.answer = [](const auto&, const auto&) {
+    return Scanner::Report{.json = "{\"SchemaVersion\":2", .diagnostics = ""};
+  };
   EXPECT_EQ(only_code(), "report_invalid");
   EXPECT_TRUE(verdict().could_not_judge());
 }
 TEST_F(Gate, DeniesWhenTheScannerFails) {
-  scanner_.answer = [](const auto&, const auto&) { return Error{ErrorKind::unavailable, "exit code 2", "", {}}; };
+  scanner_.answer = [](const auto&, const auto&) {
+    return Error{ErrorKind::unavailable, "exit code 2", "", {}};
+  };
   EXPECT_EQ(only_code(), "scanner_failed");
 }
 TEST_F(Gate, DeniesWhenTheScannerHangs) {
-  scanner_.answer = [](const auto&, const auto&) { return Error{ErrorKind::timed_out, "late", "", {}}; };
+  scanner_.answer = [](const auto&, const auto&) {
+    return Error{ErrorKind::timed_out, "late", "", {}};
+  };
   EXPECT_EQ(only_code(), "scanner_timed_out");
 }
 TEST_F(Gate, DeniesWhenTheScannerIsNotThePinnedOne) {
-  scanner_.answer = [](const auto&, const auto&) { return Error{ErrorKind::misconfigured, "other bytes", "", {}}; };
+  scanner_.answer = [](const auto&, const auto&) {
+    return Error{ErrorKind::misconfigured, "other bytes", "", {}};
+  };
   EXPECT_EQ(only_code(), "scanner_untrusted");
 }
-TEST_F(Gate, DeniesWithoutDatabase) { std::filesystem::remove(config_.db_dir / "trivy.db"); EXPECT_EQ(only_code(), "db_missing"); EXPECT_TRUE(scanner_.seen.empty()); }
-TEST_F(Gate, DeniesAnotherDatabaseSchema) { write_db("2026-11-24T10:00:00Z", "1"); EXPECT_EQ(only_code(), "db_invalid"); }
-TEST_F(Gate, DeniesAStaleDatabase) { clock_.advance(hours{24 * 5}); EXPECT_EQ(only_code(), "db_stale"); }
-TEST_F(Gate, DeniesADatabaseFromTheFuture) { write_db("2027-11-24T10:00:00Z"); EXPECT_EQ(only_code(), "db_from_future"); }
+TEST_F(Gate, DeniesWithoutDatabase) {
+  std::filesystem::remove(config_.db_dir / "trivy.db");
+  EXPECT_EQ(only_code(), "db_missing");
+  EXPECT_TRUE(scanner_.seen.empty());
+}
+TEST_F(Gate, DeniesAnotherDatabaseSchema) {
+  write_db("2026-11-24T10:00:00Z", "1");
+  EXPECT_EQ(only_code(), "db_invalid");
+}
+TEST_F(Gate, DeniesAStaleDatabase) {
+  clock_.advance(hours{24 * 5});
+  EXPECT_EQ(only_code(), "db_stale");
+}
+TEST_F(Gate, DeniesADatabaseFromTheFuture) {
+  write_db("2027-11-24T10:00:00Z");
+  EXPECT_EQ(only_code(), "db_from_future");
+}
 TEST_F(Gate, WarnsOfAnOldDatabase) {
   clock_.advance(hours{28});
   const auto judged = verdict();
@@ -274,7 +343,9 @@ TEST_F(Gate, IgnoresASpoiltMemory) {
   EXPECT_FALSE(verdict().from_cache);
   for (const auto& entry : std::filesystem::directory_iterator(config_.cache_dir / "verdicts")) {
     auto text = read_file(entry.path(), 1 << 20);
-    text->replace(text->find("alpine") != std::string::npos ? text->find("alpine") : text->find("0.69.3"), 6, "xxxxxx");
+    text->replace(text->find("alpine") != std::string::npos ? text->find("alpine")
+                                                            : text->find("0.69.3"),
+                  6, "xxxxxx");
     ASSERT_TRUE(replace_file(entry.path(), *text).ok());
   }
   EXPECT_FALSE(verdict().from_cache);
@@ -293,22 +364,32 @@ TEST_F(Gate, DoesNotRememberADenialNorAJudgementByHand) {
 }
 TEST_F(Gate, HandsOverALayoutThatOtherIdsCanRead) {
   std::vector<unsigned> modes;
-  scanner_.answer = [&](const std::filesystem::path& dir, const oci::Digest& manifest) -> Result<Scanner::Report> {
+  scanner_.answer = [&](const std::filesystem::path& dir,
+                        const oci::Digest& manifest) -> Result<Scanner::Report> {
     for (const auto& entry : std::filesystem::recursive_directory_iterator(dir)) {
-      modes.push_back(static_cast<unsigned>(entry.status().permissions()) & (entry.is_directory() ? 0005U : 0004U));
+      modes.push_back(static_cast<unsigned>(entry.status().permissions()) &
+                      (entry.is_directory() ? 0005U : 0004U));
       EXPECT_EQ(modes.back(), entry.is_directory() ? 0005U : 0004U) << entry.path();
     }
     return Scanner::Report{.json = report_for(dir, manifest), .diagnostics = ""};
   };
   EXPECT_TRUE(verdict().passed);
   EXPECT_FALSE(modes.empty());
-  for (const auto& entry : std::filesystem::directory_iterator(config_.cache_dir)) EXPECT_EQ(entry.path().filename(), "verdicts");
+  for (const auto& entry : std::filesystem::directory_iterator(config_.cache_dir))
+    EXPECT_EQ(entry.path().filename(), "verdicts");
 }
 
 TEST(TrivyArguments, AreHermetic) {
   const auto arguments = trivy_arguments("/l", oci::Digest::of("x"), "/c");
-  const std::string text = [&] { std::string all; for (const auto& word : arguments) all += word + " "; return all; }();
-  for (const char* part : {"--config /dev/null", "--ignorefile /dev/null", "--cache-backend memory", "--skip-db-update", "--offline-scan", "--severity UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL", "--exit-code 0"}) {
+  const std::string text = [&] {
+    std::string all;
+    for (const auto& word : arguments)
+      all += word + " ";
+    return all;
+  }();
+  for (const char* part : {"--config /dev/null", "--ignorefile /dev/null", "--cache-backend memory",
+                           "--skip-db-update", "--offline-scan",
+                           "--severity UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL", "--exit-code 0"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part;
   }
 }

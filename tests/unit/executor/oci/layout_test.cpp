@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
 #include "executor/oci/layout.hpp"
+#include "tests/fakes/alpine_image.hpp"
+#include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include <sys/stat.h>
-
-#include "executor/base/file.hpp"
-#include "tests/fakes/alpine_image.hpp"
-#include "tests/fakes/sample_image.hpp"
 
 namespace slipway::oci {
 namespace {
@@ -44,7 +43,8 @@ constexpr const char* kZstd = "application/vnd.oci.image.layer.v1.tar+zstd";
 class LayoutTest : public testing::Test {
 protected:
   Layout::Source source_of(std::string bytes) {
-    return [bytes, at = std::size_t{0}](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
+    return [bytes, at = std::size_t{0}](char* buffer,
+                                        std::size_t capacity) mutable -> Result<std::size_t> {
       const auto count = std::min({capacity, bytes.size() - at, std::size_t{1000}});
       std::copy_n(bytes.data() + at, count, buffer);
       at += count;
@@ -53,7 +53,9 @@ protected:
   }
   std::size_t files() const {
     std::size_t count = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(layout_.path() / "blobs/sha256")) ++count;
+    for ([[maybe_unused]] const auto& entry :
+         std::filesystem::directory_iterator(layout_.path() / "blobs/sha256"))
+      ++count;
     return count;
   }
   Status verify(const std::vector<fakes::SampleLayer>& layers, std::uint64_t most = kMuch) {
@@ -88,7 +90,8 @@ TEST_F(LayoutTest, StoresAStream) {
   EXPECT_EQ(*layout_.read_blob(Digest::of(tar_), kMuch), tar_);
 }
 TEST_F(LayoutTest, LeavesNothingOfAShortStream) {
-  refused(layout_.write_blob_stream(Digest::of(tar_), tar_.size() + 1, source_of(tar_)), "ended after");
+  refused(layout_.write_blob_stream(Digest::of(tar_), tar_.size() + 1, source_of(tar_)),
+          "ended after");
   EXPECT_EQ(files(), 0U);
 }
 TEST_F(LayoutTest, LeavesNothingOfALongStream) {
@@ -100,7 +103,10 @@ TEST_F(LayoutTest, LeavesNothingOfAnotherDigest) {
   EXPECT_EQ(files(), 0U);
 }
 TEST_F(LayoutTest, PassesTheErrorOfASource) {
-  auto done = layout_.write_blob_stream(Digest::of("y"), 5, [](char*, std::size_t) -> Result<std::size_t> { return Error{ErrorKind::timed_out, "slow", "", {}}; });
+  auto done =
+      layout_.write_blob_stream(Digest::of("y"), 5, [](char*, std::size_t) -> Result<std::size_t> {
+        return Error{ErrorKind::timed_out, "slow", "", {}};
+      });
   ASSERT_FALSE(done.ok());
   EXPECT_EQ(done.error().kind, ErrorKind::timed_out);
   EXPECT_EQ(files(), 0U);
@@ -110,7 +116,9 @@ TEST_F(LayoutTest, RefusesALinkForABlob) {
   ASSERT_TRUE(replace_file(dir_.path() / "outside", "root:x:0:0").ok());
   std::filesystem::create_symlink(dir_.path() / "outside", layout_.blob_path(digest));
   EXPECT_FALSE(layout_.has_blob(digest));
-  for (const auto kind : {layout_.open_blob(digest).error().kind, layout_.blob_size(digest).error().kind, layout_.read_blob(digest, 100).error().kind}) {
+  for (const auto kind :
+       {layout_.open_blob(digest).error().kind, layout_.blob_size(digest).error().kind,
+        layout_.read_blob(digest, 100).error().kind}) {
     EXPECT_EQ(kind, ErrorKind::bad_input);
   }
 }
@@ -136,12 +144,19 @@ TEST_F(LayoutTest, LinksItsOwnAndCopiesForeignBlobs) {
 }
 TEST_F(LayoutTest, KeepsItsIndex) {
   const auto digest = fakes::write_image_of(layout_, {{tar_, id_}});
-  const Descriptor descriptor{.media_type = kMediaTypeOciManifest, .digest = digest, .size = *layout_.blob_size(digest), .platform = {}, .annotations = {}, .artifact_type = {}, .has_urls = false};
+  const Descriptor descriptor{.media_type = kMediaTypeOciManifest,
+                              .digest = digest,
+                              .size = *layout_.blob_size(digest),
+                              .platform = {},
+                              .annotations = {},
+                              .artifact_type = {},
+                              .has_urls = false};
   ASSERT_TRUE(layout_.write_index({descriptor}).ok());
   EXPECT_EQ(Layout::create(layout_.path())->index()->at(0).digest, digest);
 }
 TEST_F(LayoutTest, RefusesAnotherVersion) {
-  ASSERT_TRUE(replace_file(layout_.path() / "oci-layout", R"({"imageLayoutVersion":"2.0.0"})").ok());
+  ASSERT_TRUE(
+      replace_file(layout_.path() / "oci-layout", R"({"imageLayoutVersion":"2.0.0"})").ok());
   EXPECT_EQ(Layout::open(layout_.path()).error().kind, ErrorKind::bad_input);
   EXPECT_EQ(Layout::open("/nonexistent").error().kind, ErrorKind::not_found);
 }
@@ -162,17 +177,23 @@ TEST_F(LayoutTest, ReadsATreeChildrenFirst) {
 }
 TEST_F(LayoutTest, SaysWhatIsMissing) {
   const auto one = fakes::write_image(layout_, {10}, 1);
-  std::filesystem::remove(layout_.blob_path(read_tree(layout_, one)->images[0].manifest.layers[0].digest));
+  std::filesystem::remove(
+      layout_.blob_path(read_tree(layout_, one)->images[0].manifest.layers[0].digest));
   EXPECT_EQ(read_tree(layout_, one).error().kind, ErrorKind::not_found);
 }
 
 TEST_F(LayoutTest, TakesOnlyAWholeAttestationForOne) {
-  const auto marks = std::string{R"(,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"})"};
+  const auto marks = std::string{
+      R"(,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"})"};
   const auto statement = std::string{"{}"};
-  const auto real = fakes::write_image_of(layout_, {{statement, Digest::of(statement).str(), "application/vnd.in-toto+json"}});
+  const auto real = fakes::write_image_of(
+      layout_, {{statement, Digest::of(statement).str(), "application/vnd.in-toto+json"}});
   const auto disguised = fakes::write_image_of(layout_, {{tar_, id_}});
-  const auto child = [&](const Digest& digest) { return fakes::blob_json(kMediaTypeOciManifest, digest, *layout_.blob_size(digest), marks); };
-  const auto index = *layout_.write_blob("{\"schemaVersion\":2,\"manifests\":[" + child(real) + "," + child(disguised) + "]}");
+  const auto child = [&](const Digest& digest) {
+    return fakes::blob_json(kMediaTypeOciManifest, digest, *layout_.blob_size(digest), marks);
+  };
+  const auto index = *layout_.write_blob("{\"schemaVersion\":2,\"manifests\":[" + child(real) +
+                                         "," + child(disguised) + "]}");
   auto tree = read_tree(layout_, index);
   ASSERT_TRUE(tree.ok()) << tree.error().text();
   EXPECT_TRUE(tree->images[0].is_attestation);
@@ -184,7 +205,8 @@ TEST_F(LayoutTest, RefusesThreeLevelsOfIndexes) {
   auto digest = fakes::write_image(layout_, {10}, 1);
   std::string type = kMediaTypeOciManifest;
   for (int level = 0; level < 3; ++level) {
-    digest = *layout_.write_blob("{\"schemaVersion\":2,\"manifests\":[" + fakes::blob_json(type, digest, *layout_.blob_size(digest)) + "]}");
+    digest = *layout_.write_blob("{\"schemaVersion\":2,\"manifests\":[" +
+                                 fakes::blob_json(type, digest, *layout_.blob_size(digest)) + "]}");
     type = kMediaTypeOciIndex;
     EXPECT_EQ(read_tree(layout_, digest).ok(), level < 2);
   }
@@ -198,7 +220,9 @@ TEST_F(LayoutTest, VerifiesEveryCompression) {
   EXPECT_TRUE(verify({{gzip(tar_.substr(0, half)) + gzip(tar_.substr(half)), id_, kGzip}}).ok());
   EXPECT_TRUE(verify({{zstd(tar_.substr(0, half)) + zstd(tar_.substr(half)), id_, kZstd}}).ok());
 }
-TEST_F(LayoutTest, RefusesAWrongDiffId) { refused(verify({{gzip(tar_), Digest::of("x").str(), kGzip}}), "expands to"); }
+TEST_F(LayoutTest, RefusesAWrongDiffId) {
+  refused(verify({{gzip(tar_), Digest::of("x").str(), kGzip}}), "expands to");
+}
 TEST_F(LayoutTest, RefusesTrailingBytes) {
   refused(verify({{gzip(tar_) + "evil", id_, kGzip}}), "trailing");
   refused(verify({{zstd(tar_) + "evil", id_, kZstd}}), "zstd");
@@ -211,8 +235,12 @@ TEST_F(LayoutTest, RefusesATypeThatLiesAboutCompression) {
   refused(verify({{gzip(tar_), Digest::of(gzip(tar_)).str(), kPlain}}), "is compressed");
   refused(verify({{tar_, id_, kGzip}}), "no valid gzip");
 }
-TEST_F(LayoutTest, RefusesOneDiffIdForTwoLayers) { refused(verify({{gzip(tar_), id_, kGzip}, {tar_, id_, kPlain}}), "two different layers"); }
-TEST_F(LayoutTest, AcceptsTheSameLayerTwice) { EXPECT_TRUE(verify({{tar_, id_, kPlain}, {tar_, id_, kPlain}}).ok()); }
+TEST_F(LayoutTest, RefusesOneDiffIdForTwoLayers) {
+  refused(verify({{gzip(tar_), id_, kGzip}, {tar_, id_, kPlain}}), "two different layers");
+}
+TEST_F(LayoutTest, AcceptsTheSameLayerTwice) {
+  EXPECT_TRUE(verify({{tar_, id_, kPlain}, {tar_, id_, kPlain}}).ok());
+}
 TEST_F(LayoutTest, RefusesABomb) {
   const std::string zeros(50UL << 20, '\0');
   refused(verify({{gzip(zeros), Digest::of(zeros).str(), kGzip}}, 1UL << 20), "expands to more");
@@ -220,7 +248,8 @@ TEST_F(LayoutTest, RefusesABomb) {
 }
 TEST_F(LayoutTest, RefusesUnknownAndForeignLayerTypes) {
   refused(verify({{tar_, id_, "application/x-tar"}}), "unknown type");
-  refused(verify({{tar_, id_, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}}), "must not be distributed");
+  refused(verify({{tar_, id_, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}}),
+          "must not be distributed");
 }
 TEST_F(LayoutTest, RefusesChangedLayerBytes) {
   const auto digest = fakes::write_image_of(layout_, {{tar_, id_}});

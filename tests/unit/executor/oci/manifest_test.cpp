@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/oci/manifest.hpp"
+#include "executor/oci/strict_json.hpp"
 
 #include <gtest/gtest.h>
-
-#include "executor/oci/strict_json.hpp"
 
 namespace slipway::oci {
 namespace {
@@ -14,12 +13,14 @@ std::string descriptor(const std::string& type, const std::string& more = "") {
   return "{\"mediaType\":\"" + type + "\",\"digest\":\"" + kDigest + "\",\"size\":2" + more + "}";
 }
 std::string manifest(const std::string& more = "", const std::string& layers = "") {
-  return "{\"schemaVersion\":2,\"config\":" + descriptor("c") + ",\"layers\":[" + layers + "]" + more + "}";
+  return "{\"schemaVersion\":2,\"config\":" + descriptor("c") + ",\"layers\":[" + layers + "]" +
+         more + "}";
 }
 
 TEST(Manifest, ReadsAnImageManifest) {
-  auto parsed = parse_manifest(manifest(",\"artifactType\":\"t\",\"annotations\":{\"a\":\"b\"},\"subject\":" + descriptor("s"),
-                                        descriptor("l", ",\"urls\":[\"http://x\"]")));
+  auto parsed = parse_manifest(manifest(
+      ",\"artifactType\":\"t\",\"annotations\":{\"a\":\"b\"},\"subject\":" + descriptor("s"),
+      descriptor("l", ",\"urls\":[\"http://x\"]")));
   ASSERT_TRUE(parsed.ok()) << parsed.error().text();
   const auto& read = std::get<Manifest>(*parsed);
   EXPECT_EQ(read.media_type, kMediaTypeOciManifest);
@@ -31,8 +32,12 @@ TEST(Manifest, ReadsAnImageManifest) {
 }
 
 TEST(Manifest, ReadsAnIndexWithPlatforms) {
-  auto parsed = parse_manifest("{\"schemaVersion\":2,\"mediaType\":\"" + std::string{kMediaTypeDockerIndex} + "\",\"manifests\":[" +
-                               descriptor(kMediaTypeDockerManifest, R"(,"platform":{"os":"linux","architecture":"arm","variant":"v7"})") + "]}");
+  auto parsed = parse_manifest(
+      "{\"schemaVersion\":2,\"mediaType\":\"" + std::string{kMediaTypeDockerIndex} +
+      "\",\"manifests\":[" +
+      descriptor(kMediaTypeDockerManifest,
+                 R"(,"platform":{"os":"linux","architecture":"arm","variant":"v7"})") +
+      "]}");
   ASSERT_TRUE(parsed.ok()) << parsed.error().text();
   EXPECT_EQ(std::get<Index>(*parsed).manifests.at(0).platform->str(), "linux/arm/v7");
 }
@@ -47,37 +52,58 @@ TEST_P(HostileManifest, IsRefused) {
   auto parsed = parse_manifest(GetParam().text);
   ASSERT_FALSE(parsed.ok());
   EXPECT_EQ(parsed.error().kind, ErrorKind::bad_input);
-  EXPECT_NE(parsed.error().text().find(GetParam().words), std::string::npos) << parsed.error().text();
+  EXPECT_NE(parsed.error().text().find(GetParam().words), std::string::npos)
+      << parsed.error().text();
 }
 INSTANTIATE_TEST_SUITE_P(
     Table, HostileManifest,
-    testing::Values(Hostile{"LayersAndManifests", manifest(",\"manifests\":[]"), "beside"},
-                    Hostile{"NullLayersBesideManifests", R"({"schemaVersion":2,"manifests":[],"layers":null})", "beside"},
-                    Hostile{"DuplicateKey", manifest(",\"layers\":[]"), "twice"},
-                    Hostile{"DuplicateKeyByEscape", manifest(",\"l\\u0061yers\":[]"), "twice"},
-                    Hostile{"DeepDuplicateKey", manifest("", "{\"size\":1,\"size\":2}"), "twice"},
-                    Hostile{"CaseVariant", manifest(",\"Layers\":[]"), "case variant"},
-                    Hostile{"FoldedLongS", manifest(",\"layer\xC5\xBF\":[]"), "case variant"},
-                    Hostile{"CaseVariantInDescriptor", manifest("", descriptor("l", ",\"Digest\":\"x\"")), "case variant"},
-                    Hostile{"DepthBomb", std::string(100000, '['), "deeper"},
-                    Hostile{"TooLarge", "\"" + std::string(kMaxManifestBytes, 'x') + "\"", "limit"},
-                    Hostile{"SchemaOne", R"({"schemaVersion":1,"fsLayers":[]})", "schema 1"},
-                    Hostile{"OtherAlgorithm", R"({"schemaVersion":2,"config":{"mediaType":"c","digest":"sha512:aa","size":1},"layers":[]})", "not a digest"},
-                    Hostile{"TraversalForDigest", R"({"schemaVersion":2,"config":{"mediaType":"c","digest":"../../etc/passwd","size":1},"layers":[]})", "not a digest"},
-                    Hostile{"NegativeSize", R"({"schemaVersion":2,"config":{"mediaType":"c","digest":")" + kDigest + R"(","size":-1},"layers":[]})", "not a size"},
-                    Hostile{"HugeSize", R"({"schemaVersion":2,"config":{"mediaType":"c","digest":")" + kDigest + R"(","size":18446744073709551615},"layers":[]})", "not a size"},
-                    Hostile{"OtherEmbeddedData", manifest("", descriptor("l", R"(,"data":"e30=")")), "not the content"},
-                    Hostile{"IndexTypeOnManifest", manifest(",\"mediaType\":\"" + std::string{kMediaTypeOciIndex} + "\""), "no image manifest"},
-                    Hostile{"NoLayers", "{\"schemaVersion\":2,\"config\":" + descriptor("c") + "}", "layers"},
-                    Hostile{"Truncated", R"({"schemaVersion":2)", "no valid JSON"},
-                    Hostile{"TrailingText", manifest() + "{}", "no valid JSON"},
-                    Hostile{"Array", "[]", "not a JSON object"}, Hostile{"Empty", "", "no valid JSON"}),
+    testing::Values(
+        Hostile{"LayersAndManifests", manifest(",\"manifests\":[]"), "beside"},
+        Hostile{"NullLayersBesideManifests", R"({"schemaVersion":2,"manifests":[],"layers":null})",
+                "beside"},
+        Hostile{"DuplicateKey", manifest(",\"layers\":[]"), "twice"},
+        Hostile{"DuplicateKeyByEscape", manifest(",\"l\\u0061yers\":[]"), "twice"},
+        Hostile{"DeepDuplicateKey", manifest("", "{\"size\":1,\"size\":2}"), "twice"},
+        Hostile{"CaseVariant", manifest(",\"Layers\":[]"), "case variant"},
+        Hostile{"FoldedLongS", manifest(",\"layer\xC5\xBF\":[]"), "case variant"},
+        Hostile{"CaseVariantInDescriptor", manifest("", descriptor("l", ",\"Digest\":\"x\"")),
+                "case variant"},
+        Hostile{"DepthBomb", std::string(100000, '['), "deeper"},
+        Hostile{"TooLarge", "\"" + std::string(kMaxManifestBytes, 'x') + "\"", "limit"},
+        Hostile{"SchemaOne", R"({"schemaVersion":1,"fsLayers":[]})", "schema 1"},
+        Hostile{
+            "OtherAlgorithm",
+            R"({"schemaVersion":2,"config":{"mediaType":"c","digest":"sha512:aa","size":1},"layers":[]})",
+            "not a digest"},
+        Hostile{
+            "TraversalForDigest",
+            R"({"schemaVersion":2,"config":{"mediaType":"c","digest":"../../etc/passwd","size":1},"layers":[]})",
+            "not a digest"},
+        Hostile{"NegativeSize",
+                R"({"schemaVersion":2,"config":{"mediaType":"c","digest":")" + kDigest +
+                    R"(","size":-1},"layers":[]})",
+                "not a size"},
+        Hostile{"HugeSize",
+                R"({"schemaVersion":2,"config":{"mediaType":"c","digest":")" + kDigest +
+                    R"(","size":18446744073709551615},"layers":[]})",
+                "not a size"},
+        Hostile{"OtherEmbeddedData", manifest("", descriptor("l", R"(,"data":"e30=")")),
+                "not the content"},
+        Hostile{"IndexTypeOnManifest",
+                manifest(",\"mediaType\":\"" + std::string{kMediaTypeOciIndex} + "\""),
+                "no image manifest"},
+        Hostile{"NoLayers", "{\"schemaVersion\":2,\"config\":" + descriptor("c") + "}", "layers"},
+        Hostile{"Truncated", R"({"schemaVersion":2)", "no valid JSON"},
+        Hostile{"TrailingText", manifest() + "{}", "no valid JSON"},
+        Hostile{"Array", "[]", "not a JSON object"}, Hostile{"Empty", "", "no valid JSON"}),
     [](const auto& row) { return row.param.name; });
 
 TEST(ImageConfig, ReadsWhatSlipwayActsOn) {
-  auto config = parse_image_config(R"({"architecture":"amd64","os":"linux","created":"t","config":{"User":"1000","Env":["A=b"],
+  auto config = parse_image_config(
+      R"({"architecture":"amd64","os":"linux","created":"t","config":{"User":"1000","Env":["A=b"],
     "Entrypoint":["/e"],"Cmd":null,"WorkingDir":"/w","Labels":{"Config":"x","config":"y"},"OnBuild":["RUN x"],"ExposedPorts":{"80/tcp":{}},
-    "Healthcheck":{}},"rootfs":{"type":"layers","diff_ids":[")" + kDigest + R"("]},"history":[{"created_by":"c","empty_layer":true}]})");
+    "Healthcheck":{}},"rootfs":{"type":"layers","diff_ids":[")" +
+      kDigest + R"("]},"history":[{"created_by":"c","empty_layer":true}]})");
   ASSERT_TRUE(config.ok()) << config.error().text();
   EXPECT_EQ(config->user, "1000");
   EXPECT_EQ(config->env, std::vector<std::string>{"A=b"});
@@ -90,21 +116,29 @@ TEST(ImageConfig, ReadsWhatSlipwayActsOn) {
 }
 
 TEST(ImageConfig, RefusesACaseVariantOfRootfs) {
-  auto config = parse_image_config(R"({"os":"linux","rootfs":{"diff_ids":[]},"RootFS":{"diff_ids":[]}})");
+  auto config =
+      parse_image_config(R"({"os":"linux","rootfs":{"diff_ids":[]},"RootFS":{"diff_ids":[]}})");
   ASSERT_FALSE(config.ok());
   EXPECT_NE(config.error().text().find("case variant"), std::string::npos);
 }
 
 TEST(StrictJson, KnowsGosFolding) {
   EXPECT_TRUE(is_case_variant("LAYERS", "layers"));
-  EXPECT_TRUE(is_case_variant("to\xE2\x84\xAA" "en", "token"));
+  EXPECT_TRUE(is_case_variant("to\xE2\x84\xAA"
+                              "en",
+                              "token"));
   EXPECT_FALSE(is_case_variant("layers", "layers"));
   EXPECT_FALSE(is_case_variant("layersx", "layers"));
 }
 
 TEST(Descriptor, SurvivesItsJson) {
-  Descriptor one{.media_type = kMediaTypeOciManifest, .digest = *Digest::parse(kDigest), .size = 7,
-                 .platform = Platform{"arm64", "linux", "v8"}, .annotations = {{"k", "v"}}, .artifact_type = "t", .has_urls = false};
+  Descriptor one{.media_type = kMediaTypeOciManifest,
+                 .digest = *Digest::parse(kDigest),
+                 .size = 7,
+                 .platform = Platform{"arm64", "linux", "v8"},
+                 .annotations = {{"k", "v"}},
+                 .artifact_type = "t",
+                 .has_urls = false};
   auto parsed = parse_manifest("{\"schemaVersion\":2,\"manifests\":[" + to_json(one) + "]}");
   ASSERT_TRUE(parsed.ok()) << parsed.error().text();
   const auto& read = std::get<Index>(*parsed).manifests.at(0);
