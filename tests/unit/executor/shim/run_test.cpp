@@ -131,8 +131,7 @@ TEST_F(RunTest, QuietBuildPrintsTheImageIdAlone) {
 
 TEST_F(RunTest, ClassicBuildPrintsOnStdout) {
   EXPECT_EQ(docker({"build", "-t", "a", "."}, "", {{"DOCKER_BUILDKIT", "0"}}), 0);
-  EXPECT_EQ(out_,
-            "#1 building\nSuccessfully built aaaaaaaaaaaa\nSuccessfully tagged a:latest\n");
+  EXPECT_EQ(out_, "#1 building\nSuccessfully built aaaaaaaaaaaa\nSuccessfully tagged a:latest\n");
   EXPECT_EQ(err_, "");
 }
 
