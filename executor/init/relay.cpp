@@ -158,11 +158,11 @@ void pump(Side& client, Side& upstream, std::chrono::milliseconds idle) {
     if (moved) continue;
     std::array<pollfd, 2> waits{{{client.fd, events_for(client, up, down), 0},
                                  {upstream.fd, events_for(upstream, down, up), 0}}};
-    // poll reports a hangup even where nothing is asked, and would spin: such an end is left out
-    // once nothing can come from it any more.
+    // poll reports a hangup even where nothing is asked. While bytes of that end still wait to be
+    // written it would spin, and ending there would lose what the end sent before it closed.
     const std::array<const Way*, 2> out_of{&up, &down};
     for (std::size_t i = 0; i < 2; ++i) {
-      if (waits[i].events == 0 && out_of[i]->at_end) waits[i].fd = -1;
+      if (waits[i].events == 0 && out_of[i]->wants_write()) waits[i].fd = -1;
     }
     const int count = ::poll(waits.data(), waits.size(), static_cast<int>(idle.count()));
     if (count == 0 || (count < 0 && errno != EINTR)) return;

@@ -74,6 +74,8 @@ protected:
   UniqueFd connect_to(std::uint16_t port) const {
     return sandbox.in_network([port] {
       const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      const int small = 4096; // so that an unread answer backs up into the relay
+      (void)::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
       const timeval limit{5, 0};
       (void)::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
       sockaddr_in address{};
@@ -140,6 +142,28 @@ TEST_F(DockerEndpoints, RelayThePlainPortWithHalfClosedConnections) {
 
   EXPECT_EQ(all.size(), large.size() + 1);
   EXPECT_TRUE(all.ends_with("x!"));
+}
+
+TEST_F(DockerEndpoints, KeepWhatAServerSentBeforeItClosedForASlowClient) {
+  const EchoServer server{sandbox.folder() / "run/sock/docker.sock"};
+  const UniqueFd client = connect_to(2375);
+  ASSERT_TRUE(client);
+  const std::string large(4'200'000, 'x');
+  for (std::size_t sent = 0; sent < large.size();) {
+    const auto n = ::send(client.get(), large.data() + sent, large.size() - sent, MSG_NOSIGNAL);
+    ASSERT_GT(n, 0);
+    sent += static_cast<std::size_t>(n);
+  }
+  (void)::shutdown(client.get(), SHUT_WR);
+
+  std::this_thread::sleep_for(500ms); // the server has closed, its last bytes wait in the relay
+  std::size_t all = 0;
+  std::vector<char> bytes(1U << 20);
+  for (ssize_t n = 0; (n = ::recv(client.get(), bytes.data(), bytes.size(), 0)) > 0;) {
+    all += static_cast<std::size_t>(n);
+  }
+
+  EXPECT_EQ(all, large.size() + 1);
 }
 
 TEST_F(DockerEndpoints, RelayTheTlsPortForAClientWithItsCertificate) {
