@@ -359,7 +359,9 @@ Result<Config> parse(const std::string& text, const std::string& name) {
     s.read("username", registry.username);
     s.read("password_file", registry.password_file);
     s.read("realm_hosts", registry.realm_hosts);
+    s.read("basic_auth", registry.basic_auth);
     s.read("push", registry.push);
+    s.read("pull", registry.pull);
     if (registry.host.empty()) s.missing("host");
     if (registry.host.find('/') != std::string::npos) s.missing("host (a name with an optional port, no scheme or path)");
     if (registry.credential == "operator" && registry.username.empty()) s.missing("username");
@@ -498,7 +500,9 @@ std::string print(const Config& c) {
     line("username", quoted(r.username));
     line("password_file", quoted(r.password_file));
     line("realm_hosts", list(r.realm_hosts));
+    line("basic_auth", boolean(r.basic_auth));
     line("push", boolean(r.push));
+    line("pull", list(r.pull));
   }
   for (const auto& r : c.rules) {
     out << "\n# [[rule]] from " << r.origin << "\n# project = " << quoted(r.project) << "\n";

@@ -67,7 +67,9 @@ struct Registry {
   std::string username;             ///< credential = operator
   std::filesystem::path password_file;
   std::vector<std::string> realm_hosts; ///< token servers that may be shown the credential
+  bool basic_auth = false;          ///< registry without token server: push with the credential itself
   bool push = true;                 ///< false: base images only
+  std::vector<std::string> pull;    ///< globs on registry/repository that every job may pull with the operator's credential
 };
 
 /// [buildkit]
@@ -109,7 +111,7 @@ struct Rule {
   std::optional<bool> secrets_block;
   std::optional<bool> allow_scratch;
   std::optional<bool> push;           ///< false: no push from these jobs
-  std::vector<std::string> repositories; ///< globs on registry/repository that may be pushed; empty: all
+  std::vector<std::string> repositories; ///< globs on registry/repository that may be pushed; empty: see policy::admit_push
 };
 
 struct Config {

@@ -98,8 +98,10 @@ int main(int argc, char** argv) {
   std::string project;
   std::string db;
   bool json = false;
+  bool protected_ref = false;
   gate_check->add_option("layout", layout, "LAYOUT_DIR[@DIGEST]")->required();
   gate_check->add_option("--project", project, "judge by the policy for this project");
+  gate_check->add_flag("--protected", protected_ref, "as for a protected ref");
   gate_check->add_option("--db", db, "vulnerability database folder");
   gate_check->add_flag("--json", json, "print the verdict as JSON");
 
@@ -142,5 +144,5 @@ int main(int argc, char** argv) {
     std::cout << "removed " << *removed << (everything ? " jobs\n" : " dead jobs\n");
     return 0;
   }
-  return (*wiring)->gate_check(layout, project, db, json);
+  return (*wiring)->gate_check(layout, project, protected_ref, db, json);
 }

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "executor/base/file.hpp"
+#include "executor/cli/gate_check.hpp"
 
 #include "executor/log/log.hpp"
 #include "executor/oci/digest.hpp"
@@ -62,23 +63,40 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
 }
 
 gitlab::StageTools Wiring::stage_tools() {
-  return gitlab::StageTools{config_, jobs_, folders_, engine_.home, [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
+  return gitlab::StageTools{config_, jobs_, folders_, engine_.home, [this] { return image::collect_builders(image_tools(), false); }, [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
                               std::vector<image::JobLogin> logins;
                               for (const auto& login : response.registries) {
-                                logins.push_back({login.url, login.username, login.password.clone()});
+                                logins.push_back({login.host(), login.username, login.password.clone()});
                               }
-                              return std::make_unique<image::Images>(image::Tools{config_, podman_, folders_, audit_, clock_, owner_}, record, std::move(logins));
+                              return std::make_unique<image::Images>(image_tools(), record, std::move(logins));
                             }};
 }
 
 Result<int> Wiring::collect_garbage(bool all) {
   auto dead = all ? jobs_.cleanup_all() : jobs_.reap();
   if (!dead) return dead;
-  if (auto builders = image::collect_builders({config_, podman_, folders_, audit_, clock_, owner_}, all); !builders) {
+  if (auto builders = image::collect_builders(image_tools(), all); !builders) {
     return std::move(builders).error().in("removing idle builders");
   }
   return dead;
 }
 
+image::Tools Wiring::image_tools() { return {config_, podman_, folders_, audit_, clock_, owner_}; }
+
+int Wiring::gate_check(const std::string& layout, const std::string& project, bool protected_ref, const std::string& db, bool json) {
+  auto section = policy::effective_for(config_, {project, protected_ref}).gate;
+  if (!db.empty()) section.db_dir = db;
+  GateCheckOptions options;
+  options.layout = layout;
+  options.policy = image::gate_policy(section);
+  options.scanner = image::scanner_config(section, config_);
+  options.json = json;
+  options.engine = engine_;
+  options.slot_dir = folders_.state_dir() / "slots";
+  options.user = user_;
+  options.most_slots = config_.sandbox.id_slots;
+  options.owner_label = owner_;
+  return cli::gate_check(options);
+}
+
 } // namespace slipway::cli
-namespace slipway::cli { int Wiring::gate_check(const std::string&, const std::string&, const std::string&, bool) { return 2; } }

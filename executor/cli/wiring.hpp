@@ -12,6 +12,7 @@
 #include "executor/process/process.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/state/job_record.hpp"
+#include "stages/image/images.hpp"
 #include "stages/job/job.hpp"
 
 namespace slipway::cli {
@@ -26,10 +27,11 @@ public:
   gitlab::StageTools stage_tools();
   /// Cleans up after dead jobs and idle builders; `all`: after every job and builder, running or not.
   Result<int> collect_garbage(bool all);
-  int gate_check(const std::string& layout, const std::string& project, const std::string& db, bool json);
+  int gate_check(const std::string& layout, const std::string& project, bool protected_ref, const std::string& db, bool json);
 
 private:
   Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user, std::string owner);
+  image::Tools image_tools();
   config::Config config_;
   SystemClock clock_;
   process::LocalRunner runner_;

@@ -30,6 +30,7 @@ namespace slipway::gitlab {
 namespace {
 
 constexpr std::size_t kMaxScriptBytes = 64UL << 20;
+constexpr std::chrono::seconds kBrokerPatience{8};
 constexpr const char* kRed = "\033[31;1m";
 constexpr const char* kGreen = "\033[32;1m";
 constexpr const char* kPlain = "\033[0;m";
@@ -57,12 +58,6 @@ std::string section(const std::string& name, const std::string& title, const std
   std::string text = "section_start:" + now() + ":" + name + "\r\033[0K" + title + "\n";
   text += body();
   return text + "section_end:" + now() + ":" + name + "\r\033[0K\n";
-}
-
-// A login for a registry: "https://reg/v2/" and "reg" name the same host.
-std::string host_of(std::string url) {
-  if (const auto scheme = url.find("://"); scheme != std::string::npos) url = url.substr(scheme + 3);
-  return url.substr(0, url.find('/'));
 }
 
 // Forwards one stream through a masker; flushed when the stream pauses is not needed: what is held
@@ -221,7 +216,7 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
     spec.services.push_back(std::move(added));
   }
   for (const auto& login : response.registries) {
-    spec.logins.push_back({host_of(login.url), login.username, login.password.clone()});
+    spec.logins.push_back({login.host(), login.username, login.password.clone()});
   }
   return spec;
 }
@@ -304,7 +299,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   out.finish();
   err.finish();
   if (broker) {
-    broker->stop(std::chrono::seconds{20});
+    broker->stop(kBrokerPatience);
     const auto summary = images->summary();
     if (!summary.empty()) to_stdout(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain, [&] { return summary; }));
   }
@@ -350,6 +345,10 @@ int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
   const auto key = state::JobFolders::key_for(response->id, response->token);
   if (auto cleaned = tools.jobs.cleanup(key); !cleaned) {
     return report(environment, std::move(cleaned).error().hinting("`slipway gc` tries again; the next prepare does so too once the runner has ended"));
+  }
+  // After the job, so that no job waits for it.
+  if (auto collected = tools.collect(); !collected) {
+    log::write(log::Level::warning, "could not remove idle builders, the next cleanup tries again", {{"why", collected.error().text()}});
   }
   log::write(log::Level::info, "cleanup done", {{"job", key}});
   return 0;

@@ -71,6 +71,7 @@ struct StageTools {
   job::Jobs& jobs;
   state::JobFolders& folders;
   std::filesystem::path storage; ///< where Podman keeps its containers
+  std::function<Status()> collect; ///< removes what was idle for too long
   std::function<std::unique_ptr<image::Images>(const JobResponse&, const state::JobRecord&)> make_images;
 };
 

@@ -69,11 +69,22 @@ Status admit_push(const config::Config& config, const Effective& effective, cons
     return Error{ErrorKind::denied, "policy forbids pushes from project '" + subject.project + "' on this ref" + by,
                  "push from a ref that the policy allows, or ask the operator", {}};
   }
+  const bool own_path = target.repository() == subject.project || target.repository().starts_with(subject.project + "/");
+  if (effective.repositories.empty() && registry->credential == "operator" && !own_path) {
+    return Error{ErrorKind::denied, "project '" + subject.project + "' may push to '" + registry->host + "/" + subject.project + "' and below, not to '" + target.name() + "'",
+                 "push below the project's own path, or ask the operator for a [[rule]] with repositories", {}};
+  }
   if (!effective.repositories.empty() && !any_matches(effective.repositories, target)) {
     return Error{ErrorKind::denied, "policy does not let project '" + subject.project + "' push to '" + target.name() + "'" + by,
                  "push to a repository that the rule names, or ask the operator", {}};
   }
   return {};
+}
+
+bool operator_may_pull(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& image) {
+  const auto* registry = registry_for(config, image);
+  if (registry == nullptr) return false;
+  return any_matches(registry->pull, image) || admit_push(config, effective, subject, image).ok();
 }
 
 std::string trust_domain(const Subject& subject) {

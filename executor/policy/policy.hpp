@@ -30,7 +30,13 @@ Effective effective_for(const config::Config& config, const Subject& subject);
 /// Errors: denied, naming image and key.
 Status admit_image(const config::Config& config, const oci::Reference& image);
 Status admit_service(const config::Config& config, const oci::Reference& image);
+/// Where the rule names no repositories, a registry with the operator's credential takes pushes to the
+/// project's own path only (HOST/PROJECT and below): the credential could do more than the job may.
 Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& target);
+
+/// May this job pull the image with the operator's credential: it may push there, or the registry's entry
+/// opens it to all jobs (`pull`).
+bool operator_may_pull(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& image);
 
 /// The [[registry]] entry for a reference's host; none where slipway does not broker it.
 const config::Registry* registry_for(const config::Config& config, const oci::Reference& reference);

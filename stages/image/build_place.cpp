@@ -164,12 +164,18 @@ Result<std::string> BuildPlace::unpack(const std::function<Result<std::size_t>(c
   return dir;
 }
 
+void BuildPlace::give_back(const Context& context) {
+  // Best effort: what stays goes with the sandbox.
+  if (context.unpacked) (void)ask({"/usr/bin/rm", "-rf", "--", context.dir}, 4096).ok();
+}
+
 Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& request) {
   Context context;
   if (request.context_tar) {
     auto dir = unpack(request.context_tar);
     if (!dir) return std::move(dir).error();
     context.dir = *std::move(dir);
+    context.unpacked = true;
   } else {
     context.dir = request.context_path;
   }

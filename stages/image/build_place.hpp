@@ -34,14 +34,23 @@ public:
     std::string dockerfile_dir;
     std::string dockerfile_name;
     std::string dockerfile_text;
+    bool unpacked = false; ///< came as a tar: below /out, to be removed
   };
   /// Errors: bad_input (no such context or Dockerfile, a bad tar), unavailable.
   Result<Context> bring_context(broker::BuildRequest& request);
+
+  /// Removes an unpacked context at the end of its build.
+  struct Borrowed {
+    BuildPlace& place;
+    const Context& context;
+    ~Borrowed() { place.give_back(context); }
+  };
 
   /// Ids for builders and scanners: no job that has a range of its own has this one.
   static sandbox::IdSlot common_slot();
 
 private:
+  void give_back(const Context& context);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);
   Result<std::string> unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar);
   /// Runs a program of the build sandbox and returns its output. Errors: bad_input (it failed: its words).

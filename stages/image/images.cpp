@@ -34,6 +34,17 @@ broker::ImageSummary summary_of(state::StoredImage image) {
                               std::move(image.config), std::move(image.layer_sizes)};
 }
 
+std::string counts_of(const gate::Verdict& verdict) {
+  std::string text;
+  for (const auto severity : {gate::Severity::critical, gate::Severity::high, gate::Severity::medium, gate::Severity::low, gate::Severity::unknown}) {
+    const auto found = verdict.counts.find(severity);
+    text += (text.empty() ? "" : ", ") + std::to_string(found == verdict.counts.end() ? 0 : found->second) + " " + gate::severity_name(severity);
+  }
+  return text;
+}
+
+} // namespace
+
 gate::GatePolicy gate_policy(const config::Gate& section) {
   gate::GatePolicy policy;
   policy.threshold = gate::parse_severity(section.threshold).value_or(gate::Severity::high);
@@ -45,16 +56,15 @@ gate::GatePolicy gate_policy(const config::Gate& section) {
   return policy;
 }
 
-std::string counts_of(const gate::Verdict& verdict) {
-  std::string text;
-  for (const auto severity : {gate::Severity::critical, gate::Severity::high, gate::Severity::medium, gate::Severity::low, gate::Severity::unknown}) {
-    const auto found = verdict.counts.find(severity);
-    text += (text.empty() ? "" : ", ") + std::to_string(found == verdict.counts.end() ? 0 : found->second) + " " + gate::severity_name(severity);
-  }
-  return text;
+gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config) {
+  gate::ScannerConfig scanner;
+  scanner.trivy = section.trivy;
+  scanner.trivy_sha256 = section.trivy_sha256;
+  scanner.db_dir = section.db_dir;
+  scanner.cache_dir = config.slipway.state_dir / "gate";
+  scanner.deadline = section.timeout;
+  return scanner;
 }
-
-} // namespace
 
 Images::Images(Tools tools, state::JobRecord record, std::vector<JobLogin> logins)
     : tools_{tools}, record_{std::move(record)}, subject_{record_.project, record_.ref_protected},
@@ -73,33 +83,39 @@ Result<state::ImageStore*> Images::store() {
   return store_.get();
 }
 
-Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& reference) const {
+Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& reference, Purpose purpose) const {
   engine_api::RegistryAccess access;
   access.host = api_host(reference.registry());
   access.max_token_seconds = static_cast<std::uint32_t>(tools_.config.push.token_lifetime.count());
+  if (reference.registry() == "docker.io") access.realm_hosts = {"auth.docker.io"};
   const auto* registry = policy::registry_for(tools_.config, reference);
   if (registry == nullptr) return access; // not brokered: anonymous, and for pulls only
   access.ca_file = registry->ca_file;
   access.plain_http = registry->plain_http;
-  access.realm_hosts = registry->realm_hosts;
-  if (registry->credential == "operator") {
+  access.basic_auth = registry->basic_auth;
+  if (!registry->realm_hosts.empty()) {
+    access.realm_hosts = registry->realm_hosts;
+    access.realm_hosts.push_back(access.host);
+  }
+  const auto login = std::find_if(logins_.begin(), logins_.end(), [&](const JobLogin& candidate) { return candidate.host == registry->host; });
+  const bool with_operator = registry->credential == "operator" &&
+                             (purpose == Purpose::push || policy::operator_may_pull(tools_.config, effective_, subject_, reference));
+  if (with_operator) {
     access.username = registry->username;
     access.password_file = registry->password_file;
-  } else if (registry->credential == "job") {
-    const auto login = std::find_if(logins_.begin(), logins_.end(), [&](const JobLogin& candidate) { return candidate.host == registry->host; });
-    if (login == logins_.end()) {
-      return Error{ErrorKind::misconfigured, "the job has no login for the registry '" + registry->host + "'",
-                   "GitLab sends one for its own registry only; for others set credential = \"operator\" in the [[registry]] entry", {}};
-    }
+  } else if (login != logins_.end() && (purpose == Purpose::pull || registry->credential == "job")) {
     access.username = login->username;
     access.password = login->password.clone();
+  } else if (registry->credential == "job" && purpose == Purpose::push) {
+    return Error{ErrorKind::misconfigured, "the job has no login for the registry '" + registry->host + "'",
+                 "GitLab sends one for its own registry only; for others set credential = \"operator\" in the [[registry]] entry", {}};
   }
   return access;
 }
 
 Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::string& platform, oci::Layout& into,
                                   const broker::Progress& progress, const broker::Cancelled& cancelled) {
-  auto access = access_for(reference);
+  auto access = access_for(reference, Purpose::pull);
   if (!access) return std::move(access).error();
   engine_api::PullRequest request;
   request.registry = *std::move(access);
@@ -177,6 +193,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request, const b
   if (auto opened = place_->open(); !opened) return std::move(opened).error();
   auto context = place_->bring_context(request);
   if (!context) return std::move(context).error();
+  const BuildPlace::Borrowed borrowed{*place_, *context};
   auto bases = bases_for(request, context->dockerfile_text, context->dockerfile_name, progress, cancelled);
   if (!bases) return std::move(bases).error();
 
@@ -213,16 +230,11 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request, const b
   return broker::BuildOutcome{added->image_id, built->manifest};
 }
 
-Result<gate::Judgement> Images::judge(const state::StoredImage& image, const oci::Reference& target) {
-  gate::ScannerConfig scanner_config;
-  scanner_config.trivy = effective_.gate.trivy;
-  scanner_config.trivy_sha256 = effective_.gate.trivy_sha256;
-  scanner_config.db_dir = effective_.gate.db_dir;
-  scanner_config.cache_dir = tools_.config.slipway.state_dir / "gate";
-  scanner_config.deadline = effective_.gate.timeout;
-  gate::SandboxedTrivy scanner{scanner_config, tools_.podman, BuildPlace::common_slot(), tools_.owner};
-  gate::TrivyGate gate{scanner_config, scanner, tools_.clock};
-  return gate.judge(store_->layout(), image.manifest_digest, gate_policy(effective_.gate), target.name());
+Result<gate::Judgement> Images::judge(const state::StoredImage& image, const std::string& repository) {
+  const auto config = scanner_config(effective_.gate, tools_.config);
+  gate::SandboxedTrivy scanner{config, tools_.podman, BuildPlace::common_slot(), tools_.owner};
+  gate::TrivyGate gate{config, scanner, tools_.clock};
+  return gate.judge(store_->layout(), image.manifest_digest, gate_policy(effective_.gate), repository);
 }
 
 Result<broker::PushOutcome> Images::push(const oci::Reference& reference, const broker::Progress& progress, const broker::Cancelled& cancelled) {
@@ -243,12 +255,12 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference, const 
     note("refused  " + reference.str() + "\n  why      " + admitted.error().what);
     return std::move(admitted).error();
   }
-  auto access = access_for(reference);
+  auto access = access_for(reference, Purpose::push);
   if (!access) return std::move(access).error();
 
   const auto scan_started = Steady::now();
   progress("slipway: scanning " + image->manifest_digest.str() + "\n");
-  auto judged = judge(*image, reference);
+  auto judged = judge(*image, access->host + "/" + reference.repository());
   if (!judged) {
     if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted) return std::move(noted).error();
     return std::move(judged).error().in("scanning " + reference.str());
@@ -264,7 +276,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference, const 
     const auto head = audit("gate_rejected", {{"counts", counts_of(verdict)}, {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code}});
     if (!head) return std::move(head).error();
     note("refused  " + reference.str() + "\n  digest   " + image->manifest_digest.str() + "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time + ")\n  nothing was sent; audit head " + *head);
-    return Error{ErrorKind::gate_rejected, verdict.for_people(), "", {}};
+    return Error{verdict.could_not_judge() ? ErrorKind::unavailable : ErrorKind::gate_rejected, verdict.for_people(), "", {}};
   }
   for (const auto& warning : verdict.warnings) progress("slipway: warning: " + warning + "\n");
 
@@ -288,7 +300,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference, const 
   }
   const auto head = audit("push", {{"token_seconds", std::to_string(answer->token_seconds)}, {"uploaded_bytes", std::to_string(answer->uploaded_bytes)}});
   if (!head) return std::move(head).error();
-  if (auto noted = (*images)->note_repo_digest(image->manifest_digest, reference.name() + "@" + image->manifest_digest.str()); !noted) return std::move(noted).error();
+  if (auto noted = (*images)->note_repo_digest(image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str()); !noted) return std::move(noted).error();
   note("pushed   " + reference.str() + "\n  digest   " + image->manifest_digest.str() + "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time + ")\n  push     " +
        std::to_string(answer->uploaded_bytes) + " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) + " blobs were there, " + seconds_since(push_started) +
        "\n  token    " + (answer->token_seconds == 0 ? std::string{"none needed"} : "for this repository only, lifetime " + std::to_string(answer->token_seconds) + " s, forgotten") +
@@ -307,7 +319,7 @@ Result<broker::ImageSummary> Images::pull(const oci::Reference& reference, const
   if (reference.tag()) tags.push_back(reference.with_tag(*reference.tag()));
   auto added = (*images)->add(*digest, tags);
   if (!added) return std::move(added).error();
-  if (auto noted = (*images)->note_repo_digest(*digest, reference.name() + "@" + digest->str()); !noted) return std::move(noted).error();
+  if (auto noted = (*images)->note_repo_digest(*digest, reference.familiar_name() + "@" + digest->str()); !noted) return std::move(noted).error();
   return find(digest->str());
 }
 
@@ -376,7 +388,7 @@ Result<std::vector<std::string>> Images::load(const std::function<Result<std::si
 Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>> Images::remote(const oci::Reference& reference) {
   auto images = store();
   if (!images) return std::move(images).error();
-  auto access = access_for(reference);
+  auto access = access_for(reference, Purpose::pull);
   if (!access) return std::move(access).error();
   engine_api::PullRequest request;
   request.registry = *std::move(access);

@@ -66,11 +66,12 @@ public:
 
 private:
   Result<state::ImageStore*> store();
-  Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference) const;
+  enum class Purpose { push, pull };
+  Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference, Purpose purpose) const;
   Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform, oci::Layout& into, const broker::Progress& progress, const broker::Cancelled& cancelled);
   Result<backends::BaseImage> base_from(const oci::Reference& reference, bool pull, const std::string& platform, const broker::Progress& progress, const broker::Cancelled& cancelled);
   Result<std::vector<backends::BaseImage>> bases_for(const broker::BuildRequest& request, const std::string& text, const std::string& name, const broker::Progress& progress, const broker::Cancelled& cancelled);
-  Result<gate::Judgement> judge(const state::StoredImage& image, const oci::Reference& target);
+  Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
   void note(std::string text);
 
   Tools tools_;
@@ -85,6 +86,10 @@ private:
   std::vector<std::string> notes_;
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
 };
+
+/// The gate's own words for a configured section.
+gate::GatePolicy gate_policy(const config::Gate& section);
+gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
 
 /// Removes builders that were idle for too long; with `all` every builder that is not in use, and its cache.
 Status collect_builders(const Tools& tools, bool all);

@@ -52,6 +52,8 @@ JSON
     install -m 0400 -o "$world_user" /dev/null "$world_dir/etc/registry-password"
     printf 'only-slipway-knows-this' >"$world_dir/etc/registry-password"
     world_write_config "$world_config"
+    # The suites push to repositories that are not their project's own.
+    printf '[[rule]]\nproject = "*"\nrepositories = ["*"]\n' >"$world_dir/etc/policy.d/90-world.toml"
 }
 
 world_write_config() {

@@ -166,7 +166,8 @@ Result<std::string> BuildkitBackend::prepare(const BuildJob& job, std::string& c
     return std::move(real).error().in("looking for the build context");
   }
   context = real->substr(0, real->find('\0'));
-  if (!is_below(context, places_.workspace))
+  // Below `out` lies what slipway unpacked itself, from a context that came as a tar.
+  if (!is_below(context, places_.workspace) && !is_below(context, places_.out))
     return Error{ErrorKind::bad_input,
                  "build context " + job.context_dir + " leads to " + context +
                      ", which is outside " + places_.workspace,

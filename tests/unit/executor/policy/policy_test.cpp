@@ -49,6 +49,33 @@ TEST(Policy, PushOutsideTheRulesRepositoriesIsDenied) {
   EXPECT_NE(denied.error().what.find("rule p.toml:1"), std::string::npos) << denied.error().what;
 }
 
+TEST(Policy, OperatorCredentialPushesToTheProjectsOwnPathOnly) {
+  auto config = with_registry();
+  config.registries[0].credential = "operator";
+  const Subject subject{"grp/app", false};
+  const auto effective = effective_for(config, subject);
+
+  EXPECT_TRUE(admit_push(config, effective, subject, reference("reg:5000/grp/app:1")));
+  EXPECT_TRUE(admit_push(config, effective, subject, reference("reg:5000/grp/app/web:1")));
+  for (const char* other : {"reg:5000/grp/app2:1", "reg:5000/grp:1", "reg:5000/other/grp/app:1"}) {
+    const auto denied = admit_push(config, effective, subject, reference(other));
+    ASSERT_FALSE(denied) << other;
+    EXPECT_NE(denied.error().what.find("may push to 'reg:5000/grp/app' and below"), std::string::npos) << denied.error().what;
+  }
+}
+
+TEST(Policy, OperatorCredentialPullsWhatMayBePushedOrIsOpened) {
+  auto config = with_registry();
+  config.registries[0].credential = "operator";
+  config.registries[0].pull = {"reg:5000/base/*"};
+  const Subject subject{"grp/app", false};
+  const auto effective = effective_for(config, subject);
+
+  EXPECT_TRUE(operator_may_pull(config, effective, subject, reference("reg:5000/grp/app:1")));
+  EXPECT_TRUE(operator_may_pull(config, effective, subject, reference("reg:5000/base/debian:12")));
+  EXPECT_FALSE(operator_may_pull(config, effective, subject, reference("reg:5000/secret/app:1")));
+}
+
 TEST(Policy, PushFalseForbids) {
   auto config = with_registry();
   ASSERT_TRUE(config::parse_policy("[[rule]]\nprotected = false\npush = false\n", "p.toml", config));
