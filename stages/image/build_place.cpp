@@ -189,7 +189,8 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
     context.dockerfile_name = "Dockerfile";
     return context;
   }
-  auto text = ask({"/usr/bin/cat", "--", full.string()}, kMaxDockerfileBytes);
+  // Not cat: a FIFO must not block, and a device must end.
+  auto text = ask({"/usr/bin/dd", "if=" + full.string(), "iflag=nonblock,fullblock", "bs=1M", "count=2", "status=none"}, kMaxDockerfileBytes);
   if (!text) {
     auto error = std::move(text).error();
     if (error.kind != ErrorKind::bad_input) return error;
