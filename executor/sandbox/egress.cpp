@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <future>
 #include <memory>
+#include <set>
 #include <thread>
 
 namespace slipway::sandbox {
@@ -83,6 +84,21 @@ std::set<std::string> texts_of(const json& array) {
     texts.insert(element.is_string() ? element.get<std::string>() : "");
   }
   return texts;
+}
+
+// "@set" of a rule that refuses all that goes to the set, "@set tcp" where only TCP, else "".
+std::string refusal_in(const json& expression) {
+  if (expression.empty() || expression.size() > 3) return "";
+  const auto& to = member(expression.front(), "match");
+  if (member(to, "op") != "==" || member(member(member(to, "left"), "payload"), "field") != "daddr")
+    return "";
+  const auto& set = member(to, "right");
+  if (!set.is_string() || !expression.back().contains("reject")) return "";
+  if (expression.size() == 2) return set.get<std::string>();
+  const auto& what = member(expression[1], "match");
+  const bool tcp = member(what, "op") == "==" && member(what, "right") == "tcp" &&
+                   member(member(member(what, "left"), "meta"), "key") == "l4proto";
+  return tcp ? set.get<std::string>() + " tcp" : "";
 }
 
 } // namespace
@@ -159,14 +175,17 @@ std::string egress_script(const std::vector<std::string>& addresses4,
                           const std::vector<std::string>& addresses6) {
   // One nft transaction: declaring first makes the deletion good on an empty ruleset too, and no
   // packet meets a moment without rules. Before Podman's own chains, and before connection
-  // tracking, so that an open connection ends as well. What sandboxes send is forwarded, never
+  // tracking, so that an open connection ends as well. Refused, not dropped: a job fails at once
+  // instead of after the kernel's two minutes of trying. What sandboxes send is forwarded, never
   // output: the output hook would only cut off the name server that serves them.
   return std::string{kRemoveTable} + "table inet slipway_egress {\n" +
          set_of("blocked4", "ipv4_addr", addresses4) + set_of("blocked6", "ipv6_addr", addresses6) +
          "\tchain forward {\n"
          "\t\ttype filter hook forward priority -300; policy accept;\n"
-         "\t\tip daddr @blocked4 drop\n"
-         "\t\tip6 daddr @blocked6 drop\n"
+         "\t\tip daddr @blocked4 meta l4proto tcp reject with tcp reset\n"
+         "\t\tip6 daddr @blocked6 meta l4proto tcp reject with tcp reset\n"
+         "\t\tip daddr @blocked4 reject with icmpx admin-prohibited\n"
+         "\t\tip6 daddr @blocked6 reject with icmpx admin-prohibited\n"
          "\t}\n"
          "}\n";
 }
@@ -174,9 +193,8 @@ std::string egress_script(const std::vector<std::string>& addresses4,
 bool is_in_force(const std::string& listing, const Addresses& addresses) {
   const auto document = json::parse(listing, nullptr, false);
   Addresses found;
-  std::set<std::string> dropped;
+  std::multiset<std::string> rules;
   bool hooked = false;
-  int rules = 0;
   const auto& objects = member(document, "nftables");
   if (!objects.is_array()) return false;
   for (const auto& object : objects) {
@@ -187,17 +205,12 @@ bool is_in_force(const std::string& listing, const Addresses& addresses) {
       hooked = hooked || (member(chain, "hook") == "forward" && member(chain, "prio") == -300);
     }
     const auto& expression = member(member(object, "rule"), "expr");
-    if (!expression.is_array()) continue;
-    ++rules;
-    if (expression.size() != 2 || !expression[1].contains("drop")) continue;
-    const auto& match = member(expression[0], "match");
-    const auto& payload = member(member(match, "left"), "payload");
-    if (member(match, "op") != "==" || member(payload, "field") != "daddr") continue;
-    const auto& right = member(match, "right");
-    if (right.is_string()) dropped.insert(right.get<std::string>());
+    if (expression.is_array()) rules.insert(refusal_in(expression));
   }
-  return hooked && rules == 2 && dropped == std::set<std::string>{"@blocked4", "@blocked6"} &&
-         found == addresses;
+  // Any other rule, also one that is only in the way, is "".
+  return hooked && found == addresses &&
+         rules ==
+             std::multiset<std::string>{"@blocked4", "@blocked4 tcp", "@blocked6", "@blocked6 tcp"};
 }
 
 Status enforce_egress(Podman& podman, const Egress& egress) {

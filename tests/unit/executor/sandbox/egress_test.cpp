@@ -22,13 +22,15 @@ table inet slipway_egress {
 	}
 	chain forward {
 		type filter hook forward priority -300; policy accept;
-		ip daddr @blocked4 drop
-		ip6 daddr @blocked6 drop
+		ip daddr @blocked4 meta l4proto tcp reject with tcp reset
+		ip6 daddr @blocked6 meta l4proto tcp reject with tcp reset
+		ip daddr @blocked4 reject with icmpx admin-prohibited
+		ip6 daddr @blocked6 reject with icmpx admin-prohibited
 	}
 }
 )";
 
-TEST(EgressScript, DropsBothFamiliesInOneTransaction) {
+TEST(EgressScript, RefusesBothFamiliesInOneTransaction) {
   EXPECT_EQ(egress_script({"192.0.2.1", "192.0.2.9"}, {"2001:db8::1"}), kScript);
 }
 
@@ -107,31 +109,43 @@ std::string listing(const std::string& elements4, const std::string& rules) {
          "]}";
 }
 
-std::string rule(const std::string& set, const std::string& verdict) {
+std::string rule(const std::string& set, const std::string& more) {
   return R"({"rule": {"chain": "forward", "expr": [{"match": {"op": "==", "left": {"payload":
     {"protocol": "ip", "field": "daddr"}}, "right": ")" +
-         set + R"("}}, {")" + verdict + R"(": null}]}})";
+         set + R"("}}, )" + more + "]}}";
+}
+
+constexpr const char* kTcp = R"({"match": {"op": "==", "left": {"meta": {"key": "l4proto"}},
+    "right": "tcp"}}, {"reject": {"type": "tcp reset"}})";
+constexpr const char* kAll = R"({"reject": {"type": "icmpx", "expr": "admin-prohibited"}})";
+
+std::string good_rules() {
+  return rule("@blocked4", kTcp) + "," + rule("@blocked6", kTcp) + "," + rule("@blocked4", kAll) +
+         "," + rule("@blocked6", kAll);
 }
 
 TEST(IsInForce, AcceptsWhatWasInstalled) {
-  const auto rules = rule("@blocked4", "drop") + "," + rule("@blocked6", "drop");
-
-  EXPECT_TRUE(is_in_force(listing(R"("192.0.2.1")", rules), {{"192.0.2.1"}, {}}));
+  EXPECT_TRUE(is_in_force(listing(R"("192.0.2.1")", good_rules()), {{"192.0.2.1"}, {}}));
 }
 
 TEST(IsInForce, SeesEveryDifference) {
-  const auto good = rule("@blocked4", "drop") + "," + rule("@blocked6", "drop");
   const Addresses one{{"192.0.2.1"}, {}};
+  const auto tcp_only = rule("@blocked4", kTcp) + "," + rule("@blocked6", kTcp);
+  const auto all_only = rule("@blocked4", kAll) + "," + rule("@blocked6", kAll);
 
   EXPECT_FALSE(is_in_force("", one));
-  EXPECT_FALSE(is_in_force(listing("", good), one));
-  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1", "192.0.2.2")", good), one));
-  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", rule("@blocked4", "drop")), one));
+  EXPECT_FALSE(is_in_force(listing("", good_rules()), one));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1", "192.0.2.2")", good_rules()), one));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", tcp_only), one));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", tcp_only + "," + tcp_only), one));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", all_only), one));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", tcp_only + "," +
+                                                         rule("@blocked4", R"({"accept": null})") +
+                                                         "," + rule("@blocked6", kAll)),
+                           one));
   EXPECT_FALSE(is_in_force(
-      listing(R"("192.0.2.1")", rule("@blocked4", "accept") + "," + rule("@blocked6", "drop")),
+      listing(R"("192.0.2.1")", rule("@blocked4", R"({"accept": null})") + "," + good_rules()),
       one));
-  EXPECT_FALSE(
-      is_in_force(listing(R"("192.0.2.1")", rule("@blocked4", "accept") + "," + good), one));
 }
 
 } // namespace
