@@ -57,6 +57,9 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
       return std::move(error).in("making slipway's own folders").hinting("give the folder to the user " + std::string{user->pw_name} + ", or set state_dir and runtime_dir in [slipway]");
     }
   }
+  if (auto written = sandbox::write_containers_conf(engine, config.slipway.runtime_dir); !written) {
+    return std::move(written).error().in("writing Podman's settings");
+  }
   (void)log::open(config.slipway.log_file, level_from(config.slipway.log_level));
   const auto owner = std::string{user->pw_name} + "-" + oci::Digest::of(config.slipway.state_dir.string()).hex().substr(0, 8);
   return std::unique_ptr<Wiring>{new Wiring{std::move(config), stop_fd, std::move(engine), user->pw_name, owner}};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/podman_call.hpp"
 
+#include "executor/base/file.hpp"
+
 #include <algorithm>
 #include <string_view>
 
@@ -63,10 +65,26 @@ std::vector<std::string> podman_argv(const Engine& engine, std::vector<std::stri
 }
 
 std::vector<std::pair<std::string, std::string>> podman_env(const Engine& engine) {
-  return {{"HOME", engine.home.string()},
-          {"XDG_RUNTIME_DIR", engine.runtime_dir.string()},
-          {"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"},
-          {"LC_ALL", "C"}};
+  std::vector<std::pair<std::string, std::string>> env{
+      {"HOME", engine.home.string()},
+      {"XDG_RUNTIME_DIR", engine.runtime_dir.string()},
+      {"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"},
+      {"LC_ALL", "C"}};
+  if (!engine.containers_conf.empty()) {
+    env.emplace_back("CONTAINERS_CONF", engine.containers_conf.string());
+  }
+  return env;
+}
+
+Status write_containers_conf(Engine& engine, const std::filesystem::path& dir) {
+  static constexpr std::string_view kText = "[containers]\nbase_hosts_file = \"none\"\n";
+  const auto path = dir / "containers.conf";
+  const auto present = read_file(path, kText.size() + 1);
+  if (!present.ok() || *present != kText) {
+    if (auto written = replace_file(path, kText); !written) return written;
+  }
+  engine.containers_conf = path;
+  return {};
 }
 
 EnvWays split_env(const std::vector<std::pair<std::string, std::string>>& env) {

@@ -27,11 +27,17 @@ namespace slipway::sandbox {
 /// Where Podman is and where it keeps its things; the same for every call of one slipway.
 struct Engine {
   std::filesystem::path podman = "/usr/bin/podman";
-  std::filesystem::path home;                                  ///< HOME of the service user
-  std::filesystem::path runtime_dir;                           ///< XDG_RUNTIME_DIR
-  std::vector<std::string> global_args;                        ///< e.g. --root DIR, for tests
+  std::filesystem::path home;            ///< HOME of the service user
+  std::filesystem::path runtime_dir;     ///< XDG_RUNTIME_DIR
+  std::filesystem::path containers_conf; ///< see write_containers_conf(); "": the host's own
+  std::vector<std::string> global_args;  ///< e.g. --root DIR, for tests
   std::chrono::milliseconds deadline{std::chrono::minutes{2}}; ///< of one Podman call
 };
+
+/// Writes DIR/containers.conf, which takes the place of the host's and the user's: those can add
+/// mounts, devices and variables to every sandbox, and by default the host's hosts file is copied
+/// into them. A file that stays, because conmon's clean-up reads it too.
+Status write_containers_conf(Engine& engine, const std::filesystem::path& dir);
 
 /// One range of subordinate ids: `--uidmap 0:first:size`, `first` counted in the rootless user's
 /// own namespace, where 0 is the service user and is never mapped.
