@@ -171,6 +171,15 @@ job::Where where_for(std::string_view sub_stage) {
   return in_job ? job::Where::job : job::Where::helper;
 }
 
+std::string shell_check(std::string_view script) {
+  if (script.find("eval $'") == std::string_view::npos) return "";
+  return "if [ $'a' != a ]; then printf '%s\\n' "
+         "\"\033[31;1mERROR: the shell of this image does not read \\$'...' (dash, for one), in which "
+         "GitLab Runner writes its scripts\033[0;m\" "
+         "'  what to do: use an image with bash or busybox, or set in the job: "
+         "variables: { FF_POSIXLY_CORRECT_ESCAPES: \"true\" }' >&2; exit 1; fi\n";
+}
+
 Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Config& config) {
   job::JobSpec spec;
   spec.key = state::JobFolders::key_for(response.id, response.token);
@@ -279,13 +288,14 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   }
   MaskedStream out{STDOUT_FILENO, secrets};
   MaskedStream err{STDERR_FILENO, secrets};
+  const auto where = where_for(sub_stage);
   sandbox::ScriptIo io;
+  if (where == job::Where::job) body->insert(0, shell_check(*body));
   io.input = *body;
   io.out = [&](std::string_view bytes) { out.write(bytes); };
   io.err = [&](std::string_view bytes) { err.write(bytes); };
   io.stop_fd = stop.fd();
 
-  const auto where = where_for(sub_stage);
   std::unique_ptr<image::Images> images;
   std::unique_ptr<broker::Server> broker;
   if (where == job::Where::job) {

@@ -88,6 +88,11 @@ int report(const StageEnvironment& environment, const Error& error);
 /// else, unknown names too, in the helper. Source: common/build.go, getPredefinedEnv.
 job::Where where_for(std::string_view sub_stage);
 
+/// What goes before a script of the job: a word about the escapes in it, where the image's shell
+/// would only say "Syntax error". "" where the script has none. Source: docs of
+/// FF_POSIXLY_CORRECT_ESCAPES.
+std::string shell_check(std::string_view script);
+
 /// The job in the core's words. Errors: bad_input.
 Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Config& config);
 
