@@ -83,7 +83,7 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 }
 
 Ending ending_of(int status) {
-  if (WIFSIGNALED(status)) return Signaled{WTERMSIG(status), WCOREDUMP(status)};
+  if (WIFSIGNALED(status)) return Signaled{WTERMSIG(status), WCOREDUMP(status) != 0};
   return Exited{WEXITSTATUS(status)};
 }
 
