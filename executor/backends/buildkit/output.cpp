@@ -112,6 +112,9 @@ Error explain_failure(std::string_view tail, const std::string& dockerfile_name)
                  at + "the build asks for a privilege that builders do not have: " + text,
                  "remove --security=insecure, --network=host or --device from RUN",
                  {}};
+  // The same words as below, but said of a server that ADD named.
+  if (has(last, "Get \"http"))
+    return Error{ErrorKind::backend_failed, at + "ADD could not fetch: " + text, "", {}};
   for (const std::string_view gone :
        {"connection refused", "error reading from server", "transport is closing",
         "connection error", "no active session", "failed to list workers",

@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Builds as jobs ask for them: Dockerfiles, contexts, the docker command line, and what tries to break out.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+TEST "a Dockerfile that cannot be built fails its command, with file, line and reason" {
+    run_steps 3001 "try missing docker build -t x:1 .
+printf 'FROM $world_busybox\n\nRUNN echo hi\n' >Dockerfile
+try unknown-instruction docker build -t x:1 .
+printf 'FROM $world_busybox AS base\nCOPY\n' >Dockerfile
+try no-argument docker build -t x:1 .
+printf 'RUN echo\n' >Dockerfile
+try no-from docker build -t x:1 .
+: >Dockerfile
+try empty docker build -t x:1 .
+printf 'FROM\n' >Dockerfile
+try from-nothing docker build -t x:1 .
+printf 'FROM $world_registry/base/nosuch:1\n' >Dockerfile
+try from-unknown docker build -t x:1 .
+printf 'FROM UPPER/Case\n' >Dockerfile
+try bad-name docker build -t x:1 .
+printf 'FROM \${NOTHING}\n' >Dockerfile
+try from-empty-argument docker build -t x:1 .
+printf '# syntax=evil/frontend\nFROM $world_busybox\n' >Dockerfile
+try frontend docker build -t x:1 .
+printf 'FROM $world_busybox\nCOPY nosuch /x\n' >Dockerfile
+try copy-missing docker build -t x:1 .
+printf 'FROM $world_busybox\nRUN echo to-stdout; echo to-stderr >&2; exit 3\n' >Dockerfile
+try failing docker build -t x:1 .
+try failing-quietly docker build -q -t x:1 .
+head -c 3000000 /dev/zero | tr '\0' '#' >Dockerfile
+try huge docker build -t x:1 .
+head -c 3000 /dev/urandom >Dockerfile
+try binary docker build -t x:1 .
+mkfifo pipe
+try pipe docker build -f pipe -t x:1 .
+ln -s /dev/zero Endless
+try endless docker build -f Endless -t x:1 .
+try none docker images -q"
+
+    expect_eq "$STATE" success
+    expect_step missing 1 "Dockerfile: no such file or directory"
+    expect_step unknown-instruction 1 "Dockerfile:3: unknown instruction: RUNN (did you mean RUN?)"
+    expect_step no-argument 1 "Dockerfile:2: COPY needs an argument"
+    expect_step no-from 1 "Dockerfile:1: RUN stands before the first FROM"
+    expect_step empty 1 "Dockerfile has no instructions"
+    expect_step from-nothing 1 "Dockerfile:1: FROM needs an argument"
+    expect_step from-unknown 1 "Dockerfile:1: FROM $world_registry/base/nosuch:1" "there is no image"
+    expect_step bad-name 1 "Dockerfile:1: FROM UPPER/Case" "in lower case"
+    expect_step from-empty-argument 1 "Dockerfile:1" "\$NOTHING has no value" "--build-arg"
+    expect_step frontend 1 "Dockerfile:1" "not docker/dockerfile"
+    expect_step copy-missing 1 "Dockerfile:2" '"/nosuch": not found'
+    expect_step failing 1 to-stdout to-stderr "Dockerfile:2: a step ended with exit code 3"
+    expect_step failing-quietly 1 "Dockerfile:2: a step ended with exit code 3"
+    expect_step huge 1 "larger than"
+    expect_step binary 1 "Dockerfile"
+    expect_step pipe 1 "no instructions"
+    expect_step endless 1
+    expect_eq "$(step_says none)" "" "images after failed builds"
+}
+
+TEST "what a Dockerfile says is in the image" {
+    run_steps 3002 "cat >Dockerfile <<'END'
+# syntax=docker/dockerfile:1
+ARG BASE=$world_base
+FROM \${BASE} AS builder
+ARG NAME=nobody
+RUN echo \"made for \$NAME\" >/made
+FROM builder AS tests
+RUN echo this stage is not needed; exit 9
+FROM $world_busybox AS final
+LABEL stage=\"final\" quoted=\"a b\"
+ENV KEPT=yes
+COPY --from=builder /made /made
+COPY . /context
+COPY <<EOT /greeting
+hello
+EOT
+RUN <<EOT
+set -e
+cat /greeting >/heredoc-ran
+EOT
+HEALTHCHECK --interval=7s CMD [\"true\"]
+ONBUILD RUN echo trigger-ran >/tmp/trigger
+EXPOSE 8080/tcp
+USER 1234
+WORKDIR /context
+ENTRYPOINT [\"/bin/cat\"]
+CMD [\"/made\"]
+END
+mkdir sub secret && echo 1 >sub/one && echo no >secret/key && echo no >x.log && echo yes >kept.log
+printf 'secret\n*.log\n!kept.log\n' >.dockerignore
+try build docker build -t features:1 --build-arg NAME=alice --label from=flag .
+try config docker inspect --format '{{json .Config}}' features:1
+try target docker build -q -t stage:1 --target builder --build-arg BASE=$world_busybox .
+try failing-target docker build -q --target tests .
+try no-target docker build -q --target nosuch .
+mkdir ../next && cd ../next
+printf 'FROM features:1\nRUN cat /tmp/trigger /made /heredoc-ran; find /context -type f; id -u\n' >Dockerfile
+try next docker build -t next:1 .
+try next-config docker inspect --format '{{json .Config}}' next:1
+try classic env DOCKER_BUILDKIT=0 docker build -t next:2 ."
+
+    expect_eq "$STATE" success
+    expect_step build 0 "Successfully tagged features:1"
+    config=$(step_says config)
+    expect_eq "$(jq -r '.Labels | to_entries | map("\(.key)=\(.value)") | sort | join(",")' <<<"$config")" \
+        "from=flag,quoted=a b,stage=final" labels
+    expect_eq "$(jq -c '[.User, .WorkingDir, .Entrypoint, .Cmd, (.ExposedPorts | keys), .Healthcheck.Test, .Healthcheck.Interval]' <<<"$config")" \
+        '["1234","/context",["/bin/cat"],["/made"],["8080/tcp"],["CMD","true"],7000000000]' config
+    expect_step target 0 sha256:
+    expect_step failing-target 1 "Dockerfile:7: a step ended with exit code 9"
+    expect_step no-target 1 "no stage named 'nosuch'"
+    expect_step next 0 trigger-ran "made for alice" hello /context/kept.log /context/sub/one
+    expect_lacks "$(step_says next)" secret/key
+    expect_lacks "$(step_says next)" x.log
+    expect_eq "$(step_says next-config | jq -c '[.OnBuild, .Healthcheck.Interval, .Env[1]]')" '[null,7000000000,"KEPT=yes"]'
+    expect_step classic 0 "Successfully tagged next:2"
+}
+
+TEST "contexts come as folders, as tars and as a Dockerfile on standard input" {
+    run_steps 3003 "mkdir /tmp/outside && echo from-tmp \$RANDOM >/tmp/outside/file
+printf 'FROM $world_busybox\nCOPY file /\nRUN cat /file\n' >/tmp/outside/Dockerfile
+try tmp docker build -t x:1 /tmp/outside
+piped() { tar -C /tmp/outside \$1 -cf - . | docker build -t x:2 \$2 -; }
+echo from-tar \$RANDOM >/tmp/outside/file
+try tar piped '' ''
+echo from-gzip \$RANDOM >/tmp/outside/file
+try gzip piped -z ''
+echo from-named \$RANDOM >/tmp/outside/file
+mv /tmp/outside/Dockerfile /tmp/outside/Other
+try named-in-tar piped '' '-f Other'
+on_stdin() { printf 'FROM $world_busybox\nRUN echo from-stdin\n' | docker build -t x:3 -; }
+try stdin on_stdin
+mkdir ctx && echo from-workspace \$RANDOM >ctx/file
+file_on_stdin() { printf 'FROM $world_busybox\nCOPY file /\nRUN cat /file\n' | docker build -f - \$1; }
+try file-on-stdin file_on_stdin ctx
+echo from-outside \$RANDOM >/tmp/outside/file
+try file-on-stdin-tmp file_on_stdin /tmp/outside
+printf 'FROM $world_busybox\nCOPY file /\nRUN cat /file; echo elsewhere\n' >/tmp/Elsewhere
+try file-elsewhere docker build -f /tmp/Elsewhere ctx
+garbage() { head -c 100000 /dev/urandom | docker build -; }
+try garbage garbage
+cut() { tar -C /usr/share -cf - doc | head -c 100000 | docker build -; }
+try cut cut
+try nothing docker build - </dev/null
+try no-folder docker build nosuch
+try url docker build https://example.invalid/repo.git"
+
+    expect_eq "$STATE" success
+    expect_step tmp 0 from-tmp
+    expect_step tar 0 from-tar
+    expect_step gzip 0 from-gzip
+    expect_step named-in-tar 0 from-named
+    expect_step stdin 0 from-stdin
+    expect_step file-on-stdin 0 from-workspace
+    expect_step file-on-stdin-tmp 0 from-outside
+    expect_step file-elsewhere 0 elsewhere
+    expect_step garbage 1 "not a Dockerfile"
+    expect_step cut 1 "unpacking the build context" "Unexpected EOF"
+    expect_step nothing 1 "is empty"
+    expect_step no-folder 1 '"nosuch" not found'
+    expect_step url 125 "remote build context"
+}
+
+TEST "links, sockets, devices and closed folders in a context harm nobody" {
+    run_steps 3004 "ln -s /etc/shadow outside; ln -s /out out; ln -s /run run; ln -s ../../../../../../etc/hostname relative; ln -s nosuch dangling
+python=\$(command -v perl) && perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => \"socket\", Listen => 1) or die' && ls -l socket
+mknod device c 1 3 2>/dev/null || echo no device
+mkfifo pipe
+mkdir closed && echo of-another-user >closed/file && chown -R 1000:1000 closed && chmod 700 closed
+mkdir 'with space' && echo x >'with space/new
+line'
+cat >Dockerfile <<'END'
+FROM $world_busybox
+COPY closed /closed
+COPY [\"with space\", \"/spaces\"]
+COPY . /all
+RUN ls -ln /all /closed; cat /closed/file; readlink /all/outside
+END
+try special docker build -t x:1 .
+printf 'FROM $world_busybox\nCOPY outside /taken\nRUN cat /taken\n' >Dockerfile
+try follow docker build .
+printf 'FROM $world_busybox\nCOPY out/ /taken\nRUN find /taken\n' >Dockerfile
+try follow-out docker build .
+printf 'FROM $world_busybox\nCOPY ../ /taken\nRUN ls -a /taken\n' >Dockerfile
+try dots docker build .
+ln -s /etc ctx
+try linked-context docker build ctx
+ln -s /proc/1/environ Linked
+try linked-dockerfile docker build -f Linked .
+mkdir many && cd many
+perl -e 'for my \$d (1..100) { mkdir \$d; for (1..1000) { open my \$f, \">\", \"\$d/\$_\" } }'
+printf 'FROM $world_busybox\nCOPY . /many\nRUN find /many -type f | wc -l\n' >Dockerfile
+try many docker build -t many:1 ."
+
+    expect_eq "$STATE" success
+    expect_step special 0 of-another-user /etc/shadow
+    for step in follow follow-out dots; do expect_lacks "$(step_says $step)" root:; done
+    expect_step follow 1 not\ found
+    expect_step linked-dockerfile 1
+    expect_step many 0 100001
+}
+
+TEST "the docker commands of a pipeline hand images from one to the next" {
+    run_steps 3005 "printf 'FROM $world_base\nRUN echo 3005 >/number\n' >Dockerfile
+try build docker build -q -t next:1 -t second:1 .
+try images docker images --format '{{.Repository}}:{{.Tag}} {{.ID}}'
+try tag docker tag next:1 $world_registry/grp/app/tagged:2
+try by-id docker tag \$(docker images -q next) third:1
+try no-tag docker tag nosuch:9 x:1
+try save docker save -o next.tar next:1
+piped() { docker save next:1 second:1 | tee piped.tar | tar -tf - | sort; }
+try piped piped
+try rmi docker rmi next:1 second:1 third:1
+try gone docker inspect next:1
+try load docker load -i next.tar
+loaded() { docker load <piped.tar; }
+try load-stdin loaded
+printf 'FROM next:1\nRUN cat /number\n' >Dockerfile
+try from-loaded docker build .
+try no-rmi docker rmi nosuch:9
+try no-pull docker pull $world_registry/base/nosuch
+try pull docker pull $world_busybox
+try pulled docker inspect --format '{{index .RepoDigests 0}}' $world_busybox
+try login docker login -u someone -p secretword $world_registry
+login() { echo secretword | docker login -u someone --password-stdin $world_registry; }
+try login-stdin login
+try logout docker logout $world_registry
+try stored grep -r secretword /root /tmp /run --include=* -s
+try no-image docker push $world_registry/grp/app/nosuch:2
+try push docker push $world_registry/grp/app/tagged:2
+try digests docker inspect --format '{{json .RepoDigests}}' $world_registry/grp/app/tagged:2
+try info docker info
+try version docker version --format '{{.Server.Version}}'
+try bad-format docker images --format '{{.Nonsense'"
+
+    expect_eq "$STATE" success
+    id=$(step_says build | head -n 1)
+    expect_contains "$(step_says images)" "second:1 ${id:7:12}"
+    expect_step tag 0
+    expect_step by-id 0
+    expect_step no-tag 1 "No such image: nosuch:9"
+    expect_step piped 0 manifest.json
+    expect_step rmi 0 "Untagged: next:1" "Untagged: second:1"
+    expect_step gone 1 "No such object: next:1"
+    expect_step load 0 "next:1"
+    expect_step load-stdin 0 "next:1" "second:1"
+    expect_step from-loaded 0 3005
+    expect_step no-rmi 1 "No such image"
+    expect_step no-pull 1 "there is no image $world_registry/base/nosuch:latest"
+    expect_step pull 0 "Digest: sha256:"
+    expect_eq "$(step_says pulled | head -n 1)" "${world_busybox%:*}@$(world_registry_digest base/busybox:1)"
+    expect_step login 0 "Login Succeeded"
+    expect_step login-stdin 0 "Login Succeeded"
+    expect_step logout 0
+    expect_eq "$(step_says stored)" "" "the password on disk"
+    expect_step no-image 1 "does not exist locally"
+    digest=$(world_registry_digest grp/app/tagged:2)
+    expect_step push 0 "2: digest: $digest size: "
+    expect_eq "$(step_says digests | head -n 1)" "[\"$world_registry/grp/app/tagged@$digest\"]"
+    expect_step info 0 "Server Version"
+    expect_step bad-format 64
+}
+
+TEST "buildx builds, pushes and writes its files; flags that are not supported are refused by name" {
+    run_steps 3006 "printf 'FROM $world_base\nRUN echo 3006 >/number\n' >Dockerfile
+try create docker buildx create --use --name mine
+try inspect docker buildx inspect --bootstrap
+try push docker buildx build --push -t $world_registry/grp/app/bx:1 -t $world_registry/grp/app/bx:2 --iidfile iid --metadata-file meta.json --provenance=false .
+try iid cat iid
+try meta cat meta.json
+try output docker buildx build -o type=registry -t $world_registry/grp/app/bx:3 .
+try archive docker buildx build -o type=docker,dest=out.tar -t packed:1 .
+try packed docker load -i out.tar
+try run docker run --rm alpine
+try compose docker compose up
+try secret docker build --secret id=x .
+for flag in --ssh=default --allow=network.host --network=host --memory=1g --squash --output=out --cache-to=type=registry,ref=x \
+    --platform=linux/amd64,linux/arm64 --security-opt=seccomp=unconfined --nosuchflag; do try flag\${flag%%=*} docker build \$flag .; done"
+
+    expect_eq "$STATE" success
+    expect_step create 0
+    expect_step inspect 0
+    expect_step push 0
+    digest=$(world_registry_digest grp/app/bx:1)
+    expect_eq "$(world_registry_digest grp/app/bx:2)" "$digest" "both tags"
+    expect_eq "$(world_registry_digest grp/app/bx:3)" "$digest" "the third tag"
+    expect_eq "$(step_says meta | jq -r '."containerimage.digest"')" "$digest" "the digest in the metadata file"
+    expect_eq "$(step_says meta | jq -r '."containerimage.config.digest"')" "$(step_says iid | head -n 1)" "the image ID"
+    expect_step packed 0 packed:1
+    expect_step run 125 "docker run: slipway does not run containers in this job"
+    expect_step compose 1 "docker compose: not in this version"
+    expect_step secret 125 "slipway does not support --secret"
+    for flag in --ssh --allow --network --memory --squash --output --cache-to --platform --security-opt; do
+        expect_step "flag$flag" 125 "slipway does not support $flag"
+    done
+    expect_step flag--nosuchflag 125 "unknown flag: --nosuchflag"
+}
+
+# in_builder WORDS: a process with these words in its command line still runs somewhere on this machine.
+anywhere() {
+    grep -lsF -- "$1" /proc/[0-9]*/cmdline | grep -qv "^/proc/$BASHPID/"
+}
+gone_everywhere() { ! anywhere "$1"; }
+
+TEST "a build's steps find no socket, no credential and no way to the registry" {
+    run_steps 3007 "cat >Dockerfile <<'END'
+FROM $world_base
+RUN set +e; id; echo sockets; find / -type s -not -path '/proc/*' 2>/dev/null; cat /proc/net/unix | grep @; ls -la /run /var/run/docker.sock /out /bases 2>&1; \\
+    echo environment; env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/*/cmdline | tr '\\0' ' '; echo processes; ls -d /proc/[0-9]*; \\
+    echo registry; (timeout 5 bash -c 'exec 3<>/dev/tcp/${world_registry%:*}/${world_registry#*:}') 2>/dev/null && echo REACHED-IT; \\
+    echo daemon; grep -rslI only-slipway-knows-this / --include=* --exclude-dir=proc --exclude-dir=sys 2>/dev/null; \\
+    echo mounts; cat /proc/self/mountinfo; grep ^Cap /proc/self/status; \\
+    mount -t tmpfs none /mnt 2>&1; mknod /dev/sdz b 8 0 2>&1; dd if=/dev/sdz of=/dev/null count=1 2>&1; unshare -rm true 2>&1; chroot /proc/1/root true 2>&1; true
+END
+try search docker build --progress=plain --no-cache .
+mkdir /builds/grp/app/w && cd /builds/grp/app/w && printf 'FROM $world_base\nRUN --mount=type=bind,source=/,target=/all,from=$world_registry/grp/other:1 ls /all\n' >Dockerfile
+try mount docker build .
+printf 'FROM $world_base\nRUN --security=insecure true\n' >Dockerfile
+try insecure docker build .
+printf 'FROM $world_base\nRUN --network=host true\n' >Dockerfile
+try network docker build .
+printf 'FROM $world_base\nRUN --mount=type=ssh,required=true true\n' >Dockerfile
+try ssh docker build .
+printf 'FROM $world_base\nRUN --mount=type=secret,id=any,required=true cat /run/secrets/any\n' >Dockerfile
+try secret docker build .
+printf 'FROM $world_base\nADD https://$env_address:$env_token_port/healthz /x\n' >Dockerfile
+try add docker build ."
+
+    expect_eq "$STATE" success
+    said=$(step_says search)
+    expect_step search 0 "processes" "mounts" "mount: /mnt: permission denied" "mknod: /dev/sdz: Operation not permitted"
+    sockets=$(sed -n '/ sockets$/,/ environment$/p' <<<"$said" | grep -vE ' (sockets|environment)$|No such file|total|^#[0-9]+ [0-9.]+ (d|/run:)' || true)
+    # Of BuildKit's own, for traces; it answers nothing.
+    [[ -z ${sockets//*otel-grpc.sock/} ]] || fail "sockets within reach: $sockets"
+    expect_eq "$(sed -n '/ processes$/,/ registry$/p' <<<"$said" | grep -c /proc/)" 1 "processes in sight"
+    expect_lacks "$said" REACHED-IT
+    expect_lacks "$said" glcbt-job-token
+    expect_lacks "$said" "CI_JOB_TOKEN="
+    expect_lacks "$said" "uid=0(root) gid=0(root) groups=0(root),"
+    expect_lacks "$said" "records in"
+    expect_step mount 1 "Dockerfile:2" "there is no image"
+    expect_step insecure 1 "privilege that builders do not have"
+    expect_step network 1 "privilege that builders do not have"
+    expect_step ssh 1
+    expect_step secret 1 "secret any: not found"
+    expect_step add 1 "connection refused"
+    expect_lacks "$(step_says add)" "the builder did not answer"
+}
+
+TEST "two builds at once in one job do not disturb each other" {
+    run_steps 3008 "mkdir a b && printf 'FROM $world_busybox\nCOPY f /f\nRUN cat /f; sleep 2\n' | tee a/Dockerfile >b/Dockerfile
+echo this-is-a \$RANDOM >a/f; echo this-is-b \$RANDOM >b/f
+docker build -t a:1 a >a.log 2>&1 & one=\$!
+docker build -t b:1 b >b.log 2>&1 & two=\$!
+try a wait \$one
+try b wait \$two
+try a-says cat a.log
+try b-says cat b.log
+try images docker images --format '{{.Repository}}'"
+
+    expect_eq "$STATE" success
+    expect_step a 0
+    expect_step b 0
+    expect_contains "$(step_says a-says)" this-is-a
+    expect_contains "$(step_says b-says)" this-is-b
+    expect_lacks "$(step_says a-says)" this-is-b
+    expect_eq "$(step_says images | sort | xargs)" "a b"
+}
+
+TEST "a step that forks without end fails alone: the builder builds on" {
+    run_steps 3012 "printf 'FROM $world_base\nRUN fork() { fork | fork & }; for i in 1 2 3 4 5 6 7 8; do fork; done; sleep 2; exit 5\n' >Dockerfile
+bomb() { docker build . >bomb.log 2>&1 && return; tail -n 2 bomb.log; return 1; }
+try bomb bomb
+printf 'FROM $world_base\nRUN echo fit-again; ls -d /proc/[0-9]* | wc -l\n' >Dockerfile
+try after docker build --no-cache ."
+
+    expect_eq "$STATE" success
+    expect_step bomb 1 "Dockerfile:2: "
+    expect_step after 0 fit-again
+}
+
+TEST "cancelling the job ends its build in the daemon too, even a step that ignores SIGTERM" {
+    run_script 3009 "printf 'FROM $world_busybox\nRUN trap \"\" TERM HUP INT; echo now-it-runs; sleep 97531 & sleep 97532; sleep 97533\n' >Dockerfile
+docker build ." '._signal = {"after": "[0-9] now-it-runs", "status": "canceling"}' || true
+
+    expect_contains "$TRACE" now-it-runs
+    [[ $STATE != success ]]
+    until_true 20 gone_everywhere 97531
+    until_true 20 gone_everywhere 97532
+    # The builder is fit for the next job.
+    run_script 3010 "printf 'FROM $world_busybox\nRUN echo next-job-builds\n' >Dockerfile
+docker build ."
+    expect_eq "$STATE" success
+}
+
+TEST "a build that fills the disk is ended at the floor, with words for both sides" {
+    local free floor
+    free=$(df --output=avail -B1 "$world_state_dir" | tail -n 1)
+    floor=$(((free - (400 << 20)) >> 20))
+    sed "s/^\[sandbox\]/&\ndisk_floor = \"${floor}MiB\"/; \$a [sandbox]\ndisk_floor = \"${floor}MiB\"" "$world_config" >"$CASE_DIR/config.toml"
+    world_config=$world_dir/etc/floor.toml
+    cp "$CASE_DIR/config.toml" "$world_config"
+    run_script 3013 "printf 'FROM $world_base\nRUN for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/big\$i bs=1M count=500 status=none && sleep 1; done\n' >Dockerfile
+docker build ." || true
+
+    expect_contains "$STATE" "failed script_failure"
+    expect_contains "$TRACE" "the script was ended: less than $floor MiB of disk are left on this runner"
+    until_true 30 gone_everywhere of=/big
+}
+
+TEST "hostile archives are refused by docker load, and layers that climb out stay where they are" {
+    mkdir -p "$CASE_DIR/tars"
+    python3 "$SUITE_ROOT/tests/lib/hostile_archives.py" "$CASE_DIR/tars"
+    archives=$(tar -C "$CASE_DIR/tars" -czf - . | base64 -w 0)
+    run_steps 3011 "base64 -d <<<'$archives' | tar -xzf -
+for file in *.tar; do try load-\$file docker load -i \$file; done
+try images docker images --format '{{.Repository}}'
+printf 'FROM $world_busybox\nCOPY --from=traversal:1 / /all\nRUN find / -xdev -name slipway-escaped\n' >Dockerfile
+try copy docker build --no-cache .
+for name in traversal wrong; do docker tag \$name:1 $world_registry/grp/app/\$name:1; try push-\$name docker push $world_registry/grp/app/\$name:1; done"
+
+    expect_eq "$STATE" success
+    for file in "$CASE_DIR"/tars/*.tar; do
+        name=$(basename "$file" .tar)
+        case $name in
+        traversal | wrong-layer) expect_step "load-$name.tar" 0 Loaded ;;
+        *) expect_step "load-$name.tar" 1 "loading the archive" ;;
+        esac
+    done
+    expect_eq "$(step_says images | sort | xargs)" "traversal wrong" "images after all the loads"
+    expect_eq "$(find / -xdev -name slipway-escaped -not -path '*/containers/storage/*' 2>/dev/null)" "" "files that escaped"
+    expect_step copy 1 "Dockerfile:2"
+    expect_step push-traversal 1 no_os
+    expect_step push-wrong 1 blob_mismatch
+    for name in traversal wrong; do expect_absent "grp/app/$name:1"; done
+}
