@@ -47,9 +47,12 @@ sandbox::Limits limits_from(const config::Sandbox& section) {
   return limits;
 }
 
-// The cache of one project and trust domain; another project's jobs cannot name it.
-std::string cache_volume_for(const std::string& owner, const policy::Subject& subject) {
-  return "slipway-cache-" + oci::Digest::of(owner + "|" + policy::trust_domain(subject)).hex().substr(0, 16);
+// The cache of one project and trust domain; another project's jobs cannot name it. One for each id
+// range: a job cannot read files that a job with other ids wrote. The lowest free slot is taken, so
+// jobs that follow each other share theirs.
+std::string cache_volume_for(const std::string& owner, const policy::Subject& subject, int slot) {
+  const auto domain = owner + "|" + policy::trust_domain(subject) + "|" + std::to_string(slot);
+  return "slipway-cache-" + oci::Digest::of(domain).hex().substr(0, 16);
 }
 
 } // namespace
@@ -275,7 +278,6 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.runner = spec.runner;
   record.network = "slipway-" + spec.key;
   record.volume = "slipway-" + spec.key + "-builds";
-  record.cache_volume = cache_volume_for(tools_.owner, spec.subject);
   record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"), container_name(spec.key, "build")};
   for (std::size_t i = 0; i < spec.services.size(); ++i) {
     record.containers.push_back(container_name(spec.key, "svc" + std::to_string(i)));
@@ -293,6 +295,7 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     record.slot_size = slot->slot.size;
     record.slot_number = slot->slot.number;
     record.slot_shared = slot->slot.shared;
+    record.cache_volume = cache_volume_for(tools_.owner, spec.subject, slot->slot.number);
     if (auto saved = tools_.folders.save(record); !saved) return saved;
   }
   if (record.slot_shared) {
@@ -322,12 +325,12 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.entrypoint = spec.has_entrypoint ? spec.entrypoint : image->entrypoint;
   record.user = spec.user.empty() ? image->user : spec.user;
   if (auto started = start_job_sandbox(spec, record, *image, say); !started) return started;
-  if (tools_.config.sandbox.block_registries && !tools_.config.registries.empty()) {
-    sandbox::Egress egress;
-    for (const auto& registry : tools_.config.registries) egress.blocked_hosts.push_back(registry.host);
-    if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
-      return std::move(enforced).error().in("closing the way to the registries");
-    }
+  // Also where nothing is blocked: the rule of an earlier configuration would stay in force.
+  sandbox::Egress egress;
+  egress.enabled = tools_.config.sandbox.block_registries && !tools_.config.registries.empty();
+  for (const auto& registry : tools_.config.registries) egress.blocked_hosts.push_back(registry.host);
+  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
+    return std::move(enforced).error().in("closing the way to the registries");
   }
   if (auto services = start_services(spec, record, say); !services) return services;
   record.ready = true;
