@@ -14,6 +14,7 @@ namespace slipway::registry {
 namespace {
 
 constexpr int kMaxChallengesInARow = 2;
+constexpr std::chrono::milliseconds kAlmost{20};
 constexpr std::chrono::seconds kRenewBefore{10};
 constexpr std::size_t kMaxMessageBytes = 300;
 
@@ -216,6 +217,16 @@ Result<http::Response> Registry::send(http::Request& request, Retry retry,
       ++challenged;
       if (auto status = answer_challenge(*response); !status) return std::move(status).error();
       continue;
+    }
+    // A connect that our own deadline cut short is no sign that the registry is down. The transport
+    // counts in whole milliseconds, so it may end a little early.
+    if (!response && std::chrono::steady_clock::now() + kAlmost >= pacing_.deadline &&
+        !pacing_.cancelled()) {
+      return Error{ErrorKind::timed_out,
+                   "the deadline for talking to " + provider_.access().host +
+                       " passed: " + response.error().what,
+                   response.error().hint,
+                   {}};
     }
     if (retry == Retry::no) return response;
     if (response && !http::is_retryable_status(response->status)) return response;

@@ -42,7 +42,7 @@ TEST(LocalRunner, ChildHasNoEnvironmentAndNoDescriptors) {
   ASSERT_TRUE(leaked);
 
   EXPECT_EQ(run(program("/usr/bin/env")).out, "");
-  EXPECT_EQ(run(sh("ls /proc/$$/fd | tr '\\n' ' '")).out, "0 1 2 ");
+  EXPECT_EQ(run(sh("ls /proc/$$/fd; exit")).out, "0\n1\n2\n");
 }
 
 TEST(LocalRunner, ChildCannotGainPrivileges) {
