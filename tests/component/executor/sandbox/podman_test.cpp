@@ -329,7 +329,7 @@ TEST_F(Sandboxes, GetPreservedDescriptorsFromThreeOn) {
 TEST_F(Sandboxes, ReadBackSaysWhatHolds) {
   auto job = spec("limits");
   job.limits.memory_bytes = 64UL << 20;
-  job.limits.file_bytes = 1UL << 20;
+  job.limits.file_bytes = 8UL << 20;
   const auto facts = start(job);
 
   auto report = podman().read_back_limits(facts, job.limits);
@@ -341,8 +341,10 @@ TEST_F(Sandboxes, ReadBackSaysWhatHolds) {
   }
   std::cout << report->notice << "\n";
   // Whichever way, it really holds.
-  EXPECT_TRUE(succeeded(inside(job.name, "head -c 1000000 /dev/zero >/tmp/small").ending));
-  EXPECT_FALSE(succeeded(inside(job.name, "head -c 2000000 /dev/zero >/tmp/big").ending));
+  const auto small = inside(job.name, "head -c 1000000 /dev/zero >/tmp/small");
+  EXPECT_TRUE(succeeded(small.ending)) << small.err;
+  const auto big = inside(job.name, "head -c 16000000 /dev/zero >/tmp/big");
+  EXPECT_FALSE(succeeded(big.ending)) << "16 MB were written under a limit of 8 MiB";
   const auto forks =
       inside(job.name, "/usr/bin/perl -e 'for (1..400) { $p = fork; last unless defined $p; "
                        "if (!$p) { sleep 5; exit } $n++ } print $n'")
