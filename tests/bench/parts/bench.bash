@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What the benchmarks share: a fresh world that is gone at the end. Sets bench_dir, bench_parts.
+
+set -euo pipefail
+bench_parts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/lib/world.sh
+. "$bench_parts/../../lib/world.sh"
+
+bench_start() {
+    ((EUID == 0)) || { echo "$0: needs root" >&2; exit 2; }
+    bench_dir=$(mktemp -d "${TMPDIR:-/tmp}/slipway-bench.XXXXXX")
+    chmod 755 "$bench_dir"
+    trap 'world_stop; rm -rf "$bench_dir"' EXIT
+    trap 'exit 143' TERM INT
+    world_start "$bench_dir/world"
+    # Debug lines are written to disk, and not what an installation has.
+    sed -i 's/^log_level = .*/log_level = "info"/' "$world_config"
+}
+
+# bench_as_user COMMAND...: as slipway's user, with its runtime folder and cgroup.
+bench_as_user() { with_cgroup2_as_user "$@"; }
+
+bench_title() {
+    printf '\n%s\n  %s, %s cores, load %s\n' "$1" "$(date -u +%F)" "$(nproc)" "$(cut -d' ' -f1 /proc/loadavg)"
+}
