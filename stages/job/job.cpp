@@ -302,9 +302,9 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     say("NOTE: too few subordinate ids for an id range of its own: this job shares one with others "
         "(operator: packaging/setup-runner --concurrent N)");
   }
-  if (auto noted = tools_.audit.append("job_prepare", {{"job", record.key}, {"project", record.project}, {"ref", record.ref}, {"image", spec.image}}); !noted) {
-    return std::move(noted).error().in("writing the audit log");
-  }
+  auto head = tools_.audit.append("job_prepare", {{"job", record.key}, {"project", record.project}, {"ref", record.ref}, {"image", spec.image}});
+  if (!head) return std::move(head).error().in("writing the audit log");
+  say("Audit log head: " + *head);
 
   const std::map<std::string, std::string> labels{{kLabelJob, record.key}, {kLabelOwner, tools_.owner}};
   if (auto network = tools_.podman.create_network(record.network, labels, tools_.config.sandbox.isolate_networks); !network) {

@@ -8,6 +8,7 @@
 #   world_write_config FILE      a configuration for this world; edit it freely afterwards
 #   world_job ID SCRIPT [IMAGE]  prints a GitLab job that runs the text SCRIPT; change it with jq
 #   world_run DIR JOB.json...    hands the jobs to a real gitlab-runner; results: world_trace/world_state DIR ID
+#   world_leftovers              what Podman and slipway's folders still hold of jobs, one a line
 #   world_stop                   ends what this started
 #
 # world_registry   host:port of the registry, as images name it     world_config   the configuration in use
@@ -153,6 +154,14 @@ world_state() {
 # world_registry_digest REPOSITORY:TAG: the manifest's digest, or nothing and false.
 world_registry_digest() {
     env_skopeo inspect --creds slipway:only-slipway-knows-this --format '{{.Digest}}' "docker://$world_registry/$1" 2>/dev/null
+}
+
+world_leftovers() {
+    with_cgroup2_as_user bash -c '
+        podman ps --all --format "container {{.Names}}" --filter label=io.slipway.job
+        podman network ls --format "network {{.Name}}" --filter name=slipway-j
+        podman volume ls --format "volume {{.Name}}" --filter name=slipway-j' 2>/dev/null
+    find "$world_state_dir/jobs" "$env_runtime_dir/slipway" -mindepth 1 -maxdepth 1 -name 'j*' 2>/dev/null || true
 }
 
 world_stop() {

@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# The four stages against a simulated runner (tests/lib/runner_sim.py): what the real one cannot be made to do at will.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    sed -i 's/^\[gitlab\]$/&\nstop_grace = "2s"/' "$world_config"
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+# job ID SCRIPT [JQ]: CASE_DIR/ID.json
+job() {
+    world_job "$1" "$2" "$world_busybox" | jq "${3:-.}" >"$CASE_DIR/$1.json"
+}
+
+# sim ID OPTIONS...: the simulated runner takes job ID; its notes are in CASE_DIR/ID.
+sim() {
+    local id=$1
+    shift
+    install -d -o "$world_user" "$CASE_DIR/$id"
+    timeout --kill-after=10 240 "$env_lib/as-user" "$world_user" python3 "$env_lib/runner_sim.py" \
+        "$CASE_DIR/$id" "$CASE_DIR/$id.json" "$@" -- "$world_bin/slipway" --config "${sim_config:-$world_config}" gitlab
+}
+
+# Every call of job ID in order, "stage" or "run:sub_stage", on one line.
+calls() {
+    jq -r '.stage + (if .sub then ":" + .sub else "" end)' "$CASE_DIR/$1/events.jsonl" | paste -sd' '
+}
+
+# all ID CALL FIELD: FIELD of every such call, one a line.
+all() {
+    jq -r --arg call "$2" "select((.stage + (if .sub then \":\" + .sub else \"\" end)) == \$call) | .$3" "$CASE_DIR/$1/events.jsonl"
+}
+
+result() {
+    jq -r '[.state, .reason, .exit_code] | map(select(. != null and . != "" and . != 0)) | map(tostring) | join(" ")' \
+        "$CASE_DIR/$1/result.json"
+}
+
+expect_nothing_left() {
+    expect_eq "$(world_leftovers)" "" "what is left"
+}
+
+TEST "config prints one JSON document and nothing else" {
+    job 3001 ':'
+    sim 3001 --steps config
+
+    expect_eq "$(all 3001 config rc)" 0
+    expect_eq "$(all 3001 config err)" ""
+    all 3001 config out >document
+    expect_eq "$(jq -c --slurp 'length' document)" 1 "documents"
+    expect_eq "$(jq -r '[.builds_dir, .cache_dir, .shell, .driver.name] | join(" ")' document)" "/builds /cache bash slipway"
+}
+
+TEST "a payload that is missing, unreadable, empty, torn, huge or garbage is slipway's failure in every stage, in clear words" {
+    job 3002 ':'
+    mkdir payloads
+    : >payloads/empty
+    printf '\x7fELF\x00\xff{' >payloads/garbage
+    head -c 200 3002.json >payloads/torn
+    truncate -s 65M payloads/huge
+    jq '.job_info = 7' 3002.json >payloads/wrong-type
+    jq 'del(.id)' 3002.json >payloads/without-id
+    python3 -c 'print("[" * 200000)' >payloads/deep
+    for kind in missing unreadable empty garbage torn huge wrong-type without-id deep; do
+        cp 3002.json "$kind.json"
+        case $kind in
+        missing) flags=(--no-payload) words="JOB_RESPONSE_FILE" ;;
+        unreadable) flags=(--payload-mode 000) words="ermission denied" ;;
+        huge) flags=(--payload "$CASE_DIR/payloads/$kind") words="JOB_RESPONSE_FILE" ;;
+        wrong-type) flags=(--payload "$CASE_DIR/payloads/$kind") words="job_info is not an object" ;;
+        without-id) flags=(--payload "$CASE_DIR/payloads/$kind") words="the job payload cannot be read" ;;
+        *) flags=(--payload "$CASE_DIR/payloads/$kind") words="no valid JSON" ;;
+        esac
+        sim "$kind" "${flags[@]}" --steps config prepare run:build_script cleanup
+        for call in config prepare run:build_script cleanup; do
+            expect_eq "$(all "$kind" "$call" rc)" 2 "exit code of $call with a payload that is $kind"
+            expect_contains "$(all "$kind" "$call" err)" "$words"
+            expect_contains "$(all "$kind" "$call" err)" "runner system failure"
+            expect_eq "$(all "$kind" "$call" out)" "" "stdout of $call"
+        done
+    done
+    expect_nothing_left
+}
+
+TEST "started as root every stage refuses and names the way out" {
+    job 3003 ':'
+    for stage in config prepare "run $CASE_DIR/3003.json build_script" cleanup; do
+        # shellcheck disable=SC2086
+        JOB_RESPONSE_FILE=$CASE_DIR/3003.json expect_status 2 "$world_bin/slipway" --config "$world_config" gitlab $stage
+        expect_contains "$OUTPUT" "started as root"
+        expect_contains "$OUTPUT" "packaging/setup-runner"
+    done
+}
+
+TEST "a job without image, where there is no default, is denied once and told what to do" {
+    job 3004 ':' 'del(.image)'
+    grep -v '^default_image' "$world_config" >"$world_dir/etc/no-default.toml"
+    sim_config=$world_dir/etc/no-default.toml sim 3004
+
+    expect_eq "$(result 3004)" "failed script_failure 1"
+    expect_eq "$(calls 3004)" "config cleanup"
+    expect_contains "$(all 3004 config err)" "the job names no image and this runner has no default"
+    expect_contains "$(all 3004 config err)" 'add `image:` to the job'
+}
+
+TEST "an image outside allowed_images is the job's fault in config and in prepare, whatever variables claim" {
+    sed "s|^\[gitlab\]\$|&\nallowed_images = [\"$world_registry/base/debian:*\"]|" "$world_config" >"$world_dir/etc/deny.toml"
+    job 3005 ':' ".variables += [{key: \"CI_JOB_IMAGE\", value: \"$world_base\"}, {key: \"CI_PROJECT_PATH\", value: \"other/project\"}]"
+    sim_config=$world_dir/etc/deny.toml sim 3005
+    expect_eq "$(result 3005)" "failed script_failure 1"
+    expect_eq "$(calls 3005)" "config cleanup"
+    expect_contains "$(all 3005 config err)" "allowed_images"
+    expect_contains "$(all 3005 config err)" "base/busybox"
+
+    cp 3005.json 3006.json
+    sim_config=$world_dir/etc/deny.toml sim 3006 --steps prepare cleanup
+    expect_eq "$(all 3006 prepare rc)" 1
+    expect_contains "$(all 3006 prepare err)" "allowed_images"
+
+    # The other way round: a variable cannot make an allowed image a denied one either.
+    job 3007 'echo ran' ".image.name = \"$world_base\" | .variables += [{key: \"CI_JOB_IMAGE\", value: \"$world_busybox\"}]"
+    sim_config=$world_dir/etc/deny.toml sim 3007
+    expect_eq "$(result 3007)" success
+    expect_nothing_left
+}
+
+TEST "a good job goes through its stages once, in order, and leaves nothing" {
+    job 3010 'echo done-by $(hostname)' '.steps += [{name: "release", script: ["echo release on $(hostname)"]},
+        {name: "after_script", script: ["echo after on $(hostname), $CI_JOB_STATUS"]}] | .cache = [{key: "k"}] | .artifacts = [{name: "a"}]'
+    sim 3010
+
+    expect_eq "$(result 3010)" success
+    expect_eq "$(calls 3010)" "config prepare run:prepare_script run:get_sources run:restore_cache run:build_script run:step_release run:after_script run:archive_cache run:upload_artifacts_on_success run:cleanup_file_variables cleanup"
+    expect_eq "$(jq -s 'map(.rc) | unique' -c "$CASE_DIR/3010/events.jsonl")" "[0]" "exit codes"
+    expect_contains "$(all 3010 run:build_script out)" "done-by runner-"
+    expect_contains "$(all 3010 run:step_release out)" "release on runner-"
+    expect_contains "$(all 3010 run:after_script out)" "after on runner-"
+    expect_contains "$(all 3010 run:after_script out)" ", success"
+    expect_eq "$(all 3010 cleanup out)$(all 3010 cleanup err)" "" "what cleanup says"
+    expect_nothing_left
+}
+
+TEST "the script's own exit code goes into the file, the process exits 1, and a later success says nothing of it" {
+    local codes=(1 2 3 127 137 255) steps=() flags=() code
+    job 3011 ':'
+    for code in "${codes[@]}"; do
+        steps+=("run:step_$code")
+        flags+=(--script "step_$code=exit $code")
+    done
+    # "signal": what the runner's script makes of a command that a signal ended; "shell": the script's shell itself dies.
+    sim 3011 "${flags[@]}" --script 'step_signal=sh -c "kill -SEGV \$\$"' --script 'step_shell=kill -KILL $$; sleep 5' \
+        --script 'step_unknown=no-such-command-here' --script 'archive_cache=exit 5' --script 'step_good=:' \
+        --steps config prepare run:get_sources "${steps[@]}" run:step_signal run:step_shell run:step_unknown run:archive_cache run:step_good cleanup
+
+    for code in "${codes[@]}"; do
+        expect_eq "$(all 3011 "run:step_$code" rc)" 1 "exit code of the process for $code"
+        expect_eq "$(all 3011 "run:step_$code" exit_code_file)" "$code" "file for $code"
+    done
+    expect_eq "$(all 3011 run:step_signal exit_code_file)" 139
+    expect_eq "$(all 3011 run:step_shell rc) $(all 3011 run:step_shell exit_code_file)" "1 137"
+    expect_eq "$(all 3011 run:step_unknown exit_code_file)" 127
+    expect_eq "$(all 3011 run:archive_cache rc) $(all 3011 run:archive_cache exit_code_file)" "1 5"
+    expect_eq "$(all 3011 run:step_good rc) $(all 3011 run:step_good exit_code_file)" "0 null"
+}
+
+TEST "an exit code that an earlier call left is removed, also where run itself cannot work" {
+    job 3012 ':'
+    sim 3012 --exit-code-file 42 --steps run:build_script
+
+    expect_eq "$(all 3012 run:build_script rc)" 2
+    expect_eq "$(all 3012 run:build_script exit_code_file)" null
+    expect_contains "$(all 3012 run:build_script err)" "runner system failure"
+}
+
+TEST "what a script leaves running keeps no stage waiting and does not outlive it" {
+    job 3013 'nohup sleep 4711 & setsid sleep 4711 & (setsid sh -c "sleep 4711 & sleep 4711") & sleep 4711 & echo started'
+    sim 3013 --timeout 90 --script 'step_look=ps | grep "[s]leep 4711" || echo none left' \
+        --script 'get_sources=mkdir -p /builds/grp/app; nohup sleep 4711 & setsid sleep 4711 &' \
+        --steps config prepare run:get_sources run:build_script run:step_look cleanup
+
+    expect_eq "$(jq -s 'map(.timed_out or .abandoned) | any' "$CASE_DIR/3013/events.jsonl")" false "a stage hung"
+    expect_eq "$(jq -sc 'map(.rc) | unique' "$CASE_DIR/3013/events.jsonl")" "[0]" "exit codes"
+    expect_contains "$(all 3013 run:step_look out)" "none left"
+    expect_nothing_left
+}
+
+TEST "unknown sub-stages run in the helper, the user's in the job's image" {
+    job 3014 ':'
+    sim 3014 --script 'brand_new_stage=hostname' --script 'step_mine=hostname' --script 'after_script=hostname' \
+        --script 'get_sources=mkdir -p /builds/grp/app; hostname; git --version; gitlab-runner --version | head -1' \
+        --steps config prepare run:get_sources run:brand_new_stage run:step_mine run:after_script cleanup
+
+    expect_contains "$(all 3014 run:brand_new_stage out)" "helper-"
+    expect_contains "$(all 3014 run:get_sources out)" "git version"
+    expect_contains "$(all 3014 run:get_sources out)" "Version:"
+    expect_contains "$(all 3014 run:step_mine out)" "runner-"
+    expect_contains "$(all 3014 run:after_script out)" "runner-"
+}
+
+TEST "a cancelled script ends, after_script runs, and nothing is left" {
+    job 3020 'echo ready; sleep 600; echo NEVER' '.steps += [{name: "after_script", script: ["echo after: $CI_JOB_STATUS"]}]'
+    sim 3020 --on 'build_script:ready:cancel'
+
+    expect_eq "$(result 3020 | cut -d' ' -f1,2)" "failed job_canceled"
+    expect_eq "$(all 3020 run:build_script rc)" 1
+    expect_eq "$(all 3020 run:build_script abandoned)" false
+    expect_lacks "$(all 3020 run:build_script out)" NEVER
+    expect_contains "$(all 3020 run:after_script out)" "after: canceled"
+    expect_nothing_left
+}
+
+TEST "a script that ignores SIGTERM is killed before the runner loses patience" {
+    job 3021 'trap "" TERM; (trap "" TERM; while :; do sleep 1; done) & echo ready; while :; do sleep 1; done'
+    sim 3021 --on 'build_script:ready:abort'
+
+    expect_eq "$(all 3021 run:build_script rc)" 1
+    expect_eq "$(all 3021 run:build_script signal)" null
+    expect_eq "$(all 3021 run:build_script abandoned)" false
+    expect_lacks "$(calls 3021)" after_script
+    expect_nothing_left
+}
+
+TEST "a stage's timeout ends a run with exit code 1, never 0, though the script says 0" {
+    job 3022 'trap "echo got it; exit 0" TERM; echo ready; while :; do sleep 1; done'
+    sim 3022 --on 'build_script:ready:term' --steps config prepare run:get_sources run:build_script cleanup
+
+    expect_eq "$(all 3022 run:build_script rc)" 1
+    expect_nothing_left
+}
+
+two_lines() { [[ $(wc -l 2>/dev/null <"$1") == 2 ]]; }
+
+TEST "prepare that fails twice works the third time, with a cleanup between and a folder of its own for each try" {
+    job 3030 'echo ran'
+    # The registry is down, until two tries have failed.
+    ip netns exec "$env_netns" nft -f - <<NFT
+table inet down { chain input { type filter hook input priority 0; tcp dport $env_registry_port reject with tcp reset; }; }
+NFT
+    install -d -o "$world_user" 3030
+    cat >after <<SH
+echo . >>$CASE_DIR/3030/tries
+[ "\$(wc -l <$CASE_DIR/3030/tries)" -ne 2 ] || until [ -e $CASE_DIR/up ]; do sleep 0.1; done
+SH
+    sim 3030 --after "cleanup:. $CASE_DIR/after" &
+    simulator=$!
+    until_true 120 two_lines 3030/tries
+    ip netns exec "$env_netns" nft delete table inet down
+    touch up
+    wait "$simulator"
+
+    expect_eq "$(result 3030)" success
+    expect_eq "$(calls 3030)" "config prepare cleanup config prepare cleanup config prepare run:prepare_script run:get_sources run:build_script run:cleanup_file_variables cleanup"
+    expect_eq "$(all 3030 prepare rc | paste -sd' ')" "2 2 0"
+    expect_contains "$(all 3030 prepare err)" "connection refused"
+    expect_eq "$(all 3030 prepare dir | sort -u | wc -l)" 3 "folders"
+    expect_nothing_left
+}
+
+TEST "an image that does not exist is the job's fault and is not tried again" {
+    job 3038 ':' ".image.name = \"$world_registry/base/no-such-image:1\""
+    sim 3038
+
+    expect_eq "$(result 3038)" "failed script_failure 1"
+    expect_eq "$(calls 3038)" "config prepare cleanup"
+    expect_contains "$(all 3038 prepare err)" "base/no-such-image:1"
+    expect_contains "$(all 3038 prepare err)" "check the image's name and tag"
+    expect_nothing_left
+}
+
+TEST "prepare can be called twice in a row, and cleanup before, twice, and without prepare" {
+    job 3031 'echo ran'
+    sim 3031 --steps cleanup config prepare prepare run:get_sources run:build_script cleanup cleanup run:build_script
+
+    expect_eq "$(jq -sc 'map(.rc)' "$CASE_DIR/3031/events.jsonl")" "[0,0,0,0,0,0,0,0,2]" "exit codes"
+    expect_contains "$(all 3031 run:build_script out)" ran
+    expect_nothing_left
+}
+
+TEST "SIGTERM in prepare exits 2, and cleanup leaves nothing" {
+    job 3032 ':'
+    sim 3032 --on 'prepare:Pulling:term' --steps config prepare cleanup
+    expect_eq "$(all 3032 prepare rc)" 2
+    expect_eq "$(all 3032 prepare abandoned)" false
+    expect_eq "$(all 3032 cleanup rc)" 0
+    expect_nothing_left
+
+    # "Using" comes after the pull: the sandboxes are being made.
+    job 3033 ':'
+    sim 3033 --on 'prepare:Using:term' --steps config prepare cleanup
+    expect_eq "$(all 3033 prepare rc)" 2
+    expect_eq "$(all 3033 cleanup rc)" 0
+    expect_nothing_left
+}
+
+TEST "cleanup beside a live run removes everything, and the run fails" {
+    job 3034 'echo ready; sleep 600'
+    sim 3034 --on 'build_script:ready:cleanup' --steps config prepare run:get_sources run:build_script
+
+    expect_eq "$(all 3034 cleanup rc)" 0
+    [[ $(all 3034 run:build_script rc) == [12] ]]
+    expect_nothing_left
+}
+
+TEST "a failing get_sources is tried again with clear_worktree in between" {
+    job 3035 'cat tried' '.variables += [{key: "GET_SOURCES_ATTEMPTS", value: "3"}]'
+    sim 3035 --script 'get_sources=mkdir -p /builds/grp/app; echo . >>/builds/grp/app/tried; [ $(wc -l </builds/grp/app/tried) -ge 2 ] || exit 9'
+
+    expect_eq "$(result 3035)" success
+    expect_contains "$(calls 3035)" "run:get_sources run:clear_worktree run:get_sources run:build_script"
+    expect_eq "$(jq -rs 'map(select(.sub == "get_sources").exit_code_file) | map(tostring | rtrimstr("\n")) | join(" ")' "$CASE_DIR/3035/events.jsonl")" "9 null"
+}
+
+TEST "variables up to what a program can be started with work; above it nothing is left behind" {
+    job 3036 'echo "long: ${#LONG}"' '.variables += [{key: "LONG", value: ("x" * 122880)}]'
+    sim 3036
+    expect_eq "$(result 3036)" success
+    expect_contains "$(all 3036 run:build_script out)" "long: 122880"
+
+    job 3037 ':' '.variables += [{key: "LONG", value: ("x" * 140000)}]'
+    sim 3037
+    expect_eq "$(result 3037)" "failed runner_system_failure"
+    expect_contains "$(jq -r .error "$CASE_DIR/3037/events.jsonl")" "Argument list too long"
+    expect_nothing_left
+}
+
+TEST "the cache belongs to one project and trust domain, whatever variables claim" {
+    job 3040 ':'
+    sim 3040 --script 'restore_cache=umask 077; echo of grp/app, protected >/cache/mark' --steps config prepare run:get_sources run:restore_cache cleanup
+    job 3041 ':'
+    job 3042 ':' '.job_info.project_full_path = "grp/other" | .job_info.project_id = 43'
+    job 3043 ':' '.git_info.protected = false'
+    job 3044 ':' '.job_info.project_full_path = "grp/evil" | .variables += [{key: "CI_PROJECT_PATH", value: "grp/app"},
+        {key: "CI_PROJECT_ID", value: "42"}, {key: "CI_COMMIT_REF_PROTECTED", value: "true"}]'
+    for id in 3041 3042 3043 3044; do
+        sim "$id" --script 'restore_cache=cat /cache/mark 2>/dev/null || echo nothing' --steps config prepare run:get_sources run:restore_cache cleanup
+    done
+
+    expect_eq "$(all 3040 run:restore_cache rc)" 0
+    expect_eq "$(all 3041 run:restore_cache out)" "of grp/app, protected" "what the same project sees"
+    for id in 3042 3043 3044; do expect_eq "$(all "$id" run:restore_cache out)" nothing "what job $id sees"; done
+    expect_nothing_left
+}
+
+TEST "two jobs of one project run side by side, each with a workspace and ids of its own, both with a cache that works" {
+    job 3045 'cat /proc/self/uid_map; echo ready; sleep 600'
+    job 3046 'ls /builds; cat /proc/self/uid_map'
+    use_cache='restore_cache=set -e; ls /cache; umask 077; mkdir -p /cache/d; echo x >>/cache/d/file; cat /cache/d/file'
+    sim 3045 --script "$use_cache" --on "build_script:ready:touch=$CASE_DIR/3045/ready" \
+        --on "build_script:ready:run=until [ -e $CASE_DIR/3045/other-done ]; do sleep 0.1; done" --on 'build_script:ready:term' \
+        --steps config prepare run:get_sources run:restore_cache run:build_script cleanup &
+    first=$!
+    until_true 60 test -e "$CASE_DIR/3045/ready"
+    sim 3046 --script "$use_cache" --steps config prepare run:get_sources run:restore_cache run:build_script cleanup
+    touch "$CASE_DIR/3045/other-done"
+    wait "$first"
+
+    expect_eq "$(jq -sc 'map(.rc) | unique' "$CASE_DIR/3046/events.jsonl")" "[0]" "exit codes of the second job"
+    expect_eq "$(all 3045 run:restore_cache rc)" 0
+    expect_eq "$(all 3046 run:build_script out | head -1)" grp "the second job's workspace"
+    [[ $(all 3045 run:build_script out | head -1) != "$(all 3046 run:build_script out | sed 1d)" ]]
+    expect_nothing_left
+}
+
+# slipway_pids: the stages of this world that live.
+slipway_pids() {
+    local pid
+    for pid in $(pgrep -u "$world_user"); do
+        [[ $(readlink "/proc/$pid/exe") != "$world_bin/slipway" ]] || echo "$pid"
+    done
+}
+
+# Where in a job the runner and all slipway processes die by SIGKILL: at certain words, and at any moment.
+TEST "after the sudden death of runner and slipway the next prepare removes what they left" {
+    job 3050 'echo ready; sleep 600'
+    job 3051 'echo ran'
+    for point in 'prepare:' 'prepare:Pulling' 'prepare:Using' 'get_sources:' 'build_script:ready'; do
+        sim 3050 --on "$point:killall" || true
+        rm -rf "$CASE_DIR/3050" "$CASE_DIR/3051"
+        sim 3051
+        expect_eq "$(result 3051)" success "the next job, after a death at $point"
+        left=$(world_leftovers)
+        expect_eq "$left" "" "left after a death at $point"
+    done
+}
+
+TEST "slipway gc removes what sudden deaths at random moments left" {
+    job 3060 'echo ready; sleep 600'
+    for round in 1 2 3 4 5 6; do
+        sim 3060 &
+        until_true 30 test -s "$CASE_DIR/3060/pid"
+        moment=$((RANDOM % 4000))
+        echo "round $round: after $moment ms"
+        sleep "$((moment / 1000)).$(printf %03d $((moment % 1000)))"
+        # shellcheck disable=SC2046
+        kill -KILL "$(cat "$CASE_DIR/3060/pid")" $(slipway_pids) 2>/dev/null || true
+        wait $! || true
+        rm -rf "$CASE_DIR/3060"
+        expect_status 0 with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" gc
+        left=$(world_leftovers)
+        expect_eq "$left" "" "left after a death at $moment ms, gc said $OUTPUT"
+    done
+}
