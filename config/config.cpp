@@ -330,6 +330,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.integer("warm_builders", config.buildkit.warm_builders, 1, 256);
          s.duration("idle", config.buildkit.idle, seconds{0}, hours{24 * 30});
          s.bytes("disk", config.buildkit.disk_bytes);
+         s.read("allowed_bases", config.buildkit.allowed_bases);
        }},
       {"gate", [&](Section& s) {
          s.read("trivy", config.gate.trivy);
@@ -478,6 +479,7 @@ std::string print(const Config& c) {
   line("warm_builders", std::to_string(c.buildkit.warm_builders));
   line("idle", duration(c.buildkit.idle));
   line("disk", size(c.buildkit.disk_bytes));
+  line("allowed_bases", list(c.buildkit.allowed_bases));
   out << "\n[gate]\n";
   line("trivy", quoted(c.gate.trivy));
   line("trivy_sha256", quoted(c.gate.trivy_sha256));

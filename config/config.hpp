@@ -80,6 +80,7 @@ struct Buildkit {
   int warm_builders = 4;
   std::chrono::seconds idle{600};
   std::uint64_t disk_bytes = 20UL << 30;
+  std::vector<std::string> allowed_bases{"*"}; ///< globs on what Dockerfiles may name
 };
 
 /// [gate] and the gate keys of a rule.

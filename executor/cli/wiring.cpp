@@ -66,7 +66,7 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
 }
 
 gitlab::StageTools Wiring::stage_tools() {
-  return gitlab::StageTools{config_, jobs_, folders_, engine_.home, [this] { return image::collect_builders(image_tools(), false); }, [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
+  return gitlab::StageTools{config_, jobs_, folders_, engine_.home, [this] { return image::collect_leftovers(image_tools(), false); }, [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
                               std::vector<image::JobLogin> logins;
                               for (const auto& login : response.registries) {
                                 logins.push_back({login.host(), login.username, login.password.clone()});
@@ -78,7 +78,7 @@ gitlab::StageTools Wiring::stage_tools() {
 Result<int> Wiring::collect_garbage(bool all) {
   auto dead = all ? jobs_.cleanup_all() : jobs_.reap();
   if (!dead) return dead;
-  if (auto builders = image::collect_builders(image_tools(), all); !builders) {
+  if (auto builders = image::collect_leftovers(image_tools(), all); !builders) {
     return std::move(builders).error().in("removing idle builders");
   }
   return dead;

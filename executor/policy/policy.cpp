@@ -13,11 +13,11 @@ bool any_matches(const std::vector<std::string>& globs, const oci::Reference& im
   });
 }
 
-Status admit(const std::vector<std::string>& globs, const oci::Reference& image, const char* role, const char* key) {
+Status admit(const std::vector<std::string>& globs, const oci::Reference& image, const char* role, const char* key, const char* section = "[gitlab]") {
   if (any_matches(globs, image)) return {};
   return Error{ErrorKind::denied,
                std::string{"this runner does not allow the "} + role + " '" + image.familiar() + "'",
-               std::string{"use an allowed one, or ask the operator to add it to "} + key + " in [gitlab]", {}};
+               std::string{"use an allowed one, or ask the operator to add it to "} + key + " in " + section, {}};
 }
 
 } // namespace
@@ -42,6 +42,10 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
 
 Status admit_image(const config::Config& config, const oci::Reference& image) {
   return admit(config.gitlab.allowed_images, image, "job image", "allowed_images");
+}
+
+Status admit_base(const config::Config& config, const oci::Reference& image) {
+  return admit(config.buildkit.allowed_bases, image, "base image", "allowed_bases", "[buildkit]");
 }
 
 Status admit_service(const config::Config& config, const oci::Reference& image) {

@@ -29,6 +29,7 @@ Effective effective_for(const config::Config& config, const Subject& subject);
 
 /// Errors: denied, naming image and key.
 Status admit_image(const config::Config& config, const oci::Reference& image);
+Status admit_base(const config::Config& config, const oci::Reference& image);
 Status admit_service(const config::Config& config, const oci::Reference& image);
 /// Where the rule names no repositories, a registry with the operator's credential takes pushes to the
 /// project's own path only (HOST/PROJECT and below): the credential could do more than the job may.

@@ -54,7 +54,10 @@ ProcessIdentity identity_from(const nlohmann::json& json) {
   return process;
 }
 
-Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation, std::chrono::milliseconds deadline) {
+} // namespace
+
+Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode, std::chrono::milliseconds deadline) {
+  const int operation = mode == LockMode::shared ? LOCK_SH : LOCK_EX;
   UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!fd) {
     if (errno == ENOENT) return Error{ErrorKind::not_found, "no such job folder: " + file.parent_path().string(), "", {}};
@@ -72,7 +75,6 @@ Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation, std
   return fd;
 }
 
-} // namespace
 
 ProcessIdentity ProcessIdentity::parent() {
   const auto pid = static_cast<std::int64_t>(::getppid());
@@ -198,12 +200,12 @@ Status JobFolders::remove(const std::string& key) {
 }
 
 Result<UniqueFd> JobFolders::lock(const std::string& key, Mode mode, std::chrono::milliseconds deadline) const {
-  return lock_file(dir(key) / "lock", mode == Mode::shared ? LOCK_SH : LOCK_EX, deadline);
+  return lock_file(dir(key) / "lock", mode, deadline);
 }
 
 Result<UniqueFd> JobFolders::lock_all(std::chrono::milliseconds deadline) const {
   if (auto made = make_directory(state_dir_, 0700); !made) return std::move(made).error();
-  return lock_file(state_dir_ / "lock", LOCK_EX, deadline);
+  return lock_file(state_dir_ / "lock", LockMode::exclusive, deadline);
 }
 
 } // namespace slipway::state

@@ -55,6 +55,12 @@ struct JobRecord {
 std::string to_json(const JobRecord& record);
 Result<JobRecord> parse_record(const std::string& json);
 
+enum class LockMode { shared, exclusive };
+
+/// Takes FILE's lock (flock), making the file (0600) where there is none; it is held while the returned
+/// descriptor lives, by this process alone. Errors: timed_out; not_found (no such folder); io.
+Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode, std::chrono::milliseconds deadline);
+
 /// All job folders below STATE_DIR/jobs.
 class JobFolders {
 public:
@@ -82,7 +88,7 @@ public:
   Status remove(const std::string& key);
 
   /// Waits for the job's lock. Shared by `run`s, exclusive for prepare and cleanup. Errors: timed_out; io.
-  enum class Mode { shared, exclusive };
+  using Mode = LockMode;
   Result<UniqueFd> lock(const std::string& key, Mode mode, std::chrono::milliseconds deadline) const;
   /// The lock under which id slots are given out and dead jobs are found.
   Result<UniqueFd> lock_all(std::chrono::milliseconds deadline) const;

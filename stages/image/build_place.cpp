@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <thread>
 
 #include "executor/base/file.hpp"
@@ -34,7 +35,63 @@ backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
 
 } // namespace
 
-Status collect_builders(const Tools& tools, bool all) {
+namespace {
+
+constexpr std::chrono::hours kBasesIdle{24 * 14};
+constexpr std::chrono::hours kScratchAge{24};
+
+std::filesystem::file_time_type::duration age_of(const std::filesystem::path& file) {
+  std::error_code failed;
+  const auto written = std::filesystem::last_write_time(file, failed);
+  return failed ? std::filesystem::file_time_type::duration{0} : std::filesystem::file_time_type::clock::now() - written;
+}
+
+std::uint64_t bytes_below(const std::filesystem::path& dir) {
+  std::uint64_t sum = 0;
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator{dir, failed}) {
+    if (entry.is_regular_file(failed)) sum += entry.file_size(failed);
+  }
+  return sum;
+}
+
+// Base images of projects that build no more, or of one that has collected too many: fetched again
+// when they are wanted.
+void collect_bases(const Tools& tools, bool all) {
+  std::error_code failed;
+  std::vector<std::filesystem::path> folders;
+  for (const auto& entry : std::filesystem::directory_iterator{tools.config.slipway.state_dir / "bases", failed}) {
+    if (entry.is_directory(failed)) folders.push_back(entry.path());
+  }
+  for (const auto& dir : folders) {
+    const std::filesystem::path lock_path = dir.string() + ".lock";
+    auto lock = state::lock_file(lock_path, state::LockMode::exclusive, std::chrono::milliseconds{0});
+    if (!lock) continue;
+    if (all || age_of(lock_path) > kBasesIdle || bytes_below(dir) > tools.config.buildkit.disk_bytes) {
+      std::filesystem::remove_all(dir, failed);
+    }
+  }
+}
+
+// What a scan that was killed left behind, and verdicts that no longer count.
+void collect_scans(const Tools& tools) {
+  const auto gate = tools.config.slipway.state_dir / "gate";
+  std::error_code failed;
+  std::vector<std::filesystem::path> old;
+  for (const auto& dir : {gate, gate / "verdicts"}) {
+    for (const auto& entry : std::filesystem::directory_iterator{dir, failed}) {
+      const bool scratch = entry.path().filename().string().starts_with("scan-") || dir != gate;
+      if (scratch && age_of(entry.path()) > kScratchAge) old.push_back(entry.path());
+    }
+  }
+  for (const auto& path : old) std::filesystem::remove_all(path, failed);
+}
+
+} // namespace
+
+Status collect_leftovers(const Tools& tools, bool all) {
+  collect_bases(tools, all);
+  collect_scans(tools);
   auto config = builder_config(tools);
   if (all) {
     config.max_idle = std::chrono::seconds{-1};
@@ -60,6 +117,10 @@ Status BuildPlace::open() {
   if (backend_) return {};
   const auto bases_dir = tools_.config.slipway.state_dir / "bases" / oci::Digest::of(trust_domain_).hex().substr(0, 16);
   if (auto made = make_directory(bases_dir.parent_path(), 0700); !made) return made;
+  auto use = state::lock_file(bases_dir.string() + ".lock", state::LockMode::shared, kSmallTask);
+  if (!use) return std::move(use).error().in("opening the base images");
+  bases_use_ = *std::move(use);
+  std::filesystem::last_write_time(bases_dir.string() + ".lock", std::filesystem::file_time_type::clock::now());
   auto bases = oci::Layout::create(bases_dir);
   if (!bases) return std::move(bases).error().in("opening the base images");
   bases_ = *std::move(bases);

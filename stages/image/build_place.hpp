@@ -62,6 +62,7 @@ private:
   std::filesystem::path socket_;
   std::mutex opening_;
   std::optional<oci::Layout> bases_;
+  UniqueFd bases_use_; ///< shared lock: what is in use is not collected
   std::optional<backends::buildkit::Builder> builder_;
   std::unique_ptr<backends::buildkit::BuildkitBackend> backend_;
   std::atomic<int> contexts_{0};

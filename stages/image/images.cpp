@@ -168,6 +168,7 @@ Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRe
     auto reference = oci::Reference::parse(image.reference);
     if (!reference) return std::move(reference).error().in(at);
     if (std::any_of(bases.begin(), bases.end(), [&](const auto& base) { return base.familiar_name == reference->familiar(); })) continue;
+    if (auto admitted = policy::admit_base(tools_.config, *reference); !admitted) return std::move(admitted).error().in(at);
     auto base = base_from(*reference, request.pull, image.platform.empty() ? scope.target_platform : image.platform, progress, cancelled);
     if (!base) return std::move(base).error().in(at);
     auto tree = oci::read_tree(place_->bases(), base->digest);

@@ -91,7 +91,8 @@ private:
 gate::GatePolicy gate_policy(const config::Gate& section);
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
 
-/// Removes builders that were idle for too long; with `all` every builder that is not in use, and its cache.
-Status collect_builders(const Tools& tools, bool all);
+/// Removes what outlives jobs and was idle for too long: builders, their caches, base images, scratch of
+/// killed scans, expired verdicts. With `all` every builder and base image that is not in use.
+Status collect_leftovers(const Tools& tools, bool all);
 
 } // namespace slipway::image

@@ -100,7 +100,7 @@ with_cgroup2_as_user() {
 }
 
 env_network() {
-    if ! ip netns list | grep -qw "$env_netns"; then
+    if ! ip netns list | grep -w "$env_netns" >/dev/null; then
         ip netns add "$env_netns" || return 1
         env_netns_made=1
         # Interface names have at most 15 characters.
