@@ -55,6 +55,31 @@ TEST "the service runs as the user, with a delegated cgroup and the user's runti
     [[ -e $TREE/var/lib/systemd/linger/gitlab-runner ]]
 }
 
+TEST "Podman gets overlay storage, as a file of the user's own, and one that exists is kept" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE"
+    uid=$(awk -F: '$1 == "gitlab-runner" { print $3 }' "$TREE/etc/passwd")
+    conf=$TREE/home/gitlab-runner/.config/containers/storage.conf
+    expect_eq "$(<"$conf")" $'[storage]\ndriver = "overlay"'
+    for path in "$conf" "${conf%/*}" "${conf%/*/*}"; do
+        expect_eq "$(stat -c %u "$path")" "$uid" "the owner of $path"
+    done
+    printf '[storage]\ndriver = "vfs"\n' >"$conf"
+    expect_status 0 "$SETUP" --root "$TREE"
+    expect_contains "$OUTPUT" "is kept: /home/gitlab-runner/.config/containers/storage.conf"
+    expect_contains "$(<"$conf")" vfs
+}
+
+TEST "setuid helpers of Podman work under the unit, and a stop lets jobs clean up" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE"
+    unit=$(<"$TREE/etc/systemd/system/gitlab-runner.service.d/slipway.conf")
+    # newuidmap is set-uid; SIGQUIT is the runner's graceful stop, and only the runner may get it.
+    for line in NoNewPrivileges=no KillMode=mixed KillSignal=SIGQUIT StateDirectoryMode=0700; do
+        expect_eq "$(grep -cx "$line" <<<"$unit")" 1 "how often $line is in the unit"
+    done
+}
+
 TEST "a second run changes nothing and keeps an edited configuration" {
     new_tree
     expect_status 0 "$SETUP" --root "$TREE"
