@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# The gate between a job's images and the registry: what it refuses, what it says, and that it never fails open.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    # Scans of a whole Debian take seconds: this one has two packages, one with a vulnerability that nobody fixed.
+    local root=$SUITE_DIR/tiny
+    mkdir -p "$root"/{bin,etc,tmp,root/.ssh,usr/lib/python3/dist-packages,var/lib/dpkg}
+    cp /bin/busybox "$root/bin/busybox"
+    for applet in sh rm mkdir printf; do ln -s busybox "$root/bin/$applet"; done
+    printf 'ID=debian\nVERSION_ID="12"\n' >"$root/etc/os-release"
+    echo 12.5 >"$root/etc/debian_version"
+    printf 'Package: %s\nStatus: install ok installed\nSource: %s\nVersion: %s\nArchitecture: amd64\n\n' \
+        zlib1g zlib 1:1.2.13.dfsg-1 adduser adduser 3.134 >"$root/var/lib/dpkg/status"
+    tar --numeric-owner --owner=0 --group=0 -C "$root" -cf "$root.tar" .
+    image_layout "$root.tar" "$SUITE_DIR/tiny-layout" 1
+    chmod -R a+rX "$SUITE_DIR/tiny-layout"
+    push_image_to_registry "$SUITE_DIR/tiny-layout:1" base/tiny:1 slipway only-slipway-knows-this
+    tiny=$world_registry/base/tiny:1
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+# gate_config NAME SED [RULE]: from now on the world's configuration, changed by the sed program, with this [[rule]].
+gate_config() {
+    local dir=$world_dir/etc-$1
+    install -d -m 0755 "$dir" "$dir/policy.d"
+    world_write_config "$dir/config.toml"
+    sed -i "$2" "$dir/config.toml"
+    printf '%s\n' "${3:-}" >"$dir/policy.d/10-rule.toml"
+    world_config=$dir/config.toml
+}
+
+# gate_scanner NAME C-STATEMENTS [SED]: a program in Trivy's place, pinned as the operator would. In its sandbox is nothing
+# else, so it is static.
+gate_scanner() {
+    local program=$world_dir/scanner-$1
+    cc -static -O1 -o "$program" -x c - <<<"#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+int main(int argc, char **argv) { $2 return 0; }"
+    chmod 755 "$program"
+    gate_config "$1" "s|^trivy = .*|trivy = \"$program\"|
+s|^trivy_sha256 = .*|trivy_sha256 = \"$(sha256sum "$program" | cut -d' ' -f1)\"|
+${3:-}"
+}
+
+# push_base NAME: a script that pushes the tiny Debian under the project's own path, unchanged.
+push_base() {
+    echo "docker pull -q $tiny && docker tag $tiny $world_registry/grp/app/$1:1
+try push-$1 docker push $world_registry/grp/app/$1:1"
+}
+
+# expect_refused NAME CODE WORDS...: by a gate that could not judge; the job goes on and the registry has nothing.
+expect_refused() {
+    expect_step "push-$1" 1 "could not judge, so nothing is pushed" "[$2]" "${@:3}"
+    expect_absent "grp/app/$1:1"
+}
+
+stored_in_registry() { find "$world_dir/registry/docker/registry/v2/blobs" -name data | sort; }
+
+TEST "a vulnerable image is refused with CVE, package, fixed version and what to do, and the registry keeps nothing of it" {
+    local before
+    before=$(stored_in_registry)
+    run_steps 4001 "cat >Dockerfile <<'END'
+FROM $tiny
+RUN mkdir -p /usr/lib/python3/dist-packages/PyYAML-5.3.dist-info && printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA
+END
+docker build -q -t $world_registry/grp/app/vulnerable:1 .
+try push docker push $world_registry/grp/app/vulnerable:1
+try buildx docker buildx build --push -t $world_registry/grp/app/vulnerable:2 .
+docker save $world_registry/grp/app/vulnerable:1 | docker load
+try again docker push $world_registry/grp/app/vulnerable:1"
+
+    expect_eq "$STATE" success
+    expect_step push 1 "Gate: denied" "CRITICAL  CVE-2020-14343  PyYAML 5.3, fixed in 5.4" "What to do: upgrade PyYAML to 5.4 or later"
+    expect_step buildx 1 CVE-2020-14343
+    expect_step again 1 CVE-2020-14343
+    expect_contains "$TRACE" "refused  $world_registry/grp/app/vulnerable:1"
+    expect_absent grp/app/vulnerable:1
+    expect_absent grp/app/vulnerable:2
+    expect_eq "$(stored_in_registry)" "$before" "blobs of the registry"
+    [[ ! -e $world_dir/registry/docker/registry/v2/repositories/grp/app/vulnerable ]]
+}
+
+TEST "findings without a fix are reported, and block where the project's policy says so" {
+    gate_config strict "" '[[rule]]
+project = "strict/*"
+fixed_only = false
+repositories = ["*"]'
+    run_steps 4002 "$(push_base reported)"
+    expect_eq "$STATE" success
+    expect_step push-reported 0 "digest: sha256:"
+    run_steps 4003 "$(push_base unfixed)" '.job_info.project_full_path = "strict/app"'
+    expect_step push-unfixed 1 "CVE-2023-45853" "fixed in no version yet" "no fixed version is known"
+    expect_absent grp/app/unfixed:1
+    # What the job says about its project counts for nothing.
+    run_steps 4004 "$(push_base faked)" '.job_info.project_full_path = "strict/app"
+        | .variables |= map(if .key == "CI_PROJECT_PATH" then .value = "grp/app" else . end)'
+    expect_step push-faked 1 "CVE-2023-45853"
+    expect_absent grp/app/faked:1
+}
+
+TEST "secrets, images without an operating system and without a package database are refused" {
+    local key
+    key=$(openssl genrsa 2048 2>/dev/null | base64 -w 0)
+    run_steps 4005 "mkdir secret && base64 -d <<<'$key' >secret/id_rsa && printf 'FROM $tiny\nCOPY id_rsa /root/.ssh/id_rsa\n' >secret/Dockerfile
+mkdir removed && cp secret/id_rsa removed/ && printf 'FROM $tiny\nCOPY id_rsa /root/.ssh/id_rsa\nRUN rm /root/.ssh/id_rsa\n' >removed/Dockerfile
+mkdir nodpkg && printf 'FROM $tiny\nRUN rm -rf /var/lib/dpkg\n' >nodpkg/Dockerfile
+mkdir noos && printf 'FROM $world_busybox\nCOPY Dockerfile /x\n' >noos/Dockerfile
+for name in secret removed nodpkg noos; do
+    docker build -q -t $world_registry/grp/app/\$name:1 \$name || true
+    try push-\$name docker push $world_registry/grp/app/\$name:1
+done"
+
+    expect_eq "$STATE" success
+    expect_step push-secret 1 "Gate: denied" "secret in /root/.ssh/id_rsa" "revoke it"
+    expect_step push-removed 1 "Gate: denied" "id_rsa" "also of earlier layers"
+    expect_step push-nodpkg 1 "[no_packages]" "Keep /var/lib/dpkg"
+    expect_step push-noos 1 "Gate: denied" "[no_os]"
+    for name in secret removed nodpkg noos; do expect_absent "grp/app/$name:1"; done
+}
+
+TEST "a static program on scratch is refused, and passes where a rule allows it and its parts can be read" {
+    local tool
+    tool=$("$env_root/packaging/tools/build" trivydb)
+    mkdir root
+    cp "$tool/bin/make-trivy-db" root/app
+    tar --numeric-owner --owner=0 --group=0 -C root -cf root.tar .
+    image_layout root.tar layout 1 --cmd /app
+    push_image_to_registry layout:1 base/static:1 slipway only-slipway-knows-this
+    local script="mkdir go none
+printf 'FROM scratch\nCOPY --from=$world_registry/base/static:1 /app /app\n' >go/Dockerfile
+printf 'FROM scratch\nCOPY Dockerfile /x\n' >none/Dockerfile
+for name in go none; do docker build -q -t $world_registry/grp/app/scratch-\$name:1 \$name; try push-\$name docker push $world_registry/grp/app/scratch-\$name:1; done"
+    run_steps 4006 "$script"
+    expect_step push-go 1 "[no_os]" "allow scratch images"
+    expect_absent grp/app/scratch-go:1
+
+    gate_config scratch "" '[[rule]]
+project = "grp/*"
+allow_scratch = true'
+    run_steps 4007 "$script"
+    expect_step push-go 0 "digest: sha256:"
+    expect_step push-none 1 "[no_os]" "No operating system and no language package"
+    expect_absent grp/app/scratch-none:1
+}
+
+TEST "no scanner, a hanging, crashing or babbling one, and one that is not the pinned one never let an image pass" {
+    gate_config missing "s|^trivy = .*|trivy = \"/nonexistent/trivy\"|"
+    run_steps 4011 "$(push_base missing)"
+    expect_refused missing scanner_untrusted "cannot read the scanner /nonexistent/trivy"
+
+    gate_config pin "s|^trivy_sha256 = .*|trivy_sha256 = \"$(printf '0%.0s' {1..64})\"|"
+    run_steps 4012 "$(push_base pin)"
+    expect_refused pin scanner_untrusted "is not the pinned scanner"
+
+    gate_scanner hanging 'signal(SIGTERM, SIG_IGN); for (;;) pause();' 's|^\[gate\]|&\ntimeout = "10s"|'
+    run_steps 4013 "$(push_base hanging)"
+    expect_refused hanging scanner_timed_out "did not finish"
+    expect_eq "$(with_cgroup2_as_user podman ps --quiet --filter label=io.slipway.role=scanner)" "" "scanners that still run"
+
+    gate_scanner crashing 'fputs("last words\n", stderr); raise(SIGSEGV);'
+    run_steps 4014 "$(push_base crashing)"
+    expect_refused crashing scanner_failed "last words"
+
+    gate_scanner babbling 'puts("Everything is fine, trust me");'
+    run_steps 4015 "$(push_base babbling)"
+    expect_refused babbling report_invalid
+
+    gate_scanner silent ''
+    run_steps 4016 "$(push_base silent)"
+    expect_refused silent scanner_failed "wrote no report"
+
+    gate_scanner empty 'puts("{\"SchemaVersion\": 2, \"Results\": []}");'
+    run_steps 4017 "$(push_base empty)"
+    expect_step push-empty 1 "Gate: "
+    expect_absent grp/app/empty:1
+
+    gate_scanner endless 'char block[65536]; memset(block, 32, sizeof block); while (fwrite(block, 1, sizeof block, stdout)) {}'
+    run_steps 4018 "$(push_base endless)"
+    expect_step push-endless 1 "could not judge"
+    expect_absent grp/app/endless:1
+}
+
+TEST "a vulnerability database that is missing, broken or too old denies; one of yesterday only warns" {
+    local old=$world_dir/old-db age
+    rm -rf "$old"
+    gate_config db "s|^db_dir = .*|db_dir = \"$old/db\"|"
+    run_steps 4021 "$(push_base nodb)"
+    expect_refused nodb db_missing "There is no vulnerability DB in $old/db"
+
+    make_vulnerability_db "$old" "$(date -u -d '-6 days' +%Y-%m-%dT%H:%M:%SZ)"
+    run_steps 4022 "$(push_base stale)"
+    expect_refused stale db_stale "old, the policy allows 120 h" "The operator has to update it"
+
+    make_vulnerability_db "$old" "$(date -u -d '+3 days' +%Y-%m-%dT%H:%M:%SZ)"
+    run_steps 4023 "$(push_base future)"
+    expect_refused future db_from_future "Check the clock"
+
+    make_vulnerability_db "$old" "$(date -u -d '-30 hours' +%Y-%m-%dT%H:%M:%SZ)"
+    run_steps 4024 "$(push_base yesterday)"
+    expect_step push-yesterday 0 "warning: the vulnerability DB is 30 h old"
+
+    head -c 100000 /dev/urandom >"$old/db/trivy.db"
+    run_steps 4025 "$(push_base broken)"
+    expect_refused broken scanner_failed
+
+    make_vulnerability_db "$old"
+    echo '{"Version": 2}' >"$old/db/metadata.json"
+    run_steps 4026 "$(push_base noage)"
+    expect_refused noage db_invalid "no UpdatedAt"
+}
+
+TEST "a verdict is remembered until anything that it depends on changes" {
+    gate_config cache ""
+    local script="$(push_base cached)
+try push-again docker push $world_registry/grp/app/cached:1"
+    run_steps 4031 "$script"
+    expect_step push-cached 0
+    expect_step push-again 0
+    expect_eq "$(grep -c 'findings .*(scan ' <<<"$TRACE")" 1 "scans"
+    expect_eq "$(grep -c 'findings .*(verdict cached)' <<<"$TRACE")" 1 "verdicts from the cache"
+    run_steps 4032 "$script"
+    expect_eq "$(grep -c 'findings .*(verdict cached)' <<<"$TRACE")" 2 "verdicts from the cache in the next job"
+
+    gate_config cache 's/^threshold = .*/threshold = "critical"/'
+    run_steps 4033 "$script"
+    expect_eq "$(grep -c 'findings .*(scan ' <<<"$TRACE")" 1 "scans under another policy"
+    gate_config cache 's/^fixed_only = .*/fixed_only = false/'
+    run_steps 4034 "$script"
+    expect_step push-cached 1 CVE-2023-45853
+    expect_step push-again 1 CVE-2023-45853
+}
+
+TEST "gate check judges a layout by hand: 0 passed, 1 denied, 2 could not judge" {
+    gate_config check "" '[[rule]]
+project = "strict/*"
+fixed_only = false'
+    check() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" gate check "$@"; }
+    local debian vulnerable=$CASE_DIR/vulnerable
+    debian=$SUITE_DIR/tiny-layout
+    mkdir -p root/etc root/var/lib/dpkg root/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info
+    printf 'ID=debian\nVERSION_ID="12"\n' >root/etc/os-release
+    echo 12.5 >root/etc/debian_version
+    printf 'Package: adduser\nStatus: install ok installed\nVersion: 3.134\nArchitecture: all\n\n' >root/var/lib/dpkg/status
+    printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >root/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA
+    tar -C root -cf root.tar .
+    image_layout root.tar "$vulnerable" 1
+    chmod -R a+rX "$vulnerable"
+
+    expect_status 0 check "$debian"
+    expect_contains "$OUTPUT" "Gate: passed"
+    expect_status 1 check "$vulnerable"
+    expect_contains "$OUTPUT" "CVE-2020-14343"
+    expect_status 1 check "$debian" --project strict/app
+    expect_contains "$OUTPUT" "CVE-2023-45853"
+    expect_status 1 check "$vulnerable@$(jq -r '.manifests[0].digest' "$vulnerable/index.json")" --json
+    expect_eq "$(jq -r '[.passed, (.findings[] | select(.blocks) | .id)] | map(tostring) | join(" ")' <<<"$OUTPUT")" "false CVE-2020-14343"
+    expect_status 2 check "$debian" --db /nonexistent
+    expect_contains "$OUTPUT" "db_missing"
+    expect_status 2 check /nonexistent
+    expect_status 2 check "$debian@sha256:$(printf '0%.0s' {1..64})"
+    expect_status 2 check
+    # A layout whose blobs were changed is not what it says.
+    cp -r "$vulnerable" "$vulnerable-edited"
+    local blob
+    blob=$vulnerable-edited/blobs/sha256/$(ls -S "$vulnerable-edited/blobs/sha256" | head -n 1)
+    echo more >>"$blob"
+    expect_status 1 check "$vulnerable-edited"
+}
