@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Jobs that want out: to the registry, to neighbours, to the host. Each attack has a control, where the same one works
+# because the defence is off.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+    command -v curl nft >/dev/null || echo "needs curl and nft"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    # What the job knows may push: only the sandbox's network and slipway's gate stand before the registry.
+    jq '. + {"ci": {"password": "a-token-that-may-push", "repos": {"*": ["pull", "push"]}}}' \
+        "$world_dir/users.json" >"$world_dir/users.new"
+    mv "$world_dir/users.new" "$world_dir/users.json"
+    publish_image base/tools:12 debian '{}' tool_files
+    world_tools=$world_registry/base/tools:12
+    push_by_hand=$(push_by_hand_script | base64 -w0)
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+tool_files() {
+    with_program "$(command -v curl)"
+    with_program "$(command -v nft)"
+    install -D -m 0755 /bin/busybox opt/busybox
+    push_by_hand_script >opt/push-by-hand
+    chmod 755 opt/push-by-hand
+}
+
+# push_by_hand REPOSITORY in a script: what a job does that has curl and a token, without any slipway.
+push_by_hand_script() {
+    cat <<SCRIPT
+#!/bin/bash
+set -euo pipefail
+ask() { curl --silent --show-error --insecure --fail --max-time 60 --connect-timeout 10 "\$@"; }
+token=\$(ask --user ci:a-token-that-may-push \
+    "https://$env_address:$env_token_port/token?service=slipway-test-registry&scope=repository:\$1:pull,push" |
+    sed -E 's/.*"token": *"([^"]*)".*/\1/')
+to() { ask --header "Authorization: Bearer \$token" "\$@"; }
+place=\$(to --request POST --dump-header - --output /dev/null "https://$world_registry/v2/\$1/blobs/uploads/" |
+    tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
+digest=sha256:\$(printf '{}' | sha256sum | cut -d' ' -f1)
+to --request PUT --header 'Content-Type: application/octet-stream' --data-binary '{}' "\$place&digest=\$digest" >/dev/null
+to --request PUT --header 'Content-Type: application/vnd.oci.image.manifest.v1+json' --output /dev/null --data-binary \
+    '{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [], "config":
+      {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2, "digest": "'\$digest'"}}' \
+    "https://$world_registry/v2/\$1/manifests/1"
+echo "pushed \$1 by hand"
+SCRIPT
+}
+
+# with_sandbox SETTINGS COMMAND...: the command with these lines in the configuration's [sandbox].
+with_sandbox() {
+    local settings=$1 rc=0
+    shift
+    cp "$world_config" "$CASE_DIR/config.toml"
+    printf '\n[sandbox]\n%s\n' "$settings" >>"$world_config"
+    "$@" || rc=$?
+    cp "$CASE_DIR/config.toml" "$world_config"
+    return "$rc"
+}
+
+# all_ways ID NAME: a job that pushes by hand from everywhere: its script, its helper, a service, a RUN step.
+all_ways() {
+    run_steps "$1" "try script /opt/push-by-hand $2/script
+try service curl --silent --retry 20 --retry-delay 1 --retry-connrefused http://pusher:8080/said
+printf 'FROM $world_tools\nRUN /opt/push-by-hand $2/build\n' >Dockerfile
+try build docker build --no-cache .
+try flush nft flush ruleset
+try route /opt/busybox ip route add $env_address/32 dev eth0
+try address /opt/busybox ip link set eth0 down
+try after-tricks /opt/push-by-hand $2/tricks" ".image.name = \"$world_tools\"
+        | .services = [{name: \"$world_tools\", alias: \"pusher\", entrypoint: [\"/bin/bash\", \"-c\",
+            \"mkdir /www; /opt/push-by-hand $2/service >/www/said 2>&1; exec /opt/busybox httpd -f -p 8080 -h /www\"]}]"
+    all_ways_trace=$TRACE all_ways_state=$STATE
+    # Its sources are not there, which fails the job after the hook.
+    run_script "$(($1 + 1))" 'echo not reached' ".hooks = [{name: \"pre_get_sources_script\",
+            script: [\"echo $push_by_hand | base64 -d | bash -s -- $2/helper || echo helper could not\"]}]
+        | .variables |= map(if .key == \"GIT_STRATEGY\" then .value = \"clone\" else . end)"
+    HELPER=$TRACE TRACE=$all_ways_trace STATE=$all_ways_state
+}
+
+TEST "a token that may push is of no use in the script, the helper, a service or a RUN step" {
+    all_ways 5001 direct
+
+    expect_eq "$STATE" success
+    for way in script helper service build tricks; do expect_absent "direct/$way:1"; done
+    expect_lacks "$TRACE$HELPER" "by hand"
+    # At once, not after the kernel's two minutes of trying.
+    expect_step script 7 "Couldn't connect"
+    expect_step service 0 "Couldn't connect"
+    expect_contains "$HELPER" "Couldn't connect"
+    expect_contains "$HELPER" $'\nhelper could not'
+    expect_step build 1 "Couldn't connect"
+    expect_step after-tricks 7 "Couldn't connect"
+    grep -q '^>>flush [1-9]' <<<"$TRACE"
+    grep -q '^>>route [1-9]' <<<"$TRACE"
+    grep -q '^>>address [1-9]' <<<"$TRACE"
+}
+
+TEST "control: with block_registries off the same pushes succeed" {
+    with_sandbox 'block_registries = false' all_ways 5003 control
+
+    expect_eq "$STATE" success
+    expect_step script 0 "pushed control/script by hand"
+    expect_step service 0 "pushed control/service by hand"
+    expect_contains "$HELPER" "pushed control/helper by hand"
+    expect_step build 0 "pushed control/build by hand"
+    [[ -n $(world_registry_digest control/script:1) ]]
+}
+
+# neighbours ID: two jobs at the same time; the second looks for the first, which has a service and waits.
+neighbours() {
+    local first=$1 second=$(($1 + 1)) runner name service
+    world_job "$first" "echo secret-of-$first >mine; sleep 4242 & until [ -e /tmp/stop ]; do sleep 0.2; done" | jq ".image.name = \"$world_tools\"
+        | .services = [{name: \"$world_tools\", alias: \"pages\", entrypoint: [\"/opt/busybox\", \"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/etc\"]}]" \
+        >"$CASE_DIR/$first.json"
+    (
+        world_coordinator_port=$((world_coordinator_port + 100))
+        world_run "$CASE_DIR/first" "$CASE_DIR/$first.json"
+    ) &
+    runner=$!
+    until_true 90 job_waits
+    service=$(with_cgroup2_as_user podman ps --filter label=io.slipway.role=svc0 --format '{{.Names}}')
+    service=$(with_cgroup2_as_user podman inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$service")
+    name=$(with_cgroup2_as_user podman ps --filter label=io.slipway.role=job --format '{{.Names}}')
+    maps_of "$name" >"$CASE_DIR/first.map"
+    run_steps "$second" "try reach curl --silent --show-error --connect-timeout 4 http://$service:8080/passwd
+try by-name curl --silent --show-error --connect-timeout 4 http://pages:8080/passwd
+try processes sh -c 'cat /proc/*/cmdline | tr \"\\0\" \" \"'
+try files grep -rs secret-of-$first /builds /tmp /home /run
+try map cat /proc/self/uid_map" ".image.name = \"$world_tools\"" || true
+    with_cgroup2_as_user podman exec "$name" /bin/touch /tmp/stop
+    wait "$runner"
+    FIRST=$(world_trace "$CASE_DIR/first" "$first")
+}
+
+job_waits() {
+    local name
+    name=$(with_cgroup2_as_user podman ps --filter label=io.slipway.role=job --format '{{.Names}}') && [[ -n $name ]] &&
+        with_cgroup2_as_user podman exec "$name" /bin/sh -c 'cat /proc/*/cmdline' | tr '\0' ' ' | grep -q 'sleep 4242'
+} 2>/dev/null
+
+# As the host sees it: inside id, host id, count.
+maps_of() {
+    cat "/proc/$(with_cgroup2_as_user podman inspect --format '{{.State.Pid}}' "$1")/uid_map"
+}
+
+TEST "a job reaches no neighbour: not its service, its processes, its files, its ids" {
+    neighbours 5011
+
+    expect_eq "$STATE" success
+    expect_step files 1
+    for step in reach by-name; do ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step succeeded"; done
+    expect_lacks "$(step_says processes)" "sleep 4242"
+    expect_lacks "$FIRST$TRACE" "too few subordinate ids"
+    read -r inside host count <"$CASE_DIR/first.map"
+    expect_eq "$inside" 0
+    ((count <= 65536))
+    # The service user is not among them, and the two ranges do not meet.
+    user=$(id -u "$world_user")
+    ((user < host || user >= host + count)) || fail "the service user's id is mapped: $host+$count"
+    expect_eq "$(wc -l <"$CASE_DIR/first.map")" 1 "lines of the id map"
+}
+
+TEST "control: with isolate_networks off the neighbour's service answers, and too few ids are said" {
+    with_sandbox $'isolate_networks = false\nid_slots = 1' neighbours 5021
+
+    expect_eq "$STATE" success
+    expect_step reach 0 "root:x:0:0"
+    expect_step files 1
+    expect_eq "$(grep -c 'NOTE: too few subordinate ids' <<<"$TRACE")" 1
+    expect_lacks "$FIRST" "too few subordinate ids"
+}
+
+TEST "two jobs at the same time have id ranges of their own" {
+    for job in 5031 5032; do
+        world_job "$job" "until [ -e /tmp/stop ]; do sleep 0.2; done" >"$CASE_DIR/$job.json"
+        (
+            world_coordinator_port=$((world_coordinator_port + job - 4900))
+            world_run "$CASE_DIR/$job" "$CASE_DIR/$job.json"
+        ) &
+    done
+    both() { (($(with_cgroup2_as_user podman ps --filter label=io.slipway.role=job --quiet | wc -l) == 2)); }
+    until_true 90 both
+    mapfile -t names < <(with_cgroup2_as_user podman ps --filter label=io.slipway.role=job --format '{{.Names}}')
+    for name in "${names[@]}"; do maps_of "$name" >>"$CASE_DIR/maps"; done
+    for name in "${names[@]}"; do with_cgroup2_as_user podman exec "$name" /bin/touch /tmp/stop; done
+    wait
+
+    expect_eq "$(wc -l <"$CASE_DIR/maps")" 2 "lines of both maps"
+    sort -k2,2n "$CASE_DIR/maps" | awk 'NR == 1 { end = $2 + $3 } NR == 2 { exit !($2 >= end) }' ||
+        fail "ranges overlap: $(cat "$CASE_DIR/maps")"
+}
+
+TEST "the job sees nothing of the host's engines, and its Docker is slipway" {
+    run_steps 5041 "try sockets sh -c 'find / -xdev -type s 2>/dev/null; ls -l /var/run/docker.sock'
+try engine curl --silent --unix-socket /var/run/docker.sock http://docker/version
+try containers curl --silent --unix-socket /var/run/docker.sock http://docker/containers/json
+try create curl --silent --write-out '%{http_code}' --request POST --data '{}' --unix-socket /var/run/docker.sock http://docker/containers/create
+try run docker run --privileged -v /:/host $world_busybox true
+try devices sh -c 'ls /dev/fuse /dev/kvm /dev/kmsg /dev/mem'
+try mount sh -c 'mkdir /m; mount -t tmpfs none /m'
+try mknod mknod /tmp/disk b 254 0
+try shadow cat /etc/shadow" ".image.name = \"$world_tools\""
+
+    expect_eq "$STATE" success
+    expect_lacks "$(step_says sockets)" podman
+    expect_step sockets 0 "docker.sock -> /run/slipway/sock/docker.sock"
+    expect_step engine 0 slipway
+    expect_eq "$(step_says containers)" $'[]' containers
+    expect_step create 0 501
+    grep -q '^>>run [1-9]' <<<"$TRACE"
+    expect_contains "$(step_says run)" "docker run"
+    grep -q '^>>mount [1-9]' <<<"$TRACE"
+    grep -q '^>>mknod [1-9]' <<<"$TRACE"
+    expect_lacks "$(step_says devices)" $'\n/dev/kmsg'
+}
+
+# Until FILE is gone: what processes of other users than root are called, and what their environment says.
+watch_processes() {
+    local pid
+    while [[ -e $1 ]]; do
+        for pid in /proc/[0-9]*; do
+            [[ $(stat -c %u "$pid" 2>/dev/null || echo 0) != 0 ]] || continue
+            { tr '\0' ' ' <"$pid/cmdline" && tr '\0' '\n' <"$pid/environ"; } 2>/dev/null
+        done
+    done | grep -aoE 'slipway-push|slipway .*gitlab run|only-slipway-knows-this|eyJ[A-Za-z0-9_-]{16}' | sort | uniq -c || true
+}
+
+TEST "no push credential is anywhere: not in argv, environments, files, images or logs" {
+    touch "$CASE_DIR/watch"
+    watch_processes "$CASE_DIR/watch" >"$CASE_DIR/seen" &
+    watcher=$!
+    run_steps 5051 "printf 'FROM $world_base\nCOPY data /\n' >Dockerfile
+head -c 40000000 /dev/urandom >data
+docker build -q -t $world_registry/app/secretive:1 .
+mkdir -p /tmp/here
+env >/tmp/here/env
+( while :; do cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline; done >>/tmp/here/processes 2>/dev/null & echo \$! >/tmp/loop )
+docker push $world_registry/app/secretive:1
+kill \$(cat /tmp/loop)
+docker save -o /tmp/here/image.tar $world_registry/app/secretive:1
+try inside sh -c 'grep -rlaE \"only-slipway-knows-this|eyJ[A-Za-z0-9_-]{16}\" /tmp/here /run /etc /root /builds /certs; echo searched; ls -A /root/.docker'"
+    rm "$CASE_DIR/watch"
+    wait "$watcher"
+
+    expect_eq "$STATE" success
+    expect_contains "$(step_says inside)" searched
+    expect_lacks "$(step_says inside | grep -v '^ls:')" /
+    # The watcher has seen the pusher at work, or its silence is no proof.
+    expect_contains "$(cat "$CASE_DIR/seen")" slipway-push
+    expect_lacks "$(cat "$CASE_DIR/seen")" only-slipway-knows-this
+    expect_lacks "$(cat "$CASE_DIR/seen")" eyJ
+    left=$(grep -rlaE 'only-slipway-knows-this|eyJ[A-Za-z0-9_-]{16}' "$world_state_dir" "$env_runtime_dir" \
+        "$world_dir/runner" "$CASE_DIR/jobs" "$env_home" 2>/dev/null || true)
+    expect_eq "$left" "" "files with a credential"
+}
+
+TEST "a job that attacks its init, its sockets and its broker harms only itself" {
+    run_steps 5061 "try kill sh -c 'kill -9 1; kill -TERM 1; kill -INT 1; kill -STOP 1; sleep 0.3; test -d /proc/1 && echo init lives'
+try memory sh -c 'head -c 1 /proc/1/mem'
+try environ cat /proc/1/environ
+try fds ls -l /proc/1/fd
+try broker-socket rm -f /run/slipway/sock/docker.sock
+try broker-folder sh -c 'ln -s /etc /run/slipway/sock/x'
+try shim sh -c 'echo evil >/run/slipway/bin/slipway-shim'
+try init sh -c 'echo evil >/run/slipway/bin/slipway-init'
+rm -f /var/run/docker.sock && ln -s /etc/passwd /var/run/docker.sock
+try nonsense bash -c 'exec 3<>/dev/tcp/127.0.0.1/2375; printf \"\\0\\1nonsense \\r\\n\\r\\n\" >&3; timeout 5 head -c 400 <&3'
+try traversal curl --silent --path-as-is --write-out '%{http_code}' http://127.0.0.1:2375/../../etc/passwd
+try huge-header sh -c 'curl --silent --write-out %{http_code} -H \"X: \$(head -c 60000 /dev/zero | tr \"\\0\" x)\" http://127.0.0.1:2375/_ping'
+try many bash -c 'for i in \$(seq 200); do eval \"exec \$((i + 10))<>/dev/tcp/127.0.0.1/2375\" || break; done 2>/dev/null; echo held'
+printf 'FROM $world_busybox\nRUN echo built-afterwards\n' >Dockerfile
+try still env DOCKER_HOST=tcp://127.0.0.1:2375 docker build --no-cache -t x:1 .
+mkfifo /tmp/p; mkdir -p /run/slipway 2>/dev/null
+exit 7" ".image.name = \"$world_tools\" | .steps += [{name: \"after_script\", script: [\"echo after-script ran\"], timeout: 60, when: \"always\", allow_failure: true}]"
+
+    expect_eq "$STATE" "failed script_failure 7"
+    expect_step kill 0 "init lives"
+    for step in memory environ fds broker-socket broker-folder shim init; do
+        grep -qE "^>>$step [1-9]" <<<"$TRACE" || fail "$step succeeded: $(step_says $step)"
+    done
+    expect_contains "$(step_says nonsense)" 400
+    expect_lacks "$(step_says traversal)" root:
+    expect_step still 0 built-afterwards
+    expect_contains "$TRACE" "after-script ran"
+}
+
+TEST "a fork bomb ends with its script, and the job's clean-up is not stopped by it" {
+    with_sandbox 'pids = 150' run_script 5071 \
+        'bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1; echo "the bomb is out"; exit 5' \
+        '.steps += [{name: "after_script", script: ["echo after-script ran"], timeout: 60, when: "always", allow_failure: true}]'
+
+    expect_contains "$STATE" "failed script_failure"
+    expect_contains "$TRACE" "after-script ran"
+    expect_eq "$(with_cgroup2_as_user podman ps --all --quiet --filter label=io.slipway.job)" "" containers
+}
+
+TEST "processes that ignore SIGTERM and run on in the background end with the script" {
+    run_script 5081 "trap '' TERM HUP INT; (trap '' TERM HUP INT; exec sleep 5151) & setsid sleep 5252 & disown -a; echo bye"
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" bye
+    ! pgrep -f '^sleep 5[12]5[12]$' || fail "sleepers are left"
+}
+
+TEST "a job that fills the disk is ended at the floor, and told so" {
+    free=$(df --output=avail -B1M "$world_state_dir" | tail -1)
+    with_sandbox "disk_floor = \"$((free - 400))MiB\"" run_script 5091 'dd if=/dev/zero of=filling bs=1M count=2000 2>/dev/null; sleep 60; echo went on'
+
+    expect_contains "$STATE" "failed script_failure"
+    expect_contains "$TRACE" "the script was ended: less than $((free - 400)) MiB of disk are left on this runner"
+    expect_contains "$TRACE" "disk_floor"
+    expect_lacks "$TRACE" $'\nwent on'
+}
+
+TEST "nothing of the jobs is left" {
+    expect_eq "$(with_cgroup2_as_user podman ps --all --quiet --filter label=io.slipway.job)" "" containers
+    expect_eq "$(with_cgroup2_as_user podman network ls --quiet --filter name=slipway-j)" "" networks
+    expect_eq "$(with_cgroup2_as_user podman volume ls --quiet --filter name=slipway-j)" "" volumes
+}

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# The job's image and its services, as GitLab's docker executor treats them.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+    [[ $(/usr/bin/docker --version 2>/dev/null) == *"version 20.10"* ]] || echo "needs Debian's docker.io 20.10"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    jq '. + {"alice": {"password": "alices-own-password", "repos": {"private/*": ["pull"]}}}' \
+        "$world_dir/users.json" >"$world_dir/users.new"
+    mv "$world_dir/users.new" "$world_dir/users.json"
+    sed -i 's/^\[gate\]/&\nallow_scratch = true/' "$world_config"
+    publish_image base/entry:1 busybox '{"Entrypoint": ["/entry.sh"]}' entry_files
+    publish_image base/user:12 debian '{"User": "1000"}'
+    publish_image base/dash:1 busybox '{}' dash_files
+    publish_image base/noshell:1 none '{}' noshell_files
+    publish_image base/docker-cli:12 debian '{}' docker_files
+    publish_image base/web:1 busybox '{"ExposedPorts": {"8080/tcp": {}}, "Cmd": ["/bin/httpd", "-f", "-p", "8080", "-h", "/www"]}' web_files
+    publish_image base/deaf:1 busybox '{"ExposedPorts": {"9999/tcp": {}}, "Cmd": ["/bin/sh", "-c", "echo out of memory, giving up; exec sleep 600"]}'
+    publish_image private/tool:1 busybox '{}' web_files
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+entry_files() {
+    printf '#!/bin/sh\nexport FROM_ENTRYPOINT=yes\necho entrypoint ran\nexec "$@"\n' >entry.sh
+    chmod 755 entry.sh
+}
+
+dash_files() {
+    with_program /usr/bin/dash bin/sh
+}
+
+noshell_files() {
+    install -D -m 0755 /bin/busybox app
+}
+
+docker_files() {
+    with_program /usr/bin/docker opt/real-docker
+}
+
+web_files() {
+    mkdir www
+    echo "a page of the service" >www/index.html
+}
+
+TEST "the image's ENTRYPOINT runs before the script, a job's entrypoint replaces it, an empty one switches it off" {
+    run_script 4001 'echo "value: $FROM_ENTRYPOINT"; exit 3' ".image.name = \"$world_registry/base/entry:1\""
+    expect_eq "$STATE" "failed script_failure 3"
+    expect_contains "$TRACE" "entrypoint ran"
+    expect_contains "$TRACE" "value: yes"
+
+    run_script 4002 'echo "value: $FROM_ENTRYPOINT $OTHER"' \
+        ".image = {name: \"$world_registry/base/entry:1\", entrypoint: [\"/bin/env\", \"OTHER=by-job\"]}"
+    expect_eq "$STATE" success
+    expect_lacks "$TRACE" "entrypoint ran"
+    expect_contains "$TRACE" "value:  by-job"
+
+    run_script 4003 'echo "value: $FROM_ENTRYPOINT."' ".image = {name: \"$world_registry/base/entry:1\", entrypoint: [\"\"]}"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "value: ."
+}
+
+TEST "an image's USER runs the script, can write the workspace and build in it" {
+    run_steps 4011 "try id id -u
+try umask umask
+try write sh -c 'echo mine >file && cat file'
+try made-before sh -c 'test -w . && echo writable'
+printf 'FROM $world_busybox\nCOPY file /\nRUN cat /file\n' >Dockerfile
+mkdir -m 0700 closed; echo from-closed >closed/file
+try build docker build -t x:1 .
+try build-closed docker build -t x:2 -f Dockerfile closed" ".image.name = \"$world_registry/base/user:12\""
+
+    expect_eq "$STATE" success
+    expect_step id 0 1000
+    expect_step umask 0 0022
+    expect_step write 0 mine
+    expect_step made-before 0 writable
+    expect_step build 0 mine "Successfully tagged x:1"
+    expect_step build-closed 0 from-closed
+}
+
+TEST "executor_opts of the job choose the user" {
+    run_script 4012 'id -u; id -g' '.image.executor_opts = {docker: {user: "1234:4321"}}'
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" $'\n1234\n4321\n'
+}
+
+TEST "a user that the image does not have fails the job and is named" {
+    run_script 4013 'id -u' '.image.executor_opts = {docker: {user: "nosuchuser"}}'
+
+    expect_contains "$STATE" "failed script_failure"
+    expect_contains "$TRACE" "nosuchuser"
+    expect_contains "$TRACE" "check USER and ENTRYPOINT of the job's image"
+}
+
+TEST "pull policies are the operator's to allow, and are kept" {
+    cp "$world_config" "$CASE_DIR/config.toml"
+    sed -i 's/^\[gitlab\]/[gitlab]\npull_policies = ["if-not-present", "never"]/' "$world_config"
+    run_script 4021 'echo ran' '.image.pull_policy = ["always"]' || true
+    denied=$TRACE denied_state=$STATE
+    run_script 4022 'echo ran' ".image = {name: \"$world_registry/base/never-pulled:1\", pull_policy: [\"never\"]}" || true
+    missing=$TRACE missing_state=$STATE
+    run_script 4023 'echo ran' ".image = {name: \"$world_busybox\", pull_policy: [\"if-not-present\"]}" || true
+    run_script 4024 'echo ran by never' ".image = {name: \"$world_busybox\", pull_policy: [\"never\"]}" || true
+    cp "$CASE_DIR/config.toml" "$world_config"
+
+    expect_contains "$denied_state" "failed script_failure"
+    expect_contains "$denied" "this runner does not allow the pull policy 'always'"
+    expect_contains "$missing_state" "failed"
+    expect_contains "$missing" "image is not in the store: $world_registry/base/never-pulled:1"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "ran by never"
+}
+
+TEST "a private image is pulled with the job's credential only, and the credential is not shown" {
+    run_script 4031 'cat /www/index.html' ".image.name = \"$world_registry/private/tool:1\""
+    expect_contains "$STATE" "failed"
+    expect_contains "$TRACE" "pulling the image $world_registry/private/tool:1"
+    expect_contains "$TRACE" "the registry wants credentials for this image, or it does not exist"
+
+    run_script 4032 'cat /www/index.html' ".image.name = \"$world_registry/private/tool:1\"
+        | .credentials = [{type: \"registry\", url: \"$world_registry\", username: \"alice\", password: \"alices-own-password\"}]"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "a page of the service"
+    expect_lacks "$TRACE" alices-own-password
+}
+
+TEST "an image that does not exist fails the job and names it" {
+    run_script 4041 'echo ran' ".image.name = \"$world_registry/base/nosuch:1\""
+
+    expect_contains "$STATE" "failed"
+    expect_contains "$TRACE" "$world_registry/base/nosuch:1"
+    expect_contains "$TRACE" "what to do:"
+    expect_lacks "$TRACE" $'\nran'
+}
+
+TEST "an image without a shell fails the job and says what to use" {
+    run_script 4051 'echo ran' ".image.name = \"$world_registry/base/noshell:1\""
+
+    expect_contains "$STATE" "failed script_failure"
+    expect_contains "$TRACE" "the image has no shell"
+    expect_contains "$TRACE" "use an image with bash or sh for the job"
+}
+
+TEST "busybox sh runs jobs, with its docker" {
+    run_script 4061 "printf 'FROM $world_busybox\nRUN echo in-build\n' >Dockerfile; docker build -t x:1 . && echo \"quote's \\\$ survive\"" \
+        ".image.name = \"$world_busybox\""
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" in-build
+    expect_contains "$TRACE" "quote's \$ survive"
+}
+
+TEST "a dash gets the name of the trap instead of a syntax error, and works with POSIX escapes" {
+    run_script 4071 'echo ran' ".image.name = \"$world_registry/base/dash:1\""
+    expect_contains "$STATE" "failed script_failure"
+    expect_contains "$TRACE" "does not read \$'...'"
+    expect_contains "$TRACE" 'FF_POSIXLY_CORRECT_ESCAPES: "true"'
+    expect_lacks "$TRACE" "Syntax error"
+
+    run_script 4072 "echo \"it's a dash\"" ".image.name = \"$world_registry/base/dash:1\"
+        | .variables += [{key: \"FF_POSIXLY_CORRECT_ESCAPES\", value: \"true\", public: true}]"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "it's a dash"
+}
+
+TEST "services answer under all their names, with their command, entrypoint and variables" {
+    run_steps 4081 "try alias wget -qO- http://web:8080/
+try second wget -qO- http://other-name:8080/
+try image-name wget -qO- http://${world_registry%:*}__base__web:8080/
+try command wget -qO- http://commanded:8080/
+try variable wget -qO- http://entered:8080/
+try hosts cat /etc/hosts" ".image.name = \"$world_busybox\"
+        | .variables += [{key: \"PUBLIC_ONE\", value: \"public value\", public: true}]
+        | .services = [
+            {name: \"$world_registry/base/web:1\", alias: \"web,other-name\"},
+            {name: \"$world_registry/base/web:1\", alias: \"commanded\",
+             command: [\"/bin/sh\", \"-c\", \"mkdir /w; echo by command >/w/index.html; exec httpd -f -p 8080 -h /w\"]},
+            {name: \"$world_registry/base/web:1\", alias: \"entered\", variables: [{key: \"WORDS\", value: \"its own\"}],
+             entrypoint: [\"/bin/sh\", \"-c\", \"mkdir /w; echo \$WORDS, \$PUBLIC_ONE >/w/index.html; exec httpd -f -p 8080 -h /w\"]}]"
+
+    expect_eq "$STATE" success
+    expect_step alias 0 "a page of the service"
+    expect_step second 0 "a page of the service"
+    expect_step image-name 0 "page"
+    expect_step command 0 "by command"
+    expect_step variable 0 "its own, public value"
+    # Nothing of the host's own table.
+    expect_lacks "$(step_says hosts)" "$env_registry_name"
+    expect_step hosts 0 localhost docker
+}
+
+TEST "a service that never opens its port is a warning with its last words" {
+    cp "$world_config" "$CASE_DIR/config.toml"
+    sed -i 's/^\[gitlab\]/[gitlab]\nservice_wait = "2s"/' "$world_config"
+    run_script 4091 'echo ran' ".services = [{name: \"$world_registry/base/deaf:1\", alias: \"deaf\"}]" || true
+    cp "$CASE_DIR/config.toml" "$world_config"
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "WARNING: service port deaf:9999 did not answer within 2 s"
+    expect_contains "$TRACE" "out of memory, giving up"
+    expect_contains "$TRACE" $'\nran'
+}
+
+# The standard job of GitLab's documentation; DOCKER is the program.
+docker_job() {
+    cat <<SCRIPT
+printf 'FROM $world_busybox\nRUN echo $1 >/number\nLABEL job=$1\n' >Dockerfile
+try version $2 version
+try info $2 info
+try build $2 build -t $world_registry/app/cli:$1 .
+try tag $2 tag $world_registry/app/cli:$1 $world_registry/app/cli:$1-too
+try images $2 images
+try inspect $2 inspect --format '{{index .Config.Labels "job"}}' $world_registry/app/cli:$1
+try push $2 push $world_registry/app/cli:$1
+try push-too $2 push $world_registry/app/cli:$1-too
+try save $2 save -o saved.tar $world_registry/app/cli:$1
+try rmi $2 rmi $world_registry/app/cli:$1-too
+try load $2 load -i saved.tar
+try pull $2 pull $world_busybox
+SCRIPT
+}
+
+expect_docker_job() {
+    expect_eq "$STATE" success
+    expect_step version 0
+    expect_step info 0
+    expect_step build 0 "Successfully tagged $world_registry/app/cli:$1"
+    expect_step tag 0
+    expect_step images 0 app/cli "$1-too"
+    expect_step inspect 0 "$1"
+    expect_step push 0 "$(world_registry_digest "app/cli:$1")"
+    expect_step push-too 0
+    expect_step save 0
+    expect_step rmi 0 "Untagged: $world_registry/app/cli:$1-too"
+    expect_step load 0 "Loaded image: $world_registry/app/cli:$1"
+    expect_step pull 0 "$world_busybox"
+    [[ -n $(world_registry_digest "app/cli:$1") ]]
+    [[ $(world_registry_digest "app/cli:$1") == "$(world_registry_digest "app/cli:$1-too")" ]]
+}
+
+TEST "the standard job with docker:dind passes with the shim and no service is started" {
+    run_steps 4101 "try resolves sh -c 'getent hosts docker'
+$(docker_job 4101 docker)" '.services = [{name: "docker:27.5-dind", alias: "docker"}]
+        | .variables += [{key: "DOCKER_HOST", value: "tcp://docker:2375", public: true}, {key: "DOCKER_TLS_CERTDIR", value: "", public: true}]'
+
+    expect_step resolves 0 127.0.0.1
+    expect_lacks "$TRACE" "docker:27.5-dind"
+    expect_docker_job 4101
+}
+
+TEST "Debian's docker client passes the same job over the socket" {
+    run_steps 4102 "export DOCKER_BUILDKIT=0
+$(docker_job 4102 /opt/real-docker)" ".image.name = \"$world_registry/base/docker-cli:12\""
+
+    expect_step version 0 20.10.24
+    expect_docker_job 4102
+}
+
+TEST "Debian's docker client passes the same job over TCP" {
+    run_steps 4103 "export DOCKER_BUILDKIT=0
+$(docker_job 4103 /opt/real-docker)" ".image.name = \"$world_registry/base/docker-cli:12\"
+        | .services = [{name: \"docker:dind\"}]
+        | .variables += [{key: \"DOCKER_HOST\", value: \"tcp://docker:2375\", public: true}]"
+
+    expect_docker_job 4103
+}
+
+TEST "Debian's docker client passes the same job over TLS" {
+    run_steps 4104 "export DOCKER_BUILDKIT=0
+$(docker_job 4104 /opt/real-docker)
+try wrong env DOCKER_TLS_VERIFY= DOCKER_CERT_PATH= /opt/real-docker version" ".image.name = \"$world_registry/base/docker-cli:12\"
+        | .services = [{name: \"$world_registry/mirror/docker:20.10.24-dind\", alias: \"docker\"}]
+        | .variables += [{key: \"DOCKER_HOST\", value: \"tcp://docker:2376\", public: true},
+            {key: \"DOCKER_TLS_CERTDIR\", value: \"/tls-here\", public: true}, {key: \"DOCKER_TLS_VERIFY\", value: \"1\", public: true},
+            {key: \"DOCKER_CERT_PATH\", value: \"\$DOCKER_TLS_CERTDIR/client\", public: true}]"
+
+    expect_docker_job 4104
+    expect_step wrong 1
+}
+
+TEST "nothing of the jobs is left" {
+    expect_eq "$(with_cgroup2_as_user podman ps --all --quiet --filter label=io.slipway.job)" "" containers
+    expect_eq "$(with_cgroup2_as_user podman network ls --quiet --filter name=slipway-j)" "" networks
+    expect_eq "$(with_cgroup2_as_user podman volume ls --quiet --filter name=slipway-j)" "" volumes
+}

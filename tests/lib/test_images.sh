@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# Images that suites of tests/e2e run jobs in, made from the base images and programs of this host. Source after
+# world.sh.
+#
+#   publish_image REPOSITORY:TAG BASE [CONFIG [COMMAND...]]
+#       pushes BASE (debian, busybox or none) with one more layer and the settings CONFIG (JSON); COMMAND makes the
+#       layer's files, it runs in the folder that becomes the layer
+#   with_program FILE [AT]   for COMMAND: copies a program of this host and the libraries that it needs
+
+publish_image() {
+    local name=$1 base=$2 config=${3:-'{}'} work
+    shift $(($# < 3 ? $# : 3))
+    work=$(mktemp -d "$world_dir/image.XXXXXX")
+    mkdir "$work/files"
+    if (($#)); then (cd "$work/files" && "$@") || return 1; fi
+    local from=()
+    case $base in
+    debian) from=(--base "$(image_debian)") ;;
+    busybox) from=(--base "$(image_busybox)") ;;
+    none) ;;
+    esac
+    python3 "$env_lib/add_layer.py" "${from[@]}" --layout "$work/layout" --tag "${name##*:}" --folder "$work/files" \
+        --config "$config" || return 1
+    push_image_to_registry "$work/layout:${name##*:}" "$name" slipway only-slipway-knows-this
+    rm -rf "$work"
+}
+
+with_program() {
+    local library
+    install -D -m 0755 "$1" "./${2:-$1}"
+    # Every library under the path by which the loader looks for it, with /lib merged into /usr as in Debian.
+    ln -sfn usr/lib lib
+    ln -sfn usr/lib64 lib64
+    ldd "$1" | grep -oE '/[^ ]+' | while read -r library; do
+        [[ $library == /usr/* ]] || library=/usr$library
+        install -D -m 0755 "$(realpath "$library")" ".$library"
+    done
+}
