@@ -13,6 +13,7 @@ import json, os, re, sys, threading, time, zlib
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 T0 = time.monotonic()
 
@@ -32,6 +33,11 @@ class Coordinator(ThreadingHTTPServer):
         self.out, self.queue, self.jobs = out, [Job(s) for s in specs], {}
         self.lock = threading.RLock()
         super().__init__((address, port), Handler)
+
+    def server_bind(self):
+        # Not HTTPServer's, which asks DNS for the name of the address: ten seconds where there is none.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
 
     def path(self, name):
         return os.path.join(self.out, name)

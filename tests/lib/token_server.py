@@ -19,6 +19,7 @@ import time
 import urllib.parse
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 
 def b64url(data: bytes) -> str:
@@ -141,6 +142,15 @@ class Handler(BaseHTTPRequestHandler):
         return self.issue(query, query.get("username", [""])[0], query.get("password", [""])[0], form=True)
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self):
+        # Not HTTPServer's, which asks DNS for the name of the address: ten seconds where there is none.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("listen", "cert", "key", "signer-cert", "signer-key", "users", "log"):
@@ -149,8 +159,7 @@ def main():
     parser.add_argument("--lifetime", type=int, default=300)
     options = parser.parse_args()
     address, _, port = options.listen.rpartition(":")
-    server = ThreadingHTTPServer((address, int(port)), Handler)
-    server.daemon_threads = True
+    server = Server((address, int(port)), Handler)
     server.issuer = Issuer(options)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(options.cert, options.key)
