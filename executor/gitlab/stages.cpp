@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -43,7 +44,8 @@ std::string env_or(const char* name, const char* otherwise) {
 int code_from(const char* name, int otherwise) {
   const auto text = env_or(name, "");
   if (text.empty() || text.size() > 3 || text.find_first_not_of("0123456789") != std::string::npos) return otherwise;
-  const int code = std::atoi(text.c_str());
+  int code = 0;
+  std::from_chars(text.data(), text.data() + text.size(), code); // digits only, checked above
   return code > 0 && code < 256 ? code : otherwise;
 }
 
@@ -311,7 +313,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   if (broker) {
     broker->stop(kBrokerPatience);
     const auto summary = images->summary();
-    if (!summary.empty()) to_stdout(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain, [&] { return summary; }));
+    if (!summary.empty()) to_stdout(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain, [&] { return std::string{summary}; }));
   }
   ::explicit_bzero(body->data(), body->size());
 
