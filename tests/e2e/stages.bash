@@ -185,7 +185,7 @@ TEST "an exit code that an earlier call left is removed, also where run itself c
 }
 
 TEST "what a script leaves running keeps no stage waiting and does not outlive it" {
-    job 3013 'nohup sleep 4711 & setsid sleep 4711 & (setsid sh -c "sleep 4711 & sleep 4711") & sleep 4711 & echo started'
+    job 3013 '(trap "" HUP; exec sleep 4711) & setsid sleep 4711 & (setsid sh -c "sleep 4711 & sleep 4711") & sleep 4711 & echo started'
     sim 3013 --timeout 90 --script 'step_look=ps | grep "[s]leep 4711" || echo none left' \
         --script 'get_sources=mkdir -p /builds/grp/app; nohup sleep 4711 & setsid sleep 4711 &' \
         --steps config prepare run:get_sources run:build_script run:step_look cleanup

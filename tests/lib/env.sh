@@ -21,6 +21,8 @@ env_cache=${SLIPWAY_CACHE:-/var/cache/slipway}
 env_netns=${SLIPWAY_TEST_NETNS:-slipway-srv}
 env_subnet=${SLIPWAY_TEST_SUBNET:-10.203.0}
 env_address=$env_subnet.2
+# GitLab's own: sandboxes reach it, unlike the registry's.
+env_gitlab_address=$env_subnet.3
 env_registry_name=registry.slipway.test
 env_registry_port=5443
 env_token_port=5444
@@ -108,6 +110,7 @@ env_network() {
         ip addr add "$env_subnet.1/24" dev "${env_netns:0:13}-h"
         ip link set "${env_netns:0:13}-h" up
         ip -n "$env_netns" addr add "$env_address/24" dev eth0
+        ip -n "$env_netns" addr add "$env_gitlab_address/24" dev eth0
         ip -n "$env_netns" link set eth0 up
         ip -n "$env_netns" link set lo up
         ip -n "$env_netns" route add default via "$env_subnet.1"
@@ -118,16 +121,17 @@ env_network() {
     fi
 }
 
-# Starts a server in the servers' namespace: env_serve NAME PORT COMMAND...; its output goes to DIR/log/NAME.log.
+# Starts a server in the servers' namespace: env_serve NAME PORT COMMAND...; its output goes to DIR/log/NAME.log. It has
+# to answer on env_address, or on env_serve_address where that is set.
 env_serve() {
-    local name=$1 port=$2
+    local name=$1 port=$2 address=${env_serve_address:-$env_address}
     shift 2
     ip netns exec "$env_netns" setpriv --pdeathsig KILL "$@" >"$env_dir/log/$name.log" 2>&1 </dev/null &
     local pid=$!
     env_pids+=("$pid")
-    wait_port "$env_address" "$port" 15 "$pid" || {
+    wait_port "$address" "$port" 15 "$pid" || {
         tail -n 20 "$env_dir/log/$name.log" >&2
-        env_fail "$name does not answer on $env_address:$port"
+        env_fail "$name does not answer on $address:$port"
     }
 }
 
@@ -203,9 +207,9 @@ YML
 
 # start_coordinator JOB.json...: results are in DIR/coordinator (ID.trace, ID.result.json).
 start_coordinator() {
-    env_coordinator=http://$env_address:$env_coordinator_port
-    env_serve coordinator "$env_coordinator_port" python3 "$env_root/tests/gitlab-runner/coordinator.py" \
-        "$env_address:$env_coordinator_port" "$env_dir/coordinator" "$@"
+    env_coordinator=http://$env_gitlab_address:$env_coordinator_port
+    env_serve_address=$env_gitlab_address env_serve coordinator "$env_coordinator_port" python3 "$env_root/tests/gitlab-runner/coordinator.py" \
+        "$env_gitlab_address:$env_coordinator_port" "$env_dir/coordinator" "$@"
 }
 
 # env_skopeo ARGS...: skopeo that trusts the CA.

@@ -95,7 +95,7 @@ TOML
 
 world_job() {
     jq -n --argjson id "$1" --arg script "$2" --arg image "${3:-$world_base}" --arg registry "$world_registry" \
-        --arg url "http://$env_address/grp/app.git" '{
+        --arg url "http://$env_gitlab_address/grp/app.git" '{
         id: $id, token: "glcbt-job-token-\($id)", allow_git_fetch: true,
         job_info: {name: "build-image", stage: "build", pipeline_id: 77, project_id: 42, project_name: "app",
                    project_full_path: "grp/app", user_id: 5},
@@ -122,8 +122,8 @@ world_run() {
     shift
     mkdir -p "$out"
     world_coordinator_port=$((world_coordinator_port + 1))
-    env_serve "coordinator-$world_coordinator_port" "$world_coordinator_port" python3 \
-        "$env_root/tests/gitlab-runner/coordinator.py" "$env_address:$world_coordinator_port" "$out" "$@" || return 1
+    env_serve_address=$env_gitlab_address env_serve "coordinator-$world_coordinator_port" "$world_coordinator_port" python3 \
+        "$env_root/tests/gitlab-runner/coordinator.py" "$env_gitlab_address:$world_coordinator_port" "$out" "$@" || return 1
     local coordinator=${env_pids[-1]}
     for stage in config prepare run cleanup; do
         flags+=("--custom-$stage-exec" "$world_bin/slipway")
@@ -131,7 +131,7 @@ world_run() {
         for word in --config "${world_config}" gitlab "$stage"; do flags+=("--custom-$stage-args=$word"); done
     done
     timeout --kill-after=30 "${world_deadline:-600}" "$env_lib/as-user" "$world_user" \
-        "$world_runner/bin/gitlab-runner" --log-level info run-single --url "http://$env_address:$world_coordinator_port" \
+        "$world_runner/bin/gitlab-runner" --log-level info run-single --url "http://$env_gitlab_address:$world_coordinator_port" \
         --token glrt-stub --name try --executor custom --shell bash --builds-dir "$world_dir/runner/builds" \
         --cache-dir "$world_dir/runner/cache" --max-builds $# --wait-timeout 30 "${flags[@]}" \
         --custom-graceful-kill-timeout 20 --custom-force-kill-timeout 5 >"$out/runner.log" 2>&1 || rc=$?
