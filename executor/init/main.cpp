@@ -42,7 +42,7 @@ bool is_listening_unix_socket(int fd) {
 void hold_standard_descriptors() {
   int fd = -1;
   do { // NOLINT(cppcoreguidelines-avoid-do-while): the lowest free number comes each time
-    fd = ::open("/dev/null", O_RDWR);
+    fd = ::open("/dev/null", O_RDWR); // NOLINT(android-cloexec-open): 0 to 2 are to stay
   } while (fd >= 0 && fd < 3);
   if (fd >= 0) (void)::close(fd);
 }
@@ -81,7 +81,8 @@ int main() {
   (void)!::chdir("/");
   sigset_t all;
   ::sigfillset(&all);
-  (void)::sigprocmask(SIG_BLOCK, &all, nullptr); // before the first thread, which inherits it
+  // Before the first thread: all inherit it.
+  (void)::sigprocmask(SIG_BLOCK, &all, nullptr); // NOLINT(concurrency-mt-unsafe)
 
   if (is_set("SLIPWAY_SHIM")) {
     (void)slipway::init::install_shim("/",

@@ -95,7 +95,8 @@ bool become(const ChildSetup& setup) noexcept {
   if (!entered && ::chdir(setup.cwd) != 0) fail(setup.error_pipe, Step::folder, errno);
   sigset_t none;
   ::sigemptyset(&none);
-  (void)::sigprocmask(SIG_SETMASK, &none, nullptr);
+  // A forked child has one thread.
+  (void)::sigprocmask(SIG_SETMASK, &none, nullptr); // NOLINT(concurrency-mt-unsafe)
   ::execve(setup.path, setup.argv, setup.envp);
   fail(setup.error_pipe, Step::exec, errno);
 }

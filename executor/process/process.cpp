@@ -43,7 +43,8 @@ struct ChildSetup {
   for (int number = 1; number < NSIG; ++number) (void)::sigaction(number, &standard, nullptr);
   sigset_t none;
   ::sigemptyset(&none);
-  (void)::sigprocmask(SIG_SETMASK, &none, nullptr);
+  // A forked child has one thread.
+  (void)::sigprocmask(SIG_SETMASK, &none, nullptr); // NOLINT(concurrency-mt-unsafe)
   (void)::setpgid(0, 0);
   int cause = 0;
   for (int standard_fd = 0; standard_fd < 3; ++standard_fd) {
