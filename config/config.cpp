@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config/config.hpp"
 
+#include "executor/base/file.hpp"
+
+#include <toml++/toml.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -10,10 +14,6 @@
 #include <set>
 #include <sstream>
 
-#include <toml++/toml.h>
-
-#include "executor/base/file.hpp"
-
 namespace slipway::config {
 namespace {
 
@@ -21,7 +21,8 @@ constexpr std::size_t kMaxFileBytes = 1UL << 20;
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t j = 0; j <= b.size(); ++j)
+    row[j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
     std::size_t diagonal = row[0];
     row[0] = i;
@@ -104,12 +105,14 @@ public:
       into.push_back(text->get());
     }
   }
-  template <typename Integer> void integer(const char* key, Integer& into, std::int64_t least, std::int64_t most) {
+  template <typename Integer>
+  void integer(const char* key, Integer& into, std::int64_t least, std::int64_t most) {
     const auto* node = find(key);
     if (node == nullptr) return;
     const auto* value = node->as_integer();
     if (value == nullptr || value->get() < least || value->get() > most) {
-      return wrong(*node, key, "a whole number from " + std::to_string(least) + " to " + std::to_string(most));
+      return wrong(*node, key,
+                   "a whole number from " + std::to_string(least) + " to " + std::to_string(most));
     }
     into = static_cast<Integer>(value->get());
   }
@@ -123,18 +126,25 @@ public:
     into = *value;
   }
   // "90s", "15m", "24h", "5d"
-  void duration(const char* key, std::chrono::seconds& into, std::chrono::seconds least, std::chrono::seconds most) {
+  void duration(const char* key, std::chrono::seconds& into, std::chrono::seconds least,
+                std::chrono::seconds most) {
     const auto* node = find(key);
     if (node == nullptr) return;
     const auto* text = node->as_string();
     const std::map<char, long> units{{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
-    const auto seconds = text == nullptr ? std::nullopt : scaled(text->get(), [&](const std::string& unit) -> std::optional<double> {
-      if (unit.size() != 1 || !units.contains(unit[0])) return std::nullopt;
-      return static_cast<double>(units.at(unit[0]));
-    });
-    if (!seconds || *seconds < static_cast<double>(least.count()) || *seconds > static_cast<double>(most.count())) {
-      return wrong(*node, key, "a duration such as \"90s\", \"15m\", \"24h\" or \"5d\", from " +
-                                   std::to_string(least.count()) + "s to " + std::to_string(most.count()) + "s");
+    const auto seconds =
+        text == nullptr
+            ? std::nullopt
+            : scaled(text->get(), [&](const std::string& unit) -> std::optional<double> {
+                if (unit.size() != 1 || !units.contains(unit[0])) return std::nullopt;
+                return static_cast<double>(units.at(unit[0]));
+              });
+    if (!seconds || *seconds < static_cast<double>(least.count()) ||
+        *seconds > static_cast<double>(most.count())) {
+      return wrong(*node, key,
+                   "a duration such as \"90s\", \"15m\", \"24h\" or \"5d\", from " +
+                       std::to_string(least.count()) + "s to " + std::to_string(most.count()) +
+                       "s");
     }
     into = std::chrono::seconds{static_cast<long>(*seconds)};
   }
@@ -142,12 +152,16 @@ public:
   void bytes(const char* key, std::uint64_t& into) {
     const auto* node = find(key);
     if (node == nullptr) return;
-    const std::map<std::string, double> units{{"B", 1}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}, {"TiB", 1099511627776}};
+    const std::map<std::string, double> units{
+        {"B", 1}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}, {"TiB", 1099511627776}};
     const auto* text = node->as_string();
-    const auto value = text == nullptr ? std::nullopt : scaled(text->get(), [&](const std::string& unit) -> std::optional<double> {
-      const auto found = units.find(unit);
-      return found == units.end() ? std::nullopt : std::optional{found->second};
-    });
+    const auto value =
+        text == nullptr
+            ? std::nullopt
+            : scaled(text->get(), [&](const std::string& unit) -> std::optional<double> {
+                const auto found = units.find(unit);
+                return found == units.end() ? std::nullopt : std::optional{found->second};
+              });
     if (!value || *value > 1e15) return wrong(*node, key, "a size such as \"512MiB\" or \"2GiB\"");
     into = static_cast<std::uint64_t>(*value);
   }
@@ -156,7 +170,8 @@ public:
     read(key, value);
     if (table_.contains(key) && !allowed.contains(value)) {
       std::string list;
-      for (const auto& word : allowed) list += (list.empty() ? "" : ", ") + ("\"" + word + "\"");
+      for (const auto& word : allowed)
+        list += (list.empty() ? "" : ", ") + ("\"" + word + "\"");
       return wrong(*table_.get(key), key, "one of " + list);
     }
     into = value;
@@ -175,9 +190,11 @@ public:
       if (known_.contains(text)) continue;
       const auto guess = nearest(text, known_);
       std::string list;
-      for (const auto& word : known_) list += (list.empty() ? "" : ", ") + word;
-      fail(key.source(), "unknown key '" + text + "' in " + name_ +
-                              (guess.empty() ? "; known are: " + list : "; did you mean '" + guess + "'?"));
+      for (const auto& word : known_)
+        list += (list.empty() ? "" : ", ") + word;
+      fail(key.source(),
+           "unknown key '" + text + "' in " + name_ +
+               (guess.empty() ? "; known are: " + list : "; did you mean '" + guess + "'?"));
     }
     if (error_) return *error_;
     return {};
@@ -188,9 +205,13 @@ private:
     known_.insert(key);
     return table_.get(key);
   }
-  static std::optional<double> scaled(const std::string& text, const std::function<std::optional<double>(const std::string&)>& unit_of) {
+  static std::optional<double>
+  scaled(const std::string& text,
+         const std::function<std::optional<double>(const std::string&)>& unit_of) {
     std::size_t end = 0;
-    while (end < text.size() && (std::isdigit(static_cast<unsigned char>(text[end])) != 0 || text[end] == '.')) ++end;
+    while (end < text.size() &&
+           (std::isdigit(static_cast<unsigned char>(text[end])) != 0 || text[end] == '.'))
+      ++end;
     if (end == 0 || end > 15) return std::nullopt;
     const auto unit = unit_of(text.substr(end));
     if (!unit) return std::nullopt;
@@ -203,8 +224,10 @@ private:
   void fail(const toml::source_region& at, const std::string& what) {
     if (error_) return;
     error_ = Error{ErrorKind::misconfigured,
-                   file_ + ":" + std::to_string(at.begin.line) + ":" + std::to_string(at.begin.column) + ": " + what,
-                   "correct the file; `slipway config check` tells when it is right", {}};
+                   file_ + ":" + std::to_string(at.begin.line) + ":" +
+                       std::to_string(at.begin.column) + ": " + what,
+                   "correct the file; `slipway config check` tells when it is right",
+                   {}};
   }
 
   const toml::table& table_;
@@ -216,7 +239,8 @@ private:
 
 using Reader = std::function<void(Section&)>;
 
-Status read_section(const toml::table& root, const std::string& file, const char* key, const Reader& reader) {
+Status read_section(const toml::table& root, const std::string& file, const char* key,
+                    const Reader& reader) {
   const auto* node = root.get(key);
   if (node == nullptr) return {};
   const std::string name = std::string{"["} + key + "]";
@@ -231,7 +255,8 @@ Status read_section(const toml::table& root, const std::string& file, const char
   return section.finish();
 }
 
-Status read_array(const toml::table& root, const std::string& file, const char* key, const std::function<Status(Section&, const toml::table&)>& reader) {
+Status read_array(const toml::table& root, const std::string& file, const char* key,
+                  const std::function<Status(Section&, const toml::table&)>& reader) {
   const auto* node = root.get(key);
   if (node == nullptr) return {};
   const std::string name = std::string{"[["} + key + "]]";
@@ -249,15 +274,18 @@ Status read_array(const toml::table& root, const std::string& file, const char* 
   return {};
 }
 
-Status only_sections(const toml::table& root, const std::string& file, const std::set<std::string>& known) {
+Status only_sections(const toml::table& root, const std::string& file,
+                     const std::set<std::string>& known) {
   for (const auto& [key, node] : root) {
     const std::string text{key.str()};
     if (known.contains(text)) continue;
     const auto guess = nearest(text, known);
     return Error{ErrorKind::misconfigured,
-                 file + ":" + std::to_string(key.source().begin.line) + ":" + std::to_string(key.source().begin.column) +
-                     ": unknown section '" + text + "'" + (guess.empty() ? "" : "; did you mean '" + guess + "'?"),
-                 "correct the file; `slipway config check` tells when it is right", {}};
+                 file + ":" + std::to_string(key.source().begin.line) + ":" +
+                     std::to_string(key.source().begin.column) + ": unknown section '" + text +
+                     "'" + (guess.empty() ? "" : "; did you mean '" + guess + "'?"),
+                 "correct the file; `slipway config check` tells when it is right",
+                 {}};
   }
   return {};
 }
@@ -268,8 +296,10 @@ Result<toml::table> parse_toml(const std::string& text, const std::string& name)
   } catch (const toml::parse_error& refused) {
     return Error{ErrorKind::misconfigured,
                  name + ":" + std::to_string(refused.source().begin.line) + ":" +
-                     std::to_string(refused.source().begin.column) + ": " + std::string{refused.description()},
-                 "the file is no valid TOML", {}};
+                     std::to_string(refused.source().begin.column) + ": " +
+                     std::string{refused.description()},
+                 "the file is no valid TOML",
+                 {}};
   }
 }
 
@@ -284,18 +314,23 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   if (!table) return std::move(table).error();
   Config config;
   const auto& root = *table;
-  if (auto known = only_sections(root, name, {"slipway", "gitlab", "sandbox", "programs", "registry", "buildkit", "gate", "push"}); !known) {
+  if (auto known = only_sections(
+          root, name,
+          {"slipway", "gitlab", "sandbox", "programs", "registry", "buildkit", "gate", "push"});
+      !known) {
     return std::move(known).error();
   }
   const std::vector<std::pair<const char*, Reader>> sections{
-      {"slipway", [&](Section& s) {
+      {"slipway",
+       [&](Section& s) {
          s.read("state_dir", config.slipway.state_dir);
          s.read("runtime_dir", config.slipway.runtime_dir);
          s.read("log_file", config.slipway.log_file);
          s.one_of("log_level", config.slipway.log_level, {"debug", "info", "warning", "error"});
          s.read("audit_file", config.slipway.audit_file);
        }},
-      {"gitlab", [&](Section& s) {
+      {"gitlab",
+       [&](Section& s) {
          s.read("helper_binary", config.gitlab.helper_binary);
          s.one_of("shell", config.gitlab.shell, {"bash", "sh"});
          s.read("builds_dir", config.gitlab.builds_dir);
@@ -307,7 +342,8 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.duration("service_wait", config.gitlab.service_wait, seconds{0}, hours{1});
          s.duration("stop_grace", config.gitlab.stop_grace, seconds{1}, seconds{240});
        }},
-      {"sandbox", [&](Section& s) {
+      {"sandbox",
+       [&](Section& s) {
          s.read("podman", config.sandbox.podman);
          s.integer("id_slots", config.sandbox.id_slots, 1, 1024);
          s.integer("pids", config.sandbox.pids, 16, 4194304);
@@ -318,12 +354,14 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("block_registries", config.sandbox.block_registries);
          s.read("isolate_networks", config.sandbox.isolate_networks);
        }},
-      {"programs", [&](Section& s) {
+      {"programs",
+       [&](Section& s) {
          s.read("init", config.programs.init);
          s.read("shim", config.programs.shim);
          s.read("push", config.programs.push);
        }},
-      {"buildkit", [&](Section& s) {
+      {"buildkit",
+       [&](Section& s) {
          s.read("buildkitd", config.buildkit.buildkitd);
          s.read("buildctl", config.buildkit.buildctl);
          s.read("runc", config.buildkit.runc);
@@ -332,7 +370,8 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.bytes("disk", config.buildkit.disk_bytes);
          s.read("allowed_bases", config.buildkit.allowed_bases);
        }},
-      {"gate", [&](Section& s) {
+      {"gate",
+       [&](Section& s) {
          s.read("trivy", config.gate.trivy);
          s.read("trivy_sha256", config.gate.trivy_sha256);
          s.read("db_dir", config.gate.db_dir);
@@ -344,32 +383,36 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.duration("db_max_age", config.gate.db_max_age, hours{1}, hours{24 * 365});
          s.duration("timeout", config.gate.timeout, seconds{10}, hours{2});
        }},
-      {"push", [&](Section& s) {
+      {"push",
+       [&](Section& s) {
          s.duration("token_lifetime", config.push.token_lifetime, seconds{60}, seconds{900});
        }},
   };
   for (const auto& [key, reader] : sections) {
     if (auto read = read_section(root, name, key, reader); !read) return std::move(read).error();
   }
-  auto registries = read_array(root, name, "registry", [&](Section& s, const toml::table&) -> Status {
-    Registry registry;
-    s.read("host", registry.host);
-    s.read("ca_file", registry.ca_file);
-    s.read("plain_http", registry.plain_http);
-    s.one_of("credential", registry.credential, {"operator", "job", "none"});
-    s.read("username", registry.username);
-    s.read("password_file", registry.password_file);
-    s.read("realm_hosts", registry.realm_hosts);
-    s.read("basic_auth", registry.basic_auth);
-    s.read("push", registry.push);
-    s.read("pull", registry.pull);
-    if (registry.host.empty()) s.missing("host");
-    if (registry.host.find('/') != std::string::npos) s.missing("host (a name with an optional port, no scheme or path)");
-    if (registry.credential == "operator" && registry.username.empty()) s.missing("username");
-    if (registry.credential == "operator" && registry.password_file.empty()) s.missing("password_file");
-    config.registries.push_back(std::move(registry));
-    return {};
-  });
+  auto registries =
+      read_array(root, name, "registry", [&](Section& s, const toml::table&) -> Status {
+        Registry registry;
+        s.read("host", registry.host);
+        s.read("ca_file", registry.ca_file);
+        s.read("plain_http", registry.plain_http);
+        s.one_of("credential", registry.credential, {"operator", "job", "none"});
+        s.read("username", registry.username);
+        s.read("password_file", registry.password_file);
+        s.read("realm_hosts", registry.realm_hosts);
+        s.read("basic_auth", registry.basic_auth);
+        s.read("push", registry.push);
+        s.read("pull", registry.pull);
+        if (registry.host.empty()) s.missing("host");
+        if (registry.host.find('/') != std::string::npos)
+          s.missing("host (a name with an optional port, no scheme or path)");
+        if (registry.credential == "operator" && registry.username.empty()) s.missing("username");
+        if (registry.credential == "operator" && registry.password_file.empty())
+          s.missing("password_file");
+        config.registries.push_back(std::move(registry));
+        return {};
+      });
   if (!registries) return std::move(registries).error();
   return config;
 }
@@ -401,21 +444,25 @@ Result<Config> load(const std::filesystem::path& file) {
   if (!text) {
     auto error = std::move(text).error();
     error.kind = ErrorKind::misconfigured;
-    return std::move(error).in("reading the configuration").hinting("name the file with --config FILE; config/examples holds one to start from");
+    return std::move(error)
+        .in("reading the configuration")
+        .hinting("name the file with --config FILE; config/examples holds one to start from");
   }
   auto config = parse(*text, file.string());
   if (!config) return config;
   config->file = file;
   std::vector<std::filesystem::path> policies;
   std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator{file.parent_path() / "policy.d", none}) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator{file.parent_path() / "policy.d", none}) {
     if (entry.path().extension() == ".toml") policies.push_back(entry.path());
   }
   std::sort(policies.begin(), policies.end());
   for (const auto& policy : policies) {
     auto body = read_file(policy, kMaxFileBytes);
     if (!body) return std::move(body).error().in("reading the policy");
-    if (auto read = parse_policy(*body, policy.string(), *config); !read) return std::move(read).error();
+    if (auto read = parse_policy(*body, policy.string(), *config); !read)
+      return std::move(read).error();
   }
   return config;
 }
@@ -429,18 +476,27 @@ std::string quoted(const std::string& text) {
 }
 std::string list(const std::vector<std::string>& items) {
   std::string text = "[";
-  for (const auto& item : items) text += (text.size() > 1 ? ", " : "") + quoted(item);
+  for (const auto& item : items)
+    text += (text.size() > 1 ? ", " : "") + quoted(item);
   return text + "]";
 }
-std::string boolean(bool value) { return value ? "true" : "false"; }
-std::string duration(std::chrono::seconds value) { return "\"" + std::to_string(value.count()) + "s\""; }
-std::string size(std::uint64_t bytes) { return "\"" + std::to_string(bytes) + "B\""; }
+std::string boolean(bool value) {
+  return value ? "true" : "false";
+}
+std::string duration(std::chrono::seconds value) {
+  return "\"" + std::to_string(value.count()) + "s\"";
+}
+std::string size(std::uint64_t bytes) {
+  return "\"" + std::to_string(bytes) + "B\"";
+}
 
 } // namespace
 
 std::string print(const Config& c) {
   std::ostringstream out;
-  const auto line = [&](const char* key, const std::string& value) { out << key << " = " << value << "\n"; };
+  const auto line = [&](const char* key, const std::string& value) {
+    out << key << " = " << value << "\n";
+  };
   out << "# effective configuration of " << c.file.string() << "\n[slipway]\n";
   line("state_dir", quoted(c.slipway.state_dir));
   line("runtime_dir", quoted(c.slipway.runtime_dir));
@@ -538,7 +594,8 @@ bool glob_matches(std::string_view pattern, std::string_view text) {
       return false;
     }
   }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
+  while (p < pattern.size() && pattern[p] == '*')
+    ++p;
   return p == pattern.size();
 }
 

@@ -4,6 +4,8 @@
 // column, never ignored.
 #pragma once
 
+#include "executor/base/result.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -11,13 +13,12 @@
 #include <string>
 #include <vector>
 
-#include "executor/base/result.hpp"
-
 namespace slipway::config {
 
 /// [slipway]: where slipway keeps its own things.
 struct Slipway {
-  std::filesystem::path state_dir = "/var/lib/slipway"; ///< job records, image stores, verdict cache
+  std::filesystem::path state_dir =
+      "/var/lib/slipway";            ///< job records, image stores, verdict cache
   std::filesystem::path runtime_dir; ///< sockets; "" = $XDG_RUNTIME_DIR/slipway
   std::filesystem::path log_file;    ///< "" = STATE_DIR/slipway.log
   std::string log_level = "info";    ///< debug | info | warning | error
@@ -30,8 +31,8 @@ struct Gitlab {
   std::string shell = "bash";                                     ///< bash | sh
   std::string builds_dir = "/builds";
   std::string cache_dir = "/cache";
-  std::string default_image;                        ///< for jobs without `image:`
-  std::vector<std::string> allowed_images{"*"};     ///< globs on the normalised reference
+  std::string default_image;                    ///< for jobs without `image:`
+  std::vector<std::string> allowed_images{"*"}; ///< globs on the normalised reference
   std::vector<std::string> allowed_services{"*"};
   std::vector<std::string> pull_policies{"always"}; ///< allowed; the first is the default
   std::chrono::seconds service_wait{30};            ///< for the ports of all services together
@@ -41,13 +42,13 @@ struct Gitlab {
 /// [sandbox]
 struct Sandbox {
   std::filesystem::path podman = "/usr/bin/podman";
-  int id_slots = 16;            ///< ranges of 65536 subordinate ids; bounded by /etc/subuid
+  int id_slots = 16; ///< ranges of 65536 subordinate ids; bounded by /etc/subuid
   std::int64_t pids = 4096;
-  std::uint64_t memory_bytes = 0; ///< 0 = no limit asked
-  double cpus = 0;                ///< 0 = no limit asked
-  std::uint64_t file_bytes = 0;   ///< largest single file (RLIMIT_FSIZE); 0 = none
+  std::uint64_t memory_bytes = 0;       ///< 0 = no limit asked
+  double cpus = 0;                      ///< 0 = no limit asked
+  std::uint64_t file_bytes = 0;         ///< largest single file (RLIMIT_FSIZE); 0 = none
   std::uint64_t disk_floor = 1UL << 30; ///< free space below which running jobs are ended
-  bool block_registries = true;   ///< drop sandboxes' traffic to the [[registry]] hosts
+  bool block_registries = true;         ///< drop sandboxes' traffic to the [[registry]] hosts
   bool isolate_networks = true;
 };
 
@@ -60,16 +61,17 @@ struct Programs {
 
 /// [[registry]]: a registry that slipway brokers. Sandboxes cannot reach it themselves.
 struct Registry {
-  std::string host;                 ///< as in references: "registry.example:5000"
+  std::string host; ///< as in references: "registry.example:5000"
   std::filesystem::path ca_file;
   bool plain_http = false;
-  std::string credential = "none";  ///< operator | job | none
-  std::string username;             ///< credential = operator
+  std::string credential = "none"; ///< operator | job | none
+  std::string username;            ///< credential = operator
   std::filesystem::path password_file;
   std::vector<std::string> realm_hosts; ///< token servers that may be shown the credential
-  bool basic_auth = false;          ///< registry without token server: push with the credential itself
-  bool push = true;                 ///< false: base images only
-  std::vector<std::string> pull;    ///< globs on registry/repository that every job may pull with the operator's credential
+  bool basic_auth = false; ///< registry without token server: push with the credential itself
+  bool push = true;        ///< false: base images only
+  std::vector<std::string>
+      pull; ///< globs on registry/repository that every job may pull with the operator's credential
 };
 
 /// [buildkit]
@@ -111,8 +113,9 @@ struct Rule {
   std::optional<bool> fixed_only;
   std::optional<bool> secrets_block;
   std::optional<bool> allow_scratch;
-  std::optional<bool> push;           ///< false: no push from these jobs
-  std::vector<std::string> repositories; ///< globs on registry/repository that may be pushed; empty: see policy::admit_push
+  std::optional<bool> push;              ///< false: no push from these jobs
+  std::vector<std::string> repositories; ///< globs on registry/repository that may be pushed;
+                                         ///< empty: see policy::admit_push
 };
 
 struct Config {
@@ -129,7 +132,8 @@ struct Config {
 };
 
 /// Reads FILE and the *.toml of the folder policy.d beside it, in the order of their names.
-/// Errors: not_found, misconfigured ("FILE:LINE:COLUMN: unknown key 'x' in [gate]; did you mean …").
+/// Errors: not_found, misconfigured ("FILE:LINE:COLUMN: unknown key 'x' in [gate]; did you mean
+/// …").
 Result<Config> load(const std::filesystem::path& file);
 
 /// The same from text; `name` stands in messages. `policy` files likewise.

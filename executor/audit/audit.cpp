@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/audit/audit.hpp"
 
+#include "executor/base/file.hpp"
+
+#include <nlohmann/json.hpp>
+#include <openssl/evp.h>
+
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -9,11 +14,6 @@
 #include <array>
 #include <cerrno>
 #include <fstream>
-
-#include <nlohmann/json.hpp>
-#include <openssl/evp.h>
-
-#include "executor/base/file.hpp"
 
 namespace slipway::audit {
 namespace {
@@ -36,7 +36,8 @@ std::string sha256_hex(std::string_view bytes) {
 
 // The hash covers the line without its own `hash` member, as written: previous hash and body.
 std::string hash_of(const std::string& previous, const nlohmann::json& body) {
-  return sha256_hex(previous + "\n" + body.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+  return sha256_hex(previous + "\n" +
+                    body.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
 }
 
 struct Line {
@@ -64,15 +65,18 @@ Result<std::string> last_line(int fd) {
   const off_t size = ::lseek(fd, 0, SEEK_END);
   if (size < 0) return io_error("lseek", errno);
   if (size == 0) return std::string{};
-  const off_t start = size > static_cast<off_t>(kMaxLineBytes) ? size - static_cast<off_t>(kMaxLineBytes) : 0;
+  const off_t start =
+      size > static_cast<off_t>(kMaxLineBytes) ? size - static_cast<off_t>(kMaxLineBytes) : 0;
   std::string tail(static_cast<std::size_t>(size - start), '\0');
   const ssize_t got = ::pread(fd, tail.data(), tail.size(), start);
   if (got < 0) return io_error("read", errno);
   tail.resize(static_cast<std::size_t>(got));
   if (tail.empty() || tail.back() != '\n') {
     // A line cut by a crash or a full disk: it never was a record, but it must not be glued to one.
-    return Error{ErrorKind::bad_input, "the audit log ends in an incomplete line",
-                 "keep a copy, then remove the incomplete last line", {}};
+    return Error{ErrorKind::bad_input,
+                 "the audit log ends in an incomplete line",
+                 "keep a copy, then remove the incomplete last line",
+                 {}};
   }
   tail.pop_back();
   const auto newline = tail.rfind('\n');
@@ -82,7 +86,8 @@ Result<std::string> last_line(int fd) {
 } // namespace
 
 Result<std::string> FileAuditLog::append(const std::string& event, const Fields& fields) {
-  const UniqueFd fd{::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640)};
+  const UniqueFd fd{
+      ::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640)};
   if (!fd) return io_error("open", errno, file_.string());
   while (::flock(fd.get(), LOCK_EX) != 0) {
     if (errno != EINTR) return io_error("flock", errno, file_.string());
@@ -94,14 +99,17 @@ Result<std::string> FileAuditLog::append(const std::string& event, const Fields&
   if (!tail->empty()) {
     const auto line = read_line(*tail);
     if (!line) {
-      return Error{ErrorKind::bad_input, "the last line of the audit log is no audit record (" + file_.string() + ")",
-                   "`slipway audit verify` tells where the chain breaks", {}};
+      return Error{ErrorKind::bad_input,
+                   "the last line of the audit log is no audit record (" + file_.string() + ")",
+                   "`slipway audit verify` tells where the chain breaks",
+                   {}};
     }
     previous = line->hash;
     number = line->body.value("n", std::uint64_t{0}) + 1;
   }
   nlohmann::json body{{"n", number}, {"time", rfc3339(clock_.now())}, {"event", event}};
-  for (const auto& [key, value] : fields) body[key] = value.substr(0, 4096);
+  for (const auto& [key, value] : fields)
+    body[key] = value.substr(0, 4096);
   // Parsed again, so that the hash is over what a reader will see (invalid UTF-8 is replaced).
   body = nlohmann::json::parse(body.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   const std::string hash = hash_of(previous, body);
@@ -128,18 +136,27 @@ Result<Verified> verify(const std::filesystem::path& file, const std::optional<s
     const auto line = read_line(text);
     if (!line) return Error{ErrorKind::bad_input, at + "not an audit record", "", {}};
     if (line->previous != verified.head) {
-      return Error{ErrorKind::bad_input, at + "the chain breaks here: a record before this one was removed, added or moved", "", {}};
+      return Error{
+          ErrorKind::bad_input,
+          at + "the chain breaks here: a record before this one was removed, added or moved",
+          "",
+          {}};
     }
     if (hash_of(line->previous, line->body) != line->hash) {
-      return Error{ErrorKind::bad_input, at + "this record was edited: its hash does not fit its content", "", {}};
+      return Error{ErrorKind::bad_input,
+                   at + "this record was edited: its hash does not fit its content",
+                   "",
+                   {}};
     }
     verified.head = line->hash;
     ++verified.records;
     if (head && *head == verified.head) head_seen = true;
   }
   if (!head_seen) {
-    return Error{ErrorKind::not_found, "the head " + *head + " is not in the chain: the log was truncated or replaced",
-                 "compare with a copy of the log from before", {}};
+    return Error{ErrorKind::not_found,
+                 "the head " + *head + " is not in the chain: the log was truncated or replaced",
+                 "compare with a copy of the log from before",
+                 {}};
   }
   return verified;
 }

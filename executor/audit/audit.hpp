@@ -4,15 +4,15 @@
 // log prints it) a cut-off tail shows as well.
 #pragma once
 
+#include "executor/base/clock.hpp"
+#include "executor/base/result.hpp"
+
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "executor/base/clock.hpp"
-#include "executor/base/result.hpp"
 
 namespace slipway::audit {
 
@@ -21,15 +21,16 @@ class AuditLog {
 public:
   virtual ~AuditLog() = default;
   using Fields = std::vector<std::pair<std::string, std::string>>;
-  /// Appends one record durably and returns the new head (64 hex digits). Errors: io; bad_input (the
-  /// last line of the file is not one of ours: somebody wrote to it).
+  /// Appends one record durably and returns the new head (64 hex digits). Errors: io; bad_input
+  /// (the last line of the file is not one of ours: somebody wrote to it).
   virtual Result<std::string> append(const std::string& event, const Fields& fields) = 0;
 };
 
 /// A file shared by all slipway processes of the host, serialised by flock(2).
 class FileAuditLog final : public AuditLog {
 public:
-  FileAuditLog(std::filesystem::path file, const Clock& clock) : file_{std::move(file)}, clock_{clock} {}
+  FileAuditLog(std::filesystem::path file, const Clock& clock)
+      : file_{std::move(file)}, clock_{clock} {}
   Result<std::string> append(const std::string& event, const Fields& fields) override;
 
 private:

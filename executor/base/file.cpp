@@ -34,7 +34,8 @@ Result<std::string> read_file(const std::filesystem::path& file, std::size_t lim
   const UniqueFd fd{::open(file.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!fd) {
     const int cause = errno;
-    if (cause == ENOENT) return Error{ErrorKind::not_found, "no such file: " + file.string(), "", {}};
+    if (cause == ENOENT)
+      return Error{ErrorKind::not_found, "no such file: " + file.string(), "", {}};
     return io_error("open", cause, file.string());
   }
   return read_all(fd.get(), limit, file.string());
@@ -70,7 +71,8 @@ Status make_directory(const std::filesystem::path& dir, unsigned mode) {
   std::error_code failed;
   if (dir.has_parent_path()) std::filesystem::create_directories(dir.parent_path(), failed);
   if (failed) return io_error("mkdir", failed.value(), dir.parent_path().string());
-  if (::mkdir(dir.c_str(), mode) != 0 && errno != EEXIST) return io_error("mkdir", errno, dir.string());
+  if (::mkdir(dir.c_str(), mode) != 0 && errno != EEXIST)
+    return io_error("mkdir", errno, dir.string());
   return {};
 }
 

@@ -2,13 +2,13 @@
 // Small file operations with limits, whole results and close-on-exec descriptors.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+
 #include <cstddef>
 #include <filesystem>
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
 
 namespace slipway {
 
@@ -23,7 +23,8 @@ Status write_all(int fd, std::string_view bytes);
 
 /// Replaces FILE by `bytes` so that a reader sees the old content or the new, also after a crash:
 /// temporary file beside it, fsync, rename. Mode is that of the new file. Errors: io.
-Status replace_file(const std::filesystem::path& file, std::string_view bytes, unsigned mode = 0600);
+Status replace_file(const std::filesystem::path& file, std::string_view bytes,
+                    unsigned mode = 0600);
 
 /// Makes DIR (and parents, 0755) with `mode`; an existing one is kept. Errors: io.
 Status make_directory(const std::filesystem::path& dir, unsigned mode = 0700);

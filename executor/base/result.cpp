@@ -7,16 +7,26 @@ namespace slipway {
 
 const char* kind_name(ErrorKind kind) {
   switch (kind) {
-  case ErrorKind::denied: return "denied";
-  case ErrorKind::gate_rejected: return "gate_rejected";
-  case ErrorKind::backend_failed: return "backend_failed";
-  case ErrorKind::bad_input: return "bad_input";
-  case ErrorKind::not_found: return "not_found";
-  case ErrorKind::misconfigured: return "misconfigured";
-  case ErrorKind::timed_out: return "timed_out";
-  case ErrorKind::unavailable: return "unavailable";
-  case ErrorKind::io: return "io";
-  case ErrorKind::internal: return "internal";
+  case ErrorKind::denied:
+    return "denied";
+  case ErrorKind::gate_rejected:
+    return "gate_rejected";
+  case ErrorKind::backend_failed:
+    return "backend_failed";
+  case ErrorKind::bad_input:
+    return "bad_input";
+  case ErrorKind::not_found:
+    return "not_found";
+  case ErrorKind::misconfigured:
+    return "misconfigured";
+  case ErrorKind::timed_out:
+    return "timed_out";
+  case ErrorKind::unavailable:
+    return "unavailable";
+  case ErrorKind::io:
+    return "io";
+  case ErrorKind::internal:
+    return "internal";
   }
   return "internal";
 }
@@ -29,7 +39,9 @@ std::string Error::text() const {
   return line + what;
 }
 
-std::string errno_text(int cause) { return std::generic_category().message(cause); }
+std::string errno_text(int cause) {
+  return std::generic_category().message(cause);
+}
 
 Error io_error(const std::string& what, int cause, const std::string& subject) {
   Error error{ErrorKind::io, what + ": " + errno_text(cause), "", {}};

@@ -78,8 +78,12 @@ Error io_error(const std::string& what, int cause, const std::string& subject = 
 /// Either a value or an Error. Test before use; `value()` on an error terminates.
 template <typename T> class [[nodiscard]] Result {
 public:
-  Result(T value) : held_{std::in_place_index<0>, std::move(value)} {} // NOLINT(google-explicit-constructor): reads as return
-  Result(Error error) : held_{std::in_place_index<1>, std::move(error)} {} // NOLINT(google-explicit-constructor): reads as return
+  Result(T value)
+      : held_{std::in_place_index<0>, std::move(value)} {
+  } // NOLINT(google-explicit-constructor): reads as return
+  Result(Error error)
+      : held_{std::in_place_index<1>, std::move(error)} {
+  } // NOLINT(google-explicit-constructor): reads as return
 
   explicit operator bool() const noexcept { return held_.index() == 0; }
   bool ok() const noexcept { return held_.index() == 0; }
@@ -102,7 +106,8 @@ private:
 template <> class [[nodiscard]] Result<void> {
 public:
   Result() = default;
-  Result(Error error) : error_{std::move(error)} {} // NOLINT(google-explicit-constructor): reads as return
+  Result(Error error)
+      : error_{std::move(error)} {} // NOLINT(google-explicit-constructor): reads as return
 
   explicit operator bool() const noexcept { return !error_.has_value(); }
   bool ok() const noexcept { return !error_.has_value(); }

@@ -3,6 +3,11 @@
 // stages/image, faked in the broker's tests. All calls may come from several threads at once.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/oci/manifest.hpp"
+#include "executor/oci/reference.hpp"
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -10,11 +15,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
-#include "executor/oci/manifest.hpp"
-#include "executor/oci/reference.hpp"
 
 namespace slipway::broker {
 
@@ -24,18 +24,18 @@ struct BuildRequest {
   /// or a stream of a tar (plain, gzip) context.
   std::string context_path;
   std::function<Result<std::size_t>(char* buffer, std::size_t capacity)> context_tar;
-  std::string dockerfile = "Dockerfile";       ///< relative to the context, or absolute in the workspace
-  std::optional<std::string> dockerfile_text;  ///< `-f -`: wins over `dockerfile`
+  std::string dockerfile = "Dockerfile"; ///< relative to the context, or absolute in the workspace
+  std::optional<std::string> dockerfile_text; ///< `-f -`: wins over `dockerfile`
   std::vector<oci::Reference> tags;
   std::vector<std::pair<std::string, std::string>> build_args;
   std::vector<std::pair<std::string, std::string>> labels;
   std::string target;
-  std::vector<std::string> platforms;          ///< empty: the host's
+  std::vector<std::string> platforms; ///< empty: the host's
   bool no_cache = false;
   bool pull = false;
-  std::string network;                         ///< "" | "default" | "none"
+  std::string network; ///< "" | "default" | "none"
   std::vector<std::pair<std::string, std::string>> extra_hosts;
-  std::string dialect;                         ///< "docker", "buildx", "api": for log and audit
+  std::string dialect; ///< "docker", "buildx", "api": for log and audit
 };
 
 struct BuildOutcome {
@@ -61,7 +61,8 @@ struct PushOutcome {
   std::vector<oci::Digest> layers;
 };
 
-/// Progress: plain text for people, already free of secrets. `stderr`-like lines are the same stream.
+/// Progress: plain text for people, already free of secrets. `stderr`-like lines are the same
+/// stream.
 using Progress = std::function<void(std::string_view text)>;
 /// True when the client has gone or the job ends; long calls look at it.
 using Cancelled = std::function<bool()>;
@@ -69,23 +70,32 @@ using Cancelled = std::function<bool()>;
 class ImageService {
 public:
   virtual ~ImageService() = default;
-  virtual Result<BuildOutcome> build(BuildRequest request, const Progress& progress, const Cancelled& cancelled) = 0;
+  virtual Result<BuildOutcome> build(BuildRequest request, const Progress& progress,
+                                     const Cancelled& cancelled) = 0;
   /// Verifies, scans, judges, pushes. Errors: gate_rejected (text is the verdict for people), …
-  virtual Result<PushOutcome> push(const oci::Reference& reference, const Progress& progress, const Cancelled& cancelled) = 0;
-  /// Makes a remote image known under its name (verified, stored). Errors: not_found, denied, unavailable.
-  virtual Result<ImageSummary> pull(const oci::Reference& reference, const std::string& platform, const Progress& progress, const Cancelled& cancelled) = 0;
+  virtual Result<PushOutcome> push(const oci::Reference& reference, const Progress& progress,
+                                   const Cancelled& cancelled) = 0;
+  /// Makes a remote image known under its name (verified, stored). Errors: not_found, denied,
+  /// unavailable.
+  virtual Result<ImageSummary> pull(const oci::Reference& reference, const std::string& platform,
+                                    const Progress& progress, const Cancelled& cancelled) = 0;
   virtual Result<std::vector<ImageSummary>> list() = 0;
-  /// By reference, image ID (full or unique prefix, with or without sha256:) or repo digest. Errors: not_found, bad_input (ambiguous).
+  /// By reference, image ID (full or unique prefix, with or without sha256:) or repo digest.
+  /// Errors: not_found, bad_input (ambiguous).
   virtual Result<ImageSummary> find(const std::string& name) = 0;
   virtual Status tag(const std::string& source, const oci::Reference& target) = 0;
   /// What `docker rmi` prints: {"Untagged: …", "Deleted: …"}.
   virtual Result<std::vector<std::string>> remove(const std::string& name, bool force) = 0;
   /// Writes a docker-archive tar (manifest.json + OCI layout) of the named images.
-  virtual Status save(const std::vector<std::string>& names, const std::function<Status(std::string_view)>& sink) = 0;
-  /// Reads a docker-archive or OCI archive (plain, gzip); returns the loaded names or ids. The image is untrusted like any.
-  virtual Result<std::vector<std::string>> load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) = 0;
+  virtual Status save(const std::vector<std::string>& names,
+                      const std::function<Status(std::string_view)>& sink) = 0;
+  /// Reads a docker-archive or OCI archive (plain, gzip); returns the loaded names or ids. The
+  /// image is untrusted like any.
+  virtual Result<std::vector<std::string>>
+  load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) = 0;
   /// manifest descriptor and platforms of a remote reference (`distribution/…/json`).
-  virtual Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>> remote(const oci::Reference& reference) = 0;
+  virtual Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
+  remote(const oci::Reference& reference) = 0;
 };
 
 } // namespace slipway::broker

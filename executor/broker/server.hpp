@@ -2,12 +2,12 @@
 // The broker: a Docker Engine API subset over a unix socket, served while a `run` runs.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/broker/image_service.hpp"
+
 #include <chrono>
 #include <filesystem>
 #include <memory>
-
-#include "executor/base/result.hpp"
-#include "executor/broker/image_service.hpp"
 
 namespace slipway::broker {
 
@@ -24,8 +24,10 @@ struct ServerLimits {
 /// turns true) and waits for them up to `patience`.
 class Server {
 public:
-  /// Binds SOCKET (mode 0666 inside a folder that only this sandbox sees; a stale file is replaced).
-  static Result<std::unique_ptr<Server>> start(const std::filesystem::path& socket, ImageService& images, const ServerLimits& limits);
+  /// Binds SOCKET (mode 0666 inside a folder that only this sandbox sees; a stale file is
+  /// replaced).
+  static Result<std::unique_ptr<Server>> start(const std::filesystem::path& socket,
+                                               ImageService& images, const ServerLimits& limits);
   virtual ~Server() = default;
   virtual void stop(std::chrono::milliseconds patience) = 0;
 };

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The slipway command: stages for GitLab Runner, and commands for operators.
+#include "executor/audit/audit.hpp"
+#include "executor/cli/wiring.hpp"
+#include "executor/gitlab/stages.hpp"
+#include "executor/log/log.hpp"
+
+#include <CLI/CLI.hpp>
+
 #include <pwd.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
-
-#include <CLI/CLI.hpp>
-
-#include "executor/audit/audit.hpp"
-
-#include "executor/cli/wiring.hpp"
-#include "executor/gitlab/stages.hpp"
-#include "executor/log/log.hpp"
 
 namespace {
 
@@ -27,15 +26,18 @@ int complain(const Error& error, int code = 2) {
 }
 
 int refuse_root(const gitlab::StageEnvironment& environment) {
-  return gitlab::report(environment,
-                        Error{ErrorKind::misconfigured,
-                              "slipway was started as root and refuses to run jobs so",
-                              "run GitLab Runner as an unprivileged user: `packaging/setup-runner` writes the systemd "
-                              "drop-in (User, Delegate, runtime directory), the subordinate ids and the configuration",
-                              {}});
+  return gitlab::report(
+      environment,
+      Error{
+          ErrorKind::misconfigured,
+          "slipway was started as root and refuses to run jobs so",
+          "run GitLab Runner as an unprivileged user: `packaging/setup-runner` writes the systemd "
+          "drop-in (User, Delegate, runtime directory), the subordinate ids and the configuration",
+          {}});
 }
 
-int gitlab_stage(const std::string& stage, const std::string& config_file, const std::string& script, const std::string& sub_stage) {
+int gitlab_stage(const std::string& stage, const std::string& config_file,
+                 const std::string& script, const std::string& sub_stage) {
   const auto environment = gitlab::StageEnvironment::read();
   if (::geteuid() == 0) return refuse_root(environment);
   std::unique_ptr<gitlab::StopSignal> stop;
@@ -76,7 +78,8 @@ int main(int argc, char** argv) {
 
   auto* config_command = app.add_subcommand("config", "look at the configuration");
   config_command->require_subcommand(1);
-  auto* config_check = config_command->add_subcommand("check", "read configuration and policy, say what is wrong");
+  auto* config_check =
+      config_command->add_subcommand("check", "read configuration and policy, say what is wrong");
   auto* config_print = config_command->add_subcommand("print", "print what is in force");
 
   auto* audit_command = app.add_subcommand("audit", "the audit log");
@@ -89,11 +92,13 @@ int main(int argc, char** argv) {
 
   auto* gc = app.add_subcommand("gc", "clean up after jobs whose runner died, idle builders too");
   bool everything = false;
-  gc->add_flag("--all", everything, "remove every job and builder of this installation, running ones too");
+  gc->add_flag("--all", everything,
+               "remove every job and builder of this installation, running ones too");
 
   auto* gate_command = app.add_subcommand("gate", "the gate");
   gate_command->require_subcommand(1);
-  auto* gate_check = gate_command->add_subcommand("check", "judge an OCI layout as a push would be");
+  auto* gate_check =
+      gate_command->add_subcommand("check", "judge an OCI layout as a push would be");
   std::string layout;
   std::string project;
   std::string db;
@@ -123,7 +128,8 @@ int main(int argc, char** argv) {
   auto config = config::load(config_file);
   if (!config) return complain(config.error(), config_check->parsed() ? 1 : 2);
   if (config_check->parsed()) {
-    std::cout << config_file << ": ok, " << config->registries.size() << " registries, " << config->rules.size() << " rules\n";
+    std::cout << config_file << ": ok, " << config->registries.size() << " registries, "
+              << config->rules.size() << " rules\n";
     return 0;
   }
   if (config_print->parsed()) {
@@ -133,7 +139,8 @@ int main(int argc, char** argv) {
   auto wiring = cli::Wiring::make(*std::move(config), -1);
   if (!wiring) return complain(wiring.error());
   if (audit_verify->parsed()) {
-    auto verified = audit::verify((*wiring)->config().slipway.audit_file, head.empty() ? std::nullopt : std::optional{head});
+    auto verified = audit::verify((*wiring)->config().slipway.audit_file,
+                                  head.empty() ? std::nullopt : std::optional{head});
     if (!verified) return complain(verified.error(), 1);
     std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";
     return 0;

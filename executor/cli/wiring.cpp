@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/cli/wiring.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/cli/gate_check.hpp"
+#include "executor/log/log.hpp"
+#include "executor/oci/digest.hpp"
+#include "stages/image/images.hpp"
+
 #include <pwd.h>
 #include <unistd.h>
 
 #include <cstdlib>
-
-#include "executor/base/file.hpp"
-#include "executor/cli/gate_check.hpp"
-
-#include "executor/log/log.hpp"
-#include "executor/oci/digest.hpp"
-#include "stages/image/images.hpp"
 
 namespace slipway::cli {
 namespace {
@@ -25,26 +24,37 @@ log::Level level_from(const std::string& word) {
 
 } // namespace
 
-Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user, std::string owner)
-    : config_{std::move(config)}, runner_{stop_fd}, engine_{std::move(engine)}, user_{std::move(user)}, owner_{std::move(owner)},
-      podman_{engine_, runner_}, folders_{config_.slipway.state_dir, config_.slipway.runtime_dir},
-      audit_{config_.slipway.audit_file, clock_},
-      jobs_{job::Tools{config_, podman_, folders_, audit_, clock_, user_, owner_}} {}
+Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,
+               std::string owner)
+    : config_{std::move(config)}, runner_{stop_fd}, engine_{std::move(engine)}, user_{std::move(
+                                                                                    user)},
+      owner_{std::move(owner)}, podman_{engine_, runner_}, folders_{config_.slipway.state_dir,
+                                                                    config_.slipway.runtime_dir},
+      audit_{config_.slipway.audit_file, clock_}, jobs_{job::Tools{config_, podman_, folders_,
+                                                                   audit_, clock_, user_, owner_}} {
+}
 
 Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd) {
-  const passwd* user = ::getpwuid(::geteuid()); // NOLINT(concurrency-mt-unsafe): before any thread of ours asks
+  const passwd* user =
+      ::getpwuid(::geteuid()); // NOLINT(concurrency-mt-unsafe): before any thread of ours asks
   if (user == nullptr) {
-    return Error{ErrorKind::misconfigured, "the user id " + std::to_string(::geteuid()) + " has no passwd entry",
-                 "run slipway as a real user with subordinate ids", {}};
+    return Error{ErrorKind::misconfigured,
+                 "the user id " + std::to_string(::geteuid()) + " has no passwd entry",
+                 "run slipway as a real user with subordinate ids",
+                 {}};
   }
   sandbox::Engine engine;
   engine.podman = config.sandbox.podman;
   engine.home = user->pw_dir;
   const char* runtime = std::getenv("XDG_RUNTIME_DIR"); // NOLINT(concurrency-mt-unsafe): as above
-  engine.runtime_dir = runtime != nullptr && *runtime == '/' ? runtime : "/run/user/" + std::to_string(::geteuid());
-  if (config.slipway.runtime_dir.empty()) config.slipway.runtime_dir = engine.runtime_dir / "slipway";
-  if (config.slipway.log_file.empty()) config.slipway.log_file = config.slipway.state_dir / "slipway.log";
-  if (config.slipway.audit_file.empty()) config.slipway.audit_file = config.slipway.state_dir / "audit.jsonl";
+  engine.runtime_dir =
+      runtime != nullptr && *runtime == '/' ? runtime : "/run/user/" + std::to_string(::geteuid());
+  if (config.slipway.runtime_dir.empty())
+    config.slipway.runtime_dir = engine.runtime_dir / "slipway";
+  if (config.slipway.log_file.empty())
+    config.slipway.log_file = config.slipway.state_dir / "slipway.log";
+  if (config.slipway.audit_file.empty())
+    config.slipway.audit_file = config.slipway.state_dir / "audit.jsonl";
   std::error_code failed;
   const auto beside = std::filesystem::read_symlink("/proc/self/exe", failed).parent_path();
   if (config.programs.init.empty()) config.programs.init = beside / "slipway-init";
@@ -54,25 +64,36 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
     if (auto made = make_directory(dir, 0700); !made) {
       auto error = std::move(made).error();
       error.kind = ErrorKind::misconfigured;
-      return std::move(error).in("making slipway's own folders").hinting("give the folder to the user " + std::string{user->pw_name} + ", or set state_dir and runtime_dir in [slipway]");
+      return std::move(error)
+          .in("making slipway's own folders")
+          .hinting("give the folder to the user " + std::string{user->pw_name} +
+                   ", or set state_dir and runtime_dir in [slipway]");
     }
   }
   if (auto written = sandbox::write_containers_conf(engine, config.slipway.runtime_dir); !written) {
     return std::move(written).error().in("writing Podman's settings");
   }
   (void)log::open(config.slipway.log_file, level_from(config.slipway.log_level));
-  const auto owner = std::string{user->pw_name} + "-" + oci::Digest::of(config.slipway.state_dir.string()).hex().substr(0, 8);
-  return std::unique_ptr<Wiring>{new Wiring{std::move(config), stop_fd, std::move(engine), user->pw_name, owner}};
+  const auto owner = std::string{user->pw_name} + "-" +
+                     oci::Digest::of(config.slipway.state_dir.string()).hex().substr(0, 8);
+  return std::unique_ptr<Wiring>{
+      new Wiring{std::move(config), stop_fd, std::move(engine), user->pw_name, owner}};
 }
 
 gitlab::StageTools Wiring::stage_tools() {
-  return gitlab::StageTools{config_, jobs_, folders_, engine_.home, [this] { return image::collect_leftovers(image_tools(), false); }, [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
-                              std::vector<image::JobLogin> logins;
-                              for (const auto& login : response.registries) {
-                                logins.push_back({login.host(), login.username, login.password.clone()});
-                              }
-                              return std::make_unique<image::Images>(image_tools(), record, std::move(logins));
-                            }};
+  return gitlab::StageTools{
+      config_,
+      jobs_,
+      folders_,
+      engine_.home,
+      [this] { return image::collect_leftovers(image_tools(), false); },
+      [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
+        std::vector<image::JobLogin> logins;
+        for (const auto& login : response.registries) {
+          logins.push_back({login.host(), login.username, login.password.clone()});
+        }
+        return std::make_unique<image::Images>(image_tools(), record, std::move(logins));
+      }};
 }
 
 Result<int> Wiring::collect_garbage(bool all) {
@@ -84,9 +105,12 @@ Result<int> Wiring::collect_garbage(bool all) {
   return dead;
 }
 
-image::Tools Wiring::image_tools() { return {config_, podman_, folders_, audit_, clock_, owner_}; }
+image::Tools Wiring::image_tools() {
+  return {config_, podman_, folders_, audit_, clock_, owner_};
+}
 
-int Wiring::gate_check(const std::string& layout, const std::string& project, bool protected_ref, const std::string& db, bool json) {
+int Wiring::gate_check(const std::string& layout, const std::string& project, bool protected_ref,
+                       const std::string& db, bool json) {
   auto section = policy::effective_for(config_, {project, protected_ref}).gate;
   if (!db.empty()) section.db_dir = db;
   GateCheckOptions options;

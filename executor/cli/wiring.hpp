@@ -2,9 +2,6 @@
 // The one place that makes real objects and joins them.
 #pragma once
 
-#include <memory>
-#include <string>
-
 #include "config/config.hpp"
 #include "executor/audit/audit.hpp"
 #include "executor/base/clock.hpp"
@@ -14,6 +11,9 @@
 #include "executor/state/job_record.hpp"
 #include "stages/image/images.hpp"
 #include "stages/job/job.hpp"
+
+#include <memory>
+#include <string>
 
 namespace slipway::cli {
 
@@ -25,12 +25,15 @@ public:
 
   const config::Config& config() const { return config_; }
   gitlab::StageTools stage_tools();
-  /// Cleans up after dead jobs and idle builders; `all`: after every job and builder, running or not.
+  /// Cleans up after dead jobs and idle builders; `all`: after every job and builder, running or
+  /// not.
   Result<int> collect_garbage(bool all);
-  int gate_check(const std::string& layout, const std::string& project, bool protected_ref, const std::string& db, bool json);
+  int gate_check(const std::string& layout, const std::string& project, bool protected_ref,
+                 const std::string& db, bool json);
 
 private:
-  Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user, std::string owner);
+  Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,
+         std::string owner);
   image::Tools image_tools();
   config::Config config_;
   SystemClock clock_;

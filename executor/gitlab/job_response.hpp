@@ -4,14 +4,14 @@
 // common/spec/spec.go; docs/protocol.md.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/base/secret.hpp"
+
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/base/secret.hpp"
 
 namespace slipway::gitlab {
 
@@ -50,13 +50,13 @@ struct RegistryLogin {
 struct JobResponse {
   std::int64_t id = 0;
   std::string token;
-  std::string project;        ///< job_info.project_full_path
+  std::string project; ///< job_info.project_full_path
   std::int64_t project_id = 0;
   std::string job_name;
   std::int64_t pipeline_id = 0;
   std::string ref;
   std::string sha;
-  bool ref_protected = false; ///< null in the payload counts as not protected
+  bool ref_protected = false;      ///< null in the payload counts as not protected
   std::vector<Variable> variables; ///< as sent; the last of a name is what the job sees
   std::optional<Image> image;
   std::vector<Image> services;
@@ -68,16 +68,17 @@ struct JobResponse {
   std::string expand(const std::string& text) const;
 };
 
-/// Errors: misconfigured (no or unreadable file: the runner did not start us as it should), bad_input
-/// (no JSON, wrong types, no id or token; names the member).
+/// Errors: misconfigured (no or unreadable file: the runner did not start us as it should),
+/// bad_input (no JSON, wrong types, no id or token; names the member).
 Result<JobResponse> read_job_response(const std::filesystem::path& file);
 Result<JobResponse> parse_job_response(const std::string& json);
 
 /// True for `docker:…dind…` in any registry: its place is taken by the broker.
 bool is_docker_in_docker(const std::string& image_name);
 
-/// The names under which GitLab makes a service known: explicit aliases, and the two forms made of the
-/// image name ("/" as "__" and as "-"). Source: GitLab docs, services, "accessing the services".
+/// The names under which GitLab makes a service known: explicit aliases, and the two forms made of
+/// the image name ("/" as "__" and as "-"). Source: GitLab docs, services, "accessing the
+/// services".
 std::vector<std::string> service_aliases(const Image& service);
 
 } // namespace slipway::gitlab

@@ -12,7 +12,8 @@ constexpr std::size_t kShortest = 8;
 constexpr std::string_view kMask = "[MASKED]";
 
 std::string base64(std::string_view bytes) {
-  constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  constexpr std::string_view kAlphabet =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string text;
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     unsigned group = static_cast<unsigned char>(bytes[i]) * 65536U;
@@ -37,7 +38,8 @@ Masker::Masker(std::vector<std::string> values) : values_{std::move(values)} {
 }
 
 Masker::~Masker() {
-  for (auto& value : values_) ::explicit_bzero(value.data(), value.size());
+  for (auto& value : values_)
+    ::explicit_bzero(value.data(), value.size());
 }
 
 std::string Masker::feed(std::string_view bytes) {
@@ -47,7 +49,9 @@ std::string Masker::feed(std::string_view bytes) {
   std::size_t at = 0;
   while (at < held_.size()) {
     const auto rest = std::string_view{held_}.substr(at);
-    const auto whole = std::find_if(values_.begin(), values_.end(), [&](const std::string& value) { return rest.starts_with(value); });
+    const auto whole = std::find_if(values_.begin(), values_.end(), [&](const std::string& value) {
+      return rest.starts_with(value);
+    });
     // A longer value may still be coming where the rest is the beginning of it.
     const bool may_grow = std::any_of(values_.begin(), whole, [&](const std::string& value) {
       return rest.size() < value.size() && value.starts_with(rest);
@@ -68,7 +72,9 @@ std::string Masker::flush() {
   std::string shown;
   while (!held_.empty()) {
     // Held back as the beginning of a longer value: a shorter one may be whole in it.
-    const auto whole = std::find_if(values_.begin(), values_.end(), [&](const std::string& value) { return held_.starts_with(value); });
+    const auto whole = std::find_if(values_.begin(), values_.end(), [&](const std::string& value) {
+      return held_.starts_with(value);
+    });
     if (whole != values_.end()) {
       shown += kMask;
       held_.erase(0, whole->size());

@@ -18,8 +18,8 @@ public:
   Masker(const Masker&) = delete;
   Masker& operator=(const Masker&) = delete;
 
-  /// Takes the next bytes, returns what can be shown. At most the longest value's length is held back,
-  /// and only while it may still become a value.
+  /// Takes the next bytes, returns what can be shown. At most the longest value's length is held
+  /// back, and only while it may still become a value.
   std::string feed(std::string_view bytes);
   /// What was held back; call at the end of the stream or when it pauses.
   std::string flush();

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gitlab/stages.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/broker/server.hpp"
+#include "executor/gitlab/masker.hpp"
+#include "executor/log/log.hpp"
+
+#include <nlohmann/json.hpp>
+
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,13 +27,6 @@
 #include <mutex>
 #include <thread>
 
-#include <nlohmann/json.hpp>
-
-#include "executor/base/file.hpp"
-#include "executor/broker/server.hpp"
-#include "executor/gitlab/masker.hpp"
-#include "executor/log/log.hpp"
-
 namespace slipway::gitlab {
 namespace {
 
@@ -43,19 +43,27 @@ std::string env_or(const char* name, const char* otherwise) {
 
 int code_from(const char* name, int otherwise) {
   const auto text = env_or(name, "");
-  if (text.empty() || text.size() > 3 || text.find_first_not_of("0123456789") != std::string::npos) return otherwise;
+  if (text.empty() || text.size() > 3 || text.find_first_not_of("0123456789") != std::string::npos)
+    return otherwise;
   int code = 0;
   std::from_chars(text.data(), text.data() + text.size(), code); // digits only, checked above
   return code > 0 && code < 256 ? code : otherwise;
 }
 
-void to_stdout(std::string_view text) { (void)!write_all(STDOUT_FILENO, text).ok(); }
-void to_stderr(std::string_view text) { (void)!write_all(STDERR_FILENO, text).ok(); }
+void to_stdout(std::string_view text) {
+  (void)!write_all(STDOUT_FILENO, text).ok();
+}
+void to_stderr(std::string_view text) {
+  (void)!write_all(STDERR_FILENO, text).ok();
+}
 
 // One line of ours in the job log; more than one line when the text has them.
-void say(std::string_view line) { to_stdout(std::string{line} + "\n"); }
+void say(std::string_view line) {
+  to_stdout(std::string{line} + "\n");
+}
 
-std::string section(const std::string& name, const std::string& title, const std::function<std::string()>& body) {
+std::string section(const std::string& name, const std::string& title,
+                    const std::function<std::string()>& body) {
   const auto now = [] { return std::to_string(std::time(nullptr)); };
   std::string text = "section_start:" + now() + ":" + name + "\r\033[0K" + title + "\n";
   text += body();
@@ -84,10 +92,12 @@ struct StopSignal::Watcher {
   std::thread thread;
 };
 
-StopSignal::StopSignal() : event_{::eventfd(0, EFD_CLOEXEC)}, watcher_{std::make_unique<Watcher>()} {
+StopSignal::StopSignal()
+    : event_{::eventfd(0, EFD_CLOEXEC)}, watcher_{std::make_unique<Watcher>()} {
   sigset_t stops;
   ::sigemptyset(&stops);
-  for (const int number : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&stops, number);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP})
+    ::sigaddset(&stops, number);
   ::pthread_sigmask(SIG_BLOCK, &stops, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   watcher_->signals.reset(::signalfd(-1, &stops, SFD_CLOEXEC));
@@ -95,7 +105,9 @@ StopSignal::StopSignal() : event_{::eventfd(0, EFD_CLOEXEC)}, watcher_{std::make
   watcher_->parent.reset(static_cast<int>(::syscall(SYS_pidfd_open, ::getppid(), 0)));
   watcher_->quit.reset(::eventfd(0, EFD_CLOEXEC));
   watcher_->thread = std::thread{[this] {
-    pollfd waits[] = {{watcher_->signals.get(), POLLIN, 0}, {watcher_->quit.get(), POLLIN, 0}, {watcher_->parent.get(), POLLIN, 0}};
+    pollfd waits[] = {{watcher_->signals.get(), POLLIN, 0},
+                      {watcher_->quit.get(), POLLIN, 0},
+                      {watcher_->parent.get(), POLLIN, 0}};
     while (::poll(waits, 3, -1) < 0 && errno == EINTR) {
     }
     if (waits[1].revents != 0) return;
@@ -126,14 +138,16 @@ struct DiskWatchdog::Watch {
   std::thread thread;
 };
 
-DiskWatchdog::DiskWatchdog(std::vector<std::filesystem::path> places, std::uint64_t floor, StopSignal& stop)
+DiskWatchdog::DiskWatchdog(std::vector<std::filesystem::path> places, std::uint64_t floor,
+                           StopSignal& stop)
     : watch_{std::make_unique<Watch>()} {
   watch_->thread = std::thread{[watch = watch_.get(), places = std::move(places), floor, &stop] {
     pollfd quit{watch->quit.get(), POLLIN, 0};
     while (::poll(&quit, 1, 1000) <= 0) {
       for (const auto& place : places) {
         struct statvfs facts {};
-        if (::statvfs(place.c_str(), &facts) != 0 || facts.f_bavail * facts.f_frsize >= floor) continue;
+        if (::statvfs(place.c_str(), &facts) != 0 || facts.f_bavail * facts.f_frsize >= floor)
+          continue;
         watch->fired = true;
         stop.raise();
         return;
@@ -148,7 +162,9 @@ DiskWatchdog::~DiskWatchdog() {
   watch_->thread.join();
 }
 
-bool DiskWatchdog::fired() const { return watch_->fired; }
+bool DiskWatchdog::fired() const {
+  return watch_->fired;
+}
 
 StageEnvironment StageEnvironment::read() {
   StageEnvironment environment;
@@ -161,22 +177,26 @@ StageEnvironment StageEnvironment::read() {
 
 int report(const StageEnvironment& environment, const Error& error) {
   const bool job = is_the_jobs_fault(error.kind);
-  std::string text = std::string{kRed} + (job ? "ERROR: " : "ERROR (runner system failure): ") + error.text() + kPlain + "\n";
+  std::string text = std::string{kRed} + (job ? "ERROR: " : "ERROR (runner system failure): ") +
+                     error.text() + kPlain + "\n";
   if (!error.hint.empty()) text += "  what to do: " + error.hint + "\n";
   to_stderr(text);
-  log::write(log::Level::error, error.text(), {{"kind", kind_name(error.kind)}, {"hint", error.hint}});
+  log::write(log::Level::error, error.text(),
+             {{"kind", kind_name(error.kind)}, {"hint", error.hint}});
   return job ? environment.build_failure : environment.system_failure;
 }
 
 job::Where where_for(std::string_view sub_stage) {
-  const bool in_job = sub_stage == "build_script" || sub_stage == "after_script" || sub_stage.starts_with("step_");
+  const bool in_job =
+      sub_stage == "build_script" || sub_stage == "after_script" || sub_stage.starts_with("step_");
   return in_job ? job::Where::job : job::Where::helper;
 }
 
 std::string shell_check(std::string_view script) {
   if (script.find("eval $'") == std::string_view::npos) return "";
   return "if [ $'a' != a ]; then printf '%s\\n' "
-         "\"\033[31;1mERROR: the shell of this image does not read \\$'...' (dash, for one), in which "
+         "\"\033[31;1mERROR: the shell of this image does not read \\$'...' (dash, for one), in "
+         "which "
          "GitLab Runner writes its scripts\033[0;m\" "
          "'  what to do: use an image with bash or busybox, or set in the job: "
          "variables: { FF_POSIXLY_CORRECT_ESCAPES: \"true\" }' >&2; exit 1; fi\n";
@@ -199,11 +219,14 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
     spec.has_entrypoint = response.image->has_entrypoint;
     spec.user = response.expand(response.image->user);
     spec.platform = response.expand(response.image->platform);
-    if (!response.image->pull_policies.empty()) spec.pull_policy = response.image->pull_policies.front();
+    if (!response.image->pull_policies.empty())
+      spec.pull_policy = response.image->pull_policies.front();
   }
   std::vector<std::pair<std::string, std::string>> public_env;
   for (const auto& variable : response.variables) {
-    if (variable.is_public && !variable.file) public_env.emplace_back(variable.key, variable.raw ? variable.value : response.expand(variable.value));
+    if (variable.is_public && !variable.file)
+      public_env.emplace_back(variable.key,
+                              variable.raw ? variable.value : response.expand(variable.value));
   }
   for (const auto& service : response.services) {
     auto named = service;
@@ -221,7 +244,8 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
     added.command = service.command;
     added.env = public_env;
     for (const auto& variable : service.variables) {
-      added.env.emplace_back(variable.key, variable.raw ? variable.value : response.expand(variable.value));
+      added.env.emplace_back(variable.key,
+                             variable.raw ? variable.value : response.expand(variable.value));
     }
     if (!service.pull_policies.empty()) added.pull_policy = service.pull_policies.front();
     spec.services.push_back(std::move(added));
@@ -237,7 +261,8 @@ int run_config(const StageTools& tools, const StageEnvironment& environment) {
   if (!response) return report(environment, response.error());
   auto spec = job_spec_from(*response, tools.config);
   if (!spec) return report(environment, spec.error());
-  if (auto admitted = tools.jobs.admit(*spec); !admitted) return report(environment, admitted.error());
+  if (auto admitted = tools.jobs.admit(*spec); !admitted)
+    return report(environment, admitted.error());
   const nlohmann::json document{{"driver", {{"name", "slipway"}, {"version", "v" SLIPWAY_VERSION}}},
                                 {"builds_dir", tools.config.gitlab.builds_dir},
                                 {"cache_dir", tools.config.gitlab.cache_dir},
@@ -248,12 +273,14 @@ int run_config(const StageTools& tools, const StageEnvironment& environment) {
   return 0;
 }
 
-int run_prepare(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop) {
+int run_prepare(const StageTools& tools, const StageEnvironment& environment,
+                const StopSignal& stop) {
   auto response = read_job_response(environment.job_response_file);
   if (!response) return report(environment, response.error());
   auto spec = job_spec_from(*response, tools.config);
   if (!spec) return report(environment, spec.error());
-  log::write(log::Level::info, "prepare", {{"job", spec->key}, {"project", response->project}, {"image", spec->image}});
+  log::write(log::Level::info, "prepare",
+             {{"job", spec->key}, {"project", response->project}, {"image", spec->image}});
   auto prepared = tools.jobs.prepare(*spec, say);
   if (stop.raised()) {
     to_stderr("prepare was stopped\n");
@@ -273,7 +300,9 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   auto lock = tools.folders.lock(key, state::JobFolders::Mode::shared, std::chrono::seconds{60});
   auto record = lock ? tools.folders.load(key) : Result<state::JobRecord>{std::move(lock).error()};
   if (!record || !record->ready) {
-    Error error = record ? Error{ErrorKind::unavailable, "the job was not prepared to its end", "", {}} : std::move(record).error();
+    Error error = record
+                      ? Error{ErrorKind::unavailable, "the job was not prepared to its end", "", {}}
+                      : std::move(record).error();
     error.kind = ErrorKind::unavailable;
     return report(environment, std::move(error).in("running " + sub_stage));
   }
@@ -286,7 +315,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
 
   std::vector<std::string> secrets;
   for (const auto& login : response->registries) {
-    for (auto& form : forms_of_login(login.username, login.password.reveal())) secrets.push_back(std::move(form));
+    for (auto& form : forms_of_login(login.username, login.password.reveal()))
+      secrets.push_back(std::move(form));
   }
   MaskedStream out{STDOUT_FILENO, secrets};
   MaskedStream err{STDERR_FILENO, secrets};
@@ -306,28 +336,38 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     if (!started) return report(environment, std::move(started).error().in("starting the broker"));
     broker = *std::move(started);
   }
-  const DiskWatchdog disk{{tools.folders.state_dir(), tools.storage}, tools.config.sandbox.disk_floor, stop};
+  const DiskWatchdog disk{
+      {tools.folders.state_dir(), tools.storage}, tools.config.sandbox.disk_floor, stop};
   auto result = tools.jobs.run(*record, where, io);
   out.finish();
   err.finish();
   if (broker) {
     broker->stop(kBrokerPatience);
     const auto summary = images->summary();
-    if (!summary.empty()) to_stdout(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain, [&] { return std::string{summary}; }));
+    if (!summary.empty())
+      to_stdout(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain,
+                        [&] { return std::string{summary}; }));
   }
   ::explicit_bzero(body->data(), body->size());
 
   const auto job_failed = [&](int code) {
     if (!environment.exit_code_file.empty()) {
-      if (auto written = replace_file(environment.exit_code_file, std::to_string(code) + "\n"); !written) {
-        log::write(log::Level::warning, "cannot write the exit code, the runner will see 1", {{"why", written.error().text()}});
+      if (auto written = replace_file(environment.exit_code_file, std::to_string(code) + "\n");
+          !written) {
+        log::write(log::Level::warning, "cannot write the exit code, the runner will see 1",
+                   {{"why", written.error().text()}});
       }
     }
     return environment.build_failure;
   };
   if (disk.fired()) {
-    return report(environment, Error{ErrorKind::denied, "the script was ended: less than " + std::to_string(tools.config.sandbox.disk_floor >> 20) + " MiB of disk are left on this runner",
-                                     "write less, or ask the operator for space (disk_floor in [sandbox])", {}});
+    return report(environment,
+                  Error{ErrorKind::denied,
+                        "the script was ended: less than " +
+                            std::to_string(tools.config.sandbox.disk_floor >> 20) +
+                            " MiB of disk are left on this runner",
+                        "write less, or ask the operator for space (disk_floor in [sandbox])",
+                        {}});
   }
   if (!result) {
     if (stop.raised()) return environment.build_failure;
@@ -338,7 +378,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     Error error{ErrorKind::unavailable, ending.error, "", {}};
     if (ending.error_code == "no_shell") {
       error.kind = ErrorKind::bad_input;
-      error.hint = "use an image with bash or sh for the job (for kaniko: the -debug image with entrypoint [\"\"])";
+      error.hint = "use an image with bash or sh for the job (for kaniko: the -debug image with "
+                   "entrypoint [\"\"])";
     } else if (ending.error_code == "no_user" || ending.error_code == "exec") {
       error.kind = ErrorKind::bad_input;
       error.hint = "check USER and ENTRYPOINT of the job's image";
@@ -356,11 +397,15 @@ int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
   if (!response) return report(environment, response.error());
   const auto key = state::JobFolders::key_for(response->id, response->token);
   if (auto cleaned = tools.jobs.cleanup(key); !cleaned) {
-    return report(environment, std::move(cleaned).error().hinting("`slipway gc` tries again; the next prepare does so too once the runner has ended"));
+    return report(
+        environment,
+        std::move(cleaned).error().hinting(
+            "`slipway gc` tries again; the next prepare does so too once the runner has ended"));
   }
   // After the job, so that no job waits for it.
   if (auto collected = tools.collect(); !collected) {
-    log::write(log::Level::warning, "could not remove idle builders, the next cleanup tries again", {{"why", collected.error().text()}});
+    log::write(log::Level::warning, "could not remove idle builders, the next cleanup tries again",
+               {{"why", collected.error().text()}});
   }
   log::write(log::Level::info, "cleanup done", {{"job", key}});
   return 0;

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The four stages of GitLab Runner's custom executor: how a process of ours starts, talks and exits.
-// Exit codes: 0 done; BUILD_FAILURE_EXIT_CODE (1) the job's fault, its own code in
+// The four stages of GitLab Runner's custom executor: how a process of ours starts, talks and
+// exits. Exit codes: 0 done; BUILD_FAILURE_EXIT_CODE (1) the job's fault, its own code in
 // BUILD_EXIT_CODE_FILE; SYSTEM_FAILURE_EXIT_CODE (2) ours. Nothing else, and never 0 after SIGTERM.
 // Source: GitLab Runner 19.4, executors/custom.
 #pragma once
-
-#include <filesystem>
-#include <functional>
-#include <memory>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "config/config.hpp"
 #include "executor/base/unique_fd.hpp"
@@ -19,10 +12,17 @@
 #include "stages/image/images.hpp"
 #include "stages/job/job.hpp"
 
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
 namespace slipway::gitlab {
 
-/// Turns SIGTERM, SIGINT, SIGHUP and the death of the parent into a readable descriptor. Make it before
-/// any thread; it blocks the signals for the whole process.
+/// Turns SIGTERM, SIGINT, SIGHUP and the death of the parent into a readable descriptor. Make it
+/// before any thread; it blocks the signals for the whole process.
 class StopSignal {
 public:
   StopSignal();
@@ -70,13 +70,15 @@ struct StageTools {
   const config::Config& config;
   job::Jobs& jobs;
   state::JobFolders& folders;
-  std::filesystem::path storage; ///< where Podman keeps its containers
+  std::filesystem::path storage;   ///< where Podman keeps its containers
   std::function<Status()> collect; ///< removes what was idle for too long
-  std::function<std::unique_ptr<image::Images>(const JobResponse&, const state::JobRecord&)> make_images;
+  std::function<std::unique_ptr<image::Images>(const JobResponse&, const state::JobRecord&)>
+      make_images;
 };
 
 int run_config(const StageTools& tools, const StageEnvironment& environment);
-int run_prepare(const StageTools& tools, const StageEnvironment& environment, const StopSignal& stop);
+int run_prepare(const StageTools& tools, const StageEnvironment& environment,
+                const StopSignal& stop);
 int run_run(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop,
             const std::filesystem::path& script, const std::string& sub_stage);
 int run_cleanup(const StageTools& tools, const StageEnvironment& environment);
@@ -84,8 +86,8 @@ int run_cleanup(const StageTools& tools, const StageEnvironment& environment);
 /// Errors for a stage's stderr: what, why, what next. Returns the exit code by whose fault it is.
 int report(const StageEnvironment& environment, const Error& error);
 
-/// Where a sub-stage runs: `build_script`, `step_*` and `after_script` in the job's image, everything
-/// else, unknown names too, in the helper. Source: common/build.go, getPredefinedEnv.
+/// Where a sub-stage runs: `build_script`, `step_*` and `after_script` in the job's image,
+/// everything else, unknown names too, in the helper. Source: common/build.go, getPredefinedEnv.
 job::Where where_for(std::string_view sub_stage);
 
 /// What goes before a script of the job: a word about the escapes in it, where the image's shell

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/log/log.hpp"
 
-#include <memory>
-
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
+
+#include <memory>
 
 namespace slipway::log {
 namespace {
@@ -16,10 +16,14 @@ std::shared_ptr<spdlog::logger>& logger() {
 
 spdlog::level::level_enum spdlog_level(Level level) {
   switch (level) {
-  case Level::debug: return spdlog::level::debug;
-  case Level::info: return spdlog::level::info;
-  case Level::warning: return spdlog::level::warn;
-  case Level::error: return spdlog::level::err;
+  case Level::debug:
+    return spdlog::level::debug;
+  case Level::info:
+    return spdlog::level::info;
+  case Level::warning:
+    return spdlog::level::warn;
+  case Level::error:
+    return spdlog::level::err;
   }
   return spdlog::level::err;
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/oci/digest.hpp"
 
+#include <openssl/evp.h>
+
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-
-#include <openssl/evp.h>
 
 namespace slipway::oci {
 

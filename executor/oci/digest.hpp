@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Content digests: sha256 only, canonical form only. Source: OCI image-spec, descriptor.md, Digests.
+// Content digests: sha256 only, canonical form only. Source: OCI image-spec, descriptor.md,
+// Digests.
 #pragma once
+
+#include "executor/base/result.hpp"
 
 #include <compare>
 #include <memory>
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
 
 namespace slipway::oci {
 

@@ -6,8 +6,12 @@
 namespace slipway::oci {
 namespace {
 
-bool is_lower_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-bool is_alnum(char c) { return is_lower_alnum(c) || (c >= 'A' && c <= 'Z'); }
+bool is_lower_alnum(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+bool is_alnum(char c) {
+  return is_lower_alnum(c) || (c >= 'A' && c <= 'Z');
+}
 
 // path-component: alnum runs joined by '.', '_', '__' or any number of '-'.
 bool is_path_component(std::string_view part) {
@@ -18,7 +22,8 @@ bool is_path_component(std::string_view part) {
       continue;
     }
     const auto start = i;
-    while (i < part.size() && !is_lower_alnum(part[i])) ++i;
+    while (i < part.size() && !is_lower_alnum(part[i]))
+      ++i;
     const auto joint = part.substr(start, i - start);
     const bool dashes = std::all_of(joint.begin(), joint.end(), [](char c) { return c == '-'; });
     if (joint != "." && joint != "_" && joint != "__" && !dashes) return false;
@@ -33,14 +38,16 @@ bool is_host(std::string_view host) {
     const auto end = name.find(']');
     if (end == std::string_view::npos) return false;
     const auto address = name.substr(1, end - 1);
-    if (!std::all_of(address.begin(), address.end(), [](char c) { return is_alnum(c) || c == ':'; })) {
+    if (!std::all_of(address.begin(), address.end(),
+                     [](char c) { return is_alnum(c) || c == ':'; })) {
       return false;
     }
     name = name.substr(end + 1);
     if (name.empty()) return true;
     if (name.front() != ':') return false;
     name.remove_prefix(1);
-    return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
+    return !name.empty() &&
+           std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
   }
   const auto colon = name.find(':');
   const auto port = colon == std::string_view::npos ? std::string_view{} : name.substr(colon + 1);
@@ -51,7 +58,8 @@ bool is_host(std::string_view host) {
   }
   name = name.substr(0, colon);
   if (name.empty() || !is_alnum(name.front()) || !is_alnum(name.back())) return false;
-  return std::all_of(name.begin(), name.end(), [](char c) { return is_alnum(c) || c == '.' || c == '-'; });
+  return std::all_of(name.begin(), name.end(),
+                     [](char c) { return is_alnum(c) || c == '.' || c == '-'; });
 }
 
 bool is_tag(std::string_view tag) {
@@ -90,9 +98,9 @@ Result<Reference> Reference::parse(std::string_view text) {
   const auto slash = rest.find('/');
   const auto first = rest.substr(0, slash);
   const bool has_registry =
-      slash != std::string_view::npos && (first.find_first_of(".:[") != std::string_view::npos ||
-                                          first == "localhost" ||
-                                          std::any_of(first.begin(), first.end(), [](char c) { return c >= 'A' && c <= 'Z'; }));
+      slash != std::string_view::npos &&
+      (first.find_first_of(".:[") != std::string_view::npos || first == "localhost" ||
+       std::any_of(first.begin(), first.end(), [](char c) { return c >= 'A' && c <= 'Z'; }));
   if (has_registry) {
     if (!is_host(first)) return refused(text, "bad registry host");
     result.registry_ = std::string{first};
@@ -118,7 +126,9 @@ Result<Reference> Reference::parse(std::string_view text) {
   return result;
 }
 
-std::string Reference::target() const { return digest_ ? digest_->str() : *tag_; }
+std::string Reference::target() const {
+  return digest_ ? digest_->str() : *tag_;
+}
 
 std::string Reference::str() const {
   return name() + (tag_ ? ":" + *tag_ : "") + (digest_ ? "@" + digest_->str() : "");

@@ -3,12 +3,12 @@
 // Docker's rules for familiar names (docker.io, library/).
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/oci/digest.hpp"
+
 #include <optional>
 #include <string>
 #include <string_view>
-
-#include "executor/base/result.hpp"
-#include "executor/oci/digest.hpp"
 
 namespace slipway::oci {
 
@@ -19,7 +19,7 @@ public:
   /// Errors: bad_input (upper case in the repository, illegal characters, over 255 characters, …).
   static Result<Reference> parse(std::string_view text);
 
-  const std::string& registry() const noexcept { return registry_; }     ///< "docker.io", "reg:5000"
+  const std::string& registry() const noexcept { return registry_; } ///< "docker.io", "reg:5000"
   const std::string& repository() const noexcept { return repository_; } ///< "library/alpine"
   const std::optional<std::string>& tag() const noexcept { return tag_; }
   const std::optional<Digest>& digest() const noexcept { return digest_; }

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the operator's configuration says for one job: admission, push rights and the gate's policy.
-// Decided from the job payload's job_info and git_info only, never from variables that a user can set.
+// Decided from the job payload's job_info and git_info only, never from variables that a user can
+// set.
 #pragma once
-
-#include <string>
 
 #include "config/config.hpp"
 #include "executor/base/result.hpp"
 #include "executor/oci/reference.hpp"
 
+#include <string>
+
 namespace slipway::policy {
 
 /// Whom a decision is about. Source: JOB_RESPONSE_FILE, job_info and git_info.
 struct Subject {
-  std::string project;      ///< "grp/app"
+  std::string project; ///< "grp/app"
   bool ref_protected = false;
 };
 
@@ -31,13 +32,16 @@ Effective effective_for(const config::Config& config, const Subject& subject);
 Status admit_image(const config::Config& config, const oci::Reference& image);
 Status admit_base(const config::Config& config, const oci::Reference& image);
 Status admit_service(const config::Config& config, const oci::Reference& image);
-/// Where the rule names no repositories, a registry with the operator's credential takes pushes to the
-/// project's own path only (HOST/PROJECT and below): the credential could do more than the job may.
-Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& target);
+/// Where the rule names no repositories, a registry with the operator's credential takes pushes to
+/// the project's own path only (HOST/PROJECT and below): the credential could do more than the job
+/// may.
+Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject,
+                  const oci::Reference& target);
 
-/// May this job pull the image with the operator's credential: it may push there, or the registry's entry
-/// opens it to all jobs (`pull`).
-bool operator_may_pull(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& image);
+/// May this job pull the image with the operator's credential: it may push there, or the registry's
+/// entry opens it to all jobs (`pull`).
+bool operator_may_pull(const config::Config& config, const Effective& effective,
+                       const Subject& subject, const oci::Reference& image);
 
 /// The [[registry]] entry for a reference's host; none where slipway does not broker it.
 const config::Registry* registry_for(const config::Config& config, const oci::Reference& reference);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/process/process.hpp"
 
+#include "executor/base/file.hpp"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,8 +17,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <optional>
-
-#include "executor/base/file.hpp"
 
 namespace slipway::process {
 namespace {
@@ -40,7 +40,8 @@ struct ChildSetup {
 [[noreturn]] void exec_child(const ChildSetup& setup) noexcept {
   struct sigaction standard {};
   standard.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) (void)::sigaction(number, &standard, nullptr);
+  for (int number = 1; number < NSIG; ++number)
+    (void)::sigaction(number, &standard, nullptr);
   sigset_t none;
   ::sigemptyset(&none);
   // A forked child has one thread.
@@ -59,7 +60,8 @@ struct ChildSetup {
   // The targets in between are not sparse in practice; those never named are marked one by one.
   for (int fd = 3; fd <= highest; ++fd) {
     bool donated = false;
-    for (std::size_t i = 0; i < setup.count; ++i) donated = donated || setup.targets[i] == fd;
+    for (std::size_t i = 0; i < setup.count; ++i)
+      donated = donated || setup.targets[i] == fd;
     if (!donated && fd != setup.error_pipe) (void)::fcntl(fd, F_SETFD, FD_CLOEXEC);
   }
   (void)::syscall(SYS_close_range, static_cast<unsigned>(highest + 1), ~0U, 4U /* CLOEXEC */);
@@ -78,7 +80,8 @@ struct ChildSetup {
 std::vector<char*> pointers(std::vector<std::string>& strings) {
   std::vector<char*> result;
   result.reserve(strings.size() + 1);
-  for (auto& text : strings) result.push_back(text.data());
+  for (auto& text : strings)
+    result.push_back(text.data());
   result.push_back(nullptr);
   return result;
 }
@@ -117,7 +120,8 @@ std::string describe(const Ending& ending) {
   }
   if (const auto* signaled = std::get_if<Signaled>(&ending)) {
     const char* name = ::sigdescr_np(signaled->signal);
-    return "signal " + std::to_string(signaled->signal) + " (" + (name == nullptr ? "?" : name) + ")";
+    return "signal " + std::to_string(signaled->signal) + " (" + (name == nullptr ? "?" : name) +
+           ")";
   }
   const auto after = std::get<DeadlinePassed>(ending).after;
   return "did not end within " + std::to_string(after.count() / 1000) + " s";
@@ -165,17 +169,20 @@ Result<ChildProcess> spawn(const Command& command) {
     return Error{ErrorKind::misconfigured,
                  "program path is not absolute: '" +
                      (command.argv.empty() ? std::string{} : command.argv[0]) + "'",
-                 "give the full path of the program", {}};
+                 "give the full path of the program",
+                 {}};
   }
   std::vector<std::string> arguments = command.argv;
   std::vector<std::string> variables;
   variables.reserve(command.env.size());
-  for (const auto& [name, value] : command.env) variables.push_back(name + "=" + value);
+  for (const auto& [name, value] : command.env)
+    variables.push_back(name + "=" + value);
   auto argv = pointers(arguments);
   auto envp = pointers(variables);
 
   int highest = 2;
-  for (const auto& [ours, theirs] : command.fds) highest = std::max(highest, theirs);
+  for (const auto& [ours, theirs] : command.fds)
+    highest = std::max(highest, theirs);
   // Sources are moved above every target first, so that no dup2 overwrites one not yet used.
   std::vector<UniqueFd> moved;
   std::vector<int> sources;
@@ -196,10 +203,11 @@ Result<ChildProcess> spawn(const Command& command) {
     error_write.reset(::fcntl(error_write.get(), F_DUPFD_CLOEXEC, highest + 1));
     if (!error_write) return io_error("dup", errno);
   }
-  const ChildSetup setup{argv[0],        argv.data(),    envp.data(),
-                         command.cwd.c_str(), sources.data(), targets.data(),
-                         sources.size(), null_fd.get(),  error_write.get(),
-                         command.no_new_privileges};
+  const ChildSetup setup{argv[0],           argv.data(),
+                         envp.data(),       command.cwd.c_str(),
+                         sources.data(),    targets.data(),
+                         sources.size(),    null_fd.get(),
+                         error_write.get(), command.no_new_privileges};
 
   sigset_t all;
   sigset_t before;
@@ -325,14 +333,16 @@ Result<Output> LocalRunner::run(const Command& command) {
       } else {
         const bool is_out = wait.fd == pipes[1].read.get();
         auto& text = is_out ? output.out : output.err;
-        std::array<char, 65536> chunk; // NOLINT(cppcoreguidelines-pro-type-member-init): filled by read
+        std::array<char, 65536>
+            chunk; // NOLINT(cppcoreguidelines-pro-type-member-init): filled by read
         const ssize_t got = ::read(wait.fd, chunk.data(), chunk.size());
         if (got > 0) {
           if (text.size() + static_cast<std::size_t>(got) > command.output_limit) {
             failed = Error{ErrorKind::bad_input,
                            command.argv[0] + " wrote more than " +
                                std::to_string(command.output_limit) + " bytes",
-                           "", {}};
+                           "",
+                           {}};
             break;
           }
           text.append(chunk.data(), static_cast<std::size_t>(got));

@@ -3,6 +3,9 @@
 // no descriptors, no terminal, no PATH search and no shell; it dies with its deadline.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+
 #include <sys/types.h>
 
 #include <chrono>
@@ -13,9 +16,6 @@
 #include <utility>
 #include <variant>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
 
 namespace slipway::process {
 
@@ -51,7 +51,7 @@ struct Command {
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
   std::chrono::milliseconds grace{std::chrono::seconds{5}}; ///< SIGTERM to SIGKILL, whole group
   std::size_t output_limit = 16UL << 20; ///< per stream, more is an error (run only)
-  bool no_new_privileges = true; ///< false only for podman itself: newuidmap is setuid
+  bool no_new_privileges = true;         ///< false only for podman itself: newuidmap is setuid
 };
 
 /// A finished run: how it ended and what it said.

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/state/job_record.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/oci/digest.hpp"
+
+#include <nlohmann/json.hpp>
+
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -9,11 +14,6 @@
 #include <cerrno>
 #include <chrono>
 #include <thread>
-
-#include <nlohmann/json.hpp>
-
-#include "executor/base/file.hpp"
-#include "executor/oci/digest.hpp"
 
 namespace slipway::state {
 namespace {
@@ -38,7 +38,8 @@ std::uint64_t start_time_of(std::int64_t pid) {
 std::string boot_id() {
   auto id = read_file("/proc/sys/kernel/random/boot_id", 128);
   if (!id) return "";
-  while (!id->empty() && id->back() == '\n') id->pop_back();
+  while (!id->empty() && id->back() == '\n')
+    id->pop_back();
   return *id;
 }
 
@@ -56,11 +57,14 @@ ProcessIdentity identity_from(const nlohmann::json& json) {
 
 } // namespace
 
-Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode, std::chrono::milliseconds deadline) {
+Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode,
+                           std::chrono::milliseconds deadline) {
   const int operation = mode == LockMode::shared ? LOCK_SH : LOCK_EX;
   UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!fd) {
-    if (errno == ENOENT) return Error{ErrorKind::not_found, "no such job folder: " + file.parent_path().string(), "", {}};
+    if (errno == ENOENT)
+      return Error{
+          ErrorKind::not_found, "no such job folder: " + file.parent_path().string(), "", {}};
     return io_error("open", errno, file.string());
   }
   const auto until = std::chrono::steady_clock::now() + deadline;
@@ -75,7 +79,6 @@ Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode, std
   return fd;
 }
 
-
 ProcessIdentity ProcessIdentity::parent() {
   const auto pid = static_cast<std::int64_t>(::getppid());
   return {pid, start_time_of(pid), slipway::state::boot_id()};
@@ -87,19 +90,29 @@ bool ProcessIdentity::alive() const {
 }
 
 std::string to_json(const JobRecord& r) {
-  const nlohmann::json json{
-      {"version", 1},           {"key", r.key},
-      {"job_id", r.job_id},     {"project", r.project},
-      {"project_id", r.project_id}, {"ref", r.ref},
-      {"sha", r.sha},           {"ref_protected", r.ref_protected},
-      {"created", r.created},   {"runner", to_value(r.runner)},
-      {"slot_first", r.slot_first},
-      {"slot_size", r.slot_size}, {"slot_number", r.slot_number},
-      {"slot_shared", r.slot_shared}, {"ready", r.ready},
-      {"image_env", r.image_env}, {"entrypoint", r.entrypoint},
-      {"user", r.user},         {"image_id", r.image_id},
-      {"containers", r.containers}, {"network", r.network},
-      {"volume", r.volume},     {"cache_volume", r.cache_volume}};
+  const nlohmann::json json{{"version", 1},
+                            {"key", r.key},
+                            {"job_id", r.job_id},
+                            {"project", r.project},
+                            {"project_id", r.project_id},
+                            {"ref", r.ref},
+                            {"sha", r.sha},
+                            {"ref_protected", r.ref_protected},
+                            {"created", r.created},
+                            {"runner", to_value(r.runner)},
+                            {"slot_first", r.slot_first},
+                            {"slot_size", r.slot_size},
+                            {"slot_number", r.slot_number},
+                            {"slot_shared", r.slot_shared},
+                            {"ready", r.ready},
+                            {"image_env", r.image_env},
+                            {"entrypoint", r.entrypoint},
+                            {"user", r.user},
+                            {"image_id", r.image_id},
+                            {"containers", r.containers},
+                            {"network", r.network},
+                            {"volume", r.volume},
+                            {"cache_volume", r.cache_volume}};
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -131,7 +144,10 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.cache_volume = json.at("cache_volume");
     return r;
   } catch (const nlohmann::json::exception& refused) {
-    return Error{ErrorKind::bad_input, std::string{"the job record cannot be read: "} + refused.what(), "", {}};
+    return Error{ErrorKind::bad_input,
+                 std::string{"the job record cannot be read: "} + refused.what(),
+                 "",
+                 {}};
   }
 }
 
@@ -178,7 +194,8 @@ std::chrono::seconds JobFolders::age(const std::string& key) const {
   std::error_code failed;
   const auto written = std::filesystem::last_write_time(dir(key), failed);
   if (failed) return std::chrono::seconds{0};
-  return std::chrono::duration_cast<std::chrono::seconds>(std::filesystem::file_time_type::clock::now() - written);
+  return std::chrono::duration_cast<std::chrono::seconds>(
+      std::filesystem::file_time_type::clock::now() - written);
 }
 
 Status JobFolders::remove(const std::string& key) {
@@ -199,7 +216,8 @@ Status JobFolders::remove(const std::string& key) {
   return {};
 }
 
-Result<UniqueFd> JobFolders::lock(const std::string& key, Mode mode, std::chrono::milliseconds deadline) const {
+Result<UniqueFd> JobFolders::lock(const std::string& key, Mode mode,
+                                  std::chrono::milliseconds deadline) const {
   return lock_file(dir(key) / "lock", mode, deadline);
 }
 

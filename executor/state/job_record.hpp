@@ -3,15 +3,15 @@
 // everything that has to be removed, before it is made, so that a reaper can always finish.
 #pragma once
 
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "executor/base/result.hpp"
-#include "executor/base/unique_fd.hpp"
 
 namespace slipway::state {
 
@@ -33,13 +33,13 @@ struct JobRecord {
   std::string ref;
   std::string sha;
   bool ref_protected = false;
-  std::string created;         ///< RFC 3339
-  ProcessIdentity runner;      ///< whose death makes the job dead
+  std::string created;    ///< RFC 3339
+  ProcessIdentity runner; ///< whose death makes the job dead
   std::uint32_t slot_first = 0;
   std::uint32_t slot_size = 0;
   int slot_number = -1;
   bool slot_shared = false;
-  bool ready = false;          ///< prepare went to its end
+  bool ready = false; ///< prepare went to its end
   // The job image's own settings, for the scripts.
   std::vector<std::string> image_env;
   std::vector<std::string> entrypoint;
@@ -57,9 +57,11 @@ Result<JobRecord> parse_record(const std::string& json);
 
 enum class LockMode { shared, exclusive };
 
-/// Takes FILE's lock (flock), making the file (0600) where there is none; it is held while the returned
-/// descriptor lives, by this process alone. Errors: timed_out; not_found (no such folder); io.
-Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode, std::chrono::milliseconds deadline);
+/// Takes FILE's lock (flock), making the file (0600) where there is none; it is held while the
+/// returned descriptor lives, by this process alone. Errors: timed_out; not_found (no such folder);
+/// io.
+Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode,
+                           std::chrono::milliseconds deadline);
 
 /// All job folders below STATE_DIR/jobs.
 class JobFolders {
@@ -87,9 +89,11 @@ public:
   /// Removes both folders. Files in them are slipway's own.
   Status remove(const std::string& key);
 
-  /// Waits for the job's lock. Shared by `run`s, exclusive for prepare and cleanup. Errors: timed_out; io.
+  /// Waits for the job's lock. Shared by `run`s, exclusive for prepare and cleanup. Errors:
+  /// timed_out; io.
   using Mode = LockMode;
-  Result<UniqueFd> lock(const std::string& key, Mode mode, std::chrono::milliseconds deadline) const;
+  Result<UniqueFd> lock(const std::string& key, Mode mode,
+                        std::chrono::milliseconds deadline) const;
   /// The lock under which id slots are given out and dead jobs are found.
   Result<UniqueFd> lock_all(std::chrono::milliseconds deadline) const;
 

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a job's builds happen: the build sandbox (which shares the job's ids, so that it can read what
-// the job wrote), the warm builder behind it, and the layout of base images. Opened by the first build.
+// Where a job's builds happen: the build sandbox (which shares the job's ids, so that it can read
+// what the job wrote), the warm builder behind it, and the layout of base images. Opened by the
+// first build.
 #pragma once
-
-#include <atomic>
-#include <filesystem>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
 
 #include "executor/backends/buildkit/backend.hpp"
 #include "executor/backends/buildkit/builder.hpp"
@@ -16,6 +10,13 @@
 #include "executor/broker/image_service.hpp"
 #include "executor/oci/layout.hpp"
 #include "stages/image/images.hpp"
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
 
 namespace slipway::image {
 
@@ -53,7 +54,8 @@ private:
   void give_back(const Context& context);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);
   Result<std::string> unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar);
-  /// Runs a program of the build sandbox and returns its output. Errors: bad_input (it failed: its words).
+  /// Runs a program of the build sandbox and returns its output. Errors: bad_input (it failed: its
+  /// words).
   Result<std::string> ask(std::vector<std::string> argv, std::size_t limit, int input_fd = -1);
 
   Tools tools_;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/images.hpp"
 
-#include <algorithm>
-#include <array>
-#include <thread>
-
 #include "executor/base/file.hpp"
 #include "executor/broker/archive.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "stages/image/build_place.hpp"
+
+#include <algorithm>
+#include <array>
+#include <thread>
 
 namespace slipway::image {
 namespace {
@@ -29,16 +29,26 @@ std::string seconds_since(Steady::time_point start) {
 }
 
 broker::ImageSummary summary_of(state::StoredImage image) {
-  return broker::ImageSummary{std::move(image.image_id), std::move(image.manifest_digest), std::move(image.tags),
-                              std::move(image.repo_digests), image.size, image.config.created, std::move(image.config_json),
-                              std::move(image.config), std::move(image.layer_sizes)};
+  return broker::ImageSummary{std::move(image.image_id),
+                              std::move(image.manifest_digest),
+                              std::move(image.tags),
+                              std::move(image.repo_digests),
+                              image.size,
+                              image.config.created,
+                              std::move(image.config_json),
+                              std::move(image.config),
+                              std::move(image.layer_sizes)};
 }
 
 std::string counts_of(const gate::Verdict& verdict) {
   std::string text;
-  for (const auto severity : {gate::Severity::critical, gate::Severity::high, gate::Severity::medium, gate::Severity::low, gate::Severity::unknown}) {
+  for (const auto severity :
+       {gate::Severity::critical, gate::Severity::high, gate::Severity::medium, gate::Severity::low,
+        gate::Severity::unknown}) {
     const auto found = verdict.counts.find(severity);
-    text += (text.empty() ? "" : ", ") + std::to_string(found == verdict.counts.end() ? 0 : found->second) + " " + gate::severity_name(severity);
+    text += (text.empty() ? "" : ", ") +
+            std::to_string(found == verdict.counts.end() ? 0 : found->second) + " " +
+            gate::severity_name(severity);
   }
   return text;
 }
@@ -83,7 +93,8 @@ Result<state::ImageStore*> Images::store() {
   return store_.get();
 }
 
-Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& reference, Purpose purpose) const {
+Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& reference,
+                                                      Purpose purpose) const {
   engine_api::RegistryAccess access;
   access.host = api_host(reference.registry());
   access.max_token_seconds = static_cast<std::uint32_t>(tools_.config.push.token_lifetime.count());
@@ -97,24 +108,33 @@ Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& refe
     access.realm_hosts = registry->realm_hosts;
     access.realm_hosts.push_back(access.host);
   }
-  const auto login = std::find_if(logins_.begin(), logins_.end(), [&](const JobLogin& candidate) { return candidate.host == registry->host; });
-  const bool with_operator = registry->credential == "operator" &&
-                             (purpose == Purpose::push || policy::operator_may_pull(tools_.config, effective_, subject_, reference));
+  const auto login = std::find_if(logins_.begin(), logins_.end(), [&](const JobLogin& candidate) {
+    return candidate.host == registry->host;
+  });
+  const bool with_operator =
+      registry->credential == "operator" &&
+      (purpose == Purpose::push ||
+       policy::operator_may_pull(tools_.config, effective_, subject_, reference));
   if (with_operator) {
     access.username = registry->username;
     access.password_file = registry->password_file;
-  } else if (login != logins_.end() && (purpose == Purpose::pull || registry->credential == "job")) {
+  } else if (login != logins_.end() &&
+             (purpose == Purpose::pull || registry->credential == "job")) {
     access.username = login->username;
     access.password = login->password.clone();
   } else if (registry->credential == "job" && purpose == Purpose::push) {
-    return Error{ErrorKind::misconfigured, "the job has no login for the registry '" + registry->host + "'",
-                 "GitLab sends one for its own registry only; for others set credential = \"operator\" in the [[registry]] entry", {}};
+    return Error{ErrorKind::misconfigured,
+                 "the job has no login for the registry '" + registry->host + "'",
+                 "GitLab sends one for its own registry only; for others set credential = "
+                 "\"operator\" in the [[registry]] entry",
+                 {}};
   }
   return access;
 }
 
-Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::string& platform, oci::Layout& into,
-                                  const broker::Progress& progress, const broker::Cancelled& cancelled) {
+Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::string& platform,
+                                  oci::Layout& into, const broker::Progress& progress,
+                                  const broker::Cancelled& cancelled) {
   auto access = access_for(reference, Purpose::pull);
   if (!access) return std::move(access).error();
   engine_api::PullRequest request;
@@ -124,22 +144,27 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::st
   request.layout_dir = into.path();
   request.platform = platform.empty() ? kPlatform : platform;
   const PushClient client{tools_.config.programs.push};
-  auto answer = client.pull(request, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
+  auto answer = client.pull(
+      request, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
   if (!answer) return std::move(answer).error().in("pulling " + reference.familiar());
   return oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
 }
 
-Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, bool pull, const std::string& platform,
-                                              const broker::Progress& progress, const broker::Cancelled& cancelled) {
+Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, bool pull,
+                                              const std::string& platform,
+                                              const broker::Progress& progress,
+                                              const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
   auto& bases = place_->bases();
-  // As with Docker, an image that this job built or loaded under the name comes before the registry.
+  // As with Docker, an image that this job built or loaded under the name comes before the
+  // registry.
   if (auto local = (*images)->find(reference.str()); local && !pull) {
     auto tree = oci::read_tree((*images)->layout(), local->manifest_digest);
     if (!tree) return std::move(tree).error();
     for (const auto& blob : tree->blobs) {
-      if (auto linked = bases.link_blob((*images)->layout(), blob.digest); !linked) return std::move(linked).error();
+      if (auto linked = bases.link_blob((*images)->layout(), blob.digest); !linked)
+        return std::move(linked).error();
     }
     return backends::BaseImage{reference.familiar(), local->manifest_digest};
   }
@@ -148,8 +173,10 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
   return backends::BaseImage{reference.familiar(), *std::move(digest)};
 }
 
-Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRequest& request, const std::string& text,
-                                                           const std::string& name, const broker::Progress& progress,
+Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRequest& request,
+                                                           const std::string& text,
+                                                           const std::string& name,
+                                                           const broker::Progress& progress,
                                                            const broker::Cancelled& cancelled) {
   auto parsed = dockerfile::parse(text, name);
   if (!parsed) return std::move(parsed).error();
@@ -167,9 +194,14 @@ Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRe
     const auto at = parsed->at(image.line) + ": " + image.used_by + " " + image.reference;
     auto reference = oci::Reference::parse(image.reference);
     if (!reference) return std::move(reference).error().in(at);
-    if (std::any_of(bases.begin(), bases.end(), [&](const auto& base) { return base.familiar_name == reference->familiar(); })) continue;
-    if (auto admitted = policy::admit_base(tools_.config, *reference); !admitted) return std::move(admitted).error().in(at);
-    auto base = base_from(*reference, request.pull, image.platform.empty() ? scope.target_platform : image.platform, progress, cancelled);
+    if (std::any_of(bases.begin(), bases.end(),
+                    [&](const auto& base) { return base.familiar_name == reference->familiar(); }))
+      continue;
+    if (auto admitted = policy::admit_base(tools_.config, *reference); !admitted)
+      return std::move(admitted).error().in(at);
+    auto base = base_from(*reference, request.pull,
+                          image.platform.empty() ? scope.target_platform : image.platform, progress,
+                          cancelled);
     if (!base) return std::move(base).error().in(at);
     auto tree = oci::read_tree(place_->bases(), base->digest);
     if (!tree) return std::move(tree).error().in(at);
@@ -184,10 +216,15 @@ Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRe
   return bases;
 }
 
-Result<broker::BuildOutcome> Images::build(broker::BuildRequest request, const broker::Progress& progress, const broker::Cancelled& cancelled) {
+Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
+                                           const broker::Progress& progress,
+                                           const broker::Cancelled& cancelled) {
   const auto started = Steady::now();
   if (request.platforms.size() > 1) {
-    return Error{ErrorKind::bad_input, "this slipway builds one platform at a time", "give a single --platform", {}};
+    return Error{ErrorKind::bad_input,
+                 "this slipway builds one platform at a time",
+                 "give a single --platform",
+                 {}};
   }
   auto images = store();
   if (!images) return std::move(images).error();
@@ -195,7 +232,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request, const b
   auto context = place_->bring_context(request);
   if (!context) return std::move(context).error();
   const BuildPlace::Borrowed borrowed{*place_, *context};
-  auto bases = bases_for(request, context->dockerfile_text, context->dockerfile_name, progress, cancelled);
+  auto bases =
+      bases_for(request, context->dockerfile_text, context->dockerfile_name, progress, cancelled);
   if (!bases) return std::move(bases).error();
 
   backends::BuildJob job;
@@ -215,7 +253,10 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request, const b
   job.cancelled = cancelled;
   auto built = place_->backend().build(job, (*images)->layout());
   if (!built) {
-    (void)tools_.audit.append("build_failed", {{"job", record_.key}, {"project", record_.project}, {"dialect", request.dialect}, {"why", kind_name(built.error().kind)}});
+    (void)tools_.audit.append("build_failed", {{"job", record_.key},
+                                               {"project", record_.project},
+                                               {"dialect", request.dialect},
+                                               {"why", kind_name(built.error().kind)}});
     return std::move(built).error();
   }
   auto added = (*images)->add(built->manifest, request.tags);
@@ -223,36 +264,54 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request, const b
   const auto& backend = place_->backend().descriptor();
   {
     const std::lock_guard guard{noting_};
-    builds_[built->manifest.str()] = backend.name + " " + backend.version + ", " + seconds_since(started);
+    builds_[built->manifest.str()] =
+        backend.name + " " + backend.version + ", " + seconds_since(started);
   }
-  if (auto noted = tools_.audit.append("build", {{"job", record_.key}, {"project", record_.project}, {"digest", built->manifest.str()}, {"backend", backend.name + " " + backend.version}, {"dialect", request.dialect}}); !noted) {
+  if (auto noted = tools_.audit.append("build", {{"job", record_.key},
+                                                 {"project", record_.project},
+                                                 {"digest", built->manifest.str()},
+                                                 {"backend", backend.name + " " + backend.version},
+                                                 {"dialect", request.dialect}});
+      !noted) {
     return std::move(noted).error().in("writing the audit log");
   }
   return broker::BuildOutcome{added->image_id, built->manifest};
 }
 
-Result<gate::Judgement> Images::judge(const state::StoredImage& image, const std::string& repository) {
+Result<gate::Judgement> Images::judge(const state::StoredImage& image,
+                                      const std::string& repository) {
   const auto config = scanner_config(effective_.gate, tools_.config);
   gate::SandboxedTrivy scanner{config, tools_.podman, BuildPlace::common_slot(), tools_.owner};
   gate::TrivyGate gate{config, scanner, tools_.clock};
-  return gate.judge(store_->layout(), image.manifest_digest, gate_policy(effective_.gate), repository);
+  return gate.judge(store_->layout(), image.manifest_digest, gate_policy(effective_.gate),
+                    repository);
 }
 
-Result<broker::PushOutcome> Images::push(const oci::Reference& reference, const broker::Progress& progress, const broker::Cancelled& cancelled) {
+Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
+                                         const broker::Progress& progress,
+                                         const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
   auto image = (*images)->find(reference.str());
   if (!image) {
-    return Error{ErrorKind::not_found, "An image does not exist locally with the tag: " + reference.familiar_name(),
-                 "build or tag it first; `docker images` lists this job's images", {}};
+    return Error{ErrorKind::not_found,
+                 "An image does not exist locally with the tag: " + reference.familiar_name(),
+                 "build or tag it first; `docker images` lists this job's images",
+                 {}};
   }
   const auto audit = [&](const std::string& event, audit::AuditLog::Fields more) {
-    audit::AuditLog::Fields fields{{"job", record_.key}, {"project", record_.project}, {"ref", record_.ref}, {"image", reference.str()}, {"digest", image->manifest_digest.str()}};
+    audit::AuditLog::Fields fields{{"job", record_.key},
+                                   {"project", record_.project},
+                                   {"ref", record_.ref},
+                                   {"image", reference.str()},
+                                   {"digest", image->manifest_digest.str()}};
     fields.insert(fields.end(), more.begin(), more.end());
     return tools_.audit.append(event, fields);
   };
-  if (auto admitted = policy::admit_push(tools_.config, effective_, subject_, reference); !admitted) {
-    if (auto noted = audit("push_denied", {{"why", admitted.error().what}}); !noted) return std::move(noted).error();
+  if (auto admitted = policy::admit_push(tools_.config, effective_, subject_, reference);
+      !admitted) {
+    if (auto noted = audit("push_denied", {{"why", admitted.error().what}}); !noted)
+      return std::move(noted).error();
     note("refused  " + reference.str() + "\n  why      " + admitted.error().what);
     return std::move(admitted).error();
   }
@@ -263,25 +322,37 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference, const 
   progress("slipway: scanning " + image->manifest_digest.str() + "\n");
   auto judged = judge(*image, access->host + "/" + reference.repository());
   if (!judged) {
-    if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted) return std::move(noted).error();
+    if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted)
+      return std::move(noted).error();
     return std::move(judged).error().in("scanning " + reference.str());
   }
   const auto& verdict = judged->verdict;
-  const auto scan_time = verdict.from_cache ? "verdict cached" : "scan " + seconds_since(scan_started);
+  const auto scan_time =
+      verdict.from_cache ? "verdict cached" : "scan " + seconds_since(scan_started);
   const auto build_line = [&] {
     const std::lock_guard guard{noting_};
     const auto found = builds_.find(image->manifest_digest.str());
     return found == builds_.end() ? std::string{"not built here"} : found->second;
   }();
   if (!judged->pass) {
-    const auto head = audit("gate_rejected", {{"counts", counts_of(verdict)}, {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code}});
+    const auto head =
+        audit("gate_rejected",
+              {{"counts", counts_of(verdict)},
+               {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code}});
     if (!head) return std::move(head).error();
-    note("refused  " + reference.str() + "\n  digest   " + image->manifest_digest.str() + "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time + ")\n  nothing was sent; audit head " + *head);
-    return Error{verdict.could_not_judge() ? ErrorKind::unavailable : ErrorKind::gate_rejected, verdict.for_people(), "", {}};
+    note("refused  " + reference.str() + "\n  digest   " + image->manifest_digest.str() +
+         "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
+         ")\n  nothing was sent; audit head " + *head);
+    return Error{verdict.could_not_judge() ? ErrorKind::unavailable : ErrorKind::gate_rejected,
+                 verdict.for_people(),
+                 "",
+                 {}};
   }
-  for (const auto& warning : verdict.warnings) progress("slipway: warning: " + warning + "\n");
+  for (const auto& warning : verdict.warnings)
+    progress("slipway: warning: " + warning + "\n");
 
-  if (auto intent = audit("push_intent", {{"policy", judged->pass->policy_digest()}}); !intent) return std::move(intent).error();
+  if (auto intent = audit("push_intent", {{"policy", judged->pass->policy_digest()}}); !intent)
+    return std::move(intent).error();
   engine_api::PushRequest request;
   request.registry = *std::move(access);
   request.repository = reference.repository();
@@ -290,28 +361,45 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference, const 
   request.root_digest = image->manifest_digest.str();
   for (const auto& known : image->repo_digests) {
     auto other = oci::Reference::parse(known);
-    if (other && other->registry() == reference.registry() && other->repository() != reference.repository()) request.mount_from.push_back(other->repository());
+    if (other && other->registry() == reference.registry() &&
+        other->repository() != reference.repository())
+      request.mount_from.push_back(other->repository());
   }
   const auto push_started = Steady::now();
   const PushClient client{tools_.config.programs.push};
-  auto answer = client.push(std::move(request), *judged->pass, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
+  auto answer = client.push(
+      std::move(request), *judged->pass, [&](const std::string& line) { progress(line + "\n"); },
+      cancelled);
   if (!answer) {
-    if (auto noted = audit("push_failed", {{"why", answer.error().what}}); !noted) return std::move(noted).error();
+    if (auto noted = audit("push_failed", {{"why", answer.error().what}}); !noted)
+      return std::move(noted).error();
     return std::move(answer).error().in("pushing " + reference.str());
   }
-  const auto head = audit("push", {{"token_seconds", std::to_string(answer->token_seconds)}, {"uploaded_bytes", std::to_string(answer->uploaded_bytes)}});
+  const auto head = audit("push", {{"token_seconds", std::to_string(answer->token_seconds)},
+                                   {"uploaded_bytes", std::to_string(answer->uploaded_bytes)}});
   if (!head) return std::move(head).error();
-  if (auto noted = (*images)->note_repo_digest(image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str()); !noted) return std::move(noted).error();
-  note("pushed   " + reference.str() + "\n  digest   " + image->manifest_digest.str() + "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time + ")\n  push     " +
-       std::to_string(answer->uploaded_bytes) + " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) + " blobs were there, " + seconds_since(push_started) +
-       "\n  token    " + (answer->token_seconds == 0 ? std::string{"none needed"} : "for this repository only, lifetime " + std::to_string(answer->token_seconds) + " s, forgotten") +
+  if (auto noted = (*images)->note_repo_digest(
+          image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str());
+      !noted)
+    return std::move(noted).error();
+  note("pushed   " + reference.str() + "\n  digest   " + image->manifest_digest.str() +
+       "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
+       ")\n  push     " + std::to_string(answer->uploaded_bytes) + " bytes sent, " +
+       std::to_string(answer->skipped_blobs + answer->mounted_blobs) + " blobs were there, " +
+       seconds_since(push_started) + "\n  token    " +
+       (answer->token_seconds == 0 ? std::string{"none needed"}
+                                   : "for this repository only, lifetime " +
+                                         std::to_string(answer->token_seconds) + " s, forgotten") +
        "\n  audit    head " + *head);
   broker::PushOutcome outcome{image->manifest_digest, answer->size, {}};
   outcome.layers = image->config.diff_ids;
   return outcome;
 }
 
-Result<broker::ImageSummary> Images::pull(const oci::Reference& reference, const std::string& platform, const broker::Progress& progress, const broker::Cancelled& cancelled) {
+Result<broker::ImageSummary> Images::pull(const oci::Reference& reference,
+                                          const std::string& platform,
+                                          const broker::Progress& progress,
+                                          const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
   auto digest = fetch(reference, platform, (*images)->layout(), progress, cancelled);
@@ -320,7 +408,10 @@ Result<broker::ImageSummary> Images::pull(const oci::Reference& reference, const
   if (reference.tag()) tags.push_back(reference.with_tag(*reference.tag()));
   auto added = (*images)->add(*digest, tags);
   if (!added) return std::move(added).error();
-  if (auto noted = (*images)->note_repo_digest(*digest, reference.familiar_name() + "@" + digest->str()); !noted) return std::move(noted).error();
+  if (auto noted =
+          (*images)->note_repo_digest(*digest, reference.familiar_name() + "@" + digest->str());
+      !noted)
+    return std::move(noted).error();
   return find(digest->str());
 }
 
@@ -330,7 +421,8 @@ Result<std::vector<broker::ImageSummary>> Images::list() {
   auto stored = (*images)->list();
   if (!stored) return std::move(stored).error();
   std::vector<broker::ImageSummary> summaries;
-  for (auto& image : *stored) summaries.push_back(summary_of(std::move(image)));
+  for (auto& image : *stored)
+    summaries.push_back(summary_of(std::move(image)));
   return summaries;
 }
 
@@ -354,7 +446,8 @@ Result<std::vector<std::string>> Images::remove(const std::string& name, bool fo
   return (*images)->remove(name, force);
 }
 
-Status Images::save(const std::vector<std::string>& names, const std::function<Status(std::string_view)>& sink) {
+Status Images::save(const std::vector<std::string>& names,
+                    const std::function<Status(std::string_view)>& sink) {
   auto images = store();
   if (!images) return std::move(images).error();
   std::vector<broker::ArchivedImage> archived;
@@ -364,14 +457,21 @@ Status Images::save(const std::vector<std::string>& names, const std::function<S
     // `docker save NAME` carries that name; by ID it carries none.
     std::vector<oci::Reference> tags;
     auto reference = oci::Reference::parse(name);
-    if (reference && std::find(image->tags.begin(), image->tags.end(), *reference) != image->tags.end()) tags.push_back(*reference);
+    if (reference &&
+        std::find(image->tags.begin(), image->tags.end(), *reference) != image->tags.end())
+      tags.push_back(*reference);
     archived.push_back({image->manifest_digest, std::move(tags)});
   }
-  if (auto noted = tools_.audit.append("save", {{"job", record_.key}, {"project", record_.project}, {"images", std::to_string(archived.size())}}); !noted) return std::move(noted).error();
+  if (auto noted = tools_.audit.append("save", {{"job", record_.key},
+                                                {"project", record_.project},
+                                                {"images", std::to_string(archived.size())}});
+      !noted)
+    return std::move(noted).error();
   return broker::write_docker_archive((*images)->layout(), archived, sink);
 }
 
-Result<std::vector<std::string>> Images::load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) {
+Result<std::vector<std::string>>
+Images::load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) {
   auto images = store();
   if (!images) return std::move(images).error();
   auto loaded = broker::read_archive(source, (*images)->layout(), {});
@@ -380,13 +480,15 @@ Result<std::vector<std::string>> Images::load(const std::function<Result<std::si
   for (const auto& image : *loaded) {
     auto added = (*images)->add(image.digest, image.tags);
     if (!added) return std::move(added).error().in("loading the archive");
-    for (const auto& tag : image.tags) names.push_back(tag.familiar());
+    for (const auto& tag : image.tags)
+      names.push_back(tag.familiar());
     if (image.tags.empty()) names.push_back(added->image_id.str());
   }
   return names;
 }
 
-Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>> Images::remote(const oci::Reference& reference) {
+Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
+Images::remote(const oci::Reference& reference) {
   auto images = store();
   if (!images) return std::move(images).error();
   auto access = access_for(reference, Purpose::pull);
@@ -398,18 +500,22 @@ Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>> Images::remote(co
   request.layout_dir = (*images)->layout().path();
   request.manifest_only = true;
   request.deadline_seconds = 120;
-  auto answer = PushClient{tools_.config.programs.push}.pull(request, [](const std::string&) {}, [] { return false; });
+  auto answer = PushClient{tools_.config.programs.push}.pull(
+      request, [](const std::string&) {}, [] { return false; });
   if (!answer) return std::move(answer).error();
   auto digest = oci::Digest::parse(answer->digest);
   if (!digest) return std::move(digest).error();
-  oci::Descriptor descriptor{answer->media_type, *std::move(digest), answer->size, std::nullopt, {}, "", false};
+  oci::Descriptor descriptor{
+      answer->media_type, *std::move(digest), answer->size, std::nullopt, {}, "", false};
   std::vector<oci::Platform> platforms;
   for (const auto& text : answer->platforms) {
     oci::Platform platform;
     const auto first = text.find('/');
     const auto second = text.find('/', first == std::string::npos ? text.size() : first + 1);
     platform.os = text.substr(0, first);
-    if (first != std::string::npos) platform.architecture = text.substr(first + 1, second == std::string::npos ? std::string::npos : second - first - 1);
+    if (first != std::string::npos)
+      platform.architecture = text.substr(
+          first + 1, second == std::string::npos ? std::string::npos : second - first - 1);
     if (second != std::string::npos) platform.variant = text.substr(second + 1);
     platforms.push_back(std::move(platform));
   }
@@ -424,7 +530,8 @@ void Images::note(std::string text) {
 std::string Images::summary() const {
   const std::lock_guard guard{noting_};
   std::string text;
-  for (const auto& entry : notes_) text += entry + "\n";
+  for (const auto& entry : notes_)
+    text += entry + "\n";
   return text;
 }
 

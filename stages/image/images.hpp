@@ -3,15 +3,6 @@
 // told in steps that a reviewer can name.
 #pragma once
 
-#include <filesystem>
-#include <chrono>
-#include <functional>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <string>
-#include <vector>
-
 #include "config/config.hpp"
 #include "executor/audit/audit.hpp"
 #include "executor/backends/build_backend.hpp"
@@ -25,9 +16,19 @@
 #include "executor/state/job_record.hpp"
 #include "stages/image/push_client.hpp"
 
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
 namespace slipway::image {
 
-/// A registry login of the job itself; used only where the registry's entry says credential = "job".
+/// A registry login of the job itself; used only where the registry's entry says credential =
+/// "job".
 struct JobLogin {
   std::string host;
   std::string username;
@@ -50,16 +51,24 @@ public:
   Images(Tools tools, state::JobRecord record, std::vector<JobLogin> logins);
   ~Images() override;
 
-  Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress, const broker::Cancelled& cancelled) override;
-  Result<broker::PushOutcome> push(const oci::Reference& reference, const broker::Progress& progress, const broker::Cancelled& cancelled) override;
-  Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string& platform, const broker::Progress& progress, const broker::Cancelled& cancelled) override;
+  Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress,
+                                     const broker::Cancelled& cancelled) override;
+  Result<broker::PushOutcome> push(const oci::Reference& reference,
+                                   const broker::Progress& progress,
+                                   const broker::Cancelled& cancelled) override;
+  Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string& platform,
+                                    const broker::Progress& progress,
+                                    const broker::Cancelled& cancelled) override;
   Result<std::vector<broker::ImageSummary>> list() override;
   Result<broker::ImageSummary> find(const std::string& name) override;
   Status tag(const std::string& source, const oci::Reference& target) override;
   Result<std::vector<std::string>> remove(const std::string& name, bool force) override;
-  Status save(const std::vector<std::string>& names, const std::function<Status(std::string_view)>& sink) override;
-  Result<std::vector<std::string>> load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override;
-  Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>> remote(const oci::Reference& reference) override;
+  Status save(const std::vector<std::string>& names,
+              const std::function<Status(std::string_view)>& sink) override;
+  Result<std::vector<std::string>>
+  load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override;
+  Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
+  remote(const oci::Reference& reference) override;
 
   /// The summary block for the job log: one entry per push; "" where nothing was pushed or refused.
   std::string summary() const;
@@ -67,10 +76,18 @@ public:
 private:
   Result<state::ImageStore*> store();
   enum class Purpose { push, pull };
-  Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference, Purpose purpose) const;
-  Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform, oci::Layout& into, const broker::Progress& progress, const broker::Cancelled& cancelled);
-  Result<backends::BaseImage> base_from(const oci::Reference& reference, bool pull, const std::string& platform, const broker::Progress& progress, const broker::Cancelled& cancelled);
-  Result<std::vector<backends::BaseImage>> bases_for(const broker::BuildRequest& request, const std::string& text, const std::string& name, const broker::Progress& progress, const broker::Cancelled& cancelled);
+  Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference,
+                                                Purpose purpose) const;
+  Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform,
+                            oci::Layout& into, const broker::Progress& progress,
+                            const broker::Cancelled& cancelled);
+  Result<backends::BaseImage> base_from(const oci::Reference& reference, bool pull,
+                                        const std::string& platform,
+                                        const broker::Progress& progress,
+                                        const broker::Cancelled& cancelled);
+  Result<std::vector<backends::BaseImage>>
+  bases_for(const broker::BuildRequest& request, const std::string& text, const std::string& name,
+            const broker::Progress& progress, const broker::Cancelled& cancelled);
   Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
   void note(std::string text);
 
@@ -91,8 +108,9 @@ private:
 gate::GatePolicy gate_policy(const config::Gate& section);
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
 
-/// Removes what outlives jobs and was idle for too long: builders, their caches, base images, scratch of
-/// killed scans, expired verdicts. With `all` every builder and base image that is not in use.
+/// Removes what outlives jobs and was idle for too long: builders, their caches, base images,
+/// scratch of killed scans, expired verdicts. With `all` every builder and base image that is not
+/// in use.
 Status collect_leftovers(const Tools& tools, bool all);
 
 } // namespace slipway::image

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Image configs as a stranger may write them: any bytes end in a value or an Error.
+#include "executor/oci/manifest.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
-
-#include "executor/oci/manifest.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text{reinterpret_cast<const char*>(data), size};

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scan reports and what the scanner says as a stranger may write them: any bytes end in a value or an Error.
+// Scan reports and what the scanner says as a stranger may write them: any bytes end in a value or
+// an Error.
+#include "executor/gate/report.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
-
-#include "executor/gate/report.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text{reinterpret_cast<const char*>(data), size};

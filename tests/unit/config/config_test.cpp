@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config/config.hpp"
+#include "executor/base/file.hpp"
 
 #include <gtest/gtest.h>
-
-#include "executor/base/file.hpp"
 
 namespace slipway::config {
 namespace {
@@ -13,7 +12,9 @@ struct Refused {
   const char* text;
   const char* says;
 };
-void PrintTo(const Refused& refused, std::ostream* out) { *out << refused.name; }
+void PrintTo(const Refused& refused, std::ostream* out) {
+  *out << refused.name;
+}
 
 class ConfigRefuses : public testing::TestWithParam<Refused> {};
 
@@ -28,25 +29,36 @@ TEST_P(ConfigRefuses, WithFileLineAndColumn) {
 INSTANTIATE_TEST_SUITE_P(
     Table, ConfigRefuses,
     testing::Values(
-        Refused{"UnknownKey", "[gate]\nthreshhold = \"high\"\n", "config.toml:2:1: unknown key 'threshhold' in [gate]; did you mean 'threshold'?"},
-        Refused{"UnknownKeyWithoutNeighbour", "[push]\nzzzzzzzzzzzz = 1\n", "known are: token_lifetime"},
-        Refused{"UnknownSection", "[gait]\n", "config.toml:1:2: unknown section 'gait'; did you mean 'gate'?"},
-        Refused{"WrongType", "[gate]\nfixed_only = \"yes\"\n", "config.toml:2:14: 'fixed_only' in [gate] must be true or false"},
-        Refused{"ImpossibleDuration", "[push]\ntoken_lifetime = \"16m\"\n", "'token_lifetime' in [push] must be a duration"},
-        Refused{"NegativePids", "[sandbox]\npids = -1\n", "'pids' in [sandbox] must be a whole number from 16"},
+        Refused{"UnknownKey", "[gate]\nthreshhold = \"high\"\n",
+                "config.toml:2:1: unknown key 'threshhold' in [gate]; did you mean 'threshold'?"},
+        Refused{"UnknownKeyWithoutNeighbour", "[push]\nzzzzzzzzzzzz = 1\n",
+                "known are: token_lifetime"},
+        Refused{"UnknownSection", "[gait]\n",
+                "config.toml:1:2: unknown section 'gait'; did you mean 'gate'?"},
+        Refused{"WrongType", "[gate]\nfixed_only = \"yes\"\n",
+                "config.toml:2:14: 'fixed_only' in [gate] must be true or false"},
+        Refused{"ImpossibleDuration", "[push]\ntoken_lifetime = \"16m\"\n",
+                "'token_lifetime' in [push] must be a duration"},
+        Refused{"NegativePids", "[sandbox]\npids = -1\n",
+                "'pids' in [sandbox] must be a whole number from 16"},
         Refused{"RelativePath", "[slipway]\nstate_dir = \"var\"\n", "must be an absolute path"},
         Refused{"BadSize", "[sandbox]\nmemory = \"2GB\"\n", "must be a size such as"},
         Refused{"UnknownWord", "[gate]\nthreshold = \"urgent\"\n", "must be one of \"critical\""},
-        Refused{"RegistryWithoutHost", "[[registry]]\ncredential = \"job\"\n", "[[registry]] needs the key 'host'"},
-        Refused{"OperatorWithoutPasswordFile", "[[registry]]\nhost = \"r:1\"\ncredential = \"operator\"\nusername = \"u\"\n", "needs the key 'password_file'"},
+        Refused{"RegistryWithoutHost", "[[registry]]\ncredential = \"job\"\n",
+                "[[registry]] needs the key 'host'"},
+        Refused{"OperatorWithoutPasswordFile",
+                "[[registry]]\nhost = \"r:1\"\ncredential = \"operator\"\nusername = \"u\"\n",
+                "needs the key 'password_file'"},
         Refused{"TableInsteadOfList", "[registry]\nhost = \"r\"\n", "write [[registry]]"},
         Refused{"NoToml", "[gate\n", "config.toml:1:"}),
     [](const auto& tested) { return std::string{tested.param.name}; });
 
 TEST(Config, ReadsEverySectionAndPrintsItBack) {
-  const auto config = parse("[gate]\nthreshold = \"critical\"\ndb_max_age = \"2d\"\n[sandbox]\nmemory = \"2GiB\"\n"
-                            "[[registry]]\nhost = \"reg:5000\"\ncredential = \"operator\"\nusername = \"ci\"\npassword_file = \"/etc/slipway/reg\"\n",
-                            "c.toml");
+  const auto config =
+      parse("[gate]\nthreshold = \"critical\"\ndb_max_age = \"2d\"\n[sandbox]\nmemory = \"2GiB\"\n"
+            "[[registry]]\nhost = \"reg:5000\"\ncredential = \"operator\"\nusername = "
+            "\"ci\"\npassword_file = \"/etc/slipway/reg\"\n",
+            "c.toml");
 
   ASSERT_TRUE(config) << config.error().what;
   EXPECT_EQ(config->gate.threshold, "critical");
@@ -70,7 +82,8 @@ TEST(Config, ExampleFileIsValidAndNamesEveryKey) {
     const auto line = printed.substr(start, end - start);
     const auto equals = line.find(" = ");
     if (equals != std::string::npos && line[0] != '#') {
-      EXPECT_NE(text->find(line.substr(0, equals + 2)), std::string::npos) << "not in the example: " << line;
+      EXPECT_NE(text->find(line.substr(0, equals + 2)), std::string::npos)
+          << "not in the example: " << line;
     }
     start = end + 1;
   }
@@ -83,14 +96,16 @@ TEST(Config, ReadsPolicyFilesInOrderOfTheirNames) {
   std::filesystem::create_directory(dir / "policy.d");
   ASSERT_TRUE(replace_file(dir / "config.toml", ""));
   ASSERT_TRUE(replace_file(dir / "policy.d/20-b.toml", "[[rule]]\nproject = \"b\"\n"));
-  ASSERT_TRUE(replace_file(dir / "policy.d/10-a.toml", "\n[[rule]]\nproject = \"a\"\nprotected = true\n"));
+  ASSERT_TRUE(
+      replace_file(dir / "policy.d/10-a.toml", "\n[[rule]]\nproject = \"a\"\nprotected = true\n"));
 
   const auto config = load(dir / "config.toml");
 
   ASSERT_TRUE(config);
   ASSERT_EQ(config->rules.size(), 2U);
   EXPECT_EQ(config->rules[0].project, "a");
-  EXPECT_NE(config->rules[0].origin.find("10-a.toml:2"), std::string::npos) << config->rules[0].origin;
+  EXPECT_NE(config->rules[0].origin.find("10-a.toml:2"), std::string::npos)
+      << config->rules[0].origin;
   std::filesystem::remove_all(dir);
 }
 
@@ -99,7 +114,8 @@ TEST(Config, UnknownPolicyKeyIsAnError) {
   const auto read = parse_policy("[[rule]]\nprojekt = \"a\"\n", "p.toml", config);
 
   ASSERT_FALSE(read);
-  EXPECT_EQ(read.error().what, "p.toml:2:1: unknown key 'projekt' in [[rule]]; did you mean 'project'?");
+  EXPECT_EQ(read.error().what,
+            "p.toml:2:1: unknown key 'projekt' in [[rule]]; did you mean 'project'?");
 }
 
 TEST(Config, GlobMatchesAcrossSlashes) {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/audit/audit.hpp"
 
+#include <gtest/gtest.h>
+
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <sstream>
-
-#include <gtest/gtest.h>
 
 namespace slipway::audit {
 namespace {
@@ -21,16 +21,20 @@ protected:
   }
   ~Audit() override { std::filesystem::remove_all(dir_); }
 
-  std::string add(const std::string& event) { return *FileAuditLog{file_, clock_}.append(event, {{"image", "a:1"}}); }
+  std::string add(const std::string& event) {
+    return *FileAuditLog{file_, clock_}.append(event, {{"image", "a:1"}});
+  }
   std::vector<std::string> lines() const {
     std::ifstream in{file_};
     std::vector<std::string> all;
-    for (std::string line; std::getline(in, line);) all.push_back(line);
+    for (std::string line; std::getline(in, line);)
+      all.push_back(line);
     return all;
   }
   void put(const std::vector<std::string>& all) const {
     std::ofstream out{file_, std::ios::trunc};
-    for (const auto& line : all) out << line << "\n";
+    for (const auto& line : all)
+      out << line << "\n";
   }
 
   std::filesystem::path dir_;
@@ -57,17 +61,21 @@ TEST_F(Audit, EditedRecordIsFound) {
   const auto verified = verify(file_, std::nullopt);
 
   ASSERT_FALSE(verified);
-  EXPECT_NE(verified.error().what.find("audit.jsonl:1: this record was edited"), std::string::npos) << verified.error().what;
+  EXPECT_NE(verified.error().what.find("audit.jsonl:1: this record was edited"), std::string::npos)
+      << verified.error().what;
 }
 
 TEST_F(Audit, RemovedAndMovedRecordsAreFound) {
-  for (int i = 0; i < 3; ++i) add("push");
+  for (int i = 0; i < 3; ++i)
+    add("push");
   const auto all = lines();
 
   put({all[0], all[2]});
-  EXPECT_NE(verify(file_, std::nullopt).error().what.find(":2: the chain breaks here"), std::string::npos);
+  EXPECT_NE(verify(file_, std::nullopt).error().what.find(":2: the chain breaks here"),
+            std::string::npos);
   put({all[1], all[0], all[2]});
-  EXPECT_NE(verify(file_, std::nullopt).error().what.find(":1: the chain breaks here"), std::string::npos);
+  EXPECT_NE(verify(file_, std::nullopt).error().what.find(":1: the chain breaks here"),
+            std::string::npos);
 }
 
 TEST_F(Audit, TruncationIsFoundWithAHeadOnly) {
@@ -96,7 +104,8 @@ TEST_F(Audit, ConcurrentProcessesKeepOneChain) {
   for (int i = 0; i < 4; ++i) {
     const pid_t child = ::fork();
     if (child == 0) {
-      for (int n = 0; n < 10; ++n) add("push");
+      for (int n = 0; n < 10; ++n)
+        add("push");
       ::_exit(0);
     }
     children.push_back(child);

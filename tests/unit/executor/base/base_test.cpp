@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <sys/stat.h>
-
-#include <gtest/gtest.h>
-
 #include "executor/base/clock.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sys/stat.h>
 
 namespace slipway {
 namespace {

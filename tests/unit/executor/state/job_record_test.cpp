@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
 #include "executor/state/job_record.hpp"
+
+#include <gtest/gtest.h>
 
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <gtest/gtest.h>
-
-#include "executor/base/file.hpp"
 
 namespace slipway::state {
 namespace {
@@ -67,7 +66,9 @@ TEST_F(Folders, ExclusiveLockWaitsForSharedOnes) {
   const auto two = jobs.lock("j1-aa", JobFolders::Mode::shared, std::chrono::milliseconds{0});
 
   ASSERT_TRUE(one && two);
-  EXPECT_EQ(jobs.lock("j1-aa", JobFolders::Mode::exclusive, std::chrono::milliseconds{30}).error().kind, ErrorKind::timed_out);
+  EXPECT_EQ(
+      jobs.lock("j1-aa", JobFolders::Mode::exclusive, std::chrono::milliseconds{30}).error().kind,
+      ErrorKind::timed_out);
 }
 
 TEST(ProcessIdentityTest, DeadProcessIsNotAlive) {

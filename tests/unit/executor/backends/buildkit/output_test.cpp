@@ -99,12 +99,13 @@ INSTANTIATE_TEST_SUITE_P(
                     ErrorKind::unavailable,
                     "the builder did not answer: failed to list workers: Unavailable: connection "
                     "error: desc = \"transport: x\""},
-        FailureCase{"Add",
-                    "error: failed to solve: failed to load cache key: Get \"https://a/x\": dial tcp "
-                    "10.0.0.2:443: connect: connection refused\n",
-                    ErrorKind::backend_failed,
-                    "ADD could not fetch: failed to load cache key: Get \"https://a/x\": dial tcp "
-                    "10.0.0.2:443: connect: connection refused"},
+        FailureCase{
+            "Add",
+            "error: failed to solve: failed to load cache key: Get \"https://a/x\": dial tcp "
+            "10.0.0.2:443: connect: connection refused\n",
+            ErrorKind::backend_failed,
+            "ADD could not fetch: failed to load cache key: Get \"https://a/x\": dial tcp "
+            "10.0.0.2:443: connect: connection refused"},
         FailureCase{"Silent", "#1 x\n", ErrorKind::unavailable,
                     "buildctl ended without saying why"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
