@@ -20,17 +20,35 @@ bool fits_a_line(const std::string& name, const std::string& value) {
 // refused only as inherited ones; in the environment file they are plain data.
 bool steers_the_host(std::string_view name) {
   for (const std::string_view prefix :
-       {"LD_",        "GO",       "GLIBC_",  "MALLOC_",  "GCONV",      "LOC",       "NLS",
-        "RES_",       "HOST",     "LC_",     "LANG",     "XDG_",       "DBUS_",     "CONTAINER",
-        "_CONTAINER", "PODMAN",   "_PODMAN", "STORAGE_", "BUILDAH",    "REGISTRY_", "REGISTRIES_",
-        "NETAVARK",   "AARDVARK", "SSL_",    "NOTIFY",   "LISTEN_",    "DOCKER_",   "LIBPOD",
-        "CONMON",     "CRUN",     "OCI_",    "RUST_",    "SIGNATURE_", "TMP",       "TEMP",
-        "TZ",         "http",     "HTTP",    "https",    "no_proxy",   "NO_PROXY",  "all_proxy",
-        "ALL_PROXY"}) {
+       {"LD_",       "GO",        "GLIBC_",      "MALLOC_",    "GCONV",     "LOC",
+        "NLS",       "RES_",      "HOST",        "LC_",        "LANG",      "XDG_",
+        "DBUS_",     "CONTAINER", "_CONTAINER",  "PODMAN",     "_PODMAN",   "STORAGE_",
+        "BUILDAH",   "REGISTRY_", "REGISTRIES_", "NETAVARK",   "AARDVARK",  "SSL_",
+        "NOTIFY",    "LISTEN_",   "DOCKER_",     "LIBPOD",     "CONMON",    "CRUN",
+        "OCI_",      "RUST_",     "SIGNATURE_",  "TMP",        "TEMP",      "TZ",
+        "http",      "HTTP",      "https",       "no_proxy",   "NO_PROXY",  "all_proxy",
+        "ALL_PROXY", "XTABLES_",  "IPTABLES_",   "IP6TABLES_", "EBTABLES_", "NFT",
+        "SYSTEMD_",  "SYSLOG_",   "OPENSSL",     "GPG",        "GNUPG",     "BASH_",
+        "PERL",      "PYTHON",    "G_",          "GIO_"}) {
     if (name.starts_with(prefix)) return true;
   }
-  return name == "PATH" || name == "HOME" || name == "USER" || name == "LOGNAME" ||
-         name == "SHELL" || name == "TERM" || name == "PWD";
+  // What makes a program load code is named like this everywhere: iptables, which netavark starts
+  // as the service user, loads its matches from $XTABLES_LIBDIR.
+  for (const std::string_view part :
+       {"LIBDIR", "LIB_DIR", "LIBRARY", "PATH", "PRELOAD", "PLUGIN", "MODULE", "ENGINE"}) {
+    if (name.find(part) != std::string_view::npos) return true;
+  }
+  return name == "ENV" || name == "IFS" || name == "PATH" || name == "HOME" || name == "USER" ||
+         name == "LOGNAME" || name == "SHELL" || name == "TERM" || name == "PWD";
+}
+
+// Aliases stand in the file of the one name server that all jobs share.
+bool usable_alias(std::string_view alias) {
+  return !alias.empty() && alias.size() <= 255 &&
+         std::all_of(alias.begin(), alias.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '.' || c == '-' || c == '_';
+         });
 }
 
 bool usable_name(std::string_view name) {
@@ -121,6 +139,13 @@ Status check_spec(const SandboxSpec& spec) {
   }
   for (const auto& token : spec.host_mounts()) {
     if (auto good = check_mount(token.mount); !good) return good;
+  }
+  for (const auto& alias : spec.network_aliases) {
+    if (usable_alias(alias)) continue;
+    return Error{ErrorKind::bad_input,
+                 "'" + alias + "' cannot be a host name",
+                 "letters, digits, '.', '-' and '_' make an alias",
+                 {}};
   }
   for (const auto& [name, value] : spec.env) {
     if (!usable_name(name) || value.find('\0') != std::string::npos) {

@@ -153,6 +153,18 @@ INSTANTIATE_TEST_SUITE_P(
                             [](SandboxSpec& spec) {
                               spec.env = {{"LD_PRELOAD", "/tmp/x.so\n"}};
                             }},
+                    BadSpec{"FolderOfIptablesExtensionsOfTwoLines",
+                            [](SandboxSpec& spec) {
+                              spec.env = {{"XTABLES_LIBDIR", "/tmp/x:\n"}};
+                            }},
+                    BadSpec{"LongFolderOfPlugins",
+                            [](SandboxSpec& spec) {
+                              spec.env = {{"SOME_PLUGIN_DIR", "/tmp/x" + std::string(40000, ':')}};
+                            }},
+                    BadSpec{"AliasOfTwoLines",
+                            [](SandboxSpec& spec) { spec.network_aliases = {"db\n10.0.0.1 x"}; }},
+                    BadSpec{"AliasWithAShellsWords",
+                            [](SandboxSpec& spec) { spec.network_aliases = {"$(id)"}; }},
                     BadSpec{"PathOfTwoLines",
                             [](SandboxSpec& spec) {
                               spec.env = {{"PATH", "/a\n/b"}};
