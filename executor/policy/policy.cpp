@@ -13,6 +13,14 @@ bool any_matches(const std::vector<std::string>& globs, const oci::Reference& im
   });
 }
 
+// The repository alone: a tag is the job's own choice, and must not open another repository
+// ("reg/grp/*-app" is no right to push reg/other/x:my-app).
+bool any_matches_repository(const std::vector<std::string>& globs, const oci::Reference& image) {
+  return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
+    return config::glob_matches(glob, image.name()) || config::glob_matches(glob, image.familiar_name());
+  });
+}
+
 Status admit(const std::vector<std::string>& globs, const oci::Reference& image, const char* role, const char* key, const char* section = "[gitlab]") {
   if (any_matches(globs, image)) return {};
   return Error{ErrorKind::denied,
@@ -78,7 +86,7 @@ Status admit_push(const config::Config& config, const Effective& effective, cons
     return Error{ErrorKind::denied, "project '" + subject.project + "' may push to '" + registry->host + "/" + subject.project + "' and below, not to '" + target.name() + "'",
                  "push below the project's own path, or ask the operator for a [[rule]] with repositories", {}};
   }
-  if (!effective.repositories.empty() && !any_matches(effective.repositories, target)) {
+  if (!effective.repositories.empty() && !any_matches_repository(effective.repositories, target)) {
     return Error{ErrorKind::denied, "policy does not let project '" + subject.project + "' push to '" + target.name() + "'" + by,
                  "push to a repository that the rule names, or ask the operator", {}};
   }
@@ -88,7 +96,7 @@ Status admit_push(const config::Config& config, const Effective& effective, cons
 bool operator_may_pull(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& image) {
   const auto* registry = registry_for(config, image);
   if (registry == nullptr) return false;
-  return any_matches(registry->pull, image) || admit_push(config, effective, subject, image).ok();
+  return any_matches_repository(registry->pull, image) || admit_push(config, effective, subject, image).ok();
 }
 
 std::string trust_domain(const Subject& subject) {

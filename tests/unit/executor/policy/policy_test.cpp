@@ -76,6 +76,20 @@ TEST(Policy, OperatorCredentialPullsWhatMayBePushedOrIsOpened) {
   EXPECT_FALSE(operator_may_pull(config, effective, subject, reference("reg:5000/secret/app:1")));
 }
 
+TEST(Policy, ATagNeverStandsInForARepository) {
+  auto config = with_registry();
+  config.registries[0].credential = "operator";
+  config.registries[0].pull = {"reg:5000/*-base"};
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nrepositories = [\"reg:5000/grp/*-app\"]\n", "p.toml", config));
+  const Subject subject{"grp/x", false};
+  const auto effective = effective_for(config, subject);
+
+  EXPECT_TRUE(admit_push(config, effective, subject, reference("reg:5000/grp/my-app:1")));
+  EXPECT_FALSE(admit_push(config, effective, subject, reference("reg:5000/grp/secret:my-app")));
+  EXPECT_TRUE(operator_may_pull(config, effective, subject, reference("reg:5000/go-base:1")));
+  EXPECT_FALSE(operator_may_pull(config, effective, subject, reference("reg:5000/secret:go-base")));
+}
+
 TEST(Policy, PushFalseForbids) {
   auto config = with_registry();
   ASSERT_TRUE(config::parse_policy("[[rule]]\nprotected = false\npush = false\n", "p.toml", config));
