@@ -168,6 +168,8 @@ Result<JobResponse> parse_job_response(const std::string& text) {
     if (job.token.empty()) throw std::runtime_error{"job.token is missing"};
     const auto info = root.object("job_info");
     job.project = info.text("project_full_path");
+    // Without it all projects would share one trust domain: builder, base images and cache.
+    if (job.project.empty()) throw std::runtime_error{"job.job_info.project_full_path is missing"};
     job.project_id = info.number("project_id");
     job.job_name = info.text("name");
     job.pipeline_id = info.number("pipeline_id");

@@ -31,7 +31,7 @@ TEST(JobResponse, ReadsWhatDecisionsNeed) {
 }
 
 TEST(JobResponse, NullMembersCountAsAbsent) {
-  const auto job = parse_job_response(R"({"id":7,"token":"t","job_info":null,"git_info":{"protected":null},"image":null,"services":null,"variables":null,"inputs":{}})");
+  const auto job = parse_job_response(R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app","name":null},"git_info":{"protected":null},"image":null,"services":null,"variables":null,"inputs":{}})");
 
   ASSERT_TRUE(job) << job.error().what;
   EXPECT_FALSE(job->ref_protected);
@@ -57,9 +57,10 @@ TEST_P(JobResponseRefuses, NamingTheMember) {
 INSTANTIATE_TEST_SUITE_P(Table, JobResponseRefuses,
                          testing::Values(Bad{"Empty", "", "no valid JSON"}, Bad{"Torn", R"({"id":7,"token":"hidden-sec)", "no valid JSON"},
                                          Bad{"NoObject", "[]", "job is not an object"}, Bad{"NoId", R"({"token":"t"})", "job.id is missing"},
-                                         Bad{"NoToken", R"({"id":1})", "job.token is missing"}, Bad{"IdIsText", R"({"id":"1","token":"t"})", "job.id is not a number"},
-                                         Bad{"VariablesNoList", R"({"id":1,"token":"t","variables":{}})", "job.variables is not a list"},
-                                         Bad{"ServiceIsText", R"({"id":1,"token":"t","services":["x"]})", "job.services is not an object"}),
+                                         Bad{"NoToken", R"({"id":1})", "job.token is missing"},
+                                         Bad{"NoProject", R"({"id":1,"token":"t","job_info":{"project_id":3}})", "project_full_path is missing"}, Bad{"IdIsText", R"({"id":"1","token":"t"})", "job.id is not a number"},
+                                         Bad{"VariablesNoList", R"({"id":1,"token":"t","job_info":{"project_full_path":"g/a"},"variables":{}})", "job.variables is not a list"},
+                                         Bad{"ServiceIsText", R"({"id":1,"token":"t","job_info":{"project_full_path":"g/a"},"services":["x"]})", "job.services is not an object"}),
                          [](const auto& tested) { return std::string{tested.param.name}; });
 
 TEST(JobResponse, TornPayloadDoesNotShowItsBytes) {
@@ -99,7 +100,7 @@ TEST(SubStages, OnlyUserScriptsRunInTheJobsImage) {
 }
 
 TEST(JobSpec, DindIsReplacedAndOtherServicesStay) {
-  const auto job = parse_job_response(R"({"id":7,"token":"t","image":{"name":"a"},"variables":[{"key":"P","value":"1","public":true},{"key":"S","value":"x","masked":true}],
+  const auto job = parse_job_response(R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},"image":{"name":"a"},"variables":[{"key":"P","value":"1","public":true},{"key":"S","value":"x","masked":true}],
     "services":[{"name":"docker:dind","alias":"dockerd"},{"name":"postgres:16","variables":[{"key":"DB","value":"$P"}]}]})");
   const auto spec = job_spec_from(*job, config::Config{});
 
