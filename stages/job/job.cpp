@@ -217,7 +217,10 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
     for (const auto& port : image->exposed_ports) {
       const auto slash = port.find('/');
       if (slash != std::string::npos && port.substr(slash) != "/tcp") continue;
-      if (!service.aliases.empty()) wait_for.push_back(service.aliases.front() + ":" + port.substr(0, slash));
+      const auto number_text = port.substr(0, slash);
+      // An image may claim any text as its port, and the helper's shell reads what follows.
+      if (number_text.empty() || number_text.find_first_not_of("0123456789") != std::string::npos) continue;
+      if (!service.aliases.empty()) wait_for.push_back(service.aliases.front() + ":" + number_text);
     }
   }
   return wait_for_services(job, record, wait_for, say);
@@ -390,6 +393,7 @@ Status Jobs::cleanup(const std::string& key) {
   }
   if (auto removed = remove_all(record); !removed) return std::move(removed).error().in("removing the sandboxes of " + key);
   auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, kLockPatience);
+  if (!lock && lock.error().kind == ErrorKind::not_found) return tools_.folders.remove(key); // another cleanup was faster
   if (!lock) return std::move(lock).error().in("waiting for the job's last script");
   if (auto removed = remove_all(record); !removed) return removed; // a build sandbox may have come up in between
   if (auto noted = tools_.audit.append("job_cleanup", {{"job", key}, {"project", record.project}}); !noted) {
@@ -400,24 +404,34 @@ Status Jobs::cleanup(const std::string& key) {
 
 Result<int> Jobs::reap() {
   int count = 0;
+  std::optional<Error> failed;
   for (const auto& record : tools_.folders.all()) {
     if (record.runner.alive()) continue;
     // A folder without a record is one that a prepare is making just now, or made before it died.
     if (record.runner.pid == 0 && tools_.folders.age(record.key) < kFreshFolder) continue;
     // A `run` that outlived its runner ends by itself and then lets go of the lock.
     if (!tools_.folders.lock(record.key, state::JobFolders::Mode::exclusive, milliseconds{0})) continue;
-    if (auto cleaned = cleanup(record.key); !cleaned) return std::move(cleaned).error().in("cleaning up after dead job " + record.key);
-    ++count;
+    if (auto cleaned = cleanup(record.key); cleaned) {
+      ++count;
+    } else if (!failed) { // the others are cleaned up all the same
+      failed = std::move(cleaned).error().in("cleaning up after dead job " + record.key);
+    }
   }
+  if (failed) return *std::move(failed);
   return count;
 }
 
 Result<int> Jobs::cleanup_all() {
   int count = 0;
+  std::optional<Error> failed;
   for (const auto& record : tools_.folders.all()) {
-    if (auto cleaned = cleanup(record.key); !cleaned) return std::move(cleaned).error().in("cleaning up job " + record.key);
-    ++count;
+    if (auto cleaned = cleanup(record.key); cleaned) {
+      ++count;
+    } else if (!failed) {
+      failed = std::move(cleaned).error().in("cleaning up job " + record.key);
+    }
   }
+  if (failed) return *std::move(failed);
   return count;
 }
 
