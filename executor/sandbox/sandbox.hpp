@@ -175,6 +175,9 @@ public:
   /// Makes the near-empty "toolbox" image (root file system skeleton) if the store lacks it.
   Result<std::string> toolbox_image();
   Result<ContainerFacts> start(const SandboxSpec& spec);
+  /// Starts it without asking Podman about it afterwards: name and id are known, and the pid where
+  /// Podman's own file has it (0 = ask inspect()).
+  Result<ContainerFacts> launch(const SandboxSpec& spec);
   /// Runs a sandbox to its end and returns what it said; it is removed afterwards, whatever
   /// happened. `env` and `preserve_fds` have to be empty. Exit codes 125-127 may be Podman's own.
   /// Errors: as start, apart from those exit codes; bad_input (more output than the limit). A

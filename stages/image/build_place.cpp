@@ -160,7 +160,7 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   places.workspace = tools_.config.gitlab.builds_dir;
   auto spec = backends::buildkit::build_sandbox_spec(parts, places);
   if (auto host = sandbox::use_host_tools(tools_.podman, spec); !host) return host;
-  auto container = tools_.podman.start(spec);
+  auto container = tools_.podman.launch(spec);
   if (!container) return std::move(container).error();
   return {};
 }

@@ -168,7 +168,8 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
     if (name != "docker") spec.hosts.emplace_back(name, "127.0.0.1");
   }
   spec.preserve_fds = {listener->get()};
-  auto container = tools_.podman.start(spec);
+  auto container = tools_.podman.launch(spec);
+  if (container && container->host_pid == 0) container = tools_.podman.inspect(spec.name);
   if (!container) return std::move(container).error().in("starting the job's sandbox from " + job.image);
   auto report = tools_.podman.read_back_limits(*container, spec.limits);
   if (!report) return std::move(report).error().in("reading back the job's limits");
@@ -176,7 +177,7 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   return {};
 }
 
-Status Jobs::start_helper_sandbox(const state::JobRecord& record) {
+Status Jobs::start_helper_sandbox(const state::JobRecord& record, const std::shared_future<Status>& ground) {
   auto made = base_spec(record, "helper");
   if (!made) return std::move(made).error();
   auto spec = *std::move(made);
@@ -192,7 +193,8 @@ Status Jobs::start_helper_sandbox(const state::JobRecord& record) {
   // Scripts call it by this name, whatever the operator's binary is called.
   spec.volumes.push_back({tools_.config.gitlab.helper_binary.string(), "/run/slipway/tools/gitlab-runner", true});
   spec.preserve_fds = {listener->get()};
-  auto container = tools_.podman.start(spec);
+  if (const auto& laid = ground.get(); !laid) return laid;
+  auto container = tools_.podman.launch(spec);
   if (!container) return std::move(container).error().in("starting the helper sandbox");
   return {};
 }
@@ -212,7 +214,7 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
     spec.command = service.command;
     if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty()) spec.command = image->command;
     spec.env = service.env;
-    auto container = tools_.podman.start(spec);
+    auto container = tools_.podman.launch(spec);
     if (!container) return std::move(container).error().in("starting the service " + service.image);
     for (const auto& port : image->exposed_ports) {
       const auto slash = port.find('/');
@@ -253,6 +255,32 @@ Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& recor
       auto words = tools_.podman.logs(container_name(record.key, "svc" + std::to_string(i)), 4096);
       if (words && !words->empty()) say(*words);
     }
+  }
+  return {};
+}
+
+Status Jobs::make_ground(const state::JobRecord& record) {
+  const std::map<std::string, std::string> labels{{kLabelJob, record.key}, {kLabelOwner, tools_.owner}};
+  auto network = std::async(std::launch::async, [&] {
+    return tools_.podman.create_network(record.network, labels, tools_.config.sandbox.isolate_networks);
+  });
+  auto cache = std::async(std::launch::async, [&] {
+    return tools_.podman.create_volume(record.cache_volume, {{kLabelOwner, tools_.owner}});
+  });
+  auto workspace = tools_.podman.create_volume(record.volume, labels);
+  if (auto made = network.get(); !made) return std::move(made).error().in("making the job's network");
+  if (!workspace) return std::move(workspace).error().in("making the job's workspace");
+  if (auto made = cache.get(); !made) return std::move(made).error().in("making the project's cache");
+  return {};
+}
+
+Status Jobs::close_way_to_registries() {
+  // Also where nothing is blocked: the rule of an earlier configuration would stay in force.
+  sandbox::Egress egress;
+  egress.enabled = tools_.config.sandbox.block_registries && !tools_.config.registries.empty();
+  for (const auto& registry : tools_.config.registries) egress.blocked_hosts.push_back(registry.host);
+  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
+    return std::move(enforced).error().in("closing the way to the registries");
   }
   return {};
 }
@@ -309,32 +337,28 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   if (!head) return std::move(head).error().in("writing the audit log");
   say("Audit log head: " + *head);
 
-  const std::map<std::string, std::string> labels{{kLabelJob, record.key}, {kLabelOwner, tools_.owner}};
-  if (auto network = tools_.podman.create_network(record.network, labels, tools_.config.sandbox.isolate_networks); !network) {
-    return std::move(network).error().in("making the job's network");
-  }
-  if (auto volume = tools_.podman.create_volume(record.volume, labels); !volume) return std::move(volume).error().in("making the job's workspace");
-  if (auto volume = tools_.podman.create_volume(record.cache_volume, {{kLabelOwner, tools_.owner}}); !volume) {
-    return std::move(volume).error().in("making the project's cache");
-  }
-  // The helper's root is the host's own: it starts while the job's image is still on its way.
-  auto helper = std::async(std::launch::async, [&] { return start_helper_sandbox(record); });
+  // Podman is slow, so what does not need each other runs side by side; each future is waited for
+  // before this returns. The helper's root is the host's own: it starts while the job's image is
+  // still on its way, and with it the network namespace that the egress rule lives in.
+  const std::shared_future<Status> ground = std::async(std::launch::async, [&] { return make_ground(record); }).share();
+  auto helper = std::async(std::launch::async, [&, record] {
+    if (auto started = start_helper_sandbox(record, ground); !started) return started;
+    return close_way_to_registries();
+  });
   auto image = pull(spec.image, spec.pull_policy, spec, say);
+  Status job_started = ground.get();
+  if (image && job_started) {
+    record.image_env = image->env;
+    record.image_id = image->id;
+    record.entrypoint = spec.has_entrypoint ? spec.entrypoint : image->entrypoint;
+    record.user = spec.user.empty() ? image->user : spec.user;
+    // PID 1 is init: nothing of the job's runs before the first `run`.
+    job_started = start_job_sandbox(spec, record, *image, say);
+  }
   auto helper_started = helper.get();
   if (!image) return std::move(image).error();
   if (!helper_started) return helper_started;
-  record.image_env = image->env;
-  record.image_id = image->id;
-  record.entrypoint = spec.has_entrypoint ? spec.entrypoint : image->entrypoint;
-  record.user = spec.user.empty() ? image->user : spec.user;
-  if (auto started = start_job_sandbox(spec, record, *image, say); !started) return started;
-  // Also where nothing is blocked: the rule of an earlier configuration would stay in force.
-  sandbox::Egress egress;
-  egress.enabled = tools_.config.sandbox.block_registries && !tools_.config.registries.empty();
-  for (const auto& registry : tools_.config.registries) egress.blocked_hosts.push_back(registry.host);
-  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
-    return std::move(enforced).error().in("closing the way to the registries");
-  }
+  if (!job_started) return job_started;
   if (auto services = start_services(spec, record, say); !services) return services;
   record.ready = true;
   return tools_.folders.save(record);
@@ -368,13 +392,13 @@ Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where wh
 Status Jobs::remove_all(const state::JobRecord& record) {
   // A `run` that is still alive sees its sandbox go and ends by itself.
   if (auto removed = tools_.podman.remove(record.containers); !removed) return removed;
-  if (!record.network.empty()) {
-    if (auto removed = tools_.podman.remove_networks({record.network}); !removed) return removed;
-  }
-  if (!record.volume.empty()) {
-    if (auto removed = tools_.podman.remove_volumes({record.volume}); !removed) return removed;
-  }
-  return {};
+  auto network = std::async(std::launch::async, [&]() -> Status {
+    return record.network.empty() ? Status{} : tools_.podman.remove_networks({record.network});
+  });
+  Status volume;
+  if (!record.volume.empty()) volume = tools_.podman.remove_volumes({record.volume});
+  if (auto removed = network.get(); !removed) return removed;
+  return volume;
 }
 
 Status Jobs::cleanup(const std::string& key) {
@@ -391,11 +415,16 @@ Status Jobs::cleanup(const std::string& key) {
     record.network = "slipway-" + key;
     record.volume = "slipway-" + key + "-builds";
   }
+  // Who holds the lock knows that no `run` is alive, and removes once. Otherwise that `run` ends because its sandbox
+  // goes, and a build sandbox may come up in between: so once more when the lock is there.
+  auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, milliseconds{0});
+  if (!lock) {
+    if (auto removed = remove_all(record); !removed) return std::move(removed).error().in("removing the sandboxes of " + key);
+    lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, kLockPatience);
+    if (!lock && lock.error().kind == ErrorKind::not_found) return tools_.folders.remove(key); // another cleanup was faster
+    if (!lock) return std::move(lock).error().in("waiting for the job's last script");
+  }
   if (auto removed = remove_all(record); !removed) return std::move(removed).error().in("removing the sandboxes of " + key);
-  auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, kLockPatience);
-  if (!lock && lock.error().kind == ErrorKind::not_found) return tools_.folders.remove(key); // another cleanup was faster
-  if (!lock) return std::move(lock).error().in("waiting for the job's last script");
-  if (auto removed = remove_all(record); !removed) return removed; // a build sandbox may have come up in between
   if (auto noted = tools_.audit.append("job_cleanup", {{"job", key}, {"project", record.project}}); !noted) {
     return std::move(noted).error().in("writing the audit log");
   }

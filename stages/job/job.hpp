@@ -5,9 +5,11 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "config/config.hpp"
@@ -81,7 +83,7 @@ inline constexpr const char* kLabelRole = "io.slipway.role";
 
 class Jobs {
 public:
-  explicit Jobs(Tools tools) : tools_{tools} {}
+  explicit Jobs(Tools tools) : tools_{std::move(tools)} {}
 
   /// Admits the job's images. Errors: denied, bad_input.
   Status admit(const JobSpec& spec) const;
@@ -108,7 +110,10 @@ private:
   Result<sandbox::ImageFacts> pull(const std::string& image, const std::string& policy, const JobSpec& spec, const Say& say);
   Result<sandbox::SandboxSpec> base_spec(const state::JobRecord& record, const std::string& role) const;
   Status start_job_sandbox(const JobSpec& spec, const state::JobRecord& record, const sandbox::ImageFacts& image, const Say& say);
-  Status start_helper_sandbox(const state::JobRecord& record);
+  Status make_ground(const state::JobRecord& record); ///< network and volumes
+  Status close_way_to_registries();
+  /// Starts once GROUND says that network and volumes are there.
+  Status start_helper_sandbox(const state::JobRecord& record, const std::shared_future<Status>& ground);
   Status start_services(const JobSpec& spec, const state::JobRecord& record, const Say& say);
   Status wait_for_services(const JobSpec& spec, const state::JobRecord& record, const std::vector<std::string>& ports, const Say& say);
   Status remove_all(const state::JobRecord& record);

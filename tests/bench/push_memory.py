@@ -3,7 +3,7 @@
 """Peak memory and speed of slipway-push for one large layer, pushed to and pulled from a local docker-registry
 (plain http, anonymous), beside the same push of a small layer.
 
-usage: push_memory.py SLIPWAY_PUSH [MEGABYTES]"""
+usage: push_memory.py [SLIPWAY_PUSH [MEGABYTES]]   default: build/bin/slipway-push, 2048"""
 
 import hashlib
 import json
@@ -84,7 +84,9 @@ def write_image(layout, megabytes):
 
 
 def main():
-    program = os.path.realpath(sys.argv[1])
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    built = os.path.join(os.environ.get("SLIPWAY_BIN", os.path.join(root, "build", "bin")), "slipway-push")
+    program = os.path.realpath(sys.argv[1] if len(sys.argv) > 1 else built)
     megabytes = int(sys.argv[2]) if len(sys.argv) > 2 else 2048
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -108,10 +110,10 @@ def main():
             print("%-22s %10s %10s %10s" % ("", "MiB", "peak MiB", "seconds"))
             for size in (1, megabytes):
                 layout = os.path.join(folder, "layout-%d" % size)
-                root = write_image(layout, size)
+                pushed = write_image(layout, size)
                 _, peak, seconds = ask(program, {
                     "op": "push", "registry": access, "repository": "bench/app", "tags": ["v%d" % size],
-                    "layout_dir": layout, "root_digest": root, "pass_digest": root,
+                    "layout_dir": layout, "root_digest": pushed, "pass_digest": pushed,
                     "pass_repository": host + "/bench/app", "pass_expires_at": "2100-01-01T00:00:00Z",
                     "mount_from": [], "deadline_seconds": 900})
                 print("%-22s %10d %10.1f %10.2f" % ("push", size, peak, seconds))

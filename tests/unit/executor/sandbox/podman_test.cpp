@@ -5,8 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 
 namespace slipway::sandbox {
 namespace {
@@ -115,6 +118,30 @@ TEST_F(PodmanCalls, StartIsOneRunAndOneInspect) {
   EXPECT_TRUE(facts->running);
   EXPECT_EQ(facts->host_pid, 77);
   EXPECT_EQ(facts->address, "10.89.0.2");
+}
+
+TEST_F(PodmanCalls, LaunchIsOneRunAndTakesThePidFromPodmansFile) {
+  const auto userdata = engine().runtime_dir / "containers/overlay-containers/0123/userdata";
+  std::filesystem::create_directories(userdata);
+  std::ofstream{userdata / "pidfile"} << ::getpid();
+  runner.answer = [](const Command&) { return Output{Exited{0}, "0123\n", ""}; };
+
+  auto facts = podman.launch(spec());
+
+  ASSERT_TRUE(facts.ok());
+  EXPECT_EQ(runner.seen.size(), 1U);
+  EXPECT_TRUE(facts->running);
+  EXPECT_EQ(facts->host_pid, ::getpid());
+}
+
+TEST_F(PodmanCalls, LaunchKnowsNoPidWithoutPodmansFile) {
+  runner.answer = [](const Command&) { return Output{Exited{0}, "../0123\n", ""}; };
+
+  auto facts = podman.launch(spec());
+
+  ASSERT_TRUE(facts.ok());
+  EXPECT_FALSE(facts->running);
+  EXPECT_EQ(facts->host_pid, 0);
 }
 
 TEST_F(PodmanCalls, AFailedStartRemovesWhatItMade) {
