@@ -73,7 +73,7 @@ Result<std::string> last_line(int fd) {
   tail.resize(static_cast<std::size_t>(got));
   if (tail.empty() || tail.back() != '\n') {
     // A line cut by a crash or a full disk: it never was a record, but it must not be glued to one.
-    return Error{ErrorKind::bad_input,
+    return Error{ErrorKind::misconfigured,
                  "the audit log ends in an incomplete line",
                  "keep a copy, then remove the incomplete last line",
                  {}};
@@ -99,7 +99,7 @@ Result<std::string> FileAuditLog::append(const std::string& event, const Fields&
   if (!tail->empty()) {
     const auto line = read_line(*tail);
     if (!line) {
-      return Error{ErrorKind::bad_input,
+      return Error{ErrorKind::misconfigured,
                    "the last line of the audit log is no audit record (" + file_.string() + ")",
                    "`slipway audit verify` tells where the chain breaks",
                    {}};

@@ -96,6 +96,7 @@ TEST_F(Audit, AppendRefusesToContinueAForeignLine) {
   const auto appended = FileAuditLog{file_, clock_}.append("push", {});
 
   ASSERT_FALSE(appended);
+  EXPECT_EQ(appended.error().kind, ErrorKind::misconfigured) << "never the job's fault";
   EXPECT_NE(appended.error().what.find("is no audit record"), std::string::npos);
 }
 
