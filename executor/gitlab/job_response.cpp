@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gitlab/job_response.hpp"
 
-#include <algorithm>
-#include <cctype>
+#include "executor/base/file.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include "executor/base/file.hpp"
+#include <algorithm>
+#include <cctype>
 
 namespace slipway::gitlab {
 namespace {
@@ -81,7 +81,7 @@ Members as_object(const json& value, const std::string& where) {
 
 Variable variable_from(const json& value, const std::string& where) {
   const auto members = as_object(value, where);
-  return {members.text("key"), members.text("value"), members.flag("public"),
+  return {members.text("key"),  members.text("value"),  members.flag("public"),
           members.flag("file"), members.flag("masked"), members.flag("raw")};
 }
 
@@ -127,12 +127,15 @@ std::string RegistryLogin::host() const {
 }
 
 std::string JobResponse::variable(const std::string& key) const {
-  const auto found = std::find_if(variables.rbegin(), variables.rend(), [&](const Variable& v) { return v.key == key; });
+  const auto found = std::find_if(variables.rbegin(), variables.rend(),
+                                  [&](const Variable& v) { return v.key == key; });
   return found == variables.rend() ? "" : found->value;
 }
 
 std::string JobResponse::expand(const std::string& text) const {
-  const auto is_name = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+  const auto is_name = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
+  };
   std::string result;
   for (std::size_t i = 0; i < text.size();) {
     if (text[i] != '$' || i + 1 == text.size()) {
@@ -147,7 +150,8 @@ std::string JobResponse::expand(const std::string& text) const {
       i = end + 1;
     } else if (is_name(text[i + 1])) {
       auto end = i + 1;
-      while (end < text.size() && is_name(text[end])) ++end;
+      while (end < text.size() && is_name(text[end]))
+        ++end;
       result += variable(text.substr(i + 1, end - i - 1));
       i = end;
     } else {
@@ -177,30 +181,40 @@ Result<JobResponse> parse_job_response(const std::string& text) {
     job.ref = git.text("ref");
     job.sha = git.text("sha");
     job.ref_protected = git.flag("protected");
-    for (const auto& variable : root.items("variables")) job.variables.push_back(variable_from(variable, "job.variables"));
+    for (const auto& variable : root.items("variables"))
+      job.variables.push_back(variable_from(variable, "job.variables"));
     if (root.has("image")) {
       auto image = image_from(document.at("image"), "job.image");
       if (!image.name.empty()) job.image = std::move(image);
     }
-    for (const auto& service : root.items("services")) job.services.push_back(image_from(service, "job.services"));
+    for (const auto& service : root.items("services"))
+      job.services.push_back(image_from(service, "job.services"));
     for (const auto& credential : root.items("credentials")) {
       const auto members = as_object(credential, "job.credentials");
       if (members.text("type") != "registry") continue;
-      job.registries.push_back({members.text("url"), members.text("username"), Secret{members.text("password")}});
+      job.registries.push_back(
+          {members.text("url"), members.text("username"), Secret{members.text("password")}});
     }
     return job;
   } catch (const std::exception& refused) {
     // nlohmann's parse errors quote the input near the fault; a payload holds secrets.
-    const std::string why = dynamic_cast<const json::exception*>(&refused) == nullptr ? refused.what() : "it is no valid JSON";
-    return Error{ErrorKind::misconfigured, "the job payload cannot be read: " + why,
-                 "this slipway expects the payload of GitLab Runner 17.9 or later", {}};
+    const std::string why = dynamic_cast<const json::exception*>(&refused) == nullptr
+                                ? refused.what()
+                                : "it is no valid JSON";
+    return Error{ErrorKind::misconfigured,
+                 "the job payload cannot be read: " + why,
+                 "this slipway expects the payload of GitLab Runner 17.9 or later",
+                 {}};
   }
 }
 
 Result<JobResponse> read_job_response(const std::filesystem::path& file) {
   if (file.empty()) {
-    return Error{ErrorKind::misconfigured, "JOB_RESPONSE_FILE is not set",
-                 "slipway is started by GitLab Runner's custom executor (14.1 or later), not by hand", {}};
+    return Error{
+        ErrorKind::misconfigured,
+        "JOB_RESPONSE_FILE is not set",
+        "slipway is started by GitLab Runner's custom executor (14.1 or later), not by hand",
+        {}};
   }
   auto text = read_file(file, kMaxJobResponseBytes);
   if (!text) {
@@ -219,7 +233,8 @@ bool is_docker_in_docker(const std::string& image_name) {
   if (colon == std::string::npos) return last == "dind" || last == "docker-dind";
   const auto name = last.substr(0, colon);
   const auto tag = last.substr(colon + 1);
-  return (name == "docker" && tag.find("dind") != std::string::npos) || name == "docker-dind" || name == "dind";
+  return (name == "docker" && tag.find("dind") != std::string::npos) || name == "docker-dind" ||
+         name == "dind";
 }
 
 std::vector<std::string> service_aliases(const Image& service) {
@@ -234,7 +249,8 @@ std::vector<std::string> service_aliases(const Image& service) {
   }
   for (const std::string& joint : {std::string{"__"}, std::string{"-"}}) {
     std::string alias;
-    for (const char c : name) alias += c == '/' ? joint : std::string{c};
+    for (const char c : name)
+      alias += c == '/' ? joint : std::string{c};
     if (std::find(aliases.begin(), aliases.end(), alias) == aliases.end()) aliases.push_back(alias);
   }
   return aliases;

@@ -17,15 +17,19 @@ bool any_matches(const std::vector<std::string>& globs, const oci::Reference& im
 // ("reg/grp/*-app" is no right to push reg/other/x:my-app).
 bool any_matches_repository(const std::vector<std::string>& globs, const oci::Reference& image) {
   return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
-    return config::glob_matches(glob, image.name()) || config::glob_matches(glob, image.familiar_name());
+    return config::glob_matches(glob, image.name()) ||
+           config::glob_matches(glob, image.familiar_name());
   });
 }
 
-Status admit(const std::vector<std::string>& globs, const oci::Reference& image, const char* role, const char* key, const char* section = "[gitlab]") {
+Status admit(const std::vector<std::string>& globs, const oci::Reference& image, const char* role,
+             const char* key, const char* section = "[gitlab]") {
   if (any_matches(globs, image)) return {};
-  return Error{ErrorKind::denied,
-               std::string{"this runner does not allow the "} + role + " '" + image.familiar() + "'",
-               std::string{"use an allowed one, or ask the operator to add it to "} + key + " in " + section, {}};
+  return Error{
+      ErrorKind::denied,
+      std::string{"this runner does not allow the "} + role + " '" + image.familiar() + "'",
+      std::string{"use an allowed one, or ask the operator to add it to "} + key + " in " + section,
+      {}};
 }
 
 } // namespace
@@ -33,10 +37,11 @@ Status admit(const std::vector<std::string>& globs, const oci::Reference& image,
 Effective effective_for(const config::Config& config, const Subject& subject) {
   Effective effective;
   effective.gate = config.gate;
-  const auto rule = std::find_if(config.rules.begin(), config.rules.end(), [&](const config::Rule& candidate) {
-    return config::glob_matches(candidate.project, subject.project) &&
-           (!candidate.only_protected || *candidate.only_protected == subject.ref_protected);
-  });
+  const auto rule =
+      std::find_if(config.rules.begin(), config.rules.end(), [&](const config::Rule& candidate) {
+        return config::glob_matches(candidate.project, subject.project) &&
+               (!candidate.only_protected || *candidate.only_protected == subject.ref_protected);
+      });
   if (rule == config.rules.end()) return effective;
   effective.rule = rule->origin;
   if (rule->threshold) effective.gate.threshold = *rule->threshold;
@@ -60,43 +65,64 @@ Status admit_service(const config::Config& config, const oci::Reference& image) 
   return admit(config.gitlab.allowed_services, image, "service", "allowed_services");
 }
 
-const config::Registry* registry_for(const config::Config& config, const oci::Reference& reference) {
-  const auto found = std::find_if(config.registries.begin(), config.registries.end(),
-                                  [&](const config::Registry& registry) { return registry.host == reference.registry(); });
+const config::Registry* registry_for(const config::Config& config,
+                                     const oci::Reference& reference) {
+  const auto found = std::find_if(
+      config.registries.begin(), config.registries.end(),
+      [&](const config::Registry& registry) { return registry.host == reference.registry(); });
   return found == config.registries.end() ? nullptr : &*found;
 }
 
-Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& target) {
+Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject,
+                  const oci::Reference& target) {
   const auto* registry = registry_for(config, target);
   if (registry == nullptr) {
-    return Error{ErrorKind::denied, "slipway does not push to the registry '" + target.registry() + "'",
-                 "push to a registry that this runner brokers, or ask the operator for a [[registry]] entry with host = \"" + target.registry() + "\"", {}};
+    return Error{ErrorKind::denied,
+                 "slipway does not push to the registry '" + target.registry() + "'",
+                 "push to a registry that this runner brokers, or ask the operator for a "
+                 "[[registry]] entry with host = \"" +
+                     target.registry() + "\"",
+                 {}};
   }
   if (!registry->push) {
-    return Error{ErrorKind::denied, "the registry '" + registry->host + "' is for base images only on this runner",
-                 "ask the operator: push = true in its [[registry]] entry", {}};
+    return Error{ErrorKind::denied,
+                 "the registry '" + registry->host + "' is for base images only on this runner",
+                 "ask the operator: push = true in its [[registry]] entry",
+                 {}};
   }
   const std::string by = effective.rule.empty() ? "" : " (rule " + effective.rule + ")";
   if (!effective.push) {
-    return Error{ErrorKind::denied, "policy forbids pushes from project '" + subject.project + "' on this ref" + by,
-                 "push from a ref that the policy allows, or ask the operator", {}};
+    return Error{ErrorKind::denied,
+                 "policy forbids pushes from project '" + subject.project + "' on this ref" + by,
+                 "push from a ref that the policy allows, or ask the operator",
+                 {}};
   }
-  const bool own_path = target.repository() == subject.project || target.repository().starts_with(subject.project + "/");
+  const bool own_path = target.repository() == subject.project ||
+                        target.repository().starts_with(subject.project + "/");
   if (effective.repositories.empty() && registry->credential == "operator" && !own_path) {
-    return Error{ErrorKind::denied, "project '" + subject.project + "' may push to '" + registry->host + "/" + subject.project + "' and below, not to '" + target.name() + "'",
-                 "push below the project's own path, or ask the operator for a [[rule]] with repositories", {}};
+    return Error{
+        ErrorKind::denied,
+        "project '" + subject.project + "' may push to '" + registry->host + "/" + subject.project +
+            "' and below, not to '" + target.name() + "'",
+        "push below the project's own path, or ask the operator for a [[rule]] with repositories",
+        {}};
   }
   if (!effective.repositories.empty() && !any_matches_repository(effective.repositories, target)) {
-    return Error{ErrorKind::denied, "policy does not let project '" + subject.project + "' push to '" + target.name() + "'" + by,
-                 "push to a repository that the rule names, or ask the operator", {}};
+    return Error{ErrorKind::denied,
+                 "policy does not let project '" + subject.project + "' push to '" + target.name() +
+                     "'" + by,
+                 "push to a repository that the rule names, or ask the operator",
+                 {}};
   }
   return {};
 }
 
-bool operator_may_pull(const config::Config& config, const Effective& effective, const Subject& subject, const oci::Reference& image) {
+bool operator_may_pull(const config::Config& config, const Effective& effective,
+                       const Subject& subject, const oci::Reference& image) {
   const auto* registry = registry_for(config, image);
   if (registry == nullptr) return false;
-  return any_matches_repository(registry->pull, image) || admit_push(config, effective, subject, image).ok();
+  return any_matches_repository(registry->pull, image) ||
+         admit_push(config, effective, subject, image).ok();
 }
 
 std::string trust_domain(const Subject& subject) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gitlab/job_response.hpp"
+#include "executor/gitlab/stages.hpp"
 
 #include <gtest/gtest.h>
-
-#include "executor/gitlab/stages.hpp"
 
 namespace slipway::gitlab {
 namespace {
 
 TEST(JobResponse, ReadsWhatDecisionsNeed) {
-  const auto job = parse_job_response(R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app","project_id":3},
+  const auto job = parse_job_response(
+      R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app","project_id":3},
     "git_info":{"ref":"main","sha":"abc","protected":true},
     "variables":[{"key":"A","value":"1"},{"key":"A","value":"2","masked":true}],
     "image":{"name":"reg/$A","entrypoint":[""],"executor_opts":{"docker":{"user":"1000"}}},
@@ -31,7 +31,8 @@ TEST(JobResponse, ReadsWhatDecisionsNeed) {
 }
 
 TEST(JobResponse, NullMembersCountAsAbsent) {
-  const auto job = parse_job_response(R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app","name":null},"git_info":{"protected":null},"image":null,"services":null,"variables":null,"inputs":{}})");
+  const auto job = parse_job_response(
+      R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app","name":null},"git_info":{"protected":null},"image":null,"services":null,"variables":null,"inputs":{}})");
 
   ASSERT_TRUE(job) << job.error().what;
   EXPECT_FALSE(job->ref_protected);
@@ -43,7 +44,9 @@ struct Bad {
   const char* text;
   const char* says;
 };
-void PrintTo(const Bad& bad, std::ostream* out) { *out << bad.name; }
+void PrintTo(const Bad& bad, std::ostream* out) {
+  *out << bad.name;
+}
 class JobResponseRefuses : public testing::TestWithParam<Bad> {};
 
 TEST_P(JobResponseRefuses, NamingTheMember) {
@@ -54,14 +57,24 @@ TEST_P(JobResponseRefuses, NamingTheMember) {
   EXPECT_NE(job.error().what.find(GetParam().says), std::string::npos) << job.error().what;
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, JobResponseRefuses,
-                         testing::Values(Bad{"Empty", "", "no valid JSON"}, Bad{"Torn", R"({"id":7,"token":"hidden-sec)", "no valid JSON"},
-                                         Bad{"NoObject", "[]", "job is not an object"}, Bad{"NoId", R"({"token":"t"})", "job.id is missing"},
-                                         Bad{"NoToken", R"({"id":1})", "job.token is missing"},
-                                         Bad{"NoProject", R"({"id":1,"token":"t","job_info":{"project_id":3}})", "project_full_path is missing"}, Bad{"IdIsText", R"({"id":"1","token":"t"})", "job.id is not a number"},
-                                         Bad{"VariablesNoList", R"({"id":1,"token":"t","job_info":{"project_full_path":"g/a"},"variables":{}})", "job.variables is not a list"},
-                                         Bad{"ServiceIsText", R"({"id":1,"token":"t","job_info":{"project_full_path":"g/a"},"services":["x"]})", "job.services is not an object"}),
-                         [](const auto& tested) { return std::string{tested.param.name}; });
+INSTANTIATE_TEST_SUITE_P(
+    Table, JobResponseRefuses,
+    testing::Values(
+        Bad{"Empty", "", "no valid JSON"},
+        Bad{"Torn", R"({"id":7,"token":"hidden-sec)", "no valid JSON"},
+        Bad{"NoObject", "[]", "job is not an object"},
+        Bad{"NoId", R"({"token":"t"})", "job.id is missing"},
+        Bad{"NoToken", R"({"id":1})", "job.token is missing"},
+        Bad{"NoProject", R"({"id":1,"token":"t","job_info":{"project_id":3}})",
+            "project_full_path is missing"},
+        Bad{"IdIsText", R"({"id":"1","token":"t"})", "job.id is not a number"},
+        Bad{"VariablesNoList",
+            R"({"id":1,"token":"t","job_info":{"project_full_path":"g/a"},"variables":{}})",
+            "job.variables is not a list"},
+        Bad{"ServiceIsText",
+            R"({"id":1,"token":"t","job_info":{"project_full_path":"g/a"},"services":["x"]})",
+            "job.services is not an object"}),
+    [](const auto& tested) { return std::string{tested.param.name}; });
 
 TEST(JobResponse, TornPayloadDoesNotShowItsBytes) {
   const auto job = parse_job_response(R"({"id":7,"token":"hidden-secret)");
@@ -75,10 +88,12 @@ TEST(JobResponse, MissingFileSaysWhoStartsSlipway) {
 }
 
 TEST(DockerInDocker, IsRecognisedInAnyRegistryAndTag) {
-  for (const char* name : {"docker:dind", "docker:27.3-dind", "docker:dind-rootless", "reg.test:5000/mirror/docker:24-dind", "docker:24-dind@sha256:00"}) {
+  for (const char* name : {"docker:dind", "docker:27.3-dind", "docker:dind-rootless",
+                           "reg.test:5000/mirror/docker:24-dind", "docker:24-dind@sha256:00"}) {
     EXPECT_TRUE(is_docker_in_docker(name)) << name;
   }
-  for (const char* name : {"docker:27", "docker:27-cli", "postgres:16", "grp/mydocker:dind", "docker"}) {
+  for (const char* name :
+       {"docker:27", "docker:27-cli", "postgres:16", "grp/mydocker:dind", "docker"}) {
     EXPECT_FALSE(is_docker_in_docker(name)) << name;
   }
 }
@@ -88,26 +103,33 @@ TEST(ServiceAliases, AreThoseOfGitlab) {
   service.name = "registry.test:5000/grp/postgres:16@sha256:00";
   service.aliases = {"db"};
 
-  EXPECT_EQ(service_aliases(service), (std::vector<std::string>{"db", "registry.test__grp__postgres", "registry.test-grp-postgres"}));
+  EXPECT_EQ(service_aliases(service),
+            (std::vector<std::string>{"db", "registry.test__grp__postgres",
+                                      "registry.test-grp-postgres"}));
 }
 
 TEST(SubStages, OnlyUserScriptsRunInTheJobsImage) {
-  for (const char* name : {"build_script", "step_release", "after_script", "step_script"}) EXPECT_EQ(where_for(name), job::Where::job) << name;
-  for (const char* name : {"prepare_script", "get_sources", "clear_worktree", "restore_cache", "download_artifacts", "archive_cache",
-                           "archive_cache_on_failure", "upload_artifacts_on_success", "cleanup_file_variables", "something_new"}) {
+  for (const char* name : {"build_script", "step_release", "after_script", "step_script"})
+    EXPECT_EQ(where_for(name), job::Where::job) << name;
+  for (const char* name :
+       {"prepare_script", "get_sources", "clear_worktree", "restore_cache", "download_artifacts",
+        "archive_cache", "archive_cache_on_failure", "upload_artifacts_on_success",
+        "cleanup_file_variables", "something_new"}) {
     EXPECT_EQ(where_for(name), job::Where::helper) << name;
   }
 }
 
 TEST(JobSpec, DindIsReplacedAndOtherServicesStay) {
-  const auto job = parse_job_response(R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},"image":{"name":"a"},"variables":[{"key":"P","value":"1","public":true},{"key":"S","value":"x","masked":true}],
+  const auto job = parse_job_response(
+      R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},"image":{"name":"a"},"variables":[{"key":"P","value":"1","public":true},{"key":"S","value":"x","masked":true}],
     "services":[{"name":"docker:dind","alias":"dockerd"},{"name":"postgres:16","variables":[{"key":"DB","value":"$P"}]}]})");
   const auto spec = job_spec_from(*job, config::Config{});
 
   ASSERT_TRUE(spec);
   EXPECT_EQ(spec->docker_names, (std::vector<std::string>{"dockerd", "docker"}));
   ASSERT_EQ(spec->services.size(), 1U);
-  EXPECT_EQ(spec->services[0].env, (std::vector<std::pair<std::string, std::string>>{{"P", "1"}, {"DB", "1"}}));
+  EXPECT_EQ(spec->services[0].env,
+            (std::vector<std::pair<std::string, std::string>>{{"P", "1"}, {"DB", "1"}}));
 }
 
 } // namespace

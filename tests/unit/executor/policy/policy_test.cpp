@@ -14,12 +14,16 @@ config::Config with_registry() {
   return config;
 }
 
-oci::Reference reference(const char* text) { return *oci::Reference::parse(text); }
+oci::Reference reference(const char* text) {
+  return *oci::Reference::parse(text);
+}
 
 TEST(Policy, FirstMatchingRuleDecides) {
   auto config = with_registry();
-  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nprotected = true\nthreshold = \"critical\"\n"
-                                   "[[rule]]\nproject = \"*\"\nthreshold = \"low\"\n", "p", config));
+  ASSERT_TRUE(config::parse_policy(
+      "[[rule]]\nproject = \"grp/*\"\nprotected = true\nthreshold = \"critical\"\n"
+      "[[rule]]\nproject = \"*\"\nthreshold = \"low\"\n",
+      "p", config));
 
   EXPECT_EQ(effective_for(config, {"grp/app", true}).gate.threshold, "critical");
   EXPECT_EQ(effective_for(config, {"grp/app", false}).gate.threshold, "low");
@@ -30,7 +34,8 @@ TEST(Policy, PushToUnknownRegistryIsDeniedNamingTheKey) {
   const auto config = with_registry();
   const Subject subject{"grp/app", false};
 
-  const auto denied = admit_push(config, effective_for(config, subject), subject, reference("docker.io/x/y:1"));
+  const auto denied =
+      admit_push(config, effective_for(config, subject), subject, reference("docker.io/x/y:1"));
 
   ASSERT_FALSE(denied);
   EXPECT_EQ(denied.error().kind, ErrorKind::denied);
@@ -39,7 +44,8 @@ TEST(Policy, PushToUnknownRegistryIsDeniedNamingTheKey) {
 
 TEST(Policy, PushOutsideTheRulesRepositoriesIsDenied) {
   auto config = with_registry();
-  ASSERT_TRUE(config::parse_policy("[[rule]]\nrepositories = [\"reg:5000/grp/*\"]\n", "p.toml", config));
+  ASSERT_TRUE(
+      config::parse_policy("[[rule]]\nrepositories = [\"reg:5000/grp/*\"]\n", "p.toml", config));
   const Subject subject{"grp/app", false};
   const auto effective = effective_for(config, subject);
 
@@ -60,7 +66,9 @@ TEST(Policy, OperatorCredentialPushesToTheProjectsOwnPathOnly) {
   for (const char* other : {"reg:5000/grp/app2:1", "reg:5000/grp:1", "reg:5000/other/grp/app:1"}) {
     const auto denied = admit_push(config, effective, subject, reference(other));
     ASSERT_FALSE(denied) << other;
-    EXPECT_NE(denied.error().what.find("may push to 'reg:5000/grp/app' and below"), std::string::npos) << denied.error().what;
+    EXPECT_NE(denied.error().what.find("may push to 'reg:5000/grp/app' and below"),
+              std::string::npos)
+        << denied.error().what;
   }
 }
 
@@ -80,7 +88,8 @@ TEST(Policy, ATagNeverStandsInForARepository) {
   auto config = with_registry();
   config.registries[0].credential = "operator";
   config.registries[0].pull = {"reg:5000/*-base"};
-  ASSERT_TRUE(config::parse_policy("[[rule]]\nrepositories = [\"reg:5000/grp/*-app\"]\n", "p.toml", config));
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nrepositories = [\"reg:5000/grp/*-app\"]\n", "p.toml",
+                                   config));
   const Subject subject{"grp/x", false};
   const auto effective = effective_for(config, subject);
 
@@ -92,7 +101,8 @@ TEST(Policy, ATagNeverStandsInForARepository) {
 
 TEST(Policy, PushFalseForbids) {
   auto config = with_registry();
-  ASSERT_TRUE(config::parse_policy("[[rule]]\nprotected = false\npush = false\n", "p.toml", config));
+  ASSERT_TRUE(
+      config::parse_policy("[[rule]]\nprotected = false\npush = false\n", "p.toml", config));
 
   const Subject open{"grp/app", false};
   const Subject closed{"grp/app", true};
