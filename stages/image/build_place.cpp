@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/build_place.hpp"
 
+#include "executor/base/file.hpp"
+#include "executor/oci/digest.hpp"
+#include "executor/sandbox/script_client.hpp"
+
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
 #include <filesystem>
 #include <thread>
-
-#include "executor/base/file.hpp"
-#include "executor/oci/digest.hpp"
-#include "executor/sandbox/script_client.hpp"
 
 namespace slipway::image {
 namespace {
@@ -43,7 +43,8 @@ constexpr std::chrono::hours kScratchAge{24};
 std::filesystem::file_time_type::duration age_of(const std::filesystem::path& file) {
   std::error_code failed;
   const auto written = std::filesystem::last_write_time(file, failed);
-  return failed ? std::filesystem::file_time_type::duration{0} : std::filesystem::file_time_type::clock::now() - written;
+  return failed ? std::filesystem::file_time_type::duration{0}
+                : std::filesystem::file_time_type::clock::now() - written;
 }
 
 std::uint64_t bytes_below(const std::filesystem::path& dir) {
@@ -60,14 +61,17 @@ std::uint64_t bytes_below(const std::filesystem::path& dir) {
 void collect_bases(const Tools& tools, bool all) {
   std::error_code failed;
   std::vector<std::filesystem::path> folders;
-  for (const auto& entry : std::filesystem::directory_iterator{tools.config.slipway.state_dir / "bases", failed}) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator{tools.config.slipway.state_dir / "bases", failed}) {
     if (entry.is_directory(failed)) folders.push_back(entry.path());
   }
   for (const auto& dir : folders) {
     const std::filesystem::path lock_path = dir.string() + ".lock";
-    auto lock = state::lock_file(lock_path, state::LockMode::exclusive, std::chrono::milliseconds{0});
+    auto lock =
+        state::lock_file(lock_path, state::LockMode::exclusive, std::chrono::milliseconds{0});
     if (!lock) continue;
-    if (all || age_of(lock_path) > kBasesIdle || bytes_below(dir) > tools.config.buildkit.disk_bytes) {
+    if (all || age_of(lock_path) > kBasesIdle ||
+        bytes_below(dir) > tools.config.buildkit.disk_bytes) {
       std::filesystem::remove_all(dir, failed);
     }
   }
@@ -84,7 +88,8 @@ void collect_scans(const Tools& tools) {
       if (scratch && age_of(entry.path()) > kScratchAge) old.push_back(entry.path());
     }
   }
-  for (const auto& path : old) std::filesystem::remove_all(path, failed);
+  for (const auto& path : old)
+    std::filesystem::remove_all(path, failed);
 }
 
 } // namespace
@@ -110,17 +115,20 @@ sandbox::IdSlot BuildPlace::common_slot() {
 }
 
 BuildPlace::BuildPlace(Tools tools, const state::JobRecord& record, std::string trust_domain)
-    : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)}, socket_{tools_.folders.run_dir(record.key) / "build.sock"} {}
+    : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)},
+      socket_{tools_.folders.run_dir(record.key) / "build.sock"} {}
 
 Status BuildPlace::open() {
   const std::lock_guard guard{opening_};
   if (backend_) return {};
-  const auto bases_dir = tools_.config.slipway.state_dir / "bases" / oci::Digest::of(trust_domain_).hex().substr(0, 16);
+  const auto bases_dir = tools_.config.slipway.state_dir / "bases" /
+                         oci::Digest::of(trust_domain_).hex().substr(0, 16);
   if (auto made = make_directory(bases_dir.parent_path(), 0700); !made) return made;
   auto use = state::lock_file(bases_dir.string() + ".lock", state::LockMode::shared, kSmallTask);
   if (!use) return std::move(use).error().in("opening the base images");
   bases_use_ = *std::move(use);
-  std::filesystem::last_write_time(bases_dir.string() + ".lock", std::filesystem::file_time_type::clock::now());
+  std::filesystem::last_write_time(bases_dir.string() + ".lock",
+                                   std::filesystem::file_time_type::clock::now());
   auto bases = oci::Layout::create(bases_dir);
   if (!bases) return std::move(bases).error().in("opening the base images");
   bases_ = *std::move(bases);
@@ -130,7 +138,8 @@ Status BuildPlace::open() {
   backends::buildkit::BuilderPool pool{builder_config(tools_), tools_.podman, tools_.clock};
   auto builder = pool.acquire(trust_domain_);
   if (!builder) return std::move(builder).error().in("starting the builder");
-  if (auto started = start_sandbox(builder->socket_dir()); !started) return std::move(started).error().in("starting the build sandbox");
+  if (auto started = start_sandbox(builder->socket_dir()); !started)
+    return std::move(started).error().in("starting the build sandbox");
   builder_ = *std::move(builder);
   backends::buildkit::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
@@ -145,7 +154,9 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   if (auto removed = tools_.podman.remove({parts.name}); !removed) return removed;
   auto listener = sandbox::listen_for_scripts(socket_);
   if (!listener) return std::move(listener).error();
-  parts.labels = {{"io.slipway.job", record_.key}, {"io.slipway.owner", tools_.owner}, {"io.slipway.role", "build"}};
+  parts.labels = {{"io.slipway.job", record_.key},
+                  {"io.slipway.owner", tools_.owner},
+                  {"io.slipway.role", "build"}};
   parts.ids.first = record_.slot_first;
   parts.ids.size = record_.slot_size;
   parts.ids.number = record_.slot_number;
@@ -165,7 +176,8 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   return {};
 }
 
-Result<std::string> BuildPlace::ask(std::vector<std::string> argv, std::size_t limit, int input_fd) {
+Result<std::string> BuildPlace::ask(std::vector<std::string> argv, std::size_t limit,
+                                    int input_fd) {
   engine_api::ScriptRequest request;
   request.argv = std::move(argv);
   request.env = {{"PATH", "/usr/bin:/bin"}, {"LC_ALL", "C.UTF-8"}};
@@ -179,21 +191,28 @@ Result<std::string> BuildPlace::ask(std::vector<std::string> argv, std::size_t l
     too_large = too_large || out.size() + bytes.size() > limit;
     if (!too_large) out += bytes;
   };
-  io.err = [&](std::string_view bytes) { err += bytes.substr(0, 4096 - std::min<std::size_t>(err.size(), 4096)); };
-  io.deadline = input_fd >= 0 ? std::chrono::milliseconds{kUnpack} : std::chrono::milliseconds{kSmallTask};
+  io.err = [&](std::string_view bytes) {
+    err += bytes.substr(0, 4096 - std::min<std::size_t>(err.size(), 4096));
+  };
+  io.deadline =
+      input_fd >= 0 ? std::chrono::milliseconds{kUnpack} : std::chrono::milliseconds{kSmallTask};
   auto ran = sandbox::run_script(socket_, request, io);
   if (!ran) return std::move(ran).error();
-  if (too_large) return Error{ErrorKind::bad_input, "larger than " + std::to_string(limit) + " bytes", "", {}};
+  if (too_large)
+    return Error{ErrorKind::bad_input, "larger than " + std::to_string(limit) + " bytes", "", {}};
   if (ran->ending.exit_code != 0) {
-    while (!err.empty() && err.back() == '\n') err.pop_back();
+    while (!err.empty() && err.back() == '\n')
+      err.pop_back();
     return Error{ErrorKind::bad_input, err.empty() ? "it failed without a word" : err, "", {}};
   }
   return out;
 }
 
-Result<std::string> BuildPlace::unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar) {
+Result<std::string>
+BuildPlace::unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar) {
   const std::string dir = "/out/context-" + std::to_string(++contexts_);
-  if (auto made = ask({"/usr/bin/mkdir", "-p", "--", dir}, 0); !made) return std::move(made).error();
+  if (auto made = ask({"/usr/bin/mkdir", "-p", "--", dir}, 0); !made)
+    return std::move(made).error();
   std::array<char, 65536> first{};
   auto got = tar(first.data(), first.size());
   if (!got) return std::move(got).error();
@@ -218,7 +237,9 @@ Result<std::string> BuildPlace::unpack(const std::function<Result<std::size_t>(c
     write_end.reset();
   }};
   // In the build sandbox, with the job's ids: what a hostile tar can reach there is this folder.
-  auto unpacked = ask({"/usr/bin/tar", gzip ? "-xzf" : "-xf", "-", "-C", dir, "--no-same-owner", "--delay-directory-restore"}, 1UL << 20, read_end.get());
+  auto unpacked = ask({"/usr/bin/tar", gzip ? "-xzf" : "-xf", "-", "-C", dir, "--no-same-owner",
+                       "--delay-directory-restore"},
+                      1UL << 20, read_end.get());
   feeder.join();
   if (failed) return *std::move(failed);
   if (!unpacked) return std::move(unpacked).error().in("unpacking the build context");
@@ -240,7 +261,8 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
   } else {
     context.dir = request.context_path;
   }
-  const std::filesystem::path named = request.dockerfile.empty() ? "Dockerfile" : request.dockerfile;
+  const std::filesystem::path named =
+      request.dockerfile.empty() ? "Dockerfile" : request.dockerfile;
   const auto full = named.is_absolute() ? named : std::filesystem::path{context.dir} / named;
   context.dockerfile_name = full.filename().string();
   context.dockerfile_dir = full.parent_path().string();
@@ -251,11 +273,16 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
     return context;
   }
   // Not cat: a FIFO must not block, and a device must end.
-  auto text = ask({"/usr/bin/dd", "if=" + full.string(), "iflag=nonblock,fullblock", "bs=1M", "count=2", "status=none"}, kMaxDockerfileBytes);
+  auto text = ask({"/usr/bin/dd", "if=" + full.string(), "iflag=nonblock,fullblock", "bs=1M",
+                   "count=2", "status=none"},
+                  kMaxDockerfileBytes);
   if (!text) {
     auto error = std::move(text).error();
     if (error.kind != ErrorKind::bad_input) return error;
-    return Error{ErrorKind::bad_input, "failed to read dockerfile: " + error.what, "check the path given with -f, or the context's folder", {}};
+    return Error{ErrorKind::bad_input,
+                 "failed to read dockerfile: " + error.what,
+                 "check the path given with -f, or the context's folder",
+                 {}};
   }
   context.dockerfile_text = *std::move(text);
   return context;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/job/job.hpp"
 
-#include <algorithm>
-#include <future>
-#include <thread>
-
 #include "executor/base/file.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/docker_tls.hpp"
 #include "executor/sandbox/id_slots.hpp"
+
+#include <algorithm>
+#include <future>
+#include <thread>
 
 namespace slipway::job {
 namespace {
@@ -22,7 +22,8 @@ constexpr seconds kFreshFolder = std::chrono::minutes{10};
 // Runs the shell that GitLab's docker executor would: the first of bash and sh that the image has,
 // behind the image's entrypoint, the script on its standard input.
 const std::string kDetectShell =
-    "for s in /usr/local/bin/bash /usr/bin/bash /bin/bash /usr/local/bin/sh /usr/bin/sh /bin/sh /busybox/sh; do "
+    "for s in /usr/local/bin/bash /usr/bin/bash /bin/bash /usr/local/bin/sh /usr/bin/sh /bin/sh "
+    "/busybox/sh; do "
     "[ -x \"$s\" ] && exec \"$s\"; done; echo shell not found >&2; exit 1";
 
 std::string container_name(const std::string& key, const std::string& role) {
@@ -33,7 +34,8 @@ std::vector<std::pair<std::string, std::string>> split_env(const std::vector<std
   std::vector<std::pair<std::string, std::string>> pairs;
   for (const auto& entry : env) {
     const auto equals = entry.find('=');
-    if (equals != std::string::npos) pairs.emplace_back(entry.substr(0, equals), entry.substr(equals + 1));
+    if (equals != std::string::npos)
+      pairs.emplace_back(entry.substr(0, equals), entry.substr(equals + 1));
   }
   return pairs;
 }
@@ -76,8 +78,10 @@ sandbox::IdSlot Jobs::slot_of(const state::JobRecord& record) {
 
 Status Jobs::admit(const JobSpec& spec) const {
   if (spec.image.empty()) {
-    return Error{ErrorKind::denied, "the job names no image and this runner has no default",
-                 "add `image:` to the job, or ask the operator for default_image in [gitlab]", {}};
+    return Error{ErrorKind::denied,
+                 "the job names no image and this runner has no default",
+                 "add `image:` to the job, or ask the operator for default_image in [gitlab]",
+                 {}};
   }
   auto image = oci::Reference::parse(spec.image);
   if (!image) return std::move(image).error().in("reading the job's image");
@@ -85,17 +89,22 @@ Status Jobs::admit(const JobSpec& spec) const {
   for (const auto& service : spec.services) {
     auto reference = oci::Reference::parse(service.image);
     if (!reference) return std::move(reference).error().in("reading a service's image");
-    if (auto admitted = policy::admit_service(tools_.config, *reference); !admitted) return admitted;
+    if (auto admitted = policy::admit_service(tools_.config, *reference); !admitted)
+      return admitted;
   }
   const auto& policies = tools_.config.gitlab.pull_policies;
-  if (!spec.pull_policy.empty() && std::find(policies.begin(), policies.end(), spec.pull_policy) == policies.end()) {
-    return Error{ErrorKind::denied, "this runner does not allow the pull policy '" + spec.pull_policy + "'",
-                 "use one of the allowed, or ask the operator: pull_policies in [gitlab]", {}};
+  if (!spec.pull_policy.empty() &&
+      std::find(policies.begin(), policies.end(), spec.pull_policy) == policies.end()) {
+    return Error{ErrorKind::denied,
+                 "this runner does not allow the pull policy '" + spec.pull_policy + "'",
+                 "use one of the allowed, or ask the operator: pull_policies in [gitlab]",
+                 {}};
   }
   return {};
 }
 
-Result<sandbox::ImageFacts> Jobs::pull(const std::string& image, const std::string& policy, const JobSpec& spec, const Say& say) {
+Result<sandbox::ImageFacts> Jobs::pull(const std::string& image, const std::string& policy,
+                                       const JobSpec& spec, const Say& say) {
   auto reference = oci::Reference::parse(image);
   if (!reference) return std::move(reference).error();
   sandbox::PullRequest request;
@@ -107,7 +116,8 @@ Result<sandbox::ImageFacts> Jobs::pull(const std::string& image, const std::stri
     request.tls_verify = !registry->plain_http;
     if (!registry->ca_file.empty()) {
       // Podman wants a folder with *.crt.
-      const auto certs = tools_.folders.run_dir(spec.key) / "ca" / oci::Digest::of(registry->host).hex().substr(0, 12);
+      const auto certs = tools_.folders.run_dir(spec.key) / "ca" /
+                         oci::Digest::of(registry->host).hex().substr(0, 12);
       auto ca = read_file(registry->ca_file, 1UL << 20);
       if (!ca) return std::move(ca).error().in("reading ca_file of the registry " + registry->host);
       if (auto made = make_directory(certs, 0700); !made) return std::move(made).error();
@@ -115,8 +125,9 @@ Result<sandbox::ImageFacts> Jobs::pull(const std::string& image, const std::stri
       request.ca_dir = certs;
     }
   }
-  const auto login = std::find_if(spec.logins.begin(), spec.logins.end(),
-                                  [&](const Login& candidate) { return candidate.host == reference->registry(); });
+  const auto login =
+      std::find_if(spec.logins.begin(), spec.logins.end(),
+                   [&](const Login& candidate) { return candidate.host == reference->registry(); });
   if (login != spec.logins.end()) {
     request.username = login->username;
     request.password = login->password.clone();
@@ -128,7 +139,8 @@ Result<sandbox::ImageFacts> Jobs::pull(const std::string& image, const std::stri
   return facts;
 }
 
-Result<sandbox::SandboxSpec> Jobs::base_spec(const state::JobRecord& record, const std::string& role) const {
+Result<sandbox::SandboxSpec> Jobs::base_spec(const state::JobRecord& record,
+                                             const std::string& role) const {
   sandbox::SandboxSpec spec;
   spec.name = container_name(record.key, role);
   spec.labels = {{kLabelJob, record.key}, {kLabelOwner, tools_.owner}, {kLabelRole, role}};
@@ -138,7 +150,8 @@ Result<sandbox::SandboxSpec> Jobs::base_spec(const state::JobRecord& record, con
   return spec;
 }
 
-Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& record, const sandbox::ImageFacts& image, const Say& say) {
+Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& record,
+                               const sandbox::ImageFacts& image, const Say& say) {
   auto made = base_spec(record, "job");
   if (!made) return std::move(made).error();
   auto spec = *std::move(made);
@@ -170,14 +183,16 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   spec.preserve_fds = {listener->get()};
   auto container = tools_.podman.launch(spec);
   if (container && container->host_pid == 0) container = tools_.podman.inspect(spec.name);
-  if (!container) return std::move(container).error().in("starting the job's sandbox from " + job.image);
+  if (!container)
+    return std::move(container).error().in("starting the job's sandbox from " + job.image);
   auto report = tools_.podman.read_back_limits(*container, spec.limits);
   if (!report) return std::move(report).error().in("reading back the job's limits");
   if (!report->notice.empty()) say(report->notice);
   return {};
 }
 
-Status Jobs::start_helper_sandbox(const state::JobRecord& record, const std::shared_future<Status>& ground) {
+Status Jobs::start_helper_sandbox(const state::JobRecord& record,
+                                  const std::shared_future<Status>& ground) {
   auto made = base_spec(record, "helper");
   if (!made) return std::move(made).error();
   auto spec = *std::move(made);
@@ -189,9 +204,11 @@ Status Jobs::start_helper_sandbox(const state::JobRecord& record, const std::sha
   spec.entrypoint = {"/run/slipway/bin/slipway-init"};
   spec.volumes.push_back({record.volume, tools_.config.gitlab.builds_dir, false});
   spec.volumes.push_back({record.cache_volume, tools_.config.gitlab.cache_dir, false});
-  spec.volumes.push_back({tools_.config.programs.init.string(), "/run/slipway/bin/slipway-init", true});
+  spec.volumes.push_back(
+      {tools_.config.programs.init.string(), "/run/slipway/bin/slipway-init", true});
   // Scripts call it by this name, whatever the operator's binary is called.
-  spec.volumes.push_back({tools_.config.gitlab.helper_binary.string(), "/run/slipway/tools/gitlab-runner", true});
+  spec.volumes.push_back(
+      {tools_.config.gitlab.helper_binary.string(), "/run/slipway/tools/gitlab-runner", true});
   spec.preserve_fds = {listener->get()};
   if (const auto& laid = ground.get(); !laid) return laid;
   auto container = tools_.podman.launch(spec);
@@ -212,7 +229,8 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
     spec.network_aliases = service.aliases;
     spec.entrypoint = service.entrypoint;
     spec.command = service.command;
-    if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty()) spec.command = image->command;
+    if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty())
+      spec.command = image->command;
     spec.env = service.env;
     auto container = tools_.podman.launch(spec);
     if (!container) return std::move(container).error().in("starting the service " + service.image);
@@ -221,14 +239,16 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
       if (slash != std::string::npos && port.substr(slash) != "/tcp") continue;
       const auto number_text = port.substr(0, slash);
       // An image may claim any text as its port, and the helper's shell reads what follows.
-      if (number_text.empty() || number_text.find_first_not_of("0123456789") != std::string::npos) continue;
+      if (number_text.empty() || number_text.find_first_not_of("0123456789") != std::string::npos)
+        continue;
       if (!service.aliases.empty()) wait_for.push_back(service.aliases.front() + ":" + number_text);
     }
   }
   return wait_for_services(job, record, wait_for, say);
 }
 
-Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& record, const std::vector<std::string>& ports, const Say& say) {
+Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& record,
+                               const std::vector<std::string>& ports, const Say& say) {
   if (ports.empty()) return {};
   // Asked from the helper, in the job's network, as a script would reach them.
   const auto patience = tools_.config.gitlab.service_wait;
@@ -236,12 +256,15 @@ Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& recor
   for (const auto& port : ports) {
     const auto colon = port.rfind(':');
     script += "until (exec 3<>/dev/tcp/" + port.substr(0, colon) + "/" + port.substr(colon + 1) +
-              ") 2>/dev/null; do if [ $SECONDS -ge $end ]; then echo '" + port + "'; break; fi; sleep 0.1; done\n";
+              ") 2>/dev/null; do if [ $SECONDS -ge $end ]; then echo '" + port +
+              "'; break; fi; sleep 0.1; done\n";
   }
   std::string silent;
   sandbox::ScriptIo io;
   io.input = script;
-  io.out = [&](std::string_view text) { silent += text.substr(0, 4096 - std::min<std::size_t>(silent.size(), 4096)); };
+  io.out = [&](std::string_view text) {
+    silent += text.substr(0, 4096 - std::min<std::size_t>(silent.size(), 4096));
+  };
   io.err = [](std::string_view) {};
   io.deadline = patience + seconds{10};
   auto waited = run(record, Where::helper, io);
@@ -260,17 +283,21 @@ Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& recor
 }
 
 Status Jobs::make_ground(const state::JobRecord& record) {
-  const std::map<std::string, std::string> labels{{kLabelJob, record.key}, {kLabelOwner, tools_.owner}};
+  const std::map<std::string, std::string> labels{{kLabelJob, record.key},
+                                                  {kLabelOwner, tools_.owner}};
   auto network = std::async(std::launch::async, [&] {
-    return tools_.podman.create_network(record.network, labels, tools_.config.sandbox.isolate_networks);
+    return tools_.podman.create_network(record.network, labels,
+                                        tools_.config.sandbox.isolate_networks);
   });
   auto cache = std::async(std::launch::async, [&] {
     return tools_.podman.create_volume(record.cache_volume, {{kLabelOwner, tools_.owner}});
   });
   auto workspace = tools_.podman.create_volume(record.volume, labels);
-  if (auto made = network.get(); !made) return std::move(made).error().in("making the job's network");
+  if (auto made = network.get(); !made)
+    return std::move(made).error().in("making the job's network");
   if (!workspace) return std::move(workspace).error().in("making the job's workspace");
-  if (auto made = cache.get(); !made) return std::move(made).error().in("making the project's cache");
+  if (auto made = cache.get(); !made)
+    return std::move(made).error().in("making the project's cache");
   return {};
 }
 
@@ -278,7 +305,8 @@ Status Jobs::close_way_to_registries() {
   // Also where nothing is blocked: the rule of an earlier configuration would stay in force.
   sandbox::Egress egress;
   egress.enabled = tools_.config.sandbox.block_registries && !tools_.config.registries.empty();
-  for (const auto& registry : tools_.config.registries) egress.blocked_hosts.push_back(registry.host);
+  for (const auto& registry : tools_.config.registries)
+    egress.blocked_hosts.push_back(registry.host);
   if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
     return std::move(enforced).error().in("closing the way to the registries");
   }
@@ -294,7 +322,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   auto lock = tools_.folders.lock(spec.key, state::JobFolders::Mode::exclusive, kLockPatience);
   if (!lock) return std::move(lock).error();
   if (auto before = tools_.folders.load(spec.key)) {
-    if (auto removed = remove_all(*before); !removed) return std::move(removed).error().in("removing the last try");
+    if (auto removed = remove_all(*before); !removed)
+      return std::move(removed).error().in("removing the last try");
   }
 
   state::JobRecord record;
@@ -309,7 +338,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.runner = spec.runner;
   record.network = "slipway-" + spec.key;
   record.volume = "slipway-" + spec.key + "-builds";
-  record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"), container_name(spec.key, "build")};
+  record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"),
+                       container_name(spec.key, "build")};
   for (std::size_t i = 0; i < spec.services.size(); ++i) {
     record.containers.push_back(container_name(spec.key, "svc" + std::to_string(i)));
   }
@@ -320,7 +350,9 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     for (const auto& other : tools_.folders.all()) {
       if (other.key != spec.key && other.slot_number >= 0) in_use.insert(other.slot_number);
     }
-    auto slot = sandbox::take_id_slot_from({}, tools_.folders.state_dir() / "slots", tools_.service_user, tools_.config.sandbox.id_slots, in_use);
+    auto slot =
+        sandbox::take_id_slot_from({}, tools_.folders.state_dir() / "slots", tools_.service_user,
+                                   tools_.config.sandbox.id_slots, in_use);
     if (!slot) return std::move(slot).error();
     record.slot_first = slot->slot.first;
     record.slot_size = slot->slot.size;
@@ -333,14 +365,18 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     say("NOTE: too few subordinate ids for an id range of its own: this job shares one with others "
         "(operator: packaging/setup-runner --concurrent N)");
   }
-  auto head = tools_.audit.append("job_prepare", {{"job", record.key}, {"project", record.project}, {"ref", record.ref}, {"image", spec.image}});
+  auto head = tools_.audit.append("job_prepare", {{"job", record.key},
+                                                  {"project", record.project},
+                                                  {"ref", record.ref},
+                                                  {"image", spec.image}});
   if (!head) return std::move(head).error().in("writing the audit log");
   say("Audit log head: " + *head);
 
   // Podman is slow, so what does not need each other runs side by side; each future is waited for
   // before this returns. The helper's root is the host's own: it starts while the job's image is
   // still on its way, and with it the network namespace that the egress rule lives in.
-  const std::shared_future<Status> ground = std::async(std::launch::async, [&] { return make_ground(record); }).share();
+  const std::shared_future<Status> ground =
+      std::async(std::launch::async, [&] { return make_ground(record); }).share();
   auto helper = std::async(std::launch::async, [&, record] {
     if (auto started = start_helper_sandbox(record, ground); !started) return started;
     return close_way_to_registries();
@@ -364,7 +400,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   return tools_.folders.save(record);
 }
 
-Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where where, const sandbox::ScriptIo& io) {
+Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where where,
+                                        const sandbox::ScriptIo& io) {
   engine_api::ScriptRequest request;
   request.grace = tools_.config.gitlab.stop_grace;
   request.cwd = "/";
@@ -372,9 +409,10 @@ Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where wh
     request.shell = "bash";
     request.user = "0:0";
     request.umask = 0000; // the job's image may have another USER, which must be able to write
-    request.env = {{"PATH", "/run/slipway/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-                   {"HOME", "/root"},
-                   {"LANG", "C.UTF-8"}};
+    request.env = {
+        {"PATH", "/run/slipway/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        {"HOME", "/root"},
+        {"LANG", "C.UTF-8"}};
     return sandbox::run_script(script_socket(record.key, "helper"), request, io);
   }
   request.env = split_env(record.image_env);
@@ -411,21 +449,27 @@ Status Jobs::cleanup(const std::string& key) {
     // A torn record: what it named still carries its labels.
     auto labelled = tools_.podman.list(kLabelJob, key);
     if (!labelled) return std::move(labelled).error();
-    for (const auto& container : *labelled) record.containers.push_back(container.name);
+    for (const auto& container : *labelled)
+      record.containers.push_back(container.name);
     record.network = "slipway-" + key;
     record.volume = "slipway-" + key + "-builds";
   }
-  // Who holds the lock knows that no `run` is alive, and removes once. Otherwise that `run` ends because its sandbox
-  // goes, and a build sandbox may come up in between: so once more when the lock is there.
+  // Who holds the lock knows that no `run` is alive, and removes once. Otherwise that `run` ends
+  // because its sandbox goes, and a build sandbox may come up in between: so once more when the
+  // lock is there.
   auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, milliseconds{0});
   if (!lock) {
-    if (auto removed = remove_all(record); !removed) return std::move(removed).error().in("removing the sandboxes of " + key);
+    if (auto removed = remove_all(record); !removed)
+      return std::move(removed).error().in("removing the sandboxes of " + key);
     lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, kLockPatience);
-    if (!lock && lock.error().kind == ErrorKind::not_found) return tools_.folders.remove(key); // another cleanup was faster
+    if (!lock && lock.error().kind == ErrorKind::not_found)
+      return tools_.folders.remove(key); // another cleanup was faster
     if (!lock) return std::move(lock).error().in("waiting for the job's last script");
   }
-  if (auto removed = remove_all(record); !removed) return std::move(removed).error().in("removing the sandboxes of " + key);
-  if (auto noted = tools_.audit.append("job_cleanup", {{"job", key}, {"project", record.project}}); !noted) {
+  if (auto removed = remove_all(record); !removed)
+    return std::move(removed).error().in("removing the sandboxes of " + key);
+  if (auto noted = tools_.audit.append("job_cleanup", {{"job", key}, {"project", record.project}});
+      !noted) {
     return std::move(noted).error().in("writing the audit log");
   }
   return tools_.folders.remove(key);
@@ -439,7 +483,8 @@ Result<int> Jobs::reap() {
     // A folder without a record is one that a prepare is making just now, or made before it died.
     if (record.runner.pid == 0 && tools_.folders.age(record.key) < kFreshFolder) continue;
     // A `run` that outlived its runner ends by itself and then lets go of the lock.
-    if (!tools_.folders.lock(record.key, state::JobFolders::Mode::exclusive, milliseconds{0})) continue;
+    if (!tools_.folders.lock(record.key, state::JobFolders::Mode::exclusive, milliseconds{0}))
+      continue;
     if (auto cleaned = cleanup(record.key); cleaned) {
       ++count;
     } else if (!failed) { // the others are cleaned up all the same

@@ -1,16 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The story of one job, top to bottom: prepare makes its sandboxes, run enters them, cleanup removes
-// them, and reap does that for jobs whose runner died.
+// The story of one job, top to bottom: prepare makes its sandboxes, run enters them, cleanup
+// removes them, and reap does that for jobs whose runner died.
 #pragma once
-
-#include <chrono>
-#include <functional>
-#include <future>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
 
 #include "config/config.hpp"
 #include "executor/audit/audit.hpp"
@@ -20,6 +11,15 @@
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/script_client.hpp"
 #include "executor/state/job_record.hpp"
+
+#include <chrono>
+#include <functional>
+#include <future>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace slipway::job {
 
@@ -51,7 +51,7 @@ struct JobSpec {
   std::string image;
   std::vector<std::string> entrypoint;
   bool has_entrypoint = false;
-  std::string user;        ///< overrides the image's USER
+  std::string user; ///< overrides the image's USER
   std::string platform;
   std::string pull_policy; ///< "" = the configured default
   std::vector<ServiceSpec> services;
@@ -87,12 +87,13 @@ public:
 
   /// Admits the job's images. Errors: denied, bad_input.
   Status admit(const JobSpec& spec) const;
-  /// Makes everything the job needs; may be called again after a failure. On failure what it made is
-  /// removed by the next prepare or by cleanup.
+  /// Makes everything the job needs; may be called again after a failure. On failure what it made
+  /// is removed by the next prepare or by cleanup.
   Status prepare(const JobSpec& spec, const Say& say);
-  /// Runs one script in the job's or the helper's sandbox. Errors: not_found (no such job: cleaned up
-  /// already), unavailable, …
-  Result<sandbox::ScriptResult> run(const state::JobRecord& record, Where where, const sandbox::ScriptIo& io);
+  /// Runs one script in the job's or the helper's sandbox. Errors: not_found (no such job: cleaned
+  /// up already), unavailable, …
+  Result<sandbox::ScriptResult> run(const state::JobRecord& record, Where where,
+                                    const sandbox::ScriptIo& io);
   /// Ends and removes everything of the job. Absent things are no error.
   Status cleanup(const std::string& key);
   /// Cleans up after jobs whose runner no longer lives. Returns how many.
@@ -107,15 +108,20 @@ public:
   static sandbox::IdSlot slot_of(const state::JobRecord& record);
 
 private:
-  Result<sandbox::ImageFacts> pull(const std::string& image, const std::string& policy, const JobSpec& spec, const Say& say);
-  Result<sandbox::SandboxSpec> base_spec(const state::JobRecord& record, const std::string& role) const;
-  Status start_job_sandbox(const JobSpec& spec, const state::JobRecord& record, const sandbox::ImageFacts& image, const Say& say);
+  Result<sandbox::ImageFacts> pull(const std::string& image, const std::string& policy,
+                                   const JobSpec& spec, const Say& say);
+  Result<sandbox::SandboxSpec> base_spec(const state::JobRecord& record,
+                                         const std::string& role) const;
+  Status start_job_sandbox(const JobSpec& spec, const state::JobRecord& record,
+                           const sandbox::ImageFacts& image, const Say& say);
   Status make_ground(const state::JobRecord& record); ///< network and volumes
   Status close_way_to_registries();
   /// Starts once GROUND says that network and volumes are there.
-  Status start_helper_sandbox(const state::JobRecord& record, const std::shared_future<Status>& ground);
+  Status start_helper_sandbox(const state::JobRecord& record,
+                              const std::shared_future<Status>& ground);
   Status start_services(const JobSpec& spec, const state::JobRecord& record, const Say& say);
-  Status wait_for_services(const JobSpec& spec, const state::JobRecord& record, const std::vector<std::string>& ports, const Say& say);
+  Status wait_for_services(const JobSpec& spec, const state::JobRecord& record,
+                           const std::vector<std::string>& ports, const Say& say);
   Status remove_all(const state::JobRecord& record);
   Tools tools_;
 };
