@@ -20,7 +20,6 @@ SUITE_SETUP() {
     jq '. + {"alice": {"password": "alices-own-password", "repos": {"private/*": ["pull"]}}}' \
         "$world_dir/users.json" >"$world_dir/users.new"
     mv "$world_dir/users.new" "$world_dir/users.json"
-    sed -i 's/^\[gate\]/&\nallow_scratch = true/' "$world_config"
     publish_image base/entry:1 busybox '{"Entrypoint": ["/entry.sh"]}' entry_files
     publish_image base/user:12 debian '{"User": "1000"}'
     publish_image base/dash:1 busybox '{}' dash_files
@@ -220,7 +219,7 @@ TEST "a service that never opens its port is a warning with its last words" {
 # The standard job of GitLab's documentation; DOCKER is the program.
 docker_job() {
     cat <<SCRIPT
-printf 'FROM $world_busybox\nRUN echo $1 >/number\nLABEL job=$1\n' >Dockerfile
+printf 'FROM $world_base\nRUN echo $1 >/number\nLABEL job=$1\n' >Dockerfile
 try version $2 version
 try info $2 info
 try build $2 build -t $world_registry/app/cli:$1 .
