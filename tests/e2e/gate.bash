@@ -14,20 +14,7 @@ PROBE() {
 
 SUITE_SETUP() {
     world_start "$SUITE_DIR/world"
-    # Scans of a whole Debian take seconds: this one has two packages, one with a vulnerability that nobody fixed.
-    local root=$SUITE_DIR/tiny
-    mkdir -p "$root"/{bin,etc,tmp,root/.ssh,usr/lib/python3/dist-packages,var/lib/dpkg}
-    cp /bin/busybox "$root/bin/busybox"
-    for applet in sh rm mkdir printf; do ln -s busybox "$root/bin/$applet"; done
-    printf 'ID=debian\nVERSION_ID="12"\n' >"$root/etc/os-release"
-    echo 12.5 >"$root/etc/debian_version"
-    printf 'Package: %s\nStatus: install ok installed\nSource: %s\nVersion: %s\nArchitecture: amd64\n\n' \
-        zlib1g zlib 1:1.2.13.dfsg-1 adduser adduser 3.134 >"$root/var/lib/dpkg/status"
-    tar --numeric-owner --owner=0 --group=0 -C "$root" -cf "$root.tar" .
-    image_layout "$root.tar" "$SUITE_DIR/tiny-layout" 1
-    chmod -R a+rX "$SUITE_DIR/tiny-layout"
-    push_image_to_registry "$SUITE_DIR/tiny-layout:1" base/tiny:1 slipway only-slipway-knows-this
-    tiny=$world_registry/base/tiny:1
+    make_tiny_base
 }
 
 SUITE_TEARDOWN() {

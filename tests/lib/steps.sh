@@ -7,6 +7,8 @@
 #   run_steps ID SCRIPT [JQ]    the same, and SCRIPT may use `try NAME COMMAND...`, which never ends the script
 #   step_says NAME              what the command of that name printed (stdout and stderr)
 #   expect_step NAME STATUS [WORDS...]   it ended so and printed these
+#   make_tiny_base              pushes $tiny, a Debian of two packages, one with a vulnerability that nobody fixed: scans of a
+#                               whole Debian take seconds; its layout is $SUITE_DIR/tiny-layout
 #   expect_absent REPOSITORY:TAG         the registry says that it has no such manifest
 
 # shellcheck disable=SC2016
@@ -50,4 +52,20 @@ expect_absent() {
         fail "the registry has $1: $answer" || return 1
     fi
     [[ $answer == *"manifest unknown"* || $answer == *"name unknown"* || $answer == *"not found"* ]] || fail "$answer"
+}
+
+make_tiny_base() {
+    local root=$SUITE_DIR/tiny applet
+    mkdir -p "$root"/{bin,etc,tmp,dev,root/.ssh,usr/lib/python3/dist-packages,var/lib/dpkg}
+    cp /bin/busybox "$root/bin/busybox"
+    for applet in sh rm mkdir printf head; do ln -s busybox "$root/bin/$applet"; done
+    printf 'ID=debian\nVERSION_ID="12"\n' >"$root/etc/os-release"
+    echo 12.5 >"$root/etc/debian_version"
+    printf 'Package: %s\nStatus: install ok installed\nSource: %s\nVersion: %s\nArchitecture: amd64\n\n' \
+        zlib1g zlib 1:1.2.13.dfsg-1 adduser adduser 3.134 >"$root/var/lib/dpkg/status"
+    tar --numeric-owner --owner=0 --group=0 -C "$root" -cf "$root.tar" .
+    image_layout "$root.tar" "$SUITE_DIR/tiny-layout" 1
+    chmod -R a+rX "$SUITE_DIR/tiny-layout"
+    push_image_to_registry "$SUITE_DIR/tiny-layout:1" base/tiny:1 slipway only-slipway-knows-this
+    tiny=$world_registry/base/tiny:1
 }
