@@ -267,7 +267,7 @@ env >/tmp/here/env
 docker push $world_registry/app/secretive:1
 kill \$(cat /tmp/loop)
 docker save -o /tmp/here/image.tar $world_registry/app/secretive:1
-try inside sh -c 'grep -rlaE \"only-slipway-knows-this|eyJ[A-Za-z0-9_-]{16}\" /tmp/here /run /etc /root /builds /certs; echo searched; ls -A /root/.docker'"
+try inside sh -c 'grep -rlaE \"only-slipway-knows-[t]his|eyJ[A-Za-z0-9_-]{16}\" /tmp/here /run /etc /root /builds /certs; echo searched; ls -A /root/.docker'"
     rm "$CASE_DIR/watch"
     wait "$watcher"
 
