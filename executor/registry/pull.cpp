@@ -119,7 +119,7 @@ Status Registry::fetch(const oci::Digest& digest, std::uint64_t size,
       get.url = *std::move(next);
     }
     if (response && (response->status == 200 || response->status == 206) && got == size) return {};
-    Error last = !response ? std::move(response).error()
+    Error last = !response ? response.error()
                  : response->status == 200 || response->status == 206
                      ? Error{ErrorKind::unavailable, "the connection ended early", "", {}}
                      : error_of(*response, action);

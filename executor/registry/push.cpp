@@ -198,7 +198,7 @@ Status Registry::upload_once(Upload& upload) {
       const bool again =
           response ? http::is_retryable_status(response->status) || response->status == 416
                    : http::is_retryable(response.error());
-      Error last = response ? error_of(*response, what) : std::move(response).error();
+      Error last = response ? error_of(*response, what) : response.error();
       if (!again) return last;
       if (auto status = pause_before_retry(
               attempt++, response ? response->header("retry-after") : "", std::move(last));
