@@ -190,14 +190,6 @@ std::vector<JobRecord> JobFolders::all() const {
   return records;
 }
 
-std::chrono::seconds JobFolders::age(const std::string& key) const {
-  std::error_code failed;
-  const auto written = std::filesystem::last_write_time(dir(key), failed);
-  if (failed) return std::chrono::seconds{0};
-  return std::chrono::duration_cast<std::chrono::seconds>(
-      std::filesystem::file_time_type::clock::now() - written);
-}
-
 Status JobFolders::remove(const std::string& key) {
   // The record goes last: what is left of an interrupted removal is found again by it.
   std::error_code failed;

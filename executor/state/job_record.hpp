@@ -84,8 +84,6 @@ public:
   Result<JobRecord> load(const std::string& key) const;
   /// Every record that can be read; unreadable ones by key with an empty record.
   std::vector<JobRecord> all() const;
-  /// Time since the job's folder was last written to; 0 where there is none.
-  std::chrono::seconds age(const std::string& key) const;
   /// Removes both folders. Files in them are slipway's own.
   Status remove(const std::string& key);
 

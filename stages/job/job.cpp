@@ -17,7 +17,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr milliseconds kLockPatience = seconds{60};
-constexpr seconds kFreshFolder = std::chrono::minutes{10};
 
 // Runs the shell that GitLab's docker executor would: the first of bash and sh that the image has,
 // behind the image's entrypoint, the script on its standard input.
@@ -313,13 +312,24 @@ Status Jobs::close_way_to_registries() {
   return {};
 }
 
+Result<UniqueFd> Jobs::open_folder(const std::string& key) {
+  {
+    auto all = tools_.folders.lock_all(kLockPatience);
+    if (!all) return std::move(all).error();
+    if (auto made = tools_.folders.create(key); !made) return std::move(made).error();
+    auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, milliseconds{0});
+    if (lock || lock.error().kind != ErrorKind::timed_out) return lock;
+  }
+  return tools_.folders.lock(key, state::JobFolders::Mode::exclusive,
+                             kLockPatience); // the last try's
+}
+
 Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   if (auto reaped = reap(); !reaped) {
     say("WARNING: could not clean up after dead jobs (" + reaped.error().text() + "), going on");
   }
   if (auto admitted = admit(spec); !admitted) return admitted;
-  if (auto made = tools_.folders.create(spec.key); !made) return made;
-  auto lock = tools_.folders.lock(spec.key, state::JobFolders::Mode::exclusive, kLockPatience);
+  auto lock = open_folder(spec.key);
   if (!lock) return std::move(lock).error();
   if (auto before = tools_.folders.load(spec.key)) {
     if (auto removed = remove_all(*before); !removed)
@@ -480,11 +490,13 @@ Result<int> Jobs::reap() {
   std::optional<Error> failed;
   for (const auto& record : tools_.folders.all()) {
     if (record.runner.alive()) continue;
-    // A folder without a record is one that a prepare is making just now, or made before it died.
-    if (record.runner.pid == 0 && tools_.folders.age(record.key) < kFreshFolder) continue;
-    // A `run` that outlived its runner ends by itself and then lets go of the lock.
+    // Held by a prepare that has no record yet, or by a `run` that outlived its runner and ends by
+    // itself. A folder and its lock are made under the lock of all.
+    auto all = tools_.folders.lock_all(kLockPatience);
+    if (!all) return std::move(all).error();
     if (!tools_.folders.lock(record.key, state::JobFolders::Mode::exclusive, milliseconds{0}))
       continue;
+    all->reset();
     if (auto cleaned = cleanup(record.key); cleaned) {
       ++count;
     } else if (!failed) { // the others are cleaned up all the same

@@ -108,6 +108,8 @@ public:
   static sandbox::IdSlot slot_of(const state::JobRecord& record);
 
 private:
+  /// Makes the job's folder and takes its lock, so that no reaper sees one without the other.
+  Result<UniqueFd> open_folder(const std::string& key);
   Result<sandbox::ImageFacts> pull(const std::string& image, const std::string& policy,
                                    const JobSpec& spec, const Say& say);
   Result<sandbox::SandboxSpec> base_spec(const state::JobRecord& record,

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
+#include "stages/job/job.hpp"
+#include "tests/fakes/fake_process_runner.hpp"
+
+#include <gtest/gtest.h>
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <mutex>
+
+namespace slipway::job {
+namespace {
+
+// The engine and the disk of one installation; Podman is a fake that remembers what it was told.
+class JobsTest : public testing::Test {
+protected:
+  JobsTest() {
+    char name[] = "/tmp/slipway-jobs-XXXXXX";
+    dir_ = mkdtemp(name);
+    engine_.home = dir_;
+    engine_.runtime_dir = dir_;
+  }
+  ~JobsTest() override { std::filesystem::remove_all(dir_); }
+
+  Tools tools() { return {config_, podman_, folders_, audit_, clock_, "nobody", "owner"}; }
+
+  void prepared(const std::string& key, const state::ProcessIdentity& runner) {
+    state::JobRecord record;
+    record.key = key;
+    record.runner = runner;
+    record.containers = {"slipway-" + key + "-job", "slipway-" + key + "-helper"};
+    record.network = "slipway-" + key;
+    record.volume = "slipway-" + key + "-builds";
+    ASSERT_TRUE(folders_.create(key));
+    ASSERT_TRUE(folders_.save(record));
+  }
+
+  // Was Podman told a line that holds all these words, in this order?
+  bool told(std::initializer_list<std::string> words) const {
+    return std::any_of(runner_.seen.begin(), runner_.seen.end(),
+                       [&](const process::Command& command) {
+                         auto at = command.argv.begin();
+                         for (const auto& word : words) {
+                           at = std::find(at, command.argv.end(), word);
+                           if (at == command.argv.end()) return false;
+                         }
+                         return true;
+                       });
+  }
+
+  // Calls may come from several threads.
+  class LockedRunner final : public process::ProcessRunner {
+  public:
+    explicit LockedRunner(fakes::FakeProcessRunner& inner) : inner_{inner} {}
+    Result<process::Output> run(const process::Command& command) override {
+      const std::lock_guard guard{mutex_};
+      return inner_.run(command);
+    }
+
+  private:
+    std::mutex mutex_;
+    fakes::FakeProcessRunner& inner_;
+  };
+
+  std::filesystem::path dir_;
+  config::Config config_;
+  FixedClock clock_{WallTime{std::chrono::seconds{1700000000}}};
+  sandbox::Engine engine_;
+  fakes::FakeProcessRunner runner_;
+  LockedRunner locked_{runner_};
+  sandbox::Podman podman_{engine_, locked_};
+  state::JobFolders folders_{dir_ / "state", dir_ / "run"};
+  audit::FileAuditLog audit_{dir_ / "audit.jsonl", clock_};
+};
+
+state::ProcessIdentity dead() {
+  auto identity = state::ProcessIdentity::parent();
+  identity.start_time += 1;
+  return identity;
+}
+
+TEST_F(JobsTest, DeniedImageNeverReachesTheEngine) {
+  config_.gitlab.allowed_images = {"debian:*"};
+  JobSpec spec;
+  spec.key = "j1-aa";
+  spec.image = "alpine:3";
+
+  const auto prepared = Jobs{tools()}.prepare(spec, [](std::string_view) {});
+
+  ASSERT_FALSE(prepared);
+  EXPECT_EQ(prepared.error().kind, ErrorKind::denied);
+  EXPECT_EQ(prepared.error().what, "this runner does not allow the job image 'alpine:3'");
+  EXPECT_TRUE(runner_.seen.empty());
+}
+
+TEST_F(JobsTest, DeniedServiceAndPullPolicyNameTheirKeys) {
+  config_.gitlab.allowed_services = {"postgres:*"};
+  JobSpec spec;
+  spec.image = "debian:12";
+  spec.services.push_back({"redis:7", {}, {}, false, {}, {}, ""});
+  EXPECT_NE(Jobs{tools()}.admit(spec).error().hint.find("allowed_services"), std::string::npos);
+
+  spec.services.clear();
+  spec.pull_policy = "never";
+  EXPECT_NE(Jobs{tools()}.admit(spec).error().hint.find("pull_policies"), std::string::npos);
+}
+
+TEST_F(JobsTest, JobWithoutImageIsDeniedNamingTheDefault) {
+  const auto admitted = Jobs{tools()}.admit(JobSpec{});
+
+  ASSERT_FALSE(admitted);
+  EXPECT_NE(admitted.error().hint.find("default_image"), std::string::npos);
+}
+
+TEST_F(JobsTest, CleanupRemovesWhatTheRecordNamesAndTheFolders) {
+  prepared("j1-aa", state::ProcessIdentity::parent());
+
+  ASSERT_TRUE(Jobs{tools()}.cleanup("j1-aa"));
+
+  EXPECT_TRUE(told({"rm", "slipway-j1-aa-job", "slipway-j1-aa-helper"}));
+  EXPECT_TRUE(told({"network", "rm", "slipway-j1-aa"}));
+  EXPECT_TRUE(told({"volume", "rm", "slipway-j1-aa-builds"}));
+  EXPECT_FALSE(std::filesystem::exists(folders_.dir("j1-aa")));
+  EXPECT_FALSE(std::filesystem::exists(folders_.run_dir("j1-aa")));
+}
+
+TEST_F(JobsTest, CleanupOfAnUnknownJobIsNoError) {
+  EXPECT_TRUE(Jobs{tools()}.cleanup("j9-zz"));
+}
+
+TEST_F(JobsTest, CleanupKeepsTheRecordWhenTheEngineFails) {
+  prepared("j1-aa", state::ProcessIdentity::parent());
+  runner_.answer = [](const process::Command&) {
+    return process::Output{process::Exited{125}, "", "Error: storage is gone\n"};
+  };
+
+  const auto cleaned = Jobs{tools()}.cleanup("j1-aa");
+
+  ASSERT_FALSE(cleaned);
+  EXPECT_TRUE(folders_.load("j1-aa")) << "the next try must find what is left";
+}
+
+TEST_F(JobsTest, ReapTakesDeadJobsOnly) {
+  prepared("j1-aa", dead());
+  prepared("j2-bb", state::ProcessIdentity::parent());
+
+  const auto reaped = Jobs{tools()}.reap();
+
+  ASSERT_TRUE(reaped);
+  EXPECT_EQ(*reaped, 1);
+  EXPECT_FALSE(folders_.load("j1-aa"));
+  EXPECT_TRUE(folders_.load("j2-bb"));
+  EXPECT_FALSE(told({"slipway-j2-bb-job"}));
+}
+
+TEST_F(JobsTest, ReapLeavesAJobWhoseScriptStillRuns) {
+  prepared("j1-aa", dead());
+  const auto script = folders_.lock("j1-aa", state::LockMode::shared, std::chrono::milliseconds{0});
+  ASSERT_TRUE(script);
+
+  EXPECT_EQ(*Jobs{tools()}.reap(), 0);
+  EXPECT_TRUE(folders_.load("j1-aa"));
+}
+
+TEST_F(JobsTest, ReapLeavesAFolderThatAPrepareIsMaking) {
+  ASSERT_TRUE(folders_.create("j1-aa"));
+  const auto prepare =
+      folders_.lock("j1-aa", state::LockMode::exclusive, std::chrono::milliseconds{0});
+  ASSERT_TRUE(prepare);
+
+  EXPECT_EQ(*Jobs{tools()}.reap(), 0);
+  EXPECT_TRUE(std::filesystem::exists(folders_.dir("j1-aa")));
+}
+
+TEST_F(JobsTest, ReapTakesAFolderWhosePrepareDiedBeforeItsRecord) {
+  ASSERT_TRUE(folders_.create("j1-aa"));
+
+  EXPECT_EQ(*Jobs{tools()}.reap(), 1);
+  EXPECT_FALSE(std::filesystem::exists(folders_.dir("j1-aa")));
+}
+
+} // namespace
+} // namespace slipway::job
