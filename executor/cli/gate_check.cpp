@@ -62,11 +62,9 @@ int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, con
 }
 
 int gate_check(const GateCheckOptions& options) {
-  auto slot = sandbox::take_id_slot(options.slot_dir, options.user, options.most_slots);
-  if (!slot) return report(slot.error(), std::cerr);
   process::LocalRunner runner;
   sandbox::Podman podman{options.engine, runner};
-  gate::SandboxedTrivy trivy{options.scanner, podman, slot->slot, options.owner_label};
+  gate::SandboxedTrivy trivy{options.scanner, podman, options.ids, options.owner_label};
   return gate_check_with(options, trivy, SystemClock{}, std::cout, std::cerr);
 }
 

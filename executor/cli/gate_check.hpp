@@ -19,9 +19,7 @@ struct GateCheckOptions {
   gate::ScannerConfig scanner; ///< `db_dir` is --db where given
   bool json = false;
   sandbox::Engine engine;
-  std::filesystem::path slot_dir; ///< where id slots are locked
-  std::string user;               ///< the service user, owner of the subordinate ids
-  int most_slots = 8;
+  sandbox::IdSlot ids; ///< of the scanner
   std::string owner_label;
 };
 

@@ -99,6 +99,8 @@ gitlab::StageTools Wiring::stage_tools() {
 Result<int> Wiring::collect_garbage(bool all) {
   auto dead = all ? jobs_.cleanup_all() : jobs_.reap();
   if (!dead) return dead;
+  if (auto swept = jobs_.sweep(); !swept)
+    return std::move(swept).error().in("removing what killed jobs left");
   if (auto builders = image::collect_leftovers(image_tools(), all); !builders) {
     return std::move(builders).error().in("removing idle builders");
   }
@@ -119,9 +121,7 @@ int Wiring::gate_check(const std::string& layout, const std::string& project, bo
   options.scanner = image::scanner_config(section, config_);
   options.json = json;
   options.engine = engine_;
-  options.slot_dir = folders_.state_dir() / "slots";
-  options.user = user_;
-  options.most_slots = config_.sandbox.id_slots;
+  options.ids = image::common_slot();
   options.owner_label = owner_;
   return cli::gate_check(options);
 }

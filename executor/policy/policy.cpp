@@ -125,6 +125,24 @@ bool operator_may_pull(const config::Config& config, const Effective& effective,
          admit_push(config, effective, subject, image).ok();
 }
 
+bool is_local_host(std::string_view registry) {
+  if (registry.starts_with('[')) {
+    std::string lower;
+    for (const char c : registry.substr(1, registry.find(']') - 1)) {
+      lower += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    }
+    return lower.starts_with("fe8") || lower.starts_with("fe9") || lower.starts_with("fea") ||
+           lower.starts_with("feb") || lower.starts_with("::ffff:") ||
+           lower.find_first_not_of("0:1") == std::string::npos;
+  }
+  const auto host = registry.substr(0, registry.find(':'));
+  const bool numeric =
+      host.starts_with("0x") || host.find_first_not_of("0123456789.") == std::string_view::npos;
+  return host == "localhost" || host.ends_with(".localhost") ||
+         (numeric && (host.starts_with("127.") || host.starts_with("169.254.") ||
+                      host.starts_with("0") || host.find('.') == std::string_view::npos));
+}
+
 std::string trust_domain(const Subject& subject) {
   return subject.project + (subject.ref_protected ? "|protected" : "|unprotected");
 }

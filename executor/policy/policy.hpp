@@ -9,6 +9,7 @@
 #include "executor/oci/reference.hpp"
 
 #include <string>
+#include <string_view>
 
 namespace slipway::policy {
 
@@ -45,6 +46,10 @@ bool operator_may_pull(const config::Config& config, const Effective& effective,
 
 /// The [[registry]] entry for a reference's host; none where slipway does not broker it.
 const config::Registry* registry_for(const config::Config& config, const oci::Reference& reference);
+
+/// True for names and literal addresses of the machine itself and of its link: localhost, 127/8,
+/// ::1, 169.254/16, fe80::/10, with or without a port.
+bool is_local_host(std::string_view registry);
 
 /// The trust domain of a job: jobs of different domains never share a builder or a cache. Protected
 /// refs stand apart from all others.

@@ -212,7 +212,9 @@ public:
     std::string pair = request.username + ":";
     pair += request.password.reveal();
     std::string encoded = base64(pair);
-    std::string text = json{{"auths", {{host, {{"auth", encoded}}}}}}.dump();
+    std::string text = request.username.empty()
+                           ? R"({"auths":{}})"
+                           : json{{"auths", {{host, {{"auth", encoded}}}}}}.dump();
     PasswordFile file;
     file.path_ = (dir / "slipway-pull-XXXXXX").string();
     const UniqueFd fd{::mkostemp(file.path_.data(), O_CLOEXEC)}; // 0600
@@ -325,13 +327,10 @@ Result<ImageFacts> Podman::pull(const PullRequest& request) {
   if (!request.platform.empty()) arguments.push_back("--platform=" + request.platform);
   if (!request.ca_dir.empty()) arguments.push_back("--cert-dir=" + request.ca_dir.string());
   arguments.push_back(std::string{"--tls-verify="} + (request.tls_verify ? "true" : "false"));
-  std::optional<PasswordFile> password;
-  if (!request.username.empty()) {
-    auto made = PasswordFile::make(engine_.runtime_dir, request);
-    if (!made) return std::move(made).error();
-    password.emplace(*std::move(made));
-    arguments.push_back("--authfile=" + password->path());
-  }
+  // Also without a login: a `podman login` of the service user must not serve every job.
+  auto password = PasswordFile::make(engine_.runtime_dir, request);
+  if (!password) return std::move(password).error();
+  arguments.push_back("--authfile=" + password->path());
   arguments.push_back("docker://" + reference);
   auto command = podman_command(engine_, podman_argv(engine_, std::move(arguments)));
   command.deadline =

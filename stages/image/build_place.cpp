@@ -26,7 +26,7 @@ backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
   config.tools_dir = section.buildkitd.parent_path().parent_path();
   config.runc = section.runc;
   config.owner = tools.owner;
-  config.ids = BuildPlace::common_slot();
+  config.ids = common_slot();
   config.max_cache_bytes = section.disk_bytes;
   config.most = static_cast<std::size_t>(section.warm_builders);
   config.max_idle = section.idle;
@@ -108,7 +108,7 @@ Status collect_leftovers(const Tools& tools, bool all) {
   return {};
 }
 
-sandbox::IdSlot BuildPlace::common_slot() {
+sandbox::IdSlot common_slot() {
   sandbox::IdSlot slot;
   slot.shared = true;
   return slot;

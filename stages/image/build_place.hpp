@@ -47,9 +47,6 @@ public:
     ~Borrowed() { place.give_back(context); }
   };
 
-  /// Ids for builders and scanners: no job that has a range of its own has this one.
-  static sandbox::IdSlot common_slot();
-
 private:
   void give_back(const Context& context);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);

@@ -132,9 +132,26 @@ Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& refe
   return access;
 }
 
+Status Images::admit_pull(const oci::Reference& reference) const {
+  if (auto admitted = policy::admit_base(tools_.config, reference); !admitted) return admitted;
+  if (policy::registry_for(tools_.config, reference) == nullptr &&
+      policy::is_local_host(reference.registry())) {
+    // slipway fetches from outside the sandbox: a job must not make it speak to the host's own
+    // services.
+    return Error{
+        ErrorKind::denied,
+        "slipway does not pull from '" + reference.registry() +
+            "', an address of the runner itself",
+        "name the registry by its public name, or ask the operator for a [[registry]] entry",
+        {}};
+  }
+  return {};
+}
+
 Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::string& platform,
                                   oci::Layout& into, const broker::Progress& progress,
                                   const broker::Cancelled& cancelled) {
+  if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
   auto access = access_for(reference, Purpose::pull);
   if (!access) return std::move(access).error();
   engine_api::PullRequest request;
@@ -281,7 +298,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
 Result<gate::Judgement> Images::judge(const state::StoredImage& image,
                                       const std::string& repository) {
   const auto config = scanner_config(effective_.gate, tools_.config);
-  gate::SandboxedTrivy scanner{config, tools_.podman, BuildPlace::common_slot(), tools_.owner};
+  gate::SandboxedTrivy scanner{config, tools_.podman, common_slot(), tools_.owner};
   gate::TrivyGate gate{config, scanner, tools_.clock};
   return gate.judge(store_->layout(), image.manifest_digest, gate_policy(effective_.gate),
                     repository);
@@ -491,6 +508,7 @@ Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
 Images::remote(const oci::Reference& reference) {
   auto images = store();
   if (!images) return std::move(images).error();
+  if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
   auto access = access_for(reference, Purpose::pull);
   if (!access) return std::move(access).error();
   engine_api::PullRequest request;

@@ -78,6 +78,7 @@ private:
   enum class Purpose { push, pull };
   Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference,
                                                 Purpose purpose) const;
+  Status admit_pull(const oci::Reference& reference) const;
   Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform,
                             oci::Layout& into, const broker::Progress& progress,
                             const broker::Cancelled& cancelled);
@@ -107,6 +108,9 @@ private:
 /// The gate's own words for a configured section.
 gate::GatePolicy gate_policy(const config::Gate& section);
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
+
+/// Ids for builders and scanners: no job that has a range of its own has this one.
+sandbox::IdSlot common_slot();
 
 /// Removes what outlives jobs and was idle for too long: builders, their caches, base images,
 /// scratch of killed scans, expired verdicts. With `all` every builder and base image that is not

@@ -91,6 +91,14 @@ Status Jobs::admit(const JobSpec& spec) const {
     if (auto admitted = policy::admit_service(tools_.config, *reference); !admitted)
       return admitted;
   }
+  const std::filesystem::path certs = spec.docker_certs;
+  if (!certs.empty() &&
+      (certs != certs.lexically_normal() || certs.string().starts_with("/run/slipway"))) {
+    return Error{ErrorKind::bad_input,
+                 "DOCKER_TLS_CERTDIR cannot be '" + spec.docker_certs + "'",
+                 "set it to /certs, as the docker images do, or to \"\"",
+                 {}};
+  }
   const auto& policies = tools_.config.gitlab.pull_policies;
   if (!spec.pull_policy.empty() &&
       std::find(policies.begin(), policies.end(), spec.pull_policy) == policies.end()) {
@@ -331,9 +339,11 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   if (auto admitted = admit(spec); !admitted) return admitted;
   auto lock = open_folder(spec.key);
   if (!lock) return std::move(lock).error();
-  if (auto before = tools_.folders.load(spec.key)) {
+  if (auto before = recorded(spec.key)) {
     if (auto removed = remove_all(*before); !removed)
       return std::move(removed).error().in("removing the last try");
+  } else if (before.error().kind != ErrorKind::not_found) {
+    return std::move(before).error().in("looking for the last try");
   }
 
   state::JobRecord record;
@@ -449,36 +459,42 @@ Status Jobs::remove_all(const state::JobRecord& record) {
   return volume;
 }
 
-Status Jobs::cleanup(const std::string& key) {
+Result<state::JobRecord> Jobs::recorded(const std::string& key) {
   auto loaded = tools_.folders.load(key);
-  if (!loaded && loaded.error().kind == ErrorKind::not_found) return tools_.folders.remove(key);
+  if (loaded || loaded.error().kind == ErrorKind::not_found) return loaded;
+  // A torn record: what it named still carries its labels.
   state::JobRecord record;
-  if (loaded) {
-    record = *std::move(loaded);
-  } else {
-    // A torn record: what it named still carries its labels.
-    auto labelled = tools_.podman.list(kLabelJob, key);
-    if (!labelled) return std::move(labelled).error();
-    for (const auto& container : *labelled)
-      record.containers.push_back(container.name);
-    record.network = "slipway-" + key;
-    record.volume = "slipway-" + key + "-builds";
+  auto labelled = tools_.podman.list(kLabelJob, key);
+  if (!labelled) return std::move(labelled).error();
+  for (const auto& container : *labelled)
+    record.containers.push_back(container.name);
+  record.key = key;
+  record.network = "slipway-" + key;
+  record.volume = "slipway-" + key + "-builds";
+  return record;
+}
+
+Status Jobs::cleanup(const std::string& key) {
+  auto record = recorded(key);
+  if (!record) {
+    if (record.error().kind == ErrorKind::not_found) return tools_.folders.remove(key);
+    return std::move(record).error();
   }
   // Who holds the lock knows that no `run` is alive, and removes once. Otherwise that `run` ends
   // because its sandbox goes, and a build sandbox may come up in between: so once more when the
   // lock is there.
   auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, milliseconds{0});
   if (!lock) {
-    if (auto removed = remove_all(record); !removed)
+    if (auto removed = remove_all(*record); !removed)
       return std::move(removed).error().in("removing the sandboxes of " + key);
     lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, kLockPatience);
     if (!lock && lock.error().kind == ErrorKind::not_found)
       return tools_.folders.remove(key); // another cleanup was faster
     if (!lock) return std::move(lock).error().in("waiting for the job's last script");
   }
-  if (auto removed = remove_all(record); !removed)
+  if (auto removed = remove_all(*record); !removed)
     return std::move(removed).error().in("removing the sandboxes of " + key);
-  if (auto noted = tools_.audit.append("job_cleanup", {{"job", key}, {"project", record.project}});
+  if (auto noted = tools_.audit.append("job_cleanup", {{"job", key}, {"project", record->project}});
       !noted) {
     return std::move(noted).error().in("writing the audit log");
   }
@@ -503,8 +519,33 @@ Result<int> Jobs::reap() {
       failed = std::move(cleaned).error().in("cleaning up after dead job " + record.key);
     }
   }
+  // A job whose slipway was killed may have made one more sandbox after all was removed.
+  if (count > 0) {
+    if (auto swept = sweep(); !swept && !failed) failed = std::move(swept).error();
+  }
   if (failed) return *std::move(failed);
   return count;
+}
+
+Status Jobs::sweep() {
+  auto containers = tools_.podman.list(kLabelOwner, tools_.owner);
+  if (!containers) return std::move(containers).error();
+  std::vector<std::string> names;
+  std::set<std::string> keys;
+  for (const auto& container : *containers) {
+    const auto key = container.labels.find(kLabelJob);
+    if (key == container.labels.end() || std::filesystem::exists(tools_.folders.dir(key->second)))
+      continue;
+    names.push_back(container.name);
+    keys.insert(key->second);
+  }
+  if (auto removed = tools_.podman.remove(names); !removed) return removed;
+  for (const auto& key : keys) {
+    if (auto removed = tools_.podman.remove_networks({"slipway-" + key}); !removed) return removed;
+    if (auto removed = tools_.podman.remove_volumes({"slipway-" + key + "-builds"}); !removed)
+      return removed;
+  }
+  return {};
 }
 
 Result<int> Jobs::cleanup_all() {
@@ -517,6 +558,13 @@ Result<int> Jobs::cleanup_all() {
       failed = std::move(cleaned).error().in("cleaning up job " + record.key);
     }
   }
+  // With every job gone, so are those that wrote to the caches.
+  auto volumes = tools_.podman.list_volumes(kLabelOwner, tools_.owner);
+  if (!volumes) return std::move(volumes).error();
+  std::erase_if(*volumes,
+                [](const std::string& name) { return !name.starts_with("slipway-cache-"); });
+  if (auto removed = tools_.podman.remove_volumes(*volumes); !removed && !failed)
+    failed = std::move(removed).error();
   if (failed) return *std::move(failed);
   return count;
 }

@@ -98,7 +98,11 @@ public:
   Status cleanup(const std::string& key);
   /// Cleans up after jobs whose runner no longer lives. Returns how many.
   Result<int> reap();
-  /// Cleans up every job of this installation. Returns how many.
+  /// Removes sandboxes, networks and workspaces of jobs that have no folder any more: what a
+  /// `podman run` that outlived its slipway made. Folders are made before and removed after
+  /// everything else, so no live job is hit.
+  Status sweep();
+  /// Cleans up every job of this installation, their caches too. Returns how many.
   Result<int> cleanup_all();
 
   /// Host paths of a job's sockets.
@@ -108,6 +112,8 @@ public:
   static sandbox::IdSlot slot_of(const state::JobRecord& record);
 
 private:
+  /// The job's record; of a torn one, what its labels tell. Errors: not_found; those of Podman.
+  Result<state::JobRecord> recorded(const std::string& key);
   /// Makes the job's folder and takes its lock, so that no reaper sees one without the other.
   Result<UniqueFd> open_folder(const std::string& key);
   Result<sandbox::ImageFacts> pull(const std::string& image, const std::string& policy,

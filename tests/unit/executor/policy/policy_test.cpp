@@ -121,6 +121,18 @@ TEST(Policy, ImagesOutsideTheListAreDenied) {
   EXPECT_EQ(denied.error().what, "this runner does not allow the job image 'alpine:latest'");
 }
 
+TEST(Policy, AddressesOfTheMachineItselfAreLocal) {
+  for (const char* host :
+       {"localhost", "localhost:5000", "127.0.0.1:6443", "127.1:80", "169.254.169.254", "0.0.0.0:1",
+        "2130706433", "0x7f.1", "[::1]:443", "[FE80::1]", "[::ffff:127.0.0.1]:1", "x.localhost"}) {
+    EXPECT_TRUE(is_local_host(host)) << host;
+  }
+  for (const char* host :
+       {"registry.example", "10.0.0.1:5000", "docker.io", "[2001:db8::5]:443", "127.example"}) {
+    EXPECT_FALSE(is_local_host(host)) << host;
+  }
+}
+
 TEST(Policy, ProtectedRefsAreATrustDomainOfTheirOwn) {
   EXPECT_NE(trust_domain({"grp/app", true}), trust_domain({"grp/app", false}));
   EXPECT_NE(trust_domain({"grp/app", true}), trust_domain({"grp/other", true}));

@@ -17,10 +17,13 @@ namespace {
 class JobsTest : public testing::Test {
 protected:
   JobsTest() {
-    char name[] = "/tmp/slipway-jobs-XXXXXX";
-    dir_ = mkdtemp(name);
     engine_.home = dir_;
     engine_.runtime_dir = dir_;
+    runner_.answer = [](const process::Command& command) {
+      const bool asks =
+          std::find(command.argv.begin(), command.argv.end(), "ps") != command.argv.end();
+      return process::Output{process::Exited{0}, asks ? "[]" : "", ""};
+    };
   }
   ~JobsTest() override { std::filesystem::remove_all(dir_); }
 
@@ -64,7 +67,12 @@ protected:
     fakes::FakeProcessRunner& inner_;
   };
 
-  std::filesystem::path dir_;
+  static std::filesystem::path fresh_folder() {
+    char name[] = "/tmp/slipway-jobs-XXXXXX";
+    return mkdtemp(name);
+  }
+
+  std::filesystem::path dir_ = fresh_folder(); // before what is made of it
   config::Config config_;
   FixedClock clock_{WallTime{std::chrono::seconds{1700000000}}};
   sandbox::Engine engine_;
@@ -92,7 +100,7 @@ TEST_F(JobsTest, DeniedImageNeverReachesTheEngine) {
   ASSERT_FALSE(prepared);
   EXPECT_EQ(prepared.error().kind, ErrorKind::denied);
   EXPECT_EQ(prepared.error().what, "this runner does not allow the job image 'alpine:3'");
-  EXPECT_TRUE(runner_.seen.empty());
+  EXPECT_TRUE(runner_.seen.empty()) << runner_.seen.front().argv.back();
 }
 
 TEST_F(JobsTest, DeniedServiceAndPullPolicyNameTheirKeys) {
