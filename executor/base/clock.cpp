@@ -32,8 +32,8 @@ bool parse_rfc3339(const std::string& text, WallTime& time) {
   if (*rest == '+' || *rest == '-') {
     int hours = 0;
     int minutes = 0;
-    if (std::sscanf(rest + 1, "%2d:%2d", &hours, &minutes) != 2)
-      return false; // NOLINT(cert-err34-c): two digits cannot overflow
+    // NOLINTNEXTLINE(cert-err34-c): two digits cannot overflow
+    if (std::sscanf(rest + 1, "%2d:%2d", &hours, &minutes) != 2) return false;
     offset = (*rest == '-' ? -1L : 1L) * (hours * 3600L + minutes * 60L);
   } else if (*rest != 'Z' || rest[1] != '\0') {
     return false;
