@@ -580,7 +580,7 @@ Result<std::vector<std::string>> Podman::list_volumes(const std::string& label,
   return lines_of(output->out);
 }
 
-Result<process::Output> Podman::unshare(std::vector<std::string> argv, std::string input,
+Result<process::Output> Podman::unshare(const std::vector<std::string>& argv, std::string input,
                                         bool rootless_netns) {
   std::vector<std::string> arguments{"unshare"};
   if (rootless_netns) arguments.emplace_back("--rootless-netns");

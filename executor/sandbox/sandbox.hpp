@@ -200,7 +200,7 @@ public:
   Result<std::vector<std::string>> list_volumes(const std::string& label, const std::string& value);
   /// Runs a program of the host in the rootless user namespace (`podman unshare`), for files that
   /// belong to subordinate ids.
-  Result<process::Output> unshare(std::vector<std::string> argv, std::string input = "",
+  Result<process::Output> unshare(const std::vector<std::string>& argv, std::string input = "",
                                   bool rootless_netns = false);
   Result<LimitsReport> read_back_limits(const ContainerFacts& container, const Limits& asked);
   const Engine& engine() const { return engine_; }

@@ -82,7 +82,7 @@ Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& 
                       char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
       if (at == head.size()) return read_some(fd, buffer, capacity);
       const std::size_t count = std::min(capacity, head.size() - at);
-      ::memcpy(buffer, head.data() + at, count);
+      std::copy_n(head.data() + at, count, buffer);
       at += count;
       return count;
     };

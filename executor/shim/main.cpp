@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+// NOLINTNEXTLINE(readability-redundant-declaration): POSIX leaves it to the program
 extern char** environ;
 
 namespace {

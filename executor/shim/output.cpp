@@ -60,9 +60,9 @@ std::string human_duration(std::int64_t seconds) {
   if (seconds < 3600) return several(seconds / 60, "minutes");
   if (hours == 1) return "About an hour";
   if (hours < 48) return several(hours, "hours");
-  if (hours < 24 * 7 * 2) return several(hours / 24, "days");
-  if (hours < 24 * 30 * 2) return several(hours / 24 / 7, "weeks");
-  if (hours < 24 * 365 * 2) return several(hours / 24 / 30, "months");
+  if (hours < 24L * 7 * 2) return several(hours / 24, "days");
+  if (hours < 24L * 30 * 2) return several(hours / 24 / 7, "weeks");
+  if (hours < 24L * 365 * 2) return several(hours / 24 / 30, "months");
   return several(seconds / 3600 / 24 / 365, "years");
 }
 

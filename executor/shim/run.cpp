@@ -71,7 +71,7 @@ std::string short_id(const std::string& id, bool whole) {
 
 std::string message_of(const Answer& answer) {
   const Json json = Json::parse(answer.body, nullptr, false);
-  if (const auto message = text_at(json, "message"); !message.empty()) return message;
+  if (auto message = text_at(json, "message"); !message.empty()) return message;
   return "the broker answered with status " + std::to_string(answer.status);
 }
 

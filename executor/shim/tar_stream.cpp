@@ -183,7 +183,7 @@ Result<std::size_t> TarStream::read(char* buffer, std::size_t capacity) {
   for (;;) {
     if (state.pending_at < state.pending.size()) {
       const std::size_t count = std::min(capacity, state.pending.size() - state.pending_at);
-      ::memcpy(buffer, state.pending.data() + state.pending_at, count);
+      std::copy_n(state.pending.data() + state.pending_at, count, buffer);
       state.pending_at += count;
       return count;
     }

@@ -114,7 +114,7 @@ sandbox::IdSlot common_slot() {
   return slot;
 }
 
-BuildPlace::BuildPlace(Tools tools, const state::JobRecord& record, std::string trust_domain)
+BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain)
     : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)},
       socket_{tools_.folders.run_dir(record.key) / "build.sock"} {}
 

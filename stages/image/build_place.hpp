@@ -22,10 +22,12 @@ namespace slipway::image {
 
 class BuildPlace {
 public:
-  BuildPlace(Tools tools, const state::JobRecord& record, std::string trust_domain);
+  BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain);
 
   /// Makes sure that sandbox and builder run. Errors: unavailable, those of Podman.
   Status open();
+  /// A build was cut short: the builder is ended as soon as nobody uses it.
+  void doubt() const { builder_->doubt(); }
   backends::BuildBackend& backend() { return *backend_; }
   oci::Layout& bases() { return *bases_; }
 

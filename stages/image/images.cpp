@@ -76,7 +76,7 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
   return scanner;
 }
 
-Images::Images(Tools tools, state::JobRecord record, std::vector<JobLogin> logins)
+Images::Images(const Tools& tools, state::JobRecord record, std::vector<JobLogin> logins)
     : tools_{tools}, record_{std::move(record)}, subject_{record_.project, record_.ref_protected},
       effective_{policy::effective_for(tools_.config, subject_)}, logins_{std::move(logins)},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))} {}
@@ -270,6 +270,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.cancelled = cancelled;
   auto built = place_->backend().build(job, (*images)->layout());
   if (!built) {
+    if (cancelled() || !is_the_jobs_fault(built.error().kind)) place_->doubt();
     (void)tools_.audit.append("build_failed", {{"job", record_.key},
                                                {"project", record_.project},
                                                {"dialect", request.dialect},
@@ -352,7 +353,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
     return found == builds_.end() ? std::string{"not built here"} : found->second;
   }();
   if (!judged->pass) {
-    const auto head =
+    auto head =
         audit("gate_rejected",
               {{"counts", counts_of(verdict)},
                {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code}});
@@ -392,8 +393,8 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
       return std::move(noted).error();
     return std::move(answer).error().in("pushing " + reference.str());
   }
-  const auto head = audit("push", {{"token_seconds", std::to_string(answer->token_seconds)},
-                                   {"uploaded_bytes", std::to_string(answer->uploaded_bytes)}});
+  auto head = audit("push", {{"token_seconds", std::to_string(answer->token_seconds)},
+                             {"uploaded_bytes", std::to_string(answer->uploaded_bytes)}});
   if (!head) return std::move(head).error();
   if (auto noted = (*images)->note_repo_digest(
           image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str());

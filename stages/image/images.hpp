@@ -48,7 +48,7 @@ class BuildPlace;
 
 class Images final : public broker::ImageService {
 public:
-  Images(Tools tools, state::JobRecord record, std::vector<JobLogin> logins);
+  Images(const Tools& tools, state::JobRecord record, std::vector<JobLogin> logins);
   ~Images() override;
 
   Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress,

@@ -29,6 +29,7 @@ constexpr const char* kSocketDir = "/run/slipway-builder";
 constexpr const char* kSocketName = "buildkitd.sock";
 constexpr const char* kDaemonMark = "daemon"; ///< file: fingerprint of the daemon that was started
 constexpr const char* kLastUsed = "last-used";
+constexpr const char* kDoubt = "doubt"; ///< file: a build was cut short, its steps may still run
 
 /// flock(2) on a file that is made where missing; waits at most `patience`. An empty descriptor
 /// where somebody else kept it.
@@ -259,6 +260,7 @@ Status BuilderPool::stop(const BuilderNames& names, const std::filesystem::path&
   if (Status removed = podman_.remove({names.container()}); !removed) return removed;
   (void)::unlink((dir / "socket" / kSocketName).c_str()); // 0777 folder of ours: its owner may
   (void)::unlink((dir / kDaemonMark).c_str());
+  (void)::unlink((dir / kDoubt).c_str());
   return {};
 }
 
@@ -363,6 +365,11 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
   return Builder{names, dir / "socket", *std::move(use), !warm};
 }
 
+void Builder::doubt() const {
+  (void)replace_file(socket_dir_.parent_path() / kDoubt, "")
+      .ok(); // best effort: idle time ends it too
+}
+
 Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
   Reaped reaped;
   auto all = builders();
@@ -370,7 +377,8 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
   for (const Found& one : *all) {
     const auto idle = clock_.now() - one.last_used;
     const bool cache_too = idle > config_.max_cache_age;
-    if (!cache_too && (idle <= config_.max_idle || !one.has_daemon)) continue;
+    const bool doubted = std::filesystem::exists(one.dir / kDoubt);
+    if (!cache_too && !(one.has_daemon && (doubted || idle > config_.max_idle))) continue;
     auto starting = lock_file(one.dir / "start.lock", LOCK_EX, 0ms);
     if (!starting) return std::move(starting).error();
     if (!*starting) continue;

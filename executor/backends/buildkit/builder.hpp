@@ -69,6 +69,9 @@ public:
   const std::filesystem::path& socket_dir() const noexcept { return socket_dir_; }
   const BuilderNames& names() const noexcept { return names_; }
   bool was_cold() const noexcept { return cold_; }
+  /// Says that a build on it was cut short: the next reap_idle that finds it unused ends the
+  /// daemon, and with it whatever the build left running. Its cache stays.
+  void doubt() const;
 
 private:
   friend class BuilderPool;
@@ -94,8 +97,8 @@ public:
     std::vector<std::string> stopped; ///< daemon removed, cache kept
     std::vector<std::string> removed; ///< with their caches
   };
-  /// Removes what was idle for too long. Builders in use are left alone. Errors: io; those of
-  /// Podman.
+  /// Removes what was idle for too long or is doubted. Builders in use are left alone. Errors: io;
+  /// those of Podman.
   Result<Reaped> reap_idle();
   /// Removes one builder and its cache, in use or not (doubt about it, an operator's wish).
   Status discard(std::string_view builder_key);

@@ -248,6 +248,25 @@ TEST(BuilderPool, SaysWhatADaemonSaidThatDoesNotStart) {
                         names_for("a", "me").container()) != world.fake.removed.end());
 }
 
+TEST(BuilderPool, ReapsADoubtedBuilderOnceNobodyUsesItAndKeepsItsCache) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  auto held = pool.acquire("a");
+  ASSERT_TRUE(held.ok());
+  held->doubt();
+
+  const auto while_held = pool.reap_idle();
+  { auto ended = *std::move(held); }
+  const auto after = pool.reap_idle();
+  const auto again = pool.reap_idle();
+
+  ASSERT_TRUE(while_held.ok() && after.ok() && again.ok());
+  EXPECT_TRUE(while_held->stopped.empty());
+  EXPECT_EQ(after->stopped, std::vector<std::string>{names_for("a", "me").container()});
+  EXPECT_TRUE(world.fake.volumes_removed.empty());
+  EXPECT_TRUE(again->stopped.empty());
+}
+
 TEST(BuilderPool, ReapsWhatIsIdleAndNotWhatIsInUse) {
   Pool world;
   auto pool = world.pool(config_in(world.dir.path));
