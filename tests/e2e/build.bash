@@ -392,8 +392,8 @@ docker build ." '._signal = {"after": "[0-9] now-it-runs", "status": "canceling"
 
     expect_contains "$TRACE" now-it-runs
     [[ $STATE != success ]]
-    until_true 20 gone_everywhere 97531
-    until_true 20 gone_everywhere 97532
+    until_true 90 gone_everywhere 97531
+    until_true 90 gone_everywhere 97532
     # The builder is fit for the next job.
     run_script 3010 "printf 'FROM $world_busybox\nRUN echo next-job-builds\n' >Dockerfile
 docker build ."
@@ -412,7 +412,7 @@ docker build ." || true
 
     expect_contains "$STATE" "failed script_failure"
     expect_contains "$TRACE" "the script was ended: less than $floor MiB of disk are left on this runner"
-    until_true 30 gone_everywhere of=/big
+    until_true 90 gone_everywhere of=/big
 }
 
 TEST "hostile archives are refused by docker load, and layers that climb out stay where they are" {
