@@ -386,20 +386,6 @@ try images docker images --format '{{.Repository}}'"
     expect_eq "$(step_says images | sort | xargs)" "a b"
 }
 
-TEST "cancelling the job ends its build in the daemon too, even a step that ignores SIGTERM" {
-    run_script 3009 "printf 'FROM $world_busybox\nRUN trap \"\" TERM HUP INT; echo now-it-runs; sleep 97531 & sleep 97532; sleep 97533\n' >Dockerfile
-docker build ." '._signal = {"after": "[0-9] now-it-runs", "status": "canceling"}' || true
-
-    expect_contains "$TRACE" now-it-runs
-    [[ $STATE != success ]]
-    until_true 90 gone_everywhere 97531
-    until_true 90 gone_everywhere 97532
-    # The builder is fit for the next job.
-    run_script 3010 "printf 'FROM $world_busybox\nRUN echo next-job-builds\n' >Dockerfile
-docker build ."
-    expect_eq "$STATE" success
-}
-
 TEST "a build that fills the disk is ended at the floor, with words for both sides" {
     local free floor
     free=$(df --output=avail -B1 "$world_state_dir" | tail -n 1)
