@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config/config.hpp"
 
+#include "config/credential_types.hpp"
 #include "executor/base/file.hpp"
 
 #include <toml++/toml.h>
@@ -48,6 +49,11 @@ std::string nearest(const std::string& key, const std::set<std::string>& known) 
   return best;
 }
 
+std::string did_you_mean(const std::string& word, const std::set<std::string>& known) {
+  const auto guess = nearest(word, known);
+  return guess.empty() ? "" : "; did you mean '" + guess + "'?";
+}
+
 // Reads one table; remembers which keys were asked for, so that the rest can be called unknown.
 class Section {
 public:
@@ -75,7 +81,7 @@ public:
     read(key, value);
     if (!table_.contains(key)) return;
     if (!value.empty() && value[0] != '/') {
-      return wrong(*table_.get(key), key, "an absolute path");
+      return wrong(key, "an absolute path");
     }
     into = value;
   }
@@ -172,16 +178,22 @@ public:
       std::string list;
       for (const auto& word : allowed)
         list += (list.empty() ? "" : ", ") + ("\"" + word + "\"");
-      return wrong(*table_.get(key), key, "one of " + list);
+      return wrong(key, "one of " + list + did_you_mean(value, allowed));
     }
     into = value;
+  }
+  void wrong(const char* key, const std::string& expected) {
+    wrong(*table_.get(key), key, expected);
   }
   void wrong(const toml::node& node, const std::string& key, const std::string& expected) {
     fail(node.source(), "'" + key + "' in " + name_ + " must be " + expected);
   }
+  // Said last: a key that seems to be missing may be one that is written wrongly.
   void missing(const std::string& key) {
-    fail(table_.source(), name_ + " needs the key '" + key + "'");
+    if (missing_.empty()) missing_ = name_ + " needs the key '" + key + "'";
   }
+  // From here on messages say NAME.
+  void rename(std::string name) { name_ = std::move(name); }
   bool has(const char* key) const { return table_.contains(key); }
   // Call last: every key not asked for is unknown.
   Status finish() {
@@ -196,6 +208,7 @@ public:
            "unknown key '" + text + "' in " + name_ +
                (guess.empty() ? "; known are: " + list : "; did you mean '" + guess + "'?"));
     }
+    if (!missing_.empty()) fail(table_.source(), missing_);
     if (error_) return *error_;
     return {};
   }
@@ -234,6 +247,7 @@ private:
   std::string file_;
   std::string name_;
   std::set<std::string> known_;
+  std::string missing_;
   std::optional<Error> error_;
 };
 
@@ -279,11 +293,10 @@ Status only_sections(const toml::table& root, const std::string& file,
   for (const auto& [key, node] : root) {
     const std::string text{key.str()};
     if (known.contains(text)) continue;
-    const auto guess = nearest(text, known);
     return Error{ErrorKind::misconfigured,
                  file + ":" + std::to_string(key.source().begin.line) + ":" +
                      std::to_string(key.source().begin.column) + ": unknown section '" + text +
-                     "'" + (guess.empty() ? "" : "; did you mean '" + guess + "'?"),
+                     "'" + did_you_mean(text, known),
                  "correct the file; `slipway config check` tells when it is right",
                  {}};
   }
@@ -303,6 +316,135 @@ Result<toml::table> parse_toml(const std::string& text, const std::string& name)
   }
 }
 
+// A name that is fit for messages, file names and the names of leases.
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  });
+}
+
+bool is_printable(std::string_view text) {
+  return std::none_of(text.begin(), text.end(),
+                      [](unsigned char c) { return c < ' ' || c == 0x7f; });
+}
+
+// SCHEME://HOST[/PATH] without userinfo; the strict reader is slipway-push's.
+bool is_issuer_url(const std::string& text, bool plain_http) {
+  std::string_view rest{text};
+  if (rest.starts_with("https://")) {
+    rest.remove_prefix(8);
+  } else if (plain_http && rest.starts_with("http://")) {
+    rest.remove_prefix(7);
+  } else {
+    return false;
+  }
+  const auto host = rest.substr(0, rest.find_first_of("/?#"));
+  return !host.empty() && host.find_first_of("@ \\") == std::string_view::npos &&
+         is_printable(rest) && rest.find_first_of(" ?#") == std::string_view::npos;
+}
+
+// One key of a [[credential]] entry, in the form that IssuerSpec has for its kind.
+std::string read_setting(Section& s, const Setting& setting, bool plain_http) {
+  const std::string key{setting.key};
+  const char* name = key.c_str();
+  const bool there = s.has(name);
+  std::string value{setting.fallback};
+  switch (setting.kind) {
+  case SettingKind::text:
+  case SettingKind::url:
+    s.read(name, value);
+    if (there && !is_printable(value)) s.wrong(name, "text without control characters");
+    if (!value.empty() && setting.kind == SettingKind::url && !is_issuer_url(value, plain_http))
+      s.wrong(name, "an address such as \"https://issuer.example\", without user, password and "
+                    "query");
+    break;
+  case SettingKind::file: {
+    std::filesystem::path file = value;
+    s.read(name, file);
+    value = file.string();
+    break;
+  }
+  case SettingKind::duration: {
+    std::chrono::seconds seconds{std::strtol(value.c_str(), nullptr, 10)};
+    s.duration(name, seconds, std::chrono::seconds{0}, std::chrono::hours{24 * 31});
+    value = std::to_string(seconds.count());
+    break;
+  }
+  case SettingKind::list: {
+    std::vector<std::string> items;
+    s.read(name, items);
+    if (there && !std::all_of(items.begin(), items.end(), is_printable))
+      s.wrong(name, "a list of strings without control characters");
+    if (there) value.clear();
+    for (const auto& item : items)
+      value += item + "\n";
+    break;
+  }
+  case SettingKind::toggle: {
+    bool on = value == "true";
+    s.read(name, on);
+    value = on ? "true" : "false";
+    break;
+  }
+  case SettingKind::choice:
+    s.one_of(name, value, {setting.choices.begin(), setting.choices.end()});
+    break;
+  }
+  if (setting.required && value.empty()) s.missing(key);
+  return value;
+}
+
+// One [[credential]] entry.
+engine_api::IssuerSpec read_credential(Section& s, const Config& config) {
+  engine_api::IssuerSpec spec;
+  s.read("name", spec.name);
+  s.read("type", spec.type);
+  if (!s.has("name")) {
+    s.missing("name");
+  } else if (!is_plain_name(spec.name)) {
+    s.wrong("name", "letters, digits, '-', '_' and '.', at most 64");
+  } else if (credential_named(config, spec.name) != nullptr) {
+    s.wrong("name", "unique: there is another [[credential]] \"" + spec.name + "\"");
+  }
+  std::set<std::string> types;
+  const CredentialType* type = nullptr;
+  for (const auto& known : credential_types()) {
+    types.emplace(known.name);
+    if (known.name == spec.type) type = &known;
+  }
+  s.one_of("type", spec.type, types);
+  if (!s.has("type")) s.missing("type");
+  if (type == nullptr) return spec;
+  s.rename("[[credential]] of type " + spec.type);
+  bool plain_http = false;
+  s.read("plain_http", plain_http);
+  for (const auto* settings : {&type->settings, &shared_settings()}) {
+    for (const auto& setting : *settings)
+      spec.settings.insert_or_assign(std::string{setting.key},
+                                     read_setting(s, setting, plain_http));
+  }
+  return spec;
+}
+
+// What of [[registry]] concerns its credential.
+void check_registry_credential(Section& s, const Registry& registry, const Config& config) {
+  if (registry.credential == "operator" && registry.username.empty()) s.missing("username");
+  if (registry.credential == "operator" && registry.password_file.empty())
+    s.missing("password_file");
+  if (registry.credential == "issuer" && registry.issuer.empty()) s.missing("issuer");
+  if (registry.issuer.empty()) return;
+  if (registry.credential != "issuer")
+    return s.wrong("issuer", "left out, or credential = \"issuer\"");
+  if (credential_named(config, registry.issuer) != nullptr) return;
+  std::set<std::string> names;
+  for (const auto& credential : config.credentials)
+    names.insert(credential.name);
+  s.wrong("issuer",
+          "the name of a [[credential]] entry" +
+              (names.empty() ? ", and there is none" : did_you_mean(registry.issuer, names)));
+}
+
 const std::set<std::string> kThresholds{"low", "medium", "high", "critical"};
 using std::chrono::hours;
 using std::chrono::seconds;
@@ -314,9 +456,9 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   if (!table) return std::move(table).error();
   Config config;
   const auto& root = *table;
-  if (auto known = only_sections(
-          root, name,
-          {"slipway", "gitlab", "sandbox", "programs", "registry", "buildkit", "gate", "push"});
+  if (auto known = only_sections(root, name,
+                                 {"slipway", "gitlab", "sandbox", "programs", "credential",
+                                  "registry", "buildkit", "gate", "identity", "push"});
       !known) {
     return std::move(known).error();
   }
@@ -332,6 +474,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
       {"gitlab",
        [&](Section& s) {
          s.read("helper_binary", config.gitlab.helper_binary);
+         s.one_of("helper_network", config.gitlab.helper_network, {"as_needed", "always"});
          s.one_of("shell", config.gitlab.shell, {"bash", "sh"});
          s.read("builds_dir", config.gitlab.builds_dir);
          s.read("cache_dir", config.gitlab.cache_dir);
@@ -383,6 +526,28 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.duration("db_max_age", config.gate.db_max_age, hours{1}, hours{24 * 365});
          s.duration("timeout", config.gate.timeout, seconds{10}, hours{2});
        }},
+      {"identity",
+       [&](Section& s) {
+         auto& identity = config.identity;
+         s.read("plain_http", identity.plain_http);
+         s.read("issuer", identity.issuer);
+         s.read("keys_url", identity.keys_url);
+         s.read("required", identity.required);
+         s.read("variable", identity.variable);
+         s.read("audience", identity.audience);
+         s.one_of("algorithm", identity.algorithm, {"RS256", "ES256"});
+         s.read("hide", identity.hide);
+         s.read("ca_file", identity.ca_file);
+         s.read("proxy", identity.proxy);
+         for (const auto& [key, value] :
+              {std::pair{"issuer", &identity.issuer}, std::pair{"keys_url", &identity.keys_url}}) {
+           if (!value->empty() && !is_issuer_url(*value, identity.plain_http))
+             s.wrong(key, "an address such as \"https://gitlab.example\"");
+         }
+         if (identity.required && identity.issuer.empty()) s.missing("issuer");
+         if (identity.variable.empty()) s.wrong("variable", "the name of one of the id_tokens");
+         if (identity.audience.empty()) s.wrong("audience", "what the tokens' aud says");
+       }},
       {"push",
        [&](Section& s) {
          s.duration("token_lifetime", config.push.token_lifetime, seconds{60}, seconds{900});
@@ -391,13 +556,20 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   for (const auto& [key, reader] : sections) {
     if (auto read = read_section(root, name, key, reader); !read) return std::move(read).error();
   }
+  auto credentials =
+      read_array(root, name, "credential", [&](Section& s, const toml::table&) -> Status {
+        config.credentials.push_back(read_credential(s, config));
+        return {};
+      });
+  if (!credentials) return std::move(credentials).error();
   auto registries =
       read_array(root, name, "registry", [&](Section& s, const toml::table&) -> Status {
         Registry registry;
         s.read("host", registry.host);
         s.read("ca_file", registry.ca_file);
         s.read("plain_http", registry.plain_http);
-        s.one_of("credential", registry.credential, {"operator", "job", "none"});
+        s.one_of("credential", registry.credential, {"operator", "issuer", "job", "none"});
+        s.read("issuer", registry.issuer);
         s.read("username", registry.username);
         s.read("password_file", registry.password_file);
         s.read("realm_hosts", registry.realm_hosts);
@@ -407,9 +579,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
         if (registry.host.empty()) s.missing("host");
         if (registry.host.find('/') != std::string::npos)
           s.missing("host (a name with an optional port, no scheme or path)");
-        if (registry.credential == "operator" && registry.username.empty()) s.missing("username");
-        if (registry.credential == "operator" && registry.password_file.empty())
-          s.missing("password_file");
+        check_registry_credential(s, registry, config);
         config.registries.push_back(std::move(registry));
         return {};
       });
@@ -434,6 +604,7 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     s.read("allow_scratch", rule.allow_scratch);
     s.read("push", rule.push);
     s.read("repositories", rule.repositories);
+    s.read("static_credentials", rule.static_credentials);
     into.rules.push_back(std::move(rule));
     return {};
   });
@@ -490,6 +661,25 @@ std::string size(std::uint64_t bytes) {
   return "\"" + std::to_string(bytes) + "B\"";
 }
 
+// A setting of a [[credential]] entry, as it is written in TOML.
+std::string written(const Setting& setting, const engine_api::IssuerSpec& spec) {
+  const std::string key{setting.key};
+  switch (setting.kind) {
+  case SettingKind::duration:
+    return duration(spec.duration(key));
+  case SettingKind::list:
+    return list(spec.list(key));
+  case SettingKind::toggle:
+    return boolean(spec.is_on(key));
+  case SettingKind::text:
+  case SettingKind::url:
+  case SettingKind::file:
+  case SettingKind::choice:
+    break;
+  }
+  return quoted(spec.text(key));
+}
+
 } // namespace
 
 std::string print(const Config& c) {
@@ -505,6 +695,7 @@ std::string print(const Config& c) {
   line("audit_file", quoted(c.slipway.audit_file));
   out << "\n[gitlab]\n";
   line("helper_binary", quoted(c.gitlab.helper_binary));
+  line("helper_network", quoted(c.gitlab.helper_network));
   line("shell", quoted(c.gitlab.shell));
   line("builds_dir", quoted(c.gitlab.builds_dir));
   line("cache_dir", quoted(c.gitlab.cache_dir));
@@ -547,14 +738,40 @@ std::string print(const Config& c) {
   line("db_warn_age", duration(c.gate.db_warn_age));
   line("db_max_age", duration(c.gate.db_max_age));
   line("timeout", duration(c.gate.timeout));
+  out << "\n[identity]\n";
+  line("issuer", quoted(c.identity.issuer));
+  line("required", boolean(c.identity.required));
+  line("variable", quoted(c.identity.variable));
+  line("audience", quoted(c.identity.audience));
+  line("algorithm", quoted(c.identity.algorithm));
+  line("hide", boolean(c.identity.hide));
+  line("keys_url", quoted(c.identity.keys_url));
+  line("ca_file", quoted(c.identity.ca_file));
+  line("proxy", quoted(c.identity.proxy));
+  line("plain_http", boolean(c.identity.plain_http));
   out << "\n[push]\n";
   line("token_lifetime", duration(c.push.token_lifetime));
+  for (const auto& credential : c.credentials) {
+    out << "\n[[credential]]\n";
+    line("name", quoted(credential.name));
+    line("type", quoted(credential.type));
+    for (const auto& type : credential_types()) {
+      if (type.name != credential.type) continue;
+      for (const auto* settings : {&type.settings, &shared_settings()}) {
+        for (const auto& setting : *settings) {
+          const std::string key{setting.key};
+          if (!credential.text(key).empty()) line(key.c_str(), written(setting, credential));
+        }
+      }
+    }
+  }
   for (const auto& r : c.registries) {
     out << "\n[[registry]]\n";
     line("host", quoted(r.host));
     line("ca_file", quoted(r.ca_file));
     line("plain_http", boolean(r.plain_http));
     line("credential", quoted(r.credential));
+    line("issuer", quoted(r.issuer));
     line("username", quoted(r.username));
     line("password_file", quoted(r.password_file));
     line("realm_hosts", list(r.realm_hosts));
@@ -571,8 +788,21 @@ std::string print(const Config& c) {
     if (r.allow_scratch) out << "# allow_scratch = " << boolean(*r.allow_scratch) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
+    if (!r.static_credentials.empty())
+      out << "# static_credentials = " << list(r.static_credentials) << "\n";
   }
   return out.str();
+}
+
+const engine_api::IssuerSpec* credential_named(const Config& config, std::string_view name) {
+  const auto found = std::find_if(config.credentials.begin(), config.credentials.end(),
+                                  [&](const auto& entry) { return entry.name == name; });
+  return found == config.credentials.end() ? nullptr : &*found;
+}
+
+bool is_static(const engine_api::IssuerSpec& credential) {
+  if (credential.type == "vault") return credential.text("engine").starts_with("kv");
+  return credential.type == "static";
 }
 
 bool glob_matches(std::string_view pattern, std::string_view text) {

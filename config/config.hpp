@@ -5,6 +5,7 @@
 #pragma once
 
 #include "executor/base/result.hpp"
+#include "executor/engine_api/issuer_spec.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -28,6 +29,7 @@ struct Slipway {
 /// [gitlab]: how jobs look.
 struct Gitlab {
   std::filesystem::path helper_binary = "/usr/bin/gitlab-runner"; ///< or gitlab-runner-helper
+  std::string helper_network = "as_needed";                       ///< as_needed | always
   std::string shell = "bash";                                     ///< bash | sh
   std::string builds_dir = "/builds";
   std::string cache_dir = "/cache";
@@ -64,7 +66,8 @@ struct Registry {
   std::string host; ///< as in references: "registry.example:5000"
   std::filesystem::path ca_file;
   bool plain_http = false;
-  std::string credential = "none"; ///< operator | job | none
+  std::string credential = "none"; ///< operator | issuer | job | none
+  std::string issuer;              ///< credential = issuer: name of a [[credential]] entry
   std::string username;            ///< credential = operator
   std::filesystem::path password_file;
   std::vector<std::string> realm_hosts; ///< token servers that may be shown the credential
@@ -99,6 +102,20 @@ struct Gate {
   std::chrono::seconds timeout{600};
 };
 
+/// [identity]: ID tokens of jobs. A token that is there is judged; see docs/identity.md.
+struct Identity {
+  std::string issuer;                        ///< as in the tokens' `iss`; "" = none is judged
+  bool required = false;                     ///< jobs without a token fail in prepare
+  std::string variable = "SLIPWAY_ID_TOKEN"; ///< its name under id_tokens:
+  std::string audience = "slipway";
+  std::string algorithm = "RS256"; ///< RS256 | ES256; what a token says is not obeyed
+  bool hide = true;                ///< scripts of the job do not see the token
+  std::string keys_url;            ///< "" = ISSUER/oauth/discovery/keys
+  std::filesystem::path ca_file;   ///< "" = the system's
+  std::string proxy;
+  bool plain_http = false;
+};
+
 /// [push]
 struct Push {
   std::chrono::seconds token_lifetime{900}; ///< longer-lived credentials are refused; at most 900
@@ -113,9 +130,10 @@ struct Rule {
   std::optional<bool> fixed_only;
   std::optional<bool> secrets_block;
   std::optional<bool> allow_scratch;
-  std::optional<bool> push;              ///< false: no push from these jobs
-  std::vector<std::string> repositories; ///< globs on registry/repository that may be pushed;
-                                         ///< empty: see policy::admit_push
+  std::optional<bool> push;                    ///< false: no push from these jobs
+  std::vector<std::string> repositories;       ///< globs on registry/repository that may be pushed;
+                                               ///< empty: see policy::admit_push
+  std::vector<std::string> static_credentials; ///< passwords without an end that may be pushed with
 };
 
 struct Config {
@@ -124,8 +142,11 @@ struct Config {
   Sandbox sandbox;
   Programs programs;
   std::vector<Registry> registries;
+  /// [[credential]]: issuers, their settings checked and completed (config/credential_types.hpp).
+  std::vector<engine_api::IssuerSpec> credentials;
   Buildkit buildkit;
   Gate gate;
+  Identity identity;
   Push push;
   std::vector<Rule> rules;
   std::filesystem::path file; ///< where it was read from
@@ -142,6 +163,11 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
 
 /// The effective configuration as TOML. Values of secrets are never in it: only their files' names.
 std::string print(const Config& config);
+
+/// The [[credential]] entry of this name; null where there is none.
+const engine_api::IssuerSpec* credential_named(const Config& config, std::string_view name);
+/// True for what mints nothing, a password that somebody set: a rule has to name it.
+bool is_static(const engine_api::IssuerSpec& credential);
 
 /// Where TEXT matches PATTERN: '*' any run, '?' one character.
 bool glob_matches(std::string_view pattern, std::string_view text);

@@ -26,7 +26,11 @@ struct BaseImage {
 };
 
 struct BuildJob {
-  std::string context_dir;    ///< path inside the build sandbox
+  std::string context_dir; ///< path inside the build sandbox
+  /// Contexts of one key may be told apart by sizes and times of their files alone (BuildKit sends
+  /// only what differs so from the last one of that key): another one for each build, unless the
+  /// times can be trusted. Lower-case letters, digits and '-'; not empty.
+  std::string context_key;
   std::string dockerfile_dir; ///< path inside the build sandbox
   std::string dockerfile_name;
   /// The text that was judged; built instead of the file, which may have changed since. Without it

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The slipway command: stages for GitLab Runner, and commands for operators.
 #include "executor/audit/audit.hpp"
+#include "executor/cli/doctor.hpp"
 #include "executor/cli/wiring.hpp"
 #include "executor/gitlab/stages.hpp"
 #include "executor/log/log.hpp"
@@ -95,6 +96,13 @@ int main(int argc, char** argv) {
   gc->add_flag("--all", everything,
                "remove every job and builder of this installation, running ones too");
 
+  auto* leases = app.add_subcommand("leases", "credentials that are out, and until when");
+  auto* lease_revoke = leases->add_subcommand("revoke", "end one now");
+  std::string lease;
+  lease_revoke->add_option("name", lease, "its name in the list")->required();
+  auto* doctor =
+      app.add_subcommand("doctor", "what each credential's issuer can do, what is wrong");
+
   auto* gate_command = app.add_subcommand("gate", "the gate");
   gate_command->require_subcommand(1);
   auto* gate_check =
@@ -151,5 +159,16 @@ int main(int argc, char** argv) {
     std::cout << "removed " << *removed << (everything ? " jobs\n" : " dead jobs\n");
     return 0;
   }
+  if (lease_revoke->parsed()) {
+    if (auto revoked = (*wiring)->leases().revoke(lease); !revoked)
+      return complain(revoked.error(), 1);
+    std::cout << "revoked " << lease << "\n";
+    return 0;
+  }
+  if (leases->parsed()) {
+    cli::print_leases((*wiring)->leases().all(), std::cout);
+    return 0;
+  }
+  if (doctor->parsed()) return (*wiring)->doctor() == 0 ? 0 : 1;
   return (*wiring)->gate_check(layout, project, protected_ref, db, json);
 }

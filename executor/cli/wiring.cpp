@@ -2,15 +2,19 @@
 #include "executor/cli/wiring.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/cli/doctor.hpp"
 #include "executor/cli/gate_check.hpp"
+#include "executor/gitlab/job_identity.hpp"
 #include "executor/log/log.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/sandbox/podman_api.hpp"
 #include "stages/image/images.hpp"
 
 #include <pwd.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <iostream>
 
 namespace slipway::cli {
 namespace {
@@ -28,8 +32,9 @@ Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::
                std::string owner)
     : config_{std::move(config)}, runner_{stop_fd}, engine_{std::move(engine)}, user_{std::move(
                                                                                     user)},
-      owner_{std::move(owner)}, podman_{engine_, runner_}, folders_{config_.slipway.state_dir,
-                                                                    config_.slipway.runtime_dir},
+      owner_{std::move(owner)}, podman_{engine_, runner_,
+                                        std::make_shared<sandbox::PodmanService>(engine_, stop_fd)},
+      folders_{config_.slipway.state_dir, config_.slipway.runtime_dir},
       audit_{config_.slipway.audit_file, clock_}, jobs_{job::Tools{config_, podman_, folders_,
                                                                    audit_, clock_, user_, owner_}} {
 }
@@ -73,6 +78,9 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
   if (auto written = sandbox::write_containers_conf(engine, config.slipway.runtime_dir); !written) {
     return std::move(written).error().in("writing Podman's settings");
   }
+  if (auto written = sandbox::use_stand_in_for_iptables(engine, config.slipway.runtime_dir);
+      !written)
+    return std::move(written).error().in("writing Podman's settings");
   (void)log::open(config.slipway.log_file, level_from(config.slipway.log_level));
   const auto owner = std::string{user->pw_name} + "-" +
                      oci::Digest::of(config.slipway.state_dir.string()).hex().substr(0, 8);
@@ -87,16 +95,33 @@ gitlab::StageTools Wiring::stage_tools() {
       folders_,
       engine_.home,
       [this] { return image::collect_leftovers(image_tools(), false); },
+      [this](const gitlab::JobResponse& response) { return check_identity(response); },
+      [this](const std::string& job) {
+        // What a job leaves is ended now; what died before it is asked for with patience.
+        return leases().collect(job, job.empty() ? image::Leases::Haste::patient
+                                                 : image::Leases::Haste::insist);
+      },
       [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
         std::vector<image::JobLogin> logins;
         for (const auto& login : response.registries) {
           logins.push_back({login.host(), login.username, login.password.clone()});
         }
-        return std::make_unique<image::Images>(image_tools(), record, std::move(logins));
+        std::map<std::string, Secret> secrets;
+        for (const auto& issuer : config_.credentials) {
+          for (const auto& [key, name] : issuer.settings) {
+            if (!key.ends_with("_variable") || name.empty()) continue;
+            if (const auto value = response.variable(name); !value.empty())
+              secrets.emplace(name, std::string_view{value});
+          }
+        }
+        return std::make_unique<image::Images>(image_tools(), record, std::move(logins),
+                                               std::move(secrets));
       }};
 }
 
 Result<int> Wiring::collect_garbage(bool all) {
+  // Whatever else fails, a credential that is out is asked for.
+  auto ended = leases().collect("", image::Leases::Haste::insist);
   auto dead = all ? jobs_.cleanup_all() : jobs_.reap();
   if (!dead) return dead;
   if (auto swept = jobs_.sweep(); !swept)
@@ -104,7 +129,44 @@ Result<int> Wiring::collect_garbage(bool all) {
   if (auto builders = image::collect_leftovers(image_tools(), all); !builders) {
     return std::move(builders).error().in("removing idle builders");
   }
+  if (!ended) return std::move(ended).error().in("revoking what dead jobs left");
   return dead;
+}
+
+Status Wiring::check_identity(const gitlab::JobResponse& response) {
+  const auto& section = config_.identity;
+  const auto algorithm =
+      section.algorithm == "ES256" ? identity::Algorithm::es256 : identity::Algorithm::rs256;
+  const auto fetch = [&](const std::string& url) {
+    engine_api::KeysRequest request;
+    request.url = url;
+    request.ca_file = section.ca_file;
+    request.proxy = section.proxy;
+    request.plain_http = section.plain_http;
+    request.limit = identity::kMaxKeySetBytes;
+    return image::PushClient{config_.programs.push}.fetch_keys(request);
+  };
+  const identity::KeyCache keys{config_.slipway.state_dir / "gitlab-keys.json",
+                                gitlab::keys_url(section), algorithm, fetch, clock_};
+  return gitlab::check_identity(response, section, keys, clock_.now());
+}
+
+int Wiring::doctor() {
+  const image::PushClient client{config_.programs.push};
+  return cli::doctor(
+      config_, leases().all(), clock_,
+      [&](const engine_api::IssuerSpec& issuer) -> Result<engine_api::IssuerFacts> {
+        engine_api::IssuerRequest request;
+        request.issuer = issuer;
+        auto answer = client.ask_issuer(request);
+        if (!answer) return std::move(answer).error();
+        return answer->facts.value_or(engine_api::IssuerFacts{});
+      },
+      std::cout);
+}
+
+image::Leases Wiring::leases() {
+  return {config_, audit_, clock_};
 }
 
 image::Tools Wiring::image_tools() {

@@ -25,6 +25,9 @@ public:
 
   const config::Config& config() const { return config_; }
   gitlab::StageTools stage_tools();
+  image::Leases leases();
+  /// See cli::doctor. Asks the issuers' providers, which are slipway-push's.
+  int doctor();
   /// Cleans up after dead jobs and idle builders; `all`: after every job and builder, running or
   /// not.
   Result<int> collect_garbage(bool all);
@@ -35,6 +38,7 @@ private:
   Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,
          std::string owner);
   image::Tools image_tools();
+  Status check_identity(const gitlab::JobResponse& response);
   config::Config config_;
   SystemClock clock_;
   process::LocalRunner runner_;

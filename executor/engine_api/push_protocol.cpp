@@ -29,6 +29,53 @@ std::string dump_wiped(json& value) {
   return text;
 }
 
+json issuer_json(const IssuerSpec& issuer) {
+  return {{"name", issuer.name}, {"type", issuer.type}, {"settings", issuer.settings}};
+}
+
+IssuerSpec issuer_of(const json& value) {
+  return {value.at("name").get<std::string>(), value.at("type").get<std::string>(),
+          value.at("settings").get<std::map<std::string, std::string>>()};
+}
+
+json lease_json(const LeaseOrder& lease) {
+  json secrets = json::object();
+  for (const auto& [name, secret] : lease.job_secrets)
+    secrets[name] = secret.reveal();
+  return {{"issuer", issuer_json(lease.issuer)},
+          {"name", lease.name},
+          {"job", lease.job},
+          {"job_secrets", std::move(secrets)}};
+}
+
+LeaseOrder lease_of(const json& value) {
+  LeaseOrder lease;
+  lease.issuer = issuer_of(value.at("issuer"));
+  lease.name = value.at("name").get<std::string>();
+  lease.job = value.at("job").get<std::string>();
+  for (const auto& [name, secret] : value.at("job_secrets").items())
+    lease.job_secrets.emplace(name, std::string_view{secret.get_ref<const std::string&>()});
+  return lease;
+}
+
+json facts_json(const IssuerFacts& facts) {
+  return {{"can_revoke", facts.can_revoke},
+          {"can_list", facts.can_list},
+          {"bypassable", facts.bypassable},
+          {"standing", facts.standing}};
+}
+
+IssuerFacts facts_of(const json& value) {
+  return {value.at("can_revoke").get<bool>(), value.at("can_list").get<bool>(),
+          value.at("bypassable").get<bool>(), value.at("standing").get<bool>()};
+}
+
+constexpr std::pair<LeaseNote::State, const char*> kStates[] = {
+    {LeaseNote::State::minted, "minted"},
+    {LeaseNote::State::renewing, "renewing"},
+    {LeaseNote::State::ended, "ended"},
+    {LeaseNote::State::left, "left"}};
+
 json registry_json(const RegistryAccess& access) {
   return {{"host", access.host},
           {"ca_file", access.ca_file},
@@ -38,7 +85,8 @@ json registry_json(const RegistryAccess& access) {
           {"password", access.password.reveal()},
           {"password_file", access.password_file},
           {"max_token_seconds", access.max_token_seconds},
-          {"basic_auth", access.basic_auth}};
+          {"basic_auth", access.basic_auth},
+          {"lease", access.lease ? lease_json(*access.lease) : json{}}};
 }
 
 RegistryAccess registry_of(const json& value) {
@@ -52,6 +100,7 @@ RegistryAccess registry_of(const json& value) {
   access.password_file = value.at("password_file").get<std::string>();
   access.max_token_seconds = value.at("max_token_seconds").get<std::uint32_t>();
   access.basic_auth = value.at("basic_auth").get<bool>();
+  if (const auto& lease = value.at("lease"); !lease.is_null()) access.lease = lease_of(lease);
   return access;
 }
 
@@ -81,6 +130,26 @@ WorkerRequest request_of(const json& value) {
     pull.manifest_only = value.at("manifest_only").get<bool>();
     pull.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();
     request.pull = std::move(pull);
+  } else if (op == "describe" || op == "revoke") {
+    IssuerRequest issuer;
+    issuer.action =
+        op == "revoke" ? IssuerRequest::Action::revoke : IssuerRequest::Action::describe;
+    issuer.issuer = issuer_of(value.at("issuer"));
+    issuer.lease_name = value.at("lease_name").get<std::string>();
+    issuer.lease_id = value.at("lease_id").get<std::string>();
+    issuer.repository = value.at("repository").get<std::string>();
+    issuer.since = value.at("since").get<std::string>();
+    issuer.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();
+    request.issuer = std::move(issuer);
+  } else if (op == "keys") {
+    KeysRequest keys;
+    keys.url = value.at("url").get<std::string>();
+    keys.ca_file = value.at("ca_file").get<std::string>();
+    keys.proxy = value.at("proxy").get<std::string>();
+    keys.plain_http = value.at("plain_http").get<bool>();
+    keys.limit = value.at("limit").get<std::uint32_t>();
+    keys.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();
+    request.keys = std::move(keys);
   }
   return request;
 }
@@ -118,6 +187,28 @@ std::string encode(const PullRequest& request) {
   return dump_wiped(value);
 }
 
+std::string encode(const IssuerRequest& request) {
+  json value = {{"op", request.action == IssuerRequest::Action::revoke ? "revoke" : "describe"},
+                {"issuer", issuer_json(request.issuer)},
+                {"lease_name", request.lease_name},
+                {"lease_id", request.lease_id},
+                {"repository", request.repository},
+                {"since", request.since},
+                {"deadline_seconds", request.deadline_seconds}};
+  return dump_wiped(value);
+}
+
+std::string encode(const KeysRequest& request) {
+  return json{{"op", "keys"},
+              {"url", request.url},
+              {"ca_file", request.ca_file},
+              {"proxy", request.proxy},
+              {"plain_http", request.plain_http},
+              {"limit", request.limit},
+              {"deadline_seconds", request.deadline_seconds}}
+      .dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 Result<WorkerRequest> decode_worker_request(const std::string& text) {
   json value = json::parse(text, nullptr, false);
   // Exception texts quote the value that did not fit, which may be the password: only our own words
@@ -126,7 +217,8 @@ Result<WorkerRequest> decode_worker_request(const std::string& text) {
   try {
     WorkerRequest request = request_of(value);
     wipe(value);
-    if (!request.push && !request.pull) return unreadable("worker request", "unknown op");
+    if (!request.push && !request.pull && !request.issuer && !request.keys)
+      return unreadable("worker request", "unknown op");
     return request;
   } catch (const json::exception&) {
     wipe(value);
@@ -147,7 +239,9 @@ std::string encode(const WorkerAnswer& answer) {
                       {"mounted_blobs", answer.mounted_blobs},
                       {"skipped_blobs", answer.skipped_blobs},
                       {"token_seconds", answer.token_seconds},
-                      {"platforms", answer.platforms}};
+                      {"platforms", answer.platforms},
+                      {"facts", answer.facts ? facts_json(*answer.facts) : json{}},
+                      {"body", answer.body}};
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -169,6 +263,8 @@ Result<WorkerAnswer> decode_worker_answer(const std::string& text) {
     answer.skipped_blobs = value.at("skipped_blobs").get<std::uint32_t>();
     answer.token_seconds = value.at("token_seconds").get<std::uint32_t>();
     answer.platforms = value.at("platforms").get<std::vector<std::string>>();
+    if (const auto& facts = value.at("facts"); !facts.is_null()) answer.facts = facts_of(facts);
+    answer.body = value.at("body").get<std::string>();
     return answer;
   } catch (const json::exception& error) {
     return unreadable("worker answer", error.what());
@@ -185,6 +281,36 @@ std::optional<std::string> decode_progress(const std::string& text) {
   const auto found = value.find("progress");
   if (found == value.end() || !found->is_string()) return std::nullopt;
   return found->get<std::string>();
+}
+
+std::string encode(const LeaseNote& note) {
+  std::string state;
+  for (const auto& [known, name] : kStates) {
+    if (known == note.state) state = name;
+  }
+  return json{{"lease",
+               {{"state", state},
+                {"id", note.id},
+                {"expires_at", note.expires_at},
+                {"what", note.what},
+                {"facts", facts_json(note.facts)}}}}
+      .dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::optional<LeaseNote> decode_lease_note(const std::string& text) {
+  const json value = json::parse(text, nullptr, false);
+  if (!value.is_object() || !value.contains("lease")) return std::nullopt;
+  try {
+    const auto& lease = value.at("lease");
+    for (const auto& [state, name] : kStates) {
+      if (lease.at("state") != name) continue;
+      return LeaseNote{state, lease.at("id").get<std::string>(),
+                       lease.at("expires_at").get<std::string>(),
+                       lease.at("what").get<std::string>(), facts_of(lease.at("facts"))};
+    }
+  } catch (const json::exception&) { // of no use to anybody
+  }
+  return std::nullopt;
 }
 
 WorkerAnswer answer_of(const Error& error) {

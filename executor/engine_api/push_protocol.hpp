@@ -6,6 +6,7 @@
 
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
+#include "executor/engine_api/issuer_spec.hpp"
 
 #include <cstdint>
 #include <map>
@@ -15,6 +16,14 @@
 #include <vector>
 
 namespace slipway::engine_api {
+
+/// The login is not there yet: the worker mints it at this issuer and ends it after the request.
+struct LeaseOrder {
+  IssuerSpec issuer;
+  std::string name; ///< written down durably before; what the issuer is asked to call the mint
+  std::string job;  ///< job key
+  std::map<std::string, Secret> job_secrets; ///< those of the job's own that the settings name
+};
 
 /// How to reach one registry.
 struct RegistryAccess {
@@ -29,6 +38,10 @@ struct RegistryAccess {
   std::uint32_t max_token_seconds = 900;
   bool basic_auth =
       false; ///< push with the credential itself where the registry has no token server
+  std::optional<LeaseOrder> lease; ///< instead of username and password
+  // The rest is filled by the worker from what the issuer minted, and does not travel.
+  bool bearer = false;    ///< the password is the registry's own token
+  std::string login_from; ///< `[[credential]] "prod"`, for messages; "" = the [[registry]] entry
 };
 
 /// Upload of a judged tree: everything below `root_digest` in the layout.
@@ -57,6 +70,52 @@ struct PullRequest {
   std::uint32_t deadline_seconds = 3600;
 };
 
+/// Asks an issuer without any registry: what it can do, or to end a lease that a dead process left.
+struct IssuerRequest {
+  enum class Action { describe, revoke };
+  Action action = Action::describe;
+  IssuerSpec issuer;
+  std::string lease_name; ///< revoke: as in LeaseOrder
+  std::string lease_id;   ///< revoke: as in LeaseNote; "" where it never was reported
+  std::string repository;
+  std::string since; ///< revoke: when the lease was written down, RFC 3339
+  std::uint32_t deadline_seconds = 90;
+};
+
+/// Gets a public key set: the one thing that is fetched without any credential.
+struct KeysRequest {
+  std::string url;
+  std::string ca_file; ///< PEM; "" = the system's
+  std::string proxy;   ///< "" = none
+  bool plain_http = false;
+  std::uint32_t limit = 0; ///< bytes of the answer
+  std::uint32_t deadline_seconds = 30;
+};
+
+/// What can be said about an issuer before it mints.
+struct IssuerFacts {
+  bool can_revoke = false;
+  bool can_list = false;
+  bool bypassable = false; ///< what the job itself holds is enough to mint the same
+  bool standing = false;   ///< nothing is minted: a password that somebody set
+};
+
+/// What became of a lease; sent as it happens, so that it is known although the worker dies.
+struct LeaseNote {
+  enum class State {
+    minted,   ///< lives under `id` until `expires_at`
+    renewing, ///< nothing of it lives, and it is to be minted again: a frame back allows that, sent
+              ///< once the intent is written down anew
+    ended,    ///< nothing of it lives
+    left,     ///< may live until `expires_at`; `what` says why
+  };
+  State state = State::minted;
+  std::string id;         ///< never a secret
+  std::string expires_at; ///< RFC 3339; "" = no end is known
+  std::string what;
+  IssuerFacts facts;
+};
+
 struct WorkerAnswer {
   bool ok = false;
   std::string kind; ///< kind_name() of the error
@@ -71,14 +130,22 @@ struct WorkerAnswer {
   std::uint32_t skipped_blobs = 0;
   std::uint32_t token_seconds = 0; ///< lifetime of the credential that was minted
   std::vector<std::string> platforms;
+  std::optional<IssuerFacts> facts; ///< describe
+  std::string body;                 ///< keys: what the server said, unread
 };
 
-// `op` in the JSON is "push" or "pull". The encodings hold a Secret: wipe the string after sending.
+// `op` in the JSON is "push", "pull", "describe", "revoke" or "keys". The encodings hold a Secret:
+// wipe the string after sending.
 std::string encode(const PushRequest& request);
 std::string encode(const PullRequest& request);
+std::string encode(const IssuerRequest& request);
+std::string encode(const KeysRequest& request);
+/// One of them is there.
 struct WorkerRequest {
   std::optional<PushRequest> push;
   std::optional<PullRequest> pull;
+  std::optional<IssuerRequest> issuer;
+  std::optional<KeysRequest> keys;
 };
 Result<WorkerRequest> decode_worker_request(const std::string& json);
 std::string encode(const WorkerAnswer& answer);
@@ -86,6 +153,9 @@ Result<WorkerAnswer> decode_worker_answer(const std::string& json);
 std::string encode_progress(const std::string& line); ///< {"progress":"…"}
 /// nullopt where the frame is the answer.
 std::optional<std::string> decode_progress(const std::string& json);
+std::string encode(const LeaseNote& note); ///< {"lease":{…}}
+/// nullopt where the frame is something else.
+std::optional<LeaseNote> decode_lease_note(const std::string& json);
 /// The answer that carries an error.
 WorkerAnswer answer_of(const Error& error);
 /// The error that an answer with `ok == false` carries; an unknown kind is `internal`.

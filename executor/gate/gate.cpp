@@ -267,6 +267,10 @@ std::string scanner_identity(const ScannerConfig& config) {
 
 } // namespace
 
+oci::KnownLayers known_layers(const ScannerConfig& config) {
+  return oci::KnownLayers{config.cache_dir / "layers"};
+}
+
 TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, const Clock& clock)
     : config_{std::move(config)}, scanner_{scanner}, clock_{clock} {}
 
@@ -365,7 +369,10 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
   }
 
-  if (auto fine = oci::verify_tree(layout, *tree, policy.max_layer_bytes); !fine) {
+  const auto layers = known_layers(config_);
+  if (auto fine =
+          oci::verify_tree(layout, *tree, policy.max_layer_bytes, by_hand ? nullptr : &layers);
+      !fine) {
     if (fine.error().kind != ErrorKind::bad_input && fine.error().kind != ErrorKind::not_found) {
       return std::move(fine).error().in("judging " + root.str());
     }

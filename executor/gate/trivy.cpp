@@ -6,8 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <map>
+#include <mutex>
 
 namespace slipway::gate {
 namespace {
@@ -17,6 +20,24 @@ constexpr std::size_t kMaxReportBytes = 256UL << 20;
 constexpr const char* kProgram = "/opt/trivy";
 constexpr const char* kLayout = "/opt/layout";
 constexpr const char* kCache = "/opt/cache";
+
+// The file's digest, computed once for each state of it that this process meets.
+Result<oci::Digest> digest_once(int fd, const struct stat& facts) {
+  static std::mutex mutex;
+  static std::map<std::array<std::int64_t, 7>, oci::Digest> known;
+  const std::array<std::int64_t, 7> state{static_cast<std::int64_t>(facts.st_dev),
+                                          static_cast<std::int64_t>(facts.st_ino),
+                                          facts.st_size,
+                                          facts.st_mtim.tv_sec,
+                                          facts.st_mtim.tv_nsec,
+                                          facts.st_ctim.tv_sec,
+                                          facts.st_ctim.tv_nsec};
+  const std::lock_guard guard{mutex};
+  if (const auto found = known.find(state); found != known.end()) return found->second;
+  auto digest = oci::digest_of_fd(fd);
+  if (digest) known.emplace(state, *digest);
+  return digest;
+}
 
 // The pin is checked on the descriptor, before each run. Who can replace the file between this and
 // Podman's mount can also replace slipway's configuration: the folder must belong to root.
@@ -35,7 +56,7 @@ Status check_pin(const ScannerConfig& config) {
     return Error{ErrorKind::misconfigured, config.trivy.string() + " is no program", "", {}};
   }
   if (config.trivy_sha256.empty()) return {};
-  auto real = oci::digest_of_fd(fd.get());
+  auto real = digest_once(fd.get(), facts);
   if (!real) return std::move(real).error().in(config.trivy.string());
   const auto& pin = config.trivy_sha256;
   if (real->hex() != (pin.starts_with("sha256:") ? pin.substr(7) : pin)) {
@@ -54,6 +75,10 @@ std::string tail_of(const std::string& text) {
 }
 
 } // namespace
+
+void check_scanner_early(const ScannerConfig& config) {
+  (void)check_pin(config).ok();
+}
 
 std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
                                          const std::string& cache) {

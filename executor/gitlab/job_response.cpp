@@ -161,6 +161,11 @@ std::string JobResponse::expand(const std::string& text) const {
   return result;
 }
 
+bool JobResponse::helper_needs_network() const {
+  const auto strategy = expand(variable("GIT_STRATEGY"));
+  return has_transfers || !services.empty() || (strategy != "none" && strategy != "empty");
+}
+
 Result<JobResponse> parse_job_response(const std::string& text) {
   try {
     const auto document = json::parse(text);
@@ -195,6 +200,8 @@ Result<JobResponse> parse_job_response(const std::string& text) {
       job.registries.push_back(
           {members.text("url"), members.text("username"), Secret{members.text("password")}});
     }
+    for (const char* member : {"artifacts", "cache", "dependencies", "hooks"})
+      job.has_transfers = job.has_transfers || !root.items(member).empty();
     return job;
   } catch (const std::exception& refused) {
     // nlohmann's parse errors quote the input near the fault; a payload holds secrets.

@@ -61,11 +61,15 @@ struct JobResponse {
   std::optional<Image> image;
   std::vector<Image> services;
   std::vector<RegistryLogin> registries;
+  bool has_transfers = false; ///< caches, artifacts (up or down) or hooks: what the helper does
 
   /// The value a script would see (the last one), without expansion; "" where absent.
   std::string variable(const std::string& key) const;
   /// `$NAME` and `${NAME}` replaced as the runner does (undefined: empty). One pass.
   std::string expand(const std::string& text) const;
+  /// True where scripts of the helper may have to reach something: transfers, sources, or services
+  /// whose ports it waits for. A GIT_STRATEGY that is not known counts as one that fetches.
+  bool helper_needs_network() const;
 };
 
 /// Errors: misconfigured (no or unreadable file: the runner did not start us as it should),

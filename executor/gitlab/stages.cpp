@@ -3,6 +3,7 @@
 
 #include "executor/base/file.hpp"
 #include "executor/broker/server.hpp"
+#include "executor/gitlab/job_identity.hpp"
 #include "executor/gitlab/masker.hpp"
 #include "executor/log/log.hpp"
 
@@ -206,12 +207,13 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
   job::JobSpec spec;
   spec.key = state::JobFolders::key_for(response.id, response.token);
   spec.job_id = response.id;
-  spec.subject = {response.project, response.ref_protected};
+  spec.subject = {response.project, response.ref_protected, response.project_id};
   spec.project_id = response.project_id;
   spec.ref = response.ref;
   spec.sha = response.sha;
   spec.runner = state::ProcessIdentity::parent();
   spec.image = config.gitlab.default_image;
+  spec.helper_network = config.gitlab.helper_network == "always" || response.helper_needs_network();
   spec.docker_certs = response.expand(response.variable("DOCKER_TLS_CERTDIR"));
   if (response.image) {
     spec.image = response.expand(response.image->name);
@@ -273,6 +275,18 @@ int run_config(const StageTools& tools, const StageEnvironment& environment) {
   return 0;
 }
 
+namespace {
+
+/// A credential that is still out is no reason to fail a job: it is in the journal.
+void end_leases(const StageTools& tools, const std::string& job) {
+  auto ended = tools.end_leases(job);
+  if (ended) return;
+  log::write(log::Level::warning, "could not revoke all credentials, the next cleanup tries again",
+             {{"job", job}, {"why", ended.error().text()}, {"what to do", ended.error().hint}});
+}
+
+} // namespace
+
 int run_prepare(const StageTools& tools, const StageEnvironment& environment,
                 const StopSignal& stop) {
   auto response = read_job_response(environment.job_response_file);
@@ -281,12 +295,15 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment,
   if (!spec) return report(environment, spec.error());
   log::write(log::Level::info, "prepare",
              {{"job", spec->key}, {"project", response->project}, {"image", spec->image}});
+  if (auto checked = tools.check_identity(*response); !checked)
+    return report(environment, checked.error());
   auto prepared = tools.jobs.prepare(*spec, say);
   if (stop.raised()) {
     to_stderr("prepare was stopped\n");
     return environment.system_failure;
   }
   if (!prepared) return report(environment, prepared.error());
+  end_leases(tools, "");
   return 0;
 }
 
@@ -312,6 +329,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     error.kind = ErrorKind::misconfigured;
     return report(environment, std::move(error).in("reading the script of " + sub_stage));
   }
+  hide_identity(*body, *response, tools.config.identity);
 
   std::vector<std::string> secrets;
   for (const auto& login : response->registries) {
@@ -402,6 +420,8 @@ int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
         std::move(cleaned).error().hinting(
             "`slipway gc` tries again; the next prepare does so too once the runner has ended"));
   }
+  end_leases(tools, key);
+  end_leases(tools, "");
   // After the job, so that no job waits for it.
   if (auto collected = tools.collect(); !collected) {
     log::write(log::Level::warning, "could not remove idle builders, the next cleanup tries again",

@@ -70,8 +70,11 @@ struct StageTools {
   const config::Config& config;
   job::Jobs& jobs;
   state::JobFolders& folders;
-  std::filesystem::path storage;   ///< where Podman keeps its containers
-  std::function<Status()> collect; ///< removes what was idle for too long
+  std::filesystem::path storage;                            ///< where Podman keeps its containers
+  std::function<Status()> collect;                          ///< removes what was idle for too long
+  std::function<Status(const JobResponse&)> check_identity; ///< the job's ID token
+  /// Revokes what was minted for this job and is still out; "": for jobs that died.
+  std::function<Status(const std::string& job)> end_leases;
   std::function<std::unique_ptr<image::Images>(const JobResponse&, const state::JobRecord&)>
       make_images;
 };

@@ -123,7 +123,8 @@ int on_progress(void* opaque, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   return *exchange.cancelled && (*exchange.cancelled)() ? 1 : 0;
 }
 
-Error curl_error(CURLcode code, const Request& request, const char* detail) {
+Error curl_error(CURLcode code, const Request& request, const char* detail,
+                 const std::string& entry) {
   const std::string where = request.method + " " + request.url.display();
   const std::string said = *detail != '\0' ? detail : curl_easy_strerror(code);
   switch (code) {
@@ -139,29 +140,40 @@ Error curl_error(CURLcode code, const Request& request, const char* detail) {
   case CURLE_COULDNT_RESOLVE_HOST:
     return {ErrorKind::unavailable,
             where + ": host name does not resolve",
-            "check the host of the [[registry]] entry and this machine's DNS",
+            "check the host of the " + entry + " and this machine's DNS",
             {}};
   case CURLE_PEER_FAILED_VERIFICATION:
     return {ErrorKind::misconfigured,
             where + ": the server's certificate is not accepted: " + said,
-            "if a private authority signed it, set ca_file in the [[registry]] entry; if the name "
-            "does not match, use the name that the certificate carries",
+            "if a private authority signed it, set ca_file in the " + entry +
+                "; if the name does not match, use the name that the certificate carries",
             {}};
   case CURLE_SSL_CACERT_BADFILE:
     return {ErrorKind::misconfigured,
             where + ": the CA file cannot be used: " + said,
-            "check ca_file in the [[registry]] entry: a readable PEM file",
+            "check ca_file in the " + entry + ": a readable PEM file",
+            {}};
+  case CURLE_SSL_CERTPROBLEM:
+    return {ErrorKind::misconfigured,
+            where + ": the client certificate cannot be used: " + said,
+            "check client_cert_file and client_key_file in the " + entry + ": readable PEM files",
+            {}};
+  case CURLE_COULDNT_RESOLVE_PROXY:
+    return {ErrorKind::misconfigured,
+            where + ": the proxy's name does not resolve",
+            "check proxy in the " + entry,
             {}};
   case CURLE_SSL_CONNECT_ERROR:
-    return {ErrorKind::misconfigured,
-            where + ": TLS failed: " + said,
-            "the registry must speak TLS 1.2 or newer on this port; for a registry without TLS set "
-            "plain_http in the [[registry]] entry",
-            {}};
+    return {
+        ErrorKind::misconfigured,
+        where + ": TLS failed: " + said,
+        "it must speak TLS 1.2 or newer on this port; for one without TLS set plain_http in the " +
+            entry,
+        {}};
   case CURLE_UNSUPPORTED_PROTOCOL:
     return {ErrorKind::denied,
-            where + ": plain http is not allowed for this registry",
-            "set plain_http in the [[registry]] entry if the operator accepts that",
+            where + ": plain http is not allowed here",
+            "set plain_http in the " + entry + " if the operator accepts that",
             {}};
   default:
     return {ErrorKind::unavailable, where + ": " + said, "", {}};
@@ -203,7 +215,7 @@ Result<Response> CurlTransport::send(const Request& request) {
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, options_.plain_http ? "http,https" : "https");
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");
+  curl_easy_setopt(easy, CURLOPT_PROXY, options_.proxy.c_str());
   curl_easy_setopt(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -214,6 +226,11 @@ Result<Response> CurlTransport::send(const Request& request) {
     curl_easy_setopt(easy, CURLOPT_CAINFO, options_.ca_file.c_str());
     // Debian's libcurl has a default CApath, which would go on being trusted beside the file
     curl_easy_setopt(easy, CURLOPT_CAPATH, request.trust_system_cas ? "/etc/ssl/certs" : nullptr);
+  }
+  if (!options_.client_cert_file.empty()) {
+    curl_easy_setopt(easy, CURLOPT_SSLCERT, options_.client_cert_file.c_str());
+    if (!options_.client_key_file.empty())
+      curl_easy_setopt(easy, CURLOPT_SSLKEY, options_.client_key_file.c_str());
   }
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(options_.connect_timeout.count()));
@@ -230,6 +247,11 @@ Result<Response> CurlTransport::send(const Request& request) {
   curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
   curl_easy_setopt(easy, CURLOPT_XFERINFODATA, &exchange);
+
+  if (request.metadata_service) { // no name that a certificate could be for
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");
+  }
 
   HeaderList headers;
   headers.add("Expect:"); // a 100-continue wait costs a second where servers do not know it
@@ -280,7 +302,7 @@ Result<Response> CurlTransport::send(const Request& request) {
     // A server that refuses an upload may answer and close before it has read the body.
     const bool answered_early =
         request.stream && status >= 400 && (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR);
-    if (!answered_early) return curl_error(code, request, detail);
+    if (!answered_early) return curl_error(code, request, detail, options_.entry);
   }
   exchange.response.status = static_cast<int>(status);
   return std::move(exchange.response);

@@ -43,6 +43,8 @@ struct Request {
   bool even_if_cancelled = false; ///< cleaning up goes on after cancelling, within its deadline
   bool trust_system_cas =
       false; ///< besides the configured CA file: hosts that a registry redirects to
+  bool metadata_service =
+      false; ///< a cloud's own, at a link-local address: plain http, past any proxy
 };
 
 struct Response {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/http/url.hpp"
 
+#include "executor/base/percent.hpp"
+
 #include <algorithm>
 #include <cctype>
 
@@ -54,22 +56,6 @@ std::string normal_authority(std::string_view scheme, std::string_view authority
       port.empty() || (scheme == "https" && port == "443") || (scheme == "http" && port == "80");
   if (!own_port) normal += ":" + std::string{port};
   return normal;
-}
-
-std::string percent_encode(std::string_view text) {
-  constexpr const char* digits = "0123456789ABCDEF";
-  std::string encoded;
-  for (const char c : text) {
-    if (is_alnum(c) || c == '-' || c == '.' || c == '_' || c == '~') {
-      encoded += c;
-    } else {
-      const auto byte = static_cast<unsigned char>(c);
-      encoded += '%';
-      encoded += digits[byte >> 4];
-      encoded += digits[byte & 15];
-    }
-  }
-  return encoded;
 }
 
 Result<Url> Url::parse(std::string_view text) {

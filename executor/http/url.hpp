@@ -34,7 +34,4 @@ struct Url {
 /// "Reg.example:443" under https is "reg.example". "" where the text is no host.
 std::string normal_authority(std::string_view scheme, std::string_view authority);
 
-/// Encodes everything but unreserved characters (RFC 3986, 2.3).
-std::string percent_encode(std::string_view text);
-
 } // namespace slipway::http

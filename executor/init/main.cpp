@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // slipway-init: PID 1 of a sandbox. It
-//   - takes run requests on the listening unix socket that is descriptor 3;
+//   - takes run requests on a listening unix socket: descriptor 3, or what slipway hands over;
 //   - starts each program in a session of its own, as the asked user, with nothing of init's;
 //   - reaps every orphan, and ends what a program left behind;
 //   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place
@@ -19,16 +19,46 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 namespace {
 
 constexpr int kListener = 3;
+constexpr const char* kHandover = "/run/slipway/handover/s";
 constexpr const char* kDockerSocket = "/run/slipway/sock/docker.sock";
 constexpr const char* kTlsFolder = "/run/slipway/tls";
 
 void say(const std::string& line) {
   (void)!::write(STDERR_FILENO, ("slipway-init: " + line + "\n").c_str(), line.size() + 15);
+}
+
+// The descriptor that slipway hands over to this process alone; -1 where there is none.
+int take_over() {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ::strncpy(address.sun_path, kHandover, sizeof address.sun_path - 1);
+  const slipway::UniqueFd peer{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  const timeval patience{30, 0};
+  if (!peer || ::setsockopt(peer.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
+      ::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return -1;
+  int fd = -1;
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)]{};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (::recvmsg(peer.get(), &message, MSG_CMSG_CLOEXEC) != 1) return -1;
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+      header->cmsg_len != CMSG_LEN(sizeof fd))
+    return -1;
+  ::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  return fd;
 }
 
 bool is_listening_unix_socket(int fd) {
@@ -68,11 +98,11 @@ int main() {
     say("runs only as PID 1 of a sandbox");
     return 2;
   }
-  if (!is_listening_unix_socket(kListener)) {
-    say("descriptor 3 is not a listening unix socket");
+  slipway::UniqueFd listener{is_listening_unix_socket(kListener) ? kListener : take_over()};
+  if (!listener || !is_listening_unix_socket(listener.get())) {
+    say("neither descriptor 3 nor " + std::string{kHandover} + " gave a listening unix socket");
     return 2;
   }
-  slipway::UniqueFd listener{kListener};
   (void)::fcntl(listener.get(), F_SETFD, FD_CLOEXEC);
   (void)::fcntl(listener.get(), F_SETFL, O_NONBLOCK);
   hold_standard_descriptors();

@@ -165,6 +165,18 @@ bool Layout::has_blob(const Digest& digest) const {
          S_ISREG(facts.st_mode);
 }
 
+Result<std::vector<Digest>> Layout::blobs(std::size_t most) const {
+  std::vector<Digest> found;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator it{path_ / "blobs/sha256", failed}, end;
+       !failed && it != end && found.size() < most; it.increment(failed)) {
+    if (auto digest = Digest::parse("sha256:" + it->path().filename().string()))
+      found.push_back(*std::move(digest)); // else one that is being written
+  }
+  if (failed) return io_error("reading the folder", failed.value(), path_.string());
+  return found;
+}
+
 Result<std::uint64_t> Layout::blob_size(const Digest& digest) const {
   struct stat facts {};
   if (::fstatat(blobs_.get(), digest.hex().c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0) {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,8 @@ public:
   const std::filesystem::path& path() const noexcept { return path_; }
   std::filesystem::path blob_path(const Digest& digest) const;
   bool has_blob(const Digest& digest) const;
+  /// The blobs that are there, `most` at most, in no order. Errors: io.
+  Result<std::vector<Digest>> blobs(std::size_t most) const;
   /// Size in bytes. Errors: not_found; bad_input (not a regular file: links are refused).
   Result<std::uint64_t> blob_size(const Digest& digest) const;
   /// Opens for reading, O_NOFOLLOW, regular files only. Errors: not_found; bad_input; io.
@@ -82,10 +85,32 @@ struct ImageTree {
 /// indexes and configs are verified, layers are not read. Errors: not_found; bad_input.
 Result<ImageTree> read_tree(const Layout& layout, const Digest& root);
 
+/// What layers expand to, kept in a folder of ours. A layer's digest says all about its bytes, so
+/// what was found once holds for every layer of that digest and type; that a file has these bytes
+/// is verified each time all the same.
+class KnownLayers {
+public:
+  /// DIR is made when something is remembered first.
+  explicit KnownLayers(std::filesystem::path dir) : dir_{std::move(dir)} {}
+  /// The diff id; none where it is not known, or expands to more than `max_expanded` bytes.
+  std::optional<Digest> diff_id(const Descriptor& layer, std::uint64_t max_expanded) const;
+  /// Reads the layer now, so that verify_tree need not expand it. What is wrong with it is
+  /// verify_tree's to say.
+  void learn(const Layout& layout, const Descriptor& layer, std::uint64_t max_expanded) const;
+
+private:
+  friend class TreeVerifier;
+  void remember(const Descriptor& layer, const Digest& diff_id, std::uint64_t expanded) const;
+  std::filesystem::path file_of(const Descriptor& layer) const;
+  std::filesystem::path dir_;
+};
+
 /// Verifies every blob's size and digest and every layer's diff id (gzip, zstd or plain), refuses
 /// duplicate diff ids on unequal layers, `urls`, unknown layer types and expansion above
-/// `max_expanded` bytes a layer. Errors: bad_input, naming image and layer.
-Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_expanded);
+/// `max_expanded` bytes a layer. `known` (may be null) saves expanding a layer twice. Errors:
+/// bad_input, naming image and layer.
+Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_expanded,
+                   const KnownLayers* known = nullptr);
 
 /// The image of `wanted`'s platform below root (the only one, if there is just one). Errors:
 /// not_found.

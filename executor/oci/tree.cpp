@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a digest stands for: reading the tree below it, and proving that its bytes are what they are
 // said to be. Nothing here trusts a name, a size or a diff id before it has been recomputed.
+#include "executor/base/file.hpp"
 #include "executor/oci/layout.hpp"
 
 #include <zlib.h>
@@ -10,6 +11,7 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <map>
 #include <set>
 #include <utility>
@@ -20,6 +22,8 @@ namespace {
 constexpr std::size_t kMaxManifests = 64;
 constexpr int kMaxIndexLevels = 2;
 constexpr std::size_t kMaxLayers = 512;
+/// Raised whenever more is demanded of a layer than before: what was found earlier is forgotten.
+constexpr const char* kKnownLayersVersion = "1";
 constexpr const char* kInToto = "application/vnd.in-toto+json";
 
 Error refused(const std::string& why) {
@@ -175,6 +179,7 @@ public:
     return {};
   }
   Digest finish() { return hasher_.finish(); }
+  std::uint64_t size() const { return total_; }
 
 private:
   std::uint64_t limit_;
@@ -300,9 +305,14 @@ std::unique_ptr<Decompressor> make_decompressor(Compression compression) {
   return nullptr; // unreachable: every enumerator returns above
 }
 
+struct LayerContent {
+  Digest diff_id;
+  std::uint64_t expanded = 0;
+};
+
 // Reads a layer once: its digest and its diff id. Constant memory.
-Result<Digest> verified_diff_id(const Layout& layout, const Descriptor& layer,
-                                Compression compression, std::uint64_t max_expanded) {
+Result<LayerContent> verified_content(const Layout& layout, const Descriptor& layer,
+                                      Compression compression, std::uint64_t max_expanded) {
   auto fd = layout.open_blob(layer.digest);
   if (!fd) return std::move(fd).error();
   Hasher raw;
@@ -324,13 +334,16 @@ Result<Digest> verified_diff_id(const Layout& layout, const Descriptor& layer,
   if (size != layer.size) return refused("has not the size of its descriptor");
   if (raw.finish() != layer.digest) return refused("has other bytes than its digest names");
   if (auto fine = decompressor->end(); !fine) return std::move(fine).error();
-  return expanded.finish();
+  const auto bytes = expanded.size();
+  return LayerContent{expanded.finish(), bytes};
 }
+
+} // namespace
 
 class TreeVerifier {
 public:
-  TreeVerifier(const Layout& layout, std::uint64_t max_expanded)
-      : layout_{layout}, max_expanded_{max_expanded} {}
+  TreeVerifier(const Layout& layout, std::uint64_t max_expanded, const KnownLayers* memory)
+      : layout_{layout}, max_expanded_{max_expanded}, memory_{memory} {}
 
   Status verify_image(const ImageTree::Image& image) {
     const auto& layers = image.manifest.layers;
@@ -363,13 +376,23 @@ public:
       const auto key = std::pair{layers[i].digest, layers[i].media_type};
       auto known = diff_id_of_.find(key);
       if (known == diff_id_of_.end()) {
-        auto real = verified_diff_id(layout_, layers[i], *compression, max_expanded_);
-        if (!real) {
-          if (real.error().kind == ErrorKind::bad_input) return refused(where + real.error().what);
-          return std::move(real).error().in(where);
+        auto remembered =
+            memory_ == nullptr ? std::nullopt : memory_->diff_id(layers[i], max_expanded_);
+        if (remembered) {
+          if (auto size = layout_.blob_size(layers[i].digest); !size || *size != layers[i].size)
+            return refused(where + "has not the size of its descriptor");
+          known = diff_id_of_.emplace(key, *std::move(remembered)).first; // bytes: verify_bytes
+        } else {
+          auto real = verified_content(layout_, layers[i], *compression, max_expanded_);
+          if (!real) {
+            if (real.error().kind == ErrorKind::bad_input)
+              return refused(where + real.error().what);
+            return std::move(real).error().in(where);
+          }
+          hashed_.insert(layers[i].digest);
+          if (memory_ != nullptr) memory_->remember(layers[i], real->diff_id, real->expanded);
+          known = diff_id_of_.emplace(key, std::move(real->diff_id)).first;
         }
-        hashed_.insert(layers[i].digest);
-        known = diff_id_of_.emplace(key, *std::move(real)).first;
       }
       if (known->second != diff_ids[i]) {
         return refused(where + "expands to " + known->second.str() + ", the config says " +
@@ -393,11 +416,46 @@ public:
 private:
   const Layout& layout_;
   std::uint64_t max_expanded_;
+  const KnownLayers* memory_;
   std::map<std::pair<Digest, std::string>, Digest> diff_id_of_;
   std::set<Digest> hashed_;
 };
 
-} // namespace
+std::filesystem::path KnownLayers::file_of(const Descriptor& layer) const {
+  return dir_ / Digest::of(std::string{kKnownLayersVersion} + "\n" + layer.digest.str() + "\n" +
+                           layer.media_type)
+                    .hex();
+}
+
+std::optional<Digest> KnownLayers::diff_id(const Descriptor& layer,
+                                           std::uint64_t max_expanded) const {
+  const auto text = read_file(file_of(layer), 256);
+  if (!text) return std::nullopt;
+  const auto space = text->find(' ');
+  auto digest = Digest::parse(text->substr(0, space));
+  std::uint64_t expanded = 0;
+  if (!digest || space == std::string::npos ||
+      std::from_chars(text->data() + space + 1, text->data() + text->size(), expanded).ec !=
+          std::errc{} ||
+      expanded > max_expanded)
+    return std::nullopt;
+  return *std::move(digest);
+}
+
+void KnownLayers::remember(const Descriptor& layer, const Digest& diff_id,
+                           std::uint64_t expanded) const {
+  // Best effort: what is not remembered is read again.
+  if (make_directory(dir_, 0700))
+    (void)replace_file(file_of(layer), diff_id.str() + " " + std::to_string(expanded)).ok();
+}
+
+void KnownLayers::learn(const Layout& layout, const Descriptor& layer,
+                        std::uint64_t max_expanded) const {
+  const auto compression = layer_compression(layer.media_type);
+  if (!compression || diff_id(layer, max_expanded)) return;
+  auto real = verified_content(layout, layer, *compression, max_expanded);
+  if (real) remember(layer, real->diff_id, real->expanded);
+}
 
 Result<ImageTree> read_tree(const Layout& layout, const Digest& root) {
   auto size = layout.blob_size(root);
@@ -433,8 +491,9 @@ Result<ImageTree> read_tree(const Layout& layout, const Digest& root) {
   return tree;
 }
 
-Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_expanded) {
-  TreeVerifier verifier{layout, max_expanded};
+Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_expanded,
+                   const KnownLayers* known) {
+  TreeVerifier verifier{layout, max_expanded, known};
   for (const auto& image : tree.images) {
     if (!image.config) continue;
     if (auto fine = verifier.verify_image(image); !fine) {

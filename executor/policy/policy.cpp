@@ -32,6 +32,21 @@ Status admit(const std::vector<std::string>& globs, const oci::Reference& image,
       {}};
 }
 
+// A password that never ends is for those whom a rule names only.
+Status admit_static(const config::Config& config, const Effective& effective,
+                    const config::Registry& registry) {
+  const auto* issuer = config::credential_named(config, registry.issuer);
+  const auto& allowed = effective.static_credentials;
+  if (issuer == nullptr || !config::is_static(*issuer) ||
+      std::find(allowed.begin(), allowed.end(), issuer->name) != allowed.end())
+    return {};
+  return Error{ErrorKind::denied,
+               "pushes to '" + registry.host + "' use the static credential \"" + issuer->name +
+                   "\", and no rule of this project allows that",
+               "ask the operator: static_credentials = [\"" + issuer->name + "\"] in a [[rule]]",
+               {}};
+}
+
 } // namespace
 
 Effective effective_for(const config::Config& config, const Subject& subject) {
@@ -50,6 +65,7 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->allow_scratch) effective.gate.allow_scratch = *rule->allow_scratch;
   if (rule->push) effective.push = *rule->push;
   effective.repositories = rule->repositories;
+  effective.static_credentials = rule->static_credentials;
   return effective;
 }
 
@@ -99,7 +115,8 @@ Status admit_push(const config::Config& config, const Effective& effective, cons
   }
   const bool own_path = target.repository() == subject.project ||
                         target.repository().starts_with(subject.project + "/");
-  if (effective.repositories.empty() && registry->credential == "operator" && !own_path) {
+  const bool with_operator = registry->credential == "operator" || registry->credential == "issuer";
+  if (effective.repositories.empty() && with_operator && !own_path) {
     return Error{
         ErrorKind::denied,
         "project '" + subject.project + "' may push to '" + registry->host + "/" + subject.project +
@@ -114,7 +131,7 @@ Status admit_push(const config::Config& config, const Effective& effective, cons
                  "push to a repository that the rule names, or ask the operator",
                  {}};
   }
-  return {};
+  return admit_static(config, effective, *registry);
 }
 
 bool operator_may_pull(const config::Config& config, const Effective& effective,
@@ -144,7 +161,8 @@ bool is_local_host(std::string_view registry) {
 }
 
 std::string trust_domain(const Subject& subject) {
-  return subject.project + (subject.ref_protected ? "|protected" : "|unprotected");
+  return subject.project + "#" + std::to_string(subject.project_id) +
+         (subject.ref_protected ? "|protected" : "|unprotected");
 }
 
 } // namespace slipway::policy

@@ -8,6 +8,7 @@
 #include "executor/base/result.hpp"
 #include "executor/oci/reference.hpp"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -17,14 +18,16 @@ namespace slipway::policy {
 struct Subject {
   std::string project; ///< "grp/app"
   bool ref_protected = false;
+  std::int64_t project_id = 0; ///< 0 = not known
 };
 
 /// The gate and push settings after the first matching rule.
 struct Effective {
   config::Gate gate;
   bool push = true;
-  std::vector<std::string> repositories; ///< globs; empty: all
-  std::string rule;                      ///< origin of the rule that matched; "" = none did
+  std::vector<std::string> repositories;       ///< globs; empty: all
+  std::vector<std::string> static_credentials; ///< [[credential]] entries without an end
+  std::string rule;                            ///< origin of the rule that matched; "" = none did
 };
 
 Effective effective_for(const config::Config& config, const Subject& subject);
@@ -33,14 +36,14 @@ Effective effective_for(const config::Config& config, const Subject& subject);
 Status admit_image(const config::Config& config, const oci::Reference& image);
 Status admit_base(const config::Config& config, const oci::Reference& image);
 Status admit_service(const config::Config& config, const oci::Reference& image);
-/// Where the rule names no repositories, a registry with the operator's credential takes pushes to
-/// the project's own path only (HOST/PROJECT and below): the credential could do more than the job
-/// may.
+/// Where the rule names no repositories, a registry with the operator's credential or an issuer
+/// takes pushes to the project's own path only (HOST/PROJECT and below): the credential could do
+/// more than the job may. A static credential is for jobs whose rule names it.
 Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject,
                   const oci::Reference& target);
 
-/// May this job pull the image with the operator's credential: it may push there, or the registry's
-/// entry opens it to all jobs (`pull`).
+/// May this job pull the image with the operator's credential or one of the issuer: it may push
+/// there, or the registry's entry opens it to all jobs (`pull`).
 bool operator_may_pull(const config::Config& config, const Effective& effective,
                        const Subject& subject, const oci::Reference& image);
 
@@ -52,7 +55,7 @@ const config::Registry* registry_for(const config::Config& config, const oci::Re
 bool is_local_host(std::string_view registry);
 
 /// The trust domain of a job: jobs of different domains never share a builder or a cache. Protected
-/// refs stand apart from all others.
+/// refs stand apart from all others; so does a project that took the path of one that was deleted.
 std::string trust_domain(const Subject& subject);
 
 } // namespace slipway::policy

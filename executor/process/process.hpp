@@ -75,6 +75,8 @@ public:
   int pidfd() const noexcept { return pidfd_.get(); }
   /// Waits until the end or the deadline; at the deadline SIGTERM, after `grace` SIGKILL.
   Ending wait(std::chrono::milliseconds deadline, std::chrono::milliseconds grace);
+  /// Lets it live on after this object and this process, in its own process group.
+  void leave() noexcept { pid_ = -1; }
   /// Sends a signal to the process group; nothing where it has ended.
   void signal(int number) noexcept;
 

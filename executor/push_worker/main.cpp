@@ -21,6 +21,8 @@
 
 #include <csignal>
 #include <cstdio>
+#include <memory>
+#include <thread>
 
 namespace {
 
@@ -54,6 +56,62 @@ bool cancelled() {
   return ::poll(&peer, 1, 0) > 0 && (peer.revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0;
 }
 
+std::unique_ptr<slipway::http::Transport> to_issuer(const slipway::engine_api::IssuerSpec& spec) {
+  slipway::http::CurlOptions options;
+  options.ca_file = spec.text("ca_file");
+  options.client_cert_file = spec.text("client_cert_file");
+  options.client_key_file = spec.text("client_key_file");
+  options.proxy = spec.text("proxy");
+  options.plain_http = spec.is_on("plain_http");
+  options.entry = "[[credential]] entry \"" + spec.name + "\"";
+  return std::make_unique<slipway::http::CurlTransport>(std::move(options));
+}
+
+void tell(const std::string& frame) {
+  (void)slipway::engine_api::send_frame(kSocket, frame, {}, kFrameDeadline).ok();
+}
+
+slipway::engine_api::WorkerAnswer work(slipway::engine_api::WorkerRequest request) {
+  using namespace slipway;
+  http::CurlOptions options;
+  std::chrono::seconds deadline{};
+  if (request.issuer) {
+    deadline = std::chrono::seconds{request.issuer->deadline_seconds};
+  } else if (request.keys) {
+    options.ca_file = request.keys->ca_file;
+    options.proxy = request.keys->proxy;
+    options.plain_http = request.keys->plain_http;
+    options.entry = "section [identity]";
+    deadline = std::chrono::seconds{request.keys->deadline_seconds};
+  } else {
+    const auto& access = request.push ? request.push->registry : request.pull->registry;
+    options.ca_file = access.ca_file;
+    options.plain_http = access.plain_http;
+    deadline = std::chrono::seconds{request.push ? request.push->deadline_seconds
+                                                 : request.pull->deadline_seconds};
+  }
+  options.cancelled = cancelled;
+  http::CurlTransport transport{std::move(options)};
+  const SystemClock clock;
+  process::LocalRunner runner;
+  push_worker::World world{
+      transport,
+      to_issuer,
+      clock,
+      runner,
+      registry::real_pacing(deadline, cancelled),
+      [](std::chrono::milliseconds wait) { std::this_thread::sleep_for(wait); },
+      [](const std::string& line) { tell(engine_api::encode_progress(line)); },
+      [](const engine_api::LeaseNote& note) { tell(engine_api::encode(note)); },
+      [] {
+        engine_api::LeaseNote note;
+        note.state = engine_api::LeaseNote::State::renewing;
+        tell(engine_api::encode(note));
+        return engine_api::receive_frame(kSocket, kFrameDeadline).ok();
+      }};
+  return push_worker::serve(std::move(request), world);
+}
+
 } // namespace
 
 int main(int argc, char**) {
@@ -82,22 +140,7 @@ int main(int argc, char**) {
   if (!request) {
     answer = engine_api::answer_of(request.error());
   } else {
-    const auto& access = request->push ? request->push->registry : request->pull->registry;
-    const std::chrono::seconds deadline{request->push ? request->push->deadline_seconds
-                                                      : request->pull->deadline_seconds};
-    http::CurlOptions options;
-    options.ca_file = access.ca_file;
-    options.plain_http = access.plain_http;
-    options.cancelled = cancelled;
-    http::CurlTransport transport{std::move(options)};
-    const SystemClock clock;
-    answer =
-        push_worker::serve(*std::move(request), transport, clock,
-                           registry::real_pacing(deadline, cancelled), [](const std::string& line) {
-                             (void)engine_api::send_frame(
-                                 kSocket, engine_api::encode_progress(line), {}, kFrameDeadline)
-                                 .ok();
-                           });
+    answer = work(*std::move(request));
   }
   return engine_api::send_frame(kSocket, engine_api::encode(answer), {}, kFrameDeadline).ok() ? 0
                                                                                               : 2;

@@ -2,9 +2,10 @@
 #include "executor/push_worker/worker.hpp"
 
 #include "executor/credentials/permit.hpp"
-#include "executor/credentials/provider.hpp"
+#include "executor/credentials/token_client.hpp"
 #include "executor/oci/layout.hpp"
 #include "executor/oci/reference.hpp"
+#include "executor/push_worker/lease.hpp"
 
 namespace slipway::push_worker {
 
@@ -23,9 +24,8 @@ Status check_name(const std::string& host, const std::string& repository, const 
   return {};
 }
 
-Result<WorkerAnswer> push(PushRequest request, http::Transport& transport, const Clock& clock,
-                          const registry::Pacing& pacing, const registry::Progress& progress) {
-  auto permit = credentials::PushPermit::from(request, clock);
+Result<WorkerAnswer> push(PushRequest request, World& world) {
+  auto permit = credentials::PushPermit::from(request, world.clock);
   if (!permit) return std::move(permit).error();
   const std::string host = request.registry.host;
   if (auto status = check_name(host, request.repository, ""); !status)
@@ -40,25 +40,30 @@ Result<WorkerAnswer> push(PushRequest request, http::Transport& transport, const
   }
   auto layout = oci::Layout::open(request.layout_dir);
   if (!layout) return std::move(layout).error();
-  auto provider = credentials::Provider::load(std::move(request.registry), transport, clock);
-  if (!provider) return std::move(provider).error();
-  registry::Registry registry{transport, *provider, clock, request.repository, pacing, progress};
-  auto pushed = registry.push(*layout, *permit, request.tags, request.mount_from);
-  if (!pushed) return std::move(pushed).error().in("pushing to " + host + "/" + request.repository);
-  WorkerAnswer answer;
-  answer.ok = true;
-  answer.digest = permit->digest().str();
-  answer.media_type = pushed->media_type;
-  answer.size = pushed->size;
-  answer.uploaded_bytes = pushed->uploaded_bytes;
-  answer.mounted_blobs = pushed->mounted_blobs;
-  answer.skipped_blobs = pushed->skipped_blobs;
-  answer.token_seconds = registry.token_seconds();
-  return answer;
+  const Purpose purpose{request.repository, {"pull", "push"}, permit->digest().str()};
+  const auto send = [&](engine_api::RegistryAccess access) -> Result<WorkerAnswer> {
+    auto tokens = credentials::TokenClient::load(std::move(access), world.registry, world.clock);
+    if (!tokens) return std::move(tokens).error();
+    registry::Registry registry{world.registry,     *tokens,      world.clock,
+                                request.repository, world.pacing, world.progress};
+    auto pushed = registry.push(*layout, *permit, request.tags, request.mount_from);
+    if (!pushed)
+      return std::move(pushed).error().in("pushing to " + host + "/" + request.repository);
+    WorkerAnswer answer;
+    answer.ok = true;
+    answer.digest = permit->digest().str();
+    answer.media_type = pushed->media_type;
+    answer.size = pushed->size;
+    answer.uploaded_bytes = pushed->uploaded_bytes;
+    answer.mounted_blobs = pushed->mounted_blobs;
+    answer.skipped_blobs = pushed->skipped_blobs;
+    answer.token_seconds = registry.token_seconds();
+    return answer;
+  };
+  return with_login(std::move(request.registry), purpose, world, send);
 }
 
-Result<WorkerAnswer> pull(PullRequest request, http::Transport& transport, const Clock& clock,
-                          const registry::Pacing& pacing, const registry::Progress& progress) {
+Result<WorkerAnswer> pull(PullRequest request, World& world) {
   const std::string host = request.registry.host;
   const bool by_digest = oci::Digest::parse(request.target).ok();
   if (request.target.empty())
@@ -71,32 +76,59 @@ Result<WorkerAnswer> pull(PullRequest request, http::Transport& transport, const
     if (!opened) return std::move(opened).error();
     layout = *std::move(opened);
   }
-  auto provider = credentials::Provider::load(std::move(request.registry), transport, clock);
-  if (!provider) return std::move(provider).error();
-  registry::Registry registry{transport, *provider, clock, request.repository, pacing, progress};
-  auto pulled = registry.pull(layout ? &*layout : nullptr,
-                              {request.target, request.platform, request.manifest_only});
-  if (!pulled)
-    return std::move(pulled).error().in("pulling from " + host + "/" + request.repository);
+  const Purpose purpose{request.repository, {"pull"}, ""};
+  const auto fetch = [&](engine_api::RegistryAccess access) -> Result<WorkerAnswer> {
+    auto tokens = credentials::TokenClient::load(std::move(access), world.registry, world.clock);
+    if (!tokens) return std::move(tokens).error();
+    registry::Registry registry{world.registry,     *tokens,      world.clock,
+                                request.repository, world.pacing, world.progress};
+    auto pulled = registry.pull(layout ? &*layout : nullptr,
+                                {request.target, request.platform, request.manifest_only});
+    if (!pulled)
+      return std::move(pulled).error().in("pulling from " + host + "/" + request.repository);
+    WorkerAnswer answer;
+    answer.ok = true;
+    answer.digest = pulled->digest.str();
+    answer.media_type = pulled->media_type;
+    answer.size = pulled->size;
+    if (pulled->child) answer.child_digest = pulled->child->str();
+    answer.platforms = pulled->platforms;
+    answer.token_seconds = registry.token_seconds();
+    return answer;
+  };
+  return with_login(std::move(request.registry), purpose, world, fetch);
+}
+
+Result<WorkerAnswer> fetch_keys(const engine_api::KeysRequest& wanted, World& world) {
+  auto url = http::Url::parse(wanted.url);
+  if (!url) return std::move(url).error();
+  http::Request request;
+  request.url = *std::move(url);
+  request.headers = {{"Accept", "application/json"}};
+  request.response_limit = wanted.limit;
+  request.deadline = std::chrono::seconds{wanted.deadline_seconds};
+  auto response = world.registry.send(request);
+  if (!response) return std::move(response).error();
+  if (response->status != 200) { // a redirect, too: keys are believed for their address
+    return Error{response->status >= 500 ? ErrorKind::unavailable : ErrorKind::misconfigured,
+                 request.url.display() + " answered " + std::to_string(response->status),
+                 "check keys_url in [identity]",
+                 {}};
+  }
   WorkerAnswer answer;
   answer.ok = true;
-  answer.digest = pulled->digest.str();
-  answer.media_type = pulled->media_type;
-  answer.size = pulled->size;
-  if (pulled->child) answer.child_digest = pulled->child->str();
-  answer.platforms = pulled->platforms;
-  answer.token_seconds = registry.token_seconds();
+  answer.body = std::move(response->body);
   return answer;
 }
 
 } // namespace
 
-WorkerAnswer serve(engine_api::WorkerRequest request, http::Transport& transport,
-                   const Clock& clock, const registry::Pacing& pacing,
-                   const registry::Progress& progress) {
-  auto answer = request.push ? push(*std::move(request.push), transport, clock, pacing, progress)
-                : request.pull
-                    ? pull(*std::move(request.pull), transport, clock, pacing, progress)
+WorkerAnswer serve(engine_api::WorkerRequest request, World& world) {
+  auto answer = request.push   ? push(*std::move(request.push), world)
+                : request.pull ? pull(*std::move(request.pull), world)
+                : request.keys ? fetch_keys(*request.keys, world)
+                : request.issuer
+                    ? ask_issuer(*request.issuer, world)
                     : Result<WorkerAnswer>{Error{ErrorKind::bad_input, "an empty request", "", {}}};
   return answer ? *std::move(answer) : engine_api::answer_of(answer.error());
 }

@@ -36,7 +36,7 @@ Result<Registry::Fetched> Registry::get_manifest(const std::string& target) {
   get.response_limit = oci::kMaxManifestBytes;
   auto response = send(get, Retry::yes);
   if (!response) return std::move(response).error();
-  const std::string name = provider_.access().host + "/" + repository_ +
+  const std::string name = tokens_.access().host + "/" + repository_ +
                            (target.find(':') == std::string::npos ? ":" : "@") + target;
   if (response->status == 404) {
     return Error{ErrorKind::not_found,
@@ -103,13 +103,13 @@ Status Registry::fetch(const oci::Digest& digest, std::uint64_t size,
       if (status != 301 && status != 302 && status != 303 && status != 307 && status != 308) break;
       if (hop >= kMaxRedirects)
         return Error{
-            ErrorKind::unavailable, provider_.access().host + " redirects without end", "", {}}
+            ErrorKind::unavailable, tokens_.access().host + " redirects without end", "", {}}
             .in(action);
       auto next = get.url.resolve(response->header("location"));
       if (!next) return std::move(next).error().in(action);
       if (!next->same_origin(base_) && next->scheme != "https") {
         return Error{ErrorKind::denied,
-                     provider_.access().host + " redirects to " + next->display() +
+                     tokens_.access().host + " redirects to " + next->display() +
                          ", which is not https",
                      "",
                      {}}
@@ -261,7 +261,7 @@ Result<PullOutcome> Registry::pull(oci::Layout* layout, const PullTarget& target
     for (const auto& platform : outcome.platforms)
       offered += (offered.empty() ? "" : ", ") + platform;
     return Error{ErrorKind::not_found,
-                 "image " + provider_.access().host + "/" + repository_ + ":" + target.target +
+                 "image " + tokens_.access().host + "/" + repository_ + ":" + target.target +
                      " has no variant for " + target.platform + "; it has " +
                      (offered.empty() ? "none" : offered),
                  "",

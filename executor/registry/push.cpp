@@ -86,12 +86,12 @@ Result<http::Url> Registry::next_location(const http::Url& base,
                                           const http::Response& response) const {
   auto url = base.resolve(response.header("location"));
   if (!url)
-    return std::move(url).error().in("reading the Location that " + provider_.access().host +
+    return std::move(url).error().in("reading the Location that " + tokens_.access().host +
                                      " gave for an upload");
   if (!url->same_origin(base_)) {
     // Bytes and credential go to the registry that the operator named, to nobody else.
     return Error{ErrorKind::denied,
-                 provider_.access().host + " wants the upload to go to " + url->authority +
+                 tokens_.access().host + " wants the upload to go to " + url->authority +
                      ", which is another host or scheme",
                  "if a proxy stands before the registry, it must pass on the Host and "
                  "X-Forwarded-Proto headers",
@@ -163,7 +163,7 @@ Result<std::uint64_t> Registry::committed_offset(Upload& upload) {
   const std::uint64_t offset = end == 0 ? 0 : end + 1;
   if (offset > upload.blob.size)
     return Error{ErrorKind::bad_input,
-                 provider_.access().host + " claims more bytes of an upload than there are",
+                 tokens_.access().host + " claims more bytes of an upload than there are",
                  "",
                  {}};
   return offset;
@@ -304,7 +304,7 @@ Status Registry::put_manifest(const std::string& bytes, const std::string& media
   const auto named = response->header("docker-content-digest");
   if (!named.empty() && named != digest.str()) {
     return Error{ErrorKind::unavailable,
-                 provider_.access().host + " stored another manifest than was sent: expected " +
+                 tokens_.access().host + " stored another manifest than was sent: expected " +
                      digest.str(),
                  "the registry changes manifests; slipway does not push there",
                  {}};
@@ -324,7 +324,7 @@ Status Registry::confirm(const oci::Digest& digest) {
   const auto named = response->header("docker-content-digest");
   if (named.empty() || named == digest.str()) return {};
   return Error{ErrorKind::unavailable,
-               provider_.access().host + " answers with another digest than " + digest.str() +
+               tokens_.access().host + " answers with another digest than " + digest.str() +
                    " for it",
                "",
                {}};
@@ -333,9 +333,9 @@ Status Registry::confirm(const oci::Digest& digest) {
 Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials::PushPermit& permit,
                                    const std::vector<std::string>& tags,
                                    const std::vector<std::string>& mount_from) {
-  if (permit.repository() != repository_ || permit.host() != provider_.access().host) {
+  if (permit.repository() != repository_ || permit.host() != tokens_.access().host) {
     return Error{ErrorKind::denied,
-                 "no permit to push to " + provider_.access().host + "/" + repository_,
+                 "no permit to push to " + tokens_.access().host + "/" + repository_,
                  "",
                  {}};
   }

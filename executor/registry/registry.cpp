@@ -78,12 +78,12 @@ std::string human_bytes(std::uint64_t bytes) {
   return text;
 }
 
-Registry::Registry(http::Transport& transport, const credentials::Provider& provider,
+Registry::Registry(http::Transport& transport, const credentials::TokenClient& tokens,
                    const Clock& clock, std::string repository, Pacing pacing, Progress progress)
-    : transport_{transport}, provider_{provider}, clock_{clock}, repository_{std::move(repository)},
+    : transport_{transport}, tokens_{tokens}, clock_{clock}, repository_{std::move(repository)},
       pacing_{std::move(pacing)}, progress_{std::move(progress)} {
-  base_.scheme = provider.access().plain_http ? "http" : "https";
-  base_.authority = http::normal_authority(base_.scheme, provider.access().host);
+  base_.scheme = tokens.access().plain_http ? "http" : "https";
+  base_.authority = http::normal_authority(base_.scheme, tokens.access().host);
   base_.target = "/v2/" + repository_ + "/";
 }
 
@@ -99,7 +99,7 @@ Status Registry::check_deadline() const {
   if (pacing_.cancelled()) return Error{ErrorKind::timed_out, "cancelled", "", {}};
   if (std::chrono::steady_clock::now() >= pacing_.deadline) {
     return Error{ErrorKind::timed_out,
-                 "the deadline for talking to " + provider_.access().host + " passed",
+                 "the deadline for talking to " + tokens_.access().host + " passed",
                  "",
                  {}};
   }
@@ -118,9 +118,8 @@ Status Registry::pause_before_retry(int attempt, const std::string& retry_after,
 }
 
 Error Registry::error_of(const http::Response& response, const std::string& action) const {
-  const auto& host = provider_.access().host;
-  const std::string entry = "the [[registry]] entry of " + host;
-  const std::string said = provider_.redact(registry_message(response.body));
+  const auto& host = tokens_.access().host;
+  const std::string said = tokens_.redact(registry_message(response.body));
   const std::string answered = host + " answered " + std::to_string(response.status) +
                                (said.empty() ? "" : " (" + said + ")") + " to " + action + " in " +
                                repository_;
@@ -129,9 +128,7 @@ Error Registry::error_of(const http::Response& response, const std::string& acti
   case 403:
     return {ErrorKind::denied,
             "requested access to the resource is denied: " + answered,
-            provider_.anonymous() ? "set username and password_file in " + entry
-                                  : "check what user " + provider_.access().username + " of " +
-                                        entry + " may do there",
+            tokens_.what_to_check(),
             {}};
   case 404:
     return {ErrorKind::not_found, answered, "", {}};
@@ -169,8 +166,8 @@ Status Registry::authorize(http::Request& request) {
   if (!credential_ && !challenges_.empty()) {
     for (int attempt = 1; !credential_; ++attempt) {
       if (auto status = check_deadline(); !status) return status;
-      auto minted = permit_ != nullptr ? provider_.mint_push(challenges_, *permit_, mount_from_)
-                                       : provider_.mint_pull(challenges_, repository_);
+      auto minted = permit_ != nullptr ? tokens_.mint_push(challenges_, *permit_, mount_from_)
+                                       : tokens_.mint_pull(challenges_, repository_);
       if (minted) {
         token_seconds_ = minted->seconds;
         credential_ = *std::move(minted);
@@ -193,7 +190,7 @@ Status Registry::answer_challenge(const http::Response& response) {
     headers += (headers.empty() ? "" : ", ") + it->second;
   auto challenges = credentials::parse_challenges(headers);
   if (!challenges)
-    return std::move(challenges).error().in("reading the 401 of " + provider_.access().host);
+    return std::move(challenges).error().in("reading the 401 of " + tokens_.access().host);
   challenges_ = *std::move(challenges);
   credential_.reset();
   return {};
@@ -223,7 +220,7 @@ Result<http::Response> Registry::send(http::Request& request, Retry retry,
     if (!response && std::chrono::steady_clock::now() + kAlmost >= pacing_.deadline &&
         !pacing_.cancelled()) {
       return Error{ErrorKind::timed_out,
-                   "the deadline for talking to " + provider_.access().host +
+                   "the deadline for talking to " + tokens_.access().host +
                        " passed: " + response.error().what,
                    response.error().hint,
                    {}};

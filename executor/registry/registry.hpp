@@ -7,7 +7,7 @@
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/credentials/permit.hpp"
-#include "executor/credentials/provider.hpp"
+#include "executor/credentials/token_client.hpp"
 #include "executor/http/retry.hpp"
 #include "executor/http/transport.hpp"
 #include "executor/oci/layout.hpp"
@@ -59,7 +59,7 @@ struct PullOutcome {
 /// One repository of one registry.
 class Registry {
 public:
-  Registry(http::Transport& transport, const credentials::Provider& provider, const Clock& clock,
+  Registry(http::Transport& transport, const credentials::TokenClient& tokens, const Clock& clock,
            std::string repository, Pacing pacing, Progress progress);
 
   /// Blobs first, then manifests by digest (children before their index), a check that the root is
@@ -123,7 +123,7 @@ private:
   Status pull_tree(oci::Layout& layout, const Fetched& manifest, int depth);
 
   http::Transport& transport_;
-  const credentials::Provider& provider_;
+  const credentials::TokenClient& tokens_;
   const Clock& clock_;
   std::string repository_;
   Pacing pacing_;

@@ -26,6 +26,7 @@ using nlohmann::json;
 constexpr const char* kNft = "/usr/sbin/nft";
 constexpr const char* kRemoveTable =
     "table inet slipway_egress\ndelete table inet slipway_egress\n";
+constexpr int kMostBridges = 256; // podman0 to podman255: Podman takes the lowest free number
 constexpr std::size_t kMostMemoryBytes = 1UL << 20;
 constexpr std::size_t kMostAddressesPerHost = 512;
 constexpr std::chrono::milliseconds kResolveDeadline{10000};
@@ -86,19 +87,48 @@ std::set<std::string> texts_of(const json& array) {
   return texts;
 }
 
-// "@set" of a rule that refuses all that goes to the set, "@set tcp" where only TCP, else "".
-std::string refusal_in(const json& expression) {
-  if (expression.empty() || expression.size() > 3) return "";
+// How many elements there are, all of them one name twice; 0 where one is something else.
+std::size_t same_pairs_in(const json& elements) {
+  if (!elements.is_array()) return 0;
+  for (const auto& element : elements) {
+    const auto& pair = member(element, "concat");
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || pair[0] != pair[1])
+      return 0;
+  }
+  return elements.size();
+}
+
+bool matches(const json& expression, const char* op, const char* key, const char* value) {
+  const auto& match = member(expression, "match");
+  return member(match, "op") == op && member(match, "right") == value &&
+         member(member(member(match, "left"), "meta"), "key") == key;
+}
+
+// "@set" of a rule that refuses all that goes to the set, "@set tcp" where only TCP, "isolate",
+// "masquerade"; of any other rule "".
+std::string meaning_of(const json& expression) {
+  if (expression.empty() || expression.size() > 4) return "";
+  if (expression.size() == 2 && matches(expression[0], "==", "oifname", "tap0") &&
+      expression[1].contains("masquerade"))
+    return "masquerade";
+  if (expression.size() == 4) {
+    const auto& pair = member(expression[2], "match");
+    const json names{
+        {"concat", {{{"meta", {{"key", "iifname"}}}}, {{"meta", {{"key", "oifname"}}}}}}};
+    return matches(expression[0], "==", "iifname", "podman*") &&
+                   matches(expression[1], "==", "oifname", "podman*") &&
+                   member(pair, "op") == "!=" && member(pair, "left") == names &&
+                   member(pair, "right") == "@same_bridge" && expression[3].contains("drop")
+               ? "isolate"
+               : "";
+  }
   const auto& to = member(expression.front(), "match");
   if (member(to, "op") != "==" || member(member(member(to, "left"), "payload"), "field") != "daddr")
     return "";
   const auto& set = member(to, "right");
   if (!set.is_string() || !expression.back().contains("reject")) return "";
   if (expression.size() == 2) return set.get<std::string>();
-  const auto& what = member(expression[1], "match");
-  const bool tcp = member(what, "op") == "==" && member(what, "right") == "tcp" &&
-                   member(member(member(what, "left"), "meta"), "key") == "l4proto";
-  return tcp ? set.get<std::string>() + " tcp" : "";
+  return matches(expression[1], "==", "l4proto", "tcp") ? set.get<std::string>() + " tcp" : "";
 }
 
 } // namespace
@@ -172,45 +202,65 @@ Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const
 }
 
 std::string egress_script(const std::vector<std::string>& addresses4,
-                          const std::vector<std::string>& addresses6) {
+                          const std::vector<std::string>& addresses6, bool isolate) {
   // One nft transaction: declaring first makes the deletion good on an empty ruleset too, and no
   // packet meets a moment without rules. Before Podman's own chains, and before connection
   // tracking, so that an open connection ends as well. Refused, not dropped: a job fails at once
   // instead of after the kernel's two minutes of trying. What sandboxes send is forwarded, never
   // output: the output hook would only cut off the name server that serves them.
+  std::vector<std::string> bridges;
+  if (isolate) {
+    for (int number = 0; number < kMostBridges; ++number) {
+      const auto name = "\"podman" + std::to_string(number) + "\"";
+      bridges.push_back(name + " . " + name);
+    }
+  }
   return std::string{kRemoveTable} + "table inet slipway_egress {\n" +
          set_of("blocked4", "ipv4_addr", addresses4) + set_of("blocked6", "ipv6_addr", addresses6) +
+         set_of("same_bridge", "ifname . ifname", bridges) +
          "\tchain forward {\n"
-         "\t\ttype filter hook forward priority -300; policy accept;\n"
+         "\t\ttype filter hook forward priority -300; policy accept;\n" +
+         (isolate ? "\t\tiifname \"podman*\" oifname \"podman*\" iifname . oifname != "
+                    "@same_bridge drop\n"
+                  : "") +
          "\t\tip daddr @blocked4 meta l4proto tcp reject with tcp reset\n"
          "\t\tip6 daddr @blocked6 meta l4proto tcp reject with tcp reset\n"
          "\t\tip daddr @blocked4 reject with icmpx admin-prohibited\n"
          "\t\tip6 daddr @blocked6 reject with icmpx admin-prohibited\n"
          "\t}\n"
+         "\tchain postrouting {\n"
+         "\t\ttype nat hook postrouting priority 100; policy accept;\n"
+         "\t\toifname \"tap0\" masquerade\n"
+         "\t}\n"
          "}\n";
 }
 
-bool is_in_force(const std::string& listing, const Addresses& addresses) {
+bool is_in_force(const std::string& listing, const Addresses& addresses, bool isolate) {
   const auto document = json::parse(listing, nullptr, false);
   Addresses found;
+  std::size_t bridges = 0;
   std::multiset<std::string> rules;
-  bool hooked = false;
+  std::set<std::string> hooks;
   const auto& objects = member(document, "nftables");
   if (!objects.is_array()) return false;
   for (const auto& object : objects) {
     if (const auto& set = member(object, "set"); set.is_object()) {
-      (member(set, "name") == "blocked4" ? found.v4 : found.v6) = texts_of(member(set, "elem"));
+      const auto& elements = member(set, "elem");
+      if (member(set, "name") == "blocked4") found.v4 = texts_of(elements);
+      if (member(set, "name") == "blocked6") found.v6 = texts_of(elements);
+      if (member(set, "name") == "same_bridge") bridges = same_pairs_in(elements);
     }
-    if (const auto& chain = member(object, "chain"); chain.is_object()) {
-      hooked = hooked || (member(chain, "hook") == "forward" && member(chain, "prio") == -300);
-    }
+    if (const auto& chain = member(object, "chain"); chain.is_object())
+      hooks.insert(member(chain, "hook").dump() + member(chain, "prio").dump());
     const auto& expression = member(member(object, "rule"), "expr");
-    if (expression.is_array()) rules.insert(refusal_in(expression));
+    if (expression.is_array()) rules.insert(meaning_of(expression));
   }
+  std::multiset<std::string> wanted{"@blocked4", "@blocked4 tcp", "@blocked6", "@blocked6 tcp",
+                                    "masquerade"};
+  if (isolate) wanted.insert("isolate");
   // Any other rule, also one that is only in the way, is "".
-  return hooked && found == addresses &&
-         rules ==
-             std::multiset<std::string>{"@blocked4", "@blocked4 tcp", "@blocked6", "@blocked6 tcp"};
+  return hooks == std::set<std::string>{"\"forward\"-300", "\"postrouting\"100"} &&
+         found == addresses && bridges == (isolate ? kMostBridges : 0) && rules == wanted;
 }
 
 Status enforce_egress(Podman& podman, const Egress& egress) {
@@ -237,23 +287,23 @@ Status enforce_egress(Podman& podman, const Egress& egress) {
                  "install nftables; the kernel needs nf_tables",
                  {}};
   };
-  if (!egress.enabled) return apply(kRemoveTable);
-
   auto addresses = blocked_addresses(
-      egress.blocked_hosts, [](const std::string& host) { return resolve(host, kResolveDeadline); },
+      egress.enabled ? egress.blocked_hosts : std::vector<std::string>{},
+      [](const std::string& host) { return resolve(host, kResolveDeadline); },
       dir / "slipway-egress.json");
   if (!addresses) return std::move(addresses).error().in("installing the egress rule");
   const auto in_force = [&]() -> Result<bool> {
     auto listing =
         podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
     if (!listing) return std::move(listing).error();
-    return process::succeeded(listing->ending) && is_in_force(listing->out, *addresses);
+    return process::succeeded(listing->ending) &&
+           is_in_force(listing->out, *addresses, egress.isolate);
   };
   auto already = in_force();
   if (!already) return std::move(already).error();
   if (*already) return {};
   auto applied = apply(egress_script({addresses->v4.begin(), addresses->v4.end()},
-                                     {addresses->v6.begin(), addresses->v6.end()}));
+                                     {addresses->v6.begin(), addresses->v6.end()}, egress.isolate));
   if (!applied) return applied;
   auto now = in_force();
   if (!now) return std::move(now).error();

@@ -37,8 +37,8 @@ Addresses resolve(const std::string& host, std::chrono::milliseconds deadline);
 Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const Resolver& resolver,
                                     const std::filesystem::path& memory);
 
-/// True where `nft --json list table inet slipway_egress` shows exactly these addresses, dropped in
-/// the forward hook.
-bool is_in_force(const std::string& listing, const Addresses& addresses);
+/// True where `nft --json list table inet slipway_egress` shows exactly these addresses, refused in
+/// the forward hook, the isolation that was asked for, masquerading, and nothing else.
+bool is_in_force(const std::string& listing, const Addresses& addresses, bool isolate);
 
 } // namespace slipway::sandbox

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/base/file.hpp"
+#include "executor/base/percent.hpp"
+#include "executor/sandbox/handover.hpp"
+#include "executor/sandbox/podman_api.hpp"
 #include "executor/sandbox/podman_call.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/toolbox.hpp"
@@ -10,12 +13,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <future>
 
 namespace slipway::sandbox {
 namespace {
@@ -24,6 +29,7 @@ using nlohmann::json;
 using process::Command;
 using process::Output;
 
+constexpr const char* kNsenter = "/usr/bin/nsenter";
 constexpr std::size_t kMostAnswerBytes = 16UL << 20;
 constexpr std::size_t kMostLogBytes = 4UL << 20; // rotated at 1 MB by --log-opt max-size
 
@@ -104,25 +110,39 @@ bool is_absent(const std::string& complaint) {
   return false;
 }
 
-/// True where every complaint is about a thing that is not there: it has been removed already.
-bool only_absences(const std::string& complaints) {
-  std::size_t at = 0;
-  while (at < complaints.size()) {
-    const auto end = std::min(complaints.find('\n', at), complaints.size());
-    const auto line = complaints.substr(at, end - at);
-    at = end + 1;
-    if (line.empty() || contains(line, "failed to connect to syslog")) continue;
-    if (!is_absent(line)) return false;
-  }
-  return true;
+/// What Podman's API says about a call that failed.
+std::string complaint_of(const ApiAnswer& answer) {
+  const auto document = json::parse(answer.body, nullptr, false);
+  auto words = document.is_object() ? document.value("message", json{}) : json{};
+  std::string text = words.is_string() ? words.get<std::string>() : answer.body.substr(0, 600);
+  if (const auto cause = document.is_object() ? document.value("cause", json{}) : json{};
+      text.empty() && cause.is_string())
+    text = cause.get<std::string>();
+  return text.empty() ? "no message" : last_words(text);
 }
 
-Result<json> read_json(const Output& output, const std::string& doing) {
-  auto document = json::parse(output.out, nullptr, false);
-  if (document.is_discarded()) {
+Error api_error(const std::string& doing, const ApiAnswer& answer) {
+  return Error{ErrorKind::unavailable,
+               doing + ": podman: status " + std::to_string(answer.status) + ": " +
+                   complaint_of(answer),
+               "",
+               {}};
+}
+
+Result<json> read_json(const ApiAnswer& answer, const std::string& doing) {
+  auto document = json::parse(answer.body, nullptr, false);
+  if (document.is_discarded())
     return Error{ErrorKind::unavailable, doing + ": podman's answer is no JSON", "", {}};
-  }
   return document;
+}
+
+Result<json> ask_for_list(PodmanApi& api, const std::string& target, const std::string& things) {
+  auto answer = api.ask({"GET", target, ""});
+  if (!answer) return std::move(answer).error();
+  if (!answer->ok()) return api_error("listing " + things, *answer);
+  auto document = read_json(*answer, "listing " + things);
+  if (!document) return std::move(document).error();
+  return document->is_array() ? *std::move(document) : json::array();
 }
 
 // Podman writes null where it means empty; both read as empty here.
@@ -167,8 +187,10 @@ std::map<std::string, std::string> labels_of(const json& value) {
   return labels;
 }
 
+/// "?filters={…}" for LABEL=VALUE ("" value: any).
 std::string filter_of(const std::string& label, const std::string& value) {
-  return "--filter=label=" + label + (value.empty() ? "" : "=" + value);
+  const json filter{{"label", {label + (value.empty() ? "" : "=" + value)}}};
+  return "filters=" + percent_encode(filter.dump());
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -180,11 +202,6 @@ std::vector<std::string> lines_of(const std::string& text) {
     at = end + 1;
   }
   return lines;
-}
-
-std::vector<std::string> with(std::vector<std::string> head, const std::vector<std::string>& tail) {
-  head.insert(head.end(), tail.begin(), tail.end());
-  return head;
 }
 
 std::string base64(std::string_view bytes) {
@@ -254,18 +271,35 @@ ContainerFacts facts_from(const json& document) {
   return facts;
 }
 
-// From the file that conmon writes for Podman; 0 where it is not there (another driver or runroot)
-// or the process has ended. Saves an inspect, which is a third of a start.
-std::int64_t pid_of(const Engine& engine, const std::string& id) {
-  if (id.empty() || id.find_first_not_of("0123456789abcdef") != std::string::npos) return 0;
-  const auto file = engine.runtime_dir / "containers/overlay-containers" / id / "userdata/pidfile";
-  const auto text = read_file(file, 32);
-  std::int64_t pid = 0;
-  if (!text || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc{}) {
-    return 0;
-  }
+/// The beginning of a command line that enters the namespaces of Podman's pause process, which is a
+/// tenth of what `podman unshare` costs; empty where that process or the network namespace cannot
+/// be told for sure.
+std::vector<std::string> entering_argv(const Engine& engine, bool rootless_netns) {
+  const auto text = read_file(engine.runtime_dir / "libpod/tmp/pause.pid", 32);
+  long pid = 0;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc{} ||
+      pid <= 1)
+    return {};
+  // A number that was used again must not lead into a sandbox: those run under other ids.
+  const std::string proc = "/proc/" + std::to_string(pid);
+  struct stat facts {};
+  const auto name = read_file(proc + "/comm", 32);
+  if (::stat(proc.c_str(), &facts) != 0 || facts.st_uid != ::geteuid() || !name ||
+      *name != "podman pause\n")
+    return {};
+  std::vector<std::string> argv{kNsenter, "--user=" + proc + "/ns/user",
+                                "--mount=" + proc + "/ns/mnt", "--preserve-credentials", "--"};
+  if (!rootless_netns) return argv;
   std::error_code failed;
-  return pid > 0 && std::filesystem::exists("/proc/" + std::to_string(pid), failed) ? pid : 0;
+  std::vector<std::string> found;
+  for (const auto& entry :
+       std::filesystem::directory_iterator{engine.runtime_dir / "netns", failed}) {
+    if (entry.path().filename().string().starts_with("rootless-netns-"))
+      found.push_back(entry.path().string());
+  }
+  if (found.size() != 1) return {}; // another store's may be among them
+  argv.insert(argv.end(), {kNsenter, "--net=" + found.front(), "--"});
+  return argv;
 }
 
 // crun fails where a limit is above this process's own hard limit.
@@ -277,26 +311,20 @@ void clamp_open_files(Limits& limits) {
 
 } // namespace
 
-Podman::Podman(Engine engine, process::ProcessRunner& runner)
-    : engine_{std::move(engine)}, runner_{runner} {}
+Podman::Podman(Engine engine, process::ProcessRunner& runner, std::shared_ptr<PodmanApi> api)
+    : engine_{std::move(engine)}, runner_{runner}, api_{std::move(api)} {
+  if (!api_) api_ = std::make_shared<PodmanService>(engine_);
+}
 
 Result<ImageFacts> Podman::image(const std::string& reference) {
-  auto output =
-      call(runner_,
-           podman_command(engine_, podman_argv(engine_, {"image", "inspect", "--", reference})));
-  if (!output) return std::move(output).error();
-  if (!process::succeeded(output->ending)) {
-    if (is_absent(output->err)) {
-      return Error{ErrorKind::not_found, "image is not in the store: " + reference, "", {}};
-    }
-    return podman_error("inspecting image " + reference, *output);
-  }
-  auto document = read_json(*output, "inspecting image " + reference);
-  if (!document) return std::move(document).error();
-  if (!document->is_array() || document->empty()) {
+  auto answer = api_->ask({"GET", "/images/" + percent_encode(reference) + "/json", ""});
+  if (!answer) return std::move(answer).error();
+  if (answer->status == 404)
     return Error{ErrorKind::not_found, "image is not in the store: " + reference, "", {}};
-  }
-  const auto& image = document->front();
+  if (!answer->ok()) return api_error("inspecting image " + reference, *answer);
+  auto document = read_json(*answer, "inspecting image " + reference);
+  if (!document) return std::move(document).error();
+  const auto& image = *document;
   const auto& config = member(image, "Config");
   ImageFacts facts;
   facts.id = text_of(member(image, "Id"));
@@ -359,76 +387,74 @@ Result<ImageFacts> Podman::pull(const PullRequest& request) {
   return image(lines.back());
 }
 
-Result<ContainerFacts> Podman::launch(const SandboxSpec& spec) {
+Result<ContainerFacts> Podman::create(const SandboxSpec& spec) {
   if (auto good = check_spec(spec); !good) return std::move(good).error();
   SandboxSpec possible = spec;
   clamp_open_files(possible.limits);
-  auto command = podman_command(engine_, argv_for(engine_, possible));
-  int target = 3;
-  for (const int fd : spec.preserve_fds)
-    command.fds.emplace_back(fd, target++);
-  const auto env = split_env(spec.env);
-  UniqueFd file;
-  if (!env.file.empty()) {
-    auto made = memory_file("sandbox-env");
-    if (!made) return std::move(made).error();
-    file = *std::move(made);
-    if (auto written = write_all(file.get(), env.file); !written) return std::move(written).error();
-    if (::lseek(file.get(), 0, SEEK_SET) != 0) return io_error("lseek", errno);
-    command.fds.emplace_back(file.get(), env_file_fd(spec));
-  }
-  command.env.insert(command.env.end(), env.inherited.begin(), env.inherited.end());
-
-  auto output = call(runner_, std::move(command));
-  // Conmon may keep the file open for the sandbox's life; nobody needs the values any more.
-  if (file) (void)::ftruncate(file.get(), 0);
-  if (!output) return std::move(output).error();
-  if (!process::succeeded(output->ending)) {
-    auto failed = podman_error("starting " + spec.name, *output);
-    const auto& said = output->err;
-    const bool name_is_taken = contains(said, "already in use");
-    if (!name_is_taken) (void)remove({spec.name}); // a container that was made but did not start
-    if (contains(said, "image not known") || contains(said, "no such image")) {
+  auto answer = api_->ask({"POST", "/containers/create", create_body(possible)});
+  if (!answer) return std::move(answer).error().in("making " + spec.name);
+  if (!answer->ok()) {
+    auto failed = api_error("making " + spec.name, *answer);
+    const auto said = complaint_of(*answer);
+    if (contains(said, "image not known") || contains(said, "no such image") ||
+        contains(said, "unable to find"))
       failed.kind = ErrorKind::not_found;
-    } else if (const auto* exited = std::get_if<process::Exited>(&output->ending);
-               exited != nullptr && (exited->code == 126 || exited->code == 127)) {
-      failed.kind = ErrorKind::bad_input; // Source: podman-run(1), Exit Status
-      failed.hint = "the image's entrypoint or command cannot be executed";
-    }
     return failed;
   }
+  auto document = read_json(*answer, "making " + spec.name);
+  if (!document) return std::move(document).error();
   ContainerFacts facts;
-  const auto lines = lines_of(output->out);
-  facts.id = lines.empty() ? "" : lines.back();
+  facts.id = text_of(member(*document, "Id"));
   facts.name = spec.name;
   facts.labels = spec.labels;
-  facts.host_pid = pid_of(engine_, facts.id);
-  facts.running = facts.host_pid > 0;
   return facts;
 }
 
-Result<ContainerFacts> Podman::start(const SandboxSpec& spec) {
-  auto launched = launch(spec);
-  if (!launched) return launched;
-  return inspect(spec.name);
+Result<ContainerFacts> Podman::start(const SandboxSpec& given) {
+  SandboxSpec spec = given;
+  std::optional<Handover> handover;
+  if (spec.script_listener >= 0) {
+    auto made = Handover::make(engine_.runtime_dir);
+    if (!made) return std::move(made).error().in("starting " + spec.name);
+    handover.emplace(*std::move(made));
+    spec.volumes.push_back({handover->dir(), kHandoverTarget, true});
+  }
+  auto made = create(spec);
+  if (!made) return made;
+  const auto give_up = [&](Error failed) {
+    (void)remove({spec.name}); // a container that was made but is of no use
+    return failed;
+  };
+  auto answer = api_->ask({"POST", "/containers/" + made->id + "/start", ""});
+  if (!answer) return give_up(std::move(answer).error().in("starting " + spec.name));
+  if (!answer->ok() && answer->status != 304) {
+    auto failed = api_error("starting " + spec.name, *answer);
+    const auto said = complaint_of(*answer);
+    if (contains(said, "OCI permission denied") ||
+        contains(said, "attempted to invoke a command that was not found")) {
+      failed.kind = ErrorKind::bad_input;
+      failed.hint = "the image's entrypoint or command cannot be executed";
+    }
+    return give_up(std::move(failed));
+  }
+  auto facts = inspect(made->id);
+  if (!facts) return give_up(std::move(facts).error());
+  if (handover) {
+    if (auto handed = handover->give(spec.script_listener, facts->host_pid); !handed)
+      return give_up(std::move(handed).error().in("starting " + spec.name));
+  }
+  return facts;
 }
 
 Result<ContainerFacts> Podman::inspect(const std::string& name) {
-  auto output = call(
-      runner_, podman_command(engine_, podman_argv(engine_, {"container", "inspect", "--", name})));
-  if (!output) return std::move(output).error();
-  if (!process::succeeded(output->ending)) {
-    if (is_absent(output->err)) {
-      return Error{ErrorKind::not_found, "no such container: " + name, "", {}};
-    }
-    return podman_error("inspecting " + name, *output);
-  }
-  auto document = read_json(*output, "inspecting " + name);
-  if (!document) return std::move(document).error();
-  if (!document->is_array() || document->empty()) {
+  auto answer = api_->ask({"GET", "/containers/" + percent_encode(name) + "/json", ""});
+  if (!answer) return std::move(answer).error();
+  if (answer->status == 404)
     return Error{ErrorKind::not_found, "no such container: " + name, "", {}};
-  }
-  return facts_from(document->front());
+  if (!answer->ok()) return api_error("inspecting " + name, *answer);
+  auto document = read_json(*answer, "inspecting " + name);
+  if (!document) return std::move(document).error();
+  return facts_from(*document);
 }
 
 Result<std::string> Podman::logs(const std::string& name, std::size_t limit) {
@@ -449,13 +475,8 @@ Result<std::string> Podman::logs(const std::string& name, std::size_t limit) {
 
 Result<std::vector<ContainerFacts>> Podman::list(const std::string& label,
                                                  const std::string& value) {
-  auto output = call(
-      runner_,
-      podman_command(engine_, podman_argv(engine_, {"ps", "--all", "--no-trunc",
-                                                    filter_of(label, value), "--format=json"})));
-  if (!output) return std::move(output).error();
-  if (!process::succeeded(output->ending)) return podman_error("listing sandboxes", *output);
-  auto document = read_json(*output, "listing sandboxes");
+  auto document =
+      ask_for_list(*api_, "/containers/json?all=true&" + filter_of(label, value), "sandboxes");
   if (!document) return std::move(document).error();
   std::vector<ContainerFacts> all;
   for (const auto& entry : *document) {
@@ -472,47 +493,61 @@ Result<std::vector<ContainerFacts>> Podman::list(const std::string& label,
   return all;
 }
 
-Status Podman::remove(const std::vector<std::string>& names) {
-  if (names.empty()) return {};
-  const auto argv = podman_argv(
-      engine_, with({"rm", "--force", "--ignore", "--volumes", "--time=0", "--"}, names));
-  // A second try, because the clean-up that conmon starts may have been at the same container.
+Status Podman::remove_one(const std::string& target, const std::string& name) {
+  // A second try, because the clean-up that conmon starts may have been at the same thing.
   std::optional<Error> failed;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    auto output = call(runner_, podman_command(engine_, argv));
-    if (!output) return std::move(output).error();
-    if (process::succeeded(output->ending)) return {};
-    if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err))
-      return {};
-    failed = podman_error("removing sandboxes", *output);
+    auto answer = api_->ask({"DELETE", target, ""});
+    if (!answer) return std::move(answer).error();
+    if (answer->ok() || answer->status == 404) return {};
+    if (is_absent(complaint_of(*answer))) return {};
+    failed = api_error("removing " + name, *answer);
   }
   return *std::move(failed);
 }
 
+Status Podman::remove(const std::vector<std::string>& names) {
+  std::vector<std::future<Status>> others;
+  Status first;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const auto one = [this, name = names[i]] {
+      return remove_one("/containers/" + percent_encode(name) + "?force=true&v=true&timeout=0",
+                        name);
+    };
+    if (i + 1 < names.size())
+      others.push_back(std::async(std::launch::async, one));
+    else
+      first = one();
+  }
+  for (auto& other : others) {
+    if (auto removed = other.get(); !removed && first) first = std::move(removed);
+  }
+  return first;
+}
+
 Status Podman::create_network(const std::string& name,
                               const std::map<std::string, std::string>& labels, bool isolate) {
-  std::vector<std::string> arguments{"network", "create", "--driver=bridge"};
-  if (isolate) arguments.emplace_back("--opt=isolate=true");
-  for (const auto& [key, value] : labels)
-    arguments.push_back("--label=" + key + "=" + value);
-  arguments.emplace_back("--");
-  arguments.push_back(name);
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, std::move(arguments))));
-  if (!output) return std::move(output).error();
-  if (process::succeeded(output->ending)) return {};
-  if (!contains(output->err, "already exists") && !contains(output->err, "already used")) {
-    return podman_error("creating network " + name, *output);
-  }
+  json options = json::object();
+  if (isolate) options["isolate"] = "true";
+  const json body{{"name", name},
+                  {"driver", "bridge"},
+                  {"dns_enabled", true},
+                  {"options", std::move(options)},
+                  {"labels", labels}};
+  auto answer = api_->ask({"POST", "/networks/create", body.dump()});
+  if (!answer) return std::move(answer).error();
+  if (answer->ok()) return {};
+  const auto said = complaint_of(*answer);
+  if (answer->status != 409 && !contains(said, "already exists") && !contains(said, "already used"))
+    return api_error("creating network " + name, *answer);
   // A second prepare of one job finds its own network; one that isolates less is somebody else's.
-  auto found = call(
-      runner_, podman_command(engine_, podman_argv(engine_, {"network", "inspect", "--", name})));
+  auto found = api_->ask({"GET", "/networks/" + percent_encode(name) + "/json", ""});
   if (!found) return std::move(found).error();
-  if (!process::succeeded(found->ending)) return podman_error("inspecting network " + name, *found);
+  if (!found->ok()) return api_error("inspecting network " + name, *found);
   auto document = read_json(*found, "inspecting network " + name);
   if (!document) return std::move(document).error();
-  const auto& network = document->is_array() && !document->empty() ? document->front() : *document;
-  const bool isolates = text_of(member(member(network, "options"), "isolate")) == "true";
-  const auto has = labels_of(member(network, "labels"));
+  const bool isolates = text_of(member(member(*document, "options"), "isolate")) == "true";
+  const auto has = labels_of(member(*document, "labels"));
   if (isolates != isolate || has != labels) {
     return Error{
         ErrorKind::unavailable, "network " + name + " exists and is not this job's", "", {}};
@@ -521,73 +556,71 @@ Status Podman::create_network(const std::string& name,
 }
 
 Status Podman::remove_networks(const std::vector<std::string>& names) {
-  if (names.empty()) return {};
-  auto output =
-      call(runner_,
-           podman_command(
-               engine_,
-               podman_argv(engine_, with({"network", "rm", "--force", "--time=0", "--"}, names))));
-  if (!output) return std::move(output).error();
-  if (process::succeeded(output->ending)) return {};
-  if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err))
-    return {};
-  return podman_error("removing networks", *output);
+  for (const auto& name : names) {
+    if (auto removed =
+            remove_one("/networks/" + percent_encode(name) + "?force=true", "network " + name);
+        !removed)
+      return removed;
+  }
+  return {};
 }
 
 Result<std::vector<std::string>> Podman::list_networks(const std::string& label,
                                                        const std::string& value) {
-  auto output =
-      call(runner_,
-           podman_command(engine_, podman_argv(engine_, {"network", "ls", filter_of(label, value),
-                                                         "--format={{.Name}}"})));
-  if (!output) return std::move(output).error();
-  if (!process::succeeded(output->ending)) return podman_error("listing networks", *output);
-  return lines_of(output->out);
+  auto document = ask_for_list(*api_, "/networks/json?" + filter_of(label, value), "networks");
+  if (!document) return std::move(document).error();
+  std::vector<std::string> names;
+  for (const auto& entry : *document)
+    names.push_back(text_of(member(entry, "name")));
+  return names;
 }
 
 Status Podman::create_volume(const std::string& name,
                              const std::map<std::string, std::string>& labels) {
-  std::vector<std::string> arguments{"volume", "create"};
-  for (const auto& [key, value] : labels)
-    arguments.push_back("--label=" + key + "=" + value);
-  arguments.emplace_back("--");
-  arguments.push_back(name);
-  auto output = call(runner_, podman_command(engine_, podman_argv(engine_, std::move(arguments))));
-  if (!output) return std::move(output).error();
-  if (process::succeeded(output->ending) || contains(output->err, "already exists")) return {};
-  return podman_error("creating volume " + name, *output);
+  const json body{{"Name", name}, {"Label", labels}};
+  auto answer = api_->ask({"POST", "/volumes/create", body.dump()});
+  if (!answer) return std::move(answer).error();
+  if (answer->ok() || contains(complaint_of(*answer), "already exists")) return {};
+  return api_error("creating volume " + name, *answer);
 }
 
 Status Podman::remove_volumes(const std::vector<std::string>& names) {
-  if (names.empty()) return {};
-  auto output = call(
-      runner_, podman_command(
-                   engine_, podman_argv(engine_, with({"volume", "rm", "--force", "--"}, names))));
-  if (!output) return std::move(output).error();
-  if (process::succeeded(output->ending)) return {};
-  if (std::holds_alternative<process::Exited>(output->ending) && only_absences(output->err))
-    return {};
-  return podman_error("removing volumes", *output);
+  for (const auto& name : names) {
+    if (auto removed =
+            remove_one("/volumes/" + percent_encode(name) + "?force=true", "volume " + name);
+        !removed)
+      return removed;
+  }
+  return {};
 }
 
 Result<std::vector<std::string>> Podman::list_volumes(const std::string& label,
                                                       const std::string& value) {
-  auto output =
-      call(runner_, podman_command(engine_, podman_argv(engine_, {"volume", "ls", "--quiet",
-                                                                  filter_of(label, value)})));
-  if (!output) return std::move(output).error();
-  if (!process::succeeded(output->ending)) return podman_error("listing volumes", *output);
-  return lines_of(output->out);
+  auto document = ask_for_list(*api_, "/volumes/json?" + filter_of(label, value), "volumes");
+  if (!document) return std::move(document).error();
+  std::vector<std::string> names;
+  for (const auto& entry : *document)
+    names.push_back(text_of(member(entry, "Name")));
+  return names;
+}
+
+bool Podman::has_network_namespace() const {
+  return !entering_argv(engine_, true).empty();
 }
 
 Result<process::Output> Podman::unshare(const std::vector<std::string>& argv, std::string input,
                                         bool rootless_netns) {
-  std::vector<std::string> arguments{"unshare"};
-  if (rootless_netns) arguments.emplace_back("--rootless-netns");
-  auto command = podman_command(engine_, podman_argv(engine_, with(std::move(arguments), argv)));
+  auto words = entering_argv(engine_, rootless_netns);
+  const bool direct = !words.empty();
+  if (!direct) {
+    words = podman_argv(engine_, {"unshare"});
+    if (rootless_netns) words.emplace_back("--rootless-netns");
+  }
+  words.insert(words.end(), argv.begin(), argv.end());
+  auto command = podman_command(engine_, std::move(words));
   command.input = std::move(input);
-  // Only the network namespace may start something that stays (slirp4netns).
-  if (rootless_netns) return call(runner_, std::move(command));
+  // Only Podman's way into the network namespace may start something that stays (slirp4netns).
+  if (rootless_netns && !direct) return call(runner_, std::move(command));
   return runner_.run(command);
 }
 

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -30,6 +31,7 @@ struct Engine {
   std::filesystem::path home;            ///< HOME of the service user
   std::filesystem::path runtime_dir;     ///< XDG_RUNTIME_DIR
   std::filesystem::path containers_conf; ///< see write_containers_conf(); "": the host's own
+  std::filesystem::path first_in_path;   ///< see use_stand_in_for_iptables(); "": none
   std::vector<std::string> global_args;  ///< e.g. --root DIR, for tests
   std::chrono::milliseconds deadline{std::chrono::minutes{2}}; ///< of one Podman call
 };
@@ -38,6 +40,12 @@ struct Engine {
 /// mounts, devices and variables to every sandbox, and by default the host's hosts file is copied
 /// into them. A file that stays, because conmon's clean-up reads it too.
 Status write_containers_conf(Engine& engine, const std::filesystem::path& dir);
+
+/// Writes DIR/netavark/iptables, which says yes to everything, and puts it before the real one in
+/// Podman's PATH (not where DIR's programs cannot be executed). What netavark asks iptables for is
+/// in the table that enforce_egress() installs and reads back. A netavark that speaks nftables
+/// itself (from 1.10 on) never calls it.
+Status use_stand_in_for_iptables(Engine& engine, const std::filesystem::path& dir);
 
 /// One range of subordinate ids: `--uidmap 0:first:size`, `first` counted in the rootless user's
 /// own namespace, where 0 is the service user and is never mapped.
@@ -100,8 +108,7 @@ public:
   std::vector<std::string> command;
   std::optional<std::string> user; ///< none: the image's USER
   std::string working_dir;
-  std::vector<std::pair<std::string, std::string>>
-      env; ///< passed by file descriptor, never in argv
+  std::vector<std::pair<std::string, std::string>> env; ///< in a request's body, never in argv
   IdSlot ids;
   std::string network; ///< network name; "" = none
   std::vector<std::string> network_aliases;
@@ -109,8 +116,9 @@ public:
   std::vector<Mount> volumes; ///< Podman volumes and slipway's own runtime folders
   std::vector<std::pair<std::string, std::string>> tmpfs; ///< {target, options}
   Limits limits;
-  std::vector<int> preserve_fds; ///< become 3, 4, … inside (--preserve-fds); lent
+  int script_listener = -1; ///< lent; slipway-init gets it, see handover.hpp; -1: none
   bool read_only_root = false;
+  bool keep_log = true; ///< what PID 1 says, for Podman::logs
   std::string hostname;
 
   void allow(PrivilegedInUserNamespace token) { privileged_ = std::move(token); }
@@ -129,8 +137,8 @@ private:
   std::vector<Device> devices_;
 };
 
-/// The `podman run --detach` command line for a spec. Pure; golden-tested.
-std::vector<std::string> argv_for(const Engine& engine, const SandboxSpec& spec);
+/// The body of a "create container" call of Podman's API for a spec. Pure; golden-tested.
+std::string create_body(const SandboxSpec& spec);
 
 struct PullRequest {
   std::string reference;
@@ -164,22 +172,25 @@ struct ContainerFacts {
   std::map<std::string, std::string> labels;
 };
 
-/// Podman, as slipway uses it. Every call has a deadline and a clean environment; no child of it
-/// keeps this process's descriptors (conmon is the trap: it would hold the runner's pipes).
+/// Podman, as slipway uses it: its API where it can, its program else. Every call has a deadline
+/// and a clean environment; no child of it keeps this process's descriptors (conmon is the trap: it
+/// would hold the runner's pipes).
+class PodmanApi;
+
 class Podman {
 public:
-  Podman(Engine engine, process::ProcessRunner& runner);
+  /// `runner` starts what the API does not do; `api`: none = a PodmanService of this engine.
+  Podman(Engine engine, process::ProcessRunner& runner, std::shared_ptr<PodmanApi> api = nullptr);
 
   Result<ImageFacts> pull(const PullRequest& request);
   Result<ImageFacts> image(const std::string& reference); ///< Errors: not_found
   /// Makes the near-empty "toolbox" image (root file system skeleton) if the store lacks it.
   Result<std::string> toolbox_image();
+  /// Makes and starts it, and hands over its listener. Errors: not_found (image); bad_input (its
+  /// command cannot be executed); unavailable. What failed to start is removed.
   Result<ContainerFacts> start(const SandboxSpec& spec);
-  /// Starts it without asking Podman about it afterwards: name and id are known, and the pid where
-  /// Podman's own file has it (0 = ask inspect()).
-  Result<ContainerFacts> launch(const SandboxSpec& spec);
   /// Runs a sandbox to its end and returns what it said; it is removed afterwards, whatever
-  /// happened. `env` and `preserve_fds` have to be empty. Exit codes 125-127 may be Podman's own.
+  /// happened. It has no listener. Exit codes 125-127 may be Podman's own.
   /// Errors: as start, apart from those exit codes; bad_input (more output than the limit). A
   /// deadline that passed is an Ending, not an Error.
   Result<process::Output> run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline,
@@ -188,7 +199,7 @@ public:
   Result<std::string> logs(const std::string& name, std::size_t limit);
   /// Everything that carries LABEL=VALUE ("" value: any); also stopped ones.
   Result<std::vector<ContainerFacts>> list(const std::string& label, const std::string& value);
-  /// Kill and remove, with anonymous volumes; absent ones are no error. One Podman call.
+  /// Kill and remove, with anonymous volumes; absent ones are no error.
   Status remove(const std::vector<std::string>& names);
   Status create_network(const std::string& name, const std::map<std::string, std::string>& labels,
                         bool isolate = true);
@@ -198,6 +209,9 @@ public:
   Status create_volume(const std::string& name, const std::map<std::string, std::string>& labels);
   Status remove_volumes(const std::vector<std::string>& names);
   Result<std::vector<std::string>> list_volumes(const std::string& label, const std::string& value);
+  /// True where the namespace that holds Podman's bridges is there: from the first sandbox with a
+  /// network to the last.
+  bool has_network_namespace() const;
   /// Runs a program of the host in the rootless user namespace (`podman unshare`), for files that
   /// belong to subordinate ids.
   Result<process::Output> unshare(const std::vector<std::string>& argv, std::string input = "",
@@ -206,8 +220,12 @@ public:
   const Engine& engine() const { return engine_; }
 
 private:
+  Result<ContainerFacts> create(const SandboxSpec& spec);
+  Status remove_one(const std::string& target, const std::string& name);
+
   Engine engine_;
   process::ProcessRunner& runner_;
+  std::shared_ptr<PodmanApi> api_;
 };
 
 /// The builder, helper and scanner root: the host's /usr read-only on the toolbox skeleton.
@@ -223,15 +241,18 @@ struct HeldSlot {
 Result<HeldSlot> take_id_slot(const std::filesystem::path& lock_dir, const std::string& user,
                               int most);
 
-/// Egress: drops what goes to registries, in the namespace that holds Podman's bridges, where no
-/// sandbox's root can flush it.
+/// What sandboxes' networks may do, as one nftables table in the namespace that holds Podman's
+/// bridges, where no sandbox's root can flush it: they get out (masquerading), not to each other,
+/// and not to registries. Netavark would make the first two with twenty calls of iptables a job;
+/// see use_stand_in_for_iptables().
 struct Egress {
   std::vector<std::string> blocked_hosts; ///< "host" or "host:port"; all addresses, every protocol
-  bool enabled = true;                    ///< off only for the control test
+  bool enabled = true;                    ///< false: no host is blocked
+  bool isolate = true;                    ///< false: one network's sandboxes reach another's
 };
 /// The nftables script: pure, golden-tested.
 std::string egress_script(const std::vector<std::string>& addresses4,
-                          const std::vector<std::string>& addresses6);
+                          const std::vector<std::string>& addresses6, bool isolate);
 /// Resolves and installs, idempotent and atomic; verifies by reading back. Needs a running sandbox
 /// on a bridge (the namespace exists only then). Errors: unavailable (a host does not resolve and
 /// was never resolved before), io.

@@ -13,7 +13,7 @@
 
 namespace slipway::sandbox {
 
-/// Makes the listening socket that prepare hands to init as descriptor 3 (0600, backlog 16).
+/// Makes the listening socket that prepare hands to init (0600, backlog 16).
 /// Errors: io; bad_input (path over 107 bytes).
 Result<UniqueFd> listen_for_scripts(const std::filesystem::path& socket);
 

@@ -61,7 +61,4 @@ private:
   Deadlines deadlines_;
 };
 
-/// Percent-encodes everything that is not unreserved (RFC 3986), "/" too.
-std::string url_encode(std::string_view text);
-
 } // namespace slipway::shim

@@ -2,6 +2,7 @@
 #include "executor/shim/run.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/percent.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/shim/build_context.hpp"
 #include "executor/shim/go_template.hpp"
@@ -182,9 +183,9 @@ public:
       name.tag = "latest";
       if (!pull.quiet) world_.out("Using default tag: latest\n");
     }
-    std::string target = "/images/create?fromImage=" + url_encode(name.familiar()) +
-                         "&tag=" + url_encode(name.digest.empty() ? name.tag : name.digest);
-    if (!pull.platform.empty()) target += "&platform=" + url_encode(pull.platform);
+    std::string target = "/images/create?fromImage=" + percent_encode(name.familiar()) +
+                         "&tag=" + percent_encode(name.digest.empty() ? name.tag : name.digest);
+    if (!pull.platform.empty()) target += "&platform=" + percent_encode(pull.platform);
     const Write print = pull.quiet ? Write{[](std::string_view) {}} : world_.out;
     if (!stream({.method = "POST", .target = target, .long_running = true}, print)) return 1;
     world_.out(name.full() + "\n");
@@ -207,9 +208,9 @@ public:
   int operator()(const Tag& tag) const {
     const auto name = *parse_image_name(tag.target);
     const auto answer = ask({.method = "POST",
-                             .target = "/images/" + url_encode(tag.source) +
-                                       "/tag?repo=" + url_encode(name.familiar()) + "&tag=" +
-                                       url_encode(name.tag.empty() ? "latest" : name.tag)});
+                             .target = "/images/" + percent_encode(tag.source) +
+                                       "/tag?repo=" + percent_encode(name.familiar()) + "&tag=" +
+                                       percent_encode(name.tag.empty() ? "latest" : name.tag)});
     return answer ? 0 : 1;
   }
 
@@ -218,9 +219,9 @@ public:
     for (const auto& [key, value] : list.filters)
       filters[key][value] = true;
     if (!list.pattern.empty()) filters["reference"][list.pattern] = true;
-    const auto images =
-        ask_json({.target = "/images/json" +
-                            (filters.empty() ? "" : "?filters=" + url_encode(dumped(filters)))});
+    const auto images = ask_json(
+        {.target = "/images/json" +
+                   (filters.empty() ? "" : "?filters=" + percent_encode(dumped(filters)))});
     if (!images) return 1;
     if (!images->is_array()) return fail("the broker's list of images is no list");
     Listing listing{
@@ -251,7 +252,7 @@ public:
     for (const auto& image : remove.images) {
       auto answer = client_.ask(
           {.method = "DELETE",
-           .target = "/images/" + url_encode(image) + (remove.force ? "?force=1" : "")});
+           .target = "/images/" + percent_encode(image) + (remove.force ? "?force=1" : "")});
       if (!answer) return fail("", answer.error());
       if (answer->status >= 400) {
         fail("Error response from daemon: " + message_of(*answer));
@@ -274,7 +275,7 @@ public:
     std::string errors;
     std::string text;
     for (const auto& name : inspect.names) {
-      auto answer = client_.ask({.target = "/images/" + url_encode(name) + "/json"});
+      auto answer = client_.ask({.target = "/images/" + percent_encode(name) + "/json"});
       if (!answer) return fail("", answer.error());
       if (answer->status == 404 && !inspect.image_only) {
         errors += "Error: No such object: " + name + "\n";
@@ -300,7 +301,8 @@ public:
   }
 
   int operator()(const History& history) const {
-    const auto steps = ask_json({.target = "/images/" + url_encode(history.image) + "/history"});
+    const auto steps =
+        ask_json({.target = "/images/" + percent_encode(history.image) + "/history"});
     if (!steps) return 1;
     if (!steps->is_array()) return fail("the broker's history is no list");
     Listing listing{
@@ -441,7 +443,7 @@ public:
       auto answer = client_.ask(
           {.method = "POST",
            .target = prune.endpoint +
-                     (prune.all ? "?filters=" + url_encode(R"({"dangling":["false"]})") : "")});
+                     (prune.all ? "?filters=" + percent_encode(R"({"dangling":["false"]})") : "")});
       if (!answer) return fail("", answer.error());
       if (answer->status < 400)
         freed = number_at(Json::parse(answer->body, nullptr, false), "SpaceReclaimed");
@@ -536,11 +538,11 @@ private:
       if (std::exchange(first, false) && !text.starts_with("The push refers to")) print(heading);
       print(text);
     };
-    auto end = stream(
-        {.method = "POST",
-         .target = "/images/" + url_encode(name.familiar()) + "/push?tag=" + url_encode(name.tag),
-         .long_running = true},
-        with_heading);
+    auto end = stream({.method = "POST",
+                       .target = "/images/" + percent_encode(name.familiar()) +
+                                 "/push?tag=" + percent_encode(name.tag),
+                       .long_running = true},
+                      with_heading);
     if (!end) return std::nullopt;
     if (end->digest.empty()) {
       fail("the broker ended the push without a digest");
@@ -574,9 +576,9 @@ private:
               .body = dumped(body),
               .long_running = true};
     }
-    std::string target = "/build?dockerfile=" + url_encode(context.dockerfile);
+    std::string target = "/build?dockerfile=" + percent_encode(context.dockerfile);
     const auto add = [&target](const char* key, const std::string& value) {
-      if (!value.empty()) target += std::string{"&"} + key + "=" + url_encode(value);
+      if (!value.empty()) target += std::string{"&"} + key + "=" + percent_encode(value);
     };
     for (const auto& tag : build.tags)
       add("t", tag);
@@ -615,7 +617,7 @@ private:
   int save_to(const std::vector<std::string>& images, const std::string& output) const {
     std::string target = "/images/get";
     for (std::size_t i = 0; i < images.size(); ++i)
-      target += (i == 0 ? "?names=" : "&names=") + url_encode(images[i]);
+      target += (i == 0 ? "?names=" : "&names=") + percent_encode(images[i]);
     std::string final_path;
     std::string path;
     UniqueFd file;

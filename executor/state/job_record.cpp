@@ -84,6 +84,11 @@ ProcessIdentity ProcessIdentity::parent() {
   return {pid, start_time_of(pid), slipway::state::boot_id()};
 }
 
+ProcessIdentity ProcessIdentity::self() {
+  const auto pid = static_cast<std::int64_t>(::getpid());
+  return {pid, start_time_of(pid), slipway::state::boot_id()};
+}
+
 bool ProcessIdentity::alive() const {
   if (pid <= 0 || boot_id != slipway::state::boot_id()) return false;
   return start_time != 0 && start_time_of(pid) == start_time;

@@ -22,6 +22,7 @@ struct ProcessIdentity {
   std::string boot_id;
   /// This process's parent.
   static ProcessIdentity parent();
+  static ProcessIdentity self();
   bool alive() const;
 };
 

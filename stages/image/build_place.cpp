@@ -27,6 +27,7 @@ backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
   config.runc = section.runc;
   config.owner = tools.owner;
   config.ids = common_slot();
+  config.limits.pids = tools.config.sandbox.pids;
   config.max_cache_bytes = section.disk_bytes;
   config.most = static_cast<std::size_t>(section.warm_builders);
   config.max_idle = section.idle;
@@ -82,7 +83,7 @@ void collect_scans(const Tools& tools) {
   const auto gate = tools.config.slipway.state_dir / "gate";
   std::error_code failed;
   std::vector<std::filesystem::path> old;
-  for (const auto& dir : {gate, gate / "verdicts"}) {
+  for (const auto& dir : {gate, gate / "verdicts", gate / "layers"}) {
     for (const auto& entry : std::filesystem::directory_iterator{dir, failed}) {
       const bool scratch = entry.path().filename().string().starts_with("scan-") || dir != gate;
       if (scratch && age_of(entry.path()) > kScratchAge) old.push_back(entry.path());
@@ -135,22 +136,64 @@ Status BuildPlace::open() {
   // Read by the build sandbox's ids; the folder above it is closed to everybody else.
   std::filesystem::permissions(bases_dir, std::filesystem::perms{0755});
 
-  backends::buildkit::BuilderPool pool{builder_config(tools_), tools_.podman, tools_.clock};
-  auto builder = pool.acquire(trust_domain_);
-  if (!builder) return std::move(builder).error().in("starting the builder");
-  if (auto started = start_sandbox(builder->socket_dir()); !started)
-    return std::move(started).error().in("starting the build sandbox");
-  builder_ = *std::move(builder);
+  const auto config = builder_config(tools_);
+  const auto socket_dir = backends::buildkit::BuilderPool::socket_dir(config, trust_domain_);
+  if (!socket_dir) return Error{socket_dir.error()}.in("starting the builder");
+  starting_ = std::async(std::launch::async, [this, config] {
+    backends::buildkit::BuilderPool pool{config, tools_.podman, tools_.clock};
+    return pool.acquire(trust_domain_);
+  });
+  // One that an earlier script of this job left is as good as new: what a builder restarts with is
+  // below the same folder.
+  if (!sandbox_answers()) {
+    if (auto started = start_sandbox(*socket_dir); !started)
+      return std::move(started).error().in("starting the build sandbox");
+  }
   backends::buildkit::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
   backend_ = std::make_unique<backends::buildkit::BuildkitBackend>(socket_, "v0.34.2", places);
   return {};
 }
 
+Status BuildPlace::await_builder() {
+  const std::lock_guard guard{opening_};
+  if (builder_) return {};
+  if (!starting_.valid()) {
+    return Error{
+        ErrorKind::unavailable, "the builder did not start for a build beside this", "", {}};
+  }
+  auto builder = starting_.get();
+  if (!builder) {
+    backend_.reset(); // the next build opens anew
+    return std::move(builder).error().in("starting the builder");
+  }
+  builder_ = *std::move(builder);
+  return {};
+}
+
+Status BuildPlace::renew_builder() {
+  const std::lock_guard guard{opening_};
+  backends::buildkit::BuilderPool pool{builder_config(tools_), tools_.podman, tools_.clock};
+  auto builder = pool.acquire(trust_domain_);
+  if (!builder) return std::move(builder).error().in("starting the builder anew");
+  builder_ = *std::move(builder);
+  return {};
+}
+
+Result<backends::buildkit::BuildMark> BuildPlace::begin_build() {
+  const std::lock_guard guard{opening_};
+  return builder_->begin_build();
+}
+
+bool BuildPlace::sandbox_answers() {
+  std::error_code failed;
+  return std::filesystem::exists(socket_, failed) && ask({"/usr/bin/true"}, 0).ok();
+}
+
 Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir) {
   backends::buildkit::BuildSandbox parts;
   parts.name = "slipway-" + record_.key + "-build";
-  // An earlier script of this job may have left one: its builder may be gone, so it is made anew.
+  // One that does not answer.
   if (auto removed = tools_.podman.remove({parts.name}); !removed) return removed;
   auto listener = sandbox::listen_for_scripts(socket_);
   if (!listener) return std::move(listener).error();
@@ -171,7 +214,7 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   places.workspace = tools_.config.gitlab.builds_dir;
   auto spec = backends::buildkit::build_sandbox_spec(parts, places);
   if (auto host = sandbox::use_host_tools(tools_.podman, spec); !host) return host;
-  auto container = tools_.podman.launch(spec);
+  auto container = tools_.podman.start(spec);
   if (!container) return std::move(container).error();
   return {};
 }

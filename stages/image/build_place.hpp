@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,10 +25,15 @@ class BuildPlace {
 public:
   BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain);
 
-  /// Makes sure that sandbox and builder run. Errors: unavailable, those of Podman.
+  /// Makes sure that the sandbox runs, and has the builder started beside what follows. Errors:
+  /// unavailable, those of Podman.
   Status open();
-  /// A build was cut short: the builder is ended as soon as nobody uses it.
-  void doubt() const { builder_->doubt(); }
+  /// Waits for the builder; before backend() and begin_build(). Errors: as open.
+  Status await_builder();
+  /// Starts the builder anew where it does not answer. Errors: as open.
+  Status renew_builder();
+  /// Before each build. Errors: io.
+  Result<backends::buildkit::BuildMark> begin_build();
   backends::BuildBackend& backend() { return *backend_; }
   oci::Layout& bases() { return *bases_; }
 
@@ -52,6 +58,7 @@ public:
 private:
   void give_back(const Context& context);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);
+  bool sandbox_answers();
   Result<std::string> unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar);
   /// Runs a program of the build sandbox and returns its output. Errors: bad_input (it failed: its
   /// words).
@@ -64,6 +71,7 @@ private:
   std::mutex opening_;
   std::optional<oci::Layout> bases_;
   UniqueFd bases_use_; ///< shared lock: what is in use is not collected
+  std::future<Result<backends::buildkit::Builder>> starting_;
   std::optional<backends::buildkit::Builder> builder_;
   std::unique_ptr<backends::buildkit::BuildkitBackend> backend_;
   std::atomic<int> contexts_{0};

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/images.hpp"
 
+#include "executor/backends/buildkit/output.hpp"
 #include "executor/base/file.hpp"
 #include "executor/broker/archive.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "stages/image/build_place.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <future>
 #include <thread>
 
 namespace slipway::image {
@@ -22,6 +27,9 @@ const std::string kPlatform = "linux/amd64";
 std::string api_host(const std::string& registry) {
   return registry == "docker.io" ? "registry-1.docker.io" : registry;
 }
+
+/// Of credential = "job", in the summary and in the audit log; see docs/credentials.md.
+constexpr const char* kBypassable = "the job itself holds it";
 
 std::string seconds_since(Steady::time_point start) {
   const auto tenths = std::chrono::duration_cast<milliseconds>(Steady::now() - start).count() / 100;
@@ -76,9 +84,12 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
   return scanner;
 }
 
-Images::Images(const Tools& tools, state::JobRecord record, std::vector<JobLogin> logins)
-    : tools_{tools}, record_{std::move(record)}, subject_{record_.project, record_.ref_protected},
+Images::Images(const Tools& tools, state::JobRecord record, std::vector<JobLogin> logins,
+               std::map<std::string, Secret> job_secrets)
+    : tools_{tools}, record_{std::move(record)}, subject_{record_.project, record_.ref_protected,
+                                                          record_.project_id},
       effective_{policy::effective_for(tools_.config, subject_)}, logins_{std::move(logins)},
+      job_secrets_{std::move(job_secrets)}, leases_{tools.config, tools.audit, tools.clock},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))} {}
 
 Images::~Images() = default;
@@ -132,6 +143,27 @@ Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& refe
   return access;
 }
 
+Result<PushClient> Images::client_for(const oci::Reference& reference, Purpose purpose,
+                                      engine_api::RegistryAccess& access,
+                                      std::optional<engine_api::LeaseNote>& told) {
+  const auto* registry = policy::registry_for(tools_.config, reference);
+  if (registry == nullptr || registry->credential != "issuer" ||
+      (purpose == Purpose::pull &&
+       !policy::operator_may_pull(tools_.config, effective_, subject_, reference)))
+    return PushClient{tools_.config.programs.push};
+  auto order = leases_.intend(*registry, reference.repository(), record_.key, job_secrets_);
+  if (!order) return std::move(order).error();
+  access.username.clear();
+  access.password = Secret{};
+  access.lease = *std::move(order);
+  return PushClient{tools_.config.programs.push,
+                    [this, &told, name = access.lease->name](const engine_api::LeaseNote& note) {
+                      told = note;
+                      // Where it cannot be written down the intent still stands, and is looked for.
+                      return leases_.note(name, note);
+                    }};
+}
+
 Status Images::admit_pull(const oci::Reference& reference) const {
   if (auto admitted = policy::admit_base(tools_.config, reference); !admitted) return admitted;
   if (policy::registry_for(tools_.config, reference) == nullptr &&
@@ -160,8 +192,10 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::st
   request.target = reference.target();
   request.layout_dir = into.path();
   request.platform = platform.empty() ? kPlatform : platform;
-  const PushClient client{tools_.config.programs.push};
-  auto answer = client.pull(
+  std::optional<engine_api::LeaseNote> told;
+  auto client = client_for(reference, Purpose::pull, request.registry, told);
+  if (!client) return std::move(client).error();
+  auto answer = client->pull(
       request, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
   if (!answer) return std::move(answer).error().in("pulling " + reference.familiar());
   return oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
@@ -223,7 +257,14 @@ Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRe
     auto tree = oci::read_tree(place_->bases(), base->digest);
     if (!tree) return std::move(tree).error().in(at);
     for (const auto& found : tree->images) {
-      if (!found.config || found.config->on_build.empty()) continue;
+      if (!found.config) continue;
+      // The result will stand on these layers: they are verified already, and the builder need not
+      // send them back.
+      for (const auto& layer : found.manifest.layers) {
+        if (auto linked = store_->layout().link_blob(place_->bases(), layer.digest); !linked)
+          return std::move(linked).error().in(at);
+      }
+      if (found.config->on_build.empty()) continue;
       auto triggered = dockerfile::trigger_images(*parsed, found.config->on_build);
       if (!triggered) return std::move(triggered).error().in(at);
       wanted.insert(wanted.end(), triggered->begin(), triggered->end());
@@ -253,8 +294,30 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
       bases_for(request, context->dockerfile_text, context->dockerfile_name, progress, cancelled);
   if (!bases) return std::move(bases).error();
 
+  // What the gate will want to know, while the builder works.
+  const auto early = std::async(std::launch::async, [this, known = *bases] {
+    const auto config = scanner_config(effective_.gate, tools_.config);
+    const auto layers = gate::known_layers(config);
+    for (const auto& base : known) {
+      auto tree = oci::read_tree(place_->bases(), base.digest);
+      if (!tree) continue;
+      for (const auto& image : tree->images) {
+        for (const auto& layer : image.manifest.layers)
+          layers.learn(place_->bases(), layer, gate_policy(effective_.gate).max_layer_bytes);
+      }
+    }
+    gate::check_scanner_early(config);
+  });
+
   backends::BuildJob job;
   job.context_dir = context->dir;
+  // Of this build alone: times of files may be made up (a tar has whole seconds, npm writes 1985).
+  static std::atomic<int> builds{0};
+  job.context_key =
+      "context-" + oci::Digest::of(record_.key + "\n" + std::to_string(::getpid()) + "-" +
+                                   std::to_string(++builds) + "-" + rfc3339(tools_.clock.now()))
+                       .hex()
+                       .substr(0, 16);
   job.dockerfile_dir = context->dockerfile_dir;
   job.dockerfile_name = context->dockerfile_name;
   job.dockerfile_text = context->dockerfile_text;
@@ -268,9 +331,22 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.extra_hosts = request.extra_hosts;
   job.progress = progress;
   job.cancelled = cancelled;
-  auto built = place_->backend().build(job, (*images)->layout());
+  if (auto ready = place_->await_builder(); !ready) return std::move(ready).error();
+  const auto attempt = [&]() -> Result<backends::Built> {
+    auto mark = place_->begin_build();
+    if (!mark) return std::move(mark).error();
+    auto result = place_->backend().build(job, (*images)->layout());
+    // Of a build that was cut short a step may still run.
+    if (result || (!cancelled() && is_the_jobs_fault(result.error().kind))) mark->finished();
+    return result;
+  };
+  auto built = attempt();
+  if (!built && backends::buildkit::never_began(built.error()) && !cancelled()) {
+    // It ended after it was looked at. No step has run.
+    if (auto ready = place_->renew_builder(); !ready) return std::move(ready).error();
+    built = attempt();
+  }
   if (!built) {
-    if (cancelled() || !is_the_jobs_fault(built.error().kind)) place_->doubt();
     (void)tools_.audit.append("build_failed", {{"job", record_.key},
                                                {"project", record_.project},
                                                {"dialect", request.dialect},
@@ -369,8 +445,10 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   for (const auto& warning : verdict.warnings)
     progress("slipway: warning: " + warning + "\n");
 
-  if (auto intent = audit("push_intent", {{"policy", judged->pass->policy_digest()}}); !intent)
-    return std::move(intent).error();
+  const bool jobs_own = policy::registry_for(tools_.config, reference)->credential == "job";
+  audit::AuditLog::Fields intended{{"policy", judged->pass->policy_digest()}};
+  if (jobs_own) intended.emplace_back("bypassable", kBypassable);
+  if (auto intent = audit("push_intent", intended); !intent) return std::move(intent).error();
   engine_api::PushRequest request;
   request.registry = *std::move(access);
   request.repository = reference.repository();
@@ -384,8 +462,12 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
       request.mount_from.push_back(other->repository());
   }
   const auto push_started = Steady::now();
-  const PushClient client{tools_.config.programs.push};
-  auto answer = client.push(
+  std::optional<engine_api::LeaseNote> told;
+  auto client = client_for(reference, Purpose::push, request.registry, told);
+  if (!client) return std::move(client).error();
+  const auto issuer =
+      request.registry.lease ? request.registry.lease->issuer : engine_api::IssuerSpec{};
+  auto answer = client->push(
       std::move(request), *judged->pass, [&](const std::string& line) { progress(line + "\n"); },
       cancelled);
   if (!answer) {
@@ -408,6 +490,8 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
        (answer->token_seconds == 0 ? std::string{"none needed"}
                                    : "for this repository only, lifetime " +
                                          std::to_string(answer->token_seconds) + " s, forgotten") +
+       (told ? "\n  login    " + lease_line(issuer, *told, tools_.clock) : "") +
+       (jobs_own ? std::string{"\n  login    the job's own; bypassable: "} + kBypassable : "") +
        "\n  audit    head " + *head);
   broker::PushOutcome outcome{image->manifest_digest, answer->size, {}};
   outcome.layers = image->config.diff_ids;
@@ -519,7 +603,10 @@ Images::remote(const oci::Reference& reference) {
   request.layout_dir = (*images)->layout().path();
   request.manifest_only = true;
   request.deadline_seconds = 120;
-  auto answer = PushClient{tools_.config.programs.push}.pull(
+  std::optional<engine_api::LeaseNote> told;
+  auto client = client_for(reference, Purpose::pull, request.registry, told);
+  if (!client) return std::move(client).error();
+  auto answer = client->pull(
       request, [](const std::string&) {}, [] { return false; });
   if (!answer) return std::move(answer).error();
   auto digest = oci::Digest::parse(answer->digest);

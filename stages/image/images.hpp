@@ -14,6 +14,7 @@
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
+#include "stages/image/leases.hpp"
 #include "stages/image/push_client.hpp"
 
 #include <chrono>
@@ -22,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,7 +50,9 @@ class BuildPlace;
 
 class Images final : public broker::ImageService {
 public:
-  Images(const Tools& tools, state::JobRecord record, std::vector<JobLogin> logins);
+  /// `job_secrets`: what the job itself holds, by name, of what some issuer's settings name.
+  Images(const Tools& tools, state::JobRecord record, std::vector<JobLogin> logins,
+         std::map<std::string, Secret> job_secrets = {});
   ~Images() override;
 
   Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress,
@@ -78,6 +82,11 @@ private:
   enum class Purpose { push, pull };
   Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference,
                                                 Purpose purpose) const;
+  /// Orders the login where an issuer mints it. The client writes down what becomes of that, and
+  /// the last word in `told`. Errors: misconfigured; io.
+  Result<PushClient> client_for(const oci::Reference& reference, Purpose purpose,
+                                engine_api::RegistryAccess& access,
+                                std::optional<engine_api::LeaseNote>& told);
   Status admit_pull(const oci::Reference& reference) const;
   Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform,
                             oci::Layout& into, const broker::Progress& progress,
@@ -97,6 +106,8 @@ private:
   policy::Subject subject_;
   policy::Effective effective_;
   std::vector<JobLogin> logins_;
+  std::map<std::string, Secret> job_secrets_;
+  Leases leases_;
   std::unique_ptr<BuildPlace> place_;
   std::mutex opening_; ///< of the store
   std::unique_ptr<state::ImageStore> store_;

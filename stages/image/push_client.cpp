@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace slipway::image {
@@ -19,6 +20,8 @@ constexpr std::chrono::seconds kFrameDeadline{10};
 constexpr std::chrono::seconds kGrace{5};
 constexpr std::chrono::seconds kMargin{
     15}; ///< the worker's own deadline comes first, with a better text
+constexpr std::chrono::seconds kRevoking{90};       ///< after the deadline of what it was for
+constexpr std::chrono::seconds kCancelledGrace{15}; ///< to end the upload and revoke
 
 } // namespace
 
@@ -38,6 +41,19 @@ Result<engine_api::WorkerAnswer> PushClient::pull(const engine_api::PullRequest&
                                                   const Cancelled& cancelled) const {
   return ask(engine_api::encode(request), std::chrono::seconds{request.deadline_seconds}, progress,
              cancelled);
+}
+
+Result<engine_api::WorkerAnswer>
+PushClient::ask_issuer(const engine_api::IssuerRequest& request) const {
+  return ask(engine_api::encode(request), std::chrono::seconds{request.deadline_seconds}, nullptr,
+             nullptr);
+}
+
+Result<std::string> PushClient::fetch_keys(const engine_api::KeysRequest& request) const {
+  auto answer = ask(engine_api::encode(request), std::chrono::seconds{request.deadline_seconds},
+                    nullptr, nullptr);
+  if (!answer) return std::move(answer).error();
+  return std::move(answer->body);
 }
 
 Result<engine_api::WorkerAnswer> PushClient::ask(std::string request, std::chrono::seconds deadline,
@@ -68,18 +84,23 @@ Result<engine_api::WorkerAnswer> PushClient::ask(std::string request, std::chron
                  {}};
   }
 
-  const auto end = std::chrono::steady_clock::now() + deadline + kMargin;
+  const auto whole = deadline + kMargin + (on_lease_ ? kRevoking : std::chrono::seconds{0});
+  auto end = std::chrono::steady_clock::now() + whole;
+  bool is_cancelled = false;
+  const Error as_cancelled{
+      ErrorKind::timed_out, "cancelled while slipway-push was at work", "", {}};
   while (true) {
-    if (cancelled && cancelled()) {
-      ours.reset(); // the worker sees the hang-up, ends its upload session and goes
-      (void)child->wait(kGrace, kGrace);
-      return Error{ErrorKind::timed_out, "cancelled while slipway-push was at work", "", {}};
+    if (!is_cancelled && cancelled && cancelled()) {
+      // The worker sees this, ends its upload session, revokes, and says so.
+      ::shutdown(ours.get(), SHUT_WR);
+      is_cancelled = true;
+      end = std::min(end, std::chrono::steady_clock::now() + kCancelledGrace);
     }
     if (std::chrono::steady_clock::now() >= end) {
       (void)child->wait(std::chrono::milliseconds{0}, kGrace);
+      if (is_cancelled) return as_cancelled;
       return Error{ErrorKind::timed_out,
-                   "slipway-push did not answer within " +
-                       std::to_string((deadline + kMargin).count()) + " s",
+                   "slipway-push did not answer within " + std::to_string(whole.count()) + " s",
                    "",
                    {}};
     }
@@ -90,6 +111,7 @@ Result<engine_api::WorkerAnswer> PushClient::ask(std::string request, std::chron
     auto frame = engine_api::receive_frame(ours.get(), kFrameDeadline);
     if (!frame) {
       const auto ending = child->wait(std::chrono::seconds{1}, kGrace);
+      if (is_cancelled) return as_cancelled;
       return Error{ErrorKind::internal,
                    "slipway-push ended without an answer: " + process::describe(ending),
                    "",
@@ -99,8 +121,16 @@ Result<engine_api::WorkerAnswer> PushClient::ask(std::string request, std::chron
       if (progress) progress(*line);
       continue;
     }
+    if (const auto note = engine_api::decode_lease_note(frame->body)) {
+      const auto noted = on_lease_ ? on_lease_(*note) : Status{};
+      if (note->state != engine_api::LeaseNote::State::renewing) continue;
+      if (!noted || !engine_api::send_frame(ours.get(), "{}", {}, kFrameDeadline))
+        ::shutdown(ours.get(), SHUT_WR);
+      continue;
+    }
     auto answer = engine_api::decode_worker_answer(frame->body);
     (void)child->wait(kGrace, kGrace);
+    if (is_cancelled) return as_cancelled;
     if (!answer) return std::move(answer).error();
     if (!answer->ok) return engine_api::error_of(*answer);
     return answer;

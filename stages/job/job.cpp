@@ -7,6 +7,7 @@
 #include "executor/sandbox/id_slots.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <future>
 #include <thread>
 
@@ -187,9 +188,8 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   for (const auto& name : job.docker_names) {
     if (name != "docker") spec.hosts.emplace_back(name, "127.0.0.1");
   }
-  spec.preserve_fds = {listener->get()};
-  auto container = tools_.podman.launch(spec);
-  if (container && container->host_pid == 0) container = tools_.podman.inspect(spec.name);
+  spec.script_listener = listener->get();
+  auto container = tools_.podman.start(spec);
   if (!container)
     return std::move(container).error().in("starting the job's sandbox from " + job.image);
   auto report = tools_.podman.read_back_limits(*container, spec.limits);
@@ -198,7 +198,7 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   return {};
 }
 
-Status Jobs::start_helper_sandbox(const state::JobRecord& record,
+Status Jobs::start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,
                                   const std::shared_future<Status>& ground) {
   auto made = base_spec(record, "helper");
   if (!made) return std::move(made).error();
@@ -206,6 +206,7 @@ Status Jobs::start_helper_sandbox(const state::JobRecord& record,
   auto listener = sandbox::listen_for_scripts(script_socket(record.key, "helper"));
   if (!listener) return std::move(listener).error();
   if (auto host = sandbox::use_host_tools(tools_.podman, spec); !host) return host;
+  if (!job.helper_network) spec.network.clear();
   spec.user = "0:0";
   spec.hostname = "helper-" + record.key;
   spec.entrypoint = {"/run/slipway/bin/slipway-init"};
@@ -216,9 +217,9 @@ Status Jobs::start_helper_sandbox(const state::JobRecord& record,
   // Scripts call it by this name, whatever the operator's binary is called.
   spec.volumes.push_back(
       {tools_.config.gitlab.helper_binary.string(), "/run/slipway/tools/gitlab-runner", true});
-  spec.preserve_fds = {listener->get()};
+  spec.script_listener = listener->get();
   if (const auto& laid = ground.get(); !laid) return laid;
-  auto container = tools_.podman.launch(spec);
+  auto container = tools_.podman.start(spec);
   if (!container) return std::move(container).error().in("starting the helper sandbox");
   return {};
 }
@@ -239,7 +240,7 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
     if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty())
       spec.command = image->command;
     spec.env = service.env;
-    auto container = tools_.podman.launch(spec);
+    auto container = tools_.podman.start(spec);
     if (!container) return std::move(container).error().in("starting the service " + service.image);
     for (const auto& port : image->exposed_ports) {
       const auto slash = port.find('/');
@@ -308,13 +309,24 @@ Status Jobs::make_ground(const state::JobRecord& record) {
   return {};
 }
 
-Status Jobs::close_way_to_registries() {
-  // Also where nothing is blocked: the rule of an earlier configuration would stay in force.
+sandbox::Egress egress_of(const config::Config& config) {
   sandbox::Egress egress;
-  egress.enabled = tools_.config.sandbox.block_registries && !tools_.config.registries.empty();
-  for (const auto& registry : tools_.config.registries)
-    egress.blocked_hosts.push_back(registry.host);
-  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
+  egress.isolate = config.sandbox.isolate_networks;
+  if (config.sandbox.block_registries) {
+    for (const auto& registry : config.registries)
+      egress.blocked_hosts.push_back(registry.host);
+  }
+  for (const auto& credential : config.credentials) {
+    if (credential.text("identity") != "instance_role") continue;
+    egress.blocked_hosts.insert(egress.blocked_hosts.end(), {"169.254.169.254", "fd00:ec2::254"});
+  }
+  egress.enabled = !egress.blocked_hosts.empty();
+  return egress;
+}
+
+Status Jobs::close_way_to_registries() {
+  // Also where nothing is blocked: the table holds more than that.
+  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress_of(tools_.config)); !enforced) {
     return std::move(enforced).error().in("closing the way to the registries");
   }
   return {};
@@ -394,12 +406,20 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
 
   // Podman is slow, so what does not need each other runs side by side; each future is waited for
   // before this returns. The helper's root is the host's own: it starts while the job's image is
-  // still on its way, and with it the network namespace that the egress rule lives in.
+  // still on its way, and where it has a network, with it the namespace that the egress rule lives
+  // in.
   const std::shared_future<Status> ground =
       std::async(std::launch::async, [&] { return make_ground(record); }).share();
+  std::atomic<bool> job_started_or_failed{false};
   auto helper = std::async(std::launch::async, [&, record] {
-    if (auto started = start_helper_sandbox(record, ground); !started) return started;
-    return close_way_to_registries();
+    if (auto started = start_helper_sandbox(spec, record, ground); !started) return started;
+    if (spec.helper_network) return close_way_to_registries();
+    // The namespace comes with the job's sandbox, whose start takes longer than the rule. What is
+    // there already may be a former one that is just going: the verdict is the one below.
+    while (!job_started_or_failed && !tools_.podman.has_network_namespace())
+      std::this_thread::sleep_for(milliseconds{1});
+    if (!job_started_or_failed) (void)close_way_to_registries();
+    return Status{};
   });
   auto image = pull(spec.image, spec.pull_policy, spec, say);
   Status job_started = ground.get();
@@ -411,10 +431,14 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     // PID 1 is init: nothing of the job's runs before the first `run`.
     job_started = start_job_sandbox(spec, record, *image, say);
   }
+  job_started_or_failed = true;
   auto helper_started = helper.get();
   if (!image) return std::move(image).error();
   if (!helper_started) return helper_started;
   if (!job_started) return job_started;
+  if (!spec.helper_network) {
+    if (auto closed = close_way_to_registries(); !closed) return closed;
+  }
   if (auto services = start_services(spec, record, say); !services) return services;
   record.ready = true;
   return tools_.folders.save(record);

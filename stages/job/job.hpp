@@ -53,7 +53,8 @@ struct JobSpec {
   bool has_entrypoint = false;
   std::string user; ///< overrides the image's USER
   std::string platform;
-  std::string pull_policy; ///< "" = the configured default
+  std::string pull_policy;    ///< "" = the configured default
+  bool helper_network = true; ///< false: nothing in the helper needs to reach anything
   std::vector<ServiceSpec> services;
   std::vector<std::string> docker_names; ///< host names at which scripts expect Docker
   std::string docker_certs;              ///< $DOCKER_TLS_CERTDIR; "" = only /certs
@@ -80,6 +81,10 @@ struct Tools {
 inline constexpr const char* kLabelJob = "io.slipway.job";
 inline constexpr const char* kLabelOwner = "io.slipway.owner";
 inline constexpr const char* kLabelRole = "io.slipway.role";
+
+/// What sandboxes must not reach: the brokered registries and, where slipway mints with the role of
+/// an EC2 instance, its metadata service, at which everybody is that role.
+sandbox::Egress egress_of(const config::Config& config);
 
 class Jobs {
 public:
@@ -125,7 +130,7 @@ private:
   Status make_ground(const state::JobRecord& record); ///< network and volumes
   Status close_way_to_registries();
   /// Starts once GROUND says that network and volumes are there.
-  Status start_helper_sandbox(const state::JobRecord& record,
+  Status start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,
                               const std::shared_future<Status>& ground);
   Status start_services(const JobSpec& spec, const state::JobRecord& record, const Say& say);
   Status wait_for_services(const JobSpec& spec, const state::JobRecord& record,

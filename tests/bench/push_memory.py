@@ -5,6 +5,7 @@
 
 usage: push_memory.py [SLIPWAY_PUSH [MEGABYTES]]   default: build/bin/slipway-push, 2048"""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -40,7 +41,7 @@ def ask(program, request):
     ours.sendall(struct.pack(">I", len(body)) + body)
     while True:
         answer = json.loads(receive(ours, struct.unpack(">I", receive(ours, 4))[0]))
-        if "progress" not in answer:
+        if "ok" in answer:  # not a line of progress, not a note of a lease
             break
     _, _, usage = os.wait4(child.pid, 0)
     child.returncode = 0
@@ -83,49 +84,75 @@ def write_image(layout, megabytes):
     return put(json.dumps(manifest).encode())["digest"]
 
 
+def access_to(host):
+    """To a registry without TLS and logins."""
+    return {"host": host, "ca_file": "", "plain_http": True, "realm_hosts": [], "username": "", "password": "",
+            "password_file": "", "max_token_seconds": 900, "basic_auth": False, "lease": None}
+
+
+def push_request(access, layout, digest, tag):
+    return {"op": "push", "registry": access, "repository": "bench/app", "tags": [tag], "layout_dir": layout,
+            "root_digest": digest, "pass_digest": digest, "pass_repository": access["host"] + "/bench/app",
+            "pass_expires_at": "2100-01-01T00:00:00Z", "mount_from": [], "deadline_seconds": 900}
+
+
+def pull_request(access, layout, tag, manifest_only=False):
+    return {"op": "pull", "registry": access, "repository": "bench/app", "target": tag, "layout_dir": layout,
+            "platform": "", "manifest_only": manifest_only, "deadline_seconds": 900}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def server(port, argv):
+    """Runs while it answers at the port."""
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield
+    finally:
+        child.terminate()
+        child.wait()
+
+
+@contextlib.contextmanager
+def registry_in(folder):
+    """The host:port of a docker-registry that keeps its images there."""
+    port = free_port()
+    config = os.path.join(folder, "registry.yml")
+    with open(config, "w", encoding="ascii") as file:
+        file.write("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/store}}\n"
+                   "http: {addr: '127.0.0.1:%d', secret: s}\n" % (folder, port))
+    with server(port, ["/usr/bin/docker-registry", "serve", config]):
+        yield "127.0.0.1:%d" % port
+
+
 def main():
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     built = os.path.join(os.environ.get("SLIPWAY_BIN", os.path.join(root, "build", "bin")), "slipway-push")
     program = os.path.realpath(sys.argv[1] if len(sys.argv) > 1 else built)
     megabytes = int(sys.argv[2]) if len(sys.argv) > 2 else 2048
-    with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = "127.0.0.1:%d" % probe.getsockname()[1]
-        probe.close()
-        config = os.path.join(folder, "registry.yml")
-        with open(config, "w", encoding="ascii") as file:
-            file.write("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/store}}\n"
-                       "http: {addr: '%s', secret: s}\n" % (folder, host))
-        registry = subprocess.Popen(["/usr/bin/docker-registry", "serve", config], stdout=subprocess.DEVNULL,
-                                    stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(100):
-                try:
-                    socket.create_connection((host.split(":")[0], int(host.split(":")[1]))).close()
-                    break
-                except OSError:
-                    time.sleep(0.05)
-            access = {"host": host, "ca_file": "", "plain_http": True, "realm_hosts": [], "username": "",
-                      "password": "", "password_file": "", "max_token_seconds": 900, "basic_auth": False}
-            print("%-22s %10s %10s %10s" % ("", "MiB", "peak MiB", "seconds"))
-            for size in (1, megabytes):
-                layout = os.path.join(folder, "layout-%d" % size)
-                pushed = write_image(layout, size)
-                _, peak, seconds = ask(program, {
-                    "op": "push", "registry": access, "repository": "bench/app", "tags": ["v%d" % size],
-                    "layout_dir": layout, "root_digest": pushed, "pass_digest": pushed,
-                    "pass_repository": host + "/bench/app", "pass_expires_at": "2100-01-01T00:00:00Z",
-                    "mount_from": [], "deadline_seconds": 900})
-                print("%-22s %10d %10.1f %10.2f" % ("push", size, peak, seconds))
-                into = os.path.join(folder, "pulled-%d" % size)
-                write_image(into, 0)
-                _, peak, seconds = ask(program, {
-                    "op": "pull", "registry": access, "repository": "bench/app", "target": "v%d" % size,
-                    "layout_dir": into, "platform": "", "manifest_only": False, "deadline_seconds": 900})
-                print("%-22s %10d %10.1f %10.2f" % ("pull", size, peak, seconds), flush=True)
-        finally:
-            registry.terminate()
-            registry.wait()
+    with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder, registry_in(folder) as host:
+        access = access_to(host)
+        print("%-22s %10s %10s %10s" % ("", "MiB", "peak MiB", "seconds"))
+        for size in (1, megabytes):
+            layout = os.path.join(folder, "layout-%d" % size)
+            pushed = write_image(layout, size)
+            _, peak, seconds = ask(program, push_request(access, layout, pushed, "v%d" % size))
+            print("%-22s %10d %10.1f %10.2f" % ("push", size, peak, seconds))
+            into = os.path.join(folder, "pulled-%d" % size)
+            write_image(into, 0)
+            _, peak, seconds = ask(program, pull_request(access, into, "v%d" % size))
+            print("%-22s %10d %10.1f %10.2f" % ("pull", size, peak, seconds), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,54 +22,12 @@ SUITE_SETUP() {
     jq '. + {"ci": {"password": "a-token-that-may-push", "repos": {"*": ["pull", "push"]}}}' \
         "$world_dir/users.json" >"$world_dir/users.new"
     mv "$world_dir/users.new" "$world_dir/users.json"
-    publish_image base/tools:12 debian '{}' tool_files
-    world_tools=$world_registry/base/tools:12
+    publish_tools
     push_by_hand=$(push_by_hand_script | base64 -w0)
 }
 
 SUITE_TEARDOWN() {
     world_stop
-}
-
-tool_files() {
-    with_program "$(command -v curl)"
-    with_program "$(command -v nft)"
-    install -D -m 0755 /bin/busybox opt/busybox
-    push_by_hand_script >opt/push-by-hand
-    chmod 755 opt/push-by-hand
-}
-
-# push_by_hand REPOSITORY in a script: what a job does that has curl and a token, without any slipway.
-push_by_hand_script() {
-    cat <<SCRIPT
-#!/bin/bash
-set -euo pipefail
-ask() { curl --silent --show-error --insecure --fail --max-time 60 --connect-timeout 10 "\$@"; }
-token=\$(ask --user ci:a-token-that-may-push \
-    "https://$env_address:$env_token_port/token?service=slipway-test-registry&scope=repository:\$1:pull,push" |
-    sed -E 's/.*"token": *"([^"]*)".*/\1/')
-to() { ask --header "Authorization: Bearer \$token" "\$@"; }
-place=\$(to --request POST --dump-header - --output /dev/null "https://$world_registry/v2/\$1/blobs/uploads/" |
-    tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
-digest=sha256:\$(printf '{}' | sha256sum | cut -d' ' -f1)
-to --request PUT --header 'Content-Type: application/octet-stream' --data-binary '{}' "\$place&digest=\$digest" >/dev/null
-to --request PUT --header 'Content-Type: application/vnd.oci.image.manifest.v1+json' --output /dev/null --data-binary \
-    '{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [], "config":
-      {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2, "digest": "'\$digest'"}}' \
-    "https://$world_registry/v2/\$1/manifests/1"
-echo "pushed \$1 by hand"
-SCRIPT
-}
-
-# with_sandbox SETTINGS COMMAND...: the command with these lines in the configuration's [sandbox].
-with_sandbox() {
-    local settings=$1 rc=0
-    shift
-    cp "$world_config" "$CASE_DIR/config.toml"
-    printf '\n[sandbox]\n%s\n' "$settings" >>"$world_config"
-    "$@" || rc=$?
-    cp "$CASE_DIR/config.toml" "$world_config"
-    return "$rc"
 }
 
 # all_ways ID NAME: a job that pushes by hand from everywhere: its script, its helper, a service, a RUN step.

@@ -156,6 +156,17 @@ echo from-outside \$RANDOM >/tmp/outside/file
 try file-on-stdin-tmp file_on_stdin /tmp/outside
 printf 'FROM $world_busybox\nCOPY file /\nRUN cat /file; echo elsewhere\n' >/tmp/Elsewhere
 try file-elsewhere docker build -f /tmp/Elsewhere ctx
+# Files of one size and time, as archives and package managers make them.
+mkdir same && printf 'FROM $world_busybox\nCOPY file /\nRUN echo \$(cat /file)-is-built\n' >same/Dockerfile
+twin() { echo \$1-\$RANDOM >same/file && truncate -s 20 same/file && touch -d @499162500 same/file; }
+twin one; docker build -q same; twin two
+try twin docker build same
+twin one; tar -C same -cf - . | docker build -q -; twin two
+twin_tar() { tar -C same -cf - . | docker build -; }
+try twin-tar twin_tar
+same() { echo \$1 >/tmp/outside/file; touch -d @1000000000 /tmp/outside/file; tar -C /tmp/outside -cf - . | docker build --no-cache -f Other -; }
+try same-one same one
+try same-two same two
 garbage() { head -c 100000 /dev/urandom | docker build -; }
 try garbage garbage
 cut() { tar -C /usr/share -cf - doc | head -c 100000 | docker build -; }
@@ -169,10 +180,15 @@ try url docker build https://example.invalid/repo.git"
     expect_step tar 0 from-tar
     expect_step gzip 0 from-gzip
     expect_step named-in-tar 0 from-named
+    # Nothing but the content differs: not the name, the size or the time.
+    expect_contains "$(step_says same-one)" " one"
+    expect_contains "$(step_says same-two)" " two"
     expect_step stdin 0 from-stdin
     expect_step file-on-stdin 0 from-workspace
     expect_step file-on-stdin-tmp 0 from-outside
     expect_step file-elsewhere 0 elsewhere
+    expect_contains "$(step_says twin | grep -- -is-built)" two-
+    expect_contains "$(step_says twin-tar | grep -- -is-built)" two-
     expect_step garbage 1 "not a Dockerfile"
     expect_step cut 1 "unpacking the build context" "Unexpected EOF"
     expect_step nothing 1 "is empty"
@@ -315,9 +331,11 @@ for flag in --ssh=default --allow=network.host --network=host --memory=1g --squa
     expect_step flag--nosuchflag 125 "unknown flag: --nosuchflag"
 }
 
-# in_builder WORDS: a process with these words in its command line still runs somewhere on this machine.
+# anywhere WORDS: a process with these words in its command line runs somewhere on this machine. The list of processes is
+# made first: what looks is not in it.
 anywhere() {
-    grep -lsF -- "$1" /proc/[0-9]*/cmdline | grep -qv "^/proc/$BASHPID/"
+    local files=(/proc/[0-9]*/cmdline)
+    grep -qsF -- "$1" "${files[@]}"
 }
 gone_everywhere() { ! anywhere "$1"; }
 
@@ -386,19 +404,50 @@ try images docker images --format '{{.Repository}}'"
     expect_eq "$(step_says images | sort | xargs)" "a b"
 }
 
+# stubborn_build ID MARK JQ: a job whose build has a step that ignores signals; its processes have MARK on their command lines.
+stubborn_build() {
+    run_script "$1" "printf 'FROM $world_busybox\nRUN trap \"\" TERM HUP INT; echo now-it-runs; sleep ${2}1 & sleep ${2}2; sleep ${2}3\n' >Dockerfile
+docker build ." "$3" || true
+    expect_contains "$TRACE" now-it-runs
+    [[ $STATE != success ]]
+    until_true 30 gone_everywhere "$2"
+    # The builder is fit for the next job.
+    run_script $(($1 + 1)) "printf 'FROM $world_busybox\nRUN echo next-job-builds\n' >Dockerfile
+docker build ."
+    expect_eq "$STATE" success
+}
+
+TEST "cancelling the job ends its build in the daemon too, even a step that ignores SIGTERM" {
+    stubborn_build 3009 "7$BASHPID" '._signal = {"after": "[0-9] now-it-runs", "status": "canceling"}'
+}
+
+TEST "a run that is killed in the midst of a build takes the build with it" {
+    local mark=7$BASHPID killer
+    (
+        trap - ERR
+        # The step itself: the tools that hand the job over have its script on their command lines.
+        until_true 60 pgrep -f -x "sleep ${mark}2" >/dev/null
+        # Not every one that matches: the first to die takes its children with it.
+        pkill -9 -f -- "--config $world_config gitlab run"
+    ) &
+    killer=$!
+    stubborn_build 3014 "$mark" .
+    wait "$killer"
+}
+
 TEST "a build that fills the disk is ended at the floor, with words for both sides" {
-    local free floor
+    local free floor mark=/big-$BASHPID
     free=$(df --output=avail -B1 "$world_state_dir" | tail -n 1)
     floor=$(((free - (400 << 20)) >> 20))
     sed "s/^\[sandbox\]/&\ndisk_floor = \"${floor}MiB\"/; \$a [sandbox]\ndisk_floor = \"${floor}MiB\"" "$world_config" >"$CASE_DIR/config.toml"
     world_config=$world_dir/etc/floor.toml
     cp "$CASE_DIR/config.toml" "$world_config"
-    run_script 3013 "printf 'FROM $world_base\nRUN for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=/big\$i bs=1M count=500 status=none && sleep 1; done\n' >Dockerfile
+    run_script 3013 "printf 'FROM $world_base\nRUN for i in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=$mark-\$i bs=1M count=500 status=none && sleep 1; done\n' >Dockerfile
 docker build ." || true
 
     expect_contains "$STATE" "failed script_failure"
     expect_contains "$TRACE" "the script was ended: less than $floor MiB of disk are left on this runner"
-    until_true 90 gone_everywhere of=/big
+    until_true 30 gone_everywhere "$mark"
 }
 
 TEST "hostile archives are refused by docker load, and layers that climb out stay where they are" {

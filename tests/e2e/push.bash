@@ -4,6 +4,8 @@
 
 # shellcheck source=tests/lib/world.sh
 . "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
 
 PROBE() {
     ((EUID == 0)) || echo "needs root"
@@ -18,16 +20,6 @@ SUITE_TEARDOWN() {
     world_stop
 }
 
-# run_script ID SCRIPT [JQ]: runs one job, changed by the jq program; sets TRACE and STATE.
-run_script() {
-    world_job "$1" "$2" | jq "${3:-.}" >"$CASE_DIR/$1.json"
-    world_run "$CASE_DIR/jobs" "$CASE_DIR/$1.json"
-    TRACE=$(world_trace "$CASE_DIR/jobs" "$1")
-    STATE=$(world_state "$CASE_DIR/jobs" "$1")
-    echo "$TRACE"
-    echo "state: $STATE"
-}
-
 # python_image VERSION: a Dockerfile for an image that carries the metadata of this PyYAML release.
 python_image() {
     cat <<SCRIPT
@@ -36,15 +28,6 @@ FROM $world_base
 RUN mkdir -p /usr/lib/python3/dist-packages/PyYAML-$1.dist-info && printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: $1\n' >/usr/lib/python3/dist-packages/PyYAML-$1.dist-info/METADATA
 END
 SCRIPT
-}
-
-# expect_absent REPOSITORY:TAG: the registry says that it has no such manifest (a registry that is down says nothing).
-expect_absent() {
-    local answer
-    if answer=$(env_skopeo inspect --creds slipway:only-slipway-knows-this "docker://$world_registry/$1" 2>&1); then
-        fail "the registry has $1: $answer"
-    fi
-    [[ $answer == *"manifest unknown"* || $answer == *"name unknown"* || $answer == *"not found"* ]] || fail "$answer"
 }
 
 push_tokens_for() {

@@ -209,6 +209,20 @@ TEST "unknown sub-stages run in the helper, the user's in the job's image" {
     expect_contains "$(all 3014 run:after_script out)" "runner-"
 }
 
+TEST "the helper of a job that fetches nothing has no network, the job's own script has" {
+    job 3015 ':'
+    job 3016 ':' '.cache = [{key: "k", paths: ["p"]}]'
+    for id in 3015 3016; do
+        sim "$id" --script 'get_sources=mkdir -p /builds/grp/app; ls /sys/class/net' --script 'step_mine=ls /sys/class/net' \
+            --steps config prepare run:get_sources run:step_mine cleanup
+        expect_contains "$(all "$id" run:step_mine out)" eth0
+    done
+
+    expect_eq "$(all 3015 run:get_sources out)" lo
+    expect_contains "$(all 3016 run:get_sources out)" eth0
+    expect_nothing_left
+}
+
 TEST "a cancelled script ends, after_script runs, and nothing is left" {
     job 3020 'echo ready; sleep 600; echo NEVER' '.steps += [{name: "after_script", script: ["echo after: $CI_JOB_STATUS"]}]'
     sim 3020 --on 'build_script:ready:cancel'
@@ -343,13 +357,14 @@ TEST "the cache belongs to one project and trust domain, whatever variables clai
     job 3043 ':' '.git_info.protected = false'
     job 3044 ':' '.job_info.project_full_path = "grp/evil" | .variables += [{key: "CI_PROJECT_PATH", value: "grp/app"},
         {key: "CI_PROJECT_ID", value: "42"}, {key: "CI_COMMIT_REF_PROTECTED", value: "true"}]'
-    for id in 3041 3042 3043 3044; do
+    job 3049 ':' '.job_info.project_id = 43' # has taken the path of a project that was deleted
+    for id in 3041 3042 3043 3044 3049; do
         sim "$id" --script 'restore_cache=cat /cache/mark 2>/dev/null || echo nothing' --steps config prepare run:get_sources run:restore_cache cleanup
     done
 
     expect_eq "$(all 3040 run:restore_cache rc)" 0
     expect_eq "$(all 3041 run:restore_cache out)" "of grp/app, protected" "what the same project sees"
-    for id in 3042 3043 3044; do expect_eq "$(all "$id" run:restore_cache out)" nothing "what job $id sees"; done
+    for id in 3042 3043 3044 3049; do expect_eq "$(all "$id" run:restore_cache out)" nothing "what job $id sees"; done
     expect_nothing_left
 }
 

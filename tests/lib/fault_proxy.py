@@ -9,7 +9,8 @@ FILE is JSON and read anew for every request; {} is a good day. Each fault may h
   {"status": 503, "headers": {}}    answers so              {"cut": true}           reads a part of the body and hangs up
   {"delay": 2}                      waits, then goes on      {"digest": "sha256:…"}  lies in Docker-Content-Digest
   {"edit": true}                    changes the last byte of the answer's body
-Each request is a line in --log: method, path, what was done."""
+  {"hold": true}                    waits until the file says something else, then goes on
+Each request is a line in --log: method, path, what was done, when it came (seconds)."""
 
 import argparse
 import http.client
@@ -18,29 +19,21 @@ import re
 import ssl
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
+
+from local_server import LocalServer
 
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date", "server"}
 BLOCK = 65536
 
 
-class Proxy(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Proxy(LocalServer):
     def __init__(self, options):
         self.options, self.lock, self.used = options, threading.Lock(), {}
         self.trust = ssl.create_default_context(cafile=options.ca)
         address, _, port = options.listen.rpartition(":")
         super().__init__((address, int(port)), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(options.cert, options.key)
-        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-
-    def server_bind(self):
-        # Not HTTPServer's, which asks DNS for the name of the address: ten seconds where there is none.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
+        self.speak_tls(options.cert, options.key)
 
     def fault(self, method, path):
         with self.lock:
@@ -53,8 +46,15 @@ class Proxy(ThreadingHTTPServer):
                 fits = self.used[text] <= fault["left"]
             fault = fault if fits else {}
             with open(self.options.log, "a", encoding="utf-8") as file:
-                file.write(f"{method} {path} {json.dumps(fault)}\n")
+                file.write(f"{method} {path} {json.dumps(fault)} {time.time():.6f}\n")
             return fault
+
+    def hold(self, fault):
+        while fault.get("hold"):
+            time.sleep(0.02)
+            with open(self.options.faults, encoding="utf-8") as file:
+                if json.load(file) != fault:
+                    return
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -89,6 +89,7 @@ class Handler(BaseHTTPRequestHandler):
     def handle_any(self):
         fault = self.server.fault(self.command, self.path)
         time.sleep(fault.get("delay", 0))
+        self.server.hold(fault)
         if fault.get("cut"):
             next(self.body(), None)
             self.close_connection = True

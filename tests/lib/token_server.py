@@ -12,14 +12,14 @@ import base64
 import fnmatch
 import hmac
 import json
-import ssl
 import subprocess
 import threading
 import time
 import urllib.parse
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
+
+from local_server import LocalServer
 
 
 def b64url(data: bytes) -> str:
@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             "iss": issuer.options.issuer, "sub": name, "aud": (query.get("service") or [""])[0],
             "exp": now + lifetime, "nbf": now - 5, "iat": now, "jti": token_id, "access": access})
         issuer.log({"user": name, "asked": scopes, "granted": access, "lifetime": lifetime, "jti": token_id,
-                    "method": self.command, "outcome": "issued"})
+                    "method": self.command, "outcome": "issued", "token": token})
         issued_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
         body = {"access_token": token, "expires_in": lifetime, "issued_at": issued_at}
         if form:
@@ -142,15 +142,6 @@ class Handler(BaseHTTPRequestHandler):
         return self.issue(query, query.get("username", [""])[0], query.get("password", [""])[0], form=True)
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def server_bind(self):
-        # Not HTTPServer's, which asks DNS for the name of the address: ten seconds where there is none.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("listen", "cert", "key", "signer-cert", "signer-key", "users", "log"):
@@ -159,12 +150,9 @@ def main():
     parser.add_argument("--lifetime", type=int, default=300)
     options = parser.parse_args()
     address, _, port = options.listen.rpartition(":")
-    server = Server((address, int(port)), Handler)
+    server = LocalServer((address, int(port)), Handler)
     server.issuer = Issuer(options)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(options.cert, options.key)
-    # The handshake runs in the request's thread: a client that stalls must not block the others.
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.speak_tls(options.cert, options.key)
     server.serve_forever()
 
 

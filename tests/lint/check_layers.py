@@ -14,10 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 LEVELS = [
     ["executor/base", "executor/log"],
     ["executor/process", "executor/http", "executor/oci", "executor/dockerfile", "executor/engine_api"],
-    ["config", "executor/sandbox", "executor/state", "executor/audit", "executor/backends/build_backend.hpp"],
+    ["config", "executor/sandbox", "executor/state", "executor/audit", "executor/identity",
+     "executor/backends/build_backend.hpp"],
     ["executor/policy", "executor/backends/buildkit", "executor/gate", "executor/broker"],
     ["executor/credentials"],
-    ["executor/registry"],
+    ["executor/registry", "executor/credentials/providers"],
     ["stages/job", "stages/image"],
     ["executor/gitlab", "executor/shim", "executor/init", "executor/push_worker"],
     ["executor/cli"],
@@ -30,8 +31,10 @@ ONLY = {
     "executor/init": {"executor/base", "executor/process", "executor/engine_api"},
 }
 USERS = {
-    "executor/http": {"executor/credentials", "executor/registry", "executor/push_worker"},
-    "executor/credentials": {"executor/registry", "executor/push_worker"},
+    "executor/http": {"executor/credentials", "executor/credentials/providers", "executor/registry",
+                      "executor/push_worker"},
+    "executor/credentials": {"executor/credentials/providers", "executor/registry", "executor/push_worker"},
+    "executor/credentials/providers": {"executor/push_worker"},
     "executor/registry": {"executor/push_worker"},
     "executor/log": {"executor/gitlab", "executor/cli"},
 }
@@ -40,6 +43,7 @@ USERS = {
 FENCES = [
     (r"#\s*include\s*<spdlog/", r"^executor/log/log\.cpp$", "spdlog is behind executor/log"),
     (r"#\s*include\s*<curl/", r"^executor/http/[^/]+\.cpp$", "libcurl is behind executor/http"),
+    (r"#\s*include\s*<cjose/", r"^executor/identity/[^/]+\.cpp$", "libcjose is behind executor/identity"),
     (r"#\s*include\s*<toml\+\+/", r"^config/[^/]+\.cpp$", "TOML is read in config/ alone"),
     (r"#\s*include\s*<CLI/", r"^executor/cli/[^/]+\.cpp$", "the command line is read in executor/cli"),
     (r"#\s*include\s*<nlohmann/", r"\.cpp$", "no header may pull in the JSON library"),

@@ -26,6 +26,7 @@ namespace {
 using namespace std::chrono_literals;
 using Steady = std::chrono::steady_clock;
 
+constexpr std::size_t kMostPlaceholders = 512; // 33 KiB of names in one request
 constexpr std::size_t kMaxDockerfileRead = 2UL << 20;
 
 engine_api::ScriptRequest request_for(std::vector<std::string> argv, const std::string& home) {
@@ -206,14 +207,26 @@ Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
   if (!dockerfile) return std::move(dockerfile).error();
   job.context_dir = context;
 
+  // An exporter asks its target which blobs are there already, by name: empty files keep it from
+  // sending what slipway has.
+  auto known = into.blobs(kMostPlaceholders);
+  if (!known) return std::move(known).error().in("preparing the build");
   // Positional parameters carry every name: nothing of the job's is read by the shell.
-  const auto left =
-      read({"/bin/sh", "-ec",
-            R"(umask 077; mkdir -p "$1/dockerfile" "$1/layout"; cat > "$1/dockerfile/$2"
+  std::vector<std::string> prepare{
+      "/bin/sh",
+      "-ec",
+      R"(umask 077; mkdir -p "$1/dockerfile" "$1/layout/blobs/sha256"; cat > "$1/dockerfile/$2"
 printf %s "$4" > "$1/policy.json"
-if [ -f "$3/$2.dockerignore" ]; then head -c 1048576 "$3/$2.dockerignore" > "$1/dockerfile/$2.dockerignore"; fi)",
-            "sh", paths.dir, job.dockerfile_name, job.dockerfile_dir, source_policy()},
-           4096, stop, *dockerfile);
+if [ -f "$3/$2.dockerignore" ]; then head -c 1048576 "$3/$2.dockerignore" > "$1/dockerfile/$2.dockerignore"; fi
+cd "$1/layout/blobs/sha256"; shift 4; for blob do : > "$blob"; done)",
+      "sh",
+      paths.dir,
+      job.dockerfile_name,
+      job.dockerfile_dir,
+      source_policy()};
+  for (const auto& digest : *known)
+    prepare.push_back(digest.hex());
+  const auto left = read(prepare, 4096, stop, *dockerfile);
   if (!left) return Error{left.error()}.in("preparing the build");
 
   struct Cleanup {
@@ -267,7 +280,9 @@ Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& roo
     todo.pop_back();
     if (manifests.size() >= kMaxManifests)
       return Error{ErrorKind::bad_input, "the image has more than 64 manifests", "", {}};
-    auto bytes = read({"/usr/bin/cat", "--", blob_file(paths, digest)}, kMaxManifestBytes, stop);
+    auto bytes = into.has_blob(digest) ? into.read_blob(digest, kMaxManifestBytes)
+                                       : read({"/usr/bin/cat", "--", blob_file(paths, digest)},
+                                              kMaxManifestBytes, stop);
     if (!bytes) return std::move(bytes).error().in("reading manifest " + digest.str());
     if (oci::Digest::of(*bytes) != digest)
       return Error{ErrorKind::bad_input, "manifest " + digest.str() + " has other bytes", "", {}};
@@ -358,7 +373,7 @@ sandbox::SandboxSpec build_sandbox_spec(const BuildSandbox& parts, const Places&
   spec.user = "0:0"; // reads a workspace that the job wrote with mode 0700
   spec.entrypoint = {"/run/slipway/bin/slipway-init"};
   spec.limits = parts.limits;
-  spec.preserve_fds = {parts.script_listener};
+  spec.script_listener = parts.script_listener;
   spec.hostname = "build";
   spec.volumes = {
       {parts.workspace_volume, places.workspace, true},

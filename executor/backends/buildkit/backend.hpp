@@ -62,7 +62,7 @@ struct BuildSandbox {
   std::filesystem::path bases;              ///< slipway's layout of base images
   std::filesystem::path tools;              ///< folder with bin/buildctl
   std::filesystem::path init_dir;           ///< folder with slipway-init
-  int script_listener = -1;                 ///< from listen_for_scripts; becomes descriptor 3
+  int script_listener = -1;                 ///< from listen_for_scripts; lent
   sandbox::Limits limits;
 };
 /// The spec without its root: call use_host_tools on it, then Podman::start. No network, no

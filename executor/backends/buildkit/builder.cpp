@@ -29,7 +29,7 @@ constexpr const char* kSocketDir = "/run/slipway-builder";
 constexpr const char* kSocketName = "buildkitd.sock";
 constexpr const char* kDaemonMark = "daemon"; ///< file: fingerprint of the daemon that was started
 constexpr const char* kLastUsed = "last-used";
-constexpr const char* kDoubt = "doubt"; ///< file: a build was cut short, its steps may still run
+constexpr const char* kBuilds = "builds"; ///< folder: a file for each build that is not finished
 
 /// flock(2) on a file that is made where missing; waits at most `patience`. An empty descriptor
 /// where somebody else kept it.
@@ -44,6 +44,12 @@ Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
     if (Steady::now() >= deadline) return UniqueFd{};
     std::this_thread::sleep_for(20ms);
   }
+}
+
+bool has_unfinished_builds(const std::filesystem::path& dir) {
+  std::error_code failed;
+  return std::filesystem::directory_iterator{dir / kBuilds, failed} !=
+         std::filesystem::directory_iterator{};
 }
 
 bool is_id(const std::string& text) {
@@ -142,10 +148,16 @@ std::string buildkitd_toml(const BuilderConfig& config) {
   // RUN steps have a PID namespace of their own: they cannot see or signal buildkitd.
   text += "  noProcessSandbox = false\n";
   text += "  gc = true\n";
-  text += "  reservedSpace = " + std::to_string(config.max_cache_bytes / 4) + "\n";
-  text += "  maxUsedSpace = " + std::to_string(config.max_cache_bytes) + "\n";
   if (config.max_parallel_steps > 0)
     text += "  max-parallelism = " + std::to_string(config.max_parallel_steps) + "\n";
+  // A copy of a context serves one build, and what is built from it does not need it.
+  text += "\n[[worker.oci.gcpolicy]]\n  filters = [\"type==source.local\"]\n"
+          "  keepDuration = \"1m\"\n";
+  // Then as BuildKit does by itself: first what nobody used for long, internal things last.
+  const std::string space = "  reservedSpace = " + std::to_string(config.max_cache_bytes / 4) +
+                            "\n  maxUsedSpace = " + std::to_string(config.max_cache_bytes) + "\n";
+  for (const char* which : {"  keepDuration = \"1440h\"\n", "", "  all = true\n"})
+    text += "\n[[worker.oci.gcpolicy]]\n" + std::string{which} + space;
   return text;
 }
 
@@ -188,16 +200,12 @@ std::string BuilderPool::fingerprint(const BuilderNames& names) const {
   const std::string text =
       "1\n" + buildkitd_toml(config_) + std::filesystem::weakly_canonical(binary).string() + "\n" +
       std::to_string(facts.st_size) + "." + std::to_string(facts.st_mtim.tv_sec) + "\n" +
-      std::to_string(config_.ids.first) + "+" + std::to_string(config_.ids.size) + "\n" + names.id;
+      std::to_string(config_.ids.first) + "+" + std::to_string(config_.ids.size) + "\n" +
+      std::to_string(config_.limits.pids) + "\n" + names.id;
   return oci::Digest::of(text).hex();
 }
 
 Status BuilderPool::start(const BuilderNames& names, const std::filesystem::path& dir) {
-  if (Status made = make_directory(dir / "socket", 0777); !made) return made;
-  // buildkitd's root is a subordinate id: it has to make its socket here. The folder above is
-  // private.
-  if (::chmod((dir / "socket").c_str(), 0777) != 0)
-    return io_error("chmod", errno, (dir / "socket").string());
   if (Status made = make_directory(dir / "config", 0755); !made) return made;
   if (::chmod((dir / "config").c_str(), 0755) != 0)
     return io_error("chmod", errno, (dir / "config").string());
@@ -260,7 +268,8 @@ Status BuilderPool::stop(const BuilderNames& names, const std::filesystem::path&
   if (Status removed = podman_.remove({names.container()}); !removed) return removed;
   (void)::unlink((dir / "socket" / kSocketName).c_str()); // 0777 folder of ours: its owner may
   (void)::unlink((dir / kDaemonMark).c_str());
-  (void)::unlink((dir / kDoubt).c_str());
+  std::error_code ignored; // what stays ends the next daemon once more
+  std::filesystem::remove_all(dir / kBuilds, ignored);
   return {};
 }
 
@@ -299,6 +308,17 @@ Result<std::vector<BuilderPool::Found>> BuilderPool::builders() const {
   return found;
 }
 
+Result<std::optional<BuilderPool::Locks>>
+BuilderPool::lock_unused(const std::filesystem::path& dir) {
+  auto start = lock_file(dir / "start.lock", LOCK_EX, 0ms);
+  if (!start) return std::move(start).error();
+  if (!*start) return std::optional<Locks>{};
+  auto use = lock_file(dir / "use.lock", LOCK_EX, 0ms);
+  if (!use) return std::move(use).error();
+  if (!*use) return std::optional<Locks>{};
+  return std::optional{Locks{*std::move(start), *std::move(use)}};
+}
+
 /// Removes the builders that were idle longest, until one more may start.
 Status BuilderPool::make_room(const BuilderNames& wanted) {
   auto all = builders();
@@ -308,12 +328,9 @@ Status BuilderPool::make_room(const BuilderNames& wanted) {
   for (const Found& one : *all) {
     if (others < config_.most) return {};
     if (one.names.id == wanted.id) continue;
-    auto starting = lock_file(one.dir / "start.lock", LOCK_EX, 0ms);
-    if (!starting) return std::move(starting).error();
-    if (!*starting) continue;
-    auto unused = lock_file(one.dir / "use.lock", LOCK_EX, 0ms);
-    if (!unused) return std::move(unused).error();
-    if (!*unused) continue;
+    auto locks = lock_unused(one.dir);
+    if (!locks) return std::move(locks).error();
+    if (!*locks) continue;
     if (Status erased = erase(one.names, one.dir); !erased)
       return std::move(erased).error().in("making room for a builder");
     --others;
@@ -325,11 +342,24 @@ Status BuilderPool::make_room(const BuilderNames& wanted) {
                {}};
 }
 
+Result<std::filesystem::path> BuilderPool::socket_dir(const BuilderConfig& config,
+                                                      std::string_view builder_key) {
+  auto dir = config.state_dir / names_for(builder_key, config.owner).id;
+  if (Status made = make_directory(config.state_dir, 0700); !made) return std::move(made).error();
+  if (Status made = make_directory(dir, 0700); !made) return std::move(made).error();
+  dir /= "socket";
+  if (Status made = make_directory(dir, 0777); !made) return std::move(made).error();
+  // buildkitd's root is a subordinate id: it has to make its socket here. The folder above is
+  // private.
+  if (::chmod(dir.c_str(), 0777) != 0) return io_error("chmod", errno, dir.string());
+  return dir;
+}
+
 Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
   const BuilderNames names = names_for(builder_key, config_.owner);
-  const std::filesystem::path dir = config_.state_dir / names.id;
-  if (Status made = make_directory(config_.state_dir, 0700); !made) return std::move(made).error();
-  if (Status made = make_directory(dir, 0700); !made) return std::move(made).error();
+  auto sockets = socket_dir(config_, builder_key);
+  if (!sockets) return std::move(sockets).error();
+  const std::filesystem::path dir = sockets->parent_path();
 
   auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
   if (!starting) return std::move(starting).error();
@@ -346,8 +376,9 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
 
   const auto mark = read_file(dir / kDaemonMark, 256);
   bool warm = mark && answers(dir / "socket" / kSocketName, config_.probe_deadline);
-  if (warm && *mark != fingerprint(names)) {
-    // Another version or configuration: it is replaced, but not under the builds that run on it.
+  if (warm && (*mark != fingerprint(names) || has_unfinished_builds(dir))) {
+    // Another version or configuration, or steps that nobody waits for may run on it: it is
+    // replaced, but not under the builds of others.
     warm = ::flock(use->get(), LOCK_EX | LOCK_NB) != 0;
     if (::flock(use->get(), LOCK_SH) != 0)
       return io_error("flock", errno, (dir / "use.lock").string());
@@ -362,12 +393,20 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
   }
   if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written)
     return std::move(written).error();
-  return Builder{names, dir / "socket", *std::move(use), !warm};
+  return Builder{names, *std::move(sockets), *std::move(use), !warm};
 }
 
-void Builder::doubt() const {
-  (void)replace_file(socket_dir_.parent_path() / kDoubt, "")
-      .ok(); // best effort: idle time ends it too
+Result<BuildMark> Builder::begin_build() const {
+  const auto dir = socket_dir_.parent_path() / kBuilds;
+  if (Status made = make_directory(dir, 0700); !made) return std::move(made).error();
+  std::string file = (dir / "XXXXXX").string();
+  const UniqueFd fd{::mkostemp(file.data(), O_CLOEXEC)};
+  if (fd.get() < 0) return io_error("create", errno, file);
+  return BuildMark{std::move(file)};
+}
+
+void BuildMark::finished() const noexcept {
+  (void)::unlink(file_.c_str());
 }
 
 Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
@@ -377,14 +416,12 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
   for (const Found& one : *all) {
     const auto idle = clock_.now() - one.last_used;
     const bool cache_too = idle > config_.max_cache_age;
-    const bool doubted = std::filesystem::exists(one.dir / kDoubt);
-    if (!cache_too && !(one.has_daemon && (doubted || idle > config_.max_idle))) continue;
-    auto starting = lock_file(one.dir / "start.lock", LOCK_EX, 0ms);
-    if (!starting) return std::move(starting).error();
-    if (!*starting) continue;
-    auto unused = lock_file(one.dir / "use.lock", LOCK_EX, 0ms);
-    if (!unused) return std::move(unused).error();
-    if (!*unused) continue;
+    const bool daemon_too =
+        one.has_daemon && (idle > config_.max_idle || has_unfinished_builds(one.dir));
+    if (!cache_too && !daemon_too) continue;
+    auto locks = lock_unused(one.dir);
+    if (!locks) return std::move(locks).error();
+    if (!*locks) continue;
     const Status done = cache_too ? erase(one.names, one.dir) : stop(one.names, one.dir);
     if (!done) return Error{done.error()}.in("removing idle builder " + one.names.container());
     (cache_too ? reaped.removed : reaped.stopped).push_back(one.names.container());

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,7 +28,7 @@ struct BuilderConfig {
   std::filesystem::path runc = "/usr/sbin/runc";
   std::string owner; ///< value of the label io.slipway.owner
   sandbox::IdSlot ids;
-  sandbox::Limits limits{.pids = 16384};
+  sandbox::Limits limits;
   std::uint64_t max_cache_bytes = 20ULL << 30; ///< of one builder
   std::size_t max_parallel_steps = 0;          ///< 0: BuildKit's own
   std::size_t most = 8;                        ///< builders at a time
@@ -62,6 +63,19 @@ bool answers(const std::filesystem::path& socket, std::chrono::milliseconds dead
 Result<std::string> buildkit_version(process::ProcessRunner& runner,
                                      const std::filesystem::path& tools_dir);
 
+/// A build under way, told by a file until it is finished. What ends without that (it was cut
+/// short, or its process was killed) may have left steps running: its builder is ended before the
+/// next use.
+class BuildMark {
+public:
+  void finished() const noexcept;
+
+private:
+  friend class Builder;
+  explicit BuildMark(std::filesystem::path file) : file_{std::move(file)} {}
+  std::filesystem::path file_;
+};
+
 /// A builder in use: as long as it lives no reaper and no other job of this machine removes it.
 class Builder {
 public:
@@ -69,9 +83,8 @@ public:
   const std::filesystem::path& socket_dir() const noexcept { return socket_dir_; }
   const BuilderNames& names() const noexcept { return names_; }
   bool was_cold() const noexcept { return cold_; }
-  /// Says that a build on it was cut short: the next reap_idle that finds it unused ends the
-  /// daemon, and with it whatever the build left running. Its cache stays.
-  void doubt() const;
+  /// Before each build. Errors: io.
+  Result<BuildMark> begin_build() const;
 
 private:
   friend class BuilderPool;
@@ -89,16 +102,22 @@ public:
   BuilderPool(BuilderConfig config, sandbox::Podman& podman, const Clock& clock);
 
   /// The builder of `builder_key` (project and trust domain), started where there is none that
-  /// answers. Errors: unavailable (it does not start; with its last words); timed_out (another
-  /// process holds its start for too long; all builders are in use); those of Podman.
+  /// answers, and anew where nobody uses it and a build was left unfinished. Errors: unavailable
+  /// (it does not start; with its last words); timed_out (another process holds its start for too
+  /// long; all builders are in use); those of Podman.
   Result<Builder> acquire(std::string_view builder_key);
+
+  /// Makes the folder in which the builder of `builder_key` has or will have its socket; it stays
+  /// the same however often the daemon is started. Errors: io.
+  static Result<std::filesystem::path> socket_dir(const BuilderConfig& config,
+                                                  std::string_view builder_key);
 
   struct Reaped {
     std::vector<std::string> stopped; ///< daemon removed, cache kept
     std::vector<std::string> removed; ///< with their caches
   };
-  /// Removes what was idle for too long or is doubted. Builders in use are left alone. Errors: io;
-  /// those of Podman.
+  /// Removes what was idle for too long, or has a build that was left unfinished. Builders in use
+  /// are left alone. Errors: io; those of Podman.
   Result<Reaped> reap_idle();
   /// Removes one builder and its cache, in use or not (doubt about it, an operator's wish).
   Status discard(std::string_view builder_key);
@@ -110,6 +129,13 @@ private:
     WallTime last_used;
     bool has_daemon = false;
   };
+  /// What keeps a builder from being started and used.
+  struct Locks {
+    UniqueFd start;
+    UniqueFd use;
+  };
+  /// None where somebody starts or uses it.
+  static Result<std::optional<Locks>> lock_unused(const std::filesystem::path& dir);
   Result<std::vector<Found>> builders() const;
   Status start(const BuilderNames& names, const std::filesystem::path& dir);
   Status stop(const BuilderNames& names, const std::filesystem::path& dir);

@@ -73,6 +73,11 @@ Status check(const BuildJob& job) {
   if (holds(job.target, '\0') || holds(job.context_dir, '\0') || job.context_dir.empty() ||
       job.context_dir[0] != '/')
     return bad("the build context has to be an absolute path");
+  if (job.context_key.empty() ||
+      !std::all_of(job.context_key.begin(), job.context_key.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+      }))
+    return Error{ErrorKind::internal, "'" + job.context_key + "' is no context key", "", {}};
   if (job.dockerfile_name.empty() || holds(job.dockerfile_name, '/') ||
       holds(job.dockerfile_name, '\0') || job.dockerfile_name == "." || job.dockerfile_name == "..")
     return bad("'" + job.dockerfile_name + "' cannot be a Dockerfile's name");
@@ -88,6 +93,9 @@ Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& pla
     argv.emplace_back(flag);
     argv.push_back(std::move(value));
   };
+  // A flag that packaging/tools/buildkit adds; another buildctl refuses it, which is better than
+  // stale files.
+  add("--shared-key", job.context_key);
   add("--local", "context=" + job.context_dir);
   add("--local", "dockerfile=" + paths.dockerfile_dir());
   add("--opt", "filename=" + job.dockerfile_name);

@@ -133,4 +133,9 @@ Error explain_failure(std::string_view tail, const std::string& dockerfile_name)
   return Error{ErrorKind::backend_failed, at + text, "", {}};
 }
 
+bool never_began(const Error& error) {
+  return error.kind == ErrorKind::unavailable &&
+         error.what.find("listing workers for Build: failed to list workers") != std::string::npos;
+}
+
 } // namespace slipway::backends::buildkit

@@ -31,4 +31,7 @@ private:
 /// failed), denied (an entitlement), unavailable (the builder went away).
 Error explain_failure(std::string_view tail, const std::string& dockerfile_name);
 
+/// True where buildctl did not even get to ask the builder: no step of the build has run.
+bool never_began(const Error& error);
+
 } // namespace slipway::backends::buildkit

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config/config.hpp"
+#include "config/credential_types.hpp"
 #include "executor/base/file.hpp"
 
 #include <gtest/gtest.h>
+
+#include <set>
+#include <sstream>
 
 namespace slipway::config {
 namespace {
@@ -49,6 +53,55 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"OperatorWithoutPasswordFile",
                 "[[registry]]\nhost = \"r:1\"\ncredential = \"operator\"\nusername = \"u\"\n",
                 "needs the key 'password_file'"},
+        Refused{"IdentityWithoutIssuer", "[identity]\nrequired = true\n",
+                "[identity] needs the key 'issuer'"},
+        Refused{"IdentityWithoutTls", "[identity]\nissuer = \"http://gitlab.example\"\n",
+                "config.toml:2:10: 'issuer' in [identity] must be an address"},
+        Refused{"IdentityWithAnyAlgorithm", "[identity]\nalgorithm = \"none\"\n",
+                "config.toml:2:13: 'algorithm' in [identity] must be one of \"ES256\", \"RS256\""},
+        Refused{"UnknownCredentialType", "[[credential]]\nname = \"a\"\ntype = \"vualt\"\n",
+                "\"vault\"; did you mean 'vault'?"},
+        Refused{"UnknownCredentialKey",
+                "[[credential]]\nname = \"a\"\ntype = \"static\"\nusername = \"u\"\npasword_file = "
+                "\"/p\"\nreason = \"r\"\n",
+                "config.toml:5:1: unknown key 'pasword_file' in [[credential]] of type static; did "
+                "you mean 'password_file'?"},
+        Refused{"CredentialOfWrongKind",
+                "[[credential]]\nname = \"a\"\ntype = \"static\"\nusername = 1\n",
+                "config.toml:4:12: 'username' in [[credential]] of type static must be a string"},
+        Refused{"CredentialWithRelativeFile",
+                "[[credential]]\nname = \"a\"\ntype = \"static\"\npassword_file = \"p\"\n",
+                "config.toml:4:17: 'password_file' in [[credential]] of type static must be an "
+                "absolute path"},
+        Refused{"StaticCredentialWithoutReason",
+                "[[credential]]\nname = \"a\"\ntype = \"static\"\nusername = "
+                "\"u\"\npassword_file = \"/p\"\n",
+                "[[credential]] of type static needs the key 'reason'"},
+        Refused{"IssuerWithoutTls",
+                "[[credential]]\nname = \"a\"\ntype = \"vault\"\nurl = \"http://v\"\n",
+                "config.toml:4:7: 'url' in [[credential]] of type vault must be an address"},
+        Refused{"IssuerWithUserinfo",
+                "[[credential]]\nname = \"a\"\ntype = \"vault\"\nurl = \"https://u:p@v\"\n",
+                "'url' in [[credential]] of type vault must be an address"},
+        Refused{"CredentialNamedTwice",
+                "[[credential]]\nname = \"a\"\ntype = \"static\"\nusername = "
+                "\"u\"\npassword_file = \"/p\"\nreason = \"r\"\n[[credential]]\nname = \"a\"\n",
+                "config.toml:8:8: 'name' in [[credential]] must be unique"},
+        Refused{"CredentialWithoutName", "[[credential]]\ntype = \"static\"\n",
+                "[[credential]] needs the key 'name'"},
+        Refused{"CredentialWithAPathAsName", "[[credential]]\nname = \"../a\"\n",
+                "'name' in [[credential]] must be letters, digits"},
+        Refused{"RegistryWithoutIssuer", "[[registry]]\nhost = \"r:1\"\ncredential = \"issuer\"\n",
+                "[[registry]] needs the key 'issuer'"},
+        Refused{"RegistryWithUnknownIssuer",
+                "[[registry]]\nhost = \"r:1\"\ncredential = \"issuer\"\nissuer = \"old\"\n"
+                "[[credential]]\nname = \"olt\"\ntype = \"static\"\nusername = "
+                "\"u\"\npassword_file = \"/p\"\nreason = \"r\"\n",
+                "config.toml:4:10: 'issuer' in [[registry]] must be the name of a [[credential]] "
+                "entry; did you mean 'olt'?"},
+        Refused{"RegistryWithAnIssuerThatIsNotUsed",
+                "[[registry]]\nhost = \"r:1\"\nissuer = \"a\"\n",
+                "must be left out, or credential = \"issuer\""},
         Refused{"TableInsteadOfList", "[registry]\nhost = \"r\"\n", "write [[registry]]"},
         Refused{"NoToml", "[gate\n", "config.toml:1:"}),
     [](const auto& tested) { return std::string{tested.param.name}; });
@@ -87,6 +140,64 @@ TEST(Config, ExampleFileIsValidAndNamesEveryKey) {
     }
     start = end + 1;
   }
+}
+
+/// The example with its commented-out entries in force.
+std::string uncommented(const std::string& text) {
+  std::string all;
+  std::istringstream lines{text};
+  for (std::string line; std::getline(lines, line);) {
+    if (line.size() > 1 && line[0] == '#' && line[1] != ' ') line.erase(0, 1);
+    all += line + "\n";
+  }
+  return all;
+}
+
+TEST(Config, ExampleFileHasEveryKeyOfEveryCredentialType) {
+  const auto text = read_file(SLIPWAY_SOURCE_DIR "/config/examples/config.toml", 1 << 20);
+  ASSERT_TRUE(text);
+  const auto example = uncommented(*text);
+
+  const auto config = parse(example, "config/examples/config.toml");
+
+  ASSERT_TRUE(config) << config.error().what;
+  std::set<std::string> shared;
+  for (const auto& setting : shared_settings())
+    shared.emplace(setting.key);
+  for (const auto& type : credential_types()) {
+    const auto at = example.find("\ntype = \"" + std::string{type.name} + "\"");
+    ASSERT_NE(at, std::string::npos) << type.name << " is not in the example";
+    const auto entry = example.substr(at, example.find("\n[[", at) - at);
+    for (const auto& setting : type.settings) {
+      EXPECT_NE(entry.find("\n" + std::string{setting.key} + " = "), std::string::npos)
+          << "not in the example of " << type.name << ": " << setting.key;
+    }
+    std::erase_if(shared, [&](const std::string& key) {
+      return entry.find("\n" + key + " = ") != std::string::npos;
+    });
+  }
+  EXPECT_TRUE(shared.empty()) << "not in the example: " << *shared.begin();
+  const auto printed = print(*config);
+  const auto again = parse(printed, "printed");
+  ASSERT_TRUE(again) << again.error().what << printed;
+  EXPECT_EQ(print(*again), printed);
+}
+
+TEST(Config, CompletesACredentialWithItsDefaults) {
+  const auto config =
+      parse("[[registry]]\nhost = \"r:1\"\ncredential = \"issuer\"\nissuer = \"old\"\n"
+            "[[credential]]\nname = \"old\"\ntype = \"static\"\nusername = \"u\"\npassword_file = "
+            "\"/p\"\nreason = \"r\"\nmax_lifetime = \"2h\"\n",
+            "c.toml");
+
+  ASSERT_TRUE(config) << config.error().what;
+  const auto* spec = credential_named(*config, config->registries.at(0).issuer);
+  ASSERT_NE(spec, nullptr);
+  EXPECT_EQ(spec->type, "static");
+  EXPECT_EQ(spec->text("password_file"), "/p");
+  EXPECT_EQ(spec->duration("timeout"), std::chrono::seconds{30});
+  EXPECT_EQ(spec->duration("max_lifetime"), std::chrono::hours{2});
+  EXPECT_FALSE(spec->is_on("plain_http"));
 }
 
 TEST(Config, ReadsPolicyFilesInOrderOfTheirNames) {

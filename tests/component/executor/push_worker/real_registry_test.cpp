@@ -176,8 +176,16 @@ protected:
            "--cert", dir / "cert.pem", "--key", dir / "key.pem", "--signer-cert", dir / "cert.pem",
            "--signer-key", dir / "key.pem", "--users", dir / "users.json", "--log",
            dir / "token.log"});
+    harbor_port_ = free_port();
+    fs::create_directory(dir / "harbor");
+    write(dir / "harbor-password", "only-for-making-robots");
+    start({"/usr/bin/python3", source_dir() / "tests/lib/harbor_server.py", "--listen",
+           "127.0.0.1:" + std::to_string(harbor_port_), "--cert", dir / "cert.pem", "--key",
+           dir / "key.pem", "--users", dir / "users.json", "--state", dir / "harbor", "--username",
+           "robot$slipway", "--password-file", dir / "harbor-password", "--projects", "other,grp"});
     wait_for_port(registry_port_);
     wait_for_port(token_port_);
+    wait_for_port(harbor_port_);
   }
   static void TearDownTestSuite() {
     servers_.clear(); // kills their groups
@@ -260,6 +268,12 @@ protected:
         progress_.push_back(*line);
         continue;
       }
+      if (auto note = engine_api::decode_lease_note(frame->body)) {
+        const std::lock_guard lock{mutex_};
+        notes_.push_back(*note);
+        robots_at_note_.push_back(robots());
+        continue;
+      }
       EXPECT_EQ(frame->body.find("open-sesame"), std::string::npos);
       auto answer = engine_api::decode_worker_answer(frame->body);
       EXPECT_TRUE(answer);
@@ -275,16 +289,69 @@ protected:
     }
   }
 
+  /// A login that Harbor has to make first.
+  engine_api::RegistryAccess ordered(const std::string& name) {
+    auto made = access();
+    made.username.clear();
+    made.password = Secret{};
+    made.lease.emplace();
+    made.lease->issuer = {"robots",
+                          "harbor",
+                          {{"url", "https://" + host(harbor_port_)},
+                           {"username", "robot$slipway"},
+                           {"password_file", dir_->path() / "harbor-password"},
+                           {"ca_file", dir_->path() / "cert.pem"},
+                           {"timeout", "10"},
+                           {"max_lifetime", "0"}}};
+    made.lease->name = name;
+    made.lease->job = "j7-00000000";
+    return made;
+  }
+  /// What Harbor holds just now.
+  static std::string robots() {
+    std::ifstream file{dir_->path() / "harbor/robots.json"};
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+  static void harbor_faults(const std::string& json) {
+    write(dir_->path() / "harbor/faults.json", json);
+  }
+
   static inline fakes::TempDir* dir_ = nullptr;
   static inline int registry_port_ = 0;
   static inline int token_port_ = 0;
+  static inline int harbor_port_ = 0;
   static inline std::vector<process::ChildProcess> servers_;
   fakes::TempDir work_;
   std::optional<oci::Layout> layout_;
   std::vector<std::string> progress_;
+  std::vector<engine_api::LeaseNote> notes_;
+  std::vector<std::string> robots_at_note_;
   long peak_kib_ = 0;
   std::mutex mutex_; // a test may run two workers at once
 };
+
+TEST_F(RealRegistry, FetchesAPublicKeySetOverTlsWithinItsLimit) {
+  engine_api::KeysRequest request;
+  request.url = "https://" + host(token_port_) + "/healthz"; // answers "{}"
+  request.ca_file = dir_->path() / "cert.pem";
+  request.limit = 2;
+  const auto fetched = ask(engine_api::encode(request));
+  ASSERT_TRUE(fetched.ok) << fetched.what;
+  EXPECT_EQ(fetched.body, "{}");
+
+  request.limit = 1;
+  EXPECT_EQ(ask(engine_api::encode(request)).kind, "bad_input");
+  request.limit = 100;
+  request.ca_file = "";
+  EXPECT_EQ(ask(engine_api::encode(request)).kind, "misconfigured") << "not its authority";
+  request.ca_file = dir_->path() / "cert.pem";
+  request.url = "https://" + host(token_port_) + "/nothing";
+  EXPECT_EQ(ask(engine_api::encode(request)).kind, "misconfigured") << "404";
+  request.url = "http://" + host(token_port_) + "/healthz";
+  EXPECT_EQ(ask(engine_api::encode(request)).kind, "denied") << "without TLS";
+}
 
 TEST_F(RealRegistry, PushesAnImageAndPullsItBackByTagAndDigest) {
   const auto root = fakes::write_image(*layout_, {1000, 300000}, 1);
@@ -303,6 +370,63 @@ TEST_F(RealRegistry, PushesAnImageAndPullsItBackByTagAndDigest) {
     EXPECT_EQ(pulled.digest, root.str());
   }
   EXPECT_TRUE(oci::verify_tree(*into, *oci::read_tree(*into, root), 1UL << 30));
+}
+
+TEST_F(RealRegistry, PushesWithARobotThatLivesForThePushAlone) {
+  const auto root = fakes::write_image(*layout_, {1000, 300000}, 71);
+
+  const auto pushed =
+      ask(engine_api::encode(push_of(root, "grp/robot", ordered("slipway-71-j7-00000000"))));
+
+  ASSERT_TRUE(pushed.ok) << pushed.what;
+  EXPECT_EQ(pushed.token_seconds, 300U);
+  ASSERT_EQ(notes_.size(), 2U);
+  EXPECT_EQ(notes_[0].state, engine_api::LeaseNote::State::minted);
+  EXPECT_NE(robots_at_note_[0].find("robot$grp+slipway-71-j7-00000000"), std::string::npos);
+  EXPECT_EQ(notes_[1].state, engine_api::LeaseNote::State::ended);
+  EXPECT_EQ(robots(), "[]");
+  const auto pulled = ask(engine_api::encode(pull_of("v1", "grp/robot", layout_->path())));
+  EXPECT_EQ(pulled.digest, root.str());
+}
+
+TEST_F(RealRegistry, LeavesNoRobotWhereThePushFailsOrTheAnswerIsLost) {
+  const auto root = fakes::write_image(*layout_, {1000}, 72);
+
+  // A robot of one project cannot push to what the token server gives it nothing for.
+  auto refused = push_of(root, "other/robot", ordered("slipway-72-j7-00000000"));
+  refused.registry.host = host(token_port_); // not a registry
+  refused.pass_repository = refused.registry.host + "/other/robot";
+  EXPECT_FALSE(ask(engine_api::encode(refused)).ok);
+  EXPECT_EQ(notes_.back().state, engine_api::LeaseNote::State::ended);
+  EXPECT_EQ(robots(), "[]");
+
+  harbor_faults(R"({"lose_answers":1})");
+  const auto pushed =
+      ask(engine_api::encode(push_of(root, "grp/lost", ordered("slipway-73-j7-00000000"))));
+  EXPECT_TRUE(pushed.ok) << pushed.what;
+  EXPECT_EQ(notes_.back().state, engine_api::LeaseNote::State::ended);
+  EXPECT_EQ(robots(), "[]");
+}
+
+TEST_F(RealRegistry, AnIssuerThatIsDownIsLeftToTheReaper) {
+  const auto root = fakes::write_image(*layout_, {1000}, 74);
+  harbor_faults(R"({"down":true})");
+
+  const auto refused =
+      ask(engine_api::encode(push_of(root, "grp/down", ordered("slipway-74-j7-00000000"))));
+
+  EXPECT_EQ(refused.kind, "unavailable");
+  EXPECT_EQ(notes_.back().state, engine_api::LeaseNote::State::left);
+  harbor_faults("{}");
+
+  engine_api::IssuerRequest reaper;
+  reaper.action = engine_api::IssuerRequest::Action::revoke;
+  reaper.issuer = ordered("").lease->issuer;
+  reaper.lease_name = "slipway-74-j7-00000000";
+  reaper.repository = "grp/down";
+  reaper.since = rfc3339(SystemClock{}.now() - 10min);
+  EXPECT_TRUE(ask(engine_api::encode(reaper)).ok);
+  EXPECT_EQ(notes_.back().state, engine_api::LeaseNote::State::ended);
 }
 
 TEST_F(RealRegistry, SkipsWhatIsThereAndMountsFromOtherRepositories) {
@@ -443,7 +567,7 @@ TEST_F(RealRegistry, SaysThatAnImageDoesNotExist) {
 TEST_F(RealRegistry, GivesUpOnARegistryThatIsDown) {
   auto request = pull_of("v1", "grp/app", work_.path() / "layout");
   request.registry.host = host(free_port());
-  request.deadline_seconds = 2;
+  request.deadline_seconds = 60; // more than all of its tries take
 
   const auto answer = ask(engine_api::encode(request));
 

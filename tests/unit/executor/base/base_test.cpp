@@ -8,6 +8,11 @@
 
 #include <sys/stat.h>
 
+#include <cstdint>
+#include <fstream>
+#include <sstream>
+#include <vector>
+
 namespace slipway {
 namespace {
 
@@ -53,6 +58,32 @@ TEST(ReplaceFile, LeavesTheOldContentWhenItCannotWrite) {
   EXPECT_EQ(*read_file(dir / "f", 10), "old");
   EXPECT_EQ(read_file(dir / "f", 2).error().kind, ErrorKind::bad_input);
   std::filesystem::remove_all(dir);
+}
+
+// proc(5), smaps: lo = locked, dd = left out of core dumps, wf = wiped in a forked child.
+TEST(SecretTest, LiesInPagesThatAreNeitherSwappedNorDumpedNorInherited) {
+  const auto flags_of = [](const void* byte) {
+    const auto address = reinterpret_cast<std::uintptr_t>(byte);
+    std::ifstream maps{"/proc/self/smaps"};
+    bool here = false;
+    for (std::string line; std::getline(maps, line);) {
+      std::uintptr_t first = 0;
+      std::uintptr_t last = 0;
+      char dash = 0;
+      std::istringstream words{line};
+      if (words >> std::hex >> first >> dash >> last && dash == '-')
+        here = first <= address && address < last;
+      if (here && line.starts_with("VmFlags:")) return line + " ";
+    }
+    return std::string{};
+  };
+  const Secret secret{std::string_view{"hidden"}};
+  const std::vector<char> control(100, 'x');
+
+  for (const char* flag : {" lo ", " dd ", " wf "}) {
+    EXPECT_NE(flags_of(secret.reveal().data()).find(flag), std::string::npos) << flag;
+    EXPECT_EQ(flags_of(control.data()).find(flag), std::string::npos) << flag;
+  }
 }
 
 TEST(SecretTest, MovesWithoutLeavingACopy) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/credentials/challenge.hpp"
-#include "executor/credentials/provider.hpp"
+#include "executor/credentials/token_client.hpp"
 
 #include <gtest/gtest.h>
 

@@ -52,6 +52,80 @@ TEST(PushProtocol, CarriesErrorsWithKindAndHint) {
   EXPECT_NE(error.what.find("pushing"), std::string::npos);
 }
 
+TEST(PushProtocol, CarriesALeaseOrder) {
+  PushRequest request;
+  request.registry.lease.emplace();
+  auto& order = *request.registry.lease;
+  order.issuer = {"prod", "vault", {{"url", "https://v"}, {"scopes", "a\nb\n"}}};
+  order.name = "slipway-1-j2";
+  order.job = "j2";
+  order.job_secrets.emplace("VAULT_ID_TOKEN", std::string_view{"s3cret"});
+
+  const auto read = decode_worker_request(encode(request));
+
+  ASSERT_TRUE(read && read->push && read->push->registry.lease);
+  const auto& lease = *read->push->registry.lease;
+  EXPECT_EQ(lease.issuer.name, "prod");
+  EXPECT_EQ(lease.issuer.list("scopes"), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(lease.name, "slipway-1-j2");
+  EXPECT_EQ(lease.job, "j2");
+  EXPECT_EQ(lease.job_secrets.at("VAULT_ID_TOKEN").reveal(), "s3cret");
+  EXPECT_FALSE(decode_worker_request(encode(PullRequest{}))->pull->registry.lease);
+}
+
+TEST(PushProtocol, CarriesIssuerRequestsNotesAndFacts) {
+  IssuerRequest request;
+  request.action = IssuerRequest::Action::revoke;
+  request.issuer.name = "prod";
+  request.lease_name = "n";
+  request.lease_id = "i";
+  request.since = "2026-11-24T16:00:00Z";
+
+  const auto read = decode_worker_request(encode(request));
+
+  ASSERT_TRUE(read && read->issuer && !read->push && !read->pull);
+  EXPECT_EQ(read->issuer->action, IssuerRequest::Action::revoke);
+  EXPECT_EQ(read->issuer->lease_id, "i");
+  EXPECT_EQ(read->issuer->since, request.since);
+
+  const LeaseNote note{
+      LeaseNote::State::left, "i", "2026-11-24T16:00:00Z", "why", {true, false, true, false}};
+  const auto said = decode_lease_note(encode(note));
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->state, LeaseNote::State::left);
+  EXPECT_EQ(said->expires_at, note.expires_at);
+  EXPECT_EQ(said->what, "why");
+  EXPECT_TRUE(said->facts.can_revoke && said->facts.bypassable);
+  EXPECT_FALSE(decode_lease_note(encode(WorkerAnswer{})));
+  EXPECT_FALSE(decode_lease_note("{\"lease\":{\"state\":\"lost\"}}"));
+
+  WorkerAnswer answer;
+  answer.facts = IssuerFacts{false, true, false, true};
+  const auto answered = decode_worker_answer(encode(answer));
+  ASSERT_TRUE(answered && answered->facts);
+  EXPECT_TRUE(answered->facts->can_list && answered->facts->standing);
+}
+
+TEST(PushProtocol, CarriesRequestsForKeysAndTheirAnswer) {
+  KeysRequest request;
+  request.url = "https://gitlab.example/oauth/discovery/keys";
+  request.ca_file = "/ca.pem";
+  request.proxy = "http://proxy.example:3128";
+  request.limit = 7;
+
+  const auto read = decode_worker_request(encode(request));
+
+  ASSERT_TRUE(read && read->keys && !read->push && !read->pull && !read->issuer);
+  EXPECT_EQ(read->keys->url, request.url);
+  EXPECT_EQ(read->keys->ca_file, request.ca_file);
+  EXPECT_EQ(read->keys->proxy, request.proxy);
+  EXPECT_EQ(read->keys->limit, 7U);
+  EXPECT_FALSE(read->keys->plain_http);
+  WorkerAnswer answer;
+  answer.body = R"({"keys":[]})";
+  EXPECT_EQ(decode_worker_answer(encode(answer))->body, answer.body);
+}
+
 TEST(PushProtocol, TellsProgressFromAnswers) {
   EXPECT_EQ(decode_progress(encode_progress("a \xff line")), "a \xef\xbf\xbd line");
   EXPECT_EQ(decode_progress(encode(WorkerAnswer{})), std::nullopt);

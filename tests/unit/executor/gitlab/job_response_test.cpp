@@ -119,6 +119,32 @@ TEST(SubStages, OnlyUserScriptsRunInTheJobsImage) {
   }
 }
 
+TEST(JobSpec, HelperHasANetworkWhereItsScriptsMayNeedOne) {
+  const auto helper_network = [](const std::string& strategy, const std::string& member,
+                                 const char* setting = "as_needed") {
+    const auto job = parse_job_response(
+        R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},"image":{"name":"a"},)" +
+        member + R"("variables":[{"key":"NO","value":"none"},{"key":"GIT_STRATEGY","value":")" +
+        strategy + R"("}]})");
+    EXPECT_TRUE(job) << job.error().what;
+    config::Config config;
+    config.gitlab.helper_network = setting;
+    return job_spec_from(*job, config)->helper_network;
+  };
+
+  for (const char* fetches : {"", "fetch", "clone", "None", "$UNKNOWN"})
+    EXPECT_TRUE(helper_network(fetches, "")) << fetches;
+  for (const char* fetches_nothing : {"none", "empty", "$NO"})
+    EXPECT_FALSE(helper_network(fetches_nothing, "")) << fetches_nothing;
+  EXPECT_FALSE(helper_network("none", R"("artifacts":[],"cache":null,)"));
+  for (const char* member :
+       {R"("artifacts":[{"paths":["a"]}],)", R"("cache":[{"key":"k"}],)",
+        R"("dependencies":[{"id":1}],)", R"("hooks":[{"name":"pre_get_sources_script"}],)",
+        R"("services":[{"name":"postgres:16"}],)"})
+    EXPECT_TRUE(helper_network("none", member)) << member;
+  EXPECT_TRUE(helper_network("none", "", "always"));
+}
+
 TEST(JobSpec, DindIsReplacedAndOtherServicesStay) {
   const auto job = parse_job_response(
       R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},"image":{"name":"a"},"variables":[{"key":"P","value":"1","public":true},{"key":"S","value":"x","masked":true}],

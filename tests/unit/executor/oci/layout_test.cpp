@@ -10,6 +10,8 @@
 
 #include <sys/stat.h>
 
+#include <fstream>
+
 namespace slipway::oci {
 namespace {
 
@@ -175,6 +177,60 @@ TEST_F(LayoutTest, ReadsATreeChildrenFirst) {
   EXPECT_EQ(select_platform(*tree, {"arm64", "linux", ""})->descriptor.digest, two);
   EXPECT_EQ(select_platform(*tree, {"s390x", "linux", ""}).error().kind, ErrorKind::not_found);
 }
+class KnownLayersTest : public LayoutTest {
+protected:
+  Status verify_with(const KnownLayers* known, std::uint64_t most = kMuch) {
+    return verify_tree(layout_, *read_tree(layout_, image_), most, known);
+  }
+  const Descriptor& layer() {
+    tree_ = read_tree(layout_, image_).value();
+    return tree_->images[0].manifest.layers[0];
+  }
+  Digest image_ = fakes::write_image_of(layout_, {{gzip(tar_), id_, kGzip}});
+  std::optional<ImageTree> tree_;
+  KnownLayers known_{dir_.path() / "known"};
+};
+
+TEST_F(KnownLayersTest, AreRememberedByVerifying) {
+  EXPECT_FALSE(known_.diff_id(layer(), kMuch));
+  EXPECT_TRUE(verify_with(&known_).ok());
+  EXPECT_EQ(known_.diff_id(layer(), kMuch)->str(), id_);
+  EXPECT_TRUE(verify_with(&known_).ok());
+}
+
+TEST_F(KnownLayersTest, AreRememberedWhenLearntAndOnlyUpToTheSizeAllowed) {
+  known_.learn(layout_, layer(), kMuch);
+
+  EXPECT_EQ(known_.diff_id(layer(), tar_.size())->str(), id_);
+  EXPECT_FALSE(known_.diff_id(layer(), tar_.size() - 1));
+  refused(verify_with(&known_, tar_.size() - 1), "expands to more");
+}
+
+TEST_F(KnownLayersTest, DoNotHideThatTheBytesAreOthers) {
+  known_.learn(layout_, layer(), kMuch);
+  const auto path = layout_.blob_path(layer().digest);
+  const auto size = std::filesystem::file_size(path);
+  std::filesystem::remove(path);
+  std::ofstream(path) << std::string(size, 'x');
+
+  refused(verify_with(&known_), "other bytes");
+}
+
+TEST_F(KnownLayersTest, DoNotHideThatTheConfigNamesAnother) {
+  known_.learn(layout_, layer(), kMuch);
+
+  const auto lying = fakes::write_image_of(layout_, {{gzip(tar_), Digest::of("x").str(), kGzip}});
+  refused(verify_tree(layout_, *read_tree(layout_, lying), kMuch, &known_), "expands to");
+}
+
+TEST_F(KnownLayersTest, DoNotTakeALayerForOneOfAnotherType) {
+  known_.learn(layout_, layer(), kMuch);
+  auto other = layer();
+  other.media_type = kPlain;
+
+  EXPECT_FALSE(known_.diff_id(other, kMuch));
+}
+
 TEST_F(LayoutTest, SaysWhatIsMissing) {
   const auto one = fakes::write_image(layout_, {10}, 1);
   std::filesystem::remove(

@@ -55,6 +55,33 @@ TEST(Policy, PushOutsideTheRulesRepositoriesIsDenied) {
   EXPECT_NE(denied.error().what.find("rule p.toml:1"), std::string::npos) << denied.error().what;
 }
 
+TEST(Policy, StaticCredentialIsForJobsWhoseRuleNamesIt) {
+  auto config = with_registry();
+  config.registries[0].credential = "issuer";
+  config.registries[0].issuer = "old";
+  config.credentials.push_back({"old", "static", {}});
+  ASSERT_TRUE(config::parse_policy(
+      "[[rule]]\nproject = \"grp/old\"\nstatic_credentials = [\"old\"]\n", "p.toml", config));
+  const auto push = [&](const std::string& project) {
+    const Subject subject{project, true};
+    return admit_push(config, effective_for(config, subject), subject,
+                      reference(("reg:5000/" + project + ":1").c_str()));
+  };
+
+  EXPECT_TRUE(push("grp/old"));
+  const auto denied = push("grp/app");
+  ASSERT_FALSE(denied);
+  EXPECT_EQ(denied.error().kind, ErrorKind::denied);
+  EXPECT_NE(denied.error().hint.find("static_credentials = [\"old\"]"), std::string::npos);
+  config.credentials[0] = {"old", "vault", {{"engine", "kv2"}}};
+  EXPECT_FALSE(push("grp/app")) << "a password that somebody wrote into KV";
+  config.credentials[0].settings["engine"] = "dynamic";
+  EXPECT_TRUE(push("grp/app"));
+  EXPECT_FALSE(admit_push(config, effective_for(config, {"grp/app", true}), {"grp/app", true},
+                          reference("reg:5000/else/app:1")))
+      << "an issuer's credential outside the project's own path";
+}
+
 TEST(Policy, OperatorCredentialPushesToTheProjectsOwnPathOnly) {
   auto config = with_registry();
   config.registries[0].credential = "operator";
@@ -136,6 +163,8 @@ TEST(Policy, AddressesOfTheMachineItselfAreLocal) {
 TEST(Policy, ProtectedRefsAreATrustDomainOfTheirOwn) {
   EXPECT_NE(trust_domain({"grp/app", true}), trust_domain({"grp/app", false}));
   EXPECT_NE(trust_domain({"grp/app", true}), trust_domain({"grp/other", true}));
+  EXPECT_NE(trust_domain({"grp/app", true, 3}), trust_domain({"grp/app", true, 4}))
+      << "the path of a project that was deleted can be taken by another";
 }
 
 } // namespace

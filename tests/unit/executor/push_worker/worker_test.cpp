@@ -50,14 +50,24 @@ protected:
   engine_api::WorkerAnswer serve(engine_api::PushRequest request) {
     engine_api::WorkerRequest wrapped;
     wrapped.push = std::move(request);
-    return push_worker::serve(std::move(wrapped), registry_, clock_, pacing_,
-                              [this](const std::string& line) { lines_.push_back(line); });
+    return serve(std::move(wrapped));
   }
   engine_api::WorkerAnswer serve(engine_api::PullRequest request) {
     engine_api::WorkerRequest wrapped;
     wrapped.pull = std::move(request);
-    return push_worker::serve(std::move(wrapped), registry_, clock_, pacing_,
-                              [this](const std::string& line) { lines_.push_back(line); });
+    return serve(std::move(wrapped));
+  }
+  engine_api::WorkerAnswer serve(engine_api::WorkerRequest request) {
+    World world{registry_,
+                [](const engine_api::IssuerSpec&) { return nullptr; },
+                clock_,
+                runner_,
+                pacing_,
+                pacing_.pause,
+                [this](const std::string& line) { lines_.push_back(line); },
+                [](const engine_api::LeaseNote&) {},
+                [] { return false; }};
+    return push_worker::serve(std::move(request), world);
   }
   /// Puts an image there without a push.
   void stock(const oci::Digest& root) {
@@ -76,6 +86,7 @@ protected:
   oci::Layout layout_;
   FakeRegistry registry_;
   FixedClock clock_{WallTime{std::chrono::seconds{1800000000}}};
+  process::LocalRunner runner_;
   registry::Pacing pacing_;
   std::vector<std::chrono::milliseconds> waits_;
   std::vector<std::string> lines_;
@@ -161,9 +172,9 @@ TEST_F(Worker, TriesAgainAfter429AndHonoursRetryAfter) {
 TEST_F(Worker, ResumesAChunkedUploadWhereTheWireWasCut) {
   const auto root = fakes::write_image(layout_, {100000}, 6);
   auto permit = credentials::PushPermit::from(push_of(root), clock_);
-  auto provider = credentials::Provider::load(access(), registry_, clock_);
-  registry::Registry registry{registry_, *provider, clock_,
-                              "grp/app", pacing_,   [](const std::string&) {}};
+  auto tokens = credentials::TokenClient::load(access(), registry_, clock_);
+  registry::Registry registry{registry_, *tokens, clock_,
+                              "grp/app", pacing_, [](const std::string&) {}};
   registry.chunk_bytes = 30000;
   registry_.cut_after = {10000, 12345};
 
@@ -446,6 +457,56 @@ TEST_F(Worker, RefusesNamesThatWouldChangeTheUrl) {
   request.repository = "grp/../../token";
   EXPECT_EQ(serve(std::move(request)).kind, "bad_input");
   EXPECT_TRUE(registry_.seen.empty());
+}
+
+/// Answers every request alike.
+class OneAnswer final : public http::Transport {
+public:
+  http::Response response;
+  std::optional<Error> failure;
+  std::size_t limit = 0;
+  Result<http::Response> send(const http::Request& request) override {
+    limit = request.response_limit;
+    if (failure) return *failure;
+    return response;
+  }
+};
+
+TEST(FetchKeys, TakesTheBodyOfA200AndNothingElse) {
+  OneAnswer server;
+  const FixedClock clock{WallTime{}};
+  process::LocalRunner runner;
+  World world{server,
+              [](const engine_api::IssuerSpec&) { return nullptr; },
+              clock,
+              runner,
+              {},
+              [](std::chrono::milliseconds) {},
+              [](const std::string&) {},
+              [](const engine_api::LeaseNote&) {},
+              [] { return false; }};
+  const auto fetch = [&](int status) {
+    server.response.status = status;
+    server.response.body = "{\"keys\":[]}";
+    engine_api::WorkerRequest request;
+    request.keys.emplace();
+    request.keys->url = "https://gitlab.example/oauth/discovery/keys?x=1";
+    request.keys->limit = 99;
+    return push_worker::serve(std::move(request), world);
+  };
+
+  const auto fetched = fetch(200);
+  EXPECT_TRUE(fetched.ok);
+  EXPECT_EQ(fetched.body, "{\"keys\":[]}");
+  EXPECT_EQ(server.limit, 99U);
+  for (const int status : {204, 301, 302, 307, 401, 404})
+    EXPECT_EQ(fetch(status).kind, "misconfigured") << status;
+  for (const int status : {500, 503})
+    EXPECT_EQ(fetch(status).kind, "unavailable") << status;
+  EXPECT_EQ(fetch(302).body, "");
+  EXPECT_EQ(fetch(302).what, "https://gitlab.example/oauth/discovery/keys answered 302");
+  server.failure = Error{ErrorKind::timed_out, "too slow", "", {}};
+  EXPECT_EQ(fetch(200).kind, "timed_out");
 }
 
 } // namespace

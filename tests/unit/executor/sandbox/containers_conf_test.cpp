@@ -51,5 +51,20 @@ TEST_F(ContainersConf, IsRepairedAndElseLeftAlone) {
   EXPECT_EQ(read_file(dir_ / "containers.conf", 1000)->find("volumes"), std::string::npos);
 }
 
+TEST_F(ContainersConf, TheStandInForIptablesIsFoundFirstByPodmanAndByNobodyElse) {
+  Engine engine;
+  ASSERT_TRUE(use_stand_in_for_iptables(engine, dir_).ok());
+
+  EXPECT_EQ(engine.first_in_path, dir_ / "netavark");
+  for (const auto& [name, value] : podman_env(engine)) {
+    if (name == "PATH") {
+      EXPECT_EQ(value, (dir_ / "netavark").string() + ":/usr/sbin:/usr/bin:/sbin:/bin");
+    }
+  }
+  struct stat facts {};
+  ASSERT_EQ(::stat((dir_ / "netavark").c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_mode & 0777U, 0700U);
+}
+
 } // namespace
 } // namespace slipway::sandbox

@@ -20,6 +20,9 @@ table inet slipway_egress {
 		type ipv6_addr
 		elements = { 2001:db8::1 }
 	}
+	set same_bridge {
+		type ifname . ifname
+	}
 	chain forward {
 		type filter hook forward priority -300; policy accept;
 		ip daddr @blocked4 meta l4proto tcp reject with tcp reset
@@ -27,17 +30,29 @@ table inet slipway_egress {
 		ip daddr @blocked4 reject with icmpx admin-prohibited
 		ip6 daddr @blocked6 reject with icmpx admin-prohibited
 	}
+	chain postrouting {
+		type nat hook postrouting priority 100; policy accept;
+		oifname "tap0" masquerade
+	}
 }
 )";
 
 TEST(EgressScript, RefusesBothFamiliesInOneTransaction) {
-  EXPECT_EQ(egress_script({"192.0.2.1", "192.0.2.9"}, {"2001:db8::1"}), kScript);
+  EXPECT_EQ(egress_script({"192.0.2.1", "192.0.2.9"}, {"2001:db8::1"}, false), kScript);
 }
 
 TEST(EgressScript, HasNoElementsLineForAnEmptySet) {
-  const auto script = egress_script({"192.0.2.1"}, {});
+  const auto script = egress_script({"192.0.2.1"}, {}, false);
 
   EXPECT_NE(script.find("type ipv6_addr\n\t}"), std::string::npos);
+}
+
+TEST(EgressScript, KeepsBridgesApartWhereAsked) {
+  const auto script = egress_script({}, {}, true);
+
+  EXPECT_NE(script.find("iifname . oifname != @same_bridge drop"), std::string::npos);
+  EXPECT_NE(script.find("elements = { \"podman0\" . \"podman0\",\n"), std::string::npos);
+  EXPECT_NE(script.find("\"podman255\" . \"podman255\" }"), std::string::npos);
 }
 
 TEST(HostOf, CutsThePort) {
@@ -98,13 +113,17 @@ TEST_F(BlockedAddresses, RefuseAHostThatNeverResolved) {
   EXPECT_NE(other.error().what.find("s.example does not resolve"), std::string::npos);
 }
 
-std::string listing(const std::string& elements4, const std::string& rules) {
+std::string listing(const std::string& elements4, const std::string& rules,
+                    const std::string& pairs = "") {
   return R"({"nftables": [{"metainfo": {"version": "1.0.6"}},
     {"table": {"family": "inet", "name": "slipway_egress", "handle": 5}},
     {"set": {"family": "inet", "name": "blocked4", "table": "slipway_egress", "elem": [)" +
          elements4 + R"(]}},
     {"set": {"family": "inet", "name": "blocked6", "table": "slipway_egress"}},
+    {"set": {"family": "inet", "name": "same_bridge", "table": "slipway_egress", "elem": [)" +
+         pairs + R"(]}},
     {"chain": {"family": "inet", "name": "forward", "hook": "forward", "prio": -300, "policy": "accept"}},
+    {"chain": {"family": "inet", "name": "postrouting", "hook": "postrouting", "prio": 100}},
     )" + rules +
          "]}";
 }
@@ -119,13 +138,42 @@ constexpr const char* kTcp = R"({"match": {"op": "==", "left": {"meta": {"key": 
     "right": "tcp"}}, {"reject": {"type": "tcp reset"}})";
 constexpr const char* kAll = R"({"reject": {"type": "icmpx", "expr": "admin-prohibited"}})";
 
+constexpr const char* kMasquerade = R"({"rule": {"chain": "postrouting", "expr": [{"match":
+    {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "tap0"}}, {"masquerade": null}]}})";
+constexpr const char* kIsolate = R"({"rule": {"chain": "forward", "expr": [
+    {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "podman*"}},
+    {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "podman*"}},
+    {"match": {"op": "!=", "left": {"concat": [{"meta": {"key": "iifname"}},
+      {"meta": {"key": "oifname"}}]}, "right": "@same_bridge"}}, {"drop": null}]}})";
+
+std::string pairs_of(const std::string& other) {
+  std::string pairs;
+  for (int i = 0; i < 255; ++i) {
+    const auto name = "\"podman" + std::to_string(i) + "\"";
+    pairs += R"({"concat": [)" + name + "," + name + "]},";
+  }
+  return pairs + R"({"concat": ["podman255",")" + other + R"("]})";
+}
+
 std::string good_rules() {
-  return rule("@blocked4", kTcp) + "," + rule("@blocked6", kTcp) + "," + rule("@blocked4", kAll) +
-         "," + rule("@blocked6", kAll);
+  return kMasquerade + ("," + rule("@blocked4", kTcp) + "," + rule("@blocked6", kTcp) + "," +
+                        rule("@blocked4", kAll) + "," + rule("@blocked6", kAll));
 }
 
 TEST(IsInForce, AcceptsWhatWasInstalled) {
-  EXPECT_TRUE(is_in_force(listing(R"("192.0.2.1")", good_rules()), {{"192.0.2.1"}, {}}));
+  EXPECT_TRUE(is_in_force(listing(R"("192.0.2.1")", good_rules()), {{"192.0.2.1"}, {}}, false));
+}
+
+TEST(IsInForce, WantsTheIsolationThatWasAskedFor) {
+  const Addresses none;
+  const auto rules = good_rules();
+  const auto isolating = std::string{kIsolate} + "," + rules;
+
+  EXPECT_TRUE(is_in_force(listing("", isolating, pairs_of("podman255")), none, true));
+  EXPECT_FALSE(is_in_force(listing("", rules, pairs_of("podman255")), none, true));
+  EXPECT_FALSE(is_in_force(listing("", isolating, pairs_of("podman0")), none, true));
+  EXPECT_FALSE(is_in_force(listing("", isolating, R"({"concat": ["a", "a"]})"), none, true));
+  EXPECT_FALSE(is_in_force(listing("", isolating, pairs_of("podman255")), none, false));
 }
 
 TEST(IsInForce, SeesEveryDifference) {
@@ -133,19 +181,19 @@ TEST(IsInForce, SeesEveryDifference) {
   const auto tcp_only = rule("@blocked4", kTcp) + "," + rule("@blocked6", kTcp);
   const auto all_only = rule("@blocked4", kAll) + "," + rule("@blocked6", kAll);
 
-  EXPECT_FALSE(is_in_force("", one));
-  EXPECT_FALSE(is_in_force(listing("", good_rules()), one));
-  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1", "192.0.2.2")", good_rules()), one));
-  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", tcp_only), one));
-  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", tcp_only + "," + tcp_only), one));
-  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", all_only), one));
+  EXPECT_FALSE(is_in_force("", one, false));
+  EXPECT_FALSE(is_in_force(listing("", good_rules()), one, false));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1", "192.0.2.2")", good_rules()), one, false));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", tcp_only), one, false));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", tcp_only + "," + tcp_only), one, false));
+  EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", all_only), one, false));
   EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", tcp_only + "," +
                                                          rule("@blocked4", R"({"accept": null})") +
                                                          "," + rule("@blocked6", kAll)),
-                           one));
+                           one, false));
   EXPECT_FALSE(is_in_force(
-      listing(R"("192.0.2.1")", rule("@blocked4", R"({"accept": null})") + "," + good_rules()),
-      one));
+      listing(R"("192.0.2.1")", rule("@blocked4", R"({"accept": null})") + "," + good_rules()), one,
+      false));
 }
 
 } // namespace

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/toolbox.hpp"
+#include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
 
 #include <gtest/gtest.h>
 
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <array>
 #include <filesystem>
-#include <fstream>
+#include <thread>
 
 namespace slipway::sandbox {
 namespace {
@@ -26,11 +29,9 @@ protected:
     engine.runtime_dir = testing::TempDir();
     return engine;
   }
-  static bool says(const Command& command, const std::string& argument) {
-    return std::find(command.argv.begin(), command.argv.end(), argument) != command.argv.end();
-  }
   fakes::FakeProcessRunner runner;
-  Podman podman{engine(), runner};
+  std::shared_ptr<fakes::FakePodmanApi> api = std::make_shared<fakes::FakePodmanApi>();
+  Podman podman{engine(), runner, api};
 };
 
 SandboxSpec spec() {
@@ -40,8 +41,10 @@ SandboxSpec spec() {
   return spec;
 }
 
-TEST_F(PodmanCalls, HaveAFixedEnvironmentAndNoPipes) {
-  (void)podman.remove({"a"});
+TEST_F(PodmanCalls, OfTheProgramHaveAFixedEnvironmentAndNoPipes) {
+  PullRequest request;
+  request.reference = "r.example/app:1";
+  (void)podman.pull(request);
 
   ASSERT_EQ(runner.seen.size(), 1U);
   std::vector<std::string> names;
@@ -52,38 +55,31 @@ TEST_F(PodmanCalls, HaveAFixedEnvironmentAndNoPipes) {
   EXPECT_FALSE(runner.seen[0].no_new_privileges);
 }
 
-TEST_F(PodmanCalls, RemoveManyAtOnce) {
+TEST_F(PodmanCalls, RemoveManyAndForgetThoseThatAreNotThere) {
+  api->containers["a"] = {};
+  api->containers["c"] = {};
+
   EXPECT_TRUE(podman.remove({"a", "b", "c"}).ok());
 
-  ASSERT_EQ(runner.seen.size(), 1U);
-  const auto& argv = runner.seen[0].argv;
-  EXPECT_EQ((std::vector<std::string>{argv.end() - 4, argv.end()}),
-            (std::vector<std::string>{"--", "a", "b", "c"}));
-  EXPECT_TRUE(says(runner.seen[0], "--ignore"));
+  EXPECT_TRUE(api->containers.empty());
 }
 
 TEST_F(PodmanCalls, RemoveNothingWithoutACall) {
   EXPECT_TRUE(podman.remove({}).ok());
   EXPECT_TRUE(podman.remove_networks({}).ok());
   EXPECT_TRUE(podman.remove_volumes({}).ok());
-  EXPECT_TRUE(runner.seen.empty());
+  EXPECT_TRUE(api->asked.empty());
 }
 
 TEST_F(PodmanCalls, AbsentThingsAreRemovedAlready) {
-  runner.answer = [](const Command& command) {
-    return Output{Exited{1}, "",
-                  says(command, "network")
-                      ? "Error: unable to find network with name or ID n: network not found\n"
-                      : "Error: no such volume v\n"};
-  };
-
   EXPECT_TRUE(podman.remove_networks({"n"}).ok());
   EXPECT_TRUE(podman.remove_volumes({"v"}).ok());
 }
 
 TEST_F(PodmanCalls, OneRealFailureAmongAbsencesIsAnError) {
-  runner.answer = [](const Command&) {
-    return Output{Exited{2}, "", "Error: no such volume v\nError: volume w is being used\n"};
+  api->instead = [](const ApiRequest& request) -> std::optional<ApiAnswer> {
+    if (request.target.find("/w") == std::string::npos) return std::nullopt;
+    return fakes::FakePodmanApi::trouble(409, "volume w is being used");
   };
 
   auto removed = podman.remove_volumes({"v", "w"});
@@ -94,92 +90,85 @@ TEST_F(PodmanCalls, OneRealFailureAmongAbsencesIsAnError) {
 }
 
 TEST_F(PodmanCalls, AMissingFileIsNotAnAbsentSandbox) {
-  runner.answer = [](const Command&) {
-    return Output{Exited{125}, "", "Error: unmounting a: no such file or directory\n"};
+  api->instead = [](const ApiRequest&) {
+    return fakes::FakePodmanApi::trouble(500, "unmounting a: no such file or directory");
   };
 
   EXPECT_FALSE(podman.remove({"a"}).ok());
 }
 
-TEST_F(PodmanCalls, StartIsOneRunAndOneInspect) {
-  runner.answer = [](const Command& command) {
-    if (!says(command, "inspect")) return Output{Exited{0}, "0123\n", ""};
-    return Output{
-        Exited{0},
-        R"([{"Id":"0123","Name":"slipway-j1-job","State":{"Status":"running","Pid":77,"ExitCode":0},
-                     "Config":{"Labels":null},"NetworkSettings":{"Networks":{"n":{"IPAddress":"10.89.0.2"}}}}])",
-        ""};
-  };
+TEST_F(PodmanCalls, StartMakesStartsAndAsks) {
+  api->pid = 77;
 
   auto facts = podman.start(spec());
 
   ASSERT_TRUE(facts.ok());
-  EXPECT_EQ(runner.seen.size(), 2U);
+  EXPECT_EQ(api->asked.size(), 3U);
   EXPECT_TRUE(facts->running);
   EXPECT_EQ(facts->host_pid, 77);
   EXPECT_EQ(facts->address, "10.89.0.2");
 }
 
-TEST_F(PodmanCalls, LaunchIsOneRunAndTakesThePidFromPodmansFile) {
-  const auto userdata = engine().runtime_dir / "containers/overlay-containers/0123/userdata";
-  std::filesystem::create_directories(userdata);
-  std::ofstream{userdata / "pidfile"} << ::getpid();
-  runner.answer = [](const Command&) { return Output{Exited{0}, "0123\n", ""}; };
-
-  auto facts = podman.launch(spec());
-
-  ASSERT_TRUE(facts.ok());
-  EXPECT_EQ(runner.seen.size(), 1U);
-  EXPECT_TRUE(facts->running);
-  EXPECT_EQ(facts->host_pid, ::getpid());
-}
-
-TEST_F(PodmanCalls, LaunchKnowsNoPidWithoutPodmansFile) {
-  runner.answer = [](const Command&) { return Output{Exited{0}, "../0123\n", ""}; };
-
-  auto facts = podman.launch(spec());
-
-  ASSERT_TRUE(facts.ok());
-  EXPECT_FALSE(facts->running);
-  EXPECT_EQ(facts->host_pid, 0);
-}
-
 TEST_F(PodmanCalls, AFailedStartRemovesWhatItMade) {
-  runner.answer = [](const Command& command) {
-    return says(command, "run")
-               ? Output{Exited{127}, "", "Error: crun: executable file `/nope` not found\n"}
-               : Output{Exited{0}, "", ""};
+  api->instead = [](const ApiRequest& request) -> std::optional<ApiAnswer> {
+    if (!request.target.ends_with("/start")) return std::nullopt;
+    return fakes::FakePodmanApi::trouble(
+        500, "crun: executable file `/nope` not found: OCI runtime attempted to invoke a command "
+             "that was not found");
   };
 
   auto facts = podman.start(spec());
 
   ASSERT_FALSE(facts.ok());
   EXPECT_EQ(facts.error().kind, ErrorKind::bad_input);
-  ASSERT_EQ(runner.seen.size(), 2U);
-  EXPECT_TRUE(says(runner.seen[1], "rm"));
+  EXPECT_TRUE(api->containers.empty());
 }
 
 TEST_F(PodmanCalls, ATakenNameIsNotRemoved) {
-  runner.answer = [](const Command&) {
-    return Output{Exited{125}, "", "Error: the container name \"x\" is already in use by 0123\n"};
-  };
+  api->containers["slipway-j1-job"] = {};
 
   EXPECT_FALSE(podman.start(spec()).ok());
-  EXPECT_EQ(runner.seen.size(), 1U);
+  EXPECT_TRUE(api->containers.contains("slipway-j1-job"));
 }
 
-TEST_F(PodmanCalls, PreservedDescriptorsComeBeforeTheEnvironmentFile) {
-  auto with_fds = spec();
-  with_fds.preserve_fds = {0, 0};
-  with_fds.env = {{"A", "1"}};
+TEST_F(PodmanCalls, AnImageThatIsNotThereIsNotFound) {
+  api->any_image = false;
 
-  (void)podman.start(with_fds);
+  EXPECT_EQ(podman.image("r.example/app:1").error().kind, ErrorKind::not_found);
+}
 
-  std::vector<int> targets;
-  for (const auto& [ours, theirs] : runner.seen.at(0).fds)
-    targets.push_back(theirs);
-  EXPECT_EQ(targets, (std::vector<int>{3, 4, 5, 1, 2}));
-  EXPECT_TRUE(says(runner.seen[0], "--env-file=/proc/self/fd/5"));
+TEST_F(PodmanCalls, ASandboxWhoseFirstProcessAsksForNothingIsNotKept) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  auto silent = spec();
+  silent.script_listener = ends[0];
+  api->pid = ::getpid();
+  std::thread somebody_else;
+  api->on_start = [&](const std::string& name) {
+    // This process, but not the one that the engine names.
+    const auto source =
+        api->containers[name].body["mounts"].back()["source"].get<std::string>() + "/s";
+    somebody_else = std::thread{[source] {
+      sockaddr_un address{};
+      address.sun_family = AF_UNIX;
+      source.copy(address.sun_path, sizeof address.sun_path - 1);
+      const UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM, 0)};
+      (void)!::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+      char byte = 0;
+      (void)!::read(fd.get(), &byte, 1);
+    }};
+    api->pid = 1;
+  };
+
+  auto facts = podman.start(silent);
+
+  somebody_else.join();
+  ASSERT_FALSE(facts.ok());
+  EXPECT_NE(facts.error().what.find("asked for the socket"), std::string::npos)
+      << facts.error().what;
+  EXPECT_TRUE(api->containers.empty());
+  ::close(ends[0]);
+  ::close(ends[1]);
 }
 
 TEST_F(PodmanCalls, PullsOnlyFromRegistries) {
@@ -223,22 +212,18 @@ TEST_F(PodmanCalls, APasswordIsInAFileThatIsGoneAfterwards) {
 }
 
 TEST_F(PodmanCalls, NeverPullMeansTheStoreOnly) {
-  runner.answer = [](const Command&) {
-    return Output{Exited{125}, "", "Error: inspecting object: r.example/app:1: image not known\n"};
-  };
+  api->any_image = false;
   PullRequest request;
   request.reference = "r.example/app:1";
   request.policy = "never";
 
   EXPECT_EQ(podman.pull(request).error().kind, ErrorKind::not_found);
-  EXPECT_EQ(runner.seen.size(), 1U);
+  EXPECT_TRUE(runner.seen.empty());
 }
 
 TEST_F(PodmanCalls, AnotherNetworkOfTheNameIsNotTakenOver) {
-  runner.answer = [](const Command& command) {
-    if (says(command, "create")) return Output{Exited{125}, "", "Error: network already exists\n"};
-    return Output{Exited{0}, R"([{"name":"n","options":{},"labels":{"io.slipway.job":"j1"}}])", ""};
-  };
+  api->networks["n"] = {
+      {"name", "n"}, {"options", nlohmann::json::object()}, {"labels", {{"io.slipway.job", "j1"}}}};
 
   EXPECT_FALSE(podman.create_network("n", {{"io.slipway.job", "j1"}}).ok());
   EXPECT_TRUE(podman.create_network("n", {{"io.slipway.job", "j1"}}, false).ok());

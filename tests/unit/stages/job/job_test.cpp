@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/base/file.hpp"
 #include "stages/job/job.hpp"
+#include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
 
 #include <gtest/gtest.h>
@@ -8,7 +9,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
-#include <mutex>
+#include <memory>
 
 namespace slipway::job {
 namespace {
@@ -19,11 +20,6 @@ protected:
   JobsTest() {
     engine_.home = dir_;
     engine_.runtime_dir = dir_;
-    runner_.answer = [](const process::Command& command) {
-      const bool asks =
-          std::find(command.argv.begin(), command.argv.end(), "ps") != command.argv.end();
-      return process::Output{process::Exited{0}, asks ? "[]" : "", ""};
-    };
   }
   ~JobsTest() override { std::filesystem::remove_all(dir_); }
 
@@ -36,36 +32,17 @@ protected:
     record.containers = {"slipway-" + key + "-job", "slipway-" + key + "-helper"};
     record.network = "slipway-" + key;
     record.volume = "slipway-" + key + "-builds";
+    for (const auto& name : record.containers)
+      api_->containers[name] = {{{"name", name}}, true};
+    api_->networks[record.network] = {{"name", record.network}};
+    api_->volumes[record.volume] = {{"Name", record.volume}};
     ASSERT_TRUE(folders_.create(key));
     ASSERT_TRUE(folders_.save(record));
   }
 
-  // Was Podman told a line that holds all these words, in this order?
-  bool told(std::initializer_list<std::string> words) const {
-    return std::any_of(runner_.seen.begin(), runner_.seen.end(),
-                       [&](const process::Command& command) {
-                         auto at = command.argv.begin();
-                         for (const auto& word : words) {
-                           at = std::find(at, command.argv.end(), word);
-                           if (at == command.argv.end()) return false;
-                         }
-                         return true;
-                       });
+  bool removed(const std::string& name) const {
+    return std::find(api_->removed.begin(), api_->removed.end(), name) != api_->removed.end();
   }
-
-  // Calls may come from several threads.
-  class LockedRunner final : public process::ProcessRunner {
-  public:
-    explicit LockedRunner(fakes::FakeProcessRunner& inner) : inner_{inner} {}
-    Result<process::Output> run(const process::Command& command) override {
-      const std::lock_guard guard{mutex_};
-      return inner_.run(command);
-    }
-
-  private:
-    std::mutex mutex_;
-    fakes::FakeProcessRunner& inner_;
-  };
 
   static std::filesystem::path fresh_folder() {
     char name[] = "/tmp/slipway-jobs-XXXXXX";
@@ -77,8 +54,8 @@ protected:
   FixedClock clock_{WallTime{std::chrono::seconds{1700000000}}};
   sandbox::Engine engine_;
   fakes::FakeProcessRunner runner_;
-  LockedRunner locked_{runner_};
-  sandbox::Podman podman_{engine_, locked_};
+  std::shared_ptr<fakes::FakePodmanApi> api_ = std::make_shared<fakes::FakePodmanApi>();
+  sandbox::Podman podman_{engine_, runner_, api_};
   state::JobFolders folders_{dir_ / "state", dir_ / "run"};
   audit::FileAuditLog audit_{dir_ / "audit.jsonl", clock_};
 };
@@ -100,7 +77,25 @@ TEST_F(JobsTest, DeniedImageNeverReachesTheEngine) {
   ASSERT_FALSE(prepared);
   EXPECT_EQ(prepared.error().kind, ErrorKind::denied);
   EXPECT_EQ(prepared.error().what, "this runner does not allow the job image 'alpine:3'");
-  EXPECT_TRUE(runner_.seen.empty()) << runner_.seen.front().argv.back();
+  EXPECT_TRUE(runner_.seen.empty());
+  EXPECT_TRUE(api_->asked.empty());
+}
+
+TEST(EgressOf, BlocksRegistriesAndTheMetadataServiceOfAnInstanceWhoseRoleIsUsed) {
+  config::Config config;
+  EXPECT_FALSE(egress_of(config).enabled);
+  config.registries.push_back({});
+  config.registries.back().host = "reg.example:5000";
+  config.credentials.push_back({"aws", "ecr", {{"identity", "web_identity"}}});
+  EXPECT_EQ(egress_of(config).blocked_hosts, std::vector<std::string>{"reg.example:5000"});
+  EXPECT_TRUE(egress_of(config).enabled);
+
+  config.credentials.push_back({"ec2", "ecr", {{"identity", "instance_role"}}});
+  config.sandbox.block_registries = false;
+
+  EXPECT_EQ(egress_of(config).blocked_hosts,
+            (std::vector<std::string>{"169.254.169.254", "fd00:ec2::254"}));
+  EXPECT_TRUE(egress_of(config).enabled) << "whatever is said about registries";
 }
 
 TEST_F(JobsTest, DeniedServiceAndPullPolicyNameTheirKeys) {
@@ -127,9 +122,9 @@ TEST_F(JobsTest, CleanupRemovesWhatTheRecordNamesAndTheFolders) {
 
   ASSERT_TRUE(Jobs{tools()}.cleanup("j1-aa"));
 
-  EXPECT_TRUE(told({"rm", "slipway-j1-aa-job", "slipway-j1-aa-helper"}));
-  EXPECT_TRUE(told({"network", "rm", "slipway-j1-aa"}));
-  EXPECT_TRUE(told({"volume", "rm", "slipway-j1-aa-builds"}));
+  EXPECT_TRUE(api_->containers.empty());
+  EXPECT_TRUE(api_->networks.empty());
+  EXPECT_TRUE(api_->volumes.empty());
   EXPECT_FALSE(std::filesystem::exists(folders_.dir("j1-aa")));
   EXPECT_FALSE(std::filesystem::exists(folders_.run_dir("j1-aa")));
 }
@@ -140,8 +135,8 @@ TEST_F(JobsTest, CleanupOfAnUnknownJobIsNoError) {
 
 TEST_F(JobsTest, CleanupKeepsTheRecordWhenTheEngineFails) {
   prepared("j1-aa", state::ProcessIdentity::parent());
-  runner_.answer = [](const process::Command&) {
-    return process::Output{process::Exited{125}, "", "Error: storage is gone\n"};
+  api_->instead = [](const sandbox::ApiRequest&) {
+    return fakes::FakePodmanApi::trouble(500, "storage is gone");
   };
 
   const auto cleaned = Jobs{tools()}.cleanup("j1-aa");
@@ -160,7 +155,8 @@ TEST_F(JobsTest, ReapTakesDeadJobsOnly) {
   EXPECT_EQ(*reaped, 1);
   EXPECT_FALSE(folders_.load("j1-aa"));
   EXPECT_TRUE(folders_.load("j2-bb"));
-  EXPECT_FALSE(told({"slipway-j2-bb-job"}));
+  EXPECT_TRUE(removed("slipway-j1-aa-job"));
+  EXPECT_FALSE(removed("slipway-j2-bb-job"));
 }
 
 TEST_F(JobsTest, ReapLeavesAJobWhoseScriptStillRuns) {

@@ -204,6 +204,7 @@ public:
   BuildJob job(const std::string& dockerfile) {
     BuildJob one;
     one.context_dir = "/builds/app";
+    one.context_key = "context-7";
     one.dockerfile_dir = "/builds/app";
     one.dockerfile_name = "Dockerfile";
     one.bases = {{"busybox", *base}, {"onb:1", *onbuild}};

@@ -80,6 +80,7 @@ protected:
     dir_ = ::mkdtemp(name);
     layout_ = std::make_unique<oci::Layout>(*oci::Layout::create(dir_ / "layout"));
     job_.context_dir = "/builds/app";
+    job_.context_key = "context-7";
     job_.dockerfile_dir = "/builds/app";
     job_.dockerfile_name = "Dockerfile";
   }
@@ -116,9 +117,11 @@ TEST_F(BuildkitBackendTest, TakesOnlyBlobsThatAreMissing) {
 
   ASSERT_TRUE(build().ok());
 
+  // Named as one that is there already, so that the builder does not send it, and not read.
+  const auto layer = oci::Digest::of("layer bytes").hex();
   for (const auto& argv : sandbox_.ran)
     for (const auto& word : argv)
-      EXPECT_FALSE(word.ends_with(oci::Digest::of("layer bytes").hex()));
+      EXPECT_EQ(word.ends_with(layer), argv[0] == "/bin/sh" && word == layer);
 }
 
 TEST_F(BuildkitBackendTest, BuildsTheTextThatWasJudged) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildkit/builder.hpp"
 #include "executor/base/file.hpp"
+#include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
 
 #include <gtest/gtest.h>
@@ -146,46 +147,24 @@ TEST(Answers, FalseWhereNobodyListensOrSomethingElseDoes) {
   EXPECT_FALSE(answers(dir.path / "silent", 100ms));
 }
 
-/// A Podman that keeps what exists, and whose buildkitd is an Http2Server.
+/// A Podman whose buildkitd is an Http2Server.
 struct FakePodman {
-  explicit FakePodman(const std::filesystem::path& state) : state_dir{state} {
-    runner.answer = [this](const process::Command& command) { return serve(command.argv); };
-  }
-  static bool has(const std::vector<std::string>& argv, const std::string& word) {
-    return std::find(argv.begin(), argv.end(), word) != argv.end();
-  }
-  process::Output serve(const std::vector<std::string>& argv) {
-    if (has(argv, "run")) {
+  explicit FakePodman(const std::filesystem::path& state) {
+    api->on_start = [this, state](const std::string& name) {
       ++started;
-      for (const auto& argument : argv)
-        if (argument.starts_with("--name=slipway-builder-")) running = argument.substr(7);
-      if (starts_well) {
-        const auto socket = state_dir / running.substr(16) / "socket/buildkitd.sock";
-        server = std::make_unique<Http2Server>(socket);
-      }
-    }
-    if (has(argv, "rm")) {
-      removed.push_back(argv.back());
-      if (argv.back() == running) {
-        server.reset();
-        running.clear();
-      }
-    }
-    if (has(argv, "volume") && has(argv, "rm")) volumes_removed.push_back(argv.back());
-    if (has(argv, "inspect"))
-      return {
-          process::Exited{0},
-          R"([{"Id":"1","Name":"x","State":{"Status":"running","Pid":1},"Config":{"Labels":{}}}])",
-          ""};
-    return {process::Exited{0}, "", ""};
+      running = name;
+      if (starts_well)
+        server = std::make_unique<Http2Server>(state / name.substr(16) / "socket/buildkitd.sock");
+    };
+    api->on_remove = [this](const std::string& name) {
+      if (name == running) server.reset();
+    };
   }
-  std::filesystem::path state_dir;
   fakes::FakeProcessRunner runner;
+  std::shared_ptr<fakes::FakePodmanApi> api = std::make_shared<fakes::FakePodmanApi>();
   bool starts_well = true;
   int started = 0;
   std::string running;
-  std::vector<std::string> removed;
-  std::vector<std::string> volumes_removed;
   std::unique_ptr<Http2Server> server;
 };
 
@@ -193,7 +172,7 @@ struct Pool {
   TemporaryDir dir;
   FixedClock clock{WallTime{std::chrono::seconds{1'800'000'000}}};
   FakePodman fake{dir.path};
-  sandbox::Podman podman{sandbox::Engine{}, fake.runner};
+  sandbox::Podman podman{sandbox::Engine{}, fake.runner, fake.api};
   BuilderPool pool(BuilderConfig config) { return BuilderPool{std::move(config), podman, clock}; }
 };
 
@@ -244,16 +223,19 @@ TEST(BuilderPool, SaysWhatADaemonSaidThatDoesNotStart) {
   ASSERT_FALSE(failed.ok());
   EXPECT_EQ(failed.error().kind, ErrorKind::unavailable);
   EXPECT_NE(failed.error().what.find("does not answer"), std::string::npos);
-  EXPECT_TRUE(std::find(world.fake.removed.begin(), world.fake.removed.end(),
-                        names_for("a", "me").container()) != world.fake.removed.end());
+  EXPECT_TRUE(world.fake.api->containers.empty());
+  EXPECT_FALSE(world.fake.api->removed.empty());
 }
 
-TEST(BuilderPool, ReapsADoubtedBuilderOnceNobodyUsesItAndKeepsItsCache) {
+TEST(BuilderPool, ReapsABuilderWithAnUnfinishedBuildOnceNobodyUsesItAndKeepsItsCache) {
   Pool world;
   auto pool = world.pool(config_in(world.dir.path));
   auto held = pool.acquire("a");
   ASSERT_TRUE(held.ok());
-  held->doubt();
+  const auto finished = held->begin_build();
+  const auto left = held->begin_build();
+  ASSERT_TRUE(finished.ok() && left.ok());
+  finished->finished();
 
   const auto while_held = pool.reap_idle();
   { auto ended = *std::move(held); }
@@ -263,8 +245,55 @@ TEST(BuilderPool, ReapsADoubtedBuilderOnceNobodyUsesItAndKeepsItsCache) {
   ASSERT_TRUE(while_held.ok() && after.ok() && again.ok());
   EXPECT_TRUE(while_held->stopped.empty());
   EXPECT_EQ(after->stopped, std::vector<std::string>{names_for("a", "me").container()});
-  EXPECT_TRUE(world.fake.volumes_removed.empty());
+  EXPECT_EQ(world.fake.api->volumes.size(), 1U);
   EXPECT_TRUE(again->stopped.empty());
+}
+
+TEST(BuilderPool, LeavesABuilderWhoseBuildsAllFinished) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  {
+    const auto held = pool.acquire("a");
+    ASSERT_TRUE(held.ok());
+    const auto build = held->begin_build();
+    ASSERT_TRUE(build.ok());
+    build->finished();
+  }
+
+  const auto reaped = pool.reap_idle();
+
+  ASSERT_TRUE(reaped.ok());
+  EXPECT_TRUE(reaped->stopped.empty());
+}
+
+TEST(BuilderPool, LeavesABuilderWithAnUnfinishedBuildToThoseWhoUseIt) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  const auto held = pool.acquire("a");
+  ASSERT_TRUE(held.ok());
+  ASSERT_TRUE(held->begin_build().ok());
+
+  const auto beside = pool.acquire("a");
+
+  ASSERT_TRUE(beside.ok());
+  EXPECT_FALSE(beside->was_cold());
+}
+
+TEST(BuilderPool, StartsABuilderAnewAfterAnUnfinishedBuildThatNobodyUses) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  {
+    const auto held = pool.acquire("a");
+    ASSERT_TRUE(held.ok());
+    ASSERT_TRUE(held->begin_build().ok());
+  }
+
+  const auto next = pool.acquire("a");
+  const auto one_more = pool.acquire("a");
+
+  ASSERT_TRUE(next.ok() && one_more.ok());
+  EXPECT_TRUE(next->was_cold());
+  EXPECT_FALSE(one_more->was_cold());
 }
 
 TEST(BuilderPool, ReapsWhatIsIdleAndNotWhatIsInUse) {
@@ -282,7 +311,7 @@ TEST(BuilderPool, ReapsWhatIsIdleAndNotWhatIsInUse) {
   ASSERT_TRUE(after.ok());
   EXPECT_TRUE(while_held->stopped.empty());
   EXPECT_EQ(after->stopped, std::vector<std::string>{names_for("a", "me").container()});
-  EXPECT_TRUE(world.fake.volumes_removed.empty());
+  EXPECT_EQ(world.fake.api->volumes.size(), 1U);
 }
 
 TEST(BuilderPool, ForgetsACacheThatIsTooOld) {
@@ -296,7 +325,7 @@ TEST(BuilderPool, ForgetsACacheThatIsTooOld) {
 
   ASSERT_TRUE(reaped.ok());
   EXPECT_EQ(reaped->removed.size(), 1U);
-  EXPECT_EQ(world.fake.volumes_removed, std::vector<std::string>{names_for("a", "me").volume()});
+  EXPECT_FALSE(world.fake.api->volumes.contains(names_for("a", "me").volume()));
   EXPECT_TRUE(again->removed.empty());
 }
 
@@ -311,7 +340,7 @@ TEST(BuilderPool, RemovesTheLeastUsedWhereThereAreTooMany) {
   const auto next = pool.acquire("new");
 
   ASSERT_TRUE(next.ok()) << next.error().text();
-  EXPECT_EQ(world.fake.volumes_removed, std::vector<std::string>{names_for("old", "me").volume()});
+  EXPECT_FALSE(world.fake.api->volumes.contains(names_for("old", "me").volume()));
 }
 
 TEST(BuilderPool, RefusesWhereAllAreInUse) {

@@ -17,6 +17,7 @@ oci::Digest digest(char c) {
 BuildJob job() {
   BuildJob one;
   one.context_dir = "/builds/group/app";
+  one.context_key = "context-7";
   one.dockerfile_dir = "/builds/group/app";
   one.dockerfile_name = "Dockerfile";
   return one;
@@ -39,6 +40,8 @@ TEST(BuildctlArgv, OfAPlainBuild) {
       "--progress=plain",
       "--frontend",
       "dockerfile.v0",
+      "--shared-key",
+      "context-7",
       "--local",
       "context=/builds/group/app",
       "--local",
@@ -137,6 +140,8 @@ INSTANTIATE_TEST_SUITE_P(
                                 ErrorKind::bad_input, "--add-host"},
                     RefusedCase{"Platform", [](BuildJob& j) { j.platform = "linux amd64"; },
                                 ErrorKind::bad_input, "platform"},
+                    RefusedCase{"KeyOfTwoWords", [](BuildJob& j) { j.context_key = "a b"; },
+                                ErrorKind::internal, "context key"},
                     RefusedCase{"RelativeContext", [](BuildJob& j) { j.context_dir = "app"; },
                                 ErrorKind::bad_input, "absolute"},
                     RefusedCase{"DockerfilePath", [](BuildJob& j) { j.dockerfile_name = "../x"; },

@@ -110,5 +110,18 @@ INSTANTIATE_TEST_SUITE_P(
                     "buildctl ended without saying why"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
 
+TEST(NeverBegan, TellsABuilderThatWasGoneFromOneThatWentAway) {
+  EXPECT_TRUE(never_began(explain_failure(
+      "error: listing workers for Build: failed to list workers: Unavailable: connection error: "
+      "desc = \"transport: Error while dialing: dial unix /x: connect: connection refused\"",
+      "Dockerfile")));
+  EXPECT_FALSE(never_began(explain_failure(
+      "error: failed to receive status: rpc error: code = Unavailable desc = error reading from "
+      "server: EOF",
+      "Dockerfile")));
+  EXPECT_FALSE(never_began(Error{
+      ErrorKind::backend_failed, "listing workers for Build: failed to list workers", "", {}}));
+}
+
 } // namespace
 } // namespace slipway::backends::buildkit

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace slipway::credentials {
@@ -24,15 +25,15 @@ struct Credential {
   Secret authorization;
   WallTime expires_at;
   std::uint32_t seconds = 0; ///< lifetime; 0 for Basic, which does not end
-  bool is_basic = false;
+  bool is_basic = false;     ///< the login itself: there is no renewing it
 };
 
 /// One registry's configured credential.
-class Provider {
+class TokenClient {
 public:
   /// Reads `password_file` where one is named. Errors: misconfigured.
-  static Result<Provider> load(engine_api::RegistryAccess access, http::Transport& transport,
-                               const Clock& clock);
+  static Result<TokenClient> load(engine_api::RegistryAccess access, http::Transport& transport,
+                                  const Clock& clock);
 
   /// Scope: pull,push on the permit's repository and pull on `mount_from`, nothing else. A token
   /// that lives longer than max_token_seconds is refused. Errors: denied; misconfigured (realm not
@@ -45,18 +46,20 @@ public:
 
   const engine_api::RegistryAccess& access() const noexcept { return access_; }
   bool anonymous() const noexcept { return access_.username.empty(); }
+  /// What to do where the registry or its token server refuses this login.
+  std::string what_to_check() const;
   /// `text` with the password blacked out, should a server have echoed it.
   std::string redact(std::string text) const;
 
 private:
   enum class Purpose { pull, push };
-  Provider(engine_api::RegistryAccess access, http::Transport& transport, const Clock& clock)
+  TokenClient(engine_api::RegistryAccess access, http::Transport& transport, const Clock& clock)
       : access_{std::move(access)}, transport_{&transport}, clock_{&clock} {}
   Result<Credential> mint(const std::vector<Challenge>& challenges,
                           const std::vector<std::string>& scopes, Purpose purpose) const;
   Result<Credential> fetch_token(const Challenge& challenge, const std::vector<std::string>& scopes,
                                  Purpose purpose) const;
-  Secret basic_authorization() const;
+  Credential given_token() const;
 
   engine_api::RegistryAccess access_;
   http::Transport* transport_;
@@ -66,7 +69,14 @@ private:
 /// The lifetime that a JWT claims (exp - iat, else exp - now); nullopt where the token is no JWT.
 std::optional<std::chrono::seconds> jwt_lifetime(std::string_view token, WallTime now);
 
+/// `Basic …` for an Authorization header. Source: RFC 7617.
+Secret basic_authorization(std::string_view username, const Secret& password);
+/// `Bearer …` for an Authorization header. Source: RFC 6750, 2.1.
+Secret bearer_authorization(const Secret& token);
+
 /// RFC 4648, 4.
 std::string base64(std::string_view bytes);
+/// Either alphabet of RFC 4648 (4 and 5), padded or not; nullopt where it is neither.
+std::optional<std::string> base64_decode(std::string_view text);
 
 } // namespace slipway::credentials

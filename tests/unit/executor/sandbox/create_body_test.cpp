@@ -3,6 +3,7 @@
 #include "executor/sandbox/sandbox.hpp"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <fstream>
@@ -10,13 +11,6 @@
 
 namespace slipway::sandbox {
 namespace {
-
-Engine engine() {
-  Engine engine;
-  engine.home = "/home/ci";
-  engine.runtime_dir = "/run/user/1001";
-  return engine;
-}
 
 SandboxSpec plain() {
   SandboxSpec spec;
@@ -28,7 +22,7 @@ SandboxSpec plain() {
 SandboxSpec job() {
   auto spec = plain();
   spec.labels = {{"io.slipway.job", "j1"}, {"io.slipway.role", "job"}};
-  spec.entrypoint = {"/run/slipway/bin/slipway-init", "--listen=3"};
+  spec.entrypoint = {"/run/slipway/bin/slipway-init"};
   spec.user = "0:0";
   spec.working_dir = "/builds";
   spec.env = {{"CI", "true"}, {"PEM", "line 1\nline 2"}};
@@ -40,7 +34,6 @@ SandboxSpec job() {
                   {"/run/user/1001/slipway/j1/sock", "/run/slipway/sock", true}};
   spec.tmpfs = {{"/tmp", "size=64m,mode=1777"}};
   spec.limits = {512, 1UL << 30, 1.5, 1UL << 34, 4096};
-  spec.preserve_fds = {17, 18};
   spec.hostname = "runner-job";
   return spec;
 }
@@ -62,15 +55,13 @@ struct Golden {
   SandboxSpec (*spec)();
 };
 
-class ArgvFor : public testing::TestWithParam<Golden> {};
+class CreateBody : public testing::TestWithParam<Golden> {};
 
 // SLIPWAY_ACCEPT=1 writes the files anew.
-TEST_P(ArgvFor, EqualsTheGoldenFile) {
-  std::string text;
-  for (const auto& argument : argv_for(engine(), GetParam().spec()))
-    text += argument + "\n";
+TEST_P(CreateBody, EqualsTheGoldenFile) {
+  const auto text = nlohmann::json::parse(create_body(GetParam().spec())).dump(2) + "\n";
 
-  const std::string file = std::string{SLIPWAY_TESTDATA} + "/argv-" + GetParam().name + ".txt";
+  const std::string file = std::string{SLIPWAY_TESTDATA} + "/create-" + GetParam().name + ".json";
   if (std::getenv("SLIPWAY_ACCEPT") != nullptr)
     std::ofstream(file) << text; // NOLINT(concurrency-mt-unsafe): one thread
   std::stringstream expected;
@@ -78,28 +69,20 @@ TEST_P(ArgvFor, EqualsTheGoldenFile) {
   EXPECT_EQ(text, expected.str());
 }
 
-INSTANTIATE_TEST_SUITE_P(Specs, ArgvFor,
+INSTANTIATE_TEST_SUITE_P(Specs, CreateBody,
                          testing::Values(Golden{"plain", plain}, Golden{"job", job},
                                          Golden{"builder", builder}),
                          [](const auto& param) { return std::string{param.param.name}; });
 
-TEST(ArgvFor, NeverHoldsAnEnvironmentValue) {
+TEST(CreateBody, TakesEveryValueOfTheEnvironmentAsItIs) {
   auto spec = plain();
-  spec.env = {{"TOKEN", "swordfish"},
-              {"KEY", "swordfish\nsecond"},
-              {"BIG", std::string(40000, 's') + "wordfish"}};
+  spec.env = {{"A", " x=\"1\" # 'q' "}, {"B", ""}, {"C", "1\n2"}, {"LD_PRELOAD", "/x\n"}};
 
-  for (const auto& argument : argv_for(engine(), spec)) {
-    EXPECT_EQ(argument.find("wordfish"), std::string::npos) << argument;
-  }
-}
+  const auto env = nlohmann::json::parse(create_body(spec))["env"];
 
-TEST(SplitEnv, PutsOneLineValuesVerbatimInTheFile) {
-  const auto ways = split_env({{"A", " x=\"1\" # 'q' "}, {"B", ""}, {"C", "1\n2"}});
-
-  EXPECT_EQ(ways.file, "A= x=\"1\" # 'q' \nB=\n");
-  ASSERT_EQ(ways.inherited.size(), 1U);
-  EXPECT_EQ(ways.inherited[0].first, "C");
+  ASSERT_EQ(env.size(), 4U);
+  for (const auto& [name, value] : spec.env)
+    EXPECT_EQ(env[name], value);
 }
 
 struct BadSpec {
@@ -125,17 +108,9 @@ INSTANTIATE_TEST_SUITE_P(
                             [](SandboxSpec& spec) { spec.image = "--privileged"; }},
                     BadSpec{"TheServiceUsersId", [](SandboxSpec& spec) { spec.ids.first = 0; }},
                     BadSpec{"NoIds", [](SandboxSpec& spec) { spec.ids.size = 0; }},
-                    BadSpec{"ColonInAPath",
-                            [](SandboxSpec& spec) {
-                              spec.volumes = {{"/a:/b", "/c", true}};
-                            }},
                     BadSpec{"RelativeTarget",
                             [](SandboxSpec& spec) {
                               spec.volumes = {{"/a", "c", true}};
-                            }},
-                    BadSpec{"HostMountWithColon",
-                            [](SandboxSpec& spec) {
-                              spec.allow(HostMount{{"/a", "/b:rw", true}, "test"});
                             }},
                     BadSpec{"VariableWithEquals",
                             [](SandboxSpec& spec) {
@@ -149,34 +124,11 @@ INSTANTIATE_TEST_SUITE_P(
                             [](SandboxSpec& spec) {
                               spec.env = {{"A*", "1"}};
                             }},
-                    BadSpec{"LoaderVariableOfTwoLines",
-                            [](SandboxSpec& spec) {
-                              spec.env = {{"LD_PRELOAD", "/tmp/x.so\n"}};
-                            }},
-                    BadSpec{"FolderOfIptablesExtensionsOfTwoLines",
-                            [](SandboxSpec& spec) {
-                              spec.env = {{"XTABLES_LIBDIR", "/tmp/x:\n"}};
-                            }},
-                    BadSpec{"LongFolderOfPlugins",
-                            [](SandboxSpec& spec) {
-                              spec.env = {{"SOME_PLUGIN_DIR", "/tmp/x" + std::string(40000, ':')}};
-                            }},
                     BadSpec{"AliasOfTwoLines",
                             [](SandboxSpec& spec) { spec.network_aliases = {"db\n10.0.0.1 x"}; }},
                     BadSpec{"AliasWithAShellsWords",
-                            [](SandboxSpec& spec) { spec.network_aliases = {"$(id)"}; }},
-                    BadSpec{"PathOfTwoLines",
-                            [](SandboxSpec& spec) {
-                              spec.env = {{"PATH", "/a\n/b"}};
-                            }}),
+                            [](SandboxSpec& spec) { spec.network_aliases = {"$(id)"}; }}),
     [](const auto& param) { return std::string{param.param.name}; });
-
-TEST(CheckSpec, AllowsLoaderVariablesAsPlainData) {
-  auto spec = plain();
-  spec.env = {{"LD_PRELOAD", "/usr/lib/libeatmydata.so"}, {"PATH", "/usr/bin"}};
-
-  EXPECT_TRUE(check_spec(spec).ok());
-}
 
 } // namespace
 } // namespace slipway::sandbox

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "executor/credentials/provider.hpp"
+#include "executor/credentials/token_client.hpp"
 
 #include "executor/base/file.hpp"
 #include "executor/http/retry.hpp"
@@ -23,36 +23,6 @@ constexpr std::uint32_t kDefaultTokenSeconds =
 
 void wipe(std::string& text) {
   ::explicit_bzero(text.data(), text.size());
-}
-
-std::optional<std::string> base64url_decode(std::string_view text) {
-  std::string bytes;
-  std::uint32_t bits = 0;
-  int held = 0;
-  for (const char c : text) {
-    std::uint32_t value = 0;
-    if (c >= 'A' && c <= 'Z')
-      value = static_cast<std::uint32_t>(c - 'A');
-    else if (c >= 'a' && c <= 'z')
-      value = static_cast<std::uint32_t>(c - 'a') + 26;
-    else if (c >= '0' && c <= '9')
-      value = static_cast<std::uint32_t>(c - '0') + 52;
-    else if (c == '-')
-      value = 62;
-    else if (c == '_')
-      value = 63;
-    else if (c == '=')
-      break;
-    else
-      return std::nullopt;
-    bits = (bits << 6) | value;
-    held += 6;
-    if (held >= 8) {
-      held -= 8;
-      bytes += static_cast<char>((bits >> held) & 0xff);
-    }
-  }
-  return bytes;
 }
 
 /// The token of a token server's answer, moved out so that no copy stays in the JSON value.
@@ -88,11 +58,42 @@ std::string base64(std::string_view bytes) {
   return text;
 }
 
+std::optional<std::string> base64_decode(std::string_view text) {
+  std::string bytes;
+  bytes.reserve(text.size() / 4 * 3 + 3); // never moves, as above
+  std::uint32_t bits = 0;
+  int held = 0;
+  for (const char c : text) {
+    std::uint32_t value = 0;
+    if (c >= 'A' && c <= 'Z')
+      value = static_cast<std::uint32_t>(c - 'A');
+    else if (c >= 'a' && c <= 'z')
+      value = static_cast<std::uint32_t>(c - 'a') + 26;
+    else if (c >= '0' && c <= '9')
+      value = static_cast<std::uint32_t>(c - '0') + 52;
+    else if (c == '-' || c == '+')
+      value = 62;
+    else if (c == '_' || c == '/')
+      value = 63;
+    else if (c == '=')
+      break;
+    else
+      return std::nullopt;
+    bits = (bits << 6) | value;
+    held += 6;
+    if (held >= 8) {
+      held -= 8;
+      bytes += static_cast<char>((bits >> held) & 0xff);
+    }
+  }
+  return bytes;
+}
+
 std::optional<std::chrono::seconds> jwt_lifetime(std::string_view token, WallTime now) {
   const auto first = token.find('.');
   const auto second = token.find('.', first == std::string_view::npos ? first : first + 1);
   if (second == std::string_view::npos) return std::nullopt;
-  const auto payload = base64url_decode(token.substr(first + 1, second - first - 1));
+  const auto payload = base64_decode(token.substr(first + 1, second - first - 1));
   if (!payload) return std::nullopt;
   const json claims = json::parse(*payload, nullptr, false);
   if (!claims.is_object()) return std::nullopt;
@@ -109,8 +110,8 @@ std::optional<std::chrono::seconds> jwt_lifetime(std::string_view token, WallTim
   return std::chrono::seconds{*exp - (iat ? *iat : now.time_since_epoch().count())};
 }
 
-Result<Provider> Provider::load(engine_api::RegistryAccess access, http::Transport& transport,
-                                const Clock& clock) {
+Result<TokenClient> TokenClient::load(engine_api::RegistryAccess access, http::Transport& transport,
+                                      const Clock& clock) {
   const std::string entry = "[[registry]] entry of " + access.host;
   if (http::normal_authority("https", access.host).empty()) {
     return Error{ErrorKind::misconfigured,
@@ -141,13 +142,30 @@ Result<Provider> Provider::load(engine_api::RegistryAccess access, http::Transpo
                    {}};
     }
   }
-  return Provider{std::move(access), transport, clock};
+  if (!access.bearer && access.username.find(':') != std::string::npos) {
+    return Error{ErrorKind::misconfigured,
+                 "the user name \"" + access.username + "\" of the " +
+                     (access.login_from.empty() ? entry : access.login_from + " entry") +
+                     " has a ':', where a registry takes it to end",
+                 "let the issuer make names without one",
+                 {}};
+  }
+  return TokenClient{std::move(access), transport, clock};
 }
 
-Secret Provider::basic_authorization() const {
+Secret bearer_authorization(const Secret& token) {
+  std::string value;
+  value.reserve(7 + token.reveal().size());
+  value.append("Bearer ").append(token.reveal());
+  Secret secret{std::string_view{value}};
+  wipe(value);
+  return secret;
+}
+
+Secret basic_authorization(std::string_view username, const Secret& password) {
   std::string pair;
-  pair.reserve(access_.username.size() + 1 + access_.password.reveal().size());
-  pair.append(access_.username).append(":").append(access_.password.reveal());
+  pair.reserve(username.size() + 1 + password.reveal().size());
+  pair.append(username).append(":").append(password.reveal());
   std::string encoded = base64(pair);
   std::string value;
   value.reserve(6 + encoded.size());
@@ -159,9 +177,9 @@ Secret Provider::basic_authorization() const {
   return secret;
 }
 
-Result<Credential> Provider::mint_push(const std::vector<Challenge>& challenges,
-                                       const PushPermit& permit,
-                                       const std::vector<std::string>& mount_from) const {
+Result<Credential> TokenClient::mint_push(const std::vector<Challenge>& challenges,
+                                          const PushPermit& permit,
+                                          const std::vector<std::string>& mount_from) const {
   if (clock_->now() >= permit.expires_at()) {
     return Error{ErrorKind::denied,
                  "the scan's pass ended at " + rfc3339(permit.expires_at()) + " during the push",
@@ -174,14 +192,16 @@ Result<Credential> Provider::mint_push(const std::vector<Challenge>& challenges,
   return mint(challenges, scopes, Purpose::push);
 }
 
-Result<Credential> Provider::mint_pull(const std::vector<Challenge>& challenges,
-                                       const std::string& repository) const {
+Result<Credential> TokenClient::mint_pull(const std::vector<Challenge>& challenges,
+                                          const std::string& repository) const {
   return mint(challenges, {"repository:" + repository + ":pull"}, Purpose::pull);
 }
 
-Result<Credential> Provider::mint(const std::vector<Challenge>& challenges,
-                                  const std::vector<std::string>& scopes, Purpose purpose) const {
+Result<Credential> TokenClient::mint(const std::vector<Challenge>& challenges,
+                                     const std::vector<std::string>& scopes,
+                                     Purpose purpose) const {
   for (const auto& challenge : challenges) {
+    if (challenge.scheme == "bearer" && access_.bearer) return given_token();
     if (challenge.scheme == "bearer") return fetch_token(challenge, scopes, purpose);
   }
   for (const auto& challenge : challenges) {
@@ -203,7 +223,7 @@ Result<Credential> Provider::mint(const std::vector<Challenge>& challenges,
                    {}};
     }
     Credential credential;
-    credential.authorization = basic_authorization();
+    credential.authorization = basic_authorization(access_.username, access_.password);
     credential.expires_at = WallTime::max();
     credential.is_basic = true;
     return credential;
@@ -214,9 +234,25 @@ Result<Credential> Provider::mint(const std::vector<Challenge>& challenges,
                {}};
 }
 
-Result<Credential> Provider::fetch_token(const Challenge& challenge,
-                                         const std::vector<std::string>& scopes,
-                                         Purpose purpose) const {
+Credential TokenClient::given_token() const {
+  Credential credential;
+  credential.authorization = bearer_authorization(access_.password);
+  credential.expires_at = WallTime::max(); // the registry says when it is over
+  credential.is_basic = true;
+  return credential;
+}
+
+std::string TokenClient::what_to_check() const {
+  if (!access_.login_from.empty())
+    return "check what the login of " + access_.login_from + " may do";
+  const std::string entry = "in the [[registry]] entry of " + access_.host;
+  return (anonymous() ? "set username and password_file " : "check username and password_file ") +
+         entry;
+}
+
+Result<Credential> TokenClient::fetch_token(const Challenge& challenge,
+                                            const std::vector<std::string>& scopes,
+                                            Purpose purpose) const {
   auto realm = http::Url::parse(challenge.parameter("realm"));
   if (!realm)
     return std::move(realm).error().in("reading the token server's address that " + access_.host +
@@ -251,7 +287,7 @@ Result<Credential> Provider::fetch_token(const Challenge& challenge,
   for (const auto& scope : scopes)
     request.url = request.url.with_query("scope", scope);
   if (!anonymous()) {
-    request.authorization = basic_authorization();
+    request.authorization = basic_authorization(access_.username, access_.password);
     request.url = request.url.with_query("account", access_.username);
   }
   request.headers.emplace_back("Accept", "application/json");
@@ -266,10 +302,7 @@ Result<Credential> Provider::fetch_token(const Challenge& challenge,
                  "requested access to the resource is denied: " + where + " answered " +
                      std::to_string(status) +
                      (anonymous() ? " to an anonymous request" : " to user " + access_.username),
-                 anonymous()
-                     ? "set username and password_file in the [[registry]] entry of " + access_.host
-                     : "check username and password_file in the [[registry]] entry of " +
-                           access_.host,
+                 what_to_check(),
                  {}};
   }
   if (status != 200) {
@@ -326,7 +359,7 @@ Result<Credential> Provider::fetch_token(const Challenge& challenge,
   return credential;
 }
 
-std::string Provider::redact(std::string text) const {
+std::string TokenClient::redact(std::string text) const {
   const std::string_view password = access_.password.reveal();
   if (password.size() < 4) return text; // shorter ones would black out ordinary words
   for (std::size_t at = text.find(password); at != std::string::npos;

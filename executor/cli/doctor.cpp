@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/cli/doctor.hpp"
+
+#include "config/credential_types.hpp"
+#include "stages/image/leases.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <iomanip>
+
+namespace slipway::cli {
+namespace {
+
+constexpr std::chrono::hours kOldPassword{24 * 90};
+
+const char* yes_or_no(bool value) {
+  return value ? "yes" : "no";
+}
+
+std::string days(std::chrono::hours age) {
+  return std::to_string(age.count() / 24) + " days";
+}
+
+class Report {
+public:
+  explicit Report(std::ostream& out) : out_{out} {}
+  void problem(const std::string& what, const std::string& hint) {
+    ++problems_;
+    out_ << "  problem: " << what << "\n";
+    if (!hint.empty()) out_ << "    what to do: " << hint << "\n";
+  }
+  int problems() const { return problems_; }
+
+private:
+  std::ostream& out_;
+  int problems_ = 0;
+};
+
+// Files that hold a secret, and are open to others.
+void check_files(const engine_api::IssuerSpec& spec, Report& report) {
+  for (const auto& type : config::credential_types()) {
+    if (type.name != spec.type) continue;
+    for (const auto* settings : {&type.settings, &config::shared_settings()}) {
+      for (const auto& setting : *settings) {
+        if (setting.kind != config::SettingKind::file || setting.key == "ca_file" ||
+            setting.key == "client_cert_file")
+          continue;
+        const std::string key{setting.key};
+        struct stat found {};
+        if (spec.text(key).empty() || ::stat(spec.text(key).c_str(), &found) != 0) continue;
+        if ((found.st_mode & 0077U) != 0)
+          report.problem(key + " (" + spec.text(key) + ") is open to other users",
+                         "chmod 0600, owned by the service user");
+      }
+    }
+  }
+}
+
+void check_static(const config::Config& config, const engine_api::IssuerSpec& spec,
+                  const Clock& clock, std::ostream& out, Report& report) {
+  out << "  a password that does not end: " << spec.text("reason") << "\n";
+  if (const auto age = image::age_of_static(spec, clock)) {
+    out << "  it is " << days(*age) << " old\n";
+    if (*age >= kOldPassword)
+      report.problem("the password is " + days(*age) + " old",
+                     "set another one at the registry and in " + spec.text("password_file"));
+  }
+  const bool is_named = std::any_of(config.rules.begin(), config.rules.end(), [&](const auto& r) {
+    return std::find(r.static_credentials.begin(), r.static_credentials.end(), spec.name) !=
+           r.static_credentials.end();
+  });
+  if (!is_named)
+    report.problem("no rule names it, so nobody may push with it",
+                   "static_credentials = [\"" + spec.name + "\"] in a [[rule]], or take it out");
+}
+
+} // namespace
+
+void print_leases(const std::vector<state::LeaseRecord>& leases, std::ostream& out) {
+  if (leases.empty()) {
+    out << "no credential is out\n";
+    return;
+  }
+  std::vector<std::vector<std::string>> rows{{"NAME", "ISSUER", "REPOSITORY", "SINCE", "ENDS"}};
+  for (const auto& lease : leases)
+    rows.push_back({lease.name, lease.issuer, lease.registry + "/" + lease.repository,
+                    lease.created, lease.expires_at.empty() ? "not known" : lease.expires_at});
+  std::vector<std::size_t> widths(rows[0].size());
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], row[i].size());
+  }
+  for (std::size_t at = 0; at < rows.size(); ++at) {
+    for (std::size_t i = 0; i < rows[at].size(); ++i)
+      out << std::left << std::setw(static_cast<int>(widths[i]) + 2) << rows[at][i];
+    if (at == 0) {
+      out << "STATE\n";
+      continue;
+    }
+    const auto& lease = leases[at - 1];
+    if (lease.problem.empty()) {
+      out << (lease.owner.alive() ? "in use" : "left by a dead process") << "\n";
+    } else {
+      out << lease.problem << (lease.until_end ? "; nothing but time ends it" : "") << "\n";
+    }
+  }
+}
+
+int doctor(const config::Config& config, const std::vector<state::LeaseRecord>& leases,
+           const Clock& clock, const Describe& describe, std::ostream& out) {
+  Report report{out};
+  for (const auto& spec : config.credentials) {
+    out << "credential \"" << spec.name << "\" (" << spec.type << ")";
+    std::string used;
+    for (const auto& registry : config.registries) {
+      if (registry.issuer == spec.name) used += (used.empty() ? ", for " : ", ") + registry.host;
+    }
+    out << used << "\n";
+    if (used.empty())
+      report.problem("no registry uses it", "name it as issuer in a [[registry]], or take it out");
+    if (config::is_static(spec)) check_static(config, spec, clock, out, report);
+    const auto facts = describe(spec);
+    if (!facts) {
+      report.problem(facts.error().text(), facts.error().hint);
+    } else {
+      out << "  revocable " << yes_or_no(facts->can_revoke) << ", listable "
+          << yes_or_no(facts->can_list) << ", bypassable " << yes_or_no(facts->bypassable) << "\n";
+      if (facts->bypassable)
+        report.problem("a job can mint the same and push past the gate",
+                       "let slipway log in with what no job can have: docs/credentials.md");
+    }
+    check_files(spec, report);
+  }
+  for (const auto& registry : config.registries) {
+    if (!registry.push || (registry.credential != "job" && registry.credential != "operator"))
+      continue;
+    out << "registry " << registry.host << " (credential = \"" << registry.credential << "\")\n";
+    if (registry.credential == "job") {
+      out << "  bypassable yes: the job's own login; the gate holds as far as sandboxes cannot "
+             "reach the registry\n";
+    } else {
+      engine_api::IssuerSpec as_static;
+      as_static.settings["password_file"] = registry.password_file;
+      const auto age = image::age_of_static(as_static, clock);
+      if (age) out << "  a password that does not end, " << days(*age) << " old\n";
+      if (!age)
+        report.problem("password_file (" + registry.password_file.string() + ") cannot be read",
+                       "the service user must own it, mode 0600");
+    }
+  }
+  const auto stuck = std::count_if(leases.begin(), leases.end(), [](const auto& lease) {
+    return !lease.problem.empty() && !lease.until_end;
+  });
+  if (stuck > 0) {
+    out << "leases\n";
+    report.problem("credentials that could not be revoked yet: " + std::to_string(stuck),
+                   "`slipway leases` says why; `slipway leases revoke NAME` tries again");
+  }
+  out << "credentials: " << config.credentials.size() << ", problems: " << report.problems()
+      << "\n";
+  return report.problems();
+}
+
+} // namespace slipway::cli

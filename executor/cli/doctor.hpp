@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an operator asks about credentials: which are out (`slipway leases`), and what each issuer
+// can do and what is wrong with it (`slipway doctor`).
+#pragma once
+
+#include "config/config.hpp"
+#include "executor/base/clock.hpp"
+#include "executor/base/result.hpp"
+#include "executor/engine_api/push_protocol.hpp"
+#include "executor/state/leases.hpp"
+
+#include <functional>
+#include <ostream>
+#include <vector>
+
+namespace slipway::cli {
+
+/// One line for each lease, the oldest first, below a line of headings.
+void print_leases(const std::vector<state::LeaseRecord>& leases, std::ostream& out);
+
+/// Asks a credential's issuer what it can do, without minting.
+using Describe =
+    std::function<Result<engine_api::IssuerFacts>(const engine_api::IssuerSpec& issuer)>;
+
+/// Each credential with its type, what its issuer can do and the age of a static one; then what is
+/// wrong and what to do about it. Returns how many problems there are.
+int doctor(const config::Config& config, const std::vector<state::LeaseRecord>& leases,
+           const Clock& clock, const Describe& describe, std::ostream& out);
+
+} // namespace slipway::cli

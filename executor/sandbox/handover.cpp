@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/sandbox/handover.hpp"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace slipway::sandbox {
+namespace {
+
+constexpr int kPatienceMs = 20000;
+
+} // namespace
+
+Result<Handover> Handover::make(const std::filesystem::path& dir) {
+  Handover handover;
+  handover.dir_ = (dir / "slipway-handover-XXXXXX").string();
+  if (::mkdtemp(handover.dir_.data()) == nullptr)
+    return io_error("mkdtemp", errno, std::exchange(handover.dir_, {}));
+  const std::string path = handover.dir_ + "/s";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    return Error{ErrorKind::misconfigured, "too long for a socket: " + path, "", {}};
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  handover.listener_ = UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  if (!handover.listener_) return io_error("socket", errno);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the socket API's own shape
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  if (::bind(handover.listener_.get(), name, sizeof address) != 0)
+    return io_error("bind", errno, path);
+  // The sandbox's root is a subordinate id; the folder above both is closed to everybody else.
+  if (::chmod(path.c_str(), 0666) != 0) return io_error("chmod", errno, path);
+  if (::chmod(handover.dir_.c_str(), 0755) != 0) return io_error("chmod", errno, handover.dir_);
+  if (::listen(handover.listener_.get(), 1) != 0) return io_error("listen", errno, path);
+  return handover;
+}
+
+Handover::Handover(Handover&& other) noexcept
+    : listener_{std::move(other.listener_)}, dir_{std::exchange(other.dir_, {})} {}
+
+Handover::~Handover() {
+  if (dir_.empty()) return;
+  ::unlink((dir_ + "/s").c_str());
+  ::rmdir(dir_.c_str());
+}
+
+Status Handover::give(int fd, std::int64_t pid) const {
+  pollfd waiting{listener_.get(), POLLIN, 0};
+  int got = -1;
+  do { // NOLINT(cppcoreguidelines-avoid-do-while): once at least
+    got = ::poll(&waiting, 1, kPatienceMs);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return io_error("poll", errno);
+  if (got == 0)
+    return Error{ErrorKind::unavailable, "its first process did not ask for its socket", "", {}};
+  const UniqueFd peer{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+  if (!peer) return io_error("accept4", errno);
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (::getsockopt(peer.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+    return io_error("getsockopt", errno);
+  if (credentials.pid != pid)
+    return Error{ErrorKind::unavailable,
+                 "process " + std::to_string(credentials.pid) +
+                     " asked for the socket of process " + std::to_string(pid),
+                 "",
+                 {}};
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)]{};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  if (::sendmsg(peer.get(), &message, MSG_NOSIGNAL) != 1) return io_error("sendmsg", errno);
+  return {};
+}
+
+} // namespace slipway::sandbox

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
+#include "executor/sandbox/podman_api.hpp"
+#include "executor/sandbox/podman_call.hpp"
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <openssl/sha.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+
+namespace slipway::sandbox {
+namespace {
+
+namespace http = boost::beast::http;
+using std::chrono::milliseconds;
+using Steady = std::chrono::steady_clock;
+
+constexpr std::size_t kMostAnswerBytes = 16UL << 20;
+constexpr milliseconds kStartDeadline{20000};
+
+Result<UniqueFd> connect_to(const std::filesystem::path& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const auto& text = path.native();
+  if (text.size() >= sizeof address.sun_path)
+    return Error{ErrorKind::misconfigured, "path of a socket is too long: " + text, "", {}};
+  std::memcpy(address.sun_path, text.c_str(), text.size() + 1);
+  UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  if (!fd) return io_error("socket", errno);
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the socket API's own shape
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return io_error("connect", errno, text);
+  return fd;
+}
+
+Status wait_for(int fd, short events, Steady::time_point until) {
+  for (;;) {
+    const auto left = std::chrono::duration_cast<milliseconds>(until - Steady::now()).count();
+    if (left <= 0) return Error{ErrorKind::timed_out, "podman did not answer in time", "", {}};
+    pollfd one{fd, events, 0};
+    const int got = ::poll(&one, 1, static_cast<int>(std::min<long>(left, 1L << 30)));
+    if (got > 0) return {};
+    if (got < 0 && errno != EINTR) return io_error("poll", errno);
+  }
+}
+
+Error cut_off(const std::string& what) {
+  return Error{ErrorKind::unavailable, "podman's service " + what, "", {}};
+}
+
+Status send_all(int fd, std::string_view bytes, Steady::time_point until) {
+  while (!bytes.empty()) {
+    const auto sent = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent >= 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(sent));
+    } else if (errno == EAGAIN) {
+      if (auto ready = wait_for(fd, POLLOUT, until); !ready) return ready;
+    } else if (errno != EINTR) {
+      return cut_off("took no request: " + errno_text(errno));
+    }
+  }
+  return {};
+}
+
+Result<ApiAnswer> receive(int fd, Steady::time_point until) {
+  http::response_parser<http::string_body> parser;
+  parser.body_limit(kMostAnswerBytes);
+  parser.eager(true);
+  std::string pending;
+  std::array<char, 16384> buffer{};
+  boost::beast::error_code failed;
+  while (!parser.is_done()) {
+    if (auto ready = wait_for(fd, POLLIN, until); !ready) return std::move(ready).error();
+    const auto got = ::recv(fd, buffer.data(), buffer.size(), 0);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got < 0) return cut_off("broke off: " + errno_text(errno));
+    if (got == 0) {
+      if (!parser.got_some()) return cut_off("ended without an answer");
+      parser.put_eof(failed);
+      break;
+    }
+    pending.append(buffer.data(), static_cast<std::size_t>(got));
+    while (!pending.empty() && !parser.is_done()) {
+      const auto used = parser.put(boost::asio::buffer(pending), failed);
+      pending.erase(0, used);
+      if (failed) break;
+      if (used == 0) break;
+    }
+    if (failed == http::error::need_more) failed = {};
+    if (failed) break;
+  }
+  if (failed || !parser.is_done()) {
+    return Error{failed == http::error::body_limit ? ErrorKind::bad_input : ErrorKind::unavailable,
+                 "podman's answer cannot be read: " + failed.message(),
+                 "",
+                 {}};
+  }
+  auto message = parser.release();
+  return ApiAnswer{static_cast<int>(message.result_int()), std::move(message.body())};
+}
+
+} // namespace
+
+PodmanService::PodmanService(Engine engine, int stop_fd)
+    : engine_{std::move(engine)}, stop_fd_{stop_fd} {
+  // Another Podman, store or settings file is another service.
+  std::string text = engine_.podman.string() + "\n" + engine_.containers_conf.string() + "\n" +
+                     engine_.first_in_path.string();
+  for (const auto& argument : engine_.global_args)
+    text += "\n" + argument;
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> hash{};
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): bytes of the text
+  (void)::SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), hash.data());
+  std::string name = "slipway-podman-";
+  for (std::size_t i = 0; i < 4; ++i) {
+    name += "0123456789abcdef"[hash[i] >> 4];
+    name += "0123456789abcdef"[hash[i] & 15U];
+  }
+  socket_ = engine_.runtime_dir / (name + ".sock");
+}
+
+Result<process::ChildProcess> PodmanService::start() {
+  process::Command command;
+  command.argv =
+      podman_argv(engine_, {"system", "service", "--time=" + std::to_string(kIdle.count()),
+                            "unix://" + socket_.string()});
+  command.env = podman_env(engine_);
+  command.no_new_privileges = false; // newuidmap is setuid
+  const UniqueFd log{::open(
+      log_file().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  if (!log) return io_error("open", errno, log_file());
+  command.fds = {{log.get(), 1}, {log.get(), 2}};
+  return process::spawn(command);
+}
+
+Result<UniqueFd> PodmanService::connected() {
+  if (auto fd = connect_to(socket_)) return fd;
+  const auto until = Steady::now() + kStartDeadline;
+  const auto lock_file = socket_.string() + ".lock";
+  const UniqueFd lock{::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  if (!lock) return io_error("open", errno, lock_file);
+  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, lock_file);
+    if (Steady::now() > until)
+      return Error{ErrorKind::timed_out, "another process holds " + lock_file, "", {}};
+    std::this_thread::sleep_for(milliseconds{2});
+  }
+  if (auto fd = connect_to(socket_)) return fd; // started by whoever held the lock
+  (void)::unlink(socket_.c_str());              // of one that was killed
+  auto service = start();
+  if (!service) return std::move(service).error().in("starting podman's service");
+  for (;;) {
+    if (auto fd = connect_to(socket_)) {
+      service->leave();
+      return fd;
+    }
+    pollfd end{service->pidfd(), POLLIN, 0};
+    if (::poll(&end, 1, 2) > 0 || Steady::now() > until) {
+      const auto said = read_file(log_file(), 64UL << 10);
+      return Error{ErrorKind::unavailable,
+                   "podman's service does not answer on " + socket_.string() +
+                       (said && !said->empty() ? "; it said: " + said->substr(0, 600) : ""),
+                   "see what `" + engine_.podman.string() +
+                       " info` says as the service user: subordinate ids, cgroup delegation",
+                   {}};
+    }
+  }
+}
+
+Result<ApiAnswer> PodmanService::ask(const ApiRequest& request) {
+  pollfd stop{stop_fd_, POLLIN, 0};
+  if (stop_fd_ >= 0 && ::poll(&stop, 1, 0) > 0)
+    return Error{ErrorKind::unavailable, "stopped", "", {}};
+  const auto until = Steady::now() + engine_.deadline;
+  std::string text = request.method + " /v4.0.0/libpod" + request.target +
+                     " HTTP/1.1\r\nHost: podman\r\nConnection: close\r\n";
+  if (!request.body.empty()) text += "Content-Type: application/json\r\n";
+  text += "Content-Length: " + std::to_string(request.body.size()) + "\r\n\r\n" + request.body;
+  // Twice, because a service that just ends for idleness may take a connection and drop it.
+  std::optional<Error> failed;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto fd = connected();
+    if (!fd) return std::move(fd).error();
+    auto sent = send_all(fd->get(), text, until);
+    auto answer = sent ? receive(fd->get(), until) : Result<ApiAnswer>{std::move(sent).error()};
+    if (answer || answer.error().kind != ErrorKind::unavailable) return answer;
+    failed = std::move(answer).error();
+  }
+  return *std::move(failed);
+}
+
+} // namespace slipway::sandbox

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
+#include "executor/cli/doctor.hpp"
+
+#include <gtest/gtest.h>
+
+#include <stdlib.h>
+
+#include <sstream>
+
+namespace slipway::cli {
+namespace {
+
+class DoctorTest : public testing::Test {
+protected:
+  ~DoctorTest() override { std::filesystem::remove_all(dir_); }
+  static std::filesystem::path fresh_folder() {
+    char name[] = "/tmp/slipway-doctor-XXXXXX";
+    return mkdtemp(name);
+  }
+  void use(engine_api::IssuerSpec spec) {
+    config::Registry registry;
+    registry.host = "reg:5000";
+    registry.credential = "issuer";
+    registry.issuer = spec.name;
+    config_.registries.push_back(registry);
+    config_.credentials.push_back(std::move(spec));
+  }
+  engine_api::IssuerSpec old_password() {
+    const auto file = (dir_ / "pw").string();
+    EXPECT_TRUE(replace_file(file, "x"));
+    return {"old", "static", {{"password_file", file}, {"reason", "no token server"}}};
+  }
+  int examine() {
+    std::ostringstream out;
+    const int problems = doctor(
+        config_, leases_, clock_, [this](const auto&) { return facts_; }, out);
+    said_ = out.str();
+    return problems;
+  }
+  bool says(const std::string& text) const { return said_.find(text) != std::string::npos; }
+
+  std::filesystem::path dir_ = fresh_folder();
+  config::Config config_;
+  std::vector<state::LeaseRecord> leases_;
+  FixedClock clock_{SystemClock{}.now()};
+  Result<engine_api::IssuerFacts> facts_ = engine_api::IssuerFacts{true, true, false, false};
+  std::string said_;
+};
+
+TEST_F(DoctorTest, SaysWhatAnIssuerCanDo) {
+  use({"prod", "vault", {}});
+
+  EXPECT_EQ(examine(), 0) << said_;
+  EXPECT_TRUE(says("credential \"prod\" (vault), for reg:5000\n")) << said_;
+  EXPECT_TRUE(says("revocable yes, listable yes, bypassable no")) << said_;
+}
+
+TEST_F(DoctorTest, FindsWhatIsWrongAndSaysWhatToDo) {
+  use({"prod", "vault", {}});
+  facts_ = Error{ErrorKind::misconfigured, "cannot read role_id", "write the file", {}};
+  EXPECT_EQ(examine(), 1);
+  EXPECT_TRUE(says("problem: cannot read role_id\n    what to do: write the file")) << said_;
+
+  facts_ = engine_api::IssuerFacts{false, false, true, false};
+  EXPECT_EQ(examine(), 1);
+  EXPECT_TRUE(says("a job can mint the same")) << said_;
+
+  facts_ = engine_api::IssuerFacts{};
+  config_.registries.clear();
+  EXPECT_EQ(examine(), 1);
+  EXPECT_TRUE(says("no registry uses it")) << said_;
+}
+
+TEST_F(DoctorTest, TellsTheAgeOfAStaticPasswordAndWhoMayUseIt) {
+  use(old_password());
+  config_.rules.emplace_back().static_credentials = {"old"};
+  clock_.advance(std::chrono::hours{24 * 10 + 1});
+  EXPECT_EQ(examine(), 0) << said_;
+  EXPECT_TRUE(says("no token server\n  it is 10 days old")) << said_;
+
+  clock_.advance(std::chrono::hours{24 * 90});
+  EXPECT_EQ(examine(), 1);
+  EXPECT_TRUE(says("the password is 100 days old")) << said_;
+
+  config_.rules.clear();
+  EXPECT_EQ(examine(), 2);
+  EXPECT_TRUE(says("static_credentials = [\"old\"]")) << said_;
+}
+
+TEST_F(DoctorTest, FindsSecretsThatOthersCanRead) {
+  use(old_password());
+  config_.rules.emplace_back().static_credentials = {"old"};
+  std::filesystem::permissions(dir_ / "pw", std::filesystem::perms{0644});
+
+  EXPECT_EQ(examine(), 1);
+  EXPECT_TRUE(says("password_file (" + (dir_ / "pw").string() + ") is open to other users"));
+}
+
+TEST_F(DoctorTest, CountsLeasesThatAreStuck) {
+  leases_.resize(3);
+  leases_[0].problem = "the issuer is down";
+  leases_[1].problem = "cannot be revoked";
+  leases_[1].until_end = true;
+
+  EXPECT_EQ(examine(), 1);
+  EXPECT_TRUE(says("could not be revoked yet: 1")) << said_;
+}
+
+TEST_F(DoctorTest, ListsLeasesWithTheirEnds) {
+  std::ostringstream none;
+  print_leases({}, none);
+  EXPECT_EQ(none.str(), "no credential is out\n");
+
+  state::LeaseRecord lease;
+  lease.name = "slipway-1";
+  lease.issuer = "prod";
+  lease.registry = "reg:5000";
+  lease.repository = "grp/app";
+  lease.created = "2026-11-24T16:00:00Z";
+  lease.owner = state::ProcessIdentity::self();
+  std::vector<state::LeaseRecord> leases{lease, lease, lease};
+  leases[1].owner = {};
+  leases[2].expires_at = "2026-11-24T17:00:00Z";
+  leases[2].problem = "it cannot be revoked";
+  leases[2].until_end = true;
+  std::ostringstream out;
+  print_leases(leases, out);
+  EXPECT_EQ(
+      out.str(),
+      "NAME       ISSUER  REPOSITORY        SINCE                 ENDS                  STATE\n"
+      "slipway-1  prod    reg:5000/grp/app  2026-11-24T16:00:00Z  not known             in use\n"
+      "slipway-1  prod    reg:5000/grp/app  2026-11-24T16:00:00Z  not known             left "
+      "by a dead process\n"
+      "slipway-1  prod    reg:5000/grp/app  2026-11-24T16:00:00Z  2026-11-24T17:00:00Z  it "
+      "cannot be revoked; nothing but time ends it\n");
+}
+
+} // namespace
+} // namespace slipway::cli
