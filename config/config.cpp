@@ -511,6 +511,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.integer("warm_builders", config.buildkit.warm_builders, 1, 256);
          s.duration("idle", config.buildkit.idle, seconds{0}, hours{24 * 30});
          s.bytes("disk", config.buildkit.disk_bytes);
+         s.bytes("bases_disk", config.buildkit.bases_bytes);
          s.read("allowed_bases", config.buildkit.allowed_bases);
        }},
       {"gate",
@@ -726,6 +727,7 @@ std::string print(const Config& c) {
   line("warm_builders", std::to_string(c.buildkit.warm_builders));
   line("idle", duration(c.buildkit.idle));
   line("disk", size(c.buildkit.disk_bytes));
+  line("bases_disk", size(c.buildkit.bases_bytes));
   line("allowed_bases", list(c.buildkit.allowed_bases));
   out << "\n[gate]\n";
   line("trivy", quoted(c.gate.trivy));

@@ -85,6 +85,7 @@ struct Buildkit {
   int warm_builders = 4;
   std::chrono::seconds idle{600};
   std::uint64_t disk_bytes = 20UL << 30;
+  std::uint64_t bases_bytes = 20UL << 30;      ///< base images of one project and trust domain
   std::vector<std::string> allowed_bases{"*"}; ///< globs on what Dockerfiles may name
 };
 

@@ -5,6 +5,7 @@
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/gate_check.hpp"
 #include "executor/gitlab/job_identity.hpp"
+#include "executor/gitlab/job_logins.hpp"
 #include "executor/log/log.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/podman_api.hpp"
@@ -102,10 +103,6 @@ gitlab::StageTools Wiring::stage_tools() {
                                                  : image::Leases::Haste::insist);
       },
       [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
-        std::vector<image::JobLogin> logins;
-        for (const auto& login : response.registries) {
-          logins.push_back({login.host(), login.username, login.password.clone()});
-        }
         std::map<std::string, Secret> secrets;
         for (const auto& issuer : config_.credentials) {
           for (const auto& [key, name] : issuer.settings) {
@@ -114,8 +111,8 @@ gitlab::StageTools Wiring::stage_tools() {
               secrets.emplace(name, std::string_view{value});
           }
         }
-        return std::make_unique<image::Images>(image_tools(), record, std::move(logins),
-                                               std::move(secrets));
+        return std::make_unique<image::Images>(
+            image_tools(), record, gitlab::job_logins(response).logins, std::move(secrets));
       }};
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/credentials/rs256.hpp"
 
-#include "executor/credentials/token_client.hpp"
+#include "executor/base/base64.hpp"
 
 #include <openssl/bio.h>
 #include <openssl/err.h>

@@ -74,9 +74,4 @@ Secret basic_authorization(std::string_view username, const Secret& password);
 /// `Bearer …` for an Authorization header. Source: RFC 6750, 2.1.
 Secret bearer_authorization(const Secret& token);
 
-/// RFC 4648, 4.
-std::string base64(std::string_view bytes);
-/// Either alphabet of RFC 4648 (4 and 5), padded or not; nullopt where it is neither.
-std::optional<std::string> base64_decode(std::string_view text);
-
 } // namespace slipway::credentials

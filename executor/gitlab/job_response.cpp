@@ -120,12 +120,6 @@ Image image_from(const json& value, const std::string& where) {
 
 } // namespace
 
-std::string RegistryLogin::host() const {
-  const auto scheme = url.find("://");
-  const auto rest = scheme == std::string::npos ? url : url.substr(scheme + 3);
-  return rest.substr(0, rest.find('/'));
-}
-
 std::string JobResponse::variable(const std::string& key) const {
   const auto found = std::find_if(variables.rbegin(), variables.rend(),
                                   [&](const Variable& v) { return v.key == key; });

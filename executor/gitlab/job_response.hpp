@@ -43,8 +43,6 @@ struct RegistryLogin {
   std::string url; ///< "registry.example:5000"
   std::string username;
   Secret password;
-  /// "https://reg/v2/" and "reg" name the same host.
-  std::string host() const;
 };
 
 struct JobResponse {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gitlab/masker.hpp"
 
+#include "executor/base/base64.hpp"
+
 #include <string.h>
 
 #include <algorithm>
@@ -10,22 +12,6 @@ namespace {
 
 constexpr std::size_t kShortest = 8;
 constexpr std::string_view kMask = "[MASKED]";
-
-std::string base64(std::string_view bytes) {
-  constexpr std::string_view kAlphabet =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    unsigned group = static_cast<unsigned char>(bytes[i]) * 65536U;
-    if (i + 1 < bytes.size()) group += static_cast<unsigned char>(bytes[i + 1]) * 256U;
-    if (i + 2 < bytes.size()) group += static_cast<unsigned char>(bytes[i + 2]);
-    text += kAlphabet[group >> 18 & 63];
-    text += kAlphabet[group >> 12 & 63];
-    text += i + 1 < bytes.size() ? kAlphabet[group >> 6 & 63] : '=';
-    text += i + 2 < bytes.size() ? kAlphabet[group & 63] : '=';
-  }
-  return text;
-}
 
 } // namespace
 

@@ -4,6 +4,7 @@
 #include "executor/base/file.hpp"
 #include "executor/broker/server.hpp"
 #include "executor/gitlab/job_identity.hpp"
+#include "executor/gitlab/job_logins.hpp"
 #include "executor/gitlab/masker.hpp"
 #include "executor/log/log.hpp"
 
@@ -252,9 +253,7 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
     if (!service.pull_policies.empty()) added.pull_policy = service.pull_policies.front();
     spec.services.push_back(std::move(added));
   }
-  for (const auto& login : response.registries) {
-    spec.logins.push_back({login.host(), login.username, login.password.clone()});
-  }
+  spec.logins = job_logins(response).logins;
   return spec;
 }
 
@@ -297,6 +296,8 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment,
              {{"job", spec->key}, {"project", response->project}, {"image", spec->image}});
   if (auto checked = tools.check_identity(*response); !checked)
     return report(environment, checked.error());
+  for (const auto& note : job_logins(*response).notes)
+    say("Warning: " + note);
   auto prepared = tools.jobs.prepare(*spec, say);
   if (stop.raised()) {
     to_stderr("prepare was stopped\n");
@@ -332,7 +333,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   hide_identity(*body, *response, tools.config.identity);
 
   std::vector<std::string> secrets;
-  for (const auto& login : response->registries) {
+  for (const auto& login : job_logins(*response).logins) {
     for (auto& form : forms_of_login(login.username, login.password.reveal()))
       secrets.push_back(std::move(form));
   }

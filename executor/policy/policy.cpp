@@ -160,6 +160,14 @@ bool is_local_host(std::string_view registry) {
                       host.starts_with("0") || host.find('.') == std::string_view::npos));
 }
 
+Error local_host_refused(const oci::Reference& image) {
+  return Error{ErrorKind::denied,
+               "slipway does not pull from '" + image.registry() +
+                   "', an address of the runner itself",
+               "name the registry by its public name, or ask the operator for a [[registry]] entry",
+               {}};
+}
+
 std::string trust_domain(const Subject& subject) {
   return subject.project + "#" + std::to_string(subject.project_id) +
          (subject.ref_protected ? "|protected" : "|unprotected");

@@ -54,6 +54,9 @@ const config::Registry* registry_for(const config::Config& config, const oci::Re
 /// ::1, 169.254/16, fe80::/10, with or without a port.
 bool is_local_host(std::string_view registry);
 
+/// What is said where a job wants to pull from such an address without a [[registry]] entry.
+Error local_host_refused(const oci::Reference& image);
+
 /// The trust domain of a job: jobs of different domains never share a builder or a cache. Protected
 /// refs stand apart from all others; so does a project that took the path of one that was deleted.
 std::string trust_domain(const Subject& subject);

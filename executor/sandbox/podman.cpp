@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/base64.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/sandbox/handover.hpp"
@@ -202,23 +203,6 @@ std::vector<std::string> lines_of(const std::string& text) {
     at = end + 1;
   }
   return lines;
-}
-
-std::string base64(std::string_view bytes) {
-  static constexpr std::string_view kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  for (std::size_t at = 0; at < bytes.size(); at += 3) {
-    std::uint32_t group = 0;
-    for (std::size_t i = 0; i < 3; ++i) {
-      const auto byte = at + i < bytes.size() ? static_cast<unsigned char>(bytes[at + i]) : 0U;
-      group = group << 8 | byte;
-    }
-    for (std::size_t i = 0; i < 4; ++i) {
-      text += at + i <= bytes.size() ? kDigits[group >> (18 - 6 * i) & 63U] : '=';
-    }
-  }
-  return text;
 }
 
 /// A file of the runtime folder (memory, mode 0700) that is gone when its owner is.

@@ -48,36 +48,6 @@ std::filesystem::file_time_type::duration age_of(const std::filesystem::path& fi
                 : std::filesystem::file_time_type::clock::now() - written;
 }
 
-std::uint64_t bytes_below(const std::filesystem::path& dir) {
-  std::uint64_t sum = 0;
-  std::error_code failed;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator{dir, failed}) {
-    if (entry.is_regular_file(failed)) sum += entry.file_size(failed);
-  }
-  return sum;
-}
-
-// Base images of projects that build no more, or of one that has collected too many: fetched again
-// when they are wanted.
-void collect_bases(const Tools& tools, bool all) {
-  std::error_code failed;
-  std::vector<std::filesystem::path> folders;
-  for (const auto& entry :
-       std::filesystem::directory_iterator{tools.config.slipway.state_dir / "bases", failed}) {
-    if (entry.is_directory(failed)) folders.push_back(entry.path());
-  }
-  for (const auto& dir : folders) {
-    const std::filesystem::path lock_path = dir.string() + ".lock";
-    auto lock =
-        state::lock_file(lock_path, state::LockMode::exclusive, std::chrono::milliseconds{0});
-    if (!lock) continue;
-    if (all || age_of(lock_path) > kBasesIdle ||
-        bytes_below(dir) > tools.config.buildkit.disk_bytes) {
-      std::filesystem::remove_all(dir, failed);
-    }
-  }
-}
-
 // What a scan that was killed left behind, and verdicts that no longer count.
 void collect_scans(const Tools& tools) {
   const auto gate = tools.config.slipway.state_dir / "gate";
@@ -96,7 +66,8 @@ void collect_scans(const Tools& tools) {
 } // namespace
 
 Status collect_leftovers(const Tools& tools, bool all) {
-  collect_bases(tools, all);
+  collect_base_images(tools.config.slipway.state_dir / "bases", tools.config.buildkit.bases_bytes,
+                      kBasesIdle, all);
   collect_scans(tools);
   auto config = builder_config(tools);
   if (all) {
@@ -122,19 +93,10 @@ BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::
 Status BuildPlace::open() {
   const std::lock_guard guard{opening_};
   if (backend_) return {};
-  const auto bases_dir = tools_.config.slipway.state_dir / "bases" /
-                         oci::Digest::of(trust_domain_).hex().substr(0, 16);
-  if (auto made = make_directory(bases_dir.parent_path(), 0700); !made) return made;
-  auto use = state::lock_file(bases_dir.string() + ".lock", state::LockMode::shared, kSmallTask);
-  if (!use) return std::move(use).error().in("opening the base images");
-  bases_use_ = *std::move(use);
-  std::filesystem::last_write_time(bases_dir.string() + ".lock",
-                                   std::filesystem::file_time_type::clock::now());
-  auto bases = oci::Layout::create(bases_dir);
+  auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,
+                                tools_.config.buildkit.bases_bytes);
   if (!bases) return std::move(bases).error().in("opening the base images");
   bases_ = *std::move(bases);
-  // Read by the build sandbox's ids; the folder above it is closed to everybody else.
-  std::filesystem::permissions(bases_dir, std::filesystem::perms{0755});
 
   const auto config = builder_config(tools_);
   const auto socket_dir = backends::buildkit::BuilderPool::socket_dir(config, trust_domain_);
@@ -151,6 +113,7 @@ Status BuildPlace::open() {
   }
   backends::buildkit::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
+  places.bases += "/" + bases_->name();
   backend_ = std::make_unique<backends::buildkit::BuildkitBackend>(socket_, "v0.34.2", places);
   return {};
 }
@@ -206,7 +169,7 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   parts.ids.shared = record_.slot_shared;
   parts.workspace_volume = record_.volume;
   parts.builder_socket_dir = builder_socket_dir;
-  parts.bases = bases_->path();
+  parts.bases = bases_->folder();
   parts.tools = tools_.config.buildkit.buildctl.parent_path().parent_path();
   parts.init_dir = tools_.config.programs.init.parent_path();
   parts.script_listener = listener->get();

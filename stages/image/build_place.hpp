@@ -8,7 +8,7 @@
 #include "executor/backends/buildkit/builder.hpp"
 #include "executor/base/result.hpp"
 #include "executor/broker/image_service.hpp"
-#include "executor/oci/layout.hpp"
+#include "stages/image/base_images.hpp"
 #include "stages/image/images.hpp"
 
 #include <atomic>
@@ -35,7 +35,7 @@ public:
   /// Before each build. Errors: io.
   Result<backends::buildkit::BuildMark> begin_build();
   backends::BuildBackend& backend() { return *backend_; }
-  oci::Layout& bases() { return *bases_; }
+  BaseImages& bases() { return *bases_; }
 
   /// A context, seen from the build sandbox. One that came as a tar is removed at the end.
   struct Context {
@@ -69,8 +69,7 @@ private:
   std::string trust_domain_;
   std::filesystem::path socket_;
   std::mutex opening_;
-  std::optional<oci::Layout> bases_;
-  UniqueFd bases_use_; ///< shared lock: what is in use is not collected
+  std::optional<BaseImages> bases_;
   std::future<Result<backends::buildkit::Builder>> starting_;
   std::optional<backends::buildkit::Builder> builder_;
   std::unique_ptr<backends::buildkit::BuildkitBackend> backend_;

@@ -84,7 +84,7 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
   return scanner;
 }
 
-Images::Images(const Tools& tools, state::JobRecord record, std::vector<JobLogin> logins,
+Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::Login> logins,
                std::map<std::string, Secret> job_secrets)
     : tools_{tools}, record_{std::move(record)}, subject_{record_.project, record_.ref_protected,
                                                           record_.project_id},
@@ -111,7 +111,17 @@ Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& refe
   access.max_token_seconds = static_cast<std::uint32_t>(tools_.config.push.token_lifetime.count());
   if (reference.registry() == "docker.io") access.realm_hosts = {"auth.docker.io"};
   const auto* registry = policy::registry_for(tools_.config, reference);
-  if (registry == nullptr) return access; // not brokered: anonymous, and for pulls only
+  const auto* login =
+      policy::login_for(logins_, reference,
+                        purpose == Purpose::push ? policy::LoginUse::push : policy::LoginUse::pull);
+  const auto use_own = [&] {
+    access.username = login->username;
+    access.password = login->password.clone();
+  };
+  if (registry == nullptr) { // not brokered: for pulls only
+    if (login != nullptr && purpose == Purpose::pull) use_own();
+    return access;
+  }
   access.ca_file = registry->ca_file;
   access.plain_http = registry->plain_http;
   access.basic_auth = registry->basic_auth;
@@ -119,9 +129,6 @@ Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& refe
     access.realm_hosts = registry->realm_hosts;
     access.realm_hosts.push_back(access.host);
   }
-  const auto login = std::find_if(logins_.begin(), logins_.end(), [&](const JobLogin& candidate) {
-    return candidate.host == registry->host;
-  });
   const bool with_operator =
       registry->credential == "operator" &&
       (purpose == Purpose::push ||
@@ -129,10 +136,8 @@ Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& refe
   if (with_operator) {
     access.username = registry->username;
     access.password_file = registry->password_file;
-  } else if (login != logins_.end() &&
-             (purpose == Purpose::pull || registry->credential == "job")) {
-    access.username = login->username;
-    access.password = login->password.clone();
+  } else if (login != nullptr && (purpose == Purpose::pull || registry->credential == "job")) {
+    use_own();
   } else if (registry->credential == "job" && purpose == Purpose::push) {
     return Error{ErrorKind::misconfigured,
                  "the job has no login for the registry '" + registry->host + "'",
@@ -170,12 +175,7 @@ Status Images::admit_pull(const oci::Reference& reference) const {
       policy::is_local_host(reference.registry())) {
     // slipway fetches from outside the sandbox: a job must not make it speak to the host's own
     // services.
-    return Error{
-        ErrorKind::denied,
-        "slipway does not pull from '" + reference.registry() +
-            "', an address of the runner itself",
-        "name the registry by its public name, or ask the operator for a [[registry]] entry",
-        {}};
+    return policy::local_host_refused(reference);
   }
   return {};
 }
@@ -197,7 +197,13 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::st
   if (!client) return std::move(client).error();
   auto answer = client->pull(
       request, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
-  if (!answer) return std::move(answer).error().in("pulling " + reference.familiar());
+  if (!answer) {
+    auto error = std::move(answer).error().in("pulling " + reference.familiar());
+    if (error.kind == ErrorKind::denied && !request.registry.password.empty())
+      error.hint = "check the login for " + reference.registry() +
+                   " in DOCKER_AUTH_CONFIG; without one there, the job's own login is used";
+    return error;
+  }
   return oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
 }
 
@@ -207,7 +213,7 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
                                               const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
-  auto& bases = place_->bases();
+  auto& bases = place_->bases().layout();
   // As with Docker, an image that this job built or loaded under the name comes before the
   // registry.
   if (auto local = (*images)->find(reference.str()); local && !pull) {
@@ -254,14 +260,16 @@ Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRe
                           image.platform.empty() ? scope.target_platform : image.platform, progress,
                           cancelled);
     if (!base) return std::move(base).error().in(at);
-    auto tree = oci::read_tree(place_->bases(), base->digest);
+    auto tree = oci::read_tree(place_->bases().layout(), base->digest);
     if (!tree) return std::move(tree).error().in(at);
+    place_->bases().used(*tree);
     for (const auto& found : tree->images) {
       if (!found.config) continue;
       // The result will stand on these layers: they are verified already, and the builder need not
       // send them back.
       for (const auto& layer : found.manifest.layers) {
-        if (auto linked = store_->layout().link_blob(place_->bases(), layer.digest); !linked)
+        if (auto linked = store_->layout().link_blob(place_->bases().layout(), layer.digest);
+            !linked)
           return std::move(linked).error().in(at);
       }
       if (found.config->on_build.empty()) continue;
@@ -299,11 +307,12 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     const auto config = scanner_config(effective_.gate, tools_.config);
     const auto layers = gate::known_layers(config);
     for (const auto& base : known) {
-      auto tree = oci::read_tree(place_->bases(), base.digest);
+      auto tree = oci::read_tree(place_->bases().layout(), base.digest);
       if (!tree) continue;
       for (const auto& image : tree->images) {
         for (const auto& layer : image.manifest.layers)
-          layers.learn(place_->bases(), layer, gate_policy(effective_.gate).max_layer_bytes);
+          layers.learn(place_->bases().layout(), layer,
+                       gate_policy(effective_.gate).max_layer_bytes);
       }
     }
     gate::check_scanner_early(config);

@@ -10,6 +10,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/state/image_store.hpp"
@@ -29,14 +30,6 @@
 
 namespace slipway::image {
 
-/// A registry login of the job itself; used only where the registry's entry says credential =
-/// "job".
-struct JobLogin {
-  std::string host;
-  std::string username;
-  Secret password;
-};
-
 struct Tools {
   const config::Config& config;
   sandbox::Podman& podman;
@@ -50,8 +43,9 @@ class BuildPlace;
 
 class Images final : public broker::ImageService {
 public:
+  /// `logins`: the job's own; pushed with only where the registry's entry says credential = "job".
   /// `job_secrets`: what the job itself holds, by name, of what some issuer's settings name.
-  Images(const Tools& tools, state::JobRecord record, std::vector<JobLogin> logins,
+  Images(const Tools& tools, state::JobRecord record, std::vector<policy::Login> logins,
          std::map<std::string, Secret> job_secrets = {});
   ~Images() override;
 
@@ -105,7 +99,7 @@ private:
   state::JobRecord record_;
   policy::Subject subject_;
   policy::Effective effective_;
-  std::vector<JobLogin> logins_;
+  std::vector<policy::Login> logins_;
   std::map<std::string, Secret> job_secrets_;
   Leases leases_;
   std::unique_ptr<BuildPlace> place_;

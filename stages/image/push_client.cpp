@@ -23,6 +23,13 @@ constexpr std::chrono::seconds kMargin{
 constexpr std::chrono::seconds kRevoking{90};       ///< after the deadline of what it was for
 constexpr std::chrono::seconds kCancelledGrace{15}; ///< to end the upload and revoke
 
+/// Overwrites a frame once it is sent, or could not be.
+struct Wiper {
+  std::string& frame;
+  void now() { ::explicit_bzero(frame.data(), frame.size()); }
+  ~Wiper() { now(); }
+};
+
 } // namespace
 
 Result<engine_api::WorkerAnswer> PushClient::push(engine_api::PushRequest request,
@@ -59,6 +66,7 @@ Result<std::string> PushClient::fetch_keys(const engine_api::KeysRequest& reques
 Result<engine_api::WorkerAnswer> PushClient::ask(std::string request, std::chrono::seconds deadline,
                                                  const Progress& progress,
                                                  const Cancelled& cancelled) const {
+  Wiper wiper{request};
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     return io_error("socketpair", errno);
@@ -68,13 +76,10 @@ Result<engine_api::WorkerAnswer> PushClient::ask(std::string request, std::chron
   command.argv = {program_.string()};
   command.fds = {{theirs.get(), kWorkerSocket}};
   auto child = process::spawn(command);
-  if (!child) {
-    ::explicit_bzero(request.data(), request.size());
-    return std::move(child).error().in("starting slipway-push");
-  }
+  if (!child) return std::move(child).error().in("starting slipway-push");
   theirs.reset();
   const auto sent = engine_api::send_frame(ours.get(), request, {}, kFrameDeadline);
-  ::explicit_bzero(request.data(), request.size());
+  wiper.now();
   if (!sent) {
     const auto ending = child->wait(std::chrono::seconds{1}, kGrace);
     return Error{ErrorKind::internal,

@@ -133,10 +133,12 @@ Result<sandbox::ImageFacts> Jobs::pull(const std::string& image, const std::stri
       request.ca_dir = certs;
     }
   }
-  const auto login =
-      std::find_if(spec.logins.begin(), spec.logins.end(),
-                   [&](const Login& candidate) { return candidate.host == reference->registry(); });
-  if (login != spec.logins.end()) {
+  if (registry == nullptr && policy::is_local_host(reference->registry())) {
+    // Podman fetches from outside the sandbox: no way for a job to the host's own services.
+    if (request.policy == "always") return policy::local_host_refused(*reference);
+    request.policy = "never";
+  }
+  if (const auto* login = policy::login_for(spec.logins, *reference, policy::LoginUse::pull)) {
     request.username = login->username;
     request.password = login->password.clone();
   }

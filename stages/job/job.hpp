@@ -7,6 +7,7 @@
 #include "executor/audit/audit.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
+#include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/script_client.hpp"
@@ -22,12 +23,6 @@
 #include <vector>
 
 namespace slipway::job {
-
-struct Login {
-  std::string host;
-  std::string username;
-  Secret password;
-};
 
 struct ServiceSpec {
   std::string image;
@@ -58,7 +53,7 @@ struct JobSpec {
   std::vector<ServiceSpec> services;
   std::vector<std::string> docker_names; ///< host names at which scripts expect Docker
   std::string docker_certs;              ///< $DOCKER_TLS_CERTDIR; "" = only /certs
-  std::vector<Login> logins;             ///< for pulls of the job's and the services' images
+  std::vector<policy::Login> logins;     ///< for pulls of the job's and the services' images
 };
 
 /// Where a script runs.

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "executor/base/clock.hpp"
-#include "executor/credentials/token_client.hpp"
+#include "executor/base/base64.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -30,7 +30,7 @@ struct CloudToken {
            ".signed-by-" + issuer.substr(issuer.find("//") + 2);
   }
   static std::string url_form(std::string_view bytes) {
-    std::string text = credentials::base64(bytes);
+    std::string text = base64(bytes);
     for (char& c : text)
       c = c == '+' ? '-' : c == '/' ? '_' : c;
     return text.substr(0, text.find('='));
@@ -42,7 +42,7 @@ inline nlohmann::json claims_of(std::string_view token) {
   const auto first = token.find('.');
   const auto second = token.find('.', first == std::string_view::npos ? first : first + 1);
   if (second == std::string_view::npos) return nlohmann::json::object();
-  const auto payload = credentials::base64_decode(token.substr(first + 1, second - first - 1));
+  const auto payload = base64_decode(token.substr(first + 1, second - first - 1));
   auto claims = nlohmann::json::parse(payload.value_or(""), nullptr, false);
   return claims.is_object() ? claims : nlohmann::json::object();
 }

@@ -59,7 +59,7 @@ struct BuildSandbox {
   sandbox::IdSlot ids;                      ///< the job's
   std::string workspace_volume;             ///< mounted read-only at Places::workspace
   std::filesystem::path builder_socket_dir; ///< Builder::socket_dir()
-  std::filesystem::path bases;              ///< slipway's layout of base images
+  std::filesystem::path bases;              ///< folder of slipway's layouts of base images
   std::filesystem::path tools;              ///< folder with bin/buildctl
   std::filesystem::path init_dir;           ///< folder with slipway-init
   int script_listener = -1;                 ///< from listen_for_scripts; lent

@@ -17,7 +17,8 @@ namespace slipway::backends::buildkit {
 struct Places {
   std::string buildctl = "/tools/bin/buildctl";
   std::string socket = "/run/slipway-builder/buildkitd.sock";
-  std::string bases = "/bases";      ///< OCI layout of the base images, read-only
+  std::string bases = "/bases"; ///< OCI layout of the base images, read-only; in the sandbox's spec
+                                ///< the folder above it
   std::string workspace = "/builds"; ///< contexts have to be below it
   std::string out = "/out";          ///< a writable folder of the sandbox's own
 };

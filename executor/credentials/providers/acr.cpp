@@ -4,9 +4,9 @@
 // identity may, and that for an access token of one repository. The refresh token stays in here.
 // Sources: Microsoft identity platform, client credentials with a federated credential; Azure/acr,
 // docs/AAD-OAuth.md.
+#include "executor/base/base64.hpp"
 #include "executor/credentials/providers/issuer.hpp"
 #include "executor/credentials/providers/providers.hpp"
-#include "executor/credentials/token_client.hpp"
 
 #include <algorithm>
 

@@ -2,10 +2,10 @@
 // AWS ECR. A role is assumed for one repository (inline session policy), by the host's web identity
 // token or by its instance role, and its session asks ECR once for a login. Sources: STS API,
 // AssumeRole and AssumeRoleWithWebIdentity; ECR API, GetAuthorizationToken; EC2 user guide, IMDSv2.
+#include "executor/base/base64.hpp"
 #include "executor/credentials/providers/issuer.hpp"
 #include "executor/credentials/providers/providers.hpp"
 #include "executor/credentials/sigv4.hpp"
-#include "executor/credentials/token_client.hpp"
 
 #include <algorithm>
 #include <array>

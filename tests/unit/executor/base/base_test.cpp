@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/base64.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/result.hpp"
@@ -92,6 +93,19 @@ TEST(SecretTest, MovesWithoutLeavingACopy) {
 
   EXPECT_EQ(second.reveal(), "hidden");
   EXPECT_TRUE(first.empty()); // NOLINT(bugprone-use-after-move): what is tested
+}
+
+TEST(Base64, EncodesTheVectorsOfTheRfcAndReadsEitherAlphabet) {
+  for (const auto& [plain, text] : {std::pair{"", ""},
+                                    {"f", "Zg=="},
+                                    {"fo", "Zm8="},
+                                    {"foobar", "Zm9vYmFy"},
+                                    {"\xfb\xff", "+/8="}}) {
+    EXPECT_EQ(base64(plain), text);
+    EXPECT_EQ(base64_decode(text), plain);
+  }
+  EXPECT_EQ(base64_decode("-_8"), "\xfb\xff") << "for URLs, without padding";
+  EXPECT_EQ(base64_decode("a b"), std::nullopt);
 }
 
 } // namespace

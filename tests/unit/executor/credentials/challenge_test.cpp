@@ -50,12 +50,5 @@ TEST(JwtLifetime, ReadsTheClaims) {
   EXPECT_EQ(jwt_lifetime("..", now), std::nullopt);
 }
 
-TEST(Base64, EncodesTheVectorsOfTheRfc) {
-  EXPECT_EQ(base64(""), "");
-  EXPECT_EQ(base64("f"), "Zg==");
-  EXPECT_EQ(base64("fo"), "Zm8=");
-  EXPECT_EQ(base64("foobar"), "Zm9vYmFy");
-}
-
 } // namespace
 } // namespace slipway::credentials

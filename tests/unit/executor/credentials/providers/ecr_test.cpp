@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The double of AWS checks what STS, ECR and IMDSv2 are documented to check, with their codes.
+#include "executor/base/base64.hpp"
 #include "executor/credentials/providers/providers.hpp"
 #include "executor/credentials/sigv4.hpp"
 #include "tests/fakes/cloud_token.hpp"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/base64.hpp"
 #include "executor/base/file.hpp"
 #include "executor/credentials/providers/providers.hpp"
 #include "executor/credentials/token_client.hpp"

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What a job brings along: logins for pulls (its author's and GitLab's), and ID tokens.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+
+keys_port=5441
+author_password=authors-own-password
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    make_tiny_base
+    local name
+    for name in private/base:1 grp/dependency_proxy/containers/base:1; do
+        push_image_to_registry "$SUITE_DIR/tiny-layout:1" "$name" slipway only-slipway-knows-this
+    done
+    private=$world_registry/private/base:1
+    proxied=$world_registry/grp/dependency_proxy/containers/base:1
+    # The author's account may even push; GitLab's login for the dependency proxy may not.
+    jq --arg password "$author_password" '. + {
+        author: {password: $password, repos: {"private/*": ["pull", "push"], "base/*": ["pull"]}},
+        "gitlab-ci-token": {password: "a-job-token", repos: {"grp/dependency_proxy/*": ["pull"], "base/*": ["pull"]}}}' \
+        "$world_dir/users.json" >"$world_dir/users.json.new"
+    mv "$world_dir/users.json.new" "$world_dir/users.json"
+    # No login of the operator's: what a job pulls, it pulls by its own.
+    sed -i 's/^credential = "operator"/credential = "job"/; /^username/d; /^password_file/d' "$world_config"
+    env_serve keys "$keys_port" python3 "$env_lib/id_tokens.py" serve --listen "$env_address:$keys_port" \
+        --cert "$env_tls/servers.pem" --key "$env_tls/servers-key.pem" --signer "$env_tls/token-signer-key.pem"
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+auth_config() { printf '{"auths":{"%s":{"auth":"%s"}}}' "$1" "$(printf 'author:%s' "$author_password" | base64 -w0)"; }
+
+# with_auth CONFIG: a jq program that gives the job this DOCKER_AUTH_CONFIG.
+with_auth() { printf '.variables += [{key: "DOCKER_AUTH_CONFIG", value: %s, masked: true}]' "$(jq -Rn --arg text "$1" '$text')"; }
+
+build_on() { echo "printf 'FROM $1\nRUN echo $2 >/built\n' >Dockerfile; try build-$2 docker build --no-cache -t x:$2 ."; }
+
+blobs_sent() { grep -c 'GET /v2/private/base/blobs/' "$world_dir/log/registry.log" || true; }
+
+TEST "DOCKER_AUTH_CONFIG opens private images to the job, its services and its builds" {
+    run_steps 6201 "$(build_on "$private" without)"
+    expect_step build-without 1 "Dockerfile:1" "private/base"
+    run_script 6202 'echo ran' ".image.name = \"$private\""
+    expect_contains "$STATE" failed
+    expect_contains "$TRACE" "set DOCKER_AUTH_CONFIG for a private image"
+
+    run_steps 6203 "$(build_on "$private" with)" \
+        "$(with_auth "$(auth_config "https://$world_registry/v2/")") | .services = [{name: \"$private\", alias: \"tiny\", entrypoint: [\"/bin/sh\"], command: [\"-c\", \"echo served; sleep 60\"]}]"
+    expect_eq "$STATE" success
+    expect_step build-with 0
+    expect_contains "$TRACE" "Using $private"
+    expect_lacks "$TRACE" "$author_password"
+    run_script 6204 'echo ran in it' ".image.name = \"$private\" | $(with_auth "$(auth_config "$world_registry/private")")"
+    expect_contains "$TRACE" "Using $private"
+}
+
+TEST "the author's login is for pulls: a push with it is refused, though the registry would take it" {
+    run_steps 6211 "docker pull -q $tiny; docker tag $tiny $world_registry/private/mine:1
+try push docker push $world_registry/private/mine:1" "$(with_auth "$(auth_config "$world_registry")")"
+
+    expect_step push 1 "the job has no login for the registry"
+    expect_absent private/mine:1
+    # Control: the account itself can.
+    env_skopeo copy --dest-creds "author:$author_password" "oci:$SUITE_DIR/tiny-layout:1" "docker://$world_registry/private/control:1"
+}
+
+TEST "GitLab's login for the dependency proxy opens images behind it" {
+    run_steps 6221 "$(build_on "$proxied" without)"
+    expect_step build-without 1 "dependency_proxy"
+    run_steps 6222 "$(build_on "$proxied" with)" \
+        ".credentials = [{type: \"registry\", url: \"$world_registry\", username: \"gitlab-ci-token\", password: \"a-job-token\"}]"
+    expect_step build-with 0
+}
+
+TEST "what cannot be used of DOCKER_AUTH_CONFIG is told, and the job goes on" {
+    run_steps 6231 "$(build_on "$tiny" public)" "$(with_auth "{\"credHelpers\": {\"$world_registry\": \"ecr-login\"}, \"auths\": {\"a.example\": {\"auth\": \"%$author_password\"}}}")"
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "Warning: DOCKER_AUTH_CONFIG names programs (credHelpers), which slipway does not run"
+    expect_contains "$TRACE" "Warning: DOCKER_AUTH_CONFIG entry 'a.example' has an \`auth\` that is not the base64 of USER:PASSWORD"
+    expect_lacks "$TRACE" "$author_password"
+    expect_step build-public 0
+}
+
+TEST "a private base that one project's jobs have fetched is not handed to those who may not read it" {
+    local login before other='.job_info.project_full_path = "grp/other" | .job_info.project_id = 43'
+    login=$(with_auth "$(auth_config "$world_registry")")
+    run_steps 6241 "$(build_on "$private" first)" "$login"
+    expect_step build-first 0
+    before=$(blobs_sent)
+
+    run_steps 6242 "$(build_on "$private" other)" "$other"
+    expect_step build-other 1 "Dockerfile:1" "private/base"
+    run_steps 6243 "$(build_on "$private" nobody)" # the same project's next job, without the login
+    expect_step build-nobody 1 "private/base"
+    run_steps 6244 "$(build_on "$private" unprotected)" ".git_info.protected = false"
+    expect_step build-unprotected 1 "private/base"
+    expect_eq "$(blobs_sent)" "$before" "blobs that were sent"
+
+    # Controls: with the login each gets it; the first project without a byte of its layers.
+    run_steps 6245 "$(build_on "$private" again)" "$login"
+    expect_step build-again 0
+    expect_eq "$(blobs_sent)" "$before" "blobs that were sent"
+    run_steps 6246 "$(build_on "$private" other-with)" "$other | $login"
+    expect_step build-other-with 0
+    (($(blobs_sent) > before))
+}
+
+# claims ID [JQ]: what GitLab says of the job that world_job makes.
+claims() {
+    jq -cn --argjson id "$1" "{iss: \"https://gitlab.example\", aud: \"slipway\", sub: \"project_path:grp/app:ref_type:branch:ref:main\",
+        iat: (now | floor), nbf: (now - 5 | floor), exp: (now + 600 | floor), jti: \"x\", job_id: \"\\(\$id)\", pipeline_id: \"77\",
+        project_id: \"42\", project_path: \"grp/app\", ref: \"main\", ref_type: \"branch\", ref_protected: \"true\"} | ${2:-.}"
+}
+
+signed() { python3 "$env_lib/id_tokens.py" sign --signer "$env_tls/token-signer-key.pem" "$@"; }
+
+with_token() { printf '.variables += [{key: "SLIPWAY_ID_TOKEN", value: "%s", masked: true}]' "$1"; }
+
+# refused ID TOKEN WORDS: nothing of that job runs.
+refused() {
+    run_script "$1" 'echo the script ran' "$(with_token "$2")"
+    expect_contains "$STATE" "failed"
+    expect_lacks "$TRACE" "the script ran"
+    expect_contains "$TRACE" "$3"
+    expect_lacks "$TRACE" "$2"
+}
+
+TEST "an ID token admits its own job, as often as it is shown, and no other job" {
+    printf '[identity]\nissuer = "https://gitlab.example"\nrequired = true\nkeys_url = "https://%s/keys"\nca_file = "%s"\n' \
+        "$env_address:$keys_port" "$env_tls/ca.pem" >>"$world_config"
+    local token
+    token=$(signed "$(claims 6251)")
+
+    run_script 6251 'echo "the script ran, token: ${SLIPWAY_ID_TOKEN:0:5}"' "$(with_token "$token")"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "the script ran"
+    run_script 6251 'echo ran twice' "$(with_token "$token")" # the runner tried it again
+    expect_contains "$TRACE" "ran twice"
+    refused 6252 "$token" "job_id"
+    run_script 6253 'echo the script ran'
+    expect_contains "$STATE" failed
+    expect_lacks "$TRACE" "the script ran"
+}
+
+TEST "a token that GitLab did not sign for slipway admits nothing" {
+    openssl genrsa -out other.pem 2048 2>/dev/null
+    refused 6261 "$(signed --alg none "$(claims 6261)")" "alg"
+    refused 6262 "$(signed --alg HS256 "$(claims 6262)")" "alg"
+    refused 6263 "$(signed --kid other "$(claims 6263)")" "kid"
+    refused 6264 "$(signed --signer other.pem "$(claims 6264)")" "signature"
+    refused 6265 "$(signed "$(claims 6265 '.exp = .iat - 600 | .nbf = .iat - 900')")" "expired"
+    refused 6266 "$(signed "$(claims 6266 '.aud = "vault"')")" "aud"
+    refused 6267 "$(signed "$(claims 6267 '.project_path = "grp/other"')")" "project_path"
+    refused 6268 "$(signed "$(claims 6268 '.ref_protected = "false"')")" "ref_protected"
+    run_script 6269 'echo the script ran' "$(with_token "$(signed "$(claims 6269)")")"
+    expect_contains "$TRACE" "the script ran"
+}
+
+TEST "nothing of the jobs is left" {
+    expect_eq "$(world_leftovers)" ""
+}
