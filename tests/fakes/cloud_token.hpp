@@ -3,8 +3,8 @@
 // "signature" only says which key made it.
 #pragma once
 
-#include "executor/base/clock.hpp"
 #include "executor/base/base64.hpp"
+#include "executor/base/clock.hpp"
 
 #include <nlohmann/json.hpp>
 
