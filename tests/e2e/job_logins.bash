@@ -129,6 +129,12 @@ signed() { python3 "$env_lib/id_tokens.py" sign --signer "$env_tls/token-signer-
 
 with_token() { printf '.variables += [{key: "SLIPWAY_ID_TOKEN", value: "%s", masked: true}]' "$1"; }
 
+tokens_are_required() {
+    grep -q '^\[identity\]' "$world_config" ||
+        printf '[identity]\nissuer = "https://gitlab.example"\nrequired = true\nkeys_url = "https://%s/keys"\nca_file = "%s"\n' \
+            "$env_address:$keys_port" "$env_tls/ca.pem" >>"$world_config"
+}
+
 # refused ID TOKEN WORDS: nothing of that job runs.
 refused() {
     run_script "$1" 'echo the script ran' "$(with_token "$2")"
@@ -139,8 +145,7 @@ refused() {
 }
 
 TEST "an ID token admits its own job, as often as it is shown, and no other job" {
-    printf '[identity]\nissuer = "https://gitlab.example"\nrequired = true\nkeys_url = "https://%s/keys"\nca_file = "%s"\n' \
-        "$env_address:$keys_port" "$env_tls/ca.pem" >>"$world_config"
+    tokens_are_required
     local token
     token=$(signed "$(claims 6251)")
 
@@ -156,12 +161,13 @@ TEST "an ID token admits its own job, as often as it is shown, and no other job"
 }
 
 TEST "a token that GitLab did not sign for slipway admits nothing" {
+    tokens_are_required
     openssl genrsa -out other.pem 2048 2>/dev/null
-    refused 6261 "$(signed --alg none "$(claims 6261)")" "alg"
-    refused 6262 "$(signed --alg HS256 "$(claims 6262)")" "alg"
-    refused 6263 "$(signed --kid other "$(claims 6263)")" "kid"
-    refused 6264 "$(signed --signer other.pem "$(claims 6264)")" "signature"
-    refused 6265 "$(signed "$(claims 6265 '.exp = .iat - 600 | .nbf = .iat - 900')")" "expired"
+    refused 6261 "$(signed --alg none "$(claims 6261)")" "it is not signed with RS256"
+    refused 6262 "$(signed --alg HS256 "$(claims 6262)")" "it is not signed with RS256"
+    refused 6263 "$(signed --kid other "$(claims 6263)")" "it names no key of this GitLab"
+    refused 6264 "$(signed --signer other.pem "$(claims 6264)")" "its signature is not that of the key it names"
+    refused 6265 "$(signed "$(claims 6265 '.exp = .iat - 600 | .nbf = .iat - 900')")" "it is over (exp)"
     refused 6266 "$(signed "$(claims 6266 '.aud = "vault"')")" "aud"
     refused 6267 "$(signed "$(claims 6267 '.project_path = "grp/other"')")" "project_path"
     refused 6268 "$(signed "$(claims 6268 '.ref_protected = "false"')")" "ref_protected"
