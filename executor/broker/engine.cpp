@@ -378,16 +378,19 @@ namespace {
 Json listed(const ImageSummary& image) {
   Json digests = image.repo_digests.empty() ? Json::array() : Json(image.repo_digests);
   Json tags = tags_of(image);
-  return Json{{"Id", image.image_id.str()},
-              {"ParentId", ""},
-              {"RepoTags", std::move(tags)},
-              {"RepoDigests", std::move(digests)},
-              {"Created", unix_seconds(image.created)},
-              {"Size", image.size},
-              {"VirtualSize", image.size},
-              {"SharedSize", -1},
-              {"Containers", -1},
-              {"Labels", image.config.labels.empty() ? Json(nullptr) : Json(image.config.labels)}};
+  return Json{
+      {"Id", image.image_id.str()},
+      {"ParentId", ""},
+      {"RepoTags", std::move(tags)},
+      {"RepoDigests", std::move(digests)},
+      {"Created", unix_seconds(image.created)},
+      {"Size", image.size},
+      {"VirtualSize", image.size},
+      {"SharedSize", -1},
+      {"Containers", -1},
+      {"Descriptor",
+       {{"mediaType", oci::kMediaTypeOciManifest}, {"digest", image.manifest_digest.str()}}},
+      {"Labels", image.config.labels.empty() ? Json(nullptr) : Json(image.config.labels)}};
 }
 
 } // namespace

@@ -14,6 +14,11 @@ constexpr std::array<const char*, 5> kPluginFolders{
     "usr/libexec/docker/cli-plugins", "usr/local/libexec/docker/cli-plugins",
     "usr/lib/docker/cli-plugins", "usr/local/lib/docker/cli-plugins", "root/.docker/cli-plugins"};
 
+// Tools that the shim speaks for, beside docker. Only where the image has them.
+constexpr std::array<const char*, 5> kTools{"podman", "buildah", "img", "buildctl",
+                                            "buildctl-daemonless.sh"};
+constexpr const char* kKaniko = "kaniko/executor"; // a path of its own, in no PATH folder
+
 bool is_there(const fs::path& path) {
   std::error_code ignored;
   return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
@@ -65,6 +70,13 @@ int install_shim(const fs::path& root, const fs::path& shim) {
     const fs::path plugin = root / folder / "docker-buildx";
     if (is_program(plugin) && replace_by_link(plugin, shim)) ++links;
   }
+  for (const auto* folder : kPathFolders) {
+    for (const auto* tool : kTools) {
+      const fs::path path = root / folder / tool;
+      if (is_program(path) && replace_by_link(path, shim)) ++links;
+    }
+  }
+  if (is_program(root / kKaniko) && replace_by_link(root / kKaniko, shim)) ++links;
   if (has_docker) return links;
   for (const auto* folder : {"usr/local/bin", "usr/bin", "bin"}) {
     std::error_code ignored;

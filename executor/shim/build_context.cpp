@@ -102,8 +102,24 @@ struct FoundDockerfile {
   std::optional<std::string> text; ///< where the builder cannot reach it
 };
 
+fs::path named_dockerfile(const Build& build, const fs::path& dir, const Surroundings& world) {
+  std::error_code cause;
+  if (build.file.empty()) {
+    for (const auto& name : build.default_files)
+      if (fs::exists(dir / name, cause)) return dir / name;
+    return dir / "Dockerfile";
+  }
+  fs::path file = (fs::path{world.cwd} / build.file).lexically_normal();
+  if (build.lookup == Lookup::then_context && !fs::exists(file, cause)) {
+    fs::path inside = (dir / build.file).lexically_normal();
+    if (fs::exists(inside, cause)) return inside;
+  }
+  return file;
+}
+
 Result<FoundDockerfile> find_dockerfile(const Build& build, const fs::path& dir,
                                         const Surroundings& world) {
+  if (build.dockerfile_text) return FoundDockerfile{"", build.dockerfile_text};
   if (build.file == "-") {
     auto text = read_all(world.input, kMaxDockerfileBytes, "the Dockerfile on stdin");
     if (!text) return std::move(text).error();
@@ -113,10 +129,7 @@ Result<FoundDockerfile> find_dockerfile(const Build& build, const fs::path& dir,
     return FoundDockerfile{"", *std::move(text)};
   }
   std::error_code cause;
-  fs::path file = build.file.empty() ? dir / "Dockerfile"
-                                     : (fs::path{world.cwd} / build.file).lexically_normal();
-  if (build.file.empty() && !fs::exists(file, cause) && fs::exists(dir / "dockerfile", cause))
-    file = dir / "dockerfile";
+  const fs::path file = named_dockerfile(build, dir, world);
   const auto parent = fs::canonical(file.parent_path(), cause);
   const auto real = cause ? fs::path{} : fs::canonical(file, cause);
   if (cause == std::errc::no_such_file_or_directory || cause == std::errc::not_a_directory)
@@ -151,6 +164,12 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
   }
   if (!fs::is_directory(dir, cause))
     return context_error("context must be a directory: " + dir.string());
+  if (!build.foreign_ignore_file.empty() && fs::exists(dir / build.foreign_ignore_file, cause))
+    return Error{ErrorKind::bad_input,
+                 "slipway does not read " + (dir / build.foreign_ignore_file).string() +
+                     ", and without it more files would be in the build",
+                 "rename it to .dockerignore, which every tool reads",
+                 {}};
   auto dockerfile = find_dockerfile(build, dir, world);
   if (!dockerfile) return std::move(dockerfile).error();
   BuildContext context;

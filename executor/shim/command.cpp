@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/command.hpp"
 
+#include "executor/shim/bake.hpp"
+#include "executor/shim/dialects.hpp"
 #include "executor/shim/flags.hpp"
 #include "executor/shim/image_name.hpp"
+#include "executor/shim/parsing.hpp"
 
 #include <algorithm>
 #include <array>
@@ -13,83 +16,22 @@
 namespace slipway::shim {
 namespace {
 
-using Words = std::vector<std::string>;
-
-constexpr std::string_view kNoContainers = "slipway does not run containers in this job yet. Run "
-                                           "the step in the job itself (set the job's "
-                                           "`image:` to the one you want, add `services:` for "
-                                           "databases), or build with a Dockerfile stage.";
-
-std::string see_help(const std::string& called) {
-  return "See '" + called + " --help'.";
-}
-
 Say usage_error(const std::string& called, const std::string& text, int exit_code = kUsageExit) {
-  return {"", text + "\n" + see_help(called) + "\n", exit_code};
+  Say say = usage_error(Manner{}, called, text);
+  say.exit_code = exit_code;
+  return say;
 }
 
 Say refusal(const std::string& text, int exit_code = 1) {
   return {"", text + "\n", exit_code};
 }
 
-/// Docker's words for a wrong number of arguments.
-Say argument_error(const std::string& called, const std::string& requires_text,
-                   const std::string& usage) {
-  return {"",
-          "\"" + called + "\" " + requires_text + ".\n" + see_help(called) +
-              "\n\nUsage:  " + called + " " + usage + "\n",
-          1};
-}
-
-/// A command with its usage line, flags and the function that makes sense of them.
-struct Dialect {
-  std::string_view usage;
-  std::vector<Flag> flags;
-  std::size_t least = 0;
-  std::size_t most = 0;
-  std::function<Command(const Line&)> understand;
-};
-
-constexpr std::size_t kAny = 1000000;
-
-std::string plural(std::size_t count) {
-  return count == 1 ? "1 argument" : std::to_string(count) + " arguments";
-}
-
-Command read_command(const std::string& called, const Words& words, const Dialect& dialect) {
-  const auto read = read_flags(words, dialect.flags);
-  if (const auto* error = std::get_if<FlagError>(&read)) return usage_error(called, error->text);
-  const auto& line = std::get<Line>(read);
-  if (line.help) {
-    std::string help = "\nUsage:  " + called + " " + std::string{dialect.usage} +
-                       "\n\nOptions that slipway honours or accepts:\n";
-    for (const auto& flag : dialect.flags) {
-      if (flag.use == Use::refuse) continue;
-      help += flag.letter != 0 ? std::string{"  -"} + flag.letter + ", " : std::string{"      "};
-      help += "--" + std::string{flag.name} + (flag.takes == Takes::value ? " value" : "") + "\n";
-    }
-    return Say{help, "", 0};
-  }
-  if (line.arguments.size() < dialect.least || line.arguments.size() > dialect.most) {
-    std::string want;
-    if (dialect.most == 0)
-      want = "accepts no arguments";
-    else if (dialect.least == dialect.most)
-      want = "requires exactly " + plural(dialect.least);
-    else if (dialect.most == kAny)
-      want = "requires at least " + plural(dialect.least);
-    else
-      want = "requires at most " + plural(dialect.most);
-    return argument_error(called, want, std::string{dialect.usage});
-  }
-  return dialect.understand(line);
+Command read_command(const std::string& called, const Words& words, const Table& table) {
+  Tool docker{"docker", {}};
+  return read_command(docker, called, words, table);
 }
 
 // ---- build -------------------------------------------------------------------------------------
-
-constexpr std::string_view kNotYet = "not in this version of slipway";
-constexpr std::string_view kNoLimits = "the operator sets the limits of builds, not the job";
-constexpr std::string_view kNoWeakening = "builds run without privilege and nothing weakens that";
 
 std::vector<Flag> build_flags() {
   return {
@@ -150,75 +92,12 @@ std::vector<Flag> build_flags() {
   };
 }
 
-/// "type=docker,dest=x" in parts; a part without "=" is under "".
-std::map<std::string, std::string> comma_fields(const std::string& text) {
-  std::map<std::string, std::string> fields;
-  for (std::size_t at = 0; at <= text.size();) {
-    const auto comma = std::min(text.find(',', at), text.size());
-    const std::string part = text.substr(at, comma - at);
-    const auto equals = part.find('=');
-    if (equals == std::string::npos)
-      fields[""] = part;
-    else
-      fields[part.substr(0, equals)] = part.substr(equals + 1);
-    at = comma + 1;
-  }
-  return fields;
-}
-
-std::string unsupported(const std::string& flag, const std::string& reason) {
-  return "slipway does not support " + flag + ": " + reason;
-}
-
-/// Text of the refusal, or "".
-std::string understand_output(const std::string& text, Build& build) {
-  auto fields = comma_fields(text);
-  const std::string type = fields["type"];
-  const std::string flag = "--output " + text;
-  if (fields.contains("name") &&
-      (type == "image" || type == "registry" || type == "docker" || type == "oci"))
-    if (!fields["name"].empty()) build.tags.push_back(fields["name"]);
-  if (type == "registry") {
-    build.push = true;
-  } else if (type == "image") {
-    if (fields["push"] == "true" || fields["push"] == "1") build.push = true;
-  } else if (type == "docker" || type == "oci") {
-    if (fields.contains("tar") && fields["tar"] != "true")
-      return unsupported(flag, "only the archive form is written; leave tar=false away");
-    if (fields.contains("dest"))
-      build.archives.push_back(fields["dest"]);
-    else if (type == "oci")
-      build.archives.push_back("-");
-  } else if (type == "cacheonly") {
-    return {};
-  } else if (type.empty() && text == "-") {
-    return unsupported(flag, "a root file system as tar is not written; use `type=docker,dest=-`");
-  } else {
-    return unsupported(flag, "only type=docker, oci, image and registry; copy files out of a stage "
-                             "with `docker save`, or build them in the job");
-  }
-  for (const auto* key : {"compression", "oci-mediatypes", "push-by-digest", "rewrite-timestamp",
-                          "unpack", "annotation"})
-    if (fields.contains(key))
-      return unsupported(flag, std::string{key} + " is not in this version of slipway");
-  return {};
-}
-
 std::string understand_cache(const Line& line, Build& build) {
   for (const auto& from : line.all("cache-from"))
-    if (!from.empty())
-      build.notes.push_back("slipway: --cache-from " + from +
-                            " is not needed: slipway keeps this project's build cache itself");
-  for (const auto& to : line.all("cache-to")) {
-    const std::string type = comma_fields(to)["type"];
-    if (to.empty()) continue;
-    if (type != "inline")
-      return unsupported("--cache-to " + to,
-                         "a cache is never exported, because nothing unscanned may leave the job. "
-                         "slipway keeps this project's build cache itself; remove the flag");
-    build.notes.push_back("slipway: --cache-to " + to +
-                          " has no effect: slipway keeps this project's build cache itself");
-  }
+    note_cache_source("--cache-from", from, build);
+  for (const auto& to : line.all("cache-to"))
+    if (auto text = note_cache_goal("--cache-to", to, {"inline"}, build); !text.empty())
+      return text;
   return {};
 }
 
@@ -240,56 +119,15 @@ std::string understand_attestations(const Line& line) {
   return {};
 }
 
-bool is_remote_context(const std::string& context) {
-  for (const auto* prefix : {"http://", "https://", "git://", "ssh://", "git@", "github.com/",
-                             "oci-layout://", "docker-image://"})
-    if (context.starts_with(prefix)) return true;
-  return false;
-}
-
 /// Everything about names, arguments and hosts. Text of the refusal, or "".
 std::string understand_values(const Line& line, const Environment& env, Build& build) {
-  for (const auto& text : line.all("build-arg")) {
-    const auto equals = text.find('=');
-    if (equals == 0 || text.empty())
-      return "invalid argument \"" + text + "\" for \"--build-arg\" flag: no name";
-    if (equals != std::string::npos)
-      build.build_args.emplace_back(text.substr(0, equals), text.substr(equals + 1));
-    else if (const auto found = env.find(text); found != env.end())
-      build.build_args.emplace_back(text, found->second);
-  }
-  for (const auto& text : line.all("label")) {
-    const auto equals = std::min(text.find('='), text.size());
-    if (equals == 0) return "invalid argument \"" + text + "\" for \"--label\" flag: no name";
-    build.labels.emplace_back(text.substr(0, equals),
-                              equals < text.size() ? text.substr(equals + 1) : "");
-  }
-  for (const auto& text : line.all("add-host")) {
-    const auto cut = text.find_first_of("=:");
-    if (cut == std::string::npos || cut == 0 || cut + 1 == text.size())
-      return "invalid argument \"" + text +
-             "\" for \"--add-host\" flag: bad format for add-host: \"" + text + "\"";
-    if (text.substr(cut + 1) == "host-gateway")
-      return unsupported("--add-host " + text, "builds have no way to the host");
-    build.extra_hosts.emplace_back(text.substr(0, cut), text.substr(cut + 1));
-  }
   for (const auto& tag : line.all("tag"))
     build.tags.push_back(tag);
-  for (const auto& tag : build.tags) {
-    const auto name = parse_image_name(tag);
-    if (!name || !name->digest.empty())
-      return "invalid argument \"" + tag + "\" for \"-t, --tag\" flag: invalid reference format";
-  }
-  build.platform = line.last("platform");
-  if (line.all("platform").size() > 1 || build.platform.find(',') != std::string::npos)
-    return unsupported(
-        "--platform with more than one platform",
-        "multi-platform images are not in this version of slipway; build one platform per job");
-  build.network = line.last("network");
-  if (!build.network.empty() && build.network != "default" && build.network != "none")
-    return unsupported(
-        "--network " + build.network,
-        "builds have a network of their own; only `default` and `none` can be asked for");
+  for (const auto& text :
+       {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
+        add_hosts(line.all("add-host"), build), check_tags(build),
+        set_platform(line.all("platform"), build), set_network(line.last("network"), build)})
+    if (!text.empty()) return text;
   if (const auto isolation = line.last("isolation"); !isolation.empty() && isolation != "default")
     return unsupported("--isolation " + isolation, "the operator chooses how builds are isolated");
   if (const auto call = line.last("call"); !call.empty() && call != "build")
@@ -312,10 +150,10 @@ Command understand_build(const std::string& called, const std::string& dialect, 
   build.iidfile = line.last("iidfile");
   build.metadata_file = line.last("metadata-file");
   const auto buildkit = env.find("DOCKER_BUILDKIT");
-  build.classic_output = dialect == "docker" && buildkit != env.end() && buildkit->second == "0";
+  if (dialect == "docker" && buildkit != env.end() && buildkit->second == "0")
+    build.report = Report::classic;
   for (const auto& output : line.all("output"))
-    if (auto text = understand_output(output, build); !text.empty())
-      return usage_error(called, text);
+    if (auto text = add_output(output, build); !text.empty()) return usage_error(called, text);
   if (auto text = understand_values(line, env, build); !text.empty())
     return usage_error(called, text);
   if (auto text = understand_cache(line, build); !text.empty()) return usage_error(called, text);
@@ -398,7 +236,7 @@ Command parse_tag(const std::string& called, const Words& words) {
                           "\" is not a valid repository/tag: invalid reference format");
          if (!target->digest.empty())
            return refusal("refusing to create a tag with a digest reference");
-         return Tag{line.arguments[0], line.arguments[1]};
+         return Tag{line.arguments[0], {line.arguments[1]}};
        }});
 }
 
@@ -652,6 +490,28 @@ Command parse_buildx_create(const std::string& called, const Words& words) {
        }});
 }
 
+Command parse_imagetools(const Words& words) {
+  const std::string verb = words.empty() ? "" : words.front();
+  if (verb != "inspect")
+    return refusal("docker buildx imagetools " + verb +
+                   ": not in this version of slipway. To give an image another name, `docker "
+                   "pull`, `docker tag` and `docker push` it.");
+  return read_command("docker buildx imagetools inspect", {words.begin() + 1, words.end()},
+                      {"[OPTIONS] NAME",
+                       {{"format"},
+                        {"raw", 0, Takes::nothing, Use::refuse,
+                         "manifests of a registry are not handed out in this version"},
+                        {"builder", 0, Takes::value, Use::ignore},
+                        {"debug", 'D', Takes::nothing, Use::ignore}},
+                       1,
+                       1,
+                       [](const Line& line) -> Command {
+                         if (!parse_image_name(line.arguments.front()))
+                           return refusal("ERROR: invalid reference format");
+                         return InspectRemote{line.arguments.front(), line.last("format")};
+                       }});
+}
+
 Command parse_buildx(const Words& all, const Environment& env) {
   const auto read = read_flags(
       all, {{"builder", 0, Takes::value, Use::ignore}, {"debug", 'D', Takes::nothing, Use::ignore}},
@@ -660,8 +520,8 @@ Command parse_buildx(const Words& all, const Environment& env) {
     return usage_error("docker buildx", error->text);
   const auto& line = std::get<Line>(read);
   constexpr std::string_view kHelp =
-      "\nUsage:  docker buildx [OPTIONS] COMMAND\n\nCommands that slipway serves:\n  build create "
-      "inspect ls rm use stop version du prune\n";
+      "\nUsage:  docker buildx [OPTIONS] COMMAND\n\nCommands that slipway serves:\n  build bake "
+      "create inspect ls rm use stop version du prune imagetools (inspect)\n";
   if (line.arguments.empty()) return Say{std::string{kHelp}, "", 0};
   const std::string verb = line.arguments.front();
   const Words words{line.arguments.begin() + 1, line.arguments.end()};
@@ -735,12 +595,8 @@ Command parse_buildx(const Words& all, const Environment& env) {
                            return Say{"Reclaimable:\t0B\nTotal:\t\t0B\n", "", 0};
                          }});
   if (verb == "help") return Say{std::string{kHelp}, "", 0};
-  if (verb == "bake")
-    return refusal("docker buildx bake: not in this version of slipway. Run one `docker buildx "
-                   "build` per target.");
-  if (verb == "imagetools")
-    return refusal("docker buildx imagetools: not in this version of slipway. To give an image "
-                   "another name, `docker pull`, `docker tag` and `docker push` it.");
+  if (verb == "bake" || verb == "f") return read_bake(words, env);
+  if (verb == "imagetools") return parse_imagetools(words);
   return refusal("docker buildx: '" + verb +
                  "' is unknown or not served by slipway.\nSee 'docker buildx --help'.");
 }
@@ -753,7 +609,8 @@ constexpr std::string_view kHelpText =
     "Commands that slipway serves:\n"
     "  build push pull tag login logout images rmi inspect history save load info version\n"
     "  image (build push pull tag ls rm inspect history save load prune)\n"
-    "  builder (build prune), buildx (build create inspect ls rm use stop version du prune)\n"
+    "  builder (build prune), buildx (build bake create inspect ls rm use stop version du prune\n"
+    "  imagetools)\n"
     "  system (prune info), context (create use rm ls show inspect)\n";
 
 const std::set<std::string_view>& container_verbs() {
@@ -837,7 +694,7 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "manifest")
     return refusal("docker manifest: not in this version of slipway. Images have one platform; "
                    "build and push them with `docker build` and `docker push`.");
-  if (verb == "bake") return parse_buildx({"bake"}, env);
+  if (verb == "bake") return read_bake(words, env);
   if (verb == "search" || verb == "import" || verb == "plugin" || verb == "swarm" ||
       verb == "service" || verb == "stack" || verb == "node" || verb == "secret" ||
       verb == "config" || verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" ||
@@ -895,12 +752,22 @@ Command parse_plugin(const Words& all, const Environment& env) {
 
 } // namespace
 
-Command parse(const std::vector<std::string>& argv, const Environment& env) {
-  if (argv.empty()) return refusal("no program name");
-  const std::string program = argv.front().substr(argv.front().rfind('/') + 1);
+Invocation read_invocation(const std::vector<std::string>& argv, const Environment& env) {
+  if (argv.empty()) return {refusal("no program name")};
+  const std::string program = base_name(argv.front());
   const Words words{argv.begin() + 1, argv.end()};
-  if (program == "docker-buildx" || program == "buildx") return parse_plugin(words, env);
-  return parse_docker(words, env);
+  if (program == "podman") return read_podman(words, env);
+  if (program == "buildah") return read_buildah(words, env);
+  if (program == "img") return read_img(words, env);
+  if (program == "buildctl" || program == "buildctl-daemonless.sh")
+    return read_buildctl(words, env);
+  if (program == "executor") return read_kaniko(words, env);
+  if (program == "docker-buildx" || program == "buildx") return {parse_plugin(words, env)};
+  return {parse_docker(words, env)};
+}
+
+Command parse(const std::vector<std::string>& argv, const Environment& env) {
+  return read_invocation(argv, env).command;
 }
 
 } // namespace slipway::shim

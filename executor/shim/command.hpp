@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A docker command line, understood: what the user asked for, in words that the broker knows, or
-// the refusal that the user reads. Parsing touches neither files nor sockets.
+// A command line of a build tool, understood: what the user asked for, in words that the broker
+// knows, or the refusal that the user reads. Parsing touches neither files nor sockets.
 #pragma once
 
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -18,6 +19,19 @@ using Pairs = std::vector<std::pair<std::string, std::string>>;
 /// Docker's code for "the command line itself is wrong".
 constexpr int kUsageExit = 125;
 
+/// How a tool says that something failed.
+struct Manner {
+  std::string_view error;                   ///< before its own words
+  std::string_view build_error = "ERROR: "; ///< before why a build cannot begin
+  std::string_view broker_error = "Error response from daemon: "; ///< before the broker's words
+  int usage_exit = kUsageExit;                                    ///< unknown or refused flag
+  int exit_code = 1;            ///< everything else; a build that failed is 1 with every tool
+  bool localhost_names = false; ///< own images without a registry are below localhost/
+};
+
+/// Whose words and layouts a command prints.
+enum class Style { docker, podman, buildah, img };
+
 /// Everything is known already: print and end (help, refusals, commands that have nothing to do).
 struct Say {
   std::string out;
@@ -25,11 +39,33 @@ struct Say {
   int exit_code = 0;
 };
 
+/// What a build prints, and where.
+enum class Report {
+  buildkit, ///< progress on stderr, nothing on stdout
+  classic,  ///< DOCKER_BUILDKIT=0: progress on stdout, "Successfully built …"
+  image_id, ///< progress on stdout, the bare image ID as the last line
+  img,      ///< progress on stdout, "Successfully built NAME"
+};
+
+/// Where a build looks for the file that `file` names.
+enum class Lookup {
+  working_folder, ///< Docker
+  then_context,   ///< where that has none, in the context
+};
+
+/// One line of a digest file.
+enum class DigestForm { digest, name, name_and_tag };
+struct DigestFile {
+  std::string path;
+  DigestForm form = DigestForm::digest; ///< forms with a name: a line for each tag
+};
+
 struct Build {
   std::string called;  ///< "docker build", "docker buildx build": for messages
-  std::string dialect; ///< "docker" | "buildx"
+  std::string dialect; ///< "docker", "buildx", "podman", …: for the audit log
   std::string context; ///< PATH or "-"
   std::string file;    ///< -f as typed; "" = Dockerfile of the context; "-" = stdin
+  std::optional<std::string> dockerfile_text; ///< wins over `file`
   std::vector<std::string> tags;
   Pairs build_args;
   Pairs labels;
@@ -41,34 +77,58 @@ struct Build {
   bool pull = false;
   bool quiet = false;
   bool push = false;
-  bool classic_output = false; ///< DOCKER_BUILDKIT=0: progress on stdout, "Successfully built …"
+  Report report = Report::buildkit;
+  Lookup lookup = Lookup::working_folder;
+  std::vector<std::string> default_files{"Dockerfile", "dockerfile"}; ///< where `file` is empty
+  std::string foreign_ignore_file; ///< a build is refused where the context has it
   std::vector<std::string>
       archives; ///< -o type=docker|oci,dest=…: written after the build ("-": stdout)
   std::string iidfile;
   std::string metadata_file;
+  std::vector<DigestFile> digest_files;
   std::vector<std::string> notes; ///< said on stderr before the build starts
 };
 
+/// A bake file's targets, built one after the other. The files are read when the command runs.
+struct Bake {
+  std::vector<std::string> files; ///< as typed; empty: docker-bake.json, docker-bake.override.json
+  std::vector<std::string> targets;
+  std::vector<std::string> overrides; ///< --set PATTERN.KEY=VALUE
+  Environment env;                    ///< for build arguments without a value
+  bool push = false;
+  bool load = false;
+  bool no_cache = false;
+  bool pull = false;
+  bool print = false; ///< only say what would be built
+  std::string metadata_file;
+};
+
 struct Push {
-  std::string image;
+  std::string image; ///< the destination
   bool all_tags = false;
   bool quiet = false;
+  std::string source = {}; ///< what is pushed under that name; "" = the image of that name
+  std::string digest_file = {};
+  Style style = Style::docker;
 };
 
 struct Pull {
   std::string image;
   std::string platform;
   bool quiet = false;
+  Style style = Style::docker;
 };
 
 struct Login {
   bool password_from_stdin = false;
   std::string warning; ///< docker's own about -p, for stderr
+  std::string done = "Login Succeeded";
 };
 
 struct Tag {
   std::string source;
-  std::string target;
+  std::vector<std::string> targets;
+  std::string done = {}; ///< for stdout
 };
 
 struct ListImages {
@@ -78,11 +138,17 @@ struct ListImages {
   bool quiet = false;
   bool no_trunc = false;
   bool digests = false;
+  bool headings = true;
+  bool json = false; ///< buildah
+  Style style = Style::docker;
 };
 
 struct RemoveImages {
   std::vector<std::string> images;
   bool force = false;
+  bool all = false;             ///< every image of the job
+  bool forgive_missing = false; ///< a name that is not there is no failure
+  Style style = Style::docker;
 };
 
 struct Inspect {
@@ -90,6 +156,18 @@ struct Inspect {
   std::string format;
   bool image_only =
       true; ///< `docker image inspect`, `--type image`; else the words are "No such object"
+  Style style = Style::docker;
+};
+
+/// `podman image exists`: 0 or 1, without a word.
+struct ImageExists {
+  std::string image;
+};
+
+/// `docker buildx imagetools inspect`: what the registry has under a name.
+struct InspectRemote {
+  std::string image;
+  std::string format;
 };
 
 struct History {
@@ -102,7 +180,8 @@ struct History {
 
 struct Save {
   std::vector<std::string> images;
-  std::string output; ///< "" = stdout
+  std::string output;      ///< "" = stdout
+  std::string rename = {}; ///< the one image goes into the archive under this name
 };
 
 struct Load {
@@ -112,10 +191,12 @@ struct Load {
 
 struct Info {
   std::string format;
+  Style style = Style::docker;
 };
 
 struct Version {
   std::string format;
+  Style style = Style::docker;
 };
 
 /// `docker image prune` and kin: asks the broker where it knows how, succeeds in any case.
@@ -124,10 +205,21 @@ struct Prune {
   bool all = false;     ///< images with names too
 };
 
-using Command = std::variant<Say, Build, Push, Pull, Login, Tag, ListImages, RemoveImages, Inspect,
-                             History, Save, Load, Info, Version, Prune>;
+using Command =
+    std::variant<Say, Build, Bake, Push, Pull, Login, Tag, ListImages, RemoveImages, Inspect,
+                 ImageExists, InspectRemote, History, Save, Load, Info, Version, Prune>;
 
-/// Reads a whole command line; argv[0] decides between docker and the buildx plug-in.
+/// A command, and how its tool speaks.
+struct Invocation {
+  Command command;
+  Manner manner = {};
+  std::vector<std::string> notes = {}; ///< said on stderr first
+};
+
+/// Reads a whole command line; the name in argv[0] decides which tool's.
+Invocation read_invocation(const std::vector<std::string>& argv, const Environment& env);
+
+/// The command of read_invocation() alone.
 Command parse(const std::vector<std::string>& argv, const Environment& env);
 
 } // namespace slipway::shim

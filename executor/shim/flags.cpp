@@ -69,7 +69,7 @@ private:
       error_ = "unknown flag: --" + name;
     } else if (equals != std::string::npos) {
       keep(*flag, text.substr(equals + 1));
-    } else if (flag->takes == Takes::nothing) {
+    } else if (flag->takes != Takes::value) {
       keep(*flag, "true");
     } else if (at_ + 1 < words_.size()) {
       keep(*flag, words_[++at_]);
@@ -89,7 +89,7 @@ private:
         continue;
       }
       const bool has_equals = i + 1 < word.size() && word[i + 1] == '=';
-      if (flag->takes == Takes::nothing && !has_equals) {
+      if (flag->takes != Takes::value && !has_equals) {
         keep(*flag, "true");
         continue;
       }
@@ -106,6 +106,8 @@ private:
 
   void keep(const Flag& flag, const std::string& value) {
     const std::string name{flag.name};
+    if (flag.use == Use::say)
+      line_.notes.push_back("slipway: --" + name + " has no effect: " + std::string{flag.reason});
     if (flag.takes == Takes::nothing) {
       const auto on = as_bool(value);
       if (!on) {

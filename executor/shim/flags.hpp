@@ -12,11 +12,12 @@
 
 namespace slipway::shim {
 
-enum class Takes { nothing, value };
+/// `optional`: a value only behind "="; "true" where there is none (`--pull`, `--pull=never`).
+enum class Takes { nothing, value, optional };
 
 /// What the shim does with a flag: `refuse` names the flag and the reason; `ignore` is for what has
-/// no effect on the result.
-enum class Use { keep, ignore, refuse };
+/// no effect on the result; `say` ignores too, and tells the user the reason.
+enum class Use { keep, ignore, refuse, say };
 
 struct Flag {
   std::string_view name;
@@ -30,6 +31,7 @@ struct Flag {
 struct Line {
   std::vector<std::pair<std::string, std::string>> flags;
   std::vector<std::string> arguments;
+  std::vector<std::string> notes; ///< of flags that are said to have no effect
   bool help = false;
 
   bool has(std::string_view name) const; ///< a boolean that is on

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// slipway-shim: the docker that a job finds. Bind-mounted over the image's own tools.
+// slipway-shim: the docker, podman, buildah, … that a job finds. Bind-mounted over the image's own
+// tools.
 #include "executor/base/file.hpp"
 #include "executor/shim/command.hpp"
 #include "executor/shim/run.hpp"
@@ -64,7 +65,7 @@ int shim(int argc, char** argv) {
   world.now = ::time(nullptr);
   world.out = [](std::string_view bytes) { write_or_end(STDOUT_FILENO, bytes); };
   world.err = [](std::string_view bytes) { write_or_end(STDERR_FILENO, bytes); };
-  return slipway::shim::run(slipway::shim::parse({argv, argv + argc}, variables), world);
+  return slipway::shim::run(slipway::shim::read_invocation({argv, argv + argc}, variables), world);
 }
 
 } // namespace

@@ -4,7 +4,9 @@
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/shim/bake.hpp"
 #include "executor/shim/build_context.hpp"
+#include "executor/shim/containers_output.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 
@@ -106,8 +108,8 @@ struct Listing {
 
 class Runner {
 public:
-  explicit Runner(const Surroundings& world)
-      : world_{world}, client_{world.sockets, world.deadlines} {}
+  Runner(const Surroundings& world, const Manner& manner)
+      : world_{world}, manner_{manner}, client_{world.sockets, world.deadlines} {}
 
   int operator()(const Say& say) const {
     world_.out(say.out);
@@ -116,45 +118,32 @@ public:
   }
 
   int operator()(const Build& build) const {
-    for (const auto& note : build.notes)
-      world_.err(note + "\n");
-    auto context = find_context(build, world_);
-    if (!context) return fail("ERROR: ", context.error());
-    bool said_built = false;
-    const Write& shown = build.classic_output ? world_.out : world_.err;
-    const Write progress = [&](std::string_view text) {
-      if (build.quiet) return;
-      said_built = said_built || text.find("Successfully built ") != std::string_view::npos;
-      shown(text);
-    };
-    const auto end = stream(build_request(build, *context), progress);
-    if (!end) return 1;
-    if (end->image_id.empty()) return fail("the broker ended the build without an image ID");
-    if (build.quiet) world_.out(end->image_id + "\n");
-    if (build.classic_output && !build.quiet && !said_built) {
-      world_.out("Successfully built " + short_id(end->image_id, false) + "\n");
-      for (const auto& tag : build.tags)
-        world_.out("Successfully tagged " + with_tag(tag) + "\n");
+    Json metadata;
+    if (const int code = build_one(build, metadata); code != 0) return code;
+    return build.metadata_file.empty() ? 0 : write_json(build.metadata_file, metadata);
+  }
+
+  int operator()(const Bake& bake) const {
+    auto files = read_bake_files(bake);
+    if (!files) return fail("ERROR: ", files.error());
+    const auto plan = plan_bake(bake, *files);
+    if (!plan) return fail("ERROR: ", plan.error());
+    if (bake.print) {
+      world_.out(plan->printed);
+      return 0;
     }
-    if (!build.iidfile.empty())
-      if (auto written = replace_file(at_cwd(build.iidfile), end->image_id, 0644); !written)
-        return fail("ERROR: ", written.error());
-    const auto& subject = build.tags.empty() ? std::vector<std::string>{end->image_id} : build.tags;
-    for (const auto& archive : build.archives)
-      if (const int code = save_to(subject, archive == "-" ? "" : archive); code != 0) return code;
-    std::string digest = end->manifest;
-    if (build.push) {
-      for (const auto& tag : build.tags) {
-        const auto pushed =
-            push_one(with_tag(tag), build.quiet ? progress : world_.err, build.quiet);
-        if (!pushed) return 1;
-        if (!pushed->digest.empty()) digest = pushed->digest;
-      }
+    Json all = Json::object();
+    for (const auto& [name, build] : plan->builds) {
+      world_.err("slipway: target " + name + "\n");
+      Json metadata;
+      if (const int code = build_one(build, metadata); code != 0) return code;
+      all[name] = std::move(metadata);
     }
-    return build.metadata_file.empty() ? 0 : write_metadata(build, digest, end->image_id);
+    return bake.metadata_file.empty() ? 0 : write_json(bake.metadata_file, all);
   }
 
   int operator()(const Push& push) const {
+    if (push.style != Style::docker) return push_in_style(push);
     std::vector<std::string> images;
     const auto name = parse_image_name(push.image);
     if (push.all_tags) {
@@ -181,14 +170,25 @@ public:
     auto name = *parse_image_name(pull.image);
     if (name.tag.empty() && name.digest.empty()) {
       name.tag = "latest";
-      if (!pull.quiet) world_.out("Using default tag: latest\n");
+      if (!pull.quiet && pull.style == Style::docker) world_.out("Using default tag: latest\n");
     }
     std::string target = "/images/create?fromImage=" + percent_encode(name.familiar()) +
                          "&tag=" + percent_encode(name.digest.empty() ? name.tag : name.digest);
     if (!pull.platform.empty()) target += "&platform=" + percent_encode(pull.platform);
-    const Write print = pull.quiet ? Write{[](std::string_view) {}} : world_.out;
-    if (!stream({.method = "POST", .target = target, .long_running = true}, print)) return 1;
-    world_.out(name.full() + "\n");
+    const Write quiet = [](std::string_view) {};
+    const bool containers = pull.style == Style::podman || pull.style == Style::buildah;
+    const Write print = pull.quiet ? quiet : containers ? world_.err : world_.out;
+    if (!stream({.method = "POST", .target = target, .long_running = true}, print))
+      return manner_.exit_code;
+    if (!containers) {
+      world_.out(name.full() + "\n");
+      return 0;
+    }
+    const std::string pulled =
+        name.familiar() + (name.digest.empty() ? ":" + name.tag : "@" + name.digest);
+    const auto image = ask_json({.target = "/images/" + percent_encode(pulled) + "/json"});
+    if (!image) return manner_.exit_code;
+    world_.out(bare_id(text_at(*image, "Id")) + "\n");
     return 0;
   }
 
@@ -201,20 +201,20 @@ public:
       ::explicit_bzero(password->data(), password->size());
     }
     world_.err("slipway: the credential was not stored; slipway brings its own for each push\n");
-    world_.out("Login Succeeded\n");
+    world_.out(login.done + "\n");
     return 0;
   }
 
   int operator()(const Tag& tag) const {
-    const auto name = *parse_image_name(tag.target);
-    const auto answer = ask({.method = "POST",
-                             .target = "/images/" + percent_encode(tag.source) +
-                                       "/tag?repo=" + percent_encode(name.familiar()) + "&tag=" +
-                                       percent_encode(name.tag.empty() ? "latest" : name.tag)});
-    return answer ? 0 : 1;
+    const auto source = local_name(tag.source);
+    for (const auto& target : tag.targets)
+      if (!tag_as(source, target)) return manner_.exit_code;
+    world_.out(tag.done);
+    return 0;
   }
 
   int operator()(const ListImages& list) const {
+    if (list.style != Style::docker) return list_in_style(list);
     Json filters = Json::object();
     for (const auto& [key, value] : list.filters)
       filters[key][value] = true;
@@ -248,6 +248,7 @@ public:
   }
 
   int operator()(const RemoveImages& remove) const {
+    if (remove.style != Style::docker) return remove_in_style(remove);
     int exit_code = 0;
     for (const auto& image : remove.images) {
       auto answer = client_.ask(
@@ -255,7 +256,7 @@ public:
            .target = "/images/" + percent_encode(image) + (remove.force ? "?force=1" : "")});
       if (!answer) return fail("", answer.error());
       if (answer->status >= 400) {
-        fail("Error response from daemon: " + message_of(*answer));
+        fail(std::string{manner_.broker_error} + message_of(*answer));
         if (!(remove.force && answer->status == 404))
           exit_code = 1; // as docker: -f forgives a missing image
         continue;
@@ -270,7 +271,45 @@ public:
     return exit_code;
   }
 
+  int operator()(const ImageExists& exists) const {
+    auto answer =
+        client_.ask({.target = "/images/" + percent_encode(local_name(exists.image)) + "/json"});
+    if (!answer) return fail("", answer.error());
+    return answer->status < 400 ? 0 : 1;
+  }
+
+  int operator()(const InspectRemote& inspect) const {
+    const auto name = *parse_image_name(inspect.image);
+    const auto remote =
+        ask_json({.target = "/distribution/" + percent_encode(with_tag(inspect.image)) + "/json"});
+    if (!remote) return 1;
+    const auto descriptor = remote->find("Descriptor");
+    if (descriptor == remote->end() || !descriptor->is_object())
+      return fail("the broker's answer has no descriptor");
+    const std::string full = parse_image_name(with_tag(inspect.image))->full();
+    const auto text = [&](const char* key) { return text_at(*descriptor, key); };
+    if (!inspect.format.empty()) {
+      // Both spellings: templates name Go's fields, {{json .Manifest}} prints JSON's.
+      Json manifest = *descriptor;
+      manifest["MediaType"] = text("mediaType");
+      manifest["Digest"] = text("digest");
+      manifest["Size"] = number_at(*descriptor, "size");
+      if (inspect.format.find("json .Manifest") != std::string::npos) manifest = *descriptor;
+      return print_formatted(inspect.format, {{"Name", full}, {"Manifest", manifest}});
+    }
+    world_.out("Name:      " + full + "\nMediaType: " + text("mediaType") +
+               "\nDigest:    " + text("digest") + "\n");
+    const auto platforms = remote->find("Platforms");
+    if (platforms == remote->end() || !platforms->is_array()) return 0;
+    for (const auto& platform : *platforms)
+      world_.out("Platform:  " + text_at(platform, "os") + "/" + text_at(platform, "architecture") +
+                 (text_at(platform, "variant").empty() ? "" : "/" + text_at(platform, "variant")) +
+                 "\n");
+    return 0;
+  }
+
   int operator()(const Inspect& inspect) const {
+    if (inspect.style != Style::docker) return inspect_in_style(inspect);
     Json found = Json::array();
     std::string errors;
     std::string text;
@@ -280,7 +319,7 @@ public:
       if (answer->status == 404 && !inspect.image_only) {
         errors += "Error: No such object: " + name + "\n";
       } else if (answer->status >= 400) {
-        errors += "Error response from daemon: " + message_of(*answer) + "\n";
+        errors += std::string{manner_.broker_error} + message_of(*answer) + "\n";
       } else if (inspect.format.empty()) {
         Json image = Json::parse(answer->body, nullptr, false);
         if (image.is_discarded()) return fail("the broker's answer is not JSON");
@@ -343,7 +382,14 @@ public:
   int operator()(const Save& save) const {
     if (save.output.empty() && world_.output_is_terminal)
       return fail("cowardly refusing to save to a terminal. Use the -o flag or redirect");
-    return save_to(save.images, save.output);
+    if (!save.rename.empty()) {
+      if (!tag_as(local_name(save.images.front()), save.rename)) return manner_.exit_code;
+      return save_to({save.rename}, save.output);
+    }
+    std::vector<std::string> images;
+    for (const auto& image : save.images)
+      images.push_back(local_name(image));
+    return save_to(images, save.output);
   }
 
   int operator()(const Load& load) const {
@@ -368,12 +414,21 @@ public:
                              .source = source,
                              .long_running = true},
                             world_.out);
-    return end ? 0 : 1;
+    return end ? 0 : manner_.exit_code;
   }
 
   int operator()(const Info& info) const {
     const auto answer = ask({.target = "/info"});
-    if (!answer) return 1;
+    if (!answer) return manner_.exit_code;
+    if (info.style != Style::docker) {
+      const auto shown = containers_info(answer->body, info.style);
+      if (!shown) return fail("", shown.error());
+      if (info.format.empty() || info.format == "json") {
+        world_.out(shown->document + "\n");
+        return 0;
+      }
+      return print_formatted(info.format, Json::parse(shown->fields, nullptr, false));
+    }
     Json data = Json::parse(answer->body, nullptr, false);
     if (!data.is_object()) return fail("the broker's answer is not JSON");
     data["ClientInfo"] = {{"Debug", false},
@@ -400,6 +455,16 @@ public:
   }
 
   int operator()(const Version& version) const {
+    if (version.style != Style::docker) {
+      if (version.format.empty()) {
+        world_.out(version_text(version.style));
+        return 0;
+      }
+      const Json fields = Json::parse(version_fields(version.style), nullptr, false);
+      if (version.format != "json") return print_formatted(version.format, fields);
+      world_.out(dumped(fields, 2) + "\n");
+      return 0;
+    }
     const Json client{{"Platform", {{"Name", "slipway"}}},
                       {"Version", kClientVersion},
                       {"ApiVersion", kClientApi},
@@ -431,7 +496,7 @@ public:
                    text_at(server, "Os") + "/" + text_at(server, "Arch") + "\n");
     }
     if (!answer) return fail("", answer.error());
-    if (!there) return fail("Error response from daemon: " + message_of(*answer));
+    if (!there) return fail(std::string{manner_.broker_error} + message_of(*answer));
     return exit_code;
   }
 
@@ -454,8 +519,8 @@ public:
 
 private:
   int fail(const std::string& text) const {
-    world_.err(text + "\n");
-    return 1;
+    world_.err(std::string{manner_.error} + text + "\n");
+    return manner_.exit_code;
   }
   int fail(const std::string& prefix, const Error& error) const {
     return fail(prefix + error.text() + (error.hint.empty() ? "" : "\n" + error.hint));
@@ -480,7 +545,7 @@ private:
       return std::nullopt;
     }
     if (answer->status >= 400) {
-      fail("Error response from daemon: " + message_of(*answer));
+      fail(std::string{manner_.broker_error} + message_of(*answer));
       return std::nullopt;
     }
     return *std::move(answer);
@@ -512,7 +577,7 @@ private:
     }
     if (*status >= 400) {
       refused.status = *status;
-      fail("Error response from daemon: " + message_of(refused));
+      fail(std::string{manner_.broker_error} + message_of(refused));
       return std::nullopt;
     }
     auto end = messages.finish();
@@ -521,7 +586,8 @@ private:
       return std::nullopt;
     }
     if (end->failed) {
-      world_.err(end->error + (end->error.ends_with('\n') ? "" : "\n"));
+      world_.err(std::string{manner_.error} + end->error +
+                 (end->error.ends_with('\n') ? "" : "\n"));
       return std::nullopt;
     }
     return *std::move(end);
@@ -598,8 +664,8 @@ private:
             .long_running = true};
   }
 
-  int write_metadata(const Build& build, const std::string& digest,
-                     const std::string& image_id) const {
+  static Json metadata_of(const Build& build, const std::string& digest,
+                          const std::string& image_id) {
     Json metadata = Json::object();
     metadata["containerimage.config.digest"] = image_id;
     if (!digest.empty()) metadata["containerimage.digest"] = digest;
@@ -609,8 +675,299 @@ private:
       names += (names.empty() ? "" : ",") + (name ? name->full() : tag);
     }
     if (!names.empty()) metadata["image.name"] = names;
-    auto written = replace_file(at_cwd(build.metadata_file), dumped(metadata, 2), 0644);
-    return written ? 0 : fail("ERROR: ", written.error());
+    return metadata;
+  }
+
+  int write_json(const std::string& path, const Json& json) const {
+    auto written = put_file(path, dumped(json, 2));
+    return written ? 0 : fail(std::string{manner_.build_error}, written.error());
+  }
+
+  /// A file appears whole or not at all; /dev/stdout and kin are written to.
+  Status put_file(const std::string& path, const std::string& text) const {
+    const auto place = at_cwd(path);
+    struct stat info {};
+    if (::stat(place.c_str(), &info) != 0 || S_ISREG(info.st_mode))
+      return replace_file(place, text, 0644);
+    const UniqueFd file{::open(place.c_str(), O_WRONLY | O_CLOEXEC)};
+    if (!file) return io_error("open", errno, path);
+    return write_all(file.get(), text);
+  }
+
+  Status write_digests(const Build& build, const std::string& digest) const {
+    for (const auto& file : build.digest_files) {
+      std::string text = digest;
+      if (file.form != DigestForm::digest) {
+        text.clear();
+        for (const auto& tag : build.tags) {
+          const auto name = *parse_image_name(with_tag(tag));
+          text += (name.domain == "docker.io" ? "index.docker.io" : name.domain) + "/" + name.path +
+                  (file.form == DigestForm::name_and_tag ? ":" + name.tag : "") + "@" + digest +
+                  "\n";
+        }
+      }
+      // kaniko makes the folder, for itself alone.
+      const auto folder = std::filesystem::path{at_cwd(file.path)}.parent_path();
+      std::error_code cause;
+      if (!std::filesystem::exists(folder, cause)) {
+        std::filesystem::create_directories(folder, cause);
+        std::filesystem::permissions(folder, std::filesystem::perms::owner_all, cause);
+      }
+      if (auto written = put_file(file.path, text); !written)
+        return std::move(written).error().in("writing the digest to " + file.path);
+    }
+    return {};
+  }
+
+  /// Builds, and does with the result what the build asks for. 1 where the build itself failed.
+  int build_one(const Build& build, Json& metadata) const {
+    const std::string prefix{manner_.build_error};
+    for (const auto& note : build.notes)
+      world_.err(note + "\n");
+    auto context = find_context(build, world_);
+    if (!context) return fail(prefix, context.error());
+    bool said_built = false;
+    const Write& shown = build.report == Report::buildkit ? world_.err : world_.out;
+    const Write progress = [&](std::string_view text) {
+      if (build.quiet) return;
+      said_built = said_built || text.find("Successfully built ") != std::string_view::npos;
+      shown(text);
+    };
+    const auto end = stream(build_request(build, *context), progress);
+    if (!end) return 1;
+    if (end->image_id.empty()) return fail("the broker ended the build without an image ID");
+    report_built(build, end->image_id, said_built);
+    if (!build.iidfile.empty())
+      if (auto written = put_file(build.iidfile, end->image_id); !written)
+        return fail(prefix, written.error());
+    const auto& subject = build.tags.empty() ? std::vector<std::string>{end->image_id} : build.tags;
+    for (const auto& archive : build.archives)
+      if (const int code = save_to(subject, archive == "-" ? "" : archive); code != 0) return code;
+    std::string digest = end->manifest;
+    // Before the push, as kaniko does; what is pushed is what was built.
+    if (auto written = write_digests(build, digest); !written) return fail(prefix, written.error());
+    if (build.push) {
+      for (const auto& tag : build.tags) {
+        const auto pushed =
+            push_one(with_tag(tag), build.quiet ? progress : world_.err, build.quiet);
+        if (!pushed) return manner_.exit_code;
+        if (!pushed->digest.empty()) digest = pushed->digest;
+      }
+    }
+    metadata = metadata_of(build, digest, end->image_id);
+    return 0;
+  }
+
+  void report_built(const Build& build, const std::string& image_id, bool said_built) const {
+    switch (build.report) {
+    case Report::buildkit:
+      if (build.quiet) world_.out(image_id + "\n");
+      return;
+    case Report::classic:
+      if (build.quiet) {
+        world_.out(image_id + "\n");
+      } else if (!said_built) {
+        world_.out("Successfully built " + short_id(image_id, false) + "\n");
+        for (const auto& tag : build.tags)
+          world_.out("Successfully tagged " + with_tag(tag) + "\n");
+      }
+      return;
+    case Report::image_id:
+      if (!build.quiet)
+        for (const auto& tag : build.tags)
+          if (const auto name = parse_image_name(with_tag(tag));
+              name && tag.starts_with(name->domain))
+            world_.out("Successfully tagged " + name->full() + "\n");
+      world_.out(bare_id(image_id) + "\n");
+      return;
+    case Report::img:
+      for (const auto& tag : build.tags)
+        world_.out("Successfully built " + with_tag(tag) + "\n");
+      return;
+    }
+  }
+
+  Result<std::vector<BakeFile>> read_bake_files(const Bake& bake) const {
+    std::vector<std::string> names = bake.files;
+    std::error_code cause;
+    if (names.empty()) {
+      for (const auto* other :
+           {"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml",
+            "docker-bake.hcl", "docker-bake.override.hcl"})
+        if (std::filesystem::exists(at_cwd(other), cause))
+          return Error{ErrorKind::bad_input,
+                       std::string{"bake would read "} + other +
+                           " too, and slipway reads bake files in JSON only",
+                       "name the JSON files with -f; `docker buildx bake --print` of a real buildx "
+                       "turns HCL and Compose files into JSON",
+                       {}};
+      for (const auto* name : {"docker-bake.json", "docker-bake.override.json"})
+        if (std::filesystem::exists(at_cwd(name), cause)) names.emplace_back(name);
+      if (names.empty())
+        return Error{
+            ErrorKind::not_found, "couldn't find a bake definition", "name it with -f", {}};
+    }
+    std::vector<BakeFile> files;
+    for (const auto& name : names) {
+      auto text = name == "-" ? read_all(world_.input, kMaxBakeBytes, "the bake file on stdin")
+                              : read_file(at_cwd(name), kMaxBakeBytes);
+      if (!text) return std::move(text).error();
+      files.push_back({name, *std::move(text)});
+    }
+    return files;
+  }
+
+  /// podman and buildah look for localhost/NAME first where NAME says no registry.
+  std::string local_name(const std::string& name) const {
+    if (!manner_.localhost_names) return name;
+    const auto first = name.find('/');
+    const auto head = name.substr(0, first);
+    if (first != std::string::npos &&
+        (head.find_first_of(".:") != std::string::npos || head == "localhost"))
+      return name;
+    const std::string own = "localhost/" + name;
+    if (!parse_image_name(own)) return name;
+    const auto answer = client_.ask({.target = "/images/" + percent_encode(own) + "/json"});
+    return answer && answer->status < 400 ? own : name;
+  }
+
+  bool tag_as(const std::string& source, const std::string& target) const {
+    const auto name = *parse_image_name(target);
+    return ask({.method = "POST",
+                .target = "/images/" + percent_encode(source) +
+                          "/tag?repo=" + percent_encode(name.familiar()) +
+                          "&tag=" + percent_encode(name.tag.empty() ? "latest" : name.tag)})
+        .has_value();
+  }
+
+  /// What is pushed gets the destination's name in the job's store first.
+  int push_in_style(const Push& push) const {
+    const auto image = with_tag(push.image);
+    if (!push.source.empty()) {
+      const auto source = local_name(push.source);
+      if (with_tag(source) != image && !tag_as(source, image)) return manner_.exit_code;
+    }
+    const bool img = push.style == Style::img;
+    if (img) world_.out("Pushing " + image + "...\n");
+    const auto pushed = push_one(image, img ? world_.out : world_.err, push.quiet);
+    if (!pushed) return manner_.exit_code;
+    if (img) world_.out("Successfully pushed " + image + "\n");
+    if (push.digest_file.empty()) return 0;
+    auto written = put_file(push.digest_file, pushed->digest);
+    return written ? 0 : fail("", written.error());
+  }
+
+  int list_in_style(const ListImages& list) const {
+    Json filters = Json::object();
+    for (const auto& [key, value] : list.filters)
+      if (key != "reference") filters[key][value] = true; // names are compared here
+    const auto answer =
+        ask({.target = "/images/json" +
+                       (filters.empty() ? "" : "?filters=" + percent_encode(dumped(filters)))});
+    if (!answer) return manner_.exit_code;
+    const auto shown = shown_images(answer->body, list, world_.now);
+    if (!shown) return fail("", shown.error());
+    world_.out(*shown);
+    return 0;
+  }
+
+  /// The name beside localhost/… goes with it.
+  int remove_in_style(const RemoveImages& remove) const {
+    std::vector<std::string> images = remove.images;
+    if (remove.all) {
+      const auto list = ask_json({.target = "/images/json"});
+      if (!list || !list->is_array()) return manner_.exit_code;
+      for (const auto& image : *list)
+        images.push_back(text_at(image, "Id"));
+    }
+    int exit_code = 0;
+    for (const auto& image : images) {
+      const auto name = local_name(image);
+      auto answer = client_.ask({.method = "DELETE",
+                                 .target = "/images/" + percent_encode(name) +
+                                           (remove.force || remove.all ? "?force=1" : "")});
+      if (!answer) return fail("", answer.error());
+      if (answer->status >= 400) {
+        if (answer->status == 404 && remove.forgive_missing) continue;
+        fail(message_of(*answer));
+        // podman tells a name that is not there from other trouble
+        if (exit_code == 0)
+          exit_code =
+              answer->status == 404 && remove.style == Style::podman ? 1 : manner_.exit_code;
+        continue;
+      }
+      say_removed(*answer, remove.style, true);
+      constexpr std::string_view kOwn = "localhost/";
+      if (!name.starts_with(kOwn)) continue;
+      answer = client_.ask(
+          {.method = "DELETE", .target = "/images/" + percent_encode(name.substr(kOwn.size()))});
+      if (answer && answer->status < 400) say_removed(*answer, remove.style, false);
+    }
+    return exit_code;
+  }
+
+  void say_removed(const Answer& answer, Style style, bool names) const {
+    const Json done = Json::parse(answer.body, nullptr, false);
+    if (!done.is_array()) return;
+    for (const auto& one : done) {
+      if (const auto text = text_at(one, "Untagged"); names && !text.empty()) {
+        const auto name = parse_image_name(with_tag(text));
+        world_.out((style == Style::podman ? "Untagged: " : "untagged: ") +
+                   (name ? name->full() : text) + "\n");
+      }
+      if (const auto text = text_at(one, "Deleted"); !text.empty())
+        world_.out((style == Style::podman ? "Deleted: " : "") + bare_id(text) + "\n");
+    }
+  }
+
+  int inspect_in_style(const Inspect& inspect) const {
+    Json found = Json::array();
+    std::string text;
+    std::string errors;
+    for (const auto& name : inspect.names) {
+      auto answer =
+          client_.ask({.target = "/images/" + percent_encode(local_name(name)) + "/json"});
+      if (!answer) return fail("", answer.error());
+      if (answer->status >= 400) {
+        errors += std::string{manner_.error} + "inspecting object: " +
+                  (inspect.image_only && answer->status == 404 ? name + ": image not known"
+                   : answer->status == 404                     ? "no such object: \"" + name + "\""
+                                                               : message_of(*answer)) +
+                  "\n";
+        continue;
+      }
+      std::string document;
+      std::string fields;
+      if (inspect.style == Style::podman) {
+        auto image = podman_image(answer->body);
+        if (!image) return fail("", image.error());
+        document = fields = *std::move(image);
+      } else {
+        auto image = buildah_image(answer->body);
+        if (!image) return fail("", image.error());
+        document = std::move(image->document);
+        fields = std::move(image->fields);
+      }
+      if (inspect.format.empty() || inspect.format == "json") {
+        found.push_back(Json::parse(document, nullptr, false));
+        continue;
+      }
+      auto rendered = render_template(with_escapes(inspect.format), fields);
+      if (!rendered)
+        errors += std::string{manner_.error} + rendered.error().what + "\n";
+      else
+        text += *rendered + "\n";
+    }
+    if (inspect.format.empty() || inspect.format == "json") {
+      const bool one = inspect.style == Style::buildah && found.size() == 1;
+      text = one                               ? dumped(found.front(), 4) + "\n"
+             : inspect.style == Style::buildah ? ""
+             : found.empty()                   ? "[]\n"
+                                               : dumped(found, 5) + "\n";
+    }
+    world_.out(text);
+    world_.err(errors);
+    return errors.empty() ? 0 : manner_.exit_code;
   }
 
   /// "" = stdout. A file appears whole or not at all.
@@ -645,7 +1002,7 @@ private:
     if (!status)
       trouble = status.error().text();
     else if (refused.status = *status; *status >= 400)
-      trouble = "Error response from daemon: " + message_of(refused);
+      trouble = std::string{manner_.broker_error} + message_of(refused);
     else if (path != final_path && ::rename(path.c_str(), final_path.c_str()) != 0)
       trouble = "rename to " + final_path + ": " + errno_text(errno);
     if (trouble.empty()) return 0;
@@ -738,13 +1095,16 @@ private:
   }
 
   const Surroundings& world_;
+  const Manner& manner_;
   BrokerClient client_;
 };
 
 } // namespace
 
-int run(const Command& command, const Surroundings& world) {
-  return std::visit(Runner{world}, command);
+int run(const Invocation& invocation, const Surroundings& world) {
+  for (const auto& note : invocation.notes)
+    world.err(note + "\n");
+  return std::visit(Runner{world, invocation.manner}, invocation.command);
 }
 
 } // namespace slipway::shim

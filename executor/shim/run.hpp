@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Carries a parsed command out: talks to the broker, prints what docker would print.
+// Carries a parsed command out: talks to the broker, prints what the tool would print.
 #pragma once
 
 #include "executor/shim/command.hpp"
@@ -29,6 +29,6 @@ struct Surroundings {
 };
 
 /// Returns the exit code.
-int run(const Command& command, const Surroundings& world);
+int run(const Invocation& invocation, const Surroundings& world);
 
 } // namespace slipway::shim

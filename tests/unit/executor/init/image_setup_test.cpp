@@ -39,7 +39,7 @@ TEST_F(ImageSetup, PutsTheShimInPlaceOfEveryDockerClient) {
   add("usr/libexec/docker/cli-plugins/docker-buildx");
   add("root/.docker/cli-plugins/docker-buildx");
   add("usr/libexec/docker/cli-plugins/docker-compose");
-  add("usr/bin/podman");
+  add("usr/bin/skopeo");
 
   EXPECT_EQ(install_shim(root, kShim), 4);
   EXPECT_TRUE(is_shim("usr/bin/docker"));
@@ -47,8 +47,31 @@ TEST_F(ImageSetup, PutsTheShimInPlaceOfEveryDockerClient) {
   EXPECT_TRUE(is_shim("usr/libexec/docker/cli-plugins/docker-buildx"));
   EXPECT_TRUE(is_shim("root/.docker/cli-plugins/docker-buildx"));
   EXPECT_TRUE(fs::is_regular_file(root / "usr/libexec/docker/cli-plugins/docker-compose"));
-  EXPECT_TRUE(fs::is_regular_file(root / "usr/bin/podman"));
+  EXPECT_TRUE(fs::is_regular_file(root / "usr/bin/skopeo"));
   EXPECT_FALSE(fs::exists(root / "usr/bin/docker.slipway-new"));
+}
+
+TEST_F(ImageSetup, TakesThePlaceOfOtherBuildToolsThatAreThere) {
+  for (const auto* tool :
+       {"usr/bin/podman", "usr/bin/buildah", "usr/local/bin/img", "usr/bin/buildctl",
+        "usr/bin/buildctl-daemonless.sh", "kaniko/executor", "kaniko/warmer"})
+    add(tool);
+
+  EXPECT_EQ(install_shim(root, kShim), 7) << "six tools, and docker is added";
+  for (const auto* tool : {"usr/bin/podman", "usr/bin/buildah", "usr/local/bin/img",
+                           "usr/bin/buildctl", "usr/bin/buildctl-daemonless.sh", "kaniko/executor"})
+    EXPECT_TRUE(is_shim(tool)) << tool;
+  EXPECT_TRUE(fs::is_regular_file(root / "kaniko/warmer"));
+}
+
+TEST_F(ImageSetup, InventsNoToolThatTheImageLacks) {
+  add("usr/bin/podman");
+
+  install_shim(root, kShim);
+
+  for (const auto* tool : {"usr/bin/buildah", "usr/local/bin/podman", "usr/bin/img",
+                           "usr/bin/buildctl", "kaniko/executor", "kaniko"})
+    EXPECT_FALSE(fs::exists(fs::symlink_status(root / tool))) << tool;
 }
 
 TEST_F(ImageSetup, AddsDockerWhereTheImageHasNone) {

@@ -86,8 +86,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Exec", "docker exec x sh", 1, "does not run containers"},
         Refused{"Compose", "docker compose up", 1, "docker compose"},
         Refused{"Manifest", "docker manifest create a b", 1, "docker manifest"},
-        Refused{"Bake", "docker buildx bake", 1, "bake"},
-        Refused{"Imagetools", "docker buildx imagetools create a", 1, "imagetools"},
+        Refused{"ImagetoolsCreate", "docker buildx imagetools create a", 1, "imagetools create"},
+        Refused{"OutputWithUnknownKey", "docker buildx build -o type=image,compression=zstd .", 125,
+                "compression is not in this version"},
         Refused{"UnknownCommand", "docker wat", 1, "'wat' is not a docker command"},
         Refused{"UnknownFilter", "docker images -f before=x", 125, "--filter before"}),
     [](const auto& row) { return row.param.name; });
@@ -137,6 +138,12 @@ TEST(Command, PushesByFlagOrByOutput) {
       parsed<Build>("docker buildx build --output type=image,name=r.io/a:1,push=true .");
   EXPECT_TRUE(image.push);
   EXPECT_EQ(image.tags, (std::vector<std::string>{"r.io/a:1"}));
+}
+
+TEST(Command, ReadsAnOutputAsCsv) {
+  const auto image = parsed<Build>(
+      "docker buildx build --output type=image,\"name=r.io/a:1,r.io/b:1\",push=true .");
+  EXPECT_EQ(image.tags, (std::vector<std::string>{"r.io/a:1", "r.io/b:1"}));
 }
 
 TEST(Command, SavesToTheDestinationOfAnArchiveOutput) {

@@ -257,6 +257,15 @@ private:
       return answer(
           fd, 200,
           R"({"Version":"24.0.0","ApiVersion":"1.41","MinAPIVersion":"1.24","Os":"linux","Arch":"amd64"})");
+    if (const auto name = between("/distribution/", "/json"); !name.empty()) {
+      if (!pushed.contains(name))
+        return answer(fd, 404, Json{{"message", "manifest unknown: " + name}}.dump());
+      return answer(
+          fd, 200,
+          Json{{"Descriptor", {{"mediaType", "m"}, {"digest", pushed[name]}, {"size", 7}}},
+               {"Platforms", {{{"os", "linux"}, {"architecture", "amd64"}}}}}
+              .dump());
+    }
     if (path == "/images/prune" || path == "/build/prune")
       return answer(fd, 404, R"({"message":"page not found"})");
     if (path == "/images/json") {
@@ -267,6 +276,7 @@ private:
                         {"RepoDigests", image.repo_digests},
                         {"Created", 1700000000},
                         {"Size", 4260000},
+                        {"Descriptor", {{"digest", this->id('b')}}},
                         {"Labels", image.labels}});
       return answer(fd, 200, list.dump());
     }
@@ -310,6 +320,9 @@ private:
                     Json{{"Id", found},
                          {"RepoTags", images[found].tags},
                          {"RepoDigests", images[found].repo_digests},
+                         {"Architecture", "amd64"},
+                         {"Os", "linux"},
+                         {"Descriptor", {{"digest", id('b')}}},
                          {"Config", {{"Labels", images[found].labels}}}}
                         .dump());
     }
@@ -325,9 +338,15 @@ private:
       const auto found = find(path.substr(8));
       if (found.empty())
         return answer(fd, 404, Json{{"message", "No such image: " + path.substr(8)}}.dump());
+      const std::string name = path.substr(8);
+      auto& tags = images[found].tags;
+      if (tags.size() > 1 && found != name) {
+        std::erase_if(
+            tags, [&](const std::string& tag) { return tag == name || tag == name + ":latest"; });
+        return answer(fd, 200, Json::array({{{"Untagged", name}}}).dump());
+      }
       images.erase(found);
-      return answer(fd, 200,
-                    Json::array({{{"Untagged", path.substr(8)}}, {{"Deleted", found}}}).dump());
+      return answer(fd, 200, Json::array({{{"Untagged", name}}, {{"Deleted", found}}}).dump());
     }
     answer(fd, 404, R"({"message":"page not found"})");
   }

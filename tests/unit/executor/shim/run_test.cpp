@@ -51,7 +51,7 @@ protected:
     world_.input = in.get();
     std::vector<std::string> argv{"docker"};
     argv.insert(argv.end(), words.begin(), words.end());
-    return run(parse(argv, env), world_);
+    return run(read_invocation(argv, env), world_);
   }
 
   FakeBroker broker_;
@@ -227,6 +227,8 @@ TEST_F(RunTest, TagThenInspectThenRemove) {
   EXPECT_EQ(out_, "r.io:5000/app:latest\n");
   EXPECT_EQ(docker({"inspect", "-f", "{{index .RepoDigests 0}}", "app:1"}), 1);
   EXPECT_NE(err_.find("index out of range"), std::string::npos);
+  EXPECT_EQ(docker({"rmi", "r.io:5000/app"}), 0) << err_;
+  EXPECT_EQ(out_, "Untagged: r.io:5000/app\n");
   EXPECT_EQ(docker({"rmi", "app:1", "gone:1"}), 1);
   EXPECT_EQ(out_, "Untagged: app:1\nDeleted: " + FakeBroker::id('a') + "\n");
   EXPECT_EQ(err_, "Error response from daemon: No such image: gone:1\n");

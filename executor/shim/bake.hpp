@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// `docker buildx bake` with JSON files: which builds they ask for. Understood are groups, targets,
+// inheritance, variables with their defaults, `${NAME}` in strings, and --set. HCL's expressions
+// and functions are refused: half understood they would build something else. Source:
+// docs/bake-reference.md and bake/bake.go of buildx 0.20 and later.
+#pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/shim/command.hpp"
+
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace slipway::shim {
+
+constexpr std::size_t kMaxBakeBytes = 1UL << 20;
+constexpr std::size_t kMaxBakeTargets = 256;
+constexpr int kMaxBakeDepth =
+    32; ///< of groups in groups, targets that inherit, variables in variables
+
+struct BakeFile {
+  std::string name; ///< for messages
+  std::string text;
+};
+
+struct BakePlan {
+  std::vector<std::pair<std::string, Build>> builds; ///< by target, in the order they are built
+  std::string printed;                               ///< what --print shows
+};
+
+/// Errors: bad_input, naming file or target: no JSON, what is not supported, an unknown target.
+Result<BakePlan> plan_bake(const Bake& bake, const std::vector<BakeFile>& files);
+
+/// The words behind `docker buildx bake`.
+Command read_bake(const std::vector<std::string>& words, const Environment& env);
+
+} // namespace slipway::shim

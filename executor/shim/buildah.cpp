@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// buildah: builds from Dockerfiles, and images. Its building step by step (from, run, commit) is
+// refused by name. Source: buildah(1) and its subcommands, versions 1.28 to 1.41.
+#include "executor/shim/containers.hpp"
+#include "executor/shim/dialects.hpp"
+
+#include <set>
+#include <string_view>
+#include <variant>
+
+namespace slipway::shim {
+namespace {
+
+constexpr std::string_view kVersion =
+    "buildah version 1.39.0 (image-spec 1.1.0, runtime-spec 1.2.0)\n";
+
+constexpr std::string_view kHelp =
+    "Usage:\n  buildah [command]\n\nThis is slipway's buildah: builds from Dockerfiles and images "
+    "of "
+    "a CI job.\n\nCommands that slipway serves:\n"
+    "  build (bud, build-using-dockerfile) push pull tag login logout images inspect rmi info "
+    "version\n";
+
+/// A working container lives from one command to the next, and none does here.
+const std::set<std::string_view>& session_verbs() {
+  static const std::set<std::string_view> verbs{
+      "from",    "run", "copy",   "add",    "config",     "commit", "mount", "umount", "unmount",
+      "unshare", "rm",  "delete", "rename", "containers", "list",   "ls",    "ps"};
+  return verbs;
+}
+
+Command parse_inspect(Tool& tool, const std::string& called, const Words& words) {
+  return read_command(
+      tool, called, words,
+      {"[options] IMAGE", {{"format", 'f'}, {"type", 't'}}, 1, 1, [&](const Line& line) -> Command {
+         // buildah looks for a container of the name first where no type is given.
+         if (const auto type = line.last("type"); !type.empty() && type != "image")
+           return refusal(tool.manner,
+                          called + " --type " + type + ": " + std::string{kNoContainers});
+         Inspect inspect{line.arguments, line.last("format")};
+         inspect.style = Style::buildah;
+         return inspect;
+       }});
+}
+
+Command parse_version(Tool& tool, const std::string& called, const Words& words) {
+  return read_command(
+      tool, called, words,
+      {"[options]", {{"json", 0, Takes::nothing}}, 0, 0, [](const Line& line) -> Command {
+         return Version{line.has("json") ? "json" : "", Style::buildah};
+       }});
+}
+
+Command parse_info(Tool& tool, const std::string& called, const Words& words) {
+  return read_command(tool, called, words,
+                      {"[options]",
+                       {{"format"}, {"debug", 'D', Takes::nothing, Use::ignore}},
+                       0,
+                       0,
+                       [](const Line& line) -> Command {
+                         return Info{line.last("format"), Style::buildah};
+                       }});
+}
+
+Command parse_prune(Tool& tool, const std::string& called, const Words& words) {
+  return read_command(tool, called, words,
+                      {"[options]",
+                       {{"all", 'a', Takes::nothing}, {"force", 'f', Takes::nothing, Use::ignore}},
+                       0,
+                       0,
+                       [](const Line& line) -> Command {
+                         return Prune{"/images/prune", line.has("all")};
+                       }});
+}
+
+Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
+                   const Environment& env) {
+  const std::string called = "buildah " + verb;
+  if (verb == "build" || verb == "bud" || verb == "build-using-dockerfile")
+    return containers_build(tool, called, words, env);
+  if (verb == "push") return containers_push(tool, called, words, Style::buildah);
+  if (verb == "pull") return containers_pull(tool, called, words, Style::buildah);
+  if (verb == "tag") return containers_tag(tool, called, words);
+  if (verb == "images") return containers_images(tool, called, words, Style::buildah);
+  if (verb == "rmi") return containers_remove(tool, called, words, Style::buildah);
+  if (verb == "inspect") return parse_inspect(tool, called, words);
+  if (verb == "login") return containers_login(tool, called, words);
+  if (verb == "logout") return containers_logout(tool, called, words);
+  if (verb == "info") return parse_info(tool, called, words);
+  if (verb == "version") return parse_version(tool, called, words);
+  if (verb == "prune") return parse_prune(tool, called, words);
+  if (verb == "help") return Say{std::string{kHelp}, "", 0};
+  if (session_verbs().contains(verb))
+    return refusal(tool.manner,
+                   called +
+                       ": slipway builds from Dockerfiles only, and keeps no working container "
+                       "between commands. Write the steps into a Dockerfile (buildah from is "
+                       "FROM, run is RUN, copy and add are COPY and ADD, config is ENV, CMD, "
+                       "LABEL and so on) and call `buildah build -t NAME .`");
+  if (verb == "manifest")
+    return refusal(tool.manner, called + ": not in this version of slipway. Images have one "
+                                         "platform; build and push them with `buildah build` and "
+                                         "`buildah push`.");
+  if (verb == "source" || verb == "mkcw")
+    return refusal(tool.manner, called + ": slipway does not serve this command.");
+  return refusal(tool.manner, "unknown command \"" + verb + "\" for \"buildah\"");
+}
+
+} // namespace
+
+Invocation read_buildah(const std::vector<std::string>& words, const Environment& env) {
+  Tool tool{"buildah", containers_manner()};
+  const auto read = read_flags(words, containers_global_flags(), false);
+  if (const auto* error = std::get_if<FlagError>(&read))
+    return {usage_error(tool.manner, "buildah", error->text), tool.manner};
+  const auto& line = std::get<Line>(read);
+  tool.notes = line.notes;
+  if (line.has("version")) return {Say{std::string{kVersion}, "", 0}, tool.manner};
+  if (line.arguments.empty() || line.help) return {Say{std::string{kHelp}, "", 0}, tool.manner};
+  Command command = parse_verb(tool, line.arguments.front(),
+                               {line.arguments.begin() + 1, line.arguments.end()}, env);
+  return {std::move(command), tool.manner, tool.notes};
+}
+
+} // namespace slipway::shim

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// buildctl and buildctl-daemonless.sh with BuildKit's Dockerfile frontend. Source: buildctl --help
+// and docs/reference/buildctl.md of BuildKit 0.34; frontend/dockerui/config.go for the options.
+#include "executor/shim/dialects.hpp"
+#include "executor/shim/parsing.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <variant>
+
+namespace slipway::shim {
+namespace {
+
+constexpr std::string_view kBuildArg = "build-arg:";
+constexpr std::string_view kLabel = "label:";
+
+constexpr std::string_view kHelp =
+    "NAME:\n   buildctl - build utility; this is slipway's, which builds without "
+    "buildkitd\n\nUSAGE:"
+    "\n   buildctl [global options] command [command options]\n\nCOMMANDS that slipway serves:\n"
+    "   build, b       with --frontend dockerfile.v0\n   debug workers\n   du, prune\n";
+
+std::vector<Flag> build_flags() {
+  const Use refuse = Use::refuse;
+  return {
+      {"frontend"},
+      {"local"},
+      {"opt"},
+      {"output", 'o'},
+      {"metadata-file"},
+      {"import-cache"},
+      {"export-cache"},
+      {"progress"},
+      {"no-cache", 0, Takes::nothing},
+      {"registry-auth-tlscontext", 0, Takes::value, Use::say, kOwnTls},
+      {"exporter", 0, Takes::value, refuse, "use --output"},
+      {"exporter-opt", 0, Takes::value, refuse, "use --output"},
+      {"frontend-opt", 0, Takes::value, refuse, "use --opt"},
+      {"export-cache-opt", 0, Takes::value, refuse, "use --export-cache"},
+      {"oci-layout", 0, Takes::value, refuse, "named contexts are not in this version of slipway"},
+      {"secret", 0, Takes::value, refuse, "build secrets are not in this version of slipway"},
+      {"ssh", 0, Takes::value, refuse, "SSH agents are not forwarded in this version of slipway"},
+      {"allow", 0, Takes::value, refuse, kNoWeakening},
+      {"trace", 0, Takes::value, refuse, kNotYet},
+      {"ref-file", 0, Takes::value, refuse, kNotYet},
+      {"source-policy-file", 0, Takes::value, refuse, "the operator's policy says what is pulled"},
+      {"proxy-network", 0, Takes::nothing, refuse, "the operator sets the network of builds"},
+      {"debug-json-cache-metrics", 0, Takes::value, refuse, kNotYet},
+  };
+}
+
+bool is_on(const std::string& value) {
+  return value == "true" || value == "1";
+}
+
+/// One --opt. Text of the refusal, or "".
+std::string understand_option(const std::string& text, const Environment& env, Build& build) {
+  const auto equals = text.find('=');
+  const std::string key = text.substr(0, equals);
+  const std::string value = equals == std::string::npos ? "" : text.substr(equals + 1);
+  const std::string flag = "--opt " + text;
+  if (key.starts_with(kBuildArg))
+    return add_build_args({text.substr(kBuildArg.size())}, env, build);
+  if (equals == std::string::npos) return "invalid value " + text + ": --opt wants KEY=VALUE";
+  if (key.starts_with(kLabel)) return add_labels({text.substr(kLabel.size())}, build);
+  if (key == "filename") {
+    build.file = value;
+  } else if (key == "target") {
+    build.target = value;
+  } else if (key == "platform") {
+    return set_platform({value}, build);
+  } else if (key == "no-cache") {
+    if (!value.empty())
+      return unsupported(flag, "of single stages not in this version; use --no-cache");
+    build.no_cache = true;
+  } else if (key == "image-resolve-mode") {
+    if (value != "default" && value != "pull" && value != "local")
+      return "invalid image-resolve-mode: " + value;
+    build.pull = value == "pull";
+  } else if (key == "add-hosts") {
+    return add_hosts(comma_parts(value), build);
+  } else if (key == "force-network-mode") {
+    return set_network(value == "sandbox" ? "default" : value, build);
+  } else if (key == "multi-platform") {
+    if (is_on(value)) return unsupported(flag, "multi-platform images are not in this version");
+  } else if (key == "cache-from" || key == "cache-imports") {
+    note_cache_source("--opt " + key, value, build);
+  } else if (key.starts_with("attest:")) {
+    if (value.find("disabled=true") == std::string::npos)
+      return unsupported(flag, "attestations by the builder are not in this version of slipway");
+  } else if (key == "shm-size" || key == "ulimit" || key == "cgroup-parent") {
+    return unsupported(flag, std::string{kNoLimits});
+  } else if (key == "context" || key.starts_with("context:") || key == "contextsubdir") {
+    return unsupported(flag, "give the folder as --local context=FOLDER; clone it in the job");
+  } else {
+    return unsupported(flag, "an option of the frontend that is not in this version of slipway");
+  }
+  return {};
+}
+
+/// --local context= and dockerfile=; with `build.file` still the frontend's file name.
+std::string understand_locals(const Line& line, Build& build) {
+  std::string dockerfile_folder;
+  for (const auto& local : line.all("local")) {
+    const auto equals = local.find('=');
+    const std::string name = local.substr(0, equals);
+    if (equals == std::string::npos || equals + 1 == local.size())
+      return "invalid value " + local + ": --local wants NAME=FOLDER";
+    const std::string folder = local.substr(equals + 1);
+    if (name == "context")
+      build.context = folder;
+    else if (name == "dockerfile")
+      dockerfile_folder = folder;
+    else
+      return unsupported("--local " + local, "only context and dockerfile; named contexts are not "
+                                             "in this version of slipway");
+  }
+  if (build.context.empty())
+    return "--local context=FOLDER is missing: there is nothing to build from";
+  if (dockerfile_folder.empty()) return "--local dockerfile=FOLDER is missing";
+  if (build.context == "-" || is_remote_context(build.context))
+    return unsupported("--local context=" + build.context, "give a folder of the job");
+  build.file = dockerfile_folder + (dockerfile_folder.ends_with('/') ? "" : "/") +
+               (build.file.empty() ? "Dockerfile" : build.file);
+  return {};
+}
+
+Command understand_build(const Tool& tool, const std::string& called, const Line& line,
+                         const Environment& env) {
+  Build build;
+  build.called = called;
+  build.dialect = "buildctl";
+  build.lookup = Lookup::working_folder;
+  if (const auto frontend = line.last("frontend"); frontend != "dockerfile.v0")
+    return usage_error(
+        tool.manner, called,
+        unsupported(frontend.empty() ? "a build without --frontend" : "--frontend " + frontend,
+                    "only --frontend dockerfile.v0"));
+  for (const auto& option : line.all("opt"))
+    if (auto text = understand_option(option, env, build); !text.empty())
+      return usage_error(tool.manner, called, text);
+  if (auto text = understand_locals(line, build); !text.empty())
+    return usage_error(tool.manner, called, text);
+  for (const auto& output : line.all("output"))
+    if (auto text = add_output(output, build); !text.empty())
+      return usage_error(tool.manner, called, text);
+  if (auto text = check_tags(build); !text.empty()) return usage_error(tool.manner, called, text);
+  for (const auto& from : line.all("import-cache"))
+    note_cache_source("--import-cache", from, build);
+  for (const auto& to : line.all("export-cache"))
+    if (auto text = note_cache_goal("--export-cache", to, {"inline", "registry"}, build);
+        !text.empty())
+      return usage_error(tool.manner, called, text);
+  build.no_cache = build.no_cache || line.has("no-cache");
+  build.quiet = line.last("progress") == "quiet";
+  build.metadata_file = line.last("metadata-file");
+  if (build.push && build.tags.empty())
+    return refusal(tool.manner, "--output: a name is needed to push");
+  return build;
+}
+
+Command parse_debug(Tool& tool, const Words& words) {
+  if (words.empty() || words.front() != "workers")
+    return refusal(tool.manner, "buildctl debug: slipway serves only `debug workers`.");
+  return read_command(tool, "buildctl debug workers", {words.begin() + 1, words.end()},
+                      {"",
+                       {{"verbose", 'v', Takes::nothing, Use::ignore},
+                        {"filter", 'f', Takes::value, Use::refuse, kNotYet},
+                        {"format", 0, Takes::value, Use::refuse, kNotYet}},
+                       0,
+                       0,
+                       [](const Line&) -> Command {
+                         return Say{"ID\t\t\t\tPLATFORMS\nslipway\t\t\t\tlinux/amd64\n", "", 0};
+                       }});
+}
+
+Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
+                   const Environment& env) {
+  const std::string called = "buildctl " + verb;
+  if (verb == "build" || verb == "b")
+    return read_command(tool, "buildctl build", words,
+                        {"[options]", build_flags(), 0, 0, [&](const Line& line) {
+                           return understand_build(tool, "buildctl build", line, env);
+                         }});
+  if (verb == "debug") return parse_debug(tool, words);
+  if (verb == "du")
+    return read_command(tool, called, words,
+                        {"",
+                         {{"verbose", 'v', Takes::nothing, Use::ignore},
+                          {"filter", 'f', Takes::value, Use::ignore}},
+                         0,
+                         0,
+                         [](const Line&) -> Command {
+                           return Say{"Reclaimable:\t0B\nTotal:\t\t0B\n", "", 0};
+                         }});
+  if (verb == "prune")
+    return read_command(tool, called, words,
+                        {"",
+                         {{"all", 0, Takes::nothing, Use::ignore},
+                          {"verbose", 'v', Takes::nothing, Use::ignore},
+                          {"keep-duration", 0, Takes::value, Use::ignore},
+                          {"keep-storage", 0, Takes::value, Use::ignore},
+                          {"filter", 'f', Takes::value, Use::ignore}},
+                         0,
+                         0,
+                         [](const Line&) -> Command {
+                           return Say{"Total:\t0B\n", "", 0};
+                         }});
+  if (verb == "help") return Say{std::string{kHelp}, "", 0};
+  return refusal(tool.manner, called + ": slipway does not serve this command. Commands: build, "
+                                       "debug workers, du, prune");
+}
+
+} // namespace
+
+Invocation read_buildctl(const std::vector<std::string>& words, const Environment& env) {
+  Tool tool{"buildctl", {"error: ", "", "", 1, 1}};
+  // Where buildkitd is, is not the job's choice: slipway's socket, always.
+  const auto read = read_flags(words,
+                               {{"addr", 0, Takes::value, Use::ignore},
+                                {"timeout", 0, Takes::value, Use::ignore},
+                                {"wait", 0, Takes::nothing, Use::ignore},
+                                {"log-format", 0, Takes::value, Use::ignore},
+                                {"tlsservername", 0, Takes::value, Use::ignore},
+                                {"tlscacert", 0, Takes::value, Use::ignore},
+                                {"tlscert", 0, Takes::value, Use::ignore},
+                                {"tlskey", 0, Takes::value, Use::ignore},
+                                {"tlsdir", 0, Takes::value, Use::ignore},
+                                {"debug", 0, Takes::nothing, Use::ignore},
+                                {"version", 'v', Takes::nothing}},
+                               false);
+  if (const auto* error = std::get_if<FlagError>(&read))
+    return {usage_error(tool.manner, "buildctl", error->text), tool.manner};
+  const auto& line = std::get<Line>(read);
+  if (line.has("version"))
+    return {Say{"buildctl github.com/moby/buildkit v0.20.0 slipway-" SLIPWAY_VERSION "\n", "", 0},
+            tool.manner};
+  if (line.arguments.empty() || line.help) return {Say{std::string{kHelp}, "", 0}, tool.manner};
+  Command command = parse_verb(tool, line.arguments.front(),
+                               {line.arguments.begin() + 1, line.arguments.end()}, env);
+  return {std::move(command), tool.manner, tool.notes};
+}
+
+} // namespace slipway::shim

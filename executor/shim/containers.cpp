@@ -1,0 +1,595 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/containers.hpp"
+
+#include "executor/shim/image_name.hpp"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace slipway::shim {
+namespace {
+
+constexpr std::string_view kOnePlatform =
+    "multi-platform images are not in this version of slipway; build one platform per job";
+constexpr std::string_view kInDockerfile =
+    "not in this version of slipway; say it in the Dockerfile";
+constexpr std::string_view kNoSignatures =
+    "signatures by the job are not in this version of slipway; the gate's verdict is what counts";
+
+// The four that most commands have.
+const Flag kAuthFile{"authfile", 0, Takes::value, Use::say, kOwnCredential};
+const Flag kCreds{"creds", 0, Takes::value, Use::say, kOwnCredential};
+const Flag kCertDir{"cert-dir", 0, Takes::value, Use::say, kOwnTls};
+const Flag kTlsVerify{"tls-verify", 0, Takes::nothing, Use::say, kOwnTls};
+const Flag kRetry{"retry", 0, Takes::value, Use::ignore};
+const Flag kRetryDelay{"retry-delay", 0, Takes::value, Use::ignore};
+const Flag kSignaturePolicy{"signature-policy", 0, Takes::value, Use::say,
+                            "the operator's policy says what may be pulled"};
+
+std::vector<Flag> build_flags() {
+  const Use ignore = Use::ignore;
+  const Use refuse = Use::refuse;
+  const Use say = Use::say;
+  return {
+      {"tag", 't'},
+      {"file", 'f'},
+      {"build-arg"},
+      {"label"},
+      {"target"},
+      {"platform"},
+      {"arch"},
+      {"os"},
+      {"variant"},
+      {"iidfile"},
+      {"add-host"},
+      {"network"},
+      {"net"},
+      {"format"},
+      {"cache-from"},
+      {"cache-to"},
+      {"pull", 0, Takes::optional},
+      {"pull-always", 0, Takes::nothing},
+      {"pull-never", 0, Takes::nothing},
+      {"no-cache", 0, Takes::nothing},
+      {"quiet", 'q', Takes::nothing},
+      {"http-proxy", 0, Takes::nothing},
+      // The same image with or without.
+      {"layers", 0, Takes::nothing, ignore},
+      {"rm", 0, Takes::nothing, ignore},
+      {"force-rm", 0, Takes::nothing, ignore},
+      {"compress", 0, Takes::nothing, ignore},
+      {"disable-compression", 'D', Takes::nothing, ignore},
+      {"disable-content-trust", 0, Takes::nothing, ignore},
+      {"jobs", 0, Takes::value, ignore},
+      {"identity-label", 0, Takes::nothing, ignore},
+      {"skip-unused-stages", 0, Takes::nothing, ignore},
+      kRetry,
+      kRetryDelay,
+      {"cache-ttl", 0, Takes::value, say, kOwnCache},
+      {"isolation", 0, Takes::value, say, "builds are always isolated, in slipway's own way"},
+      {"runtime", 0, Takes::value, say, "the operator chooses the runtime of builds"},
+      kAuthFile,
+      kCreds,
+      kCertDir,
+      kTlsVerify,
+      kSignaturePolicy,
+      {"secret", 0, Takes::value, refuse, "build secrets are not in this version of slipway"},
+      {"ssh", 0, Takes::value, refuse, "SSH agents are not forwarded in this version of slipway"},
+      {"build-context", 0, Takes::value, refuse,
+       "named contexts are not in this version of slipway"},
+      {"manifest", 0, Takes::value, refuse, kOnePlatform},
+      {"all-platforms", 0, Takes::nothing, refuse, kOnePlatform},
+      {"output", 'o', Takes::value, refuse,
+       "a root file system is not written; push or save the image"},
+      {"annotation", 0, Takes::value, refuse, kNotYet},
+      {"env", 0, Takes::value, refuse, kInDockerfile},
+      {"unsetenv", 0, Takes::value, refuse, kInDockerfile},
+      {"unsetlabel", 0, Takes::value, refuse, kNotYet},
+      {"from", 0, Takes::value, refuse, "not in this version of slipway; use an ARG before FROM"},
+      {"build-arg-file", 0, Takes::value, refuse,
+       "not in this version of slipway; use --build-arg"},
+      {"ignorefile", 0, Takes::value, refuse,
+       "not in this version of slipway; name it DOCKERFILE.dockerignore beside the Dockerfile"},
+      {"cpp-flag", 0, Takes::value, refuse, "Dockerfiles are not preprocessed"},
+      {"squash", 0, Takes::nothing, refuse,
+       "no backend squashes in this version; use a final stage with COPY --from"},
+      {"squash-all", 0, Takes::nothing, refuse,
+       "no backend squashes in this version; use a final stage with COPY --from"},
+      {"timestamp", 0, Takes::value, refuse,
+       "not in this version of slipway; use --build-arg SOURCE_DATE_EPOCH"},
+      {"source-date-epoch", 0, Takes::value, refuse,
+       "not in this version of slipway; use --build-arg SOURCE_DATE_EPOCH"},
+      {"rewrite-timestamp", 0, Takes::nothing, refuse, kNotYet},
+      {"omit-history", 0, Takes::nothing, refuse, kNotYet},
+      {"no-hosts", 0, Takes::nothing, refuse, kNotYet},
+      {"no-hostname", 0, Takes::nothing, refuse, kNotYet},
+      {"logfile", 0, Takes::value, refuse, "redirect the output instead"},
+      {"logsplit", 0, Takes::nothing, refuse, "redirect the output instead"},
+      {"stdin", 0, Takes::nothing, refuse, "steps of a build have no stdin"},
+      {"sign-by", 0, Takes::value, refuse, kNoSignatures},
+      {"decryption-key", 0, Takes::value, refuse, kNotYet},
+      {"sbom", 0, Takes::value, refuse, "slipway's gate makes the list of contents itself"},
+      {"os-feature", 0, Takes::value, refuse, kNotYet},
+      {"os-version", 0, Takes::value, refuse, kNotYet},
+      {"volume", 'v', Takes::value, refuse, kNoWeakening},
+      {"device", 0, Takes::value, refuse, kNoWeakening},
+      {"cap-add", 0, Takes::value, refuse, kNoWeakening},
+      {"cap-drop", 0, Takes::value, refuse, "the operator says what builds may do"},
+      {"security-opt", 0, Takes::value, refuse, kNoWeakening},
+      {"hooks-dir", 0, Takes::value, refuse, kNoWeakening},
+      {"runtime-flag", 0, Takes::value, refuse, kNoWeakening},
+      {"userns", 0, Takes::value, refuse, kNoWeakening},
+      {"userns-uid-map", 0, Takes::value, refuse, kNoWeakening},
+      {"userns-gid-map", 0, Takes::value, refuse, kNoWeakening},
+      {"userns-uid-map-user", 0, Takes::value, refuse, kNoWeakening},
+      {"userns-gid-map-group", 0, Takes::value, refuse, kNoWeakening},
+      {"pid", 0, Takes::value, refuse, kNoWeakening},
+      {"ipc", 0, Takes::value, refuse, kNoWeakening},
+      {"uts", 0, Takes::value, refuse, kNoWeakening},
+      {"cgroupns", 0, Takes::value, refuse, kNoWeakening},
+      {"dns", 0, Takes::value, refuse, "the operator sets the network of builds"},
+      {"dns-option", 0, Takes::value, refuse, "the operator sets the network of builds"},
+      {"dns-search", 0, Takes::value, refuse, "the operator sets the network of builds"},
+      {"cgroup-parent", 0, Takes::value, refuse, kNoLimits},
+      {"shm-size", 0, Takes::value, refuse, kNoLimits},
+      {"ulimit", 0, Takes::value, refuse, kNoLimits},
+      {"memory", 'm', Takes::value, refuse, kNoLimits},
+      {"memory-swap", 0, Takes::value, refuse, kNoLimits},
+      {"cpu-period", 0, Takes::value, refuse, kNoLimits},
+      {"cpu-quota", 0, Takes::value, refuse, kNoLimits},
+      {"cpu-shares", 'c', Takes::value, refuse, kNoLimits},
+      {"cpuset-cpus", 0, Takes::value, refuse, kNoLimits},
+      {"cpuset-mems", 0, Takes::value, refuse, kNoLimits},
+  };
+}
+
+/// What stands before a name in the tools' own addressing: "docker://", "oci-archive:".
+struct Place {
+  std::string transport; ///< "" where none is named
+  std::string rest;
+};
+
+Place place_of(const std::string& text) {
+  for (const auto* transport :
+       {"docker", "docker-archive", "docker-daemon", "oci-archive", "oci", "dir",
+        "containers-storage", "ostree", "sif", "tarball", "atomic"}) {
+    const std::string prefix = std::string{transport} + ":";
+    if (!text.starts_with(prefix)) continue;
+    std::string rest = text.substr(prefix.size());
+    if (prefix == "docker:") {
+      if (!rest.starts_with("//")) continue; // an image called docker
+      rest.erase(0, 2);
+    } else if (prefix == "dir:" || prefix == "oci:" || prefix == "sif:" || prefix == "tarball:") {
+      // An image called so has a tag behind the colon, and these have a path.
+      if (rest.find('/') == std::string::npos && rest.find('.') == std::string::npos) continue;
+    }
+    return {transport, rest};
+  }
+  return {"", text};
+}
+
+bool names_a_registry(const std::string& name) {
+  const auto first = name.find('/');
+  const auto head = name.substr(0, first);
+  return first != std::string::npos &&
+         (head.find_first_of(".:") != std::string::npos || head == "localhost");
+}
+
+/// OS/ARCH[/VARIANT] of --platform, or of --os, --arch and --variant. Text of the refusal, or "".
+std::string understand_platform(const Line& line, Build& build) {
+  if (auto text = set_platform(line.all("platform"), build); !text.empty()) return text;
+  if (line.all("os").size() + line.all("arch").size() + line.all("variant").size() == 0) return {};
+  if (!build.platform.empty()) return "--platform conflicts with --os, --arch and --variant";
+  if (line.last("arch").empty()) {
+    if (line.last("os") == "linux" && line.last("variant").empty()) return {};
+    return unsupported("--os or --variant without --arch", "say --platform OS/ARCH");
+  }
+  build.platform = (line.last("os").empty() ? "linux" : line.last("os")) + "/" + line.last("arch") +
+                   (line.last("variant").empty() ? "" : "/" + line.last("variant"));
+  return {};
+}
+
+std::string understand_pull(const Line& line, Build& build) {
+  const auto policy = line.last("pull");
+  build.pull = policy == "always" || line.has("pull-always");
+  // A plain --pull means always since Buildah 1.24; before, it meant where there is a newer one.
+  if (policy == "true" || policy == "newer" || policy == "ifnewer") build.pull = true;
+  if (policy == "never" || line.has("pull-never"))
+    return unsupported("--pull=never", "base images that are not there are always pulled");
+  return {};
+}
+
+/// These tools give a build's steps the proxies of their own environment, unless told not to.
+void add_proxies(const Line& line, const Environment& env, Build& build) {
+  if (line.last("http-proxy") == "false") return;
+  for (const auto* name : {"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY",
+                           "ftp_proxy", "NO_PROXY", "no_proxy"}) {
+    const bool said = std::any_of(build.build_args.begin(), build.build_args.end(),
+                                  [&](const auto& one) { return one.first == name; });
+    if (const auto found = env.find(name); found != env.end() && !said)
+      build.build_args.emplace_back(name, found->second);
+  }
+}
+
+std::string understand_build(const Line& line, const Environment& env, Build& build) {
+  for (const auto& tag : line.all("tag")) {
+    if (const auto place = place_of(tag); !place.transport.empty())
+      return unsupported("--tag " + tag,
+                         "a build does not push or write by its tag; give the image "
+                         "a name and push it with a second command");
+    if (!parse_image_name(tag)) return "tag " + tag + ": invalid reference format";
+    for (auto& name : stored_names(tag))
+      build.tags.push_back(std::move(name));
+  }
+  auto network = line.last("network");
+  if (network.empty()) network = line.last("net");
+  if (network == "private") network = "default";
+  for (const auto& text :
+       {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
+        add_hosts(line.all("add-host"), build), check_tags(build), understand_platform(line, build),
+        set_network(network, build), understand_pull(line, build)})
+    if (!text.empty()) return text;
+  add_proxies(line, env, build);
+  if (const auto format = line.last("format"); format == "docker")
+    build.notes.push_back("slipway: --format docker is not needed for HEALTHCHECK, SHELL and "
+                          "ONBUILD, which are kept; the manifest is an OCI one");
+  else if (!format.empty() && format != "oci")
+    return "unrecognized image type \"" + format + "\"";
+  for (const auto& from : line.all("cache-from"))
+    note_cache_source("--cache-from", from, build);
+  for (const auto& to : line.all("cache-to"))
+    if (auto text = note_cache_goal("--cache-to", to, {"registry"}, build); !text.empty())
+      return text;
+  return {};
+}
+
+Command understand_images(const Tool& tool, const std::string& called, const Line& line,
+                          Style style) {
+  ListImages list;
+  list.style = style;
+  if (!line.arguments.empty()) list.pattern = line.arguments.front();
+  list.format = line.last("format");
+  list.quiet = line.has("quiet");
+  list.no_trunc = line.has("no-trunc");
+  list.digests = line.has("digests");
+  list.headings = !line.has("noheading");
+  list.json = line.has("json") || (style == Style::podman && list.format == "json");
+  for (const auto& filter : line.all("filter")) {
+    const auto equals = filter.find('=');
+    const std::string key = filter.substr(0, equals);
+    if (equals == std::string::npos)
+      return refusal(tool.manner, "invalid image filter \"" + filter +
+                                      "\": must be in the format \"filter=value\"");
+    if (key != "reference" && key != "dangling" && key != "label")
+      return usage_error(tool.manner, called,
+                         unsupported("--filter " + key, "only reference, dangling and label"));
+    list.filters.emplace_back(key, filter.substr(equals + 1));
+  }
+  return list;
+}
+
+} // namespace
+
+Manner containers_manner() {
+  return {"Error: ", "", "", kUsageExit, kUsageExit, true};
+}
+
+std::vector<std::string> stored_names(const std::string& name) {
+  constexpr std::string_view kOwn = "localhost/";
+  if (name.starts_with(kOwn)) {
+    const auto bare = name.substr(kOwn.size());
+    if (names_a_registry(bare)) return {name};
+    return {name, bare};
+  }
+  if (names_a_registry(name)) return {name};
+  return {std::string{kOwn} + name, name};
+}
+
+const std::vector<Flag>& containers_global_flags() {
+  static const std::vector<Flag> flags{
+      {"version", 'v', Takes::nothing},
+      {"root", 0, Takes::value, Use::ignore},
+      {"runroot", 0, Takes::value, Use::ignore},
+      {"tmpdir", 0, Takes::value, Use::ignore},
+      {"storage-driver", 0, Takes::value, Use::ignore},
+      {"storage-opt", 0, Takes::value, Use::ignore},
+      {"cgroup-manager", 0, Takes::value, Use::ignore},
+      {"events-backend", 0, Takes::value, Use::ignore},
+      {"runtime", 0, Takes::value, Use::ignore},
+      {"log-level", 0, Takes::value, Use::ignore},
+      {"debug", 0, Takes::nothing, Use::ignore},
+      {"noout", 0, Takes::nothing, Use::refuse, "redirect the output instead"},
+      {"registries-conf", 0, Takes::value, Use::say, kOwnTls},
+      {"registries-conf-dir", 0, Takes::value, Use::say, kOwnTls},
+      {"short-name-alias-conf", 0, Takes::value, Use::say, kOwnTls},
+      {"userns-uid-map", 0, Takes::value, Use::refuse, kNoWeakening},
+      {"userns-gid-map", 0, Takes::value, Use::refuse, kNoWeakening},
+      {"remote", 'r', Takes::nothing, Use::refuse, "the job's images are slipway's own"},
+      {"url", 0, Takes::value, Use::refuse, "the job's images are slipway's own"},
+      {"connection", 'c', Takes::value, Use::refuse, "the job's images are slipway's own"},
+  };
+  return flags;
+}
+
+Command containers_build(Tool& tool, const std::string& called, const Words& words,
+                         const Environment& env) {
+  return read_command(
+      tool, called, words,
+      {"[options] [CONTEXT]", build_flags(), 0, 1, [&](const Line& line) -> Command {
+         Build build;
+         build.called = called;
+         build.dialect = tool.name;
+         build.report = Report::image_id;
+         build.lookup = Lookup::then_context;
+         build.default_files = {"Containerfile", "Dockerfile"};
+         build.foreign_ignore_file = ".containerignore";
+         build.target = line.last("target");
+         build.no_cache = line.has("no-cache");
+         build.quiet = line.has("quiet");
+         build.iidfile = line.last("iidfile");
+         const auto files = line.all("file");
+         if (files.size() > 1)
+           return usage_error(
+               tool.manner, called,
+               unsupported("several --file", "put the parts into one Dockerfile with `cat`"));
+         if (!files.empty()) build.file = files.front();
+         if (!line.arguments.empty())
+           build.context = line.arguments.front();
+         else if (build.file.empty() || build.file == "-")
+           build.context = ".";
+         else // as these tools do: the folder of the Containerfile
+           build.context = build.file.find('/') == std::string::npos
+                               ? "."
+                               : build.file.substr(0, build.file.rfind('/') + 1);
+         if (auto text = understand_build(line, env, build); !text.empty())
+           return usage_error(tool.manner, called, text);
+         if (is_remote_context(build.context))
+           return usage_error(
+               tool.manner, called,
+               unsupported("a remote build context (" + build.context + ")",
+                           "clone it in the job and build from the folder, so that what is built "
+                           "is what the job fetched"));
+         if (build.file.starts_with("http://") || build.file.starts_with("https://"))
+           return usage_error(tool.manner, called,
+                              unsupported("a remote Dockerfile", "fetch it in the job"));
+         if (build.file.ends_with(".in"))
+           return usage_error(
+               tool.manner, called,
+               unsupported("--file " + build.file, "Dockerfiles are not preprocessed"));
+         if (build.context.empty())
+           return refusal(tool.manner, "context must be a directory: \"\"");
+         if (build.context == "-" && build.file == "-")
+           return refusal(tool.manner,
+                          "can't use stdin for both the build context and the Containerfile");
+         return build;
+       }});
+}
+
+Command containers_push(Tool& tool, const std::string& called, const Words& words, Style style) {
+  const Use refuse = Use::refuse;
+  return read_command(
+      tool, called, words,
+      {"[options] IMAGE [DESTINATION]",
+       {{"digestfile"},
+        {"format", 'f'},
+        {"quiet", 'q', Takes::nothing},
+        kAuthFile,
+        kCreds,
+        kCertDir,
+        kTlsVerify,
+        kRetry,
+        kRetryDelay,
+        kSignaturePolicy,
+        {"disable-content-trust", 0, Takes::nothing, Use::ignore},
+        {"remove-signatures", 0, Takes::nothing, Use::ignore},
+        {"compress", 0, Takes::nothing, Use::ignore}, // of dir: only, which is refused
+        {"compression-format", 0, Takes::value, refuse, "the image is pushed as it was built"},
+        {"compression-level", 0, Takes::value, refuse, "the image is pushed as it was built"},
+        {"force-compression", 0, Takes::nothing, refuse, "the image is pushed as it was built"},
+        {"disable-compression", 'D', Takes::nothing, refuse, "the image is pushed as it was built"},
+        {"all", 0, Takes::nothing, refuse, "of an index that is pushed; push each image by name"},
+        {"rm", 0, Takes::nothing, refuse, "use rmi after the push"},
+        {"sign-by", 0, Takes::value, refuse, kNoSignatures},
+        {"sign-by-sigstore", 0, Takes::value, refuse, kNoSignatures},
+        {"sign-by-sigstore-private-key", 0, Takes::value, refuse, kNoSignatures},
+        {"sign-passphrase-file", 0, Takes::value, refuse, kNoSignatures},
+        {"encrypt-layer", 0, Takes::value, refuse, "the gate has to see what is pushed"},
+        {"encryption-key", 0, Takes::value, refuse, "the gate has to see what is pushed"}},
+       1,
+       2,
+       [&](const Line& line) -> Command {
+         auto source = place_of(line.arguments.front());
+         if (!source.transport.empty() && source.transport != "containers-storage" &&
+             source.transport != "docker")
+           return usage_error(tool.manner, called,
+                              unsupported("the source " + line.arguments.front(),
+                                          "load the file first, with `podman load`"));
+         const auto format = line.last("format");
+         if (!format.empty() && format != "oci")
+           return usage_error(tool.manner, called,
+                              unsupported("--format " + format, "manifests are OCI manifests"));
+         const auto target =
+             line.arguments.size() > 1 ? place_of(line.arguments[1]) : Place{"docker", source.rest};
+         const auto digest_file = line.last("digestfile");
+         if (target.transport == "docker-archive" || target.transport == "oci-archive") {
+           if (!digest_file.empty())
+             return usage_error(tool.manner, called,
+                                unsupported("--digestfile with " + target.transport + ":",
+                                            "an archive has no digest that a registry would know"));
+           const auto colon = target.rest.find(':');
+           Save save{{source.rest}, target.rest.substr(0, colon)};
+           if (colon != std::string::npos) save.rename = target.rest.substr(colon + 1);
+           if (target.transport == "oci-archive" && !save.rename.empty())
+             return usage_error(tool.manner, called,
+                                unsupported("a name inside of oci-archive:",
+                                            "the image keeps its own; leave :NAME away"));
+           if (save.output.empty())
+             return refusal(tool.manner, "no file behind " + target.transport);
+           if (!save.rename.empty() && !parse_image_name(save.rename))
+             return refusal(tool.manner, save.rename + ": invalid reference format");
+           return save;
+         }
+         if (!target.transport.empty() && target.transport != "docker")
+           return usage_error(tool.manner, called,
+                              unsupported("the destination " + target.transport + ":",
+                                          "use docker://, docker-archive: or oci-archive:"));
+         const auto name = parse_image_name(target.rest);
+         if (!name)
+           return refusal(tool.manner, "invalid image reference \"" + target.rest +
+                                           "\": invalid reference format");
+         if (!name->digest.empty())
+           return refusal(tool.manner, "cannot push to a digest: " + target.rest);
+         return Push{target.rest, false, line.has("quiet"), source.rest, digest_file, style};
+       }});
+}
+
+Command containers_pull(Tool& tool, const std::string& called, const Words& words, Style style) {
+  return read_command(
+      tool, called, words,
+      {"[options] IMAGE",
+       {{"quiet", 'q', Takes::nothing},
+        {"platform"},
+        {"arch"},
+        {"os"},
+        {"variant"},
+        {"policy"},
+        kAuthFile,
+        kCreds,
+        kCertDir,
+        kTlsVerify,
+        kRetry,
+        kRetryDelay,
+        kSignaturePolicy,
+        {"disable-content-trust", 0, Takes::nothing, Use::ignore},
+        {"remove-signatures", 0, Takes::nothing, Use::ignore},
+        {"all-tags", 'a', Takes::nothing, Use::refuse, "pull the tags that you need by name"},
+        {"decryption-key", 0, Takes::value, Use::refuse, kNotYet}},
+       1,
+       1,
+       [&](const Line& line) -> Command {
+         const auto source = place_of(line.arguments.front());
+         if (!source.transport.empty() && source.transport != "docker")
+           return usage_error(tool.manner, called,
+                              unsupported("the source " + source.transport + ":",
+                                          "only registries; load a file with `podman load`"));
+         const auto policy = line.last("policy");
+         if (!policy.empty() && policy != "always" && policy != "missing" && policy != "newer")
+           return usage_error(tool.manner, called,
+                              unsupported("--policy " + policy, "only always, missing and newer"));
+         if (!parse_image_name(source.rest))
+           return refusal(tool.manner, source.rest + ": invalid reference format");
+         Build platform;
+         if (auto text = understand_platform(line, platform); !text.empty())
+           return usage_error(tool.manner, called, text);
+         return Pull{source.rest, platform.platform, line.has("quiet"), style};
+       }});
+}
+
+Command containers_tag(Tool& tool, const std::string& called, const Words& words) {
+  return read_command(
+      tool, called, words,
+      {"IMAGE TARGET_NAME [TARGET_NAME...]", {}, 2, kAny, [&](const Line& line) -> Command {
+         Tag tag{line.arguments.front(), {}};
+         for (auto at = line.arguments.begin() + 1; at != line.arguments.end(); ++at) {
+           const auto name = parse_image_name(*at);
+           if (!name || !name->digest.empty())
+             return refusal(tool.manner, "tag " + *at + ": invalid reference format");
+           for (auto& stored : stored_names(*at))
+             tag.targets.push_back(std::move(stored));
+         }
+         return tag;
+       }});
+}
+
+Command containers_images(Tool& tool, const std::string& called, const Words& words, Style style) {
+  std::vector<Flag> flags{{"quiet", 'q', Takes::nothing},
+                          {"all", 'a', Takes::nothing, Use::ignore},
+                          {"format"},
+                          {"filter", 'f'},
+                          {"no-trunc", 0, Takes::nothing},
+                          {"digests", 0, Takes::nothing},
+                          {"noheading", 'n', Takes::nothing},
+                          {"history", 0, Takes::nothing, Use::refuse, kNotYet},
+                          {"sort", 0, Takes::value, Use::refuse, "use sort(1) on the lines"}};
+  if (style == Style::buildah) flags.push_back({"json", 0, Takes::nothing});
+  return read_command(tool, called, words,
+                      {"[options] [IMAGE]", std::move(flags), 0, 1, [&](const Line& line) {
+                         return understand_images(tool, called, line, style);
+                       }});
+}
+
+Command containers_remove(Tool& tool, const std::string& called, const Words& words, Style style) {
+  return read_command(
+      tool, called, words,
+      {"[options] IMAGE [IMAGE...]",
+       {{"all", 'a', Takes::nothing},
+        {"force", 'f', Takes::nothing},
+        {"ignore", 'i', Takes::nothing},
+        {"prune", 'p', Takes::nothing},
+        {"no-prune", 0, Takes::nothing, Use::ignore}},
+       0,
+       kAny,
+       [&](const Line& line) -> Command {
+         if (line.has("prune")) return Prune{"/images/prune", false};
+         if (line.arguments.empty() && !line.has("all"))
+           return refusal(tool.manner, "image name or ID must be specified");
+         if (!line.arguments.empty() && line.has("all"))
+           return refusal(tool.manner,
+                          "when using the --all switch, you may not pass any images names or IDs");
+         RemoveImages remove{line.arguments, line.has("force"), line.has("all")};
+         remove.forgive_missing = line.has("ignore") || line.has("force");
+         remove.style = style;
+         return remove;
+       }});
+}
+
+Command containers_login(Tool& tool, const std::string& called, const Words& words) {
+  return read_command(
+      tool, called, words,
+      {"[options] [REGISTRY]",
+       {{"username", 'u'},
+        {"password", 'p'},
+        {"password-stdin", 0, Takes::nothing},
+        {"verbose", 'v', Takes::nothing, Use::ignore},
+        {"authfile", 0, Takes::value, Use::say, "no credential is stored"},
+        {"compat-auth-file", 0, Takes::value, Use::say, "no credential is stored"},
+        kCertDir,
+        kTlsVerify,
+        {"get-login", 0, Takes::nothing, Use::refuse, "no credential is stored"},
+        {"secret", 0, Takes::value, Use::refuse, "use --password-stdin"}},
+       0,
+       1,
+       [&](const Line& line) -> Command {
+         Login login;
+         login.password_from_stdin = line.has("password-stdin");
+         login.done = "Login Succeeded!";
+         if (!line.all("password").empty() && login.password_from_stdin)
+           return refusal(tool.manner, "can't specify both --password-stdin and --password");
+         if (login.password_from_stdin && line.last("username").empty())
+           return refusal(tool.manner, "must provide --username with --password-stdin");
+         return login;
+       }});
+}
+
+Command containers_logout(Tool& tool, const std::string& called, const Words& words) {
+  return read_command(tool, called, words,
+                      {"[options] [REGISTRY]",
+                       {{"all", 'a', Takes::nothing},
+                        {"authfile", 0, Takes::value, Use::say, "no credential is stored"},
+                        {"compat-auth-file", 0, Takes::value, Use::say, "no credential is stored"}},
+                       0,
+                       1,
+                       [](const Line& line) -> Command {
+                         if (line.has("all"))
+                           return Say{"Removed login credentials for all registries\n", "", 0};
+                         const std::string registry =
+                             line.arguments.empty() ? "docker.io" : line.arguments.front();
+                         return Say{"Removed login credentials for " + registry + "\n", "", 0};
+                       }});
+}
+
+} // namespace slipway::shim

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// /kaniko/executor: builds, and pushes to each --destination. Source: cmd/executor/cmd/root.go and
+// pkg/executor/push.go of kaniko 1.24; flags that later forks added are named where they matter.
+#include "executor/shim/dialects.hpp"
+#include "executor/shim/image_name.hpp"
+#include "executor/shim/parsing.hpp"
+
+#include <algorithm>
+#include <string_view>
+#include <variant>
+
+namespace slipway::shim {
+namespace {
+
+constexpr std::string_view kContextScheme = "dir://";
+
+std::vector<Flag> executor_flags() {
+  const Use ignore = Use::ignore;
+  const Use refuse = Use::refuse;
+  const Use say = Use::say;
+  return {
+      {"context", 'c'},
+      {"context-sub-path"},
+      {"dockerfile", 'f'},
+      {"destination", 'd'},
+      {"build-arg"},
+      {"label"},
+      {"target"},
+      {"custom-platform"},
+      {"customPlatform"},
+      {"tar-path"},
+      {"tarPath"},
+      {"digest-file"},
+      {"image-name-with-digest-file"},
+      {"image-name-tag-with-digest-file"},
+      {"no-push", 0, Takes::nothing},
+      {"cache", 0, Takes::nothing},
+      {"cache-repo"},
+      // Nothing of these is in the result.
+      {"cleanup", 0, Takes::nothing, ignore},
+      {"force", 0, Takes::nothing, ignore},
+      {"verbosity", 'v', Takes::value, ignore},
+      {"log-format", 0, Takes::value, ignore},
+      {"log-timestamp", 0, Takes::nothing, ignore},
+      {"snapshot-mode", 0, Takes::value, ignore},
+      {"snapshotMode", 0, Takes::value, ignore},
+      {"use-new-run", 0, Takes::nothing, ignore},
+      {"compressed-caching", 0, Takes::nothing, ignore},
+      {"skip-unused-stages", 0, Takes::nothing, ignore},
+      {"push-retry", 0, Takes::value, ignore},
+      {"image-fs-extract-retry", 0, Takes::value, ignore},
+      {"image-download-retry", 0, Takes::value, ignore},
+      {"no-push-cache", 0, Takes::nothing, ignore},
+      {"skip-push-permission-check", 0, Takes::nothing, ignore},
+      {"kaniko-dir", 0, Takes::value, ignore},
+      {"ignore-var-run", 0, Takes::nothing, ignore},
+      {"whitelist-var-run", 0, Takes::nothing, ignore},
+      {"cache-ttl", 0, Takes::value, say, kOwnCache},
+      {"cache-dir", 0, Takes::value, say, kOwnCache},
+      {"cache-copy-layers", 0, Takes::nothing, say, kOwnCache},
+      {"cache-run-layers", 0, Takes::nothing, say, kOwnCache},
+      {"single-snapshot", 0, Takes::nothing, refuse,
+       "no backend squashes in this version; use a final stage with COPY --from"},
+      {"ignore-path", 0, Takes::value, refuse,
+       "layers have every file that a step changed; remove the files in that step"},
+      {"insecure", 0, Takes::nothing, say, kOwnTls},
+      {"insecure-pull", 0, Takes::nothing, say, kOwnTls},
+      {"insecure-registry", 0, Takes::value, say, kOwnTls},
+      {"skip-tls-verify", 0, Takes::nothing, say, kOwnTls},
+      {"skip-tls-verify-pull", 0, Takes::nothing, say, kOwnTls},
+      {"skip-tls-verify-registry", 0, Takes::value, say, kOwnTls},
+      {"registry-certificate", 0, Takes::value, say, kOwnTls},
+      {"registry-client-cert", 0, Takes::value, say, kOwnTls},
+      {"registry-mirror", 0, Takes::value, say, kOwnTls},
+      {"registry-map", 0, Takes::value, say, kOwnTls},
+      {"skip-default-registry-fallback", 0, Takes::nothing, say, kOwnTls},
+      {"credential-helpers", 0, Takes::value, say, kOwnCredential},
+      {"reproducible", 0, Takes::nothing, refuse,
+       "not in this version of slipway; use --build-arg SOURCE_DATE_EPOCH"},
+      {"bucket", 'b', Takes::value, refuse, "fetch the context in the job"},
+      {"git", 0, Takes::value, refuse, "clone in the job"},
+      {"oci-layout-path", 0, Takes::value, refuse,
+       "use --tar-path, whose archive has an OCI layout in it"},
+      {"compression", 0, Takes::value, refuse, kNotYet},
+      {"compression-level", 0, Takes::value, refuse, kNotYet},
+      {"image-format", 0, Takes::value, refuse, "manifests are OCI manifests"},
+      {"annotation", 0, Takes::value, refuse, kNotYet},
+      {"secret", 0, Takes::value, refuse, "build secrets are not in this version of slipway"},
+      {"push-ignore-immutable-tag-errors", 0, Takes::nothing, refuse,
+       "a push that did not happen is an error"},
+      {"force-build-metadata", 0, Takes::nothing, refuse, kNotYet},
+      {"azure-container-registry-config", 0, Takes::value, say, kOwnCredential},
+  };
+}
+
+/// Text of the refusal, or "".
+std::string understand_context(const Line& line, Build& build) {
+  std::string context = line.all("context").empty() ? "/workspace/" : line.last("context");
+  const std::string typed = context;
+  if (context.starts_with(kContextScheme)) {
+    context.erase(0, kContextScheme.size());
+  } else if (context.find("://") != std::string::npos) {
+    return unsupported("--context " + context,
+                       context.starts_with("tar://")
+                           ? "unpack the tar in the job and build from the folder"
+                           : "fetch it in the job and build from the folder, so that what is built "
+                             "is what the job fetched");
+  }
+  if (context.empty()) return "please specify a path to the build context with the --context flag";
+  if (const auto below = line.last("context-sub-path"); !below.empty()) {
+    // kaniko itself forgets the flag where the context has no scheme.
+    if (typed == context)
+      return unsupported("--context-sub-path with a context without dir://",
+                         "kaniko ignores it there; put the folder into --context");
+    context += "/" + below;
+  }
+  build.context = context == "-" ? "./-" : context;
+  build.file = line.all("dockerfile").empty() ? "Dockerfile" : line.last("dockerfile");
+  if (build.file.starts_with("http://") || build.file.starts_with("https://"))
+    return unsupported("a remote Dockerfile", "fetch it in the job");
+  if (build.file == "-") build.file = "./-";
+  build.lookup = Lookup::then_context;
+  return {};
+}
+
+std::string understand_files(const Line& line, Build& build) {
+  const bool with_tag = !line.last("image-name-tag-with-digest-file").empty();
+  const auto named = with_tag ? DigestForm::name_and_tag : DigestForm::name;
+  for (const auto& [flag, form] : {std::pair{"digest-file", DigestForm::digest},
+                                   std::pair{"image-name-with-digest-file", named},
+                                   std::pair{"image-name-tag-with-digest-file", named}}) {
+    const auto path = line.last(flag);
+    if (path.empty()) continue;
+    if (path.starts_with("https://") || path.starts_with("http://"))
+      return unsupported(std::string{"--"} + flag + " " + path,
+                         "nothing is sent from the build; write a file and send it in the job");
+    if (form != DigestForm::digest && build.tags.empty())
+      return std::string{"you must provide --destination if setting --"} + flag;
+    build.digest_files.push_back({path, form});
+  }
+  return {};
+}
+
+std::string understand_cache(const Line& line, Build& build) {
+  const auto repository = line.last("cache-repo");
+  if (line.has("cache") && repository.empty() && line.has("no-push"))
+    return "cache flags invalid: if using cache with --no-push, specify cache repo with "
+           "--cache-repo";
+  if (line.has("cache") || !repository.empty())
+    build.notes.push_back("slipway: --cache" + (repository.empty() ? "" : " to " + repository) +
+                          " has no effect: " + std::string{kOwnCache});
+  return {};
+}
+
+/// kaniko gives a bare name that the environment does not have an empty value.
+std::vector<std::string> with_values(std::vector<std::string> arguments, const Environment& env) {
+  for (auto& argument : arguments)
+    if (!argument.empty() && argument.find('=') == std::string::npos && !env.contains(argument))
+      argument += '=';
+  return arguments;
+}
+
+std::string understand_build(const Line& line, const Environment& env, Build& build) {
+  for (const auto& destination : line.all("destination"))
+    build.tags.push_back(destination);
+  if (build.tags.empty() && !line.has("no-push"))
+    return "you must provide --destination, or use --no-push";
+  for (const auto& tag : build.tags)
+    if (const auto name = parse_image_name(tag); !name || !name->digest.empty())
+      return "getting tag for destination: could not parse reference: " + tag;
+  const auto platform = line.last("custom-platform").empty() ? line.last("customPlatform")
+                                                             : line.last("custom-platform");
+  for (const auto& text : {understand_context(line, build),
+                           add_build_args(with_values(line.all("build-arg"), env), env, build),
+                           add_labels(line.all("label"), build), understand_files(line, build),
+                           understand_cache(line, build)})
+    if (!text.empty()) return text;
+  build.target = line.last("target");
+  build.platform = platform;
+  const auto tar = line.last("tar-path").empty() ? line.last("tarPath") : line.last("tar-path");
+  if (!tar.empty()) build.archives.push_back(tar);
+  build.push = !line.has("no-push");
+  return {};
+}
+
+} // namespace
+
+Invocation read_kaniko(const std::vector<std::string>& words, const Environment& env) {
+  Tool tool{"kaniko", {"Error: ", "", "", 1, 1}};
+  const std::string called = "executor";
+  if (!words.empty() && words.front() == "version")
+    return {Say{"Kaniko version :  v1.24.0-slipway\n", "", 0}, tool.manner};
+  if (!words.empty() &&
+      (words.front() == "login" || words.front() == "push" || words.front() == "bake"))
+    return {refusal(tool.manner, "executor " + words.front() +
+                                     ": slipway does not serve this command; build with "
+                                     "--destination, which pushes through the gate"),
+            tool.manner};
+  Command command = read_command(
+      tool, called, words, {"[flags]", executor_flags(), 0, 0, [&](const Line& line) -> Command {
+                              Build build;
+                              build.called = called;
+                              build.dialect = "kaniko";
+                              if (auto text = understand_build(line, env, build); !text.empty())
+                                return usage_error(tool.manner, called, text);
+                              return build;
+                            }});
+  return {std::move(command), tool.manner, tool.notes};
+}
+
+} // namespace slipway::shim

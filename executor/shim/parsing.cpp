@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/parsing.hpp"
+
+#include "executor/shim/image_name.hpp"
+
+#include <algorithm>
+#include <variant>
+
+namespace slipway::shim {
+namespace {
+
+std::string see_help(const std::string& called) {
+  return "See '" + called + " --help'.";
+}
+
+std::string plural(std::size_t count) {
+  return count == 1 ? "1 argument" : std::to_string(count) + " arguments";
+}
+
+std::string help_of(const std::string& called, const Table& table) {
+  std::string help = "\nUsage:  " + called + " " + std::string{table.usage} +
+                     "\n\nOptions that slipway honours or accepts:\n";
+  for (const auto& flag : table.flags) {
+    if (flag.use == Use::refuse) continue;
+    help += flag.letter != 0 ? std::string{"  -"} + flag.letter + ", " : std::string{"      "};
+    help += "--" + std::string{flag.name};
+    help += flag.takes == Takes::value      ? " value\n"
+            : flag.takes == Takes::optional ? "[=value]\n"
+                                            : "\n";
+  }
+  return help;
+}
+
+/// Docker's words for a wrong number of arguments.
+std::string argument_text(const std::string& called, const Table& table) {
+  std::string want;
+  if (table.most == 0)
+    want = "accepts no arguments";
+  else if (table.least == table.most)
+    want = "requires exactly " + plural(table.least);
+  else if (table.most == kAny)
+    want = "requires at least " + plural(table.least);
+  else
+    want = "requires at most " + plural(table.most);
+  return "\"" + called + "\" " + want + ".\n" + see_help(called) + "\n\nUsage:  " + called + " " +
+         std::string{table.usage};
+}
+
+bool is_on(const std::string& value) {
+  return value == "true" || value == "1";
+}
+
+} // namespace
+
+Command read_command(Tool& tool, const std::string& called, const Words& words,
+                     const Table& table) {
+  const auto read = read_flags(words, table.flags);
+  if (const auto* error = std::get_if<FlagError>(&read))
+    return usage_error(tool.manner, called, error->text);
+  const auto& line = std::get<Line>(read);
+  if (line.help) return Say{help_of(called, table), "", 0};
+  if (line.arguments.size() < table.least || line.arguments.size() > table.most)
+    return refusal(tool.manner, argument_text(called, table));
+  tool.notes.insert(tool.notes.end(), line.notes.begin(), line.notes.end());
+  return table.understand(line);
+}
+
+Say usage_error(const Manner& manner, const std::string& called, const std::string& text) {
+  return {"", std::string{manner.error} + text + "\n" + see_help(called) + "\n", manner.usage_exit};
+}
+
+Say refusal(const Manner& manner, const std::string& text) {
+  return {"", std::string{manner.error} + text + "\n", manner.exit_code};
+}
+
+std::string unsupported(const std::string& flag, const std::string& reason) {
+  return "slipway does not support " + flag + ": " + reason;
+}
+
+std::string base_name(const std::string& path) {
+  return path.substr(path.rfind('/') + 1);
+}
+
+std::vector<std::string> comma_parts(const std::string& text) {
+  std::vector<std::string> parts{""};
+  bool quoted = false;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quoted && c == '"' && at + 1 < text.size() && text[at + 1] == '"') {
+      parts.back() += c;
+      ++at;
+    } else if (c == '"' && (quoted || parts.back().empty())) {
+      quoted = !quoted;
+    } else if (c == ',' && !quoted) {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
+}
+
+std::map<std::string, std::string> comma_fields(const std::string& text) {
+  std::map<std::string, std::string> fields;
+  for (const auto& part : comma_parts(text)) {
+    const auto equals = part.find('=');
+    if (equals == std::string::npos)
+      fields[""] = part;
+    else
+      fields[part.substr(0, equals)] = part.substr(equals + 1);
+  }
+  return fields;
+}
+
+std::string add_build_args(const std::vector<std::string>& values, const Environment& env,
+                           Build& build) {
+  for (const auto& text : values) {
+    const auto equals = text.find('=');
+    if (equals == 0 || text.empty())
+      return "invalid argument \"" + text + "\" for \"--build-arg\" flag: no name";
+    if (equals != std::string::npos)
+      build.build_args.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    else if (const auto found = env.find(text); found != env.end())
+      build.build_args.emplace_back(text, found->second);
+  }
+  return {};
+}
+
+std::string add_labels(const std::vector<std::string>& values, Build& build) {
+  for (const auto& text : values) {
+    const auto equals = std::min(text.find('='), text.size());
+    if (equals == 0) return "invalid argument \"" + text + "\" for \"--label\" flag: no name";
+    build.labels.emplace_back(text.substr(0, equals),
+                              equals < text.size() ? text.substr(equals + 1) : "");
+  }
+  return {};
+}
+
+std::string add_hosts(const std::vector<std::string>& values, Build& build) {
+  for (const auto& text : values) {
+    const auto cut = text.find_first_of("=:");
+    if (cut == std::string::npos || cut == 0 || cut + 1 == text.size())
+      return "invalid argument \"" + text +
+             "\" for \"--add-host\" flag: bad format for add-host: \"" + text + "\"";
+    if (text.substr(cut + 1) == "host-gateway")
+      return unsupported("--add-host " + text, "builds have no way to the host");
+    build.extra_hosts.emplace_back(text.substr(0, cut), text.substr(cut + 1));
+  }
+  return {};
+}
+
+std::string add_output(const std::string& text, Build& build) {
+  auto fields = comma_fields(text);
+  const std::string type = fields["type"];
+  const std::string flag = "--output " + text;
+  if (type == "cacheonly") return {};
+  if (type.empty() && text == "-")
+    return unsupported(flag, "a root file system as tar is not written; use `type=docker,dest=-`");
+  if (type != "registry" && type != "image" && type != "docker" && type != "oci")
+    return unsupported(flag, "only type=docker, oci, image and registry; copy files out of a stage "
+                             "with `docker save`, or build them in the job");
+  const bool archive = type == "docker" || type == "oci";
+  for (const auto& [key, value] : fields) {
+    const bool honoured = key == "type" || key == "name" || (archive && key == "dest") ||
+                          (!archive && key == "push") ||
+                          ((key == "oci-mediatypes" || key == "store") && is_on(value));
+    if (honoured) continue;
+    if (archive && key == "tar") {
+      if (is_on(value)) continue;
+      return unsupported(flag, "only the archive form is written; leave tar=false away");
+    }
+    if ((key == "unpack" || key == "push-by-digest" || key == "rewrite-timestamp" ||
+         key == "force-compression" || key == "registry.insecure") &&
+        !is_on(value))
+      continue;
+    return unsupported(flag, (key.empty() ? value : key) + " is not in this version of slipway");
+  }
+  for (const auto& name : comma_parts(fields["name"]))
+    if (!name.empty()) build.tags.push_back(name);
+  if (type == "registry" || (type == "image" && is_on(fields["push"]))) build.push = true;
+  if (archive && fields.contains("dest"))
+    build.archives.push_back(fields["dest"]);
+  else if (type == "oci")
+    build.archives.emplace_back("-");
+  return {};
+}
+
+std::string set_platform(const std::vector<std::string>& values, Build& build) {
+  build.platform = values.empty() ? "" : values.back();
+  if (values.size() > 1 || build.platform.find(',') != std::string::npos)
+    return unsupported(
+        "--platform with more than one platform",
+        "multi-platform images are not in this version of slipway; build one platform per job");
+  return {};
+}
+
+std::string set_network(const std::string& value, Build& build) {
+  build.network = value;
+  if (value.empty() || value == "default" || value == "none") return {};
+  return unsupported(
+      "--network " + value,
+      "builds have a network of their own; only `default` and `none` can be asked for");
+}
+
+std::string check_tags(const Build& build) {
+  for (const auto& tag : build.tags) {
+    const auto name = parse_image_name(tag);
+    if (!name || !name->digest.empty())
+      return "invalid argument \"" + tag + "\" for \"-t, --tag\" flag: invalid reference format";
+  }
+  return {};
+}
+
+void note_cache_source(const std::string& flag, const std::string& value, Build& build) {
+  if (value.empty()) return;
+  build.notes.push_back("slipway: " + flag + " " + value +
+                        " is not needed: " + std::string{kOwnCache});
+}
+
+std::string note_cache_goal(const std::string& flag, const std::string& value,
+                            const std::vector<std::string_view>& said, Build& build) {
+  if (value.empty()) return {};
+  auto fields = comma_fields(value);
+  const std::string type = fields.contains("type") ? fields["type"] : "registry";
+  if (std::find(said.begin(), said.end(), type) == said.end())
+    return unsupported(flag + " " + value,
+                       "a cache is never exported, because nothing unscanned may leave the job. " +
+                           std::string{kOwnCache} + "; remove the flag");
+  build.notes.push_back("slipway: " + flag + " " + value +
+                        " has no effect: " + std::string{kOwnCache});
+  return {};
+}
+
+bool is_remote_context(const std::string& context) {
+  for (const auto* prefix : {"http://", "https://", "git://", "ssh://", "git@", "github.com/",
+                             "oci-layout://", "docker-image://"})
+    if (context.starts_with(prefix)) return true;
+  return false;
+}
+
+} // namespace slipway::shim

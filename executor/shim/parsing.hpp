@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the readers of all command lines share: a table of flags for each command, the words of a
+// refusal, and the parts of a build that every tool names in its own way.
+#pragma once
+
+#include "executor/shim/command.hpp"
+#include "executor/shim/flags.hpp"
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace slipway::shim {
+
+using Words = std::vector<std::string>;
+
+constexpr std::size_t kAny = 1000000;
+constexpr std::string_view kNotYet = "not in this version of slipway";
+constexpr std::string_view kNoLimits = "the operator sets the limits of builds, not the job";
+constexpr std::string_view kNoWeakening = "builds run without privilege and nothing weakens that";
+constexpr std::string_view kOwnCache = "slipway keeps this project's build cache itself";
+constexpr std::string_view kOwnCredential =
+    "slipway brings its own credential for each push and pull; the job's is not used";
+constexpr std::string_view kOwnTls = "how a registry is spoken to is the operator's to say";
+constexpr std::string_view kNoContainers = "slipway does not run containers in this job yet. Run "
+                                           "the step in the job itself (set the job's "
+                                           "`image:` to the one you want, add `services:` for "
+                                           "databases), or build with a Dockerfile stage.";
+
+/// The tool whose command line is read. Reading adds the notes of flags without effect.
+struct Tool {
+  std::string name;
+  Manner manner;
+  std::vector<std::string> notes = {};
+};
+
+/// A command with its usage line, flags and the function that makes sense of them.
+struct Table {
+  std::string_view usage;
+  std::vector<Flag> flags;
+  std::size_t least = 0; ///< arguments
+  std::size_t most = 0;
+  std::function<Command(const Line&)> understand;
+};
+
+/// Flags, help and number of arguments by the table; the rest is for `understand`.
+Command read_command(Tool& tool, const std::string& called, const Words& words, const Table& table);
+
+/// "TEXT, See 'CALLED --help'." with the exit code of a wrong command line.
+Say usage_error(const Manner& manner, const std::string& called, const std::string& text);
+
+/// TEXT as an error of the tool.
+Say refusal(const Manner& manner, const std::string& text);
+
+std::string unsupported(const std::string& flag, const std::string& reason);
+
+/// The last part of a path: the program's name of argv[0].
+std::string base_name(const std::string& path);
+
+/// One record of CSV: `type=image,"name=a,b"` is two fields. A quote within a field is itself.
+std::vector<std::string> comma_parts(const std::string& text);
+
+/// The fields as KEY=VALUE; a part without "=" is under "".
+std::map<std::string, std::string> comma_fields(const std::string& text);
+
+// Each adds to the build what the values of one flag say, and returns the text of a refusal, or "".
+std::string add_build_args(const std::vector<std::string>& values, const Environment& env,
+                           Build& build);
+std::string add_labels(const std::vector<std::string>& values, Build& build);
+std::string add_hosts(const std::vector<std::string>& values, Build& build);
+std::string add_output(const std::string& text, Build& build);
+std::string set_platform(const std::vector<std::string>& values, Build& build);
+std::string set_network(const std::string& value, Build& build);
+std::string check_tags(const Build& build);
+
+/// Sources and goals of a cache in BuildKit's form (`type=registry,ref=…`, or a bare reference).
+void note_cache_source(const std::string& flag, const std::string& value, Build& build);
+/// `said` are the types of goals that are left out with a note; every other is refused.
+std::string note_cache_goal(const std::string& flag, const std::string& value,
+                            const std::vector<std::string_view>& said, Build& build);
+
+/// By URL or by another scheme: what a builder would fetch by itself.
+bool is_remote_context(const std::string& context);
+
+} // namespace slipway::shim

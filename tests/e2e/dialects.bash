@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Jobs that call podman, buildah, img, buildctl, kaniko's executor and bake as their documentation says. The images of
+# the jobs have files under these names that only fail: what works is the shim in their place.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    make_tiny_base
+    publish_image base/tools:12 debian '{}' tool_files_of_others
+    publish_image base/kaniko:1 none \
+        '{"Entrypoint": ["/kaniko/executor"], "WorkingDir": "/workspace", "Env": ["PATH=/usr/local/bin:/kaniko:/busybox"]}' \
+        kaniko_files
+    with_tools=".image.name = \"$world_registry/base/tools:12\""
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+only_fails() {
+    install -D -m 0755 /dev/stdin "$1" <<'END'
+#!/bin/sh
+echo "the image's own $0 was called" >&2
+exit 99
+END
+}
+
+tool_files_of_others() {
+    local tool
+    for tool in podman buildah img buildctl buildctl-daemonless.sh; do only_fails "usr/bin/$tool"; done
+}
+
+# As the debug image of kaniko: a shell in /busybox, nothing in /bin.
+kaniko_files() {
+    local applet
+    install -D -m 0755 /bin/busybox busybox/busybox
+    for applet in $(/bin/busybox --list); do
+        [[ $applet == busybox ]] || ln -s busybox "busybox/$applet"
+    done
+    only_fails kaniko/executor
+    mkdir -p etc tmp workspace kaniko/.docker usr/local/bin
+    chmod 1777 tmp
+    printf 'root:x:0:0:root:/root:/busybox/sh\n' >etc/passwd
+    printf 'root:x:0:\n' >etc/group
+}
+
+# vulnerable: a Dockerfile of an image that the gate does not let pass.
+vulnerable() {
+    cat <<SCRIPT
+printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >METADATA
+printf 'FROM $tiny\nCOPY METADATA /usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA\n' >Dockerfile
+SCRIPT
+}
+
+TEST "podman builds, names and pushes images in its own words" {
+    run_steps 5001 "printf 'FROM $tiny\nCOPY word /word\n' >Containerfile; echo 5001 >word
+try where sh -c 'command -v podman'
+try login sh -c 'echo hunter2 | podman login -u ci --password-stdin $world_registry'
+try build sh -c 'podman build -q -t app . >id && podman build --iidfile iid -t app . | tail -1 | diff - id && cat iid'
+printf 'FROM app\nRUN head -1 /word\n' >second
+try from-own podman build -f second -t second .
+try images podman images --format '{{.Repository}}:{{.Tag}}'
+try push podman push --digestfile digest app docker://$world_registry/app/podman:1
+try digest cat digest
+try inspect podman inspect --format '{{.Digest}}' app
+try pull podman pull -q $world_registry/app/podman:1
+try save sh -c 'podman save -o app.tar app && podman load -q -i app.tar'
+try run podman run --rm app true" "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step where 0 /usr/bin/podman
+    expect_step login 0 "Login Succeeded!"
+    expect_step build 0 sha256:
+    expect_step from-own 0 5001 "Successfully tagged localhost/second:latest"
+    expect_step images 0 localhost/app:latest localhost/second:latest
+    expect_lacks "$(step_says images)" docker.io
+    expect_step push 0
+    expect_step digest 0 "$(world_registry_digest app/podman:1)"
+    expect_step inspect 0 "$(world_registry_digest app/podman:1)"
+    expect_step pull 0
+    expect_step save 0 "Loaded image: "
+    expect_step run 125 "does not run containers"
+    expect_lacks "$TRACE" "the image's own"
+}
+
+TEST "buildah builds by bud and pushes by image ID, and says what it cannot do" {
+    run_steps 5002 "printf 'ARG BASE\nFROM \$BASE AS one\nRUN printf 5002 >/word\nFROM one\nLABEL team=x\n' >Dockerfile
+try build sh -c 'buildah --storage-driver vfs bud --isolation chroot --format docker -q --build-arg BASE=$tiny . >id'
+try push sh -c 'buildah push --tls-verify=false \$(cat id) docker://$world_registry/app/buildah:1'
+try label buildah inspect --type image --format '{{.OCIv1.Config.Labels.team}}' $world_registry/app/buildah:1
+try archive sh -c 'buildah push \$(cat id) oci-archive:out.tar && tar -tf out.tar'
+try from buildah from $tiny
+try volume buildah bud -v /:/host .
+printf 'FROM $tiny\nRUN exit 3\n' >failing
+try step buildah bud -f failing ." "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step build 0 "HEALTHCHECK"
+    expect_step push 0 "--tls-verify has no effect"
+    [[ -n $(world_registry_digest app/buildah:1) ]]
+    expect_step label 0 x
+    expect_step archive 0 index.json
+    expect_step from 125 "slipway builds from Dockerfiles only"
+    expect_step volume 125 "--volume"
+    expect_step step 1
+}
+
+TEST "img builds, tags, pushes and lists" {
+    run_steps 5003 "printf 'FROM $tiny\nRUN printf 5003 >/word\n' >Dockerfile
+try build img build --no-console -t $world_registry/app/img:1 .
+try tag img tag $world_registry/app/img:1 $world_registry/app/img:2
+try push img push $world_registry/app/img:2
+try ls img ls
+try save sh -c 'img save -o x.tar $world_registry/app/img:1 && tar -tf x.tar'" "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step build 0 "Successfully built $world_registry/app/img:1"
+    expect_step tag 0 "Successfully tagged"
+    expect_step push 0 "Successfully pushed $world_registry/app/img:2"
+    expect_step ls 0 NAME "$(world_registry_digest app/img:2)"
+    expect_step save 0 manifest.json
+    expect_absent app/img:1
+}
+
+TEST "buildctl and buildctl-daemonless.sh build and push at once, as GitLab's documentation shows" {
+    run_steps 5004 "mkdir docker; printf 'FROM $tiny\nARG WORD\nRUN printf x\$WORD >/word\n' >docker/D
+try workers buildctl debug workers
+try build buildctl build --frontend dockerfile.v0 --local context=. --local dockerfile=docker --opt filename=D \
+    --opt build-arg:WORD=5004 --output type=image,name=$world_registry/app/buildctl:1,push=true --metadata-file meta
+try meta cat meta
+try daemonless buildctl-daemonless.sh build --frontend=dockerfile.v0 --local context=. --local dockerfile=docker \
+    --opt filename=D --export-cache type=registry,ref=$world_registry/app/cache --output type=oci,dest=out.tar
+try tar tar -tf out.tar
+try allow buildctl build --allow network.host --frontend dockerfile.v0 --local context=. --local dockerfile=docker" "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step workers 0 PLATFORMS
+    expect_step build 0
+    expect_step meta 0 "$(world_registry_digest app/buildctl:1)"
+    expect_step daemonless 0 "has no effect"
+    expect_step tar 0 oci-layout
+    expect_step allow 1 "--allow"
+    expect_absent app/cache:latest
+}
+
+TEST "kaniko's executor builds and pushes in an image with its entrypoint switched off" {
+    run_steps 5005 "echo '{\"auths\": {}}' >/kaniko/.docker/config.json
+mkdir ctx; printf 'FROM $tiny\nCOPY word /\n' >ctx/Dockerfile; echo 5005 >ctx/word
+try build /kaniko/executor --context \"dir://\$PWD/ctx\" --dockerfile Dockerfile --cache=true --snapshot-mode=redo \
+    --destination $world_registry/app/kaniko:1 --destination $world_registry/app/kaniko:2 \
+    --digest-file out/digest --image-name-with-digest-file names
+try digest cat out/digest
+try names cat names
+try by-name executor --no-push -c \"\$PWD/ctx\" --tar-path x.tar
+try tar tar -tf x.tar
+try git /kaniko/executor -d $world_registry/app/kaniko:3 -c git://example.invalid/x" \
+        ".image = {name: \"$world_registry/base/kaniko:1\", entrypoint: [\"\"]}"
+
+    expect_eq "$STATE" success
+    expect_step build 0
+    digest=$(world_registry_digest app/kaniko:1)
+    [[ -n $digest && $digest == "$(world_registry_digest app/kaniko:2)" ]]
+    expect_step digest 0 "$digest"
+    expect_step names 0 "$world_registry/app/kaniko@$digest"
+    expect_step by-name 0
+    expect_step tar 0 manifest.json
+    expect_step git 1 "fetch it in the job"
+}
+
+TEST "docker buildx bake builds and pushes the targets of a JSON file" {
+    run_steps 5006 "printf 'FROM $tiny AS a\nRUN printf a >/word\nFROM $tiny AS b\nRUN printf b >/word\n' >Dockerfile
+cat >docker-bake.json <<'END'
+{\"variable\": {\"TAG\": {\"default\": \"0\"}},
+ \"group\": {\"default\": {\"targets\": [\"a\", \"b\"]}},
+ \"target\": {\"a\": {\"target\": \"a\", \"tags\": [\"$world_registry/app/bake-a:\${TAG}\"]},
+            \"b\": {\"inherits\": [\"a\"], \"target\": \"b\", \"tags\": [\"$world_registry/app/bake-b:\${TAG}\"]}}}
+END
+export TAG=5006
+try print docker buildx bake --print
+try bake docker buildx bake --push
+try remote docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $world_registry/app/bake-a:5006
+try hcl docker buildx bake -f docker-bake.hcl"
+
+    expect_eq "$STATE" success
+    expect_step print 0 "app/bake-b:5006"
+    expect_step bake 0
+    expect_step remote 0 "$(world_registry_digest app/bake-a:5006)"
+    [[ $(world_registry_digest app/bake-a:5006) != "$(world_registry_digest app/bake-b:5006)" ]]
+    expect_step hcl 125 JSON
+}
+
+TEST "whichever tool pushes, the gate judges" {
+    run_steps 5007 "$(vulnerable)
+try podman sh -c 'podman build -q -t app . >&2 && podman push app $world_registry/app/bad:podman'
+try buildah sh -c 'buildah bud -q -t app . >&2 && buildah push --digestfile d app docker://$world_registry/app/bad:buildah'
+try no-digest ls d
+try img sh -c 'img build -t $world_registry/app/bad:img . && img push $world_registry/app/bad:img'
+try buildctl buildctl build --frontend dockerfile.v0 --local context=. --local dockerfile=. \
+    --output type=image,name=$world_registry/app/bad:buildctl,push=true" "$with_tools"
+    expect_eq "$STATE" success
+    expect_step podman 125 CVE-2020-14343
+    expect_step buildah 125 CVE-2020-14343
+    expect_step no-digest 2
+    expect_step img 1 CVE-2020-14343
+    expect_step buildctl 1 CVE-2020-14343
+    for tag in podman buildah img buildctl; do expect_absent "app/bad:$tag"; done
+
+    run_steps 5008 "$(vulnerable)
+try kaniko /kaniko/executor -c . -d $world_registry/app/bad:kaniko" \
+        ".image = {name: \"$world_registry/base/kaniko:1\", entrypoint: [\"\"]}"
+    expect_step kaniko 1 CVE-2020-14343
+    expect_absent app/bad:kaniko
+}
+
+TEST "an image without these tools has docker alone" {
+    run_steps 5009 "for tool in podman buildah img buildctl buildctl-daemonless.sh executor; do try \$tool command -v \$tool; done
+try kaniko ls /kaniko
+try docker command -v docker"
+
+    expect_eq "$STATE" success
+    for tool in podman buildah img buildctl buildctl-daemonless.sh executor; do expect_step $tool 1; done
+    expect_step kaniko 2
+    expect_step docker 0 docker
+}

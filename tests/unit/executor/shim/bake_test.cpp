@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/bake.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace slipway::shim {
+namespace {
+
+using Json = nlohmann::json;
+
+Result<BakePlan> plan(const std::string& text, Bake bake = {}) {
+  return plan_bake(bake, {{"docker-bake.json", text}});
+}
+
+std::vector<std::string> names(const BakePlan& plan) {
+  std::vector<std::string> list;
+  for (const auto& [name, build] : plan.builds)
+    list.push_back(name);
+  return list;
+}
+
+std::string refusal(const std::string& text, Bake bake = {}) {
+  const auto made = plan(text, std::move(bake));
+  if (made) return "";
+  EXPECT_EQ(made.error().kind, ErrorKind::bad_input);
+  return made.error().what + " " + made.error().hint;
+}
+
+constexpr const char* kTwo = R"({
+  "variable": {"TAG": {"default": "1.0"}, "REG": {"default": "r.io"}, "FULL": {"default": "${REG}/grp"}},
+  "group": {"default": {"targets": ["app", "db"]}, "all": {"targets": ["default", "app"]}},
+  "target": {
+    "base": {"args": {"A": "base", "B": "base"}, "labels": {"l": "1"}, "platforms": ["linux/amd64"]},
+    "app": {"inherits": ["base"], "context": "src", "dockerfile": "D", "target": "final",
+            "tags": ["${FULL}/app:${TAG}"], "args": {"B": "app", "C": null}},
+    "db": {"tags": ["r.io/db"], "dockerfile-inline": "FROM scratch\nENV X=$${HOME}\n"}}})";
+
+TEST(Bake, BuildsTheDefaultGroupInItsOrder) {
+  const auto made = plan(kTwo);
+  ASSERT_TRUE(made) << made.error().text();
+
+  EXPECT_EQ(names(*made), (std::vector<std::string>{"app", "db"}));
+  const auto& app = made->builds[0].second;
+  EXPECT_EQ(app.context, "src");
+  EXPECT_EQ(app.file, "src/D") << "the Dockerfile lies in the context";
+  EXPECT_EQ(app.target, "final");
+  EXPECT_EQ(app.tags, std::vector<std::string>{"r.io/grp/app:1.0"});
+  EXPECT_EQ(app.build_args, (Pairs{{"A", "base"}, {"B", "app"}}));
+  EXPECT_EQ(app.labels, (Pairs{{"l", "1"}}));
+  EXPECT_EQ(app.platform, "linux/amd64");
+  EXPECT_FALSE(app.push);
+  EXPECT_EQ(made->builds[1].second.dockerfile_text, "FROM scratch\nENV X=${HOME}\n");
+}
+
+TEST(Bake, TakesVariablesFromTheEnvironment) {
+  Bake bake;
+  bake.env = {{"TAG", "2.0"}, {"UNRELATED", "x"}};
+  bake.targets = {"app"};
+  EXPECT_EQ(plan(kTwo, bake)->builds.front().second.tags,
+            std::vector<std::string>{"r.io/grp/app:2.0"});
+}
+
+TEST(Bake, BuildsEachTargetOfAllGroupsAndPatternsOnce) {
+  Bake bake;
+  bake.targets = {"all", "d*"};
+  EXPECT_EQ(names(*plan(kTwo, bake)), (std::vector<std::string>{"app", "db"}));
+}
+
+TEST(Bake, SetsWhatTheCommandLineSays) {
+  Bake bake;
+  bake.push = true;
+  bake.overrides = {"app.args.B=cli",     "*.tags=r.io/x:1",  "*.tags=r.io/x:2",
+                    "app.tags+=r.io/y:1", "db.no-cache=true", "app.args.FROM_ENV",
+                    "app.args.GONE"};
+  bake.env = {{"FROM_ENV", "e"}};
+  const auto made = plan(kTwo, bake);
+  ASSERT_TRUE(made) << made.error().text();
+
+  const auto& app = made->builds[0].second;
+  EXPECT_EQ(app.build_args, (Pairs{{"A", "base"}, {"B", "cli"}, {"FROM_ENV", "e"}}));
+  EXPECT_EQ(app.tags, (std::vector<std::string>{"r.io/x:1", "r.io/x:2", "r.io/y:1"}));
+  EXPECT_TRUE(app.push && made->builds[1].second.push);
+  EXPECT_TRUE(made->builds[1].second.no_cache);
+}
+
+TEST(Bake, PushesByAnOutput) {
+  const auto made =
+      plan(R"({"target": {"default": {"tags": ["r.io/a"], "output": ["type=registry"]}}})");
+  EXPECT_TRUE(made->builds.front().second.push);
+  const auto object = plan(
+      R"({"target": {"default": {"tags": ["r.io/a"], "output": [{"type": "image", "push": true}]}}})");
+  ASSERT_TRUE(object) << object.error().text();
+  EXPECT_TRUE(object->builds.front().second.push);
+}
+
+TEST(Bake, LetsALaterFileChangeAnEarlierOnesTarget) {
+  const auto made =
+      plan_bake({}, {{"docker-bake.json", R"({"target": {"default": {"args": {"A": "1"},
+                                    "tags": ["r.io/a"], "context": "x"}}})"},
+                     {"docker-bake.override.json",
+                      R"({"target": {"default": {"args": {"B": "2"}, "tags": ["r.io/b"]}}})"}});
+  ASSERT_TRUE(made) << made.error().text();
+  const auto& build = made->builds.front().second;
+  EXPECT_EQ(build.build_args, (Pairs{{"A", "1"}, {"B", "2"}}));
+  EXPECT_EQ(build.tags, std::vector<std::string>{"r.io/b"});
+  EXPECT_EQ(build.context, "x");
+}
+
+TEST(Bake, PrintsWhatItWouldBuild) {
+  const auto shown = Json::parse(plan(kTwo)->printed);
+  EXPECT_EQ(shown["group"]["default"]["targets"], Json::array({"default"}));
+  EXPECT_EQ(shown["target"]["app"]["tags"], Json::array({"r.io/grp/app:1.0"}));
+  EXPECT_EQ(shown["target"]["db"]["context"], ".");
+  EXPECT_FALSE(shown["target"].contains("base"));
+  EXPECT_FALSE(shown["target"]["app"].contains("inherits"));
+}
+
+TEST(Bake, RefusesWhatItWouldBuildWrongly) {
+  struct Row {
+    const char* file;
+    const char* words;
+  };
+  for (const auto& row : {
+           Row{"target \"app\" {}", "is not JSON"},
+           Row{R"({"function": {}})", "\"function\" is not supported"},
+           Row{R"({"target": {"default": {"matrix": {"a": ["1"]}}}})", "\"matrix\""},
+           Row{R"({"target": {"default": {"contexts": {"a": "target:b"}}}})", "\"contexts\""},
+           Row{R"({"target": {"default": {"secret": ["id=a"]}}})", "\"secret\""},
+           Row{R"({"target": {"default": {"platforms": ["linux/amd64", "linux/arm64"]}}})",
+               "more than one platform"},
+           Row{R"({"target": {"default": {"network": "host"}}})", "--network host"},
+           Row{R"({"target": {"default": {"context": "https://h/x.git"}}})",
+               "remote build context"},
+           Row{R"({"target": {"default": {"cache-to": ["type=registry,ref=r/c"]}}})", "cache-to"},
+           Row{R"({"target": {"default": {"output": ["type=local,dest=o"]}}})", "type=local"},
+           Row{R"({"target": {"default": {"tags": ["${upper(TAG)}"]}}})",
+               "expression ${upper(TAG)}"},
+           Row{R"({"target": {"default": {"tags": ["${TAG}"]}}})", "no variable \"TAG\""},
+           Row{R"({"target": {"default": {"tags": ["A"]}}})", "invalid reference format"},
+           Row{R"({"target": {"default": {"tags": ["%{ if x }"]}}})", "directives of HCL"},
+           Row{R"({"target": {"default": {"inherits": ["default"]}}})", "inherits from itself"},
+           Row{R"({"target": {"default": {"inherits": ["gone"]}}})", "failed to find target gone"},
+           Row{R"({"group": {"default": {"targets": ["default"]}}})", "holds itself"},
+           Row{R"({"target": {"app": {}}})", "failed to find target default"},
+           Row{R"({"variable": {"A": {"default": "${B}"}, "B": {"default": "${A}"}},
+                   "target": {"default": {"target": "${A}"}}})",
+               "refers to itself"},
+           Row{R"({"variable": {"A": {"default": ["x"]}}})", "only a default that is text"},
+       })
+    EXPECT_NE(refusal(row.file).find(row.words), std::string::npos)
+        << row.file << ": " << refusal(row.file);
+}
+
+TEST(Bake, RefusesInheritanceThatDoublesAtEachLevel) {
+  Json targets{{"a0", Json::object()}, {"b0", Json::object()}};
+  for (int i = 1; i <= 30; ++i)
+    for (const std::string letter : {"a", "b"})
+      targets[letter + std::to_string(i)]["inherits"] =
+          Json::array({"a" + std::to_string(i - 1), "b" + std::to_string(i - 1)});
+  Bake bake;
+  bake.targets = {"a30"};
+  EXPECT_NE(refusal(Json{{"target", targets}}.dump(), bake), "");
+}
+
+TEST(Bake, RefusesAnOverrideOfNothing) {
+  Bake bake;
+  bake.overrides = {"gone.target=x"};
+  EXPECT_NE(refusal(kTwo, bake).find("matching 'gone'"), std::string::npos);
+  bake.overrides = {"app.args=x"};
+  EXPECT_NE(refusal(kTwo, bake).find("args requires name"), std::string::npos);
+  bake.overrides = {"app.ssh=default"};
+  EXPECT_NE(refusal(kTwo, bake).find("\"ssh\""), std::string::npos);
+}
+
+TEST(Bake, ReadsItsCommandLine) {
+  const auto command = parse({"docker", "buildx", "bake", "-f", "a.json", "--set", "*.target=x",
+                              "--push", "--provenance=false", "--allow", "fs=*", "app"},
+                             {});
+  const auto& bake = std::get<Bake>(command);
+  EXPECT_EQ(bake.files, std::vector<std::string>{"a.json"});
+  EXPECT_EQ(bake.targets, std::vector<std::string>{"app"});
+  EXPECT_TRUE(bake.push);
+  for (const auto& words : {std::vector<std::string>{"-f", "docker-bake.hcl"},
+                            {"-f", "compose.yml"},
+                            {"https://h/x.git"},
+                            {"--allow", "network.host"},
+                            {"--call", "check"}}) {
+    std::vector<std::string> argv{"docker", "buildx", "bake"};
+    argv.insert(argv.end(), words.begin(), words.end());
+    EXPECT_EQ(std::get<Say>(parse(argv, {})).exit_code, 125) << words.front();
+  }
+}
+
+} // namespace
+} // namespace slipway::shim

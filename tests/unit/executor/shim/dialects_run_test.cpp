@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+// The other tools' commands against a broker with state: what they send, print and leave.
+#include "executor/shim/run.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "fake_broker.hpp"
+
+namespace slipway::shim {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+const std::string kHexA(64, 'a');
+
+class DialectRun : public testing::Test {
+protected:
+  DialectRun() {
+    fs::create_directories(dir_);
+    world_.sockets = {broker_.socket()};
+    world_.cwd = dir_;
+    world_.workspaces = {dir_};
+    world_.now = 1700000000 + 7200;
+    world_.out = [this](std::string_view text) { out_ += text; };
+    world_.err = [this](std::string_view text) { err_ += text; };
+    write("Dockerfile", "FROM scratch\n");
+  }
+
+  void write(const std::string& name, const std::string& content) const {
+    fs::create_directories(fs::path{dir_ + "/" + name}.parent_path());
+    std::ofstream{dir_ + "/" + name} << content;
+  }
+  std::string read(const std::string& name) const {
+    std::ifstream in{dir_ + "/" + name};
+    return {std::istreambuf_iterator<char>{in}, {}};
+  }
+
+  int shell(const std::string& line, const std::string& input = "") {
+    out_.clear();
+    err_.clear();
+    write("../input", input);
+    const UniqueFd in{::open((broker_.dir() + "/input").c_str(), O_RDONLY | O_CLOEXEC)};
+    world_.input = in.get();
+    std::istringstream stream{line};
+    std::vector<std::string> argv;
+    for (std::string word; stream >> word;)
+      argv.push_back(word);
+    return run(read_invocation(argv, {}), world_);
+  }
+
+  FakeBroker broker_;
+  std::string dir_ = broker_.dir() + "/ws";
+  Surroundings world_;
+  std::string out_;
+  std::string err_;
+};
+
+TEST_F(DialectRun, PodmanBuildPrintsTheBareImageIdLast) {
+  ASSERT_EQ(shell("podman build -t app --iidfile iid ."), 0) << err_;
+
+  EXPECT_EQ(out_, "#1 building\nSuccessfully tagged localhost/app:latest\n" + kHexA + "\n");
+  EXPECT_EQ(read("iid"), "sha256:" + kHexA) << "no newline";
+  const auto body = Json::parse(broker_.last().body);
+  EXPECT_EQ(body["dialect"], "podman");
+  EXPECT_EQ(body["tags"], Json::array({"localhost/app", "app"}));
+}
+
+TEST_F(DialectRun, QuietBuildahBuildPrintsNothingElse) {
+  EXPECT_EQ(shell("buildah bud -q -t r.io/app:1 ."), 0);
+  EXPECT_EQ(out_, kHexA + "\n");
+  EXPECT_EQ(err_, "");
+}
+
+TEST_F(DialectRun, BuildahPrefersAContainerfileAndLooksInTheContextToo) {
+  write("ctx/Dockerfile", "FROM scratch\n");
+  write("ctx/Containerfile", "FROM scratch\n");
+  write("ctx/other/D", "FROM scratch\n");
+  ASSERT_EQ(shell("buildah bud ctx"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["dockerfile"], "Containerfile");
+  ASSERT_EQ(shell("buildah bud -f other/D ctx"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["dockerfile"], "other/D");
+  write("other/D", "FROM scratch\n");
+  ASSERT_EQ(shell("buildah bud -f other/D ctx"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["dockerfile"],
+            fs::canonical(dir_).string() + "/other/D")
+      << "the working folder comes first";
+  EXPECT_EQ(shell("docker build -f other/D ctx"), 0) << err_;
+}
+
+TEST_F(DialectRun, RefusesAContextWhoseIgnoreFileWouldNotBeRead) {
+  write("ctx/Dockerfile", "FROM scratch\n");
+  write("ctx/.containerignore", "secret\n");
+  EXPECT_EQ(shell("buildah bud ctx"), 125);
+  EXPECT_NE(err_.find(".containerignore"), std::string::npos);
+  EXPECT_EQ(shell("docker build ctx"), 0) << "docker never reads it: " << err_;
+}
+
+TEST_F(DialectRun, ExitCodesAreTheTools) {
+  EXPECT_EQ(shell("podman build /nonexistent"), 125);
+  EXPECT_EQ(err_.substr(0, 7), "Error: ");
+  EXPECT_EQ(shell("docker build /nonexistent"), 1);
+  EXPECT_EQ(err_.substr(0, 7), "ERROR: ");
+  EXPECT_EQ(shell("/kaniko/executor --no-push -c /nonexistent"), 1);
+  EXPECT_EQ(shell("podman push gone r.io/a:1"), 125);
+  EXPECT_EQ(shell("podman rmi gone"), 1);
+  EXPECT_EQ(shell("podman rmi --ignore gone"), 0);
+  EXPECT_EQ(shell("buildah rmi gone"), 125);
+  broker_.build_error = "a step ended with exit code 3";
+  EXPECT_EQ(shell("podman build ."), 1);
+  EXPECT_EQ(shell("buildctl build --frontend dockerfile.v0 --local context=. --local dockerfile=."),
+            1);
+}
+
+TEST_F(DialectRun, PodmanPushesALocalImageUnderTheDestinationsName) {
+  ASSERT_EQ(shell("podman build -t app ."), 0);
+  ASSERT_EQ(shell("podman push --digestfile digest app docker://r.io/grp/app:1"), 0) << err_;
+
+  EXPECT_EQ(broker_.pushed.at("r.io/grp/app:1"), FakeBroker::id('b'));
+  EXPECT_EQ(out_, "") << "podman's progress is on stderr";
+  EXPECT_EQ(read("digest"), FakeBroker::id('b')) << "no newline";
+  struct stat info {};
+  ASSERT_EQ(::stat((dir_ + "/digest").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0644U);
+}
+
+TEST_F(DialectRun, ARefusedPushFailsAndLeavesNoDigestFile) {
+  ASSERT_EQ(shell("buildah bud -t app ."), 0);
+  broker_.push_error = "CVE-1 is critical";
+  EXPECT_EQ(shell("buildah push --digestfile digest app docker://r.io/app:1"), 125);
+  EXPECT_NE(err_.find("CVE-1 is critical"), std::string::npos);
+  EXPECT_FALSE(fs::exists(dir_ + "/digest"));
+}
+
+TEST_F(DialectRun, BuildahPushByImageIdWorks) {
+  ASSERT_EQ(shell("buildah bud -q ."), 0);
+  const std::string id = out_.substr(0, out_.size() - 1);
+  ASSERT_EQ(shell("buildah push " + id + " docker://r.io/app:1"), 0) << err_;
+  EXPECT_TRUE(broker_.pushed.contains("r.io/app:1"));
+}
+
+TEST_F(DialectRun, PodmanPushToAnArchiveSavesIt) {
+  ASSERT_EQ(shell("podman build -t app ."), 0);
+  ASSERT_EQ(shell("podman push app docker-archive:x.tar:r.io/app:9"), 0) << err_;
+  EXPECT_EQ(read("x.tar"), "tar of r.io/app:9");
+  ASSERT_EQ(shell("podman save -o y.tar app"), 0) << err_;
+  EXPECT_EQ(read("y.tar"), "tar of localhost/app");
+}
+
+TEST_F(DialectRun, PodmanListsImagesInItsWay) {
+  broker_.images[FakeBroker::id('a')].tags = {"app:latest", "localhost/app:latest", "r.io/app:1"};
+  broker_.images[FakeBroker::id('b')].tags = {"alpine:3"};
+
+  ASSERT_EQ(shell("podman images"), 0);
+  EXPECT_EQ(out_, "REPOSITORY                TAG         IMAGE ID      CREATED      SIZE\n"
+                  "localhost/app             latest      aaaaaaaaaaaa  2 hours ago  4.26 MB\n"
+                  "r.io/app                  1           aaaaaaaaaaaa  2 hours ago  4.26 MB\n"
+                  "docker.io/library/alpine  3           bbbbbbbbbbbb  2 hours ago  4.26 MB\n");
+  ASSERT_EQ(shell("podman images -q"), 0);
+  EXPECT_EQ(out_, "aaaaaaaaaaaa\nbbbbbbbbbbbb\n");
+  ASSERT_EQ(shell("podman images --no-trunc -q alpine"), 0);
+  EXPECT_EQ(out_, "sha256:" + std::string(64, 'b') + "\n");
+  ASSERT_EQ(shell("podman images --format {{.Repository}}:{{.Tag}}={{.Digest}} r.io/app"), 0);
+  EXPECT_EQ(out_, "r.io/app:1=" + FakeBroker::id('b') + "\n");
+  ASSERT_EQ(shell("podman images --format json"), 0);
+  const auto all = Json::parse(out_);
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0]["Id"], kHexA);
+  EXPECT_EQ(all[0]["Names"], Json::array({"localhost/app:latest", "r.io/app:1"}));
+}
+
+TEST_F(DialectRun, BuildahAndImgListImagesInTheirs) {
+  broker_.images[FakeBroker::id('a')].tags = {"r.io/app:1"};
+  ASSERT_EQ(shell("buildah images --format {{.Name}}:{{.Tag}}|{{.ID}}|{{.Size}}"), 0) << err_;
+  EXPECT_EQ(out_, "r.io/app:1|aaaaaaaaaaaa|4.26 MB\n");
+  ASSERT_EQ(shell("buildah images --json"), 0);
+  EXPECT_EQ(Json::parse(out_)[0]["names"], Json::array({"r.io/app:1"}));
+  ASSERT_EQ(shell("img ls"), 0);
+  EXPECT_EQ(out_.substr(0, 4), "NAME");
+  EXPECT_NE(out_.find("r.io/app:1"), std::string::npos);
+  EXPECT_NE(out_.find(FakeBroker::id('b')), std::string::npos);
+}
+
+TEST_F(DialectRun, InspectsInEachToolsFields) {
+  broker_.images[FakeBroker::id('a')] = {{"localhost/app:latest", "app:latest"}, {}, {{"k", "v"}}};
+  ASSERT_EQ(shell("podman inspect --format {{.Id}}|{{.Digest}}|{{.Labels.k}} app"), 0) << err_;
+  EXPECT_EQ(out_, kHexA + "|" + FakeBroker::id('b') + "|v\n");
+  ASSERT_EQ(shell("podman inspect app"), 0);
+  EXPECT_EQ(Json::parse(out_)[0]["RepoTags"], Json::array({"localhost/app:latest"}));
+  ASSERT_EQ(shell("buildah inspect -f {{.FromImageDigest}}|{{.OCIv1.Config.Labels.k}} app"), 0)
+      << err_;
+  EXPECT_EQ(out_, FakeBroker::id('b') + "|v\n");
+  ASSERT_EQ(shell("buildah inspect app"), 0);
+  EXPECT_EQ(Json::parse(out_)["OCIv1"]["architecture"], "amd64");
+  EXPECT_EQ(shell("podman inspect gone"), 125);
+  EXPECT_EQ(out_, "[]\n");
+  EXPECT_EQ(shell("podman image exists app"), 0);
+  EXPECT_EQ(shell("podman image exists gone"), 1);
+  EXPECT_EQ(out_ + err_, "");
+}
+
+TEST_F(DialectRun, RemovesTheNameForFromWithTheOther) {
+  ASSERT_EQ(shell("podman build -t app ."), 0);
+  ASSERT_EQ(shell("podman tag app r.io/keep:1"), 0) << err_;
+  ASSERT_EQ(shell("podman rmi app"), 0) << err_;
+  EXPECT_EQ(out_, "Untagged: localhost/app:latest\n");
+  EXPECT_EQ(broker_.images.at(FakeBroker::id('a')).tags, std::vector<std::string>{"r.io/keep:1"});
+  ASSERT_EQ(shell("podman rmi -a"), 0) << err_;
+  EXPECT_TRUE(broker_.images.empty());
+}
+
+TEST_F(DialectRun, PodmanPullPrintsTheImageId) {
+  broker_.pushed["alpine:3"] = FakeBroker::id('b');
+  ASSERT_EQ(shell("podman pull docker://alpine:3"), 0) << err_;
+  EXPECT_EQ(out_, std::string(64, 'c') + "\n");
+}
+
+TEST_F(DialectRun, LoginReadsAndForgetsThePassword) {
+  ASSERT_EQ(shell("buildah login -u u --password-stdin r.io", "hunter2\n"), 0);
+  EXPECT_EQ(out_, "Login Succeeded!\n");
+  EXPECT_EQ((out_ + err_).find("hunter2"), std::string::npos);
+  EXPECT_TRUE(broker_.seen().empty());
+}
+
+TEST_F(DialectRun, InfoAndVersionAnswerTemplates) {
+  ASSERT_EQ(shell("podman version --format {{.Client.Version}}"), 0) << err_;
+  EXPECT_EQ(out_, "5.4.0\n");
+  EXPECT_TRUE(broker_.seen().empty()) << "podman has no daemon to ask";
+  ASSERT_EQ(shell("podman info --format {{.Host.OS}}/{{.Host.Arch}}"), 0) << err_;
+  EXPECT_EQ(out_, "linux/amd64\n");
+  EXPECT_EQ(shell("buildah version"), 0);
+  EXPECT_EQ(shell("buildah info"), 0);
+}
+
+TEST_F(DialectRun, KanikoWritesItsDigestFilesAndPushesToEveryDestination) {
+  write("ctx/Dockerfile", "FROM scratch\n");
+  fs::remove(dir_ + "/Dockerfile");
+  ASSERT_EQ(shell("/kaniko/executor -c dir://" + dir_ +
+                  "/ctx -d r.io/a:1 -d r.io/b --digest-file new/digest "
+                  "--image-name-with-digest-file names --tar-path a.tar"),
+            0)
+      << err_;
+
+  EXPECT_EQ(out_, "");
+  EXPECT_EQ(read("new/digest"), FakeBroker::id('b')) << "no newline";
+  EXPECT_EQ(read("names"),
+            "r.io/a@" + FakeBroker::id('b') + "\nr.io/b@" + FakeBroker::id('b') + "\n");
+  EXPECT_EQ(fs::status(dir_ + "/new").permissions(), fs::perms::owner_all);
+  EXPECT_EQ(read("a.tar"), "tar of r.io/a:1");
+  EXPECT_TRUE(broker_.pushed.contains("r.io/a:1") && broker_.pushed.contains("r.io/b:latest"));
+
+  broker_.pushed.clear();
+  ASSERT_EQ(shell("/kaniko/executor -c " + dir_ +
+                  "/ctx -d nginx --no-push --image-name-tag-with-digest-file names"),
+            0)
+      << err_;
+  EXPECT_EQ(read("names"), "index.docker.io/library/nginx:latest@" + FakeBroker::id('b') + "\n");
+  EXPECT_TRUE(broker_.pushed.empty());
+}
+
+TEST_F(DialectRun, KanikoFailsWhereTheGateRefuses) {
+  broker_.push_error = "CVE-1 is critical";
+  EXPECT_EQ(shell("/kaniko/executor -c " + dir_ + " -d r.io/a:1"), 1);
+  EXPECT_NE(err_.find("CVE-1 is critical"), std::string::npos);
+}
+
+TEST_F(DialectRun, BuildctlPushesAndWritesMetadata) {
+  write("docker/D", "FROM scratch\n");
+  ASSERT_EQ(shell("buildctl-daemonless.sh build --frontend dockerfile.v0 --local context=. --local "
+                  "dockerfile=docker --opt filename=D --output type=image,name=r.io/a:1,push=true "
+                  "--metadata-file meta.json"),
+            0)
+      << err_;
+
+  EXPECT_EQ(Json::parse(broker_.seen().front().body)["dockerfile"], "docker/D");
+  EXPECT_EQ(out_, "");
+  const auto meta = Json::parse(read("meta.json"));
+  EXPECT_EQ(meta["containerimage.digest"], FakeBroker::id('b'));
+  EXPECT_EQ(meta["image.name"], "r.io/a:1");
+}
+
+TEST_F(DialectRun, ImgSaysWhatItDid) {
+  ASSERT_EQ(shell("img build -t r.io/a ."), 0) << err_;
+  EXPECT_EQ(out_, "#1 building\nSuccessfully built r.io/a:latest\n");
+  ASSERT_EQ(shell("img tag r.io/a r.io/b:1"), 0) << err_;
+  EXPECT_EQ(out_, "Successfully tagged r.io/a as r.io/b:1\n");
+  ASSERT_EQ(shell("img push r.io/b:1"), 0) << err_;
+  EXPECT_NE(out_.find("Successfully pushed r.io/b:1\n"), std::string::npos);
+  EXPECT_TRUE(broker_.pushed.contains("r.io/b:1"));
+}
+
+TEST_F(DialectRun, BakeBuildsAndPushesEachTarget) {
+  write("docker-bake.json", R"({"group": {"default": {"targets": ["a", "b"]}},
+      "target": {"a": {"tags": ["r.io/a:1"]}, "b": {"tags": ["r.io/b:1"], "target": "s"}}})");
+  ASSERT_EQ(shell("docker buildx bake --push --metadata-file meta.json"), 0) << err_;
+
+  EXPECT_TRUE(broker_.pushed.contains("r.io/a:1") && broker_.pushed.contains("r.io/b:1"));
+  const auto meta = Json::parse(read("meta.json"));
+  EXPECT_EQ(meta["a"]["image.name"], "r.io/a:1");
+  EXPECT_EQ(meta["b"]["containerimage.digest"], FakeBroker::id('b'));
+
+  const auto asked = broker_.seen().size();
+  ASSERT_EQ(shell("docker buildx bake --print a"), 0);
+  EXPECT_EQ(Json::parse(out_)["target"]["a"]["tags"], Json::array({"r.io/a:1"}));
+  EXPECT_EQ(broker_.seen().size(), asked) << "nothing is built";
+  ASSERT_EQ(shell("docker buildx bake -f - b", read("docker-bake.json")), 0) << err_;
+}
+
+TEST_F(DialectRun, BakeRefusesFilesThatItWouldHaveToReadToo) {
+  write("docker-bake.json", R"({"target": {"default": {}}})");
+  write("docker-compose.yml", "services: {}\n");
+  EXPECT_EQ(shell("docker buildx bake"), 1);
+  EXPECT_NE(err_.find("docker-compose.yml"), std::string::npos);
+  EXPECT_EQ(shell("docker buildx bake -f docker-bake.json"), 0) << err_;
+  EXPECT_EQ(shell("docker buildx bake -f gone.json"), 1);
+}
+
+TEST_F(DialectRun, ImagetoolsInspectShowsWhatTheRegistryHas) {
+  broker_.pushed["r.io/a:1"] = FakeBroker::id('b');
+  ASSERT_EQ(shell("docker buildx imagetools inspect r.io/a:1"), 0) << err_;
+  EXPECT_NE(out_.find("Digest:    " + FakeBroker::id('b')), std::string::npos);
+  ASSERT_EQ(shell("docker buildx imagetools inspect --format {{.Manifest.Digest}} r.io/a:1"), 0);
+  EXPECT_EQ(out_, FakeBroker::id('b') + "\n");
+  EXPECT_EQ(shell("docker buildx imagetools inspect r.io/gone:1"), 1);
+}
+
+} // namespace
+} // namespace slipway::shim

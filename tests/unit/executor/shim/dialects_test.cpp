@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+// What podman, buildah, img, buildctl and kaniko's executor understand and refuse.
+#include "executor/shim/dialects.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace slipway::shim {
+namespace {
+
+std::vector<std::string> words(const std::string& line) {
+  std::istringstream in{line};
+  std::vector<std::string> list;
+  for (std::string word; in >> word;)
+    list.push_back(word);
+  return list;
+}
+
+template <typename T> T parsed(const std::string& line, const Environment& env = {}) {
+  auto command = read_invocation(words(line), env).command;
+  if (const auto* say = std::get_if<Say>(&command);
+      say != nullptr && !std::holds_alternative<T>(command))
+    ADD_FAILURE() << line << ": " << say->out << say->err;
+  return std::get<T>(std::move(command));
+}
+
+struct Refused {
+  std::string name;
+  std::string line;
+  int exit_code;
+  std::string words;
+};
+
+class RefusedDialect : public testing::TestWithParam<Refused> {};
+
+TEST_P(RefusedDialect, SaysWhyWithTheToolsExitCode) {
+  const auto say = parsed<Say>(GetParam().line);
+
+  EXPECT_EQ(say.exit_code, GetParam().exit_code);
+  EXPECT_NE(say.err.find(GetParam().words), std::string::npos) << say.err;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Podman, RefusedDialect,
+    testing::Values(
+        Refused{"UnknownFlag", "podman build --wat .", 125,
+                "Error: unknown flag: --wat\nSee 'podman build --help'"},
+        Refused{"UnknownCommand", "podman wat", 125, "unrecognized command `podman wat`"},
+        Refused{"Run", "podman run --rm x", 125, "does not run containers"},
+        Refused{"Manifest", "podman manifest create a", 125, "podman manifest"},
+        Refused{"Remote", "podman --remote build .", 125, "--remote"},
+        Refused{"BadTag", "podman build -t A .", 125, "invalid reference format"},
+        Refused{"TagThatPushes", "podman build -t docker://r.io/a:1 .", 125,
+                "--tag docker://r.io/a:1: a build does not push"},
+        Refused{"TagThatWrites", "podman build -t oci-archive:x.tar .", 125,
+                "--tag oci-archive:x.tar"},
+        Refused{"Volume", "podman build -v /:/host .", 125, "--volume: builds run without privi"},
+        Refused{"Device", "podman build --device /dev/fuse .", 125, "--device"},
+        Refused{"HostNetwork", "podman build --network host .", 125, "--network host"},
+        Refused{"UserNamespace", "podman build --userns host .", 125, "--userns"},
+        Refused{"Memory", "podman build -m 1g .", 125, "--memory: the operator sets the limits"},
+        Refused{"Secret", "podman build --secret id=a .", 125, "--secret"},
+        Refused{"Platforms", "podman build --platform linux/amd64,linux/arm64 .", 125,
+                "more than one platform"},
+        Refused{"ManifestList", "podman build --manifest m .", 125, "--manifest"},
+        Refused{"Squash", "podman build --squash-all .", 125, "--squash-all"},
+        Refused{"PullNever", "podman build --pull=never .", 125, "--pull=never"},
+        Refused{"SeveralFiles", "podman build -f a -f b .", 125, "several --file"},
+        Refused{"Preprocessed", "podman build -f Containerfile.in .", 125, "not preprocessed"},
+        Refused{"RemoteContext", "podman build https://h/x.git", 125, "remote build context"},
+        Refused{"LocalOutput", "podman build -o type=local,dest=o .", 125, "--output"},
+        Refused{"Signature", "podman push --sign-by k a", 125, "--sign-by"},
+        Refused{"Encryption", "podman push --encrypt-layer 0 a docker://r/a", 125,
+                "gate has to see"},
+        Refused{"OldFormat", "podman push --format v2s2 a r.io/a", 125, "--format v2s2"},
+        Refused{"PushToFolder", "podman push a dir:/tmp/x", 125, "the destination dir:"},
+        Refused{"PushToLayout", "podman push a oci:/tmp/x", 125, "the destination oci:"},
+        Refused{"PushToDaemon", "podman push a docker-daemon:a:1", 125, "docker-daemon:"},
+        Refused{"DigestOfArchive", "podman push --digestfile d a docker-archive:x", 125,
+                "--digestfile with docker-archive:"},
+        Refused{"PullEverything", "podman pull -a alpine", 125, "--all-tags"},
+        Refused{"SaveFolder", "podman save --format oci-dir a", 125, "--format oci-dir"},
+        Refused{"SaveMoreNames", "podman save a b", 125, "more names for one image"},
+        Refused{"Filter", "podman images --filter before=x", 125, "--filter before"},
+        Refused{"GetLogin", "podman login --get-login r", 125, "no credential is stored"},
+        Refused{"InspectContainer", "podman inspect --type container c", 125, "no such container"},
+        Refused{"NoArguments", "podman push", 125, "requires at most 2 arguments"}),
+    [](const auto& row) { return row.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Buildah, RefusedDialect,
+    testing::Values(
+        Refused{"From", "buildah from scratch", 125,
+                "buildah from: slipway builds from Dockerfiles"},
+        Refused{"RunStep", "buildah run c -- true", 125, "Write the steps into a Dockerfile"},
+        Refused{"Commit", "buildah commit c x", 125, "buildah commit"},
+        Refused{"Mount", "buildah mount c", 125, "buildah mount"},
+        Refused{"Config", "buildah config --env A=1 c", 125, "buildah config"},
+        Refused{"Copy", "buildah copy c a b", 125, "buildah copy"},
+        Refused{"ManifestPush", "buildah manifest push m docker://r/m", 125, "buildah manifest"},
+        Refused{"UnknownFlag", "buildah bud --wat .", 125, "unknown flag: --wat"},
+        Refused{"UnknownCommand", "buildah wat", 125, "unknown command \"wat\" for \"buildah\""},
+        Refused{"CapAdd", "buildah bud --cap-add ALL .", 125, "--cap-add"},
+        Refused{"Timestamp", "buildah bud --timestamp 0 .", 125, "SOURCE_DATE_EPOCH"},
+        Refused{"RemoveAfterPush", "buildah push --rm a docker://r/a", 125, "--rm: use rmi"},
+        Refused{"InspectContainer", "buildah inspect --type container c", 125, "--type container"}),
+    [](const auto& row) { return row.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Img, RefusedDialect,
+    testing::Values(Refused{"UnknownFlag", "img build --wat .", 1, "unknown flag: --wat"},
+                    Refused{"NoTag", "img build .", 1, "please specify an image tag"},
+                    Refused{"BareArgument", "img build -t a --build-arg X .", 1,
+                            "invalid build-arg"},
+                    Refused{"Secret", "img build -t a --secret id=x .", 1, "--secret"},
+                    Refused{"Unpack", "img unpack a", 1, "use `img save`"},
+                    Refused{"ListFilter", "img ls -f x", 1, "--filter"},
+                    Refused{"SaveFormat", "img save --format x a", 1, "not a supported format"},
+                    Refused{"CacheElsewhere", "img build -t a --cache-to type=local,dest=c .", 1,
+                            "--cache-to type=local,dest=c"},
+                    Refused{"UnknownCommand", "img wat", 1, "wat: no such command"}),
+    [](const auto& row) { return row.param.name; });
+
+const std::string kBuildctl = "buildctl build --frontend dockerfile.v0 --local context=. --local "
+                              "dockerfile=. ";
+
+INSTANTIATE_TEST_SUITE_P(
+    Buildctl, RefusedDialect,
+    testing::Values(
+        Refused{"NoFrontend", "buildctl build", 1, "a build without --frontend"},
+        Refused{"OtherFrontend", "buildctl build --frontend gateway.v0", 1,
+                "--frontend gateway.v0"},
+        Refused{"NoContext", "buildctl build --frontend dockerfile.v0", 1,
+                "--local context=FOLDER"},
+        Refused{"NamedContext", kBuildctl + "--local other=x", 1, "--local other=x"},
+        Refused{"Layout", kBuildctl + "--oci-layout a=b", 1, "--oci-layout"},
+        Refused{"RemoteContext", kBuildctl + "--opt context=https://h/x.git", 1, "--opt context="},
+        Refused{"UnknownOption", kBuildctl + "--opt hostname=x", 1, "--opt hostname=x"},
+        Refused{"HostNetwork", kBuildctl + "--opt force-network-mode=host", 1, "--network host"},
+        Refused{"Provenance", kBuildctl + "--opt attest:provenance=mode=max", 1, "attestations"},
+        Refused{"Allow", kBuildctl + "--allow network.host", 1, "--allow"},
+        Refused{"Secret", kBuildctl + "--secret id=x", 1, "--secret"},
+        Refused{"Trace", kBuildctl + "--trace t", 1, "--trace"},
+        Refused{"LocalOutput", kBuildctl + "--output type=local,dest=o", 1, "--output type=local"},
+        Refused{"LayoutFolder", kBuildctl + "--output type=oci,tar=false,dest=o", 1, "tar=false"},
+        Refused{"Compression", kBuildctl + "--output type=image,name=a,compression=zstd", 1,
+                "compression is not"},
+        Refused{"CacheToFolder", kBuildctl + "--export-cache type=local,dest=c", 1,
+                "--export-cache type=local,dest=c"},
+        Refused{"CacheToBucket", kBuildctl + "--export-cache type=s3,bucket=b", 1, "type=s3"},
+        Refused{"PushWithoutName", kBuildctl + "--output type=image,push=true", 1,
+                "a name is needed"},
+        Refused{"Daemonless", "buildctl-daemonless.sh build --frontend x", 1, "--frontend x"},
+        Refused{"OtherDebug", "buildctl debug dump-llb", 1, "only `debug workers`"},
+        Refused{"UnknownCommand", "buildctl dial-stdio", 1, "does not serve"}),
+    [](const auto& row) { return row.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(
+    Kaniko, RefusedDialect,
+    testing::Values(
+        Refused{"NoDestination", "/kaniko/executor -c .", 1, "you must provide --destination"},
+        Refused{"UnknownFlag", "/kaniko/executor --wat", 1, "unknown flag: --wat"},
+        Refused{"BadDestination", "/kaniko/executor -d A", 1, "could not parse reference: A"},
+        Refused{"Bucket", "/kaniko/executor -d a -c gs://b/x.tgz", 1, "fetch it in the job"},
+        Refused{"Git", "/kaniko/executor -d a -c git://h/x", 1, "fetch it in the job"},
+        Refused{"TarOnStdin", "/kaniko/executor -d a -c tar://stdin", 1, "unpack the tar"},
+        Refused{"LostSubPath", "/kaniko/executor -d a -c . --context-sub-path s", 1,
+                "kaniko ignores it there"},
+        Refused{"DigestToUrl", "/kaniko/executor -d a --digest-file https://h/d", 1,
+                "nothing is sent from the build"},
+        Refused{"NameFileWithoutName", "/kaniko/executor --no-push --image-name-with-digest-file f",
+                1, "you must provide --destination if setting"},
+        Refused{"CacheWithoutRepository", "/kaniko/executor --no-push --cache", 1,
+                "cache flags invalid"},
+        Refused{"SingleSnapshot", "/kaniko/executor -d a --single-snapshot", 1,
+                "--single-snapshot"},
+        Refused{"Reproducible", "/kaniko/executor -d a --reproducible", 1, "--reproducible"},
+        Refused{"IgnorePath", "/kaniko/executor -d a --ignore-path /x", 1, "--ignore-path"},
+        Refused{"LayoutFolder", "/kaniko/executor -d a --oci-layout-path o", 1, "--tar-path"},
+        Refused{"Secret", "/kaniko/executor -d a --secret id=x", 1, "--secret"},
+        Refused{"RemoteDockerfile", "/kaniko/executor -d a -f https://h/D", 1, "remote Dockerfile"},
+        Refused{"Login", "/kaniko/executor login", 1, "executor login"}),
+    [](const auto& row) { return row.param.name; });
+
+TEST(Podman, ReadsABuild) {
+  const auto build = parsed<Build>("podman build -t app -t r.io/b:1 --build-arg A=1 --label l=2 "
+                                   "--target s --arch arm64 --layers "
+                                   "--force-rm --jobs 4 --network private --iidfile i --pull "
+                                   "--no-cache -f sub/Containerfile dir");
+
+  EXPECT_EQ(build.tags, (std::vector<std::string>{"localhost/app", "app", "r.io/b:1"}))
+      << "an own name is there for a FROM too";
+  EXPECT_EQ(build.dialect, "podman");
+  EXPECT_EQ(build.context, "dir");
+  EXPECT_EQ(build.file, "sub/Containerfile");
+  EXPECT_EQ(build.platform, "linux/arm64");
+  EXPECT_EQ(build.network, "default");
+  EXPECT_EQ(build.iidfile, "i");
+  EXPECT_TRUE(build.pull && build.no_cache && !build.push);
+  EXPECT_EQ(build.report, Report::image_id);
+}
+
+TEST(Podman, TakesTheFolderOfTheFileWhereNoContextIsGiven) {
+  EXPECT_EQ(parsed<Build>("podman build").context, ".");
+  EXPECT_EQ(parsed<Build>("podman build -f a/b/Containerfile").context, "a/b/");
+  EXPECT_EQ(parsed<Build>("podman build -f Containerfile").context, ".");
+}
+
+TEST(Podman, ReadsPullWithAndWithoutAValue) {
+  EXPECT_TRUE(parsed<Build>("podman build --pull .").pull);
+  EXPECT_EQ(parsed<Build>("podman build --pull x").context, "x") << "the next word is no value";
+  EXPECT_TRUE(parsed<Build>("podman build --pull=always .").pull);
+  EXPECT_FALSE(parsed<Build>("podman build --pull=missing .").pull);
+  EXPECT_FALSE(parsed<Build>("podman build --pull=false .").pull);
+}
+
+TEST(Podman, GivesTheStepsTheProxiesOfTheJob) {
+  const Environment env{{"HTTPS_PROXY", "http://proxy:3128"}, {"no_proxy", "a"}, {"OTHER", "x"}};
+  EXPECT_EQ(parsed<Build>("podman build --build-arg no_proxy=b .", env).build_args,
+            (Pairs{{"no_proxy", "b"}, {"HTTPS_PROXY", "http://proxy:3128"}}));
+  EXPECT_TRUE(parsed<Build>("buildah bud --http-proxy=false .", env).build_args.empty());
+}
+
+TEST(Podman, PushesOneImageUnderAnotherName) {
+  const auto push = parsed<Push>("podman push -q --digestfile d app docker://r.io/grp/app:1");
+  EXPECT_EQ(push.source, "app");
+  EXPECT_EQ(push.image, "r.io/grp/app:1");
+  EXPECT_EQ(push.digest_file, "d");
+  EXPECT_TRUE(push.quiet);
+
+  const auto same = parsed<Push>("podman push r.io/app:1");
+  EXPECT_EQ(same.image, "r.io/app:1");
+  EXPECT_EQ(same.source, "r.io/app:1");
+}
+
+TEST(Podman, WritesAnArchiveForTheTransportsOfFiles) {
+  const auto docker = parsed<Save>("podman push app docker-archive:/tmp/x.tar:r.io/app:1");
+  EXPECT_EQ(docker.images, std::vector<std::string>{"app"});
+  EXPECT_EQ(docker.output, "/tmp/x.tar");
+  EXPECT_EQ(docker.rename, "r.io/app:1");
+  EXPECT_EQ(parsed<Save>("buildah push app oci-archive:x.tar").output, "x.tar");
+}
+
+TEST(Podman, SaysWhichFlagsHaveNoEffect) {
+  const auto invocation =
+      read_invocation(words("podman push --tls-verify=false --creds u:hunter2 a r.io/a"), {});
+  ASSERT_EQ(invocation.notes.size(), 2U);
+  EXPECT_NE(invocation.notes[0].find("--tls-verify has no effect"), std::string::npos);
+  EXPECT_EQ(invocation.notes[1].find("hunter2"), std::string::npos) << "a password is not repeated";
+}
+
+TEST(Podman, TagsUnderSeveralNames) {
+  EXPECT_EQ(parsed<Tag>("podman tag app r.io/a:1 b:2").targets,
+            (std::vector<std::string>{"r.io/a:1", "localhost/b:2", "b:2"}));
+}
+
+TEST(Podman, AnswersTheUsualPreparations) {
+  for (const auto* line :
+       {"podman --version", "podman help", "podman build --help", "podman logout --all",
+        "podman logout r.io", "podman --log-level debug help"})
+    EXPECT_EQ(parsed<Say>(line).exit_code, 0) << line;
+  EXPECT_EQ(parsed<Login>("podman login -u u -p p r.io").done, "Login Succeeded!");
+  EXPECT_TRUE(parsed<Login>("podman login -u u --password-stdin r.io").password_from_stdin);
+}
+
+TEST(Buildah, BuildsUnderEveryNameOfTheCommand) {
+  for (const auto* line :
+       {"buildah bud .", "buildah build .", "/usr/bin/buildah build-using-dockerfile .",
+        "buildah --storage-driver vfs bud --isolation chroot --format docker ."})
+    EXPECT_EQ(parsed<Build>(line).dialect, "buildah") << line;
+}
+
+TEST(Buildah, SaysWhatFormatDockerIsNotNeededFor) {
+  const auto build = parsed<Build>("buildah bud --format docker --cache-from r/c --cache-to r/c .");
+  ASSERT_EQ(build.notes.size(), 3U);
+  EXPECT_NE(build.notes[0].find("HEALTHCHECK"), std::string::npos);
+}
+
+TEST(Img, ReadsABuildAndTheRest) {
+  const auto build = parsed<Build>("img -s /state build --no-console -t a -f D --build-arg A=1 .");
+  EXPECT_EQ(build.tags, std::vector<std::string>{"a"});
+  EXPECT_EQ(build.file, "D");
+  EXPECT_EQ(build.report, Report::img);
+  EXPECT_EQ(parsed<Push>("img push a:1").image, "a:1");
+  EXPECT_EQ(parsed<Tag>("img tag a b").done, "Successfully tagged a as b\n");
+  EXPECT_EQ(parsed<Save>("img save -o f a").output, "f");
+  EXPECT_EQ(parsed<Login>("img login -u u -p p r").done, "Login succeeded.");
+  EXPECT_EQ(parsed<ListImages>("img ls").style, Style::img);
+}
+
+TEST(Buildctl, ReadsABuild) {
+  const auto build = parsed<Build>(
+      "buildctl --addr unix:///x build --frontend=dockerfile.v0 --local context=ctx --local "
+      "dockerfile=dir/ --opt filename=sub/D --opt target=s --opt build-arg:A=1 --opt build-arg:E "
+      "--opt label:l=2 --opt platform=linux/amd64 --opt no-cache= --opt image-resolve-mode=pull "
+      "--opt add-hosts=h=1.2.3.4 --output type=image,\"name=r.io/a:1,r.io/a:2\",push=true "
+      "--metadata-file m --import-cache type=registry,ref=r/c --export-cache type=inline",
+      {{"E", "env"}});
+
+  EXPECT_EQ(build.context, "ctx");
+  EXPECT_EQ(build.file, "dir/sub/D");
+  EXPECT_EQ(build.target, "s");
+  EXPECT_EQ(build.build_args, (Pairs{{"A", "1"}, {"E", "env"}}));
+  EXPECT_EQ(build.labels, (Pairs{{"l", "2"}}));
+  EXPECT_EQ(build.extra_hosts, (Pairs{{"h", "1.2.3.4"}}));
+  EXPECT_EQ(build.tags, (std::vector<std::string>{"r.io/a:1", "r.io/a:2"}));
+  EXPECT_EQ(build.metadata_file, "m");
+  EXPECT_TRUE(build.push && build.no_cache && build.pull);
+  EXPECT_EQ(build.notes.size(), 2U);
+}
+
+TEST(Buildctl, LeavesOutACacheInARegistryWithANote) {
+  const auto build = parsed<Build>(kBuildctl + "--export-cache type=registry,ref=r.io/cache");
+  ASSERT_EQ(build.notes.size(), 1U);
+  EXPECT_NE(build.notes[0].find("has no effect: slipway keeps"), std::string::npos);
+}
+
+TEST(Buildctl, WritesArchivesAndListsWorkers) {
+  EXPECT_EQ(parsed<Build>(kBuildctl + "-o type=oci,dest=x.tar").archives,
+            std::vector<std::string>{"x.tar"});
+  EXPECT_EQ(parsed<Build>(kBuildctl).file, "./Dockerfile");
+  EXPECT_NE(parsed<Say>("buildctl-daemonless.sh debug workers").out.find("linux/amd64"),
+            std::string::npos);
+}
+
+TEST(Kaniko, ReadsABuild) {
+  const auto build = parsed<Build>(
+      "/kaniko/executor --context dir:///builds/app --context-sub-path sub --dockerfile D "
+      "--destination r.io/a:1 --destination=r.io/a:2 --build-arg A=1 --build-arg GONE --target s "
+      "--label l=2 --tarPath x.tar --digest-file d --image-name-with-digest-file n --cache=true "
+      "--cache-repo r.io/cache --snapshot-mode=redo --use-new-run --cleanup --skip-tls-verify");
+
+  EXPECT_EQ(build.context, "/builds/app/sub");
+  EXPECT_EQ(build.file, "D");
+  EXPECT_EQ(build.lookup, Lookup::then_context);
+  EXPECT_EQ(build.tags, (std::vector<std::string>{"r.io/a:1", "r.io/a:2"}));
+  EXPECT_EQ(build.build_args, (Pairs{{"A", "1"}, {"GONE", ""}})) << "as kaniko does it";
+  EXPECT_EQ(build.archives, std::vector<std::string>{"x.tar"});
+  ASSERT_EQ(build.digest_files.size(), 2U);
+  EXPECT_EQ(build.digest_files[1].form, DigestForm::name);
+  EXPECT_TRUE(build.push);
+  EXPECT_EQ(build.notes.size(), 1U);
+}
+
+TEST(Kaniko, BuildsInItsWorkspaceAndDoesNotPushWhereItIsToldSo) {
+  const auto build = parsed<Build>("executor --no-push");
+  EXPECT_EQ(build.context, "/workspace/");
+  EXPECT_EQ(build.file, "Dockerfile");
+  EXPECT_FALSE(build.push);
+}
+
+} // namespace
+} // namespace slipway::shim
