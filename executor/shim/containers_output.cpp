@@ -65,6 +65,13 @@ std::string spaced_size(std::uint64_t bytes) {
   return unit == std::string::npos ? text : text.insert(unit, " ");
 }
 
+/// buildah writes "KB" for podman's "kB".
+std::string buildah_size(std::uint64_t bytes) {
+  auto text = spaced_size(bytes);
+  if (text.ends_with("kB")) text[text.size() - 2] = 'K';
+  return text;
+}
+
 std::string formatted_time(std::int64_t seconds, const char* format) {
   const auto when = static_cast<time_t>(seconds);
   tm parts{};
@@ -204,15 +211,14 @@ Json buildah_row(const Row& row, const ListImages& list, std::int64_t now) {
           {"ID", shown_id(image, list.no_trunc)},
           {"Digest", digest_of(image)},
           {"Created", created},
-          {"CreatedAt", formatted_time(created, "%b %d, %Y %H:%M")},
+          {"CreatedAt", age_of(created, now)},
           {"CreatedAtRaw", created_at(created)},
-          {"Since", age_of(created, now)},
-          {"Size", spaced_size(number_at(image, "Size"))},
+          {"Size", buildah_size(number_at(image, "Size"))},
           {"ReadOnly", false}};
 }
 
 /// What --format json and --json print: every image once.
-std::string images_json(const std::vector<Row>& rows, Style style, std::int64_t now) {
+std::string images_json(const std::vector<Row>& rows, const ListImages& list, std::int64_t now) {
   Json all = Json::array();
   const Json* before = nullptr;
   for (const auto& row : rows) {
@@ -221,7 +227,7 @@ std::string images_json(const std::vector<Row>& rows, Style style, std::int64_t 
     const auto created = created_of(image);
     const auto stamp = formatted_time(created, "%Y-%m-%dT%H:%M:%SZ");
     const auto id = bare_id(text_at(image, "Id"));
-    if (style == Style::podman)
+    if (list.style == Style::podman)
       all.push_back({{"Id", id},
                      {"ParentId", ""},
                      {"RepoTags", nullptr},
@@ -237,15 +243,15 @@ std::string images_json(const std::vector<Row>& rows, Style style, std::int64_t 
                      {"Created", created},
                      {"CreatedAt", stamp}});
     else
-      all.push_back({{"id", id},
+      all.push_back({{"id", shown_id(image, list.no_trunc)},
                      {"names", full_names(image)},
                      {"digest", digest_of(image)},
                      {"createdat", age_of(created, now)},
-                     {"size", spaced_size(number_at(image, "Size"))},
+                     {"size", buildah_size(number_at(image, "Size"))},
                      {"created", created},
                      {"createdatraw", stamp},
                      {"readonly", false},
-                     {"history", full_names(image)}});
+                     {"history", nullptr}});
   }
   return dumped(all, 4) + "\n";
 }
@@ -275,8 +281,10 @@ std::string images_table(const std::vector<Row>& rows, const ListImages& list, s
   if (list.headings) add({"REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"});
   for (const auto& row : rows)
     add({row.repository, row.tag, digest_of(*row.image), shown_id(*row.image, list.no_trunc),
-         age_of(created_of(*row.image), now), spaced_size(number_at(*row.image, "Size"))});
-  return list.style == Style::podman ? padded(lines) : table(lines);
+         age_of(created_of(*row.image), now),
+         list.style == Style::podman ? spaced_size(number_at(*row.image, "Size"))
+                                     : buildah_size(number_at(*row.image, "Size"))});
+  return list.style == Style::podman ? padded(lines) : table(lines, 0);
 }
 
 /// Columns behind tabs, as img's writer leaves them.
@@ -311,8 +319,10 @@ Result<std::string> shown_images(const std::string& listed, const ListImages& li
   const Json images = Json::parse(listed, nullptr, false);
   if (!images.is_array()) return not_json();
   const auto rows = rows_of(images, list);
+  if (rows.empty() && list.style == Style::buildah && !list.pattern.empty())
+    return Error{ErrorKind::not_found, list.pattern + ": image not known", "", {}};
   if (list.style == Style::img) return img_table(rows, now);
-  if (list.json) return images_json(rows, list.style, now);
+  if (list.json) return images_json(rows, list, now);
   std::string out;
   if (list.quiet) {
     const Json* before = nullptr;
@@ -326,6 +336,10 @@ Result<std::string> shown_images(const std::string& listed, const ListImages& li
   constexpr std::string_view kTable = "table ";
   const bool as_table = format.starts_with(kTable);
   if (as_table) format.erase(0, kTable.size());
+  // buildah lays out what a blank divides in columns.
+  if (list.style == Style::buildah)
+    for (auto at = format.find("}} {{"); at != std::string::npos; at = format.find("}} {{", at))
+      format.replace(at, 5, "}}\t{{");
   for (const auto& row : rows) {
     auto line =
         render_template(format, dumped(list.style == Style::podman ? podman_row(row, list, now)
@@ -333,7 +347,7 @@ Result<std::string> shown_images(const std::string& listed, const ListImages& li
     if (!line) return std::move(line).error();
     out += *line + "\n";
   }
-  if (!as_table) return out;
+  if (!as_table) return list.style == Style::buildah ? table_of_lines(out, 0) : out;
   if (list.headings) {
     const Json headings{{"Repository", "REPOSITORY"},
                         {"Tag", "TAG"},

@@ -13,7 +13,8 @@
 namespace slipway::shim {
 
 /// `podman images`, `buildah images` and `img ls` of the answer of /images/json. What does not
-/// match the list's patterns is left out. Errors: bad_input (no list; a template's error).
+/// match the list's patterns is left out. Errors: bad_input (no list; a template's error);
+/// not_found (buildah, a name that nothing matches).
 Result<std::string> shown_images(const std::string& listed, const ListImages& list,
                                  std::int64_t now);
 

@@ -182,8 +182,14 @@ TEST_F(DialectRun, BuildahAndImgListImagesInTheirs) {
   broker_.images[FakeBroker::id('a')].tags = {"r.io/app:1"};
   ASSERT_EQ(shell("buildah images --format {{.Name}}:{{.Tag}}|{{.ID}}|{{.Size}}"), 0) << err_;
   EXPECT_EQ(out_, "r.io/app:1|aaaaaaaaaaaa|4.26 MB\n");
+  ASSERT_EQ(shell("buildah images"), 0) << err_;
+  EXPECT_EQ(out_, "REPOSITORY   TAG   IMAGE ID       CREATED       SIZE\n"
+                  "r.io/app     1     aaaaaaaaaaaa   2 hours ago   4.26 MB\n");
   ASSERT_EQ(shell("buildah images --json"), 0);
+  EXPECT_EQ(Json::parse(out_)[0]["id"], "aaaaaaaaaaaa");
   EXPECT_EQ(Json::parse(out_)[0]["names"], Json::array({"r.io/app:1"}));
+  EXPECT_EQ(shell("buildah images gone"), 125);
+  EXPECT_EQ(shell("podman images gone"), 0);
   ASSERT_EQ(shell("img ls"), 0);
   EXPECT_EQ(out_.substr(0, 4), "NAME");
   EXPECT_NE(out_.find("r.io/app:1"), std::string::npos);
