@@ -445,6 +445,45 @@ void check_registry_credential(Section& s, const Registry& registry, const Confi
               (names.empty() ? ", and there is none" : did_you_mean(registry.issuer, names)));
 }
 
+// What of [[rule]] says which backends may build.
+void read_backends(Section& s, BackendPolicy& backends) {
+  const BackendPolicy defaults;
+  const std::set<std::string> known{defaults.order.begin(), defaults.order.end()};
+  const auto read_list = [&](const char* key, std::vector<std::string>& into) {
+    s.read(key, into);
+    std::set<std::string> seen;
+    for (const auto& name : into) {
+      if (!known.contains(name))
+        return s.wrong(key, "a list of backends, and '" + name + "' is none" +
+                                did_you_mean(name, known));
+      if (!seen.insert(name).second) return s.wrong(key, "a list with each backend once");
+    }
+  };
+  read_list("backends", backends.order);
+  read_list("ban_backends", backends.banned);
+  s.one_of("backend", backends.pin, known);
+  s.read("dind", backends.dind);
+  s.read("dind_justification", backends.dind_justification);
+  const auto has = [](const std::vector<std::string>& list, const std::string& name) {
+    return std::find(list.begin(), list.end(), name) != list.end();
+  };
+  if (s.has("backends") && backends.order.empty())
+    s.wrong("backends", "a list of at least one backend");
+  if (s.has("backend") && has(backends.banned, backends.pin))
+    s.wrong("backend", "one that ban_backends does not forbid");
+  if (s.has("backend") && s.has("backends") && !has(backends.order, backends.pin))
+    s.wrong("backend", "one of `backends`, or leave that key out");
+  if (s.has("backend") && backends.pin == "dind" && !backends.dind)
+    s.wrong("backend", "another one, or say dind = true and why (dind_justification)");
+  const auto visible =
+      std::find_if(backends.dind_justification.begin(), backends.dind_justification.end(),
+                   [](unsigned char c) { return c > ' '; });
+  if (backends.dind && visible == backends.dind_justification.end())
+    s.wrong("dind", "false, or have a dind_justification: it goes to the audit log");
+  if (s.has("dind_justification") && !is_printable(backends.dind_justification))
+    s.wrong("dind_justification", "text without control characters");
+}
+
 const std::set<std::string> kThresholds{"low", "medium", "high", "critical"};
 using std::chrono::hours;
 using std::chrono::seconds;
@@ -606,9 +645,52 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     s.read("push", rule.push);
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
+    read_backends(s, rule.backends);
     into.rules.push_back(std::move(rule));
     return {};
   });
+}
+
+Result<std::vector<Expectation>> parse_expectations(const std::string& text,
+                                                    const std::string& name) {
+  auto table = parse_toml(text, name);
+  if (!table) return std::move(table).error();
+  if (auto known = only_sections(*table, name, {"expect"}); !known) return std::move(known).error();
+  std::vector<Expectation> expectations;
+  auto read = read_array(*table, name, "expect", [&](Section& s, const toml::table& node) {
+    Expectation expectation;
+    expectation.origin = name + ":" + std::to_string(node.source().begin.line);
+    s.read("project", expectation.project);
+    s.read("ref_protected", expectation.ref_protected);
+    std::string result;
+    s.one_of("result", result, {"allow", "deny"});
+    expectation.allow = result == "allow";
+    s.read("rule", expectation.rule);
+    for (const char* subject : {"image", "service", "base", "push", "backend"}) {
+      std::string value;
+      s.read(subject, value);
+      if (!s.has(subject)) continue;
+      if (!expectation.subject.empty())
+        s.wrong(subject, "in an [[expect]] of its own: there is '" + expectation.subject + "'");
+      if (value.empty()) s.wrong(subject, "a name");
+      expectation.subject = subject;
+      expectation.value = std::move(value);
+    }
+    if (!s.has("project")) s.missing("project");
+    if (!expectation.subject.empty() && !s.has("result")) s.missing("result");
+    if (expectation.subject.empty() && s.has("result"))
+      s.missing("image, service, base, push or backend");
+    if (expectation.subject.empty() && !expectation.rule) s.missing("rule, or what is asked for");
+    expectations.push_back(std::move(expectation));
+    return Status{};
+  });
+  if (!read) return std::move(read).error();
+  if (expectations.empty())
+    return Error{ErrorKind::misconfigured,
+                 name + " holds no [[expect]]",
+                 "docs/backends.md has an example",
+                 {}};
+  return expectations;
 }
 
 Result<Config> load(const std::filesystem::path& file) {
@@ -792,6 +874,13 @@ std::string print(const Config& c) {
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
     if (!r.static_credentials.empty())
       out << "# static_credentials = " << list(r.static_credentials) << "\n";
+    if (r.backends.order != BackendPolicy{}.order)
+      out << "# backends = " << list(r.backends.order) << "\n";
+    if (!r.backends.pin.empty()) out << "# backend = " << quoted(r.backends.pin) << "\n";
+    if (!r.backends.banned.empty()) out << "# ban_backends = " << list(r.backends.banned) << "\n";
+    if (r.backends.dind)
+      out << "# dind = true\n# dind_justification = " << quoted(r.backends.dind_justification)
+          << "\n";
   }
   return out.str();
 }

@@ -122,6 +122,15 @@ struct Push {
   std::chrono::seconds token_lifetime{900}; ///< longer-lived credentials are refused; at most 900
 };
 
+/// Which backends may build: what a rule says, or the default.
+struct BackendPolicy {
+  std::vector<std::string> order{"buildkit", "buildah", "podman", "kaniko", "dind"};
+  std::string pin;                 ///< this one or none; "" = by the order
+  std::vector<std::string> banned; ///< never, whatever the order says
+  bool dind = false;               ///< a container engine of the job's own is allowed …
+  std::string dind_justification;  ///< … and why: goes to the audit log
+};
+
 /// [[rule]] of a policy file: what differs for some projects. The first rule that matches is used.
 struct Rule {
   std::string origin;                 ///< "FILE:LINE"
@@ -135,6 +144,8 @@ struct Rule {
   std::vector<std::string> repositories;       ///< globs on registry/repository that may be pushed;
                                                ///< empty: see policy::admit_push
   std::vector<std::string> static_credentials; ///< passwords without an end that may be pushed with
+  BackendPolicy backends; ///< keys `backends`, `backend`, `ban_backends`, `dind`,
+                          ///< `dind_justification`
 };
 
 struct Config {
@@ -161,6 +172,20 @@ Result<Config> load(const std::filesystem::path& file);
 /// The same from text; `name` stands in messages. `policy` files likewise.
 Result<Config> parse(const std::string& text, const std::string& name);
 Status parse_policy(const std::string& text, const std::string& name, Config& into);
+
+/// [[expect]] of a file for `slipway policy test`: what policy has to say about one job.
+struct Expectation {
+  std::string origin; ///< "FILE:LINE"
+  std::string project;
+  bool ref_protected = false;
+  std::string subject; ///< image | service | base | push | backend
+  std::string value;   ///< a reference, or a backend's name
+  bool allow = true;
+  std::optional<std::string> rule; ///< end of the matching rule's origin; "" = no rule matches
+};
+/// Errors: misconfigured, as parse; a file without any [[expect]].
+Result<std::vector<Expectation>> parse_expectations(const std::string& text,
+                                                    const std::string& name);
 
 /// The effective configuration as TOML. Values of secrets are never in it: only their files' names.
 std::string print(const Config& config);

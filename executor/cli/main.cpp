@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The slipway command: stages for GitLab Runner, and commands for operators.
 #include "executor/audit/audit.hpp"
+#include "executor/cli/backends.hpp"
 #include "executor/cli/doctor.hpp"
+#include "executor/cli/explain.hpp"
+#include "executor/cli/policy_test.hpp"
 #include "executor/cli/wiring.hpp"
 #include "executor/gitlab/stages.hpp"
 #include "executor/log/log.hpp"
@@ -14,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <set>
 
 namespace {
 
@@ -118,6 +122,28 @@ int main(int argc, char** argv) {
   gate_check->add_option("--db", db, "vulnerability database folder");
   gate_check->add_flag("--json", json, "print the verdict as JSON");
 
+  auto* explain = app.add_subcommand("explain", "which backend would build a Dockerfile, and why");
+  cli::ExplainOptions question;
+  std::vector<std::string> build_args;
+  explain->add_option("path", question.path, "DOCKERFILE or CONTEXT")->required();
+  explain->add_option("--project", question.project, "by the policy for this project");
+  explain->add_flag("--ref-protected", question.ref_protected, "as for a protected ref");
+  explain->add_option("--backend", question.backend, "what would be if policy had this one only");
+  explain->add_option("--build-arg", build_args, "NAME=VALUE")->allow_extra_args(false);
+  explain->add_option("--target", question.target, "stage");
+  explain->add_option("--platform", question.platform, "such as linux/arm64");
+  explain->add_flag("--json", question.json, "print it as JSON");
+
+  auto* backends = app.add_subcommand("backends", "which tools that build are on this host");
+  bool backends_json = false;
+  backends->add_flag("--json", backends_json, "print it as JSON");
+
+  auto* policy_command = app.add_subcommand("policy", "the policy");
+  policy_command->require_subcommand(1);
+  auto* policy_test = policy_command->add_subcommand("test", "hold it against a table of yours");
+  std::string expectations;
+  policy_test->add_option("file", expectations, "TOML with [[expect]]")->required();
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& wrong) {
@@ -144,6 +170,25 @@ int main(int argc, char** argv) {
     std::cout << config::print(*config);
     return 0;
   }
+  if (explain->parsed()) {
+    for (const auto& text : build_args) {
+      const auto equals = text.find('=');
+      if (equals == 0 || equals == std::string::npos)
+        return complain(Error{ErrorKind::bad_input, "--build-arg needs NAME=VALUE", "", {}});
+      question.build_args.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    }
+    return cli::explain(question, *config, image::descriptors_of(cli::wired_backends()), std::cout,
+                        std::cerr);
+  }
+  if (backends->parsed()) {
+    std::set<std::string> wired;
+    for (const auto& [name, backend] : cli::wired_backends())
+      wired.insert(name);
+    process::LocalRunner runner;
+    return cli::print_backends(cli::probe_backends(*config, runner, wired), backends_json,
+                               std::cout);
+  }
+  if (policy_test->parsed()) return cli::policy_test(expectations, *config, std::cout, std::cerr);
   auto wiring = cli::Wiring::make(*std::move(config), -1);
   if (!wiring) return complain(wiring.error());
   if (audit_verify->parsed()) {

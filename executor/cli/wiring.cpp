@@ -29,6 +29,10 @@ log::Level level_from(const std::string& word) {
 
 } // namespace
 
+image::WiredBackends wired_backends() {
+  return {{"buildkit", image::wire_buildkit()}};
+}
+
 Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,
                std::string owner)
     : config_{std::move(config)}, runner_{stop_fd}, engine_{std::move(engine)}, user_{std::move(
@@ -167,7 +171,7 @@ image::Leases Wiring::leases() {
 }
 
 image::Tools Wiring::image_tools() {
-  return {config_, podman_, folders_, audit_, clock_, owner_};
+  return {config_, podman_, folders_, audit_, clock_, owner_, wired_backends()};
 }
 
 int Wiring::gate_check(const std::string& layout, const std::string& project, bool protected_ref,

@@ -17,6 +17,9 @@
 
 namespace slipway::cli {
 
+/// The backends that this slipway builds with: more are added here.
+image::WiredBackends wired_backends();
+
 class Wiring {
 public:
   /// Fills in the defaults that depend on where slipway runs (runtime folder, programs beside this

@@ -118,6 +118,35 @@ Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile,
 Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
                                                   const std::vector<std::string>& triggers);
 
+/// A stage that a target needs.
+struct NeededStage {
+  std::size_t index = 0;             ///< in Dockerfile::stages
+  std::optional<std::size_t> parent; ///< the stage that its FROM names
+  std::string base;                  ///< else the image, variables resolved
+};
+struct Plan {
+  std::vector<NeededStage> stages; ///< in the file's order
+  std::size_t target = 0;          ///< in Dockerfile::stages
+};
+/// The stages that building `scope.target` runs; the others are skipped, as BuildKit skips them.
+/// Errors: as external_images.
+Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope);
+
+/// The names that BuildKit gives a value before any ARG: TARGETARCH, BUILDPLATFORM and the like.
+bool is_platform_arg(std::string_view name);
+
+/// NAME or NAME=VALUE, as an ARG declares it; the value keeps its quotes.
+using ArgDeclaration = std::pair<std::string, std::optional<std::string>>;
+/// Errors: bad_input.
+Result<std::vector<ArgDeclaration>> arg_declarations(const Dockerfile& dockerfile,
+                                                     const Instruction& arg);
+
+/// The fields of one `--mount=`: keys in lower case, a key alone has the value "".
+std::vector<std::pair<std::string, std::string>> mount_fields(std::string_view value);
+
+/// One instruction of a base image's OnBuild. Errors: bad_input.
+Result<Instruction> parse_trigger(std::string_view trigger);
+
 /// What each stage's FROM names once variables are resolved: an image, or nothing where it is an
 /// earlier stage. Errors: bad_input.
 Result<std::vector<std::optional<std::string>>> resolved_bases(const Dockerfile& dockerfile,

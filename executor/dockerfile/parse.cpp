@@ -355,8 +355,11 @@ public:
   Result<Instruction> single() {
     auto line = next_line();
     if (!line) return fail(0, "empty trigger");
-    std::string joined{trim_newline(*line)};
-    return instruction(joined, 1, 1, false);
+    const std::string joined{trim_newline(*line)};
+    auto read = instruction(joined, 1, 1, false);
+    if (!read) return read;
+    if (Status bodies = take_heredocs(joined, *read); !bodies) return std::move(bodies).error();
+    return read;
   }
 
 private:
@@ -713,13 +716,13 @@ void set_platform(Variables& variables, const std::string& prefix, const std::st
 }
 
 /// ARG NAME, NAME=VALUE; several on one line. Words keep their quotes until they are expanded.
-Result<std::vector<std::pair<std::string, std::optional<std::string>>>>
-arg_declarations(const Dockerfile& dockerfile, const Instruction& arg) {
+Result<std::vector<ArgDeclaration>> declared_by(const Dockerfile& dockerfile,
+                                                const Instruction& arg) {
   auto words = lex(
       arg.text, {},
       {.escape = dockerfile.escape, .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
   if (!words) return at_line(dockerfile, arg.line, words.error().what);
-  std::vector<std::pair<std::string, std::optional<std::string>>> declared;
+  std::vector<ArgDeclaration> declared;
   for (const std::string& word : words->words) {
     const std::size_t equals = word.find('=');
     if (equals == 0) return at_line(dockerfile, arg.line, "ARG needs a name before '='");
@@ -744,7 +747,7 @@ Result<Variables> global_variables(const Dockerfile& dockerfile, const Scope& sc
   for (auto& [name, value] : variables)
     if (const auto found = given.find(name); found != given.end()) value = found->second;
   for (const Instruction& arg : dockerfile.global_args) {
-    auto declared = arg_declarations(dockerfile, arg);
+    auto declared = declared_by(dockerfile, arg);
     if (!declared) return std::move(declared).error();
     for (const auto& [name, value] : *declared) {
       if (const auto found = given.find(name); found != given.end()) {
@@ -845,7 +848,30 @@ public:
     return images;
   }
 
+  Result<Plan> plan() {
+    auto needed = needed_stages();
+    if (!needed) return std::move(needed).error();
+    auto target = find_target();
+    if (!target) return std::move(target).error();
+    Plan plan;
+    plan.target = *target;
+    for (std::size_t at = 0; at < needed->size(); ++at)
+      if ((*needed)[at])
+        plan.stages.push_back({at, parent_[at], parent_[at] ? std::string{} : bases_[at]});
+    return plan;
+  }
+
   Result<std::vector<ExternalImage>> run() {
+    auto needed = needed_stages();
+    if (!needed) return std::move(needed).error();
+    for (std::size_t at = 0; at < needed->size(); ++at)
+      if ((*needed)[at])
+        if (Status added = add_stage(at); !added) return std::move(added).error();
+    return std::move(found_);
+  }
+
+private:
+  Result<std::vector<bool>> needed_stages() {
     if (Status bases = resolve_bases(); !bases) return std::move(bases).error();
     auto target = find_target();
     if (!target) return std::move(target).error();
@@ -869,13 +895,9 @@ public:
         if (*stage) need(**stage);
       }
     }
-    for (std::size_t at = 0; at < needed.size(); ++at)
-      if (needed[at])
-        if (Status added = add_stage(at); !added) return std::move(added).error();
-    return std::move(found_);
+    return needed;
   }
 
-private:
   Status resolve_bases() {
     std::map<std::string, std::size_t> earlier;
     for (std::size_t at = 0; at < dockerfile_.stages.size(); ++at) {
@@ -1032,6 +1054,41 @@ Result<std::vector<std::optional<std::string>>> resolved_bases(const Dockerfile&
   auto variables = global_variables(dockerfile, scope);
   if (!variables) return std::move(variables).error();
   return ImageFinder{dockerfile, scope, *std::move(variables)}.bases();
+}
+
+Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope) {
+  auto variables = global_variables(dockerfile, scope);
+  if (!variables) return std::move(variables).error();
+  return ImageFinder{dockerfile, scope, *std::move(variables)}.plan();
+}
+
+bool is_platform_arg(std::string_view name) {
+  for (const std::string_view prefix : {"TARGET", "BUILD"}) {
+    if (!name.starts_with(prefix)) continue;
+    const auto rest = name.substr(prefix.size());
+    for (const std::string_view part : {"PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT"})
+      if (rest == part) return true;
+  }
+  return name == "TARGETSTAGE";
+}
+
+Result<std::vector<ArgDeclaration>> arg_declarations(const Dockerfile& dockerfile,
+                                                     const Instruction& arg) {
+  return declared_by(dockerfile, arg);
+}
+
+std::vector<std::pair<std::string, std::string>> mount_fields(std::string_view value) {
+  std::vector<std::pair<std::string, std::string>> fields;
+  for (const std::string& field : csv_fields(value)) {
+    const std::size_t equals = field.find('=');
+    fields.emplace_back(lower(field.substr(0, equals)),
+                        equals == std::string::npos ? "" : field.substr(equals + 1));
+  }
+  return fields;
+}
+
+Result<Instruction> parse_trigger(std::string_view trigger) {
+  return Parser{trigger, "ONBUILD trigger of a base image"}.single();
 }
 
 std::string with_bases(std::string_view text, const Dockerfile& dockerfile,

@@ -66,6 +66,7 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->push) effective.push = *rule->push;
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;
+  effective.backends = rule->backends;
   return effective;
 }
 

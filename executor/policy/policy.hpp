@@ -27,7 +27,8 @@ struct Effective {
   bool push = true;
   std::vector<std::string> repositories;       ///< globs; empty: all
   std::vector<std::string> static_credentials; ///< [[credential]] entries without an end
-  std::string rule;                            ///< origin of the rule that matched; "" = none did
+  config::BackendPolicy backends;
+  std::string rule; ///< origin of the rule that matched; "" = none did
 };
 
 Effective effective_for(const config::Config& config, const Subject& subject);

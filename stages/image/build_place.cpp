@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/build_place.hpp"
 
+#include "executor/backends/buildkit/output.hpp"
 #include "executor/base/file.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/script_client.hpp"
@@ -15,6 +16,7 @@
 namespace slipway::image {
 namespace {
 
+constexpr const char* kBuildkitVersion = "v0.34.2";
 constexpr std::size_t kMaxDockerfileBytes = 1UL << 20;
 constexpr std::chrono::seconds kSmallTask{60};
 constexpr std::chrono::minutes kUnpack{30};
@@ -90,9 +92,10 @@ BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::
     : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)},
       socket_{tools_.folders.run_dir(record.key) / "build.sock"} {}
 
-Status BuildPlace::open() {
+Status BuildPlace::open(Builder builder) {
   const std::lock_guard guard{opening_};
   if (backend_) return {};
+  builder_asked_ = false;
   auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,
                                 tools_.config.buildkit.bases_bytes);
   if (!bases) return std::move(bases).error().in("opening the base images");
@@ -101,10 +104,7 @@ Status BuildPlace::open() {
   const auto config = builder_config(tools_);
   const auto socket_dir = backends::buildkit::BuilderPool::socket_dir(config, trust_domain_);
   if (!socket_dir) return Error{socket_dir.error()}.in("starting the builder");
-  starting_ = std::async(std::launch::async, [this, config] {
-    backends::buildkit::BuilderPool pool{config, tools_.podman, tools_.clock};
-    return pool.acquire(trust_domain_);
-  });
+  if (builder == Builder::beside) start_builder();
   // One that an earlier script of this job left is as good as new: what a builder restarts with is
   // below the same folder.
   if (!sandbox_answers()) {
@@ -114,13 +114,53 @@ Status BuildPlace::open() {
   backends::buildkit::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
   places.bases += "/" + bases_->name();
-  backend_ = std::make_unique<backends::buildkit::BuildkitBackend>(socket_, "v0.34.2", places);
+  backend_ =
+      std::make_unique<backends::buildkit::BuildkitBackend>(socket_, kBuildkitVersion, places);
   return {};
+}
+
+void BuildPlace::start_builder() {
+  builder_asked_ = true;
+  starting_ = std::async(std::launch::async, [this, config = builder_config(tools_)] {
+    backends::buildkit::BuilderPool pool{config, tools_.podman, tools_.clock};
+    return pool.acquire(trust_domain_);
+  });
+}
+
+Attempt BuildPlace::build_with_buildkit(const backends::BuildJob& job, oci::Layout& into) {
+  if (auto ready = await_builder(); !ready) return {std::move(ready).error(), false};
+  const auto attempt = [&]() -> Attempt {
+    auto mark = begin_build();
+    if (!mark) return {std::move(mark).error(), false};
+    auto result = backend_->build(job, into);
+    // Of a build that was cut short a step may still run.
+    if (result || (!job.cancelled() && is_the_jobs_fault(result.error().kind))) mark->finished();
+    const bool began = result || !backends::buildkit::never_began(result.error());
+    return {std::move(result), began};
+  };
+  auto tried = attempt();
+  if (tried.built || tried.began || job.cancelled()) return tried;
+  // It ended after it was looked at. No step has run.
+  if (auto ready = renew_builder(); !ready) return {std::move(ready).error(), false};
+  return attempt();
+}
+
+WiredBackend wire_buildkit() {
+  WiredBackend wired;
+  wired.descriptor.name = "buildkit";
+  wired.descriptor.version = kBuildkitVersion;
+  wired.make = [](BuildPlace& place) -> TryBuild {
+    return [&place](const backends::BuildJob& job, oci::Layout& into) {
+      return place.build_with_buildkit(job, into);
+    };
+  };
+  return wired;
 }
 
 Status BuildPlace::await_builder() {
   const std::lock_guard guard{opening_};
   if (builder_) return {};
+  if (!builder_asked_) start_builder();
   if (!starting_.valid()) {
     return Error{
         ErrorKind::unavailable, "the builder did not start for a build beside this", "", {}};
@@ -292,6 +332,31 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
   }
   context.dockerfile_text = *std::move(text);
   return context;
+}
+
+Result<router::Context> BuildPlace::ignore_files(const Context& context) {
+  router::Context found;
+  const auto has = [&](const std::string& dir, const std::string& name) -> Result<bool> {
+    auto said = ask({"/usr/bin/find", dir + "/", "-mindepth", "1", "-maxdepth", "1", "-name", name,
+                     "-printf", "found"},
+                    4096);
+    if (!said) return std::move(said).error().in("looking for " + name);
+    return !said->empty();
+  };
+  auto docker = has(context.dir, ".dockerignore");
+  if (!docker) return std::move(docker).error();
+  auto container = has(context.dir, ".containerignore");
+  if (!container) return std::move(container).error();
+  // -name takes a pattern: what is not plain is taken to be there.
+  const auto own = context.dockerfile_name + ".dockerignore";
+  auto dockerfile = own.find_first_of("*?[\\") != std::string::npos
+                        ? Result<bool>{true}
+                        : has(context.dockerfile_dir, own);
+  if (!dockerfile) return std::move(dockerfile).error();
+  found.ignore_file = *docker;
+  found.container_ignore_file = *container;
+  found.dockerfile_ignore_file = *dockerfile;
+  return found;
 }
 
 } // namespace slipway::image

@@ -10,6 +10,7 @@
 #include "executor/broker/image_service.hpp"
 #include "stages/image/base_images.hpp"
 #include "stages/image/images.hpp"
+#include "stages/image/routing.hpp"
 
 #include <atomic>
 #include <filesystem>
@@ -25,16 +26,16 @@ class BuildPlace {
 public:
   BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain);
 
-  /// Makes sure that the sandbox runs, and has the builder started beside what follows. Errors:
-  /// unavailable, those of Podman.
-  Status open();
-  /// Waits for the builder; before backend() and begin_build(). Errors: as open.
-  Status await_builder();
-  /// Starts the builder anew where it does not answer. Errors: as open.
-  Status renew_builder();
-  /// Before each build. Errors: io.
-  Result<backends::buildkit::BuildMark> begin_build();
-  backends::BuildBackend& backend() { return *backend_; }
+  /// When BuildKit's daemon is started.
+  enum class Builder {
+    beside, ///< at once, beside what follows: it will be the choice
+    late    ///< when it is asked to build
+  };
+  /// Makes sure that the sandbox runs. Errors: unavailable, those of Podman.
+  Status open(Builder builder);
+  /// One build by BuildKit: waits for its daemon, which is started anew where it has ended since.
+  /// Errors: as open; those of the backend.
+  Attempt build_with_buildkit(const backends::BuildJob& job, oci::Layout& into);
   BaseImages& bases() { return *bases_; }
 
   /// A context, seen from the build sandbox. One that came as a tar is removed at the end.
@@ -47,6 +48,8 @@ public:
   };
   /// Errors: bad_input (no such context or Dockerfile, a bad tar), unavailable.
   Result<Context> bring_context(broker::BuildRequest& request);
+  /// Which files that say what a context leaves out are in it. Errors: as bring_context.
+  Result<router::Context> ignore_files(const Context& context);
 
   /// Removes an unpacked context at the end of its build.
   struct Borrowed {
@@ -56,6 +59,10 @@ public:
   };
 
 private:
+  void start_builder();
+  Status await_builder();
+  Status renew_builder();
+  Result<backends::buildkit::BuildMark> begin_build();
   void give_back(const Context& context);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);
   bool sandbox_answers();
@@ -70,6 +77,7 @@ private:
   std::filesystem::path socket_;
   std::mutex opening_;
   std::optional<BaseImages> bases_;
+  bool builder_asked_ = false; ///< start_builder was called for this backend_
   std::future<Result<backends::buildkit::Builder>> starting_;
   std::optional<backends::buildkit::Builder> builder_;
   std::unique_ptr<backends::buildkit::BuildkitBackend> backend_;

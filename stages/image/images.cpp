@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/images.hpp"
 
-#include "executor/backends/buildkit/output.hpp"
 #include "executor/base/file.hpp"
 #include "executor/broker/archive.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
@@ -59,6 +58,18 @@ std::string counts_of(const gate::Verdict& verdict) {
             gate::severity_name(severity);
   }
   return text;
+}
+
+router::Flags flags_of(const broker::BuildRequest& request) {
+  router::Flags flags;
+  flags.scope.build_args = request.build_args;
+  flags.scope.target = request.target;
+  if (!request.platforms.empty()) flags.scope.target_platform = request.platforms.front();
+  flags.platforms = request.platforms;
+  flags.network = request.network;
+  for (const auto& [name, address] : request.extra_hosts)
+    flags.extra_hosts.push_back(name);
+  return flags;
 }
 
 } // namespace
@@ -230,30 +241,30 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
   return backends::BaseImage{reference.familiar(), *std::move(digest)};
 }
 
-Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRequest& request,
-                                                           const std::string& text,
-                                                           const std::string& name,
-                                                           const broker::Progress& progress,
-                                                           const broker::Cancelled& cancelled) {
-  auto parsed = dockerfile::parse(text, name);
-  if (!parsed) return std::move(parsed).error();
-  if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
-  dockerfile::Scope scope;
-  scope.build_args = request.build_args;
-  scope.target = request.target;
-  if (!request.platforms.empty()) scope.target_platform = request.platforms.front();
-  auto named = dockerfile::external_images(*parsed, scope);
+Result<std::vector<backends::BaseImage>>
+Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerfile& parsed,
+                  const dockerfile::Scope& scope, router::BaseConfigs& configs,
+                  const broker::Progress& progress, const broker::Cancelled& cancelled) {
+  auto named = dockerfile::external_images(parsed, scope);
   if (!named) return std::move(named).error();
   std::vector<backends::BaseImage> bases;
+  std::map<std::string, std::string> spelled; // familiar name → as the Dockerfile has it
   std::vector<dockerfile::ExternalImage> wanted = *std::move(named);
   for (std::size_t i = 0; i < wanted.size(); ++i) { // grows by what ONBUILD triggers of bases name
     const auto image = wanted[i];
-    const auto at = parsed->at(image.line) + ": " + image.used_by + " " + image.reference;
+    const auto at = parsed.at(image.line) + ": " + image.used_by + " " + image.reference;
     auto reference = oci::Reference::parse(image.reference);
     if (!reference) return std::move(reference).error().in(at);
-    if (std::any_of(bases.begin(), bases.end(),
-                    [&](const auto& base) { return base.familiar_name == reference->familiar(); }))
+    if (std::any_of(bases.begin(), bases.end(), [&](const auto& base) {
+          return base.familiar_name == reference->familiar();
+        })) {
+      // The same image by another spelling.
+      if (const auto known = spelled.find(reference->familiar()); known != spelled.end())
+        if (const auto config = configs.find(known->second); config != configs.end())
+          configs.emplace(image.reference, config->second);
       continue;
+    }
+    spelled.emplace(reference->familiar(), image.reference);
     if (auto admitted = policy::admit_base(tools_.config, *reference); !admitted)
       return std::move(admitted).error().in(at);
     auto base = base_from(*reference, request.pull,
@@ -265,6 +276,7 @@ Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRe
     place_->bases().used(*tree);
     for (const auto& found : tree->images) {
       if (!found.config) continue;
+      configs.emplace(image.reference, *found.config);
       // The result will stand on these layers: they are verified already, and the builder need not
       // send them back.
       for (const auto& layer : found.manifest.layers) {
@@ -273,13 +285,31 @@ Result<std::vector<backends::BaseImage>> Images::bases_for(const broker::BuildRe
           return std::move(linked).error().in(at);
       }
       if (found.config->on_build.empty()) continue;
-      auto triggered = dockerfile::trigger_images(*parsed, found.config->on_build);
+      auto triggered = dockerfile::trigger_images(parsed, found.config->on_build);
       if (!triggered) return std::move(triggered).error().in(at);
       wanted.insert(wanted.end(), triggered->begin(), triggered->end());
     }
     bases.push_back(*std::move(base));
   }
   return bases;
+}
+
+Result<router::Decision> Images::choose_backend(const broker::BuildRequest& request,
+                                                const dockerfile::Dockerfile& parsed,
+                                                const router::BaseConfigs& configs,
+                                                const router::Context& context) const {
+  auto needs = router::requirements(parsed, configs, context, flags_of(request));
+  if (!needs) return std::move(needs).error();
+  auto decision =
+      router::choose(*needs, descriptors_of(tools_.backends), effective_.backends, effective_.rule);
+  if (!decision.denial) return decision;
+  if (auto noted = tools_.audit.append("build_denied", {{"job", record_.key},
+                                                        {"project", record_.project},
+                                                        {"dialect", request.dialect},
+                                                        {"why", decision.denial->what}});
+      !noted)
+    return std::move(noted).error().in("writing the audit log");
+  return *std::move(decision.denial);
 }
 
 Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
@@ -294,13 +324,29 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   }
   auto images = store();
   if (!images) return std::move(images).error();
-  if (auto opened = place_->open(); !opened) return std::move(opened).error();
+  const auto set_up = descriptors_of(tools_.backends);
+  const bool by_buildkit =
+      router::choose({}, set_up, effective_.backends, effective_.rule).chosen == "buildkit";
+  if (auto opened =
+          place_->open(by_buildkit ? BuildPlace::Builder::beside : BuildPlace::Builder::late);
+      !opened)
+    return std::move(opened).error();
   auto context = place_->bring_context(request);
   if (!context) return std::move(context).error();
   const BuildPlace::Borrowed borrowed{*place_, *context};
-  auto bases =
-      bases_for(request, context->dockerfile_text, context->dockerfile_name, progress, cancelled);
+  auto parsed = dockerfile::parse(context->dockerfile_text, context->dockerfile_name);
+  if (!parsed) return std::move(parsed).error();
+  if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
+  const auto scope = flags_of(request).scope;
+  router::BaseConfigs configs;
+  auto bases = bases_for(request, *parsed, scope, configs, progress, cancelled);
   if (!bases) return std::move(bases).error();
+  // BuildKit reads these files as Docker does.
+  auto ignore_files = set_up.size() == 1 && by_buildkit ? Result<router::Context>{router::Context{}}
+                                                        : place_->ignore_files(*context);
+  if (!ignore_files) return std::move(ignore_files).error();
+  auto decision = choose_backend(request, *parsed, configs, *ignore_files);
+  if (!decision) return std::move(decision).error();
 
   // What the gate will want to know, while the builder works.
   const auto early = std::async(std::launch::async, [this, known = *bases] {
@@ -340,45 +386,42 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.extra_hosts = request.extra_hosts;
   job.progress = progress;
   job.cancelled = cancelled;
-  if (auto ready = place_->await_builder(); !ready) return std::move(ready).error();
-  const auto attempt = [&]() -> Result<backends::Built> {
-    auto mark = place_->begin_build();
-    if (!mark) return std::move(mark).error();
-    auto result = place_->backend().build(job, (*images)->layout());
-    // Of a build that was cut short a step may still run.
-    if (result || (!cancelled() && is_the_jobs_fault(result.error().kind))) mark->finished();
-    return result;
-  };
-  auto built = attempt();
-  if (!built && backends::buildkit::never_began(built.error()) && !cancelled()) {
-    // It ended after it was looked at. No step has run.
-    if (auto ready = place_->renew_builder(); !ready) return std::move(ready).error();
-    built = attempt();
-  }
-  if (!built) {
+  const Building building{*decision,
+                          *parsed,
+                          scope,
+                          job,
+                          [this](const std::string& name) -> Result<TryBuild> {
+                            return tools_.backends.at(name).make(*place_);
+                          },
+                          set_up};
+  auto made = build_by_decision(building, (*images)->layout());
+  if (!made) {
     (void)tools_.audit.append("build_failed", {{"job", record_.key},
                                                {"project", record_.project},
                                                {"dialect", request.dialect},
-                                               {"why", kind_name(built.error().kind)}});
-    return std::move(built).error();
+                                               {"why", kind_name(made.error().kind)}});
+    return std::move(made).error();
   }
-  auto added = (*images)->add(built->manifest, request.tags);
+  const auto& manifest = made->built.manifest;
+  auto added = (*images)->add(manifest, request.tags);
   if (!added) return std::move(added).error();
-  const auto& backend = place_->backend().descriptor();
+  const auto backend = made->backend + " " + made->version;
   {
     const std::lock_guard guard{noting_};
-    builds_[built->manifest.str()] =
-        backend.name + " " + backend.version + ", " + seconds_since(started);
+    builds_[manifest.str()] = backend + ", " + seconds_since(started) +
+                              (made->because.empty() ? "" : "; " + made->because);
   }
-  if (auto noted = tools_.audit.append("build", {{"job", record_.key},
-                                                 {"project", record_.project},
-                                                 {"digest", built->manifest.str()},
-                                                 {"backend", backend.name + " " + backend.version},
-                                                 {"dialect", request.dialect}});
-      !noted) {
+  audit::AuditLog::Fields fields{{"job", record_.key},
+                                 {"project", record_.project},
+                                 {"digest", manifest.str()},
+                                 {"backend", backend},
+                                 {"dialect", request.dialect}};
+  if (!made->because.empty()) fields.emplace_back("because", made->because);
+  if (made->backend == "dind")
+    fields.emplace_back("justification", effective_.backends.dind_justification);
+  if (auto noted = tools_.audit.append("build", fields); !noted)
     return std::move(noted).error().in("writing the audit log");
-  }
-  return broker::BuildOutcome{added->image_id, built->manifest};
+  return broker::BuildOutcome{added->image_id, manifest};
 }
 
 Result<gate::Judgement> Images::judge(const state::StoredImage& image,

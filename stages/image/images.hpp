@@ -17,6 +17,7 @@
 #include "executor/state/job_record.hpp"
 #include "stages/image/leases.hpp"
 #include "stages/image/push_client.hpp"
+#include "stages/image/routing.hpp"
 
 #include <chrono>
 #include <filesystem>
@@ -37,9 +38,8 @@ struct Tools {
   audit::AuditLog& audit;
   const Clock& clock;
   std::string owner;
+  WiredBackends backends; ///< what builds here
 };
-
-class BuildPlace;
 
 class Images final : public broker::ImageService {
 public:
@@ -90,8 +90,14 @@ private:
                                         const broker::Progress& progress,
                                         const broker::Cancelled& cancelled);
   Result<std::vector<backends::BaseImage>>
-  bases_for(const broker::BuildRequest& request, const std::string& text, const std::string& name,
+  bases_for(const broker::BuildRequest& request, const dockerfile::Dockerfile& parsed,
+            const dockerfile::Scope& scope, router::BaseConfigs& configs,
             const broker::Progress& progress, const broker::Cancelled& cancelled);
+  /// Errors: those of the decision where no backend is chosen; io (the audit log).
+  Result<router::Decision> choose_backend(const broker::BuildRequest& request,
+                                          const dockerfile::Dockerfile& parsed,
+                                          const router::BaseConfigs& configs,
+                                          const router::Context& context) const;
   Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
   void note(std::string text);
 

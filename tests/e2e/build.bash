@@ -376,12 +376,25 @@ try add docker build ."
     expect_lacks "$said" "uid=0(root) gid=0(root) groups=0(root),"
     expect_lacks "$said" "records in"
     expect_step mount 1 "Dockerfile:2" "there is no image"
-    expect_step insecure 1 "privilege that builders do not have"
-    expect_step network 1 "privilege that builders do not have"
+    expect_step insecure 1 "Dockerfile:2: RUN --security=insecure: slipway gives a privileged step to no build"
+    expect_step network 1 "Dockerfile:2: RUN --network=host: slipway gives the host's network for a step to no build"
     expect_step ssh 1
     expect_step secret 1 "secret any: not found"
     expect_step add 1 "connection refused"
     expect_lacks "$(step_says add)" "the builder did not answer"
+}
+
+TEST "a backend that policy forbids does not build, and the job and the audit log have the reason" {
+    printf '[[rule]]\nproject = "grp/app"\nban_backends = ["buildkit"]\n' >"$world_dir/etc/policy.d/10-router.toml"
+    trap 'rm -f "$world_dir/etc/policy.d/10-router.toml"' EXIT
+    run_steps 3015 "printf 'FROM $world_busybox\n' >Dockerfile
+try forbidden docker build -t x:1 .
+printf 'FROM $world_busybox\nRUN --security=insecure true\n' >Dockerfile
+try privileged docker build -t x:1 ."
+
+    expect_step forbidden 1 "10-router.toml:1" "wants this built by buildah, podman or kaniko" "not set up for any"
+    expect_step privileged 1 "Dockerfile:2: RUN --security=insecure: slipway gives a privileged step to no build"
+    expect_contains "$(grep build_denied "$world_state_dir/audit.jsonl")" "Dockerfile:2: RUN --security=insecure"
 }
 
 TEST "two builds at once in one job do not disturb each other" {

@@ -229,6 +229,56 @@ TEST(Config, UnknownPolicyKeyIsAnError) {
             "p.toml:2:1: unknown key 'projekt' in [[rule]]; did you mean 'project'?");
 }
 
+TEST(Config, RuleWithoutBackendsHasTheDefaultOrder) {
+  Config config;
+  ASSERT_TRUE(parse_policy("[[rule]]\n", "p.toml", config));
+
+  const auto& backends = config.rules[0].backends;
+  EXPECT_EQ(backends.order,
+            (std::vector<std::string>{"buildkit", "buildah", "podman", "kaniko", "dind"}));
+  EXPECT_EQ(backends.pin, "");
+  EXPECT_TRUE(backends.banned.empty());
+  EXPECT_FALSE(backends.dind);
+  EXPECT_EQ(print(config).find("backends ="), std::string::npos);
+}
+
+TEST(Config, ReadsAndPrintsTheBackendsOfARule) {
+  Config config;
+  ASSERT_TRUE(parse_policy("[[rule]]\nbackends = [\"kaniko\", \"dind\"]\nbackend = \"dind\"\n"
+                           "ban_backends = [\"podman\"]\ndind = true\n"
+                           "dind_justification = \"OPS-1\"\n",
+                           "p.toml", config));
+
+  const auto& backends = config.rules[0].backends;
+  EXPECT_EQ(backends.order, (std::vector<std::string>{"kaniko", "dind"}));
+  EXPECT_EQ(backends.pin, "dind");
+  EXPECT_EQ(backends.banned, std::vector<std::string>{"podman"});
+  EXPECT_TRUE(backends.dind);
+  EXPECT_EQ(backends.dind_justification, "OPS-1");
+  const auto printed = print(config);
+  for (const char* words : {"# backend = 'dind'", "# dind = true", "OPS-1", "'podman'"})
+    EXPECT_NE(printed.find(words), std::string::npos) << words;
+}
+
+TEST(Config, RuleThatContradictsItselfIsAnError) {
+  for (const auto& [keys, words] : std::vector<std::pair<std::string, std::string>>{
+           {"backends = [\"kanico\"]", "'kanico' is none; did you mean 'kaniko'?"},
+           {"backends = []", "at least one"},
+           {"backends = [\"kaniko\", \"kaniko\"]", "each backend once"},
+           {"backend = \"img\"", "one of"},
+           {"backend = \"kaniko\"\nban_backends = [\"kaniko\"]", "does not forbid"},
+           {"backend = \"kaniko\"\nbackends = [\"podman\"]", "one of `backends`"},
+           {"backend = \"dind\"", "dind = true"},
+           {"dind = true", "dind_justification"},
+           {"dind = true\ndind_justification = \"  \"", "dind_justification"}}) {
+    Config config;
+    const auto read = parse_policy("[[rule]]\n" + keys + "\n", "p.toml", config);
+    ASSERT_FALSE(read) << keys;
+    EXPECT_NE(read.error().what.find(words), std::string::npos)
+        << words << " is not in " << read.error().what;
+  }
+}
+
 TEST(Config, GlobMatchesAcrossSlashes) {
   EXPECT_TRUE(glob_matches("grp/*", "grp/sub/app"));
   EXPECT_TRUE(glob_matches("*", ""));

@@ -297,5 +297,49 @@ INSTANTIATE_TEST_SUITE_P(
             "Dockerfile:2: '# syntax=evil/x' asks for a frontend that is not docker/dockerfile"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
 
+TEST(Plan, HoldsWhatTheTargetNeedsAndWhatItStandsOn) {
+  const auto file = parse("ARG B=x\nFROM ${B}:1 AS one\nFROM two:2 AS unused\nFROM one AS three\n"
+                          "COPY --from=one /a /a\nFROM four\n");
+  ASSERT_TRUE(file);
+
+  const auto plan = plan_of(*file, {.target = "three"});
+
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->target, 2U);
+  ASSERT_EQ(plan->stages.size(), 2U);
+  EXPECT_EQ(plan->stages[0].base, "x:1");
+  EXPECT_FALSE(plan->stages[0].parent);
+  EXPECT_EQ(plan->stages[1].index, 2U);
+  EXPECT_EQ(plan->stages[1].parent, 0U);
+  EXPECT_FALSE(plan_of(*file, {.target = "nosuch"}));
+}
+
+TEST(Mounts, FieldsHaveKeysInLowerCase) {
+  const auto fields = mount_fields("TYPE=cache,\"target=/a,b\",ro");
+
+  ASSERT_EQ(fields.size(), 3U);
+  EXPECT_EQ(fields[0], (std::pair<std::string, std::string>{"type", "cache"}));
+  EXPECT_EQ(fields[1], (std::pair<std::string, std::string>{"target", "/a,b"}));
+  EXPECT_EQ(fields[2], (std::pair<std::string, std::string>{"ro", ""}));
+}
+
+TEST(Triggers, AreReadWithTheirHeredocs) {
+  const auto trigger = parse_trigger("RUN <<EOF\necho\nEOF");
+
+  ASSERT_TRUE(trigger);
+  EXPECT_EQ(trigger->name, "RUN");
+  ASSERT_EQ(trigger->heredocs.size(), 1U);
+  EXPECT_EQ(trigger->heredocs[0].content, "echo\n");
+  EXPECT_FALSE(parse_trigger("RUN <<EOF\necho\n"));
+  EXPECT_FALSE(parse_trigger(""));
+}
+
+TEST(PlatformArgs, AreKnownByName) {
+  for (const char* name : {"TARGETARCH", "TARGETPLATFORM", "BUILDOS", "TARGETVARIANT"})
+    EXPECT_TRUE(is_platform_arg(name)) << name;
+  for (const char* name : {"TARGET", "BUILD", "TARGETS", "BUILDKIT", "targetarch"})
+    EXPECT_FALSE(is_platform_arg(name)) << name;
+}
+
 } // namespace
 } // namespace slipway::dockerfile

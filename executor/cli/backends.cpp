@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/cli/backends.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <iomanip>
+#include <ostream>
+
+namespace slipway::cli {
+namespace {
+
+constexpr std::chrono::seconds kProbe{30};
+
+struct Known {
+  const char* backend;
+  std::vector<std::string> programs; ///< all have to be there; the first is asked
+  std::vector<std::string> ask;
+  const char* hint;
+};
+
+const std::vector<Known>& known() {
+  static const std::vector<Known> kAll{
+      {"buildkit",
+       {"buildkitd", "buildctl"},
+       {"--version"},
+       "`packaging/tools/build buildkit` builds it; name it in [buildkit]"},
+      {"buildah", {"buildah"}, {"--version"}, "`apt-get install buildah`"},
+      {"podman", {"podman"}, {"--version"}, "`apt-get install podman`"},
+      {"kaniko",
+       {"executor"},
+       {"version"},
+       "build its executor (v1.24.0, or osscontainertools/kaniko) into the folder of the tools"},
+      {"dind", {"dockerd"}, {"--version"}, "`apt-get install docker.io`"},
+  };
+  return kAll;
+}
+
+std::filesystem::path find_program(const std::string& name,
+                                   const std::vector<std::filesystem::path>& folders) {
+  for (const auto& folder : folders)
+    if (const auto path = folder / name; ::access(path.c_str(), X_OK) == 0) return path;
+  return {};
+}
+
+} // namespace
+
+std::string version_in(const std::string& text) {
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const bool is_start = at == 0 || std::isspace(static_cast<unsigned char>(text[at - 1])) != 0;
+    if (!is_start) continue;
+    std::size_t end = at + (text[at] == 'v' ? 1 : 0);
+    const std::size_t first = end;
+    std::size_t dots = 0;
+    while (end < text.size() && (std::isdigit(static_cast<unsigned char>(text[end])) != 0 ||
+                                 (text[end] == '.' && end > first && text[end - 1] != '.'))) {
+      dots += text[end] == '.' ? 1U : 0U;
+      ++end;
+    }
+    if (dots > 0 && text[end - 1] != '.') return text.substr(at, end - at);
+  }
+  return "";
+}
+
+std::vector<Tool> probe_backends(const config::Config& config, process::ProcessRunner& runner,
+                                 const std::set<std::string>& wired,
+                                 const std::vector<std::filesystem::path>& host_folders) {
+  std::vector<Tool> tools;
+  for (const auto& entry : known()) {
+    std::vector<std::filesystem::path> folders{config.buildkit.buildkitd.parent_path()};
+    folders.insert(folders.end(), host_folders.begin(), host_folders.end());
+    Tool tool;
+    tool.backend = entry.backend;
+    for (const auto& name : entry.programs) {
+      auto path = find_program(name, folders);
+      // The folder is for all tools; these have keys of their own.
+      for (const auto& [key, configured] : {std::pair{"buildkitd", config.buildkit.buildkitd},
+                                            std::pair{"buildctl", config.buildkit.buildctl},
+                                            std::pair{"podman", config.sandbox.podman}})
+        if (name == key) path = find_program(configured.filename(), {configured.parent_path()});
+      if (path.empty() && tool.problem.empty()) tool.problem = "there is no " + name;
+      if (tool.program.empty()) tool.program = path.string();
+    }
+    if (!tool.problem.empty()) {
+      tool.program.clear();
+      tool.hint = entry.hint;
+      tools.push_back(std::move(tool));
+      continue;
+    }
+    process::Command command;
+    command.argv = {tool.program};
+    command.argv.insert(command.argv.end(), entry.ask.begin(), entry.ask.end());
+    command.env = {{"LC_ALL", "C.UTF-8"}, {"HOME", "/nonexistent"}, {"PATH", "/usr/bin:/bin"}};
+    command.deadline = kProbe;
+    command.output_limit = 64UL << 10;
+    auto ran = runner.run(command);
+    if (ran) tool.version = version_in(ran->out.empty() ? ran->err : ran->out);
+    if (!ran) {
+      tool.problem = ran.error().text();
+    } else if (!process::succeeded(ran->ending)) {
+      tool.problem = "it does not tell its version: " + process::describe(ran->ending);
+    } else if (tool.version.empty()) {
+      tool.problem = "it does not tell its version";
+    } else if (!wired.contains(tool.backend)) {
+      tool.problem = "this slipway does not build with it";
+    }
+    tool.is_used = tool.problem.empty();
+    if (!tool.is_used && wired.contains(tool.backend)) tool.hint = entry.hint;
+    tools.push_back(std::move(tool));
+  }
+  return tools;
+}
+
+int print_backends(const std::vector<Tool>& tools, bool json, std::ostream& out) {
+  const bool any =
+      std::any_of(tools.begin(), tools.end(), [](const Tool& tool) { return tool.is_used; });
+  if (json) {
+    auto document = nlohmann::ordered_json::array();
+    for (const auto& tool : tools)
+      document.push_back({{"backend", tool.backend},
+                          {"version", tool.version},
+                          {"program", tool.program},
+                          {"used", tool.is_used},
+                          {"problem", tool.problem},
+                          {"hint", tool.hint}});
+    out << document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
+    return any ? 0 : 1;
+  }
+  for (const auto& tool : tools) {
+    out << std::left << std::setw(10) << tool.backend << std::setw(12)
+        << (tool.version.empty() ? "-" : tool.version) << (tool.is_used ? "builds here" : "no")
+        << (tool.program.empty() ? "" : "  " + tool.program) << "\n";
+    if (!tool.problem.empty()) out << "  why not: " << tool.problem << "\n";
+    if (!tool.hint.empty()) out << "  what to do: " << tool.hint << "\n";
+  }
+  return any ? 0 : 1;
+}
+
+} // namespace slipway::cli

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/cli/explain.hpp"
+
+#include "executor/base/file.hpp"
+#include "executor/dockerfile/dockerfile.hpp"
+#include "executor/policy/policy.hpp"
+#include "executor/router/choice.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <ostream>
+
+namespace slipway::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+int complain(const Error& error, std::ostream& err) {
+  err << "slipway: " << error.text() << "\n";
+  if (!error.hint.empty()) err << "  what to do: " << error.hint << "\n";
+  return kExplainBadInput;
+}
+
+/// What cannot be known without a registry.
+std::vector<std::string> assumptions(const dockerfile::Plan& plan) {
+  std::vector<std::string> assumed;
+  for (const auto& stage : plan.stages) {
+    if (stage.parent || stage.base == "scratch") continue;
+    auto line = "base image " + stage.base +
+                " is not read: taken for one without ONBUILD, SHELL, HEALTHCHECK, VOLUME and USER";
+    if (std::find(assumed.begin(), assumed.end(), line) == assumed.end())
+      assumed.push_back(std::move(line));
+  }
+  assumed.emplace_back("flags that are not given here (secrets, ssh, network, contexts, caches, "
+                       "hosts) are taken for not given in the job either");
+  return assumed;
+}
+
+void print_text(const router::Decision& decision,
+                const std::vector<router::Requirement>& requirements,
+                const std::vector<std::string>& assumed, const std::string& rule,
+                std::ostream& out) {
+  if (decision.chosen)
+    out << "backend: " << *decision.chosen << " " << decision.version << ": " << decision.because
+        << "\n";
+  else
+    out << "backend: none: " << decision.denial->what << "\n";
+  if (decision.denial && !decision.denial->hint.empty())
+    out << "  what to do: " << decision.denial->hint << "\n";
+  out << "policy: " << (rule.empty() ? "no rule matches, the default order" : "rule " + rule)
+      << "\n";
+  out << "what the build needs:" << (requirements.empty() ? " nothing that a backend lacks" : "")
+      << "\n";
+  for (const auto& requirement : requirements)
+    out << "  " << requirement.where << ": " << requirement.what << " ("
+        << router::row_of(requirement.feature).words << ")\n";
+  out << "backends, in policy's order:\n";
+  for (const auto& entry : decision.chain) {
+    out << "  " << entry.backend << (entry.version.empty() ? "" : " " + entry.version) << ": "
+        << router::standing_name(entry.standing) << "\n";
+    for (const auto& reason : entry.reasons)
+      out << "    " << reason << "\n";
+  }
+  out << "assumed:\n";
+  for (const auto& line : assumed)
+    out << "  " << line << "\n";
+}
+
+void print_json(const router::Decision& decision,
+                const std::vector<router::Requirement>& requirements,
+                const std::vector<std::string>& assumed, const std::string& rule,
+                const std::string& file, std::ostream& out) {
+  ordered_json document;
+  document["dockerfile"] = file;
+  document["rule"] = rule;
+  document["backend"] = decision.chosen ? ordered_json(*decision.chosen) : ordered_json(nullptr);
+  document["version"] = decision.version;
+  document["because"] = decision.because;
+  if (decision.denial)
+    document["denied"] = {{"kind", kind_name(decision.denial->kind)},
+                          {"what", decision.denial->what},
+                          {"hint", decision.denial->hint}};
+  document["requirements"] = ordered_json::array();
+  for (const auto& requirement : requirements)
+    document["requirements"].push_back(
+        {{"feature", std::string{router::row_of(requirement.feature).name}},
+         {"where", requirement.where},
+         {"line", requirement.line},
+         {"what", requirement.what},
+         {"why", std::string{router::row_of(requirement.feature).words}}});
+  document["backends"] = ordered_json::array();
+  for (const auto& entry : decision.chain)
+    document["backends"].push_back({{"backend", entry.backend},
+                                    {"version", entry.version},
+                                    {"standing", router::standing_name(entry.standing)},
+                                    {"reasons", entry.reasons}});
+  document["assumed"] = assumed;
+  out << document.dump(2, ' ', false, ordered_json::error_handler_t::replace) << "\n";
+}
+
+} // namespace
+
+int explain(const ExplainOptions& options, const config::Config& config,
+            const std::vector<backends::Descriptor>& set_up, std::ostream& out, std::ostream& err) {
+  std::error_code failed;
+  const auto file = std::filesystem::is_directory(options.path, failed)
+                        ? options.path / "Dockerfile"
+                        : options.path;
+  auto text = read_file(file, dockerfile::kMaxDockerfileBytes);
+  if (!text) return complain(std::move(text).error().in("reading the Dockerfile"), err);
+  auto parsed = dockerfile::parse(*text, file.filename().string());
+  if (!parsed) return complain(parsed.error(), err);
+
+  router::Flags flags;
+  flags.scope.build_args = options.build_args;
+  flags.scope.target = options.target;
+  flags.scope.target_platform = options.platform;
+  if (!options.platform.empty()) flags.platforms = {options.platform};
+  router::Context context;
+  const auto beside = [&](const std::string& name) {
+    return std::filesystem::exists(file.parent_path() / name, failed);
+  };
+  context.ignore_file = beside(".dockerignore");
+  context.container_ignore_file = beside(".containerignore");
+  context.dockerfile_ignore_file = beside(file.filename().string() + ".dockerignore");
+
+  auto plan = dockerfile::plan_of(*parsed, flags.scope);
+  if (!plan) return complain(plan.error(), err);
+  auto needs = router::requirements(*parsed, {}, context, flags);
+  if (!needs) return complain(needs.error(), err);
+  auto effective = policy::effective_for(config, {options.project, options.ref_protected});
+  if (!options.backend.empty()) {
+    const auto& names = router::backend_names();
+    if (std::find(names.begin(), names.end(), options.backend) == names.end())
+      return complain(
+          router::admit_backend(effective.backends, effective.rule, options.backend).error(), err);
+    effective.backends.pin = options.backend;
+  }
+  const auto decision = router::choose(*needs, set_up, effective.backends, effective.rule);
+  if (options.json) {
+    print_json(decision, *needs, assumptions(*plan), effective.rule, file.string(), out);
+  } else {
+    print_text(decision, *needs, assumptions(*plan), effective.rule, out);
+  }
+  return decision.chosen ? kExplainChosen : kExplainDenied;
+}
+
+} // namespace slipway::cli

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// `slipway explain DOCKERFILE|CONTEXT`: what the router would choose for a build, and why. Nothing
+// is built, and no registry is asked.
+#pragma once
+
+#include "config/config.hpp"
+#include "executor/backends/build_backend.hpp"
+
+#include <filesystem>
+#include <iosfwd>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace slipway::cli {
+
+struct ExplainOptions {
+  std::filesystem::path path; ///< a Dockerfile, or a folder that holds one
+  std::string project;        ///< "" = rules for all projects only
+  bool ref_protected = false;
+  std::string backend; ///< what a pin of it would do; "" = policy's own choice
+  std::vector<std::pair<std::string, std::string>> build_args;
+  std::string target;
+  std::string platform;
+  bool json = false;
+};
+
+constexpr int kExplainChosen = 0;
+constexpr int kExplainDenied = 1;
+constexpr int kExplainBadInput = 2;
+
+/// `set_up`: the backends that this slipway builds with. Returns the exit code: 1 where nothing
+/// that is allowed can build it, 2 where the input cannot be read.
+int explain(const ExplainOptions& options, const config::Config& config,
+            const std::vector<backends::Descriptor>& set_up, std::ostream& out, std::ostream& err);
+
+} // namespace slipway::cli

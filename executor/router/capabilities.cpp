@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/router/capabilities.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+
+namespace slipway::router {
+namespace {
+
+constexpr std::string_view kIgnores = "ignores it without a word";
+constexpr std::string_view kRefuses = "refuses it";
+constexpr std::string_view kWarns = "only warns, and builds without it";
+
+constexpr Ability always() {
+  return {"0", "", ""};
+}
+constexpr Ability from(std::string_view version, std::string_view otherwise = kRefuses) {
+  return {version, "", otherwise};
+}
+constexpr Ability never(std::string_view otherwise) {
+  return {"", "", otherwise};
+}
+/// For what depends on how a tool was built or is run: its backend says so in its descriptor.
+constexpr Ability with(std::string_view trait, std::string_view otherwise,
+                       std::string_view version = "0") {
+  return {version, trait, otherwise};
+}
+
+// The words of the existing descriptors where they have one.
+constexpr std::string_view kDockerConfig = "is not told to write Docker's config, and drops it";
+constexpr std::string_view kChrootNetwork =
+    "runs steps without a network namespace of their own, and ignores it";
+constexpr std::string_view kPrivilege = "gets no such privilege from slipway";
+constexpr std::string_view kOnePlatform = "builds one platform at a time";
+constexpr std::string_view kBakes = "ignores it: what is written there stays in the image";
+constexpr std::string_view kHeredocNoOp = "runs the line without its body, which succeeds";
+
+constexpr const char* kFrontends = "BuildKit's releases of docker/dockerfile (1.N is in 0.N+6)";
+constexpr const char* kMounts = "kaniko pkg/commands/run.go; buildah internal/volumes";
+constexpr const char* kKanikoCopy = "kaniko pkg/commands/copy.go, add.go; buildah imagebuildah";
+
+std::vector<Row> make_table() {
+  using F = Feature;
+  return {
+      {F::frontend, "frontend", "a frontend of its own (# syntax=)",
+       never("runs no frontend but its own"), never(kIgnores), never(kIgnores), never(kIgnores),
+       never(kIgnores), "docs/backends.md, Rules"},
+      {F::run_mount_cache, "run-mount-cache", "a cache mount", from("0.8"), always(), never(kBakes),
+       from("1.28.3", kBakes), never(kRefuses), kMounts},
+      {F::run_mount_cache_private, "run-mount-cache-private", "a private cache mount", from("0.8"),
+       never(kRefuses), never(kBakes), from("1.28.3", kBakes), never(kRefuses), kMounts},
+      {F::run_mount_cache_from, "run-mount-cache-from", "a cache mount that begins with files",
+       from("0.8"), always(), never(kBakes), never("begins with an empty cache"), never(kRefuses),
+       kMounts},
+      {F::run_mount_secret, "run-mount-secret", "a secret mount", from("0.8"), always(),
+       never("runs the step without the secret"), from("1.28.3"), never(kRefuses), kMounts},
+      {F::run_mount_secret_env, "run-mount-secret-env", "a secret as a variable", from("0.16"),
+       from("1.44"), never("runs the step without the secret"), never(kIgnores), never(kRefuses),
+       kMounts},
+      {F::run_mount_ssh, "run-mount-ssh", "an ssh mount", from("0.8"), always(), never(kIgnores),
+       never(kWarns), never(kRefuses), kMounts},
+      {F::run_mount_bind, "run-mount-bind", "a bind mount of the context", from("0.8"), always(),
+       never(kIgnores), from("1.28.3", kIgnores), never(kRefuses), kMounts},
+      {F::run_mount_bind_from, "run-mount-bind-from", "a bind mount of a stage or an image",
+       from("0.8"), always(), never(kIgnores), never(kWarns), never(kRefuses), kMounts},
+      {F::run_mount_tmpfs, "run-mount-tmpfs", "a tmpfs mount", from("0.8"), always(), never(kBakes),
+       never(kWarns), never(kRefuses), kMounts},
+      {F::run_mount_tmpfs_size, "run-mount-tmpfs-size", "a tmpfs mount with a size", from("0.10"),
+       from("1.44"), never(kBakes), never(kWarns), never(kRefuses), kMounts},
+      {F::run_mount_unknown, "run-mount-unknown", "a mount that slipway does not know", always(),
+       never("may read it otherwise"), never(kIgnores), never(kIgnores), never(kRefuses),
+       "BuildKit reads it, or refuses it with the line"},
+      {F::run_network_none, "run-network-none", "a step without network", from("0.9"),
+       with("run-network", kChrootNetwork, "1.30"), never(kIgnores), never(kWarns), never(kRefuses),
+       "buildah chroot/run_linux.go; kaniko pkg/commands/run.go"},
+      {F::run_network_host, "run-network-host", "the host's network for a step", never(kPrivilege),
+       never(kPrivilege), never(kPrivilege), never(kPrivilege), never(kPrivilege),
+       "docs/backends.md, Rules"},
+      {F::run_security_insecure, "run-security-insecure", "a privileged step", never(kPrivilege),
+       never(kPrivilege), never(kPrivilege), never(kPrivilege), never(kPrivilege),
+       "docs/backends.md, Rules"},
+      {F::run_device, "run-device", "a device for a step", never(kPrivilege), never(kPrivilege),
+       never(kPrivilege), never(kPrivilege), never(kPrivilege), "docs/backends.md, Rules"},
+      {F::run_heredoc, "run-heredoc", "a heredoc that is the script", from("0.10"), from("1.33"),
+       never(kHeredocNoOp), from("1.28.3", kHeredocNoOp), never(kHeredocNoOp),
+       "kaniko issue 1713; buildkit issue 6395"},
+      {F::run_heredoc_quoted, "run-heredoc-quoted", "a heredoc with a quoted delimiter",
+       from("0.10"), from("1.33"), never(kHeredocNoOp), never(kHeredocNoOp), never(kHeredocNoOp),
+       "osscontainertools/kaniko issue 1025"},
+      {F::run_heredoc_stdin, "run-heredoc-stdin", "a heredoc as a command's input", from("0.10"),
+       from("1.33"), never("gives the command an empty input"),
+       from("1.28.3", "gives the command an empty input"),
+       never("gives the command an empty input"), "kaniko issue 1713"},
+      {F::copy_heredoc, "copy-heredoc", "a file written by a heredoc", from("0.10"), from("1.33"),
+       never("refuses it, or leaves it out beside other sources"), from("1.28.3"),
+       never("refuses it, or leaves it out beside other sources"), kKanikoCopy},
+      {F::copy_heredoc_expanded, "copy-heredoc-expanded",
+       "a file written by a heredoc with variables", from("0.10"), from("1.33"),
+       never("refuses it, or leaves it out beside other sources"),
+       with("expand-heredoc", "writes the variables' names"),
+       never("refuses it, or leaves it out beside other sources"),
+       "osscontainertools/kaniko FF_KANIKO_EXPAND_HEREDOC"},
+      {F::copy_link, "copy-link", "COPY --link", from("0.10"), from("1.44"), always(), always(),
+       never(kRefuses), kFrontends},
+      {F::copy_chmod, "copy-chmod", "--chmod with a number", from("0.8"), always(), always(),
+       always(), never(kRefuses), kFrontends},
+      {F::copy_chmod_symbolic, "copy-chmod-symbolic", "--chmod with letters", from("0.20"),
+       never(kRefuses), never(kRefuses), from("1.28.3"), never(kRefuses), kFrontends},
+      {F::copy_owner, "copy-owner", "files of the context that root will own", always(), always(),
+       with("root-owned-context", "keeps the owner that the file has in the context"),
+       with("copy-as-root", "gives the files to the USER of that moment"), always(),
+       "osscontainertools/kaniko FF_KANIKO_COPY_AS_ROOT"},
+      {F::copy_parents, "copy-parents", "COPY --parents", from("0.26"), from("1.40"),
+       never(kRefuses), never("copies the files without their folders"), never(kRefuses),
+       kKanikoCopy},
+      {F::copy_exclude, "copy-exclude", "--exclude", from("0.25"), from("1.37"), never(kRefuses),
+       never("copies the excluded files too"), never("copies the excluded files too"), kKanikoCopy},
+      {F::add_checksum, "add-checksum", "ADD --checksum", from("0.12"), from("1.33"),
+       never("does not verify it"), never("does not verify it"), never("does not verify it"),
+       kKanikoCopy},
+      {F::add_git, "add-git", "ADD of a git repository", from("0.12"),
+       from("1.38", "saves the web page of that address"),
+       never("saves the web page of that address"), never("saves the web page of that address"),
+       never("saves the web page of that address"), kKanikoCopy},
+      {F::add_keep_git_dir, "add-keep-git-dir", "ADD --keep-git-dir", from("0.12"), never(kRefuses),
+       never(kIgnores), never(kIgnores), never(kIgnores), kKanikoCopy},
+      {F::add_unpack, "add-unpack", "ADD --unpack", from("0.23"), never(kRefuses), never(kRefuses),
+       never(kIgnores), never(kIgnores), kKanikoCopy},
+      {F::from_platform, "from-platform", "FROM --platform", from("0.8"), always(),
+       never("ignores it, and takes the host's platform"),
+       never("ignores it, and takes the host's platform"), always(),
+       "kaniko pkg/executor/build.go"},
+      {F::platform_args, "platform-args", "a variable of the platform (TARGETARCH, …)", from("0.8"),
+       from("1.44", "leaves it empty in some stages"), never("leaves it empty"),
+       from("1.28.3", "leaves it empty"), never("leaves it empty"), "kaniko pkg/dockerfile"},
+      {F::arg_with_equals, "arg-with-equals", "an argument with '=' in its value", always(),
+       always(), never("cuts the value at the second '='"),
+       from("1.28.3", "cuts the value at the second '='"), always(),
+       "kaniko pkg/dockerfile, unifyArgs"},
+      {F::arg_after_env, "arg-after-env", "an ARG of the name of an earlier ENV", always(),
+       never("may take the other value"), never("takes the ENV's value"),
+       from("1.28.3", "takes the ENV's value"), always(), "kaniko pkg/dockerfile/buildargs.go"},
+      {F::arg_in_stages, "arg-in-stages", "an ARG of one name in several stages", always(),
+       always(), never("carries its value from one stage to the next"),
+       from("1.28.3", "carries its value from one stage to the next"), always(),
+       "osscontainertools/kaniko pull request 623"},
+      {F::shell, "shell", "SHELL", always(), with("shell", kDockerConfig), always(), always(),
+       always(), "buildah issue on --format docker; config format of OCI"},
+      {F::shell_form_command, "shell-form-command", "SHELL before a CMD or ENTRYPOINT of one line",
+       always(), never("always takes /bin/sh -c for it"), always(), always(), always(),
+       "openshift/imagebuilder dispatchers.go"},
+      {F::healthcheck, "healthcheck", "HEALTHCHECK", always(), with("healthcheck", kDockerConfig),
+       always(), always(), always(), "OCI image-spec, config.md: it has no such member"},
+      {F::healthcheck_start_interval, "healthcheck-start-interval", "HEALTHCHECK --start-interval",
+       from("0.12"), with("healthcheck", kRefuses, "1.44"), never("drops the interval"),
+       never("drops the interval"), from("25.0"), "go-containerregistry v1.HealthConfig"},
+      {F::onbuild, "onbuild", "ONBUILD", always(), with("onbuild", kDockerConfig), always(),
+       always(), always(), "OCI image-spec, config.md: it has no such member"},
+      {F::user_group, "user-group", "steps of a user with a group (USER name:group)", always(),
+       always(), never("runs them without that group"),
+       with("run-honor-group", "runs them without that group"), always(),
+       "osscontainertools/kaniko FF_KANIKO_RUN_HONOR_GROUP"},
+      {F::volume, "volume", "VOLUME", always(), always(), never("makes its folder in the image"),
+       with("volume-no-mkdir", "makes its folder in the image"), always(),
+       "kaniko pkg/commands/volume.go"},
+      {F::volume_changes, "volume-changes", "steps after a VOLUME, which may write to it", always(),
+       from("1.29", "throws away what they write there"),
+       never("leaves what they write there out of the image"),
+       never("leaves what they write there out of the image"),
+       never("throws away what they write there"),
+       "Dockerfile reference, VOLUME; buildah --compat-volumes; kaniko pkg/commands/volume.go"},
+      {F::dockerfile_ignore_file, "dockerfile-ignore-file",
+       "an ignore file of the Dockerfile's own", from("0.8"), always(), always(), always(),
+       never("does not read it: what it names gets into the context"),
+       "moby builder/remotecontext/detect.go"},
+      {F::container_ignore_file, "container-ignore-file",
+       "a .containerignore, which Docker does not read", always(),
+       with("docker-ignore-file", "reads it in place of .dockerignore"), always(), always(),
+       always(), "buildah pkg/parse, ContainerIgnoreFile"},
+      {F::scoped_ignore_file, "scoped-ignore-file", "a .dockerignore beside COPY --from", always(),
+       always(), never("applies the patterns to other stages too"),
+       with("scoped-dockerignore", "applies the patterns to other stages too"), always(),
+       "osscontainertools/kaniko FF_KANIKO_SCOPED_DOCKERIGNORE"},
+      {F::multi_platform, "multi-platform", "several platforms in one build", never(kOnePlatform),
+       never(kOnePlatform), never(kOnePlatform), never(kOnePlatform), never(kOnePlatform),
+       "docs/jobs.md"},
+      {F::build_secrets, "build-secrets", "--secret", from("0.8"), always(), never(kRefuses),
+       from("1.28.3"), never(kRefuses), kMounts},
+      {F::build_ssh, "build-ssh", "--ssh", from("0.8"), always(), never(kRefuses), never(kRefuses),
+       never(kRefuses), kMounts},
+      {F::network_none, "network-none", "--network none", always(),
+       with("run-network", kChrootNetwork), never("cannot take the network away"),
+       never("cannot take the network away"), always(), "buildah chroot/run_linux.go"},
+      {F::network_host, "network-host", "--network host", never(kPrivilege), never(kPrivilege),
+       never(kPrivilege), never(kPrivilege), never(kPrivilege), "docs/backends.md, Rules"},
+      {F::named_contexts, "named-contexts", "--build-context", from("0.10"), always(),
+       never(kRefuses), never(kRefuses), never(kRefuses), kFrontends},
+      {F::cache_backends, "cache-backends", "a cache of a type (--cache-from type=…)", from("0.8"),
+       never(kRefuses), never(kRefuses), never(kRefuses), never(kRefuses),
+       "buildah build(1): --cache-from takes repositories"},
+      {F::extra_hosts, "extra-hosts", "--add-host", always(), always(),
+       never("cannot add names of hosts"), never("cannot add names of hosts"), always(),
+       "kaniko README, flags"},
+  };
+}
+
+using Version = std::array<std::uint32_t, 3>;
+
+std::optional<Version> version_of(std::string_view text) {
+  while (!text.empty() && (text.front() < '0' || text.front() > '9')) {
+    if (text.front() != 'v') return std::nullopt;
+    text.remove_prefix(1);
+  }
+  if (text.empty()) return std::nullopt;
+  Version version{};
+  for (std::uint32_t& part : version) {
+    std::size_t digits = 0;
+    while (digits < text.size() && digits < 6 && text[digits] >= '0' && text[digits] <= '9')
+      part = part * 10 + static_cast<std::uint32_t>(text[digits++] - '0');
+    text.remove_prefix(digits);
+    if (digits == 0 || text.empty() || text.front() != '.') break;
+    text.remove_prefix(1);
+  }
+  return version;
+}
+
+struct Holds {
+  std::string_view least; ///< this version and later …
+  std::string_view held;  ///< … hold that version of the other tool
+};
+
+/// The last of a rising list that VERSION reaches.
+std::string_view held_by(std::string_view version, const std::vector<Holds>& list) {
+  std::string_view found = "0";
+  for (const auto& [least, held] : list)
+    if (is_at_least(version, least)) found = held;
+  return found;
+}
+
+// Source: go.mod of Podman's releases.
+std::string_view buildah_in_podman(std::string_view version) {
+  static const std::vector<Holds> kList{
+      {"4.0", "1.24"}, {"4.1", "1.26"}, {"4.2", "1.27"}, {"4.3", "1.28"}, {"4.4", "1.29"},
+      {"4.5", "1.30"}, {"4.6", "1.31"}, {"4.7", "1.32"}, {"4.8", "1.33"}, {"5.0", "1.35"},
+      {"5.1", "1.36"}, {"5.2", "1.37"}, {"5.3", "1.38"}, {"5.4", "1.39"}, {"5.5", "1.40"},
+      {"5.6", "1.41"}, {"5.7", "1.42"}, {"5.8", "1.43"}};
+  return held_by(version, kList);
+}
+
+// Source: vendor.mod of moby's releases.
+std::string_view buildkit_in_dockerd(std::string_view version) {
+  static const std::vector<Holds> kList{{"20.10", "0.8"}, {"23.0", "0.10"}, {"24.0", "0.11"},
+                                        {"25.0", "0.12"}, {"26.0", "0.13"}, {"27.0", "0.14"},
+                                        {"28.0", "0.20"}, {"29.0", "0.25"}, {"29.1", "0.26"}};
+  return held_by(version, kList);
+}
+
+struct Judged {
+  const Ability* ability;
+  std::string_view version; ///< that the ability's `since` is about
+};
+
+std::optional<Judged> judged(const backends::Descriptor& backend, const Row& row) {
+  const std::string_view version = backend.version;
+  if (backend.name == "buildkit") return Judged{&row.buildkit, version};
+  if (backend.name == "buildah") return Judged{&row.buildah, version};
+  if (backend.name == "podman") return Judged{&row.buildah, buildah_in_podman(version)};
+  if (backend.name == "kaniko")
+    return Judged{backend.capabilities.contains("fork") ? &row.kaniko_fork : &row.kaniko, version};
+  if (backend.name == "dind" && backend.capabilities.contains("buildkit"))
+    return Judged{&row.buildkit, buildkit_in_dockerd(version)};
+  if (backend.name == "dind") return Judged{&row.classic, version};
+  return std::nullopt;
+}
+
+} // namespace
+
+const std::vector<Row>& table() {
+  static const std::vector<Row> kTable = make_table();
+  return kTable;
+}
+
+const Row& row_of(Feature feature) {
+  return table()[static_cast<std::size_t>(feature)];
+}
+
+const std::vector<std::string>& backend_names() {
+  static const std::vector<std::string> kNames{"buildkit", "buildah", "podman", "kaniko", "dind"};
+  return kNames;
+}
+
+bool is_refused_to_all(Feature feature) {
+  const Row& row = row_of(feature);
+  const auto abilities = {row.buildkit, row.buildah, row.kaniko, row.kaniko_fork, row.classic};
+  return std::all_of(abilities.begin(), abilities.end(),
+                     [](const Ability& ability) { return ability.since.empty(); });
+}
+
+Answer can(const backends::Descriptor& backend, Feature feature) {
+  const std::string name =
+      backend.name + (backend.version.empty() ? std::string{} : " " + backend.version) + " ";
+  const auto judgement = judged(backend, row_of(feature));
+  if (!judgement) return {false, name + "is not a backend that slipway knows"};
+  const auto& [ability, version] = *judgement;
+  if (!version_of(backend.version)) return {false, name + "has a version that cannot be read"};
+  const bool has =
+      !ability->since.empty() && is_at_least(version, ability->since) &&
+      (ability->trait.empty() || backend.capabilities.contains(std::string{ability->trait}));
+  if (has) return {true, ""};
+  return {false, name + std::string{ability->otherwise.empty() ? kRefuses : ability->otherwise}};
+}
+
+backends::Descriptor well_kept(std::string_view name) {
+  backends::Descriptor backend;
+  backend.name = std::string{name};
+  if (name == "buildkit") backend.version = "v0.34.2";
+  if (name == "buildah") backend.version = "1.44.0";
+  if (name == "podman") backend.version = "5.8.2";
+  if (name == "kaniko") backend.version = "v1.24.0";
+  if (name == "dind") backend.version = "29.1.0";
+  if (name == "buildah" || name == "podman")
+    backend.capabilities = {"shell", "healthcheck", "onbuild", "docker-ignore-file"};
+  if (name == "kaniko") backend.capabilities = {"root-owned-context"};
+  if (name == "dind") backend.capabilities = {"buildkit"};
+  return backend;
+}
+
+bool is_at_least(std::string_view version, std::string_view least) {
+  const auto have = version_of(version);
+  const auto want = version_of(least);
+  return have && want && *have >= *want;
+}
+
+} // namespace slipway::router

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/router/requirements.hpp"
+
+#include "executor/dockerfile/lex.hpp"
+
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+
+namespace slipway::router {
+namespace {
+
+using dockerfile::Flag;
+using dockerfile::Instruction;
+
+/// Text of an untrusted file in a message: short, one line.
+std::string shown(std::string_view text) {
+  std::string result;
+  for (const char c : text.substr(0, 60))
+    result += (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) ? '?' : c;
+  return text.size() > 60 ? result + "…" : result;
+}
+
+bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+/// A flag that is a switch; a variable in it may be true.
+bool is_on(const Flag* flag) {
+  return flag != nullptr &&
+         !(flag->has_value && is_one_of(flag->value, {"false", "0", "f", "F", "FALSE", "False"}));
+}
+
+bool is_number(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("01234567") == std::string_view::npos;
+}
+
+/// "…$NAME" or "…${NAME}": how the word ends is not known.
+bool ends_in_variable(std::string_view word) {
+  const auto dollar = word.rfind('$');
+  if (dollar == std::string_view::npos) return false;
+  const auto rest = word.substr(dollar + 1);
+  return word.ends_with('}') ||
+         rest.find_first_not_of(
+             "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") ==
+             std::string_view::npos;
+}
+
+/// What BuildKit clones. Source: BuildKit, util/gitutil. An address whose end is in a variable may
+/// be one.
+bool may_be_git(std::string_view source) {
+  if (source.starts_with("git@") || source.starts_with("git://") || source.starts_with("ssh://") ||
+      source.starts_with("github.com/") || source.starts_with('$'))
+    return true;
+  if (!source.starts_with("http://") && !source.starts_with("https://")) return false;
+  const auto address = source.substr(0, source.find_first_of("#?"));
+  return address.ends_with(".git") || ends_in_variable(address);
+}
+
+bool is_remote(std::string_view source) {
+  return source.starts_with("http://") || source.starts_with("https://") || may_be_git(source);
+}
+
+struct Place {
+  std::string where;
+  int line = 0;
+};
+
+/// What stages hand on to those built on them.
+struct Inherited {
+  std::optional<Place> volume;
+  std::optional<std::pair<Place, std::string>> group; ///< the USER, as written
+  bool has_shell = false;
+  std::set<std::string> env;
+};
+
+class Collector {
+public:
+  Collector(const dockerfile::Dockerfile& file, const BaseConfigs& bases, const Context& context,
+            const Flags& flags)
+      : file_{file}, bases_{bases}, context_{context}, flags_{flags} {}
+
+  Result<std::vector<Requirement>> run() {
+    auto plan = dockerfile::plan_of(file_, flags_.scope);
+    if (!plan) return std::move(plan).error();
+    if (!dockerfile::check_syntax(file_))
+      need(Feature::frontend, at(file_.syntax->line), "# syntax=" + shown(file_.syntax->frontend));
+    find_chain(*plan);
+    for (const Instruction& arg : file_.global_args)
+      if (Status taken = take_arg(arg, at(arg.line), nullptr); !taken)
+        return std::move(taken).error();
+    std::vector<Inherited> stages(file_.stages.size());
+    for (const auto& needed : plan->stages)
+      if (Status taken = take_stage(needed, stages); !taken) return std::move(taken).error();
+    take_flags();
+    take_context();
+    return std::move(found_);
+  }
+
+private:
+  Place at(int line) const { return {file_.at(line), line}; }
+
+  void need(Feature feature, const Place& place, std::string what) {
+    if (seen_.insert(feature).second)
+      found_.push_back({feature, place.where, place.line, std::move(what)});
+  }
+
+  /// The stages whose config the image will have.
+  void find_chain(const dockerfile::Plan& plan) {
+    target_ = plan.target;
+    std::optional<std::size_t> stage = plan.target;
+    for (auto needed = plan.stages.rbegin(); needed != plan.stages.rend(); ++needed) {
+      if (needed->index != stage) continue;
+      chain_.insert(needed->index);
+      stage = needed->parent;
+    }
+  }
+
+  Status take_stage(const dockerfile::NeededStage& needed, std::vector<Inherited>& stages) {
+    const auto& stage = file_.stages[needed.index];
+    Inherited& now = stages[needed.index];
+    in_chain_ = chain_.contains(needed.index);
+    in_target_ = needed.index == target_;
+    stage_args_.clear();
+    if (!stage.platform.empty())
+      need(Feature::from_platform, at(stage.line), "FROM --platform=" + shown(stage.platform));
+    if (names_platform_arg(stage.base))
+      need(Feature::platform_args, at(stage.line), "FROM " + shown(stage.base));
+    if (needed.parent) {
+      now = stages[*needed.parent];
+      for (const Instruction& below : file_.stages[*needed.parent].instructions)
+        for (const Instruction& trigger : below.trigger)
+          if (Status taken = take(trigger, at(below.line), now); !taken) return taken;
+    } else if (const auto base = bases_.find(needed.base); base != bases_.end()) {
+      if (Status taken = take_base(needed.base, base->second, stage.line, now); !taken)
+        return taken;
+    }
+    for (const Instruction& instruction : stage.instructions)
+      if (Status taken = take(instruction, at(instruction.line), now); !taken) return taken;
+    for (const std::string& name : stage_args_)
+      if (!args_.insert(name).second)
+        need(Feature::arg_in_stages, at(stage.line), "ARG " + shown(name));
+    return {};
+  }
+
+  Status take_base(const std::string& name, const oci::ImageConfig& config, int line,
+                   Inherited& now) {
+    const Place place{"base image " + shown(name) + " (" + file_.at(line) + ")", line};
+    for (const std::string& variable : config.env)
+      now.env.insert(variable.substr(0, variable.find('=')));
+    if (!config.volumes.empty()) now.volume = place;
+    if (config.user.find(':') != std::string::npos) now.group = {place, config.user};
+    if (!config.shell.empty()) {
+      now.has_shell = true;
+      need(Feature::shell, place, "its SHELL");
+    }
+    if (config.has_healthcheck && in_chain_) need(Feature::healthcheck, place, "its HEALTHCHECK");
+    for (const std::string& text : config.on_build) {
+      auto trigger = dockerfile::parse_trigger(text);
+      if (!trigger) return std::move(trigger).error().in(place.where);
+      if (Status taken = take(*trigger, place, now); !taken) return taken;
+    }
+    return {};
+  }
+
+  Status take(const Instruction& instruction, const Place& place, Inherited& now) {
+    const std::string& name = instruction.name;
+    if (name == "RUN") take_run(instruction, place, now);
+    if (name == "COPY" || name == "ADD") take_copy(instruction, place, now);
+    if (name == "ARG") return take_arg(instruction, place, &now);
+    if (name == "ENV") take_env(instruction, now);
+    if (name == "SHELL") {
+      now.has_shell = true;
+      need(Feature::shell, place, "SHELL");
+    }
+    if ((name == "CMD" || name == "ENTRYPOINT") && in_chain_ && now.has_shell &&
+        !instruction.json && !instruction.text.empty())
+      need(Feature::shell_form_command, place, name + " " + shown(instruction.text));
+    if (name == "HEALTHCHECK" && in_chain_) {
+      need(Feature::healthcheck, place, "HEALTHCHECK");
+      if (instruction.flag("start-interval") != nullptr)
+        need(Feature::healthcheck_start_interval, place, "HEALTHCHECK --start-interval");
+    }
+    if (name == "ONBUILD" && in_target_) need(Feature::onbuild, place, "ONBUILD");
+    if (name == "USER") {
+      const bool may_have_group = instruction.text.find_first_of(":$") != std::string::npos;
+      now.group = may_have_group ? std::optional{std::pair{place, instruction.text}} : std::nullopt;
+    }
+    if (name == "VOLUME") {
+      need(Feature::volume, place, "VOLUME " + shown(instruction.text));
+      if (!now.volume) now.volume = place;
+    }
+    return {};
+  }
+
+  void take_run(const Instruction& run, const Place& place, const Inherited& now) {
+    for (const Flag& flag : run.flags) {
+      const std::string what = "RUN --" + flag.name + "=" + shown(flag.value);
+      if (flag.name == "mount") take_mount(flag, place);
+      if (flag.name == "network" && flag.value == "host")
+        need(Feature::run_network_host, place, what);
+      if (flag.name == "network" && !is_one_of(flag.value, {"default", "host", ""}))
+        need(Feature::run_network_none, place, what);
+      if (flag.name == "security" && !is_one_of(flag.value, {"sandbox", ""}))
+        need(Feature::run_security_insecure, place, what);
+      if (flag.name == "device") need(Feature::run_device, place, what);
+    }
+    for (const auto& heredoc : run.heredocs) {
+      const bool is_script = run.text.starts_with("<<");
+      need(is_script ? Feature::run_heredoc : Feature::run_heredoc_stdin, place,
+           "RUN " + shown(run.text));
+      if (!heredoc.expand) need(Feature::run_heredoc_quoted, place, "RUN " + shown(run.text));
+    }
+    if (now.group) need(Feature::user_group, now.group->first, "USER " + shown(now.group->second));
+    if (now.volume) need(Feature::volume_changes, place, "RUN after VOLUME");
+  }
+
+  void take_mount(const Flag& flag, const Place& place) {
+    const std::string what = "RUN --mount=" + shown(flag.value);
+    const auto fields = dockerfile::mount_fields(flag.value);
+    const auto value = [&](std::string_view key) -> std::optional<std::string> {
+      for (const auto& [name, text] : fields)
+        if (name == key) return text;
+      return std::nullopt;
+    };
+    const std::string type = value("type").value_or("bind");
+    const bool has_from = !value("from").value_or("").empty();
+    if (type == "bind") {
+      need(has_from ? Feature::run_mount_bind_from : Feature::run_mount_bind, place, what);
+    } else if (type == "cache") {
+      need(Feature::run_mount_cache, place, what);
+      if (!is_one_of(value("sharing").value_or("shared"), {"shared", "locked"}))
+        need(Feature::run_mount_cache_private, place, what);
+      if (has_from) need(Feature::run_mount_cache_from, place, what);
+    } else if (type == "secret") {
+      need(Feature::run_mount_secret, place, what);
+      if (value("env")) need(Feature::run_mount_secret_env, place, what);
+    } else if (type == "ssh") {
+      need(Feature::run_mount_ssh, place, what);
+    } else if (type == "tmpfs") {
+      need(Feature::run_mount_tmpfs, place, what);
+      if (value("size")) need(Feature::run_mount_tmpfs_size, place, what);
+    } else {
+      need(Feature::run_mount_unknown, place, what);
+    }
+    for (const auto& [key, text] : fields)
+      if (!is_one_of(key, {"type", "from", "source", "src", "target", "dst", "destination", "ro",
+                           "readonly", "rw", "readwrite", "id", "sharing", "required", "size",
+                           "mode", "uid", "gid", "env"}))
+        need(Feature::run_mount_unknown, place, what);
+  }
+
+  void take_copy(const Instruction& copy, const Place& place, const Inherited& now) {
+    const auto flag = [&](const char* name, Feature feature) {
+      need(feature, place, copy.name + " --" + name);
+    };
+    const Flag* from = copy.flag("from");
+    if (is_on(copy.flag("link"))) flag("link", Feature::copy_link);
+    if (is_on(copy.flag("parents"))) flag("parents", Feature::copy_parents);
+    if (copy.flag("exclude") != nullptr) flag("exclude", Feature::copy_exclude);
+    if (copy.flag("checksum") != nullptr) flag("checksum", Feature::add_checksum);
+    if (is_on(copy.flag("keep-git-dir"))) flag("keep-git-dir", Feature::add_keep_git_dir);
+    if (copy.flag("unpack") != nullptr) flag("unpack", Feature::add_unpack);
+    if (const Flag* mode = copy.flag("chmod"))
+      need(is_number(mode->value) ? Feature::copy_chmod : Feature::copy_chmod_symbolic, place,
+           copy.name + " --chmod=" + shown(mode->value));
+    for (const auto& heredoc : copy.heredocs) {
+      need(Feature::copy_heredoc, place, copy.name + " " + shown(copy.text));
+      if (heredoc.expand && heredoc.content.find('$') != std::string::npos)
+        need(Feature::copy_heredoc_expanded, place, copy.name + " " + shown(copy.text));
+    }
+    bool from_context = false;
+    for (std::size_t i = 0; i + 1 < copy.words.size(); ++i) {
+      const std::string& source = copy.words[i];
+      if (copy.name == "ADD" && may_be_git(source))
+        need(Feature::add_git, place, "ADD " + shown(source));
+      from_context =
+          from_context || (!source.starts_with("<<") && !(copy.name == "ADD" && is_remote(source)));
+    }
+    if (from_context && from == nullptr && copy.flag("chown") == nullptr)
+      need(Feature::copy_owner, place, copy.name + " " + shown(copy.text));
+    if (from != nullptr && context_.ignore_file)
+      need(Feature::scoped_ignore_file, place, "COPY --from=" + shown(from->value));
+    if (now.volume) need(Feature::volume_changes, place, copy.name + " after VOLUME");
+  }
+
+  Status take_arg(const Instruction& arg, const Place& place, Inherited* now) {
+    auto declared = dockerfile::arg_declarations(file_, arg);
+    if (!declared) return std::move(declared).error();
+    for (const auto& [name, value] : *declared) {
+      if (dockerfile::is_platform_arg(name))
+        need(Feature::platform_args, place, "ARG " + shown(name));
+      if (value && value->find('=') != std::string::npos)
+        need(Feature::arg_with_equals, place, "ARG " + shown(name));
+      if (now == nullptr) continue;
+      stage_args_.insert(name);
+      if (now->env.contains(name)) need(Feature::arg_after_env, place, "ARG " + shown(name));
+    }
+    return {};
+  }
+
+  void take_env(const Instruction& env, Inherited& now) const {
+    const auto words = dockerfile::lex(env.text, {}, {.escape = file_.escape, .skip_unset = true});
+    if (!words || words->words.empty()) return;
+    if (words->words.front().find('=') == std::string::npos) { // ENV NAME the value
+      now.env.insert(words->words.front());
+      return;
+    }
+    for (const std::string& word : words->words)
+      now.env.insert(word.substr(0, word.find('=')));
+  }
+
+  static bool names_platform_arg(std::string_view text) {
+    for (std::size_t at = text.find('$'); at != std::string_view::npos;
+         at = text.find('$', at + 1)) {
+      auto name = text.substr(at + 1);
+      if (name.starts_with('{')) name.remove_prefix(1);
+      name = name.substr(0, name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ_"));
+      if (dockerfile::is_platform_arg(name)) return true;
+    }
+    return false;
+  }
+
+  void take_flags() {
+    const auto flag = [&](Feature feature, const char* name, const std::string& value) {
+      need(feature, {name, 0}, std::string{name} + " " + shown(value));
+    };
+    for (const auto& [name, value] : flags_.scope.build_args)
+      if (value.find('=') != std::string::npos)
+        need(Feature::arg_with_equals, {"--build-arg", 0}, "--build-arg " + shown(name));
+    if (flags_.platforms.size() > 1)
+      flag(Feature::multi_platform, "--platform", flags_.platforms[0] + "," + flags_.platforms[1]);
+    if (!flags_.secrets.empty()) flag(Feature::build_secrets, "--secret", flags_.secrets.front());
+    if (!flags_.ssh.empty()) flag(Feature::build_ssh, "--ssh", flags_.ssh.front());
+    if (flags_.network == "none") flag(Feature::network_none, "--network", flags_.network);
+    if (!is_one_of(flags_.network, {"", "default", "none"}))
+      flag(Feature::network_host, "--network", flags_.network);
+    if (!flags_.named_contexts.empty())
+      flag(Feature::named_contexts, "--build-context", flags_.named_contexts.front());
+    for (const std::string& cache : flags_.caches)
+      if (cache.find("type=") != std::string::npos)
+        flag(Feature::cache_backends, "--cache-from/--cache-to", cache);
+    if (!flags_.extra_hosts.empty())
+      flag(Feature::extra_hosts, "--add-host", flags_.extra_hosts.front());
+  }
+
+  void take_context() {
+    if (context_.dockerfile_ignore_file)
+      need(Feature::dockerfile_ignore_file, {file_.file + ".dockerignore", 0},
+           file_.file + ".dockerignore");
+    if (context_.container_ignore_file)
+      need(Feature::container_ignore_file, {".containerignore", 0}, ".containerignore");
+  }
+
+  const dockerfile::Dockerfile& file_;
+  const BaseConfigs& bases_;
+  const Context& context_;
+  const Flags& flags_;
+  std::vector<Requirement> found_;
+  std::set<Feature> seen_;
+  std::set<std::size_t> chain_;
+  std::size_t target_ = 0;
+  bool in_chain_ = false;
+  bool in_target_ = false;
+  std::set<std::string> stage_args_; ///< of the stage at hand
+  std::set<std::string> args_;       ///< of the stages before
+};
+
+} // namespace
+
+Result<std::vector<Requirement>> requirements(const dockerfile::Dockerfile& dockerfile,
+                                              const BaseConfigs& bases, const Context& context,
+                                              const Flags& flags) {
+  return Collector{dockerfile, bases, context, flags}.run();
+}
+
+} // namespace slipway::router

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/image/routing.hpp"
+
+#include "executor/router/declarations.hpp"
+
+#include <algorithm>
+
+namespace slipway::image {
+namespace {
+
+const backends::Descriptor& descriptor_of(const Building& building, const std::string& name) {
+  return *std::find_if(building.set_up.begin(), building.set_up.end(),
+                       [&](const backends::Descriptor& entry) { return entry.name == name; });
+}
+
+Attempt attempt(const Building& building, const std::string& name, oci::Layout& into) {
+  auto ready = building.make(name);
+  if (!ready) return {std::move(ready).error(), false};
+  return (*ready)(building.job, into);
+}
+
+} // namespace
+
+std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired) {
+  std::vector<backends::Descriptor> descriptors;
+  for (const auto& [name, backend] : wired)
+    descriptors.push_back(backend.descriptor);
+  return descriptors;
+}
+
+Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
+                          const dockerfile::Dockerfile& dockerfile, const dockerfile::Scope& scope,
+                          const std::string& backend) {
+  auto tree = oci::read_tree(layout, root);
+  if (!tree) return std::move(tree).error().in("reading what was built");
+  for (const auto& image : tree->images) {
+    if (!image.config) continue;
+    auto json = layout.read_blob(image.manifest.config.digest, oci::kMaxConfigBytes);
+    if (!json) return std::move(json).error().in("reading what was built");
+    if (auto kept = router::check_declarations(dockerfile, scope, *image.config, *json, backend);
+        !kept)
+      return kept;
+  }
+  return {};
+}
+
+Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
+  const auto& decision = building.decision;
+  std::vector<std::string> names{*decision.chosen};
+  names.insert(names.end(), decision.others.begin(), decision.others.end());
+  std::string because = decision.is_first ? "" : decision.because;
+  for (std::size_t at = 0;; ++at) {
+    const auto& descriptor = descriptor_of(building, names[at]);
+    if (!because.empty())
+      building.job.progress("slipway: built by " + descriptor.name + " " + descriptor.version +
+                            ": " + because + "\n");
+    auto tried = attempt(building, names[at], into);
+    if (tried.built) {
+      if (auto kept = keeps_declarations(into, tried.built->manifest, building.file, building.scope,
+                                         descriptor.name + " " + descriptor.version);
+          !kept)
+        return std::move(kept).error();
+      return BuiltBy{*std::move(tried.built), descriptor.name, descriptor.version, because};
+    }
+    const auto& error = tried.built.error();
+    const bool is_last = at + 1 == names.size();
+    if (tried.began || is_last || is_the_jobs_fault(error.kind) || building.job.cancelled())
+      return std::move(tried.built).error();
+    because = descriptor.name + " could not begin (" + error.text() + ")";
+  }
+}
+
+} // namespace slipway::image

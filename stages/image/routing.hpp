@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the router's decision to a built image: the chosen backend builds, the next one only where
+// it could not begin, and what comes out has what its Dockerfile declares.
+#pragma once
+
+#include "executor/backends/build_backend.hpp"
+#include "executor/base/result.hpp"
+#include "executor/dockerfile/dockerfile.hpp"
+#include "executor/oci/layout.hpp"
+#include "executor/router/choice.hpp"
+
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace slipway::image {
+
+class BuildPlace;
+
+/// One try of a backend. `began` is false where no step of the build can have run.
+struct Attempt {
+  Result<backends::Built> built;
+  bool began = true;
+};
+using TryBuild = std::function<Attempt(const backends::BuildJob& job, oci::Layout& into)>;
+
+/// A backend that slipway builds with: what the router is to know of it, and how it is made ready
+/// in a job's place.
+struct WiredBackend {
+  backends::Descriptor descriptor;
+  std::function<TryBuild(BuildPlace& place)> make;
+};
+using WiredBackends = std::map<std::string, WiredBackend>; ///< by name
+
+/// Rootless BuildKit, in the place's warm builder.
+WiredBackend wire_buildkit();
+
+/// What the router may choose from.
+std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired);
+
+/// The image below `root` against the Dockerfile that it was built from. Errors: internal, naming
+/// backend, file and line of what vanished; those of oci::read_tree.
+Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
+                          const dockerfile::Dockerfile& dockerfile, const dockerfile::Scope& scope,
+                          const std::string& backend);
+
+struct BuiltBy {
+  backends::Built built;
+  std::string backend; ///< its name
+  std::string version;
+  std::string because; ///< "" where it is the default's first choice
+};
+
+/// What a build by the decision is made with.
+struct Building {
+  const router::Decision& decision; ///< has chosen one
+  const dockerfile::Dockerfile& file;
+  const dockerfile::Scope& scope;
+  const backends::BuildJob& job;
+  std::function<Result<TryBuild>(const std::string& backend)> make;
+  std::vector<backends::Descriptor> set_up;
+};
+
+/// Builds with the chosen backend. Where it could not begin, for a reason that is not the job's,
+/// the next capable one that policy allows takes over, and the job is told so. Errors: those of
+/// the backend that was tried last, and of keeps_declarations.
+Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into);
+
+} // namespace slipway::image

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What an operator asks before anything runs: which backend would build this, what the policy says, what the host has.
+
+PROBE() {
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+}
+
+SUITE_SETUP() {
+    mkdir "$SUITE_DIR/policy.d"
+    printf '[buildkit]\nallowed_bases = ["debian:*", "node:*"]\n' >"$SUITE_DIR/config.toml"
+    cat >"$SUITE_DIR/policy.d/10-rules.toml" <<'TOML'
+[[rule]]
+project = "pinned/*"
+backend = "buildkit"
+
+[[rule]]
+project = "banned/*"
+ban_backends = ["buildkit"]
+TOML
+}
+
+slipway() { "$SLIPWAY_BIN/slipway" --config "$SUITE_DIR/config.toml" "$@"; }
+
+TEST "explain names the choice, the lines and the policy, and builds nothing" {
+    cat >Dockerfile <<'END'
+FROM node:20 AS build
+RUN --mount=type=cache,target=/root/.npm npm ci
+RUN <<EOF
+npm run build
+EOF
+FROM debian:12
+COPY --from=build /dist /srv
+HEALTHCHECK CMD curl -f localhost
+END
+    expect_status 0 slipway explain --project pinned/app .
+    expect_contains "$OUTPUT" "backend: buildkit"
+    expect_contains "$OUTPUT" "10-rules.toml:1"
+    expect_contains "$OUTPUT" "Dockerfile:2: RUN --mount=type=cache,target=/root/.npm (a cache mount)"
+    expect_contains "$OUTPUT" "Dockerfile:3: RUN <<EOF"
+    expect_contains "$OUTPUT" "Dockerfile:8: HEALTHCHECK"
+    expect_contains "$OUTPUT" "base image node:20 is not read"
+    expect_status 1 slipway explain --project banned/app Dockerfile
+    expect_contains "$OUTPUT" "forbids buildkit"
+    expect_status 1 slipway explain --backend kaniko Dockerfile
+    expect_contains "$OUTPUT" "kaniko"
+    slipway explain --json --target build . >explained.json
+    expect_eq "$(jq -r '.backend, (.requirements | map(.feature) | join(" "))' explained.json)" \
+        "buildkit"$'\n'"run-mount-cache run-heredoc"
+}
+
+TEST "explain says what is wrong with its input, and ends with 2" {
+    printf 'FROM debian:12\nRUNN x\n' >Dockerfile
+    expect_status 2 slipway explain .
+    expect_contains "$OUTPUT" "Dockerfile:2: unknown instruction: RUNN"
+    expect_status 2 slipway explain nosuch
+    expect_status 2 slipway explain --backend img .
+    printf 'ARG V\nFROM debian:${V}\nRUN --security=insecure x\n' >Dockerfile
+    expect_status 1 slipway explain --build-arg V=12 Dockerfile
+    expect_contains "$OUTPUT" "Dockerfile:3: RUN --security=insecure: slipway gives a privileged step to no build"
+    expect_contains "$OUTPUT" "base image debian:12"
+    expect_status 2 slipway explain --build-arg V Dockerfile
+}
+
+TEST "policy test holds a table of expectations against the policy" {
+    cat >good.toml <<'TOML'
+[[expect]]
+project = "banned/app"
+backend = "buildkit"
+result = "deny"
+rule = "10-rules.toml:5"
+[[expect]]
+project = "pinned/app"
+base = "node:20"
+result = "allow"
+TOML
+    expect_status 0 slipway policy test good.toml
+    expect_contains "$OUTPUT" "2 hold, 0 do not"
+    sed 's/deny/allow/' good.toml >bad.toml
+    expect_status 1 slipway policy test bad.toml
+    expect_contains "$OUTPUT" "bad.toml:1: backend 'buildkit' is denied, expected allow"
+    printf '[[expect]]\nproject = "a"\nresult = "perhaps"\n' >broken.toml
+    expect_status 2 slipway policy test broken.toml
+    expect_contains "$OUTPUT" "broken.toml:3"
+}
+
+TEST "backends says what the host has, and how to get the rest" {
+    mkdir bin
+    printf '#!/bin/sh\necho "buildkitd github.com/moby/buildkit v0.34.2 abc"\n' >bin/buildkitd
+    printf '#!/bin/sh\nexit 3\n' >bin/buildah
+    cp bin/buildkitd bin/buildctl
+    chmod 755 bin/*
+    printf '[buildkit]\nbuildkitd = "%s/bin/buildkitd"\nbuildctl = "%s/bin/buildctl"\n' "$PWD" "$PWD" >config.toml
+    expect_status 0 "$SLIPWAY_BIN/slipway" --config "$PWD/config.toml" backends
+    expect_contains "$OUTPUT" "buildkit  v0.34.2     builds here  $PWD/bin/buildkitd"
+    expect_contains "$OUTPUT" "it does not tell its version: exit code 3"
+    rm bin/buildctl
+    expect_status 1 "$SLIPWAY_BIN/slipway" --config "$PWD/config.toml" backends --json
+    expect_eq "$(jq -r '.[0] | .backend, .problem' <<<"$OUTPUT")" "buildkit"$'\n'"there is no buildctl"
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
+#include "executor/cli/backends.hpp"
+#include "executor/cli/explain.hpp"
+#include "executor/cli/policy_test.hpp"
+#include "tests/fakes/fake_process_runner.hpp"
+#include "tests/fakes/sample_image.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <sys/stat.h>
+
+#include <sstream>
+
+namespace slipway::cli {
+namespace {
+
+class CommandTest : public testing::Test {
+protected:
+  std::filesystem::path write(const std::string& name, const std::string& text) {
+    const auto path = dir_.path() / name;
+    EXPECT_TRUE(replace_file(path, text));
+    return path;
+  }
+  void program(const std::string& name) { ::chmod(write(name, "#!/bin/sh\n").c_str(), 0755); }
+
+  fakes::TempDir dir_;
+  config::Config config_;
+  std::ostringstream out_;
+  std::ostringstream err_;
+};
+
+class ExplainTest : public CommandTest {
+protected:
+  ExplainTest() {
+    backends::Descriptor buildkit;
+    buildkit.name = "buildkit";
+    buildkit.version = "v0.34.2";
+    set_up_ = {buildkit};
+    options_.path = dir_.path();
+  }
+  int run() { return explain(options_, config_, set_up_, out_, err_); }
+
+  ExplainOptions options_;
+  std::vector<backends::Descriptor> set_up_;
+};
+
+TEST_F(ExplainTest, SaysTheChoiceTheLinesAndWhatIsAssumed) {
+  write("Dockerfile", "FROM node:20\nRUN --mount=type=cache,target=/c npm ci\n");
+
+  EXPECT_EQ(run(), 0);
+
+  const auto said = out_.str();
+  EXPECT_TRUE(said.starts_with("backend: buildkit v0.34.2: the first in policy's order\n")) << said;
+  for (const char* words :
+       {"Dockerfile:2: RUN --mount=type=cache,target=/c (a cache mount)", "kaniko: not set up",
+        "policy: no rule matches", "base image node:20 is not read"})
+    EXPECT_NE(said.find(words), std::string::npos) << words << " is not in\n" << said;
+}
+
+TEST_F(ExplainTest, AsksWhatAPinWouldDo) {
+  write("Dockerfile", "FROM a\nRUN <<EOF\nb\nEOF\n");
+  backends::Descriptor kaniko;
+  kaniko.name = "kaniko";
+  kaniko.version = "v1.24.0";
+  set_up_.push_back(kaniko);
+  options_.backend = "kaniko";
+
+  EXPECT_EQ(run(), 1);
+
+  EXPECT_NE(out_.str().find("Dockerfile:2: RUN <<EOF: kaniko v1.24.0 runs the line without its "
+                            "body"),
+            std::string::npos)
+      << out_.str();
+  EXPECT_NE(out_.str().find("buildkit v0.34.2 could build it"), std::string::npos) << out_.str();
+}
+
+TEST_F(ExplainTest, FollowsTheProjectsRule) {
+  write("Dockerfile", "FROM a\n");
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nprotected = true\n"
+                                   "ban_backends = [\"buildkit\"]\n",
+                                   "p.toml", config_));
+  options_.project = "grp/app";
+  EXPECT_EQ(run(), 0);
+  options_.ref_protected = true;
+  EXPECT_EQ(run(), 1);
+  EXPECT_NE(out_.str().find("policy (rule p.toml:1) forbids buildkit"), std::string::npos);
+}
+
+TEST_F(ExplainTest, PinDoesNotLiftABan) {
+  write("Dockerfile", "FROM a\n");
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nban_backends = [\"buildkit\"]\n", "p.toml", config_));
+  options_.backend = "buildkit";
+
+  EXPECT_EQ(run(), 1);
+}
+
+TEST_F(ExplainTest, TargetAndArgumentsCount) {
+  options_.path = write("Other.Dockerfile", "ARG BASE=a\nFROM ${BASE} AS x\nFROM x\n"
+                                            "RUN --security=insecure b\n");
+  EXPECT_EQ(run(), 1);
+  options_.target = "x";
+  options_.build_args = {{"BASE", "debian:12"}};
+  EXPECT_EQ(run(), 0);
+  EXPECT_NE(out_.str().find("base image debian:12"), std::string::npos) << out_.str();
+}
+
+TEST_F(ExplainTest, JsonHasTheSame) {
+  write("Dockerfile", "FROM a\nHEALTHCHECK CMD b\n");
+  write(".containerignore", "x\n");
+  options_.json = true;
+
+  EXPECT_EQ(run(), 0);
+
+  const auto said = nlohmann::json::parse(out_.str());
+  EXPECT_EQ(said["backend"], "buildkit");
+  EXPECT_EQ(said["requirements"][0]["feature"], "healthcheck");
+  EXPECT_EQ(said["requirements"][0]["line"], 2);
+  EXPECT_EQ(said["requirements"][1]["feature"], "container-ignore-file");
+  EXPECT_EQ(said["backends"].size(), 5U);
+  EXPECT_EQ(said["backends"][0]["standing"], "chosen");
+  EXPECT_FALSE(said.contains("denied"));
+}
+
+TEST_F(ExplainTest, JsonOfADenialHasItsKind) {
+  write("Dockerfile", "FROM a\nRUN --device=x b\n");
+  options_.json = true;
+
+  EXPECT_EQ(run(), 1);
+  const auto said = nlohmann::json::parse(out_.str());
+  EXPECT_TRUE(said["backend"].is_null());
+  EXPECT_EQ(said["denied"]["kind"], kind_name(ErrorKind::denied));
+}
+
+TEST_F(ExplainTest, BadInputIsTwoWithFileAndLine) {
+  EXPECT_EQ(run(), 2) << "no Dockerfile there";
+  write("Dockerfile", "FROM a\nRUNN b\n");
+  EXPECT_EQ(run(), 2);
+  EXPECT_NE(err_.str().find("Dockerfile:2: unknown instruction"), std::string::npos) << err_.str();
+  write("Dockerfile", "FROM a\n");
+  options_.backend = "img";
+  EXPECT_EQ(run(), 2);
+  EXPECT_NE(err_.str().find("there is no backend 'img'"), std::string::npos) << err_.str();
+  options_.backend = "";
+  options_.target = "nosuch";
+  EXPECT_EQ(run(), 2);
+}
+
+class BackendsTest : public CommandTest {
+protected:
+  BackendsTest() {
+    config_.buildkit.buildkitd = dir_.path() / "buildkitd";
+    config_.buildkit.buildctl = dir_.path() / "buildctl";
+    config_.sandbox.podman = dir_.path() / "podman";
+    runner_.answer = [this](const process::Command& command) {
+      const auto name = std::filesystem::path{command.argv[0]}.filename().string();
+      const auto found = says_.find(name);
+      return process::Output{process::Exited{0}, found == says_.end() ? "" : found->second, ""};
+    };
+  }
+  std::map<std::string, Tool> probe() {
+    std::map<std::string, Tool> tools;
+    for (auto& tool : probe_backends(config_, runner_, {"buildkit"}, {dir_.path()}))
+      tools[tool.backend] = tool;
+    return tools;
+  }
+
+  fakes::FakeProcessRunner runner_;
+  std::map<std::string, std::string> says_;
+};
+
+TEST_F(BackendsTest, ReadsWhatEachToolSays) {
+  for (const char* name : {"buildkitd", "buildctl", "buildah", "podman", "executor", "dockerd"})
+    program(name);
+  says_ = {{"buildkitd", "buildkitd github.com/moby/buildkit v0.34.2 0123abc\n"},
+           {"buildah", "buildah version 1.28.2 (image-spec 1.0.2-dev, runtime-spec 1.0.2)\n"},
+           {"podman", "podman version 4.3.1\n"},
+           {"executor", "Kaniko version :  v1.24.0\n"},
+           {"dockerd", "Docker version 20.10.24+dfsg1, build 297e128\n"}};
+
+  const auto tools = probe();
+
+  EXPECT_EQ(tools.at("buildkit").version, "v0.34.2");
+  EXPECT_TRUE(tools.at("buildkit").is_used);
+  EXPECT_EQ(tools.at("buildah").version, "1.28.2");
+  EXPECT_EQ(tools.at("podman").version, "4.3.1");
+  EXPECT_EQ(tools.at("kaniko").version, "v1.24.0");
+  EXPECT_EQ(tools.at("dind").version, "20.10.24");
+  EXPECT_FALSE(tools.at("dind").is_used);
+  EXPECT_EQ(tools.at("dind").problem, "this slipway does not build with it");
+}
+
+TEST_F(BackendsTest, SaysHowToGetWhatIsNotThere) {
+  program("buildkitd"); // and no buildctl
+  says_ = {{"buildkitd", "buildkitd v0.34.2"}};
+
+  const auto tools = probe();
+
+  EXPECT_EQ(tools.at("buildkit").problem, "there is no buildctl");
+  EXPECT_NE(tools.at("buildkit").hint.find("packaging/tools/build buildkit"), std::string::npos);
+  EXPECT_EQ(tools.at("buildah").hint, "`apt-get install buildah`");
+  EXPECT_TRUE(runner_.seen.empty()) << "what is not there is not started";
+}
+
+TEST_F(BackendsTest, ToolThatFailsOrIsSilentIsNotUsed) {
+  program("buildkitd");
+  program("buildctl");
+  program("buildah");
+  runner_.answer = [](const process::Command& command) {
+    if (command.argv[0].ends_with("buildah")) return process::Output{process::Exited{0}, "?", ""};
+    return process::Output{process::Exited{127}, "v0.34.2", ""};
+  };
+
+  const auto tools = probe();
+
+  EXPECT_EQ(tools.at("buildkit").problem, "it does not tell its version: exit code 127");
+  EXPECT_EQ(tools.at("buildah").problem, "it does not tell its version");
+}
+
+TEST_F(BackendsTest, ExitCodeSaysWhetherOneBuilds) {
+  EXPECT_EQ(print_backends({{"buildkit", "/b", "v1.2", true, "", ""}}, false, out_), 0);
+  EXPECT_EQ(out_.str(), "buildkit  v1.2        builds here  /b\n");
+  std::ostringstream json;
+  EXPECT_EQ(print_backends({{"buildkit", "", "", false, "there is no x", "get it"}}, true, json),
+            1);
+  EXPECT_EQ(nlohmann::json::parse(json.str())[0]["problem"], "there is no x");
+}
+
+TEST(VersionIn, FindsTheFirst) {
+  EXPECT_EQ(version_in("a 12 b1.2 v1.2.3+x"), "v1.2.3");
+  EXPECT_EQ(version_in("5.8"), "5.8");
+  EXPECT_EQ(version_in("1. .2 v none"), "");
+}
+
+class PolicyTestTest : public CommandTest {
+protected:
+  PolicyTestTest() {
+    config::Registry registry;
+    registry.host = "reg:5000";
+    registry.credential = "operator";
+    config_.registries.push_back(registry);
+    config_.gitlab.allowed_images = {"debian:*"};
+    config_.buildkit.allowed_bases = {"debian:*"};
+    EXPECT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nprotected = true\n"
+                                     "ban_backends = [\"kaniko\"]\n[[rule]]\nproject = \"lab/*\"\n"
+                                     "push = false\n",
+                                     "/etc/slipway/policy.d/10-grp.toml", config_));
+  }
+  int run(const std::string& text) {
+    return policy_test(write("expect.toml", text), config_, out_, err_);
+  }
+};
+
+TEST_F(PolicyTestTest, HoldsEachKindOfExpectation) {
+  EXPECT_EQ(run(R"(
+[[expect]]
+project = "grp/app"
+image = "debian:12"
+result = "allow"
+[[expect]]
+project = "grp/app"
+base = "evil/base:1"
+result = "deny"
+[[expect]]
+project = "grp/app"
+ref_protected = true
+push = "reg:5000/grp/app:1"
+result = "allow"
+rule = "10-grp.toml:1"
+[[expect]]
+project = "lab/app"
+push = "reg:5000/lab/app:1"
+result = "deny"
+rule = "10-grp.toml:5"
+[[expect]]
+project = "grp/app"
+ref_protected = true
+backend = "kaniko"
+result = "deny"
+[[expect]]
+project = "grp/app"
+backend = "kaniko"
+result = "allow"
+rule = ""
+[[expect]]
+project = "other/app"
+service = "postgres:16"
+result = "allow"
+)"),
+            0)
+      << out_.str() << err_.str();
+  EXPECT_EQ(out_.str(), "7 hold, 0 do not\n");
+}
+
+TEST_F(PolicyTestTest, NamesFileAndLineOfWhatDoesNotHold) {
+  EXPECT_EQ(run("[[expect]]\nproject = \"grp/app\"\nimage = \"alpine:3\"\nresult = \"allow\"\n"
+                "[[expect]]\nproject = \"lab/app\"\nbackend = \"buildkit\"\nresult = \"deny\"\n"
+                "[[expect]]\nproject = \"lab/app\"\nrule = \"99-else.toml:1\"\n"),
+            1);
+  const auto said = out_.str();
+  EXPECT_NE(said.find("expect.toml:1: image 'alpine:3' is denied, expected allow: this runner"),
+            std::string::npos)
+      << said;
+  EXPECT_NE(said.find("expect.toml:5: backend 'buildkit' is allowed for 'lab/app', expected deny"),
+            std::string::npos)
+      << said;
+  EXPECT_NE(said.find("expect.toml:9: the rule /etc/slipway/policy.d/10-grp.toml:5 matches, "
+                      "expected the rule 99-else.toml:1"),
+            std::string::npos)
+      << said;
+  EXPECT_NE(said.find("0 hold, 3 do not"), std::string::npos);
+}
+
+struct BadFile {
+  const char* text;
+  const char* words;
+};
+
+TEST_F(PolicyTestTest, BadFilesAreTwoWithTheirLine) {
+  for (const auto& [text, words] : std::vector<BadFile>{
+           {"", "holds no [[expect]]"},
+           {"[[expect]]\nprojekt = \"a\"\n", ":2:1: unknown key 'projekt' in [[expect]]"},
+           {"[[expect]]\nimage = \"a\"\nresult = \"allow\"\n", "needs the key 'project'"},
+           {"[[expect]]\nproject = \"a\"\nimage = \"a\"\n", "needs the key 'result'"},
+           {"[[expect]]\nproject = \"a\"\n", "needs the key 'rule, or what is asked for'"},
+           {"[[expect]]\nproject = \"a\"\nimage = \"a\"\nbase = \"b\"\nresult = \"deny\"\n",
+            "an [[expect]] of its own"},
+           {"[[expect]]\nproject = \"a\"\nimage = \"a\"\nresult = \"maybe\"\n", "one of"},
+           {"[[expect]]\nproject = \"a\"\nimage = \"UPPER\"\nresult = \"deny\"\n", "expect.toml:1"},
+           {"[[expect]]\nproject = \"a\"\nbackend = \"img\"\nresult = \"deny\"\n",
+            "there is no backend 'img'"},
+           {"[[rule]]\n", "unknown section 'rule'"}}) {
+    err_.str("");
+    EXPECT_EQ(run(text), 2) << text;
+    EXPECT_NE(err_.str().find(words), std::string::npos) << words << " is not in " << err_.str();
+  }
+  EXPECT_EQ(policy_test(dir_.path() / "nosuch", config_, out_, err_), 2);
+}
+
+} // namespace
+} // namespace slipway::cli

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/router/requirements.hpp"
+
+#include <gtest/gtest.h>
+
+namespace slipway::router {
+namespace {
+
+std::string text_of(const Result<std::vector<Requirement>>& needs) {
+  if (!needs) return "error: " + needs.error().what;
+  std::string text;
+  for (const Requirement& need : *needs)
+    text += (text.empty() ? "" : " ") + std::string{row_of(need.feature).name} + "@" +
+            std::to_string(need.line);
+  return text;
+}
+
+Result<std::vector<Requirement>> needs_of(const std::string& text, const Flags& flags = {},
+                                          const BaseConfigs& bases = {},
+                                          const Context& context = {}) {
+  const auto file = dockerfile::parse(text);
+  if (!file) return Error{file.error()};
+  return requirements(*file, bases, context, flags);
+}
+
+struct FactCase {
+  const char* name;
+  std::string text;
+  const char* needs;
+};
+
+class Facts : public testing::TestWithParam<FactCase> {};
+
+TEST_P(Facts, HaveTheirLine) {
+  EXPECT_EQ(text_of(needs_of(GetParam().text)), GetParam().needs);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    OfADockerfile, Facts,
+    testing::ValuesIn(std::vector<FactCase>{
+        FactCase{"Nothing", "FROM a\nRUN b\nCMD [\"c\"]\nUSER d\nLABEL e=f\nEXPOSE 1\n", ""},
+        FactCase{"OwnSyntax", "# syntax=docker/dockerfile:1\nFROM a\n", ""},
+        FactCase{"OtherSyntax", "# syntax=evil/frontend\nFROM a\n", "frontend@1"},
+        FactCase{"MountCache", "FROM a\nRUN --mount=type=cache,target=/c b\n", "run-mount-cache@2"},
+        FactCase{"MountCachePrivate",
+                 "FROM a\nRUN --mount=type=cache,target=/c,sharing=private b\n",
+                 "run-mount-cache@2 run-mount-cache-private@2"},
+        FactCase{"MountCacheLocked", "FROM a\nRUN --mount=type=cache,target=/c,sharing=locked b\n",
+                 "run-mount-cache@2"},
+        FactCase{"MountCacheFrom", "FROM a\nRUN --mount=type=cache,target=/c,from=x b\n",
+                 "run-mount-cache@2 run-mount-cache-from@2"},
+        FactCase{"MountSecret", "FROM a\nRUN --mount=type=secret,id=s b\n", "run-mount-secret@2"},
+        FactCase{"MountSecretEnv", "FROM a\nRUN --mount=type=secret,id=s,env=S b\n",
+                 "run-mount-secret@2 run-mount-secret-env@2"},
+        FactCase{"MountSsh", "FROM a\nRUN --mount=type=ssh b\n", "run-mount-ssh@2"},
+        FactCase{"MountBind", "FROM a\nRUN --mount=target=/x b\n", "run-mount-bind@2"},
+        FactCase{"MountBindFrom", "FROM a\nRUN --mount=from=x,target=/x b\n",
+                 "run-mount-bind-from@2"},
+        FactCase{"MountTmpfs", "FROM a\nRUN --mount=type=tmpfs,target=/t b\n", "run-mount-tmpfs@2"},
+        FactCase{"MountTmpfsSize", "FROM a\nRUN --mount=type=tmpfs,target=/t,size=1m b\n",
+                 "run-mount-tmpfs@2 run-mount-tmpfs-size@2"},
+        FactCase{"MountOfNoKnownType", "FROM a\nRUN --mount=type=wind,target=/t b\n",
+                 "run-mount-unknown@2"},
+        FactCase{"MountWithNoKnownKey", "FROM a\nRUN --mount=type=ssh,colour=red b\n",
+                 "run-mount-ssh@2 run-mount-unknown@2"},
+        FactCase{"MountQuoted", "FROM a\nRUN --mount=\"type=cache,target=/a b\" b\n",
+                 "run-mount-cache@2"},
+        FactCase{"SecondMount",
+                 "FROM a\nRUN --mount=type=ssh --mount=type=tmpfs,target=/t \\\n  b\n",
+                 "run-mount-ssh@2 run-mount-tmpfs@2"},
+        FactCase{"NetworkNone", "FROM a\nRUN --network=none b\n", "run-network-none@2"},
+        FactCase{"NetworkDefault", "FROM a\nRUN --network=default b\n", ""},
+        FactCase{"NetworkHost", "FROM a\nRUN --network=host b\n", "run-network-host@2"},
+        FactCase{"Insecure", "FROM a\nRUN --security=insecure b\n", "run-security-insecure@2"},
+        FactCase{"Sandbox", "FROM a\nRUN --security=sandbox b\n", ""},
+        FactCase{"Device", "FROM a\nRUN --device=vendor/x b\n", "run-device@2"},
+        FactCase{"Heredoc", "FROM a\nRUN <<EOF\nb\nEOF\n", "run-heredoc@2"},
+        FactCase{"HeredocQuoted", "FROM a\nRUN <<'EOF'\nb\nEOF\n",
+                 "run-heredoc@2 run-heredoc-quoted@2"},
+        FactCase{"HeredocAsInput", "FROM a\nRUN cat <<EOF >/x\nb\nEOF\n", "run-heredoc-stdin@2"},
+        FactCase{"NoHeredocInJson", "FROM a\nRUN [\"cat\", \"<<EOF\"]\n", ""},
+        FactCase{"NoHeredocInQuotes", "FROM a\nRUN echo '<<EOF'\n", ""},
+        FactCase{"CopyHeredoc", "FROM a\nCOPY <<EOF /x\nb\nEOF\n", "copy-heredoc@2"},
+        FactCase{"CopyHeredocExpanded", "FROM a\nCOPY <<EOF /x\n$b\nEOF\n",
+                 "copy-heredoc@2 copy-heredoc-expanded@2"},
+        FactCase{"CopyHeredocQuoted", "FROM a\nCOPY <<'EOF' /x\n$b\nEOF\n", "copy-heredoc@2"},
+        FactCase{"Copy", "FROM a\nCOPY b /c\n", "copy-owner@2"},
+        FactCase{"CopyChown", "FROM a\nCOPY --chown=1:1 b /c\n", ""},
+        FactCase{"CopyFromStage", "FROM a AS x\nFROM b\nCOPY --from=x b /c\n", ""},
+        FactCase{"CopyFromImage", "FROM a\nCOPY --from=b /c /c\n", ""},
+        FactCase{"CopyLink", "FROM a\nCOPY --chown=1 --link b /c\n", "copy-link@2"},
+        FactCase{"CopyLinkOff", "FROM a\nCOPY --chown=1 --link=false b /c\n", ""},
+        FactCase{"CopyLinkByVariable", "FROM a\nCOPY --chown=1 --link=$X b /c\n", "copy-link@2"},
+        FactCase{"Chmod", "FROM a\nADD --chown=1 --chmod=0755 b /c\n", "copy-chmod@2"},
+        FactCase{"ChmodSymbolic", "FROM a\nCOPY --chown=1 --chmod=u=rwX b /c\n",
+                 "copy-chmod-symbolic@2"},
+        FactCase{"ChmodByVariable", "FROM a\nCOPY --chown=1 --chmod=$M b /c\n",
+                 "copy-chmod-symbolic@2"},
+        FactCase{"Parents", "FROM a\nCOPY --chown=1 --parents b /c\n", "copy-parents@2"},
+        FactCase{"Exclude", "FROM a\nCOPY --chown=1 --exclude=*.o b /c\n", "copy-exclude@2"},
+        FactCase{"Checksum", "FROM a\nADD --checksum=sha256:1 https://x/y /c\n", "add-checksum@2"},
+        FactCase{"AddUrl", "FROM a\nADD https://x/y.tar /c\n", ""},
+        FactCase{"AddGit", "FROM a\nADD https://x/y.git#main /c\n", "add-git@2"},
+        FactCase{"AddGitSsh", "FROM a\nADD git@x:y.git /c\n", "add-git@2"},
+        FactCase{"AddAddressInVariable", "FROM a\nADD https://x/${REPO} /c\n", "add-git@2"},
+        FactCase{"AddVersionInVariable", "FROM a\nADD https://x/y-${V}.tar /c\n", ""},
+        FactCase{"KeepGitDir", "FROM a\nADD --keep-git-dir=true https://x/y.git /c\n",
+                 "add-keep-git-dir@2 add-git@2"},
+        FactCase{"Unpack", "FROM a\nADD --chown=1 --unpack=false b.tar /c\n", "add-unpack@2"},
+        FactCase{"FromPlatform", "FROM --platform=linux/arm64 a\n", "from-platform@1"},
+        FactCase{"PlatformArg", "FROM a\nARG TARGETARCH\n", "platform-args@2"},
+        FactCase{"PlatformArgInFrom", "FROM a-${TARGETARCH}\n", "platform-args@1"},
+        FactCase{"ArgWithEquals", "ARG A=b=c\nFROM a\n", "arg-with-equals@1"},
+        FactCase{"ArgAfterEnv", "FROM a\nENV A=1 B=2\nARG B\n", "arg-after-env@3"},
+        FactCase{"ArgAfterOldEnv", "FROM a\nENV A 1\nARG A\n", "arg-after-env@3"},
+        FactCase{"ArgBeforeEnv", "FROM a\nARG A\nENV A=1\n", ""},
+        FactCase{"ArgInStages", "FROM a AS x\nARG V\nFROM x\nARG V\n", "arg-in-stages@3"},
+        FactCase{"ArgInOneStage", "FROM a\nARG V\nARG V=2\n", ""},
+        FactCase{"Shell", "FROM a\nSHELL [\"bash\", \"-c\"]\nRUN b\n", "shell@2"},
+        FactCase{"ShellAndCommand", "FROM a\nSHELL [\"bash\", \"-c\"]\nCMD b\n",
+                 "shell@2 shell-form-command@3"},
+        FactCase{"ShellAndJsonCommand", "FROM a\nSHELL [\"bash\", \"-c\"]\nCMD [\"b\"]\n",
+                 "shell@2"},
+        FactCase{"CommandBeforeShell", "FROM a\nENTRYPOINT b\nSHELL [\"bash\", \"-c\"]\n",
+                 "shell@3"},
+        FactCase{"Healthcheck", "FROM a\nHEALTHCHECK CMD b\n", "healthcheck@2"},
+        FactCase{"NoHealthcheck", "FROM a\nHEALTHCHECK NONE\n", "healthcheck@2"},
+        FactCase{"StartInterval", "FROM a\nHEALTHCHECK --start-interval=1s CMD b\n",
+                 "healthcheck@2 healthcheck-start-interval@2"},
+        FactCase{"Onbuild", "FROM a\nONBUILD RUN <<EOF\nb\nEOF\n", "onbuild@2"},
+        FactCase{"OnbuildRuns", "FROM a AS x\nONBUILD RUN --mount=type=ssh b\nFROM x\n",
+                 "run-mount-ssh@2"},
+        FactCase{"UserGroup", "FROM a\nUSER u:g\nRUN b\n", "user-group@2"},
+        FactCase{"UserGroupWithoutRun", "FROM a\nRUN b\nUSER u:g\n", ""},
+        FactCase{"UserGroupOfStageBelow", "FROM a AS x\nUSER u:g\nFROM x\nRUN b\n", "user-group@2"},
+        FactCase{"UserGroupTakenBack", "FROM a\nUSER u:g\nUSER u\nRUN b\n", ""},
+        FactCase{"Volume", "FROM a\nVOLUME /v\n", "volume@2"},
+        FactCase{"VolumeWrittenTo", "FROM a\nVOLUME /v\nRUN b\n", "volume@2 volume-changes@3"},
+        FactCase{"VolumeOfStageBelow", "FROM a AS x\nVOLUME /v\nFROM x\nCOPY --from=a b /v\n",
+                 "volume@2 volume-changes@4"},
+        FactCase{"StageThatIsNotNeeded", "FROM a AS x\nRUN --mount=type=ssh b\nFROM a\nRUN c\n",
+                 ""},
+        FactCase{"HealthcheckOfAHelperStage",
+                 "FROM a AS x\nHEALTHCHECK CMD b\nFROM a\nCOPY --from=x /b /b\n", ""},
+        FactCase{"FirstPlaceCounts", "FROM a\nRUN --mount=type=ssh b\nRUN --mount=type=ssh c\n",
+                 "run-mount-ssh@2"}}),
+    [](const auto& param_info) { return std::string{param_info.param.name}; });
+
+TEST(FactsOfFlags, AreNamedByTheFlag) {
+  Flags flags;
+  flags.scope.build_args = {{"OPTS", "a=b"}};
+  flags.platforms = {"linux/amd64", "linux/arm64"};
+  flags.secrets = {"s"};
+  flags.ssh = {"default"};
+  flags.network = "none";
+  flags.named_contexts = {"other"};
+  flags.caches = {"reg/app:cache", "type=gha"};
+  flags.extra_hosts = {"db"};
+
+  const auto needs = needs_of("FROM a\n", flags);
+
+  EXPECT_EQ(text_of(needs), "arg-with-equals@0 multi-platform@0 build-secrets@0 build-ssh@0 "
+                            "network-none@0 named-contexts@0 cache-backends@0 extra-hosts@0");
+  EXPECT_EQ((*needs)[0].where, "--build-arg");
+  EXPECT_EQ((*needs)[6].what, "--cache-from/--cache-to type=gha");
+}
+
+TEST(FactsOfFlags, PlainOnesAskForNothing) {
+  Flags flags;
+  flags.scope.build_args = {{"A", "b"}};
+  flags.platforms = {"linux/amd64"};
+  flags.network = "default";
+  flags.caches = {"reg/app:cache"};
+
+  EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "");
+}
+
+TEST(FactsOfFlags, NetworkOfTheHost) {
+  Flags flags;
+  flags.network = "host";
+
+  EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "network-host@0");
+}
+
+TEST(FactsOfFlags, TargetDecidesWhichStagesCount) {
+  Flags flags;
+  flags.scope.target = "plain";
+  const std::string text = "FROM a AS plain\nFROM plain\nHEALTHCHECK CMD b\n";
+
+  EXPECT_EQ(text_of(needs_of(text, flags)), "");
+  EXPECT_EQ(text_of(needs_of(text)), "healthcheck@3");
+}
+
+TEST(FactsOfBases, ComeFromTheirConfig) {
+  oci::ImageConfig config;
+  config.shell = {"/bin/bash", "-c"};
+  config.has_healthcheck = true;
+  config.user = "app:app";
+  config.volumes = {"/data"};
+  config.env = {"LANG=C"};
+  config.on_build = {"RUN --mount=type=ssh x", "COPY . /src"};
+
+  const auto needs = needs_of("ARG BASE=node\nFROM ${BASE}:20\nARG LANG\nRUN a\nCMD b\n", {},
+                              {{"node:20", config}});
+
+  EXPECT_EQ(text_of(needs), "shell@2 healthcheck@2 run-mount-ssh@2 user-group@2 volume-changes@2 "
+                            "copy-owner@2 arg-after-env@3 shell-form-command@5");
+  EXPECT_EQ((*needs)[2].where, "base image node:20 (Dockerfile:2)");
+}
+
+TEST(FactsOfBases, OnesThatAreNotKnownAskForNothing) {
+  EXPECT_EQ(text_of(needs_of("FROM node:20\nRUN a\nCMD b\n")), "");
+}
+
+TEST(FactsOfBases, HeredocsInTriggersCount) {
+  oci::ImageConfig config;
+  config.on_build = {"RUN <<EOF\nx\nEOF"};
+
+  EXPECT_EQ(text_of(needs_of("FROM node:20\n", {}, {{"node:20", config}})), "run-heredoc@1");
+}
+
+TEST(FactsOfBases, TriggerThatCannotBeReadIsAnError) {
+  oci::ImageConfig config;
+  config.on_build = {"FRY x"};
+
+  EXPECT_EQ(text_of(needs_of("FROM node:20\n", {}, {{"node:20", config}})),
+            "error: ONBUILD trigger of a base image:1: unknown instruction: FRY (did you mean "
+            "ARG?)");
+}
+
+TEST(FactsOfContexts, IgnoreFiles) {
+  Context context;
+  context.ignore_file = true;
+  context.dockerfile_ignore_file = true;
+  context.container_ignore_file = true;
+
+  EXPECT_EQ(text_of(needs_of("FROM a AS x\nFROM a\nCOPY --from=x /b /b\n", {}, {}, context)),
+            "scoped-ignore-file@3 dockerfile-ignore-file@0 container-ignore-file@0");
+  EXPECT_EQ(text_of(needs_of("FROM a\n", {}, {}, {.ignore_file = true})), "");
+}
+
+TEST(FactTexts, SayWhatAndWhere) {
+  const auto needs = needs_of("FROM a\n\nRUN --mount=type=cache,target=/c b\n");
+
+  ASSERT_TRUE(needs);
+  EXPECT_EQ(needs->front().where, "Dockerfile:3");
+  EXPECT_EQ(needs->front().what, "RUN --mount=type=cache,target=/c");
+}
+
+TEST(FactTexts, StayOnOneLine) {
+  const auto needs = needs_of("FROM a\nRUN --mount=type=ssh,id=\x1b[31m b\n");
+
+  EXPECT_EQ(needs->front().what, "RUN --mount=type=ssh,id=?[31m");
+}
+
+} // namespace
+} // namespace slipway::router

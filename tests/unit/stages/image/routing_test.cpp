@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/image/routing.hpp"
+#include "tests/fakes/sample_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace slipway::image {
+namespace {
+
+const char* const kDockerfile = "FROM scratch\n\nHEALTHCHECK CMD curl -f localhost\n"
+                                "SHELL [\"/bin/bash\", \"-c\"]\nUSER app\n";
+const char* const kAll = R"("User":"app","Shell":["/bin/bash","-c"],)"
+                         R"("Healthcheck":{"Test":["CMD-SHELL","curl -f localhost"]})";
+
+// What a backend of this test does when it is asked to build.
+struct Behaviour {
+  std::string members = kAll; ///< of the config that it writes
+  std::optional<Error> error;
+  bool began = true;
+};
+
+class RoutingTest : public testing::Test {
+protected:
+  RoutingTest() : layout_{*oci::Layout::create(dir_.path() / "layout")} {
+    job_.progress = [this](std::string_view text) { said_ += text; };
+    job_.cancelled = [this] { return cancelled_; };
+  }
+
+  void add(const std::string& name, Behaviour behaviour) {
+    backends::Descriptor descriptor;
+    descriptor.name = name;
+    descriptor.version = "1.2.3";
+    wired_[name] = {descriptor, [](BuildPlace&) -> TryBuild { return {}; }};
+    behaviours_[name] = std::move(behaviour);
+  }
+
+  Attempt attempt(const std::string& name) {
+    asked_.push_back(name);
+    const auto& behaviour = behaviours_.at(name);
+    if (behaviour.error) return {*behaviour.error, behaviour.began};
+    const std::string config =
+        R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},)"
+        R"("config":{)" +
+        behaviour.members + "}}";
+    const auto digest = layout_.write_blob(config);
+    return {backends::Built{*layout_.write_blob(
+                R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",)"
+                R"("layers":[],"config":)" +
+                fakes::descriptor_json("application/vnd.oci.image.config.v1+json", digest->str(),
+                                       config.size()) +
+                "}")},
+            true};
+  }
+
+  Result<BuiltBy> build(const config::BackendPolicy& policy = {}) {
+    const auto file = dockerfile::parse(kDockerfile);
+    const auto set_up = descriptors_of(wired_);
+    const auto decision = router::choose({}, set_up, policy, "p.toml:1");
+    const dockerfile::Scope scope;
+    const Building building{decision,
+                            *file,
+                            scope,
+                            job_,
+                            [this](const std::string& name) -> Result<TryBuild> {
+                              return TryBuild{[this, name](const backends::BuildJob&,
+                                                           oci::Layout&) { return attempt(name); }};
+                            },
+                            set_up};
+    return build_by_decision(building, layout_);
+  }
+
+  fakes::TempDir dir_;
+  oci::Layout layout_;
+  backends::BuildJob job_;
+  WiredBackends wired_;
+  std::map<std::string, Behaviour> behaviours_;
+  std::vector<std::string> asked_;
+  std::string said_;
+  bool cancelled_ = false;
+};
+
+Error gone() {
+  return {ErrorKind::unavailable, "the daemon does not answer", "", {}};
+}
+
+TEST_F(RoutingTest, FirstChoiceBuildsWithoutAWord) {
+  add("buildkit", {});
+  add("buildah", {});
+
+  const auto built = build();
+
+  ASSERT_TRUE(built) << built.error().text();
+  EXPECT_EQ(built->backend, "buildkit");
+  EXPECT_EQ(built->because, "");
+  EXPECT_EQ(said_, "");
+  EXPECT_EQ(asked_, std::vector<std::string>{"buildkit"});
+}
+
+TEST_F(RoutingTest, AnotherChoiceIsSaidInTheBuildsOutput) {
+  add("buildkit", {});
+  add("buildah", {});
+  config::BackendPolicy policy;
+  policy.banned = {"buildkit"};
+
+  const auto built = build(policy);
+
+  ASSERT_TRUE(built);
+  EXPECT_EQ(built->backend, "buildah");
+  EXPECT_EQ(built->because, "policy (rule p.toml:1) forbids buildkit");
+  EXPECT_EQ(said_, "slipway: built by buildah 1.2.3: policy (rule p.toml:1) forbids buildkit\n");
+}
+
+TEST_F(RoutingTest, BackendThatDropsTheHealthcheckIsCaughtNamingTheLine) {
+  add("buildah", {R"("User":"app","Shell":["/bin/bash","-c"])", {}, true});
+
+  const auto built = build();
+
+  ASSERT_FALSE(built);
+  EXPECT_EQ(built.error().kind, ErrorKind::internal);
+  EXPECT_EQ(built.error().what, "Dockerfile:3: HEALTHCHECK: buildah 1.2.3 built an image that does "
+                                "not have it");
+}
+
+TEST_F(RoutingTest, EverythingThatWasDroppedIsNamed) {
+  add("buildah", {"", {}, true});
+
+  EXPECT_EQ(build().error().what, "Dockerfile:3: HEALTHCHECK; Dockerfile:4: SHELL; Dockerfile:5: "
+                                  "USER app: buildah 1.2.3 built an image that does not have it");
+}
+
+TEST_F(RoutingTest, WrongImageIsNotBuiltOnceMoreByAnother) {
+  add("buildkit", {"", {}, true});
+  add("buildah", {});
+
+  EXPECT_FALSE(build());
+  EXPECT_EQ(asked_.size(), 1U);
+}
+
+TEST_F(RoutingTest, NextOneTakesOverWhereTheFirstCouldNotBegin) {
+  add("buildkit", {kAll, gone(), false});
+  add("buildah", {});
+
+  const auto built = build();
+
+  ASSERT_TRUE(built);
+  EXPECT_EQ(built->backend, "buildah");
+  EXPECT_EQ(said_, "slipway: built by buildah 1.2.3: buildkit could not begin (the daemon does not "
+                   "answer)\n");
+}
+
+TEST_F(RoutingTest, NobodyTakesOverAfterTheFirstStep) {
+  add("buildkit", {kAll, gone(), true});
+  add("buildah", {});
+
+  EXPECT_EQ(build().error().what, "the daemon does not answer");
+  EXPECT_EQ(asked_, std::vector<std::string>{"buildkit"});
+}
+
+TEST_F(RoutingTest, NobodyTakesOverTheJobsOwnFault) {
+  add("buildkit", {kAll, Error{ErrorKind::bad_input, "no such file", "", {}}, false});
+  add("buildah", {});
+
+  EXPECT_EQ(build().error().what, "no such file");
+  EXPECT_EQ(asked_.size(), 1U);
+}
+
+TEST_F(RoutingTest, NobodyTakesOverACancelledBuild) {
+  add("buildkit", {kAll, gone(), false});
+  add("buildah", {});
+  cancelled_ = true;
+
+  EXPECT_FALSE(build());
+  EXPECT_EQ(asked_.size(), 1U);
+}
+
+TEST_F(RoutingTest, PinHasNoSecond) {
+  add("buildkit", {kAll, gone(), false});
+  add("buildah", {});
+  config::BackendPolicy policy;
+  policy.pin = "buildkit";
+
+  EXPECT_FALSE(build(policy));
+  EXPECT_EQ(asked_.size(), 1U);
+}
+
+} // namespace
+} // namespace slipway::image
