@@ -2,7 +2,9 @@
 #include "config/config.hpp"
 
 #include "config/credential_types.hpp"
+#include "config/package_url.hpp"
 #include "executor/base/file.hpp"
+#include "executor/oci/digest.hpp"
 
 #include <toml++/toml.h>
 
@@ -153,6 +155,21 @@ public:
                        "s");
     }
     into = std::chrono::seconds{static_cast<long>(*seconds)};
+  }
+  // 2027-01-31, TOML's own date: from 00:00 UTC of that day on
+  void date(const char* key, WallTime& into) {
+    const auto* node = find(key);
+    if (node == nullptr) return;
+    const auto* value = node->as_date();
+    const auto day = value == nullptr
+                         ? std::chrono::year_month_day{}
+                         : std::chrono::year_month_day{std::chrono::year{value->get().year},
+                                                       std::chrono::month{value->get().month},
+                                                       std::chrono::day{value->get().day}};
+    if (value == nullptr || !day.ok()) {
+      return wrong(*node, key, "a date such as 2027-01-31, without quotes");
+    }
+    into = std::chrono::sys_days{day};
   }
   // "512MiB", "2GiB", "1TiB"
   void bytes(const char* key, std::uint64_t& into) {
@@ -427,6 +444,53 @@ engine_api::IssuerSpec read_credential(Section& s, const Config& config) {
   return spec;
 }
 
+// Words that people answer for: there, and of one line.
+void read_words(Section& s, const char* key, std::string& into) {
+  s.read(key, into);
+  if (!s.has(key) || into.empty()) return s.missing(key);
+  if (!is_printable(into) || into.size() > 500) s.wrong(key, "one line of text, at most 500 bytes");
+}
+
+void read_expiry(Section& s, WallTime& into) {
+  s.date("expires", into);
+  if (!s.has("expires")) s.missing("expires");
+}
+
+Waiver read_waiver(Section& s) {
+  Waiver waiver;
+  read_words(s, "id", waiver.id);
+  s.read("repositories", waiver.repositories);
+  s.read("digest", waiver.digest);
+  s.read("purl", waiver.purl);
+  s.read("path", waiver.path);
+  read_words(s, "owner", waiver.owner);
+  read_words(s, "ticket", waiver.ticket);
+  read_words(s, "reason", waiver.reason);
+  read_expiry(s, waiver.expires);
+  // An empty scope is a slip, not "everywhere".
+  if (s.has("repositories") && waiver.repositories.empty())
+    s.wrong("repositories", "globs such as \"registry.example/grp/*\"");
+  if (s.has("digest") && !oci::Digest::parse(waiver.digest))
+    s.wrong("digest", "\"sha256:\" and 64 lower-case hex digits");
+  if (s.has("purl") && !PackageUrl::parse(waiver.purl))
+    s.wrong("purl", "a package URL such as \"pkg:deb/debian/zlib1g\"");
+  if (!s.has("repositories") && !s.has("digest") && !s.has("purl"))
+    s.missing("repositories, digest or purl (at least one)");
+  return waiver;
+}
+
+Allowance read_allowance(Section& s) {
+  Allowance allowance;
+  s.one_of("code", allowance.code, allowable_codes());
+  if (!s.has("code")) s.missing("code");
+  s.read("repositories", allowance.repositories);
+  if (allowance.repositories.empty()) s.missing("repositories");
+  read_words(s, "owner", allowance.owner);
+  read_words(s, "reason", allowance.reason);
+  read_expiry(s, allowance.expires);
+  return allowance;
+}
+
 // What of [[registry]] concerns its credential.
 void check_registry_credential(Section& s, const Registry& registry, const Config& config) {
   if (registry.credential == "operator" && registry.username.empty()) s.missing("username");
@@ -562,6 +626,11 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("fixed_only", config.gate.fixed_only);
          s.read("secrets_block", config.gate.secrets_block);
          s.read("allow_scratch", config.gate.allow_scratch);
+         s.read("base_secrets", config.gate.base_secrets);
+         s.integer("fixed_grace_days", config.gate.fixed_grace_days, 0, 365);
+         s.integer("waiver_max_days", config.gate.waiver_max_days, 1, 3650);
+         s.bytes("max_layer", config.gate.max_layer);
+         s.bytes("max_image", config.gate.max_image);
          s.duration("db_warn_age", config.gate.db_warn_age, seconds{0}, hours{24 * 365});
          s.duration("db_max_age", config.gate.db_max_age, hours{1}, hours{24 * 365});
          s.duration("timeout", config.gate.timeout, seconds{10}, hours{2});
@@ -630,10 +699,28 @@ Result<Config> parse(const std::string& text, const std::string& name) {
 Status parse_policy(const std::string& text, const std::string& name, Config& into) {
   auto table = parse_toml(text, name);
   if (!table) return std::move(table).error();
-  if (auto known = only_sections(*table, name, {"rule"}); !known) return known;
+  if (auto known = only_sections(*table, name, {"rule", "waiver", "gate_allow"}); !known)
+    return known;
+  const auto origin_of = [&](const toml::table& node) {
+    return name + ":" + std::to_string(node.source().begin.line);
+  };
+  auto waivers =
+      read_array(*table, name, "waiver", [&](Section& s, const toml::table& node) -> Status {
+        into.waivers.push_back(read_waiver(s));
+        into.waivers.back().origin = origin_of(node);
+        return {};
+      });
+  if (!waivers) return waivers;
+  auto allowances =
+      read_array(*table, name, "gate_allow", [&](Section& s, const toml::table& node) -> Status {
+        into.allowances.push_back(read_allowance(s));
+        into.allowances.back().origin = origin_of(node);
+        return {};
+      });
+  if (!allowances) return allowances;
   return read_array(*table, name, "rule", [&](Section& s, const toml::table& node) -> Status {
     Rule rule;
-    rule.origin = name + ":" + std::to_string(node.source().begin.line);
+    rule.origin = origin_of(node);
     s.read("project", rule.project);
     s.read("protected", rule.only_protected);
     std::string threshold = "high";
@@ -642,6 +729,10 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     s.read("fixed_only", rule.fixed_only);
     s.read("secrets_block", rule.secrets_block);
     s.read("allow_scratch", rule.allow_scratch);
+    s.read("base_secrets", rule.base_secrets);
+    int grace = 0;
+    s.integer("fixed_grace_days", grace, 0, 365);
+    if (s.has("fixed_grace_days")) rule.fixed_grace_days = grace;
     s.read("push", rule.push);
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
@@ -744,6 +835,10 @@ std::string size(std::uint64_t bytes) {
   return "\"" + std::to_string(bytes) + "B\"";
 }
 
+std::string day(WallTime value) {
+  return rfc3339(value).substr(0, 10);
+}
+
 // A setting of a [[credential]] entry, as it is written in TOML.
 std::string written(const Setting& setting, const engine_api::IssuerSpec& spec) {
   const std::string key{setting.key};
@@ -819,6 +914,11 @@ std::string print(const Config& c) {
   line("fixed_only", boolean(c.gate.fixed_only));
   line("secrets_block", boolean(c.gate.secrets_block));
   line("allow_scratch", boolean(c.gate.allow_scratch));
+  line("base_secrets", boolean(c.gate.base_secrets));
+  line("fixed_grace_days", std::to_string(c.gate.fixed_grace_days));
+  line("waiver_max_days", std::to_string(c.gate.waiver_max_days));
+  line("max_layer", size(c.gate.max_layer));
+  line("max_image", size(c.gate.max_image));
   line("db_warn_age", duration(c.gate.db_warn_age));
   line("db_max_age", duration(c.gate.db_max_age));
   line("timeout", duration(c.gate.timeout));
@@ -870,6 +970,8 @@ std::string print(const Config& c) {
     if (r.fixed_only) out << "# fixed_only = " << boolean(*r.fixed_only) << "\n";
     if (r.secrets_block) out << "# secrets_block = " << boolean(*r.secrets_block) << "\n";
     if (r.allow_scratch) out << "# allow_scratch = " << boolean(*r.allow_scratch) << "\n";
+    if (r.base_secrets) out << "# base_secrets = " << boolean(*r.base_secrets) << "\n";
+    if (r.fixed_grace_days) out << "# fixed_grace_days = " << *r.fixed_grace_days << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
     if (!r.static_credentials.empty())
@@ -881,6 +983,20 @@ std::string print(const Config& c) {
     if (r.backends.dind)
       out << "# dind = true\n# dind_justification = " << quoted(r.backends.dind_justification)
           << "\n";
+  }
+  for (const auto& w : c.waivers) {
+    out << "\n# [[waiver]] from " << w.origin << "\n# id = " << quoted(w.id) << "\n";
+    if (!w.repositories.empty()) out << "# repositories = " << list(w.repositories) << "\n";
+    if (!w.digest.empty()) out << "# digest = " << quoted(w.digest) << "\n";
+    if (!w.purl.empty()) out << "# purl = " << quoted(w.purl) << "\n";
+    if (!w.path.empty()) out << "# path = " << quoted(w.path) << "\n";
+    out << "# owner = " << quoted(w.owner) << "\n# ticket = " << quoted(w.ticket)
+        << "\n# reason = " << quoted(w.reason) << "\n# expires = " << day(w.expires) << "\n";
+  }
+  for (const auto& a : c.allowances) {
+    out << "\n# [[gate_allow]] from " << a.origin << "\n# code = " << quoted(a.code)
+        << "\n# repositories = " << list(a.repositories) << "\n# owner = " << quoted(a.owner)
+        << "\n# reason = " << quoted(a.reason) << "\n# expires = " << day(a.expires) << "\n";
   }
   return out.str();
 }
@@ -894,6 +1010,35 @@ const engine_api::IssuerSpec* credential_named(const Config& config, std::string
 bool is_static(const engine_api::IssuerSpec& credential) {
   if (credential.type == "vault") return credential.text("engine").starts_with("kv");
   return credential.type == "static";
+}
+
+const std::set<std::string>& allowable_codes() {
+  static const std::set<std::string> codes{
+      "artifact_disguise",   "coverage_partial", "db_stale",
+      "layer_hidden_bytes",  "layer_lazy",       "no_os",
+      "no_packages",         "os_end_of_life",   "os_unsupported",
+      "release_not_covered", "release_mixed",    "release_unknown",
+      "scratch_no_packages"};
+  return codes;
+}
+
+bool is_too_far(WallTime expires, WallTime now, int max_days) {
+  return expires - now > std::chrono::days{max_days};
+}
+
+std::vector<std::string> too_far_ahead(const Config& config, WallTime now) {
+  std::vector<std::string> lines;
+  const auto look = [&](const std::string& origin, const std::string& what, WallTime expires) {
+    if (!is_too_far(expires, now, config.gate.waiver_max_days)) return;
+    lines.push_back(origin + ": the " + what + " ends on " + rfc3339(expires).substr(0, 10) +
+                    ", more than " + std::to_string(config.gate.waiver_max_days) +
+                    " days ahead ([gate] waiver_max_days): it counts for nothing");
+  };
+  for (const auto& waiver : config.waivers)
+    look(waiver.origin, "waiver for " + waiver.id, waiver.expires);
+  for (const auto& allowance : config.allowances)
+    look(allowance.origin, "allowance for " + allowance.code, allowance.expires);
+  return lines;
 }
 
 bool glob_matches(std::string_view pattern, std::string_view text) {

@@ -4,6 +4,7 @@
 // column, never ignored.
 #pragma once
 
+#include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/engine_api/issuer_spec.hpp"
 
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -98,6 +100,11 @@ struct Gate {
   bool fixed_only = true;
   bool secrets_block = true;
   bool allow_scratch = false;
+  int fixed_grace_days = 0;  ///< a fixable finding blocks only so long after it was published
+  bool base_secrets = true;  ///< secrets in what the history calls the base image block too
+  int waiver_max_days = 180; ///< how far ahead a [[waiver]] or [[gate_allow]] may end
+  std::uint64_t max_layer = 20UL << 30; ///< what one layer may expand to
+  std::uint64_t max_image = 60UL << 30; ///< what the layers of one image may expand to
   std::chrono::seconds db_warn_age{24 * 3600};
   std::chrono::seconds db_max_age{5 * 24 * 3600};
   std::chrono::seconds timeout{600};
@@ -140,12 +147,40 @@ struct Rule {
   std::optional<bool> fixed_only;
   std::optional<bool> secrets_block;
   std::optional<bool> allow_scratch;
+  std::optional<bool> base_secrets;
+  std::optional<int> fixed_grace_days;
   std::optional<bool> push;                    ///< false: no push from these jobs
   std::vector<std::string> repositories;       ///< globs on registry/repository that may be pushed;
                                                ///< empty: see policy::admit_push
   std::vector<std::string> static_credentials; ///< passwords without an end that may be pushed with
   BackendPolicy backends; ///< keys `backends`, `backend`, `ban_backends`, `dind`,
                           ///< `dind_justification`
+};
+
+/// [[waiver]] of a policy file: a finding that somebody answers for until a day. Whatever it names
+/// of repositories, digest and purl has to fit.
+struct Waiver {
+  std::string origin;                    ///< "FILE:LINE"
+  std::string id;                        ///< "CVE-2023-45853", or the rule that found a secret
+  std::vector<std::string> repositories; ///< globs on registry/repository
+  std::string digest;                    ///< of what is pushed, or of an image in that index
+  std::string purl;                      ///< config/package_url.hpp
+  std::string path;                      ///< glob on the file of a secret; narrows, is no scope
+  std::string owner;
+  std::string ticket;
+  std::string reason;
+  WallTime expires; ///< 00:00 UTC of the day from which it is over
+};
+
+/// [[gate_allow]] of a policy file: a row of the gate's table that does not deny for some
+/// repositories until a day.
+struct Allowance {
+  std::string origin; ///< "FILE:LINE"
+  std::string code;   ///< one of allowable_codes()
+  std::vector<std::string> repositories;
+  std::string owner;
+  std::string reason;
+  WallTime expires; ///< as of a waiver
 };
 
 struct Config {
@@ -161,6 +196,8 @@ struct Config {
   Identity identity;
   Push push;
   std::vector<Rule> rules;
+  std::vector<Waiver> waivers;
+  std::vector<Allowance> allowances;
   std::filesystem::path file; ///< where it was read from
 };
 
@@ -194,6 +231,16 @@ std::string print(const Config& config);
 const engine_api::IssuerSpec* credential_named(const Config& config, std::string_view name);
 /// True for what mints nothing, a password that somebody set: a rule has to name it.
 bool is_static(const engine_api::IssuerSpec& credential);
+
+/// The denials that [[gate_allow]] may lift. All others mean that the image was not judged at all,
+/// or that it is not what it says it is. docs/gate.md explains each.
+const std::set<std::string>& allowable_codes();
+
+/// Waivers and allowances that end further ahead than [gate] waiver_max_days: they count for
+/// nothing. One line each, with file and line.
+std::vector<std::string> too_far_ahead(const Config& config, WallTime now);
+/// True where an end lies further ahead than `max_days`.
+bool is_too_far(WallTime expires, WallTime now, int max_days);
 
 /// Where TEXT matches PATTERN: '*' any run, '?' one character.
 bool glob_matches(std::string_view pattern, std::string_view text);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/cli/gate_check.hpp"
 
+#include "executor/base/file.hpp"
+
 #include <iostream>
 
 namespace slipway::cli {
@@ -36,6 +38,14 @@ Result<oci::Digest> only_image(const oci::Layout& layout) {
                {}};
 }
 
+constexpr std::size_t kMaxReportBytes = 256UL << 20;
+
+int conclude(const gate::Verdict& verdict, bool json, std::ostream& out) {
+  out << (json ? verdict.to_json() + "\n" : verdict.for_people()) << std::flush;
+  if (verdict.passed) return kGatePassed;
+  return verdict.could_not_judge() ? kGateCouldNotJudge : kGateDenied;
+}
+
 } // namespace
 
 int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock,
@@ -55,10 +65,21 @@ int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, con
   auto judged =
       gate::TrivyGate{options.scanner, scanner, clock}.judge(*layout, *root, options.policy, "");
   if (!judged) return report(judged.error(), err);
-  const auto& verdict = judged->verdict;
-  out << (options.json ? verdict.to_json() + "\n" : verdict.for_people()) << std::flush;
-  if (verdict.passed) return kGatePassed;
-  return verdict.could_not_judge() ? kGateCouldNotJudge : kGateDenied;
+  return conclude(judged->verdict, options.json, out);
+}
+
+int gate_test(const std::filesystem::path& file, const gate::GatePolicy& policy,
+              const std::string& repository, bool json, const Clock& clock, std::ostream& out,
+              std::ostream& err) {
+  auto text = read_file(file, kMaxReportBytes);
+  if (!text) return report(text.error(), err);
+  auto verdict = gate::replay(*text, policy, repository, clock.now());
+  if (!verdict) {
+    return report(std::move(verdict).error().hinting(
+                      "make one with `trivy image --format json --list-all-pkgs`"),
+                  err);
+  }
+  return conclude(*verdict, json, out);
 }
 
 int gate_check(const GateCheckOptions& options) {

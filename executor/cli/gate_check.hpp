@@ -32,7 +32,13 @@ constexpr int kGateCouldNotJudge = 2;
 int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock,
                     std::ostream& out, std::ostream& err);
 
-/// The same with the real scanner, on the standard streams.
+/// `slipway gate test REPORT`: what the policy says of a stored report of Trivy, with the exit
+/// codes of `gate check`.
+int gate_test(const std::filesystem::path& report, const gate::GatePolicy& policy,
+              const std::string& repository, bool json, const Clock& clock, std::ostream& out,
+              std::ostream& err);
+
+/// The same as gate_check_with with the real scanner, on the standard streams.
 int gate_check(const GateCheckOptions& options);
 
 } // namespace slipway::cli

@@ -5,6 +5,7 @@
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/explain.hpp"
 #include "executor/cli/policy_test.hpp"
+#include "executor/cli/waivers.hpp"
 #include "executor/cli/wiring.hpp"
 #include "executor/gitlab/stages.hpp"
 #include "executor/log/log.hpp"
@@ -121,6 +122,22 @@ int main(int argc, char** argv) {
   gate_check->add_flag("--protected", protected_ref, "as for a protected ref");
   gate_check->add_option("--db", db, "vulnerability database folder");
   gate_check->add_flag("--json", json, "print the verdict as JSON");
+  auto* gate_test =
+      gate_command->add_subcommand("test", "say what the policy makes of a stored report of Trivy");
+  std::string report;
+  std::string repository;
+  gate_test->add_option("report", report, "file made by `trivy image --format json`")->required();
+  gate_test->add_option("--project", project, "judge by the policy for this project");
+  gate_test->add_option("--repository", repository,
+                        "as for a push to this REGISTRY/REPOSITORY: waivers may name it");
+  gate_test->add_flag("--protected", protected_ref, "as for a protected ref");
+  gate_test->add_flag("--json", json, "print the verdict as JSON");
+
+  auto* waivers = app.add_subcommand("waivers", "what the gate puts up with, and until when");
+  int soon = -1;
+  waivers->add_option("--soon", soon, "only what is over or ends within so many days")
+      ->check(CLI::Range(0, 3650));
+  waivers->add_flag("--json", json, "print them as JSON");
 
   auto* explain = app.add_subcommand("explain", "which backend would build a Dockerfile, and why");
   cli::ExplainOptions question;
@@ -162,6 +179,10 @@ int main(int argc, char** argv) {
   auto config = config::load(config_file);
   if (!config) return complain(config.error(), config_check->parsed() ? 1 : 2);
   if (config_check->parsed()) {
+    const auto ignored = config::too_far_ahead(*config, SystemClock{}.now());
+    for (const auto& line : ignored)
+      std::cerr << "slipway: " << line << "\n";
+    if (!ignored.empty()) return 1;
     std::cout << config_file << ": ok, " << config->registries.size() << " registries, "
               << config->rules.size() << " rules\n";
     return 0;
@@ -189,6 +210,11 @@ int main(int argc, char** argv) {
                                std::cout);
   }
   if (policy_test->parsed()) return cli::policy_test(expectations, *config, std::cout, std::cerr);
+  if (waivers->parsed()) {
+    cli::print_waivers(*config, SystemClock{}.now(), soon < 0 ? std::nullopt : std::optional{soon},
+                       json, std::cout);
+    return 0;
+  }
   auto wiring = cli::Wiring::make(*std::move(config), -1);
   if (!wiring) return complain(wiring.error());
   if (audit_verify->parsed()) {
@@ -215,5 +241,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (doctor->parsed()) return (*wiring)->doctor() == 0 ? 0 : 1;
+  if (gate_test->parsed())
+    return (*wiring)->gate_test(report, project, protected_ref, repository, json);
   return (*wiring)->gate_check(layout, project, protected_ref, db, json);
 }

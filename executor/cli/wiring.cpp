@@ -180,13 +180,20 @@ int Wiring::gate_check(const std::string& layout, const std::string& project, bo
   if (!db.empty()) section.db_dir = db;
   GateCheckOptions options;
   options.layout = layout;
-  options.policy = image::gate_policy(section);
+  options.policy = image::gate_policy(section, config_);
   options.scanner = image::scanner_config(section, config_);
   options.json = json;
   options.engine = engine_;
   options.ids = image::common_slot();
   options.owner_label = owner_;
   return cli::gate_check(options);
+}
+
+int Wiring::gate_test(const std::string& report, const std::string& project, bool protected_ref,
+                      const std::string& repository, bool json) {
+  const auto section = policy::effective_for(config_, {project, protected_ref}).gate;
+  return cli::gate_test(report, image::gate_policy(section, config_), repository, json, clock_,
+                        std::cout, std::cerr);
 }
 
 } // namespace slipway::cli

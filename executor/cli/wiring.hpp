@@ -36,6 +36,8 @@ public:
   Result<int> collect_garbage(bool all);
   int gate_check(const std::string& layout, const std::string& project, bool protected_ref,
                  const std::string& db, bool json);
+  int gate_test(const std::string& report, const std::string& project, bool protected_ref,
+                const std::string& repository, bool json);
 
 private:
   Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,

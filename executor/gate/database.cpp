@@ -2,6 +2,7 @@
 #include "executor/gate/database.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/gate/bolt.hpp"
 #include "executor/oci/strict_json.hpp"
 
 #include <nlohmann/json.hpp>
@@ -11,6 +12,47 @@
 #include <cerrno>
 
 namespace slipway::gate {
+namespace {
+
+// "12.5" is "12"; "3.21.3" with two parts is "3.21".
+std::string first_parts(std::string_view release, int parts) {
+  std::size_t end = 0;
+  for (; end < release.size(); ++end) {
+    if (release[end] == '.' && --parts == 0) break;
+  }
+  return std::string{release.substr(0, end)};
+}
+
+} // namespace
+
+std::optional<std::string> bucket_for(std::string_view family, std::string_view release) {
+  if (family == "alpine") {
+    // What will be the next release goes by the name of its repositories.
+    return release.find("_alpha") != std::string_view::npos ? "alpine edge"
+                                                            : "alpine " + first_parts(release, 2);
+  }
+  if (family == "debian") return "debian " + first_parts(release, 1);
+  if (family == "ubuntu") return "ubuntu " + first_parts(release.substr(0, release.find('-')), 2);
+  if (family == "alma") return "alma " + first_parts(release, 1);
+  if (family == "rocky") return "rocky " + first_parts(release, 1);
+  if (family == "oracle") return "Oracle Linux " + first_parts(release, 1);
+  if (family == "azurelinux") return "Azure Linux " + first_parts(release, 2);
+  if (family == "amazon") {
+    const auto word = release.substr(0, release.find(' '));
+    const auto major = first_parts(word, 1);
+    // 2016.09 to 2018.03 are one release.
+    return "amazon linux " + (major == "2" || major == "2022" || major == "2023" ? major : "1");
+  }
+  return std::nullopt;
+}
+
+Result<bool> has_advisories(const std::filesystem::path& dir, const std::string& bucket) {
+  auto file = BoltFile::open(dir / "trivy.db");
+  if (!file) return std::move(file).error();
+  auto known = file->has_bucket(bucket);
+  if (!known) return std::move(known).error().in("looking for '" + bucket + "' in trivy.db");
+  return known;
+}
 
 Result<Database> read_database(const std::filesystem::path& dir) {
   const auto file = dir / "trivy.db";

@@ -7,7 +7,9 @@
 #include "executor/base/result.hpp"
 
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace slipway::gate {
 
@@ -19,5 +21,13 @@ struct Database {
 /// Reads DIR/metadata.json and looks at DIR/trivy.db. Errors: not_found (either is missing or
 /// empty); bad_input (another schema, no UpdatedAt); io.
 Result<Database> read_database(const std::filesystem::path& dir);
+
+/// The bucket of trivy.db that answers for a release, as Trivy asks for it; none where the family
+/// has no bucket per release, or where we do not know how Trivy names it. Pure. Source: trivy
+/// 0.69.3, pkg/detector/ospkg; trivy-db, pkg/vulnsrc.
+std::optional<std::string> bucket_for(std::string_view family, std::string_view release);
+
+/// True where DIR/trivy.db knows at least one advisory for the bucket. Errors: as read_database.
+Result<bool> has_advisories(const std::filesystem::path& dir, const std::string& bucket);
 
 } // namespace slipway::gate

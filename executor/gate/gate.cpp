@@ -2,7 +2,9 @@
 #include "executor/gate/gate.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/gate/bench.hpp"
 #include "executor/gate/database.hpp"
+#include "executor/gate/exceptions.hpp"
 #include "executor/gate/report.hpp"
 #include "executor/gate/verdict_cache.hpp"
 
@@ -16,70 +18,111 @@
 #include <cerrno>
 #include <cstdlib>
 #include <set>
-#include <tuple>
 
 namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
-constexpr const char* kJudgementVersion = "1";
-
-// Families whose packages Trivy 0.69.3 looks up. For any other it reports nothing, and exits with
-// 0. Source: trivy 0.69.3, pkg/detector/ospkg/detect.go.
-constexpr std::array<std::string_view, 25> kFamilies{"alma",
-                                                     "alpine",
-                                                     "amazon",
-                                                     "azurelinux",
-                                                     "bottlerocket",
-                                                     "cbl-mariner",
-                                                     "centos",
-                                                     "chainguard",
-                                                     "debian",
-                                                     "echo",
-                                                     "minimos",
-                                                     "opensuse",
-                                                     "opensuse-leap",
-                                                     "opensuse-tumbleweed",
-                                                     "opensuse.leap",
-                                                     "opensuse.tumbleweed",
-                                                     "oracle",
-                                                     "photon",
-                                                     "redhat",
-                                                     "rocky",
-                                                     "slem",
-                                                     "sles",
-                                                     "suse linux enterprise server",
-                                                     "ubuntu",
-                                                     "wolfi"};
-
-// Released by thieves of Trivy's signing keys in March 2026 (CVE-2026-33634).
-constexpr std::array<std::string_view, 3> kMalicious{"0.69.4", "0.69.5", "0.69.6"};
+constexpr const char* kJudgementVersion = "2";
 
 std::string hours(std::chrono::seconds age) {
   return std::to_string(std::chrono::duration_cast<std::chrono::hours>(age).count()) + " h";
 }
 
-std::string policy_json(const GatePolicy& policy) {
+// `exceptions`: those that are live and may concern the destination.
+std::string policy_json(const GatePolicy& policy, const Exceptions& exceptions) {
   return nlohmann::json{{"threshold", severity_name(policy.threshold)},
                         {"fixed_only", policy.fixed_only},
                         {"unknown_blocks_when_fixable", policy.unknown_blocks_when_fixable},
                         {"secrets_block", policy.secrets_block},
+                        {"base_secrets", policy.base_secrets},
                         {"allow_scratch", policy.allow_scratch},
+                        {"fixed_grace_days", policy.fixed_grace_days},
+                        {"waiver_max_days", policy.waiver_max_days},
+                        {"exceptions", exceptions.fingerprint()},
                         {"db_warn_age_h", policy.db_warn_age.count()},
                         {"db_max_age_h", policy.db_max_age.count()},
                         {"max_layer_bytes", policy.max_layer_bytes},
+                        {"max_image_bytes", policy.max_image_bytes},
                         {"pass_lifetime_s", policy.pass_lifetime.count()}}
       .dump();
 }
 
-bool blocks(const Finding& finding, const GatePolicy& policy) {
-  if (finding.is_secret) return policy.secrets_block;
-  const bool fixable = !finding.fixed.empty();
-  // Nobody has rated it yet: too new to be called harmless.
-  if (finding.severity == Severity::unknown && policy.threshold != Severity::unknown) {
-    return policy.unknown_blocks_when_fixable && fixable;
+Verdict empty_verdict(const oci::Digest& digest, WallTime now, std::string scanner,
+                      std::string policy_digest) {
+  return Verdict{.digest = digest,
+                 .passed = false,
+                 .denials = {},
+                 .allowed = {},
+                 .findings = {},
+                 .warnings = {},
+                 .counts = {},
+                 .judged_at = now,
+                 .expires_at = now,
+                 .scanner = std::move(scanner),
+                 .db_updated_at = {},
+                 .policy_digest = std::move(policy_digest),
+                 .from_cache = false};
+}
+
+// How the gate answers a flaw of the image.
+struct Answer {
+  const char* code;
+  const char* message; ///< what was found follows
+  const char* advice;
+};
+
+Answer answer_to(oci::Flaw flaw) {
+  constexpr const char* kBuildAgain = "Build it again; if it stays, report it.";
+  constexpr const char* kOneReading = "Use a tool that writes it in one way only.";
+  switch (flaw) {
+  case oci::Flaw::unreadable:
+    return {"image_invalid", "The image cannot be read", kBuildAgain};
+  case oci::Flaw::ambiguous_json:
+    return {"json_ambiguous", "Two readers would see two images", kOneReading};
+  case oci::Flaw::ambiguous_manifest:
+    return {"manifest_ambiguous", "Two readers would see two images", kOneReading};
+  case oci::Flaw::digest_form:
+    return {"digest_not_canonical", "A digest is not written as it must be", kOneReading};
+  case oci::Flaw::foreign_content:
+    return {"foreign_content", "Content would come from elsewhere, unjudged",
+            "Build it without foreign layers."};
+  case oci::Flaw::encrypted_layer:
+    return {"layer_encrypted", "A layer cannot be read", "Push it unencrypted."};
+  case oci::Flaw::unknown_layer_type:
+    return {"layer_type_unknown", "A layer is nothing that can be scanned",
+            "Use tar layers, plain or compressed with gzip or zstd."};
+  case oci::Flaw::false_layer_type:
+    return {"layer_type_false", "A layer is not what its media type says", kBuildAgain};
+  case oci::Flaw::lazy_layer:
+    return {"layer_lazy", "Some runtimes would read files by an index that was not judged",
+            "Compress with plain gzip or zstd, not eStargz or zstd:chunked, also in base images."};
+  case oci::Flaw::hidden_bytes:
+    return {"layer_hidden_bytes", "A layer holds bytes that only some readers see",
+            "Compress it in one piece with plain gzip or zstd."};
+  case oci::Flaw::too_large:
+    return {"layer_too_large", "A layer is larger than the gate may read",
+            "Make it smaller, or ask the operator ([gate] max_layer, max_image)."};
+  case oci::Flaw::duplicate_diff_id:
+    return {"diff_id_duplicate", "A scanner would read one layer and skip another", kBuildAgain};
+  case oci::Flaw::false_diff_id:
+    return {"diff_id_false", "The config names other content than the layers hold", kBuildAgain};
+  case oci::Flaw::wrong_bytes:
+    return {"blob_mismatch", "The image is not what it says it is", kBuildAgain};
+  case oci::Flaw::false_attestation:
+    return {"attestation_disguise", "Something is called an attestation and is none",
+            "Attestations are not scanned, so they must hold in-toto statements and nothing else."};
   }
-  return finding.severity >= policy.threshold && (fixable || !policy.fixed_only);
+  return {"image_invalid", "The image cannot be read", kBuildAgain}; // unreachable
+}
+
+std::string words_on(oci::Flaw flaw, const std::string& what) {
+  const auto answer = answer_to(flaw);
+  return std::string{answer.message} + ": " + what + ". " + answer.advice;
+}
+
+void refuse_flaw(Bench& bench, oci::Flaw flaw, const std::string& what) {
+  bench.refuse(answer_to(flaw).code, words_on(flaw, what));
 }
 
 // A private folder that is gone with its owner.
@@ -106,156 +149,88 @@ private:
   std::filesystem::path path_;
 };
 
+// Trivy takes layers below a CMD in the history for a base image, and looks for no secrets in them;
+// but the image's author writes the history. Gives the config with such entries made harmless; none
+// where there are none. Source: trivy 0.69.3, pkg/fanal/image/image.go, GuessBaseImageIndex.
+std::optional<std::string> without_base_layers(const std::string& config) {
+  auto document = nlohmann::json::parse(config, nullptr, false);
+  const auto history = document.is_object() ? document.find("history") : document.end();
+  if (!document.is_object() || history == document.end() || !history->is_array())
+    return std::nullopt;
+  bool changed = false;
+  for (auto& step : *history) {
+    if (!step.is_object() || !step.contains("created_by") || !step["created_by"].is_string())
+      continue;
+    auto& words = step["created_by"].get_ref<std::string&>();
+    if (words.find("CMD") == std::string::npos) continue;
+    words.insert(0, "# ");
+    changed = true;
+  }
+  if (!changed) return std::nullopt;
+  return document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// What the scanner is shown of one image.
+struct ScanCopy {
+  oci::Digest manifest;
+  oci::Digest config; ///< the report has to name it
+};
+
 // The scanner takes the first image that it finds in a layout, so it gets a layout that holds one.
-Status fill_single_image(const oci::Layout& from, const oci::ImageTree::Image& image,
-                         const std::filesystem::path& dir) {
+Result<ScanCopy> fill_single_image(const oci::Layout& from, const oci::ImageTree::Image& image,
+                                   const std::filesystem::path& dir, bool base_secrets) {
   auto layout = oci::Layout::create(dir);
   if (!layout) return std::move(layout).error();
   auto plain = image.descriptor;
   plain.media_type = image.manifest.media_type;
   plain.annotations.clear();
-  for (const auto& digest : {plain.digest, image.manifest.config.digest}) {
-    if (auto done = layout->link_blob(from, digest); !done) return done;
+  auto config = image.manifest.config;
+  std::optional<std::string> shown;
+  if (base_secrets) {
+    auto text = from.read_blob(config.digest, oci::kMaxConfigBytes);
+    if (!text) return std::move(text).error();
+    shown = without_base_layers(*text);
+  }
+  if (shown) {
+    auto written = layout->write_blob(*shown);
+    if (!written) return std::move(written).error();
+    config.digest = *std::move(written);
+    config.size = shown->size();
+    auto text = from.read_blob(plain.digest, oci::kMaxManifestBytes);
+    if (!text) return std::move(text).error();
+    auto manifest = nlohmann::json::parse(*text, nullptr, false);
+    manifest["config"] = {
+        {"mediaType", config.media_type}, {"digest", config.digest.str()}, {"size", config.size}};
+    const auto body = manifest.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    auto made = layout->write_blob(body);
+    if (!made) return std::move(made).error();
+    plain.digest = *std::move(made);
+    plain.size = body.size();
+  } else {
+    for (const auto& digest : {plain.digest, config.digest}) {
+      if (auto done = layout->link_blob(from, digest); !done) return std::move(done).error();
+    }
   }
   for (const auto& layer : image.manifest.layers) {
-    if (auto done = layout->link_blob(from, layer.digest); !done) return done;
+    if (auto done = layout->link_blob(from, layer.digest); !done) return std::move(done).error();
   }
-  return layout->write_index({plain});
+  if (auto done = layout->write_index({plain}); !done) return std::move(done).error();
+  return ScanCopy{plain.digest, config.digest};
 }
 
-// Collects what is said about one tree.
-class Bench {
-public:
-  Bench(Verdict& verdict, const GatePolicy& policy) : verdict_{verdict}, policy_{policy} {}
+std::string name_of(const oci::ImageTree::Image& image) {
+  const auto& platform = image.descriptor.platform ? *image.descriptor.platform
+                         : image.config            ? image.config->platform
+                                                   : oci::Platform{};
+  return printable(platform.str(), 60);
+}
 
-  void deny(std::string code, std::string message) {
-    add({std::move(code), std::move(message), false});
-  }
-  void deny_operator(std::string code, std::string message) {
-    add({std::move(code), std::move(message), true});
-  }
-  void warn(std::string text) {
-    auto& warnings = verdict_.warnings;
-    if (std::find(warnings.begin(), warnings.end(), text) == warnings.end() &&
-        warnings.size() < 50) {
-      warnings.push_back(std::move(text));
-    }
-  }
-
-  void judge_report(const oci::ImageTree::Image& image, const ScanReport& report,
-                    const std::string& diagnostics, const std::string& who) {
-    if (std::find(kMalicious.begin(), kMalicious.end(), report.trivy_version) != kMalicious.end()) {
-      deny_operator("scanner_malicious", "Trivy " + report.trivy_version +
-                                             " is a known malicious release. Install 0.69.3, and "
-                                             "treat what this machine holds as stolen.");
-    }
-    if (!report.trivy_version.empty())
-      verdict_.scanner = "trivy " + printable(report.trivy_version, 40);
-
-    std::vector<std::string> diff_ids;
-    for (const auto& digest : image.config->diff_ids)
-      diff_ids.push_back(digest.str());
-    if (report.image_id != image.manifest.config.digest.str() || report.diff_ids != diff_ids) {
-      deny_operator("report_mismatch",
-                    "The scanner's report is about another image than " + who +
-                        ". Nothing is concluded from it; try again, and report it if it stays.");
-      return;
-    }
-    const bool scratch_is_fine = policy_.allow_scratch && report.language_packages > 0;
-    judge_os(report, who, scratch_is_fine);
-    if (report.suppressed > 0) {
-      deny_operator("findings_suppressed", "Something made the scanner hide " +
-                                               std::to_string(report.suppressed) + " findings of " +
-                                               who + ", although slipway gives it no ignore list.");
-    }
-    const auto coverage = read_diagnostics(diagnostics, scratch_is_fine);
-    for (const auto& line : coverage.gaps) {
-      deny("coverage_partial", "The scanner could not look at all of " + who + ": " + line);
-    }
-    for (const auto& line : coverage.warnings)
-      warn(line);
-    if (report.third_party_packages > 0) {
-      warn(std::to_string(report.third_party_packages) + " packages of " + who +
-           " are from third parties: their vulnerabilities are not known to the scanner");
-    }
-    for (auto finding : report.findings) {
-      if (several_images) finding.target = name_of(image) + ": " + finding.target;
-      take(std::move(finding));
-    }
-  }
-
-  void finish() {
-    std::stable_sort(verdict_.findings.begin(), verdict_.findings.end(),
-                     [](const Finding& a, const Finding& b) {
-                       return std::tuple{!a.blocks, -static_cast<int>(a.severity)} <
-                              std::tuple{!b.blocks, -static_cast<int>(b.severity)};
-                     });
-    const bool blocked = !verdict_.findings.empty() && verdict_.findings.front().blocks;
-    verdict_.passed = verdict_.denials.empty() && !blocked;
-  }
-
-  static std::string name_of(const oci::ImageTree::Image& image) {
-    const auto& platform = image.descriptor.platform ? *image.descriptor.platform
-                           : image.config            ? image.config->platform
-                                                     : oci::Platform{};
-    return printable(platform.str(), 60);
-  }
-
-  bool several_images = false;
-
-private:
-  void add(Denial denial) {
-    for (const auto& known : verdict_.denials) {
-      if (known.code == denial.code && known.message == denial.message) return;
-    }
-    verdict_.denials.push_back(std::move(denial));
-  }
-
-  void judge_os(const ScanReport& report, const std::string& who, bool scratch_is_fine) {
-    const auto os = printable(report.os_family + " " + report.os_name, 80);
-    if (!report.has_os) {
-      if (scratch_is_fine) return;
-      deny("no_os", policy_.allow_scratch
-                        ? "No operating system and no language package was found in " + who +
-                              ", so nothing was looked up. An image from scratch passes only where "
-                              "the scanner can read what its program is made of (Go and Rust "
-                              "binaries that keep their build information)."
-                        : "No operating system was found in " + who +
-                              ", so its packages cannot be looked up. Use a base image that keeps "
-                              "/etc/os-release and its package database, or ask the operator to "
-                              "allow scratch images for this repository.");
-      return;
-    }
-    if (std::find(kFamilies.begin(), kFamilies.end(), report.os_family) == kFamilies.end()) {
-      deny("os_unsupported", "The scanner knows no vulnerabilities for " + os + " (" + who +
-                                 "). Use a base image of a supported distribution, such as Debian, "
-                                 "Ubuntu, Alpine or a RHEL-like one.");
-      return;
-    }
-    if (report.os_end_of_life) {
-      deny("os_end_of_life", os + " (" + who +
-                                 ") gets no security updates any more: what was found is not all "
-                                 "there is. Use a newer base image.");
-    }
-    if (report.os_packages == 0) {
-      deny("no_packages", "The package database of " + os + " (" + who +
-                              ") is missing or empty, so nothing was looked up. Keep "
-                              "/var/lib/dpkg, /lib/apk/db or the rpm database in the image.");
-    }
-  }
-
-  void take(Finding finding) {
-    const auto key = std::tuple{finding.id, finding.package, finding.installed, finding.target};
-    if (!seen_.insert(key).second) return;
-    finding.blocks = blocks(finding, policy_);
-    if (!finding.is_secret) ++verdict_.counts[finding.severity];
-    verdict_.findings.push_back(std::move(finding));
-  }
-
-  Verdict& verdict_;
-  const GatePolicy& policy_;
-  std::set<std::tuple<std::string, std::string, std::string, std::string>> seen_;
-};
+bool is_about(const ScanReport& report, const oci::ImageTree::Image& image, const ScanCopy& copy) {
+  std::vector<std::string> diff_ids;
+  for (const auto& digest : image.config->diff_ids)
+    diff_ids.push_back(digest.str());
+  return report.image_id == copy.config.str() && report.diff_ids == diff_ids;
+}
 
 std::string scanner_identity(const ScannerConfig& config) {
   if (!config.trivy_sha256.empty()) return config.trivy_sha256;
@@ -277,19 +252,18 @@ TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, const Clock& clock)
 Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest& root,
                                    const GatePolicy& policy, const std::string& repository) {
   const auto now = clock_.now();
-  Verdict verdict{.digest = root,
-                  .passed = false,
-                  .denials = {},
-                  .findings = {},
-                  .warnings = {},
-                  .counts = {},
-                  .judged_at = now,
-                  .expires_at = now,
-                  .scanner = scanner_.version(),
-                  .db_updated_at = {},
-                  .policy_digest = oci::Digest::of(policy_json(policy)).str(),
-                  .from_cache = false};
-  Bench bench{verdict, policy};
+  const Exceptions exceptions{policy, repository, now};
+  auto verdict = empty_verdict(root, now, scanner_.version(),
+                               oci::Digest::of(policy_json(policy, exceptions)).str());
+  const auto covers = [this](const std::string& family,
+                             const std::string& release) -> Result<std::optional<bool>> {
+    const auto bucket = bucket_for(family, release);
+    if (!bucket) return std::optional<bool>{};
+    auto known = has_advisories(config_.db_dir, *bucket);
+    if (!known) return std::move(known).error();
+    return std::optional{*known};
+  };
+  Bench bench{verdict, policy, exceptions, covers};
   std::vector<std::string> passing_notes; // true now, not part of what is remembered
   const auto conclude = [&]() -> Judgement {
     bench.finish();
@@ -301,13 +275,16 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
     return judgement;
   };
+  const auto is_about_the_image = [](const Error& error) {
+    return error.kind == ErrorKind::bad_input || error.kind == ErrorKind::not_found;
+  };
 
-  auto tree = oci::read_tree(layout, root);
+  auto flaw = oci::Flaw::unreadable;
+  auto tree = oci::read_tree(layout, root, &flaw);
   if (!tree) {
-    if (tree.error().kind != ErrorKind::bad_input && tree.error().kind != ErrorKind::not_found) {
+    if (!is_about_the_image(tree.error()))
       return std::move(tree).error().in("judging " + root.str());
-    }
-    bench.deny("image_invalid", "The image cannot be read: " + tree.error().text());
+    refuse_flaw(bench, flaw, tree.error().text());
     return conclude();
   }
 
@@ -329,12 +306,16 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     return conclude();
   }
   verdict.db_updated_at = database->updated_at;
+  verdict.expires_at = now + policy.pass_lifetime;
   const auto age = now - database->updated_at;
   if (age > policy.db_max_age) {
-    bench.deny_operator("db_stale", "The vulnerability DB is " + hours(age) +
-                                        " old, the policy allows " + hours(policy.db_max_age) +
-                                        ". The operator has to update it.");
-    return conclude();
+    if (bench.deny_operator("db_stale", "The vulnerability DB is " + hours(age) +
+                                            " old, the policy allows " + hours(policy.db_max_age) +
+                                            ". The operator has to update it."))
+      return conclude();
+  } else {
+    verdict.expires_at = std::min(verdict.expires_at,
+                                  database->updated_at + std::chrono::seconds{policy.db_max_age});
   }
   if (age < -std::chrono::hours{24}) {
     bench.deny_operator(
@@ -347,14 +328,12 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     passing_notes.push_back("the vulnerability DB is " + hours(age) + " old");
   if (config_.trivy_sha256.empty())
     passing_notes.push_back("the scanner is not pinned: set [gate] trivy_sha256");
-  verdict.expires_at = std::min(now + policy.pass_lifetime,
-                                database->updated_at + std::chrono::seconds{policy.db_max_age});
 
   // Everything that the verdict depends on. The end of a key's life is in its file.
   const auto key = oci::Digest::of(
       nlohmann::json{{"image", root.str()},
                      {"repository", repository},
-                     {"policy", policy_json(policy)},
+                     {"policy", policy_json(policy, exceptions)},
                      {"scanner", scanner_.version() + " " + scanner_identity(config_)},
                      {"arguments", trivy_arguments("", root, "")},
                      {"db", database->identity},
@@ -370,45 +349,67 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   }
 
   const auto layers = known_layers(config_);
-  if (auto fine =
-          oci::verify_tree(layout, *tree, policy.max_layer_bytes, by_hand ? nullptr : &layers);
-      !fine) {
-    if (fine.error().kind != ErrorKind::bad_input && fine.error().kind != ErrorKind::not_found) {
-      return std::move(fine).error().in("judging " + root.str());
-    }
-    bench.deny("blob_mismatch", "The image is not what it says it is: " + fine.error().text() +
-                                    ". Build it again; if it stays, report it.");
+  oci::VerifyRules rules{.max_layer = policy.max_layer_bytes,
+                         .max_image = policy.max_image_bytes,
+                         .known = by_hand ? nullptr : &layers,
+                         .tolerated = {}};
+  for (const auto tolerable : {oci::Flaw::lazy_layer, oci::Flaw::hidden_bytes}) {
+    if (exceptions.has_allowance(answer_to(tolerable).code)) rules.tolerated.insert(tolerable);
+  }
+  flaw = oci::Flaw::unreadable;
+  auto verified = oci::verify_tree(layout, *tree, rules, &flaw);
+  if (!verified) {
+    if (!is_about_the_image(verified.error()))
+      return std::move(verified).error().in("judging " + root.str());
+    refuse_flaw(bench, flaw, verified.error().text());
     return conclude();
+  }
+  for (const auto& [kind, words] : *verified) {
+    if (bench.deny(answer_to(kind).code, words_on(kind, words))) return conclude();
   }
 
   std::set<oci::Digest> wanted;
   for (const auto& image : tree->images) {
+    const auto& digest = image.descriptor.digest.str();
     if (image.is_attestation) continue;
-    if (!image.config) {
-      bench.deny("not_an_image", "Manifest " + image.descriptor.digest.str() +
-                                     " is no container image (config of type '" +
-                                     printable(image.manifest.config.media_type, 100) +
-                                     "'), so it cannot be scanned.");
+    if (image.called_attestation) {
+      refuse_flaw(bench, oci::Flaw::false_attestation,
+                  "manifest " + digest + " has some marks of one, not all");
       return conclude();
+    }
+    if (!image.config) {
+      bench.refuse("not_an_image", "Manifest " + digest +
+                                       " is no container image (config of type '" +
+                                       printable(image.manifest.config.media_type, 100) +
+                                       "'), so it cannot be scanned.");
+      return conclude();
+    }
+    // Some readers take what has an artifact type for no image, whatever its config is.
+    for (const auto& type : {image.manifest.artifact_type, image.descriptor.artifact_type}) {
+      if (type.empty() || type == image.manifest.config.media_type) continue;
+      if (bench.deny("artifact_disguise",
+                     "Manifest " + digest + " is an image and calls itself an artifact of type '" +
+                         printable(type, 100) + "'. Build it without an artifact type."))
+        return conclude();
     }
     wanted.insert(image.descriptor.digest);
   }
   if (wanted.empty()) {
-    bench.deny("no_image", "There is no image below " + root.str() +
-                               ", so there is nothing to judge and nothing to push.");
+    bench.refuse("no_image", "There is no image below " + root.str() +
+                                 ", so there is nothing to judge and nothing to push.");
     return conclude();
   }
-  bench.several_images = wanted.size() > 1;
+  const bool several = wanted.size() > 1;
 
   for (const auto& image : tree->images) {
     if (wanted.erase(image.descriptor.digest) == 0) continue; // attestation, or judged already
-    const auto who = "the image for " + Bench::name_of(image);
+    const auto who = "the image for " + name_of(image);
     auto scratch = ScratchDir::under(config_.cache_dir);
     if (!scratch) return std::move(scratch).error().in("judging " + root.str());
     const auto dir = scratch->path() / "layout";
-    if (auto filled = fill_single_image(layout, image, dir); !filled)
-      return std::move(filled).error().in("judging " + root.str());
-    auto scanned = scanner_.scan(dir, image.descriptor.digest);
+    auto copy = fill_single_image(layout, image, dir, policy.base_secrets);
+    if (!copy) return std::move(copy).error().in("judging " + root.str());
+    auto scanned = scanner_.scan(dir, copy->manifest);
     if (!scanned) {
       const auto& error = scanned.error();
       const auto why = error.text() + (error.hint.empty() ? "" : " (" + error.hint + ")");
@@ -429,7 +430,15 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
                                                 " cannot be used: " + report.error().text());
       return conclude();
     }
-    bench.judge_report(image, *report, scanned->diagnostics, who);
+    if (!is_about(*report, image, *copy)) {
+      bench.deny_operator("report_mismatch",
+                          "The scanner's report is about another image than " + who +
+                              ". Nothing is concluded from it; try again, and report it if it "
+                              "stays.");
+      return conclude();
+    }
+    bench.judge_report(*report, scanned->diagnostics, who, several ? name_of(image) : "",
+                       {root.str(), image.descriptor.digest.str()});
   }
 
   bench.finish();
@@ -440,6 +449,25 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
   }
   return conclude();
+}
+
+Result<Verdict> replay(std::string_view text, const GatePolicy& policy,
+                       const std::string& repository, WallTime now) {
+  auto report = parse_report(text);
+  if (!report) return std::move(report).error();
+  // A report names the config, not the manifest.
+  auto digest = oci::Digest::parse(report->image_id);
+  const Exceptions exceptions{policy, repository, now};
+  auto verdict = empty_verdict(digest ? *digest : oci::Digest::of(text), now, "trivy",
+                               oci::Digest::of(policy_json(policy, exceptions)).str());
+  verdict.expires_at = now + policy.pass_lifetime;
+  Bench bench{verdict, policy, exceptions};
+  bench.judge_report(*report, "", "the reported image", "", {});
+  bench.warn(
+      "a stored report was judged: image, DB and scanner were not looked at, and waivers for "
+      "a digest do not apply");
+  bench.finish();
+  return verdict;
 }
 
 } // namespace slipway::gate

@@ -3,6 +3,7 @@
 // the only key to a push. In doubt it denies and says why.
 #pragma once
 
+#include "config/config.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/oci/layout.hpp"
@@ -29,10 +30,16 @@ struct GatePolicy {
   bool fixed_only = true;              ///< findings without a fixed version report, not block
   bool unknown_blocks_when_fixable = true;
   bool secrets_block = true;
+  bool base_secrets = true;   ///< also those in layers that the history calls the base image's
   bool allow_scratch = false; ///< no OS: language packages must then be found
+  int fixed_grace_days = 0;   ///< a fixable vulnerability reports so long after its publication
+  int waiver_max_days = 180;  ///< waivers and allowances that end further ahead count for nothing
+  std::vector<config::Waiver> waivers;       ///< all of the operator's
+  std::vector<config::Allowance> allowances; ///< likewise
   std::chrono::hours db_warn_age{24};
   std::chrono::hours db_max_age{24 * 5};
   std::uint64_t max_layer_bytes = 20UL << 30;                 ///< expanded, per layer
+  std::uint64_t max_image_bytes = 60UL << 30;                 ///< expanded, all layers of one image
   std::chrono::seconds pass_lifetime{std::chrono::hours{24}}; ///< verdict cache, upper bound
 };
 
@@ -59,6 +66,11 @@ struct Finding {
   std::string title;
   std::string target; ///< where: "debian 12", "app/go.mod"
   std::string url;
+  std::string purl;    ///< "" = the scanner named none
+  std::string path;    ///< the file of a secret
+  WallTime published;  ///< the epoch = the scanner named no time
+  std::string note;    ///< why it does not block, or why a waiver did not help; "" = nothing to say
+  bool waived = false; ///< would block, but for the waiver in `note`
   bool blocks = false;
   bool os_package = false; ///< else a language package, or a secret
   bool is_secret = false;  ///< `id` is the rule, `target` the file
@@ -66,17 +78,26 @@ struct Finding {
 
 /// One reason for a denial that is not a finding: a row of the fail-closed table.
 struct Denial {
-  std::string code;    ///< "no_os", "no_packages", "db_stale", "db_missing", "scanner_failed",
-                       ///< "blob_mismatch", …
+  std::string code;    ///< "no_os", "db_stale", "blob_mismatch", …: docs/gate.md has them all
   std::string message; ///< for people: what, why, what to do
   /// The image is not to blame: the operator has to act, and what was denied may pass afterwards.
   bool operators = false;
+};
+
+/// A denial that the operator lifted for this repository.
+struct Allowed {
+  std::string code;
+  std::string message; ///< that of the denial
+  std::string owner;
+  std::string reason;
+  WallTime until;
 };
 
 struct Verdict {
   oci::Digest digest; ///< of the judged root
   bool passed = false;
   std::vector<Denial> denials;
+  std::vector<Allowed> allowed;
   std::vector<Finding> findings;     ///< all, blocking first
   std::vector<std::string> warnings; ///< "the vulnerability DB is 30 h old"
   std::map<Severity, int> counts;
@@ -88,6 +109,8 @@ struct Verdict {
   bool from_cache = false;
   /// True where nothing but the operator's side stands in the way: the image was not judged.
   bool could_not_judge() const;
+  /// One line for each denial that was lifted and each waived finding: what, by whom, until when.
+  std::vector<std::string> exceptions() const;
   /// What a developer reads: findings with package, installed and fixed version, what to do.
   std::string for_people() const;
   std::string to_json() const;
@@ -134,6 +157,12 @@ public:
                               const oci::Digest& manifest) = 0;
   virtual std::string version() const = 0;
 };
+
+/// Judges a stored report of Trivy by a policy, as if its image were to be pushed to `repository`.
+/// The image itself, the DB and the scanner are not looked at, so nothing follows from it but what
+/// the policy would say; no pass is made. Errors: bad_input (no report of Trivy).
+Result<Verdict> replay(std::string_view report, const GatePolicy& policy,
+                       const std::string& repository, WallTime now);
 
 /// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees
 /// them. Pure; part of what a cached verdict depends on. Source: trivy 0.69.3, pkg/flag.

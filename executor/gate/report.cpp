@@ -54,6 +54,16 @@ Result<Finding> read_vulnerability(const json& entry, const std::string& target,
     if (auto fine = read_text(entry, name, *into); !fine) return std::move(fine).error();
   }
   if (finding.id.empty()) return refused("a vulnerability", "has no VulnerabilityID");
+  if (const json* identifier = member(entry, "PkgIdentifier")) {
+    if (!identifier->is_object()) return refused("PkgIdentifier", "is not an object");
+    if (auto fine = read_text(*identifier, "PURL", finding.purl); !fine)
+      return std::move(fine).error();
+  }
+  std::string published;
+  if (auto fine = read_text(entry, "PublishedDate", published); !fine)
+    return std::move(fine).error();
+  // One that cannot be read is none: then there is no grace.
+  if (!parse_rfc3339(published, finding.published)) finding.published = {};
   // A word that we do not know must not become "harmless".
   finding.severity = parse_severity(severity).value_or(Severity::critical);
   return finding;
@@ -62,6 +72,7 @@ Result<Finding> read_vulnerability(const json& entry, const std::string& target,
 Result<Finding> read_secret(const json& entry, const std::string& target) {
   Finding finding;
   finding.target = target;
+  finding.path = target;
   finding.is_secret = true;
   std::string severity;
   for (const auto& [name, into] :
@@ -162,19 +173,21 @@ Result<ScanReport> parse_report(std::string_view text) {
   return report;
 }
 
-Coverage read_diagnostics(std::string_view diagnostics, bool without_os_is_fine) {
+Coverage read_diagnostics(std::string_view diagnostics, bool os_was_judged) {
   struct Known {
     std::string_view words;
-    bool is_gap;
+    const char* code; ///< "" = worth passing on, no gap
     bool about_os;
   };
-  // Source: trivy 0.69.3, pkg/scan/ospkg, pkg/detector/ospkg, pkg/vulnerability.
-  static constexpr std::array<Known, 5> kKnown{
-      {{"Unsupported os", true, true},
-       {"No OS package is detected", true, true},
-       {"not on the EOL list", true, false},
-       {"no longer supported", true, false},
-       {"Unable to get vulnerability details", false, false}}};
+  // Source: trivy 0.69.3, pkg/scan/ospkg, pkg/detector/ospkg, pkg/vulnerability. Of Alpine Trivy
+  // takes the release that /etc/apk/repositories names, whatever os-release says.
+  static constexpr std::array<Known, 6> kKnown{
+      {{"Unsupported os", "coverage_partial", true},
+       {"No OS package is detected", "coverage_partial", true},
+       {"not on the EOL list", "release_unknown", false},
+       {"no longer supported", "os_end_of_life", false},
+       {"Mixing Alpine versions", "release_mixed", false},
+       {"Unable to get vulnerability details", "", false}}};
   Coverage coverage;
   for (std::size_t start = 0; start < diagnostics.size();) {
     const auto end = std::min(diagnostics.find('\n', start), diagnostics.size());
@@ -182,9 +195,12 @@ Coverage read_diagnostics(std::string_view diagnostics, bool without_os_is_fine)
     start = end + 1;
     for (const auto& known : kKnown) {
       if (line.find(known.words) == std::string_view::npos) continue;
-      if (known.about_os && without_os_is_fine) continue;
-      auto& into = known.is_gap ? coverage.gaps : coverage.warnings;
-      if (into.size() < 20) into.push_back(printable(line));
+      if (known.about_os && os_was_judged) continue;
+      if (known.code[0] == '\0') {
+        if (coverage.warnings.size() < 20) coverage.warnings.push_back(printable(line));
+      } else if (coverage.gaps.size() < 20) {
+        coverage.gaps.push_back({known.code, printable(line)});
+      }
     }
   }
   return coverage;

@@ -32,10 +32,15 @@ Result<ScanReport> parse_report(std::string_view json);
 
 /// What Trivy's messages say about how much it could see.
 struct Coverage {
-  std::vector<std::string> gaps;     ///< lines that mean that something was not looked at
+  struct Gap {
+    std::string code; ///< the row of the table
+    std::string line;
+  };
+  std::vector<Gap> gaps;             ///< lines that mean that something was not looked at
   std::vector<std::string> warnings; ///< lines worth passing on
 };
-Coverage read_diagnostics(std::string_view diagnostics, bool without_os_is_fine);
+/// `os_was_judged`: a row about the missing or unsupported OS has been dealt with already.
+Coverage read_diagnostics(std::string_view diagnostics, bool os_was_judged);
 
 /// One printable line out of text that an image may have chosen: no control characters, no terminal
 /// sequences, no text direction tricks, no GitLab section marks; at most `limit` bytes.

@@ -42,6 +42,7 @@ void show(std::string& text, const Finding& finding) {
   }
   if (!finding.title.empty()) text += "      " + printable(finding.title, 160) + "\n";
   if (finding.blocks) text += "      What to do: " + printable(advice(finding), 600) + "\n";
+  if (!finding.note.empty()) text += "      " + printable(finding.note, 700) + "\n";
   if (finding.blocks && !finding.url.empty()) text += "      " + printable(finding.url) + "\n";
 }
 
@@ -100,6 +101,8 @@ std::string Verdict::for_people() const {
     ++shown;
   }
   if (blocking > shown) text += "  … and " + std::to_string(blocking - shown) + " more\n";
+  for (const auto& exception : exceptions())
+    text += "  " + exception + "\n";
   std::string line;
   for (const auto severity : kSeverities) {
     const auto found = counts.find(severity);
@@ -118,6 +121,28 @@ std::string Verdict::for_people() const {
   return text;
 }
 
+std::vector<std::string> Verdict::exceptions() const {
+  std::vector<std::string> lines;
+  for (const auto& one : allowed) {
+    lines.push_back("Allowed [" + one.code + "] by " + printable(one.owner, 500) + " until " +
+                    rfc3339(one.until).substr(0, 10) + ": " + printable(one.reason, 500));
+  }
+  std::size_t left_out = 0;
+  for (const auto& finding : findings) {
+    if (!finding.waived) continue;
+    if (lines.size() >= allowed.size() + kMostFindingsShown) {
+      ++left_out;
+      continue;
+    }
+    lines.push_back(std::string{"Waived "} + severity_name(finding.severity) + "  " +
+                    printable(finding.id) + "  " +
+                    (finding.is_secret ? printable(finding.target) : printable(finding.package)) +
+                    ": " + printable(finding.note, 700));
+  }
+  if (left_out > 0) lines.push_back("… and " + std::to_string(left_out) + " more waived findings");
+  return lines;
+}
+
 std::string Verdict::to_json() const {
   nlohmann::ordered_json object;
   object["digest"] = digest.str();
@@ -127,6 +152,14 @@ std::string Verdict::to_json() const {
   for (const auto& denial : denials) {
     object["denials"].push_back(
         {{"code", denial.code}, {"message", denial.message}, {"operators", denial.operators}});
+  }
+  object["allowed"] = nlohmann::ordered_json::array();
+  for (const auto& one : allowed) {
+    object["allowed"].push_back({{"code", one.code},
+                                 {"message", one.message},
+                                 {"owner", one.owner},
+                                 {"reason", one.reason},
+                                 {"until", rfc3339(one.until)}});
   }
   object["findings"] = nlohmann::ordered_json::array();
   for (const auto& finding : findings) {
@@ -140,7 +173,10 @@ std::string Verdict::to_json() const {
                                   {"os_package", finding.os_package},
                                   {"target", finding.target},
                                   {"title", finding.title},
-                                  {"url", finding.url}});
+                                  {"url", finding.url},
+                                  {"purl", finding.purl},
+                                  {"waived", finding.waived},
+                                  {"note", finding.note}});
   }
   object["counts"] = nlohmann::ordered_json::object();
   for (const auto severity : kSeverities) {

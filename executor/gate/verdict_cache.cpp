@@ -9,7 +9,7 @@ namespace slipway::gate {
 namespace {
 
 using nlohmann::json;
-constexpr int kSchema = 1;
+constexpr int kSchema = 2;
 constexpr std::size_t kMaxVerdictBytes = 32UL << 20;
 
 std::optional<Verdict> from_json(const json& object) {
@@ -18,6 +18,7 @@ std::optional<Verdict> from_json(const json& object) {
   Verdict verdict{.digest = *std::move(digest),
                   .passed = object.at("passed").get<bool>(),
                   .denials = {},
+                  .allowed = {},
                   .findings = {},
                   .warnings = object.at("warnings").get<std::vector<std::string>>(),
                   .counts = {},
@@ -33,6 +34,15 @@ std::optional<Verdict> from_json(const json& object) {
     return std::nullopt;
   }
   if (!object.at("denials").empty()) return std::nullopt;
+  for (const auto& entry : object.at("allowed")) {
+    Allowed allowed{.code = entry.at("code").get<std::string>(),
+                    .message = entry.at("message").get<std::string>(),
+                    .owner = entry.at("owner").get<std::string>(),
+                    .reason = entry.at("reason").get<std::string>(),
+                    .until = {}};
+    if (!parse_rfc3339(entry.at("until").get<std::string>(), allowed.until)) return std::nullopt;
+    verdict.allowed.push_back(std::move(allowed));
+  }
   for (const auto& entry : object.at("findings")) {
     const auto severity = parse_severity(entry.at("severity").get_ref<const std::string&>());
     if (!severity || entry.at("blocks").get<bool>()) return std::nullopt;
@@ -44,6 +54,11 @@ std::optional<Verdict> from_json(const json& object) {
                                 .title = entry.at("title").get<std::string>(),
                                 .target = entry.at("target").get<std::string>(),
                                 .url = entry.at("url").get<std::string>(),
+                                .purl = entry.at("purl").get<std::string>(),
+                                .path = {},
+                                .published = {},
+                                .note = entry.at("note").get<std::string>(),
+                                .waived = entry.at("waived").get<bool>(),
                                 .blocks = false,
                                 .os_package = entry.at("os_package").get<bool>(),
                                 .is_secret = entry.at("kind") == "secret"});

@@ -15,7 +15,9 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace slipway::oci {
@@ -74,6 +76,7 @@ struct ImageTree {
     Manifest manifest;
     std::optional<ImageConfig> config; ///< none for attestations and other non-images
     bool is_attestation = false;       ///< in-toto layers only, and annotated as such
+    bool called_attestation = false;   ///< annotated as such, whatever else it is
   };
   std::vector<Image> images;         ///< every manifest below root, in order
   std::vector<Digest> index_digests; ///< indexes below and including root
@@ -82,8 +85,9 @@ struct ImageTree {
 };
 
 /// Reads the tree below `root` (at most 64 manifests, two levels of index). Digests of manifests,
-/// indexes and configs are verified, layers are not read. Errors: not_found; bad_input.
-Result<ImageTree> read_tree(const Layout& layout, const Digest& root);
+/// indexes and configs are verified, layers are not read. Errors: not_found; bad_input, of which
+/// `flaw` (may be null) is told the kind.
+Result<ImageTree> read_tree(const Layout& layout, const Digest& root, Flaw* flaw = nullptr);
 
 /// What layers expand to, kept in a folder of ours. A layer's digest says all about its bytes, so
 /// what was found once holds for every layer of that digest and type; that a file has these bytes
@@ -100,16 +104,35 @@ public:
 
 private:
   friend class TreeVerifier;
+  std::optional<std::pair<Digest, std::uint64_t>> recall(const Descriptor& layer,
+                                                         std::uint64_t max_expanded) const;
   void remember(const Descriptor& layer, const Digest& diff_id, std::uint64_t expanded) const;
   std::filesystem::path file_of(const Descriptor& layer) const;
   std::filesystem::path dir_;
 };
 
-/// Verifies every blob's size and digest and every layer's diff id (gzip, zstd or plain), refuses
-/// duplicate diff ids on unequal layers, `urls`, unknown layer types and expansion above
-/// `max_expanded` bytes a layer. `known` (may be null) saves expanding a layer twice. Errors:
-/// bad_input, naming image and layer.
-Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_expanded,
+/// What verify_tree demands.
+struct VerifyRules {
+  std::uint64_t max_layer = 20UL << 30; ///< bytes that one layer may expand to
+  std::uint64_t max_image = 60UL << 30; ///< bytes that the layers of one image may expand to
+  const KnownLayers* known = nullptr;   ///< saves expanding a layer twice
+  std::set<Flaw> tolerated;             ///< of lazy_layer and hidden_bytes: told, not refused
+};
+
+/// What was tolerated, with words that name image and layer.
+using Tolerated = std::vector<std::pair<Flaw, std::string>>;
+
+/// Verifies every blob's size and digest and every layer's diff id (gzip, zstd or plain), in
+/// constant memory. Refuses what would let somebody read other bytes than these: one diff id on
+/// unequal layers, `urls`, encrypted and unknown layer types, indexes for lazy pulling, bytes of a
+/// compressed stream that the diff id does not cover, attestations that are none; and expansion
+/// beyond the limits. Errors: bad_input, naming image and layer, of which `flaw` (may be null) is
+/// told the kind; not_found; io.
+Result<Tolerated> verify_tree(const Layout& layout, const ImageTree& tree, const VerifyRules& rules,
+                              Flaw* flaw = nullptr);
+
+/// The same without any tolerance, and no limit for the whole image.
+Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_layer,
                    const KnownLayers* known = nullptr);
 
 /// The image of `wanted`'s platform below root (the only one, if there is just one). Errors:

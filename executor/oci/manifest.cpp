@@ -18,13 +18,18 @@ Error refused(const std::string& where, const std::string& why) {
   return Error{ErrorKind::bad_input, where + ": " + why, "", {}};
 }
 
+void tell(Flaw* flaw, Flaw what) {
+  if (flaw != nullptr) *flaw = what;
+}
+
 // An object whose members are no case variants of those that somebody reads.
 Status check_object(const json& value, const std::string& where,
-                    std::initializer_list<const char*> known) {
+                    std::initializer_list<const char*> known, Flaw* flaw) {
   if (!value.is_object()) return refused(where, "not an object");
   for (const auto& [key, member] : value.items()) {
     for (const char* name : known) {
       if (is_case_variant(key, name)) {
+        tell(flaw, Flaw::ambiguous_json);
         return refused(where, "the key '" + key + "' is a case variant of '" + name +
                                   "', which readers understand differently");
       }
@@ -82,15 +87,18 @@ Status read_keys(const json& object, const char* name, const std::string& where,
   return {};
 }
 
-Result<Digest> read_digest(const json& value, const std::string& where) {
+Result<Digest> read_digest(const json& value, const std::string& where, Flaw* flaw) {
   if (!value.is_string()) return refused(where, "not a string");
   auto digest = Digest::parse(value.get_ref<const std::string&>());
-  if (!digest) return refused(where, digest.error().what);
+  if (!digest) {
+    tell(flaw, Flaw::digest_form);
+    return refused(where, digest.error().what);
+  }
   return digest;
 }
 
-Result<Platform> read_platform(const json& value, const std::string& where) {
-  if (auto fine = check_object(value, where, {"architecture", "os", "variant"}); !fine) {
+Result<Platform> read_platform(const json& value, const std::string& where, Flaw* flaw) {
+  if (auto fine = check_object(value, where, {"architecture", "os", "variant"}, flaw); !fine) {
     return std::move(fine).error();
   }
   Platform platform;
@@ -103,7 +111,8 @@ Result<Platform> read_platform(const json& value, const std::string& where) {
 }
 
 // Embedded content has to be what the digest says: some readers take it instead of the blob.
-Status check_embedded(const json& value, const Descriptor& descriptor, const std::string& where) {
+Status check_embedded(const json& value, const Descriptor& descriptor, const std::string& where,
+                      Flaw* flaw) {
   if (!value.is_string()) return refused(where + ".data", "not a string");
   const auto& text = value.get_ref<const std::string&>();
   std::string bytes(text.size() / 4 * 3 + 3, '\0');
@@ -118,21 +127,23 @@ Status check_embedded(const json& value, const Descriptor& descriptor, const std
   }
   bytes.resize(static_cast<std::size_t>(decoded) - padding);
   if (bytes.size() != descriptor.size || Digest::of(bytes) != descriptor.digest) {
+    tell(flaw, Flaw::ambiguous_manifest);
     return refused(where + ".data", "is not the content that the digest names");
   }
   return {};
 }
 
-Result<Descriptor> read_descriptor(const json& value, const std::string& where) {
+Result<Descriptor> read_descriptor(const json& value, const std::string& where, Flaw* flaw) {
   if (auto fine = check_object(value, where,
                                {"mediaType", "digest", "size", "urls", "annotations", "data",
-                                "platform", "artifactType"});
+                                "platform", "artifactType"},
+                               flaw);
       !fine) {
     return std::move(fine).error();
   }
   const json* digest_text = member(value, "digest");
   if (digest_text == nullptr) return refused(where + ".digest", "missing");
-  auto digest = read_digest(*digest_text, where + ".digest");
+  auto digest = read_digest(*digest_text, where + ".digest", flaw);
   if (!digest) return std::move(digest).error();
   const json* size = member(value, "size");
   if (size == nullptr) return refused(where + ".size", "missing");
@@ -162,34 +173,36 @@ Result<Descriptor> read_descriptor(const json& value, const std::string& where) 
     descriptor.has_urls = !urls->empty();
   }
   if (const json* platform = member(value, "platform")) {
-    auto read = read_platform(*platform, where + ".platform");
+    auto read = read_platform(*platform, where + ".platform", flaw);
     if (!read) return std::move(read).error();
     descriptor.platform = *std::move(read);
   }
   if (const json* data = member(value, "data")) {
-    if (auto fine = check_embedded(*data, descriptor, where); !fine) return std::move(fine).error();
+    if (auto fine = check_embedded(*data, descriptor, where, flaw); !fine)
+      return std::move(fine).error();
   }
   return descriptor;
 }
 
-Result<std::vector<Descriptor>> read_descriptors(const json& object, const char* name) {
+Result<std::vector<Descriptor>> read_descriptors(const json& object, const char* name, Flaw* flaw) {
   const json* value = member(object, name);
   if (value == nullptr || !value->is_array()) return refused(name, "missing or not an array");
   std::vector<Descriptor> descriptors;
   for (const auto& entry : *value) {
-    auto read =
-        read_descriptor(entry, std::string{name} + "[" + std::to_string(descriptors.size()) + "]");
+    auto read = read_descriptor(
+        entry, std::string{name} + "[" + std::to_string(descriptors.size()) + "]", flaw);
     if (!read) return std::move(read).error();
     descriptors.push_back(*std::move(read));
   }
   return descriptors;
 }
 
-Result<json> parse_object(std::string_view text, const std::string& what, std::size_t limit) {
+Result<json> parse_object(std::string_view text, const std::string& what, std::size_t limit,
+                          Flaw* flaw) {
   if (text.size() > limit) {
     return refused(what, "larger than the limit of " + std::to_string(limit) + " bytes");
   }
-  if (auto fine = check_json(text, what); !fine) return std::move(fine).error();
+  if (auto fine = check_json(text, what, flaw); !fine) return std::move(fine).error();
   auto document = json::parse(text, nullptr, false);
   if (!document.is_object()) return refused(what, "not a JSON object");
   return document;
@@ -205,13 +218,14 @@ bool is_manifest_type(std::string_view media_type) {
   return media_type == kMediaTypeOciManifest || media_type == kMediaTypeDockerManifest;
 }
 
-Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text) {
-  auto parsed = parse_object(text, "manifest", kMaxManifestBytes);
+Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text, Flaw* flaw) {
+  auto parsed = parse_object(text, "manifest", kMaxManifestBytes, flaw);
   if (!parsed) return std::move(parsed).error();
   const json& document = *parsed;
   if (auto fine = check_object(document, "manifest",
                                {"schemaVersion", "mediaType", "artifactType", "config", "layers",
-                                "manifests", "annotations", "subject", "fsLayers", "history"});
+                                "manifests", "annotations", "subject", "fsLayers", "history"},
+                               flaw);
       !fine) {
     return std::move(fine).error();
   }
@@ -219,11 +233,14 @@ Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text) {
   if (version == nullptr || !version->is_number_integer() || version->get<std::int64_t>() != 2) {
     return refused("manifest.schemaVersion", "not 2 (schema 1 images are not supported)");
   }
-  if (document.contains("fsLayers"))
+  if (document.contains("fsLayers")) {
+    tell(flaw, Flaw::ambiguous_manifest);
     return refused("manifest", "has the members of a schema 1 manifest");
+  }
   // CVE-2021-41190: one reader takes it for a manifest, another for an index.
   if (document.contains("manifests") &&
       (document.contains("layers") || document.contains("config"))) {
+    tell(flaw, Flaw::ambiguous_manifest);
     return refused("manifest",
                    "has 'manifests' beside 'layers' or 'config': readers would disagree "
                    "about what it is");
@@ -244,9 +261,10 @@ Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text) {
   if (document.contains("manifests")) {
     if (media_type.empty()) media_type = kMediaTypeOciIndex;
     if (!is_index_type(media_type)) {
+      tell(flaw, Flaw::ambiguous_manifest);
       return refused("manifest.mediaType", "'" + media_type + "' does not go with 'manifests'");
     }
-    auto manifests = read_descriptors(document, "manifests");
+    auto manifests = read_descriptors(document, "manifests", flaw);
     if (!manifests) return std::move(manifests).error();
     return std::variant<Manifest, Index>{Index{.media_type = std::move(media_type),
                                                .manifests = *std::move(manifests),
@@ -255,13 +273,14 @@ Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text) {
 
   if (media_type.empty()) media_type = kMediaTypeOciManifest;
   if (!is_manifest_type(media_type)) {
+    if (is_index_type(media_type)) tell(flaw, Flaw::ambiguous_manifest);
     return refused("manifest.mediaType", "'" + media_type + "' is no image manifest");
   }
   const json* config = member(document, "config");
   if (config == nullptr) return refused("manifest.config", "missing");
-  auto config_descriptor = read_descriptor(*config, "config");
+  auto config_descriptor = read_descriptor(*config, "config", flaw);
   if (!config_descriptor) return std::move(config_descriptor).error();
-  auto layers = read_descriptors(document, "layers");
+  auto layers = read_descriptors(document, "layers", flaw);
   if (!layers) return std::move(layers).error();
   return std::variant<Manifest, Index>{
       Manifest{.media_type = std::move(media_type),
@@ -272,18 +291,18 @@ Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text) {
                .has_subject = member(document, "subject") != nullptr}};
 }
 
-Result<ImageConfig> parse_image_config(std::string_view text) {
-  auto parsed = parse_object(text, "image config", kMaxConfigBytes);
+Result<ImageConfig> parse_image_config(std::string_view text, Flaw* flaw) {
+  auto parsed = parse_object(text, "image config", kMaxConfigBytes, flaw);
   if (!parsed) return std::move(parsed).error();
   const json& document = *parsed;
-  if (auto fine =
-          check_object(document, "image config",
-                       {"architecture", "os", "variant", "created", "config", "rootfs", "history"});
+  if (auto fine = check_object(
+          document, "image config",
+          {"architecture", "os", "variant", "created", "config", "rootfs", "history"}, flaw);
       !fine) {
     return std::move(fine).error();
   }
   ImageConfig image;
-  auto platform = read_platform(document, "image config");
+  auto platform = read_platform(document, "image config", flaw);
   if (!platform) return std::move(platform).error();
   image.platform = *std::move(platform);
   if (auto fine = read_text(document, "created", "image config", image.created); !fine) {
@@ -294,7 +313,8 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
     const std::string where = "image config.config";
     if (auto fine = check_object(*config, where,
                                  {"User", "Env", "Entrypoint", "Cmd", "WorkingDir", "Labels",
-                                  "OnBuild", "Shell", "ExposedPorts", "Volumes", "Healthcheck"});
+                                  "OnBuild", "Shell", "ExposedPorts", "Volumes", "Healthcheck"},
+                                 flaw);
         !fine) {
       return std::move(fine).error();
     }
@@ -320,7 +340,7 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
 
   const json* rootfs = member(document, "rootfs");
   if (rootfs == nullptr) return refused("image config.rootfs", "missing");
-  if (auto fine = check_object(*rootfs, "image config.rootfs", {"type", "diff_ids"}); !fine) {
+  if (auto fine = check_object(*rootfs, "image config.rootfs", {"type", "diff_ids"}, flaw); !fine) {
     return std::move(fine).error();
   }
   if (const json* type = member(*rootfs, "type"); type != nullptr && *type != "layers") {
@@ -329,8 +349,9 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
   if (const json* diff_ids = member(*rootfs, "diff_ids")) {
     if (!diff_ids->is_array()) return refused("image config.rootfs.diff_ids", "not an array");
     for (const auto& entry : *diff_ids) {
-      auto digest = read_digest(entry, "image config.rootfs.diff_ids[" +
-                                           std::to_string(image.diff_ids.size()) + "]");
+      auto digest = read_digest(
+          entry, "image config.rootfs.diff_ids[" + std::to_string(image.diff_ids.size()) + "]",
+          flaw);
       if (!digest) return std::move(digest).error();
       image.diff_ids.push_back(*std::move(digest));
     }
@@ -341,7 +362,7 @@ Result<ImageConfig> parse_image_config(std::string_view text) {
     for (const auto& entry : *history) {
       const auto where = "image config.history[" + std::to_string(image.history.size()) + "]";
       if (auto fine =
-              check_object(entry, where, {"created", "created_by", "comment", "empty_layer"});
+              check_object(entry, where, {"created", "created_by", "comment", "empty_layer"}, flaw);
           !fine) {
         return std::move(fine).error();
       }

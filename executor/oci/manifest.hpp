@@ -7,6 +7,7 @@
 
 #include "executor/base/result.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/oci/flaw.hpp"
 
 #include <cstdint>
 #include <map>
@@ -92,9 +93,10 @@ struct ImageConfig {
 bool is_index_type(std::string_view media_type);
 bool is_manifest_type(std::string_view media_type);
 
-/// Errors of the three: bad_input, naming the field.
-Result<std::variant<Manifest, Index>> parse_manifest(std::string_view json);
-Result<ImageConfig> parse_image_config(std::string_view json);
+/// Errors of the two: bad_input, naming the field; `flaw` (may be null) is then told the kind where
+/// it is more than unreadable.
+Result<std::variant<Manifest, Index>> parse_manifest(std::string_view json, Flaw* flaw = nullptr);
+Result<ImageConfig> parse_image_config(std::string_view json, Flaw* flaw = nullptr);
 /// {"mediaType":…,"digest":…,"size":…} and the optional members that are set.
 std::string to_json(const Descriptor& descriptor);
 

@@ -13,6 +13,7 @@ namespace {
 class Checker final : public nlohmann::json_sax<nlohmann::json> {
 public:
   std::string complaint;
+  bool ambiguous = false;
 
   bool null() override { return true; }
   bool boolean(bool) override { return true; }
@@ -27,6 +28,7 @@ public:
   bool end_array() override { return up(); }
   bool key(string_t& name) override {
     if (keys_.back().insert(name).second) return true;
+    ambiguous = true;
     complaint = "the key '" + name.substr(0, 100) + "' stands twice in one object";
     return false;
   }
@@ -71,9 +73,10 @@ char folded(std::string_view text, std::size_t& at) {
 
 } // namespace
 
-Status check_json(std::string_view text, const std::string& subject) {
+Status check_json(std::string_view text, const std::string& subject, Flaw* flaw) {
   Checker checker;
   if (nlohmann::json::sax_parse(text.begin(), text.end(), &checker)) return {};
+  if (flaw != nullptr && checker.ambiguous) *flaw = Flaw::ambiguous_json;
   return Error{ErrorKind::bad_input, subject + ": " + checker.complaint, "", {}};
 }
 

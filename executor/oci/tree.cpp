@@ -3,12 +3,16 @@
 // said to be. Nothing here trusts a name, a size or a diff id before it has been recomputed.
 #include "executor/base/file.hpp"
 #include "executor/oci/layout.hpp"
+#include "executor/oci/strict_json.hpp"
 
+#include <nlohmann/json.hpp>
 #include <zlib.h>
 #include <zstd.h>
 
 #include <unistd.h>
+#include <zstd_errors.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -23,7 +27,13 @@ constexpr std::size_t kMaxManifests = 64;
 constexpr int kMaxIndexLevels = 2;
 constexpr std::size_t kMaxLayers = 512;
 /// Raised whenever more is demanded of a layer than before: what was found earlier is forgotten.
-constexpr const char* kKnownLayersVersion = "1";
+constexpr const char* kKnownLayersVersion = "2";
+/// SBOMs in attestations are the largest statements.
+constexpr std::size_t kMaxStatementBytes = 128UL << 20;
+/// A zstd frame may ask for this much memory: 32 MiB.
+constexpr int kMaxZstdWindowLog = 25;
+/// The end of a tar archive: two blocks of zeros.
+constexpr std::uint64_t kArchiveEnd = 1024;
 constexpr const char* kInToto = "application/vnd.in-toto+json";
 
 Error refused(const std::string& why) {
@@ -35,11 +45,15 @@ bool is_config_type(std::string_view type) {
          type == "application/vnd.docker.container.image.v1+json";
 }
 
+bool is_called_attestation(const Descriptor& descriptor) {
+  const auto type = descriptor.annotations.find("vnd.docker.reference.type");
+  return type != descriptor.annotations.end() && type->second == "attestation-manifest";
+}
+
 // An attestation is not scanned, so all of its marks have to agree: a real image that is only
 // annotated as one stays an image.
 bool is_attestation(const Descriptor& descriptor, const Manifest& manifest) {
-  const auto type = descriptor.annotations.find("vnd.docker.reference.type");
-  if (type == descriptor.annotations.end() || type->second != "attestation-manifest") return false;
+  if (!is_called_attestation(descriptor)) return false;
   if (!descriptor.platform || descriptor.platform->os != "unknown" ||
       descriptor.platform->architecture != "unknown") {
     return false;
@@ -57,17 +71,19 @@ bool is_attestation(const Descriptor& descriptor, const Manifest& manifest) {
 
 class TreeReader {
 public:
-  TreeReader(const Layout& layout, ImageTree& tree) : layout_{layout}, tree_{tree} {}
+  TreeReader(const Layout& layout, ImageTree& tree, Flaw& flaw)
+      : layout_{layout}, tree_{tree}, flaw_{flaw} {}
 
   Status read(const Descriptor& descriptor, int index_levels_above) {
     auto text = layout_.read_blob(descriptor.digest, kMaxManifestBytes);
     if (!text) return std::move(text).error();
     if (text->size() != descriptor.size) {
+      flaw_ = Flaw::wrong_bytes;
       return refused("manifest " + descriptor.digest.str() + " has " +
                      std::to_string(text->size()) + " bytes, its descriptor says " +
                      std::to_string(descriptor.size));
     }
-    auto parsed = parse_manifest(*text);
+    auto parsed = parse_manifest(*text, &flaw_);
     if (!parsed) return std::move(parsed).error().in("manifest " + descriptor.digest.str());
     if (auto* index = std::get_if<Index>(&*parsed))
       return read_index(descriptor, *index, index_levels_above);
@@ -82,7 +98,10 @@ private:
     }
     if (auto fine = agrees(descriptor, index.media_type); !fine) return fine;
     for (const auto& child : index.manifests) {
-      if (child.has_urls) return refused("manifest " + child.digest.str() + " is named by urls");
+      if (child.has_urls) {
+        flaw_ = Flaw::foreign_content;
+        return refused("manifest " + child.digest.str() + " is named by urls");
+      }
       if (!is_index_type(child.media_type) && !is_manifest_type(child.media_type)) {
         return refused("index " + descriptor.digest.str() + " names " + child.digest.str() +
                        " of type '" + child.media_type + "', which is no manifest");
@@ -109,12 +128,13 @@ private:
     ImageTree::Image image{.descriptor = descriptor,
                            .manifest = std::move(manifest),
                            .config = {},
-                           .is_attestation = false};
+                           .is_attestation = false,
+                           .called_attestation = is_called_attestation(descriptor)};
     image.is_attestation = is_attestation(descriptor, image.manifest);
     if (!image.is_attestation && is_config_type(image.manifest.config.media_type)) {
       auto text = layout_.read_blob(image.manifest.config.digest, kMaxConfigBytes);
       if (!text) return std::move(text).error().in("manifest " + descriptor.digest.str());
-      auto config = parse_image_config(*text);
+      auto config = parse_image_config(*text, &flaw_);
       if (!config) return std::move(config).error().in("manifest " + descriptor.digest.str());
       image.config = *std::move(config);
     }
@@ -122,8 +142,9 @@ private:
     return add(descriptor);
   }
 
-  static Status agrees(const Descriptor& descriptor, const std::string& media_type) {
+  Status agrees(const Descriptor& descriptor, const std::string& media_type) {
     if (descriptor.media_type.empty() || descriptor.media_type == media_type) return {};
+    flaw_ = Flaw::ambiguous_manifest;
     return refused("manifest " + descriptor.digest.str() + " says that it is '" + media_type +
                    "', its descriptor says '" + descriptor.media_type + "'");
   }
@@ -131,12 +152,14 @@ private:
   // Each blob once, in the order of completion: children before parents.
   Status add(const Descriptor& descriptor) {
     if (descriptor.has_urls) {
+      flaw_ = Flaw::foreign_content;
       return refused("blob " + descriptor.digest.str() +
                      " is named by urls: foreign content cannot be judged and is not pushed");
     }
     auto size = layout_.blob_size(descriptor.digest);
     if (!size) return std::move(size).error();
     if (*size != descriptor.size) {
+      flaw_ = Flaw::wrong_bytes;
       return refused("blob " + descriptor.digest.str() + " has " + std::to_string(*size) +
                      " bytes, its descriptor says " + std::to_string(descriptor.size));
     }
@@ -146,6 +169,7 @@ private:
 
   const Layout& layout_;
   ImageTree& tree_;
+  Flaw& flaw_;
   std::set<Digest> seen_;
 };
 
@@ -167,44 +191,117 @@ std::optional<Compression> layer_compression(const std::string& type) {
   return std::nullopt;
 }
 
+// By these a lazy puller finds an index of its own and reads files by it, not by the layer's
+// digest. Source: stargz-snapshotter, estargz; containers/storage, chunked; nydus-snapshotter;
+// overlaybd.
+const std::string* lazy_annotation(const Descriptor& layer) {
+  for (const auto& [key, value] : layer.annotations) {
+    for (const std::string_view prefix : {"containerd.io/snapshot/", "io.containers.estargz.",
+                                          "io.github.containers.zstd-chunked."}) {
+      if (key.starts_with(prefix)) return &key;
+    }
+  }
+  return nullptr;
+}
+
+bool is_encrypted(const Descriptor& layer) {
+  return layer.media_type.ends_with("+encrypted") ||
+         std::any_of(layer.annotations.begin(), layer.annotations.end(), [](const auto& entry) {
+           return entry.first.starts_with("org.opencontainers.image.enc.");
+         });
+}
+
 // Receives what a layer expands to: hashes and counts it, keeps nothing.
 class Expanded {
 public:
   explicit Expanded(std::uint64_t limit) : limit_{limit} {}
-  Status take(std::string_view bytes) {
+  // False where there is more than the limit.
+  bool take(std::string_view bytes) {
     total_ += bytes.size();
-    if (total_ > limit_)
-      return refused("expands to more than " + std::to_string(limit_) + " bytes");
+    if (total_ > limit_) return false;
+    const auto last = bytes.find_last_not_of('\0');
+    zeros_ = last == std::string_view::npos ? zeros_ + bytes.size() : bytes.size() - 1 - last;
     hasher_.update(bytes);
-    return {};
+    return true;
   }
   Digest finish() { return hasher_.finish(); }
   std::uint64_t size() const { return total_; }
+  /// Bytes of zero at the end of what came so far.
+  std::uint64_t zeros() const { return zeros_; }
 
 private:
   std::uint64_t limit_;
   std::uint64_t total_ = 0;
+  std::uint64_t zeros_ = 0;
   Hasher hasher_;
 };
 
+// Turns a layer's bytes into what they expand to, and watches for bytes that one reader would take
+// and another would not.
 class Decompressor {
 public:
+  explicit Decompressor(std::uint64_t limit) : expanded_{limit}, limit_{limit} {}
+  Decompressor(const Decompressor&) = delete;
+  Decompressor& operator=(const Decompressor&) = delete;
   virtual ~Decompressor() = default;
-  virtual Status feed(std::string_view bytes, Expanded& into) = 0;
+  virtual Status feed(std::string_view bytes) = 0;
   virtual Status end() = 0;
+  Expanded& expanded() { return expanded_; }
+  /// Of the Error that feed or end gave.
+  Flaw flaw() const { return flaw_; }
+  /// What the diff id does not cover, in words; "" = nothing.
+  const std::string& hidden() const { return hidden_; }
+
+protected:
+  Status refuse(Flaw flaw, const std::string& why) {
+    flaw_ = flaw;
+    return refused(why);
+  }
+  Status take(std::string_view bytes) {
+    if (bytes.empty()) return {};
+    if (part_bytes_ == 0 && archive_ended_ && bytes.front() != '\0')
+      hide("has another archive behind the end of its archive");
+    part_bytes_ += bytes.size();
+    if (expanded_.take(bytes)) return {};
+    return refuse(Flaw::too_large, "expands to more than " + std::to_string(limit_) + " bytes");
+  }
+  // A gzip member or zstd frame begins or ends. Readers that stop after the first see less.
+  void begin_part() {
+    if (parts_ > 0 && part_bytes_ == 0) hide("has an empty part in its compressed stream");
+    ++parts_;
+    part_bytes_ = 0;
+  }
+  void end_part() {
+    archive_ended_ = expanded_.zeros() >= kArchiveEnd;
+    if (parts_ > 1 && part_bytes_ == 0) hide("has an empty part in its compressed stream");
+  }
+  std::uint64_t parts() const { return parts_; }
+  void hide(const std::string& why) {
+    if (hidden_.empty()) hidden_ = why;
+  }
+
+private:
+  Expanded expanded_;
+  std::uint64_t limit_;
+  std::uint64_t part_bytes_ = 0;
+  std::uint64_t parts_ = 0;
+  bool archive_ended_ = false;
+  Flaw flaw_ = Flaw::unreadable;
+  std::string hidden_;
 };
 
 // Readers look at the first bytes, not at the media type; so the two have to agree.
 class Plain final : public Decompressor {
 public:
-  Status feed(std::string_view bytes, Expanded& into) override {
+  using Decompressor::Decompressor;
+  Status feed(std::string_view bytes) override {
     if (head_.size() < 4) {
       head_.append(bytes.substr(0, 4 - head_.size()));
       if (head_.starts_with("\x1f\x8b") || head_.starts_with("\x28\xb5\x2f\xfd")) {
-        return refused("is compressed, its media type says plain tar");
+        return refuse(Flaw::false_layer_type, "is compressed, its media type says plain tar");
       }
     }
-    return into.take(bytes);
+    return take(bytes);
   }
   Status end() override { return {}; }
 
@@ -215,12 +312,15 @@ private:
 // Any number of members in sequence, as RFC 1952 has it; anything else behind a member is refused.
 class Gzip final : public Decompressor {
 public:
-  Gzip() { ready_ = ::inflateInit2(&stream_, 15 + 16) == Z_OK; }
+  explicit Gzip(std::uint64_t limit) : Decompressor{limit} {
+    ready_ = ::inflateInit2(&stream_, 15 + 16) == Z_OK;
+    begin_member();
+  }
   Gzip(const Gzip&) = delete;
   Gzip& operator=(const Gzip&) = delete;
   ~Gzip() override { ::inflateEnd(&stream_); }
 
-  Status feed(std::string_view bytes, Expanded& into) override {
+  Status feed(std::string_view bytes) override {
     if (!ready_) return Error{ErrorKind::internal, "zlib did not start", "", {}};
     // zlib does not write through next_in; its type predates const.
     stream_.next_in = reinterpret_cast<Bytef*>(
@@ -230,18 +330,23 @@ public:
       if (between_members_) {
         if (stream_.avail_in == 0) return {};
         ::inflateReset(&stream_);
+        begin_member();
         between_members_ = false;
       }
       stream_.next_out = reinterpret_cast<Bytef*>(out_.data());
       stream_.avail_out = static_cast<uInt>(out_.size());
       const int answer = ::inflate(&stream_, Z_NO_FLUSH);
       if (answer != Z_OK && answer != Z_STREAM_END && answer != Z_BUF_ERROR) {
-        return refused(seen_member_ ? "has trailing bytes behind the gzip stream"
-                                    : "is no valid gzip stream");
+        if (seen_member_)
+          return refuse(Flaw::hidden_bytes, "has trailing bytes behind the gzip stream");
+        return refuse(Flaw::false_layer_type, "is no valid gzip stream");
       }
       const auto got = out_.size() - stream_.avail_out;
-      if (auto fine = into.take({out_.data(), got}); !fine) return fine;
+      if (auto fine = take({out_.data(), got}); !fine) return fine;
       if (answer == Z_STREAM_END) {
+        if (header_.extra_len > 0 || comment_[0] != 0)
+          hide("has bytes of its own in a gzip header");
+        end_part();
         between_members_ = true;
         seen_member_ = true;
         continue;
@@ -251,11 +356,22 @@ public:
     }
   }
   Status end() override {
-    return between_members_ ? Status{} : Status{refused("ends in the middle of the gzip stream")};
+    if (between_members_) return {};
+    return refuse(Flaw::unreadable, "ends in the middle of the gzip stream");
   }
 
 private:
+  void begin_member() {
+    header_ = {};
+    comment_ = {};
+    header_.comment = comment_.data();
+    header_.comm_max = static_cast<uInt>(comment_.size());
+    ::inflateGetHeader(&stream_, &header_);
+    begin_part();
+  }
   z_stream stream_{};
+  gz_header header_{};
+  std::array<Bytef, 4> comment_{};
   bool ready_ = false;
   bool between_members_ = false;
   bool seen_member_ = false;
@@ -264,60 +380,105 @@ private:
 
 class Zstd final : public Decompressor {
 public:
-  Zstd() : stream_{::ZSTD_createDStream()} {}
+  explicit Zstd(std::uint64_t limit) : Decompressor{limit}, stream_{::ZSTD_createDStream()} {
+    ::ZSTD_DCtx_setParameter(stream_, ZSTD_d_windowLogMax, kMaxZstdWindowLog);
+  }
   Zstd(const Zstd&) = delete;
   Zstd& operator=(const Zstd&) = delete;
   ~Zstd() override { ::ZSTD_freeDStream(stream_); }
 
-  Status feed(std::string_view bytes, Expanded& into) override {
+  Status feed(std::string_view bytes) override {
     ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
     for (;;) {
+      if (in.pos < in.size) look_at_frame(bytes.substr(in.pos));
       ZSTD_outBuffer out{out_.data(), out_.size(), 0};
       const auto before = in.pos;
       const auto answer = ::ZSTD_decompressStream(stream_, &out, &in);
       if (::ZSTD_isError(answer) != 0U) {
-        return refused(std::string{"is no valid zstd stream: "} + ::ZSTD_getErrorName(answer));
+        const bool window = ::ZSTD_getErrorCode(answer) == ZSTD_error_frameParameter_windowTooLarge;
+        return refuse(window        ? Flaw::too_large
+                      : parts() > 1 ? Flaw::hidden_bytes
+                                    : Flaw::false_layer_type,
+                      std::string{"is no valid zstd stream: "} + ::ZSTD_getErrorName(answer));
       }
-      if (auto fine = into.take({out_.data(), out.pos}); !fine) return fine;
-      if (in.pos != before || out.pos != 0) whole_ = answer == 0;
+      if (auto fine = take({out_.data(), out.pos}); !fine) return fine;
+      if (in.pos != before || out.pos != 0) {
+        whole_ = answer == 0;
+        if (whole_) {
+          end_part();
+          magic_.clear();
+        }
+      }
       if (in.pos == in.size && out.pos < out.size) return {};
     }
   }
   Status end() override {
-    return whole_ ? Status{} : Status{refused("ends in the middle of the zstd stream")};
+    if (whole_) return {};
+    return refuse(Flaw::unreadable, "ends in the middle of the zstd stream");
   }
 
 private:
+  // Skippable frames expand to nothing; zstd:chunked keeps its index in them. Source: RFC 8878,
+  // 3.1.2.
+  void look_at_frame(std::string_view rest) {
+    if (magic_.size() == 4) return;
+    if (magic_.empty()) begin_part();
+    magic_.append(rest.substr(0, 4 - magic_.size()));
+    if (magic_.size() == 4 && (static_cast<unsigned char>(magic_[0]) & 0xf0U) == 0x50 &&
+        magic_.substr(1) == "\x2a\x4d\x18")
+      hide("has a skippable frame in its zstd stream");
+  }
   ZSTD_DStream* stream_;
+  std::string magic_; ///< of the frame at hand, as far as it was seen
   bool whole_ = false;
   std::array<char, 128UL << 10> out_{};
 };
 
-std::unique_ptr<Decompressor> make_decompressor(Compression compression) {
+std::unique_ptr<Decompressor> make_decompressor(Compression compression, std::uint64_t limit) {
   switch (compression) {
   case Compression::none:
-    return std::make_unique<Plain>();
+    return std::make_unique<Plain>(limit);
   case Compression::gzip:
-    return std::make_unique<Gzip>();
+    return std::make_unique<Gzip>(limit);
   case Compression::zstd:
-    return std::make_unique<Zstd>();
+    return std::make_unique<Zstd>(limit);
   }
   return nullptr; // unreachable: every enumerator returns above
 }
 
+// The last bytes of a layer: lazy pullers look there for the place of their index. Source:
+// stargz-snapshotter, estargz.go (FooterSize); containers/storage, internal/minimal (footer).
+class Tail {
+public:
+  void take(std::string_view bytes) {
+    tail_.append(bytes.size() > kBytes ? bytes.substr(bytes.size() - kBytes) : bytes);
+    if (tail_.size() > kBytes) tail_.erase(0, tail_.size() - kBytes);
+  }
+  bool has_index(Compression compression) const {
+    return (compression == Compression::gzip && tail_.find("STARGZ") != std::string::npos) ||
+           (compression == Compression::zstd && tail_.find("GNUlInUx") != std::string::npos);
+  }
+
+private:
+  static constexpr std::size_t kBytes = 72;
+  std::string tail_;
+};
+
 struct LayerContent {
   Digest diff_id;
   std::uint64_t expanded = 0;
+  Tolerated oddities; ///< lazy_layer and hidden_bytes, in words that follow the layer's name
 };
 
 // Reads a layer once: its digest and its diff id. Constant memory.
 Result<LayerContent> verified_content(const Layout& layout, const Descriptor& layer,
-                                      Compression compression, std::uint64_t max_expanded) {
+                                      Compression compression, std::uint64_t max_expanded,
+                                      Flaw& flaw) {
   auto fd = layout.open_blob(layer.digest);
   if (!fd) return std::move(fd).error();
   Hasher raw;
-  Expanded expanded{max_expanded};
-  const auto decompressor = make_decompressor(compression);
+  Tail tail;
+  const auto decompressor = make_decompressor(compression, max_expanded);
   std::vector<char> chunk(128UL << 10);
   std::uint64_t size = 0;
   for (;;) {
@@ -329,28 +490,48 @@ Result<LayerContent> verified_content(const Layout& layout, const Descriptor& la
     size += bytes.size();
     if (size > layer.size) break;
     raw.update(bytes);
-    if (auto fine = decompressor->feed(bytes, expanded); !fine) return std::move(fine).error();
+    tail.take(bytes);
+    if (auto fine = decompressor->feed(bytes); !fine) {
+      flaw = decompressor->flaw();
+      return std::move(fine).error();
+    }
   }
-  if (size != layer.size) return refused("has not the size of its descriptor");
-  if (raw.finish() != layer.digest) return refused("has other bytes than its digest names");
-  if (auto fine = decompressor->end(); !fine) return std::move(fine).error();
-  const auto bytes = expanded.size();
-  return LayerContent{expanded.finish(), bytes};
+  if (size != layer.size) {
+    flaw = Flaw::wrong_bytes;
+    return refused("has not the size of its descriptor");
+  }
+  if (raw.finish() != layer.digest) {
+    flaw = Flaw::wrong_bytes;
+    return refused("has other bytes than its digest names");
+  }
+  if (auto fine = decompressor->end(); !fine) {
+    flaw = decompressor->flaw();
+    return std::move(fine).error();
+  }
+  auto& expanded = decompressor->expanded();
+  LayerContent content{.diff_id = expanded.finish(), .expanded = expanded.size(), .oddities = {}};
+  if (tail.has_index(compression)) {
+    content.oddities.emplace_back(Flaw::lazy_layer, "ends with an index for lazy pulling");
+  }
+  if (!decompressor->hidden().empty())
+    content.oddities.emplace_back(Flaw::hidden_bytes, decompressor->hidden());
+  return content;
 }
 
 } // namespace
 
 class TreeVerifier {
 public:
-  TreeVerifier(const Layout& layout, std::uint64_t max_expanded, const KnownLayers* memory)
-      : layout_{layout}, max_expanded_{max_expanded}, memory_{memory} {}
+  TreeVerifier(const Layout& layout, const VerifyRules& rules, Flaw& flaw)
+      : layout_{layout}, rules_{rules}, flaw_{flaw} {}
 
   Status verify_image(const ImageTree::Image& image) {
     const auto& layers = image.manifest.layers;
     const auto& diff_ids = image.config->diff_ids;
     if (layers.size() != diff_ids.size()) {
-      return refused("has " + std::to_string(layers.size()) + " layers, its config names " +
-                     std::to_string(diff_ids.size()) + " diff ids");
+      return refuse(Flaw::false_diff_id, "has " + std::to_string(layers.size()) +
+                                             " layers, its config names " +
+                                             std::to_string(diff_ids.size()) + " diff ids");
     }
     // A scanner finds a layer by its diff id, first match: a second, other layer under the same id
     // would never be read.
@@ -358,46 +539,65 @@ public:
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const auto [known, fresh] = layer_of_diff_id.emplace(diff_ids[i], layers[i].digest);
       if (!fresh && known->second != layers[i].digest) {
-        return refused("names diff id " + diff_ids[i].str() + " for two different layers, " +
-                       known->second.str() + " and " + layers[i].digest.str());
+        return refuse(Flaw::duplicate_diff_id,
+                      "names diff id " + diff_ids[i].str() + " for two different layers, " +
+                          known->second.str() + " and " + layers[i].digest.str());
       }
     }
+    std::uint64_t total = 0;
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const auto where = "layer " + std::to_string(i + 1) + " (" + layers[i].digest.str() + ") ";
-      const auto compression = layer_compression(layers[i].media_type);
-      if (!compression) {
-        if (layers[i].media_type.find("foreign") != std::string::npos ||
-            layers[i].media_type.find("nondistributable") != std::string::npos) {
-          return refused(where +
-                         "is of a type that must not be distributed: " + layers[i].media_type);
-        }
-        return refused(where + "is of an unknown type: " + layers[i].media_type);
+      auto compression = compression_of(layers[i], where);
+      if (!compression) return std::move(compression).error();
+      if (const auto* key = lazy_annotation(layers[i])) {
+        if (auto fine = put_up_with(Flaw::lazy_layer,
+                                    where + "has the annotation " + *key + " for lazy pulling");
+            !fine)
+          return fine;
       }
-      const auto key = std::pair{layers[i].digest, layers[i].media_type};
-      auto known = diff_id_of_.find(key);
-      if (known == diff_id_of_.end()) {
-        auto remembered =
-            memory_ == nullptr ? std::nullopt : memory_->diff_id(layers[i], max_expanded_);
-        if (remembered) {
-          if (auto size = layout_.blob_size(layers[i].digest); !size || *size != layers[i].size)
-            return refused(where + "has not the size of its descriptor");
-          known = diff_id_of_.emplace(key, *std::move(remembered)).first; // bytes: verify_bytes
-        } else {
-          auto real = verified_content(layout_, layers[i], *compression, max_expanded_);
-          if (!real) {
-            if (real.error().kind == ErrorKind::bad_input)
-              return refused(where + real.error().what);
-            return std::move(real).error().in(where);
-          }
-          hashed_.insert(layers[i].digest);
-          if (memory_ != nullptr) memory_->remember(layers[i], real->diff_id, real->expanded);
-          known = diff_id_of_.emplace(key, std::move(real->diff_id)).first;
-        }
+      auto content = content_of(layers[i], *compression, where);
+      if (!content) return std::move(content).error();
+      if (content->diff_id != diff_ids[i]) {
+        return refuse(Flaw::false_diff_id, where + "expands to " + content->diff_id.str() +
+                                               ", the config says " + diff_ids[i].str());
       }
-      if (known->second != diff_ids[i]) {
-        return refused(where + "expands to " + known->second.str() + ", the config says " +
-                       diff_ids[i].str());
+      total += content->expanded;
+      if (total > rules_.max_image) {
+        return refuse(Flaw::too_large, "its layers expand to more than " +
+                                           std::to_string(rules_.max_image) + " bytes");
       }
+      for (const auto& [flaw, words] : content->oddities) {
+        if (auto fine = put_up_with(flaw, where + words); !fine) return fine;
+      }
+    }
+    return {};
+  }
+
+  // It is not scanned, so it has to be what it is called: statements, and no file system that some
+  // runtime would unpack all the same.
+  Status verify_attestation(const ImageTree::Image& image) {
+    for (const auto& layer : image.manifest.layers) {
+      auto text = layout_.read_blob(layer.digest, kMaxStatementBytes);
+      if (!text && text.error().kind == ErrorKind::io) return std::move(text).error();
+      if (!text) return refuse(Flaw::false_attestation, text.error().what);
+      hashed_.insert(layer.digest);
+      if (!is_statement(*text)) {
+        return refuse(Flaw::false_attestation, "is called an attestation, but " +
+                                                   layer.digest.str() + " is no in-toto statement");
+      }
+    }
+    const auto& config = image.manifest.config;
+    if (config.media_type == "application/vnd.oci.empty.v1+json") return {};
+    auto text = layout_.read_blob(config.digest, kMaxConfigBytes);
+    if (!text) return std::move(text).error();
+    auto parsed = parse_image_config(*text, &flaw_);
+    if (!parsed) return std::move(parsed).error();
+    std::vector<Digest> layers;
+    for (const auto& layer : image.manifest.layers)
+      layers.push_back(layer.digest);
+    if (!is_config_type(config.media_type) || parsed->diff_ids != layers) {
+      return refuse(Flaw::false_attestation,
+                    "is called an attestation, but its config is that of an image");
     }
     return {};
   }
@@ -408,16 +608,84 @@ public:
     if (!fd) return std::move(fd).error();
     auto real = digest_of_fd(fd->get());
     if (!real) return std::move(real).error().in(blob.digest.str());
-    if (*real != blob.digest)
-      return refused("blob " + blob.digest.str() + " has other bytes than its digest names");
+    if (*real != blob.digest) {
+      return refuse(Flaw::wrong_bytes,
+                    "blob " + blob.digest.str() + " has other bytes than its digest names");
+    }
     return {};
   }
 
+  Tolerated tolerated;
+
 private:
+  Status refuse(Flaw flaw, const std::string& why) {
+    flaw_ = flaw;
+    return refused(why);
+  }
+
+  Status put_up_with(Flaw flaw, const std::string& words) {
+    if (!rules_.tolerated.contains(flaw)) return refuse(flaw, words);
+    tolerated.emplace_back(flaw, words);
+    return {};
+  }
+
+  static bool is_statement(const std::string& text) {
+    if (!check_json(text, "statement")) return false;
+    const auto top = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+      return depth <= 1; // its subject and predicate may be large
+    };
+    const auto statement = nlohmann::json::parse(text, top, false);
+    if (!statement.is_object()) return false;
+    const auto type = statement.find("_type");
+    return type != statement.end() && type->is_string() &&
+           type->get_ref<const std::string&>().starts_with("https://in-toto.io/Statement/");
+  }
+
+  Result<Compression> compression_of(const Descriptor& layer, const std::string& where) {
+    const auto& type = layer.media_type;
+    if (is_encrypted(layer)) {
+      flaw_ = Flaw::encrypted_layer;
+      return refused(where + "is encrypted: what it holds cannot be judged");
+    }
+    if (const auto compression = layer_compression(type)) return *compression;
+    if (type.find("foreign") != std::string::npos ||
+        type.find("nondistributable") != std::string::npos) {
+      flaw_ = Flaw::foreign_content;
+      return refused(where + "is of a type that must not be distributed: " + type);
+    }
+    flaw_ = Flaw::unknown_layer_type;
+    return refused(where + "is of an unknown type: " + type);
+  }
+
+  Result<LayerContent> content_of(const Descriptor& layer, Compression compression,
+                                  const std::string& where) {
+    const auto key = std::pair{layer.digest, layer.media_type};
+    if (const auto seen = seen_.find(key); seen != seen_.end()) return seen->second;
+    if (auto remembered = rules_.known == nullptr ? std::nullopt
+                                                  : rules_.known->recall(layer, rules_.max_layer)) {
+      if (auto size = layout_.blob_size(layer.digest); !size || *size != layer.size) {
+        flaw_ = Flaw::wrong_bytes;
+        return refused(where + "has not the size of its descriptor");
+      }
+      // Its bytes: verify_bytes.
+      return seen_.emplace(key, LayerContent{remembered->first, remembered->second, {}})
+          .first->second;
+    }
+    auto real = verified_content(layout_, layer, compression, rules_.max_layer, flaw_);
+    if (!real) {
+      if (real.error().kind == ErrorKind::bad_input) return refused(where + real.error().what);
+      return std::move(real).error().in(where);
+    }
+    hashed_.insert(layer.digest);
+    if (rules_.known != nullptr && real->oddities.empty())
+      rules_.known->remember(layer, real->diff_id, real->expanded);
+    return seen_.emplace(key, *std::move(real)).first->second;
+  }
+
   const Layout& layout_;
-  std::uint64_t max_expanded_;
-  const KnownLayers* memory_;
-  std::map<std::pair<Digest, std::string>, Digest> diff_id_of_;
+  const VerifyRules& rules_;
+  Flaw& flaw_;
+  std::map<std::pair<Digest, std::string>, LayerContent> seen_;
   std::set<Digest> hashed_;
 };
 
@@ -427,8 +695,8 @@ std::filesystem::path KnownLayers::file_of(const Descriptor& layer) const {
                     .hex();
 }
 
-std::optional<Digest> KnownLayers::diff_id(const Descriptor& layer,
-                                           std::uint64_t max_expanded) const {
+std::optional<std::pair<Digest, std::uint64_t>>
+KnownLayers::recall(const Descriptor& layer, std::uint64_t max_expanded) const {
   const auto text = read_file(file_of(layer), 256);
   if (!text) return std::nullopt;
   const auto space = text->find(' ');
@@ -439,7 +707,14 @@ std::optional<Digest> KnownLayers::diff_id(const Descriptor& layer,
           std::errc{} ||
       expanded > max_expanded)
     return std::nullopt;
-  return *std::move(digest);
+  return std::pair{*std::move(digest), expanded};
+}
+
+std::optional<Digest> KnownLayers::diff_id(const Descriptor& layer,
+                                           std::uint64_t max_expanded) const {
+  auto known = recall(layer, max_expanded);
+  if (!known) return std::nullopt;
+  return std::move(known->first);
 }
 
 void KnownLayers::remember(const Descriptor& layer, const Digest& diff_id,
@@ -453,11 +728,14 @@ void KnownLayers::learn(const Layout& layout, const Descriptor& layer,
                         std::uint64_t max_expanded) const {
   const auto compression = layer_compression(layer.media_type);
   if (!compression || diff_id(layer, max_expanded)) return;
-  auto real = verified_content(layout, layer, *compression, max_expanded);
-  if (real) remember(layer, real->diff_id, real->expanded);
+  Flaw unused{};
+  auto real = verified_content(layout, layer, *compression, max_expanded, unused);
+  if (real && real->oddities.empty()) remember(layer, real->diff_id, real->expanded);
 }
 
-Result<ImageTree> read_tree(const Layout& layout, const Digest& root) {
+Result<ImageTree> read_tree(const Layout& layout, const Digest& root, Flaw* flaw) {
+  Flaw unused{};
+  auto& told = flaw != nullptr ? *flaw : unused;
   auto size = layout.blob_size(root);
   if (!size) return std::move(size).error();
   // index.json says more about the root than its digest does (an attestation's annotations), but it
@@ -475,7 +753,7 @@ Result<ImageTree> read_tree(const Layout& layout, const Digest& root) {
                  .images = {},
                  .index_digests = {},
                  .blobs = {}};
-  if (auto done = TreeReader{layout, tree}.read(descriptor, 0); !done) {
+  if (auto done = TreeReader{layout, tree, told}.read(descriptor, 0); !done) {
     return std::move(done).error().in("reading image " + root.str());
   }
   auto text = layout.read_blob(root, kMaxManifestBytes);
@@ -491,20 +769,31 @@ Result<ImageTree> read_tree(const Layout& layout, const Digest& root) {
   return tree;
 }
 
-Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_expanded,
-                   const KnownLayers* known) {
-  TreeVerifier verifier{layout, max_expanded, known};
+Result<Tolerated> verify_tree(const Layout& layout, const ImageTree& tree, const VerifyRules& rules,
+                              Flaw* flaw) {
+  Flaw unused{};
+  TreeVerifier verifier{layout, rules, flaw != nullptr ? *flaw : unused};
   for (const auto& image : tree.images) {
-    if (!image.config) continue;
-    if (auto fine = verifier.verify_image(image); !fine) {
+    auto fine = image.is_attestation ? verifier.verify_attestation(image)
+                : image.config       ? verifier.verify_image(image)
+                                     : Status{};
+    if (!fine)
       return std::move(fine).error().in("verifying image " + image.descriptor.digest.str());
-    }
   }
   for (const auto& blob : tree.blobs) {
     if (auto fine = verifier.verify_bytes(blob); !fine) {
       return std::move(fine).error().in("verifying " + tree.root.str());
     }
   }
+  return std::move(verifier.tolerated);
+}
+
+Status verify_tree(const Layout& layout, const ImageTree& tree, std::uint64_t max_layer,
+                   const KnownLayers* known) {
+  const VerifyRules rules{
+      .max_layer = max_layer, .max_image = UINT64_MAX, .known = known, .tolerated = {}};
+  auto verified = verify_tree(layout, tree, rules, nullptr);
+  if (!verified) return std::move(verified).error();
   return {};
 }
 

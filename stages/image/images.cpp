@@ -72,14 +72,35 @@ router::Flags flags_of(const broker::BuildRequest& request) {
   return flags;
 }
 
+std::string joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const auto& line : lines)
+    text += (text.empty() ? "" : " | ") + line;
+  return text;
+}
+
+std::string listed(const std::vector<std::string>& exceptions) {
+  std::string text;
+  for (const auto& exception : exceptions)
+    text += "\n  gate     " + exception;
+  return text;
+}
+
 } // namespace
 
-gate::GatePolicy gate_policy(const config::Gate& section) {
+gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& config) {
   gate::GatePolicy policy;
   policy.threshold = gate::parse_severity(section.threshold).value_or(gate::Severity::high);
   policy.fixed_only = section.fixed_only;
   policy.secrets_block = section.secrets_block;
+  policy.base_secrets = section.base_secrets;
   policy.allow_scratch = section.allow_scratch;
+  policy.fixed_grace_days = section.fixed_grace_days;
+  policy.waiver_max_days = section.waiver_max_days;
+  policy.waivers = config.waivers;
+  policy.allowances = config.allowances;
+  policy.max_layer_bytes = section.max_layer;
+  policy.max_image_bytes = section.max_image;
   policy.db_warn_age = std::chrono::duration_cast<std::chrono::hours>(section.db_warn_age);
   policy.db_max_age = std::chrono::duration_cast<std::chrono::hours>(section.db_max_age);
   return policy;
@@ -357,8 +378,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
       if (!tree) continue;
       for (const auto& image : tree->images) {
         for (const auto& layer : image.manifest.layers)
-          layers.learn(place_->bases().layout(), layer,
-                       gate_policy(effective_.gate).max_layer_bytes);
+          layers.learn(place_->bases().layout(), layer, effective_.gate.max_layer);
       }
     }
     gate::check_scanner_early(config);
@@ -429,8 +449,8 @@ Result<gate::Judgement> Images::judge(const state::StoredImage& image,
   const auto config = scanner_config(effective_.gate, tools_.config);
   gate::SandboxedTrivy scanner{config, tools_.podman, common_slot(), tools_.owner};
   gate::TrivyGate gate{config, scanner, tools_.clock};
-  return gate.judge(store_->layout(), image.manifest_digest, gate_policy(effective_.gate),
-                    repository);
+  return gate.judge(store_->layout(), image.manifest_digest,
+                    gate_policy(effective_.gate, tools_.config), repository);
 }
 
 Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
@@ -496,9 +516,13 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   }
   for (const auto& warning : verdict.warnings)
     progress("slipway: warning: " + warning + "\n");
+  const auto exceptions = verdict.exceptions();
+  for (const auto& exception : exceptions)
+    progress("slipway: " + exception + "\n");
 
   const bool jobs_own = policy::registry_for(tools_.config, reference)->credential == "job";
   audit::AuditLog::Fields intended{{"policy", judged->pass->policy_digest()}};
+  if (!exceptions.empty()) intended.emplace_back("exceptions", joined(exceptions));
   if (jobs_own) intended.emplace_back("bypassable", kBypassable);
   if (auto intent = audit("push_intent", intended); !intent) return std::move(intent).error();
   engine_api::PushRequest request;
@@ -536,9 +560,9 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
     return std::move(noted).error();
   note("pushed   " + reference.str() + "\n  digest   " + image->manifest_digest.str() +
        "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
-       ")\n  push     " + std::to_string(answer->uploaded_bytes) + " bytes sent, " +
-       std::to_string(answer->skipped_blobs + answer->mounted_blobs) + " blobs were there, " +
-       seconds_since(push_started) + "\n  token    " +
+       ")" + listed(exceptions) + "\n  push     " + std::to_string(answer->uploaded_bytes) +
+       " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) +
+       " blobs were there, " + seconds_since(push_started) + "\n  token    " +
        (answer->token_seconds == 0 ? std::string{"none needed"}
                                    : "for this repository only, lifetime " +
                                          std::to_string(answer->token_seconds) + " s, forgotten") +

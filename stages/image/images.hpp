@@ -117,7 +117,7 @@ private:
 };
 
 /// The gate's own words for a configured section.
-gate::GatePolicy gate_policy(const config::Gate& section);
+gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& config);
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
 
 /// Ids for builders and scanners: no job that has a range of its own has this one.

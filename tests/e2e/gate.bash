@@ -143,7 +143,7 @@ project = "grp/*"
 allow_scratch = true'
     run_steps 4007 "$script"
     expect_step push-go 0 "digest: sha256:"
-    expect_step push-none 1 "[no_os]" "No operating system and no language package"
+    expect_step push-none 1 "[scratch_no_packages]" "No operating system and no language package"
     expect_absent grp/app/scratch-none:1
 }
 
@@ -232,6 +232,60 @@ try push-again docker push $world_registry/grp/app/cached:1"
     run_steps 4034 "$script"
     expect_step push-cached 1 CVE-2023-45853
     expect_step push-again 1 CVE-2023-45853
+}
+
+TEST "waivers and allowances let a push pass until their day, and stand in summary and audit log; gate test and waivers tell beforehand" {
+    local day over dir
+    day=$(date -u -d '+30 days' +%Y-%m-%d)
+    over=$(date -u -d '-1 day' +%Y-%m-%d)
+    waiver() { # EXPIRES
+        printf '[[rule]]\nproject = "*"\nfixed_only = false\nrepositories = ["*"]\n
+[[waiver]]\nid = "CVE-2023-45853"\nrepositories = ["*/grp/app/waived"]\npurl = "pkg:deb/debian/zlib1g"
+owner = "team-x"\nticket = "OPS-1"\nreason = "MiniZip is not built"\nexpires = %s\n
+[[gate_allow]]\ncode = "no_os"\nrepositories = ["*/grp/app/waived-noos"]
+owner = "team-x"\nreason = "static tool"\nexpires = %s\n' "$1" "$1"
+    }
+    local noos="mkdir -p noos && printf 'FROM $world_busybox\nCOPY Dockerfile /x\n' >noos/Dockerfile
+docker build -q -t $world_registry/grp/app/waived-noos:1 noos
+try push-waived-noos docker push $world_registry/grp/app/waived-noos:1"
+    gate_config waived "" "$(waiver "$day")"
+    run_steps 4041 "$(push_base waived)
+$(push_base elsewhere)
+$noos"
+    expect_step push-waived 0 "Waived CRITICAL  CVE-2023-45853  zlib1g: waived by team-x (OPS-1) until $day"
+    expect_step push-elsewhere 1 CVE-2023-45853
+    expect_step push-waived-noos 0 "Allowed [no_os] by team-x until $day: static tool"
+    expect_contains "$TRACE" "gate     Waived CRITICAL  CVE-2023-45853"
+    expect_contains "$TRACE" "gate     Allowed [no_os] by team-x until $day"
+    expect_absent grp/app/elsewhere:1
+    grep -q "Allowed \[no_os\] by team-x" "$world_dir"/state/audit.jsonl
+
+    tool() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" "$@"; }
+    dir=$world_dir/etc-waived
+    jq -n '{SchemaVersion: 2, Metadata: {OS: {Family: "debian", Name: "12.5"}}, Results: [{Class: "os-pkgs", Packages: [{Name: "zlib1g"}],
+        Vulnerabilities: [{VulnerabilityID: "CVE-2023-45853", PkgName: "zlib1g", Severity: "CRITICAL",
+            PkgIdentifier: {PURL: "pkg:deb/debian/zlib1g@1.2.13?arch=amd64"}}]}]}' >"$dir/report.json"
+    chmod 644 "$dir/report.json"
+    expect_status 1 tool gate test "$dir/report.json"
+    expect_contains "$OUTPUT" "CVE-2023-45853"
+    expect_status 0 tool gate test "$dir/report.json" --repository "$world_registry/grp/app/waived"
+    expect_contains "$OUTPUT" "waived by team-x (OPS-1)"
+    expect_status 2 tool gate test "$dir/config.toml"
+    expect_status 0 tool waivers
+    expect_contains "$OUTPUT" "$day  live  waiver CVE-2023-45853"
+    expect_contains "$OUTPUT" "$day  live  gate_allow no_os"
+    expect_status 0 tool waivers --soon 7
+    expect_contains "$OUTPUT" "nothing ends within 7 days"
+
+    gate_config waived "" "$(waiver "$over")"
+    run_steps 4042 "$(push_base waived)"
+    expect_step push-waived 1 "the waiver of team-x (OPS-1) ended on $over"
+    expect_status 0 tool waivers --json
+    expect_eq "$(jq -r '.[0].state' <<<"$OUTPUT")" over
+    # So far ahead, it counts for nothing, and the check of the configuration says so.
+    gate_config waived "" "$(waiver "$(date -u -d '+300 days' +%Y-%m-%d)")"
+    expect_status 1 tool config check
+    expect_contains "$OUTPUT" "counts for nothing"
 }
 
 TEST "gate check judges a layout by hand: 0 passed, 1 denied, 2 could not judge" {

@@ -287,5 +287,99 @@ TEST(Config, GlobMatchesAcrossSlashes) {
   EXPECT_FALSE(glob_matches("a", "ab"));
 }
 
+const std::string kWaiver = R"(
+[[waiver]]
+id = "CVE-2023-45853"
+repositories = ["registry.example/grp/*"]
+purl = "pkg:deb/debian/zlib1g"
+owner = "team-x"
+ticket = "OPS-1"
+reason = "MiniZip is not built"
+expires = 2027-01-31
+)";
+const std::string kAllow = R"(
+[[gate_allow]]
+code = "os_end_of_life"
+repositories = ["registry.example/legacy/*"]
+owner = "team-x"
+reason = "contract until summer"
+expires = 2027-01-31
+)";
+
+std::string without(const std::string& text, const std::string& key) {
+  const auto at = text.find("\n" + key + " =");
+  return text.substr(0, at) + text.substr(text.find('\n', at + 1));
+}
+std::string complaint_about(const std::string& policy) {
+  Config config;
+  const auto read = parse_policy(policy, "p.toml", config);
+  return read.ok() ? "" : read.error().what;
+}
+WallTime day(const char* text) {
+  WallTime time;
+  EXPECT_TRUE(parse_rfc3339(std::string{text} + "T00:00:00Z", time));
+  return time;
+}
+
+TEST(Waivers, AreReadWithTheirScopeAndTheDayOfTheirEnd) {
+  Config config;
+  ASSERT_TRUE(parse_policy(kWaiver + kAllow, "p.toml", config).ok());
+  ASSERT_EQ(config.waivers.size(), 1U);
+  EXPECT_EQ(config.waivers[0].id, "CVE-2023-45853");
+  EXPECT_EQ(config.waivers[0].origin, "p.toml:2");
+  EXPECT_EQ(config.waivers[0].expires, day("2027-01-31"));
+  ASSERT_EQ(config.allowances.size(), 1U);
+  EXPECT_EQ(config.allowances[0].code, "os_end_of_life");
+  EXPECT_NE(print(config).find("# expires = 2027-01-31"), std::string::npos);
+}
+TEST(Waivers, NeedEverythingThatSomebodyAnswersFor) {
+  for (const char* key : {"id", "owner", "ticket", "reason", "expires"})
+    EXPECT_NE(complaint_about(without(kWaiver, key)).find(key), std::string::npos) << key;
+  for (const char* key : {"code", "repositories", "owner", "reason", "expires"})
+    EXPECT_NE(complaint_about(without(kAllow, key)).find(key), std::string::npos) << key;
+}
+TEST(Waivers, NeedAScope) {
+  EXPECT_EQ(complaint_about(without(kWaiver, "repositories")), "");
+  EXPECT_EQ(complaint_about(without(kWaiver, "purl")), "");
+  const auto none = without(without(kWaiver, "purl"), "repositories");
+  EXPECT_NE(complaint_about(none).find("at least one"), std::string::npos);
+  // A path alone would be every repository.
+  EXPECT_NE(complaint_about(none + "path = \"/etc/*\"\n").find("at least one"), std::string::npos);
+}
+TEST(Waivers, RefuseEmptyAndWrongValues) {
+  const auto changed = [](const std::string& from, const std::string& to) {
+    auto text = kWaiver;
+    return complaint_about(text.replace(text.find(from), from.size(), to));
+  };
+  EXPECT_NE(changed("[\"registry.example/grp/*\"]", "[]").find("repositories"), std::string::npos);
+  EXPECT_NE(changed("pkg:deb/debian/zlib1g", "zlib1g").find("purl"), std::string::npos);
+  EXPECT_NE(changed("2027-01-31", "\"2027-01-31\"").find("without quotes"), std::string::npos);
+  EXPECT_NE(changed("2027-01-31", "2027-01-31T10:00:00Z").find("a date"), std::string::npos);
+  EXPECT_NE(changed("\"team-x\"", "\"\"").find("owner"), std::string::npos);
+  EXPECT_NE(changed("OPS-1", "a\\nb").find("one line"), std::string::npos);
+  EXPECT_NE(complaint_about(kWaiver + "digest = \"sha256:ABC\"\n").find("digest"),
+            std::string::npos);
+  EXPECT_NE(complaint_about(kWaiver + "expire = 2027-01-31\n").find("did you mean 'expires'"),
+            std::string::npos);
+}
+TEST(Waivers, LiftNoDenialThatMeansThatNothingWasJudged) {
+  for (const char* code : {"blob_mismatch", "json_ambiguous", "scanner_failed", "db_missing",
+                           "report_mismatch", "no_such_code"}) {
+    auto text = kAllow;
+    text.replace(text.find("os_end_of_life"), 14, code);
+    EXPECT_NE(complaint_about(text).find("must be one of"), std::string::npos) << code;
+  }
+}
+TEST(Waivers, CountForNothingTooFarAhead) {
+  Config config;
+  ASSERT_TRUE(parse_policy(kWaiver + kAllow, "p.toml", config).ok());
+  EXPECT_TRUE(too_far_ahead(config, day("2026-08-04")).empty()); // 180 days
+  const auto lines = too_far_ahead(config, day("2026-08-03"));
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[0],
+            "p.toml:2: the waiver for CVE-2023-45853 ends on 2027-01-31, more than 180 days "
+            "ahead ([gate] waiver_max_days): it counts for nothing");
+}
+
 } // namespace
 } // namespace slipway::config

@@ -3,6 +3,7 @@
 // again as an unprivileged user (tests/lib/as-user), because rootless Podman is what it is about.
 #include "executor/base/file.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/gate/report.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/lib/must_run.hpp"
 
@@ -74,8 +75,54 @@ protected:
     SandboxedTrivy trivy{config_, podman, ids_, "gate-test"};
     SystemClock clock;
     auto layout = oci::Layout::open(layout_);
-    return TrivyGate{config_, trivy, clock}.judge(*layout, root, {}, repository);
+    return TrivyGate{config_, trivy, clock}.judge(*layout, root, policy_, repository);
   }
+  // The gate's code for the first denial, or the finding that blocks; "" = passed.
+  std::string denied_for(const oci::Digest& root) {
+    auto judged = judge(root);
+    EXPECT_TRUE(judged.ok()) << judged.error().text();
+    if (!judged || judged->verdict.passed) return "";
+    const auto& verdict = judged->verdict;
+    if (!verdict.denials.empty()) return verdict.denials.front().code;
+    return verdict.findings.front().id;
+  }
+  // The control: a gate that asks the same scanner in the same way and looks at its findings alone.
+  // True where it lets the image pass.
+  bool passes_the_scanner_alone(const oci::Digest& manifest) {
+    auto layout = oci::Layout::open(layout_);
+    const oci::Descriptor descriptor{.media_type = oci::kMediaTypeOciManifest,
+                                     .digest = manifest,
+                                     .size = *layout->blob_size(manifest),
+                                     .platform = {},
+                                     .annotations = {},
+                                     .artifact_type = {},
+                                     .has_urls = false};
+    EXPECT_TRUE(layout->write_index({descriptor}).ok());
+    sandbox::Podman podman{engine_, runner_};
+    auto report = SandboxedTrivy{config_, podman, ids_, "gate-test"}.scan(layout_, manifest);
+    EXPECT_TRUE(report.ok()) << report.error().text();
+    if (!report) return false;
+    auto parsed = parse_report(report->json);
+    EXPECT_TRUE(parsed.ok());
+    return parsed && parsed->findings.empty();
+  }
+  oci::Digest image(const std::vector<std::pair<std::string, std::string>>& files) {
+    auto layout = oci::Layout::open(layout_);
+    const auto tar = fakes::tar_of(files);
+    return fakes::write_image_of(*layout, {{tar, oci::Digest::of(tar).str()}});
+  }
+  // Alpine with the vulnerable package, and this os-release.
+  oci::Digest alpine_of(const std::string& os_release, const std::string& release,
+                        const std::vector<std::pair<std::string, std::string>>& more = {}) {
+    std::vector<std::pair<std::string, std::string>> files{{"lib/apk/db/installed", kVulnerable}};
+    if (!os_release.empty()) files.emplace_back("etc/os-release", os_release);
+    if (!release.empty()) files.emplace_back("etc/alpine-release", release);
+    files.insert(files.end(), more.begin(), more.end());
+    return image(files);
+  }
+  static constexpr const char* kVulnerable =
+      "P:libssl3\nV:3.3.2-r0\nA:x86_64\nS:1\nI:1\nT:SSL\nU:https://openssl.org\n"
+      "L:Apache-2.0\no:openssl\nm:a@b\nt:1\nc:1\n\n";
   oci::Digest alpine(const std::string& openssl) {
     auto layout = oci::Layout::open(layout_);
     return fakes::write_alpine(*layout, openssl);
@@ -85,6 +132,7 @@ protected:
   process::LocalRunner runner_;
   ScannerConfig config_;
   sandbox::IdSlot ids_;
+  GatePolicy policy_;
   fs::path dir_;
   fs::path layout_;
 };
@@ -145,6 +193,168 @@ TEST_F(TrivyInItsSandbox, DeniesAnImageWithoutOperatingSystem) {
   ASSERT_TRUE(judged.ok()) << judged.error().text();
   ASSERT_FALSE(judged->verdict.denials.empty()) << judged->verdict.for_people();
   EXPECT_EQ(judged->verdict.denials.front().code, "no_os") << judged->verdict.for_people();
+}
+
+// Attempts to get past the gate that the real scanner lets pass. The control of each: the scanner
+// by itself, with the same arguments and DB, finds nothing.
+struct Silence {
+  const char* name;
+  const char* code;
+  const char* os_release;
+  const char* release;
+  std::vector<std::pair<std::string, std::string>> more;
+  const char* packages = nullptr; ///< in place of the vulnerable one
+};
+class SilentTrivy : public TrivyInItsSandbox, public testing::WithParamInterface<Silence> {};
+
+TEST_P(SilentTrivy, DoesNotOpenTheGate) {
+  const auto& row = GetParam();
+  auto digest = alpine_of(row.os_release, row.release, row.more);
+  if (row.packages != nullptr)
+    digest = image({{"etc/os-release", row.os_release}, {"lib/apk/db/installed", row.packages}});
+
+  EXPECT_EQ(denied_for(digest), row.code);
+  EXPECT_TRUE(passes_the_scanner_alone(digest));
+}
+INSTANTIATE_TEST_SUITE_P(
+    Table, SilentTrivy,
+    testing::Values(
+        Silence{"NoSystem", "no_os", "", "", {}},
+        Silence{"UnsupportedSystem",
+                "os_unsupported",
+                "ID=fedora\nVERSION_ID=40\n",
+                "",
+                {{"etc/fedora-release", "Fedora release 40 (Forty)\n"}}},
+        Silence{"NoPackages", "no_packages", "ID=alpine\nVERSION_ID=3.21.3\n", "3.21.3\n", {}, ""},
+        Silence{"UnknownRelease",
+                "release_not_covered",
+                "ID=alpine\nVERSION_ID=3.99.0\n",
+                "3.99.0\n",
+                {}},
+        Silence{"EndOfLife", "os_end_of_life", "ID=alpine\nVERSION_ID=3.10.0\n", "3.10.0\n", {}},
+        Silence{"OtherRepositories",
+                "release_mixed",
+                "ID=alpine\nVERSION_ID=3.21.3\n",
+                "3.21.3\n",
+                {{"etc/apk/repositories", "https://dl-cdn.alpinelinux.org/alpine/v3.10/main\n"}}}),
+    [](const auto& row) { return row.param.name; });
+
+TEST_F(TrivyInItsSandbox, IsNotFooledByABlobWithOtherBytes) {
+  auto layout = oci::Layout::open(layout_);
+  const auto digest = alpine("3.3.2-r0");
+  // The bytes that are scanned are good ones, under the name of the bad.
+  const auto bad = layout->blob_path(oci::Digest::of(fakes::alpine_layer("3.3.2-r0")));
+  fs::remove(bad);
+  ASSERT_TRUE(replace_file(bad, fakes::alpine_layer("3.3.3-r0"), 0444).ok());
+
+  EXPECT_EQ(denied_for(digest), "blob_mismatch");
+  EXPECT_TRUE(passes_the_scanner_alone(digest));
+}
+
+TEST_F(TrivyInItsSandbox, IsNotFooledByASecondLayerUnderTheSameDiffId) {
+  auto layout = oci::Layout::open(layout_);
+  const auto good = fakes::alpine_layer("3.3.3-r0");
+  const auto bad = fakes::tar_of({{"lib/apk/db/installed", kVulnerable}});
+  const auto id = oci::Digest::of(good).str();
+  const auto digest = fakes::write_image_of(*layout, {{good, id}, {bad, id}});
+
+  EXPECT_EQ(denied_for(digest), "diff_id_duplicate");
+  EXPECT_TRUE(passes_the_scanner_alone(digest));
+  const auto honest =
+      fakes::write_image_of(*layout, {{good, id}, {bad, oci::Digest::of(bad).str()}});
+  EXPECT_EQ(denied_for(honest), "CVE-2024-12797");
+}
+
+TEST_F(TrivyInItsSandbox, IsNotFooledByAnImageCalledAttestation) {
+  auto layout = oci::Layout::open(layout_);
+  const auto good = fakes::write_alpine(*layout, "3.3.3-r0");
+  const auto bad = fakes::write_alpine(*layout, "3.3.2-r0");
+  const auto index_with = [&](const std::string& marks) {
+    return *layout->write_blob(
+        R"({"schemaVersion":2,"manifests":[)" +
+        fakes::blob_json(oci::kMediaTypeOciManifest, good, *layout->blob_size(good),
+                         R"(,"platform":{"os":"linux","architecture":"amd64"})") +
+        "," + fakes::blob_json(oci::kMediaTypeOciManifest, bad, *layout->blob_size(bad), marks) +
+        "]}");
+  };
+  EXPECT_EQ(
+      denied_for(index_with(
+          R"(,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"})")),
+      "attestation_disguise");
+  // Who scans the first image alone lets the index pass; under its own name the second is scanned.
+  EXPECT_TRUE(passes_the_scanner_alone(good));
+  EXPECT_EQ(denied_for(index_with(R"(,"platform":{"os":"linux","architecture":"arm64"})")),
+            "CVE-2024-12797");
+}
+
+TEST_F(TrivyInItsSandbox, FindsASecretBelowACommandOfTheHistory) {
+  auto layout = oci::Layout::open(layout_);
+  std::string key = "-----BEGIN RSA PRIVATE KEY-----\n";
+  for (int line = 0; line < 12; ++line)
+    key += "MIIEowIBAAKCAQEA0Z3VS5JJcds3xfn/ygWyF8PbnGy0AHB7MaU7oq9dWwJwZ0pL\n";
+  key += "-----END RSA PRIVATE KEY-----\n";
+  const auto first = fakes::tar_of({{"app/id_rsa", key}});
+  const auto second = fakes::alpine_layer("3.3.3-r0");
+  const auto honest = fakes::write_image_of(
+      *layout, {{first, oci::Digest::of(first).str()}, {second, oci::Digest::of(second).str()}});
+  // The same image with a history in which the first layer looks like a base image.
+  auto config = *layout->read_blob(
+      oci::read_tree(*layout, honest)->images.front().manifest.config.digest, oci::kMaxConfigBytes);
+  config.insert(
+      config.size() - 1,
+      R"(,"history":[{"created_by":"COPY a"},{"created_by":"CMD [\"sh\"]","empty_layer":true},{"created_by":"COPY b"}])");
+  const auto config_digest = *layout->write_blob(config);
+  auto manifest = *layout->read_blob(honest, oci::kMaxManifestBytes);
+  const auto from = manifest.find("\"config\":");
+  const auto to = manifest.find(",\"layers\"");
+  manifest.replace(from, to - from,
+                   "\"config\":" + fakes::blob_json("application/vnd.oci.image.config.v1+json",
+                                                    config_digest, config.size()));
+  const auto hiding = *layout->write_blob(manifest);
+
+  EXPECT_EQ(denied_for(honest), "private-key");
+  EXPECT_EQ(denied_for(hiding), "private-key");
+  EXPECT_TRUE(passes_the_scanner_alone(hiding));
+  policy_.base_secrets = false;
+  EXPECT_EQ(denied_for(hiding), "");
+}
+
+TEST_F(TrivyInItsSandbox, DoesNotTakeADatabaseWithoutTheDistributionForGoodNews) {
+  const auto digest =
+      image({{"etc/os-release", "ID=ubuntu\nVERSION_ID=\"24.04\"\n"},
+             {"etc/lsb-release", "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=24.04\n"},
+             {"var/lib/dpkg/status",
+              "Package: libssl3\nStatus: install ok installed\nArchitecture: amd64\n"
+              "Source: openssl\nVersion: 3.0.1\n\n"}});
+
+  EXPECT_EQ(denied_for(digest), "release_not_covered");
+  EXPECT_TRUE(passes_the_scanner_alone(digest));
+}
+
+TEST_F(TrivyInItsSandbox, ScansInSilenceWithAnOldDatabaseWhereTheGateDoesNot) {
+  const auto metadata = config_.db_dir / "metadata.json";
+  ASSERT_TRUE(
+      replace_file(
+          metadata,
+          R"({"Version":2,"UpdatedAt":"2022-01-01T00:00:00Z","NextUpdate":"2022-01-02T00:00:00Z","DownloadedAt":"2022-01-01T00:00:00Z"})",
+          0644)
+          .ok());
+  const auto digest = alpine("3.3.3-r0");
+
+  EXPECT_EQ(denied_for(digest), "db_stale");
+  EXPECT_TRUE(passes_the_scanner_alone(digest));
+}
+
+TEST_F(TrivyInItsSandbox, NamesThePackageThatAWaiverIsFor) {
+  config::Waiver waiver;
+  waiver.id = "CVE-2024-12797";
+  waiver.purl = "pkg:apk/alpine/libssl3";
+  waiver.owner = "team-x";
+  waiver.expires = SystemClock{}.now() + std::chrono::hours{24 * 10};
+  policy_.waivers = {waiver};
+  EXPECT_EQ(denied_for(alpine("3.3.2-r0")), "");
+  policy_.waivers[0].purl = "pkg:apk/alpine/libcrypto3";
+  EXPECT_EQ(denied_for(alpine("3.3.2-r0")), "CVE-2024-12797");
 }
 
 TEST_F(TrivyInItsSandbox, RefusesAScannerThatIsNotThePinnedOne) {

@@ -3,10 +3,9 @@
 #include "executor/oci/layout.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/sample_image.hpp"
+#include "tests/fakes/streams.hpp"
 
 #include <gtest/gtest.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include <sys/stat.h>
 
@@ -17,26 +16,8 @@ namespace {
 
 constexpr std::uint64_t kMuch = 1UL << 30;
 
-std::string gzip(const std::string& bytes) {
-  z_stream stream{};
-  EXPECT_EQ(::deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string out(::deflateBound(&stream, bytes.size()) + 32, '\0');
-  std::string in = bytes;
-  stream.next_in = reinterpret_cast<Bytef*>(in.data());
-  stream.avail_in = static_cast<uInt>(in.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(::deflate(&stream, Z_FINISH), Z_STREAM_END);
-  out.resize(stream.total_out);
-  ::deflateEnd(&stream);
-  return out;
-}
-
-std::string zstd(const std::string& bytes) {
-  std::string out(::ZSTD_compressBound(bytes.size()), '\0');
-  out.resize(::ZSTD_compress(out.data(), out.size(), bytes.data(), bytes.size(), 3));
-  return out;
-}
+using fakes::gzip;
+using fakes::zstd;
 
 constexpr const char* kPlain = "application/vnd.oci.image.layer.v1.tar";
 constexpr const char* kGzip = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -316,6 +297,279 @@ TEST_F(LayoutTest, RefusesChangedLayerBytes) {
   auto tree = read_tree(layout_, digest);
   ASSERT_TRUE(tree.ok());
   refused(verify_tree(layout_, *tree, kMuch), "other bytes");
+}
+
+// What is refused as a kind of flaw, so that others can answer by kind. Each attack stands beside
+// the layer without it.
+class Flaws : public LayoutTest {
+protected:
+  struct Found {
+    bool passes = false;
+    Flaw flaw = Flaw::unreadable;
+    std::string words;
+    Tolerated tolerated;
+  };
+  Found look(const Digest& digest, const VerifyRules& rules = {}) {
+    Found found;
+    auto tree = read_tree(layout_, digest, &found.flaw);
+    if (!tree) {
+      found.words = tree.error().text();
+      return found;
+    }
+    auto verified = verify_tree(layout_, *tree, rules, &found.flaw);
+    found.passes = verified.ok();
+    if (verified) {
+      found.tolerated = *verified;
+    } else {
+      found.words = verified.error().text();
+    }
+    return found;
+  }
+  Found look_at(const std::vector<fakes::SampleLayer>& layers, const VerifyRules& rules = {}) {
+    return look(fakes::write_image_of(layout_, layers), rules);
+  }
+  // Refused with the flaw; told and let through where that is tolerated.
+  void expect_tolerable(const std::vector<fakes::SampleLayer>& layers, Flaw flaw,
+                        const char* words) {
+    const auto found = look_at(layers);
+    EXPECT_FALSE(found.passes);
+    EXPECT_EQ(found.flaw, flaw) << found.words;
+    EXPECT_NE(found.words.find(words), std::string::npos) << found.words;
+    VerifyRules rules;
+    rules.tolerated = {Flaw::lazy_layer, Flaw::hidden_bytes};
+    const auto control = look_at(layers, rules);
+    EXPECT_TRUE(control.passes) << control.words;
+    EXPECT_FALSE(control.tolerated.empty());
+  }
+  void expect_flaw(const std::vector<fakes::SampleLayer>& layers, Flaw flaw) {
+    const auto found = look_at(layers);
+    EXPECT_FALSE(found.passes);
+    EXPECT_EQ(found.flaw, flaw) << found.words;
+  }
+  /// A manifest with one plain layer and what `more` adds to the layer's descriptor.
+  Digest image_with(const std::string& more, const char* type = kPlain) {
+    const auto layer = *layout_.write_blob(tar_);
+    const std::string config =
+        R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[")" + id_ +
+        "\"]}}";
+    const auto config_digest = *layout_.write_blob(config);
+    return *layout_.write_blob(
+        R"({"schemaVersion":2,"config":)" +
+        fakes::blob_json("application/vnd.oci.image.config.v1+json", config_digest, config.size()) +
+        ",\"layers\":[" + fakes::blob_json(type, layer, tar_.size(), more) + "]}");
+  }
+  std::string archive_ = fakes::tar_of({{"etc/motd", "hello"}});
+  std::string archive_id_ = Digest::of(archive_).str();
+};
+
+TEST_F(Flaws, LazyAnnotationsOfEveryKind) {
+  EXPECT_TRUE(look(image_with("")).passes);
+  EXPECT_TRUE(look(image_with(R"(,"annotations":{"org.opencontainers.image.title":"x"})")).passes);
+  for (const char* key :
+       {"containerd.io/snapshot/stargz/toc.digest", "io.containers.estargz.uncompressed-size",
+        "io.github.containers.zstd-chunked.manifest-checksum",
+        "io.github.containers.zstd-chunked.manifest-position", "containerd.io/snapshot/nydus-blob",
+        "containerd.io/snapshot/overlaybd/blob-digest"}) {
+    const auto image = image_with(std::string{R"(,"annotations":{")"} + key + "\":\"x\"}");
+    const auto found = look(image);
+    EXPECT_FALSE(found.passes) << key;
+    EXPECT_EQ(found.flaw, Flaw::lazy_layer) << found.words;
+    VerifyRules rules;
+    rules.tolerated = {Flaw::lazy_layer};
+    EXPECT_TRUE(look(image, rules).passes) << key;
+  }
+}
+TEST_F(Flaws, TheIndexOfEStargzWithoutItsAnnotation) {
+  expect_tolerable({{gzip(tar_) + fakes::stargz_footer(), id_, kGzip}}, Flaw::lazy_layer,
+                   "index for lazy pulling");
+}
+TEST_F(Flaws, TheIndexOfZstdChunkedWithoutItsAnnotation) {
+  expect_tolerable({{zstd(tar_) + fakes::chunked_footer(), id_, kZstd}}, Flaw::lazy_layer,
+                   "index for lazy pulling");
+}
+TEST_F(Flaws, EmptyMembersAndFrames) {
+  expect_tolerable({{gzip(tar_) + gzip(""), id_, kGzip}}, Flaw::hidden_bytes, "empty part");
+  expect_tolerable({{gzip("") + gzip(tar_), id_, kGzip}}, Flaw::hidden_bytes, "empty part");
+  expect_tolerable({{zstd(tar_) + zstd(""), id_, kZstd}}, Flaw::hidden_bytes, "empty part");
+}
+TEST_F(Flaws, SkippableFrames) {
+  expect_tolerable({{zstd(tar_) + fakes::skippable_frame("evil"), id_, kZstd}}, Flaw::hidden_bytes,
+                   "skippable frame");
+  expect_tolerable({{fakes::skippable_frame("evil") + zstd(tar_), id_, kZstd}}, Flaw::hidden_bytes,
+                   "skippable frame");
+}
+TEST_F(Flaws, BytesInGzipHeaders) {
+  EXPECT_TRUE(look_at({{gzip(tar_), id_, kGzip}}).passes);
+  expect_tolerable({{gzip(tar_, "abcd"), id_, kGzip}}, Flaw::hidden_bytes, "gzip header");
+  expect_tolerable({{gzip(tar_, "", "evil"), id_, kGzip}}, Flaw::hidden_bytes, "gzip header");
+}
+TEST_F(Flaws, AnotherArchiveBehindTheEndOfTheFirst) {
+  const auto evil = fakes::tar_of({{"bin/evil", "x"}});
+  const auto both = Digest::of(archive_ + evil).str();
+  expect_tolerable({{gzip(archive_) + gzip(evil), both, kGzip}}, Flaw::hidden_bytes,
+                   "another archive");
+  expect_tolerable({{zstd(archive_) + zstd(evil), both, kZstd}}, Flaw::hidden_bytes,
+                   "another archive");
+  // One archive in two parts hides nothing.
+  const auto half = archive_.size() / 4;
+  EXPECT_TRUE(
+      look_at({{gzip(archive_.substr(0, half)) + gzip(archive_.substr(half)), archive_id_, kGzip}})
+          .passes);
+  // More zeros at the end are padding.
+  const std::string zeros(4096, '\0');
+  EXPECT_TRUE(
+      look_at({{gzip(archive_) + gzip(zeros), Digest::of(archive_ + zeros).str(), kGzip}}).passes);
+}
+TEST_F(Flaws, BytesBehindTheStream) {
+  expect_flaw({{gzip(tar_) + "evil", id_, kGzip}}, Flaw::hidden_bytes);
+  expect_flaw({{zstd(tar_) + "evil", id_, kZstd}}, Flaw::hidden_bytes);
+}
+TEST_F(Flaws, AFrameThatAsksForMuchMemory) {
+  EXPECT_TRUE(look_at({{zstd(tar_, 25), id_, kZstd}}).passes);
+  expect_flaw({{zstd(tar_, 27), id_, kZstd}}, Flaw::too_large);
+}
+TEST_F(Flaws, OddLayersAreNotRemembered) {
+  const KnownLayers known{dir_.path() / "known"};
+  VerifyRules rules;
+  rules.known = &known;
+  rules.tolerated = {Flaw::hidden_bytes};
+  const std::vector<fakes::SampleLayer> odd{{gzip(tar_) + gzip(""), id_, kGzip}};
+  EXPECT_TRUE(look_at(odd, rules).passes);
+  rules.tolerated.clear();
+  EXPECT_FALSE(look_at(odd, rules).passes);
+}
+TEST_F(Flaws, EncryptedLayers) {
+  expect_flaw({{tar_, id_, "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"}},
+              Flaw::encrypted_layer);
+  EXPECT_EQ(
+      look(image_with(R"(,"annotations":{"org.opencontainers.image.enc.keys.jwe":"x"})")).flaw,
+      Flaw::encrypted_layer);
+}
+TEST_F(Flaws, UnknownFalseAndForeignTypes) {
+  expect_flaw({{tar_, id_, "application/vnd.oci.image.layer.nydus.blob.v1"}},
+              Flaw::unknown_layer_type);
+  expect_flaw({{tar_, id_, "application/vnd.oci.image.layer.nondistributable.v1.tar"}},
+              Flaw::foreign_content);
+  expect_flaw({{gzip(tar_), Digest::of(gzip(tar_)).str(), kPlain}}, Flaw::false_layer_type);
+  expect_flaw({{tar_, id_, kZstd}}, Flaw::false_layer_type);
+}
+TEST_F(Flaws, Urls) {
+  EXPECT_EQ(look(image_with(R"(,"urls":["https://evil.example/x"])")).flaw, Flaw::foreign_content);
+  EXPECT_TRUE(look(image_with(R"(,"urls":[])")).passes);
+}
+TEST_F(Flaws, BombsOfOneLayerAndOfMany) {
+  VerifyRules rules;
+  rules.max_layer = tar_.size();
+  EXPECT_TRUE(look_at({{gzip(tar_), id_, kGzip}}, rules).passes);
+  rules.max_layer -= 1;
+  EXPECT_EQ(look_at({{gzip(tar_), id_, kGzip}}, rules).flaw, Flaw::too_large);
+  rules = {};
+  rules.max_image = 2 * tar_.size();
+  EXPECT_TRUE(look_at({{tar_, id_}, {tar_, id_}}, rules).passes);
+  const auto found = look_at({{tar_, id_}, {tar_, id_}, {tar_, id_}}, rules);
+  EXPECT_EQ(found.flaw, Flaw::too_large);
+  EXPECT_NE(found.words.find("its layers expand"), std::string::npos);
+}
+TEST_F(Flaws, RememberedLayersCountForTheWholeImage) {
+  const KnownLayers known{dir_.path() / "known"};
+  VerifyRules rules;
+  rules.known = &known;
+  EXPECT_TRUE(look_at({{tar_, id_}, {tar_, id_}}, rules).passes);
+  rules.max_image = tar_.size();
+  EXPECT_EQ(look_at({{tar_, id_}, {tar_, id_}}, rules).flaw, Flaw::too_large);
+}
+TEST_F(Flaws, DiffIds) {
+  expect_flaw({{gzip(tar_), Digest::of("x").str(), kGzip}}, Flaw::false_diff_id);
+  expect_flaw({{gzip(tar_), id_, kGzip}, {tar_, id_, kPlain}}, Flaw::duplicate_diff_id);
+}
+TEST_F(Flaws, SizesAndBytes) {
+  const auto image = image_with("");
+  ASSERT_TRUE(replace_file(layout_.blob_path(Digest::of(tar_)), tar_ + "x").ok());
+  EXPECT_EQ(look(image).flaw, Flaw::wrong_bytes);
+  auto changed = tar_;
+  changed[5] = static_cast<char>(changed[5] ^ 1);
+  ASSERT_TRUE(replace_file(layout_.blob_path(Digest::of(tar_)), changed).ok());
+  EXPECT_EQ(look(image).flaw, Flaw::wrong_bytes);
+}
+
+// Documents that two readers understand differently.
+TEST_F(Flaws, AmbiguousJson) {
+  const auto text = *layout_.read_blob(image_with(""), kMaxManifestBytes);
+  const auto with = [&](const std::string& member) {
+    return look(*layout_.write_blob(text.substr(0, text.size() - 1) + "," + member + "}"));
+  };
+  EXPECT_TRUE(with(R"("annotations":{})").passes);
+  for (const char* member : {R"("layers":[])", R"("Layers":[])", R"("layerſ":[])", R"("CONFIG":{})",
+                             R"("schemaVersion":2)"}) {
+    const auto found = with(member);
+    EXPECT_FALSE(found.passes) << member;
+    EXPECT_EQ(found.flaw, Flaw::ambiguous_json) << member << ": " << found.words;
+  }
+}
+TEST_F(Flaws, AmbiguousManifests) {
+  const auto text = *layout_.read_blob(image_with(""), kMaxManifestBytes);
+  const auto with = [&](const std::string& member) {
+    return look(*layout_.write_blob(text.substr(0, text.size() - 1) + "," + member + "}")).flaw;
+  };
+  EXPECT_EQ(with(R"("manifests":[])"), Flaw::ambiguous_manifest); // CVE-2021-41190
+  EXPECT_EQ(with(R"("fsLayers":[])"), Flaw::ambiguous_manifest);
+  EXPECT_EQ(with(R"("mediaType":"application/vnd.oci.image.index.v1+json")"),
+            Flaw::ambiguous_manifest);
+  EXPECT_EQ(look(image_with(R"(,"data":"ZXZpbA==")")).flaw, Flaw::ambiguous_manifest);
+}
+TEST_F(Flaws, AnIndexThatNamesItsChildAsSomethingElse) {
+  const auto child = image_with("");
+  const auto index_with = [&](const char* type) {
+    return *layout_.write_blob("{\"schemaVersion\":2,\"manifests\":[" +
+                               fakes::blob_json(type, child, *layout_.blob_size(child)) + "]}");
+  };
+  EXPECT_TRUE(look(index_with(kMediaTypeOciManifest)).passes);
+  EXPECT_EQ(look(index_with(kMediaTypeOciIndex)).flaw, Flaw::ambiguous_manifest);
+  EXPECT_EQ(look(index_with(kMediaTypeDockerManifest)).flaw, Flaw::ambiguous_manifest);
+}
+TEST_F(Flaws, DigestsInOtherForms) {
+  for (const auto& form : {"sha256:" + std::string(64, 'A'), "SHA256:" + std::string(64, 'a'),
+                           "sha512:" + std::string(128, 'a'), "sha256:" + std::string(63, 'a'),
+                           "sha256:../" + std::string(61, 'a')}) {
+    const auto manifest = *layout_.write_blob(
+        R"({"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")" +
+        form + R"(","size":1},"layers":[]})");
+    EXPECT_EQ(look(manifest).flaw, Flaw::digest_form) << form;
+  }
+}
+
+class Attestations : public Flaws {
+protected:
+  static std::string marks() {
+    return R"(,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"})";
+  }
+  Found look_at_attestation(const std::string& layer, const std::string& diff_id) {
+    const auto child =
+        fakes::write_image_of(layout_, {{layer, diff_id, "application/vnd.in-toto+json"}});
+    return look(*layout_.write_blob(
+        "{\"schemaVersion\":2,\"manifests\":[" +
+        fakes::blob_json(kMediaTypeOciManifest, child, *layout_.blob_size(child), marks()) + "]}"));
+  }
+  const std::string statement_ =
+      R"({"_type":"https://in-toto.io/Statement/v0.1","subject":[{"name":"a"}],"predicate":{"b":[1,2]}})";
+};
+TEST_F(Attestations, AreStatements) {
+  EXPECT_TRUE(look_at_attestation(statement_, Digest::of(statement_).str()).passes);
+}
+// Some runtimes unpack whatever a manifest calls a layer, so it would be a way around the scan.
+TEST_F(Attestations, AreNoFileSystems) {
+  for (const auto& bytes : {archive_, gzip(archive_), std::string{"{}"}, std::string{"[]"},
+                            R"({"_type":"x"})" + std::string{}, statement_ + archive_,
+                            statement_.substr(0, statement_.size() - 1) + R"(,"_type":"b"})"}) {
+    const auto found = look_at_attestation(bytes, Digest::of(bytes).str());
+    EXPECT_FALSE(found.passes);
+    EXPECT_EQ(found.flaw, Flaw::false_attestation) << found.words;
+  }
+}
+TEST_F(Attestations, HaveNoConfigOfAnImage) {
+  const auto found = look_at_attestation(statement_, archive_id_);
+  EXPECT_FALSE(found.passes);
+  EXPECT_EQ(found.flaw, Flaw::false_attestation) << found.words;
 }
 
 } // namespace

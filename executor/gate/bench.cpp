@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gate/bench.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace slipway::gate {
+namespace {
+
+// Families whose packages Trivy 0.69.3 looks up. For any other it reports nothing, and exits with
+// 0. Source: trivy 0.69.3, pkg/detector/ospkg/detect.go.
+constexpr std::array<std::string_view, 25> kFamilies{"alma",
+                                                     "alpine",
+                                                     "amazon",
+                                                     "azurelinux",
+                                                     "bottlerocket",
+                                                     "cbl-mariner",
+                                                     "centos",
+                                                     "chainguard",
+                                                     "debian",
+                                                     "echo",
+                                                     "minimos",
+                                                     "opensuse",
+                                                     "opensuse-leap",
+                                                     "opensuse-tumbleweed",
+                                                     "opensuse.leap",
+                                                     "opensuse.tumbleweed",
+                                                     "oracle",
+                                                     "photon",
+                                                     "redhat",
+                                                     "rocky",
+                                                     "slem",
+                                                     "sles",
+                                                     "suse linux enterprise server",
+                                                     "ubuntu",
+                                                     "wolfi"};
+
+// Released by thieves of Trivy's signing keys in March 2026 (CVE-2026-33634).
+constexpr std::array<std::string_view, 3> kMalicious{"0.69.4", "0.69.5", "0.69.6"};
+
+} // namespace
+
+Bench::Bench(Verdict& verdict, const GatePolicy& policy, const Exceptions& exceptions,
+             Covers covers)
+    : verdict_{verdict}, policy_{policy}, exceptions_{exceptions}, covers_{std::move(covers)} {}
+
+void Bench::refuse(const std::string& code, std::string message) {
+  keep({code, std::move(message), false});
+}
+
+bool Bench::deny(const std::string& code, std::string message) {
+  return add({code, std::move(message), false});
+}
+
+bool Bench::deny_operator(const std::string& code, std::string message) {
+  return add({code, std::move(message), true});
+}
+
+void Bench::warn(std::string text) {
+  auto& warnings = verdict_.warnings;
+  if (std::find(warnings.begin(), warnings.end(), text) == warnings.end() && warnings.size() < 50) {
+    warnings.push_back(std::move(text));
+  }
+}
+
+bool Bench::add(Denial denial) {
+  std::string note;
+  if (const auto* allowance = exceptions_.allowance(denial.code, note)) {
+    end_at(allowance->expires);
+    auto& allowed = verdict_.allowed;
+    if (std::none_of(allowed.begin(), allowed.end(), [&](const Allowed& known) {
+          return known.code == denial.code && known.message == denial.message;
+        })) {
+      allowed.push_back({denial.code, std::move(denial.message), allowance->owner,
+                         allowance->reason, allowance->expires});
+    }
+    return false;
+  }
+  if (!note.empty()) denial.message += " " + note;
+  keep(std::move(denial));
+  return true;
+}
+
+void Bench::keep(Denial denial) {
+  auto& denials = verdict_.denials;
+  if (std::none_of(denials.begin(), denials.end(), [&](const Denial& known) {
+        return known.code == denial.code && known.message == denial.message;
+      }))
+    denials.push_back(std::move(denial));
+}
+
+void Bench::judge_report(const ScanReport& report, const std::string& diagnostics,
+                         const std::string& who, const std::string& prefix,
+                         const std::set<std::string>& digests) {
+  if (std::find(kMalicious.begin(), kMalicious.end(), report.trivy_version) != kMalicious.end()) {
+    deny_operator("scanner_malicious", "Trivy " + report.trivy_version +
+                                           " is a known malicious release. Install 0.69.3, and "
+                                           "treat what this machine holds as stolen.");
+  }
+  if (!report.trivy_version.empty())
+    verdict_.scanner = "trivy " + printable(report.trivy_version, 40);
+  judge_os(report, who);
+  if (report.suppressed > 0) {
+    deny_operator("findings_suppressed", "Something made the scanner hide " +
+                                             std::to_string(report.suppressed) + " findings of " +
+                                             who + ", although slipway gives it no ignore list.");
+  }
+  const bool os_was_judged =
+      !report.has_os || said("os_unsupported", who) || said("no_packages", who);
+  const auto coverage = read_diagnostics(diagnostics, os_was_judged);
+  bool unlisted = false;
+  for (const auto& gap : coverage.gaps) {
+    if (gap.code == "release_unknown") {
+      unlisted = true;
+    } else if (!said(gap.code, who)) {
+      said_.emplace(gap.code, who);
+      deny(gap.code, "The scanner could not look at all of " + who + ": " + gap.line);
+    }
+  }
+  judge_release(report, who, unlisted);
+  for (const auto& line : coverage.warnings)
+    warn(line);
+  if (report.third_party_packages > 0) {
+    warn(std::to_string(report.third_party_packages) + " packages of " + who +
+         " are from third parties: their vulnerabilities are not known to the scanner");
+  }
+  for (auto finding : report.findings) {
+    if (!prefix.empty()) finding.target = prefix + ": " + finding.target;
+    take(std::move(finding), digests);
+  }
+}
+
+void Bench::finish() {
+  std::stable_sort(verdict_.findings.begin(), verdict_.findings.end(),
+                   [](const Finding& a, const Finding& b) {
+                     return std::tuple{!a.blocks, -static_cast<int>(a.severity)} <
+                            std::tuple{!b.blocks, -static_cast<int>(b.severity)};
+                   });
+  const bool blocked = !verdict_.findings.empty() && verdict_.findings.front().blocks;
+  verdict_.passed = verdict_.denials.empty() && !blocked;
+  if (ends_) verdict_.expires_at = std::min(verdict_.expires_at, *ends_);
+}
+
+bool Bench::said(const std::string& code, const std::string& who) const {
+  return said_.contains({code, who});
+}
+
+void Bench::end_at(WallTime time) {
+  ends_ = ends_ ? std::min(*ends_, time) : time;
+}
+
+void Bench::judge_os(const ScanReport& report, const std::string& who) {
+  const auto os = printable(report.os_family + " " + report.os_name, 80);
+  const auto say = [&](const char* code, std::string message) {
+    said_.emplace(code, who);
+    deny(code, std::move(message));
+  };
+  if (!report.has_os) {
+    if (!policy_.allow_scratch) {
+      say("no_os", "No operating system was found in " + who +
+                       ", so its packages cannot be looked up. Use a base image that keeps "
+                       "/etc/os-release and its package database, or ask the operator to "
+                       "allow scratch images for this repository.");
+    } else if (report.language_packages == 0) {
+      say("scratch_no_packages",
+          "No operating system and no language package was found in " + who +
+              ", so nothing was looked up. An image from scratch passes only where "
+              "the scanner can read what its program is made of (Go and Rust "
+              "binaries that keep their build information).");
+    }
+    return;
+  }
+  if (std::find(kFamilies.begin(), kFamilies.end(), report.os_family) == kFamilies.end()) {
+    say("os_unsupported", "The scanner knows no vulnerabilities for " + os + " (" + who +
+                              "). Use a base image of a supported distribution, such as Debian, "
+                              "Ubuntu, Alpine or a RHEL-like one.");
+    return;
+  }
+  if (report.os_end_of_life) {
+    say("os_end_of_life", os + " (" + who +
+                              ") gets no security updates any more: what was found is not all "
+                              "there is. Use a newer base image.");
+  }
+  if (report.os_packages == 0) {
+    say("no_packages", "The package database of " + os + " (" + who +
+                           ") is missing or empty, so nothing was looked up. Keep "
+                           "/var/lib/dpkg, /lib/apk/db or the rpm database in the image.");
+  }
+}
+
+// Of a release that the DB does not know, Trivy finds nothing, and says at most that the release is
+// not on its list of ends. A release that is newer than the scanner is not on the list either;
+// where the DB knows it, that is enough.
+void Bench::judge_release(const ScanReport& report, const std::string& who, bool unlisted) {
+  if (!report.has_os || said("os_unsupported", who)) return;
+  const auto os = printable(report.os_family + " " + report.os_name, 80) + " (" + who + ")";
+  std::optional<bool> covered;
+  if (covers_) {
+    auto asked = covers_(report.os_family, report.os_name);
+    if (!asked) {
+      deny_operator("db_invalid", "The vulnerability DB cannot be used: " + asked.error().text());
+      return;
+    }
+    covered = *asked;
+  }
+  if (covered && !*covered) {
+    deny("release_not_covered",
+         "The vulnerability DB holds nothing about " + os +
+             ", so nothing was looked up. Use a release that is supported; if it is one, the "
+             "operator has to update the DB.");
+  } else if (unlisted && covered) {
+    warn("the scanner does not know when the support of " + os + " ends");
+  } else if (unlisted) {
+    deny("release_unknown", "The scanner does not know the release " + os +
+                                ", and whether the DB holds anything about it cannot be told. Use "
+                                "a release that is supported.");
+  }
+}
+
+void Bench::take(Finding finding, const std::set<std::string>& digests) {
+  const auto key =
+      std::tuple{finding.id, finding.package, finding.installed, finding.target, finding.purl};
+  if (!seen_.insert(key).second) return;
+  if (const auto ends = exceptions_.decide(finding, digests)) end_at(*ends);
+  if (!finding.is_secret) ++verdict_.counts[finding.severity];
+  verdict_.findings.push_back(std::move(finding));
+}
+
+} // namespace slipway::gate

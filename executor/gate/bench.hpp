@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Collects what is said about one image tree and makes a verdict of it: denials, findings, what the
+// operator lifted, and when all of this ends.
+#pragma once
+
+#include "executor/gate/exceptions.hpp"
+#include "executor/gate/gate.hpp"
+#include "executor/gate/report.hpp"
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+
+namespace slipway::gate {
+
+class Bench {
+public:
+  /// Asks whether the DB knows a release (family, name); none where that cannot be told. Errors:
+  /// the DB cannot be read.
+  using Covers = std::function<Result<std::optional<bool>>(const std::string&, const std::string&)>;
+
+  /// `verdict`, `policy` and `exceptions` outlive the bench. Without `covers` nobody asks the DB.
+  Bench(Verdict& verdict, const GatePolicy& policy, const Exceptions& exceptions,
+        Covers covers = {});
+
+  /// Denies what no allowance lifts: the judgement ends here, unfinished.
+  void refuse(const std::string& code, std::string message);
+  /// False where the operator lifted this denial: then the judgement has to go on.
+  bool deny(const std::string& code, std::string message);
+  bool deny_operator(const std::string& code, std::string message);
+  void warn(std::string text);
+
+  /// Judges one image by its report. `who` names it in messages, `prefix` in its findings;
+  /// `digests` is what waivers may call it.
+  void judge_report(const ScanReport& report, const std::string& diagnostics,
+                    const std::string& who, const std::string& prefix,
+                    const std::set<std::string>& digests);
+  /// Sorts the findings, says whether it passed, and until when at most.
+  void finish();
+
+private:
+  bool add(Denial denial);
+  void keep(Denial denial);
+  void judge_os(const ScanReport& report, const std::string& who);
+  void judge_release(const ScanReport& report, const std::string& who, bool unlisted);
+  bool said(const std::string& code, const std::string& who) const;
+  void take(Finding finding, const std::set<std::string>& digests);
+  void end_at(WallTime time);
+
+  Verdict& verdict_;
+  const GatePolicy& policy_;
+  const Exceptions& exceptions_;
+  Covers covers_;
+  std::optional<WallTime> ends_;
+  std::set<std::pair<std::string, std::string>> said_; ///< code and image
+  std::set<std::tuple<std::string, std::string, std::string, std::string, std::string>> seen_;
+};
+
+} // namespace slipway::gate
