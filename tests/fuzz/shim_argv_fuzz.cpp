@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Command lines of any shape: words are separated by NUL, the first is the program's name. What is
-// understood as a template or an image name goes through those readers too.
+// understood as a template or an image name goes through those readers too; the last word of a bake
+// is the text of its file.
+#include "executor/shim/bake.hpp"
 #include "executor/shim/command.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
@@ -24,6 +26,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto& tag : build->tags)
       if (!slipway::shim::parse_image_name(tag))
         __builtin_trap(); // a name that the broker would refuse got through
+  if (const auto* bake = std::get_if<slipway::shim::Bake>(&command)) {
+    const auto plan = slipway::shim::plan_bake(*bake, {{"bake.json", argv.back()}});
+    if (plan)
+      for (const auto& [name, build] : plan->builds)
+        for (const auto& tag : build.tags)
+          if (!slipway::shim::parse_image_name(tag)) __builtin_trap();
+  }
   if (const auto* inspect = std::get_if<slipway::shim::Inspect>(&command))
     (void)slipway::shim::render_template(
         inspect->format, R"({"Id":"x","RepoTags":["a:1"],"Config":{"Labels":{"k":"v"}}})")
