@@ -57,6 +57,12 @@ std::string cache_volume_for(const std::string& owner, const policy::Subject& su
   return "slipway-cache-" + oci::Digest::of(domain).hex().substr(0, 16);
 }
 
+/// "host:port" of "http://host:port/path".
+std::string authority_of(std::string url) {
+  if (const auto begin = url.find("://"); begin != std::string::npos) url.erase(0, begin + 3);
+  return url.substr(0, url.find('/'));
+}
+
 } // namespace
 
 std::filesystem::path Jobs::script_socket(const std::string& key, const std::string& role) const {
@@ -321,6 +327,9 @@ sandbox::Egress egress_of(const config::Config& config) {
   for (const auto& credential : config.credentials) {
     if (credential.text("identity") != "instance_role") continue;
     egress.blocked_hosts.insert(egress.blocked_hosts.end(), {"169.254.169.254", "fd00:ec2::254"});
+    const auto elsewhere = authority_of(credential.text("metadata_url"));
+    if (!elsewhere.empty() && elsewhere != "169.254.169.254")
+      egress.blocked_hosts.push_back(elsewhere);
   }
   egress.enabled = !egress.blocked_hosts.empty();
   return egress;

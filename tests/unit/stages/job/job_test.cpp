@@ -96,6 +96,13 @@ TEST(EgressOf, BlocksRegistriesAndTheMetadataServiceOfAnInstanceWhoseRoleIsUsed)
   EXPECT_EQ(egress_of(config).blocked_hosts,
             (std::vector<std::string>{"169.254.169.254", "fd00:ec2::254"}));
   EXPECT_TRUE(egress_of(config).enabled) << "whatever is said about registries";
+
+  config.credentials.back().settings["metadata_url"] = "http://169.254.169.254";
+  EXPECT_EQ(egress_of(config).blocked_hosts.size(), 2U);
+  config.credentials.back().settings["metadata_url"] = "https://metadata.example:8443/aws";
+  EXPECT_EQ(
+      egress_of(config).blocked_hosts,
+      (std::vector<std::string>{"169.254.169.254", "fd00:ec2::254", "metadata.example:8443"}));
 }
 
 TEST_F(JobsTest, DeniedServiceAndPullPolicyNameTheirKeys) {
