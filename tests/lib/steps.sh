@@ -11,8 +11,9 @@
 #                               whole Debian take seconds; its layout is $SUITE_DIR/tiny-layout
 #   expect_absent REPOSITORY:TAG         the registry says that it has no such manifest
 #   with_sandbox SETTINGS COMMAND...     the command with these lines in the configuration's [sandbox]
-#   publish_tools               pushes $world_tools, a Debian with curl, nft and /opt/push-by-hand REPOSITORY [USER:PASSWORD]:
-#                               what a job does that has a login, without any slipway. Needs test_images.sh
+#   publish_tools               pushes $world_tools, a Debian with curl, nft and /opt/push-by-hand REPOSITORY [LOGIN [TAG]]: what
+#                               a job does that has a login, USER:PASSWORD or bearer:TOKEN of the registry itself, without
+#                               any slipway. Needs test_images.sh
 #   start_proxy PORT            $proxy is the registry on a way that misbehaves as $world_dir/faults.json says, see
 #                               tests/lib/fault_proxy.py; requests are lines of $world_dir/log/requests
 #   write FILE TEXT             at once: somebody may read it just now
@@ -91,9 +92,12 @@ push_by_hand_script() {
 #!/bin/bash
 set -euo pipefail
 ask() { curl --silent --show-error --insecure --fail --max-time 60 --connect-timeout 10 "\$@"; }
-token=\$(ask --user "\${2:-ci:a-token-that-may-push}" \
+case \${2:-} in
+bearer:*) token=\${2#bearer:} ;;
+*) token=\$(ask --user "\${2:-ci:a-token-that-may-push}" \
     "https://$env_address:$env_token_port/token?service=slipway-test-registry&scope=repository:\$1:pull,push" |
-    sed -E 's/.*"token": *"([^"]*)".*/\1/')
+    sed -E 's/.*"token": *"([^"]*)".*/\1/') ;;
+esac
 to() { ask --header "Authorization: Bearer \$token" "\$@"; }
 place=\$(to --request POST --dump-header - --output /dev/null "https://$world_registry/v2/\$1/blobs/uploads/" |
     tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
@@ -102,7 +106,7 @@ to --request PUT --header 'Content-Type: application/octet-stream' --data-binary
 to --request PUT --header 'Content-Type: application/vnd.oci.image.manifest.v1+json' --output /dev/null --data-binary \
     '{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [], "config":
       {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2, "digest": "'\$digest'"}}' \
-    "https://$world_registry/v2/\$1/manifests/1"
+    "https://$world_registry/v2/\$1/manifests/\${3:-1}"
 echo "pushed \$1 by hand"
 SCRIPT
 }

@@ -5,7 +5,8 @@
 GET /token?service=S&scope=repository:NAME:ACTIONS with Basic auth, or the OAuth2 POST form with grant_type=password.
 Answers what the user may do out of what was asked. Anonymous requests get tokens with no access, as registries do.
 Users are read anew for every request: {"user": {"password": "...", "repos": {"glob": ["pull", "push"]}}}; the user "" is
-the anonymous one. The lifetime of a user's tokens may be set by "lifetime" (seconds)."""
+the anonymous one. The lifetime of a user's tokens may be set by "lifetime" (seconds), the end of the user by "expires_at"
+(seconds since 1970). A list instead of one object is one user with several passwords."""
 
 import argparse
 import base64
@@ -52,6 +53,17 @@ class Issuer:
             file.write(json.dumps({"time": time.time(), **row}) + "\n")
 
 
+def account_of(users, name, password):
+    """What `users` say of this login; None where it is none."""
+    if name == "":
+        return users.get("", {})
+    accounts = users.get(name, [])
+    for account in accounts if isinstance(accounts, list) else [accounts]:
+        if hmac.compare_digest(account.get("password", "").encode(), password.encode()):
+            return account if account.get("expires_at", time.time() + 1) > time.time() else None
+    return None
+
+
 def granted(user, scopes):
     """The part of the asked scopes that the user's globs allow."""
     access = []
@@ -90,12 +102,8 @@ class Handler(BaseHTTPRequestHandler):
     def issue(self, query, name, password, form):
         issuer = self.server.issuer
         scopes = " ".join(query.get("scope", [])).split()
-        users = issuer.users()
-        user = users.get(name)
-        known = user is not None and (name == "" or hmac.compare_digest(user.get("password", ""), password))
-        if name == "" and user is None:
-            user, known = {}, True
-        if not known:
+        user = account_of(issuer.users(), name, password)
+        if user is None:
             issuer.log({"user": name, "asked": scopes, "granted": None, "outcome": "denied"})
             return self.answer(401, {"errors": [{"code": "UNAUTHORIZED", "message": "bad user name or password"}]},
                                [("WWW-Authenticate", 'Basic realm="slipway tests"')])
