@@ -523,6 +523,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("fixed_only", config.gate.fixed_only);
          s.read("secrets_block", config.gate.secrets_block);
          s.read("allow_scratch", config.gate.allow_scratch);
+         s.read("leak_exempt", config.gate.leak_exempt);
          s.duration("db_warn_age", config.gate.db_warn_age, seconds{0}, hours{24 * 365});
          s.duration("db_max_age", config.gate.db_max_age, hours{1}, hours{24 * 365});
          s.duration("timeout", config.gate.timeout, seconds{10}, hours{2});
@@ -603,6 +604,9 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     s.read("fixed_only", rule.fixed_only);
     s.read("secrets_block", rule.secrets_block);
     s.read("allow_scratch", rule.allow_scratch);
+    std::vector<std::string> leak_exempt;
+    s.read("leak_exempt", leak_exempt);
+    if (s.has("leak_exempt")) rule.leak_exempt = std::move(leak_exempt);
     s.read("push", rule.push);
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
@@ -737,6 +741,7 @@ std::string print(const Config& c) {
   line("fixed_only", boolean(c.gate.fixed_only));
   line("secrets_block", boolean(c.gate.secrets_block));
   line("allow_scratch", boolean(c.gate.allow_scratch));
+  line("leak_exempt", list(c.gate.leak_exempt));
   line("db_warn_age", duration(c.gate.db_warn_age));
   line("db_max_age", duration(c.gate.db_max_age));
   line("timeout", duration(c.gate.timeout));
@@ -788,6 +793,7 @@ std::string print(const Config& c) {
     if (r.fixed_only) out << "# fixed_only = " << boolean(*r.fixed_only) << "\n";
     if (r.secrets_block) out << "# secrets_block = " << boolean(*r.secrets_block) << "\n";
     if (r.allow_scratch) out << "# allow_scratch = " << boolean(*r.allow_scratch) << "\n";
+    if (r.leak_exempt) out << "# leak_exempt = " << list(*r.leak_exempt) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
     if (!r.static_credentials.empty())

@@ -98,6 +98,7 @@ struct Gate {
   bool fixed_only = true;
   bool secrets_block = true;
   bool allow_scratch = false;
+  std::vector<std::string> leak_exempt; ///< variables whose values may be in an image
   std::chrono::seconds db_warn_age{24 * 3600};
   std::chrono::seconds db_max_age{5 * 24 * 3600};
   std::chrono::seconds timeout{600};
@@ -131,6 +132,7 @@ struct Rule {
   std::optional<bool> fixed_only;
   std::optional<bool> secrets_block;
   std::optional<bool> allow_scratch;
+  std::optional<std::vector<std::string>> leak_exempt;
   std::optional<bool> push;                    ///< false: no push from these jobs
   std::vector<std::string> repositories;       ///< globs on registry/repository that may be pushed;
                                                ///< empty: see policy::admit_push

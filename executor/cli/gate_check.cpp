@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/cli/gate_check.hpp"
 
+#include "stages/image/leak_scanner.hpp"
+
 #include <iostream>
 
 namespace slipway::cli {
@@ -52,8 +54,10 @@ int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, con
                   err);
   }
 
-  auto judged =
-      gate::TrivyGate{options.scanner, scanner, clock}.judge(*layout, *root, options.policy, "");
+  // Of no job, so there is no secret to search for.
+  image::JobsLeakScanner leaks{{}, {}, "", {}, clock};
+  auto judged = gate::TrivyGate{options.scanner, scanner, leaks, clock}.judge(*layout, *root,
+                                                                              options.policy, "");
   if (!judged) return report(judged.error(), err);
   const auto& verdict = judged->verdict;
   out << (options.json ? verdict.to_json() + "\n" : verdict.for_people()) << std::flush;

@@ -63,6 +63,7 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->fixed_only) effective.gate.fixed_only = *rule->fixed_only;
   if (rule->secrets_block) effective.gate.secrets_block = *rule->secrets_block;
   if (rule->allow_scratch) effective.gate.allow_scratch = *rule->allow_scratch;
+  if (rule->leak_exempt) effective.gate.leak_exempt = *rule->leak_exempt;
   if (rule->push) effective.push = *rule->push;
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;

@@ -4,6 +4,7 @@
 #include "executor/base/file.hpp"
 #include "executor/gate/gate.hpp"
 #include "tests/fakes/alpine_image.hpp"
+#include "tests/fakes/fake_leak_scanner.hpp"
 #include "tests/lib/must_run.hpp"
 
 #include <gtest/gtest.h>
@@ -73,8 +74,9 @@ protected:
     sandbox::Podman podman{engine_, runner_};
     SandboxedTrivy trivy{config_, podman, ids_, "gate-test"};
     SystemClock clock;
+    fakes::FakeLeakScanner leaks;
     auto layout = oci::Layout::open(layout_);
-    return TrivyGate{config_, trivy, clock}.judge(*layout, root, {}, repository);
+    return TrivyGate{config_, trivy, leaks, clock}.judge(*layout, root, {}, repository);
   }
   oci::Digest alpine(const std::string& openssl) {
     auto layout = oci::Layout::open(layout_);
