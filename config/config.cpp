@@ -631,6 +631,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.integer("waiver_max_days", config.gate.waiver_max_days, 1, 3650);
          s.bytes("max_layer", config.gate.max_layer);
          s.bytes("max_image", config.gate.max_image);
+         s.read("leak_exempt", config.gate.leak_exempt);
          s.duration("db_warn_age", config.gate.db_warn_age, seconds{0}, hours{24 * 365});
          s.duration("db_max_age", config.gate.db_max_age, hours{1}, hours{24 * 365});
          s.duration("timeout", config.gate.timeout, seconds{10}, hours{2});
@@ -733,6 +734,9 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     int grace = 0;
     s.integer("fixed_grace_days", grace, 0, 365);
     if (s.has("fixed_grace_days")) rule.fixed_grace_days = grace;
+    std::vector<std::string> leak_exempt;
+    s.read("leak_exempt", leak_exempt);
+    if (s.has("leak_exempt")) rule.leak_exempt = std::move(leak_exempt);
     s.read("push", rule.push);
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
@@ -919,6 +923,7 @@ std::string print(const Config& c) {
   line("waiver_max_days", std::to_string(c.gate.waiver_max_days));
   line("max_layer", size(c.gate.max_layer));
   line("max_image", size(c.gate.max_image));
+  line("leak_exempt", list(c.gate.leak_exempt));
   line("db_warn_age", duration(c.gate.db_warn_age));
   line("db_max_age", duration(c.gate.db_max_age));
   line("timeout", duration(c.gate.timeout));
@@ -972,6 +977,7 @@ std::string print(const Config& c) {
     if (r.allow_scratch) out << "# allow_scratch = " << boolean(*r.allow_scratch) << "\n";
     if (r.base_secrets) out << "# base_secrets = " << boolean(*r.base_secrets) << "\n";
     if (r.fixed_grace_days) out << "# fixed_grace_days = " << *r.fixed_grace_days << "\n";
+    if (r.leak_exempt) out << "# leak_exempt = " << list(*r.leak_exempt) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
     if (!r.static_credentials.empty())

@@ -105,6 +105,7 @@ struct Gate {
   int waiver_max_days = 180; ///< how far ahead a [[waiver]] or [[gate_allow]] may end
   std::uint64_t max_layer = 20UL << 30; ///< what one layer may expand to
   std::uint64_t max_image = 60UL << 30; ///< what the layers of one image may expand to
+  std::vector<std::string> leak_exempt; ///< variables whose values may be in an image
   std::chrono::seconds db_warn_age{24 * 3600};
   std::chrono::seconds db_max_age{5 * 24 * 3600};
   std::chrono::seconds timeout{600};
@@ -149,6 +150,7 @@ struct Rule {
   std::optional<bool> allow_scratch;
   std::optional<bool> base_secrets;
   std::optional<int> fixed_grace_days;
+  std::optional<std::vector<std::string>> leak_exempt;
   std::optional<bool> push;                    ///< false: no push from these jobs
   std::vector<std::string> repositories;       ///< globs on registry/repository that may be pushed;
                                                ///< empty: see policy::admit_push

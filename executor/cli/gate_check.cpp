@@ -2,6 +2,7 @@
 #include "executor/cli/gate_check.hpp"
 
 #include "executor/base/file.hpp"
+#include "stages/image/leak_scanner.hpp"
 
 #include <iostream>
 
@@ -62,8 +63,10 @@ int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, con
                   err);
   }
 
-  auto judged =
-      gate::TrivyGate{options.scanner, scanner, clock}.judge(*layout, *root, options.policy, "");
+  // Of no job, so there is no secret to search for.
+  image::JobsLeakScanner leaks{{}, {}, "", {}, clock};
+  auto judged = gate::TrivyGate{options.scanner, scanner, leaks, clock}.judge(*layout, *root,
+                                                                              options.policy, "");
   if (!judged) return report(judged.error(), err);
   return conclude(judged->verdict, options.json, out);
 }

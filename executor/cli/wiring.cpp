@@ -6,6 +6,7 @@
 #include "executor/cli/gate_check.hpp"
 #include "executor/gitlab/job_identity.hpp"
 #include "executor/gitlab/job_logins.hpp"
+#include "executor/gitlab/known_secrets.hpp"
 #include "executor/log/log.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/podman_api.hpp"
@@ -116,7 +117,8 @@ gitlab::StageTools Wiring::stage_tools() {
           }
         }
         return std::make_unique<image::Images>(
-            image_tools(), record, gitlab::job_logins(response).logins, std::move(secrets));
+            image_tools(), record, gitlab::job_logins(response).logins, std::move(secrets),
+            gitlab::known_secrets(response, record.created));
       }};
 }
 

@@ -246,8 +246,8 @@ oci::KnownLayers known_layers(const ScannerConfig& config) {
   return oci::KnownLayers{config.cache_dir / "layers"};
 }
 
-TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, const Clock& clock)
-    : config_{std::move(config)}, scanner_{scanner}, clock_{clock} {}
+TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, LeakScanner& leaks, const Clock& clock)
+    : config_{std::move(config)}, scanner_{scanner}, leaks_{leaks}, clock_{clock} {}
 
 Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest& root,
                                    const GatePolicy& policy, const std::string& repository) {
@@ -285,6 +285,19 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     if (!is_about_the_image(tree.error()))
       return std::move(tree).error().in("judging " + root.str());
     refuse_flaw(bench, flaw, tree.error().text());
+    return conclude();
+  }
+
+  // First of all, and whatever was remembered: each job has secrets of its own.
+  auto leaks = leaks_.search(layout, *tree);
+  if (!leaks) return std::move(leaks).error().in("judging " + root.str());
+  for (auto& note : leaks->notes)
+    passing_notes.push_back(std::move(note));
+  if (!leaks->denials.empty()) {
+    verdict.scanner.clear(); // it was not asked
+    for (auto& denial : leaks->denials)
+      (denial.operators ? bench.deny_operator(std::move(denial.code), std::move(denial.message))
+                        : bench.deny(std::move(denial.code), std::move(denial.message)));
     return conclude();
   }
 

@@ -164,6 +164,22 @@ public:
 Result<Verdict> replay(std::string_view report, const GatePolicy& policy,
                        const std::string& repository, WallTime now);
 
+/// What a search for leaked secrets says about one tree.
+struct LeakFindings {
+  std::vector<Denial> denials;
+  std::vector<std::string> notes;
+};
+
+/// Searches an image for the secrets of the job that pushes it. The gate asks it about every tree
+/// that it judges, before any other verdict counts: without one there is no gate, so no pass. The
+/// real one is executor/leaks, which knows the secrets; joined in stages/image.
+class LeakScanner {
+public:
+  virtual ~LeakScanner() = default;
+  /// Errors: it could not be searched, which is the operator's to mend.
+  virtual Result<LeakFindings> search(const oci::Layout& layout, const oci::ImageTree& tree) = 0;
+};
+
 /// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees
 /// them. Pure; part of what a cached verdict depends on. Source: trivy 0.69.3, pkg/flag.
 std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
@@ -189,10 +205,11 @@ private:
 /// of everything it depends on (image, destination, policy, scanner, flags, DB, slipway itself),
 /// until the earliest expiry of any of these. A remembered verdict spares the scan and the
 /// re-reading of layers; manifests, configs and sizes are checked again, and whoever uploads hashes
-/// the bytes on their way. Judging by hand (no repository) never uses the cache.
+/// the bytes on their way. Judging by hand (no repository) never uses the cache. Leaked secrets are
+/// searched for each time, for each job has others.
 class TrivyGate {
 public:
-  TrivyGate(ScannerConfig config, Scanner& scanner, const Clock& clock);
+  TrivyGate(ScannerConfig config, Scanner& scanner, LeakScanner& leaks, const Clock& clock);
   /// Judges `root` of `layout` for a destination ("" = by hand, no pass is made). A denial is not
   /// an error; an Error means that the gate could not judge (and nothing may be pushed).
   Result<Judgement> judge(const oci::Layout& layout, const oci::Digest& root,
@@ -201,6 +218,7 @@ public:
 private:
   ScannerConfig config_;
   Scanner& scanner_;
+  LeakScanner& leaks_;
   const Clock& clock_;
 };
 

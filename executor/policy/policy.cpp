@@ -65,6 +65,7 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->allow_scratch) effective.gate.allow_scratch = *rule->allow_scratch;
   if (rule->base_secrets) effective.gate.base_secrets = *rule->base_secrets;
   if (rule->fixed_grace_days) effective.gate.fixed_grace_days = *rule->fixed_grace_days;
+  if (rule->leak_exempt) effective.gate.leak_exempt = *rule->leak_exempt;
   if (rule->push) effective.push = *rule->push;
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;

@@ -3,8 +3,10 @@
 
 #include "executor/backends/buildkit/output.hpp"
 #include "executor/base/file.hpp"
+#include "executor/leaks/searched_blobs.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/script_client.hpp"
+#include "stages/image/leak_scanner.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -63,6 +65,7 @@ void collect_scans(const Tools& tools) {
   }
   for (const auto& path : old)
     std::filesystem::remove_all(path, failed);
+  leaks::SearchedBlobs::prune(searched_blobs_dir(tools.config), tools.clock.now());
 }
 
 } // namespace

@@ -5,6 +5,7 @@
 #include "executor/broker/archive.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "stages/image/build_place.hpp"
+#include "stages/image/leak_scanner.hpp"
 
 #include <unistd.h>
 
@@ -117,11 +118,14 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
 }
 
 Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::Login> logins,
-               std::map<std::string, Secret> job_secrets)
+               std::map<std::string, Secret> job_secrets,
+               const std::vector<leaks::KnownSecret>& leakable)
     : tools_{tools}, record_{std::move(record)}, subject_{record_.project, record_.ref_protected,
                                                           record_.project_id},
       effective_{policy::effective_for(tools_.config, subject_)}, logins_{std::move(logins)},
       job_secrets_{std::move(job_secrets)}, leases_{tools.config, tools.audit, tools.clock},
+      leaks_{std::make_unique<JobsLeakScanner>(tools.config, effective_.gate, effective_.rule,
+                                               leakable, tools.clock)},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))} {}
 
 Images::~Images() = default;
@@ -380,6 +384,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
         for (const auto& layer : image.manifest.layers)
           layers.learn(place_->bases().layout(), layer, effective_.gate.max_layer);
       }
+      leaks_->search_early(place_->bases().layout(), *tree);
     }
     gate::check_scanner_early(config);
   });
@@ -448,7 +453,7 @@ Result<gate::Judgement> Images::judge(const state::StoredImage& image,
                                       const std::string& repository) {
   const auto config = scanner_config(effective_.gate, tools_.config);
   gate::SandboxedTrivy scanner{config, tools_.podman, common_slot(), tools_.owner};
-  gate::TrivyGate gate{config, scanner, tools_.clock};
+  gate::TrivyGate gate{config, scanner, *leaks_, tools_.clock};
   return gate.judge(store_->layout(), image.manifest_digest,
                     gate_policy(effective_.gate, tools_.config), repository);
 }
@@ -523,6 +528,8 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   const bool jobs_own = policy::registry_for(tools_.config, reference)->credential == "job";
   audit::AuditLog::Fields intended{{"policy", judged->pass->policy_digest()}};
   if (!exceptions.empty()) intended.emplace_back("exceptions", joined(exceptions));
+  if (const auto exempted = leaks_->exempted(); !exempted.empty())
+    intended.emplace_back("leak_exempt", exempted);
   if (jobs_own) intended.emplace_back("bypassable", kBypassable);
   if (auto intent = audit("push_intent", intended); !intent) return std::move(intent).error();
   engine_api::PushRequest request;

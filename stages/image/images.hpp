@@ -10,6 +10,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/leaks/secrets.hpp"
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/sandbox/sandbox.hpp"
@@ -41,12 +42,16 @@ struct Tools {
   WiredBackends backends; ///< what builds here
 };
 
+class JobsLeakScanner;
+
 class Images final : public broker::ImageService {
 public:
   /// `logins`: the job's own; pushed with only where the registry's entry says credential = "job".
   /// `job_secrets`: what the job itself holds, by name, of what some issuer's settings name.
+  /// `leakable`: what no image of this job may hold.
   Images(const Tools& tools, state::JobRecord record, std::vector<policy::Login> logins,
-         std::map<std::string, Secret> job_secrets = {});
+         std::map<std::string, Secret> job_secrets = {},
+         const std::vector<leaks::KnownSecret>& leakable = {});
   ~Images() override;
 
   Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress,
@@ -108,6 +113,7 @@ private:
   std::vector<policy::Login> logins_;
   std::map<std::string, Secret> job_secrets_;
   Leases leases_;
+  std::unique_ptr<JobsLeakScanner> leaks_;
   std::unique_ptr<BuildPlace> place_;
   std::mutex opening_; ///< of the store
   std::unique_ptr<state::ImageStore> store_;

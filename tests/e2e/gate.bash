@@ -288,6 +288,44 @@ $noos"
     expect_contains "$OUTPUT" "counts for nothing"
 }
 
+TEST "an image with a secret of its job is refused, which is named by variable, form and place and never by value" {
+    local key line
+    # shellcheck disable=SC2030,SC2031
+    key=$(openssl genrsa 2048 2>/dev/null)
+    line=$(sed -n 5p <<<"$key")
+    export key
+    local with_secrets='.variables += [{key: "DB_PASSWORD", value: "s3cr3t-Passw0rd-42", masked: true},
+        {key: "DEPLOY_KEY", value: $ENV.key, file: true}]'
+    local encoded="mkdir encoded && printf 'ci:%s' \$CI_JOB_TOKEN | base64 -w 0 >encoded/settings && printf 'FROM $tiny\nCOPY settings /app/settings\n' >encoded/Dockerfile
+docker build -q -t $world_registry/grp/app/encoded:1 encoded"
+    run_steps 4051 "$encoded
+mkdir env file clean && printf 'FROM $tiny\nENV DB=%s\n' \$DB_PASSWORD >env/Dockerfile
+tail -n +5 \$DEPLOY_KEY | gzip >file/part.gz && printf 'FROM $tiny\nCOPY part.gz /root/part.gz\n' >file/Dockerfile
+printf 'FROM $tiny\nLABEL clean=yes\n' >clean/Dockerfile
+for name in env file clean; do docker build -q -t $world_registry/grp/app/\$name:1 \$name; done
+docker build -q -t $world_registry/grp/app/label:1 --label by=\$(printf %s \$CI_JOB_TOKEN | base64) clean
+for name in encoded env label file clean; do try push-\$name docker push $world_registry/grp/app/\$name:1; done" "$with_secrets"
+
+    expect_eq "$STATE" success
+    expect_step push-encoded 1 "Gate: denied" "[secret_leaked] The value of CI_JOB_TOKEN is in the image (base64): layer sha256:" \
+        ", app/settings, made by: COPY settings /app/settings" "revoke it"
+    expect_step push-env 1 "[secret_leaked] The value of DB_PASSWORD is in the image (as it is): image config sha256:" ", ENV DB."
+    expect_step push-label 1 "CI_JOB_TOKEN is in the image (base64): image config" ", LABEL by."
+    expect_step push-file 1 "DEPLOY_KEY is in the image (as it is): layer" ", root/part.gz!/"
+    for name in encoded env label file; do expect_absent "grp/app/$name:1"; done
+    for name in "$line" s3cr3t-Passw0rd "$(printf ci:glcbt-job-token-4051 | base64)" "$(printf glcbt-job-token-4051 | base64)"; do
+        [[ $TRACE != *"$name"* ]] || fail "the job log has '$name'" || return 1
+    done
+    # The controls: nothing of the job's in it; and the same image where the operator exempts the variable.
+    expect_step push-clean 0 "digest: sha256:"
+    gate_config exempt "" '[[rule]]
+project = "grp/*"
+leak_exempt = ["CI_JOB_TOKEN"]'
+    run_steps 4052 "$encoded
+try push-encoded docker push $world_registry/grp/app/encoded:1"
+    expect_step push-encoded 0 "not searched for the value of CI_JOB_TOKEN: the operator exempts it (leak_exempt, rule " "digest: sha256:"
+}
+
 TEST "gate check judges a layout by hand: 0 passed, 1 denied, 2 could not judge" {
     gate_config check "" '[[rule]]
 project = "strict/*"

@@ -5,6 +5,7 @@
 #include "executor/gate/gate.hpp"
 #include "executor/gate/report.hpp"
 #include "tests/fakes/alpine_image.hpp"
+#include "tests/fakes/fake_leak_scanner.hpp"
 #include "tests/lib/must_run.hpp"
 
 #include <gtest/gtest.h>
@@ -74,8 +75,9 @@ protected:
     sandbox::Podman podman{engine_, runner_};
     SandboxedTrivy trivy{config_, podman, ids_, "gate-test"};
     SystemClock clock;
+    fakes::FakeLeakScanner leaks;
     auto layout = oci::Layout::open(layout_);
-    return TrivyGate{config_, trivy, clock}.judge(*layout, root, policy_, repository);
+    return TrivyGate{config_, trivy, leaks, clock}.judge(*layout, root, policy_, repository);
   }
   // The gate's code for the first denial, or the finding that blocks; "" = passed.
   std::string denied_for(const oci::Digest& root) {

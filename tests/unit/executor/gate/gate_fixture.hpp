@@ -7,6 +7,7 @@
 #include "executor/gate/report.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/bolt_file.hpp"
+#include "tests/fakes/fake_leak_scanner.hpp"
 #include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
@@ -98,7 +99,8 @@ protected:
            parts_.more_results + "]}";
   }
   Verdict verdict(const std::string& repository = "reg:5000/app") {
-    auto judged = TrivyGate{config_, scanner_, clock_}.judge(layout_, root_, policy_, repository);
+    auto judged =
+        TrivyGate{config_, scanner_, leaks_, clock_}.judge(layout_, root_, policy_, repository);
     EXPECT_TRUE(judged.ok()) << judged.error().text();
     EXPECT_EQ(judged->pass.has_value(), judged->verdict.passed && !repository.empty());
     return judged->verdict;
@@ -137,6 +139,7 @@ protected:
   fakes::TempDir dir_;
   ScannerConfig config_;
   FakeScanner scanner_;
+  fakes::FakeLeakScanner leaks_;
   FixedClock clock_{at("2026-11-24T12:00:00Z")};
   GatePolicy policy_;
   ReportParts parts_;

@@ -7,13 +7,51 @@ namespace slipway::gate {
 namespace {
 
 TEST_F(Gate, PassesACleanImageForItsRepositoryOnly) {
-  auto judged = TrivyGate{config_, scanner_, clock_}.judge(layout_, root_, policy_, "reg:5000/app");
+  auto judged =
+      TrivyGate{config_, scanner_, leaks_, clock_}.judge(layout_, root_, policy_, "reg:5000/app");
 
   ASSERT_TRUE(judged.ok());
   ASSERT_TRUE(judged->pass.has_value()) << judged->verdict.for_people();
   EXPECT_EQ(judged->pass->digest(), root_);
   EXPECT_EQ(judged->pass->repository(), "reg:5000/app");
   EXPECT_EQ(judged->pass->expires_at(), clock_.now() + hours{24});
+}
+
+TEST_F(Gate, MakesNoPassForAnImageWithALeakedSecretAndAsksNoScanner) {
+  leaks_.answer = [] {
+    return gate::LeakFindings{{{"secret_leaked", "The value of TOKEN is in the image", false}}, {}};
+  };
+
+  EXPECT_EQ(only_code(), "secret_leaked");
+  EXPECT_TRUE(scanner_.seen.empty());
+  EXPECT_FALSE(verdict().could_not_judge());
+  // The control: the same image, with nothing found.
+  leaks_.answer = [] { return gate::LeakFindings{{}, {"not searched for X"}}; };
+  const auto passed = verdict();
+  EXPECT_TRUE(passed.passed);
+  EXPECT_EQ(passed.warnings, std::vector<std::string>{"not searched for X"});
+}
+
+TEST_F(Gate, SearchesForLeakedSecretsAlsoWhereTheVerdictIsRemembered) {
+  ASSERT_TRUE(verdict().passed);
+  ASSERT_TRUE(verdict().from_cache);
+  EXPECT_EQ(leaks_.seen, (std::vector<oci::Digest>{root_, root_}));
+
+  leaks_.answer = [] { return gate::LeakFindings{{{"secret_leaked", "x", false}}, {}}; };
+
+  EXPECT_FALSE(verdict().passed);
+}
+
+TEST_F(Gate, CannotJudgeWhereLeaksCannotBeSearchedFor) {
+  leaks_.answer = []() -> Result<gate::LeakFindings> {
+    return Error{ErrorKind::io, "no disk", "", {}};
+  };
+
+  const auto judged =
+      TrivyGate{config_, scanner_, leaks_, clock_}.judge(layout_, root_, policy_, "reg:5000/app");
+
+  ASSERT_FALSE(judged.ok());
+  EXPECT_EQ(judged.error().kind, ErrorKind::io);
 }
 
 TEST_F(Gate, MakesNoPassByHand) {

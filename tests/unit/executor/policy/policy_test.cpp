@@ -30,6 +30,18 @@ TEST(Policy, FirstMatchingRuleDecides) {
   EXPECT_EQ(effective_for(config, {"other/app", true}).gate.threshold, "low");
 }
 
+TEST(Policy, ARulesLeakExemptionsReplaceThoseOfTheGate) {
+  auto config = with_registry();
+  config.gate.leak_exempt = {"A"};
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nleak_exempt = [\"B\"]\n"
+                                   "[[rule]]\nproject = \"none/*\"\nleak_exempt = []\n",
+                                   "p", config));
+
+  EXPECT_EQ(effective_for(config, {"grp/app"}).gate.leak_exempt, std::vector<std::string>{"B"});
+  EXPECT_TRUE(effective_for(config, {"none/app"}).gate.leak_exempt.empty());
+  EXPECT_EQ(effective_for(config, {"other"}).gate.leak_exempt, std::vector<std::string>{"A"});
+}
+
 TEST(Policy, PushToUnknownRegistryIsDeniedNamingTheKey) {
   const auto config = with_registry();
   const Subject subject{"grp/app", false};

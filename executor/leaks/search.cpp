@@ -1,0 +1,624 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/leaks/search.hpp"
+
+#include "executor/leaks/matcher.hpp"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <nlohmann/json.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <memory>
+#include <utility>
+
+namespace slipway::leaks {
+namespace {
+
+constexpr std::size_t kPart = 128UL << 10;
+constexpr std::size_t kMaxDocument = 8UL << 20;
+constexpr int kMaxDepth = 100;
+constexpr std::size_t kShownArchives = 3;
+/// A blob that was there this long before a token was made cannot hold it; the clock may be set.
+constexpr std::chrono::seconds kClockSlack{60};
+
+/// The next bytes of a stream, valid until the next call; none at its end.
+using Source = std::function<Result<std::string_view>()>;
+
+/// An archive that reads from a Source.
+class Input {
+public:
+  explicit Input(Source source)
+      : source_{std::move(source)}, archive_{::archive_read_new(), &::archive_read_free} {}
+  Input(const Input&) = delete;
+  Input& operator=(const Input&) = delete;
+
+  archive* get() { return archive_.get(); }
+  bool open() {
+    return ::archive_read_open(archive_.get(), this, nullptr, &read_part, nullptr) == ARCHIVE_OK;
+  }
+  /// Set where reading ended because the source failed.
+  const std::optional<Error>& error() const { return error_; }
+  /// The next bytes of the current entry; `code` is ARCHIVE_EOF at its end.
+  std::string_view data(int& code) {
+    const void* bytes = nullptr;
+    std::size_t size = 0;
+    la_int64_t offset = 0; // a hole in a sparse file holds no secret
+    do {
+      code = ::archive_read_data_block(archive_.get(), &bytes, &size, &offset);
+    } while ((code == ARCHIVE_OK || code == ARCHIVE_WARN) && size == 0);
+    if (code != ARCHIVE_OK && code != ARCHIVE_WARN) return {};
+    code = ARCHIVE_OK;
+    return {static_cast<const char*>(bytes), size};
+  }
+  std::string name_of(archive_entry* entry) const {
+    const char* name = ::archive_entry_pathname(entry);
+    if (name == nullptr) name = ::archive_entry_pathname_utf8(entry);
+    std::string_view text = name == nullptr ? "?" : name;
+    while (text.starts_with("./"))
+      text.remove_prefix(2);
+    return std::string{text};
+  }
+
+private:
+  static la_ssize_t read_part(archive*, void* self, const void** bytes) {
+    auto& input = *static_cast<Input*>(self);
+    auto got = input.source_();
+    if (!got) {
+      input.error_ = std::move(got).error();
+      return -1;
+    }
+    *bytes = got->data();
+    return static_cast<la_ssize_t>(got->size());
+  }
+  Source source_;
+  std::unique_ptr<archive, decltype(&::archive_read_free)> archive_;
+  std::optional<Error> error_;
+};
+
+enum class Packing { none, one_stream, zip };
+
+Packing packing_of(std::string_view head) {
+  using namespace std::string_view_literals;
+  if (head.starts_with("PK\3\4"sv)) return Packing::zip;
+  for (const auto magic : {"\x1f\x8b\x08"sv, "\x28\xb5\x2f\xfd"sv,
+                           "\xfd"
+                           "7zXZ\0"sv,
+                           "BZh"sv}) {
+    if (head.starts_with(magic)) return Packing::one_stream;
+  }
+  return Packing::none;
+}
+
+/// What one stream of compressed bytes expands to. A stream that is not compressed is what it is.
+class Unpacked {
+public:
+  Unpacked(Source packed, bool rare_formats) : input_{std::move(packed)} {
+    ::archive_read_support_filter_gzip(input_.get());
+    ::archive_read_support_filter_zstd(input_.get());
+    if (rare_formats) {
+      ::archive_read_support_filter_xz(input_.get());
+      ::archive_read_support_filter_bzip2(input_.get());
+    }
+    ::archive_read_support_format_raw(input_.get());
+    ::archive_read_support_format_empty(input_.get());
+  }
+  /// Errors: bad_input (not whole); those of the source.
+  Result<std::string_view> next() {
+    if (ended_) return std::string_view{};
+    if (!begun_) {
+      begun_ = true;
+      archive_entry* entry = nullptr;
+      const int code =
+          input_.open() ? ::archive_read_next_header(input_.get(), &entry) : ARCHIVE_FATAL;
+      if (code == ARCHIVE_EOF) return end();
+      if (code != ARCHIVE_OK && code != ARCHIVE_WARN) return broken();
+    }
+    int code = ARCHIVE_OK;
+    const auto bytes = input_.data(code);
+    if (code == ARCHIVE_EOF) return end();
+    if (code != ARCHIVE_OK) return broken();
+    return bytes;
+  }
+
+private:
+  std::string_view end() {
+    ended_ = true;
+    return {};
+  }
+  Error broken() {
+    ended_ = true;
+    if (input_.error()) return *input_.error();
+    return Error{ErrorKind::bad_input, "is damaged: it cannot be expanded to its end", "", {}};
+  }
+  Input input_;
+  bool begun_ = false;
+  bool ended_ = false;
+};
+
+struct Task {
+  enum class As { layer, other, document };
+  As as = As::other;
+  std::string what;
+  oci::Descriptor blob;
+  std::optional<oci::Digest> diff_id; ///< what a layer has to expand to
+  std::string made_by;
+  const char* key() const {
+    return as == As::layer ? "layer" : as == As::document ? "document" : "other";
+  }
+};
+
+// Everything below a tree, documents first; each blob once for each way in which it is read.
+std::vector<Task> tasks_of(const oci::ImageTree& tree) {
+  std::vector<Task> tasks;
+  std::set<std::pair<oci::Digest, Task::As>> seen;
+  const auto add = [&](Task task) {
+    if (seen.emplace(task.blob.digest, task.as).second) tasks.push_back(std::move(task));
+  };
+  for (const auto& blob : tree.blobs) {
+    if (oci::is_index_type(blob.media_type) ||
+        std::find(tree.index_digests.begin(), tree.index_digests.end(), blob.digest) !=
+            tree.index_digests.end())
+      add({Task::As::document, "index", blob, {}, ""});
+  }
+  for (const auto& image : tree.images) {
+    add({Task::As::document, "manifest", image.descriptor, {}, ""});
+    const auto& config = image.manifest.config;
+    if (image.config && config.size <= kMaxDocument) {
+      add({Task::As::document, "image config", config, {}, ""});
+    } else {
+      add({Task::As::other, "config", config, {}, ""});
+    }
+  }
+  for (const auto& image : tree.images) {
+    const auto& layers = image.manifest.layers;
+    std::vector<std::string> made_by;
+    if (image.config) {
+      for (const auto& entry : image.config->history) {
+        if (!entry.empty_layer) made_by.push_back(entry.created_by);
+      }
+    }
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      Task task{Task::As::other, image.is_attestation ? "attestation" : "blob", layers[i], {}, ""};
+      if (image.config) {
+        task.as = Task::As::layer;
+        task.what = "layer";
+        if (image.config->diff_ids.size() == layers.size())
+          task.diff_id = image.config->diff_ids[i];
+        if (made_by.size() == layers.size()) task.made_by = made_by[i];
+      }
+      add(std::move(task));
+    }
+  }
+  for (const auto& blob : tree.blobs) {
+    const bool known = std::any_of(tasks.begin(), tasks.end(), [&](const Task& task) {
+      return task.blob.digest == blob.digest;
+    });
+    if (!known) add({Task::As::other, "blob", blob, {}, ""});
+  }
+  return tasks;
+}
+
+/// Searches one blob.
+class BlobSearch {
+public:
+  BlobSearch(const Matcher& matcher, const SecretSet& secrets, std::uint64_t most, const Task& task,
+             Report& report)
+      : matcher_{matcher}, secrets_{secrets}, most_{most},
+        left_in_archives_{most}, task_{task}, report_{report} {}
+
+  /// True where nothing was found and nothing was left out.
+  Result<bool> run(const oci::Layout& layout) {
+    auto done = task_.as == Task::As::document ? document(layout) : stream(layout);
+    if (!done) {
+      if (done.error().kind != ErrorKind::bad_input && done.error().kind != ErrorKind::not_found)
+        return std::move(done).error();
+      not_searched(done.error().what);
+    }
+    if (unopened_ > 0) {
+      report_.notes.push_back(std::to_string(unopened_) + " archives in " + task_.what + " " +
+                              task_.blob.digest.str() +
+                              " could not be opened to their end and were searched as they are (" +
+                              unopened_names_ + (unopened_ > kShownArchives ? ", …)" : ")"));
+    }
+    return clean_;
+  }
+
+private:
+  using Matches = std::vector<Matcher::Match>;
+
+  void not_searched(const std::string& why) {
+    clean_ = false;
+    report_.not_searched.push_back(task_.what + " " + task_.blob.digest.str() + " " + why);
+  }
+
+  /// Text of the image, where it does not hold what must not be shown.
+  std::string shown(const std::string& text) const {
+    return matcher_.holds_any(text) ? "(not shown: it holds the value)" : text;
+  }
+
+  void found(const Matcher::Match& match, const std::string& place) {
+    clean_ = false;
+    const auto& names = secrets_.parts()[match.secret].names;
+    const auto text = place.empty() ? place : shown(place);
+    for (const auto& hit : report_.hits) {
+      if (hit.blob != task_.blob.digest || hit.names != names) continue;
+      // What is found in an archive may stand in its own bytes too, where they are not packed.
+      if (hit.form == match.form && (hit.place == text || hit.place.starts_with(text + "!/")))
+        return;
+      if (task_.as == Task::As::document && text.empty()) return; // known by its member
+    }
+    if (report_.hits.size() == kMaxHits) {
+      ++report_.more_hits;
+      return;
+    }
+    report_.hits.push_back({names, match.form, task_.blob.digest, task_.what, text,
+                            task_.made_by.empty() ? "" : shown(task_.made_by)});
+  }
+
+  Status block(Matcher::Stream& stream, std::string_view text, const std::string& place) {
+    Matches matches;
+    if (auto done = stream.restart(); !done) return done;
+    if (auto done = stream.feed(text, [&](const auto& m) { matches.push_back(m); }); !done)
+      return done;
+    for (const auto& match : matches)
+      found(match, place);
+    return {};
+  }
+
+  // ---- documents
+
+  Status document(const oci::Layout& layout) {
+    auto text = layout.read_blob(task_.blob.digest, kMaxDocument);
+    if (!text) return std::move(text).error();
+    report_.bytes += text->size();
+    auto stream = Matcher::Stream::open(matcher_);
+    if (!stream) return std::move(stream).error();
+    const auto json = nlohmann::json::parse(*text, nullptr, false);
+    if (auto done = members(*stream, json, {}, 0); !done) return done;
+    return block(*stream, *text, "");
+  }
+
+  // Decoded, so that no way of escaping hides anything.
+  Status members(Matcher::Stream& stream, const nlohmann::json& value,
+                 std::vector<std::string> path, int depth) {
+    if (depth > kMaxDepth)
+      return Error{ErrorKind::bad_input, "is nested too deeply to be searched", "", {}};
+    if (value.is_string()) {
+      const auto& text = value.get_ref<const std::string&>();
+      return block(stream, text, member_name(path, text));
+    }
+    if (!value.is_structured()) return {};
+    path.emplace_back();
+    std::size_t index = 0;
+    for (const auto& [key, child] : value.items()) {
+      path.back() = value.is_object() ? key : std::to_string(index++);
+      if (value.is_object()) {
+        if (auto done = block(stream, key, member_name(path, "")); !done) return done;
+      }
+      if (auto done = members(stream, child, path, depth + 1); !done) return done;
+    }
+    return {};
+  }
+
+  static std::string member_name(const std::vector<std::string>& path, const std::string& text) {
+    if (path.size() == 3 && path[0] == "config" && path[1] == "Env")
+      return "ENV " + text.substr(0, text.find('='));
+    if (path.size() == 3 && path[0] == "config" && path[1] == "Labels") return "LABEL " + path[2];
+    if (path.size() == 3 && path[0] == "history")
+      return "history, entry " + path[1] + ", " + path[2];
+    if (path.size() >= 2 && path[path.size() - 2] == "annotations")
+      return "annotation " + path.back();
+    std::string name;
+    for (const auto& member : path)
+      name += "/" + member;
+    return name;
+  }
+
+  // ---- layers, and whatever else
+
+  Status stream(const oci::Layout& layout) {
+    auto fd = layout.open_blob(task_.blob.digest);
+    if (!fd) return std::move(fd).error();
+    auto raw = Matcher::Stream::open(matcher_);
+    if (!raw) return std::move(raw).error();
+    char head[6] = {};
+    const bool packed =
+        ::pread(fd->get(), head, sizeof head, 0) == static_cast<ssize_t>(sizeof head) &&
+        packing_of({head, sizeof head}) == Packing::one_stream;
+    oci::Hasher packed_hash;
+    std::vector<char> part(kPart);
+    Matches matches;
+    std::uint64_t size = 0;
+    const Source file = [&]() -> Result<std::string_view> {
+      for (;;) {
+        const ssize_t got = ::read(fd->get(), part.data(), part.size());
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return io_error("read", errno, task_.blob.digest.str());
+        const std::string_view bytes{part.data(), static_cast<std::size_t>(got)};
+        size += bytes.size();
+        if (size > task_.blob.size) return bad("has not the size of its descriptor");
+        packed_hash.update(bytes);
+        report_.bytes += bytes.size();
+        // A header of gzip and a skippable frame of zstd have room for words of their own.
+        if (packed) {
+          if (auto fed = raw->feed(bytes, [&](const auto& m) { matches.push_back(m); }); !fed)
+            return std::move(fed).error();
+        }
+        return bytes;
+      }
+    };
+    oci::Hasher expanded_hash;
+    std::uint64_t expanded = 0;
+    Unpacked unpacked{file, false};
+    const Source content = [&]() -> Result<std::string_view> {
+      auto bytes = unpacked.next();
+      if (!bytes) return bytes;
+      expanded += bytes->size();
+      if (expanded > most_) return bad("expands to more than " + std::to_string(most_) + " bytes");
+      if (packed) report_.bytes += bytes->size();
+      if (task_.diff_id) expanded_hash.update(*bytes);
+      return bytes;
+    };
+    const bool strict = task_.as == Task::As::layer;
+    auto walked = walk_tar(content, "", true, strict);
+    for (const auto& match : matches) {
+      const auto& names = secrets_.parts()[match.secret].names;
+      const bool known = std::any_of(report_.hits.begin(), report_.hits.end(), [&](const Hit& hit) {
+        return hit.blob == task_.blob.digest && hit.names == names;
+      });
+      if (!known) found(match, "the compressed bytes themselves");
+    }
+    if (!walked) return walked;
+    // What stands behind the compressed stream is searched as it is.
+    for (;;) {
+      auto rest = file();
+      if (!rest) return std::move(rest).error();
+      if (rest->empty()) break;
+    }
+    if (packed_hash.finish() != task_.blob.digest)
+      return bad("has other bytes than its digest names");
+    if (task_.diff_id && expanded_hash.finish() != *task_.diff_id)
+      return bad("does not expand to what the image config says");
+    return {};
+  }
+
+  static Error bad(std::string why) { return {ErrorKind::bad_input, std::move(why), "", {}}; }
+
+  /// Searches all bytes of SOURCE, whatever they are, and names places by the tar that they may be.
+  Status walk_tar(const Source& source, const std::string& prefix, bool open_archives,
+                  bool must_be_tar) {
+    auto stream = Matcher::Stream::open(matcher_);
+    if (!stream) return std::move(stream).error();
+    auto names = Matcher::Stream::open(matcher_);
+    if (!names) return std::move(names).error();
+    Matches pending;
+    std::string place = prefix;
+    const auto settle = [&](std::uint64_t before) {
+      std::erase_if(pending, [&](const Matcher::Match& match) {
+        if (match.begin >= before) return false;
+        found(match, place);
+        return true;
+      });
+    };
+    const Source all = [&]() -> Result<std::string_view> {
+      auto bytes = source();
+      if (!bytes) return bytes;
+      if (auto fed = stream->feed(*bytes, [&](const auto& m) { pending.push_back(m); }); !fed)
+        return std::move(fed).error();
+      return bytes;
+    };
+    Input tar{all};
+    ::archive_read_support_format_tar(tar.get());
+    ::archive_read_support_format_empty(tar.get());
+    bool broken = !tar.open();
+    while (!broken) {
+      archive_entry* entry = nullptr;
+      const int code = ::archive_read_next_header(tar.get(), &entry);
+      if (code == ARCHIVE_EOF) break;
+      if (code != ARCHIVE_OK && code != ARCHIVE_WARN) {
+        broken = true;
+        break;
+      }
+      const auto begin = ::archive_read_header_position(tar.get());
+      settle(begin < 0 ? 0 : static_cast<std::uint64_t>(begin));
+      const auto name = tar.name_of(entry);
+      place = prefix + name;
+      // A long name may be cut in two in the header.
+      if (auto done = block(*names, name, place); !done) return done;
+      if (open_archives && ::archive_entry_filetype(entry) == AE_IFREG) {
+        if (auto done = open_entry(tar, place); !done) return done;
+      }
+    }
+    if (tar.error()) {
+      settle(UINT64_MAX);
+      return *tar.error();
+    }
+    for (;;) {
+      auto rest = all();
+      if (!rest) {
+        settle(UINT64_MAX);
+        return std::move(rest).error();
+      }
+      if (rest->empty()) break;
+    }
+    settle(UINT64_MAX);
+    if (broken && must_be_tar) return bad("cannot be read as a tar to its end");
+    return {};
+  }
+
+  /// Looks into the archive that an entry may be. One level: what is in that is not opened.
+  Status open_entry(Input& tar, const std::string& place) {
+    int code = ARCHIVE_OK;
+    auto first = tar.data(code);
+    std::string short_start; // a part may end within the first bytes
+    while (code == ARCHIVE_OK && first.size() < 6) {
+      short_start += first;
+      first = tar.data(code);
+      if (short_start.size() + first.size() >= 6 || code != ARCHIVE_OK) {
+        short_start += first;
+        first = short_start;
+        break;
+      }
+    }
+    const auto packing = packing_of(first);
+    if (packing == Packing::none) return {};
+    bool begun = false;
+    const Source data = [&]() -> Result<std::string_view> {
+      if (!std::exchange(begun, true)) return first;
+      int at = ARCHIVE_OK;
+      auto bytes = tar.data(at);
+      if (at != ARCHIVE_OK && at != ARCHIVE_EOF)
+        return tar.error() ? *tar.error() : bad("cannot be read as a tar to its end");
+      return bytes;
+    };
+    auto done = packing == Packing::zip ? walk_zip(data, place + "!/") : walk_packed(data, place);
+    if (done) return {};
+    if (tar.error()) return *tar.error();
+    if (done.error().kind != ErrorKind::not_found) return done;
+    // Of an archive only what it says about itself: its bytes are searched as any others.
+    if (++unopened_ <= kShownArchives)
+      unopened_names_ += (unopened_names_.empty() ? "" : ", ") + shown(place);
+    return {};
+  }
+
+  /// The limit on what archives expand to, and their damage as not_found.
+  Result<std::string_view> counted(Result<std::string_view> bytes) {
+    if (!bytes) {
+      auto error = std::move(bytes).error();
+      if (error.kind == ErrorKind::bad_input) error.kind = ErrorKind::not_found;
+      return error;
+    }
+    if (bytes->size() > left_in_archives_)
+      return bad("holds archives that expand to more than " + std::to_string(most_) + " bytes");
+    left_in_archives_ -= bytes->size();
+    report_.bytes += bytes->size();
+    return bytes;
+  }
+
+  Status walk_packed(const Source& data, const std::string& place) {
+    Unpacked inner{data, true};
+    return walk_tar([&] { return counted(inner.next()); }, place + "!/", false, false);
+  }
+
+  Status walk_zip(const Source& data, const std::string& prefix) {
+    auto stream = Matcher::Stream::open(matcher_);
+    if (!stream) return std::move(stream).error();
+    Input zip{data};
+    ::archive_read_support_format_zip_streamable(zip.get());
+    const Error damaged{ErrorKind::not_found, "is damaged", "", {}};
+    if (!zip.open()) return damaged;
+    bool whole = true;
+    for (;;) {
+      archive_entry* entry = nullptr;
+      const int code = ::archive_read_next_header(zip.get(), &entry);
+      if (code == ARCHIVE_EOF) break;
+      if (code != ARCHIVE_OK && code != ARCHIVE_WARN) return damaged;
+      const auto place = prefix + zip.name_of(entry);
+      Matches matches;
+      if (auto done = stream->restart(); !done) return done;
+      int at = ARCHIVE_OK;
+      for (;;) {
+        const auto bytes = zip.data(at);
+        if (at != ARCHIVE_OK) break;
+        auto fine = counted(bytes);
+        if (!fine) return std::move(fine).error();
+        auto fed = stream->feed(bytes, [&](const auto& m) { matches.push_back(m); });
+        if (!fed) return fed;
+      }
+      for (const auto& match : matches)
+        found(match, place);
+      if (at == ARCHIVE_FATAL) return damaged;
+      whole = whole && at == ARCHIVE_EOF; // else an entry under a password, or of a rare method
+    }
+    return whole ? Status{} : Status{damaged};
+  }
+
+  const Matcher& matcher_;
+  const SecretSet& secrets_;
+  std::uint64_t most_;
+  std::uint64_t left_in_archives_;
+  const Task& task_;
+  Report& report_;
+  bool clean_ = true;
+  std::size_t unopened_ = 0;
+  std::string unopened_names_;
+};
+
+Result<Matcher> matcher_for(const SecretSet& secrets) {
+  std::vector<Pattern> patterns;
+  for (std::size_t i = 0; i < secrets.parts().size(); ++i) {
+    const auto& part = secrets.parts()[i];
+    for (auto& text : forms_of(part.value.reveal(), part.pieces))
+      patterns.push_back({std::move(text), i});
+  }
+  return Matcher::compile(std::move(patterns));
+}
+
+} // namespace
+
+std::string Hit::text() const {
+  std::string text = "The value of " + names.front();
+  for (std::size_t i = 1; i < names.size(); ++i)
+    text += (i == 1 ? " (also known as " : ", ") + names[i];
+  if (names.size() > 1) text += ")";
+  text += std::string{" is in the image ("} + form_name(form) + "): " + what + " " + blob.str();
+  if (!place.empty()) text += ", " + place;
+  if (!made_by.empty()) {
+    constexpr std::size_t kShown = 160;
+    text += ", made by: " + (made_by.size() > kShown ? made_by.substr(0, kShown) + "…" : made_by);
+  }
+  return text + ".";
+}
+
+LeakSearch::LeakSearch(SearchSettings settings, SecretSet secrets, const Clock& clock)
+    : settings_{std::move(settings)}, secrets_{std::move(secrets)}, clock_{clock} {
+  for (const auto& part : secrets_.parts()) {
+    if (part.made_at && (!newest_ || *part.made_at < *newest_)) newest_ = part.made_at;
+  }
+}
+
+bool LeakSearch::is_due(const SearchedBlobs* remembered, const oci::Digest& blob,
+                        const std::string& as) {
+  if (done_.contains(as + blob.str())) return false;
+  if (remembered == nullptr) return true;
+  const auto known = remembered->look(blob, remembered->name_of(secrets_, as), clock_.now());
+  if (!known.searched) return true;
+  return newest_ && *known.whole_since + kClockSlack >= *newest_;
+}
+
+Result<Report> LeakSearch::search(const oci::Layout& layout, const oci::ImageTree& tree) {
+  Report report;
+  if (secrets_.parts().empty()) return report;
+  const std::lock_guard guard{searching_};
+  std::optional<SearchedBlobs> remembered;
+  if (!settings_.cache_dir.empty()) {
+    auto opened = SearchedBlobs::open(settings_.cache_dir);
+    if (!opened) return std::move(opened).error().in("remembering what was searched");
+    remembered = *std::move(opened);
+  }
+  std::optional<Matcher> matcher; // for as long as this call, and only where there is work
+  for (const auto& task : tasks_of(tree)) {
+    const auto& blob = task.blob.digest;
+    // What a layer has to expand to is part of the question.
+    const auto as = std::string{task.key()} + (task.diff_id ? " " + task.diff_id->str() : "") + " ";
+    if (!is_due(remembered ? &*remembered : nullptr, blob, as)) continue;
+    if (!matcher) {
+      auto made = matcher_for(secrets_);
+      if (!made) return std::move(made).error().in("searching for leaked secrets");
+      matcher = *std::move(made);
+    }
+    auto clean =
+        BlobSearch{*matcher, secrets_, settings_.max_layer_bytes, task, report}.run(layout);
+    if (!clean) return std::move(clean).error().in("searching " + blob.str());
+    if (!*clean) continue;
+    done_.insert(as + blob.str());
+    if (remembered) remembered->remember(blob, remembered->name_of(secrets_, as), clock_.now());
+  }
+  return report;
+}
+
+} // namespace slipway::leaks
