@@ -16,7 +16,7 @@ LEVELS = [
     ["executor/process", "executor/http", "executor/oci", "executor/dockerfile", "executor/engine_api"],
     ["config", "executor/sandbox", "executor/state", "executor/audit", "executor/identity",
      "executor/backends/build_backend.hpp"],
-    ["executor/policy", "executor/router", "executor/backends/buildkit", "executor/gate",
+    ["executor/policy", "executor/router", "executor/backends/buildkit", "executor/backends/buildah", "executor/gate",
      "executor/leaks", "executor/broker"],
     ["executor/credentials"],
     ["executor/registry", "executor/credentials/providers"],

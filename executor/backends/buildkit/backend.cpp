@@ -2,20 +2,14 @@
 #include "executor/backends/buildkit/backend.hpp"
 
 #include "executor/backends/buildkit/output.hpp"
+#include "executor/oci/blob_stream.hpp"
 
 #include <nlohmann/json.hpp>
 
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <condition_variable>
-#include <mutex>
 #include <set>
-#include <thread>
 #include <utility>
 #include <variant>
 
@@ -24,34 +18,9 @@ namespace slipway::backends::buildkit {
 namespace {
 
 using namespace std::chrono_literals;
-using Steady = std::chrono::steady_clock;
 
 constexpr std::size_t kMostPlaceholders = 512; // 33 KiB of names in one request
 constexpr std::size_t kMaxDockerfileRead = 2UL << 20;
-
-engine_api::ScriptRequest request_for(std::vector<std::string> argv, const std::string& home) {
-  engine_api::ScriptRequest request;
-  request.argv = std::move(argv);
-  // No variable of the job and none of slipway: buildctl turns SOURCE_DATE_EPOCH, DOCKER_CONFIG and
-  // proxies of its environment into parts of the build.
-  request.env = {{"HOME", home}, {"PATH", "/usr/bin:/bin"}, {"LC_ALL", "C.UTF-8"}};
-  request.user = "0:0";
-  request.cwd = "/";
-  request.umask = 0077;
-  request.grace = 5s;
-  request.keep_others = true; // builds run side by side
-  return request;
-}
-
-std::string text_of(const engine_api::ScriptEnding& ending) {
-  if (!ending.error.empty()) return "could not start: " + ending.error;
-  if (ending.signal) return "was ended by signal " + std::to_string(*ending.signal);
-  return "ended with exit code " + std::to_string(ending.exit_code.value_or(-1));
-}
-
-bool succeeded(const engine_api::ScriptEnding& ending) {
-  return ending.error.empty() && !ending.signal && ending.exit_code == 0;
-}
 
 bool is_below(const std::string& path, const std::string& root) {
   return path == root || path.starts_with(root + "/");
@@ -64,47 +33,6 @@ std::string blob_file(const BuildPaths& paths, const oci::Digest& digest) {
 
 } // namespace
 
-/// Tells run_script to end when the job is cancelled; looks ten times a second.
-struct BuildkitBackend::Stop {
-  explicit Stop(const BuildJob& job)
-      : deadline{Steady::now() + job.deadline}, fd{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)} {
-    if (!job.cancelled) return;
-    watcher = std::thread{[this, &job] {
-      std::unique_lock lock{mutex};
-      while (!done) {
-        if (job.cancelled()) {
-          const std::uint64_t one = 1;
-          (void)!::write(fd.get(), &one, sizeof one);
-          return;
-        }
-        ended.wait_for(lock, 100ms);
-      }
-    }};
-  }
-  Stop(const Stop&) = delete;
-  Stop& operator=(const Stop&) = delete;
-  ~Stop() {
-    {
-      const std::lock_guard lock{mutex};
-      done = true;
-    }
-    ended.notify_all();
-    if (watcher.joinable()) watcher.join();
-  }
-  /// Time left, at least one second so that cleaning up can be tried.
-  std::chrono::milliseconds left() const {
-    return std::max(std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Steady::now()),
-                    std::chrono::milliseconds{1000});
-  }
-
-  Steady::time_point deadline;
-  UniqueFd fd;
-  std::mutex mutex;
-  std::condition_variable ended;
-  bool done = false;
-  std::thread watcher;
-};
-
 BuildkitBackend::BuildkitBackend(std::filesystem::path script_socket, std::string version,
                                  Places places)
     : BuildkitBackend{[socket = std::move(script_socket)](const engine_api::ScriptRequest& request,
@@ -113,7 +41,7 @@ BuildkitBackend::BuildkitBackend(std::filesystem::path script_socket, std::strin
                       },
                       std::move(version), std::move(places)} {}
 
-BuildkitBackend::BuildkitBackend(ScriptRunner runner, std::string version, Places places)
+BuildkitBackend::BuildkitBackend(sandbox::ScriptRunner runner, std::string version, Places places)
     : run_{std::move(runner)}, places_{std::move(places)} {
   descriptor_.name = "buildkit";
   descriptor_.version = std::move(version);
@@ -124,41 +52,15 @@ BuildkitBackend::BuildkitBackend(ScriptRunner runner, std::string version, Place
 }
 
 Result<std::string> BuildkitBackend::read(const std::vector<std::string>& argv, std::size_t limit,
-                                          const Stop& stop, std::string_view input) {
-  std::string out;
-  std::string err;
-  sandbox::ScriptIo io;
-  io.input = input;
-  io.stop_fd = stop.fd.get();
-  io.deadline = std::min<std::chrono::milliseconds>(stop.left(), 60s);
-  io.out = [&](std::string_view bytes) {
-    if (out.size() <= limit) out += bytes.substr(0, limit + 1 - std::min(limit, out.size()));
-  };
-  io.err = [&](std::string_view bytes) {
-    err += bytes.substr(0, 4096 - std::min<std::size_t>(4096, err.size()));
-  };
-  auto ran = run_(request_for(argv, places_.out), io);
-  if (!ran) return std::move(ran).error();
-  if (ran->stopped) return Error{ErrorKind::backend_failed, "the build was cancelled", "", {}};
-  if (!succeeded(ran->ending)) {
-    while (!err.empty() && err.back() == '\n')
-      err.pop_back();
-    return Error{ran->ending.error.empty() ? ErrorKind::bad_input : ErrorKind::unavailable,
-                 argv[0] + " " + text_of(ran->ending) + (err.empty() ? "" : ": " + err),
-                 "",
-                 {}};
-  }
-  if (out.size() > limit)
-    return Error{ErrorKind::bad_input,
-                 argv[0] + " said more than " + std::to_string(limit) + " bytes",
-                 "",
-                 {}};
-  return out;
+                                          const sandbox::BuildClock& clock,
+                                          std::string_view input) {
+  return sandbox::read_program(run_, sandbox::program_request(argv, places_.out), limit, clock,
+                               {input});
 }
 
 /// Resolves the context and gives the Dockerfile's text.
 Result<std::string> BuildkitBackend::prepare(const BuildJob& job, std::string& context,
-                                             const Stop& stop) {
+                                             const sandbox::BuildClock& stop) {
   auto real = read({"/usr/bin/realpath", "-e", "-z", "--", job.context_dir}, 8192, stop);
   if (!real) {
     if (real.error().kind == ErrorKind::bad_input)
@@ -195,8 +97,7 @@ Result<std::string> BuildkitBackend::prepare(const BuildJob& job, std::string& c
 Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
   if (Status checked = check(given); !checked) return std::move(checked).error();
   BuildJob job = given;
-  const Stop stop{given};
-  if (stop.fd.get() < 0) return io_error("eventfd", errno);
+  const sandbox::BuildClock stop{given.cancelled, given.deadline};
   const BuildPaths paths{places_.out + "/" + std::to_string(::getpid()) + "-" +
                          std::to_string(++builds_)};
 
@@ -236,25 +137,26 @@ cd "$1/layout/blobs/sha256"; shift 4; for blob do : > "$blob"; done)",
       sandbox::ScriptIo io;
       io.deadline = 10s;
       // Best effort: the folder goes with the build sandbox at the latest.
-      (void)backend.run_(request_for({"/bin/rm", "-rf", "--", paths.dir}, backend.places_.out), io);
+      (void)backend.run_(
+          sandbox::program_request({"/bin/rm", "-rf", "--", paths.dir}, backend.places_.out), io);
     }
   } cleanup{*this, paths};
 
   auto argv = argv_for(job, places_, paths);
   if (!argv) return std::move(argv).error();
-  ProgressLines lines{given.progress};
+  sandbox::ProgressLines lines{given.progress};
   sandbox::ScriptIo io;
-  io.stop_fd = stop.fd.get();
+  io.stop_fd = stop.stop_fd();
   io.deadline = stop.left();
   io.out = [](std::string_view) {};
   io.err = [&lines](std::string_view bytes) { lines.take(bytes); };
-  auto ran = run_(request_for(*std::move(argv), paths.dir), io);
+  auto ran = run_(sandbox::program_request(*std::move(argv), paths.dir), io);
   lines.finish();
   if (!ran) return std::move(ran).error().in("building with BuildKit");
-  if (ran->stopped) return Error{ErrorKind::backend_failed, "the build was cancelled", "", {}};
+  if (ran->stopped) return sandbox::build_cancelled();
   if (ran->ending.signal || !ran->ending.error.empty())
-    return Error{ErrorKind::unavailable, "buildctl " + text_of(ran->ending), "", {}};
-  if (!succeeded(ran->ending)) return explain_failure(lines.tail(), job.dockerfile_name);
+    return Error{ErrorKind::unavailable, "buildctl " + sandbox::describe(ran->ending), "", {}};
+  if (!sandbox::succeeded(ran->ending)) return explain_failure(lines.tail(), job.dockerfile_name);
 
   auto metadata = read({"/usr/bin/cat", "--", paths.metadata()}, kMaxMetadataBytes, stop);
   if (!metadata) return std::move(metadata).error().in("reading what buildctl made");
@@ -270,7 +172,7 @@ cd "$1/layout/blobs/sha256"; shift 4; for blob do : > "$blob"; done)",
 }
 
 Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& root,
-                                 oci::Layout& into, const Stop& stop) {
+                                 oci::Layout& into, const sandbox::BuildClock& stop) {
   std::vector<oci::Digest> todo{root};
   std::set<std::string> seen{root.str()};
   std::vector<oci::Descriptor> blobs;
@@ -315,50 +217,10 @@ Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& roo
     for (std::size_t i = from; i < to; ++i)
       argv.push_back(blob_file(paths, blobs[i].digest));
 
-    int pair[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-      return io_error("socketpair", errno);
-    UniqueFd source{pair[0]};
-    UniqueFd sink{pair[1]};
-    Result<sandbox::ScriptResult> ran{sandbox::ScriptResult{}};
-    std::thread reader{[&] {
-      sandbox::ScriptIo io;
-      io.stop_fd = stop.fd.get();
-      io.deadline = stop.left();
-      io.out = [&](std::string_view bytes) {
-        while (!bytes.empty()) { // the other end closes early where a digest was wrong
-          const ssize_t sent = ::send(sink.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-          if (sent < 0 && errno == EINTR) continue;
-          if (sent <= 0) return;
-          bytes.remove_prefix(static_cast<std::size_t>(sent));
-        }
-      };
-      io.err = [](std::string_view) {};
-      ran = run_(request_for(argv, places_.out), io);
-      sink.reset();
-    }};
-    Status stored;
-    for (std::size_t i = from; i < to && stored; ++i) {
-      std::uint64_t left = blobs[i].size;
-      stored = into.write_blob_stream(
-          blobs[i].digest, blobs[i].size,
-          [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
-            const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(left, capacity));
-            if (wanted == 0) return std::size_t{0};
-            for (;;) {
-              const ssize_t got = ::read(source.get(), buffer, wanted);
-              if (got < 0 && errno == EINTR) continue;
-              if (got < 0) return io_error("read", errno);
-              left -= static_cast<std::uint64_t>(got);
-              return static_cast<std::size_t>(got);
-            }
-          });
-    }
-    source.reset();
-    reader.join();
-    if (!ran) return std::move(ran).error();
-    if (ran->stopped) return Error{ErrorKind::backend_failed, "the build was cancelled", "", {}};
-    if (!stored) return stored;
+    const auto ran = sandbox::stream_program(
+        run_, sandbox::program_request(argv, places_.out), stop,
+        [&](int fd) { return oci::store_blobs(into, blobs, from, to, fd); });
+    if (!ran) return Error{ran.error()};
   }
   for (const std::string& bytes : manifests)
     if (auto stored = into.write_blob(bytes); !stored) return std::move(stored).error();

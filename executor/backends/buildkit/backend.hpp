@@ -9,13 +9,12 @@
 
 #include "executor/backends/build_backend.hpp"
 #include "executor/backends/buildkit/command.hpp"
+#include "executor/sandbox/programs.hpp"
 #include "executor/sandbox/sandbox.hpp"
-#include "executor/sandbox/script_client.hpp"
 
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <string>
 
 namespace slipway::backends::buildkit {
@@ -25,28 +24,24 @@ constexpr std::size_t kMaxMetadataBytes = 1UL << 20;
 constexpr std::size_t kMaxManifestBytes = 4UL << 20;
 constexpr std::size_t kMaxManifests = 64;
 
-/// Runs one program in the build sandbox; `sandbox::run_script` with the sandbox's socket.
-using ScriptRunner = std::function<Result<sandbox::ScriptResult>(const engine_api::ScriptRequest&,
-                                                                 const sandbox::ScriptIo&)>;
-
 class BuildkitBackend final : public BuildBackend {
 public:
   /// `script_socket` is the build sandbox's; builds may run side by side.
   BuildkitBackend(std::filesystem::path script_socket, std::string version, Places places = {});
-  BuildkitBackend(ScriptRunner runner, std::string version, Places places = {});
+  BuildkitBackend(sandbox::ScriptRunner runner, std::string version, Places places = {});
 
   const Descriptor& descriptor() const override { return descriptor_; }
   Result<Built> build(const BuildJob& job, oci::Layout& into) override;
 
 private:
-  struct Stop;
-  Result<std::string> prepare(const BuildJob& job, std::string& context, const Stop& stop);
+  Result<std::string> prepare(const BuildJob& job, std::string& context,
+                              const sandbox::BuildClock& stop);
   Status transfer(const BuildPaths& paths, const oci::Digest& root, oci::Layout& into,
-                  const Stop& stop);
+                  const sandbox::BuildClock& stop);
   Result<std::string> read(const std::vector<std::string>& argv, std::size_t limit,
-                           const Stop& stop, std::string_view input = {});
+                           const sandbox::BuildClock& stop, std::string_view input = {});
 
-  ScriptRunner run_;
+  sandbox::ScriptRunner run_;
   Descriptor descriptor_;
   Places places_;
   std::atomic<std::uint64_t> builds_{0};

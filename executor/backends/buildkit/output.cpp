@@ -8,14 +8,6 @@ namespace slipway::backends::buildkit {
 
 namespace {
 
-constexpr std::size_t kMaxLine = 64UL << 10;
-constexpr std::size_t kTail = 16UL << 10;
-
-/// buildctl's own logger ("time=… level=warning msg=…"), which says nothing about the build.
-bool is_log_line(std::string_view line) {
-  return line.starts_with("time=\"") && line.find(" level=") != std::string_view::npos;
-}
-
 std::vector<std::string_view> lines_of(std::string_view text) {
   std::vector<std::string_view> lines;
   while (!text.empty()) {
@@ -50,32 +42,6 @@ std::string place_in(const std::vector<std::string_view>& lines, const std::stri
 }
 
 } // namespace
-
-void ProgressLines::take(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const std::size_t end = bytes.find('\n');
-    const std::string_view part =
-        bytes.substr(0, end == std::string_view::npos ? bytes.size() : end + 1);
-    bytes.remove_prefix(part.size());
-    pending_ += part;
-    if (end != std::string_view::npos || pending_.size() > kMaxLine) {
-      line(pending_);
-      pending_.clear();
-    }
-  }
-}
-
-void ProgressLines::finish() {
-  if (!pending_.empty()) line(pending_ + "\n");
-  pending_.clear();
-}
-
-void ProgressLines::line(std::string_view text) {
-  if (is_log_line(text)) return;
-  tail_ += text;
-  if (tail_.size() > 2 * kTail) tail_.erase(0, tail_.size() - kTail);
-  if (sink_) sink_(text);
-}
 
 Error explain_failure(std::string_view tail, const std::string& dockerfile_name) {
   const auto lines = lines_of(tail);

@@ -4,27 +4,10 @@
 
 #include "executor/base/result.hpp"
 
-#include <functional>
 #include <string>
 #include <string_view>
 
 namespace slipway::backends::buildkit {
-
-/// Takes buildctl's stderr in pieces, hands whole lines on without its own log lines, and keeps the
-/// end for the error. Lines longer than 64 KiB go on in pieces.
-class ProgressLines {
-public:
-  explicit ProgressLines(std::function<void(std::string_view)> sink) : sink_{std::move(sink)} {}
-  void take(std::string_view bytes);
-  void finish();
-  const std::string& tail() const noexcept { return tail_; }
-
-private:
-  void line(std::string_view text);
-  std::function<void(std::string_view)> sink_;
-  std::string pending_;
-  std::string tail_; ///< the last 16 KiB
-};
 
 /// The error of a buildctl that ended with another code than 0, from its last output. Kinds:
 /// bad_input (the Dockerfile cannot be read or names what is not there), backend_failed (a step

@@ -8,40 +8,6 @@
 namespace slipway::backends::buildkit {
 namespace {
 
-TEST(ProgressLines, HandsOnWholeLinesWithoutBuildctlsOwnLog) {
-  std::string seen;
-  ProgressLines lines{[&](std::string_view text) { seen += "[" + std::string{text} + "]"; }};
-
-  lines.take("#1 load");
-  lines.take(" x\ntime=\"2026\" level=warning msg=\"fsverity\"\n#2");
-  lines.finish();
-
-  EXPECT_EQ(seen, "[#1 load x\n][#2\n]");
-  EXPECT_EQ(lines.tail(), "#1 load x\n#2\n");
-}
-
-TEST(ProgressLines, KeepsOnlyTheEnd) {
-  ProgressLines lines{nullptr};
-
-  for (int i = 0; i < 5000; ++i)
-    lines.take("0123456789012345678901234567890123456789\n");
-  lines.take("error: last\n");
-
-  EXPECT_LE(lines.tail().size(), 40000U);
-  EXPECT_TRUE(lines.tail().ends_with("error: last\n"));
-}
-
-TEST(ProgressLines, CutsALineWithoutEnd) {
-  std::size_t longest = 0;
-  ProgressLines lines{[&](std::string_view text) { longest = std::max(longest, text.size()); }};
-
-  for (int i = 0; i < 300; ++i)
-    lines.take(std::string(1024, 'x'));
-
-  EXPECT_GT(longest, 0U);
-  EXPECT_LT(longest, 70000U);
-}
-
 struct FailureCase {
   const char* name;
   const char* tail;

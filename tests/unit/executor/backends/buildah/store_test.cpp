@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/backends/buildah/store.hpp"
+#include "executor/base/file.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "tests/fakes/fake_podman_api.hpp"
+#include "tests/fakes/fake_process_runner.hpp"
+
+#include <gtest/gtest.h>
+
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace slipway::backends::buildah {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// A pool over a Podman that keeps its things in memory; its sandboxes' init asks for its socket.
+class StoreTest : public testing::Test {
+protected:
+  StoreTest() {
+    char name[] = "/tmp/slipway-store-XXXXXX";
+    dir_ = ::mkdtemp(name);
+    config_.state_dir = dir_ / "stores";
+    config_.init_dir = "/opt/slipway/bin";
+    config_.owner = "me";
+    config_.most = 2;
+    config_.max_bytes = 1000;
+    config_.max_idle = 1h;
+    sandbox::Engine engine;
+    engine.runtime_dir = dir_;
+    api_ = std::make_shared<fakes::FakePodmanApi>();
+    api_->pid = ::getpid();
+    api_->on_start = [this](const std::string& container) { be_init_of(container); };
+    podman_ = std::make_unique<sandbox::Podman>(engine, runner_, api_);
+  }
+  ~StoreTest() override {
+    std::error_code ignored;
+    std::filesystem::remove_all(dir_, ignored);
+  }
+
+  void be_init_of(const std::string& container) {
+    for (const auto& mount : api_->containers.at(container).body.at("mounts")) {
+      if (mount.at("destination") != "/run/slipway/handover") continue;
+      sockaddr_un address{};
+      address.sun_family = AF_UNIX;
+      const auto path = mount.at("source").get<std::string>() + "/s";
+      std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+      UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+      ASSERT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+                0);
+      inits_.push_back(std::move(fd));
+    }
+  }
+  Result<std::unique_ptr<Workshop>> open(const std::string& key, bool network = true) {
+    StorePool pool{config_, *podman_, clock_};
+    const sandbox::BuildClock build{[this] { return cancelled_; }, 1500ms};
+    return pool.open(key, opening(network), build, [this] { ++waited_; });
+  }
+  Opening opening(bool network = true) const {
+    Opening one;
+    one.bases = dir_ / "bases";
+    one.socket_dir = dir_;
+    one.labels = {{"io.slipway.job", "j7"}};
+    one.network = network;
+    return one;
+  }
+  bool has_volume(const std::string& key) const {
+    return api_->volumes.contains(names_for(key, "me").volume());
+  }
+
+  std::filesystem::path dir_;
+  StoreConfig config_;
+  FixedClock clock_{WallTime{std::chrono::seconds{1'800'000'000}}};
+  fakes::FakeProcessRunner runner_;
+  std::shared_ptr<fakes::FakePodmanApi> api_;
+  std::unique_ptr<sandbox::Podman> podman_;
+  std::vector<UniqueFd> inits_;
+  bool cancelled_ = false;
+  int waited_ = 0;
+};
+
+TEST_F(StoreTest, SandboxHasNothingButItsBuildAndItsStore) {
+  const auto names = names_for("k", "me");
+
+  const auto spec = builder_spec(config_, names, opening());
+
+  EXPECT_EQ(spec.network, names.network());
+  EXPECT_EQ(spec.labels.at("io.slipway.job"), "j7");
+  EXPECT_EQ(spec.labels.at("io.slipway.owner"), "me");
+  EXPECT_TRUE(spec.host_mounts().empty());
+  EXPECT_TRUE(spec.devices().empty());
+  EXPECT_TRUE(spec.env.empty());
+  int writable = 0;
+  for (const auto& mount : spec.volumes) {
+    if (mount.read_only) continue;
+    ++writable;
+    EXPECT_EQ(mount.source, names.volume());
+  }
+  EXPECT_EQ(writable, 1);
+  EXPECT_EQ(builder_spec(config_, names, opening(false)).network, "");
+}
+
+TEST_F(StoreTest, NamesDifferByKeyAndOwner) {
+  EXPECT_EQ(names_for("app", "me").id, names_for("app", "me").id);
+  EXPECT_NE(names_for("app", "me").id, names_for("app protected", "me").id);
+  EXPECT_NE(names_for("a", "bc").id, names_for("ab", "c").id);
+}
+
+TEST_F(StoreTest, LivesLongerThanTheSandboxOfABuild) {
+  const auto container = names_for("k", "me").container();
+  {
+    auto store = open("k");
+    ASSERT_TRUE(store.ok()) << store.error().text();
+    EXPECT_TRUE(api_->containers.at(container).running);
+    EXPECT_FALSE((*store)->was_cut_short());
+    (*store)->finished(500);
+  }
+
+  EXPECT_TRUE(api_->containers.empty());
+  EXPECT_TRUE(has_volume("k"));
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "store.sock"));
+}
+
+TEST_F(StoreTest, IsUsedByOneBuildAtATime) {
+  auto first = open("k");
+  ASSERT_TRUE(first.ok()) << first.error().text();
+
+  auto second = open("k");
+  auto other = open("other");
+
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().kind, ErrorKind::timed_out);
+  EXPECT_EQ(waited_, 1);
+  EXPECT_TRUE(other.ok());
+}
+
+TEST_F(StoreTest, IsGivenToTheBuildThatWaits) {
+  auto first = open("k");
+  ASSERT_TRUE(first.ok());
+  std::thread ending{[&] {
+    std::this_thread::sleep_for(200ms);
+    (*first)->finished(1);
+    first->reset();
+  }};
+
+  auto second = open("k");
+  ending.join();
+
+  EXPECT_TRUE(second.ok()) << second.error().text();
+}
+
+TEST_F(StoreTest, IsNotWaitedForByACancelledBuild) {
+  auto first = open("k");
+  ASSERT_TRUE(first.ok());
+  cancelled_ = true;
+
+  auto second = open("k");
+
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().what, "the build was cancelled");
+}
+
+TEST_F(StoreTest, TellsTheNextBuildThatOneWasCutShort) {
+  { auto cut = open("k"); }
+
+  auto next = open("k");
+  ASSERT_TRUE(next.ok());
+  EXPECT_TRUE((*next)->was_cut_short());
+  (*next)->finished(1);
+  next->reset();
+
+  EXPECT_FALSE((*open("k"))->was_cut_short());
+}
+
+TEST_F(StoreTest, RemovesTheSandboxThatAKilledSlipwayLeft) {
+  const auto container = names_for("k", "me").container();
+  api_->containers[container] = {{{"labels", nlohmann::json::object()}}, true};
+
+  auto store = open("k");
+
+  ASSERT_TRUE(store.ok()) << store.error().text();
+  EXPECT_EQ(api_->removed.at(0), container);
+}
+
+TEST_F(StoreTest, GoesWhereItIsTooLargeOrSpoiled) {
+  {
+    auto large = open("large");
+    ASSERT_TRUE(large.ok());
+    (*large)->finished(1001);
+    auto spoiled = open("spoiled");
+    ASSERT_TRUE(spoiled.ok());
+    (*spoiled)->spoil();
+    (*spoiled)->finished(1);
+  }
+
+  EXPECT_FALSE(has_volume("large"));
+  EXPECT_FALSE(has_volume("spoiled"));
+  EXPECT_TRUE(api_->networks.empty());
+}
+
+TEST_F(StoreTest, MakesRoomByTheOneThatWasIdleLongest) {
+  for (const char* key : {"first", "second", "third"}) {
+    auto store = open(key);
+    ASSERT_TRUE(store.ok()) << store.error().text();
+    (*store)->finished(1);
+    clock_.advance(10s);
+  }
+
+  EXPECT_FALSE(has_volume("first"));
+  EXPECT_TRUE(has_volume("second"));
+  EXPECT_TRUE(has_volume("third"));
+}
+
+TEST_F(StoreTest, IsNotTakenFromABuildToMakeRoom) {
+  auto first = open("first");
+  auto second = open("second");
+  ASSERT_TRUE(first.ok() && second.ok());
+
+  auto third = open("third");
+
+  ASSERT_FALSE(third.ok());
+  EXPECT_EQ(third.error().what, "all 2 stores are in use");
+}
+
+TEST_F(StoreTest, IsReapedOnceIdleButNotWhileInUse) {
+  for (const char* key : {"idle", "used"}) {
+    auto store = open(key);
+    ASSERT_TRUE(store.ok());
+    (*store)->finished(1);
+  }
+  clock_.advance(2h);
+  StorePool pool{config_, *podman_, clock_};
+  auto used = open("used");
+  clock_.advance(2h); // it builds for long
+
+  const auto reaped = pool.reap();
+
+  ASSERT_TRUE(reaped.ok());
+  EXPECT_EQ(*reaped, std::vector<std::string>{names_for("idle", "me").volume()});
+  EXPECT_FALSE(has_volume("idle"));
+  EXPECT_TRUE(has_volume("used"));
+}
+
+TEST_F(StoreTest, IsDiscardedUnlessInUse) {
+  StorePool pool{config_, *podman_, clock_};
+  {
+    auto store = open("k");
+    ASSERT_TRUE(store.ok());
+    EXPECT_FALSE(pool.discard("k").ok());
+  }
+
+  EXPECT_TRUE(pool.discard("k").ok());
+  EXPECT_FALSE(has_volume("k"));
+  EXPECT_TRUE(pool.discard("never").ok());
+}
+
+TEST(BuildahProbe, FindsTheProgramWhereTheSandboxWillHaveIt) {
+  fakes::FakeProcessRunner runner;
+  runner.answer = [](const process::Command&) {
+    return process::Output{process::Exited{0}, "buildah version 1.41.4 (x)\n", ""};
+  };
+
+  EXPECT_EQ(probe(runner, Tool::buildah, "/usr/bin/buildah")->path, "/usr/bin/buildah");
+  EXPECT_EQ(probe(runner, Tool::buildah, "/opt/new/bin/buildah")->path, "/tools/buildah");
+}
+
+TEST(BuildahProbe, OfSomethingElseIsAMisconfiguration) {
+  fakes::FakeProcessRunner runner;
+
+  EXPECT_EQ(probe(runner, Tool::buildah, "/bin/true").error().kind, ErrorKind::misconfigured);
+}
+
+} // namespace
+} // namespace slipway::backends::buildah

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
+#include "executor/sandbox/programs.hpp"
+
+#include <gtest/gtest.h>
+
+#include <poll.h>
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+
+namespace slipway::sandbox {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// A sandbox in which every program says and ends the same.
+ScriptRunner says(const std::string& out, const std::string& err = "", int exit_code = 0) {
+  return [=](const engine_api::ScriptRequest&, const ScriptIo& io) {
+    io.out(out);
+    io.err(err);
+    ScriptResult result;
+    result.ending.exit_code = exit_code;
+    return Result<ScriptResult>{result};
+  };
+}
+
+const BuildClock kNoHurry{nullptr, 1min};
+
+TEST(BuildClock, FiresWhenTheJobIsCancelled) {
+  std::atomic<bool> cancelled{false};
+  const BuildClock clock{[&] { return cancelled.load(); }, 1min};
+  pollfd waiting{clock.stop_fd(), POLLIN, 0};
+  EXPECT_EQ(::poll(&waiting, 1, 0), 0);
+
+  cancelled = true;
+
+  EXPECT_EQ(::poll(&waiting, 1, 10000), 1);
+  EXPECT_TRUE(clock.is_cancelled());
+}
+
+TEST(BuildClock, AlwaysLeavesTimeToCleanUp) {
+  const BuildClock clock{nullptr, -5s};
+
+  EXPECT_EQ(clock.left(), 1s);
+}
+
+TEST(ReadProgram, GivesWhatItSaid) {
+  EXPECT_EQ(*read_program(says("text"), program_request({"/bin/x"}, "/"), 100, kNoHurry), "text");
+}
+
+TEST(ReadProgram, ThatFailsIsBadInputWithItsWords) {
+  const auto said =
+      read_program(says("", "no such thing\n\n", 3), program_request({"/bin/x"}, "/"), 9, kNoHurry);
+
+  ASSERT_FALSE(said.ok());
+  EXPECT_EQ(said.error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(said.error().what, "/bin/x ended with exit code 3: no such thing");
+}
+
+TEST(ReadProgram, ThatSaysTooMuchIsRefused) {
+  EXPECT_TRUE(read_program(says("12345"), program_request({"/x"}, "/"), 5, kNoHurry).ok());
+  EXPECT_FALSE(read_program(says("123456"), program_request({"/x"}, "/"), 5, kNoHurry).ok());
+}
+
+TEST(ReadProgram, GetsNoVariableButItsOwn) {
+  const auto request = program_request({"/x"}, "/home");
+
+  ASSERT_EQ(request.env.size(), 3U);
+  EXPECT_EQ(request.user, "0:0");
+  EXPECT_TRUE(request.keep_others);
+}
+
+TEST(StreamProgram, HandsItsOutputOnAndTellsHowItEnded) {
+  std::string read;
+  const auto ended = stream_program(says(std::string(300000, 'x'), "", 1),
+                                    program_request({"/x"}, "/"), kNoHurry, [&](int fd) -> Status {
+                                      auto all = read_all(fd, 1UL << 20, "the stream");
+                                      if (!all) return std::move(all).error();
+                                      read = *std::move(all);
+                                      return {};
+                                    });
+
+  ASSERT_TRUE(ended.ok());
+  EXPECT_EQ(ended->exit_code, 1);
+  EXPECT_EQ(read.size(), 300000U);
+}
+
+TEST(StreamProgram, EndsWhereNobodyReadsOn) {
+  const auto ended = stream_program(says(std::string(8UL << 20, 'x')), program_request({"/x"}, "/"),
+                                    kNoHurry, [](int) {
+                                      return Status{Error{ErrorKind::bad_input, "no", "", {}}};
+                                    });
+
+  ASSERT_FALSE(ended.ok());
+  EXPECT_EQ(ended.error().what, "no");
+}
+
+TEST(ProgressLines, HandsOnWholeLinesWithoutTheToolsOwnLog) {
+  std::string seen;
+  ProgressLines lines{[&](std::string_view text) { seen += "[" + std::string{text} + "]"; }};
+
+  lines.take("#1 load");
+  lines.take(" x\ntime=\"2026\" level=warning msg=\"fsverity\"\n#2");
+  lines.finish();
+
+  EXPECT_EQ(seen, "[#1 load x\n][#2\n]");
+  EXPECT_EQ(lines.tail(), "#1 load x\n#2\n");
+}
+
+TEST(ProgressLines, KeepsOnlyTheEnd) {
+  ProgressLines lines{nullptr};
+
+  for (int i = 0; i < 5000; ++i)
+    lines.take("0123456789012345678901234567890123456789\n");
+  lines.take("error: last\n");
+
+  EXPECT_LE(lines.tail().size(), 40000U);
+  EXPECT_TRUE(lines.tail().ends_with("error: last\n"));
+}
+
+TEST(ProgressLines, CutsALineWithoutEnd) {
+  std::size_t longest = 0;
+  ProgressLines lines{[&](std::string_view text) { longest = std::max(longest, text.size()); }};
+
+  for (int i = 0; i < 300; ++i)
+    lines.take(std::string(1024, 'x'));
+
+  EXPECT_GT(longest, 0U);
+  EXPECT_LT(longest, 70000U);
+}
+
+} // namespace
+} // namespace slipway::sandbox
