@@ -110,19 +110,25 @@ struct Declared {
     const std::string& name = instruction.name;
     Instruction here = instruction;
     here.line = line;
-    if (name == "HEALTHCHECK") healthcheck = std::move(here);
-    if (name == "SHELL") shell = std::move(here);
-    if (name == "USER") user = std::move(here);
-    if (name == "STOPSIGNAL") stop_signal = std::move(here);
-    if (name == "EXPOSE") expose.push_back(std::move(here));
-    if (name == "VOLUME") volumes.push_back(std::move(here));
-    if (name == "ONBUILD") onbuild.push_back(std::move(here));
-    if (name == "CMD") {
+    if (name == "HEALTHCHECK") {
+      healthcheck = std::move(here);
+    } else if (name == "SHELL") {
+      shell = std::move(here);
+    } else if (name == "USER") {
+      user = std::move(here);
+    } else if (name == "STOPSIGNAL") {
+      stop_signal = std::move(here);
+    } else if (name == "EXPOSE") {
+      expose.push_back(std::move(here));
+    } else if (name == "VOLUME") {
+      volumes.push_back(std::move(here));
+    } else if (name == "ONBUILD") {
+      onbuild.push_back(std::move(here));
+    } else if (name == "CMD") {
       cmd = std::move(here);
       cmd_shell = shell ? shell->words : std::vector<std::string>{};
       cmd_in_stage = true;
-    }
-    if (name == "ENTRYPOINT") {
+    } else if (name == "ENTRYPOINT") {
       entrypoint = std::move(here);
       entrypoint_shell = shell ? shell->words : std::vector<std::string>{};
       // Source: BuildKit, dispatchEntrypoint: a CMD of the base goes with it.
@@ -220,11 +226,13 @@ public:
     volumes();
     for (const auto& [key, line] : declared_.labels)
       if (!config_.labels.contains(key)) lost(line, "LABEL " + key);
-    for (const auto& [key, line] : declared_.env)
-      if (std::none_of(config_.env.begin(), config_.env.end(), [&](const std::string& variable) {
-            return variable.substr(0, variable.find('=')) == key;
-          }))
-        lost(line, "ENV " + key);
+    for (const auto& declared : declared_.env) {
+      const bool has =
+          std::any_of(config_.env.begin(), config_.env.end(), [&](const auto& variable) {
+            return variable.substr(0, variable.find('=')) == declared.first;
+          });
+      if (!has) lost(declared.second, "ENV " + declared.first);
+    }
     std::stable_sort(lost_.begin(), lost_.end(),
                      [](const Vanished& a, const Vanished& b) { return a.line < b.line; });
     return std::move(lost_);

@@ -7,7 +7,7 @@ namespace slipway::router {
 namespace {
 
 const char* const kDockerfile = R"(FROM a AS base
-LABEL team="core" "with space"="x" old value
+LABEL team="core" "with space"="x" old=value
 ENV LANG=C.UTF-8 \
     EDITOR=vi
 ENV PAGER less -r
