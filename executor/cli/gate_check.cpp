@@ -41,10 +41,14 @@ Result<oci::Digest> only_image(const oci::Layout& layout) {
 
 constexpr std::size_t kMaxReportBytes = 256UL << 20;
 
-int conclude(const gate::Verdict& verdict, bool json, std::ostream& out) {
-  out << (json ? verdict.to_json() + "\n" : verdict.for_people()) << std::flush;
+int exit_code_of(const gate::Verdict& verdict) {
   if (verdict.passed) return kGatePassed;
   return verdict.could_not_judge() ? kGateCouldNotJudge : kGateDenied;
+}
+
+int conclude(const gate::Verdict& verdict, bool json, std::ostream& out) {
+  out << (json ? verdict.to_json() + "\n" : verdict.for_people()) << std::flush;
+  return exit_code_of(verdict);
 }
 
 } // namespace
@@ -68,7 +72,10 @@ int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, con
   auto judged = gate::TrivyGate{options.scanner, scanner, leaks, clock}.judge(*layout, *root,
                                                                               options.policy, "");
   if (!judged) return report(judged.error(), err);
-  return conclude(judged->verdict, options.json, out);
+  if (!options.format) return conclude(judged->verdict, options.json, out);
+  out << report::render(*options.format, judged->verdict, {dir, options.project, "", ""})
+      << std::flush;
+  return exit_code_of(judged->verdict);
 }
 
 int gate_test(const std::filesystem::path& file, const gate::GatePolicy& policy,

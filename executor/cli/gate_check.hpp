@@ -5,10 +5,12 @@
 
 #include "executor/base/clock.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/report/report.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
 #include <filesystem>
 #include <iosfwd>
+#include <optional>
 #include <string>
 
 namespace slipway::cli {
@@ -17,7 +19,9 @@ struct GateCheckOptions {
   std::string layout;      ///< "DIR" or "DIR@sha256:…"; without a digest, the only image in DIR
   gate::GatePolicy policy; ///< of the project named by --project, else the default one
   gate::ScannerConfig scanner; ///< `db_dir` is --db where given
+  std::string project;         ///< for the report alone
   bool json = false;
+  std::optional<report::Format> format; ///< instead of text and JSON
   sandbox::Engine engine;
   sandbox::IdSlot ids; ///< of the scanner
   std::string owner_label;
@@ -28,7 +32,7 @@ constexpr int kGatePassed = 0;
 constexpr int kGateDenied = 1;
 constexpr int kGateCouldNotJudge = 2;
 
-/// Judges with `scanner`, writes the verdict to `out` (text, or JSON) and errors to `err`.
+/// Judges with `scanner`, writes the verdict to `out` (text, JSON or a report) and errors to `err`.
 int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock,
                     std::ostream& out, std::ostream& err);
 

@@ -9,6 +9,8 @@
 #include "executor/cli/wiring.hpp"
 #include "executor/gitlab/stages.hpp"
 #include "executor/log/log.hpp"
+#include "executor/report/report.hpp"
+#include "stages/image/reports.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -121,7 +123,12 @@ int main(int argc, char** argv) {
   gate_check->add_option("--project", project, "judge by the policy for this project");
   gate_check->add_flag("--protected", protected_ref, "as for a protected ref");
   gate_check->add_option("--db", db, "vulnerability database folder");
-  gate_check->add_flag("--json", json, "print the verdict as JSON");
+  auto* as_json = gate_check->add_flag("--json", json, "print the verdict as JSON");
+  std::string format;
+  gate_check
+      ->add_option("--format", format, "print it as a report for another program, or as a page")
+      ->check(CLI::IsMember(report::format_words()))
+      ->excludes(as_json);
   auto* gate_test =
       gate_command->add_subcommand("test", "say what the policy makes of a stored report of Trivy");
   std::string report;
@@ -160,6 +167,10 @@ int main(int argc, char** argv) {
   auto* policy_test = policy_command->add_subcommand("test", "hold it against a table of yours");
   std::string expectations;
   policy_test->add_option("file", expectations, "TOML with [[expect]]")->required();
+
+  auto* why = app.add_subcommand("why", "what was judged of a digest, and why");
+  std::string digest;
+  why->add_option("digest", digest, "sha256:…, or at least 8 of its first digits")->required();
 
   try {
     app.parse(argc, argv);
@@ -210,6 +221,16 @@ int main(int argc, char** argv) {
                                std::cout);
   }
   if (policy_test->parsed()) return cli::policy_test(expectations, *config, std::cout, std::cerr);
+  if (why->parsed()) {
+    auto kept = image::Reports{config->slipway.state_dir}.find(digest);
+    if (!kept) return complain(kept.error(), kept.error().kind == ErrorKind::not_found ? 1 : 2);
+    for (const auto& one : *kept) {
+      std::cout << one.judged_at << "  " << one.image << "  job " << one.job << " of "
+                << one.project << ", ref " << one.ref << "\n"
+                << one.text << "  All of it: " << one.file.string() << "\n";
+    }
+    return 0;
+  }
   if (waivers->parsed()) {
     cli::print_waivers(*config, SystemClock{}.now(), soon < 0 ? std::nullopt : std::optional{soon},
                        json, std::cout);
@@ -243,5 +264,5 @@ int main(int argc, char** argv) {
   if (doctor->parsed()) return (*wiring)->doctor() == 0 ? 0 : 1;
   if (gate_test->parsed())
     return (*wiring)->gate_test(report, project, protected_ref, repository, json);
-  return (*wiring)->gate_check(layout, project, protected_ref, db, json);
+  return (*wiring)->gate_check(layout, project, protected_ref, db, json, format);
 }

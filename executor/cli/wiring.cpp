@@ -177,14 +177,16 @@ image::Tools Wiring::image_tools() {
 }
 
 int Wiring::gate_check(const std::string& layout, const std::string& project, bool protected_ref,
-                       const std::string& db, bool json) {
+                       const std::string& db, bool json, const std::string& format) {
   auto section = policy::effective_for(config_, {project, protected_ref}).gate;
   if (!db.empty()) section.db_dir = db;
   GateCheckOptions options;
   options.layout = layout;
   options.policy = image::gate_policy(section, config_);
   options.scanner = image::scanner_config(section, config_);
+  options.project = project;
   options.json = json;
+  options.format = report::parse_format(format);
   options.engine = engine_;
   options.ids = image::common_slot();
   options.owner_label = owner_;

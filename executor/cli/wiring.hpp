@@ -35,7 +35,7 @@ public:
   /// not.
   Result<int> collect_garbage(bool all);
   int gate_check(const std::string& layout, const std::string& project, bool protected_ref,
-                 const std::string& db, bool json);
+                 const std::string& db, bool json, const std::string& format);
   int gate_test(const std::string& report, const std::string& project, bool protected_ref,
                 const std::string& repository, bool json);
 

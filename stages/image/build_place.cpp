@@ -7,6 +7,7 @@
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/script_client.hpp"
 #include "stages/image/leak_scanner.hpp"
+#include "stages/image/reports.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ namespace {
 
 constexpr std::chrono::hours kBasesIdle{24 * 14};
 constexpr std::chrono::hours kScratchAge{24};
+constexpr std::chrono::hours kReportsAge{24 * 90};
 
 std::filesystem::file_time_type::duration age_of(const std::filesystem::path& file) {
   std::error_code failed;
@@ -74,6 +76,7 @@ Status collect_leftovers(const Tools& tools, bool all) {
   collect_base_images(tools.config.slipway.state_dir / "bases", tools.config.buildkit.bases_bytes,
                       kBasesIdle, all);
   collect_scans(tools);
+  Reports{tools.config.slipway.state_dir}.collect(tools.clock.now(), kReportsAge);
   auto config = builder_config(tools);
   if (all) {
     config.max_idle = std::chrono::seconds{-1};

@@ -6,6 +6,7 @@
 #include "executor/dockerfile/dockerfile.hpp"
 #include "stages/image/build_place.hpp"
 #include "stages/image/leak_scanner.hpp"
+#include "stages/image/reports.hpp"
 
 #include <unistd.h>
 
@@ -505,6 +506,12 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
     const auto found = builds_.find(image->manifest_digest.str());
     return found == builds_.end() ? std::string{"not built here"} : found->second;
   }();
+  if (auto kept = Reports{tools_.config.slipway.state_dir}.keep(
+          record_.key, {reference.str(), record_.project, record_.ref, build_line}, verdict,
+          tools_.clock.now());
+      !kept)
+    progress("slipway: warning: this verdict is not kept for `slipway why`: " +
+             kept.error().text() + "\n");
   if (!judged->pass) {
     auto head =
         audit("gate_rejected",

@@ -326,6 +326,21 @@ try push-encoded docker push $world_registry/grp/app/encoded:1"
     expect_step push-encoded 0 "not searched for the value of CI_JOB_TOKEN: the operator exempts it (leak_exempt, rule " "digest: sha256:"
 }
 
+TEST "slipway why tells a verdict again, by the digest that the job log shows" {
+    gate_config why
+    run_steps 4061 "$(push_base why)"
+    local digest
+    digest=$(grep -oE 'sha256:[0-9a-f]{64}' <<<"$(step_says push-why)" | head -n 1)
+    [[ -n $digest ]]
+    why() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" why "$@"; }
+    expect_status 0 why "$digest"
+    expect_contains "$OUTPUT" "$world_registry/grp/app/why:1  job j4061-"
+    expect_contains "$OUTPUT" " of grp/app, ref main"
+    expect_contains "$OUTPUT" "Gate: passed"
+    expect_status 1 why "sha256:$(printf '0%.0s' {1..64})"
+    expect_status 2 why latest
+}
+
 TEST "gate check judges a layout by hand: 0 passed, 1 denied, 2 could not judge" {
     gate_config check "" '[[rule]]
 project = "strict/*"
@@ -350,6 +365,18 @@ fixed_only = false'
     expect_contains "$OUTPUT" "CVE-2023-45853"
     expect_status 1 check "$vulnerable@$(jq -r '.manifests[0].digest' "$vulnerable/index.json")" --json
     expect_eq "$(jq -r '[.passed, (.findings[] | select(.blocks) | .id)] | map(tostring) | join(" ")' <<<"$OUTPUT")" "false CVE-2020-14343"
+    # As other programs read it, and people.
+    expect_status 1 check "$vulnerable" --format gitlab
+    expect_eq "$(jq -r '[.version, .scan.status, (.vulnerabilities[] | select(.severity == "Critical") | .identifiers[0].value)] | join(" ")' <<<"$OUTPUT")" \
+        "15.0.7 success CVE-2020-14343"
+    expect_status 1 check "$vulnerable" --format sarif
+    expect_eq "$(jq -r '.runs[0].results[] | select(.level == "error") | .ruleId' <<<"$OUTPUT")" CVE-2020-14343
+    expect_status 1 check "$vulnerable" --format junit
+    expect_eq "$(python3 -c 'import sys, xml.etree.ElementTree as x; print([c.get("name").split()[0] for c in x.fromstring(sys.stdin.read()).iter("testcase") if c.find("failure") is not None])' <<<"$OUTPUT")" \
+        "['CVE-2020-14343']"
+    expect_status 0 check "$debian" --format html
+    expect_contains "$OUTPUT" "Passed: this digest may be pushed."
+    expect_status 106 check "$debian" --format pdf
     expect_status 2 check "$debian" --db /nonexistent
     expect_contains "$OUTPUT" "db_missing"
     expect_status 2 check /nonexistent

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Source: GitLab's security report schemas 15.0.7, container-scanning-report-format.json; GitLab
+// docs, "Security scanner integration".
+#include "executor/oci/digest.hpp"
+#include "executor/report/escape.hpp"
+#include "executor/report/formats.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace slipway::report {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string severity_of(gate::Severity severity) {
+  switch (severity) {
+  case gate::Severity::unknown:
+    return "Unknown";
+  case gate::Severity::low:
+    return "Low";
+  case gate::Severity::medium:
+    return "Medium";
+  case gate::Severity::high:
+    return "High";
+  case gate::Severity::critical:
+    return "Critical";
+  }
+  return "Unknown"; // unreachable: every enumerator returns above
+}
+
+/// The schema's times are local to UTC and have no zone: 2026-01-02T03:04:05.
+std::string time_of(WallTime time) {
+  return rfc3339(time).substr(0, 19);
+}
+
+/// The same finding has the same id in every run, or GitLab takes it for a new one.
+std::string id_of(const gate::Finding& finding) {
+  const auto hex = oci::Digest::of(finding.id + "\n" + finding.package + "\n" + finding.installed +
+                                   "\n" + finding.target)
+                       .hex();
+  return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-" + hex.substr(12, 4) + "-" +
+         hex.substr(16, 4) + "-" + hex.substr(20, 12);
+}
+
+Json program(const std::string& id, const std::string& name, const std::string& version,
+             const std::string& vendor) {
+  return {{"id", id}, {"name", name}, {"version", version}, {"vendor", {{"name", vendor}}}};
+}
+
+} // namespace
+
+std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) {
+  // "trivy 0.69.3"
+  const auto space = verdict.scanner.find(' ');
+  const auto version =
+      space == std::string::npos ? std::string{"unknown"} : verdict.scanner.substr(space + 1);
+  Json vulnerabilities = Json::array();
+  for (const auto& finding : verdict.findings) {
+    if (finding.is_secret) continue;
+    const auto text = [](const std::string& value) {
+      return gate::printable(value, kMostTextBytes);
+    };
+    Json identifier{{"type", finding.id.starts_with("CVE-") ? "cve" : "trivy"},
+                    {"name", text(finding.id)},
+                    {"value", text(finding.id)}};
+    const auto url = safe_url(finding.url);
+    if (!url.empty()) identifier["url"] = url;
+    Json entry{
+        {"id", id_of(finding)},
+        {"name", text(finding.id + " in " + finding.package + "-" + finding.installed)},
+        {"description", text(finding.title.empty() ? finding.id : finding.title)},
+        {"severity", severity_of(finding.severity)},
+        {"solution", finding.fixed.empty()
+                         ? std::string{"No fixed version is known."}
+                         : text("Upgrade " + finding.package + " from " + finding.installed +
+                                " to " + finding.fixed + ".")},
+        {"identifiers", Json::array({identifier})},
+        {"links", url.empty() ? Json::array() : Json::array({Json{{"url", url}}})},
+        {"location",
+         {{"dependency",
+           {{"package", {{"name", text(finding.package)}}}, {"version", text(finding.installed)}}},
+          {"operating_system", text(finding.os_package ? finding.target : "Unknown")},
+          {"image", text(subject.image)}}}};
+    vulnerabilities.push_back(std::move(entry));
+  }
+  const Json document{
+      {"version", "15.0.7"},
+      {"scan",
+       {{"analyzer", program("slipway", "slipway", SLIPWAY_VERSION, "slipway")},
+        {"scanner", program("trivy", "Trivy", version, "Aqua Security")},
+        {"type", "container_scanning"},
+        {"start_time", time_of(verdict.judged_at)},
+        {"end_time", time_of(verdict.judged_at)},
+        {"status", verdict.scanner.empty() || verdict.could_not_judge() ? "failure" : "success"}}},
+      {"vulnerabilities", std::move(vulnerabilities)},
+      {"remediations", Json::array()}};
+  return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+} // namespace slipway::report

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// One page that a browser may open from anywhere: no script, no request, all text escaped.
+#include "executor/report/escape.hpp"
+#include "executor/report/formats.hpp"
+
+#include <algorithm>
+
+namespace slipway::report {
+namespace {
+
+constexpr std::size_t kMostRows = 5000;
+
+constexpr const char* kHead = R"(<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<style>
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .5rem; }
+h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
+.outcome { font-weight: 700; padding: .6rem .9rem; border-radius: .3rem; }
+.passed { background: #dcf5e3; color: #0b4f21; }
+.denied { background: #fde4e1; color: #7a1109; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
+dt { color: #4a525b; }
+dd { margin: 0; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #c9d1d9; overflow-wrap: anywhere; }
+th { background: #f3f5f7; }
+tr.blocks td:first-child { border-left: .3rem solid #a51d12; font-weight: 700; }
+a { color: #0b57a4; }
+@media print { body { margin: 0; max-width: none; } .scroll { overflow: visible; } tr { break-inside: avoid; } }
+</style>
+)";
+
+std::string cell(const std::string& text) {
+  return "<td>" + text + "</td>";
+}
+
+std::string row(const gate::Finding& finding) {
+  const auto url = safe_url(finding.url);
+  const auto id = escaped(finding.id, 200);
+  std::string text = finding.blocks ? "<tr class=\"blocks\">" : "<tr>";
+  text +=
+      cell(std::string{finding.blocks ? "blocks, " : ""} + gate::severity_name(finding.severity));
+  text += cell(url.empty()
+                   ? id
+                   : "<a rel=\"noreferrer noopener\" href=\"" + escaped(url) + "\">" + id + "</a>");
+  text += cell(finding.is_secret ? "secret" : escaped(finding.package));
+  text += cell(escaped(finding.installed));
+  text += cell(finding.is_secret       ? "take it out of every layer and revoke it"
+               : finding.fixed.empty() ? "no version yet"
+                                       : escaped(finding.fixed));
+  text += cell(escaped(finding.target));
+  text += cell(escaped(finding.title, 300));
+  return text + "</tr>\n";
+}
+
+std::string line(const char* name, const std::string& value) {
+  return value.empty() ? "" : std::string{"<dt>"} + name + "</dt><dd>" + escaped(value) + "</dd>\n";
+}
+
+} // namespace
+
+std::string html_report(const gate::Verdict& verdict, const Subject& subject) {
+  const auto outcome = verdict.passed ? "Passed: this digest may be pushed."
+                       : verdict.could_not_judge()
+                           ? "Could not judge: nothing was pushed, and the operator has to act."
+                           : "Denied: nothing was pushed.";
+  std::string page = kHead;
+  page += "<title>" + escaped(subject.image, 200) + (verdict.passed ? " passed" : " denied") +
+          "</title>\n</head>\n<body>\n<main>\n";
+  page += "<h1>" + escaped(subject.image) + "</h1>\n<p class=\"outcome " +
+          std::string{verdict.passed ? "passed" : "denied"} + "\">" + outcome + "</p>\n<dl>\n";
+  page += line("Digest", verdict.digest.str()) + line("Project", subject.project) +
+          line("Ref", subject.ref) + line("Built by", subject.backend) +
+          line("Scanner", verdict.scanner) +
+          line("Database of", verdict.scanner.empty() ? "" : rfc3339(verdict.db_updated_at)) +
+          line("Judged", rfc3339(verdict.judged_at)) +
+          line("Good until", verdict.passed ? rfc3339(verdict.expires_at) : "");
+  page += "</dl>\n";
+  if (!verdict.denials.empty()) {
+    page += "<h2>Why it is denied</h2>\n<ul>\n";
+    for (const auto& denial : verdict.denials)
+      page += "<li><strong>" + escaped(denial.code) + "</strong> " + escaped(denial.message, 1200) +
+              "</li>\n";
+    page += "</ul>\n";
+  }
+  const auto blocking = std::count_if(verdict.findings.begin(), verdict.findings.end(),
+                                      [](const gate::Finding& finding) { return finding.blocks; });
+  page += "<h2>Findings: " + std::to_string(verdict.findings.size()) + ", of which " +
+          std::to_string(blocking) + " block</h2>\n";
+  if (!verdict.findings.empty()) {
+    page += "<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+            "aria-label=\"Findings\">\n<table>\n<thead><tr><th scope=\"col\">Severity</th><th "
+            "scope=\"col\">Finding</th>"
+            "<th scope=\"col\">Package</th><th scope=\"col\">Installed</th><th scope=\"col\">Fixed "
+            "in</th>"
+            "<th scope=\"col\">Where</th><th scope=\"col\">What</th></tr></thead>\n<tbody>\n";
+    std::size_t shown = 0;
+    for (const auto& finding : verdict.findings) {
+      if (shown++ == kMostRows) break;
+      page += row(finding);
+    }
+    page += "</tbody>\n</table>\n</div>\n";
+    if (verdict.findings.size() > kMostRows)
+      page += "<p>" + std::to_string(verdict.findings.size() - kMostRows) +
+              " more are in the JSON report.</p>\n";
+  }
+  if (!verdict.warnings.empty()) {
+    page += "<h2>Notes</h2>\n<ul>\n";
+    for (const auto& warning : verdict.warnings)
+      page += "<li>" + escaped(warning) + "</li>\n";
+    page += "</ul>\n";
+  }
+  return page + "</main>\n</body>\n</html>\n";
+}
+
+} // namespace slipway::report

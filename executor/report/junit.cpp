@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The dialect of JUnit's XML that GitLab and Jenkins read.
+#include "executor/report/escape.hpp"
+#include "executor/report/formats.hpp"
+
+#include <algorithm>
+
+namespace slipway::report {
+namespace {
+
+std::string test_case(const std::string& group, const std::string& name,
+                      const std::string& failure) {
+  std::string text = "    <testcase classname=\"" + group + "\" name=\"" + name + "\"";
+  if (failure.empty()) return text + "/>\n";
+  return text + ">\n      <failure message=\"" + failure + "\"/>\n    </testcase>\n";
+}
+
+} // namespace
+
+std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
+  const auto blocking = static_cast<std::size_t>(
+      std::count_if(verdict.findings.begin(), verdict.findings.end(),
+                    [](const gate::Finding& finding) { return finding.blocks; }));
+  std::string cases;
+  for (const auto& denial : verdict.denials)
+    cases += test_case("slipway.gate", escaped(denial.code), escaped(denial.message));
+  for (const auto& finding : verdict.findings) {
+    const auto what = finding.is_secret ? finding.id + " in " + finding.target
+                                        : finding.id + " " + finding.package + " " +
+                                              finding.installed + " [" + finding.target + "]";
+    const auto why = std::string{gate::severity_name(finding.severity)} + ", " +
+                     (finding.is_secret       ? "a secret in the image"
+                      : finding.fixed.empty() ? "no fixed version is known"
+                                              : "fixed in " + finding.fixed);
+    cases += test_case("slipway.findings", escaped(what), finding.blocks ? escaped(why) : "");
+  }
+  auto tests = verdict.denials.size() + verdict.findings.size();
+  if (tests == 0) {
+    cases = test_case("slipway.gate", "nothing to report", verdict.passed ? "" : "denied");
+    tests = 1;
+  }
+  const auto failures = verdict.denials.size() + blocking;
+  return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"" +
+         escaped(subject.image) + "\" tests=\"" + std::to_string(tests) + "\" failures=\"" +
+         std::to_string(failures) + "\" errors=\"0\" skipped=\"0\" timestamp=\"" +
+         rfc3339(verdict.judged_at).substr(0, 19) + "\">\n" + cases +
+         "  </testsuite>\n</testsuites>\n";
+}
+
+} // namespace slipway::report

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stages/image/reports.hpp"
+
+#include "executor/base/file.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace slipway::image {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::size_t kMaxReportBytes = 64UL << 20;
+constexpr std::size_t kLeastDigits = 8;
+constexpr std::size_t kMostKept = 1000; ///< verdicts of one digest that are looked at
+
+/// 2026-11-27T10:11:12Z as a file's name begins: sorts by time.
+std::string stamp_of(WallTime time) {
+  std::string stamp = rfc3339(time);
+  std::erase_if(stamp, [](char c) { return c == ':' || c == '-'; });
+  return stamp;
+}
+
+std::string text_of(const json& document, const char* key) {
+  const auto found = document.find(key);
+  return found != document.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+std::vector<fs::path> entries_of(const fs::path& dir) {
+  std::vector<fs::path> found;
+  std::error_code failed;
+  for (const auto& entry : fs::directory_iterator{dir, failed})
+    found.push_back(entry.path());
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+} // namespace
+
+Status Reports::keep(const std::string& job, const report::Subject& subject,
+                     const gate::Verdict& verdict, WallTime now) const {
+  const auto folder = dir_ / verdict.digest.hex();
+  for (const auto& dir : {dir_, folder}) {
+    if (auto made = make_directory(dir, 0700); !made) return made;
+  }
+  const json document{
+      {"judged_at", rfc3339(now)},    {"job", job},
+      {"image", subject.image},       {"project", subject.project},
+      {"ref", subject.ref},           {"backend", subject.backend},
+      {"text", verdict.for_people()}, {"verdict", json::parse(verdict.to_json(), nullptr, false)}};
+  // A job that pushes one digest twice in a second to two places has two of them.
+  const auto place = oci::Digest::of(subject.image).hex().substr(0, 8);
+  return replace_file(folder / (stamp_of(now) + "-" + job + "-" + place + ".json"),
+                      document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+Result<std::vector<Reports::Kept>> Reports::find(const std::string& digest) const {
+  std::string hex = digest.starts_with("sha256:") ? digest.substr(7) : digest;
+  if (hex.size() < kLeastDigits || hex.size() > 64 ||
+      hex.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    return Error{ErrorKind::bad_input,
+                 "'" + digest + "' is no digest of a manifest",
+                 "give sha256: and 64 hex digits, or at least " + std::to_string(kLeastDigits) +
+                     " of the first; the job log and the audit log have it",
+                 {}};
+  }
+  std::vector<fs::path> folders;
+  for (const auto& folder : entries_of(dir_)) {
+    if (folder.filename().string().starts_with(hex)) folders.push_back(folder);
+  }
+  if (folders.size() > 1) {
+    return Error{
+        ErrorKind::bad_input, "several digests begin with " + hex, "give more of its digits", {}};
+  }
+  std::vector<Kept> kept;
+  if (!folders.empty()) {
+    auto files = entries_of(folders.front());
+    if (files.size() > kMostKept)
+      files.erase(files.begin(), files.end() - static_cast<std::ptrdiff_t>(kMostKept));
+    for (const auto& file : files) {
+      const auto text = read_file(file, kMaxReportBytes);
+      const auto document = text ? json::parse(*text, nullptr, false) : json{};
+      if (!document.is_object()) continue;
+      kept.push_back({text_of(document, "judged_at"), text_of(document, "job"),
+                      text_of(document, "image"), text_of(document, "project"),
+                      text_of(document, "ref"), text_of(document, "text"), file});
+    }
+  }
+  if (kept.empty()) {
+    return Error{ErrorKind::not_found,
+                 "there is no verdict on " + digest + " on this machine",
+                 "it was judged elsewhere, or longer ago than reports are kept",
+                 {}};
+  }
+  return kept;
+}
+
+void Reports::collect(WallTime now, std::chrono::hours age) const {
+  std::error_code failed;
+  const auto oldest = stamp_of(now - std::chrono::duration_cast<std::chrono::seconds>(age));
+  for (const auto& folder : entries_of(dir_)) {
+    for (const auto& file : entries_of(folder)) {
+      if (file.filename().string() < oldest) fs::remove(file, failed);
+    }
+    fs::remove(folder, failed); // where it is empty now
+  }
+}
+
+} // namespace slipway::image

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Verdicts that stay: for the job, which may fetch them as files, and for the operator, who asks
+// later why something was pushed or was not (`slipway why`).
+#pragma once
+
+#include "executor/base/clock.hpp"
+#include "executor/base/result.hpp"
+#include "executor/report/report.hpp"
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace slipway::image {
+
+/// Below STATE_DIR/reports: HEX/TIME-JOB.json, a folder for each digest. No secret is in them: the
+/// scanner names the file of a secret and its kind.
+class Reports {
+public:
+  explicit Reports(const std::filesystem::path& state_dir) : dir_{state_dir / "reports"} {}
+
+  /// Writes a verdict down for the operator. Errors: io.
+  Status keep(const std::string& job, const report::Subject& subject, const gate::Verdict& verdict,
+              WallTime now) const;
+
+  struct Kept {
+    std::string judged_at; ///< RFC 3339
+    std::string job;
+    std::string image;
+    std::string project;
+    std::string ref;
+    std::string text; ///< as the job log had it
+    std::filesystem::path file;
+  };
+  /// The verdicts on a digest ("sha256:…", the hex, or at least 8 of its first digits), oldest
+  /// first; unreadable files are left out. Errors: bad_input (no digest, or one that is not alone);
+  /// not_found.
+  Result<std::vector<Kept>> find(const std::string& digest) const;
+
+  /// Removes what is older than `age`.
+  void collect(WallTime now, std::chrono::hours age) const;
+
+private:
+  std::filesystem::path dir_;
+};
+
+} // namespace slipway::image

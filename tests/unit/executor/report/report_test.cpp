@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/report/report.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <set>
+
+namespace slipway::report {
+namespace {
+
+using nlohmann::json;
+
+const Subject kSubject{"reg.example/grp/app:1", "grp/app", "main", "buildkit v0.34.2, 1.2 s"};
+
+// What a verdict has besides is its own defaults'.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+gate::Verdict empty_verdict(bool passed) {
+  return {.digest = oci::Digest::of("image"), .passed = passed};
+}
+#pragma GCC diagnostic pop
+
+gate::Finding finding(const std::string& id, gate::Severity severity, bool blocks) {
+  gate::Finding one;
+  one.id = id;
+  one.package = "libx";
+  one.installed = "1.0";
+  one.fixed = blocks ? "1.1" : "";
+  one.severity = severity;
+  one.title = "overflow in libx";
+  one.target = "debian 12";
+  one.url = "https://advisory.example/" + id;
+  one.blocks = blocks;
+  one.os_package = true;
+  return one;
+}
+
+gate::Verdict denied() {
+  auto verdict = empty_verdict(false);
+  verdict.denials.push_back({"eol_os", "debian 8 gets no fixes any more", false});
+  verdict.findings = {finding("CVE-2026-1", gate::Severity::critical, true),
+                      finding("CVE-2026-2", gate::Severity::low, false)};
+  gate::Finding secret;
+  secret.id = "aws-access-key-id";
+  secret.target = "/root/.aws/credentials";
+  secret.severity = gate::Severity::critical;
+  secret.blocks = true;
+  secret.is_secret = true;
+  verdict.findings.push_back(secret);
+  verdict.scanner = "trivy 0.69.3";
+  EXPECT_TRUE(parse_rfc3339("2026-11-27T10:11:12Z", verdict.judged_at));
+  return verdict;
+}
+
+gate::Verdict hostile() {
+  auto verdict = denied();
+  const std::string text =
+      "</title></script><script>alert(1)</script><img src=x onerror=\"a\">'&\x1b[31m"
+      "\nsection_end:1:x\r\xef\xbf\xbf\xe2\x80\xae";
+  for (auto& one : verdict.findings) {
+    one.id = one.package = one.installed = one.fixed = one.title = one.target = text;
+    one.url = "javascript:alert(1)";
+  }
+  verdict.denials[0].message = text;
+  verdict.warnings.push_back(text);
+  return verdict;
+}
+
+TEST(Report, FormatsHaveWordsAndTheFileNamesThatUsersExpect) {
+  EXPECT_EQ(format_words(),
+            (std::vector<std::string>{"verdict", "gitlab", "sarif", "junit", "html"}));
+  EXPECT_EQ(file_name(*parse_format("gitlab")), "gl-container-scanning-report.json");
+  EXPECT_EQ(parse_format("pdf"), std::nullopt);
+}
+
+// The members that the schema 15.0.7 calls required, and the words that it allows.
+TEST(GitlabReport, HasWhatItsSchemaAsksFor) {
+  const auto report = json::parse(render(Format::gitlab, denied(), kSubject));
+
+  EXPECT_EQ(report.at("version"), "15.0.7");
+  const auto& scan = report.at("scan");
+  for (const char* who : {"analyzer", "scanner"}) {
+    for (const char* key : {"id", "name", "version", "vendor"})
+      EXPECT_TRUE(scan.at(who).contains(key)) << who << "." << key;
+  }
+  EXPECT_EQ(scan.at("type"), "container_scanning");
+  EXPECT_EQ(scan.at("start_time"), "2026-11-27T10:11:12");
+  EXPECT_EQ(scan.at("status"), "success");
+  ASSERT_EQ(report.at("vulnerabilities").size(), 2U) << "secrets have no place in it";
+  std::set<std::string> ids;
+  for (const auto& one : report.at("vulnerabilities")) {
+    ids.insert(one.at("id").get<std::string>());
+    EXPECT_EQ(one.at("location").at("image"), kSubject.image);
+    EXPECT_EQ(one.at("location").at("operating_system"), "debian 12");
+    EXPECT_EQ(one.at("location").at("dependency").at("package").at("name"), "libx");
+    EXPECT_EQ(one.at("location").at("dependency").at("version"), "1.0");
+    EXPECT_EQ(one.at("identifiers").at(0).at("type"), "cve");
+  }
+  EXPECT_EQ(ids.size(), 2U);
+  EXPECT_EQ(report.at("vulnerabilities").at(0).at("severity"), "Critical");
+  EXPECT_EQ(report, json::parse(render(Format::gitlab, denied(), kSubject)))
+      << "the same ids again";
+}
+
+TEST(GitlabReport, SaysFailureWhereNothingWasScanned) {
+  auto verdict = empty_verdict(false);
+  verdict.denials.push_back({"scanner_failed", "it did not start", true});
+
+  const auto report = json::parse(render(Format::gitlab, verdict, kSubject));
+  EXPECT_EQ(report.at("scan").at("status"), "failure");
+}
+
+TEST(SarifReport, ResultsNameTheirRules) {
+  const auto run = json::parse(render(Format::sarif, denied(), kSubject)).at("runs").at(0);
+
+  const auto& rules = run.at("tool").at("driver").at("rules");
+  ASSERT_EQ(run.at("results").size(), 4U) << "the denial, too";
+  for (const auto& result : run.at("results"))
+    EXPECT_EQ(rules.at(result.at("ruleIndex").get<std::size_t>()).at("id"), result.at("ruleId"));
+  EXPECT_EQ(run.at("results").at(0).at("ruleId"), "slipway/eol_os");
+  EXPECT_EQ(run.at("results").at(1).at("level"), "error");
+  EXPECT_EQ(run.at("results").at(2).at("level"), "note");
+}
+
+TEST(JunitReport, CountsWhatItHolds) {
+  const auto report = render(Format::junit, denied(), kSubject);
+
+  EXPECT_NE(report.find(R"(tests="4" failures="3")"), std::string::npos) << report;
+  EXPECT_NE(report.find("CVE-2026-1 libx 1.0 [debian 12]"), std::string::npos);
+  const auto clean = empty_verdict(true);
+  EXPECT_NE(render(Format::junit, clean, kSubject).find(R"(tests="1" failures="0")"),
+            std::string::npos);
+}
+
+TEST(HtmlReport, SaysWhatBlocksAndLoadsNothing) {
+  const auto page = render(Format::html, denied(), kSubject);
+
+  EXPECT_NE(page.find("default-src 'none'"), std::string::npos);
+  EXPECT_NE(page.find("Denied: nothing was pushed."), std::string::npos);
+  EXPECT_NE(page.find("<tr class=\"blocks\">"), std::string::npos);
+  EXPECT_NE(page.find("href=\"https://advisory.example/CVE-2026-1\""), std::string::npos);
+  for (const char* loads : {"<script", "src=", "@import", "url(", "<link"})
+    EXPECT_EQ(page.find(loads), std::string::npos) << loads;
+}
+
+TEST(Reports, TextOfAnImageIsDataInEachOfThem) {
+  for (const auto format : {Format::junit, Format::html}) {
+    const auto text = render(format, hostile(), kSubject);
+    for (const char* bad : {"<script>", "<img", "\x1b", "onerror=\"",
+                            "javascript:", "section_end:", "\xef\xbf\xbf", "\xe2\x80\xae"})
+      EXPECT_EQ(text.find(bad), std::string::npos) << file_name(format) << " has " << bad;
+    EXPECT_NE(text.find("&lt;script&gt;"), std::string::npos) << "control: it is shown";
+  }
+  for (const auto format : {Format::gitlab, Format::sarif}) {
+    const auto text = render(format, hostile(), kSubject);
+    EXPECT_FALSE(json::parse(text, nullptr, false).is_discarded());
+    for (const char* bad : {"\x1b", "\\u001b", "javascript:", "section_end:"})
+      EXPECT_EQ(text.find(bad), std::string::npos) << file_name(format) << " has " << bad;
+    EXPECT_NE(text.find("<script>"), std::string::npos) << "control: JSON does not mind";
+  }
+}
+
+} // namespace
+} // namespace slipway::report
