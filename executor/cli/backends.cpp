@@ -42,7 +42,7 @@ const std::vector<Known>& known() {
 std::filesystem::path find_program(const std::string& name,
                                    const std::vector<std::filesystem::path>& folders) {
   for (const auto& folder : folders)
-    if (const auto path = folder / name; ::access(path.c_str(), X_OK) == 0) return path;
+    if (auto path = folder / name; ::access(path.c_str(), X_OK) == 0) return path;
   return {};
 }
 

@@ -65,8 +65,7 @@ bool is_host(std::string_view value) {
 // all.
 bool is_plain_url(std::string_view value) {
   const auto scheme = value.find("://");
-  if (scheme == std::string_view::npos || scheme > 12 ||
-      value.find_first_of("@?#") != std::string_view::npos)
+  if (scheme > 12 || value.find_first_of("@?#") != std::string_view::npos) // or there is none
     return false;
   for (auto rest = value.substr(scheme + 3); !rest.empty();) {
     const auto slash = std::min(rest.find('/'), rest.size());

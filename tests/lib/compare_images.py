@@ -84,7 +84,8 @@ class Image:
             elif kind == "device":
                 entry["device"] = f"{member.devmajor}:{member.devminor}"
             for key, value in member.pax_headers.items():
-                if key.startswith("SCHILY.xattr."):
+                # user.overlay.*: the kernel's notes on an overlay in a user namespace, which Buildah 1.28 copies along.
+                if key.startswith("SCHILY.xattr.") and not key.startswith("SCHILY.xattr.user.overlay."):
                     entry["xattr " + key[len("SCHILY.xattr."):]] = value
             self.tree[path] = entry
 
