@@ -288,6 +288,17 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     return conclude();
   }
 
+  const bool by_hand =
+      repository.empty(); // a layout that others may write to: nothing is remembered
+  const auto layers = known_layers(config_);
+  oci::VerifyRules rules{.max_layer = policy.max_layer_bytes,
+                         .max_image = policy.max_image_bytes,
+                         .known = by_hand ? nullptr : &layers,
+                         .tolerated = {}};
+  for (const auto tolerable : {oci::Flaw::lazy_layer, oci::Flaw::hidden_bytes}) {
+    if (exceptions.has_allowance(answer_to(tolerable).code)) rules.tolerated.insert(tolerable);
+  }
+
   // First of all, and whatever was remembered: each job has secrets of its own.
   auto leaks = leaks_.search(layout, *tree);
   if (!leaks) return std::move(leaks).error().in("judging " + root.str());
@@ -295,6 +306,16 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     passing_notes.push_back(std::move(note));
   if (!leaks->denials.empty()) {
     verdict.scanner.clear(); // it was not asked
+    if (std::all_of(leaks->denials.begin(), leaks->denials.end(),
+                    [](const Denial& denial) { return denial.code == "leaks_not_searched"; })) {
+      // Mostly because the image is not what it says, for which there is a better word.
+      flaw = oci::Flaw::unreadable;
+      auto checked = oci::verify_tree(layout, *tree, rules, &flaw);
+      if (!checked && is_about_the_image(checked.error())) {
+        refuse_flaw(bench, flaw, checked.error().text());
+        return conclude();
+      }
+    }
     for (auto& denial : leaks->denials)
       (denial.operators ? bench.deny_operator(std::move(denial.code), std::move(denial.message))
                         : bench.deny(std::move(denial.code), std::move(denial.message)));
@@ -352,8 +373,6 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
                      {"db", database->identity},
                      {"slipway", std::string{SLIPWAY_VERSION} + " " + kJudgementVersion}}
           .dump());
-  const bool by_hand =
-      repository.empty(); // a layout that others may write to: nothing is remembered
   if (!by_hand) {
     if (auto known = load_verdict(config_.cache_dir, key, root, now)) {
       verdict = *std::move(known);
@@ -361,14 +380,6 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
   }
 
-  const auto layers = known_layers(config_);
-  oci::VerifyRules rules{.max_layer = policy.max_layer_bytes,
-                         .max_image = policy.max_image_bytes,
-                         .known = by_hand ? nullptr : &layers,
-                         .tolerated = {}};
-  for (const auto tolerable : {oci::Flaw::lazy_layer, oci::Flaw::hidden_bytes}) {
-    if (exceptions.has_allowance(answer_to(tolerable).code)) rules.tolerated.insert(tolerable);
-  }
   flaw = oci::Flaw::unreadable;
   auto verified = oci::verify_tree(layout, *tree, rules, &flaw);
   if (!verified) {

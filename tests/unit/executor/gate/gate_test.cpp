@@ -241,6 +241,12 @@ TEST_F(Gate, DeniesALyingDiffId) {
   root_ = fakes::write_image_of(layout_, {{tar, "sha256:" + std::string(64, '1')}});
   EXPECT_EQ(only_code(), "diff_id_false");
   EXPECT_TRUE(scanner_.seen.empty());
+
+  // Also where the leak scan stumbled over it first.
+  leaks_.answer = [] { return LeakFindings{{{"leaks_not_searched", "x", false}}, {}}; };
+  EXPECT_EQ(only_code(), "diff_id_false");
+  root_ = fakes::write_image_of(layout_, {{tar, oci::Digest::of(tar).str()}});
+  EXPECT_EQ(only_code(), "leaks_not_searched") << "control: nothing else is false";
 }
 TEST_F(Gate, ScansEveryImageOfAnIndexOnce) {
   const auto other = fakes::write_alpine(layout_, "3.3.2-r0", "arm64");
