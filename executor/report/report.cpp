@@ -32,6 +32,7 @@ std::optional<Format> parse_format(std::string_view word) {
 
 std::vector<std::string> format_words() {
   std::vector<std::string> words;
+  words.reserve(kRows.size());
   for (const auto& row : kRows)
     words.emplace_back(row.word);
   return words;
