@@ -317,8 +317,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       }
     }
     for (auto& denial : leaks->denials)
-      (denial.operators ? bench.deny_operator(std::move(denial.code), std::move(denial.message))
-                        : bench.deny(std::move(denial.code), std::move(denial.message)));
+      (denial.operators ? bench.deny_operator(denial.code, std::move(denial.message))
+                        : bench.deny(denial.code, std::move(denial.message)));
     return conclude();
   }
 
