@@ -84,8 +84,7 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
   if (auto written = sandbox::write_containers_conf(engine, config.slipway.runtime_dir); !written) {
     return std::move(written).error().in("writing Podman's settings");
   }
-  if (auto written = sandbox::use_stand_in_for_iptables(engine, config.slipway.runtime_dir);
-      !written)
+  if (auto written = sandbox::use_stand_ins(engine, config.slipway.runtime_dir); !written)
     return std::move(written).error().in("writing Podman's settings");
   (void)log::open(config.slipway.log_file, level_from(config.slipway.log_level));
   const auto owner = std::string{user->pw_name} + "-" +

@@ -75,16 +75,33 @@ Status write_containers_conf(Engine& engine, const std::filesystem::path& dir) {
   return {};
 }
 
-Status use_stand_in_for_iptables(Engine& engine, const std::filesystem::path& dir) {
-  static constexpr std::string_view kText =
+Status use_stand_ins(Engine& engine, const std::filesystem::path& dir) {
+  static constexpr std::string_view kIptables =
       "#!/bin/sh\n[ \"$1\" != --version ] || echo 'iptables v1.8.9 (nf_tables)'\n";
+  static constexpr std::string_view kConmon =
+      "#!/bin/sh\n"
+      "n=$#\n"
+      "while [ $n -gt 0 ]; do\n"
+      "  case $1 in\n"
+      "  --exit-command | --exit-command-arg) shift 2; n=$((n - 2)) ;;\n"
+      "  *) set -- \"$@\" \"$1\"; shift; n=$((n - 1)) ;;\n"
+      "  esac\n"
+      "done\n"
+      "for dir in /usr/libexec/podman /usr/local/libexec/podman /usr/local/lib/podman /usr/bin "
+      "/usr/sbin /usr/local/bin /usr/local/sbin; do\n"
+      "  [ ! -x $dir/conmon ] || exec $dir/conmon \"$@\"\n"
+      "done\n"
+      "echo 'conmon is not installed' >&2\n"
+      "exit 127\n";
   const auto bin = dir / "netavark";
   if (auto made = make_directory(bin, 0700); !made) return made;
-  for (const char* name : {"iptables", "ip6tables"}) {
+  const std::pair<const char*, std::string_view> programs[] = {
+      {"conmon", kConmon}, {"iptables", kIptables}, {"ip6tables", kIptables}};
+  for (const auto& [name, text] : programs) {
     const auto path = bin / name;
-    const auto present = read_file(path, kText.size() + 1);
-    if (present.ok() && *present == kText) continue;
-    if (auto written = replace_file(path, kText, 0700); !written) return written;
+    const auto present = read_file(path, text.size() + 1);
+    if (present.ok() && *present == text) continue;
+    if (auto written = replace_file(path, text, 0700); !written) return written;
   }
   if (::access((bin / "ip6tables").c_str(), X_OK) == 0) engine.first_in_path = bin; // else: noexec
   return {};

@@ -133,9 +133,11 @@ PodmanService::PodmanService(Engine engine, int stop_fd)
 
 Result<process::ChildProcess> PodmanService::start() {
   process::Command command;
-  command.argv =
-      podman_argv(engine_, {"system", "service", "--time=" + std::to_string(kIdle.count()),
-                            "unix://" + socket_.string()});
+  std::vector<std::string> words{"system", "service", "--time=" + std::to_string(kIdle.count()),
+                                 "unix://" + socket_.string()};
+  if (!engine_.first_in_path.empty())
+    words.insert(words.begin(), "--conmon=" + (engine_.first_in_path / "conmon").string());
+  command.argv = podman_argv(engine_, std::move(words));
   command.env = podman_env(engine_);
   command.no_new_privileges = false; // newuidmap is setuid
   const UniqueFd log{::open(

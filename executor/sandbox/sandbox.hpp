@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -31,7 +32,7 @@ struct Engine {
   std::filesystem::path home;            ///< HOME of the service user
   std::filesystem::path runtime_dir;     ///< XDG_RUNTIME_DIR
   std::filesystem::path containers_conf; ///< see write_containers_conf(); "": the host's own
-  std::filesystem::path first_in_path;   ///< see use_stand_in_for_iptables(); "": none
+  std::filesystem::path first_in_path;   ///< see use_stand_ins(); "": none
   std::vector<std::string> global_args;  ///< e.g. --root DIR, for tests
   std::chrono::milliseconds deadline{std::chrono::minutes{2}}; ///< of one Podman call
 };
@@ -41,11 +42,15 @@ struct Engine {
 /// into them. A file that stays, because conmon's clean-up reads it too.
 Status write_containers_conf(Engine& engine, const std::filesystem::path& dir);
 
-/// Writes DIR/netavark/iptables, which says yes to everything, and puts it before the real one in
-/// Podman's PATH (not where DIR's programs cannot be executed). What netavark asks iptables for is
-/// in the table that enforce_egress() installs and reads back. A netavark that speaks nftables
-/// itself (from 1.10 on) never calls it.
-Status use_stand_in_for_iptables(Engine& engine, const std::filesystem::path& dir);
+/// Writes stand-ins for what Podman starts into DIR/netavark (decision 0009; not where DIR's
+/// programs cannot be executed):
+///   - iptables and ip6tables, which say yes to everything: what netavark asks them for is in the
+///     table that enforce_egress() installs and reads back. A netavark that speaks nftables itself
+///     (from 1.10 on) never calls them. They come before the real ones in Podman's PATH;
+///   - conmon, which calls the real one without an exit command: nothing of slipway's restarts or
+///     removes itself, and the `podman container cleanup` of each sandbox's end would only be in
+///     the way of the removal. Podman's service gets it, the program does not.
+Status use_stand_ins(Engine& engine, const std::filesystem::path& dir);
 
 /// One range of subordinate ids: `--uidmap 0:first:size`, `first` counted in the rootless user's
 /// own namespace, where 0 is the service user and is never mapped.
@@ -201,6 +206,9 @@ public:
   Result<std::vector<ContainerFacts>> list(const std::string& label, const std::string& value);
   /// Kill and remove, with anonymous volumes; absent ones are no error.
   Status remove(const std::vector<std::string>& names);
+  /// The same, and then the network that only they are on ("": none), in less time: the bridge is
+  /// kept from netavark and deleted with its last port in one go.
+  Status remove_job(const std::vector<std::string>& names, const std::string& network);
   Status create_network(const std::string& name, const std::map<std::string, std::string>& labels,
                         bool isolate = true);
   Status remove_networks(const std::vector<std::string>& names);
@@ -222,6 +230,8 @@ public:
 private:
   Result<ContainerFacts> create(const SandboxSpec& spec);
   Status remove_one(const std::string& target, const std::string& name);
+  Status remove_when(const std::vector<std::string>& names, const std::shared_future<void>& ready);
+  std::string bridge_of(const std::string& network); ///< "": none is there, or it cannot be told
 
   Engine engine_;
   process::ProcessRunner& runner_;
@@ -244,7 +254,7 @@ Result<HeldSlot> take_id_slot(const std::filesystem::path& lock_dir, const std::
 /// What sandboxes' networks may do, as one nftables table in the namespace that holds Podman's
 /// bridges, where no sandbox's root can flush it: they get out (masquerading), not to each other,
 /// and not to registries. Netavark would make the first two with twenty calls of iptables a job;
-/// see use_stand_in_for_iptables().
+/// see use_stand_ins().
 struct Egress {
   std::vector<std::string> blocked_hosts; ///< "host" or "host:port"; all addresses, every protocol
   bool enabled = true;                    ///< false: no host is blocked

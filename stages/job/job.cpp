@@ -484,14 +484,9 @@ Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where wh
 
 Status Jobs::remove_all(const state::JobRecord& record) {
   // A `run` that is still alive sees its sandbox go and ends by itself.
-  if (auto removed = tools_.podman.remove(record.containers); !removed) return removed;
-  auto network = std::async(std::launch::async, [&]() -> Status {
-    return record.network.empty() ? Status{} : tools_.podman.remove_networks({record.network});
-  });
-  Status volume;
-  if (!record.volume.empty()) volume = tools_.podman.remove_volumes({record.volume});
-  if (auto removed = network.get(); !removed) return removed;
-  return volume;
+  if (auto removed = tools_.podman.remove_job(record.containers, record.network); !removed)
+    return removed;
+  return record.volume.empty() ? Status{} : tools_.podman.remove_volumes({record.volume});
 }
 
 Result<state::JobRecord> Jobs::recorded(const std::string& key) {

@@ -21,7 +21,7 @@ class FakePodmanApi final : public sandbox::PodmanApi {
 public:
   using Json = nlohmann::json;
   struct Container {
-    Json body; ///< as it was asked for
+    Json body = Json::object(); ///< as it was asked for
     bool running = false;
   };
   std::map<std::string, Json> images; ///< by reference, as the API describes them

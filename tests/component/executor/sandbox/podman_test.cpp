@@ -94,7 +94,7 @@ protected:
                           "--storage-driver=overlay",
                           // Podman 4.3 keeps networks per user, not per store.
                           "--network-config-dir=" + home + "/networks"};
-    ASSERT_TRUE(use_stand_in_for_iptables(engine, runtime).ok());
+    ASSERT_TRUE(use_stand_ins(engine, runtime).ok());
     world_->podman = std::make_unique<Podman>(engine, world_->runner);
     auto toolbox = world_->podman->toolbox_image();
     ASSERT_TRUE(toolbox.ok()) << toolbox.error().text();
@@ -217,6 +217,55 @@ TEST_F(Sandboxes, StartAndRemoveReturnPromptlyAlthoughConmonStays) {
     EXPECT_LT(started, 20000); // not the 600 s that the sandbox sleeps
   }
   EXPECT_TRUE(podman().remove_networks({net}).ok());
+}
+
+TEST_F(Sandboxes, EndWithoutAProcessOfPodmans) {
+  auto job = spec("ends");
+  const auto facts = start(job);
+  std::ifstream stat("/proc/" + std::to_string(facts.host_pid) + "/stat");
+  std::string pid;
+  std::string name;
+  std::string state;
+  std::string parent;
+  stat >> pid >> name >> state >> parent;
+  std::ifstream file("/proc/" + parent + "/cmdline");
+  const std::string words{std::istreambuf_iterator<char>{file}, {}};
+
+  EXPECT_NE(words.find(facts.id), std::string::npos) << "its conmon";
+  EXPECT_EQ(words.find("--exit-command"), std::string::npos);
+  remove({job.name});
+}
+
+TEST_F(Sandboxes, OfAJobGoWithTheirBridgeWhileAnotherJobsStay) {
+  const auto bridges = [this] {
+    auto output = podman().unshare({"/usr/sbin/ip", "-o", "link"}, "", true);
+    std::string text = output.ok() ? output->out : "";
+    int count = 0;
+    for (auto at = text.find(": podman"); at != std::string::npos;
+         at = text.find(": podman", at + 1))
+      ++count;
+    EXPECT_EQ(text.find(": sw-"), std::string::npos) << text;
+    EXPECT_EQ(text.find(": sx-"), std::string::npos) << text;
+    return count;
+  };
+  const auto net_a = network("job-a");
+  const auto net_b = network("job-b");
+  auto going = spec("going");
+  going.network = net_a;
+  auto staying = spec("staying");
+  staying.network = net_b;
+  start(going);
+  start(staying);
+  ASSERT_EQ(bridges(), 2);
+
+  EXPECT_TRUE(podman().remove_job({going.name, "never-made"}, net_a).ok());
+
+  EXPECT_EQ(bridges(), 1);
+  EXPECT_TRUE(podman().inspect(staying.name)->running);
+  EXPECT_EQ(podman().inspect(going.name).error().kind, ErrorKind::not_found);
+  EXPECT_TRUE(podman().remove_job({going.name}, net_a).ok()) << "again";
+  EXPECT_TRUE(podman().remove_job({staying.name}, net_b).ok());
+  EXPECT_TRUE(podman().list_networks("io.slipway.test", "")->empty());
 }
 
 TEST_F(Sandboxes, DoNotMapTheServiceUser) {

@@ -51,9 +51,9 @@ TEST_F(ContainersConf, IsRepairedAndElseLeftAlone) {
   EXPECT_EQ(read_file(dir_ / "containers.conf", 1000)->find("volumes"), std::string::npos);
 }
 
-TEST_F(ContainersConf, TheStandInForIptablesIsFoundFirstByPodmanAndByNobodyElse) {
+TEST_F(ContainersConf, TheStandInsAreFoundFirstByPodmanAndByNobodyElse) {
   Engine engine;
-  ASSERT_TRUE(use_stand_in_for_iptables(engine, dir_).ok());
+  ASSERT_TRUE(use_stand_ins(engine, dir_).ok());
 
   EXPECT_EQ(engine.first_in_path, dir_ / "netavark");
   for (const auto& [name, value] : podman_env(engine)) {
