@@ -581,11 +581,16 @@ LeakSearch::LeakSearch(SearchSettings settings, SecretSet secrets, const Clock& 
   }
 }
 
+using Of = SearchedBlobs::Of;
+
 bool LeakSearch::is_due(const SearchedBlobs* remembered, const oci::Digest& blob,
                         const std::string& as) {
   if (done_.contains(as + blob.str())) return false;
   if (remembered == nullptr) return true;
-  const auto known = remembered->look(blob, remembered->name_of(secrets_, as), clock_.now());
+  const auto now = clock_.now();
+  if (newest_ && remembered->look(blob, remembered->name_of(secrets_, as, Of::all), now).searched)
+    return false;
+  const auto known = remembered->look(blob, remembered->name_of(secrets_, as), now);
   if (!known.searched) return true;
   return newest_ && *known.whole_since + kClockSlack >= *newest_;
 }
@@ -616,7 +621,10 @@ Result<Report> LeakSearch::search(const oci::Layout& layout, const oci::ImageTre
     if (!clean) return std::move(clean).error().in("searching " + blob.str());
     if (!*clean) continue;
     done_.insert(as + blob.str());
-    if (remembered) remembered->remember(blob, remembered->name_of(secrets_, as), clock_.now());
+    if (!remembered) continue;
+    remembered->remember(blob, remembered->name_of(secrets_, as), clock_.now());
+    if (newest_)
+      remembered->remember(blob, remembered->name_of(secrets_, as, Of::all), clock_.now());
   }
   return report;
 }

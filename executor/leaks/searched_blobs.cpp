@@ -78,10 +78,10 @@ Result<SearchedBlobs> SearchedBlobs::open(const std::filesystem::path& dir) {
   return SearchedBlobs{dir, std::move(kept)};
 }
 
-std::string SearchedBlobs::name_of(const SecretSet& secrets, const std::string& as) const {
+std::string SearchedBlobs::name_of(const SecretSet& secrets, const std::string& as, Of of) const {
   std::vector<std::string> parts;
   for (const auto& part : secrets.parts()) {
-    if (part.made_at) continue;
+    if (part.made_at && of == Of::lasting) continue;
     parts.push_back(keyed_hash(key_, part.value.reveal()) +
                     (part.pieces == Pieces::yes ? " pieces" : " whole"));
   }

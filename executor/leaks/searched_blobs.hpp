@@ -27,9 +27,12 @@ public:
   /// Makes DIR and the key in it where there are none. Errors: io.
   static Result<SearchedBlobs> open(const std::filesystem::path& dir);
 
-  /// The keyed hash of what a search looks for and how (`as`: what the blob is read as). Parts with
-  /// a time of their making are not in it: they are another job's no more.
-  std::string name_of(const SecretSet& secrets, const std::string& as) const;
+  enum class Of {
+    lasting, ///< without the parts that have a time of their making: the same for many jobs
+    all      ///< one job's own: what it pushes again is not searched again
+  };
+  /// The keyed hash of what a search looks for and how (`as`: what the blob is read as).
+  std::string name_of(const SecretSet& secrets, const std::string& as, Of of = Of::lasting) const;
 
   struct Known {
     bool searched = false;               ///< for this set
