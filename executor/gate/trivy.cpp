@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/gate/report.hpp"
 
@@ -6,10 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
-#include <map>
 #include <mutex>
 
 namespace slipway::gate {
@@ -21,21 +20,27 @@ constexpr const char* kProgram = "/opt/trivy";
 constexpr const char* kLayout = "/opt/layout";
 constexpr const char* kCache = "/opt/cache";
 
-// The file's digest, computed once for each state of it that this process meets.
-Result<oci::Digest> digest_once(int fd, const struct stat& facts) {
-  static std::mutex mutex;
-  static std::map<std::array<std::int64_t, 7>, oci::Digest> known;
-  const std::array<std::int64_t, 7> state{static_cast<std::int64_t>(facts.st_dev),
-                                          static_cast<std::int64_t>(facts.st_ino),
-                                          facts.st_size,
-                                          facts.st_mtim.tv_sec,
-                                          facts.st_mtim.tv_nsec,
-                                          facts.st_ctim.tv_sec,
-                                          facts.st_ctim.tv_nsec};
+// The file's digest, computed once for each state of it and remembered in DIR, where the verdicts
+// are: 160 MB are half a second. Nobody can set a file's ctime (stat(3type)), so new content is a
+// new state.
+Result<oci::Digest> digest_once(int fd, const struct stat& facts,
+                                const std::filesystem::path& dir) {
+  std::string state = "scanner 1";
+  for (const std::int64_t number :
+       {static_cast<std::int64_t>(facts.st_dev), static_cast<std::int64_t>(facts.st_ino),
+        static_cast<std::int64_t>(facts.st_size), static_cast<std::int64_t>(facts.st_mtim.tv_sec),
+        static_cast<std::int64_t>(facts.st_mtim.tv_nsec),
+        static_cast<std::int64_t>(facts.st_ctim.tv_sec),
+        static_cast<std::int64_t>(facts.st_ctim.tv_nsec)})
+    state += " " + std::to_string(number);
+  static std::mutex mutex; // whoever comes while one computes waits for it
   const std::lock_guard guard{mutex};
-  if (const auto found = known.find(state); found != known.end()) return found->second;
+  const auto file = dir / ("scanner-" + oci::Digest::of(state).hex());
+  if (const auto text = read_file(file, 128)) {
+    if (auto known = oci::Digest::parse(*text)) return known;
+  }
   auto digest = oci::digest_of_fd(fd);
-  if (digest) known.emplace(state, *digest);
+  if (digest && make_directory(dir, 0700)) (void)replace_file(file, digest->str(), 0600).ok();
   return digest;
 }
 
@@ -56,7 +61,7 @@ Status check_pin(const ScannerConfig& config) {
     return Error{ErrorKind::misconfigured, config.trivy.string() + " is no program", "", {}};
   }
   if (config.trivy_sha256.empty()) return {};
-  auto real = digest_once(fd.get(), facts);
+  auto real = digest_once(fd.get(), facts, config.cache_dir);
   if (!real) return std::move(real).error().in(config.trivy.string());
   const auto& pin = config.trivy_sha256;
   if (real->hex() != (pin.starts_with("sha256:") ? pin.substr(7) : pin)) {
