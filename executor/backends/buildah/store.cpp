@@ -7,12 +7,10 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <thread>
 #include <utility>
 
 namespace slipway::backends::buildah {
@@ -22,33 +20,10 @@ namespace {
 using namespace std::chrono_literals;
 using Steady = std::chrono::steady_clock;
 
-constexpr const char* kLastUsed = "last-used";
 constexpr const char* kUnfinished = "unfinished"; ///< file: there while a build uses the store
-constexpr const char* kLock = "use.lock";
+constexpr const char* kLock = "use.lock";         ///< held by the one build that has the store
 constexpr const char* kSocketName = "store.sock";
 constexpr const char* kProgramTarget = "/tools";
-
-/// flock(2) on a file that is made where missing, asked again until `give_up` says so. An empty
-/// descriptor where somebody else kept it.
-Result<UniqueFd> lock_file(const std::filesystem::path& file,
-                           const std::function<bool()>& give_up) {
-  UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (fd.get() < 0) return io_error("open", errno, file.string());
-  for (;;) {
-    if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, file.string());
-    if (give_up()) return UniqueFd{};
-    std::this_thread::sleep_for(50ms);
-  }
-}
-
-Result<UniqueFd> lock_now(const std::filesystem::path& dir) {
-  return lock_file(dir / kLock, [] { return true; });
-}
-
-bool is_id(const std::string& text) {
-  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
 
 bool holds(const std::vector<std::string>& names, const std::string& wanted) {
   return std::find(names.begin(), names.end(), wanted) != names.end();
@@ -60,13 +35,17 @@ std::map<std::string, std::string> labels_of(const StoreConfig& config, const St
           {"io.slipway.owner", config.owner}};
 }
 
-/// Under its lock. The lock file stays: a process may be waiting on it. It is empty.
-Status erase(sandbox::Podman& podman, const StoreNames& names, const std::filesystem::path& dir) {
+Result<UniqueFd> lock_now(const std::filesystem::path& dir) {
+  return sandbox::lock_file(dir / kLock, LOCK_EX, 0ms);
+}
+
+/// Under its lock.
+Status erase(sandbox::Podman& podman, const sandbox::IdlePlaces& places, const StoreNames& names) {
   if (Status removed = podman.remove({names.container()}); !removed) return removed;
   if (Status removed = podman.remove_volumes({names.volume()}); !removed) return removed;
   if (Status removed = podman.remove_networks({names.network()}); !removed) return removed;
-  (void)::unlink((dir / kUnfinished).c_str());
-  (void)::unlink((dir / kLastUsed).c_str());
+  (void)::unlink((places.dir(names.id) / kUnfinished).c_str());
+  places.forget(names.id);
   return {};
 }
 
@@ -74,16 +53,16 @@ Status erase(sandbox::Podman& podman, const StoreNames& names, const std::filesy
 /// this store does the same once more.
 class OpenStore final : public Workshop {
 public:
-  OpenStore(const StoreConfig& config, sandbox::Podman& podman, const Clock& clock,
-            StoreNames names, std::filesystem::path dir, UniqueFd lock, bool cut_short)
-      : podman_{podman}, clock_{clock}, names_{std::move(names)}, dir_{std::move(dir)},
+  OpenStore(const StoreConfig& config, sandbox::Podman& podman, const sandbox::IdlePlaces& places,
+            StoreNames names, UniqueFd lock, bool cut_short)
+      : podman_{podman}, places_{places}, names_{std::move(names)},
         max_bytes_{config.max_bytes}, lock_{std::move(lock)}, cut_short_{cut_short} {}
   ~OpenStore() override {
     (void)podman_.remove({names_.container()}).ok();
     if (!socket_.empty()) (void)::unlink(socket_.c_str());
-    if (finished_) (void)::unlink((dir_ / kUnfinished).c_str());
-    (void)replace_file(dir_ / kLastUsed, rfc3339(clock_.now())).ok();
-    if (erase_) (void)erase(podman_, names_, dir_).ok();
+    if (finished_) (void)::unlink((places_.dir(names_.id) / kUnfinished).c_str());
+    (void)places_.used(names_.id).ok();
+    if (erase_) (void)erase(podman_, places_, names_).ok();
   }
 
   /// Its programs are run through the init that listens at `socket`.
@@ -105,9 +84,8 @@ public:
 
 private:
   sandbox::Podman& podman_;
-  const Clock& clock_;
+  sandbox::IdlePlaces places_; // a build's workshop may outlive the pool that opened it
   StoreNames names_;
-  std::filesystem::path dir_;
   std::uint64_t max_bytes_;
   UniqueFd lock_;
   bool cut_short_;
@@ -177,53 +155,29 @@ Result<Program> probe(process::ProcessRunner& runner, Tool tool,
 }
 
 StorePool::StorePool(StoreConfig config, sandbox::Podman& podman, const Clock& clock)
-    : config_{std::move(config)}, podman_{podman}, clock_{clock} {}
+    : config_{std::move(config)}, podman_{podman}, clock_{clock}, places_{config_.state_dir,
+                                                                          clock} {}
 
-Result<std::vector<StorePool::Found>> StorePool::stores() const {
-  std::vector<Found> found;
-  std::error_code failed;
-  for (std::filesystem::directory_iterator it{config_.state_dir, failed}, end; !failed && it != end;
-       it.increment(failed)) {
-    const std::string id = it->path().filename().string();
-    if (!is_id(id)) continue;
-    Found one;
-    one.names.id = id;
-    one.dir = it->path();
-    struct stat facts {};
-    if (::stat((one.dir / kLastUsed).c_str(), &facts) != 0) continue; // erased
-    if (const auto text = read_file(one.dir / kLastUsed, 64);
-        !text || !parse_rfc3339(*text, one.last_used))
-      one.last_used = WallTime{std::chrono::seconds{facts.st_mtim.tv_sec}};
-    found.push_back(std::move(one));
-  }
-  if (failed && failed != std::errc::no_such_file_or_directory)
-    return Error{
-        ErrorKind::io, "reading " + config_.state_dir.string() + ": " + failed.message(), "", {}};
-  std::sort(found.begin(), found.end(),
-            [](const Found& a, const Found& b) { return a.last_used < b.last_used; });
-  return found;
+/// Erases it unless a build uses it.
+Result<bool> StorePool::erase_unused(const sandbox::IdlePlace& place) {
+  auto lock = lock_now(place.dir);
+  if (!lock) return std::move(lock).error();
+  if (lock->get() < 0) return false;
+  if (Status erased = erase(podman_, places_, {place.id}); !erased)
+    return std::move(erased).error();
+  return true;
 }
 
 /// Removes the stores that were idle longest, until one more may be made.
 Status StorePool::make_room(const StoreNames& wanted) {
-  auto all = stores();
-  if (!all) return std::move(all).error();
-  auto others = static_cast<std::size_t>(std::count_if(
-      all->begin(), all->end(), [&](const Found& one) { return one.names.id != wanted.id; }));
-  for (const Found& one : *all) {
-    if (others < config_.most) return {};
-    if (one.names.id == wanted.id) continue;
-    auto lock = lock_now(one.dir);
-    if (!lock) return std::move(lock).error();
-    if (lock->get() < 0) continue;
-    if (Status erased = erase(podman_, one.names, one.dir); !erased)
-      return std::move(erased).error().in("making room for a store");
-    --others;
-  }
-  if (others < config_.most) return {};
+  auto room = places_.make_room(wanted.id, config_.most, [this](const sandbox::IdlePlace& place) {
+    return erase_unused(place);
+  });
+  if (!room) return std::move(room).error().in("making room for a store");
+  if (*room) return {};
   return Error{ErrorKind::timed_out,
                "all " + std::to_string(config_.most) + " stores are in use",
-               "raise the number of warm builders, or lower the runner's `concurrent`",
+               "raise `stores` in [buildah], or lower the runner's `concurrent`",
                {}};
 }
 
@@ -244,12 +198,12 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
                                                   const sandbox::BuildClock& build,
                                                   const std::function<void()>& waiting) {
   const StoreNames names = names_for(store_key, config_.owner);
-  const auto dir = config_.state_dir / names.id;
-  if (Status made = make_directory(config_.state_dir, 0700); !made) return std::move(made).error();
-  if (Status made = make_directory(dir, 0700); !made) return std::move(made).error();
+  const auto made = places_.make(names.id);
+  if (!made) return Error{made.error()};
+  const auto& dir = *made;
   const auto until = Steady::now() + build.left();
   bool told = false;
-  auto lock = lock_file(dir / kLock, [&] {
+  auto lock = sandbox::lock_file(dir / kLock, LOCK_EX, [&] {
     if (!told && waiting) waiting();
     told = true;
     return build.is_cancelled() || Steady::now() >= until;
@@ -271,11 +225,10 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
   const bool cut_short = ::access((dir / kUnfinished).c_str(), F_OK) == 0;
   if (Status written = replace_file(dir / kUnfinished, ""); !written)
     return std::move(written).error();
-  if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written)
-    return std::move(written).error();
+  if (Status written = places_.used(names.id); !written) return std::move(written).error();
 
-  auto store = std::make_unique<OpenStore>(config_, podman_, clock_, names, dir, *std::move(lock),
-                                           cut_short);
+  auto store =
+      std::make_unique<OpenStore>(config_, podman_, places_, names, *std::move(lock), cut_short);
   const auto socket = opening.socket_dir / kSocketName;
   auto listener = sandbox::listen_for_scripts(socket);
   if (!listener) return std::move(listener).error();
@@ -290,30 +243,28 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
 
 Result<std::vector<std::string>> StorePool::reap() {
   std::vector<std::string> removed;
-  auto all = stores();
+  auto all = places_.all();
   if (!all) return std::move(all).error();
-  for (const Found& one : *all) {
+  for (const sandbox::IdlePlace& one : *all) {
     if (clock_.now() - one.last_used <= config_.max_idle) continue;
-    auto lock = lock_now(one.dir);
-    if (!lock) return std::move(lock).error();
-    if (lock->get() < 0) continue;
-    if (Status erased = erase(podman_, one.names, one.dir); !erased)
-      return std::move(erased).error().in("removing idle store " + one.names.volume());
-    removed.push_back(one.names.volume());
+    const StoreNames names{one.id};
+    auto erased = erase_unused(one);
+    if (!erased) return std::move(erased).error().in("removing idle store " + names.volume());
+    if (*erased) removed.push_back(names.volume());
   }
   return removed;
 }
 
 Status StorePool::discard(std::string_view store_key) {
   const StoreNames names = names_for(store_key, config_.owner);
-  const auto dir = config_.state_dir / names.id;
+  const auto dir = places_.dir(names.id);
   std::error_code failed;
   if (!std::filesystem::exists(dir, failed)) return {};
-  auto lock = lock_now(dir);
-  if (!lock) return std::move(lock).error();
-  if (lock->get() < 0)
+  auto erased = erase_unused({names.id, dir, {}});
+  if (!erased) return std::move(erased).error();
+  if (!*erased)
     return Error{ErrorKind::timed_out, "store " + names.volume() + " is in use", "", {}};
-  return erase(podman_, names, dir);
+  return {};
 }
 
 } // namespace slipway::backends::buildah

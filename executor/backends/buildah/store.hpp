@@ -13,6 +13,7 @@
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/process/process.hpp"
+#include "executor/sandbox/idle_places.hpp"
 #include "executor/sandbox/programs.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
@@ -84,18 +85,14 @@ public:
   Status discard(std::string_view store_key);
 
 private:
-  struct Found {
-    StoreNames names;
-    std::filesystem::path dir;
-    WallTime last_used;
-  };
-  Result<std::vector<Found>> stores() const;
+  Result<bool> erase_unused(const sandbox::IdlePlace& place);
   Status make_room(const StoreNames& wanted);
   Status prepare(const StoreNames& names);
 
   StoreConfig config_;
   sandbox::Podman& podman_;
   const Clock& clock_;
+  sandbox::IdlePlaces places_;
 };
 
 } // namespace slipway::backends::buildah

@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 namespace slipway::backends::buildkit {
@@ -28,32 +27,12 @@ using Steady = std::chrono::steady_clock;
 constexpr const char* kSocketDir = "/run/slipway-builder";
 constexpr const char* kSocketName = "buildkitd.sock";
 constexpr const char* kDaemonMark = "daemon"; ///< file: fingerprint of the daemon that was started
-constexpr const char* kLastUsed = "last-used";
 constexpr const char* kBuilds = "builds"; ///< folder: a file for each build that is not finished
-
-/// flock(2) on a file that is made where missing; waits at most `patience`. An empty descriptor
-/// where somebody else kept it.
-Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
-                           std::chrono::milliseconds patience) {
-  UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (fd.get() < 0) return io_error("open", errno, file.string());
-  const auto deadline = Steady::now() + patience;
-  for (;;) {
-    if (::flock(fd.get(), operation | LOCK_NB) == 0) return fd;
-    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, file.string());
-    if (Steady::now() >= deadline) return UniqueFd{};
-    std::this_thread::sleep_for(20ms);
-  }
-}
 
 bool has_unfinished_builds(const std::filesystem::path& dir) {
   std::error_code failed;
   return std::filesystem::directory_iterator{dir / kBuilds, failed} !=
          std::filesystem::directory_iterator{};
-}
-
-bool is_id(const std::string& text) {
-  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
 /// Connects through the folder's descriptor: the path may be longer than a socket address.
@@ -189,7 +168,8 @@ sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderName
 }
 
 BuilderPool::BuilderPool(BuilderConfig config, sandbox::Podman& podman, const Clock& clock)
-    : config_{std::move(config)}, podman_{podman}, clock_{clock} {}
+    : config_{std::move(config)}, podman_{podman}, clock_{clock}, places_{config_.state_dir,
+                                                                          clock} {}
 
 /// Everything that a running daemon depends on: another slipway version or configuration does not
 /// go on with it.
@@ -277,65 +257,37 @@ Status BuilderPool::erase(const BuilderNames& names, const std::filesystem::path
   if (Status stopped = stop(names, dir); !stopped) return stopped;
   if (Status removed = podman_.remove_volumes({names.volume()}); !removed) return removed;
   if (Status removed = podman_.remove_networks({names.network()}); !removed) return removed;
-  // The lock files stay: a process may be waiting on them. They are empty and few.
-  (void)::unlink((dir / kLastUsed).c_str());
+  places_.forget(names.id);
   return {};
-}
-
-Result<std::vector<BuilderPool::Found>> BuilderPool::builders() const {
-  std::vector<Found> found;
-  std::error_code failed;
-  for (std::filesystem::directory_iterator it{config_.state_dir, failed}, end; !failed && it != end;
-       it.increment(failed)) {
-    const std::string id = it->path().filename().string();
-    if (!is_id(id)) continue;
-    Found one;
-    one.names.id = id;
-    one.dir = it->path();
-    struct stat facts {};
-    if (::stat((one.dir / kLastUsed).c_str(), &facts) != 0) continue; // erased
-    if (const auto text = read_file(one.dir / kLastUsed, 64);
-        !text || !parse_rfc3339(*text, one.last_used))
-      one.last_used = WallTime{std::chrono::seconds{facts.st_mtim.tv_sec}};
-    one.has_daemon = ::access((one.dir / kDaemonMark).c_str(), F_OK) == 0;
-    found.push_back(std::move(one));
-  }
-  if (failed && failed != std::errc::no_such_file_or_directory)
-    return Error{
-        ErrorKind::io, "reading " + config_.state_dir.string() + ": " + failed.message(), "", {}};
-  std::sort(found.begin(), found.end(),
-            [](const Found& a, const Found& b) { return a.last_used < b.last_used; });
-  return found;
 }
 
 Result<std::optional<BuilderPool::Locks>>
 BuilderPool::lock_unused(const std::filesystem::path& dir) {
-  auto start = lock_file(dir / "start.lock", LOCK_EX, 0ms);
+  auto start = sandbox::lock_file(dir / "start.lock", LOCK_EX, 0ms);
   if (!start) return std::move(start).error();
   if (!*start) return std::optional<Locks>{};
-  auto use = lock_file(dir / "use.lock", LOCK_EX, 0ms);
+  auto use = sandbox::lock_file(dir / "use.lock", LOCK_EX, 0ms);
   if (!use) return std::move(use).error();
   if (!*use) return std::optional<Locks>{};
   return std::optional{Locks{*std::move(start), *std::move(use)}};
 }
 
+/// Erases it unless somebody starts or uses it.
+Result<bool> BuilderPool::erase_unused(const sandbox::IdlePlace& place) {
+  auto locks = lock_unused(place.dir);
+  if (!locks) return std::move(locks).error();
+  if (!*locks) return false;
+  if (Status erased = erase({place.id}, place.dir); !erased) return std::move(erased).error();
+  return true;
+}
+
 /// Removes the builders that were idle longest, until one more may start.
 Status BuilderPool::make_room(const BuilderNames& wanted) {
-  auto all = builders();
-  if (!all) return std::move(all).error();
-  auto others = static_cast<std::size_t>(std::count_if(
-      all->begin(), all->end(), [&](const Found& one) { return one.names.id != wanted.id; }));
-  for (const Found& one : *all) {
-    if (others < config_.most) return {};
-    if (one.names.id == wanted.id) continue;
-    auto locks = lock_unused(one.dir);
-    if (!locks) return std::move(locks).error();
-    if (!*locks) continue;
-    if (Status erased = erase(one.names, one.dir); !erased)
-      return std::move(erased).error().in("making room for a builder");
-    --others;
-  }
-  if (others < config_.most) return {};
+  auto room = places_.make_room(wanted.id, config_.most, [this](const sandbox::IdlePlace& place) {
+    return erase_unused(place);
+  });
+  if (!room) return std::move(room).error().in("making room for a builder");
+  if (*room) return {};
   return Error{ErrorKind::timed_out,
                "all " + std::to_string(config_.most) + " builders are in use",
                "raise the number of builders, or lower the runner's `concurrent`",
@@ -361,7 +313,7 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
   if (!sockets) return std::move(sockets).error();
   const std::filesystem::path dir = sockets->parent_path();
 
-  auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
+  auto starting = sandbox::lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
   if (!starting) return std::move(starting).error();
   if (!*starting)
     return Error{ErrorKind::timed_out,
@@ -369,7 +321,7 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
                  "",
                  {}};
   // A reaper takes `use` only while it holds `start`: nobody can be in the way now but other users.
-  auto use = lock_file(dir / "use.lock", LOCK_SH, 5s);
+  auto use = sandbox::lock_file(dir / "use.lock", LOCK_SH, 5s);
   if (!use) return std::move(use).error();
   if (!*use)
     return Error{ErrorKind::timed_out, "builder " + names.container() + " is locked", "", {}};
@@ -387,12 +339,10 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
     if (Status room = make_room(names); !room) return std::move(room).error();
     // Whoever still builds on a daemon that does not answer loses it here: that build hangs anyway.
     if (Status stopped = stop(names, dir); !stopped) return std::move(stopped).error();
-    if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written)
-      return std::move(written).error();
+    if (Status written = places_.used(names.id); !written) return std::move(written).error();
     if (Status started = start(names, dir); !started) return std::move(started).error();
   }
-  if (Status written = replace_file(dir / kLastUsed, rfc3339(clock_.now())); !written)
-    return std::move(written).error();
+  if (Status written = places_.used(names.id); !written) return std::move(written).error();
   return Builder{names, *std::move(sockets), *std::move(use), !warm};
 }
 
@@ -411,29 +361,31 @@ void BuildMark::finished() const noexcept {
 
 Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
   Reaped reaped;
-  auto all = builders();
+  auto all = places_.all();
   if (!all) return std::move(all).error();
-  for (const Found& one : *all) {
+  for (const sandbox::IdlePlace& one : *all) {
+    const BuilderNames names{one.id};
     const auto idle = clock_.now() - one.last_used;
     const bool cache_too = idle > config_.max_cache_age;
+    const bool has_daemon = ::access((one.dir / kDaemonMark).c_str(), F_OK) == 0;
     const bool daemon_too =
-        one.has_daemon && (idle > config_.max_idle || has_unfinished_builds(one.dir));
+        has_daemon && (idle > config_.max_idle || has_unfinished_builds(one.dir));
     if (!cache_too && !daemon_too) continue;
     auto locks = lock_unused(one.dir);
     if (!locks) return std::move(locks).error();
     if (!*locks) continue;
-    const Status done = cache_too ? erase(one.names, one.dir) : stop(one.names, one.dir);
-    if (!done) return Error{done.error()}.in("removing idle builder " + one.names.container());
-    (cache_too ? reaped.removed : reaped.stopped).push_back(one.names.container());
+    const Status done = cache_too ? erase(names, one.dir) : stop(names, one.dir);
+    if (!done) return Error{done.error()}.in("removing idle builder " + names.container());
+    (cache_too ? reaped.removed : reaped.stopped).push_back(names.container());
   }
   return reaped;
 }
 
 Status BuilderPool::discard(std::string_view builder_key) {
   const BuilderNames names = names_for(builder_key, config_.owner);
-  const std::filesystem::path dir = config_.state_dir / names.id;
+  const std::filesystem::path dir = places_.dir(names.id);
   if (!std::filesystem::exists(dir)) return {};
-  auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
+  auto starting = sandbox::lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
   if (!starting) return std::move(starting).error();
   if (!*starting)
     return Error{ErrorKind::timed_out,

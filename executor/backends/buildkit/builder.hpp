@@ -10,6 +10,7 @@
 #include "executor/base/result.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/process/process.hpp"
+#include "executor/sandbox/idle_places.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
 #include <chrono>
@@ -123,12 +124,6 @@ public:
   Status discard(std::string_view builder_key);
 
 private:
-  struct Found {
-    BuilderNames names;
-    std::filesystem::path dir;
-    WallTime last_used;
-    bool has_daemon = false;
-  };
   /// What keeps a builder from being started and used.
   struct Locks {
     UniqueFd start;
@@ -136,16 +131,17 @@ private:
   };
   /// None where somebody starts or uses it.
   static Result<std::optional<Locks>> lock_unused(const std::filesystem::path& dir);
-  Result<std::vector<Found>> builders() const;
   Status start(const BuilderNames& names, const std::filesystem::path& dir);
   Status stop(const BuilderNames& names, const std::filesystem::path& dir);
   Status erase(const BuilderNames& names, const std::filesystem::path& dir);
+  Result<bool> erase_unused(const sandbox::IdlePlace& place);
   Status make_room(const BuilderNames& wanted);
   std::string fingerprint(const BuilderNames& names) const;
 
   BuilderConfig config_;
   sandbox::Podman& podman_;
   const Clock& clock_;
+  sandbox::IdlePlaces places_;
 };
 
 } // namespace slipway::backends::buildkit

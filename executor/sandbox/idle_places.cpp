@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/sandbox/idle_places.hpp"
+
+#include "executor/base/file.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+#include <utility>
+
+namespace slipway::sandbox {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr const char* kLastUsed = "last-used";
+
+bool is_id(const std::string& text) {
+  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+} // namespace
+
+Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
+                           const std::function<bool()>& give_up) {
+  UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+  if (fd.get() < 0) return io_error("open", errno, file.string());
+  for (;;) {
+    if (::flock(fd.get(), operation | LOCK_NB) == 0) return fd;
+    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, file.string());
+    if (give_up()) return UniqueFd{};
+    std::this_thread::sleep_for(20ms);
+  }
+}
+
+Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
+                           std::chrono::milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  return lock_file(file, operation, [&] { return std::chrono::steady_clock::now() >= deadline; });
+}
+
+Result<std::filesystem::path> IdlePlaces::make(const std::string& id) const {
+  if (Status made = make_directory(folder_, 0700); !made) return std::move(made).error();
+  if (Status made = make_directory(dir(id), 0700); !made) return std::move(made).error();
+  return dir(id);
+}
+
+Status IdlePlaces::used(const std::string& id) const {
+  return replace_file(dir(id) / kLastUsed, rfc3339(clock_.now()));
+}
+
+void IdlePlaces::forget(const std::string& id) const noexcept {
+  (void)::unlink((dir(id) / kLastUsed).c_str());
+}
+
+Result<std::vector<IdlePlace>> IdlePlaces::all() const {
+  std::vector<IdlePlace> found;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator it{folder_, failed}, end; !failed && it != end;
+       it.increment(failed)) {
+    IdlePlace one;
+    one.id = it->path().filename().string();
+    one.dir = it->path();
+    if (!is_id(one.id)) continue;
+    struct stat facts {};
+    if (::stat((one.dir / kLastUsed).c_str(), &facts) != 0) continue; // erased
+    if (const auto text = read_file(one.dir / kLastUsed, 64);
+        !text || !parse_rfc3339(*text, one.last_used))
+      one.last_used = WallTime{std::chrono::seconds{facts.st_mtim.tv_sec}};
+    found.push_back(std::move(one));
+  }
+  if (failed && failed != std::errc::no_such_file_or_directory)
+    return Error{ErrorKind::io, "reading " + folder_.string() + ": " + failed.message(), "", {}};
+  std::sort(found.begin(), found.end(),
+            [](const IdlePlace& a, const IdlePlace& b) { return a.last_used < b.last_used; });
+  return found;
+}
+
+Result<bool> IdlePlaces::make_room(const std::string& wanted, std::size_t most,
+                                   const Erase& erase) const {
+  auto found = all();
+  if (!found) return std::move(found).error();
+  auto others = static_cast<std::size_t>(std::count_if(
+      found->begin(), found->end(), [&](const IdlePlace& one) { return one.id != wanted; }));
+  for (const IdlePlace& one : *found) {
+    if (others < most) return true;
+    if (one.id == wanted) continue;
+    auto erased = erase(one);
+    if (!erased) return erased;
+    if (*erased) --others;
+  }
+  return others < most;
+}
+
+} // namespace slipway::sandbox

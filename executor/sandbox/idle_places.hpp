@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is kept warm between jobs (builders, stores): a folder of slipway's own with one folder for
+// each place, which tells when the place was used last and holds the locks of those who use it.
+//   - A place is erased under its lock alone; its folder and its lock files stay, since a process
+//     may be waiting on them. They are empty and few.
+//   - Which one goes first is told by its last use, never by what a job says.
+#pragma once
+
+#include "executor/base/clock.hpp"
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace slipway::sandbox {
+
+/// flock(2) on a file that is made where missing, asked again until `give_up` says so. An empty
+/// descriptor where somebody else kept it. Errors: io.
+Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
+                           const std::function<bool()>& give_up);
+/// The same; waits at most `patience`.
+Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
+                           std::chrono::milliseconds patience);
+
+struct IdlePlace {
+  std::string id; ///< 16 hex digits
+  std::filesystem::path dir;
+  WallTime last_used;
+};
+
+class IdlePlaces {
+public:
+  IdlePlaces(std::filesystem::path folder, const Clock& clock)
+      : folder_{std::move(folder)}, clock_{clock} {}
+
+  std::filesystem::path dir(const std::string& id) const { return folder_ / id; }
+  /// Makes the place's folder, 0700. Errors: io.
+  Result<std::filesystem::path> make(const std::string& id) const;
+  /// Writes down that it is used now: from then on it is among `all`. Errors: io.
+  Status used(const std::string& id) const;
+  /// Of one that was erased.
+  void forget(const std::string& id) const noexcept;
+  /// Those that were used and not erased, the one idle longest first. Errors: io.
+  Result<std::vector<IdlePlace>> all() const;
+
+  /// Erases one unless somebody uses it; says whether it did.
+  using Erase = std::function<Result<bool>(const IdlePlace&)>;
+  /// Erases those idle longest until there are fewer than `most` beside `wanted`. False where too
+  /// many are in use. Errors: io; those of `erase`.
+  Result<bool> make_room(const std::string& wanted, std::size_t most, const Erase& erase) const;
+
+private:
+  std::filesystem::path folder_;
+  const Clock& clock_;
+};
+
+} // namespace slipway::sandbox

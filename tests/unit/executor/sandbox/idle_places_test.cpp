@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
+#include "executor/sandbox/idle_places.hpp"
+#include "tests/fakes/sample_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sys/file.h>
+
+#include <string>
+#include <vector>
+
+namespace slipway::sandbox {
+namespace {
+
+using namespace std::chrono_literals;
+
+const std::string kA = "00000000000000aa";
+const std::string kB = "00000000000000bb";
+const std::string kC = "00000000000000cc";
+
+struct HandClock final : Clock {
+  WallTime now() const override { return at; }
+  WallTime at{std::chrono::seconds{1'800'000'000}};
+};
+
+class IdlePlacesTest : public testing::Test {
+protected:
+  void use(const std::string& id) {
+    ASSERT_TRUE(places_.make(id).ok());
+    ASSERT_TRUE(places_.used(id).ok());
+    clock_.at += 1h;
+  }
+  std::vector<std::string> ids() {
+    std::vector<std::string> found;
+    const auto all = places_.all();
+    for (const auto& one : *all)
+      found.push_back(one.id);
+    return found;
+  }
+  IdlePlaces::Erase erase() {
+    return [this](const IdlePlace& one) -> Result<bool> {
+      asked_.push_back(one.id);
+      if (one.id == in_use_) return false;
+      places_.forget(one.id);
+      return true;
+    };
+  }
+
+  fakes::TempDir dir_;
+  HandClock clock_;
+  IdlePlaces places_{dir_.path() / "places", clock_};
+  std::string in_use_;
+  std::vector<std::string> asked_;
+};
+
+TEST_F(IdlePlacesTest, OneIdleLongestIsFirst) {
+  EXPECT_TRUE(ids().empty());
+  use(kB);
+  use(kA);
+  use(kC);
+  use(kB);
+
+  EXPECT_EQ(ids(), (std::vector{kA, kC, kB}));
+}
+
+TEST_F(IdlePlacesTest, OnlyPlacesThatWereUsedAreListed) {
+  use(kA);
+  ASSERT_TRUE(places_.make(kB).ok());
+  ASSERT_TRUE(make_directory(dir_.path() / "places/notes", 0700).ok());
+  ASSERT_TRUE(replace_file(dir_.path() / "places/notes/last-used", "x").ok());
+  EXPECT_EQ(ids(), std::vector{kA});
+
+  places_.forget(kA);
+
+  EXPECT_TRUE(ids().empty());
+  EXPECT_TRUE(std::filesystem::exists(places_.dir(kA))) << "somebody may wait on its lock";
+}
+
+TEST_F(IdlePlacesTest, RoomIsMadeFromTheOneIdleLongestThatNobodyUses) {
+  for (const auto& id : {kA, kB, kC})
+    use(id);
+  in_use_ = kA;
+
+  const auto room = places_.make_room("00000000000000dd", 3, erase());
+
+  EXPECT_TRUE(room.ok() && *room);
+  EXPECT_EQ(asked_, (std::vector{kA, kB}));
+  EXPECT_EQ(ids(), (std::vector{kA, kC}));
+}
+
+TEST_F(IdlePlacesTest, WantedOneTakesNoRoomAndIsNeverErased) {
+  use(kA);
+  use(kB);
+
+  EXPECT_TRUE(*places_.make_room(kA, 2, erase()));
+  EXPECT_TRUE(asked_.empty());
+  EXPECT_TRUE(*places_.make_room(kA, 1, erase()));
+  EXPECT_EQ(asked_, std::vector{kB});
+  EXPECT_EQ(ids(), std::vector{kA});
+}
+
+TEST_F(IdlePlacesTest, NoRoomWhereAllAreInUse) {
+  use(kA);
+  in_use_ = kA;
+
+  const auto room = places_.make_room(kB, 1, erase());
+
+  ASSERT_TRUE(room.ok());
+  EXPECT_FALSE(*room);
+}
+
+TEST_F(IdlePlacesTest, LockIsKeptFromASecondOne) {
+  const auto file = dir_.path() / "lock";
+  auto first = lock_file(file, LOCK_EX, 0ms);
+  ASSERT_TRUE(first.ok() && first->get() >= 0);
+  int asked = 0;
+
+  const auto second = lock_file(file, LOCK_SH, [&] { return ++asked == 2; });
+
+  ASSERT_TRUE(second.ok());
+  EXPECT_LT(second->get(), 0);
+  EXPECT_EQ(asked, 2);
+  *first = UniqueFd{};
+  const auto third = lock_file(file, LOCK_SH, 0ms);
+  EXPECT_TRUE(third.ok() && third->get() >= 0);
+}
+
+} // namespace
+} // namespace slipway::sandbox
