@@ -73,7 +73,7 @@ std::vector<Row> make_table() {
        never("may read it otherwise"), never(kIgnores), never(kIgnores), never(kRefuses),
        "BuildKit reads it, or refuses it with the line"},
       {F::run_network_none, "run-network-none", "a step without network", from("0.9"),
-       with("run-network", kChrootNetwork, "1.30"), never(kIgnores), never(kWarns), never(kRefuses),
+       never(kChrootNetwork), never(kIgnores), never(kWarns), never(kRefuses),
        "buildah chroot/run_linux.go; kaniko pkg/commands/run.go"},
       {F::run_network_host, "run-network-host", "the host's network for a step", never(kPrivilege),
        never(kPrivilege), never(kPrivilege), never(kPrivilege), never(kPrivilege),
@@ -106,6 +106,9 @@ std::vector<Row> make_table() {
        never(kRefuses), kFrontends},
       {F::copy_chmod, "copy-chmod", "--chmod with a number", from("0.8"), always(), always(),
        always(), never(kRefuses), kFrontends},
+      {F::copy_chmod_folder, "copy-chmod-folder", "--chmod of what may be a folder, or make one",
+       from("0.20"), never("makes new folders with mode 0755"), always(), always(), never(kRefuses),
+       "tests/corpus/copy-mode; buildah add.go; tonistiigi/fsutil pull request 228"},
       {F::copy_chmod_symbolic, "copy-chmod-symbolic", "--chmod with letters", from("0.20"),
        never(kRefuses), never(kRefuses), from("1.28.3"), never(kRefuses), kFrontends},
       {F::copy_owner, "copy-owner", "files of the context that root will own", always(), always(),
@@ -128,6 +131,9 @@ std::vector<Row> make_table() {
        never(kIgnores), never(kIgnores), never(kIgnores), kKanikoCopy},
       {F::add_unpack, "add-unpack", "ADD --unpack", from("0.23"), never(kRefuses), never(kRefuses),
        never(kIgnores), never(kIgnores), kKanikoCopy},
+      {F::add_archive, "add-archive", "ADD of what may be an archive", always(),
+       never("gives the folder that it makes the owner of the archive's top folder"), always(),
+       always(), always(), "tests/corpus/add-archive"},
       {F::from_platform, "from-platform", "FROM --platform", from("0.8"), always(),
        never("ignores it, and takes the host's platform"),
        never("ignores it, and takes the host's platform"), always(),
@@ -171,6 +177,9 @@ std::vector<Row> make_table() {
        never("leaves what they write there out of the image"),
        never("throws away what they write there"),
        "Dockerfile reference, VOLUME; buildah --compat-volumes; kaniko pkg/commands/volume.go"},
+      {F::workdir_last, "workdir-last", "a WORKDIR that no step follows", always(),
+       with("workdir-made", "names its folder in the config and does not make it"), always(),
+       always(), always(), "tests/corpus/user"},
       {F::dockerfile_ignore_file, "dockerfile-ignore-file",
        "an ignore file of the Dockerfile's own", from("0.8"), always(), always(), always(),
        never("does not read it: what it names gets into the context"),
@@ -191,7 +200,7 @@ std::vector<Row> make_table() {
       {F::build_ssh, "build-ssh", "--ssh", from("0.8"), always(), never(kRefuses), never(kRefuses),
        never(kRefuses), kMounts},
       {F::network_none, "network-none", "--network none", always(),
-       with("run-network", kChrootNetwork), never("cannot take the network away"),
+       with("network-none", kChrootNetwork), never("cannot take the network away"),
        never("cannot take the network away"), always(), "buildah chroot/run_linux.go"},
       {F::network_host, "network-host", "--network host", never(kPrivilege), never(kPrivilege),
        never(kPrivilege), never(kPrivilege), never(kPrivilege), "docs/backends.md, Rules"},
@@ -282,6 +291,19 @@ const std::vector<Row>& table() {
   return kTable;
 }
 
+const std::set<std::string_view>& traits() {
+  static const std::set<std::string_view> kTraits = [] {
+    // What tells a family, not an ability: see judged.
+    std::set<std::string_view> words{"fork", "buildkit"};
+    for (const Row& row : table())
+      for (const Ability* ability :
+           {&row.buildkit, &row.buildah, &row.kaniko, &row.kaniko_fork, &row.classic})
+        if (!ability->trait.empty()) words.insert(ability->trait);
+    return words;
+  }();
+  return kTraits;
+}
+
 const Row& row_of(Feature feature) {
   return table()[static_cast<std::size_t>(feature)];
 }
@@ -321,7 +343,9 @@ backends::Descriptor well_kept(std::string_view name) {
   if (name == "kaniko") backend.version = "v1.24.0";
   if (name == "dind") backend.version = "29.1.0";
   if (name == "buildah" || name == "podman")
-    backend.capabilities = {"shell", "healthcheck", "onbuild", "docker-ignore-file"};
+    backend.capabilities = {"shell", "healthcheck", "onbuild", "network-none",
+                            "docker-ignore-file"};
+  if (name == "buildah") backend.capabilities.insert("workdir-made");
   if (name == "kaniko") backend.capabilities = {"root-owned-context"};
   if (name == "dind") backend.capabilities = {"buildkit"};
   return backend;

@@ -5,6 +5,7 @@
 
 #include "executor/backends/build_backend.hpp"
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,7 @@ enum class Feature {
   copy_heredoc_expanded,
   copy_link,
   copy_chmod,
+  copy_chmod_folder,
   copy_chmod_symbolic,
   copy_owner,
   copy_parents,
@@ -43,6 +45,7 @@ enum class Feature {
   add_git,
   add_keep_git_dir,
   add_unpack,
+  add_archive,
   from_platform,
   platform_args,
   arg_with_equals,
@@ -56,6 +59,7 @@ enum class Feature {
   user_group,
   volume,
   volume_changes,
+  workdir_last,
   dockerfile_ignore_file,
   container_ignore_file,
   scoped_ignore_file,
@@ -92,6 +96,9 @@ struct Row {
 /// The whole table, in the order of Feature.
 const std::vector<Row>& table();
 const Row& row_of(Feature feature);
+
+/// The words that the table knows in Descriptor::capabilities: a descriptor says no others.
+const std::set<std::string_view>& traits();
 
 /// The names that policy knows, in the default order.
 const std::vector<std::string>& backend_names();

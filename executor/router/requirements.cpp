@@ -61,6 +61,21 @@ bool may_be_git(std::string_view source) {
   return address.ends_with(".git") || ends_in_variable(address);
 }
 
+/// By its name, as those of archives are.
+bool may_be_archive(std::string_view source) {
+  for (const std::string_view part : {"*", "?", "[", "$"})
+    if (source.find(part) != std::string_view::npos) return true;
+  if (source.find(".tar.") != std::string_view::npos) return true;
+  for (const std::string_view end : {".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst"})
+    if (source.ends_with(end)) return true;
+  return false;
+}
+
+/// That of a folder which nobody gave a mode: 0755.
+bool is_folders_mode(std::string_view mode) {
+  return mode.substr(std::min(mode.find_first_not_of('0'), mode.size())) == "755";
+}
+
 bool is_remote(std::string_view source) {
   return source.starts_with("http://") || source.starts_with("https://") || may_be_git(source);
 }
@@ -76,7 +91,15 @@ struct Inherited {
   std::optional<std::pair<Place, std::string>> group; ///< the USER, as written
   bool has_shell = false;
   std::set<std::string> env;
+  std::optional<std::pair<Place, std::string>> workdir; ///< with no step after it so far
+  std::set<std::string> made{"/"};                      ///< folders that steps have made or found
 };
+
+std::string without_slash(std::string path) {
+  while (path.size() > 1 && path.ends_with('/'))
+    path.pop_back();
+  return path;
+}
 
 class Collector {
 public:
@@ -141,6 +164,8 @@ private:
     }
     for (const Instruction& instruction : stage.instructions)
       if (Status taken = take(instruction, at(instruction.line), now); !taken) return taken;
+    if (now.workdir && in_target_)
+      need(Feature::workdir_last, now.workdir->first, "WORKDIR " + shown(now.workdir->second));
     for (const std::string& name : stage_args_)
       if (!args_.insert(name).second)
         need(Feature::arg_in_stages, at(stage.line), "ARG " + shown(name));
@@ -171,6 +196,16 @@ private:
     const std::string& name = instruction.name;
     if (name == "RUN") take_run(instruction, place, now);
     if (name == "COPY" || name == "ADD") take_copy(instruction, place, now);
+    if (name == "RUN" || name == "COPY" || name == "ADD") {
+      if (now.workdir) now.made.insert(without_slash(now.workdir->second));
+      if (name != "RUN" && !instruction.words.empty())
+        now.made.insert(without_slash(instruction.words.back()));
+      now.workdir.reset();
+    }
+    if (name == "WORKDIR") {
+      now.workdir = {place, instruction.text};
+      if (now.made.contains(without_slash(instruction.text))) now.workdir.reset();
+    }
     if (name == "ARG") return take_arg(instruction, place, &now);
     if (name == "ENV") take_env(instruction, now);
     if (name == "SHELL") {
@@ -273,11 +308,16 @@ private:
       if (heredoc.expand && heredoc.content.find('$') != std::string::npos)
         need(Feature::copy_heredoc_expanded, place, copy.name + " " + shown(copy.text));
     }
+    if (const Flag* mode = copy.flag("chmod");
+        mode != nullptr && is_number(mode->value) && !is_folders_mode(mode->value))
+      need(Feature::copy_chmod_folder, place, copy.name + " --chmod=" + shown(mode->value));
     bool from_context = false;
     for (std::size_t i = 0; i + 1 < copy.words.size(); ++i) {
       const std::string& source = copy.words[i];
       if (copy.name == "ADD" && may_be_git(source))
         need(Feature::add_git, place, "ADD " + shown(source));
+      if (copy.name == "ADD" && !is_remote(source) && may_be_archive(source))
+        need(Feature::add_archive, place, "ADD " + shown(source));
       from_context =
           from_context || (!source.starts_with("<<") && !(copy.name == "ADD" && is_remote(source)));
     }

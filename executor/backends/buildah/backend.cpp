@@ -76,26 +76,17 @@ std::string host_platform() {
   return "linux/" + (machine == "x86_64" ? "amd64" : machine == "aarch64" ? "arm64" : machine);
 }
 
-std::set<std::string> capabilities_of(const Program& program) {
-  std::set<std::string> all{"mount-cache",
-                            "mount-bind",
-                            "mount-tmpfs",
-                            "healthcheck",
-                            "shell",
-                            "onbuild",
-                            "target",
-                            "labels",
-                            "no-cache",
-                            "extra-hosts",
-                            "from-platform",
-                            "network-none",
-                            "docker-ignore-file"};
-  const std::pair<const char*, Version> later[] = {
-      {"heredoc", {1, 33}},   {"add-checksum", {1, 33}}, {"copy-exclude", {1, 37}},
-      {"copy-link", {1, 44}}, {"add-git", {1, 38}},      {"copy-parents", {1, 40}}};
-  for (const auto& [name, since] : later)
-    if (program.engine >= since) all.insert(name);
-  return all;
+Descriptor descriptor_of(const Program& program) {
+  Descriptor descriptor;
+  descriptor.name = program.tool == Tool::podman ? "podman" : "buildah";
+  descriptor.version = program.version;
+  // Docker's config keeps the first three (`--format docker`); a sandbox without a network makes
+  // the fourth; the ignore file is handed over (`--ignorefile`).
+  descriptor.capabilities = {"shell", "healthcheck", "onbuild", "network-none",
+                             "docker-ignore-file"};
+  // With layers a WORKDIR is a word in the config alone.
+  if (!program.layers) descriptor.capabilities.insert("workdir-made");
+  return descriptor;
 }
 
 /// One build: what its steps have in common.
@@ -444,9 +435,7 @@ BuildahBackend::BuildahBackend(Program program, sandbox::ScriptRunner client, Op
                                std::filesystem::path bases, Places places)
     : program_{std::move(program)}, client_{std::move(client)}, open_{std::move(open)},
       bases_{std::move(bases)}, places_{std::move(places)} {
-  descriptor_.name = program_.tool == Tool::podman ? "podman" : "buildah";
-  descriptor_.version = program_.version;
-  descriptor_.capabilities = capabilities_of(program_);
+  descriptor_ = descriptor_of(program_);
 }
 
 Result<Built> BuildahBackend::build(const BuildJob& job, oci::Layout& into) {

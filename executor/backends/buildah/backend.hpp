@@ -19,7 +19,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <set>
 #include <string>
 
 namespace slipway::backends::buildah {
@@ -50,7 +49,8 @@ private:
 /// "linux/amd64", of this machine.
 std::string host_platform();
 
-/// What this version can do, in the words of Descriptor::capabilities.
-std::set<std::string> capabilities_of(const Program& program);
+/// Its name and version, and what slipway's way of running it adds to that version, in the words of
+/// the router's table (docs/backends.md, Capabilities).
+Descriptor descriptor_of(const Program& program);
 
 } // namespace slipway::backends::buildah

@@ -90,6 +90,7 @@ INSTANTIATE_TEST_SUITE_P(Row, WhoHas,
                              Who{"copy-heredoc-expanded", "b4d"},
                              Who{"copy-link", "b4kfd"},
                              Who{"copy-chmod", "b84kfd"},
+                             Who{"copy-chmod-folder", "bkfd"},
                              Who{"copy-chmod-symbolic", "bfd"},
                              Who{"copy-owner", "b84cd"},
                              Who{"copy-parents", "b4d"},
@@ -98,6 +99,7 @@ INSTANTIATE_TEST_SUITE_P(Row, WhoHas,
                              Who{"add-git", "b4d"},
                              Who{"add-keep-git-dir", "bd"},
                              Who{"add-unpack", "bd"},
+                             Who{"add-archive", "bkfcd"},
                              Who{"from-platform", "b84cd"},
                              Who{"platform-args", "b4fd"},
                              Who{"arg-with-equals", "b84fcd"},
@@ -111,6 +113,7 @@ INSTANTIATE_TEST_SUITE_P(Row, WhoHas,
                              Who{"user-group", "b84cd"},
                              Who{"volume", "b84cd"},
                              Who{"volume-changes", "b4d"},
+                             Who{"workdir-last", "bkfcd"},
                              Who{"dockerfile-ignore-file", "b84kfd"},
                              Who{"container-ignore-file", "bkfcd"},
                              Who{"scoped-ignore-file", "b84cd"},
@@ -144,8 +147,8 @@ TEST(Capabilities, SomeNeedAWordOfTheDescriptor) {
       {"healthcheck", "healthcheck", backend("podman", "4.3.1")},
       {"healthcheck-start-interval", "healthcheck", backend("buildah", "1.44.0")},
       {"onbuild", "onbuild", backend("buildah", "1.28.2")},
-      {"run-network-none", "run-network", backend("buildah", "1.30.0")},
-      {"network-none", "run-network", backend("buildah", "1.28.2")},
+      {"network-none", "network-none", backend("buildah", "1.28.2")},
+      {"workdir-last", "workdir-made", backend("buildah", "1.28.2")},
       {"container-ignore-file", "docker-ignore-file", backend("buildah", "1.28.2")},
       {"copy-owner", "root-owned-context", backend("kaniko", "1.24.0")},
       {"copy-owner", "copy-as-root", backend("kaniko", "1.28.3", {"fork"})},
@@ -167,8 +170,20 @@ TEST(Capabilities, SomeNeedAWordOfTheDescriptor) {
 }
 
 TEST(Capabilities, TraitDoesNotMakeUpForTheVersion) {
-  EXPECT_FALSE(can(backend("buildah", "1.29.9", {"run-network"}), Feature::run_network_none).can);
-  EXPECT_TRUE(can(backend("buildah", "1.30", {"run-network"}), Feature::run_network_none).can);
+  EXPECT_FALSE(
+      can(backend("buildah", "1.43.9", {"healthcheck"}), Feature::healthcheck_start_interval).can);
+  EXPECT_TRUE(
+      can(backend("buildah", "1.44", {"healthcheck"}), Feature::healthcheck_start_interval).can);
+}
+
+TEST(Capabilities, WordsOfTheTableAreTheWordsOfDescriptors) {
+  EXPECT_TRUE(traits().contains("network-none"));
+  EXPECT_TRUE(traits().contains("fork"));
+  EXPECT_FALSE(traits().contains(""));
+  EXPECT_FALSE(traits().contains("mount-cache"));
+  for (const char* name : {"buildkit", "buildah", "podman", "kaniko", "dind"})
+    for (const auto& word : well_kept(name).capabilities)
+      EXPECT_TRUE(traits().contains(word)) << name << ": " << word;
 }
 
 TEST(Capabilities, PodmanIsJudgedByItsBuildah) {

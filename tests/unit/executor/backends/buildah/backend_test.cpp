@@ -337,14 +337,16 @@ TEST_F(BuildahBackendTest, KeepsNoImageWithoutLayersInTheStore) {
   EXPECT_EQ(place_.tool_requests.back().argv[1], "push");
 }
 
-TEST(BuildahCapabilities, GrowWithTheVersion) {
-  Program program;
-  program.engine = {1, 28};
-  EXPECT_FALSE(capabilities_of(program).contains("heredoc"));
-  EXPECT_TRUE(capabilities_of(program).contains("mount-cache"));
-  program.engine = {1, 41};
-  EXPECT_TRUE(capabilities_of(program).contains("heredoc"));
-  EXPECT_TRUE(capabilities_of(program).contains("copy-parents"));
+TEST(BuildahDescriptor, SaysWhoItIsAndWhatSlipwayAddsToIt) {
+  const auto buildah = descriptor_of(*parse_version(Tool::buildah, "buildah version 1.28.2 (x)"));
+  EXPECT_EQ(buildah.name, "buildah");
+  EXPECT_EQ(buildah.version, "1.28.2");
+  EXPECT_EQ(buildah.capabilities,
+            (std::set<std::string>{"shell", "healthcheck", "onbuild", "network-none",
+                                   "docker-ignore-file", "workdir-made"}));
+  const auto podman = descriptor_of(*parse_version(Tool::podman, "podman version 4.3.1"));
+  EXPECT_EQ(podman.name, "podman");
+  EXPECT_FALSE(podman.capabilities.contains("workdir-made"));
 }
 
 } // namespace
