@@ -49,6 +49,21 @@ struct BuildJob {
   std::chrono::milliseconds deadline{std::chrono::hours{2}};
 };
 
+/// How every backend's error says that a step failed; its exit code follows.
+inline constexpr std::string_view kStepEnded = "a step ended with exit code ";
+/// The exit code of the step that failed, 1 to 255; nothing where it was something else.
+inline std::optional<int> step_exit_code(const Error& error) {
+  const std::size_t at = error.what.find(kStepEnded);
+  if (error.kind != ErrorKind::backend_failed || at == std::string::npos) return std::nullopt;
+  int code = 0;
+  for (std::size_t i = at + kStepEnded.size(); i < error.what.size() && code <= 255; ++i) {
+    const char c = error.what[i];
+    if (c < '0' || c > '9') break;
+    code = code * 10 + (c - '0');
+  }
+  return code >= 1 && code <= 255 ? std::optional{code} : std::nullopt;
+}
+
 struct Built {
   oci::Digest manifest; ///< in the given layout, all blobs verified
 };
@@ -65,7 +80,8 @@ public:
   virtual ~BuildBackend() = default;
   virtual const Descriptor& descriptor() const = 0;
   /// Builds and stores the result in `into`. Errors: backend_failed (the Dockerfile's or a RUN's
-  /// fault, `what` ends with the tool's own last error), bad_input, unavailable, timed_out, io.
+  /// fault, `what` ends with the tool's own last error; kStepEnded where a step failed), bad_input,
+  /// unavailable, timed_out, io.
   virtual Result<Built> build(const BuildJob& job, oci::Layout& into) = 0;
 };
 

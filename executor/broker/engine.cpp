@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/engine.hpp"
 
+#include "executor/backends/build_backend.hpp"
 #include "executor/base/clock.hpp"
 
 #include <nlohmann/json.hpp>
@@ -88,7 +89,9 @@ public:
     if (!answer_.begun()) return send_error(answer_, error);
     flush_locked();
     const std::string message = readable(error);
-    send_locked(Json{{"errorDetail", {{"code", status_of(error.kind)}, {"message", message}}},
+    send_locked(Json{{"errorDetail",
+                      {{"code", backends::step_exit_code(error).value_or(status_of(error.kind))},
+                       {"message", message}}},
                      {"error", message}});
     answer_.end_stream();
   }

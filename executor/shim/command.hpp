@@ -25,8 +25,10 @@ struct Manner {
   std::string_view build_error = "ERROR: "; ///< before why a build cannot begin
   std::string_view broker_error = "Error response from daemon: "; ///< before the broker's words
   int usage_exit = kUsageExit;                                    ///< unknown or refused flag
-  int exit_code = 1;            ///< everything else; a build that failed is 1 with every tool
+  int exit_code = 1;                                              ///< everything else
   bool localhost_names = false; ///< own images without a registry are below localhost/
+  bool step_code = false; ///< a build that failed ends with its step's code, else with exit_code;
+                          ///< where this is false it is 1
 };
 
 /// Whose words and layouts a command prints.

@@ -275,7 +275,7 @@ Command understand_images(const Tool& tool, const std::string& called, const Lin
 } // namespace
 
 Manner containers_manner() {
-  return {"Error: ", "", "", kUsageExit, kUsageExit, true};
+  return {"Error: ", "", "", kUsageExit, kUsageExit, true, true};
 }
 
 std::vector<std::string> stored_names(const std::string& name) {

@@ -186,7 +186,7 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
 } // namespace
 
 Invocation read_kaniko(const std::vector<std::string>& words, const Environment& env) {
-  Tool tool{"kaniko", {"Error: ", "", "", 1, 1}};
+  Tool tool{"kaniko", {"Error: ", "", "", 1, 1, false, true}};
   const std::string called = "executor";
   if (!words.empty() && words.front() == "version")
     return {Say{"Kaniko version :  v1.24.0-slipway\n", "", 0}, tool.manner};

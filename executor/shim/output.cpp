@@ -137,7 +137,12 @@ Status MessageStream::take(const std::string& line) {
   if (message.contains("error") || detail != message.end()) {
     end_.failed = true;
     end_.error = text_at(message, "error");
-    if (end_.error.empty() && detail != message.end()) end_.error = text_at(*detail, "message");
+    if (detail != message.end() && detail->is_object()) {
+      if (end_.error.empty()) end_.error = text_at(*detail, "message");
+      // From 256 on they are HTTP's.
+      if (const auto code = number_at(*detail, "code"); code < 256)
+        end_.code = static_cast<int>(code);
+    }
     return {};
   }
   if (const auto aux = message.find("aux"); aux != message.end() && aux->is_object()) {

@@ -33,6 +33,7 @@ std::string table_of_lines(const std::string& lines, std::size_t least_width = 1
 struct StreamEnd {
   bool failed = false;
   std::string error;
+  int code = 0; ///< of the error, as it came: where a step of a build failed, the step's
   std::string image_id;
   std::string manifest;
   std::string digest;

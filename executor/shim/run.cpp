@@ -563,7 +563,9 @@ private:
   }
 
   /// Streams messages to `print`; nothing where it failed, and the user has been told.
-  std::optional<StreamEnd> stream(const Request& request, const Write& print) const {
+  /// `error_code` (may be null) is what an error said of itself.
+  std::optional<StreamEnd> stream(const Request& request, const Write& print,
+                                  int* error_code = nullptr) const {
     MessageStream messages{print};
     Answer refused;
     auto status = client_.call(request, [&](int code, std::string_view bytes) -> Status {
@@ -586,6 +588,7 @@ private:
       return std::nullopt;
     }
     if (end->failed) {
+      if (error_code != nullptr) *error_code = end->code;
       world_.err(std::string{manner_.error} + end->error +
                  (end->error.ends_with('\n') ? "" : "\n"));
       return std::nullopt;
@@ -719,7 +722,8 @@ private:
     return {};
   }
 
-  /// Builds, and does with the result what the build asks for. 1 where the build itself failed.
+  /// Builds, and does with the result what the build asks for. Where the build itself failed: see
+  /// Manner::step_code.
   int build_one(const Build& build, Json& metadata) const {
     const std::string prefix{manner_.build_error};
     for (const auto& note : build.notes)
@@ -733,8 +737,10 @@ private:
       said_built = said_built || text.find("Successfully built ") != std::string_view::npos;
       shown(text);
     };
-    const auto end = stream(build_request(build, *context), progress);
-    if (!end) return 1;
+    int step = 0;
+    const auto end = stream(build_request(build, *context), progress, &step);
+    if (!end && !manner_.step_code) return 1;
+    if (!end) return step != 0 ? step : manner_.exit_code;
     if (end->image_id.empty()) return fail("the broker ended the build without an image ID");
     report_built(build, end->image_id, said_built);
     if (!build.iidfile.empty())

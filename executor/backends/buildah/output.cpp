@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildah/output.hpp"
 
+#include "executor/backends/build_backend.hpp"
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -118,8 +120,7 @@ Error explain_failure(std::string_view tail, const dockerfile::Dockerfile& file)
     const std::string_view code = why.substr(status + kStatus.size());
     if (!code.empty() && code.find_first_not_of("0123456789") == std::string_view::npos)
       return Error{ErrorKind::backend_failed,
-                   at + "a step ended with exit code " + std::string{code} + ": " +
-                       std::string{step},
+                   at + std::string{kStepEnded} + std::string{code} + ": " + std::string{step},
                    "",
                    {}};
   }
@@ -147,6 +148,16 @@ Error explain_failure(std::string_view tail, const dockerfile::Dockerfile& file)
         "unknown user", "unknown group", "Syntax error", "unexpected"})
     if (has(last, words)) return Error{ErrorKind::bad_input, at + text, "", {}};
   return Error{ErrorKind::backend_failed, at + text, "", {}};
+}
+
+bool begins_stage(std::string_view line) {
+  return step_in(line).starts_with("FROM ");
+}
+
+bool may_be_of_a_step(std::string_view line) {
+  const bool is_blank = line.find_first_not_of(" \r\n") == std::string_view::npos;
+  return !is_blank && !begins_stage(line) && !line.starts_with("Error: ") &&
+         !line.starts_with("slipway: ");
 }
 
 } // namespace slipway::backends::buildah

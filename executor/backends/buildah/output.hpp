@@ -14,4 +14,10 @@ namespace slipway::backends::buildah {
 /// this version does not know), unavailable (its own store or mounts failed).
 Error explain_failure(std::string_view tail, const dockerfile::Dockerfile& file);
 
+/// True where a line of the tool says that a stage begins ("STEP 1/3: FROM debian").
+bool begins_stage(std::string_view line);
+/// False for what is printed before any RUN can have started: a FROM, the tool's own error, a
+/// line of slipway's.
+bool may_be_of_a_step(std::string_view line);
+
 } // namespace slipway::backends::buildah

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildkit/output.hpp"
 
+#include "executor/backends/build_backend.hpp"
+
 #include <utility>
 #include <vector>
 
@@ -59,7 +61,7 @@ Error explain_failure(std::string_view tail, const std::string& dockerfile_name)
     std::string_view code = after(last, "did not complete successfully: exit code: ");
     code = code.substr(0, code.find_first_not_of("0123456789"));
     return Error{ErrorKind::backend_failed,
-                 at + "a step ended with exit code " + std::string{code} + ": " + text,
+                 at + std::string{kStepEnded} + std::string{code} + ": " + text,
                  "",
                  {}};
   }

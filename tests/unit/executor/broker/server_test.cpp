@@ -323,6 +323,24 @@ TEST_F(BrokerServer, AnErrorBeforeAnyProgressIsAStatus) {
       << answer;
 }
 
+TEST_F(BrokerServer, ABuildThatFailedTellsTheCodeOfItsStep) {
+  images->build_error = Error{
+      ErrorKind::backend_failed, "Dockerfile:2: a step ended with exit code 42: RUN x", "", {}};
+  start();
+  EXPECT_NE(ask(post("/slipway/v1/build", kBuild)).find("\"code\":42"), std::string::npos);
+
+  // What is not a step's is HTTP's, whatever a job makes the words say.
+  for (const char* what : {"a step ended with exit code 256: RUN x", "a step ended with exit code ",
+                           "a step ended with exit code 0", "the builder's disk is full"}) {
+    images->build_error = Error{ErrorKind::backend_failed, what, "", {}};
+    EXPECT_NE(ask(post("/slipway/v1/build", kBuild)).find("\"code\":500"), std::string::npos)
+        << what;
+  }
+  images->build_error =
+      Error{ErrorKind::unavailable, "a step ended with exit code 42: RUN x", "", {}};
+  EXPECT_NE(ask(post("/slipway/v1/build", kBuild)).find("\"code\":503"), std::string::npos);
+}
+
 TEST_F(BrokerServer, LimitsTheBodyOfAuth) {
   start();
 

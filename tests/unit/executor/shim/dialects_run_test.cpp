@@ -116,7 +116,9 @@ TEST_F(DialectRun, ExitCodesAreTheTools) {
   EXPECT_EQ(shell("podman rmi --ignore gone"), 0);
   EXPECT_EQ(shell("buildah rmi gone"), 125);
   broker_.build_error = "a step ended with exit code 3";
-  EXPECT_EQ(shell("podman build ."), 1);
+  EXPECT_EQ(shell("podman build ."), 3) << "the step's own";
+  EXPECT_EQ(shell("buildah bud ."), 3);
+  EXPECT_EQ(shell("/kaniko/executor --no-push -c " + dir_), 3);
   EXPECT_EQ(shell("buildctl build --frontend dockerfile.v0 --local context=. --local dockerfile=."),
             1);
 }

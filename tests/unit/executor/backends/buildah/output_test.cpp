@@ -113,5 +113,20 @@ INSTANTIATE_TEST_SUITE_P(
                     "the build tool ended without saying why"}),
     [](const auto& one) { return one.param.name; });
 
+TEST(Steps, NothingHasRunWhileAStageOnlyBegins) {
+  EXPECT_TRUE(begins_stage("STEP 1/3: FROM debian:12\n"));
+  EXPECT_TRUE(begins_stage("[2/2] STEP 1/3: FROM one AS two\n"));
+  EXPECT_FALSE(begins_stage("STEP 2/3: RUN echo FROM x\n"));
+  for (const char* line : {"STEP 1/3: FROM debian:12\n", "\n", "Error: mounting new container: x\n",
+                           "slipway: another build of this project is under way\n"})
+    EXPECT_FALSE(may_be_of_a_step(line)) << line;
+}
+
+TEST(Steps, WhateverElseIsPrintedMayBeOfAStep) {
+  for (const char* line : {"STEP 2/3: RUN make\n", "STEP 2/3: COPY a b\n", "ran\n",
+                           "STEP 1/3: FROMAGE\n", " Error: of a step's own\n", "--> 0123abc\n"})
+    EXPECT_TRUE(may_be_of_a_step(line)) << line;
+}
+
 } // namespace
 } // namespace slipway::backends::buildah
