@@ -561,7 +561,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   const auto& root = *table;
   if (auto known = only_sections(root, name,
                                  {"slipway", "gitlab", "sandbox", "programs", "credential",
-                                  "registry", "buildkit", "gate", "identity", "push"});
+                                  "registry", "buildkit", "buildah", "gate", "identity", "push"});
       !known) {
     return std::move(known).error();
   }
@@ -616,6 +616,14 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.bytes("disk", config.buildkit.disk_bytes);
          s.bytes("bases_disk", config.buildkit.bases_bytes);
          s.read("allowed_bases", config.buildkit.allowed_bases);
+       }},
+      {"buildah",
+       [&](Section& s) {
+         s.read("buildah", config.buildah.buildah);
+         s.read("podman", config.buildah.podman);
+         s.integer("stores", config.buildah.stores, 1, 256);
+         s.duration("idle", config.buildah.idle, seconds{0}, hours{24 * 365});
+         s.bytes("disk", config.buildah.disk_bytes);
        }},
       {"gate",
        [&](Section& s) {
@@ -910,6 +918,12 @@ std::string print(const Config& c) {
   line("disk", size(c.buildkit.disk_bytes));
   line("bases_disk", size(c.buildkit.bases_bytes));
   line("allowed_bases", list(c.buildkit.allowed_bases));
+  out << "\n[buildah]\n";
+  line("buildah", quoted(c.buildah.buildah));
+  line("podman", quoted(c.buildah.podman));
+  line("stores", std::to_string(c.buildah.stores));
+  line("idle", duration(c.buildah.idle));
+  line("disk", size(c.buildah.disk_bytes));
   out << "\n[gate]\n";
   line("trivy", quoted(c.gate.trivy));
   line("trivy_sha256", quoted(c.gate.trivy_sha256));

@@ -91,6 +91,15 @@ struct Buildkit {
   std::vector<std::string> allowed_bases{"*"}; ///< globs on what Dockerfiles may name
 };
 
+/// [buildah]: Buildah and `podman build`, and the stores that they share.
+struct Buildah {
+  std::filesystem::path buildah = "/usr/bin/buildah"; ///< "" = it builds nothing
+  std::filesystem::path podman = "/usr/bin/podman";   ///< "" = it builds nothing
+  int stores = 4;
+  std::chrono::seconds idle{14 * 24 * 3600};
+  std::uint64_t disk_bytes = 20UL << 30; ///< of one store
+};
+
 /// [gate] and the gate keys of a rule.
 struct Gate {
   std::filesystem::path trivy = "/usr/local/bin/trivy";
@@ -194,6 +203,7 @@ struct Config {
   /// [[credential]]: issuers, their settings checked and completed (config/credential_types.hpp).
   std::vector<engine_api::IssuerSpec> credentials;
   Buildkit buildkit;
+  Buildah buildah;
   Gate gate;
   Identity identity;
   Push push;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/cli/backends.hpp"
 
+#include "executor/backends/buildah/command.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <unistd.h>
@@ -14,6 +16,10 @@ namespace slipway::cli {
 namespace {
 
 constexpr std::chrono::seconds kProbe{30};
+constexpr const char* kSwitchedOff = "it is switched off";
+constexpr const char* kNotOurs = "this slipway does not build with it";
+
+namespace buildah = backends::buildah;
 
 struct Known {
   const char* backend;
@@ -28,8 +34,14 @@ const std::vector<Known>& known() {
        {"buildkitd", "buildctl"},
        {"--version"},
        "`packaging/tools/build buildkit` builds it; name it in [buildkit]"},
-      {"buildah", {"buildah"}, {"--version"}, "`apt-get install buildah`"},
-      {"podman", {"podman"}, {"--version"}, "`apt-get install podman`"},
+      {"buildah",
+       {"buildah"},
+       {"--version"},
+       "`apt-get install buildah`, or set its path in [buildah]"},
+      {"podman",
+       {"podman"},
+       {"--version"},
+       "`apt-get install podman`, or set its path in [buildah]"},
       {"kaniko",
        {"executor"},
        {"version"},
@@ -43,6 +55,15 @@ std::filesystem::path find_program(const std::string& name,
                                    const std::vector<std::filesystem::path>& folders) {
   for (const auto& folder : folders)
     if (auto path = folder / name; ::access(path.c_str(), X_OK) == 0) return path;
+  return {};
+}
+
+/// Errors: as backends::buildah::parse_version.
+Status check_version(const std::string& backend, const std::string& said) {
+  if (backend != "buildah" && backend != "podman") return {};
+  auto program = buildah::parse_version(
+      backend == "podman" ? buildah::Tool::podman : buildah::Tool::buildah, said);
+  if (!program) return std::move(program).error();
   return {};
 }
 
@@ -79,14 +100,20 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
       // The folder is for all tools; these have keys of their own.
       for (const auto& [key, configured] : {std::pair{"buildkitd", config.buildkit.buildkitd},
                                             std::pair{"buildctl", config.buildkit.buildctl},
-                                            std::pair{"podman", config.sandbox.podman}})
-        if (name == key) path = find_program(configured.filename(), {configured.parent_path()});
+                                            std::pair{"buildah", config.buildah.buildah},
+                                            std::pair{"podman", config.buildah.podman}}) {
+        if (name != key) continue;
+        path = find_program(configured.filename(), {configured.parent_path()});
+        if (configured.empty()) tool.problem = kSwitchedOff;
+      }
       if (path.empty() && tool.problem.empty()) tool.problem = "there is no " + name;
       if (tool.program.empty()) tool.program = path.string();
     }
     if (!tool.problem.empty()) {
       tool.program.clear();
-      tool.hint = entry.hint;
+      tool.hint = tool.problem == kSwitchedOff
+                      ? std::string{"set `"} + entry.backend + "` in [buildah] to its path"
+                      : entry.hint;
       tools.push_back(std::move(tool));
       continue;
     }
@@ -104,11 +131,14 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
       tool.problem = "it does not tell its version: " + process::describe(ran->ending);
     } else if (tool.version.empty()) {
       tool.problem = "it does not tell its version";
+    } else if (auto checked = check_version(tool.backend, ran->out); !checked) {
+      tool.problem = checked.error().what;
+      tool.hint = checked.error().hint;
     } else if (!wired.contains(tool.backend)) {
-      tool.problem = "this slipway does not build with it";
+      tool.problem = kNotOurs;
     }
     tool.is_used = tool.problem.empty();
-    if (!tool.is_used && wired.contains(tool.backend)) tool.hint = entry.hint;
+    if (!tool.is_used && tool.hint.empty() && tool.problem != kNotOurs) tool.hint = entry.hint;
     tools.push_back(std::move(tool));
   }
   return tools;

@@ -23,8 +23,9 @@ struct Tool {
   std::string hint;     ///< how to get it
 };
 
-/// Asks each backend's program for its version: looks in the folder of [buildkit] buildkitd, then
-/// in the host's. `wired`: names of the backends that this slipway builds with.
+/// Asks each backend's program for its version: where its key says, else in the folder of
+/// [buildkit] buildkitd, then in the host's. `wired`: names of the backends that this slipway
+/// builds with.
 std::vector<Tool> probe_backends(const config::Config& config, process::ProcessRunner& runner,
                                  const std::set<std::string>& wired,
                                  const std::vector<std::filesystem::path>& host_folders = {

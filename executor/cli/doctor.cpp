@@ -162,4 +162,29 @@ int doctor(const config::Config& config, const std::vector<state::LeaseRecord>& 
   return report.problems();
 }
 
+int doctor_backends(const config::Config& config, const std::vector<Tool>& tools,
+                    std::ostream& out) {
+  Report report{out};
+  const auto is_used = [&](const std::string& name) {
+    return std::any_of(tools.begin(), tools.end(),
+                       [&](const Tool& tool) { return tool.backend == name && tool.is_used; });
+  };
+  std::size_t used = 0;
+  for (const auto& tool : tools) {
+    used += tool.is_used ? 1U : 0U;
+    out << "backend " << tool.backend << (tool.version.empty() ? "" : " ") << tool.version << ": "
+        << (tool.is_used ? "builds here" : "no: " + tool.problem) << "\n";
+  }
+  if (used == 0)
+    report.problem("nothing on this host can build an image",
+                   "`slipway backends` says how to get what is missing");
+  for (const auto& rule : config.rules)
+    if (!rule.backends.pin.empty() && !is_used(rule.backends.pin))
+      report.problem("rule " + rule.origin + " has its jobs' images built by " + rule.backends.pin +
+                         ", which does not build here",
+                     "`slipway backends` says how to get it; or take `backend` out of the rule");
+  out << "backends: " << used << ", problems: " << report.problems() << "\n";
+  return report.problems();
+}
+
 } // namespace slipway::cli

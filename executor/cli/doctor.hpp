@@ -6,6 +6,7 @@
 #include "config/config.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
+#include "executor/cli/backends.hpp"
 #include "executor/engine_api/push_protocol.hpp"
 #include "executor/state/leases.hpp"
 
@@ -26,5 +27,11 @@ using Describe =
 /// wrong and what to do about it. Returns how many problems there are.
 int doctor(const config::Config& config, const std::vector<state::LeaseRecord>& leases,
            const Clock& clock, const Describe& describe, std::ostream& out);
+
+/// Each tool that builds, as `slipway backends` has it; then what of the policy cannot be done
+/// here: nothing builds at all, or a rule pins what is not set up. Returns how many problems there
+/// are.
+int doctor_backends(const config::Config& config, const std::vector<Tool>& tools,
+                    std::ostream& out);
 
 } // namespace slipway::cli

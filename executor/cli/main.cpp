@@ -209,14 +209,16 @@ int main(int argc, char** argv) {
         return complain(Error{ErrorKind::bad_input, "--build-arg needs NAME=VALUE", "", {}});
       question.build_args.emplace_back(text.substr(0, equals), text.substr(equals + 1));
     }
-    return cli::explain(question, *config, image::descriptors_of(cli::wired_backends()), std::cout,
+    process::LocalRunner runner;
+    return cli::explain(question, *config,
+                        image::descriptors_of(cli::wired_backends(*config, runner)), std::cout,
                         std::cerr);
   }
   if (backends->parsed()) {
-    std::set<std::string> wired;
-    for (const auto& [name, backend] : cli::wired_backends())
-      wired.insert(name);
     process::LocalRunner runner;
+    std::set<std::string> wired;
+    for (const auto& [name, backend] : cli::wired_backends(*config, runner))
+      wired.insert(name);
     return cli::print_backends(cli::probe_backends(*config, runner, wired), backends_json,
                                std::cout);
   }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/cli/wiring.hpp"
 
+#include "executor/backends/buildah/store.hpp"
+#include "executor/backends/buildkit/builder.hpp"
 #include "executor/base/file.hpp"
+#include "executor/cli/backends.hpp"
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/gate_check.hpp"
 #include "executor/gitlab/job_identity.hpp"
@@ -9,6 +12,7 @@
 #include "executor/gitlab/known_secrets.hpp"
 #include "executor/log/log.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/process/remembered.hpp"
 #include "executor/sandbox/podman_api.hpp"
 #include "stages/image/images.hpp"
 
@@ -17,6 +21,8 @@
 
 #include <cstdlib>
 #include <iostream>
+#include <set>
+#include <utility>
 
 namespace slipway::cli {
 namespace {
@@ -30,8 +36,22 @@ log::Level level_from(const std::string& word) {
 
 } // namespace
 
-image::WiredBackends wired_backends() {
-  return {{"buildkit", image::wire_buildkit()}};
+image::WiredBackends wired_backends(const config::Config& config, process::ProcessRunner& runner) {
+  namespace buildah = backends::buildah;
+  image::WiredBackends wired;
+  if (::access(config.buildkit.buildkitd.c_str(), X_OK) == 0)
+    if (auto version = backends::buildkit::buildkit_version(
+            runner, config.buildkit.buildctl.parent_path().parent_path()))
+      wired.emplace("buildkit", image::wire_buildkit(*version));
+  for (const auto& [tool, path] : {std::pair{buildah::Tool::buildah, config.buildah.buildah},
+                                   std::pair{buildah::Tool::podman, config.buildah.podman}}) {
+    if (path.empty()) continue;
+    const auto program = buildah::probe(runner, tool, path);
+    if (!program) continue;
+    auto backend = image::wire_buildah(*program);
+    wired.emplace(backend.descriptor.name, std::move(backend));
+  }
+  return wired;
 }
 
 Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,
@@ -155,16 +175,22 @@ Status Wiring::check_identity(const gitlab::JobResponse& response) {
 
 int Wiring::doctor() {
   const image::PushClient client{config_.programs.push};
-  return cli::doctor(
-      config_, leases().all(), clock_,
-      [&](const engine_api::IssuerSpec& issuer) -> Result<engine_api::IssuerFacts> {
-        engine_api::IssuerRequest request;
-        request.issuer = issuer;
-        auto answer = client.ask_issuer(request);
-        if (!answer) return std::move(answer).error();
-        return answer->facts.value_or(engine_api::IssuerFacts{});
-      },
-      std::cout);
+  std::set<std::string> wired;
+  for (const auto& [name, backend] : wired_backends(config_, runner_))
+    wired.insert(name);
+  const int of_backends =
+      cli::doctor_backends(config_, probe_backends(config_, runner_, wired), std::cout);
+  return of_backends +
+         cli::doctor(
+             config_, leases().all(), clock_,
+             [&](const engine_api::IssuerSpec& issuer) -> Result<engine_api::IssuerFacts> {
+               engine_api::IssuerRequest request;
+               request.issuer = issuer;
+               auto answer = client.ask_issuer(request);
+               if (!answer) return std::move(answer).error();
+               return answer->facts.value_or(engine_api::IssuerFacts{});
+             },
+             std::cout);
 }
 
 image::Leases Wiring::leases() {
@@ -172,7 +198,15 @@ image::Leases Wiring::leases() {
 }
 
 image::Tools Wiring::image_tools() {
-  return {config_, podman_, folders_, audit_, clock_, owner_, wired_backends()};
+  return {config_, podman_, folders_, audit_, clock_, owner_, backends()};
+}
+
+const image::WiredBackends& Wiring::backends() {
+  if (!backends_) {
+    process::RememberingRunner remembering{runner_, config_.slipway.state_dir / "tools"};
+    backends_ = wired_backends(config_, remembering);
+  }
+  return *backends_;
 }
 
 int Wiring::gate_check(const std::string& layout, const std::string& project, bool protected_ref,

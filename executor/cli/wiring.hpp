@@ -13,12 +13,14 @@
 #include "stages/job/job.hpp"
 
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace slipway::cli {
 
-/// The backends that this slipway builds with: more are added here.
-image::WiredBackends wired_backends();
+/// The backends that this host is set up for, in the versions that they say themselves: more are
+/// added here. What is not there, or too old, is left out; `slipway backends` says why.
+image::WiredBackends wired_backends(const config::Config& config, process::ProcessRunner& runner);
 
 class Wiring {
 public:
@@ -43,6 +45,8 @@ private:
   Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,
          std::string owner);
   image::Tools image_tools();
+  /// Asks the tools once, and not again while they are the same files.
+  const image::WiredBackends& backends();
   Status check_identity(const gitlab::JobResponse& response);
   config::Config config_;
   SystemClock clock_;
@@ -54,6 +58,7 @@ private:
   state::JobFolders folders_;
   audit::FileAuditLog audit_;
   job::Jobs jobs_;
+  std::optional<image::WiredBackends> backends_;
 };
 
 } // namespace slipway::cli

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/build_place.hpp"
 
+#include "executor/backends/buildah/backend.hpp"
+#include "executor/backends/buildah/output.hpp"
+#include "executor/backends/buildah/store.hpp"
 #include "executor/backends/buildkit/output.hpp"
 #include "executor/base/file.hpp"
 #include "executor/leaks/searched_blobs.hpp"
@@ -12,6 +15,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <thread>
@@ -19,7 +23,6 @@
 namespace slipway::image {
 namespace {
 
-constexpr const char* kBuildkitVersion = "v0.34.2";
 constexpr std::size_t kMaxDockerfileBytes = 1UL << 20;
 constexpr std::chrono::seconds kSmallTask{60};
 constexpr std::chrono::minutes kUnpack{30};
@@ -39,9 +42,29 @@ backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
   return config;
 }
 
-} // namespace
+backends::buildah::StoreConfig store_config(const Tools& tools) {
+  const auto& section = tools.config.buildah;
+  backends::buildah::StoreConfig config;
+  config.state_dir = tools.config.slipway.state_dir / "stores";
+  config.init_dir = tools.config.programs.init.parent_path();
+  config.owner = tools.owner;
+  config.ids = common_slot();
+  config.limits.pids = tools.config.sandbox.pids;
+  config.max_bytes = section.disk_bytes;
+  config.most = static_cast<std::size_t>(section.stores);
+  config.max_idle = section.idle;
+  return config;
+}
 
-namespace {
+/// Has one of them ONBUILD triggers? Those run as part of a FROM. True where that cannot be told.
+bool have_triggers(const std::vector<backends::BaseImage>& bases, const oci::Layout& layout) {
+  return std::any_of(bases.begin(), bases.end(), [&](const backends::BaseImage& base) {
+    const auto tree = oci::read_tree(layout, base.digest);
+    return !tree || std::any_of(tree->images.begin(), tree->images.end(), [](const auto& image) {
+      return image.config && !image.config->on_build.empty();
+    });
+  });
+}
 
 constexpr std::chrono::hours kBasesIdle{24 * 14};
 constexpr std::chrono::hours kScratchAge{24};
@@ -77,14 +100,18 @@ Status collect_leftovers(const Tools& tools, bool all) {
                       kBasesIdle, all);
   collect_scans(tools);
   Reports{tools.config.slipway.state_dir}.collect(tools.clock.now(), kReportsAge);
-  auto config = builder_config(tools);
+  auto builders = builder_config(tools);
+  auto stores = store_config(tools);
   if (all) {
-    config.max_idle = std::chrono::seconds{-1};
-    config.max_cache_age = std::chrono::seconds{-1};
+    builders.max_idle = std::chrono::seconds{-1};
+    builders.max_cache_age = std::chrono::seconds{-1};
+    stores.max_idle = std::chrono::seconds{-1};
   }
-  backends::buildkit::BuilderPool pool{config, tools.podman, tools.clock};
-  auto reaped = pool.reap_idle();
+  // One that cannot be removed does not keep the others.
+  auto reaped = backends::buildkit::BuilderPool{builders, tools.podman, tools.clock}.reap_idle();
+  auto emptied = backends::buildah::StorePool{stores, tools.podman, tools.clock}.reap();
   if (!reaped) return std::move(reaped).error();
+  if (!emptied) return std::move(emptied).error();
   return {};
 }
 
@@ -100,7 +127,7 @@ BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::
 
 Status BuildPlace::open(Builder builder) {
   const std::lock_guard guard{opening_};
-  if (backend_) return {};
+  if (is_open_) return {};
   builder_asked_ = false;
   auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,
                                 tools_.config.buildkit.bases_bytes);
@@ -117,11 +144,7 @@ Status BuildPlace::open(Builder builder) {
     if (auto started = start_sandbox(*socket_dir); !started)
       return std::move(started).error().in("starting the build sandbox");
   }
-  backends::buildkit::Places places;
-  places.workspace = tools_.config.gitlab.builds_dir;
-  places.bases += "/" + bases_->name();
-  backend_ =
-      std::make_unique<backends::buildkit::BuildkitBackend>(socket_, kBuildkitVersion, places);
+  is_open_ = true;
   return {};
 }
 
@@ -133,12 +156,14 @@ void BuildPlace::start_builder() {
   });
 }
 
-Attempt BuildPlace::build_with_buildkit(const backends::BuildJob& job, oci::Layout& into) {
+Attempt BuildPlace::build_with_buildkit(const std::string& version, const backends::BuildJob& job,
+                                        oci::Layout& into) {
   if (auto ready = await_builder(); !ready) return {std::move(ready).error(), false};
+  auto& backend = buildkit(version);
   const auto attempt = [&]() -> Attempt {
     auto mark = begin_build();
     if (!mark) return {std::move(mark).error(), false};
-    auto result = backend_->build(job, into);
+    auto result = backend.build(job, into);
     // Of a build that was cut short a step may still run.
     if (result || (!job.cancelled() && is_the_jobs_fault(result.error().kind))) mark->finished();
     const bool began = result || !backends::buildkit::never_began(result.error());
@@ -151,13 +176,73 @@ Attempt BuildPlace::build_with_buildkit(const backends::BuildJob& job, oci::Layo
   return attempt();
 }
 
-WiredBackend wire_buildkit() {
+Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program,
+                                       const backends::BuildJob& job, oci::Layout& into) {
+  namespace buildah = backends::buildah;
+  auto config = store_config(tools_);
+  const auto& section = tools_.config.buildah;
+  const auto& path = program.tool == buildah::Tool::podman ? section.podman : section.buildah;
+  if (!path.string().starts_with("/usr/")) config.program_dir = path.parent_path();
+  buildah::StorePool pool{config, tools_.podman, tools_.clock};
+  const auto bases = bases_->layout().path();
+  const buildah::OpenWorkshop open = [&](bool network, const sandbox::BuildClock& clock,
+                                         const std::function<void()>& waiting) {
+    buildah::Opening opening;
+    opening.bases = bases;
+    opening.socket_dir = tools_.folders.run_dir(record_.key);
+    opening.labels = {{"io.slipway.job", record_.key}};
+    opening.network = network;
+    return pool.open(trust_domain_, opening, clock, waiting);
+  };
+  const sandbox::ScriptRunner client = [this](const engine_api::ScriptRequest& request,
+                                              const sandbox::ScriptIo& io) {
+    return sandbox::run_script(socket_, request, io);
+  };
+  buildah::Places places;
+  places.workspace = tools_.config.gitlab.builds_dir;
+  buildah::BuildahBackend backend{program, client, open, bases, places};
+  bool is_at_from = false;
+  bool began = false;
+  backends::BuildJob watched = job;
+  watched.progress = [&](std::string_view text) {
+    is_at_from = is_at_from || buildah::begins_stage(text);
+    began = began || buildah::may_be_of_a_step(text);
+    if (job.progress) job.progress(text);
+  };
+  auto built = backend.build(watched, into);
+  began = built || began || (is_at_from && have_triggers(job.bases, bases_->layout()));
+  return {std::move(built), began};
+}
+
+backends::buildkit::BuildkitBackend& BuildPlace::buildkit(const std::string& version) {
+  const std::lock_guard guard{opening_};
+  if (!buildkit_) {
+    backends::buildkit::Places places;
+    places.workspace = tools_.config.gitlab.builds_dir;
+    places.bases += "/" + bases_->name();
+    buildkit_ = std::make_unique<backends::buildkit::BuildkitBackend>(socket_, version, places);
+  }
+  return *buildkit_;
+}
+
+WiredBackend wire_buildkit(const std::string& version) {
   WiredBackend wired;
   wired.descriptor.name = "buildkit";
-  wired.descriptor.version = kBuildkitVersion;
-  wired.make = [](BuildPlace& place) -> TryBuild {
-    return [&place](const backends::BuildJob& job, oci::Layout& into) {
-      return place.build_with_buildkit(job, into);
+  wired.descriptor.version = version;
+  wired.make = [version](BuildPlace& place) -> TryBuild {
+    return [&place, version](const backends::BuildJob& job, oci::Layout& into) {
+      return place.build_with_buildkit(version, job, into);
+    };
+  };
+  return wired;
+}
+
+WiredBackend wire_buildah(const backends::buildah::Program& program) {
+  WiredBackend wired;
+  wired.descriptor = backends::buildah::descriptor_of(program);
+  wired.make = [program](BuildPlace& place) -> TryBuild {
+    return [&place, program](const backends::BuildJob& job, oci::Layout& into) {
+      return place.build_with_buildah(program, job, into);
     };
   };
   return wired;
@@ -173,7 +258,8 @@ Status BuildPlace::await_builder() {
   }
   auto builder = starting_.get();
   if (!builder) {
-    backend_.reset(); // the next build opens anew
+    is_open_ = false; // the next build opens anew
+    buildkit_.reset();
     return std::move(builder).error().in("starting the builder");
   }
   builder_ = *std::move(builder);
@@ -217,6 +303,7 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   parts.builder_socket_dir = builder_socket_dir;
   parts.bases = bases_->folder();
   parts.tools = tools_.config.buildkit.buildctl.parent_path().parent_path();
+  if (std::error_code failed; !std::filesystem::exists(parts.tools, failed)) parts.tools.clear();
   parts.init_dir = tools_.config.programs.init.parent_path();
   parts.script_listener = listener->get();
   backends::buildkit::Places places;
@@ -341,27 +428,24 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
 }
 
 Result<router::Context> BuildPlace::ignore_files(const Context& context) {
-  router::Context found;
-  const auto has = [&](const std::string& dir, const std::string& name) -> Result<bool> {
-    auto said = ask({"/usr/bin/find", dir + "/", "-mindepth", "1", "-maxdepth", "1", "-name", name,
-                     "-printf", "found"},
-                    4096);
-    if (!said) return std::move(said).error().in("looking for " + name);
-    return !said->empty();
-  };
-  auto docker = has(context.dir, ".dockerignore");
-  if (!docker) return std::move(docker).error();
-  auto container = has(context.dir, ".containerignore");
-  if (!container) return std::move(container).error();
   // -name takes a pattern: what is not plain is taken to be there.
   const auto own = context.dockerfile_name + ".dockerignore";
-  auto dockerfile = own.find_first_of("*?[\\") != std::string::npos
-                        ? Result<bool>{true}
-                        : has(context.dockerfile_dir, own);
-  if (!dockerfile) return std::move(dockerfile).error();
-  found.ignore_file = *docker;
-  found.container_ignore_file = *container;
-  found.dockerfile_ignore_file = *dockerfile;
+  const bool is_plain = own.find_first_of("*?[\\") == std::string::npos;
+  auto said =
+      ask({"/usr/bin/find", context.dir + "/", context.dockerfile_dir + "/", "-mindepth", "1",
+           "-maxdepth", "1", "(", "-name", ".dockerignore", "-o", "-name", ".containerignore", "-o",
+           "-name", is_plain ? own : ".dockerignore", ")", "-printf", "%H%f\\0"},
+          64UL << 10);
+  // A context that cannot be looked at is the backend's to complain of: it may hold anything.
+  if (!said && said.error().kind == ErrorKind::bad_input) return router::Context{true, true, true};
+  if (!said) return std::move(said).error().in("looking for ignore files");
+  const auto has = [&](const std::string& dir, const std::string& name) {
+    return ('\0' + *said).find('\0' + dir + "/" + name + '\0') != std::string::npos;
+  };
+  router::Context found;
+  found.ignore_file = has(context.dir, ".dockerignore");
+  found.container_ignore_file = has(context.dir, ".containerignore");
+  found.dockerfile_ignore_file = !is_plain || has(context.dockerfile_dir, own);
   return found;
 }
 

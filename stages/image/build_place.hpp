@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a job's builds happen: the build sandbox (which shares the job's ids, so that it can read
-// what the job wrote), the warm builder behind it, and the layout of base images. Opened by the
-// first build.
+// what the job wrote), the warm builder or the store behind it, and the layout of base images.
+// Opened by the first build.
 #pragma once
 
+#include "executor/backends/buildah/command.hpp"
 #include "executor/backends/buildkit/backend.hpp"
 #include "executor/backends/buildkit/builder.hpp"
 #include "executor/base/result.hpp"
@@ -35,7 +36,13 @@ public:
   Status open(Builder builder);
   /// One build by BuildKit: waits for its daemon, which is started anew where it has ended since.
   /// Errors: as open; those of the backend.
-  Attempt build_with_buildkit(const backends::BuildJob& job, oci::Layout& into);
+  Attempt build_with_buildkit(const std::string& version, const backends::BuildJob& job,
+                              oci::Layout& into);
+  /// One build by Buildah or Podman, which makes its own sandbox on the store of the trust domain.
+  /// Waits for another build that has the store. Errors: those of StorePool::open; those of the
+  /// backend.
+  Attempt build_with_buildah(const backends::buildah::Program& program,
+                             const backends::BuildJob& job, oci::Layout& into);
   BaseImages& bases() { return *bases_; }
 
   /// A context, seen from the build sandbox. One that came as a tar is removed at the end.
@@ -59,6 +66,7 @@ public:
   };
 
 private:
+  backends::buildkit::BuildkitBackend& buildkit(const std::string& version);
   void start_builder();
   Status await_builder();
   Status renew_builder();
@@ -80,7 +88,8 @@ private:
   bool builder_asked_ = false; ///< start_builder was called for this backend_
   std::future<Result<backends::buildkit::Builder>> starting_;
   std::optional<backends::buildkit::Builder> builder_;
-  std::unique_ptr<backends::buildkit::BuildkitBackend> backend_;
+  bool is_open_ = false;
+  std::unique_ptr<backends::buildkit::BuildkitBackend> buildkit_; ///< one: it counts its builds
   std::atomic<int> contexts_{0};
 };
 

@@ -351,8 +351,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   auto images = store();
   if (!images) return std::move(images).error();
   const auto set_up = descriptors_of(tools_.backends);
-  const bool by_buildkit =
-      router::choose({}, set_up, effective_.backends, effective_.rule).chosen == "buildkit";
+  const auto likely = router::choose({}, set_up, effective_.backends, effective_.rule);
+  const bool by_buildkit = likely.chosen == "buildkit";
   if (auto opened =
           place_->open(by_buildkit ? BuildPlace::Builder::beside : BuildPlace::Builder::late);
       !opened)
@@ -364,12 +364,15 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   if (!parsed) return std::move(parsed).error();
   if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
   const auto scope = flags_of(request).scope;
+  // BuildKit reads these files as Docker does. The others are told apart by them.
+  auto looking =
+      by_buildkit && likely.others.empty()
+          ? std::future<Result<router::Context>>{}
+          : std::async(std::launch::async, [&] { return place_->ignore_files(*context); });
   router::BaseConfigs configs;
   auto bases = bases_for(request, *parsed, scope, configs, progress, cancelled);
   if (!bases) return std::move(bases).error();
-  // BuildKit reads these files as Docker does.
-  auto ignore_files = set_up.size() == 1 && by_buildkit ? Result<router::Context>{router::Context{}}
-                                                        : place_->ignore_files(*context);
+  auto ignore_files = looking.valid() ? looking.get() : router::Context{};
   if (!ignore_files) return std::move(ignore_files).error();
   auto decision = choose_backend(request, *parsed, configs, *ignore_files);
   if (!decision) return std::move(decision).error();
@@ -412,14 +415,24 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.extra_hosts = request.extra_hosts;
   job.progress = progress;
   job.cancelled = cancelled;
-  const Building building{*decision,
-                          *parsed,
-                          scope,
-                          job,
-                          [this](const std::string& name) -> Result<TryBuild> {
-                            return tools_.backends.at(name).make(*place_);
-                          },
-                          set_up};
+  const Building building{
+      *decision,
+      *parsed,
+      scope,
+      job,
+      [this](const std::string& name) -> Result<TryBuild> {
+        return tools_.backends.at(name).make(*place_);
+      },
+      set_up,
+      [&](const std::string& failed, const std::string& next, const Error& why) -> Status {
+        auto noted = tools_.audit.append("build_fallback", {{"job", record_.key},
+                                                            {"project", record_.project},
+                                                            {"from", failed},
+                                                            {"to", next},
+                                                            {"why", why.text()}});
+        if (!noted) return std::move(noted).error().in("writing the audit log");
+        return {};
+      }};
   auto made = build_by_decision(building, (*images)->layout());
   if (!made) {
     (void)tools_.audit.append("build_failed", {{"job", record_.key},

@@ -4,6 +4,7 @@
 #include "executor/router/declarations.hpp"
 
 #include <algorithm>
+#include <chrono>
 
 namespace slipway::image {
 namespace {
@@ -13,10 +14,11 @@ const backends::Descriptor& descriptor_of(const Building& building, const std::s
                        [&](const backends::Descriptor& entry) { return entry.name == name; });
 }
 
-Attempt attempt(const Building& building, const std::string& name, oci::Layout& into) {
+Attempt attempt(const Building& building, const std::string& name, const backends::BuildJob& job,
+                oci::Layout& into) {
   auto ready = building.make(name);
   if (!ready) return {std::move(ready).error(), false};
-  return (*ready)(building.job, into);
+  return (*ready)(job, into);
 }
 
 } // namespace
@@ -49,12 +51,14 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
   std::vector<std::string> names{*decision.chosen};
   names.insert(names.end(), decision.others.begin(), decision.others.end());
   std::string because = decision.is_first ? "" : decision.because;
+  backends::BuildJob job = building.job;
+  const auto end = std::chrono::steady_clock::now() + job.deadline;
   for (std::size_t at = 0;; ++at) {
     const auto& descriptor = descriptor_of(building, names[at]);
     if (!because.empty())
       building.job.progress("slipway: built by " + descriptor.name + " " + descriptor.version +
                             ": " + because + "\n");
-    auto tried = attempt(building, names[at], into);
+    auto tried = attempt(building, names[at], job, into);
     if (tried.built) {
       if (auto kept = keeps_declarations(into, tried.built->manifest, building.file, building.scope,
                                          descriptor.name + " " + descriptor.version);
@@ -64,9 +68,15 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
     }
     const auto& error = tried.built.error();
     const bool is_last = at + 1 == names.size();
-    if (tried.began || is_last || is_the_jobs_fault(error.kind) || building.job.cancelled())
+    job.deadline = std::chrono::duration_cast<std::chrono::milliseconds>(
+        end - std::chrono::steady_clock::now());
+    if (tried.began || is_last || is_the_jobs_fault(error.kind) || building.job.cancelled() ||
+        job.deadline <= std::chrono::milliseconds{0})
       return std::move(tried.built).error();
     because = descriptor.name + " could not begin (" + error.text() + ")";
+    if (building.note_fallback)
+      if (auto noted = building.note_fallback(names[at], names[at + 1], error); !noted)
+        return std::move(noted).error();
   }
 }
 

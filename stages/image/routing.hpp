@@ -4,6 +4,7 @@
 #pragma once
 
 #include "executor/backends/build_backend.hpp"
+#include "executor/backends/buildah/command.hpp"
 #include "executor/base/result.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "executor/oci/layout.hpp"
@@ -34,8 +35,10 @@ struct WiredBackend {
 };
 using WiredBackends = std::map<std::string, WiredBackend>; ///< by name
 
-/// Rootless BuildKit, in the place's warm builder.
-WiredBackend wire_buildkit();
+/// Rootless BuildKit, in the place's warm builder. `version` is its own word.
+WiredBackend wire_buildkit(const std::string& version);
+/// Buildah or `podman build`, in a sandbox of its own on the store of the place's trust domain.
+WiredBackend wire_buildah(const backends::buildah::Program& program);
 
 /// What the router may choose from.
 std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired);
@@ -61,11 +64,15 @@ struct Building {
   const backends::BuildJob& job;
   std::function<Result<TryBuild>(const std::string& backend)> make;
   std::vector<backends::Descriptor> set_up;
+  /// Writes down that `next` takes over from `failed`, before it begins. Its error ends the build.
+  std::function<Status(const std::string& failed, const std::string& next, const Error& why)>
+      note_fallback;
 };
 
 /// Builds with the chosen backend. Where it could not begin, for a reason that is not the job's,
-/// the next capable one that policy allows takes over, and the job is told so. Errors: those of
-/// the backend that was tried last, and of keeps_declarations.
+/// the next capable one that policy allows takes over, in the time that is left, and the job is
+/// told so. Errors: those of the backend that was tried last, of keeps_declarations and of
+/// Building::note_fallback.
 Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into);
 
 } // namespace slipway::image

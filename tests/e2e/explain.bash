@@ -8,7 +8,14 @@ PROBE() {
 
 SUITE_SETUP() {
     mkdir "$SUITE_DIR/policy.d"
-    printf '[buildkit]\nallowed_bases = ["debian:*", "node:*"]\n' >"$SUITE_DIR/config.toml"
+    mkdir "$SUITE_DIR/bin"
+    printf '#!/bin/sh\necho "buildctl github.com/moby/buildkit v0.34.2 abc"\n' >"$SUITE_DIR/bin/buildctl"
+    cp "$SUITE_DIR/bin/buildctl" "$SUITE_DIR/bin/buildkitd"
+    printf '#!/bin/sh\necho "podman version 4.3.1"\n' >"$SUITE_DIR/bin/podman"
+    chmod 755 "$SUITE_DIR"/bin/*
+    printf '[buildkit]\nbuildkitd = "%s/buildkitd"\nbuildctl = "%s/buildctl"\nallowed_bases = ["debian:*", "node:*"]\n' \
+        "$SUITE_DIR/bin" "$SUITE_DIR/bin" >"$SUITE_DIR/config.toml"
+    printf '[buildah]\nbuildah = ""\npodman = "%s/podman"\n' "$SUITE_DIR/bin" >>"$SUITE_DIR/config.toml"
     cat >"$SUITE_DIR/policy.d/10-rules.toml" <<'TOML'
 [[rule]]
 project = "pinned/*"
@@ -42,6 +49,8 @@ END
     expect_contains "$OUTPUT" "base image node:20 is not read"
     expect_status 1 slipway explain --project banned/app Dockerfile
     expect_contains "$OUTPUT" "forbids buildkit"
+    expect_contains "$OUTPUT" "podman 4.3.1: incapable"
+    expect_contains "$OUTPUT" "buildah: not set up"
     expect_status 1 slipway explain --backend kaniko Dockerfile
     expect_contains "$OUTPUT" "kaniko"
     slipway explain --json --target build . >explained.json
@@ -86,14 +95,17 @@ TOML
 
 TEST "backends says what the host has, and how to get the rest" {
     mkdir bin
-    printf '#!/bin/sh\necho "buildkitd github.com/moby/buildkit v0.34.2 abc"\n' >bin/buildkitd
+    printf '#!/bin/sh\necho "buildctl github.com/moby/buildkit v0.34.2 abc"\n' >bin/buildkitd
     printf '#!/bin/sh\nexit 3\n' >bin/buildah
+    printf '#!/bin/sh\necho "podman version 3.0.1"\n' >bin/podman
     cp bin/buildkitd bin/buildctl
     chmod 755 bin/*
     printf '[buildkit]\nbuildkitd = "%s/bin/buildkitd"\nbuildctl = "%s/bin/buildctl"\n' "$PWD" "$PWD" >config.toml
+    printf '[buildah]\nbuildah = "%s/bin/buildah"\npodman = "%s/bin/podman"\n' "$PWD" "$PWD" >>config.toml
     expect_status 0 "$SLIPWAY_BIN/slipway" --config "$PWD/config.toml" backends
     expect_contains "$OUTPUT" "buildkit  v0.34.2     builds here  $PWD/bin/buildkitd"
     expect_contains "$OUTPUT" "it does not tell its version: exit code 3"
+    expect_contains "$OUTPUT" "podman 3.0.1 is too old to build with"
     rm bin/buildctl
     expect_status 1 "$SLIPWAY_BIN/slipway" --config "$PWD/config.toml" backends --json
     expect_eq "$(jq -r '.[0] | .backend, .problem' <<<"$OUTPUT")" "buildkit"$'\n'"there is no buildctl"

@@ -155,7 +155,7 @@ Result<Program> parse_version(Tool tool, std::string_view said) {
   if (!version)
     return Error{ErrorKind::misconfigured,
                  "the program set as " + std::string{name} + " does not say that it is one",
-                 "install " + std::string{name} + " 1.28 or later, or set its path in [build]",
+                 "install " + std::string{name} + " 1.28 or later, or set its path in [buildah]",
                  {}};
   Program program;
   program.tool = tool;

@@ -143,8 +143,8 @@ Result<Program> probe(process::ProcessRunner& runner, Tool tool,
     return Error{ErrorKind::misconfigured,
                  path.string() + " does not tell its version" +
                      (ran ? "" : ": " + ran.error().what),
-                 tool == Tool::podman ? "install podman, or set its path in [build]"
-                                      : "install buildah, or set its path in [build]",
+                 tool == Tool::podman ? "install podman, or set its path in [buildah]"
+                                      : "install buildah, or set its path in [buildah]",
                  {}};
   auto program = parse_version(tool, ran->out);
   if (!program) return std::move(program).error().in("asking " + path.string());

@@ -240,11 +240,11 @@ sandbox::SandboxSpec build_sandbox_spec(const BuildSandbox& parts, const Places&
   spec.volumes = {
       {parts.workspace_volume, places.workspace, true},
       {parts.init_dir.string(), "/run/slipway/bin", true},
-      {parts.tools.string(), "/tools", true},
       {parts.bases.string(), places.bases, true},
       // Read-only still lets a client connect; it cannot put another socket in its place.
       {parts.builder_socket_dir.string(), "/run/slipway-builder", true},
   };
+  if (!parts.tools.empty()) spec.volumes.push_back({parts.tools.string(), "/tools", true});
   return spec;
 }
 

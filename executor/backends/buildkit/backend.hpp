@@ -55,7 +55,7 @@ struct BuildSandbox {
   std::string workspace_volume;             ///< mounted read-only at Places::workspace
   std::filesystem::path builder_socket_dir; ///< Builder::socket_dir()
   std::filesystem::path bases;              ///< folder of slipway's layouts of base images
-  std::filesystem::path tools;              ///< folder with bin/buildctl
+  std::filesystem::path tools;              ///< folder with bin/buildctl; "": there is none
   std::filesystem::path init_dir;           ///< folder with slipway-init
   int script_listener = -1;                 ///< from listen_for_scripts; lent
   sandbox::Limits limits;

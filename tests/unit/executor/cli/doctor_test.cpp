@@ -56,6 +56,30 @@ TEST_F(DoctorTest, SaysWhatAnIssuerCanDo) {
   EXPECT_TRUE(says("revocable yes, listable yes, bypassable no")) << said_;
 }
 
+TEST_F(DoctorTest, SaysWhichBackendsBuildAndWhichRuleWantsAnother) {
+  const std::vector<Tool> tools{
+      {"buildkit", "/b", "v0.34.2", true, "", ""},
+      {"podman", "", "", false, "it is switched off", "set `podman` in [buildah] to its path"}};
+  std::ostringstream good;
+  EXPECT_EQ(doctor_backends(config_, tools, good), 0);
+  EXPECT_EQ(good.str(), "backend buildkit v0.34.2: builds here\n"
+                        "backend podman: no: it is switched off\nbackends: 1, problems: 0\n");
+  config::Rule rule;
+  rule.origin = "p.toml:3";
+  rule.backends.pin = "podman";
+  config_.rules.push_back(rule);
+
+  std::ostringstream bad;
+  EXPECT_EQ(doctor_backends(config_, tools, bad), 1);
+  EXPECT_NE(bad.str().find("rule p.toml:3 has its jobs' images built by podman, which does not "
+                           "build here"),
+            std::string::npos)
+      << bad.str();
+  config_.rules.clear();
+  std::ostringstream none;
+  EXPECT_EQ(doctor_backends(config_, {tools[1]}, none), 1);
+}
+
 TEST_F(DoctorTest, FindsWhatIsWrongAndSaysWhatToDo) {
   use({"prod", "vault", {}});
   facts_ = Error{ErrorKind::misconfigured, "cannot read role_id", "write the file", {}};

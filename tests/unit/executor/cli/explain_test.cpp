@@ -152,7 +152,8 @@ protected:
   BackendsTest() {
     config_.buildkit.buildkitd = dir_.path() / "buildkitd";
     config_.buildkit.buildctl = dir_.path() / "buildctl";
-    config_.sandbox.podman = dir_.path() / "podman";
+    config_.buildah.buildah = dir_.path() / "buildah";
+    config_.buildah.podman = dir_.path() / "podman";
     runner_.answer = [this](const process::Command& command) {
       const auto name = std::filesystem::path{command.argv[0]}.filename().string();
       const auto found = says_.find(name);
@@ -161,7 +162,8 @@ protected:
   }
   std::map<std::string, Tool> probe() {
     std::map<std::string, Tool> tools;
-    for (auto& tool : probe_backends(config_, runner_, {"buildkit"}, {dir_.path()}))
+    for (auto& tool :
+         probe_backends(config_, runner_, {"buildkit", "buildah", "podman"}, {dir_.path()}))
       tools[tool.backend] = tool;
     return tools;
   }
@@ -191,6 +193,26 @@ TEST_F(BackendsTest, ReadsWhatEachToolSays) {
   EXPECT_EQ(tools.at("dind").problem, "this slipway does not build with it");
 }
 
+TEST_F(BackendsTest, SaysWhyBuildahAndPodmanAreNotUsed) {
+  for (const char* name : {"buildah", "podman"})
+    program(name);
+  says_ = {{"buildah", "buildah version 1.23.1 (x)\n"}, {"podman", "podman version 4.3.1\n"}};
+
+  auto tools = probe();
+
+  EXPECT_EQ(tools.at("buildah").problem, "buildah 1.23.1 is too old to build with");
+  EXPECT_EQ(tools.at("buildah").version, "1.23.1");
+  EXPECT_EQ(tools.at("buildah").hint, "install Buildah 1.28 or Podman 4.3, or later ones");
+  EXPECT_TRUE(tools.at("podman").is_used);
+  EXPECT_EQ(tools.at("podman").program, (dir_.path() / "podman").string());
+
+  config_.buildah.podman = "";
+  tools = probe();
+  EXPECT_EQ(tools.at("podman").problem, "it is switched off");
+  EXPECT_EQ(tools.at("podman").hint, "set `podman` in [buildah] to its path");
+  EXPECT_EQ(tools.at("podman").program, "");
+}
+
 TEST_F(BackendsTest, SaysHowToGetWhatIsNotThere) {
   program("buildkitd"); // and no buildctl
   says_ = {{"buildkitd", "buildkitd v0.34.2"}};
@@ -199,7 +221,7 @@ TEST_F(BackendsTest, SaysHowToGetWhatIsNotThere) {
 
   EXPECT_EQ(tools.at("buildkit").problem, "there is no buildctl");
   EXPECT_NE(tools.at("buildkit").hint.find("packaging/tools/build buildkit"), std::string::npos);
-  EXPECT_EQ(tools.at("buildah").hint, "`apt-get install buildah`");
+  EXPECT_EQ(tools.at("buildah").hint, "`apt-get install buildah`, or set its path in [buildah]");
   EXPECT_TRUE(runner_.seen.empty()) << "what is not there is not started";
 }
 

@@ -59,15 +59,21 @@ protected:
     const auto set_up = descriptors_of(wired_);
     const auto decision = router::choose({}, set_up, policy, "p.toml:1");
     const dockerfile::Scope scope;
-    const Building building{decision,
-                            *file,
-                            scope,
-                            job_,
-                            [this](const std::string& name) -> Result<TryBuild> {
-                              return TryBuild{[this, name](const backends::BuildJob&,
-                                                           oci::Layout&) { return attempt(name); }};
-                            },
-                            set_up};
+    const Building building{
+        decision,
+        *file,
+        scope,
+        job_,
+        [this](const std::string& name) -> Result<TryBuild> {
+          return TryBuild{
+              [this, name](const backends::BuildJob&, oci::Layout&) { return attempt(name); }};
+        },
+        set_up,
+        [this](const std::string& failed, const std::string& next, const Error& why) -> Status {
+          noted_ += failed + " > " + next + ": " + why.what + "\n";
+          if (log_is_full_) return Error{ErrorKind::io, "no space", "", {}};
+          return {};
+        }};
     return build_by_decision(building, layout_);
   }
 
@@ -78,6 +84,8 @@ protected:
   std::map<std::string, Behaviour> behaviours_;
   std::vector<std::string> asked_;
   std::string said_;
+  std::string noted_;
+  bool log_is_full_ = false;
   bool cancelled_ = false;
 };
 
@@ -138,6 +146,37 @@ TEST_F(RoutingTest, WrongImageIsNotBuiltOnceMoreByAnother) {
   EXPECT_EQ(asked_.size(), 1U);
 }
 
+TEST_F(RoutingTest, NobodyTakesOverWithoutANote) {
+  add("buildkit", {kAll, gone(), false});
+  add("buildah", {});
+  log_is_full_ = true;
+
+  EXPECT_EQ(build().error().what, "no space");
+  EXPECT_EQ(asked_, std::vector<std::string>{"buildkit"});
+}
+
+TEST_F(RoutingTest, NobodyTakesOverWhereNoTimeIsLeft) {
+  add("buildkit", {kAll, gone(), false});
+  add("buildah", {});
+  job_.deadline = std::chrono::milliseconds{0};
+
+  EXPECT_EQ(build().error().what, "the daemon does not answer");
+  EXPECT_EQ(asked_, std::vector<std::string>{"buildkit"});
+}
+
+TEST(WiredBackends, SayWhatTheRoutersTableKnowsAndNothingElse) {
+  namespace buildah = backends::buildah;
+  for (const auto& [tool, said] : {std::pair{buildah::Tool::buildah, "buildah version 1.28.2 (x)"},
+                                   std::pair{buildah::Tool::podman, "podman version 4.3.1"}}) {
+    const auto wired = wire_buildah(*buildah::parse_version(tool, said));
+    for (const auto& word : wired.descriptor.capabilities)
+      EXPECT_TRUE(router::traits().contains(word)) << word;
+    EXPECT_TRUE(router::can(wired.descriptor, router::Feature::healthcheck).can);
+    EXPECT_TRUE(router::can(wired.descriptor, router::Feature::network_none).can);
+    EXPECT_FALSE(router::can(wired.descriptor, router::Feature::run_network_none).can);
+  }
+}
+
 TEST_F(RoutingTest, NextOneTakesOverWhereTheFirstCouldNotBegin) {
   add("buildkit", {kAll, gone(), false});
   add("buildah", {});
@@ -148,6 +187,7 @@ TEST_F(RoutingTest, NextOneTakesOverWhereTheFirstCouldNotBegin) {
   EXPECT_EQ(built->backend, "buildah");
   EXPECT_EQ(said_, "slipway: built by buildah 1.2.3: buildkit could not begin (the daemon does not "
                    "answer)\n");
+  EXPECT_EQ(noted_, "buildkit > buildah: the daemon does not answer\n");
 }
 
 TEST_F(RoutingTest, NobodyTakesOverAfterTheFirstStep) {
