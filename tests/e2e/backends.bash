@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Buildah and Podman build real jobs where the policy says so, behind the same gate; what they keep is each project's and
+# each kind of ref's alone.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+    [[ -x /usr/bin/buildah ]] || echo "Buildah is not installed"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    cat >"$world_dir/etc/policy.d/10-backends.toml" <<'TOML'
+[[rule]]
+project = "buildah/*"
+backend = "buildah"
+repositories = ["*"]
+
+[[rule]]
+project = "podman/*"
+backend = "podman"
+repositories = ["*"]
+TOML
+    make_tiny_base
+    # Podman finds nothing in its cache for a base whose history has no times.
+    publish_image base/timed:1 none '{}' tiny_files
+    timed=$world_registry/base/timed:1
+    stores_of_others=$(all_stores)
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+# run_steps_of PROJECT ID SCRIPT [JQ]
+run_steps_of() {
+    run_steps "$2" "$3" ".job_info.project_full_path = \"$1\" | .job_info.project_id = $(cksum <<<"$1" | cut -c1-6)
+        | ${4:-.}"
+}
+
+tiny_files() { cp -a "$SUITE_DIR/tiny/." .; }
+
+all_stores() { with_cgroup2_as_user podman volume ls --format '{{.Name}}' --filter label=io.slipway.role=store; }
+
+stores() { all_stores | grep -vxF -e "$stores_of_others" || true; }
+
+TEST "a job whose project has Buildah is built by it, judged and pushed, and what it cannot build names the line and who could" {
+    run_steps_of buildah/app 4101 "cat >Dockerfile <<'END'
+FROM $tiny AS made
+RUN printf 'by a step\n' >/made
+FROM $tiny
+COPY --from=made /made /made
+SHELL [\"/bin/sh\", \"-e\", \"-c\"]
+HEALTHCHECK CMD [\"true\"]
+USER 1000
+END
+docker build -t $world_registry/app/by-buildah:1 .
+docker push $world_registry/app/by-buildah:1
+docker inspect --format '{{json .Config.Healthcheck.Test}} {{json .Config.Shell}}' $world_registry/app/by-buildah:1
+printf 'FROM $tiny\n\nRUN <<END\nrm /made\nEND\n' >Dockerfile
+try heredoc docker build -t x:1 .
+printf 'FROM $tiny\nCOPY --chmod=0700 . /all\n' >Dockerfile
+try folder docker build -t x:1 .
+printf 'FROM $tiny\nRUN exit 42\n' >Dockerfile
+try failing docker build -t x:1 ."
+
+    expect_eq "$STATE" success
+    digest=$(world_registry_digest app/by-buildah:1)
+    expect_contains "$TRACE" "slipway: built by buildah 1."
+    expect_contains "$TRACE" 'policy (rule '
+    expect_contains "$TRACE" '["CMD","true"] ["/bin/sh","-e","-c"]'
+    expect_contains "$TRACE" "digest   $digest"
+    expect_contains "$TRACE" "built    buildah 1."
+    expect_step heredoc 1 "Dockerfile:3: RUN <<END: buildah 1." "buildkit v" "could build it"
+    expect_step folder 1 "Dockerfile:2: COPY --chmod=0700: buildah 1." "makes new folders with mode 0755"
+    expect_step failing 1 "Dockerfile:2: a step ended with exit code 42: RUN exit 42"
+    expect_eq "$(jq -r 'select(.event == "build") | .backend' "$world_state_dir/audit.jsonl" | tail -n1 | cut -d. -f1)" \
+        "buildah 1"
+    expect_contains "$(jq -r 'select(.event == "build_denied") | .why' "$world_state_dir/audit.jsonl")" "RUN <<END"
+    expect_eq "$(world_leftovers)" ""
+}
+
+TEST "Podman's layers are found again by the same project on the same kind of ref, and by nobody else" {
+    before=$(stores | wc -l)
+    script="cat >Dockerfile <<'END'
+FROM $timed
+RUN printf 'marker-of-podman-app\n' >/marker
+END
+docker build -t $world_registry/app/by-podman:1 ."
+    run_steps_of podman/app 4201 "$script
+docker push $world_registry/app/by-podman:1"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "built    podman "
+    expect_lacks "$TRACE" "Using cache"
+    [[ -n $(world_registry_digest app/by-podman:1) ]]
+
+    run_steps_of podman/app 4202 "$script"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "Using cache"
+
+    run_steps_of podman/app 4203 "$script" '.git_info.protected = false'
+    expect_eq "$STATE" success
+    expect_lacks "$TRACE" "Using cache"
+
+    # What breaks out of a step is in a sandbox that has its own project's store, and nothing else.
+    run_steps_of podman/other 4204 "$script
+cat >Dockerfile <<'END'
+FROM $timed
+RUN --mount=type=cache,id=../../../../..,target=/m busybox ls /m/build/context; busybox find /m -xdev -type s; for f in /m/var/lib/containers/storage/overlay/*/diff/marker; do test ! -e \$f || echo found \$(head -n1 \$f) in \$f; done; echo looked-\$((1 + 1))
+END
+touch file-of-this-context
+try escape docker build --no-cache -t x:1 .
+printf 'FROM $timed\nRUN busybox nc -w 3 ${env_gitlab_address/:*/} $((world_coordinator_port + 1)) </dev/null && echo there-\$((1 + 1)); busybox nc -w 3 ${world_registry/:/ } </dev/null || echo cut-off-\$((1 + 1))\n' >Dockerfile
+try network docker build -t x:1 ."
+    expect_eq "$STATE" success
+    expect_lacks "$(sed '/<<escape/,$d' <<<"$TRACE")" "Using cache"
+    expect_step escape 0 file-of-this-context looked-2
+    expect_lacks "$(step_says escape)" .sock
+    # Its own, which it has built itself, is there: the look was good.
+    expect_eq "$(step_says escape | grep -c '^found marker-of-podman-app')" 1 "markers in the store of podman/other"
+    expect_step network 0 there-2 cut-off-2
+    expect_eq "$(($(stores | wc -l) - before))" 3 "stores of podman/app, of its unprotected refs and of podman/other"
+    expect_eq "$(world_leftovers)" ""
+}
+
+TEST "where BuildKit cannot begin Buildah builds, and the job's log and the audit log say so" {
+    cp "$world_config" "$CASE_DIR/config.toml"
+    printf '#!/bin/sh\n[ "$1" != --version ] || exec %s/bin/buildctl --version\nexit 1\n' "$world_kit" >"$CASE_DIR/broken"
+    install -D -m 0755 "$CASE_DIR/broken" "$world_dir/broken/bin/buildkitd"
+    install -D -m 0755 "$world_kit/bin/buildctl" "$world_dir/broken/bin/buildctl"
+    sed -i "s|^buildkitd = .*|buildkitd = \"$world_dir/broken/bin/buildkitd\"|; s|^buildctl = .*|buildctl = \"$world_dir/broken/bin/buildctl\"|" \
+        "$world_config"
+    run_steps_of grp/fallback 4301 "printf 'FROM $tiny\nRUN printf 1 >/one\n' >Dockerfile
+docker build -t $world_registry/app/fallback:1 .
+docker push $world_registry/app/fallback:1" || true
+    cp "$CASE_DIR/config.toml" "$world_config"
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "slipway: built by buildah 1."
+    expect_contains "$TRACE" "buildkit could not begin ("
+    expect_eq "$(jq -r 'select(.event == "build_fallback") | .from + " " + .to' "$world_state_dir/audit.jsonl")" \
+        "buildkit buildah"
+}
+
+TEST "stores that nobody uses go with slipway gc" {
+    [[ -n $(stores) ]]
+    "$env_lib/as-user" "$world_user" "$SLIPWAY_BIN/slipway" --config "$world_config" gc --all
+    expect_eq "$(stores)" ""
+}
