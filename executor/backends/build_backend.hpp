@@ -3,6 +3,7 @@
 #pragma once
 
 #include "executor/base/result.hpp"
+#include "executor/base/secret.hpp"
 #include "executor/oci/layout.hpp"
 
 #include <chrono>
@@ -11,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,6 +46,13 @@ struct BuildJob {
   bool no_cache = false;
   std::string network; ///< "" | "none"
   std::vector<std::pair<std::string, std::string>> extra_hosts;
+  /// Lent; by id. In no argument, environment, log or file on a disk. A backend whose descriptor
+  /// lacks the capabilities "build-secrets" and "build-ssh" never gets any.
+  std::span<const std::pair<std::string, Secret>> secrets;
+  std::span<const std::pair<std::string, Secret>> ssh_keys; ///< private keys without a passphrase
+  /// Folders inside the build sandbox that stand for images of these names; those that images stand
+  /// for are in `bases`. Needs the capability "named-contexts".
+  std::vector<std::pair<std::string, std::string>> named_folders;
   std::function<void(std::string_view)> progress; ///< the tool's plain output, as it comes
   std::function<bool()> cancelled;
   std::chrono::milliseconds deadline{std::chrono::hours{2}};

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <string.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
@@ -433,6 +434,7 @@ void Engine::build_from_workspace(const Call& call) {
   auto json = call.request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline);
   if (!json) return send_error(call.answer, json.error());
   auto request = parse_build_json(*json);
+  ::explicit_bzero(json->data(), json->size()); // it may hold the build's secrets
   if (!request) return send_error(call.answer, request.error());
   build(call, *std::move(request), false, true);
 }

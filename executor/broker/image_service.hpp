@@ -4,6 +4,7 @@
 #pragma once
 
 #include "executor/base/result.hpp"
+#include "executor/base/secret.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/oci/manifest.hpp"
 #include "executor/oci/reference.hpp"
@@ -14,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace slipway::broker {
@@ -35,6 +37,13 @@ struct BuildRequest {
   bool pull = false;
   std::string network; ///< "" | "default" | "none"
   std::vector<std::pair<std::string, std::string>> extra_hosts;
+  /// What steps may mount by its id (RUN --mount=type=secret), and keys that they may use without
+  /// seeing them (RUN --mount=type=ssh).
+  std::vector<std::pair<std::string, Secret>> secrets;
+  std::vector<std::pair<std::string, Secret>> ssh_keys;
+  /// In place of an image of that name: an absolute path of the workspace, or
+  /// docker-image://REFERENCE.
+  std::vector<std::pair<std::string, std::string>> named_contexts;
   std::string dialect; ///< "docker", "buildx", "api": for log and audit
 };
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/request.hpp"
 
+#include "executor/base/base64.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <fnmatch.h>
+#include <string.h>
 
 #include <algorithm>
 #include <charconv>
@@ -108,6 +111,26 @@ std::vector<std::string> split_commas(std::string_view text) {
   return parts;
 }
 
+/// What a build may call a secret: a name that buildctl's own reader takes as one word.
+bool is_secret_id(const std::string& id) {
+  constexpr std::size_t kLongest = 256;
+  return !id.empty() && id.size() <= kLongest && std::all_of(id.begin(), id.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view{"._-/:@+"}.find(c) != std::string_view::npos;
+  });
+}
+
+/// The texts below a member, which were secrets, are wiped.
+void wipe(Json& json) {
+  if (json.is_string()) {
+    auto& text = json.get_ref<std::string&>();
+    ::explicit_bzero(text.data(), text.size());
+  } else if (json.is_structured()) {
+    for (auto& child : json)
+      wipe(child);
+  }
+}
+
 /// Reads members of the build document; the first problem is kept and later reads do nothing.
 class Members {
 public:
@@ -159,6 +182,28 @@ public:
         into.emplace_back(item[0].get<std::string>(), item[1].get<std::string>());
       }
     });
+  }
+  /// [[id, base64 of the value]]. Nothing of a value is in an error.
+  void secrets(const char* name, std::vector<std::pair<std::string, Secret>>& into) {
+    std::vector<std::pair<std::string, std::string>> given;
+    pairs(name, given);
+    std::size_t total = 0;
+    for (auto& [id, text] : given) {
+      auto bytes = base64_decode(text);
+      ::explicit_bzero(text.data(), text.size());
+      if (error_) continue;
+      if (!bytes || !is_secret_id(id)) {
+        refuse(name, "an array of [id, base64]");
+        continue;
+      }
+      total += bytes->size();
+      if (total > kMaxSecretBytes)
+        error_ = bad(std::string{"build request: '"} + name + "' are larger than 500 KiB together");
+      if (std::any_of(into.begin(), into.end(), [&](const auto& one) { return one.first == id; }))
+        error_ = bad(std::string{"build request: '"} + name + "' has " + id + " twice");
+      into.emplace_back(id, Secret{*bytes});
+      ::explicit_bzero(bytes->data(), bytes->size());
+    }
   }
   Status finish() {
     if (error_) return *error_;
@@ -370,11 +415,26 @@ Result<BuildRequest> parse_build_json(std::string_view text) {
   members.flag("pull", request.pull);
   members.text("network", request.network);
   members.pairs("extra_hosts", request.extra_hosts);
+  members.secrets("secrets", request.secrets);
+  members.secrets("ssh_keys", request.ssh_keys);
+  members.pairs("named_contexts", request.named_contexts);
   members.text("dialect", request.dialect);
+  for (const char* name : {"secrets", "ssh_keys"})
+    if (json->contains(name)) wipe(json->at(name));
   if (auto status = members.finish(); !status) return std::move(status).error();
   if (request.context_path.empty()) return bad("build request: 'context_path' is missing");
   if (request.context_path.front() != '/')
     return bad("build request: 'context_path' has to be absolute");
+  for (const auto& [name, value] : request.named_contexts) {
+    constexpr std::string_view kImage = "docker-image://";
+    const bool image = value.starts_with(kImage);
+    const auto reference =
+        oci::Reference::parse(image ? value.substr(kImage.size()) : std::string{"scratch"});
+    if (!oci::Reference::parse(name) || !reference || (!image && !value.starts_with('/')))
+      return bad("build request: '" + shown(name) +
+                 "' is no named context with an absolute path or "
+                 "docker-image://REFERENCE");
+  }
   if (request.dockerfile.empty()) request.dockerfile = "Dockerfile";
   if (auto status = check_network(request.network); !status) return std::move(status).error();
   for (const auto& text_of_tag : tags) {

@@ -14,6 +14,8 @@
 namespace slipway::broker {
 
 constexpr std::size_t kMaxQueryParameters = 2048;
+/// Of all secrets of a build together, and of all its SSH keys. BuildKit takes as much of one.
+constexpr std::size_t kMaxSecretBytes = 500UL << 10;
 
 /// Decodes %XX (and '+' where `plus_is_space`). Errors: bad_input (cut or non-hex escape, NUL).
 Result<std::string> percent_decode(std::string_view text, bool plus_is_space);

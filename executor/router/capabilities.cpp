@@ -35,6 +35,7 @@ constexpr std::string_view kChrootNetwork =
 constexpr std::string_view kPrivilege = "gets no such privilege from slipway";
 constexpr std::string_view kOnePlatform = "builds one platform at a time";
 constexpr std::string_view kBakes = "ignores it: what is written there stays in the image";
+constexpr std::string_view kNotHanded = "is not handed it by slipway";
 constexpr std::string_view kHeredocNoOp = "runs the line without its body, which succeeds";
 
 constexpr const char* kFrontends = "BuildKit's releases of docker/dockerfile (1.N is in 0.N+6)";
@@ -195,17 +196,19 @@ std::vector<Row> make_table() {
       {F::multi_platform, "multi-platform", "several platforms in one build", never(kOnePlatform),
        never(kOnePlatform), never(kOnePlatform), never(kOnePlatform), never(kOnePlatform),
        "docs/jobs.md"},
-      {F::build_secrets, "build-secrets", "--secret", from("0.8"), always(), never(kRefuses),
-       from("1.28.3"), never(kRefuses), kMounts},
-      {F::build_ssh, "build-ssh", "--ssh", from("0.8"), always(), never(kRefuses), never(kRefuses),
-       never(kRefuses), kMounts},
+      {F::build_secrets, "build-secrets", "--secret", from("0.8"),
+       with("build-secrets", kNotHanded), never(kRefuses),
+       with("build-secrets", kNotHanded, "1.28.3"), never(kRefuses), kMounts},
+      {F::build_ssh, "build-ssh", "--ssh", from("0.8"), with("build-ssh", kNotHanded),
+       never(kRefuses), never(kRefuses), never(kRefuses), kMounts},
       {F::network_none, "network-none", "--network none", always(),
        with("network-none", kChrootNetwork), never("cannot take the network away"),
        never("cannot take the network away"), always(), "buildah chroot/run_linux.go"},
       {F::network_host, "network-host", "--network host", never(kPrivilege), never(kPrivilege),
        never(kPrivilege), never(kPrivilege), never(kPrivilege), "docs/backends.md, Rules"},
-      {F::named_contexts, "named-contexts", "--build-context", from("0.10"), always(),
-       never(kRefuses), never(kRefuses), never(kRefuses), kFrontends},
+      {F::named_contexts, "named-contexts", "--build-context", from("0.10"),
+       with("named-contexts", kNotHanded), never(kRefuses), never(kRefuses), never(kRefuses),
+       kFrontends},
       {F::cache_backends, "cache-backends", "a cache of a type (--cache-from type=…)", from("0.8"),
        never(kRefuses), never(kRefuses), never(kRefuses), never(kRefuses),
        "buildah build(1): --cache-from takes repositories"},

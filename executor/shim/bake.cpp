@@ -289,6 +289,25 @@ std::vector<std::string> pairs_of(const Json& target, const char* key) {
   return pairs;
 }
 
+/// {"id": "default", "paths": "key"} as --ssh writes it.
+std::vector<std::string> ssh_of(const Json& target) {
+  std::vector<std::string> texts;
+  const auto found = target.find("ssh");
+  if (found == target.end() || !found->is_array()) return texts_of(target, "ssh");
+  for (const auto& one : *found) {
+    if (!one.is_object()) {
+      texts.push_back(scalar_text(one).value_or(""));
+      continue;
+    }
+    std::string text = text_of(one, "id").empty() ? "default" : text_of(one, "id");
+    std::string paths;
+    for (const auto& path : texts_of(one, "paths"))
+      paths += (paths.empty() ? "=" : ",") + path;
+    texts.push_back(text + paths);
+  }
+  return texts;
+}
+
 bool is_empty(const Json& value) {
   return value.is_null() || (value.is_structured() && value.empty()) || value == Json("");
 }
@@ -397,9 +416,13 @@ private:
   /// Text of the refusal, or "".
   std::string understand(const Json& target, Build& build) const {
     for (const auto& [key, value] : target.items()) {
-      if (is_one_of(key, {"context", "dockerfile", "dockerfile-inline", "args", "labels", "tags",
-                          "target", "platforms", "output", "pull", "no-cache", "network",
-                          "extra-hosts", "cache-from", "cache-to", "call", "push", "load"}) ||
+      if (is_one_of(key, {"context",     "dockerfile", "dockerfile-inline",
+                          "args",        "labels",     "tags",
+                          "target",      "platforms",  "output",
+                          "pull",        "no-cache",   "network",
+                          "extra-hosts", "cache-from", "cache-to",
+                          "call",        "push",       "load",
+                          "secret",      "ssh",        "contexts"}) ||
           is_empty(value))
         continue;
       return unsupported("\"" + key + "\"", std::string{kNotYet});
@@ -414,7 +437,10 @@ private:
     for (const auto& text :
          {paths(target, build), add_build_args(pairs_of(target, "args"), {}, build),
           add_labels(pairs_of(target, "labels"), build),
-          add_hosts(pairs_of(target, "extra-hosts"), build), check_tags(build),
+          add_hosts(pairs_of(target, "extra-hosts"), build),
+          add_secrets(texts_of(target, "secret"), bake_.env, build),
+          add_ssh_keys(ssh_of(target), build),
+          add_named_contexts(pairs_of(target, "contexts"), build), check_tags(build),
           set_platform(texts_of(target, "platforms"), build),
           set_network(text_of(target, "network"), build)})
       if (!text.empty()) return text;

@@ -188,4 +188,19 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
   return context;
 }
 
+Result<std::string> workspace_folder(const std::string& typed, const Surroundings& world) {
+  std::error_code cause;
+  const auto dir = fs::canonical(fs::path{world.cwd} / typed, cause);
+  if (cause) return Error{ErrorKind::not_found, "stat " + typed + ": " + cause.message(), "", {}};
+  if (!fs::is_directory(dir, cause))
+    return Error{ErrorKind::bad_input, dir.string() + " is not a directory", "", {}};
+  if (!in_workspace(dir, world))
+    return Error{ErrorKind::bad_input,
+                 dir.string() + " is not below " + world.workspaces.front() +
+                     ", so the builder does not see it",
+                 "copy it into the workspace",
+                 {}};
+  return dir.string();
+}
+
 } // namespace slipway::shim

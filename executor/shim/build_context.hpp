@@ -25,4 +25,8 @@ struct BuildContext {
 /// Errors: not_found, bad_input, io: with the words docker uses.
 Result<BuildContext> find_context(const Build& build, const Surroundings& world);
 
+/// A folder as typed, canonical, where the builder reaches it by path. Errors: not_found,
+/// bad_input (no folder, outside of the workspaces).
+Result<std::string> workspace_folder(const std::string& typed, const Surroundings& world);
+
 } // namespace slipway::shim

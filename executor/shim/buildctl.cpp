@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <string_view>
+#include <utility>
 #include <variant>
 
 namespace slipway::shim {
@@ -14,6 +16,8 @@ namespace {
 
 constexpr std::string_view kBuildArg = "build-arg:";
 constexpr std::string_view kLabel = "label:";
+constexpr std::string_view kContext = "context:";
+constexpr std::string_view kLocal = "local:";
 
 constexpr std::string_view kHelp =
     "NAME:\n   buildctl - build utility; this is slipway's, which builds without "
@@ -27,6 +31,8 @@ std::vector<Flag> build_flags() {
       {"frontend"},
       {"local"},
       {"opt"},
+      {"secret"},
+      {"ssh"},
       {"output", 'o'},
       {"metadata-file"},
       {"import-cache"},
@@ -38,9 +44,8 @@ std::vector<Flag> build_flags() {
       {"exporter-opt", 0, Takes::value, refuse, "use --output"},
       {"frontend-opt", 0, Takes::value, refuse, "use --opt"},
       {"export-cache-opt", 0, Takes::value, refuse, "use --export-cache"},
-      {"oci-layout", 0, Takes::value, refuse, "named contexts are not in this version of slipway"},
-      {"secret", 0, Takes::value, refuse, "build secrets are not in this version of slipway"},
-      {"ssh", 0, Takes::value, refuse, "SSH agents are not forwarded in this version of slipway"},
+      {"oci-layout", 0, Takes::value, refuse,
+       "a named context is a folder (--local) or docker-image://REFERENCE"},
       {"allow", 0, Takes::value, refuse, kNoWeakening},
       {"trace", 0, Takes::value, refuse, kNotYet},
       {"ref-file", 0, Takes::value, refuse, kNotYet},
@@ -91,7 +96,10 @@ std::string understand_option(const std::string& text, const Environment& env, B
       return unsupported(flag, "attestations by the builder are not in this version of slipway");
   } else if (key == "shm-size" || key == "ulimit" || key == "cgroup-parent") {
     return unsupported(flag, std::string{kNoLimits});
-  } else if (key == "context" || key.starts_with("context:") || key == "contextsubdir") {
+  } else if (key.starts_with(kContext)) {
+    // Of "local:" the folder is filled in where all of --local is known.
+    build.named_contexts.emplace_back(key.substr(kContext.size()), value);
+  } else if (key == "context" || key == "contextsubdir") {
     return unsupported(flag, "give the folder as --local context=FOLDER; clone it in the job");
   } else {
     return unsupported(flag, "an option of the frontend that is not in this version of slipway");
@@ -102,6 +110,7 @@ std::string understand_option(const std::string& text, const Environment& env, B
 /// --local context= and dockerfile=; with `build.file` still the frontend's file name.
 std::string understand_locals(const Line& line, Build& build) {
   std::string dockerfile_folder;
+  std::map<std::string, std::string> others;
   for (const auto& local : line.all("local")) {
     const auto equals = local.find('=');
     const std::string name = local.substr(0, equals);
@@ -113,14 +122,32 @@ std::string understand_locals(const Line& line, Build& build) {
     else if (name == "dockerfile")
       dockerfile_folder = folder;
     else
-      return unsupported("--local " + local, "only context and dockerfile; named contexts are not "
-                                             "in this version of slipway");
+      others[name] = folder;
   }
   if (build.context.empty())
     return "--local context=FOLDER is missing: there is nothing to build from";
   if (dockerfile_folder.empty()) return "--local dockerfile=FOLDER is missing";
   if (build.context == "-" || is_remote_context(build.context))
     return unsupported("--local context=" + build.context, "give a folder of the job");
+  std::vector<std::string> named;
+  for (const auto& [name, value] : std::exchange(build.named_contexts, {})) {
+    std::string source = value;
+    if (value.starts_with(kLocal)) {
+      const auto local = others.find(value.substr(kLocal.size()));
+      if (local == others.end())
+        return "--opt context:" + name + "=" + value + ": there is no such --local";
+      source = local->second;
+      others.erase(local);
+    } else if (!value.starts_with("docker-image://")) {
+      return unsupported("--opt context:" + name + "=" + value,
+                         "a named context is local:NAME or docker-image://REFERENCE");
+    }
+    named.push_back(name + "=" + source);
+  }
+  if (!others.empty())
+    return unsupported("--local " + others.begin()->first + "=" + others.begin()->second,
+                       "no --opt context:NAME=local:" + others.begin()->first + " names it");
+  if (auto text = add_named_contexts(named, build); !text.empty()) return text;
   build.file = dockerfile_folder + (dockerfile_folder.ends_with('/') ? "" : "/") +
                (build.file.empty() ? "Dockerfile" : build.file);
   return {};
@@ -142,6 +169,9 @@ Command understand_build(const Tool& tool, const std::string& called, const Line
       return usage_error(tool.manner, called, text);
   if (auto text = understand_locals(line, build); !text.empty())
     return usage_error(tool.manner, called, text);
+  for (const auto& text :
+       {add_secrets(line.all("secret"), env, build), add_ssh_keys(line.all("ssh"), build)})
+    if (!text.empty()) return usage_error(tool.manner, called, text);
   for (const auto& output : line.all("output"))
     if (auto text = add_output(output, build); !text.empty())
       return usage_error(tool.manner, called, text);

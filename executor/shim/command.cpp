@@ -44,6 +44,9 @@ std::vector<Flag> build_flags() {
       {"iidfile"},
       {"metadata-file"},
       {"add-host"},
+      {"secret"},
+      {"ssh"},
+      {"build-context"},
       {"network"},
       {"output", 'o'},
       {"cache-from"},
@@ -65,11 +68,6 @@ std::vector<Flag> build_flags() {
       {"disable-content-trust", 0, Takes::nothing, Use::ignore},
       {"builder", 0, Takes::value, Use::ignore},
       {"debug", 'D', Takes::nothing, Use::ignore},
-      {"secret", 0, Takes::value, Use::refuse, "build secrets are not in this version of slipway"},
-      {"ssh", 0, Takes::value, Use::refuse,
-       "SSH agents are not forwarded in this version of slipway"},
-      {"build-context", 0, Takes::value, Use::refuse,
-       "named contexts are not in this version of slipway"},
       {"annotation", 0, Takes::value, Use::refuse, kNotYet},
       {"no-cache-filter", 0, Takes::value, Use::refuse,
        "not in this version of slipway; use --no-cache"},
@@ -125,8 +123,10 @@ std::string understand_values(const Line& line, const Environment& env, Build& b
     build.tags.push_back(tag);
   for (const auto& text :
        {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
-        add_hosts(line.all("add-host"), build), check_tags(build),
-        set_platform(line.all("platform"), build), set_network(line.last("network"), build)})
+        add_hosts(line.all("add-host"), build), add_secrets(line.all("secret"), env, build),
+        add_ssh_keys(line.all("ssh"), build), add_named_contexts(line.all("build-context"), build),
+        check_tags(build), set_platform(line.all("platform"), build),
+        set_network(line.last("network"), build)})
     if (!text.empty()) return text;
   if (const auto isolation = line.last("isolation"); !isolation.empty() && isolation != "default")
     return unsupported("--isolation " + isolation, "the operator chooses how builds are isolated");

@@ -3,7 +3,10 @@
 // knows, or the refusal that the user reads. Parsing touches neither files nor sockets.
 #pragma once
 
+#include "executor/base/secret.hpp"
+
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -62,6 +65,14 @@ struct DigestFile {
   DigestForm form = DigestForm::digest; ///< forms with a name: a line for each tag
 };
 
+/// What a build lends to its steps under an id, and where the job has it. Files are read when the
+/// build begins.
+struct SecretSource {
+  std::string id;
+  std::string file;                    ///< as typed; "" where `value` is set
+  std::shared_ptr<const Secret> value; ///< of a variable
+};
+
 struct Build {
   std::string called;  ///< "docker build", "docker buildx build": for messages
   std::string dialect; ///< "docker", "buildx", "podman", …: for the audit log
@@ -72,6 +83,9 @@ struct Build {
   Pairs build_args;
   Pairs labels;
   Pairs extra_hosts;
+  std::vector<SecretSource> secrets;
+  std::vector<SecretSource> ssh_keys; ///< files
+  Pairs named_contexts;               ///< a folder as typed, or docker-image://REFERENCE
   std::string target;
   std::string platform;
   std::string network;

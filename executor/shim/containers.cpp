@@ -46,6 +46,9 @@ std::vector<Flag> build_flags() {
       {"variant"},
       {"iidfile"},
       {"add-host"},
+      {"secret"},
+      {"ssh"},
+      {"build-context"},
       {"network"},
       {"net"},
       {"format"},
@@ -77,10 +80,6 @@ std::vector<Flag> build_flags() {
       kCertDir,
       kTlsVerify,
       kSignaturePolicy,
-      {"secret", 0, Takes::value, refuse, "build secrets are not in this version of slipway"},
-      {"ssh", 0, Takes::value, refuse, "SSH agents are not forwarded in this version of slipway"},
-      {"build-context", 0, Takes::value, refuse,
-       "named contexts are not in this version of slipway"},
       {"manifest", 0, Takes::value, refuse, kOnePlatform},
       {"all-platforms", 0, Takes::nothing, refuse, kOnePlatform},
       {"output", 'o', Takes::value, refuse,
@@ -230,8 +229,10 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
   if (network == "private") network = "default";
   for (const auto& text :
        {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
-        add_hosts(line.all("add-host"), build), check_tags(build), understand_platform(line, build),
-        set_network(network, build), understand_pull(line, build)})
+        add_hosts(line.all("add-host"), build), add_secrets(line.all("secret"), env, build),
+        add_ssh_keys(line.all("ssh"), build), add_named_contexts(line.all("build-context"), build),
+        check_tags(build), understand_platform(line, build), set_network(network, build),
+        understand_pull(line, build)})
     if (!text.empty()) return text;
   add_proxies(line, env, build);
   if (const auto format = line.last("format"); format == "docker")

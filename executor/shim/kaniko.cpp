@@ -25,6 +25,7 @@ std::vector<Flag> executor_flags() {
       {"destination", 'd'},
       {"build-arg"},
       {"label"},
+      {"secret"}, // of the maintained fork
       {"target"},
       {"custom-platform"},
       {"customPlatform"},
@@ -85,7 +86,6 @@ std::vector<Flag> executor_flags() {
       {"compression-level", 0, Takes::value, refuse, kNotYet},
       {"image-format", 0, Takes::value, refuse, "manifests are OCI manifests"},
       {"annotation", 0, Takes::value, refuse, kNotYet},
-      {"secret", 0, Takes::value, refuse, "build secrets are not in this version of slipway"},
       {"push-ignore-immutable-tag-errors", 0, Takes::nothing, refuse,
        "a push that did not happen is an error"},
       {"force-build-metadata", 0, Takes::nothing, refuse, kNotYet},
@@ -170,10 +170,11 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
       return "getting tag for destination: could not parse reference: " + tag;
   const auto platform = line.last("custom-platform").empty() ? line.last("customPlatform")
                                                              : line.last("custom-platform");
-  for (const auto& text : {understand_context(line, build),
-                           add_build_args(with_values(line.all("build-arg"), env), env, build),
-                           add_labels(line.all("label"), build), understand_files(line, build),
-                           understand_cache(line, build)})
+  for (const auto& text :
+       {understand_context(line, build),
+        add_build_args(with_values(line.all("build-arg"), env), env, build),
+        add_labels(line.all("label"), build), add_secrets(line.all("secret"), env, build),
+        understand_files(line, build), understand_cache(line, build)})
     if (!text.empty()) return text;
   build.target = line.last("target");
   build.platform = platform;

@@ -4,6 +4,9 @@
 #include "executor/shim/image_name.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <string_view>
+#include <utility>
 #include <variant>
 
 namespace slipway::shim {
@@ -48,6 +51,21 @@ std::string argument_text(const std::string& called, const Table& table) {
 
 bool is_on(const std::string& value) {
   return value == "true" || value == "1";
+}
+
+/// buildctl's own reader would split an id with other characters.
+bool is_secret_id(const std::string& id) {
+  constexpr std::size_t kLongest = 256;
+  return !id.empty() && id.size() <= kLongest && std::all_of(id.begin(), id.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view{"._-/:@+"}.find(c) != std::string_view::npos;
+  });
+}
+
+/// The last one of an id counts, as with BuildKit.
+void put(std::vector<SecretSource>& list, SecretSource one) {
+  std::erase_if(list, [&](const SecretSource& other) { return other.id == one.id; });
+  list.push_back(std::move(one));
 }
 
 } // namespace
@@ -145,6 +163,103 @@ std::string add_hosts(const std::vector<std::string>& values, Build& build) {
     if (text.substr(cut + 1) == "host-gateway")
       return unsupported("--add-host " + text, "builds have no way to the host");
     build.extra_hosts.emplace_back(text.substr(0, cut), text.substr(cut + 1));
+  }
+  return {};
+}
+
+// Source: buildx util/buildflags/secrets.go, BuildKit session/secrets/secretsprovider/store.go.
+std::string add_secrets(const std::vector<std::string>& values, const Environment& env,
+                        Build& build) {
+  for (const auto& text : values) {
+    const std::string bad = "invalid argument \"" + text + "\" for \"--secret\" flag: ";
+    std::string type;
+    std::string variable;
+    SecretSource secret;
+    for (const auto& part : comma_parts(text)) {
+      const auto equals = part.find('=');
+      if (equals == std::string::npos)
+        return bad + "invalid field '" + part + "' must be a key=value pair";
+      const std::string key = part.substr(0, equals);
+      const std::string value = part.substr(equals + 1);
+      if (key == "id")
+        secret.id = value;
+      else if (key == "src" || key == "source")
+        secret.file = value;
+      else if (key == "env")
+        variable = value;
+      else if (key == "type")
+        type = value;
+      else
+        return bad + "unexpected key '" + key + "'";
+    }
+    if (!type.empty() && type != "file" && type != "env")
+      return bad + "unsupported secret type \"" + type + "\"";
+    if (!is_secret_id(secret.id))
+      return bad +
+             (secret.id.empty() ? "secret missing ID" : "an id is letters, digits and ._-/:@+");
+    if (type == "env" && variable.empty()) variable = std::exchange(secret.file, "");
+    if (variable.empty() && secret.file.empty()) {
+      if (type != "file" && (type == "env" || env.contains(secret.id)))
+        variable = secret.id;
+      else
+        secret.file = secret.id;
+    }
+    if (!variable.empty()) {
+      const auto found = env.find(variable);
+      secret.file.clear();
+      secret.value = std::make_shared<const Secret>(
+          found == env.end() ? std::string_view{} : std::string_view{found->second});
+    }
+    put(build.secrets, std::move(secret));
+  }
+  return {};
+}
+
+std::string add_ssh_keys(const std::vector<std::string>& values, Build& build) {
+  for (const auto& text : values) {
+    const auto equals = text.find('=');
+    SecretSource key;
+    key.id = text.substr(0, equals);
+    if (!is_secret_id(key.id))
+      return "invalid argument \"" + text + "\" for \"--ssh\" flag: no name";
+    if (equals == std::string::npos || equals + 1 == text.size())
+      return unsupported("--ssh " + text,
+                         "agents are not forwarded; give a key without a passphrase as a file: "
+                         "--ssh " +
+                             key.id + "=KEYFILE");
+    key.file = text.substr(equals + 1);
+    if (key.file.find(',') != std::string::npos)
+      return unsupported("--ssh " + text, "one key file for each name");
+    put(build.ssh_keys, std::move(key));
+  }
+  return {};
+}
+
+std::string add_named_contexts(const std::vector<std::string>& values, Build& build) {
+  constexpr std::string_view kImage = "docker-image://";
+  for (const auto& text : values) {
+    const auto equals = text.find('=');
+    const std::string flag = "--build-context " + text;
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
+      return "invalid argument \"" + text +
+             "\" for \"--build-context\" flag: expected NAME=FOLDER or "
+             "NAME=docker-image://REFERENCE";
+    const std::string name = text.substr(0, equals);
+    std::string value = text.substr(equals + 1);
+    if (!parse_image_name(name)) return flag + ": invalid context name " + name;
+    // The containers' spellings.
+    for (const std::string_view other : {"container-image://", "docker://"})
+      if (value.starts_with(other)) value = std::string{kImage} + value.substr(other.size());
+    if (value.starts_with(kImage)) {
+      if (!parse_image_name(value.substr(kImage.size())))
+        return flag + ": invalid reference format";
+    } else if (is_remote_context(value) || value.find("://") != std::string::npos ||
+               value.starts_with("target:")) {
+      return unsupported(flag,
+                         "a named context is a folder of the job or docker-image://REFERENCE");
+    }
+    std::erase_if(build.named_contexts, [&](const auto& other) { return other.first == name; });
+    build.named_contexts.emplace_back(name, std::move(value));
   }
   return {};
 }

@@ -71,6 +71,10 @@ std::string add_build_args(const std::vector<std::string>& values, const Environ
                            Build& build);
 std::string add_labels(const std::vector<std::string>& values, Build& build);
 std::string add_hosts(const std::vector<std::string>& values, Build& build);
+std::string add_secrets(const std::vector<std::string>& values, const Environment& env,
+                        Build& build);
+std::string add_ssh_keys(const std::vector<std::string>& values, Build& build);
+std::string add_named_contexts(const std::vector<std::string>& values, Build& build);
 std::string add_output(const std::string& text, Build& build);
 std::string set_platform(const std::vector<std::string>& values, Build& build);
 std::string set_network(const std::string& value, Build& build);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/run.hpp"
 
+#include "executor/base/base64.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/base/unique_fd.hpp"
@@ -38,6 +39,8 @@ constexpr std::string_view kClientApi = "1.41";
 constexpr std::size_t kShortId = 12;
 constexpr std::size_t kMaxPasswordBytes = 64UL << 10;
 constexpr std::size_t kMaxErrorBytes = 1UL << 20;
+/// BuildKit's limit for one secret, and with it the broker's for those of a build together.
+constexpr std::size_t kMaxSecretBytes = 500UL << 10;
 constexpr std::size_t kHistoryCommandWidth = 45;
 constexpr int kTemplateExit = 64; ///< docker's code for a --format it cannot parse
 
@@ -623,8 +626,84 @@ private:
     return end;
   }
 
-  static Request build_request(const Build& build, const BuildContext& context) {
+  /// What the build lends to its steps, [id, base64] each. Errors: not_found, bad_input, io.
+  Result<Json> lent(const std::vector<SecretSource>& sources, bool keys) const {
+    Json list = Json::array();
+    std::size_t total = 0;
+    for (const auto& source : sources) {
+      Secret value;
+      if (source.value) {
+        value = source.value->clone();
+      } else {
+        const std::string path = at_cwd(source.file);
+        struct stat info {};
+        if (::stat(path.c_str(), &info) != 0) {
+          const int cause = errno;
+          return Error{ErrorKind::not_found,
+                       "failed to stat " + source.file + ": stat " + source.file + ": " +
+                           (cause == ENOENT ? "no such file or directory" : errno_text(cause)),
+                       "",
+                       {}};
+        }
+        if (keys && S_ISSOCK(info.st_mode))
+          return Error{ErrorKind::bad_input,
+                       "--ssh " + source.id + "=" + source.file +
+                           " is an agent's socket, and slipway does not forward agents",
+                       "give a key without a passphrase as a file",
+                       {}};
+        auto bytes = read_file(path, kMaxSecretBytes);
+        if (!bytes) {
+          if (bytes.error().kind == ErrorKind::bad_input) return too_big(source.id);
+          return std::move(bytes).error();
+        }
+        value = Secret{*bytes};
+        ::explicit_bzero(bytes->data(), bytes->size());
+      }
+      total += value.reveal().size();
+      if (total > kMaxSecretBytes) return too_big(source.id);
+      list.push_back(Json::array({source.id, base64(value.reveal())}));
+    }
+    return list;
+  }
+
+  static Error too_big(const std::string& id) {
+    return Error{ErrorKind::bad_input,
+                 "secret " + id + " too big. max size 500KB",
+                 "that is for all secrets of a build together; give large files to a build in its "
+                 "context",
+                 {}};
+  }
+
+  /// Named contexts with their folders as the builder sees them. Errors: not_found, bad_input.
+  Result<Json> named_contexts(const Build& build) const {
+    Json list = Json::array();
+    for (const auto& [name, value] : build.named_contexts) {
+      if (value.starts_with("docker-image://")) {
+        list.push_back(Json::array({name, value}));
+        continue;
+      }
+      auto folder = workspace_folder(value, world_);
+      if (!folder) return std::move(folder).error().in("named context " + name);
+      list.push_back(Json::array({name, *std::move(folder)}));
+    }
+    return list;
+  }
+
+  Result<Request> build_request(const Build& build, const BuildContext& context) const {
+    if (context.path.empty() &&
+        !(build.secrets.empty() && build.ssh_keys.empty() && build.named_contexts.empty()))
+      return Error{ErrorKind::bad_input,
+                   "secrets, SSH keys and named contexts are for builds of a folder below " +
+                       world_.workspaces.front(),
+                   "put the context into the workspace",
+                   {}};
     if (!context.path.empty()) {
+      auto secrets = lent(build.secrets, false);
+      if (!secrets) return std::move(secrets).error();
+      auto keys = lent(build.ssh_keys, true);
+      if (!keys) return std::move(keys).error();
+      auto contexts = named_contexts(build);
+      if (!contexts) return std::move(contexts).error();
       Json body{
           {"context_path", context.path},
           {"dockerfile", context.dockerfile},
@@ -639,11 +718,14 @@ private:
           {"extra_hosts", pairs_json(build.extra_hosts)},
           {"dialect", build.dialect}};
       if (context.dockerfile_text) body["dockerfile_text"] = *context.dockerfile_text;
-      return {.method = "POST",
-              .target = "/slipway/v1/build",
-              .content_type = std::string{kJsonType},
-              .body = dumped(body),
-              .long_running = true};
+      if (!secrets->empty()) body["secrets"] = *std::move(secrets);
+      if (!keys->empty()) body["ssh_keys"] = *std::move(keys);
+      if (!contexts->empty()) body["named_contexts"] = *std::move(contexts);
+      return Request{.method = "POST",
+                     .target = "/slipway/v1/build",
+                     .content_type = std::string{kJsonType},
+                     .body = dumped(body),
+                     .long_running = true};
     }
     std::string target = "/build?dockerfile=" + percent_encode(context.dockerfile);
     const auto add = [&target](const char* key, const std::string& value) {
@@ -660,11 +742,11 @@ private:
     add("networkmode", build.network);
     for (const auto& [host, address] : build.extra_hosts)
       add("extrahosts", host + ":" + address);
-    return {.method = "POST",
-            .target = target,
-            .content_type = std::string{kTarType},
-            .source = context.tar,
-            .long_running = true};
+    return Request{.method = "POST",
+                   .target = target,
+                   .content_type = std::string{kTarType},
+                   .source = context.tar,
+                   .long_running = true};
   }
 
   static Json metadata_of(const Build& build, const std::string& digest,
@@ -737,8 +819,10 @@ private:
       said_built = said_built || text.find("Successfully built ") != std::string_view::npos;
       shown(text);
     };
+    const auto request = build_request(build, *context);
+    if (!request) return fail(prefix, request.error());
     int step = 0;
-    const auto end = stream(build_request(build, *context), progress, &step);
+    const auto end = stream(*request, progress, &step);
     if (!end && !manner_.step_code) return 1;
     if (!end) return step != 0 ? step : manner_.exit_code;
     if (end->image_id.empty()) return fail("the broker ended the build without an image ID");

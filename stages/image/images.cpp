@@ -5,6 +5,7 @@
 #include "executor/broker/archive.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "stages/image/build_place.hpp"
+#include "stages/image/build_secrets.hpp"
 #include "stages/image/leak_scanner.hpp"
 #include "stages/image/reports.hpp"
 
@@ -71,7 +72,40 @@ router::Flags flags_of(const broker::BuildRequest& request) {
   flags.network = request.network;
   for (const auto& [name, address] : request.extra_hosts)
     flags.extra_hosts.push_back(name);
+  for (const auto& [id, value] : request.secrets)
+    flags.secrets.push_back(id);
+  for (const auto& [id, key] : request.ssh_keys)
+    flags.ssh.push_back(id);
+  for (const auto& [name, source] : request.named_contexts)
+    flags.named_contexts.push_back(name);
   return flags;
+}
+
+constexpr std::string_view kImageContext = "docker-image://";
+
+/// Named contexts by the name under which BuildKit looks for them. Errors: bad_input.
+Result<std::map<std::string, std::string>> contexts_of(const broker::BuildRequest& request) {
+  std::map<std::string, std::string> contexts;
+  for (const auto& [name, source] : request.named_contexts) {
+    auto key = backends::buildkit::context_key(name);
+    if (!key) return std::move(key).error().in("named context " + name);
+    contexts[*std::move(key)] = source;
+  }
+  return contexts;
+}
+
+/// BuildKit would put the context in the place of the stage, and what the stage says would be lost.
+Status replaces_no_stage(const broker::BuildRequest& request, const dockerfile::Dockerfile& file) {
+  auto contexts = contexts_of(request);
+  if (!contexts) return std::move(contexts).error();
+  for (const auto& stage : file.stages)
+    if (!stage.name.empty() && contexts->contains(stage.name))
+      return Error{ErrorKind::bad_input,
+                   "the named context " + stage.name + " would take the place of a stage of " +
+                       file.file,
+                   "give the context or the stage another name",
+                   {}};
+  return {};
 }
 
 std::string joined(const std::vector<std::string>& lines) {
@@ -126,7 +160,8 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
       effective_{policy::effective_for(tools_.config, subject_)}, logins_{std::move(logins)},
       job_secrets_{std::move(job_secrets)}, leases_{tools.config, tools.audit, tools.clock},
       leaks_{std::make_unique<JobsLeakScanner>(tools.config, effective_.gate, effective_.rule,
-                                               leakable, tools.clock)},
+                                               leakable, tools.clock,
+                                               tools.folders.dir(record_.key) / "leaking-blobs")},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))} {}
 
 Images::~Images() = default;
@@ -273,6 +308,8 @@ Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerf
                   const broker::Progress& progress, const broker::Cancelled& cancelled) {
   auto named = dockerfile::external_images(parsed, scope);
   if (!named) return std::move(named).error();
+  auto contexts = contexts_of(request);
+  if (!contexts) return std::move(contexts).error();
   std::vector<backends::BaseImage> bases;
   std::map<std::string, std::string> spelled; // familiar name → as the Dockerfile has it
   std::vector<dockerfile::ExternalImage> wanted = *std::move(named);
@@ -290,13 +327,23 @@ Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerf
           configs.emplace(image.reference, config->second);
       continue;
     }
+    auto source = *reference;
+    if (auto key = backends::buildkit::context_key(image.reference);
+        key && contexts->contains(*key)) {
+      const auto& context = contexts->at(*key);
+      if (!context.starts_with(kImageContext)) continue; // a folder: the backend has it
+      auto other = oci::Reference::parse(context.substr(kImageContext.size()));
+      if (!other) return std::move(other).error().in(at);
+      source = *std::move(other);
+    }
     spelled.emplace(reference->familiar(), image.reference);
-    if (auto admitted = policy::admit_base(tools_.config, *reference); !admitted)
+    if (auto admitted = policy::admit_base(tools_.config, source); !admitted)
       return std::move(admitted).error().in(at);
-    auto base = base_from(*reference, request.pull,
+    auto base = base_from(source, request.pull,
                           image.platform.empty() ? scope.target_platform : image.platform, progress,
                           cancelled);
     if (!base) return std::move(base).error().in(at);
+    base->familiar_name = reference->familiar();
     auto tree = oci::read_tree(place_->bases().layout(), base->digest);
     if (!tree) return std::move(tree).error().in(at);
     place_->bases().used(*tree);
@@ -339,9 +386,17 @@ Result<router::Decision> Images::choose_backend(const broker::BuildRequest& requ
 }
 
 Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
-                                           const broker::Progress& progress,
+                                           const broker::Progress& plain_progress,
                                            const broker::Cancelled& cancelled) {
   const auto started = Steady::now();
+  const SecretMask mask{request};
+  const broker::Progress progress = [&](std::string_view text) {
+    if (mask.empty()) return plain_progress(text);
+    plain_progress(mask.hide(text));
+  };
+  const auto lent = known_secrets(request);
+  // Before a step can write it anywhere.
+  leaks_->learn(lent);
   if (request.platforms.size() > 1) {
     return Error{ErrorKind::bad_input,
                  "this slipway builds one platform at a time",
@@ -363,6 +418,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   auto parsed = dockerfile::parse(context->dockerfile_text, context->dockerfile_name);
   if (!parsed) return std::move(parsed).error();
   if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
+  if (auto free = replaces_no_stage(request, *parsed); !free) return std::move(free).error();
   const auto scope = flags_of(request).scope;
   // BuildKit reads these files as Docker does. The others are told apart by them.
   auto looking =
@@ -413,6 +469,10 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.no_cache = request.no_cache;
   job.network = request.network;
   job.extra_hosts = request.extra_hosts;
+  job.secrets = request.secrets;
+  job.ssh_keys = request.ssh_keys;
+  for (const auto& [name, source] : request.named_contexts)
+    if (!source.starts_with(kImageContext)) job.named_folders.emplace_back(name, source);
   job.progress = progress;
   job.cancelled = cancelled;
   const Building building{
@@ -439,9 +499,17 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
                                                {"project", record_.project},
                                                {"dialect", request.dialect},
                                                {"why", kind_name(made.error().kind)}});
-    return std::move(made).error();
+    auto error = std::move(made).error();
+    error.what = mask.hide(error.what);
+    return error;
   }
   const auto& manifest = made->built.manifest;
+  if (!lent.empty()) {
+    auto tree = oci::read_tree((*images)->layout(), manifest);
+    if (!tree) return std::move(tree).error();
+    if (auto marked = leaks_->mark_leaks((*images)->layout(), *tree); !marked)
+      return std::move(marked).error().in("searching the image for what its build was lent");
+  }
   auto added = (*images)->add(manifest, request.tags);
   if (!added) return std::move(added).error();
   const auto backend = made->backend + " " + made->version;

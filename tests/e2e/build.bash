@@ -6,6 +6,8 @@
 . "$SUITE_ROOT/tests/lib/world.sh"
 # shellcheck source=tests/lib/steps.sh
 . "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
 
 PROBE() {
     ((EUID == 0)) || echo "needs root"
@@ -324,11 +326,98 @@ for flag in --ssh=default --allow=network.host --network=host --memory=1g --squa
     expect_step packed 0 packed:1
     expect_step run 125 "docker run: slipway does not run containers in this job"
     expect_step compose 1 "docker compose: not in this version"
-    expect_step secret 125 "slipway does not support --secret"
+    expect_step secret 1 "failed to stat x: stat x: no such file or directory"
     for flag in --ssh --allow --network --memory --squash --output --cache-to --platform --security-opt; do
         expect_step "flag$flag" 125 "slipway does not support $flag"
     done
     expect_step flag--nosuchflag 125 "unknown flag: --nosuchflag"
+}
+
+with_ssh_add() {
+    with_program "$(command -v ssh-add)"
+}
+
+# The value in any process's command line or environment but the job's own, until FILE is gone; and that a build ran.
+watch_value() {
+    python3 - "$1" "$2" <<'PYTHON'
+import os, sys
+file, value, seen = sys.argv[1], sys.argv[2].encode(), set()
+while os.path.exists(file):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if int(pid) == os.getpid():
+            continue
+        try:
+            argv = open(f"/proc/{pid}/cmdline", "rb").read()
+            text = argv + open(f"/proc/{pid}/environ", "rb").read()
+        except OSError:
+            continue
+        name = os.path.basename(argv.split(b"\0")[0]).decode(errors="replace")
+        if name == "buildctl" and b"--secret" in argv:
+            seen.add("ran buildctl --secret")
+        if value in text:
+            seen.add("value in " + name)
+print("\n".join(sorted(seen)))
+PYTHON
+}
+
+TEST "a build is lent secrets, keys and contexts of the job, and nothing of them stays" {
+    local value=Zq7-v4lue-Of-the-t0ken watcher key fingerprint
+    publish_image base/ssh:12 debian '{}' with_ssh_add
+    ssh-keygen -q -t ed25519 -N '' -f "$CASE_DIR/key"
+    key=$(<"$CASE_DIR/key")
+    export key
+    fingerprint=$(ssh-keygen -lf "$CASE_DIR/key" | cut -d' ' -f2)
+    : >"$CASE_DIR/watch"
+    watch_value "$CASE_DIR/watch" "$value" >"$CASE_DIR/seen" &
+    watcher=$!
+    # The value is put together in the job, so that it is in no payload.
+    run_steps 3061 "printf '%s-%s' Zq7-v4lue Of-the-t0ken >/tmp/token
+cat >Dockerfile <<'END'
+FROM $world_base
+RUN --mount=type=secret,id=token,required=true sha256sum /run/secrets/token; stat -c mode=%a /run/secrets/token; sleep 1; cat /run/secrets/token; echo
+END
+try lent docker build --no-cache --progress=plain --secret id=token,src=/tmp/token -t lent:1 .
+docker save -o /tmp/image.tar lent:1 && mkdir /tmp/image && tar -xf /tmp/image.tar -C /tmp/image
+try inside sh -c 'cd /tmp/image && { cat \$(find . -type f); find . -type f -exec gzip -dc {} + 2>/dev/null; } | grep -c Zq7-v4lue-Of'
+try control sh -c 'cd /tmp/image && cat \$(find . -type f) | grep -c sha256'
+printf 'FROM $world_base\nRUN --mount=type=secret,id=token ls -A /run/secrets; echo later\n' >Dockerfile
+try later docker build --no-cache --progress=plain .
+printf 'FROM $world_base\nRUN --mount=type=secret,id=token,required=true true\n' >Dockerfile
+try missing docker build .
+try podman-env env T=abcdefgh docker build --secret id=token,env=T .
+printf 'FROM $world_registry/base/ssh:12\nRUN --mount=type=ssh,required=true ssh-add -l; ls -A /run/secrets /root/.ssh || true\n' >Dockerfile
+try key docker build --no-cache --progress=plain --ssh default=\$DEPLOY_KEY .
+try no-key docker build --no-cache .
+mkdir -p lib && echo of-the-folder >lib/file
+printf 'FROM $world_registry/base/nosuch:1 AS one\nRUN cat /etc/debian_version\nCOPY --from=lib /file /f\nRUN cat /f\n' >Dockerfile
+try contexts docker build --no-cache --progress=plain --build-context lib=lib --build-context $world_registry/base/nosuch:1=docker-image://$world_base .
+try no-contexts docker build .
+try outside docker build --build-context lib=/etc .
+try stage docker build --build-context one=lib .
+try refused-image docker build --build-context $world_registry/base/nosuch:1=docker-image://$world_registry/base/nosuch:2 --build-context lib=lib ." \
+        '.variables += [{key: "DEPLOY_KEY", value: ($ENV.key + "\n"), file: true}]'
+    rm "$CASE_DIR/watch"
+    wait "$watcher"
+
+    expect_eq "$STATE" success
+    expect_step lent 0 "$(printf %s "$value" | sha256sum | cut -d' ' -f1)" "mode=400" "[MASKED]"
+    expect_lacks "$TRACE" "$value"
+    expect_eq "$(<"$CASE_DIR/seen")" "ran buildctl --secret" "what was seen of the value while the build ran"
+    expect_eq "$(step_says inside | head -n 1)" 0 "the value in the saved image"
+    expect_step control 0
+    expect_step later 0 later
+    expect_lacks "$(step_says later)" /run/secrets/token
+    expect_step missing 1 "secret token: not found"
+    expect_step podman-env 0
+    expect_step key 0 "$fingerprint"
+    expect_lacks "$(step_says key)" "PRIVATE KEY"
+    expect_step no-key 1
+    expect_step contexts 0 of-the-folder
+    expect_step no-contexts 1 "base/nosuch:1" "there is no image"
+    expect_step outside 1 "is not below /builds"
+    expect_step stage 1 "the named context one would take the place of a stage"
+    expect_step refused-image 1 "Dockerfile:1" "there is no image"
+    expect_eq "$(grep -rlF -- "$value" "$world_state_dir" "$env_runtime_dir" "$world_dir/log" 2>/dev/null || true)" "" "files with the value"
 }
 
 # anywhere WORDS: a process with these words in its command line runs somewhere on this machine. The list of processes is

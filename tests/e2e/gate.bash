@@ -326,6 +326,31 @@ try push-encoded docker push $world_registry/grp/app/encoded:1"
     expect_step push-encoded 0 "not searched for the value of CI_JOB_TOKEN: the operator exempts it (leak_exempt, rule " "digest: sha256:"
 }
 
+TEST "an image with a secret that its build was lent is refused, also in a later script of the job" {
+    local script="printf '%s-%s' Zq7-v4lue Of-the-t0ken >/tmp/token
+mkdir baked used
+printf 'FROM $tiny\nRUN --mount=type=secret,id=token head -c 100 /run/secrets/token >/baked\n' >baked/Dockerfile
+printf 'FROM $tiny\nRUN --mount=type=secret,id=token head -c 100 /run/secrets/token >/tmp/x; rm /tmp/x\n' >used/Dockerfile
+for name in baked used; do docker build -q --secret id=token,src=/tmp/token -t $world_registry/grp/app/lent-\$name:1 \$name; done
+for name in baked used; do try push-\$name docker push $world_registry/grp/app/lent-\$name:1; done"
+    gate_config lent ""
+    run_steps 4053 "$script" '.steps += [{name: "after_script", script: ["docker tag '"$world_registry"'/grp/app/lent-baked:1 '"$world_registry"'/grp/app/lent-after:1",
+        "docker push '"$world_registry"'/grp/app/lent-after:1 || echo after-$?"], timeout: 600, when: "always", allow_failure: true}]'
+
+    expect_step push-baked 1 "[secret_leaked] The value of build secret token is in the image (as it is): layer sha256:" ", baked, made by: RUN" "revoke it"
+    expect_absent grp/app/lent-baked:1
+    expect_absent grp/app/lent-after:1
+    expect_contains "$TRACE" after-1
+    expect_lacks "$TRACE" Zq7-v4lue-Of-the-t0ken
+    # The controls: a step that only used it; and the same image where the operator exempts it.
+    expect_step push-used 0 "digest: sha256:"
+    gate_config lent-exempt "" '[[rule]]
+project = "grp/*"
+leak_exempt = ["build secret token"]'
+    run_steps 4054 "$script"
+    expect_step push-baked 0 "not searched for the value of build secret token: the operator exempts it" "digest: sha256:"
+}
+
 TEST "slipway why tells a verdict again, by the digest that the job log shows" {
     gate_config why ""
     run_steps 4061 "$(push_base why)"

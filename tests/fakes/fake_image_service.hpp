@@ -15,6 +15,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 namespace slipway::tests {
 
@@ -137,10 +138,12 @@ public:
     }
     const std::lock_guard lock{mutex};
     request.context_tar = nullptr;
-    builds.push_back(request);
+    const auto labels = request.labels;
+    const auto tags = request.tags;
+    builds.push_back(std::move(request));
     if (build_error) return *build_error;
-    const auto digest = make_image("layer of " + context, request.labels);
-    const auto made = summary(keep(digest, request.tags));
+    const auto digest = make_image("layer of " + context, labels);
+    const auto made = summary(keep(digest, tags));
     return broker::BuildOutcome{made.image_id, made.manifest_digest};
   }
 

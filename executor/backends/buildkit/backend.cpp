@@ -45,10 +45,12 @@ BuildkitBackend::BuildkitBackend(sandbox::ScriptRunner runner, std::string versi
     : run_{std::move(runner)}, places_{std::move(places)} {
   descriptor_.name = "buildkit";
   descriptor_.version = std::move(version);
-  descriptor_.capabilities = {
-      "heredoc", "mount-cache",   "mount-bind", "mount-tmpfs",  "run-network",  "healthcheck",
-      "shell",   "onbuild",       "copy-link",  "copy-parents", "copy-exclude", "add-checksum",
-      "add-git", "from-platform", "target",     "labels",       "no-cache",     "extra-hosts"};
+  descriptor_.capabilities = {"heredoc",       "mount-cache",   "mount-bind",    "mount-tmpfs",
+                              "run-network",   "healthcheck",   "shell",         "onbuild",
+                              "copy-link",     "copy-parents",  "copy-exclude",  "add-checksum",
+                              "add-git",       "from-platform", "target",        "labels",
+                              "no-cache",      "extra-hosts",   "build-secrets", "build-ssh",
+                              "named-contexts"};
 }
 
 Result<std::string> BuildkitBackend::read(const std::vector<std::string>& argv, std::size_t limit,
@@ -58,24 +60,49 @@ Result<std::string> BuildkitBackend::read(const std::vector<std::string>& argv, 
                                {input});
 }
 
+Result<std::string> BuildkitBackend::resolve(const std::string& dir, const std::string& what,
+                                             const sandbox::BuildClock& stop) {
+  auto real = read({"/usr/bin/realpath", "-e", "-z", "--", dir}, 8192, stop);
+  if (!real) {
+    if (real.error().kind == ErrorKind::bad_input)
+      return Error{ErrorKind::bad_input, what + " " + dir + " does not exist", "", {}};
+    return std::move(real).error().in("looking for the " + what);
+  }
+  auto found = real->substr(0, real->find('\0'));
+  // Below `out` lies what slipway unpacked itself, from a context that came as a tar.
+  if (!is_below(found, places_.workspace) && !is_below(found, places_.out))
+    return Error{ErrorKind::bad_input,
+                 what + " " + dir + " leads to " + found + ", which is outside " +
+                     places_.workspace,
+                 "",
+                 {}};
+  return found;
+}
+
+Status BuildkitBackend::lend(const BuildJob& job, const BuildPaths& paths,
+                             const sandbox::BuildClock& stop) {
+  const auto put = [&](const std::string& file, const Secret& value) -> Status {
+    // Through a pipe: nothing of the value is in an argument or a variable.
+    const auto done =
+        read({"/bin/sh", "-ec", R"(umask 077; mkdir -p -- "$1"; cat > "$2"; chmod 0400 -- "$2")",
+              "sh", paths.secrets, file},
+             4096, stop, value.reveal());
+    if (!done) return Error{done.error()}.in("lending the build its secrets");
+    return {};
+  };
+  for (std::size_t i = 0; i < job.secrets.size(); ++i)
+    if (Status done = put(paths.secret(i), job.secrets[i].second); !done) return done;
+  for (std::size_t i = 0; i < job.ssh_keys.size(); ++i)
+    if (Status done = put(paths.ssh_key(i), job.ssh_keys[i].second); !done) return done;
+  return {};
+}
+
 /// Resolves the context and gives the Dockerfile's text.
 Result<std::string> BuildkitBackend::prepare(const BuildJob& job, std::string& context,
                                              const sandbox::BuildClock& stop) {
-  auto real = read({"/usr/bin/realpath", "-e", "-z", "--", job.context_dir}, 8192, stop);
-  if (!real) {
-    if (real.error().kind == ErrorKind::bad_input)
-      return Error{
-          ErrorKind::bad_input, "build context " + job.context_dir + " does not exist", "", {}};
-    return std::move(real).error().in("looking for the build context");
-  }
-  context = real->substr(0, real->find('\0'));
-  // Below `out` lies what slipway unpacked itself, from a context that came as a tar.
-  if (!is_below(context, places_.workspace) && !is_below(context, places_.out))
-    return Error{ErrorKind::bad_input,
-                 "build context " + job.context_dir + " leads to " + context +
-                     ", which is outside " + places_.workspace,
-                 "",
-                 {}};
+  auto real = resolve(job.context_dir, "build context", stop);
+  if (!real) return std::move(real).error();
+  context = *std::move(real);
 
   const std::string source = job.dockerfile_dir + "/" + job.dockerfile_name;
   std::string text;
@@ -98,8 +125,8 @@ Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
   if (Status checked = check(given); !checked) return std::move(checked).error();
   BuildJob job = given;
   const sandbox::BuildClock stop{given.cancelled, given.deadline};
-  const BuildPaths paths{places_.out + "/" + std::to_string(::getpid()) + "-" +
-                         std::to_string(++builds_)};
+  const std::string own = "/" + std::to_string(::getpid()) + "-" + std::to_string(++builds_);
+  const BuildPaths paths{places_.out + own, places_.secrets + own};
 
   std::string context;
   auto text = prepare(job, context, stop);
@@ -107,6 +134,11 @@ Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
   auto dockerfile = dockerfile_for(job, *text, job.bases);
   if (!dockerfile) return std::move(dockerfile).error();
   job.context_dir = context;
+  for (auto& [name, folder] : job.named_folders) {
+    auto real = resolve(folder, "build context", stop);
+    if (!real) return std::move(real).error().in("named context " + name);
+    folder = *std::move(real);
+  }
 
   // An exporter asks its target which blobs are there already, by name: empty files keep it from
   // sending what slipway has.
@@ -138,9 +170,13 @@ cd "$1/layout/blobs/sha256"; shift 4; for blob do : > "$blob"; done)",
       io.deadline = 10s;
       // Best effort: the folder goes with the build sandbox at the latest.
       (void)backend.run_(
-          sandbox::program_request({"/bin/rm", "-rf", "--", paths.dir}, backend.places_.out), io);
+          sandbox::program_request({"/bin/rm", "-rf", "--", paths.dir, paths.secrets},
+                                   backend.places_.out),
+          io);
     }
   } cleanup{*this, paths};
+
+  if (Status lent = lend(job, paths, stop); !lent) return std::move(lent).error();
 
   auto argv = argv_for(job, places_, paths);
   if (!argv) return std::move(argv).error();
@@ -235,6 +271,7 @@ sandbox::SandboxSpec build_sandbox_spec(const BuildSandbox& parts, const Places&
   spec.user = "0:0"; // reads a workspace that the job wrote with mode 0700
   spec.entrypoint = {"/run/slipway/bin/slipway-init"};
   spec.limits = parts.limits;
+  spec.tmpfs = {{places.secrets, "rw,nosuid,nodev,noexec,mode=0700,size=16m"}};
   spec.script_listener = parts.script_listener;
   spec.hostname = "build";
   spec.volumes = {

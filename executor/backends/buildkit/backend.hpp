@@ -34,6 +34,11 @@ public:
   Result<Built> build(const BuildJob& job, oci::Layout& into) override;
 
 private:
+  /// The folder DIR of the sandbox, canonical, where a build may take files from.
+  Result<std::string> resolve(const std::string& dir, const std::string& what,
+                              const sandbox::BuildClock& stop);
+  /// Writes the job's secrets and keys where only this build's client looks for them.
+  Status lend(const BuildJob& job, const BuildPaths& paths, const sandbox::BuildClock& stop);
   Result<std::string> prepare(const BuildJob& job, std::string& context,
                               const sandbox::BuildClock& stop);
   Status transfer(const BuildPaths& paths, const oci::Digest& root, oci::Layout& into,

@@ -34,6 +34,14 @@ bool is_platform(const std::string& text) {
   return text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789/._-,") == std::string::npos;
 }
 
+/// As buildctl's readers of --secret and --ssh take it for one word.
+bool is_secret_id(const std::string& id) {
+  return !id.empty() && std::all_of(id.begin(), id.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view{"._-/:@+"}.find(c) != std::string_view::npos;
+  });
+}
+
 } // namespace
 
 Result<std::string> context_key(const std::string& reference) {
@@ -63,6 +71,12 @@ Status check(const BuildJob& job) {
   for (const auto& [name, address] : job.extra_hosts)
     if (!is_host_name(name) || !is_address(address))
       return bad("--add-host " + name + ":" + address + " is not a name and an address");
+  for (const auto list : {job.secrets, job.ssh_keys})
+    for (const auto& [id, value] : list) {
+      if (!is_secret_id(id)) return bad("'" + id + "' cannot be a secret's id");
+      if (value.reveal().size() > kMaxSecretBytes)
+        return bad("secret " + id + " too big. max size 500KB");
+    }
   if (!job.network.empty() && job.network != "default" && job.network != "none")
     return Error{ErrorKind::denied,
                  "--network " + job.network + " is not possible in a build",
@@ -113,6 +127,18 @@ Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& pla
         add("--opt", "context:" + *key + "=oci-layout://bases@" + base.digest.str());
     }
   }
+  for (std::size_t i = 0; i < job.named_folders.size(); ++i) {
+    const auto& [name, folder] = job.named_folders[i];
+    auto key = context_key(name);
+    if (!key) return std::move(key).error().in("naming the context " + name);
+    const std::string local = "named-" + std::to_string(i);
+    add("--local", local + "=" + folder);
+    add("--opt", "context:" + *key + "=local:" + local);
+  }
+  for (std::size_t i = 0; i < job.secrets.size(); ++i)
+    add("--secret", "id=" + job.secrets[i].first + ",src=" + paths.secret(i));
+  for (std::size_t i = 0; i < job.ssh_keys.size(); ++i)
+    add("--ssh", job.ssh_keys[i].first + "=" + paths.ssh_key(i));
   if (!job.target.empty()) add("--opt", "target=" + job.target);
   if (!job.platform.empty()) add("--opt", "platform=" + job.platform);
   for (const auto& [name, value] : job.build_args)

@@ -6,6 +6,7 @@
 #include "executor/base/result.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <string_view>
@@ -13,23 +14,34 @@
 
 namespace slipway::backends::buildkit {
 
+/// BuildKit's limit for one secret. Source: session/secrets/secrets.go.
+constexpr std::size_t kMaxSecretBytes = 500UL << 10;
+
 /// Where things are inside the build sandbox.
 struct Places {
   std::string buildctl = "/tools/bin/buildctl";
   std::string socket = "/run/slipway-builder/buildkitd.sock";
   std::string bases = "/bases"; ///< OCI layout of the base images, read-only; in the sandbox's spec
                                 ///< the folder above it
-  std::string workspace = "/builds"; ///< contexts have to be below it
-  std::string out = "/out";          ///< a writable folder of the sandbox's own
+  std::string workspace = "/builds";            ///< contexts have to be below it
+  std::string out = "/out";                     ///< a writable folder of the sandbox's own
+  std::string secrets = "/run/slipway-secrets"; ///< a tmpfs of the sandbox's own
 };
 
 /// The paths of one build, below Places::out.
 struct BuildPaths {
   std::string dir;
+  std::string secrets = ""; ///< below Places::secrets
   std::string dockerfile_dir() const { return dir + "/dockerfile"; }
   std::string layout() const { return dir + "/layout"; }
   std::string metadata() const { return dir + "/metadata.json"; }
   std::string policy() const { return dir + "/policy.json"; }
+  std::string secret(std::size_t number) const {
+    return secrets + "/secret-" + std::to_string(number);
+  }
+  std::string ssh_key(std::size_t number) const {
+    return secrets + "/key-" + std::to_string(number);
+  }
 };
 
 /// The name by which BuildKit looks for a named context: the familiar name without ":latest".

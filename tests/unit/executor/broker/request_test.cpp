@@ -113,6 +113,40 @@ TEST(BuildJson, RefusesUnknownAndMissingMembers) {
   }
 }
 
+TEST(BuildJson, TakesWhatTheBuildLends) {
+  auto request = parse_build_json(
+      R"({"context_path":"/b","secrets":[["npm","dmFsdWUA"],["empty",""]],"ssh_keys":[["default","a2V5"]],
+          "named_contexts":[["lib","/builds/lib"],["base","docker-image://r.io/b:1"]]})");
+
+  ASSERT_TRUE(request) << request.error().what;
+  ASSERT_EQ(request->secrets.size(), 2U);
+  EXPECT_EQ(request->secrets[0].first, "npm");
+  EXPECT_EQ(request->secrets[0].second.reveal(), std::string_view("value\0", 6));
+  EXPECT_TRUE(request->secrets[1].second.empty());
+  EXPECT_EQ(request->ssh_keys[0].second.reveal(), "key");
+  EXPECT_EQ(request->named_contexts.size(), 2U);
+}
+
+TEST(BuildJson, RefusesWhatCannotBeLentWithoutNamingTheValue) {
+  const std::string much(700000, 'A'); // base64 of 525000 bytes
+  for (const auto& [member, words] : std::vector<std::pair<std::string, std::string>>{
+           {R"("secrets":[["a","not*base64*secret"]])", "'secrets'"},
+           {R"("secrets":[["a,src=/etc/shadow","c2VjcmV0"]])", "'secrets'"},
+           {R"("secrets":[["a","c2VjcmV0"],["a","c2VjcmV0"]])", "a twice"},
+           {R"("secrets":{"a":"c2VjcmV0"})", "'secrets'"},
+           {R"("secrets":[["a",")" + much + R"("]])", "larger than 500 KiB"},
+           {R"("ssh_keys":[["","c2VjcmV0"]])", "'ssh_keys'"},
+           {R"("named_contexts":[["a","relative"]])", "no named context"},
+           {R"("named_contexts":[["A b","/x"]])", "no named context"},
+           {R"("named_contexts":[["a","docker-image://A B"]])", "no named context"}}) {
+    auto request = parse_build_json("{\"context_path\":\"/b\"," + member + "}");
+    ASSERT_FALSE(request) << member.substr(0, 80);
+    EXPECT_NE(request.error().what.find(words), std::string::npos) << request.error().what;
+    EXPECT_EQ(request.error().what.find("secret*"), std::string::npos) << request.error().what;
+    EXPECT_EQ(request.error().what.find("c2VjcmV0"), std::string::npos) << request.error().what;
+  }
+}
+
 TEST(BuildJson, TellsAnEmptyDockerfileFromNone) {
   EXPECT_FALSE(
       parse_build_json(R"({"context_path":"/b","dockerfile_text":null})")->dockerfile_text);

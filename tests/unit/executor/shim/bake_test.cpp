@@ -116,6 +116,21 @@ TEST(Bake, PrintsWhatItWouldBuild) {
   EXPECT_FALSE(shown["target"]["app"].contains("inherits"));
 }
 
+TEST(Bake, LendsSecretsKeysAndContexts) {
+  const auto made = plan(R"({"target": {"default": {
+      "secret": [{"id": "a", "src": "file"}, "id=b,src=other"],
+      "ssh": [{"id": "deploy", "paths": ["key"]}, "default=two"],
+      "contexts": {"lib": "../lib", "base": "docker-image://r.io/b:1"}}}})");
+  ASSERT_TRUE(made) << made.error().text();
+  const auto& build = made->builds.front().second;
+  ASSERT_EQ(build.secrets.size(), 2U);
+  EXPECT_EQ(build.secrets[0].file + build.secrets[1].file, "fileother");
+  ASSERT_EQ(build.ssh_keys.size(), 2U);
+  EXPECT_EQ(build.ssh_keys[0].id + "=" + build.ssh_keys[0].file, "deploy=key");
+  EXPECT_EQ(build.ssh_keys[1].id + "=" + build.ssh_keys[1].file, "default=two");
+  EXPECT_EQ(build.named_contexts, (Pairs{{"lib", "../lib"}, {"base", "docker-image://r.io/b:1"}}));
+}
+
 TEST(Bake, RefusesWhatItWouldBuildWrongly) {
   struct Row {
     const char* file;
@@ -125,8 +140,9 @@ TEST(Bake, RefusesWhatItWouldBuildWrongly) {
            Row{"target \"app\" {}", "is not JSON"},
            Row{R"({"function": {}})", "\"function\" is not supported"},
            Row{R"({"target": {"default": {"matrix": {"a": ["1"]}}}})", "\"matrix\""},
-           Row{R"({"target": {"default": {"contexts": {"a": "target:b"}}}})", "\"contexts\""},
-           Row{R"({"target": {"default": {"secret": ["id=a"]}}})", "\"secret\""},
+           Row{R"({"target": {"default": {"contexts": {"a": "target:b"}}}})",
+               "a=target:b: a named context is a folder"},
+           Row{R"({"target": {"default": {"ssh": ["default"]}}})", "agents are not forwarded"},
            Row{R"({"target": {"default": {"platforms": ["linux/amd64", "linux/arm64"]}}})",
                "more than one platform"},
            Row{R"({"target": {"default": {"network": "host"}}})", "--network host"},
@@ -170,7 +186,7 @@ TEST(Bake, RefusesAnOverrideOfNothing) {
   bake.overrides = {"app.args=x"};
   EXPECT_NE(refusal(kTwo, bake).find("args requires name"), std::string::npos);
   bake.overrides = {"app.ssh=default"};
-  EXPECT_NE(refusal(kTwo, bake).find("\"ssh\""), std::string::npos);
+  EXPECT_NE(refusal(kTwo, bake).find("--ssh default: agents are not"), std::string::npos);
 }
 
 TEST(Bake, ReadsItsCommandLine) {

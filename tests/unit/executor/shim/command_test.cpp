@@ -52,9 +52,23 @@ INSTANTIATE_TEST_SUITE_P(
                 "\"docker build\" requires exactly 1 argument."},
         Refused{"TwoContexts", "docker build a b", 1, "requires exactly 1 argument"},
         Refused{"BadTag", "docker build -t A:b .", 125, "invalid reference format"},
-        Refused{"Secret", "docker build --secret id=x .", 125,
-                "--secret: build secrets are not in this version"},
-        Refused{"Ssh", "docker buildx build --ssh default .", 125, "--ssh"},
+        Refused{"SecretWithoutId", "docker build --secret src=x .", 125, "secret missing ID"},
+        Refused{"SecretWithOtherKey", "docker build --secret id=x,mode=4 .", 125,
+                "unexpected key 'mode'"},
+        Refused{"SecretOfOtherType", "docker build --secret id=x,type=vault .", 125,
+                "unsupported secret type \"vault\""},
+        Refused{"SecretWithBareWord", "docker build --secret x .", 125, "must be a key=value pair"},
+        Refused{"SecretThatWouldBeSplit", "docker build --secret \"id=a;b\" .", 125,
+                "an id is letters"},
+        Refused{"Agent", "docker buildx build --ssh default .", 125,
+                "--ssh default: agents are not forwarded; give a key"},
+        Refused{"SeveralKeys", "docker buildx build --ssh default=a,b .", 125, "one key file"},
+        Refused{"ContextByUrl", "docker build --build-context a=https://h/x.git .", 125,
+                "--build-context a=https://h/x.git: a named context is a folder"},
+        Refused{"ContextOfALayout", "docker build --build-context a=oci-layout://x .", 125,
+                "a named context is a folder"},
+        Refused{"ContextWithoutValue", "docker build --build-context a .", 125,
+                "expected NAME=FOLDER"},
         Refused{"Allow", "docker buildx build --allow network.host .", 125, "--allow"},
         Refused{"SecurityOpt", "docker build --security-opt seccomp=unconfined .", 125,
                 "--security-opt"},
@@ -197,6 +211,64 @@ TEST(Command, AcceptsTheUsualPreparations) {
 TEST(Command, StopsReadingFlagsAtTwoDashes) {
   EXPECT_EQ(parsed<RemoveImages>("docker rmi -f -- a b").images,
             (std::vector<std::string>{"a", "b"}));
+}
+
+std::string told(const std::vector<SecretSource>& sources) {
+  std::string text;
+  for (const auto& one : sources)
+    text += one.id + (one.value ? "=" + std::string{one.value->reveal()} : "<" + one.file) + " ";
+  return text;
+}
+
+TEST(LentToABuild, IsReadInEveryDialectThatHasIt) {
+  const Environment env{{"TOKEN", "value-of-token"}, {"both", "value-of-both"}};
+  const std::vector<std::string> flags{"--secret", "id=a,src=file",
+                                       "--secret", "type=env,id=b,src=TOKEN",
+                                       "--secret", "id=c,env=TOKEN",
+                                       "--secret", "id=both",
+                                       "--secret", "id=plain",
+                                       "--secret", "id=unset,env=NOTHING",
+                                       "--secret", "type=file,id=a,source=later"};
+  for (std::vector<std::string> line : {std::vector<std::string>{"docker", "build", "."},
+                                        {"docker", "buildx", "build", "."},
+                                        {"podman", "build", "."},
+                                        {"buildah", "bud", "."},
+                                        {"buildctl", "build", "--frontend", "dockerfile.v0",
+                                         "--local", "context=.", "--local", "dockerfile=."},
+                                        {"/kaniko/executor", "--no-push"}}) {
+    line.insert(line.end(), flags.begin(), flags.end());
+    const auto command = parse(line, env);
+    ASSERT_TRUE(std::holds_alternative<Build>(command)) << line[0] << std::get<Say>(command).err;
+    EXPECT_EQ(told(std::get<Build>(command).secrets),
+              "b=value-of-token c=value-of-token both=value-of-both plain<plain unset= a<later ")
+        << line[0];
+  }
+}
+
+TEST(LentToABuild, KeysAndContextsAreReadInEveryDialectThatHasThem) {
+  for (std::vector<std::string> line : {std::vector<std::string>{"docker", "build", "."},
+                                        {"docker-buildx", "build", "."},
+                                        {"podman", "build", "."},
+                                        {"buildah", "build", "."}}) {
+    line.insert(line.end(),
+                {"--ssh", "default=key", "--ssh", "deploy=/keys/two", "--build-context",
+                 "lib=../lib", "--build-context", "alpine:3.19=docker-image://reg.io/base:1"});
+    const auto command = parse(line, {});
+    ASSERT_TRUE(std::holds_alternative<Build>(command)) << line[0] << std::get<Say>(command).err;
+    const auto& build = std::get<Build>(command);
+    EXPECT_EQ(told(build.ssh_keys), "default<key deploy</keys/two ");
+    EXPECT_EQ(build.named_contexts,
+              (Pairs{{"lib", "../lib"}, {"alpine:3.19", "docker-image://reg.io/base:1"}}));
+  }
+  const auto command =
+      parse({"buildctl", "build", "--frontend", "dockerfile.v0", "--local", "context=.", "--local",
+             "dockerfile=.", "--opt", "context:lib=local:mine", "--local", "mine=../lib", "--opt",
+             "context:base=docker-image://reg.io/base:1", "--ssh", "default=key"},
+            {});
+  ASSERT_TRUE(std::holds_alternative<Build>(command)) << std::get<Say>(command).err;
+  EXPECT_EQ(std::get<Build>(command).named_contexts,
+            (Pairs{{"lib", "../lib"}, {"base", "docker-image://reg.io/base:1"}}));
+  EXPECT_EQ(told(std::get<Build>(command).ssh_keys), "default<key ");
 }
 
 } // namespace

@@ -83,6 +83,49 @@ TEST_F(RunTest, BuildSendsThePathOfAWorkspaceFolder) {
   EXPECT_EQ(err_, "#1 building\n");
 }
 
+TEST_F(RunTest, BuildSendsWhatItLendsToItsSteps) {
+  write("token", "from a file");
+  write("key", "PRIVATE");
+  write("lib/x", "");
+  ASSERT_EQ(docker({"build", "--secret", "id=a,src=token", "--secret", "id=b,env=B", "--ssh",
+                    "default=key", "--build-context", "lib=lib", "--build-context",
+                    "base=docker-image://r.io/b:1", "."},
+                   "", {{"B", "of b"}}),
+            0)
+      << err_;
+
+  const auto body = Json::parse(broker_.last().body);
+  EXPECT_EQ(body["secrets"], Json::parse(R"([["a","ZnJvbSBhIGZpbGU="],["b","b2YgYg=="]])"));
+  EXPECT_EQ(body["ssh_keys"], Json::parse(R"([["default","UFJJVkFURQ=="]])"));
+  EXPECT_EQ(body["named_contexts"],
+            Json::array({Json::array({"lib", fs::canonical(dir_ + "/lib").string()}),
+                         Json::array({"base", "docker-image://r.io/b:1"})}));
+}
+
+TEST_F(RunTest, BuildIsRefusedWhereItCannotLendWhatItSays) {
+  const auto fails_with = [&](const std::vector<std::string>& flags, const std::string& words) {
+    std::vector<std::string> line{"build"};
+    line.insert(line.end(), flags.begin(), flags.end());
+    line.emplace_back(".");
+    EXPECT_EQ(docker(line), 1) << words;
+    EXPECT_NE(err_.find(words), std::string::npos) << err_;
+  };
+  write("big", std::string((500UL << 10) + 1, 'x'));
+  write("half", std::string(300UL << 10, 'x'));
+  fs::create_directories(broker_.dir() + "/elsewhere");
+
+  fails_with({"--secret", "id=a,src=nosuch"},
+             "failed to stat nosuch: stat nosuch: no such file or directory");
+  fails_with({"--secret", "id=a,src=big"}, "secret a too big. max size 500KB");
+  fails_with({"--secret", "id=a,src=half", "--secret", "id=b,src=half"}, "secret b too big");
+  fails_with({"--ssh", "default=" + broker_.socket()}, "does not forward agents");
+  fails_with({"--build-context", "x=nosuch"}, "named context x: stat nosuch: No such file");
+  fails_with({"--build-context", "x=../elsewhere"}, "is not below");
+  write("token", "value");
+  world_.workspaces = {"/builds"};
+  fails_with({"--secret", "id=a,src=token"}, "are for builds of a folder below /builds");
+}
+
 TEST_F(RunTest, BuildNamesADockerfileOutsideTheContextByItsPath) {
   write("ctx/x", "");
   ASSERT_EQ(docker({"build", "-f", "Dockerfile", "ctx"}), 0) << err_;

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -26,6 +27,8 @@ struct FakeSandbox {
   int exit_code = 0;
   bool lies_about_manifest = false;
   std::vector<std::vector<std::string>> ran;
+  std::map<std::string, std::string> lent; ///< file → bytes, gone where it was removed
+  std::map<std::string, std::string> lent_at_build;
   std::string written_dockerfile;
 
   std::string manifest() const {
@@ -43,10 +46,18 @@ struct FakeSandbox {
     const std::string& program = request.argv[0];
     if (program == "/usr/bin/realpath") {
       io.out(request.argv.back() + std::string(1, '\0'));
+    } else if (program == "/bin/sh" && request.argv.back().starts_with("/run/slipway-secrets/")) {
+      lent[request.argv.back()] = std::string{io.input};
+    } else if (program == "/bin/rm") {
+      std::erase_if(lent, [&](const auto& file) {
+        return std::any_of(request.argv.begin(), request.argv.end(),
+                           [&](const auto& word) { return file.first.starts_with(word + "/"); });
+      });
     } else if (program == "/bin/sh") {
       written_dockerfile = std::string{io.input};
     } else if (program == "/tools/bin/buildctl") {
       io.err(says);
+      lent_at_build = lent;
       result.ending.exit_code = exit_code;
       std::string dir;
       for (const auto& word : request.argv)
@@ -109,6 +120,40 @@ TEST_F(BuildkitBackendTest, TakesOverEveryBlob) {
   EXPECT_TRUE(layout_->has_blob(oci::Digest::of("layer bytes")));
   EXPECT_TRUE(layout_->has_blob(oci::Digest::of(sandbox_.config)));
   EXPECT_EQ(sandbox_.ran.back()[0], "/bin/rm");
+}
+
+TEST_F(BuildkitBackendTest, LendsSecretsForTheTimeOfTheBuildAlone) {
+  std::vector<std::pair<std::string, Secret>> secrets;
+  secrets.emplace_back("npm", Secret{"the value"});
+  std::vector<std::pair<std::string, Secret>> keys;
+  keys.emplace_back("default", Secret{"the key"});
+  job_.secrets = secrets;
+  job_.ssh_keys = keys;
+
+  for (const int exit_code : {0, 1}) { // also where the build fails
+    sandbox_.exit_code = exit_code;
+    EXPECT_EQ(build().ok(), exit_code == 0);
+
+    ASSERT_EQ(sandbox_.lent_at_build.size(), 2U);
+    EXPECT_EQ(sandbox_.lent_at_build.begin()->second, "the key");
+    EXPECT_EQ(sandbox_.lent_at_build.rbegin()->second, "the value");
+    EXPECT_TRUE(sandbox_.lent.empty());
+  }
+  for (const auto& argv : sandbox_.ran)
+    for (const auto& word : argv)
+      EXPECT_TRUE(word.find("the value") == std::string::npos &&
+                  word.find("the key") == std::string::npos)
+          << word;
+}
+
+TEST_F(BuildkitBackendTest, RefusesANamedFolderOutsideTheWorkspace) {
+  job_.named_folders = {{"lib", "/etc"}};
+
+  const auto built = build();
+
+  ASSERT_FALSE(built.ok());
+  EXPECT_NE(built.error().text().find("outside /builds"), std::string::npos)
+      << built.error().text();
 }
 
 TEST_F(BuildkitBackendTest, TakesOnlyBlobsThatAreMissing) {

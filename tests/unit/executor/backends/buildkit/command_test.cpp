@@ -25,6 +25,48 @@ BuildJob job() {
 
 const BuildPaths kPaths{"/out/1-1"};
 
+TEST(BuildctlArgv, NamesFilesOfWhatIsLentAndNeverAValue) {
+  auto one = job();
+  std::vector<std::pair<std::string, Secret>> secrets;
+  secrets.emplace_back("npm", Secret{"the-value-itself"});
+  secrets.emplace_back("pip", Secret{"another-value"});
+  std::vector<std::pair<std::string, Secret>> keys;
+  keys.emplace_back("default", Secret{"the-key-itself"});
+  one.secrets = secrets;
+  one.ssh_keys = keys;
+  one.named_folders = {{"lib", "/builds/group/lib"}};
+
+  const auto argv = argv_for(one, {}, {"/out/1-1", "/run/slipway-secrets/1-1"});
+
+  ASSERT_TRUE(argv.ok());
+  std::string line;
+  for (const auto& word : *argv)
+    line += word + " ";
+  for (const char* words : {" --secret id=npm,src=/run/slipway-secrets/1-1/secret-0 --secret "
+                            "id=pip,src=/run/slipway-secrets/1-1/secret-1 --ssh "
+                            "default=/run/slipway-secrets/1-1/key-0 ",
+                            " --local named-0=/builds/group/lib --opt context:lib=local:named-0 "})
+    EXPECT_NE(line.find(words), std::string::npos) << line;
+  for (const char* value : {"the-value-itself", "another-value", "the-key-itself"})
+    EXPECT_EQ(line.find(value), std::string::npos) << line;
+}
+
+TEST(BuildctlArgv, RefusesIdsThatItsReaderWouldSplitAndSecretsAboveItsLimit) {
+  auto one = job();
+  std::vector<std::pair<std::string, Secret>> secrets;
+  secrets.emplace_back("a,src=/etc/shadow", Secret{"x"});
+  one.secrets = secrets;
+  EXPECT_FALSE(check(one).ok());
+  secrets.clear();
+  secrets.emplace_back("a", Secret{std::string(kMaxSecretBytes + 1, 'x')});
+  one.secrets = secrets;
+  EXPECT_FALSE(check(one).ok());
+  secrets.clear();
+  secrets.emplace_back("a", Secret{std::string(kMaxSecretBytes, 'x')});
+  one.secrets = secrets;
+  EXPECT_TRUE(check(one).ok());
+}
+
 TEST(BuildctlArgv, OfAPlainBuild) {
   auto one = job();
   one.bases = {{"debian:12", digest('a')}, {"reg:5000/base:latest", digest('b')}};
