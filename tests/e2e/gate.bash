@@ -264,16 +264,16 @@ project = "grp/*"
 fixed_only = false'
     # shellcheck disable=SC2016
     run_steps 4081 'export SLIPWAY_REPORT_DIR=reports/denied
-'"$(push_base reported)"'
+'"$(push_base in-files)"'
 try json cat "$CI_PROJECT_DIR/reports/denied/gl-container-scanning-report.json"
 try list ls "$CI_PROJECT_DIR/reports/denied"
 docker build -q -t '"$world_registry"'/grp/app/unpushed:1 - <<<"FROM '"$tiny"'"
 ask() { perl -MIO::Socket::UNIX -e '"'"'my $s = IO::Socket::UNIX->new("/var/run/docker.sock") or die; print $s "GET /slipway/v1/reports?$ARGV[0] HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"; print while <$s>'"'"' "format=$1&image='"$world_registry"'/grp/app/$2:1"; }
-try junit ask junit reported
+try junit ask junit in-files
 try unpushed ask junit unpushed
 try others ask junit mirrored'
-    expect_step push-reported 1 CVE-2023-45853
-    expect_absent grp/app/reported:1
+    expect_step push-in-files 1 CVE-2023-45853
+    expect_absent grp/app/in-files:1
     expect_step json 0 '"CVE-2023-45853"'
     expect_step list 0 slipway.sarif slipway-junit.xml slipway.html slipway-verdict.json
     expect_step junit 0 " 200 " "<testsuite"
