@@ -5,6 +5,7 @@
 #include "config/package_url.hpp"
 #include "executor/base/file.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/oci/reference.hpp"
 
 #include <toml++/toml.h>
 
@@ -559,9 +560,10 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   if (!table) return std::move(table).error();
   Config config;
   const auto& root = *table;
-  if (auto known = only_sections(root, name,
-                                 {"slipway", "gitlab", "sandbox", "programs", "credential",
-                                  "registry", "buildkit", "buildah", "gate", "identity", "push"});
+  if (auto known =
+          only_sections(root, name,
+                        {"slipway", "gitlab", "sandbox", "programs", "credential", "registry",
+                         "buildkit", "buildah", "gate", "db", "db_source", "identity", "push"});
       !known) {
     return std::move(known).error();
   }
@@ -644,6 +646,21 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.duration("db_max_age", config.gate.db_max_age, hours{1}, hours{24 * 365});
          s.duration("timeout", config.gate.timeout, seconds{10}, hours{2});
        }},
+      {"db",
+       [&](Section& s) {
+         s.read("key_file", config.db.key_file);
+         s.read("canary", config.db.canary);
+         s.bytes("max_size", config.db.max_size);
+         s.duration("timeout", config.db.timeout, seconds{10}, hours{12});
+         for (const auto& one : config.db.canary) {
+           const auto first = one.find('/');
+           const auto last = one.rfind('/');
+           if (first == std::string::npos || first == 0 || last <= first + 1 ||
+               last + 1 == one.size())
+             s.wrong("canary", "a list of \"BUCKET/PACKAGE/ID\", such as "
+                               "\"alpine 3.21/openssl/CVE-2024-12797\"");
+         }
+       }},
       {"identity",
        [&](Section& s) {
          auto& identity = config.identity;
@@ -702,6 +719,23 @@ Result<Config> parse(const std::string& text, const std::string& name) {
         return {};
       });
   if (!registries) return std::move(registries).error();
+  auto db_sources =
+      read_array(root, name, "db_source", [&](Section& s, const toml::table&) -> Status {
+        DbSource source;
+        s.read("image", source.image);
+        s.read("path", source.path);
+        if (source.image.empty() == source.path.empty())
+          s.missing("image, or else the key path, and not both");
+        if (s.has("image") && !source.image.empty()) {
+          auto reference = oci::Reference::parse(source.image);
+          if (!reference || reference->digest())
+            s.wrong("image", "a reference with a tag, such as "
+                             "\"registry.example:5000/mirror/trivy-db:2\"");
+        }
+        config.db_sources.push_back(std::move(source));
+        return {};
+      });
+  if (!db_sources) return std::move(db_sources).error();
   return config;
 }
 
@@ -941,6 +975,18 @@ std::string print(const Config& c) {
   line("db_warn_age", duration(c.gate.db_warn_age));
   line("db_max_age", duration(c.gate.db_max_age));
   line("timeout", duration(c.gate.timeout));
+  out << "\n[db]\n";
+  line("key_file", quoted(c.db.key_file));
+  line("canary", list(c.db.canary));
+  line("max_size", size(c.db.max_size));
+  line("timeout", duration(c.db.timeout));
+  for (const auto& source : c.db_sources) {
+    out << "\n[[db_source]]\n";
+    if (source.image.empty())
+      line("path", quoted(source.path));
+    else
+      line("image", quoted(source.image));
+  }
   out << "\n[identity]\n";
   line("issuer", quoted(c.identity.issuer));
   line("required", boolean(c.identity.required));

@@ -120,6 +120,20 @@ struct Gate {
   std::chrono::seconds timeout{600};
 };
 
+/// [db]: what a vulnerability DB has to be like before it takes the place of the one in db_dir.
+struct Db {
+  std::filesystem::path key_file;  ///< PEM, public: Ed25519 or ECDSA P-256; "" = two mirrors agree
+  std::vector<std::string> canary; ///< "BUCKET/PACKAGE/ID" that has to be in it
+  std::uint64_t max_size = 8UL << 30; ///< of trivy.db, and of what is downloaded
+  std::chrono::seconds timeout{1800}; ///< for one download
+};
+
+/// [[db_source]]: where `slipway db update` looks. One of the two is set.
+struct DbSource {
+  std::string image;          ///< "registry.example:5000/mirror/trivy-db:2"
+  std::filesystem::path path; ///< db.tar.gz, or a folder with trivy.db and metadata.json
+};
+
 /// [identity]: ID tokens of jobs. A token that is there is judged; see docs/identity.md.
 struct Identity {
   std::string issuer;                        ///< as in the tokens' `iss`; "" = none is judged
@@ -205,6 +219,8 @@ struct Config {
   Buildkit buildkit;
   Buildah buildah;
   Gate gate;
+  Db db;
+  std::vector<DbSource> db_sources;
   Identity identity;
   Push push;
   std::vector<Rule> rules;

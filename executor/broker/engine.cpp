@@ -194,6 +194,8 @@ bool Engine::route_fixed(const Call& call) {
   } else if (get && path == "/images/search") {
     send_error(call.answer, 501,
                "slipway does not search registries: use the registry's own page or API");
+  } else if (get && path == "/slipway/v1/reports") {
+    reports(call);
   } else if (post && path == "/auth") {
     auth(call);
   } else if (post && path == "/build") {
@@ -631,6 +633,26 @@ void Engine::push(const Call& call, const std::string& name) {
                          {"Size", outcome->manifest_size}}}});
   }
   messages.end();
+}
+
+void Engine::reports(const Call& call) {
+  auto reference = oci::Reference::parse(call.target.query.get("image"));
+  if (!reference) return send_error(call.answer, reference.error());
+  auto known = images_.reports(*reference);
+  if (!known) return send_error(call.answer, known.error());
+  const auto wanted = call.target.query.get("format");
+  Json all = Json::object();
+  std::string formats;
+  for (const auto& report : *known) {
+    if (report.format == wanted)
+      return call.answer.whole(200, "application/octet-stream", report.text);
+    all[report.file] = report.text;
+    formats += (formats.empty() ? "" : ", ") + report.format;
+  }
+  if (!wanted.empty())
+    return send_error(call.answer, 400,
+                      "there is no format '" + wanted.substr(0, 100) + "'; there are " + formats);
+  send_json(call.answer, 200, all);
 }
 
 void Engine::remove(const Call& call, const std::string& name) {

@@ -40,6 +40,7 @@ private:
   void history(const Call& call, const std::string& name);
   void tag(const Call& call, const std::string& name);
   void push(const Call& call, const std::string& name);
+  void reports(const Call& call);
   void remove(const Call& call, const std::string& name);
   void save(const Call& call, const std::vector<std::string>& names);
   void load(const Call& call);

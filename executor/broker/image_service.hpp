@@ -70,6 +70,13 @@ struct PushOutcome {
   std::vector<oci::Digest> layers;
 };
 
+/// What the gate said of a push, in one of the formats that other tools read.
+struct Report {
+  std::string format; ///< "gitlab", "sarif", …
+  std::string file;   ///< the name that its users expect
+  std::string text;
+};
+
 /// Progress: plain text for people, already free of secrets. `stderr`-like lines are the same
 /// stream.
 using Progress = std::function<void(std::string_view text)>;
@@ -84,6 +91,9 @@ public:
   /// Verifies, scans, judges, pushes. Errors: gate_rejected (text is the verdict for people), …
   virtual Result<PushOutcome> push(const oci::Reference& reference, const Progress& progress,
                                    const Cancelled& cancelled) = 0;
+  /// What the gate said last of a push under this name, in every format. Errors: not_found (this
+  /// job has not pushed it since its script began, or it came to no verdict).
+  virtual Result<std::vector<Report>> reports(const oci::Reference& reference) = 0;
   /// Makes a remote image known under its name (verified, stored). Errors: not_found, denied,
   /// unavailable.
   virtual Result<ImageSummary> pull(const oci::Reference& reference, const std::string& platform,

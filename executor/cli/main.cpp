@@ -2,6 +2,7 @@
 // The slipway command: stages for GitLab Runner, and commands for operators.
 #include "executor/audit/audit.hpp"
 #include "executor/cli/backends.hpp"
+#include "executor/cli/db.hpp"
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/explain.hpp"
 #include "executor/cli/policy_test.hpp"
@@ -146,6 +147,22 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0, 3650));
   waivers->add_flag("--json", json, "print them as JSON");
 
+  auto* db_command = app.add_subcommand("db", "the vulnerability database of the gate");
+  db_command->require_subcommand(1);
+  auto* db_status = db_command->add_subcommand(
+      "status", "how old it is, what it knows; exit code 1 where old, 2 where unusable");
+  db_status->add_flag("--json", json, "print it as JSON");
+  auto* db_update = db_command->add_subcommand("update", "take a newer one from [[db_source]]");
+  std::vector<std::string> accepted_losses;
+  db_update
+      ->add_option("--accept-loss", accepted_losses,
+                   "a source of advisories that may have lost more than a fifth; `all` is the sum")
+      ->allow_extra_args(false);
+  auto* db_rollback = db_command->add_subcommand("rollback", "put the former one in force again");
+  auto* db_digest = db_command->add_subcommand("digest", "print what is to be signed of one");
+  std::string db_path;
+  db_digest->add_option("path", db_path, "db.tar.gz, or a folder")->required();
+
   auto* explain = app.add_subcommand("explain", "which backend would build a Dockerfile, and why");
   cli::ExplainOptions question;
   std::vector<std::string> build_args;
@@ -187,6 +204,7 @@ int main(int argc, char** argv) {
     std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";
     return 0;
   }
+  if (db_digest->parsed()) return cli::db_digest(db_path, std::cout, std::cerr);
   auto config = config::load(config_file);
   if (!config) return complain(config.error(), config_check->parsed() ? 1 : 2);
   if (config_check->parsed()) {
@@ -222,6 +240,7 @@ int main(int argc, char** argv) {
     return cli::print_backends(cli::probe_backends(*config, runner, wired), backends_json,
                                std::cout);
   }
+  if (db_status->parsed()) return cli::db_status(*config, SystemClock{}.now(), json, std::cout);
   if (policy_test->parsed()) return cli::policy_test(expectations, *config, std::cout, std::cerr);
   if (why->parsed()) {
     auto kept = image::Reports{config->slipway.state_dir}.find(digest);
@@ -264,6 +283,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (doctor->parsed()) return (*wiring)->doctor() == 0 ? 0 : 1;
+  if (db_update->parsed()) return (*wiring)->db_update(accepted_losses);
+  if (db_rollback->parsed()) return (*wiring)->db_rollback();
   if (gate_test->parsed())
     return (*wiring)->gate_test(report, project, protected_ref, repository, json);
   return (*wiring)->gate_check(layout, project, protected_ref, db, json, format);

@@ -5,6 +5,7 @@
 #include "executor/backends/buildkit/builder.hpp"
 #include "executor/base/file.hpp"
 #include "executor/cli/backends.hpp"
+#include "executor/cli/db.hpp"
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/gate_check.hpp"
 #include "executor/gitlab/job_identity.hpp"
@@ -224,6 +225,15 @@ int Wiring::gate_check(const std::string& layout, const std::string& project, bo
   options.ids = image::common_slot();
   options.owner_label = owner_;
   return cli::gate_check(options);
+}
+
+int Wiring::db_update(const std::vector<std::string>& accepted_losses) {
+  RegistryMirror mirror{config_};
+  return cli::db_update(config_, accepted_losses, mirror, audit_, clock_, std::cout, std::cerr);
+}
+
+int Wiring::db_rollback() {
+  return cli::db_rollback(config_, audit_, std::cout, std::cerr);
 }
 
 int Wiring::gate_test(const std::string& report, const std::string& project, bool protected_ref,

@@ -38,6 +38,8 @@ public:
   Result<int> collect_garbage(bool all);
   int gate_check(const std::string& layout, const std::string& project, bool protected_ref,
                  const std::string& db, bool json, const std::string& format);
+  int db_update(const std::vector<std::string>& accepted_losses);
+  int db_rollback();
   int gate_test(const std::string& report, const std::string& project, bool protected_ref,
                 const std::string& repository, bool json);
 

@@ -128,6 +128,7 @@ WorkerRequest request_of(const json& value) {
     pull.layout_dir = value.at("layout_dir").get<std::string>();
     pull.platform = value.at("platform").get<std::string>();
     pull.manifest_only = value.at("manifest_only").get<bool>();
+    pull.max_bytes = value.at("max_bytes").get<std::uint64_t>();
     pull.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();
     request.pull = std::move(pull);
   } else if (op == "describe" || op == "revoke") {
@@ -183,6 +184,7 @@ std::string encode(const PullRequest& request) {
                 {"layout_dir", request.layout_dir},
                 {"platform", request.platform},
                 {"manifest_only", request.manifest_only},
+                {"max_bytes", request.max_bytes},
                 {"deadline_seconds", request.deadline_seconds}};
   return dump_wiped(value);
 }

@@ -66,7 +66,8 @@ struct PullRequest {
   std::string layout_dir; ///< an existing layout of ours; blobs already there are not fetched
   std::string
       platform; ///< "linux/amd64": of an index only this child's blobs are fetched; "" = all
-  bool manifest_only = false; ///< HEAD/GET of the manifest alone (distribution/…/json)
+  bool manifest_only = false;  ///< HEAD/GET of the manifest alone (distribution/…/json)
+  std::uint64_t max_bytes = 0; ///< of the blobs of one manifest; 0 = no limit
   std::uint32_t deadline_seconds = 3600;
 };
 

@@ -223,4 +223,78 @@ Result<bool> BoltFile::has_bucket(std::string_view name) const {
   return refused("its tree is deeper than " + std::to_string(kMaxDepth) + " levels");
 }
 
+// A depth-first reading of the tree. Keys of a page lie in the range that its parent names, or a
+// search would not find what the walk counts.
+class BoltFile::Walk {
+public:
+  Walk(const BoltFile& file, const Visit& visit)
+      : file_{file}, visit_{visit}, seen_(static_cast<std::size_t>(file.size_ / file.page_size_)) {}
+
+  Status page(std::uint64_t id, int depth, std::optional<std::string_view> from,
+              std::optional<std::string_view> to) {
+    if (depth >= kMaxDepth)
+      return refused("its tree is deeper than " + std::to_string(kMaxDepth) + " levels");
+    auto bytes = file_.read_page(id);
+    if (!bytes) return std::move(bytes).error();
+    const auto pages = bytes->size() / file_.page_size_;
+    for (std::uint64_t i = id; i < id + pages; ++i) {
+      if (seen_[static_cast<std::size_t>(i)]) return refused("a page is used twice");
+      seen_[static_cast<std::size_t>(i)] = true;
+    }
+    return elements(*bytes, depth, from, to);
+  }
+
+private:
+  Status elements(std::string_view bytes, int depth, std::optional<std::string_view> from,
+                  std::optional<std::string_view> to) {
+    auto elements = Elements::of(bytes);
+    if (!elements) return std::move(elements).error();
+    std::optional<std::string_view> last;
+    for (std::size_t i = 0; i < elements->count(); ++i) {
+      auto key = elements->key(i);
+      if (!key) return std::move(key).error();
+      if ((last && *key <= *last) || (from && *key < *from) || (to && *key >= *to))
+        return refused("keys are not in order");
+      last = *key;
+      if (elements->is_leaf()) {
+        auto value = elements->value(i);
+        if (!value) return std::move(value).error();
+        if (auto done = elements->is_bucket(i) ? bucket(*key, *value, depth)
+                                               : visit_(buckets_, *key, *value);
+            !done)
+          return done;
+        continue;
+      }
+      auto next = i + 1 < elements->count() ? elements->key(i + 1) : Result<std::string_view>{""};
+      if (!next) return std::move(next).error();
+      if (auto done = page(elements->child(i), depth + 1, key.value(),
+                           i + 1 < elements->count() ? std::optional{*next} : to);
+          !done)
+        return done;
+    }
+    return {};
+  }
+
+  Status bucket(std::string_view name, std::string_view value, int depth) {
+    if (value.size() < 16) return refused("a bucket is cut");
+    buckets_.emplace_back(name);
+    const auto root = number_at<std::uint64_t>(value, 0);
+    auto done = root != 0 ? page(root, depth + 1, std::nullopt, std::nullopt)
+                : depth + 1 < kMaxDepth
+                    ? elements(value.substr(16), depth + 1, std::nullopt, std::nullopt)
+                    : Status{refused("its buckets are nested too deep")};
+    buckets_.pop_back();
+    return done;
+  }
+
+  const BoltFile& file_;
+  const Visit& visit_;
+  std::vector<bool> seen_;
+  std::vector<std::string> buckets_;
+};
+
+Status BoltFile::walk(const Visit& visit) const {
+  return Walk{*this, visit}.page(root_, 0, std::nullopt, std::nullopt);
+}
+
 } // namespace slipway::gate

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads just enough of a bbolt file to tell whether it has a top-level bucket with something in it.
-// Trivy answers "no vulnerabilities" for a release that its DB does not know, so somebody has to
-// look. Every offset and count of the file is checked; a query reads a few pages, whatever its
-// size. Source: go.etcd.io/bbolt v1.4.3, internal/common (page, meta, inode, bucket).
+// Reads bbolt files: whether there is a top-level bucket with something in it (Trivy answers "no
+// vulnerabilities" for a release that its DB does not know, so somebody has to look), and the whole
+// of it before a new one is taken. Every offset and count of the file is checked; a query reads a
+// few pages, whatever its size. Source: go.etcd.io/bbolt v1.4.3, internal/common (page, meta,
+// inode, bucket).
 #pragma once
 
 #include "executor/base/result.hpp"
@@ -10,9 +11,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace slipway::gate {
 
@@ -24,7 +27,16 @@ public:
   /// its parent says); io.
   Result<bool> has_bucket(std::string_view name) const;
 
+  /// Told of one entry: the buckets that it lies in, the outermost first, its key and its value.
+  using Visit = std::function<Status(const std::vector<std::string>& buckets, std::string_view key,
+                                     std::string_view value)>;
+  /// Reads every page of the tree and tells each entry that is no bucket, in the order of the keys.
+  /// Errors: bad_input (a page is not what its parent says, is used twice, or holds keys where no
+  /// search finds them; nested too deep); io; those of `visit`.
+  Status walk(const Visit& visit) const;
+
 private:
+  class Walk;
   BoltFile(UniqueFd fd, std::uint64_t size, std::uint32_t page_size, std::uint64_t root)
       : fd_{std::move(fd)}, size_{size}, page_size_{page_size}, root_{root} {}
   Result<std::string> read_page(std::uint64_t id) const;

@@ -7,6 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -44,6 +46,18 @@ std::optional<std::string> bucket_for(std::string_view family, std::string_view 
     return "amazon linux " + (major == "2" || major == "2022" || major == "2023" ? major : "1");
   }
   return std::nullopt;
+}
+
+std::filesystem::path database_in_force(const std::filesystem::path& dir) {
+  std::error_code failed;
+  auto real = std::filesystem::canonical(dir, failed);
+  return failed ? dir : real;
+}
+
+UniqueFd hold_database(const std::filesystem::path& dir) {
+  UniqueFd held{::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (held) (void)::flock(held.get(), LOCK_SH | LOCK_NB);
+  return held;
 }
 
 Result<bool> has_advisories(const std::filesystem::path& dir, const std::string& bucket) {

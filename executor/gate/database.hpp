@@ -5,6 +5,7 @@
 
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
 
 #include <filesystem>
 #include <optional>
@@ -21,6 +22,13 @@ struct Database {
 /// Reads DIR/metadata.json and looks at DIR/trivy.db. Errors: not_found (either is missing or
 /// empty); bad_input (another schema, no UpdatedAt); io.
 Result<Database> read_database(const std::filesystem::path& dir);
+
+/// The folder that DIR stands for now: an update makes a new one and turns the link DIR to it.
+std::filesystem::path database_in_force(const std::filesystem::path& dir);
+
+/// While the descriptor lives, no update removes this folder. None where it cannot be opened, which
+/// read_database then says.
+UniqueFd hold_database(const std::filesystem::path& dir);
 
 /// The bucket of trivy.db that answers for a release, as Trivy asks for it; none where the family
 /// has no bucket per release, or where we do not know how Trivy names it. Pure. Source: trivy

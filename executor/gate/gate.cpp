@@ -252,6 +252,7 @@ TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, LeakScanner& leaks,
 Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest& root,
                                    const GatePolicy& policy, const std::string& repository) {
   const auto now = clock_.now();
+  const auto held = hold_database(config_.db_dir);
   const Exceptions exceptions{policy, repository, now};
   auto verdict = empty_verdict(root, now, scanner_.version(),
                                oci::Digest::of(policy_json(policy, exceptions)).str());

@@ -82,8 +82,9 @@ Result<WorkerAnswer> pull(PullRequest request, World& world) {
     if (!tokens) return std::move(tokens).error();
     registry::Registry registry{world.registry,     *tokens,      world.clock,
                                 request.repository, world.pacing, world.progress};
-    auto pulled = registry.pull(layout ? &*layout : nullptr,
-                                {request.target, request.platform, request.manifest_only});
+    auto pulled =
+        registry.pull(layout ? &*layout : nullptr,
+                      {request.target, request.platform, request.manifest_only, request.max_bytes});
     if (!pulled)
       return std::move(pulled).error().in("pulling from " + host + "/" + request.repository);
     WorkerAnswer answer;

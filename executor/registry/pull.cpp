@@ -177,6 +177,16 @@ Status Registry::pull_manifest_blobs(oci::Layout& layout, const std::string& byt
     return Error{ErrorKind::bad_input, "the image config is too large", "", {}};
   std::vector<oci::Descriptor> blobs{manifest->config};
   blobs.insert(blobs.end(), manifest->layers.begin(), manifest->layers.end());
+  std::uint64_t left = max_blob_bytes_;
+  for (const auto& blob : blobs) {
+    if (blob.size > left)
+      return Error{ErrorKind::bad_input,
+                   "the blobs of " + repository_ + " have more than the " +
+                       human_bytes(max_blob_bytes_) + " that they may have",
+                   "",
+                   {}};
+    left -= blob.size;
+  }
   for (const auto& blob : blobs) {
     if (blob.has_urls)
       return Error{ErrorKind::denied,
@@ -212,6 +222,7 @@ Status Registry::pull_tree(oci::Layout& layout, const Fetched& manifest, int dep
 Result<PullOutcome> Registry::pull(oci::Layout* layout, const PullTarget& target) {
   permit_ = nullptr;
   mount_from_.clear();
+  max_blob_bytes_ = target.max_bytes == 0 ? ~std::uint64_t{0} : target.max_bytes;
   struct Done {
     Registry& registry;
     ~Done() { registry.credential_.reset(); }

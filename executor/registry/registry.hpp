@@ -46,6 +46,7 @@ struct PullTarget {
   std::string target;   ///< tag or digest
   std::string platform; ///< "linux/amd64[/variant]"; "" = all
   bool manifest_only = false;
+  std::uint64_t max_bytes = 0; ///< of the blobs of one manifest; 0 = no limit
 };
 
 struct PullOutcome {
@@ -134,6 +135,7 @@ private:
   const credentials::PushPermit* permit_ = nullptr; ///< set while push() runs
   std::vector<std::string> mount_from_;
   std::uint32_t token_seconds_ = 0;
+  std::uint64_t max_blob_bytes_ = ~std::uint64_t{0}; ///< of one manifest, while pull() runs
 };
 
 /// The code and message of a registry's error JSON, printable and short; "" where there is none.

@@ -45,6 +45,16 @@ std::vector<std::string> workspaces(const slipway::shim::Environment& variables)
   return folders;
 }
 
+/// SLIPWAY_REPORT_DIR; where it is relative, below the project's folder.
+std::string report_dir(const slipway::shim::Environment& variables, const std::string& cwd) {
+  const auto named = variables.find("SLIPWAY_REPORT_DIR");
+  if (named == variables.end() || named->second.empty()) return "";
+  const auto project = variables.find("CI_PROJECT_DIR");
+  const std::filesystem::path base{
+      project == variables.end() || project->second.empty() ? cwd : project->second};
+  return (base / named->second).lexically_normal().string();
+}
+
 /// A reader that has gone ends the program by SIGPIPE; anything else (a full disk behind stdout)
 /// must not pass for success.
 void write_or_end(int fd, std::string_view bytes) {
@@ -59,6 +69,7 @@ int shim(int argc, char** argv) {
   world.cwd = std::filesystem::current_path(cause).string();
   if (cause) world.cwd = "/";
   world.workspaces = workspaces(variables);
+  world.report_dir = report_dir(variables, world.cwd);
   world.input = STDIN_FILENO;
   world.input_is_terminal = ::isatty(STDIN_FILENO) == 1;
   world.output_is_terminal = ::isatty(STDOUT_FILENO) == 1;

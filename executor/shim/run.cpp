@@ -599,6 +599,30 @@ private:
     return *std::move(end);
   }
 
+  /// What the gate said of this push, into the folder that the job named: also where it said no.
+  /// Nothing hangs on the files, so what goes wrong with them is told, and that is all.
+  void write_reports(const ImageName& name) const {
+    if (world_.report_dir.empty()) return;
+    const auto told = [&](const std::string& why) {
+      world_.err("slipway: no reports in " + world_.report_dir + ": " + why + "\n");
+    };
+    auto answer = client_.ask({.target = "/slipway/v1/reports?image=" +
+                                         percent_encode(name.familiar() + ":" + name.tag)});
+    if (!answer) return told(answer.error().text());
+    if (answer->status >= 400) return told(message_of(*answer));
+    const Json files = Json::parse(answer->body, nullptr, false);
+    if (!files.is_object()) return told("the broker's answer is not JSON");
+    std::error_code cause;
+    std::filesystem::create_directories(world_.report_dir, cause);
+    if (cause) return told(cause.message());
+    for (const auto& [file, text] : files.items()) {
+      if (!text.is_string() || file.find('/') != std::string::npos) continue;
+      if (auto written = put_file(world_.report_dir + "/" + file, text.get<std::string>());
+          !written)
+        return told(written.error().text());
+    }
+  }
+
   std::optional<StreamEnd> push_one(const std::string& image, const Write& print,
                                     bool quiet) const {
     const auto name = *parse_image_name(image);
@@ -615,6 +639,7 @@ private:
                                  "/push?tag=" + percent_encode(name.tag),
                        .long_running = true},
                       with_heading);
+    write_reports(name);
     if (!end) return std::nullopt;
     if (end->digest.empty()) {
       fail("the broker ended the push without a digest");

@@ -19,8 +19,9 @@ struct Surroundings {
   Deadlines deadlines;
   std::string cwd = "/";
   std::vector<std::string> workspaces{
-      "/builds"}; ///< folders that the builder sees under the same path
-  int input = 0;  ///< lent
+      "/builds"};         ///< folders that the builder sees under the same path
+  std::string report_dir; ///< where reports on pushes are written; "" = nowhere
+  int input = 0;          ///< lent
   bool input_is_terminal = false;
   bool output_is_terminal = false;
   std::int64_t now = 0; ///< unix seconds, for ages

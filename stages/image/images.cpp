@@ -4,6 +4,7 @@
 #include "executor/base/file.hpp"
 #include "executor/broker/archive.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
+#include "executor/gate/database.hpp"
 #include "stages/image/build_place.hpp"
 #include "stages/image/build_secrets.hpp"
 #include "stages/image/leak_scanner.hpp"
@@ -146,7 +147,8 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
   gate::ScannerConfig scanner;
   scanner.trivy = section.trivy;
   scanner.trivy_sha256 = section.trivy_sha256;
-  scanner.db_dir = section.db_dir;
+  // One folder for all that is asked of it, whatever an update does meanwhile.
+  scanner.db_dir = gate::database_in_force(section.db_dir);
   scanner.cache_dir = config.slipway.state_dir / "gate";
   scanner.deadline = section.timeout;
   return scanner;
@@ -162,7 +164,8 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
       leaks_{std::make_unique<JobsLeakScanner>(tools.config, effective_.gate, effective_.rule,
                                                leakable, tools.clock,
                                                tools.folders.dir(record_.key) / "leaking-blobs")},
-      place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))} {}
+      place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))},
+      reports_{std::make_unique<JobReports>()} {}
 
 Images::~Images() = default;
 
@@ -587,9 +590,10 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
     const auto found = builds_.find(image->manifest_digest.str());
     return found == builds_.end() ? std::string{"not built here"} : found->second;
   }();
-  if (auto kept = Reports{tools_.config.slipway.state_dir}.keep(
-          record_.key, {reference.str(), record_.project, record_.ref, build_line}, verdict,
-          tools_.clock.now());
+  const report::Subject pushed_as{reference.str(), record_.project, record_.ref, build_line};
+  reports_->keep(reference, pushed_as, verdict);
+  if (auto kept = Reports{tools_.config.slipway.state_dir}.keep(record_.key, pushed_as, verdict,
+                                                                tools_.clock.now());
       !kept)
     progress("slipway: warning: this verdict is not kept for `slipway why`: " +
              kept.error().text() + "\n");
@@ -667,6 +671,15 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   broker::PushOutcome outcome{image->manifest_digest, answer->size, {}};
   outcome.layers = image->config.diff_ids;
   return outcome;
+}
+
+Result<std::vector<broker::Report>> Images::reports(const oci::Reference& reference) {
+  auto files = reports_->files(reference);
+  if (!files) return std::move(files).error();
+  std::vector<broker::Report> reports;
+  for (auto& [format, file, text] : *files)
+    reports.push_back({std::move(format), std::move(file), std::move(text)});
+  return reports;
 }
 
 Result<broker::ImageSummary> Images::pull(const oci::Reference& reference,

@@ -42,6 +42,7 @@ struct Tools {
   WiredBackends backends; ///< what builds here
 };
 
+class JobReports;
 class JobsLeakScanner;
 
 class Images final : public broker::ImageService {
@@ -59,6 +60,7 @@ public:
   Result<broker::PushOutcome> push(const oci::Reference& reference,
                                    const broker::Progress& progress,
                                    const broker::Cancelled& cancelled) override;
+  Result<std::vector<broker::Report>> reports(const oci::Reference& reference) override;
   Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string& platform,
                                     const broker::Progress& progress,
                                     const broker::Cancelled& cancelled) override;
@@ -119,6 +121,7 @@ private:
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;
   std::vector<std::string> notes_;
+  std::unique_ptr<JobReports> reports_;
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
 };
 

@@ -109,4 +109,31 @@ void Reports::collect(WallTime now, std::chrono::hours age) const {
   }
 }
 
+void JobReports::keep(const oci::Reference& reference, const report::Subject& subject,
+                      const gate::Verdict& verdict) {
+  const std::lock_guard guard{mutex_};
+  std::erase_if(kept_, [&](const Kept& kept) { return kept.reference == reference; });
+  if (kept_.size() >= kMostReports) kept_.erase(kept_.begin());
+  kept_.push_back({reference, subject, verdict});
+}
+
+Result<std::vector<JobReports::File>> JobReports::files(const oci::Reference& reference) const {
+  const std::lock_guard guard{mutex_};
+  const auto kept = std::find_if(kept_.begin(), kept_.end(),
+                                 [&](const Kept& one) { return one.reference == reference; });
+  if (kept == kept_.end()) {
+    return Error{ErrorKind::not_found,
+                 "there is no verdict on " + reference.familiar() + " in this job",
+                 "reports are of pushes that this script made, under the name that was pushed",
+                 {}};
+  }
+  std::vector<File> files;
+  for (const auto& word : report::format_words()) {
+    const auto format = *report::parse_format(word);
+    files.push_back(
+        {word, report::file_name(format), report::render(format, kept->verdict, kept->subject)});
+  }
+  return files;
+}
+
 } // namespace slipway::image

@@ -5,10 +5,12 @@
 
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
+#include "executor/oci/reference.hpp"
 #include "executor/report/report.hpp"
 
 #include <chrono>
 #include <filesystem>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -44,5 +46,33 @@ public:
 private:
   std::filesystem::path dir_;
 };
+
+/// The verdicts that this job may have as files: those on its own pushes, held by the process that
+/// serves its script and by nothing else. Any thread.
+class JobReports {
+public:
+  /// A name's former verdict is forgotten; so is the oldest beyond kMostReports.
+  void keep(const oci::Reference& reference, const report::Subject& subject,
+            const gate::Verdict& verdict);
+
+  struct File {
+    std::string format; ///< report::format_words()
+    std::string name;
+    std::string text;
+  };
+  /// The last verdict under this name in every format. Errors: not_found.
+  Result<std::vector<File>> files(const oci::Reference& reference) const;
+
+private:
+  struct Kept {
+    oci::Reference reference;
+    report::Subject subject;
+    gate::Verdict verdict;
+  };
+  mutable std::mutex mutex_;
+  std::vector<Kept> kept_; ///< oldest first
+};
+
+inline constexpr std::size_t kMostReports = 32;
 
 } // namespace slipway::image

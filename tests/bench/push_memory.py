@@ -98,7 +98,7 @@ def push_request(access, layout, digest, tag):
 
 def pull_request(access, layout, tag, manifest_only=False):
     return {"op": "pull", "registry": access, "repository": "bench/app", "target": tag, "layout_dir": layout,
-            "platform": "", "manifest_only": manifest_only, "deadline_seconds": 900}
+            "platform": "", "manifest_only": manifest_only, "max_bytes": 0, "deadline_seconds": 900}
 
 
 def free_port():

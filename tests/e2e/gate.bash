@@ -213,6 +213,74 @@ TEST "a vulnerability database that is missing, broken or too old denies; one of
     expect_refused noage db_invalid "no UpdatedAt"
 }
 
+TEST "a mirror's database is taken once the operator's key has signed it; a push is judged with it, and what is older stays out" {
+    local key=$CASE_DIR/key digest dir=$world_state_dir/mirrored
+    mirror() { # UPDATED_AT: the registry's trivy-db:2, not signed yet
+        rm -rf "$CASE_DIR/made" "$CASE_DIR/cache"
+        make_vulnerability_db "$CASE_DIR/cache" "$1"
+        tar -C "$CASE_DIR/cache/db" -czf "$CASE_DIR/db.tar.gz" trivy.db metadata.json
+        digest=$(python3 "$env_lib/db_artifact.py" "$CASE_DIR/db.tar.gz" "$key" "$CASE_DIR/made")
+        push_image_to_registry "$CASE_DIR/made/artifact:1" mirror/trivy-db:2 slipway only-slipway-knows-this
+    }
+    sign() {
+        push_image_to_registry "$CASE_DIR/made/signature:1" "mirror/trivy-db:sha256-${digest#sha256:}.sig" slipway only-slipway-knows-this
+    }
+    db() { "$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$world_config" db "$@"; }
+    openssl ecparam -name prime256v1 -genkey -noout -out "$key"
+    gate_config mirror "s|^db_dir = .*|db_dir = \"$dir\"|"
+    openssl pkey -in "$key" -pubout -out "$world_dir/etc-mirror/db.pub"
+    printf '[db]\nkey_file = "%s"\ncanary = ["debian 12/zlib/CVE-2023-45853"]\n[[db_source]]\nimage = "%s"\n' \
+        "$world_dir/etc-mirror/db.pub" "$world_registry/mirror/trivy-db:2" >>"$world_config"
+    expect_status 2 db status
+
+    mirror "$(date -u -d '-30 hours' +%Y-%m-%dT%H:%M:%SZ)"
+    expect_status 1 db update
+    expect_contains "$OUTPUT" "is not signed: there is no $world_registry/mirror/trivy-db:sha256-"
+    sign
+    expect_status 0 db update
+    expect_contains "$OUTPUT" "$world_registry/mirror/trivy-db:2, $digest"
+    expect_status 1 db status --json
+    expect_eq "$(jq -r '[.state, .digest, .accepted, .advisories.debian > 0] | map(tostring) | join(" ")' <<<"$OUTPUT")" \
+        "old $digest signed with [db] key_file true"
+    run_steps 4071 "$(push_base mirrored)"
+    expect_step push-mirrored 0 "warning: the vulnerability DB is 30 h old" "digest: sha256:"
+
+    mirror "$(date -u -d '-40 hours' +%Y-%m-%dT%H:%M:%SZ)"
+    sign
+    expect_status 1 db update
+    expect_contains "$OUTPUT" "older than the one in force"
+    mirror "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
+    sign
+    expect_status 0 db update
+    expect_status 0 db status
+    expect_status 0 db rollback
+    expect_status 1 db status
+    grep -q '"event":"db_rollback"' "$world_state_dir/audit.jsonl"
+}
+
+TEST "reports on a push lie in the workspace where the job wants them, also when it was denied, and none on what it did not push" {
+    gate_config reports "" '[[rule]]
+project = "grp/*"
+fixed_only = false'
+    # shellcheck disable=SC2016
+    run_steps 4081 'export SLIPWAY_REPORT_DIR=reports/denied
+'"$(push_base in-files)"'
+try json cat "$CI_PROJECT_DIR/reports/denied/gl-container-scanning-report.json"
+try list ls "$CI_PROJECT_DIR/reports/denied"
+docker build -q -t '"$world_registry"'/grp/app/unpushed:1 - <<<"FROM '"$tiny"'"
+ask() { perl -MIO::Socket::UNIX -e '"'"'my $s = IO::Socket::UNIX->new("/var/run/docker.sock") or die; print $s "GET /slipway/v1/reports?$ARGV[0] HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n"; print while <$s>'"'"' "format=$1&image='"$world_registry"'/grp/app/$2:1"; }
+try junit ask junit in-files
+try unpushed ask junit unpushed
+try others ask junit mirrored'
+    expect_step push-in-files 1 CVE-2023-45853
+    expect_absent grp/app/in-files:1
+    expect_step json 0 '"CVE-2023-45853"'
+    expect_step list 0 slipway.sarif slipway-junit.xml slipway.html slipway-verdict.json
+    expect_step junit 0 " 200 " "<testsuite"
+    expect_step unpushed 0 " 404 " "there is no verdict on"
+    expect_step others 0 " 404 " "there is no verdict on"
+}
+
 TEST "a verdict is remembered until anything that it depends on changes" {
     gate_config cache ""
     local script="$(push_base cached)

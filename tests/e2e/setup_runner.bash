@@ -80,6 +80,16 @@ TEST "setuid helpers of Podman work under the unit, and a stop lets jobs clean u
     done
 }
 
+TEST "the database has a timer, which runs slipway as the user" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE"
+    unit=$(<"$TREE/etc/systemd/system/slipway-db.service")
+    expect_contains "$unit" "User=gitlab-runner"
+    expect_contains "$unit" "slipway --config /etc/slipway/config.toml db update"
+    grep -qx 'OnCalendar=\*-\*-\* 00/6:17:00' "$TREE/etc/systemd/system/slipway-db.timer"
+    expect_contains "$OUTPUT" "systemctl enable --now slipway-db.timer"
+}
+
 TEST "a second run changes nothing and keeps an edited configuration" {
     new_tree
     expect_status 0 "$SETUP" --root "$TREE"

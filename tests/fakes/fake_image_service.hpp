@@ -35,6 +35,7 @@ public:
   std::vector<Image> images;
   std::vector<broker::BuildRequest> builds;
   std::vector<std::string> pushed;
+  std::string reported; ///< the one reference that there are reports on
   std::uint64_t context_bytes = 0;
   /// Answers of the world: set to make the next calls fail.
   std::optional<Error> build_error;
@@ -160,6 +161,11 @@ public:
     return broker::PushOutcome{image->digest, 528, {}};
   }
 
+  Result<std::vector<broker::Report>> reports(const oci::Reference& reference) override {
+    if (reference.str() != reported)
+      return Error{ErrorKind::not_found, "there is no verdict on " + reference.familiar(), "", {}};
+    return std::vector<broker::Report>{{"gitlab", "gl.json", "{}\n"}, {"html", "page.html", "<p>"}};
+  }
   Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string&,
                                     const broker::Progress& progress,
                                     const broker::Cancelled&) override {

@@ -17,6 +17,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       (void)file->has_bucket("debian 12").ok();
       (void)file->has_bucket("alpine 3.21").ok();
       (void)file->has_bucket("").ok();
+      const auto visit = [](const std::vector<std::string>&, std::string_view,
+                            std::string_view) -> slipway::Status { return {}; };
+      (void)file->walk(visit).ok();
     }
   }
   ::close(fd);

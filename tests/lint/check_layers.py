@@ -18,7 +18,7 @@ LEVELS = [
      "executor/backends/build_backend.hpp"],
     ["executor/policy", "executor/router", "executor/backends/buildkit", "executor/backends/buildah", "executor/gate",
      "executor/leaks", "executor/broker"],
-    ["executor/credentials", "executor/report"],
+    ["executor/credentials", "executor/report", "executor/vulndb"],
     ["executor/registry", "executor/credentials/providers"],
     ["stages/job", "stages/image"],
     ["executor/gitlab", "executor/shim", "executor/init", "executor/push_worker"],

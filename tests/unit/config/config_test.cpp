@@ -102,6 +102,14 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"RegistryWithAnIssuerThatIsNotUsed",
                 "[[registry]]\nhost = \"r:1\"\nissuer = \"a\"\n",
                 "must be left out, or credential = \"issuer\""},
+        Refused{"DbSourceOfTwoKinds", "[[db_source]]\nimage = \"r:1/db:2\"\npath = \"/srv/db\"\n",
+                "[[db_source]] needs the key 'image, or else the key path, and not both'"},
+        Refused{"DbSourceByDigest",
+                "[[db_source]]\nimage = \"r:1/db@sha256:"
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"\n",
+                "config.toml:2:9: 'image' in [[db_source]] must be a reference with a tag"},
+        Refused{"CanaryWithoutPackage", "[db]\ncanary = [\"CVE-2024-12797\"]\n",
+                "'canary' in [db] must be a list of \"BUCKET/PACKAGE/ID\""},
         Refused{"TableInsteadOfList", "[registry]\nhost = \"r\"\n", "write [[registry]]"},
         Refused{"NoToml", "[gate\n", "config.toml:1:"}),
     [](const auto& tested) { return std::string{tested.param.name}; });

@@ -310,6 +310,25 @@ TEST_F(BrokerServer, BuildsFromTheWorkspace) {
   EXPECT_TRUE(images->builds[0].no_cache);
 }
 
+TEST_F(BrokerServer, GivesReportsOnWhatWasPushedOnly) {
+  images->reported = "reg.example/app:1";
+  start();
+  const auto get = [&](const std::string& target) {
+    return ask("GET /slipway/v1/reports" + target +
+               " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  };
+  EXPECT_TRUE(get("?image=reg.example%2Fapp:1")
+                  .ends_with(R"({"gl.json":"{}\n","page.html":"<p>"})"
+                             "\n"));
+  EXPECT_TRUE(get("?image=reg.example%2Fapp:1&format=html").ends_with("\r\n\r\n<p>"));
+  EXPECT_NE(get("?image=reg.example%2Fapp:1&format=pdf").find(" 400 "), std::string::npos);
+  EXPECT_NE(get("?image=reg.example%2Fother:1").find(" 404 "), std::string::npos);
+  EXPECT_NE(get("?image=..%2F..%2Fetc").find(" 400 "), std::string::npos);
+  EXPECT_NE(get("").find(" 400 "), std::string::npos);
+  EXPECT_NE(ask(post("/slipway/v1/reports?image=reg.example%2Fapp:1", "{}")).find(" 404 "),
+            std::string::npos);
+}
+
 TEST_F(BrokerServer, AnErrorBeforeAnyProgressIsAStatus) {
   images->build_output.clear();
   images->build_error =

@@ -4,6 +4,7 @@
 #include "executor/gate/database.hpp"
 #include "tests/fakes/bolt_file.hpp"
 #include "tests/fakes/sample_image.hpp"
+#include "tests/fakes/vulnerability_db.hpp"
 
 #include <gtest/gtest.h>
 
@@ -95,6 +96,81 @@ TEST_F(Bolt, DoesNotWalkInCircles) {
                       BoltBytes::raw(std::uint32_t{16}) + BoltBytes::raw(std::uint32_t{1}) +
                           BoltBytes::raw(std::uint64_t{3}) + "a");
   EXPECT_EQ(asks(circle, "b").error().kind, ErrorKind::bad_input);
+}
+
+class BoltWalk : public Bolt {
+protected:
+  Result<std::vector<std::string>> walks(const std::string& bytes) {
+    EXPECT_TRUE(replace_file(file_, bytes, 0600).ok());
+    auto file = BoltFile::open(file_);
+    if (!file) return std::move(file).error();
+    std::vector<std::string> seen;
+    auto walked = file->walk([&](const std::vector<std::string>& buckets, std::string_view key,
+                                 std::string_view value) -> Status {
+      std::string path;
+      for (const auto& bucket : buckets)
+        path += bucket + "/";
+      seen.push_back(path + std::string{key} + "=" + std::string{value});
+      return {};
+    });
+    if (!walked) return std::move(walked).error();
+    return seen;
+  }
+  /// A branch over two leaves, the separators as given.
+  static std::string branch(const std::string& separators, std::uint64_t second,
+                            const fakes::Entries& left, const fakes::Entries& right) {
+    const auto element = [](std::uint32_t position, std::uint64_t child) {
+      return BoltBytes::raw(position) + BoltBytes::raw(std::uint32_t{1}) + BoltBytes::raw(child);
+    };
+    return BoltBytes::meta(0, 0, 3) + BoltBytes::meta(1, 1, 3) + BoltBytes::page(2, 0x10, 0, "") +
+           BoltBytes::page(3, 1, 2, element(32, 4) + element(17, second) + separators) +
+           BoltBytes::leaf(4, left, 0) + BoltBytes::leaf(5, right, 0);
+  }
+};
+
+TEST_F(BoltWalk, TellsEveryEntryInOrder) {
+  const auto seen = walks(fakes::advisory_db({{"alpine 3.21", 2}, {"debian 12", 1}}));
+  ASSERT_TRUE(seen.ok()) << seen.error().text();
+  EXPECT_EQ(*seen, (std::vector<std::string>{
+                       "alpine 3.21/openssl/CVE-2026-1000={}",
+                       "alpine 3.21/openssl/CVE-2026-1001={}",
+                       R"(data-source/alpine 3.21={"ID":"alpine"})",
+                       R"(data-source/debian 12={"ID":"debian"})",
+                       "debian 12/openssl/CVE-2026-1000={}",
+                   }));
+  EXPECT_EQ(walks(branch("am", 5, {{"a", "1"}, {"b", "2"}}, {{"m", "3"}}))->size(), 3U);
+}
+TEST_F(BoltWalk, RefusesWhatASearchWouldNotFind) {
+  const auto says = [&](const std::string& bytes) {
+    const auto seen = walks(bytes);
+    return seen ? "walked" : seen.error().text();
+  };
+  EXPECT_EQ(says(branch("am", 4, {{"a", "1"}}, {{"m", "3"}})), "a page is used twice");
+  EXPECT_EQ(says(branch("am", 3, {{"a", "1"}}, {{"m", "3"}})), "a page is used twice");
+  EXPECT_EQ(says(branch("ma", 5, {{"n", "1"}}, {{"a", "3"}})), "keys are not in order");
+  EXPECT_EQ(says(branch("am", 5, {{"a", "1"}, {"z", "2"}}, {{"m", "3"}})), "keys are not in order");
+  EXPECT_EQ(says(branch("am", 5, {{"a", "1"}}, {{"b", "3"}})), "keys are not in order");
+  EXPECT_EQ(says(branch("am", 5, {{"a", "1"}, {"a", "2"}}, {{"m", "3"}})), "keys are not in order");
+  EXPECT_EQ(says(branch("am", 9, {{"a", "1"}}, {{"m", "3"}})),
+            "a page number lies outside of the file");
+}
+TEST_F(BoltWalk, RefusesBucketsInBucketsWithoutEnd) {
+  auto bucket = fakes::inline_bucket_of({{"a", "b"}}, 0);
+  for (int i = 0; i < 40; ++i)
+    bucket = fakes::inline_bucket_of({{"a", bucket}}, 1);
+  const auto seen = walks(BoltBytes::meta(0, 0, 3) + BoltBytes::meta(1, 1, 3) +
+                          BoltBytes::page(2, 0x10, 0, "") + BoltBytes::leaf(3, {{"a", bucket}}, 1));
+  EXPECT_EQ(seen.error().text(), "its buckets are nested too deep");
+}
+TEST_F(BoltWalk, SurvivesEveryFlippedByte) {
+  const auto whole = fakes::advisory_db({{"alpine 3.21", 2}, {"debian 12", 1}});
+  for (std::size_t page = 3; page < 7; ++page) {
+    for (std::size_t at = page * BoltBytes::kPage; at < page * BoltBytes::kPage + 160; ++at) {
+      auto bytes = whole;
+      bytes[at] = static_cast<char>(bytes[at] ^ 0xff);
+      (void)walks(bytes).ok();
+    }
+  }
 }
 
 TEST(BucketFor, IsTheOneThatTrivyAsks) {

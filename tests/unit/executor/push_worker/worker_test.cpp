@@ -449,6 +449,22 @@ TEST_F(Worker, ManifestOnlyFetchesNoLayer) {
   EXPECT_EQ(registry_.count("GET", "/blobs/"), 1U); // the config
 }
 
+TEST_F(Worker, FetchesNoBlobWhereThereAreMoreBytesThanMayBe) {
+  const auto root = fakes::write_image(layout_, {5000}, 25);
+  stock(root);
+  auto into = *oci::Layout::create(dir_.path() / "into");
+  const auto& config = oci::read_tree(layout_, root)->images[0].manifest.config;
+  auto request = pull_of("v1", into);
+  request.max_bytes = 4999 + config.size;
+  const auto refused = serve(std::move(request));
+  EXPECT_EQ(refused.kind, "bad_input") << refused.what;
+  EXPECT_EQ(registry_.count("GET", "/blobs/"), 0U);
+
+  auto enough = pull_of("v1", into);
+  enough.max_bytes = 5000 + config.size;
+  EXPECT_TRUE(serve(std::move(enough)).ok);
+}
+
 TEST_F(Worker, RefusesNamesThatWouldChangeTheUrl) {
   for (const char* target : {"../../../token", "v1?x=y", "v1/..", ""}) {
     EXPECT_EQ(serve(pull_of(target, layout_)).kind, "bad_input") << target;

@@ -76,12 +76,13 @@ public:
   Seen last() const { return seen().back(); }
 
   // State, set before the call under test.
-  std::map<std::string, Image> images;       ///< by image ID
-  std::map<std::string, std::string> pushed; ///< "reg/app:1" -> digest
-  std::string build_error;                   ///< builds fail with it
-  std::string push_error;                    ///< pushes are refused with it
-  std::string raw_answer;                    ///< sent as is, instead of anything else
-  bool refuse_before_body = false;           ///< answers 413 without reading the body
+  std::map<std::string, Image> images;        ///< by image ID
+  std::map<std::string, std::string> pushed;  ///< "reg/app:1" -> digest
+  std::string build_error;                    ///< builds fail with it
+  std::map<std::string, std::string> reports; ///< file name -> text; of every image
+  std::string push_error;                     ///< pushes are refused with it
+  std::string raw_answer;                     ///< sent as is, instead of anything else
+  bool refuse_before_body = false;            ///< answers 413 without reading the body
 
   static std::string id(char c) { return "sha256:" + std::string(64, c); }
 
@@ -295,6 +296,10 @@ private:
     if (path == "/images/get")
       return send_all(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ntar of " +
                               request.first("names")); // ends by close
+    if (request.path == "/slipway/v1/reports") {
+      if (reports.empty()) return answer(fd, 404, R"({"message":"there is no verdict"})");
+      return answer(fd, 200, Json(reports).dump());
+    }
     if (const auto name = between("/images/", "/push"); !name.empty()) {
       if (!push_error.empty())
         return answer_stream(

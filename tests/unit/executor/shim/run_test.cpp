@@ -342,6 +342,44 @@ TEST_F(RunTest, InfoAndVersionFormat) {
   EXPECT_EQ(docker({"info", "--format", "{{"}), 64);
 }
 
+TEST_F(RunTest, PushWritesTheReportsWhereTheJobWantsThem) {
+  broker_.images[FakeBroker::id('a')].tags = {"r.io/app:1"};
+  broker_.reports = {{"gl.json", "{}"}, {"page.html", "<p>"}, {"../evil", "x"}};
+  ASSERT_EQ(docker({"push", "r.io/app:1"}), 0) << err_;
+  EXPECT_FALSE(fs::exists(dir_ + "/reports")) << "not asked for";
+
+  world_.report_dir = dir_ + "/reports/app";
+  ASSERT_EQ(docker({"push", "r.io/app:1"}), 0) << err_;
+  EXPECT_EQ(broker_.last().path, "/slipway/v1/reports");
+  EXPECT_EQ(broker_.last().first("image"), "r.io/app:1");
+  EXPECT_EQ(read("reports/app/gl.json"), "{}");
+  EXPECT_EQ(read("reports/app/page.html"), "<p>");
+  EXPECT_FALSE(fs::exists(dir_ + "/reports/evil"));
+}
+
+TEST_F(RunTest, PushThatIsDeniedWritesThemToo) {
+  broker_.images[FakeBroker::id('a')].tags = {"r.io/app:1"};
+  broker_.reports = {{"gl.json", "{}"}};
+  broker_.push_error = "push refused\n";
+  world_.report_dir = dir_ + "/reports";
+  EXPECT_EQ(docker({"push", "r.io/app:1"}), 1);
+  EXPECT_EQ(read("reports/gl.json"), "{}");
+  EXPECT_EQ(err_, "push refused\n");
+}
+
+TEST_F(RunTest, ReportsThatCannotBeHadChangeNoExitCode) {
+  broker_.images[FakeBroker::id('a')].tags = {"r.io/app:1"};
+  world_.report_dir = dir_ + "/reports";
+  EXPECT_EQ(docker({"push", "r.io/app:1"}), 0);
+  EXPECT_NE(err_.find("slipway: no reports in " + dir_ + "/reports: "), std::string::npos) << err_;
+  EXPECT_NE(err_.find("there is no verdict"), std::string::npos) << err_;
+
+  broker_.reports = {{"gl.json", "{}"}};
+  world_.report_dir = dir_ + "/Dockerfile/reports"; // a file is in the way
+  EXPECT_EQ(docker({"push", "r.io/app:1"}), 0);
+  EXPECT_NE(err_.find("no reports in"), std::string::npos) << err_;
+}
+
 TEST_F(RunTest, PruneSucceedsWhereTheBrokerDoesNotKnowIt) {
   EXPECT_EQ(docker({"system", "prune", "-af"}), 0);
   EXPECT_EQ(docker({"image", "prune", "-f"}), 0);

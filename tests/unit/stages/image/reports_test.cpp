@@ -92,5 +92,46 @@ TEST_F(ReportsTest, OldOnesGo) {
   EXPECT_EQ(Reports{dir_}.find(oci::Digest::of("b").str())->size(), 1U);
 }
 
+class JobReportsTest : public ReportsTest {
+protected:
+  static oci::Reference ref(const std::string& text) { return oci::Reference::parse(text).value(); }
+  void keep(const std::string& image, const std::string& of) {
+    reports_.keep(ref(image), {image, "grp/app", "main", ""}, verdict(of));
+  }
+  std::string text(const std::string& image, std::size_t at) {
+    const auto files = reports_.files(ref(image));
+    return files ? files->at(at).text : files.error().text();
+  }
+  JobReports reports_;
+};
+
+TEST_F(JobReportsTest, HasEveryFormatOfTheLastVerdictUnderAName) {
+  keep("reg/app:1", "a");
+  keep("reg/app:2", "b");
+  keep("reg/app:1", "c");
+
+  const auto files = reports_.files(ref("reg/app:1"));
+
+  ASSERT_TRUE(files.ok());
+  ASSERT_EQ(files->size(), report::format_words().size());
+  EXPECT_EQ((*files)[1].format, "gitlab");
+  EXPECT_EQ((*files)[1].name, "gl-container-scanning-report.json");
+  EXPECT_NE(text("reg/app:1", 0).find(oci::Digest::of("c").str()), std::string::npos);
+  EXPECT_NE(text("reg/app:2", 0).find(oci::Digest::of("b").str()), std::string::npos);
+}
+TEST_F(JobReportsTest, KnowsNothingOfWhatThisJobDidNotPush) {
+  keep("reg/app:1", "a");
+  EXPECT_EQ(reports_.files(ref("reg/other:1")).error().kind, ErrorKind::not_found);
+  EXPECT_EQ(reports_.files(ref("reg/app@" + oci::Digest::of("a").str())).error().kind,
+            ErrorKind::not_found);
+  EXPECT_EQ(JobReports{}.files(ref("reg/app:1")).error().kind, ErrorKind::not_found);
+}
+TEST_F(JobReportsTest, IsBounded) {
+  for (std::size_t i = 0; i <= kMostReports; ++i)
+    keep("reg/app:" + std::to_string(i), "a");
+  EXPECT_FALSE(reports_.files(ref("reg/app:0")).ok());
+  EXPECT_TRUE(reports_.files(ref("reg/app:1")).ok());
+}
+
 } // namespace
 } // namespace slipway::image
