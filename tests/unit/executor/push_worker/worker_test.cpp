@@ -453,7 +453,8 @@ TEST_F(Worker, FetchesNoBlobWhereThereAreMoreBytesThanMayBe) {
   const auto root = fakes::write_image(layout_, {5000}, 25);
   stock(root);
   auto into = *oci::Layout::create(dir_.path() / "into");
-  const auto& config = oci::read_tree(layout_, root)->images[0].manifest.config;
+  const auto tree = oci::read_tree(layout_, root);
+  const auto& config = tree->images[0].manifest.config;
   auto request = pull_of("v1", into);
   request.max_bytes = 4999 + config.size;
   const auto refused = serve(std::move(request));
