@@ -199,7 +199,8 @@ public:
       total += bytes->size();
       if (total > kMaxSecretBytes)
         error_ = bad(std::string{"build request: '"} + name + "' are larger than 500 KiB together");
-      if (std::any_of(into.begin(), into.end(), [&](const auto& one) { return one.first == id; }))
+      if (std::any_of(into.begin(), into.end(),
+                      [&wanted = id](const auto& one) { return one.first == wanted; }))
         error_ = bad(std::string{"build request: '"} + name + "' has " + id + " twice");
       into.emplace_back(id, Secret{*bytes});
       ::explicit_bzero(bytes->data(), bytes->size());
