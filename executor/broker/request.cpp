@@ -202,8 +202,9 @@ public:
       if (std::any_of(into.begin(), into.end(),
                       [&wanted = id](const auto& one) { return one.first == wanted; }))
         error_ = bad(std::string{"build request: '"} + name + "' has " + id + " twice");
-      into.emplace_back(id, Secret{*bytes});
-      ::explicit_bzero(bytes->data(), bytes->size());
+      std::string& value = *bytes;
+      into.emplace_back(id, Secret{value});
+      ::explicit_bzero(value.data(), value.size());
     }
   }
   Status finish() {
