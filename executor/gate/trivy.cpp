@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/base/file.hpp"
+#include "executor/base/file_state.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/gate/report.hpp"
 
@@ -21,21 +22,12 @@ constexpr const char* kLayout = "/opt/layout";
 constexpr const char* kCache = "/opt/cache";
 
 // The file's digest, computed once for each state of it and remembered in DIR, where the verdicts
-// are: 160 MB are half a second. Nobody can set a file's ctime (stat(3type)), so new content is a
-// new state.
+// are: 160 MB are half a second.
 Result<oci::Digest> digest_once(int fd, const struct stat& facts,
                                 const std::filesystem::path& dir) {
-  std::string state = "scanner 1";
-  for (const std::int64_t number :
-       {static_cast<std::int64_t>(facts.st_dev), static_cast<std::int64_t>(facts.st_ino),
-        static_cast<std::int64_t>(facts.st_size), static_cast<std::int64_t>(facts.st_mtim.tv_sec),
-        static_cast<std::int64_t>(facts.st_mtim.tv_nsec),
-        static_cast<std::int64_t>(facts.st_ctim.tv_sec),
-        static_cast<std::int64_t>(facts.st_ctim.tv_nsec)})
-    state += " " + std::to_string(number);
   static std::mutex mutex; // whoever comes while one computes waits for it
   const std::lock_guard guard{mutex};
-  const auto file = dir / ("scanner-" + oci::Digest::of(state).hex());
+  const auto file = dir / ("scanner-" + oci::Digest::of(file_state(facts)).hex());
   if (const auto text = read_file(file, 128)) {
     if (auto known = oci::Digest::parse(*text)) return known;
   }

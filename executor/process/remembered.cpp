@@ -2,10 +2,9 @@
 #include "executor/process/remembered.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/file_state.hpp"
 
 #include <sys/stat.h>
-
-#include <cstdint>
 
 namespace slipway::process {
 
@@ -18,14 +17,7 @@ std::string state_of(const Command& command) {
   std::string text;
   for (const auto& word : command.argv)
     text += std::to_string(word.size()) + ":" + word + " ";
-  for (const std::int64_t number :
-       {static_cast<std::int64_t>(facts.st_dev), static_cast<std::int64_t>(facts.st_ino),
-        static_cast<std::int64_t>(facts.st_size), static_cast<std::int64_t>(facts.st_mtim.tv_sec),
-        static_cast<std::int64_t>(facts.st_mtim.tv_nsec),
-        static_cast<std::int64_t>(facts.st_ctim.tv_sec),
-        static_cast<std::int64_t>(facts.st_ctim.tv_nsec)})
-    text += std::to_string(number) + " ";
-  return text;
+  return text + file_state(facts);
 }
 
 } // namespace
