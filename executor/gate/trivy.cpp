@@ -21,13 +21,15 @@ constexpr const char* kProgram = "/opt/trivy";
 constexpr const char* kLayout = "/opt/layout";
 constexpr const char* kCache = "/opt/cache";
 
-// The file's digest, computed once for each state of it and remembered in DIR, where the verdicts
-// are: 160 MB are half a second.
+// The file's digest, computed once for each state of it and boot (device numbers are given anew)
+// and remembered in DIR, where the verdicts are: 160 MB are half a second.
 Result<oci::Digest> digest_once(int fd, const struct stat& facts,
                                 const std::filesystem::path& dir) {
   static std::mutex mutex; // whoever comes while one computes waits for it
   const std::lock_guard guard{mutex};
-  const auto file = dir / ("scanner-" + oci::Digest::of(file_state(facts)).hex());
+  const auto boot = read_file("/proc/sys/kernel/random/boot_id", 128);
+  const auto file =
+      dir / ("scanner-" + oci::Digest::of(file_state(facts) + (boot ? *boot : "")).hex());
   if (const auto text = read_file(file, 128)) {
     if (auto known = oci::Digest::parse(*text)) return known;
   }

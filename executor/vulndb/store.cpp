@@ -181,7 +181,9 @@ Result<Facts> Store::rollback() const {
       !written)
     return std::move(written).error();
   if (auto swapped = exchange(db_dir_, former()); !swapped) return std::move(swapped).error();
-  if (auto synced = sync(versions_); !synced) return std::move(synced).error();
+  for (const auto& dir : {versions_, db_dir_.parent_path()}) {
+    if (auto synced = sync(dir); !synced) return std::move(synced).error();
+  }
   return facts;
 }
 

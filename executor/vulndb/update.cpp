@@ -23,9 +23,12 @@ struct Offer {
   oci::Digest digest;
 };
 
-/// What two mirrors must not have in common.
+/// What two mirrors must not have in common: the host, whatever its port.
 std::string home_of(const Source& source) {
-  if (const auto* reference = std::get_if<oci::Reference>(&source)) return reference->registry();
+  if (const auto* reference = std::get_if<oci::Reference>(&source)) {
+    const auto registry = reference->registry();
+    return registry.substr(0, registry.rfind(':'));
+  }
   return std::get<fs::path>(source).parent_path().string();
 }
 
