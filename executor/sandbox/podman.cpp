@@ -528,7 +528,9 @@ Status Podman::remove_job(const std::vector<std::string>& names, const std::stri
   if (auto removed = remove_when(names, kept); !removed) return removed;
   if (network.empty()) return {};
   // Before the network, so that whoever comes after a death in between finds its name.
-  if (!bridge.empty() && has_network_namespace())
+  // Asked again: another clean-up of the job may have been faster, and its bridge's name be
+  // another's.
+  if (!bridge.empty() && bridge_of(network) == bridge)
     (void)unshare({kIp, "link", "delete", "group", group_of(bridge)}, "", true);
   return remove_networks({network});
 }

@@ -496,8 +496,8 @@ Result<state::JobRecord> Jobs::recorded(const std::string& key) {
   state::JobRecord record;
   auto labelled = tools_.podman.list(kLabelJob, key);
   if (!labelled) return std::move(labelled).error();
-  for (const auto& container : *labelled)
-    record.containers.push_back(container.name);
+  for (const auto& container : *labelled) // by ID: a store's name is another job's next
+    record.containers.push_back(container.id);
   record.key = key;
   record.network = "slipway-" + key;
   record.volume = "slipway-" + key + "-builds";
@@ -560,16 +560,16 @@ Result<int> Jobs::reap() {
 Status Jobs::sweep() {
   auto containers = tools_.podman.list(kLabelOwner, tools_.owner);
   if (!containers) return std::move(containers).error();
-  std::vector<std::string> names;
+  std::vector<std::string> ids; // a store's name is another job's next
   std::set<std::string> keys;
   for (const auto& container : *containers) {
     const auto key = container.labels.find(kLabelJob);
     if (key == container.labels.end() || std::filesystem::exists(tools_.folders.dir(key->second)))
       continue;
-    names.push_back(container.name);
+    ids.push_back(container.id);
     keys.insert(key->second);
   }
-  if (auto removed = tools_.podman.remove(names); !removed) return removed;
+  if (auto removed = tools_.podman.remove(ids); !removed) return removed;
   for (const auto& key : keys) {
     if (auto removed = tools_.podman.remove_networks({"slipway-" + key}); !removed) return removed;
     if (auto removed = tools_.podman.remove_volumes({"slipway-" + key + "-builds"}); !removed)

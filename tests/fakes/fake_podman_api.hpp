@@ -23,6 +23,7 @@ public:
   struct Container {
     Json body = Json::object(); ///< as it was asked for
     bool running = false;
+    std::string id = {};
   };
   std::map<std::string, Json> images; ///< by reference, as the API describes them
   bool any_image = true;              ///< what is not in `images` is there all the same
@@ -70,7 +71,7 @@ private:
     if (name == "json") {
       Json all = Json::array();
       for (const auto& [key, one] : containers) {
-        all.push_back({{"Id", key},
+        all.push_back({{"Id", one.id.empty() ? key : one.id},
                        {"Names", {key}},
                        {"State", one.running ? "running" : "created"},
                        {"Labels", one.body.value("labels", Json::object())}});
@@ -82,24 +83,28 @@ private:
       const auto wanted = body.at("name").get<std::string>();
       if (containers.contains(wanted))
         return trouble(500, "the container name \"" + wanted + "\" is already in use by 0123");
-      containers[wanted] = {std::move(body), false};
-      return {201, Json{{"Id", wanted}}.dump()};
+      const auto id = "id" + std::to_string(++created_);
+      containers[wanted] = {std::move(body), false, id};
+      return {201, Json{{"Id", id}}.dump()};
     }
-    const auto found = containers.find(name);
+    const auto found = std::find_if(containers.begin(), containers.end(), [&](const auto& one) {
+      return one.first == name || (!one.second.id.empty() && one.second.id == name);
+    });
     if (found == containers.end()) return trouble(404, "no such container");
     if (rest.ends_with("/start")) {
       found->second.running = true;
-      if (on_start) on_start(name);
+      if (on_start) on_start(found->first);
       return {204, ""};
     }
     if (request.method == "DELETE") {
+      const auto gone = found->first;
       containers.erase(found);
-      removed.push_back(name);
-      if (on_remove) on_remove(name);
+      removed.push_back(gone);
+      if (on_remove) on_remove(gone);
       return {200, "[]"};
     }
-    return {200, Json{{"Id", name},
-                      {"Name", name},
+    return {200, Json{{"Id", found->second.id.empty() ? name : found->second.id},
+                      {"Name", found->first},
                       {"State",
                        {{"Status", found->second.running ? "running" : "created"}, {"Pid", pid}}},
                       {"Config", {{"Labels", found->second.body.value("labels", Json::object())}}},
@@ -131,6 +136,7 @@ private:
   }
 
   std::mutex mutex_;
+  int created_ = 0;
 };
 
 } // namespace slipway::fakes

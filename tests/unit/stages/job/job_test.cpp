@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <fstream>
 #include <memory>
 
 namespace slipway::job {
@@ -164,6 +165,34 @@ TEST_F(JobsTest, ReapTakesDeadJobsOnly) {
   EXPECT_TRUE(folders_.load("j2-bb"));
   EXPECT_TRUE(removed("slipway-j1-aa-job"));
   EXPECT_FALSE(removed("slipway-j2-bb-job"));
+}
+
+// A store's sandbox has one name for a project: between the list and the removal it may be that of
+// another job.
+TEST_F(JobsTest, WhatIsFoundByItsLabelIsRemovedByIdAndNotByName) {
+  prepared("j1-aa", dead()); // without one nothing is swept
+  ASSERT_TRUE(folders_.create("j3-cc"));
+  std::ofstream{folders_.dir("j3-cc") / "record.json"} << "torn";
+  const std::string name = "slipway-store-0123456789abcdef";
+  api_->containers[name] = {{{"name", name}}, true, "new"};
+  api_->containers["slipway-j2-bb-build"] = {{{"name", "slipway-j2-bb-build"}}, true, "left"};
+  api_->instead = [&](const sandbox::ApiRequest& request) -> std::optional<sandbox::ApiAnswer> {
+    if (!request.target.starts_with("/containers/json")) return std::nullopt;
+    auto list = nlohmann::json::array();
+    for (const auto& [id, called] :
+         {std::pair{"old", name.c_str()}, std::pair{"left", "slipway-j2-bb-build"}})
+      list.push_back({{"Id", id},
+                      {"Names", {called}},
+                      {"State", "running"},
+                      {"Labels", {{"io.slipway.job", "j2-bb"}, {"io.slipway.owner", "owner"}}}});
+    return sandbox::ApiAnswer{200, list.dump()};
+  };
+
+  ASSERT_TRUE(Jobs{tools()}.cleanup("j3-cc")) << "its record is torn";
+  ASSERT_TRUE(Jobs{tools()}.reap());
+
+  EXPECT_TRUE(api_->containers.contains(name)) << "it is another job's by now";
+  EXPECT_FALSE(api_->containers.contains("slipway-j2-bb-build"));
 }
 
 TEST_F(JobsTest, ReapLeavesAJobWhoseScriptStillRuns) {
