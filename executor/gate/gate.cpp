@@ -242,8 +242,8 @@ std::string scanner_identity(const ScannerConfig& config) {
 
 } // namespace
 
-oci::KnownLayers known_layers(const ScannerConfig& config) {
-  return oci::KnownLayers{config.cache_dir / "layers"};
+oci::KnownLayers known_layers(const std::filesystem::path& cache_dir) {
+  return oci::KnownLayers{cache_dir / "layers"};
 }
 
 TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, LeakScanner& leaks, const Clock& clock)
@@ -291,7 +291,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
 
   const bool by_hand =
       repository.empty(); // a layout that others may write to: nothing is remembered
-  const auto layers = known_layers(config_);
+  const auto layers = known_layers(config_.cache_dir);
   oci::VerifyRules rules{.max_layer = policy.max_layer_bytes,
                          .max_image = policy.max_image_bytes,
                          .known = by_hand ? nullptr : &layers,

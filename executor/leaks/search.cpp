@@ -2,6 +2,7 @@
 #include "executor/leaks/search.hpp"
 
 #include "executor/leaks/matcher.hpp"
+#include "executor/oci/layer.hpp"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -206,13 +207,17 @@ std::vector<Task> tasks_of(const oci::ImageTree& tree) {
 class BlobSearch {
 public:
   BlobSearch(const Matcher& matcher, const SecretSet& secrets, std::uint64_t most, const Task& task,
-             Report& report)
+             Report& report, const oci::KnownLayers* layers)
       : matcher_{matcher}, secrets_{secrets}, most_{most},
-        left_in_archives_{most}, task_{task}, report_{report} {}
+        left_in_archives_{most}, task_{task}, report_{report}, layers_{layers} {}
 
   /// True where nothing was found and nothing was left out.
   Result<bool> run(const oci::Layout& layout) {
-    auto done = task_.as == Task::As::document ? document(layout) : stream(layout);
+    const auto packing = task_.as == Task::As::layer ? oci::layer_compression(task_.blob.media_type)
+                                                     : std::optional<oci::Compression>{};
+    auto done = task_.as == Task::As::document ? document(layout)
+                : packing                      ? layer(layout, *packing)
+                                               : stream(layout);
     if (!done) {
       if (done.error().kind != ErrorKind::bad_input && done.error().kind != ErrorKind::not_found)
         return std::move(done).error();
@@ -243,6 +248,7 @@ private:
   void found(const Matcher::Match& match, const std::string& place) {
     clean_ = false;
     const auto& names = secrets_.parts()[match.secret].names;
+    report_.leaking[task_.blob.digest].insert(names.begin(), names.end());
     const auto text = place.empty() ? place : shown(place);
     for (const auto& hit : report_.hits) {
       if (hit.blob != task_.blob.digest || hit.names != names) continue;
@@ -318,7 +324,38 @@ private:
     return name;
   }
 
-  // ---- layers, and whatever else
+  // ---- layers
+
+  // One pass serves the verifier too, who would have to expand the layer again.
+  Status layer(const oci::Layout& layout, oci::Compression packing) {
+    auto raw = Matcher::Stream::open(matcher_);
+    if (!raw) return std::move(raw).error();
+    Matches matches;
+    const bool packed = packing != oci::Compression::none;
+    auto reader = oci::LayerReader::open(
+        layout, task_.blob, packing, most_, [&](std::string_view bytes) -> Status {
+          report_.bytes += bytes.size();
+          // A header of gzip and a skippable frame of zstd have room for words of their own.
+          if (!packed) return {};
+          return raw->feed(bytes, [&](const auto& m) { matches.push_back(m); });
+        });
+    if (!reader) return std::move(reader).error();
+    const Source content = [&]() -> Result<std::string_view> {
+      auto bytes = reader->next();
+      if (bytes && packed) report_.bytes += bytes->size();
+      return bytes;
+    };
+    auto walked = walk_tar(content, "", true, true);
+    found_packed(matches);
+    if (!walked) return walked;
+    const auto read = reader->content();
+    if (layers_ != nullptr) layers_->note(task_.blob, read);
+    if (task_.diff_id && read.diff_id != *task_.diff_id)
+      return bad("does not expand to what the image config says");
+    return {};
+  }
+
+  // ---- whatever else
 
   Status stream(const oci::Layout& layout) {
     auto fd = layout.open_blob(task_.blob.digest);
@@ -351,7 +388,6 @@ private:
         return bytes;
       }
     };
-    oci::Hasher expanded_hash;
     std::uint64_t expanded = 0;
     Unpacked unpacked{file, false};
     const Source content = [&]() -> Result<std::string_view> {
@@ -360,18 +396,10 @@ private:
       expanded += bytes->size();
       if (expanded > most_) return bad("expands to more than " + std::to_string(most_) + " bytes");
       if (packed) report_.bytes += bytes->size();
-      if (task_.diff_id) expanded_hash.update(*bytes);
       return bytes;
     };
-    const bool strict = task_.as == Task::As::layer;
-    auto walked = walk_tar(content, "", true, strict);
-    for (const auto& match : matches) {
-      const auto& names = secrets_.parts()[match.secret].names;
-      const bool known = std::any_of(report_.hits.begin(), report_.hits.end(), [&](const Hit& hit) {
-        return hit.blob == task_.blob.digest && hit.names == names;
-      });
-      if (!known) found(match, "the compressed bytes themselves");
-    }
+    auto walked = walk_tar(content, "", true, task_.as == Task::As::layer);
+    found_packed(matches);
     if (!walked) return walked;
     // What stands behind the compressed stream is searched as it is.
     for (;;) {
@@ -381,9 +409,18 @@ private:
     }
     if (packed_hash.finish() != task_.blob.digest)
       return bad("has other bytes than its digest names");
-    if (task_.diff_id && expanded_hash.finish() != *task_.diff_id)
-      return bad("does not expand to what the image config says");
     return {};
+  }
+
+  /// In the compressed bytes: told only where what they expand to does not tell it.
+  void found_packed(const Matches& matches) {
+    for (const auto& match : matches) {
+      const auto& names = secrets_.parts()[match.secret].names;
+      const bool known = std::any_of(report_.hits.begin(), report_.hits.end(), [&](const Hit& hit) {
+        return hit.blob == task_.blob.digest && hit.names == names;
+      });
+      if (!known) found(match, "the compressed bytes themselves");
+    }
   }
 
   static Error bad(std::string why) { return {ErrorKind::bad_input, std::move(why), "", {}}; }
@@ -543,6 +580,7 @@ private:
   std::uint64_t left_in_archives_;
   const Task& task_;
   Report& report_;
+  const oci::KnownLayers* layers_;
   bool clean_ = true;
   std::size_t unopened_ = 0;
   std::string unopened_names_;
@@ -616,8 +654,9 @@ Result<Report> LeakSearch::search(const oci::Layout& layout, const oci::ImageTre
       if (!made) return std::move(made).error().in("searching for leaked secrets");
       matcher = *std::move(made);
     }
-    auto clean =
-        BlobSearch{*matcher, secrets_, settings_.max_layer_bytes, task, report}.run(layout);
+    auto clean = BlobSearch{*matcher, secrets_, settings_.max_layer_bytes,
+                            task,     report,   settings_.layers ? &*settings_.layers : nullptr}
+                     .run(layout);
     if (!clean) return std::move(clean).error().in("searching " + blob.str());
     if (!*clean) continue;
     done_.insert(as + blob.str());

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -37,6 +38,8 @@ struct Hit {
 struct Report {
   std::vector<Hit> hits;
   std::size_t more_hits = 0;
+  /// Every blob that holds a secret, also beyond kMaxHits, with the names of what it holds.
+  std::map<oci::Digest, std::set<std::string>> leaking;
   /// Why an image cannot be searched to its end: its bytes are not what it says, an archive expands
   /// without bounds.
   std::vector<std::string> not_searched;
@@ -45,8 +48,9 @@ struct Report {
 };
 
 struct SearchSettings {
-  std::filesystem::path cache_dir;            ///< see SearchedBlobs; "": nothing is remembered
-  std::uint64_t max_layer_bytes = 20UL << 30; ///< expanded; the same again for archives in a layer
+  std::filesystem::path cache_dir;             ///< see SearchedBlobs; "": nothing is remembered
+  std::uint64_t max_layer_bytes = 20UL << 30;  ///< expanded; the same again for archives in a layer
+  std::optional<oci::KnownLayers> layers = {}; ///< is told what layers expand to
 };
 
 class LeakSearch {

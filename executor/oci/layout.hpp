@@ -89,6 +89,8 @@ struct ImageTree {
 /// `flaw` (may be null) is told the kind.
 Result<ImageTree> read_tree(const Layout& layout, const Digest& root, Flaw* flaw = nullptr);
 
+struct LayerContent; // layer.hpp
+
 /// What layers expand to, kept in a folder of ours. A layer's digest says all about its bytes, so
 /// what was found once holds for every layer of that digest and type; that a file has these bytes
 /// is verified each time all the same.
@@ -101,12 +103,13 @@ public:
   /// Reads the layer now, so that verify_tree need not expand it. What is wrong with it is
   /// verify_tree's to say.
   void learn(const Layout& layout, const Descriptor& layer, std::uint64_t max_expanded) const;
+  /// Remembers what a LayerReader proved, where there is nothing odd about it.
+  void note(const Descriptor& layer, const LayerContent& content) const;
 
 private:
   friend class TreeVerifier;
   std::optional<std::pair<Digest, std::uint64_t>> recall(const Descriptor& layer,
                                                          std::uint64_t max_expanded) const;
-  void remember(const Descriptor& layer, const Digest& diff_id, std::uint64_t expanded) const;
   std::filesystem::path file_of(const Descriptor& layer) const;
   std::filesystem::path dir_;
 };

@@ -2,15 +2,11 @@
 // What a digest stands for: reading the tree below it, and proving that its bytes are what they are
 // said to be. Nothing here trusts a name, a size or a diff id before it has been recomputed.
 #include "executor/base/file.hpp"
+#include "executor/oci/layer.hpp"
 #include "executor/oci/layout.hpp"
 #include "executor/oci/strict_json.hpp"
 
 #include <nlohmann/json.hpp>
-#include <zlib.h>
-#include <zstd.h>
-
-#include <unistd.h>
-#include <zstd_errors.h>
 
 #include <algorithm>
 #include <array>
@@ -30,10 +26,6 @@ constexpr std::size_t kMaxLayers = 512;
 constexpr const char* kKnownLayersVersion = "2";
 /// SBOMs in attestations are the largest statements.
 constexpr std::size_t kMaxStatementBytes = 128UL << 20;
-/// A zstd frame may ask for this much memory: 32 MiB.
-constexpr int kMaxZstdWindowLog = 25;
-/// The end of a tar archive: two blocks of zeros.
-constexpr std::uint64_t kArchiveEnd = 1024;
 constexpr const char* kInToto = "application/vnd.in-toto+json";
 
 Error refused(const std::string& why) {
@@ -173,24 +165,6 @@ private:
   std::set<Digest> seen_;
 };
 
-enum class Compression { none, gzip, zstd };
-
-std::optional<Compression> layer_compression(const std::string& type) {
-  if (type == "application/vnd.oci.image.layer.v1.tar" ||
-      type == "application/vnd.docker.image.rootfs.diff.tar") {
-    return Compression::none;
-  }
-  if (type == "application/vnd.oci.image.layer.v1.tar+gzip" ||
-      type == "application/vnd.docker.image.rootfs.diff.tar.gzip") {
-    return Compression::gzip;
-  }
-  if (type == "application/vnd.oci.image.layer.v1.tar+zstd" ||
-      type == "application/vnd.docker.image.rootfs.diff.tar.zstd") {
-    return Compression::zstd;
-  }
-  return std::nullopt;
-}
-
 // By these a lazy puller finds an index of its own and reads files by it, not by the layer's
 // digest. Source: stargz-snapshotter, estargz; containers/storage, chunked; nydus-snapshotter;
 // overlaybd.
@@ -211,311 +185,20 @@ bool is_encrypted(const Descriptor& layer) {
          });
 }
 
-// Receives what a layer expands to: hashes and counts it, keeps nothing.
-class Expanded {
-public:
-  explicit Expanded(std::uint64_t limit) : limit_{limit} {}
-  // False where there is more than the limit.
-  bool take(std::string_view bytes) {
-    total_ += bytes.size();
-    if (total_ > limit_) return false;
-    const auto last = bytes.find_last_not_of('\0');
-    zeros_ = last == std::string_view::npos ? zeros_ + bytes.size() : bytes.size() - 1 - last;
-    hasher_.update(bytes);
-    return true;
-  }
-  Digest finish() { return hasher_.finish(); }
-  std::uint64_t size() const { return total_; }
-  /// Bytes of zero at the end of what came so far.
-  std::uint64_t zeros() const { return zeros_; }
-
-private:
-  std::uint64_t limit_;
-  std::uint64_t total_ = 0;
-  std::uint64_t zeros_ = 0;
-  Hasher hasher_;
-};
-
-// Turns a layer's bytes into what they expand to, and watches for bytes that one reader would take
-// and another would not.
-class Decompressor {
-public:
-  explicit Decompressor(std::uint64_t limit) : expanded_{limit}, limit_{limit} {}
-  Decompressor(const Decompressor&) = delete;
-  Decompressor& operator=(const Decompressor&) = delete;
-  virtual ~Decompressor() = default;
-  virtual Status feed(std::string_view bytes) = 0;
-  virtual Status end() = 0;
-  Expanded& expanded() { return expanded_; }
-  /// Of the Error that feed or end gave.
-  Flaw flaw() const { return flaw_; }
-  /// What the diff id does not cover, in words; "" = nothing.
-  const std::string& hidden() const { return hidden_; }
-
-protected:
-  Status refuse(Flaw flaw, const std::string& why) {
-    flaw_ = flaw;
-    return refused(why);
-  }
-  Status take(std::string_view bytes) {
-    if (bytes.empty()) return {};
-    if (part_bytes_ == 0 && archive_ended_ && bytes.front() != '\0')
-      hide("has another archive behind the end of its archive");
-    part_bytes_ += bytes.size();
-    if (expanded_.take(bytes)) return {};
-    return refuse(Flaw::too_large, "expands to more than " + std::to_string(limit_) + " bytes");
-  }
-  // A gzip member or zstd frame begins or ends. Readers that stop after the first see less.
-  void begin_part() {
-    if (parts_ > 0 && part_bytes_ == 0) hide("has an empty part in its compressed stream");
-    ++parts_;
-    part_bytes_ = 0;
-  }
-  void end_part() {
-    archive_ended_ = expanded_.zeros() >= kArchiveEnd;
-    if (parts_ > 1 && part_bytes_ == 0) hide("has an empty part in its compressed stream");
-  }
-  std::uint64_t parts() const { return parts_; }
-  void hide(const std::string& why) {
-    if (hidden_.empty()) hidden_ = why;
-  }
-
-private:
-  Expanded expanded_;
-  std::uint64_t limit_;
-  std::uint64_t part_bytes_ = 0;
-  std::uint64_t parts_ = 0;
-  bool archive_ended_ = false;
-  Flaw flaw_ = Flaw::unreadable;
-  std::string hidden_;
-};
-
-// Readers look at the first bytes, not at the media type; so the two have to agree.
-class Plain final : public Decompressor {
-public:
-  using Decompressor::Decompressor;
-  Status feed(std::string_view bytes) override {
-    if (head_.size() < 4) {
-      head_.append(bytes.substr(0, 4 - head_.size()));
-      if (head_.starts_with("\x1f\x8b") || head_.starts_with("\x28\xb5\x2f\xfd")) {
-        return refuse(Flaw::false_layer_type, "is compressed, its media type says plain tar");
-      }
-    }
-    return take(bytes);
-  }
-  Status end() override { return {}; }
-
-private:
-  std::string head_;
-};
-
-// Any number of members in sequence, as RFC 1952 has it; anything else behind a member is refused.
-class Gzip final : public Decompressor {
-public:
-  explicit Gzip(std::uint64_t limit) : Decompressor{limit} {
-    ready_ = ::inflateInit2(&stream_, 15 + 16) == Z_OK;
-    begin_member();
-  }
-  Gzip(const Gzip&) = delete;
-  Gzip& operator=(const Gzip&) = delete;
-  ~Gzip() override { ::inflateEnd(&stream_); }
-
-  Status feed(std::string_view bytes) override {
-    if (!ready_) return Error{ErrorKind::internal, "zlib did not start", "", {}};
-    // zlib does not write through next_in; its type predates const.
-    stream_.next_in = reinterpret_cast<Bytef*>(
-        const_cast<char*>(bytes.data())); // NOLINT(cppcoreguidelines-pro-type-const-cast)
-    stream_.avail_in = static_cast<uInt>(bytes.size());
-    for (;;) {
-      if (between_members_) {
-        if (stream_.avail_in == 0) return {};
-        ::inflateReset(&stream_);
-        begin_member();
-        between_members_ = false;
-      }
-      stream_.next_out = reinterpret_cast<Bytef*>(out_.data());
-      stream_.avail_out = static_cast<uInt>(out_.size());
-      const int answer = ::inflate(&stream_, Z_NO_FLUSH);
-      if (answer != Z_OK && answer != Z_STREAM_END && answer != Z_BUF_ERROR) {
-        if (seen_member_)
-          return refuse(Flaw::hidden_bytes, "has trailing bytes behind the gzip stream");
-        return refuse(Flaw::false_layer_type, "is no valid gzip stream");
-      }
-      const auto got = out_.size() - stream_.avail_out;
-      if (auto fine = take({out_.data(), got}); !fine) return fine;
-      if (answer == Z_STREAM_END) {
-        if (header_.extra_len > 0 || comment_[0] != 0)
-          hide("has bytes of its own in a gzip header");
-        end_part();
-        between_members_ = true;
-        seen_member_ = true;
-        continue;
-      }
-      if (stream_.avail_in == 0 && stream_.avail_out != 0) return {};
-      if (answer == Z_BUF_ERROR && got == 0) return {};
-    }
-  }
-  Status end() override {
-    if (between_members_) return {};
-    return refuse(Flaw::unreadable, "ends in the middle of the gzip stream");
-  }
-
-private:
-  void begin_member() {
-    header_ = {};
-    comment_ = {};
-    header_.comment = comment_.data();
-    header_.comm_max = static_cast<uInt>(comment_.size());
-    ::inflateGetHeader(&stream_, &header_);
-    begin_part();
-  }
-  z_stream stream_{};
-  gz_header header_{};
-  std::array<Bytef, 4> comment_{};
-  bool ready_ = false;
-  bool between_members_ = false;
-  bool seen_member_ = false;
-  std::array<char, 128UL << 10> out_{};
-};
-
-class Zstd final : public Decompressor {
-public:
-  explicit Zstd(std::uint64_t limit) : Decompressor{limit}, stream_{::ZSTD_createDStream()} {
-    ::ZSTD_DCtx_setParameter(stream_, ZSTD_d_windowLogMax, kMaxZstdWindowLog);
-  }
-  Zstd(const Zstd&) = delete;
-  Zstd& operator=(const Zstd&) = delete;
-  ~Zstd() override { ::ZSTD_freeDStream(stream_); }
-
-  Status feed(std::string_view bytes) override {
-    ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
-    for (;;) {
-      if (in.pos < in.size) look_at_frame(bytes.substr(in.pos));
-      ZSTD_outBuffer out{out_.data(), out_.size(), 0};
-      const auto before = in.pos;
-      const auto answer = ::ZSTD_decompressStream(stream_, &out, &in);
-      if (::ZSTD_isError(answer) != 0U) {
-        const bool window = ::ZSTD_getErrorCode(answer) == ZSTD_error_frameParameter_windowTooLarge;
-        return refuse(window        ? Flaw::too_large
-                      : parts() > 1 ? Flaw::hidden_bytes
-                                    : Flaw::false_layer_type,
-                      std::string{"is no valid zstd stream: "} + ::ZSTD_getErrorName(answer));
-      }
-      if (auto fine = take({out_.data(), out.pos}); !fine) return fine;
-      if (in.pos != before || out.pos != 0) {
-        whole_ = answer == 0;
-        if (whole_) {
-          end_part();
-          magic_.clear();
-        }
-      }
-      if (in.pos == in.size && out.pos < out.size) return {};
-    }
-  }
-  Status end() override {
-    if (whole_) return {};
-    return refuse(Flaw::unreadable, "ends in the middle of the zstd stream");
-  }
-
-private:
-  // Skippable frames expand to nothing; zstd:chunked keeps its index in them. Source: RFC 8878,
-  // 3.1.2.
-  void look_at_frame(std::string_view rest) {
-    if (magic_.size() == 4) return;
-    if (magic_.empty()) begin_part();
-    magic_.append(rest.substr(0, 4 - magic_.size()));
-    if (magic_.size() == 4 && (static_cast<unsigned char>(magic_[0]) & 0xf0U) == 0x50 &&
-        magic_.substr(1) == "\x2a\x4d\x18")
-      hide("has a skippable frame in its zstd stream");
-  }
-  ZSTD_DStream* stream_;
-  std::string magic_; ///< of the frame at hand, as far as it was seen
-  bool whole_ = false;
-  std::array<char, 128UL << 10> out_{};
-};
-
-std::unique_ptr<Decompressor> make_decompressor(Compression compression, std::uint64_t limit) {
-  switch (compression) {
-  case Compression::none:
-    return std::make_unique<Plain>(limit);
-  case Compression::gzip:
-    return std::make_unique<Gzip>(limit);
-  case Compression::zstd:
-    return std::make_unique<Zstd>(limit);
-  }
-  return nullptr; // unreachable: every enumerator returns above
-}
-
-// The last bytes of a layer: lazy pullers look there for the place of their index. Source:
-// stargz-snapshotter, estargz.go (FooterSize); containers/storage, internal/minimal (footer).
-class Tail {
-public:
-  void take(std::string_view bytes) {
-    tail_.append(bytes.size() > kBytes ? bytes.substr(bytes.size() - kBytes) : bytes);
-    if (tail_.size() > kBytes) tail_.erase(0, tail_.size() - kBytes);
-  }
-  bool has_index(Compression compression) const {
-    return (compression == Compression::gzip && tail_.find("STARGZ") != std::string::npos) ||
-           (compression == Compression::zstd && tail_.find("GNUlInUx") != std::string::npos);
-  }
-
-private:
-  static constexpr std::size_t kBytes = 72;
-  std::string tail_;
-};
-
-struct LayerContent {
-  Digest diff_id;
-  std::uint64_t expanded = 0;
-  Tolerated oddities; ///< lazy_layer and hidden_bytes, in words that follow the layer's name
-};
-
-// Reads a layer once: its digest and its diff id. Constant memory.
+// Reads a layer once: its digest and its diff id.
 Result<LayerContent> verified_content(const Layout& layout, const Descriptor& layer,
                                       Compression compression, std::uint64_t max_expanded,
                                       Flaw& flaw) {
-  auto fd = layout.open_blob(layer.digest);
-  if (!fd) return std::move(fd).error();
-  Hasher raw;
-  Tail tail;
-  const auto decompressor = make_decompressor(compression, max_expanded);
-  std::vector<char> chunk(128UL << 10);
-  std::uint64_t size = 0;
+  auto reader = LayerReader::open(layout, layer, compression, max_expanded);
+  if (!reader) return std::move(reader).error();
   for (;;) {
-    const ssize_t got = ::read(fd->get(), chunk.data(), chunk.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return io_error("read", errno, layer.digest.str());
-    if (got == 0) break;
-    const std::string_view bytes{chunk.data(), static_cast<std::size_t>(got)};
-    size += bytes.size();
-    if (size > layer.size) break;
-    raw.update(bytes);
-    tail.take(bytes);
-    if (auto fine = decompressor->feed(bytes); !fine) {
-      flaw = decompressor->flaw();
-      return std::move(fine).error();
+    auto bytes = reader->next();
+    if (!bytes) {
+      flaw = reader->flaw();
+      return std::move(bytes).error();
     }
+    if (bytes->empty()) return reader->content();
   }
-  if (size != layer.size) {
-    flaw = Flaw::wrong_bytes;
-    return refused("has not the size of its descriptor");
-  }
-  if (raw.finish() != layer.digest) {
-    flaw = Flaw::wrong_bytes;
-    return refused("has other bytes than its digest names");
-  }
-  if (auto fine = decompressor->end(); !fine) {
-    flaw = decompressor->flaw();
-    return std::move(fine).error();
-  }
-  auto& expanded = decompressor->expanded();
-  LayerContent content{.diff_id = expanded.finish(), .expanded = expanded.size(), .oddities = {}};
-  if (tail.has_index(compression)) {
-    content.oddities.emplace_back(Flaw::lazy_layer, "ends with an index for lazy pulling");
-  }
-  if (!decompressor->hidden().empty())
-    content.oddities.emplace_back(Flaw::hidden_bytes, decompressor->hidden());
-  return content;
 }
 
 } // namespace
@@ -677,8 +360,7 @@ private:
       return std::move(real).error().in(where);
     }
     hashed_.insert(layer.digest);
-    if (rules_.known != nullptr && real->oddities.empty())
-      rules_.known->remember(layer, real->diff_id, real->expanded);
+    if (rules_.known != nullptr) rules_.known->note(layer, *real);
     return seen_.emplace(key, *std::move(real)).first->second;
   }
 
@@ -717,11 +399,13 @@ std::optional<Digest> KnownLayers::diff_id(const Descriptor& layer,
   return std::move(known->first);
 }
 
-void KnownLayers::remember(const Descriptor& layer, const Digest& diff_id,
-                           std::uint64_t expanded) const {
+void KnownLayers::note(const Descriptor& layer, const LayerContent& content) const {
+  if (!content.oddities.empty()) return;
   // Best effort: what is not remembered is read again.
   if (make_directory(dir_, 0700))
-    (void)replace_file(file_of(layer), diff_id.str() + " " + std::to_string(expanded)).ok();
+    (void)replace_file(file_of(layer),
+                       content.diff_id.str() + " " + std::to_string(content.expanded))
+        .ok();
 }
 
 void KnownLayers::learn(const Layout& layout, const Descriptor& layer,
@@ -730,7 +414,7 @@ void KnownLayers::learn(const Layout& layout, const Descriptor& layer,
   if (!compression || diff_id(layer, max_expanded)) return;
   Flaw unused{};
   auto real = verified_content(layout, layer, *compression, max_expanded, unused);
-  if (real && real->oddities.empty()) remember(layer, real->diff_id, real->expanded);
+  if (real) note(layer, *real);
 }
 
 Result<ImageTree> read_tree(const Layout& layout, const Digest& root, Flaw* flaw) {

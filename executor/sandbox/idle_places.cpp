@@ -20,6 +20,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr const char* kLastUsed = "last-used";
+constexpr const char* kSpoilt = "spoilt";
 
 bool is_id(const std::string& text) {
   return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
@@ -55,7 +56,18 @@ Status IdlePlaces::used(const std::string& id) const {
   return replace_file(dir(id) / kLastUsed, rfc3339(clock_.now()));
 }
 
+Status IdlePlaces::spoil(const std::string& id) const {
+  std::error_code failed;
+  if (!std::filesystem::exists(dir(id), failed)) return {};
+  return replace_file(dir(id) / kSpoilt, "");
+}
+
+bool IdlePlaces::is_spoilt(const std::string& id) const {
+  return ::access((dir(id) / kSpoilt).c_str(), F_OK) == 0;
+}
+
 void IdlePlaces::forget(const std::string& id) const noexcept {
+  (void)::unlink((dir(id) / kSpoilt).c_str());
   (void)::unlink((dir(id) / kLastUsed).c_str());
 }
 

@@ -43,6 +43,10 @@ public:
   Result<std::filesystem::path> make(const std::string& id) const;
   /// Writes down that it is used now: from then on it is among `all`. Errors: io.
   Status used(const std::string& id) const;
+  /// What is kept there must not serve anybody any more: whoever has it alone next erases it first.
+  /// Nothing where there is no such place. Errors: io.
+  Status spoil(const std::string& id) const;
+  bool is_spoilt(const std::string& id) const;
   /// Of one that was erased.
   void forget(const std::string& id) const noexcept;
   /// Those that were used and not erased, the one idle longest first. Errors: io.

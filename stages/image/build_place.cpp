@@ -69,6 +69,7 @@ bool have_triggers(const std::vector<backends::BaseImage>& bases, const oci::Lay
 constexpr std::chrono::hours kBasesIdle{24 * 14};
 constexpr std::chrono::hours kScratchAge{24};
 constexpr std::chrono::hours kReportsAge{24 * 90};
+constexpr std::chrono::hours kLeakMarksAge{24 * 90};
 
 std::filesystem::file_time_type::duration age_of(const std::filesystem::path& file) {
   std::error_code failed;
@@ -91,6 +92,7 @@ void collect_scans(const Tools& tools) {
   for (const auto& path : old)
     std::filesystem::remove_all(path, failed);
   leaks::SearchedBlobs::prune(searched_blobs_dir(tools.config), tools.clock.now());
+  leaks::LeakMarks::prune(leak_marks_dir(tools.config), tools.clock.now(), kLeakMarksAge);
 }
 
 } // namespace
@@ -212,6 +214,16 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
   auto built = backend.build(watched, into);
   began = built || began || (is_at_from && have_triggers(job.bases, bases_->layout()));
   return {std::move(built), began};
+}
+
+Status BuildPlace::spoil_caches() {
+  const auto builders = builder_config(tools_);
+  const auto stores = store_config(tools_);
+  if (auto spoilt = backends::buildkit::BuilderPool{builders, tools_.podman, tools_.clock}.spoil(
+          trust_domain_);
+      !spoilt)
+    return spoilt;
+  return backends::buildah::StorePool{stores, tools_.podman, tools_.clock}.spoil(trust_domain_);
 }
 
 backends::buildkit::BuildkitBackend& BuildPlace::buildkit(const std::string& version) {

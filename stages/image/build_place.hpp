@@ -44,6 +44,9 @@ public:
   Attempt build_with_buildah(const backends::buildah::Program& program,
                              const backends::BuildJob& job, oci::Layout& into);
   BaseImages& bases() { return *bases_; }
+  /// What the backends keep for this trust domain is erased before its next use by another script,
+  /// and as soon as nobody uses it. Errors: io.
+  Status spoil_caches();
 
   /// A context, seen from the build sandbox. One that came as a tar is removed at the end.
   struct Context {

@@ -161,9 +161,10 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
                                                           record_.project_id},
       effective_{policy::effective_for(tools_.config, subject_)}, logins_{std::move(logins)},
       job_secrets_{std::move(job_secrets)}, leases_{tools.config, tools.audit, tools.clock},
-      leaks_{std::make_unique<JobsLeakScanner>(tools.config, effective_.gate, effective_.rule,
-                                               leakable, tools.clock,
-                                               tools.folders.dir(record_.key) / "leaking-blobs")},
+      leaks_{std::make_unique<JobsLeakScanner>(
+          tools.config, effective_.gate, effective_.rule, leakable, tools.clock,
+          leak_marks_dir(tools.config) /
+              oci::Digest::of(policy::trust_domain(subject_)).hex().substr(0, 16))},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))},
       reports_{std::make_unique<JobReports>()} {}
 
@@ -279,7 +280,27 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::st
                    " in DOCKER_AUTH_CONFIG; without one there, the job's own login is used";
     return error;
   }
-  return oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
+  auto digest =
+      oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
+  if (!digest) return digest;
+  auto tree = oci::read_tree(into, *digest);
+  if (!tree) return std::move(tree).error();
+  const std::lock_guard guard{noting_};
+  from_registries_.merge(leaks::keys_of(*tree));
+  return digest;
+}
+
+Result<bool> Images::mark_leaks(const oci::Digest& manifest) {
+  if (!leaks_->has_lent()) return false;
+  auto tree = oci::read_tree(store_->layout(), manifest);
+  if (!tree) return std::move(tree).error();
+  const auto foreign = [this] {
+    const std::lock_guard guard{noting_};
+    return from_registries_;
+  }();
+  auto marked = leaks_->mark_leaks(store_->layout(), *tree, foreign);
+  if (!marked) return std::move(marked).error().in("searching the image for what builds were lent");
+  return marked;
 }
 
 Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, bool pull,
@@ -397,9 +418,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     if (mask.empty()) return plain_progress(text);
     plain_progress(mask.hide(text));
   };
-  const auto lent = known_secrets(request);
   // Before a step can write it anywhere.
-  leaks_->learn(lent);
+  if (auto lent = leaks_->lend(known_secrets(request)); !lent) return std::move(lent).error();
   if (request.platforms.size() > 1) {
     return Error{ErrorKind::bad_input,
                  "this slipway builds one platform at a time",
@@ -439,15 +459,15 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   // What the gate will want to know, while the builder works.
   const auto early = std::async(std::launch::async, [this, known = *bases] {
     const auto config = scanner_config(effective_.gate, tools_.config);
-    const auto layers = gate::known_layers(config);
+    const auto layers = gate::known_layers(config.cache_dir);
     for (const auto& base : known) {
       auto tree = oci::read_tree(place_->bases().layout(), base.digest);
       if (!tree) continue;
-      for (const auto& image : tree->images) {
+      leaks_->search_early(place_->bases().layout(), *tree);
+      for (const auto& image : tree->images) { // those that the search had no reason to read
         for (const auto& layer : image.manifest.layers)
           layers.learn(place_->bases().layout(), layer, effective_.gate.max_layer);
       }
-      leaks_->search_early(place_->bases().layout(), *tree);
     }
     gate::check_scanner_early(config);
   });
@@ -507,11 +527,14 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     return error;
   }
   const auto& manifest = made->built.manifest;
-  if (!lent.empty()) {
-    auto tree = oci::read_tree((*images)->layout(), manifest);
-    if (!tree) return std::move(tree).error();
-    if (auto marked = leaks_->mark_leaks((*images)->layout(), *tree); !marked)
-      return std::move(marked).error().in("searching the image for what its build was lent");
+  auto leaking = mark_leaks(manifest);
+  if (!leaking) return std::move(leaking).error();
+  if (*leaking) {
+    // A backend's cache asks for a secret's name, not for its value: a later build would be given
+    // the same layers without it.
+    if (auto spoilt = place_->spoil_caches(); !spoilt) return std::move(spoilt).error();
+    progress("slipway: the image holds a secret that a build was given; it cannot be pushed, and "
+             "the project's build cache is discarded\n");
   }
   auto added = (*images)->add(manifest, request.tags);
   if (!added) return std::move(added).error();
@@ -764,6 +787,7 @@ Images::load(const std::function<Result<std::size_t>(char*, std::size_t)>& sourc
   if (!loaded) return std::move(loaded).error().in("loading the archive");
   std::vector<std::string> names;
   for (const auto& image : *loaded) {
+    if (auto marked = mark_leaks(image.digest); !marked) return std::move(marked).error();
     auto added = (*images)->add(image.digest, image.tags);
     if (!added) return std::move(added).error().in("loading the archive");
     for (const auto& tag : image.tags)

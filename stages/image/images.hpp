@@ -27,6 +27,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -89,6 +90,8 @@ private:
                                 engine_api::RegistryAccess& access,
                                 std::optional<engine_api::LeaseNote>& told);
   Status admit_pull(const oci::Reference& reference) const;
+  /// Where a build of this script was lent anything: see JobsLeakScanner::mark_leaks.
+  Result<bool> mark_leaks(const oci::Digest& manifest);
   Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform,
                             oci::Layout& into, const broker::Progress& progress,
                             const broker::Cancelled& cancelled);
@@ -121,6 +124,7 @@ private:
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;
   std::vector<std::string> notes_;
+  std::set<oci::Digest> from_registries_; ///< leaks::keys_of what was pulled
   std::unique_ptr<JobReports> reports_;
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
 };

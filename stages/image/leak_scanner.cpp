@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/leak_scanner.hpp"
 
-#include "executor/base/file.hpp"
-#include "executor/base/unique_fd.hpp"
-
-#include <fcntl.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <set>
+#include <map>
 #include <utility>
 
 namespace slipway::image {
@@ -20,16 +14,25 @@ constexpr const char* kWhatToDo =
     "Steps of a build get secrets by RUN --mount=type=secret, which leaves nothing behind. Nothing "
     "was pushed.";
 
-constexpr std::size_t kMaxMarksBytes = 16UL << 20;
-
 leaks::SearchSettings settings_for(const config::Config& config, bool remember) {
   leaks::SearchSettings settings;
-  if (remember) settings.cache_dir = searched_blobs_dir(config);
+  if (remember) {
+    settings.cache_dir = searched_blobs_dir(config);
+    settings.layers = gate::known_layers(config.slipway.state_dir / "gate");
+  }
   settings.max_layer_bytes = gate::GatePolicy{}.max_layer_bytes;
   return settings;
 }
 
+bool is_same(const leaks::KnownSecret& a, const leaks::KnownSecret& b) {
+  return a.kind == b.kind && a.name == b.name && a.value.reveal() == b.value.reveal();
+}
+
 } // namespace
+
+std::filesystem::path leak_marks_dir(const config::Config& config) {
+  return config.slipway.state_dir / "gate" / "leaking";
+}
 
 std::filesystem::path searched_blobs_dir(const config::Config& config) {
   return config.slipway.state_dir / "gate" / "searched";
@@ -44,12 +47,39 @@ JobsLeakScanner::JobsLeakScanner(const config::Config& config, const config::Gat
 }
 
 void JobsLeakScanner::learn(const std::vector<leaks::KnownSecret>& more) {
-  const std::lock_guard guard{changing_};
-  if (search_ && more.empty()) return;
   for (const auto& one : more)
     known_.push_back({one.name, one.value.clone(), one.kind, one.made_at});
   search_ = std::make_shared<leaks::LeakSearch>(settings_for(config_, !known_.empty()),
                                                 leaks::SecretSet::from(known_, exempt_), clock_);
+}
+
+Status JobsLeakScanner::lend(const std::vector<leaks::KnownSecret>& more) {
+  const std::lock_guard guard{changing_};
+  std::vector<leaks::KnownSecret> fresh;
+  std::size_t bytes = lent_bytes_;
+  for (const auto& one : more) {
+    const auto same = [&](const leaks::KnownSecret& other) { return is_same(one, other); };
+    if (std::any_of(known_.begin(), known_.end(), same) ||
+        std::any_of(fresh.begin(), fresh.end(), same))
+      continue;
+    bytes += one.value.reveal().size();
+    fresh.push_back({one.name, one.value.clone(), one.kind, one.made_at});
+  }
+  if (bytes > kMostLent) {
+    return Error{ErrorKind::bad_input,
+                 "the builds of this script were given more than " +
+                     std::to_string(kMostLent >> 20U) + " MiB of different secrets",
+                 "every image is searched for all of them: give a build only what its steps need",
+                 {}};
+  }
+  lent_bytes_ = std::max(bytes, more.empty() ? bytes : std::size_t{1});
+  if (!fresh.empty()) learn(fresh);
+  return {};
+}
+
+bool JobsLeakScanner::has_lent() const {
+  const std::lock_guard guard{changing_};
+  return lent_bytes_ > 0;
 }
 
 std::shared_ptr<leaks::LeakSearch> JobsLeakScanner::current() const {
@@ -65,41 +95,32 @@ std::string JobsLeakScanner::exempted() const {
   return names;
 }
 
-// One line for each: the blob's digest, a blank, the sentence for people.
-Result<std::vector<std::string>> JobsLeakScanner::marks_of(const oci::ImageTree& tree) const {
-  std::vector<std::string> found;
-  std::error_code failed;
-  if (marks_.empty() || !std::filesystem::exists(marks_, failed)) return found;
-  auto text = read_file(marks_, kMaxMarksBytes);
-  if (!text) return std::move(text).error().in("reading which blobs hold secrets");
-  std::set<std::string> blobs;
-  for (const auto& blob : tree.blobs)
-    blobs.insert(blob.digest.str());
-  for (std::size_t at = 0; at < text->size();) {
-    const auto end = std::min(text->find('\n', at), text->size());
-    const auto line = text->substr(at, end - at);
-    at = end + 1;
-    const auto blank = std::min(line.find(' '), line.size());
-    if (blank < line.size() && blobs.contains(line.substr(0, blank)))
-      found.push_back(line.substr(blank + 1));
-  }
-  return found;
-}
-
-Status JobsLeakScanner::mark_leaks(const oci::Layout& layout, const oci::ImageTree& tree) {
+Result<bool> JobsLeakScanner::mark_leaks(const oci::Layout& layout, const oci::ImageTree& tree,
+                                         const std::set<oci::Digest>& foreign) {
   auto report = current()->search(layout, tree);
   if (!report) return std::move(report).error();
-  if (marks_.empty() || report->hits.empty()) return {};
-  std::string lines;
-  for (const auto& hit : report->hits) {
-    std::string sentence = hit.text();
-    std::replace(sentence.begin(), sentence.end(), '\n', ' ');
-    lines += hit.blob.str() + " " + sentence + "\n";
+  std::map<oci::Digest, oci::Digest> expand_to;
+  for (const auto& image : tree.images) {
+    const auto& layers = image.manifest.layers;
+    if (!image.config || image.config->diff_ids.size() != layers.size()) continue;
+    for (std::size_t i = 0; i < layers.size(); ++i)
+      expand_to.emplace(layers[i].digest, image.config->diff_ids[i]);
   }
-  const UniqueFd file{
-      ::open(marks_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (file.get() < 0) return io_error("open", errno, marks_.string());
-  return write_all(file.get(), lines);
+  bool marked = false;
+  for (const auto& [blob, names] : report->leaking) {
+    if (foreign.contains(blob)) continue;
+    leaks::LeakMark mark{names, "The value of " + *names.begin() + " is in " + blob.str() + "."};
+    for (const auto& hit : report->hits) {
+      if (hit.blob != blob) continue;
+      mark.sentence = hit.text();
+      break;
+    }
+    if (auto noted = marks_.mark(blob, mark); !noted) return std::move(noted).error();
+    if (const auto diff_id = expand_to.find(blob); diff_id != expand_to.end())
+      if (auto noted = marks_.mark(diff_id->second, mark); !noted) return std::move(noted).error();
+    marked = true;
+  }
+  return marked;
 }
 
 Result<gate::LeakFindings> JobsLeakScanner::search(const oci::Layout& layout,
@@ -108,12 +129,17 @@ Result<gate::LeakFindings> JobsLeakScanner::search(const oci::Layout& layout,
   const auto search = current();
   auto report = search->search(layout, tree);
   if (!report) return std::move(report).error();
-  auto marked = marks_of(tree);
+  auto marked = marks_.on(leaks::keys_of(tree));
   if (!marked) return std::move(marked).error();
-  for (const auto& sentence : *marked)
-    if (std::none_of(report->hits.begin(), report->hits.end(),
-                     [&](const auto& hit) { return hit.text() == sentence; }))
-      findings.denials.push_back({"secret_leaked", sentence + kWhatToDo, false});
+  for (const auto& mark : *marked) {
+    const bool exempt = std::all_of(mark.names.begin(), mark.names.end(), [&](const auto& name) {
+      return std::find(exempt_.begin(), exempt_.end(), name) != exempt_.end();
+    });
+    const bool told = std::any_of(report->hits.begin(), report->hits.end(),
+                                  [&](const auto& hit) { return hit.text() == mark.sentence; });
+    if (!exempt && !told)
+      findings.denials.push_back({"secret_leaked", mark.sentence + kWhatToDo, false});
+  }
   for (const auto& hit : report->hits)
     findings.denials.push_back({"secret_leaked", hit.text() + kWhatToDo, false});
   if (report->more_hits > 0) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <numeric>
 
 namespace slipway::image {
 namespace {
@@ -113,8 +114,13 @@ void JobReports::keep(const oci::Reference& reference, const report::Subject& su
                       const gate::Verdict& verdict) {
   const std::lock_guard guard{mutex_};
   std::erase_if(kept_, [&](const Kept& kept) { return kept.reference == reference; });
-  if (kept_.size() >= kMostReports) kept_.erase(kept_.begin());
-  kept_.push_back({reference, subject, verdict});
+  kept_.push_back({reference, subject, verdict, verdict.to_json().size()});
+  const auto bytes = [&] {
+    return std::accumulate(kept_.begin(), kept_.end(), std::size_t{0},
+                           [](std::size_t sum, const Kept& one) { return sum + one.bytes; });
+  };
+  while (kept_.size() > 1 && (kept_.size() > kMostReports || bytes() > kMostReportBytes))
+    kept_.erase(kept_.begin());
 }
 
 Result<std::vector<JobReports::File>> JobReports::files(const oci::Reference& reference) const {

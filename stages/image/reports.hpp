@@ -51,7 +51,8 @@ private:
 /// serves its script and by nothing else. Any thread.
 class JobReports {
 public:
-  /// A name's former verdict is forgotten; so is the oldest beyond kMostReports.
+  /// A name's former verdict is forgotten; so are the oldest beyond kMostReports and
+  /// kMostReportBytes, but for the last.
   void keep(const oci::Reference& reference, const report::Subject& subject,
             const gate::Verdict& verdict);
 
@@ -68,11 +69,13 @@ private:
     oci::Reference reference;
     report::Subject subject;
     gate::Verdict verdict;
+    std::size_t bytes; ///< as JSON
   };
   mutable std::mutex mutex_;
   std::vector<Kept> kept_; ///< oldest first
 };
 
 inline constexpr std::size_t kMostReports = 32;
+inline constexpr std::size_t kMostReportBytes = 32UL << 20;
 
 } // namespace slipway::image

@@ -221,6 +221,8 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
   // What a killed slipway left, with all that may run in it.
   if (Status removed = podman_.remove({names.container()}); !removed)
     return std::move(removed).error();
+  if (places_.is_spoilt(names.id))
+    if (Status erased = erase(podman_, places_, names); !erased) return std::move(erased).error();
   if (Status ready = prepare(names); !ready) return std::move(ready).error();
   const bool cut_short = ::access((dir / kUnfinished).c_str(), F_OK) == 0;
   if (Status written = replace_file(dir / kUnfinished, ""); !written)
@@ -246,13 +248,26 @@ Result<std::vector<std::string>> StorePool::reap() {
   auto all = places_.all();
   if (!all) return std::move(all).error();
   for (const sandbox::IdlePlace& one : *all) {
-    if (clock_.now() - one.last_used <= config_.max_idle) continue;
     const StoreNames names{one.id};
+    const bool due = clock_.now() - one.last_used > config_.max_idle || places_.is_spoilt(one.id);
+    if (!due) {
+      if (::access((one.dir / kUnfinished).c_str(), F_OK) != 0) continue;
+      auto lock = lock_now(one.dir);
+      if (!lock) return std::move(lock).error();
+      if (lock->get() < 0) continue;
+      if (Status ended = podman_.remove({names.container()}); !ended)
+        return std::move(ended).error();
+      continue;
+    }
     auto erased = erase_unused(one);
     if (!erased) return std::move(erased).error().in("removing idle store " + names.volume());
     if (*erased) removed.push_back(names.volume());
   }
   return removed;
+}
+
+Status StorePool::spoil(std::string_view store_key) {
+  return places_.spoil(names_for(store_key, config_.owner).id);
 }
 
 Status StorePool::discard(std::string_view store_key) {

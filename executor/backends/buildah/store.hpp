@@ -78,9 +78,11 @@ public:
                                          const sandbox::BuildClock& build,
                                          const std::function<void()>& waiting = nullptr);
 
-  /// Removes what was idle for too long; names their volumes. Stores in use are left alone. Errors:
-  /// io; those of Podman.
+  /// Removes what was idle for too long or is spoilt; names their volumes. Of what a killed build
+  /// left only the sandbox goes. Stores in use are left alone. Errors: io; those of Podman.
   Result<std::vector<std::string>> reap();
+  /// It must not serve another build: it goes before the next, or once it is idle. Errors: io.
+  Status spoil(std::string_view store_key);
   /// Removes one store unless a build uses it. Errors: timed_out (one does); those of Podman.
   Status discard(std::string_view store_key);
 

@@ -328,6 +328,17 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
 
   const auto mark = read_file(dir / kDaemonMark, 256);
   bool warm = mark && answers(dir / "socket" / kSocketName, config_.probe_deadline);
+  const bool spoilt = places_.is_spoilt(names.id);
+  if (spoilt) {
+    // What others build on it now they began before, or know the secret too.
+    const bool alone = ::flock(use->get(), LOCK_EX | LOCK_NB) == 0;
+    if (alone) {
+      if (Status erased = erase(names, dir); !erased) return std::move(erased).error();
+      warm = false;
+    }
+    if (::flock(use->get(), LOCK_SH) != 0)
+      return io_error("flock", errno, (dir / "use.lock").string());
+  }
   if (warm && (*mark != fingerprint(names) || has_unfinished_builds(dir))) {
     // Another version or configuration, or steps that nobody waits for may run on it: it is
     // replaced, but not under the builds of others.
@@ -366,7 +377,7 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
   for (const sandbox::IdlePlace& one : *all) {
     const BuilderNames names{one.id};
     const auto idle = clock_.now() - one.last_used;
-    const bool cache_too = idle > config_.max_cache_age;
+    const bool cache_too = idle > config_.max_cache_age || places_.is_spoilt(one.id);
     const bool has_daemon = ::access((one.dir / kDaemonMark).c_str(), F_OK) == 0;
     const bool daemon_too =
         has_daemon && (idle > config_.max_idle || has_unfinished_builds(one.dir));
@@ -379,6 +390,10 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
     (cache_too ? reaped.removed : reaped.stopped).push_back(names.container());
   }
   return reaped;
+}
+
+Status BuilderPool::spoil(std::string_view builder_key) {
+  return places_.spoil(names_for(builder_key, config_.owner).id);
 }
 
 Status BuilderPool::discard(std::string_view builder_key) {

@@ -103,9 +103,9 @@ public:
   BuilderPool(BuilderConfig config, sandbox::Podman& podman, const Clock& clock);
 
   /// The builder of `builder_key` (project and trust domain), started where there is none that
-  /// answers, and anew where nobody uses it and a build was left unfinished. Errors: unavailable
-  /// (it does not start; with its last words); timed_out (another process holds its start for too
-  /// long; all builders are in use); those of Podman.
+  /// answers, and anew where nobody uses it and a build was left unfinished; without its cache
+  /// where that is spoilt. Errors: unavailable (it does not start; with its last words); timed_out
+  /// (another process holds its start for too long; all builders are in use); those of Podman.
   Result<Builder> acquire(std::string_view builder_key);
 
   /// Makes the folder in which the builder of `builder_key` has or will have its socket; it stays
@@ -117,9 +117,11 @@ public:
     std::vector<std::string> stopped; ///< daemon removed, cache kept
     std::vector<std::string> removed; ///< with their caches
   };
-  /// Removes what was idle for too long, or has a build that was left unfinished. Builders in use
-  /// are left alone. Errors: io; those of Podman.
+  /// Removes what was idle for too long, is spoilt, or has a build that was left unfinished.
+  /// Builders in use are left alone. Errors: io; those of Podman.
   Result<Reaped> reap_idle();
+  /// Its cache must not serve another job: it goes as soon as nobody uses it. Errors: io.
+  Status spoil(std::string_view builder_key);
   /// Removes one builder and its cache, in use or not (doubt about it, an operator's wish).
   Status discard(std::string_view builder_key);
 

@@ -339,6 +339,7 @@ TEST_F(Leaks, AreCountedBeyondTheirNumber) {
   const auto report = report_of(PackedImage{.layers = layers});
   EXPECT_EQ(report.hits.size(), kMaxHits);
   EXPECT_EQ(report.more_hits, 3U);
+  EXPECT_EQ(report.leaking.size(), kMaxHits + 3);
 }
 
 TEST_F(Leaks, OfAFileAreFoundByALineOfIt) {
@@ -355,6 +356,24 @@ TEST_F(Leaks, OfAFileAreFoundByALineOfIt) {
 }
 
 // ---- what is remembered
+
+TEST_F(Leaks, OneReadingServesTheVerifierToo) {
+  const auto root =
+      PackedImage{.layers = {{tar_of({{"a", "x"}}), "gzip"}, {tar_of({{"b", kToken}}), ""}}}.write(
+          layout_);
+  const auto tree = oci::read_tree(layout_, root);
+  const oci::KnownLayers layers{dir_.path() / "layers"};
+  SearchSettings settings;
+  settings.layers = layers;
+  LeakSearch once{settings, SecretSet::from(known_, {}), clock_};
+
+  ASSERT_TRUE(once.search(layout_, *tree).ok());
+
+  const auto& image = tree->images.front();
+  for (std::size_t i = 0; i < 2; ++i)
+    EXPECT_EQ(layers.diff_id(image.manifest.layers[i], max_layer_bytes_),
+              image.config->diff_ids[i]);
+}
 
 TEST_F(Leaks, ASearchIsRememberedForItsSecretsAndItsBlobs) {
   const auto root = PackedImage{.layers = {{tar_of({{"a", kOther}}), ""}}}.write(layout_);

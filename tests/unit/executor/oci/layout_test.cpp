@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/base/file.hpp"
+#include "executor/oci/layer.hpp"
 #include "executor/oci/layout.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/sample_image.hpp"
@@ -185,6 +186,25 @@ TEST_F(KnownLayersTest, AreRememberedWhenLearntAndOnlyUpToTheSizeAllowed) {
   EXPECT_EQ(known_.diff_id(layer(), tar_.size())->str(), id_);
   EXPECT_FALSE(known_.diff_id(layer(), tar_.size() - 1));
   refused(verify_with(&known_, tar_.size() - 1), "expands to more");
+}
+
+TEST_F(KnownLayersTest, AreNotedByWhoReadThemAnywayUnlessSomethingIsOdd) {
+  auto reader = LayerReader::open(layout_, layer(), Compression::gzip, kMuch);
+  ASSERT_TRUE(reader.ok());
+  std::string expanded;
+  for (auto bytes = reader->next(); bytes.ok() && !bytes->empty(); bytes = reader->next())
+    expanded += *bytes;
+  EXPECT_EQ(expanded, tar_);
+  auto content = reader->content();
+  EXPECT_EQ(content.diff_id.str(), id_);
+  EXPECT_EQ(content.expanded, tar_.size());
+
+  auto odd = content;
+  odd.oddities.emplace_back(Flaw::lazy_layer, "odd");
+  known_.note(layer(), odd);
+  EXPECT_FALSE(known_.diff_id(layer(), kMuch));
+  known_.note(layer(), content);
+  EXPECT_EQ(known_.diff_id(layer(), kMuch)->str(), id_);
 }
 
 TEST_F(KnownLayersTest, DoNotHideThatTheBytesAreOthers) {

@@ -77,6 +77,22 @@ TEST_F(IdlePlacesTest, OnlyPlacesThatWereUsedAreListed) {
   EXPECT_TRUE(std::filesystem::exists(places_.dir(kA))) << "somebody may wait on its lock";
 }
 
+TEST_F(IdlePlacesTest, OneIsSpoiltUntilItIsErased) {
+  use(kA);
+  use(kB);
+  ASSERT_TRUE(places_.spoil(kA).ok());
+  EXPECT_TRUE(places_.is_spoilt(kA));
+  EXPECT_FALSE(places_.is_spoilt(kB));
+  use(kA); // somebody goes on with it
+  EXPECT_TRUE(places_.is_spoilt(kA));
+
+  places_.forget(kA);
+
+  EXPECT_FALSE(places_.is_spoilt(kA));
+  EXPECT_TRUE(places_.spoil(kC).ok()) << "there is none";
+  EXPECT_FALSE(places_.is_spoilt(kC));
+}
+
 TEST_F(IdlePlacesTest, RoomIsMadeFromTheOneIdleLongestThatNobodyUses) {
   for (const auto& id : {kA, kB, kC})
     use(id);

@@ -251,6 +251,48 @@ TEST_F(StoreTest, IsReapedOnceIdleButNotWhileInUse) {
   EXPECT_TRUE(has_volume("used"));
 }
 
+TEST_F(StoreTest, IsReapedOnceSpoiltAndServesNobodyBefore) {
+  StorePool pool{config_, *podman_, clock_};
+  const auto volume = names_for("k", "me").volume();
+  {
+    auto store = open("k");
+    ASSERT_TRUE(store.ok());
+    (*store)->finished(1);
+    api_->volumes[volume]["mark"] = "old";
+    ASSERT_TRUE(pool.spoil("k").ok());
+    EXPECT_TRUE(pool.reap()->empty());
+  }
+  {
+    auto next = open("k");
+    ASSERT_TRUE(next.ok());
+    EXPECT_FALSE(api_->volumes.at(volume).contains("mark"));
+    (*next)->finished(1);
+  }
+  ASSERT_TRUE(pool.reap()->empty());
+  ASSERT_TRUE(pool.spoil("k").ok());
+  EXPECT_EQ(*pool.reap(), std::vector<std::string>{volume});
+}
+
+TEST_F(StoreTest, LosesTheSandboxOfAKilledSlipwayToTheNextReaper) {
+  const auto names = names_for("k", "me");
+  {
+    auto store = open("k");
+    ASSERT_TRUE(store.ok());
+    auto in_use = StorePool{config_, *podman_, clock_}.reap();
+    ASSERT_TRUE(in_use.ok());
+    EXPECT_TRUE(api_->containers.contains(names.container()));
+  }
+  api_->containers[names.container()] = {}; // as if it had not come to its end
+  ASSERT_TRUE(replace_file(config_.state_dir / names.id / "unfinished", "").ok());
+
+  const auto reaped = StorePool{config_, *podman_, clock_}.reap();
+
+  ASSERT_TRUE(reaped.ok());
+  EXPECT_TRUE(reaped->empty());
+  EXPECT_FALSE(api_->containers.contains(names.container()));
+  EXPECT_TRUE(has_volume("k"));
+}
+
 TEST_F(StoreTest, IsDiscardedUnlessInUse) {
   StorePool pool{config_, *podman_, clock_};
   {

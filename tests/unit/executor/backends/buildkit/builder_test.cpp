@@ -296,6 +296,43 @@ TEST(BuilderPool, StartsABuilderAnewAfterAnUnfinishedBuildThatNobodyUses) {
   EXPECT_FALSE(one_more->was_cold());
 }
 
+TEST(BuilderPool, GivesASpoiltCacheToNobodyButThoseWhoHaveIt) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  const auto volume = names_for("a", "me").volume();
+  {
+    const auto held = pool.acquire("a");
+    ASSERT_TRUE(held.ok());
+    world.fake.api->volumes[volume]["mark"] = "old";
+    ASSERT_TRUE(pool.spoil("a").ok());
+    const auto beside = pool.acquire("a");
+    ASSERT_TRUE(beside.ok());
+    EXPECT_FALSE(beside->was_cold());
+    EXPECT_TRUE(pool.reap_idle()->removed.empty());
+  }
+
+  const auto next = pool.acquire("a");
+  const auto one_more = pool.acquire("a");
+
+  ASSERT_TRUE(next.ok()) << next.error().text();
+  EXPECT_TRUE(next->was_cold());
+  EXPECT_FALSE(world.fake.api->volumes.at(volume).contains("mark"));
+  EXPECT_FALSE(one_more->was_cold());
+}
+
+TEST(BuilderPool, ReapsASpoiltCache) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  ASSERT_TRUE(pool.acquire("a").ok());
+  ASSERT_TRUE(pool.spoil("a").ok());
+
+  const auto reaped = pool.reap_idle();
+
+  ASSERT_TRUE(reaped.ok());
+  EXPECT_EQ(reaped->removed, std::vector<std::string>{names_for("a", "me").container()});
+  EXPECT_TRUE(world.fake.api->volumes.empty());
+}
+
 TEST(BuilderPool, ReapsWhatIsIdleAndNotWhatIsInUse) {
   Pool world;
   auto pool = world.pool(config_in(world.dir.path));
