@@ -51,8 +51,8 @@ struct ScannerConfig {
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
 };
 
-/// What layers expand to, in ScannerConfig::cache_dir; the gate asks it, and who has time before may
-/// fill it.
+/// What layers expand to, in ScannerConfig::cache_dir; the gate asks it, and who has time before
+/// may fill it.
 oci::KnownLayers known_layers(const std::filesystem::path& cache_dir);
 /// Checks the scanner against its pin now; this process does not read the same file again. Whether
 /// it fits is the scan's to say.
