@@ -184,9 +184,7 @@ Result<ScriptRequest> decode_request(const std::string& json) {
   if (request.argv.empty() && request.shell != "bash" && request.shell != "sh") {
     return bad("neither argv nor a known shell is given");
   }
-  if (!request.argv.empty() && (request.argv[0].empty() || request.argv[0][0] != '/')) {
-    return bad("argv[0] is not absolute");
-  }
+  if (!request.argv.empty() && request.argv[0].empty()) return bad("argv[0] is empty");
   std::int64_t umask = request.umask;
   std::int64_t grace = request.grace.count();
   if (!read_number(parsed, "umask", 0, 0777, umask)) return bad("umask is out of range");

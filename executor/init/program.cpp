@@ -39,7 +39,7 @@ struct Failure {
 };
 
 struct ChildSetup {
-  const char* path;
+  const char* const* paths; ///< tried in turn, to a null pointer
   char* const* argv;
   char* const* envp;
   const char* cwd;
@@ -97,8 +97,14 @@ bool become(const ChildSetup& setup) noexcept {
   ::sigemptyset(&none);
   // A forked child has one thread.
   (void)::sigprocmask(SIG_SETMASK, &none, nullptr); // NOLINT(concurrency-mt-unsafe)
-  ::execve(setup.path, setup.argv, setup.envp);
-  fail(setup.error_pipe, Step::exec, errno);
+  // As execvp(3) does, with the user's own rights.
+  int cause = ENOENT;
+  for (const auto* path = setup.paths; *path != nullptr; ++path) {
+    ::execve(*path, setup.argv, setup.envp);
+    if (errno != ENOENT && errno != ENOTDIR) cause = errno;
+    if (cause != ENOENT && cause != EACCES) break;
+  }
+  fail(setup.error_pipe, Step::exec, cause);
 }
 
 ScriptEnding refusal(const char* code, std::string why) {
@@ -151,6 +157,23 @@ std::vector<std::string> environment_for(const ScriptRequest& request, const Ide
   if (!has_variable(request, "PATH")) env.push_back(std::string{"PATH="} + kDefaultPath);
   if (!has_variable(request, "HOME")) env.push_back("HOME=" + identity.home);
   return env;
+}
+
+// Where a program may be: its path, or for a bare name the folders of PATH. Relative folders are
+// left out: what a job wrote where it stands is not what its image names.
+std::vector<std::string> candidates(const std::string& program, const ScriptRequest& request) {
+  if (program.find('/') != std::string::npos) return {program};
+  std::string_view path = kDefaultPath;
+  for (const auto& [name, value] : request.env)
+    if (name == "PATH") path = value;
+  std::vector<std::string> found;
+  for (std::size_t begin = 0; begin <= path.size();) {
+    const auto end = std::min(path.find(':', begin), path.size());
+    const auto folder = path.substr(begin, end - begin);
+    if (folder.starts_with('/')) found.push_back(std::string{folder} + "/" + program);
+    begin = end + 1;
+  }
+  return found;
 }
 
 ScriptEnding refusal_for(const Failure& failure, const ScriptRequest& request,
@@ -212,6 +235,8 @@ std::variant<pid_t, ScriptEnding> start_program(const ScriptRequest& request,
   }
 
   std::vector<std::string> variables = environment_for(request, *identity);
+  auto paths = candidates(program, request);
+  const auto tried = pointers(paths);
   const auto argv = pointers(arguments);
   const auto envp = pointers(variables);
   int pipe_ends[2];
@@ -220,7 +245,7 @@ std::variant<pid_t, ScriptEnding> start_program(const ScriptRequest& request,
   }
   const UniqueFd reading{pipe_ends[0]};
   UniqueFd writing{pipe_ends[1]};
-  const ChildSetup setup{.path = program.c_str(),
+  const ChildSetup setup{.paths = tried.data(),
                          .argv = argv.data(),
                          .envp = envp.data(),
                          .cwd = cwd.c_str(),

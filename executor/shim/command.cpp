@@ -662,6 +662,10 @@ Command parse_group(const std::string& verb, const Words& words, const Environme
                      "docker " + verb + ": '" + sub + "' is unknown or not served by slipway.", 1);
 }
 
+Say no_such_command(const std::string& verb) {
+  return Say{"", "docker: '" + verb + "' is not a docker command.\nSee 'docker --help'\n", 1};
+}
+
 Command parse_docker_command(const std::string& verb, const Words& words, const Environment& env) {
   const std::string called = "docker " + verb;
   if (verb == "build") return parse_build(called, "docker", words, env);
@@ -682,7 +686,15 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "image" || verb == "builder" || verb == "system")
     return parse_group(verb, words, env);
   if (verb == "context") return parse_context(words);
-  if (verb == "help") return Say{std::string{kHelpText}, "", 0};
+  if (verb == "help") {
+    if (words.empty()) return Say{std::string{kHelpText}, "", 0};
+    // Docker's own images ask in this way whether their first argument is a command of docker's.
+    const auto answer = parse_docker_command(words.front(), {"--help"}, env);
+    const auto* said = std::get_if<Say>(&answer);
+    if (said != nullptr && said->err == no_such_command(words.front()).err)
+      return Say{"", "docker: unknown help topic: " + words.front() + "\n", 1};
+    return said != nullptr && said->exit_code == 0 ? *said : Say{std::string{kHelpText}, "", 0};
+  }
   if (verb == "run") return parse_run(called, words);
   if (verb == "container" && !words.empty() && words.front() == "run")
     return parse_run("docker container run", {words.begin() + 1, words.end()});
@@ -700,7 +712,7 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
       verb == "config" || verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" ||
       verb == "sbom" || verb == "checkpoint")
     return refusal(called + ": slipway does not serve this command.");
-  return Say{"", "docker: '" + verb + "' is not a docker command.\nSee 'docker --help'\n", 1};
+  return no_such_command(verb);
 }
 
 const std::vector<Flag>& global_flags() {

@@ -113,6 +113,7 @@ std::string to_json(const JobRecord& r) {
                             {"image_env", r.image_env},
                             {"entrypoint", r.entrypoint},
                             {"user", r.user},
+                            {"working_dir", r.working_dir},
                             {"image_id", r.image_id},
                             {"containers", r.containers},
                             {"network", r.network},
@@ -142,6 +143,7 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.image_env = json.at("image_env").get<std::vector<std::string>>();
     r.entrypoint = json.at("entrypoint").get<std::vector<std::string>>();
     r.user = json.at("user");
+    r.working_dir = json.value("working_dir", "");
     r.image_id = json.at("image_id");
     r.containers = json.at("containers").get<std::vector<std::string>>();
     r.network = json.at("network");

@@ -45,6 +45,7 @@ struct JobRecord {
   std::vector<std::string> image_env;
   std::vector<std::string> entrypoint;
   std::string user;
+  std::string working_dir; ///< absolute, or ""
   std::string image_id;
   // Everything of the container engine carries the label io.slipway.job=<key>.
   std::vector<std::string> containers;

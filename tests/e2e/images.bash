@@ -22,6 +22,7 @@ SUITE_SETUP() {
     mv "$world_dir/users.new" "$world_dir/users.json"
     publish_image base/entry:1 busybox '{"Entrypoint": ["/entry.sh"]}' entry_files
     publish_image base/user:12 debian '{"User": "1000"}'
+    publish_image base/named:1 busybox '{"Entrypoint": ["docker-entry.sh"], "WorkingDir": "/srv/made-by-name", "Env": ["PATH=/opt/entry:/usr/bin:/bin"]}' named_files
     publish_image base/dash:1 busybox '{}' dash_files
     publish_image base/noshell:1 none '{}' noshell_files
     publish_image base/docker-cli:12 debian '{}' docker_files
@@ -32,6 +33,21 @@ SUITE_SETUP() {
 
 SUITE_TEARDOWN() {
     world_stop
+}
+
+# As Docker's own images begin: what docker does not know as a command is run as it is.
+named_files() {
+    mkdir -p opt/entry
+    cat >opt/entry/docker-entry.sh <<'END'
+#!/bin/sh
+set -eu
+if docker help "$1" >/dev/null 2>&1; then set -- docker "$@"; fi
+if ! docker help build >/dev/null; then echo "docker does not know build"; exit 9; fi
+echo "entrypoint of $1 in $PWD"
+export FROM_ENTRYPOINT="by name"
+exec "$@"
+END
+    chmod 755 opt/entry/docker-entry.sh
 }
 
 entry_files() {
@@ -71,6 +87,17 @@ TEST "the image's ENTRYPOINT runs before the script, a job's entrypoint replaces
     run_script 4003 'echo "value: $FROM_ENTRYPOINT."' ".image = {name: \"$world_registry/base/entry:1\", entrypoint: [\"\"]}"
     expect_eq "$STATE" success
     expect_contains "$TRACE" "value: ."
+}
+
+TEST "an ENTRYPOINT by its bare name is found in the image's PATH, and begins in its WORKDIR" {
+    run_script 4005 'echo "value: $FROM_ENTRYPOINT"' ".image.name = \"$world_registry/base/named:1\""
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "entrypoint of sh in /srv/made-by-name"
+    expect_contains "$TRACE" "value: by name"
+
+    run_script 4006 'echo "value: $FROM_ENTRYPOINT"' ".image = {name: \"$world_registry/base/named:1\", entrypoint: [\"nosuchprogram\"]}"
+    expect_contains "$STATE" "failed script_failure"
+    expect_contains "$TRACE" "cannot run nosuchprogram: No such file or directory"
 }
 
 TEST "an image's USER runs the script, can write the workspace and build in it" {

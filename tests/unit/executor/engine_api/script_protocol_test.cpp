@@ -77,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{"NothingToRun", R"({"type":"run"})", "neither argv nor a known shell is given"},
         BadJson{"UnknownShell", R"({"type":"run","shell":"zsh"})",
                 "neither argv nor a known shell is given"},
-        BadJson{"RelativeProgram", R"({"type":"run","argv":["sh"]})", "argv[0] is not absolute"},
+        BadJson{"NamelessProgram", R"({"type":"run","argv":["","sh"]})", "argv[0] is empty"},
         BadJson{"NulInArgument", R"({"type":"run","argv":["/a\u0000b"]})",
                 "an argument is no string without NUL"},
         BadJson{"NulInHex", R"({"type":"run","argv":[{"hex":"2f00"}]})",
