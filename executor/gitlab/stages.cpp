@@ -222,8 +222,7 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
     spec.has_entrypoint = response.image->has_entrypoint;
     spec.user = response.expand(response.image->user);
     spec.platform = response.expand(response.image->platform);
-    if (!response.image->pull_policies.empty())
-      spec.pull_policy = response.image->pull_policies.front();
+    spec.pull_policies = response.image->pull_policies;
   }
   std::vector<std::pair<std::string, std::string>> public_env;
   for (const auto& variable : response.variables) {
@@ -250,7 +249,7 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
       added.env.emplace_back(variable.key,
                              variable.raw ? variable.value : response.expand(variable.value));
     }
-    if (!service.pull_policies.empty()) added.pull_policy = service.pull_policies.front();
+    added.pull_policies = service.pull_policies;
     spec.services.push_back(std::move(added));
   }
   spec.logins = job_logins(response).logins;

@@ -106,24 +106,48 @@ Status Jobs::admit(const JobSpec& spec) const {
                  "set it to /certs, as the docker images do, or to \"\"",
                  {}};
   }
-  const auto& policies = tools_.config.gitlab.pull_policies;
-  if (!spec.pull_policy.empty() &&
-      std::find(policies.begin(), policies.end(), spec.pull_policy) == policies.end()) {
-    return Error{ErrorKind::denied,
-                 "this runner does not allow the pull policy '" + spec.pull_policy + "'",
-                 "use one of the allowed, or ask the operator: pull_policies in [gitlab]",
-                 {}};
-  }
+  if (auto allowed = allowed_policies(spec.pull_policies); !allowed)
+    return std::move(allowed).error();
+  for (const auto& service : spec.services)
+    if (auto allowed = allowed_policies(service.pull_policies); !allowed)
+      return std::move(allowed).error().in("service " + service.image);
   return {};
 }
 
-Result<sandbox::ImageFacts> Jobs::pull(const std::string& image, const std::string& policy,
+Result<std::vector<std::string>>
+Jobs::allowed_policies(const std::vector<std::string>& wanted) const {
+  const auto& policies = tools_.config.gitlab.pull_policies;
+  if (wanted.empty()) return std::vector{policies.front()};
+  std::vector<std::string> allowed;
+  for (const auto& policy : wanted)
+    if (std::find(policies.begin(), policies.end(), policy) != policies.end())
+      allowed.push_back(policy);
+  if (!allowed.empty()) return allowed;
+  return Error{ErrorKind::denied,
+               "this runner does not allow the pull policy '" + wanted.front() + "'",
+               "use one of the allowed, or ask the operator: pull_policies in [gitlab]",
+               {}};
+}
+
+Result<sandbox::ImageFacts> Jobs::pull(const std::string& image,
+                                       const std::vector<std::string>& policies,
                                        const JobSpec& spec, const Say& say) {
+  auto allowed = allowed_policies(policies);
+  if (!allowed) return std::move(allowed).error();
+  for (std::size_t i = 0;; ++i) {
+    auto facts = pull_by(image, (*allowed)[i], spec, say);
+    if (facts || i + 1 == allowed->size()) return facts;
+    say("WARNING: " + facts.error().text() + "; trying the next pull policy");
+  }
+}
+
+Result<sandbox::ImageFacts> Jobs::pull_by(const std::string& image, const std::string& policy,
+                                          const JobSpec& spec, const Say& say) {
   auto reference = oci::Reference::parse(image);
   if (!reference) return std::move(reference).error();
   sandbox::PullRequest request;
   request.reference = reference->str();
-  request.policy = policy.empty() ? tools_.config.gitlab.pull_policies.front() : policy;
+  request.policy = policy;
   request.platform = spec.platform;
   const auto* registry = policy::registry_for(tools_.config, *reference);
   if (registry != nullptr) {
@@ -236,7 +260,7 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
   std::vector<std::string> wait_for;
   int number = 0;
   for (const auto& service : job.services) {
-    auto image = pull(service.image, service.pull_policy, job, say);
+    auto image = pull(service.image, service.pull_policies, job, say);
     if (!image) return std::move(image).error();
     auto made = base_spec(record, "svc" + std::to_string(number++));
     if (!made) return std::move(made).error();
@@ -432,13 +456,14 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     if (!job_started_or_failed) (void)close_way_to_registries();
     return Status{};
   });
-  auto image = pull(spec.image, spec.pull_policy, spec, say);
+  auto image = pull(spec.image, spec.pull_policies, spec, say);
   Status job_started = ground.get();
   if (image && job_started) {
     record.image_env = image->env;
     record.image_id = image->id;
     record.entrypoint = spec.has_entrypoint ? spec.entrypoint : image->entrypoint;
     record.user = spec.user.empty() ? image->user : spec.user;
+    record.working_dir = image->working_dir;
     // PID 1 is init: nothing of the job's runs before the first `run`.
     job_started = start_job_sandbox(spec, record, *image, say);
   }
@@ -473,6 +498,10 @@ Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where wh
   request.env = split_env(record.image_env);
   request.env.emplace_back("SLIPWAY_WORKSPACE", tools_.config.gitlab.builds_dir);
   request.user = record.user;
+  if (record.working_dir.starts_with('/')) {
+    request.cwd = record.working_dir;
+    request.make_cwd = true;
+  }
   if (record.entrypoint.empty()) {
     request.shell = tools_.config.gitlab.shell;
   } else {

@@ -31,7 +31,7 @@ struct ServiceSpec {
   bool has_entrypoint = false;
   std::vector<std::string> command;
   std::vector<std::pair<std::string, std::string>> env;
-  std::string pull_policy;
+  std::vector<std::string> pull_policies;
 };
 
 /// A job in no CI system's words.
@@ -48,7 +48,8 @@ struct JobSpec {
   bool has_entrypoint = false;
   std::string user; ///< overrides the image's USER
   std::string platform;
-  std::string pull_policy;    ///< "" = the configured default
+  /// Tried in turn; none = the configured default.
+  std::vector<std::string> pull_policies;
   bool helper_network = true; ///< false: nothing in the helper needs to reach anything
   std::vector<ServiceSpec> services;
   std::vector<std::string> docker_names; ///< host names at which scripts expect Docker
@@ -116,8 +117,14 @@ private:
   Result<state::JobRecord> recorded(const std::string& key);
   /// Makes the job's folder and takes its lock, so that no reaper sees one without the other.
   Result<UniqueFd> open_folder(const std::string& key);
-  Result<sandbox::ImageFacts> pull(const std::string& image, const std::string& policy,
-                                   const JobSpec& spec, const Say& say);
+  /// By the policies that the operator allows, in turn. Errors: denied (none is allowed); those of
+  /// the last.
+  Result<sandbox::ImageFacts> pull(const std::string& image,
+                                   const std::vector<std::string>& policies, const JobSpec& spec,
+                                   const Say& say);
+  Result<sandbox::ImageFacts> pull_by(const std::string& image, const std::string& policy,
+                                      const JobSpec& spec, const Say& say);
+  Result<std::vector<std::string>> allowed_policies(const std::vector<std::string>& wanted) const;
   Result<sandbox::SandboxSpec> base_spec(const state::JobRecord& record,
                                          const std::string& role) const;
   Status start_job_sandbox(const JobSpec& spec, const state::JobRecord& record,

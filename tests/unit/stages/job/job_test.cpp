@@ -110,11 +110,17 @@ TEST_F(JobsTest, DeniedServiceAndPullPolicyNameTheirKeys) {
   config_.gitlab.allowed_services = {"postgres:*"};
   JobSpec spec;
   spec.image = "debian:12";
-  spec.services.push_back({"redis:7", {}, {}, false, {}, {}, ""});
+  spec.services.push_back({"redis:7", {}, {}, false, {}, {}, {}});
   EXPECT_NE(Jobs{tools()}.admit(spec).error().hint.find("allowed_services"), std::string::npos);
 
   spec.services.clear();
-  spec.pull_policy = "never";
+  spec.pull_policies = {"never"};
+  EXPECT_NE(Jobs{tools()}.admit(spec).error().hint.find("pull_policies"), std::string::npos);
+  spec.pull_policies = {"never", "always"};
+  EXPECT_TRUE(Jobs{tools()}.admit(spec)) << "one of them will do";
+
+  // Else a job has another project's private image without its login.
+  spec.services.push_back({"postgres:16", {}, {}, false, {}, {}, {"never"}});
   EXPECT_NE(Jobs{tools()}.admit(spec).error().hint.find("pull_policies"), std::string::npos);
 }
 
