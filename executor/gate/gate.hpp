@@ -194,6 +194,8 @@ public:
   Result<Report> scan(const std::filesystem::path& layout_dir,
                       const oci::Digest& manifest) override;
   std::string version() const override;
+  /// Removes the sandboxes of scans whose process is gone: it was killed. Errors: those of Podman.
+  static Status remove_orphans(sandbox::Podman& podman, const std::string& owner_label);
 
 private:
   ScannerConfig config_;

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kMaxReportBytes = 256UL << 20;
 // Where things lie in the sandbox. Trivy cuts --input at the first '@' or ':'.
+constexpr const char* kScannersProcess = "io.slipway.pid"; ///< label: who reads the scan's report
 constexpr const char* kProgram = "/opt/trivy";
 constexpr const char* kLayout = "/opt/layout";
 constexpr const char* kCache = "/opt/cache";
@@ -135,7 +136,9 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
   sandbox::SandboxSpec spec;
   spec.name = "slipway-scan-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + "-" +
               manifest.hex().substr(0, 12);
-  spec.labels = {{"io.slipway.role", "scanner"}, {"io.slipway.owner", owner_label_}};
+  spec.labels = {{"io.slipway.role", "scanner"},
+                 {"io.slipway.owner", owner_label_},
+                 {kScannersProcess, std::to_string(::getpid())}};
   spec.image = *std::move(image);
   spec.entrypoint = {kProgram};
   spec.command = trivy_arguments(kLayout, manifest, kCache);
@@ -158,7 +161,7 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
   if (std::holds_alternative<process::DeadlinePassed>(output->ending)) {
     return Error{ErrorKind::timed_out,
                  "the scanner " + process::describe(output->ending),
-                 "raise [gate] deadline for images of this size",
+                 "raise [gate] timeout for images of this size",
                  {}};
   }
   if (!process::succeeded(output->ending)) {
@@ -173,6 +176,22 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
         ErrorKind::unavailable, "the scanner wrote no report: " + tail_of(output->err), "", {}};
   }
   return Report{.json = std::move(output->out), .diagnostics = std::move(output->err)};
+}
+
+Status SandboxedTrivy::remove_orphans(sandbox::Podman& podman, const std::string& owner_label) {
+  auto all = podman.list("io.slipway.role", "scanner");
+  if (!all) return std::move(all).error();
+  std::vector<std::string> orphans;
+  for (const auto& one : *all) {
+    const auto owner = one.labels.find("io.slipway.owner");
+    const auto pid = one.labels.find(kScannersProcess);
+    if (owner == one.labels.end() || owner->second != owner_label || pid == one.labels.end())
+      continue;
+    // A number that another process has by now keeps it until that one ends.
+    std::error_code failed;
+    if (!std::filesystem::exists("/proc/" + pid->second, failed)) orphans.push_back(one.id);
+  }
+  return podman.remove(orphans);
 }
 
 std::string SandboxedTrivy::version() const {

@@ -27,6 +27,16 @@ constexpr std::size_t kMaxDockerfileBytes = 1UL << 20;
 constexpr std::chrono::seconds kSmallTask{60};
 constexpr std::chrono::minutes kUnpack{30};
 
+/// Of what runs a build's steps: as a job's own. Not the size of one file: what a backend keeps is
+/// larger, and has a bound of its own.
+sandbox::Limits step_limits(const Tools& tools) {
+  sandbox::Limits limits;
+  limits.pids = tools.config.sandbox.pids;
+  limits.memory_bytes = tools.config.sandbox.memory_bytes;
+  limits.cpus = tools.config.sandbox.cpus;
+  return limits;
+}
+
 backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
   const auto& section = tools.config.buildkit;
   backends::buildkit::BuilderConfig config;
@@ -35,7 +45,7 @@ backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
   config.runc = section.runc;
   config.owner = tools.owner;
   config.ids = common_slot();
-  config.limits.pids = tools.config.sandbox.pids;
+  config.limits = step_limits(tools);
   config.max_cache_bytes = section.disk_bytes;
   config.most = static_cast<std::size_t>(section.warm_builders);
   config.max_idle = section.idle;
@@ -49,7 +59,7 @@ backends::buildah::StoreConfig store_config(const Tools& tools) {
   config.init_dir = tools.config.programs.init.parent_path();
   config.owner = tools.owner;
   config.ids = common_slot();
-  config.limits.pids = tools.config.sandbox.pids;
+  config.limits = step_limits(tools);
   config.max_bytes = section.disk_bytes;
   config.most = static_cast<std::size_t>(section.stores);
   config.max_idle = section.idle;
@@ -79,13 +89,16 @@ std::filesystem::file_time_type::duration age_of(const std::filesystem::path& fi
 }
 
 // What a scan that was killed left behind, and verdicts that no longer count.
-void collect_scans(const Tools& tools) {
+Status collect_scans(const Tools& tools) {
   const auto gate = tools.config.slipway.state_dir / "gate";
   std::error_code failed;
   std::vector<std::filesystem::path> old;
+  bool any_scan = false; // each has its scratch; Podman is not asked where there is none
   for (const auto& dir : {gate, gate / "verdicts", gate / "layers"}) {
     for (const auto& entry : std::filesystem::directory_iterator{dir, failed}) {
-      const bool scratch = entry.path().filename().string().starts_with("scan-") || dir != gate;
+      const bool scan = entry.path().filename().string().starts_with("scan-");
+      any_scan = any_scan || scan;
+      const bool scratch = scan || dir != gate;
       if (scratch && age_of(entry.path()) > kScratchAge) old.push_back(entry.path());
     }
   }
@@ -93,6 +106,7 @@ void collect_scans(const Tools& tools) {
     std::filesystem::remove_all(path, failed);
   leaks::SearchedBlobs::prune(searched_blobs_dir(tools.config), tools.clock.now());
   leaks::LeakMarks::prune(leak_marks_dir(tools.config), tools.clock.now(), kLeakMarksAge);
+  return any_scan ? gate::SandboxedTrivy::remove_orphans(tools.podman, tools.owner) : Status{};
 }
 
 } // namespace
@@ -100,7 +114,7 @@ void collect_scans(const Tools& tools) {
 Status collect_leftovers(const Tools& tools, bool all) {
   collect_base_images(tools.config.slipway.state_dir / "bases", tools.config.buildkit.bases_bytes,
                       kBasesIdle, all);
-  collect_scans(tools);
+  auto scans = collect_scans(tools);
   Reports{tools.config.slipway.state_dir}.collect(tools.clock.now(), kReportsAge);
   auto builders = builder_config(tools);
   auto stores = store_config(tools);
@@ -114,7 +128,7 @@ Status collect_leftovers(const Tools& tools, bool all) {
   auto emptied = backends::buildah::StorePool{stores, tools.podman, tools.clock}.reap();
   if (!reaped) return std::move(reaped).error();
   if (!emptied) return std::move(emptied).error();
-  return {};
+  return scans;
 }
 
 sandbox::IdSlot common_slot() {

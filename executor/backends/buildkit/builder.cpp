@@ -181,7 +181,8 @@ std::string BuilderPool::fingerprint(const BuilderNames& names) const {
       "1\n" + buildkitd_toml(config_) + std::filesystem::weakly_canonical(binary).string() + "\n" +
       std::to_string(facts.st_size) + "." + std::to_string(facts.st_mtim.tv_sec) + "\n" +
       std::to_string(config_.ids.first) + "+" + std::to_string(config_.ids.size) + "\n" +
-      std::to_string(config_.limits.pids) + "\n" + names.id;
+      std::to_string(config_.limits.pids) + " " + std::to_string(config_.limits.memory_bytes) +
+      " " + std::to_string(config_.limits.cpus) + "\n" + names.id;
   return oci::Digest::of(text).hex();
 }
 
