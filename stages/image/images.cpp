@@ -287,6 +287,9 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::st
   if (!tree) return std::move(tree).error();
   const std::lock_guard guard{noting_};
   from_registries_.merge(leaks::keys_of(*tree));
+  for (const auto& image : tree->images)
+    for (const auto& layer : image.manifest.layers)
+      origins_.emplace(layer.digest, reference);
   return digest;
 }
 
@@ -653,12 +656,8 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   if (reference.tag()) request.tags = {*reference.tag()};
   request.layout_dir = (*images)->layout().path();
   request.root_digest = image->manifest_digest.str();
-  for (const auto& known : image->repo_digests) {
-    auto other = oci::Reference::parse(known);
-    if (other && other->registry() == reference.registry() &&
-        other->repository() != reference.repository())
-      request.mount_from.push_back(other->repository());
-  }
+  const auto sources = mount_sources(*image, reference);
+  request.mount_from.assign(sources.begin(), sources.end());
   const auto push_started = Steady::now();
   std::optional<engine_api::LeaseNote> told;
   auto client = client_for(reference, Purpose::push, request.registry, told);
@@ -694,6 +693,26 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   broker::PushOutcome outcome{image->manifest_digest, answer->size, {}};
   outcome.layers = image->config.diff_ids;
   return outcome;
+}
+
+std::set<std::string> Images::mount_sources(const state::StoredImage& image,
+                                            const oci::Reference& to) {
+  std::set<std::string> sources;
+  const auto add = [&](const oci::Reference& from) {
+    if (from.registry() == to.registry() && from.repository() != to.repository())
+      sources.insert(from.repository());
+  };
+  for (const auto& known : image.repo_digests)
+    if (const auto from = oci::Reference::parse(known)) add(*from);
+  const auto tree = oci::read_tree(store_->layout(), image.manifest_digest);
+  if (!tree) return sources;
+  const std::lock_guard guard{noting_};
+  for (const auto& blob : tree->blobs) {
+    const auto [first, last] = origins_.equal_range(blob.digest);
+    for (auto origin = first; origin != last; ++origin)
+      add(origin->second);
+  }
+  return sources;
 }
 
 Result<std::vector<broker::Report>> Images::reports(const oci::Reference& reference) {

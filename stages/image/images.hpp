@@ -110,6 +110,8 @@ private:
                                           const router::Context& context) const;
   Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
   void note(std::string text);
+  /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
+  std::set<std::string> mount_sources(const state::StoredImage& image, const oci::Reference& to);
 
   Tools tools_;
   state::JobRecord record_;
@@ -124,7 +126,8 @@ private:
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;
   std::vector<std::string> notes_;
-  std::set<oci::Digest> from_registries_; ///< leaks::keys_of what was pulled
+  std::set<oci::Digest> from_registries_;              ///< leaks::keys_of what was pulled
+  std::multimap<oci::Digest, oci::Reference> origins_; ///< of layers that were pulled
   std::unique_ptr<JobReports> reports_;
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
 };
