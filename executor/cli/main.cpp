@@ -45,21 +45,38 @@ int refuse_root(const gitlab::StageEnvironment& environment) {
           {}});
 }
 
+int stage_of(const std::string& stage, const std::string& config_file, const std::string& script,
+             const std::string& sub_stage, const gitlab::StageEnvironment& environment,
+             gitlab::StopSignal& stop) {
+  // Clean-up goes to its end, whoever wants it to stop.
+  const bool stops = stage == "prepare" || stage == "run";
+  auto config = config::load(config_file);
+  if (!config) return gitlab::report(environment, config.error());
+  auto wiring = cli::Wiring::make(*std::move(config), stops ? stop.fd() : -1);
+  if (!wiring) return gitlab::report(environment, wiring.error());
+  const auto tools = (*wiring)->stage_tools();
+  if (stage == "config") return gitlab::run_config(tools, environment);
+  if (stage == "prepare") return gitlab::run_prepare(tools, environment, stop);
+  if (stage == "run") return gitlab::run_run(tools, environment, stop, script, sub_stage);
+  return gitlab::run_cleanup(tools, environment);
+}
+
+// The runner knows two codes; a signal or an exception that nobody expected would be neither.
 int gitlab_stage(const std::string& stage, const std::string& config_file,
                  const std::string& script, const std::string& sub_stage) {
   const auto environment = gitlab::StageEnvironment::read();
   if (::geteuid() == 0) return refuse_root(environment);
-  std::unique_ptr<gitlab::StopSignal> stop;
-  if (stage == "prepare" || stage == "run") stop = std::make_unique<gitlab::StopSignal>();
-  auto config = config::load(config_file);
-  if (!config) return gitlab::report(environment, config.error());
-  auto wiring = cli::Wiring::make(*std::move(config), stop ? stop->fd() : -1);
-  if (!wiring) return gitlab::report(environment, wiring.error());
-  const auto tools = (*wiring)->stage_tools();
-  if (stage == "config") return gitlab::run_config(tools, environment);
-  if (stage == "prepare") return gitlab::run_prepare(tools, environment, *stop);
-  if (stage == "run") return gitlab::run_run(tools, environment, *stop, script, sub_stage);
-  return gitlab::run_cleanup(tools, environment);
+  try {
+    gitlab::StopSignal stop;
+    const int code = stage_of(stage, config_file, script, sub_stage, environment, stop);
+    return code == 0 && stop.raised() ? environment.system_failure : code;
+  } catch (const std::exception& unexpected) {
+    return gitlab::report(environment,
+                          Error{ErrorKind::internal,
+                                stage + " came to an unexpected end: " + unexpected.what(),
+                                "`slipway gc` removes what it left; report this",
+                                {}});
+  }
 }
 
 } // namespace
