@@ -341,6 +341,7 @@ Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials:
   }
   permit_ = &permit;
   mount_from_.clear();
+  sources_denied_ = false;
   for (const auto& source : mount_from) {
     if (source != repository_ && mount_from_.size() < kMaxMountSources)
       mount_from_.push_back(source);
@@ -368,7 +369,8 @@ Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials:
   };
   for (const auto& blob : tree->blobs) {
     if (is_manifest(blob)) continue;
-    auto status = push_blob(layout, blob, mount_from_, outcome);
+    const auto sources = sources_denied_ ? std::vector<std::string>{} : mount_from_;
+    auto status = push_blob(layout, blob, sources, outcome);
     if (!status) return std::move(status).error().in("pushing layer " + short_name(blob.digest));
   }
   std::optional<std::string> root_bytes;

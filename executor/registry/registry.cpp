@@ -166,11 +166,16 @@ Status Registry::authorize(http::Request& request) {
   if (!credential_ && !challenges_.empty()) {
     for (int attempt = 1; !credential_; ++attempt) {
       if (auto status = check_deadline(); !status) return status;
-      auto minted = permit_ != nullptr ? tokens_.mint_push(challenges_, *permit_, mount_from_)
+      const auto sources = sources_denied_ ? std::vector<std::string>{} : mount_from_;
+      auto minted = permit_ != nullptr ? tokens_.mint_push(challenges_, *permit_, sources)
                                        : tokens_.mint_pull(challenges_, repository_);
       if (minted) {
         token_seconds_ = minted->seconds;
         credential_ = *std::move(minted);
+      } else if (minted.error().kind == ErrorKind::denied && permit_ != nullptr &&
+                 !sources.empty()) {
+        // Some token servers give nothing where one of the scopes is not allowed.
+        sources_denied_ = true;
       } else if (!http::is_retryable(minted.error())) {
         return std::move(minted).error();
       } else if (auto status = pause_before_retry(attempt, "", std::move(minted).error());

@@ -134,6 +134,7 @@ private:
   std::vector<credentials::Challenge> challenges_;
   const credentials::PushPermit* permit_ = nullptr; ///< set while push() runs
   std::vector<std::string> mount_from_;
+  bool sources_denied_ = false; ///< no token for them: upload instead
   std::uint32_t token_seconds_ = 0;
   std::uint64_t max_blob_bytes_ = ~std::uint64_t{0}; ///< of one manifest, while pull() runs
 };

@@ -685,7 +685,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
        " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) +
        " blobs were there, " + seconds_since(push_started) + "\n  token    " +
        (answer->token_seconds == 0 ? std::string{"none needed"}
-                                   : "for this repository only, lifetime " +
+                                   : "may push to this repository only, lifetime " +
                                          std::to_string(answer->token_seconds) + " s, forgotten") +
        (told ? "\n  login    " + lease_line(issuer, *told, tools_.clock) : "") +
        (jobs_own ? std::string{"\n  login    the job's own; bypassable: "} + kBypassable : "") +

@@ -64,6 +64,7 @@ docker push $world_registry/app/token:1"
     expect_eq "$STATE" success
     tokens=$(push_tokens_for app/token)
     [[ -n $tokens ]]
+    expect_contains "$TRACE" ": Mounted from base/debian"
     expect_eq "$(jq -s 'map(.lifetime) | max <= 900' <<<"$tokens")" true "at most 900 s"
     expect_eq "$(jq -s 'map([.granted[] | select(.actions | index("push"))] | length) | max' <<<"$tokens")" 1 "repositories"
 }

@@ -339,6 +339,26 @@ TEST_F(Worker, MountsFromARepositoryThatHasTheLayer) {
   EXPECT_TRUE(registry_.uploads.empty()) << "sessions of mounts that failed were left behind";
 }
 
+TEST_F(Worker, UploadsWhereTheTokenServerGivesNothingForAForeignRepository) {
+  const auto root = fakes::write_image(layout_, {100}, 19);
+  int refused = 0;
+  registry_.fault = [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+    if (request.url.target.find("/token?") == std::string::npos) return std::nullopt;
+    if (request.url.target.find("base") == std::string::npos) return std::nullopt;
+    ++refused;
+    return fakes::FakeRegistry::status(403, {}, R"({"errors":[{"code":"DENIED"}]})");
+  };
+  auto request = push_of(root);
+  request.mount_from = {"grp/base"};
+
+  const auto answer = serve(std::move(request));
+
+  EXPECT_TRUE(answer.ok) << answer.what;
+  EXPECT_EQ(refused, 1);
+  EXPECT_EQ(answer.mounted_blobs, 0U);
+  EXPECT_GT(answer.uploaded_bytes, 0U);
+}
+
 TEST_F(Worker, NoticesARegistryThatStoresAnotherManifest) {
   const auto root = fakes::write_image(layout_, {100}, 18);
   registry_.fault = [&](const http::Request& request) -> std::optional<Result<http::Response>> {
