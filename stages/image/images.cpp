@@ -546,6 +546,12 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     const std::lock_guard guard{noting_};
     builds_[manifest.str()] = backend + ", " + seconds_since(started) +
                               (made->because.empty() ? "" : "; " + made->because);
+    auto& origin = origins_[manifest.str()];
+    origin = {};
+    origin.backend = backend;
+    origin.dockerfile_digest = oci::Digest::of(context->dockerfile_text).str();
+    for (const auto& base : job.bases)
+      origin.bases.emplace_back(base.familiar_name, base.digest.str());
   }
   audit::AuditLog::Fields fields{{"job", record_.key},
                                  {"project", record_.project},
@@ -596,6 +602,12 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
       return std::move(noted).error();
     note("refused  " + reference.str() + "\n  why      " + admitted.error().what);
     return std::move(admitted).error();
+  }
+  if (effective_.sign && !tools_.config.signing.is_on()) {
+    return Error{ErrorKind::misconfigured,
+                 "a rule demands a signature on " + reference.str() + ", and there is no key",
+                 "the operator sets key_file or command in [signing], or sign = false in the rule",
+                 {}};
   }
   auto access = access_for(reference, Purpose::push);
   if (!access) return std::move(access).error();
@@ -656,6 +668,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   if (reference.tag()) request.tags = {*reference.tag()};
   request.layout_dir = (*images)->layout().path();
   request.root_digest = image->manifest_digest.str();
+  request.signing = signing_for(reference, verdict);
   const auto sources = mount_sources(*image, reference);
   request.mount_from.assign(sources.begin(), sources.end());
   const auto push_started = Steady::now();
@@ -673,7 +686,8 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
     return std::move(answer).error().in("pushing " + reference.str());
   }
   auto head = audit("push", {{"token_seconds", std::to_string(answer->token_seconds)},
-                             {"uploaded_bytes", std::to_string(answer->uploaded_bytes)}});
+                             {"uploaded_bytes", std::to_string(answer->uploaded_bytes)},
+                             {"attached", std::to_string(answer->attached)}});
   if (!head) return std::move(head).error();
   if (auto noted = (*images)->note_repo_digest(
           image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str());
@@ -683,7 +697,9 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
        "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
        ")" + listed(exceptions) + "\n  push     " + std::to_string(answer->uploaded_bytes) +
        " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) +
-       " blobs were there, " + seconds_since(push_started) + "\n  token    " +
+       " blobs were there, " + seconds_since(push_started) +
+       (answer->attached == 0 ? "" : "\n  signed   before it was tagged: signature, provenance") +
+       "\n  token    " +
        (answer->token_seconds == 0 ? std::string{"none needed"}
                                    : "for this repository only, lifetime " +
                                          std::to_string(answer->token_seconds) + " s, forgotten") +
@@ -722,6 +738,35 @@ Result<std::vector<broker::Report>> Images::reports(const oci::Reference& refere
   for (auto& [format, file, text] : *files)
     reports.push_back({std::move(format), std::move(file), std::move(text)});
   return reports;
+}
+
+std::optional<engine_api::SigningOrder> Images::signing_for(const oci::Reference& reference,
+                                                            const gate::Verdict& verdict) const {
+  if (!effective_.sign) return std::nullopt;
+  const auto& section = tools_.config.signing;
+  signing::Provenance facts;
+  {
+    const std::lock_guard guard{noting_};
+    const auto built = origins_.find(verdict.digest.str());
+    if (built != origins_.end()) facts = built->second;
+  }
+  facts.builder_id = section.builder_id;
+  facts.image = reference.str();
+  facts.project = record_.project;
+  facts.ref = record_.ref;
+  facts.job = record_.key;
+  facts.policy_digest = verdict.policy_digest;
+  facts.scanner = verdict.scanner;
+  facts.db_updated_at = verdict.db_updated_at;
+  facts.judged_at = verdict.judged_at;
+  facts.exceptions = verdict.exceptions();
+  engine_api::SigningOrder order;
+  order.key_file = section.key_file;
+  order.command = section.command;
+  order.public_key_file = section.public_key_file;
+  order.timeout_seconds = static_cast<std::uint32_t>(section.timeout.count());
+  order.provenance = signing::predicate_of(facts);
+  return order;
 }
 
 Result<broker::ImageSummary> Images::pull(const oci::Reference& reference,

@@ -14,6 +14,7 @@
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/sandbox/sandbox.hpp"
+#include "executor/signing/statement.hpp"
 #include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
 #include "stages/image/leases.hpp"
@@ -109,6 +110,9 @@ private:
                                           const router::BaseConfigs& configs,
                                           const router::Context& context) const;
   Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
+  /// What slipway-push signs about the image; nullopt where policy wants no signature.
+  std::optional<engine_api::SigningOrder> signing_for(const oci::Reference& reference,
+                                                      const gate::Verdict& verdict) const;
   void note(std::string text);
   /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
   std::set<std::string> mount_sources(const state::StoredImage& image, const oci::Reference& to);
@@ -130,6 +134,7 @@ private:
   std::multimap<oci::Digest, oci::Reference> origins_; ///< of layers that were pulled
   std::unique_ptr<JobReports> reports_;
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
+  std::map<std::string, signing::Provenance> origins_; ///< likewise: what a build alone knows
 };
 
 /// The gate's own words for a configured section.

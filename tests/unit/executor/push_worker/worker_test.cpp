@@ -111,6 +111,108 @@ TEST_F(Worker, PushesBlobsThenManifestByDigestThenTag) {
   EXPECT_TRUE(registry_.uploads.empty());
 }
 
+/// A signing order with a new key.
+engine_api::SigningOrder order_in(const std::filesystem::path& dir,
+                                  process::ProcessRunner& runner) {
+  process::Command make;
+  make.argv = {"/usr/bin/openssl",        "genpkey", "-algorithm",   "EC", "-pkeyopt",
+               "ec_paramgen_curve:P-256", "-out",    dir / "key.pem"};
+  EXPECT_TRUE(process::succeeded(runner.run(make)->ending));
+  engine_api::SigningOrder order;
+  order.key_file = dir / "key.pem";
+  order.provenance = R"({"buildDefinition":{}})";
+  return order;
+}
+
+TEST_F(Worker, SignsTheManifestBeforeItSetsATag) {
+  const auto root = fakes::write_image(layout_, {100}, 40);
+  auto request = push_of(root);
+  request.signing = order_in(dir_.path(), runner_);
+  const std::string list = "grp/app:sha256-" + root.hex();
+
+  const auto answer = serve(std::move(request));
+
+  ASSERT_TRUE(answer.ok) << answer.what;
+  EXPECT_EQ(answer.attached, 2U);
+  const auto index = std::get<oci::Index>(*oci::parse_manifest(registry_.manifests[list].second));
+  ASSERT_EQ(index.manifests.size(), 2U);
+  for (const auto& one : index.manifests) {
+    const auto& bytes = registry_.manifests["grp/app:" + one.digest.str()].second;
+    EXPECT_NE(bytes.find("\"subject\":{"), std::string::npos);
+    EXPECT_NE(bytes.find(root.str()), std::string::npos);
+    EXPECT_TRUE(std::get<oci::Manifest>(*oci::parse_manifest(bytes)).has_subject);
+  }
+  std::string last;
+  for (const auto& one : registry_.seen) {
+    if (one.method == "PUT") last = one.url;
+  }
+  EXPECT_NE(last.find("/manifests/v1"), std::string::npos);
+}
+
+TEST_F(Worker, SigningAgainReplacesWhatTheSameKeySaidAndNothingElse) {
+  const auto root = fakes::write_image(layout_, {100}, 41);
+  const std::string list = "grp/app:sha256-" + root.hex();
+  const auto order = order_in(dir_.path(), runner_);
+  const std::string others = oci::Digest::of("somebody else's").str();
+  registry_.manifests[list] = {
+      oci::kMediaTypeOciIndex,
+      R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[)"
+      R"({"mediaType":"application/vnd.oci.image.manifest.v1+json","size":2,"digest":")" +
+          others + "\"}]}"};
+  for (int i = 0; i < 2; ++i) {
+    auto request = push_of(root);
+    request.signing = order;
+    const auto answer = serve(std::move(request));
+    ASSERT_TRUE(answer.ok) << answer.what;
+  }
+
+  const auto index = std::get<oci::Index>(*oci::parse_manifest(registry_.manifests[list].second));
+  EXPECT_EQ(index.manifests.size(), 3U);
+  EXPECT_EQ(index.manifests[0].digest.str(), others);
+}
+
+TEST_F(Worker, WithoutASignatureNoTagIsSet) {
+  const auto root = fakes::write_image(layout_, {100}, 42);
+  auto request = push_of(root);
+  request.signing = order_in(dir_.path(), runner_);
+  process::Command publish;
+  publish.argv = {"/usr/bin/openssl",        "pkey",    "-in",
+                  request.signing->key_file, "-pubout", "-out",
+                  dir_.path() / "pub.pem"};
+  ASSERT_TRUE(process::succeeded(runner_.run(publish)->ending));
+  request.signing->public_key_file = dir_.path() / "pub.pem";
+  request.signing->command = {"/bin/false"};
+
+  const auto answer = serve(std::move(request));
+
+  EXPECT_FALSE(answer.ok);
+  EXPECT_NE(answer.what.find("/bin/false"), std::string::npos) << answer.what;
+  EXPECT_EQ(registry_.manifests.count("grp/app:v1"), 0U);
+  EXPECT_EQ(registry_.manifests.count("grp/app:" + root.str()), 1U);
+}
+
+TEST_F(Worker, AKeyThatDoesNotFitCostsNoRequest) {
+  const auto root = fakes::write_image(layout_, {100}, 43);
+  auto request = push_of(root);
+  request.signing.emplace();
+  request.signing->key_file = dir_.path() / "absent";
+
+  EXPECT_FALSE(serve(std::move(request)).ok);
+  EXPECT_TRUE(registry_.seen.empty());
+}
+
+TEST_F(Worker, AnImageDoesNotTakeTheTagOfSignatures) {
+  const auto root = fakes::write_image(layout_, {100}, 44);
+  auto request = push_of(root);
+  request.tags = {"sha256-" + oci::Digest::of("another image").hex()};
+  request.signing = order_in(dir_.path(), runner_);
+
+  const auto answer = serve(std::move(request));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_TRUE(registry_.seen.empty());
+}
+
 TEST_F(Worker, AsksForExactlyTheScopesOfThisPush) {
   const auto root = fakes::write_image(layout_, {100}, 2);
   auto request = push_of(root);
