@@ -50,8 +50,8 @@ Result<Secret> read_pem(const std::filesystem::path& file) {
   const UniqueFd fd{::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY)};
   if (fd.get() < 0) {
     const int cause = errno;
-    if (cause == ENOENT)
-      return Error{ErrorKind::not_found, "there is no " + file.string(), "see [signing]", {}};
+    if (cause == ENOENT) // the operator's, never the job's
+      return Error{ErrorKind::misconfigured, "there is no " + file.string(), "see [signing]", {}};
     return io_error("opening " + file.string(), cause);
   }
   std::array<char, kMaxPemBytes + 1> buffer{};
@@ -152,7 +152,12 @@ public:
     command.deadline = deadline_;
     command.output_limit = kMaxCommandOutput;
     auto output = runner_.run(command);
-    if (!output) return std::move(output).error().in("signing with " + argv_.front());
+    if (!output) {
+      auto error = std::move(output).error();
+      if (error.kind == ErrorKind::not_found || error.kind == ErrorKind::bad_input)
+        error.kind = ErrorKind::misconfigured; // the operator's, never the job's
+      return std::move(error).in("signing with " + argv_.front());
+    }
     if (std::holds_alternative<process::DeadlinePassed>(output->ending))
       return failed(ErrorKind::timed_out, process::describe(output->ending));
     // What it says of itself stays unread: it may be about its key.

@@ -25,7 +25,8 @@ public:
 };
 
 /// The key of a PEM file (PKCS #8 or SEC 1, no password). The file's bytes are wiped once it is
-/// read. Errors: misconfigured, naming the file and what kind of key it holds; not_found; io.
+/// read. Errors: misconfigured, naming the file and what kind of key it holds, or that there is
+/// none; io.
 Result<std::unique_ptr<Signer>> open_key_file(const std::filesystem::path& file);
 
 /// A program: it gets the message on stdin and prints the DER signature in base64. It gets no

@@ -101,7 +101,7 @@ TEST_F(Signing, AKeyWithAPasswordOrNoKeyIsRefused) {
 
   EXPECT_EQ(open_key_file(file("locked")).error().kind, ErrorKind::misconfigured);
   EXPECT_EQ(open_key_file(file("pub")).error().kind, ErrorKind::misconfigured);
-  EXPECT_EQ(open_key_file(file("absent")).error().kind, ErrorKind::not_found);
+  EXPECT_EQ(open_key_file(file("absent")).error().kind, ErrorKind::misconfigured);
 }
 
 TEST_F(Signing, ACommandSignsWhatItGetsOnStdin) {
@@ -137,6 +137,9 @@ TEST_F(Signing, ACommandThatFailsOrLiesSignsNothing) {
     EXPECT_NE(signature.error().what.find(row.says), std::string::npos) << signature.error().what;
     EXPECT_EQ(signature.error().text().find("hunter2"), std::string::npos);
   }
+  auto absent = open_command({file("absent")}, file("pub"), 30s, runner_);
+  ASSERT_TRUE(absent);
+  EXPECT_EQ((*absent)->sign("text").error().kind, ErrorKind::misconfigured);
   EXPECT_EQ((*command("exec /bin/sleep 60", 100ms))->sign("text").error().kind,
             ErrorKind::timed_out);
 }
