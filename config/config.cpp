@@ -560,10 +560,10 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   if (!table) return std::move(table).error();
   Config config;
   const auto& root = *table;
-  if (auto known =
-          only_sections(root, name,
-                        {"slipway", "gitlab", "sandbox", "programs", "credential", "registry",
-                         "buildkit", "buildah", "gate", "db", "db_source", "identity", "signing", "push"});
+  if (auto known = only_sections(root, name,
+                                 {"slipway", "gitlab", "sandbox", "programs", "credential",
+                                  "registry", "buildkit", "buildah", "gate", "db", "db_source",
+                                  "identity", "signing", "push"});
       !known) {
     return std::move(known).error();
   }

@@ -69,7 +69,7 @@ Status Registry::attach(const Attachment& attachment, const oci::Descriptor& sub
   auto referrer = describe(oci::kMediaTypeOciManifest, manifest);
   auto listed = put_manifest(manifest, referrer.media_type, referrer.digest.str(), referrer.digest);
   if (!listed) return std::move(listed).error();
-  if (*listed) return {};
+  if (*listed == subject.digest.str()) return {};
   referrer.artifact_type = attachment.artifact_type;
   referrer.annotations = attachment.annotations;
   return list_in_fallback_tag(referrer, attachment, subject.digest);

@@ -293,8 +293,8 @@ Status Registry::push_blob(const oci::Layout& layout, const oci::Descriptor& blo
   return {};
 }
 
-Result<bool> Registry::put_manifest(const std::string& bytes, const std::string& media_type,
-                                    const std::string& target, const oci::Digest& digest) {
+Result<std::string> Registry::put_manifest(const std::string& bytes, const std::string& media_type,
+                                           const std::string& target, const oci::Digest& digest) {
   auto put = request("PUT", "manifests/" + target);
   put.headers = {{"Content-Type", media_type}};
   put.body = bytes;
@@ -309,7 +309,7 @@ Result<bool> Registry::put_manifest(const std::string& bytes, const std::string&
                  "the registry changes manifests; slipway does not push there",
                  {}};
   }
-  return !response->header("oci-subject").empty();
+  return response->header("oci-subject");
 }
 
 Status Registry::confirm(const oci::Digest& digest) {

@@ -122,9 +122,9 @@ private:
   Result<http::Url> next_location(const http::Url& base, const http::Response& response) const;
   Result<std::uint64_t> committed_offset(Upload& upload);
   void abandon(const http::Url& session);
-  /// True where the registry says that it keeps the list of a subject's referrers itself.
-  Result<bool> put_manifest(const std::string& bytes, const std::string& media_type,
-                            const std::string& target, const oci::Digest& digest);
+  /// The digest to whose referrers the registry says that it counts the manifest; "" = to none.
+  Result<std::string> put_manifest(const std::string& bytes, const std::string& media_type,
+                                   const std::string& target, const oci::Digest& digest);
   Status confirm(const oci::Digest& digest);
   /// Puts the attachment there as a referrer. A registry without the referrers API gets the tag
   /// `sha256-<hex>` with an index of them. Source: distribution-spec v1.1, "Pushing Manifests with

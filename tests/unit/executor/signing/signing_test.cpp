@@ -175,6 +175,20 @@ TEST_F(Signing, ABundleHoldsTheStatementAndASignatureOverIt) {
             oci::Digest::of("x").hex());
 }
 
+TEST_F(Signing, APredicateCannotNameAnotherSubject) {
+  const auto subject = oci::Digest::of("image");
+  Provenance facts;
+  facts.ref = facts.image = R"(x"}},"subject":[{"digest":{"sha256":"00"}}],"y":{"z":{"a":")";
+  for (const std::string& predicate :
+       {predicate_of(facts), std::string{R"({"subject":[{"digest":{"sha256":"00"}}]})"}}) {
+    const auto said = json::parse(*statement(subject, kProvenancePredicate, predicate));
+
+    EXPECT_EQ(said.size(), 4U);
+    EXPECT_EQ(said["subject"].size(), 1U);
+    EXPECT_EQ(said["subject"][0]["digest"]["sha256"], subject.hex());
+  }
+}
+
 TEST_F(Signing, APredicateThatIsNoObjectIsRefused) {
   EXPECT_FALSE(statement(oci::Digest::of("x"), kSignaturePredicate, "[]"));
   EXPECT_FALSE(statement(oci::Digest::of("x"), kSignaturePredicate, "{"));
