@@ -159,7 +159,7 @@ public:
       return std::move(error).in("signing with " + argv_.front());
     }
     if (std::holds_alternative<process::DeadlinePassed>(output->ending))
-      return failed(ErrorKind::timed_out, process::describe(output->ending));
+      return failed(ErrorKind::timed_out, "it " + process::describe(output->ending));
     // What it says of itself stays unread: it may be about its key.
     if (!process::succeeded(output->ending))
       return failed(ErrorKind::unavailable, "it ended with " + process::describe(output->ending));
