@@ -691,6 +691,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("public_key_file", signing.public_key_file);
          s.duration("timeout", signing.timeout, seconds{1}, seconds{300});
          s.read("builder_id", signing.builder_id);
+         s.read("sbom", signing.sbom);
          if (!signing.command.empty() && !signing.command.front().starts_with('/'))
            s.wrong("command", "a list that begins with an absolute path");
          if (!signing.command.empty() && !signing.key_file.empty())
@@ -1021,6 +1022,7 @@ std::string print(const Config& c) {
   line("public_key_file", quoted(c.signing.public_key_file));
   line("timeout", duration(c.signing.timeout));
   line("builder_id", quoted(c.signing.builder_id));
+  line("sbom", boolean(c.signing.sbom));
   out << "\n[push]\n";
   line("token_lifetime", duration(c.push.token_lifetime));
   for (const auto& credential : c.credentials) {

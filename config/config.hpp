@@ -155,6 +155,7 @@ struct Signing {
   std::filesystem::path public_key_file; ///< PEM, of `command`'s key
   std::chrono::seconds timeout{30};      ///< of one call of `command`
   std::string builder_id;                ///< a URI: who built, in the provenance
+  bool sbom = true;                      ///< is attached too
   bool is_on() const { return !key_file.empty() || !command.empty(); }
 };
 

@@ -109,14 +109,17 @@ json signing_json(const SigningOrder& order) {
           {"command", order.command},
           {"public_key_file", order.public_key_file},
           {"timeout_seconds", order.timeout_seconds},
-          {"provenance", order.provenance}};
+          {"provenance", order.provenance},
+          {"sbom_digest", order.sbom_digest}};
 }
 
 SigningOrder signing_of(const json& value) {
-  return {
-      value.at("key_file").get<std::string>(), value.at("command").get<std::vector<std::string>>(),
-      value.at("public_key_file").get<std::string>(),
-      value.at("timeout_seconds").get<std::uint32_t>(), value.at("provenance").get<std::string>()};
+  return {value.at("key_file").get<std::string>(),
+          value.at("command").get<std::vector<std::string>>(),
+          value.at("public_key_file").get<std::string>(),
+          value.at("timeout_seconds").get<std::uint32_t>(),
+          value.at("provenance").get<std::string>(),
+          value.at("sbom_digest").get<std::string>()};
 }
 
 WorkerRequest request_of(const json& value) {

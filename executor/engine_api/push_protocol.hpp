@@ -51,6 +51,7 @@ struct SigningOrder {
   std::string public_key_file;        ///< … for this key
   std::uint32_t timeout_seconds = 30; ///< of one call of `command`
   std::string provenance;             ///< predicate of SLSA v1, a JSON object
+  std::string sbom_digest; ///< of the SBOM, a blob of `layout_dir`; "" = none is attached
 };
 
 /// Upload of a judged tree: everything below `root_digest` in the layout.

@@ -19,18 +19,24 @@ Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest
   return signer;
 }
 
-Result<std::vector<registry::Attachment>> attest(const oci::Digest& subject,
-                                                 const credentials::PushPermit& permit,
-                                                 const engine_api::SigningOrder& order,
-                                                 signing::Signer& signer) {
+Result<std::vector<registry::Attachment>>
+attest(const oci::Digest& subject, const credentials::PushPermit& permit,
+       const engine_api::SigningOrder& order, const oci::Layout& layout, signing::Signer& signer) {
   if (subject != permit.digest()) {
     return Error{ErrorKind::denied,
                  "no permit to sign " + subject.str() + ": it is for " + permit.digest().str(),
                  "",
                  {}};
   }
-  const std::pair<const char*, std::string> predicates[] = {
+  std::vector<std::pair<const char*, std::string>> predicates{
       {signing::kSignaturePredicate, "{}"}, {signing::kProvenancePredicate, order.provenance}};
+  if (!order.sbom_digest.empty()) {
+    auto digest = oci::Digest::parse(order.sbom_digest);
+    if (!digest) return std::move(digest).error().in("reading the SBOM");
+    auto sbom = layout.read_blob(*digest, signing::kMaxSbomBytes);
+    if (!sbom) return std::move(sbom).error().in("reading the SBOM");
+    predicates.emplace_back(signing::kCycloneDxPredicate, *std::move(sbom));
+  }
   std::vector<registry::Attachment> attachments;
   for (const auto& [type, predicate] : predicates) {
     auto statement = signing::statement(permit.digest(), type, predicate);

@@ -5,6 +5,7 @@
 
 #include "executor/credentials/permit.hpp"
 #include "executor/engine_api/push_protocol.hpp"
+#include "executor/oci/layout.hpp"
 #include "executor/process/process.hpp"
 #include "executor/registry/registry.hpp"
 #include "executor/signing/signer.hpp"
@@ -18,10 +19,10 @@ namespace slipway::push_worker {
 Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest& request,
                                                    process::ProcessRunner& runner);
 
-/// Signs for the permit's digest and no other. Errors: denied (another digest); those of signing.
-Result<std::vector<registry::Attachment>> attest(const oci::Digest& subject,
-                                                 const credentials::PushPermit& permit,
-                                                 const engine_api::SigningOrder& order,
-                                                 signing::Signer& signer);
+/// Signs for the permit's digest and no other; `layout` holds the ordered SBOM. Errors: denied
+/// (another digest); bad_input, not_found (no such SBOM); those of signing.
+Result<std::vector<registry::Attachment>>
+attest(const oci::Digest& subject, const credentials::PushPermit& permit,
+       const engine_api::SigningOrder& order, const oci::Layout& layout, signing::Signer& signer);
 
 } // namespace slipway::push_worker

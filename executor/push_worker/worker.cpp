@@ -58,7 +58,7 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
   registry::BeforeTags before_tags;
   if (*signer) {
     before_tags = [&](const oci::Digest& subject) {
-      return attest(subject, *permit, *request.signing, **signer);
+      return attest(subject, *permit, *request.signing, *layout, **signer);
     };
   }
   const Purpose purpose{request.repository, {"pull", "push"}, permit->digest().str()};

@@ -9,6 +9,7 @@
 #include "executor/oci/digest.hpp"
 #include "executor/signing/signer.hpp"
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +21,9 @@ inline constexpr const char* kBundleType = "application/vnd.dev.sigstore.bundle.
 /// "This image is signed", without more: what `cosign verify` asks for.
 inline constexpr const char* kSignaturePredicate = "https://sigstore.dev/cosign/sign/v1";
 inline constexpr const char* kProvenancePredicate = "https://slsa.dev/provenance/v1";
+inline constexpr const char* kCycloneDxPredicate = "https://cyclonedx.org/bom";
+/// A longer SBOM is not signed: it passes two processes and a registry in base64, as one piece.
+inline constexpr std::size_t kMaxSbomBytes = 16UL << 20;
 
 /// What slipway knows about how an image came to be. Digests and names only, never a value of a
 /// build argument.

@@ -668,7 +668,10 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   if (reference.tag()) request.tags = {*reference.tag()};
   request.layout_dir = (*images)->layout().path();
   request.root_digest = image->manifest_digest.str();
-  request.signing = signing_for(reference, verdict);
+  auto signing = signing_for(pushed_as, verdict, (*images)->layout());
+  if (!signing) return std::move(signing).error();
+  request.signing = *std::move(signing);
+  const bool with_sbom = request.signing && !request.signing->sbom_digest.empty();
   const auto sources = mount_sources(*image, reference);
   request.mount_from.assign(sources.begin(), sources.end());
   const auto push_started = Steady::now();
@@ -698,7 +701,10 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
        ")" + listed(exceptions) + "\n  push     " + std::to_string(answer->uploaded_bytes) +
        " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) +
        " blobs were there, " + seconds_since(push_started) +
-       (answer->attached == 0 ? "" : "\n  signed   before it was tagged: signature, provenance") +
+       (answer->attached == 0
+            ? std::string{}
+            : std::string{"\n  signed   before it was tagged: signature, provenance"} +
+                  (with_sbom ? ", SBOM" : "")) +
        "\n  token    " +
        (answer->token_seconds == 0 ? std::string{"none needed"}
                                    : "for this repository only, lifetime " +
@@ -740,9 +746,10 @@ Result<std::vector<broker::Report>> Images::reports(const oci::Reference& refere
   return reports;
 }
 
-std::optional<engine_api::SigningOrder> Images::signing_for(const oci::Reference& reference,
-                                                            const gate::Verdict& verdict) const {
-  if (!effective_.sign) return std::nullopt;
+Result<std::optional<engine_api::SigningOrder>>
+Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdict,
+                    oci::Layout& layout) const {
+  if (!effective_.sign) return std::optional<engine_api::SigningOrder>{};
   const auto& section = tools_.config.signing;
   signing::Provenance facts;
   {
@@ -751,7 +758,7 @@ std::optional<engine_api::SigningOrder> Images::signing_for(const oci::Reference
     if (built != origins_.end()) facts = built->second;
   }
   facts.builder_id = section.builder_id;
-  facts.image = reference.str();
+  facts.image = pushed_as.image;
   facts.project = record_.project;
   facts.ref = record_.ref;
   facts.job = record_.key;
@@ -766,7 +773,20 @@ std::optional<engine_api::SigningOrder> Images::signing_for(const oci::Reference
   order.public_key_file = section.public_key_file;
   order.timeout_seconds = static_cast<std::uint32_t>(section.timeout.count());
   order.provenance = signing::predicate_of(facts);
-  return order;
+  if (section.sbom) {
+    const auto sbom = report::render(report::Format::cyclonedx, verdict, pushed_as);
+    if (sbom.size() > signing::kMaxSbomBytes) {
+      return Error{ErrorKind::misconfigured,
+                   "the SBOM of " + pushed_as.image + " has " + std::to_string(sbom.size()) +
+                       " bytes, more than can be signed",
+                   "the operator sets sbom = false in [signing], or sign = false in the rule",
+                   {}};
+    }
+    auto written = layout.write_blob(sbom);
+    if (!written) return std::move(written).error().in("keeping the SBOM");
+    order.sbom_digest = written->str();
+  }
+  return std::optional{std::move(order)};
 }
 
 Result<broker::ImageSummary> Images::pull(const oci::Reference& reference,

@@ -14,6 +14,7 @@
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/sandbox/sandbox.hpp"
+#include "executor/report/report.hpp"
 #include "executor/signing/statement.hpp"
 #include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
@@ -110,9 +111,11 @@ private:
                                           const router::BaseConfigs& configs,
                                           const router::Context& context) const;
   Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
-  /// What slipway-push signs about the image; nullopt where policy wants no signature.
-  std::optional<engine_api::SigningOrder> signing_for(const oci::Reference& reference,
-                                                      const gate::Verdict& verdict) const;
+  /// What slipway-push signs about the image, whose SBOM is put into `layout`; nullopt where policy
+  /// wants no signature. Errors: misconfigured (an SBOM above its limit); io.
+  Result<std::optional<engine_api::SigningOrder>> signing_for(const report::Subject& pushed_as,
+                                                              const gate::Verdict& verdict,
+                                                              oci::Layout& layout) const;
   void note(std::string text);
   /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
   std::set<std::string> mount_sources(const state::StoredImage& image, const oci::Reference& to);

@@ -104,7 +104,7 @@ docker tag x:1 $world_registry/app/signed:1
 docker push $world_registry/app/signed:1"
 
     expect_eq "$STATE" success
-    expect_contains "$TRACE" "signed   before it was tagged"
+    expect_contains "$TRACE" "signed   before it was tagged: signature, provenance, SBOM"
     digest=$(world_registry_digest app/signed:1)
     verify verify "$world_dir/etc/signing.pub" app/signed:1 >signatures
     expect_eq "$(jq -r '.[0].critical.image["docker-manifest-digest"]' signatures)" "$digest"
@@ -114,6 +114,13 @@ docker push $world_registry/app/signed:1"
     expect_eq "$(jq -r .predicate.runDetails.builder.id statement)" https://ci.example/slipway
     expect_contains "$(jq -r .predicate.buildDefinition.internalParameters.backend statement)" buildkit
     expect_eq "$(jq -r '[.predicate.buildDefinition.resolvedDependencies[].name] | sort | join(" ")' statement)" "$tiny Dockerfile"
+
+    # Who reads the SBOM alone finds in the image's packages what the gate found.
+    verify verify-attestation "$world_dir/etc/signing.pub" "app/signed@$digest" --type cyclonedx | jq -r .payload | base64 -d | jq .predicate >sbom.json
+    expect_contains "$(jq -r '.components[].purl' sbom.json)" pkg:deb/debian/zlib1g@1.2.13.dfsg-1
+    "$world_trivy/bin/trivy" sbom --quiet --cache-dir "$world_dir/trivy-cache" --skip-db-update --skip-java-db-update --offline-scan \
+        --skip-version-check --disable-telemetry --format json sbom.json >rescan.json
+    expect_contains "$(jq -r '.Results[].Vulnerabilities[]?.VulnerabilityID' rescan.json)" CVE-2023-45853
 
     refuses "invalid signature" verify "$world_dir/etc/other.pub" app/signed:1
     refuses "invalid signature" verify-attestation "$world_dir/etc/other.pub" app/signed:1 --type slsaprovenance1

@@ -389,6 +389,8 @@ TEST(Signing, NeedsOneKeyAndABuildersName) {
   EXPECT_FALSE(parse("[signing]\n", "c.toml")->signing.is_on());
   EXPECT_TRUE(parse("[signing]\nkey_file = \"/k\"\nbuilder_id = \"https://b\"\n", "c.toml")
                   ->signing.is_on());
+  EXPECT_TRUE(parse("[signing]\n", "c.toml")->signing.sbom);
+  EXPECT_FALSE(parse("[signing]\nsbom = false\n", "c.toml")->signing.sbom);
 }
 
 TEST(Waivers, LiftNoDenialThatMeansThatNothingWasJudged) {

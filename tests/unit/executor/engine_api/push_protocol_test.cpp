@@ -16,7 +16,7 @@ TEST(PushProtocol, CarriesAPushRequest) {
   request.tags = {"x", "y"};
   request.mount_from = {"c"};
   request.deadline_seconds = 7;
-  request.signing = SigningOrder{"/key", {"/sign", "-x"}, "/pub", 5, "{}"};
+  request.signing = SigningOrder{"/key", {"/sign", "-x"}, "/pub", 5, "{}", "sha256:00"};
 
   const auto read = decode_worker_request(encode(request));
 
@@ -31,6 +31,7 @@ TEST(PushProtocol, CarriesAPushRequest) {
   EXPECT_EQ(read->push->signing->command, request.signing->command);
   EXPECT_EQ(read->push->signing->public_key_file, "/pub");
   EXPECT_EQ(read->push->signing->provenance, "{}");
+  EXPECT_EQ(read->push->signing->sbom_digest, "sha256:00");
 }
 
 TEST(PushProtocol, CarriesAPullRequest) {

@@ -225,12 +225,41 @@ TEST_F(Worker, SignsNoOtherDigestThanThePermits) {
   const auto signer = *signer_of(request, runner_);
   request.pass_digest = other.str();
 
-  EXPECT_EQ(attest(other, permit, order, *signer).error().kind, ErrorKind::denied);
-  EXPECT_TRUE(attest(root, permit, order, *signer));
+  EXPECT_EQ(attest(other, permit, order, layout_, *signer).error().kind, ErrorKind::denied);
+  EXPECT_TRUE(attest(root, permit, order, layout_, *signer));
   // A pass for another image gets neither of them signed.
   EXPECT_EQ(serve(std::move(request)).kind, "denied");
   EXPECT_TRUE(registry_.manifests.empty());
   EXPECT_TRUE(registry_.blobs.empty());
+}
+
+TEST_F(Worker, AttachesTheSbomThatWasOrderedOrSetsNoTag) {
+  const auto sbom = *layout_.write_blob(R"({"bomFormat":"CycloneDX"})");
+  const auto spoilt = *layout_.write_blob(R"({"bomFormat":"CycloneDX","version":1})");
+  std::ofstream{layout_.blob_path(spoilt)} << R"({"bomFormat":"CycloneDX","version":2})";
+  const struct {
+    std::string digest;
+    std::string says; ///< "" = the push ends well
+  } rows[] = {{sbom.str(), ""},
+              {oci::Digest::of("absent").str(), "reading the SBOM"},
+              {spoilt.str(), "reading the SBOM"},
+              {"nonsense", "reading the SBOM"},
+              {layout_.write_blob("[]")->str(), "no JSON object"}};
+  unsigned seed = 90;
+  for (const auto& row : rows) {
+    const auto root = fakes::write_image(layout_, {100}, seed++);
+    registry_.manifests.clear();
+    auto request = push_of(root);
+    request.signing = order_in(dir_.path(), runner_);
+    request.signing->sbom_digest = row.digest;
+
+    const auto answer = serve(std::move(request));
+
+    EXPECT_EQ(answer.ok, row.says.empty()) << answer.what;
+    EXPECT_EQ(answer.attached, row.says.empty() ? 3U : 0U);
+    EXPECT_NE(answer.what.find(row.says), std::string::npos) << answer.what;
+    EXPECT_EQ(registry_.manifests.count("grp/app:v1"), row.says.empty() ? 1U : 0U) << row.digest;
+  }
 }
 
 TEST_F(Worker, ARegistryThatTakesNoSignatureGetsNoTag) {
