@@ -25,6 +25,7 @@ using std::chrono::milliseconds;
 using Steady = std::chrono::steady_clock;
 
 const std::string kPlatform = "linux/amd64";
+const std::string kEveryPlatform = "*";
 
 // Docker Hub's API lives under another name than its references say.
 std::string api_host(const std::string& registry) {
@@ -267,7 +268,7 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::st
   request.repository = reference.repository();
   request.target = reference.target();
   request.layout_dir = into.path();
-  request.platform = platform.empty() ? kPlatform : platform;
+  request.platform = platform == kEveryPlatform ? "" : platform.empty() ? kPlatform : platform;
   std::optional<engine_api::LeaseNote> told;
   auto client = client_for(reference, Purpose::pull, request.registry, told);
   if (!client) return std::move(client).error();
@@ -735,6 +736,32 @@ std::set<std::string> Images::mount_sources(const state::StoredImage& image,
       add(origin->second);
   }
   return sources;
+}
+
+Result<broker::PushOutcome> Images::promote(const oci::Reference& source,
+                                            const oci::Reference& target,
+                                            const broker::Progress& progress) {
+  if (!source.digest() || target.digest() || !target.tag()) {
+    return Error{ErrorKind::bad_input,
+                 "promote takes what it copies by digest, and where to by tag",
+                 "slipway promote REGISTRY/REPOSITORY@sha256:… REGISTRY/REPOSITORY:TAG",
+                 {}};
+  }
+  auto images = store();
+  if (!images) return std::move(images).error();
+  const auto never = [] { return false; };
+  auto root = fetch(source, kEveryPlatform, (*images)->layout(), progress, never);
+  if (!root) return std::move(root).error();
+  if (auto added = (*images)->add(*source.digest(), {target}); !added)
+    return std::move(added).error();
+  if (auto noted = tools_.audit.append("promote", {{"job", record_.key},
+                                                   {"project", record_.project},
+                                                   {"from", source.str()},
+                                                   {"image", target.str()},
+                                                   {"digest", source.digest()->str()}});
+      !noted)
+    return std::move(noted).error().in("writing the audit log");
+  return push(target, progress, never);
 }
 
 Result<std::vector<broker::Report>> Images::reports(const oci::Reference& reference) {

@@ -78,6 +78,12 @@ public:
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) override;
 
+  /// Copies `source`, named by its digest and with every platform, to `target`: judged and pushed
+  /// as if this job had built it. Errors: bad_input (no digest, no tag to set); those of pull and
+  /// push.
+  Result<broker::PushOutcome> promote(const oci::Reference& source, const oci::Reference& target,
+                                      const broker::Progress& progress);
+
   /// The summary block for the job log: one entry per push; "" where nothing was pushed or refused.
   std::string summary() const;
 

@@ -281,6 +281,38 @@ try others ask junit mirrored'
     expect_step others 0 " 404 " "there is no verdict on"
 }
 
+TEST "promote copies a judged digest by the policy of where it goes, and nothing else" {
+    gate_config promote "" '[[rule]]
+project = "strict/*"
+fixed_only = false
+repositories = ["*"]
+
+[[rule]]
+project = "*"
+repositories = ["*/grp/*", "*/release/*"]'
+    run_steps 4091 "$(push_base candidate)"
+    local digest
+    digest=$(grep -oE 'digest: sha256:[0-9a-f]{64}' <<<"$(step_says push-candidate)" | head -n 1)
+    digest=${digest#digest: }
+    promote() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" promote "$@"; }
+    expect_status 1 promote "$world_registry/grp/app/candidate@$digest" "$world_registry/release/app:1" --project strict/app
+    expect_contains "$OUTPUT" CVE-2023-45853
+    expect_absent release/app:1
+    expect_status 1 promote "$world_registry/grp/app/candidate@$digest" "$world_registry/elsewhere/app:1"
+    expect_contains "$OUTPUT" "policy does not let project"
+    expect_absent elsewhere/app:1
+    expect_status 1 promote "$world_registry/grp/app/candidate:1" "$world_registry/release/app:1"
+    expect_contains "$OUTPUT" "takes what it copies by digest"
+    expect_status 1 promote "$world_registry/grp/app/candidate@sha256:$(printf '0%.0s' {1..64})" "$world_registry/release/app:1"
+    expect_absent release/app:1
+
+    expect_status 0 promote "$world_registry/grp/app/candidate@$digest" "$world_registry/release/app:1"
+    expect_contains "$OUTPUT" "pushed   $world_registry/release/app:1"
+    expect_eq "$(env_skopeo inspect --creds slipway:only-slipway-knows-this --format '{{.Digest}}' "docker://$world_registry/release/app:1")" "$digest"
+    grep -q '"event":"promote"' "$world_state_dir/audit.jsonl"
+    [[ -z $(ls "$world_state_dir/jobs" | grep promote) ]] || fail "a promotion left its folder"
+}
+
 TEST "a verdict is remembered until anything that it depends on changes" {
     gate_config cache ""
     local script="$(push_base cached)
