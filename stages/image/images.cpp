@@ -25,7 +25,6 @@ using std::chrono::milliseconds;
 using Steady = std::chrono::steady_clock;
 
 const std::string kPlatform = "linux/amd64";
-const std::string kEveryPlatform = "*";
 
 // Docker Hub's API lives under another name than its references say.
 std::string api_host(const std::string& registry) {
@@ -257,7 +256,7 @@ Status Images::admit_pull(const oci::Reference& reference) const {
   return {};
 }
 
-Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::string& platform,
+Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platforms& platforms,
                                   oci::Layout& into, const broker::Progress& progress,
                                   const broker::Cancelled& cancelled) {
   if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
@@ -268,7 +267,8 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::st
   request.repository = reference.repository();
   request.target = reference.target();
   request.layout_dir = into.path();
-  request.platform = platform == kEveryPlatform ? "" : platform.empty() ? kPlatform : platform;
+  if (const auto* one = std::get_if<OnePlatform>(&platforms))
+    request.platform = one->name.empty() ? kPlatform : one->name;
   std::optional<engine_api::LeaseNote> told;
   auto client = client_for(reference, Purpose::pull, request.registry, told);
   if (!client) return std::move(client).error();
@@ -325,7 +325,7 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
     }
     return backends::BaseImage{reference.familiar(), local->manifest_digest};
   }
-  auto digest = fetch(reference, platform, bases, progress, cancelled);
+  auto digest = fetch(reference, OnePlatform{platform}, bases, progress, cancelled);
   if (!digest) return std::move(digest).error();
   return backends::BaseImage{reference.familiar(), *std::move(digest)};
 }
@@ -750,7 +750,7 @@ Result<broker::PushOutcome> Images::promote(const oci::Reference& source,
   auto images = store();
   if (!images) return std::move(images).error();
   const auto never = [] { return false; };
-  auto root = fetch(source, kEveryPlatform, (*images)->layout(), progress, never);
+  auto root = fetch(source, EveryPlatform{}, (*images)->layout(), progress, never);
   if (!root) return std::move(root).error();
   if (auto added = (*images)->add(*source.digest(), {target}); !added)
     return std::move(added).error();
@@ -822,7 +822,7 @@ Result<broker::ImageSummary> Images::pull(const oci::Reference& reference,
                                           const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
-  auto digest = fetch(reference, platform, (*images)->layout(), progress, cancelled);
+  auto digest = fetch(reference, OnePlatform{platform}, (*images)->layout(), progress, cancelled);
   if (!digest) return std::move(digest).error();
   std::vector<oci::Reference> tags;
   if (reference.tag()) tags.push_back(reference.with_tag(*reference.tag()));

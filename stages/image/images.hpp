@@ -13,8 +13,8 @@
 #include "executor/leaks/secrets.hpp"
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
-#include "executor/sandbox/sandbox.hpp"
 #include "executor/report/report.hpp"
+#include "executor/sandbox/sandbox.hpp"
 #include "executor/signing/statement.hpp"
 #include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
@@ -31,6 +31,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace slipway::image {
@@ -100,7 +101,13 @@ private:
   Status admit_pull(const oci::Reference& reference) const;
   /// Where a build of this script was lent anything: see JobsLeakScanner::mark_leaks.
   Result<bool> mark_leaks(const oci::Digest& manifest);
-  Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform,
+  struct EveryPlatform {};
+  struct OnePlatform {
+    std::string name; ///< "" = the default
+  };
+  /// Types of their own: no word in a job's request can mean all of an index.
+  using Platforms = std::variant<EveryPlatform, OnePlatform>;
+  Result<oci::Digest> fetch(const oci::Reference& reference, const Platforms& platforms,
                             oci::Layout& into, const broker::Progress& progress,
                             const broker::Cancelled& cancelled);
   Result<backends::BaseImage> base_from(const oci::Reference& reference, bool pull,
