@@ -122,8 +122,8 @@ docker push $world_registry/app/signed:1"
         --skip-version-check --disable-telemetry --format json sbom.json >rescan.json
     expect_contains "$(jq -r '.Results[].Vulnerabilities[]?.VulnerabilityID' rescan.json)" CVE-2023-45853
 
-    refuses "invalid signature" verify "$world_dir/etc/other.pub" app/signed:1
-    refuses "invalid signature" verify-attestation "$world_dir/etc/other.pub" app/signed:1 --type slsaprovenance1
+    refuses "could not verify envelope" verify "$world_dir/etc/other.pub" app/signed:1
+    refuses "could not verify envelope" verify-attestation "$world_dir/etc/other.pub" app/signed:1 --type slsaprovenance1
     # An image of the same registry that slipway did not push.
     refuses "no signatures found" verify "$world_dir/etc/signing.pub" "${tiny#*/}"
 }
