@@ -547,7 +547,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     const std::lock_guard guard{noting_};
     builds_[manifest.str()] = backend + ", " + seconds_since(started) +
                               (made->because.empty() ? "" : "; " + made->because);
-    auto& origin = origins_[manifest.str()];
+    auto& origin = provenances_[manifest.str()];
     origin = {};
     origin.backend = backend;
     origin.dockerfile_digest = oci::Digest::of(context->dockerfile_text).str();
@@ -781,8 +781,8 @@ Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdi
   signing::Provenance facts;
   {
     const std::lock_guard guard{noting_};
-    const auto built = origins_.find(verdict.digest.str());
-    if (built != origins_.end()) facts = built->second;
+    const auto built = provenances_.find(verdict.digest.str());
+    if (built != provenances_.end()) facts = built->second;
   }
   facts.builder_id = section.builder_id;
   facts.image = pushed_as.image;

@@ -150,7 +150,7 @@ private:
   std::multimap<oci::Digest, oci::Reference> origins_; ///< of layers that were pulled
   std::unique_ptr<JobReports> reports_;
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
-  std::map<std::string, signing::Provenance> origins_; ///< likewise: what a build alone knows
+  std::map<std::string, signing::Provenance> provenances_; ///< likewise: what a build alone knows
 };
 
 /// The gate's own words for a configured section.
