@@ -560,10 +560,10 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   if (!table) return std::move(table).error();
   Config config;
   const auto& root = *table;
-  if (auto known =
-          only_sections(root, name,
-                        {"slipway", "gitlab", "sandbox", "programs", "credential", "registry",
-                         "buildkit", "buildah", "gate", "db", "db_source", "identity", "push"});
+  if (auto known = only_sections(root, name,
+                                 {"slipway", "gitlab", "sandbox", "programs", "credential",
+                                  "registry", "buildkit", "buildah", "gate", "db", "db_source",
+                                  "identity", "signing", "push"});
       !known) {
     return std::move(known).error();
   }
@@ -683,6 +683,23 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          if (identity.variable.empty()) s.wrong("variable", "the name of one of the id_tokens");
          if (identity.audience.empty()) s.wrong("audience", "what the tokens' aud says");
        }},
+      {"signing",
+       [&](Section& s) {
+         auto& signing = config.signing;
+         s.read("key_file", signing.key_file);
+         s.read("command", signing.command);
+         s.read("public_key_file", signing.public_key_file);
+         s.duration("timeout", signing.timeout, seconds{1}, seconds{300});
+         s.read("builder_id", signing.builder_id);
+         s.read("sbom", signing.sbom);
+         if (!signing.command.empty() && !signing.command.front().starts_with('/'))
+           s.wrong("command", "a list that begins with an absolute path");
+         if (!signing.command.empty() && !signing.key_file.empty())
+           s.wrong("command", "left out where there is a key_file");
+         if (!signing.command.empty() && signing.public_key_file.empty())
+           s.missing("public_key_file");
+         if (signing.is_on() && signing.builder_id.empty()) s.missing("builder_id");
+       }},
       {"push",
        [&](Section& s) {
          s.duration("token_lifetime", config.push.token_lifetime, seconds{60}, seconds{900});
@@ -779,6 +796,7 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     std::vector<std::string> leak_exempt;
     s.read("leak_exempt", leak_exempt);
     if (s.has("leak_exempt")) rule.leak_exempt = std::move(leak_exempt);
+    s.read("sign", rule.sign);
     s.read("push", rule.push);
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
@@ -998,6 +1016,13 @@ std::string print(const Config& c) {
   line("ca_file", quoted(c.identity.ca_file));
   line("proxy", quoted(c.identity.proxy));
   line("plain_http", boolean(c.identity.plain_http));
+  out << "\n[signing]\n";
+  line("key_file", quoted(c.signing.key_file));
+  line("command", list(c.signing.command));
+  line("public_key_file", quoted(c.signing.public_key_file));
+  line("timeout", duration(c.signing.timeout));
+  line("builder_id", quoted(c.signing.builder_id));
+  line("sbom", boolean(c.signing.sbom));
   out << "\n[push]\n";
   line("token_lifetime", duration(c.push.token_lifetime));
   for (const auto& credential : c.credentials) {
@@ -1038,6 +1063,7 @@ std::string print(const Config& c) {
     if (r.base_secrets) out << "# base_secrets = " << boolean(*r.base_secrets) << "\n";
     if (r.fixed_grace_days) out << "# fixed_grace_days = " << *r.fixed_grace_days << "\n";
     if (r.leak_exempt) out << "# leak_exempt = " << list(*r.leak_exempt) << "\n";
+    if (r.sign) out << "# sign = " << boolean(*r.sign) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
     if (!r.static_credentials.empty())

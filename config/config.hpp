@@ -148,6 +148,17 @@ struct Identity {
   bool plain_http = false;
 };
 
+/// [signing]: what slipway-push attaches to what it pushes; docs/supply-chain.md.
+struct Signing {
+  std::filesystem::path key_file;        ///< PEM, ECDSA P-256; slipway-push alone reads it
+  std::vector<std::string> command;      ///< instead of a key file: a program that signs
+  std::filesystem::path public_key_file; ///< PEM, of `command`'s key
+  std::chrono::seconds timeout{30};      ///< of one call of `command`
+  std::string builder_id;                ///< a URI: who built, in the provenance
+  bool sbom = true;                      ///< is attached too
+  bool is_on() const { return !key_file.empty() || !command.empty(); }
+};
+
 /// [push]
 struct Push {
   std::chrono::seconds token_lifetime{900}; ///< longer-lived credentials are refused; at most 900
@@ -174,6 +185,7 @@ struct Rule {
   std::optional<bool> base_secrets;
   std::optional<int> fixed_grace_days;
   std::optional<std::vector<std::string>> leak_exempt;
+  std::optional<bool> sign;                    ///< absent: where [signing] has a key
   std::optional<bool> push;                    ///< false: no push from these jobs
   std::vector<std::string> repositories;       ///< globs on registry/repository that may be pushed;
                                                ///< empty: see policy::admit_push
@@ -222,6 +234,7 @@ struct Config {
   Db db;
   std::vector<DbSource> db_sources;
   Identity identity;
+  Signing signing;
   Push push;
   std::vector<Rule> rules;
   std::vector<Waiver> waivers;

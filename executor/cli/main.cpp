@@ -202,6 +202,16 @@ int main(int argc, char** argv) {
   std::string expectations;
   policy_test->add_option("file", expectations, "TOML with [[expect]]")->required();
 
+  auto* promote =
+      app.add_subcommand("promote", "copy an image to another repository, by that one's policy");
+  std::string promote_from;
+  std::string promote_to;
+  promote->add_option("source", promote_from, "REGISTRY/REPOSITORY@sha256:…")->required();
+  promote->add_option("target", promote_to, "REGISTRY/REPOSITORY:TAG")->required();
+  promote->add_option("--project", project,
+                      "by the policy for this project (default: the target's repository)");
+  promote->add_flag("--protected", protected_ref, "as for a protected ref");
+
   auto* why = app.add_subcommand("why", "what was judged of a digest, and why");
   std::string digest;
   why->add_option("digest", digest, "sha256:…, or at least 8 of its first digits")->required();
@@ -300,6 +310,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (doctor->parsed()) return (*wiring)->doctor() == 0 ? 0 : 1;
+  if (promote->parsed())
+    return (*wiring)->promote(promote_from, promote_to, project, protected_ref);
   if (db_update->parsed()) return (*wiring)->db_update(accepted_losses);
   if (db_rollback->parsed()) return (*wiring)->db_rollback();
   if (gate_test->parsed())

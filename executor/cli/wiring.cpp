@@ -227,6 +227,44 @@ int Wiring::gate_check(const std::string& layout, const std::string& project, bo
   return cli::gate_check(options);
 }
 
+int Wiring::promote(const std::string& source, const std::string& target,
+                    const std::string& project, bool protected_ref) {
+  const auto complain = [](const Error& error) {
+    std::cerr << "slipway: " << error.text() << "\n";
+    if (!error.hint.empty()) std::cerr << "  what to do: " << error.hint << "\n";
+    return is_the_jobs_fault(error.kind) ? 1 : 2;
+  };
+  auto from = oci::Reference::parse(source);
+  if (!from) return complain(from.error());
+  auto to = oci::Reference::parse(target);
+  if (!to) return complain(to.error());
+  // A job of its own, so that the reaper finds what a killed one leaves.
+  state::JobRecord record;
+  record.runner = state::ProcessIdentity::self();
+  record.key = "promote-" + std::to_string(record.runner.pid) + "-" +
+               std::to_string(record.runner.start_time);
+  record.project = project.empty() ? to->repository() : project;
+  record.ref = "promote";
+  record.ref_protected = protected_ref;
+  record.created = rfc3339(clock_.now());
+  {
+    const auto alone = folders_.lock_all(std::chrono::seconds{60});
+    if (!alone) return complain(alone.error());
+    if (auto made = folders_.create(record.key); !made) return complain(made.error());
+    if (auto saved = folders_.save(record); !saved) return complain(saved.error());
+  }
+  image::Images images{image_tools(), record, {}};
+  auto pushed = images.promote(*from, *to, [](std::string_view text) { std::cout << text; });
+  if (const auto summary = images.summary(); !summary.empty()) std::cout << summary;
+  auto ended = leases().collect(record.key, image::Leases::Haste::patient);
+  auto removed = folders_.remove(record.key);
+  if (!pushed) return complain(pushed.error());
+  for (const auto* after : {&ended, &removed}) {
+    if (!*after) return complain(after->error());
+  }
+  return 0;
+}
+
 int Wiring::db_update(const std::vector<std::string>& accepted_losses) {
   RegistryMirror mirror{config_};
   return cli::db_update(config_, accepted_losses, mirror, audit_, clock_, std::cout, std::cerr);

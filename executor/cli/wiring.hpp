@@ -38,6 +38,10 @@ public:
   Result<int> collect_garbage(bool all);
   int gate_check(const std::string& layout, const std::string& project, bool protected_ref,
                  const std::string& db, bool json, const std::string& format);
+  /// See image::Images::promote; judged and pushed as a job of `project` would be. Exit codes: 0; 1
+  /// denied; 2 it could not be done.
+  int promote(const std::string& source, const std::string& target, const std::string& project,
+              bool protected_ref);
   int db_update(const std::vector<std::string>& accepted_losses);
   int db_rollback();
   int gate_test(const std::string& report, const std::string& project, bool protected_ref,

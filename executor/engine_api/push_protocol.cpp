@@ -104,6 +104,24 @@ RegistryAccess registry_of(const json& value) {
   return access;
 }
 
+json signing_json(const SigningOrder& order) {
+  return {{"key_file", order.key_file},
+          {"command", order.command},
+          {"public_key_file", order.public_key_file},
+          {"timeout_seconds", order.timeout_seconds},
+          {"provenance", order.provenance},
+          {"sbom_digest", order.sbom_digest}};
+}
+
+SigningOrder signing_of(const json& value) {
+  return {value.at("key_file").get<std::string>(),
+          value.at("command").get<std::vector<std::string>>(),
+          value.at("public_key_file").get<std::string>(),
+          value.at("timeout_seconds").get<std::uint32_t>(),
+          value.at("provenance").get<std::string>(),
+          value.at("sbom_digest").get<std::string>()};
+}
+
 WorkerRequest request_of(const json& value) {
   WorkerRequest request;
   const auto op = value.at("op").get<std::string>();
@@ -118,6 +136,8 @@ WorkerRequest request_of(const json& value) {
     push.pass_repository = value.at("pass_repository").get<std::string>();
     push.pass_expires_at = value.at("pass_expires_at").get<std::string>();
     push.mount_from = value.at("mount_from").get<std::vector<std::string>>();
+    if (const auto& signing = value.at("signing"); !signing.is_null())
+      push.signing = signing_of(signing);
     push.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();
     request.push = std::move(push);
   } else if (op == "pull") {
@@ -172,6 +192,7 @@ std::string encode(const PushRequest& request) {
                 {"pass_repository", request.pass_repository},
                 {"pass_expires_at", request.pass_expires_at},
                 {"mount_from", request.mount_from},
+                {"signing", request.signing ? signing_json(*request.signing) : json{}},
                 {"deadline_seconds", request.deadline_seconds}};
   return dump_wiped(value);
 }
@@ -240,6 +261,7 @@ std::string encode(const WorkerAnswer& answer) {
                       {"uploaded_bytes", answer.uploaded_bytes},
                       {"mounted_blobs", answer.mounted_blobs},
                       {"skipped_blobs", answer.skipped_blobs},
+                      {"attached", answer.attached},
                       {"token_seconds", answer.token_seconds},
                       {"platforms", answer.platforms},
                       {"facts", answer.facts ? facts_json(*answer.facts) : json{}},
@@ -263,6 +285,7 @@ Result<WorkerAnswer> decode_worker_answer(const std::string& text) {
     answer.uploaded_bytes = value.at("uploaded_bytes").get<std::uint64_t>();
     answer.mounted_blobs = value.at("mounted_blobs").get<std::uint32_t>();
     answer.skipped_blobs = value.at("skipped_blobs").get<std::uint32_t>();
+    answer.attached = value.at("attached").get<std::uint32_t>();
     answer.token_seconds = value.at("token_seconds").get<std::uint32_t>();
     answer.platforms = value.at("platforms").get<std::vector<std::string>>();
     if (const auto& facts = value.at("facts"); !facts.is_null()) answer.facts = facts_of(facts);

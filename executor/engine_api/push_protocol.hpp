@@ -44,6 +44,16 @@ struct RegistryAccess {
   std::string login_from; ///< `[[credential]] "prod"`, for messages; "" = the [[registry]] entry
 };
 
+/// What to sign about the pushed digest, and with what: the worker opens the key, nobody before it.
+struct SigningOrder {
+  std::string key_file;               ///< PEM …
+  std::vector<std::string> command;   ///< … or a program that signs …
+  std::string public_key_file;        ///< … for this key
+  std::uint32_t timeout_seconds = 30; ///< of one call of `command`
+  std::string provenance;             ///< predicate of SLSA v1, a JSON object
+  std::string sbom_digest; ///< of the SBOM, a blob of `layout_dir`; "" = none is attached
+};
+
 /// Upload of a judged tree: everything below `root_digest` in the layout.
 struct PushRequest {
   RegistryAccess registry;
@@ -56,6 +66,7 @@ struct PushRequest {
   std::string pass_expires_at; ///< RFC 3339
   std::vector<std::string>
       mount_from; ///< repositories of the same registry to try a cross-mount from
+  std::optional<SigningOrder> signing; ///< attached before any tag is set, or none is set
   std::uint32_t deadline_seconds = 3600;
 };
 
@@ -129,6 +140,7 @@ struct WorkerAnswer {
   std::uint64_t uploaded_bytes = 0;
   std::uint32_t mounted_blobs = 0;
   std::uint32_t skipped_blobs = 0;
+  std::uint32_t attached = 0;      ///< signed statements that were attached
   std::uint32_t token_seconds = 0; ///< lifetime of the credential that was minted
   std::vector<std::string> platforms;
   std::optional<IssuerFacts> facts; ///< describe

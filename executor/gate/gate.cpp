@@ -62,7 +62,8 @@ Verdict empty_verdict(const oci::Digest& digest, WallTime now, std::string scann
                  .scanner = std::move(scanner),
                  .db_updated_at = {},
                  .policy_digest = std::move(policy_digest),
-                 .from_cache = false};
+                 .from_cache = false,
+                 .inventories = {}};
 }
 
 // How the gate answers a flaw of the image.
@@ -464,6 +465,11 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
     bench.judge_report(*report, scanned->diagnostics, who, several ? name_of(image) : "",
                        {root.str(), image.descriptor.digest.str()});
+    verdict.inventories.push_back({.manifest = image.descriptor.digest,
+                                   .platform = name_of(image),
+                                   .os_family = std::move(report->os_family),
+                                   .os_name = std::move(report->os_name),
+                                   .packages = std::move(report->packages)});
   }
 
   bench.finish();

@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace slipway::gate {
@@ -77,6 +78,26 @@ struct Finding {
   bool is_secret = false;  ///< `id` is the rule, `target` the file
 };
 
+struct Package {
+  std::string name;
+  std::string version; ///< "1:1.2.13.dfsg-1": with epoch and release
+  std::string purl;    ///< "" = the scanner named none
+  std::string path;    ///< the file that names it; "" = the system's package database
+  std::vector<std::string> licenses;
+  /// Of the source package, in Trivy's words (SrcName, SrcVersion, SrcRelease, SrcEpoch):
+  /// advisories are for sources, and no package URL tells them.
+  std::vector<std::pair<std::string, std::string>> source;
+};
+
+/// What one image of a tree is made of, as far as the scanner sees.
+struct Inventory {
+  oci::Digest manifest;
+  std::string platform; ///< "linux/amd64"
+  std::string os_family;
+  std::string os_name;
+  std::vector<Package> packages;
+};
+
 /// One reason for a denial that is not a finding: a row of the fail-closed table.
 struct Denial {
   std::string code;    ///< "no_os", "db_stale", "blob_mismatch", …: docs/gate.md has them all
@@ -108,6 +129,7 @@ struct Verdict {
   WallTime db_updated_at;
   std::string policy_digest;
   bool from_cache = false;
+  std::vector<Inventory> inventories; ///< one for each image that was scanned; not in to_json()
   /// True where nothing but the operator's side stands in the way: the image was not judged.
   bool could_not_judge() const;
   /// One line for each denial that was lifted and each waived finding: what, by whom, until when.

@@ -87,6 +87,45 @@ Result<Finding> read_secret(const json& entry, const std::string& target) {
   return finding;
 }
 
+Result<Package> read_package(const json& entry, const std::string& place) {
+  Package package;
+  std::string release;
+  package.path = place;
+  for (const auto& [name, into] :
+       {std::pair{"Name", &package.name}, std::pair{"Version", &package.version},
+        std::pair{"Release", &release}, std::pair{"FilePath", &package.path}}) {
+    if (auto fine = read_text(entry, name, *into); !fine) return std::move(fine).error();
+  }
+  if (!release.empty()) package.version += "-" + release;
+  if (const json* epoch = member(entry, "Epoch")) {
+    if (!epoch->is_number_integer()) return refused("Epoch", "is not an integer");
+    if (const auto number = epoch->get<std::int64_t>(); number != 0)
+      package.version.insert(0, std::to_string(number) + ":");
+  }
+  if (const json* identifier = member(entry, "Identifier")) {
+    if (!identifier->is_object()) return refused("Identifier", "is not an object");
+    if (auto fine = read_text(*identifier, "PURL", package.purl); !fine)
+      return std::move(fine).error();
+  }
+  if (const json* licenses = member(entry, "Licenses")) {
+    if (!licenses->is_array()) return refused("Licenses", "is not an array");
+    for (const auto& license : *licenses) {
+      if (!license.is_string()) return refused("Licenses", "holds something that is no string");
+      package.licenses.push_back(license.get<std::string>());
+    }
+  }
+  for (const char* name : {"SrcName", "SrcVersion", "SrcRelease"}) {
+    std::string value;
+    if (auto fine = read_text(entry, name, value); !fine) return std::move(fine).error();
+    if (!value.empty()) package.source.emplace_back(name, std::move(value));
+  }
+  if (const json* epoch = member(entry, "SrcEpoch")) {
+    if (!epoch->is_number_integer()) return refused("SrcEpoch", "is not an integer");
+    package.source.emplace_back("SrcEpoch", std::to_string(epoch->get<std::int64_t>()));
+  }
+  return package;
+}
+
 Status read_result(const json& result, ScanReport& report) {
   std::string target;
   std::string kind;
@@ -101,6 +140,9 @@ Status read_result(const json& result, ScanReport& report) {
   if (os) report.os_packages += static_cast<int>((*packages)->size());
   if (kind == "lang-pkgs") report.language_packages += static_cast<int>((*packages)->size());
   for (const auto& package : **packages) {
+    auto read = read_package(package, os ? "" : target);
+    if (!read) return std::move(read).error();
+    report.packages.push_back(*std::move(read));
     const json* repository = member(package, "Repository");
     if (repository != nullptr && repository->is_object() &&
         repository->value("Class", json{}) == "third-party") {

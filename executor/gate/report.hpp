@@ -24,6 +24,7 @@ struct ScanReport {
   int third_party_packages = 0; ///< Trivy does not look these up
   int suppressed = 0;           ///< findings that something made Trivy hide
   std::vector<Finding> findings;
+  std::vector<Package> packages;
 };
 
 /// Strict: another schema version, a wrong type or a finding without id is an error, not a gap.

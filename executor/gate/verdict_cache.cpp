@@ -9,7 +9,7 @@ namespace slipway::gate {
 namespace {
 
 using nlohmann::json;
-constexpr int kSchema = 2;
+constexpr int kSchema = 3;
 constexpr std::size_t kMaxVerdictBytes = 32UL << 20;
 
 std::optional<Verdict> from_json(const json& object) {
@@ -27,7 +27,8 @@ std::optional<Verdict> from_json(const json& object) {
                   .scanner = object.at("scanner").get<std::string>(),
                   .db_updated_at = {},
                   .policy_digest = object.at("policy_digest").get<std::string>(),
-                  .from_cache = true};
+                  .from_cache = true,
+                  .inventories = {}};
   if (!parse_rfc3339(object.at("judged_at").get<std::string>(), verdict.judged_at) ||
       !parse_rfc3339(object.at("expires_at").get<std::string>(), verdict.expires_at) ||
       !parse_rfc3339(object.at("db_updated_at").get<std::string>(), verdict.db_updated_at)) {
@@ -71,6 +72,42 @@ std::optional<Verdict> from_json(const json& object) {
   return verdict;
 }
 
+std::string inventories_json(const std::vector<Inventory>& inventories) {
+  json all = json::array();
+  for (const auto& one : inventories) {
+    json packages = json::array();
+    for (const auto& [name, version, purl, path, licenses, source] : one.packages)
+      packages.push_back({name, version, purl, path, licenses, source});
+    all.push_back({{"manifest", one.manifest.str()},
+                   {"platform", one.platform},
+                   {"os_family", one.os_family},
+                   {"os_name", one.os_name},
+                   {"packages", std::move(packages)}});
+  }
+  return all.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+bool read_inventories(const json& all, std::vector<Inventory>& into) {
+  for (const auto& one : all) {
+    auto manifest = oci::Digest::parse(one.at("manifest").get_ref<const std::string&>());
+    if (!manifest) return false;
+    Inventory inventory{.manifest = *std::move(manifest),
+                        .platform = one.at("platform").get<std::string>(),
+                        .os_family = one.at("os_family").get<std::string>(),
+                        .os_name = one.at("os_name").get<std::string>(),
+                        .packages = {}};
+    for (const auto& package : one.at("packages")) {
+      inventory.packages.push_back(
+          {package.at(0).get<std::string>(), package.at(1).get<std::string>(),
+           package.at(2).get<std::string>(), package.at(3).get<std::string>(),
+           package.at(4).get<std::vector<std::string>>(),
+           package.at(5).get<decltype(Package::source)>()});
+    }
+    into.push_back(std::move(inventory));
+  }
+  return true;
+}
+
 std::filesystem::path file_for(const std::filesystem::path& dir, const oci::Digest& key) {
   return dir / "verdicts" / (key.hex() + ".json");
 }
@@ -84,12 +121,14 @@ std::optional<Verdict> load_verdict(const std::filesystem::path& dir, const oci:
   try {
     const json document = json::parse(*text);
     const auto& body = document.at("verdict").get_ref<const std::string&>();
+    const auto& inventories = document.at("inventories").get_ref<const std::string&>();
     if (document.at("schema") != kSchema || document.at("key") != key.str() ||
-        document.at("sha256") != oci::Digest::of(body).str()) {
+        document.at("sha256") != oci::Digest::of(body + inventories).str()) {
       return std::nullopt;
     }
     auto verdict = from_json(json::parse(body));
     if (!verdict || !verdict->passed || verdict->digest != image) return std::nullopt;
+    if (!read_inventories(json::parse(inventories), verdict->inventories)) return std::nullopt;
     if (verdict->judged_at > now || verdict->expires_at <= now) return std::nullopt;
     return verdict;
   } catch (const json::exception&) {
@@ -101,10 +140,12 @@ Status save_verdict(const std::filesystem::path& dir, const oci::Digest& key,
                     const Verdict& verdict) {
   if (auto made = make_directory(dir / "verdicts", 0700); !made) return made;
   const auto body = verdict.to_json();
+  const auto inventories = inventories_json(verdict.inventories);
   const json document{{"schema", kSchema},
                       {"key", key.str()},
-                      {"sha256", oci::Digest::of(body).str()},
-                      {"verdict", body}};
+                      {"sha256", oci::Digest::of(body + inventories).str()},
+                      {"verdict", body},
+                      {"inventories", inventories}};
   return replace_file(file_for(dir, key), document.dump(), 0600);
 }
 

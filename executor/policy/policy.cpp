@@ -52,6 +52,7 @@ Status admit_static(const config::Config& config, const Effective& effective,
 Effective effective_for(const config::Config& config, const Subject& subject) {
   Effective effective;
   effective.gate = config.gate;
+  effective.sign = config.signing.is_on();
   const auto rule =
       std::find_if(config.rules.begin(), config.rules.end(), [&](const config::Rule& candidate) {
         return config::glob_matches(candidate.project, subject.project) &&
@@ -66,6 +67,7 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->base_secrets) effective.gate.base_secrets = *rule->base_secrets;
   if (rule->fixed_grace_days) effective.gate.fixed_grace_days = *rule->fixed_grace_days;
   if (rule->leak_exempt) effective.gate.leak_exempt = *rule->leak_exempt;
+  if (rule->sign) effective.sign = *rule->sign;
   if (rule->push) effective.push = *rule->push;
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;

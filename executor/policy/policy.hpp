@@ -24,6 +24,7 @@ struct Subject {
 /// The gate and push settings after the first matching rule.
 struct Effective {
   config::Gate gate;
+  bool sign = false; ///< unsigned, nothing is tagged
   bool push = true;
   std::vector<std::string> repositories;       ///< globs; empty: all
   std::vector<std::string> static_credentials; ///< [[credential]] entries without an end

@@ -5,6 +5,7 @@
 #include "executor/credentials/token_client.hpp"
 #include "executor/oci/layout.hpp"
 #include "executor/oci/reference.hpp"
+#include "executor/push_worker/attest.hpp"
 #include "executor/push_worker/lease.hpp"
 
 namespace slipway::push_worker {
@@ -24,6 +25,11 @@ Status check_name(const std::string& host, const std::string& repository, const 
   return {};
 }
 
+/// `sha256-<hex>` and what begins so: an image there would take away another image's signatures.
+bool stands_for_signatures(const std::string& tag) {
+  return tag.rfind("sha256-", 0) == 0 && tag.size() >= 71;
+}
+
 Result<WorkerAnswer> push(PushRequest request, World& world) {
   auto permit = credentials::PushPermit::from(request, world.clock);
   if (!permit) return std::move(permit).error();
@@ -34,19 +40,34 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
     if (tag.empty()) return Error{ErrorKind::bad_input, "an empty tag", "", {}};
     if (auto status = check_name(host, request.repository, tag); !status)
       return std::move(status).error();
+    if (request.signing && stands_for_signatures(tag)) {
+      return Error{ErrorKind::denied,
+                   "the tag " + tag + " is where a registry lists an image's signatures",
+                   "choose another tag",
+                   {}};
+    }
   }
   for (const auto& source : request.mount_from) {
     if (auto status = check_name(host, source, ""); !status) return std::move(status).error();
   }
   auto layout = oci::Layout::open(request.layout_dir);
   if (!layout) return std::move(layout).error();
+  // Before anything is minted or sent: a key that does not fit costs nothing.
+  auto signer = signer_of(request, world.runner);
+  if (!signer) return std::move(signer).error();
+  registry::BeforeTags before_tags;
+  if (*signer) {
+    before_tags = [&](const oci::Digest& subject) {
+      return attest(subject, *permit, *request.signing, *layout, **signer);
+    };
+  }
   const Purpose purpose{request.repository, {"pull", "push"}, permit->digest().str()};
   const auto send = [&](engine_api::RegistryAccess access) -> Result<WorkerAnswer> {
     auto tokens = credentials::TokenClient::load(std::move(access), world.registry, world.clock);
     if (!tokens) return std::move(tokens).error();
     registry::Registry registry{world.registry,     *tokens,      world.clock,
                                 request.repository, world.pacing, world.progress};
-    auto pushed = registry.push(*layout, *permit, request.tags, request.mount_from);
+    auto pushed = registry.push(*layout, *permit, request.tags, request.mount_from, before_tags);
     if (!pushed)
       return std::move(pushed).error().in("pushing to " + host + "/" + request.repository);
     WorkerAnswer answer;
@@ -57,6 +78,7 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
     answer.uploaded_bytes = pushed->uploaded_bytes;
     answer.mounted_blobs = pushed->mounted_blobs;
     answer.skipped_blobs = pushed->skipped_blobs;
+    answer.attached = pushed->attached;
     answer.token_seconds = registry.token_seconds();
     return answer;
   };

@@ -293,8 +293,8 @@ Status Registry::push_blob(const oci::Layout& layout, const oci::Descriptor& blo
   return {};
 }
 
-Status Registry::put_manifest(const std::string& bytes, const std::string& media_type,
-                              const std::string& target, const oci::Digest& digest) {
+Result<std::string> Registry::put_manifest(const std::string& bytes, const std::string& media_type,
+                                           const std::string& target, const oci::Digest& digest) {
   auto put = request("PUT", "manifests/" + target);
   put.headers = {{"Content-Type", media_type}};
   put.body = bytes;
@@ -309,7 +309,7 @@ Status Registry::put_manifest(const std::string& bytes, const std::string& media
                  "the registry changes manifests; slipway does not push there",
                  {}};
   }
-  return {};
+  return response->header("oci-subject");
 }
 
 Status Registry::confirm(const oci::Digest& digest) {
@@ -332,7 +332,8 @@ Status Registry::confirm(const oci::Digest& digest) {
 
 Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials::PushPermit& permit,
                                    const std::vector<std::string>& tags,
-                                   const std::vector<std::string>& mount_from) {
+                                   const std::vector<std::string>& mount_from,
+                                   const BeforeTags& before_tags) {
   if (permit.repository() != repository_ || permit.host() != tokens_.access().host) {
     return Error{ErrorKind::denied,
                  "no permit to push to " + tokens_.access().host + "/" + repository_,
@@ -388,6 +389,16 @@ Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials:
     return Error{ErrorKind::internal, "the root is not among the blobs of its own tree", "", {}};
   auto confirmed = confirm(root);
   if (!confirmed) return std::move(confirmed).error();
+  if (before_tags) {
+    auto attachments = before_tags(root);
+    if (!attachments) return std::move(attachments).error().in("signing " + root.str());
+    const oci::Descriptor subject{tree->root_media_type, root, tree->root_size, {}, {}, "", false};
+    for (const auto& attachment : *attachments) {
+      auto status = attach(attachment, subject);
+      if (!status) return std::move(status).error().in("attaching a signature to " + root.str());
+      ++outcome.attached;
+    }
+  }
   for (const auto& tag : tags) {
     auto status = put_manifest(*root_bytes, tree->root_media_type, tag, root);
     if (!status) return std::move(status).error().in("setting tag " + tag);

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,7 +41,20 @@ struct PushOutcome {
   std::uint64_t uploaded_bytes = 0;
   std::uint32_t mounted_blobs = 0;
   std::uint32_t skipped_blobs = 0;
+  std::uint32_t attached = 0;
 };
+
+/// A document about the pushed image: becomes an artifact whose subject the image is.
+struct Attachment {
+  std::string artifact_type; ///< also the layer's media type
+  std::string bytes;
+  std::map<std::string, std::string> annotations;
+  /// What it replaces among the referrers in the fallback tag: those of the same type that agree in
+  /// these annotations.
+  std::vector<std::string> same;
+};
+/// Makes what is to be there before the image gets a tag.
+using BeforeTags = std::function<Result<std::vector<Attachment>>(const oci::Digest& subject)>;
 
 struct PullTarget {
   std::string target;   ///< tag or digest
@@ -64,12 +78,13 @@ public:
            std::string repository, Pacing pacing, Progress progress);
 
   /// Blobs first, then manifests by digest (children before their index), a check that the root is
-  /// there, then the tags. Only the permit's digest, only to the permit's repository. Errors:
-  /// denied; bad_input (blob bytes are not what their descriptor says); unavailable, timed_out;
-  /// misconfigured.
+  /// there, what `before_tags` makes about it, then the tags. Only the permit's digest, only to the
+  /// permit's repository. Errors: those of `before_tags`; denied; bad_input (blob bytes are not
+  /// what their descriptor says); unavailable, timed_out; misconfigured.
   Result<PushOutcome> push(const oci::Layout& layout, const credentials::PushPermit& permit,
                            const std::vector<std::string>& tags,
-                           const std::vector<std::string>& mount_from);
+                           const std::vector<std::string>& mount_from,
+                           const BeforeTags& before_tags = nullptr);
 
   /// Everything is verified against its digest on the way. `layout` may be null for manifest_only.
   /// Errors: not_found; denied; bad_input (lying registry); as push.
@@ -107,9 +122,17 @@ private:
   Result<http::Url> next_location(const http::Url& base, const http::Response& response) const;
   Result<std::uint64_t> committed_offset(Upload& upload);
   void abandon(const http::Url& session);
-  Status put_manifest(const std::string& bytes, const std::string& media_type,
-                      const std::string& target, const oci::Digest& digest);
+  /// The digest to whose referrers the registry says that it counts the manifest; "" = to none.
+  Result<std::string> put_manifest(const std::string& bytes, const std::string& media_type,
+                                   const std::string& target, const oci::Digest& digest);
   Status confirm(const oci::Digest& digest);
+  /// Puts the attachment there as a referrer. A registry without the referrers API gets the tag
+  /// `sha256-<hex>` with an index of them. Source: distribution-spec v1.1, "Pushing Manifests with
+  /// Subject".
+  Status attach(const Attachment& attachment, const oci::Descriptor& subject);
+  Status put_small_blob(std::string_view bytes);
+  Status list_in_fallback_tag(const oci::Descriptor& referrer, const Attachment& attachment,
+                              const oci::Digest& subject);
 
   struct Fetched {
     std::string bytes;

@@ -19,7 +19,8 @@ constexpr std::array kRows{Row{Format::verdict, "verdict", "slipway-verdict.json
                            Row{Format::gitlab, "gitlab", "gl-container-scanning-report.json"},
                            Row{Format::sarif, "sarif", "slipway.sarif"},
                            Row{Format::junit, "junit", "slipway-junit.xml"},
-                           Row{Format::html, "html", "slipway.html"}};
+                           Row{Format::html, "html", "slipway.html"},
+                           Row{Format::cyclonedx, "cyclonedx", "sbom.cdx.json"}};
 
 } // namespace
 
@@ -54,6 +55,8 @@ std::string render(Format format, const gate::Verdict& verdict, const Subject& s
     return junit_report(verdict, subject);
   case Format::html:
     return html_report(verdict, subject);
+  case Format::cyclonedx:
+    return cyclonedx_report(verdict, subject);
   }
   return ""; // unreachable: every enumerator returns above
 }

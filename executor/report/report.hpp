@@ -20,7 +20,7 @@ struct Subject {
   std::string backend; ///< "buildkit v0.34.2, 1.2 s"; "" = not built here
 };
 
-enum class Format { verdict, gitlab, sarif, junit, html };
+enum class Format { verdict, gitlab, sarif, junit, html, cyclonedx };
 
 /// "gitlab", …; none for another word.
 std::optional<Format> parse_format(std::string_view word);
@@ -36,6 +36,7 @@ std::string file_name(Format format);
 ///   sarif    SARIF 2.1.0 (OASIS)
 ///   junit    one test case for each finding and denial; failed ones are those that block
 ///   html     one page without scripts, for reading; nothing is loaded from anywhere
+///   cyclonedx  CycloneDX 1.6 (ECMA-424): the packages that the scanner found, without findings
 std::string render(Format format, const gate::Verdict& verdict, const Subject& subject);
 
 } // namespace slipway::report

@@ -256,7 +256,7 @@ Status Images::admit_pull(const oci::Reference& reference) const {
   return {};
 }
 
-Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::string& platform,
+Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platforms& platforms,
                                   oci::Layout& into, const broker::Progress& progress,
                                   const broker::Cancelled& cancelled) {
   if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
@@ -267,7 +267,8 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const std::st
   request.repository = reference.repository();
   request.target = reference.target();
   request.layout_dir = into.path();
-  request.platform = platform.empty() ? kPlatform : platform;
+  if (const auto* one = std::get_if<OnePlatform>(&platforms))
+    request.platform = one->name.empty() ? kPlatform : one->name;
   std::optional<engine_api::LeaseNote> told;
   auto client = client_for(reference, Purpose::pull, request.registry, told);
   if (!client) return std::move(client).error();
@@ -324,7 +325,7 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
     }
     return backends::BaseImage{reference.familiar(), local->manifest_digest};
   }
-  auto digest = fetch(reference, platform, bases, progress, cancelled);
+  auto digest = fetch(reference, OnePlatform{platform}, bases, progress, cancelled);
   if (!digest) return std::move(digest).error();
   return backends::BaseImage{reference.familiar(), *std::move(digest)};
 }
@@ -546,6 +547,12 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     const std::lock_guard guard{noting_};
     builds_[manifest.str()] = backend + ", " + seconds_since(started) +
                               (made->because.empty() ? "" : "; " + made->because);
+    auto& origin = provenances_[manifest.str()];
+    origin = {};
+    origin.backend = backend;
+    origin.dockerfile_digest = oci::Digest::of(context->dockerfile_text).str();
+    for (const auto& base : job.bases)
+      origin.bases.emplace_back(base.familiar_name, base.digest.str());
   }
   audit::AuditLog::Fields fields{{"job", record_.key},
                                  {"project", record_.project},
@@ -596,6 +603,12 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
       return std::move(noted).error();
     note("refused  " + reference.str() + "\n  why      " + admitted.error().what);
     return std::move(admitted).error();
+  }
+  if (effective_.sign && !tools_.config.signing.is_on()) {
+    return Error{ErrorKind::misconfigured,
+                 "a rule demands a signature on " + reference.str() + ", and there is no key",
+                 "the operator sets key_file or command in [signing], or sign = false in the rule",
+                 {}};
   }
   auto access = access_for(reference, Purpose::push);
   if (!access) return std::move(access).error();
@@ -656,6 +669,10 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   if (reference.tag()) request.tags = {*reference.tag()};
   request.layout_dir = (*images)->layout().path();
   request.root_digest = image->manifest_digest.str();
+  auto signing = signing_for(pushed_as, verdict, (*images)->layout());
+  if (!signing) return std::move(signing).error();
+  request.signing = *std::move(signing);
+  const bool with_sbom = request.signing && !request.signing->sbom_digest.empty();
   const auto sources = mount_sources(*image, reference);
   request.mount_from.assign(sources.begin(), sources.end());
   const auto push_started = Steady::now();
@@ -673,7 +690,8 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
     return std::move(answer).error().in("pushing " + reference.str());
   }
   auto head = audit("push", {{"token_seconds", std::to_string(answer->token_seconds)},
-                             {"uploaded_bytes", std::to_string(answer->uploaded_bytes)}});
+                             {"uploaded_bytes", std::to_string(answer->uploaded_bytes)},
+                             {"attached", std::to_string(answer->attached)}});
   if (!head) return std::move(head).error();
   if (auto noted = (*images)->note_repo_digest(
           image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str());
@@ -683,7 +701,12 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
        "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
        ")" + listed(exceptions) + "\n  push     " + std::to_string(answer->uploaded_bytes) +
        " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) +
-       " blobs were there, " + seconds_since(push_started) + "\n  token    " +
+       " blobs were there, " + seconds_since(push_started) +
+       (answer->attached == 0
+            ? std::string{}
+            : std::string{"\n  signed   before it was tagged: signature, provenance"} +
+                  (with_sbom ? ", SBOM" : "")) +
+       "\n  token    " +
        (answer->token_seconds == 0 ? std::string{"none needed"}
                                    : "may push to this repository only, lifetime " +
                                          std::to_string(answer->token_seconds) + " s, forgotten") +
@@ -715,6 +738,32 @@ std::set<std::string> Images::mount_sources(const state::StoredImage& image,
   return sources;
 }
 
+Result<broker::PushOutcome> Images::promote(const oci::Reference& source,
+                                            const oci::Reference& target,
+                                            const broker::Progress& progress) {
+  if (!source.digest() || target.digest() || !target.tag()) {
+    return Error{ErrorKind::bad_input,
+                 "promote takes what it copies by digest, and where to by tag",
+                 "slipway promote REGISTRY/REPOSITORY@sha256:… REGISTRY/REPOSITORY:TAG",
+                 {}};
+  }
+  auto images = store();
+  if (!images) return std::move(images).error();
+  const auto never = [] { return false; };
+  auto root = fetch(source, EveryPlatform{}, (*images)->layout(), progress, never);
+  if (!root) return std::move(root).error();
+  if (auto added = (*images)->add(*source.digest(), {target}); !added)
+    return std::move(added).error();
+  if (auto noted = tools_.audit.append("promote", {{"job", record_.key},
+                                                   {"project", record_.project},
+                                                   {"from", source.str()},
+                                                   {"image", target.str()},
+                                                   {"digest", source.digest()->str()}});
+      !noted)
+    return std::move(noted).error().in("writing the audit log");
+  return push(target, progress, never);
+}
+
 Result<std::vector<broker::Report>> Images::reports(const oci::Reference& reference) {
   auto files = reports_->files(reference);
   if (!files) return std::move(files).error();
@@ -724,13 +773,56 @@ Result<std::vector<broker::Report>> Images::reports(const oci::Reference& refere
   return reports;
 }
 
+Result<std::optional<engine_api::SigningOrder>>
+Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdict,
+                    oci::Layout& layout) const {
+  if (!effective_.sign) return std::optional<engine_api::SigningOrder>{};
+  const auto& section = tools_.config.signing;
+  signing::Provenance facts;
+  {
+    const std::lock_guard guard{noting_};
+    const auto built = provenances_.find(verdict.digest.str());
+    if (built != provenances_.end()) facts = built->second;
+  }
+  facts.builder_id = section.builder_id;
+  facts.image = pushed_as.image;
+  facts.project = record_.project;
+  facts.ref = record_.ref;
+  facts.job = record_.key;
+  facts.policy_digest = verdict.policy_digest;
+  facts.scanner = verdict.scanner;
+  facts.db_updated_at = verdict.db_updated_at;
+  facts.judged_at = verdict.judged_at;
+  facts.exceptions = verdict.exceptions();
+  engine_api::SigningOrder order;
+  order.key_file = section.key_file;
+  order.command = section.command;
+  order.public_key_file = section.public_key_file;
+  order.timeout_seconds = static_cast<std::uint32_t>(section.timeout.count());
+  order.provenance = signing::predicate_of(facts);
+  if (section.sbom) {
+    const auto sbom = report::render(report::Format::cyclonedx, verdict, pushed_as);
+    if (sbom.size() > signing::kMaxSbomBytes) {
+      return Error{ErrorKind::misconfigured,
+                   "the SBOM of " + pushed_as.image + " has " + std::to_string(sbom.size()) +
+                       " bytes, more than can be signed",
+                   "the operator sets sbom = false in [signing], or sign = false in the rule",
+                   {}};
+    }
+    auto written = layout.write_blob(sbom);
+    if (!written) return std::move(written).error().in("keeping the SBOM");
+    order.sbom_digest = written->str();
+  }
+  return std::optional{std::move(order)};
+}
+
 Result<broker::ImageSummary> Images::pull(const oci::Reference& reference,
                                           const std::string& platform,
                                           const broker::Progress& progress,
                                           const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
-  auto digest = fetch(reference, platform, (*images)->layout(), progress, cancelled);
+  auto digest = fetch(reference, OnePlatform{platform}, (*images)->layout(), progress, cancelled);
   if (!digest) return std::move(digest).error();
   std::vector<oci::Reference> tags;
   if (reference.tag()) tags.push_back(reference.with_tag(*reference.tag()));

@@ -13,7 +13,9 @@
 #include "executor/leaks/secrets.hpp"
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
+#include "executor/report/report.hpp"
 #include "executor/sandbox/sandbox.hpp"
+#include "executor/signing/statement.hpp"
 #include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
 #include "stages/image/leases.hpp"
@@ -29,6 +31,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace slipway::image {
@@ -76,6 +79,12 @@ public:
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) override;
 
+  /// Copies `source`, named by its digest and with every platform, to `target`: judged and pushed
+  /// as if this job had built it. Errors: bad_input (no digest, no tag to set); those of pull and
+  /// push.
+  Result<broker::PushOutcome> promote(const oci::Reference& source, const oci::Reference& target,
+                                      const broker::Progress& progress);
+
   /// The summary block for the job log: one entry per push; "" where nothing was pushed or refused.
   std::string summary() const;
 
@@ -92,7 +101,13 @@ private:
   Status admit_pull(const oci::Reference& reference) const;
   /// Where a build of this script was lent anything: see JobsLeakScanner::mark_leaks.
   Result<bool> mark_leaks(const oci::Digest& manifest);
-  Result<oci::Digest> fetch(const oci::Reference& reference, const std::string& platform,
+  struct EveryPlatform {};
+  struct OnePlatform {
+    std::string name; ///< "" = the default
+  };
+  /// Types of their own: no word in a job's request can mean all of an index.
+  using Platforms = std::variant<EveryPlatform, OnePlatform>;
+  Result<oci::Digest> fetch(const oci::Reference& reference, const Platforms& platforms,
                             oci::Layout& into, const broker::Progress& progress,
                             const broker::Cancelled& cancelled);
   Result<backends::BaseImage> base_from(const oci::Reference& reference, bool pull,
@@ -109,6 +124,11 @@ private:
                                           const router::BaseConfigs& configs,
                                           const router::Context& context) const;
   Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
+  /// What slipway-push signs about the image, whose SBOM is put into `layout`; nullopt where policy
+  /// wants no signature. Errors: misconfigured (an SBOM above its limit); io.
+  Result<std::optional<engine_api::SigningOrder>> signing_for(const report::Subject& pushed_as,
+                                                              const gate::Verdict& verdict,
+                                                              oci::Layout& layout) const;
   void note(std::string text);
   /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
   std::set<std::string> mount_sources(const state::StoredImage& image, const oci::Reference& to);
@@ -130,6 +150,7 @@ private:
   std::multimap<oci::Digest, oci::Reference> origins_; ///< of layers that were pulled
   std::unique_ptr<JobReports> reports_;
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
+  std::map<std::string, signing::Provenance> provenances_; ///< likewise: what a build alone knows
 };
 
 /// The gate's own words for a configured section.

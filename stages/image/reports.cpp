@@ -114,7 +114,9 @@ void JobReports::keep(const oci::Reference& reference, const report::Subject& su
                       const gate::Verdict& verdict) {
   const std::lock_guard guard{mutex_};
   std::erase_if(kept_, [&](const Kept& kept) { return kept.reference == reference; });
-  kept_.push_back({reference, subject, verdict, verdict.to_json().size()});
+  const auto size =
+      verdict.to_json().size() + report::render(report::Format::cyclonedx, verdict, subject).size();
+  kept_.push_back({reference, subject, verdict, size});
   const auto bytes = [&] {
     return std::accumulate(kept_.begin(), kept_.end(), std::size_t{0},
                            [](std::size_t sum, const Kept& one) { return sum + one.bytes; });

@@ -281,6 +281,82 @@ try others ask junit mirrored'
     expect_step others 0 " 404 " "there is no verdict on"
 }
 
+# two_platforms NAME: an index of the tiny Debian, for amd64 and arm64, at grp/app/NAME:1.
+two_platforms() {
+    python3 - "$SUITE_DIR/tiny-layout" "$CASE_DIR/$1" <<'PYTHON'
+import hashlib, json, shutil, sys
+
+source, target = sys.argv[1:]
+shutil.copytree(source, target)
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+def get(blob):
+    with open(f"{target}/blobs/sha256/{blob['digest'][7:]}") as file:
+        return json.load(file)
+
+def put(content, kind):
+    data = json.dumps(content).encode()
+    name = hashlib.sha256(data).hexdigest()
+    with open(f"{target}/blobs/sha256/{name}", "wb") as file:
+        file.write(data)
+    return {"mediaType": kind, "digest": "sha256:" + name, "size": len(data)}
+
+with open(target + "/index.json") as file:
+    root = json.load(file)["manifests"][0]
+children = []
+for architecture in "amd64", "arm64":
+    manifest = get(root)
+    manifest["config"] = put({**get(manifest["config"]), "architecture": architecture}, manifest["config"]["mediaType"])
+    children.append({**put(manifest, root["mediaType"]), "platform": {"os": "linux", "architecture": architecture}})
+index = put({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}, INDEX)
+with open(target + "/index.json", "w") as file:
+    json.dump({"schemaVersion": 2, "manifests": [{**index, "annotations": {"org.opencontainers.image.ref.name": "1"}}]}, file)
+PYTHON
+    env_skopeo copy --all --dest-creds slipway:only-slipway-knows-this "oci:$CASE_DIR/$1:1" "docker://$world_registry/grp/app/$1:1"
+}
+
+TEST "promote copies a judged digest by the policy of where it goes, and nothing else" {
+    gate_config promote "" '[[rule]]
+project = "strict/*"
+fixed_only = false
+repositories = ["*"]
+
+[[rule]]
+project = "*"
+repositories = ["*/grp/*", "*/release/*"]'
+    two_platforms both
+    # "Every platform" is the operator's: a job has no word for it.
+    run_steps 4091 "$(push_base candidate)
+try star docker pull --platform '*' $world_registry/grp/app/both:1
+try one docker pull --platform linux/arm64 $world_registry/grp/app/both:1"
+    expect_step star 1 "has no variant for *; it has linux/amd64, linux/arm64"
+    expect_step one 0
+    local digest
+    digest=$(grep -oE 'digest: sha256:[0-9a-f]{64}' <<<"$(step_says push-candidate)" | head -n 1)
+    digest=${digest#digest: }
+    promote() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" promote "$@"; }
+    expect_status 1 promote "$world_registry/grp/app/candidate@$digest" "$world_registry/release/app:1" --project strict/app
+    expect_contains "$OUTPUT" CVE-2023-45853
+    expect_absent release/app:1
+    expect_status 1 promote "$world_registry/grp/app/candidate@$digest" "$world_registry/elsewhere/app:1"
+    expect_contains "$OUTPUT" "policy does not let project"
+    expect_absent elsewhere/app:1
+    expect_status 1 promote "$world_registry/grp/app/candidate:1" "$world_registry/release/app:1"
+    expect_contains "$OUTPUT" "takes what it copies by digest"
+    expect_status 1 promote "$world_registry/grp/app/candidate@sha256:$(printf '0%.0s' {1..64})" "$world_registry/release/app:1"
+    expect_absent release/app:1
+
+    expect_status 0 promote "$world_registry/grp/app/candidate@$digest" "$world_registry/release/app:1"
+    expect_contains "$OUTPUT" "pushed   $world_registry/release/app:1"
+    expect_eq "$(env_skopeo inspect --creds slipway:only-slipway-knows-this --format '{{.Digest}}' "docker://$world_registry/release/app:1")" "$digest"
+    both=$(world_registry_digest grp/app/both:1)
+    expect_status 0 promote "$world_registry/grp/app/both@$both" "$world_registry/release/app:2"
+    expect_eq "$(env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/release/app:2" |
+        jq -r '[.manifests[].platform.architecture] | join(" ")')" "amd64 arm64"
+    grep -q '"event":"promote"' "$world_state_dir/audit.jsonl"
+    [[ -z $(ls "$world_state_dir/jobs" | grep promote) ]] || fail "a promotion left its folder"
+}
+
 TEST "a verdict is remembered until anything that it depends on changes" {
     gate_config cache ""
     local script="$(push_base cached)

@@ -53,6 +53,8 @@ public:
   bool ignores_range = false;
   bool forgets_uploads_at_cut = false;
   std::string location_host; ///< "" = relative Locations
+  /// What it says of a manifest with a subject; "" = nothing, as before referrers were specified.
+  std::string oci_subject;
 
   std::size_t count(const std::string& method, const std::string& part) const {
     return static_cast<std::size_t>(std::count_if(seen.begin(), seen.end(), [&](const Seen& one) {
@@ -255,7 +257,10 @@ private:
       const auto digest = oci::Digest::of(request.body).str();
       manifests[repository + ":" + target] =
           manifests[repository + ":" + digest] = {type, request.body};
-      return status(201, {{"docker-content-digest", digest}});
+      std::multimap<std::string, std::string> headers{{"docker-content-digest", digest}};
+      if (!oci_subject.empty() && request.body.find("\"subject\":") != std::string::npos)
+        headers.emplace("oci-subject", oci_subject);
+      return status(201, std::move(headers));
     }
     const auto found = manifests.find(repository + ":" + target);
     if (found == manifests.end())

@@ -15,6 +15,7 @@ LEVELS = [
     ["executor/base", "executor/log"],
     ["executor/process", "executor/http", "executor/oci", "executor/dockerfile", "executor/engine_api"],
     ["config", "executor/sandbox", "executor/state", "executor/audit", "executor/identity",
+     "executor/signing",
      "executor/backends/build_backend.hpp"],
     ["executor/policy", "executor/router", "executor/backends/buildkit", "executor/backends/buildah", "executor/gate",
      "executor/leaks", "executor/broker"],

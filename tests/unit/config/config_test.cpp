@@ -370,6 +370,29 @@ TEST(Waivers, RefuseEmptyAndWrongValues) {
   EXPECT_NE(complaint_about(kWaiver + "expire = 2027-01-31\n").find("did you mean 'expires'"),
             std::string::npos);
 }
+TEST(Signing, NeedsOneKeyAndABuildersName) {
+  const struct {
+    const char* text;
+    const char* says;
+  } rows[] = {
+      {"key_file = \"/k\"", "builder_id"},
+      {"command = [\"/s\"]\nbuilder_id = \"https://b\"", "public_key_file"},
+      {"command = [\"s\"]\npublic_key_file = \"/p\"\nbuilder_id = \"https://b\"", "absolute path"},
+      {"command = [\"/s\"]\nkey_file = \"/k\"\npublic_key_file = \"/p\"\nbuilder_id = "
+       "\"https://b\"",
+       "key_file"}};
+  for (const auto& row : rows) {
+    const auto read = parse(std::string{"[signing]\n"} + row.text + "\n", "c.toml");
+    ASSERT_FALSE(read) << row.text;
+    EXPECT_NE(read.error().text().find(row.says), std::string::npos) << read.error().text();
+  }
+  EXPECT_FALSE(parse("[signing]\n", "c.toml")->signing.is_on());
+  EXPECT_TRUE(parse("[signing]\nkey_file = \"/k\"\nbuilder_id = \"https://b\"\n", "c.toml")
+                  ->signing.is_on());
+  EXPECT_TRUE(parse("[signing]\n", "c.toml")->signing.sbom);
+  EXPECT_FALSE(parse("[signing]\nsbom = false\n", "c.toml")->signing.sbom);
+}
+
 TEST(Waivers, LiftNoDenialThatMeansThatNothingWasJudged) {
   for (const char* code : {"blob_mismatch", "json_ambiguous", "scanner_failed", "db_missing",
                            "report_mismatch", "no_such_code"}) {

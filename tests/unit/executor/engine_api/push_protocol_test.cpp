@@ -16,6 +16,7 @@ TEST(PushProtocol, CarriesAPushRequest) {
   request.tags = {"x", "y"};
   request.mount_from = {"c"};
   request.deadline_seconds = 7;
+  request.signing = SigningOrder{"/key", {"/sign", "-x"}, "/pub", 5, "{}", "sha256:00"};
 
   const auto read = decode_worker_request(encode(request));
 
@@ -26,6 +27,11 @@ TEST(PushProtocol, CarriesAPushRequest) {
   EXPECT_TRUE(read->push->registry.basic_auth);
   EXPECT_EQ(read->push->tags, request.tags);
   EXPECT_EQ(read->push->deadline_seconds, 7U);
+  ASSERT_TRUE(read->push->signing);
+  EXPECT_EQ(read->push->signing->command, request.signing->command);
+  EXPECT_EQ(read->push->signing->public_key_file, "/pub");
+  EXPECT_EQ(read->push->signing->provenance, "{}");
+  EXPECT_EQ(read->push->signing->sbom_digest, "sha256:00");
 }
 
 TEST(PushProtocol, CarriesAPullRequest) {

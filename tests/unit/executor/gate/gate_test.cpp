@@ -54,6 +54,41 @@ TEST_F(Gate, CannotJudgeWhereLeaksCannotBeSearchedFor) {
   EXPECT_EQ(judged.error().kind, ErrorKind::io);
 }
 
+TEST_F(Gate, TellsWhatTheImageIsMadeOfAlsoWhereTheVerdictIsRemembered) {
+  parts_.packages = R"([{"Name":"zlib1g","Version":"1.2.13.dfsg","Release":"1","Epoch":1,)"
+                    R"("Identifier":{"PURL":"pkg:deb/debian/zlib1g@1.2.13.dfsg-1"},)"
+                    R"("Licenses":["Zlib","MIT"],"SrcName":"zlib","SrcEpoch":1}])";
+  parts_.more_results = R"(,{"Target":"Python","Class":"lang-pkgs","Packages":[)"
+                        R"({"Name":"PyYAML","Version":"5.4","FilePath":"usr/x/METADATA"}]})";
+  for (const bool cached : {false, true}) {
+    const auto judged = verdict();
+
+    EXPECT_EQ(judged.from_cache, cached);
+    ASSERT_EQ(judged.inventories.size(), 1U) << judged.for_people();
+    const auto& image = judged.inventories.front();
+    EXPECT_EQ(image.manifest, root_);
+    EXPECT_EQ(image.os_family, "alpine");
+    ASSERT_EQ(image.packages.size(), 2U);
+    EXPECT_EQ(image.packages[0].version, "1:1.2.13.dfsg-1");
+    EXPECT_EQ(image.packages[0].purl, "pkg:deb/debian/zlib1g@1.2.13.dfsg-1");
+    EXPECT_EQ(image.packages[0].licenses, (std::vector<std::string>{"Zlib", "MIT"}));
+    EXPECT_EQ(image.packages[0].path, "");
+    const decltype(Package::source) source{{"SrcName", "zlib"}, {"SrcEpoch", "1"}};
+    EXPECT_EQ(image.packages[0].source, source);
+    EXPECT_EQ(image.packages[1].path, "usr/x/METADATA");
+  }
+}
+
+TEST_F(Gate, DeniesAReportWithPackagesOfAnotherShape) {
+  for (const char* package :
+       {R"([{"Name":7}])", R"([{"Name":"x","Epoch":"1"}])", R"([{"Name":"x","Identifier":"y"}])",
+        R"([{"Name":"x","Licenses":"y"}])", R"([{"Name":"x","Licenses":[1]}])",
+        R"([{"Name":"x","SrcName":{}}])"}) {
+    parts_.packages = package;
+    EXPECT_EQ(only_code(), "report_invalid") << package;
+  }
+}
+
 TEST_F(Gate, MakesNoPassByHand) {
   EXPECT_TRUE(verdict("").passed);
 }

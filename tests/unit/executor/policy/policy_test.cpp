@@ -30,6 +30,20 @@ TEST(Policy, FirstMatchingRuleDecides) {
   EXPECT_EQ(effective_for(config, {"other/app", true}).gate.threshold, "low");
 }
 
+TEST(Policy, SignsWhereThereIsAKeyAndNoRuleSaysOtherwise) {
+  config::Config config;
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"off/*\"\nsign = false\n"
+                                   "[[rule]]\nproject = \"on/*\"\nsign = true\n",
+                                   "p.toml", config));
+  EXPECT_FALSE(effective_for(config, {"grp/app", false}).sign);
+  EXPECT_TRUE(effective_for(config, {"on/app", false}).sign);
+
+  config.signing.key_file = "/etc/slipway/signing.pem";
+
+  EXPECT_TRUE(effective_for(config, {"grp/app", false}).sign);
+  EXPECT_FALSE(effective_for(config, {"off/app", false}).sign);
+}
+
 TEST(Policy, ARulesLeakExemptionsReplaceThoseOfTheGate) {
   auto config = with_registry();
   config.gate.leak_exempt = {"A"};

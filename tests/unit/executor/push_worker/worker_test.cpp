@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/base64.hpp"
+#include "executor/push_worker/attest.hpp"
 #include "executor/push_worker/worker.hpp"
 #include "tests/fakes/fake_registry.hpp"
 #include "tests/fakes/sample_image.hpp"
@@ -109,6 +111,317 @@ TEST_F(Worker, PushesBlobsThenManifestByDigestThenTag) {
   EXPECT_NE(puts[2].find("/manifests/" + root.str()), std::string::npos);
   EXPECT_NE(puts[3].find("/manifests/v1"), std::string::npos);
   EXPECT_TRUE(registry_.uploads.empty());
+}
+
+/// A signing order with a new key.
+engine_api::SigningOrder order_in(const std::filesystem::path& dir,
+                                  process::ProcessRunner& runner) {
+  process::Command make;
+  make.argv = {"/usr/bin/openssl",        "genpkey", "-algorithm",   "EC", "-pkeyopt",
+               "ec_paramgen_curve:P-256", "-out",    dir / "key.pem"};
+  EXPECT_TRUE(process::succeeded(runner.run(make)->ending));
+  engine_api::SigningOrder order;
+  order.key_file = dir / "key.pem";
+  order.provenance = R"({"buildDefinition":{}})";
+  return order;
+}
+
+TEST_F(Worker, SignsTheManifestBeforeItSetsATag) {
+  const auto root = fakes::write_image(layout_, {100}, 40);
+  auto request = push_of(root);
+  request.signing = order_in(dir_.path(), runner_);
+  const std::string list = "grp/app:sha256-" + root.hex();
+
+  const auto answer = serve(std::move(request));
+
+  ASSERT_TRUE(answer.ok) << answer.what;
+  EXPECT_EQ(answer.attached, 2U);
+  const auto index = std::get<oci::Index>(*oci::parse_manifest(registry_.manifests[list].second));
+  ASSERT_EQ(index.manifests.size(), 2U);
+  for (const auto& one : index.manifests) {
+    const auto& bytes = registry_.manifests["grp/app:" + one.digest.str()].second;
+    EXPECT_NE(bytes.find("\"subject\":{"), std::string::npos);
+    EXPECT_NE(bytes.find(root.str()), std::string::npos);
+    EXPECT_TRUE(std::get<oci::Manifest>(*oci::parse_manifest(bytes)).has_subject);
+  }
+  std::string last;
+  for (const auto& one : registry_.seen) {
+    if (one.method == "PUT") last = one.url;
+  }
+  EXPECT_NE(last.find("/manifests/v1"), std::string::npos);
+}
+
+TEST_F(Worker, SigningAgainReplacesWhatTheSameKeySaidAndNothingElse) {
+  const auto root = fakes::write_image(layout_, {100}, 41);
+  const std::string list = "grp/app:sha256-" + root.hex();
+  const auto order = order_in(dir_.path(), runner_);
+  const std::string others = oci::Digest::of("somebody else's").str();
+  registry_.manifests[list] = {
+      oci::kMediaTypeOciIndex,
+      R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[)"
+      R"({"mediaType":"application/vnd.oci.image.manifest.v1+json","size":2,"digest":")" +
+          others + "\"}]}"};
+  for (int i = 0; i < 2; ++i) {
+    auto request = push_of(root);
+    request.signing = order;
+    const auto answer = serve(std::move(request));
+    ASSERT_TRUE(answer.ok) << answer.what;
+  }
+
+  const auto index = std::get<oci::Index>(*oci::parse_manifest(registry_.manifests[list].second));
+  EXPECT_EQ(index.manifests.size(), 3U);
+  EXPECT_EQ(index.manifests[0].digest.str(), others);
+}
+
+TEST_F(Worker, WithoutASignatureNoTagIsSet) {
+  const auto root = fakes::write_image(layout_, {100}, 42);
+  auto request = push_of(root);
+  request.signing = order_in(dir_.path(), runner_);
+  process::Command publish;
+  publish.argv = {"/usr/bin/openssl",        "pkey",    "-in",
+                  request.signing->key_file, "-pubout", "-out",
+                  dir_.path() / "pub.pem"};
+  ASSERT_TRUE(process::succeeded(runner_.run(publish)->ending));
+  request.signing->public_key_file = dir_.path() / "pub.pem";
+  request.signing->command = {"/bin/false"};
+
+  const auto answer = serve(std::move(request));
+
+  EXPECT_FALSE(answer.ok);
+  EXPECT_NE(answer.what.find("/bin/false"), std::string::npos) << answer.what;
+  EXPECT_EQ(registry_.manifests.count("grp/app:v1"), 0U);
+  EXPECT_EQ(registry_.manifests.count("grp/app:" + root.str()), 1U);
+}
+
+TEST_F(Worker, AKeyThatDoesNotFitCostsNoRequest) {
+  const auto root = fakes::write_image(layout_, {100}, 43);
+  auto request = push_of(root);
+  request.signing.emplace();
+  request.signing->key_file = dir_.path() / "absent";
+
+  EXPECT_FALSE(serve(std::move(request)).ok);
+  EXPECT_TRUE(registry_.seen.empty());
+}
+
+TEST_F(Worker, AnImageDoesNotTakeTheTagOfSignatures) {
+  const auto root = fakes::write_image(layout_, {100}, 44);
+  auto request = push_of(root);
+  request.tags = {"sha256-" + oci::Digest::of("another image").hex()};
+  request.signing = order_in(dir_.path(), runner_);
+
+  const auto answer = serve(std::move(request));
+
+  EXPECT_EQ(answer.kind, "denied");
+  EXPECT_TRUE(registry_.seen.empty());
+}
+
+TEST_F(Worker, SignsNoOtherDigestThanThePermits) {
+  const auto root = fakes::write_image(layout_, {100}, 45);
+  const auto other = fakes::write_image(layout_, {100}, 46);
+  auto request = push_of(root);
+  request.signing = order_in(dir_.path(), runner_);
+  const auto order = *request.signing;
+  const auto permit = *credentials::PushPermit::from(request, clock_);
+  const auto signer = *signer_of(request, runner_);
+  request.pass_digest = other.str();
+
+  EXPECT_EQ(attest(other, permit, order, layout_, *signer).error().kind, ErrorKind::denied);
+  EXPECT_TRUE(attest(root, permit, order, layout_, *signer));
+  // A pass for another image gets neither of them signed.
+  EXPECT_EQ(serve(std::move(request)).kind, "denied");
+  EXPECT_TRUE(registry_.manifests.empty());
+  EXPECT_TRUE(registry_.blobs.empty());
+}
+
+TEST_F(Worker, AttachesTheSbomThatWasOrderedOrSetsNoTag) {
+  const auto sbom = *layout_.write_blob(R"({"bomFormat":"CycloneDX"})");
+  const auto spoilt = *layout_.write_blob(R"({"bomFormat":"CycloneDX","version":1})");
+  std::ofstream{layout_.blob_path(spoilt)} << R"({"bomFormat":"CycloneDX","version":2})";
+  const struct {
+    std::string digest;
+    std::string says; ///< "" = the push ends well
+  } rows[] = {{sbom.str(), ""},
+              {oci::Digest::of("absent").str(), "reading the SBOM"},
+              {spoilt.str(), "reading the SBOM"},
+              {"nonsense", "reading the SBOM"},
+              {layout_.write_blob("[]")->str(), "no JSON object"}};
+  unsigned seed = 90;
+  for (const auto& row : rows) {
+    const auto root = fakes::write_image(layout_, {100}, seed++);
+    registry_.manifests.clear();
+    auto request = push_of(root);
+    request.signing = order_in(dir_.path(), runner_);
+    request.signing->sbom_digest = row.digest;
+
+    const auto answer = serve(std::move(request));
+
+    EXPECT_EQ(answer.ok, row.says.empty()) << answer.what;
+    EXPECT_EQ(answer.attached, row.says.empty() ? 3U : 0U);
+    EXPECT_NE(answer.what.find(row.says), std::string::npos) << answer.what;
+    EXPECT_EQ(registry_.manifests.count("grp/app:v1"), row.says.empty() ? 1U : 0U) << row.digest;
+  }
+}
+
+TEST_F(Worker, ARegistryThatTakesNoSignatureGetsNoTag) {
+  const auto is_artifact = [](const http::Request& request) {
+    return request.method == "PUT" && request.body.find("\"subject\":") != std::string::npos;
+  };
+  const auto is_list = [](const http::Request& request) {
+    return request.url.target.find("/manifests/sha256-") != std::string::npos;
+  };
+  using Fault = std::function<std::optional<Result<http::Response>>(const http::Request&)>;
+  const struct {
+    std::string name;
+    Fault fault;
+    std::string list; ///< what the fallback tag is before
+    std::string says; ///< "" = the push ends well
+  } rows[] = {
+      {"an honest one", nullptr, "", ""},
+      {"refuses manifests with a subject",
+       [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+         if (is_artifact(request))
+           return FakeRegistry::status(400, {}, R"({"errors":[{"code":"MANIFEST_INVALID"}]})");
+         return std::nullopt;
+       },
+       "", "MANIFEST_INVALID"},
+      {"stores another artifact",
+       [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+         if (is_artifact(request))
+           return FakeRegistry::status(201,
+                                       {{"docker-content-digest", oci::Digest::of("other").str()}});
+         return std::nullopt;
+       },
+       "", "another manifest"},
+      {"refuses the list",
+       [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+         if (request.method == "PUT" && is_list(request)) return FakeRegistry::status(403);
+         return std::nullopt;
+       },
+       "", "403"},
+      {"does not give the list",
+       [&](const http::Request& request) -> std::optional<Result<http::Response>> {
+         if (request.method == "GET" && is_list(request)) return FakeRegistry::status(403);
+         return std::nullopt;
+       },
+       "", "403"},
+      {"has an image where the list is", nullptr,
+       R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":)" +
+           fakes::descriptor_json("application/vnd.oci.image.config.v1+json",
+                                  oci::Digest::of("{}").str(), 2) +
+           R"(,"layers":[]})",
+       "no list of signatures"},
+      {"has nonsense where the list is", nullptr, "{]", "reading the tag sha256-"}};
+  unsigned seed = 50;
+  for (const auto& row : rows) {
+    const auto root = fakes::write_image(layout_, {100}, seed++);
+    registry_.manifests.clear();
+    registry_.fault = row.fault;
+    if (!row.list.empty()) {
+      registry_.manifests["grp/app:sha256-" + root.hex()] = {oci::kMediaTypeOciManifest, row.list};
+    }
+    auto request = push_of(root);
+    request.signing = order_in(dir_.path(), runner_);
+
+    const auto answer = serve(std::move(request));
+
+    EXPECT_EQ(answer.ok, row.says.empty()) << row.name << ": " << answer.what;
+    EXPECT_NE(answer.what.find(row.says), std::string::npos) << row.name << ": " << answer.what;
+    EXPECT_EQ(registry_.manifests.count("grp/app:v1"), row.says.empty() ? 1U : 0U) << row.name;
+    if (!row.says.empty()) {
+      EXPECT_NE(answer.what.find("attaching a signature to " + root.str()), std::string::npos)
+          << row.name << ": " << answer.what;
+    }
+  }
+}
+
+TEST_F(Worker, BelievesARegistrysListOfReferrersForThisImageOnly) {
+  const auto root = fakes::write_image(layout_, {100}, 47);
+  const std::string list = "grp/app:sha256-" + root.hex();
+  for (const bool own : {true, false}) {
+    registry_.manifests.clear();
+    registry_.oci_subject = own ? root.str() : oci::Digest::of("another image").str();
+    auto request = push_of(root);
+    request.signing = order_in(dir_.path(), runner_);
+
+    EXPECT_TRUE(serve(std::move(request)).ok);
+    EXPECT_EQ(registry_.manifests.count(list), own ? 0U : 1U);
+  }
+}
+
+TEST_F(Worker, ACommandThatHangsOrPrintsGarbageGetsNoTag) {
+  const auto order = order_in(dir_.path(), runner_);
+  process::Command publish;
+  publish.argv = {"/usr/bin/openssl",     "pkey", "-in", order.key_file, "-pubout", "-out",
+                  dir_.path() / "pub.pem"};
+  ASSERT_TRUE(process::succeeded(runner_.run(publish)->ending));
+  const std::string good = "/usr/bin/openssl dgst -sha256 -sign " + order.key_file;
+  const struct {
+    std::string script;
+    std::string says; ///< "" = the push ends well
+  } rows[] = {
+      {good + " | /usr/bin/base64 -w0", ""},
+      {"exec /bin/sleep 600", "did not end within 1 s"},
+      {"/bin/sleep 600 & exec /bin/sleep 600", "did not end within 1 s"},
+      {"", "no base64"},
+      {"echo '-----BEGIN PRIVATE KEY-----'", "no base64"},
+      {good, "no base64"},
+      {"exec /usr/bin/yes", "more than"},
+      // The signature of other bytes.
+      {"echo other | " + good + " | /usr/bin/base64 -w0", "is no signature of these bytes"}};
+  unsigned seed = 70;
+  for (const auto& row : rows) {
+    const auto root = fakes::write_image(layout_, {100}, seed++);
+    registry_.manifests.clear();
+    auto request = push_of(root);
+    request.signing = order;
+    request.signing->key_file.clear();
+    request.signing->command = {"/bin/sh", "-c", row.script};
+    request.signing->public_key_file = dir_.path() / "pub.pem";
+    request.signing->timeout_seconds = row.script.find("sleep") == std::string::npos ? 60 : 1;
+
+    const auto answer = serve(std::move(request));
+
+    EXPECT_EQ(answer.ok, row.says.empty()) << row.script << ": " << answer.what;
+    EXPECT_NE(answer.what.find(row.says), std::string::npos) << row.script << ": " << answer.what;
+    EXPECT_EQ(registry_.manifests.count("grp/app:v1"), row.says.empty() ? 1U : 0U) << row.script;
+    EXPECT_EQ(answer.what.find("PRIVATE KEY"), std::string::npos) << answer.what;
+    // Nothing half-signed is left either: without both statements none is sent.
+    EXPECT_EQ(registry_.manifests.count("grp/app:sha256-" + root.hex()), row.says.empty() ? 1U : 0U)
+        << row.script;
+  }
+}
+
+TEST_F(Worker, TheKeyIsInNothingThatIsSentOrSaid) {
+  const auto root = fakes::write_image(layout_, {100}, 48);
+  auto request = push_of(root);
+  request.signing = order_in(dir_.path(), runner_);
+  std::ifstream file{request.signing->key_file};
+  std::string line;
+  std::vector<std::string> needles;
+  while (std::getline(file, line)) {
+    if (line.find("-----") != std::string::npos) continue;
+    needles.push_back(line);
+    needles.push_back(*base64_decode(line));
+  }
+  ASSERT_EQ(needles.size(), 6U);
+  // That it would be found where it is.
+  std::ifstream again{request.signing->key_file};
+  const std::string whole{std::istreambuf_iterator<char>{again}, {}};
+
+  const auto answer = serve(std::move(request));
+
+  ASSERT_TRUE(answer.ok) << answer.what;
+  std::string all = answer.what;
+  for (const auto& [digest, bytes] : registry_.blobs)
+    all += bytes;
+  for (const auto& [name, manifest] : registry_.manifests)
+    all += manifest.second;
+  for (const auto& said : lines_)
+    all += said;
+  // The public half is in the file too, and in its hint as a hash alone.
+  for (const auto& needle : needles)
+    EXPECT_EQ(all.find(needle), std::string::npos);
+  EXPECT_NE(whole.find(needles.front()), std::string::npos);
 }
 
 TEST_F(Worker, AsksForExactlyTheScopesOfThisPush) {

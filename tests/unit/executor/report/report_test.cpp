@@ -69,7 +69,7 @@ gate::Verdict hostile() {
 
 TEST(Report, FormatsHaveWordsAndTheFileNamesThatUsersExpect) {
   EXPECT_EQ(format_words(),
-            (std::vector<std::string>{"verdict", "gitlab", "sarif", "junit", "html"}));
+            (std::vector<std::string>{"verdict", "gitlab", "sarif", "junit", "html", "cyclonedx"}));
   EXPECT_EQ(file_name(*parse_format("gitlab")), "gl-container-scanning-report.json");
   EXPECT_EQ(parse_format("pdf"), std::nullopt);
 }
@@ -142,6 +142,77 @@ TEST(HtmlReport, SaysWhatBlocksAndLoadsNothing) {
   EXPECT_NE(page.find("href=\"https://advisory.example/CVE-2026-1\""), std::string::npos);
   for (const char* loads : {"<script", "src=", "@import", "url(", "<link"})
     EXPECT_EQ(page.find(loads), std::string::npos) << loads;
+}
+
+gate::Inventory inventory(const std::string& of) {
+  return {.manifest = oci::Digest::of(of),
+          .platform = "linux/" + of,
+          .os_family = "debian",
+          .os_name = "12.5",
+          .packages = {{"zlib1g",
+                        "1:1.2.13-1",
+                        "pkg:deb/debian/zlib1g@1.2.13-1",
+                        "",
+                        {"Zlib"},
+                        {{"SrcName", "zlib"}}},
+                       {"PyYAML", "5.4", "pkg:pypi/pyyaml@5.4", "usr/lib/x/METADATA", {}, {}}}};
+}
+
+TEST(CycloneDxReport, ListsSystemAndPackagesOfTheJudgedImage) {
+  auto verdict = empty_verdict(true);
+  verdict.scanner = "trivy 0.69.3";
+  verdict.inventories = {inventory("amd64")};
+
+  const auto bom = json::parse(render(Format::cyclonedx, verdict, kSubject));
+
+  EXPECT_EQ(bom.at("bomFormat"), "CycloneDX");
+  EXPECT_EQ(bom.at("metadata").at("component").at("version"), verdict.digest.str());
+  EXPECT_EQ(bom.at("metadata").at("tools").at("components").at(1).at("version"), "0.69.3");
+  const auto& components = bom.at("components");
+  ASSERT_EQ(components.size(), 3U);
+  EXPECT_EQ(components[0].at("type"), "operating-system");
+  EXPECT_EQ(components[1].at("purl"), "pkg:deb/debian/zlib1g@1.2.13-1");
+  EXPECT_EQ(components[1].at("licenses").at(0).at("license").at("name"), "Zlib");
+  EXPECT_EQ(components[1].at("properties").at(0).at("name"), "aquasecurity:trivy:SrcName");
+  EXPECT_FALSE(components[1].contains("evidence"));
+  EXPECT_EQ(components[2].at("evidence").at("occurrences").at(0).at("location"),
+            "usr/lib/x/METADATA");
+  EXPECT_EQ(bom, json::parse(render(Format::cyclonedx, verdict, kSubject))) << "the same again";
+}
+
+TEST(CycloneDxReport, TellsPlatformsApart) {
+  auto verdict = empty_verdict(true);
+  verdict.inventories = {inventory("amd64"), inventory("arm64")};
+
+  const auto bom = json::parse(render(Format::cyclonedx, verdict, kSubject));
+
+  std::set<std::string> references;
+  ASSERT_EQ(bom.at("components").size(), 2U);
+  for (const auto& image : bom.at("components")) {
+    references.insert(image.at("bom-ref").get<std::string>());
+    for (const auto& one : image.at("components"))
+      references.insert(one.at("bom-ref").get<std::string>());
+  }
+  EXPECT_EQ(references.size(), 8U);
+  EXPECT_EQ(bom.at("components").at(1).at("name"), "linux/arm64");
+}
+
+TEST(CycloneDxReport, WhatAnImageSaysStaysInItsField) {
+  auto verdict = empty_verdict(true);
+  const std::string text = "x\"},{\"name\":\"y\x1b[31m\xe2\x80\xae";
+  verdict.inventories = {inventory("amd64")};
+  verdict.inventories[0].os_name = text;
+  for (auto& package : verdict.inventories[0].packages)
+    package = {text, text, "pkg:deb/a b" + text, text, {text}, {{"SrcName", text}}};
+
+  const auto rendered = render(Format::cyclonedx, verdict, kSubject);
+
+  const auto bom = json::parse(rendered);
+  ASSERT_EQ(bom.at("components").size(), 3U);
+  for (const auto& one : bom.at("components"))
+    EXPECT_FALSE(one.contains("purl")) << "no package URL has blanks";
+  for (const char* bad : {"\x1b", "\\u001b", "\xe2\x80\xae"})
+    EXPECT_EQ(rendered.find(bad), std::string::npos);
 }
 
 TEST(Reports, TextOfAnImageIsDataInEachOfThem) {

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/push_worker/attest.hpp"
+
+#include "executor/signing/statement.hpp"
+
+#include <utility>
+
+namespace slipway::push_worker {
+
+Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest& request,
+                                                   process::ProcessRunner& runner) {
+  if (!request.signing) return std::unique_ptr<signing::Signer>{};
+  const auto& order = *request.signing;
+  auto signer = order.command.empty()
+                    ? signing::open_key_file(order.key_file)
+                    : signing::open_command(order.command, order.public_key_file,
+                                            std::chrono::seconds{order.timeout_seconds}, runner);
+  if (!signer) return std::move(signer).error().in("preparing to sign");
+  return signer;
+}
+
+Result<std::vector<registry::Attachment>>
+attest(const oci::Digest& subject, const credentials::PushPermit& permit,
+       const engine_api::SigningOrder& order, const oci::Layout& layout, signing::Signer& signer) {
+  if (subject != permit.digest()) {
+    return Error{ErrorKind::denied,
+                 "no permit to sign " + subject.str() + ": it is for " + permit.digest().str(),
+                 "",
+                 {}};
+  }
+  std::vector<std::pair<const char*, std::string>> predicates{
+      {signing::kSignaturePredicate, "{}"}, {signing::kProvenancePredicate, order.provenance}};
+  if (!order.sbom_digest.empty()) {
+    auto digest = oci::Digest::parse(order.sbom_digest);
+    if (!digest) return std::move(digest).error().in("reading the SBOM");
+    auto sbom = layout.read_blob(*digest, signing::kMaxSbomBytes);
+    if (!sbom) return std::move(sbom).error().in("reading the SBOM");
+    predicates.emplace_back(signing::kCycloneDxPredicate, *std::move(sbom));
+  }
+  std::vector<registry::Attachment> attachments;
+  for (const auto& [type, predicate] : predicates) {
+    auto statement = signing::statement(permit.digest(), type, predicate);
+    if (!statement) return std::move(statement).error();
+    auto bundle = signing::bundle(*statement, signer);
+    if (!bundle) return std::move(bundle).error();
+    registry::Attachment attachment;
+    attachment.artifact_type = signing::kBundleType;
+    attachment.bytes = *std::move(bundle);
+    attachment.annotations = {{"dev.sigstore.bundle.content", "dsse-envelope"},
+                              {"dev.sigstore.bundle.predicateType", type},
+                              {"io.slipway.key", signer.hint()}};
+    attachment.same = {"dev.sigstore.bundle.predicateType", "io.slipway.key"};
+    attachments.push_back(std::move(attachment));
+  }
+  return attachments;
+}
+
+} // namespace slipway::push_worker

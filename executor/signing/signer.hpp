@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who signs: a key in a file, or a program that keeps the key to itself. ECDSA on P-256 with
+// SHA-256, which is what cosign's own key pairs are.
+#pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/process/process.hpp"
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace slipway::signing {
+
+class Signer {
+public:
+  virtual ~Signer() = default;
+  /// The signature of `message`, ASN.1 DER. Errors: misconfigured, unavailable, timed_out.
+  virtual Result<std::string> sign(std::string_view message) = 0;
+  /// Names the public key: base64 of the SHA-256 of its DER form, as cosign writes it.
+  virtual const std::string& hint() const = 0;
+};
+
+/// The key of a PEM file (PKCS #8 or SEC 1, no password). The file's bytes are wiped once it is
+/// read. Errors: misconfigured, naming the file and what kind of key it holds, or that there is
+/// none; io.
+Result<std::unique_ptr<Signer>> open_key_file(const std::filesystem::path& file);
+
+/// A program: it gets the message on stdin and prints the DER signature in base64. It gets no
+/// environment. What it prints is checked with `public_key_file` before anybody uses it. `runner`
+/// outlives the signer. Errors: as open_key_file.
+Result<std::unique_ptr<Signer>> open_command(std::vector<std::string> argv,
+                                             const std::filesystem::path& public_key_file,
+                                             std::chrono::milliseconds deadline,
+                                             process::ProcessRunner& runner);
+
+} // namespace slipway::signing

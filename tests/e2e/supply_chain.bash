@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What slipway signs about an image, read by another: cosign verifies what the registry holds.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+
+proxy_port=5455
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    tool=$("$SUITE_ROOT/packaging/tools/build" cosign)
+    make_tiny_base
+    start_proxy "$proxy_port"
+    make_key "$world_dir/etc/other"
+    make_key "$world_dir/etc/signing"
+    # cosign asks the network for one where it has none, even with a key.
+    echo '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}' >"$world_dir/no-root.json"
+    signed_by "key_file = \"$world_dir/etc/signing.key\""
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+make_key() {
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1.key"
+    openssl pkey -in "$1.key" -pubout -out "$1.pub"
+    chmod 400 "$1.key"
+    chown "$world_user" "$1.key"
+}
+
+# signed_by SETTINGS: slipway's configuration with these lines in [signing].
+signed_by() {
+    world_write_config "$world_config"
+    cat >>"$world_config" <<TOML
+
+[[registry]]
+host = "$proxy"
+ca_file = "$env_tls/ca.pem"
+credential = "operator"
+username = "slipway"
+password_file = "$world_dir/etc/registry-password"
+realm_hosts = ["$env_address:$env_token_port"]
+
+[signing]
+builder_id = "https://ci.example/slipway"
+$1
+TOML
+}
+
+# build_script NUMBER: an image of its own, as x:1.
+build_script() {
+    printf 'printf "FROM %s\\nRUN echo %s >/number\\n" >Dockerfile\ndocker build -t x:1 . || exit 77\n' "$tiny" "$1"
+}
+
+# verify WHAT KEY IMAGE [ARGS...]: cosign's answer with a key and nothing else.
+verify() {
+    local what=$1 key=$2 image=$3
+    shift 3
+    env -i HOME="$CASE_DIR" "$tool/bin/cosign" "$what" --key "$key" --insecure-ignore-tlog=true --trusted-root "$world_dir/no-root.json" \
+        --registry-username slipway --registry-password only-slipway-knows-this --registry-cacert "$env_tls/ca.pem" "$@" \
+        "$world_registry/$image"
+}
+
+# refuses WORDS ARGS...: cosign does not verify, and says so.
+refuses() {
+    local words=$1 said
+    shift
+    if said=$(verify "$@" 2>&1); then fail "cosign verifies: $*" || return 1; fi
+    expect_contains "$said" "$words"
+}
+
+# hunt NEEDLES ARGS...: tests/lib/hunt.py over all that runs as the service user and in its sandboxes.
+hunt() {
+    local needles=$1
+    shift
+    python3 "$env_lib/hunt.py" --needles "$needles" --users "$(id -u "$world_user"):1$(awk -F: -v user="$world_user" \
+        '$1 == user { printf ",%s:%s", $2, $3 }' /etc/subuid)" --since "$world_dir/etc/other.pub" "$@"
+}
+
+something_waits() { grep -q '"hold"' "$world_dir/log/requests"; }
+
+# While the list of signatures is on its way: what slipway-push alone may hold, and where the job's own words are.
+look_everywhere() {
+    until_true 120 something_waits
+    hunt key --not-in slipway-push "${places[@]}" >others || true
+    hunt planted --not-in slipway-push >control || true
+    hunt key "$world_dir/etc" >where-it-is || true
+    hunt key | grep slipway-push >worker || true
+    write "$world_dir/faults.json" '{}'
+}
+
+TEST "cosign finds signature and provenance of what was pushed, by this key and no other" {
+    run_script 2801 "$(build_script 2801)
+docker tag x:1 $world_registry/app/signed:1
+docker push $world_registry/app/signed:1"
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "signed   before it was tagged: signature, provenance, SBOM"
+    digest=$(world_registry_digest app/signed:1)
+    verify verify "$world_dir/etc/signing.pub" app/signed:1 >signatures
+    expect_eq "$(jq -r '.[0].critical.image["docker-manifest-digest"]' signatures)" "$digest"
+    verify verify-attestation "$world_dir/etc/signing.pub" "app/signed@$digest" --type slsaprovenance1 >attestations
+    jq -r .payload attestations | base64 -d >statement
+    expect_eq "$(jq -r '.subject[0].digest.sha256' statement)" "${digest#sha256:}"
+    expect_eq "$(jq -r .predicate.runDetails.builder.id statement)" https://ci.example/slipway
+    expect_contains "$(jq -r .predicate.buildDefinition.internalParameters.backend statement)" buildkit
+    expect_eq "$(jq -r '[.predicate.buildDefinition.resolvedDependencies[].name] | sort | join(" ")' statement)" "$tiny Dockerfile"
+
+    # Who reads the SBOM alone finds in the image's packages what the gate found.
+    verify verify-attestation "$world_dir/etc/signing.pub" "app/signed@$digest" --type cyclonedx | jq -r .payload | base64 -d | jq .predicate >sbom.json
+    expect_contains "$(jq -r '.components[].purl' sbom.json)" pkg:deb/debian/zlib1g@1.2.13.dfsg-1
+    "$world_trivy/bin/trivy" sbom --quiet --cache-dir "$world_dir/trivy-cache" --skip-db-update --skip-java-db-update --offline-scan \
+        --skip-version-check --disable-telemetry --format json sbom.json >rescan.json
+    expect_contains "$(jq -r '.Results[].Vulnerabilities[]?.VulnerabilityID' rescan.json)" CVE-2023-45853
+
+    refuses "could not verify envelope" verify "$world_dir/etc/other.pub" app/signed:1
+    refuses "could not verify envelope" verify-attestation "$world_dir/etc/other.pub" app/signed:1 --type slsaprovenance1
+    # An image of the same registry that slipway did not push.
+    refuses "no signatures found" verify "$world_dir/etc/signing.pub" "${tiny#*/}"
+}
+
+TEST "the key is in slipway-push alone while it signs, and nowhere after it" {
+    places=("$world_state_dir" "$env_runtime_dir" "$world_dir/log" "$world_dir/runner" "$env_home" "$CASE_DIR/jobs" /dev/shm)
+    sed -n 2,3p "$world_dir/etc/signing.key" >key # the lines of PKCS #8 with the private half
+    echo planted-by-the-job-itself >planted
+    : >"$world_dir/log/requests"
+    write "$world_dir/faults.json" '{"hold": true, "method": "PUT", "path": "/manifests/sha256-"}'
+    look_everywhere &
+    run_script 2802 "export PLANTED=\$(printf 'planted-%s' by-the-job-itself)
+sh -c ': '\$PLANTED'; sleep 300' &
+$(build_script 2802)
+docker tag x:1 $proxy/app/watched:1
+docker push $proxy/app/watched:1"
+    wait
+    hunt key "${places[@]}" >after || true
+
+    expect_eq "$STATE" success
+    expect_eq "$(cat others after | grep -c '^searched ')" 2 "hunts that came to their end"
+    expect_eq "$(sed '/^searched/d; /^$/d' others)" "" "places with the key, while it signs"
+    expect_eq "$(sed '/^searched/d; /^$/d' after)" "" "places with the key, after it"
+    expect_eq "$(grep -cE '^(cmdline|environ)' worker)" 0 "keys in the worker's argv and environment"
+    # The controls: the hunt finds the file, and what the job plants.
+    grep -q "^file $world_dir/etc/signing.key$" where-it-is
+    for place in cmdline environ mem; do grep "^$place " control; done
+    verify verify "$world_dir/etc/signing.pub" app/watched:1 >/dev/null
+}
+
+TEST "what is denied gets no signature, and a job takes no signature's tag" {
+    taken=sha256-$(printf another | sha256sum | cut -d' ' -f1)
+    run_steps 2803 "$(build_script 2803)
+docker tag x:1 $world_registry/app/taker:$taken
+try tag docker push $world_registry/app/taker:$taken
+cat >Dockerfile <<'END'
+FROM $tiny
+RUN mkdir /usr/lib/python3/dist-packages/PyYAML-5.3.dist-info && printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA
+END
+docker build -t $world_registry/app/denied:1 . || exit 77
+try denied docker push $world_registry/app/denied:1
+docker tag x:1 $world_registry/app/denied:good
+try good docker push $world_registry/app/denied:good"
+
+    expect_eq "$STATE" success
+    expect_step tag 1 "is where a registry lists an image's signatures"
+    expect_absent "app/taker:$taken"
+    expect_step denied 1 CVE-2020-14343
+    expect_absent app/denied:1
+    # The control: what passes is signed there, and its list is the only one.
+    expect_step good 0
+    expect_eq "$(env_skopeo list-tags --creds slipway:only-slipway-knows-this "docker://$world_registry/app/denied" | jq -r '.Tags | sort | join(" ")')" \
+        "good $(world_registry_digest app/denied:good | tr : -)"
+}
+
+TEST "a signer that hangs or fails keeps the tag away, and the job says so" {
+    signed_by "command = [\"/bin/sleep\", \"600\"]
+timeout = \"1s\"
+public_key_file = \"$world_dir/etc/signing.pub\""
+    run_script 2804 "$(build_script 2804)
+docker tag x:1 $world_registry/app/unsigned:1
+docker push $world_registry/app/unsigned:1"
+    signed_by "key_file = \"$world_dir/etc/signing.key\""
+
+    expect_contains "$STATE" failed
+    expect_contains "$TRACE" "the signing command /bin/sleep failed: it did not end within 1 s"
+    expect_absent app/unsigned:1
+}
