@@ -8,6 +8,7 @@
 #include "executor/backends/build_backend.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/base/secret.hpp"
+#include "executor/broker/container_service.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/leaks/secrets.hpp"
@@ -45,6 +46,7 @@ struct Tools {
 
 class JobReports;
 class JobsLeakScanner;
+class JobContainers;
 
 class Images final : public broker::ImageService {
 public:
@@ -75,6 +77,9 @@ public:
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override;
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) override;
+
+  /// The job's own container engine, for the broker.
+  broker::ContainerService& containers();
 
   /// The summary block for the job log: one entry per push; "" where nothing was pushed or refused.
   std::string summary() const;
@@ -120,6 +125,7 @@ private:
   Leases leases_;
   std::unique_ptr<JobsLeakScanner> leaks_;
   std::unique_ptr<BuildPlace> place_;
+  std::unique_ptr<JobContainers> containers_;
   std::mutex opening_; ///< of the store
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;
