@@ -295,7 +295,10 @@ void Socket::relay(int upstream, bool both_ways) {
       peer = static_cast<short>(peer | (both_ways ? POLLIN : POLLRDHUP));
     short engine = up->wants_to_write() ? POLLOUT : 0;
     if (down->wants_to_read()) engine = static_cast<short>(engine | POLLIN);
-    std::array<pollfd, 3> polled{pollfd{fd_.get(), peer, 0}, pollfd{upstream, engine, 0},
+    // Who has hung up is told of it again and again: not while that changes nothing.
+    const int asked_peer = peer == 0 && up->wants_to_write() ? -1 : fd_.get();
+    const int asked_engine = engine == 0 ? -1 : upstream;
+    std::array<pollfd, 3> polled{pollfd{asked_peer, peer, 0}, pollfd{asked_engine, engine, 0},
                                  pollfd{stop_fd_, POLLIN, 0}};
     if (::poll(polled.data(), polled.size(), -1) < 0) {
       if (errno == EINTR) continue;

@@ -572,13 +572,6 @@ Status Podman::remove_when(const std::vector<std::string>& names,
     if (auto removed = remove_it(name); !removed && first) first = std::move(removed);
   }
   return first;
-  }
-  // One that another joins stays until that one has gone.
-  Status first;
-  for (const auto& name : again) {
-    if (auto removed = one(name); !removed && first) first = std::move(removed);
-  }
-  return first;
 }
 
 Status Podman::create_network(const std::string& name,
