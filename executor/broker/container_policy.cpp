@@ -15,70 +15,34 @@ namespace {
 using Json = nlohmann::json;
 using Names = std::set<std::string_view>;
 
-const Names kContainer{"Hostname",        "Domainname",   "User",
-                       "AttachStdin",     "AttachStdout", "AttachStderr",
-                       "ExposedPorts",    "Tty",          "OpenStdin",
-                       "StdinOnce",       "Env",          "Cmd",
-                       "Healthcheck",     "ArgsEscaped",  "Image",
-                       "Volumes",         "WorkingDir",   "Entrypoint",
-                       "NetworkDisabled", "MacAddress",   "OnBuild",
-                       "Labels",          "StopSignal",   "StopTimeout",
-                       "Shell",           "HostConfig",   "NetworkingConfig"};
+/// What limits a container, at its creation and later.
+const Names kResources{"BlkioWeight", "CpuCount",          "CpuPercent",         "CpuPeriod",
+                       "CpuQuota",    "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpuShares",
+                       "CpusetCpus",  "CpusetMems",        "KernelMemory",       "KernelMemoryTCP",
+                       "Memory",      "MemoryReservation", "MemorySwap",         "MemorySwappiness",
+                       "NanoCpus",    "OomKillDisable",    "PidsLimit",          "RestartPolicy",
+                       "Ulimits"};
+const Names kEndpoint{"IPAMConfig",          "Links",      "Aliases",    "NetworkID",
+                      "EndpointID",          "Gateway",    "IPAddress",  "IPPrefixLen",
+                      "IPv6Gateway",         "MacAddress", "DriverOpts", "GlobalIPv6Address",
+                      "GlobalIPv6PrefixLen", "DNSNames",   "GwPriority"};
+
+const Names kConfig{
+    "Hostname",     "Domainname",   "User",        "AttachStdin",     "AttachStdout",
+    "AttachStderr", "ExposedPorts", "Tty",         "OpenStdin",       "StdinOnce",
+    "Env",          "Cmd",          "Healthcheck", "ArgsEscaped",     "Image",
+    "Volumes",      "WorkingDir",   "Entrypoint",  "NetworkDisabled", "MacAddress",
+    "OnBuild",      "Labels",       "StopSignal",  "StopTimeout",     "Shell"};
 
 /// What stays inside the engine, whatever it says.
-const Names kHarmless{"AutoRemove",
-                      "BlkioWeight",
-                      "CapAdd",
-                      "CapDrop",
-                      "CgroupnsMode",
-                      "ConsoleSize",
-                      "ContainerIDFile",
-                      "CpuCount",
-                      "CpuPercent",
-                      "CpuPeriod",
-                      "CpuQuota",
-                      "CpuRealtimePeriod",
-                      "CpuRealtimeRuntime",
-                      "CpuShares",
-                      "CpusetCpus",
-                      "CpusetMems",
-                      "Dns",
-                      "DnsOptions",
-                      "DnsSearch",
-                      "ExtraHosts",
-                      "GroupAdd",
-                      "Init",
-                      "IpcMode",
-                      "Isolation",
-                      "KernelMemory",
-                      "KernelMemoryTCP",
-                      "Links",
-                      "MaskedPaths",
-                      "Memory",
-                      "MemoryReservation",
-                      "MemorySwap",
-                      "MemorySwappiness",
-                      "NanoCpus",
-                      "NetworkMode",
-                      "OomKillDisable",
-                      "OomScoreAdj",
-                      "PidMode",
-                      "PidsLimit",
-                      "PortBindings",
-                      "Privileged",
-                      "PublishAllPorts",
-                      "ReadonlyPaths",
-                      "ReadonlyRootfs",
-                      "RestartPolicy",
-                      "SecurityOpt",
-                      "ShmSize",
-                      "StorageOpt",
-                      "Sysctls",
-                      "Tmpfs",
-                      "UTSMode",
-                      "Ulimits",
-                      "UsernsMode",
-                      "VolumesFrom"};
+const Names kHarmless{"AutoRemove",  "CapAdd",          "CapDrop",       "CgroupnsMode",
+                      "ConsoleSize", "ContainerIDFile", "Dns",           "DnsOptions",
+                      "DnsSearch",   "ExtraHosts",      "GroupAdd",      "Init",
+                      "IpcMode",     "Isolation",       "Links",         "MaskedPaths",
+                      "NetworkMode", "OomScoreAdj",     "PidMode",       "PortBindings",
+                      "Privileged",  "PublishAllPorts", "ReadonlyPaths", "ReadonlyRootfs",
+                      "SecurityOpt", "ShmSize",         "StorageOpt",    "Sysctls",
+                      "Tmpfs",       "UTSMode",         "UsernsMode",    "VolumesFrom"};
 const Names kChecked{"Binds", "Mounts", "Devices", "LogConfig", "VolumeDriver"};
 
 const std::array<std::string_view, 2> kDockerSockets{"/var/run/docker.sock", "/run/docker.sock"};
@@ -123,6 +87,15 @@ Status keep_known(Json& object, const std::string& prefix, const std::vector<con
     }
   }
   return {};
+}
+
+/// The same for a member that is an object, or not there.
+Status keep_known_in(Json& object, const std::string& prefix, const char* member,
+                     const Names& known) {
+  const auto found = object.find(member);
+  if (found == object.end() || found->is_null()) return {};
+  if (!found->is_object()) return malformed(prefix + member + " is no object");
+  return keep_known(*found, prefix + member + ".", {&known});
 }
 
 std::string text_at(const Json& object, const char* name) {
@@ -192,6 +165,8 @@ Status check_mounts(Json& mounts, const ContainerRules& rules) {
   static const Names kMount{"Type",        "Source",      "Target",        "ReadOnly",
                             "Consistency", "BindOptions", "VolumeOptions", "TmpfsOptions"};
   static const Names kVolume{"NoCopy", "Labels", "DriverConfig"};
+  static const Names kBind{"Propagation", "NonRecursive"};
+  static const Names kTmpfs{"SizeBytes", "Mode"};
   for (auto& mount : mounts) {
     if (!mount.is_object()) return malformed("HostConfig.Mounts holds something else than objects");
     if (auto known = keep_known(mount, "HostConfig.Mounts.", {&kMount}); !known) return known;
@@ -208,16 +183,18 @@ Status check_mounts(Json& mounts, const ContainerRules& rules) {
       return refused("HostConfig.Mounts of type '" + type.substr(0, 40) + "'",
                      "bind, volume and tmpfs are served");
     }
+    for (const auto& [member, known] : {std::pair{"BindOptions", &kBind},
+                                        {"VolumeOptions", &kVolume},
+                                        {"TmpfsOptions", &kTmpfs}}) {
+      if (auto kept = keep_known_in(mount, "HostConfig.Mounts.", member, *known); !kept)
+        return kept;
+    }
     if (const auto options = mount.find("VolumeOptions");
-        options != mount.end() && options->is_object()) {
-      if (auto known = keep_known(*options, "HostConfig.Mounts.VolumeOptions.", {&kVolume}); !known)
-        return known;
-      if (options->contains("DriverConfig")) {
-        if (auto driver = check_driver((*options)["DriverConfig"],
-                                       "HostConfig.Mounts.VolumeOptions.DriverConfig");
-            !driver)
-          return driver;
-      }
+        options != mount.end() && options->contains("DriverConfig")) {
+      if (auto driver = check_driver((*options)["DriverConfig"],
+                                     "HostConfig.Mounts.VolumeOptions.DriverConfig");
+          !driver)
+        return driver;
     }
   }
   return {};
@@ -242,7 +219,8 @@ Status check_devices(const Json& devices) {
 }
 
 Status check_host_config(Json& host, const ContainerRules& rules) {
-  if (auto known = keep_known(host, "HostConfig.", {&kHarmless, &kChecked}); !known) return known;
+  if (auto known = keep_known(host, "HostConfig.", {&kResources, &kHarmless, &kChecked}); !known)
+    return known;
   if (host.contains("Binds")) {
     if (auto binds = check_binds(host["Binds"], rules); !binds) return binds;
   }
@@ -267,6 +245,25 @@ Status check_host_config(Json& host, const ContainerRules& rules) {
   return {};
 }
 
+Status check_networking(Json& container) {
+  static const Names kNetworking{"EndpointsConfig"};
+  if (auto kept = keep_known_in(container, "", "NetworkingConfig", kNetworking); !kept) return kept;
+  const auto found = container.find("NetworkingConfig");
+  if (found == container.end() || !found->is_object() || !found->contains("EndpointsConfig"))
+    return {};
+  auto& endpoints = (*found)["EndpointsConfig"];
+  if (endpoints.is_null()) return {};
+  if (!endpoints.is_object()) return malformed("NetworkingConfig.EndpointsConfig is no object");
+  for (auto& [network, endpoint] : endpoints.items()) {
+    if (endpoint.is_null()) continue;
+    if (!endpoint.is_object())
+      return malformed("NetworkingConfig.EndpointsConfig holds something else than objects");
+    if (auto kept = keep_known(endpoint, "NetworkingConfig.EndpointsConfig.", {&kEndpoint}); !kept)
+      return kept;
+  }
+  return {};
+}
+
 std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -283,8 +280,8 @@ std::vector<std::string_view> parts_of(std::string_view path) {
 
 ContainerCall of_container(std::string_view method, const std::vector<std::string_view>& parts) {
   static const Names kGet{"json", "logs", "top", "stats", "changes", "export", "archive"};
-  static const Names kPost{"start", "stop",   "restart", "kill",   "pause", "unpause",
-                           "wait",  "rename", "resize",  "update", "exec"};
+  static const Names kPost{"start",   "stop", "restart", "kill",  "pause",
+                           "unpause", "wait", "rename",  "resize"};
   const auto verb = parts.back();
   if (parts.size() == 2) {
     if (method == "GET" && verb == "json") return ContainerCall::forward;
@@ -296,7 +293,43 @@ ContainerCall of_container(std::string_view method, const std::vector<std::strin
   if (method == "GET" && kGet.contains(verb)) return ContainerCall::forward;
   if ((method == "HEAD" || method == "PUT") && verb == "archive") return ContainerCall::forward;
   if (method == "POST" && kPost.contains(verb)) return ContainerCall::forward;
-  return method == "POST" && verb == "attach" ? ContainerCall::hijack : ContainerCall::unserved;
+  if (method == "POST" && verb == "exec") return ContainerCall::create_exec;
+  if (method == "POST" && verb == "update") return ContainerCall::update_container;
+  return method == "POST" && verb == "attach" ? ContainerCall::attach : ContainerCall::unserved;
+}
+
+Status check_network(Json& json) {
+  static const Names kKnown{"Name", "CheckDuplicate", "Driver", "Internal",  "Attachable",
+                            "IPAM", "Options",        "Labels", "EnableIPv6"};
+  if (auto known = keep_known(json, "network ", {&kKnown}); !known) return known;
+  if (const auto driver = text_at(json, "Driver"); !driver.empty() && driver != "bridge")
+    return refused("network driver " + driver.substr(0, 100),
+                   "networks of a job's engine are bridges", "leave the driver out");
+  if (const auto options = json.find("Options"); options != json.end() && options->is_object()) {
+    for (const auto& [name, value] : options->items()) {
+      if (!name.starts_with("com.docker.network."))
+        return refused("network Options " + name.substr(0, 100), "no option of a bridge");
+    }
+  }
+  static const Names kIpam{"Driver", "Config", "Options"};
+  if (auto known = keep_known_in(json, "", "IPAM", kIpam); !known) return known;
+  if (const auto ipam = json.find("IPAM"); ipam != json.end() && ipam->is_object()) {
+    if (const auto driver = text_at(*ipam, "Driver"); !driver.empty() && driver != "default")
+      return refused("IPAM.Driver " + driver.substr(0, 100), "only the default one is served");
+  }
+  return {};
+}
+
+Status check_volume(Json& json) {
+  static const Names kKnown{"Name", "Driver", "DriverOpts", "Labels"};
+  if (auto known = keep_known(json, "volume ", {&kKnown}); !known) return known;
+  const auto driver = text_at(json, "Driver");
+  const bool has_options = json.contains("DriverOpts") && !is_empty(json["DriverOpts"]);
+  if ((!driver.empty() && driver != "local") || has_options)
+    return refused(has_options ? "volume DriverOpts" : "volume driver " + driver.substr(0, 100),
+                   "volumes are the engine's own, without options",
+                   "leave the driver and its options out");
+  return {};
 }
 
 } // namespace
@@ -304,7 +337,9 @@ ContainerCall of_container(std::string_view method, const std::vector<std::strin
 Result<ContainerOrder> check_container(std::string_view body, const ContainerRules& rules) {
   auto json = read_object(body, "/containers/create");
   if (!json) return std::move(json).error();
-  if (auto known = keep_known(*json, "", {&kContainer}); !known) return std::move(known).error();
+  static const Names kBeside{"HostConfig", "NetworkingConfig"};
+  if (auto known = keep_known(*json, "", {&kConfig, &kBeside}); !known)
+    return std::move(known).error();
   ContainerOrder order;
   order.image = text_at(*json, "Image");
   if (order.image.empty()) return malformed("/containers/create names no Image");
@@ -312,6 +347,7 @@ Result<ContainerOrder> check_container(std::string_view body, const ContainerRul
     if (!host->is_object()) return malformed("HostConfig is no object");
     if (auto checked = check_host_config(*host, rules); !checked) return std::move(checked).error();
   }
+  if (auto networks = check_networking(*json); !networks) return std::move(networks).error();
   order.body = dump(*json);
   return order;
 }
@@ -322,36 +358,54 @@ std::string with_image(const std::string& body, const std::string& image) {
   return dump(json);
 }
 
-Result<std::string> check_network(std::string_view body) {
-  auto json = read_object(body, "/networks/create");
+Result<std::string> check_body(ContainerCall call, std::string_view body) {
+  static const Names kExec{"User",        "Privileged",   "Tty",          "ConsoleSize",
+                           "AttachStdin", "AttachStderr", "AttachStdout", "Detach",
+                           "DetachKeys",  "Env",          "WorkingDir",   "Cmd"};
+  static const Names kExecStart{"Detach", "Tty", "ConsoleSize"};
+  static const Names kJoin{"Container", "EndpointConfig"};
+  static const Names kLeave{"Container", "Force"};
+  static const Names kNothing{};
+  if (body.empty()) return std::string{};
+  auto json = read_object(body, "this request");
   if (!json) return std::move(json).error();
-  static const Names kKnown{"Name", "CheckDuplicate", "Driver", "Internal",  "Attachable",
-                            "IPAM", "Options",        "Labels", "EnableIPv6"};
-  if (auto known = keep_known(*json, "network ", {&kKnown}); !known)
-    return std::move(known).error();
-  if (const auto driver = text_at(*json, "Driver"); !driver.empty() && driver != "bridge")
-    return refused("network driver " + driver.substr(0, 100),
-                   "networks of a job's engine are bridges", "leave the driver out");
-  if (const auto ipam = json->find("IPAM"); ipam != json->end() && ipam->is_object()) {
-    static const Names kIpam{"Driver", "Config", "Options"};
-    if (auto known = keep_known(*ipam, "IPAM.", {&kIpam}); !known) return std::move(known).error();
-    if (const auto driver = text_at(*ipam, "Driver"); !driver.empty() && driver != "default")
-      return refused("IPAM.Driver " + driver.substr(0, 100), "only the default one is served");
+  Status kept;
+  switch (call) {
+  case ContainerCall::create_network:
+    kept = check_network(*json);
+    break;
+  case ContainerCall::create_volume:
+    kept = check_volume(*json);
+    break;
+  case ContainerCall::create_exec:
+    kept = keep_known(*json, "exec ", {&kExec});
+    break;
+  case ContainerCall::start_exec:
+    kept = keep_known(*json, "exec ", {&kExecStart});
+    break;
+  case ContainerCall::update_container:
+    kept = keep_known(*json, "update ", {&kResources});
+    break;
+  case ContainerCall::join_network:
+    kept = keep_known(*json, "connect ", {&kJoin});
+    if (kept) kept = keep_known_in(*json, "", "EndpointConfig", kEndpoint);
+    break;
+  case ContainerCall::commit:
+    kept = keep_known(*json, "commit ", {&kConfig});
+    break;
+  case ContainerCall::leave_network:
+    kept = keep_known(*json, "disconnect ", {&kLeave});
+    break;
+  case ContainerCall::forward:
+  case ContainerCall::attach:
+    if (kept = keep_known(*json, "", {&kNothing}); kept) return std::string{};
+    break;
+  case ContainerCall::none:
+  case ContainerCall::unserved:
+  case ContainerCall::create_container:
+    return Error{ErrorKind::internal, "a body that check_body is not for", "", {}};
   }
-  return dump(*json);
-}
-
-Result<std::string> check_volume(std::string_view body) {
-  auto json = read_object(body, "/volumes/create");
-  if (!json) return std::move(json).error();
-  static const Names kKnown{"Name", "Driver", "DriverOpts", "Labels"};
-  if (auto known = keep_known(*json, "volume ", {&kKnown}); !known) return std::move(known).error();
-  const auto driver = text_at(*json, "Driver");
-  const bool has_options = json->contains("DriverOpts") && !is_empty((*json)["DriverOpts"]);
-  if ((!driver.empty() && driver != "local") || has_options)
-    return refused(has_options ? "volume DriverOpts" : "volume driver " + driver.substr(0, 100),
-                   "volumes are the engine's own, without options",
-                   "leave the driver and its options out");
+  if (!kept) return std::move(kept).error();
   return dump(*json);
 }
 
@@ -366,7 +420,9 @@ ContainerCall container_call(std::string_view method, std::string_view path) {
   if (first == "events") {
     return method == "GET" && parts.size() == 1 ? ContainerCall::forward : ContainerCall::unserved;
   }
-  if (first == "commit") return ContainerCall::unserved;
+  if (first == "commit") {
+    return method == "POST" && parts.size() == 1 ? ContainerCall::commit : ContainerCall::unserved;
+  }
   if (first != "containers" && first != "exec" && first != "networks" && first != "volumes")
     return ContainerCall::none;
   if (odd) return ContainerCall::unserved;
@@ -377,7 +433,7 @@ ContainerCall container_call(std::string_view method, std::string_view path) {
     if (parts.size() != 3) return ContainerCall::unserved;
     if (method == "GET" && parts[2] == "json") return ContainerCall::forward;
     if (method == "POST" && parts[2] == "resize") return ContainerCall::forward;
-    return method == "POST" && parts[2] == "start" ? ContainerCall::hijack
+    return method == "POST" && parts[2] == "start" ? ContainerCall::start_exec
                                                    : ContainerCall::unserved;
   }
   const bool networks = first == "networks";
@@ -387,8 +443,9 @@ ContainerCall container_call(std::string_view method, std::string_view path) {
   if (parts.size() == 2 && parts[1] == "create")
     return networks ? ContainerCall::create_network : ContainerCall::create_volume;
   if (parts.size() == 2 && parts[1] == "prune") return ContainerCall::forward;
-  if (networks && parts.size() == 3 && (parts[2] == "connect" || parts[2] == "disconnect"))
-    return ContainerCall::forward;
+  if (networks && parts.size() == 3 && parts[2] == "connect") return ContainerCall::join_network;
+  if (networks && parts.size() == 3 && parts[2] == "disconnect")
+    return ContainerCall::leave_network;
   return ContainerCall::unserved;
 }
 

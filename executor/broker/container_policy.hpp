@@ -32,21 +32,26 @@ Result<ContainerOrder> check_container(std::string_view body, const ContainerRul
 /// The same with another image in it.
 std::string with_image(const std::string& body, const std::string& image);
 
-/// The bodies of POST /networks/create and /volumes/create, to send on. Errors: as above.
-Result<std::string> check_network(std::string_view body);
-Result<std::string> check_volume(std::string_view body);
-
 /// What the broker does with a request that is about containers.
 enum class ContainerCall {
   none,             ///< not about containers
   unserved,         ///< about containers, and not served
-  forward,          ///< as it is
-  create_container, ///< after check_container
+  forward,          ///< without a body
+  create_container, ///< after check_container; all others after check_body
   create_network,
   create_volume,
-  hijack, ///< becomes a stream both ways
+  create_exec,
+  update_container,
+  join_network,
+  leave_network,
+  commit,     ///< then into slipway's own images
+  attach,     ///< becomes a stream both ways
+  start_exec, ///< so does this, if it is not detached
 };
 /// By method and path (decoded, without a version).
 ContainerCall container_call(std::string_view method, std::string_view path);
+
+/// The body of every other call, to send on. Errors: as check_container.
+Result<std::string> check_body(ContainerCall call, std::string_view body);
 
 } // namespace slipway::broker

@@ -22,14 +22,15 @@ using Steady = std::chrono::steady_clock;
 /// The version that the rules were written for.
 constexpr std::string_view kVersion = "/v1.41";
 constexpr std::size_t kMostHead = 64UL << 10;
-constexpr Millis kPatience{std::chrono::minutes{10}}; ///< of a load without a sign of life
+constexpr Millis kPatience{std::chrono::minutes{10}};    ///< of a load without a sign of life
+constexpr Millis kHeadPatience{std::chrono::minutes{1}}; ///< of an answer that needs no work
 
 Error engine_gone() {
   return Error{ErrorKind::unavailable, "the job's container engine has gone", "", {}};
 }
 
-Status wait_for(int fd, short events) {
-  const auto end = Steady::now() + kPatience;
+Status wait_for(int fd, short events, Millis patience = kPatience) {
+  const auto end = Steady::now() + patience;
   for (;;) {
     const auto left = std::chrono::duration_cast<Millis>(end - Steady::now()).count();
     if (left <= 0)
@@ -80,11 +81,24 @@ std::string path_of(const Target& target) {
 std::string head_of(const std::string& method, const std::string& target, bool upgrades,
                     const std::string& content_type, std::optional<std::size_t> length) {
   std::string head = method + " " + target + " HTTP/1.1\r\nHost: docker\r\n";
-  head += upgrades ? "Connection: Upgrade\r\nUpgrade: tcp\r\n" : "Connection: close\r\n";
+  // Whatever it answers, the engine takes no second request from this connection.
+  head += upgrades ? "Connection: Upgrade, close\r\nUpgrade: tcp\r\n" : "Connection: close\r\n";
   if (!content_type.empty()) head += "Content-Type: " + content_type + "\r\n";
   head += length ? "Content-Length: " + std::to_string(*length) + "\r\n"
                  : std::string{"Transfer-Encoding: chunked\r\n"};
   return head + "\r\n";
+}
+
+/// 0 where this is no answer.
+int status_in(std::string_view answer) {
+  constexpr std::size_t kBefore = std::string_view{"HTTP/1.1 "}.size();
+  if (!answer.starts_with("HTTP/1.") || answer.size() < kBefore + 3) return 0;
+  int status = 0;
+  for (const char digit : answer.substr(kBefore, 3)) {
+    if (digit < '0' || digit > '9') return 0;
+    status = status * 10 + (digit - '0');
+  }
+  return status;
 }
 
 /// The status and the beginning of an answer that nobody else reads; the connection ends with it.
@@ -107,15 +121,28 @@ Result<Reply> read_reply(int fd) {
     if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
     if (auto ready = wait_for(fd, POLLIN); !ready) return std::move(ready).error();
   }
-  constexpr std::string_view kStart = "HTTP/1.1 ";
-  if (!reply.text.starts_with(kStart) || reply.text.size() < kStart.size() + 3)
-    return engine_gone();
-  for (std::size_t i = 0; i < 3; ++i) {
-    const char digit = reply.text[kStart.size() + i];
-    if (digit < '0' || digit > '9') return engine_gone();
-    reply.status = reply.status * 10 + (digit - '0');
-  }
+  reply.status = status_in(reply.text);
+  if (reply.status == 0) return engine_gone();
   return reply;
+}
+
+/// The head of an answer, and what came with it. Errors: unavailable; timed_out.
+Result<std::string> read_head(int fd, Millis patience) {
+  std::string head;
+  std::array<char, 4096> part; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
+  while (head.find("\r\n\r\n") == std::string::npos) {
+    const ssize_t got = ::recv(fd, part.data(), part.size(), MSG_DONTWAIT);
+    if (got > 0) {
+      head.append(part.data(), static_cast<std::size_t>(got));
+      if (head.size() > kMostHead) return engine_gone();
+      continue;
+    }
+    if (got == 0) return engine_gone();
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
+    if (auto ready = wait_for(fd, POLLIN, patience); !ready) return std::move(ready).error();
+  }
+  return head;
 }
 
 bool is_text(std::string_view content_type) {
@@ -158,17 +185,25 @@ Status ContainerRoutes::serve(ContainerCall call, const Request& request, const 
     }
     return send(request, target, with_image(order->body, *image), false, answer);
   }
-  case ContainerCall::create_network:
-  case ContainerCall::create_volume: {
-    auto checked =
-        call == ContainerCall::create_network ? check_network(*body) : check_volume(*body);
+  case ContainerCall::commit: {
+    auto checked = check_body(call, *body);
     if (!checked) return std::move(checked).error();
-    return send(request, target, *checked, false, answer);
+    return commit(target, *checked, answer);
   }
-  case ContainerCall::hijack:
-    return send(request, target, *body, true, answer);
-  case ContainerCall::forward:
-    return send(request, target, *body, false, answer);
+  case ContainerCall::create_network:
+  case ContainerCall::create_volume:
+  case ContainerCall::create_exec:
+  case ContainerCall::update_container:
+  case ContainerCall::join_network:
+  case ContainerCall::leave_network:
+  case ContainerCall::attach:
+  case ContainerCall::start_exec:
+  case ContainerCall::forward: {
+    auto checked = check_body(call, *body);
+    if (!checked) return std::move(checked).error();
+    const bool both_ways = call == ContainerCall::attach || call == ContainerCall::start_exec;
+    return send(request, target, *checked, both_ways, answer);
+  }
   case ContainerCall::none:
   case ContainerCall::unserved:
     break;
@@ -185,10 +220,19 @@ Status ContainerRoutes::send(const Request& request, const Target& target, const
       head_of(request.method, path_of(target) + (query.empty() ? "" : "?" + query),
               both_ways && request.upgrades, body.empty() ? "" : "application/json", body.size());
   if (auto sent = send_all(engine->get(), head + body); !sent) return sent;
-  if (both_ways) {
+  if (!both_ways) {
+    answer.relay(engine->get(), false);
+    return {};
+  }
+  // Nothing of the client's goes on before the engine has said that this is a stream now: after a
+  // refusal it would be read as a request that nobody has looked at.
+  auto first = read_head(engine->get(), kHeadPatience);
+  if (!first) return std::move(first).error();
+  const bool streams = status_in(*first) == (request.upgrades ? 101 : 200);
+  if (streams) {
     if (auto sent = send_all(engine->get(), request.body->take_unread()); !sent) return sent;
   }
-  answer.relay(engine->get(), both_ways);
+  answer.relay(engine->get(), streams, *first);
   return {};
 }
 
@@ -211,6 +255,78 @@ Status ContainerRoutes::stream(const Request& request, const Target& target, Ans
     if (!send_chunk(engine->get(), {part.data(), *got}) || *got == 0) break;
   }
   answer.relay(engine->get(), false);
+  return {};
+}
+
+Status ContainerRoutes::commit(const Target& target, const std::string& body, Answer& answer) {
+  std::optional<oci::Reference> name;
+  if (const auto repo = target.query.get("repo"); !repo.empty()) {
+    const auto tag = target.query.get("tag");
+    auto parsed = oci::Reference::parse(tag.empty() ? repo : repo + ":" + tag);
+    if (!parsed) return std::move(parsed).error();
+    name = *std::move(parsed);
+  }
+  // The name is slipway's own matter: in the engine the image has none.
+  std::string query;
+  for (const char* key : {"container", "comment", "author", "pause"}) {
+    if (const auto value = target.query.get(key); !value.empty())
+      query += std::string{query.empty() ? "?" : "&"} + key + "=" + percent_encode(value);
+  }
+  for (const auto& change : target.query.all("changes"))
+    query += (query.empty() ? "?changes=" : "&changes=") + percent_encode(change);
+
+  auto engine = service_.connect();
+  if (!engine) return std::move(engine).error();
+  if (auto sent =
+          send_all(engine->get(), head_of("POST", std::string{kVersion} + "/commit" + query, false,
+                                          body.empty() ? "" : "application/json", body.size()) +
+                                      body);
+      !sent)
+    return sent;
+  auto made = read_reply(engine->get());
+  if (!made) return std::move(made).error();
+  const auto end = made->text.find("\r\n\r\n");
+  const std::string said = end == std::string::npos ? "" : made->text.substr(end + 4);
+  if (made->status != 201) {
+    answer.whole(made->status, "application/json", said);
+    return {};
+  }
+  const auto begin = said.find("sha256:");
+  auto id = oci::Digest::parse(begin == std::string::npos ? "" : said.substr(begin, 71));
+  if (!id) return engine_gone();
+
+  auto from = service_.connect();
+  if (!from) return std::move(from).error();
+  // To an old client the engine sends no chunks: the end of the connection is the end.
+  if (auto sent = send_all(from->get(), "GET " + std::string{kVersion} + "/images/" + id->str() +
+                                            "/get HTTP/1.0\r\nHost: docker\r\n\r\n");
+      !sent)
+    return sent;
+  auto first = read_head(from->get(), kPatience);
+  if (!first) return std::move(first).error();
+  if (status_in(*first) != 200) return engine_gone();
+  std::string_view ahead = std::string_view{*first}.substr(first->find("\r\n\r\n") + 4);
+  auto loaded = images_.load([&](char* into, std::size_t room) -> Result<std::size_t> {
+    if (!ahead.empty()) {
+      const auto size = ahead.copy(into, room);
+      ahead.remove_prefix(size);
+      return size;
+    }
+    for (;;) {
+      const ssize_t got = ::recv(from->get(), into, room, MSG_DONTWAIT);
+      if (got >= 0) return static_cast<std::size_t>(got);
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
+      if (auto ready = wait_for(from->get(), POLLIN); !ready) return std::move(ready).error();
+    }
+  });
+  if (!loaded) return std::move(loaded).error().in("taking the image out of the container engine");
+  // A digest of its config names it here as there; an engine that gave another one is not believed.
+  if (auto known = images_.find(id->str()); !known) return std::move(known).error();
+  if (name) {
+    if (auto tagged = images_.tag(id->str(), *name); !tagged) return tagged;
+  }
+  answer.whole(201, "application/json", "{\"Id\":\"" + id->str() + "\"}\n");
   return {};
 }
 

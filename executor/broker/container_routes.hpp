@@ -30,6 +30,8 @@ private:
   Status send(const Request& request, const Target& target, const std::string& body, bool both_ways,
               Answer& answer);
   Status stream(const Request& request, const Target& target, Answer& answer);
+  /// Makes the container an image that slipway has: from there it is pushed like any other.
+  Status commit(const Target& target, const std::string& body, Answer& answer);
   /// Puts an image that slipway has into the engine. Returns what the engine knows it by.
   Result<std::string> bring(const std::string& name);
 

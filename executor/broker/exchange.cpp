@@ -402,9 +402,10 @@ void Answer::end_stream() {
   ended_ = http_1_0_ || is_head_ || socket_.write("0\r\n\r\n");
 }
 
-void Answer::relay(int upstream, bool both_ways) {
+void Answer::relay(int upstream, bool both_ways, std::string_view first) {
   begun_ = true;
   keep_alive_ = false;
+  if (!first.empty() && !socket_.write(first)) return;
   socket_.relay(upstream, both_ways);
 }
 

@@ -95,8 +95,8 @@ public:
   bool chunk(std::string_view bytes);
   void end_stream();
   /// Hands the connection to what UPSTREAM (lent) answers, head and all; see Socket::relay. It ends
-  /// with it.
-  void relay(int upstream, bool both_ways);
+  /// with it. `first`: what UPSTREAM has said already.
+  void relay(int upstream, bool both_ways, std::string_view first = "");
   bool begun() const noexcept { return begun_; }
   bool gone() const { return socket_.gone(); }
   /// True where another request may follow on the connection.

@@ -349,6 +349,7 @@ public:
     if (verb == "ps") return ps();
     if (verb == "wait") return wait();
     if (verb == "port") return port();
+    if (verb == "commit") return commit();
     if (verb == "rename")
       return each({command_.arguments[0]}, "POST", "/containers/",
                   "/rename?name=" + percent_encode(command_.arguments[1]), false);
@@ -778,6 +779,30 @@ private:
     world_.err("Error: No public port '" + wanted + "' published for " +
                command_.arguments.front() + "\n");
     return 1;
+  }
+
+  int commit() const {
+    std::string target = "/commit?container=" + percent_encode(command_.arguments.front());
+    if (command_.arguments.size() > 1) {
+      const auto name = parse_image_name(command_.arguments[1]);
+      if (!name) return trouble(bad("invalid reference format"));
+      if (!name->digest.empty())
+        return trouble(bad("refusing to create a tag with a digest reference"));
+      target += "&repo=" + percent_encode(name->familiar()) +
+                "&tag=" + percent_encode(name->tag.empty() ? "latest" : name->tag);
+    }
+    for (const auto& [flag, key] : {std::pair{"author", "author"}, {"message", "comment"}})
+      if (const auto value = line_.last(flag); !value.empty())
+        target += std::string{"&"} + key + "=" + percent_encode(value);
+    for (const auto& change : line_.all("change"))
+      target += "&changes=" + percent_encode(change);
+    // docker's own default is to pause.
+    const bool runs_on = line_.last("pause") == "false";
+    auto answer = post(target + (runs_on ? "&pause=0" : "&pause=1"), "");
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    world_.out(text_at(Json::parse(answer->body, nullptr, false), "Id") + "\n");
+    return 0;
   }
 
   // ---- networks and volumes --------------------------------------------------------------------

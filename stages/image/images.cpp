@@ -167,8 +167,8 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
           leak_marks_dir(tools.config) /
               oci::Digest::of(policy::trust_domain(subject_)).hex().substr(0, 16))},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))},
-      reports_{std::make_unique<JobReports>()},
-      containers_{std::make_unique<JobContainers>(tools_, record_, effective_)} {}
+      containers_{std::make_unique<JobContainers>(tools_, record_, effective_)},
+      reports_{std::make_unique<JobReports>()} {}
 
 Images::~Images() = default;
 

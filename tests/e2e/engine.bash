@@ -29,6 +29,7 @@ SUITE_SETUP() {
     world_start "$SUITE_DIR/world"
     publish_image base/dockercli:12 debian '{}' docker_files
     world_docker=$world_registry/base/dockercli:12
+    make_tiny_base
     allow_containers
 }
 
@@ -92,6 +93,47 @@ try compose-like docker network create back" ".image.name = \"$world_docker\"" #
     expect_step compose-like 0
     grep -F '"engine_start"' "$world_state_dir/audit.jsonl" | grep -qF "OPS-7: integration tests" ||
         fail "the audit log has no justification"
+    expect_nothing_left
+}
+
+TEST "an image committed in the engine goes through the gate like a built one" {
+    run_steps 8005 "docker pull -q $tiny >/dev/null
+docker run --name good $tiny sh -c 'echo from-a-container >/made'
+docker run --name leak $tiny sh -c \"echo \$CI_JOB_TOKEN >/made\"
+docker run --name nodpkg $tiny rm -rf /var/lib/dpkg
+for name in good leak nodpkg; do
+    try commit-\$name docker commit -m 'by hand' -c 'LABEL by=hand' \$name $world_registry/grp/app/\$name:1
+    try push-\$name docker push $world_registry/grp/app/\$name:1
+done
+try label docker inspect -f '{{.Config.Labels.by}}' $world_registry/grp/app/good:1
+try again docker run --rm $world_registry/grp/app/good:1 sh -c 'read -r said </made; echo \$said'
+try nobody docker commit nobody x:1"
+
+    expect_eq "$STATE" success
+    for name in good leak nodpkg; do expect_step "commit-$name" 0 sha256:; done
+    expect_step push-good 0 "digest: sha256:"
+    expect_step push-leak 1 "[secret_leaked]" CI_JOB_TOKEN
+    expect_step push-nodpkg 1 "[no_packages]"
+    for name in leak nodpkg; do expect_absent "grp/app/$name:1"; done
+    expect_step label 0 hand
+    expect_step again 0 from-a-container
+    expect_step nobody 1 "No such container"
+    expect_nothing_left
+}
+
+TEST "an engine that a container ended starts again, and follows no link that was left for it" {
+    local file=$world_state_dir/audit.jsonl before
+    before=$(stat -c %a "$file" && head -n 1 "$file")
+    run_script 8006 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+docker pull -q $world_docker >/dev/null
+ln -s / way-out
+try end docker run --rm --privileged --pid host -v \"\$PWD/way-out:/host\" $world_docker sh -c 'cd /host/run/slipway-engine && rm -f docker.sock go open && ln -s $file docker.sock && ln -s $file go && ln -s $file open && mkdir -p deep/er && echo planted && kill 1'
+try again docker run --rm $world_docker ls /opt" ".image.name = \"$world_docker\""
+
+    expect_contains "$(step_says end)" planted
+    expect_step again 0 docker-cli
+    expect_eq "$(stat -c %a "$file" && head -n 1 "$file")" "$before" "what the links led to"
     expect_nothing_left
 }
 

@@ -19,14 +19,17 @@ constexpr const char* kSocketName = "docker.sock";
 constexpr const char* kDockerd = "/usr/sbin/dockerd";
 
 // PID 1. Of a cgroup that is the engine's own it makes the root of what dockerd sees; the host's
-// tree, which crun leaves below where a user namespace is joined, is under the tmpfs.
+// tree, which crun leaves below where a user namespace is joined, is under the tmpfs. The socket is
+// opened to the service user from in here, where a link can lead to nothing but the engine's own.
 constexpr const char* kFirst = R"(until [ -e /run/slipway-engine/go ]; do sleep 0.02; done
 exec unshare --cgroup /bin/sh -c 'mount -t cgroup2 cgroup2 /sys/fs/cgroup &&
-  mkdir -p /sys/fs/cgroup/daemon && echo $$ >/sys/fs/cgroup/daemon/cgroup.procs &&
+  mkdir -p /sys/fs/cgroup/daemon && echo $$ >/sys/fs/cgroup/daemon/cgroup.procs || exit
+  (cd /run/slipway-engine; until [ -S docker.sock ]; do sleep 0.02; done
+   chmod 0666 docker.sock && : >open) &
   exec dockerd --config-file /etc/slipway-engine/daemon.json')";
 
-// One entry into the user namespace: the cgroup, its name for who removes it, and the socket's
-// mode.
+// One entry into the user namespace: the cgroup, and its name for who removes it. It has the
+// service user's rights: nothing here writes where the engine's containers can, once there are any.
 constexpr const char* kOpen = R"(set -e
 group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")/$2
 printf '%s' "$group" >"$4/cgroup"
@@ -36,11 +39,10 @@ chown "$3:$3" "$group" "$group/cgroup.procs" "$group/cgroup.threads" "$group/cgr
 echo "$1" >"$group/cgroup.procs"
 : >"$4/socket/go"
 tries=$5
-while [ ! -S "$4/socket/docker.sock" ]; do
+while [ ! -e "$4/socket/open" ]; do
   tries=$((tries - 1)); [ "$tries" -gt 0 ] && [ -d "/proc/$1" ] || exit 9
   sleep 0.02
-done
-exec chmod 0666 "$4/socket/docker.sock")";
+done)";
 
 } // namespace
 
@@ -90,6 +92,23 @@ sandbox::SandboxSpec daemon_spec(const DaemonParts& parts) {
   return spec;
 }
 
+namespace {
+
+/// Of an earlier engine, whose root could leave anything there, and owns it.
+Status clear_sockets(sandbox::Podman& podman, const std::filesystem::path& dir) {
+  struct stat facts {};
+  if (::lstat(dir.c_str(), &facts) != 0) return {};
+  auto cleared = podman.unshare({"/bin/rm", "-rf", "--", dir.string()});
+  if (!cleared) return std::move(cleared).error();
+  if (process::succeeded(cleared->ending)) return {};
+  return Error{ErrorKind::io,
+               "removing an earlier engine's folder: " + cleared->err.substr(0, 300),
+               "",
+               {dir.string()}};
+}
+
+} // namespace
+
 Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
   if (::access(kDockerd, X_OK) != 0) {
     return Error{ErrorKind::misconfigured,
@@ -98,6 +117,7 @@ Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
                  {}};
   }
   if (Status removed = podman.remove({parts.container}); !removed) return removed;
+  if (Status cleared = clear_sockets(podman, parts.folder / "socket"); !cleared) return cleared;
   for (const auto& [dir, mode] : {std::pair{parts.folder, 0700},
                                   {parts.folder / "config", 0755},
                                   {parts.folder / "socket", 0777}}) {
@@ -105,8 +125,6 @@ Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
     if (::chmod(dir.c_str(), static_cast<mode_t>(mode)) != 0)
       return io_error("chmod", errno, dir.string());
   }
-  (void)::unlink(daemon_socket(parts.folder).c_str());
-  (void)::unlink((parts.folder / "socket/go").c_str());
   if (Status written = replace_file(parts.folder / "config/daemon.json", daemon_json(), 0644);
       !written)
     return written;

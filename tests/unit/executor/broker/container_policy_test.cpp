@@ -59,6 +59,10 @@ INSTANTIATE_TEST_SUITE_P(
             R"("Mounts":[{"Type":"volume","Target":"/x","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{"type":"none","o":"bind","device":"/"}}}}])",
             "DriverConfig",
             R"("Mounts":[{"Type":"volume","Source":"v","Target":"/x","VolumeOptions":{"NoCopy":true}}])"},
+        Row{"OptionsOfABind",
+            R"("Mounts":[{"Type":"bind","Source":"/builds","Target":"/x","BindOptions":{"New":1}}])",
+            "BindOptions.New",
+            R"("Mounts":[{"Type":"bind","Source":"/builds","Target":"/x","BindOptions":{"Propagation":"rprivate"}}])"},
         Row{"NamedPipe", R"("Mounts":[{"Type":"npipe","Source":"x","Target":"/x"}])", "npipe",
             R"("Mounts":[])"},
         Row{"Disk", R"("Devices":[{"PathOnHost":"/dev/sda","PathInContainer":"/dev/sda"}])",
@@ -127,28 +131,70 @@ TEST(CreateBodyRules, WhatIsNoRequestIsRefused) {
 }
 
 TEST(NetworkAndVolumeBodies, OnlyTheEnginesOwnKindsPass) {
-  EXPECT_TRUE(check_network(R"({"Name":"n","Driver":"bridge","IPAM":{"Config":[]}})"));
-  EXPECT_FALSE(check_network(R"({"Name":"n","Driver":"macvlan"})"));
-  EXPECT_FALSE(check_network(R"({"Name":"n","driver":"macvlan"})"));
-  EXPECT_FALSE(check_network(R"({"Name":"n","IPAM":{"Driver":"dhcp"}})"));
-  EXPECT_TRUE(check_volume(R"({"Name":"v","Driver":"local","DriverOpts":{}})"));
-  EXPECT_FALSE(
-      check_volume(R"({"Name":"v","DriverOpts":{"type":"none","o":"bind","device":"/"}})"));
-  EXPECT_FALSE(check_volume(R"({"Name":"v","Driver":"nfs"})"));
+  const auto network = [](const char* body) {
+    return check_body(ContainerCall::create_network, body).ok();
+  };
+  EXPECT_TRUE(network(R"({"Name":"n","Driver":"bridge","IPAM":{"Config":[]}})"));
+  EXPECT_TRUE(network(R"({"Name":"n","Options":{"com.docker.network.driver.mtu":"1400"}})"));
+  EXPECT_FALSE(network(R"({"Name":"n","Driver":"macvlan"})"));
+  EXPECT_FALSE(network(R"({"Name":"n","driver":"macvlan"})"));
+  EXPECT_FALSE(network(R"({"Name":"n","Options":{"parent":"eth0"}})"));
+  EXPECT_FALSE(network(R"({"Name":"n","IPAM":{"Driver":"dhcp"}})"));
+  EXPECT_FALSE(network(R"({"Name":"n","ConfigFrom":{"Network":"host"}})"));
+  const auto volume = [](const char* body) {
+    return check_body(ContainerCall::create_volume, body).ok();
+  };
+  EXPECT_TRUE(volume(R"({"Name":"v","Driver":"local","DriverOpts":{}})"));
+  EXPECT_FALSE(volume(R"({"Name":"v","DriverOpts":{"type":"none","o":"bind","device":"/"}})"));
+  EXPECT_FALSE(volume(R"({"Name":"v","Driver":"nfs"})"));
+}
+
+TEST(OtherBodies, OnlyKnownMembersReachTheEngine) {
+  using C = ContainerCall;
+  struct Case {
+    ContainerCall call;
+    const char* control;
+    const char* attack;
+    const char* words;
+  };
+  for (const auto& [call, control, attack, words] :
+       {Case{C::create_exec, R"({"Cmd":["id"],"Privileged":true,"New":false})",
+             R"({"Cmd":["id"],"New":true})", "exec New"},
+        Case{C::start_exec, R"({"Detach":true,"Tty":false})", R"({"Binds":["/:/x"]})",
+             "exec Binds"},
+        Case{C::update_container, R"({"Memory":1000000,"RestartPolicy":{"Name":"no"}})",
+             R"({"Devices":[{"PathOnHost":"/dev/sda"}]})", "update Devices"},
+        Case{C::join_network, R"({"Container":"a","EndpointConfig":{"Aliases":["b"]}})",
+             R"({"Container":"a","EndpointConfig":{"x":1}})", "EndpointConfig.x"},
+        Case{C::leave_network, R"({"Container":"a","Force":true})", R"({"x":1})", "disconnect x"},
+        Case{C::forward, "{}", R"({"Binds":["/:/x"]})", "Binds"},
+        Case{C::attach, "", R"({"Binds":["/:/x"]})", "Binds"}}) {
+    const auto passed = check_body(call, control);
+    EXPECT_TRUE(passed) << words << passed.error().text();
+    const auto refused = check_body(call, attack);
+    ASSERT_FALSE(refused) << words;
+    EXPECT_EQ(refused.error().kind, ErrorKind::denied) << words;
+    EXPECT_NE(refused.error().what.find(words), std::string::npos) << refused.error().what;
+  }
+  EXPECT_EQ(check_body(C::forward, "x").error().kind, ErrorKind::bad_input);
 }
 
 TEST(ContainerCalls, OnlyKnownEndpointsReachTheEngine) {
   using C = ContainerCall;
   EXPECT_EQ(container_call("POST", "/containers/create"), C::create_container);
-  EXPECT_EQ(container_call("POST", "/containers/a/attach"), C::hijack);
-  EXPECT_EQ(container_call("POST", "/exec/a/start"), C::hijack);
+  EXPECT_EQ(container_call("POST", "/containers/a/attach"), C::attach);
+  EXPECT_EQ(container_call("POST", "/exec/a/start"), C::start_exec);
+  EXPECT_EQ(container_call("POST", "/containers/a/exec"), C::create_exec);
+  EXPECT_EQ(container_call("POST", "/containers/a/update"), C::update_container);
+  EXPECT_EQ(container_call("POST", "/networks/a/connect"), C::join_network);
   EXPECT_EQ(container_call("GET", "/containers/json"), C::forward);
   EXPECT_EQ(container_call("PUT", "/containers/a/archive"), C::forward);
   EXPECT_EQ(container_call("POST", "/networks/create"), C::create_network);
   EXPECT_EQ(container_call("POST", "/volumes/create"), C::create_volume);
   EXPECT_EQ(container_call("GET", "/images/json"), C::none);
   for (const auto& [method, path] : {std::pair{"GET", "/containers/a/attach/ws"},
-                                     {"POST", "/commit"},
+                                     {"GET", "/commit"},
+                                     {"POST", "/commit/x"},
                                      {"POST", "/containers/a/../../images/load"},
                                      {"POST", "/containers//create"},
                                      {"GET", "/networks/a/b"},

@@ -76,6 +76,14 @@ TEST(ContainerRun, WhatFollowsTheImageIsTheContainers) {
   EXPECT_EQ(command.arguments, (Words{"image", "ls", "--rm", "-p", "1"}));
 }
 
+TEST(ContainerCommit, TakesAContainerAndAName) {
+  const auto command = command_of("commit", "-a me -c USER=x -m why --pause=false c1 reg/app:1");
+
+  EXPECT_EQ(command.verb, "commit");
+  EXPECT_EQ(command.arguments, (Words{"c1", "reg/app:1"}));
+  EXPECT_EQ(command.flags.back(), (std::pair<std::string, std::string>{"pause", "false"}));
+}
+
 TEST(OutputFrames, FramesCutAnywhereGoToTheirStreams) {
   const std::string stream =
       std::string{"\1\0\0\0\0\0\0\5hello\2\0\0\0\0\0\0\3err\1\0\0\0\0\0\0\0", 32};
