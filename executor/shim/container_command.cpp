@@ -7,7 +7,6 @@ namespace slipway::shim {
 namespace {
 
 constexpr Takes kSwitch = Takes::nothing;
-constexpr std::string_view kTheEngines = "the operator sets the limits of a job's engine";
 
 struct Spelling {
   std::string_view usage;
@@ -66,17 +65,17 @@ std::vector<Flag> create_flags() {
           {"cidfile"},
           {"log-driver"},
           {"attach", 'a', Takes::value, Use::refuse, kNotYet},
-          {"cpus", 0, Takes::value, Use::say, kTheEngines},
-          {"cpu-shares", 'c', Takes::value, Use::say, kTheEngines},
-          {"memory-swap", 0, Takes::value, Use::say, kTheEngines},
-          {"pids-limit", 0, Takes::value, Use::say, kTheEngines},
-          {"ulimit", 0, Takes::value, Use::say, kTheEngines},
-          {"stop-timeout", 0, Takes::value, Use::refuse, kNotYet},
-          {"log-opt", 0, Takes::value, Use::ignore},
+          {"cpus"},
+          {"cpu-shares", 'c'},
+          {"memory-swap"},
+          {"pids-limit"},
+          {"ulimit"},
+          {"stop-timeout"},
+          {"log-opt"},
           {"sig-proxy", 0, kSwitch, Use::ignore},
           {"detach-keys", 0, Takes::value, Use::ignore},
           {"disable-content-trust", 0, kSwitch, Use::ignore},
-          {"no-healthcheck", 0, kSwitch, Use::refuse, kNotYet},
+          {"no-healthcheck", 0, kSwitch},
           {"health-cmd", 0, Takes::value, Use::refuse, kNotYet},
           {"gpus", 0, Takes::value, Use::refuse, "a job has no devices of the host"},
           {"runtime", 0, Takes::value, Use::refuse, "the engine has one runtime"},
@@ -132,7 +131,7 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
          {"tail", 'n'},
          {"since"},
          {"until"},
-         {"details", 0, kSwitch, Use::ignore}},
+         {"details", 0, kSwitch}},
         1,
         1}},
       {"ps",
@@ -144,7 +143,7 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
          {"format"},
          {"last", 'n'},
          {"latest", 'l', kSwitch},
-         {"size", 's', kSwitch, Use::ignore}},
+         {"size", 's', kSwitch, Use::refuse, kNotYet}},
         0,
         0}},
       {"commit",
@@ -159,7 +158,7 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
          {"label"},
          {"subnet"},
          {"internal", 0, kSwitch},
-         {"attachable", 0, kSwitch, Use::ignore},
+         {"attachable", 0, kSwitch},
          {"opt", 'o', Takes::value, Use::refuse, kNotYet},
          {"ipv6", 0, kSwitch, Use::refuse, kNotYet}},
         1,

@@ -205,6 +205,67 @@ void add_labels_to(const Line& line, Json& body) {
   }
 }
 
+/// None where it is no number, or one of more than nine digits.
+std::optional<std::int64_t> number_of(const std::string& text) {
+  const bool negative = text.starts_with('-');
+  const auto digits = text.substr(negative ? 1 : 0);
+  if (digits.empty() || digits.size() > 9 ||
+      digits.find_first_not_of("0123456789") != std::string::npos)
+    return std::nullopt;
+  std::int64_t value = 0;
+  for (const char digit : digits)
+    value = value * 10 + (digit - '0');
+  return negative ? -value : value;
+}
+
+/// "1.5": billionths. None where it is no such number.
+std::optional<std::int64_t> nano_of(const std::string& text) {
+  const auto point = text.find('.');
+  auto fraction = point == std::string::npos ? "" : text.substr(point + 1);
+  if (fraction.size() > 9) return std::nullopt;
+  fraction.resize(9, '0');
+  const auto whole = number_of(point == 0 ? "0" : text.substr(0, point));
+  const auto part = number_of(fraction);
+  if (!whole || !part || *whole < 0 || *part < 0) return std::nullopt;
+  return *whole * 1'000'000'000 + *part;
+}
+
+/// What the engine can hold a container to is the engine's to say: it refuses, or warns.
+Status add_limits(const Line& line, Json& host) {
+  constexpr std::pair<const char*, const char*> kNumbers[] = {{"cpu-shares", "CpuShares"},
+                                                              {"pids-limit", "PidsLimit"}};
+  const auto invalid = [](const std::string& text, const std::string& flag) {
+    return bad("invalid argument \"" + text + "\" for \"--" + flag + "\"");
+  };
+  for (const auto& [flag, member] : kNumbers) {
+    const auto text = line.last(flag);
+    if (text.empty()) continue;
+    const auto number = number_of(text);
+    if (!number) return invalid(text, flag);
+    host[member] = *number;
+  }
+  if (const auto text = line.last("cpus"); !text.empty()) {
+    const auto cpus = nano_of(text);
+    if (!cpus) return invalid(text, "cpus");
+    host["NanoCpus"] = *cpus;
+  }
+  if (const auto text = line.last("memory-swap"); !text.empty()) {
+    const auto size = text == "-1" ? std::optional<std::int64_t>{-1} : size_of(text);
+    if (!size) return invalid(text, "memory-swap");
+    host["MemorySwap"] = *size;
+  }
+  for (const auto& text : line.all("ulimit")) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos) return invalid(text, "ulimit");
+    const auto colon = text.find(':', equals);
+    const auto soft = number_of(text.substr(equals + 1, colon - equals - 1));
+    const auto hard = colon == std::string::npos ? soft : number_of(text.substr(colon + 1));
+    if (!soft || !hard) return invalid(text, "ulimit");
+    host["Ulimits"].push_back({{"Name", text.substr(0, equals)}, {"Soft", *soft}, {"Hard", *hard}});
+  }
+  return {};
+}
+
 Status add_host_settings(const Line& line, Json& host) {
   constexpr std::pair<const char*, const char*> kTexts[] = {
       {"ipc", "IpcMode"}, {"pid", "PidMode"}, {"uts", "UTSMode"}, {"userns", "UsernsMode"}};
@@ -252,13 +313,18 @@ Status add_host_settings(const Line& line, Json& host) {
     const auto colon = restart.find(':');
     host["RestartPolicy"] = {{"Name", restart.substr(0, colon)}, {"MaximumRetryCount", 0}};
     if (colon != std::string::npos) {
-      const auto count = size_of(restart.substr(colon + 1));
+      const auto count = number_of(restart.substr(colon + 1));
       if (!count) return bad("maximum retry count must be an integer");
       host["RestartPolicy"]["MaximumRetryCount"] = *count;
     }
   }
   if (const auto driver = line.last("log-driver"); !driver.empty())
-    host["LogConfig"] = {{"Type", driver}};
+    host["LogConfig"]["Type"] = driver;
+  for (const auto& text : line.all("log-opt")) {
+    const auto equals = text.find('=');
+    host["LogConfig"]["Config"][text.substr(0, equals)] =
+        equals == std::string::npos ? "" : text.substr(equals + 1);
+  }
   return {};
 }
 
@@ -292,9 +358,16 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
                                                             {"stop-signal", "StopSignal"}};
   for (const auto& [flag, member] : kTexts)
     if (const auto value = line.last(flag); !value.empty()) body[member] = value;
+  if (const auto text = line.last("stop-timeout"); !text.empty()) {
+    const auto seconds = number_of(text);
+    if (!seconds) return bad("invalid argument \"" + text + "\" for \"--stop-timeout\"");
+    body["StopTimeout"] = *seconds;
+  }
+  if (line.has("no-healthcheck")) body["Healthcheck"] = {{"Test", Json::array({"NONE"})}};
   add_labels_to(line, body);
   if (auto added = add_volumes(line, cwd, body, host); !added) return std::move(added).error();
   if (auto added = add_ports(line, body, host); !added) return std::move(added).error();
+  if (auto added = add_limits(line, host); !added) return std::move(added).error();
   if (auto added = add_host_settings(line, host); !added) return std::move(added).error();
   std::string network = line.last("network");
   if (network.empty()) network = line.last("net");
@@ -638,6 +711,7 @@ private:
     std::string target = "/containers/" + name + "/logs?stdout=1&stderr=1";
     if (line_.has("follow")) target += "&follow=1";
     if (line_.has("timestamps")) target += "&timestamps=1";
+    if (line_.has("details")) target += "&details=1";
     for (const char* key : {"tail", "since", "until"})
       if (const auto value = line_.last(key); !value.empty())
         target += std::string{"&"} + key + "=" + percent_encode(value);
@@ -839,6 +913,7 @@ private:
       body["CheckDuplicate"] = true;
       if (const auto driver = line_.last("driver"); !driver.empty()) body["Driver"] = driver;
       if (line_.has("internal")) body["Internal"] = true;
+      if (line_.has("attachable")) body["Attachable"] = true;
       for (const auto& subnet : line_.all("subnet"))
         body["IPAM"]["Config"].push_back({{"Subnet", subnet}});
     }

@@ -9,6 +9,7 @@
 #include <boost/beast/http/parser.hpp>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -231,7 +232,7 @@ Result<Answer> BrokerClient::attach(const Request& request, int input,
                                     const std::function<Status(std::string_view)>& sink) const {
   auto fd = connected();
   if (!fd) return std::move(fd).error();
-  Exchange exchange{UniqueFd{::dup(fd->get())}, deadlines_};
+  Exchange exchange{UniqueFd{::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0)}, deadlines_};
   auto sent = exchange.send(header_of(request) + request.body);
   if (!sent) return std::move(sent).error();
   std::vector<char> buffer(kChunkBytes);

@@ -13,6 +13,11 @@
 #include <cstring>
 
 namespace slipway::image {
+namespace {
+
+constexpr int kMostStarts = 10;
+
+} // namespace
 
 Result<UniqueFd> connect_to_sandbox(const std::filesystem::path& socket) {
   const auto refused = [&](const std::string& why) {
@@ -62,6 +67,12 @@ Result<UniqueFd> JobContainers::connect() {
   const auto socket = backends::dockerd::daemon_socket(folder_);
   const std::lock_guard guard{starting_};
   if (auto connected = connect_to_sandbox(socket)) return connected;
+  // A job can end its engine. What it makes slipway do for that has a limit.
+  if (++starts_ > kMostStarts)
+    return Error{ErrorKind::unavailable,
+                 "the job's container engine ended " + std::to_string(kMostStarts) + " times",
+                 "look for what ends it; it is not started again in this script",
+                 {}};
   if (auto started = start(); !started)
     return std::move(started).error().in("starting the job's container engine");
   return connect_to_sandbox(socket);

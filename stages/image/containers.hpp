@@ -31,6 +31,7 @@ private:
   std::filesystem::path folder_;
   broker::ContainerRules rules_;
   std::mutex starting_;
+  int starts_ = 0; ///< since the script began; under starting_
 };
 
 /// Connects (non-blocking) to a socket that a sandbox made: what is no socket, a link to another

@@ -54,6 +54,7 @@ docker build -q -t app:1 .
 try hi docker run --rm app:1 sh -c 'echo hi; cat /made; echo oops >&2'
 try code docker run --rm app:1 sh -c 'exit 7'
 try nothing docker run --rm app:1 no-such-program
+try limits docker run --rm --ulimit nofile=64:64 --log-opt max-size=1m app:1 sh -c 'ulimit -n'
 try pulled docker run --rm -e A=1 $world_busybox sh -c 'echo A=\$A'
 echo from-job >file
 try bind docker run --rm -v \"\$PWD:/w\" -w /w app:1 sh -c 'cat file; echo from-container >made-by-it'
@@ -76,6 +77,7 @@ try compose-like docker network create back" ".image.name = \"$world_docker\"" #
     expect_step hi 0 hi built-here oops
     expect_step code 7
     expect_step nothing 127 "executable file not found"
+    expect_step limits 0 64
     expect_step pulled 0 A=1
     expect_step bind 0 from-job
     expect_step back 0 from-container

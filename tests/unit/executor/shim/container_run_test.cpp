@@ -62,9 +62,28 @@ TEST(ContainerRun, InTheForegroundTheExitCodeComesBeforeTheRemoval) {
   EXPECT_EQ(body["AttachStdin"], true);
 }
 
+TEST(ContainerRun, LimitsAreTheEnginesToKeepOrRefuse) {
+  const auto body =
+      body_of("--cpus 1.5 --cpu-shares 512 --pids-limit 100 --memory-swap -1 --ulimit nofile=10:20 "
+              "--ulimit core=0 --log-opt max-size=1m --stop-timeout 3 --no-healthcheck image");
+
+  const auto& host = body["HostConfig"];
+  EXPECT_EQ(host["NanoCpus"], 1'500'000'000);
+  EXPECT_EQ(host["CpuShares"], 512);
+  EXPECT_EQ(host["PidsLimit"], 100);
+  EXPECT_EQ(host["MemorySwap"], -1);
+  EXPECT_EQ(host["Ulimits"][0], Json({{"Name", "nofile"}, {"Soft", 10}, {"Hard", 20}}));
+  EXPECT_EQ(host["Ulimits"][1]["Hard"], 0);
+  EXPECT_EQ(host["LogConfig"], Json({{"Config", {{"max-size", "1m"}}}}));
+  EXPECT_EQ(body["StopTimeout"], 3);
+  EXPECT_EQ(body["Healthcheck"]["Test"], Json({"NONE"}));
+}
+
 TEST(ContainerRun, ValuesThatMeanNothingAreRefused) {
-  for (const char* text : {"-p web:80 i", "-p 1-3:1-3 i", "-m lots i", "--mount type=bind,wat=1 i",
-                           "--env-file /no/such/file i", "-v :/x i"}) {
+  for (const char* text :
+       {"-p web:80 i", "-p 1-3:1-3 i", "-m lots i", "--cpus many i", "--cpus 1.x i",
+        "--pids-limit 1k i", "--ulimit nofile i", "--ulimit nofile=a i",
+        "--mount type=bind,wat=1 i", "--env-file /no/such/file i", "-v :/x i"}) {
     EXPECT_TRUE(body_of(text).contains("error")) << text;
   }
 }
