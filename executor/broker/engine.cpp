@@ -217,6 +217,7 @@ bool Engine::route_fixed(const Call& call) {
 }
 
 void Engine::route(const Call& call) {
+  if (containers_ && containers_->answer(call.request, call.target, call.answer)) return;
   if (route_fixed(call)) return;
   const std::string& path = call.target.path;
   if (path.starts_with("/images/")) return route_image(call, std::string_view{path}.substr(8));

@@ -2,17 +2,23 @@
 // The routes: which endpoint of the Engine API does what with the ImageService. Knows no socket.
 #pragma once
 
+#include "executor/broker/container_routes.hpp"
 #include "executor/broker/exchange.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/broker/request.hpp"
 #include "executor/broker/server.hpp"
+
+#include <optional>
 
 namespace slipway::broker {
 
 /// Answers requests. One object serves all connections; every call may come from several threads.
 class Engine {
 public:
-  Engine(ImageService& images, const ServerLimits& limits) : images_{images}, limits_{limits} {}
+  Engine(ImageService& images, const ServerLimits& limits, ContainerService* containers)
+      : images_{images}, limits_{limits} {
+    if (containers != nullptr) containers_.emplace(*containers, images, limits);
+  }
 
   /// Makes exactly one answer (whole or stream) unless the client has gone.
   void answer(const Request& request, Answer& answer);
@@ -50,6 +56,7 @@ private:
 
   ImageService& images_;
   const ServerLimits& limits_;
+  std::optional<ContainerRoutes> containers_;
 };
 
 } // namespace slipway::broker

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <memory>
 
 namespace slipway::broker {
 namespace {
@@ -106,6 +107,13 @@ public:
     // prepare() moves what is unread to the front and gives all that lies behind it.
     const auto free = buffer_.prepare(buffer_.max_size() - buffer_.size());
     ::explicit_bzero(free.data(), free.size());
+  }
+
+  std::string take_unread() override {
+    const auto unread = buffer_.data();
+    std::string bytes{static_cast<const char*>(unread.data()), unread.size()};
+    buffer_.consume(bytes.size());
+    return bytes;
   }
 
 private:
@@ -235,6 +243,84 @@ bool Socket::gone() const {
   return (polled[0].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 || polled[1].revents != 0;
 }
 
+namespace {
+
+/// One direction of a relay: bytes that were read and are not written yet.
+struct Pipe {
+  std::array<char, 65536> bytes; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  bool source_ended = false;
+  bool told = false; ///< the sink knows that nothing more comes
+
+  bool wants_to_read() const { return !source_ended && begin == end; }
+  bool wants_to_write() const { return begin < end; }
+
+  /// False where the connection is broken.
+  bool read_from(int fd) {
+    const ssize_t got = ::recv(fd, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+    begin = 0;
+    end = static_cast<std::size_t>(got);
+    source_ended = got == 0;
+    return true;
+  }
+  bool write_to(int fd) {
+    const ssize_t put = ::send(fd, bytes.data() + begin, end - begin, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (put < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+    begin += static_cast<std::size_t>(put);
+    return true;
+  }
+  void tell_end(int fd) {
+    if (!source_ended || wants_to_write() || told) return;
+    told = true;
+    ::shutdown(fd, SHUT_WR);
+  }
+};
+
+constexpr short kBroken = POLLERR | POLLNVAL;
+
+} // namespace
+
+void Socket::relay(int upstream, bool both_ways) {
+  const auto up = std::make_unique<Pipe>();
+  const auto down = std::make_unique<Pipe>();
+  for (;;) {
+    up->tell_end(upstream);
+    down->tell_end(fd_.get());
+    if (down->told && (up->told || !both_ways)) return;
+    // A peer that has said its last word is not polled for more: it would be readable for ever.
+    short peer = down->wants_to_write() ? POLLOUT : 0;
+    if (both_ways ? up->wants_to_read() : !up->source_ended)
+      peer = static_cast<short>(peer | (both_ways ? POLLIN : POLLRDHUP));
+    short engine = up->wants_to_write() ? POLLOUT : 0;
+    if (down->wants_to_read()) engine = static_cast<short>(engine | POLLIN);
+    // Who has hung up is told of it again and again: not while that changes nothing.
+    const int asked_peer = peer == 0 && up->wants_to_write() ? -1 : fd_.get();
+    const int asked_engine = engine == 0 ? -1 : upstream;
+    std::array<pollfd, 3> polled{pollfd{asked_peer, peer, 0}, pollfd{asked_engine, engine, 0},
+                                 pollfd{stop_fd_, POLLIN, 0}};
+    if (::poll(polled.data(), polled.size(), -1) < 0) {
+      if (errno == EINTR) continue;
+      return;
+    }
+    const short from_peer = polled[0].revents;
+    const short from_engine = polled[1].revents;
+    if (polled[2].revents != 0 || ((from_peer | from_engine) & kBroken) != 0) return;
+    if (!both_ways && (from_peer & (POLLRDHUP | POLLHUP)) != 0) return;
+    bool good = true;
+    if (up->wants_to_read() && both_ways && (from_peer & (POLLIN | POLLHUP)) != 0)
+      good = up->read_from(fd_.get());
+    if (good && (from_engine & (POLLIN | POLLHUP)) != 0 && down->wants_to_read())
+      good = down->read_from(upstream);
+    if (good && up->wants_to_write()) good = up->write_to(upstream);
+    if (good && down->wants_to_write()) good = down->write_to(fd_.get());
+    if (!good) return;
+    // Both ends have hung up and nothing can be written any more.
+    if ((from_peer & POLLHUP) != 0 && up->source_ended && !up->wants_to_write()) return;
+  }
+}
+
 void Socket::shutdown_write() {
   ::shutdown(fd_.get(), SHUT_WR);
 }
@@ -314,6 +400,13 @@ bool Answer::chunk(std::string_view bytes) {
 void Answer::end_stream() {
   if (!begun_ || ended_) return;
   ended_ = http_1_0_ || is_head_ || socket_.write("0\r\n\r\n");
+}
+
+void Answer::relay(int upstream, bool both_ways, std::string_view first) {
+  begun_ = true;
+  keep_alive_ = false;
+  if (!first.empty() && !socket_.write(first)) return;
+  socket_.relay(upstream, both_ways);
 }
 
 std::string error_json(std::string_view message) {
@@ -397,7 +490,9 @@ void serve_connection(Socket& socket, Engine& engine, const ServerLimits& limits
     const auto& head = parser.get();
     BeastBody body{stream, buffer, parser, socket,
                    boost::beast::iequals(head[http::field::expect], "100-continue")};
-    Request request{std::string{head.method_string()}, std::string{head.target()}, &body};
+    Request request{std::string{head.method_string()}, std::string{head.target()}, &body,
+                    std::string{head[http::field::content_type]},
+                    !head[http::field::upgrade].empty()};
     Answer answer{socket, head.method() == http::verb::head, head.version() < 11,
                   head.keep_alive()};
     engine.answer(request, answer);

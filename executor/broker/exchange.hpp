@@ -39,6 +39,10 @@ public:
   /// True when the peer has closed (either direction), a write failed or the server stops.
   bool gone() const;
   void shutdown_write();
+  /// Carries bytes between the peer and UPSTREAM (lent, non-blocking) until both have ended, or one
+  /// is broken, or the server stops. Has no deadline: what is carried may be silent for hours.
+  /// `both_ways`: the peer may send too, and its end is told to UPSTREAM; else its end is the end.
+  void relay(int upstream, bool both_ways);
   /// Throws away what the peer still sends, so that it reads our answer instead of a reset.
   void drain(std::uint64_t limit, std::chrono::milliseconds patience);
 
@@ -63,6 +67,8 @@ public:
   virtual void limit_time(std::chrono::milliseconds time) = 0;
   /// Overwrites what the connection's buffer still holds of bytes that were read.
   virtual void wipe() = 0;
+  /// What the peer has sent beyond the request; it is taken out.
+  virtual std::string take_unread() = 0;
   /// The whole body. Errors: as read; bad_input (over `limit`).
   Result<std::string> read_whole(std::size_t limit, std::chrono::milliseconds time);
 };
@@ -72,6 +78,8 @@ struct Request {
   std::string method; ///< GET, HEAD, POST, DELETE, PUT …
   std::string target;
   Body* body = nullptr;
+  std::string content_type = {};
+  bool upgrades = false; ///< asks for a stream both ways
 };
 
 /// The answer: once whole, or a stream in chunks.
@@ -86,6 +94,9 @@ public:
   /// False when the client has gone.
   bool chunk(std::string_view bytes);
   void end_stream();
+  /// Hands the connection to what UPSTREAM (lent) answers, head and all; see Socket::relay. It ends
+  /// with it. `first`: what UPSTREAM has said already.
+  void relay(int upstream, bool both_ways, std::string_view first = "");
   bool begun() const noexcept { return begun_; }
   bool gone() const { return socket_.gone(); }
   /// True where another request may follow on the connection.

@@ -2,6 +2,7 @@
 #include "executor/broker/request.hpp"
 
 #include "executor/base/base64.hpp"
+#include "executor/base/percent.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -305,6 +306,13 @@ bool Query::flag(std::string_view name) const {
   const std::string value = get(name);
   return !(value.empty() || value == "0" || value == "no" || value == "false" || value == "False" ||
            value == "FALSE" || value == "none");
+}
+
+std::string Query::text() const {
+  std::string text;
+  for (const auto& [name, value] : parameters_)
+    text += (text.empty() ? "" : "&") + percent_encode(name) + "=" + percent_encode(value);
+  return text;
 }
 
 Result<Target> parse_target(std::string_view text) {

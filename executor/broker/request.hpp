@@ -31,6 +31,8 @@ public:
   std::vector<std::string> all(std::string_view name) const;
   /// Docker's reading of a switch: everything but "", "0", "no", "false", "none" is on.
   bool flag(std::string_view name) const;
+  /// All of it, encoded anew.
+  std::string text() const;
 
 private:
   std::vector<std::pair<std::string, std::string>> parameters_;

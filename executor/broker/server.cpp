@@ -44,9 +44,9 @@ Result<sockaddr_un> address_in(int folder, const std::string& name) {
 class ServerOnThreads final : public Server {
 public:
   ServerOnThreads(UniqueFd folder, std::string name, UniqueFd listener, UniqueFd stop_event,
-                  ImageService& images, const ServerLimits& limits)
+                  ImageService& images, const ServerLimits& limits, ContainerService* containers)
       : folder_{std::move(folder)}, name_{std::move(name)}, listener_{std::move(listener)},
-        stop_event_{std::move(stop_event)}, limits_{limits}, engine_{images, limits_} {
+        stop_event_{std::move(stop_event)}, limits_{limits}, engine_{images, limits_, containers} {
     acceptor_ = std::thread{[this] { accept_loop(); }};
   }
 
@@ -172,7 +172,8 @@ private:
 } // namespace
 
 Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socket,
-                                              ImageService& images, const ServerLimits& limits) {
+                                              ImageService& images, const ServerLimits& limits,
+                                              ContainerService* containers) {
   const auto parent = socket.has_parent_path() ? socket.parent_path() : std::filesystem::path{"."};
   const std::string name = socket.filename().string();
   UniqueFd folder{::open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
@@ -196,8 +197,9 @@ Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socke
   if (::listen(listener.get(), kBacklog) != 0) return io_error("listen", errno, socket.string());
   UniqueFd stop_event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   if (!stop_event) return io_error("eventfd", errno);
-  return std::unique_ptr<Server>{std::make_unique<ServerOnThreads>(
-      std::move(folder), name, std::move(listener), std::move(stop_event), images, limits)};
+  return std::unique_ptr<Server>{
+      std::make_unique<ServerOnThreads>(std::move(folder), name, std::move(listener),
+                                        std::move(stop_event), images, limits, containers)};
 }
 
 } // namespace slipway::broker

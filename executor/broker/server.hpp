@@ -3,6 +3,7 @@
 #pragma once
 
 #include "executor/base/result.hpp"
+#include "executor/broker/container_service.hpp"
 #include "executor/broker/image_service.hpp"
 
 #include <chrono>
@@ -25,9 +26,10 @@ struct ServerLimits {
 class Server {
 public:
   /// Binds SOCKET (mode 0666 inside a folder that only this sandbox sees; a stale file is
-  /// replaced).
+  /// replaced). `containers`: none = calls about containers are refused.
   static Result<std::unique_ptr<Server>> start(const std::filesystem::path& socket,
-                                               ImageService& images, const ServerLimits& limits);
+                                               ImageService& images, const ServerLimits& limits,
+                                               ContainerService* containers = nullptr);
   virtual ~Server() = default;
   virtual void stop(std::chrono::milliseconds patience) = 0;
 };

@@ -350,7 +350,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   std::unique_ptr<broker::Server> broker;
   if (where == job::Where::job) {
     images = tools.make_images(*response, *record);
-    auto started = broker::Server::start(tools.jobs.broker_socket(key), *images, {});
+    auto started =
+        broker::Server::start(tools.jobs.broker_socket(key), *images, {}, &images->containers());
     if (!started) return report(environment, std::move(started).error().in("starting the broker"));
     broker = *std::move(started);
   }

@@ -75,7 +75,12 @@ std::string create_body(const SandboxSpec& spec) {
   }
   if (!spec.new_privileges()) body["no_new_privileges"] = true;
 
-  if (spec.network.empty()) {
+  if (!spec.joins.empty()) {
+    // Who owns the user namespace may make bridges and rules in the network namespace.
+    body.erase("idmappings");
+    body["userns"] = {{"nsmode", "container"}, {"value", spec.joins}};
+    body["netns"] = {{"nsmode", "container"}, {"value", spec.joins}};
+  } else if (spec.network.empty()) {
     body["netns"] = {{"nsmode", "none"}};
   } else {
     body["netns"] = {{"nsmode", "bridge"}};

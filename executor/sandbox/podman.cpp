@@ -549,23 +549,27 @@ Status Podman::remove(const std::vector<std::string>& names) {
 
 Status Podman::remove_when(const std::vector<std::string>& names,
                            const std::shared_future<void>& ready) {
+  const auto remove_it = [this](const std::string& name) {
+    return remove_one("/containers/" + percent_encode(name) + "?force=true&v=true&timeout=0", name);
+  };
+  const auto one = [&](const std::string& name) {
+    if (const auto facts = inspect(name); facts && facts->running)
+      (void)quick_kill(facts->id, facts->host_pid);
+    if (ready.valid()) ready.wait();
+    return remove_it(name);
+  };
   std::vector<std::future<Status>> others;
-  Status first;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const auto one = [this, ready, name = names[i]] {
-      if (const auto facts = inspect(name); facts && facts->running)
-        (void)quick_kill(facts->id, facts->host_pid);
-      if (ready.valid()) ready.wait();
-      return remove_one("/containers/" + percent_encode(name) + "?force=true&v=true&timeout=0",
-                        name);
-    };
-    if (i + 1 < names.size())
-      others.push_back(std::async(std::launch::async, one));
-    else
-      first = one();
+  for (std::size_t i = 0; i + 1 < names.size(); ++i)
+    others.push_back(std::async(std::launch::async, one, names[i]));
+  std::vector<std::string> again;
+  if (!names.empty() && !one(names.back())) again.push_back(names.back());
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    if (!others[i].get()) again.push_back(names[i]);
   }
-  for (auto& other : others) {
-    if (auto removed = other.get(); !removed && first) first = std::move(removed);
+  // One that another joins stays until that one has gone.
+  Status first;
+  for (const auto& name : again) {
+    if (auto removed = remove_it(name); !removed && first) first = std::move(removed);
   }
   return first;
 }

@@ -116,6 +116,9 @@ public:
   std::vector<std::pair<std::string, std::string>> env; ///< in a request's body, never in argv
   IdSlot ids;
   std::string network; ///< network name; "" = none
+  /// Another sandbox, whose user and network namespace this one shares; its `ids` and `network` are
+  /// not read then. "" = none.
+  std::string joins;
   std::vector<std::string> network_aliases;
   std::vector<std::pair<std::string, std::string>> hosts; ///< {name, address}
   std::vector<Mount> volumes; ///< Podman volumes and slipway's own runtime folders

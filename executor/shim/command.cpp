@@ -2,6 +2,7 @@
 #include "executor/shim/command.hpp"
 
 #include "executor/shim/bake.hpp"
+#include "executor/shim/container_command.hpp"
 #include "executor/shim/dialects.hpp"
 #include "executor/shim/flags.hpp"
 #include "executor/shim/image_name.hpp"
@@ -301,13 +302,15 @@ Command parse_inspect(const std::string& called, const Words& words, bool image_
        kAny,
        [&](const Line& line) -> Command {
          const auto type = line.last("type");
-         if (!type.empty() && type != "image") {
+         if (!type.empty() && type != "image" && type != "container") {
            return Say{"[]\n",
                       "Error: No such " + type + ": " + line.arguments.front() + "\n" +
                           std::string{kNoContainers} + "\n",
                       1};
          }
-         return Inspect{line.arguments, line.last("format"), image_command || type == "image"};
+         Inspect inspect{line.arguments, line.last("format"), image_command || type == "image"};
+         inspect.container_only = type == "container" || called == "docker container inspect";
+         return inspect;
        }});
 }
 
@@ -409,7 +412,7 @@ Command parse_prune(const std::string& called, const Words& words, const std::st
                        }});
 }
 
-Command parse_run(const std::string& called, const Words& words) {
+Command parse_run(const std::string& called, const Words& words, const Environment& env) {
   const bool privileged = std::any_of(words.begin(), words.end(), [](const std::string& word) {
     return word == "--privileged" || word == "--privileged=true";
   });
@@ -422,7 +425,7 @@ Command parse_run(const std::string& called, const Words& words) {
         "",
         "slipway: emulators for other platforms are the operator's to install; nothing was run\n",
         0};
-  return refusal(called + ": " + std::string{kNoContainers}, kUsageExit);
+  return *read_container_command({"run"}, called, words, env);
 }
 
 Command parse_context(const Words& words) {
@@ -611,6 +614,9 @@ constexpr std::string_view kHelpText =
     "  image (build push pull tag ls rm inspect history save load prune)\n"
     "  builder (build prune), buildx (build bake create inspect ls rm use stop version du prune\n"
     "  imagetools)\n"
+    "  run create exec start stop restart kill rm wait logs ps port pause unpause rename, network "
+    "and\n"
+    "  volume (create ls rm inspect prune): where the policy allows this job containers\n"
     "  system (prune info), context (create use rm ls show inspect)\n";
 
 const std::set<std::string_view>& container_verbs() {
@@ -666,6 +672,25 @@ Say no_such_command(const std::string& verb) {
   return Say{"", "docker: '" + verb + "' is not a docker command.\nSee 'docker --help'\n", 1};
 }
 
+/// `docker exec`, and the same as `docker container exec`; `docker network create`.
+Command parse_container(const std::string& verb, const Words& words, const Environment& env) {
+  const bool group = verb == "container" || verb == "network" || verb == "volume";
+  if (!group) {
+    if (auto read = read_container_command({verb}, "docker " + verb, words, env)) return *read;
+    return refusal("docker " + verb + ": not in this version of slipway.");
+  }
+  const std::string sub = words.empty() ? "" : words.front();
+  const std::string called = "docker " + verb + (sub.empty() ? "" : " " + sub);
+  const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
+  if (verb == "container" && sub == "run") return parse_run(called, rest, env);
+  const std::string name = verb == "container" ? (sub == "ls" || sub == "list" ? "ps" : sub)
+                                               : verb + " " + (sub == "list" ? "ls" : sub);
+  if (verb == "container" && sub == "inspect") return parse_inspect(called, rest, false);
+  if (auto read = read_container_command(name, called, rest, env)) return *read;
+  return usage_error("docker " + verb,
+                     "docker " + verb + ": '" + sub + "' is unknown or not served by slipway.", 1);
+}
+
 Command parse_docker_command(const std::string& verb, const Words& words, const Environment& env) {
   const std::string called = "docker " + verb;
   if (verb == "build") return parse_build(called, "docker", words, env);
@@ -695,10 +720,8 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
       return Say{"", "docker: unknown help topic: " + words.front() + "\n", 1};
     return said != nullptr && said->exit_code == 0 ? *said : Say{std::string{kHelpText}, "", 0};
   }
-  if (verb == "run") return parse_run(called, words);
-  if (verb == "container" && !words.empty() && words.front() == "run")
-    return parse_run("docker container run", {words.begin() + 1, words.end()});
-  if (container_verbs().contains(verb)) return refusal(called + ": " + std::string{kNoContainers});
+  if (verb == "run") return parse_run(called, words, env);
+  if (container_verbs().contains(verb)) return parse_container(verb, words, env);
   if (verb == "compose")
     return refusal(
         "docker compose: not in this version of slipway. Build each service with `docker build` "

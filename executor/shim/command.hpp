@@ -173,6 +173,7 @@ struct Inspect {
   bool image_only =
       true; ///< `docker image inspect`, `--type image`; else the words are "No such object"
   Style style = Style::docker;
+  bool container_only = false;
 };
 
 /// `podman image exists`: 0 or 1, without a word.
@@ -221,9 +222,19 @@ struct Prune {
   bool all = false;     ///< images with names too
 };
 
-using Command =
-    std::variant<Say, Build, Bake, Push, Pull, Login, Tag, ListImages, RemoveImages, Inspect,
-                 ImageExists, InspectRemote, History, Save, Load, Info, Version, Prune>;
+/// `docker run`, `exec`, `ps`, …: what the job's own container engine does. The flags have been
+/// read by the command's table; what they mean needs files and the working folder.
+struct ContainerCommand {
+  std::string verb;   ///< "run", "network create"
+  std::string called; ///< "docker run"
+  Pairs flags;
+  std::vector<std::string> arguments;
+  Environment env; ///< for `-e NAME`
+};
+
+using Command = std::variant<Say, Build, Bake, Push, Pull, Login, Tag, ListImages, RemoveImages,
+                             Inspect, ImageExists, InspectRemote, History, Save, Load, Info,
+                             Version, Prune, ContainerCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

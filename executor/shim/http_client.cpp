@@ -9,13 +9,17 @@
 #include <boost/beast/http/parser.hpp>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <cstdlib>
 #include <optional>
 
 namespace slipway::shim {
@@ -178,7 +182,8 @@ private:
 std::string header_of(const Request& request) {
   std::string header = request.method + " " + request.target +
                        " HTTP/1.1\r\nHost: docker\r\nUser-Agent: slipway-shim/" SLIPWAY_VERSION
-                       "\r\nAccept: */*\r\nConnection: close\r\n";
+                       "\r\nAccept: */*\r\n";
+  header += request.upgrades ? "Connection: Upgrade\r\nUpgrade: tcp\r\n" : "Connection: close\r\n";
   if (!request.content_type.empty()) header += "Content-Type: " + request.content_type + "\r\n";
   if (request.source)
     header += "Transfer-Encoding: chunked\r\n";
@@ -207,24 +212,113 @@ Result<bool> send_chunked(Exchange& exchange, const BodySource& source) {
 
 } // namespace
 
-Result<int> BrokerClient::call(const Request& request, const BodySink& sink) const {
-  std::optional<UniqueFd> fd;
+Result<UniqueFd> BrokerClient::connected() const {
   Error last{ErrorKind::unavailable, "no socket is configured", "", {}};
   for (const auto& path : sockets_) {
     auto connected = connect_to(path, deadlines_.connect);
-    if (connected) {
-      fd = std::move(*connected);
-      break;
-    }
+    if (connected) return connected;
     last = std::move(connected).error();
   }
-  if (!fd)
-    return Error{ErrorKind::unavailable,
-                 "Cannot connect to the slipway broker at unix://" +
-                     (sockets_.empty() ? std::string{"?"} : sockets_.front()) +
-                     ". Is a job running? (" + last.what + ")",
-                 "",
-                 {}};
+  return Error{ErrorKind::unavailable,
+               "Cannot connect to the slipway broker at unix://" +
+                   (sockets_.empty() ? std::string{"?"} : sockets_.front()) +
+                   ". Is a job running? (" + last.what + ")",
+               "",
+               {}};
+}
+
+Result<Answer> BrokerClient::attach(const Request& request, int input,
+                                    const std::function<Status()>& begun,
+                                    const std::function<Status(std::string_view)>& sink) const {
+  auto fd = connected();
+  if (!fd) return std::move(fd).error();
+  Exchange exchange{UniqueFd{::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0)}, deadlines_};
+  auto sent = exchange.send(header_of(request) + request.body);
+  if (!sent) return std::move(sent).error();
+  std::vector<char> buffer(kChunkBytes);
+  std::string head;
+  std::size_t end = std::string::npos;
+  const auto more = [&](Milliseconds patience) -> Result<std::size_t> {
+    for (;;) {
+      const ssize_t got = ::recv(fd->get(), buffer.data(), buffer.size(), 0);
+      if (got >= 0) return static_cast<std::size_t>(got);
+      if (errno == ECONNRESET) return std::size_t{0};
+      if (errno != EINTR && errno != EAGAIN) return io_error("recv", errno);
+      if (auto ready = wait_for(fd->get(), POLLIN, patience, "its answer was awaited"); !ready)
+        return std::move(ready).error();
+    }
+  };
+  while ((end = head.find("\r\n\r\n")) == std::string::npos) {
+    // The first use of the job's engine starts it.
+    auto got = more(deadlines_.answer);
+    if (!got) return std::move(got).error();
+    if (*got == 0 || head.size() > kMaxHeaderBytes)
+      return Error{ErrorKind::unavailable, "the broker's answer is not HTTP", "", {}};
+    head.append(buffer.data(), *got);
+  }
+  std::string rest = head.substr(end + 4);
+  head.resize(end);
+  Answer answer;
+  constexpr std::size_t kStatusAt = 9;
+  for (std::size_t i = kStatusAt; i < std::min(head.size(), kStatusAt + 3); ++i)
+    answer.status = answer.status * 10 + (head[i] - '0');
+  if (answer.status != 101 && answer.status != 200) {
+    std::size_t length = std::string::npos;
+    constexpr std::string_view kLength = "\r\ncontent-length: ";
+    const auto at = std::search(head.begin(), head.end(), kLength.begin(), kLength.end(),
+                                [](char a, char b) { return ::tolower(a) == b; });
+    if (at != head.end())
+      length = static_cast<std::size_t>(std::strtoul(&*at + kLength.size(), nullptr, 10));
+    while (rest.size() < std::min(length, kMaxHeaderBytes)) {
+      auto got = more(deadlines_.answer);
+      if (!got || *got == 0) break;
+      rest.append(buffer.data(), *got);
+    }
+    answer.body = std::move(rest);
+    return answer;
+  }
+  if (auto status = begun(); !status) return std::move(status).error();
+  if (!rest.empty())
+    if (auto taken = sink(rest); !taken) return std::move(taken).error();
+  std::vector<char> typed(kChunkBytes);
+  std::string_view unsent;
+  for (;;) {
+    std::array<pollfd, 2> polled{
+        pollfd{fd->get(), static_cast<short>(unsent.empty() ? POLLIN : POLLIN | POLLOUT), 0},
+        pollfd{unsent.empty() ? input : -1, POLLIN, 0}};
+    if (::poll(polled.data(), polled.size(), -1) < 0) {
+      if (errno == EINTR) continue;
+      return io_error("poll", errno);
+    }
+    if ((polled[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
+      auto got = more(deadlines_.answer);
+      if (!got) return std::move(got).error();
+      if (*got == 0) return answer;
+      if (auto taken = sink({buffer.data(), *got}); !taken) return std::move(taken).error();
+    }
+    if (!unsent.empty() && (polled[0].revents & POLLOUT) != 0) {
+      const ssize_t put = ::send(fd->get(), unsent.data(), unsent.size(), MSG_NOSIGNAL);
+      if (put > 0) unsent.remove_prefix(static_cast<std::size_t>(put));
+      if (put < 0 && errno != EAGAIN && errno != EINTR) {
+        unsent = {};
+        input = -1;
+      }
+    }
+    if (polled[1].revents != 0) {
+      const ssize_t got = ::read(input, typed.data(), typed.size());
+      if (got > 0) {
+        unsent = {typed.data(), static_cast<std::size_t>(got)};
+      } else if (got == 0 || (errno != EINTR && errno != EAGAIN)) {
+        input = -1;
+        ::shutdown(fd->get(), SHUT_WR);
+      }
+    }
+  }
+}
+
+Result<int> BrokerClient::call(const Request& request, const BodySink& sink) const {
+  auto fd = connected();
+  if (!fd) return std::move(fd).error();
   Exchange exchange{std::move(*fd), deadlines_};
   auto sent = exchange.send(header_of(request));
   if (!sent) return std::move(sent).error();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -35,6 +36,7 @@ struct Request {
   std::string body{};        ///< sent with a Content-Length where `source` is empty
   BodySource source{};       ///< sent chunked
   bool long_running = false; ///< waits for answers are `stream_idle`, not `answer`
+  bool upgrades = false;     ///< asks for a stream both ways
 };
 
 struct Answer {
@@ -56,7 +58,16 @@ public:
   /// The same with the body collected. Errors: as call; bad_input (more than 64 MiB).
   Result<Answer> ask(const Request& request) const;
 
+  /// Sends, and carries the stream that the broker agrees to: `begun` is called first, then what
+  /// comes goes to `sink`, and INPUT (lent; -1: none) to the broker, until the broker ends it. An
+  /// answer that is no stream is returned as it is; of a stream the status is 101 or 200.
+  /// Errors: as call; those of `begun` and `sink`.
+  Result<Answer> attach(const Request& request, int input, const std::function<Status()>& begun,
+                        const std::function<Status(std::string_view)>& sink) const;
+
 private:
+  /// Errors: unavailable.
+  Result<UniqueFd> connected() const;
   std::vector<std::string> sockets_;
   Deadlines deadlines_;
 };

@@ -7,6 +7,7 @@
 #include "executor/base/unique_fd.hpp"
 #include "executor/shim/bake.hpp"
 #include "executor/shim/build_context.hpp"
+#include "executor/shim/container_run.hpp"
 #include "executor/shim/containers_output.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
@@ -317,7 +318,10 @@ public:
     std::string errors;
     std::string text;
     for (const auto& name : inspect.names) {
-      auto answer = client_.ask({.target = "/images/" + percent_encode(name) + "/json"});
+      auto answer = client_.ask({.target = (inspect.image_only ? "/images/" : "/containers/") +
+                                           percent_encode(name) + "/json"});
+      if (answer && answer->status >= 400 && !inspect.image_only && !inspect.container_only)
+        answer = client_.ask({.target = "/images/" + percent_encode(name) + "/json"});
       if (!answer) return fail("", answer.error());
       if (answer->status == 404 && !inspect.image_only) {
         errors += "Error: No such object: " + name + "\n";
@@ -340,6 +344,17 @@ public:
     world_.out(text);
     world_.err(errors);
     return errors.empty() ? 0 : 1;
+  }
+
+  int operator()(const ContainerCommand& command) const {
+    const PrintRows print = [this](const std::string& headings, const std::string& rows,
+                                   const std::string& layout, const std::string& asked) {
+      Listing listing{Json::parse(headings, nullptr, false), {}, layout};
+      for (auto& row : Json::parse(rows, nullptr, false))
+        listing.rows.push_back(std::move(row));
+      return print_listing(listing, asked);
+    };
+    return run_container_command(command, world_, client_, print);
   }
 
   int operator()(const History& history) const {

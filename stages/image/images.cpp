@@ -7,6 +7,7 @@
 #include "executor/gate/database.hpp"
 #include "stages/image/build_place.hpp"
 #include "stages/image/build_secrets.hpp"
+#include "stages/image/containers.hpp"
 #include "stages/image/leak_scanner.hpp"
 #include "stages/image/reports.hpp"
 
@@ -166,9 +167,14 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
           leak_marks_dir(tools.config) /
               oci::Digest::of(policy::trust_domain(subject_)).hex().substr(0, 16))},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))},
+      containers_{std::make_unique<JobContainers>(tools_, record_, effective_)},
       reports_{std::make_unique<JobReports>()} {}
 
 Images::~Images() = default;
+
+broker::ContainerService& Images::containers() {
+  return *containers_;
+}
 
 Result<state::ImageStore*> Images::store() {
   const std::lock_guard guard{opening_};

@@ -8,6 +8,7 @@
 #include "executor/backends/build_backend.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/base/secret.hpp"
+#include "executor/broker/container_service.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/leaks/secrets.hpp"
@@ -48,6 +49,7 @@ struct Tools {
 
 class JobReports;
 class JobsLeakScanner;
+class JobContainers;
 
 class Images final : public broker::ImageService {
 public:
@@ -84,6 +86,8 @@ public:
   /// push.
   Result<broker::PushOutcome> promote(const oci::Reference& source, const oci::Reference& target,
                                       const broker::Progress& progress);
+  /// The job's own container engine, for the broker.
+  broker::ContainerService& containers();
 
   /// The summary block for the job log: one entry per push; "" where nothing was pushed or refused.
   std::string summary() const;
@@ -142,6 +146,7 @@ private:
   Leases leases_;
   std::unique_ptr<JobsLeakScanner> leaks_;
   std::unique_ptr<BuildPlace> place_;
+  std::unique_ptr<JobContainers> containers_;
   std::mutex opening_; ///< of the store
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;

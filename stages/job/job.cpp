@@ -406,7 +406,7 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.network = "slipway-" + spec.key;
   record.volume = "slipway-" + spec.key + "-builds";
   record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"),
-                       container_name(spec.key, "build")};
+                       container_name(spec.key, "build"), container_name(spec.key, "engine")};
   for (std::size_t i = 0; i < spec.services.size(); ++i) {
     record.containers.push_back(container_name(spec.key, "svc" + std::to_string(i)));
   }
@@ -511,10 +511,37 @@ Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where wh
   return sandbox::run_script(script_socket(record.key, "job"), request, io);
 }
 
+Status Jobs::clear_engine(const std::string& key) {
+  const auto folder = tools_.folders.run_dir(key) / "engine";
+  std::error_code failed;
+  if (!std::filesystem::exists(folder, failed)) return {};
+  // Its cgroup, and what its root wrote beside its socket, belong to the job's ids.
+  auto cleared = tools_.podman.unshare({"/bin/sh", "-c",
+                                        R"(group=$(cat "$1/cgroup" 2>/dev/null) || group=
+case $group in
+/sys/fs/cgroup/?*)
+  tries=100
+  while [ -d "$group" ] && [ "$tries" -gt 0 ]; do
+    find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break
+    tries=$((tries - 1)); sleep 0.02
+  done ;;
+esac
+rm -rf -- "$1/socket")",
+                                        "sh", folder.string()});
+  if (!cleared) return std::move(cleared).error().in("removing the container engine's folder");
+  if (process::succeeded(cleared->ending))
+    return tools_.podman.remove_volumes({container_name(key, "engine")});
+  return Error{ErrorKind::io,
+               "removing the container engine's folder: " + cleared->err.substr(0, 300),
+               "",
+               {folder.string()}};
+}
+
 Status Jobs::remove_all(const state::JobRecord& record) {
   // A `run` that is still alive sees its sandbox go and ends by itself.
   if (auto removed = tools_.podman.remove_job(record.containers, record.network); !removed)
     return removed;
+  if (auto cleared = clear_engine(record.key); !cleared) return cleared;
   return record.volume.empty() ? Status{} : tools_.podman.remove_volumes({record.volume});
 }
 
@@ -601,7 +628,9 @@ Status Jobs::sweep() {
   if (auto removed = tools_.podman.remove(ids); !removed) return removed;
   for (const auto& key : keys) {
     if (auto removed = tools_.podman.remove_networks({"slipway-" + key}); !removed) return removed;
-    if (auto removed = tools_.podman.remove_volumes({"slipway-" + key + "-builds"}); !removed)
+    if (auto removed = tools_.podman.remove_volumes(
+            {"slipway-" + key + "-builds", container_name(key, "engine")});
+        !removed)
       return removed;
   }
   return {};

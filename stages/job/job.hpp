@@ -138,6 +138,7 @@ private:
   Status wait_for_services(const JobSpec& spec, const state::JobRecord& record,
                            const std::vector<std::string>& ports, const Say& say);
   Status remove_all(const state::JobRecord& record);
+  Status clear_engine(const std::string& key);
   Tools tools_;
 };
 

@@ -179,7 +179,7 @@ try shadow cat /etc/shadow" ".image.name = \"$world_tools\""
     expect_step sockets 0 "docker.sock -> /run/slipway/sock/docker.sock"
     expect_step engine 0 slipway
     expect_eq "$(step_says containers)" $'[]' containers
-    expect_step create 0 501
+    expect_step create 0 403
     grep -q '^>>run [1-9]' <<<"$TRACE"
     expect_contains "$(step_says run)" "docker run"
     grep -q '^>>mount [1-9]' <<<"$TRACE"

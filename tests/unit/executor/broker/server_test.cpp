@@ -12,9 +12,11 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 namespace slipway::broker {
 namespace {
@@ -22,6 +24,30 @@ namespace {
 namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
+
+/// An engine that answers on one end of a socket pair.
+class FakeContainerService final : public ContainerService {
+public:
+  Status may_run() override {
+    if (allowed) return {};
+    return Error{ErrorKind::denied, "this job may not run containers", "dind = true", {}};
+  }
+  Result<UniqueFd> connect() override {
+    int ends[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    theirs = ends[1];
+    return UniqueFd{ends[0]};
+  }
+  bool is_started() override { return started; }
+  const ContainerRules& rules() const override { return rules_; }
+
+  bool allowed = true;
+  bool started = true;
+  std::atomic<int> theirs = -1; ///< the engine's end, the test's to close
+
+private:
+  ContainerRules rules_{"/builds", "/sock"};
+};
 
 class BrokerServer : public testing::Test {
 protected:
@@ -39,7 +65,7 @@ protected:
     fs::remove_all(dir);
   }
   void start() {
-    auto started = Server::start(dir / "docker.sock", *images, limits);
+    auto started = Server::start(dir / "docker.sock", *images, limits, containers);
     ASSERT_TRUE(started) << started.error().text();
     server = *std::move(started);
   }
@@ -82,6 +108,7 @@ protected:
 
   fs::path dir;
   ServerLimits limits;
+  ContainerService* containers = nullptr;
   std::unique_ptr<tests::FakeImageService> images;
   std::unique_ptr<Server> server;
 };
@@ -386,6 +413,109 @@ TEST_F(BrokerServer, BindsAPathLongerThanAnAddress) {
 
   EXPECT_TRUE(started);
   EXPECT_TRUE(fs::is_socket(deep / "docker.sock"));
+}
+
+TEST_F(BrokerServer, WithoutTheGrantNoCallReachesTheEngine) {
+  FakeContainerService service;
+  service.allowed = false;
+  containers = &service;
+  start();
+  const auto client = connect();
+
+  send(client, "POST /v1.41/containers/create HTTP/1.1\r\nHost: d\r\nConnection: close\r\n"
+               "Content-Length: 13\r\n\r\n{\"Image\":\"a\"}");
+
+  const auto said = receive(client);
+  EXPECT_NE(said.find("403"), std::string::npos) << said;
+  EXPECT_NE(said.find("dind = true"), std::string::npos) << said;
+  EXPECT_EQ(service.theirs, -1);
+}
+
+TEST_F(BrokerServer, AnAttachedStreamGoesBothWaysAndEndsWithItsEngine) {
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto client = connect();
+
+  send(client, "POST /v1.30/containers/web/attach?stream=1 HTTP/1.1\r\nHost: d\r\n"
+               "Connection: Upgrade\r\nUpgrade: tcp\r\nX-Registry-Auth: secret\r\n\r\n");
+  for (int tries = 0; service.theirs < 0 && tries < 300; ++tries)
+    std::this_thread::sleep_for(milliseconds{10});
+  UniqueFd engine{service.theirs.load()};
+  const auto asked = receive(engine, milliseconds{300});
+  EXPECT_TRUE(asked.starts_with("POST /v1.41/containers/web/attach?stream=1 HTTP/1.1\r\n"))
+      << asked;
+  EXPECT_NE(asked.find("Upgrade: tcp"), std::string::npos);
+  EXPECT_EQ(asked.find("secret"), std::string::npos);
+
+  send(engine, "HTTP/1.1 101 UPGRADED\r\n\r\nhello");
+  send(client, "typed");
+  ::shutdown(client.get(), SHUT_WR);
+  EXPECT_EQ(receive(engine), "typed");
+  engine.reset();
+  EXPECT_EQ(receive(client), "HTTP/1.1 101 UPGRADED\r\n\r\nhello");
+}
+
+TEST_F(BrokerServer, AfterARefusedAttachNothingOfTheClientsReachesTheEngine) {
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto client = connect();
+
+  send(client, "POST /v1.41/containers/none/attach HTTP/1.1\r\nHost: d\r\n"
+               "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+               "POST /v1.41/images/create?fromImage=x HTTP/1.1\r\nHost: d\r\n\r\n");
+  for (int tries = 0; service.theirs < 0 && tries < 300; ++tries)
+    std::this_thread::sleep_for(milliseconds{10});
+  UniqueFd engine{service.theirs.load()};
+  const auto asked = receive(engine, milliseconds{300});
+  EXPECT_TRUE(asked.ends_with("\r\n\r\n<open>")) << asked;
+  EXPECT_NE(asked.find("close"), std::string::npos) << asked;
+  EXPECT_EQ(asked.find("images"), std::string::npos) << asked;
+
+  send(engine, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+  send(client, "POST /v1.41/images/create?fromImage=x HTTP/1.1\r\nHost: d\r\n\r\n");
+  EXPECT_EQ(receive(engine, milliseconds{300}), "<open>");
+  engine.reset();
+  EXPECT_NE(receive(client).find("404"), std::string::npos);
+}
+
+TEST_F(BrokerServer, ACommittedContainerGetsItsNameHereAndNotInTheEngine) {
+  tests::FakeImageService inside{dir / "inside"};
+  const auto made = inside.summary(inside.keep(inside.make_image("committed"), {}));
+  std::string archive;
+  const auto saved = inside.save({made.image_id.str()}, [&](std::string_view bytes) -> Status {
+    archive += bytes;
+    return {};
+  });
+  ASSERT_TRUE(saved) << saved.error().text();
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto engine_is_asked = [&] {
+    EXPECT_TRUE(eventually([&] { return service.theirs >= 0; }));
+    return UniqueFd{service.theirs.exchange(-1)};
+  };
+  const auto client = connect();
+
+  send(client, "POST /v1.41/commit?container=c1&repo=reg.example/app&tag=2&changes=USER+me "
+               "HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+  auto engine = engine_is_asked();
+  EXPECT_TRUE(receive(engine, milliseconds{300})
+                  .starts_with("POST /v1.41/commit?container=c1&changes=USER%20me HTTP/1.1\r\n"));
+  send(engine, "HTTP/1.1 201 Created\r\n\r\n{\"Id\":\"" + made.image_id.str() + "\"}\n");
+  engine.reset();
+  engine = engine_is_asked();
+  EXPECT_TRUE(receive(engine, milliseconds{300})
+                  .starts_with("GET /v1.41/images/" + made.image_id.str() + "/get HTTP/1.0\r\n"));
+  send(engine, "HTTP/1.0 200 OK\r\n\r\n" + archive);
+  engine.reset();
+
+  const auto said = receive(client);
+  EXPECT_NE(said.find("201"), std::string::npos) << said;
+  const auto found = images->find("reg.example/app:2");
+  ASSERT_TRUE(found) << found.error().text();
+  EXPECT_EQ(found->image_id, made.image_id);
 }
 
 } // namespace

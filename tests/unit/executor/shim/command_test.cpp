@@ -96,8 +96,10 @@ INSTANTIATE_TEST_SUITE_P(
                 1, "digest reference"},
         Refused{"StdinPasswordWithoutUser", "docker login --password-stdin r", 1,
                 "Must provide --username"},
-        Refused{"Run", "docker run --rm alpine true", 125, "does not run containers"},
-        Refused{"Exec", "docker exec x sh", 1, "does not run containers"},
+        Refused{"RunWithCards", "docker run --gpus all alpine true", 125, "--gpus"},
+        Refused{"RunWithoutImage", "docker run --rm", 1, "requires at least 1 argument"},
+        Refused{"ExecWithoutCommand", "docker exec x", 1, "requires at least 2 argument"},
+        Refused{"Export", "docker export x", 1, "docker export"},
         Refused{"Compose", "docker compose up", 1, "docker compose"},
         Refused{"Manifest", "docker manifest create a b", 1, "docker manifest"},
         Refused{"ImagetoolsCreate", "docker buildx imagetools create a", 1, "imagetools create"},
@@ -187,7 +189,7 @@ TEST(Command, TreatsEmulatorInstallersAsDone) {
   EXPECT_EQ(
       parsed<Say>("docker run --privileged multiarch/qemu-user-static --reset -p yes").exit_code,
       0);
-  EXPECT_EQ(parsed<Say>("docker run --privileged alpine binfm").exit_code, 125);
+  EXPECT_EQ(parsed<ContainerCommand>("docker run --privileged alpine binfm").verb, "run");
 }
 
 TEST(Command, AnswersThePluginProtocol) {

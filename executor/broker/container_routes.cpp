@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/broker/container_routes.hpp"
+
+#include "executor/base/percent.hpp"
+#include "executor/oci/reference.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <optional>
+#include <vector>
+
+namespace slipway::broker {
+namespace {
+
+using Millis = std::chrono::milliseconds;
+using Steady = std::chrono::steady_clock;
+
+/// The version that the rules were written for.
+constexpr std::string_view kVersion = "/v1.41";
+constexpr std::size_t kMostHead = 64UL << 10;
+constexpr Millis kPatience{std::chrono::minutes{10}};    ///< of a load without a sign of life
+constexpr Millis kHeadPatience{std::chrono::minutes{1}}; ///< of an answer that needs no work
+
+Error engine_gone() {
+  return Error{ErrorKind::unavailable, "the job's container engine has gone", "", {}};
+}
+
+Status wait_for(int fd, short events, Millis patience = kPatience) {
+  const auto end = Steady::now() + patience;
+  for (;;) {
+    const auto left = std::chrono::duration_cast<Millis>(end - Steady::now()).count();
+    if (left <= 0)
+      return Error{
+          ErrorKind::timed_out, "the job's container engine was silent for too long", "", {}};
+    pollfd one{fd, events, 0};
+    const int ready = ::poll(&one, 1, static_cast<int>(left));
+    if (ready > 0) return {};
+    if (ready < 0 && errno != EINTR) return io_error("poll", errno);
+  }
+}
+
+Status send_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (put >= 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(put));
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
+    if (auto ready = wait_for(fd, POLLOUT); !ready) return ready;
+  }
+  return {};
+}
+
+Status send_chunk(int fd, std::string_view bytes) {
+  std::array<char, 24> size{};
+  const int length = ::snprintf(size.data(), size.size(), "%zx\r\n", bytes.size());
+  std::string frame{size.data(), static_cast<std::size_t>(length)};
+  frame += bytes;
+  frame += "\r\n";
+  return send_all(fd, frame);
+}
+
+/// Names of things may hold what has a meaning in a path.
+std::string path_of(const Target& target) {
+  std::string path{kVersion};
+  std::string_view rest = target.path;
+  while (!rest.empty()) {
+    const auto end = std::min(rest.find('/', 1), rest.size());
+    path += "/" + percent_encode(std::string{rest.substr(1, end - 1)});
+    rest.remove_prefix(end);
+  }
+  return path;
+}
+
+std::string head_of(const std::string& method, const std::string& target, bool upgrades,
+                    const std::string& content_type, std::optional<std::size_t> length) {
+  std::string head = method + " " + target + " HTTP/1.1\r\nHost: docker\r\n";
+  // Whatever it answers, the engine takes no second request from this connection.
+  head += upgrades ? "Connection: Upgrade, close\r\nUpgrade: tcp\r\n" : "Connection: close\r\n";
+  if (!content_type.empty()) head += "Content-Type: " + content_type + "\r\n";
+  head += length ? "Content-Length: " + std::to_string(*length) + "\r\n"
+                 : std::string{"Transfer-Encoding: chunked\r\n"};
+  return head + "\r\n";
+}
+
+/// 0 where this is no answer.
+int status_in(std::string_view answer) {
+  constexpr std::size_t kBefore = std::string_view{"HTTP/1.1 "}.size();
+  if (!answer.starts_with("HTTP/1.") || answer.size() < kBefore + 3) return 0;
+  int status = 0;
+  for (const char digit : answer.substr(kBefore, 3)) {
+    if (digit < '0' || digit > '9') return 0;
+    status = status * 10 + (digit - '0');
+  }
+  return status;
+}
+
+/// The status and the beginning of an answer that nobody else reads; the connection ends with it.
+struct Reply {
+  int status = 0;
+  std::string text; ///< head and body, at most kMostHead
+};
+Result<Reply> read_reply(int fd) {
+  Reply reply;
+  std::array<char, 8192> part; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
+  for (;;) {
+    const ssize_t got = ::recv(fd, part.data(), part.size(), MSG_DONTWAIT);
+    if (got > 0) {
+      const auto room = kMostHead - std::min(kMostHead, reply.text.size());
+      reply.text.append(part.data(), std::min(room, static_cast<std::size_t>(got)));
+      continue;
+    }
+    if (got == 0) break;
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
+    if (auto ready = wait_for(fd, POLLIN); !ready) return std::move(ready).error();
+  }
+  reply.status = status_in(reply.text);
+  if (reply.status == 0) return engine_gone();
+  return reply;
+}
+
+/// The head of an answer, and what came with it. Errors: unavailable; timed_out.
+Result<std::string> read_head(int fd, Millis patience) {
+  std::string head;
+  std::array<char, 4096> part; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
+  while (head.find("\r\n\r\n") == std::string::npos) {
+    const ssize_t got = ::recv(fd, part.data(), part.size(), MSG_DONTWAIT);
+    if (got > 0) {
+      head.append(part.data(), static_cast<std::size_t>(got));
+      if (head.size() > kMostHead) return engine_gone();
+      continue;
+    }
+    if (got == 0) return engine_gone();
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
+    if (auto ready = wait_for(fd, POLLIN, patience); !ready) return std::move(ready).error();
+  }
+  return head;
+}
+
+bool is_text(std::string_view content_type) {
+  return content_type.size() <= 200 && content_type.find_first_of("\r\n") == std::string_view::npos;
+}
+
+} // namespace
+
+bool ContainerRoutes::answer(const Request& request, const Target& target, Answer& answer) {
+  const auto call = container_call(request.method, target.path);
+  if (call == ContainerCall::none) return false;
+  const bool only_looks =
+      request.method == "GET" || request.method == "HEAD" || request.method == "DELETE";
+  // `docker inspect`, `docker ps`: no engine is started to say that there is nothing.
+  if (call == ContainerCall::forward && only_looks && !service_.is_started()) return false;
+  if (call == ContainerCall::unserved) return false;
+  if (auto served = serve(call, request, target, answer); !served && !answer.begun()) {
+    const auto& error = served.error();
+    answer.whole(status_of(error.kind), "application/json", error_json(readable(error)) + "\n");
+  }
+  return true;
+}
+
+Status ContainerRoutes::serve(ContainerCall call, const Request& request, const Target& target,
+                              Answer& answer) {
+  if (auto may = service_.may_run(); !may) return may;
+  if (request.method == "PUT") return stream(request, target, answer);
+  auto body = request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline);
+  if (!body) return std::move(body).error();
+  switch (call) {
+  case ContainerCall::create_container: {
+    auto order = check_container(*body, service_.rules());
+    if (!order) return std::move(order).error();
+    auto image = bring(order->image);
+    if (!image) {
+      if (image.error().kind != ErrorKind::not_found) return std::move(image).error();
+      // The words that make a client pull it and try again.
+      answer.whole(404, "application/json", error_json("No such image: " + order->image) + "\n");
+      return {};
+    }
+    return send(request, target, with_image(order->body, *image), false, answer);
+  }
+  case ContainerCall::commit: {
+    auto checked = check_body(call, *body);
+    if (!checked) return std::move(checked).error();
+    return commit(target, *checked, answer);
+  }
+  case ContainerCall::create_network:
+  case ContainerCall::create_volume:
+  case ContainerCall::create_exec:
+  case ContainerCall::update_container:
+  case ContainerCall::join_network:
+  case ContainerCall::leave_network:
+  case ContainerCall::attach:
+  case ContainerCall::start_exec:
+  case ContainerCall::forward: {
+    auto checked = check_body(call, *body);
+    if (!checked) return std::move(checked).error();
+    const bool both_ways = call == ContainerCall::attach || call == ContainerCall::start_exec;
+    return send(request, target, *checked, both_ways, answer);
+  }
+  case ContainerCall::none:
+  case ContainerCall::unserved:
+    break;
+  }
+  return Error{ErrorKind::internal, "a call that is not served was let through", "", {}};
+}
+
+Status ContainerRoutes::send(const Request& request, const Target& target, const std::string& body,
+                             bool both_ways, Answer& answer) {
+  auto engine = service_.connect();
+  if (!engine) return std::move(engine).error();
+  const auto query = target.query.text();
+  const auto head =
+      head_of(request.method, path_of(target) + (query.empty() ? "" : "?" + query),
+              both_ways && request.upgrades, body.empty() ? "" : "application/json", body.size());
+  if (auto sent = send_all(engine->get(), head + body); !sent) return sent;
+  if (!both_ways) {
+    answer.relay(engine->get(), false);
+    return {};
+  }
+  // Nothing of the client's goes on before the engine has said that this is a stream now: after a
+  // refusal it would be read as a request that nobody has looked at.
+  auto first = read_head(engine->get(), kHeadPatience);
+  if (!first) return std::move(first).error();
+  const bool streams = status_in(*first) == (request.upgrades ? 101 : 200);
+  if (streams) {
+    if (auto sent = send_all(engine->get(), request.body->take_unread()); !sent) return sent;
+  }
+  answer.relay(engine->get(), streams, *first);
+  return {};
+}
+
+Status ContainerRoutes::stream(const Request& request, const Target& target, Answer& answer) {
+  auto engine = service_.connect();
+  if (!engine) return std::move(engine).error();
+  const auto query = target.query.text();
+  const auto type = is_text(request.content_type) ? request.content_type : "";
+  if (auto sent =
+          send_all(engine->get(),
+                   head_of(request.method, path_of(target) + (query.empty() ? "" : "?" + query),
+                           false, type, std::nullopt));
+      !sent)
+    return sent;
+  std::vector<char> part(65536);
+  for (;;) {
+    auto got = request.body->read(part.data(), part.size());
+    if (!got) return std::move(got).error();
+    // An engine that refuses does not read on: its answer says why.
+    if (!send_chunk(engine->get(), {part.data(), *got}) || *got == 0) break;
+  }
+  answer.relay(engine->get(), false);
+  return {};
+}
+
+Status ContainerRoutes::commit(const Target& target, const std::string& body, Answer& answer) {
+  std::optional<oci::Reference> name;
+  if (const auto repo = target.query.get("repo"); !repo.empty()) {
+    const auto tag = target.query.get("tag");
+    auto parsed = oci::Reference::parse(tag.empty() ? repo : repo + ":" + tag);
+    if (!parsed) return std::move(parsed).error();
+    name = *std::move(parsed);
+  }
+  // The name is slipway's own matter: in the engine the image has none.
+  std::string query;
+  for (const char* key : {"container", "comment", "author", "pause"}) {
+    if (const auto value = target.query.get(key); !value.empty())
+      query += std::string{query.empty() ? "?" : "&"} + key + "=" + percent_encode(value);
+  }
+  for (const auto& change : target.query.all("changes"))
+    query += (query.empty() ? "?changes=" : "&changes=") + percent_encode(change);
+
+  auto engine = service_.connect();
+  if (!engine) return std::move(engine).error();
+  if (auto sent =
+          send_all(engine->get(), head_of("POST", std::string{kVersion} + "/commit" + query, false,
+                                          body.empty() ? "" : "application/json", body.size()) +
+                                      body);
+      !sent)
+    return sent;
+  auto made = read_reply(engine->get());
+  if (!made) return std::move(made).error();
+  const auto end = made->text.find("\r\n\r\n");
+  const std::string said = end == std::string::npos ? "" : made->text.substr(end + 4);
+  if (made->status != 201) {
+    answer.whole(made->status, "application/json", said);
+    return {};
+  }
+  const auto begin = said.find("sha256:");
+  auto id = oci::Digest::parse(begin == std::string::npos ? "" : said.substr(begin, 71));
+  if (!id) return engine_gone();
+
+  auto from = service_.connect();
+  if (!from) return std::move(from).error();
+  // To an old client the engine sends no chunks: the end of the connection is the end.
+  if (auto sent = send_all(from->get(), "GET " + std::string{kVersion} + "/images/" + id->str() +
+                                            "/get HTTP/1.0\r\nHost: docker\r\n\r\n");
+      !sent)
+    return sent;
+  auto first = read_head(from->get(), kPatience);
+  if (!first) return std::move(first).error();
+  if (status_in(*first) != 200) return engine_gone();
+  std::string_view ahead = std::string_view{*first}.substr(first->find("\r\n\r\n") + 4);
+  auto loaded = images_.load([&](char* into, std::size_t room) -> Result<std::size_t> {
+    if (!ahead.empty()) {
+      const auto size = ahead.copy(into, room);
+      ahead.remove_prefix(size);
+      return size;
+    }
+    for (;;) {
+      const ssize_t got = ::recv(from->get(), into, room, MSG_DONTWAIT);
+      if (got >= 0) return static_cast<std::size_t>(got);
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
+      if (auto ready = wait_for(from->get(), POLLIN); !ready) return std::move(ready).error();
+    }
+  });
+  if (!loaded) return std::move(loaded).error().in("taking the image out of the container engine");
+  // A digest of its config names it here as there; an engine that gave another one is not believed.
+  if (auto known = images_.find(id->str()); !known) return std::move(known).error();
+  if (name) {
+    if (auto tagged = images_.tag(id->str(), *name); !tagged) return tagged;
+  }
+  answer.whole(201, "application/json", "{\"Id\":\"" + id->str() + "\"}\n");
+  return {};
+}
+
+Result<std::string> ContainerRoutes::bring(const std::string& name) {
+  auto image = images_.find(name);
+  if (!image) return std::move(image).error();
+  const std::string id = image->image_id.str();
+  const std::string path = std::string{kVersion} + "/images/";
+  const std::lock_guard guard{bringing_};
+
+  const auto ask = [&](const std::string& method, const std::string& target) -> Result<Reply> {
+    auto engine = service_.connect();
+    if (!engine) return std::move(engine).error();
+    if (auto sent = send_all(engine->get(), head_of(method, target, false, "", 0)); !sent)
+      return std::move(sent).error();
+    return read_reply(engine->get());
+  };
+  const auto failed = [&](const Reply& reply) {
+    const auto body = reply.text.find("\r\n\r\n");
+    return Error{ErrorKind::unavailable,
+                 "the job's container engine did not take the image " + name + ": status " +
+                     std::to_string(reply.status) + ": " +
+                     (body == std::string::npos ? "" : reply.text.substr(body + 4, 300)),
+                 "",
+                 {}};
+  };
+  auto there = ask("GET", path + id + "/json");
+  if (!there) return std::move(there).error();
+  if (there->status == 404) {
+    auto engine = service_.connect();
+    if (!engine) return std::move(engine).error();
+    if (auto sent = send_all(engine->get(), head_of("POST", path + "load?quiet=1", false,
+                                                    "application/x-tar", std::nullopt));
+        !sent)
+      return std::move(sent).error();
+    auto saved = images_.save({id}, [&](std::string_view bytes) -> Status {
+      return bytes.empty() ? Status{} : send_chunk(engine->get(), bytes);
+    });
+    if (!saved) {
+      // One that does not take it does not read on, and has said why.
+      if (auto reply = read_reply(engine->get()); reply && reply->status >= 400)
+        return failed(*reply);
+      return std::move(saved).error().in("handing " + name + " to the container engine");
+    }
+    if (auto sent = send_chunk(engine->get(), ""); !sent) return std::move(sent).error();
+    auto loaded = read_reply(engine->get());
+    if (!loaded) return std::move(loaded).error();
+    // A load that fails half-way says so in its stream: what counts is what is there afterwards.
+    there = ask("GET", path + id + "/json");
+    if (!there) return std::move(there).error();
+    if (there->status != 200) return failed(loaded->status == 200 ? *loaded : *there);
+  } else if (there->status != 200) {
+    return failed(*there);
+  }
+  const auto reference = oci::Reference::parse(name);
+  const bool is_id = name.starts_with("sha256:") || id.substr(7).starts_with(name);
+  if (!reference || reference->digest() || is_id) return id;
+  auto tagged = ask("POST", path + id + "/tag?repo=" + percent_encode(reference->familiar_name()) +
+                                "&tag=" + percent_encode(reference->tag().value_or("latest")));
+  if (!tagged) return std::move(tagged).error();
+  if (tagged->status != 201) return failed(*tagged);
+  return name;
+}
+
+} // namespace slipway::broker

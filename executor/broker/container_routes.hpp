@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of the Engine API that is about containers: looked at, and handed to the job's own
+// engine. Every path is made anew from what was understood, under the version that the rules know.
+#pragma once
+
+#include "executor/broker/container_service.hpp"
+#include "executor/broker/exchange.hpp"
+#include "executor/broker/image_service.hpp"
+#include "executor/broker/request.hpp"
+#include "executor/broker/server.hpp"
+
+#include <mutex>
+#include <string>
+#include <string_view>
+
+namespace slipway::broker {
+
+class ContainerRoutes {
+public:
+  ContainerRoutes(ContainerService& service, ImageService& images, const ServerLimits& limits)
+      : service_{service}, images_{images}, limits_{limits} {}
+
+  /// False where the request is not about containers, or can be answered without an engine: then
+  /// nothing was answered.
+  bool answer(const Request& request, const Target& target, Answer& answer);
+
+private:
+  Status serve(ContainerCall call, const Request& request, const Target& target, Answer& answer);
+  /// Sends the request with this body on, and the engine's answer back.
+  Status send(const Request& request, const Target& target, const std::string& body, bool both_ways,
+              Answer& answer);
+  Status stream(const Request& request, const Target& target, Answer& answer);
+  /// Makes the container an image that slipway has: from there it is pushed like any other.
+  Status commit(const Target& target, const std::string& body, Answer& answer);
+  /// Puts an image that slipway has into the engine. Returns what the engine knows it by.
+  Result<std::string> bring(const std::string& name);
+
+  ContainerService& service_;
+  ImageService& images_;
+  const ServerLimits& limits_;
+  std::mutex bringing_;
+};
+
+} // namespace slipway::broker

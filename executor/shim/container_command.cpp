@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/container_command.hpp"
+
+#include <map>
+
+namespace slipway::shim {
+namespace {
+
+constexpr Takes kSwitch = Takes::nothing;
+
+struct Spelling {
+  std::string_view usage;
+  std::vector<Flag> flags;
+  std::size_t least = 0;
+  std::size_t most = 0;
+  bool interspersed = true; ///< false: what follows the first argument is the container's
+};
+
+std::vector<Flag> create_flags() {
+  return {{"name"},
+          {"env", 'e'},
+          {"env-file"},
+          {"volume", 'v'},
+          {"mount"},
+          {"tmpfs"},
+          {"volumes-from"},
+          {"workdir", 'w'},
+          {"user", 'u'},
+          {"entrypoint"},
+          {"interactive", 'i', kSwitch},
+          {"tty", 't', kSwitch},
+          {"rm", 0, kSwitch},
+          {"init", 0, kSwitch},
+          {"privileged", 0, kSwitch},
+          {"read-only", 0, kSwitch},
+          {"network"},
+          {"net"},
+          {"network-alias"},
+          {"net-alias"},
+          {"link"},
+          {"publish", 'p'},
+          {"publish-all", 'P', kSwitch},
+          {"expose"},
+          {"label", 'l'},
+          {"hostname", 'h'},
+          {"add-host"},
+          {"dns"},
+          {"cap-add"},
+          {"cap-drop"},
+          {"security-opt"},
+          {"device"},
+          {"group-add"},
+          {"memory", 'm'},
+          {"shm-size"},
+          {"pid"},
+          {"ipc"},
+          {"uts"},
+          {"userns"},
+          {"restart"},
+          {"stop-signal"},
+          {"sysctl"},
+          {"pull"},
+          {"platform"},
+          {"quiet", 'q', kSwitch},
+          {"cidfile"},
+          {"log-driver"},
+          {"attach", 'a', Takes::value, Use::refuse, kNotYet},
+          {"cpus"},
+          {"cpu-shares", 'c'},
+          {"memory-swap"},
+          {"pids-limit"},
+          {"ulimit"},
+          {"stop-timeout"},
+          {"log-opt"},
+          {"sig-proxy", 0, kSwitch, Use::ignore},
+          {"detach-keys", 0, Takes::value, Use::ignore},
+          {"disable-content-trust", 0, kSwitch, Use::ignore},
+          {"no-healthcheck", 0, kSwitch},
+          {"health-cmd", 0, Takes::value, Use::refuse, kNotYet},
+          {"gpus", 0, Takes::value, Use::refuse, "a job has no devices of the host"},
+          {"runtime", 0, Takes::value, Use::refuse, "the engine has one runtime"},
+          {"cgroup-parent", 0, Takes::value, Use::refuse, "the engine's groups are its own"}};
+}
+
+std::vector<Flag> run_flags() {
+  auto flags = create_flags();
+  flags.push_back({"detach", 'd', kSwitch});
+  return flags;
+}
+
+const std::map<std::string, Spelling, std::less<>>& spellings() {
+  static const std::map<std::string, Spelling, std::less<>> all{
+      {"run", {"[OPTIONS] IMAGE [COMMAND] [ARG...]", run_flags(), 1, kAny, false}},
+      {"create", {"[OPTIONS] IMAGE [COMMAND] [ARG...]", create_flags(), 1, kAny, false}},
+      {"exec",
+       {"[OPTIONS] CONTAINER COMMAND [ARG...]",
+        {{"detach", 'd', kSwitch},
+         {"interactive", 'i', kSwitch},
+         {"tty", 't', kSwitch},
+         {"env", 'e'},
+         {"env-file"},
+         {"workdir", 'w'},
+         {"user", 'u'},
+         {"privileged", 0, kSwitch},
+         {"detach-keys", 0, Takes::value, Use::ignore}},
+        2,
+        kAny,
+        false}},
+      {"start",
+       {"[OPTIONS] CONTAINER [CONTAINER...]",
+        {{"attach", 'a', kSwitch, Use::refuse, kNotYet},
+         {"interactive", 'i', kSwitch, Use::refuse, kNotYet}},
+        1,
+        kAny}},
+      {"stop", {"[OPTIONS] CONTAINER [CONTAINER...]", {{"time", 't'}, {"timeout"}}, 1, kAny}},
+      {"restart", {"[OPTIONS] CONTAINER [CONTAINER...]", {{"time", 't'}, {"timeout"}}, 1, kAny}},
+      {"kill", {"[OPTIONS] CONTAINER [CONTAINER...]", {{"signal", 's'}}, 1, kAny}},
+      {"pause", {"CONTAINER [CONTAINER...]", {}, 1, kAny}},
+      {"unpause", {"CONTAINER [CONTAINER...]", {}, 1, kAny}},
+      {"wait", {"CONTAINER [CONTAINER...]", {}, 1, kAny}},
+      {"rename", {"CONTAINER NEW_NAME", {}, 2, 2}},
+      {"rm",
+       {"[OPTIONS] CONTAINER [CONTAINER...]",
+        {{"force", 'f', kSwitch}, {"volumes", 'v', kSwitch}, {"link", 'l', kSwitch, Use::ignore}},
+        1,
+        kAny}},
+      {"logs",
+       {"[OPTIONS] CONTAINER",
+        {{"follow", 'f', kSwitch},
+         {"timestamps", 't', kSwitch},
+         {"tail", 'n'},
+         {"since"},
+         {"until"},
+         {"details", 0, kSwitch}},
+        1,
+        1}},
+      {"ps",
+       {"[OPTIONS]",
+        {{"all", 'a', kSwitch},
+         {"quiet", 'q', kSwitch},
+         {"no-trunc", 0, kSwitch},
+         {"filter", 'f'},
+         {"format"},
+         {"last", 'n'},
+         {"latest", 'l', kSwitch},
+         {"size", 's', kSwitch, Use::refuse, kNotYet}},
+        0,
+        0}},
+      {"commit",
+       {"[OPTIONS] CONTAINER [REPOSITORY[:TAG]]",
+        {{"author", 'a'}, {"change", 'c'}, {"message", 'm'}, {"pause", 'p', kSwitch}},
+        1,
+        2}},
+      {"port", {"CONTAINER [PRIVATE_PORT[/PROTO]]", {}, 1, 2}},
+      {"network create",
+       {"[OPTIONS] NETWORK",
+        {{"driver", 'd'},
+         {"label"},
+         {"subnet"},
+         {"internal", 0, kSwitch},
+         {"attachable", 0, kSwitch},
+         {"opt", 'o', Takes::value, Use::refuse, kNotYet},
+         {"ipv6", 0, kSwitch, Use::refuse, kNotYet}},
+        1,
+        1}},
+      {"network rm", {"NETWORK [NETWORK...]", {{"force", 'f', kSwitch, Use::ignore}}, 1, kAny}},
+      {"network ls",
+       {"[OPTIONS]",
+        {{"quiet", 'q', kSwitch}, {"filter", 'f'}, {"format"}, {"no-trunc", 0, kSwitch}},
+        0,
+        0}},
+      {"network inspect", {"NETWORK [NETWORK...]", {}, 1, kAny}},
+      {"network connect", {"[OPTIONS] NETWORK CONTAINER", {{"alias"}}, 2, 2}},
+      {"network disconnect", {"[OPTIONS] NETWORK CONTAINER", {{"force", 'f', kSwitch}}, 2, 2}},
+      {"network prune", {"[OPTIONS]", {{"force", 'f', kSwitch, Use::ignore}}, 0, 0}},
+      {"volume create",
+       {"[OPTIONS] [VOLUME]",
+        {{"label"},
+         {"driver", 'd', Takes::value, Use::refuse, "volumes are the engine's own"},
+         {"opt", 'o', Takes::value, Use::refuse, "volumes are the engine's own"}},
+        0,
+        1}},
+      {"volume rm", {"VOLUME [VOLUME...]", {{"force", 'f', kSwitch}}, 1, kAny}},
+      {"volume ls", {"[OPTIONS]", {{"quiet", 'q', kSwitch}, {"filter", 'f'}, {"format"}}, 0, 0}},
+      {"volume inspect", {"VOLUME [VOLUME...]", {}, 1, kAny}},
+      {"volume prune",
+       {"[OPTIONS]",
+        {{"force", 'f', kSwitch, Use::ignore}, {"all", 'a', kSwitch, Use::ignore}},
+        0,
+        0}}};
+  return all;
+}
+
+} // namespace
+
+std::optional<Command> read_container_command(const std::string& verb, const std::string& called,
+                                              const Words& words, const Environment& env) {
+  const auto found = spellings().find(verb);
+  if (found == spellings().end()) return std::nullopt;
+  const auto& spelling = found->second;
+  const auto read = read_flags(words, spelling.flags, spelling.interspersed);
+  if (const auto* error = std::get_if<FlagError>(&read))
+    return usage_error(Manner{}, called, error->text);
+  const auto& line = std::get<Line>(read);
+  const std::string usage = "\nUsage:  " + called + " " + std::string{spelling.usage} + "\n";
+  if (line.help) return Say{usage, "", 0};
+  if (line.arguments.size() < spelling.least || line.arguments.size() > spelling.most)
+    return Say{"",
+               "\"" + called + "\" requires " +
+                   (spelling.most == kAny ? "at least " + std::to_string(spelling.least)
+                                          : std::to_string(spelling.least) +
+                                                (spelling.most == spelling.least
+                                                     ? ""
+                                                     : " to " + std::to_string(spelling.most))) +
+                   " argument(s).\nSee '" + called + " --help'.\n" + usage,
+               1};
+  ContainerCommand command{verb, called, line.flags, line.arguments, env};
+  for (const auto& note : line.notes)
+    command.flags.emplace_back("note", note);
+  return command;
+}
+
+} // namespace slipway::shim

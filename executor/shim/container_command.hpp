@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command lines of docker that are about containers, networks and volumes.
+#pragma once
+
+#include "executor/shim/parsing.hpp"
+
+#include <optional>
+#include <string>
+
+namespace slipway::shim {
+
+/// `verb` is "run", "exec", "network create"; none where this version has no such command.
+std::optional<Command> read_container_command(const std::string& verb, const std::string& called,
+                                              const Words& words, const Environment& env);
+
+} // namespace slipway::shim

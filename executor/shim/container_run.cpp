@@ -1,0 +1,987 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/container_run.hpp"
+
+#include "executor/base/file.hpp"
+#include "executor/base/percent.hpp"
+#include "executor/shim/image_name.hpp"
+#include "executor/shim/output.hpp"
+#include "executor/shim/parsing.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+namespace slipway::shim {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::string_view kJsonType = "application/json";
+constexpr std::size_t kMaxEnvFile = 1UL << 20;
+constexpr std::size_t kFrameHeader = 8;
+constexpr std::size_t kShortId = 12;
+constexpr std::size_t kShownCommand = 20;
+// docker's own codes. Source: its documentation, "Exit status".
+constexpr int kDockerFailed = 125;
+constexpr int kCannotInvoke = 126;
+constexpr int kNotFound = 127;
+
+std::string dumped(const Json& json, int indent = -1) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string text_at(const Json& object, const char* key) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && found != object.end() && found->is_string()
+             ? found->get<std::string>()
+             : "";
+}
+
+std::int64_t number_at(const Json& object, const char* key) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && found != object.end() && found->is_number()
+             ? found->get<std::int64_t>()
+             : 0;
+}
+
+std::string message_of(const Answer& answer) {
+  const Json json = Json::parse(answer.body, nullptr, false);
+  const auto message = text_at(json, "message");
+  return message.empty() ? "the broker answered with status " + std::to_string(answer.status)
+                         : message;
+}
+
+Line line_of(const ContainerCommand& command) {
+  return Line{command.flags, command.arguments, {}, false};
+}
+
+Error bad(const std::string& text) {
+  return Error{ErrorKind::bad_input, text, "", {}};
+}
+
+/// "64m": bytes. None where it is no size.
+std::optional<std::int64_t> size_of(const std::string& text) {
+  std::int64_t value = 0;
+  std::size_t at = 0;
+  for (; at < text.size() && text[at] >= '0' && text[at] <= '9' && at < 15; ++at)
+    value = value * 10 + (text[at] - '0');
+  if (at == 0) return std::nullopt;
+  const std::string unit = text.substr(at);
+  static constexpr std::string_view kUnits = "bkmg";
+  if (unit.empty()) return value;
+  const auto found = kUnits.find(static_cast<char>(unit[0] | 0x20));
+  if (found == std::string_view::npos || unit.size() > 2) return std::nullopt;
+  return value << (10 * found);
+}
+
+void add_env(const std::string& text, const Environment& env, Json& list) {
+  if (text.find('=') != std::string::npos) {
+    list.push_back(text);
+  } else if (const auto found = env.find(text); found != env.end()) {
+    list.push_back(text + "=" + found->second);
+  }
+}
+
+Status add_env_files(const Line& line, const Environment& env, const std::string& cwd, Json& list) {
+  for (const auto& name : line.all("env-file")) {
+    const auto path = std::filesystem::path{cwd} / name;
+    auto text = read_file(path, kMaxEnvFile);
+    if (!text) return bad("open " + name + ": " + text.error().what);
+    for (std::size_t at = 0; at < text->size();) {
+      const auto end = std::min(text->find('\n', at), text->size());
+      std::string entry = text->substr(at, end - at);
+      at = end + 1;
+      entry.erase(0, std::min(entry.find_first_not_of(" \t"), entry.size()));
+      if (!entry.empty() && entry.back() == '\r') entry.pop_back();
+      if (!entry.empty() && entry.front() != '#') add_env(entry, env, list);
+    }
+  }
+  return {};
+}
+
+Result<Json> environment_of(const Line& line, const Environment& env, const std::string& cwd) {
+  Json list = Json::array();
+  if (auto files = add_env_files(line, env, cwd, list); !files) return std::move(files).error();
+  for (const auto& one : line.all("env"))
+    add_env(one, env, list);
+  return list;
+}
+
+/// "-v SRC:DST[:OPTIONS]": a path that begins with a dot is meant from the working folder.
+Result<std::string> bind_of(const std::string& text, const std::string& cwd) {
+  const auto colon = text.find(':');
+  std::string source = text.substr(0, colon);
+  if (source == "." || source == ".." || source.starts_with("./") || source.starts_with("../"))
+    source = (std::filesystem::path{cwd} / source).lexically_normal().string();
+  if (source.size() > 1 && source.back() == '/') source.pop_back();
+  if (source.empty() || colon + 1 >= text.size())
+    return bad("invalid volume specification: '" + text + "'");
+  return source + text.substr(colon);
+}
+
+Status add_volumes(const Line& line, const std::string& cwd, Json& body, Json& host) {
+  for (const auto& volume : line.all("volume")) {
+    if (volume.find(':') == std::string::npos) {
+      body["Volumes"][volume] = Json::object();
+      continue;
+    }
+    auto bind = bind_of(volume, cwd);
+    if (!bind) return std::move(bind).error();
+    host["Binds"].push_back(*std::move(bind));
+  }
+  for (const auto& text : line.all("mount")) {
+    Json mount{{"Type", "volume"}};
+    for (const auto& part : comma_parts(text)) {
+      const auto equals = part.find('=');
+      const auto key = part.substr(0, equals);
+      const auto value = equals == std::string::npos ? "true" : part.substr(equals + 1);
+      if (key == "type") {
+        mount["Type"] = value;
+      } else if (key == "source" || key == "src") {
+        const bool relative = value == "." || value.starts_with("./") || value.starts_with("../");
+        mount["Source"] =
+            relative ? (std::filesystem::path{cwd} / value).lexically_normal().string() : value;
+      } else if (key == "target" || key == "dst" || key == "destination") {
+        mount["Target"] = value;
+      } else if (key == "readonly" || key == "ro") {
+        mount["ReadOnly"] = value == "true" || value == "1";
+      } else if (key == "consistency") {
+        continue; // means nothing on Linux
+      } else {
+        return bad(unsupported("--mount " + key, std::string{kNotYet}));
+      }
+    }
+    host["Mounts"].push_back(std::move(mount));
+  }
+  for (const auto& text : line.all("tmpfs")) {
+    const auto colon = text.find(':');
+    host["Tmpfs"][text.substr(0, colon)] = colon == std::string::npos ? "" : text.substr(colon + 1);
+  }
+  return {};
+}
+
+/// "[[IP:]HOST:]CONTAINER[/PROTO]", one port each.
+Status add_ports(const Line& line, Json& body, Json& host) {
+  for (const auto& text : line.all("publish")) {
+    std::string rest = text;
+    std::string protocol = "tcp";
+    if (const auto slash = rest.rfind('/'); slash != std::string::npos) {
+      protocol = rest.substr(slash + 1);
+      rest.erase(slash);
+    }
+    std::string address;
+    std::string outside;
+    if (const auto last = rest.rfind(':'); last != std::string::npos) {
+      outside = rest.substr(0, last);
+      rest.erase(0, last + 1);
+      if (const auto before = outside.rfind(':'); before != std::string::npos) {
+        address = outside.substr(0, before);
+        outside.erase(0, before + 1);
+      }
+    }
+    const auto is_number = [](const std::string& port) {
+      return !port.empty() && port.find_first_not_of("0123456789") == std::string::npos;
+    };
+    if (!is_number(rest) || (!outside.empty() && !is_number(outside)))
+      return bad(unsupported("--publish " + text,
+                             "a number for each port; ranges are " + std::string{kNotYet}));
+    const auto key = rest + "/" + protocol;
+    body["ExposedPorts"][key] = Json::object();
+    host["PortBindings"][key].push_back({{"HostIp", address}, {"HostPort", outside}});
+  }
+  for (const auto& text : line.all("expose"))
+    body["ExposedPorts"][text.find('/') == std::string::npos ? text + "/tcp" : text] =
+        Json::object();
+  return {};
+}
+
+void add_labels_to(const Line& line, Json& body) {
+  for (const auto& label : line.all("label")) {
+    const auto equals = label.find('=');
+    body["Labels"][label.substr(0, equals)] =
+        equals == std::string::npos ? "" : label.substr(equals + 1);
+  }
+}
+
+/// None where it is no number, or one of more than nine digits.
+std::optional<std::int64_t> number_of(const std::string& text) {
+  const bool negative = text.starts_with('-');
+  const auto digits = text.substr(negative ? 1 : 0);
+  if (digits.empty() || digits.size() > 9 ||
+      digits.find_first_not_of("0123456789") != std::string::npos)
+    return std::nullopt;
+  std::int64_t value = 0;
+  for (const char digit : digits)
+    value = value * 10 + (digit - '0');
+  return negative ? -value : value;
+}
+
+/// "1.5": billionths. None where it is no such number.
+std::optional<std::int64_t> nano_of(const std::string& text) {
+  const auto point = text.find('.');
+  auto fraction = point == std::string::npos ? "" : text.substr(point + 1);
+  if (fraction.size() > 9) return std::nullopt;
+  fraction.resize(9, '0');
+  const auto whole = number_of(point == 0 ? "0" : text.substr(0, point));
+  const auto part = number_of(fraction);
+  if (!whole || !part || *whole < 0 || *part < 0) return std::nullopt;
+  return *whole * 1'000'000'000 + *part;
+}
+
+/// What the engine can hold a container to is the engine's to say: it refuses, or warns.
+Status add_limits(const Line& line, Json& host) {
+  constexpr std::pair<const char*, const char*> kNumbers[] = {{"cpu-shares", "CpuShares"},
+                                                              {"pids-limit", "PidsLimit"}};
+  const auto invalid = [](const std::string& text, const std::string& flag) {
+    return bad("invalid argument \"" + text + "\" for \"--" + flag + "\"");
+  };
+  for (const auto& [flag, member] : kNumbers) {
+    const auto text = line.last(flag);
+    if (text.empty()) continue;
+    const auto number = number_of(text);
+    if (!number) return invalid(text, flag);
+    host[member] = *number;
+  }
+  if (const auto text = line.last("cpus"); !text.empty()) {
+    const auto cpus = nano_of(text);
+    if (!cpus) return invalid(text, "cpus");
+    host["NanoCpus"] = *cpus;
+  }
+  if (const auto text = line.last("memory-swap"); !text.empty()) {
+    const auto size = text == "-1" ? std::optional<std::int64_t>{-1} : size_of(text);
+    if (!size) return invalid(text, "memory-swap");
+    host["MemorySwap"] = *size;
+  }
+  for (const auto& text : line.all("ulimit")) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos) return invalid(text, "ulimit");
+    const auto colon = text.find(':', equals);
+    const auto soft = number_of(text.substr(equals + 1, colon - equals - 1));
+    const auto hard = colon == std::string::npos ? soft : number_of(text.substr(colon + 1));
+    if (!soft || !hard) return invalid(text, "ulimit");
+    host["Ulimits"].push_back({{"Name", text.substr(0, equals)}, {"Soft", *soft}, {"Hard", *hard}});
+  }
+  return {};
+}
+
+Status add_host_settings(const Line& line, Json& host) {
+  constexpr std::pair<const char*, const char*> kTexts[] = {
+      {"ipc", "IpcMode"}, {"pid", "PidMode"}, {"uts", "UTSMode"}, {"userns", "UsernsMode"}};
+  constexpr std::pair<const char*, const char*> kLists[] = {
+      {"cap-add", "CapAdd"},           {"cap-drop", "CapDrop"}, {"security-opt", "SecurityOpt"},
+      {"add-host", "ExtraHosts"},      {"dns", "Dns"},          {"group-add", "GroupAdd"},
+      {"volumes-from", "VolumesFrom"}, {"link", "Links"}};
+  constexpr std::pair<const char*, const char*> kSwitches[] = {{"privileged", "Privileged"},
+                                                               {"read-only", "ReadonlyRootfs"},
+                                                               {"init", "Init"},
+                                                               {"publish-all", "PublishAllPorts"}};
+  constexpr std::pair<const char*, const char*> kSizes[] = {{"memory", "Memory"},
+                                                            {"shm-size", "ShmSize"}};
+  for (const auto& [flag, member] : kTexts)
+    if (const auto value = line.last(flag); !value.empty()) host[member] = value;
+  for (const auto& [flag, member] : kLists)
+    for (const auto& value : line.all(flag))
+      host[member].push_back(value);
+  for (const auto& [flag, member] : kSwitches)
+    if (line.has(flag)) host[member] = true;
+  for (const auto& [flag, member] : kSizes) {
+    const auto text = line.last(flag);
+    if (text.empty()) continue;
+    const auto size = size_of(text);
+    if (!size) return bad("invalid argument \"" + text + "\" for \"--" + flag + "\": invalid size");
+    host[member] = *size;
+  }
+  for (const auto& text : line.all("device")) {
+    const auto first = text.find(':');
+    const auto source = text.substr(0, first);
+    const auto rest = first == std::string::npos ? source : text.substr(first + 1);
+    const auto second = rest.find(':');
+    host["Devices"].push_back(
+        {{"PathOnHost", source},
+         {"PathInContainer", rest.substr(0, second)},
+         {"CgroupPermissions", second == std::string::npos ? "rwm" : rest.substr(second + 1)}});
+  }
+  for (const auto& text : line.all("sysctl")) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos)
+      return bad("invalid argument \"" + text + "\" for \"--sysctl\"");
+    host["Sysctls"][text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  if (const auto restart = line.last("restart"); !restart.empty()) {
+    const auto colon = restart.find(':');
+    host["RestartPolicy"] = {{"Name", restart.substr(0, colon)}, {"MaximumRetryCount", 0}};
+    if (colon != std::string::npos) {
+      const auto count = number_of(restart.substr(colon + 1));
+      if (!count) return bad("maximum retry count must be an integer");
+      host["RestartPolicy"]["MaximumRetryCount"] = *count;
+    }
+  }
+  if (const auto driver = line.last("log-driver"); !driver.empty())
+    host["LogConfig"]["Type"] = driver;
+  for (const auto& text : line.all("log-opt")) {
+    const auto equals = text.find('=');
+    host["LogConfig"]["Config"][text.substr(0, equals)] =
+        equals == std::string::npos ? "" : text.substr(equals + 1);
+  }
+  return {};
+}
+
+} // namespace
+
+Result<std::string> create_container_body(const ContainerCommand& command, const std::string& cwd) {
+  const Line line = line_of(command);
+  const bool detached = line.has("detach") || command.verb == "create";
+  const bool interactive = line.has("interactive");
+  Json host = Json::object();
+  Json body{{"Image", command.arguments.front()},
+            {"AttachStdin", interactive && !detached},
+            {"AttachStdout", !detached},
+            {"AttachStderr", !detached},
+            {"Tty", line.has("tty")},
+            {"OpenStdin", interactive},
+            {"StdinOnce", interactive && !detached}};
+  auto env = environment_of(line, command.env, cwd);
+  if (!env) return std::move(env).error();
+  if (!env->empty()) body["Env"] = *std::move(env);
+  if (command.arguments.size() > 1)
+    body["Cmd"] = std::vector<std::string>{command.arguments.begin() + 1, command.arguments.end()};
+  if (!line.all("entrypoint").empty()) {
+    // "" takes the image's entrypoint away, as with docker.
+    const auto entrypoint = line.last("entrypoint");
+    body["Entrypoint"] = Json::array({entrypoint});
+  }
+  constexpr std::pair<const char*, const char*> kTexts[] = {{"workdir", "WorkingDir"},
+                                                            {"user", "User"},
+                                                            {"hostname", "Hostname"},
+                                                            {"stop-signal", "StopSignal"}};
+  for (const auto& [flag, member] : kTexts)
+    if (const auto value = line.last(flag); !value.empty()) body[member] = value;
+  if (const auto text = line.last("stop-timeout"); !text.empty()) {
+    const auto seconds = number_of(text);
+    if (!seconds) return bad("invalid argument \"" + text + "\" for \"--stop-timeout\"");
+    body["StopTimeout"] = *seconds;
+  }
+  if (line.has("no-healthcheck")) body["Healthcheck"] = {{"Test", Json::array({"NONE"})}};
+  add_labels_to(line, body);
+  if (auto added = add_volumes(line, cwd, body, host); !added) return std::move(added).error();
+  if (auto added = add_ports(line, body, host); !added) return std::move(added).error();
+  if (auto added = add_limits(line, host); !added) return std::move(added).error();
+  if (auto added = add_host_settings(line, host); !added) return std::move(added).error();
+  std::string network = line.last("network");
+  if (network.empty()) network = line.last("net");
+  if (!network.empty()) host["NetworkMode"] = network;
+  auto aliases = line.all("network-alias");
+  for (const auto& alias : line.all("net-alias"))
+    aliases.push_back(alias);
+  if (!aliases.empty())
+    body["NetworkingConfig"] = {{"EndpointsConfig", {{network, {{"Aliases", aliases}}}}}};
+  // Of one in the foreground the exit code is asked for before it is removed.
+  if (line.has("rm") && detached) host["AutoRemove"] = true;
+  body["HostConfig"] = std::move(host);
+  return dumped(body);
+}
+
+void OutputFrames::feed(std::string_view bytes) {
+  while (!bytes.empty()) {
+    if (left_ > 0) {
+      const auto part = bytes.substr(0, left_);
+      (to_err_ ? err_ : out_)(part);
+      left_ -= part.size();
+      bytes.remove_prefix(part.size());
+      continue;
+    }
+    const auto wanted = std::min(kFrameHeader - header_.size(), bytes.size());
+    header_ += bytes.substr(0, wanted);
+    bytes.remove_prefix(wanted);
+    if (header_.size() < kFrameHeader) return;
+    to_err_ = header_[0] == 2;
+    for (std::size_t i = 4; i < kFrameHeader; ++i)
+      left_ = left_ << 8 | static_cast<unsigned char>(header_[i]);
+    header_.clear();
+  }
+}
+
+namespace {
+
+class ContainerRunner {
+public:
+  ContainerRunner(const ContainerCommand& command, const Surroundings& world,
+                  const BrokerClient& client, const PrintRows& print_rows)
+      : command_{command}, line_{line_of(command)}, world_{world}, client_{client},
+        print_rows_{print_rows} {}
+
+  int run() const {
+    for (const auto& note : line_.all("note"))
+      world_.err(note + "\n");
+    const auto& verb = command_.verb;
+    if (verb == "run" || verb == "create") return run_or_create();
+    if (verb == "exec") return exec();
+    if (verb == "logs") return logs();
+    if (verb == "ps") return ps();
+    if (verb == "wait") return wait();
+    if (verb == "port") return port();
+    if (verb == "commit") return commit();
+    if (verb == "rename")
+      return each({command_.arguments[0]}, "POST", "/containers/",
+                  "/rename?name=" + percent_encode(command_.arguments[1]), false);
+    if (verb == "rm")
+      return each(command_.arguments, "DELETE", "/containers/",
+                  std::string{"?force="} + (line_.has("force") ? "1" : "0") +
+                      "&v=" + (line_.has("volumes") ? "1" : "0"));
+    if (verb == "network" || verb.starts_with("network ") || verb.starts_with("volume "))
+      return network_or_volume();
+    std::string query;
+    if (verb == "kill" && !line_.last("signal").empty())
+      query = "?signal=" + percent_encode(line_.last("signal"));
+    const auto time = line_.last("time").empty() ? line_.last("timeout") : line_.last("time");
+    if (!time.empty()) query = "?t=" + percent_encode(time);
+    return each(command_.arguments, "POST", "/containers/", "/" + verb + query);
+  }
+
+private:
+  int daemon_error(const std::string& message, int code = 1) const {
+    world_.err("Error response from daemon: " + message + "\n");
+    return code;
+  }
+  int trouble(const Error& error, int code = 1) const {
+    world_.err(error.text() + "\n");
+    return code;
+  }
+
+  /// One call for each name; prints the names, goes on after a failure, as docker does.
+  int each(const std::vector<std::string>& names, const std::string& method,
+           const std::string& before, const std::string& after, bool print = true) const {
+    int code = 0;
+    for (const auto& name : names) {
+      auto answer = client_.ask({.method = method,
+                                 .target = before + percent_encode(name) + after,
+                                 .long_running = true});
+      if (!answer) return trouble(answer.error());
+      if (answer->status >= 400) {
+        code = daemon_error(message_of(*answer));
+      } else if (print) {
+        world_.out(name + "\n");
+      }
+    }
+    return code;
+  }
+
+  Result<Answer> post(const std::string& target, const std::string& body) const {
+    return client_.ask({.method = "POST",
+                        .target = target,
+                        .content_type = std::string{kJsonType},
+                        .body = body,
+                        .long_running = true});
+  }
+
+  // ---- run -------------------------------------------------------------------------------------
+
+  int run_failed(const std::string& message, int code = kDockerFailed) const {
+    world_.err("docker: Error response from daemon: " + message + ".\nSee '" + command_.called +
+               " --help'.\n");
+    return code;
+  }
+
+  /// Pulls through the broker, which has the policy and the credentials.
+  bool pull(const std::string& image) const {
+    auto name = parse_image_name(image);
+    if (!name) return false;
+    if (name->tag.empty() && name->digest.empty()) name->tag = "latest";
+    std::string target = "/images/create?fromImage=" + percent_encode(name->familiar()) +
+                         "&tag=" + percent_encode(name->digest.empty() ? name->tag : name->digest);
+    if (const auto platform = line_.last("platform"); !platform.empty())
+      target += "&platform=" + percent_encode(platform);
+    MessageStream messages{line_.has("quiet") ? Write{[](std::string_view) {}} : world_.err};
+    Answer refused;
+    auto status = client_.call({.method = "POST", .target = target, .long_running = true},
+                               [&](int code, std::string_view bytes) -> Status {
+                                 if (code < 400) return messages.feed(bytes);
+                                 refused.body += bytes;
+                                 return {};
+                               });
+    if (!status) return trouble(status.error()), false;
+    refused.status = *status;
+    if (*status >= 400) return run_failed(message_of(refused)), false;
+    auto end = messages.finish();
+    if (!end) return trouble(end.error()), false;
+    if (end->failed) return run_failed(end->error), false;
+    return true;
+  }
+
+  /// The new container's ID, or the exit code.
+  std::variant<std::string, int> create() const {
+    auto body = create_container_body(command_, world_.cwd);
+    if (!body) {
+      world_.err("docker: " + body.error().text() + ".\nSee '" + command_.called + " --help'.\n");
+      return kDockerFailed;
+    }
+    const auto& image = command_.arguments.front();
+    const auto when = line_.last("pull");
+    if (when == "always" && !pull(image)) return kDockerFailed;
+    std::string target = "/containers/create";
+    if (const auto name = line_.last("name"); !name.empty())
+      target += "?name=" + percent_encode(name);
+    auto answer = post(target, *body);
+    if (answer && answer->status == 404 && when != "never" &&
+        message_of(*answer).starts_with("No such image")) {
+      world_.err("Unable to find image '" + image + "' locally\n");
+      if (!pull(image)) return kDockerFailed;
+      answer = post(target, *body);
+    }
+    if (!answer) return trouble(answer.error(), kDockerFailed);
+    if (answer->status >= 400) return run_failed(message_of(*answer));
+    const Json json = Json::parse(answer->body, nullptr, false);
+    if (json.is_object() && json.contains("Warnings") && json["Warnings"].is_array())
+      for (const auto& warning : json["Warnings"])
+        if (warning.is_string()) world_.err("WARNING: " + warning.get<std::string>() + "\n");
+    const auto id = text_at(json, "Id");
+    if (const auto file = line_.last("cidfile"); !file.empty())
+      if (auto written = replace_file(std::filesystem::path{world_.cwd} / file, id, 0644); !written)
+        return trouble(written.error(), kDockerFailed);
+    return id;
+  }
+
+  int run_or_create() const {
+    if (line_.has("tty") && line_.has("interactive") && !line_.has("detach") &&
+        command_.verb == "run" && !world_.input_is_terminal) {
+      world_.err("the input device is not a TTY\n");
+      return 1;
+    }
+    auto made = create();
+    if (const auto* code = std::get_if<int>(&made)) return *code;
+    const auto& id = std::get<std::string>(made);
+    if (command_.verb == "create") {
+      world_.out(id + "\n");
+      return 0;
+    }
+    if (line_.has("detach")) {
+      if (auto failed = start(id)) return *failed;
+      world_.out(id + "\n");
+      return 0;
+    }
+    return run_attached(id);
+  }
+
+  /// None where it runs now; else docker's exit code.
+  std::optional<int> start(const std::string& id) const {
+    auto answer = post("/containers/" + id + "/start", "");
+    if (!answer) return trouble(answer.error(), kDockerFailed);
+    if (answer->status < 400) return std::nullopt;
+    const auto message = message_of(*answer);
+    const auto says = [&](std::string_view words) {
+      return message.find(words) != std::string::npos;
+    };
+    int code = kDockerFailed;
+    if (says("executable file not found") || says("no such file or directory")) {
+      code = kNotFound;
+    } else if (says("permission denied") || says("is a directory")) {
+      code = kCannotInvoke;
+    }
+    return run_failed(message, code);
+  }
+
+  void remove(const std::string& id) const {
+    // What stays goes with the job's engine.
+    (void)client_.ask({.method = "DELETE", .target = "/containers/" + id + "?force=1&v=1"});
+  }
+
+  int run_attached(const std::string& id) const {
+    const bool tty = line_.has("tty");
+    const bool interactive = line_.has("interactive");
+    OutputFrames frames{world_.out, world_.err};
+    std::optional<int> failed;
+    auto ended = client_.attach(
+        {.method = "POST",
+         .target = "/containers/" + id + "/attach?stream=1&stdout=1&stderr=1" +
+                   (interactive ? "&stdin=1" : ""),
+         .upgrades = true},
+        interactive ? world_.input : -1,
+        [&]() -> Status {
+          failed = start(id);
+          if (failed) return Error{ErrorKind::unavailable, "it did not start", "", {}};
+          return {};
+        },
+        [&](std::string_view bytes) -> Status {
+          if (tty)
+            world_.out(bytes);
+          else
+            frames.feed(bytes);
+          return {};
+        });
+    int code = failed.value_or(kDockerFailed);
+    if (!failed) {
+      if (!ended) {
+        trouble(ended.error());
+      } else if (ended->status >= 400) {
+        run_failed(message_of(*ended));
+      } else {
+        code = exit_code_of(id).value_or(kDockerFailed);
+      }
+    }
+    if (line_.has("rm")) remove(id);
+    return code;
+  }
+
+  std::optional<int> exit_code_of(const std::string& name) const {
+    auto answer = post("/containers/" + percent_encode(name) + "/wait", "");
+    if (!answer) return trouble(answer.error()), std::nullopt;
+    if (answer->status >= 400) return daemon_error(message_of(*answer)), std::nullopt;
+    const Json json = Json::parse(answer->body, nullptr, false);
+    return static_cast<int>(number_at(json, "StatusCode"));
+  }
+
+  int wait() const {
+    int code = 0;
+    for (const auto& name : command_.arguments) {
+      if (const auto ended = exit_code_of(name))
+        world_.out(std::to_string(*ended) + "\n");
+      else
+        code = 1;
+    }
+    return code;
+  }
+
+  // ---- exec, logs ------------------------------------------------------------------------------
+
+  int exec() const {
+    const bool tty = line_.has("tty");
+    const bool detached = line_.has("detach");
+    const bool interactive = line_.has("interactive") && !detached;
+    if (tty && interactive && !world_.input_is_terminal) {
+      world_.err("the input device is not a TTY\n");
+      return 1;
+    }
+    auto env = environment_of(line_, command_.env, world_.cwd);
+    if (!env) return trouble(env.error(), kDockerFailed);
+    Json body{{"AttachStdin", interactive},
+              {"AttachStdout", !detached},
+              {"AttachStderr", !detached},
+              {"Tty", tty},
+              {"Detach", detached},
+              {"Env", *env},
+              {"User", line_.last("user")},
+              {"WorkingDir", line_.last("workdir")},
+              {"Privileged", line_.has("privileged")},
+              {"Cmd",
+               std::vector<std::string>{command_.arguments.begin() + 1, command_.arguments.end()}}};
+    auto made =
+        post("/containers/" + percent_encode(command_.arguments.front()) + "/exec", dumped(body));
+    if (!made) return trouble(made.error());
+    if (made->status >= 400) return daemon_error(message_of(*made));
+    const auto id = text_at(Json::parse(made->body, nullptr, false), "Id");
+    const auto how = dumped(Json{{"Detach", detached}, {"Tty", tty}});
+    const auto target = "/exec/" + id + "/start";
+    if (detached) {
+      auto started = post(target, how);
+      if (!started) return trouble(started.error());
+      return started->status >= 400 ? daemon_error(message_of(*started)) : 0;
+    }
+    OutputFrames frames{world_.out, world_.err};
+    auto ended = client_.attach(
+        {.method = "POST",
+         .target = target,
+         .content_type = std::string{kJsonType},
+         .body = how,
+         .upgrades = true},
+        interactive ? world_.input : -1, []() -> Status { return {}; },
+        [&](std::string_view bytes) -> Status {
+          if (tty)
+            world_.out(bytes);
+          else
+            frames.feed(bytes);
+          return {};
+        });
+    if (!ended) return trouble(ended.error());
+    if (ended->status >= 400) return daemon_error(message_of(*ended), kCannotInvoke);
+    auto facts = client_.ask({.target = "/exec/" + id + "/json"});
+    if (!facts) return trouble(facts.error());
+    return static_cast<int>(number_at(Json::parse(facts->body, nullptr, false), "ExitCode"));
+  }
+
+  int logs() const {
+    const auto name = percent_encode(command_.arguments.front());
+    auto facts = client_.ask({.target = "/containers/" + name + "/json"});
+    if (!facts) return trouble(facts.error());
+    if (facts->status >= 400) return daemon_error(message_of(*facts));
+    const Json json = Json::parse(facts->body, nullptr, false);
+    const bool tty = json.is_object() && json.contains("Config") && json["Config"].is_object() &&
+                     json["Config"].value("Tty", false);
+    std::string target = "/containers/" + name + "/logs?stdout=1&stderr=1";
+    if (line_.has("follow")) target += "&follow=1";
+    if (line_.has("timestamps")) target += "&timestamps=1";
+    if (line_.has("details")) target += "&details=1";
+    for (const char* key : {"tail", "since", "until"})
+      if (const auto value = line_.last(key); !value.empty())
+        target += std::string{"&"} + key + "=" + percent_encode(value);
+    OutputFrames frames{world_.out, world_.err};
+    auto status = client_.call({.target = target, .long_running = true},
+                               [&](int code, std::string_view bytes) -> Status {
+                                 if (code >= 400)
+                                   world_.err(bytes);
+                                 else if (tty)
+                                   world_.out(bytes);
+                                 else
+                                   frames.feed(bytes);
+                                 return {};
+                               });
+    if (!status) return trouble(status.error());
+    return *status >= 400 ? 1 : 0;
+  }
+
+  // ---- lists -----------------------------------------------------------------------------------
+
+  /// "?filters=…" for --filter KEY=VALUE.
+  std::string filters() const {
+    Json filters = Json::object();
+    for (const auto& filter : line_.all("filter")) {
+      const auto equals = filter.find('=');
+      if (equals != std::string::npos)
+        filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
+    }
+    return filters.empty() ? "" : "filters=" + percent_encode(dumped(filters));
+  }
+
+  static std::string ports_of(const Json& container) {
+    std::string text;
+    if (!container.contains("Ports") || !container["Ports"].is_array()) return text;
+    for (const auto& port : container["Ports"]) {
+      const auto inside =
+          std::to_string(number_at(port, "PrivatePort")) + "/" + text_at(port, "Type");
+      const auto outside = number_at(port, "PublicPort");
+      text += (text.empty() ? "" : ", ") +
+              (outside == 0 ? inside
+                            : text_at(port, "IP") + ":" + std::to_string(outside) + "->" + inside);
+    }
+    return text;
+  }
+
+  int ps() const {
+    std::string target =
+        "/containers/json?all=" + std::string{line_.has("all") || line_.has("latest") ? "1" : "0"};
+    if (line_.has("latest")) target += "&limit=1";
+    if (const auto last = line_.last("last"); !last.empty())
+      target += "&limit=" + percent_encode(last);
+    if (const auto asked = filters(); !asked.empty()) target += "&" + asked;
+    auto answer = client_.ask({.target = target});
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    const Json list = Json::parse(answer->body, nullptr, false);
+    Json rows = Json::array();
+    if (list.is_array()) {
+      for (const auto& one : list)
+        rows.push_back(ps_row(one));
+    }
+    if (line_.has("quiet")) {
+      for (const auto& row : rows)
+        world_.out(text_at(row, "ID") + "\n");
+      return 0;
+    }
+    const Json headings{
+        {"ID", "CONTAINER ID"},    {"Image", "IMAGE"},          {"Command", "COMMAND"},
+        {"RunningFor", "CREATED"}, {"CreatedAt", "CREATED AT"}, {"Status", "STATUS"},
+        {"State", "STATE"},        {"Ports", "PORTS"},          {"Names", "NAMES"},
+        {"Labels", "LABELS"},      {"Networks", "NETWORKS"},    {"Mounts", "MOUNTS"}};
+    return print_rows_(dumped(headings), dumped(rows),
+                       "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t"
+                       "{{.Ports}}\t{{.Names}}",
+                       line_.last("format"));
+  }
+
+  Json ps_row(const Json& one) const {
+    const bool whole = line_.has("no-trunc");
+    const auto created = number_at(one, "Created");
+    std::string names;
+    if (one.contains("Names") && one["Names"].is_array()) {
+      for (const auto& name : one["Names"]) {
+        const auto text = name.is_string() ? name.get<std::string>() : "";
+        names += (names.empty() ? "" : ",") + text.substr(text.starts_with('/') ? 1 : 0);
+      }
+    }
+    std::string labels;
+    if (one.contains("Labels") && one["Labels"].is_object()) {
+      for (const auto& [key, value] : one["Labels"].items())
+        labels += (labels.empty() ? "" : ",") + key + "=" +
+                  (value.is_string() ? value.get<std::string>() : "");
+    }
+    std::string networks;
+    if (one.contains("NetworkSettings") && one["NetworkSettings"].is_object() &&
+        one["NetworkSettings"].contains("Networks") &&
+        one["NetworkSettings"]["Networks"].is_object()) {
+      for (const auto& [key, value] : one["NetworkSettings"]["Networks"].items())
+        networks += (networks.empty() ? "" : ",") + key;
+    }
+    std::string command = text_at(one, "Command");
+    if (!whole && command.size() > kShownCommand)
+      command = command.substr(0, kShownCommand - 1) + "…";
+    return Json{{"ID", text_at(one, "Id").substr(0, whole ? std::string::npos : kShortId)},
+                {"Image", text_at(one, "Image")},
+                {"Command", "\"" + command + "\""},
+                {"CreatedAt", created_at(created)},
+                {"RunningFor", human_duration(world_.now - created) + " ago"},
+                {"Status", text_at(one, "Status")},
+                {"State", text_at(one, "State")},
+                {"Ports", ports_of(one)},
+                {"Names", names},
+                {"Labels", labels},
+                {"Networks", networks},
+                {"Mounts", ""},
+                {"LocalVolumes", "0"},
+                {"Size", "0B"}};
+  }
+
+  int port() const {
+    auto answer = client_.ask(
+        {.target = "/containers/" + percent_encode(command_.arguments.front()) + "/json"});
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    const Json json = Json::parse(answer->body, nullptr, false);
+    std::string wanted = command_.arguments.size() > 1 ? command_.arguments[1] : "";
+    if (!wanted.empty() && wanted.find('/') == std::string::npos) wanted += "/tcp";
+    bool found = wanted.empty();
+    const Json ports = json.value(Json::json_pointer{"/NetworkSettings/Ports"}, Json::object());
+    for (const auto& [inside, bindings] : ports.items()) {
+      if ((!wanted.empty() && inside != wanted) || !bindings.is_array()) continue;
+      for (const auto& binding : bindings) {
+        const auto outside = text_at(binding, "HostIp") + ":" + text_at(binding, "HostPort");
+        world_.out((wanted.empty() ? inside + " -> " : "") + outside + "\n");
+        found = true;
+      }
+    }
+    if (found) return 0;
+    world_.err("Error: No public port '" + wanted + "' published for " +
+               command_.arguments.front() + "\n");
+    return 1;
+  }
+
+  int commit() const {
+    std::string target = "/commit?container=" + percent_encode(command_.arguments.front());
+    if (command_.arguments.size() > 1) {
+      const auto name = parse_image_name(command_.arguments[1]);
+      if (!name) return trouble(bad("invalid reference format"));
+      if (!name->digest.empty())
+        return trouble(bad("refusing to create a tag with a digest reference"));
+      target += "&repo=" + percent_encode(name->familiar()) +
+                "&tag=" + percent_encode(name->tag.empty() ? "latest" : name->tag);
+    }
+    for (const auto& [flag, key] : {std::pair{"author", "author"}, {"message", "comment"}})
+      if (const auto value = line_.last(flag); !value.empty())
+        target += std::string{"&"} + key + "=" + percent_encode(value);
+    for (const auto& change : line_.all("change"))
+      target += "&changes=" + percent_encode(change);
+    // docker's own default is to pause.
+    const bool runs_on = line_.last("pause") == "false";
+    auto answer = post(target + (runs_on ? "&pause=0" : "&pause=1"), "");
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    world_.out(text_at(Json::parse(answer->body, nullptr, false), "Id") + "\n");
+    return 0;
+  }
+
+  // ---- networks and volumes --------------------------------------------------------------------
+
+  int network_or_volume() const {
+    const bool network = command_.verb.starts_with("network ");
+    const std::string place = network ? "/networks" : "/volumes";
+    const auto verb = command_.verb.substr(command_.verb.find(' ') + 1);
+    if (verb == "create") return make_one(network, place);
+    if (verb == "rm")
+      return each(command_.arguments, "DELETE", place + "/",
+                  !network && line_.has("force") ? "?force=1" : "");
+    if (verb == "ls") return list(network, place);
+    if (verb == "inspect") return inspect(place);
+    if (verb == "prune") {
+      auto answer = post(place + "/prune", "");
+      if (!answer) return trouble(answer.error());
+      return answer->status >= 400 ? daemon_error(message_of(*answer)) : 0;
+    }
+    Json body{{"Container", command_.arguments[1]}};
+    if (verb == "disconnect") body["Force"] = line_.has("force");
+    if (const auto aliases = line_.all("alias"); !aliases.empty())
+      body["EndpointConfig"] = {{"Aliases", aliases}};
+    auto answer =
+        post("/networks/" + percent_encode(command_.arguments[0]) + "/" + verb, dumped(body));
+    if (!answer) return trouble(answer.error());
+    return answer->status >= 400 ? daemon_error(message_of(*answer)) : 0;
+  }
+
+  int make_one(bool network, const std::string& place) const {
+    Json body{{"Name", command_.arguments.empty() ? "" : command_.arguments.front()}};
+    add_labels_to(line_, body);
+    if (network) {
+      body["CheckDuplicate"] = true;
+      if (const auto driver = line_.last("driver"); !driver.empty()) body["Driver"] = driver;
+      if (line_.has("internal")) body["Internal"] = true;
+      if (line_.has("attachable")) body["Attachable"] = true;
+      for (const auto& subnet : line_.all("subnet"))
+        body["IPAM"]["Config"].push_back({{"Subnet", subnet}});
+    }
+    auto answer = post(place + "/create", dumped(body));
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    const Json json = Json::parse(answer->body, nullptr, false);
+    world_.out(text_at(json, network ? "Id" : "Name") + "\n");
+    return 0;
+  }
+
+  int list(bool network, const std::string& place) const {
+    const auto asked = filters();
+    auto answer = client_.ask({.target = place + (asked.empty() ? "" : "?" + asked)});
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    Json json = Json::parse(answer->body, nullptr, false);
+    if (!network && json.is_object()) json = json.value("Volumes", Json::array());
+    Json rows = Json::array();
+    for (const auto& one : json.is_array() ? json : Json::array()) {
+      const auto id = text_at(one, "Id");
+      rows.push_back({{"ID", line_.has("no-trunc") ? id : id.substr(0, kShortId)},
+                      {"Name", text_at(one, "Name")},
+                      {"Driver", text_at(one, "Driver")},
+                      {"Scope", text_at(one, "Scope")}});
+    }
+    if (line_.has("quiet")) {
+      for (const auto& row : rows)
+        world_.out(text_at(row, network ? "ID" : "Name") + "\n");
+      return 0;
+    }
+    const Json headings{{"ID", "NETWORK ID"},
+                        {"Name", network ? "NAME" : "VOLUME NAME"},
+                        {"Driver", "DRIVER"},
+                        {"Scope", "SCOPE"}};
+    return print_rows_(dumped(headings), dumped(rows),
+                       network ? "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
+                               : "table {{.Driver}}\t{{.Name}}",
+                       line_.last("format"));
+  }
+
+  int inspect(const std::string& place) const {
+    Json found = Json::array();
+    int code = 0;
+    for (const auto& name : command_.arguments) {
+      auto answer = client_.ask({.target = place + "/" + percent_encode(name)});
+      if (!answer) return trouble(answer.error());
+      if (answer->status >= 400)
+        code = daemon_error(message_of(*answer));
+      else
+        found.push_back(Json::parse(answer->body, nullptr, false));
+    }
+    world_.out((found.empty() ? "[]" : dumped(found, 4)) + "\n");
+    return code;
+  }
+
+  const ContainerCommand& command_;
+  Line line_;
+  const Surroundings& world_;
+  const BrokerClient& client_;
+  const PrintRows& print_rows_;
+};
+
+} // namespace
+
+int run_container_command(const ContainerCommand& command, const Surroundings& world,
+                          const BrokerClient& client, const PrintRows& print_rows) {
+  return ContainerRunner{command, world, client, print_rows}.run();
+}
+
+} // namespace slipway::shim

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Carries out what is about containers: `docker run` with its streams and exit codes, and the rest.
+// Source: docker run's documentation, "Exit status"; Engine API v1.41, ContainerAttach.
+#pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/shim/command.hpp"
+#include "executor/shim/http_client.hpp"
+#include "executor/shim/run.hpp"
+
+#include <functional>
+#include <string>
+
+namespace slipway::shim {
+
+/// Prints rows (a JSON list) under headings, in the layout or as was asked; returns the exit code.
+using PrintRows = std::function<int(const std::string& headings, const std::string& rows,
+                                    const std::string& layout, const std::string& asked)>;
+
+int run_container_command(const ContainerCommand& command, const Surroundings& world,
+                          const BrokerClient& client, const PrintRows& print_rows);
+
+/// The body of POST /containers/create for `docker run` and `docker create`. Errors: bad_input (a
+/// value that docker would refuse too; a file of variables that cannot be read).
+Result<std::string> create_container_body(const ContainerCommand& command, const std::string& cwd);
+
+/// Takes a container's output apart: frames of an 8 byte header and that many bytes. Source: Engine
+/// API v1.41, "Stream format".
+class OutputFrames {
+public:
+  OutputFrames(Write out, Write err) : out_{std::move(out)}, err_{std::move(err)} {}
+  void feed(std::string_view bytes);
+
+private:
+  Write out_;
+  Write err_;
+  std::string header_;
+  std::size_t left_ = 0;
+  bool to_err_ = false;
+};
+
+} // namespace slipway::shim

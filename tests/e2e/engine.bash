@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Containers in jobs: the job's own engine, by policy, and what tries to get out of it.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+    [[ -x /usr/sbin/dockerd ]] || echo "needs docker.io"
+}
+
+docker_files() {
+    with_program /usr/bin/docker opt/docker-cli
+    tool_files
+}
+
+allow_containers() {
+    printf '[[rule]]\nproject = "*"\nrepositories = ["*"]\ndind = true\ndind_justification = "OPS-7: integration tests"\n' \
+        >"$world_dir/etc/policy.d/10-engine.toml"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    publish_image base/dockercli:12 debian '{}' docker_files
+    world_docker=$world_registry/base/dockercli:12
+    make_tiny_base
+    allow_containers
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+engine_cgroups() {
+    with_cgroup2_as_user bash -c 'find /sys/fs/cgroup -type d -name "slipway-*-engine"' 2>/dev/null
+}
+
+expect_nothing_left() {
+    expect_eq "$(world_leftovers)" "" "what is left of jobs"
+    expect_eq "$(engine_cgroups)" "" "control groups of engines"
+}
+
+TEST "an image that the job built runs, with its exit code, the workspace, a port and a name" {
+    run_script 8001 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+printf 'FROM $world_busybox\nRUN echo built-here >/made\n' >Dockerfile
+docker build -q -t app:1 .
+try hi docker run --rm app:1 sh -c 'echo hi; cat /made; echo oops >&2'
+try code docker run --rm app:1 sh -c 'exit 7'
+try nothing docker run --rm app:1 no-such-program
+try limits docker run --rm --ulimit nofile=64:64 --log-opt max-size=1m app:1 sh -c 'ulimit -n'
+try pulled docker run --rm -e A=1 $world_busybox sh -c 'echo A=\$A'
+echo from-job >file
+try bind docker run --rm -v \"\$PWD:/w\" -w /w app:1 sh -c 'cat file; echo from-container >made-by-it'
+try back cat made-by-it
+try input sh -c 'echo typed | docker run --rm -i app:1 cat'
+try web docker run -d --name web -p 8088:80 app:1 sh -c 'cp /made /tmp; echo ready; httpd -f -p 80 -h /tmp'
+for i in 1 2 3 4 5 6 7 8 9 10; do (exec 3<>/dev/tcp/localhost/8088) 2>/dev/null && break; sleep 0.3; done
+try port bash -c 'exec 3<>/dev/tcp/docker/8088; printf \"GET /made HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'
+try exec docker exec web sh -c 'echo inside; exit 3'
+try ps docker ps --format '{{.Names}} {{.Image}} {{.Ports}}'
+try inspect docker inspect -f '{{.State.Running}}' web
+try logs docker logs web
+try rm docker rm -f web
+try socket docker run --rm -v /var/run/docker.sock:/s app:1 sh -c 'printf \"GET /_ping HTTP/1.0\\r\\n\\r\\n\" | nc local:/s || ls -l /s'
+try cli env DOCKER_HOST=unix:///var/run/docker.sock /opt/docker-cli run --rm app:1 sh -c 'echo by-the-real-cli; exit 4'
+try tcp env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli run --rm app:1 echo over-tcp
+try compose-like docker network create back" ".image.name = \"$world_docker\"" # slipway refuses nothing of this
+
+    expect_eq "$STATE" success
+    expect_step hi 0 hi built-here oops
+    expect_step code 7
+    expect_step nothing 127 "executable file not found"
+    expect_step limits 0 64
+    expect_step pulled 0 A=1
+    expect_step bind 0 from-job
+    expect_step back 0 from-container
+    expect_step input 0 typed
+    expect_step web 0
+    expect_step port 0 "200 OK" built-here
+    expect_step exec 3 inside
+    expect_step ps 0 "web app:1 0.0.0.0:8088->80/tcp"
+    expect_step inspect 0 true
+    expect_step logs 0 ready
+    expect_step rm 0 web
+    expect_step socket 0
+    expect_step cli 4 by-the-real-cli
+    expect_step tcp 0 over-tcp
+    expect_step compose-like 0
+    grep -F '"engine_start"' "$world_state_dir/audit.jsonl" | grep -qF "OPS-7: integration tests" ||
+        fail "the audit log has no justification"
+    expect_nothing_left
+}
+
+TEST "an image committed in the engine goes through the gate like a built one" {
+    run_steps 8005 "docker pull -q $tiny >/dev/null
+docker run --name good $tiny sh -c 'echo from-a-container >/made'
+docker run --name leak $tiny sh -c \"echo \$CI_JOB_TOKEN >/made\"
+docker run --name nodpkg $tiny rm -rf /var/lib/dpkg
+for name in good leak nodpkg; do
+    try commit-\$name docker commit -m 'by hand' -c 'LABEL by=hand' \$name $world_registry/grp/app/\$name:1
+    try push-\$name docker push $world_registry/grp/app/\$name:1
+done
+try label docker inspect -f '{{.Config.Labels.by}}' $world_registry/grp/app/good:1
+try again docker run --rm $world_registry/grp/app/good:1 sh -c 'read -r said </made; echo \$said'
+try nobody docker commit nobody x:1"
+
+    expect_eq "$STATE" success
+    for name in good leak nodpkg; do expect_step "commit-$name" 0 sha256:; done
+    expect_step push-good 0 "digest: sha256:"
+    expect_step push-leak 1 "[secret_leaked]" CI_JOB_TOKEN
+    expect_step push-nodpkg 1 "[no_packages]"
+    for name in leak nodpkg; do expect_absent "grp/app/$name:1"; done
+    expect_step label 0 hand
+    expect_step again 0 from-a-container
+    expect_step nobody 1 "No such container"
+    expect_nothing_left
+}
+
+TEST "an engine that a container ended starts again, and follows no link that was left for it" {
+    local file=$world_state_dir/audit.jsonl before
+    before=$(stat -c %a "$file" && head -n 1 "$file")
+    run_script 8006 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+docker pull -q $world_docker >/dev/null
+ln -s / way-out
+try end docker run --rm --privileged --pid host -v \"\$PWD/way-out:/host\" $world_docker sh -c 'cd /host/run/slipway-engine && rm -f docker.sock go open && ln -s $file docker.sock && ln -s $file go && ln -s $file open && mkdir -p deep/er && echo planted && kill 1'
+try again docker run --rm $world_docker ls /opt" ".image.name = \"$world_docker\""
+
+    expect_contains "$(step_says end)" planted
+    expect_step again 0 docker-cli
+    expect_eq "$(stat -c %a "$file" && head -n 1 "$file")" "$before" "what the links led to"
+    expect_nothing_left
+}
+
+TEST "without the policy's word no container runs, and the refusal names the key" {
+    rm "$world_dir/etc/policy.d/10-engine.toml"
+    run_steps 8002 "try run docker run --rm $world_busybox true
+try exec docker exec web true
+try ps docker ps -q"
+    allow_containers
+
+    expect_step run 125 "this job may not run containers" "dind = true" dind_justification
+    expect_step exec 1 "may not run containers"
+    expect_step ps 0
+}
+
+TEST "a container that is privileged in the engine finds nothing of the host, of slipway or of other jobs" {
+    run_script 8003 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+docker pull -q $world_docker >/dev/null
+root() { docker run --rm --privileged --network host --pid host \"\$@\"; }
+try bind docker run --rm -v /:/host $world_busybox ls /host
+try disk docker run --rm --device /dev/sda $world_busybox true
+ln -s / way-out
+try link docker run --rm -v \"\$PWD/way-out:/host\" $world_docker sh -c 'ls /host /host/builds; ls -a /host/home /host/root /host/etc/shadow /host$world_dir'
+try processes root $world_docker sh -c 'cat /proc/[0-9]*/cmdline | tr \"\\0\" \" \"; id -u'
+try devices root $world_docker sh -c 'for d in /dev/[svx]d[a-z]* /dev/nvme* /dev/mem; do [ -e \$d ] && dd if=\$d of=/dev/null count=1 2>&1 && echo read \$d; done; true'
+try sysrq root $world_docker sh -c 'echo h >/proc/sysrq-trigger'
+try core root $world_docker sh -c 'echo \"|/x\" >/proc/sys/kernel/core_pattern'
+try cgroups root $world_docker sh -c 'mkdir /c; mount -t cgroup2 c /c; find /c -name \"*$world_user*\"'
+try sockets root -v \"\$PWD/way-out:/host\" $world_docker sh -c 'find /host/run /host/var/run/ -type s'
+try push-engine root $world_docker /opt/push-by-hand grp/fromengine slipway:only-slipway-knows-this
+try secret root -v \"\$PWD/way-out:/host\" $world_docker grep -rlsI 'only-slipway[-]knows-this' /host/etc /host/run /host/root" \
+        ".image.name = \"$world_docker\""
+
+    expect_step bind 125 "HostConfig.Binds /" workspace
+    expect_step disk 125 "HostConfig.Devices /dev/sda"
+    expect_step link 2 builds "No such file"
+    expect_step processes 0 dockerd
+    [[ $(step_says processes) != *"$world_bin"* && $(step_says processes) != *podman* ]] ||
+        fail "it sees slipway's processes: $(step_says processes)"
+    [[ $(step_says devices) != *"read /dev"* ]] || fail "it reads a disk: $(step_says devices)"
+    for step in sysrq core; do
+        ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "step $step went through: $(step_says "$step")"
+    done
+    [[ $(step_says cgroups) != */c/*"$world_user"* ]] || fail "it sees groups of the host: $(step_says cgroups)"
+    [[ $(step_says sockets) != *podman* ]] || fail "it reaches Podman: $(step_says sockets)"
+    [[ $(step_says push-engine) != *"pushed grp/fromengine"* ]] || fail "a container reached the registry"
+    expect_absent grp/fromengine:1
+    expect_eq "$(step_says secret)" "" "files with the push credential"
+    expect_nothing_left
+}
+
+TEST "with the egress rule off the same container pushes by hand: the rule is what stops it" {
+    with_sandbox 'block_registries = false' run_steps 8004 "docker pull -q $world_docker >/dev/null
+try push docker run --rm $world_docker /opt/push-by-hand grp/fromengine2 slipway:only-slipway-knows-this"
+
+    expect_step push 0 "pushed grp/fromengine2"
+}

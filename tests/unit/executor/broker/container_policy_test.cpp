@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a job may ask its own container engine for: each refusal with a control that passes.
+#include "executor/broker/container_policy.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace slipway::broker {
+namespace {
+
+using Json = nlohmann::json;
+
+const ContainerRules kRules{"/builds", "/run/slipway/sock/docker.sock"};
+
+std::string with_host(const std::string& members) {
+  return R"({"Image":"app:1","HostConfig":{)" + members + "}}";
+}
+
+struct Row {
+  const char* name;
+  const char* attack;  ///< members of HostConfig
+  const char* words;   ///< of the refusal
+  const char* control; ///< the same without the attack: passes
+};
+
+class CreateBody : public testing::TestWithParam<Row> {};
+
+TEST_P(CreateBody, RefusesWhatIsOfTheHostByName) {
+  const auto refused = check_container(with_host(GetParam().attack), kRules);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::denied);
+  EXPECT_NE(refused.error().what.find(GetParam().words), std::string::npos) << refused.error().what;
+
+  const auto passed = check_container(with_host(GetParam().control), kRules);
+  EXPECT_TRUE(passed) << passed.error().text();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Attacks, CreateBody,
+    testing::Values(
+        Row{"BindOfTheRoot", R"("Binds":["/:/host"])", "HostConfig.Binds /",
+            R"("Binds":["/builds:/host"])"},
+        Row{"BindOfEtc", R"("Binds":["/etc/shadow:/x:ro"])", "workspace",
+            R"("Binds":["/builds/grp/app:/x:ro"])"},
+        Row{"BindThatClimbsOut", R"("Binds":["/builds/../etc:/x"])", "/builds/../etc",
+            R"("Binds":["/builds/a/../b:/x"])"},
+        Row{"BindBesideTheWorkspace", R"("Binds":["/builds2:/x"])", "/builds2",
+            R"("Binds":["/builds/2:/x"])"},
+        Row{"BindOfTheEnginesSocket", R"("Binds":["/run/slipway-engine/docker.sock:/x"])",
+            "/run/slipway-engine", R"("Binds":["/var/run/docker.sock:/x"])"},
+        Row{"RelativeBind", R"("Binds":["../../etc:/x"])", "../../etc",
+            R"("Binds":["named-volume:/x"])"},
+        Row{"MountOfTheRoot", R"("Mounts":[{"Type":"bind","Source":"/","Target":"/x"}])",
+            "HostConfig.Mounts /",
+            R"("Mounts":[{"Type":"bind","Source":"/builds/x","Target":"/x"}])"},
+        Row{"MountOfAnotherCase", R"("Mounts":[{"type":"bind","source":"/","target":"/x"}])",
+            "HostConfig.Mounts.source", R"("Mounts":[{"Type":"tmpfs","Target":"/x"}])"},
+        Row{"VolumeThatIsABind",
+            R"("Mounts":[{"Type":"volume","Target":"/x","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{"type":"none","o":"bind","device":"/"}}}}])",
+            "DriverConfig",
+            R"("Mounts":[{"Type":"volume","Source":"v","Target":"/x","VolumeOptions":{"NoCopy":true}}])"},
+        Row{"OptionsOfABind",
+            R"("Mounts":[{"Type":"bind","Source":"/builds","Target":"/x","BindOptions":{"New":1}}])",
+            "BindOptions.New",
+            R"("Mounts":[{"Type":"bind","Source":"/builds","Target":"/x","BindOptions":{"Propagation":"rprivate"}}])"},
+        Row{"NamedPipe", R"("Mounts":[{"Type":"npipe","Source":"x","Target":"/x"}])", "npipe",
+            R"("Mounts":[])"},
+        Row{"Disk", R"("Devices":[{"PathOnHost":"/dev/sda","PathInContainer":"/dev/sda"}])",
+            "/dev/sda", R"("Devices":[{"PathOnHost":"/dev/fuse","PathInContainer":"/dev/fuse"}])"},
+        Row{"DeviceThatClimbs", R"("Devices":[{"PathOnHost":"/dev/fuse/../sda"}])", "Devices",
+            R"("Devices":null)"},
+        Row{"GraphicsCard", R"("DeviceRequests":[{"Count":-1}])", "DeviceRequests",
+            R"("DeviceRequests":[])"},
+        Row{"DeviceRules", R"("DeviceCgroupRules":["b *:* rwm"])", "DeviceCgroupRules",
+            R"("DeviceCgroupRules":null)"},
+        Row{"Runtime", R"("Runtime":"kata")", "Runtime", R"("Runtime":"")"},
+        Row{"GroupOfTheHost", R"("CgroupParent":"/")", "CgroupParent", R"("CgroupParent":"")"},
+        Row{"LogsThatLeave", R"("LogConfig":{"Type":"syslog","Config":{"a":"udp://x"}})", "syslog",
+            R"("LogConfig":{"Type":"json-file"})"},
+        Row{"VolumePlugin", R"("VolumeDriver":"sshfs")", "sshfs", R"("VolumeDriver":"local")"},
+        Row{"OtherCase", R"("binds":["/:/x"])", "HostConfig.binds", R"("binds":null)"},
+        Row{"FoldedLetter", R"("Bind\u017f":["/:/x"])", "HostConfig.Bind", R"("Binds":null)"},
+        Row{"Unknown", R"("NewThing":{"x":1})", "HostConfig.NewThing", R"("NewThing":{})"}),
+    [](const auto& row) { return std::string{row.param.name}; });
+
+TEST(CreateBodyRules, WhatStaysInTheEngineIsPassed) {
+  for (const char* members :
+       {R"("Privileged":true)", R"("NetworkMode":"host","PidMode":"host","IpcMode":"host")",
+        R"("CapAdd":["SYS_ADMIN"],"SecurityOpt":["seccomp=unconfined"])",
+        R"("PortBindings":{"80/tcp":[{"HostPort":"8080"}]},"AutoRemove":true)"}) {
+    const auto passed = check_container(with_host(members), kRules);
+    EXPECT_TRUE(passed) << members << passed.error().text();
+  }
+}
+
+TEST(CreateBodyRules, TheDockerSocketIsTheJobsBroker) {
+  const auto order = check_container(
+      with_host(
+          R"("Binds":["/var/run/docker.sock:/var/run/docker.sock:ro","/run//docker.sock:/s"])"),
+      kRules);
+
+  ASSERT_TRUE(order) << order.error().text();
+  const auto binds = Json::parse(order->body)["HostConfig"]["Binds"];
+  EXPECT_EQ(binds[0], "/run/slipway/sock/docker.sock:/var/run/docker.sock:ro");
+  EXPECT_EQ(binds[1], "/run/slipway/sock/docker.sock:/s");
+}
+
+TEST(CreateBodyRules, TheLastOfTwoMembersIsTheOneThatIsSentOn) {
+  const auto order = check_container(
+      R"({"Image":"a","HostConfig":{"Binds":["/:/x"]},"HostConfig":{"Binds":["/builds:/x"]}})",
+      kRules);
+
+  ASSERT_TRUE(order) << order.error().text();
+  EXPECT_EQ(order->body.find("\"/:/x\""), std::string::npos);
+  EXPECT_EQ(Json::parse(with_image(order->body, "sha256:1"))["Image"], "sha256:1");
+}
+
+TEST(CreateBodyRules, WhatIsNoRequestIsRefused) {
+  for (const char* body :
+       {"", "[]", "{", "{}", R"({"Image":1})", R"({"Image":"a","HostConfig":[]})",
+        R"({"Image":"a","HostConfig":{"Binds":"/:/x"}})",
+        R"({"Image":"a","HostConfig":{"Binds":[1]}})",
+        R"({"Image":"a","HostConfig":{"Mounts":[1]}})"}) {
+    const auto refused = check_container(body, kRules);
+    ASSERT_FALSE(refused) << body;
+    EXPECT_EQ(refused.error().kind, ErrorKind::bad_input) << body;
+  }
+  EXPECT_EQ(
+      check_container(R"({"Image":"a","hostconfig":{"Binds":["/:/x"]}})", kRules).error().kind,
+      ErrorKind::denied);
+}
+
+TEST(NetworkAndVolumeBodies, OnlyTheEnginesOwnKindsPass) {
+  const auto network = [](const char* body) {
+    return check_body(ContainerCall::create_network, body).ok();
+  };
+  EXPECT_TRUE(network(R"({"Name":"n","Driver":"bridge","IPAM":{"Config":[]}})"));
+  EXPECT_TRUE(network(R"({"Name":"n","Options":{"com.docker.network.driver.mtu":"1400"}})"));
+  EXPECT_FALSE(network(R"({"Name":"n","Driver":"macvlan"})"));
+  EXPECT_FALSE(network(R"({"Name":"n","driver":"macvlan"})"));
+  EXPECT_FALSE(network(R"({"Name":"n","Options":{"parent":"eth0"}})"));
+  EXPECT_FALSE(network(R"({"Name":"n","IPAM":{"Driver":"dhcp"}})"));
+  EXPECT_FALSE(network(R"({"Name":"n","ConfigFrom":{"Network":"host"}})"));
+  const auto volume = [](const char* body) {
+    return check_body(ContainerCall::create_volume, body).ok();
+  };
+  EXPECT_TRUE(volume(R"({"Name":"v","Driver":"local","DriverOpts":{}})"));
+  EXPECT_FALSE(volume(R"({"Name":"v","DriverOpts":{"type":"none","o":"bind","device":"/"}})"));
+  EXPECT_FALSE(volume(R"({"Name":"v","Driver":"nfs"})"));
+}
+
+TEST(OtherBodies, OnlyKnownMembersReachTheEngine) {
+  using C = ContainerCall;
+  struct Case {
+    ContainerCall call;
+    const char* control;
+    const char* attack;
+    const char* words;
+  };
+  for (const auto& [call, control, attack, words] :
+       {Case{C::create_exec, R"({"Cmd":["id"],"Privileged":true,"New":false})",
+             R"({"Cmd":["id"],"New":true})", "exec New"},
+        Case{C::start_exec, R"({"Detach":true,"Tty":false})", R"({"Binds":["/:/x"]})",
+             "exec Binds"},
+        Case{C::update_container, R"({"Memory":1000000,"RestartPolicy":{"Name":"no"}})",
+             R"({"Devices":[{"PathOnHost":"/dev/sda"}]})", "update Devices"},
+        Case{C::join_network, R"({"Container":"a","EndpointConfig":{"Aliases":["b"]}})",
+             R"({"Container":"a","EndpointConfig":{"x":1}})", "EndpointConfig.x"},
+        Case{C::leave_network, R"({"Container":"a","Force":true})", R"({"x":1})", "disconnect x"},
+        Case{C::forward, "{}", R"({"Binds":["/:/x"]})", "Binds"},
+        Case{C::attach, "", R"({"Binds":["/:/x"]})", "Binds"}}) {
+    const auto passed = check_body(call, control);
+    EXPECT_TRUE(passed) << words << passed.error().text();
+    const auto refused = check_body(call, attack);
+    ASSERT_FALSE(refused) << words;
+    EXPECT_EQ(refused.error().kind, ErrorKind::denied) << words;
+    EXPECT_NE(refused.error().what.find(words), std::string::npos) << refused.error().what;
+  }
+  EXPECT_EQ(check_body(C::forward, "x").error().kind, ErrorKind::bad_input);
+}
+
+TEST(ContainerCalls, OnlyKnownEndpointsReachTheEngine) {
+  using C = ContainerCall;
+  EXPECT_EQ(container_call("POST", "/containers/create"), C::create_container);
+  EXPECT_EQ(container_call("POST", "/containers/a/attach"), C::attach);
+  EXPECT_EQ(container_call("POST", "/exec/a/start"), C::start_exec);
+  EXPECT_EQ(container_call("POST", "/containers/a/exec"), C::create_exec);
+  EXPECT_EQ(container_call("POST", "/containers/a/update"), C::update_container);
+  EXPECT_EQ(container_call("POST", "/networks/a/connect"), C::join_network);
+  EXPECT_EQ(container_call("GET", "/containers/json"), C::forward);
+  EXPECT_EQ(container_call("PUT", "/containers/a/archive"), C::forward);
+  EXPECT_EQ(container_call("POST", "/networks/create"), C::create_network);
+  EXPECT_EQ(container_call("POST", "/volumes/create"), C::create_volume);
+  EXPECT_EQ(container_call("GET", "/images/json"), C::none);
+  for (const auto& [method, path] : {std::pair{"GET", "/containers/a/attach/ws"},
+                                     {"GET", "/commit"},
+                                     {"POST", "/commit/x"},
+                                     {"POST", "/containers/a/../../images/load"},
+                                     {"POST", "/containers//create"},
+                                     {"GET", "/networks/a/b"},
+                                     {"POST", "/volumes/a"},
+                                     {"POST", "/containers/a/checkpoints"}}) {
+    EXPECT_EQ(container_call(method, path), C::unserved) << path;
+  }
+}
+
+} // namespace
+} // namespace slipway::broker

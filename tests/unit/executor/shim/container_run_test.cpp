@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/container_command.hpp"
+#include "executor/shim/container_run.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <sstream>
+
+namespace slipway::shim {
+namespace {
+
+using Json = nlohmann::json;
+
+ContainerCommand command_of(const std::string& verb, const std::string& text) {
+  std::istringstream words{text};
+  Words list;
+  for (std::string word; words >> word;)
+    list.push_back(word);
+  const auto read = read_container_command(verb, "docker " + verb, list, {{"HOME", "/h"}});
+  return std::get<ContainerCommand>(*read);
+}
+
+Json body_of(const std::string& text) {
+  const auto body = create_container_body(command_of("run", text), "/builds/grp/app");
+  return body ? Json::parse(*body) : Json{{"error", body.error().text()}};
+}
+
+TEST(ContainerRun, FlagsBecomeTheBodyThatDockerSends) {
+  const auto body = body_of(
+      "--rm -d -e A=1 -e HOME -e UNSET -v ./data:/d:ro -v /builds/x:/y -v cache:/c -v /anonymous "
+      "-w /w -u 1:2 --entrypoint sh -p 127.0.0.1:8080:80 -p 53/udp --network back "
+      "--network-alias db --mount type=bind,src=.,dst=/m,readonly -m 64m image:1 -c ls -l");
+
+  EXPECT_EQ(body["Image"], "image:1");
+  EXPECT_EQ(body["Cmd"], Json({"-c", "ls", "-l"}));
+  EXPECT_EQ(body["Env"], Json({"A=1", "HOME=/h"}));
+  EXPECT_EQ(body["Entrypoint"], Json({"sh"}));
+  EXPECT_EQ(body["User"], "1:2");
+  EXPECT_EQ(body["WorkingDir"], "/w");
+  EXPECT_EQ(body["AttachStdout"], false);
+  EXPECT_TRUE(body["Volumes"].contains("/anonymous"));
+  const auto& host = body["HostConfig"];
+  EXPECT_EQ(host["Binds"], Json({"/builds/grp/app/data:/d:ro", "/builds/x:/y", "cache:/c"}));
+  EXPECT_EQ(host["Mounts"][0]["Source"], "/builds/grp/app/");
+  EXPECT_EQ(host["Mounts"][0]["ReadOnly"], true);
+  EXPECT_EQ(host["PortBindings"]["80/tcp"][0]["HostIp"], "127.0.0.1");
+  EXPECT_EQ(host["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
+  EXPECT_EQ(host["PortBindings"]["53/udp"][0]["HostPort"], "");
+  EXPECT_EQ(host["NetworkMode"], "back");
+  EXPECT_EQ(host["Memory"], 64 << 20);
+  EXPECT_EQ(host["AutoRemove"], true);
+  EXPECT_EQ(body["NetworkingConfig"]["EndpointsConfig"]["back"]["Aliases"], Json({"db"}));
+}
+
+TEST(ContainerRun, InTheForegroundTheExitCodeComesBeforeTheRemoval) {
+  const auto body = body_of("--rm -i image");
+
+  EXPECT_FALSE(body["HostConfig"].contains("AutoRemove"));
+  EXPECT_EQ(body["OpenStdin"], true);
+  EXPECT_EQ(body["StdinOnce"], true);
+  EXPECT_EQ(body["AttachStdin"], true);
+}
+
+TEST(ContainerRun, LimitsAreTheEnginesToKeepOrRefuse) {
+  const auto body =
+      body_of("--cpus 1.5 --cpu-shares 512 --pids-limit 100 --memory-swap -1 --ulimit nofile=10:20 "
+              "--ulimit core=0 --log-opt max-size=1m --stop-timeout 3 --no-healthcheck image");
+
+  const auto& host = body["HostConfig"];
+  EXPECT_EQ(host["NanoCpus"], 1'500'000'000);
+  EXPECT_EQ(host["CpuShares"], 512);
+  EXPECT_EQ(host["PidsLimit"], 100);
+  EXPECT_EQ(host["MemorySwap"], -1);
+  EXPECT_EQ(host["Ulimits"][0], Json({{"Name", "nofile"}, {"Soft", 10}, {"Hard", 20}}));
+  EXPECT_EQ(host["Ulimits"][1]["Hard"], 0);
+  EXPECT_EQ(host["LogConfig"], Json({{"Config", {{"max-size", "1m"}}}}));
+  EXPECT_EQ(body["StopTimeout"], 3);
+  EXPECT_EQ(body["Healthcheck"]["Test"], Json({"NONE"}));
+}
+
+TEST(ContainerRun, ValuesThatMeanNothingAreRefused) {
+  for (const char* text :
+       {"-p web:80 i", "-p 1-3:1-3 i", "-m lots i", "--cpus many i", "--cpus 1.x i",
+        "--pids-limit 1k i", "--ulimit nofile i", "--ulimit nofile=a i",
+        "--mount type=bind,wat=1 i", "--env-file /no/such/file i", "-v :/x i"}) {
+    EXPECT_TRUE(body_of(text).contains("error")) << text;
+  }
+}
+
+TEST(ContainerRun, WhatFollowsTheImageIsTheContainers) {
+  const auto command = command_of("run", "image ls --rm -p 1");
+
+  EXPECT_TRUE(command.flags.empty());
+  EXPECT_EQ(command.arguments, (Words{"image", "ls", "--rm", "-p", "1"}));
+}
+
+TEST(ContainerCommit, TakesAContainerAndAName) {
+  const auto command = command_of("commit", "-a me -c USER=x -m why --pause=false c1 reg/app:1");
+
+  EXPECT_EQ(command.verb, "commit");
+  EXPECT_EQ(command.arguments, (Words{"c1", "reg/app:1"}));
+  EXPECT_EQ(command.flags.back(), (std::pair<std::string, std::string>{"pause", "false"}));
+}
+
+TEST(OutputFrames, FramesCutAnywhereGoToTheirStreams) {
+  const std::string stream =
+      std::string{"\1\0\0\0\0\0\0\5hello\2\0\0\0\0\0\0\3err\1\0\0\0\0\0\0\0", 32};
+  for (std::size_t step = 1; step <= stream.size(); ++step) {
+    std::string out;
+    std::string err;
+    OutputFrames frames{[&](std::string_view bytes) { out += bytes; },
+                        [&](std::string_view bytes) { err += bytes; }};
+    for (std::size_t at = 0; at < stream.size(); at += step)
+      frames.feed(std::string_view{stream}.substr(at, step));
+    EXPECT_EQ(out, "hello");
+    EXPECT_EQ(err, "err");
+  }
+}
+
+} // namespace
+} // namespace slipway::shim
