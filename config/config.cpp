@@ -562,8 +562,8 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   const auto& root = *table;
   if (auto known = only_sections(root, name,
                                  {"slipway", "gitlab", "sandbox", "programs", "credential",
-                                  "registry", "buildkit", "buildah", "gate", "db", "db_source",
-                                  "identity", "signing", "push"});
+                                  "registry", "buildkit", "buildah", "kaniko", "gate", "db",
+                                  "db_source", "identity", "signing", "push"});
       !known) {
     return std::move(known).error();
   }
@@ -627,6 +627,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.duration("idle", config.buildah.idle, seconds{0}, hours{24 * 365});
          s.bytes("disk", config.buildah.disk_bytes);
        }},
+      {"kaniko", [&](Section& s) { s.read("executor", config.kaniko.executor); }},
       {"gate",
        [&](Section& s) {
          s.read("trivy", config.gate.trivy);
@@ -976,6 +977,8 @@ std::string print(const Config& c) {
   line("stores", std::to_string(c.buildah.stores));
   line("idle", duration(c.buildah.idle));
   line("disk", size(c.buildah.disk_bytes));
+  out << "\n[kaniko]\n";
+  line("executor", quoted(c.kaniko.executor));
   out << "\n[gate]\n";
   line("trivy", quoted(c.gate.trivy));
   line("trivy_sha256", quoted(c.gate.trivy_sha256));

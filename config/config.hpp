@@ -100,6 +100,11 @@ struct Buildah {
   std::uint64_t disk_bytes = 20UL << 30; ///< of one store
 };
 
+/// [kaniko].
+struct Kaniko {
+  std::filesystem::path executor = "/kaniko/executor"; ///< "" = it builds nothing
+};
+
 /// [gate] and the gate keys of a rule.
 struct Gate {
   std::filesystem::path trivy = "/usr/local/bin/trivy";
@@ -230,6 +235,7 @@ struct Config {
   std::vector<engine_api::IssuerSpec> credentials;
   Buildkit buildkit;
   Buildah buildah;
+  Kaniko kaniko;
   Gate gate;
   Db db;
   std::vector<DbSource> db_sources;

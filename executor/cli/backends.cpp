@@ -2,6 +2,7 @@
 #include "executor/cli/backends.hpp"
 
 #include "executor/backends/buildah/command.hpp"
+#include "executor/backends/kaniko/command.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -45,7 +46,7 @@ const std::vector<Known>& known() {
       {"kaniko",
        {"executor"},
        {"version"},
-       "build its executor (v1.24.0, or osscontainertools/kaniko) into the folder of the tools"},
+       "`packaging/tools/build kaniko` builds its executor; name it in [kaniko]"},
       {"dind", {"dockerd"}, {"--version"}, "`apt-get install docker.io`"},
   };
   return kAll;
@@ -58,8 +59,13 @@ std::filesystem::path find_program(const std::string& name,
   return {};
 }
 
-/// Errors: as backends::buildah::parse_version.
+/// Errors: as parse_version of Buildah and of Kaniko.
 Status check_version(const std::string& backend, const std::string& said) {
+  if (backend == "kaniko") {
+    auto program = backends::kaniko::parse_version(said);
+    if (!program) return std::move(program).error();
+    return {};
+  }
   if (backend != "buildah" && backend != "podman") return {};
   auto program = buildah::parse_version(
       backend == "podman" ? buildah::Tool::podman : buildah::Tool::buildah, said);
@@ -101,7 +107,8 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
       for (const auto& [key, configured] : {std::pair{"buildkitd", config.buildkit.buildkitd},
                                             std::pair{"buildctl", config.buildkit.buildctl},
                                             std::pair{"buildah", config.buildah.buildah},
-                                            std::pair{"podman", config.buildah.podman}}) {
+                                            std::pair{"podman", config.buildah.podman},
+                                            std::pair{"executor", config.kaniko.executor}}) {
         if (name != key) continue;
         path = find_program(configured.filename(), {configured.parent_path()});
         if (configured.empty()) tool.problem = kSwitchedOff;
@@ -112,7 +119,8 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
     if (!tool.problem.empty()) {
       tool.program.clear();
       tool.hint = tool.problem == kSwitchedOff
-                      ? std::string{"set `"} + entry.backend + "` in [buildah] to its path"
+                      ? std::string{"set `"} + entry.programs.front() + "` in [" +
+                            (tool.backend == "kaniko" ? "kaniko" : "buildah") + "] to its path"
                       : entry.hint;
       tools.push_back(std::move(tool));
       continue;

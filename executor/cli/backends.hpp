@@ -29,7 +29,7 @@ struct Tool {
 std::vector<Tool> probe_backends(const config::Config& config, process::ProcessRunner& runner,
                                  const std::set<std::string>& wired,
                                  const std::vector<std::filesystem::path>& host_folders = {
-                                     "/usr/local/bin", "/usr/bin", "/usr/sbin", "/kaniko"});
+                                     "/usr/local/bin", "/usr/bin", "/usr/sbin"});
 
 /// The first "1.2", "v1.2.3" of TEXT; "" where there is none.
 std::string version_in(const std::string& text);

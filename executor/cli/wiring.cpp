@@ -3,6 +3,7 @@
 
 #include "executor/backends/buildah/store.hpp"
 #include "executor/backends/buildkit/builder.hpp"
+#include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/file.hpp"
 #include "executor/cli/backends.hpp"
 #include "executor/cli/db.hpp"
@@ -52,6 +53,9 @@ image::WiredBackends wired_backends(const config::Config& config, process::Proce
     auto backend = image::wire_buildah(*program);
     wired.emplace(backend.descriptor.name, std::move(backend));
   }
+  if (!config.kaniko.executor.empty())
+    if (const auto program = backends::kaniko::probe(runner, config.kaniko.executor))
+      wired.emplace("kaniko", image::wire_kaniko(*program));
   return wired;
 }
 

@@ -5,9 +5,11 @@
 //   - reaps every orphan, and ends what a program left behind;
 //   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place
 //   (SLIPWAY_SHIM);
+//   - as `slipway-init print FILE…` it only prints files;
 //   - cannot be traced or ended by what it runs, short of the kernel's own means.
 // Protocol: docs/script-protocol.md.
 #include "executor/init/image_setup.hpp"
+#include "executor/init/print_files.hpp"
 #include "executor/init/relay.hpp"
 #include "executor/init/server.hpp"
 
@@ -93,7 +95,9 @@ void serve_docker() {
 
 } // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1 && ::strcmp(argv[1], "print") == 0)
+    return slipway::init::print_files(argv + 2, argc - 2);
   if (::getpid() != 1) {
     say("runs only as PID 1 of a sandbox");
     return 2;

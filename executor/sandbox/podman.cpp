@@ -674,8 +674,15 @@ Result<process::Output> Podman::unshare(const std::vector<std::string>& argv, st
 }
 
 Result<std::string> Podman::toolbox_image() {
-  const auto tar = toolbox_tar();
-  const std::string reference = "localhost/slipway-toolbox:" + toolbox_version(tar);
+  return import_image("toolbox", toolbox_tar());
+}
+
+Result<std::string> Podman::bare_image(const std::string& folder) {
+  return import_image("bare", bare_tar(folder));
+}
+
+Result<std::string> Podman::import_image(const std::string& name, const std::string& tar) {
+  const std::string reference = "localhost/slipway-" + name + ":" + toolbox_version(tar);
   auto present = image(reference);
   if (present.ok()) return present->id;
   if (present.error().kind != ErrorKind::not_found) return std::move(present).error();
@@ -684,7 +691,8 @@ Result<std::string> Podman::toolbox_image() {
   command.input = tar;
   auto output = call(runner_, std::move(command));
   if (!output) return std::move(output).error();
-  if (!process::succeeded(output->ending)) return podman_error("making the toolbox image", *output);
+  if (!process::succeeded(output->ending))
+    return podman_error("making the " + name + " image", *output);
   auto made = image(reference);
   if (!made) return std::move(made).error();
   return made->id;

@@ -194,6 +194,8 @@ public:
   Result<ImageFacts> image(const std::string& reference); ///< Errors: not_found
   /// Makes the near-empty "toolbox" image (root file system skeleton) if the store lacks it.
   Result<std::string> toolbox_image();
+  /// The same for an image that has nothing but one empty folder, FOLDER ("work").
+  Result<std::string> bare_image(const std::string& folder);
   /// Makes and starts it, and hands over its listener. Errors: not_found (image); bad_input (its
   /// command cannot be executed); unavailable. What failed to start is removed.
   Result<ContainerFacts> start(const SandboxSpec& spec);
@@ -231,6 +233,7 @@ public:
   const Engine& engine() const { return engine_; }
 
 private:
+  Result<std::string> import_image(const std::string& name, const std::string& tar);
   Result<ContainerFacts> create(const SandboxSpec& spec);
   Status remove_one(const std::string& target, const std::string& name);
   Status remove_when(const std::vector<std::string>& names, const std::shared_future<void>& ready);

@@ -77,6 +77,13 @@ std::string toolbox_tar() {
   return tar;
 }
 
+std::string bare_tar(const std::string& folder) {
+  std::string tar;
+  add_member(tar, folder + "/", '5', 0755, "");
+  tar.append(2 * kBlock, '\0');
+  return tar;
+}
+
 std::string toolbox_version(const std::string& tar) {
   std::array<unsigned char, SHA256_DIGEST_LENGTH> hash{};
   (void)::SHA256(reinterpret_cast<const unsigned char*>(tar.data()), tar.size(), hash.data());

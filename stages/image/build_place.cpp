@@ -5,6 +5,9 @@
 #include "executor/backends/buildah/output.hpp"
 #include "executor/backends/buildah/store.hpp"
 #include "executor/backends/buildkit/output.hpp"
+#include "executor/backends/kaniko/backend.hpp"
+#include "executor/backends/kaniko/output.hpp"
+#include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/file.hpp"
 #include "executor/leaks/searched_blobs.hpp"
 #include "executor/oci/digest.hpp"
@@ -66,6 +69,17 @@ backends::buildah::StoreConfig store_config(const Tools& tools) {
   return config;
 }
 
+backends::kaniko::PoolConfig kaniko_config(const Tools& tools) {
+  backends::kaniko::PoolConfig config;
+  config.state_dir = tools.config.slipway.state_dir / "kaniko";
+  config.executor = tools.config.kaniko.executor;
+  config.init = tools.config.programs.init;
+  config.owner = tools.owner;
+  config.ids = common_slot();
+  config.limits.pids = tools.config.sandbox.pids;
+  return config;
+}
+
 /// Has one of them ONBUILD triggers? Those run as part of a FROM. True where that cannot be told.
 bool have_triggers(const std::vector<backends::BaseImage>& bases, const oci::Layout& layout) {
   return std::any_of(bases.begin(), bases.end(), [&](const backends::BaseImage& base) {
@@ -118,7 +132,9 @@ Status collect_leftovers(const Tools& tools, bool all) {
   Reports{tools.config.slipway.state_dir}.collect(tools.clock.now(), kReportsAge);
   auto builders = builder_config(tools);
   auto stores = store_config(tools);
+  auto workshops = kaniko_config(tools);
   if (all) {
+    workshops.max_idle = std::chrono::seconds{-1};
     builders.max_idle = std::chrono::seconds{-1};
     builders.max_cache_age = std::chrono::seconds{-1};
     stores.max_idle = std::chrono::seconds{-1};
@@ -126,7 +142,9 @@ Status collect_leftovers(const Tools& tools, bool all) {
   // One that cannot be removed does not keep the others.
   auto reaped = backends::buildkit::BuilderPool{builders, tools.podman, tools.clock}.reap_idle();
   auto emptied = backends::buildah::StorePool{stores, tools.podman, tools.clock}.reap();
+  auto closed = backends::kaniko::WorkshopPool{workshops, tools.podman, tools.clock}.reap();
   if (!reaped) return std::move(reaped).error();
+  if (!closed) return std::move(closed).error();
   if (!emptied) return std::move(emptied).error();
   return scans;
 }
@@ -210,13 +228,9 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
     opening.network = network;
     return pool.open(trust_domain_, opening, clock, waiting);
   };
-  const sandbox::ScriptRunner client = [this](const engine_api::ScriptRequest& request,
-                                              const sandbox::ScriptIo& io) {
-    return sandbox::run_script(socket_, request, io);
-  };
   buildah::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
-  buildah::BuildahBackend backend{program, client, open, bases, places};
+  buildah::BuildahBackend backend{program, client(), open, bases, places};
   bool is_at_from = false;
   bool began = false;
   backends::BuildJob watched = job;
@@ -228,6 +242,36 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
   auto built = backend.build(watched, into);
   began = built || began || (is_at_from && have_triggers(job.bases, bases_->layout()));
   return {std::move(built), began};
+}
+
+Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
+                                      const backends::BuildJob& job, oci::Layout& into) {
+  namespace kaniko = backends::kaniko;
+  kaniko::WorkshopPool pool{kaniko_config(tools_), tools_.podman, tools_.clock};
+  const kaniko::OpenWorkshop open = [&](const kaniko::FillInputs& fill) {
+    kaniko::Opening opening;
+    opening.socket_dir = tools_.folders.run_dir(record_.key);
+    opening.labels = {{"io.slipway.job", record_.key}};
+    return pool.open(trust_domain_, opening, fill);
+  };
+  kaniko::Places places;
+  places.workspace = tools_.config.gitlab.builds_dir;
+  kaniko::KanikoBackend backend{program, client(), open, bases_->layout().path(), places};
+  bool began = false;
+  backends::BuildJob watched = job;
+  watched.progress = [&](std::string_view text) {
+    began = began || kaniko::begins_run(text);
+    if (job.progress) job.progress(text);
+  };
+  auto built = backend.build(watched, into);
+  began = began || built;
+  return {std::move(built), began};
+}
+
+sandbox::ScriptRunner BuildPlace::client() const {
+  return [socket = socket_](const engine_api::ScriptRequest& request, const sandbox::ScriptIo& io) {
+    return sandbox::run_script(socket, request, io);
+  };
 }
 
 Status BuildPlace::spoil_caches() {
@@ -269,6 +313,17 @@ WiredBackend wire_buildah(const backends::buildah::Program& program) {
   wired.make = [program](BuildPlace& place) -> TryBuild {
     return [&place, program](const backends::BuildJob& job, oci::Layout& into) {
       return place.build_with_buildah(program, job, into);
+    };
+  };
+  return wired;
+}
+
+WiredBackend wire_kaniko(const backends::kaniko::Program& program) {
+  WiredBackend wired;
+  wired.descriptor = backends::kaniko::descriptor_of(program);
+  wired.make = [program](BuildPlace& place) -> TryBuild {
+    return [&place, program](const backends::BuildJob& job, oci::Layout& into) {
+      return place.build_with_kaniko(program, job, into);
     };
   };
   return wired;

@@ -7,6 +7,7 @@
 #include "executor/backends/buildah/command.hpp"
 #include "executor/backends/buildkit/backend.hpp"
 #include "executor/backends/buildkit/builder.hpp"
+#include "executor/backends/kaniko/command.hpp"
 #include "executor/base/result.hpp"
 #include "executor/broker/image_service.hpp"
 #include "stages/image/base_images.hpp"
@@ -43,6 +44,10 @@ public:
   /// backend.
   Attempt build_with_buildah(const backends::buildah::Program& program,
                              const backends::BuildJob& job, oci::Layout& into);
+  /// One build by Kaniko, which makes its own sandbox. Errors: those of WorkshopPool::open; those
+  /// of the backend.
+  Attempt build_with_kaniko(const backends::kaniko::Program& program, const backends::BuildJob& job,
+                            oci::Layout& into);
   BaseImages& bases() { return *bases_; }
   /// What the backends keep for this trust domain is erased before its next use by another script,
   /// and as soon as nobody uses it. Errors: io.
@@ -70,6 +75,7 @@ public:
 
 private:
   backends::buildkit::BuildkitBackend& buildkit(const std::string& version);
+  sandbox::ScriptRunner client() const;
   void start_builder();
   Status await_builder();
   Status renew_builder();

@@ -5,6 +5,7 @@
 
 #include "executor/backends/build_backend.hpp"
 #include "executor/backends/buildah/command.hpp"
+#include "executor/backends/kaniko/command.hpp"
 #include "executor/base/result.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "executor/oci/layout.hpp"
@@ -39,6 +40,9 @@ using WiredBackends = std::map<std::string, WiredBackend>; ///< by name
 WiredBackend wire_buildkit(const std::string& version);
 /// Buildah or `podman build`, in a sandbox of its own on the store of the place's trust domain.
 WiredBackend wire_buildah(const backends::buildah::Program& program);
+
+/// Kaniko, in a sandbox of its own on the network of the place's trust domain.
+WiredBackend wire_kaniko(const backends::kaniko::Program& program);
 
 /// What the router may choose from.
 std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired);

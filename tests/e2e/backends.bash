@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Buildah and Podman build real jobs where the policy says so, behind the same gate; what they keep is each project's and
+# Buildah, Podman and Kaniko build real jobs where the policy says so, behind the same gate; what they keep is each project's and
 # each kind of ref's alone.
 
 # shellcheck source=tests/lib/world.sh
@@ -18,7 +18,14 @@ PROBE() {
 
 SUITE_SETUP() {
     world_start "$SUITE_DIR/world"
+    kaniko=$("$env_root/packaging/tools/build" kaniko) || return 1
+    printf '\n[kaniko]\nexecutor = "%s/bin/executor"\n' "$kaniko" >>"$world_config"
     cat >"$world_dir/etc/policy.d/10-backends.toml" <<'TOML'
+[[rule]]
+project = "kaniko/*"
+backend = "kaniko"
+repositories = ["*"]
+
 [[rule]]
 project = "buildah/*"
 backend = "buildah"
@@ -128,6 +135,50 @@ try network docker build -t x:1 ."
     expect_eq "$(step_says escape | grep -c '^found marker-of-podman-app')" 1 "markers in the store of podman/other"
     expect_step network 0 there-2 cut-off-2
     expect_eq "$(($(stores | wc -l) - before))" 3 "stores of podman/app, of its unprotected refs and of podman/other"
+    expect_eq "$(world_leftovers)" ""
+}
+
+TEST "a job whose project has Kaniko is built by it, judged and pushed, and its steps find nothing to take along" {
+    run_steps_of kaniko/app 4401 "cat >Dockerfile <<'END'
+FROM $tiny AS made
+RUN printf 'by a step\n' >/made
+FROM $tiny
+COPY --from=made /made /made
+COPY --from=$tiny /bin/busybox /taken
+COPY file /file
+HEALTHCHECK CMD [\"true\"]
+USER 1000
+END
+echo 1 >file
+docker build -t $world_registry/app/by-kaniko:1 .
+docker push $world_registry/app/by-kaniko:1
+docker inspect --format '{{json .Config.Healthcheck.Test}} {{.Config.User}}' $world_registry/app/by-kaniko:1
+printf 'FROM $tiny\n\nRUN <<END\nrm /made\nEND\n' >Dockerfile
+try heredoc docker build -t x:1 .
+printf 'FROM $tiny\nRUN exit 42\n' >Dockerfile
+try failing docker build -t x:1 .
+mkdir -p ctx && echo >ctx/of-this-build && echo >../of-another-folder
+cat >ctx/Dockerfile <<'END'
+FROM $tiny
+RUN busybox cat /kaniko/.docker/config.json; busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; echo looked-\$((1 + 1))
+END
+try look docker build -t x:1 ctx
+printf 'FROM $tiny\nRUN busybox nc -w 3 ${env_gitlab_address/:*/} $((world_coordinator_port + 1)) </dev/null && echo there-\$((1 + 1)); busybox nc -w 3 ${world_registry/:/ } </dev/null || echo cut-off-\$((1 + 1))\n' >Dockerfile
+try network docker build -t x:1 ."
+
+    expect_eq "$STATE" success
+    digest=$(world_registry_digest app/by-kaniko:1)
+    expect_contains "$TRACE" "slipway: built by kaniko v1.24.0"
+    expect_contains "$TRACE" '["CMD","true"] 1000'
+    expect_contains "$TRACE" "digest   $digest"
+    expect_step heredoc 1 "Dockerfile:3: RUN <<END: kaniko v1.24.0 runs the line without its body" "could build it"
+    expect_step failing 1 "Dockerfile:2: a step ended with exit code 42: RUN exit 42"
+    # Its own context is there: the look was good.
+    expect_step look 0 /.slipway/buildcontext/of-this-build looked-2
+    for found in of-another-folder .sock auth.json 'config.json$' TOKEN; do
+        expect_eq "$(step_says look | grep -v "can't open" | grep -c -- "$found")" 0 "$found"
+    done
+    expect_step network 0 there-2 cut-off-2
     expect_eq "$(world_leftovers)" ""
 }
 

@@ -18,7 +18,7 @@ LEVELS = [
      "executor/signing",
      "executor/backends/build_backend.hpp"],
     ["executor/policy", "executor/router", "executor/backends/buildkit", "executor/backends/buildah",
-     "executor/backends/dockerd", "executor/gate",
+     "executor/backends/dockerd", "executor/backends/kaniko", "executor/gate",
      "executor/leaks", "executor/broker"],
     ["executor/credentials", "executor/report", "executor/vulndb"],
     ["executor/registry", "executor/credentials/providers"],

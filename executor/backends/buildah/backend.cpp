@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildah/backend.hpp"
 
-#include "executor/backends/buildah/image.hpp"
 #include "executor/backends/buildah/output.hpp"
-#include "executor/oci/blob_stream.hpp"
+#include "executor/oci/exported_image.hpp"
 #include "executor/oci/reference.hpp"
-
-#include <sys/utsname.h>
+#include "executor/sandbox/build_inputs.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -21,14 +19,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t kMaxDockerfileRead = 2UL << 20;
-constexpr std::size_t kMaxIgnoreFile = 1UL << 20;
 constexpr std::size_t kMaxWords = 4096;
-constexpr std::size_t kBlobsAtOnce = 256; // their names have to fit into one frame
-
-bool is_below(const std::string& path, const std::string& root) {
-  return path == root || path.starts_with(root + "/");
-}
 
 /// Of a layout with the files to import from it, and of the configuration.
 constexpr const char* kSetUp = R"(umask 022
@@ -69,13 +60,6 @@ done)";
 
 } // namespace
 
-std::string host_platform() {
-  utsname system{};
-  if (::uname(&system) != 0) return "linux/amd64";
-  const std::string machine = system.machine;
-  return "linux/" + (machine == "x86_64" ? "amd64" : machine == "aarch64" ? "arm64" : machine);
-}
-
 Descriptor descriptor_of(const Program& program) {
   Descriptor descriptor;
   descriptor.name = program.tool == Tool::podman ? "podman" : "buildah";
@@ -97,7 +81,8 @@ public:
 
   Result<Built> all() {
     if (Status read = read_dockerfile(); !read) return std::move(read).error();
-    auto context = find_context();
+    auto context = sandbox::find_context(backend_.client_, job_.context_dir,
+                                         {places().workspace, places().unpacked}, clock_);
     if (!context) return std::move(context).error();
     auto opened = backend_.open_(job_.network != "none", clock_, [this] {
       if (job_.progress)
@@ -133,23 +118,13 @@ private:
     error.kind = ErrorKind::unavailable;
     return error;
   }
-  Result<std::string> in_client(std::vector<std::string> argv, std::size_t limit) {
-    return sandbox::read_program(backend_.client_, sandbox::program_request(std::move(argv), "/"),
-                                 limit, clock_);
-  }
-
   Status read_dockerfile() {
-    const std::string source = job_.dockerfile_dir + "/" + job_.dockerfile_name;
     if (job_.dockerfile_text) {
       text_ = *job_.dockerfile_text;
     } else {
-      auto found = in_client({"/usr/bin/cat", "--", source}, kMaxDockerfileRead);
-      if (!found) {
-        if (found.error().kind == ErrorKind::bad_input)
-          return Error{
-              ErrorKind::bad_input, "cannot read the Dockerfile " + source, "name it with -f", {}};
-        return std::move(found).error().in("reading the Dockerfile");
-      }
+      auto found = sandbox::read_dockerfile(backend_.client_, job_.dockerfile_dir,
+                                            job_.dockerfile_name, clock_);
+      if (!found) return std::move(found).error();
       text_ = *std::move(found);
     }
     auto parsed = dockerfile::parse(text_, job_.dockerfile_name);
@@ -161,7 +136,7 @@ private:
     bases_layout_ = *std::move(layout);
     std::set<std::string> shells;
     for (const BaseImage& base : job_.bases) {
-      if (Status learnt = learn_layers(*bases_layout_, base.digest, known_); !learnt)
+      if (Status learnt = oci::learn_layers(*bases_layout_, base.digest, known_); !learnt)
         return Error{learnt.error()}.in("reading base image " + base.familiar_name);
       const auto tree = oci::read_tree(*bases_layout_, base.digest);
       for (const auto& image : tree->images)
@@ -178,24 +153,6 @@ private:
     if (!text) return std::move(text).error();
     text_ = *std::move(text);
     return {};
-  }
-
-  Result<std::string> find_context() {
-    auto real = in_client({"/usr/bin/realpath", "-e", "-z", "--", job_.context_dir}, kMaxWords * 2);
-    if (!real) {
-      if (real.error().kind == ErrorKind::bad_input)
-        return Error{
-            ErrorKind::bad_input, "build context " + job_.context_dir + " does not exist", "", {}};
-      return std::move(real).error().in("looking for the build context");
-    }
-    std::string context = real->substr(0, real->find('\0'));
-    if (!is_below(context, places().workspace) && !is_below(context, places().unpacked))
-      return Error{ErrorKind::bad_input,
-                   "build context " + job_.context_dir + " leads to " + context +
-                       ", which is outside " + places().workspace,
-                   "",
-                   {}};
-    return context;
   }
 
   Result<Built> in_workshop(const std::string& context) {
@@ -248,14 +205,10 @@ private:
       argv.push_back(diff_id.substr(diff_id.find(':') + 1));
     auto made = in_builder(argv, kMaxWords, text_);
     if (!made) return std::move(made).error();
-    // The one ignore file that docker would take; never a .containerignore.
-    const std::string own = job_.dockerfile_dir + "/" + job_.dockerfile_name + ".dockerignore";
-    auto ignored = in_client({"/bin/sh", "-c",
-                              R"(if [ -f "$1" ]; then file=$1; else file=$2; fi
-[ ! -f "$file" ] || exec head -c 1048577 -- "$file")",
-                              "sh", own, job_.context_dir + "/.dockerignore"},
-                             kMaxIgnoreFile);
-    if (!ignored) return std::move(ignored).error().in("reading the ignore file");
+    auto ignored = sandbox::read_ignore_file(backend_.client_,
+                                             job_.dockerfile_dir + "/" + job_.dockerfile_name,
+                                             job_.context_dir, clock_);
+    if (!ignored) return std::move(ignored).error();
     auto written = in_builder({"/bin/sh", "-c", "cat > \"$1\"", "sh", places().ignore_file()},
                               kMaxWords, *ignored);
     if (!written) return std::move(written).error();
@@ -265,11 +218,7 @@ private:
   /// As root of both sandboxes, whose ids are not the same: owners are left behind, as with
   /// BuildKit.
   Status take_context(const std::string& context) {
-    const auto pack = sandbox::program_request(
-        {"/usr/bin/tar", "--create", "--file=-", "--format=posix", "--owner=0", "--group=0",
-         "--numeric-owner", "--xattrs", "--xattrs-include=user.*",
-         "--xattrs-include=security.capability", "--directory=" + context, "."},
-        "/");
+    const auto pack = sandbox::pack_context(context);
     auto packed = sandbox::stream_program(backend_.client_, pack, clock_, [&](int fd) -> Status {
       auto unpacked = sandbox::read_program(
           workshop_->run(),
@@ -281,14 +230,7 @@ private:
       return {};
     });
     if (!packed) return std::move(packed).error();
-    // 1: a file changed while it was read, which no build can exclude. Source: tar(1).
-    if (!sandbox::succeeded(*packed) && packed->exit_code != 1)
-      return Error{ErrorKind::bad_input,
-                   "reading it " + sandbox::describe(*packed),
-                   "see that every file "
-                   "in it can be read",
-                   {}};
-    return {};
+    return sandbox::packed_well(*packed);
   }
 
   Status import_bases() {
@@ -352,62 +294,40 @@ private:
     if (auto exported = in_builder(export_argv(backend_.program_, places(), id->hex()), kMaxWords);
         !exported)
       return std::move(exported).error();
-    auto index =
-        in_builder({"/usr/bin/cat", "--", places().layout() + "/index.json"}, kMaxManifestBytes);
+    auto index = in_builder({"/usr/bin/cat", "--", places().layout() + "/index.json"},
+                            oci::kMaxManifestBytes);
     if (!index) return std::move(index).error();
     auto entries = oci::parse_manifest(*index);
     if (!entries) return std::move(entries).error().in("reading the export's index");
     const auto* list = std::get_if<oci::Index>(&*entries);
     if (list == nullptr || list->manifests.size() != 1)
       return Error{ErrorKind::bad_input, "the export is not one image", "", {}};
-    auto manifest =
-        in_builder({"/usr/bin/cat", "--", blob_file(list->manifests[0].digest)}, kMaxManifestBytes);
+    auto manifest = in_builder({"/usr/bin/cat", "--", blob_file(list->manifests[0].digest)},
+                               oci::kMaxManifestBytes);
     if (!manifest) return std::move(manifest).error();
-    auto converted = convert(*config, *manifest, known_);
+    auto converted = oci::convert_exported(*config, *manifest, known_);
     if (!converted) return std::move(converted).error();
-    if (Status stored = take_blobs(*converted); !stored) return std::move(stored).error();
+    auto stored = oci::store_exported(
+        into_, *bases_layout_, *converted,
+        [&](const std::vector<oci::Digest>& blobs, const std::function<Status(int)>& consume) {
+          std::vector<std::string> argv{"/usr/bin/cat", "--"};
+          for (const auto& blob : blobs)
+            argv.push_back(blob_file(blob));
+          const auto sent =
+              sandbox::stream_program(workshop_->run(), tool_request(argv), clock_, consume);
+          return sent ? Status{} : Status{sent.error()};
+        });
+    if (!stored) return std::move(stored).error();
     if (!backend_.program_.layers) {
       // Nothing will be built from it: without layers there is no cache. Best effort, the store is
       // bounded.
       (void)in_builder({backend_.program_.path, "rmi", "--force", id->hex()}, kMaxWords).ok();
     }
-    if (auto stored = into_.write_blob(converted->config); !stored)
-      return std::move(stored).error();
-    return into_.write_blob(converted->manifest);
+    return stored;
   }
 
   std::string blob_file(const oci::Digest& digest) const {
     return places().layout() + "/blobs/sha256/" + digest.hex();
-  }
-
-  Status take_blobs(const Converted& image) {
-    for (const auto& blob : image.from_bases)
-      if (!into_.has_blob(blob.digest))
-        if (Status linked = into_.link_blob(*bases_layout_, blob.digest); !linked) return linked;
-    std::vector<oci::Descriptor> wanted;
-    std::uint64_t total = 0;
-    for (const auto& blob : image.from_store) {
-      const bool twice = std::any_of(wanted.begin(), wanted.end(), [&](const auto& other) {
-        return other.digest == blob.digest;
-      });
-      if (twice || into_.has_blob(blob.digest)) continue;
-      if (blob.size > kMaxResultBytes - total)
-        return Error{ErrorKind::bad_input, "the image is larger than 64 GiB", "", {}};
-      total += blob.size;
-      wanted.push_back(blob);
-    }
-    for (std::size_t from = 0; from < wanted.size(); from += kBlobsAtOnce) {
-      const std::size_t to = std::min(wanted.size(), from + kBlobsAtOnce);
-      std::vector<std::string> argv{"/usr/bin/cat", "--"};
-      for (std::size_t at = from; at < to; ++at)
-        argv.push_back(blob_file(wanted[at].digest));
-      const auto sent =
-          sandbox::stream_program(workshop_->run(), tool_request(argv), clock_, [&](int fd) {
-            return oci::store_blobs(into_, wanted, from, to, fd);
-          });
-      if (!sent) return sent.error();
-    }
-    return {};
   }
 
   /// What the store takes on the disk; 0 where that cannot be told now.
@@ -427,7 +347,7 @@ private:
   dockerfile::Dockerfile file_;
   std::optional<oci::Layout> bases_layout_;
   std::vector<NamedBase> bases_;
-  KnownLayers known_;
+  oci::BaseLayers known_;
   std::unique_ptr<Workshop> workshop_;
 };
 
@@ -439,7 +359,8 @@ BuildahBackend::BuildahBackend(Program program, sandbox::ScriptRunner client, Op
 }
 
 Result<Built> BuildahBackend::build(const BuildJob& job, oci::Layout& into) {
-  if (Status checked = check(job, host_platform()); !checked) return std::move(checked).error();
+  if (Status checked = check(job, sandbox::host_platform()); !checked)
+    return std::move(checked).error();
   return Run{*this, job, into}.all();
 }
 

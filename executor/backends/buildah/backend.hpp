@@ -17,14 +17,10 @@
 #include "executor/oci/layout.hpp"
 #include "executor/sandbox/programs.hpp"
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 
 namespace slipway::backends::buildah {
-
-constexpr std::uint64_t kMaxResultBytes = 64ULL << 30;
-constexpr std::size_t kMaxManifestBytes = 4UL << 20;
 
 class BuildahBackend final : public BuildBackend {
 public:
@@ -45,9 +41,6 @@ private:
   Places places_;
   Descriptor descriptor_;
 };
-
-/// "linux/amd64", of this machine.
-std::string host_platform();
 
 /// Its name and version, and what slipway's way of running it adds to that version, in the words of
 /// the router's table (docs/backends.md, Capabilities).

@@ -154,6 +154,7 @@ protected:
     config_.buildkit.buildctl = dir_.path() / "buildctl";
     config_.buildah.buildah = dir_.path() / "buildah";
     config_.buildah.podman = dir_.path() / "podman";
+    config_.kaniko.executor = dir_.path() / "executor";
     runner_.answer = [this](const process::Command& command) {
       const auto name = std::filesystem::path{command.argv[0]}.filename().string();
       const auto found = says_.find(name);
@@ -206,6 +207,9 @@ TEST_F(BackendsTest, SaysWhyBuildahAndPodmanAreNotUsed) {
   EXPECT_TRUE(tools.at("podman").is_used);
   EXPECT_EQ(tools.at("podman").program, (dir_.path() / "podman").string());
 
+  config_.kaniko.executor = "";
+  tools = probe();
+  EXPECT_EQ(tools.at("kaniko").hint, "set `executor` in [kaniko] to its path");
   config_.buildah.podman = "";
   tools = probe();
   EXPECT_EQ(tools.at("podman").problem, "it is switched off");
@@ -221,6 +225,7 @@ TEST_F(BackendsTest, SaysHowToGetWhatIsNotThere) {
 
   EXPECT_EQ(tools.at("buildkit").problem, "there is no buildctl");
   EXPECT_NE(tools.at("buildkit").hint.find("packaging/tools/build buildkit"), std::string::npos);
+  EXPECT_NE(tools.at("kaniko").hint.find("packaging/tools/build kaniko"), std::string::npos);
   EXPECT_EQ(tools.at("buildah").hint, "`apt-get install buildah`, or set its path in [buildah]");
   EXPECT_TRUE(runner_.seen.empty()) << "what is not there is not started";
 }

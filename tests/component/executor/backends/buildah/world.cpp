@@ -53,6 +53,14 @@ World::World() {
   const fs::path bin = fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin";
   config.init_dir = environment("SLIPWAY_BIN").empty() ? bin : fs::path{environment("SLIPWAY_BIN")};
   pool = std::make_unique<StorePool>(config, *podman, clock);
+  kaniko::PoolConfig workshop_config;
+  workshop_config.state_dir = dir / "kaniko";
+  workshop_config.executor = kaniko_executor();
+  workshop_config.init = config.init_dir / "slipway-init";
+  workshop_config.owner = config.owner;
+  workshop_config.ids = config.ids;
+  workshop_config.max_idle = -1s;
+  workshops = std::make_unique<kaniko::WorkshopPool>(workshop_config, *podman, clock);
   volume = "slipway-test-buildah-" + std::to_string(::getpid());
   sandbox_name = volume + "-build";
   make_bases();
@@ -65,6 +73,7 @@ World::~World() {
   (void)podman->remove_volumes({volume}).ok();
   for (const char* key : {"first", "second"})
     (void)pool->discard(key).ok();
+  (void)workshops->reap().ok();
   builder_.reset();
   if (builders_) (void)builders_->discard("first").ok();
   std::error_code ignored;
@@ -229,6 +238,22 @@ std::unique_ptr<BuildahBackend> World::backend(Tool tool, const std::string& sto
 
 Result<Built> World::build(const BuildJob& one, Tool tool) {
   return backend(tool)->build(one, *result);
+}
+
+std::string World::kaniko_executor() {
+  return environment("SLIPWAY_TEST_KANIKO");
+}
+
+Result<Built> World::build_with_kaniko(const BuildJob& one) {
+  const auto program = kaniko::probe(runner, kaniko_executor());
+  if (!program) return Error{program.error()};
+  const kaniko::OpenWorkshop open = [this](const kaniko::FillInputs& fill) {
+    kaniko::Opening opening;
+    opening.socket_dir = dir / "open-kaniko";
+    fs::create_directories(opening.socket_dir);
+    return workshops->open("first", opening, fill);
+  };
+  return kaniko::KanikoBackend{*program, client(), open, dir / "bases"}.build(one, *result);
 }
 
 oci::ImageConfig World::config_of(const oci::Digest& manifest) {

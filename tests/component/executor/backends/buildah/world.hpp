@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // One machine's worth for tests that build: a build sandbox with a workspace, stores for Buildah
-// and Podman, and base images. Made by an unprivileged user (tests/lib/as-user USER PROGRAM).
+// and Podman, sandboxes for Kaniko, and base images. Made by an unprivileged user
+// (tests/lib/as-user USER PROGRAM).
 #pragma once
 
 #include "executor/backends/buildah/backend.hpp"
 #include "executor/backends/buildah/store.hpp"
 #include "executor/backends/buildkit/backend.hpp"
 #include "executor/backends/buildkit/builder.hpp"
+#include "executor/backends/kaniko/backend.hpp"
+#include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/oci/layout.hpp"
 #include "executor/process/process.hpp"
@@ -42,6 +45,9 @@ public:
   BuildJob job(const std::string& dockerfile);
   std::unique_ptr<BuildahBackend> backend(Tool tool, const std::string& store = "first");
   Result<Built> build(const BuildJob& job, Tool tool = Tool::buildah);
+  /// Kaniko's program; "" where this machine has none.
+  static std::string kaniko_executor();
+  Result<Built> build_with_kaniko(const BuildJob& job);
   /// Started by the first call; null where there are no tools of BuildKit.
   BuildBackend* buildkit();
   oci::ImageConfig config_of(const oci::Digest& manifest);
@@ -52,6 +58,7 @@ public:
   std::unique_ptr<sandbox::Podman> podman;
   StoreConfig config;
   std::unique_ptr<StorePool> pool;
+  std::unique_ptr<kaniko::WorkshopPool> workshops;
   std::unique_ptr<oci::Layout> bases;
   std::unique_ptr<oci::Layout> result;
   std::vector<BaseImage> base_images;

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "executor/backends/buildah/image.hpp"
+#include "executor/oci/exported_image.hpp"
+
+#include "executor/oci/blob_stream.hpp"
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
-namespace slipway::backends::buildah {
+namespace slipway::oci {
 
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kBlobsAtOnce = 256; // their names have to fit into one frame
 
 Error bad(std::string what) {
   return Error{ErrorKind::bad_input, std::move(what), "", {}};
@@ -43,14 +48,14 @@ std::string oci_layer_type(const std::string& type) {
   return twin == kTwins.end() ? type : twin->second;
 }
 
-oci::Descriptor described(std::string type, std::string_view bytes) {
-  return oci::Descriptor{std::move(type), oci::Digest::of(bytes), bytes.size(), {}, {}, "", false};
+Descriptor described(std::string type, std::string_view bytes) {
+  return Descriptor{std::move(type), Digest::of(bytes), bytes.size(), {}, {}, "", false};
 }
 
 } // namespace
 
-Status learn_layers(const oci::Layout& bases, const oci::Digest& image, KnownLayers& known) {
-  const auto tree = oci::read_tree(bases, image);
+Status learn_layers(const Layout& bases, const Digest& image, BaseLayers& known) {
+  const auto tree = read_tree(bases, image);
   if (!tree) return tree.error();
   for (const auto& one : tree->images) {
     if (!one.config) continue;
@@ -67,8 +72,7 @@ Status learn_layers(const oci::Layout& bases, const oci::Digest& image, KnownLay
 
 Result<std::string> oci_config(std::string_view docker_config) {
   // Read strictly first: nothing that two readers understand differently gets through.
-  if (auto strict = oci::parse_image_config(docker_config); !strict)
-    return std::move(strict).error();
+  if (auto strict = parse_image_config(docker_config); !strict) return std::move(strict).error();
   const Json given = Json::parse(docker_config, nullptr, false);
   Json config =
       members(given, {"created", "author", "architecture", "variant", "os", "os.version"});
@@ -83,25 +87,25 @@ Result<std::string> oci_config(std::string_view docker_config) {
   return config.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-Result<Converted> convert(std::string_view docker_config, std::string_view exported,
-                          const KnownLayers& known) {
+Result<ExportedImage> convert_exported(std::string_view docker_config, std::string_view exported,
+                                       const BaseLayers& known) {
   auto config = oci_config(docker_config);
   if (!config) return std::move(config).error().in("reading the image's config");
-  auto facts = oci::parse_image_config(*config);
+  auto facts = parse_image_config(*config);
   if (!facts) return std::move(facts).error().in("reading the image's config");
-  auto parsed = oci::parse_manifest(exported);
+  auto parsed = parse_manifest(exported);
   if (!parsed) return std::move(parsed).error().in("reading the exported manifest");
-  const auto* manifest = std::get_if<oci::Manifest>(&*parsed);
+  const auto* manifest = std::get_if<Manifest>(&*parsed);
   if (manifest == nullptr) return bad("the tool exported an index and not an image");
   if (manifest->layers.size() != facts->diff_ids.size())
     return bad("the image has " + std::to_string(manifest->layers.size()) + " layers and " +
                std::to_string(facts->diff_ids.size()) + " diff ids");
 
-  Converted made;
+  ExportedImage made;
   made.config = *std::move(config);
   Json layers = Json::array();
   for (std::size_t at = 0; at < manifest->layers.size(); ++at) {
-    oci::Descriptor layer = manifest->layers[at];
+    Descriptor layer = manifest->layers[at];
     if (const auto base = known.find(facts->diff_ids[at].str()); base != known.end()) {
       layer = base->second;
       made.from_bases.push_back(layer);
@@ -112,14 +116,42 @@ Result<Converted> convert(std::string_view docker_config, std::string_view expor
     }
     layer.media_type = oci_layer_type(layer.media_type);
     layer.annotations.clear();
-    layers.push_back(Json::parse(oci::to_json(layer)));
+    layers.push_back(Json::parse(to_json(layer)));
   }
-  Json document = {{"schemaVersion", 2}, {"mediaType", oci::kMediaTypeOciManifest}};
+  Json document = {{"schemaVersion", 2}, {"mediaType", kMediaTypeOciManifest}};
   document["config"] =
-      Json::parse(oci::to_json(described("application/vnd.oci.image.config.v1+json", made.config)));
+      Json::parse(to_json(described("application/vnd.oci.image.config.v1+json", made.config)));
   document["layers"] = std::move(layers);
   made.manifest = document.dump();
   return made;
 }
 
-} // namespace slipway::backends::buildah
+Result<Digest> store_exported(Layout& into, const Layout& bases, const ExportedImage& image,
+                              const PrintBlobs& print) {
+  for (const auto& blob : image.from_bases)
+    if (!into.has_blob(blob.digest))
+      if (Status linked = into.link_blob(bases, blob.digest); !linked)
+        return std::move(linked).error();
+  std::vector<Descriptor> wanted;
+  std::uint64_t total = 0;
+  for (const auto& blob : image.from_store) {
+    const bool twice = std::any_of(wanted.begin(), wanted.end(),
+                                   [&](const auto& other) { return other.digest == blob.digest; });
+    if (twice || into.has_blob(blob.digest)) continue;
+    if (blob.size > kMaxExportedBytes - total) return bad("the image is larger than 64 GiB");
+    total += blob.size;
+    wanted.push_back(blob);
+  }
+  for (std::size_t from = 0; from < wanted.size(); from += kBlobsAtOnce) {
+    const std::size_t to = std::min(wanted.size(), from + kBlobsAtOnce);
+    std::vector<Digest> names;
+    for (std::size_t at = from; at < to; ++at)
+      names.push_back(wanted[at].digest);
+    Status stored = print(names, [&](int fd) { return store_blobs(into, wanted, from, to, fd); });
+    if (!stored) return std::move(stored).error();
+  }
+  if (auto stored = into.write_blob(image.config); !stored) return std::move(stored).error();
+  return into.write_blob(image.manifest);
+}
+
+} // namespace slipway::oci
