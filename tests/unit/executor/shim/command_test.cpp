@@ -199,14 +199,26 @@ TEST(Command, AnswersThePluginProtocol) {
 }
 
 TEST(Command, AcceptsTheUsualPreparations) {
-  for (const auto* line :
-       {"docker --version", "docker buildx create --use --name b --driver docker-container",
-        "docker buildx inspect --bootstrap", "docker buildx ls", "docker buildx rm b",
-        "docker buildx use b", "docker buildx version", "docker buildx du",
-        "docker context create tls", "docker context use tls", "docker context rm -f tls",
-        "docker context ls", "docker context show", "docker logout r", "docker help",
-        "docker help build", "docker help run", "docker help swarm", "docker help help",
-        "docker build --help"})
+  for (const auto* line : {"docker --version",
+                           "docker buildx create --use --name b --driver docker-container",
+                           "docker buildx inspect --bootstrap",
+                           "docker buildx ls",
+                           "docker buildx rm b",
+                           "docker buildx use b",
+                           "docker buildx version",
+                           "docker buildx du",
+                           "docker context create tls",
+                           "docker context use tls",
+                           "docker context rm -f tls",
+                           "docker context ls",
+                           "docker context show",
+                           "docker logout r",
+                           "docker help",
+                           "docker help build",
+                           "docker help run",
+                           "docker help swarm",
+                           "docker help help",
+                           "docker build --help"})
     EXPECT_EQ(parsed<Say>(line).exit_code, 0) << line;
   EXPECT_EQ(parsed<Say>("docker buildx create --name b").out, "b\n");
   // Docker's own images ask like this before they run `sh`.
