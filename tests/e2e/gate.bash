@@ -497,20 +497,23 @@ leak_exempt = ["build secret token"]'
 
 TEST "a layer with a build secret does not come back from the cache, nor by another image, nor in the next job" {
     local baked="printf 'FROM $tiny\nRUN echo before >/before\nRUN --mount=type=secret,id=token cp /run/secrets/token /baked || echo none >/baked\n' >Dockerfile"
+    # shellcheck disable=SC2016 # the job's shell expands it
+    local holds='holds() { rm -rf /tmp/x && mkdir /tmp/x && tar -xf "$1" -C /tmp/x && find /tmp/x -type f -exec gzip -dcf {} + | grep -ac Kx4-c4ched; }'
     gate_config cached ""
     # The value is put together in the job, so that it is in no payload.
     run_steps 4055 "$baked
 printf '%s-%s' Kx4-c4ched Of-the-t0ken >/tmp/token
 try build docker build --secret id=token,src=/tmp/token -t leaking:1 .
 docker save -o /builds/grp/app/leaking.tar leaking:1
-try control sh -c 'tar -xOf /builds/grp/app/leaking.tar | grep -ac Kx4-c4ched'
+$holds
+try control holds /builds/grp/app/leaking.tar
 mkdir /tmp/other && printf 'FROM $tiny\nCOPY --from=leaking:1 /baked /copy\n' >/builds/grp/app/Dockerfile.copy
 try copy docker build -q -f /builds/grp/app/Dockerfile.copy -t $world_registry/grp/app/copied:1 /builds/grp/app" \
         '.steps += [{name: "after_script", script: ["docker push '"$world_registry"'/grp/app/copied:1 || echo copied-$?",
         "docker load -i /builds/grp/app/leaking.tar", "docker tag leaking:1 '"$world_registry"'/grp/app/loaded:1",
         "docker push '"$world_registry"'/grp/app/loaded:1 || echo loaded-$?"], timeout: 600, when: "always", allow_failure: true}]'
     expect_step build 0 "holds a secret that a build was given" "build cache is discarded"
-    expect_eq "$(step_says control | head -n 1)" 1 "the value in the leaking image"
+    [[ $(step_says control | head -n 1) != 0 ]] || fail "the control does not find the value in the leaking image"
     expect_contains "$TRACE" copied-1
     expect_contains "$TRACE" loaded-1
     expect_absent grp/app/copied:1
@@ -519,7 +522,9 @@ try copy docker build -q -f /builds/grp/app/Dockerfile.copy -t $world_registry/g
     run_steps 4056 "$baked
 try build docker build --progress=plain -t $world_registry/grp/app/cached:1 .
 try push docker push $world_registry/grp/app/cached:1
-try look sh -c 'docker save $world_registry/grp/app/cached:1 | tar -xOf - | grep -ac Kx4-c4ched'"
+docker save -o /tmp/cached.tar $world_registry/grp/app/cached:1
+$holds
+try look holds /tmp/cached.tar"
     expect_step build 0
     expect_lacks "$(step_says build)" CACHED
     expect_step push 0 "digest: sha256:"

@@ -195,6 +195,7 @@ private:
         into_, *bases_, *image,
         [&](const std::vector<oci::Digest>& blobs, const std::function<Status(int)>& consume) {
           std::vector<std::string> files;
+          files.reserve(blobs.size());
           for (const auto& blob : blobs)
             files.push_back(blob_file(blob));
           const auto sent =
