@@ -242,8 +242,10 @@ TEST "control: with the job's own login it pushes past the gate, and the log and
 TEST "the robot of a worker that is killed is deleted by the job's cleanup" {
     (
         until_true 300 robot_there
+        pids=$(worker_pids)
+        for pid in $pids; do kill -STOP "$pid"; done # before it comes to its end
         cp "$world_dir/users.json" "$CASE_DIR/users.json"
-        for pid in $(worker_pids); do kill -9 "$pid"; done
+        for pid in $pids; do kill -9 "$pid"; done
     ) &
     killer=$!
     run_script 4004 "$(push_script grp/app/killed:1 150)"
