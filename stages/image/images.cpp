@@ -296,7 +296,7 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platfor
   from_registries_.merge(leaks::keys_of(*tree));
   for (const auto& image : tree->images)
     for (const auto& layer : image.manifest.layers)
-      origins_.emplace(layer.digest, reference);
+      origins_[layer.digest].emplace(reference.registry(), reference.repository());
   return digest;
 }
 
@@ -727,19 +727,19 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
 std::set<std::string> Images::mount_sources(const state::StoredImage& image,
                                             const oci::Reference& to) {
   std::set<std::string> sources;
-  const auto add = [&](const oci::Reference& from) {
-    if (from.registry() == to.registry() && from.repository() != to.repository())
-      sources.insert(from.repository());
+  const auto add = [&](const std::string& registry, const std::string& repository) {
+    if (registry == to.registry() && repository != to.repository()) sources.insert(repository);
   };
   for (const auto& known : image.repo_digests)
-    if (const auto from = oci::Reference::parse(known)) add(*from);
+    if (const auto from = oci::Reference::parse(known)) add(from->registry(), from->repository());
   const auto tree = oci::read_tree(store_->layout(), image.manifest_digest);
   if (!tree) return sources;
   const std::lock_guard guard{noting_};
   for (const auto& blob : tree->blobs) {
-    const auto [first, last] = origins_.equal_range(blob.digest);
-    for (auto origin = first; origin != last; ++origin)
-      add(origin->second);
+    const auto origins = origins_.find(blob.digest);
+    if (origins == origins_.end()) continue;
+    for (const auto& [registry, repository] : origins->second)
+      add(registry, repository);
   }
   return sources;
 }

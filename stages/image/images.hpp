@@ -32,6 +32,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -151,8 +152,9 @@ private:
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;
   std::vector<std::string> notes_;
-  std::set<oci::Digest> from_registries_;              ///< leaks::keys_of what was pulled
-  std::multimap<oci::Digest, oci::Reference> origins_; ///< of layers that were pulled
+  std::set<oci::Digest> from_registries_; ///< leaks::keys_of what was pulled
+  /// Registry and repository of layers that were pulled.
+  std::map<oci::Digest, std::set<std::pair<std::string, std::string>>> origins_;
   std::unique_ptr<JobReports> reports_;
   std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
   std::map<std::string, signing::Provenance> provenances_; ///< likewise: what a build alone knows
