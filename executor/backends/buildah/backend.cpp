@@ -20,6 +20,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t kMaxWords = 4096;
+/// How often a build is begun where a step of it never began.
+constexpr int kMostBeginnings = 4;
 
 /// Of a layout with the files to import from it, and of the configuration.
 constexpr const char* kSetUp = R"(umask 022
@@ -256,27 +258,35 @@ private:
   }
 
   Status run_tool() {
-    sandbox::ProgressLines lines{job_.progress};
-    sandbox::ScriptIo io;
-    io.stop_fd = clock_.stop_fd();
-    io.deadline = clock_.left();
-    // What steps print and what the tool says of itself come in two streams; people read one.
-    io.out = [&lines](std::string_view bytes) { lines.take(bytes); };
-    io.err = io.out;
-    auto request = tool_request(argv_for(job_, backend_.program_, places()));
-    auto ran = workshop_->run()(request, io);
-    lines.finish();
-    if (!ran) return std::move(ran).error().in("building with " + backend_.descriptor_.name);
-    if (ran->stopped) return sandbox::build_cancelled();
-    if (ran->ending.signal || !ran->ending.error.empty())
-      return Error{ErrorKind::unavailable,
-                   backend_.descriptor_.name + " " + sandbox::describe(ran->ending),
-                   "",
-                   {}};
-    if (sandbox::succeeded(ran->ending)) return {};
-    Error error = explain_failure(lines.tail(), file_);
-    if (error.kind == ErrorKind::unavailable) workshop_->spoil();
-    return error;
+    for (int beginning = 1;; ++beginning) {
+      sandbox::ProgressLines lines{job_.progress};
+      sandbox::ScriptIo io;
+      io.stop_fd = clock_.stop_fd();
+      io.deadline = clock_.left();
+      // What steps print and what the tool says of itself come in two streams; people read one.
+      io.out = [&lines](std::string_view bytes) { lines.take(bytes); };
+      io.err = io.out;
+      auto request = tool_request(argv_for(job_, backend_.program_, places()));
+      auto ran = workshop_->run()(request, io);
+      lines.finish();
+      if (!ran) return std::move(ran).error().in("building with " + backend_.descriptor_.name);
+      if (ran->stopped) return sandbox::build_cancelled();
+      if (ran->ending.signal || !ran->ending.error.empty())
+        return Error{ErrorKind::unavailable,
+                     backend_.descriptor_.name + " " + sandbox::describe(ran->ending),
+                     "",
+                     {}};
+      if (sandbox::succeeded(ran->ending)) return {};
+      if (step_never_began(lines.tail()) && beginning < kMostBeginnings) {
+        if (job_.progress)
+          job_.progress("slipway: " + backend_.descriptor_.name +
+                        " could not start a step on this busy host; building again\n");
+        continue;
+      }
+      Error error = explain_failure(lines.tail(), file_);
+      if (error.kind == ErrorKind::unavailable) workshop_->spoil();
+      return error;
+    }
   }
 
   Result<oci::Digest> take_image() {

@@ -150,6 +150,13 @@ Error explain_failure(std::string_view tail, const dockerfile::Dockerfile& file)
   return Error{ErrorKind::backend_failed, at + text, "", {}};
 }
 
+bool step_never_began(std::string_view tail) {
+  const auto lines = lines_of(tail);
+  return std::any_of(lines.begin(), lines.end(), [](std::string_view line) {
+    return line.ends_with("sealing memfd copy: Device or resource busy");
+  });
+}
+
 bool begins_stage(std::string_view line) {
   return step_in(line).starts_with("FROM ");
 }

@@ -14,6 +14,11 @@ namespace slipway::backends::buildah {
 /// this version does not know), unavailable (its own store or mounts failed).
 Error explain_failure(std::string_view tail, const dockerfile::Dockerfile& file);
 
+/// True where the step that failed never began: the tool starts each RUN from a sealed copy of
+/// itself, and the kernel sealed no copy because something was just reading its pages (EBUSY, gone
+/// a moment later). Source: containers/storage, pkg/unshare/unshare.c; fcntl(2), F_ADD_SEALS.
+bool step_never_began(std::string_view tail);
+
 /// True where a line of the tool says that a stage begins ("STEP 1/3: FROM debian").
 bool begins_stage(std::string_view line);
 /// False for what is printed before any RUN can have started: a FROM, the tool's own error, a

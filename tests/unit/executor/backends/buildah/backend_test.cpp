@@ -29,6 +29,7 @@ struct FakePlace {
   std::string image_id; ///< "" = the honest one
   std::string says = "STEP 1/2: FROM scratch\n";
   int tool_exit_code = 0;
+  int busy_times = 0; ///< so many times no step can be started
   bool lies_about_manifest = false;
   bool cut_short = false;
   bool network = true;
@@ -94,6 +95,13 @@ struct FakePlace {
       tool_requests.push_back(request);
       const auto id = oci::Digest::of(config);
       if (request.argv[1] == "build") {
+        if (busy_times-- > 0) {
+          io.out("STEP 2/2: RUN x\n");
+          io.err("Close_Fd sealing memfd copy: Device or resource busy\n"
+                 "Error: building at STEP \"RUN x\": exit status 1\n");
+          result.ending.exit_code = 1;
+          return result;
+        }
         io.out(says);
         result.ending.exit_code = tool_exit_code;
         files["/build/image-id"] = image_id.empty() ? id.str() : image_id;
@@ -271,6 +279,29 @@ TEST_F(BuildahBackendTest, ExplainsAStepThatFailed) {
   EXPECT_EQ(built.error().what, "Dockerfile:2: a step ended with exit code 9: RUN x");
   EXPECT_TRUE(place_.finished);
   EXPECT_FALSE(place_.spoiled);
+}
+
+TEST_F(BuildahBackendTest, BuildsAgainWhereAStepNeverBegan) {
+  place_.busy_times = 2;
+  std::string said;
+  job_.progress = [&said](std::string_view text) { said += text; };
+
+  const auto built = build();
+
+  ASSERT_TRUE(built.ok()) << built.error().text();
+  EXPECT_NE(said.find("slipway: buildah could not start a step on this busy host; building again"),
+            std::string::npos)
+      << said;
+}
+
+TEST_F(BuildahBackendTest, DoesNotBuildAgainForEver) {
+  place_.busy_times = 1000;
+
+  const auto built = build();
+
+  ASSERT_FALSE(built.ok());
+  EXPECT_EQ(built.error().kind, ErrorKind::backend_failed);
+  EXPECT_LT(place_.tool_requests.size(), 10U);
 }
 
 TEST_F(BuildahBackendTest, TrustsNoStoreThatFailed) {

@@ -113,6 +113,16 @@ INSTANTIATE_TEST_SUITE_P(
                     "the build tool ended without saying why"}),
     [](const auto& one) { return one.param.name; });
 
+TEST(Steps, NeverBeganWhereTheToolCouldNotSealItsCopy) {
+  EXPECT_TRUE(
+      step_never_began("STEP 1/4: FROM onb:1\nSTEP 2/5: RUN echo ran > /onbuild\n"
+                       "Close_Fd sealing memfd copy: Device or resource busy\n"
+                       "subprocess exited with status 1\n"
+                       "Error: building at STEP \"RUN echo ran > /onbuild\": exit status 1\n"));
+  EXPECT_FALSE(step_never_began("STEP 2/2: RUN rmdir /proc\nrmdir: /proc: Device or resource busy\n"
+                                "Error: building at STEP \"RUN rmdir /proc\": exit status 1\n"));
+}
+
 TEST(Steps, NothingHasRunWhileAStageOnlyBegins) {
   EXPECT_TRUE(begins_stage("STEP 1/3: FROM debian:12\n"));
   EXPECT_TRUE(begins_stage("[2/2] STEP 1/3: FROM one AS two\n"));
