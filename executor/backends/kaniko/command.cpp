@@ -118,7 +118,10 @@ private:
   Status check_triggers(const std::string& base, int line,
                         const std::map<std::string, std::vector<std::string>>& triggers) const {
     const auto name = oci::Reference::parse(base);
-    const auto found = name ? triggers.find(name->familiar()) : triggers.end();
+    const auto found = std::find_if(triggers.begin(), triggers.end(), [&](const auto& one) {
+      const auto known = oci::Reference::parse(one.first);
+      return name && known && *name == *known;
+    });
     if (found == triggers.end()) return {};
     for (const std::string& trigger : found->second) {
       auto instruction = dockerfile::parse_trigger(trigger);

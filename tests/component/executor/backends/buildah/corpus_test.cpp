@@ -2,6 +2,8 @@
 // Every case of tests/corpus, built by each backend that may build it: what the case says has to be
 // in the image, and all images have to be the same. See tests/corpus/README.md.
 #include "executor/base/file.hpp"
+#include "executor/router/choice.hpp"
+#include "executor/router/requirements.hpp"
 #include "tests/component/executor/backends/buildah/world.hpp"
 #include "tests/lib/must_run.hpp"
 
@@ -54,11 +56,40 @@ protected:
   }
   static Result<Built> build_with(const std::string& backend, const BuildJob& job) {
     world->said.clear();
+    if (backend == "kaniko") {
+      if (World::kaniko_executor().empty())
+        return Error{ErrorKind::not_found, "no Kaniko here", "", {}};
+      return world->build_with_kaniko(job);
+    }
     if (backend != "buildkit")
       return world->build(job, backend == "podman" ? Tool::podman : Tool::buildah);
     BuildBackend* const kit = world->buildkit();
     if (kit == nullptr) return Error{ErrorKind::not_found, "no BuildKit here", "", {}};
     return kit->build(job, *world->result);
+  }
+
+  /// Why the router gives Kaniko no such build; "" where it does.
+  static std::string against_kaniko(const fs::path& folder, const BuildJob& job) {
+    const auto file = dockerfile::parse(read_file(folder / "Dockerfile", 1UL << 20).value());
+    router::BaseConfigs configs;
+    for (const auto& base : world->base_images) {
+      auto name = base.familiar_name;
+      if (name.ends_with(":latest")) name.resize(name.size() - 7);
+      configs[name] = *oci::read_tree(*world->bases, base.digest)->images.at(0).config;
+    }
+    router::Flags flags;
+    flags.scope.build_args = job.build_args;
+    flags.scope.target = job.target;
+    const router::Context context{fs::exists(folder / ".dockerignore"),
+                                  fs::exists(folder / "Dockerfile.dockerignore"),
+                                  fs::exists(folder / ".containerignore")};
+    const auto wanted = router::requirements(*file, configs, context, flags);
+    const auto descriptor = kaniko::descriptor_of({"v1.24.0"});
+    std::string reasons;
+    for (const auto& one : *wanted)
+      if (!router::can(descriptor, one.feature).can)
+        reasons += router::reason_against(descriptor, one) + "\n";
+    return reasons;
   }
 
   static std::unique_ptr<World> world;
@@ -112,8 +143,23 @@ TEST_P(Corpus, IsTheSameFromEveryBackend) {
     else
       first = digest;
   }
+  const auto wrong = facts.value("wrong", std::vector<std::string>{});
+  const auto reasons = against_kaniko(copy, job);
+  EXPECT_EQ(reasons.empty(), !refused.contains("kaniko")) << reasons;
   for (const auto& [backend, words] : refused.items()) {
     const auto built = build_with(backend, job);
+    if (backend == "kaniko") {
+      EXPECT_NE(reasons.find(words.get<std::string>()), std::string::npos) << reasons;
+      if (!built && built.error().kind == ErrorKind::not_found) continue;
+      // What would have come of it.
+      std::string seen = built ? "" : built.error().what + "\n";
+      if (built) seen = compare({layout, first, layout, built->manifest.str()});
+      std::string known;
+      for (const auto& line : wrong)
+        known += line + "\n";
+      EXPECT_EQ(seen, known) << world->said;
+      continue;
+    }
     ASSERT_FALSE(built.ok()) << backend << " builds it now: say so in its case.json";
     EXPECT_TRUE(is_the_jobs_fault(built.error().kind)) << built.error().text();
     EXPECT_NE(built.error().what.find(words.get<std::string>()), std::string::npos)
