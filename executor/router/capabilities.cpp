@@ -38,6 +38,11 @@ constexpr std::string_view kBakes = "ignores it: what is written there stays in 
 constexpr std::string_view kNotHanded = "is not handed it by slipway";
 constexpr std::string_view kHeredocNoOp = "runs the line without its body, which succeeds";
 
+constexpr std::string_view kFolders =
+    "gives the folder that is copied into the mode and the owner of the source";
+constexpr std::string_view kArchives = "gives the archive's links to root, and the folder that is "
+                                       "filled to the owner of the archive's top folder";
+
 constexpr const char* kFrontends = "BuildKit's releases of docker/dockerfile (1.N is in 0.N+6)";
 constexpr const char* kMounts = "kaniko pkg/commands/run.go; buildah internal/volumes";
 constexpr const char* kKanikoCopy = "kaniko pkg/commands/copy.go, add.go; buildah imagebuildah";
@@ -110,8 +115,18 @@ std::vector<Row> make_table() {
       {F::copy_chmod_folder, "copy-chmod-folder", "--chmod of what may be a folder, or make one",
        from("0.20"), never("makes new folders with mode 0755"), always(), always(), never(kRefuses),
        "tests/corpus/copy-mode; buildah add.go; tonistiigi/fsutil pull request 228"},
+      {F::copy_chmod_special, "copy-chmod-special", "--chmod with a set-id or sticky bit",
+       from("0.8"), always(), never("leaves the bit out"), never("leaves the bit out"),
+       never(kRefuses), "tests/corpus/copy-mode; kaniko pkg/util/command_util.go, GetChmod"},
       {F::copy_chmod_symbolic, "copy-chmod-symbolic", "--chmod with letters", from("0.20"),
        never(kRefuses), never(kRefuses), from("1.28.3"), never(kRefuses), kFrontends},
+      {F::copy_folder, "copy-folder", "COPY or ADD of what may be a folder", always(), always(),
+       never(kFolders), never(kFolders), always(),
+       "tests/corpus/copy-folder; kaniko pkg/util/fs_util.go, CopyDir"},
+      {F::copy_of_link, "copy-of-link", "COPY or ADD of a symbolic link by its name", always(),
+       always(), never("copies the link and not what it leads to"),
+       never("copies the link and not what it leads to"), always(),
+       "tests/corpus/copy-sources; kaniko pkg/commands/copy.go"},
       {F::copy_owner, "copy-owner", "files of the context that root will own", always(), always(),
        with("root-owned-context", "keeps the owner that the file has in the context"),
        with("copy-as-root", "gives the files to the USER of that moment"), always(),
@@ -133,8 +148,8 @@ std::vector<Row> make_table() {
       {F::add_unpack, "add-unpack", "ADD --unpack", from("0.23"), never(kRefuses), never(kRefuses),
        never(kIgnores), never(kIgnores), kKanikoCopy},
       {F::add_archive, "add-archive", "ADD of what may be an archive", always(),
-       never("gives the folder that it makes the owner of the archive's top folder"), always(),
-       always(), always(), "tests/corpus/add-archive"},
+       never("gives the folder that it makes the owner of the archive's top folder"),
+       never(kArchives), never(kArchives), always(), "tests/corpus/add-archive"},
       {F::from_platform, "from-platform", "FROM --platform", from("0.8"), always(),
        never("ignores it, and takes the host's platform"),
        never("ignores it, and takes the host's platform"), always(),
@@ -158,6 +173,12 @@ std::vector<Row> make_table() {
       {F::shell_form_command, "shell-form-command", "SHELL before a CMD or ENTRYPOINT of one line",
        always(), never("always takes /bin/sh -c for it"), always(), always(), always(),
        "openshift/imagebuilder dispatchers.go"},
+      {F::label_variables, "label-variables", "a LABEL with '$' in it", always(), always(),
+       never("expands it twice"), never("expands it twice"), always(),
+       "tests/corpus/environment; kaniko pkg/commands/label.go"},
+      {F::label_twice, "label-twice", "a --label that a LABEL sets too", always(), always(),
+       never("takes the LABEL's value"), never("takes the LABEL's value"), always(),
+       "tests/corpus/labels; kaniko pkg/executor/build.go, initConfig"},
       {F::healthcheck, "healthcheck", "HEALTHCHECK", always(), with("healthcheck", kDockerConfig),
        always(), always(), always(), "OCI image-spec, config.md: it has no such member"},
       {F::healthcheck_start_interval, "healthcheck-start-interval", "HEALTHCHECK --start-interval",

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <initializer_list>
 #include <optional>
 #include <set>
@@ -74,6 +75,30 @@ bool may_be_archive(std::string_view source) {
 /// That of a folder which nobody gave a mode: 0755.
 bool is_folders_mode(std::string_view mode) {
   return mode.substr(std::min(mode.find_first_not_of('0'), mode.size())) == "755";
+}
+
+/// As Context::sources has it; "" where the word is a pattern, a variable or a heredoc.
+std::string literal_source(std::string_view word) {
+  if (word.empty() || word.find_first_of("$*?[\\\"'") != std::string_view::npos ||
+      word.starts_with("<<"))
+    return "";
+  auto path = ("/" / std::filesystem::path{word}.relative_path()).lexically_normal().string();
+  while (path.ends_with('/'))
+    path.pop_back();
+  return path.empty() ? "." : path.substr(1);
+}
+
+/// A name without an extension may be that of a folder, as a pattern or a variable may.
+bool may_be_folder(std::string_view source) {
+  if (source.find_first_of("$*?[") != std::string_view::npos) return true;
+  const auto name = source.substr(source.rfind('/') + 1); // all of it, where there is none
+  return name.find('.', 1) == std::string_view::npos || name == "..";
+}
+
+/// Above 0777.
+bool has_special_bit(std::string_view mode) {
+  return is_number(mode) &&
+         mode.substr(std::min(mode.find_first_not_of('0'), mode.size())).size() > 3;
 }
 
 bool is_remote(std::string_view source) {
@@ -208,6 +233,7 @@ private:
     }
     if (name == "ARG") return take_arg(instruction, place, &now);
     if (name == "ENV") take_env(instruction, now);
+    if (name == "LABEL") take_label(instruction, place);
     if (name == "SHELL") {
       now.has_shell = true;
       need(Feature::shell, place, "SHELL");
@@ -303,6 +329,8 @@ private:
     if (const Flag* mode = copy.flag("chmod"))
       need(is_number(mode->value) ? Feature::copy_chmod : Feature::copy_chmod_symbolic, place,
            copy.name + " --chmod=" + shown(mode->value));
+    if (const Flag* mode = copy.flag("chmod"); mode != nullptr && has_special_bit(mode->value))
+      need(Feature::copy_chmod_special, place, copy.name + " --chmod=" + shown(mode->value));
     for (const auto& heredoc : copy.heredocs) {
       need(Feature::copy_heredoc, place, copy.name + " " + shown(copy.text));
       if (heredoc.expand && heredoc.content.find('$') != std::string::npos)
@@ -318,6 +346,7 @@ private:
         need(Feature::add_git, place, "ADD " + shown(source));
       if (copy.name == "ADD" && !is_remote(source) && may_be_archive(source))
         need(Feature::add_archive, place, "ADD " + shown(source));
+      take_kind(copy, source, place);
       from_context =
           from_context || (!source.starts_with("<<") && !(copy.name == "ADD" && is_remote(source)));
     }
@@ -326,6 +355,28 @@ private:
     if (from != nullptr && context_.ignore_file)
       need(Feature::scoped_ignore_file, place, "COPY --from=" + shown(from->value));
     if (now.volume) need(Feature::volume_changes, place, copy.name + " after VOLUME");
+  }
+
+  void take_kind(const Instruction& copy, const std::string& source, const Place& place) {
+    if (source.starts_with("<<") || (copy.name == "ADD" && is_remote(source))) return;
+    const std::string what = copy.name + " " + shown(source);
+    const auto known = copy.flag("from") == nullptr ? context_.sources.find(literal_source(source))
+                                                    : context_.sources.end();
+    if (known == context_.sources.end()) {
+      if (may_be_folder(source)) need(Feature::copy_folder, place, what);
+    } else if (known->second == SourceKind::folder) {
+      need(Feature::copy_folder, place, what);
+    } else if (known->second == SourceKind::link) {
+      need(Feature::copy_of_link, place, what);
+    }
+  }
+
+  void take_label(const Instruction& label, const Place& place) {
+    if (label.text.find('$') != std::string::npos)
+      need(Feature::label_variables, place, "LABEL " + shown(label.text));
+    for (const std::string& key : flags_.labels)
+      if (label.text.find(key) != std::string::npos)
+        need(Feature::label_twice, place, "LABEL " + shown(key));
   }
 
   Status take_arg(const Instruction& arg, const Place& place, Inherited* now) {
@@ -411,6 +462,22 @@ private:
 };
 
 } // namespace
+
+std::vector<std::string> literal_sources(const dockerfile::Dockerfile& dockerfile) {
+  constexpr std::size_t kMost = 200;
+  std::set<std::string> found;
+  for (const auto& stage : dockerfile.stages) {
+    for (const Instruction& copy : stage.instructions) {
+      if ((copy.name != "COPY" && copy.name != "ADD") || copy.flag("from") != nullptr) continue;
+      for (std::size_t i = 0; i + 1 < copy.words.size() && found.size() < kMost; ++i) {
+        const std::string& source = copy.words[i];
+        if (copy.name == "ADD" && is_remote(source)) continue;
+        if (auto path = literal_source(source); !path.empty()) found.insert(std::move(path));
+      }
+    }
+  }
+  return {found.begin(), found.end()};
+}
 
 Result<std::vector<Requirement>> requirements(const dockerfile::Dockerfile& dockerfile,
                                               const BaseConfigs& bases, const Context& context,

@@ -24,14 +24,23 @@ struct Flags {
   std::vector<std::string> named_contexts;
   std::vector<std::string> caches; ///< --cache-from and --cache-to as given
   std::vector<std::string> extra_hosts;
+  std::vector<std::string> labels; ///< keys of --label
 };
 
-/// What is known of the context's top folder.
+enum class SourceKind { file, folder, link };
+
+/// What is known of the context.
 struct Context {
   bool ignore_file = false;            ///< .dockerignore
   bool dockerfile_ignore_file = false; ///< <Dockerfile>.dockerignore
   bool container_ignore_file = false;  ///< .containerignore
+  /// What literal_sources are; one that is missing is judged by its name.
+  std::map<std::string, SourceKind> sources = {};
 };
+
+/// What COPY and ADD take from the context by a plain name, without "./" and "/" around it ("." is
+/// the context itself): each once, at most 200 of them.
+std::vector<std::string> literal_sources(const dockerfile::Dockerfile& dockerfile);
 
 /// Configs of base images, by the name that the Dockerfile gives them, variables resolved. One that
 /// is missing is taken for one without ONBUILD, SHELL, HEALTHCHECK, VOLUME and USER.

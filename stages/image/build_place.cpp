@@ -508,7 +508,8 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
   return context;
 }
 
-Result<router::Context> BuildPlace::ignore_files(const Context& context) {
+Result<router::Context> BuildPlace::look_at(const Context& context,
+                                            const std::vector<std::string>& sources) {
   // -name takes a pattern: what is not plain is taken to be there.
   const auto own = context.dockerfile_name + ".dockerignore";
   const bool is_plain = own.find_first_of("*?[\\") == std::string::npos;
@@ -518,7 +519,11 @@ Result<router::Context> BuildPlace::ignore_files(const Context& context) {
            "-name", is_plain ? own : ".dockerignore", ")", "-printf", "%H%f\\0"},
           64UL << 10);
   // A context that cannot be looked at is the backend's to complain of: it may hold anything.
-  if (!said && said.error().kind == ErrorKind::bad_input) return router::Context{true, true, true};
+  if (!said && said.error().kind == ErrorKind::bad_input) {
+    router::Context anything;
+    anything.ignore_file = anything.dockerfile_ignore_file = anything.container_ignore_file = true;
+    return anything;
+  }
   if (!said) return std::move(said).error().in("looking for ignore files");
   const auto has = [&](const std::string& dir, const std::string& name) {
     return ('\0' + *said).find('\0' + dir + "/" + name + '\0') != std::string::npos;
@@ -527,6 +532,23 @@ Result<router::Context> BuildPlace::ignore_files(const Context& context) {
   found.ignore_file = has(context.dir, ".dockerignore");
   found.container_ignore_file = has(context.dir, ".containerignore");
   found.dockerfile_ignore_file = !is_plain || has(context.dockerfile_dir, own);
+  if (sources.empty()) return found;
+  // One answer for each, in their order; what is not there is the backend's to complain of.
+  std::vector<std::string> argv{"/bin/sh", "-c",
+                                R"(cd -- "$1" || exit; shift
+for source do
+  if [ -h "$source" ]; then echo l; elif [ -d "$source" ]; then echo d; else echo f; fi
+done)",
+                                "sh", context.dir};
+  for (const auto& source : sources)
+    argv.push_back("./" + source);
+  auto kinds = ask(argv, 64UL << 10);
+  if (!kinds && kinds.error().kind == ErrorKind::bad_input) return found;
+  if (!kinds) return std::move(kinds).error().in("looking at what the Dockerfile copies");
+  for (std::size_t i = 0; i < sources.size() && 2 * i < kinds->size(); ++i)
+    found.sources[sources[i]] = (*kinds)[2 * i] == 'l'   ? router::SourceKind::link
+                                : (*kinds)[2 * i] == 'd' ? router::SourceKind::folder
+                                                         : router::SourceKind::file;
   return found;
 }
 

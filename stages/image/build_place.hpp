@@ -63,8 +63,9 @@ public:
   };
   /// Errors: bad_input (no such context or Dockerfile, a bad tar), unavailable.
   Result<Context> bring_context(broker::BuildRequest& request);
-  /// Which files that say what a context leaves out are in it. Errors: as bring_context.
-  Result<router::Context> ignore_files(const Context& context);
+  /// Which files that say what a context leaves out are in it, and what `sources` are. Errors: as
+  /// bring_context.
+  Result<router::Context> look_at(const Context& context, const std::vector<std::string>& sources);
 
   /// Removes an unpacked context at the end of its build.
   struct Borrowed {

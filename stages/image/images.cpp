@@ -74,6 +74,8 @@ router::Flags flags_of(const broker::BuildRequest& request) {
   flags.network = request.network;
   for (const auto& [name, address] : request.extra_hosts)
     flags.extra_hosts.push_back(name);
+  for (const auto& [key, value] : request.labels)
+    flags.labels.push_back(key);
   for (const auto& [id, value] : request.secrets)
     flags.secrets.push_back(id);
   for (const auto& [id, key] : request.ssh_keys)
@@ -453,17 +455,18 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
   if (auto free = replaces_no_stage(request, *parsed); !free) return std::move(free).error();
   const auto scope = flags_of(request).scope;
-  // BuildKit reads these files as Docker does. The others are told apart by them.
-  auto looking =
-      by_buildkit && likely.others.empty()
-          ? std::future<Result<router::Context>>{}
-          : std::async(std::launch::async, [&] { return place_->ignore_files(*context); });
+  // BuildKit takes a context as Docker does. The others are told apart by what is in it.
+  auto looking = by_buildkit && likely.others.empty()
+                     ? std::future<Result<router::Context>>{}
+                     : std::async(std::launch::async, [&] {
+                         return place_->look_at(*context, router::literal_sources(*parsed));
+                       });
   router::BaseConfigs configs;
   auto bases = bases_for(request, *parsed, scope, configs, progress, cancelled);
   if (!bases) return std::move(bases).error();
-  auto ignore_files = looking.valid() ? looking.get() : router::Context{};
-  if (!ignore_files) return std::move(ignore_files).error();
-  auto decision = choose_backend(request, *parsed, configs, *ignore_files);
+  auto facts = looking.valid() ? looking.get() : router::Context{};
+  if (!facts) return std::move(facts).error();
+  auto decision = choose_backend(request, *parsed, configs, *facts);
   if (!decision) return std::move(decision).error();
 
   // What the gate will want to know, while the builder works.

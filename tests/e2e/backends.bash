@@ -53,7 +53,7 @@ run_steps_of() {
         | ${4:-.}"
 }
 
-tiny_files() { cp -a "$SUITE_DIR/tiny/." .; }
+tiny_files() { cp -a "$SUITE_DIR/tiny/." . && cp bin/busybox bin/busybox.static; }
 
 all_stores() { with_cgroup2_as_user podman volume ls --format '{{.Name}}' --filter label=io.slipway.role=store; }
 
@@ -141,10 +141,10 @@ try network docker build -t x:1 ."
 TEST "a job whose project has Kaniko is built by it, judged and pushed, and its steps find nothing to take along" {
     run_steps_of kaniko/app 4401 "cat >Dockerfile <<'END'
 FROM $tiny AS made
-RUN printf 'by a step\n' >/made
+RUN printf 'by a step\n' >/made.txt
 FROM $tiny
-COPY --from=made /made /made
-COPY --from=$tiny /bin/busybox /taken
+COPY --from=made /made.txt /made
+COPY --from=$timed /bin/busybox.static /taken
 COPY file /file
 HEALTHCHECK CMD [\"true\"]
 USER 1000
@@ -155,6 +155,11 @@ docker push $world_registry/app/by-kaniko:1
 docker inspect --format '{{json .Config.Healthcheck.Test}} {{.Config.User}}' $world_registry/app/by-kaniko:1
 printf 'FROM $tiny\n\nRUN <<END\nrm /made\nEND\n' >Dockerfile
 try heredoc docker build -t x:1 .
+mkdir -p sub && ln -sf file link
+printf 'FROM $tiny\nCOPY sub /sub\n' >Dockerfile
+try folder docker build -t x:1 .
+printf 'FROM $tiny\nCOPY link /link\n' >Dockerfile
+try link docker build -t x:1 .
 printf 'FROM $tiny\nRUN exit 42\n' >Dockerfile
 try failing docker build -t x:1 .
 mkdir -p ctx && echo >ctx/of-this-build && echo >../of-another-folder
@@ -172,6 +177,8 @@ try network docker build -t x:1 ."
     expect_contains "$TRACE" '["CMD","true"] 1000'
     expect_contains "$TRACE" "digest   $digest"
     expect_step heredoc 1 "Dockerfile:3: RUN <<END: kaniko v1.24.0 runs the line without its body" "could build it"
+    expect_step folder 1 "Dockerfile:2: COPY sub: kaniko v1.24.0 gives the folder that is copied into" "could build it"
+    expect_step link 1 "Dockerfile:2: COPY link: kaniko v1.24.0 copies the link and not what it leads to"
     expect_step failing 1 "Dockerfile:2: a step ended with exit code 42: RUN exit 42"
     # Its own context is there: the look was good.
     expect_step look 0 /.slipway/buildcontext/of-this-build looked-2

@@ -80,9 +80,19 @@ protected:
     router::Flags flags;
     flags.scope.build_args = job.build_args;
     flags.scope.target = job.target;
-    const router::Context context{fs::exists(folder / ".dockerignore"),
-                                  fs::exists(folder / "Dockerfile.dockerignore"),
-                                  fs::exists(folder / ".containerignore")};
+    for (const auto& label : job.labels)
+      flags.labels.push_back(label.first);
+    router::Context context;
+    context.ignore_file = fs::exists(folder / ".dockerignore");
+    context.dockerfile_ignore_file = fs::exists(folder / "Dockerfile.dockerignore");
+    context.container_ignore_file = fs::exists(folder / ".containerignore");
+    for (const auto& source : router::literal_sources(*file)) {
+      const auto status = fs::symlink_status(folder / source);
+      if (!fs::exists(status)) continue;
+      context.sources[source] = fs::is_symlink(status)     ? router::SourceKind::link
+                                : fs::is_directory(status) ? router::SourceKind::folder
+                                                           : router::SourceKind::file;
+    }
     const auto wanted = router::requirements(*file, configs, context, flags);
     const auto descriptor = kaniko::descriptor_of({"v1.24.0"});
     std::string reasons;
