@@ -216,6 +216,8 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
   spec.image = config.gitlab.default_image;
   spec.helper_network = config.gitlab.helper_network == "always" || response.helper_needs_network();
   spec.docker_certs = response.expand(response.variable("DOCKER_TLS_CERTDIR"));
+  while (spec.docker_certs.size() > 1 && spec.docker_certs.ends_with('/'))
+    spec.docker_certs.pop_back(); // "/certs/" is /certs
   if (response.image) {
     spec.image = response.expand(response.image->name);
     spec.entrypoint = response.image->entrypoint;

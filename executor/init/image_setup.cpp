@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/init/image_setup.hpp"
 
+#include "executor/init/users.hpp"
+
+#include <algorithm>
 #include <array>
+#include <string>
 #include <system_error>
+#include <vector>
 
 namespace slipway::init {
 namespace fs = std::filesystem;
@@ -10,9 +15,12 @@ namespace {
 
 constexpr std::array<const char*, 6> kPathFolders{"usr/local/sbin", "usr/local/bin", "usr/sbin",
                                                   "usr/bin",        "sbin",          "bin"};
-constexpr std::array<const char*, 5> kPluginFolders{
+constexpr std::array<const char*, 4> kPluginFolders{
     "usr/libexec/docker/cli-plugins", "usr/local/libexec/docker/cli-plugins",
-    "usr/lib/docker/cli-plugins", "usr/local/lib/docker/cli-plugins", "root/.docker/cli-plugins"};
+    "usr/lib/docker/cli-plugins", "usr/local/lib/docker/cli-plugins"};
+constexpr const char* kUsersPlugins = ".docker/cli-plugins";
+constexpr const char* kOwnFolder = "run/slipway";
+constexpr std::size_t kMostPasswdBytes = 1UL << 20;
 
 // Tools that the shim speaks for, beside docker. Only where the image has them.
 constexpr std::array<const char*, 5> kTools{"podman", "buildah", "img", "buildctl",
@@ -44,6 +52,66 @@ bool is_program(const fs::path& path) {
   return type == fs::file_type::regular || type == fs::file_type::symlink;
 }
 
+// Relative to the image's root; "" where the image's word does not count.
+std::string image_folder(std::string_view word) {
+  if (!word.starts_with('/') || word.size() > 1024) return "";
+  const auto folder = fs::path{word}.lexically_normal().relative_path().string();
+  return folder.starts_with(kOwnFolder) ? "" : folder;
+}
+
+void add_once(std::vector<std::string>& folders, std::string folder) {
+  if (folder.ends_with('/')) folder.pop_back();
+  if (!folder.empty() && std::find(folders.begin(), folders.end(), folder) == folders.end())
+    folders.push_back(std::move(folder));
+}
+
+// Calls with each of the first kMostFolders parts of the text.
+template <typename Visit>
+void for_each_part(std::string_view text, char separator, const Visit& visit) {
+  for (std::size_t count = 0; count < kMostFolders && !text.empty(); ++count) {
+    const auto at = text.find(separator);
+    visit(text.substr(0, at));
+    text = at == std::string_view::npos ? std::string_view{} : text.substr(at + 1);
+  }
+}
+
+std::vector<std::string> path_folders(std::string_view path) {
+  std::vector<std::string> folders{kPathFolders.begin(), kPathFolders.end()};
+  for_each_part(path, ':', [&](std::string_view word) { add_once(folders, image_folder(word)); });
+  return folders;
+}
+
+std::vector<std::string> plugin_folders(const fs::path& root, std::string_view home) {
+  std::vector<std::string> homes{"root"};
+  add_once(homes, image_folder(home));
+  const auto passwd = read_image_file((root / "etc/passwd").c_str(), kMostPasswdBytes);
+  for_each_part(passwd, '\n', [&](std::string_view line) {
+    std::size_t field = 0;
+    for_each_part(line, ':', [&](std::string_view value) {
+      if (field++ == 5) add_once(homes, image_folder(value)); // passwd(5)
+    });
+  });
+  std::vector<std::string> folders{kPluginFolders.begin(), kPluginFolders.end()};
+  for (const auto& one : homes)
+    folders.push_back(one + "/" + kUsersPlugins);
+  return folders;
+}
+
+// Where `docker` is added: in a folder that the image looks into.
+std::vector<std::string> places_to_add(const std::vector<std::string>& folders,
+                                       std::string_view path) {
+  std::vector<std::string> places;
+  std::vector<std::string> named;
+  for_each_part(path, ':', [&](std::string_view word) { add_once(named, image_folder(word)); });
+  for (const auto* usual : {"usr/local/bin", "usr/bin", "bin"}) {
+    if (named.empty() || std::find(named.begin(), named.end(), usual) != named.end())
+      places.emplace_back(usual);
+  }
+  places.insert(places.end(), named.begin(), named.end());
+  places.insert(places.end(), folders.begin(), folders.end());
+  return places;
+}
+
 } // namespace
 
 void link_docker_socket(const fs::path& root, const fs::path& socket) {
@@ -55,10 +123,11 @@ void link_docker_socket(const fs::path& root, const fs::path& socket) {
   }
 }
 
-int install_shim(const fs::path& root, const fs::path& shim) {
+int install_shim(const fs::path& root, const fs::path& shim, const ImagePrograms& image) {
+  const auto folders = path_folders(image.path);
   int links = 0;
   bool has_docker = false;
-  for (const auto* folder : kPathFolders) {
+  for (const auto& folder : folders) {
     const fs::path docker = root / folder / "docker";
     if (!is_program(docker)) continue;
     if (replace_by_link(docker, shim)) {
@@ -66,11 +135,11 @@ int install_shim(const fs::path& root, const fs::path& shim) {
       has_docker = true;
     }
   }
-  for (const auto* folder : kPluginFolders) {
+  for (const auto& folder : plugin_folders(root, image.home)) {
     const fs::path plugin = root / folder / "docker-buildx";
     if (is_program(plugin) && replace_by_link(plugin, shim)) ++links;
   }
-  for (const auto* folder : kPathFolders) {
+  for (const auto& folder : folders) {
     for (const auto* tool : kTools) {
       const fs::path path = root / folder / tool;
       if (is_program(path) && replace_by_link(path, shim)) ++links;
@@ -78,7 +147,7 @@ int install_shim(const fs::path& root, const fs::path& shim) {
   }
   if (is_program(root / kKaniko) && replace_by_link(root / kKaniko, shim)) ++links;
   if (has_docker) return links;
-  for (const auto* folder : {"usr/local/bin", "usr/bin", "bin"}) {
+  for (const auto& folder : places_to_add(folders, image.path)) {
     std::error_code ignored;
     if (!fs::is_directory(root / folder, ignored)) continue;
     if (replace_by_link(root / folder / "docker", shim)) return links + 1;

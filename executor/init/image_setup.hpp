@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string_view>
 
 namespace slipway::init {
 
@@ -11,11 +12,23 @@ namespace slipway::init {
 /// What the image brings along stays. Failures are left to the job's own error message.
 void link_docker_socket(const std::filesystem::path& root, const std::filesystem::path& socket);
 
+/// What the image says about its programs: its PATH and HOME, as they are in its environment.
+struct ImagePrograms {
+  std::string_view path;
+  std::string_view home;
+};
+
 /// Replaces every `docker`, `podman`, `buildah`, `img`, `buildctl` and `buildctl-daemonless.sh` in
-/// the usual PATH folders, every buildx plug-in and `/kaniko/executor` by a link to `shim`; adds
-/// `docker` where the image has none, and no other name, so that `command -v` does not lie. Other
-/// tools stay. The sandbox is thrown away afterwards, so nothing is kept of the originals. Returns
-/// the number of links made.
-int install_shim(const std::filesystem::path& root, const std::filesystem::path& shim);
+/// the usual PATH folders and in those of the image's own PATH, every buildx plug-in (also in a
+/// user's `.docker/cli-plugins`) and `/kaniko/executor` by a link to `shim`; adds `docker` where
+/// the image has none, and no other name, so that `command -v` does not lie. Other tools stay. The
+/// sandbox is thrown away afterwards, so nothing is kept of the originals. The image may name what
+/// it wants: relative folders, those of slipway itself and what is more than kMostFolders do not
+/// count. Returns the number of links made.
+int install_shim(const std::filesystem::path& root, const std::filesystem::path& shim,
+                 const ImagePrograms& image = {});
+
+/// As many folders of a PATH, and as many homes of an /etc/passwd.
+constexpr std::size_t kMostFolders = 64;
 
 } // namespace slipway::init

@@ -79,9 +79,10 @@ void hold_standard_descriptors() {
   if (fd >= 0) (void)::close(fd);
 }
 
-bool is_set(const char* name) {
+// "" where it is not set.
+const char* variable(const char* name) {
   const char* value = ::getenv(name); // NOLINT(concurrency-mt-unsafe): no thread yet
-  return value != nullptr && *value != '\0';
+  return value != nullptr ? value : "";
 }
 
 void serve_docker() {
@@ -118,11 +119,11 @@ int main(int argc, char** argv) {
   // Before the first thread: all inherit it.
   (void)::sigprocmask(SIG_BLOCK, &all, nullptr); // NOLINT(concurrency-mt-unsafe)
 
-  if (is_set("SLIPWAY_SHIM")) {
-    (void)slipway::init::install_shim("/",
-                                      ::getenv("SLIPWAY_SHIM")); // NOLINT(concurrency-mt-unsafe)
+  // The environment of PID 1 is the image's, and slipway's own two names.
+  if (const char* shim = variable("SLIPWAY_SHIM"); *shim != '\0') {
+    (void)slipway::init::install_shim("/", shim, {variable("PATH"), variable("HOME")});
   }
-  if (is_set("SLIPWAY_DOCKER")) serve_docker();
+  if (*variable("SLIPWAY_DOCKER") != '\0') serve_docker();
 
   auto served = slipway::init::serve(std::move(listener), {});
   if (served) return 0;

@@ -26,6 +26,7 @@ SUITE_SETUP() {
     publish_image base/dash:1 busybox '{}' dash_files
     publish_image base/noshell:1 none '{}' noshell_files
     publish_image base/docker-cli:12 debian '{}' docker_files
+    publish_image base/docker-in-opt:1 busybox '{"User": "ci", "Env": ["PATH=/opt/docker/bin:/bin"]}' opt_files
     publish_image base/web:1 busybox '{"ExposedPorts": {"8080/tcp": {}}, "Cmd": ["/bin/httpd", "-f", "-p", "8080", "-h", "/www"]}' web_files
     publish_image base/deaf:1 busybox '{"ExposedPorts": {"9999/tcp": {}}, "Cmd": ["/bin/sh", "-c", "echo out of memory, giving up; exec sleep 600"]}'
     publish_image private/tool:1 busybox '{}' web_files
@@ -65,6 +66,13 @@ noshell_files() {
 
 docker_files() {
     with_program /usr/bin/docker opt/real-docker
+}
+
+opt_files() {
+    mkdir -p etc opt/docker/bin home/ci/.docker/cli-plugins
+    printf 'root:x:0:0::/root:/bin/sh\nci:x:1000:1000::/home/ci:/bin/sh\n' >etc/passwd
+    tee opt/docker/bin/docker home/ci/.docker/cli-plugins/docker-buildx >/dev/null <<<$'#!/bin/sh\necho the program of the image'
+    chmod 755 opt/docker/bin/docker home/ci/.docker/cli-plugins/docker-buildx
 }
 
 web_files() {
@@ -190,6 +198,19 @@ TEST "busybox sh runs jobs, with its docker" {
     expect_eq "$STATE" success
     expect_contains "$TRACE" in-build
     expect_contains "$TRACE" "quote's \$ survive"
+}
+
+TEST "a docker that only the image's own PATH finds, and a user's own buildx, are slipway's" {
+    run_steps 4052 'try where command -v docker
+try images docker images
+try plugin ~/.docker/cli-plugins/docker-buildx version
+try added ls /usr/bin/docker /bin/docker' ".image.name = \"$world_registry/base/docker-in-opt:1\""
+
+    expect_step where 0 /opt/docker/bin/docker
+    expect_step images 0 REPOSITORY
+    expect_step plugin 0 slipway
+    expect_step added 1
+    expect_lacks "$TRACE" "the program of the image"
 }
 
 TEST "a dash gets the name of the trap instead of a syntax error, and works with POSIX escapes" {
@@ -318,6 +339,34 @@ try wrong env DOCKER_TLS_VERIFY= DOCKER_CERT_PATH= /opt/real-docker version" ".i
 
     expect_docker_job 4104
     expect_step wrong 1
+}
+
+TEST "the certificates are in /certs/client, for a job that names /certs and for one that names nothing" {
+    run_steps 4105 "export DOCKER_BUILDKIT=0
+$(docker_job 4105 /opt/real-docker)" ".image.name = \"$world_registry/base/docker-cli:12\"
+        | .services = [{name: \"docker:27.5-dind\"}]
+        | .variables += [{key: \"DOCKER_HOST\", value: \"tcp://docker:2376\", public: true},
+            {key: \"DOCKER_TLS_CERTDIR\", value: \"/certs\", public: true}, {key: \"DOCKER_TLS_VERIFY\", value: \"1\", public: true},
+            {key: \"DOCKER_CERT_PATH\", value: \"\$DOCKER_TLS_CERTDIR/client\", public: true}]"
+    expect_docker_job 4105
+
+    local id=4106 more
+    for more in '' ", {key: \"DOCKER_TLS_CERTDIR\", value: \"/certs/\", public: true}"; do
+        run_steps "$id" 'try files ls /certs/client
+try version /opt/real-docker --tlsverify --tlscacert /certs/client/ca.pem --tlscert /certs/client/cert.pem --tlskey /certs/client/key.pem version
+try images /opt/real-docker images
+try nobody env -u DOCKER_CERT_PATH HOME=/nowhere /opt/real-docker version' ".image.name = \"$world_registry/base/docker-cli:12\"
+            | .variables += [{key: \"DOCKER_HOST\", value: \"tcp://docker:2376\", public: true},
+                {key: \"DOCKER_TLS_VERIFY\", value: \"1\", public: true},
+                {key: \"DOCKER_CERT_PATH\", value: \"/certs/client\", public: true}$more]"
+        expect_eq "$STATE" success
+        expect_step files 0 ca.pem cert.pem key.pem
+        expect_step version 0 20.10.24
+        expect_step images 0 REPOSITORY
+        # The control: without them nobody is let in.
+        expect_step nobody 1
+        id=$((id + 1))
+    done
 }
 
 TEST "nothing of the jobs is left" {

@@ -96,6 +96,55 @@ TEST_F(ImageSetup, LeavesAFolderOfThatNameAlone) {
   EXPECT_TRUE(is_shim("usr/local/bin/docker"));
 }
 
+TEST_F(ImageSetup, LooksIntoTheFoldersOfTheImagesOwnPath) {
+  add("opt/docker/bin/docker");
+  add("opt/docker/bin/buildah");
+  add("elsewhere/docker");
+  fs::create_directories(root / "usr/local/bin");
+
+  EXPECT_EQ(install_shim(root, kShim, {"/usr/bin:/opt/x/../docker/bin/:elsewhere:", ""}), 2);
+  EXPECT_TRUE(is_shim("opt/docker/bin/docker"));
+  EXPECT_TRUE(is_shim("opt/docker/bin/buildah"));
+  EXPECT_TRUE(fs::is_regular_file(root / "elsewhere/docker")) << "a relative folder is nobody's";
+  EXPECT_FALSE(fs::exists(fs::symlink_status(root / "usr/local/bin/docker")));
+}
+
+TEST_F(ImageSetup, FindsThePluginsInTheHomesOfTheImagesUsers) {
+  add("home/ci/.docker/cli-plugins/docker-buildx");
+  add("srv/build/.docker/cli-plugins/docker-buildx");
+  add("home/ci/.docker/cli-plugins/docker-compose");
+  fs::create_directories(root / "etc");
+  std::ofstream{root / "etc/passwd"} << "root:x:0:0:root:/root:/bin/sh\nbroken\n"
+                                        "ci:x:1000:1000::/home/ci:/bin/sh\n";
+
+  EXPECT_EQ(install_shim(root, kShim, {"", "/srv/build"}), 3);
+  EXPECT_TRUE(is_shim("home/ci/.docker/cli-plugins/docker-buildx"));
+  EXPECT_TRUE(is_shim("srv/build/.docker/cli-plugins/docker-buildx"));
+  EXPECT_TRUE(fs::is_regular_file(root / "home/ci/.docker/cli-plugins/docker-compose"));
+}
+
+TEST_F(ImageSetup, AddsDockerWhereTheImageLooksForPrograms) {
+  fs::create_directories(root / "usr/local/bin");
+  fs::create_directories(root / "tools/bin");
+
+  EXPECT_EQ(install_shim(root, kShim, {"/nowhere:/tools/bin", ""}), 1);
+  EXPECT_TRUE(is_shim("tools/bin/docker"));
+}
+
+TEST_F(ImageSetup, LooksNeitherIntoSlipwaysFoldersNorIntoEndlessOnes) {
+  add("run/slipway/bin/docker");
+  add("last/docker");
+  std::string path = "/run/slipway/bin:/usr/../run/slipway/bin";
+  for (std::size_t i = 0; i < kMostFolders; ++i)
+    path += ":/folder" + std::to_string(i);
+  fs::create_directories(root / "usr/bin");
+
+  EXPECT_EQ(install_shim(root, kShim, {path + ":/last", ""}), 1);
+  EXPECT_TRUE(fs::is_regular_file(root / "run/slipway/bin/docker"));
+  EXPECT_TRUE(fs::is_regular_file(root / "last/docker"));
+  EXPECT_TRUE(is_shim("usr/bin/docker"));
+}
+
 TEST_F(ImageSetup, LinksTheDockerSocketUnlessTheImageBringsOne) {
   add("run/docker.sock");
 
