@@ -6,6 +6,7 @@
 #include "executor/gate/database.hpp"
 #include "executor/gate/exceptions.hpp"
 #include "executor/gate/report.hpp"
+#include "executor/gate/scan_owner.hpp"
 #include "executor/gate/verdict_cache.hpp"
 
 #include <nlohmann/json.hpp>
@@ -126,12 +127,13 @@ void refuse_flaw(Bench& bench, oci::Flaw flaw, const std::string& what) {
   bench.refuse(answer_to(flaw).code, words_on(flaw, what));
 }
 
-// A private folder that is gone with its owner.
+// A private folder that is gone with its owner. Its name says whose it is, for what a dead one
+// left.
 class ScratchDir {
 public:
   static Result<ScratchDir> under(const std::filesystem::path& parent) {
     if (auto made = make_directory(parent, 0700); !made) return std::move(made).error();
-    std::string path = (parent / "scan-XXXXXX").string();
+    std::string path = (parent / (scratch_name_begin() + "XXXXXX")).string();
     if (::mkdtemp(path.data()) == nullptr) return io_error("mkdtemp", errno, path);
     return ScratchDir{std::move(path)};
   }

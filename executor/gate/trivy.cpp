@@ -3,6 +3,7 @@
 #include "executor/base/file_state.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/gate/report.hpp"
+#include "executor/gate/scan_owner.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -187,9 +188,7 @@ Status SandboxedTrivy::remove_orphans(sandbox::Podman& podman, const std::string
     const auto pid = one.labels.find(kScannersProcess);
     if (owner == one.labels.end() || owner->second != owner_label || pid == one.labels.end())
       continue;
-    // A number that another process has by now keeps it until that one ends.
-    std::error_code failed;
-    if (!std::filesystem::exists("/proc/" + pid->second, failed)) orphans.push_back(one.id);
+    if (is_process_gone(pid->second)) orphans.push_back(one.id);
   }
   return podman.remove(orphans);
 }

@@ -18,6 +18,15 @@ constexpr const char* kCapabilities[] = {"CHOWN",   "DAC_OVERRIDE",     "FOWNER"
 constexpr std::uint64_t kCpuPeriod = 100000; // microseconds; cpu.max, cgroups(7)
 constexpr std::int64_t kMostLogBytes = 1000000;
 
+// Asked for by a number that is not root's. Podman makes the capabilities that are added ambient
+// for such a user, so a program that needs none would have them all.
+bool is_for_no_root(const SandboxSpec& spec) {
+  if (!spec.user) return false;
+  const auto id = spec.user->substr(0, spec.user->find(':'));
+  return id.find_first_not_of("0123456789") == std::string::npos &&
+         id.find_first_not_of('0') != std::string::npos;
+}
+
 void add_mount(json& body, const Mount& mount) {
   const json options{mount.read_only ? "ro" : "rw"};
   if (mount.source.starts_with('/')) {
@@ -70,8 +79,10 @@ std::string create_body(const SandboxSpec& spec) {
     body["privileged"] = true;
   } else {
     body["cap_drop"] = {"all"};
-    for (const char* capability : kCapabilities)
-      body["cap_add"].push_back(capability);
+    if (!is_for_no_root(spec)) {
+      for (const char* capability : kCapabilities)
+        body["cap_add"].push_back(capability);
+    }
   }
   if (!spec.new_privileges()) body["no_new_privileges"] = true;
 

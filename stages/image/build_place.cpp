@@ -9,6 +9,7 @@
 #include "executor/backends/kaniko/output.hpp"
 #include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/file.hpp"
+#include "executor/gate/scan_owner.hpp"
 #include "executor/leaks/searched_blobs.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/script_client.hpp"
@@ -110,10 +111,13 @@ Status collect_scans(const Tools& tools) {
   bool any_scan = false; // each has its scratch; Podman is not asked where there is none
   for (const auto& dir : {gate, gate / "verdicts", gate / "layers"}) {
     for (const auto& entry : std::filesystem::directory_iterator{dir, failed}) {
-      const bool scan = entry.path().filename().string().starts_with("scan-");
+      const auto name = entry.path().filename().string();
+      const bool scan = name.starts_with(gate::kScratchBegin);
       any_scan = any_scan || scan;
       const bool scratch = scan || dir != gate;
-      if (scratch && age_of(entry.path()) > kScratchAge) old.push_back(entry.path());
+      if (gate::is_process_gone(gate::scratch_owner(name)) ||
+          (scratch && age_of(entry.path()) > kScratchAge))
+        old.push_back(entry.path());
     }
   }
   for (const auto& path : old)

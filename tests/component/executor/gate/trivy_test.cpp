@@ -13,7 +13,10 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <map>
+#include <sstream>
 
 namespace slipway::gate {
 namespace {
@@ -383,6 +386,76 @@ TEST_F(TrivyInItsSandbox, EndsAHangingScannerAndLeavesNoSandbox) {
   auto left = podman.list("io.slipway.owner", "gate-test");
   ASSERT_TRUE(left.ok()) << left.error().text();
   EXPECT_TRUE(left->empty());
+}
+
+// What each fact of tests/programs/look_around.cpp is, by its first word.
+std::multimap<std::string, std::string> facts_of(const std::string& text) {
+  std::multimap<std::string, std::string> facts;
+  std::istringstream lines{text};
+  for (std::string line; std::getline(lines, line);) {
+    const auto blank = line.find(' ');
+    facts.emplace(line.substr(0, blank), blank == std::string::npos ? "" : line.substr(blank + 1));
+  }
+  return facts;
+}
+
+std::vector<std::string> all_of(const std::multimap<std::string, std::string>& facts,
+                                const std::string& what) {
+  std::vector<std::string> values;
+  for (auto [at, end] = facts.equal_range(what); at != end; ++at)
+    values.push_back(at->second);
+  std::sort(values.begin(), values.end());
+  return values;
+}
+
+// A program in Trivy's place: it has the scanner's rights, and says what it could do with them.
+TEST_F(TrivyInItsSandbox, SeesNoNetworkNoEnvironmentNoFilesAndNoOtherProcess) {
+  using Words = std::vector<std::string>;
+  config_.trivy = fs::read_symlink("/proc/self/exe").parent_path() / "look_around";
+  ASSERT_EQ(::setenv("TRIVY_SEVERITY", "LOW", 1), 0);
+  ASSERT_EQ(::setenv("HTTPS_PROXY", "http://proxy.invalid:1", 1), 0);
+  sandbox::Podman podman{engine_, runner_};
+
+  auto report =
+      SandboxedTrivy{config_, podman, ids_, "gate-test"}.scan(layout_, alpine("3.3.3-r0"));
+
+  ASSERT_TRUE(report.ok()) << report.error().text();
+  const auto inside = facts_of(report->json);
+  SCOPED_TRACE(report->json);
+  // What Podman gives every process, and nothing of ours.
+  std::vector<std::string> names;
+  for (const auto& entry : all_of(inside, "env"))
+    names.push_back(entry.substr(0, entry.find('=')));
+  EXPECT_EQ(names, (Words{"HOME", "HOSTNAME", "PATH", "TERM", "container"}));
+  EXPECT_EQ(all_of(inside, "cwd"), (Words{"/tmp"}));
+  EXPECT_EQ(all_of(inside, "here"), (Words{}));
+  EXPECT_EQ(all_of(inside, "fd"), (Words{"0", "1", "2"}));
+  EXPECT_EQ(all_of(inside, "process"), (Words{"1"}));
+  EXPECT_EQ(all_of(inside, "interface"), (Words{"lo"}));
+  EXPECT_EQ(all_of(inside, "route"), (Words{"Network is unreachable"}));
+  EXPECT_EQ(all_of(inside, "socket"), (Words{}));
+  EXPECT_EQ(all_of(inside, "ids"), (Words{"65534:65534"}));
+  EXPECT_EQ(all_of(inside, "status"),
+            (Words{"CapEff: 0000000000000000", "NoNewPrivs: 1", "Seccomp: 2"}));
+  EXPECT_EQ(all_of(inside, "write"), (Words{"/ Read-only file system", "/etc Read-only file system",
+                                            "/opt/cache/db Read-only file system",
+                                            "/opt/layout Read-only file system", "/tmp possible"}));
+
+  // The control: outside, the same program sees all of that.
+  process::Command command;
+  command.argv = {config_.trivy.string()};
+  command.env = {{"TRIVY_SEVERITY", "LOW"}};
+  command.cwd = engine_.home.string();
+  auto said = runner_.run(command);
+  ASSERT_TRUE(said.ok()) << said.error().text();
+  const auto outside = facts_of(said->out);
+  EXPECT_EQ(all_of(outside, "env"), (Words{"TRIVY_SEVERITY=LOW"}));
+  const auto here = all_of(outside, "here");
+  EXPECT_NE(std::find(here.begin(), here.end(), dir_.filename().string()), here.end());
+  EXPECT_GT(all_of(outside, "process").size(), 1U);
+  EXPECT_GT(all_of(outside, "interface").size(), 1U);
+  EXPECT_EQ(all_of(outside, "route"), (Words{"there is one"}));
+  EXPECT_FALSE(all_of(outside, "socket").empty());
 }
 
 } // namespace

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/gate.hpp"
+#include "executor/gate/scan_owner.hpp"
 #include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <fstream>
 #include <memory>
+#include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -43,6 +49,64 @@ TEST(Scanners, OfAProcessThatIsGoneAreRemovedAndNoOthers) {
   ASSERT_TRUE(SandboxedTrivy::remove_orphans(podman, "me").ok());
 
   EXPECT_EQ(api->removed, std::vector<std::string>{"orphan"});
+}
+
+TEST(ScanOwner, IsGoneAlsoWhereNobodyWaitedForItYet) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  siginfo_t info{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), 0);
+
+  EXPECT_TRUE(is_process_gone(std::to_string(child))) << "a zombie";
+  (void)::waitpid(child, nullptr, 0);
+  EXPECT_TRUE(is_process_gone(std::to_string(child)));
+  EXPECT_FALSE(is_process_gone(std::to_string(::getpid())));
+  for (const auto* no_number : {"", "self", "1/../1", "-1"})
+    EXPECT_FALSE(is_process_gone(no_number)) << no_number;
+}
+
+TEST(ScanOwner, StandsInTheNameOfTheScratchFolder) {
+  EXPECT_EQ(scratch_owner(scratch_name_begin() + "aB3xYz"), std::to_string(::getpid()));
+  for (const auto* other : {"scan-aB3xYz", "scan-12", "scan-1x-aaaaaa", "verdicts", ""})
+    EXPECT_EQ(scratch_owner(other), "") << other;
+}
+
+// SLIPWAY_ACCEPT=1 writes the file anew. What differs between two scans and two machines is named
+// in capitals.
+TEST(Scanners, AreAskedForAsInTheGoldenFile) {
+  auto api = std::make_shared<fakes::FakePodmanApi>();
+  nlohmann::json body;
+  api->instead = [&](const sandbox::ApiRequest& request) -> std::optional<sandbox::ApiAnswer> {
+    if (request.target.starts_with("/containers/create"))
+      body = nlohmann::json::parse(request.body);
+    return std::nullopt;
+  };
+  fakes::FakeProcessRunner runner;
+  runner.answer = [](const process::Command&) {
+    return process::Output{process::Exited{0}, "{}", ""};
+  };
+  sandbox::Podman podman{sandbox::Engine{}, runner, api};
+  ScannerConfig config;
+  config.trivy = "/bin/true"; // it has to be a program; it is not started
+  config.db_dir = "/var/lib/slipway/trivy/db";
+  config.trivy_sha256 = "";
+  const auto manifest = oci::Digest::of("manifest");
+
+  auto report = SandboxedTrivy{config, podman, {65537, 65536, 1, false}, "me"}.scan(
+      "/var/lib/slipway/jobs/j1/layout", manifest);
+
+  ASSERT_TRUE(report.ok()) << report.error().text();
+  ASSERT_TRUE(body.is_object());
+  body["name"] = "slipway-scan-PID-N-" + manifest.hex().substr(0, 12);
+  body["labels"]["io.slipway.pid"] = "PID";
+  body["image"] = "IMAGE";
+  const auto text = body.dump(2) + "\n";
+  const std::string file = std::string{SLIPWAY_TESTDATA} + "/create-scanner.json";
+  if (std::getenv("SLIPWAY_ACCEPT") != nullptr)
+    std::ofstream(file) << text; // NOLINT(concurrency-mt-unsafe): one thread
+  std::stringstream expected;
+  expected << std::ifstream(file).rdbuf();
+  EXPECT_EQ(text, expected.str());
 }
 
 } // namespace

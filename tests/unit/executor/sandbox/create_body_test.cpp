@@ -85,6 +85,22 @@ TEST(CreateBody, TakesEveryValueOfTheEnvironmentAsItIs) {
     EXPECT_EQ(env[name], value);
 }
 
+TEST(CreateBody, GivesNoCapabilityToWhoIsAskedForAsNoRoot) {
+  const auto added = [](const std::optional<std::string>& user) {
+    auto spec = plain();
+    spec.user = user;
+    const auto body = nlohmann::json::parse(create_body(spec));
+    EXPECT_EQ(body["cap_drop"], nlohmann::json{"all"});
+    return body.contains("cap_add");
+  };
+
+  for (const auto* none : {"65534", "1000:0", "01"})
+    EXPECT_FALSE(added(none)) << none;
+  for (const auto* root : {"0", "0:0", "00:7", "", "postgres"})
+    EXPECT_TRUE(added(root)) << root;
+  EXPECT_TRUE(added(std::nullopt)) << "the image's own";
+}
+
 struct BadSpec {
   const char* name;
   void (*spoil)(SandboxSpec&);

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ways of a push that end before slipway-push begins, and what is kept of them; builds and
+// pushes that arrive need real programs (tests/e2e).
+#include "executor/base/file.hpp"
+#include "stages/image/images.hpp"
+#include "stages/image/reports.hpp"
+#include "tests/fakes/fake_podman_api.hpp"
+#include "tests/fakes/fake_process_runner.hpp"
+#include "tests/fakes/sample_image.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <memory>
+#include <sstream>
+
+namespace slipway::image {
+namespace {
+namespace fs = std::filesystem;
+
+class ImagesTest : public testing::Test {
+protected:
+  ImagesTest() {
+    engine_.home = engine_.runtime_dir = dir_.path();
+    config_.slipway.state_dir = dir_.path() / "state";
+    config_.registries.push_back({});
+    config_.registries.back().host = "reg.example";
+    config_.gate.trivy = dir_.path() / "no-scanner";
+    config_.gate.db_dir = dir_.path() / "no-db";
+    config_.programs.push = "/nonexistent/slipway-push";
+    record_.key = "j1-aa";
+    record_.project = "grp/app";
+    record_.ref = "main";
+    EXPECT_TRUE(folders_.create(record_.key));
+  }
+  Tools tools() { return {config_, podman_, folders_, audit_, clock_, "owner", {}}; }
+  // A new one for each script of the job, as `run` makes it.
+  std::unique_ptr<Images> images() {
+    return std::make_unique<Images>(tools(), record_, std::vector<policy::Login>{});
+  }
+  /// Puts an image into the job's store, as a build would.
+  oci::Digest stock(const std::string& name, unsigned seed = 1) {
+    auto store = state::ImageStore::open(folders_.dir(record_.key) / "images");
+    EXPECT_TRUE(store.ok()) << store.error().text();
+    const auto root = fakes::write_image(store->layout(), {3000}, seed);
+    EXPECT_TRUE(store->add(root, {*oci::Reference::parse(name)}).ok());
+    return root;
+  }
+  static Result<broker::PushOutcome> push(Images& images, const std::string& name) {
+    return images.push(
+        *oci::Reference::parse(name), [](std::string_view) {}, [] { return false; });
+  }
+  std::vector<nlohmann::json> audited(const std::string& event) const {
+    std::vector<nlohmann::json> found;
+    const auto text = read_file(dir_.path() / "audit.jsonl", 1UL << 20);
+    std::istringstream lines{text.ok() ? *text : ""};
+    for (std::string line; std::getline(lines, line);) {
+      auto entry = nlohmann::json::parse(line);
+      if (entry["event"] == event) found.push_back(std::move(entry));
+    }
+    return found;
+  }
+
+  fakes::TempDir dir_;
+  config::Config config_;
+  FixedClock clock_{WallTime{std::chrono::seconds{1700000000}}};
+  sandbox::Engine engine_;
+  fakes::FakeProcessRunner runner_;
+  std::shared_ptr<fakes::FakePodmanApi> api_ = std::make_shared<fakes::FakePodmanApi>();
+  sandbox::Podman podman_{engine_, runner_, api_};
+  state::JobFolders folders_{dir_.path() / "state", dir_.path() / "run"};
+  audit::FileAuditLog audit_{dir_.path() / "audit.jsonl", clock_};
+  state::JobRecord record_;
+};
+
+TEST_F(ImagesTest, WhatTheJobDoesNotHaveIsNotPushed) {
+  auto images = this->images();
+
+  const auto pushed = push(*images, "reg.example/grp/app:1");
+
+  ASSERT_FALSE(pushed.ok());
+  EXPECT_EQ(pushed.error().kind, ErrorKind::not_found);
+  EXPECT_EQ(images->summary(), "");
+}
+
+TEST_F(ImagesTest, WhatPolicyForbidsIsRefusedBeforeAnythingIsScanned) {
+  const auto digest = stock("other.example/grp/app:1");
+  auto images = this->images();
+
+  const auto pushed = push(*images, "other.example/grp/app:1");
+
+  ASSERT_FALSE(pushed.ok());
+  EXPECT_EQ(pushed.error().kind, ErrorKind::denied);
+  const auto denied = audited("push_denied");
+  ASSERT_EQ(denied.size(), 1U);
+  EXPECT_EQ(denied[0]["digest"], digest.str());
+  EXPECT_EQ(denied[0]["job"], "j1-aa");
+  EXPECT_NE(images->summary().find("refused  other.example/grp/app:1"), std::string::npos);
+  EXPECT_TRUE(audited("gate_rejected").empty());
+  EXPECT_TRUE(api_->asked.empty());
+  EXPECT_TRUE(runner_.seen.empty());
+}
+
+TEST_F(ImagesTest, AGateThatCannotJudgeLetsNothingThroughAndIsRemembered) {
+  const auto digest = stock("reg.example/grp/app:1");
+  auto images = this->images();
+
+  const auto pushed = push(*images, "reg.example/grp/app:1");
+
+  ASSERT_FALSE(pushed.ok());
+  EXPECT_EQ(pushed.error().kind, ErrorKind::unavailable) << pushed.error().text();
+  const auto rejected = audited("gate_rejected");
+  ASSERT_EQ(rejected.size(), 1U);
+  EXPECT_EQ(rejected[0]["digest"], digest.str());
+  const auto summary = images->summary();
+  EXPECT_NE(summary.find("refused  reg.example/grp/app:1"), std::string::npos) << summary;
+  EXPECT_NE(summary.find("digest   " + digest.str()), std::string::npos) << summary;
+  EXPECT_NE(summary.find("nothing was sent; audit head " + rejected[0]["hash"].get<std::string>()),
+            std::string::npos)
+      << summary;
+  EXPECT_TRUE(audited("push_intent").empty());
+  // For the job's reports, and for `slipway why` later.
+  EXPECT_TRUE(images->reports(*oci::Reference::parse("reg.example/grp/app:1")).ok());
+  EXPECT_TRUE(Reports{config_.slipway.state_dir}.find(digest.str()).ok());
+}
+
+TEST_F(ImagesTest, NoReportIsGivenOnWhatWasNotPushed) {
+  stock("reg.example/grp/app:1");
+
+  EXPECT_FALSE(images()->reports(*oci::Reference::parse("reg.example/grp/app:1")).ok());
+}
+
+TEST_F(ImagesTest, AreTheJobsOwnFromOneScriptToTheNext) {
+  stock("reg.example/grp/app:1");
+  ASSERT_TRUE(images()->tag("reg.example/grp/app:1", *oci::Reference::parse("app:two")).ok());
+
+  auto next = images();
+
+  EXPECT_TRUE(next->find("app:two").ok());
+  auto listed = next->list();
+  ASSERT_TRUE(listed.ok()) << listed.error().text();
+  EXPECT_EQ(listed->size(), 1U);
+  EXPECT_TRUE(next->remove("app:two", false).ok());
+  EXPECT_FALSE(next->find("app:two").ok());
+  EXPECT_TRUE(next->find("reg.example/grp/app:1").ok());
+  record_.key = "j2-bb";
+  ASSERT_TRUE(folders_.create(record_.key));
+  EXPECT_FALSE(images()->find("reg.example/grp/app:1").ok()) << "another job's";
+}
+
+TEST_F(ImagesTest, ARuleThatWantsASignatureIsNotServedWithoutAKey) {
+  stock("reg.example/grp/app:1");
+  config::Rule rule;
+  rule.project = "*";
+  rule.sign = true;
+  config_.rules.push_back(rule);
+  auto images = this->images();
+
+  const auto pushed = push(*images, "reg.example/grp/app:1");
+
+  ASSERT_FALSE(pushed.ok());
+  EXPECT_EQ(pushed.error().kind, ErrorKind::misconfigured) << pushed.error().text();
+  EXPECT_NE(pushed.error().hint.find("key_file"), std::string::npos);
+}
+
+std::string pid_that_is_gone() {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  int status = 0;
+  (void)::waitpid(child, &status, 0);
+  return std::to_string(child);
+}
+
+TEST_F(ImagesTest, WhatAKilledScanLeftIsCollectedAndALivingScanStays) {
+  const auto gate = config_.slipway.state_dir / "gate";
+  const auto gone = pid_that_is_gone();
+  const auto alive = std::to_string(::getpid());
+  for (const auto& name : {"scan-" + gone + "-aaaaaa", "scan-" + alive + "-bbbbbb",
+                           std::string{"scan-cccccc"}, std::string{"verdicts"}})
+    fs::create_directories(gate / name);
+  api_->containers["slipway-scan-x"] = {
+      {{"labels",
+        {{"io.slipway.role", "scanner"}, {"io.slipway.owner", "owner"}, {"io.slipway.pid", gone}}}},
+      true,
+      "id-x"};
+
+  const auto collected = collect_leftovers(tools(), false);
+
+  ASSERT_TRUE(collected.ok()) << collected.error().text();
+  EXPECT_FALSE(fs::exists(gate / ("scan-" + gone + "-aaaaaa")));
+  EXPECT_TRUE(fs::exists(gate / ("scan-" + alive + "-bbbbbb")));
+  EXPECT_TRUE(fs::exists(gate / "scan-cccccc")) << "nobody knows whose: kept until it is old";
+  EXPECT_TRUE(fs::exists(gate / "verdicts"));
+  EXPECT_EQ(api_->removed, std::vector<std::string>{"slipway-scan-x"});
+}
+
+} // namespace
+} // namespace slipway::image
