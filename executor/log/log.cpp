@@ -4,6 +4,10 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <memory>
 
 namespace slipway::log {
@@ -28,23 +32,42 @@ spdlog::level::level_enum spdlog_level(Level level) {
   return spdlog::level::err;
 }
 
-std::string quoted(const std::string& value) {
-  if (value.find_first_of(" \"\\=\n\r\t") == std::string::npos && !value.empty()) return value;
-  std::string text = "\"";
-  for (const char c : value) {
-    if (c == '"' || c == '\\') text += '\\';
-    if (static_cast<unsigned char>(c) < 0x20) {
-      text += c == '\n' ? "\\n" : " ";
+bool is_control(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
+
+// A job has a say in some texts: they begin no line of their own and steer no terminal.
+std::string one_line(std::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    if (is_control(c)) {
+      line += c == '\n' ? "\\n" : " ";
     } else {
-      text += c;
+      line += c;
     }
   }
-  return text + '"';
+  return line;
+}
+
+std::string quoted(const std::string& value) {
+  const bool plain = value.find_first_of(" \"\\=") == std::string::npos &&
+                     std::none_of(value.begin(), value.end(), is_control);
+  if (plain && !value.empty()) return value;
+  std::string escaped;
+  for (const char c : value) {
+    if (c == '"' || c == '\\') escaped += '\\';
+    escaped += c;
+  }
+  return '"' + one_line(escaped) + '"';
 }
 
 } // namespace
 
 bool open(const std::filesystem::path& file, Level least) {
+  // Made here and not by spdlog, which would leave its mode to the umask.
+  const int made = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+  if (made < 0) return false;
+  (void)::close(made);
   try {
     logger() = std::make_shared<spdlog::logger>(
         "slipway", std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string()));
@@ -60,7 +83,7 @@ bool open(const std::filesystem::path& file, Level least) {
 void write(Level level, std::string_view message,
            std::initializer_list<std::pair<std::string_view, std::string>> fields) {
   if (!logger()) return;
-  std::string line{message};
+  std::string line = one_line(message);
   for (const auto& [key, value] : fields) {
     line += ' ';
     line += key;

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the client makes of a registry's words, and pulls without any permit. The whole of a push is
+// in tests/unit/executor/push_worker, where the permit comes from.
+#include "executor/registry/registry.hpp"
+#include "tests/fakes/fake_registry.hpp"
+#include "tests/fakes/sample_image.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+namespace slipway::registry {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct Words {
+  const char* name;
+  std::string body;
+  std::string message;
+};
+
+class RegistryMessage : public testing::TestWithParam<Words> {};
+
+TEST_P(RegistryMessage, IsShortAndPrintable) {
+  EXPECT_EQ(registry_message(GetParam().body), GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Bodies, RegistryMessage,
+    testing::Values(
+        Words{"CodeAndMessage", R"({"errors":[{"code":"DENIED","message":"no access"}]})",
+              "DENIED: no access"},
+        Words{"FirstOfTwo", R"({"errors":[{"code":"A","message":"a"},{"code":"B"}]})", "A: a"},
+        Words{"MessageAlone", R"({"errors":[{"message":"only words"}]})", "only words"},
+        Words{"Nothing", "", ""}, Words{"Html", "<html>502</html>", ""},
+        Words{"OtherTypes", R"({"errors":[{"code":7,"message":["x"]}]})", ""},
+        Words{"ErrorsIsNoList", R"({"errors":{"code":"A"}})", ""},
+        Words{"EntryIsNoObject", R"({"errors":["A"]})", ""},
+        Words{"SteersNoTerminal", R"({"errors":[{"code":"A","message":"\u001b[2Jgone\nnext"}]})",
+              "A: ?[2Jgone?next"},
+        Words{"Deep", std::string(100000, '['), ""}),
+    [](const auto& param) { return std::string{param.param.name}; });
+
+TEST(HumanBytes, AreOfThreeDigitsOrSo) {
+  EXPECT_EQ(human_bytes(0), "0 B");
+  EXPECT_EQ(human_bytes(999), "999 B");
+  EXPECT_EQ(human_bytes(1000), "1.0 kB");
+  EXPECT_EQ(human_bytes(12345678), "12.3 MB");
+  EXPECT_EQ(human_bytes(2UL << 30), "2.15 GB");
+}
+
+class Pulls : public testing::Test {
+protected:
+  Pulls() : layout_{*oci::Layout::create(dir_.path() / "source")} {
+    server_.anonymous = true;
+    pacing_.pause = [this](std::chrono::milliseconds wait) { waits_.push_back(wait); };
+    pacing_.random = [] { return 0.0; };
+    pacing_.deadline = std::chrono::steady_clock::now() + 1h;
+  }
+  oci::Digest stock() {
+    const auto root = fakes::write_image(layout_, {5000, 20}, 1);
+    const auto tree = *oci::read_tree(layout_, root);
+    for (const auto& blob : tree.blobs) {
+      const auto bytes = *layout_.read_blob(blob.digest, 1UL << 30);
+      server_.blobs[blob.digest.str()] = bytes;
+      server_.repository_blobs["grp/app"].insert(blob.digest.str());
+      if (oci::is_manifest_type(blob.media_type))
+        server_.manifests["grp/app:" + blob.digest.str()] = {blob.media_type, bytes};
+    }
+    server_.manifests["grp/app:v1"] = server_.manifests["grp/app:" + root.str()];
+    return root;
+  }
+  Result<PullOutcome> pull(oci::Layout& into, PullTarget target) {
+    engine_api::RegistryAccess access;
+    access.host = "reg.example";
+    auto tokens = credentials::TokenClient::load(std::move(access), server_, clock_);
+    if (!tokens) return std::move(tokens).error();
+    return Registry{server_, *tokens, clock_, "grp/app", pacing_, [](const std::string&) {}}.pull(
+        &into, target);
+  }
+
+  fakes::TempDir dir_;
+  oci::Layout layout_;
+  fakes::FakeRegistry server_;
+  FixedClock clock_{WallTime{std::chrono::seconds{1800000000}}};
+  Pacing pacing_;
+  std::vector<std::chrono::milliseconds> waits_;
+};
+
+TEST_F(Pulls, WithoutALoginBringTheWholeTreeByItsDigests) {
+  const auto root = stock();
+  auto into = *oci::Layout::create(dir_.path() / "into");
+
+  auto pulled = pull(into, {.target = "v1", .platform = ""});
+
+  ASSERT_TRUE(pulled.ok()) << pulled.error().text();
+  EXPECT_EQ(pulled->digest.str(), root.str());
+  auto tree = oci::read_tree(into, root);
+  ASSERT_TRUE(tree.ok()) << tree.error().text();
+  for (const auto& one : server_.seen)
+    EXPECT_EQ(one.authorization, "") << one.url;
+}
+
+TEST_F(Pulls, OfAMissingTagAreNotFoundAndNotTriedAgain) {
+  auto into = *oci::Layout::create(dir_.path() / "into");
+
+  auto pulled = pull(into, {.target = "nosuch", .platform = ""});
+
+  ASSERT_FALSE(pulled.ok());
+  EXPECT_EQ(pulled.error().kind, ErrorKind::not_found) << pulled.error().text();
+  EXPECT_TRUE(waits_.empty());
+  EXPECT_EQ(server_.seen.size(), 1U);
+}
+
+TEST_F(Pulls, EndWhenTheirDeadlineIsOver) {
+  stock();
+  auto into = *oci::Layout::create(dir_.path() / "into");
+  pacing_.deadline = std::chrono::steady_clock::now() - 1s;
+
+  auto pulled = pull(into, {.target = "v1", .platform = ""});
+
+  ASSERT_FALSE(pulled.ok());
+  EXPECT_EQ(pulled.error().kind, ErrorKind::timed_out) << pulled.error().text();
+  EXPECT_TRUE(server_.seen.empty());
+}
+
+} // namespace
+} // namespace slipway::registry
