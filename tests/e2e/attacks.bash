@@ -34,7 +34,7 @@ SUITE_TEARDOWN() {
 all_ways() {
     run_steps "$1" "try script /opt/push-by-hand $2/script
 try service curl --silent --retry 20 --retry-delay 1 --retry-connrefused http://pusher:8080/said
-printf 'FROM $world_tools\nRUN /opt/push-by-hand $2/build\n' >Dockerfile
+printf 'FROM $world_tools\nRUN nft flush ruleset; echo flush-of-the-step \$?; /opt/push-by-hand $2/build\n' >Dockerfile
 try build docker build --no-cache .
 try flush nft flush ruleset
 try route /opt/busybox ip route add $env_address/32 dev eth0
@@ -61,7 +61,7 @@ TEST "a token that may push is of no use in the script, the helper, a service or
     expect_step service 0 "Couldn't connect"
     expect_contains "$HELPER" "Couldn't connect"
     expect_contains "$HELPER" $'\nhelper could not'
-    expect_step build 1 "Couldn't connect"
+    expect_step build 1 "flush-of-the-step " "Couldn't connect"
     expect_step after-tricks 7 "Couldn't connect"
     grep -q '^>>flush [1-9]' <<<"$TRACE"
     grep -q '^>>route [1-9]' <<<"$TRACE"

@@ -230,6 +230,7 @@ printf 'FROM $world_busybox\nCOPY . /many\nRUN find /many -type f | wc -l\n' >Do
 try many docker build -t many:1 ."
 
     expect_eq "$STATE" success
+    grep -qE '^srw.* socket$' <<<"$TRACE"
     expect_step special 0 of-another-user /etc/shadow
     for step in follow follow-out dots; do expect_lacks "$(step_says $step)" root:; done
     expect_step follow 1 not\ found
@@ -577,6 +578,36 @@ for name in traversal wrong; do docker tag \$name:1 $world_registry/grp/app/\$na
     expect_step push-traversal 1 no_os
     expect_step push-wrong 1 diff_id_false
     for name in traversal wrong; do expect_absent "grp/app/$name:1"; done
+}
+
+TEST "hostile contexts that come as tars are refused, or stay where they are" {
+    mkdir "$CASE_DIR/tars"
+    echo "FROM text-of-the-host" >"$CASE_DIR/of-the-host"
+    python3 "$SUITE_ROOT/tests/lib/hostile_contexts.py" "$CASE_DIR/tars" "$world_busybox"
+    archives=$(tar -C "$CASE_DIR/tars" -czf - . | base64 -w 0)
+    run_steps 3013 "base64 -d <<<'$archives' | tar -C /tmp -xzf -
+one() { docker build --progress=plain --no-cache - </tmp/\$1.tar; }
+for file in /tmp/*.tar; do name=\$(basename \$file .tar); try \$name one \$name; done
+try escaped find / -xdev -name 'slipway-escaped'
+try after one fifo"
+
+    expect_eq "$STATE" success
+    # What tar cannot put below the context ends the build, named.
+    expect_step device 1 "unpacking the build context" "disk: Cannot mknod"
+    expect_step dot-dot 1 "unpacking the build context" "../slipway-escaped: Member name contains '..'"
+    for name in hard-link hard-link-up; do expect_step "$name" 1 "unpacking the build context" "taken: Cannot hard link"; done
+    expect_step through-link 1 "unpacking the build context" "way/slipway-escaped: Cannot open"
+    expect_step too-long-name 1 "unpacking the build context" "File name too long"
+    expect_step linked-dockerfile 1 "Dockerfile"
+    expect_lacks "$TRACE" text-of-the-host
+    # The rest is in the context, and nowhere else.
+    expect_step absolute 0 /all/tmp/slipway-escaped /all/builds/slipway-escaped
+    expect_step fifo 0 " /all/pipe" " /all/after"
+    expect_step long-name 0 " /all/nnnnnnnn" dddd/file
+    expect_step odd-names 0 " /all/-rf" " /all/new?line"
+    expect_eq "$(step_says escaped)" "" "files that escaped in the job"
+    expect_eq "$(find / -xdev -name slipway-escaped -not -path '*/containers/storage/*' -not -path '*/state/*' 2>/dev/null)" "" "files that escaped"
+    expect_step after 0 "Successfully built"
 }
 
 # Last: until its limits can be told per sandbox (a pids controller), it starves its builder for a while.

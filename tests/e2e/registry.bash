@@ -106,6 +106,49 @@ try digest docker inspect --format '{{index .RepoDigests 0}}' $world_registry/gr
     rm "$copy"
 }
 
+TEST "the job log has its sections, colours, times, token and audit heads; the operator's log tells of the job, and neither a secret" {
+    registry_config plain
+    local day=$(date -u +%Y-%m-%d) raw key secret
+    run_steps 5005 "$(push_to "$world_registry" told)
+try refused docker push $world_registry/grp/app/nosuch:1"
+    expect_eq "$STATE" success
+    raw=$(sed -E 's/^[0-9T:.Z-]{20,} [0-9a-f]{2}[OE][+ ]?//' "$CASE_DIR/jobs/5005.trace")
+
+    # As GitLab folds them: a begin and an end of one name, each cleared away by the terminal.
+    for mark in start end; do
+        expect_eq "$(grep -cE "section_$mark:[0-9]{10}:slipway_summary"$'\r\e\\[0K' <<<"$raw")" 1 "section_$mark of the summary"
+    done
+    expect_contains "$raw" $'\e[0K\e[32;1mslipway\e[0;m'
+    grep -qE "  built    buildkit v[0-9.]+, [0-9]+\.[0-9] s" <<<"$TRACE"
+    grep -qE "  findings .* \(scan [0-9]+\.[0-9] s\)" <<<"$TRACE"
+    grep -qE "  push     [0-9]+ bytes sent, [0-9]+ blobs were there, [0-9]+\.[0-9] s" <<<"$TRACE"
+    expect_contains "$TRACE" "  token    may push to this repository only, lifetime 300 s, forgotten"
+
+    # The head that prepare prints is that of its own record.
+    verify() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" audit verify "$@"; }
+    local head
+    head=$(sed -n 's/^Audit log head: \([0-9a-f]\{64\}\)$/\1/p' <<<"$TRACE")
+    [[ -n $head ]]
+    expect_eq "$(jq -r --arg hash "$head" 'select(.hash == $hash) | .event + " " + .job' "$world_state_dir/audit.jsonl" | sed 's/-.*//')" "job_prepare j5005"
+    expect_status 0 verify --head "$head"
+
+    key=$(grep -oE 'j5005-[0-9a-f]+' <<<"$TRACE" | head -n 1)
+    grep -qE "^${day}T[0-9:.]+Z info pid=[0-9]+ prepare job=$key project=grp/app image=$world_base\$" "$world_state_dir/slipway.log"
+    grep -qE " info pid=[0-9]+ cleanup done job=$key\$" "$world_state_dir/slipway.log"
+    for secret in only-slipway-knows-this glcbt-job-token-5005 eyJ; do
+        expect_lacks "$raw" "$secret"
+        expect_lacks "$(cat "$world_state_dir/slipway.log")" "$secret"
+    done
+    expect_eq "$(stat -c '%a %U' "$world_state_dir/slipway.log")" "640 $world_user"
+    # A refusal is in red, and in the operator's log with its kind.
+    sed "s|^default_image.*|&\nallowed_images = [\"nothing\"]|" "$world_config" >"$CASE_DIR/denies.toml"
+    cp "$CASE_DIR/denies.toml" "$world_dir/etc-plain/denies.toml"
+    world_config=$world_dir/etc-plain/denies.toml
+    run_script 5006 'echo never' || true
+    expect_contains "$(cat "$CASE_DIR/jobs/5006.trace")" $'\e[31;1mERROR: '
+    grep -qE ' error pid=[0-9]+ this runner does not allow the job image .* kind=denied hint=".*allowed_images' "$world_state_dir/slipway.log"
+}
+
 TEST "a push survives a registry that is slow, answers 503 for a while and cuts connections" {
     echo '{"delay": 0.5}' >"$faults"
     run_steps 5002 "$(push_to "$proxy" slow)"

@@ -4,6 +4,8 @@
 
 # shellcheck source=tests/lib/world.sh
 . "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
 
 PROBE() {
     ((EUID == 0)) || echo "needs root"
@@ -13,6 +15,8 @@ PROBE() {
 SUITE_SETUP() {
     world_start "$SUITE_DIR/world"
     sed -i 's/^\[gitlab\]$/&\nstop_grace = "2s"/' "$world_config"
+    make_tiny_base
+    start_proxy 5454
 }
 
 SUITE_TEARDOWN() {
@@ -149,6 +153,32 @@ TEST "a good job goes through its stages once, in order, and leaves nothing" {
     expect_contains "$(all 3010 run:after_script out)" "after on runner-"
     expect_contains "$(all 3010 run:after_script out)" ", success"
     expect_eq "$(all 3010 cleanup out)$(all 3010 cleanup err)" "" "what cleanup says"
+    expect_nothing_left
+}
+
+# spied FILE: the world's configuration with a Podman that notes each call in FILE and ends with 9.
+spied() {
+    install -m 0755 /dev/null "$CASE_DIR/podman"
+    printf '#!/bin/sh\necho "$@" >>"%s"\nexit 9\n' "$1" >"$CASE_DIR/podman"
+    install -m 0666 /dev/null "$1"
+    printf '%s\n[sandbox]\npodman = "%s"\n' "$(cat "$world_config")" "$CASE_DIR/podman" >"$world_dir/etc/spied.toml"
+}
+
+TEST "run does not call the container engine, prepare and cleanup do" {
+    job 3017 'echo ran; docker version >/dev/null; docker images -q' '.steps += [{name: "after_script", script: ["echo after"]}] | .cache = [{key: "k"}]'
+    spied "$CASE_DIR/calls"
+    sim 3017 --steps config prepare
+    expect_eq "$(all 3017 prepare rc)" 0
+    # Nor its API: the socket that slipway keeps for it is away too.
+    sim_config=$world_dir/etc/spied.toml sim 3017 --steps run:prepare_script run:get_sources run:restore_cache run:build_script run:after_script run:archive_cache
+    expect_eq "$(jq -sc 'map(.rc) | unique' "$CASE_DIR/3017/events.jsonl")" "[0]" "exit codes"
+    expect_contains "$(all 3017 run:build_script out)" ran
+    expect_eq "$(cat calls)" "" "what run asked of Podman"
+
+    # The control: what does ask Podman is noted, and has no other way.
+    sim_config=$world_dir/etc/spied.toml sim 3017 --steps cleanup
+    [[ -s calls ]]
+    sim 3017 --steps cleanup
     expect_nothing_left
 }
 
@@ -426,4 +456,87 @@ TEST "slipway gc removes what sudden deaths at random moments left" {
         left=$(world_leftovers)
         expect_eq "$left" "" "left after a death at $moment ms, gc said $OUTPUT"
     done
+}
+
+# die_at ID UNTIL...: job ID runs until the command UNTIL succeeds; then runner and all of slipway's processes die.
+die_at() {
+    local id=$1 simulator
+    shift
+    sim "$id" &
+    simulator=$!
+    until_true 60 test -s "$CASE_DIR/$id/pid"
+    until_true 60 "$@"
+    # shellcheck disable=SC2046
+    kill -KILL "$(cat "$CASE_DIR/$id/pid")" $(slipway_pids) $(worker_pids) 2>/dev/null || true
+    wait "$simulator" || true
+    expect_eq "$(slipway_pids)$(worker_pids)" "" "what of slipway lives on"
+}
+
+# owned: every container of this slipway but the builder that it keeps warm, and the scratch folders of scans.
+owned() {
+    with_cgroup2_as_user podman ps --all --filter label=io.slipway.owner --format '{{.Names}} {{.Labels}}' | grep -v 'io.slipway.role:builder' || true
+    find "$world_state_dir/gate" -name 'scan-*' 2>/dev/null || true
+    find "$world_state_dir/leases" -type f -name '*.json' 2>/dev/null || true
+}
+
+podman_mounts() {
+    with_cgroup2_as_user podman unshare cat /proc/self/mountinfo |
+        grep -oE ' /[^ ]*/(overlay|overlay-containers|volumes)/[^ ]*(merged|userdata/shm|_data) ' || true
+}
+no_process() { ! pgrep -f -x "$1" >/dev/null; }
+scanner_runs() { [[ -n $(with_cgroup2_as_user podman ps --quiet --filter label=io.slipway.role=scanner) ]]; }
+manifest_waits() { grep -q hold "$world_dir/log/requests"; }
+
+TEST "what dies in a build, in a scan or in an upload leaves no container, no process, no mount and no tag" {
+    local mark=9$BASHPID config=$world_dir/etc/points.toml
+    # It scans for ever.
+    cc -static -O1 -o "$world_dir/hanging" -x c - <<<'#include <unistd.h>
+int main(void) { for (;;) pause(); }'
+    sed "s|^trivy = .*|trivy = \"$world_dir/hanging\"|; /^trivy_sha256/d" "$world_config" >"$config"
+    printf '[[registry]]\nhost = "%s"\nca_file = "%s"\nrealm_hosts = ["%s"]\ncredential = "operator"\nusername = "slipway"\npassword_file = "%s"\n' \
+        "$proxy" "$env_tls/ca.pem" "$env_address:$env_token_port" "$world_dir/etc/registry-password" | tee -a "$config" >"$world_dir/etc/more"
+    push="docker pull -q $tiny; docker tag $tiny $proxy/grp/app/dies:1; docker push $proxy/grp/app/dies:1"
+
+    # In a RUN step; the next job's prepare finds it.
+    job 3071 "printf 'FROM $world_busybox\\nRUN sleep ${mark}1; echo never\\n' >Dockerfile; docker build -t x:1 ."
+    job 3072 'echo ran'
+    die_at 3071 pgrep -f -x "sleep ${mark}1"
+    sim 3072 --steps config prepare cleanup
+    expect_eq "$(all 3072 prepare rc)" 0
+    until_true 10 no_process "sleep ${mark}1"
+    expect_eq "$(owned)" "" "left after a death in a build"
+    expect_nothing_left
+
+    # While the image is scanned; slipway gc finds it.
+    job 3073 "$push"
+    sim_config=$config die_at 3073 scanner_runs
+    # The control: all that is looked for is there now.
+    expect_contains "$(owned)" io.slipway.role:scanner
+    expect_contains "$(owned)" /gate/scan-
+    [[ -n $(podman_mounts) ]]
+    expect_status 0 "$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$config" gc
+    expect_eq "$(owned)" "" "left after a death in a scan, gc said $OUTPUT"
+    expect_nothing_left
+
+    # While the image is sent: its blobs are there, its manifest is on the way.
+    cat "$world_config" "$world_dir/etc/more" >"$config"
+    : >"$world_dir/log/requests"
+    write "$world_dir/faults.json" "$manifest_held"
+    job 3074 "$push"
+    sim_config=$config die_at 3074 manifest_waits
+    write "$world_dir/faults.json" '{}'
+    expect_status 0 "$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$config" gc
+    expect_eq "$(owned)" "" "left after a death in an upload, gc said $OUTPUT"
+    expect_nothing_left
+
+    # With what slipway keeps warm gone too, Podman has nothing at all, and holds no mount.
+    expect_status 0 "$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$config" gc --all
+    expect_eq "$(with_cgroup2_as_user podman ps --all --external --quiet)" "" containers
+    expect_eq "$(podman_mounts)" "" mounts
+    expect_absent grp/app/dies:1
+    # The control: without a death the same job's push arrives.
+    job 3075 "$push"
+    sim_config=$config sim 3075
+    expect_eq "$(result 3075)" success
+    [[ -n $(world_registry_digest grp/app/dies:1) ]]
 }
