@@ -18,8 +18,6 @@
 #include <cstring>
 #include <string>
 
-extern char** environ;
-
 namespace {
 
 template <typename Visit> void each_in(const char* folder, Visit visit) {

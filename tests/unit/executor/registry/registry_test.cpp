@@ -59,7 +59,7 @@ protected:
     pacing_.deadline = std::chrono::steady_clock::now() + 1h;
   }
   oci::Digest stock() {
-    const auto root = fakes::write_image(layout_, {5000, 20}, 1);
+    auto root = fakes::write_image(layout_, {5000, 20}, 1);
     const auto tree = *oci::read_tree(layout_, root);
     for (const auto& blob : tree.blobs) {
       const auto bytes = *layout_.read_blob(blob.digest, 1UL << 30);
@@ -71,7 +71,7 @@ protected:
     server_.manifests["grp/app:v1"] = server_.manifests["grp/app:" + root.str()];
     return root;
   }
-  Result<PullOutcome> pull(oci::Layout& into, PullTarget target) {
+  Result<PullOutcome> pull(oci::Layout& into, const PullTarget& target) {
     engine_api::RegistryAccess access;
     access.host = "reg.example";
     auto tokens = credentials::TokenClient::load(std::move(access), server_, clock_);

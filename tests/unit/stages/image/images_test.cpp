@@ -45,7 +45,7 @@ protected:
   oci::Digest stock(const std::string& name, unsigned seed = 1) {
     auto store = state::ImageStore::open(folders_.dir(record_.key) / "images");
     EXPECT_TRUE(store.ok()) << store.error().text();
-    const auto root = fakes::write_image(store->layout(), {3000}, seed);
+    auto root = fakes::write_image(store->layout(), {3000}, seed);
     EXPECT_TRUE(store->add(root, {*oci::Reference::parse(name)}).ok());
     return root;
   }
