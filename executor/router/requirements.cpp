@@ -72,6 +72,13 @@ bool may_be_archive(std::string_view source) {
   return false;
 }
 
+/// "USER 1000" has group 0 where no such user is known.
+bool may_have_group(std::string_view user) {
+  return user.find_first_of(":$") != std::string_view::npos ||
+         (user != "0" && !user.empty() &&
+          user.find_first_not_of("0123456789") == std::string_view::npos);
+}
+
 /// That of a folder which nobody gave a mode: 0755.
 bool is_folders_mode(std::string_view mode) {
   return mode.substr(std::min(mode.find_first_not_of('0'), mode.size())) == "755";
@@ -203,7 +210,7 @@ private:
     for (const std::string& variable : config.env)
       now.env.insert(variable.substr(0, variable.find('=')));
     if (!config.volumes.empty()) now.volume = place;
-    if (config.user.find(':') != std::string::npos) now.group = {place, config.user};
+    if (may_have_group(config.user)) now.group = {place, config.user};
     if (!config.shell.empty()) {
       now.has_shell = true;
       need(Feature::shell, place, "its SHELL");
@@ -248,8 +255,9 @@ private:
     }
     if (name == "ONBUILD" && in_target_) need(Feature::onbuild, place, "ONBUILD");
     if (name == "USER") {
-      const bool may_have_group = instruction.text.find_first_of(":$") != std::string::npos;
-      now.group = may_have_group ? std::optional{std::pair{place, instruction.text}} : std::nullopt;
+      now.group = may_have_group(instruction.text)
+                      ? std::optional{std::pair{place, instruction.text}}
+                      : std::nullopt;
     }
     if (name == "VOLUME") {
       need(Feature::volume, place, "VOLUME " + shown(instruction.text));

@@ -91,6 +91,7 @@ INSTANTIATE_TEST_SUITE_P(
         FactCase{"CopyPattern", "FROM a\nCOPY --chown=1 *.txt /c/\n", "copy-folder@2"},
         FactCase{"ChmodSetId", "FROM a\nCOPY --chown=1 --chmod=4755 b.c /c\n",
                  "copy-chmod@2 copy-chmod-special@2 copy-chmod-folder@2"},
+        FactCase{"UserByNumber", "FROM a\nUSER 1000\nRUN b\nUSER 0\nRUN c\n", "user-group@2"},
         FactCase{"LabelWithVariable", "FROM a\nLABEL b='$c'\n", "label-variables@2"},
         FactCase{"CopyChown", "FROM a\nCOPY --chown=1:1 b /c\n", "copy-folder@2"},
         FactCase{"CopyFromStage", "FROM a AS x\nFROM b\nCOPY --from=x b /c\n", "copy-folder@3"},
