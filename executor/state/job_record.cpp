@@ -197,6 +197,11 @@ std::vector<JobRecord> JobFolders::all() const {
   return records;
 }
 
+bool JobFolders::is_first(const std::string& key, const std::string& what) const {
+  const auto file = dir(key) / ("said-" + what);
+  return UniqueFd{::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)}.get() >= 0;
+}
+
 Status JobFolders::remove(const std::string& key) {
   // The record goes last: what is left of an interrupted removal is found again by it.
   std::error_code failed;

@@ -86,6 +86,8 @@ public:
   Result<JobRecord> load(const std::string& key) const;
   /// Every record that can be read; unreadable ones by key with an empty record.
   std::vector<JobRecord> all() const;
+  /// True at the first call with WHAT (a file's name) in the job's life: what is said once a job.
+  bool is_first(const std::string& key, const std::string& what) const;
   /// Removes both folders. Files in them are slipway's own.
   Status remove(const std::string& key);
 

@@ -47,7 +47,7 @@ backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
   config.tools_dir = section.buildkitd.parent_path().parent_path();
   config.runc = section.runc;
   config.owner = tools.owner;
-  config.ids = common_slot();
+  config.slots = tools.slots;
   config.limits = step_limits(tools);
   config.max_cache_bytes = section.disk_bytes;
   config.most = static_cast<std::size_t>(section.warm_builders);
@@ -61,7 +61,7 @@ backends::buildah::StoreConfig store_config(const Tools& tools) {
   config.state_dir = tools.config.slipway.state_dir / "stores";
   config.init_dir = tools.config.programs.init.parent_path();
   config.owner = tools.owner;
-  config.ids = common_slot();
+  config.slots = tools.slots;
   config.limits = step_limits(tools);
   config.max_bytes = section.disk_bytes;
   config.most = static_cast<std::size_t>(section.stores);
@@ -75,9 +75,17 @@ backends::kaniko::PoolConfig kaniko_config(const Tools& tools) {
   config.executor = tools.config.kaniko.executor;
   config.init = tools.config.programs.init;
   config.owner = tools.owner;
-  config.ids = common_slot();
-  config.limits.pids = tools.config.sandbox.pids;
+  config.limits = step_limits(tools);
   return config;
+}
+
+sandbox::IdSlot slot_of(const state::JobRecord& record) {
+  sandbox::IdSlot slot;
+  slot.first = record.slot_first;
+  slot.size = record.slot_size;
+  slot.number = record.slot_number;
+  slot.shared = record.slot_shared;
+  return slot;
 }
 
 /// Has one of them ONBUILD triggers? Those run as part of a FROM. True where that cannot be told.
@@ -149,12 +157,6 @@ Status collect_leftovers(const Tools& tools, bool all) {
   return scans;
 }
 
-sandbox::IdSlot common_slot() {
-  sandbox::IdSlot slot;
-  slot.shared = true;
-  return slot;
-}
-
 BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain)
     : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)},
       socket_{tools_.folders.run_dir(record.key) / "build.sock"} {}
@@ -193,6 +195,7 @@ void BuildPlace::start_builder() {
 Attempt BuildPlace::build_with_buildkit(const std::string& version, const backends::BuildJob& job,
                                         oci::Layout& into) {
   if (auto ready = await_builder(); !ready) return {std::move(ready).error(), false};
+  tell_of_sharing(builder_ids(), "builder", job.progress);
   auto& backend = buildkit(version);
   const auto attempt = [&]() -> Attempt {
     auto mark = begin_build();
@@ -226,7 +229,9 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
     opening.socket_dir = tools_.folders.run_dir(record_.key);
     opening.labels = {{"io.slipway.job", record_.key}};
     opening.network = network;
-    return pool.open(trust_domain_, opening, clock, waiting);
+    auto workshop = pool.open(trust_domain_, opening, clock, waiting);
+    if (workshop) tell_of_sharing((*workshop)->ids(), "store", job.progress);
+    return workshop;
   };
   buildah::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
@@ -252,6 +257,7 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
     kaniko::Opening opening;
     opening.socket_dir = tools_.folders.run_dir(record_.key);
     opening.labels = {{"io.slipway.job", record_.key}};
+    opening.ids = slot_of(record_);
     return pool.open(trust_domain_, opening, fill);
   };
   kaniko::Places places;
@@ -266,6 +272,19 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   auto built = backend.build(watched, into);
   began = began || built;
   return {std::move(built), began};
+}
+
+sandbox::IdSlot BuildPlace::builder_ids() {
+  const std::lock_guard guard{opening_};
+  return builder_->ids();
+}
+
+void BuildPlace::tell_of_sharing(const sandbox::IdSlot& ids, const std::string& what,
+                                 const std::function<void(std::string_view)>& say) {
+  if (!ids.shared || !say || !tools_.folders.is_first(record_.key, "shared-" + what)) return;
+  say("slipway: NOTE: too few subordinate ids: the " + what +
+      " of this project shares an id range with others (operator: packaging/setup-runner "
+      "--concurrent N)\n");
 }
 
 sandbox::ScriptRunner BuildPlace::client() const {
@@ -376,10 +395,7 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   parts.labels = {{"io.slipway.job", record_.key},
                   {"io.slipway.owner", tools_.owner},
                   {"io.slipway.role", "build"}};
-  parts.ids.first = record_.slot_first;
-  parts.ids.size = record_.slot_size;
-  parts.ids.number = record_.slot_number;
-  parts.ids.shared = record_.slot_shared;
+  parts.ids = slot_of(record_);
   parts.workspace_volume = record_.volume;
   parts.builder_socket_dir = builder_socket_dir;
   parts.bases = bases_->folder();

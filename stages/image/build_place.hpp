@@ -76,6 +76,10 @@ public:
 
 private:
   backends::buildkit::BuildkitBackend& buildkit(const std::string& version);
+  sandbox::IdSlot builder_ids();
+  /// Once in a job.
+  void tell_of_sharing(const sandbox::IdSlot& ids, const std::string& what,
+                       const std::function<void(std::string_view)>& say);
   sandbox::ScriptRunner client() const;
   void start_builder();
   Status await_builder();

@@ -579,7 +579,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
 Result<gate::Judgement> Images::judge(const state::StoredImage& image,
                                       const std::string& repository) {
   const auto config = scanner_config(effective_.gate, tools_.config);
-  gate::SandboxedTrivy scanner{config, tools_.podman, common_slot(), tools_.owner};
+  gate::SandboxedTrivy scanner{config, tools_.podman, tools_.slots.scanners(), tools_.owner};
   gate::TrivyGate gate{config, scanner, *leaks_, tools_.clock};
   return gate.judge(store_->layout(), image.manifest_digest,
                     gate_policy(effective_.gate, tools_.config), repository);

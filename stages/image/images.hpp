@@ -15,6 +15,7 @@
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/report/report.hpp"
+#include "executor/sandbox/id_slots.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/signing/statement.hpp"
 #include "executor/state/image_store.hpp"
@@ -46,6 +47,7 @@ struct Tools {
   const Clock& clock;
   std::string owner;
   WiredBackends backends; ///< what builds here
+  sandbox::SlotPlan slots;
 };
 
 class JobReports;
@@ -163,9 +165,6 @@ private:
 /// The gate's own words for a configured section.
 gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& config);
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
-
-/// Ids for builders and scanners: no job that has a range of its own has this one.
-sandbox::IdSlot common_slot();
 
 /// Removes what outlives jobs and was idle for too long: builders, their caches, base images,
 /// scratch of killed scans, expired verdicts. With `all` every builder and base image that is not

@@ -417,9 +417,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     for (const auto& other : tools_.folders.all()) {
       if (other.key != spec.key && other.slot_number >= 0) in_use.insert(other.slot_number);
     }
-    auto slot =
-        sandbox::take_id_slot_from({}, tools_.folders.state_dir() / "slots", tools_.service_user,
-                                   tools_.config.sandbox.id_slots, in_use);
+    auto slot = sandbox::take_id_slot_from({}, tools_.folders.state_dir() / "slots",
+                                           tools_.service_user, tools_.slots.jobs.count, in_use);
     if (!slot) return std::move(slot).error();
     record.slot_first = slot->slot.first;
     record.slot_size = slot->slot.size;

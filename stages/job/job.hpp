@@ -9,6 +9,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
+#include "executor/sandbox/id_slots.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/script_client.hpp"
 #include "executor/state/job_record.hpp"
@@ -69,8 +70,9 @@ struct Tools {
   state::JobFolders& folders;
   audit::AuditLog& audit;
   const Clock& clock;
-  std::string service_user; ///< whose subordinate ids are used
-  std::string owner;        ///< label value that names this installation
+  std::string service_user;     ///< whose subordinate ids are used
+  std::string owner;            ///< label value that names this installation
+  sandbox::SlotPlan slots = {}; ///< jobs have one of `slots.jobs`
 };
 
 /// Labels of everything that slipway makes.

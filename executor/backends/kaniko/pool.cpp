@@ -83,7 +83,7 @@ sandbox::SandboxSpec builder_spec(const PoolConfig& config, const std::string& i
     spec.labels.insert_or_assign(key, value);
   spec.entrypoint = {places.init()};
   spec.user = "0:0";
-  spec.ids = config.ids;
+  spec.ids = opening.ids;
   spec.network = network_of(id);
   spec.limits = config.limits;
   spec.hostname = "builder";

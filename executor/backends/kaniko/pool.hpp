@@ -31,7 +31,6 @@ struct PoolConfig {
   std::filesystem::path executor;  ///< the host's
   std::filesystem::path init;      ///< slipway-init
   std::string owner;               ///< value of the label io.slipway.owner
-  sandbox::IdSlot ids;
   sandbox::Limits limits;
   std::chrono::seconds max_idle{std::chrono::hours{1}}; ///< of a network
 };
@@ -40,6 +39,7 @@ struct PoolConfig {
 struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
+  sandbox::IdSlot ids;                       ///< the job's: nothing outlives the build
 };
 
 /// The sandbox, without its image. `id`: of the place; `build`: of this build. Pure.
