@@ -7,6 +7,7 @@
 #include "executor/gitlab/job_logins.hpp"
 #include "executor/gitlab/masker.hpp"
 #include "executor/log/log.hpp"
+#include "executor/sandbox/memory_watch.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -134,6 +135,13 @@ void StopSignal::raise() {
   (void)!::write(event_.get(), &one, sizeof one);
 }
 
+bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::uint64_t floor) {
+  return std::any_of(places.begin(), places.end(), [&](const std::filesystem::path& place) {
+    struct statvfs facts {};
+    return ::statvfs(place.c_str(), &facts) == 0 && facts.f_bavail * facts.f_frsize < floor;
+  });
+}
+
 struct DiskWatchdog::Watch {
   UniqueFd quit{::eventfd(0, EFD_CLOEXEC)};
   std::atomic<bool> fired{false};
@@ -146,14 +154,10 @@ DiskWatchdog::DiskWatchdog(std::vector<std::filesystem::path> places, std::uint6
   watch_->thread = std::thread{[watch = watch_.get(), places = std::move(places), floor, &stop] {
     pollfd quit{watch->quit.get(), POLLIN, 0};
     while (::poll(&quit, 1, 1000) <= 0) {
-      for (const auto& place : places) {
-        struct statvfs facts {};
-        if (::statvfs(place.c_str(), &facts) != 0 || facts.f_bavail * facts.f_frsize >= floor)
-          continue;
-        watch->fired = true;
-        stop.raise();
-        return;
-      }
+      if (!is_short_of_space(places, floor)) continue;
+      watch->fired = true;
+      stop.raise();
+      return;
     }
   }};
 }
@@ -283,10 +287,43 @@ void end_leases(const StageTools& tools, const std::string& job) {
              {{"job", job}, {"why", ended.error().text()}, {"what to do", ended.error().hint}});
 }
 
+std::vector<std::filesystem::path> disks_of(const StageTools& tools) {
+  return {tools.folders.state_dir(), tools.storage};
+}
+
+std::unique_ptr<DiskWatchdog> watch_disk(const StageTools& tools, StopSignal& stop) {
+  return std::make_unique<DiskWatchdog>(disks_of(tools), tools.config.sandbox.disk_floor, stop);
+}
+
+Error no_space(const StageTools& tools, const std::string& what) {
+  return Error{ErrorKind::denied,
+               what + ": less than " + std::to_string(tools.config.sandbox.disk_floor >> 20) +
+                   " MiB of disk are left on this runner",
+               "write less, or ask the operator for space (disk_floor in [sandbox])",
+               {}};
+}
+
+std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools,
+                                                   const std::string& key) {
+  const auto most = tools.config.sandbox.memory_bytes;
+  return std::make_unique<sandbox::MemoryWatch>(
+      most,
+      [&tools, key] {
+        std::vector<sandbox::WatchedProcess> processes;
+        for (auto& one : tools.folders.watched(key))
+          processes.push_back({std::move(one.name), one.first.pid});
+        return processes;
+      },
+      [most](const std::string& name, std::uint64_t bytes) {
+        say("WARNING: the sandbox " + name + " had " + std::to_string(bytes >> 20) +
+            " MiB of memory, more than the limit of " + std::to_string(most >> 20) +
+            " MiB: its largest processes were killed");
+      });
+}
+
 } // namespace
 
-int run_prepare(const StageTools& tools, const StageEnvironment& environment,
-                const StopSignal& stop) {
+int run_prepare(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop) {
   auto response = read_job_response(environment.job_response_file);
   if (!response) return report(environment, response.error());
   auto spec = job_spec_from(*response, tools.config);
@@ -297,7 +334,17 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment,
     return report(environment, checked.error());
   for (const auto& note : job_logins(*response).notes)
     say("Warning: " + note);
+  // Room is short for all jobs, not by this one's fault: the runner may try again.
+  const auto without_space = [&] {
+    auto error = no_space(tools, "prepare was ended");
+    error.kind = ErrorKind::unavailable;
+    return report(environment, error);
+  };
+  if (is_short_of_space(disks_of(tools), tools.config.sandbox.disk_floor)) return without_space();
+  const auto disk = watch_disk(tools, stop);
+  const auto memory = watch_memory(tools, spec->key);
   auto prepared = tools.jobs.prepare(*spec, say);
+  if (disk->fired()) return without_space();
   if (stop.raised()) {
     to_stderr("prepare was stopped\n");
     return environment.system_failure;
@@ -355,8 +402,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     if (!started) return report(environment, std::move(started).error().in("starting the broker"));
     broker = *std::move(started);
   }
-  const DiskWatchdog disk{
-      {tools.folders.state_dir(), tools.storage}, tools.config.sandbox.disk_floor, stop};
+  const auto disk = watch_disk(tools, stop);
+  const auto memory = watch_memory(tools, key);
   auto result = tools.jobs.run(*record, where, io);
   out.finish();
   err.finish();
@@ -379,15 +426,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     }
     return environment.build_failure;
   };
-  if (disk.fired()) {
-    return report(environment,
-                  Error{ErrorKind::denied,
-                        "the script was ended: less than " +
-                            std::to_string(tools.config.sandbox.disk_floor >> 20) +
-                            " MiB of disk are left on this runner",
-                        "write less, or ask the operator for space (disk_floor in [sandbox])",
-                        {}});
-  }
+  if (disk->fired()) return report(environment, no_space(tools, "the script was ended"));
   if (!result) {
     if (stop.raised()) return environment.build_failure;
     return report(environment, std::move(result).error().in("running " + sub_stage));

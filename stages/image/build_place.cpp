@@ -157,6 +157,20 @@ Status collect_leftovers(const Tools& tools, bool all) {
   return scans;
 }
 
+Status look_after(const Tools& tools, const std::string& job, const std::string& name,
+                  const sandbox::ContainerFacts& sandbox,
+                  const std::function<void(std::string_view)>& say) {
+  if (!sandbox.limits) return {}; // it has ended
+  std::vector<sandbox::LimitsReport::Missing> news;
+  bool is_watched = false;
+  for (const auto& one : sandbox.limits->missing) {
+    if (say && tools.folders.is_first(job, "limit-" + one.what)) news.push_back(one);
+    is_watched = is_watched || one.what == "memory";
+  }
+  if (!news.empty()) say("slipway: " + sandbox::limits_notice(news) + "\n");
+  return is_watched ? tools.folders.watch(job, name, sandbox.host_pid) : Status{};
+}
+
 BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain)
     : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)},
       socket_{tools_.folders.run_dir(record.key) / "build.sock"} {}
@@ -195,7 +209,7 @@ void BuildPlace::start_builder() {
 Attempt BuildPlace::build_with_buildkit(const std::string& version, const backends::BuildJob& job,
                                         oci::Layout& into) {
   if (auto ready = await_builder(); !ready) return {std::move(ready).error(), false};
-  tell_of_sharing(builder_ids(), "builder", job.progress);
+  if (auto ready = begin_on_builder(job.progress); !ready) return {std::move(ready).error(), false};
   auto& backend = buildkit(version);
   const auto attempt = [&]() -> Attempt {
     auto mark = begin_build();
@@ -210,6 +224,7 @@ Attempt BuildPlace::build_with_buildkit(const std::string& version, const backen
   if (tried.built || tried.began || job.cancelled()) return tried;
   // It ended after it was looked at. No step has run.
   if (auto ready = renew_builder(); !ready) return {std::move(ready).error(), false};
+  if (auto ready = begin_on_builder(job.progress); !ready) return {std::move(ready).error(), false};
   return attempt();
 }
 
@@ -225,11 +240,16 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
   const buildah::OpenWorkshop open = [&](bool network, const sandbox::BuildClock& clock,
                                          const std::function<void()>& waiting) {
     buildah::Opening opening;
+    Status looked_after;
     opening.bases = bases;
     opening.socket_dir = tools_.folders.run_dir(record_.key);
     opening.labels = {{"io.slipway.job", record_.key}};
     opening.network = network;
+    opening.started = [&](const sandbox::ContainerFacts& sandbox) {
+      looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
+    };
     auto workshop = pool.open(trust_domain_, opening, clock, waiting);
+    if (!looked_after) workshop = std::move(looked_after).error();
     if (workshop) tell_of_sharing((*workshop)->ids(), "store", job.progress);
     return workshop;
   };
@@ -255,10 +275,16 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   kaniko::WorkshopPool pool{kaniko_config(tools_), tools_.podman, tools_.clock};
   const kaniko::OpenWorkshop open = [&](const kaniko::FillInputs& fill) {
     kaniko::Opening opening;
+    Status looked_after;
     opening.socket_dir = tools_.folders.run_dir(record_.key);
     opening.labels = {{"io.slipway.job", record_.key}};
     opening.ids = slot_of(record_);
-    return pool.open(trust_domain_, opening, fill);
+    opening.started = [&](const sandbox::ContainerFacts& sandbox) {
+      looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
+    };
+    auto workshop = pool.open(trust_domain_, opening, fill);
+    if (!looked_after) workshop = std::move(looked_after).error();
+    return workshop;
   };
   kaniko::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
@@ -274,9 +300,10 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   return {std::move(built), began};
 }
 
-sandbox::IdSlot BuildPlace::builder_ids() {
+Status BuildPlace::begin_on_builder(const std::function<void(std::string_view)>& say) {
   const std::lock_guard guard{opening_};
-  return builder_->ids();
+  tell_of_sharing(builder_->ids(), "builder", say);
+  return look_after(tools_, record_.key, "builder", builder_->facts(), say);
 }
 
 void BuildPlace::tell_of_sharing(const sandbox::IdSlot& ids, const std::string& what,
@@ -406,10 +433,11 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   backends::buildkit::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
   auto spec = backends::buildkit::build_sandbox_spec(parts, places);
+  spec.limits = step_limits(tools_);
   if (auto host = sandbox::use_host_tools(tools_.podman, spec); !host) return host;
   auto container = tools_.podman.start(spec);
   if (!container) return std::move(container).error();
-  return {};
+  return look_after(tools_, record_.key, "build", *container, nullptr);
 }
 
 Result<std::string> BuildPlace::ask(std::vector<std::string> argv, std::size_t limit,

@@ -577,9 +577,15 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
 }
 
 Result<gate::Judgement> Images::judge(const state::StoredImage& image,
-                                      const std::string& repository) {
+                                      const std::string& repository,
+                                      const broker::Progress& progress) {
   const auto config = scanner_config(effective_.gate, tools_.config);
-  gate::SandboxedTrivy scanner{config, tools_.podman, tools_.slots.scanners(), tools_.owner};
+  gate::SandboxedTrivy scanner{
+      config, tools_.podman, tools_.slots.scanners(), tools_.owner,
+      [&](const sandbox::ContainerFacts& sandbox) {
+        // A verdict does not hang on a line in the log.
+        (void)look_after(tools_, record_.key, "scanner", sandbox, progress).ok();
+      }};
   gate::TrivyGate gate{config, scanner, *leaks_, tools_.clock};
   return gate.judge(store_->layout(), image.manifest_digest,
                     gate_policy(effective_.gate, tools_.config), repository);
@@ -624,7 +630,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
 
   const auto scan_started = Steady::now();
   progress("slipway: scanning " + image->manifest_digest.str() + "\n");
-  auto judged = judge(*image, access->host + "/" + reference.repository());
+  auto judged = judge(*image, access->host + "/" + reference.repository(), progress);
   if (!judged) {
     if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted)
       return std::move(noted).error();

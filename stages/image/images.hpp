@@ -33,6 +33,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -130,7 +131,8 @@ private:
                                           const dockerfile::Dockerfile& parsed,
                                           const router::BaseConfigs& configs,
                                           const router::Context& context) const;
-  Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
+  Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository,
+                                const broker::Progress& progress);
   /// What slipway-push signs about the image, whose SBOM is put into `layout`; nullopt where policy
   /// wants no signature. Errors: misconfigured (an SBOM above its limit); io.
   Result<std::optional<engine_api::SigningOrder>> signing_for(const report::Subject& pushed_as,
@@ -165,6 +167,12 @@ private:
 /// The gate's own words for a configured section.
 gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& config);
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
+
+/// Says once a job what the host does not enforce of a sandbox's limits; what slipway has to look
+/// after is written down for `run`. Errors: io.
+Status look_after(const Tools& tools, const std::string& job, const std::string& name,
+                  const sandbox::ContainerFacts& sandbox,
+                  const std::function<void(std::string_view)>& say);
 
 /// Removes what outlives jobs and was idle for too long: builders, their caches, base images,
 /// scratch of killed scans, expired verdicts. With `all` every builder and base image that is not

@@ -135,7 +135,11 @@ private:
   Status close_way_to_registries();
   /// Starts once GROUND says that network and volumes are there.
   Status start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,
-                              const std::shared_future<Status>& ground);
+                              const std::shared_future<Status>& ground, const Say& say);
+  /// Says once a job what the host does not enforce of its limits; what slipway has to look after
+  /// is written down.
+  Status look_after(const std::string& key, const std::string& name,
+                    const sandbox::ContainerFacts& container, const Say& say);
   Status start_services(const JobSpec& spec, const state::JobRecord& record, const Say& say);
   Status wait_for_services(const JobSpec& spec, const state::JobRecord& record,
                            const std::vector<std::string>& ports, const Say& say);

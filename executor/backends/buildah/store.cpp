@@ -244,6 +244,7 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
   if (Status root = sandbox::use_host_tools(podman_, spec); !root) return std::move(root).error();
   auto started = podman_.start(spec);
   if (!started) return std::move(started).error().in("starting the sandbox of a build");
+  if (opening.started) opening.started(*started);
   return std::unique_ptr<Workshop>{std::move(store)};
 }
 

@@ -56,8 +56,9 @@ struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
   bool network = true;
-  int script_listener = -1; ///< set by StorePool
-  sandbox::IdSlot ids;      ///< likewise
+  int script_listener = -1;                                         ///< set by StorePool
+  sandbox::IdSlot ids;                                              ///< likewise
+  std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
 };
 /// The sandbox, without its root (use_host_tools adds that). Pure.
 sandbox::SandboxSpec builder_spec(const StoreConfig& config, const StoreNames& names,

@@ -52,6 +52,15 @@ UniqueFd connect_to(const std::filesystem::path& socket) {
   return fd;
 }
 
+/// Who listens there: of a warm daemon nobody else has to be asked. 0: nobody. Source: unix(7).
+std::int64_t listener_of(const std::filesystem::path& socket) {
+  const UniqueFd fd = connect_to(socket);
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (fd.get() < 0 || ::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return 0;
+  return peer.pid;
+}
+
 } // namespace
 
 bool answers(const std::filesystem::path& socket, std::chrono::milliseconds deadline) {
@@ -362,7 +371,12 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
     if (Status started = start(names, ids, dir); !started) return std::move(started).error();
   }
   if (Status written = places_.used(names.id); !written) return std::move(written).error();
-  return Builder{names, ids, *std::move(sockets), *std::move(use), !warm};
+  sandbox::ContainerFacts facts;
+  facts.name = names.container();
+  facts.host_pid = listener_of(dir / "socket" / kSocketName);
+  if (auto report = podman_.read_back_limits(facts, config_.limits))
+    facts.limits = *std::move(report); // else it has just ended, as the build will notice
+  return Builder{names, ids, std::move(facts), *std::move(sockets), *std::move(use), !warm};
 }
 
 Result<BuildMark> Builder::begin_build() const {

@@ -86,18 +86,21 @@ public:
   const BuilderNames& names() const noexcept { return names_; }
   /// Shared where subordinate ids do not suffice.
   const sandbox::IdSlot& ids() const noexcept { return ids_; }
+  /// Its first process and, read back, its limits; of a warm one too.
+  const sandbox::ContainerFacts& facts() const noexcept { return facts_; }
   bool was_cold() const noexcept { return cold_; }
   /// Before each build. Errors: io.
   Result<BuildMark> begin_build() const;
 
 private:
   friend class BuilderPool;
-  Builder(BuilderNames names, sandbox::IdSlot ids, std::filesystem::path socket_dir, UniqueFd use,
-          bool cold)
-      : names_{std::move(names)}, ids_{ids},
+  Builder(BuilderNames names, sandbox::IdSlot ids, sandbox::ContainerFacts facts,
+          std::filesystem::path socket_dir, UniqueFd use, bool cold)
+      : names_{std::move(names)}, ids_{ids}, facts_{std::move(facts)},
         socket_dir_{std::move(socket_dir)}, use_{std::move(use)}, cold_{cold} {}
   BuilderNames names_;
   sandbox::IdSlot ids_;
+  sandbox::ContainerFacts facts_;
   std::filesystem::path socket_dir_;
   UniqueFd use_; ///< shared lock
   bool cold_;

@@ -163,6 +163,7 @@ Result<std::unique_ptr<Workshop>> WorkshopPool::open(std::string_view key, const
   workshop->runs(spec.name);
   auto started = podman_.start(spec);
   if (!started) return std::move(started).error().in("starting the sandbox of a build");
+  if (opening.started) opening.started(*started);
   return std::unique_ptr<Workshop>{std::move(workshop)};
 }
 

@@ -18,6 +18,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -40,6 +41,7 @@ struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
   sandbox::IdSlot ids;                       ///< the job's: nothing outlives the build
+  std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
 };
 
 /// The sandbox, without its image. `id`: of the place; `build`: of this build. Pure.
