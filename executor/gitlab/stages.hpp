@@ -88,7 +88,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
             const std::filesystem::path& script, const std::string& sub_stage);
 int run_cleanup(const StageTools& tools, const StageEnvironment& environment);
 
-/// Errors for a stage's stderr: what, why, what next. Returns the exit code by whose fault it is.
+/// Errors for a stage's stderr: what, why, what next; of a job that is not known yet, so nothing is
+/// masked. Returns the exit code by whose fault it is.
 int report(const StageEnvironment& environment, const Error& error);
 
 /// Where a sub-stage runs: `build_script`, `step_*` and `after_script` in the job's image,

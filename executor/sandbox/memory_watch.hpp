@@ -23,8 +23,8 @@ namespace slipway::sandbox {
 /// stat and smaps_rollup.
 std::uint64_t memory_below(std::int64_t root);
 
-/// If ROOT and all below it have more than MOST bytes, kills the largest until the rest has not, ROOT
-/// itself last; returns how many they had then.
+/// If ROOT and all below it have more than MOST bytes, kills the largest until the rest has not,
+/// ROOT itself last; returns how many they had then.
 std::optional<std::uint64_t> end_above(std::int64_t root, std::uint64_t most);
 
 /// The process ROOT, and what it is called.

@@ -427,3 +427,28 @@ TEST "slipway gc removes what sudden deaths at random moments left" {
         expect_eq "$left" "" "left after a death at $moment ms, gc said $OUTPUT"
     done
 }
+
+# secret_job ID MASKED: its image's name and a Dockerfile hold a masked variable's value.
+secret_job() {
+    job "$1" "printf 'FROM $world_busybox\\nhidden-4711-value x\\n' >Dockerfile; docker build ." \
+        ".variables += [{key: \"PROBE\", value: \"hidden-4711-value\", masked: $2}]"
+    sim "$1"
+    jq '.image.name |= sub("busybox"; "$PROBE")' "$1.json" >"$CASE_DIR/$(($1 + 1)).json"
+    jq ".id = $(($1 + 1))" "$CASE_DIR/$(($1 + 1)).json" >next && mv next "$CASE_DIR/$(($1 + 1)).json"
+    sim "$(($1 + 1))"
+    cat "$1/events.jsonl" >said
+    cat "$(($1 + 1))/events.jsonl" >>said
+}
+
+TEST "what slipway says of an image, and what a builder says of a Dockerfile, holds no masked value" {
+    secret_job 3070 true
+    expect_lacks "$(jq -r 'select(.out or .err) | .out, .err' said | grep -v '^\$ ')" hidden-4711-value
+    expect_contains "$(<said)" '[MASKED]'
+    grep -q 'Pulling [^ ]*MASKED' said
+}
+
+TEST "control: of a variable that is not masked the same is shown" {
+    secret_job 3075 false
+    grep -q 'Pulling [^ ]*hidden-4711-value' said
+    grep -q 'unknown instruction: .*[Hh][Ii][Dd][Dd][Ee][Nn]' said
+}
