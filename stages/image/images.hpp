@@ -18,6 +18,7 @@
 #include "executor/sandbox/id_slots.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/signing/statement.hpp"
+#include "executor/state/build_notes.hpp"
 #include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
 #include "stages/image/leases.hpp"
@@ -93,7 +94,8 @@ public:
   /// The job's own container engine, for the broker.
   broker::ContainerService& containers();
 
-  /// The summary block for the job log: one entry per push; "" where nothing was pushed or refused.
+  /// The summary block for the job log: one entry per push, and one per image that was built and
+  /// not pushed; "" where there was nothing.
   std::string summary() const;
 
 private:
@@ -138,7 +140,13 @@ private:
   Result<std::optional<engine_api::SigningOrder>> signing_for(const report::Subject& pushed_as,
                                                               const gate::Verdict& verdict,
                                                               oci::Layout& layout) const;
-  void note(std::string text);
+  /// What an earlier script of the job built too; nothing where the job did not build it.
+  state::BuildNote build_of(const oci::Digest& manifest) const;
+  /// Until it is pushed, or refused.
+  void note_built(const oci::Digest& manifest, const std::vector<oci::Reference>& tags,
+                  const std::string& line);
+  /// One entry of the summary, on the image with this manifest.
+  void note(const oci::Digest& manifest, std::string text);
   /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
   std::set<std::string> mount_sources(const state::StoredImage& image, const oci::Reference& to);
 
@@ -160,8 +168,8 @@ private:
   /// Registry and repository of layers that were pulled.
   std::map<oci::Digest, std::set<std::pair<std::string, std::string>>> origins_;
   std::unique_ptr<JobReports> reports_;
-  std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
-  std::map<std::string, signing::Provenance> provenances_; ///< likewise: what a build alone knows
+  state::BuildNotes builds_;                    ///< of all scripts of this job
+  std::map<std::string, std::string> unpushed_; ///< manifest digest → entry of the summary
 };
 
 /// The gate's own words for a configured section.
