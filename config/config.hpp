@@ -46,7 +46,7 @@ struct Gitlab {
 /// [sandbox]
 struct Sandbox {
   std::filesystem::path podman = "/usr/bin/podman";
-  int id_slots = 16; ///< ranges of 65536 subordinate ids; bounded by /etc/subuid
+  int id_slots = 16; ///< ranges of 65536 subordinate ids for jobs; bounded by /etc/subuid
   std::int64_t pids = 4096;
   std::uint64_t memory_bytes = 0;       ///< 0 = no limit asked
   double cpus = 0;                      ///< 0 = no limit asked

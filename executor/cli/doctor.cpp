@@ -187,4 +187,24 @@ int doctor_backends(const config::Config& config, const std::vector<Tool>& tools
   return report.problems();
 }
 
+sandbox::SlotWishes slot_wishes(const config::Config& config) {
+  return {config.sandbox.id_slots, config.buildkit.warm_builders, config.buildah.stores};
+}
+
+void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes,
+                std::ostream& out) {
+  const auto of = [](const sandbox::SlotShare& share, int wanted) {
+    return std::to_string(share.count) + " of " + std::to_string(wanted);
+  };
+  out << "id ranges of their own: jobs " << of(plan.jobs, wishes.jobs) << ", builders "
+      << of(plan.builders, wishes.builders) << ", stores " << of(plan.stores, wishes.stores)
+      << ", scanners " << yes_or_no(plan.scanner.count > 0) << "\n";
+  if (plan.jobs.count == wishes.jobs && plan.builders.count == wishes.builders &&
+      plan.stores.count == wishes.stores && plan.scanner.count > 0)
+    return;
+  out << "  the others share one range\n    what to do: "
+      << std::uint64_t{sandbox::kSlotSize} * static_cast<std::uint64_t>(wishes.ranges())
+      << " subordinate ids (packaging/setup-runner), or fewer id_slots, warm_builders, stores\n";
+}
+
 } // namespace slipway::cli

@@ -8,6 +8,7 @@
 #include "executor/base/result.hpp"
 #include "executor/cli/backends.hpp"
 #include "executor/engine_api/push_protocol.hpp"
+#include "executor/sandbox/id_slots.hpp"
 #include "executor/state/leases.hpp"
 
 #include <functional>
@@ -33,5 +34,13 @@ int doctor(const config::Config& config, const std::vector<state::LeaseRecord>& 
 /// are.
 int doctor_backends(const config::Config& config, const std::vector<Tool>& tools,
                     std::ostream& out);
+
+/// How many ranges of ids of their own the configuration wants.
+sandbox::SlotWishes slot_wishes(const config::Config& config);
+
+/// Who has ranges of ids of their own, and what shares where they are too few. No problem: it
+/// works.
+void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes,
+                std::ostream& out);
 
 } // namespace slipway::cli

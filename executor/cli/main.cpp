@@ -274,8 +274,11 @@ int main(int argc, char** argv) {
     if (!kept) return complain(kept.error(), kept.error().kind == ErrorKind::not_found ? 1 : 2);
     for (const auto& one : *kept) {
       std::cout << one.judged_at << "  " << one.image << "  job " << one.job << " of "
-                << one.project << ", ref " << one.ref << "\n"
-                << one.text << "  All of it: " << one.file.string() << "\n";
+                << one.project << ", ref " << one.ref << "\n";
+      if (!one.backend.empty())
+        std::cout << "  built: " << one.backend
+                  << (one.dockerfile.empty() ? "" : "; Dockerfile " + one.dockerfile) << "\n";
+      std::cout << one.text << "  All of it: " << one.file.string() << "\n";
     }
     return 0;
   }

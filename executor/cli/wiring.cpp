@@ -36,6 +36,12 @@ log::Level level_from(const std::string& word) {
   return log::Level::info;
 }
 
+/// Where it cannot be read nobody has a range of its own, and prepare says why.
+sandbox::SlotPlan slots_for(const config::Config& config, const std::string& user) {
+  const auto plan = sandbox::read_slot_plan({}, user, slot_wishes(config));
+  return plan ? *plan : sandbox::SlotPlan{};
+}
+
 } // namespace
 
 image::WiredBackends wired_backends(const config::Config& config, process::ProcessRunner& runner) {
@@ -66,9 +72,8 @@ Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::
       owner_{std::move(owner)}, podman_{engine_, runner_,
                                         std::make_shared<sandbox::PodmanService>(engine_, stop_fd)},
       folders_{config_.slipway.state_dir, config_.slipway.runtime_dir},
-      audit_{config_.slipway.audit_file, clock_}, jobs_{job::Tools{config_, podman_, folders_,
-                                                                   audit_, clock_, user_, owner_}} {
-}
+      audit_{config_.slipway.audit_file, clock_}, slots_{slots_for(config_, user_)},
+      jobs_{job::Tools{config_, podman_, folders_, audit_, clock_, user_, owner_, slots_}} {}
 
 Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd) {
   const passwd* user =
@@ -185,6 +190,7 @@ int Wiring::doctor() {
     wired.insert(name);
   const int of_backends =
       cli::doctor_backends(config_, probe_backends(config_, runner_, wired), std::cout);
+  doctor_ids(slots_, slot_wishes(config_), std::cout);
   return of_backends +
          cli::doctor(
              config_, leases().all(), clock_,
@@ -203,7 +209,7 @@ image::Leases Wiring::leases() {
 }
 
 image::Tools Wiring::image_tools() {
-  return {config_, podman_, folders_, audit_, clock_, owner_, backends()};
+  return {config_, podman_, folders_, audit_, clock_, owner_, backends(), slots_};
 }
 
 const image::WiredBackends& Wiring::backends() {
@@ -226,7 +232,7 @@ int Wiring::gate_check(const std::string& layout, const std::string& project, bo
   options.json = json;
   options.format = report::parse_format(format);
   options.engine = engine_;
-  options.ids = image::common_slot();
+  options.ids = slots_.scanners();
   options.owner_label = owner_;
   return cli::gate_check(options);
 }

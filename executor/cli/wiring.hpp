@@ -63,6 +63,7 @@ private:
   sandbox::Podman podman_;
   state::JobFolders folders_;
   audit::FileAuditLog audit_;
+  sandbox::SlotPlan slots_;
   job::Jobs jobs_;
   std::optional<image::WiredBackends> backends_;
 };

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -211,8 +212,10 @@ std::vector<std::string> trivy_arguments(const std::string& layout, const oci::D
 /// Trivy in its own sandbox: no network, no credential, empty environment, hermetic flags.
 class SandboxedTrivy final : public Scanner {
 public:
+  /// `started`: see Podman::run_attached.
+  using Started = std::function<void(const sandbox::ContainerFacts&)>;
   SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
-                 std::string owner_label);
+                 std::string owner_label, Started started = nullptr);
   Result<Report> scan(const std::filesystem::path& layout_dir,
                       const oci::Digest& manifest) override;
   std::string version() const override;
@@ -224,6 +227,7 @@ private:
   sandbox::Podman& podman_;
   sandbox::IdSlot ids_;
   std::string owner_label_;
+  Started started_;
 };
 
 /// Judges and remembers: a verdict that let an image pass is kept in `cache_dir` under the digest

@@ -123,9 +123,9 @@ std::vector<std::string> trivy_arguments(const std::string& layout, const oci::D
 }
 
 SandboxedTrivy::SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
-                               std::string owner_label)
-    : config_{std::move(config)}, podman_{podman}, ids_{ids}, owner_label_{std::move(owner_label)} {
-}
+                               std::string owner_label, Started started)
+    : config_{std::move(config)}, podman_{podman}, ids_{ids},
+      owner_label_{std::move(owner_label)}, started_{std::move(started)} {}
 
 Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout_dir,
                                              const oci::Digest& manifest) {
@@ -157,7 +157,7 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
                                 "the vulnerability DB, read-only"});
   spec.limits.pids = 512;
 
-  auto output = podman_.run_attached(spec, config_.deadline, kMaxReportBytes);
+  auto output = podman_.run_attached(spec, config_.deadline, kMaxReportBytes, started_);
   if (!output) return std::move(output).error();
   if (std::holds_alternative<process::DeadlinePassed>(output->ending)) {
     return Error{ErrorKind::timed_out,

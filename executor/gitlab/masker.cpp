@@ -21,6 +21,8 @@ Masker::Masker(std::vector<std::string> values) : values_{std::move(values)} {
     return a.size() != b.size() ? a.size() > b.size() : a < b;
   });
   values_.erase(std::unique(values_.begin(), values_.end()), values_.end());
+  for (const auto& value : values_)
+    begins_[static_cast<unsigned char>(value.front())] = true;
 }
 
 Masker::~Masker() {
@@ -34,6 +36,10 @@ std::string Masker::feed(std::string_view bytes) {
   std::string shown;
   std::size_t at = 0;
   while (at < held_.size()) {
+    if (!begins_[static_cast<unsigned char>(held_[at])]) { // nearly all of them
+      shown += held_[at++];
+      continue;
+    }
     const auto rest = std::string_view{held_}.substr(at);
     const auto whole = std::find_if(values_.begin(), values_.end(), [&](const std::string& value) {
       return rest.starts_with(value);

@@ -4,6 +4,7 @@
 // runner cannot know (registry logins and their base64 forms).
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,6 +27,7 @@ public:
 
 private:
   std::vector<std::string> values_; ///< longest first
+  std::array<bool, 256> begins_{};  ///< by a value's first byte
   std::string held_;
 };
 

@@ -4,9 +4,11 @@
 #include "executor/base/file.hpp"
 #include "executor/broker/server.hpp"
 #include "executor/gitlab/job_identity.hpp"
+#include "executor/gitlab/job_log.hpp"
 #include "executor/gitlab/job_logins.hpp"
 #include "executor/gitlab/masker.hpp"
 #include "executor/log/log.hpp"
+#include "executor/sandbox/memory_watch.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -34,7 +36,6 @@ namespace {
 
 constexpr std::size_t kMaxScriptBytes = 64UL << 20;
 constexpr std::chrono::seconds kBrokerPatience{8};
-constexpr const char* kRed = "\033[31;1m";
 constexpr const char* kGreen = "\033[32;1m";
 constexpr const char* kPlain = "\033[0;m";
 
@@ -57,11 +58,6 @@ void to_stdout(std::string_view text) {
 }
 void to_stderr(std::string_view text) {
   (void)!write_all(STDERR_FILENO, text).ok();
-}
-
-// One line of ours in the job log; more than one line when the text has them.
-void say(std::string_view line) {
-  to_stdout(std::string{line} + "\n");
 }
 
 std::string section(const std::string& name, const std::string& title,
@@ -134,6 +130,13 @@ void StopSignal::raise() {
   (void)!::write(event_.get(), &one, sizeof one);
 }
 
+bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::uint64_t floor) {
+  return std::any_of(places.begin(), places.end(), [&](const std::filesystem::path& place) {
+    struct statvfs facts {};
+    return ::statvfs(place.c_str(), &facts) == 0 && facts.f_bavail * facts.f_frsize < floor;
+  });
+}
+
 struct DiskWatchdog::Watch {
   UniqueFd quit{::eventfd(0, EFD_CLOEXEC)};
   std::atomic<bool> fired{false};
@@ -146,14 +149,10 @@ DiskWatchdog::DiskWatchdog(std::vector<std::filesystem::path> places, std::uint6
   watch_->thread = std::thread{[watch = watch_.get(), places = std::move(places), floor, &stop] {
     pollfd quit{watch->quit.get(), POLLIN, 0};
     while (::poll(&quit, 1, 1000) <= 0) {
-      for (const auto& place : places) {
-        struct statvfs facts {};
-        if (::statvfs(place.c_str(), &facts) != 0 || facts.f_bavail * facts.f_frsize >= floor)
-          continue;
-        watch->fired = true;
-        stop.raise();
-        return;
-      }
+      if (!is_short_of_space(places, floor)) continue;
+      watch->fired = true;
+      stop.raise();
+      return;
     }
   }};
 }
@@ -177,15 +176,18 @@ StageEnvironment StageEnvironment::read() {
   return environment;
 }
 
+namespace {
+
+int report(const StageEnvironment& environment, const Error& error, JobLog& job_log) {
+  job_log.report(error);
+  return is_the_jobs_fault(error.kind) ? environment.build_failure : environment.system_failure;
+}
+
+} // namespace
+
 int report(const StageEnvironment& environment, const Error& error) {
-  const bool job = is_the_jobs_fault(error.kind);
-  std::string text = std::string{kRed} + (job ? "ERROR: " : "ERROR (runner system failure): ") +
-                     error.text() + kPlain + "\n";
-  if (!error.hint.empty()) text += "  what to do: " + error.hint + "\n";
-  to_stderr(text);
-  log::write(log::Level::error, error.text(),
-             {{"kind", kind_name(error.kind)}, {"hint", error.hint}});
-  return job ? environment.build_failure : environment.system_failure;
+  JobLog unmasked;
+  return report(environment, error, unmasked);
 }
 
 job::Where where_for(std::string_view sub_stage) {
@@ -261,10 +263,12 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
 int run_config(const StageTools& tools, const StageEnvironment& environment) {
   auto response = read_job_response(environment.job_response_file);
   if (!response) return report(environment, response.error());
+  JobLog job_log;
+  job_log.mask(masked_values(*response));
   auto spec = job_spec_from(*response, tools.config);
-  if (!spec) return report(environment, spec.error());
+  if (!spec) return report(environment, spec.error(), job_log);
   if (auto admitted = tools.jobs.admit(*spec); !admitted)
-    return report(environment, admitted.error());
+    return report(environment, admitted.error(), job_log);
   const nlohmann::json document{{"driver", {{"name", "slipway"}, {"version", "v" SLIPWAY_VERSION}}},
                                 {"builds_dir", tools.config.gitlab.builds_dir},
                                 {"cache_dir", tools.config.gitlab.cache_dir},
@@ -278,34 +282,82 @@ int run_config(const StageTools& tools, const StageEnvironment& environment) {
 namespace {
 
 /// A credential that is still out is no reason to fail a job: it is in the journal.
-void end_leases(const StageTools& tools, const std::string& job) {
+void end_leases(const StageTools& tools, const std::string& job, JobLog& job_log) {
   auto ended = tools.end_leases(job);
   if (ended) return;
   log::write(log::Level::warning, "could not revoke all credentials, the next cleanup tries again",
-             {{"job", job}, {"why", ended.error().text()}, {"what to do", ended.error().hint}});
+             {{"job", job},
+              {"why", job_log.masked(ended.error().text())},
+              {"what to do", ended.error().hint}});
+}
+
+std::vector<std::filesystem::path> disks_of(const StageTools& tools) {
+  return {tools.folders.state_dir(), tools.storage};
+}
+
+std::unique_ptr<DiskWatchdog> watch_disk(const StageTools& tools, StopSignal& stop) {
+  return std::make_unique<DiskWatchdog>(disks_of(tools), tools.config.sandbox.disk_floor, stop);
+}
+
+Error no_space(const StageTools& tools, const std::string& what) {
+  return Error{ErrorKind::denied,
+               what + ": less than " + std::to_string(tools.config.sandbox.disk_floor >> 20) +
+                   " MiB of disk are left on this runner",
+               "write less, or ask the operator for space (disk_floor in [sandbox])",
+               {}};
+}
+
+std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools, const std::string& key,
+                                                   JobLog& job_log) {
+  const auto most = tools.config.sandbox.memory_bytes;
+  return std::make_unique<sandbox::MemoryWatch>(
+      most,
+      [&tools, key] {
+        std::vector<sandbox::WatchedProcess> processes;
+        for (auto& one : tools.folders.watched(key))
+          processes.push_back({std::move(one.name), one.first.pid});
+        return processes;
+      },
+      [most, &job_log](const std::string& name, std::uint64_t bytes) {
+        job_log.say("WARNING: the sandbox " + name + " had " + std::to_string(bytes >> 20) +
+                    " MiB of memory, more than the limit of " + std::to_string(most >> 20) +
+                    " MiB: its largest processes were killed");
+      });
 }
 
 } // namespace
 
-int run_prepare(const StageTools& tools, const StageEnvironment& environment,
-                const StopSignal& stop) {
+int run_prepare(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop) {
   auto response = read_job_response(environment.job_response_file);
   if (!response) return report(environment, response.error());
+  JobLog job_log;
+  job_log.mask(masked_values(*response));
   auto spec = job_spec_from(*response, tools.config);
-  if (!spec) return report(environment, spec.error());
-  log::write(log::Level::info, "prepare",
-             {{"job", spec->key}, {"project", response->project}, {"image", spec->image}});
+  if (!spec) return report(environment, spec.error(), job_log);
+  log::write(
+      log::Level::info, "prepare",
+      {{"job", spec->key}, {"project", response->project}, {"image", job_log.masked(spec->image)}});
   if (auto checked = tools.check_identity(*response); !checked)
-    return report(environment, checked.error());
+    return report(environment, checked.error(), job_log);
   for (const auto& note : job_logins(*response).notes)
-    say("Warning: " + note);
-  auto prepared = tools.jobs.prepare(*spec, say);
+    job_log.say("Warning: " + note);
+  // Room is short for all jobs, not by this one's fault: the runner may try again.
+  const auto without_space = [&] {
+    auto error = no_space(tools, "prepare was ended");
+    error.kind = ErrorKind::unavailable;
+    return report(environment, error, job_log);
+  };
+  if (is_short_of_space(disks_of(tools), tools.config.sandbox.disk_floor)) return without_space();
+  const auto disk = watch_disk(tools, stop);
+  const auto memory = watch_memory(tools, spec->key, job_log);
+  auto prepared = tools.jobs.prepare(*spec, [&](std::string_view line) { job_log.say(line); });
+  if (disk->fired()) return without_space();
   if (stop.raised()) {
     to_stderr("prepare was stopped\n");
     return environment.system_failure;
   }
-  if (!prepared) return report(environment, prepared.error());
-  end_leases(tools, "");
+  if (!prepared) return report(environment, prepared.error(), job_log);
+  end_leases(tools, "", job_log);
   return 0;
 }
 
@@ -315,6 +367,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   if (!environment.exit_code_file.empty()) ::unlink(environment.exit_code_file.c_str());
   auto response = read_job_response(environment.job_response_file);
   if (!response) return report(environment, response.error());
+  JobLog job_log;
+  job_log.mask(masked_values(*response));
   const auto key = state::JobFolders::key_for(response->id, response->token);
   auto lock = tools.folders.lock(key, state::JobFolders::Mode::shared, std::chrono::seconds{60});
   auto record = lock ? tools.folders.load(key) : Result<state::JobRecord>{std::move(lock).error()};
@@ -323,21 +377,17 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
                       ? Error{ErrorKind::unavailable, "the job was not prepared to its end", "", {}}
                       : std::move(record).error();
     error.kind = ErrorKind::unavailable;
-    return report(environment, std::move(error).in("running " + sub_stage));
+    return report(environment, std::move(error).in("running " + sub_stage), job_log);
   }
   auto body = read_file(script, kMaxScriptBytes);
   if (!body) {
     auto error = std::move(body).error();
     error.kind = ErrorKind::misconfigured;
-    return report(environment, std::move(error).in("reading the script of " + sub_stage));
+    return report(environment, std::move(error).in("reading the script of " + sub_stage), job_log);
   }
   hide_identity(*body, *response, tools.config.identity);
 
-  std::vector<std::string> secrets;
-  for (const auto& login : job_logins(*response).logins) {
-    for (auto& form : forms_of_login(login.username, login.password.reveal()))
-      secrets.push_back(std::move(form));
-  }
+  const auto secrets = masked_values(*response);
   MaskedStream out{STDOUT_FILENO, secrets};
   MaskedStream err{STDERR_FILENO, secrets};
   const auto where = where_for(sub_stage);
@@ -354,11 +404,12 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     images = tools.make_images(*response, *record);
     auto started =
         broker::Server::start(tools.jobs.broker_socket(key), *images, {}, &images->containers());
-    if (!started) return report(environment, std::move(started).error().in("starting the broker"));
+    if (!started)
+      return report(environment, std::move(started).error().in("starting the broker"), job_log);
     broker = *std::move(started);
   }
-  const DiskWatchdog disk{
-      {tools.folders.state_dir(), tools.storage}, tools.config.sandbox.disk_floor, stop};
+  const auto disk = watch_disk(tools, stop);
+  const auto memory = watch_memory(tools, key, job_log);
   auto result = tools.jobs.run(*record, where, io);
   out.finish();
   err.finish();
@@ -366,8 +417,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     broker->stop(kBrokerPatience);
     const auto summary = images->summary();
     if (!summary.empty())
-      to_stdout(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain,
-                        [&] { return std::string{summary}; }));
+      job_log.print(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain,
+                            [&] { return std::string{summary}; }));
   }
   ::explicit_bzero(body->data(), body->size());
 
@@ -381,18 +432,10 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     }
     return environment.build_failure;
   };
-  if (disk.fired()) {
-    return report(environment,
-                  Error{ErrorKind::denied,
-                        "the script was ended: less than " +
-                            std::to_string(tools.config.sandbox.disk_floor >> 20) +
-                            " MiB of disk are left on this runner",
-                        "write less, or ask the operator for space (disk_floor in [sandbox])",
-                        {}});
-  }
+  if (disk->fired()) return report(environment, no_space(tools, "the script was ended"), job_log);
   if (!result) {
     if (stop.raised()) return environment.build_failure;
-    return report(environment, std::move(result).error().in("running " + sub_stage));
+    return report(environment, std::move(result).error().in("running " + sub_stage), job_log);
   }
   const auto& ending = result->ending;
   if (!ending.error.empty()) {
@@ -405,7 +448,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
       error.kind = ErrorKind::bad_input;
       error.hint = "check USER and ENTRYPOINT of the job's image";
     }
-    return report(environment, std::move(error).in("running " + sub_stage));
+    return report(environment, std::move(error).in("running " + sub_stage), job_log);
   }
   if (result->stopped || stop.raised()) return environment.build_failure;
   if (ending.signal) return job_failed(128 + *ending.signal);
@@ -416,6 +459,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
 int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
   auto response = read_job_response(environment.job_response_file);
   if (!response) return report(environment, response.error());
+  JobLog job_log;
+  job_log.mask(masked_values(*response));
   const auto key = state::JobFolders::key_for(response->id, response->token);
   if (auto cleaned = tools.jobs.cleanup(key); !cleaned) {
     return report(
@@ -423,12 +468,12 @@ int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
         std::move(cleaned).error().hinting(
             "`slipway gc` tries again; the next prepare does so too once the runner has ended"));
   }
-  end_leases(tools, key);
-  end_leases(tools, "");
+  end_leases(tools, key, job_log);
+  end_leases(tools, "", job_log);
   // After the job, so that no job waits for it.
   if (auto collected = tools.collect(); !collected) {
     log::write(log::Level::warning, "could not remove idle builders, the next cleanup tries again",
-               {{"why", collected.error().text()}});
+               {{"why", job_log.masked(collected.error().text())}});
   }
   log::write(log::Level::info, "cleanup done", {{"job", key}});
   return 0;

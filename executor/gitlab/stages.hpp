@@ -41,6 +41,9 @@ private:
   std::unique_ptr<Watcher> watcher_;
 };
 
+/// Has the file system of one of `places` less than `floor` bytes left?
+bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::uint64_t floor);
+
 /// Raises `stop` when the file system of one of `places` has less than `floor` bytes left: rootless
 /// Podman has no quota that would end a job that fills the disk of all others.
 class DiskWatchdog {
@@ -80,13 +83,13 @@ struct StageTools {
 };
 
 int run_config(const StageTools& tools, const StageEnvironment& environment);
-int run_prepare(const StageTools& tools, const StageEnvironment& environment,
-                const StopSignal& stop);
+int run_prepare(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop);
 int run_run(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop,
             const std::filesystem::path& script, const std::string& sub_stage);
 int run_cleanup(const StageTools& tools, const StageEnvironment& environment);
 
-/// Errors for a stage's stderr: what, why, what next. Returns the exit code by whose fault it is.
+/// Errors for a stage's stderr: what, why, what next; of a job that is not known yet, so nothing is
+/// masked. Returns the exit code by whose fault it is.
 int report(const StageEnvironment& environment, const Error& error);
 
 /// Where a sub-stage runs: `build_script`, `step_*` and `after_script` in the job's image,

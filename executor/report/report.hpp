@@ -17,7 +17,8 @@ struct Subject {
   std::string image; ///< "reg.example/grp/app:1"
   std::string project;
   std::string ref;
-  std::string backend; ///< "buildkit v0.34.2, 1.2 s"; "" = not built here
+  std::string backend;         ///< "buildkit v0.34.2, 1.2 s"; "" = not built here
+  std::string dockerfile = {}; ///< "sha256:…"; "" likewise
 };
 
 enum class Format { verdict, gitlab, sarif, junit, html, cyclonedx };

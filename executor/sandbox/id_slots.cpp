@@ -44,6 +44,21 @@ Result<std::uint64_t> ids_in(const std::filesystem::path& file, const std::strin
   return count_subordinate_ids(*text, user, uid);
 }
 
+Result<std::uint64_t> ids_of(const SubordinateFiles& files, const std::string& user) {
+  auto uid = uid_of(user);
+  if (!uid) return std::move(uid).error();
+  auto uids = ids_in(files.subuid, user, *uid);
+  if (!uids) return uids;
+  auto gids = ids_in(files.subgid, user, *uid);
+  if (!gids) return gids;
+  return std::min(*uids, *gids);
+}
+
+// Arithmetic with slots has 32 bits: at most 65535 exist.
+int ranges_in(std::uint64_t ids) {
+  return static_cast<int>(std::min<std::uint64_t>(ids / kSlotSize, 65535));
+}
+
 // The lock file's descriptor, or none where somebody else holds it.
 Result<UniqueFd> try_lock(const std::filesystem::path& dir, int number, int mode) {
   const auto file = dir / ("slot-" + std::to_string(number));
@@ -78,16 +93,47 @@ std::uint64_t count_subordinate_ids(std::string_view text, std::string_view user
   return sum;
 }
 
+IdSlot SlotPlan::slot(int number) const {
+  IdSlot slot;
+  slot.number = number;
+  slot.shared = number == 0;
+  slot.first = 1 + static_cast<std::uint32_t>(number) * kSlotSize;
+  slot.size = number == 0 ? common_size : kSlotSize;
+  return slot;
+}
+
+SlotPlan plan_slots(std::uint64_t ids, const SlotWishes& wishes) {
+  SlotPlan plan;
+  plan.common_size = static_cast<std::uint32_t>(std::min<std::uint64_t>(ids, kSlotSize));
+  int left = std::max(ranges_in(ids) - 1, 0);
+  int next = 1;
+  const auto give = [&](SlotShare& share, int wanted) {
+    share.first = next;
+    share.count = std::clamp(wanted, 0, left);
+    next += share.count;
+    left -= share.count;
+  };
+  const int others = 1 + wishes.builders + wishes.stores;
+  give(plan.jobs, std::min(wishes.jobs, std::max(left - others, (left + 1) / 2)));
+  give(plan.scanner, 1);
+  give(plan.builders, std::min(wishes.builders, left - std::min(wishes.stores, left / 2)));
+  give(plan.stores, wishes.stores);
+  return plan;
+}
+
+Result<SlotPlan> read_slot_plan(const SubordinateFiles& files, const std::string& user,
+                                const SlotWishes& wishes) {
+  auto ids = ids_of(files, user);
+  if (!ids) return std::move(ids).error();
+  return plan_slots(*ids, wishes);
+}
+
 Result<HeldSlot> take_id_slot_from(const SubordinateFiles& files,
                                    const std::filesystem::path& lock_dir, const std::string& user,
                                    int most, const std::set<int>& in_use) {
-  auto uid = uid_of(user);
-  if (!uid) return std::move(uid).error();
-  auto uids = ids_in(files.subuid, user, *uid);
-  if (!uids) return std::move(uids).error();
-  auto gids = ids_in(files.subgid, user, *uid);
-  if (!gids) return std::move(gids).error();
-  const std::uint64_t ids = std::min(*uids, *gids);
+  const auto granted = ids_of(files, user);
+  if (!granted) return Error{granted.error()};
+  const std::uint64_t ids = *granted;
   if (ids < 1000) {
     return Error{ErrorKind::misconfigured,
                  "user " + user + " has " + std::to_string(ids) + " subordinate ids",
@@ -98,9 +144,7 @@ Result<HeldSlot> take_id_slot_from(const SubordinateFiles& files,
   }
   if (auto made = make_directory(lock_dir); !made) return std::move(made).error();
 
-  // 32-bit arithmetic below: at most 65535 slots exist.
-  const auto slots = static_cast<int>(std::min<std::uint64_t>(ids / kSlotSize, 65535));
-  for (int number = 1; number < std::min(slots, most + 1); ++number) {
+  for (int number = 1; number < std::min(ranges_in(ids), most + 1); ++number) {
     if (in_use.contains(number)) continue;
     auto lock = try_lock(lock_dir, number, LOCK_EX);
     if (!lock) return std::move(lock).error();

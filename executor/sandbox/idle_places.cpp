@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <thread>
 #include <utility>
 
@@ -21,6 +22,8 @@ using namespace std::chrono_literals;
 
 constexpr const char* kLastUsed = "last-used";
 constexpr const char* kSpoilt = "spoilt";
+constexpr const char* kSlot = "slot"; ///< its number
+constexpr const char* kSlotsLock = "slots.lock";
 
 bool is_id(const std::string& text) {
   return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
@@ -69,6 +72,61 @@ bool IdlePlaces::is_spoilt(const std::string& id) const {
 void IdlePlaces::forget(const std::string& id) const noexcept {
   (void)::unlink((dir(id) / kSpoilt).c_str());
   (void)::unlink((dir(id) / kLastUsed).c_str());
+  (void)::unlink((dir(id) / kSlot).c_str()); // the last: until then nobody else is given it
+}
+
+/// None where nothing is kept. What was kept before slots were written down is of slot 0.
+std::optional<int> IdlePlaces::slot_of(const std::string& id) const {
+  if (const auto text = read_file(dir(id) / kSlot, 16)) {
+    int number = -1;
+    const auto read = std::from_chars(text->data(), text->data() + text->size(), number);
+    if (read.ec == std::errc{} && number >= 0) return number;
+    return 0;
+  }
+  if (::access((dir(id) / kLastUsed).c_str(), F_OK) == 0) return 0;
+  return std::nullopt;
+}
+
+std::set<int> IdlePlaces::slots_of_others(const std::string& id) const {
+  std::set<int> taken;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator it{folder_, failed}, end; !failed && it != end;
+       it.increment(failed)) {
+    const auto other = it->path().filename().string();
+    if (!is_id(other) || other == id) continue;
+    if (const auto slot = slot_of(other)) taken.insert(*slot);
+  }
+  return taken;
+}
+
+bool IdlePlaces::is_misplaced(const std::string& id, const SlotShare& share) const {
+  const auto slot = slot_of(id);
+  if (!slot || share.has(*slot)) return false;
+  if (*slot != 0) return true; // by now it may be a job's
+  const auto taken = slots_of_others(id);
+  for (int number = share.first; share.has(number); ++number)
+    if (!taken.contains(number)) return true;
+  return false;
+}
+
+Result<int> IdlePlaces::take_slot(const std::string& id, const SlotShare& share) const {
+  auto lock = lock_file(folder_ / kSlotsLock, LOCK_EX, 10s);
+  if (!lock) return std::move(lock).error();
+  if (lock->get() < 0)
+    return Error{ErrorKind::timed_out, "others give out id slots for too long", "", {}};
+  int wanted = 0;
+  if (const auto held = slot_of(id)) {
+    wanted = *held;
+  } else {
+    const auto taken = slots_of_others(id);
+    for (int number = share.first; wanted == 0 && share.has(number); ++number)
+      if (!taken.contains(number)) wanted = number;
+  }
+  // In this order: what dies in between is found by a reaper.
+  if (Status written = used(id); !written) return std::move(written).error();
+  if (Status written = replace_file(dir(id) / kSlot, std::to_string(wanted)); !written)
+    return std::move(written).error();
+  return wanted;
 }
 
 Result<std::vector<IdlePlace>> IdlePlaces::all() const {

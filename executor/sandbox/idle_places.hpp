@@ -3,17 +3,21 @@
 // each place, which tells when the place was used last and holds the locks of those who use it.
 //   - A place is erased under its lock alone; its folder and its lock files stay, since a process
 //     may be waiting on them. They are empty and few.
+//   - What is kept belongs to the ids of one slot, so a place has the same slot until it is erased.
 //   - Which one goes first is told by its last use, never by what a job says.
 #pragma once
 
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/sandbox/id_slots.hpp"
 
 #include <chrono>
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,6 +56,13 @@ public:
   /// Those that were used and not erased, the one idle longest first. Errors: io.
   Result<std::vector<IdlePlace>> all() const;
 
+  /// Should it be erased as soon as nobody uses it, because its slot is none of `share`, and one of
+  /// those is free?
+  bool is_misplaced(const std::string& id, const SlotShare& share) const;
+  /// As `used`, and says the place's slot: the one it has, else the lowest of `share` that no other
+  /// has, else 0. It has it until `forget`. Errors: io; timed_out (others are at it for too long).
+  Result<int> take_slot(const std::string& id, const SlotShare& share) const;
+
   /// Erases one unless somebody uses it; says whether it did.
   using Erase = std::function<Result<bool>(const IdlePlace&)>;
   /// Erases those idle longest until there are fewer than `most` beside `wanted`. False where too
@@ -59,6 +70,9 @@ public:
   Result<bool> make_room(const std::string& wanted, std::size_t most, const Erase& erase) const;
 
 private:
+  std::optional<int> slot_of(const std::string& id) const;
+  std::set<int> slots_of_others(const std::string& id) const;
+
   std::filesystem::path folder_;
   const Clock& clock_;
 };

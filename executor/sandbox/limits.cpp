@@ -79,42 +79,54 @@ Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
   }
 
   LimitsReport report;
-  std::string missing;
-  std::string instead;
+  const auto miss = [&report](const char* what, const std::string& instead = "") {
+    report.missing.push_back({what, instead});
+  };
   if (asked.pids > 0) {
     const auto most = static_cast<double>(asked.pids);
     report.pids_enforced = tightest(dir, cgroup_root, "pids.max") <= most;
     if (!report.pids_enforced) {
-      list(missing, "processes");
-      if (hard_limit(*table, "Max processes") <= most) {
-        list(instead,
-             "at most " + std::to_string(asked.pids) + " processes per user id (RLIMIT_NPROC)");
-      }
+      const bool per_id = hard_limit(*table, "Max processes") <= most;
+      miss("processes", per_id ? "at most " + std::to_string(asked.pids) +
+                                     " processes per user id (RLIMIT_NPROC)"
+                               : "");
     }
   }
   if (asked.memory_bytes > 0) {
     report.memory_enforced =
         tightest(dir, cgroup_root, "memory.max") <= static_cast<double>(asked.memory_bytes);
-    if (!report.memory_enforced) list(missing, "memory");
+    // MemoryWatch
+    if (!report.memory_enforced)
+      miss("memory", "a sandbox seen with more than " + std::to_string(asked.memory_bytes >> 20) +
+                         " MiB of memory has its largest processes killed");
   }
   if (asked.cpus > 0) {
     report.cpu_enforced = tightest(dir, cgroup_root, "cpu.max") <= asked.cpus * 1.001;
-    if (!report.cpu_enforced) list(missing, "CPU");
+    if (!report.cpu_enforced) miss("CPU");
   }
   if (asked.file_bytes > 0) {
     // RLIMIT_FSIZE bounds each file, not their sum: no disk quota, and never reported as one.
-    list(missing, "disk");
-    if (hard_limit(*table, "Max file size") <= static_cast<double>(asked.file_bytes)) {
-      list(instead,
-           "files of at most " + std::to_string(asked.file_bytes) + " bytes (RLIMIT_FSIZE)");
-    }
-  }
-  if (!missing.empty()) {
-    report.notice = "limits: this host does not enforce: " + missing +
-                    " (cgroup controller not delegated, or no quota); in force instead: " +
-                    (instead.empty() ? "nothing" : instead);
+    const bool per_file =
+        hard_limit(*table, "Max file size") <= static_cast<double>(asked.file_bytes);
+    miss("disk", (per_file ? "files of at most " + std::to_string(asked.file_bytes) +
+                                 " bytes (RLIMIT_FSIZE), "
+                           : std::string{}) +
+                     "scripts end where little space is left (disk_floor)");
   }
   return report;
+}
+
+std::string limits_notice(const std::vector<LimitsReport::Missing>& missing) {
+  std::string what;
+  std::string instead;
+  for (const auto& one : missing) {
+    list(what, one.what);
+    if (!one.instead.empty()) list(instead, one.instead);
+  }
+  if (what.empty()) return "";
+  return "limits: this host does not enforce: " + what +
+         " (cgroup controller not delegated, or no quota); in force instead: " +
+         (instead.empty() ? "nothing" : instead);
 }
 
 Result<LimitsReport> Podman::read_back_limits(const ContainerFacts& container,

@@ -454,6 +454,12 @@ Result<ContainerFacts> Podman::start(const SandboxSpec& given) {
     if (auto handed = handover->give(spec.script_listener, facts->host_pid); !handed)
       return give_up(std::move(handed).error().in("starting " + spec.name));
   }
+  if (auto report = read_back_limits(*facts, spec.limits)) {
+    facts->limits = *std::move(report);
+  } else if (report.error().kind != ErrorKind::not_found &&
+             report.error().kind != ErrorKind::unavailable) { // those: it has ended
+    return give_up(std::move(report).error().in("reading back the limits of " + spec.name));
+  }
   return facts;
 }
 

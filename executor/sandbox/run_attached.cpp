@@ -2,11 +2,22 @@
 #include "executor/sandbox/podman_call.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
+#include <atomic>
+#include <future>
+#include <thread>
+
 namespace slipway::sandbox {
 
-Result<process::Output> Podman::run_attached(const SandboxSpec& spec,
-                                             std::chrono::milliseconds deadline,
-                                             std::size_t output_limit) {
+namespace {
+
+constexpr std::chrono::milliseconds kBetweenLooks{20};
+
+} // namespace
+
+Result<process::Output>
+Podman::run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline,
+                     std::size_t output_limit,
+                     const std::function<void(const ContainerFacts&)>& started) {
   SandboxSpec quiet = spec;
   quiet.keep_log = false; // it is read here; a second copy would only cost disk
   auto made = create(quiet);
@@ -17,7 +28,23 @@ Result<process::Output> Podman::run_attached(const SandboxSpec& spec,
   command.deadline = deadline;
   command.output_limit = output_limit;
   command.no_new_privileges = false; // newuidmap is setuid
+  std::atomic<bool> has_ended{false};
+  const auto look_for_it = [&] {
+    while (!has_ended) {
+      auto facts = inspect(made->id);
+      if (facts && facts->running) {
+        if (auto report = read_back_limits(*facts, spec.limits)) {
+          facts->limits = *std::move(report);
+          return started(*facts);
+        }
+      }
+      std::this_thread::sleep_for(kBetweenLooks);
+    }
+  };
+  const auto look = started ? std::async(std::launch::async, look_for_it) : std::future<void>{};
   auto output = runner_.run(command);
+  has_ended = true;
+  if (look.valid()) look.wait();
   (void)remove({spec.name}); // the reaper's work where it fails
   if (!output) return std::move(output).error().in("running " + spec.name);
   return output;

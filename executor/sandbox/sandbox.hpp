@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <future>
 #include <map>
 #include <memory>
@@ -76,9 +77,16 @@ struct LimitsReport {
   bool memory_enforced = false;
   bool cpu_enforced = false;
   bool disk_enforced = false;
-  /// One line for the job log where something asked is not enforced, naming the fallback; else "".
-  std::string notice;
+  struct Missing {
+    std::string what;    ///< "memory"
+    std::string instead; ///< what is in force; "": nothing
+  };
+  std::vector<Missing> missing; ///< asked and not enforced
 };
+
+/// One line for the job log that says what the host does not enforce, and what holds instead. "":
+/// nothing is missing.
+std::string limits_notice(const std::vector<LimitsReport::Missing>& missing);
 
 struct Mount {
   std::string source; ///< host path, or the name of a Podman volume
@@ -178,6 +186,8 @@ struct ContainerFacts {
   std::int64_t host_pid = 0;
   std::string address; ///< on its network; "" for none
   std::map<std::string, std::string> labels;
+  /// Of start() and run_attached(): read back after the start; none where it had ended already.
+  std::optional<LimitsReport> limits;
 };
 
 /// Podman, as slipway uses it: its API where it can, its program else. Every call has a deadline
@@ -196,15 +206,19 @@ public:
   Result<std::string> toolbox_image();
   /// The same for an image that has nothing but one empty folder, FOLDER ("work").
   Result<std::string> bare_image(const std::string& folder);
-  /// Makes and starts it, and hands over its listener. Errors: not_found (image); bad_input (its
-  /// command cannot be executed); unavailable. What failed to start is removed.
+  /// Makes and starts it, hands over its listener, and reads back its limits. Errors: not_found
+  /// (image); bad_input (its command cannot be executed); unavailable. What failed to start is
+  /// removed.
   Result<ContainerFacts> start(const SandboxSpec& spec);
   /// Runs a sandbox to its end and returns what it said; it is removed afterwards, whatever
-  /// happened. It has no listener. Exit codes 125-127 may be Podman's own.
+  /// happened. It has no listener. Exit codes 125-127 may be Podman's own. `started` is told of it
+  /// from another thread, unless it ends before anybody could look.
   /// Errors: as start, apart from those exit codes; bad_input (more output than the limit). A
   /// deadline that passed is an Ending, not an Error.
-  Result<process::Output> run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline,
-                                       std::size_t output_limit);
+  Result<process::Output>
+  run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline,
+               std::size_t output_limit,
+               const std::function<void(const ContainerFacts&)>& started = nullptr);
   Result<ContainerFacts> inspect(const std::string& name); ///< Errors: not_found
   Result<std::string> logs(const std::string& name, std::size_t limit);
   /// Everything that carries LABEL=VALUE ("" value: any); also stopped ones.

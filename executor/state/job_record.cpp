@@ -13,12 +13,14 @@
 
 #include <cerrno>
 #include <chrono>
+#include <sstream>
 #include <thread>
 
 namespace slipway::state {
 namespace {
 
 constexpr std::size_t kMaxRecordBytes = 4UL << 20;
+constexpr const char* kWatched = "watched"; ///< folder: a file for each sandbox
 
 std::uint64_t start_time_of(std::int64_t pid) {
   auto stat = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
@@ -79,14 +81,16 @@ Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode,
   return fd;
 }
 
-ProcessIdentity ProcessIdentity::parent() {
-  const auto pid = static_cast<std::int64_t>(::getppid());
+ProcessIdentity ProcessIdentity::of(std::int64_t pid) {
   return {pid, start_time_of(pid), slipway::state::boot_id()};
 }
 
+ProcessIdentity ProcessIdentity::parent() {
+  return of(static_cast<std::int64_t>(::getppid()));
+}
+
 ProcessIdentity ProcessIdentity::self() {
-  const auto pid = static_cast<std::int64_t>(::getpid());
-  return {pid, start_time_of(pid), slipway::state::boot_id()};
+  return of(static_cast<std::int64_t>(::getpid()));
 }
 
 bool ProcessIdentity::alive() const {
@@ -195,6 +199,37 @@ std::vector<JobRecord> JobFolders::all() const {
     }
   }
   return records;
+}
+
+bool JobFolders::is_first(const std::string& key, const std::string& what) const {
+  const auto file = dir(key) / ("said-" + what);
+  return UniqueFd{::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)}.get() >= 0;
+}
+
+Status JobFolders::watch(const std::string& key, const std::string& name,
+                         std::int64_t first) const {
+  const auto process = ProcessIdentity::of(first);
+  const auto folder = dir(key) / kWatched;
+  if (auto made = make_directory(folder, 0700); !made) return made;
+  return replace_file(folder / name, std::to_string(process.pid) + " " +
+                                         std::to_string(process.start_time) + " " +
+                                         process.boot_id);
+}
+
+std::vector<WatchedSandbox> JobFolders::watched(const std::string& key) const {
+  std::vector<WatchedSandbox> found;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator it{dir(key) / kWatched, failed}, end;
+       !failed && it != end; it.increment(failed)) {
+    const auto text = read_file(it->path(), 256);
+    if (!text) continue;
+    WatchedSandbox one;
+    one.name = it->path().filename().string();
+    std::istringstream words{*text};
+    words >> one.first.pid >> one.first.start_time >> one.first.boot_id;
+    if (words && one.first.alive()) found.push_back(std::move(one));
+  }
+  return found;
 }
 
 Status JobFolders::remove(const std::string& key) {

@@ -20,6 +20,7 @@ struct ProcessIdentity {
   std::int64_t pid = 0;
   std::uint64_t start_time = 0; ///< clock ticks since boot
   std::string boot_id;
+  static ProcessIdentity of(std::int64_t pid);
   /// This process's parent.
   static ProcessIdentity parent();
   static ProcessIdentity self();
@@ -54,6 +55,12 @@ struct JobRecord {
   std::string cache_volume;
 };
 
+/// A sandbox of the job whose memory only slipway looks after.
+struct WatchedSandbox {
+  std::string name; ///< "job", "builder"
+  ProcessIdentity first;
+};
+
 std::string to_json(const JobRecord& record);
 Result<JobRecord> parse_record(const std::string& json);
 
@@ -86,6 +93,13 @@ public:
   Result<JobRecord> load(const std::string& key) const;
   /// Every record that can be read; unreadable ones by key with an empty record.
   std::vector<JobRecord> all() const;
+  /// True at the first call with WHAT (a file's name) in the job's life: what is said once a job.
+  bool is_first(const std::string& key, const std::string& what) const;
+  /// Writes down that the sandbox with this first process is to be watched by every `run`; NAME is
+  /// a file's name. Errors: io.
+  Status watch(const std::string& key, const std::string& name, std::int64_t first) const;
+  /// Those of them that live.
+  std::vector<WatchedSandbox> watched(const std::string& key) const;
   /// Removes both folders. Files in them are slipway's own.
   Status remove(const std::string& key);
 

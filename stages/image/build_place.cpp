@@ -48,7 +48,7 @@ backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
   config.tools_dir = section.buildkitd.parent_path().parent_path();
   config.runc = section.runc;
   config.owner = tools.owner;
-  config.ids = common_slot();
+  config.slots = tools.slots;
   config.limits = step_limits(tools);
   config.max_cache_bytes = section.disk_bytes;
   config.most = static_cast<std::size_t>(section.warm_builders);
@@ -62,7 +62,7 @@ backends::buildah::StoreConfig store_config(const Tools& tools) {
   config.state_dir = tools.config.slipway.state_dir / "stores";
   config.init_dir = tools.config.programs.init.parent_path();
   config.owner = tools.owner;
-  config.ids = common_slot();
+  config.slots = tools.slots;
   config.limits = step_limits(tools);
   config.max_bytes = section.disk_bytes;
   config.most = static_cast<std::size_t>(section.stores);
@@ -76,9 +76,17 @@ backends::kaniko::PoolConfig kaniko_config(const Tools& tools) {
   config.executor = tools.config.kaniko.executor;
   config.init = tools.config.programs.init;
   config.owner = tools.owner;
-  config.ids = common_slot();
-  config.limits.pids = tools.config.sandbox.pids;
+  config.limits = step_limits(tools);
   return config;
+}
+
+sandbox::IdSlot slot_of(const state::JobRecord& record) {
+  sandbox::IdSlot slot;
+  slot.first = record.slot_first;
+  slot.size = record.slot_size;
+  slot.number = record.slot_number;
+  slot.shared = record.slot_shared;
+  return slot;
 }
 
 /// Has one of them ONBUILD triggers? Those run as part of a FROM. True where that cannot be told.
@@ -153,10 +161,18 @@ Status collect_leftovers(const Tools& tools, bool all) {
   return scans;
 }
 
-sandbox::IdSlot common_slot() {
-  sandbox::IdSlot slot;
-  slot.shared = true;
-  return slot;
+Status look_after(const Tools& tools, const std::string& job, const std::string& name,
+                  const sandbox::ContainerFacts& sandbox,
+                  const std::function<void(std::string_view)>& say) {
+  if (!sandbox.limits) return {}; // it has ended
+  std::vector<sandbox::LimitsReport::Missing> news;
+  bool is_watched = false;
+  for (const auto& one : sandbox.limits->missing) {
+    if (say && tools.folders.is_first(job, "limit-" + one.what)) news.push_back(one);
+    is_watched = is_watched || one.what == "memory";
+  }
+  if (!news.empty()) say("slipway: " + sandbox::limits_notice(news) + "\n");
+  return is_watched ? tools.folders.watch(job, name, sandbox.host_pid) : Status{};
 }
 
 BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain)
@@ -197,6 +213,7 @@ void BuildPlace::start_builder() {
 Attempt BuildPlace::build_with_buildkit(const std::string& version, const backends::BuildJob& job,
                                         oci::Layout& into) {
   if (auto ready = await_builder(); !ready) return {std::move(ready).error(), false};
+  if (auto ready = begin_on_builder(job.progress); !ready) return {std::move(ready).error(), false};
   auto& backend = buildkit(version);
   const auto attempt = [&]() -> Attempt {
     auto mark = begin_build();
@@ -211,6 +228,7 @@ Attempt BuildPlace::build_with_buildkit(const std::string& version, const backen
   if (tried.built || tried.began || job.cancelled()) return tried;
   // It ended after it was looked at. No step has run.
   if (auto ready = renew_builder(); !ready) return {std::move(ready).error(), false};
+  if (auto ready = begin_on_builder(job.progress); !ready) return {std::move(ready).error(), false};
   return attempt();
 }
 
@@ -226,11 +244,18 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
   const buildah::OpenWorkshop open = [&](bool network, const sandbox::BuildClock& clock,
                                          const std::function<void()>& waiting) {
     buildah::Opening opening;
+    Status looked_after;
     opening.bases = bases;
     opening.socket_dir = tools_.folders.run_dir(record_.key);
     opening.labels = {{"io.slipway.job", record_.key}};
     opening.network = network;
-    return pool.open(trust_domain_, opening, clock, waiting);
+    opening.started = [&](const sandbox::ContainerFacts& sandbox) {
+      looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
+    };
+    auto workshop = pool.open(trust_domain_, opening, clock, waiting);
+    if (!looked_after) workshop = std::move(looked_after).error();
+    if (workshop) tell_of_sharing((*workshop)->ids(), "store", job.progress);
+    return workshop;
   };
   buildah::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
@@ -254,9 +279,16 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   kaniko::WorkshopPool pool{kaniko_config(tools_), tools_.podman, tools_.clock};
   const kaniko::OpenWorkshop open = [&](const kaniko::FillInputs& fill) {
     kaniko::Opening opening;
+    Status looked_after;
     opening.socket_dir = tools_.folders.run_dir(record_.key);
     opening.labels = {{"io.slipway.job", record_.key}};
-    return pool.open(trust_domain_, opening, fill);
+    opening.ids = slot_of(record_);
+    opening.started = [&](const sandbox::ContainerFacts& sandbox) {
+      looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
+    };
+    auto workshop = pool.open(trust_domain_, opening, fill);
+    if (!looked_after) workshop = std::move(looked_after).error();
+    return workshop;
   };
   kaniko::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
@@ -270,6 +302,20 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   auto built = backend.build(watched, into);
   began = began || built;
   return {std::move(built), began};
+}
+
+Status BuildPlace::begin_on_builder(const std::function<void(std::string_view)>& say) {
+  const std::lock_guard guard{opening_};
+  tell_of_sharing(builder_->ids(), "builder", say);
+  return look_after(tools_, record_.key, "builder", builder_->facts(), say);
+}
+
+void BuildPlace::tell_of_sharing(const sandbox::IdSlot& ids, const std::string& what,
+                                 const std::function<void(std::string_view)>& say) {
+  if (!ids.shared || !say || !tools_.folders.is_first(record_.key, "shared-" + what)) return;
+  say("slipway: NOTE: too few subordinate ids: the " + what +
+      " of this project shares an id range with others (operator: packaging/setup-runner "
+      "--concurrent N)\n");
 }
 
 sandbox::ScriptRunner BuildPlace::client() const {
@@ -380,10 +426,7 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   parts.labels = {{"io.slipway.job", record_.key},
                   {"io.slipway.owner", tools_.owner},
                   {"io.slipway.role", "build"}};
-  parts.ids.first = record_.slot_first;
-  parts.ids.size = record_.slot_size;
-  parts.ids.number = record_.slot_number;
-  parts.ids.shared = record_.slot_shared;
+  parts.ids = slot_of(record_);
   parts.workspace_volume = record_.volume;
   parts.builder_socket_dir = builder_socket_dir;
   parts.bases = bases_->folder();
@@ -394,10 +437,11 @@ Status BuildPlace::start_sandbox(const std::filesystem::path& builder_socket_dir
   backends::buildkit::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
   auto spec = backends::buildkit::build_sandbox_spec(parts, places);
+  spec.limits = step_limits(tools_);
   if (auto host = sandbox::use_host_tools(tools_.podman, spec); !host) return host;
   auto container = tools_.podman.start(spec);
   if (!container) return std::move(container).error();
-  return {};
+  return look_after(tools_, record_.key, "build", *container, nullptr);
 }
 
 Result<std::string> BuildPlace::ask(std::vector<std::string> argv, std::size_t limit,

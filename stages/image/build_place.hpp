@@ -76,6 +76,11 @@ public:
 
 private:
   backends::buildkit::BuildkitBackend& buildkit(const std::string& version);
+  /// What is to be said and written down of the builder in hand.
+  Status begin_on_builder(const std::function<void(std::string_view)>& say);
+  /// Once in a job.
+  void tell_of_sharing(const sandbox::IdSlot& ids, const std::string& what,
+                       const std::function<void(std::string_view)>& say);
   sandbox::ScriptRunner client() const;
   void start_builder();
   Status await_builder();

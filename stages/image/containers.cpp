@@ -101,8 +101,13 @@ Status JobContainers::start() {
   parts.workspace_volume = record_.volume;
   parts.workspace = tools_.config.gitlab.builds_dir;
   parts.folder = folder_;
+  Status looked_after;
+  parts.started = [&](const sandbox::ContainerFacts& sandbox) {
+    looked_after = look_after(tools_, record_.key, "engine", sandbox, nullptr);
+  };
   parts.broker_dir = tools_.folders.run_dir(record_.key) / "sock";
-  return backends::dockerd::start_daemon(tools_.podman, parts);
+  auto started = backends::dockerd::start_daemon(tools_.podman, parts);
+  return started ? std::move(looked_after) : std::move(started);
 }
 
 } // namespace slipway::image

@@ -26,6 +26,7 @@ using std::chrono::milliseconds;
 using Steady = std::chrono::steady_clock;
 
 const std::string kPlatform = "linux/amd64";
+constexpr std::size_t kMostUnpushed = 20; ///< in one summary
 
 // Docker Hub's API lives under another name than its references say.
 std::string api_host(const std::string& registry) {
@@ -170,7 +171,8 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
               oci::Digest::of(policy::trust_domain(subject_)).hex().substr(0, 16))},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))},
       containers_{std::make_unique<JobContainers>(tools_, record_, effective_)},
-      reports_{std::make_unique<JobReports>()} {}
+      reports_{std::make_unique<JobReports>()}, builds_{tools_.folders.dir(record_.key) /
+                                                        "builds"} {}
 
 Images::~Images() = default;
 
@@ -552,17 +554,16 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   auto added = (*images)->add(manifest, request.tags);
   if (!added) return std::move(added).error();
   const auto backend = made->backend + " " + made->version;
-  {
-    const std::lock_guard guard{noting_};
-    builds_[manifest.str()] = backend + ", " + seconds_since(started) +
-                              (made->because.empty() ? "" : "; " + made->because);
-    auto& origin = provenances_[manifest.str()];
-    origin = {};
-    origin.backend = backend;
-    origin.dockerfile_digest = oci::Digest::of(context->dockerfile_text).str();
-    for (const auto& base : job.bases)
-      origin.bases.emplace_back(base.familiar_name, base.digest.str());
-  }
+  state::BuildNote built;
+  built.line =
+      backend + ", " + seconds_since(started) + (made->because.empty() ? "" : "; " + made->because);
+  built.backend = backend;
+  built.dockerfile_digest = oci::Digest::of(context->dockerfile_text).str();
+  for (const auto& base : job.bases)
+    built.bases.emplace_back(base.familiar_name, base.digest.str());
+  if (auto kept = builds_.keep(manifest.str(), built); !kept)
+    return std::move(kept).error().in("writing down what was built");
+  note_built(manifest, request.tags, built.line);
   audit::AuditLog::Fields fields{{"job", record_.key},
                                  {"project", record_.project},
                                  {"digest", manifest.str()},
@@ -577,9 +578,15 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
 }
 
 Result<gate::Judgement> Images::judge(const state::StoredImage& image,
-                                      const std::string& repository) {
+                                      const std::string& repository,
+                                      const broker::Progress& progress) {
   const auto config = scanner_config(effective_.gate, tools_.config);
-  gate::SandboxedTrivy scanner{config, tools_.podman, common_slot(), tools_.owner};
+  gate::SandboxedTrivy scanner{
+      config, tools_.podman, tools_.slots.scanners(), tools_.owner,
+      [&](const sandbox::ContainerFacts& sandbox) {
+        // A verdict does not hang on a line in the log.
+        (void)look_after(tools_, record_.key, "scanner", sandbox, progress).ok();
+      }};
   gate::TrivyGate gate{config, scanner, *leaks_, tools_.clock};
   return gate.judge(store_->layout(), image.manifest_digest,
                     gate_policy(effective_.gate, tools_.config), repository);
@@ -610,7 +617,8 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
       !admitted) {
     if (auto noted = audit("push_denied", {{"why", admitted.error().what}}); !noted)
       return std::move(noted).error();
-    note("refused  " + reference.str() + "\n  why      " + admitted.error().what);
+    note(image->manifest_digest,
+         "refused  " + reference.str() + "\n  why      " + admitted.error().what);
     return std::move(admitted).error();
   }
   if (effective_.sign && !tools_.config.signing.is_on()) {
@@ -624,7 +632,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
 
   const auto scan_started = Steady::now();
   progress("slipway: scanning " + image->manifest_digest.str() + "\n");
-  auto judged = judge(*image, access->host + "/" + reference.repository());
+  auto judged = judge(*image, access->host + "/" + reference.repository(), progress);
   if (!judged) {
     if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted)
       return std::move(noted).error();
@@ -633,12 +641,10 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   const auto& verdict = judged->verdict;
   const auto scan_time =
       verdict.from_cache ? "verdict cached" : "scan " + seconds_since(scan_started);
-  const auto build_line = [&] {
-    const std::lock_guard guard{noting_};
-    const auto found = builds_.find(image->manifest_digest.str());
-    return found == builds_.end() ? std::string{"not built here"} : found->second;
-  }();
-  const report::Subject pushed_as{reference.str(), record_.project, record_.ref, build_line};
+  const auto build = build_of(image->manifest_digest);
+  const auto build_line = build.line.empty() ? std::string{"not built here"} : build.line;
+  const report::Subject pushed_as{reference.str(), record_.project, record_.ref, build_line,
+                                  build.dockerfile_digest};
   reports_->keep(reference, pushed_as, verdict);
   if (auto kept = Reports{tools_.config.slipway.state_dir}.keep(record_.key, pushed_as, verdict,
                                                                 tools_.clock.now());
@@ -651,9 +657,10 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
               {{"counts", counts_of(verdict)},
                {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code}});
     if (!head) return std::move(head).error();
-    note("refused  " + reference.str() + "\n  digest   " + image->manifest_digest.str() +
-         "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
-         ")\n  nothing was sent; audit head " + *head);
+    note(image->manifest_digest, "refused  " + reference.str() + "\n  digest   " +
+                                     image->manifest_digest.str() + "\n  built    " + build_line +
+                                     "\n  findings " + counts_of(verdict) + " (" + scan_time +
+                                     ")\n  nothing was sent; audit head " + *head);
     return Error{verdict.could_not_judge() ? ErrorKind::unavailable : ErrorKind::gate_rejected,
                  verdict.for_people(),
                  "",
@@ -706,22 +713,24 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
           image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str());
       !noted)
     return std::move(noted).error();
-  note("pushed   " + reference.str() + "\n  digest   " + image->manifest_digest.str() +
-       "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
-       ")" + listed(exceptions) + "\n  push     " + std::to_string(answer->uploaded_bytes) +
-       " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) +
-       " blobs were there, " + seconds_since(push_started) +
-       (answer->attached == 0
-            ? std::string{}
-            : std::string{"\n  signed   before it was tagged: signature, provenance"} +
-                  (with_sbom ? ", SBOM" : "")) +
-       "\n  token    " +
-       (answer->token_seconds == 0 ? std::string{"none needed"}
-                                   : "may push to this repository only, lifetime " +
-                                         std::to_string(answer->token_seconds) + " s, forgotten") +
-       (told ? "\n  login    " + lease_line(issuer, *told, tools_.clock) : "") +
-       (jobs_own ? std::string{"\n  login    the job's own; bypassable: "} + kBypassable : "") +
-       "\n  audit    head " + *head);
+  note(image->manifest_digest,
+       "pushed   " + reference.str() + "\n  digest   " + image->manifest_digest.str() +
+           "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
+           ")" + listed(exceptions) + "\n  push     " + std::to_string(answer->uploaded_bytes) +
+           " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) +
+           " blobs were there, " + seconds_since(push_started) +
+           (answer->attached == 0
+                ? std::string{}
+                : std::string{"\n  signed   before it was tagged: signature, provenance"} +
+                      (with_sbom ? ", SBOM" : "")) +
+           "\n  token    " +
+           (answer->token_seconds == 0
+                ? std::string{"none needed"}
+                : "may push to this repository only, lifetime " +
+                      std::to_string(answer->token_seconds) + " s, forgotten") +
+           (told ? "\n  login    " + lease_line(issuer, *told, tools_.clock) : "") +
+           (jobs_own ? std::string{"\n  login    the job's own; bypassable: "} + kBypassable : "") +
+           "\n  audit    head " + *head);
   broker::PushOutcome outcome{image->manifest_digest, answer->size, {}};
   outcome.layers = image->config.diff_ids;
   return outcome;
@@ -788,11 +797,10 @@ Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdi
   if (!effective_.sign) return std::optional<engine_api::SigningOrder>{};
   const auto& section = tools_.config.signing;
   signing::Provenance facts;
-  {
-    const std::lock_guard guard{noting_};
-    const auto built = provenances_.find(verdict.digest.str());
-    if (built != provenances_.end()) facts = built->second;
-  }
+  const auto built = build_of(verdict.digest);
+  facts.backend = built.backend;
+  facts.dockerfile_digest = built.dockerfile_digest;
+  facts.bases = built.bases;
   facts.builder_id = section.builder_id;
   facts.image = pushed_as.image;
   facts.project = record_.project;
@@ -956,8 +964,26 @@ Images::remote(const oci::Reference& reference) {
   return std::pair{std::move(descriptor), std::move(platforms)};
 }
 
-void Images::note(std::string text) {
+state::BuildNote Images::build_of(const oci::Digest& manifest) const {
+  auto note = builds_.find(manifest.str());
+  return note ? *std::move(note) : state::BuildNote{};
+}
+
+void Images::note_built(const oci::Digest& manifest, const std::vector<oci::Reference>& tags,
+                        const std::string& line) {
+  std::string names;
+  for (const auto& tag : tags)
+    names += (names.empty() ? "" : ", ") + tag.familiar();
   const std::lock_guard guard{noting_};
+  if (unpushed_.size() >= kMostUnpushed && !unpushed_.contains(manifest.str())) return;
+  unpushed_[manifest.str()] = "built    " + (names.empty() ? "without a name" : names) +
+                              "\n  digest   " + manifest.str() + "\n  built    " + line +
+                              "\n  not pushed by this script";
+}
+
+void Images::note(const oci::Digest& manifest, std::string text) {
+  const std::lock_guard guard{noting_};
+  unpushed_.erase(manifest.str());
   notes_.push_back(std::move(text));
 }
 
@@ -965,6 +991,8 @@ std::string Images::summary() const {
   const std::lock_guard guard{noting_};
   std::string text;
   for (const auto& entry : notes_)
+    text += entry + "\n";
+  for (const auto& [digest, entry] : unpushed_)
     text += entry + "\n";
   return text;
 }

@@ -15,8 +15,10 @@
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/report/report.hpp"
+#include "executor/sandbox/id_slots.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/signing/statement.hpp"
+#include "executor/state/build_notes.hpp"
 #include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
 #include "stages/image/leases.hpp"
@@ -32,6 +34,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -46,6 +49,7 @@ struct Tools {
   const Clock& clock;
   std::string owner;
   WiredBackends backends; ///< what builds here
+  sandbox::SlotPlan slots;
 };
 
 class JobReports;
@@ -90,7 +94,8 @@ public:
   /// The job's own container engine, for the broker.
   broker::ContainerService& containers();
 
-  /// The summary block for the job log: one entry per push; "" where nothing was pushed or refused.
+  /// The summary block for the job log: one entry per push, and one per image that was built and
+  /// not pushed; "" where there was nothing.
   std::string summary() const;
 
 private:
@@ -128,13 +133,20 @@ private:
                                           const dockerfile::Dockerfile& parsed,
                                           const router::BaseConfigs& configs,
                                           const router::Context& context) const;
-  Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository);
+  Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository,
+                                const broker::Progress& progress);
   /// What slipway-push signs about the image, whose SBOM is put into `layout`; nullopt where policy
   /// wants no signature. Errors: misconfigured (an SBOM above its limit); io.
   Result<std::optional<engine_api::SigningOrder>> signing_for(const report::Subject& pushed_as,
                                                               const gate::Verdict& verdict,
                                                               oci::Layout& layout) const;
-  void note(std::string text);
+  /// What an earlier script of the job built too; nothing where the job did not build it.
+  state::BuildNote build_of(const oci::Digest& manifest) const;
+  /// Until it is pushed, or refused.
+  void note_built(const oci::Digest& manifest, const std::vector<oci::Reference>& tags,
+                  const std::string& line);
+  /// One entry of the summary, on the image with this manifest.
+  void note(const oci::Digest& manifest, std::string text);
   /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
   std::set<std::string> mount_sources(const state::StoredImage& image, const oci::Reference& to);
 
@@ -156,16 +168,19 @@ private:
   /// Registry and repository of layers that were pulled.
   std::map<oci::Digest, std::set<std::pair<std::string, std::string>>> origins_;
   std::unique_ptr<JobReports> reports_;
-  std::map<std::string, std::string> builds_; ///< manifest digest → "buildkit v0.34.2, 1.2 s"
-  std::map<std::string, signing::Provenance> provenances_; ///< likewise: what a build alone knows
+  state::BuildNotes builds_;                    ///< of all scripts of this job
+  std::map<std::string, std::string> unpushed_; ///< manifest digest → entry of the summary
 };
 
 /// The gate's own words for a configured section.
 gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& config);
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
 
-/// Ids for builders and scanners: no job that has a range of its own has this one.
-sandbox::IdSlot common_slot();
+/// Says once a job what the host does not enforce of a sandbox's limits; what slipway has to look
+/// after is written down for `run`. Errors: io.
+Status look_after(const Tools& tools, const std::string& job, const std::string& name,
+                  const sandbox::ContainerFacts& sandbox,
+                  const std::function<void(std::string_view)>& say);
 
 /// Removes what outlives jobs and was idle for too long: builders, their caches, base images,
 /// scratch of killed scans, expired verdicts. With `all` every builder and base image that is not

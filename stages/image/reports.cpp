@@ -47,11 +47,15 @@ Status Reports::keep(const std::string& job, const report::Subject& subject,
   for (const auto& dir : {dir_, folder}) {
     if (auto made = make_directory(dir, 0700); !made) return made;
   }
-  const json document{
-      {"judged_at", rfc3339(now)},    {"job", job},
-      {"image", subject.image},       {"project", subject.project},
-      {"ref", subject.ref},           {"backend", subject.backend},
-      {"text", verdict.for_people()}, {"verdict", json::parse(verdict.to_json(), nullptr, false)}};
+  const json document{{"judged_at", rfc3339(now)},
+                      {"job", job},
+                      {"image", subject.image},
+                      {"project", subject.project},
+                      {"ref", subject.ref},
+                      {"backend", subject.backend},
+                      {"dockerfile", subject.dockerfile},
+                      {"text", verdict.for_people()},
+                      {"verdict", json::parse(verdict.to_json(), nullptr, false)}};
   // A job that pushes one digest twice in a second to two places has two of them.
   const auto place = oci::Digest::of(subject.image).hex().substr(0, 8);
   return replace_file(folder / (stamp_of(now) + "-" + job + "-" + place + ".json"),
@@ -87,7 +91,8 @@ Result<std::vector<Reports::Kept>> Reports::find(const std::string& digest) cons
       if (!document.is_object()) continue;
       kept.push_back({text_of(document, "judged_at"), text_of(document, "job"),
                       text_of(document, "image"), text_of(document, "project"),
-                      text_of(document, "ref"), text_of(document, "text"), file});
+                      text_of(document, "ref"), text_of(document, "backend"),
+                      text_of(document, "dockerfile"), text_of(document, "text"), file});
     }
   }
   if (kept.empty()) {

@@ -32,7 +32,9 @@ public:
     std::string image;
     std::string project;
     std::string ref;
-    std::string text; ///< as the job log had it
+    std::string backend;
+    std::string dockerfile; ///< digest; "" = not built by the job
+    std::string text;       ///< as the job log had it
     std::filesystem::path file;
   };
   /// The verdicts on a digest ("sha256:…", the hex, or at least 8 of its first digits), oldest

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <future>
+#include <mutex>
 #include <thread>
 
 namespace slipway::job {
@@ -224,14 +225,31 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   auto container = tools_.podman.start(spec);
   if (!container)
     return std::move(container).error().in("starting the job's sandbox from " + job.image);
-  auto report = tools_.podman.read_back_limits(*container, spec.limits);
-  if (!report) return std::move(report).error().in("reading back the job's limits");
-  if (!report->notice.empty()) say(report->notice);
-  return {};
+  if (!container->limits)
+    return Error{
+        ErrorKind::unavailable, "the job's sandbox ended before its limits were read back", "", {}};
+  return look_after(record.key, "job", *container, say);
+}
+
+Status Jobs::look_after(const std::string& key, const std::string& name,
+                        const sandbox::ContainerFacts& container, const Say& say) {
+  if (!container.limits) return {};
+  std::vector<sandbox::LimitsReport::Missing> news;
+  bool is_watched = false;
+  {
+    static std::mutex saying; // two that start side by side make one line of it
+    const std::lock_guard guard{saying};
+    for (const auto& one : container.limits->missing) {
+      if (tools_.folders.is_first(key, "limit-" + one.what)) news.push_back(one);
+      is_watched = is_watched || one.what == "memory";
+    }
+  }
+  if (!news.empty()) say(sandbox::limits_notice(news));
+  return is_watched ? tools_.folders.watch(key, name, container.host_pid) : Status{};
 }
 
 Status Jobs::start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,
-                                  const std::shared_future<Status>& ground) {
+                                  const std::shared_future<Status>& ground, const Say& say) {
   auto made = base_spec(record, "helper");
   if (!made) return std::move(made).error();
   auto spec = *std::move(made);
@@ -253,7 +271,7 @@ Status Jobs::start_helper_sandbox(const JobSpec& job, const state::JobRecord& re
   if (const auto& laid = ground.get(); !laid) return laid;
   auto container = tools_.podman.start(spec);
   if (!container) return std::move(container).error().in("starting the helper sandbox");
-  return {};
+  return look_after(record.key, "helper", *container, say);
 }
 
 Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, const Say& say) {
@@ -262,7 +280,8 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
   for (const auto& service : job.services) {
     auto image = pull(service.image, service.pull_policies, job, say);
     if (!image) return std::move(image).error();
-    auto made = base_spec(record, "svc" + std::to_string(number++));
+    const auto role = "svc" + std::to_string(number++);
+    auto made = base_spec(record, role);
     if (!made) return std::move(made).error();
     auto spec = *std::move(made);
     spec.image = image->id;
@@ -274,6 +293,7 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
     spec.env = service.env;
     auto container = tools_.podman.start(spec);
     if (!container) return std::move(container).error().in("starting the service " + service.image);
+    if (auto looked = look_after(record.key, role, *container, say); !looked) return looked;
     for (const auto& port : image->exposed_ports) {
       const auto slash = port.find('/');
       if (slash != std::string::npos && port.substr(slash) != "/tcp") continue;
@@ -417,9 +437,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     for (const auto& other : tools_.folders.all()) {
       if (other.key != spec.key && other.slot_number >= 0) in_use.insert(other.slot_number);
     }
-    auto slot =
-        sandbox::take_id_slot_from({}, tools_.folders.state_dir() / "slots", tools_.service_user,
-                                   tools_.config.sandbox.id_slots, in_use);
+    auto slot = sandbox::take_id_slot_from({}, tools_.folders.state_dir() / "slots",
+                                           tools_.service_user, tools_.slots.jobs.count, in_use);
     if (!slot) return std::move(slot).error();
     record.slot_first = slot->slot.first;
     record.slot_size = slot->slot.size;
@@ -447,7 +466,7 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
       std::async(std::launch::async, [&] { return make_ground(record); }).share();
   std::atomic<bool> job_started_or_failed{false};
   auto helper = std::async(std::launch::async, [&, record] {
-    if (auto started = start_helper_sandbox(spec, record, ground); !started) return started;
+    if (auto started = start_helper_sandbox(spec, record, ground, say); !started) return started;
     if (spec.helper_network) return close_way_to_registries();
     // The namespace comes with the job's sandbox, whose start takes longer than the rule. What is
     // there already may be a former one that is just going: the verdict is the one below.

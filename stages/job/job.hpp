@@ -9,6 +9,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
+#include "executor/sandbox/id_slots.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/script_client.hpp"
 #include "executor/state/job_record.hpp"
@@ -69,8 +70,9 @@ struct Tools {
   state::JobFolders& folders;
   audit::AuditLog& audit;
   const Clock& clock;
-  std::string service_user; ///< whose subordinate ids are used
-  std::string owner;        ///< label value that names this installation
+  std::string service_user;     ///< whose subordinate ids are used
+  std::string owner;            ///< label value that names this installation
+  sandbox::SlotPlan slots = {}; ///< jobs have one of `slots.jobs`
 };
 
 /// Labels of everything that slipway makes.
@@ -133,7 +135,11 @@ private:
   Status close_way_to_registries();
   /// Starts once GROUND says that network and volumes are there.
   Status start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,
-                              const std::shared_future<Status>& ground);
+                              const std::shared_future<Status>& ground, const Say& say);
+  /// Says once a job what the host does not enforce of its limits; what slipway has to look after
+  /// is written down.
+  Status look_after(const std::string& key, const std::string& name,
+                    const sandbox::ContainerFacts& container, const Say& say);
   Status start_services(const JobSpec& spec, const state::JobRecord& record, const Say& say);
   Status wait_for_services(const JobSpec& spec, const state::JobRecord& record,
                            const std::vector<std::string>& ports, const Say& say);

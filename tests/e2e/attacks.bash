@@ -299,6 +299,79 @@ TEST "a job that fills the disk is ended at the floor, and told so" {
     expect_lacks "$TRACE" $'\nwent on'
 }
 
+# hogs ID: a script, then a RUN step, that want 600 MB; the second job only builds.
+hogs() {
+    run_script "$1" 'head -c 16000000 /dev/zero >big && echo wrote-$((6 * 7))
+x=$(head -c 600000000 /dev/zero | tr "\0" x); sleep 3; printf "script %s on" went'
+    hog_state=$STATE hog_trace=$TRACE
+    run_script "$(($1 + 1))" "printf '%s\\n' 'FROM $world_busybox' 'RUN x=\$(head -c 600000000 /dev/zero | tr \"\\0\" x); sleep 3; echo step-\$((6 * 7)); exit 7' >Dockerfile
+docker build --no-cache . 2>&1"
+}
+
+TEST "memory and file size of a script and a RUN step are bounded, and the job log says once what the host does not enforce" {
+    with_sandbox $'memory = "256MiB"\ncpus = 0.5\nfile_size = "8MiB"' hogs 5093
+
+    expect_contains "$hog_state" "failed script_failure"
+    expect_lacks "$hog_trace" "script went on"
+    expect_lacks "$hog_trace" wrote-42
+    expect_lacks "$TRACE" step-42
+    for log in "$hog_trace" "$TRACE"; do
+        expect_eq "$(grep -c 'limits: this host does not enforce' <<<"$log")" 1 "lines about limits"
+    done
+    if grep -q 'does not enforce: [^(]*memory' <<<"$hog_trace"; then
+        expect_contains "$hog_trace" "the sandbox job had"
+        expect_contains "$TRACE" "the sandbox builder had"
+        expect_contains "$TRACE" "exit code: 137"
+        expect_contains "$hog_trace" "more than the limit of 256 MiB: its largest processes were killed"
+    fi
+}
+
+TEST "control: without limits the same script and step come to their ends" {
+    hogs 5095
+
+    expect_eq "$hog_state" success
+    expect_contains "$hog_trace" wrote-42
+    expect_contains "$hog_trace" "script went on"
+    expect_contains "$TRACE" step-42
+}
+
+TEST "prepare does not pull onto a disk that is below the floor" {
+    free=$(df --output=avail -B1M "$world_state_dir" | tail -1)
+    with_sandbox "disk_floor = \"$((free + 1000))MiB\"" run_script 5097 'echo not reached'
+
+    expect_contains "$STATE" "runner_system_failure"
+    expect_contains "$TRACE" "prepare was ended: less than $((free + 1000)) MiB of disk are left on this runner"
+    expect_lacks "$TRACE" 'Pulling'
+}
+
+# builder_of_its_own ID PROJECT: a job of that project builds.
+builder_of_its_own() {
+    run_script "$1" "printf 'FROM $world_busybox\nRUN true\n' >Dockerfile; docker build . 2>&1" ".job_info.project_full_path = \"$2\""
+    expect_eq "$STATE" success
+    echo "$TRACE" >"trace.${2#*/}"
+}
+
+# The first host id of each builder.
+builders_ids() {
+    local ids pid
+    ids=$(with_cgroup2_as_user podman ps --quiet --filter label=io.slipway.role=builder)
+    for pid in $(with_cgroup2_as_user podman inspect --format '{{.State.Pid}}' $ids); do
+        awk '{ print $2; exit }' "/proc/$pid/uid_map"
+    done
+}
+
+TEST "builders of two projects have no host id in common, and a third is told that there are too few" {
+    "$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$world_config" gc --all
+    # Of twelve ranges six are for jobs, and two for builders.
+    builder_of_its_own 5101 ids/one
+    builder_of_its_own 5102 ids/two
+    builder_of_its_own 5103 ids/three
+
+    expect_eq "$(grep -l 'too few subordinate ids: the builder' trace.* | xargs)" trace.three "logs with the line"
+    expect_eq "$(builders_ids | sort -u | wc -l)" 3 "ranges"
+    expect_eq "$("$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$world_config" doctor | grep -c 'builders 2 of 4')" 1
+}
+
 TEST "nothing of the jobs is left" {
     expect_eq "$(with_cgroup2_as_user podman ps --all --quiet --filter label=io.slipway.job)" "" containers
     expect_eq "$(with_cgroup2_as_user podman network ls --quiet --filter name=slipway-j)" "" networks

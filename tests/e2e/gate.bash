@@ -535,6 +535,22 @@ try build docker build --progress=plain -t cached:2 ."
     expect_step build 0 CACHED
 }
 
+TEST "an image of the script is known in after_script: summary, report and why have its backend and Dockerfile" {
+    run_script 4061 "printf 'FROM $tiny\nLABEL built=in-script\n' >Dockerfile
+docker build -t $world_registry/grp/app/later:1 ." '.steps += [{name: "after_script", script: ["docker push '"$world_registry"'/grp/app/later:1"],
+        timeout: 60, when: "always", allow_failure: true}]'
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "built    $world_registry/grp/app/later:1"
+    expect_contains "$TRACE" "not pushed by this script"
+    expect_contains "$TRACE" "pushed   $world_registry/grp/app/later:1"
+    expect_lacks "$TRACE" "not built here"
+    digest=$(grep -A1 '^pushed ' <<<"$TRACE" | grep -o 'sha256:[0-9a-f]*' | tail -1)
+    OUTPUT=$(with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" why "$digest")
+    expect_contains "$OUTPUT" "built: buildkit v"
+    expect_contains "$OUTPUT" "Dockerfile sha256:$(printf 'FROM %s\nLABEL built=in-script\n' "$tiny" | sha256sum | cut -d' ' -f1)"
+}
+
 TEST "slipway why tells a verdict again, by the digest that the job log shows" {
     gate_config why ""
     run_steps 4061 "$(push_base why)"

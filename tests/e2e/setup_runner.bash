@@ -28,12 +28,15 @@ TEST "a dry run changes nothing" {
     expect_eq "$(find "$TREE" -type f -exec sha256sum {} + | sort)" "$before" "the tree"
 }
 
-TEST "each concurrent job gets 65536 ids, and so does its warm builder" {
+TEST "each concurrent job gets 65536 ids, and so do warm builders, stores, scanners and what shares" {
     new_tree
     expect_status 0 "$SETUP" --root "$TREE" --concurrent 3
-    expect_eq "$(ids_of gitlab-runner subuid)" $((7 * 65536))
-    expect_eq "$(ids_of gitlab-runner subgid)" $((7 * 65536))
-    grep -q '^id_slots = 7 ' "$TREE/etc/slipway/config.toml"
+    expect_eq "$(ids_of gitlab-runner subuid)" $(((3 + 4 + 4 + 1 + 1) * 65536))
+    expect_eq "$(ids_of gitlab-runner subgid)" $(((3 + 4 + 4 + 1 + 1) * 65536))
+    grep -q '^id_slots = 3 ' "$TREE/etc/slipway/config.toml"
+    sed -i 's/^warm_builders = .*/warm_builders = 6/' "$TREE/etc/slipway/config.toml"
+    expect_status 0 "$SETUP" --root "$TREE" --concurrent 3
+    expect_eq "$(ids_of gitlab-runner subuid)" $(((3 + 6 + 4 + 1 + 1) * 65536))
 }
 
 TEST "a new range begins behind those of other users" {

@@ -348,6 +348,52 @@ TEST "SIGTERM in prepare exits 2, and cleanup leaves nothing" {
     expect_nothing_left
 }
 
+# stage ID NAME: that stage as the runner calls it, in the background; `code` gets its exit code.
+stage() {
+    JOB_RESPONSE_FILE=${payload:-$CASE_DIR/$1.json} && rm -f code
+    (
+        rc=0
+        with_cgroup2_as_user JOB_RESPONSE_FILE="$JOB_RESPONSE_FILE" "$world_bin/slipway" --config "$world_config" gitlab "$2" || rc=$?
+        echo "$rc" >code
+    ) &
+}
+
+slipway_runs() { [[ -n $(slipway_pids) ]]; }
+
+TEST "SIGTERM ends neither config nor cleanup half way: both go to their ends and exit 2" {
+    job 3035 ':'
+    sim 3035 --steps config prepare
+    # A payload that does not come holds config, a script's lock cleanup.
+    payload=$CASE_DIR/payload
+    mkfifo "$payload" && chmod 644 "$payload"
+    stage 3035 config >document
+    until_true 30 slipway_runs
+    sleep 0.5
+    # shellcheck disable=SC2046
+    kill -TERM $(slipway_pids)
+    cat 3035.json >"$payload"
+    until_true 30 test -s code
+    expect_eq "$(<code)" 2 "exit code of config"
+    expect_eq "$(jq -r .driver.name document)" slipway
+    unset payload
+
+    exec 9<>"$(echo "$world_state_dir"/jobs/j3035-*/lock)"
+    flock 9
+    stage 3035 cleanup
+    until_true 30 slipway_runs
+    sleep 0.5
+    # shellcheck disable=SC2046
+    kill -TERM $(slipway_pids)
+    sleep 0.5
+    [[ ! -e code ]] || fail "cleanup did not go on: $(<code)"
+    exec 9<&-
+    until_true 60 test -s code
+    expect_eq "$(<code)" 2 "exit code of cleanup"
+    expect_nothing_left
+    sim 3035 --steps cleanup # once more does no harm
+    expect_eq "$(all 3035 cleanup rc)" 0
+}
+
 TEST "cleanup beside a live run removes everything, and the run fails" {
     job 3034 'echo ready; sleep 600'
     sim 3034 --on 'build_script:ready:cleanup' --steps config prepare run:get_sources run:build_script
@@ -539,4 +585,29 @@ int main(void) { for (;;) pause(); }'
     sim_config=$config sim 3075
     expect_eq "$(result 3075)" success
     [[ -n $(world_registry_digest grp/app/dies:1) ]]
+}
+
+# secret_job ID MASKED: its image's name and a Dockerfile hold a masked variable's value.
+secret_job() {
+    job "$1" "printf 'FROM $world_busybox\\nhidden-4711-value x\\n' >Dockerfile; docker build ." \
+        ".variables += [{key: \"PROBE\", value: \"hidden-4711-value\", masked: $2}]"
+    sim "$1"
+    jq '.image.name |= sub("busybox"; "$PROBE")' "$1.json" >"$CASE_DIR/$(($1 + 1)).json"
+    jq ".id = $(($1 + 1))" "$CASE_DIR/$(($1 + 1)).json" >next && mv next "$CASE_DIR/$(($1 + 1)).json"
+    sim "$(($1 + 1))"
+    cat "$1/events.jsonl" >said
+    cat "$(($1 + 1))/events.jsonl" >>said
+}
+
+TEST "what slipway says of an image, and what a builder says of a Dockerfile, holds no masked value" {
+    secret_job 3080 true
+    expect_lacks "$(jq -r 'select(.out or .err) | .out, .err' said | grep -v '^\$ ')" hidden-4711-value
+    expect_contains "$(<said)" '[MASKED]'
+    grep -q 'Pulling [^ ]*MASKED' said
+}
+
+TEST "control: of a variable that is not masked the same is shown" {
+    secret_job 3085 false
+    grep -q 'Pulling [^ ]*hidden-4711-value' said
+    grep -q 'unknown instruction: .*[Hh][Ii][Dd][Dd][Ee][Nn]' said
 }

@@ -54,8 +54,8 @@ Status erase(sandbox::Podman& podman, const sandbox::IdlePlaces& places, const S
 class OpenStore final : public Workshop {
 public:
   OpenStore(const StoreConfig& config, sandbox::Podman& podman, const sandbox::IdlePlaces& places,
-            StoreNames names, UniqueFd lock, bool cut_short)
-      : podman_{podman}, places_{places}, names_{std::move(names)},
+            StoreNames names, sandbox::IdSlot ids, UniqueFd lock, bool cut_short)
+      : podman_{podman}, places_{places}, names_{std::move(names)}, ids_{ids},
         max_bytes_{config.max_bytes}, lock_{std::move(lock)}, cut_short_{cut_short} {}
   ~OpenStore() override {
     (void)podman_.remove({names_.container()}).ok();
@@ -75,6 +75,7 @@ public:
   }
 
   const sandbox::ScriptRunner& run() const override { return run_; }
+  const sandbox::IdSlot& ids() const override { return ids_; }
   bool was_cut_short() const override { return cut_short_; }
   void finished(std::uint64_t bytes) override {
     finished_ = true;
@@ -86,6 +87,7 @@ private:
   sandbox::Podman& podman_;
   sandbox::IdlePlaces places_; // a build's workshop may outlive the pool that opened it
   StoreNames names_;
+  sandbox::IdSlot ids_;
   std::uint64_t max_bytes_;
   UniqueFd lock_;
   bool cut_short_;
@@ -113,7 +115,7 @@ sandbox::SandboxSpec builder_spec(const StoreConfig& config, const StoreNames& n
     spec.labels.insert_or_assign(key, value);
   spec.entrypoint = {"/run/slipway/bin/slipway-init"};
   spec.user = "0:0";
-  spec.ids = config.ids;
+  spec.ids = opening.ids;
   if (opening.network) spec.network = names.network();
   spec.limits = config.limits;
   spec.hostname = "builder";
@@ -221,16 +223,18 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
   // What a killed slipway left, with all that may run in it.
   if (Status removed = podman_.remove({names.container()}); !removed)
     return std::move(removed).error();
-  if (places_.is_spoilt(names.id))
+  if (places_.is_spoilt(names.id) || places_.is_misplaced(names.id, config_.slots.stores))
     if (Status erased = erase(podman_, places_, names); !erased) return std::move(erased).error();
   if (Status ready = prepare(names); !ready) return std::move(ready).error();
   const bool cut_short = ::access((dir / kUnfinished).c_str(), F_OK) == 0;
   if (Status written = replace_file(dir / kUnfinished, ""); !written)
     return std::move(written).error();
-  if (Status written = places_.used(names.id); !written) return std::move(written).error();
+  auto slot = places_.take_slot(names.id, config_.slots.stores);
+  if (!slot) return std::move(slot).error();
+  opening.ids = config_.slots.slot(*slot);
 
-  auto store =
-      std::make_unique<OpenStore>(config_, podman_, places_, names, *std::move(lock), cut_short);
+  auto store = std::make_unique<OpenStore>(config_, podman_, places_, names, opening.ids,
+                                           *std::move(lock), cut_short);
   const auto socket = opening.socket_dir / kSocketName;
   auto listener = sandbox::listen_for_scripts(socket);
   if (!listener) return std::move(listener).error();
@@ -240,6 +244,7 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
   if (Status root = sandbox::use_host_tools(podman_, spec); !root) return std::move(root).error();
   auto started = podman_.start(spec);
   if (!started) return std::move(started).error().in("starting the sandbox of a build");
+  if (opening.started) opening.started(*started);
   return std::unique_ptr<Workshop>{std::move(store)};
 }
 
@@ -249,7 +254,8 @@ Result<std::vector<std::string>> StorePool::reap() {
   if (!all) return std::move(all).error();
   for (const sandbox::IdlePlace& one : *all) {
     const StoreNames names{one.id};
-    const bool due = clock_.now() - one.last_used > config_.max_idle || places_.is_spoilt(one.id);
+    const bool due = clock_.now() - one.last_used > config_.max_idle || places_.is_spoilt(one.id) ||
+                     places_.is_misplaced(one.id, config_.slots.stores);
     if (!due) {
       if (::access((one.dir / kUnfinished).c_str(), F_OK) != 0) continue;
       auto lock = lock_now(one.dir);

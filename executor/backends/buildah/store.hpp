@@ -34,7 +34,7 @@ struct StoreConfig {
   std::filesystem::path program_dir; ///< of the tool where it is not below /usr; "": it is
   std::filesystem::path init_dir;    ///< folder with slipway-init
   std::string owner;                 ///< value of the label io.slipway.owner
-  sandbox::IdSlot ids;
+  sandbox::SlotPlan slots;           ///< each store has one of `slots.stores`
   sandbox::Limits limits;
   std::uint64_t max_bytes = 20ULL << 30; ///< of one store
   std::size_t most = 8;                  ///< stores at a time
@@ -56,7 +56,9 @@ struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
   bool network = true;
-  int script_listener = -1; ///< set by StorePool
+  int script_listener = -1;                                         ///< set by StorePool
+  sandbox::IdSlot ids;                                              ///< likewise
+  std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
 };
 /// The sandbox, without its root (use_host_tools adds that). Pure.
 sandbox::SandboxSpec builder_spec(const StoreConfig& config, const StoreNames& names,
@@ -71,7 +73,8 @@ public:
   StorePool(StoreConfig config, sandbox::Podman& podman, const Clock& clock);
 
   /// Waits for the store of `store_key` (project and trust domain) until `build` has no time left,
-  /// and starts a sandbox on it. `waiting` is called once where another build has it. A store that
+  /// and starts a sandbox on it; on an empty one where it is spoilt or has to move to another id
+  /// slot. `waiting` is called once where another build has it. A store that
   /// is too large at the workshop's end is removed. Errors: timed_out (of the wait; all stores are
   /// in use); backend_failed (cancelled); those of Podman.
   Result<std::unique_ptr<Workshop>> open(std::string_view store_key, Opening opening,

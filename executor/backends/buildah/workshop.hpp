@@ -5,6 +5,7 @@
 
 #include "executor/base/result.hpp"
 #include "executor/sandbox/programs.hpp"
+#include "executor/sandbox/sandbox.hpp"
 
 #include <cstdint>
 #include <functional>
@@ -22,6 +23,8 @@ public:
   virtual ~Workshop() = default;
   /// Runs a program in it.
   virtual const sandbox::ScriptRunner& run() const = 0;
+  /// Shared where subordinate ids do not suffice.
+  virtual const sandbox::IdSlot& ids() const = 0;
   /// The build before this one did not come to its end: it may have left things in the store.
   virtual bool was_cut_short() const = 0;
   /// The build has come to its end, whatever that was; the store has so many bytes now.

@@ -52,6 +52,15 @@ UniqueFd connect_to(const std::filesystem::path& socket) {
   return fd;
 }
 
+/// Who listens there: of a warm daemon nobody else has to be asked. 0: nobody. Source: unix(7).
+std::int64_t listener_of(const std::filesystem::path& socket) {
+  const UniqueFd fd = connect_to(socket);
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (fd.get() < 0 || ::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return 0;
+  return peer.pid;
+}
+
 } // namespace
 
 bool answers(const std::filesystem::path& socket, std::chrono::milliseconds deadline) {
@@ -140,7 +149,8 @@ std::string buildkitd_toml(const BuilderConfig& config) {
   return text;
 }
 
-sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderNames& names) {
+sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderNames& names,
+                                  const sandbox::IdSlot& ids) {
   sandbox::SandboxSpec spec;
   spec.name = names.container();
   spec.labels = {{"io.slipway.role", "builder"},
@@ -149,7 +159,7 @@ sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderName
   spec.entrypoint = {"/tools/bin/buildkitd", "--config", "/etc/buildkit/buildkitd.toml"};
   spec.user = "0:0";
   spec.env = {{"HOME", "/root"}, {"PATH", "/usr/bin:/bin:/usr/sbin:/sbin"}};
-  spec.ids = config.ids;
+  spec.ids = ids;
   spec.network = names.network();
   spec.limits = config.limits;
   spec.hostname = "builder";
@@ -173,20 +183,21 @@ BuilderPool::BuilderPool(BuilderConfig config, sandbox::Podman& podman, const Cl
 
 /// Everything that a running daemon depends on: another slipway version or configuration does not
 /// go on with it.
-std::string BuilderPool::fingerprint(const BuilderNames& names) const {
+std::string BuilderPool::fingerprint(const BuilderNames& names, const sandbox::IdSlot& ids) const {
   struct stat facts {};
   const std::string binary = (config_.tools_dir / "bin/buildkitd").string();
   (void)!::stat(binary.c_str(), &facts);
   const std::string text =
       "1\n" + buildkitd_toml(config_) + std::filesystem::weakly_canonical(binary).string() + "\n" +
       std::to_string(facts.st_size) + "." + std::to_string(facts.st_mtim.tv_sec) + "\n" +
-      std::to_string(config_.ids.first) + "+" + std::to_string(config_.ids.size) + "\n" +
+      std::to_string(ids.first) + "+" + std::to_string(ids.size) + "\n" +
       std::to_string(config_.limits.pids) + " " + std::to_string(config_.limits.memory_bytes) +
       " " + std::to_string(config_.limits.cpus) + "\n" + names.id;
   return oci::Digest::of(text).hex();
 }
 
-Status BuilderPool::start(const BuilderNames& names, const std::filesystem::path& dir) {
+Status BuilderPool::start(const BuilderNames& names, const sandbox::IdSlot& ids,
+                          const std::filesystem::path& dir) {
   if (Status made = make_directory(dir / "config", 0755); !made) return made;
   if (::chmod((dir / "config").c_str(), 0755) != 0)
     return io_error("chmod", errno, (dir / "config").string());
@@ -206,7 +217,7 @@ Status BuilderPool::start(const BuilderNames& names, const std::filesystem::path
   if (volumes->empty())
     if (Status made = podman_.create_volume(names.volume(), labels); !made) return made;
 
-  auto spec = builder_spec(config_, names);
+  auto spec = builder_spec(config_, names, ids);
   if (Status root = sandbox::use_host_tools(podman_, spec); !root) return root;
   auto started = podman_.start(spec);
   if (!started) return std::move(started).error().in("starting builder " + names.container());
@@ -214,7 +225,7 @@ Status BuilderPool::start(const BuilderNames& names, const std::filesystem::path
   // One entry into the user namespace: waits for the socket, opens it for clients of other id
   // slots, and gives buildkitd its own cgroup, below which runc makes one for each step.
   const std::string socket = (dir / "socket" / kSocketName).string();
-  const std::string owner = std::to_string(config_.ids.first);
+  const std::string owner = std::to_string(ids.first);
   const auto tries = std::to_string(std::max<std::int64_t>(config_.start_deadline.count() / 20, 1));
   auto opened = podman_.unshare({"/bin/sh", "-c",
                                  R"(group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup")
@@ -242,7 +253,7 @@ exec chmod 0666 "$3")",
                  "is installed",
                  {}};
   }
-  return replace_file(dir / kDaemonMark, fingerprint(names));
+  return replace_file(dir / kDaemonMark, fingerprint(names, ids));
 }
 
 Status BuilderPool::stop(const BuilderNames& names, const std::filesystem::path& dir) {
@@ -329,8 +340,7 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
 
   const auto mark = read_file(dir / kDaemonMark, 256);
   bool warm = mark && answers(dir / "socket" / kSocketName, config_.probe_deadline);
-  const bool spoilt = places_.is_spoilt(names.id);
-  if (spoilt) {
+  if (places_.is_spoilt(names.id) || places_.is_misplaced(names.id, config_.slots.builders)) {
     // What others build on it now they began before, or know the secret too.
     const bool alone = ::flock(use->get(), LOCK_EX | LOCK_NB) == 0;
     if (alone) {
@@ -340,7 +350,13 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
     if (::flock(use->get(), LOCK_SH) != 0)
       return io_error("flock", errno, (dir / "use.lock").string());
   }
-  if (warm && (*mark != fingerprint(names) || has_unfinished_builds(dir))) {
+  const bool is_running = warm;
+  if (!is_running)
+    if (Status room = make_room(names); !room) return std::move(room).error();
+  auto slot = places_.take_slot(names.id, config_.slots.builders);
+  if (!slot) return std::move(slot).error();
+  const auto ids = config_.slots.slot(*slot);
+  if (warm && (*mark != fingerprint(names, ids) || has_unfinished_builds(dir))) {
     // Another version or configuration, or steps that nobody waits for may run on it: it is
     // replaced, but not under the builds of others.
     warm = ::flock(use->get(), LOCK_EX | LOCK_NB) != 0;
@@ -348,14 +364,19 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
       return io_error("flock", errno, (dir / "use.lock").string());
   }
   if (!warm) {
-    if (Status room = make_room(names); !room) return std::move(room).error();
+    if (is_running)
+      if (Status room = make_room(names); !room) return std::move(room).error();
     // Whoever still builds on a daemon that does not answer loses it here: that build hangs anyway.
     if (Status stopped = stop(names, dir); !stopped) return std::move(stopped).error();
-    if (Status written = places_.used(names.id); !written) return std::move(written).error();
-    if (Status started = start(names, dir); !started) return std::move(started).error();
+    if (Status started = start(names, ids, dir); !started) return std::move(started).error();
   }
   if (Status written = places_.used(names.id); !written) return std::move(written).error();
-  return Builder{names, *std::move(sockets), *std::move(use), !warm};
+  sandbox::ContainerFacts facts;
+  facts.name = names.container();
+  facts.host_pid = listener_of(dir / "socket" / kSocketName);
+  if (auto report = podman_.read_back_limits(facts, config_.limits))
+    facts.limits = *std::move(report); // else it has just ended, as the build will notice
+  return Builder{names, ids, std::move(facts), *std::move(sockets), *std::move(use), !warm};
 }
 
 Result<BuildMark> Builder::begin_build() const {
@@ -378,7 +399,8 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
   for (const sandbox::IdlePlace& one : *all) {
     const BuilderNames names{one.id};
     const auto idle = clock_.now() - one.last_used;
-    const bool cache_too = idle > config_.max_cache_age || places_.is_spoilt(one.id);
+    const bool cache_too = idle > config_.max_cache_age || places_.is_spoilt(one.id) ||
+                           places_.is_misplaced(one.id, config_.slots.builders);
     const bool has_daemon = ::access((one.dir / kDaemonMark).c_str(), F_OK) == 0;
     const bool daemon_too =
         has_daemon && (idle > config_.max_idle || has_unfinished_builds(one.dir));

@@ -27,8 +27,8 @@ struct BuilderConfig {
   std::filesystem::path state_dir; ///< slipway's own, 0700; one folder a builder is made in it
   std::filesystem::path tools_dir; ///< holds bin/buildkitd and bin/buildctl
   std::filesystem::path runc = "/usr/sbin/runc";
-  std::string owner; ///< value of the label io.slipway.owner
-  sandbox::IdSlot ids;
+  std::string owner;       ///< value of the label io.slipway.owner
+  sandbox::SlotPlan slots; ///< each builder has one of `slots.builders`
   sandbox::Limits limits;
   std::uint64_t max_cache_bytes = 20ULL << 30; ///< of one builder
   std::size_t max_parallel_steps = 0;          ///< 0: BuildKit's own
@@ -53,7 +53,8 @@ BuilderNames names_for(std::string_view builder_key, std::string_view owner);
 std::string buildkitd_toml(const BuilderConfig& config);
 
 /// The builder's sandbox, without its root (use_host_tools adds that). Pure.
-sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderNames& names);
+sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderNames& names,
+                                  const sandbox::IdSlot& ids);
 
 /// True where something at SOCKET speaks HTTP/2 (as gRPC does) and answers within `deadline`; a
 /// daemon that hangs, or a socket left behind, does not. Source: RFC 9113, 3.4.
@@ -83,16 +84,23 @@ public:
   /// Folder with buildkitd.sock, to mount into the build sandbox (Places::socket).
   const std::filesystem::path& socket_dir() const noexcept { return socket_dir_; }
   const BuilderNames& names() const noexcept { return names_; }
+  /// Shared where subordinate ids do not suffice.
+  const sandbox::IdSlot& ids() const noexcept { return ids_; }
+  /// Its first process and, read back, its limits; of a warm one too.
+  const sandbox::ContainerFacts& facts() const noexcept { return facts_; }
   bool was_cold() const noexcept { return cold_; }
   /// Before each build. Errors: io.
   Result<BuildMark> begin_build() const;
 
 private:
   friend class BuilderPool;
-  Builder(BuilderNames names, std::filesystem::path socket_dir, UniqueFd use, bool cold)
-      : names_{std::move(names)},
+  Builder(BuilderNames names, sandbox::IdSlot ids, sandbox::ContainerFacts facts,
+          std::filesystem::path socket_dir, UniqueFd use, bool cold)
+      : names_{std::move(names)}, ids_{ids}, facts_{std::move(facts)},
         socket_dir_{std::move(socket_dir)}, use_{std::move(use)}, cold_{cold} {}
   BuilderNames names_;
+  sandbox::IdSlot ids_;
+  sandbox::ContainerFacts facts_;
   std::filesystem::path socket_dir_;
   UniqueFd use_; ///< shared lock
   bool cold_;
@@ -104,8 +112,9 @@ public:
 
   /// The builder of `builder_key` (project and trust domain), started where there is none that
   /// answers, and anew where nobody uses it and a build was left unfinished; without its cache
-  /// where that is spoilt. Errors: unavailable (it does not start; with its last words); timed_out
-  /// (another process holds its start for too long; all builders are in use); those of Podman.
+  /// where that is spoilt or has to move to another id slot. Errors: unavailable (it does not
+  /// start; with its last words); timed_out (another process holds its start for too long; all
+  /// builders are in use); those of Podman.
   Result<Builder> acquire(std::string_view builder_key);
 
   /// Makes the folder in which the builder of `builder_key` has or will have its socket; it stays
@@ -133,12 +142,13 @@ private:
   };
   /// None where somebody starts or uses it.
   static Result<std::optional<Locks>> lock_unused(const std::filesystem::path& dir);
-  Status start(const BuilderNames& names, const std::filesystem::path& dir);
+  Status start(const BuilderNames& names, const sandbox::IdSlot& ids,
+               const std::filesystem::path& dir);
   Status stop(const BuilderNames& names, const std::filesystem::path& dir);
   Status erase(const BuilderNames& names, const std::filesystem::path& dir);
   Result<bool> erase_unused(const sandbox::IdlePlace& place);
   Status make_room(const BuilderNames& wanted);
-  std::string fingerprint(const BuilderNames& names) const;
+  std::string fingerprint(const BuilderNames& names, const sandbox::IdSlot& ids) const;
 
   BuilderConfig config_;
   sandbox::Podman& podman_;

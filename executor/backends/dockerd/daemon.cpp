@@ -134,6 +134,7 @@ Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
   if (Status root = sandbox::use_host_tools(podman, spec); !root) return root;
   auto started = podman.start(spec);
   if (!started) return std::move(started).error();
+  if (parts.started) parts.started(*started);
   const auto tries = std::to_string(std::max<std::int64_t>(parts.deadline.count() / 20, 1));
   auto opened = podman.unshare({"/bin/sh", "-c", kOpen, "sh", std::to_string(started->host_pid),
                                 parts.container, std::to_string(parts.ids.first),

@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <string>
 
 namespace slipway::backends::dockerd {
@@ -29,6 +30,7 @@ struct DaemonParts {
   std::string workspace;            ///< where it is, in the job as in the engine
   std::filesystem::path folder;     ///< slipway's own, 0700: settings, socket
   std::filesystem::path broker_dir; ///< holds docker.sock, for containers that ask for it
+  std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
   std::chrono::milliseconds deadline{std::chrono::seconds{30}};
 };
 

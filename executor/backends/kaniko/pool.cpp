@@ -83,7 +83,7 @@ sandbox::SandboxSpec builder_spec(const PoolConfig& config, const std::string& i
     spec.labels.insert_or_assign(key, value);
   spec.entrypoint = {places.init()};
   spec.user = "0:0";
-  spec.ids = config.ids;
+  spec.ids = opening.ids;
   spec.network = network_of(id);
   spec.limits = config.limits;
   spec.hostname = "builder";
@@ -163,6 +163,7 @@ Result<std::unique_ptr<Workshop>> WorkshopPool::open(std::string_view key, const
   workshop->runs(spec.name);
   auto started = podman_.start(spec);
   if (!started) return std::move(started).error().in("starting the sandbox of a build");
+  if (opening.started) opening.started(*started);
   return std::unique_ptr<Workshop>{std::move(workshop)};
 }
 

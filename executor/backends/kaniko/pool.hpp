@@ -18,6 +18,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,7 +32,6 @@ struct PoolConfig {
   std::filesystem::path executor;  ///< the host's
   std::filesystem::path init;      ///< slipway-init
   std::string owner;               ///< value of the label io.slipway.owner
-  sandbox::IdSlot ids;
   sandbox::Limits limits;
   std::chrono::seconds max_idle{std::chrono::hours{1}}; ///< of a network
 };
@@ -40,6 +40,8 @@ struct PoolConfig {
 struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
+  sandbox::IdSlot ids;                       ///< the job's: nothing outlives the build
+  std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
 };
 
 /// The sandbox, without its image. `id`: of the place; `build`: of this build. Pure.

@@ -400,10 +400,11 @@ TEST_F(Sandboxes, ReadBackSaysWhatHolds) {
 
   ASSERT_TRUE(report.ok());
   if (!report->pids_enforced) {
-    EXPECT_NE(report->notice.find("at most 200 processes per user id"), std::string::npos)
-        << report->notice;
+    EXPECT_NE(limits_notice(report->missing).find("at most 200 processes per user id"),
+              std::string::npos)
+        << limits_notice(report->missing);
   }
-  std::cout << report->notice << "\n";
+  std::cout << limits_notice(report->missing) << "\n";
   // Whichever way, it really holds.
   const auto small = inside(job.name, "head -c 1000000 /dev/zero >/tmp/small");
   EXPECT_TRUE(succeeded(small.ending)) << small.err;

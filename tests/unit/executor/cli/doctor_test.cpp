@@ -160,5 +160,19 @@ TEST_F(DoctorTest, ListsLeasesWithTheirEnds) {
       "cannot be revoked; nothing but time ends it\n");
 }
 
+TEST_F(DoctorTest, SaysWhoSharesIdsAndHowManyWouldDo) {
+  const sandbox::SlotWishes wishes{4, 4, 4};
+  std::ostringstream enough;
+  std::ostringstream few;
+
+  doctor_ids(sandbox::plan_slots(14 * 65536, wishes), wishes, enough);
+  doctor_ids(sandbox::plan_slots(65536, wishes), wishes, few);
+
+  EXPECT_EQ(enough.str(),
+            "id ranges of their own: jobs 4 of 4, builders 4 of 4, stores 4 of 4, scanners yes\n");
+  EXPECT_NE(few.str().find("jobs 0 of 4"), std::string::npos);
+  EXPECT_NE(few.str().find("917504 subordinate ids"), std::string::npos);
+}
+
 } // namespace
 } // namespace slipway::cli

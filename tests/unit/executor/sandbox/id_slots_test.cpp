@@ -6,6 +6,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 namespace slipway::sandbox {
@@ -127,6 +128,53 @@ TEST_F(Slots, WithoutIdsTheErrorSaysWhatToRun) {
   ASSERT_FALSE(none.ok());
   EXPECT_EQ(none.error().kind, ErrorKind::misconfigured);
   EXPECT_NE(none.error().hint.find("usermod --add-subuids"), std::string::npos);
+}
+
+struct Division {
+  const char* name;
+  std::uint64_t ranges;
+  int jobs, scanner, builders, stores;
+};
+
+class PlanSlots : public testing::TestWithParam<Division> {};
+
+TEST_P(PlanSlots, GivesNoSlotTwice) {
+  const auto& wanted = GetParam();
+
+  const auto plan = plan_slots(wanted.ranges * kSlotSize, {4, 3, 2});
+
+  EXPECT_EQ(plan.jobs.count, wanted.jobs);
+  EXPECT_EQ(plan.scanner.count, wanted.scanner);
+  EXPECT_EQ(plan.builders.count, wanted.builders);
+  EXPECT_EQ(plan.stores.count, wanted.stores);
+  int next = 1; // 0 is the common one
+  for (const auto& share : {plan.jobs, plan.scanner, plan.builders, plan.stores}) {
+    EXPECT_EQ(share.first, next);
+    next += share.count;
+  }
+  EXPECT_LE(next, static_cast<int>(std::max<std::uint64_t>(wanted.ranges, 1)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranges, PlanSlots,
+                         testing::Values(Division{"None", 0, 0, 0, 0, 0},
+                                         Division{"OnlyTheCommon", 1, 0, 0, 0, 0},
+                                         Division{"OneIsAJobs", 2, 1, 0, 0, 0},
+                                         Division{"ThenTheScanners", 3, 1, 1, 0, 0},
+                                         Division{"ThenABuilders", 4, 2, 1, 0, 0},
+                                         Division{"HalfAreForJobs", 7, 3, 1, 1, 1},
+                                         Division{"AsManyAsWanted", 11, 4, 1, 3, 2},
+                                         Division{"NoMoreThanWanted", 99, 4, 1, 3, 2}),
+                         [](const auto& param) { return std::string{param.param.name}; });
+
+TEST(SlotPlan, SlotsAreDisjointAndTheCommonOneIsSaidToBeShared) {
+  const auto plan = plan_slots(5000, {4, 3, 2});
+  const auto enough = plan_slots(11 * kSlotSize, {4, 3, 2});
+
+  EXPECT_TRUE(plan.scanners().shared);
+  EXPECT_EQ(plan.scanners().size, 5000U);
+  EXPECT_FALSE(enough.scanners().shared);
+  EXPECT_EQ(enough.slot(1).first, 1 + kSlotSize);
+  EXPECT_EQ(enough.slot(2).first, enough.slot(1).first + enough.slot(1).size);
 }
 
 } // namespace

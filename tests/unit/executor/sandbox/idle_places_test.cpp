@@ -142,5 +142,43 @@ TEST_F(IdlePlacesTest, LockIsKeptFromASecondOne) {
   EXPECT_TRUE(third.ok() && third->get() >= 0);
 }
 
+constexpr SlotShare kTwo{7, 2};
+
+TEST_F(IdlePlacesTest, EachHasASlotOfItsOwnUntilItIsForgotten) {
+  for (const auto& id : {kA, kB, kC})
+    ASSERT_TRUE(places_.make(id).ok());
+
+  EXPECT_EQ(*places_.take_slot(kA, kTwo), 7);
+  EXPECT_EQ(*places_.take_slot(kB, kTwo), 8);
+  EXPECT_EQ(*places_.take_slot(kA, kTwo), 7);
+  EXPECT_EQ(*places_.take_slot(kC, kTwo), 0); // none is left
+  EXPECT_EQ(ids().size(), 3U);
+  EXPECT_FALSE(places_.is_misplaced(kC, kTwo));
+
+  places_.forget(kA);
+  EXPECT_TRUE(places_.is_misplaced(kC, kTwo)); // one is free by now
+  EXPECT_EQ(*places_.take_slot(kC, kTwo), 0);  // its files are of slot 0 as long as they are there
+  places_.forget(kC);
+  EXPECT_EQ(*places_.take_slot(kC, kTwo), 7);
+}
+
+TEST_F(IdlePlacesTest, OneOfAnotherShareIsMisplacedAndAnEmptyOneIsNot) {
+  ASSERT_TRUE(places_.make(kA).ok());
+  EXPECT_FALSE(places_.is_misplaced(kA, kTwo));
+  ASSERT_EQ(*places_.take_slot(kA, kTwo), 7);
+
+  EXPECT_FALSE(places_.is_misplaced(kA, kTwo));
+  EXPECT_TRUE(places_.is_misplaced(kA, {1, 2}));
+  EXPECT_TRUE(places_.is_misplaced(kA, {}));
+}
+
+TEST_F(IdlePlacesTest, OneFromBeforeSlotsWereKeptIsOfTheCommonOne) {
+  use(kA);
+
+  EXPECT_TRUE(places_.is_misplaced(kA, kTwo));
+  EXPECT_FALSE(places_.is_misplaced(kA, {}));
+  EXPECT_EQ(*places_.take_slot(kA, kTwo), 0);
+}
+
 } // namespace
 } // namespace slipway::sandbox

@@ -46,7 +46,7 @@ TEST_F(ReadLimits, FindsWhatTheGroupEnforces) {
   EXPECT_TRUE(report.pids_enforced);
   EXPECT_TRUE(report.memory_enforced);
   EXPECT_TRUE(report.cpu_enforced);
-  EXPECT_EQ(report.notice, "");
+  EXPECT_EQ(limits_notice(report.missing), "");
 }
 
 TEST_F(ReadLimits, TakesATighterLimitFromAbove) {
@@ -72,13 +72,15 @@ TEST_F(ReadLimits, SaysWhatIsInForceInsteadWithoutControllers) {
   const auto report = read({500, 1UL << 30, 0, 0, 0});
 
   EXPECT_FALSE(report.pids_enforced);
-  EXPECT_NE(report.notice.find("does not enforce: processes, memory"), std::string::npos);
-  EXPECT_NE(report.notice.find("at most 500 processes per user id (RLIMIT_NPROC)"),
+  EXPECT_NE(limits_notice(report.missing).find("does not enforce: processes, memory"),
+            std::string::npos);
+  EXPECT_NE(limits_notice(report.missing).find("at most 500 processes per user id (RLIMIT_NPROC)"),
             std::string::npos);
 }
 
 TEST_F(ReadLimits, DoesNotClaimAFallbackThatIsNotThere) {
-  EXPECT_NE(read({400, 0, 0, 0, 0}).notice.find("in force instead: nothing"), std::string::npos);
+  EXPECT_NE(limits_notice(read({400, 0, 0, 0, 0}).missing).find("in force instead: nothing"),
+            std::string::npos);
 }
 
 TEST_F(ReadLimits, NeverCallsAFileSizeLimitADiskQuota) {
@@ -88,7 +90,7 @@ TEST_F(ReadLimits, NeverCallsAFileSizeLimitADiskQuota) {
   const auto report = read({0, 0, 0, 1000, 0});
 
   EXPECT_FALSE(report.disk_enforced);
-  EXPECT_NE(report.notice.find("files of at most 1000 bytes"), std::string::npos);
+  EXPECT_NE(limits_notice(report.missing).find("files of at most 1000 bytes"), std::string::npos);
 }
 
 TEST_F(ReadLimits, IsAnErrorForAProcessThatHasEnded) {

@@ -59,6 +59,39 @@ TEST_F(Folders, RemoveTwiceIsNoError) {
   EXPECT_EQ(jobs.load("j1-aa").error().kind, ErrorKind::not_found);
 }
 
+TEST_F(Folders, WhatIsSaidOnceAJobIsSaidByOne) {
+  auto jobs = folders();
+  ASSERT_TRUE(jobs.create("j1-aa"));
+  ASSERT_TRUE(jobs.create("j2-bb"));
+
+  EXPECT_TRUE(jobs.is_first("j1-aa", "limit-memory"));
+  EXPECT_FALSE(jobs.is_first("j1-aa", "limit-memory"));
+  EXPECT_TRUE(jobs.is_first("j1-aa", "limit-CPU"));
+  EXPECT_TRUE(jobs.is_first("j2-bb", "limit-memory"));
+}
+
+TEST_F(Folders, WatchedSandboxesAreThoseThatLive) {
+  auto jobs = folders();
+  ASSERT_TRUE(jobs.create("j1-aa"));
+  EXPECT_TRUE(jobs.watched("j1-aa").empty());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  ASSERT_TRUE(jobs.watch("j1-aa", "job", child));
+  ASSERT_TRUE(jobs.watch("j1-aa", "svc0", 0x7ffffff0));
+
+  const auto alive = jobs.watched("j1-aa");
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+
+  ASSERT_EQ(alive.size(), 1U);
+  EXPECT_EQ(alive[0].name, "job");
+  EXPECT_EQ(alive[0].first.pid, child);
+  EXPECT_TRUE(jobs.watched("j1-aa").empty());
+}
+
 TEST_F(Folders, ExclusiveLockWaitsForSharedOnes) {
   auto jobs = folders();
   ASSERT_TRUE(jobs.create("j1-aa"));

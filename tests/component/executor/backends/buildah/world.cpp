@@ -48,8 +48,7 @@ World::World() {
   podman = std::make_unique<sandbox::Podman>(engine, runner);
   config.state_dir = dir / "stores";
   config.owner = "test-" + std::to_string(::getpid());
-  config.ids.first = 1;
-  config.ids.size = 65536;
+  config.slots = sandbox::plan_slots(12 * 65536, {4, 2, 4});
   const fs::path bin = fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin";
   config.init_dir = environment("SLIPWAY_BIN").empty() ? bin : fs::path{environment("SLIPWAY_BIN")};
   pool = std::make_unique<StorePool>(config, *podman, clock);
@@ -58,7 +57,6 @@ World::World() {
   workshop_config.executor = kaniko_executor();
   workshop_config.init = config.init_dir / "slipway-init";
   workshop_config.owner = config.owner;
-  workshop_config.ids = config.ids;
   workshop_config.max_idle = -1s;
   workshops = std::make_unique<kaniko::WorkshopPool>(workshop_config, *podman, clock);
   volume = "slipway-test-buildah-" + std::to_string(::getpid());
@@ -123,7 +121,7 @@ void World::start() {
   if (!listener) return fail(listener.error());
   buildkit::BuildSandbox parts;
   parts.name = sandbox_name;
-  parts.ids = config.ids;
+  parts.ids = config.slots.slot(1);
   parts.workspace_volume = volume;
   auto sockets = buildkit::BuilderPool::socket_dir(builder_config(), "first");
   if (!sockets) return fail(sockets.error());
@@ -145,7 +143,7 @@ buildkit::BuilderConfig World::builder_config() const {
   const auto tools = environment("SLIPWAY_BUILDKIT_TOOLS");
   builder.tools_dir = tools.empty() ? dir / "conf" : fs::path{tools};
   builder.owner = config.owner;
-  builder.ids = config.ids;
+  builder.slots = config.slots;
   return builder;
 }
 

@@ -24,6 +24,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace slipway::backends::buildkit {
 namespace {
@@ -119,8 +120,7 @@ public:
     config.state_dir = dir / "builders";
     config.tools_dir = environment("SLIPWAY_BUILDKIT_TOOLS");
     config.owner = "test-" + std::to_string(::getpid());
-    config.ids.first = 1;
-    config.ids.size = 65535;
+    config.slots = sandbox::plan_slots(12 * 65536, {4, 4, 2});
     pool = std::make_unique<BuilderPool>(config, *podman, clock);
 
     auto layout = oci::Layout::create(dir / "bases");
@@ -139,6 +139,17 @@ public:
     (void)pool->discard("second");
     std::error_code ignored;
     fs::remove_all(dir, ignored);
+  }
+  /// First and last host id of a builder's root, as the kernel has them; {0, 0} where it has none.
+  std::pair<std::uint64_t, std::uint64_t> host_ids(const Builder& of) const {
+    const auto facts = podman->inspect(of.names().container());
+    if (!facts) return {};
+    std::ifstream map{"/proc/" + std::to_string(facts->host_pid) + "/uid_map"};
+    std::uint64_t inside = 0;
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;
+    map >> inside >> first >> count;
+    return {first, first + count};
   }
   std::string sandbox_name() const { return "slipway-test-build-" + std::to_string(::getpid()); }
   std::string volume() const { return "slipway-test-builds-" + std::to_string(::getpid()); }
@@ -442,8 +453,31 @@ TEST_F(RealBuild, BuildersOfTwoDomainsShareNothing) {
   ASSERT_TRUE(other.ok()) << other.error().text();
   EXPECT_NE(other->socket_dir(), world->builder->socket_dir());
   EXPECT_NE(other->names().volume(), world->builder->names().volume());
+  const auto [first, second] = std::pair{world->host_ids(*world->builder), world->host_ids(*other)};
+  EXPECT_TRUE(first.second <= second.first || second.second <= first.first)
+      << first.first << " to " << first.second << ", " << second.first << " to " << second.second;
   { auto ended = *std::move(other); }
   EXPECT_TRUE(world->pool->discard("second").ok());
+}
+
+TEST_F(RealBuild, BuildersShareTheirHostIdsWhereThereAreTooFewAndItIsSaid) {
+  auto few = world->config;
+  few.owner += "-few";
+  few.state_dir = world->dir / "few";
+  few.slots = sandbox::plan_slots(65536, {4, 4, 2});
+  BuilderPool pool{few, *world->podman, world->clock};
+  {
+    auto one = pool.acquire("one");
+    auto two = pool.acquire("two");
+
+    ASSERT_TRUE(one.ok() && two.ok());
+    EXPECT_EQ(world->host_ids(*one), world->host_ids(*two));
+    EXPECT_TRUE(one->ids().shared);
+    EXPECT_TRUE(two->ids().shared);
+    EXPECT_FALSE(world->builder->ids().shared);
+  }
+  EXPECT_TRUE(pool.discard("one").ok());
+  EXPECT_TRUE(pool.discard("two").ok());
 }
 
 TEST_F(RealBuild, AKilledDaemonIsReplaced) {

@@ -138,6 +138,7 @@ public:
         }} {}
   ~FakeWorkshop() override { place_.gone = true; }
   const sandbox::ScriptRunner& run() const override { return run_; }
+  const sandbox::IdSlot& ids() const override { return ids_; }
   bool was_cut_short() const override { return place_.cut_short; }
   void finished(std::uint64_t bytes) override {
     place_.finished = true;
@@ -147,6 +148,7 @@ public:
 
 private:
   FakePlace& place_;
+  sandbox::IdSlot ids_;
   sandbox::ScriptRunner run_;
 };
 

@@ -116,6 +116,37 @@ TEST_F(StoreTest, NamesDifferByKeyAndOwner) {
   EXPECT_NE(names_for("a", "bc").id, names_for("ab", "c").id);
 }
 
+TEST_F(StoreTest, HasAnIdRangeOfItsOwnWhereThereIsOne) {
+  config_.slots = sandbox::plan_slots(5 * sandbox::kSlotSize, {1, 0, 2});
+
+  const auto first = open("a");
+  const auto second = open("b");
+
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_FALSE((*first)->ids().shared);
+  EXPECT_FALSE((*second)->ids().shared);
+  EXPECT_NE((*first)->ids(), (*second)->ids());
+}
+
+TEST_F(StoreTest, IsEmptiedBeforeItMovesToAnotherIdRange) {
+  const auto volume = names_for("a", "me").volume();
+  {
+    const auto shared = open("a");
+    ASSERT_TRUE(shared.ok());
+    EXPECT_TRUE((*shared)->ids().shared);
+  }
+  api_->volumes.at(volume)["Of"] = "slot 0";
+  ASSERT_TRUE(open("a").ok());
+  EXPECT_TRUE(api_->volumes.at(volume).contains("Of")); // control: it stays
+  config_.slots = sandbox::plan_slots(5 * sandbox::kSlotSize, {1, 0, 2});
+
+  const auto moved = open("a");
+
+  ASSERT_TRUE(moved.ok());
+  EXPECT_FALSE((*moved)->ids().shared);
+  EXPECT_FALSE(api_->volumes.at(volume).contains("Of"));
+}
+
 TEST_F(StoreTest, LivesLongerThanTheSandboxOfABuild) {
   const auto container = names_for("k", "me").container();
   {

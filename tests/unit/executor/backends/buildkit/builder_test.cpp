@@ -37,7 +37,6 @@ BuilderConfig config_in(const std::filesystem::path& dir) {
   config.state_dir = dir;
   config.tools_dir = "/opt/slipway/buildkit";
   config.owner = "me";
-  config.ids = {.first = 1, .size = 65536, .number = 0, .shared = false};
   config.start_deadline = 100ms;
   config.probe_deadline = 5s;
   return config;
@@ -118,7 +117,7 @@ TEST(BuilderSpec, MountsNothingOfTheHostButToolsAndItsOwnFolder) {
   const auto config = config_in("/state");
   const auto names = names_for("k", "me");
 
-  const auto spec = builder_spec(config, names);
+  const auto spec = builder_spec(config, names, config.slots.slot(0));
 
   ASSERT_TRUE(spec.privileged().has_value());
   EXPECT_EQ(spec.network, names.network());
@@ -212,6 +211,55 @@ TEST(BuilderPool, ReplacesOneOfAnotherConfiguration) {
   ASSERT_TRUE(world.pool(config).acquire("a").ok());
 
   EXPECT_EQ(world.fake.started, 2);
+}
+
+TEST(BuilderPool, EachBuilderHasAnIdRangeOfItsOwnAndKeepsIt) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  config.slots = sandbox::plan_slots(6 * sandbox::kSlotSize, {1, 2, 0});
+  const auto first = world.pool(config).acquire("a");
+  const auto second = world.pool(config).acquire("b");
+  const auto again = world.pool(config).acquire("a");
+  const auto third = world.pool(config).acquire("c"); // control: there are two
+
+  ASSERT_TRUE(first.ok() && second.ok() && again.ok() && third.ok());
+  EXPECT_FALSE(first->ids().shared);
+  EXPECT_FALSE(second->ids().shared);
+  EXPECT_NE(first->ids(), second->ids());
+  EXPECT_EQ(again->ids(), first->ids());
+  EXPECT_TRUE(third->ids().shared);
+  EXPECT_NE(third->ids(), first->ids());
+}
+
+TEST(BuilderPool, KeepsItsIdRangeWhileSomebodyUsesIt) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  const auto cache = names_for("a", "me").volume();
+  auto held = world.pool(config).acquire("a");
+  ASSERT_TRUE(held.ok() && held->ids().shared);
+  world.fake.api->volumes.at(cache)["Of"] = "slot 0";
+  config.slots = sandbox::plan_slots(6 * sandbox::kSlotSize, {1, 2, 0});
+
+  const auto beside = world.pool(config).acquire("a");
+  ASSERT_TRUE(beside.ok());
+  EXPECT_TRUE(beside->ids().shared);
+  EXPECT_TRUE(world.fake.api->volumes.at(cache).contains("Of"));
+}
+
+TEST(BuilderPool, OneThatNobodyUsesMoves) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  const auto cache = names_for("a", "me").volume();
+  ASSERT_TRUE(world.pool(config).acquire("a").ok());
+  world.fake.api->volumes.at(cache)["Of"] = "slot 0";
+  config.slots = sandbox::plan_slots(6 * sandbox::kSlotSize, {1, 2, 0});
+
+  const auto moved = world.pool(config).acquire("a");
+
+  ASSERT_TRUE(moved.ok());
+  EXPECT_TRUE(moved->was_cold());
+  EXPECT_FALSE(moved->ids().shared);
+  EXPECT_FALSE(world.fake.api->volumes.at(cache).contains("Of"));
 }
 
 TEST(BuilderPool, SaysWhatADaemonSaidThatDoesNotStart) {

@@ -61,7 +61,7 @@ protected:
   }
   WorkshopPool pool() { return WorkshopPool{config_, *podman_, clock_}; }
   Result<std::unique_ptr<Workshop>> open(const std::string& key, const FillInputs& fill = nullptr) {
-    return pool().open(key, {dir_, {{"io.slipway.job", "j7"}}}, [&](const fs::path& folder) {
+    return pool().open(key, {dir_, {{"io.slipway.job", "j7"}}, {}}, [&](const fs::path& folder) {
       inputs_.push_back(folder);
       return fill ? fill(folder) : Status{};
     });
@@ -78,11 +78,12 @@ protected:
 };
 
 TEST_F(KanikoPoolTest, SandboxIsOfPodmansDefaultKindAndHasNothingToWriteButItsRoot) {
-  const auto spec =
-      builder_spec(config_, "id", "abc", "/inputs", {dir_, {{"io.slipway.job", "j7"}}});
+  const auto spec = builder_spec(config_, "id", "abc", "/inputs",
+                                 {dir_, {{"io.slipway.job", "j7"}}, {7, 9, 1, false}});
 
   EXPECT_EQ(spec.name, "slipway-kaniko-id-abc");
   EXPECT_EQ(spec.network, "slipway-kaniko-id");
+  EXPECT_EQ(spec.ids.first, 7U); // the job's
   EXPECT_EQ(spec.labels.at("io.slipway.job"), "j7");
   EXPECT_EQ(spec.labels.at("io.slipway.owner"), "me");
   EXPECT_FALSE(spec.privileged());

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gitlab/job_log.hpp"
+
+#include "executor/base/file.hpp"
+#include "executor/gitlab/job_logins.hpp"
+#include "executor/gitlab/known_secrets.hpp"
+#include "executor/log/log.hpp"
+
+#include <unistd.h>
+
+namespace slipway::gitlab {
+namespace {
+
+constexpr const char* kRed = "\033[31;1m";
+constexpr const char* kPlain = "\033[0;m";
+
+} // namespace
+
+std::vector<std::string> masked_values(const JobResponse& response) {
+  std::vector<std::string> values;
+  for (const auto& secret : known_secrets(response, ""))
+    if (secret.kind != leaks::Kind::file) values.emplace_back(secret.value.reveal());
+  for (const auto& login : job_logins(response).logins)
+    for (auto& form : forms_of_login(login.username, login.password.reveal()))
+      values.push_back(std::move(form));
+  return values;
+}
+
+void JobLog::mask(const std::vector<std::string>& values) {
+  const std::lock_guard guard{masking_};
+  masker_ = std::make_unique<Masker>(values);
+}
+
+std::string JobLog::masked(std::string_view text) {
+  const std::lock_guard guard{masking_};
+  if (!masker_) return std::string{text};
+  auto shown = masker_->feed(text);
+  return shown + masker_->flush();
+}
+
+void JobLog::say(std::string_view line) {
+  print(std::string{line} + "\n");
+}
+
+void JobLog::print(std::string_view text) {
+  (void)!write_all(STDOUT_FILENO, masked(text)).ok();
+}
+
+void JobLog::report(const Error& error) {
+  const bool job = is_the_jobs_fault(error.kind);
+  const auto what = masked(error.text());
+  const auto hint = masked(error.hint);
+  std::string text = std::string{kRed} + (job ? "ERROR: " : "ERROR (runner system failure): ") +
+                     what + kPlain + "\n";
+  if (!hint.empty()) text += "  what to do: " + hint + "\n";
+  (void)!write_all(STDERR_FILENO, text).ok();
+  log::write(log::Level::error, what, {{"kind", kind_name(error.kind)}, {"hint", hint}});
+}
+
+} // namespace slipway::gitlab

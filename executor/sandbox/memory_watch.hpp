@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What stands in for a memory limit where the host has no such controller: the memory of a sandbox
+// is looked at again and again, and the processes of one that has too much are killed. It
+//   - counts what processes have in memory, shared pages by their share of them (PSS); what lies in
+//     a tmpfs counts as far as it is mapped;
+//   - kills the largest until the rest has no more than it may, the sandbox's first process last;
+//   - is late by its interval: what is faster meets the host's own limits first.
+#pragma once
+
+#include "executor/base/unique_fd.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace slipway::sandbox {
+
+/// Bytes of memory of process ROOT and all below it. 0: there is no such process. Source: proc(5),
+/// stat and smaps_rollup.
+std::uint64_t memory_below(std::int64_t root);
+
+/// If ROOT and all below it have more than MOST bytes, kills the largest until the rest has not,
+/// ROOT itself last; returns how many they had then.
+std::optional<std::uint64_t> end_above(std::int64_t root, std::uint64_t most);
+
+/// The process ROOT, and what it is called.
+struct WatchedProcess {
+  std::string name;
+  std::int64_t root = 0;
+};
+
+class MemoryWatch {
+public:
+  /// Asked each time; those that live.
+  using Processes = std::function<std::vector<WatchedProcess>()>;
+  /// Told from a thread of the watch.
+  using Killed = std::function<void(const std::string& name, std::uint64_t bytes)>;
+  /// Of each at most `most` bytes; 0: nothing is watched.
+  MemoryWatch(std::uint64_t most, Processes processes, Killed killed,
+              std::chrono::milliseconds interval = std::chrono::milliseconds{500});
+  ~MemoryWatch();
+  MemoryWatch(const MemoryWatch&) = delete;
+  MemoryWatch& operator=(const MemoryWatch&) = delete;
+
+private:
+  UniqueFd quit_;
+  std::thread thread_;
+};
+
+} // namespace slipway::sandbox

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/base/unique_fd.hpp"
+#include "executor/sandbox/memory_watch.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+
+namespace slipway::sandbox {
+namespace {
+
+constexpr std::size_t kMiB = 1UL << 20;
+
+void fill(std::size_t bytes) {
+  void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  for (std::size_t at = 0; at < bytes; at += 4096)
+    static_cast<volatile char*>(memory)[at] = 1;
+}
+
+/// A process as a sandbox's first, with a child. It passes on how the child ended.
+class Family {
+public:
+  Family(std::size_t of_first, std::size_t of_child) {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    const UniqueFd from{ends[0]};
+    UniqueFd to{ends[1]};
+    first_ = ::fork();
+    if (first_ == 0) {
+      fill(of_first);
+      const pid_t child = ::fork();
+      if (child == 0) {
+        fill(of_child);
+        (void)!::write(to.get(), "x", 1);
+        ::pause();
+      }
+      int status = 0;
+      ::waitpid(child, &status, 0);
+      ::_exit(WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+    }
+    to.reset();
+    char ready = 0;
+    EXPECT_EQ(::read(from.get(), &ready, 1), 1);
+  }
+  Family(const Family&) = delete;
+  Family& operator=(const Family&) = delete;
+  ~Family() {
+    if (ended_) return;
+    (void)end_above(first_, 0);
+    (void)end();
+  }
+  std::int64_t first() const { return first_; }
+  int end() {
+    int status = 0;
+    ::waitpid(first_, &status, 0);
+    ended_ = true;
+    return status;
+  }
+
+private:
+  pid_t first_ = 0;
+  bool ended_ = false;
+};
+
+TEST(Memory, IsThatOfAllBelowAndSharedPagesCountOnce) {
+  const Family family{60 * kMiB, 40 * kMiB}; // the child has the first's 60 too, as the same pages
+
+  const auto bytes = memory_below(family.first());
+
+  EXPECT_GT(bytes, 95 * kMiB);
+  EXPECT_LT(bytes, 140 * kMiB);
+  EXPECT_EQ(memory_below(0x7ffffff0), 0U);
+}
+
+TEST(EndAbove, KillsTheChildAndLeavesTheFirstToTellOfIt) {
+  Family family{1 * kMiB, 100 * kMiB};
+
+  const auto bytes = end_above(family.first(), 50 * kMiB);
+
+  ASSERT_TRUE(bytes.has_value());
+  EXPECT_GT(*bytes, 100 * kMiB);
+  const int status = family.end();
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), SIGKILL);
+}
+
+TEST(EndAbove, LeavesThoseThatHaveLess) {
+  Family family{1 * kMiB, 100 * kMiB};
+
+  EXPECT_FALSE(end_above(family.first(), 300 * kMiB).has_value());
+
+  EXPECT_EQ(::kill(static_cast<pid_t>(family.first()), 0), 0);
+  EXPECT_GT(memory_below(family.first()), 95 * kMiB);
+}
+
+TEST(EndAbove, KillsAFirstThatHasTooMuchByItself) {
+  Family family{100 * kMiB, 0};
+
+  EXPECT_TRUE(end_above(family.first(), 20 * kMiB).has_value()); // half of the shared pages are its
+
+  const int status = family.end(); // by then it may have noticed its child's end
+  EXPECT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == SIGKILL);
+}
+
+TEST(MemoryWatch, TellsWhomItEnded) {
+  Family family{1 * kMiB, 100 * kMiB};
+  std::atomic<int> told{0};
+  {
+    const MemoryWatch watch{
+        50 * kMiB,
+        [&] {
+          return std::vector<WatchedProcess>{{"job", family.first()}};
+        },
+        [&](const std::string& name, std::uint64_t) { told += name == "job" ? 1 : 100; },
+        std::chrono::milliseconds{5}};
+    (void)family.end();
+  }
+  EXPECT_EQ(told, 1);
+}
+
+TEST(MemoryWatch, WithoutALimitWatchesNothing) {
+  bool asked = false;
+  {
+    const MemoryWatch watch{0,
+                            [&] {
+                              asked = true;
+                              return std::vector<WatchedProcess>{};
+                            },
+                            [](const std::string&, std::uint64_t) {}, std::chrono::milliseconds{1}};
+    ::usleep(20000);
+  }
+  EXPECT_FALSE(asked);
+}
+
+} // namespace
+} // namespace slipway::sandbox
