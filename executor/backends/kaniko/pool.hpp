@@ -40,6 +40,9 @@ struct PoolConfig {
 struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
+  bool closed = false;                       ///< the network has no way out …
+  std::filesystem::path
+      proxies; ///< … but the job's proxy, whose socket is in this folder; "": none
 };
 
 /// The sandbox, without its image. `id`: of the place; `build`: of this build. Pure.
@@ -64,7 +67,7 @@ public:
   Result<std::vector<std::string>> reap();
 
 private:
-  Status make_network(const std::string& id, const std::filesystem::path& dir);
+  Status make_network(const std::string& id, const std::filesystem::path& dir, bool closed);
 
   PoolConfig config_;
   sandbox::Podman& podman_;
