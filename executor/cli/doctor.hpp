@@ -34,4 +34,8 @@ int doctor(const config::Config& config, const std::vector<state::LeaseRecord>& 
 int doctor_backends(const config::Config& config, const std::vector<Tool>& tools,
                     std::ostream& out);
 
+/// What jobs may connect to, by default and by each rule that says so; a rule that only learns is a
+/// problem. Returns how many there are.
+int doctor_egress(const config::Config& config, std::ostream& out);
+
 } // namespace slipway::cli

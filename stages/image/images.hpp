@@ -10,6 +10,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/broker/container_service.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/egress/proxy.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/leaks/secrets.hpp"
 #include "executor/policy/logins.hpp"
@@ -45,7 +46,8 @@ struct Tools {
   audit::AuditLog& audit;
   const Clock& clock;
   std::string owner;
-  WiredBackends backends; ///< what builds here
+  WiredBackends backends;         ///< what builds here
+  egress::Proxy* proxy = nullptr; ///< lent; where builds of a closed network get out
 };
 
 class JobReports;
