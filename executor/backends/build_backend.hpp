@@ -6,6 +6,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/oci/layout.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -62,8 +63,9 @@ struct BuildJob {
   std::chrono::milliseconds deadline{std::chrono::hours{2}};
 };
 
-/// The proxy's variables, in lower and upper case; without those that the job sets itself, or that
-/// the Dockerfile declares as ARG (`declared`): such ones would be in the history.
+/// The proxy's variables, in lower and upper case; without those that the job sets itself
+/// in either case, or that the Dockerfile declares as ARG (`declared`): such ones would be in the
+/// history.
 inline std::vector<std::pair<std::string, std::string>>
 proxy_variables(const BuildJob& job, const std::set<std::string>& declared = {}) {
   std::vector<std::pair<std::string, std::string>> variables;
@@ -72,8 +74,11 @@ proxy_variables(const BuildJob& job, const std::set<std::string>& declared = {})
        {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}) {
     const std::string key{name};
     bool own = declared.contains(key);
-    for (const auto& argument : job.build_args)
-      own = own || argument.first == key;
+    for (const auto& argument : job.build_args) {
+      own = own ||
+            std::equal(key.begin(), key.end(), argument.first.begin(), argument.first.end(),
+                       [](unsigned char a, unsigned char b) { return (a | 32U) == (b | 32U); });
+    }
     if (!own)
       variables.emplace_back(key,
                              key.front() == 'n' || key.front() == 'N' ? job.no_proxy : job.proxy);

@@ -593,7 +593,8 @@ void remove_dead_sockets(int folder, const std::filesystem::path& dir) {
   std::error_code failed;
   for (const auto& entry : std::filesystem::directory_iterator{dir, failed}) {
     const auto name = entry.path().filename().string();
-    if (!entry.is_socket(failed) || name.size() > 64) continue;
+    // One that is just being made has a point before its name.
+    if (!entry.is_socket(failed) || name.size() > 64 || name.starts_with('.')) continue;
     const UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     const auto address = address_in(folder, name);
     if (probe &&
@@ -614,18 +615,22 @@ Status Proxy::listen(const std::filesystem::path& file) {
   door->folder.reset(::open(dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!door->folder) return io_error("open", errno, dir.string());
   remove_dead_sockets(door->folder.get(), dir);
-  (void)::unlinkat(door->folder.get(), door->name.c_str(), 0);
   door->listener.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!door->listener) return io_error("socket", errno);
-  const auto address = address_in(door->folder.get(), door->name);
+  // It gets its name when it listens: before, another proxy of this folder would call it dead.
+  const auto early = "." + std::to_string(::getpid()) + "." + door->name;
+  (void)::unlinkat(door->folder.get(), early.c_str(), 0);
+  const auto address = address_in(door->folder.get(), early);
   if (::bind(door->listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) !=
       0)
     return io_error("bind", errno, file.string());
   // Clients have other ids; who may come is decided by where the folder is mounted.
-  if (::fchmodat(door->folder.get(), door->name.c_str(), 0666, 0) != 0)
+  if (::fchmodat(door->folder.get(), early.c_str(), 0666, 0) != 0)
     return io_error("chmod", errno, file.string());
   if (::listen(door->listener.get(), kBacklog) != 0)
     return io_error("listen", errno, file.string());
+  if (::renameat(door->folder.get(), early.c_str(), door->folder.get(), door->name.c_str()) != 0)
+    return io_error("rename", errno, file.string());
   door->thread =
       std::thread{[world = world_, raw = door.get()] { World::accept_loop(world, *raw); }};
   world_->doors.push_back(std::move(door));

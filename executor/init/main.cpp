@@ -5,7 +5,8 @@
 //   - reaps every orphan, and ends what a program left behind;
 //   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place
 //   (SLIPWAY_SHIM);
-//   - leads port 3128 to the proxy of a closed network (SLIPWAY_EGRESS=sandbox or network); as
+//   - leads port 3128 to the proxy of a closed network (SLIPWAY_EGRESS=sandbox or network), whose
+//     socket is in SLIPWAY_EGRESS_FOLDER where that is not /run/slipway/egress; as
 //     `slipway-init with-proxy PROGRAM ARGS…` it does only that, beside the program, which is PID
 //     1;
 //   - as `slipway-init print FILE…` it only prints files;
@@ -99,7 +100,9 @@ void serve_docker() {
 }
 
 void serve_proxy(slipway::init::From from) {
-  auto started = slipway::init::start_proxy_relay(kProxyPort, kProxyFolder, from);
+  const char* other = ::getenv("SLIPWAY_EGRESS_FOLDER"); // NOLINT(concurrency-mt-unsafe)
+  auto started =
+      slipway::init::start_proxy_relay(kProxyPort, other != nullptr ? other : kProxyFolder, from);
   if (!started) say(started.error().text() + ", continuing without the proxy: nothing gets out");
 }
 

@@ -211,3 +211,37 @@ $learned" run_steps 9052 "$steps" ".image.name = \"$world_tools\""
 
     expect_step unlisted 0 "hello from the web"
 }
+
+# contain ID: a container of the job's own engine, which is root of its sandbox, in the job's network.
+contain() {
+    run_steps "$1" "docker pull -q $world_docker >/dev/null
+try direct docker run --rm $world_docker $get http://$env_gitlab_address:5490/hello
+try host docker run --rm --network host $world_docker $get http://$env_gitlab_address:5490/hello
+try route docker run --rm --privileged --network host $world_docker sh -c '/opt/busybox ip route add default dev eth0; $get http://$env_gitlab_address:5490/hello'
+try proxy docker run --rm -e http_proxy=http://172.17.0.1:3128 $world_docker $get http://$web:5490/hello
+try unlisted docker run --rm -e http_proxy=http://172.17.0.1:3128 $world_docker $get http://$web:5491/hello" \
+        ".image.name = \"$world_docker\""
+}
+
+docker_files() {
+    with_program /usr/bin/docker opt/docker-cli
+    tool_files
+}
+
+TEST "containers of a job's engine have the job's way out and no other" {
+    if [[ ! -x /usr/sbin/dockerd ]]; then return 0; fi
+    publish_image base/dockercli:12 debian '{}' docker_files
+    world_docker=$world_registry/base/dockercli:12
+    engine=$'dind = true\ndind_justification = "OPS-7: tests"'
+    with_rule "egress = \"allowlist\"
+egress_allow = [\"$web:5490\"]
+$engine" contain 9061
+
+    for step in direct host route unlisted; do ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step got out"; done
+    expect_step proxy 0 "hello from the web"
+
+    with_rule "$engine" contain 9062
+
+    expect_step direct 0 "hello from the web"
+    expect_step host 0 "hello from the web"
+}

@@ -57,10 +57,9 @@ struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
   bool network = true;
-  bool closed = false; ///< the network has no way out …
-  std::filesystem::path
-      proxies;              ///< … but the job's proxy, whose socket is in this folder; "": none
-  int script_listener = -1; ///< set by StorePool
+  bool closed = false;             ///< the network has no way out
+  std::filesystem::path proxies{}; ///< of the job's proxy, where it has one: a folder of sockets
+  int script_listener = -1;        ///< set by StorePool
 };
 /// The sandbox, without its root (use_host_tools adds that). Pure.
 sandbox::SandboxSpec builder_spec(const StoreConfig& config, const StoreNames& names,

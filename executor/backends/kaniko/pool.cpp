@@ -95,8 +95,8 @@ sandbox::SandboxSpec builder_spec(const PoolConfig& config, const std::string& i
                   {config.init.string(), places.init(), true},
                   {inputs.string(), places.inputs(), true}};
   if (!opening.proxies.empty()) {
-    spec.volumes.push_back({opening.proxies.string(), "/run/slipway/egress", true});
-    spec.env.emplace_back("SLIPWAY_EGRESS", "sandbox");
+    spec.volumes.push_back({opening.proxies.string(), places.egress(), true});
+    spec.env = {{"SLIPWAY_EGRESS", "sandbox"}, {"SLIPWAY_EGRESS_FOLDER", places.egress()}};
   }
   std::error_code failed;
   if (std::filesystem::exists("/etc/ssl/certs", failed))

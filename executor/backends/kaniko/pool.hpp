@@ -40,9 +40,8 @@ struct PoolConfig {
 struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
-  bool closed = false;                       ///< the network has no way out …
-  std::filesystem::path
-      proxies; ///< … but the job's proxy, whose socket is in this folder; "": none
+  bool closed = false;                       ///< the network has no way out
+  std::filesystem::path proxies{}; ///< of the job's proxy, where it has one: a folder of sockets
 };
 
 /// The sandbox, without its image. `id`: of the place; `build`: of this build. Pure.

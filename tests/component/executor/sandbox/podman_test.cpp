@@ -547,6 +547,23 @@ TEST_F(Sandboxes, CannotReachABlockedHostNorFlushTheRule) {
   EXPECT_TRUE(podman().remove_networks({net, late.network}).ok());
 }
 
+// Netavark gives the bridge of an internal network no address, so that nothing would be routed
+// there anyway. With one, and a route that the sandbox's root makes, the table is what holds. The
+// first closed network of a store has the first number.
+Status make_router_of(Podman& podman, const ClosedNetwork& closed) {
+  auto made = podman.unshare(
+      {"/usr/sbin/ip", "address", "add", closed.address(1) + "/24", "dev", "swc0"}, "", true);
+  if (!made) return std::move(made).error();
+  if (succeeded(made->ending)) return {};
+  return Error{ErrorKind::io, made->err, "", {}};
+}
+
+// A question for "own" to a name server.
+constexpr const char* kAsk = R"(perl -MIO::Socket::INET -e 'alarm 2;
+  $s = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => 53, Proto => "udp") or exit 1;
+  $s->send(pack("n6", 7, 0x100, 1, 0, 0, 0) . pack("C/a*", "own") . pack("Cnn", 0, 1, 1)) or exit 1;
+  exit(defined $s->recv($got, 512) && length $got ? 0 : 1)' )";
+
 TEST_F(Sandboxes, InAClosedNetworkReachOnlyEachOther) {
   const Listener outside;
   if (outside.address.empty()) GTEST_SKIP() << "this namespace has no address but loopback";
@@ -579,8 +596,11 @@ TEST_F(Sandboxes, InAClosedNetworkReachOnlyEachOther) {
   serve(neighbour);
   auto open = spec("closed-open");
   open.network = network("closed-open");
+  open.network_aliases = {"own"};
   serve(open);
   EXPECT_EQ(start(server).address, closed->address(101));
+  const auto routed = make_router_of(podman(), *closed);
+  ASSERT_TRUE(routed.ok()) << routed.error().text();
   start(job);
   start(builder);
   const auto other = start(neighbour);
@@ -604,7 +624,6 @@ TEST_F(Sandboxes, InAClosedNetworkReachOnlyEachOther) {
       EXPECT_FALSE(can_reach(name, outside.address, outside.port)) << name;
       EXPECT_FALSE(can_reach(name, other.address, 7000)) << name << " to another closed network";
       EXPECT_FALSE(can_reach(name, of_open.address, 7000)) << name << " to an open network";
-      EXPECT_FALSE(can_reach(name, closed->address(1), 53)) << name << " to the router";
       EXPECT_FALSE(outside.gets_datagram_from([&] { send_datagram(name, outside); })) << name;
     }
   };
@@ -613,8 +632,8 @@ TEST_F(Sandboxes, InAClosedNetworkReachOnlyEachOther) {
 
   // The name server of an open network is another address of the same router.
   const auto name_server = of_open.address.substr(0, of_open.address.rfind('.')) + ".1";
-  EXPECT_TRUE(can_reach(open.name, name_server, 53)) << "control";
-  EXPECT_FALSE(can_reach(builder.name, name_server, 53));
+  EXPECT_TRUE(succeeded(inside(open.name, kAsk + name_server).ending)) << "control";
+  EXPECT_FALSE(succeeded(inside(builder.name, kAsk + name_server).ending));
 
   EXPECT_FALSE(succeeded(inside(job.name, "/usr/sbin/nft flush ruleset").ending));
   EXPECT_TRUE(succeeded(inside(builder.name, "/usr/sbin/nft flush ruleset").ending));
@@ -635,6 +654,8 @@ TEST_F(Sandboxes, ControlAClosedNetworkWithoutTheTableIsOpenToARootThatMakesARou
   builder.network = name;
   builder.allow(PrivilegedInUserNamespace{"test: a root that may make routes"});
   start(builder);
+  const auto routed = make_router_of(podman(), *closed);
+  ASSERT_TRUE(routed.ok()) << routed.error().text();
   ASSERT_TRUE(enforce_egress(podman(), Egress{}).ok());
   ASSERT_TRUE(succeeded(
       inside(builder.name, "/usr/sbin/ip route add default via " + closed->address(1)).ending));

@@ -249,7 +249,6 @@ TEST(ProxyVariables, LeaveOutWhatTheJobSetsAndWhatTheHistoryWouldHold) {
   EXPECT_EQ(variables, (std::vector<std::pair<std::string, std::string>>{
                            {"http_proxy", "http://127.3.4.5:3128"},
                            {"no_proxy", "localhost"},
-                           {"HTTPS_PROXY", "http://127.3.4.5:3128"},
                            {"NO_PROXY", "localhost"}}));
 }
 
