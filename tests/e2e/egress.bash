@@ -40,7 +40,7 @@ while True:
     udp.sendto(b"an answer\n", peer)
 ' "$env_gitlab_address"
     without="env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY"
-    get="curl --silent --show-error --fail --connect-timeout 15 --max-time 30"
+    get="curl --silent --show-error --fail --connect-timeout 5 --max-time 30"
 }
 
 SUITE_TEARDOWN() {

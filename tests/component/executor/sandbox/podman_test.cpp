@@ -654,6 +654,9 @@ TEST_F(Sandboxes, ControlAClosedNetworkWithoutTheTableIsOpenToARootThatMakesARou
   builder.network = name;
   builder.allow(PrivilegedInUserNamespace{"test: a root that may make routes"});
   start(builder);
+  auto open = spec("closed-control-open"); // with it the namespace forwards at all
+  open.network = network("closed-control-open");
+  start(open);
   const auto routed = make_router_of(podman(), *closed);
   ASSERT_TRUE(routed.ok()) << routed.error().text();
   ASSERT_TRUE(enforce_egress(podman(), Egress{}).ok());
@@ -668,8 +671,8 @@ TEST_F(Sandboxes, ControlAClosedNetworkWithoutTheTableIsOpenToARootThatMakesARou
   EXPECT_TRUE(can_reach(builder.name, outside.address, outside.port));
   ASSERT_TRUE(enforce_egress(podman(), Egress{}).ok()) << "it is seen, and put right";
   EXPECT_FALSE(can_reach(builder.name, outside.address, outside.port));
-  remove({builder.name});
-  EXPECT_TRUE(podman().remove_networks({name}).ok());
+  remove({builder.name, open.name});
+  EXPECT_TRUE(podman().remove_networks({name, open.network}).ok());
 }
 
 TEST_F(Sandboxes, AreFoundByLabelAndRemovedTwice) {
