@@ -154,10 +154,9 @@ int main(int argc, char** argv) {
                                       ::getenv("SLIPWAY_SHIM")); // NOLINT(concurrency-mt-unsafe)
   }
   if (is_set("SLIPWAY_DOCKER")) serve_docker();
-  if (is_set("SLIPWAY_EGRESS")) {
-    const std::string from = ::getenv("SLIPWAY_EGRESS"); // NOLINT(concurrency-mt-unsafe)
-    serve_proxy(from == "network" ? slipway::init::From::its_network
-                                  : slipway::init::From::this_sandbox);
+  if (const char* from = ::getenv("SLIPWAY_EGRESS")) { // NOLINT(concurrency-mt-unsafe)
+    serve_proxy(::strcmp(from, "network") == 0 ? slipway::init::From::its_network
+                                               : slipway::init::From::this_sandbox);
   }
 
   auto served = slipway::init::serve(std::move(listener), {});
