@@ -58,7 +58,8 @@ with_rule() {
     return "$rc"
 }
 
-# all_ways ID: a job that connects from everywhere, by the proxy and past it.
+# all_ways ID: a job that connects from everywhere, by the proxy and past it. The service asks again: a connection ends
+# with the stage that it began in.
 all_ways() {
     run_steps "$1" "try listed $get http://$web:5490/hello
 try tunnel $get --proxytunnel http://$web:5490/hello
@@ -79,7 +80,7 @@ try build docker build --no-cache -t built:1 .
 try history docker history --no-trunc built:1
 try inspect docker inspect built:1" ".image.name = \"$world_tools\"
         | .services = [{name: \"$world_tools\", alias: \"asker\", entrypoint: [\"/bin/bash\", \"-c\", \"mkdir /www;
-            ($get http://$web:5490/hello; $without $get http://$env_gitlab_address:5490/hello) >/www/said 2>&1
+            ($get --retry 9 --retry-delay 1 --retry-all-errors http://$web:5490/hello; $without $get http://$env_gitlab_address:5490/hello) >/www/said 2>&1
             exec /opt/busybox httpd -f -p 8080 -h /www\"]}]"
 }
 

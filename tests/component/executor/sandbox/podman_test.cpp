@@ -643,38 +643,6 @@ TEST_F(Sandboxes, InAClosedNetworkReachOnlyEachOther) {
   EXPECT_TRUE(podman().remove_networks({closed_name, other_name, open.network}).ok());
 }
 
-// The rule is what holds in the test above: without the table the same root gets out.
-TEST_F(Sandboxes, ControlAClosedNetworkWithoutTheTableIsOpenToARootThatMakesARoute) {
-  const Listener outside;
-  if (outside.address.empty()) GTEST_SKIP() << "this namespace has no address but loopback";
-  const auto name = "sbx-closed-control-" + std::to_string(::getpid());
-  const auto closed = podman().create_closed_network(name, {{"io.slipway.test", "1"}});
-  ASSERT_TRUE(closed.ok());
-  auto builder = spec("closed-control");
-  builder.network = name;
-  builder.allow(PrivilegedInUserNamespace{"test: a root that may make routes"});
-  start(builder);
-  auto open = spec("closed-control-open"); // with it the namespace forwards at all
-  open.network = network("closed-control-open");
-  start(open);
-  const auto routed = make_router_of(podman(), *closed);
-  ASSERT_TRUE(routed.ok()) << routed.error().text();
-  ASSERT_TRUE(enforce_egress(podman(), Egress{}).ok());
-  ASSERT_TRUE(succeeded(
-      inside(builder.name, "/usr/sbin/ip route add default via " + closed->address(1)).ending));
-  ASSERT_FALSE(can_reach(builder.name, outside.address, outside.port));
-
-  const auto opened = podman().unshare({"/usr/sbin/nft", "-f", "-"},
-                                       "flush chain inet slipway_egress forward\n", true);
-  ASSERT_TRUE(opened.ok() && succeeded(opened->ending));
-
-  EXPECT_TRUE(can_reach(builder.name, outside.address, outside.port));
-  ASSERT_TRUE(enforce_egress(podman(), Egress{}).ok()) << "it is seen, and put right";
-  EXPECT_FALSE(can_reach(builder.name, outside.address, outside.port));
-  remove({builder.name, open.name});
-  EXPECT_TRUE(podman().remove_networks({name, open.network}).ok());
-}
-
 TEST_F(Sandboxes, AreFoundByLabelAndRemovedTwice) {
   auto job = spec("twice");
   job.labels["io.slipway.job"] = "j-twice";
