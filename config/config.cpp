@@ -4,6 +4,7 @@
 #include "config/credential_types.hpp"
 #include "config/package_url.hpp"
 #include "executor/base/file.hpp"
+#include "executor/egress/allowlist.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/oci/reference.hpp"
 
@@ -510,6 +511,21 @@ void check_registry_credential(Section& s, const Registry& registry, const Confi
               (names.empty() ? ", and there is none" : did_you_mean(registry.issuer, names)));
 }
 
+// What a job's sandboxes may connect to. `mode` is what holds where the key is not there.
+void read_egress(Section& s, Egress& egress) {
+  s.one_of("egress", egress.mode, {"open-except-registries", "allowlist", "none"});
+  s.read("egress_allow", egress.allow);
+  s.read("egress_learn", egress.learn);
+  for (const auto& text : egress.allow) {
+    if (auto entry = egress::Entry::parse(text); !entry)
+      return s.wrong("egress_allow", "a list of hosts, and " + entry.error().what);
+  }
+  if (!s.has("egress") || egress.mode == "allowlist") return;
+  if (s.has("egress_allow"))
+    s.wrong("egress_allow", "left out, or have egress = \"allowlist\" beside it");
+  if (egress.learn) s.wrong("egress_learn", "left out, or have egress = \"allowlist\" beside it");
+}
+
 // What of [[rule]] says which backends may build.
 void read_backends(Section& s, BackendPolicy& backends) {
   const BackendPolicy defaults;
@@ -601,6 +617,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.bytes("disk_floor", config.sandbox.disk_floor);
          s.read("block_registries", config.sandbox.block_registries);
          s.read("isolate_networks", config.sandbox.isolate_networks);
+         read_egress(s, config.sandbox.egress);
        }},
       {"programs",
        [&](Section& s) {
@@ -801,6 +818,11 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     s.read("push", rule.push);
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
+    Egress egress;
+    read_egress(s, egress);
+    if (s.has("egress")) rule.egress = egress.mode;
+    if (s.has("egress_allow")) rule.egress_allow = egress.allow;
+    if (s.has("egress_learn")) rule.egress_learn = egress.learn;
     read_backends(s, rule.backends);
     into.rules.push_back(std::move(rule));
     return {};
@@ -958,6 +980,11 @@ std::string print(const Config& c) {
   line("disk_floor", size(c.sandbox.disk_floor));
   line("block_registries", boolean(c.sandbox.block_registries));
   line("isolate_networks", boolean(c.sandbox.isolate_networks));
+  line("egress", quoted(c.sandbox.egress.mode));
+  if (c.sandbox.egress.mode == "allowlist") {
+    line("egress_allow", list(c.sandbox.egress.allow));
+    line("egress_learn", boolean(c.sandbox.egress.learn));
+  }
   out << "\n[programs]\n";
   line("init", quoted(c.programs.init));
   line("shim", quoted(c.programs.shim));
@@ -1071,6 +1098,9 @@ std::string print(const Config& c) {
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
     if (!r.static_credentials.empty())
       out << "# static_credentials = " << list(r.static_credentials) << "\n";
+    if (r.egress) out << "# egress = " << quoted(*r.egress) << "\n";
+    if (r.egress_allow) out << "# egress_allow = " << list(*r.egress_allow) << "\n";
+    if (r.egress_learn) out << "# egress_learn = " << boolean(*r.egress_learn) << "\n";
     if (r.backends.order != BackendPolicy{}.order)
       out << "# backends = " << list(r.backends.order) << "\n";
     if (!r.backends.pin.empty()) out << "# backend = " << quoted(r.backends.pin) << "\n";

@@ -43,6 +43,16 @@ struct Gitlab {
   std::chrono::seconds stop_grace{10};              ///< SIGTERM to SIGKILL inside the sandbox
 };
 
+/// Keys `egress`, `egress_allow` and `egress_learn` of [sandbox], and of a rule: what a job's
+/// sandboxes may connect to; docs/egress.md.
+struct Egress {
+  std::string mode = "open-except-registries"; ///< open-except-registries | allowlist | none
+  std::vector<std::string> allow; ///< "host", "*.host", "host:port": executor/egress/allowlist.hpp
+  bool learn = false;             ///< the proxy lets all pass and writes down what
+  /// True where a job's networks have no way out of their own.
+  bool closes() const { return mode != "open-except-registries"; }
+};
+
 /// [sandbox]
 struct Sandbox {
   std::filesystem::path podman = "/usr/bin/podman";
@@ -54,6 +64,7 @@ struct Sandbox {
   std::uint64_t disk_floor = 1UL << 30; ///< free space below which running jobs are ended
   bool block_registries = true;         ///< drop sandboxes' traffic to the [[registry]] hosts
   bool isolate_networks = true;
+  Egress egress; ///< of jobs whose rule says nothing else
 };
 
 /// [programs]: slipway's own; "" = beside the slipway executable.
@@ -195,6 +206,9 @@ struct Rule {
   std::vector<std::string> repositories;       ///< globs on registry/repository that may be pushed;
                                                ///< empty: see policy::admit_push
   std::vector<std::string> static_credentials; ///< passwords without an end that may be pushed with
+  std::optional<std::string> egress;
+  std::optional<std::vector<std::string>> egress_allow;
+  std::optional<bool> egress_learn;
   BackendPolicy backends; ///< keys `backends`, `backend`, `ban_backends`, `dind`,
                           ///< `dind_justification`
 };

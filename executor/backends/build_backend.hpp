@@ -6,6 +6,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/oci/layout.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -53,10 +54,37 @@ struct BuildJob {
   /// Folders inside the build sandbox that stand for images of these names; those that images stand
   /// for are in `bases`. Needs the capability "named-contexts".
   std::vector<std::pair<std::string, std::string>> named_folders;
+  /// "http://127.3.4.5:3128": the only way out of steps and of ADD, "" = they need none. In no
+  /// config and no history.
+  std::string proxy;
+  std::string no_proxy;
   std::function<void(std::string_view)> progress; ///< the tool's plain output, as it comes
   std::function<bool()> cancelled;
   std::chrono::milliseconds deadline{std::chrono::hours{2}};
 };
+
+/// The proxy's variables, in lower and upper case; without those that the job sets itself
+/// in either case, or that the Dockerfile declares as ARG (`declared`): such ones would be in the
+/// history.
+inline std::vector<std::pair<std::string, std::string>>
+proxy_variables(const BuildJob& job, const std::set<std::string>& declared = {}) {
+  std::vector<std::pair<std::string, std::string>> variables;
+  if (job.proxy.empty()) return variables;
+  for (const char* name :
+       {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}) {
+    const std::string key{name};
+    bool own = declared.contains(key);
+    for (const auto& argument : job.build_args) {
+      own = own ||
+            std::equal(key.begin(), key.end(), argument.first.begin(), argument.first.end(),
+                       [](unsigned char a, unsigned char b) { return (a | 32U) == (b | 32U); });
+    }
+    if (!own)
+      variables.emplace_back(key,
+                             key.front() == 'n' || key.front() == 'N' ? job.no_proxy : job.proxy);
+  }
+  return variables;
+}
 
 /// How every backend's error says that a step failed; its exit code follows.
 inline constexpr std::string_view kStepEnded = "a step ended with exit code ";

@@ -162,6 +162,28 @@ int doctor(const config::Config& config, const std::vector<state::LeaseRecord>& 
   return report.problems();
 }
 
+int doctor_egress(const config::Config& config, std::ostream& out) {
+  Report report{out};
+  const auto words = [&](const std::string& mode) -> std::string {
+    if (mode != "open-except-registries") return mode;
+    return mode + (config.sandbox.block_registries
+                       ? ", a guard rail: all but the registries can be reached"
+                       : ", and block_registries = false: everything can be reached");
+  };
+  const auto learns = [&](const std::string& where) {
+    report.problem(where + " lets its jobs connect to everything, to learn what they need",
+                   "`slipway egress learn --project PROJECT` prints the list; then take "
+                   "egress_learn out");
+  };
+  out << "egress by default: " << words(config.sandbox.egress.mode) << "\n";
+  if (config.sandbox.egress.learn) learns("[sandbox]");
+  for (const auto& rule : config.rules) {
+    if (rule.egress) out << "egress by rule " << rule.origin << ": " << words(*rule.egress) << "\n";
+    if (rule.egress_learn.value_or(false)) learns("rule " + rule.origin);
+  }
+  return report.problems();
+}
+
 int doctor_backends(const config::Config& config, const std::vector<Tool>& tools,
                     std::ostream& out) {
   Report report{out};

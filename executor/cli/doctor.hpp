@@ -43,4 +43,8 @@ sandbox::SlotWishes slot_wishes(const config::Config& config);
 void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes,
                 std::ostream& out);
 
+/// What jobs may connect to, by default and by each rule that says so; a rule that only learns is a
+/// problem. Returns how many there are.
+int doctor_egress(const config::Config& config, std::ostream& out);
+
 } // namespace slipway::cli

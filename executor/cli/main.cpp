@@ -8,6 +8,7 @@
 #include "executor/cli/policy_test.hpp"
 #include "executor/cli/waivers.hpp"
 #include "executor/cli/wiring.hpp"
+#include "executor/egress/learned.hpp"
 #include "executor/gitlab/stages.hpp"
 #include "executor/log/log.hpp"
 #include "executor/report/report.hpp"
@@ -196,6 +197,13 @@ int main(int argc, char** argv) {
   bool backends_json = false;
   backends->add_flag("--json", backends_json, "print it as JSON");
 
+  auto* egress_command = app.add_subcommand("egress", "what jobs may connect to");
+  egress_command->require_subcommand(1);
+  auto* egress_learn = egress_command->add_subcommand(
+      "learn", "print the egress_allow that a project's jobs needed under egress_learn = true");
+  std::string learner;
+  egress_learn->add_option("--project", learner, "its full path")->required();
+
   auto* policy_command = app.add_subcommand("policy", "the policy");
   policy_command->require_subcommand(1);
   auto* policy_test = policy_command->add_subcommand("test", "hold it against a table of yours");
@@ -268,6 +276,21 @@ int main(int argc, char** argv) {
                                std::cout);
   }
   if (db_status->parsed()) return cli::db_status(*config, SystemClock{}.now(), json, std::cout);
+  if (egress_learn->parsed()) {
+    auto targets = egress::learned(job::learned_dir(*config), learner);
+    if (!targets) return complain(targets.error());
+    if (targets->empty()) {
+      return complain(
+          Error{ErrorKind::not_found,
+                "nothing was learned of '" + learner + "'",
+                "set egress = \"allowlist\" and egress_learn = true in a [[rule]] of the "
+                "project, and let its jobs run",
+                {}},
+          1);
+    }
+    std::cout << egress::as_allowlist(*targets);
+    return 0;
+  }
   if (policy_test->parsed()) return cli::policy_test(expectations, *config, std::cout, std::cerr);
   if (why->parsed()) {
     auto kept = image::Reports{config->slipway.state_dir}.find(digest);

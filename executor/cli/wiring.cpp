@@ -136,7 +136,8 @@ gitlab::StageTools Wiring::stage_tools() {
         return leases().collect(job, job.empty() ? image::Leases::Haste::patient
                                                  : image::Leases::Haste::insist);
       },
-      [this](const gitlab::JobResponse& response, const state::JobRecord& record) {
+      [this](const gitlab::JobResponse& response, const state::JobRecord& record,
+             egress::Proxy* proxy) {
         std::map<std::string, Secret> secrets;
         for (const auto& issuer : config_.credentials) {
           for (const auto& [key, name] : issuer.settings) {
@@ -145,9 +146,11 @@ gitlab::StageTools Wiring::stage_tools() {
               secrets.emplace(name, std::string_view{value});
           }
         }
-        return std::make_unique<image::Images>(
-            image_tools(), record, gitlab::job_logins(response).logins, std::move(secrets),
-            gitlab::known_secrets(response, record.created));
+        auto parts = image_tools();
+        parts.proxy = proxy;
+        return std::make_unique<image::Images>(parts, record, gitlab::job_logins(response).logins,
+                                               std::move(secrets),
+                                               gitlab::known_secrets(response, record.created));
       }};
 }
 
@@ -191,7 +194,7 @@ int Wiring::doctor() {
   const int of_backends =
       cli::doctor_backends(config_, probe_backends(config_, runner_, wired), std::cout);
   doctor_ids(slots_, slot_wishes(config_), std::cout);
-  return of_backends +
+  return of_backends + cli::doctor_egress(config_, std::cout) +
          cli::doctor(
              config_, leases().all(), clock_,
              [&](const engine_api::IssuerSpec& issuer) -> Result<engine_api::IssuerFacts> {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -140,6 +141,9 @@ using ArgDeclaration = std::pair<std::string, std::optional<std::string>>;
 /// Errors: bad_input.
 Result<std::vector<ArgDeclaration>> arg_declarations(const Dockerfile& dockerfile,
                                                      const Instruction& arg);
+
+/// Every name that some ARG declares, before the first FROM or in a stage.
+std::set<std::string> declared_args(const Dockerfile& dockerfile);
 
 /// The fields of one `--mount=`: keys in lower case, a key alone has the value "".
 std::vector<std::pair<std::string, std::string>> mount_fields(std::string_view value);

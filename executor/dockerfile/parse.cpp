@@ -1077,6 +1077,23 @@ Result<std::vector<ArgDeclaration>> arg_declarations(const Dockerfile& dockerfil
   return declared_by(dockerfile, arg);
 }
 
+std::set<std::string> declared_args(const Dockerfile& dockerfile) {
+  std::set<std::string> names;
+  const auto add = [&](const Instruction& instruction) {
+    if (instruction.name != "ARG") return;
+    if (const auto declared = declared_by(dockerfile, instruction)) {
+      for (const auto& [name, value] : *declared)
+        names.insert(name);
+    }
+  };
+  for (const auto& global : dockerfile.global_args)
+    add(global);
+  for (const auto& stage : dockerfile.stages)
+    for (const auto& instruction : stage.instructions)
+      add(instruction);
+  return names;
+}
+
 std::vector<std::pair<std::string, std::string>> mount_fields(std::string_view value) {
   std::vector<std::pair<std::string, std::string>> fields;
   for (const std::string& field : csv_fields(value)) {

@@ -2,6 +2,7 @@
 #include "executor/gitlab/job_response.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/egress/allowlist.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -160,6 +161,16 @@ bool JobResponse::helper_needs_network() const {
   return has_transfers || !services.empty() || (strategy != "none" && strategy != "empty");
 }
 
+std::vector<std::string> JobResponse::sources_host() const {
+  const bool tls = repo_url.starts_with("https://");
+  if (!tls && !repo_url.starts_with("http://")) return {};
+  auto authority = repo_url.substr(tls ? 8 : 7);
+  authority.resize(std::min(authority.find_first_of("/?#"), authority.size()));
+  if (const auto at = authority.rfind('@'); at != std::string::npos) authority.erase(0, at + 1);
+  const auto target = egress::Target::parse(authority, tls ? 443 : 80);
+  return target ? std::vector{target->str()} : std::vector<std::string>{};
+}
+
 Result<JobResponse> parse_job_response(const std::string& text) {
   try {
     const auto document = json::parse(text);
@@ -179,6 +190,7 @@ Result<JobResponse> parse_job_response(const std::string& text) {
     const auto git = root.object("git_info");
     job.ref = git.text("ref");
     job.sha = git.text("sha");
+    job.repo_url = git.text("repo_url");
     job.ref_protected = git.flag("protected");
     for (const auto& variable : root.items("variables"))
       job.variables.push_back(variable_from(variable, "job.variables"));

@@ -54,6 +54,7 @@ struct JobResponse {
   std::int64_t pipeline_id = 0;
   std::string ref;
   std::string sha;
+  std::string repo_url;            ///< git_info.repo_url; holds the job's token
   bool ref_protected = false;      ///< null in the payload counts as not protected
   std::vector<Variable> variables; ///< as sent; the last of a name is what the job sees
   std::optional<Image> image;
@@ -65,6 +66,9 @@ struct JobResponse {
   std::string variable(const std::string& key) const;
   /// `$NAME` and `${NAME}` replaced as the runner does (undefined: empty). One pass.
   std::string expand(const std::string& text) const;
+  /// The server that sources come from, as an entry of egress_allow: "gitlab.example:443"; none
+  /// where the payload names none that can be one.
+  std::vector<std::string> sources_host() const;
   /// True where scripts of the helper may have to reach something: transfers, sources, or services
   /// whose ports it waits for. A GIT_STRATEGY that is not known counts as one that fetches.
   bool helper_needs_network() const;

@@ -398,10 +398,18 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   io.err = [&](std::string_view bytes) { err.write(bytes); };
   io.stop_fd = stop.fd();
 
+  const auto say_egress = [&](std::string_view line) {
+    Masker masker{secrets}; // a name that was asked for may be one
+    say(masker.feed(line) + masker.flush());
+    log::write(log::Level::info, "egress", {{"job", key}, {"said", std::string{line}}});
+  };
+  auto proxies = tools.jobs.open_proxies(*record, where, response->sources_host(), say_egress);
+  if (!proxies) return report(environment, std::move(proxies).error());
   std::unique_ptr<image::Images> images;
   std::unique_ptr<broker::Server> broker;
   if (where == job::Where::job) {
-    images = tools.make_images(*response, *record);
+    images =
+        tools.make_images(*response, *record, record->has_proxy ? proxies->front().get() : nullptr);
     auto started =
         broker::Server::start(tools.jobs.broker_socket(key), *images, {}, &images->containers());
     if (!started)

@@ -78,7 +78,9 @@ struct StageTools {
   std::function<Status(const JobResponse&)> check_identity; ///< the job's ID token
   /// Revokes what was minted for this job and is still out; "": for jobs that died.
   std::function<Status(const std::string& job)> end_leases;
-  std::function<std::unique_ptr<image::Images>(const JobResponse&, const state::JobRecord&)>
+  /// `proxy`: where the job's builds get out, lent; null: nowhere, or they need none.
+  std::function<std::unique_ptr<image::Images>(const JobResponse&, const state::JobRecord&,
+                                               egress::Proxy* proxy)>
       make_images;
 };
 

@@ -5,6 +5,10 @@
 //   - reaps every orphan, and ends what a program left behind;
 //   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place
 //   (SLIPWAY_SHIM);
+//   - leads port 3128 to the proxy of a closed network (SLIPWAY_EGRESS=sandbox or network), whose
+//     socket is in SLIPWAY_EGRESS_FOLDER where that is not /run/slipway/egress; as
+//     `slipway-init with-proxy PROGRAM ARGS…` it does only that, beside the program, which is PID
+//     1;
 //   - as `slipway-init print FILE…` it only prints files;
 //   - cannot be traced or ended by what it runs, short of the kernel's own means.
 // Protocol: docs/script-protocol.md.
@@ -30,6 +34,8 @@ constexpr int kListener = 3;
 constexpr const char* kHandover = "/run/slipway/handover/s";
 constexpr const char* kDockerSocket = "/run/slipway/sock/docker.sock";
 constexpr const char* kTlsFolder = "/run/slipway/tls";
+constexpr const char* kProxyFolder = "/run/slipway/egress";
+constexpr int kProxyPort = 3128;
 
 void say(const std::string& line) {
   (void)!::write(STDERR_FILENO, ("slipway-init: " + line + "\n").c_str(), line.size() + 15);
@@ -94,11 +100,36 @@ void serve_docker() {
   if (!tls) say(tls.error().text() + ", continuing without port 2376");
 }
 
+void serve_proxy(slipway::init::From from) {
+  const char* other = ::getenv("SLIPWAY_EGRESS_FOLDER"); // NOLINT(concurrency-mt-unsafe)
+  auto started =
+      slipway::init::start_proxy_relay(kProxyPort, other != nullptr ? other : kProxyFolder, from);
+  if (!started) say(started.error().text() + ", continuing without the proxy: nothing gets out");
+}
+
+// The child ends with the sandbox, whose PID 1 the program is.
+int run_with_proxy(char** argv) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    (void)::setsid();
+    (void)::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    serve_proxy(slipway::init::From::its_network);
+    for (;;)
+      (void)::pause();
+  }
+  if (child < 0) say("no process is left for the proxy's port: nothing gets out");
+  (void)::execv(argv[0], argv);
+  say(std::string{argv[0]} + " cannot be executed");
+  return 126;
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
   if (argc > 1 && ::strcmp(argv[1], "print") == 0)
     return slipway::init::print_files(argv + 2, argc - 2);
+  if (argc > 2 && ::strcmp(argv[1], "with-proxy") == 0 && ::getpid() == 1)
+    return run_with_proxy(argv + 2);
   if (::getpid() != 1) {
     say("runs only as PID 1 of a sandbox");
     return 2;
@@ -124,6 +155,10 @@ int main(int argc, char** argv) {
     (void)slipway::init::install_shim("/", shim, {variable("PATH"), variable("HOME")});
   }
   if (*variable("SLIPWAY_DOCKER") != '\0') serve_docker();
+  if (const char* from = variable("SLIPWAY_EGRESS"); *from != '\0') {
+    serve_proxy(::strcmp(from, "network") == 0 ? slipway::init::From::its_network
+                                               : slipway::init::From::this_sandbox);
+  }
 
   auto served = slipway::init::serve(std::move(listener), {});
   if (served) return 0;

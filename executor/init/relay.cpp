@@ -29,8 +29,6 @@ using Steady = std::chrono::steady_clock;
 constexpr std::size_t kStackBytes = 512UL << 10;
 constexpr std::size_t kBufferBytes = 32UL << 10;
 
-std::atomic<int> open_connections{0}; // of all relays of this process
-
 struct SslFree {
   void operator()(SSL* ssl) const { ::SSL_free(ssl); }
   void operator()(SSL_CTX* context) const { ::SSL_CTX_free(context); }
@@ -187,15 +185,57 @@ bool shake_hands(SSL* ssl, int fd, std::chrono::milliseconds deadline) {
   }
 }
 
+// For a socket that comes with the next script.
+constexpr std::chrono::seconds kProxyPatience{10};
+constexpr int kProxyConnections = 256;
+
 struct Relay {
   UniqueFd listener;
   sockaddr_un upstream{};
+  std::filesystem::path proxies; ///< instead of `upstream`: a folder of sockets
   std::unique_ptr<SSL_CTX, SslFree> tls;
   RelayLimits limits;
+  std::atomic<int> open{0};
 };
 
+sockaddr_un unix_address(const std::filesystem::path& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.native().size() < sizeof address.sun_path)
+    ::memcpy(address.sun_path, path.c_str(), path.native().size() + 1);
+  return address;
+}
+
+UniqueFd connect_unix(const sockaddr_un& address) {
+  UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  if (socket &&
+      ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return UniqueFd{};
+  return socket;
+}
+
+UniqueFd connect_to_proxy(const std::filesystem::path& dir, int client_fd) {
+  sockaddr_in own{};
+  socklen_t size = sizeof own;
+  std::array<char, INET_ADDRSTRLEN> name{};
+  if (::getsockname(client_fd, reinterpret_cast<sockaddr*>(&own), &size) != 0 ||
+      ::inet_ntop(AF_INET, &own.sin_addr, name.data(), name.size()) == nullptr)
+    return UniqueFd{};
+  const auto until = Steady::now() + kProxyPatience;
+  for (;;) {
+    if (auto socket = connect_unix(unix_address(dir / name.data()))) return socket;
+    std::error_code failed;
+    for (const auto& entry : std::filesystem::directory_iterator{dir, failed}) {
+      if (auto socket = connect_unix(unix_address(entry.path()))) return socket;
+    }
+    if (Steady::now() > until) return UniqueFd{};
+    const timespec pause{0, 50'000'000};
+    (void)::nanosleep(&pause, nullptr);
+  }
+}
+
 struct Accepted {
-  const Relay* relay;
+  Relay* relay;
   UniqueFd client;
 };
 
@@ -206,10 +246,9 @@ void serve(const Relay& relay, int client_fd) {
     if (!ssl || ::SSL_set_fd(ssl.get(), client_fd) != 1) return;
     if (!shake_hands(ssl.get(), client_fd, relay.limits.handshake)) return;
   }
-  const UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  if (!socket) return;
-  const auto* address = reinterpret_cast<const sockaddr*>(&relay.upstream);
-  if (::connect(socket.get(), address, sizeof relay.upstream) != 0) return; // no `run`: nobody home
+  const auto socket = relay.proxies.empty() ? connect_unix(relay.upstream)
+                                            : connect_to_proxy(relay.proxies, client_fd);
+  if (!socket) return; // no `run`: nobody home
   Side client{.fd = client_fd, .ssl = ssl.get()};
   Side upstream{.fd = socket.get()};
   pump(client, upstream, relay.limits.idle);
@@ -219,7 +258,7 @@ void* connection_main(void* argument) {
   const std::unique_ptr<Accepted> accepted{static_cast<Accepted*>(argument)};
   serve(*accepted->relay, accepted->client.get());
   accepted->client.reset();
-  --open_connections;
+  --accepted->relay->open;
   return nullptr;
 }
 
@@ -235,7 +274,7 @@ bool start_thread(void* (*body)(void*), void* argument) {
 }
 
 void* listener_main(void* argument) {
-  const auto* relay = static_cast<const Relay*>(argument);
+  auto* relay = static_cast<Relay*>(argument);
   for (;;) {
     UniqueFd client{
         ::accept4(relay->listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
@@ -246,15 +285,15 @@ void* listener_main(void* argument) {
     }
     const int on = 1; // small frames go out at once, or each waits for a delayed acknowledgement
     (void)::setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (++open_connections > relay->limits.connections) {
-      --open_connections;
+    if (++relay->open > relay->limits.connections) {
+      --relay->open;
       continue;
     }
     auto accepted = std::make_unique<Accepted>(Accepted{relay, std::move(client)});
     if (start_thread(connection_main, accepted.get())) {
       (void)accepted.release(); // connection_main owns it
     } else {
-      --open_connections; // the sandbox's process limit is used up: the client sees a closed socket
+      --relay->open; // the sandbox's process limit is used up: the client sees a closed socket
     }
   }
 }
@@ -284,37 +323,49 @@ Result<std::unique_ptr<SSL_CTX, SslFree>> make_tls(const std::filesystem::path& 
   return context;
 }
 
-} // namespace
-
-Status start_relay(std::uint16_t port, const std::filesystem::path& upstream,
-                   const std::filesystem::path& tls_dir, const RelayLimits& limits) {
-  auto relay = std::make_unique<Relay>();
-  relay->limits = limits;
-  relay->upstream.sun_family = AF_UNIX;
-  if (upstream.native().size() >= sizeof relay->upstream.sun_path) {
-    return Error{ErrorKind::misconfigured, "socket path too long: " + upstream.string(), "", {}};
-  }
-  ::memcpy(relay->upstream.sun_path, upstream.c_str(), upstream.native().size() + 1);
-  if (!tls_dir.empty()) {
-    auto tls = make_tls(tls_dir);
-    if (!tls) return std::move(tls).error();
-    relay->tls = *std::move(tls);
-  }
+/// Listens, and starts the thread that has the relay from then on.
+Status start_listening(std::unique_ptr<Relay> relay, std::uint16_t port, in_addr_t from) {
   relay->listener.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int on = 1;
   (void)::setsockopt(relay->listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_addr.s_addr = htonl(from);
   if (::bind(relay->listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) !=
           0 ||
       ::listen(relay->listener.get(), 64) != 0) {
-    return io_error("listen", errno, "127.0.0.1:" + std::to_string(port));
+    return io_error("listen", errno, "port " + std::to_string(port));
   }
   if (!start_thread(listener_main, relay.get())) return io_error("pthread_create", EAGAIN, "relay");
   (void)relay.release(); // lives as long as the process
   return {};
+}
+
+} // namespace
+
+Status start_relay(std::uint16_t port, const std::filesystem::path& upstream,
+                   const std::filesystem::path& tls_dir, const RelayLimits& limits) {
+  auto relay = std::make_unique<Relay>();
+  relay->limits = limits;
+  relay->upstream = unix_address(upstream);
+  if (relay->upstream.sun_path[0] == '\0') {
+    return Error{ErrorKind::misconfigured, "socket path too long: " + upstream.string(), "", {}};
+  }
+  if (!tls_dir.empty()) {
+    auto tls = make_tls(tls_dir);
+    if (!tls) return std::move(tls).error();
+    relay->tls = *std::move(tls);
+  }
+  return start_listening(std::move(relay), port, INADDR_LOOPBACK);
+}
+
+Status start_proxy_relay(std::uint16_t port, const std::filesystem::path& dir, From from) {
+  auto relay = std::make_unique<Relay>();
+  relay->proxies = dir;
+  relay->limits.connections = kProxyConnections;
+  return start_listening(std::move(relay), port,
+                         from == From::its_network ? INADDR_ANY : INADDR_LOOPBACK);
 }
 
 } // namespace slipway::init

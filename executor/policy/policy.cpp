@@ -53,6 +53,7 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   Effective effective;
   effective.gate = config.gate;
   effective.sign = config.signing.is_on();
+  effective.egress = config.sandbox.egress;
   const auto rule =
       std::find_if(config.rules.begin(), config.rules.end(), [&](const config::Rule& candidate) {
         return config::glob_matches(candidate.project, subject.project) &&
@@ -72,6 +73,9 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;
   effective.backends = rule->backends;
+  if (rule->egress) effective.egress.mode = *rule->egress;
+  if (rule->egress_allow) effective.egress.allow = *rule->egress_allow;
+  if (rule->egress_learn) effective.egress.learn = *rule->egress_learn;
   return effective;
 }
 

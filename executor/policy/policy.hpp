@@ -29,6 +29,7 @@ struct Effective {
   std::vector<std::string> repositories;       ///< globs; empty: all
   std::vector<std::string> static_credentials; ///< [[credential]] entries without an end
   config::BackendPolicy backends;
+  config::Egress egress;
   std::string rule; ///< origin of the rule that matched; "" = none did
 };
 

@@ -96,6 +96,7 @@ std::string create_body(const SandboxSpec& spec) {
   } else {
     body["netns"] = {{"nsmode", "bridge"}};
     body["Networks"] = {{spec.network, {{"aliases", spec.network_aliases}}}};
+    if (!spec.address.empty()) body["Networks"][spec.network]["static_ips"] = {spec.address};
   }
   for (const auto& [name, address] : spec.hosts)
     body["hostadd"].push_back(name + ":" + address);

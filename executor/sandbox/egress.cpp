@@ -27,6 +27,7 @@ constexpr const char* kNft = "/usr/sbin/nft";
 constexpr const char* kRemoveTable =
     "table inet slipway_egress\ndelete table inet slipway_egress\n";
 constexpr int kMostBridges = 256; // podman0 to podman255: Podman takes the lowest free number
+constexpr int kMostClosed = 256;  // swc0 to swc255, see create_closed_network()
 constexpr std::size_t kMostMemoryBytes = 1UL << 20;
 constexpr std::size_t kMostAddressesPerHost = 512;
 constexpr std::chrono::milliseconds kResolveDeadline{10000};
@@ -104,21 +105,50 @@ bool matches(const json& expression, const char* op, const char* key, const char
          member(member(member(match, "left"), "meta"), "key") == key;
 }
 
+const json& both_names() {
+  static const json kNames{
+      {"concat", {{{"meta", {{"key", "iifname"}}}}, {{"meta", {{"key", "oifname"}}}}}}};
+  return kNames;
+}
+
+bool leaves_bridge(const json& expression, const char* set) {
+  const auto& pair = member(expression, "match");
+  return member(pair, "op") == "!=" && member(pair, "left") == both_names() &&
+         member(pair, "right") == set;
+}
+
+// What a rule says about a closed network: "closed out tcp", "closed out", "closed in", "closed
+// router tcp", "closed router"; of any other rule "".
+std::string meaning_of_closed(const json& expression) {
+  const auto size = expression.size();
+  const auto& last = expression.back();
+  const bool from = matches(expression[0], "==", "iifname", "swc*");
+  if (from && size == 4 && leaves_bridge(expression[1], "@closed") &&
+      matches(expression[2], "==", "l4proto", "tcp") && last.contains("reject"))
+    return "closed out tcp";
+  if (from && size == 3 && leaves_bridge(expression[1], "@closed") && last.contains("reject"))
+    return "closed out";
+  if (size == 3 && matches(expression[0], "==", "oifname", "swc*") &&
+      leaves_bridge(expression[1], "@closed") && last.contains("drop"))
+    return "closed in";
+  if (from && size == 3 && matches(expression[1], "==", "l4proto", "tcp") &&
+      last.contains("reject"))
+    return "closed router tcp";
+  return from && size == 2 && last.contains("reject") ? "closed router" : "";
+}
+
 // "@set" of a rule that refuses all that goes to the set, "@set tcp" where only TCP, "isolate",
 // "masquerade"; of any other rule "".
 std::string meaning_of(const json& expression) {
-  if (expression.empty() || expression.size() > 4) return "";
+  if (expression.size() < 2 || expression.size() > 4) return "";
+  if (auto closed = meaning_of_closed(expression); !closed.empty()) return closed;
   if (expression.size() == 2 && matches(expression[0], "==", "oifname", "tap0") &&
       expression[1].contains("masquerade"))
     return "masquerade";
   if (expression.size() == 4) {
-    const auto& pair = member(expression[2], "match");
-    const json names{
-        {"concat", {{{"meta", {{"key", "iifname"}}}}, {{"meta", {{"key", "oifname"}}}}}}};
     return matches(expression[0], "==", "iifname", "podman*") &&
                    matches(expression[1], "==", "oifname", "podman*") &&
-                   member(pair, "op") == "!=" && member(pair, "left") == names &&
-                   member(pair, "right") == "@same_bridge" && expression[3].contains("drop")
+                   leaves_bridge(expression[2], "@same_bridge") && expression[3].contains("drop")
                ? "isolate"
                : "";
   }
@@ -208,18 +238,25 @@ std::string egress_script(const std::vector<std::string>& addresses4,
   // tracking, so that an open connection ends as well. Refused, not dropped: a job fails at once
   // instead of after the kernel's two minutes of trying. What sandboxes send is forwarded, never
   // output: the output hook would only cut off the name server that serves them.
-  std::vector<std::string> bridges;
-  if (isolate) {
-    for (int number = 0; number < kMostBridges; ++number) {
-      const auto name = "\"podman" + std::to_string(number) + "\"";
-      bridges.push_back(name + " . " + name);
+  const auto pairs_of = [](const std::string& stem, int most) {
+    std::vector<std::string> pairs;
+    for (int number = 0; number < most; ++number) {
+      const auto name = "\"" + stem + std::to_string(number) + "\"";
+      pairs.push_back(name + " . " + name);
     }
-  }
+    return pairs;
+  };
+  const auto bridges = pairs_of("podman", isolate ? kMostBridges : 0);
   return std::string{kRemoveTable} + "table inet slipway_egress {\n" +
          set_of("blocked4", "ipv4_addr", addresses4) + set_of("blocked6", "ipv6_addr", addresses6) +
          set_of("same_bridge", "ifname . ifname", bridges) +
+         set_of("closed", "ifname . ifname", pairs_of("swc", kMostClosed)) +
          "\tchain forward {\n"
-         "\t\ttype filter hook forward priority -300; policy accept;\n" +
+         "\t\ttype filter hook forward priority -300; policy accept;\n"
+         "\t\tiifname \"swc*\" iifname . oifname != @closed meta l4proto tcp reject with tcp "
+         "reset\n"
+         "\t\tiifname \"swc*\" iifname . oifname != @closed reject with icmpx admin-prohibited\n"
+         "\t\toifname \"swc*\" iifname . oifname != @closed drop\n" +
          (isolate ? "\t\tiifname \"podman*\" oifname \"podman*\" iifname . oifname != "
                     "@same_bridge drop\n"
                   : "") +
@@ -227,6 +264,12 @@ std::string egress_script(const std::vector<std::string>& addresses4,
          "\t\tip6 daddr @blocked6 meta l4proto tcp reject with tcp reset\n"
          "\t\tip daddr @blocked4 reject with icmpx admin-prohibited\n"
          "\t\tip6 daddr @blocked6 reject with icmpx admin-prohibited\n"
+         "\t}\n"
+         // The router's own addresses: those of other networks' name servers are among them.
+         "\tchain input {\n"
+         "\t\ttype filter hook input priority -300; policy accept;\n"
+         "\t\tiifname \"swc*\" meta l4proto tcp reject with tcp reset\n"
+         "\t\tiifname \"swc*\" reject with icmpx admin-prohibited\n"
          "\t}\n"
          "\tchain postrouting {\n"
          "\t\ttype nat hook postrouting priority 100; policy accept;\n"
@@ -239,6 +282,7 @@ bool is_in_force(const std::string& listing, const Addresses& addresses, bool is
   const auto document = json::parse(listing, nullptr, false);
   Addresses found;
   std::size_t bridges = 0;
+  std::size_t closed = 0;
   std::multiset<std::string> rules;
   std::set<std::string> hooks;
   const auto& objects = member(document, "nftables");
@@ -249,18 +293,21 @@ bool is_in_force(const std::string& listing, const Addresses& addresses, bool is
       if (member(set, "name") == "blocked4") found.v4 = texts_of(elements);
       if (member(set, "name") == "blocked6") found.v6 = texts_of(elements);
       if (member(set, "name") == "same_bridge") bridges = same_pairs_in(elements);
+      if (member(set, "name") == "closed") closed = same_pairs_in(elements);
     }
     if (const auto& chain = member(object, "chain"); chain.is_object())
       hooks.insert(member(chain, "hook").dump() + member(chain, "prio").dump());
     const auto& expression = member(member(object, "rule"), "expr");
     if (expression.is_array()) rules.insert(meaning_of(expression));
   }
-  std::multiset<std::string> wanted{"@blocked4", "@blocked4 tcp", "@blocked6", "@blocked6 tcp",
-                                    "masquerade"};
+  std::multiset<std::string> wanted{
+      "@blocked4",  "@blocked4 tcp",  "@blocked6", "@blocked6 tcp", "masquerade",
+      "closed out", "closed out tcp", "closed in", "closed router", "closed router tcp"};
   if (isolate) wanted.insert("isolate");
   // Any other rule, also one that is only in the way, is "".
-  return hooks == std::set<std::string>{"\"forward\"-300", "\"postrouting\"100"} &&
-         found == addresses && bridges == (isolate ? kMostBridges : 0) && rules == wanted;
+  return hooks == std::set<std::string>{"\"forward\"-300", "\"input\"-300", "\"postrouting\"100"} &&
+         found == addresses && bridges == (isolate ? kMostBridges : 0) && closed == kMostClosed &&
+         rules == wanted;
 }
 
 Status enforce_egress(Podman& podman, const Egress& egress) {

@@ -23,6 +23,7 @@
 #include <cerrno>
 #include <charconv>
 #include <future>
+#include <set>
 
 namespace slipway::sandbox {
 namespace {
@@ -288,21 +289,33 @@ std::vector<std::string> entering_argv(const Engine& engine, bool rootless_netns
   return argv;
 }
 
-// A bridge as Podman names them: podman0, podman1 ...; else "".
+constexpr std::string_view kClosedStem = "swc"; // enforce_egress() is about this name
+constexpr int kMostClosed = 256;
+
+// A bridge as Podman names them (podman0, podman1 ...), or that of a closed network; else "".
 std::string usable_bridge(std::string name) {
-  constexpr std::string_view kStem = "podman";
-  const bool good = name.starts_with(kStem) && name.size() > kStem.size() && name.size() <= 12 &&
-                    name.find_first_not_of("0123456789", kStem.size()) == std::string::npos;
-  return good ? std::move(name) : std::string{};
+  for (const std::string_view stem : {std::string_view{"podman"}, kClosedStem}) {
+    if (name.starts_with(stem) && name.size() > stem.size() && name.size() <= 12 &&
+        name.find_first_not_of("0123456789", stem.size()) == std::string::npos)
+      return name;
+  }
+  return "";
 }
 
 // ip-link(8)'s group of a bridge and of what keeps it: a number that nobody else uses.
 std::string group_of(const std::string& bridge) {
   constexpr std::uint32_t kFirst = 0x53000000;
+  constexpr std::uint32_t kFirstClosed = 0x53800000;
   std::uint32_t number = 0;
   std::from_chars(bridge.data() + bridge.find_first_of("0123456789"), bridge.data() + bridge.size(),
                   number);
-  return std::to_string(kFirst + number);
+  return std::to_string((bridge.starts_with(kClosedStem) ? kFirstClosed : kFirst) + number);
+}
+
+// "10.89.4." of a /24, Podman's size; "" of anything else.
+std::string prefix_of(const std::string& subnet) {
+  const auto dot = subnet.rfind('.');
+  return dot != std::string::npos && subnet.ends_with(".0/24") ? subnet.substr(0, dot + 1) : "";
 }
 
 // With one port left, netavark leaves the bridge alone and its firewall calls out. The kernel needs
@@ -608,6 +621,61 @@ Status Podman::create_network(const std::string& name,
         ErrorKind::unavailable, "network " + name + " exists and is not this job's", "", {}};
   }
   return {};
+}
+
+Result<ClosedNetwork>
+Podman::create_closed_network(const std::string& name,
+                              const std::map<std::string, std::string>& labels) {
+  const auto closed_from = [&](const json& document) -> Result<ClosedNetwork> {
+    const auto& subnets = member(document, "subnets");
+    ClosedNetwork network;
+    if (subnets.is_array() && subnets.size() == 1)
+      network.prefix = prefix_of(text_of(member(subnets[0], "subnet")));
+    const bool ours = text_of(member(document, "network_interface")).starts_with(kClosedStem) &&
+                      labels_of(member(document, "labels")) == labels &&
+                      member(document, "dns_enabled") == false;
+    if (ours && !network.prefix.empty()) return network;
+    return Error{ErrorKind::unavailable,
+                 "network " + name + " exists and is not what was asked for",
+                 "remove it with `podman network rm` as the service user",
+                 {}};
+  };
+  // Two at a time may choose one number: the second hears so, and chooses again.
+  for (int attempt = 0; attempt < 16; ++attempt) {
+    auto all = ask_for_list(*api_, "/networks/json", "networks");
+    if (!all) return std::move(all).error();
+    std::set<std::string> taken;
+    for (const auto& entry : *all) {
+      if (text_of(member(entry, "name")) == name) return closed_from(entry); // a second prepare
+      taken.insert(text_of(member(entry, "network_interface")));
+    }
+    int number = 0;
+    while (number < kMostClosed &&
+           taken.contains(std::string{kClosedStem} + std::to_string(number)))
+      ++number;
+    if (number == kMostClosed) break;
+    const json body{{"name", name},
+                    {"driver", "bridge"},
+                    {"network_interface", std::string{kClosedStem} + std::to_string(number)},
+                    {"internal", true},
+                    {"dns_enabled", false},
+                    {"options", {{"isolate", "true"}}},
+                    {"labels", labels}};
+    auto answer = api_->ask({"POST", "/networks/create", body.dump()});
+    if (!answer) return std::move(answer).error();
+    if (answer->ok()) {
+      auto made = read_json(*answer, "creating network " + name);
+      if (!made) return std::move(made).error();
+      return closed_from(*made);
+    }
+    const auto said = complaint_of(*answer);
+    if (!contains(said, "already") && !contains(said, "in use"))
+      return api_error("creating network " + name, *answer);
+  }
+  return Error{ErrorKind::unavailable,
+               "no name is free for the bridge of the closed network " + name,
+               "there may be " + std::to_string(kMostClosed) + " of them at a time",
+               {}};
 }
 
 Status Podman::remove_networks(const std::vector<std::string>& names) {

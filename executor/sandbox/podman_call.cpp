@@ -123,7 +123,10 @@ Status check_spec(const SandboxSpec& spec) {
   for (const auto& token : spec.host_mounts()) {
     if (auto good = check_mount(token.mount); !good) return good;
   }
-  for (const auto& alias : spec.network_aliases) {
+  auto names = spec.network_aliases;
+  for (const auto& [name, address] : spec.hosts)
+    names.push_back(name);
+  for (const auto& alias : names) {
     if (usable_alias(alias)) continue;
     return Error{ErrorKind::bad_input,
                  "'" + alias + "' cannot be a host name",

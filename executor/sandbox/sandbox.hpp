@@ -124,6 +124,7 @@ public:
   std::vector<std::pair<std::string, std::string>> env; ///< in a request's body, never in argv
   IdSlot ids;
   std::string network; ///< network name; "" = none
+  std::string address; ///< on `network`; "" = Podman's choice
   /// Another sandbox, whose user and network namespace this one shares; its `ids` and `network` are
   /// not read then. "" = none.
   std::string joins;
@@ -190,6 +191,13 @@ struct ContainerFacts {
   std::optional<LimitsReport> limits;
 };
 
+/// A network with no way out and no name server: see Podman::create_closed_network.
+struct ClosedNetwork {
+  std::string prefix; ///< "10.89.4.": the first three numbers of all its addresses
+  /// Addresses from 100 on are given by whoever starts a sandbox, lower ones by Podman.
+  std::string address(int number) const { return prefix + std::to_string(number); }
+};
+
 /// Podman, as slipway uses it: its API where it can, its program else. Every call has a deadline
 /// and a clean environment; no child of it keeps this process's descriptors (conmon is the trap: it
 /// would hold the runner's pipes).
@@ -230,6 +238,11 @@ public:
   Status remove_job(const std::vector<std::string>& names, const std::string& network);
   Status create_network(const std::string& name, const std::map<std::string, std::string>& labels,
                         bool isolate = true);
+  /// One whose packets stay on its bridge, whatever its sandboxes' root does: the bridge has a name
+  /// ("swc0" to "swc255") that the table of enforce_egress() is about. Names are looked up nowhere;
+  /// a sandbox's `hosts` has what it shall know. Errors: unavailable (another's, no name is free).
+  Result<ClosedNetwork> create_closed_network(const std::string& name,
+                                              const std::map<std::string, std::string>& labels);
   Status remove_networks(const std::vector<std::string>& names);
   Result<std::vector<std::string>> list_networks(const std::string& label,
                                                  const std::string& value);
@@ -273,8 +286,8 @@ Result<HeldSlot> take_id_slot(const std::filesystem::path& lock_dir, const std::
 
 /// What sandboxes' networks may do, as one nftables table in the namespace that holds Podman's
 /// bridges, where no sandbox's root can flush it: they get out (masquerading), not to each other,
-/// and not to registries. Netavark would make the first two with twenty calls of iptables a job;
-/// see use_stand_ins().
+/// and not to registries; closed ones (create_closed_network) get nowhere at all. Netavark would
+/// make the first two with twenty calls of iptables a job; see use_stand_ins().
 struct Egress {
   std::vector<std::string> blocked_hosts; ///< "host" or "host:port"; all addresses, every protocol
   bool enabled = true;                    ///< false: no host is blocked

@@ -53,6 +53,11 @@ struct JobRecord {
   std::string network;
   std::string volume;
   std::string cache_volume;
+  // What the job's sandboxes may connect to, as it was when they were made.
+  bool network_closed = false;
+  bool has_proxy =
+      false;            ///< of the job, its services and its builds; the helper's goes by the above
+  std::string no_proxy; ///< hosts of the job's own network, as in NO_PROXY
 };
 
 /// A sandbox of the job whose memory only slipway looks after.

@@ -22,6 +22,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <random>
 #include <thread>
 
 namespace slipway::image {
@@ -188,7 +189,7 @@ Status BuildPlace::open(Builder builder) {
   if (!bases) return std::move(bases).error().in("opening the base images");
   bases_ = *std::move(bases);
 
-  const auto config = builder_config(tools_);
+  const auto config = builder_config();
   const auto socket_dir = backends::buildkit::BuilderPool::socket_dir(config, trust_domain_);
   if (!socket_dir) return Error{socket_dir.error()}.in("starting the builder");
   if (builder == Builder::beside) start_builder();
@@ -202,9 +203,44 @@ Status BuildPlace::open(Builder builder) {
   return {};
 }
 
+backends::buildkit::BuilderConfig BuildPlace::builder_config() const {
+  auto config = image::builder_config(tools_);
+  config.closed = record_.network_closed;
+  if (record_.has_proxy) config.init_dir = tools_.config.programs.init.parent_path();
+  return config;
+}
+
+backends::BuildJob BuildPlace::with_proxy(const backends::BuildJob& job) const {
+  auto lent = job;
+  if (!record_.has_proxy || job.network == "none") return lent;
+  lent.proxy = "http://127.0.0.1:" + std::to_string(egress::kProxyPort);
+  lent.no_proxy = "localhost,127.0.0.1,::1";
+  return lent;
+}
+
+Result<backends::BuildJob> BuildPlace::with_proxy_at_builder(const backends::BuildJob& job) {
+  auto lent = with_proxy(job);
+  if (lent.proxy.empty() || tools_.proxy == nullptr) return lent;
+  const std::lock_guard guard{opening_};
+  if (proxy_address_.empty()) {
+    const auto dir = backends::buildkit::BuilderPool::egress_dir(builder_config(), trust_domain_);
+    if (!dir) return Error{dir.error()};
+    // Whatever a step sees it may use: all jobs of a trust domain have one policy.
+    std::random_device random;
+    std::uniform_int_distribution<int> number{1, 254};
+    auto address = "127." + std::to_string(number(random)) + "." + std::to_string(number(random)) +
+                   "." + std::to_string(number(random));
+    if (auto listening = tools_.proxy->listen(*dir / address); !listening)
+      return std::move(listening).error().in("opening the proxy for the builder");
+    proxy_address_ = std::move(address);
+  }
+  lent.proxy = "http://" + proxy_address_ + ":" + std::to_string(egress::kProxyPort);
+  return lent;
+}
+
 void BuildPlace::start_builder() {
   builder_asked_ = true;
-  starting_ = std::async(std::launch::async, [this, config = builder_config(tools_)] {
+  starting_ = std::async(std::launch::async, [this, config = builder_config()] {
     backends::buildkit::BuilderPool pool{config, tools_.podman, tools_.clock};
     return pool.acquire(trust_domain_);
   });
@@ -215,10 +251,12 @@ Attempt BuildPlace::build_with_buildkit(const std::string& version, const backen
   if (auto ready = await_builder(); !ready) return {std::move(ready).error(), false};
   if (auto ready = begin_on_builder(job.progress); !ready) return {std::move(ready).error(), false};
   auto& backend = buildkit(version);
+  const auto lent = with_proxy_at_builder(job);
+  if (!lent) return {Error{lent.error()}, false};
   const auto attempt = [&]() -> Attempt {
     auto mark = begin_build();
     if (!mark) return {std::move(mark).error(), false};
-    auto result = backend.build(job, into);
+    auto result = backend.build(*lent, into);
     // Of a build that was cut short a step may still run.
     if (result || (!job.cancelled() && is_the_jobs_fault(result.error().kind))) mark->finished();
     const bool began = result || !backends::buildkit::never_began(result.error());
@@ -249,6 +287,8 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
     opening.socket_dir = tools_.folders.run_dir(record_.key);
     opening.labels = {{"io.slipway.job", record_.key}};
     opening.network = network;
+    opening.closed = record_.network_closed;
+    if (record_.has_proxy) opening.proxies = tools_.folders.run_dir(record_.key) / "egress";
     opening.started = [&](const sandbox::ContainerFacts& sandbox) {
       looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
     };
@@ -262,7 +302,7 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
   buildah::BuildahBackend backend{program, client(), open, bases, places};
   bool is_at_from = false;
   bool began = false;
-  backends::BuildJob watched = job;
+  backends::BuildJob watched = with_proxy(job);
   watched.progress = [&](std::string_view text) {
     is_at_from = is_at_from || buildah::begins_stage(text);
     began = began || buildah::may_be_of_a_step(text);
@@ -282,6 +322,8 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
     Status looked_after;
     opening.socket_dir = tools_.folders.run_dir(record_.key);
     opening.labels = {{"io.slipway.job", record_.key}};
+    opening.closed = record_.network_closed;
+    if (record_.has_proxy) opening.proxies = tools_.folders.run_dir(record_.key) / "egress";
     opening.ids = slot_of(record_);
     opening.started = [&](const sandbox::ContainerFacts& sandbox) {
       looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
@@ -294,7 +336,7 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   places.workspace = tools_.config.gitlab.builds_dir;
   kaniko::KanikoBackend backend{program, client(), open, bases_->layout().path(), places};
   bool began = false;
-  backends::BuildJob watched = job;
+  backends::BuildJob watched = with_proxy(job);
   watched.progress = [&](std::string_view text) {
     began = began || kaniko::begins_run(text);
     if (job.progress) job.progress(text);
@@ -325,7 +367,7 @@ sandbox::ScriptRunner BuildPlace::client() const {
 }
 
 Status BuildPlace::spoil_caches() {
-  const auto builders = builder_config(tools_);
+  const auto builders = builder_config();
   const auto stores = store_config(tools_);
   if (auto spoilt = backends::buildkit::BuilderPool{builders, tools_.podman, tools_.clock}.spoil(
           trust_domain_);
@@ -399,7 +441,7 @@ Status BuildPlace::await_builder() {
 
 Status BuildPlace::renew_builder() {
   const std::lock_guard guard{opening_};
-  backends::buildkit::BuilderPool pool{builder_config(tools_), tools_.podman, tools_.clock};
+  backends::buildkit::BuilderPool pool{builder_config(), tools_.podman, tools_.clock};
   auto builder = pool.acquire(trust_domain_);
   if (!builder) return std::move(builder).error().in("starting the builder anew");
   builder_ = *std::move(builder);

@@ -82,6 +82,12 @@ private:
   void tell_of_sharing(const sandbox::IdSlot& ids, const std::string& what,
                        const std::function<void(std::string_view)>& say);
   sandbox::ScriptRunner client() const;
+  /// The job with the proxy that its steps find in a sandbox of their own.
+  backends::BuildJob with_proxy(const backends::BuildJob& job) const;
+  /// The same for a builder that several jobs share: the proxy listens there at an address of this
+  /// job's own. Errors: io.
+  Result<backends::BuildJob> with_proxy_at_builder(const backends::BuildJob& job);
+  backends::buildkit::BuilderConfig builder_config() const;
   void start_builder();
   Status await_builder();
   Status renew_builder();
@@ -106,6 +112,7 @@ private:
   bool is_open_ = false;
   std::unique_ptr<backends::buildkit::BuildkitBackend> buildkit_; ///< one: it counts its builds
   std::atomic<int> contexts_{0};
+  std::string proxy_address_; ///< of this job in the builder; "": the proxy does not listen there
 };
 
 } // namespace slipway::image

@@ -10,6 +10,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/broker/container_service.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/egress/proxy.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/leaks/secrets.hpp"
 #include "executor/policy/logins.hpp"
@@ -50,6 +51,7 @@ struct Tools {
   std::string owner;
   WiredBackends backends; ///< what builds here
   sandbox::SlotPlan slots;
+  egress::Proxy* proxy = nullptr; ///< lent; where builds of a closed network get out
 };
 
 class JobReports;

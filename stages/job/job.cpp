@@ -2,8 +2,10 @@
 #include "stages/job/job.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/egress/learned.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/docker_tls.hpp"
+#include "executor/sandbox/egress.hpp"
 #include "executor/sandbox/id_slots.hpp"
 
 #include <algorithm>
@@ -19,6 +21,13 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr milliseconds kLockPatience = seconds{60};
+constexpr milliseconds kResolveDeadline = seconds{10};
+// In a closed network: the job's sandbox, and the first service.
+constexpr int kJobNumber = 100;
+constexpr int kFirstService = 101;
+constexpr std::size_t kMostServices = 150;
+constexpr const char* kProxyTarget = "/run/slipway/egress";
+constexpr const char* kProxySocket = "proxy";
 
 // Runs the shell that GitLab's docker executor would: the first of bash and sh that the image has,
 // behind the image's entrypoint, the script on its standard input.
@@ -58,6 +67,39 @@ std::string cache_volume_for(const std::string& owner, const policy::Subject& su
   return "slipway-cache-" + oci::Digest::of(domain).hex().substr(0, 16);
 }
 
+/// What the job reaches without a proxy.
+std::string no_proxy_for(const JobSpec& spec) {
+  std::string list = "localhost,127.0.0.1,::1,docker";
+  const auto add = [&list](const std::vector<std::string>& names) {
+    for (const auto& name : names)
+      list += "," + name;
+  };
+  add(spec.docker_names);
+  for (const auto& service : spec.services)
+    add(service.aliases);
+  return list;
+}
+
+/// What the job log says of the policy, before anything can be refused by it.
+std::string words_on_egress(const config::Egress& egress, bool blocks, const std::string& rule) {
+  const auto by = rule.empty() ? std::string{"[sandbox] of the configuration"} : "rule " + rule;
+  if (egress.mode == "none")
+    return "Egress: none: nothing of this job connects to anything outside it, its sources apart "
+           "(" +
+           by + ")";
+  if (egress.mode == "allowlist")
+    return egress.learn
+               ? "Egress: allowlist, learning: the proxy lets everything pass and writes it down; "
+                 "no protection (" +
+                     by + ")"
+               : "Egress: allowlist of " + std::to_string(egress.allow.size()) +
+                     " hosts, through slipway's proxy alone (" + by + ")";
+  return std::string{"Egress: open-except-registries: a guard rail, no wall: "} +
+         (blocks ? "only the registries' addresses are closed ("
+                 : "and block_registries = false opens even those (") +
+         by + ")";
+}
+
 /// "host:port" of "http://host:port/path".
 std::string authority_of(std::string url) {
   if (const auto begin = url.find("://"); begin != std::string::npos) url.erase(0, begin + 3);
@@ -65,6 +107,21 @@ std::string authority_of(std::string url) {
 }
 
 } // namespace
+
+std::vector<std::pair<std::string, std::string>> proxy_env(const std::string& host,
+                                                           const std::string& no_proxy) {
+  const auto url = "http://" + host + ":" + std::to_string(egress::kProxyPort);
+  std::vector<std::pair<std::string, std::string>> env;
+  for (const char* name : {"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"})
+    env.emplace_back(name, url);
+  for (const char* name : {"NO_PROXY", "no_proxy"})
+    env.emplace_back(name, no_proxy);
+  return env;
+}
+
+std::filesystem::path learned_dir(const config::Config& config) {
+  return config.slipway.state_dir / "egress";
+}
 
 std::filesystem::path Jobs::script_socket(const std::string& key, const std::string& role) const {
   return tools_.folders.run_dir(key) / (role + ".sock");
@@ -107,6 +164,11 @@ Status Jobs::admit(const JobSpec& spec) const {
                  "set it to /certs, as the docker images do, or to \"\"",
                  {}};
   }
+  if (spec.services.size() > kMostServices)
+    return Error{ErrorKind::denied,
+                 "more than " + std::to_string(kMostServices) + " services",
+                 "list fewer under services:",
+                 {}};
   if (auto allowed = allowed_policies(spec.pull_policies); !allowed)
     return std::move(allowed).error();
   for (const auto& service : spec.services)
@@ -221,6 +283,15 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   for (const auto& name : job.docker_names) {
     if (name != "docker") spec.hosts.emplace_back(name, "127.0.0.1");
   }
+  if (record.network_closed) {
+    spec.address = closed_.address(kJobNumber);
+    name_services(job, record, spec);
+  }
+  if (record.has_proxy) {
+    if (auto folder = make_directory(run_dir / "egress", 0755); !folder) return folder;
+    spec.volumes.push_back({(run_dir / "egress").string(), kProxyTarget, true});
+    spec.env.emplace_back("SLIPWAY_EGRESS", "network");
+  }
   spec.script_listener = listener->get();
   auto container = tools_.podman.start(spec);
   if (!container)
@@ -268,10 +339,57 @@ Status Jobs::start_helper_sandbox(const JobSpec& job, const state::JobRecord& re
   spec.volumes.push_back(
       {tools_.config.gitlab.helper_binary.string(), "/run/slipway/tools/gitlab-runner", true});
   spec.script_listener = listener->get();
+  if (record.network_closed && job.helper_network) {
+    const auto proxies = tools_.folders.run_dir(record.key) / "egress-helper";
+    if (auto made_dir = make_directory(proxies, 0755); !made_dir) return made_dir;
+    spec.volumes.push_back({proxies.string(), kProxyTarget, true});
+    spec.env.emplace_back("SLIPWAY_EGRESS", "sandbox"); // the job must not come to this one
+  }
   if (const auto& laid = ground.get(); !laid) return laid;
+  if (record.network_closed && job.helper_network) name_services(job, record, spec);
   auto container = tools_.podman.start(spec);
   if (!container) return std::move(container).error().in("starting the helper sandbox");
   return look_after(record.key, "helper", *container, say);
+}
+
+void Jobs::name_services(const JobSpec& job, const state::JobRecord& record,
+                         sandbox::SandboxSpec& spec) const {
+  for (std::size_t i = 0; i < job.services.size(); ++i) {
+    for (const auto& alias : job.services[i].aliases)
+      spec.hosts.emplace_back(alias, closed_.address(kFirstService + static_cast<int>(i)));
+  }
+  spec.hosts.emplace_back(container_name(record.key, "job"), closed_.address(kJobNumber));
+}
+
+Status Jobs::start_service(const ServiceSpec& service, int number, const JobSpec& job,
+                           const state::JobRecord& record, const sandbox::ImageFacts& image,
+                           const Say& say) {
+  const auto role = "svc" + std::to_string(number);
+  auto made = base_spec(record, role);
+  if (!made) return std::move(made).error();
+  auto spec = *std::move(made);
+  spec.image = image.id;
+  spec.entrypoint = service.entrypoint;
+  spec.command = service.command;
+  if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty())
+    spec.command = image.command;
+  spec.env = service.env;
+  if (record.network_closed) {
+    spec.address = closed_.address(kFirstService + number);
+    name_services(job, record, spec);
+  } else {
+    spec.network_aliases = service.aliases;
+  }
+  if (record.has_proxy) {
+    for (auto& variable : proxy_env(closed_.address(kJobNumber), record.no_proxy)) {
+      const auto is_set = std::any_of(spec.env.begin(), spec.env.end(),
+                                      [&](const auto& own) { return own.first == variable.first; });
+      if (!is_set) spec.env.push_back(std::move(variable));
+    }
+  }
+  auto container = tools_.podman.start(spec);
+  if (!container) return std::move(container).error();
+  return look_after(record.key, role, *container, say);
 }
 
 Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, const Say& say) {
@@ -280,20 +398,8 @@ Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, 
   for (const auto& service : job.services) {
     auto image = pull(service.image, service.pull_policies, job, say);
     if (!image) return std::move(image).error();
-    const auto role = "svc" + std::to_string(number++);
-    auto made = base_spec(record, role);
-    if (!made) return std::move(made).error();
-    auto spec = *std::move(made);
-    spec.image = image->id;
-    spec.network_aliases = service.aliases;
-    spec.entrypoint = service.entrypoint;
-    spec.command = service.command;
-    if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty())
-      spec.command = image->command;
-    spec.env = service.env;
-    auto container = tools_.podman.start(spec);
-    if (!container) return std::move(container).error().in("starting the service " + service.image);
-    if (auto looked = look_after(record.key, role, *container, say); !looked) return looked;
+    if (auto started = start_service(service, number++, job, record, *image, say); !started)
+      return std::move(started).error().in("starting the service " + service.image);
     for (const auto& port : image->exposed_ports) {
       const auto slash = port.find('/');
       if (slash != std::string::npos && port.substr(slash) != "/tcp") continue;
@@ -342,12 +448,17 @@ Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& recor
   return {};
 }
 
-Status Jobs::make_ground(const state::JobRecord& record) {
+Status Jobs::make_ground(const state::JobRecord& record, sandbox::ClosedNetwork& closed) {
   const std::map<std::string, std::string> labels{{kLabelJob, record.key},
                                                   {kLabelOwner, tools_.owner}};
-  auto network = std::async(std::launch::async, [&] {
-    return tools_.podman.create_network(record.network, labels,
-                                        tools_.config.sandbox.isolate_networks);
+  auto network = std::async(std::launch::async, [&]() -> Status {
+    if (!record.network_closed)
+      return tools_.podman.create_network(record.network, labels,
+                                          tools_.config.sandbox.isolate_networks);
+    auto made = tools_.podman.create_closed_network(record.network, labels);
+    if (!made) return std::move(made).error();
+    closed = *std::move(made);
+    return {};
   });
   auto cache = std::async(std::launch::async, [&] {
     return tools_.podman.create_volume(record.cache_volume, {{kLabelOwner, tools_.owner}});
@@ -385,6 +496,76 @@ Status Jobs::close_way_to_registries() {
     return std::move(enforced).error().in("closing the way to the registries");
   }
   return {};
+}
+
+std::unique_ptr<egress::Proxy> Jobs::make_proxy(const state::JobRecord& record,
+                                                const policy::Effective& effective,
+                                                const std::vector<std::string>& allow,
+                                                const std::set<std::string>& never,
+                                                const Say& say) {
+  egress::ProxyPolicy policy;
+  if (auto list = egress::Allowlist::parse(allow)) policy.allow = *std::move(list);
+  policy.learn = effective.egress.learn;
+  policy.never = never;
+  const auto where = effective.rule.empty() ? std::string{"[sandbox]"} : "rule " + effective.rule;
+  policy.what_to_change = "ask the operator: egress_allow, " + where;
+  egress::ProxyEvents events;
+  events.refused = [say, where](const egress::Refusal& refusal) {
+    say("slipway: no connection to " + refusal.target.str() + ": " + refusal.why +
+        " (operator: egress_allow, " + where + ")");
+  };
+  events.passed = [dir = learned_dir(tools_.config), project = record.project,
+                   learn = effective.egress.learn, say](const egress::Target& target) {
+    if (!learn) return;
+    if (auto kept = egress::learn(dir, project, target); !kept)
+      say("WARNING: cannot write down " + target.str() + ": " + kept.error().text());
+  };
+  const auto resolver = [](const std::string& host, milliseconds deadline) {
+    const auto found = sandbox::resolve(host, std::min(deadline, kResolveDeadline));
+    std::vector<std::string> all{found.v4.begin(), found.v4.end()};
+    all.insert(all.end(), found.v6.begin(), found.v6.end());
+    return all;
+  };
+  return std::make_unique<egress::Proxy>(std::move(policy), egress::ProxyLimits{}, resolver,
+                                         std::move(events));
+}
+
+Result<std::vector<std::unique_ptr<egress::Proxy>>>
+Jobs::open_proxies(const state::JobRecord& record, Where where,
+                   const std::vector<std::string>& sources, const Say& say) {
+  std::vector<std::unique_ptr<egress::Proxy>> proxies;
+  const bool for_helper = record.network_closed && where == Where::helper;
+  if (!record.has_proxy && !for_helper) return proxies;
+  const auto effective = policy::effective_for(
+      tools_.config, {record.project, record.ref_protected, record.project_id});
+  const auto egress = egress_of(tools_.config);
+  auto blocked = sandbox::blocked_addresses(
+      egress.blocked_hosts,
+      [](const std::string& host) { return sandbox::resolve(host, kResolveDeadline); },
+      tools_.podman.engine().runtime_dir / "slipway-egress.json");
+  if (!blocked) return std::move(blocked).error().in("opening the proxy of the job's network");
+  std::set<std::string> never = blocked->v4;
+  never.insert(blocked->v6.begin(), blocked->v6.end());
+  // A rule that changed since the job was made closes at once, and opens nothing that has no way.
+  const auto allow =
+      effective.egress.mode == "allowlist" ? effective.egress.allow : std::vector<std::string>{};
+  const auto run_dir = tools_.folders.run_dir(record.key);
+  if (record.has_proxy) {
+    auto proxy = make_proxy(record, effective, allow, never, say);
+    if (auto listening = proxy->listen(run_dir / "egress" / kProxySocket); !listening)
+      return std::move(listening).error().in("opening the proxy of the job's network");
+    proxies.push_back(std::move(proxy));
+  }
+  std::error_code failed;
+  if (for_helper && std::filesystem::exists(run_dir / "egress-helper", failed)) {
+    auto also = allow;
+    also.insert(also.end(), sources.begin(), sources.end());
+    auto proxy = make_proxy(record, effective, also, never, say);
+    if (auto listening = proxy->listen(run_dir / "egress-helper" / kProxySocket); !listening)
+      return std::move(listening).error().in("opening the proxy of the helper");
+    proxies.push_back(std::move(proxy));
+  }
+  return proxies;
 }
 
 Result<UniqueFd> Jobs::open_folder(const std::string& key) {
@@ -425,6 +606,10 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.runner = spec.runner;
   record.network = "slipway-" + spec.key;
   record.volume = "slipway-" + spec.key + "-builds";
+  const auto effective = policy::effective_for(tools_.config, spec.subject);
+  record.network_closed = effective.egress.closes();
+  record.has_proxy = effective.egress.mode == "allowlist";
+  record.no_proxy = no_proxy_for(spec);
   record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"),
                        container_name(spec.key, "build"), container_name(spec.key, "engine")};
   for (std::size_t i = 0; i < spec.services.size(); ++i) {
@@ -457,13 +642,14 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
                                                   {"image", spec.image}});
   if (!head) return std::move(head).error().in("writing the audit log");
   say("Audit log head: " + *head);
+  say(words_on_egress(effective.egress, tools_.config.sandbox.block_registries, effective.rule));
 
   // Podman is slow, so what does not need each other runs side by side; each future is waited for
   // before this returns. The helper's root is the host's own: it starts while the job's image is
   // still on its way, and where it has a network, with it the namespace that the egress rule lives
   // in.
   const std::shared_future<Status> ground =
-      std::async(std::launch::async, [&] { return make_ground(record); }).share();
+      std::async(std::launch::async, [&] { return make_ground(record, closed_); }).share();
   std::atomic<bool> job_started_or_failed{false};
   auto helper = std::async(std::launch::async, [&, record] {
     if (auto started = start_helper_sandbox(spec, record, ground, say); !started) return started;
@@ -494,6 +680,9 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   if (!spec.helper_network) {
     if (auto closed = close_way_to_registries(); !closed) return closed;
   }
+  // Services begin now, and may need it at once.
+  auto proxies = open_proxies(record, Where::job, {}, say);
+  if (!proxies) return std::move(proxies).error();
   if (auto services = start_services(spec, record, say); !services) return services;
   record.ready = true;
   return tools_.folders.save(record);
@@ -512,9 +701,20 @@ Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where wh
         {"PATH", "/run/slipway/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         {"HOME", "/root"},
         {"LANG", "C.UTF-8"}};
+    if (record.network_closed) {
+      for (auto& variable : proxy_env("127.0.0.1", record.no_proxy))
+        request.env.push_back(std::move(variable));
+    }
     return sandbox::run_script(script_socket(record.key, "helper"), request, io);
   }
   request.env = split_env(record.image_env);
+  if (record.has_proxy) {
+    // What the image says of a proxy cannot be right here; what the job says comes in its script.
+    for (auto& variable : proxy_env("127.0.0.1", record.no_proxy)) {
+      std::erase_if(request.env, [&](const auto& own) { return own.first == variable.first; });
+      request.env.push_back(std::move(variable));
+    }
+  }
   request.env.emplace_back("SLIPWAY_WORKSPACE", tools_.config.gitlab.builds_dir);
   request.user = record.user;
   if (record.working_dir.starts_with('/')) {

@@ -7,6 +7,7 @@
 #include "executor/audit/audit.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
+#include "executor/egress/proxy.hpp"
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/sandbox/id_slots.hpp"
@@ -17,7 +18,9 @@
 #include <chrono>
 #include <functional>
 #include <future>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -84,6 +87,13 @@ inline constexpr const char* kLabelRole = "io.slipway.role";
 /// an EC2 instance, its metadata service, at which everybody is that role.
 sandbox::Egress egress_of(const config::Config& config);
 
+/// The variables by which programs find the proxy of a closed network, at `host`.
+std::vector<std::pair<std::string, std::string>> proxy_env(const std::string& host,
+                                                           const std::string& no_proxy);
+
+/// Where targets that jobs of a rule with `egress_learn` connected to are kept.
+std::filesystem::path learned_dir(const config::Config& config);
+
 class Jobs {
 public:
   explicit Jobs(Tools tools) : tools_{std::move(tools)} {}
@@ -97,6 +107,13 @@ public:
   /// up already), unavailable, …
   Result<sandbox::ScriptResult> run(const state::JobRecord& record, Where where,
                                     const sandbox::ScriptIo& io);
+  /// The proxies of the job's closed network, to be kept while its sandboxes need them: the job's
+  /// with its services, and in `helper` also the helper's, which reaches `sources` too (the GitLab
+  /// server that the payload names). None where there is no need. The first is the job's own where
+  /// it has one. Errors: io; those of resolving registries.
+  Result<std::vector<std::unique_ptr<egress::Proxy>>>
+  open_proxies(const state::JobRecord& record, Where where, const std::vector<std::string>& sources,
+               const Say& say);
   /// Ends and removes everything of the job. Absent things are no error.
   Status cleanup(const std::string& key);
   /// Cleans up after jobs whose runner no longer lives. Returns how many.
@@ -131,7 +148,15 @@ private:
                                          const std::string& role) const;
   Status start_job_sandbox(const JobSpec& spec, const state::JobRecord& record,
                            const sandbox::ImageFacts& image, const Say& say);
-  Status make_ground(const state::JobRecord& record); ///< network and volumes
+  /// Network and volumes; where the network is closed, what its addresses begin with.
+  Status make_ground(const state::JobRecord& record, sandbox::ClosedNetwork& network);
+  /// In a closed network nobody answers for names: they stand in every sandbox's hosts file.
+  void name_services(const JobSpec& job, const state::JobRecord& record,
+                     sandbox::SandboxSpec& spec) const;
+  std::unique_ptr<egress::Proxy> make_proxy(const state::JobRecord& record,
+                                            const policy::Effective& effective,
+                                            const std::vector<std::string>& allow,
+                                            const std::set<std::string>& never, const Say& say);
   Status close_way_to_registries();
   /// Starts once GROUND says that network and volumes are there.
   Status start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,
@@ -143,9 +168,13 @@ private:
   Status start_services(const JobSpec& spec, const state::JobRecord& record, const Say& say);
   Status wait_for_services(const JobSpec& spec, const state::JobRecord& record,
                            const std::vector<std::string>& ports, const Say& say);
+  Status start_service(const ServiceSpec& service, int number, const JobSpec& job,
+                       const state::JobRecord& record, const sandbox::ImageFacts& image,
+                       const Say& say);
   Status remove_all(const state::JobRecord& record);
   Status clear_engine(const std::string& key);
   Tools tools_;
+  sandbox::ClosedNetwork closed_; ///< of the job that is being prepared
 };
 
 } // namespace slipway::job

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LEVELS = [
     ["executor/base", "executor/log"],
-    ["executor/process", "executor/http", "executor/oci", "executor/dockerfile", "executor/engine_api"],
+    ["executor/process", "executor/http", "executor/oci", "executor/dockerfile", "executor/engine_api",
+     "executor/egress"],
     ["config", "executor/sandbox", "executor/state", "executor/audit", "executor/identity",
      "executor/signing",
      "executor/backends/build_backend.hpp"],

@@ -267,6 +267,9 @@ private:
       io.out = [&lines](std::string_view bytes) { lines.take(bytes); };
       io.err = io.out;
       auto request = tool_request(argv_for(job_, backend_.program_, places()));
+      // With --http-proxy steps get them, and no config or history does.
+      for (auto& variable : proxy_variables(job_))
+        request.env.push_back(std::move(variable));
       auto ran = workshop_->run()(request, io);
       lines.finish();
       if (!ran) return std::move(ran).error().in("building with " + backend_.descriptor_.name);

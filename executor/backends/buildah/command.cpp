@@ -285,7 +285,8 @@ std::vector<std::string> argv_for(const BuildJob& job, const Program& program,
   std::vector<std::string> argv{
       program.path, "build", "--isolation=chroot",
       // OCI's config has no place for HEALTHCHECK, SHELL and ONBUILD.
-      "--format=docker", "--pull=never", "--identity-label=false", "--http-proxy=false",
+      "--format=docker", "--pull=never", "--identity-label=false",
+      std::string{"--http-proxy="} + (job.proxy.empty() ? "false" : "true"),
       std::string{"--layers="} + (program.layers ? "true" : "false"), "--force-rm=true",
       "--iidfile=" + places.image_id(), "--ignorefile=" + places.ignore_file()};
   if (job.no_cache) argv.emplace_back("--no-cache");

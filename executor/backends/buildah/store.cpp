@@ -43,7 +43,8 @@ Result<UniqueFd> lock_now(const std::filesystem::path& dir) {
 Status erase(sandbox::Podman& podman, const sandbox::IdlePlaces& places, const StoreNames& names) {
   if (Status removed = podman.remove({names.container()}); !removed) return removed;
   if (Status removed = podman.remove_volumes({names.volume()}); !removed) return removed;
-  if (Status removed = podman.remove_networks({names.network()}); !removed) return removed;
+  if (Status removed = podman.remove_networks({names.network(), names.closed_network()}); !removed)
+    return removed;
   (void)::unlink((places.dir(names.id) / kUnfinished).c_str());
   places.forget(names.id);
   return {};
@@ -116,7 +117,7 @@ sandbox::SandboxSpec builder_spec(const StoreConfig& config, const StoreNames& n
   spec.entrypoint = {"/run/slipway/bin/slipway-init"};
   spec.user = "0:0";
   spec.ids = opening.ids;
-  if (opening.network) spec.network = names.network();
+  if (opening.network) spec.network = opening.closed ? names.closed_network() : names.network();
   spec.limits = config.limits;
   spec.hostname = "builder";
   spec.script_listener = opening.script_listener;
@@ -125,6 +126,10 @@ sandbox::SandboxSpec builder_spec(const StoreConfig& config, const StoreNames& n
       {opening.bases.string(), places.bases, true},
       {config.init_dir.string(), "/run/slipway/bin", true},
   };
+  if (opening.network && !opening.proxies.empty()) {
+    spec.volumes.push_back({opening.proxies.string(), "/run/slipway/egress", true});
+    spec.env.emplace_back("SLIPWAY_EGRESS", "sandbox");
+  }
   if (!config.program_dir.empty())
     spec.volumes.push_back({config.program_dir.string(), kProgramTarget, true});
   spec.allow(sandbox::PrivilegedInUserNamespace{
@@ -183,11 +188,14 @@ Status StorePool::make_room(const StoreNames& wanted) {
                {}};
 }
 
-Status StorePool::prepare(const StoreNames& names) {
+Status StorePool::prepare(const StoreNames& names, bool closed) {
   const auto labels = labels_of(config_, names);
   auto networks = podman_.list_networks("io.slipway.store", names.id);
   if (!networks) return std::move(networks).error();
-  if (!holds(*networks, names.network()))
+  if (closed && !holds(*networks, names.closed_network()))
+    if (auto made = podman_.create_closed_network(names.closed_network(), labels); !made)
+      return std::move(made).error();
+  if (!closed && !holds(*networks, names.network()))
     if (Status made = podman_.create_network(names.network(), labels, true); !made) return made;
   auto volumes = podman_.list_volumes("io.slipway.store", names.id);
   if (!volumes) return std::move(volumes).error();
@@ -225,7 +233,7 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
     return std::move(removed).error();
   if (places_.is_spoilt(names.id) || places_.is_misplaced(names.id, config_.slots.stores))
     if (Status erased = erase(podman_, places_, names); !erased) return std::move(erased).error();
-  if (Status ready = prepare(names); !ready) return std::move(ready).error();
+  if (Status ready = prepare(names, opening.closed); !ready) return std::move(ready).error();
   const bool cut_short = ::access((dir / kUnfinished).c_str(), F_OK) == 0;
   if (Status written = replace_file(dir / kUnfinished, ""); !written)
     return std::move(written).error();

@@ -46,6 +46,7 @@ struct StoreNames {
   std::string id; ///< 16 hex digits
   std::string container() const { return "slipway-store-" + id; }
   std::string network() const { return "slipway-store-" + id; }
+  std::string closed_network() const { return network() + "-closed"; }
   std::string volume() const { return "slipway-store-" + id; }
 };
 StoreNames names_for(std::string_view store_key, std::string_view owner);
@@ -56,8 +57,10 @@ struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
   bool network = true;
-  int script_listener = -1;                                         ///< set by StorePool
-  sandbox::IdSlot ids;                                              ///< likewise
+  bool closed = false;             ///< the network has no way out
+  std::filesystem::path proxies{}; ///< of the job's proxy, where it has one: a folder of sockets
+  int script_listener = -1;        ///< set by StorePool
+  sandbox::IdSlot ids;             ///< likewise
   std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
 };
 /// The sandbox, without its root (use_host_tools adds that). Pure.
@@ -92,7 +95,7 @@ public:
 private:
   Result<bool> erase_unused(const sandbox::IdlePlace& place);
   Status make_room(const StoreNames& wanted);
-  Status prepare(const StoreNames& names);
+  Status prepare(const StoreNames& names, bool closed);
 
   StoreConfig config_;
   sandbox::Podman& podman_;

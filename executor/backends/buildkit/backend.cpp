@@ -134,6 +134,10 @@ Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
   auto dockerfile = dockerfile_for(job, *text, job.bases);
   if (!dockerfile) return std::move(dockerfile).error();
   job.context_dir = context;
+  // Predefined arguments: BuildKit gives them to steps, and keeps them out of keys and history.
+  if (auto parsed = dockerfile::parse(*text, job.dockerfile_name); parsed && !job.proxy.empty())
+    for (auto& variable : proxy_variables(given, dockerfile::declared_args(*parsed)))
+      job.build_args.push_back(std::move(variable));
   for (auto& [name, folder] : job.named_folders) {
     auto real = resolve(folder, "build context", stop);
     if (!real) return std::move(real).error().in("named context " + name);

@@ -160,7 +160,7 @@ sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderName
   spec.user = "0:0";
   spec.env = {{"HOME", "/root"}, {"PATH", "/usr/bin:/bin:/usr/sbin:/sbin"}};
   spec.ids = ids;
-  spec.network = names.network();
+  spec.network = config.closed ? names.closed_network() : names.network();
   spec.limits = config.limits;
   spec.hostname = "builder";
   const std::string dir = (config.state_dir / names.id).string();
@@ -170,6 +170,15 @@ sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderName
       {dir + "/config", "/etc/buildkit", true},
       {config.tools_dir.string(), "/tools", true},
   };
+  if (config.closed && !config.init_dir.empty()) {
+    spec.entrypoint.insert(spec.entrypoint.begin(),
+                           {"/run/slipway/bin/slipway-init", "with-proxy"});
+    spec.volumes.push_back({config.init_dir.string(), "/run/slipway/bin", true});
+    spec.volumes.push_back({dir + "/egress", "/run/slipway/egress", true});
+    // Of ADD, which buildkitd does itself, for whichever job. Steps do not inherit it.
+    for (const char* name : {"HTTP_PROXY", "HTTPS_PROXY"})
+      spec.env.emplace_back(name, "http://127.0.0.1:3128");
+  }
   spec.allow(sandbox::PrivilegedInUserNamespace{
       "buildkitd mounts overlays and starts runc; bounded by its id slot"});
   spec.allow(sandbox::NewPrivileges{
@@ -192,7 +201,8 @@ std::string BuilderPool::fingerprint(const BuilderNames& names, const sandbox::I
       std::to_string(facts.st_size) + "." + std::to_string(facts.st_mtim.tv_sec) + "\n" +
       std::to_string(ids.first) + "+" + std::to_string(ids.size) + "\n" +
       std::to_string(config_.limits.pids) + " " + std::to_string(config_.limits.memory_bytes) +
-      " " + std::to_string(config_.limits.cpus) + "\n" + names.id;
+      " " + std::to_string(config_.limits.cpus) + "\n" + (config_.closed ? "closed " : "open ") +
+      config_.init_dir.string() + "\n" + names.id;
   return oci::Digest::of(text).hex();
 }
 
@@ -210,8 +220,15 @@ Status BuilderPool::start(const BuilderNames& names, const sandbox::IdSlot& ids,
                                                   {"io.slipway.owner", config_.owner}};
   auto networks = podman_.list_networks("io.slipway.builder", names.id);
   if (!networks) return std::move(networks).error();
-  if (networks->empty())
-    if (Status made = podman_.create_network(names.network(), labels, true); !made) return made;
+  const auto wanted = config_.closed ? names.closed_network() : names.network();
+  if (std::find(networks->begin(), networks->end(), wanted) == networks->end()) {
+    if (config_.closed) {
+      if (auto made = podman_.create_closed_network(wanted, labels); !made)
+        return std::move(made).error();
+    } else if (Status made = podman_.create_network(wanted, labels, true); !made) {
+      return made;
+    }
+  }
   auto volumes = podman_.list_volumes("io.slipway.builder", names.id);
   if (!volumes) return std::move(volumes).error();
   if (volumes->empty())
@@ -268,7 +285,8 @@ Status BuilderPool::stop(const BuilderNames& names, const std::filesystem::path&
 Status BuilderPool::erase(const BuilderNames& names, const std::filesystem::path& dir) {
   if (Status stopped = stop(names, dir); !stopped) return stopped;
   if (Status removed = podman_.remove_volumes({names.volume()}); !removed) return removed;
-  if (Status removed = podman_.remove_networks({names.network()}); !removed) return removed;
+  if (Status removed = podman_.remove_networks({names.network(), names.closed_network()}); !removed)
+    return removed;
   places_.forget(names.id);
   return {};
 }
@@ -319,11 +337,22 @@ Result<std::filesystem::path> BuilderPool::socket_dir(const BuilderConfig& confi
   return dir;
 }
 
+Result<std::filesystem::path> BuilderPool::egress_dir(const BuilderConfig& config,
+                                                      std::string_view builder_key) {
+  auto sockets = socket_dir(config, builder_key);
+  if (!sockets) return std::move(sockets).error();
+  auto dir = sockets->parent_path() / "egress";
+  if (Status made = make_directory(dir, 0755); !made) return std::move(made).error();
+  if (::chmod(dir.c_str(), 0755) != 0) return io_error("chmod", errno, dir.string());
+  return dir;
+}
+
 Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
   const BuilderNames names = names_for(builder_key, config_.owner);
   auto sockets = socket_dir(config_, builder_key);
   if (!sockets) return std::move(sockets).error();
   const std::filesystem::path dir = sockets->parent_path();
+  if (auto egress = egress_dir(config_, builder_key); !egress) return std::move(egress).error();
 
   auto starting = sandbox::lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
   if (!starting) return std::move(starting).error();

@@ -36,6 +36,10 @@ struct BuilderConfig {
   std::chrono::seconds max_idle{
       std::chrono::hours{1}}; ///< then the daemon is removed, its cache stays
   std::chrono::seconds max_cache_age{std::chrono::hours{24 * 14}}; ///< then the cache goes too
+  bool closed = false;                                             ///< its network has no way out
+  /// Where steps find the proxy, then: a folder with slipway-init, which leads them to the sockets
+  /// of egress_dir(). "": there is none.
+  std::filesystem::path init_dir;
   std::chrono::milliseconds start_deadline{std::chrono::seconds{30}};
   std::chrono::milliseconds probe_deadline{std::chrono::seconds{3}};
 };
@@ -45,6 +49,7 @@ struct BuilderNames {
   std::string id; ///< 16 hex digits
   std::string container() const { return "slipway-builder-" + id; }
   std::string network() const { return "slipway-builder-" + id; }
+  std::string closed_network() const { return network() + "-closed"; }
   std::string volume() const { return "slipway-builder-" + id; }
 };
 BuilderNames names_for(std::string_view builder_key, std::string_view owner);
@@ -120,6 +125,11 @@ public:
   /// Makes the folder in which the builder of `builder_key` has or will have its socket; it stays
   /// the same however often the daemon is started. Errors: io.
   static Result<std::filesystem::path> socket_dir(const BuilderConfig& config,
+                                                  std::string_view builder_key);
+
+  /// The folder in which a job's proxy listens for the builder's steps, at a socket that is named
+  /// as the loopback address that the job gives to its builds. Errors: io.
+  static Result<std::filesystem::path> egress_dir(const BuilderConfig& config,
                                                   std::string_view builder_key);
 
   struct Reaped {

@@ -135,7 +135,10 @@ private:
           io.deadline = clock_.left();
           io.out = [&out](std::string_view bytes) { out.take(bytes); };
           io.err = [&err](std::string_view bytes) { err.take(bytes); };
-          ran = workshop_->run()(request_for(argv_for(job_, places())), io);
+          auto request = request_for(argv_for(with_proxy(), places()));
+          for (auto& variable : proxy_variables(job_)) // of ADD
+            request.env.push_back(std::move(variable));
+          ran = workshop_->run()(request, io);
           return {};
         });
     out.finish();
@@ -149,6 +152,14 @@ private:
     if (Status whole = sandbox::packed_well(*packed); !whole)
       return std::move(whole).error().in("copying the build context");
     return {};
+  }
+
+  /// Kaniko gives steps the predefined arguments, and writes them nowhere.
+  BuildJob with_proxy() const {
+    auto job = job_;
+    for (auto& variable : proxy_variables(job_, dockerfile::declared_args(file_)))
+      job.build_args.push_back(std::move(variable));
+    return job;
   }
 
   engine_api::ScriptRequest request_for(std::vector<std::string> argv) const {

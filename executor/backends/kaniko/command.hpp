@@ -38,6 +38,9 @@ struct Places {
   std::string bases() const { return inputs() + "/" + kBases; }
   std::string layout() const { return home + "/layout"; }
   std::string cache() const { return home + "/cache"; }
+  std::string egress() const {
+    return home + "/egress";
+  } ///< the proxy's socket, where there is one
 
   /// Names in the folder of inputs.
   static constexpr const char* kDockerfile = "Dockerfile";

@@ -30,6 +30,10 @@ std::string network_of(const std::string& id) {
   return "slipway-kaniko-" + id;
 }
 
+std::string closed_network_of(const std::string& id) {
+  return network_of(id) + "-closed";
+}
+
 std::string id_for(std::string_view key, std::string_view owner) {
   std::string text{owner};
   text += '\0';
@@ -84,12 +88,16 @@ sandbox::SandboxSpec builder_spec(const PoolConfig& config, const std::string& i
   spec.entrypoint = {places.init()};
   spec.user = "0:0";
   spec.ids = opening.ids;
-  spec.network = network_of(id);
+  spec.network = opening.closed ? closed_network_of(id) : network_of(id);
   spec.limits = config.limits;
   spec.hostname = "builder";
   spec.volumes = {{config.executor.string(), places.executor(), true},
                   {config.init.string(), places.init(), true},
                   {inputs.string(), places.inputs(), true}};
+  if (!opening.proxies.empty()) {
+    spec.volumes.push_back({opening.proxies.string(), places.egress(), true});
+    spec.env = {{"SLIPWAY_EGRESS", "sandbox"}, {"SLIPWAY_EGRESS_FOLDER", places.egress()}};
+  }
   std::error_code failed;
   if (std::filesystem::exists("/etc/ssl/certs", failed))
     spec.allow(sandbox::HostMount{{"/etc/ssl/certs", places.certificates(), true},
@@ -120,14 +128,20 @@ WorkshopPool::WorkshopPool(PoolConfig config, sandbox::Podman& podman, const Clo
     : config_{std::move(config)}, podman_{podman}, clock_{clock}, places_{config_.state_dir,
                                                                           clock} {}
 
-Status WorkshopPool::make_network(const std::string& id, const std::filesystem::path& dir) {
+Status WorkshopPool::make_network(const std::string& id, const std::filesystem::path& dir,
+                                  bool closed) {
   auto lock = sandbox::lock_file(dir / kMake, LOCK_EX, 2min);
   if (!lock) return std::move(lock).error();
   if (lock->get() < 0)
     return Error{ErrorKind::timed_out, "another build is still making the network", "", {}};
   auto networks = podman_.list_networks(kLabel, id);
   if (!networks) return std::move(networks).error();
-  if (std::find(networks->begin(), networks->end(), network_of(id)) != networks->end()) return {};
+  const auto wanted = closed ? closed_network_of(id) : network_of(id);
+  if (std::find(networks->begin(), networks->end(), wanted) != networks->end()) return {};
+  if (closed) {
+    auto network = podman_.create_closed_network(wanted, labels_of(config_, id));
+    return network ? Status{} : Status{std::move(network).error()};
+  }
   return podman_.create_network(network_of(id), labels_of(config_, id), true);
 }
 
@@ -141,7 +155,7 @@ Result<std::unique_ptr<Workshop>> WorkshopPool::open(std::string_view key, const
   if (lock->get() < 0)
     return Error{ErrorKind::timed_out, "the reaper still has the place of this build", "", {}};
   if (Status written = places_.used(id); !written) return std::move(written).error();
-  if (Status made = make_network(id, *dir); !made) return std::move(made).error();
+  if (Status made = make_network(id, *dir, opening.closed); !made) return std::move(made).error();
 
   std::string inputs = (*dir / kInputs).string() + "XXXXXX";
   if (::mkdtemp(inputs.data()) == nullptr) return io_error("mkdtemp", errno, inputs);
@@ -184,7 +198,8 @@ Result<std::vector<std::string>> WorkshopPool::reap() {
       if (entry.path().filename().string().starts_with(kInputs))
         std::filesystem::remove_all(entry.path(), failed);
     if (clock_.now() - one.last_used <= config_.max_idle) continue;
-    if (Status gone = podman_.remove_networks({network_of(one.id)}); !gone)
+    if (Status gone = podman_.remove_networks({network_of(one.id), closed_network_of(one.id)});
+        !gone)
       return std::move(gone).error().in("removing idle network " + network_of(one.id));
     places_.forget(one.id);
     removed.push_back(network_of(one.id));

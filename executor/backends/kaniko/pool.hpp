@@ -40,8 +40,10 @@ struct PoolConfig {
 struct Opening {
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::map<std::string, std::string> labels; ///< more of them, e.g. the job's
-  sandbox::IdSlot ids;                       ///< the job's: nothing outlives the build
+  sandbox::IdSlot ids = {};                  ///< the job's: nothing outlives the build
   std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
+  bool closed = false;                                              ///< the network has no way out
+  std::filesystem::path proxies{}; ///< of the job's proxy, where it has one: a folder of sockets
 };
 
 /// The sandbox, without its image. `id`: of the place; `build`: of this build. Pure.
@@ -66,7 +68,7 @@ public:
   Result<std::vector<std::string>> reap();
 
 private:
-  Status make_network(const std::string& id, const std::filesystem::path& dir);
+  Status make_network(const std::string& id, const std::filesystem::path& dir, bool closed);
 
   PoolConfig config_;
   sandbox::Podman& podman_;

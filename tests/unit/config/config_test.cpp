@@ -287,6 +287,54 @@ TEST(Config, RuleThatContradictsItselfIsAnError) {
   }
 }
 
+struct BadEgress {
+  const char* name;
+  const char* rule;
+  const char* says;
+};
+class EgressRefuses : public testing::TestWithParam<BadEgress> {};
+
+TEST_P(EgressRefuses, WithFileLineAndKey) {
+  Config config;
+
+  const auto read = parse_policy("[[rule]]\nproject = \"*\"\n" + std::string{GetParam().rule},
+                                 "policy.d/p.toml", config);
+
+  ASSERT_FALSE(read.ok());
+  EXPECT_EQ(read.error().kind, ErrorKind::misconfigured);
+  EXPECT_EQ(read.error().what.find("policy.d/p.toml:3:"), 0U) << read.error().what;
+  EXPECT_NE(read.error().what.find(GetParam().says), std::string::npos) << read.error().what;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, EgressRefuses,
+    testing::Values(
+        BadEgress{"UnknownMode", "egress = \"allow-list\"", "did you mean 'allowlist'?"},
+        BadEgress{"ModeOfAnotherType", "egress = true", "'egress' in [[rule]] must be a string"},
+        BadEgress{"EntryWithAScheme", "egress_allow = [\"https://host.example\"]",
+                  "'egress_allow' in [[rule]] must be a list of hosts, and 'https://host.example'"},
+        BadEgress{"EntryWithAPortThatIsNone", "egress_allow = [\"host.example:x\"]",
+                  "the port is a number from 1 to 65535"},
+        BadEgress{"ListThatIsNone", "egress_allow = \"host.example\"", "a list of strings"},
+        BadEgress{"ListBesideAnotherMode", "egress_allow = [\"host.example\"]\negress = \"none\"",
+                  "have egress = \"allowlist\" beside it"},
+        BadEgress{"LearningBesideAnotherMode", "egress_learn = true\negress = \"none\"",
+                  "have egress = \"allowlist\" beside it"}),
+    [](const auto& tested) { return std::string{tested.param.name}; });
+
+TEST(Config, ReadsAndPrintsWhatJobsMayConnectTo) {
+  auto config = parse("[sandbox]\negress = \"allowlist\"\negress_allow = [\"a.example\"]\n", "c");
+  ASSERT_TRUE(config.ok());
+  ASSERT_TRUE(parse_policy("[[rule]]\nproject = \"x/*\"\negress = \"none\"\n", "p", *config));
+
+  EXPECT_EQ(config->sandbox.egress.mode, "allowlist");
+  EXPECT_EQ(config->rules[0].egress, "none");
+  EXPECT_NE(print(*config).find("egress_allow = ['a.example']"), std::string::npos);
+  EXPECT_NE(print(*config).find("# egress = 'none'"), std::string::npos);
+  EXPECT_EQ(Config{}.sandbox.egress.mode, "open-except-registries");
+  EXPECT_FALSE(Config{}.sandbox.egress.closes());
+}
+
 TEST(Config, GlobMatchesAcrossSlashes) {
   EXPECT_TRUE(glob_matches("grp/*", "grp/sub/app"));
   EXPECT_TRUE(glob_matches("*", ""));

@@ -634,6 +634,102 @@ TEST_F(Sandboxes, CannotReachABlockedHostByIpv6NorFlushTheRule) {
   EXPECT_TRUE(podman().remove_networks({net, away}).ok());
 }
 
+// Netavark gives the bridge of an internal network no address, so that nothing would be routed
+// there anyway. With one, and a route that the sandbox's root makes, the table is what holds. The
+// first closed network of a store has the first number.
+Status make_router_of(Podman& podman, const ClosedNetwork& closed) {
+  auto made = podman.unshare(
+      {"/usr/sbin/ip", "address", "add", closed.address(1) + "/24", "dev", "swc0"}, "", true);
+  if (!made) return std::move(made).error();
+  if (succeeded(made->ending)) return {};
+  return Error{ErrorKind::io, made->err, "", {}};
+}
+
+// A question for "own" to a name server.
+constexpr const char* kAsk = R"(perl -MIO::Socket::INET -e 'alarm 2;
+  $s = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => 53, Proto => "udp") or exit 1;
+  $s->send(pack("n6", 7, 0x100, 1, 0, 0, 0) . pack("C/a*", "own") . pack("Cnn", 0, 1, 1)) or exit 1;
+  exit(defined $s->recv($got, 512) && length $got ? 0 : 1)' )";
+
+TEST_F(Sandboxes, InAClosedNetworkReachOnlyEachOther) {
+  const Listener outside;
+  if (outside.address.empty()) GTEST_SKIP() << "this namespace has no address but loopback";
+  const std::map<std::string, std::string> labels{{"io.slipway.test", "1"}};
+  const auto closed_name = "sbx-closed-" + std::to_string(::getpid());
+  const auto closed = podman().create_closed_network(closed_name, labels);
+  ASSERT_TRUE(closed.ok()) << closed.error().text();
+  EXPECT_EQ(podman().create_closed_network(closed_name, labels)->prefix, closed->prefix)
+      << "a second prepare finds its own";
+  const auto other_name = closed_name + "-other";
+  ASSERT_TRUE(podman().create_closed_network(other_name, labels).ok());
+  EXPECT_FALSE(podman().create_closed_network(closed_name, {}).ok()) << "another's";
+  const auto serve = [](SandboxSpec& server) {
+    server.command = {"/usr/bin/perl", "-MIO::Socket::INET", "-e",
+                      "$s = IO::Socket::INET->new(LocalPort => 7000, Listen => 9) or die; "
+                      "while ($c = $s->accept) { close $c }"};
+  };
+  auto server = spec("closed-server");
+  server.network = closed_name;
+  server.address = closed->address(101);
+  serve(server);
+  auto job = spec("closed-job");
+  job.network = closed_name;
+  job.hosts = {{"db", closed->address(101)}};
+  auto builder = spec("closed-builder");
+  builder.network = closed_name;
+  builder.allow(PrivilegedInUserNamespace{"test: a root that may change its own ruleset"});
+  auto neighbour = spec("closed-neighbour");
+  neighbour.network = other_name;
+  serve(neighbour);
+  auto open = spec("closed-open");
+  open.network = network("closed-open");
+  open.network_aliases = {"own"};
+  serve(open);
+  EXPECT_EQ(start(server).address, closed->address(101));
+  const auto routed = make_router_of(podman(), *closed);
+  ASSERT_TRUE(routed.ok()) << routed.error().text();
+  start(job);
+  start(builder);
+  const auto other = start(neighbour);
+  const auto of_open = start(open);
+  // Without a route the rule would not be what is tested.
+  const auto route = [&](const std::string& command) {
+    return inside(builder.name,
+                  "/usr/sbin/ip route " + command + " default via " + closed->address(1))
+        .ending;
+  };
+  ASSERT_TRUE(succeeded(route("add")));
+  Egress egress;
+  egress.isolate = false;
+  ASSERT_TRUE(enforce_egress(podman(), egress).ok());
+
+  EXPECT_TRUE(can_reach(job.name, "db", 7000)) << "by its name in the hosts file";
+  EXPECT_TRUE(can_reach(open.name, outside.address, outside.port)) << "control";
+  EXPECT_TRUE(outside.gets_datagram_from([&] { send_datagram(open.name, outside); })) << "control";
+  const auto nothing_gets_out = [&] {
+    for (const auto& name : {job.name, builder.name}) {
+      EXPECT_FALSE(can_reach(name, outside.address, outside.port)) << name;
+      EXPECT_FALSE(can_reach(name, other.address, 7000)) << name << " to another closed network";
+      EXPECT_FALSE(can_reach(name, of_open.address, 7000)) << name << " to an open network";
+      EXPECT_FALSE(outside.gets_datagram_from([&] { send_datagram(name, outside); })) << name;
+    }
+  };
+  nothing_gets_out();
+  EXPECT_FALSE(can_reach(open.name, closed->address(101), 7000)) << "nothing gets in";
+
+  // The name server of an open network is another address of the same router.
+  const auto name_server = of_open.address.substr(0, of_open.address.rfind('.')) + ".1";
+  EXPECT_TRUE(succeeded(inside(open.name, kAsk + name_server).ending)) << "control";
+  EXPECT_FALSE(succeeded(inside(builder.name, kAsk + name_server).ending));
+
+  EXPECT_FALSE(succeeded(inside(job.name, "/usr/sbin/nft flush ruleset").ending));
+  EXPECT_TRUE(succeeded(inside(builder.name, "/usr/sbin/nft flush ruleset").ending));
+  nothing_gets_out();
+
+  remove({server.name, job.name, builder.name, neighbour.name, open.name});
+  EXPECT_TRUE(podman().remove_networks({closed_name, other_name, open.network}).ok());
+}
+
 TEST_F(Sandboxes, AreFoundByLabelAndRemovedTwice) {
   auto job = spec("twice");
   job.labels["io.slipway.job"] = "j-twice";

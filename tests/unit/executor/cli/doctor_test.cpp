@@ -80,6 +80,24 @@ TEST_F(DoctorTest, SaysWhichBackendsBuildAndWhichRuleWantsAnother) {
   EXPECT_EQ(doctor_backends(config_, {tools[1]}, none), 1);
 }
 
+TEST_F(DoctorTest, CallsTheDefaultEgressAGuardRailAndARuleThatLearnsAProblem) {
+  std::ostringstream guard;
+  EXPECT_EQ(doctor_egress(config_, guard), 0);
+  EXPECT_EQ(guard.str(), "egress by default: open-except-registries, a guard rail: all but the "
+                         "registries can be reached\n");
+  config::Rule rule;
+  rule.origin = "p.toml:3";
+  rule.egress = "allowlist";
+  rule.egress_learn = true;
+  config_.rules.push_back(rule);
+
+  std::ostringstream learns;
+  EXPECT_EQ(doctor_egress(config_, learns), 1);
+  EXPECT_NE(learns.str().find("egress by rule p.toml:3: allowlist\n"), std::string::npos);
+  EXPECT_NE(learns.str().find("problem: rule p.toml:3 lets its jobs connect to everything"),
+            std::string::npos);
+}
+
 TEST_F(DoctorTest, FindsWhatIsWrongAndSaysWhatToDo) {
   use({"prod", "vault", {}});
   facts_ = Error{ErrorKind::misconfigured, "cannot read role_id", "write the file", {}};

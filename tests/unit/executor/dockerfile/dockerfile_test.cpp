@@ -341,5 +341,13 @@ TEST(PlatformArgs, AreKnownByName) {
     EXPECT_FALSE(is_platform_arg(name)) << name;
 }
 
+TEST(DeclaredArgs, AreThoseBeforeTheFirstFromAndOfEveryStage) {
+  const auto file =
+      parse("ARG A=1\nFROM x AS one\nARG B C=2\nFROM y\nARG HTTP_PROXY\nRUN echo $D\n");
+  ASSERT_TRUE(file.ok());
+
+  EXPECT_EQ(declared_args(*file), (std::set<std::string>{"A", "B", "C", "HTTP_PROXY"}));
+}
+
 } // namespace
 } // namespace slipway::dockerfile

@@ -108,6 +108,23 @@ TEST(ServiceAliases, AreThoseOfGitlab) {
                                       "registry.test-grp-postgres"}));
 }
 
+TEST(SourcesHost, IsTheServerOfThePayloadsRepository) {
+  const auto host = [](const std::string& url) {
+    JobResponse response;
+    response.repo_url = url;
+    return response.sources_host();
+  };
+  const auto one = [](const char* text) { return std::vector<std::string>{text}; };
+
+  EXPECT_EQ(host("https://gitlab-ci-token:t%40@GitLab.example/grp/app.git"),
+            one("gitlab.example:443"));
+  EXPECT_EQ(host("http://gitlab.example:8080/grp/app.git"), one("gitlab.example:8080"));
+  EXPECT_EQ(host("https://[2001:db8::1]/app.git"), one("[2001:db8::1]:443"));
+  for (const char* none : {"", "ssh://git@gitlab.example/app.git", "https:///app.git",
+                           "https://*.example/app.git", "file:///app.git"})
+    EXPECT_TRUE(host(none).empty()) << none;
+}
+
 TEST(SubStages, OnlyUserScriptsRunInTheJobsImage) {
   for (const char* name : {"build_script", "step_release", "after_script", "step_script"})
     EXPECT_EQ(where_for(name), job::Where::job) << name;

@@ -56,6 +56,21 @@ TEST(Policy, ARulesLeakExemptionsReplaceThoseOfTheGate) {
   EXPECT_EQ(effective_for(config, {"other"}).gate.leak_exempt, std::vector<std::string>{"A"});
 }
 
+TEST(Policy, ARulesEgressReplacesTheDefaultKeyByKey) {
+  auto config = with_registry();
+  config.sandbox.egress.allow = {"a.example"};
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"list/*\"\negress = \"allowlist\"\n"
+                                   "[[rule]]\nproject = \"own/*\"\negress = \"allowlist\"\n"
+                                   "egress_allow = [\"b.example\"]\negress_learn = true\n",
+                                   "p", config));
+
+  EXPECT_EQ(effective_for(config, {"other/app"}).egress.mode, "open-except-registries");
+  EXPECT_EQ(effective_for(config, {"list/app"}).egress.allow,
+            std::vector<std::string>{"a.example"});
+  EXPECT_EQ(effective_for(config, {"own/app"}).egress.allow, std::vector<std::string>{"b.example"});
+  EXPECT_TRUE(effective_for(config, {"own/app"}).egress.learn);
+}
+
 TEST(Policy, PushToUnknownRegistryIsDeniedNamingTheKey) {
   const auto config = with_registry();
   const Subject subject{"grp/app", false};

@@ -74,6 +74,15 @@ INSTANTIATE_TEST_SUITE_P(Specs, CreateBody,
                                          Golden{"builder", builder}),
                          [](const auto& param) { return std::string{param.param.name}; });
 
+TEST(CreateBody, GivesAnAddressWhereOneIsAskedFor) {
+  auto spec = job();
+  spec.address = "10.89.4.100";
+
+  const auto network = nlohmann::json::parse(create_body(spec))["Networks"]["slipway-j1"];
+
+  EXPECT_EQ(network["static_ips"], nlohmann::json{"10.89.4.100"});
+}
+
 TEST(CreateBody, TakesEveryValueOfTheEnvironmentAsItIs) {
   auto spec = plain();
   spec.env = {{"A", " x=\"1\" # 'q' "}, {"B", ""}, {"C", "1\n2"}, {"LD_PRELOAD", "/x\n"}};
@@ -142,6 +151,10 @@ INSTANTIATE_TEST_SUITE_P(
                             }},
                     BadSpec{"AliasOfTwoLines",
                             [](SandboxSpec& spec) { spec.network_aliases = {"db\n10.0.0.1 x"}; }},
+                    BadSpec{"HostOfTwoLines",
+                            [](SandboxSpec& spec) {
+                              spec.hosts = {{"db\n10.0.0.1 x", "10.0.0.2"}};
+                            }},
                     BadSpec{"AliasWithAShellsWords",
                             [](SandboxSpec& spec) { spec.network_aliases = {"$(id)"}; }}),
     [](const auto& param) { return std::string{param.param.name}; });

@@ -23,12 +23,23 @@ table inet slipway_egress {
 	set same_bridge {
 		type ifname . ifname
 	}
+	set closed {
+		type ifname . ifname
+@CLOSED@	}
 	chain forward {
 		type filter hook forward priority -300; policy accept;
+		iifname "swc*" iifname . oifname != @closed meta l4proto tcp reject with tcp reset
+		iifname "swc*" iifname . oifname != @closed reject with icmpx admin-prohibited
+		oifname "swc*" iifname . oifname != @closed drop
 		ip daddr @blocked4 meta l4proto tcp reject with tcp reset
 		ip6 daddr @blocked6 meta l4proto tcp reject with tcp reset
 		ip daddr @blocked4 reject with icmpx admin-prohibited
 		ip6 daddr @blocked6 reject with icmpx admin-prohibited
+	}
+	chain input {
+		type filter hook input priority -300; policy accept;
+		iifname "swc*" meta l4proto tcp reject with tcp reset
+		iifname "swc*" reject with icmpx admin-prohibited
 	}
 	chain postrouting {
 		type nat hook postrouting priority 100; policy accept;
@@ -38,7 +49,14 @@ table inet slipway_egress {
 )";
 
 TEST(EgressScript, RefusesBothFamiliesInOneTransaction) {
-  EXPECT_EQ(egress_script({"192.0.2.1", "192.0.2.9"}, {"2001:db8::1"}, false), kScript);
+  std::string elements;
+  for (int i = 0; i < 256; ++i) {
+    const auto name = "\"swc" + std::to_string(i) + "\"";
+    elements += (i == 0 ? "\t\telements = { " : ",\n\t\t\t     ") + name + " . " + name;
+  }
+  std::string script = kScript;
+  script.replace(script.find("@CLOSED@"), 8, elements + " }\n");
+  EXPECT_EQ(egress_script({"192.0.2.1", "192.0.2.9"}, {"2001:db8::1"}, false), script);
 }
 
 TEST(EgressScript, HasNoElementsLineForAnEmptySet) {
@@ -113,6 +131,15 @@ TEST_F(BlockedAddresses, RefuseAHostThatNeverResolved) {
   EXPECT_NE(other.error().what.find("s.example does not resolve"), std::string::npos);
 }
 
+std::string pairs_of(const std::string& stem, const std::string& other) {
+  std::string pairs;
+  for (int i = 0; i < 255; ++i) {
+    const auto name = "\"" + stem + std::to_string(i) + "\"";
+    pairs += R"({"concat": [)" + name + "," + name + "]},";
+  }
+  return pairs + R"({"concat": [")" + stem + R"(255",")" + other + R"("]})";
+}
+
 std::string listing(const std::string& elements4, const std::string& rules,
                     const std::string& pairs = "") {
   return R"({"nftables": [{"metainfo": {"version": "1.0.6"}},
@@ -122,7 +149,10 @@ std::string listing(const std::string& elements4, const std::string& rules,
     {"set": {"family": "inet", "name": "blocked6", "table": "slipway_egress"}},
     {"set": {"family": "inet", "name": "same_bridge", "table": "slipway_egress", "elem": [)" +
          pairs + R"(]}},
+    {"set": {"family": "inet", "name": "closed", "table": "slipway_egress", "elem": [)" +
+         pairs_of("swc", "swc255") + R"(]}},
     {"chain": {"family": "inet", "name": "forward", "hook": "forward", "prio": -300, "policy": "accept"}},
+    {"chain": {"family": "inet", "name": "input", "hook": "input", "prio": -300, "policy": "accept"}},
     {"chain": {"family": "inet", "name": "postrouting", "hook": "postrouting", "prio": 100}},
     )" + rules +
          "]}";
@@ -146,18 +176,42 @@ constexpr const char* kIsolate = R"({"rule": {"chain": "forward", "expr": [
     {"match": {"op": "!=", "left": {"concat": [{"meta": {"key": "iifname"}},
       {"meta": {"key": "oifname"}}]}, "right": "@same_bridge"}}, {"drop": null}]}})";
 
-std::string pairs_of(const std::string& other) {
-  std::string pairs;
-  for (int i = 0; i < 255; ++i) {
-    const auto name = "\"podman" + std::to_string(i) + "\"";
-    pairs += R"({"concat": [)" + name + "," + name + "]},";
-  }
-  return pairs + R"({"concat": ["podman255",")" + other + R"("]})";
+std::string named(const char* key, const char* name) {
+  return std::string{R"({"match": {"op": "==", "left": {"meta": {"key": ")"} + key +
+         R"("}}, "right": ")" + name + R"("}})";
+}
+
+std::string closed_rules() {
+  const std::string leaves = R"({"match": {"op": "!=", "left": {"concat": [{"meta": {"key":
+    "iifname"}}, {"meta": {"key": "oifname"}}]}, "right": "@closed"}})";
+  const auto from = named("iifname", "swc*");
+  std::string rules;
+  for (const auto& expression : {from + "," + leaves + "," + kTcp, from + "," + leaves + "," + kAll,
+                                 named("oifname", "swc*") + "," + leaves + R"(,{"drop": null})",
+                                 from + "," + kTcp, from + "," + kAll})
+    rules += R"({"rule": {"expr": [)" + expression + "]}},";
+  return rules;
 }
 
 std::string good_rules() {
-  return kMasquerade + ("," + rule("@blocked4", kTcp) + "," + rule("@blocked6", kTcp) + "," +
-                        rule("@blocked4", kAll) + "," + rule("@blocked6", kAll));
+  return closed_rules() + kMasquerade +
+         ("," + rule("@blocked4", kTcp) + "," + rule("@blocked6", kTcp) + "," +
+          rule("@blocked4", kAll) + "," + rule("@blocked6", kAll));
+}
+
+TEST(IsInForce, WantsEveryRuleOfClosedNetworks) {
+  const auto rules = good_rules();
+  const auto without = [&](const std::string& part) {
+    auto fewer = rules;
+    const auto at = fewer.find(part);
+    EXPECT_NE(at, std::string::npos) << part;
+    return fewer.replace(at, part.size(), part == "\"@closed\"" ? "\"@other\"" : "\"other\"");
+  };
+
+  EXPECT_TRUE(is_in_force(listing("", rules), {}, false));
+  EXPECT_FALSE(is_in_force(listing("", without("\"@closed\"")), {}, false));
+  EXPECT_FALSE(is_in_force(listing("", without("\"swc*\"")), {}, false));
+  EXPECT_FALSE(is_in_force(listing("", rules.substr(closed_rules().size())), {}, false));
 }
 
 TEST(IsInForce, AcceptsWhatWasInstalled) {
@@ -169,11 +223,11 @@ TEST(IsInForce, WantsTheIsolationThatWasAskedFor) {
   const auto rules = good_rules();
   const auto isolating = std::string{kIsolate} + "," + rules;
 
-  EXPECT_TRUE(is_in_force(listing("", isolating, pairs_of("podman255")), none, true));
-  EXPECT_FALSE(is_in_force(listing("", rules, pairs_of("podman255")), none, true));
-  EXPECT_FALSE(is_in_force(listing("", isolating, pairs_of("podman0")), none, true));
+  EXPECT_TRUE(is_in_force(listing("", isolating, pairs_of("podman", "podman255")), none, true));
+  EXPECT_FALSE(is_in_force(listing("", rules, pairs_of("podman", "podman255")), none, true));
+  EXPECT_FALSE(is_in_force(listing("", isolating, pairs_of("podman", "podman0")), none, true));
   EXPECT_FALSE(is_in_force(listing("", isolating, R"({"concat": ["a", "a"]})"), none, true));
-  EXPECT_FALSE(is_in_force(listing("", isolating, pairs_of("podman255")), none, false));
+  EXPECT_FALSE(is_in_force(listing("", isolating, pairs_of("podman", "podman255")), none, false));
 }
 
 TEST(IsInForce, SeesEveryDifference) {

@@ -106,6 +106,41 @@ TEST(EgressOf, BlocksRegistriesAndTheMetadataServiceOfAnInstanceWhoseRoleIsUsed)
       (std::vector<std::string>{"169.254.169.254", "fd00:ec2::254", "metadata.example:8443"}));
 }
 
+TEST(ProxyEnv, NamesTheProxyInBothCases) {
+  const auto env = proxy_env("10.89.4.100", "localhost,db");
+
+  EXPECT_EQ(env, (std::vector<std::pair<std::string, std::string>>{
+                     {"HTTP_PROXY", "http://10.89.4.100:3128"},
+                     {"HTTPS_PROXY", "http://10.89.4.100:3128"},
+                     {"http_proxy", "http://10.89.4.100:3128"},
+                     {"https_proxy", "http://10.89.4.100:3128"},
+                     {"NO_PROXY", "localhost,db"},
+                     {"no_proxy", "localhost,db"}}));
+}
+
+TEST_F(JobsTest, OpensProxiesForClosedNetworksOnly) {
+  state::JobRecord record;
+  record.key = "j1-aa";
+  record.project = "grp/app";
+  for (const char* folder : {"egress", "egress-helper"})
+    std::filesystem::create_directories(folders_.run_dir(record.key) / folder);
+  Jobs jobs{tools()};
+  const auto count = [&](Where where) {
+    auto opened = jobs.open_proxies(record, where, {}, [](std::string_view) {});
+    EXPECT_TRUE(opened.ok());
+    return opened ? opened->size() : 99U;
+  };
+
+  EXPECT_EQ(count(Where::job), 0U);
+  EXPECT_EQ(count(Where::helper), 0U);
+  record.network_closed = true; // "none"
+  EXPECT_EQ(count(Where::job), 0U);
+  EXPECT_EQ(count(Where::helper), 1U);
+  record.has_proxy = true; // "allowlist"
+  EXPECT_EQ(count(Where::job), 1U);
+  EXPECT_EQ(count(Where::helper), 2U);
+}
+
 TEST_F(JobsTest, DeniedServiceAndPullPolicyNameTheirKeys) {
   config_.gitlab.allowed_services = {"postgres:*"};
   JobSpec spec;

@@ -110,6 +110,23 @@ TEST_F(StoreTest, SandboxHasNothingButItsBuildAndItsStore) {
   EXPECT_EQ(builder_spec(config_, names, opening(false)).network, "");
 }
 
+TEST_F(StoreTest, OfAClosedNetworkTheJobsProxyIsTheWayOutUnlessTheBuildHasNone) {
+  const auto names = names_for("k", "me");
+  auto closed = opening();
+  closed.closed = true;
+  closed.proxies = "/run/user/1/slipway/j7/egress";
+  auto without = opening(false);
+  without.closed = true;
+  without.proxies = closed.proxies;
+
+  const auto spec = builder_spec(config_, names, closed);
+
+  EXPECT_EQ(spec.network, names.closed_network());
+  ASSERT_EQ(spec.env.size(), 1U);
+  EXPECT_EQ(spec.env.front().second, "sandbox") << "its own loopback alone";
+  EXPECT_TRUE(builder_spec(config_, names, without).env.empty()) << "--network none";
+}
+
 TEST_F(StoreTest, NamesDifferByKeyAndOwner) {
   EXPECT_EQ(names_for("app", "me").id, names_for("app", "me").id);
   EXPECT_NE(names_for("app", "me").id, names_for("app protected", "me").id);

@@ -129,6 +129,29 @@ TEST(BuilderSpec, MountsNothingOfTheHostButToolsAndItsOwnFolder) {
   EXPECT_TRUE(spec.host_mounts().empty());
 }
 
+TEST(BuilderSpec, OfAClosedNetworkHasTheProxyAndNoWayOutOfItsOwn) {
+  auto config = config_in("/state");
+  config.closed = true;
+  const auto names = names_for("k", "me");
+
+  const auto without = builder_spec(config, names);
+  config.init_dir = "/usr/libexec/slipway";
+  const auto spec = builder_spec(config, names);
+
+  EXPECT_EQ(without.network, names.closed_network());
+  EXPECT_EQ(without.entrypoint.front(), "/tools/bin/buildkitd");
+  EXPECT_EQ(spec.network, names.closed_network());
+  EXPECT_EQ((std::vector<std::string>{spec.entrypoint.begin(), spec.entrypoint.begin() + 3}),
+            (std::vector<std::string>{"/run/slipway/bin/slipway-init", "with-proxy",
+                                      "/tools/bin/buildkitd"}));
+  const auto sockets = std::find_if(spec.volumes.begin(), spec.volumes.end(), [](const auto& one) {
+    return one.target == "/run/slipway/egress";
+  });
+  ASSERT_NE(sockets, spec.volumes.end());
+  EXPECT_EQ(sockets->source, "/state/" + names.id + "/egress");
+  EXPECT_TRUE(sockets->read_only);
+}
+
 TEST(Answers, TrueForAnHttp2Server) {
   const TemporaryDir dir;
   const Http2Server server{dir.path / "s"};

@@ -237,5 +237,20 @@ TEST(DockerfileFor, RefusesAForeignFrontend) {
   EXPECT_EQ(built.error().what.substr(0, 13), "Dockerfile:1:");
 }
 
+TEST(ProxyVariables, LeaveOutWhatTheJobSetsAndWhatTheHistoryWouldHold) {
+  auto one = job();
+  EXPECT_TRUE(proxy_variables(one).empty());
+  one.proxy = "http://127.3.4.5:3128";
+  one.no_proxy = "localhost";
+  one.build_args = {{"https_proxy", "http://mine.example:1"}};
+
+  const auto variables = proxy_variables(one, {"HTTP_PROXY"});
+
+  EXPECT_EQ(variables, (std::vector<std::pair<std::string, std::string>>{
+                           {"http_proxy", "http://127.3.4.5:3128"},
+                           {"no_proxy", "localhost"},
+                           {"NO_PROXY", "localhost"}}));
+}
+
 } // namespace
 } // namespace slipway::backends::buildkit

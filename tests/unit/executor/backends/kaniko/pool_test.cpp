@@ -77,6 +77,23 @@ protected:
   std::vector<fs::path> inputs_;
 };
 
+TEST_F(KanikoPoolTest, OfAClosedNetworkTheJobsProxyIsTheWayOut) {
+  Opening opening{dir_, {{"io.slipway.job", "j7"}}};
+  opening.closed = true;
+  const auto none = builder_spec(config_, "id", "abc", "/inputs", opening);
+  opening.proxies = "/run/user/1/slipway/j7/egress";
+  const auto spec = builder_spec(config_, "id", "abc", "/inputs", opening);
+
+  EXPECT_EQ(none.network, "slipway-kaniko-id-closed");
+  EXPECT_TRUE(none.env.empty());
+  EXPECT_EQ(spec.network, "slipway-kaniko-id-closed");
+  EXPECT_EQ(spec.env.front().first, "SLIPWAY_EGRESS");
+  for (const auto& mount : spec.volumes) {
+    EXPECT_TRUE(mount.read_only) << mount.target;
+    EXPECT_TRUE(mount.target.starts_with("/.slipway/")) << mount.target;
+  }
+}
+
 TEST_F(KanikoPoolTest, SandboxIsOfPodmansDefaultKindAndHasNothingToWriteButItsRoot) {
   const auto spec = builder_spec(config_, "id", "abc", "/inputs",
                                  {dir_, {{"io.slipway.job", "j7"}}, {7, 9, 1, false}});

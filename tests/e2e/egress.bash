@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What a job's rule lets it connect to: from its script, its services, its helper and the steps of its builds. What is
+# refused has its control, where the same connection works.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+    command -v curl nft >/dev/null || echo "needs curl and nft"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    publish_tools
+    # A name that only the host knows: nobody in a closed network can look it up.
+    web=web-$env_netns.test
+    echo "$env_gitlab_address $web # slipway egress tests" >>/etc/hosts
+    mkdir "$SUITE_DIR/www"
+    echo "hello from the web" >"$SUITE_DIR/www/hello"
+    for port in 5490 5491; do
+        env_serve_address=$env_gitlab_address env_serve "web-$port" "$port" python3 -m http.server --bind "$env_gitlab_address" \
+            --directory "$SUITE_DIR/www" "$port"
+    done
+    # TCP too, so that env_serve sees it; a name server's port.
+    env_serve_address=$env_gitlab_address env_serve answers 53 python3 -c '
+import socket, sys, threading
+tcp = socket.create_server((sys.argv[1], 53))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind((sys.argv[1], 53))
+threading.Thread(target=lambda: [tcp.accept() for _ in iter(int, 1)], daemon=True).start()
+while True:
+    _, peer = udp.recvfrom(512)
+    udp.sendto(b"an answer\n", peer)
+' "$env_gitlab_address"
+    without="env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY"
+    get="curl --silent --show-error --fail --connect-timeout 5 --max-time 30"
+}
+
+SUITE_TEARDOWN() {
+    sed "/^$env_gitlab_address $web /d" /etc/hosts >"$SUITE_DIR/hosts" && cat "$SUITE_DIR/hosts" >/etc/hosts
+    world_stop
+}
+
+# with_rule LINES COMMAND...: while a rule of every project says LINES.
+with_rule() {
+    local rule=$world_dir/etc/policy.d/10-egress.toml rc=0
+    printf '[[rule]]\nproject = "*"\nrepositories = ["*"]\n%s\n' "$1" >"$rule"
+    shift
+    "$@" || rc=$?
+    rm "$rule"
+    return "$rc"
+}
+
+# all_ways ID: a job that connects from everywhere, by the proxy and past it. The service asks again: a connection ends
+# with the stage that it began in.
+all_ways() {
+    run_steps "$1" "try listed $get http://$web:5490/hello
+try tunnel $get --proxytunnel http://$web:5490/hello
+try unlisted $get http://$web:5491/hello
+try again $get http://$web:5491/hello
+try unset $without $get http://$env_gitlab_address:5490/hello
+try by-name $without $get http://$web:5490/hello
+try tcp timeout 5 bash -c 'exec 3<>/dev/tcp/$env_gitlab_address/5490 && echo connected'
+try udp timeout 5 bash -c 'exec 3<>/dev/udp/$env_gitlab_address/53; echo q >&3; head -n 1 <&3'
+try service $get --retry 20 --retry-delay 1 --retry-connrefused http://asker:8080/said
+try flush nft flush ruleset
+try route /opt/busybox ip route add default dev eth0
+try after-tricks $without $get http://$env_gitlab_address:5490/hello
+printf '%s\n' 'FROM $world_tools' 'RUN $get http://$web:5490/hello; true' \
+    'RUN $without $get http://$env_gitlab_address:5490/hello; true' \
+    'RUN timeout 5 bash -c \"exec 3<>/dev/udp/$env_gitlab_address/53; echo q >&3; head -n 1 <&3\"; true' >Dockerfile
+try build docker build --no-cache -t built:1 .
+try history docker history --no-trunc built:1
+try inspect docker inspect built:1" ".image.name = \"$world_tools\"
+        | .services = [{name: \"$world_tools\", alias: \"asker\", entrypoint: [\"/bin/bash\", \"-c\", \"mkdir /www;
+            ($get --retry 9 --retry-delay 1 --retry-all-errors http://$web:5490/hello; $without $get http://$env_gitlab_address:5490/hello) >/www/said 2>&1
+            exec /opt/busybox httpd -f -p 8080 -h /www\"]}]"
+}
+
+TEST "allowlist: what is listed is reached from script, service and RUN step, through the proxy alone" {
+    with_rule "egress = \"allowlist\"
+egress_allow = [\"$web:5490\"]" all_ways 9001
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "Egress: allowlist of 1 hosts"
+    expect_step listed 0 "hello from the web"
+    expect_step tunnel 0 "hello from the web"
+    expect_step unlisted 22 "403"
+    expect_eq "$(grep -c "slipway: no connection to $web:5491: it is not in egress_allow (operator: egress_allow, rule " <<<"$TRACE")" \
+        1 "lines about what was refused twice"
+    for step in unset by-name tcp udp after-tricks; do ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step got out"; done
+    grep -q '^>>flush [1-9]' <<<"$TRACE"
+    expect_eq "$(grep -c 'hello from the web' <<<"$(step_says service)")" 1 "answers to the service"
+    expect_contains "$(step_says service)" "Couldn't connect"
+    expect_step build 0
+    expect_eq "$(grep -c '[0-9] hello from the web' <<<"$(step_says build)")" 1 "answers to RUN steps"
+    expect_lacks "$(step_says build)" "an answer"
+    expect_lacks "$(step_says history)$(step_says inspect)" 3128
+    expect_lacks "$(step_says inspect)" proxy
+    expect_eq "$(world_leftovers)" "" "what is left"
+}
+
+TEST "control: open-except-registries reaches the same directly, and says that it is a guard rail" {
+    all_ways 9011
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "Egress: open-except-registries: a guard rail, no wall"
+    for step in unset tcp after-tricks; do expect_step "$step" 0; done
+    expect_step udp 0 "an answer"
+    expect_step service 0 "hello from the web"
+    expect_contains "$(step_says build)" "hello from the web"
+    expect_contains "$(step_says build)" "an answer"
+}
+
+TEST "none: nothing gets out of script, service and RUN step, and no proxy is named to them" {
+    with_rule 'egress = "none"' all_ways 9021
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "Egress: none"
+    for step in listed tunnel unlisted unset by-name tcp udp after-tricks; do
+        ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step got out"
+    done
+    expect_step service 0
+    expect_lacks "$TRACE" "hello from the web"
+    expect_lacks "$TRACE" "an answer"
+}
+
+# fetch ID: a job whose helper clones from the GitLab server, and whose hook asks for more.
+fetch() {
+    run_script "$1" 'cat file' ".git_info.repo_url = \"http://$web:5490/app.git\" | .git_info.sha = \"$sha\" | .git_info.depth = 0
+        | .hooks = [{name: \"pre_get_sources_script\", script: [\"$get http://$web:5491/hello || echo hook could not\",
+            \"$without $get http://$env_gitlab_address:5490/hello || echo hook could not directly\"]}]
+        | .variables |= map(if .key == \"GIT_STRATEGY\" then .value = \"clone\" else . end)"
+}
+
+TEST "none: the helper reaches the GitLab server for the sources, and its hooks nothing else" {
+    git init -q -b main "$CASE_DIR/app"
+    (cd "$CASE_DIR/app" && echo "the sources" >file && git add file &&
+        git -c user.name=t -c user.email=t@example.org commit -qm one)
+    sha=$(git -C "$CASE_DIR/app" rev-parse HEAD)
+    rm -rf "$SUITE_DIR/www/app.git"
+    git clone -q --bare "$CASE_DIR/app" "$SUITE_DIR/www/app.git"
+    git -C "$SUITE_DIR/www/app.git" update-server-info
+
+    with_rule 'egress = "none"' fetch 9031
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "the sources"
+    expect_contains "$TRACE" $'\nhook could not\n'
+    expect_contains "$TRACE" $'\nhook could not directly\n'
+    expect_lacks "$TRACE" "hello from the web"
+    expect_contains "$TRACE" "no connection to $web:5491"
+}
+
+# build_by BACKEND ID
+build_by() {
+    with_rule "egress = \"allowlist\"
+egress_allow = [\"$web:5490\"]
+backend = \"$1\"" run_steps "$2" "printf '%s\n' 'FROM $world_tools' 'RUN $get http://$web:5490/hello' \
+        'RUN $without $get http://$env_gitlab_address:5490/hello; $get http://$web:5491/hello; true' \
+        'ADD http://$web:5490/hello /added' 'RUN cat /added | tr a-z A-Z' >Dockerfile
+try build docker build --no-cache -t built:1 .
+try history docker history --no-trunc built:1
+try inspect docker inspect built:1" ".image.name = \"$world_tools\""
+    expect_eq "$STATE" success
+    expect_step build 0 "HELLO FROM THE WEB"
+    expect_eq "$(grep -c 'hello from the web' <<<"$(step_says build)")" 1 "answers to RUN steps of $1"
+    expect_lacks "$(step_says history)$(step_says inspect)" 3128
+    expect_contains "$TRACE" "no connection to $web:5491"
+}
+
+TEST "allowlist: every backend's steps and ADD go through the proxy, which is in no history" {
+    kaniko=$("$env_root/packaging/tools/build" kaniko)
+    cp "$world_config" "$CASE_DIR/config.toml"
+    printf '\n[kaniko]\nexecutor = "%s"\n' "$kaniko/bin/executor" >>"$world_config"
+    id=9040
+    for backend in buildkit buildah podman kaniko; do
+        id=$((id + 1))
+        build_by "$backend" "$id"
+    done
+    cp "$CASE_DIR/config.toml" "$world_config"
+}
+
+TEST "learning lets everything pass but the registries, and prints the list that closes it again" {
+    steps="try listed $get http://$web:5490/hello
+try unlisted $get http://$web:5491/hello
+try registry curl --silent --show-error --insecure --max-time 20 https://$world_registry/v2/
+try direct $without $get http://$env_gitlab_address:5490/hello"
+    with_rule $'egress = "allowlist"\negress_learn = true' run_steps 9051 "$steps" ".image.name = \"$world_tools\""
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "learning: the proxy lets everything pass"
+    expect_step listed 0 "hello from the web"
+    expect_step unlisted 0 "hello from the web"
+    expect_contains "$TRACE" "no connection to $world_registry: it is a registry that slipway brokers"
+    ! grep -qxF ">>registry 0" <<<"$TRACE"
+    ! grep -qxF ">>direct 0" <<<"$TRACE"
+    learned=$("$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$world_config" egress learn --project grp/app)
+    expect_contains "$learned" "\"$web:5490\""
+    expect_contains "$learned" "\"$web:5491\""
+    expect_lacks "$learned" "$world_registry"
+
+    with_rule "egress = \"allowlist\"
+$learned" run_steps 9052 "$steps" ".image.name = \"$world_tools\""
+
+    expect_step unlisted 0 "hello from the web"
+}
+
+# contain ID: a container of the job's own engine, which is root of its sandbox, in the job's network.
+contain() {
+    run_steps "$1" "docker pull -q $world_docker >/dev/null
+try direct docker run --rm $world_docker $get http://$env_gitlab_address:5490/hello
+try host docker run --rm --network host $world_docker $get http://$env_gitlab_address:5490/hello
+try route docker run --rm --privileged --network host $world_docker sh -c '/opt/busybox ip route add default dev eth0; $get http://$env_gitlab_address:5490/hello'
+try proxy docker run --rm -e http_proxy=http://172.17.0.1:3128 $world_docker $get http://$web:5490/hello
+try unlisted docker run --rm -e http_proxy=http://172.17.0.1:3128 $world_docker $get http://$web:5491/hello" \
+        ".image.name = \"$world_docker\""
+}
+
+docker_files() {
+    with_program /usr/bin/docker opt/docker-cli
+    tool_files
+}
+
+TEST "containers of a job's engine have the job's way out and no other" {
+    if [[ ! -x /usr/sbin/dockerd ]]; then return 0; fi
+    publish_image base/dockercli:12 debian '{}' docker_files
+    world_docker=$world_registry/base/dockercli:12
+    engine=$'dind = true\ndind_justification = "OPS-7: tests"'
+    with_rule "egress = \"allowlist\"
+egress_allow = [\"$web:5490\"]
+$engine" contain 9061
+
+    for step in direct host route unlisted; do ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step got out"; done
+    expect_step proxy 0 "hello from the web"
+
+    with_rule "$engine" contain 9062
+
+    expect_step direct 0 "hello from the web"
+    expect_step host 0 "hello from the web"
+}
