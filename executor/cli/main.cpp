@@ -17,12 +17,17 @@
 #include <CLI/CLI.hpp>
 
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
+#include <filesystem>
 #include <iostream>
 #include <set>
+#include <string>
+#include <string_view>
 
 namespace {
 
@@ -46,6 +51,20 @@ int refuse_root(const gitlab::StageEnvironment& environment) {
           {}});
 }
 
+/// State and sandboxes belong to the service's user: what root makes there stops his jobs, and what
+/// root's own Podman shows is none of them.
+Error not_as_root(const std::filesystem::path& state_dir) {
+  struct ::stat facts {};
+  const ::passwd* user = ::stat(state_dir.c_str(), &facts) == 0 && facts.st_uid != 0
+                             ? ::getpwuid(facts.st_uid) // NOLINT(concurrency-mt-unsafe)
+                             : nullptr;
+  const std::string name = user == nullptr ? "gitlab-runner" : user->pw_name;
+  return Error{ErrorKind::misconfigured,
+               "slipway was started as root, and this command works as the service's user alone",
+               "runuser -u " + name + " -- slipway …",
+               {}};
+}
+
 int stage_of(const std::string& stage, const std::string& config_file, const std::string& script,
              const std::string& sub_stage, const gitlab::StageEnvironment& environment,
              gitlab::StopSignal& stop) {
@@ -67,6 +86,15 @@ int gitlab_stage(const std::string& stage, const std::string& config_file,
                  const std::string& script, const std::string& sub_stage) {
   const auto environment = gitlab::StageEnvironment::read();
   if (::geteuid() == 0) return refuse_root(environment);
+  static int code_of_terminate = 0;
+  code_of_terminate = environment.system_failure;
+  // Of a thread that nobody waits for.
+  std::set_terminate([] {
+    constexpr std::string_view kWords =
+        "ERROR (runner system failure): slipway came to an unexpected end\n";
+    (void)!::write(STDERR_FILENO, kWords.data(), kWords.size());
+    ::_exit(code_of_terminate);
+  });
   try {
     gitlab::StopSignal stop;
     const int code = stage_of(stage, config_file, script, sub_stage, environment, stop);
@@ -310,15 +338,17 @@ int main(int argc, char** argv) {
                        json, std::cout);
     return 0;
   }
-  auto wiring = cli::Wiring::make(*std::move(config), -1);
-  if (!wiring) return complain(wiring.error());
   if (audit_verify->parsed()) {
-    auto verified = audit::verify((*wiring)->config().slipway.audit_file,
+    auto verified = audit::verify(config->slipway.audit_file,
                                   head.empty() ? std::nullopt : std::optional{head});
     if (!verified) return complain(verified.error(), 1);
     std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";
     return 0;
   }
+  if (::geteuid() == 0 && !gate_test->parsed())
+    return complain(not_as_root(config->slipway.state_dir));
+  auto wiring = cli::Wiring::make(*std::move(config), -1);
+  if (!wiring) return complain(wiring.error());
   if (gc->parsed()) {
     auto removed = (*wiring)->collect_garbage(everything);
     if (!removed) return complain(removed.error());

@@ -51,6 +51,7 @@ struct ScannerConfig {
   std::filesystem::path db_dir;    ///< holds trivy.db and metadata.json
   std::filesystem::path cache_dir; ///< verdict cache, owned by slipway
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
+  sandbox::Limits limits{}; ///< of the scanner's sandbox; its number of processes is fixed
 };
 
 /// What layers expand to, in ScannerConfig::cache_dir; the gate asks it, and who has time before

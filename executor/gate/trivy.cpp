@@ -155,6 +155,7 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
                                 "the scanner itself, read-only, hashed before"});
   spec.allow(sandbox::HostMount{{config_.db_dir.string(), std::string{kCache} + "/db", true},
                                 "the vulnerability DB, read-only"});
+  spec.limits = config_.limits;
   spec.limits.pids = 512;
 
   auto output = podman_.run_attached(spec, config_.deadline, kMaxReportBytes, started_);

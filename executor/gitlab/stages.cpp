@@ -367,8 +367,9 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   if (!environment.exit_code_file.empty()) ::unlink(environment.exit_code_file.c_str());
   auto response = read_job_response(environment.job_response_file);
   if (!response) return report(environment, response.error());
+  const auto secrets = masked_values(*response);
   JobLog job_log;
-  job_log.mask(masked_values(*response));
+  job_log.mask(secrets);
   const auto key = state::JobFolders::key_for(response->id, response->token);
   auto lock = tools.folders.lock(key, state::JobFolders::Mode::shared, std::chrono::seconds{60});
   auto record = lock ? tools.folders.load(key) : Result<state::JobRecord>{std::move(lock).error()};
@@ -387,7 +388,6 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   }
   hide_identity(*body, *response, tools.config.identity);
 
-  const auto secrets = masked_values(*response);
   MaskedStream out{STDOUT_FILENO, secrets};
   MaskedStream err{STDERR_FILENO, secrets};
   const auto where = where_for(sub_stage);

@@ -106,6 +106,11 @@ TEST "started as root every stage refuses and names the way out" {
         expect_contains "$OUTPUT" "started as root"
         expect_contains "$OUTPUT" "packaging/setup-runner"
     done
+    for command in gc doctor leases "db rollback"; do
+        # shellcheck disable=SC2086
+        expect_status 2 "$world_bin/slipway" --config "$world_config" $command
+        expect_contains "$OUTPUT" "runuser -u $world_user -- slipway"
+    done
 }
 
 TEST "a job without image, where there is no default, is denied once and told what to do" {

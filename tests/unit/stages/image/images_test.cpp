@@ -197,5 +197,20 @@ TEST_F(ImagesTest, WhatAKilledScanLeftIsCollectedAndALivingScanStays) {
   EXPECT_EQ(api_->removed, std::vector<std::string>{"slipway-scan-x"});
 }
 
+TEST(ScannerConfig, LimitsTheScannerAsJobsAreLimitedButNotBelowWhatAScanNeeds) {
+  config::Config config;
+  EXPECT_EQ(scanner_config(config.gate, config).limits.memory_bytes, 0U);
+  config.sandbox.cpus = 1.5;
+  config.sandbox.memory_bytes = 64UL << 20;
+
+  const auto small = scanner_config(config.gate, config);
+  config.sandbox.memory_bytes = 8ULL << 30;
+  const auto large = scanner_config(config.gate, config);
+
+  EXPECT_EQ(small.limits.memory_bytes, 2ULL << 30);
+  EXPECT_EQ(small.limits.cpus, 1.5);
+  EXPECT_EQ(large.limits.memory_bytes, 8ULL << 30);
+}
+
 } // namespace
 } // namespace slipway::image
