@@ -399,12 +399,11 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   io.stop_fd = stop.fd();
 
   const auto say_egress = [&](std::string_view line) {
-    Masker masker{secrets}; // a name that was asked for may be one
-    say(masker.feed(line) + masker.flush());
-    log::write(log::Level::info, "egress", {{"job", key}, {"said", std::string{line}}});
+    job_log.say(line); // a name that was asked for may be a masked value
+    log::write(log::Level::info, "egress", {{"job", key}, {"said", job_log.masked(line)}});
   };
   auto proxies = tools.jobs.open_proxies(*record, where, response->sources_host(), say_egress);
-  if (!proxies) return report(environment, std::move(proxies).error());
+  if (!proxies) return report(environment, std::move(proxies).error(), job_log);
   std::unique_ptr<image::Images> images;
   std::unique_ptr<broker::Server> broker;
   if (where == job::Where::job) {

@@ -50,7 +50,7 @@ struct Tools {
   const Clock& clock;
   std::string owner;
   WiredBackends backends; ///< what builds here
-  sandbox::SlotPlan slots;
+  sandbox::SlotPlan slots = {};
   egress::Proxy* proxy = nullptr; ///< lent; where builds of a closed network get out
 };
 

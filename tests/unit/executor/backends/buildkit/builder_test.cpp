@@ -134,9 +134,9 @@ TEST(BuilderSpec, OfAClosedNetworkHasTheProxyAndNoWayOutOfItsOwn) {
   config.closed = true;
   const auto names = names_for("k", "me");
 
-  const auto without = builder_spec(config, names);
+  const auto without = builder_spec(config, names, {});
   config.init_dir = "/usr/libexec/slipway";
-  const auto spec = builder_spec(config, names);
+  const auto spec = builder_spec(config, names, {});
 
   EXPECT_EQ(without.network, names.closed_network());
   EXPECT_EQ(without.entrypoint.front(), "/tools/bin/buildkitd");
