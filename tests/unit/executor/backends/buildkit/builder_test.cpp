@@ -64,7 +64,7 @@ public:
         }
         char hello[33]; // preface and SETTINGS; a socket closed with unread bytes loses the answer
         (void)!::recv(client.get(), hello, sizeof hello, MSG_WAITALL);
-        (void)!::write(client.get(), answer_.data(), answer_.size());
+        (void)!::send(client.get(), answer_.data(), answer_.size(), MSG_NOSIGNAL);
       }
     }};
   }
