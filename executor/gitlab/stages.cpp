@@ -314,13 +314,16 @@ std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools, cons
       most,
       [&tools, key] {
         std::vector<sandbox::WatchedProcess> processes;
-        for (auto& one : tools.folders.watched(key))
-          processes.push_back({std::move(one.name), one.first.pid});
+        for (auto& one : tools.folders.watched(key)) {
+          const auto own = one.name == "scanner" ? image::scanner_memory(tools.config) : 0;
+          processes.push_back({std::move(one.name), one.first.pid, own});
+        }
         return processes;
       },
-      [most, &job_log](const std::string& name, std::uint64_t bytes) {
+      [&tools, most, &job_log](const std::string& name, std::uint64_t bytes) {
+        const auto limit = name == "scanner" ? image::scanner_memory(tools.config) : most;
         job_log.say("WARNING: the sandbox " + name + " had " + std::to_string(bytes >> 20) +
-                    " MiB of memory, more than the limit of " + std::to_string(most >> 20) +
+                    " MiB of memory, more than the limit of " + std::to_string(limit >> 20) +
                     " MiB: its largest processes were killed");
       });
 }

@@ -141,7 +141,8 @@ MemoryWatch::MemoryWatch(std::uint64_t most, Processes processes, Killed killed,
         pollfd quit{quit_.get(), POLLIN, 0};
         while (::poll(&quit, 1, static_cast<int>(interval.count())) <= 0) {
           for (const auto& one : processes())
-            if (const auto bytes = end_above(one.root, most)) killed(one.name, *bytes);
+            if (const auto bytes = end_above(one.root, one.most == 0 ? most : one.most))
+              killed(one.name, *bytes);
         }
       }};
 }

@@ -31,6 +31,7 @@ std::optional<std::uint64_t> end_above(std::int64_t root, std::uint64_t most);
 struct WatchedProcess {
   std::string name;
   std::int64_t root = 0;
+  std::uint64_t most = 0; ///< bytes; 0: as all others
 };
 
 class MemoryWatch {

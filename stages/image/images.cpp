@@ -147,6 +147,11 @@ gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& 
   return policy;
 }
 
+std::uint64_t scanner_memory(const config::Config& config) {
+  constexpr std::uint64_t kLeast = 2ULL << 30;
+  return config.sandbox.memory_bytes == 0 ? 0 : std::max(config.sandbox.memory_bytes, kLeast);
+}
+
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config) {
   gate::ScannerConfig scanner;
   scanner.trivy = section.trivy;
@@ -155,11 +160,7 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
   scanner.db_dir = gate::database_in_force(section.db_dir);
   scanner.cache_dir = config.slipway.state_dir / "gate";
   scanner.deadline = section.timeout;
-  // A scan needs memory of its own, however little jobs get: without it every image is denied.
-  constexpr std::uint64_t kLeastForScans = 2ULL << 30;
-  if (config.sandbox.memory_bytes != 0)
-    scanner.limits.memory_bytes =
-        std::max<std::uint64_t>(config.sandbox.memory_bytes, kLeastForScans);
+  scanner.limits.memory_bytes = scanner_memory(config);
   scanner.limits.cpus = config.sandbox.cpus;
   return scanner;
 }

@@ -176,6 +176,9 @@ private:
 
 /// The gate's own words for a configured section.
 gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& config);
+/// Bytes that a scan may take; 0: as many as it wants. It needs memory of its own, however little
+/// jobs get: without it every image is denied.
+std::uint64_t scanner_memory(const config::Config& config);
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config);
 
 /// Says once a job what the host does not enforce of a sandbox's limits; what slipway has to look

@@ -125,6 +125,21 @@ TEST(MemoryWatch, TellsWhomItEnded) {
   EXPECT_EQ(told, 1);
 }
 
+TEST(MemoryWatch, LeavesOneThatMayHaveMore) {
+  Family family{1 * kMiB, 100 * kMiB};
+  Family larger{1 * kMiB, 100 * kMiB};
+  {
+    const MemoryWatch watch{50 * kMiB,
+                            [&] {
+                              return std::vector<WatchedProcess>{
+                                  {"scanner", larger.first(), 400 * kMiB}, {"job", family.first()}};
+                            },
+                            [](const std::string&, std::uint64_t) {}, std::chrono::milliseconds{5}};
+    (void)family.end();
+  }
+  EXPECT_GT(memory_below(larger.first()), 95 * kMiB);
+}
+
 TEST(MemoryWatch, WithoutALimitWatchesNothing) {
   bool asked = false;
   {
