@@ -117,3 +117,41 @@ TEST "the printed section calls all four stages" {
         expect_contains "$OUTPUT" "${stage}_args = [\"--config\", \"/etc/slipway/config.toml\", \"gitlab\", \"$stage\"]"
     done
 }
+
+TEST "the installed configuration names no registry of the example's, and is otherwise the example" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE"
+    config=$TREE/etc/slipway/config.toml
+    # The control: in the example it is in force.
+    grep -q '^\[\[registry\]\]' "$SUITE_ROOT/config/examples/config.toml"
+    expect_eq "$(grep -c '^\[\[registry\]\]' "$config" || true)" 0 "registries in force"
+    expect_eq "$(grep -c '^#host = "registry.example:5000"' "$config")" 1 "the commented host"
+    # Nothing but that block and id_slots differs: the next section is whole.
+    differing=$(diff "$SUITE_ROOT/config/examples/config.toml" "$config" | sed -n 's/^> //p' | grep -v -e '^#' -e '^id_slots' || true)
+    expect_eq "$differing" "" "other lines that differ"
+    grep -q '^\[buildkit\]' "$config"
+    expect_status 0 "${SLIPWAY_BIN:-$SUITE_ROOT/build/bin}/slipway" --config "$config" config check
+}
+
+TEST "a scanner that is there is pinned, and without one the operator is told" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE" --dry-run
+    expect_contains "$OUTPUT" "no /usr/local/bin/trivy to pin"
+    mkdir -p "$TREE/usr/local/bin"
+    echo scanner >"$TREE/usr/local/bin/trivy"
+    expect_status 0 "$SETUP" --root "$TREE"
+    pin=$(sha256sum <"$TREE/usr/local/bin/trivy" | cut -d' ' -f1)
+    grep -q "^trivy_sha256 = \"$pin\" " "$TREE/etc/slipway/config.toml"
+}
+
+TEST "the state folder is the user's alone before the service first starts" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE"
+    uid=$(awk -F: '$1 == "gitlab-runner" { print $3 }' "$TREE/etc/passwd")
+    expect_eq "$(stat -c %u:%a "$TREE/var/lib/slipway")" "$uid:700"
+    chmod 0755 "$TREE/var/lib/slipway"
+    expect_status 0 "$SETUP" --root "$TREE"
+    expect_eq "$(stat -c %u:%a "$TREE/var/lib/slipway")" "$uid:700"
+    expect_status 0 "$SETUP" --root "$TREE"
+    expect_contains "$OUTPUT" "is right: /var/lib/slipway"
+}
