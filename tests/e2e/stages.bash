@@ -382,8 +382,15 @@ TEST "SIGTERM ends neither config nor cleanup half way: both go to their ends an
     expect_eq "$(jq -r .driver.name document)" slipway
     unset payload
 
-    exec 9<>"$(echo "$world_state_dir"/jobs/j3035-*/lock)"
-    flock 9
+    # A process of its own: what the shell starts would inherit the lock.
+    lock=$(echo "$world_state_dir"/jobs/j3035-*/lock)
+    python3 -c 'import fcntl, signal, sys
+file = open(sys.argv[1])
+fcntl.flock(file, fcntl.LOCK_EX)
+signal.pause()' "$lock" &
+    locker=$!
+    is_locked() { ! flock --nonblock "$lock" true; }
+    until_true 30 is_locked
     stage 3035 cleanup
     until_true 30 slipway_runs
     sleep 0.5
@@ -391,7 +398,7 @@ TEST "SIGTERM ends neither config nor cleanup half way: both go to their ends an
     kill -TERM $(slipway_pids)
     sleep 0.5
     [[ ! -e code ]] || fail "cleanup did not go on: $(<code)"
-    exec 9<&-
+    kill "$locker"
     until_true 60 test -s code
     expect_eq "$(<code)" 2 "exit code of cleanup"
     expect_nothing_left
