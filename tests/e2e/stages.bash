@@ -113,6 +113,16 @@ TEST "started as root every stage refuses and names the way out" {
     done
 }
 
+TEST "where the helper's program is missing prepare fails and names it" {
+    sed 's|^helper_binary = .*|helper_binary = "/nonexistent/gitlab-runner"|' "$world_config" >"$world_dir/etc/helper.toml"
+    job 3090 ':'
+    sim_config=$world_dir/etc/helper.toml sim 3090 --steps config prepare cleanup
+
+    expect_eq "$(all 3090 prepare rc)" 2
+    expect_contains "$(all 3090 prepare out)$(all 3090 prepare err)" /nonexistent/gitlab-runner
+    expect_nothing_left
+}
+
 TEST "a job without image, where there is no default, is denied once and told what to do" {
     job 3004 ':' 'del(.image)'
     grep -v '^default_image' "$world_config" >"$world_dir/etc/no-default.toml"
@@ -543,6 +553,13 @@ podman_mounts() {
 }
 no_process() { ! pgrep -f -x "$1" >/dev/null; }
 scanner_runs() { [[ -n $(with_cgroup2_as_user podman ps --quiet --filter label=io.slipway.role=scanner) ]]; }
+# ids: of each running sandbox of slipway its role and the host's id of its root, while a scan runs
+ids() {
+    local pid role
+    with_cgroup2_as_user podman ps --format '{{.Pid}} {{index .Labels "io.slipway.role"}}' --filter label=io.slipway.owner |
+        while read -r pid role; do echo "${role:-job} $(awk 'NR == 1 { print $2 }' "/proc/$pid/uid_map")"; done
+}
+scanner_runs_for_itself() { scanner_runs && ids >ids && grep -q ^scanner ids; }
 manifest_waits() { grep -q hold "$world_dir/log/requests"; }
 
 TEST "what dies in a build, in a scan or in an upload leaves no container, no process, no mount and no tag" {
@@ -567,7 +584,9 @@ int main(void) { for (;;) pause(); }'
 
     # While the image is scanned; slipway gc finds it.
     job 3073 "$push"
-    sim_config=$config die_at 3073 scanner_runs
+    sim_config=$config die_at 3073 scanner_runs_for_itself
+    expect_eq "$(grep -c -v ^scanner ids | sed 's/^[1-9].*/others/')" others "$(<ids)"
+    expect_eq "$(grep -c -w -- "$(awk '$1 == "scanner" { print $2; exit }' ids)" ids)" 1 "sandboxes with the scanner's ids: $(<ids)"
     # The control: all that is looked for is there now.
     expect_contains "$(owned)" io.slipway.role:scanner
     expect_contains "$(owned)" /gate/scan-
