@@ -161,6 +161,27 @@ TEST "pull policies are the operator's to allow, and are kept" {
     expect_contains "$TRACE" "ran by never"
 }
 
+say_version() { echo "version-$1" >version; }
+
+TEST "a list of pull policies is tried in turn; if-not-present keeps what is there, always asks the registry" {
+    cp "$world_config" "$CASE_DIR/config.toml"
+    sed -i 's/^\[gitlab\]/[gitlab]\npull_policies = ["always", "if-not-present", "never"]/' "$world_config"
+    image="{name: \"$world_registry/base/changes:1\", pull_policy: "
+    publish_image base/changes:1 busybox '{}' say_version one
+    run_script 4025 'cat /version' ".image = $image [\"never\", \"always\"]}" || true
+    first=$TRACE
+    publish_image base/changes:1 busybox '{}' say_version two
+    run_script 4026 'cat /version' ".image = $image [\"if-not-present\", \"always\"]}" || true
+    kept=$TRACE
+    run_script 4027 'cat /version' ".image = $image [\"always\"]}" || true
+    cp "$CASE_DIR/config.toml" "$world_config"
+
+    expect_contains "$first" version-one
+    expect_contains "$kept" version-one
+    expect_contains "$TRACE" version-two
+    expect_eq "$STATE" success
+}
+
 TEST "a private image is pulled with the job's credential only, and the credential is not shown" {
     run_script 4031 'cat /www/index.html' ".image.name = \"$world_registry/private/tool:1\""
     expect_contains "$STATE" "failed"
