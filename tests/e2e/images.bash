@@ -285,6 +285,19 @@ TEST "a service that never opens its port is a warning with its last words" {
     expect_contains "$TRACE" $'\nran'
 }
 
+TEST "a job that is cancelled while its services start is prepared once, is cancelled, and leaves nothing" {
+    cp "$world_config" "$CASE_DIR/config.toml"
+    sed -i 's/^\[gitlab\]/[gitlab]\nservice_wait = "200s"/' "$world_config"
+    run_script 4092 'echo NE""VER' ".services = [{name: \"$world_registry/base/deaf:1\", alias: \"deaf\"}]
+        | .features.failure_reasons += [\"job_canceled\"] | ._signal = {after: \"Pulling [^ ]*/deaf:1\", status: \"canceling\"}" || true
+    cp "$CASE_DIR/config.toml" "$world_config"
+
+    expect_eq "$STATE" "failed job_canceled"
+    expect_lacks "$TRACE" NEVER
+    expect_eq "$(grep -c 'Pulling [^ ]*/deaf:1' <<<"$TRACE")" 1
+    expect_eq "$(world_leftovers)" ""
+}
+
 # The standard job of GitLab's documentation; DOCKER is the program.
 docker_job() {
     cat <<SCRIPT
