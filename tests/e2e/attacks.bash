@@ -326,6 +326,14 @@ TEST "memory and file size of a script and a RUN step are bounded, and the job l
     fi
 }
 
+TEST "memory of a service is bounded too" {
+    with_sandbox 'memory = "256MiB"' run_script 5099 'sleep 12; echo done' \
+        '.services = [{name: "'"$world_busybox"'", command: ["sh", "-c", "x=$(head -c 600000000 /dev/zero | tr \"\\0\" x); sleep 60"]}]'
+
+    expect_eq "$STATE" success
+    ! grep -q 'does not enforce: [^(]*memory' <<<"$TRACE" || expect_contains "$TRACE" "the sandbox svc0 had"
+}
+
 TEST "control: without limits the same script and step come to their ends" {
     hogs 5095
 
