@@ -123,6 +123,14 @@ TEST "where the helper's program is missing prepare fails and names it" {
     expect_nothing_left
 }
 
+TEST "a stage that gets no thread ends as a system failure, in words" {
+    job 3092 ':'
+    chmod 644 "$CASE_DIR/3092.json"
+    expect_status 2 "$env_lib/as-user" "$world_user" JOB_RESPONSE_FILE="$CASE_DIR/3092.json" BUILD_FAILURE_EXIT_CODE=1 \
+        SYSTEM_FAILURE_EXIT_CODE=2 prlimit --nproc=1 "$world_bin/slipway" --config "$world_config" gitlab config
+    expect_contains "$OUTPUT" "came to an unexpected end"
+}
+
 TEST "a job without image, where there is no default, is denied once and told what to do" {
     job 3004 ':' 'del(.image)'
     grep -v '^default_image' "$world_config" >"$world_dir/etc/no-default.toml"
