@@ -68,6 +68,19 @@ TEST "a token that may push is of no use in the script, the helper, a service or
     grep -q '^>>address [1-9]' <<<"$TRACE"
 }
 
+TEST "the builder's own root may push nothing either, whatever it does to its network" {
+    env_serve_address=$env_gitlab_address env_serve away 8471 python3 -m http.server --bind "$env_gitlab_address" --directory "$CASE_DIR" 8471
+    builder=$(with_cgroup2_as_user podman ps --quiet --filter label=io.slipway.role=builder | head -1)
+    in_builder() { with_cgroup2_as_user podman exec --user 0 "$builder" timeout 10 bash -c "$1"; }
+
+    # Control: it reaches what is no registry.
+    in_builder "</dev/tcp/$env_gitlab_address/8471"
+    ! in_builder "</dev/tcp/${world_registry/://}"
+    in_builder 'nft flush ruleset; nft delete table inet slipway; ip route flush cache; echo tried' >tried 2>&1
+    expect_contains "$(<tried)" tried
+    ! in_builder "</dev/tcp/${world_registry/://}"
+}
+
 TEST "control: with block_registries off the same pushes succeed" {
     with_sandbox 'block_registries = false' all_ways 5003 control
 
