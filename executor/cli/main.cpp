@@ -339,7 +339,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (audit_verify->parsed()) {
-    auto verified = audit::verify(config->slipway.audit_file,
+    auto verified = audit::verify(cli::audit_file_of(*config),
                                   head.empty() ? std::nullopt : std::optional{head});
     if (!verified) return complain(verified.error(), 1);
     std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";

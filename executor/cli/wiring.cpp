@@ -75,6 +75,11 @@ Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::
       audit_{config_.slipway.audit_file, clock_}, slots_{slots_for(config_, user_)},
       jobs_{job::Tools{config_, podman_, folders_, audit_, clock_, user_, owner_, slots_}} {}
 
+std::filesystem::path audit_file_of(const config::Config& config) {
+  return config.slipway.audit_file.empty() ? config.slipway.state_dir / "audit.jsonl"
+                                           : config.slipway.audit_file;
+}
+
 Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd) {
   const passwd* user =
       ::getpwuid(::geteuid()); // NOLINT(concurrency-mt-unsafe): before any thread of ours asks
@@ -94,8 +99,7 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
     config.slipway.runtime_dir = engine.runtime_dir / "slipway";
   if (config.slipway.log_file.empty())
     config.slipway.log_file = config.slipway.state_dir / "slipway.log";
-  if (config.slipway.audit_file.empty())
-    config.slipway.audit_file = config.slipway.state_dir / "audit.jsonl";
+  config.slipway.audit_file = audit_file_of(config);
   std::error_code failed;
   const auto beside = std::filesystem::read_symlink("/proc/self/exe", failed).parent_path();
   if (config.programs.init.empty()) config.programs.init = beside / "slipway-init";

@@ -22,6 +22,9 @@ namespace slipway::cli {
 /// added here. What is not there, or too old, is left out; `slipway backends` says why.
 image::WiredBackends wired_backends(const config::Config& config, process::ProcessRunner& runner);
 
+/// Where the audit log is, by the configuration or by default.
+std::filesystem::path audit_file_of(const config::Config& config);
+
 class Wiring {
 public:
   /// Fills in the defaults that depend on where slipway runs (runtime folder, programs beside this
