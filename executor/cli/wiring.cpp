@@ -59,7 +59,8 @@ image::WiredBackends wired_backends(const config::Config& config, process::Proce
     auto backend = image::wire_buildah(*program);
     wired.emplace(backend.descriptor.name, std::move(backend));
   }
-  if (!config.kaniko.executor.empty())
+  // Where there is none each stage would start a process to learn it.
+  if (::access(config.kaniko.executor.c_str(), X_OK) == 0)
     if (const auto program = backends::kaniko::probe(runner, config.kaniko.executor))
       wired.emplace("kaniko", image::wire_kaniko(*program));
   return wired;
