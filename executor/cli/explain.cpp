@@ -126,10 +126,7 @@ int explain(const ExplainOptions& options, const config::Config& config,
   context.dockerfile_ignore_file = beside(file.filename().string() + ".dockerignore");
   for (const auto& source : router::literal_sources(*parsed)) {
     const auto status = std::filesystem::symlink_status(file.parent_path() / source, failed);
-    if (!std::filesystem::exists(status)) continue;
-    context.sources[source] = std::filesystem::is_symlink(status)     ? router::SourceKind::link
-                              : std::filesystem::is_directory(status) ? router::SourceKind::folder
-                                                                      : router::SourceKind::file;
+    if (std::filesystem::exists(status)) context.sources[source] = router::kind_of(status);
   }
 
   auto plan = dockerfile::plan_of(*parsed, flags.scope);

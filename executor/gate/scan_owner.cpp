@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/scan_owner.hpp"
 
-#include "executor/base/file.hpp"
+#include "executor/base/process_stat.hpp"
 
 #include <unistd.h>
 
@@ -11,7 +11,6 @@
 namespace slipway::gate {
 namespace {
 constexpr std::string_view kDigits = "0123456789";
-constexpr std::size_t kMostStatBytes = 4096;
 } // namespace
 
 std::string scratch_name_begin() {
@@ -32,12 +31,8 @@ bool is_process_gone(std::string_view pid) {
   const auto folder = "/proc/" + std::string{pid};
   std::error_code failed;
   if (!std::filesystem::exists(folder, failed)) return !failed;
-  const auto stat = read_file(folder + "/stat", kMostStatBytes);
-  // The state stands after the name, which may hold any character. Source: proc(5).
-  const auto name_end = stat ? stat->rfind(") ") : std::string::npos;
-  if (name_end == std::string::npos || name_end + 2 >= stat->size()) return false;
-  const char state = (*stat)[name_end + 2];
-  return state == 'Z' || state == 'X';
+  const auto stat = read_process_stat(std::stoll(std::string{pid}));
+  return stat && (stat->state == 'Z' || stat->state == 'X');
 }
 
 } // namespace slipway::gate

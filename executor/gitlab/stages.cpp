@@ -320,8 +320,7 @@ std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools, cons
         }
         return processes;
       },
-      [&tools, most, &job_log](const std::string& name, std::uint64_t bytes) {
-        const auto limit = name == "scanner" ? image::scanner_memory(tools.config) : most;
+      [&job_log](const std::string& name, std::uint64_t bytes, std::uint64_t limit) {
         job_log.say("WARNING: the sandbox " + name + " had " + std::to_string(bytes >> 20) +
                     " MiB of memory, more than the limit of " + std::to_string(limit >> 20) +
                     " MiB: its largest processes were killed");

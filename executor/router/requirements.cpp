@@ -471,6 +471,11 @@ private:
 
 } // namespace
 
+SourceKind kind_of(const std::filesystem::file_status& status) {
+  if (std::filesystem::is_symlink(status)) return SourceKind::link;
+  return std::filesystem::is_directory(status) ? SourceKind::folder : SourceKind::file;
+}
+
 std::vector<std::string> literal_sources(const dockerfile::Dockerfile& dockerfile) {
   constexpr std::size_t kMost = 200;
   std::set<std::string> found;

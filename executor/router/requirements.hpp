@@ -8,6 +8,7 @@
 #include "executor/oci/manifest.hpp"
 #include "executor/router/capabilities.hpp"
 
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -28,6 +29,8 @@ struct Flags {
 };
 
 enum class SourceKind { file, folder, link };
+/// Of what is there, links not followed.
+SourceKind kind_of(const std::filesystem::file_status& status);
 
 /// What is known of the context.
 struct Context {

@@ -2,6 +2,7 @@
 #include "executor/sandbox/memory_watch.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/process_stat.hpp"
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -22,33 +23,12 @@ namespace {
 
 struct Process {
   std::int64_t pid = 0;
-  std::int64_t parent = 0;
-  std::uint64_t start_time = 0;
-  std::uint64_t resident = 0; ///< bytes, shared ones in full
+  ProcessStat stat;
 };
 
 std::optional<Process> read_process(std::int64_t pid) {
-  const auto stat = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
-  if (!stat) return std::nullopt;
-  // The name may hold anything: fields count from the last ')'.
-  const auto name_end = stat->rfind(") ");
-  if (name_end == std::string::npos) return std::nullopt;
-  std::string_view rest{*stat};
-  rest.remove_prefix(name_end + 2);
-  Process process;
-  process.pid = pid;
-  for (int field = 3; field <= 24 && !rest.empty(); ++field) {
-    const auto word = rest.substr(0, rest.find(' '));
-    const auto read = [&word](auto& number) {
-      std::from_chars(word.data(), word.data() + word.size(), number);
-    };
-    if (field == 4) read(process.parent);
-    if (field == 22) read(process.start_time);
-    if (field == 24) read(process.resident);
-    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
-  }
-  process.resident *= static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  return process;
+  const auto stat = read_process_stat(pid);
+  return stat ? std::optional{Process{pid, *stat}} : std::nullopt;
 }
 
 /// ROOT and all below it, ROOT first. Orphans of a sandbox are its first process's children.
@@ -64,7 +44,7 @@ std::vector<Process> processes_below(std::int64_t root) {
     std::int64_t pid = 0;
     const auto read = std::from_chars(name.data(), name.data() + name.size(), pid);
     if (read.ec != std::errc{} || read.ptr != name.data() + name.size()) continue;
-    if (const auto process = read_process(pid)) by_parent.emplace(process->parent, *process);
+    if (const auto process = read_process(pid)) by_parent.emplace(process->stat.parent, *process);
   }
   for (std::size_t i = 0; i < found.size(); ++i) {
     const auto [begin, end] = by_parent.equal_range(found[i].pid);
@@ -78,11 +58,11 @@ std::vector<Process> processes_below(std::int64_t root) {
 /// Shared pages by their share; in full where that is not told.
 std::uint64_t memory_of(const Process& process) {
   const auto rollup = read_file("/proc/" + std::to_string(process.pid) + "/smaps_rollup", 8192);
-  if (!rollup) return process.resident;
+  if (!rollup) return process.stat.resident;
   const auto line = rollup->find("\nPss:");
-  if (line == std::string::npos) return process.resident;
+  if (line == std::string::npos) return process.stat.resident;
   const auto digits = rollup->find_first_of("0123456789", line);
-  if (digits == std::string::npos) return process.resident;
+  if (digits == std::string::npos) return process.stat.resident;
   std::uint64_t kib = 0;
   std::from_chars(rollup->data() + digits, rollup->data() + rollup->size(), kib);
   return kib << 10;
@@ -93,8 +73,8 @@ void kill_it(const Process& process) {
   const UniqueFd held{
       static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(process.pid), 0))};
   if (!held) return;
-  const auto now = read_process(process.pid);
-  if (!now || now->start_time != process.start_time) return;
+  const auto now = read_process_stat(process.pid);
+  if (!now || now->start_time != process.stat.start_time) return;
   (void)::syscall(SYS_pidfd_send_signal, held.get(), SIGKILL, nullptr, 0);
 }
 
@@ -111,7 +91,7 @@ std::optional<std::uint64_t> end_above(std::int64_t root, std::uint64_t most) {
   const auto processes = processes_below(root);
   std::uint64_t at_most = 0;
   for (const auto& process : processes)
-    at_most += process.resident;
+    at_most += process.stat.resident;
   if (at_most <= most) return std::nullopt; // the dear way is for those that may have too much
   std::uint64_t sum = 0;
   std::vector<std::pair<std::uint64_t, const Process*>> others;
@@ -140,9 +120,10 @@ MemoryWatch::MemoryWatch(std::uint64_t most, Processes processes, Killed killed,
       [this, most, interval, processes = std::move(processes), killed = std::move(killed)] {
         pollfd quit{quit_.get(), POLLIN, 0};
         while (::poll(&quit, 1, static_cast<int>(interval.count())) <= 0) {
-          for (const auto& one : processes())
-            if (const auto bytes = end_above(one.root, one.most == 0 ? most : one.most))
-              killed(one.name, *bytes);
+          for (const auto& one : processes()) {
+            const auto limit = one.most == 0 ? most : one.most;
+            if (const auto bytes = end_above(one.root, limit)) killed(one.name, *bytes, limit);
+          }
         }
       }};
 }

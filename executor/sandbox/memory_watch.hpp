@@ -39,7 +39,8 @@ public:
   /// Asked each time; those that live.
   using Processes = std::function<std::vector<WatchedProcess>()>;
   /// Told from a thread of the watch.
-  using Killed = std::function<void(const std::string& name, std::uint64_t bytes)>;
+  using Killed =
+      std::function<void(const std::string& name, std::uint64_t bytes, std::uint64_t most)>;
   /// Of each at most `most` bytes; 0: nothing is watched.
   MemoryWatch(std::uint64_t most, Processes processes, Killed killed,
               std::chrono::milliseconds interval = std::chrono::milliseconds{500});

@@ -2,6 +2,7 @@
 #include "executor/sandbox/quick_kill.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/process_stat.hpp"
 #include "executor/base/unique_fd.hpp"
 
 #include <poll.h>
@@ -9,9 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <csignal>
-#include <string_view>
 
 namespace slipway::sandbox {
 namespace {
@@ -26,17 +25,10 @@ std::string proc_of(std::int64_t pid) {
   return "/proc/" + std::to_string(pid);
 }
 
-/// proc_pid_stat(5): the parent is the second word after the name, which may hold anything. 0:
-/// none.
+/// 0: none.
 std::int64_t parent_of(std::int64_t pid) {
-  const auto stat = read_file(proc_of(pid) + "/stat", 4096);
-  if (!stat) return 0;
-  const auto name_end = stat->rfind(") ");
-  if (name_end == std::string::npos || name_end + 4 >= stat->size()) return 0;
-  const auto word = std::string_view{*stat}.substr(name_end + 4);
-  std::int64_t parent = 0;
-  std::from_chars(word.data(), word.data() + word.size(), parent);
-  return parent;
+  const auto stat = read_process_stat(pid);
+  return stat ? stat->parent : 0;
 }
 
 bool is_conmon_of(const std::string& id, std::int64_t pid) {

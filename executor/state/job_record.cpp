@@ -2,6 +2,7 @@
 #include "executor/state/job_record.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/process_stat.hpp"
 #include "executor/oci/digest.hpp"
 
 #include <nlohmann/json.hpp>
@@ -23,18 +24,8 @@ constexpr std::size_t kMaxRecordBytes = 4UL << 20;
 constexpr const char* kWatched = "watched"; ///< folder: a file for each sandbox
 
 std::uint64_t start_time_of(std::int64_t pid) {
-  auto stat = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
-  if (!stat) return 0;
-  // The command name may hold blanks and brackets: fields count from the last ')'.
-  const auto end = stat->rfind(')');
-  if (end == std::string::npos) return 0;
-  std::size_t at = end + 1;
-  for (int field = 3; field <= 22 && at != std::string::npos; ++field) {
-    at = stat->find_first_not_of(' ', at);
-    if (field == 22) break;
-    at = stat->find(' ', at);
-  }
-  return at == std::string::npos ? 0 : std::strtoull(stat->c_str() + at, nullptr, 10);
+  const auto stat = read_process_stat(pid);
+  return stat ? stat->start_time : 0;
 }
 
 std::string boot_id() {

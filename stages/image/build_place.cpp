@@ -270,6 +270,18 @@ Attempt BuildPlace::build_with_buildkit(const std::string& version, const backen
   return attempt();
 }
 
+template <typename Opening>
+void BuildPlace::describe_job(Opening& opening, const backends::BuildJob& job,
+                              Status& looked_after) const {
+  opening.socket_dir = tools_.folders.run_dir(record_.key);
+  opening.labels = {{"io.slipway.job", record_.key}};
+  opening.closed = record_.network_closed;
+  if (record_.has_proxy) opening.proxies = tools_.folders.run_dir(record_.key) / "egress";
+  opening.started = [this, &job, &looked_after](const sandbox::ContainerFacts& sandbox) {
+    looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
+  };
+}
+
 Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program,
                                        const backends::BuildJob& job, oci::Layout& into) {
   namespace buildah = backends::buildah;
@@ -284,14 +296,8 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
     buildah::Opening opening;
     Status looked_after;
     opening.bases = bases;
-    opening.socket_dir = tools_.folders.run_dir(record_.key);
-    opening.labels = {{"io.slipway.job", record_.key}};
     opening.network = network;
-    opening.closed = record_.network_closed;
-    if (record_.has_proxy) opening.proxies = tools_.folders.run_dir(record_.key) / "egress";
-    opening.started = [&](const sandbox::ContainerFacts& sandbox) {
-      looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
-    };
+    describe_job(opening, job, looked_after);
     auto workshop = pool.open(trust_domain_, opening, clock, waiting);
     if (!looked_after) workshop = std::move(looked_after).error();
     if (workshop) tell_of_sharing((*workshop)->ids(), "store", job.progress);
@@ -320,14 +326,8 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   const kaniko::OpenWorkshop open = [&](const kaniko::FillInputs& fill) {
     kaniko::Opening opening;
     Status looked_after;
-    opening.socket_dir = tools_.folders.run_dir(record_.key);
-    opening.labels = {{"io.slipway.job", record_.key}};
-    opening.closed = record_.network_closed;
-    if (record_.has_proxy) opening.proxies = tools_.folders.run_dir(record_.key) / "egress";
     opening.ids = slot_of(record_);
-    opening.started = [&](const sandbox::ContainerFacts& sandbox) {
-      looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
-    };
+    describe_job(opening, job, looked_after);
     auto workshop = pool.open(trust_domain_, opening, fill);
     if (!looked_after) workshop = std::move(looked_after).error();
     return workshop;

@@ -76,6 +76,10 @@ public:
 
 private:
   backends::buildkit::BuildkitBackend& buildkit(const std::string& version);
+  /// What the openings of all workshops have in common. `job` and `looked_after`, which tells what
+  /// became of looking after the sandbox, are lent until it is open.
+  template <typename Opening>
+  void describe_job(Opening& opening, const backends::BuildJob& job, Status& looked_after) const;
   /// What is to be said and written down of the builder in hand.
   Status begin_on_builder(const std::function<void(std::string_view)>& say);
   /// Once in a job.

@@ -2,12 +2,15 @@
 #include "executor/base/base64.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/base/file.hpp"
+#include "executor/base/process_stat.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
 
 #include <gtest/gtest.h>
 
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <fstream>
@@ -106,6 +109,22 @@ TEST(Base64, EncodesTheVectorsOfTheRfcAndReadsEitherAlphabet) {
   }
   EXPECT_EQ(base64_decode("-_8"), "\xfb\xff") << "for URLs, without padding";
   EXPECT_EQ(base64_decode("a b"), std::nullopt);
+}
+
+TEST(ProcessStat, IsReadWhateverTheProcessCallsItself) {
+  char name[16] = {};
+  ::prctl(PR_GET_NAME, name, 0, 0, 0);
+  ::prctl(PR_SET_NAME, "a) Z 1 (b", 0, 0, 0);
+
+  const auto own = read_process_stat(::getpid());
+
+  ::prctl(PR_SET_NAME, name, 0, 0, 0);
+  ASSERT_TRUE(own.has_value());
+  EXPECT_EQ(own->state, 'R');
+  EXPECT_EQ(own->parent, ::getppid());
+  EXPECT_GT(own->start_time, 0U);
+  EXPECT_GT(own->resident, 100'000U);
+  EXPECT_FALSE(read_process_stat(0x7ffffff0).has_value());
 }
 
 } // namespace

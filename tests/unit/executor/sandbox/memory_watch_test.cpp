@@ -113,13 +113,14 @@ TEST(MemoryWatch, TellsWhomItEnded) {
   Family family{1 * kMiB, 100 * kMiB};
   std::atomic<int> told{0};
   {
-    const MemoryWatch watch{
-        50 * kMiB,
-        [&] {
-          return std::vector<WatchedProcess>{{"job", family.first()}};
-        },
-        [&](const std::string& name, std::uint64_t) { told += name == "job" ? 1 : 100; },
-        std::chrono::milliseconds{5}};
+    const MemoryWatch watch{50 * kMiB,
+                            [&] {
+                              return std::vector<WatchedProcess>{{"job", family.first()}};
+                            },
+                            [&](const std::string& name, std::uint64_t, std::uint64_t) {
+                              told += name == "job" ? 1 : 100;
+                            },
+                            std::chrono::milliseconds{5}};
     (void)family.end();
   }
   EXPECT_EQ(told, 1);
@@ -134,7 +135,8 @@ TEST(MemoryWatch, LeavesOneThatMayHaveMore) {
                               return std::vector<WatchedProcess>{
                                   {"scanner", larger.first(), 400 * kMiB}, {"job", family.first()}};
                             },
-                            [](const std::string&, std::uint64_t) {}, std::chrono::milliseconds{5}};
+                            [](const std::string&, std::uint64_t, std::uint64_t) {},
+                            std::chrono::milliseconds{5}};
     (void)family.end();
   }
   EXPECT_GT(memory_below(larger.first()), 95 * kMiB);
@@ -148,7 +150,8 @@ TEST(MemoryWatch, WithoutALimitWatchesNothing) {
                               asked = true;
                               return std::vector<WatchedProcess>{};
                             },
-                            [](const std::string&, std::uint64_t) {}, std::chrono::milliseconds{1}};
+                            [](const std::string&, std::uint64_t, std::uint64_t) {},
+                            std::chrono::milliseconds{1}};
     ::usleep(20000);
   }
   EXPECT_FALSE(asked);

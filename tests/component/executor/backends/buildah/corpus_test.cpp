@@ -88,10 +88,7 @@ protected:
     context.container_ignore_file = fs::exists(folder / ".containerignore");
     for (const auto& source : router::literal_sources(*file)) {
       const auto status = fs::symlink_status(folder / source);
-      if (!fs::exists(status)) continue;
-      context.sources[source] = fs::is_symlink(status)     ? router::SourceKind::link
-                                : fs::is_directory(status) ? router::SourceKind::folder
-                                                           : router::SourceKind::file;
+      if (fs::exists(status)) context.sources[source] = router::kind_of(status);
     }
     const auto wanted = router::requirements(*file, configs, context, flags);
     const auto descriptor = kaniko::descriptor_of({"v1.24.0"});
