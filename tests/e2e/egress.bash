@@ -18,6 +18,8 @@ PROBE() {
 
 SUITE_SETUP() {
     world_start "$SUITE_DIR/world"
+    kaniko=$("$env_root/packaging/tools/build" kaniko) || return 1
+    printf '\n[kaniko]\nexecutor = "%s/bin/executor"\n' "$kaniko" >>"$world_config"
     publish_tools
     # A name that only the host knows: nobody in a closed network can look it up.
     web=web-$env_netns.test
@@ -102,7 +104,7 @@ egress_allow = [\"$web:5490\"]" all_ways 9001
     expect_step build 0
     expect_eq "$(grep -c '[0-9] hello from the web' <<<"$(step_says build)")" 1 "answers to RUN steps"
     expect_lacks "$(step_says build)" "an answer"
-    expect_lacks "$(step_says history)$(step_says inspect)" 3128
+    expect_proxy_in_no_history
     expect_lacks "$(step_says inspect)" proxy
     expect_eq "$(world_leftovers)" "" "what is left"
 }
@@ -159,6 +161,12 @@ TEST "none: the helper reaches the GitLab server for the sources, and its hooks 
     expect_contains "$TRACE" "no connection to $web:5491"
 }
 
+# The port alone may stand in a digest by chance.
+expect_proxy_in_no_history() {
+    expect_contains "$(step_says inspect)" '"Config"'
+    ! grep -E '//[^ /"]*:3128' <<<"$(step_says history)$(step_says inspect)" || fail "the proxy's address is in the image"
+}
+
 # build_by BACKEND ID
 build_by() {
     with_rule "egress = \"allowlist\"
@@ -172,20 +180,16 @@ try inspect docker inspect built:1" ".image.name = \"$world_tools\""
     expect_eq "$STATE" success
     expect_step build 0 "HELLO FROM THE WEB"
     expect_eq "$(grep -c 'hello from the web' <<<"$(step_says build)")" 1 "answers to RUN steps of $1"
-    expect_lacks "$(step_says history)$(step_says inspect)" 3128
+    expect_proxy_in_no_history
     expect_contains "$TRACE" "no connection to $web:5491"
 }
 
 TEST "allowlist: every backend's steps and ADD go through the proxy, which is in no history" {
-    kaniko=$("$env_root/packaging/tools/build" kaniko)
-    cp "$world_config" "$CASE_DIR/config.toml"
-    printf '\n[kaniko]\nexecutor = "%s"\n' "$kaniko/bin/executor" >>"$world_config"
     id=9040
     for backend in buildkit buildah podman kaniko; do
         id=$((id + 1))
         build_by "$backend" "$id"
     done
-    cp "$CASE_DIR/config.toml" "$world_config"
 }
 
 TEST "learning lets everything pass but the registries, and prints the list that closes it again" {
