@@ -23,7 +23,7 @@ env_subnet=${SLIPWAY_TEST_SUBNET:-10.203.0}
 env_address=$env_subnet.2
 # GitLab's own: sandboxes reach it, unlike the registry's.
 env_gitlab_address=$env_subnet.3
-env_registry_name=registry.slipway.test
+env_registry_name=registry.$env_netns.test
 env_registry_port=5443
 env_token_port=5444
 env_coordinator_port=5480
@@ -31,7 +31,7 @@ env_registry=$env_address:$env_registry_port
 
 env_pids=()
 env_netns_made=
-env_hosts_added=
+env_lock=/run/slipway-tests.lock # of the machine's own files
 
 env_fail() {
     echo "tests/lib/env.sh: $*" >&2
@@ -48,7 +48,9 @@ env_init() {
 env_user() {
     env_user_name=$1
     local slots=${2:-12}
-    local want=$((slots * 65536)) file start count
+    local want=$((slots * 65536)) file start count lock
+    # Other suites may make their users meanwhile.
+    exec {lock}>"$env_lock" && flock "$lock" || return 1
     if ! id -u "$env_user_name" >/dev/null 2>&1; then
         useradd --create-home --shell /bin/bash "$env_user_name" || return 1
     fi
@@ -60,6 +62,7 @@ env_user() {
         echo "$env_user_name:$start:$want" >>"$file"
         env_ids_changed=1
     done
+    exec {lock}>&-
     env_uid=$(id -u "$env_user_name")
     env_runtime_dir=/run/user/$env_uid
     install -d -m 0755 /run/user
@@ -115,10 +118,24 @@ env_network() {
         ip -n "$env_netns" link set lo up
         ip -n "$env_netns" route add default via "$env_subnet.1"
     fi
-    if ! grep -qw "$env_registry_name" /etc/hosts; then
-        echo "$env_address $env_registry_name # slipway tests" >>/etc/hosts
-        env_hosts_added=1
-    fi
+    env_hosts "$env_address" "$env_registry_name"
+}
+
+# env_hosts ADDRESS NAME: a name that the host knows until env_stop. Others may be at the file too, which may be a bind
+# mount that sed -i cannot replace.
+env_hosts() {
+    local lock
+    exec {lock}>"$env_lock" && flock "$lock" || return 1
+    echo "$1 $2 # slipway tests in $env_netns" >>/etc/hosts
+    exec {lock}>&-
+}
+
+env_hosts_restore() {
+    local lock kept
+    exec {lock}>"$env_lock" && flock "$lock" || return 1
+    kept=$(grep -v "# slipway tests in $env_netns\$" /etc/hosts)
+    [[ $kept == "$(cat /etc/hosts)" ]] || printf '%s\n' "$kept" >/etc/hosts
+    exec {lock}>&-
 }
 
 # Starts a server in the servers' namespace: env_serve NAME PORT COMMAND...; its output goes to DIR/log/NAME.log. It has
@@ -257,12 +274,7 @@ env_stop() {
         ip link del "${env_netns:0:13}-h" 2>/dev/null || true
         env_netns_made=
     fi
-    if [[ -n $env_hosts_added ]]; then
-        # /etc/hosts may be a bind mount, which sed -i cannot replace.
-        local kept
-        kept=$(grep -v '# slipway tests$' /etc/hosts) && printf '%s\n' "$kept" >/etc/hosts
-        env_hosts_added=
-    fi
+    env_hosts_restore
 }
 
 # Removes the containers, networks and volumes that slipway or a test of this user left, and Podman's own processes.
