@@ -259,7 +259,11 @@ private:
 
   Status run_tool() {
     for (int beginning = 1;; ++beginning) {
-      sandbox::ProgressLines lines{job_.progress};
+      int runs = 0;
+      sandbox::ProgressLines lines{[&](std::string_view line) {
+        runs += begins_run(line) ? 1 : 0;
+        if (job_.progress) job_.progress(line);
+      }};
       sandbox::ScriptIo io;
       io.stop_fd = clock_.stop_fd();
       io.deadline = clock_.left();
@@ -280,7 +284,9 @@ private:
                      "",
                      {}};
       if (sandbox::succeeded(ran->ending)) return {};
-      if (step_never_began(lines.tail()) && beginning < kMostBeginnings) {
+      // No step runs twice: this was the first, or the others are layers that are there.
+      if (step_never_began(lines.tail()) && (runs == 1 || backend_.program_.layers) &&
+          beginning < kMostBeginnings) {
         if (job_.progress)
           job_.progress("slipway: " + backend_.descriptor_.name +
                         " could not start a step on this busy host; building again\n");

@@ -151,10 +151,17 @@ Error explain_failure(std::string_view tail, const dockerfile::Dockerfile& file)
 }
 
 bool step_never_began(std::string_view tail) {
-  const auto lines = lines_of(tail);
-  return std::any_of(lines.begin(), lines.end(), [](std::string_view line) {
-    return line.ends_with("sealing memfd copy: Device or resource busy");
-  });
+  // The first words after the step's own line: what a step prints comes later, or is none of this.
+  bool is_first = false;
+  for (const auto line : lines_of(tail)) {
+    if (is_first && line.ends_with("sealing memfd copy: Device or resource busy")) return true;
+    is_first = begins_run(line);
+  }
+  return false;
+}
+
+bool begins_run(std::string_view line) {
+  return step_in(line).starts_with("RUN ");
 }
 
 bool begins_stage(std::string_view line) {

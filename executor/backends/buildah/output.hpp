@@ -19,6 +19,8 @@ Error explain_failure(std::string_view tail, const dockerfile::Dockerfile& file)
 /// a moment later). Source: containers/storage, pkg/unshare/unshare.c; fcntl(2), F_ADD_SEALS.
 bool step_never_began(std::string_view tail);
 
+/// True where a line of the tool says that a RUN begins ("STEP 2/3: RUN make").
+bool begins_run(std::string_view line);
 /// True where a line of the tool says that a stage begins ("STEP 1/3: FROM debian").
 bool begins_stage(std::string_view line);
 /// False for what is printed before any RUN can have started: a FROM, the tool's own error, a

@@ -123,6 +123,12 @@ TEST(Steps, NeverBeganWhereTheToolCouldNotSealItsCopy) {
                                 "Error: building at STEP \"RUN rmdir /proc\": exit status 1\n"));
 }
 
+TEST(Steps, WhatAStepPrintsDoesNotBeginItAgain) {
+  EXPECT_FALSE(step_never_began("STEP 2/2: RUN ./deploy\ndeployed\n"
+                                "Close_Fd sealing memfd copy: Device or resource busy\n"
+                                "Error: building at STEP \"RUN ./deploy\": exit status 1\n"));
+}
+
 TEST(Steps, NothingHasRunWhileAStageOnlyBegins) {
   EXPECT_TRUE(begins_stage("STEP 1/3: FROM debian:12\n"));
   EXPECT_TRUE(begins_stage("[2/2] STEP 1/3: FROM one AS two\n"));
