@@ -18,13 +18,12 @@ constexpr const char* kCapabilities[] = {"CHOWN",   "DAC_OVERRIDE",     "FOWNER"
 constexpr std::uint64_t kCpuPeriod = 100000; // microseconds; cpu.max, cgroups(7)
 constexpr std::int64_t kMostLogBytes = 1000000;
 
-// Asked for by a number that is not root's. Podman makes the capabilities that are added ambient
-// for such a user, so a program that needs none would have them all.
+// Asked for by a number that is not root's, or by another's name. Podman makes the capabilities
+// that are added ambient for such a user, so a program that needs none would have them all.
 bool is_for_no_root(const SandboxSpec& spec) {
   if (!spec.user) return false;
   const auto id = spec.user->substr(0, spec.user->find(':'));
-  return id.find_first_not_of("0123456789") == std::string::npos &&
-         id.find_first_not_of('0') != std::string::npos;
+  return id != "root" && id.find_first_not_of('0') != std::string::npos;
 }
 
 void add_mount(json& body, const Mount& mount) {

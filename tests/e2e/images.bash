@@ -28,6 +28,7 @@ SUITE_SETUP() {
     publish_image base/docker-cli:12 debian '{}' docker_files
     publish_image base/docker-in-opt:1 busybox '{"User": "ci", "Env": ["PATH=/opt/docker/bin:/bin"]}' opt_files
     publish_image base/web:1 busybox '{"ExposedPorts": {"8080/tcp": {}}, "Cmd": ["/bin/httpd", "-f", "-p", "8080", "-h", "/www"]}' web_files
+    publish_image base/web-user:1 busybox '{"User": "1000", "ExposedPorts": {"8080/tcp": {}}}' web_files
     publish_image base/deaf:1 busybox '{"ExposedPorts": {"9999/tcp": {}}, "Cmd": ["/bin/sh", "-c", "echo out of memory, giving up; exec sleep 600"]}'
     publish_image private/tool:1 busybox '{}' web_files
 }
@@ -245,6 +246,18 @@ TEST "a dash gets the name of the trap instead of a syntax error, and works with
         | .variables += [{key: \"FF_POSIXLY_CORRECT_ESCAPES\", value: \"true\", public: true}]"
     expect_eq "$STATE" success
     expect_contains "$TRACE" "it's a dash"
+}
+
+TEST "a service whose image has a USER has no capability, one without has those of a sandbox's root" {
+    serve='grep Cap /proc/self/status >/dev/shm/index.html; exec httpd -f -p 8080 -h /dev/shm'
+    run_steps 4080 "try user wget -qO- http://user:8080/
+try root wget -qO- http://root:8080/" ".image.name = \"$world_busybox\"
+        | .services = [{name: \"$world_registry/base/web-user:1\", alias: \"user\", entrypoint: [\"/bin/sh\", \"-c\", \"$serve\"]},
+            {name: \"$world_registry/base/web:1\", alias: \"root\", entrypoint: [\"/bin/sh\", \"-c\", \"$serve\"]}]"
+
+    expect_eq "$STATE" success
+    expect_eq "$(step_says user | grep -c '^Cap[^B].*0000000000000000')" 4
+    expect_eq "$(step_says root | grep -c '^CapEff.*0000000000000000')" 0
 }
 
 TEST "services answer under all their names, with their command, entrypoint and variables" {

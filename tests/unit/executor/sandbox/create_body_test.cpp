@@ -103,9 +103,9 @@ TEST(CreateBody, GivesNoCapabilityToWhoIsAskedForAsNoRoot) {
     return body.contains("cap_add");
   };
 
-  for (const auto* none : {"65534", "1000:0", "01"})
+  for (const auto* none : {"65534", "1000:0", "01", "postgres", "postgres:root"})
     EXPECT_FALSE(added(none)) << none;
-  for (const auto* root : {"0", "0:0", "00:7", "", "postgres"})
+  for (const auto* root : {"0", "0:0", "00:7", "", "root", "root:7"})
     EXPECT_TRUE(added(root)) << root;
   EXPECT_TRUE(added(std::nullopt)) << "the image's own";
 }
