@@ -19,8 +19,10 @@
 #include "stages/image/images.hpp"
 
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <iostream>
 #include <set>
@@ -94,8 +96,12 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
   engine.podman = config.sandbox.podman;
   engine.home = user->pw_dir;
   const char* runtime = std::getenv("XDG_RUNTIME_DIR"); // NOLINT(concurrency-mt-unsafe): as above
-  engine.runtime_dir =
-      runtime != nullptr && *runtime == '/' ? runtime : "/run/user/" + std::to_string(::geteuid());
+  // `runuser` hands root's on: a folder of another user is none.
+  struct ::stat facts {};
+  const bool is_own =
+      runtime != nullptr && *runtime == '/' &&
+      (::stat(runtime, &facts) != 0 ? errno == ENOENT : facts.st_uid == ::geteuid());
+  engine.runtime_dir = is_own ? runtime : "/run/user/" + std::to_string(::geteuid());
   if (config.slipway.runtime_dir.empty())
     config.slipway.runtime_dir = engine.runtime_dir / "slipway";
   if (config.slipway.log_file.empty())
