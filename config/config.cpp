@@ -520,7 +520,7 @@ void read_egress(Section& s, Egress& egress) {
     if (auto entry = egress::Entry::parse(text); !entry)
       return s.wrong("egress_allow", "a list of hosts, and " + entry.error().what);
   }
-  if (!s.has("egress") || egress.mode == "allowlist") return;
+  if (egress.mode == "allowlist") return;
   if (s.has("egress_allow"))
     s.wrong("egress_allow", "left out, or have egress = \"allowlist\" beside it");
   if (egress.learn) s.wrong("egress_learn", "left out, or have egress = \"allowlist\" beside it");
@@ -819,6 +819,7 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
     Egress egress;
+    egress.mode = into.sandbox.egress.mode;
     read_egress(s, egress);
     if (s.has("egress")) rule.egress = egress.mode;
     if (s.has("egress_allow")) rule.egress_allow = egress.allow;

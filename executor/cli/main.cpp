@@ -305,7 +305,7 @@ int main(int argc, char** argv) {
   }
   if (db_status->parsed()) return cli::db_status(*config, SystemClock{}.now(), json, std::cout);
   if (egress_learn->parsed()) {
-    auto targets = egress::learned(job::learned_dir(*config), learner);
+    auto targets = egress::learned(policy::learned_dir(*config), learner);
     if (!targets) return complain(targets.error());
     if (targets->empty()) {
       return complain(

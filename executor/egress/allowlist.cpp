@@ -2,12 +2,14 @@
 #include "executor/egress/allowlist.hpp"
 
 #include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <netinet/in.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstring>
+#include <memory>
 #include <optional>
 
 namespace slipway::egress {
@@ -239,6 +241,25 @@ Reach reach_of(const std::string& address) {
                                                                      : Reach::local_net;
   }
   return (b[0] & 0xe0) == 0x20 ? Reach::everywhere : Reach::this_host; // global unicast is 2000::/3
+}
+
+std::set<std::string> interface_addresses() {
+  std::set<std::string> all;
+  ifaddrs* first = nullptr;
+  if (::getifaddrs(&first) != 0) return all;
+  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owned{first, ::freeifaddrs};
+  for (const auto* one = first; one != nullptr; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr) continue;
+    const int family = one->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) continue;
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    const void* binary = family == AF_INET
+                             ? static_cast<const void*>(
+                                   &reinterpret_cast<const sockaddr_in*>(one->ifa_addr)->sin_addr)
+                             : &reinterpret_cast<const sockaddr_in6*>(one->ifa_addr)->sin6_addr;
+    if (::inet_ntop(family, binary, text.data(), text.size()) != nullptr) all.insert(text.data());
+  }
+  return all;
 }
 
 } // namespace slipway::egress

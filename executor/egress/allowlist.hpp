@@ -6,6 +6,7 @@
 #include "executor/base/result.hpp"
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,5 +71,9 @@ enum class Reach {
 };
 /// `address` as inet_ntop writes it; what is no address is `this_host`.
 Reach reach_of(const std::string& address);
+
+/// The addresses of this machine's interfaces, loopback too, as inet_ntop writes them: what listens
+/// at them need not be meant for jobs.
+std::set<std::string> interface_addresses();
 
 } // namespace slipway::egress

@@ -10,14 +10,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <map>
 #include <set>
+#include <thread>
 
 namespace slipway::egress {
 namespace {
 
 constexpr std::size_t kMostFileBytes = 1UL << 20;
 constexpr std::size_t kMostNameBytes = 200;
+constexpr std::chrono::seconds kLockPatience{2};
 
 /// One target a line. A project's name is in the file's; the end of a long one makes it a name.
 std::filesystem::path file_of(const std::filesystem::path& dir, const std::string& project) {
@@ -48,8 +51,14 @@ Status learn(const std::filesystem::path& dir, const std::string& project, const
   if (auto made = make_directory(dir, 0700); !made) return made;
   const auto lock_file = dir / "lock";
   const UniqueFd lock{::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (!lock || ::flock(lock.get(), LOCK_EX) != 0) // held for one small file's time
-    return io_error("lock", errno, lock_file.string());
+  if (!lock) return io_error("open", errno, lock_file.string());
+  // Held by others for one small file's time.
+  const auto until = std::chrono::steady_clock::now() + kLockPatience;
+  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if ((errno != EWOULDBLOCK && errno != EINTR) || std::chrono::steady_clock::now() > until)
+      return io_error("lock", errno, lock_file.string());
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+  }
   const auto file = file_of(dir, project);
   auto text = read_known(file);
   if (!text) return std::move(text).error();

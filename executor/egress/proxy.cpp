@@ -23,6 +23,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
@@ -218,6 +219,9 @@ constexpr std::array<const char*, 10> kOfThisConnection{"connection",
                                                         "expect",
                                                         "host"};
 
+constexpr std::array<const char*, 3> kNeverOfAConnection{"content-length", "transfer-encoding",
+                                                         "host"};
+
 bool is_forwarded(beast::string_view name, const std::string& connection) {
   for (const char* own : kOfThisConnection)
     if (beast::iequals(name, own)) return false;
@@ -285,6 +289,10 @@ Result<Request> understand(const Parser::value_type& message) {
   for (auto field = message.begin(); field != message.end(); ++field)
     if (field->name() == http::field::connection)
       connection += (connection.empty() ? "" : ",") + std::string{field->value()};
+  // Without the length what follows could be read as another request.
+  for (const auto& token : http::token_list{connection})
+    for (const char* name : kNeverOfAConnection)
+      if (beast::iequals(token, name)) return bad("Connection names what every request needs");
   request.head = std::string{message.method_string()} + " " + path + " HTTP/1.1\r\nHost: ";
   auto host = request.target.str();
   if (request.target.port == 80) host.resize(host.rfind(':'));
@@ -323,10 +331,11 @@ struct Proxy::World {
   };
   std::vector<std::unique_ptr<Door>> doors;
 
+  std::mutex telling; ///< held while `passed` is called
   std::mutex mutex;
   std::condition_variable ended;
   int open = 0;
-  bool over = false; ///< no event is told any more
+  std::atomic<bool> over{false}; ///< no event is told any more
   std::set<std::string> refused;
   std::set<std::string> passed;
 
@@ -339,19 +348,30 @@ struct Proxy::World {
     if (events.refused) events.refused(refusal);
   }
   void tell_passed(const Target& target) {
-    const std::lock_guard guard{mutex};
-    if (over || passed.size() >= limits.told || !passed.insert(target.str()).second) return;
-    if (events.passed) events.passed(target);
+    {
+      const std::lock_guard guard{mutex};
+      if (over || passed.size() >= limits.passed || !passed.insert(target.str()).second) return;
+    }
+    // It may wait for a file's lock: not in the way of those who come meanwhile.
+    const std::lock_guard guard{telling};
+    if (!over && events.passed) events.passed(target);
   }
+
+  /// Whose name or address this is nothing may be pushed to.
+  static constexpr const char* kBrokered =
+      "it is a registry that slipway brokers, or shares its address: `docker push` and "
+      "`docker pull` go through slipway";
 
   /// Why this address of a target is none to connect to; "" where it is one.
   std::string why_not(const Target& target, Listed listed, const std::string& address) const {
     const auto inner = embedded_four(address);
     if (policy.never.contains(address) || (!inner.empty() && policy.never.contains(inner)))
-      return "it is a registry that slipway brokers, or shares its address: `docker push` and "
-             "`docker pull` go through slipway";
+      return kBrokered;
     const bool exact = listed == Listed::exact || policy.learn;
-    switch (reach_of(address)) {
+    const bool is_own =
+        policy.own.contains(address) || (!inner.empty() && policy.own.contains(inner));
+    if (is_own && policy.on_host.find(target) != Listed::no) return "";
+    switch (is_own ? Reach::this_host : reach_of(address)) {
     case Reach::everywhere:
       return "";
     case Reach::local_net:
@@ -359,7 +379,7 @@ struct Proxy::World {
                    : "its address " + address +
                          " is private, and only a name that is listed itself may lead there";
     case Reach::this_host:
-      if (target.literal && listed == Listed::exact) return "";
+      if (policy.allow.find({address, target.port, true}) == Listed::exact) return "";
       return "its address " + address +
              " is the runner's own, its link's or a metadata service's, and only that address in "
              "egress_allow opens it";
@@ -379,6 +399,10 @@ struct Proxy::World {
   /// The connection to what a request asks for; where there is none the client has heard why.
   UniqueFd reach(int client, const Target& target) {
     const auto listed = policy.allow.find(target);
+    if (policy.never_named.contains(target.host)) {
+      refuse(client, target, kBrokered);
+      return UniqueFd{};
+    }
     if (listed == Listed::no && !policy.learn) {
       refuse(client, target,
              target.literal ? "literal addresses have to be in egress_allow themselves"
@@ -403,8 +427,11 @@ struct Proxy::World {
       return UniqueFd{};
     }
     if (!good.empty()) tell_passed(target);
-    for (const auto& address : good) {
-      auto upstream = connect_to(address, target.port, until, stop.get());
+    // One that does not answer leaves time for the others.
+    for (std::size_t left = good.size(); left > 0; --left) {
+      const auto share = std::max(until - Steady::now(), Steady::duration{}) / left;
+      auto upstream =
+          connect_to(good[good.size() - left], target.port, Steady::now() + share, stop.get());
       if (upstream) return upstream;
     }
     (void)send_all(client,
@@ -574,6 +601,8 @@ Proxy::~Proxy() {
   // One that still asks its resolver has what it needs, and nobody to tell.
   (void)world_->ended.wait_for(lock, kEndPatience, [this] { return world_->open == 0; });
   world_->over = true;
+  lock.unlock();
+  const std::lock_guard guard{world_->telling}; // the one that is being told has ended
 }
 
 namespace {

@@ -3,8 +3,8 @@
 //   - listens on unix sockets, which slipway mounts where the clients are;
 //   - takes CONNECT, and requests for plain http in absolute form, one for each connection;
 //   - resolves names itself, and connects to the address that it has judged;
-//   - never connects to an address of `never`, and to the host itself only where that address was
-//     listed;
+//   - never connects to a registry, by its name or by an address of `never`, and to the host itself
+//     only where that address was listed;
 //   - has a limit or a deadline on all that a client can send, hold open or wait for.
 // What comes from clients is hostile. Source: RFC 9110, 9.3.6; RFC 9112, 3.2.
 #pragma once
@@ -28,8 +28,12 @@ inline constexpr std::uint16_t kProxyPort = 3128;
 
 struct ProxyPolicy {
   Allowlist allow;
-  bool learn = false;          ///< every name is as one that is listed
+  bool learn = false; ///< every name is as one that is listed
+  /// Names at which nothing is connected to, whatever they resolve to by now; lower case.
+  std::set<std::string> never_named;
   std::set<std::string> never; ///< addresses as inet_ntop writes them
+  std::set<std::string> own;   ///< the host's, beside loopback: of its interfaces
+  Allowlist on_host;           ///< names that may lead to those: the GitLab server for its helper
   std::string what_to_change;  ///< for the client that is refused: whom to ask for what
 };
 
@@ -39,7 +43,8 @@ struct ProxyLimits {
   std::chrono::milliseconds header{10000};
   std::chrono::milliseconds connect{15000}; ///< resolving and connecting, all addresses together
   std::chrono::milliseconds idle{std::chrono::minutes{15}};
-  std::size_t told = 64; ///< different targets that `refused` and `passed` are called for
+  std::size_t told = 64;     ///< different targets that `refused` is called for
+  std::size_t passed = 1000; ///< and `passed`
 };
 
 /// All addresses of a name, as inet_ntop writes them; none where it does not resolve in time.
@@ -51,7 +56,7 @@ struct Refusal {
   std::string why; ///< "it is not in egress_allow"
 };
 
-/// Called from threads of the proxy, once for each target.
+/// Called from threads of the proxy, once for each target, one at a time.
 struct ProxyEvents {
   std::function<void(const Refusal&)> refused;
   std::function<void(const Target&)> passed;

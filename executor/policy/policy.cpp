@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/policy/policy.hpp"
 
+#include "executor/egress/allowlist.hpp"
+#include "executor/egress/learned.hpp"
+
 #include <algorithm>
 
 namespace slipway::policy {
@@ -73,7 +76,11 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;
   effective.backends = rule->backends;
-  if (rule->egress) effective.egress.mode = *rule->egress;
+  if (rule->egress) {
+    // A rule that closes does not learn by another's word.
+    effective.egress.mode = *rule->egress;
+    effective.egress.learn = false;
+  }
   if (rule->egress_allow) effective.egress.allow = *rule->egress_allow;
   if (rule->egress_learn) effective.egress.learn = *rule->egress_learn;
   return effective;
@@ -168,6 +175,31 @@ bool is_local_host(std::string_view registry) {
   return host == "localhost" || host.ends_with(".localhost") ||
          (numeric && (host.starts_with("127.") || host.starts_with("169.254.") ||
                       host.starts_with("0") || host.find('.') == std::string_view::npos));
+}
+
+Status admit_fetch(const config::Config& config, const Effective& effective, const Subject& subject,
+                   const oci::Reference& image) {
+  const auto& egress = effective.egress;
+  if (!egress.closes() || registry_for(config, image) != nullptr) return {};
+  const auto host = egress::Target::parse(image.registry(), 443);
+  if (!host) return std::move(host).error();
+  auto list = egress::Allowlist::parse(egress.allow);
+  if (!list) return std::move(list).error();
+  const bool is_list = egress.mode == "allowlist";
+  if (is_list && list->find(*host) != egress::Listed::no) return {};
+  if (is_list && egress.learn) return egress::learn(learned_dir(config), subject.project, *host);
+  return Error{ErrorKind::denied,
+               "no image from '" + image.registry() +
+                   "' is fetched for this job: its network is closed",
+               "ask the operator for a [[registry]] entry of this host" +
+                   (is_list ? ", or egress_allow with it, " +
+                                  (effective.rule.empty() ? "[sandbox]" : "rule " + effective.rule)
+                            : std::string{}),
+               {}};
+}
+
+std::filesystem::path learned_dir(const config::Config& config) {
+  return config.slipway.state_dir / "egress";
 }
 
 Error local_host_refused(const oci::Reference& image) {

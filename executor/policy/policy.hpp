@@ -9,6 +9,7 @@
 #include "executor/oci/reference.hpp"
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -59,6 +60,15 @@ bool is_local_host(std::string_view registry);
 
 /// What is said where a job wants to pull from such an address without a [[registry]] entry.
 Error local_host_refused(const oci::Reference& image);
+
+/// Whether slipway itself may fetch this image for the job. Out of a closed network a pull is a way
+/// like any other, by its name alone: it may go to a [[registry]] and, with an allowlist, to a host
+/// that the list has. While a rule learns, the host is written down. Errors: denied, io.
+Status admit_fetch(const config::Config& config, const Effective& effective, const Subject& subject,
+                   const oci::Reference& image);
+
+/// What jobs connected to while their rule learned; see executor/egress/learned.hpp.
+std::filesystem::path learned_dir(const config::Config& config);
 
 /// The trust domain of a job: jobs of different domains never share a builder or a cache. Protected
 /// refs stand apart from all others; so does a project that took the path of one that was deleted.

@@ -27,7 +27,6 @@ constexpr const char* kNft = "/usr/sbin/nft";
 constexpr const char* kRemoveTable =
     "table inet slipway_egress\ndelete table inet slipway_egress\n";
 constexpr int kMostBridges = 256; // podman0 to podman255: Podman takes the lowest free number
-constexpr int kMostClosed = 256;  // swc0 to swc255, see create_closed_network()
 constexpr std::size_t kMostMemoryBytes = 1UL << 20;
 constexpr std::size_t kMostAddressesPerHost = 512;
 constexpr std::chrono::milliseconds kResolveDeadline{10000};
@@ -310,13 +309,14 @@ bool is_in_force(const std::string& listing, const Addresses& addresses, bool is
          rules == wanted;
 }
 
-Status enforce_egress(Podman& podman, const Egress& egress) {
-  const auto& dir = podman.engine().runtime_dir;
-  // Jobs that prepare at the same time take turns, so that the memory and the table agree.
-  const auto lock_file = dir / "slipway-egress.lock";
-  const UniqueFd lock{::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
+namespace {
+
+// Jobs take turns, so that the memory and the table agree, and no address is forgotten.
+Result<UniqueFd> lock_egress(const Engine& engine) {
+  const auto lock_file = engine.runtime_dir / "slipway-egress.lock";
+  UniqueFd lock{::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!lock) return io_error("open", errno, lock_file.string());
-  const auto until = std::chrono::steady_clock::now() + podman.engine().deadline;
+  const auto until = std::chrono::steady_clock::now() + engine.deadline;
   while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, lock_file.string());
     if (std::chrono::steady_clock::now() > until) {
@@ -324,7 +324,28 @@ Status enforce_egress(Podman& podman, const Egress& egress) {
     }
     std::this_thread::sleep_for(std::chrono::milliseconds{20});
   }
+  return lock;
+}
 
+/// The lock of lock_egress() is held.
+Result<Addresses> addresses_of(const Engine& engine, const Egress& egress) {
+  return blocked_addresses(
+      egress.enabled ? egress.blocked_hosts : std::vector<std::string>{},
+      [](const std::string& host) { return resolve(host, kResolveDeadline); },
+      engine.runtime_dir / "slipway-egress.json");
+}
+
+} // namespace
+
+Result<Addresses> registry_addresses(const Engine& engine, const Egress& egress) {
+  const auto lock = lock_egress(engine);
+  if (!lock) return lock.error();
+  return addresses_of(engine, egress);
+}
+
+Status enforce_egress(Podman& podman, const Egress& egress) {
+  const auto lock = lock_egress(podman.engine());
+  if (!lock) return lock.error();
   const auto apply = [&podman](const std::string& script) -> Status {
     auto done = podman.unshare({kNft, "-f", "-"}, script, true);
     if (!done) return std::move(done).error();
@@ -334,10 +355,7 @@ Status enforce_egress(Podman& podman, const Egress& egress) {
                  "install nftables; the kernel needs nf_tables",
                  {}};
   };
-  auto addresses = blocked_addresses(
-      egress.enabled ? egress.blocked_hosts : std::vector<std::string>{},
-      [](const std::string& host) { return resolve(host, kResolveDeadline); },
-      dir / "slipway-egress.json");
+  auto addresses = addresses_of(podman.engine(), egress);
   if (!addresses) return std::move(addresses).error().in("installing the egress rule");
   const auto in_force = [&]() -> Result<bool> {
     auto listing =

@@ -15,6 +15,9 @@
 
 namespace slipway::sandbox {
 
+/// Closed networks at a time: their bridges are "swc0" to "swc255".
+inline constexpr int kMostClosed = 256;
+
 struct Addresses {
   std::set<std::string> v4; ///< as inet_ntop writes them
   std::set<std::string> v6;
@@ -36,6 +39,10 @@ Addresses resolve(const std::string& host, std::chrono::milliseconds deadline);
 /// and is not remembered); misconfigured (an entry is no host); io.
 Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const Resolver& resolver,
                                     const std::filesystem::path& memory);
+
+/// The same for what `egress` blocks, with the memory that enforce_egress() keeps beside its table,
+/// one caller at a time.
+Result<Addresses> registry_addresses(const Engine& engine, const Egress& egress);
 
 /// True where `nft --json list table inet slipway_egress` shows exactly these addresses, refused in
 /// the forward hook, the isolation that was asked for, masquerading, and nothing else.

@@ -2,6 +2,7 @@
 #include "executor/base/base64.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
+#include "executor/sandbox/egress.hpp"
 #include "executor/sandbox/handover.hpp"
 #include "executor/sandbox/podman_api.hpp"
 #include "executor/sandbox/podman_call.hpp"
@@ -290,7 +291,6 @@ std::vector<std::string> entering_argv(const Engine& engine, bool rootless_netns
 }
 
 constexpr std::string_view kClosedStem = "swc"; // enforce_egress() is about this name
-constexpr int kMostClosed = 256;
 
 // A bridge as Podman names them (podman0, podman1 ...), or that of a closed network; else "".
 std::string usable_bridge(std::string name) {

@@ -270,7 +270,7 @@ Status Images::admit_pull(const oci::Reference& reference) const {
     // services.
     return policy::local_host_refused(reference);
   }
-  return {};
+  return policy::admit_fetch(tools_.config, effective_, subject_, reference);
 }
 
 Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platforms& platforms,

@@ -119,10 +119,6 @@ std::vector<std::pair<std::string, std::string>> proxy_env(const std::string& ho
   return env;
 }
 
-std::filesystem::path learned_dir(const config::Config& config) {
-  return config.slipway.state_dir / "egress";
-}
-
 std::filesystem::path Jobs::script_socket(const std::string& key, const std::string& role) const {
   return tools_.folders.run_dir(key) / (role + ".sock");
 }
@@ -229,6 +225,13 @@ Result<sandbox::ImageFacts> Jobs::pull_by(const std::string& image, const std::s
   if (registry == nullptr && policy::is_local_host(reference->registry())) {
     // Podman fetches from outside the sandbox: no way for a job to the host's own services.
     if (request.policy == "always") return policy::local_host_refused(*reference);
+    request.policy = "never";
+  }
+  if (auto admitted =
+          policy::admit_fetch(tools_.config, policy::effective_for(tools_.config, spec.subject),
+                              spec.subject, *reference);
+      !admitted) {
+    if (request.policy == "always") return std::move(admitted).error();
     request.policy = "never";
   }
   if (const auto* login = policy::login_for(spec.logins, *reference, policy::LoginUse::pull)) {
@@ -374,6 +377,7 @@ Status Jobs::start_service(const ServiceSpec& service, int number, const JobSpec
   if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty())
     spec.command = image.command;
   spec.env = service.env;
+  if (!image.user.empty()) spec.user = image.user;
   if (record.network_closed) {
     spec.address = closed_.address(kFirstService + number);
     name_services(job, record, spec);
@@ -500,13 +504,11 @@ Status Jobs::close_way_to_registries() {
 
 std::unique_ptr<egress::Proxy> Jobs::make_proxy(const state::JobRecord& record,
                                                 const policy::Effective& effective,
+                                                egress::ProxyPolicy policy,
                                                 const std::vector<std::string>& allow,
-                                                const std::set<std::string>& never,
                                                 const Say& say) {
-  egress::ProxyPolicy policy;
   if (auto list = egress::Allowlist::parse(allow)) policy.allow = *std::move(list);
   policy.learn = effective.egress.learn;
-  policy.never = never;
   const auto where = effective.rule.empty() ? std::string{"[sandbox]"} : "rule " + effective.rule;
   policy.what_to_change = "ask the operator: egress_allow, " + where;
   egress::ProxyEvents events;
@@ -514,7 +516,7 @@ std::unique_ptr<egress::Proxy> Jobs::make_proxy(const state::JobRecord& record,
     say("slipway: no connection to " + refusal.target.str() + ": " + refusal.why +
         " (operator: egress_allow, " + where + ")");
   };
-  events.passed = [dir = learned_dir(tools_.config), project = record.project,
+  events.passed = [dir = policy::learned_dir(tools_.config), project = record.project,
                    learn = effective.egress.learn, say](const egress::Target& target) {
     if (!learn) return;
     if (auto kept = egress::learn(dir, project, target); !kept)
@@ -539,19 +541,20 @@ Jobs::open_proxies(const state::JobRecord& record, Where where,
   const auto effective = policy::effective_for(
       tools_.config, {record.project, record.ref_protected, record.project_id});
   const auto egress = egress_of(tools_.config);
-  auto blocked = sandbox::blocked_addresses(
-      egress.blocked_hosts,
-      [](const std::string& host) { return sandbox::resolve(host, kResolveDeadline); },
-      tools_.podman.engine().runtime_dir / "slipway-egress.json");
+  auto blocked = sandbox::registry_addresses(tools_.podman.engine(), egress);
   if (!blocked) return std::move(blocked).error().in("opening the proxy of the job's network");
-  std::set<std::string> never = blocked->v4;
-  never.insert(blocked->v6.begin(), blocked->v6.end());
+  egress::ProxyPolicy base;
+  base.never = blocked->v4;
+  base.never.insert(blocked->v6.begin(), blocked->v6.end());
+  for (const auto& host : egress.blocked_hosts)
+    if (auto named = egress::Target::parse(host, 443)) base.never_named.insert(named->host);
+  base.own = egress::interface_addresses();
   // A rule that changed since the job was made closes at once, and opens nothing that has no way.
   const auto allow =
       effective.egress.mode == "allowlist" ? effective.egress.allow : std::vector<std::string>{};
   const auto run_dir = tools_.folders.run_dir(record.key);
   if (record.has_proxy) {
-    auto proxy = make_proxy(record, effective, allow, never, say);
+    auto proxy = make_proxy(record, effective, base, allow, say);
     if (auto listening = proxy->listen(run_dir / "egress" / kProxySocket); !listening)
       return std::move(listening).error().in("opening the proxy of the job's network");
     proxies.push_back(std::move(proxy));
@@ -560,7 +563,8 @@ Jobs::open_proxies(const state::JobRecord& record, Where where,
   if (for_helper && std::filesystem::exists(run_dir / "egress-helper", failed)) {
     auto also = allow;
     also.insert(also.end(), sources.begin(), sources.end());
-    auto proxy = make_proxy(record, effective, also, never, say);
+    if (auto list = egress::Allowlist::parse(sources)) base.on_host = *std::move(list);
+    auto proxy = make_proxy(record, effective, base, also, say);
     if (auto listening = proxy->listen(run_dir / "egress-helper" / kProxySocket); !listening)
       return std::move(listening).error().in("opening the proxy of the helper");
     proxies.push_back(std::move(proxy));

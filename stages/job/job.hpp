@@ -91,9 +91,6 @@ sandbox::Egress egress_of(const config::Config& config);
 std::vector<std::pair<std::string, std::string>> proxy_env(const std::string& host,
                                                            const std::string& no_proxy);
 
-/// Where targets that jobs of a rule with `egress_learn` connected to are kept.
-std::filesystem::path learned_dir(const config::Config& config);
-
 class Jobs {
 public:
   explicit Jobs(Tools tools) : tools_{std::move(tools)} {}
@@ -155,8 +152,8 @@ private:
                      sandbox::SandboxSpec& spec) const;
   std::unique_ptr<egress::Proxy> make_proxy(const state::JobRecord& record,
                                             const policy::Effective& effective,
-                                            const std::vector<std::string>& allow,
-                                            const std::set<std::string>& never, const Say& say);
+                                            egress::ProxyPolicy policy,
+                                            const std::vector<std::string>& allow, const Say& say);
   Status close_way_to_registries();
   /// Starts once GROUND says that network and volumes are there.
   Status start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,

@@ -23,7 +23,7 @@ SUITE_SETUP() {
     publish_tools
     # A name that only the host knows: nobody in a closed network can look it up.
     web=web-$env_netns.test
-    echo "$env_gitlab_address $web # slipway egress tests" >>/etc/hosts
+    env_hosts "$env_gitlab_address" "$web"
     mkdir "$SUITE_DIR/www"
     echo "hello from the web" >"$SUITE_DIR/www/hello"
     for port in 5490 5491; do
@@ -46,7 +46,6 @@ while True:
 }
 
 SUITE_TEARDOWN() {
-    sed "/^$env_gitlab_address $web /d" /etc/hosts >"$SUITE_DIR/hosts" && cat "$SUITE_DIR/hosts" >/etc/hosts
     world_stop
 }
 
@@ -190,6 +189,30 @@ TEST "allowlist: every backend's steps and ADD go through the proxy, which is in
         id=$((id + 1))
         build_by "$backend" "$id"
     done
+}
+
+# pull_out ID: images by a name that is a message in itself.
+pull_out() {
+    run_steps "$1" "try pull docker pull $web:5491/secret-word:1
+printf 'FROM $web:5491/secret-word:2\n' >Dockerfile
+try from docker build .
+try registry docker pull -q $world_tools" ".image.name = \"$world_tools\""
+}
+
+TEST "no pull of slipway's is a way out of a closed network" {
+    : >"$env_dir/log/web-5491.log"
+    with_rule "egress = \"allowlist\"
+egress_allow = [\"$web:5490\"]" pull_out 9071
+
+    expect_step pull 1 "its network is closed"
+    expect_step from 1 "its network is closed"
+    expect_step registry 0
+    expect_eq "$(wc -c <"$env_dir/log/web-5491.log")" 0 "what the host heard"
+
+    pull_out 9072
+
+    expect_step pull 1
+    [[ -s $env_dir/log/web-5491.log ]] || fail "the control was not heard"
 }
 
 TEST "learning lets everything pass but the registries, and prints the list that closes it again" {

