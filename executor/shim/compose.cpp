@@ -262,6 +262,7 @@ private:
     }
     if (names.size() > kMaxComposeFiles) return compose_error("too many Compose files");
     std::vector<std::string> files;
+    files.reserve(names.size());
     for (const auto& name : names)
       files.push_back(name == "-" ? name : normal(fs::path{cwd_} / name));
     if (!files.empty()) return files;

@@ -919,6 +919,7 @@ private:
     Json all = Json::array();
     for (std::size_t i = 0; i < length.value_or(1); ++i) {
       std::vector<Json> row;
+      row.reserve(arguments.size());
       for (const auto& part : arguments)
         row.push_back(part.is_array() ? part[i] : part);
       put(all, formatted(text_of(row[0], one.place), row, one), one.place);

@@ -93,14 +93,16 @@ int become(const slipway::shim::Environment& variables, const std::vector<std::s
     changed.erase(name);
   changed["DOCKER_HOST"] = "unix://" + socket;
   changed["DOCKER_BUILDKIT"] = "0";
+  // Compose's first version would call `docker start --attach`, which is not served.
+  changed.emplace("COMPOSE_INTERACTIVE_NO_CLI", "1");
   std::vector<std::string> settings;
   for (const auto& [name, value] : changed)
     settings.push_back(name + "=" + value);
   const auto pointers = [](const std::vector<std::string>& texts) {
     std::vector<char*> list;
+    list.reserve(texts.size() + 1);
     for (const auto& text : texts)
-      list.push_back(const_cast<char*>(
-          text.c_str())); // NOLINT(cppcoreguidelines-pro-type-const-cast): execve(2) takes them so
+      list.push_back(const_cast<char*>(text.c_str())); // execve(2) takes them so
     list.push_back(nullptr);
     return list;
   };

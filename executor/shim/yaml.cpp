@@ -294,21 +294,27 @@ std::optional<std::string> whole_number(std::string text) {
   return (value == 0 ? "" : sign) + std::to_string(value);
 }
 
-/// True where the text without quotes would be read as something else.
+/// True where the text without quotes would be read as something else: scripts cut images out of
+/// what is shown, so those have none.
 bool needs_quotes(const std::string& text) {
-  if (text.empty() || text.size() > 200) return true;
-  const auto plain_character = [](char c) {
+  constexpr std::size_t kLongest = 200;
+  if (text.empty() || text.size() > kLongest) return true;
+  const auto is_plain = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::string_view{"_./-:@+=,"}.find(c) != std::string_view::npos;
+           std::string_view{" _./-:@+=,$()"}.find(c) != std::string_view::npos;
   };
-  if (!std::all_of(text.begin(), text.end(), plain_character)) return true;
-  if (text.back() == ':' || std::string_view{"-@+=,:."}.find(text[0]) != std::string_view::npos)
+  if (!std::all_of(text.begin(), text.end(), is_plain)) return true;
+  if (text.back() == ':' || text.back() == ' ' || text.find(": ") != std::string::npos ||
+      std::string_view{" -@+=,:."}.find(text[0]) != std::string_view::npos)
     return true;
-  if ((text[0] >= '0' && text[0] <= '9') || is_one_of(text, {"y", "Y", "n", "N"})) return true;
+  // Numbers, those to the base of 60 and dates among them.
+  if (text[0] >= '0' && text[0] <= '9' &&
+      text.find_first_not_of("0123456789abcdefxoABCDEFTZ.:_+-") == std::string::npos)
+    return true;
   std::string lower = text;
   std::transform(lower.begin(), lower.end(), lower.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return is_one_of(lower, {"true", "false", "null", "yes", "no", "on", "off"});
+  return is_one_of(lower, {"true", "false", "null", "yes", "no", "on", "off", "y", "n"});
 }
 
 std::string quoted(const std::string& text) {
@@ -374,8 +380,7 @@ const YamlNode* YamlNode::find(std::string_view key) const {
 }
 
 YamlNode* YamlNode::find(std::string_view key) {
-  return const_cast<YamlNode*>(
-      std::as_const(*this).find(key)); // NOLINT(cppcoreguidelines-pro-type-const-cast)
+  return const_cast<YamlNode*>(std::as_const(*this).find(key));
 }
 
 YamlNode& YamlNode::at(const std::string& key) {

@@ -441,7 +441,7 @@ TEST(Compose, ShowsWhatItRead) {
   compose.verb = Compose::Verb::config;
   EXPECT_EQ(loaded(text, compose).shown,
             "name: nn\nservices:\n  b:\n    build:\n      context: "
-            "/w/app/b\n  c:\n    image: r/c:1\n    command: \"a$$b\"\nvolumes:\n  v: {}\n");
+            "/w/app/b\n  c:\n    image: r/c:1\n    command: a$$b\nvolumes:\n  v: {}\n");
   for (const auto& [show, shown] :
        {std::pair{Compose::Show::services, "b\nc\n"},
         std::pair{Compose::Show::images, "nn-b\nr/c:1\n"},

@@ -151,6 +151,18 @@ TEST(Yaml, ReadsWhatIsJustWithinTheLimits) {
   EXPECT_EQ(refusal("a: " + repeated("[", 60) + repeated("]", 60) + "\n"), "");
 }
 
+TEST(Yaml, WritesQuotesOnlyWhereTheyAreNeeded) {
+  for (const auto* text : {"10.0.0.1:5000/grp/app:1", "3.12-slim", "r.io/a@sha256:0a", "echo hi",
+                           "a$$b", "v1.2.3", "linux/amd64"})
+    EXPECT_EQ(yaml_text(read("k: '" + std::string{text} + "'\n")),
+              "k: " + std::string{text} + "\n");
+  for (const auto* text : {"1.10", "010",  "80:80", "2020-01-01", "0x1f", "yes", "N",  "null",
+                           "a: b", "a #b", "*a",    "&a",         "[a]",  "- a", "a:", " a",
+                           "a ",   "-5",   "{a}",   "%a",         "1e3",  "!a",  "~"})
+    EXPECT_EQ(yaml_text(read("k: '" + std::string{text} + "'\n")),
+              "k: \"" + std::string{text} + "\"\n");
+}
+
 TEST(Yaml, WritesWhatItReadsAgain) {
   const auto node =
       read("a: {b: [1, 'yes', \"two\\nlines\", {c: d, e: []}], f: ~, g: 'a: b'}\nh: 1.10\n"
