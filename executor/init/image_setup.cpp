@@ -25,6 +25,9 @@ constexpr std::size_t kMostPasswdBytes = 1UL << 20;
 // Tools that the shim speaks for, beside docker. Only where the image has them.
 constexpr std::array<const char*, 5> kTools{"podman", "buildah", "img", "buildctl",
                                             "buildctl-daemonless.sh"};
+// Compose is not only builds: what it does with containers goes on in the image's own program.
+constexpr const char* kCompose = "docker-compose";
+constexpr const char* kKeptCompose = ".docker-compose.image";
 constexpr const char* kKaniko = "kaniko/executor"; // a path of its own, in no PATH folder
 
 bool is_there(const fs::path& path) {
@@ -50,6 +53,17 @@ bool is_program(const fs::path& path) {
   std::error_code ignored;
   const auto type = fs::symlink_status(path, ignored).type();
   return type == fs::file_type::regular || type == fs::file_type::symlink;
+}
+
+// The program stays within reach under another name; where that fails it stays as it is.
+bool keep_beside(const fs::path& path, const fs::path& kept, const fs::path& target) {
+  std::error_code failed;
+  if (fs::read_symlink(path, failed) == target) return true; // of an earlier start
+  fs::rename(path, kept, failed);
+  if (failed) return false;
+  if (replace_by_link(path, target)) return true;
+  fs::rename(kept, path, failed);
+  return false;
 }
 
 // Relative to the image's root; "" where the image's word does not count.
@@ -140,6 +154,8 @@ int install_shim(const fs::path& root, const fs::path& shim, const ImagePrograms
     if (is_program(plugin) && replace_by_link(plugin, shim)) ++links;
   }
   for (const auto& folder : folders) {
+    const fs::path compose = root / folder / kCompose;
+    if (is_program(compose) && keep_beside(compose, root / folder / kKeptCompose, shim)) ++links;
     for (const auto* tool : kTools) {
       const fs::path path = root / folder / tool;
       if (is_program(path) && replace_by_link(path, shim)) ++links;

@@ -22,9 +22,11 @@ struct ImagePrograms {
 /// the usual PATH folders and in those of the image's own PATH, every buildx plug-in (also in a
 /// user's `.docker/cli-plugins`) and `/kaniko/executor` by a link to `shim`; adds `docker` where
 /// the image has none, and no other name, so that `command -v` does not lie. Other tools stay. The
-/// sandbox is thrown away afterwards, so nothing is kept of the originals. The image may name what
-/// it wants: relative folders, those of slipway itself and what is more than kMostFolders do not
-/// count. Returns the number of links made.
+/// sandbox is thrown away afterwards, so nothing is kept of the originals, but for
+/// `docker-compose`: it stays as `.docker-compose.image` beside the link, for what it does with
+/// containers; Compose's plug-in stays where it is. The image may name what it wants: relative
+/// folders, those of slipway itself and what is more than kMostFolders do not count. Returns the
+/// number of links made.
 int install_shim(const std::filesystem::path& root, const std::filesystem::path& shim,
                  const ImagePrograms& image = {});
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/bake.hpp"
 
+#include "executor/shim/hcl.hpp"
 #include "executor/shim/parsing.hpp"
 
 #include <nlohmann/json.hpp>
@@ -67,8 +68,8 @@ public:
     const Json json = Json::parse(file.text, too_deep, false, true);
     if (!json.is_object())
       return bake_error(file.name + " is not JSON",
-                        "slipway reads bake files in JSON only; `docker buildx bake --print` of a "
-                        "real buildx turns HCL and Compose files into it");
+                        "slipway reads bake files in JSON and HCL; services of Compose files are "
+                        "built with `docker compose build`");
     for (const auto& [key, value] : json.items()) {
       if (key == "//") continue; // HCL's comment
       if (!is_one_of(key, {"group", "target", "variable"}))
@@ -494,8 +495,10 @@ private:
 } // namespace
 
 Result<BakePlan> plan_bake(const Bake& bake, const std::vector<BakeFile>& files) {
+  auto plain = hcl_to_json(files, bake.env);
+  if (!plain) return std::move(plain).error();
   Definitions known{bake.env};
-  for (const auto& file : files)
+  for (const auto& file : *plain)
     if (auto added = known.add(file); !added) return std::move(added).error();
   return Planner{bake, known}.plan();
 }
@@ -543,13 +546,11 @@ Command read_bake(const std::vector<std::string>& words, const Environment& env)
              return usage_error({}, called,
                                 unsupported("--allow " + allow, std::string{kNoWeakening}));
          for (const auto& file : line.all("file"))
-           if (file.ends_with(".hcl") || file.ends_with(".yml") || file.ends_with(".yaml"))
-             return usage_error(
-                 {}, called,
-                 unsupported("the bake file " + file,
-                             "HCL and Compose files are languages of their own; slipway reads bake "
-                             "files in JSON, which `docker buildx bake --print` of a real buildx "
-                             "makes of them"));
+           if (file.ends_with(".yml") || file.ends_with(".yaml"))
+             return usage_error({}, called,
+                                unsupported("the bake file " + file,
+                                            "slipway reads bake files in JSON and HCL; services of "
+                                            "Compose files are built with `docker compose build`"));
          for (const auto& target : line.arguments)
            if (is_remote_context(target))
              return usage_error(

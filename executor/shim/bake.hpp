@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// `docker buildx bake` with JSON files: which builds they ask for. Understood are groups, targets,
-// inheritance, variables with their defaults, `${NAME}` in strings, and --set. HCL's expressions
-// and functions are refused: half understood they would build something else. Source:
-// docs/bake-reference.md and bake/bake.go of buildx 0.20 and later.
+// `docker buildx bake`: which builds its files ask for. Understood are groups, targets,
+// inheritance, variables with their defaults, `${NAME}` in strings, and --set; files in HCL are
+// turned into JSON first (hcl.hpp). Other expressions in JSON are refused: half understood they
+// would build something else. Source: docs/bake-reference.md and bake/bake.go of buildx 0.20 and
+// later.
 #pragma once
 
 #include "executor/base/result.hpp"

@@ -2,6 +2,7 @@
 #include "executor/shim/command.hpp"
 
 #include "executor/shim/bake.hpp"
+#include "executor/shim/compose.hpp"
 #include "executor/shim/container_command.hpp"
 #include "executor/shim/dialects.hpp"
 #include "executor/shim/flags.hpp"
@@ -613,7 +614,7 @@ constexpr std::string_view kHelpText =
     "  build push pull tag login logout images rmi inspect history save load info version\n"
     "  image (build push pull tag ls rm inspect history save load prune)\n"
     "  builder (build prune), buildx (build bake create inspect ls rm use stop version du prune\n"
-    "  imagetools)\n"
+    "  imagetools), compose (build push pull config version)\n"
     "  run create exec start stop restart kill rm wait logs ps port pause unpause rename, network "
     "and\n"
     "  volume (create ls rm inspect prune): where the policy allows this job containers\n"
@@ -722,10 +723,7 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   }
   if (verb == "run") return parse_run(called, words, env);
   if (container_verbs().contains(verb)) return parse_container(verb, words, env);
-  if (verb == "compose")
-    return refusal(
-        "docker compose: not in this version of slipway. Build each service with `docker build` "
-        "and push it with `docker push`; containers are not run in this job.");
+  if (verb == "compose") return read_compose(words, env, false).command;
   if (verb == "manifest")
     return refusal("docker manifest: not in this version of slipway. Images have one platform; "
                    "build and push them with `docker build` and `docker push`.");
@@ -754,15 +752,17 @@ const std::vector<Flag>& global_flags() {
   return flags;
 }
 
-Command parse_docker(const Words& all, const Environment& env) {
+Invocation parse_docker(const Words& all, const Environment& env) {
   const auto read = read_flags(all, global_flags(), false);
-  if (const auto* error = std::get_if<FlagError>(&read)) return usage_error("docker", error->text);
+  if (const auto* error = std::get_if<FlagError>(&read))
+    return {usage_error("docker", error->text)};
   const auto& line = std::get<Line>(read);
   if (line.has("version"))
-    return Say{"Docker version 27.5.1, build slipway-" SLIPWAY_VERSION "\n", "", 0};
-  if (line.arguments.empty() || line.help) return Say{std::string{kHelpText}, "", 0};
-  return parse_docker_command(line.arguments.front(),
-                              {line.arguments.begin() + 1, line.arguments.end()}, env);
+    return {Say{"Docker version 27.5.1, build slipway-" SLIPWAY_VERSION "\n", "", 0}};
+  if (line.arguments.empty() || line.help) return {Say{std::string{kHelpText}, "", 0}};
+  const Words words{line.arguments.begin() + 1, line.arguments.end()};
+  if (line.arguments.front() == "compose") return read_compose(words, env, false);
+  return {parse_docker_command(line.arguments.front(), words, env)};
 }
 
 /// The docker CLI asks a plug-in for its metadata, then runs it as `docker-buildx [flags] buildx
@@ -798,7 +798,8 @@ Invocation read_invocation(const std::vector<std::string>& argv, const Environme
     return read_buildctl(words, env);
   if (program == "executor") return read_kaniko(words, env);
   if (program == "docker-buildx" || program == "buildx") return {parse_plugin(words, env)};
-  return {parse_docker(words, env)};
+  if (program == "docker-compose") return read_compose(words, env, true);
+  return parse_docker(words, env);
 }
 
 Command parse(const std::vector<std::string>& argv, const Environment& env) {

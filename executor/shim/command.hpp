@@ -107,7 +107,7 @@ struct Build {
 
 /// A bake file's targets, built one after the other. The files are read when the command runs.
 struct Bake {
-  std::vector<std::string> files; ///< as typed; empty: docker-bake.json, docker-bake.override.json
+  std::vector<std::string> files; ///< as typed; empty: docker-bake.json, .hcl, .override.…
   std::vector<std::string> targets;
   std::vector<std::string> overrides; ///< --set PATTERN.KEY=VALUE
   Environment env;                    ///< for build arguments without a value
@@ -117,6 +117,41 @@ struct Bake {
   bool pull = false;
   bool print = false; ///< only say what would be built
   std::string metadata_file;
+};
+
+/// `docker compose build`, `push`, `pull` and `config`. The files are read when the command runs.
+struct Compose {
+  enum class Verb { build, push, pull, config };
+  enum class Show { model, json, nothing, services, images, profiles, volumes };
+  Verb verb = Verb::build;
+  std::string called;                 ///< "docker compose build", "docker-compose build"
+  bool old_name = false;              ///< `docker-compose`, which may be the first version
+  std::vector<std::string> files;     ///< as typed; empty: COMPOSE_FILE, else the usual names
+  std::vector<std::string> env_files; ///< as typed; empty: COMPOSE_ENV_FILES, else .env
+  std::vector<std::string> profiles;
+  std::string project;   ///< -p
+  std::string directory; ///< --project-directory
+  bool compatibility = false;
+  std::vector<std::string> services; ///< empty: all
+  Environment env;
+  std::vector<std::string> build_args; ///< NAME=VALUE or NAME, for every service
+  std::vector<std::string> ssh;
+  bool with_dependencies = false; ///< the services that those named depend on, too
+  bool no_cache = false;
+  bool pull = false;
+  bool push = false;
+  bool quiet = false;
+  bool ignore_failures = false;  ///< of pushes, pulls
+  bool ignore_buildable = false; ///< images that can be built are not pulled
+  Show show = Show::model;
+  std::string output; ///< a file in the place of stdout
+};
+
+/// `docker compose up` and kin: what the image's own Compose does, with slipway's socket.
+struct OwnCompose {
+  std::string called;
+  std::vector<std::string> words; ///< behind the program's name, as typed
+  bool old_name = false;
 };
 
 struct Push {
@@ -232,9 +267,9 @@ struct ContainerCommand {
   Environment env; ///< for `-e NAME`
 };
 
-using Command = std::variant<Say, Build, Bake, Push, Pull, Login, Tag, ListImages, RemoveImages,
-                             Inspect, ImageExists, InspectRemote, History, Save, Load, Info,
-                             Version, Prune, ContainerCommand>;
+using Command = std::variant<Say, Build, Bake, Compose, OwnCompose, Push, Pull, Login, Tag,
+                             ListImages, RemoveImages, Inspect, ImageExists, InspectRemote, History,
+                             Save, Load, Info, Version, Prune, ContainerCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

@@ -55,6 +55,61 @@ std::string report_dir(const slipway::shim::Environment& variables, const std::s
   return (base / named->second).lexically_normal().string();
 }
 
+/// The plug-ins of docker, where docker looks for them.
+std::vector<std::string> compose_plugins(const slipway::shim::Environment& variables) {
+  std::vector<std::string> folders;
+  if (const auto set = variables.find("DOCKER_CONFIG"); set != variables.end())
+    folders.push_back(set->second);
+  if (const auto home = variables.find("HOME"); home != variables.end())
+    folders.push_back(home->second + "/.docker");
+  for (const auto* folder : {"/usr/local/lib/docker", "/usr/local/libexec/docker",
+                             "/usr/lib/docker", "/usr/libexec/docker"})
+    folders.emplace_back(folder);
+  for (auto& folder : folders)
+    folder += "/cli-plugins/docker-compose";
+  return folders;
+}
+
+/// What slipway-init kept of a docker-compose in the folders of PATH.
+std::vector<std::string> kept_composes(const slipway::shim::Environment& variables) {
+  std::vector<std::string> places;
+  const auto path = variables.find("PATH");
+  if (path == variables.end()) return places;
+  const std::string& text = path->second;
+  for (std::size_t at = 0; at <= text.size();) {
+    const auto colon = std::min(text.find(':', at), text.size());
+    if (colon > at) places.push_back(text.substr(at, colon - at) + "/.docker-compose.image");
+    at = colon + 1;
+  }
+  return places;
+}
+
+/// Builds that the other program asks for come as a tar through the socket, not by BuildKit's own
+/// protocol, which the socket does not speak.
+int become(const slipway::shim::Environment& variables, const std::vector<std::string>& argv,
+           const std::string& socket) {
+  auto changed = variables;
+  for (const auto* name : {"DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONTEXT"})
+    changed.erase(name);
+  changed["DOCKER_HOST"] = "unix://" + socket;
+  changed["DOCKER_BUILDKIT"] = "0";
+  // Compose's first version would call `docker start --attach`, which is not served.
+  changed.emplace("COMPOSE_INTERACTIVE_NO_CLI", "1");
+  std::vector<std::string> settings;
+  for (const auto& [name, value] : changed)
+    settings.push_back(name + "=" + value);
+  const auto pointers = [](const std::vector<std::string>& texts) {
+    std::vector<char*> list;
+    list.reserve(texts.size() + 1);
+    for (const auto& text : texts)
+      list.push_back(const_cast<char*>(text.c_str())); // execve(2) takes them so
+    list.push_back(nullptr);
+    return list;
+  };
+  ::execve(argv.front().c_str(), pointers(argv).data(), pointers(settings).data());
+  return errno;
+}
+
 /// A reader that has gone ends the program by SIGPIPE; anything else (a full disk behind stdout)
 /// must not pass for success.
 void write_or_end(int fd, std::string_view bytes) {
@@ -74,6 +129,11 @@ int shim(int argc, char** argv) {
   world.input_is_terminal = ::isatty(STDIN_FILENO) == 1;
   world.output_is_terminal = ::isatty(STDOUT_FILENO) == 1;
   world.now = ::time(nullptr);
+  world.compose_programs = compose_plugins(variables);
+  world.old_compose_programs = kept_composes(variables);
+  world.become = [&](const std::vector<std::string>& words, const std::string& socket) {
+    return become(variables, words, socket);
+  };
   world.out = [](std::string_view bytes) { write_or_end(STDOUT_FILENO, bytes); };
   world.err = [](std::string_view bytes) { write_or_end(STDERR_FILENO, bytes); };
   return slipway::shim::run(slipway::shim::read_invocation({argv, argv + argc}, variables), world);

@@ -7,6 +7,7 @@
 #include "executor/base/unique_fd.hpp"
 #include "executor/shim/bake.hpp"
 #include "executor/shim/build_context.hpp"
+#include "executor/shim/compose.hpp"
 #include "executor/shim/container_run.hpp"
 #include "executor/shim/containers_output.hpp"
 #include "executor/shim/go_template.hpp"
@@ -144,6 +145,60 @@ public:
       all[name] = std::move(metadata);
     }
     return bake.metadata_file.empty() ? 0 : write_json(bake.metadata_file, all);
+  }
+
+  int operator()(const Compose& asked) const {
+    Compose compose = asked;
+    if (compose.old_name && has_second_compose()) compose.old_name = false;
+    const ReadText read = [this](const std::string& path) {
+      return path == "-" ? read_all(world_.input, kMaxComposeBytes, "the Compose file on stdin")
+                         : read_file(path, kMaxComposeBytes);
+    };
+    const auto project = load_compose(compose, world_.cwd, read);
+    if (!project) return fail("", project.error());
+    for (const auto& note : project->notes)
+      world_.err(note + "\n");
+    switch (compose.verb) {
+    case Compose::Verb::build:
+      return build_services(*project);
+    case Compose::Verb::push:
+      return push_services(compose, *project);
+    case Compose::Verb::pull:
+      return pull_services(compose, *project);
+    case Compose::Verb::config:
+      break;
+    }
+    if (compose.output.empty()) {
+      world_.out(project->shown);
+      return 0;
+    }
+    auto written = put_file(compose.output, project->shown);
+    return written ? 0 : fail("", written.error());
+  }
+
+  /// The image's own Compose goes on with the same words; what it wants of containers is the
+  /// broker's to grant or to refuse, as it is for `docker run`.
+  int operator()(const OwnCompose& own) const {
+    auto programs = world_.compose_programs;
+    programs.insert(own.old_name ? programs.begin() : programs.end(),
+                    world_.old_compose_programs.begin(), world_.old_compose_programs.end());
+    const auto program = std::find_if(programs.begin(), programs.end(), [](const auto& path) {
+      return ::access(path.c_str(), X_OK) == 0;
+    });
+    if (program == programs.end())
+      return fail(own.called + ": slipway itself serves build, push, pull and config of Compose. "
+                               "The others are left to the image's own Compose, and this image "
+                               "has none. Use an image with the plug-in (docker:27) where the "
+                               "operator's rule has `dind = true`; else `services:` of the job, or "
+                               "the job's `image:`.");
+    std::vector<std::string> argv{*program};
+    argv.insert(argv.end(), own.words.begin(), own.words.end());
+    const auto socket =
+        std::find_if(world_.sockets.begin(), world_.sockets.end(),
+                     [](const auto& path) { return ::access(path.c_str(), F_OK) == 0; });
+    const int cause =
+        world_.become(argv, socket == world_.sockets.end() ? world_.sockets.front() : *socket);
+    return cause == 0 ? 0 : fail("", io_error("exec", cause, *program));
   }
 
   int operator()(const Push& push) const {
@@ -536,6 +591,74 @@ public:
   }
 
 private:
+  /// Whether what stood under the name docker-compose is a Go program, as Compose is from version 2
+  /// on: its images are PROJECT-SERVICE, those of the first version PROJECT_SERVICE.
+  bool has_second_compose() const {
+    constexpr std::size_t kHead = 4096; // Go's build ID is a note behind the ELF header
+    for (const auto& path : world_.old_compose_programs) {
+      const UniqueFd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+      if (!file) continue;
+      std::string head(kHead, '\0');
+      const auto got = ::read(file.get(), head.data(), head.size());
+      head.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+      return head.starts_with("\177ELF") &&
+             head.find(std::string{"Go\0\0", 4}) != std::string::npos;
+    }
+    return false;
+  }
+
+  int build_services(const ComposeProject& project) const {
+    bool any = false;
+    for (const auto& service : project.services) {
+      if (!service.has_build) continue;
+      any = true;
+      world_.err("slipway: service " + service.name + "\n");
+      Json metadata;
+      if (const int code = build_one(service.build, metadata); code != 0) {
+        world_.err("service \"" + service.name + "\" failed\n");
+        return code;
+      }
+    }
+    if (!any) world_.err("No services to build\n");
+    return 0;
+  }
+
+  int push_services(const Compose& compose, const ComposeProject& project) const {
+    for (const auto& service : project.services) {
+      if (!service.has_build || !service.has_image) {
+        world_.err(service.name + " Skipped\n");
+        continue;
+      }
+      for (const auto& image : service.names) {
+        if (!compose.quiet) world_.err("Pushing " + service.name + " (" + image + ")...\n");
+        if (push_one(with_tag(image), world_.err, compose.quiet)) continue;
+        world_.err("service \"" + service.name + "\": " + image + " was not pushed\n");
+        if (!compose.ignore_failures) return manner_.exit_code;
+      }
+    }
+    return 0;
+  }
+
+  int pull_services(const Compose& compose, const ComposeProject& project) const {
+    int exit_code = 0;
+    for (const auto& service : project.services) {
+      const bool never = service.pull_policy == "never" || service.pull_policy == "build";
+      if (!service.has_image || never || (service.has_build && compose.ignore_buildable)) {
+        world_.err(service.name + " Skipped\n");
+        continue;
+      }
+      if (!compose.quiet) world_.err("Pulling " + service.name + " (" + service.image + ")...\n");
+      if ((*this)(Pull{service.image, service.platform, compose.quiet}) == 0) continue;
+      if (service.has_build)
+        world_.err("service \"" + service.name + "\": build it with `" +
+                   compose.called.substr(0, compose.called.rfind(' ')) + " build " + service.name +
+                   "`\n");
+      else if (!compose.ignore_failures)
+        exit_code = manner_.exit_code;
+    }
+    return exit_code;
+  }
+
   int fail(const std::string& text) const {
     world_.err(std::string{manner_.error} + text + "\n");
     return manner_.exit_code;
@@ -922,16 +1045,15 @@ private:
     std::error_code cause;
     if (names.empty()) {
       for (const auto* other :
-           {"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml",
-            "docker-bake.hcl", "docker-bake.override.hcl"})
+           {"compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"})
         if (std::filesystem::exists(at_cwd(other), cause))
           return Error{ErrorKind::bad_input,
                        std::string{"bake would read "} + other +
-                           " too, and slipway reads bake files in JSON only",
-                       "name the JSON files with -f; `docker buildx bake --print` of a real buildx "
-                       "turns HCL and Compose files into JSON",
+                           " too, and slipway reads bake files in JSON and HCL only",
+                       "name the bake files with -f; `docker compose build` builds the services",
                        {}};
-      for (const auto* name : {"docker-bake.json", "docker-bake.override.json"})
+      for (const auto* name : {"docker-bake.json", "docker-bake.hcl", "docker-bake.override.json",
+                               "docker-bake.override.hcl"})
         if (std::filesystem::exists(at_cwd(name), cause)) names.emplace_back(name);
       if (names.empty())
         return Error{

@@ -7,6 +7,7 @@
 #include "executor/shim/output.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,11 @@ struct Surroundings {
   int input = 0;          ///< lent
   bool input_is_terminal = false;
   bool output_is_terminal = false;
-  std::int64_t now = 0; ///< unix seconds, for ages
+  std::int64_t now = 0;                          ///< unix seconds, for ages
+  std::vector<std::string> compose_programs;     ///< where the image's own Compose may be, in order
+  std::vector<std::string> old_compose_programs; ///< what stood under the name docker-compose
+  /// Becomes another program, with the socket of slipway as its DOCKER_HOST. Returns errno.
+  std::function<int(const std::vector<std::string>& argv, const std::string& socket)> become;
   Write out;
   Write err;
 };

@@ -326,7 +326,7 @@ for flag in --ssh=default --allow=network.host --network=host --memory=1g --squa
     expect_eq "$(step_says meta | jq -r '."containerimage.config.digest"')" "$(step_says iid | head -n 1)" "the image ID"
     expect_step packed 0 packed:1
     expect_step run 125 "this job may not run containers" "dind = true"
-    expect_step compose 1 "docker compose: not in this version"
+    expect_step compose 1 "this image has none"
     expect_step secret 1 "failed to stat x: stat x: no such file or directory"
     for flag in --ssh --allow --network --memory --squash --output --cache-to --platform --security-opt; do
         expect_step "flag$flag" 125 "slipway does not support $flag"

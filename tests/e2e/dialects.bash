@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Jobs that call podman, buildah, img, buildctl, kaniko's executor and bake as their documentation says. The images of
+# Jobs that call podman, buildah, img, buildctl, kaniko's executor, bake and Compose as their documentation says. The images of
 # the jobs have files under these names that only fail: what works is the shim in their place.
 
 # shellcheck source=tests/lib/world.sh
@@ -13,6 +13,7 @@
 PROBE() {
     ((EUID == 0)) || echo "needs root"
     [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+    [[ -x /usr/bin/docker-compose ]] || echo "needs docker-compose, to compare with"
 }
 
 SUITE_SETUP() {
@@ -40,6 +41,11 @@ END
 tool_files_of_others() {
     local tool
     for tool in podman buildah img buildctl buildctl-daemonless.sh; do only_fails "usr/bin/$tool"; done
+    install -D -m 0755 /dev/stdin usr/bin/docker-compose <<'END'
+#!/bin/sh
+echo "the image's own compose: $* by $DOCKER_HOST"
+END
+    install -D usr/bin/docker-compose usr/libexec/docker/cli-plugins/docker-compose
 }
 
 # As the debug image of kaniko: a shell in /busybox, nothing in /bin.
@@ -179,7 +185,7 @@ try git /kaniko/executor -d $world_registry/app/kaniko:3 -c git://example.invali
     expect_step git 1 "fetch it in the job"
 }
 
-TEST "docker buildx bake builds and pushes the targets of a JSON file" {
+TEST "docker buildx bake builds and pushes the targets of JSON and HCL files" {
     run_steps 5006 "printf 'FROM $tiny AS a\nRUN printf a >/word\nFROM $tiny AS b\nRUN printf b >/word\n' >Dockerfile
 cat >docker-bake.json <<'END'
 {\"variable\": {\"TAG\": {\"default\": \"0\"}},
@@ -191,14 +197,82 @@ export TAG=5006
 try print docker buildx bake --print
 try bake docker buildx bake --push
 try remote docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $world_registry/app/bake-a:5006
-try hcl docker buildx bake -f docker-bake.hcl"
+cat >more.hcl <<'END'
+variable \"REPO\" { default = \"$world_registry/app/bake-hcl\" }
+variable \"LATEST\" { default = false }
+target \"hcl\" {
+  name = \"hcl-\${stage}\" // one for each stage
+  matrix = { stage = [\"a\", \"b\"] }
+  target = stage
+  tags = LATEST ? [\"\${REPO}:latest\"] : [\"\${REPO}:\${stage}\"]
+}
+END
+try hcl docker buildx bake -f more.hcl --push hcl
+printf 'function \"f\" {\\n params = []\\n}\\n' >function.hcl
+try function docker buildx bake -f function.hcl"
 
     expect_eq "$STATE" success
     expect_step print 0 "app/bake-b:5006"
     expect_step bake 0
     expect_step remote 0 "$(world_registry_digest app/bake-a:5006)"
     [[ $(world_registry_digest app/bake-a:5006) != "$(world_registry_digest app/bake-b:5006)" ]]
-    expect_step hcl 125 JSON
+    expect_step hcl 0 "target hcl-a"
+    [[ $(world_registry_digest app/bake-hcl:b) == "$(world_registry_digest app/bake-b:5006)" ]]
+    expect_absent app/bake-hcl:latest
+    expect_step function 1 "function.hcl:1:1: a block \"function\" is not supported"
+}
+
+TEST "docker compose builds and pushes the services of its files, and leaves containers to the image's own" {
+    run_steps 5010 "mkdir web db; printf 'FROM $tiny\\nARG WORD\\nRUN echo \$WORD >/word\\n' >web/Dockerfile
+printf 'FROM one AS two\\nRUN cat /word\\n' >db/D
+printf 'REG=$world_registry/app\\nTAG=env-file\\n' >.env
+cat >docker-compose.yml <<'END'
+x-build: &build {args: {WORD: \"w-\${TAG:?no tag}\"}, labels: {team: x}}
+services:
+  web: {image: \"\${REG}/compose-web:\${TAG}\", build: {<<: *build, context: ./web}, ports: [\"80:80\"]}
+  db:
+    image: \$REG/compose-db:\${TAG-none}
+    build: {context: db, dockerfile: D, additional_contexts: {one: \"service:web\"}}
+    depends_on: [web]
+  tool: {build: ./web, profiles: [tools]}
+volumes: {data: {}}
+END
+printf 'services: {web: {build: {tags: [\"\${REG}/compose-web:more\"]}}}\\n' >ci.yml
+try short docker compose version --short
+try images docker compose config --images
+try build env TAG=5010 docker compose -f docker-compose.yml -f ci.yml --parallel 2 build --pull --no-cache
+try push env TAG=5010 docker compose -f docker-compose.yml -f ci.yml push
+try one env TAG=old docker-compose -p proj build --push web
+try tool docker-compose -p proj build tool
+try names docker images --format '{{.Repository}}'
+try up env DOCKER_HOST=tcp://docker:2375 docker compose -p x up -d
+try old-up docker-compose down
+try key sh -c 'printf \"services:\\n  a:\\n    build:\\n      context: .\\n      privileged: true\\n\" | docker compose -f - build'
+try unset sh -c 'rm .env; docker compose config -q'" "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step short 0 2.
+    expect_step images 0 "$world_registry/app/compose-web:env-file" "$world_registry/app/compose-db:env-file"
+    expect_lacks "$(step_says images)" tool
+    expect_step build 0 "service web" "service db" w-5010 "--parallel has no effect"
+    expect_step push 0 "Pushing db"
+    digest=$(world_registry_digest app/compose-web:5010)
+    [[ -n $digest && $digest == "$(world_registry_digest app/compose-web:more)" ]]
+    [[ -n $(world_registry_digest app/compose-db:5010) ]]
+    expect_absent app/compose-web:env-file
+    expect_step one 0
+    [[ -n $(world_registry_digest app/compose-web:old) ]]
+    expect_step tool 0
+    expect_step names 0 proj_tool
+    expect_step up 0 "the image's own compose: -p x up -d by unix:///run/slipway/sock/docker.sock"
+    expect_step old-up 0 "the image's own compose: down"
+    expect_step key 1 "stdin:5: services.a.build.privileged"
+    expect_step unset 1 "docker-compose.yml:1: required variable TAG is missing a value: no tag"
+}
+
+TEST "Compose files mean what Debian's docker-compose reads in them" {
+    ln -s "$SLIPWAY_BIN/slipway-shim" "$CASE_DIR/docker-compose"
+    python3 "$env_lib/compose_oracle.py" "$CASE_DIR/docker-compose" "$CASE_DIR/files"
 }
 
 TEST "whichever tool pushes, the gate judges" {
@@ -208,14 +282,21 @@ try buildah sh -c 'buildah bud -q -t app . >&2 && buildah push --digestfile d ap
 try no-digest ls d
 try img sh -c 'img build -t $world_registry/app/bad:img . && img push $world_registry/app/bad:img'
 try buildctl buildctl build --frontend dockerfile.v0 --local context=. --local dockerfile=. \
-    --output type=image,name=$world_registry/app/bad:buildctl,push=true" "$with_tools"
+    --output type=image,name=$world_registry/app/bad:buildctl,push=true
+printf 'services:\\n  good: {image: $world_registry/app/good:compose, build: {dockerfile_inline: FROM $tiny}}\\n' >compose.yaml
+printf '  bad: {image: $world_registry/app/bad:compose, build: .}\\n' >>compose.yaml
+try compose sh -c 'docker compose build && docker compose push'
+try compose-at-once docker compose build --push bad" "$with_tools"
     expect_eq "$STATE" success
     expect_step podman 125 CVE-2020-14343
     expect_step buildah 125 CVE-2020-14343
     expect_step no-digest 2
     expect_step img 1 CVE-2020-14343
     expect_step buildctl 1 CVE-2020-14343
-    for tag in podman buildah img buildctl; do expect_absent "app/bad:$tag"; done
+    expect_step compose 1 CVE-2020-14343 "service \"bad\": $world_registry/app/bad:compose was not pushed"
+    expect_step compose-at-once 1 CVE-2020-14343 "service \"bad\" failed"
+    [[ -n $(world_registry_digest app/good:compose) ]] || fail "the image without a finding was not pushed"
+    for tag in podman buildah img buildctl compose; do expect_absent "app/bad:$tag"; done
 
     run_steps 5008 "$(vulnerable)
 try kaniko /kaniko/executor -c . -d $world_registry/app/bad:kaniko" \
@@ -225,12 +306,12 @@ try kaniko /kaniko/executor -c . -d $world_registry/app/bad:kaniko" \
 }
 
 TEST "an image without these tools has docker alone" {
-    run_steps 5009 "for tool in podman buildah img buildctl buildctl-daemonless.sh executor; do try \$tool command -v \$tool; done
+    run_steps 5009 "for tool in podman buildah img buildctl buildctl-daemonless.sh docker-compose executor; do try \$tool command -v \$tool; done
 try kaniko ls /kaniko
 try docker command -v docker"
 
     expect_eq "$STATE" success
-    for tool in podman buildah img buildctl buildctl-daemonless.sh executor; do expect_step $tool 1; done
+    for tool in podman buildah img buildctl buildctl-daemonless.sh docker-compose executor; do expect_step $tool 1; done
     expect_step kaniko 2
     expect_step docker 0 docker
 }

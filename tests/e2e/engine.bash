@@ -13,11 +13,31 @@ PROBE() {
     ((EUID == 0)) || echo "needs root"
     [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
     [[ -x /usr/sbin/dockerd ]] || echo "needs docker.io"
+    [[ -x /usr/bin/docker-compose && -x /usr/bin/python3.11 ]] || echo "needs docker-compose"
 }
 
 docker_files() {
     with_program /usr/bin/docker opt/docker-cli
     tool_files
+}
+
+# Debian's docker-compose with the Python that it runs in.
+compose_files() {
+    local one
+    with_program /usr/bin/python3.11
+    ln -s python3.11 usr/bin/python3
+    mkdir -p usr/lib/python3/dist-packages
+    tar -C /usr/lib --exclude=__pycache__ --exclude='python3.11/test' --exclude=idlelib --exclude=lib2to3 --exclude=pydoc_data \
+        --exclude='config-3.11-*' -cf - python3.11 | tar -C usr/lib -xf -
+    for one in attr compose docker dockerpty docopt.py dotenv jsonschema pyrsistent _pyrsistent_version.py pvectorc.cpython-311-x86_64-linux-gnu.so \
+        texttable.py websocket yaml _yaml requests urllib3 idna chardet certifi distro six.py pkg_resources packaging; do
+        [[ ! -e /usr/lib/python3/dist-packages/$one ]] || cp -r "/usr/lib/python3/dist-packages/$one" usr/lib/python3/dist-packages/
+    done
+    cp -r /usr/lib/python3/dist-packages/*.egg-info /usr/lib/python3/dist-packages/*.dist-info usr/lib/python3/dist-packages/
+    for one in usr/lib/python3.11/lib-dynload/*.so usr/lib/python3/dist-packages/*.so usr/lib/python3/dist-packages/*/*.so; do
+        if [[ -e /$one ]] && ldd "/$one" >/dev/null 2>&1; then with_program "/$one" "$one"; fi
+    done
+    install -m 0755 /usr/bin/docker-compose usr/bin/docker-compose
 }
 
 allow_containers() {
@@ -29,6 +49,8 @@ SUITE_SETUP() {
     world_start "$SUITE_DIR/world"
     publish_image base/dockercli:12 debian '{}' docker_files
     world_docker=$world_registry/base/dockercli:12
+    publish_image base/composed:12 debian '{}' compose_files
+    world_composed=$world_registry/base/composed:12
     make_tiny_base
     allow_containers
 }
@@ -95,6 +117,33 @@ try compose-like docker network create back" ".image.name = \"$world_docker\"" #
     expect_step compose-like 0
     grep -F '"engine_start"' "$world_state_dir/audit.jsonl" | grep -qF "OPS-7: integration tests" ||
         fail "the audit log has no justification"
+    expect_nothing_left
+}
+
+TEST "docker-compose up, run and down are the image's own, and what it builds is slipway's" {
+    run_steps 8007 "cat >docker-compose.yml <<'END'
+version: \"3.8\"
+services:
+  web: {image: \"web:1\", build: {context: ., args: {WORD: composed}}, command: \"sh -c 'echo up; sleep 60'\"}
+  late: {image: \"late:1\", build: {context: ., args: {WORD: late}}, command: cat /made, depends_on: [web]}
+END
+printf 'FROM $world_busybox\\nARG WORD\\nRUN echo \$WORD >/made\\n' >Dockerfile
+try build docker-compose build web
+try up docker-compose up -d --no-color web
+try ps docker ps --format '{{.Names}} {{.Image}}'
+try exec docker-compose exec -T web cat /made
+try run docker-compose run --rm late
+try down docker-compose down -t 0
+try left docker ps -q" ".image.name = \"$world_composed\""
+
+    expect_eq "$STATE" success
+    expect_step build 0 "slipway: service web"
+    expect_step up 0 "Creating"
+    expect_step ps 0 web:1
+    expect_step exec 0 composed
+    expect_step run 0 late
+    expect_step down 0 "Removing"
+    expect_eq "$(step_says left)" ""
     expect_nothing_left
 }
 

@@ -50,11 +50,13 @@ FENCES = [
     (r"#\s*include\s*<cjose/", r"^executor/identity/[^/]+\.cpp$", "libcjose is behind executor/identity"),
     (r"#\s*include\s*<hs/", r"^executor/leaks/matcher\.cpp$", "the matcher is behind executor/leaks"),
     (r"#\s*include\s*<toml\+\+/", r"^config/[^/]+\.cpp$", "TOML is read in config/ alone"),
+    (r"#\s*include\s*<yaml-cpp/", r"^executor/shim/yaml\.cpp$", "YAML is read in executor/shim/yaml.cpp alone"),
     (r"#\s*include\s*<CLI/", r"^executor/cli/[^/]+\.cpp$", "the command line is read in executor/cli"),
     (r"#\s*include\s*<nlohmann/", r"\.cpp$", "no header may pull in the JSON library"),
     (r"\b(secure_)?getenv\s*\(", r"^executor/(gitlab|shim|init|push_worker|cli)/", "the environment is read at the edge"),
     (r"\bsystem\s*\(|\bpopen\s*\(", r"^$", "no shell: executor/process starts programs"),
-    (r"\bfork\s*\(|\bposix_spawnp?\s*\(|\bexecv[ep]*\s*\(", r"^executor/(process|init)/", "executor/process starts programs"),
+    (r"\bfork\s*\(|\bposix_spawnp?\s*\(|\bexecv[ep]*\s*\(", r"^executor/(process|init)/|^executor/shim/main\.cpp$",
+     "executor/process starts programs; the shim becomes the image's own one"),
 ]
 
 

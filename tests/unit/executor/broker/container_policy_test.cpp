@@ -179,6 +179,13 @@ TEST(OtherBodies, OnlyKnownMembersReachTheEngine) {
   EXPECT_EQ(check_body(C::forward, "x").error().kind, ErrorKind::bad_input);
 }
 
+TEST(ExecBodies, TheContainerIsThatOfThePath) {
+  const auto passed =
+      check_body(ContainerCall::create_exec, R"({"Container":"other","Cmd":["id"]})");
+  ASSERT_TRUE(passed) << passed.error().text();
+  EXPECT_EQ(Json::parse(*passed), Json::parse(R"({"Cmd":["id"]})"));
+}
+
 TEST(ContainerCalls, OnlyKnownEndpointsReachTheEngine) {
   using C = ContainerCall;
   EXPECT_EQ(container_call("POST", "/containers/create"), C::create_container);

@@ -64,13 +64,32 @@ TEST_F(ImageSetup, TakesThePlaceOfOtherBuildToolsThatAreThere) {
   EXPECT_TRUE(fs::is_regular_file(root / "kaniko/warmer"));
 }
 
+TEST_F(ImageSetup, KeepsTheImagesOwnComposeBesideTheShim) {
+  add("usr/bin/docker-compose");
+  add("usr/local/libexec/docker/cli-plugins/docker-compose");
+  fs::create_directories(root / "usr/local/bin");
+  fs::create_symlink("../libexec/docker/cli-plugins/docker-compose",
+                     root / "usr/local/bin/docker-compose");
+
+  EXPECT_EQ(install_shim(root, kShim), 3) << "two, and docker is added";
+  EXPECT_TRUE(is_shim("usr/bin/docker-compose") && is_shim("usr/local/bin/docker-compose"));
+  EXPECT_TRUE(fs::is_regular_file(root / "usr/bin/.docker-compose.image"));
+  EXPECT_TRUE(fs::equivalent(root / "usr/local/bin/.docker-compose.image",
+                             root / "usr/local/libexec/docker/cli-plugins/docker-compose"));
+
+  install_shim(root, kShim);
+  EXPECT_TRUE(fs::is_regular_file(root / "usr/bin/.docker-compose.image"))
+      << "a second start does not take the link for the image's own";
+}
+
 TEST_F(ImageSetup, InventsNoToolThatTheImageLacks) {
   add("usr/bin/podman");
 
   install_shim(root, kShim);
 
-  for (const auto* tool : {"usr/bin/buildah", "usr/local/bin/podman", "usr/bin/img",
-                           "usr/bin/buildctl", "kaniko/executor", "kaniko"})
+  for (const auto* tool :
+       {"usr/bin/buildah", "usr/local/bin/podman", "usr/bin/img", "usr/bin/buildctl",
+        "usr/bin/docker-compose", "kaniko/executor", "kaniko"})
     EXPECT_FALSE(fs::exists(fs::symlink_status(root / tool))) << tool;
 }
 

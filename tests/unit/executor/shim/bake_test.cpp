@@ -197,8 +197,7 @@ TEST(Bake, ReadsItsCommandLine) {
   EXPECT_EQ(bake.files, std::vector<std::string>{"a.json"});
   EXPECT_EQ(bake.targets, std::vector<std::string>{"app"});
   EXPECT_TRUE(bake.push);
-  for (const auto& words : {std::vector<std::string>{"-f", "docker-bake.hcl"},
-                            {"-f", "compose.yml"},
+  for (const auto& words : {std::vector<std::string>{"-f", "compose.yml"},
                             {"https://h/x.git"},
                             {"--allow", "network.host"},
                             {"--call", "check"}}) {

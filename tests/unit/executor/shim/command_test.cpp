@@ -100,7 +100,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"RunWithoutImage", "docker run --rm", 1, "requires at least 1 argument"},
         Refused{"ExecWithoutCommand", "docker exec x", 1, "requires at least 2 argument"},
         Refused{"Export", "docker export x", 1, "docker export"},
-        Refused{"Compose", "docker compose up", 1, "docker compose"},
+        Refused{"Compose", "docker compose publish x", 1, "docker compose"},
         Refused{"Manifest", "docker manifest create a b", 1, "docker manifest"},
         Refused{"ImagetoolsCreate", "docker buildx imagetools create a", 1, "imagetools create"},
         Refused{"OutputWithUnknownKey", "docker buildx build -o type=image,compression=zstd .", 125,

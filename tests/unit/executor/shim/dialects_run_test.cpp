@@ -332,6 +332,100 @@ TEST_F(DialectRun, BakeRefusesFilesThatItWouldHaveToReadToo) {
   EXPECT_EQ(shell("docker buildx bake -f gone.json"), 1);
 }
 
+constexpr const char* kTwoServices = R"(
+services:
+  web: {image: "r.io/web:1", build: {context: ., tags: ["r.io/web:2"]}}
+  db: {build: {context: ., target: db}}
+  cache: {image: "r.io/cache:1"}
+)";
+
+TEST_F(DialectRun, ComposeBuildsAndPushesItsServices) {
+  write("compose.yaml", kTwoServices);
+  ASSERT_EQ(shell("docker compose -p p build"), 0) << err_;
+  ASSERT_EQ(broker_.seen().size(), 2U);
+  auto body = Json::parse(broker_.seen()[0].body);
+  EXPECT_EQ(body["tags"], Json::array({"r.io/web:1", "r.io/web:2"}));
+  EXPECT_EQ(body["dialect"], "compose");
+  body = Json::parse(broker_.seen()[1].body);
+  EXPECT_EQ(body["tags"], Json::array({"p-db"}));
+  EXPECT_EQ(body["target"], "db");
+  EXPECT_TRUE(broker_.pushed.empty());
+
+  ASSERT_EQ(shell("docker compose push"), 0) << err_;
+  EXPECT_EQ(broker_.pushed.size(), 2U) << "what has a build and a name of its own";
+  EXPECT_TRUE(broker_.pushed.contains("r.io/web:2"));
+  EXPECT_NE(err_.find("db Skipped"), std::string::npos) << err_;
+
+  ASSERT_EQ(shell("docker-compose -f compose.yaml -p p build --push db"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["tags"], Json::array({"p_db"}));
+}
+
+TEST_F(DialectRun, ComposeNamesTheServiceThatFails) {
+  write("compose.yaml", kTwoServices);
+  broker_.build_error = "exit code: 3";
+  EXPECT_EQ(shell("docker compose build"), 1);
+  EXPECT_NE(err_.find("exit code: 3"), std::string::npos);
+  EXPECT_NE(err_.find("service \"web\" failed"), std::string::npos) << err_;
+  EXPECT_EQ(broker_.seen().size(), 1U) << "the first failure ends it";
+
+  broker_.push_error = "denied by the gate";
+  EXPECT_EQ(shell("docker compose push"), 1);
+  EXPECT_NE(err_.find("denied by the gate"), std::string::npos);
+  EXPECT_NE(err_.find("service \"web\": r.io/web:1 was not pushed"), std::string::npos) << err_;
+  EXPECT_EQ(shell("docker compose push --ignore-push-failures"), 0);
+  EXPECT_NE(err_.find("r.io/web:2 was not pushed"), std::string::npos) << err_;
+  EXPECT_TRUE(broker_.pushed.empty());
+}
+
+TEST_F(DialectRun, ComposePullsAndShows) {
+  write("compose.yaml", kTwoServices);
+  broker_.pushed["r.io/cache:1"] = FakeBroker::id('b');
+  ASSERT_EQ(shell("docker compose pull"), 0) << "what can be built need not be there: " << err_;
+  EXPECT_NE(err_.find("build it with `docker compose build web`"), std::string::npos) << err_;
+  broker_.pushed.clear();
+  EXPECT_EQ(shell("docker compose pull cache"), 1);
+  EXPECT_EQ(shell("docker compose pull --ignore-pull-failures cache"), 0);
+  ASSERT_EQ(shell("docker compose -f - config --services", kTwoServices), 0) << err_;
+  EXPECT_EQ(out_, "web\ndb\ncache\n");
+  ASSERT_EQ(shell("docker compose config -o shown.yaml"), 0) << err_;
+  EXPECT_NE(read("shown.yaml").find("image: r.io/cache:1"), std::string::npos);
+  ASSERT_EQ(shell("docker compose -f shown.yaml config"), 0) << err_;
+  EXPECT_EQ(out_, read("shown.yaml")) << "what it shows can be read again";
+}
+
+TEST_F(DialectRun, ComposeGoesOnInTheImagesOwnProgram) {
+  std::vector<std::string> called;
+  std::string socket;
+  world_.become = [&](const std::vector<std::string>& argv, const std::string& at) {
+    called = argv;
+    socket = at;
+    return 0;
+  };
+  world_.compose_programs = {"/nonexistent/docker-compose", dir_ + "/plugin"};
+  world_.old_compose_programs = {dir_ + "/.docker-compose.image"};
+  EXPECT_EQ(shell("docker compose up -d"), 1);
+  EXPECT_NE(err_.find("this image has none"), std::string::npos) << err_;
+  EXPECT_TRUE(called.empty());
+
+  for (const auto* name : {"plugin", ".docker-compose.image"}) {
+    write(name, "#!/bin/sh\n");
+    ::chmod((dir_ + "/" + name).c_str(), 0755);
+  }
+  ASSERT_EQ(shell("docker compose -f a.yml up -d"), 0) << err_;
+  EXPECT_EQ(called, (std::vector<std::string>{dir_ + "/plugin", "-f", "a.yml", "up", "-d"}));
+  EXPECT_EQ(socket, broker_.socket());
+  ASSERT_EQ(shell("docker-compose run web true"), 0) << err_;
+  EXPECT_EQ(called.front(), dir_ + "/.docker-compose.image");
+
+  write("compose.yaml", kTwoServices);
+  ASSERT_EQ(shell("docker-compose -p p build db"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["tags"], Json::array({"p_db"})) << "a script is old";
+  write(".docker-compose.image",
+        std::string{"\177ELF"} + std::string(200, '\0') + std::string{"Go\0\0", 4});
+  ASSERT_EQ(shell("docker-compose -p p build db"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["tags"], Json::array({"p-db"})) << "Go is not";
+}
+
 TEST_F(DialectRun, ImagetoolsInspectShowsWhatTheRegistryHas) {
   broker_.pushed["r.io/a:1"] = FakeBroker::id('b');
   ASSERT_EQ(shell("docker buildx imagetools inspect r.io/a:1"), 0) << err_;
