@@ -98,15 +98,19 @@ with_rule() {
 push_with() { run_steps "$1" "$2" ".image.name = \"$world_clients\""; }
 
 digest_in_registry() {
-    env_skopeo inspect --creds slipway:only-slipway-knows-this "docker://$world_registry/$1" | jq -r .Digest
+    env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/$1" >"$CASE_DIR/manifest" &&
+        echo "sha256:$(sha256sum "$CASE_DIR/manifest" | cut -d' ' -f1)"
 }
 
 copy='skopeo --insecure-policy copy --quiet'
 
 TEST "skopeo in a job: a good image arrives, a bad one is denied with the usual table and leaves nothing" {
+    local digest
+    digest=$(jq -r '.manifests[0].digest' "$SUITE_DIR/tiny-layout/index.json")
     with_rule 'registry_endpoint = true' push_with 9101 "try login skopeo login --username ci --password secret-of-the-job $named
 try good $copy oci:/images/good:1 docker://$named/grp/app:good
 try again skopeo inspect --format '{{.Digest}}' docker://$named/grp/app:good
+try by-digest $copy oci:/images/good:1 docker://$named/grp/by-digest@$digest
 try bad $copy oci:/images/bad:1 docker://$named/grp/app:bad
 try elsewhere $copy oci:/images/good:1 docker://$named/other/app:good
 try pull skopeo inspect docker://$named/base/tiny:1
@@ -119,6 +123,8 @@ try plain curl --silent --show-error --max-time 5 http://$env_address:$env_regis
     expect_contains "$TRACE" "slipway: pushed $named/grp/app:good@sha256:"
     expect_contains "$TRACE" "pushed   $named/grp/app:good"
     expect_step again 0 "$(digest_in_registry grp/app:good)"
+    expect_step by-digest 0
+    expect_eq "$(digest_in_registry "grp/by-digest@$digest")" "$digest" "what was pushed by digest"
     expect_step bad 1 "CVE-2020-14343"
     expect_contains "$TRACE" "CRITICAL  CVE-2020-14343  PyYAML 5.3, fixed in 5.4"
     expect_contains "$TRACE" "refused  $named/grp/app:bad"

@@ -60,10 +60,6 @@ public:
 
 class RegistryEndpointTest : public testing::Test {
 protected:
-  RegistryEndpointTest() {
-    limits_.header_deadline = milliseconds{300};
-    limits_.idle_deadline = milliseconds{1500};
-  }
   void SetUp() override { start({}); }
   void start(const state::QuarantineLimits& limits) {
     server_.reset();
@@ -413,6 +409,8 @@ TEST_F(RegistryEndpointTest, RefusesRequestsThatTwoReadersReadInTwoWays) {
 }
 
 TEST_F(RegistryEndpointTest, GivesUpClientsThatStopSending) {
+  limits_.idle_deadline = milliseconds{500};
+  start({});
   const auto place = begin();
   const auto fd = connect();
   const auto text = "PATCH " + place +
