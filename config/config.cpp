@@ -5,6 +5,7 @@
 #include "config/package_url.hpp"
 #include "executor/base/file.hpp"
 #include "executor/egress/allowlist.hpp"
+#include "executor/oci/artifact.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/oci/reference.hpp"
 
@@ -824,6 +825,11 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     if (s.has("egress")) rule.egress = egress.mode;
     if (s.has("egress_allow")) rule.egress_allow = egress.allow;
     if (s.has("egress_learn")) rule.egress_learn = egress.learn;
+    s.read("registry_endpoint", rule.registry_endpoint);
+    s.read("artifacts", rule.artifacts);
+    for (const auto& type : rule.artifacts)
+      if (!oci::may_be_artifact(type))
+        s.wrong("artifacts", "a list of media types of artifacts, and '" + type + "' is none");
     read_backends(s, rule.backends);
     into.rules.push_back(std::move(rule));
     return {};
@@ -1102,6 +1108,8 @@ std::string print(const Config& c) {
     if (r.egress) out << "# egress = " << quoted(*r.egress) << "\n";
     if (r.egress_allow) out << "# egress_allow = " << list(*r.egress_allow) << "\n";
     if (r.egress_learn) out << "# egress_learn = " << boolean(*r.egress_learn) << "\n";
+    if (r.registry_endpoint) out << "# registry_endpoint = true\n";
+    if (!r.artifacts.empty()) out << "# artifacts = " << list(r.artifacts) << "\n";
     if (r.backends.order != BackendPolicy{}.order)
       out << "# backends = " << list(r.backends.order) << "\n";
     if (!r.backends.pin.empty()) out << "# backend = " << quoted(r.backends.pin) << "\n";

@@ -131,6 +131,7 @@ struct Gate {
   std::uint64_t max_layer = 20UL << 30; ///< what one layer may expand to
   std::uint64_t max_image = 60UL << 30; ///< what the layers of one image may expand to
   std::vector<std::string> leak_exempt; ///< variables whose values may be in an image
+  std::vector<std::string> artifacts;   ///< of a rule: types that are pushed without a scan
   std::chrono::seconds db_warn_age{24 * 3600};
   std::chrono::seconds db_max_age{5 * 24 * 3600};
   std::chrono::seconds timeout{600};
@@ -209,8 +210,10 @@ struct Rule {
   std::optional<std::string> egress;
   std::optional<std::vector<std::string>> egress_allow;
   std::optional<bool> egress_learn;
-  BackendPolicy backends; ///< keys `backends`, `backend`, `ban_backends`, `dind`,
-                          ///< `dind_justification`
+  bool registry_endpoint = false;     ///< registry clients of the job reach slipway's `/v2/`
+  std::vector<std::string> artifacts; ///< types of what is no image and may be pushed
+  BackendPolicy backends;             ///< keys `backends`, `backend`, `ban_backends`, `dind`,
+                                      ///< `dind_justification`
 };
 
 /// [[waiver]] of a policy file: a finding that somebody answers for until a day. Whatever it names

@@ -12,16 +12,15 @@
 
 namespace slipway::broker {
 
-/// Answers requests. One object serves all connections; every call may come from several threads.
-class Engine {
+/// Answers the calls of the Engine API.
+class Engine final : public RequestHandler {
 public:
   Engine(ImageService& images, const ServerLimits& limits, ContainerService* containers)
       : images_{images}, limits_{limits} {
     if (containers != nullptr) containers_.emplace(*containers, images, limits);
   }
 
-  /// Makes exactly one answer (whole or stream) unless the client has gone.
-  void answer(const Request& request, Answer& answer);
+  void answer(const Request& request, Answer& answer) override;
 
 private:
   struct Call {

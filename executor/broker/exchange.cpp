@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/exchange.hpp"
 
-#include "executor/broker/engine.hpp"
-
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -12,6 +10,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -363,7 +362,7 @@ std::string Answer::head(int status, std::string_view content_type) const {
       "Cache-Control: no-cache, no-store, must-revalidate\r\n";
   if (!content_type.empty()) text += "Content-Type: " + std::string{content_type} + "\r\n";
   if (!keep_alive_) text += "Connection: close\r\n";
-  return text;
+  return text + more_headers_;
 }
 
 void Answer::whole(int status, std::string_view content_type, std::string_view body) {
@@ -375,6 +374,26 @@ void Answer::whole(int status, std::string_view content_type, std::string_view b
   text += "\r\n";
   if (!is_head_ && may_have_body) text += body;
   ended_ = socket_.write(text);
+}
+
+void Answer::add_header(std::string_view name, std::string_view value) {
+  more_headers_ += std::string{name} + ": " + std::string{value} + "\r\n";
+}
+
+void Answer::file(int status, std::string_view content_type, int fd, std::uint64_t size) {
+  if (begun_) return;
+  begun_ = true;
+  bool written = socket_.write(head(status, content_type) +
+                               "Content-Length: " + std::to_string(size) + "\r\n\r\n");
+  std::array<char, 65536> part; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
+  for (std::uint64_t sent = 0; written && !is_head_ && sent < size;) {
+    const auto room = std::min<std::uint64_t>(part.size(), size - sent);
+    const ssize_t got = ::pread(fd, part.data(), room, static_cast<off_t>(sent));
+    if (got < 0 && errno == EINTR) continue;
+    written = got > 0 && socket_.write({part.data(), static_cast<std::size_t>(got)});
+    if (got > 0) sent += static_cast<std::uint64_t>(got);
+  }
+  ended_ = written; // else the connection ends, and the client sees that bytes are missing
 }
 
 void Answer::begin_stream(int status, std::string_view content_type) {
@@ -443,7 +462,7 @@ std::string readable(const Error& error) {
   return text;
 }
 
-void serve_connection(Socket& socket, Engine& engine, const ServerLimits& limits) {
+void serve_connection(Socket& socket, RequestHandler& handler, const ServerLimits& limits) {
   BeastStream stream{socket};
   // Reserved once and never grown, so that a credential that passed through can be wiped.
   boost::beast::flat_buffer buffer{limits.header_bytes + kBufferSlack};
@@ -490,12 +509,16 @@ void serve_connection(Socket& socket, Engine& engine, const ServerLimits& limits
     const auto& head = parser.get();
     BeastBody body{stream, buffer, parser, socket,
                    boost::beast::iequals(head[http::field::expect], "100-continue")};
-    Request request{std::string{head.method_string()}, std::string{head.target()}, &body,
+    Request request{std::string{head.method_string()},
+                    std::string{head.target()},
+                    &body,
                     std::string{head[http::field::content_type]},
-                    !head[http::field::upgrade].empty()};
+                    !head[http::field::upgrade].empty(),
+                    std::string{head[http::field::host]},
+                    std::string{head[http::field::content_range]}};
     Answer answer{socket, head.method() == http::verb::head, head.version() < 11,
                   head.keep_alive()};
-    engine.answer(request, answer);
+    handler.answer(request, answer);
     if (!answer.begun()) {
       answer.close_after();
       answer.whole(500, "application/json", error_json("no answer was made"));

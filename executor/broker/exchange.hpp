@@ -80,6 +80,8 @@ struct Request {
   Body* body = nullptr;
   std::string content_type = {};
   bool upgrades = false; ///< asks for a stream both ways
+  std::string host = {};
+  std::string content_range = {};
 };
 
 /// The answer: once whole, or a stream in chunks.
@@ -89,7 +91,11 @@ public:
       : socket_{socket}, is_head_{is_head}, http_1_0_{http_1_0}, keep_alive_{keep_alive &&
                                                                              !http_1_0} {}
 
+  /// One more header of the answer to come; neither holds a line end.
+  void add_header(std::string_view name, std::string_view value);
   void whole(int status, std::string_view content_type, std::string_view body);
+  /// `size` bytes of the file `fd` (lent) from its start.
+  void file(int status, std::string_view content_type, int fd, std::uint64_t size);
   void begin_stream(int status, std::string_view content_type);
   /// False when the client has gone.
   bool chunk(std::string_view bytes);
@@ -107,6 +113,7 @@ private:
   std::string head(int status, std::string_view content_type) const;
 
   Socket& socket_;
+  std::string more_headers_;
   bool is_head_;
   bool http_1_0_;
   bool keep_alive_;
@@ -121,9 +128,17 @@ int status_of(ErrorKind kind);
 /// What happened and what to do next, for people.
 std::string readable(const Error& error);
 
-/// Reads requests from the connection, one after another, and lets ENGINE answer each, until the
+/// Who answers the requests of a server. One object serves all connections; every call may come
+/// from several threads.
+class RequestHandler {
+public:
+  virtual ~RequestHandler() = default;
+  /// Makes exactly one answer (whole or stream) unless the client has gone.
+  virtual void answer(const Request& request, Answer& answer) = 0;
+};
+
+/// Reads requests from the connection, one after another, and lets HANDLER answer each, until the
 /// peer, a deadline, an error or the server's stop ends it.
-class Engine;
-void serve_connection(Socket& socket, Engine& engine, const ServerLimits& limits);
+void serve_connection(Socket& socket, RequestHandler& handler, const ServerLimits& limits);
 
 } // namespace slipway::broker

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -43,10 +44,13 @@ Result<sockaddr_un> address_in(int folder, const std::string& name) {
 
 class ServerOnThreads final : public Server {
 public:
+  /// What makes the handler gets the limits that the server keeps.
+  using MakeHandler = std::function<std::shared_ptr<RequestHandler>(const ServerLimits&)>;
+
   ServerOnThreads(UniqueFd folder, std::string name, UniqueFd listener, UniqueFd stop_event,
-                  ImageService& images, const ServerLimits& limits, ContainerService* containers)
+                  const ServerLimits& limits, const MakeHandler& make_handler)
       : folder_{std::move(folder)}, name_{std::move(name)}, listener_{std::move(listener)},
-        stop_event_{std::move(stop_event)}, limits_{limits}, engine_{images, limits_, containers} {
+        stop_event_{std::move(stop_event)}, limits_{limits}, handler_{make_handler(limits_)} {
     acceptor_ = std::thread{[this] { accept_loop(); }};
   }
 
@@ -140,7 +144,7 @@ private:
     {
       Socket socket{std::move(start->fd), server.stop_event_.get(), server.limits_.idle_deadline};
       try {
-        serve_connection(socket, server.engine_, server.limits_);
+        serve_connection(socket, *server.handler_, server.limits_);
       } catch (...) { // NOLINT(bugprone-empty-catch): memory ran out for one client; it loses its
                       // connection
       }
@@ -161,7 +165,7 @@ private:
   UniqueFd listener_;
   UniqueFd stop_event_;
   ServerLimits limits_;
-  Engine engine_;
+  std::shared_ptr<RequestHandler> handler_;
   std::thread acceptor_;
   std::mutex mutex_;
   std::condition_variable none_left_;
@@ -169,11 +173,9 @@ private:
   bool stopped_ = false;
 };
 
-} // namespace
-
-Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socket,
-                                              ImageService& images, const ServerLimits& limits,
-                                              ContainerService* containers) {
+Result<std::unique_ptr<Server>> serve_at(const std::filesystem::path& socket,
+                                         const ServerLimits& limits,
+                                         const ServerOnThreads::MakeHandler& make_handler) {
   const auto parent = socket.has_parent_path() ? socket.parent_path() : std::filesystem::path{"."};
   const std::string name = socket.filename().string();
   UniqueFd folder{::open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
@@ -197,9 +199,25 @@ Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socke
   if (::listen(listener.get(), kBacklog) != 0) return io_error("listen", errno, socket.string());
   UniqueFd stop_event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   if (!stop_event) return io_error("eventfd", errno);
-  return std::unique_ptr<Server>{
-      std::make_unique<ServerOnThreads>(std::move(folder), name, std::move(listener),
-                                        std::move(stop_event), images, limits, containers)};
+  return std::unique_ptr<Server>{std::make_unique<ServerOnThreads>(
+      std::move(folder), name, std::move(listener), std::move(stop_event), limits, make_handler)};
+}
+
+} // namespace
+
+Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socket,
+                                              ImageService& images, const ServerLimits& limits,
+                                              ContainerService* containers) {
+  return serve_at(socket, limits, [&](const ServerLimits& kept) {
+    return std::make_shared<Engine>(images, kept, containers);
+  });
+}
+
+Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socket,
+                                              RequestHandler& handler, const ServerLimits& limits) {
+  return serve_at(socket, limits, [&](const ServerLimits&) {
+    return std::shared_ptr<RequestHandler>{std::shared_ptr<void>{}, &handler}; // lent
+  });
 }
 
 } // namespace slipway::broker

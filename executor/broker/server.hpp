@@ -21,6 +21,8 @@ struct ServerLimits {
   std::chrono::milliseconds idle_deadline{60000}; ///< no byte read or written
 };
 
+class RequestHandler; // exchange.hpp
+
 /// Serves from its own threads until destroyed or stop(); stop cancels running builds (Cancelled
 /// turns true) and waits for them up to `patience`.
 class Server {
@@ -30,6 +32,9 @@ public:
   static Result<std::unique_ptr<Server>> start(const std::filesystem::path& socket,
                                                ImageService& images, const ServerLimits& limits,
                                                ContainerService* containers = nullptr);
+  /// The same socket with another's answers; `handler` (lent) outlives the server.
+  static Result<std::unique_ptr<Server>> start(const std::filesystem::path& socket,
+                                               RequestHandler& handler, const ServerLimits& limits);
   virtual ~Server() = default;
   virtual void stop(std::chrono::milliseconds patience) = 0;
 };

@@ -8,6 +8,7 @@
 #include "executor/gate/report.hpp"
 #include "executor/gate/scan_owner.hpp"
 #include "executor/gate/verdict_cache.hpp"
+#include "executor/oci/artifact.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -24,7 +25,7 @@ namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
-constexpr const char* kJudgementVersion = "2";
+constexpr const char* kJudgementVersion = "3";
 
 std::string hours(std::chrono::seconds age) {
   return std::to_string(std::chrono::duration_cast<std::chrono::hours>(age).count()) + " h";
@@ -40,6 +41,7 @@ std::string policy_json(const GatePolicy& policy, const Exceptions& exceptions) 
                         {"allow_scratch", policy.allow_scratch},
                         {"fixed_grace_days", policy.fixed_grace_days},
                         {"waiver_max_days", policy.waiver_max_days},
+                        {"artifacts", policy.artifacts},
                         {"exceptions", exceptions.fingerprint()},
                         {"db_warn_age_h", policy.db_warn_age.count()},
                         {"db_max_age_h", policy.db_max_age.count()},
@@ -384,6 +386,25 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
   }
 
+  for (const auto& image : tree->images) {
+    const auto type = oci::artifact_type(image);
+    if (!type || std::find(policy.artifacts.begin(), policy.artifacts.end(), *type) ==
+                     policy.artifacts.end())
+      continue;
+    const auto& digest = image.descriptor.digest;
+    auto none_runs_it = oci::verify_artifact(layout, image);
+    if (!none_runs_it) {
+      if (!is_about_the_image(none_runs_it.error()))
+        return std::move(none_runs_it).error().in("judging " + root.str());
+      bench.refuse("artifact_disguise",
+                   "Manifest " + digest.str() + " calls itself an artifact of type '" +
+                       printable(*type, 100) + "', but " + none_runs_it.error().what + ".");
+      return conclude();
+    }
+    rules.artifacts.insert(digest);
+    bench.warn(digest.str() + " is an artifact of type '" + printable(*type, 100) +
+               "': it was searched for leaked secrets and not scanned (policy: artifacts)");
+  }
   flaw = oci::Flaw::unreadable;
   auto verified = oci::verify_tree(layout, *tree, rules, &flaw);
   if (!verified) {
@@ -399,17 +420,21 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   std::set<oci::Digest> wanted;
   for (const auto& image : tree->images) {
     const auto& digest = image.descriptor.digest.str();
-    if (image.is_attestation) continue;
+    if (image.is_attestation || rules.artifacts.contains(image.descriptor.digest)) continue;
     if (image.called_attestation) {
       refuse_flaw(bench, oci::Flaw::false_attestation,
                   "manifest " + digest + " has some marks of one, not all");
       return conclude();
     }
     if (!image.config) {
+      const auto type = oci::artifact_type(image);
       bench.refuse("not_an_image", "Manifest " + digest +
                                        " is no container image (config of type '" +
                                        printable(image.manifest.config.media_type, 100) +
-                                       "'), so it cannot be scanned.");
+                                       "'), so it cannot be scanned. A rule may let " +
+                                       (type ? "artifacts = [\"" + printable(*type, 100) + "\"]"
+                                             : std::string{"artifacts of a type of their own"}) +
+                                       " pass.");
       return conclude();
     }
     // Some readers take what has an artifact type for no image, whatever its config is.
@@ -422,7 +447,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
     wanted.insert(image.descriptor.digest);
   }
-  if (wanted.empty()) {
+  if (wanted.empty() && rules.artifacts.empty()) {
     bench.refuse("no_image", "There is no image below " + root.str() +
                                  ", so there is nothing to judge and nothing to push.");
     return conclude();

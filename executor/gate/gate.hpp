@@ -36,7 +36,8 @@ struct GatePolicy {
   bool allow_scratch = false; ///< no OS: language packages must then be found
   int fixed_grace_days = 0;   ///< a fixable vulnerability reports so long after its publication
   int waiver_max_days = 180;  ///< waivers and allowances that end further ahead count for nothing
-  std::vector<config::Waiver> waivers;       ///< all of the operator's
+  std::vector<std::string> artifacts;  ///< types of what is no image and passes without a scan
+  std::vector<config::Waiver> waivers; ///< all of the operator's
   std::vector<config::Allowance> allowances; ///< likewise
   std::chrono::hours db_warn_age{24};
   std::chrono::hours db_max_age{24 * 5};

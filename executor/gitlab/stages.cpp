@@ -408,6 +408,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   if (!proxies) return report(environment, std::move(proxies).error(), job_log);
   std::unique_ptr<image::Images> images;
   std::unique_ptr<broker::Server> broker;
+  std::unique_ptr<broker::Server> registry;
   if (where == job::Where::job) {
     images =
         tools.make_images(*response, *record, record->has_proxy ? proxies->front().get() : nullptr);
@@ -416,12 +417,23 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     if (!started)
       return report(environment, std::move(started).error().in("starting the broker"), job_log);
     broker = *std::move(started);
+    auto endpoint =
+        images->registry_endpoint([&job_log](std::string_view line) { job_log.say(line); });
+    if (!endpoint) return report(environment, std::move(endpoint).error(), job_log);
+    if (*endpoint != nullptr) {
+      auto served = broker::Server::start(tools.jobs.registry_socket(key), **endpoint, {});
+      if (!served)
+        return report(environment, std::move(served).error().in("starting the registry endpoint"),
+                      job_log);
+      registry = *std::move(served);
+    }
   }
   const auto disk = watch_disk(tools, stop);
   const auto memory = watch_memory(tools, key, job_log);
   auto result = tools.jobs.run(*record, where, io);
   out.finish();
   err.finish();
+  if (registry) registry->stop(kBrokerPatience);
   if (broker) {
     broker->stop(kBrokerPatience);
     const auto summary = images->summary();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -134,6 +135,52 @@ void link_docker_socket(const fs::path& root, const fs::path& socket) {
     fs::create_directories(root / folder, ignored);
     const fs::path place = root / folder / "docker.sock";
     if (!is_there(place)) fs::create_symlink(socket, place, ignored);
+  }
+}
+
+std::vector<NamedRegistry> parse_registries(std::string_view text) {
+  std::vector<NamedRegistry> registries;
+  for_each_part(text, ' ', [&](std::string_view word) {
+    const auto first = word.find(':');
+    const auto last = word.rfind(':');
+    if (first == std::string_view::npos || first == last) return;
+    NamedRegistry registry;
+    registry.plain_http = word.substr(0, first) == "plain";
+    registry.host = word.substr(first + 1, last - first - 1);
+    const char* const end = word.data() + word.size();
+    const auto read = std::from_chars(word.data() + last + 1, end, registry.port);
+    if (read.ec == std::errc{} && read.ptr == end && registry.port != 0)
+      registries.push_back(std::move(registry));
+  });
+  return registries;
+}
+
+void trust_registries(const fs::path& root, const fs::path& folder,
+                      const std::vector<NamedRegistry>& registries) {
+  std::error_code ignored;
+  const auto link = [&](const fs::path& place, const fs::path& target) {
+    if (!is_there(place)) fs::create_symlink(target, place, ignored);
+  };
+  fs::create_directories(root / "etc/ssl/certs", ignored);
+  for (const auto* certs : {"etc/ssl/certs", "etc/pki/tls/certs"}) {
+    if (!fs::is_directory(root / certs, ignored)) continue;
+    link(root / certs / "slipway-registry.pem", folder / "ca.pem");
+    std::error_code failed;
+    for (const auto& entry : fs::directory_iterator{folder, failed}) {
+      if (entry.path().extension() == ".0")
+        link(root / certs / entry.path().filename(), entry.path());
+    }
+  }
+  for (const auto& registry : registries) {
+    if (registry.plain_http) continue;
+    std::vector<std::string> names{registry.host + ":" + std::to_string(registry.port)};
+    if (registry.port == 443) names.push_back(registry.host);
+    for (const auto* clients : {"etc/docker/certs.d", "etc/containers/certs.d"}) {
+      for (const auto& name : names) {
+        fs::create_directories(root / clients / name, ignored);
+        link(root / clients / name / "slipway.crt", folder / "ca.pem");
+      }
+    }
   }
 }
 

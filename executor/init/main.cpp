@@ -5,6 +5,7 @@
 //   - reaps every orphan, and ends what a program left behind;
 //   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place
 //   (SLIPWAY_SHIM);
+//   - leads the names of brokered registries to slipway's endpoint (SLIPWAY_REGISTRIES);
 //   - leads port 3128 to the proxy of a closed network (SLIPWAY_EGRESS=sandbox or network), whose
 //     socket is in SLIPWAY_EGRESS_FOLDER where that is not /run/slipway/egress; as
 //     `slipway-init with-proxy PROGRAM ARGS…` it does only that, beside the program, which is PID
@@ -28,11 +29,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <set>
+#include <string>
+#include <string_view>
+
 namespace {
 
 constexpr int kListener = 3;
 constexpr const char* kHandover = "/run/slipway/handover/s";
 constexpr const char* kDockerSocket = "/run/slipway/sock/docker.sock";
+constexpr const char* kRegistrySocket = "/run/slipway/sock/registry.sock";
+constexpr const char* kRegistryFolder = "/run/slipway/registry";
 constexpr const char* kTlsFolder = "/run/slipway/tls";
 constexpr const char* kProxyFolder = "/run/slipway/egress";
 constexpr int kProxyPort = 3128;
@@ -100,6 +108,20 @@ void serve_docker() {
   if (!tls) say(tls.error().text() + ", continuing without port 2376");
 }
 
+void serve_registries(std::string_view named) {
+  const auto registries = slipway::init::parse_registries(named);
+  slipway::init::trust_registries("/", kRegistryFolder, registries);
+  std::set<std::uint16_t> ports;
+  for (const auto& registry : registries) {
+    if (!ports.insert(registry.port).second) continue;
+    auto started = slipway::init::start_registry_relay(registry.port, kRegistrySocket,
+                                                       registry.plain_http ? "" : kRegistryFolder);
+    if (!started)
+      say(started.error().text() + ", continuing without port " + std::to_string(registry.port) +
+          " of the registry endpoint");
+  }
+}
+
 void serve_proxy(slipway::init::From from) {
   const char* other = ::getenv("SLIPWAY_EGRESS_FOLDER"); // NOLINT(concurrency-mt-unsafe)
   auto started =
@@ -155,6 +177,8 @@ int main(int argc, char** argv) {
     (void)slipway::init::install_shim("/", shim, {variable("PATH"), variable("HOME")});
   }
   if (*variable("SLIPWAY_DOCKER") != '\0') serve_docker();
+  if (const char* registries = variable("SLIPWAY_REGISTRIES"); *registries != '\0')
+    serve_registries(registries);
   if (const char* from = variable("SLIPWAY_EGRESS"); *from != '\0') {
     serve_proxy(::strcmp(from, "network") == 0 ? slipway::init::From::its_network
                                                : slipway::init::From::this_sandbox);

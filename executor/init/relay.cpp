@@ -188,6 +188,7 @@ bool shake_hands(SSL* ssl, int fd, std::chrono::milliseconds deadline) {
 // For a socket that comes with the next script.
 constexpr std::chrono::seconds kProxyPatience{10};
 constexpr int kProxyConnections = 256;
+constexpr in_addr_t kRegistryAddress = 0x7F005201; // 127.0.82.1
 
 struct Relay {
   UniqueFd listener;
@@ -298,7 +299,10 @@ void* listener_main(void* argument) {
   }
 }
 
-Result<std::unique_ptr<SSL_CTX, SslFree>> make_tls(const std::filesystem::path& dir) {
+enum class Clients { show_certificates, are_anybody };
+
+Result<std::unique_ptr<SSL_CTX, SslFree>> make_tls(const std::filesystem::path& dir,
+                                                   Clients clients) {
   // Without the configuration file: it would be the image's.
   (void)::OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
   std::unique_ptr<SSL_CTX, SslFree> context{::SSL_CTX_new(::TLS_server_method())};
@@ -308,13 +312,15 @@ Result<std::unique_ptr<SSL_CTX, SslFree>> make_tls(const std::filesystem::path& 
       ::SSL_CTX_use_PrivateKey_file(context.get(), (dir / "key.pem").c_str(), SSL_FILETYPE_PEM) !=
           1 ||
       ::SSL_CTX_check_private_key(context.get()) != 1 ||
-      ::SSL_CTX_load_verify_file(context.get(), ca.c_str()) != 1) {
+      (clients == Clients::show_certificates &&
+       ::SSL_CTX_load_verify_file(context.get(), ca.c_str()) != 1)) {
     return Error{ErrorKind::misconfigured,
-                 "the certificates for port 2376 cannot be used",
+                 "the certificates of an endpoint cannot be used",
                  "cert.pem, key.pem and ca.pem have to belong together",
                  {dir.string()}};
   }
-  ::SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  if (clients == Clients::show_certificates)
+    ::SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   (void)::SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
   (void)::SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
   (void)::SSL_CTX_set_num_tickets(context.get(), 0);
@@ -342,10 +348,9 @@ Status start_listening(std::unique_ptr<Relay> relay, std::uint16_t port, in_addr
   return {};
 }
 
-} // namespace
-
-Status start_relay(std::uint16_t port, const std::filesystem::path& upstream,
-                   const std::filesystem::path& tls_dir, const RelayLimits& limits) {
+Status start_relay_at(in_addr_t from, std::uint16_t port, const std::filesystem::path& upstream,
+                      const std::filesystem::path& tls_dir, const RelayLimits& limits,
+                      Clients clients) {
   auto relay = std::make_unique<Relay>();
   relay->limits = limits;
   relay->upstream = unix_address(upstream);
@@ -353,11 +358,24 @@ Status start_relay(std::uint16_t port, const std::filesystem::path& upstream,
     return Error{ErrorKind::misconfigured, "socket path too long: " + upstream.string(), "", {}};
   }
   if (!tls_dir.empty()) {
-    auto tls = make_tls(tls_dir);
+    auto tls = make_tls(tls_dir, clients);
     if (!tls) return std::move(tls).error();
     relay->tls = *std::move(tls);
   }
-  return start_listening(std::move(relay), port, INADDR_LOOPBACK);
+  return start_listening(std::move(relay), port, from);
+}
+
+} // namespace
+
+Status start_relay(std::uint16_t port, const std::filesystem::path& upstream,
+                   const std::filesystem::path& tls_dir, const RelayLimits& limits) {
+  return start_relay_at(INADDR_LOOPBACK, port, upstream, tls_dir, limits,
+                        Clients::show_certificates);
+}
+
+Status start_registry_relay(std::uint16_t port, const std::filesystem::path& upstream,
+                            const std::filesystem::path& tls_dir) {
+  return start_relay_at(kRegistryAddress, port, upstream, tls_dir, {}, Clients::are_anybody);
 }
 
 Status start_proxy_relay(std::uint16_t port, const std::filesystem::path& dir, From from) {

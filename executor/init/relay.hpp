@@ -25,6 +25,12 @@ struct RelayLimits {
 Status start_relay(std::uint16_t port, const std::filesystem::path& upstream,
                    const std::filesystem::path& tls_dir, const RelayLimits& limits);
 
+/// Relays what connects to `port` of 127.0.82.1, where the job's hosts file has the names of the
+/// brokered registries, to the unix socket `upstream`. `tls_dir` (cert.pem, key.pem) turns TLS on;
+/// clients show no certificate. Errors: as start_relay.
+Status start_registry_relay(std::uint16_t port, const std::filesystem::path& upstream,
+                            const std::filesystem::path& tls_dir);
+
 enum class From {
   this_sandbox, ///< 127.0.0.1
   its_network   ///< every address of the sandbox

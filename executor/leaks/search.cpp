@@ -184,7 +184,8 @@ std::vector<Task> tasks_of(const oci::ImageTree& tree) {
     }
     for (std::size_t i = 0; i < layers.size(); ++i) {
       Task task{Task::As::other, image.is_attestation ? "attestation" : "blob", layers[i], {}, ""};
-      if (image.config) {
+      // What is of another type is no tar: the gate says whether it may be there at all.
+      if (image.config && oci::layer_compression(layers[i].media_type)) {
         task.as = Task::As::layer;
         task.what = "layer";
         if (image.config->diff_ids.size() == layers.size())

@@ -105,6 +105,16 @@ private:
   UniqueFd fd_;
 };
 
+} // namespace
+
+struct BlobWriter::State {
+  Pending pending;
+  Hasher hasher;
+  std::uint64_t size = 0;
+};
+
+namespace {
+
 Result<UniqueFd> open_blobs(const std::filesystem::path& dir) {
   const auto blobs = dir / "blobs" / "sha256";
   UniqueFd fd{::open(blobs.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)};
@@ -263,6 +273,40 @@ Status Layout::write_blob_stream(const Digest& expected, std::uint64_t size, con
                  {}};
   }
   return pending->commit(expected);
+}
+
+BlobWriter::BlobWriter(std::unique_ptr<State> state) : state_{std::move(state)} {}
+BlobWriter::BlobWriter(BlobWriter&&) noexcept = default;
+BlobWriter::~BlobWriter() = default;
+
+Status BlobWriter::write(std::string_view bytes) {
+  state_->hasher.update(bytes);
+  if (auto done = write_all(state_->pending.fd(), bytes); !done)
+    return std::move(done).error().in("writing a blob");
+  state_->size += bytes.size();
+  return {};
+}
+
+std::uint64_t BlobWriter::size() const noexcept {
+  return state_->size;
+}
+
+Status BlobWriter::finish(const Digest& expected) {
+  const auto state = std::move(state_);
+  if (const auto real = state->hasher.finish(); real != expected) {
+    return Error{ErrorKind::bad_input,
+                 "the bytes that were sent digest to " + real.str() + ", not to " + expected.str(),
+                 "",
+                 {}};
+  }
+  return state->pending.commit(expected);
+}
+
+Result<BlobWriter> Layout::begin_blob() {
+  auto pending = Pending::in(blobs_.get());
+  if (!pending) return std::move(pending).error();
+  return BlobWriter{
+      std::make_unique<BlobWriter::State>(BlobWriter::State{*std::move(pending), Hasher{}, 0})};
 }
 
 Status Layout::link_blob(const Layout& from, const Digest& digest) {

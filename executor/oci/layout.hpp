@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -21,6 +22,27 @@
 #include <vector>
 
 namespace slipway::oci {
+
+/// A blob on its way into a layout: hashed as it is written, and gone with this object unless it is
+/// finished.
+class BlobWriter {
+public:
+  BlobWriter(BlobWriter&&) noexcept;
+  BlobWriter& operator=(BlobWriter&&) = delete;
+  ~BlobWriter();
+  /// Errors: io.
+  Status write(std::string_view bytes);
+  std::uint64_t size() const noexcept;
+  /// Gives it its name in the layout, once. Errors: bad_input (other bytes than `expected` names:
+  /// it is gone then); io.
+  Status finish(const Digest& expected);
+
+private:
+  friend class Layout;
+  struct State;
+  explicit BlobWriter(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
 
 /// One layout directory, held by a descriptor so that a renamed or replaced path changes nothing.
 class Layout {
@@ -50,6 +72,9 @@ public:
   /// itself. Errors: bad_input (short, long, other digest); io; those of `source`.
   using Source = std::function<Result<std::size_t>(char* buffer, std::size_t capacity)>;
   Status write_blob_stream(const Digest& expected, std::uint64_t size, const Source& source);
+  /// A blob whose digest and size are known at its end only. The layout outlives the writer.
+  /// Errors: io.
+  Result<BlobWriter> begin_blob();
   /// Hard-links a blob of another layout where that is ours and readable for all, else copies it.
   /// Errors: not_found; bad_input (not a regular file; a copy with wrong bytes); io.
   Status link_blob(const Layout& from, const Digest& digest);
@@ -120,6 +145,7 @@ struct VerifyRules {
   std::uint64_t max_image = 60UL << 30; ///< bytes that the layers of one image may expand to
   const KnownLayers* known = nullptr;   ///< saves expanding a layer twice
   std::set<Flaw> tolerated;             ///< of lazy_layer and hidden_bytes: told, not refused
+  std::set<Digest> artifacts = {};      ///< manifests that were found to be no images
 };
 
 /// What was tolerated, with words that name image and layer.

@@ -5,6 +5,7 @@
 #include "executor/egress/learned.hpp"
 
 #include <algorithm>
+#include <charconv>
 
 namespace slipway::policy {
 namespace {
@@ -83,6 +84,8 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   }
   if (rule->egress_allow) effective.egress.allow = *rule->egress_allow;
   if (rule->egress_learn) effective.egress.learn = *rule->egress_learn;
+  effective.registry_endpoint = rule->registry_endpoint;
+  effective.gate.artifacts = rule->artifacts;
   return effective;
 }
 
@@ -157,6 +160,39 @@ bool operator_may_pull(const config::Config& config, const Effective& effective,
   if (registry == nullptr) return false;
   return any_matches_repository(registry->pull, image) ||
          admit_push(config, effective, subject, image).ok();
+}
+
+bool Contact::is_meant_by(std::string_view host) const {
+  const auto colon = host.rfind(':');
+  const auto said = colon == std::string_view::npos ? std::string{plain_http ? "80" : "443"}
+                                                    : std::string{host.substr(colon + 1)};
+  std::string name;
+  for (const char c : host.substr(0, colon))
+    name += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return said == std::to_string(port) && std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::optional<Contact> contact_of(const config::Registry& registry) {
+  if (!registry.push || registry.host.empty() || registry.host.front() == '[' ||
+      is_local_host(registry.host))
+    return std::nullopt;
+  Contact contact;
+  contact.plain_http = registry.plain_http;
+  const auto colon = registry.host.find(':');
+  const auto name = registry.host.substr(0, colon);
+  if (name.find_first_not_of("0123456789.") == std::string::npos) return std::nullopt;
+  if (colon == std::string::npos) {
+    contact.port = registry.plain_http ? 80 : 443;
+  } else {
+    const auto* const end = registry.host.data() + registry.host.size();
+    const auto read = std::from_chars(registry.host.data() + colon + 1, end, contact.port);
+    if (read.ec != std::errc{} || read.ptr != end || contact.port == 0) return std::nullopt;
+  }
+  // Docker Hub has one name in references, and others in its clients.
+  contact.names = name == "docker.io"
+                      ? std::vector<std::string>{name, "index.docker.io", "registry-1.docker.io"}
+                      : std::vector<std::string>{name};
+  return contact;
 }
 
 bool is_local_host(std::string_view registry) {

@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace slipway::policy {
 
@@ -31,7 +33,8 @@ struct Effective {
   std::vector<std::string> static_credentials; ///< [[credential]] entries without an end
   config::BackendPolicy backends;
   config::Egress egress;
-  std::string rule; ///< origin of the rule that matched; "" = none did
+  bool registry_endpoint = false; ///< the job has a `/v2/` of its own: docs/registry-endpoint.md
+  std::string rule;               ///< origin of the rule that matched; "" = none did
 };
 
 Effective effective_for(const config::Config& config, const Subject& subject);
@@ -53,6 +56,18 @@ bool operator_may_pull(const config::Config& config, const Effective& effective,
 
 /// The [[registry]] entry for a reference's host; none where slipway does not broker it.
 const config::Registry* registry_for(const config::Config& config, const oci::Reference& reference);
+
+/// Where clients look for a registry.
+struct Contact {
+  std::vector<std::string> names; ///< host names, no address
+  std::uint16_t port = 443;
+  bool plain_http = false;
+  /// Does the Host of a request ("registry.example", "registry.example:5000") mean it?
+  bool is_meant_by(std::string_view host) const;
+};
+/// None for a registry that is pushed to by nobody, or that is named by an address: no name leads
+/// its clients anywhere else.
+std::optional<Contact> contact_of(const config::Registry& registry);
 
 /// True for names and literal addresses of the machine itself and of its link: localhost, 127/8,
 /// ::1, 169.254/16, fe80::/10, with or without a port.

@@ -15,7 +15,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdio>
 #include <memory>
 
 namespace slipway::sandbox {
@@ -150,30 +152,61 @@ bool is_host_name(const std::string& name) {
   });
 }
 
+Result<Identity> make_ca(const char* name) {
+  return make_identity({.common_name = name,
+                        .basic_constraints = "critical,CA:TRUE,pathlen:0",
+                        .key_usage = "critical,keyCertSign,cRLSign",
+                        .extended_key_usage = nullptr,
+                        .alternative_names = ""},
+                       nullptr);
+}
+
+Result<Identity> make_server(const char* name, const std::string& names, const Identity& ca) {
+  return make_identity({.common_name = name,
+                        .basic_constraints = "critical,CA:FALSE",
+                        .key_usage = "critical,digitalSignature",
+                        .extended_key_usage = "serverAuth",
+                        .alternative_names = names},
+                       &ca);
+}
+
+/// "DNS:a,DNS:b". Errors: bad_input.
+Result<std::string> alternative_names(const std::vector<std::string>& names) {
+  std::string text;
+  for (const auto& name : names) {
+    if (!is_host_name(name))
+      return Error{ErrorKind::bad_input, "\"" + name + "\" is no host name", "", {}};
+    text += (text.empty() ? "DNS:" : ",DNS:") + name;
+  }
+  return text;
+}
+
 } // namespace
+
+Status make_registry_tls(const std::filesystem::path& dir, const std::vector<std::string>& names) {
+  auto known_as = alternative_names(names);
+  if (!known_as) return std::move(known_as).error();
+  const auto ca = make_ca("slipway job registry CA");
+  if (!ca) return ca.error();
+  const auto server = make_server("registry", *known_as, *ca);
+  if (!server) return server.error();
+  if (auto written = write_identity(dir, *server, ca->certificate.get()); !written) return written;
+  auto text = read_file(dir / "ca.pem", 1UL << 16);
+  if (!text) return std::move(text).error();
+  std::array<char, 16> name{};
+  (void)::snprintf(name.data(), name.size(), "%08lx.0",
+                   ::X509_subject_name_hash(ca->certificate.get()));
+  return write_file(dir / name.data(), *text);
+}
 
 Status make_docker_tls(const std::filesystem::path& dir,
                        const std::vector<std::string>& more_names) {
-  std::string names = "DNS:docker,DNS:localhost,IP:127.0.0.1";
-  for (const auto& name : more_names) {
-    if (!is_host_name(name)) {
-      return Error{ErrorKind::bad_input, "\"" + name + "\" is no host name", "", {}};
-    }
-    names += ",DNS:" + name;
-  }
-  const auto ca = make_identity({.common_name = "slipway job CA",
-                                 .basic_constraints = "critical,CA:TRUE,pathlen:0",
-                                 .key_usage = "critical,keyCertSign,cRLSign",
-                                 .extended_key_usage = nullptr,
-                                 .alternative_names = ""},
-                                nullptr);
+  auto more = alternative_names(more_names);
+  if (!more) return std::move(more).error();
+  const auto names = "DNS:docker,DNS:localhost,IP:127.0.0.1" + (more->empty() ? "" : "," + *more);
+  const auto ca = make_ca("slipway job CA");
   if (!ca) return ca.error();
-  const auto server = make_identity({.common_name = "docker",
-                                     .basic_constraints = "critical,CA:FALSE",
-                                     .key_usage = "critical,digitalSignature",
-                                     .extended_key_usage = "serverAuth",
-                                     .alternative_names = names},
-                                    &*ca);
+  const auto server = make_server("docker", names, *ca);
   if (!server) return server.error();
   const auto client = make_identity({.common_name = "docker client",
                                      .basic_constraints = "critical,CA:FALSE",

@@ -18,4 +18,10 @@ namespace slipway::sandbox {
 Status make_docker_tls(const std::filesystem::path& dir,
                        const std::vector<std::string>& more_names = {});
 
+/// Writes `dir`/{ca,cert,key}.pem for the job's own registry endpoint under `names`: as above, with
+/// a CA of its own that clients in the job are to trust; it is there a second time under the name
+/// by which OpenSSL looks for it ("0123abcd.0"). Its key is dropped before the job begins, so
+/// nobody can make a certificate of it for any other name. Errors: as above.
+Status make_registry_tls(const std::filesystem::path& dir, const std::vector<std::string>& names);
+
 } // namespace slipway::sandbox

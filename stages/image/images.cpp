@@ -5,6 +5,7 @@
 #include "executor/broker/archive.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "executor/gate/database.hpp"
+#include "executor/oci/artifact.hpp"
 #include "stages/image/build_place.hpp"
 #include "stages/image/build_secrets.hpp"
 #include "stages/image/containers.hpp"
@@ -136,6 +137,7 @@ gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& 
   policy.secrets_block = section.secrets_block;
   policy.base_secrets = section.base_secrets;
   policy.allow_scratch = section.allow_scratch;
+  policy.artifacts = section.artifacts;
   policy.fixed_grace_days = section.fixed_grace_days;
   policy.waiver_max_days = section.waiver_max_days;
   policy.waivers = config.waivers;
@@ -311,15 +313,15 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platfor
   return digest;
 }
 
-Result<bool> Images::mark_leaks(const oci::Digest& manifest) {
+Result<bool> Images::mark_leaks(const oci::Layout& layout, const oci::Digest& manifest) {
   if (!leaks_->has_lent()) return false;
-  auto tree = oci::read_tree(store_->layout(), manifest);
+  auto tree = oci::read_tree(layout, manifest);
   if (!tree) return std::move(tree).error();
   const auto foreign = [this] {
     const std::lock_guard guard{noting_};
     return from_registries_;
   }();
-  auto marked = leaks_->mark_leaks(store_->layout(), *tree, foreign);
+  auto marked = leaks_->mark_leaks(layout, *tree, foreign);
   if (!marked) return std::move(marked).error().in("searching the image for what builds were lent");
   return marked;
 }
@@ -549,7 +551,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     return error;
   }
   const auto& manifest = made->built.manifest;
-  auto leaking = mark_leaks(manifest);
+  auto leaking = mark_leaks((*images)->layout(), manifest);
   if (!leaking) return std::move(leaking).error();
   if (*leaking) {
     // A backend's cache asks for a secret's name, not for its value: a later build would be given
@@ -584,8 +586,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   return broker::BuildOutcome{added->image_id, manifest};
 }
 
-Result<gate::Judgement> Images::judge(const state::StoredImage& image,
-                                      const std::string& repository,
+Result<gate::Judgement> Images::judge(const Candidate& candidate, const std::string& repository,
                                       const broker::Progress& progress) {
   const auto config = scanner_config(effective_.gate, tools_.config);
   gate::SandboxedTrivy scanner{
@@ -595,7 +596,7 @@ Result<gate::Judgement> Images::judge(const state::StoredImage& image,
         (void)look_after(tools_, record_.key, "scanner", sandbox, progress).ok();
       }};
   gate::TrivyGate gate{config, scanner, *leaks_, tools_.clock};
-  return gate.judge(store_->layout(), image.manifest_digest,
+  return gate.judge(candidate.layout, candidate.manifest,
                     gate_policy(effective_.gate, tools_.config), repository);
 }
 
@@ -611,12 +612,29 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
                  "build or tag it first; `docker images` lists this job's images",
                  {}};
   }
+  auto pushed = push_candidate({(*images)->layout(), image->manifest_digest, image->repo_digests},
+                               reference, progress, cancelled);
+  if (!pushed) return std::move(pushed).error();
+  if (auto noted = (*images)->note_repo_digest(
+          image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str());
+      !noted)
+    return std::move(noted).error();
+  broker::PushOutcome outcome{image->manifest_digest, pushed->size, {}};
+  outcome.layers = image->config.diff_ids;
+  return outcome;
+}
+
+Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candidate,
+                                                        const oci::Reference& reference,
+                                                        const broker::Progress& progress,
+                                                        const broker::Cancelled& cancelled) {
+  const auto& manifest = candidate.manifest;
   const auto audit = [&](const std::string& event, audit::AuditLog::Fields more) {
     audit::AuditLog::Fields fields{{"job", record_.key},
                                    {"project", record_.project},
                                    {"ref", record_.ref},
                                    {"image", reference.str()},
-                                   {"digest", image->manifest_digest.str()}};
+                                   {"digest", manifest.str()}};
     fields.insert(fields.end(), more.begin(), more.end());
     return tools_.audit.append(event, fields);
   };
@@ -624,8 +642,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
       !admitted) {
     if (auto noted = audit("push_denied", {{"why", admitted.error().what}}); !noted)
       return std::move(noted).error();
-    note(image->manifest_digest,
-         "refused  " + reference.str() + "\n  why      " + admitted.error().what);
+    note(manifest, "refused  " + reference.str() + "\n  why      " + admitted.error().what);
     return std::move(admitted).error();
   }
   if (effective_.sign && !tools_.config.signing.is_on()) {
@@ -638,8 +655,8 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   if (!access) return std::move(access).error();
 
   const auto scan_started = Steady::now();
-  progress("slipway: scanning " + image->manifest_digest.str() + "\n");
-  auto judged = judge(*image, access->host + "/" + reference.repository(), progress);
+  progress("slipway: scanning " + manifest.str() + "\n");
+  auto judged = judge(candidate, access->host + "/" + reference.repository(), progress);
   if (!judged) {
     if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted)
       return std::move(noted).error();
@@ -648,7 +665,7 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   const auto& verdict = judged->verdict;
   const auto scan_time =
       verdict.from_cache ? "verdict cached" : "scan " + seconds_since(scan_started);
-  const auto build = build_of(image->manifest_digest);
+  const auto build = build_of(manifest);
   const auto build_line = build.line.empty() ? std::string{"not built here"} : build.line;
   const report::Subject pushed_as{reference.str(), record_.project, record_.ref, build_line,
                                   build.dockerfile_digest};
@@ -664,10 +681,9 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
               {{"counts", counts_of(verdict)},
                {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code}});
     if (!head) return std::move(head).error();
-    note(image->manifest_digest, "refused  " + reference.str() + "\n  digest   " +
-                                     image->manifest_digest.str() + "\n  built    " + build_line +
-                                     "\n  findings " + counts_of(verdict) + " (" + scan_time +
-                                     ")\n  nothing was sent; audit head " + *head);
+    note(manifest, "refused  " + reference.str() + "\n  digest   " + manifest.str() +
+                       "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" +
+                       scan_time + ")\n  nothing was sent; audit head " + *head);
     return Error{verdict.could_not_judge() ? ErrorKind::unavailable : ErrorKind::gate_rejected,
                  verdict.for_people(),
                  "",
@@ -690,13 +706,13 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
   request.registry = *std::move(access);
   request.repository = reference.repository();
   if (reference.tag()) request.tags = {*reference.tag()};
-  request.layout_dir = (*images)->layout().path();
-  request.root_digest = image->manifest_digest.str();
-  auto signing = signing_for(pushed_as, verdict, (*images)->layout());
+  request.layout_dir = candidate.layout.path();
+  request.root_digest = manifest.str();
+  auto signing = signing_for(pushed_as, verdict, candidate.layout);
   if (!signing) return std::move(signing).error();
   request.signing = *std::move(signing);
   const bool with_sbom = request.signing && !request.signing->sbom_digest.empty();
-  const auto sources = mount_sources(*image, reference);
+  const auto sources = mount_sources(candidate, reference);
   request.mount_from.assign(sources.begin(), sources.end());
   const auto push_started = Steady::now();
   std::optional<engine_api::LeaseNote> told;
@@ -716,14 +732,10 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
                              {"uploaded_bytes", std::to_string(answer->uploaded_bytes)},
                              {"attached", std::to_string(answer->attached)}});
   if (!head) return std::move(head).error();
-  if (auto noted = (*images)->note_repo_digest(
-          image->manifest_digest, reference.familiar_name() + "@" + image->manifest_digest.str());
-      !noted)
-    return std::move(noted).error();
-  note(image->manifest_digest,
-       "pushed   " + reference.str() + "\n  digest   " + image->manifest_digest.str() +
-           "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time +
-           ")" + listed(exceptions) + "\n  push     " + std::to_string(answer->uploaded_bytes) +
+  note(manifest,
+       "pushed   " + reference.str() + "\n  digest   " + manifest.str() + "\n  built    " +
+           build_line + "\n  findings " + counts_of(verdict) + " (" + scan_time + ")" +
+           listed(exceptions) + "\n  push     " + std::to_string(answer->uploaded_bytes) +
            " bytes sent, " + std::to_string(answer->skipped_blobs + answer->mounted_blobs) +
            " blobs were there, " + seconds_since(push_started) +
            (answer->attached == 0
@@ -738,20 +750,17 @@ Result<broker::PushOutcome> Images::push(const oci::Reference& reference,
            (told ? "\n  login    " + lease_line(issuer, *told, tools_.clock) : "") +
            (jobs_own ? std::string{"\n  login    the job's own; bypassable: "} + kBypassable : "") +
            "\n  audit    head " + *head);
-  broker::PushOutcome outcome{image->manifest_digest, answer->size, {}};
-  outcome.layers = image->config.diff_ids;
-  return outcome;
+  return answer;
 }
 
-std::set<std::string> Images::mount_sources(const state::StoredImage& image,
-                                            const oci::Reference& to) {
+std::set<std::string> Images::mount_sources(const Candidate& candidate, const oci::Reference& to) {
   std::set<std::string> sources;
   const auto add = [&](const std::string& registry, const std::string& repository) {
     if (registry == to.registry() && repository != to.repository()) sources.insert(repository);
   };
-  for (const auto& known : image.repo_digests)
+  for (const auto& known : candidate.repo_digests)
     if (const auto from = oci::Reference::parse(known)) add(from->registry(), from->repository());
-  const auto tree = oci::read_tree(store_->layout(), image.manifest_digest);
+  const auto tree = oci::read_tree(candidate.layout, candidate.manifest);
   if (!tree) return sources;
   const std::lock_guard guard{noting_};
   for (const auto& blob : tree->blobs) {
@@ -761,6 +770,77 @@ std::set<std::string> Images::mount_sources(const state::StoredImage& image,
       add(registry, repository);
   }
   return sources;
+}
+
+Result<broker::RequestHandler*> Images::registry_endpoint(broker::Progress say) {
+  if (!effective_.registry_endpoint) return static_cast<broker::RequestHandler*>(nullptr);
+  state::QuarantineLimits limits;
+  limits.disk_floor = tools_.config.sandbox.disk_floor;
+  auto opened = state::Quarantine::open(tools_.folders.dir(record_.key) / "quarantine", limits);
+  if (!opened) return std::move(opened).error().in("opening the job's registry endpoint");
+  quarantine_ = *std::move(opened);
+  say_ = std::move(say);
+  endpoint_ = std::make_unique<broker::RegistryEndpoint>(*quarantine_, *this);
+  return static_cast<broker::RequestHandler*>(endpoint_.get());
+}
+
+std::optional<std::string> Images::registry_at(const std::string& host) const {
+  for (const auto& registry : tools_.config.registries) {
+    const auto contact = policy::contact_of(registry);
+    if (contact && contact->is_meant_by(host)) return registry.host;
+  }
+  return std::nullopt;
+}
+
+Status Images::may_push(const oci::Reference& repository) {
+  auto admitted = policy::admit_push(tools_.config, effective_, subject_, repository);
+  if (admitted) return admitted;
+  const auto name = repository.name();
+  {
+    const std::lock_guard guard{noting_};
+    if (!refused_.insert(name).second) return admitted;
+    notes_.push_back("refused  " + name + "\n  why      " + admitted.error().what);
+  }
+  say_("slipway: no push to " + name + ": " + admitted.error().what);
+  if (auto noted = tools_.audit.append("push_denied", {{"job", record_.key},
+                                                       {"project", record_.project},
+                                                       {"ref", record_.ref},
+                                                       {"image", name},
+                                                       {"why", admitted.error().what}});
+      !noted)
+    return std::move(noted).error();
+  return admitted;
+}
+
+Status Images::push_quarantined(const oci::Reference& reference, const oci::Digest& manifest,
+                                const broker::Cancelled& cancelled) {
+  auto& layout = quarantine_->layout();
+  if (auto marked = mark_leaks(layout, manifest); !marked) return std::move(marked).error();
+  auto tree = oci::read_tree(layout, manifest);
+  if (tree && !reference.tag() && oci::is_statements_only(*tree)) {
+    // By itself it is neither image nor artifact: with the index that names it, it is an
+    // attestation.
+    const std::lock_guard guard{noting_};
+    if (unpushed_.size() < kMostUnpushed)
+      unpushed_[manifest.str()] = "held     " + reference.str() +
+                                  "\n  statements go with the index that names them, which was "
+                                  "not pushed by this script";
+    return {};
+  }
+  // What a client of the Docker API would be shown; the client here sees errors alone.
+  const auto progress = [this](std::string_view text) {
+    if (text.starts_with("slipway: ")) say_(text.substr(0, text.find('\n')));
+  };
+  auto pushed = push_candidate({layout, manifest, {}}, reference, progress, cancelled);
+  if (!pushed) {
+    say_("slipway: " + reference.str() + " was not pushed\n" + pushed.error().text());
+    return std::move(pushed).error();
+  }
+  say_("slipway: pushed " + reference.str() + (reference.tag() ? "@" + manifest.str() : ""));
+  const std::lock_guard guard{noting_};
+  for (const auto& blob : tree->blobs)
+    unpushed_.erase(blob.digest.str());
+  return {};
 }
 
 Result<broker::PushOutcome> Images::promote(const oci::Reference& source,
@@ -922,7 +1002,8 @@ Images::load(const std::function<Result<std::size_t>(char*, std::size_t)>& sourc
   if (!loaded) return std::move(loaded).error().in("loading the archive");
   std::vector<std::string> names;
   for (const auto& image : *loaded) {
-    if (auto marked = mark_leaks(image.digest); !marked) return std::move(marked).error();
+    if (auto marked = mark_leaks((*images)->layout(), image.digest); !marked)
+      return std::move(marked).error();
     auto added = (*images)->add(image.digest, image.tags);
     if (!added) return std::move(added).error().in("loading the archive");
     for (const auto& tag : image.tags)

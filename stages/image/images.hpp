@@ -10,6 +10,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/broker/container_service.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/broker/registry_endpoint.hpp"
 #include "executor/egress/proxy.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/leaks/secrets.hpp"
@@ -22,6 +23,7 @@
 #include "executor/state/build_notes.hpp"
 #include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
+#include "executor/state/quarantine.hpp"
 #include "stages/image/leases.hpp"
 #include "stages/image/push_client.hpp"
 #include "stages/image/routing.hpp"
@@ -58,7 +60,7 @@ class JobReports;
 class JobsLeakScanner;
 class JobContainers;
 
-class Images final : public broker::ImageService {
+class Images final : public broker::ImageService, public broker::QuarantineService {
 public:
   /// `logins`: the job's own; pushed with only where the registry's entry says credential = "job".
   /// `job_secrets`: what the job itself holds, by name, of what some issuer's settings name.
@@ -93,6 +95,14 @@ public:
   /// push.
   Result<broker::PushOutcome> promote(const oci::Reference& source, const oci::Reference& target,
                                       const broker::Progress& progress);
+  /// The job's own `/v2/`, for a server; null where its rule gives it none. `say` gets lines for
+  /// the job log. Errors: io.
+  Result<broker::RequestHandler*> registry_endpoint(broker::Progress say);
+  std::optional<std::string> registry_at(const std::string& host) const override;
+  Status may_push(const oci::Reference& repository) override;
+  Status push_quarantined(const oci::Reference& reference, const oci::Digest& manifest,
+                          const broker::Cancelled& cancelled) override;
+
   /// The job's own container engine, for the broker.
   broker::ContainerService& containers();
 
@@ -112,7 +122,7 @@ private:
                                 std::optional<engine_api::LeaseNote>& told);
   Status admit_pull(const oci::Reference& reference) const;
   /// Where a build of this script was lent anything: see JobsLeakScanner::mark_leaks.
-  Result<bool> mark_leaks(const oci::Digest& manifest);
+  Result<bool> mark_leaks(const oci::Layout& layout, const oci::Digest& manifest);
   struct EveryPlatform {};
   struct OnePlatform {
     std::string name; ///< "" = the default
@@ -135,8 +145,19 @@ private:
                                           const dockerfile::Dockerfile& parsed,
                                           const router::BaseConfigs& configs,
                                           const router::Context& context) const;
-  Result<gate::Judgement> judge(const state::StoredImage& image, const std::string& repository,
+  /// What may be pushed once it is judged: an image of the job's store, or what its quarantine
+  /// holds.
+  struct Candidate {
+    oci::Layout& layout;
+    oci::Digest manifest;
+    std::vector<std::string> repo_digests;
+  };
+  Result<gate::Judgement> judge(const Candidate& candidate, const std::string& repository,
                                 const broker::Progress& progress);
+  Result<engine_api::WorkerAnswer> push_candidate(const Candidate& candidate,
+                                                  const oci::Reference& reference,
+                                                  const broker::Progress& progress,
+                                                  const broker::Cancelled& cancelled);
   /// What slipway-push signs about the image, whose SBOM is put into `layout`; nullopt where policy
   /// wants no signature. Errors: misconfigured (an SBOM above its limit); io.
   Result<std::optional<engine_api::SigningOrder>> signing_for(const report::Subject& pushed_as,
@@ -150,7 +171,7 @@ private:
   /// One entry of the summary, on the image with this manifest.
   void note(const oci::Digest& manifest, std::string text);
   /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
-  std::set<std::string> mount_sources(const state::StoredImage& image, const oci::Reference& to);
+  std::set<std::string> mount_sources(const Candidate& candidate, const oci::Reference& to);
 
   Tools tools_;
   state::JobRecord record_;
@@ -170,7 +191,11 @@ private:
   /// Registry and repository of layers that were pulled.
   std::map<oci::Digest, std::set<std::pair<std::string, std::string>>> origins_;
   std::unique_ptr<JobReports> reports_;
-  state::BuildNotes builds_;                    ///< of all scripts of this job
+  state::BuildNotes builds_; ///< of all scripts of this job
+  std::unique_ptr<state::Quarantine> quarantine_;
+  std::unique_ptr<broker::RegistryEndpoint> endpoint_;
+  broker::Progress say_;
+  std::set<std::string> refused_;               ///< repositories, as endpoint_'s clients were told
   std::map<std::string, std::string> unpushed_; ///< manifest digest → entry of the summary
 };
 

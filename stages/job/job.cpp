@@ -27,6 +27,8 @@ constexpr int kJobNumber = 100;
 constexpr int kFirstService = 101;
 constexpr std::size_t kMostServices = 150;
 constexpr const char* kProxyTarget = "/run/slipway/egress";
+/// Of the job's own loopback; slipway-init listens there.
+constexpr const char* kRegistryAddress = "127.0.82.1";
 constexpr const char* kProxySocket = "proxy";
 
 // Runs the shell that GitLab's docker executor would: the first of bash and sh that the image has,
@@ -67,8 +69,16 @@ std::string cache_volume_for(const std::string& owner, const policy::Subject& su
   return "slipway-cache-" + oci::Digest::of(domain).hex().substr(0, 16);
 }
 
+/// Of the registries that slipway's endpoint in a job stands for.
+std::vector<policy::Contact> contacts_of(const config::Config& config) {
+  std::vector<policy::Contact> contacts;
+  for (const auto& registry : config.registries)
+    if (auto contact = policy::contact_of(registry)) contacts.push_back(*std::move(contact));
+  return contacts;
+}
+
 /// What the job reaches without a proxy.
-std::string no_proxy_for(const JobSpec& spec) {
+std::string no_proxy_for(const JobSpec& spec, const std::vector<policy::Contact>& registries) {
   std::string list = "localhost,127.0.0.1,::1,docker";
   const auto add = [&list](const std::vector<std::string>& names) {
     for (const auto& name : names)
@@ -77,6 +87,8 @@ std::string no_proxy_for(const JobSpec& spec) {
   add(spec.docker_names);
   for (const auto& service : spec.services)
     add(service.aliases);
+  for (const auto& registry : registries)
+    add(registry.names);
   return list;
 }
 
@@ -121,6 +133,10 @@ std::vector<std::pair<std::string, std::string>> proxy_env(const std::string& ho
 
 std::filesystem::path Jobs::script_socket(const std::string& key, const std::string& role) const {
   return tools_.folders.run_dir(key) / (role + ".sock");
+}
+
+std::filesystem::path Jobs::registry_socket(const std::string& key) const {
+  return tools_.folders.run_dir(key) / "sock" / "registry.sock";
 }
 
 std::filesystem::path Jobs::broker_socket(const std::string& key) const {
@@ -295,6 +311,9 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
     spec.volumes.push_back({(run_dir / "egress").string(), kProxyTarget, true});
     spec.env.emplace_back("SLIPWAY_EGRESS", "network");
   }
+  if (policy::effective_for(tools_.config, job.subject).registry_endpoint) {
+    if (auto added = add_registry_endpoint(record, spec); !added) return added;
+  }
   spec.script_listener = listener->get();
   auto container = tools_.podman.start(spec);
   if (!container)
@@ -303,6 +322,28 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
     return Error{
         ErrorKind::unavailable, "the job's sandbox ended before its limits were read back", "", {}};
   return look_after(record.key, "job", *container, say);
+}
+
+Status Jobs::add_registry_endpoint(const state::JobRecord& record,
+                                   sandbox::SandboxSpec& spec) const {
+  const auto registries = contacts_of(tools_.config);
+  if (registries.empty()) return {};
+  const auto dir = tools_.folders.run_dir(record.key) / "registry";
+  std::vector<std::string> names;
+  std::string listed;
+  for (const auto& registry : registries) {
+    names.insert(names.end(), registry.names.begin(), registry.names.end());
+    for (const auto& name : registry.names)
+      listed += std::string{registry.plain_http ? "plain:" : "tls:"} + name + ":" +
+                std::to_string(registry.port) + " ";
+  }
+  if (auto made = sandbox::make_registry_tls(dir, names); !made)
+    return std::move(made).error().in("making the certificate of the registry endpoint");
+  for (const auto& name : names)
+    spec.hosts.emplace_back(name, kRegistryAddress);
+  spec.volumes.push_back({dir.string(), "/run/slipway/registry", true});
+  spec.env.emplace_back("SLIPWAY_REGISTRIES", listed);
+  return {};
 }
 
 Status Jobs::look_after(const std::string& key, const std::string& name,
@@ -613,7 +654,9 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   const auto effective = policy::effective_for(tools_.config, spec.subject);
   record.network_closed = effective.egress.closes();
   record.has_proxy = effective.egress.mode == "allowlist";
-  record.no_proxy = no_proxy_for(spec);
+  record.no_proxy =
+      no_proxy_for(spec, effective.registry_endpoint ? contacts_of(tools_.config)
+                                                     : std::vector<policy::Contact>{});
   record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"),
                        container_name(spec.key, "build"), container_name(spec.key, "engine")};
   for (std::size_t i = 0; i < spec.services.size(); ++i) {

@@ -125,6 +125,7 @@ public:
   /// Host paths of a job's sockets.
   std::filesystem::path script_socket(const std::string& key, const std::string& role) const;
   std::filesystem::path broker_socket(const std::string& key) const;
+  std::filesystem::path registry_socket(const std::string& key) const;
   /// An id slot, record's own.
   static sandbox::IdSlot slot_of(const state::JobRecord& record);
 
@@ -158,6 +159,9 @@ private:
   /// Starts once GROUND says that network and volumes are there.
   Status start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,
                               const std::shared_future<Status>& ground, const Say& say);
+  /// Leads the names of brokered registries to slipway's `/v2/` in the job's sandbox, see
+  /// docs/registry-endpoint.md.
+  Status add_registry_endpoint(const state::JobRecord& record, sandbox::SandboxSpec& spec) const;
   /// Says once a job what the host does not enforce of its limits; what slipway has to look after
   /// is written down.
   Status look_after(const std::string& key, const std::string& name,

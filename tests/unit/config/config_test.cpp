@@ -339,6 +339,25 @@ TEST(Config, ReadsAndPrintsWhatJobsMayConnectTo) {
   EXPECT_FALSE(Config{}.sandbox.egress.closes());
 }
 
+TEST(Config, RulesOpenTheRegistryEndpointAndNameArtifacts) {
+  Config config;
+  ASSERT_TRUE(parse_policy("[[rule]]\nproject = \"*\"\nregistry_endpoint = true\n"
+                           "artifacts = [\"application/vnd.cncf.helm.config.v1+json\"]\n",
+                           "p", config));
+  EXPECT_TRUE(config.rules[0].registry_endpoint);
+  EXPECT_NE(print(config).find("# registry_endpoint = true"), std::string::npos);
+  EXPECT_NE(print(config).find("# artifacts = ['application/vnd.cncf.helm"), std::string::npos);
+  EXPECT_FALSE(Rule{}.registry_endpoint);
+  EXPECT_TRUE(Rule{}.artifacts.empty());
+
+  const auto read = parse_policy("[[rule]]\nproject = \"*\"\nartifacts = "
+                                 "[\"application/vnd.oci.image.config.v1+json\"]\n",
+                                 "p", config);
+  ASSERT_FALSE(read.ok()) << "an image would pass unscanned";
+  EXPECT_NE(read.error().what.find("a list of media types of artifacts"), std::string::npos)
+      << read.error().what;
+}
+
 TEST(Config, GlobMatchesAcrossSlashes) {
   EXPECT_TRUE(glob_matches("grp/*", "grp/sub/app"));
   EXPECT_TRUE(glob_matches("*", ""));

@@ -51,6 +51,45 @@ TEST_F(ImageSetup, PutsTheShimInPlaceOfEveryDockerClient) {
   EXPECT_FALSE(fs::exists(root / "usr/bin/docker.slipway-new"));
 }
 
+TEST(Registries, AreReadFromAVariable) {
+  const auto read = parse_registries("tls:reg.example:443 plain:other:5000 x y:z tls:a:b tls:c:0 ");
+  ASSERT_EQ(read.size(), 2U);
+  EXPECT_EQ(read[0].host, "reg.example");
+  EXPECT_EQ(read[0].port, 443);
+  EXPECT_FALSE(read[0].plain_http);
+  EXPECT_TRUE(read[1].plain_http);
+}
+
+TEST_F(ImageSetup, LetsClientsTrustTheRegistryEndpointBesideWhatTheImageTrusts) {
+  add("own/ca.pem");
+  add("own/0123abcd.0");
+  add("own/key.pem");
+  add("etc/ssl/certs/ca-certificates.crt");
+  add("etc/pki/tls/certs/ca-bundle.crt");
+  add("etc/containers/certs.d/reg.example/slipway.crt");
+
+  trust_registries(root, root / "own",
+                   parse_registries("tls:reg.example:443 tls:two:5000 plain:three:5001"));
+
+  const auto leads_to = [&](const std::string& place) {
+    std::error_code failed;
+    return fs::read_symlink(root / place, failed).filename().string();
+  };
+  for (const auto* certs : {"etc/ssl/certs/", "etc/pki/tls/certs/"}) {
+    EXPECT_EQ(leads_to(std::string{certs} + "slipway-registry.pem"), "ca.pem");
+    EXPECT_EQ(leads_to(std::string{certs} + "0123abcd.0"), "0123abcd.0");
+  }
+  for (const auto* place :
+       {"etc/docker/certs.d/reg.example/", "etc/docker/certs.d/reg.example:443/",
+        "etc/docker/certs.d/two:5000/", "etc/containers/certs.d/two:5000/"})
+    EXPECT_EQ(leads_to(std::string{place} + "slipway.crt"), "ca.pem") << place;
+  EXPECT_TRUE(fs::is_regular_file(
+      fs::symlink_status(root / "etc/containers/certs.d/reg.example/slipway.crt")))
+      << "the image's own stays";
+  EXPECT_FALSE(fs::exists(root / "etc/docker/certs.d/three:5001"));
+  EXPECT_EQ(fs::file_size(root / "etc/ssl/certs/ca-certificates.crt"), 8U) << "nothing is changed";
+}
+
 TEST_F(ImageSetup, TakesThePlaceOfOtherBuildToolsThatAreThere) {
   for (const auto* tool :
        {"usr/bin/podman", "usr/bin/buildah", "usr/local/bin/img", "usr/bin/buildctl",

@@ -60,6 +60,46 @@ TEST(Policy, ARulesLeakExemptionsReplaceThoseOfTheGate) {
   EXPECT_EQ(effective_for(config, {"other"}).gate.leak_exempt, std::vector<std::string>{"A"});
 }
 
+TEST(Policy, ARuleOpensTheRegistryEndpointAndLetsArtifactsPass) {
+  auto config = with_registry();
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nregistry_endpoint = true\n"
+                                   "artifacts = [\"application/vnd.example.sbom+json\"]\n",
+                                   "p", config));
+
+  EXPECT_TRUE(effective_for(config, {"grp/app"}).registry_endpoint);
+  EXPECT_EQ(effective_for(config, {"grp/app"}).gate.artifacts.size(), 1U);
+  EXPECT_FALSE(effective_for(config, {"other/app"}).registry_endpoint);
+  EXPECT_TRUE(effective_for(config, {"other/app"}).gate.artifacts.empty());
+}
+
+TEST(Policy, KnowsWhereClientsLookForARegistry) {
+  const auto contact = [](const char* host, bool plain = false, bool push = true) {
+    config::Registry registry;
+    registry.host = host;
+    registry.plain_http = plain;
+    registry.push = push;
+    return contact_of(registry);
+  };
+
+  EXPECT_EQ(contact("reg.example:5000")->port, 5000);
+  EXPECT_EQ(contact("reg.example")->port, 443);
+  EXPECT_EQ(contact("reg.example", true)->port, 80);
+  EXPECT_EQ(contact("docker.io")->names.back(), "registry-1.docker.io");
+  for (const char* nowhere : {"10.0.0.1:5000", "[fd00::1]:5000", "localhost:5000", "127.0.0.1",
+                              "reg.example:0", "reg.example:70000", "reg.example:x"})
+    EXPECT_FALSE(contact(nowhere)) << nowhere;
+  EXPECT_FALSE(contact("reg.example", false, false)) << "nobody pushes there";
+
+  EXPECT_TRUE(contact("reg.example:5000")->is_meant_by("REG.example:5000"));
+  EXPECT_FALSE(contact("reg.example:5000")->is_meant_by("reg.example"));
+  EXPECT_FALSE(contact("reg.example:5000")->is_meant_by("reg.example:5000:1"));
+  EXPECT_TRUE(contact("reg.example")->is_meant_by("reg.example"));
+  EXPECT_TRUE(contact("reg.example")->is_meant_by("reg.example:443"));
+  EXPECT_TRUE(contact("reg.example", true)->is_meant_by("reg.example"));
+  EXPECT_FALSE(contact("reg.example")->is_meant_by("other.example"));
+  EXPECT_FALSE(contact("reg.example")->is_meant_by(""));
+}
+
 TEST(Policy, ARulesEgressReplacesTheDefaultKeyByKey) {
   auto config = with_registry();
   config.sandbox.egress.allow = {"a.example"};

@@ -166,6 +166,89 @@ TEST_F(ImagesTest, ARuleThatWantsASignatureIsNotServedWithoutAKey) {
   EXPECT_NE(pushed.error().hint.find("key_file"), std::string::npos);
 }
 
+class QuarantineOfAJob : public ImagesTest {
+protected:
+  QuarantineOfAJob() {
+    config::Rule rule;
+    rule.project = "*";
+    rule.registry_endpoint = true;
+    config_.rules.push_back(rule);
+  }
+  /// The job's images with its endpoint open, and an image in its quarantine.
+  std::unique_ptr<Images> open() {
+    auto images = this->images();
+    auto endpoint = images->registry_endpoint(
+        [this](std::string_view line) { said_ += std::string{line} + "\n"; });
+    EXPECT_TRUE(endpoint.ok() && *endpoint != nullptr);
+    return images;
+  }
+  oci::Layout layout() {
+    return *oci::Layout::open(folders_.dir(record_.key) / "quarantine/layout");
+  }
+  static Status push(Images& images, const std::string& name, const oci::Digest& digest) {
+    return images.push_quarantined(*oci::Reference::parse(name), digest, [] { return false; });
+  }
+  std::string said_;
+};
+
+TEST_F(ImagesTest, AJobHasNoRegistryEndpointUnlessARuleSaysSo) {
+  auto endpoint = images()->registry_endpoint([](std::string_view) {});
+
+  ASSERT_TRUE(endpoint.ok());
+  EXPECT_EQ(*endpoint, nullptr);
+  EXPECT_FALSE(fs::exists(folders_.dir(record_.key) / "quarantine"));
+}
+
+TEST_F(QuarantineOfAJob, IsJudgedAsAnyPushIsAndToldOfInTheJobLog) {
+  auto images = open();
+  auto quarantine = layout();
+  const auto digest = fakes::write_image(quarantine, {3000}, 1);
+
+  const auto pushed = push(*images, "reg.example/grp/app:1", digest);
+
+  ASSERT_FALSE(pushed.ok());
+  EXPECT_EQ(pushed.error().kind, ErrorKind::unavailable) << pushed.error().text();
+  EXPECT_EQ(audited("gate_rejected").size(), 1U);
+  EXPECT_TRUE(audited("push_intent").empty());
+  EXPECT_NE(images->summary().find("refused  reg.example/grp/app:1"), std::string::npos);
+  EXPECT_NE(said_.find("reg.example/grp/app:1 was not pushed\n"), std::string::npos) << said_;
+  EXPECT_TRUE(images->list()->empty()) << "it is none of the job's images";
+}
+
+TEST_F(QuarantineOfAJob, IsForThePlacesThatPolicyNames) {
+  auto images = open();
+  auto quarantine = layout();
+  const auto digest = fakes::write_image(quarantine, {3000}, 1);
+
+  EXPECT_TRUE(images->may_push(*oci::Reference::parse("reg.example/grp/app")).ok());
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(images->may_push(*oci::Reference::parse("other.example/grp/app")).error().kind,
+              ErrorKind::denied);
+  EXPECT_EQ(audited("push_denied").size(), 1U) << "told once";
+  EXPECT_EQ(push(*images, "other.example/grp/app:1", digest).error().kind, ErrorKind::denied);
+  EXPECT_EQ(images->registry_at("reg.example"), "reg.example");
+  EXPECT_EQ(images->registry_at("other.example"), std::nullopt);
+}
+
+TEST_F(QuarantineOfAJob, HoldsStatementsUntilTheirIndexComesAndSaysSo) {
+  auto images = open();
+  auto quarantine = layout();
+  const std::string statement = R"({"_type":"https://in-toto.io/Statement/v0.1"})";
+  const auto blob = *quarantine.write_blob(statement);
+  const auto manifest = *quarantine.write_blob(
+      std::string{R"({"schemaVersion":2,"mediaType":")"} + oci::kMediaTypeOciManifest +
+      "\",\"config\":" +
+      fakes::descriptor_json("application/vnd.oci.empty.v1+json", blob.str(), statement.size()) +
+      ",\"layers\":[" +
+      fakes::descriptor_json("application/vnd.in-toto+json", blob.str(), statement.size()) + "]}");
+
+  EXPECT_TRUE(push(*images, "reg.example/grp/app@" + manifest.str(), manifest).ok());
+
+  EXPECT_NE(images->summary().find("held     reg.example/grp/app@"), std::string::npos);
+  EXPECT_TRUE(audited("push_intent").empty());
+  EXPECT_FALSE(push(*images, "reg.example/grp/app:1", manifest).ok()) << "by a tag it is judged";
+}
+
 std::string pid_that_is_gone() {
   const pid_t child = ::fork();
   if (child == 0) ::_exit(0);
