@@ -269,6 +269,26 @@ try denied docker build -t x:1 ."
     expect_eq "$(world_leftovers)" ""
 }
 
+dind_groups() {
+    with_cgroup2_as_user bash -c 'find /sys/fs/cgroup -type d -name "slipway-*-dind-*"' 2>/dev/null
+}
+
+TEST "what a build by Docker's builder leaves that is killed goes with its job" {
+    run_steps_of dind/app 4521 "printf 'FROM $tiny\nRUN busybox sleep 45217\n' >Dockerfile
+docker build -t x:1 ." &
+    local waiting=$! tries=600
+    until pgrep -f -x 'busybox sleep 45217' >/dev/null || ((--tries == 0)); do sleep 0.1; done
+    # The look was good: there is something to leave.
+    expect_contains "$(world_leftovers)" "volume slipway-j4521"
+    [[ -n $(dind_groups) ]]
+    kill -KILL "$(run_pid)"
+    wait "$waiting" || true
+
+    expect_eq "$(world_leftovers)" ""
+    expect_eq "$(dind_groups)" "" "control groups"
+    expect_eq "$(pgrep -f -x 'busybox sleep 45217')" "" "steps"
+}
+
 TEST "where BuildKit cannot begin Buildah builds, and the job's log and the audit log say so" {
     cp "$world_config" "$CASE_DIR/config.toml"
     printf '#!/bin/sh\n[ "$1" != --version ] || exec %s/bin/buildctl --version\nexit 1\n' "$world_kit" >"$CASE_DIR/broken"
