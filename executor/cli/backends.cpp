@@ -2,6 +2,7 @@
 #include "executor/cli/backends.hpp"
 
 #include "executor/backends/buildah/command.hpp"
+#include "executor/backends/dockerd/command.hpp"
 #include "executor/backends/kaniko/command.hpp"
 
 #include <nlohmann/json.hpp>
@@ -47,7 +48,7 @@ const std::vector<Known>& known() {
        {"executor"},
        {"version"},
        "`packaging/tools/build kaniko` builds its executor; name it in [kaniko]"},
-      {"dind", {"dockerd"}, {"--version"}, "`apt-get install docker.io`"},
+      {"dind", {"dockerd", "docker"}, {"--version"}, "`apt-get install docker.io`"},
   };
   return kAll;
 }
@@ -59,10 +60,15 @@ std::filesystem::path find_program(const std::string& name,
   return {};
 }
 
-/// Errors: as parse_version of Buildah and of Kaniko.
+/// Errors: as parse_version of Buildah, of Kaniko and of dockerd.
 Status check_version(const std::string& backend, const std::string& said) {
   if (backend == "kaniko") {
     auto program = backends::kaniko::parse_version(said);
+    if (!program) return std::move(program).error();
+    return {};
+  }
+  if (backend == "dind") {
+    auto program = backends::dockerd::parse_version(said);
     if (!program) return std::move(program).error();
     return {};
   }

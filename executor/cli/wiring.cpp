@@ -3,6 +3,7 @@
 
 #include "executor/backends/buildah/store.hpp"
 #include "executor/backends/buildkit/builder.hpp"
+#include "executor/backends/dockerd/builder.hpp"
 #include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/file.hpp"
 #include "executor/cli/backends.hpp"
@@ -65,6 +66,9 @@ image::WiredBackends wired_backends(const config::Config& config, process::Proce
   if (::access(config.kaniko.executor.c_str(), X_OK) == 0)
     if (const auto program = backends::kaniko::probe(runner, config.kaniko.executor))
       wired.emplace("kaniko", image::wire_kaniko(*program));
+  if (const auto daemon = backends::dockerd::find_daemon(); !daemon.empty())
+    if (const auto program = backends::dockerd::probe(runner, daemon))
+      wired.emplace("dind", image::wire_dockerd(*program));
   return wired;
 }
 

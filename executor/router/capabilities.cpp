@@ -136,6 +136,9 @@ std::vector<Row> make_table() {
        kKanikoCopy},
       {F::copy_exclude, "copy-exclude", "--exclude", from("0.25"), from("1.37"), never(kRefuses),
        never("copies the excluded files too"), never("copies the excluded files too"), kKanikoCopy},
+      {F::add_url, "add-url", "ADD of an address", always(), always(), always(), always(),
+       never("gets no network from slipway, only its steps do"),
+       "docs/backends.md, Docker's builder"},
       {F::add_checksum, "add-checksum", "ADD --checksum", from("0.12"), from("1.33"),
        never("does not verify it"), never("does not verify it"), never("does not verify it"),
        kKanikoCopy},
@@ -163,7 +166,8 @@ std::vector<Row> make_table() {
        "kaniko pkg/dockerfile, unifyArgs"},
       {F::arg_after_env, "arg-after-env", "an ARG of the name of an earlier ENV", always(),
        never("may take the other value"), never("takes the ENV's value"),
-       from("1.28.3", "takes the ENV's value"), always(), "kaniko pkg/dockerfile/buildargs.go"},
+       from("1.28.3", "takes the ENV's value"), never("takes the ENV's value"),
+       "tests/corpus/arguments-and-variables; kaniko pkg/dockerfile/buildargs.go"},
       {F::arg_in_stages, "arg-in-stages", "an ARG of one name in several stages", always(),
        always(), never("carries its value from one stage to the next"),
        from("1.28.3", "carries its value from one stage to the next"), always(),
@@ -365,13 +369,12 @@ backends::Descriptor well_kept(std::string_view name) {
   if (name == "buildah") backend.version = "1.44.0";
   if (name == "podman") backend.version = "5.8.2";
   if (name == "kaniko") backend.version = "v1.24.0";
-  if (name == "dind") backend.version = "29.1.0";
+  if (name == "dind") backend.version = "28.5.2";
   if (name == "buildah" || name == "podman")
     backend.capabilities = {"shell", "healthcheck", "onbuild", "network-none",
                             "docker-ignore-file"};
   if (name == "buildah") backend.capabilities.insert("workdir-made");
   if (name == "kaniko") backend.capabilities = {"root-owned-context"};
-  if (name == "dind") backend.capabilities = {"buildkit"};
   return backend;
 }
 

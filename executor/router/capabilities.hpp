@@ -44,6 +44,7 @@ enum class Feature {
   copy_owner,
   copy_parents,
   copy_exclude,
+  add_url,
   add_checksum,
   add_git,
   add_keep_git_dir,

@@ -352,6 +352,8 @@ private:
       const std::string& source = copy.words[i];
       if (copy.name == "ADD" && may_be_git(source))
         need(Feature::add_git, place, "ADD " + shown(source));
+      else if (copy.name == "ADD" && is_remote(source))
+        need(Feature::add_url, place, "ADD " + shown(source));
       if (copy.name == "ADD" && !is_remote(source) && may_be_archive(source))
         need(Feature::add_archive, place, "ADD " + shown(source));
       take_kind(copy, source, place);

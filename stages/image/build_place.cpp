@@ -5,6 +5,9 @@
 #include "executor/backends/buildah/output.hpp"
 #include "executor/backends/buildah/store.hpp"
 #include "executor/backends/buildkit/output.hpp"
+#include "executor/backends/dockerd/backend.hpp"
+#include "executor/backends/dockerd/builder.hpp"
+#include "executor/backends/dockerd/output.hpp"
 #include "executor/backends/kaniko/backend.hpp"
 #include "executor/backends/kaniko/output.hpp"
 #include "executor/backends/kaniko/pool.hpp"
@@ -346,6 +349,45 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   return {std::move(built), began};
 }
 
+Attempt BuildPlace::build_with_dockerd(const backends::dockerd::Program& program,
+                                       const backends::BuildJob& job, oci::Layout& into) {
+  namespace dockerd = backends::dockerd;
+  const dockerd::OpenWorkshop open = [&](bool network) {
+    dockerd::BuilderParts parts;
+    Status looked_after;
+    parts.job = record_.key;
+    parts.owner = tools_.owner;
+    parts.name = "slipway-" + record_.key + "-dind";
+    parts.ids = slot_of(record_);
+    parts.limits = step_limits(tools_);
+    parts.folder = tools_.folders.run_dir(record_.key) / "dind";
+    parts.init_dir = tools_.config.programs.init.parent_path();
+    parts.bases = bases_->layout().path();
+    parts.network = network;
+    parts.socket_dir = tools_.folders.run_dir(record_.key);
+    parts.closed = record_.network_closed;
+    if (record_.has_proxy) parts.proxies = tools_.folders.run_dir(record_.key) / "egress";
+    parts.started = [&](const sandbox::ContainerFacts& sandbox) {
+      looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
+    };
+    auto workshop = dockerd::open_builder(tools_.podman, parts);
+    if (!looked_after) workshop = std::move(looked_after).error();
+    return workshop;
+  };
+  dockerd::Places places;
+  places.workspace = tools_.config.gitlab.builds_dir;
+  dockerd::DockerdBackend backend{program, client(), open, bases_->layout().path(), places};
+  bool began = false;
+  backends::BuildJob watched = with_proxy(job);
+  watched.progress = [&](std::string_view text) {
+    began = began || dockerd::begins_step(text);
+    if (job.progress) job.progress(text);
+  };
+  auto built = backend.build(watched, into);
+  began = began || built;
+  return {std::move(built), began};
+}
+
 Status BuildPlace::begin_on_builder(const std::function<void(std::string_view)>& say) {
   const std::lock_guard guard{opening_};
   tell_of_sharing(builder_->ids(), "builder", say);
@@ -416,6 +458,17 @@ WiredBackend wire_kaniko(const backends::kaniko::Program& program) {
   wired.make = [program](BuildPlace& place) -> TryBuild {
     return [&place, program](const backends::BuildJob& job, oci::Layout& into) {
       return place.build_with_kaniko(program, job, into);
+    };
+  };
+  return wired;
+}
+
+WiredBackend wire_dockerd(const backends::dockerd::Program& program) {
+  WiredBackend wired;
+  wired.descriptor = backends::dockerd::descriptor_of(program);
+  wired.make = [program](BuildPlace& place) -> TryBuild {
+    return [&place, program](const backends::BuildJob& job, oci::Layout& into) {
+      return place.build_with_dockerd(program, job, into);
     };
   };
   return wired;

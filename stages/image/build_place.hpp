@@ -7,6 +7,7 @@
 #include "executor/backends/buildah/command.hpp"
 #include "executor/backends/buildkit/backend.hpp"
 #include "executor/backends/buildkit/builder.hpp"
+#include "executor/backends/dockerd/command.hpp"
 #include "executor/backends/kaniko/command.hpp"
 #include "executor/base/result.hpp"
 #include "executor/broker/image_service.hpp"
@@ -48,6 +49,10 @@ public:
   /// of the backend.
   Attempt build_with_kaniko(const backends::kaniko::Program& program, const backends::BuildJob& job,
                             oci::Layout& into);
+  /// One build by Docker's builder, which makes its own sandbox. Errors: those of open_builder;
+  /// those of the backend.
+  Attempt build_with_dockerd(const backends::dockerd::Program& program,
+                             const backends::BuildJob& job, oci::Layout& into);
   BaseImages& bases() { return *bases_; }
   /// What the backends keep for this trust domain is erased before its next use by another script,
   /// and as soon as nobody uses it. Errors: io.

@@ -528,6 +528,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
       scope,
       job,
       [this](const std::string& name) -> Result<TryBuild> {
+        if (name == "dind")
+          if (auto noted = note_dind_build(); !noted) return std::move(noted).error();
         return tools_.backends.at(name).make(*place_);
       },
       set_up,
@@ -584,6 +586,17 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   if (auto noted = tools_.audit.append("build", fields); !noted)
     return std::move(noted).error().in("writing the audit log");
   return broker::BuildOutcome{added->image_id, manifest};
+}
+
+Status Images::note_dind_build() {
+  auto noted = tools_.audit.append("engine_start",
+                                   {{"job", record_.key},
+                                    {"project", record_.project},
+                                    {"for", "a build"},
+                                    {"rule", effective_.rule},
+                                    {"justification", effective_.backends.dind_justification}});
+  if (!noted) return std::move(noted).error().in("writing the audit log");
+  return {};
 }
 
 Result<gate::Judgement> Images::judge(const Candidate& candidate, const std::string& repository,

@@ -123,6 +123,8 @@ private:
   Status admit_pull(const oci::Reference& reference) const;
   /// Where a build of this script was lent anything: see JobsLeakScanner::mark_leaks.
   Result<bool> mark_leaks(const oci::Layout& layout, const oci::Digest& manifest);
+  /// Writes down that Docker's builder is started, and why the policy allows it. Errors: io.
+  Status note_dind_build();
   struct EveryPlatform {};
   struct OnePlatform {
     std::string name; ///< "" = the default

@@ -5,6 +5,7 @@
 
 #include "executor/backends/build_backend.hpp"
 #include "executor/backends/buildah/command.hpp"
+#include "executor/backends/dockerd/command.hpp"
 #include "executor/backends/kaniko/command.hpp"
 #include "executor/base/result.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
@@ -43,6 +44,9 @@ WiredBackend wire_buildah(const backends::buildah::Program& program);
 
 /// Kaniko, in a sandbox of its own on the network of the place's trust domain.
 WiredBackend wire_kaniko(const backends::kaniko::Program& program);
+
+/// Docker's own builder, in a sandbox that is made for one build.
+WiredBackend wire_dockerd(const backends::dockerd::Program& program);
 
 /// What the router may choose from.
 std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired);

@@ -777,23 +777,32 @@ Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where wh
   return sandbox::run_script(script_socket(record.key, "job"), request, io);
 }
 
+namespace {
+
+/// Each FILE names a control group that belongs to a sandbox's ids; it goes, with those below it.
+constexpr const char* kRemoveGroups = R"(for file do
+  group=$(cat "$file" 2>/dev/null) || group=
+  case $group in
+  /sys/fs/cgroup/?*)
+    tries=100
+    while [ -d "$group" ] && [ "$tries" -gt 0 ]; do
+      find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break
+      tries=$((tries - 1)); sleep 0.02
+    done ;;
+  esac
+done
+)";
+
+} // namespace
+
 Status Jobs::clear_engine(const std::string& key) {
   const auto folder = tools_.folders.run_dir(key) / "engine";
   std::error_code failed;
   if (!std::filesystem::exists(folder, failed)) return {};
   // Its cgroup, and what its root wrote beside its socket, belong to the job's ids.
   auto cleared = tools_.podman.unshare({"/bin/sh", "-c",
-                                        R"(group=$(cat "$1/cgroup" 2>/dev/null) || group=
-case $group in
-/sys/fs/cgroup/?*)
-  tries=100
-  while [ -d "$group" ] && [ "$tries" -gt 0 ]; do
-    find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break
-    tries=$((tries - 1)); sleep 0.02
-  done ;;
-esac
-rm -rf -- "$1/socket")",
-                                        "sh", folder.string()});
+                                        std::string{kRemoveGroups} + "rm -rf -- \"${1%/*}/socket\"",
+                                        "sh", (folder / "cgroup").string()});
   if (!cleared) return std::move(cleared).error().in("removing the container engine's folder");
   if (process::succeeded(cleared->ending))
     return tools_.podman.remove_volumes({container_name(key, "engine")});
@@ -803,11 +812,29 @@ rm -rf -- "$1/socket")",
                {folder.string()}};
 }
 
+Status Jobs::clear_builders(const std::string& key) {
+  std::vector<std::string> names; // of sandbox, network and volume
+  std::vector<std::string> argv{"/bin/sh", "-c", kRemoveGroups, "sh"};
+  std::error_code failed;
+  for (const auto& mark :
+       std::filesystem::directory_iterator{tools_.folders.run_dir(key) / "dind", failed}) {
+    names.push_back(mark.path().filename().string());
+    argv.push_back(mark.path().string());
+  }
+  if (names.empty()) return {};
+  if (auto removed = tools_.podman.remove(names); !removed) return removed;
+  if (auto removed = tools_.podman.remove_networks(names); !removed) return removed;
+  if (auto removed = tools_.podman.remove_volumes(names); !removed) return removed;
+  auto cleared = tools_.podman.unshare(argv);
+  return cleared ? Status{} : Status{std::move(cleared).error()};
+}
+
 Status Jobs::remove_all(const state::JobRecord& record) {
   // A `run` that is still alive sees its sandbox go and ends by itself.
   if (auto removed = tools_.podman.remove_job(record.containers, record.network); !removed)
     return removed;
   if (auto cleared = clear_engine(record.key); !cleared) return cleared;
+  if (auto cleared = clear_builders(record.key); !cleared) return cleared;
   return record.volume.empty() ? Status{} : tools_.podman.remove_volumes({record.volume});
 }
 
@@ -884,14 +911,22 @@ Status Jobs::sweep() {
   if (!containers) return std::move(containers).error();
   std::vector<std::string> ids; // a store's name is another job's next
   std::set<std::string> keys;
+  std::vector<std::string> builders; // each has a network and a volume of its name
   for (const auto& container : *containers) {
     const auto key = container.labels.find(kLabelJob);
     if (key == container.labels.end() || std::filesystem::exists(tools_.folders.dir(key->second)))
       continue;
     ids.push_back(container.id);
     keys.insert(key->second);
+    const auto role = container.labels.find("io.slipway.role");
+    if (role != container.labels.end() && role->second == "dind")
+      builders.push_back(container.name);
   }
   if (auto removed = tools_.podman.remove(ids); !removed) return removed;
+  if (!builders.empty()) {
+    if (auto removed = tools_.podman.remove_networks(builders); !removed) return removed;
+    if (auto removed = tools_.podman.remove_volumes(builders); !removed) return removed;
+  }
   for (const auto& key : keys) {
     if (auto removed = tools_.podman.remove_networks({"slipway-" + key}); !removed) return removed;
     if (auto removed = tools_.podman.remove_volumes(

@@ -174,6 +174,8 @@ private:
                        const Say& say);
   Status remove_all(const state::JobRecord& record);
   Status clear_engine(const std::string& key);
+  /// What killed builds by Docker's builder left: each has a file in the job's folder.
+  Status clear_builders(const std::string& key);
   Tools tools_;
   sandbox::ClosedNetwork closed_; ///< of the job that is being prepared
 };

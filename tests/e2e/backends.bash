@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Buildah, Podman and Kaniko build real jobs where the policy says so, behind the same gate; what they keep is each project's and
+# Buildah, Podman, Kaniko and Docker's builder build real jobs where the policy says so, behind the same gate; what they keep is each project's and
 # each kind of ref's alone.
 
 # shellcheck source=tests/lib/world.sh
@@ -14,6 +14,7 @@ PROBE() {
     ((EUID == 0)) || echo "needs root"
     [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
     [[ -x /usr/bin/buildah ]] || echo "Buildah is not installed"
+    [[ -x /usr/sbin/dockerd ]] || echo "docker.io is not installed"
 }
 
 SUITE_SETUP() {
@@ -24,6 +25,18 @@ SUITE_SETUP() {
 [[rule]]
 project = "kaniko/*"
 backend = "kaniko"
+repositories = ["*"]
+
+[[rule]]
+project = "dind/*"
+backend = "dind"
+dind = true
+dind_justification = "OPS-9: old Dockerfiles"
+repositories = ["*"]
+
+[[rule]]
+project = "nodind/*"
+backends = ["dind"]
 repositories = ["*"]
 
 [[rule]]
@@ -187,6 +200,93 @@ try network docker build -t x:1 ."
     done
     expect_step network 0 there-2 cut-off-2
     expect_eq "$(world_leftovers)" ""
+}
+
+TEST "a job whose project has Docker's builder is built by it, judged and pushed, and its steps find neither daemon nor broker" {
+    run_steps_of dind/app 4501 "cat >Dockerfile <<'END'
+ARG base=$tiny
+FROM \$base AS made
+RUN printf 'by a step\n' >/made.txt
+FROM \$base
+COPY --from=made /made.txt /made
+COPY sub /sub
+HEALTHCHECK CMD [\"true\"]
+USER 1000
+END
+mkdir sub && echo 1 >sub/file
+docker build -t $world_registry/app/by-dind:1 .
+docker push $world_registry/app/by-dind:1
+docker inspect --format '{{json .Config.Healthcheck.Test}} {{.Config.User}}' $world_registry/app/by-dind:1
+printf 'FROM $tiny\n\nRUN <<END\nrm /made\nEND\n' >Dockerfile
+try heredoc docker build -t x:1 .
+printf 'FROM $tiny\nADD http://${env_gitlab_address/:*/}:$((world_coordinator_port + 1))/x /x\n' >Dockerfile
+try address docker build -t x:1 .
+echo secret >s
+printf 'FROM $tiny\nRUN true\n' >Dockerfile
+try secret docker build --secret id=npm,src=s -t x:1 .
+printf 'FROM $tiny\nRUN exit 42\n' >Dockerfile
+try failing docker build -t x:1 .
+mkdir -p ctx && echo >ctx/of-this-build && echo >../of-another-folder
+cat >ctx/Dockerfile <<'END'
+FROM $tiny
+COPY . /ctx
+RUN busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox cat /proc/*/cmdline | busybox tr '\\0' ' ' | busybox grep -o -e '--[c]onfig-file'; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; for port in 2375 2376; do busybox nc -w 2 127.0.0.1 \$port </dev/null && echo broker-at-\$port; done; echo looked-\$((1 + 1))
+END
+try look docker build -t x:1 ctx
+try control ls -d /run/slipway/sock/docker.sock
+printf 'FROM $tiny\nRUN busybox nc -w 3 ${env_gitlab_address/:*/} $((world_coordinator_port + 1)) </dev/null && echo there-\$((1 + 1)); busybox nc -w 3 ${world_registry/:/ } </dev/null || echo cut-off-\$((1 + 1))\n' >Dockerfile
+try network docker build -t x:1 ."
+
+    expect_eq "$STATE" success
+    digest=$(world_registry_digest app/by-dind:1)
+    expect_contains "$TRACE" "slipway: built by dind 20."
+    expect_contains "$TRACE" '["CMD","true"] 1000'
+    expect_contains "$TRACE" "digest   $digest"
+    expect_step heredoc 1 "Dockerfile:3: RUN <<END: dind 20." "could build it"
+    expect_step address 1 "Dockerfile:2: ADD http://" "gets no network from slipway"
+    expect_step secret 1 "--secret" "dind 20."
+    expect_step failing 1 "Dockerfile:2: a step ended with exit code 42: RUN exit 42"
+    # Its own context is there, and the broker's socket in the job: the look was good.
+    expect_step look 0 /ctx/of-this-build looked-2
+    expect_step control 0 docker.sock
+    for found in of-another-folder .sock auth.json 'config.json$' --config-file TOKEN broker-at; do
+        expect_eq "$(step_says look | grep -v 'Step 3/3' | grep -c -e "$found")" 0 "$found"
+    done
+    expect_step network 0 there-2 cut-off-2
+    expect_eq "$(jq -r 'select(.event == "engine_start") | .justification' "$world_state_dir/audit.jsonl" | sort -u)" \
+        "OPS-9: old Dockerfiles"
+    expect_eq "$(jq -r 'select(.event == "build" and .justification != null) | .backend' "$world_state_dir/audit.jsonl" |
+        sort -u | cut -d. -f1)" "dind 20"
+    expect_eq "$(world_leftovers)" ""
+}
+
+TEST "a job whose rule gives no reason for Docker's builder is refused it" {
+    run_steps_of nodind/app 4511 "printf 'FROM $tiny\nRUN true\n' >Dockerfile
+try denied docker build -t x:1 ."
+
+    expect_step denied 1 "10-backends.toml:13) forbids every backend that it names"
+    expect_eq "$(jq -r 'select(.event == "engine_start" and .project == "nodind/app")' "$world_state_dir/audit.jsonl")" ""
+    expect_eq "$(world_leftovers)" ""
+}
+
+dind_groups() {
+    with_cgroup2_as_user bash -c 'find /sys/fs/cgroup -type d -name "slipway-*-dind-*"' 2>/dev/null
+}
+
+TEST "what a build by Docker's builder leaves that is killed goes with its job" {
+    run_steps_of dind/app 4521 "printf 'FROM $tiny\nRUN busybox sleep 45217\n' >Dockerfile
+docker build -t x:1 ." &
+    local waiting=$! tries=600
+    until pgrep -f -x 'busybox sleep 45217' >/dev/null || ((--tries == 0)); do sleep 0.1; done
+    # The look was good: there is something to leave.
+    expect_contains "$(world_leftovers)" "volume slipway-j4521"
+    [[ -n $(dind_groups) ]]
+    kill -KILL "$(run_pid)"
+    wait "$waiting" || true
+
+    expect_eq "$(world_leftovers)" ""
+    expect_eq "$(dind_groups)" "" "control groups"
+    expect_eq "$(pgrep -f -x 'busybox sleep 45217')" "" "steps"
 }
 
 TEST "where BuildKit cannot begin Buildah builds, and the job's log and the audit log say so" {

@@ -215,6 +215,24 @@ egress_allow = [\"$web:5490\"]" pull_out 9071
     [[ -s $env_dir/log/web-5491.log ]] || fail "the control was not heard"
 }
 
+TEST "allowlist: steps of Docker's builder go through the proxy alone" {
+    dind=$'backend = "dind"\ndind = true\ndind_justification = "OPS-7: tests"'
+    with_rule "egress = \"allowlist\"
+egress_allow = [\"$web:5490\"]
+$dind" run_steps 9046 "printf '%s\\n' 'FROM $world_tools' 'RUN $get http://$web:5490/hello' \\
+        'RUN $without $get http://$env_gitlab_address:5490/hello; $get http://$web:5491/hello; true' >Dockerfile
+try build docker build --no-cache -t built:1 .
+try history docker history --no-trunc built:1
+try inspect docker inspect built:1" ".image.name = \"$world_tools\""
+
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "slipway: built by dind"
+    expect_step build 0 "hello from the web"
+    expect_eq "$(grep -c 'hello from the web' <<<"$(step_says build)")" 1 "answers to RUN steps"
+    expect_proxy_in_no_history
+    expect_contains "$TRACE" "no connection to $web:5491"
+}
+
 TEST "learning lets everything pass but the registries, and prints the list that closes it again" {
     steps="try listed $get http://$web:5490/hello
 try unlisted $get http://$web:5491/hello

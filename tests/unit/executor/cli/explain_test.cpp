@@ -174,7 +174,8 @@ protected:
 };
 
 TEST_F(BackendsTest, ReadsWhatEachToolSays) {
-  for (const char* name : {"buildkitd", "buildctl", "buildah", "podman", "executor", "dockerd"})
+  for (const char* name :
+       {"buildkitd", "buildctl", "buildah", "podman", "executor", "dockerd", "docker"})
     program(name);
   says_ = {{"buildkitd", "buildkitd github.com/moby/buildkit v0.34.2 0123abc\n"},
            {"buildah", "buildah version 1.28.2 (image-spec 1.0.2-dev, runtime-spec 1.0.2)\n"},

@@ -61,6 +61,7 @@ protected:
         return Error{ErrorKind::not_found, "no Kaniko here", "", {}};
       return world->build_with_kaniko(job);
     }
+    if (backend == "dind") return world->build_with_dind(job);
     if (backend != "buildkit")
       return world->build(job, backend == "podman" ? Tool::podman : Tool::buildah);
     BuildBackend* const kit = world->buildkit();
@@ -68,8 +69,9 @@ protected:
     return kit->build(job, *world->result);
   }
 
-  /// Why the router gives Kaniko no such build; "" where it does.
-  static std::string against_kaniko(const fs::path& folder, const BuildJob& job) {
+  /// Why the router gives a backend no such build; "" where it does.
+  static std::string against(const Descriptor& descriptor, const fs::path& folder,
+                             const BuildJob& job) {
     const auto file = dockerfile::parse(read_file(folder / "Dockerfile", 1UL << 20).value());
     router::BaseConfigs configs;
     for (const auto& base : world->base_images) {
@@ -91,7 +93,6 @@ protected:
       if (fs::exists(status)) context.sources[source] = router::kind_of(status);
     }
     const auto wanted = router::requirements(*file, configs, context, flags);
-    const auto descriptor = kaniko::descriptor_of({"v1.24.0"});
     std::string reasons;
     for (const auto& one : *wanted)
       if (!router::can(descriptor, one.feature).can)
@@ -150,8 +151,22 @@ TEST_P(Corpus, IsTheSameFromEveryBackend) {
     else
       first = digest;
   }
+  // Docker's builder is asked wherever the router allows it: the others' image is the measure.
+  if (const auto program = World::dockerd().empty()
+                               ? Result<dockerd::Program>{Error{ErrorKind::not_found, "", "", {}}}
+                               : dockerd::probe(world->runner, World::dockerd());
+      program && against(dockerd::descriptor_of(*program), copy, job).empty()) {
+    const auto built = build_with("dind", job);
+    ASSERT_TRUE(built.ok()) << "dind: " << built.error().text() << "\n" << world->said;
+    (void)world->config_of(built->manifest);
+    std::string known;
+    for (const auto& line : differs.value("dind", std::vector<std::string>{}))
+      known += line + "\n";
+    EXPECT_EQ(compare({layout, first, layout, built->manifest.str()}), known)
+        << "the first backend's image and that of dind differ";
+  }
   const auto wrong = facts.value("wrong", std::vector<std::string>{});
-  const auto reasons = against_kaniko(copy, job);
+  const auto reasons = against(kaniko::descriptor_of({"v1.24.0"}), copy, job);
   EXPECT_EQ(reasons.empty(), !refused.contains("kaniko")) << reasons;
   for (const auto& [backend, words] : refused.items()) {
     const auto built = build_with(backend, job);

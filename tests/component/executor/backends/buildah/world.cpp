@@ -254,6 +254,26 @@ Result<Built> World::build_with_kaniko(const BuildJob& one) {
   return kaniko::KanikoBackend{*program, client(), open, dir / "bases"}.build(one, *result);
 }
 
+Result<Built> World::build_with_dind(const BuildJob& one) {
+  const auto program = dockerd::probe(runner, dockerd());
+  if (!program) return Error{program.error()};
+  const dockerd::OpenWorkshop open = [this](bool network) {
+    dockerd::BuilderParts parts;
+    parts.job = "test-" + config.owner;
+    parts.owner = config.owner;
+    parts.name = "slipway-" + config.owner + "-dind";
+    parts.ids = config.slots.slot(1);
+    parts.folder = dir / "dind";
+    parts.socket_dir = dir / "open-dind";
+    fs::create_directories(parts.socket_dir);
+    parts.init_dir = config.init_dir;
+    parts.bases = dir / "bases";
+    parts.network = network;
+    return dockerd::open_builder(*podman, parts);
+  };
+  return dockerd::DockerdBackend{*program, client(), open, dir / "bases"}.build(one, *result);
+}
+
 oci::ImageConfig World::config_of(const oci::Digest& manifest) {
   const auto tree = oci::read_tree(*result, manifest);
   EXPECT_TRUE(tree.ok()) << tree.error().text();

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // One machine's worth for tests that build: a build sandbox with a workspace, stores for Buildah
-// and Podman, sandboxes for Kaniko, and base images. Made by an unprivileged user
-// (tests/lib/as-user USER PROGRAM).
+// and Podman, sandboxes for Kaniko and for Docker's builder, and base images. Made by an
+// unprivileged user (tests/lib/as-user USER PROGRAM).
 #pragma once
 
 #include "executor/backends/buildah/backend.hpp"
 #include "executor/backends/buildah/store.hpp"
 #include "executor/backends/buildkit/backend.hpp"
 #include "executor/backends/buildkit/builder.hpp"
+#include "executor/backends/dockerd/backend.hpp"
+#include "executor/backends/dockerd/builder.hpp"
 #include "executor/backends/kaniko/backend.hpp"
 #include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/clock.hpp"
@@ -48,6 +50,9 @@ public:
   /// Kaniko's program; "" where this machine has none.
   static std::string kaniko_executor();
   Result<Built> build_with_kaniko(const BuildJob& job);
+  /// Where this machine has dockerd; "" where it has none.
+  static std::string dockerd() { return dockerd::find_daemon().string(); }
+  Result<Built> build_with_dind(const BuildJob& job);
   /// Started by the first call; null where there are no tools of BuildKit.
   BuildBackend* buildkit();
   oci::ImageConfig config_of(const oci::Digest& manifest);
