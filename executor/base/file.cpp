@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/base/file.hpp"
 
+#include "executor/base/passing_file.hpp"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -53,18 +55,35 @@ Status write_all(int fd, std::string_view bytes) {
   return {};
 }
 
-Status replace_file(const std::filesystem::path& file, std::string_view bytes, unsigned mode) {
+namespace {
+
+enum class Durable { no, yes };
+
+Status replace(const std::filesystem::path& file, std::string_view bytes, unsigned mode,
+               Durable durable) {
   std::string temporary = file.string() + ".XXXXXX";
   const UniqueFd fd{::mkostemp(temporary.data(), O_CLOEXEC)};
   if (!fd) return io_error("create", errno, temporary);
   auto done = write_all(fd.get(), bytes);
   if (done.ok() && ::fchmod(fd.get(), mode) != 0) done = io_error("fchmod", errno, temporary);
-  if (done.ok() && ::fsync(fd.get()) != 0) done = io_error("fsync", errno, temporary);
+  if (done.ok() && durable == Durable::yes && ::fsync(fd.get()) != 0)
+    done = io_error("fsync", errno, temporary);
   if (done.ok() && ::rename(temporary.c_str(), file.c_str()) != 0) {
     done = io_error("rename", errno, file.string());
   }
   if (!done.ok()) ::unlink(temporary.c_str());
   return done;
+}
+
+} // namespace
+
+Status replace_file(const std::filesystem::path& file, std::string_view bytes, unsigned mode) {
+  return replace(file, bytes, mode, Durable::yes);
+}
+
+Status replace_passing_file(const std::filesystem::path& file, std::string_view bytes,
+                            unsigned mode) {
+  return replace(file, bytes, mode, Durable::no);
 }
 
 Status make_directory(const std::filesystem::path& dir, unsigned mode) {

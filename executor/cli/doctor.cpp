@@ -221,6 +221,11 @@ void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes
   out << "id ranges of their own: jobs " << of(plan.jobs, wishes.jobs) << ", builders "
       << of(plan.builders, wishes.builders) << ", stores " << of(plan.stores, wishes.stores)
       << ", scanners " << yes_or_no(plan.scanner.count > 0) << "\n";
+  if (wishes.builders < wishes.jobs || wishes.stores < wishes.jobs)
+    out << "  fewer builders or stores than jobs at a time (id_slots): some builds wait for "
+           "others\n"
+           "    what to do: warm_builders and stores of at least "
+        << wishes.jobs << "\n";
   if (plan.jobs.count == wishes.jobs && plan.builders.count == wishes.builders &&
       plan.stores.count == wishes.stores && plan.scanner.count > 0)
     return;

@@ -5,13 +5,16 @@
 #include "executor/cli/db.hpp"
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/explain.hpp"
+#include "executor/cli/gate_check.hpp"
 #include "executor/cli/policy_test.hpp"
 #include "executor/cli/waivers.hpp"
 #include "executor/cli/wiring.hpp"
 #include "executor/egress/learned.hpp"
 #include "executor/gitlab/stages.hpp"
 #include "executor/log/log.hpp"
+#include "executor/policy/policy.hpp"
 #include "executor/report/report.hpp"
+#include "stages/image/images.hpp"
 #include "stages/image/reports.hpp"
 
 #include <CLI/CLI.hpp>
@@ -75,6 +78,8 @@ int stage_of(const std::string& stage, const std::string& config_file, const std
   auto wiring = cli::Wiring::make(*std::move(config), stops ? stop.fd() : -1);
   if (!wiring) return gitlab::report(environment, wiring.error());
   const auto tools = (*wiring)->stage_tools();
+  if (stage == "prepare" && !(*wiring)->log_problem().empty()) // once in a job
+    std::cerr << "slipway: " << (*wiring)->log_problem() << "\n";
   if (stage == "config") return gitlab::run_config(tools, environment);
   if (stage == "prepare") return gitlab::run_prepare(tools, environment, stop);
   if (stage == "run") return gitlab::run_run(tools, environment, stop, script, sub_stage);
@@ -345,10 +350,17 @@ int main(int argc, char** argv) {
     std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";
     return 0;
   }
-  if (::geteuid() == 0 && !gate_test->parsed())
-    return complain(not_as_root(config->slipway.state_dir));
+  // Whoever asks: it writes nothing, neither state nor log.
+  if (gate_test->parsed()) {
+    const auto section = policy::effective_for(*config, {project, protected_ref}).gate;
+    return cli::gate_test(report, image::gate_policy(section, *config), repository, json,
+                          SystemClock{}, std::cout, std::cerr);
+  }
+  if (::geteuid() == 0) return complain(not_as_root(config->slipway.state_dir));
   auto wiring = cli::Wiring::make(*std::move(config), -1);
   if (!wiring) return complain(wiring.error());
+  if (!(*wiring)->log_problem().empty())
+    std::cerr << "slipway: " << (*wiring)->log_problem() << "\n";
   if (gc->parsed()) {
     auto removed = (*wiring)->collect_garbage(everything);
     if (!removed) return complain(removed.error());
@@ -370,7 +382,5 @@ int main(int argc, char** argv) {
     return (*wiring)->promote(promote_from, promote_to, project, protected_ref);
   if (db_update->parsed()) return (*wiring)->db_update(accepted_losses);
   if (db_rollback->parsed()) return (*wiring)->db_rollback();
-  if (gate_test->parsed())
-    return (*wiring)->gate_test(report, project, protected_ref, repository, json);
   return (*wiring)->gate_check(layout, project, protected_ref, db, json, format);
 }

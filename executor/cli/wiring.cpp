@@ -10,6 +10,7 @@
 #include "executor/cli/db.hpp"
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/gate_check.hpp"
+#include "executor/gate/gate.hpp"
 #include "executor/gitlab/job_identity.hpp"
 #include "executor/gitlab/job_logins.hpp"
 #include "executor/gitlab/known_secrets.hpp"
@@ -131,11 +132,17 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
   }
   if (auto written = sandbox::use_stand_ins(engine, config.slipway.runtime_dir); !written)
     return std::move(written).error().in("writing Podman's settings");
-  (void)log::open(config.slipway.log_file, level_from(config.slipway.log_level));
+  std::string log_problem;
+  if (!log::open(config.slipway.log_file, level_from(config.slipway.log_level)))
+    log_problem = "the operator log " + config.slipway.log_file.string() +
+                  " cannot be opened, nothing is written to it; give it to the user " +
+                  user->pw_name;
   const auto owner = std::string{user->pw_name} + "-" +
                      oci::Digest::of(config.slipway.state_dir.string()).hex().substr(0, 8);
-  return std::unique_ptr<Wiring>{
+  std::unique_ptr<Wiring> wiring{
       new Wiring{std::move(config), stop_fd, std::move(engine), user->pw_name, owner}};
+  wiring->log_problem_ = std::move(log_problem);
+  return wiring;
 }
 
 gitlab::StageTools Wiring::stage_tools() {
@@ -179,6 +186,9 @@ Result<int> Wiring::collect_garbage(bool all) {
   if (auto builders = image::collect_leftovers(image_tools(), all); !builders) {
     return std::move(builders).error().in("removing idle builders");
   }
+  // Also of a scan that left nothing else.
+  if (auto scans = gate::SandboxedTrivy::remove_orphans(podman_, owner_); !scans)
+    return std::move(scans).error().in("removing what killed scans left");
   if (!ended) return std::move(ended).error().in("revoking what dead jobs left");
   return dead;
 }
@@ -300,13 +310,6 @@ int Wiring::db_update(const std::vector<std::string>& accepted_losses) {
 
 int Wiring::db_rollback() {
   return cli::db_rollback(config_, audit_, std::cout, std::cerr);
-}
-
-int Wiring::gate_test(const std::string& report, const std::string& project, bool protected_ref,
-                      const std::string& repository, bool json) {
-  const auto section = policy::effective_for(config_, {project, protected_ref}).gate;
-  return cli::gate_test(report, image::gate_policy(section, config_), repository, json, clock_,
-                        std::cout, std::cerr);
 }
 
 } // namespace slipway::cli

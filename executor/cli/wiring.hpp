@@ -31,6 +31,9 @@ public:
   /// one) and opens the operator log. `stop_fd`: see process::LocalRunner. Errors: misconfigured.
   static Result<std::unique_ptr<Wiring>> make(config::Config config, int stop_fd);
 
+  /// What stands between an operator and his log; "": it is written.
+  const std::string& log_problem() const { return log_problem_; }
+
   const config::Config& config() const { return config_; }
   gitlab::StageTools stage_tools();
   image::Leases leases();
@@ -47,8 +50,6 @@ public:
               bool protected_ref);
   int db_update(const std::vector<std::string>& accepted_losses);
   int db_rollback();
-  int gate_test(const std::string& report, const std::string& project, bool protected_ref,
-                const std::string& repository, bool json);
 
 private:
   Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,
@@ -69,6 +70,7 @@ private:
   sandbox::SlotPlan slots_;
   job::Jobs jobs_;
   std::optional<image::WiredBackends> backends_;
+  std::string log_problem_;
 };
 
 } // namespace slipway::cli

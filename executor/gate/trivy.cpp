@@ -11,7 +11,9 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <mutex>
+#include <variant>
 
 namespace slipway::gate {
 namespace {
@@ -67,6 +69,14 @@ Status check_pin(const ScannerConfig& config) {
                  {}};
   }
   return {};
+}
+
+/// By the kernel or by slipway: `podman start --attach` tells it as a shell does.
+bool was_killed(const process::Ending& ending) {
+  const auto* exited = std::get_if<process::Exited>(&ending);
+  const auto* signaled = std::get_if<process::Signaled>(&ending);
+  return (exited != nullptr && exited->code == 128 + SIGKILL) ||
+         (signaled != nullptr && signaled->signal == SIGKILL);
 }
 
 std::string tail_of(const std::string& text) {
@@ -167,11 +177,14 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
                  {}};
   }
   if (!process::succeeded(output->ending)) {
-    return Error{ErrorKind::unavailable,
-                 "the scanner ended with " + process::describe(output->ending) + ": " +
-                     tail_of(output->err),
-                 "",
-                 {}};
+    return Error{
+        ErrorKind::unavailable,
+        "the scanner ended with " + process::describe(output->ending) + ": " + tail_of(output->err),
+        was_killed(output->ending) && config_.limits.memory_bytes > 0
+            ? "it may have had more than its " + std::to_string(config_.limits.memory_bytes >> 20) +
+                  " MiB of memory, its files in /tmp included: raise memory in [sandbox]"
+            : "",
+        {}};
   }
   if (output->out.empty()) {
     return Error{

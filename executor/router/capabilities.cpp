@@ -123,7 +123,7 @@ std::vector<Row> make_table() {
       {F::copy_folder, "copy-folder", "COPY or ADD of what may be a folder", always(), always(),
        never(kFolders), never(kFolders), always(),
        "tests/corpus/copy-folder; kaniko pkg/util/fs_util.go, CopyDir"},
-      {F::copy_of_link, "copy-of-link", "COPY or ADD of a symbolic link by its name", always(),
+      {F::copy_of_link, "copy-of-link", "COPY or ADD of what may be a symbolic link", always(),
        always(), never("copies the link and not what it leads to"),
        never("copies the link and not what it leads to"), always(),
        "tests/corpus/copy-sources; kaniko pkg/commands/copy.go"},

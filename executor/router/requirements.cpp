@@ -373,7 +373,9 @@ private:
     const auto known = copy.flag("from") == nullptr ? context_.sources.find(literal_source(source))
                                                     : context_.sources.end();
     if (known == context_.sources.end()) {
+      // Nobody looked at it, as at what a stage holds: any name may be a link's.
       if (may_be_folder(source)) need(Feature::copy_folder, place, what);
+      need(Feature::copy_of_link, place, what);
     } else if (known->second == SourceKind::folder) {
       need(Feature::copy_folder, place, what);
     } else if (known->second == SourceKind::link) {

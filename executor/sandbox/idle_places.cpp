@@ -2,6 +2,7 @@
 #include "executor/sandbox/idle_places.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/passing_file.hpp"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -56,7 +57,8 @@ Result<std::filesystem::path> IdlePlaces::make(const std::string& id) const {
 }
 
 Status IdlePlaces::used(const std::string& id) const {
-  return replace_file(dir(id) / kLastUsed, rfc3339(clock_.now()));
+  // One that a crash leaves empty was written when its file was.
+  return replace_passing_file(dir(id) / kLastUsed, rfc3339(clock_.now()));
 }
 
 Status IdlePlaces::spoil(const std::string& id) const {
@@ -71,20 +73,21 @@ bool IdlePlaces::is_spoilt(const std::string& id) const {
 
 void IdlePlaces::forget(const std::string& id) const noexcept {
   (void)::unlink((dir(id) / kSpoilt).c_str());
-  (void)::unlink((dir(id) / kLastUsed).c_str());
-  (void)::unlink((dir(id) / kSlot).c_str()); // the last: until then nobody else is given it
+  (void)::unlink((dir(id) / kLastUsed).c_str()); // from now on others may be given its slot
+  (void)::unlink((dir(id) / kSlot).c_str());
 }
 
-/// None where nothing is kept. What was kept before slots were written down is of slot 0.
+/// None where nothing is kept: a number that was left by what died while it forgot is nobody's.
+/// What was kept before slots were written down is of slot 0.
 std::optional<int> IdlePlaces::slot_of(const std::string& id) const {
+  if (::access((dir(id) / kLastUsed).c_str(), F_OK) != 0) return std::nullopt;
+  int number = -1;
   if (const auto text = read_file(dir(id) / kSlot, 16)) {
-    int number = -1;
     const auto read = std::from_chars(text->data(), text->data() + text->size(), number);
-    if (read.ec == std::errc{} && number >= 0) return number;
-    return 0;
+    if (read.ec != std::errc{} || number < 0) return 0;
+    return number;
   }
-  if (::access((dir(id) / kLastUsed).c_str(), F_OK) == 0) return 0;
-  return std::nullopt;
+  return 0;
 }
 
 std::set<int> IdlePlaces::slots_of_others(const std::string& id) const {
@@ -99,10 +102,14 @@ std::set<int> IdlePlaces::slots_of_others(const std::string& id) const {
   return taken;
 }
 
-bool IdlePlaces::is_misplaced(const std::string& id, const SlotShare& share) const {
+bool IdlePlaces::has_anothers_slot(const std::string& id, const SlotShare& share) const {
   const auto slot = slot_of(id);
-  if (!slot || share.has(*slot)) return false;
-  if (*slot != 0) return true; // by now it may be a job's
+  return slot && *slot != 0 && !share.has(*slot);
+}
+
+bool IdlePlaces::is_misplaced(const std::string& id, const SlotShare& share) const {
+  if (has_anothers_slot(id, share)) return true;
+  if (slot_of(id) != 0) return false;
   const auto taken = slots_of_others(id);
   for (int number = share.first; share.has(number); ++number)
     if (!taken.contains(number)) return true;
@@ -115,7 +122,8 @@ Result<int> IdlePlaces::take_slot(const std::string& id, const SlotShare& share)
   if (lock->get() < 0)
     return Error{ErrorKind::timed_out, "others give out id slots for too long", "", {}};
   int wanted = 0;
-  if (const auto held = slot_of(id)) {
+  const auto held = slot_of(id);
+  if (held) {
     wanted = *held;
   } else {
     const auto taken = slots_of_others(id);
@@ -124,6 +132,7 @@ Result<int> IdlePlaces::take_slot(const std::string& id, const SlotShare& share)
   }
   // In this order: what dies in between is found by a reaper.
   if (Status written = used(id); !written) return std::move(written).error();
+  if (held) return wanted;
   if (Status written = replace_file(dir(id) / kSlot, std::to_string(wanted)); !written)
     return std::move(written).error();
   return wanted;

@@ -56,8 +56,11 @@ public:
   /// Those that were used and not erased, the one idle longest first. Errors: io.
   Result<std::vector<IdlePlace>> all() const;
 
-  /// Should it be erased as soon as nobody uses it, because its slot is none of `share`, and one of
-  /// those is free?
+  /// Is its slot none of `share`, and not the common one? By now it may be a job's: it should be
+  /// erased as soon as nobody uses it.
+  bool has_anothers_slot(const std::string& id, const SlotShare& share) const;
+  /// The same, or it has the common slot and one of `share` is free: for whoever uses it next, who
+  /// takes that slot at once. To a reaper all that have the common slot would look so.
   bool is_misplaced(const std::string& id, const SlotShare& share) const;
   /// As `used`, and says the place's slot: the one it has, else the lowest of `share` that no other
   /// has, else 0. It has it until `forget`. Errors: io; timed_out (others are at it for too long).

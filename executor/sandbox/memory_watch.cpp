@@ -2,61 +2,28 @@
 #include "executor/sandbox/memory_watch.hpp"
 
 #include "executor/base/file.hpp"
-#include "executor/base/process_stat.hpp"
+#include "executor/base/unique_fd.hpp"
 
-#include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
+#include <condition_variable>
 #include <csignal>
 #include <filesystem>
 #include <functional>
-#include <map>
-#include <string_view>
+#include <mutex>
+#include <set>
 #include <utility>
 
 namespace slipway::sandbox {
 namespace {
 
-struct Process {
-  std::int64_t pid = 0;
-  ProcessStat stat;
-};
-
-std::optional<Process> read_process(std::int64_t pid) {
-  const auto stat = read_process_stat(pid);
-  return stat ? std::optional{Process{pid, *stat}} : std::nullopt;
-}
-
-/// ROOT and all below it, ROOT first. Orphans of a sandbox are its first process's children.
-std::vector<Process> processes_below(std::int64_t root) {
-  std::vector<Process> found;
-  if (const auto first = read_process(root)) found.push_back(*first);
-  if (found.empty()) return found;
-  std::multimap<std::int64_t, Process> by_parent;
-  std::error_code failed;
-  for (std::filesystem::directory_iterator it{"/proc", failed}, end; !failed && it != end;
-       it.increment(failed)) {
-    const auto name = it->path().filename().string();
-    std::int64_t pid = 0;
-    const auto read = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (read.ec != std::errc{} || read.ptr != name.data() + name.size()) continue;
-    if (const auto process = read_process(pid)) by_parent.emplace(process->stat.parent, *process);
-  }
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    const auto [begin, end] = by_parent.equal_range(found[i].pid);
-    for (auto child = begin; child != end; ++child)
-      found.push_back(child->second);
-    by_parent.erase(begin, end); // a pid that was given anew must not make this a circle
-  }
-  return found;
-}
+constexpr std::chrono::seconds kPatience{2};
 
 /// Shared pages by their share; in full where that is not told.
-std::uint64_t memory_of(const Process& process) {
+std::uint64_t memory_of(const SeenProcess& process) {
   const auto rollup = read_file("/proc/" + std::to_string(process.pid) + "/smaps_rollup", 8192);
   if (!rollup) return process.stat.resident;
   const auto line = rollup->find("\nPss:");
@@ -68,7 +35,7 @@ std::uint64_t memory_of(const Process& process) {
   return kib << 10;
 }
 
-void kill_it(const Process& process) {
+void kill_it(const SeenProcess& process) {
   // Held before it is looked at, so that what was looked at is what is meant.
   const UniqueFd held{
       static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(process.pid), 0))};
@@ -80,21 +47,55 @@ void kill_it(const Process& process) {
 
 } // namespace
 
+ProcessTree ProcessTree::read() {
+  ProcessTree tree;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator it{"/proc", failed}, end; !failed && it != end;
+       it.increment(failed)) {
+    const auto name = it->path().filename().string();
+    std::int64_t pid = 0;
+    const auto read = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (read.ec != std::errc{} || read.ptr != name.data() + name.size()) continue;
+    const auto stat = read_process_stat(pid);
+    if (!stat) continue;
+    tree.by_pid_[pid] = {pid, *stat};
+    tree.children_.emplace(stat->parent, pid);
+  }
+  return tree;
+}
+
+std::vector<SeenProcess> ProcessTree::below(std::int64_t root) const {
+  std::vector<SeenProcess> found;
+  std::set<std::int64_t> seen; // a pid that was given anew must not make this a circle
+  const auto take = [&](std::int64_t pid) {
+    const auto process = by_pid_.find(pid);
+    if (process != by_pid_.end() && seen.insert(pid).second) found.push_back(process->second);
+  };
+  take(root);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const auto [begin, end] = children_.equal_range(found[i].pid);
+    for (auto child = begin; child != end; ++child)
+      take(child->second);
+  }
+  return found;
+}
+
 std::uint64_t memory_below(std::int64_t root) {
   std::uint64_t sum = 0;
-  for (const auto& process : processes_below(root))
+  for (const auto& process : ProcessTree::read().below(root))
     sum += memory_of(process);
   return sum;
 }
 
-std::optional<std::uint64_t> end_above(std::int64_t root, std::uint64_t most) {
-  const auto processes = processes_below(root);
+std::optional<std::uint64_t> end_above(const ProcessTree& tree, std::int64_t root,
+                                       std::uint64_t most) {
+  const auto processes = tree.below(root);
   std::uint64_t at_most = 0;
   for (const auto& process : processes)
     at_most += process.stat.resident;
   if (at_most <= most) return std::nullopt; // the dear way is for those that may have too much
   std::uint64_t sum = 0;
-  std::vector<std::pair<std::uint64_t, const Process*>> others;
+  std::vector<std::pair<std::uint64_t, const SeenProcess*>> others;
   for (const auto& process : processes) {
     const auto bytes = memory_of(process);
     sum += bytes;
@@ -112,27 +113,57 @@ std::optional<std::uint64_t> end_above(std::int64_t root, std::uint64_t most) {
   return sum;
 }
 
+struct MemoryWatch::Shared {
+  Processes processes;
+  Killed killed;
+  std::mutex mutex; ///< held while one of them is called
+  std::condition_variable changed;
+  bool quit = false;
+  bool ended = false;
+};
+
+void MemoryWatch::watch(const std::shared_ptr<Shared>& shared, std::uint64_t most,
+                        std::chrono::milliseconds interval) {
+  std::unique_lock lock{shared->mutex};
+  while (!shared->changed.wait_for(lock, interval, [&] { return shared->quit; })) {
+    const auto watched = shared->processes();
+    if (watched.empty()) continue;
+    lock.unlock(); // what is looked at below may be slow to answer
+    const auto tree = ProcessTree::read();
+    for (const auto& one : watched) {
+      const auto limit = one.most == 0 ? most : one.most;
+      const auto bytes = end_above(tree, one.root, limit);
+      if (!bytes) continue;
+      const std::lock_guard guard{shared->mutex};
+      if (!shared->quit) shared->killed(one.name, *bytes, limit);
+    }
+    lock.lock();
+  }
+  shared->ended = true;
+  shared->changed.notify_all();
+}
+
 MemoryWatch::MemoryWatch(std::uint64_t most, Processes processes, Killed killed,
                          std::chrono::milliseconds interval)
-    : quit_{::eventfd(0, EFD_CLOEXEC)} {
+    : shared_{std::make_shared<Shared>()} {
   if (most == 0) return;
-  thread_ = std::thread{
-      [this, most, interval, processes = std::move(processes), killed = std::move(killed)] {
-        pollfd quit{quit_.get(), POLLIN, 0};
-        while (::poll(&quit, 1, static_cast<int>(interval.count())) <= 0) {
-          for (const auto& one : processes()) {
-            const auto limit = one.most == 0 ? most : one.most;
-            if (const auto bytes = end_above(one.root, limit)) killed(one.name, *bytes, limit);
-          }
-        }
-      }};
+  shared_->processes = std::move(processes);
+  shared_->killed = std::move(killed);
+  thread_ = std::thread{[shared = shared_, most, interval] { watch(shared, most, interval); }};
 }
 
 MemoryWatch::~MemoryWatch() {
   if (!thread_.joinable()) return;
-  const std::uint64_t one = 1;
-  (void)!::write(quit_.get(), &one, sizeof one);
-  thread_.join();
+  std::unique_lock lock{shared_->mutex};
+  shared_->quit = true;
+  shared_->changed.notify_all();
+  // smaps_rollup waits for a lock of the process that is looked at, who may hold it for long.
+  const bool ended = shared_->changed.wait_for(lock, kPatience, [&] { return shared_->ended; });
+  lock.unlock();
+  if (ended)
+    thread_.join();
+  else
+    thread_.detach();
 }
 
 } // namespace slipway::sandbox

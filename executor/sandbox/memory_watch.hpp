@@ -7,11 +7,13 @@
 //   - is late by its interval: what is faster meets the host's own limits first.
 #pragma once
 
-#include "executor/base/unique_fd.hpp"
+#include "executor/base/process_stat.hpp"
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
@@ -19,13 +21,33 @@
 
 namespace slipway::sandbox {
 
+struct SeenProcess {
+  std::int64_t pid = 0;
+  ProcessStat stat;
+};
+
+/// All processes of this machine at one moment: one walk through /proc, however many sandboxes are
+/// looked at in it.
+class ProcessTree {
+public:
+  static ProcessTree read();
+  /// ROOT and all below it, ROOT first; empty where there was none. Orphans of a sandbox are its
+  /// first process's children.
+  std::vector<SeenProcess> below(std::int64_t root) const;
+
+private:
+  std::map<std::int64_t, SeenProcess> by_pid_;
+  std::multimap<std::int64_t, std::int64_t> children_;
+};
+
 /// Bytes of memory of process ROOT and all below it. 0: there is no such process. Source: proc(5),
 /// stat and smaps_rollup.
 std::uint64_t memory_below(std::int64_t root);
 
-/// If ROOT and all below it have more than MOST bytes, kills the largest until the rest has not,
-/// ROOT itself last; returns how many they had then.
-std::optional<std::uint64_t> end_above(std::int64_t root, std::uint64_t most);
+/// If ROOT and all that TREE has below it have more than MOST bytes, kills the largest until the
+/// rest has not, ROOT itself last; returns how many they had then.
+std::optional<std::uint64_t> end_above(const ProcessTree& tree, std::int64_t root,
+                                       std::uint64_t most);
 
 /// The process ROOT, and what it is called.
 struct WatchedProcess {
@@ -36,12 +58,13 @@ struct WatchedProcess {
 
 class MemoryWatch {
 public:
-  /// Asked each time; those that live.
+  /// Asked each time, from a thread of the watch; those that live.
   using Processes = std::function<std::vector<WatchedProcess>()>;
   /// Told from a thread of the watch.
   using Killed =
       std::function<void(const std::string& name, std::uint64_t bytes, std::uint64_t most)>;
-  /// Of each at most `most` bytes; 0: nothing is watched.
+  /// Of each at most `most` bytes; 0: nothing is watched. Neither function is called after the end
+  /// of the destructor, which does not wait for a process that does not let itself be looked at.
   MemoryWatch(std::uint64_t most, Processes processes, Killed killed,
               std::chrono::milliseconds interval = std::chrono::milliseconds{500});
   ~MemoryWatch();
@@ -49,7 +72,10 @@ public:
   MemoryWatch& operator=(const MemoryWatch&) = delete;
 
 private:
-  UniqueFd quit_;
+  struct Shared;
+  static void watch(const std::shared_ptr<Shared>& shared, std::uint64_t most,
+                    std::chrono::milliseconds interval);
+  std::shared_ptr<Shared> shared_;
   std::thread thread_;
 };
 

@@ -471,7 +471,10 @@ Result<ContainerFacts> Podman::start(const SandboxSpec& given) {
     facts->limits = *std::move(report);
   } else if (report.error().kind != ErrorKind::not_found &&
              report.error().kind != ErrorKind::unavailable) { // those: it has ended
-    return give_up(std::move(report).error().in("reading back the limits of " + spec.name));
+    // One that ends while it is looked at may be any error of reading.
+    const auto now = inspect(made->id);
+    if (!now || now->running)
+      return give_up(std::move(report).error().in("reading back the limits of " + spec.name));
   }
   return facts;
 }

@@ -2,15 +2,15 @@
 #include "executor/sandbox/podman_call.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
-#include <atomic>
+#include <functional>
 #include <future>
-#include <thread>
 
 namespace slipway::sandbox {
 
 namespace {
 
-constexpr std::chrono::milliseconds kBetweenLooks{20};
+// Each look takes locks that Podman's start wants too.
+constexpr std::chrono::milliseconds kBetweenLooks{100};
 
 } // namespace
 
@@ -28,22 +28,20 @@ Podman::run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline
   command.deadline = deadline;
   command.output_limit = output_limit;
   command.no_new_privileges = false; // newuidmap is setuid
-  std::atomic<bool> has_ended{false};
-  const auto look_for_it = [&] {
-    while (!has_ended) {
+  std::promise<void> end;
+  const auto look_for_it = [&, ended = end.get_future()] {
+    while (ended.wait_for(kBetweenLooks) == std::future_status::timeout) {
       auto facts = inspect(made->id);
-      if (facts && facts->running) {
-        if (auto report = read_back_limits(*facts, spec.limits)) {
-          facts->limits = *std::move(report);
-          return started(*facts);
-        }
-      }
-      std::this_thread::sleep_for(kBetweenLooks);
+      if (!facts || !facts->running) continue;
+      // Where they cannot be read back now they cannot be read later.
+      if (auto report = read_back_limits(*facts, spec.limits)) facts->limits = *std::move(report);
+      return started(*facts);
     }
   };
-  const auto look = started ? std::async(std::launch::async, look_for_it) : std::future<void>{};
+  const auto look =
+      started ? std::async(std::launch::async, std::cref(look_for_it)) : std::future<void>{};
   auto output = runner_.run(command);
-  has_ended = true;
+  end.set_value();
   if (look.valid()) look.wait();
   (void)remove({spec.name}); // the reaper's work where it fails
   if (!output) return std::move(output).error().in("running " + spec.name);

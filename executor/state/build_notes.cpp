@@ -2,6 +2,7 @@
 #include "executor/state/build_notes.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/passing_file.hpp"
 #include "executor/oci/digest.hpp"
 
 #include <nlohmann/json.hpp>
@@ -48,7 +49,7 @@ Status BuildNotes::keep(const std::string& digest, const BuildNote& note) const 
   const auto text = document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   if (text.size() > kMaxNoteBytes)
     return Error{ErrorKind::bad_input, "the image has too many bases to write them down", "", {}};
-  return replace_file(*file, text);
+  return replace_passing_file(*file, text); // it ends with its job, as a crash ends the job
 }
 
 Result<BuildNote> BuildNotes::find(const std::string& digest) const {

@@ -2,6 +2,7 @@
 #include "executor/state/job_record.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/passing_file.hpp"
 #include "executor/base/process_stat.hpp"
 #include "executor/oci/digest.hpp"
 
@@ -208,9 +209,12 @@ Status JobFolders::watch(const std::string& key, const std::string& name,
   const auto process = ProcessIdentity::of(first);
   const auto folder = dir(key) / kWatched;
   if (auto made = make_directory(folder, 0700); !made) return made;
-  return replace_file(folder / name, std::to_string(process.pid) + " " +
-                                         std::to_string(process.start_time) + " " +
-                                         process.boot_id);
+  // One file a process: two builds of one backend side by side have the same name. No crash of the
+  // machine leaves a process behind.
+  const auto id = std::to_string(process.pid) + "-" + std::to_string(process.start_time);
+  return replace_passing_file(folder / id, std::to_string(process.pid) + " " +
+                                               std::to_string(process.start_time) + " " +
+                                               process.boot_id + " " + name);
 }
 
 std::vector<WatchedSandbox> JobFolders::watched(const std::string& key) const {
@@ -218,13 +222,18 @@ std::vector<WatchedSandbox> JobFolders::watched(const std::string& key) const {
   std::error_code failed;
   for (std::filesystem::directory_iterator it{dir(key) / kWatched, failed}, end;
        !failed && it != end; it.increment(failed)) {
-    const auto text = read_file(it->path(), 256);
+    if (it->path().has_extension()) continue; // is being written
+    const auto text = read_file(it->path(), 512);
     if (!text) continue;
     WatchedSandbox one;
-    one.name = it->path().filename().string();
     std::istringstream words{*text};
-    words >> one.first.pid >> one.first.start_time >> one.first.boot_id;
-    if (words && one.first.alive()) found.push_back(std::move(one));
+    words >> one.first.pid >> one.first.start_time >> one.first.boot_id >> one.name;
+    if (words && one.first.alive()) {
+      found.push_back(std::move(one));
+    } else {
+      std::error_code ignored; // the next look tries again
+      std::filesystem::remove(it->path(), ignored);
+    }
   }
   return found;
 }

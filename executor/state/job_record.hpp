@@ -101,9 +101,9 @@ public:
   /// True at the first call with WHAT (a file's name) in the job's life: what is said once a job.
   bool is_first(const std::string& key, const std::string& what) const;
   /// Writes down that the sandbox with this first process is to be watched by every `run`; NAME is
-  /// a file's name. Errors: io.
+  /// one word, and others may have the same. Errors: io.
   Status watch(const std::string& key, const std::string& name, std::int64_t first) const;
-  /// Those of them that live.
+  /// Those of them that live; the others are forgotten.
   std::vector<WatchedSandbox> watched(const std::string& key) const;
   /// Removes both folders. Files in them are slipway's own.
   Status remove(const std::string& key);

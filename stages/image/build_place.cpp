@@ -117,6 +117,7 @@ std::filesystem::file_time_type::duration age_of(const std::filesystem::path& fi
 
 // What a scan that was killed left behind, and verdicts that no longer count.
 Status collect_scans(const Tools& tools) {
+  Status removed;
   const auto gate = tools.config.slipway.state_dir / "gate";
   std::error_code failed;
   std::vector<std::filesystem::path> old;
@@ -132,11 +133,14 @@ Status collect_scans(const Tools& tools) {
         old.push_back(entry.path());
     }
   }
+  // The folders say that there is something to remove: they go after it.
+  if (any_scan) removed = gate::SandboxedTrivy::remove_orphans(tools.podman, tools.owner);
   for (const auto& path : old)
-    std::filesystem::remove_all(path, failed);
+    if (removed || !path.filename().string().starts_with(gate::kScratchBegin))
+      std::filesystem::remove_all(path, failed);
   leaks::SearchedBlobs::prune(searched_blobs_dir(tools.config), tools.clock.now());
   leaks::LeakMarks::prune(leak_marks_dir(tools.config), tools.clock.now(), kLeakMarksAge);
-  return any_scan ? gate::SandboxedTrivy::remove_orphans(tools.podman, tools.owner) : Status{};
+  return removed;
 }
 
 } // namespace
@@ -185,8 +189,10 @@ BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::
 
 Status BuildPlace::open(Builder builder) {
   const std::lock_guard guard{opening_};
-  if (is_open_) return {};
-  builder_asked_ = false;
+  if (is_open_) {
+    if (builder == Builder::beside) start_builder();
+    return {};
+  }
   auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,
                                 tools_.config.buildkit.bases_bytes);
   if (!bases) return std::move(bases).error().in("opening the base images");
@@ -242,16 +248,32 @@ Result<backends::BuildJob> BuildPlace::with_proxy_at_builder(const backends::Bui
 }
 
 void BuildPlace::start_builder() {
-  builder_asked_ = true;
-  starting_ = std::async(std::launch::async, [this, config = builder_config()] {
+  if (builder_ || starting_.valid()) return;
+  none_is_free_ = false;
+  using Started = Result<std::optional<backends::buildkit::Builder>>;
+  starting_ = std::async(std::launch::async, [this, config = builder_config()]() -> Started {
     backends::buildkit::BuilderPool pool{config, tools_.podman, tools_.clock};
-    return pool.acquire(trust_domain_);
+    auto builder = pool.acquire(trust_domain_, [this] { none_is_free_ = true; });
+    if (!builder) return std::move(builder).error();
+    if (uses_ == 0) return Started{std::nullopt};
+    return Started{*std::move(builder)};
   });
+}
+
+void BuildPlace::end_use() {
+  const std::lock_guard guard{opening_};
+  if (--uses_ > 0) return;
+  builder_.reset();
+  // One that still starts sees by itself that nobody wants it.
+  if (starting_.valid() && starting_.wait_for(std::chrono::seconds{0}) == std::future_status::ready)
+    starting_ = {};
 }
 
 Attempt BuildPlace::build_with_buildkit(const std::string& version, const backends::BuildJob& job,
                                         oci::Layout& into) {
-  if (auto ready = await_builder(); !ready) return {std::move(ready).error(), false};
+  bool is_busy = false;
+  if (auto ready = await_builder(is_busy); !ready)
+    return {std::move(ready).error(), false, is_busy};
   if (auto ready = begin_on_builder(job.progress); !ready) return {std::move(ready).error(), false};
   auto& backend = buildkit(version);
   const auto lent = with_proxy_at_builder(job);
@@ -293,6 +315,7 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
   const auto& path = program.tool == buildah::Tool::podman ? section.podman : section.buildah;
   if (!path.string().starts_with("/usr/")) config.program_dir = path.parent_path();
   buildah::StorePool pool{config, tools_.podman, tools_.clock};
+  bool is_busy = false;
   const auto bases = bases_->layout().path();
   const buildah::OpenWorkshop open = [&](bool network, const sandbox::BuildClock& clock,
                                          const std::function<void()>& waiting) {
@@ -300,6 +323,7 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
     Status looked_after;
     opening.bases = bases;
     opening.network = network;
+    opening.none_is_free = [&is_busy] { is_busy = true; };
     describe_job(opening, job, looked_after);
     auto workshop = pool.open(trust_domain_, opening, clock, waiting);
     if (!looked_after) workshop = std::move(looked_after).error();
@@ -319,7 +343,7 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
   };
   auto built = backend.build(watched, into);
   began = built || began || (is_at_from && have_triggers(job.bases, bases_->layout()));
-  return {std::move(built), began};
+  return {std::move(built), began, is_busy && !began};
 }
 
 Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
@@ -474,21 +498,15 @@ WiredBackend wire_dockerd(const backends::dockerd::Program& program) {
   return wired;
 }
 
-Status BuildPlace::await_builder() {
+Status BuildPlace::await_builder(bool& is_busy) {
   const std::lock_guard guard{opening_};
-  if (builder_) return {};
-  if (!builder_asked_) start_builder();
-  if (!starting_.valid()) {
-    return Error{
-        ErrorKind::unavailable, "the builder did not start for a build beside this", "", {}};
+  while (!builder_) {
+    start_builder();
+    auto started = starting_.get();
+    is_busy = none_is_free_;
+    if (!started) return std::move(started).error().in("starting the builder");
+    builder_ = *std::move(started); // none where it was started for a build that has ended
   }
-  auto builder = starting_.get();
-  if (!builder) {
-    is_open_ = false; // the next build opens anew
-    buildkit_.reset();
-    return std::move(builder).error().in("starting the builder");
-  }
-  builder_ = *std::move(builder);
   return {};
 }
 

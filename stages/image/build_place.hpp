@@ -34,6 +34,17 @@ public:
     beside, ///< at once, beside what follows: it will be the choice
     late    ///< when it is asked to build
   };
+  /// Around each build. While none of the job's runs, the builder is others' to replace.
+  class Use {
+  public:
+    explicit Use(BuildPlace& place) : place_{place} { ++place_.uses_; }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+    ~Use() { place_.end_use(); }
+
+  private:
+    BuildPlace& place_;
+  };
   /// Makes sure that the sandbox runs. Errors: unavailable, those of Podman.
   Status open(Builder builder);
   /// One build by BuildKit: waits for its daemon, which is started anew where it has ended since.
@@ -97,8 +108,11 @@ private:
   /// job's own. Errors: io.
   Result<backends::BuildJob> with_proxy_at_builder(const backends::BuildJob& job);
   backends::buildkit::BuilderConfig builder_config() const;
+  /// Unless it is there, or is being started.
   void start_builder();
-  Status await_builder();
+  void end_use();
+  /// `is_busy`: it failed because all builders are in use.
+  Status await_builder(bool& is_busy);
   Status renew_builder();
   Result<backends::buildkit::BuildMark> begin_build();
   void give_back(const Context& context);
@@ -115,8 +129,10 @@ private:
   std::filesystem::path socket_;
   std::mutex opening_;
   std::optional<BaseImages> bases_;
-  bool builder_asked_ = false; ///< start_builder was called for this backend_
-  std::future<Result<backends::buildkit::Builder>> starting_;
+  std::atomic<int> uses_{0};
+  std::atomic<bool> none_is_free_{false}; ///< at the last start of a builder
+  /// Without a builder where nobody wanted it any more.
+  std::future<Result<std::optional<backends::buildkit::Builder>>> starting_;
   std::optional<backends::buildkit::Builder> builder_;
   bool is_open_ = false;
   std::unique_ptr<backends::buildkit::BuildkitBackend> buildkit_; ///< one: it counts its builds

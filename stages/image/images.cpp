@@ -454,6 +454,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   const auto set_up = descriptors_of(tools_.backends);
   const auto likely = router::choose({}, set_up, effective_.backends, effective_.rule);
   const bool by_buildkit = likely.chosen == "buildkit";
+  const BuildPlace::Use use{*place_};
   if (auto opened =
           place_->open(by_buildkit ? BuildPlace::Builder::beside : BuildPlace::Builder::late);
       !opened)
@@ -602,15 +603,19 @@ Status Images::note_dind_build() {
 Result<gate::Judgement> Images::judge(const Candidate& candidate, const std::string& repository,
                                       const broker::Progress& progress) {
   const auto config = scanner_config(effective_.gate, tools_.config);
+  Status looked_after;
   gate::SandboxedTrivy scanner{
       config, tools_.podman, tools_.slots.scanners(), tools_.owner,
       [&](const sandbox::ContainerFacts& sandbox) {
-        // A verdict does not hang on a line in the log.
-        (void)look_after(tools_, record_.key, "scanner", sandbox, progress).ok();
+        if (auto done = look_after(tools_, record_.key, "scanner", sandbox, progress); !done)
+          looked_after = std::move(done); // of one scan of several
       }};
   gate::TrivyGate gate{config, scanner, *leaks_, tools_.clock};
-  return gate.judge(candidate.layout, candidate.manifest,
-                    gate_policy(effective_.gate, tools_.config), repository);
+  auto judgement = gate.judge(candidate.layout, candidate.manifest,
+                              gate_policy(effective_.gate, tools_.config), repository);
+  // It has read a hostile image with no limit on its memory.
+  if (!looked_after) return std::move(looked_after).error().in("watching the scanner's memory");
+  return judgement;
 }
 
 Result<broker::PushOutcome> Images::push(const oci::Reference& reference,

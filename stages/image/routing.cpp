@@ -5,9 +5,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 namespace slipway::image {
 namespace {
+
+using Steady = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kBetweenTries{200};
 
 const backends::Descriptor& descriptor_of(const Building& building, const std::string& name) {
   return *std::find_if(building.set_up.begin(), building.set_up.end(),
@@ -19,6 +24,19 @@ Attempt attempt(const Building& building, const std::string& name, const backend
   auto ready = building.make(name);
   if (!ready) return {std::move(ready).error(), false};
   return (*ready)(job, into);
+}
+
+/// Tries again while it is busy; says so once.
+void wait_while_busy(const Building& building, const std::string& name, backends::BuildJob& job,
+                     Steady::time_point end, oci::Layout& into, Attempt& tried) {
+  bool is_told = false;
+  while (!tried.built && tried.is_busy && !building.job.cancelled() && Steady::now() < end) {
+    if (!is_told) building.job.progress("slipway: waits: " + tried.built.error().what + "\n");
+    is_told = true;
+    std::this_thread::sleep_for(kBetweenTries);
+    job.deadline = std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now());
+    if (job.deadline > std::chrono::milliseconds{0}) tried = attempt(building, name, job, into);
+  }
 }
 
 } // namespace
@@ -52,13 +70,15 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
   names.insert(names.end(), decision.others.begin(), decision.others.end());
   std::string because = decision.is_first ? "" : decision.because;
   backends::BuildJob job = building.job;
-  const auto end = std::chrono::steady_clock::now() + job.deadline;
+  const auto end = Steady::now() + job.deadline;
   for (std::size_t at = 0;; ++at) {
     const auto& descriptor = descriptor_of(building, names[at]);
     if (!because.empty())
       building.job.progress("slipway: built by " + descriptor.name + " " + descriptor.version +
                             ": " + because + "\n");
+    const bool is_last = at + 1 == names.size();
     auto tried = attempt(building, names[at], job, into);
+    if (is_last) wait_while_busy(building, names[at], job, end, into, tried);
     if (tried.built) {
       if (auto kept = keeps_declarations(into, tried.built->manifest, building.file, building.scope,
                                          descriptor.name + " " + descriptor.version);
@@ -67,9 +87,7 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
       return BuiltBy{*std::move(tried.built), descriptor.name, descriptor.version, because};
     }
     const auto& error = tried.built.error();
-    const bool is_last = at + 1 == names.size();
-    job.deadline = std::chrono::duration_cast<std::chrono::milliseconds>(
-        end - std::chrono::steady_clock::now());
+    job.deadline = std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now());
     if (tried.began || is_last || is_the_jobs_fault(error.kind) || building.job.cancelled() ||
         job.deadline <= std::chrono::milliseconds{0})
       return std::move(tried.built).error();

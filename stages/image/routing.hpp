@@ -22,10 +22,12 @@ namespace slipway::image {
 
 class BuildPlace;
 
-/// One try of a backend. `began` is false where no step of the build can have run.
+/// One try of a backend. `began` is false where no step of the build can have run; it `is_busy`
+/// where others have all that it builds with, and may give it back at any time.
 struct Attempt {
   Result<backends::Built> built;
   bool began = true;
+  bool is_busy = false;
 };
 using TryBuild = std::function<Attempt(const backends::BuildJob& job, oci::Layout& into)>;
 
@@ -79,8 +81,8 @@ struct Building {
 
 /// Builds with the chosen backend. Where it could not begin, for a reason that is not the job's,
 /// the next capable one that policy allows takes over, in the time that is left, and the job is
-/// told so. Errors: those of the backend that was tried last, of keeps_declarations and of
-/// Building::note_fallback.
+/// told so. The last one is waited for where it is busy, in that time. Errors: those of the backend
+/// that was tried last, of keeps_declarations and of Building::note_fallback.
 Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into);
 
 } // namespace slipway::image

@@ -154,10 +154,8 @@ try network docker build -t x:1 ."
 TEST "a job whose project has Kaniko is built by it, judged and pushed, and its steps find nothing to take along" {
     run_steps_of kaniko/app 4401 "cat >Dockerfile <<'END'
 FROM $tiny AS made
-RUN printf 'by a step\n' >/made.txt
-FROM $tiny
-COPY --from=made /made.txt /made
-COPY --from=$timed /bin/busybox.static /taken
+RUN printf 'by a step\n' >/made
+FROM made
 COPY file /file
 HEALTHCHECK CMD [\"true\"]
 USER 1000
@@ -173,6 +171,8 @@ printf 'FROM $tiny\nCOPY sub /sub\n' >Dockerfile
 try folder docker build -t x:1 .
 printf 'FROM $tiny\nCOPY link /link\n' >Dockerfile
 try link docker build -t x:1 .
+printf 'FROM $tiny AS one\nFROM $tiny\nCOPY --from=one /bin/busybox.static /taken\n' >Dockerfile
+try stage docker build -t x:1 .
 printf 'FROM $tiny\nRUN exit 42\n' >Dockerfile
 try failing docker build -t x:1 .
 mkdir -p ctx && echo >ctx/of-this-build && echo >../of-another-folder
@@ -192,6 +192,7 @@ try network docker build -t x:1 ."
     expect_step heredoc 1 "Dockerfile:3: RUN <<END: kaniko v1.24.0 runs the line without its body" "could build it"
     expect_step folder 1 "Dockerfile:2: COPY sub: kaniko v1.24.0 gives the folder that is copied into" "could build it"
     expect_step link 1 "Dockerfile:2: COPY link: kaniko v1.24.0 copies the link and not what it leads to"
+    expect_step stage 1 "Dockerfile:3: COPY /bin/busybox.static: kaniko v1.24.0 copies the link" "could build it"
     expect_step failing 1 "Dockerfile:2: a step ended with exit code 42: RUN exit 42"
     # Its own context is there: the look was good.
     expect_step look 0 /.slipway/buildcontext/of-this-build looked-2

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# packaging/setup-runner on a file tree of its own.
+# packaging/setup-runner on a file tree of its own, and packaging/install-deps with doubles of the package tools.
 
 SUITE_SETUP() {
     SETUP=$SUITE_ROOT/packaging/setup-runner
@@ -31,12 +31,39 @@ TEST "a dry run changes nothing" {
 TEST "each concurrent job gets 65536 ids, and so do warm builders, stores, scanners and what shares" {
     new_tree
     expect_status 0 "$SETUP" --root "$TREE" --concurrent 3
-    expect_eq "$(ids_of gitlab-runner subuid)" $(((3 + 4 + 4 + 1 + 1) * 65536))
-    expect_eq "$(ids_of gitlab-runner subgid)" $(((3 + 4 + 4 + 1 + 1) * 65536))
-    grep -q '^id_slots = 3 ' "$TREE/etc/slipway/config.toml"
+    expect_eq "$(ids_of gitlab-runner subuid)" $(((3 + 3 + 3 + 1 + 1) * 65536))
+    expect_eq "$(ids_of gitlab-runner subgid)" $(((3 + 3 + 3 + 1 + 1) * 65536))
+    for key in id_slots warm_builders stores; do
+        grep -q "^$key = 3 " "$TREE/etc/slipway/config.toml"
+    done
     sed -i 's/^warm_builders = .*/warm_builders = 6/' "$TREE/etc/slipway/config.toml"
     expect_status 0 "$SETUP" --root "$TREE" --concurrent 3
-    expect_eq "$(ids_of gitlab-runner subuid)" $(((3 + 6 + 4 + 1 + 1) * 65536))
+    expect_eq "$(ids_of gitlab-runner subuid)" $(((3 + 6 + 3 + 1 + 1) * 65536))
+    expect_eq "$(grep -c 'less than the jobs at a time' <<<"$OUTPUT" || true)" 0
+    expect_status 0 "$SETUP" --root "$TREE" --concurrent 5
+    expect_contains "$OUTPUT" "its stores = 3 is less than the jobs at a time"
+}
+
+TEST "what the user puts in his home leads root to no file of another's" {
+    new_tree
+    expect_status 0 "$SETUP" --root "$TREE"
+    conf=$TREE/home/gitlab-runner/.config/containers/storage.conf
+    echo precious >"$TREE/etc/victim"
+    chmod 700 "$TREE/etc"
+    rm "$conf"
+    ln -s "$TREE/etc/victim" "$conf.new"
+    expect_status 1 "$SETUP" --root "$TREE"
+    expect_contains "$OUTPUT" "gitlab-runner cannot write /home/gitlab-runner/.config/containers/storage.conf"
+    rm -r "$TREE/home/gitlab-runner/.config"
+    ln -s "$TREE/etc" "$TREE/home/gitlab-runner/.config"
+    expect_status 1 "$SETUP" --root "$TREE"
+    expect_eq "$(stat -c %u "$TREE/etc" "$TREE/etc/victim" | sort -u)" 0 "the owner"
+    expect_eq "$(<"$TREE/etc/victim")" precious
+    expect_eq "$(ls "$TREE/etc/containers" 2>/dev/null)" ""
+    # The control: without links it is written, as the user's.
+    rm "$TREE/home/gitlab-runner/.config"
+    expect_status 0 "$SETUP" --root "$TREE"
+    [[ -s $conf ]]
 }
 
 TEST "a new range begins behind those of other users" {
@@ -154,4 +181,20 @@ TEST "the state folder is the user's alone before the service first starts" {
     expect_eq "$(stat -c %u:%a "$TREE/var/lib/slipway")" "$uid:700"
     expect_status 0 "$SETUP" --root "$TREE"
     expect_contains "$OUTPUT" "is right: /var/lib/slipway"
+}
+
+TEST "services that came with packages are disabled also where the installation breaks off" {
+    mkdir doubles
+    printf '#!/bin/sh\n[ "$1" != install ] || { touch /lib/systemd/system/docker.service; exit "$APT_ENDS"; }\n' >doubles/apt-get
+    printf '#!/bin/sh\n' >doubles/dpkg-query
+    printf '#!/bin/sh\necho "$@" >>%q\n' "$CASE_DIR/asked" >doubles/deb-systemd-helper
+    chmod +x doubles/*
+    export PATH=$PWD/doubles:$PATH
+    for ends in 0 100; do # the first is the control
+        rm -f "$CASE_DIR/asked"
+        APT_ENDS=$ends expect_status "$ends" unshare --mount bash -c '
+            for dir in /lib/systemd/system /etc/systemd/system; do [[ ! -d $dir ]] || mount -t tmpfs none "$dir"; done
+            "$0" run' "$SUITE_ROOT/packaging/install-deps"
+        expect_eq "$(<"$CASE_DIR/asked")" "disable docker.service" "what was asked for after $ends"
+    done
 }

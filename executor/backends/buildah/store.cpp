@@ -176,12 +176,13 @@ Result<bool> StorePool::erase_unused(const sandbox::IdlePlace& place) {
 }
 
 /// Removes the stores that were idle longest, until one more may be made.
-Status StorePool::make_room(const StoreNames& wanted) {
+Status StorePool::make_room(const StoreNames& wanted, const std::function<void()>& none_is_free) {
   auto room = places_.make_room(wanted.id, config_.most, [this](const sandbox::IdlePlace& place) {
     return erase_unused(place);
   });
   if (!room) return std::move(room).error().in("making room for a store");
   if (*room) return {};
+  if (none_is_free) none_is_free();
   return Error{ErrorKind::timed_out,
                "all " + std::to_string(config_.most) + " stores are in use",
                "raise `stores` in [buildah], or lower the runner's `concurrent`",
@@ -227,7 +228,7 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
                  "have fewer builds of one project at a time, or let BuildKit build",
                  {}};
   }
-  if (Status room = make_room(names); !room) return std::move(room).error();
+  if (Status room = make_room(names, opening.none_is_free); !room) return std::move(room).error();
   // What a killed slipway left, with all that may run in it.
   if (Status removed = podman_.remove({names.container()}); !removed)
     return std::move(removed).error();
@@ -263,7 +264,7 @@ Result<std::vector<std::string>> StorePool::reap() {
   for (const sandbox::IdlePlace& one : *all) {
     const StoreNames names{one.id};
     const bool due = clock_.now() - one.last_used > config_.max_idle || places_.is_spoilt(one.id) ||
-                     places_.is_misplaced(one.id, config_.slots.stores);
+                     places_.has_anothers_slot(one.id, config_.slots.stores);
     if (!due) {
       if (::access((one.dir / kUnfinished).c_str(), F_OK) != 0) continue;
       auto lock = lock_now(one.dir);

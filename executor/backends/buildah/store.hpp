@@ -62,6 +62,7 @@ struct Opening {
   int script_listener = -1;        ///< set by StorePool
   sandbox::IdSlot ids;             ///< likewise
   std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
+  std::function<void()> none_is_free = {}; ///< called where all stores are in use
 };
 /// The sandbox, without its root (use_host_tools adds that). Pure.
 sandbox::SandboxSpec builder_spec(const StoreConfig& config, const StoreNames& names,
@@ -94,7 +95,7 @@ public:
 
 private:
   Result<bool> erase_unused(const sandbox::IdlePlace& place);
-  Status make_room(const StoreNames& wanted);
+  Status make_room(const StoreNames& wanted, const std::function<void()>& none_is_free);
   Status prepare(const StoreNames& names, bool closed);
 
   StoreConfig config_;

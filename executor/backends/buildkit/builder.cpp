@@ -118,6 +118,25 @@ BuilderNames names_for(std::string_view builder_key, std::string_view owner) {
   return BuilderNames{oci::Digest::of(text).hex().substr(0, 16)};
 }
 
+NetworkKind network_kind(const BuilderConfig& config) {
+  if (!config.closed) return NetworkKind::open;
+  return config.init_dir.empty() ? NetworkKind::closed : NetworkKind::with_proxy;
+}
+
+BuilderNames names_for(std::string_view builder_key, std::string_view owner, NetworkKind network) {
+  std::string key{builder_key};
+  key += '\0'; // is in no key
+  switch (network) {
+  case NetworkKind::open:
+    return names_for(builder_key, owner);
+  case NetworkKind::closed:
+    return names_for(key + "closed", owner);
+  case NetworkKind::with_proxy:
+    return names_for(key + "proxy", owner);
+  }
+  return names_for(builder_key, owner); // unreachable: every enumerator returns above
+}
+
 std::string buildkitd_toml(const BuilderConfig& config) {
   std::string text;
   text += "root = \"/var/lib/buildkit\"\n";
@@ -312,21 +331,23 @@ Result<bool> BuilderPool::erase_unused(const sandbox::IdlePlace& place) {
 }
 
 /// Removes the builders that were idle longest, until one more may start.
-Status BuilderPool::make_room(const BuilderNames& wanted) {
+Status BuilderPool::make_room(const BuilderNames& wanted,
+                              const std::function<void()>& none_is_free) {
   auto room = places_.make_room(wanted.id, config_.most, [this](const sandbox::IdlePlace& place) {
     return erase_unused(place);
   });
   if (!room) return std::move(room).error().in("making room for a builder");
   if (*room) return {};
+  if (none_is_free) none_is_free();
   return Error{ErrorKind::timed_out,
                "all " + std::to_string(config_.most) + " builders are in use",
-               "raise the number of builders, or lower the runner's `concurrent`",
+               "raise `warm_builders` in [buildkit], or lower the runner's `concurrent`",
                {}};
 }
 
 Result<std::filesystem::path> BuilderPool::socket_dir(const BuilderConfig& config,
                                                       std::string_view builder_key) {
-  auto dir = config.state_dir / names_for(builder_key, config.owner).id;
+  auto dir = config.state_dir / names_for(builder_key, config.owner, network_kind(config)).id;
   if (Status made = make_directory(config.state_dir, 0700); !made) return std::move(made).error();
   if (Status made = make_directory(dir, 0700); !made) return std::move(made).error();
   dir /= "socket";
@@ -347,8 +368,9 @@ Result<std::filesystem::path> BuilderPool::egress_dir(const BuilderConfig& confi
   return dir;
 }
 
-Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
-  const BuilderNames names = names_for(builder_key, config_.owner);
+Result<Builder> BuilderPool::acquire(std::string_view builder_key,
+                                     const std::function<void()>& none_is_free) {
+  const BuilderNames names = names_for(builder_key, config_.owner, network_kind(config_));
   auto sockets = socket_dir(config_, builder_key);
   if (!sockets) return std::move(sockets).error();
   const std::filesystem::path dir = sockets->parent_path();
@@ -381,7 +403,7 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
   }
   const bool is_running = warm;
   if (!is_running)
-    if (Status room = make_room(names); !room) return std::move(room).error();
+    if (Status room = make_room(names, none_is_free); !room) return std::move(room).error();
   auto slot = places_.take_slot(names.id, config_.slots.builders);
   if (!slot) return std::move(slot).error();
   const auto ids = config_.slots.slot(*slot);
@@ -394,12 +416,11 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key) {
   }
   if (!warm) {
     if (is_running)
-      if (Status room = make_room(names); !room) return std::move(room).error();
+      if (Status room = make_room(names, none_is_free); !room) return std::move(room).error();
     // Whoever still builds on a daemon that does not answer loses it here: that build hangs anyway.
     if (Status stopped = stop(names, dir); !stopped) return std::move(stopped).error();
     if (Status started = start(names, ids, dir); !started) return std::move(started).error();
   }
-  if (Status written = places_.used(names.id); !written) return std::move(written).error();
   sandbox::ContainerFacts facts;
   facts.name = names.container();
   facts.host_pid = listener_of(dir / "socket" / kSocketName);
@@ -429,7 +450,7 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
     const BuilderNames names{one.id};
     const auto idle = clock_.now() - one.last_used;
     const bool cache_too = idle > config_.max_cache_age || places_.is_spoilt(one.id) ||
-                           places_.is_misplaced(one.id, config_.slots.builders);
+                           places_.has_anothers_slot(one.id, config_.slots.builders);
     const bool has_daemon = ::access((one.dir / kDaemonMark).c_str(), F_OK) == 0;
     const bool daemon_too =
         has_daemon && (idle > config_.max_idle || has_unfinished_builds(one.dir));
@@ -445,11 +466,14 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
 }
 
 Status BuilderPool::spoil(std::string_view builder_key) {
-  return places_.spoil(names_for(builder_key, config_.owner).id);
+  for (const auto network : kNetworkKinds)
+    if (Status spoilt = places_.spoil(names_for(builder_key, config_.owner, network).id); !spoilt)
+      return spoilt;
+  return {};
 }
 
 Status BuilderPool::discard(std::string_view builder_key) {
-  const BuilderNames names = names_for(builder_key, config_.owner);
+  const BuilderNames names = names_for(builder_key, config_.owner, network_kind(config_));
   const std::filesystem::path dir = places_.dir(names.id);
   if (!std::filesystem::exists(dir)) return {};
   auto starting = sandbox::lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Warm BuildKit daemons: one for each project and trust domain, in a sandbox of its own. A builder
+// Warm BuildKit daemons: one for each project, trust domain and kind of network, in a sandbox of
+// its own. A builder
 //   - runs buildkitd as root of a user namespace that does not hold the service user;
 //   - has the host's /usr read-only, its own network, its own cache volume, and no credential;
 //   - refuses foreign frontends and entitlements;
@@ -16,6 +17,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -53,6 +55,14 @@ struct BuilderNames {
   std::string volume() const { return "slipway-builder-" + id; }
 };
 BuilderNames names_for(std::string_view builder_key, std::string_view owner);
+/// What makes builders of one project and trust domain differ: a step must not meet a way out that
+/// only jobs of another policy have, so a builder in use never stands in for one with another
+/// network.
+enum class NetworkKind { open, closed, with_proxy };
+constexpr NetworkKind kNetworkKinds[] = {NetworkKind::open, NetworkKind::closed,
+                                         NetworkKind::with_proxy};
+NetworkKind network_kind(const BuilderConfig& config);
+BuilderNames names_for(std::string_view builder_key, std::string_view owner, NetworkKind network);
 
 /// buildkitd's configuration file. Pure; golden-tested.
 std::string buildkitd_toml(const BuilderConfig& config);
@@ -119,8 +129,9 @@ public:
   /// answers, and anew where nobody uses it and a build was left unfinished; without its cache
   /// where that is spoilt or has to move to another id slot. Errors: unavailable (it does not
   /// start; with its last words); timed_out (another process holds its start for too long; all
-  /// builders are in use); those of Podman.
-  Result<Builder> acquire(std::string_view builder_key);
+  /// builders are in use, then `none_is_free` is called too); those of Podman.
+  Result<Builder> acquire(std::string_view builder_key,
+                          const std::function<void()>& none_is_free = nullptr);
 
   /// Makes the folder in which the builder of `builder_key` has or will have its socket; it stays
   /// the same however often the daemon is started. Errors: io.
@@ -139,7 +150,8 @@ public:
   /// Removes what was idle for too long, is spoilt, or has a build that was left unfinished.
   /// Builders in use are left alone. Errors: io; those of Podman.
   Result<Reaped> reap_idle();
-  /// Its cache must not serve another job: it goes as soon as nobody uses it. Errors: io.
+  /// Its cache must not serve another job: it goes as soon as nobody uses it, whatever its network.
+  /// Errors: io.
   Status spoil(std::string_view builder_key);
   /// Removes one builder and its cache, in use or not (doubt about it, an operator's wish).
   Status discard(std::string_view builder_key);
@@ -157,7 +169,7 @@ private:
   Status stop(const BuilderNames& names, const std::filesystem::path& dir);
   Status erase(const BuilderNames& names, const std::filesystem::path& dir);
   Result<bool> erase_unused(const sandbox::IdlePlace& place);
-  Status make_room(const BuilderNames& wanted);
+  Status make_room(const BuilderNames& wanted, const std::function<void()>& none_is_free);
   std::string fingerprint(const BuilderNames& names, const sandbox::IdSlot& ids) const;
 
   BuilderConfig config_;

@@ -192,5 +192,15 @@ TEST_F(DoctorTest, SaysWhoSharesIdsAndHowManyWouldDo) {
   EXPECT_NE(few.str().find("917504 subordinate ids"), std::string::npos);
 }
 
+TEST(DoctorIds, SayWhereMoreJobsThanBuildersBuild) {
+  const sandbox::SlotWishes wishes{8, 4, 8};
+  std::ostringstream out;
+
+  doctor_ids(sandbox::plan_slots(22 * 65536, wishes), wishes, out);
+
+  EXPECT_NE(out.str().find("what to do: warm_builders and stores of at least 8"),
+            std::string::npos);
+}
+
 } // namespace
 } // namespace slipway::cli

@@ -109,5 +109,26 @@ TEST(Scanners, AreAskedForAsInTheGoldenFile) {
   EXPECT_EQ(text, expected.str());
 }
 
+TEST(Scanners, OneThatWasKilledNamesTheKeyOfItsLimit) {
+  auto api = std::make_shared<fakes::FakePodmanApi>();
+  fakes::FakeProcessRunner runner;
+  sandbox::Podman podman{sandbox::Engine{}, runner, api};
+  ScannerConfig config;
+  config.trivy = "/bin/true";
+  config.limits.memory_bytes = 2ULL << 30;
+  const auto hint_after = [&](process::Ending ending) {
+    runner.answer = [&](const process::Command&) { return process::Output{ending, "", ""}; };
+    auto report = SandboxedTrivy{config, podman, {}, "me"}.scan("/layout", oci::Digest::of("m"));
+    EXPECT_FALSE(report.ok());
+    return report.ok() ? "" : report.error().hint;
+  };
+
+  EXPECT_NE(hint_after(process::Exited{137}).find("2048 MiB"), std::string::npos);
+  EXPECT_NE(hint_after(process::Exited{137}).find("raise memory in [sandbox]"), std::string::npos);
+  EXPECT_EQ(hint_after(process::Exited{1}), "");
+  config.limits.memory_bytes = 0;
+  EXPECT_EQ(hint_after(process::Exited{137}), "");
+}
+
 } // namespace
 } // namespace slipway::gate

@@ -172,6 +172,28 @@ TEST_F(IdlePlacesTest, OneOfAnotherShareIsMisplacedAndAnEmptyOneIsNot) {
   EXPECT_TRUE(places_.is_misplaced(kA, {}));
 }
 
+TEST_F(IdlePlacesTest, OneOfTheCommonSlotIsNoOthers) {
+  use(kA);
+  ASSERT_TRUE(places_.make(kB).ok());
+  ASSERT_EQ(*places_.take_slot(kB, kTwo), 7);
+
+  EXPECT_TRUE(places_.is_misplaced(kA, kTwo)); // 8 is free
+  EXPECT_FALSE(places_.has_anothers_slot(kA, kTwo));
+  EXPECT_FALSE(places_.has_anothers_slot(kB, kTwo));
+  EXPECT_TRUE(places_.has_anothers_slot(kB, {1, 2}));
+  EXPECT_FALSE(places_.has_anothers_slot(kC, kTwo));
+}
+
+TEST_F(IdlePlacesTest, ASlotThatWasLeftBehindIsNobodys) {
+  for (const auto& id : {kA, kB})
+    ASSERT_TRUE(places_.make(id).ok());
+  ASSERT_EQ(*places_.take_slot(kA, kTwo), 7);
+  std::filesystem::remove(places_.dir(kA) / "last-used"); // and then it was killed
+
+  EXPECT_EQ(*places_.take_slot(kB, kTwo), 7);
+  EXPECT_EQ(*places_.take_slot(kA, kTwo), 8) << "not the one that another has by now";
+}
+
 TEST_F(IdlePlacesTest, OneFromBeforeSlotsWereKeptIsOfTheCommonOne) {
   use(kA);
 

@@ -53,7 +53,7 @@ public:
   Family& operator=(const Family&) = delete;
   ~Family() {
     if (ended_) return;
-    (void)end_above(first_, 0);
+    (void)end_above(ProcessTree::read(), first_, 0);
     (void)end();
   }
   std::int64_t first() const { return first_; }
@@ -82,7 +82,7 @@ TEST(Memory, IsThatOfAllBelowAndSharedPagesCountOnce) {
 TEST(EndAbove, KillsTheChildAndLeavesTheFirstToTellOfIt) {
   Family family{1 * kMiB, 100 * kMiB};
 
-  const auto bytes = end_above(family.first(), 50 * kMiB);
+  const auto bytes = end_above(ProcessTree::read(), family.first(), 50 * kMiB);
 
   ASSERT_TRUE(bytes.has_value());
   EXPECT_GT(*bytes, 100 * kMiB);
@@ -91,10 +91,23 @@ TEST(EndAbove, KillsTheChildAndLeavesTheFirstToTellOfIt) {
   EXPECT_EQ(WEXITSTATUS(status), SIGKILL);
 }
 
+TEST(ProcessTree, IsOfOneMomentHoweverManyAreLookedAtInIt) {
+  const Family one{1 * kMiB, 1 * kMiB};
+  const Family another{1 * kMiB, 1 * kMiB};
+  const auto tree = ProcessTree::read();
+  const Family later{1 * kMiB, 1 * kMiB};
+
+  EXPECT_EQ(tree.below(one.first()).size(), 2U);
+  EXPECT_EQ(tree.below(another.first()).size(), 2U);
+  EXPECT_EQ(tree.below(one.first()).front().pid, one.first());
+  EXPECT_TRUE(tree.below(later.first()).empty());
+  EXPECT_EQ(tree.below(::getpid()).size(), 5U);
+}
+
 TEST(EndAbove, LeavesThoseThatHaveLess) {
   Family family{1 * kMiB, 100 * kMiB};
 
-  EXPECT_FALSE(end_above(family.first(), 300 * kMiB).has_value());
+  EXPECT_FALSE(end_above(ProcessTree::read(), family.first(), 300 * kMiB).has_value());
 
   EXPECT_EQ(::kill(static_cast<pid_t>(family.first()), 0), 0);
   EXPECT_GT(memory_below(family.first()), 95 * kMiB);
@@ -103,7 +116,8 @@ TEST(EndAbove, LeavesThoseThatHaveLess) {
 TEST(EndAbove, KillsAFirstThatHasTooMuchByItself) {
   Family family{100 * kMiB, 0};
 
-  EXPECT_TRUE(end_above(family.first(), 20 * kMiB).has_value()); // half of the shared pages are its
+  EXPECT_TRUE(end_above(ProcessTree::read(), family.first(), 20 * kMiB)
+                  .has_value()); // half of the shared pages are its
 
   const int status = family.end(); // by then it may have noticed its child's end
   EXPECT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == SIGKILL);

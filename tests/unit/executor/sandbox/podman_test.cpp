@@ -12,6 +12,7 @@
 
 #include <array>
 #include <filesystem>
+#include <future>
 #include <thread>
 
 namespace slipway::sandbox {
@@ -107,6 +108,36 @@ TEST_F(PodmanCalls, StartMakesStartsAndAsks) {
   EXPECT_TRUE(facts->running);
   EXPECT_EQ(facts->host_pid, 77);
   EXPECT_EQ(facts->address, "10.89.0.2");
+}
+
+TEST_F(PodmanCalls, AnAttachedOneIsLookedAtUntilItRunsAndNotLonger) {
+  api->pid = 0x7ffffff0; // nothing of it can be read
+  int inspected = 0;
+  api->instead = [&](const ApiRequest& request) -> std::optional<ApiAnswer> {
+    if (request.method == "GET" && ++inspected == 2) // the control: the first look is too early
+      api->containers.begin()->second.running = true;
+    return std::nullopt;
+  };
+  std::promise<void> told;
+  runner.answer = [&](const Command&) {
+    EXPECT_EQ(told.get_future().wait_for(std::chrono::seconds{30}), std::future_status::ready);
+    return Output{Exited{0}, "report", ""};
+  };
+  int times = 0;
+  bool has_limits = true;
+
+  const auto output =
+      podman.run_attached(spec(), std::chrono::seconds{60}, 1000, [&](const ContainerFacts& facts) {
+        ++times;
+        has_limits = facts.limits.has_value();
+        told.set_value();
+      });
+
+  ASSERT_TRUE(output.ok()) << output.error().text();
+  EXPECT_EQ(output->out, "report");
+  EXPECT_EQ(inspected, 2);
+  EXPECT_EQ(times, 1);
+  EXPECT_FALSE(has_limits);
 }
 
 TEST_F(PodmanCalls, AFailedStartRemovesWhatItMade) {

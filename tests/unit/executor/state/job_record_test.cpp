@@ -92,6 +92,34 @@ TEST_F(Folders, WatchedSandboxesAreThoseThatLive) {
   EXPECT_TRUE(jobs.watched("j1-aa").empty());
 }
 
+TEST_F(Folders, WatchedSandboxesOfOneNameDoNotReplaceEachOther) {
+  auto jobs = folders();
+  ASSERT_TRUE(jobs.create("j1-aa"));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  ASSERT_TRUE(jobs.watch("j1-aa", "builder", child));
+  ASSERT_TRUE(jobs.watch("j1-aa", "builder", ::getpid()));
+  ASSERT_TRUE(jobs.watch("j1-aa", "builder", 0x7ffffff0));
+  // What a write that was cut short leaves.
+  const auto folder = jobs.dir("j1-aa") / "watched";
+  ASSERT_TRUE(replace_file(folder / "1-1.aB3xYz", "1 1 x builder"));
+
+  const auto alive = jobs.watched("j1-aa");
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+
+  ASSERT_EQ(alive.size(), 2U);
+  EXPECT_EQ(alive[0].name, "builder");
+  EXPECT_EQ(alive[1].name, "builder");
+  EXPECT_EQ(alive[0].first.pid + alive[1].first.pid, child + ::getpid());
+  EXPECT_EQ(jobs.watched("j1-aa").size(), 1U);
+  const std::filesystem::directory_iterator left{folder};
+  EXPECT_EQ(std::distance(begin(left), end(left)), 2) << "the dead are forgotten";
+}
+
 TEST_F(Folders, ExclusiveLockWaitsForSharedOnes) {
   auto jobs = folders();
   ASSERT_TRUE(jobs.create("j1-aa"));

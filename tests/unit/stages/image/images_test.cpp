@@ -1,21 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ways of a push that end before slipway-push begins, and what is kept of them; builds and
 // pushes that arrive need real programs (tests/e2e).
+#include "executor/backends/buildkit/builder.hpp"
 #include "executor/base/file.hpp"
+#include "executor/sandbox/idle_places.hpp"
+#include "stages/image/build_place.hpp"
 #include "stages/image/images.hpp"
 #include "stages/image/reports.hpp"
 #include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
+#include "tests/fakes/http2_server.hpp"
 #include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <memory>
 #include <sstream>
+#include <thread>
 
 namespace slipway::image {
 namespace {
@@ -278,6 +284,54 @@ TEST_F(ImagesTest, WhatAKilledScanLeftIsCollectedAndALivingScanStays) {
   EXPECT_TRUE(fs::exists(gate / "scan-cccccc")) << "nobody knows whose: kept until it is old";
   EXPECT_TRUE(fs::exists(gate / "verdicts"));
   EXPECT_EQ(api_->removed, std::vector<std::string>{"slipway-scan-x"});
+}
+
+// Its script may sleep for hours, and builders are few.
+TEST_F(ImagesTest, AJobThatBuildsNothingHoldsNoBuilder) {
+  const auto folder = config_.slipway.state_dir / "builders";
+  const auto id = backends::buildkit::names_for("domain", "owner").id;
+  std::unique_ptr<fakes::Http2Server> daemon;
+  api_->on_start = [&](const std::string&) {
+    daemon = std::make_unique<fakes::Http2Server>(folder / id / "socket/buildkitd.sock");
+  };
+  api_->instead = [](const sandbox::ApiRequest& request) -> std::optional<sandbox::ApiAnswer> {
+    if (request.body.find("slipway-j1-aa-build") == std::string::npos) return std::nullopt;
+    return fakes::FakePodmanApi::trouble(500, "the build's own sandbox does not start");
+  };
+  const auto is_free = [&](std::chrono::milliseconds patience) {
+    const auto lock = sandbox::lock_file(folder / id / "use.lock", LOCK_EX, patience);
+    return lock.ok() && lock->get() >= 0;
+  };
+  const auto tools = this->tools();
+  BuildPlace place{tools, record_, "domain"};
+  {
+    const BuildPlace::Use use{place};
+    const auto opened = place.open(BuildPlace::Builder::beside);
+    EXPECT_NE(opened.error().text().find("does not start"), std::string::npos);
+    int looked = 0; // the control
+    while (is_free(std::chrono::milliseconds{0}) && ++looked < 1000)
+      std::this_thread::sleep_for(std::chrono::milliseconds{10});
+    EXPECT_LT(looked, 1000);
+  }
+
+  EXPECT_TRUE(is_free(std::chrono::seconds{10}));
+}
+
+TEST_F(ImagesTest, WhatTellsOfAKilledScanStaysUntilItsSandboxIsRemoved) {
+  const auto folder =
+      config_.slipway.state_dir / "gate" / ("scan-" + pid_that_is_gone() + "-aaaaaa");
+  fs::create_directories(folder);
+  bool is_down = true;
+  api_->instead = [&](const sandbox::ApiRequest& request) -> std::optional<sandbox::ApiAnswer> {
+    if (!is_down || !request.target.starts_with("/containers/json")) return std::nullopt;
+    return fakes::FakePodmanApi::trouble(500, "busy");
+  };
+
+  EXPECT_FALSE(collect_leftovers(tools(), false).ok());
+  EXPECT_TRUE(fs::exists(folder));
+  is_down = false;
+  EXPECT_TRUE(collect_leftovers(tools(), false).ok());
+  EXPECT_FALSE(fs::exists(folder));
 }
 
 TEST(ScannerConfig, LimitsTheScannerAsJobsAreLimitedButNotBelowWhatAScanNeeds) {

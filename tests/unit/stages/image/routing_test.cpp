@@ -19,6 +19,7 @@ struct Behaviour {
   std::string members = kAll; ///< of the config that it writes
   std::optional<Error> error;
   bool began = true;
+  int busy_times = 0; ///< before it does that
 };
 
 class RoutingTest : public testing::Test {
@@ -38,7 +39,11 @@ protected:
 
   Attempt attempt(const std::string& name) {
     asked_.push_back(name);
-    const auto& behaviour = behaviours_.at(name);
+    auto& behaviour = behaviours_.at(name);
+    if (behaviour.busy_times > 0) {
+      --behaviour.busy_times;
+      return {Error{ErrorKind::timed_out, "all 4 builders are in use", "", {}}, false, true};
+    }
     if (behaviour.error) return {*behaviour.error, behaviour.began};
     const std::string config =
         R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},)"
@@ -118,6 +123,39 @@ TEST_F(RoutingTest, AnotherChoiceIsSaidInTheBuildsOutput) {
   EXPECT_EQ(built->backend, "buildah");
   EXPECT_EQ(built->because, "policy (rule p.toml:1) forbids buildkit");
   EXPECT_EQ(said_, "slipway: built by buildah 1.2.3: policy (rule p.toml:1) forbids buildkit\n");
+}
+
+TEST_F(RoutingTest, OneThatIsBusyIsWaitedForAndTheJobIsToldOnce) {
+  add("buildkit", {kAll, {}, true, 2});
+
+  const auto built = build();
+
+  ASSERT_TRUE(built) << built.error().text();
+  EXPECT_EQ(said_, "slipway: waits: all 4 builders are in use\n");
+  EXPECT_EQ(asked_.size(), 3U);
+}
+
+TEST_F(RoutingTest, OneThatIsBusyIsNotWaitedForWhereAnotherCanBuild) {
+  add("buildkit", {kAll, {}, true, 1});
+  add("buildah", {});
+
+  const auto built = build();
+
+  ASSERT_TRUE(built) << built.error().text();
+  EXPECT_EQ(built->backend, "buildah");
+  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah"}));
+}
+
+TEST_F(RoutingTest, WaitingEndsWithTheBuildsTimeAndWithItsCancelling) {
+  add("buildkit", {kAll, {}, true, 1000});
+  job_.deadline = std::chrono::milliseconds{1};
+
+  EXPECT_EQ(build().error().what, "all 4 builders are in use");
+  EXPECT_EQ(asked_.size(), 1U);
+  job_.deadline = std::chrono::hours{1};
+  cancelled_ = true;
+  EXPECT_EQ(build().error().what, "all 4 builders are in use");
+  EXPECT_EQ(asked_.size(), 2U);
 }
 
 TEST_F(RoutingTest, BackendThatDropsTheHealthcheckIsCaughtNamingTheLine) {

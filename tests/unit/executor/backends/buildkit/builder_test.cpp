@@ -3,19 +3,16 @@
 #include "executor/base/file.hpp"
 #include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
+#include "tests/fakes/http2_server.hpp"
 
 #include <gtest/gtest.h>
 
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <thread>
 
 namespace slipway::backends::buildkit {
 namespace {
@@ -42,42 +39,7 @@ BuilderConfig config_in(const std::filesystem::path& dir) {
   return config;
 }
 
-/// A socket on which somebody answers as an HTTP/2 server would.
-class Http2Server {
-public:
-  explicit Http2Server(const std::filesystem::path& path,
-                       std::string answer = std::string("\0\0\0\4\0\0\0\0\0", 9))
-      : answer_{std::move(answer)} {
-    listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
-    EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    EXPECT_EQ(::listen(listener_.get(), 8), 0);
-    thread_ = std::thread{[this] {
-      for (;;) {
-        const UniqueFd client{::accept(listener_.get(), nullptr, nullptr)};
-        if (client.get() < 0) return;
-        if (answer_.empty()) {
-          std::this_thread::sleep_for(400ms);
-          continue;
-        }
-        char hello[33]; // preface and SETTINGS; a socket closed with unread bytes loses the answer
-        (void)!::recv(client.get(), hello, sizeof hello, MSG_WAITALL);
-        (void)!::send(client.get(), answer_.data(), answer_.size(), MSG_NOSIGNAL);
-      }
-    }};
-  }
-  ~Http2Server() {
-    ::shutdown(listener_.get(), SHUT_RDWR);
-    thread_.join();
-  }
-
-private:
-  std::string answer_;
-  UniqueFd listener_;
-  std::thread thread_;
-};
+using fakes::Http2Server;
 
 TEST(BuildkitVersion, IsWhatBuildctlSays) {
   fakes::FakeProcessRunner runner;
@@ -236,6 +198,42 @@ TEST(BuilderPool, ReplacesOneOfAnotherConfiguration) {
   EXPECT_EQ(world.fake.started, 2);
 }
 
+// A policy that tightens must not wait for the builds that began before it.
+TEST(BuilderPool, JobsOfAnotherNetworkHaveAnotherBuilderAlsoWhileOneIsInUse) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  const auto open = world.pool(config).acquire("a");
+  config.closed = true;
+  const auto closed = world.pool(config).acquire("a");
+  config.init_dir = "/usr/libexec/slipway";
+  const auto with_proxy = world.pool(config).acquire("a");
+
+  ASSERT_TRUE(open.ok() && closed.ok() && with_proxy.ok());
+  EXPECT_EQ(world.fake.started, 3);
+  EXPECT_NE(open->names().id, closed->names().id);
+  EXPECT_NE(closed->names().id, with_proxy->names().id);
+  EXPECT_NE(open->socket_dir(), closed->socket_dir());
+  EXPECT_EQ(closed->socket_dir().parent_path(), world.dir.path / closed->names().id);
+  const auto& containers = world.fake.api->containers;
+  EXPECT_FALSE(containers.at(open->names().container()).body.dump().find("-closed") !=
+               std::string::npos);
+  EXPECT_TRUE(containers.at(closed->names().container()).body.dump().find("-closed") !=
+              std::string::npos);
+}
+
+TEST(BuilderPool, SpoilsTheCachesOfEveryNetwork) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  ASSERT_TRUE(world.pool(config).acquire("a").ok());
+  auto closed = config;
+  closed.closed = true;
+  ASSERT_TRUE(world.pool(closed).acquire("a").ok());
+
+  ASSERT_TRUE(world.pool(config).spoil("a").ok());
+
+  EXPECT_EQ(world.pool(config).reap_idle()->removed.size(), 2U);
+}
+
 TEST(BuilderPool, EachBuilderHasAnIdRangeOfItsOwnAndKeepsIt) {
   Pool world;
   auto config = config_in(world.dir.path);
@@ -283,6 +281,21 @@ TEST(BuilderPool, OneThatNobodyUsesMoves) {
   EXPECT_TRUE(moved->was_cold());
   EXPECT_FALSE(moved->ids().shared);
   EXPECT_FALSE(world.fake.api->volumes.at(cache).contains("Of"));
+}
+
+// To a reaper all of them look as if they could have it, and only one can.
+TEST(BuilderPool, OnesThatShareARangeKeepTheirCachesUntilTheyMove) {
+  Pool world;
+  auto config = config_in(world.dir.path);
+  ASSERT_TRUE(world.pool(config).acquire("a").ok());
+  ASSERT_TRUE(world.pool(config).acquire("b").ok());
+  config.slots = sandbox::plan_slots(6 * sandbox::kSlotSize, {1, 2, 0});
+
+  EXPECT_TRUE(world.pool(config).reap_idle()->removed.empty());
+  EXPECT_FALSE(world.pool(config).acquire("a")->ids().shared);
+  config.slots = sandbox::plan_slots(6 * sandbox::kSlotSize, {2, 1, 0}); // its range is a job's now
+  EXPECT_EQ(world.pool(config).reap_idle()->removed,
+            std::vector<std::string>{names_for("a", "me").container()});
 }
 
 TEST(BuilderPool, SaysWhatADaemonSaidThatDoesNotStart) {
@@ -459,9 +472,12 @@ TEST(BuilderPool, RefusesWhereAllAreInUse) {
   const auto held = pool.acquire("a");
   ASSERT_TRUE(held.ok());
 
-  const auto refused = pool.acquire("b");
+  int told = 0;
+
+  const auto refused = pool.acquire("b", [&] { ++told; });
 
   ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(told, 1);
   EXPECT_EQ(refused.error().kind, ErrorKind::timed_out);
   EXPECT_NE(refused.error().what.find("all 1 builders are in use"), std::string::npos);
 }
