@@ -124,8 +124,10 @@ private:
       auto body = Json::parse(request.body);
       const auto wanted = body.at(key).get<std::string>();
       if (things.contains(wanted)) return trouble(409, wanted + " already exists");
-      things[wanted] = std::move(body);
-      return {201, "{}"};
+      // Podman gives a network addresses, and tells what it made.
+      if (&things == &networks)
+        body["subnets"] = {{{"subnet", "10.89." + std::to_string(things.size()) + ".0/24"}}};
+      return {201, (things[wanted] = std::move(body)).dump()};
     }
     const auto found = things.find(name);
     if (found == things.end()) return trouble(404, "no such thing");

@@ -115,6 +115,7 @@ TEST(Scanners, OneThatWasKilledNamesTheKeyOfItsLimit) {
   sandbox::Podman podman{sandbox::Engine{}, runner, api};
   ScannerConfig config;
   config.trivy = "/bin/true";
+  config.db_dir = "/var/lib/slipway/trivy/db";
   config.limits.memory_bytes = 2ULL << 30;
   const auto hint_after = [&](process::Ending ending) {
     runner.answer = [&](const process::Command&) { return process::Output{ending, "", ""}; };

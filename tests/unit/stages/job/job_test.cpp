@@ -50,10 +50,16 @@ protected:
     return mkdtemp(name);
   }
 
+  static sandbox::Engine engine_in(const std::filesystem::path& dir) {
+    sandbox::Engine engine;
+    engine.runtime_dir = dir;
+    return engine;
+  }
+
   std::filesystem::path dir_ = fresh_folder(); // before what is made of it
   config::Config config_;
   FixedClock clock_{WallTime{std::chrono::seconds{1700000000}}};
-  sandbox::Engine engine_;
+  sandbox::Engine engine_ = engine_in(dir_);
   fakes::FakeProcessRunner runner_;
   std::shared_ptr<fakes::FakePodmanApi> api_ = std::make_shared<fakes::FakePodmanApi>();
   sandbox::Podman podman_{engine_, runner_, api_};

@@ -208,7 +208,9 @@ TEST(BuilderPool, JobsOfAnotherNetworkHaveAnotherBuilderAlsoWhileOneIsInUse) {
   config.init_dir = "/usr/libexec/slipway";
   const auto with_proxy = world.pool(config).acquire("a");
 
-  ASSERT_TRUE(open.ok() && closed.ok() && with_proxy.ok());
+  ASSERT_TRUE(open.ok()) << open.error().text();
+  ASSERT_TRUE(closed.ok()) << closed.error().text();
+  ASSERT_TRUE(with_proxy.ok()) << with_proxy.error().text();
   EXPECT_EQ(world.fake.started, 3);
   EXPECT_NE(open->names().id, closed->names().id);
   EXPECT_NE(closed->names().id, with_proxy->names().id);
