@@ -156,7 +156,7 @@ Result<std::uint64_t> Quarantine::append(const std::string& repository, const st
                  "",
                  {}};
   std::vector<char> part(kPart);
-  std::uint64_t unlooked = 0;
+  std::uint64_t unlooked = kBetweenLooks; // many small parts are one large one
   for (;;) {
     auto got = source(part.data(), part.size());
     if (!got) return std::move(got).error();
@@ -210,6 +210,7 @@ Status Quarantine::abandon(const std::string& repository, const std::string& id)
 
 Result<oci::Digest> Quarantine::keep_manifest(std::string_view bytes) {
   const auto digest = oci::Digest::of(bytes);
+  if (auto space = has_space(); !space) return std::move(space).error();
   const std::lock_guard guard{mutex_};
   if (layout_.has_blob(digest)) return digest;
   if (blobs_ >= limits_.blobs) return over(std::to_string(limits_.blobs) + " blobs");

@@ -28,6 +28,7 @@ using Steady = std::chrono::steady_clock;
 
 const std::string kPlatform = "linux/amd64";
 constexpr std::size_t kMostUnpushed = 20; ///< in one summary
+constexpr std::size_t kMostRefused = 64;  ///< repositories that a script is told of
 
 // Docker Hub's API lives under another name than its references say.
 std::string api_host(const std::string& registry) {
@@ -816,7 +817,7 @@ Status Images::may_push(const oci::Reference& repository) {
   const auto name = repository.name();
   {
     const std::lock_guard guard{noting_};
-    if (!refused_.insert(name).second) return admitted;
+    if (refused_.size() >= kMostRefused || !refused_.insert(name).second) return admitted;
     notes_.push_back("refused  " + name + "\n  why      " + admitted.error().what);
   }
   say_("slipway: no push to " + name + ": " + admitted.error().what);
@@ -835,7 +836,8 @@ Status Images::push_quarantined(const oci::Reference& reference, const oci::Dige
   auto& layout = quarantine_->layout();
   if (auto marked = mark_leaks(layout, manifest); !marked) return std::move(marked).error();
   auto tree = oci::read_tree(layout, manifest);
-  if (tree && !reference.tag() && oci::is_statements_only(*tree)) {
+  if (!tree) return std::move(tree).error();
+  if (!reference.tag() && oci::is_statements_only(*tree)) {
     // By itself it is neither image nor artifact: with the index that names it, it is an
     // attestation.
     const std::lock_guard guard{noting_};
