@@ -107,6 +107,9 @@ TEST "backends says what the host has, and how to get the rest" {
     expect_contains "$OUTPUT" "it does not tell its version: exit code 3"
     expect_contains "$OUTPUT" "podman 3.0.1 is too old to build with"
     rm bin/buildctl
-    expect_status 1 "$SLIPWAY_BIN/slipway" --config "$PWD/config.toml" backends --json
+    # 1 where nothing is left that builds.
+    can_dind=0
+    [[ -x /usr/sbin/dockerd && -x /usr/bin/docker ]] || can_dind=1
+    expect_status "$can_dind" "$SLIPWAY_BIN/slipway" --config "$PWD/config.toml" backends --json
     expect_eq "$(jq -r '.[0] | .backend, .problem' <<<"$OUTPUT")" "buildkit"$'\n'"there is no buildctl"
 }
