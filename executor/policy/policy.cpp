@@ -217,7 +217,7 @@ Status admit_fetch(const config::Config& config, const Effective& effective, con
                    const oci::Reference& image) {
   const auto& egress = effective.egress;
   if (!egress.closes() || registry_for(config, image) != nullptr) return {};
-  const auto host = egress::Target::parse(image.registry(), 443);
+  auto host = egress::Target::parse(image.registry(), 443);
   if (!host) return std::move(host).error();
   auto list = egress::Allowlist::parse(egress.allow);
   if (!list) return std::move(list).error();

@@ -167,11 +167,13 @@ say_version() { echo "version-$1" >version; }
 TEST "a list of pull policies is tried in turn; if-not-present keeps what is there, always asks the registry" {
     cp "$world_config" "$CASE_DIR/config.toml"
     sed -i 's/^\[gitlab\]/[gitlab]\npull_policies = ["always", "if-not-present", "never"]/' "$world_config"
-    image="{name: \"$world_registry/base/changes:1\", pull_policy: "
-    publish_image base/changes:1 busybox '{}' say_version one
+    # Podman keeps what it pulled, for the next run too.
+    tag=$EPOCHSECONDS-$BASHPID
+    image="{name: \"$world_registry/base/changes:$tag\", pull_policy: "
+    publish_image "base/changes:$tag" busybox '{}' say_version one
     run_script 4025 'cat /version' ".image = $image [\"never\", \"always\"]}" || true
     first=$TRACE
-    publish_image base/changes:1 busybox '{}' say_version two
+    publish_image "base/changes:$tag" busybox '{}' say_version two
     run_script 4026 'cat /version' ".image = $image [\"if-not-present\", \"always\"]}" || true
     kept=$TRACE
     run_script 4027 'cat /version' ".image = $image [\"always\"]}" || true
