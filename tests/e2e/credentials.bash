@@ -248,7 +248,8 @@ TEST "the robot of a worker that is killed is deleted by the job's cleanup" {
         for pid in $pids; do kill -9 "$pid"; done
     ) &
     killer=$!
-    run_script 4004 "$(push_script grp/app/killed:1 150)"
+    # Another size each time: what the registry has already is pushed too fast to be killed.
+    run_script 4004 "$(push_script grp/app/killed:1 $((200 + RANDOM % 50)))"
     wait "$killer"
 
     [[ $STATE != success ]]
