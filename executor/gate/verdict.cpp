@@ -117,7 +117,9 @@ std::string Verdict::for_people() const {
   }
   for (const auto& warning : warnings)
     text += "  Note: " + printable(warning) + "\n";
-  if (!passed) text += "  See all of it: slipway gate check LAYOUT_DIR --json\n";
+  if (!passed)
+    text +=
+        "  All of it: in a job with SLIPWAY_REPORT_DIR as a report, for operators by slipway why\n";
   return text;
 }
 

@@ -139,6 +139,7 @@ for suite_index in "${!suite_titles[@]}"; do
     done
     if ((suite_rc == 0)); then
         passed=$((passed + 1))
+        ((suite_try == 1)) || echo "$suite_name: $suite_title" >>"${SLIPWAY_SUITE_AGAIN:-/dev/null}"
         echo "ok    $suite_name: $suite_title ($((SECONDS - suite_began)) s)"
         [[ -n ${SLIPWAY_KEEP:-} ]] || rm -rf "$CASE_DIR"
     else

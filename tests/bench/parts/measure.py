@@ -4,7 +4,8 @@
 
 usage: measure.py ROUNDS BASE_NAME NAME=COMMAND...       a COMMAND is split at spaces; the first round is not counted
 
-Columns: minimum, median, maximum in milliseconds; median minus and median over the base's."""
+Columns: minimum, median, maximum in milliseconds; medians of what each round took more than the base's in the same
+round, and of that ratio: two of one round meet the same machine."""
 import statistics
 import subprocess
 import sys
@@ -22,11 +23,11 @@ def once(argv):
 
 def table(times, base):
     print("%-44s %9s %9s %9s %10s %7s" % ("milliseconds", "min", "median", "max", "over " + base[:5], "ratio"))
-    zero = statistics.median(times[base])
     for name, values in times.items():
-        middle = statistics.median(values)
-        print("%-44s %9.1f %9.1f %9.1f %10.1f %7.2f" % (name, min(values), middle, max(values), middle - zero,
-                                                       middle / zero), flush=True)
+        pairs = list(zip(values, times[base], strict=True))
+        print("%-44s %9.1f %9.1f %9.1f %10.1f %7.2f" % (
+            name, min(values), statistics.median(values), max(values), statistics.median(a - b for a, b in pairs),
+            statistics.median(a / b for a, b in pairs)), flush=True)
 
 
 def main():

@@ -131,23 +131,66 @@ TEST(Config, ReadsEverySectionAndPrintsItBack) {
   EXPECT_EQ(print(*again), printed);
 }
 
+/// "[section] key" for each line of TEXT that sets a key, commented-out ones too.
+std::set<std::string> keys_by_section(const std::string& text) {
+  std::set<std::string> keys;
+  std::string section;
+  std::istringstream lines{text};
+  for (std::string line; std::getline(lines, line);) {
+    if (line.size() > 1 && line[0] == '#' && line[1] != ' ') line.erase(0, 1);
+    if (line.starts_with('[')) section = line.substr(0, line.find_last_of(']') + 1);
+    const auto equals = line.find(" = ");
+    if (equals != std::string::npos && line[0] != '#') {
+      keys.insert(section + " " + line.substr(0, equals));
+    }
+  }
+  return keys;
+}
+
 TEST(Config, ExampleFileIsValidAndNamesEveryKey) {
   const auto text = read_file(SLIPWAY_SOURCE_DIR "/config/examples/config.toml", 1 << 20);
   ASSERT_TRUE(text);
   const auto config = parse(*text, "config/examples/config.toml");
 
   ASSERT_TRUE(config) << config.error().what;
-  const auto printed = print(Config{});
-  for (std::size_t start = 0; start < printed.size();) {
-    const auto end = printed.find('\n', start);
-    const auto line = printed.substr(start, end - start);
-    const auto equals = line.find(" = ");
-    if (equals != std::string::npos && line[0] != '#') {
-      EXPECT_NE(text->find(line.substr(0, equals + 2)), std::string::npos)
-          << "not in the example: " << line;
-    }
-    start = end + 1;
+  const auto shown = keys_by_section(*text);
+  for (const auto& key : keys_by_section(print(Config{}))) {
+    EXPECT_TRUE(shown.contains(key)) << "not in the example: " << key;
   }
+}
+
+TEST(Config, ExamplesOfPolicyAreValidAndNameEveryKey) {
+  const auto config = load(SLIPWAY_SOURCE_DIR "/config/examples/config.toml");
+  ASSERT_TRUE(config) << config.error().what;
+  EXPECT_FALSE(config->rules.empty());
+  EXPECT_FALSE(config->waivers.empty());
+  std::string text;
+  for (const auto* file : {"config.toml", "policy.d/50-projects.toml", "policy.d/60-waivers.toml"})
+    text += read_file(std::string{SLIPWAY_SOURCE_DIR "/config/examples/"} + file, 1 << 20).value();
+  const auto shown = keys_by_section(text);
+
+  char folder[] = "/tmp/slipway-config-XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::filesystem::path dir = folder;
+  std::filesystem::create_directory(dir / "policy.d");
+  for (const std::string section :
+       {"[[rule]]", "[[waiver]]", "[[gate_allow]]", "[[registry]]", "[[db_source]]"}) {
+    const bool own = section == "[[registry]]" || section == "[[db_source]]";
+    const auto wrong = section + "\nqqqqqqqqqqqqqqqqqqqq = 1\n";
+    ASSERT_TRUE(replace_file(dir / "config.toml", own ? wrong : ""));
+    ASSERT_TRUE(replace_file(dir / "policy.d/a.toml", own ? "" : wrong));
+    // What there is, a key that is none is told.
+    const auto refused = load(dir / "config.toml");
+    ASSERT_FALSE(refused);
+    const std::string known = "; known are: ";
+    const auto at = refused.error().what.find(known);
+    ASSERT_NE(at, std::string::npos) << refused.error().what;
+    std::istringstream keys{refused.error().what.substr(at + known.size())};
+    for (std::string key; std::getline(keys >> std::ws, key, ',');)
+      EXPECT_TRUE(shown.contains(section + " " + key))
+          << "not in the examples: " << section << " " << key;
+  }
+  std::filesystem::remove_all(dir);
 }
 
 /// The example with its commented-out entries in force.
