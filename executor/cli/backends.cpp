@@ -134,7 +134,8 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
     process::Command command;
     command.argv = {tool.program};
     command.argv.insert(command.argv.end(), entry.ask.begin(), entry.ask.end());
-    command.env = {{"LC_ALL", "C.UTF-8"}, {"HOME", "/nonexistent"}, {"PATH", "/usr/bin:/bin"}};
+    // Podman wants a home that is there, and writes nothing into it for this.
+    command.env = {{"LC_ALL", "C.UTF-8"}, {"HOME", "/"}, {"PATH", "/usr/bin:/bin"}};
     command.deadline = kProbe;
     command.output_limit = 64UL << 10;
     auto ran = runner.run(command);

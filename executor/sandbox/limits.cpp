@@ -3,6 +3,9 @@
 
 #include "executor/base/file.hpp"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <limits>
@@ -42,6 +45,15 @@ double tightest(std::filesystem::path dir, const std::filesystem::path& root, co
   }
 }
 
+// Of the v2 tree, relative to its root. "": a v1 tree, or a path above our own view of the tree
+// ("/../…"), which cannot be followed.
+std::string group_in(const std::string& groups) {
+  const auto at = groups.find("0::/");
+  if (at == std::string::npos) return "";
+  auto path = groups.substr(at + 4, groups.find('\n', at) - at - 4);
+  return path.find("..") == std::string::npos ? path : "";
+}
+
 // The hard limit in a line of /proc/PID/limits: "Max processes   500   600   processes".
 double hard_limit(const std::string& table, std::string_view name) {
   const auto at = table.find(name);
@@ -72,11 +84,7 @@ Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
   auto table = read_file(proc_dir / "limits", kMostFileBytes);
   if (!table) return std::move(table).error();
   auto dir = cgroup_root;
-  if (const auto at = groups->find("0::/"); at != std::string::npos) {
-    const auto path = groups->substr(at + 4, groups->find('\n', at) - at - 4);
-    // A path above our own view of the tree ("/../…") cannot be followed.
-    if (!path.empty() && path.find("..") == std::string::npos) dir /= path;
-  }
+  if (const auto path = group_in(*groups); !path.empty()) dir /= path;
 
   LimitsReport report;
   const auto miss = [&report](const char* what, const std::string& instead = "") {
@@ -114,6 +122,19 @@ Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
                      "scripts end where little space is left (disk_floor)");
   }
   return report;
+}
+
+std::string sandboxes_group(const std::filesystem::path& proc_dir,
+                            const std::filesystem::path& cgroup_root) {
+  const auto groups = read_file(proc_dir / "cgroup", kMostFileBytes);
+  const auto own = groups ? group_in(*groups) : "";
+  if (own.empty()) return "";
+  const auto group = std::filesystem::path{own}.parent_path() / "sandboxes";
+  struct ::stat facts {};
+  if (::lstat((cgroup_root / group).c_str(), &facts) != 0 || !S_ISDIR(facts.st_mode) ||
+      facts.st_uid != ::geteuid())
+    return "";
+  return "/" + group.string();
 }
 
 std::string limits_notice(const std::vector<LimitsReport::Missing>& missing) {

@@ -15,4 +15,12 @@ namespace slipway::sandbox {
 Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
                                  const std::filesystem::path& cgroup_root, const Limits& asked);
 
+/// The control group below which sandboxes get groups of their own, as Podman names it: the folder
+/// "sandboxes" beside the group of the process whose `PROC_DIR/cgroup` it reads, if it is there and
+/// this user's. "": none; crun leaves a sandbox in its caller's group then, and limits nothing. The
+/// service's drop-in makes it, as the kernel hands no controller on below a group that has
+/// processes. Source: cgroups(7), "no internal processes"; packaging/setup-runner.
+std::string sandboxes_group(const std::filesystem::path& proc_dir = "/proc/self",
+                            const std::filesystem::path& cgroup_root = "/sys/fs/cgroup");
+
 } // namespace slipway::sandbox

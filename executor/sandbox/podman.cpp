@@ -4,6 +4,7 @@
 #include "executor/base/percent.hpp"
 #include "executor/sandbox/egress.hpp"
 #include "executor/sandbox/handover.hpp"
+#include "executor/sandbox/limits.hpp"
 #include "executor/sandbox/podman_api.hpp"
 #include "executor/sandbox/podman_call.hpp"
 #include "executor/sandbox/quick_kill.hpp"
@@ -415,7 +416,13 @@ Result<ContainerFacts> Podman::create(const SandboxSpec& spec) {
   if (auto good = check_spec(spec); !good) return std::move(good).error();
   SandboxSpec possible = spec;
   clamp_open_files(possible.limits);
-  auto answer = api_->ask({"POST", "/containers/create", create_body(possible)});
+  auto body = create_body(possible);
+  if (const auto group = sandboxes_group(); !group.empty()) {
+    auto document = json::parse(body);
+    document["cgroup_parent"] = group;
+    body = document.dump();
+  }
+  auto answer = api_->ask({"POST", "/containers/create", body});
   if (!answer) return std::move(answer).error().in("making " + spec.name);
   if (!answer->ok()) {
     auto failed = api_error("making " + spec.name, *answer);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #define OPENSSL_SUPPRESS_DEPRECATED // SHA256_Init: see below
 #include "executor/base/file.hpp"
+#include "executor/sandbox/limits.hpp"
 #include "executor/sandbox/podman_api.hpp"
 #include "executor/sandbox/podman_call.hpp"
 
@@ -121,6 +122,9 @@ PodmanService::PodmanService(Engine engine, int stop_fd)
                      engine_.first_in_path.string();
   for (const auto& argument : engine_.global_args)
     text += "\n" + argument;
+  // And one that was started elsewhere, from an administrator's shell: it has no right to put a
+  // sandbox into the group of ours.
+  if (const auto group = sandboxes_group(); !group.empty()) text += "\n" + group;
   std::array<unsigned char, SHA256_DIGEST_LENGTH> hash{};
   // Not SHA256(): it loads OpenSSL's configuration and providers, 2 ms for each process.
   SHA256_CTX context{};

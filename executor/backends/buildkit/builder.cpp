@@ -276,7 +276,9 @@ done
 exec chmod 0666 "$3")",
                                  "sh", std::to_string(started->host_pid), owner, socket, tries});
   const bool is_open = opened && process::succeeded(opened->ending);
-  if (!is_open || !answers(socket, config_.probe_deadline)) {
+  // One that has just begun may be busy with that, on a loaded machine for more seconds than a
+  // warm one gets.
+  if (!is_open || !answers(socket, std::max(config_.start_deadline, config_.probe_deadline))) {
     auto words = podman_.logs(names.container(), 2000);
     std::string last = words ? *words : "";
     while (!last.empty() && last.back() == '\n')

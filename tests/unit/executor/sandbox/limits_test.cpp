@@ -68,6 +68,28 @@ TEST_F(ReadLimits, DoesNotTakeMaxOrAWiderLimitForOne) {
   EXPECT_FALSE(report.cpu_enforced);
 }
 
+TEST_F(ReadLimits, FindsTheGroupOfSandboxesBesideItsOwn) {
+  put("proc/cgroup", "8:pids:/\n0::/system.slice/gitlab-runner.service/runner\n");
+  EXPECT_EQ(sandboxes_group(dir_ / "proc", dir_ / "cgroup"), "");
+
+  std::filesystem::create_directories(dir_ / "cgroup/system.slice/gitlab-runner.service/sandboxes");
+  EXPECT_EQ(sandboxes_group(dir_ / "proc", dir_ / "cgroup"),
+            "/system.slice/gitlab-runner.service/sandboxes");
+  put("proc/cgroup", "0::/runner\n");
+  std::filesystem::create_directories(dir_ / "cgroup/sandboxes");
+  EXPECT_EQ(sandboxes_group(dir_ / "proc", dir_ / "cgroup"), "/sandboxes");
+}
+
+TEST_F(ReadLimits, FindsNoGroupOfSandboxesAboveItsViewOrBehindALink) {
+  std::filesystem::create_directories(dir_ / "cgroup/ci");
+  std::filesystem::create_directories(dir_ / "sandboxes");
+  std::filesystem::create_directory_symlink(dir_ / "sandboxes", dir_ / "cgroup/ci/sandboxes");
+  for (const char* own : {"0::/ci/job\n", "0::/../job\n", "0::/\n", "4:memory:/ci/job\n"}) {
+    put("proc/cgroup", own);
+    EXPECT_EQ(sandboxes_group(dir_ / "proc", dir_ / "cgroup"), "") << own;
+  }
+}
+
 TEST_F(ReadLimits, SaysWhatIsInForceInsteadWithoutControllers) {
   const auto report = read({500, 1UL << 30, 0, 0, 0});
 
