@@ -34,7 +34,9 @@ struct BuildJob {
   /// only what differs so from the last one of that key): another one for each build, unless the
   /// times can be trusted. Lower-case letters, digits and '-'; not empty.
   std::string context_key;
-  std::string dockerfile_dir; ///< path inside the build sandbox
+  /// Path inside the build sandbox; "" where the Dockerfile came as a text and is no file of the
+  /// job's. One in the context is that context's own file then, as is the ignore file beside it.
+  std::string dockerfile_dir;
   std::string dockerfile_name;
   /// The text that was judged; built instead of the file, which may have changed since. Without it
   /// the backend reads the file once.

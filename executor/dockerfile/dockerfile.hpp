@@ -105,6 +105,12 @@ struct Scope {
   std::string target_platform{};              ///< "" = build_platform
 };
 
+/// The platform that the image is wanted for; the build's where it says none.
+inline std::string platform_of(const ExternalImage& image, const Scope& scope) {
+  if (!image.platform.empty()) return image.platform;
+  return scope.target_platform.empty() ? scope.build_platform : scope.target_platform;
+}
+
 /// The images that building `scope.target` takes from outside: neither stages nor `scratch`; stages
 /// that the target does not need are skipped, as BuildKit skips them. Each reference once per
 /// platform, in order of first use. ONBUILD triggers of stages count for the stages built on them.

@@ -38,6 +38,7 @@ constexpr std::string_view kBakes = "ignores it: what is written there stays in 
 constexpr std::string_view kNotHanded = "is not handed it by slipway";
 constexpr std::string_view kHeredocNoOp = "runs the line without its body, which succeeds";
 
+constexpr std::string_view kOneOfAName = "is given one image of each name by slipway";
 constexpr std::string_view kFolders =
     "gives the folder that is copied into the mode and the owner of the source";
 constexpr std::string_view kArchives = "gives the archive's links to root, and the folder that is "
@@ -157,6 +158,14 @@ std::vector<Row> make_table() {
        never("ignores it, and takes the host's platform"),
        never("ignores it, and takes the host's platform"), always(),
        "kaniko pkg/executor/build.go"},
+      {F::from_platform_args, "from-platform-args",
+       "FROM --platform with a variable of the platform", from("0.8"), always(),
+       never("ignores it, and takes the host's platform"),
+       never("ignores it, and takes the host's platform"),
+       never("leaves it empty, and refuses that"), "moby builder/dockerfile, initializeStage"},
+      {F::base_platforms, "base-platforms", "one image for two platforms", from("0.8"),
+       never(kOneOfAName), never(kOneOfAName), never(kOneOfAName), never(kOneOfAName),
+       "docs/backends.md, Rules"},
       {F::platform_args, "platform-args", "a variable of the platform (TARGETARCH, …)", from("0.8"),
        from("1.44", "leaves it empty in some stages"), never("leaves it empty"),
        from("1.28.3", "leaves it empty"), never("leaves it empty"), "kaniko pkg/dockerfile"},

@@ -51,6 +51,8 @@ enum class Feature {
   add_unpack,
   add_archive,
   from_platform,
+  from_platform_args,
+  base_platforms,
   platform_args,
   arg_with_equals,
   arg_after_env,

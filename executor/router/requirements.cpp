@@ -2,11 +2,13 @@
 #include "executor/router/requirements.hpp"
 
 #include "executor/dockerfile/lex.hpp"
+#include "executor/oci/reference.hpp"
 
 #include <algorithm>
 #include <array>
 #include <filesystem>
 #include <initializer_list>
+#include <map>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -145,6 +147,7 @@ public:
     if (!dockerfile::check_syntax(file_))
       need(Feature::frontend, at(file_.syntax->line), "# syntax=" + shown(file_.syntax->frontend));
     find_chain(*plan);
+    if (Status looked = find_two_platforms(); !looked) return std::move(looked).error();
     for (const Instruction& arg : file_.global_args)
       if (Status taken = take_arg(arg, at(arg.line), nullptr); !taken)
         return std::move(taken).error();
@@ -175,6 +178,24 @@ private:
     }
   }
 
+  /// An image that is taken for two platforms: one name stands for two images then.
+  Status find_two_platforms() {
+    auto images = dockerfile::external_images(file_, flags_.scope);
+    if (!images) return std::move(images).error();
+    std::map<std::string, std::string> known;
+    for (const auto& image : *images) {
+      const auto reference = oci::Reference::parse(image.reference);
+      if (!reference) continue; // who pulls it refuses it
+      const std::string platform = dockerfile::platform_of(image, flags_.scope);
+      const auto [first, is_new] = known.emplace(reference->familiar(), platform);
+      if (!is_new && first->second != platform)
+        need(Feature::base_platforms, at(image.line),
+             image.used_by + " " + shown(image.reference) + " for " + shown(first->second) +
+                 " and for " + shown(platform));
+    }
+    return {};
+  }
+
   Status take_stage(const dockerfile::NeededStage& needed, std::vector<Inherited>& stages) {
     const auto& stage = file_.stages[needed.index];
     Inherited& now = stages[needed.index];
@@ -183,6 +204,8 @@ private:
     stage_args_.clear();
     if (!stage.platform.empty())
       need(Feature::from_platform, at(stage.line), "FROM --platform=" + shown(stage.platform));
+    if (names_platform_arg(stage.platform))
+      need(Feature::from_platform_args, at(stage.line), "FROM --platform=" + shown(stage.platform));
     if (names_platform_arg(stage.base))
       need(Feature::platform_args, at(stage.line), "FROM " + shown(stage.base));
     if (needed.parent) {

@@ -56,6 +56,16 @@ std::string entry_text(const Json& entry) {
   return text;
 }
 
+/// Members whose entries are merged by their names.
+bool is_map_key(std::string_view key) {
+  return is_one_of(key, {"args", "labels", "extra-hosts", "contexts"});
+}
+/// Members that further files and targets add to.
+bool is_list_key(std::string_view key) {
+  return is_one_of(key, {"annotations", "attest", "policy", "secret", "ssh", "cache-from",
+                         "no-cache-filter", "ulimits", "entitlements", "inherits"});
+}
+
 /// Everything of all files: groups, targets, variables.
 class Definitions {
 public:
@@ -125,8 +135,22 @@ private:
           return bake_error(where + ": \"" + key + "\" is not supported");
       if (!groups_.emplace(name, body).second)
         return bake_error(where + " is in more than one file, which is not supported");
+    } else if (auto whole = check_kinds(where, body); !whole) {
+      return whole;
     } else if (auto [at, fresh] = targets_.emplace(name, body); !fresh) {
       later_[name].push_back(body);
+    }
+    return {};
+  }
+
+  /// What is merged has to be of one kind in all targets.
+  static Status check_kinds(const std::string& where, const Json& body) {
+    for (const auto& [key, value] : body.items()) {
+      if (value.is_null()) continue;
+      if (is_map_key(key) && !value.is_object())
+        return bake_error(where + ": \"" + key + "\" is no object");
+      if (is_list_key(key) && !value.is_array())
+        return bake_error(where + ": \"" + key + "\" is no list");
     }
     return {};
   }
@@ -190,12 +214,10 @@ public:
 void merge_target(Json& into, const Json& from) {
   for (const auto& [key, value] : from.items()) {
     if (value.is_null() || key == "//" || key == "description") continue;
-    if (is_one_of(key, {"args", "labels", "extra-hosts", "contexts"}) && value.is_object()) {
+    if (is_map_key(key) && value.is_object()) {
       for (const auto& [name, one] : value.items())
         if (!one.is_null()) into[key][name] = one;
-    } else if (is_one_of(key, {"annotations", "attest", "policy", "secret", "ssh", "cache-from",
-                               "no-cache-filter", "ulimits", "entitlements", "inherits"}) &&
-               value.is_array()) {
+    } else if (is_list_key(key) && value.is_array()) {
       for (const auto& one : value)
         into[key].push_back(one);
     } else {
@@ -230,7 +252,7 @@ Result<std::optional<Override>> parse_override(const std::string& text, const En
     one.name = one.key.substr(second + 1);
     one.key.resize(second);
   }
-  if (is_one_of(one.key, {"args", "labels", "extra-hosts", "contexts"}) && one.name.empty())
+  if (is_map_key(one.key) && one.name.empty())
     return bake_error("invalid key " + path + ", " + one.key + " requires name");
   if (equals != std::string::npos) {
     one.value = text.substr(equals + 1);
@@ -432,9 +454,13 @@ private:
     build.dialect = "bake";
     build.target = text_of(target, "target");
     build.tags = texts_of(target, "tags");
-    build.push = bake_.push || as_bool(target.value("push", Json(false))).value_or(false);
     for (const auto& output : texts_of(target, "output"))
       if (auto text = add_output(output, build); !text.empty()) return text;
+    // What is said of pushing counts before what outputs say, the command's flag before --set.
+    if (const auto said = as_bool(target.value("push", Json())); target.contains("push") && said)
+      build.push = *said;
+    if (bake_.push) build.push = true;
+    if (bake_.no_push) build.push = false;
     for (const auto& text :
          {paths(target, build), add_build_args(pairs_of(target, "args"), {}, build),
           add_labels(pairs_of(target, "labels"), build),
@@ -448,7 +474,7 @@ private:
     for (const auto& from : texts_of(target, "cache-from"))
       note_cache_source("cache-from", from, build);
     for (const auto& to : texts_of(target, "cache-to"))
-      if (auto text = note_cache_goal("cache-to", to, {"inline"}, build); !text.empty())
+      if (auto text = note_cache_goal("cache-to", to, {"inline", "registry"}, build); !text.empty())
         return text;
     if (const auto call = text_of(target, "call"); !call.empty() && call != "build")
       return unsupported("\"call\": \"" + call + "\"", std::string{kNotYet});
@@ -497,7 +523,10 @@ private:
 Result<BakePlan> plan_bake(const Bake& bake, const std::vector<BakeFile>& files) {
   auto plain = hcl_to_json(files, bake.env);
   if (!plain) return std::move(plain).error();
-  Definitions known{bake.env};
+  // Beside HCL the environment has had its say already.
+  const bool all_json = std::none_of(files.begin(), files.end(), is_hcl);
+  const Environment nothing;
+  Definitions known{all_json ? bake.env : nothing};
   for (const auto& file : *plain)
     if (auto added = known.add(file); !added) return std::move(added).error();
   return Planner{bake, known}.plan();
@@ -562,6 +591,7 @@ Command read_bake(const std::vector<std::string>& words, const Environment& env)
          bake.overrides = line.all("set");
          bake.env = env;
          bake.push = line.has("push");
+         bake.no_push = line.last("push") == "false";
          bake.load = line.has("load");
          bake.print = line.has("print");
          bake.no_cache = line.has("no-cache");

@@ -172,9 +172,13 @@ Command understand_build(const Tool& tool, const std::string& called, const Line
   for (const auto& text :
        {add_secrets(line.all("secret"), env, build), add_ssh_keys(line.all("ssh"), build)})
     if (!text.empty()) return usage_error(tool.manner, called, text);
-  for (const auto& output : line.all("output"))
+  for (const auto& output : line.all("output")) {
     if (auto text = add_output(output, build); !text.empty())
       return usage_error(tool.manner, called, text);
+    // Only buildx takes it for a load; here it is piped into one.
+    auto fields = comma_fields(output);
+    if (fields["type"] == "docker" && !fields.contains("dest")) build.archives.emplace_back("-");
+  }
   if (auto text = check_tags(build); !text.empty()) return usage_error(tool.manner, called, text);
   for (const auto& from : line.all("import-cache"))
     note_cache_source("--import-cache", from, build);

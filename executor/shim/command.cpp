@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <map>
+#include <optional>
 #include <set>
 #include <string_view>
 
@@ -96,7 +98,7 @@ std::string understand_cache(const Line& line, Build& build) {
   for (const auto& from : line.all("cache-from"))
     note_cache_source("--cache-from", from, build);
   for (const auto& to : line.all("cache-to"))
-    if (auto text = note_cache_goal("--cache-to", to, {"inline"}, build); !text.empty())
+    if (auto text = note_cache_goal("--cache-to", to, {"inline", "registry"}, build); !text.empty())
       return text;
   return {};
 }
@@ -119,6 +121,24 @@ std::string understand_attestations(const Line& line) {
   return {};
 }
 
+/// --platform, or what the environment says in its place.
+std::vector<std::string> platforms_of(const Line& line, const Environment& env) {
+  auto platforms = line.all("platform");
+  const auto set = env.find("DOCKER_DEFAULT_PLATFORM");
+  if (platforms.empty() && set != env.end() && !set->second.empty()) platforms = {set->second};
+  return platforms;
+}
+
+/// buildx makes an argument of it, unless there is one.
+void add_source_date(const Environment& env, Build& build) {
+  constexpr const char* kName = "SOURCE_DATE_EPOCH";
+  const auto set = env.find(kName);
+  const bool is_given = std::any_of(build.build_args.begin(), build.build_args.end(),
+                                    [](const auto& argument) { return argument.first == kName; });
+  if (set != env.end() && !set->second.empty() && !is_given)
+    build.build_args.emplace_back(kName, set->second);
+}
+
 /// Everything about names, arguments and hosts. Text of the refusal, or "".
 std::string understand_values(const Line& line, const Environment& env, Build& build) {
   for (const auto& tag : line.all("tag"))
@@ -127,7 +147,7 @@ std::string understand_values(const Line& line, const Environment& env, Build& b
        {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
         add_hosts(line.all("add-host"), build), add_secrets(line.all("secret"), env, build),
         add_ssh_keys(line.all("ssh"), build), add_named_contexts(line.all("build-context"), build),
-        check_tags(build), set_platform(line.all("platform"), build),
+        check_tags(build), set_platform(platforms_of(line, env), build),
         set_network(line.last("network"), build)})
     if (!text.empty()) return text;
   if (const auto isolation = line.last("isolation"); !isolation.empty() && isolation != "default")
@@ -158,6 +178,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
     if (auto text = add_output(output, build); !text.empty()) return usage_error(called, text);
   if (auto text = understand_values(line, env, build); !text.empty())
     return usage_error(called, text);
+  if (build.report != Report::classic) add_source_date(env, build);
   if (auto text = understand_cache(line, build); !text.empty()) return usage_error(called, text);
   if (auto text = understand_attestations(line); !text.empty()) return usage_error(called, text);
   if (build.context.empty()) return refusal("unable to prepare context: path \"\" not found");
@@ -211,7 +232,7 @@ Command parse_push(const std::string& called, const Words& words) {
        }});
 }
 
-Command parse_pull(const std::string& called, const Words& words) {
+Command parse_pull(const std::string& called, const Words& words, const Environment& env) {
   return read_command(
       called, words,
       {"[OPTIONS] NAME[:TAG|@DIGEST]",
@@ -221,10 +242,12 @@ Command parse_pull(const std::string& called, const Words& words) {
         {"all-tags", 'a', Takes::nothing, Use::refuse, "pull the tags that you need by name"}},
        1,
        1,
-       [](const Line& line) -> Command {
+       [&](const Line& line) -> Command {
          if (!parse_image_name(line.arguments.front()))
            return bad_reference(line.arguments.front());
-         return Pull{line.arguments.front(), line.last("platform"), line.has("quiet")};
+         const auto platforms = platforms_of(line, env);
+         return Pull{line.arguments.front(), platforms.empty() ? "" : platforms.back(),
+                     line.has("quiet")};
        }});
 }
 
@@ -525,7 +548,7 @@ Command parse_buildx(const Words& all, const Environment& env) {
   const auto& line = std::get<Line>(read);
   constexpr std::string_view kHelp =
       "\nUsage:  docker buildx [OPTIONS] COMMAND\n\nCommands that slipway serves:\n  build bake "
-      "create inspect ls rm use stop version du prune imagetools (inspect)\n";
+      "create inspect install ls rm use stop version du prune imagetools (inspect)\n";
   if (line.arguments.empty()) return Say{std::string{kHelp}, "", 0};
   const std::string verb = line.arguments.front();
   const Words words{line.arguments.begin() + 1, line.arguments.end()};
@@ -599,6 +622,11 @@ Command parse_buildx(const Words& all, const Environment& env) {
                            return Say{"Reclaimable:\t0B\nTotal:\t\t0B\n", "", 0};
                          }});
   if (verb == "help") return Say{std::string{kHelp}, "", 0};
+  if (verb == "install" || verb == "uninstall")
+    return read_command(called, words, {"", {builder, debug}, 0, 0, [](const Line&) -> Command {
+                                          // `docker build` is buildx already, and stays so.
+                                          return Say{"", "", 0};
+                                        }});
   if (verb == "bake" || verb == "f") return read_bake(words, env);
   if (verb == "imagetools") return parse_imagetools(words);
   return refusal("docker buildx: '" + verb +
@@ -615,8 +643,9 @@ constexpr std::string_view kHelpText =
     "  image (build push pull tag ls rm inspect history save load prune)\n"
     "  builder (build prune), buildx (build bake create inspect ls rm use stop version du prune\n"
     "  imagetools), compose (build push pull config version)\n"
-    "  run create exec start stop restart kill rm wait logs ps port pause unpause rename, network "
-    "and\n"
+    "  run create exec cp start stop restart kill rm wait logs ps port pause unpause rename "
+    "commit, "
+    "network and\n"
     "  volume (create ls rm inspect prune): where the policy allows this job containers\n"
     "  system (prune info), context (create use rm ls show inspect)\n";
 
@@ -632,7 +661,7 @@ Command parse_image(const std::string& verb, const Words& words, const Environme
   const std::string called = "docker image " + verb;
   if (verb == "build") return parse_build(called, "docker", words, env);
   if (verb == "push") return parse_push(called, words);
-  if (verb == "pull") return parse_pull(called, words);
+  if (verb == "pull") return parse_pull(called, words, env);
   if (verb == "tag") return parse_tag(called, words);
   if (verb == "ls" || verb == "list") return parse_images(called, words);
   if (verb == "rm" || verb == "remove") return parse_remove(called, words);
@@ -655,9 +684,30 @@ Command parse_formatted(const std::string& called, const Words& words, bool vers
                        }});
 }
 
+/// `docker image --help`, and without a word.
+std::optional<Say> group_help(const std::string& verb, const std::string& sub) {
+  static const std::map<std::string_view, std::string_view> commands{
+      {"image", "build history inspect load ls prune pull push rm save tag"},
+      {"builder", "build prune"},
+      {"system", "info prune"},
+      {"container",
+       "commit cp create exec inspect kill logs ls pause port prune rename restart rm run start "
+       "stop unpause wait"},
+      {"network", "connect create disconnect inspect ls prune rm"},
+      {"volume", "create inspect ls prune rm"},
+      {"context", "create inspect ls rm show update use"}};
+  const auto found = commands.find(verb);
+  if (found == commands.end() || !(sub.empty() || sub == "--help" || sub == "-h" || sub == "help"))
+    return std::nullopt;
+  return Say{"\nUsage:  docker " + verb + " COMMAND\n\nCommands that slipway serves:\n  " +
+                 std::string{found->second} + "\n",
+             "", 0};
+}
+
 Command parse_group(const std::string& verb, const Words& words, const Environment& env) {
   const std::string sub = words.empty() ? "" : words.front();
   const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
+  if (auto help = group_help(verb, sub)) return *help;
   if (verb == "image") return parse_image(sub, rest, env);
   if (verb == "builder" && sub == "build")
     return parse_build("docker builder build", "docker", rest, env);
@@ -682,10 +732,12 @@ Command parse_container(const std::string& verb, const Words& words, const Envir
   }
   const std::string sub = words.empty() ? "" : words.front();
   const std::string called = "docker " + verb + (sub.empty() ? "" : " " + sub);
+  if (auto help = group_help(verb, sub)) return *help;
   const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
   if (verb == "container" && sub == "run") return parse_run(called, rest, env);
   const std::string name = verb == "container" ? (sub == "ls" || sub == "list" ? "ps" : sub)
                                                : verb + " " + (sub == "list" ? "ls" : sub);
+  if (verb == "container" && sub == "prune") return parse_prune(called, rest, "/containers/prune");
   if (verb == "container" && sub == "inspect") return parse_inspect(called, rest, false);
   if (auto read = read_container_command(name, called, rest, env)) return *read;
   return usage_error("docker " + verb,
@@ -697,7 +749,7 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "build") return parse_build(called, "docker", words, env);
   if (verb == "buildx") return parse_buildx(words, env);
   if (verb == "push") return parse_push(called, words);
-  if (verb == "pull") return parse_pull(called, words);
+  if (verb == "pull") return parse_pull(called, words, env);
   if (verb == "tag") return parse_tag(called, words);
   if (verb == "login") return parse_login(called, words);
   if (verb == "logout") return parse_logout(called, words);
@@ -711,7 +763,10 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "version") return parse_formatted(called, words, true);
   if (verb == "image" || verb == "builder" || verb == "system")
     return parse_group(verb, words, env);
-  if (verb == "context") return parse_context(words);
+  if (verb == "context") {
+    if (auto help = group_help(verb, words.empty() ? "" : words.front())) return *help;
+    return parse_context(words);
+  }
   if (verb == "help") {
     if (words.empty()) return Say{std::string{kHelpText}, "", 0};
     // Docker's own images ask in this way whether their first argument is a command of docker's.

@@ -31,7 +31,7 @@ struct Manner {
   int exit_code = 1;                                              ///< everything else
   bool localhost_names = false; ///< own images without a registry are below localhost/
   bool step_code = false; ///< a build that failed ends with its step's code, else with exit_code;
-                          ///< where this is false it is 1
+                          ///< where this is false it is 1, but for Report::classic
 };
 
 /// Whose words and layouts a command prints.
@@ -112,6 +112,7 @@ struct Bake {
   std::vector<std::string> overrides; ///< --set PATTERN.KEY=VALUE
   Environment env;                    ///< for build arguments without a value
   bool push = false;
+  bool no_push = false; ///< --push=false: whatever outputs say
   bool load = false;
   bool no_cache = false;
   bool pull = false;

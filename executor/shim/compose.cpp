@@ -67,6 +67,105 @@ std::string normal(const fs::path& path) {
   return text;
 }
 
+/// Source: compose-spec.json of compose-go.
+bool is_service_key(std::string_view key) {
+  static const std::set<std::string_view> known{"annotations",
+                                                "attach",
+                                                "blkio_config",
+                                                "build",
+                                                "cap_add",
+                                                "cap_drop",
+                                                "cgroup",
+                                                "cgroup_parent",
+                                                "command",
+                                                "configs",
+                                                "container_name",
+                                                "cpu_count",
+                                                "cpu_percent",
+                                                "cpu_period",
+                                                "cpu_quota",
+                                                "cpu_rt_period",
+                                                "cpu_rt_runtime",
+                                                "cpu_shares",
+                                                "cpus",
+                                                "cpuset",
+                                                "credential_spec",
+                                                "depends_on",
+                                                "deploy",
+                                                "develop",
+                                                "device_cgroup_rules",
+                                                "devices",
+                                                "dns",
+                                                "dns_opt",
+                                                "dns_search",
+                                                "domainname",
+                                                "entrypoint",
+                                                "env_file",
+                                                "environment",
+                                                "expose",
+                                                "extends",
+                                                "external_links",
+                                                "extra_hosts",
+                                                "gpus",
+                                                "group_add",
+                                                "healthcheck",
+                                                "hostname",
+                                                "image",
+                                                "init",
+                                                "ipc",
+                                                "isolation",
+                                                "label_file",
+                                                "labels",
+                                                "links",
+                                                "logging",
+                                                "mac_address",
+                                                "mem_limit",
+                                                "mem_reservation",
+                                                "mem_swappiness",
+                                                "memswap_limit",
+                                                "models",
+                                                "network_mode",
+                                                "networks",
+                                                "oom_kill_disable",
+                                                "oom_score_adj",
+                                                "pid",
+                                                "pids_limit",
+                                                "platform",
+                                                "ports",
+                                                "post_start",
+                                                "pre_start",
+                                                "pre_stop",
+                                                "privileged",
+                                                "profiles",
+                                                "provider",
+                                                "pull_policy",
+                                                "pull_refresh_after",
+                                                "read_only",
+                                                "restart",
+                                                "runtime",
+                                                "scale",
+                                                "secrets",
+                                                "security_opt",
+                                                "shm_size",
+                                                "stdin_open",
+                                                "stop_grace_period",
+                                                "stop_signal",
+                                                "storage_opt",
+                                                "sysctls",
+                                                "tmpfs",
+                                                "tty",
+                                                "ulimits",
+                                                "use_api_socket",
+                                                "user",
+                                                "userns_mode",
+                                                "uts",
+                                                "volumes",
+                                                "volumes_from",
+                                                "volume_driver",
+                                                "working_dir"};
+  return known.contains(key);
+}
+
 std::size_t count_nodes(const YamlNode& node) {
   std::size_t count = 1;
   for (const auto& one : node.items)
@@ -111,6 +210,10 @@ bool is_in_build(const Path& path) {
   return path.size() > 3 && path[0] == "services" && path[2] == "build";
 }
 
+bool is_build_args(const Path& path) {
+  return path.size() == 4 && path[0] == "services" && path[2] == "build" && path[3] == "args";
+}
+
 Status merge(YamlNode& into, const YamlNode& from, Path& path) {
   if (from.is_null()) return {};
   if (into.is_null() || from.replace) {
@@ -123,6 +226,11 @@ Status merge(YamlNode& into, const YamlNode& from, Path& path) {
     for (const auto& [key, value] : from.members) {
       if (value.reset) {
         into.erase(key);
+        continue;
+      }
+      // An argument without a value is one that nothing sets: the base's goes.
+      if (value.is_null() && is_build_args(path)) {
+        into.at(key) = value;
         continue;
       }
       path.push_back(key);
@@ -205,7 +313,7 @@ public:
     const fs::path base =
         files->front() == "-" ? fs::path{cwd_} : fs::path{files->front()}.parent_path();
     dir_ = compose_.directory.empty() ? normal(base) : normal(fs::path{cwd_} / compose_.directory);
-    if (!explicit_env_ && dir_ != cwd_)
+    if (!explicit_env_ && dir_ != env_dir_)
       if (auto known = add_env_file(dir_ + "/.env", env_, false); !known)
         return std::move(known).error();
     if (auto named = find_name(*files); !named) return std::move(named).error();
@@ -239,7 +347,13 @@ private:
     if (const auto set = env_.find("COMPOSE_ENV_FILES"); names.empty() && set != env_.end())
       names = split(set->second, ",");
     explicit_env_ = !names.empty() || is_on(env_, "COMPOSE_DISABLE_ENV_FILE");
-    if (!explicit_env_) return add_env_file(normal(fs::path{cwd_} / ".env"), env_, false);
+    // Of a project that the command line names by its place only that folder's file counts.
+    env_dir_ = cwd_;
+    if (!compose_.directory.empty())
+      env_dir_ = normal(fs::path{cwd_} / compose_.directory);
+    else if (!compose_.files.empty() && compose_.files.front() != "-")
+      env_dir_ = normal((fs::path{cwd_} / compose_.files.front()).parent_path());
+    if (!explicit_env_) return add_env_file(normal(fs::path{env_dir_} / ".env"), env_, false);
     // The last file's word counts, so it comes first.
     std::reverse(names.begin(), names.end());
     for (const auto& name : names)
@@ -383,6 +497,10 @@ private:
     if (service.is_null()) return {};
     if (!service.is_map())
       return compose_error(service.where() + ": services." + name + " is no map");
+    for (const auto& [key, value] : service.members)
+      if (!key.starts_with("x-") && !is_service_key(key))
+        return compose_error(value.where() + ": services." + name + ": additional properties '" +
+                             key + "' not allowed");
     for (const auto* key :
          {"environment", "labels", "annotations", "sysctls", "depends_on", "networks"})
       if (auto* node = service.find(key)) list_to_map(*node);
@@ -536,6 +654,8 @@ private:
   Status include(YamlNode& document, const std::string& dir, const Environment& env, int depth) {
     const auto* list = document.find("include");
     if (list == nullptr) return {};
+    if (!list->is_list() && !list->is_null())
+      return compose_error(list->where() + ": include is no list");
     const YamlNode includes = *list;
     document.erase("include");
     for (const auto& one : includes.items) {
@@ -606,7 +726,7 @@ private:
   Result<ComposeProject> project() {
     for (const auto& one : compose_.profiles)
       profiles_.insert(one);
-    if (const auto set = env_.find("COMPOSE_PROFILES"); set != env_.end())
+    if (const auto set = env_.find("COMPOSE_PROFILES"); profiles_.empty() && set != env_.end())
       for (const auto& one : split(set->second, ","))
         profiles_.insert(one);
     const auto* services = model_.find("services");
@@ -788,7 +908,8 @@ private:
     }
     if (key == "cache_to") {
       for (const auto& to : texts(&value))
-        if (auto text = note_cache_goal("cache_to", to, {"inline"}, build); !text.empty())
+        if (auto text = note_cache_goal("cache_to", to, {"inline", "registry"}, build);
+            !text.empty())
           return text;
       return {};
     }
@@ -997,6 +1118,7 @@ private:
   const ReadText& read_;
   Environment env_;
   bool explicit_env_ = false;
+  std::string env_dir_; ///< whose .env was read first
   std::string dir_;
   std::string name_;
   YamlNode model_;

@@ -21,7 +21,8 @@ constexpr std::size_t kMaxComposeFiles = 256;
 constexpr std::size_t kMaxComposeServices = 1024;
 constexpr int kMaxComposeDepth = 32; ///< of `extends`, `include`
 
-/// A file's text by its absolute path; "-" is stdin. not_found where there is none.
+/// A file's text by its absolute path; "-" is stdin. not_found where there is none, or
+/// a folder (a `.env` of Python's).
 using ReadText = std::function<Result<std::string>(const std::string& path)>;
 
 struct ComposeService {

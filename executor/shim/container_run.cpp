@@ -3,6 +3,7 @@
 
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
+#include "executor/shim/container_copy.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/output.hpp"
 #include "executor/shim/parsing.hpp"
@@ -423,6 +424,7 @@ public:
     if (verb == "wait") return wait();
     if (verb == "port") return port();
     if (verb == "commit") return commit();
+    if (verb == "cp") return copy_files(command_, world_, client_);
     if (verb == "rename")
       return each({command_.arguments[0]}, "POST", "/containers/",
                   "/rename?name=" + percent_encode(command_.arguments[1]), false);
@@ -491,8 +493,11 @@ private:
     if (name->tag.empty() && name->digest.empty()) name->tag = "latest";
     std::string target = "/images/create?fromImage=" + percent_encode(name->familiar()) +
                          "&tag=" + percent_encode(name->digest.empty() ? name->tag : name->digest);
-    if (const auto platform = line_.last("platform"); !platform.empty())
-      target += "&platform=" + percent_encode(platform);
+    auto platform = line_.last("platform");
+    if (const auto set = command_.env.find("DOCKER_DEFAULT_PLATFORM");
+        platform.empty() && set != command_.env.end())
+      platform = set->second;
+    if (!platform.empty()) target += "&platform=" + percent_encode(platform);
     MessageStream messages{line_.has("quiet") ? Write{[](std::string_view) {}} : world_.err};
     Answer refused;
     auto status = client_.call({.method = "POST", .target = target, .long_running = true},

@@ -564,26 +564,45 @@ class Evaluation {
 public:
   explicit Evaluation(const Environment& env) : env_{env} {}
 
-  void define(const std::string& name, const Expression* fallback) {
+  /// NAME = … at the top of a file: it counts before any variable's default.
+  void define_attribute(const std::string& name, const Expression& value) {
+    attributes_.insert_or_assign(name, value);
+  }
+  /// A block: the environment may say another value.
+  void define_variable(const std::string& name, const Expression* fallback) {
     if (fallback == nullptr)
-      defaults_.emplace(name, std::nullopt);
+      variables_.emplace(name, std::nullopt);
     else
-      defaults_.insert_or_assign(name, *fallback);
+      variables_.insert_or_assign(name, *fallback);
   }
 
-  const std::map<std::string, std::optional<Expression>>& variables() const { return defaults_; }
+  /// Of every name the expression that it stands for; none where there is none.
+  std::map<std::string, const Expression*> names() const {
+    std::map<std::string, const Expression*> all;
+    for (const auto& [name, value] : attributes_)
+      all.emplace(name, &value);
+    for (const auto& [name, value] : variables_)
+      all.emplace(name, value ? &*value : nullptr);
+    return all;
+  }
 
   Json variable(const std::string& name, const Place& place) {
     const auto known = values_.find(name);
     if (known != values_.end()) return known->second;
-    const auto found = defaults_.find(name);
-    if (found == defaults_.end()) refuse(place, "there is no variable \"" + name + "\"");
+    const auto attribute = attributes_.find(name);
+    const auto block = variables_.find(name);
+    if (attribute == attributes_.end() && block == variables_.end())
+      refuse(place, "there is no variable \"" + name + "\"");
     if (!being_.insert(name).second)
       refuse(place, "the variable \"" + name + "\" refers to itself");
-    Json value = found->second ? evaluate(*found->second, {}) : Json();
+    Json value = "";
+    if (attribute != attributes_.end())
+      value = evaluate(attribute->second, {});
+    else if (block->second)
+      value = evaluate(*block->second, {});
     being_.erase(name);
     // The environment's text is taken as what the default is.
-    if (const auto set = env_.find(name); set != env_.end()) {
+    if (const auto set = env_.find(name); block != variables_.end() && set != env_.end()) {
       if (value.is_boolean())
         value = as_bool(set->second, name, place);
       else if (value.is_number())
@@ -695,7 +714,8 @@ private:
   Json indexed(const Expression& one, const Scope& scope) {
     const auto& base = one.parts[0];
     if (base.kind == Expression::Kind::variable && is_one_of(base.name, {"target", "group"}) &&
-        !scope.contains(base.name) && !defaults_.contains(base.name))
+        !scope.contains(base.name) && !attributes_.contains(base.name) &&
+        !variables_.contains(base.name))
       refuse(base.place, "references to what a " + base.name + " says are not supported");
     const auto value = evaluate(base, scope);
     const auto key = evaluate(one.parts[1], scope);
@@ -807,8 +827,8 @@ private:
     if (name == "coalesce") {
       need(one, 1, kMany);
       for (const auto& part : arguments)
-        if (!part.is_null() && part != Json("")) return part;
-      refuse(one.place, "every argument of \"coalesce\" is empty");
+        if (!part.is_null()) return part;
+      refuse(one.place, "every argument of \"coalesce\" is null");
     }
     if (name == "merge") {
       need(one, 1, kMany);
@@ -928,7 +948,8 @@ private:
   }
 
   const Environment& env_;
-  std::map<std::string, std::optional<Expression>> defaults_;
+  std::map<std::string, Expression> attributes_;
+  std::map<std::string, std::optional<Expression>> variables_;
   std::map<std::string, Json> values_;
   std::set<std::string> being_;
   std::size_t steps_ = 0;
@@ -974,7 +995,7 @@ public:
   /// What must be known before anything is evaluated. `body` outlives this.
   void declare(const Body& body) {
     for (const auto& [name, value] : body.attributes)
-      all_.define(name, &value);
+      all_.define_attribute(name, value);
     for (const auto& block : body.blocks) {
       if (!is_one_of(block.type, {"variable", "group", "target"}))
         refuse(block.place,
@@ -988,7 +1009,32 @@ public:
       for (const auto& [key, value] : block.body.attributes)
         if (!is_one_of(key, {"default", "description", "type"}))
           refuse(value.place, "\"" + key + "\" of a variable is not supported");
-      all_.define(block.labels[0], find(block.body, "default"));
+      all_.define_variable(block.labels[0], find(block.body, "default"));
+    }
+  }
+
+  /// The variables of a file in JSON, which HCL's expressions know too. What is wrong with the file
+  /// is said by its own reader. `file` outlives this.
+  void declare(const BakeFile& file) {
+    const auto too_deep = [](int depth, Json::parse_event_t, const Json&) {
+      return depth <= kMaxHclDepth;
+    };
+    const Json json = Json::parse(file.text, too_deep, false, true);
+    const auto blocks = json.is_object() ? json.find("variable") : json.end();
+    if (!json.is_object() || blocks == json.end() || !blocks->is_object()) return;
+    for (const auto& [name, block] : blocks->items()) {
+      if (!block.is_object()) continue;
+      Expression literal;
+      literal.place = {&file.name, 0, 0};
+      literal.value = block.value("default", Json(""));
+      if (literal.value.is_string() &&
+          literal.value.get_ref<const std::string&>().find_first_of("$%") != std::string::npos)
+        refuse(
+            literal.place,
+            "the variable \"" + name +
+                "\" has an expression as its default, which is not supported beside files in HCL",
+            "declare it in the HCL file");
+      all_.define_variable(name, block.contains("default") ? &literal : nullptr);
     }
   }
 
@@ -1008,8 +1054,9 @@ public:
   /// For the files in JSON, and so that each is looked at: also one that nobody uses.
   std::string variables() {
     Json json = Json::object();
-    for (const auto& [name, value] : all_.variables()) {
-      const auto known = all_.variable(name, value ? value->place : Place{&nowhere_, 0, 0});
+    for (const auto& [name, value] : all_.names()) {
+      const auto known =
+          all_.variable(name, value != nullptr ? value->place : Place{&nowhere_, 0, 0});
       if (!known.is_structured()) json["variable"][name]["default"] = escaped(known);
     }
     return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -1106,12 +1153,17 @@ Result<std::vector<BakeFile>> hcl_to_json(const std::vector<BakeFile>& files,
     for (const auto& file : files) {
       bodies.push_back(is_hcl(file) ? std::optional{Parser{file.name, file.text}.parse()}
                                     : std::nullopt);
-      if (bodies.back()) converter.declare(*bodies.back());
+      if (bodies.back())
+        converter.declare(*bodies.back());
+      else
+        converter.declare(file);
     }
-    std::vector<BakeFile> json{{files.front().name, converter.variables()}};
+    std::vector<BakeFile> json;
     for (std::size_t i = 0; i < files.size(); ++i)
       json.push_back(bodies[i] ? BakeFile{files[i].name, converter.converted(*bodies[i])}
                                : files[i]);
+    // The last word on a variable counts: here it is the one that HCL's expressions saw.
+    json.push_back({files.front().name, converter.variables()});
     return json;
   } catch (const Refused& refused) {
     return refused.error;

@@ -19,7 +19,9 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <optional>
 
 namespace slipway::shim {
@@ -101,7 +103,8 @@ public:
 
   Result<int> receive(const BodySink& sink, Milliseconds idle) {
     http::response_parser<http::buffer_body> parser;
-    parser.body_limit(boost::none);
+    // Not boost::none: 1.74 takes it for less than any length when the header comes by itself.
+    parser.body_limit(std::numeric_limits<std::uint64_t>::max());
     parser.header_limit(static_cast<std::uint32_t>(kMaxHeaderBytes));
     parser.eager(true);
     std::vector<char> out(kChunkBytes);

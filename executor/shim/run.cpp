@@ -150,9 +150,12 @@ public:
   int operator()(const Compose& asked) const {
     Compose compose = asked;
     if (compose.old_name && has_second_compose()) compose.old_name = false;
-    const ReadText read = [this](const std::string& path) {
-      return path == "-" ? read_all(world_.input, kMaxComposeBytes, "the Compose file on stdin")
-                         : read_file(path, kMaxComposeBytes);
+    const ReadText read = [this](const std::string& path) -> Result<std::string> {
+      if (path == "-") return read_all(world_.input, kMaxComposeBytes, "the Compose file on stdin");
+      std::error_code cause;
+      if (std::filesystem::is_directory(path, cause))
+        return Error{ErrorKind::not_found, path + " is a folder", "", {}};
+      return read_file(path, kMaxComposeBytes);
     };
     const auto project = load_compose(compose, world_.cwd, read);
     if (!project) return fail("", project.error());
@@ -554,7 +557,11 @@ public:
     if (there) data["Server"] = Json::parse(answer->body, nullptr, false);
     if (data["Server"].is_discarded()) return fail("the broker's answer is not JSON");
     int exit_code = 0;
-    if (!version.format.empty()) {
+    if (!version.format.empty() && !there) {
+      // What the client knows is shown; why the server's part is missing is said below.
+      if (const auto known = render_template(with_escapes(version.format), dumped(data)))
+        world_.out(*known + "\n");
+    } else if (!version.format.empty()) {
       exit_code = print_formatted(version.format, data);
     } else {
       const auto& server = data["Server"];
@@ -986,7 +993,9 @@ private:
     if (!request) return fail(prefix, request.error());
     int step = 0;
     const auto end = stream(*request, progress, &step);
-    if (!end && !manner_.step_code) return 1;
+    // Docker's classic builder ends with the step's code, BuildKit with 1.
+    const bool step_code = manner_.step_code || build.report == Report::classic;
+    if (!end && !step_code) return 1;
     if (!end) return step != 0 ? step : manner_.exit_code;
     if (end->image_id.empty()) return fail("the broker ended the build without an image ID");
     report_built(build, end->image_id, said_built);
@@ -1014,7 +1023,10 @@ private:
   void report_built(const Build& build, const std::string& image_id, bool said_built) const {
     switch (build.report) {
     case Report::buildkit:
-      if (build.quiet) world_.out(image_id + "\n");
+      // An archive on stdout stays what it is.
+      if (build.quiet &&
+          std::find(build.archives.begin(), build.archives.end(), "-") == build.archives.end())
+        world_.out(image_id + "\n");
       return;
     case Report::classic:
       if (build.quiet) {

@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::size_t kBlock = 512;
 constexpr std::size_t kNameField = 100;
+constexpr std::uint64_t kMaxOctalId = (1ULL << 21U) - 1;   ///< 7 octal digits
 constexpr std::uint64_t kMaxOctalSize = (1ULL << 33U) - 1; ///< 11 octal digits
 
 struct Header {
@@ -28,6 +29,8 @@ struct Header {
   unsigned mode = 0644;
   std::uint64_t size = 0;
   std::int64_t mtime = 0;
+  std::uint64_t uid = 0;
+  std::uint64_t gid = 0;
 };
 
 void put_octal(char* field, std::size_t width, std::uint64_t value) {
@@ -39,8 +42,8 @@ std::string ustar_block(const Header& header) {
   std::array<char, kBlock> block{};
   ::memcpy(block.data(), header.name.data(), std::min(header.name.size(), kNameField));
   put_octal(&block[100], 8, header.mode & 07777U);
-  put_octal(&block[108], 8, 0);
-  put_octal(&block[116], 8, 0);
+  put_octal(&block[108], 8, header.uid <= kMaxOctalId ? header.uid : 0);
+  put_octal(&block[116], 8, header.gid <= kMaxOctalId ? header.gid : 0);
   put_octal(&block[124], 12, header.size <= kMaxOctalSize ? header.size : 0);
   put_octal(&block[136], 12,
             header.mtime > 0 ? static_cast<std::uint64_t>(header.mtime) & kMaxOctalSize : 0);
@@ -75,6 +78,8 @@ std::string encoded(const Header& header) {
   if (header.name.size() > kNameField) records += pax_record("path", header.name);
   if (header.link.size() > kNameField) records += pax_record("linkpath", header.link);
   if (header.size > kMaxOctalSize) records += pax_record("size", std::to_string(header.size));
+  if (header.uid > kMaxOctalId) records += pax_record("uid", std::to_string(header.uid));
+  if (header.gid > kMaxOctalId) records += pax_record("gid", std::to_string(header.gid));
   if (records.empty()) return ustar_block(header);
   const Header pax{"PaxHeaders/entry", "", 'x', 0644, records.size(), 0};
   return ustar_block(pax) + padded(records) + ustar_block(header);
@@ -85,6 +90,7 @@ std::string encoded(const Header& header) {
 struct TarStream::State {
   std::filesystem::path root;
   std::vector<ExtraFile> extra;
+  TarAs as;
   std::vector<std::string> waiting; ///< relative paths, next one last
   std::string pending;              ///< headers and padding to hand out before `file`
   std::size_t pending_at = 0;
@@ -104,9 +110,9 @@ struct TarStream::State {
       names.push_back(it->path().filename().string());
     if (cause)
       return Error{ErrorKind::io,
-                   "cannot read folder " + dir.string() +
-                       " of the build context: " + cause.message(),
-                   "make it readable or list it in .dockerignore",
+                   "cannot read folder " + dir.string() + " of " + as.what + ": " + cause.message(),
+                   "make it readable" +
+                       std::string{as.top.empty() ? " or list it in .dockerignore" : ""},
                    {}};
     std::sort(names.rbegin(), names.rend());
     for (auto& name : names)
@@ -115,10 +121,16 @@ struct TarStream::State {
   }
 
   Status begin_entry(const std::string& relative) {
-    const auto path = root / relative;
+    const auto path = relative.empty() ? root : root / relative;
     struct stat info {};
     if (::lstat(path.c_str(), &info) != 0) return io_error("lstat", errno, path.string());
-    Header header{relative, "", '0', info.st_mode & 07777U, 0, info.st_mtim.tv_sec};
+    std::string name = as.top;
+    if (!name.empty() && !relative.empty()) name += '/';
+    Header header{name + relative, "", '0', info.st_mode & 07777U, 0, info.st_mtim.tv_sec};
+    if (as.keep_owners) {
+      header.uid = info.st_uid;
+      header.gid = info.st_gid;
+    }
     if (S_ISSOCK(info.st_mode)) return {};
     if (S_ISDIR(info.st_mode)) {
       header.name += '/';
@@ -137,12 +149,11 @@ struct TarStream::State {
     }
     if (!S_ISREG(info.st_mode))
       return Error{ErrorKind::bad_input,
-                   "the build context has a device or fifo: " + path.string(),
-                   "remove it from the context",
+                   as.what + " has a device or fifo: " + path.string(),
+                   "remove it from there",
                    {}};
     file = UniqueFd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
-    if (!file)
-      return io_error("cannot read a file of the build context: open", errno, path.string());
+    if (!file) return io_error("cannot read a file of " + as.what + ": open", errno, path.string());
     header.size = static_cast<std::uint64_t>(info.st_size);
     file_name = path.string();
     file_left = header.size;
@@ -156,7 +167,8 @@ struct TarStream::State {
       started = true;
       for (const auto& one : extra)
         pending += encoded({one.name, "", '0', 0600, one.content.size(), 0}) + padded(one.content);
-      return root.empty() ? Status{} : push_children("");
+      if (root.empty()) return {};
+      return as.top.empty() ? push_children("") : begin_entry("");
     }
     if (waiting.empty()) {
       pending.append(2 * kBlock, '\0');
@@ -169,10 +181,11 @@ struct TarStream::State {
   }
 };
 
-TarStream::TarStream(std::filesystem::path root, std::vector<ExtraFile> extra)
+TarStream::TarStream(std::filesystem::path root, std::vector<ExtraFile> extra, TarAs as)
     : state_{std::make_unique<State>()} {
   state_->root = std::move(root);
   state_->extra = std::move(extra);
+  state_->as = std::move(as);
 }
 TarStream::~TarStream() = default;
 TarStream::TarStream(TarStream&&) noexcept = default;
@@ -197,7 +210,7 @@ Result<std::size_t> TarStream::read(char* buffer, std::size_t capacity) {
       if (got < 0) return io_error("read", errno, state.file_name);
       if (got == 0)
         return Error{ErrorKind::io,
-                     "a file of the build context shrank while it was sent: " + state.file_name,
+                     "a file of " + state.as.what + " shrank while it was sent: " + state.file_name,
                      "",
                      {}};
       state.file_left -= static_cast<std::uint64_t>(got);

@@ -19,12 +19,19 @@ struct ExtraFile {
   std::string content;
 };
 
-/// Streams `extra` and then the tree below `root` in sorted order, owner 0:0 as the docker CLI
-/// sends it. Links stay links, sockets are left out, devices and fifos are refused.
+/// How a tree goes into the tar.
+struct TarAs {
+  std::string top = {};     ///< the root itself is an entry of this name; "": only what is below it
+  bool keep_owners = false; ///< else everything is 0:0, as the docker CLI sends it
+  std::string what = "the build context"; ///< in messages
+};
+
+/// Streams `extra` and then the tree below `root` in sorted order. Links stay links, sockets are
+/// left out, devices and fifos are refused.
 class TarStream {
 public:
-  /// An empty `root` gives only the extra files.
-  explicit TarStream(std::filesystem::path root, std::vector<ExtraFile> extra = {});
+  /// An empty `root` gives only the extra files. With TarAs::top it may be a file or a link.
+  explicit TarStream(std::filesystem::path root, std::vector<ExtraFile> extra = {}, TarAs as = {});
   ~TarStream();
   TarStream(TarStream&&) noexcept;
   TarStream& operator=(TarStream&&) noexcept;

@@ -4,7 +4,11 @@
 #include "executor/base/file.hpp"
 #include "executor/state/job_record.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
+#include <set>
+#include <utility>
 #include <vector>
 
 namespace slipway::image {
@@ -55,6 +59,21 @@ void make_room(const fs::path& layout, std::uint64_t quota) {
   }
 }
 
+/// "arm64" and "aarch64" are linux/arm64, as Docker reads them.
+oci::Platform platform_from(const std::string& text) {
+  const auto first = text.find('/');
+  oci::Platform platform;
+  platform.os = first == std::string::npos ? "linux" : text.substr(0, first);
+  platform.architecture = first == std::string::npos ? text : text.substr(first + 1);
+  if (const auto second = platform.architecture.find('/'); second != std::string::npos) {
+    platform.variant = platform.architecture.substr(second + 1);
+    platform.architecture.resize(second);
+  }
+  if (platform.architecture == "x86_64") platform.architecture = "amd64";
+  if (platform.architecture == "aarch64") platform.architecture = "arm64";
+  return platform;
+}
+
 fs::path lock_of(const fs::path& layout) {
   return layout.string() + ".lock";
 }
@@ -88,6 +107,47 @@ void BaseImages::used(const oci::ImageTree& tree) {
   std::error_code failed;
   for (const auto& blob : tree.blobs)
     fs::last_write_time(layout_.blob_path(blob.digest), fs::file_time_type::clock::now(), failed);
+}
+
+Result<oci::Digest> one_of_platforms(oci::Layout& layout,
+                                     const std::map<std::string, oci::Digest>& manifests) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  std::set<oci::Digest> seen;
+  for (const auto& [platform, digest] : manifests) {
+    if (!seen.insert(digest).second) continue;
+    auto tree = oci::read_tree(layout, digest);
+    if (!tree) return std::move(tree).error();
+    const auto wanted = platform_from(platform);
+    nlohmann::ordered_json entry{
+        {"mediaType", tree->root_media_type},
+        {"digest", digest.str()},
+        {"size", tree->root_size},
+        {"platform", {{"architecture", wanted.architecture}, {"os", wanted.os}}}};
+    if (!wanted.variant.empty()) entry["platform"]["variant"] = wanted.variant;
+    list.push_back(std::move(entry));
+  }
+  if (seen.size() == 1) return *seen.begin();
+  const nlohmann::ordered_json index{{"schemaVersion", 2},
+                                     {"mediaType", "application/vnd.oci.image.index.v1+json"},
+                                     {"manifests", std::move(list)}};
+  return layout.write_blob(index.dump());
+}
+
+Result<std::vector<oci::Digest>> platforms_of(const oci::Layout& layout,
+                                              const oci::Digest& digest) {
+  auto tree = oci::read_tree(layout, digest);
+  if (!tree) return std::move(tree).error();
+  std::vector<oci::Digest> manifests;
+  for (const auto& image : tree->images)
+    manifests.push_back(image.descriptor.digest);
+  return manifests;
+}
+
+bool is_for(const oci::ImageConfig& image, const std::string& platform) {
+  const auto wanted = platform_from(platform);
+  return image.platform.architecture.empty() ||
+         (image.platform.architecture == wanted.architecture &&
+          (image.platform.os.empty() || image.platform.os == wanted.os));
 }
 
 void collect_base_images(const fs::path& dir, std::uint64_t quota, std::chrono::seconds idle,

@@ -11,7 +11,9 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
+#include <vector>
 
 namespace slipway::image {
 
@@ -36,6 +38,18 @@ private:
   oci::Layout layout_;
   UniqueFd use_;
 };
+
+/// The one digest that stands for an image taken for several platforms ("linux/arm64" → manifest):
+/// an index of them, written to `layout`; the manifest itself where all are the same. Errors:
+/// bad_input (the layout has other bytes), not_found, io.
+Result<oci::Digest> one_of_platforms(oci::Layout& layout,
+                                     const std::map<std::string, oci::Digest>& manifests);
+
+/// The manifests that a digest of one_of_platforms stands for. Errors: as one_of_platforms.
+Result<std::vector<oci::Digest>> platforms_of(const oci::Layout& layout, const oci::Digest& digest);
+
+/// True where the image is one for `platform` ("linux/arm64"), or does not say what it is for.
+bool is_for(const oci::ImageConfig& image, const std::string& platform);
 
 /// Removes layouts that nobody used for `idle`, with `all` every one, and makes room in those above
 /// `quota`; what is in use stays.

@@ -649,7 +649,7 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
   context.dockerfile_dir = full.parent_path().string();
   if (request.dockerfile_text) {
     context.dockerfile_text = *request.dockerfile_text;
-    context.dockerfile_dir = context.dir;
+    context.dockerfile_dir.clear();
     context.dockerfile_name = "Dockerfile";
     return context;
   }
@@ -674,10 +674,12 @@ Result<router::Context> BuildPlace::look_at(const Context& context,
   // -name takes a pattern: what is not plain is taken to be there.
   const auto own = context.dockerfile_name + ".dockerignore";
   const bool is_plain = own.find_first_of("*?[\\") == std::string::npos;
+  const bool is_text = context.dockerfile_dir.empty(); // no file, so none of its own beside it
+  const auto dockerfile_dir = is_text ? context.dir : context.dockerfile_dir;
   auto said =
-      ask({"/usr/bin/find", context.dir + "/", context.dockerfile_dir + "/", "-mindepth", "1",
-           "-maxdepth", "1", "(", "-name", ".dockerignore", "-o", "-name", ".containerignore", "-o",
-           "-name", is_plain ? own : ".dockerignore", ")", "-printf", "%H%f\\0"},
+      ask({"/usr/bin/find", context.dir + "/", dockerfile_dir + "/", "-mindepth", "1", "-maxdepth",
+           "1", "(", "-name", ".dockerignore", "-o", "-name", ".containerignore", "-o", "-name",
+           is_plain ? own : ".dockerignore", ")", "-printf", "%H%f\\0"},
           64UL << 10);
   // A context that cannot be looked at is the backend's to complain of: it may hold anything.
   if (!said && said.error().kind == ErrorKind::bad_input) {
@@ -692,7 +694,7 @@ Result<router::Context> BuildPlace::look_at(const Context& context,
   router::Context found;
   found.ignore_file = has(context.dir, ".dockerignore");
   found.container_ignore_file = has(context.dir, ".containerignore");
-  found.dockerfile_ignore_file = !is_plain || has(context.dockerfile_dir, own);
+  found.dockerfile_ignore_file = !is_text && (!is_plain || has(dockerfile_dir, own));
   if (sources.empty()) return found;
   // One answer for each, in their order; what is not there is the backend's to complain of.
   std::vector<std::string> argv{"/bin/sh", "-c",

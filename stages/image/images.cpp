@@ -336,7 +336,14 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
   auto& bases = place_->bases().layout();
   // As with Docker, an image that this job built or loaded under the name comes before the
   // registry.
-  if (auto local = (*images)->find(reference.str()); local && !pull) {
+  std::string passed_by;
+  if (auto local = (*images)->find(reference.str());
+      local && !pull && !platform.empty() && !is_for(local->config, platform)) {
+    // As Docker does, which asks the registry then.
+    passed_by = "this job's own image " + reference.familiar() + " is for " +
+                local->config.platform.str() + " and not for " + platform;
+    progress("slipway: " + passed_by + "; the registry is asked\n");
+  } else if (local && !pull) {
     auto tree = oci::read_tree((*images)->layout(), local->manifest_digest);
     if (!tree) return std::move(tree).error();
     for (const auto& blob : tree->blobs) {
@@ -346,6 +353,7 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
     return backends::BaseImage{reference.familiar(), local->manifest_digest};
   }
   auto digest = fetch(reference, OnePlatform{platform}, bases, progress, cancelled);
+  if (!digest && !passed_by.empty()) return std::move(digest).error().in(passed_by);
   if (!digest) return std::move(digest).error();
   return backends::BaseImage{reference.familiar(), *std::move(digest)};
 }
@@ -360,15 +368,16 @@ Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerf
   if (!contexts) return std::move(contexts).error();
   std::vector<backends::BaseImage> bases;
   std::map<std::string, std::string> spelled; // familiar name → as the Dockerfile has it
+  std::map<std::string, std::map<std::string, oci::Digest>> taken; // familiar name → platforms
   std::vector<dockerfile::ExternalImage> wanted = *std::move(named);
   for (std::size_t i = 0; i < wanted.size(); ++i) { // grows by what ONBUILD triggers of bases name
     const auto image = wanted[i];
     const auto at = parsed.at(image.line) + ": " + image.used_by + " " + image.reference;
     auto reference = oci::Reference::parse(image.reference);
     if (!reference) return std::move(reference).error().in(at);
-    if (std::any_of(bases.begin(), bases.end(), [&](const auto& base) {
-          return base.familiar_name == reference->familiar();
-        })) {
+    const auto platform = dockerfile::platform_of(image, scope);
+    auto& of_name = taken[reference->familiar()];
+    if (of_name.contains(platform)) {
       // The same image by another spelling.
       if (const auto known = spelled.find(reference->familiar()); known != spelled.end())
         if (const auto config = configs.find(known->second); config != configs.end())
@@ -392,6 +401,7 @@ Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerf
                           cancelled);
     if (!base) return std::move(base).error().in(at);
     base->familiar_name = reference->familiar();
+    of_name.emplace(platform, base->digest);
     auto tree = oci::read_tree(place_->bases().layout(), base->digest);
     if (!tree) return std::move(tree).error().in(at);
     place_->bases().used(*tree);
@@ -410,7 +420,15 @@ Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerf
       if (!triggered) return std::move(triggered).error().in(at);
       wanted.insert(wanted.end(), triggered->begin(), triggered->end());
     }
-    bases.push_back(*std::move(base));
+    auto one = one_of_platforms(place_->bases().layout(), of_name);
+    if (!one) return std::move(one).error().in(at);
+    const auto known = std::find_if(bases.begin(), bases.end(), [&](const auto& other) {
+      return other.familiar_name == base->familiar_name;
+    });
+    if (known == bases.end())
+      bases.push_back(*std::move(base));
+    else
+      known->digest = *std::move(one);
   }
   return bases;
 }
@@ -572,8 +590,12 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
       backend + ", " + seconds_since(started) + (made->because.empty() ? "" : "; " + made->because);
   built.backend = backend;
   built.dockerfile_digest = oci::Digest::of(context->dockerfile_text).str();
-  for (const auto& base : job.bases)
-    built.bases.emplace_back(base.familiar_name, base.digest.str());
+  for (const auto& base : job.bases) {
+    auto manifests = platforms_of(place_->bases().layout(), base.digest);
+    if (!manifests) return std::move(manifests).error().in("writing down what was built");
+    for (const auto& one : *manifests)
+      built.bases.emplace_back(base.familiar_name, one.str());
+  }
   if (auto kept = builds_.keep(manifest.str(), built); !kept)
     return std::move(kept).error().in("writing down what was built");
   note_built(manifest, request.tags, built.line);

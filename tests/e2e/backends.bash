@@ -234,6 +234,8 @@ COPY . /ctx
 RUN busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox cat /proc/*/cmdline | busybox tr '\\0' ' ' | busybox grep -o -e '--[c]onfig-file'; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; for port in 2375 2376; do busybox nc -w 2 127.0.0.1 \$port </dev/null && echo broker-at-\$port; done; echo looked-\$((1 + 1))
 END
 try look docker build -t x:1 ctx
+mkdir own && echo '# the own one' >own/Dockerfile
+printf 'FROM $tiny\nCOPY . /ctx\nRUN busybox cat /ctx/Dockerfile\n' | try own docker build -f - -t x:1 own
 try control ls -d /run/slipway/sock/docker.sock
 printf 'FROM $tiny\nRUN busybox nc -w 3 ${env_gitlab_address/:*/} $((world_coordinator_port + 1)) </dev/null && echo there-\$((1 + 1)); busybox nc -w 3 ${world_registry/:/ } </dev/null || echo cut-off-\$((1 + 1))\n' >Dockerfile
 try network docker build -t x:1 ."
@@ -250,6 +252,8 @@ try network docker build -t x:1 ."
     # Its own context is there, and the broker's socket in the job: the look was good.
     expect_step look 0 /ctx/of-this-build looked-2
     expect_step control 0 docker.sock
+    # A Dockerfile that comes as a text is no file of the context.
+    expect_step own 0 "# the own one"
     for found in of-another-folder .sock auth.json 'config.json$' --config-file TOKEN broker-at; do
         expect_eq "$(step_says look | grep -v 'Step 3/3' | grep -c -e "$found")" 0 "$found"
     done

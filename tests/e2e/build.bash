@@ -255,6 +255,16 @@ loaded() { docker load <piped.tar; }
 try load-stdin loaded
 printf 'FROM next:1\nRUN cat /number\n' >Dockerfile
 try from-loaded docker build .
+printf 'FROM $world_base\nLABEL of=amd64\n' >Dockerfile
+docker build -q -t $world_registry/grp/app/cross:1 . && docker push -q $world_registry/grp/app/cross:1
+printf 'FROM scratch\nLABEL of=arm64\nCOPY Dockerfile /f\n' >Dockerfile
+docker build -q --platform linux/arm64 -t $world_registry/grp/app/cross:1 .
+printf 'FROM --platform=\$BUILDPLATFORM $world_registry/grp/app/cross:1 AS made\nRUN echo >/made\nFROM $world_registry/grp/app/cross:1\nCOPY --from=made /made /made\n' >Dockerfile
+try cross docker build --platform linux/arm64 -t crossed:1 .
+try crossed docker inspect --format '{{.Architecture}} of {{.Config.Labels.of}}' crossed:1
+docker tag next:1 $world_registry/base/nosuch:3
+printf 'FROM $world_registry/base/nosuch:3\n' >Dockerfile
+try foreign docker build --platform linux/arm64 .
 try no-rmi docker rmi nosuch:9
 try no-pull docker pull $world_registry/base/nosuch
 try pull docker pull $world_busybox
@@ -283,6 +293,10 @@ try bad-format docker images --format '{{.Nonsense'"
     expect_step load 0 "next:1"
     expect_step load-stdin 0 "next:1" "second:1"
     expect_step from-loaded 0 3005
+    # One name, two platforms: each stage stands on the image for its own.
+    expect_step cross 0
+    expect_step crossed 0 "arm64 of arm64"
+    expect_step foreign 1 "own image $world_registry/base/nosuch:3 is for linux/amd64 and not for linux/arm64"
     expect_step no-rmi 1 "No such image"
     expect_step no-pull 1 "there is no image $world_registry/base/nosuch:latest"
     expect_step pull 0 "Digest: sha256:"
@@ -312,7 +326,7 @@ try packed docker load -i out.tar
 try run docker run --rm alpine
 try compose docker compose up
 try secret docker build --secret id=x .
-for flag in --ssh=default --allow=network.host --network=host --memory=1g --squash --output=out --cache-to=type=registry,ref=x \
+for flag in --ssh=default --allow=network.host --network=host --memory=1g --squash --output=out --cache-to=type=gha \
     --platform=linux/amd64,linux/arm64 --security-opt=seccomp=unconfined --nosuchflag; do try flag\${flag%%=*} docker build \$flag .; done"
 
     expect_eq "$STATE" success

@@ -89,6 +89,12 @@ try exec docker exec web sh -c 'echo inside; exit 3'
 try ps docker ps --format '{{.Names}} {{.Image}} {{.Ports}}'
 try inspect docker inspect -f '{{.State.Running}}' web
 try logs docker logs web
+try copy-in docker cp file web:/tmp/put
+try copied-in docker exec web cat /tmp/put
+try copy-out docker cp web:/tmp/. taken
+try copied-out cat taken/put taken/made
+try copy-tar sh -c 'docker cp web:/tmp/put - | tar -xOf -'
+try copy-nothing docker cp web:/no-such-file .
 try rm docker rm -f web
 try socket docker run --rm -v /var/run/docker.sock:/s app:1 sh -c 'printf \"GET /_ping HTTP/1.0\\r\\n\\r\\n\" | nc local:/s || ls -l /s'
 try cli env DOCKER_HOST=unix:///var/run/docker.sock /opt/docker-cli run --rm app:1 sh -c 'echo by-the-real-cli; exit 4'
@@ -110,6 +116,12 @@ try compose-like docker network create back" ".image.name = \"$world_docker\"" #
     expect_step ps 0 "web app:1 0.0.0.0:8088->80/tcp"
     expect_step inspect 0 true
     expect_step logs 0 ready
+    expect_step copy-in 0 "Successfully copied" "to web:/tmp/put"
+    expect_step copied-in 0 from-job
+    expect_step copy-out 0
+    expect_step copied-out 0 from-job built-here
+    expect_step copy-tar 0 from-job
+    expect_step copy-nothing 1 "Could not find the file /no-such-file in container web"
     expect_step rm 0 web
     expect_step socket 0
     expect_step cli 4 by-the-real-cli

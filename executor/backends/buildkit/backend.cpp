@@ -154,7 +154,7 @@ Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
       "-ec",
       R"(umask 077; mkdir -p "$1/dockerfile" "$1/layout/blobs/sha256"; cat > "$1/dockerfile/$2"
 printf %s "$4" > "$1/policy.json"
-if [ -f "$3/$2.dockerignore" ]; then head -c 1048576 "$3/$2.dockerignore" > "$1/dockerfile/$2.dockerignore"; fi
+if [ -n "$3" ] && [ -f "$3/$2.dockerignore" ]; then head -c 1048576 "$3/$2.dockerignore" > "$1/dockerfile/$2.dockerignore"; fi
 cd "$1/layout/blobs/sha256"; shift 4; for blob do : > "$blob"; done)",
       "sh",
       paths.dir,

@@ -67,8 +67,10 @@ done)";
 
 /// ARGS: work, the layout of bases, names of blobs. One archive for all images.
 constexpr const char* kLoad = R"(work=$1 layout=$2; shift 2
-tar --create --file=- --directory="$work/bases" manifest.json --directory="$layout/blobs/sha256" -- "$@" |
-  /usr/bin/docker load --quiet >&2)";
+rm -f "$work/torn"
+{ tar --create --file=- --directory="$work/bases" manifest.json --directory="$layout/blobs/sha256" -- "$@" ||
+  : >"$work/torn"; } | /usr/bin/docker load --quiet >&2
+[ ! -e "$work/torn" ] || { echo 'the archive of base images could not be written' >&2; exit 1; })";
 
 /// Says where the Dockerfile is to be: at its place in the context, unless a link leads there, or
 /// beside it. For one beside it `docker` writes two lines into the context's ignore file: where
@@ -87,7 +89,9 @@ printf %s "$file")sh";
 
 constexpr const char* kSave = R"(umask 022
 cd "$1"
-/usr/bin/docker save "$2" | tar --extract --file=-
+rm -f "$3"
+{ /usr/bin/docker save "$2" || : >"$3"; } | tar --extract --file=-
+[ ! -e "$3" ] || { echo 'docker save failed' >&2; exit 1; }
 exec cat manifest.json)";
 
 /// Packs each of the layers as others do, and says digest and size.
@@ -355,7 +359,8 @@ private:
     auto id = oci::Digest::parse(said->substr(0, said->find('\n')));
     if (!id) return std::move(id).error().in("reading the image's ID");
     auto written =
-        in_builder(script(kSave, {places().exported(), id->str()}), oci::kMaxManifestBytes);
+        in_builder(script(kSave, {places().exported(), id->str(), places().work + "/torn"}),
+                   oci::kMaxManifestBytes);
     if (!written) return std::move(written).error();
     auto saved = parse_saved(*written);
     if (!saved) return std::move(saved).error();

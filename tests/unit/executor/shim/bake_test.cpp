@@ -94,6 +94,22 @@ TEST(Bake, PushesByAnOutput) {
   EXPECT_TRUE(object->builds.front().second.push);
 }
 
+TEST(Bake, WhatIsSaidOfPushingCountsBeforeAnOutput) {
+  const std::string text =
+      R"({"target": {"default": {"tags": ["r.io/a"], "output": ["type=registry"]}}})";
+  Bake bake;
+  bake.overrides = {"default.push=false"};
+  EXPECT_FALSE(plan(text, bake)->builds[0].second.push);
+  bake.push = true;
+  EXPECT_TRUE(plan(text, bake)->builds[0].second.push) << "the flag comes before --set";
+  bake = {};
+  bake.no_push = true;
+  EXPECT_FALSE(plan(text, bake)->builds[0].second.push);
+  const auto read = read_bake({"--push=false"}, {});
+  ASSERT_TRUE(std::holds_alternative<Bake>(read));
+  EXPECT_TRUE(std::get<Bake>(read).no_push);
+}
+
 TEST(Bake, LetsALaterFileChangeAnEarlierOnesTarget) {
   const auto made =
       plan_bake({}, {{"docker-bake.json", R"({"target": {"default": {"args": {"A": "1"},
@@ -136,34 +152,38 @@ TEST(Bake, RefusesWhatItWouldBuildWrongly) {
     const char* file;
     const char* words;
   };
-  for (const auto& row : {
-           Row{"target \"app\" {}", "is not JSON"},
-           Row{R"({"function": {}})", "\"function\" is not supported"},
-           Row{R"({"target": {"default": {"matrix": {"a": ["1"]}}}})", "\"matrix\""},
-           Row{R"({"target": {"default": {"contexts": {"a": "target:b"}}}})",
-               "a=target:b: a named context is a folder"},
-           Row{R"({"target": {"default": {"ssh": ["default"]}}})", "agents are not forwarded"},
-           Row{R"({"target": {"default": {"platforms": ["linux/amd64", "linux/arm64"]}}})",
-               "more than one platform"},
-           Row{R"({"target": {"default": {"network": "host"}}})", "--network host"},
-           Row{R"({"target": {"default": {"context": "https://h/x.git"}}})",
-               "remote build context"},
-           Row{R"({"target": {"default": {"cache-to": ["type=registry,ref=r/c"]}}})", "cache-to"},
-           Row{R"({"target": {"default": {"output": ["type=local,dest=o"]}}})", "type=local"},
-           Row{R"({"target": {"default": {"tags": ["${upper(TAG)}"]}}})",
-               "expression ${upper(TAG)}"},
-           Row{R"({"target": {"default": {"tags": ["${TAG}"]}}})", "no variable \"TAG\""},
-           Row{R"({"target": {"default": {"tags": ["A"]}}})", "invalid reference format"},
-           Row{R"({"target": {"default": {"tags": ["%{ if x }"]}}})", "directives of HCL"},
-           Row{R"({"target": {"default": {"inherits": ["default"]}}})", "inherits from itself"},
-           Row{R"({"target": {"default": {"inherits": ["gone"]}}})", "failed to find target gone"},
-           Row{R"({"group": {"default": {"targets": ["default"]}}})", "holds itself"},
-           Row{R"({"target": {"app": {}}})", "failed to find target default"},
-           Row{R"({"variable": {"A": {"default": "${B}"}, "B": {"default": "${A}"}},
+  for (
+      const auto& row : {
+          Row{"target \"app\" {}", "is not JSON"},
+          Row{R"({"function": {}})", "\"function\" is not supported"},
+          Row{R"({"target": {"default": {"matrix": {"a": ["1"]}}}})", "\"matrix\""},
+          Row{R"({"target": {"default": {"contexts": {"a": "target:b"}}}})",
+              "a=target:b: a named context is a folder"},
+          Row{R"({"target": {"default": {"ssh": ["default"]}}})", "agents are not forwarded"},
+          Row{R"({"target": {"default": {"platforms": ["linux/amd64", "linux/arm64"]}}})",
+              "more than one platform"},
+          Row{R"({"target": {"default": {"network": "host"}}})", "--network host"},
+          Row{R"({"target": {"default": {"context": "https://h/x.git"}}})", "remote build context"},
+          Row{R"({"target": {"default": {"cache-to": ["type=local,dest=c"]}}})", "cache-to"},
+          Row{R"({"target": {"default": {"args": "x"}}})", "\"args\" is no object"},
+          Row{R"({"target": {"default": {"ssh": "default"}}})", "\"ssh\" is no list"},
+          Row{R"({"target": {"a": {"labels": {"l": "1"}}, "default": {"inherits": ["a"], "labels": ["x"]}}})",
+              "\"labels\" is no object"},
+          Row{R"({"target": {"default": {"output": ["type=local,dest=o"]}}})", "type=local"},
+          Row{R"({"target": {"default": {"tags": ["${upper(TAG)}"]}}})",
+              "expression ${upper(TAG)}"},
+          Row{R"({"target": {"default": {"tags": ["${TAG}"]}}})", "no variable \"TAG\""},
+          Row{R"({"target": {"default": {"tags": ["A"]}}})", "invalid reference format"},
+          Row{R"({"target": {"default": {"tags": ["%{ if x }"]}}})", "directives of HCL"},
+          Row{R"({"target": {"default": {"inherits": ["default"]}}})", "inherits from itself"},
+          Row{R"({"target": {"default": {"inherits": ["gone"]}}})", "failed to find target gone"},
+          Row{R"({"group": {"default": {"targets": ["default"]}}})", "holds itself"},
+          Row{R"({"target": {"app": {}}})", "failed to find target default"},
+          Row{R"({"variable": {"A": {"default": "${B}"}, "B": {"default": "${A}"}},
                    "target": {"default": {"target": "${A}"}}})",
-               "refers to itself"},
-           Row{R"({"variable": {"A": {"default": ["x"]}}})", "only a default that is text"},
-       })
+              "refers to itself"},
+          Row{R"({"variable": {"A": {"default": ["x"]}}})", "only a default that is text"},
+      })
     EXPECT_NE(refusal(row.file).find(row.words), std::string::npos)
         << row.file << ": " << refusal(row.file);
 }

@@ -77,8 +77,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"HostNetwork", "docker build --network host .", 125, "--network host"},
         Refused{"ManyPlatforms", "docker buildx build --platform linux/amd64,linux/arm64 .", 125,
                 "multi-platform"},
-        Refused{"CacheExport", "docker buildx build --cache-to type=registry,ref=r/c .", 125,
-                "--cache-to type=registry,ref=r/c"},
+        Refused{"CacheExport", "docker buildx build --cache-to type=local,dest=c .", 125,
+                "--cache-to type=local,dest=c"},
         Refused{"Provenance", "docker buildx build --provenance=mode=max .", 125,
                 "--provenance=false"},
         Refused{"LocalOutput", "docker buildx build -o out .", 125, "--output out"},
@@ -172,6 +172,34 @@ TEST(Command, SaysThatCacheSourcesAreNotNeeded) {
   const auto build = parsed<Build>("docker build --cache-from r/a:latest --cache-to type=inline .");
   ASSERT_EQ(build.notes.size(), 2U);
   EXPECT_NE(build.notes[0].find("--cache-from r/a:latest"), std::string::npos);
+}
+
+TEST(Command, LeavesOutACacheInARegistryWithANote) {
+  const auto build =
+      parsed<Build>("docker buildx build --cache-to type=registry,ref=r/c,mode=max .");
+  ASSERT_EQ(build.notes.size(), 1U);
+  EXPECT_NE(build.notes[0].find("has no effect"), std::string::npos);
+}
+
+TEST(Command, MakesAnArgumentOfTheEnvironmentsSourceDateUnlessThereIsOne) {
+  const Environment env{{"SOURCE_DATE_EPOCH", "7"}};
+  EXPECT_EQ(parsed<Build>("docker buildx build .", env).build_args,
+            (Pairs{{"SOURCE_DATE_EPOCH", "7"}}));
+  EXPECT_EQ(parsed<Build>("docker build --build-arg SOURCE_DATE_EPOCH=1 .", env).build_args,
+            (Pairs{{"SOURCE_DATE_EPOCH", "1"}}));
+  EXPECT_TRUE(
+      parsed<Build>("docker build .", {{"SOURCE_DATE_EPOCH", "7"}, {"DOCKER_BUILDKIT", "0"}})
+          .build_args.empty());
+}
+
+TEST(Command, AnswersWhatScriptsAskOfGroups) {
+  for (const auto* line :
+       {"docker image --help", "docker image", "docker builder --help", "docker system -h",
+        "docker container --help", "docker network --help", "docker volume", "docker context",
+        "docker buildx install", "docker buildx uninstall"})
+    EXPECT_EQ(parsed<Say>(line).exit_code, 0) << line;
+  EXPECT_EQ(parsed<Prune>("docker container prune -f").endpoint, "/containers/prune");
+  EXPECT_EQ(parsed<Say>("docker image wat").exit_code, 1);
 }
 
 TEST(Command, NeverRepeatsAPassword) {

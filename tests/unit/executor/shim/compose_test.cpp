@@ -191,6 +191,42 @@ TEST(Compose, FindsItsFilesAndFolders) {
   EXPECT_EQ(loaded(tree, compose).services[0].build.context, "/w/app/x");
 }
 
+TEST(Compose, OfAProjectNamedByItsPlaceThatFoldersEnvironmentCounts) {
+  const std::string text = "services: {web: {build: ., image: 'i:${V-none}'}}\n";
+  Tree tree{{{"/w/app/sub/c.yaml", text},
+             {"/w/app/compose.yaml", text},
+             {"/w/app/.env", "V=cwd\n"},
+             {"/w/app/sub/.env", "V=sub\n"}}};
+  EXPECT_EQ(loaded(tree).services[0].image, "i:cwd");
+  Compose compose;
+  compose.files = {"sub/c.yaml"};
+  EXPECT_EQ(loaded(tree, compose).services[0].image, "i:sub");
+  compose.files = {"sub/c.yaml", "compose.yaml"};
+  EXPECT_EQ(loaded(tree, compose).services[0].image, "i:sub") << "the first file's folder";
+  compose.files = {"compose.yaml"};
+  compose.directory = "sub";
+  EXPECT_EQ(loaded(tree, compose).services[0].image, "i:sub");
+  tree.files.erase("/w/app/sub/.env");
+  EXPECT_EQ(loaded(tree, compose).services[0].image, "i:none");
+  compose = {};
+  compose.env = {{"COMPOSE_FILE", "sub/c.yaml"}};
+  EXPECT_EQ(loaded(tree, compose).services[0].image, "i:cwd") << "of the environment both count";
+}
+
+TEST(Compose, AnArgumentWithoutAValueTakesTheBasesAway) {
+  const Tree tree{{{"/w/app/a.yml", "services: {web: {build: {context: ., args: {A: 1, B: 1}}}}\n"},
+                   {"/w/app/b.yml", "services: {web: {build: {args: {A: , C: }}}}\n"},
+                   {"/w/app/c.yml", "services: {web: {build: {args: [A]}}}\n"}}};
+  for (const char* other : {"b.yml", "c.yml"}) {
+    Compose compose;
+    compose.files = {"a.yml", other};
+    EXPECT_EQ(loaded(tree, compose).services[0].build.build_args, (Pairs{{"B", "1"}})) << other;
+    compose.env = {{"A", "env"}};
+    EXPECT_EQ(loaded(tree, compose).services[0].build.build_args, (Pairs{{"A", "env"}, {"B", "1"}}))
+        << other;
+  }
+}
+
 TEST(Compose, MergesFilesByTheSpecificationsRules) {
   Tree tree{{{"/w/app/a.yml", R"(
 services:
@@ -274,7 +310,9 @@ TEST(Compose, ChoosesServicesByNameAndProfile) {
   compose.profiles = {"p"};
   EXPECT_EQ(names(loaded(text, compose)), (Words{"a", "b"}));
   compose.env = {{"COMPOSE_PROFILES", "q,r"}};
-  EXPECT_EQ(names(loaded(text, compose)), (Words{"a", "b", "c"}));
+  EXPECT_EQ(names(loaded(text, compose)), (Words{"a", "b"})) << "the command line has the say";
+  compose.profiles.clear();
+  EXPECT_EQ(names(loaded(text, compose)), (Words{"a", "c"}));
   compose = {};
   compose.services = {"c"};
   EXPECT_EQ(names(loaded(text, compose)), Words{"c"}) << "naming it is enough";
@@ -348,7 +386,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Unheard{"HostNetwork", "network: host", "host"},
                     Unheard{"HostGateway", "extra_hosts: ['h:host-gateway']", "host-gateway"},
                     Unheard{"Agent", "ssh: [default]", "agents are not forwarded"},
-                    Unheard{"CacheTo", "cache_to: ['type=registry,ref=x']", "never exported"},
+                    Unheard{"CacheTo", "cache_to: ['type=local,dest=x']", "never exported"},
                     Unheard{"Platforms", "platforms: [linux/amd64, linux/arm64]", "platform"},
                     Unheard{"Sbom", "sbom: true", "attestations"},
                     Unheard{"Unknown", "frobnicate: 1", "frobnicate"},
@@ -384,7 +422,11 @@ INSTANTIATE_TEST_SUITE_P(
         Bad{"FirstFormat", "web:\n  build: .\n", "\"web\" is no key of a Compose file"},
         Bad{"NoServices", "version: '3'\n", "no service"},
         Bad{"Misspelt", "services:\n  web:\n    buid: .\n",
+            "compose.yaml:3: services.web: additional properties 'buid' not allowed"},
+        Bad{"NothingToRun", "services:\n  web:\n    init: true\n",
             "compose.yaml:3: service \"web\" has neither"},
+        Bad{"IncludesText", "include: more.yaml\nservices: {a: {image: x}}\n",
+            "compose.yaml:1: include is no list"},
         Bad{"ServiceText", "services: {web: x}\n", "services.web is no map"},
         Bad{"BuildList", "services: {web: {build: [x]}}\n", "neither a folder nor a map"},
         Bad{"Required", "services:\n  web:\n    image: ${TAG:?give TAG}\n",

@@ -311,6 +311,14 @@ TEST(Buildctl, ReadsABuild) {
   EXPECT_EQ(build.notes.size(), 2U);
 }
 
+TEST(Buildctl, WritesAnArchiveWithoutADestinationToStandardOutput) {
+  EXPECT_EQ(parsed<Build>(kBuildctl + "--output type=docker,name=r.io/a:1").archives,
+            std::vector<std::string>{"-"});
+  EXPECT_EQ(parsed<Build>(kBuildctl + "--output type=oci").archives, std::vector<std::string>{"-"});
+  EXPECT_EQ(parsed<Build>(kBuildctl + "--output type=docker,dest=x.tar").archives,
+            std::vector<std::string>{"x.tar"});
+}
+
 TEST(Buildctl, LeavesOutACacheInARegistryWithANote) {
   const auto build = parsed<Build>(kBuildctl + "--export-cache type=registry,ref=r.io/cache");
   ASSERT_EQ(build.notes.size(), 1U);

@@ -83,6 +83,8 @@ public:
   std::string push_error;                     ///< pushes are refused with it
   std::string raw_answer;                     ///< sent as is, instead of anything else
   bool refuse_before_body = false;            ///< answers 413 without reading the body
+  bool head_alone = false;                    ///< an answer's body comes a while after its header
+  std::map<std::string, std::string> files;   ///< of the container "c1": path -> tar
 
   static std::string id(char c) { return "sha256:" + std::string(64, c); }
 
@@ -186,10 +188,15 @@ private:
     dispatch(fd, seen);
   }
 
-  static void answer(int fd, int status, const std::string& body) {
-    send_all(fd, "HTTP/1.1 " + std::to_string(status) +
-                     " X\r\nContent-Type: application/json\r\nContent-Length: " +
-                     std::to_string(body.size()) + "\r\nConnection: close\r\n\r\n" + body);
+  void answer(int fd, int status, const std::string& body) const {
+    const std::string head =
+        "HTTP/1.1 " + std::to_string(status) +
+        " X\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
+        "\r\nConnection: close\r\n\r\n";
+    if (!head_alone) return send_all(fd, head + body);
+    send_all(fd, head);
+    ::usleep(100000);
+    send_all(fd, body);
   }
 
   /// One chunk a message, and each message cut in two, so that a reader must put them together.
@@ -249,6 +256,20 @@ private:
       for (const auto& [key, value] : request.query)
         if (key == "t") tags.push_back(value);
       return build(fd, tags);
+    }
+    if (const auto name = between("/containers/", "/archive"); !name.empty()) {
+      const auto wanted = request.first("path");
+      if (name != "c1")
+        return answer(fd, 404, Json{{"message", "No such container: " + name}}.dump());
+      if (request.method == "PUT") return answer(fd, 200, "");
+      if (!files.contains(wanted))
+        return answer(
+            fd, 404,
+            Json{{"message", "Could not find the file " + wanted + " in container " + name}}
+                .dump());
+      return send_all(fd, "HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nConnection: "
+                          "close\r\n\r\n" +
+                              files[wanted]);
     }
     if (path == "/info")
       return answer(

@@ -113,11 +113,57 @@ TEST(Hcl, GoesTogetherWithFilesInJson) {
   EXPECT_EQ(made->builds[0].second.build_args, (Pairs{{"A", "h"}}));
 }
 
+TEST(Hcl, OnlyVariablesAreTakenFromTheEnvironment) {
+  const std::string text = "VERSION = \"1.0\"\nvariable \"TAG\" { default = \"t\" }\n"
+                           "target \"default\" { tags = [\"r/a:${VERSION}-${TAG}\"] }\n";
+  Bake bake;
+  bake.env = {{"VERSION", "env"}, {"TAG", "env"}};
+  EXPECT_EQ(plan(text, bake)->builds[0].second.tags, std::vector<std::string>{"r/a:1.0-env"});
+  const auto made =
+      plan_bake(bake, {{"a.hcl", text},
+                       {"b.json", R"({"target": {"default": {"args": {"V": "${VERSION}"}}}})"}});
+  ASSERT_TRUE(made) << made.error().text();
+  EXPECT_EQ(made->builds[0].second.build_args, (Pairs{{"V", "1.0"}})) << "in JSON too";
+}
+
+TEST(Hcl, AnAttributeCountsBeforeADefaultInWhateverOrder) {
+  for (const auto& text :
+       {std::string{"FOO = \"attr\"\nvariable \"FOO\" { default = \"abc\" }\n"},
+        std::string{"variable \"FOO\" { default = \"abc\" }\nFOO = \"attr\"\n"}}) {
+    const auto whole = text + "target \"default\" { tags = [\"r/a:${FOO}\"] }\n";
+    EXPECT_EQ(plan(whole)->builds[0].second.tags, std::vector<std::string>{"r/a:attr"}) << text;
+    Bake bake;
+    bake.env = {{"FOO", "env"}};
+    EXPECT_EQ(plan(whole, bake)->builds[0].second.tags, std::vector<std::string>{"r/a:env"})
+        << text;
+  }
+}
+
+TEST(Hcl, AVariableOfAJsonFileCountsInHclToo) {
+  const BakeFile hcl{"a.hcl", "variable \"T\" { default = \"one\" }\n"
+                              "target \"default\" { tags = [\"r/a:${T}\"] }\n"};
+  const BakeFile json{"b.json", R"({"variable": {"T": {"default": "two"}, "N": {"default": 3}},
+                                    "target": {"default": {"args": {"A": "${T}${N}"}}}})"};
+  const auto later = plan_bake({}, {hcl, json});
+  ASSERT_TRUE(later) << later.error().text();
+  EXPECT_EQ(later->builds[0].second.tags, std::vector<std::string>{"r/a:two"});
+  EXPECT_EQ(later->builds[0].second.build_args, (Pairs{{"A", "two3"}}));
+  const auto earlier = plan_bake({}, {json, hcl});
+  ASSERT_TRUE(earlier) << earlier.error().text();
+  EXPECT_EQ(earlier->builds[0].second.tags, std::vector<std::string>{"r/a:one"});
+  EXPECT_EQ(earlier->builds[0].second.build_args, (Pairs{{"A", "one3"}}));
+
+  const auto refused =
+      plan_bake({}, {hcl, {"b.json", R"({"variable": {"T": {"default": "${X}"}}})"}});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().what.find("\"T\" has an expression"), std::string::npos);
+}
+
 TEST(Hcl, TakesVariablesAsWhatTheirDefaultsAre) {
   const std::string text = "variable \"B\" { default = false }\nvariable \"N\" { default = 1 }\n"
                            "variable \"U\" {}\n"
                            "target \"default\" { args = { A = B ? \"yes\" : \"no\", N = N + 1, "
-                           "U = U == null ? \"unset\" : U } }\n";
+                           "U = U == \"\" ? \"unset\" : U } }\n";
   EXPECT_EQ(plan(text)->builds[0].second.build_args,
             (Pairs{{"A", "no"}, {"N", "2"}, {"U", "unset"}}));
   Bake bake;
@@ -173,7 +219,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Formula{"Case", "\"${upper(\"a\")}${lower(\"B\")}\"", "Ab"},
                     Formula{"Trim", "trimsuffix(trimprefix(trimspace(\" v1.0 \"), \"v\"), \".0\")",
                             "1"},
-                    Formula{"Coalesce", "coalesce(\"\", \"b\")", "b"},
+                    Formula{"Coalesce", "coalesce(null, \"b\")", "b"},
+                    Formula{"CoalesceTakesAnEmptyText", "coalesce(null, \"\", \"b\")", ""},
                     Formula{"Contains", "contains([\"a\"], \"a\")", "true"},
                     Formula{"Logic", "and(or(false, true), not(notequal(1, 1)))", "true"},
                     Formula{"Format", "format(\"%s-%d%%\", \"a\", 5)", "a-5%"},

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/run.hpp"
+#include "executor/shim/tar_stream.hpp"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -7,6 +8,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -176,6 +178,162 @@ TEST_F(RunTest, ClassicBuildPrintsOnStdout) {
   EXPECT_EQ(docker({"build", "-t", "a", "."}, "", {{"DOCKER_BUILDKIT", "0"}}), 0);
   EXPECT_EQ(out_, "#1 building\nSuccessfully built aaaaaaaaaaaa\nSuccessfully tagged a:latest\n");
   EXPECT_EQ(err_, "");
+}
+
+TEST_F(RunTest, ClassicBuildEndsWithItsStepsCodeAndBuildKitsWithOne) {
+  broker_.build_error = "The command '/bin/sh -c exit 3' returned a non-zero code: 3";
+  EXPECT_EQ(docker({"build", "."}, "", {{"DOCKER_BUILDKIT", "0"}}), 3);
+  EXPECT_EQ(docker({"build", "."}), 1);
+  EXPECT_EQ(docker({"build", "nowhere"}, "", {{"DOCKER_BUILDKIT", "0"}}), 1);
+}
+
+TEST_F(RunTest, AnAnswerWhoseHeaderComesAloneIsRead) {
+  broker_.head_alone = true;
+  broker_.images[FakeBroker::id('a')].tags = {"r.io/app:1"};
+  EXPECT_EQ(docker({"images", "-q"}), 0) << err_;
+  EXPECT_EQ(out_, "aaaaaaaaaaaa\n");
+}
+
+TEST_F(RunTest, BuildAndPullTakeThePlatformOfTheEnvironmentUnlessOneIsGiven) {
+  const Environment env{{"DOCKER_DEFAULT_PLATFORM", "linux/arm64"}};
+  for (const auto& verb : {std::vector<std::string>{"build"}, {"buildx", "build"}}) {
+    auto words = verb;
+    words.emplace_back(".");
+    ASSERT_EQ(docker(words, "", env), 0) << err_;
+    EXPECT_EQ(Json::parse(broker_.last().body)["platforms"], Json::array({"linux/arm64"}));
+    words.emplace_back("--platform=linux/amd64");
+    ASSERT_EQ(docker(words, "", env), 0) << err_;
+    EXPECT_EQ(Json::parse(broker_.last().body)["platforms"], Json::array({"linux/amd64"}));
+  }
+  broker_.pushed["r.io/app:1"] = FakeBroker::id('b');
+  ASSERT_EQ(docker({"pull", "-q", "r.io/app:1"}, "", env), 0) << err_;
+  EXPECT_EQ(broker_.last().first("platform"), "linux/arm64");
+  ASSERT_EQ(docker({"pull", "-q", "r.io/app:1"}), 0) << err_;
+  EXPECT_EQ(broker_.last().first("platform"), "");
+}
+
+TEST_F(RunTest, AFolderOfTheNameOfAnEnvironmentFileIsNone) {
+  write(".env/pyvenv.cfg", "");
+  write("compose.yaml", "services: {web: {build: ., image: 'r.io/web:1'}}\n");
+  EXPECT_EQ(docker({"compose", "build"}), 0) << err_;
+  EXPECT_NE(docker({"compose", "--env-file", ".env", "build"}), 0);
+  EXPECT_NE(err_.find("couldn't find env file"), std::string::npos) << err_;
+}
+
+std::string tar_of(const std::string& root, const TarAs& as) {
+  TarStream tar{root, {}, as};
+  std::string bytes;
+  std::string buffer(4096, '\0');
+  for (auto got = tar.read(buffer.data(), buffer.size()); got && *got > 0;
+       got = tar.read(buffer.data(), buffer.size()))
+    bytes.append(buffer, 0, *got);
+  return bytes;
+}
+
+class CopyTest : public RunTest {
+protected:
+  CopyTest() {
+    write("../src/app/one", "1");
+    write("../src/app/two", "2");
+    const auto src = broker_.dir() + "/src";
+    broker_.files["/app"] = tar_of(src + "/app", {.top = "app"});
+    broker_.files["/app/one"] = tar_of(src + "/app/one", {.top = "one"});
+    fs::create_symlink("one", src + "/app/link");
+    broker_.files["/app/link"] = tar_of(src + "/app/link", {.top = "link"});
+    fs::remove(src + "/app/link");
+    write("here/.keep", "");
+  }
+  /// What the system's own tar lists of the last PUT.
+  std::string sent() const {
+    write("../sent.tar", broker_.last().body);
+    FILE* pipe = ::popen(("tar -tf " + broker_.dir() + "/sent.tar").c_str(), "r");
+    std::string text;
+    char line[256];
+    while (std::fgets(line, sizeof line, pipe) != nullptr)
+      text += line;
+    ::pclose(pipe);
+    return text;
+  }
+};
+
+TEST_F(CopyTest, FilesComeOutAsDockerPutsThem) {
+  ASSERT_EQ(docker({"cp", "c1:/app/one", "."}), 0) << err_;
+  EXPECT_EQ(read("one"), "1");
+  EXPECT_EQ(err_, "Successfully copied 2.05kB to " + dir_ + "\n");
+  EXPECT_EQ(out_, "");
+  ASSERT_EQ(docker({"container", "cp", "-q", "c1:app/one", "here/renamed"}), 0) << err_;
+  EXPECT_EQ(read("here/renamed"), "1");
+  EXPECT_EQ(err_, "");
+  ASSERT_EQ(docker({"cp", "-q", "c1:/app", "here"}), 0) << err_;
+  EXPECT_EQ(read("here/app/two"), "2") << "a folder that is there takes it in";
+  ASSERT_EQ(docker({"cp", "-q", "c1:/app", "fresh"}), 0) << err_;
+  EXPECT_EQ(read("fresh/two"), "2") << "one that is not there becomes it";
+  ASSERT_EQ(docker({"cp", "-q", "c1:/app/.", "here"}), 0) << err_;
+  EXPECT_EQ(read("here/two"), "2") << "its content alone";
+  ASSERT_EQ(docker({"cp", "-q", "c1:/app/link", "as-link"}), 0) << err_;
+  EXPECT_EQ(fs::read_symlink(dir_ + "/as-link"), "one");
+  ASSERT_EQ(docker({"cp", "-qL", "c1:/app/link", "as-file"}), 0) << err_;
+  EXPECT_FALSE(fs::is_symlink(dir_ + "/as-file"));
+  EXPECT_EQ(read("as-file"), "1");
+  ASSERT_EQ(docker({"cp", "c1:/app", "-"}), 0) << err_;
+  EXPECT_EQ(out_, broker_.files["/app"]);
+  EXPECT_EQ(err_, "");
+}
+
+TEST_F(CopyTest, FilesGoInAsDockerPutsThem) {
+  write("conf/a", "a");
+  const auto put = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {"cp", "-q"});
+    EXPECT_EQ(docker(words), 0) << err_;
+    EXPECT_EQ(broker_.last().method, "PUT");
+    return broker_.last().first("path") + ": " + sent();
+  };
+  EXPECT_EQ(put({"conf/a", "c1:/app"}), "/app: a\n");
+  EXPECT_EQ(broker_.last().first("noOverwriteDirNonDir"), "true");
+  EXPECT_EQ(broker_.last().first("copyUIDGID"), "");
+  EXPECT_EQ(put({"conf/a", "c1:app/one"}), "/app: one\n") << "a file that is there is replaced";
+  EXPECT_EQ(put({"conf/a", "c1:/app/new"}), "/app: new\n");
+  EXPECT_EQ(put({"conf/a", "c1:/app/link"}), "/app: one\n") << "a link there is followed";
+  EXPECT_EQ(put({"conf", "c1:/app"}), "/app: conf/\nconf/a\n");
+  EXPECT_EQ(put({"conf/", "c1:/app/new"}), "/app: new/\nnew/a\n");
+  EXPECT_EQ(put({"conf/.", "c1:/app"}), "/app: a\n");
+  EXPECT_EQ(put({"-a", "conf/a", "c1:/app"}), "/app: a\n");
+  EXPECT_EQ(broker_.last().first("copyUIDGID"), "true");
+  fs::create_symlink("conf/a", dir_ + "/l");
+  EXPECT_EQ(put({"-L", "l", "c1:/app"}), "/app: l\n");
+  EXPECT_NE(broker_.last().body.find("a\0", 512), std::string::npos);
+  ASSERT_EQ(docker({"cp", "-", "c1:/app"}, broker_.files["/app"]), 0) << err_;
+  EXPECT_EQ(broker_.last().body, broker_.files["/app"]);
+  EXPECT_EQ(broker_.last().content_type, "application/x-tar");
+}
+
+TEST_F(CopyTest, WhatCannotBeCopiedIsSaidAndEndsWithOne) {
+  struct Row {
+    std::vector<std::string> words;
+    const char* said;
+  };
+  for (const auto& row : {
+           Row{{"a", "b"}, "must specify at least one container source"},
+           Row{{"c1:/a", "c2:/b"}, "copying between containers is not supported"},
+           Row{{"./c1:/a", "b"}, "must specify at least one container source"},
+           Row{{"nobody:/app", "x"}, "Error response from daemon: No such container: nobody"},
+           Row{{"c1:/gone", "x"}, "Could not find the file /gone in container c1"},
+           Row{{"c1:/app/one", "no/where"}, "/no\" does not exist"},
+           Row{{"c1:/app/one", "nowhere/"}, "no such directory: nowhere/"},
+           Row{{"c1:/app", "Dockerfile"}, "cannot copy directory"},
+           Row{{"gone", "c1:/app"}, "/gone: No such file or directory"},
+           Row{{"here", "c1:/app/one"}, "cannot copy directory"},
+           Row{{"Dockerfile", "c1:/nowhere/"}, "no such directory: /nowhere/"},
+           Row{{"Dockerfile", "nobody:/app"}, "No such container: nobody"},
+       }) {
+    auto words = row.words;
+    words.insert(words.begin(), "cp");
+    EXPECT_EQ(docker(words), 1);
+    EXPECT_NE(err_.find(row.said), std::string::npos) << row.said << ": " << err_;
+  }
+  broker_.files["/app/one"] = "no tar at all";
+  EXPECT_EQ(docker({"cp", "c1:/app/one", "x"}), 1);
+  EXPECT_FALSE(fs::exists(dir_ + "/x"));
 }
 
 TEST_F(RunTest, BuildWritesIdFileMetadataAndArchive) {

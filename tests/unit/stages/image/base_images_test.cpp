@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/base_images.hpp"
+#include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <optional>
+#include <variant>
 
 namespace slipway::image {
 namespace {
@@ -46,6 +48,56 @@ TEST_F(BaseImagesTest, TrustDomainsDoNotShareBlobs) {
        {"grp/app#1|unprotected", "grp/app#2|protected", "grp/other#1|protected"})
     EXPECT_FALSE(open(other).layout().has_blob(blob)) << other;
   EXPECT_TRUE(open("grp/app#1|protected").layout().has_blob(blob)) << "control: its own";
+}
+
+oci::Digest image_for(oci::Layout& layout, const std::string& architecture) {
+  const std::string config =
+      R"({"os":"linux","architecture":")" + architecture + R"(","rootfs":{"type":"layers"}})";
+  const auto digest = layout.write_blob(config);
+  return *layout.write_blob(
+      R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",)"
+      R"("layers":[],"config":)" +
+      fakes::descriptor_json("application/vnd.oci.image.config.v1+json", digest->str(),
+                             config.size()) +
+      "}");
+}
+
+TEST_F(BaseImagesTest, OneImageForTwoPlatformsIsAnIndexOfBoth) {
+  auto bases = open();
+  const auto amd = image_for(bases.layout(), "amd64");
+  const auto arm = image_for(bases.layout(), "arm64");
+
+  const auto one =
+      one_of_platforms(bases.layout(), {{"linux/amd64", amd}, {"linux/arm64/v8", arm}});
+
+  ASSERT_TRUE(one) << one.error().text();
+  const auto index = oci::parse_manifest(*bases.layout().read_blob(*one, 4096));
+  ASSERT_TRUE(index) << index.error().text();
+  const auto& children = std::get<oci::Index>(*index).manifests;
+  ASSERT_EQ(children.size(), 2U);
+  EXPECT_EQ(children[0].digest, amd);
+  EXPECT_EQ(children[0].platform->str(), "linux/amd64");
+  EXPECT_EQ(children[1].digest, arm);
+  EXPECT_EQ(children[1].platform->str(), "linux/arm64/v8");
+  EXPECT_EQ(*platforms_of(bases.layout(), *one), (std::vector<oci::Digest>{amd, arm}));
+}
+
+TEST_F(BaseImagesTest, OneManifestForTwoPlatformsStaysThatManifest) {
+  auto bases = open();
+  const auto amd = image_for(bases.layout(), "amd64");
+
+  EXPECT_EQ(*one_of_platforms(bases.layout(), {{"linux/amd64", amd}, {"linux/arm64", amd}}), amd);
+  EXPECT_EQ(*platforms_of(bases.layout(), amd), std::vector<oci::Digest>{amd});
+}
+
+TEST(ImageOfAJob, IsForTheOnePlatformThatItsConfigNames) {
+  oci::ImageConfig image;
+  EXPECT_TRUE(is_for(image, "linux/arm64")) << "it does not say what it is for";
+  image.platform = {"amd64", "linux", ""};
+  for (const char* own : {"linux/amd64", "amd64", "x86_64", "linux/x86_64", "linux/amd64/v2"})
+    EXPECT_TRUE(is_for(image, own)) << own;
+  for (const char* other : {"linux/arm64", "arm64", "windows/amd64", "linux/386"})
+    EXPECT_FALSE(is_for(image, other)) << other;
 }
 
 TEST_F(BaseImagesTest, AboveTheQuotaTheLongestUnusedGo) {

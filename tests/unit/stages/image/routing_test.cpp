@@ -146,6 +146,36 @@ TEST_F(RoutingTest, OneThatIsBusyIsNotWaitedForWhereAnotherCanBuild) {
   EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah"}));
 }
 
+TEST_F(RoutingTest, OneThatIsBusyIsWaitedForWhereTheOthersCannotBegin) {
+  add("buildkit", {kAll, {}, true, 3});
+  add("buildah", {kAll, gone(), false});
+
+  const auto built = build();
+
+  ASSERT_TRUE(built) << built.error().text();
+  EXPECT_EQ(built->backend, "buildkit");
+  EXPECT_EQ(asked_,
+            (std::vector<std::string>{"buildkit", "buildah", "buildkit", "buildkit", "buildkit"}));
+  EXPECT_EQ(noted_, "buildkit > buildah: all 4 builders are in use\n"
+                    "buildah > buildkit: the daemon does not answer\n");
+}
+
+TEST_F(RoutingTest, OneThatWasBusyIsGoneBackToOnce) {
+  add("buildkit", {kAll, gone(), false, 1});
+  add("buildah", {kAll, gone(), false});
+
+  EXPECT_EQ(build().error().what, "the daemon does not answer");
+  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "buildkit"}));
+}
+
+TEST_F(RoutingTest, WhatAnotherBackendSaysOfTheJobIsNotWaitedAway) {
+  add("buildkit", {kAll, {}, true, 1});
+  add("buildah", {kAll, Error{ErrorKind::bad_input, "no such stage", "", {}}, false});
+
+  EXPECT_EQ(build().error().what, "no such stage");
+  EXPECT_EQ(asked_.size(), 2U);
+}
+
 TEST_F(RoutingTest, WaitingEndsWithTheBuildsTimeAndWithItsCancelling) {
   add("buildkit", {kAll, {}, true, 1000});
   job_.deadline = std::chrono::milliseconds{1};

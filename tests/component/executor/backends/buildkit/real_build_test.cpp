@@ -80,7 +80,8 @@ std::string ustar(const std::string& name, char type, const std::string& content
   return member;
 }
 
-oci::Digest make_base(oci::Layout& layout, const std::string& extra_config) {
+oci::Digest make_base(oci::Layout& layout, const std::string& extra_config,
+                      const std::string& architecture = "amd64") {
   std::string tar;
   for (const char* dir : {"bin/", "etc/", "proc/", "sys/", "dev/", "tmp/"})
     tar += ustar(dir, '5', "", "", 0755);
@@ -95,8 +96,8 @@ oci::Digest make_base(oci::Layout& layout, const std::string& extra_config) {
   tar.append(1024, '\0');
   const auto layer = *layout.write_blob(tar);
   const std::string config =
-      R"({"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"])" + extra_config +
-      R"(},"rootfs":{"type":"layers","diff_ids":[")" + layer.str() + R"("]}})";
+      R"({"architecture":")" + architecture + R"(","os":"linux","config":{"Env":["PATH=/bin"])" +
+      extra_config + R"(},"rootfs":{"type":"layers","diff_ids":[")" + layer.str() + R"("]}})";
   const auto config_digest = *layout.write_blob(config);
   const std::string manifest =
       R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")" +
@@ -127,6 +128,16 @@ public:
     base = std::make_unique<oci::Digest>(make_base(*layout, ""));
     onbuild = std::make_unique<oci::Digest>(
         make_base(*layout, R"(,"OnBuild":["RUN echo ran > /onbuild"])"));
+    const auto arm = make_base(*layout, R"(,"Labels":{"of":"arm64"})", "arm64");
+    std::string children;
+    for (const auto& [digest, architecture] : {std::pair{*base, "amd64"}, {arm, "arm64"}})
+      children += (children.empty() ? "" : ",") +
+                  (R"({"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" +
+                   digest.str() + R"(","size":)" + std::to_string(*layout->blob_size(digest)) +
+                   R"(,"platform":{"os":"linux","architecture":")" + architecture + R"("}})");
+    both = std::make_unique<oci::Digest>(*layout->write_blob(
+        R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[)" +
+        children + "]}"));
     (void)::chmod((dir / "bases").c_str(), 0755);
     result = std::make_unique<oci::Layout>(*oci::Layout::create(dir / "result"));
     start();
@@ -218,7 +229,7 @@ public:
     one.context_key = "context-7";
     one.dockerfile_dir = "/builds/app";
     one.dockerfile_name = "Dockerfile";
-    one.bases = {{"busybox", *base}, {"onb:1", *onbuild}};
+    one.bases = {{"busybox", *base}, {"onb:1", *onbuild}, {"both:1", *both}};
     one.progress = [this](std::string_view text) { said += text; };
     one.deadline = 60s;
     said.clear();
@@ -245,6 +256,7 @@ public:
   std::unique_ptr<oci::Layout> result;
   std::unique_ptr<oci::Digest> base;
   std::unique_ptr<oci::Digest> onbuild;
+  std::unique_ptr<oci::Digest> both; ///< an index: amd64 is `base`, arm64 another
   std::chrono::milliseconds cold{0};
   std::string said;
   std::string problem;
@@ -322,6 +334,22 @@ TEST_F(RealBuild, TakesFilesFromNamedImages) {
                               "RUN <<EOF\necho in > /heredoc\nEOF\nRUN cat /heredoc /p\n"));
 
   EXPECT_TRUE(built.ok()) << built.error().text() << world->said;
+}
+
+TEST_F(RealBuild, TakesOneImageForEachPlatformThatItIsWantedFor) {
+  for (const char* name : {"made", "both"}) { // the second is pinned by its digest
+    auto job =
+        world->job("FROM --platform=$BUILDPLATFORM both:1 AS " + std::string{name} +
+                   "\nRUN echo 1 > /made\nFROM both:1\nCOPY --from=" + name + " /made /made\n");
+    job.platform = "linux/arm64";
+
+    const auto built = world->build(job);
+
+    ASSERT_TRUE(built.ok()) << built.error().text() << world->said;
+    const auto config = world->config_of(built->manifest);
+    EXPECT_EQ(config.platform.architecture, "arm64");
+    EXPECT_EQ(config.labels.count("of"), 1U) << "it stands on the image for amd64";
+  }
 }
 
 TEST_F(RealBuild, KeepsTheStageThatHasItsBasesName) {

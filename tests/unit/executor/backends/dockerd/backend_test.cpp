@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/dockerd/backend.hpp"
+#include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -10,11 +11,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace slipway::backends::dockerd {
@@ -216,6 +221,71 @@ TEST_F(DockerdBackendTest, GivesTheDaemonTheTextTheSettingsAndTheBase) {
   ASSERT_NE(pack, nullptr);
   EXPECT_EQ((std::vector<std::string>{pack->begin() + 4, pack->end()}),
             (std::vector<std::string>{"/build/export", "/build/layers", "1/layer.tar"}));
+}
+
+TEST_F(DockerdBackendTest, ATextIsBuiltBesideTheContextAndAFileWhereItIs) {
+  ASSERT_TRUE(build().ok());
+  const auto* place = place_.script("realpath -m");
+  ASSERT_NE(place, nullptr);
+  EXPECT_EQ(place->at(5), "Dockerfile");
+
+  place_.ran.clear();
+  job_.dockerfile_dir.clear();
+  ASSERT_TRUE(build().ok());
+  place = place_.script("realpath -m");
+  ASSERT_NE(place, nullptr);
+  EXPECT_EQ(place->at(5), "");
+}
+
+// The script as the builder's shell would run it, with another `docker`.
+std::string run_with_docker(std::string script, const std::string& docker,
+                            const std::vector<std::string>& arguments) {
+  fakes::TempDir dir;
+  const auto fake = dir.path() / "docker";
+  std::ofstream{fake} << "#!/bin/sh\n" << docker << "\n";
+  fs::permissions(fake, fs::perms::owner_all);
+  constexpr std::string_view kDocker = "/usr/bin/docker";
+  script.replace(script.find(kDocker), kDocker.size(), fake.string());
+  std::ofstream{dir.path() / "script"} << script;
+  std::string line = "/bin/sh -e " + (dir.path() / "script").string();
+  for (const auto& argument : arguments)
+    line += " " + argument;
+  line += " 2>&1; echo $?";
+  std::string said;
+  FILE* pipe = ::popen(line.c_str(), "r");
+  char bytes[256];
+  while (pipe != nullptr && std::fgets(bytes, sizeof bytes, pipe) != nullptr)
+    said += bytes;
+  if (pipe != nullptr) ::pclose(pipe);
+  return said;
+}
+
+TEST_F(DockerdBackendTest, AnArchiveThatEndsTooSoonIsToldWhateverDockerSays) {
+  ASSERT_TRUE(build().ok());
+  const auto load = place_.script("docker load")->at(2);
+  const auto save = place_.script("docker save")->at(2);
+  fakes::TempDir dir;
+  const auto at = [&](const char* name) { return (dir.path() / name).string(); };
+  fs::create_directories(at("work/bases"));
+  fs::create_directories(at("layout/blobs/sha256"));
+  fs::create_directories(at("export"));
+  std::ofstream{at("work/bases/manifest.json")} << "[]";
+  std::ofstream{at("layout/blobs/sha256/there")} << "1";
+  std::ofstream{at("manifest.json")} << "[]";
+  ASSERT_EQ(
+      std::system(
+          ("tar -C " + dir.path().string() + " -cf " + at("saved.tar") + " manifest.json").c_str()),
+      0);
+
+  const auto torn = run_with_docker(load, "cat >/dev/null", {at("work"), at("layout"), "gone"});
+  EXPECT_NE(torn.find("the archive of base images could not be written\n1\n"), std::string::npos)
+      << torn;
+  EXPECT_EQ(run_with_docker(load, "cat >/dev/null", {at("work"), at("layout"), "there"}), "0\n");
+
+  const std::vector<std::string> saving{at("export"), "sha256:1", at("work/torn")};
+  const auto half = run_with_docker(save, "cat " + at("saved.tar") + "; exit 1", saving);
+  EXPECT_NE(half.find("docker save failed\n1\n"), std::string::npos) << half;
+  EXPECT_EQ(run_with_docker(save, "cat " + at("saved.tar"), saving), "[]0\n");
 }
 
 TEST_F(DockerdBackendTest, GivesTheBuilderNoVariableOfTheJob) {
