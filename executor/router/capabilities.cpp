@@ -36,6 +36,7 @@ constexpr std::string_view kPrivilege = "gets no such privilege from slipway";
 constexpr std::string_view kOnePlatform = "builds one platform at a time";
 constexpr std::string_view kBakes = "ignores it: what is written there stays in the image";
 constexpr std::string_view kNotHanded = "is not handed it by slipway";
+constexpr std::string_view kOneName = "writes the range down as one port of that name";
 constexpr std::string_view kHeredocNoOp = "runs the line without its body, which succeeds";
 
 constexpr std::string_view kOneOfAName = "is given one image of each name by slipway";
@@ -215,6 +216,11 @@ std::vector<Row> make_table() {
       {F::workdir_last, "workdir-last", "a WORKDIR that no step follows", always(),
        with("workdir-made", "names its folder in the config and does not make it"), always(),
        always(), always(), "tests/corpus/user"},
+      {F::workdir_of_user, "workdir-of-user", "a WORKDIR after a USER, which may make its folder",
+       always(), always(), always(), always(), never("gives the folder that it makes to root"),
+       "tests/corpus/user; moby builder/dockerfile/dispatchers.go"},
+      {F::expose_range, "expose-range", "a range of ports in EXPOSE", always(), never(kOneName),
+       never(kOneName), never(kOneName), always(), "tests/corpus/expose"},
       {F::dockerfile_ignore_file, "dockerfile-ignore-file",
        "an ignore file of the Dockerfile's own", from("0.8"), always(), always(), always(),
        never("does not read it: what it names gets into the context"),

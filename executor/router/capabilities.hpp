@@ -68,6 +68,8 @@ enum class Feature {
   volume,
   volume_changes,
   workdir_last,
+  workdir_of_user,
+  expose_range,
   dockerfile_ignore_file,
   container_ignore_file,
   scoped_ignore_file,

@@ -81,6 +81,34 @@ bool may_have_group(std::string_view user) {
           user.find_first_not_of("0123456789") == std::string_view::npos);
 }
 
+bool is_root(std::string_view user) {
+  return is_one_of(user, {"", "root", "0", "root:root", "0:0", "root:0", "0:root"});
+}
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+/// "8000-8002", anywhere in it.
+bool has_range(std::string_view text) {
+  for (std::size_t dash = text.find('-'); dash != std::string_view::npos;
+       dash = text.find('-', dash + 1))
+    if (dash > 0 && dash + 1 < text.size() && is_digit(text[dash - 1]) && is_digit(text[dash + 1]))
+      return true;
+  return false;
+}
+
+/// Has it a '-' that is not of a variable's "${NAME:-VALUE}"?
+bool has_dash_outside(std::string_view word) {
+  int depth = 0;
+  for (std::size_t i = 0; i < word.size(); ++i) {
+    if (word.substr(i).starts_with("${")) ++depth;
+    if (word[i] == '}' && depth > 0) --depth;
+    if (word[i] == '-' && depth == 0) return true;
+  }
+  return false;
+}
+
 /// That of a folder which nobody gave a mode: 0755.
 bool is_folders_mode(std::string_view mode) {
   return mode.substr(std::min(mode.find_first_not_of('0'), mode.size())) == "755";
@@ -123,6 +151,7 @@ struct Place {
 struct Inherited {
   std::optional<Place> volume;
   std::optional<std::pair<Place, std::string>> group; ///< the USER, as written
+  std::string user;
   bool has_shell = false;
   std::set<std::string> env;
   std::optional<std::pair<Place, std::string>> workdir; ///< with no step after it so far
@@ -148,6 +177,8 @@ public:
       need(Feature::frontend, at(file_.syntax->line), "# syntax=" + shown(file_.syntax->frontend));
     find_chain(*plan);
     if (Status looked = find_two_platforms(); !looked) return std::move(looked).error();
+    for (const auto& [name, value] : flags_.scope.build_args)
+      may_hold_range_ = may_hold_range_ || has_range(value);
     for (const Instruction& arg : file_.global_args)
       if (Status taken = take_arg(arg, at(arg.line), nullptr); !taken)
         return std::move(taken).error();
@@ -234,6 +265,9 @@ private:
       now.env.insert(variable.substr(0, variable.find('=')));
     if (!config.volumes.empty()) now.volume = place;
     if (may_have_group(config.user)) now.group = {place, config.user};
+    now.user = config.user;
+    for (const std::string& variable : config.env)
+      may_hold_range_ = may_hold_range_ || has_range(variable.substr(variable.find('=') + 1));
     if (!config.shell.empty()) {
       now.has_shell = true;
       need(Feature::shell, place, "its SHELL");
@@ -259,8 +293,13 @@ private:
     }
     if (name == "WORKDIR") {
       now.workdir = {place, instruction.text};
-      if (now.made.contains(without_slash(instruction.text))) now.workdir.reset();
+      if (now.made.contains(without_slash(instruction.text)))
+        now.workdir.reset();
+      else if (!is_root(now.user))
+        need(Feature::workdir_of_user, place,
+             "WORKDIR " + shown(instruction.text) + " after USER " + shown(now.user));
     }
+    if (name == "EXPOSE" && in_chain_) take_expose(instruction, place);
     if (name == "ARG") return take_arg(instruction, place, &now);
     if (name == "ENV") take_env(instruction, now);
     if (name == "LABEL") take_label(instruction, place);
@@ -278,6 +317,7 @@ private:
     }
     if (name == "ONBUILD" && in_target_) need(Feature::onbuild, place, "ONBUILD");
     if (name == "USER") {
+      now.user = instruction.text;
       now.group = may_have_group(instruction.text)
                       ? std::optional{std::pair{place, instruction.text}}
                       : std::nullopt;
@@ -406,6 +446,13 @@ private:
     }
   }
 
+  void take_expose(const Instruction& expose, const Place& place) {
+    for (const std::string& word : expose.words)
+      if (has_dash_outside(word) || has_range(word) ||
+          (may_hold_range_ && word.find('$') != std::string::npos))
+        need(Feature::expose_range, place, "EXPOSE " + shown(word));
+  }
+
   void take_label(const Instruction& label, const Place& place) {
     if (label.text.find('$') != std::string::npos)
       need(Feature::label_variables, place, "LABEL " + shown(label.text));
@@ -422,6 +469,7 @@ private:
         need(Feature::platform_args, place, "ARG " + shown(name));
       if (value && value->find('=') != std::string::npos)
         need(Feature::arg_with_equals, place, "ARG " + shown(name));
+      may_hold_range_ = may_hold_range_ || (value && has_range(*value));
       if (now == nullptr) continue;
       stage_args_.insert(name);
       if (now->env.contains(name)) need(Feature::arg_after_env, place, "ARG " + shown(name));
@@ -429,7 +477,8 @@ private:
     return {};
   }
 
-  void take_env(const Instruction& env, Inherited& now) const {
+  void take_env(const Instruction& env, Inherited& now) {
+    may_hold_range_ = may_hold_range_ || has_range(env.text);
     const auto words = dockerfile::lex(env.text, {}, {.escape = file_.escape, .skip_unset = true});
     if (!words || words->words.empty()) return;
     if (words->words.front().find('=') == std::string::npos) { // ENV NAME the value
@@ -492,6 +541,7 @@ private:
   std::size_t target_ = 0;
   bool in_chain_ = false;
   bool in_target_ = false;
+  bool may_hold_range_ = false;      ///< some variable that was met so far
   std::set<std::string> stage_args_; ///< of the stage at hand
   std::set<std::string> args_;       ///< of the stages before
 };
