@@ -102,8 +102,9 @@ int gitlab_stage(const std::string& stage, const std::string& config_file,
   });
   try {
     gitlab::StopSignal stop;
-    const int code = stage_of(stage, config_file, script, sub_stage, environment, stop);
-    return code == 0 && stop.raised() ? environment.system_failure : code;
+    return gitlab::code_at_end(environment, stop, [&] {
+      return stage_of(stage, config_file, script, sub_stage, environment, stop);
+    });
   } catch (const std::exception& unexpected) {
     return gitlab::report(environment,
                           Error{ErrorKind::internal,

@@ -121,13 +121,20 @@ StopSignal::~StopSignal() {
 }
 
 bool StopSignal::raised() const {
-  pollfd wait{event_.get(), POLLIN, 0};
-  return ::poll(&wait, 1, 0) > 0;
+  // The signals too: the watcher may not have had its turn.
+  pollfd waits[] = {{event_.get(), POLLIN, 0}, {watcher_->signals.get(), POLLIN, 0}};
+  return ::poll(waits, 2, 0) > 0;
 }
 
 void StopSignal::raise() {
   const std::uint64_t one = 1;
   (void)!::write(event_.get(), &one, sizeof one);
+}
+
+int code_at_end(const StageEnvironment& environment, const StopSignal& stop,
+                const std::function<int()>& stage) {
+  const int code = stage();
+  return code == 0 && stop.raised() ? environment.system_failure : code;
 }
 
 bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::uint64_t floor) {

@@ -68,6 +68,11 @@ struct StageEnvironment {
   static StageEnvironment read();
 };
 
+/// The code of a stage's process: what `stage` returns, but never 0 where it was to stop, however
+/// near its end that came.
+int code_at_end(const StageEnvironment& environment, const StopSignal& stop,
+                const std::function<int()>& stage);
+
 /// Everything a stage works with, made by executor/cli.
 struct StageTools {
   const config::Config& config;

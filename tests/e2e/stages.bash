@@ -371,6 +371,33 @@ TEST "SIGTERM in prepare exits 2, and cleanup leaves nothing" {
     expect_nothing_left
 }
 
+TEST "SIGTERM in prepare's very last step, when the job is ready, still exits 2" {
+    job 3036 ':'
+    # That step reads the journal of leases, and waits for a record that does not come.
+    record=$world_state_dir/leases/slipway-0123456789abcdef-j1-aa.json
+    install -d -m 0700 -o "$env_user_name" "$world_state_dir/leases"
+    mkfifo "$record" && chmod 644 "$record"
+    stage 3036 config >/dev/null
+    until_true 30 test -s code
+    stage 3036 prepare
+    # Who writes gets it open once somebody reads.
+    python3 -c 'import signal, sys
+file = open(sys.argv[1], "w")
+open("held", "w").close()
+signal.pause()' "$record" &
+    writer=$!
+    until_true 60 test -e held
+    grep -q '"ready": *true' "$world_state_dir"/jobs/j3036-*/record.json || fail "prepare reads the journal before its last step"
+    # shellcheck disable=SC2046
+    kill -TERM $(slipway_pids)
+    kill "$writer"
+    until_true 60 test -s code
+    rm "$record"
+    expect_eq "$(<code)" 2 "exit code of prepare"
+    sim 3036 --steps cleanup
+    expect_nothing_left
+}
+
 # stage ID NAME: that stage as the runner calls it, in the background; `code` gets its exit code.
 stage() {
     JOB_RESPONSE_FILE=${payload:-$CASE_DIR/$1.json} && rm -f code
