@@ -225,6 +225,8 @@ void RegistryEndpoint::upload(Call& call, const std::string& id) {
 
 void RegistryEndpoint::append(Call& call, const std::string& id) {
   auto before = quarantine_.size_of(call.name(), id);
+  if (!before && before.error().kind == ErrorKind::bad_input) // somebody writes: it may go on later
+    return refuse(call.answer, {"BLOB_UPLOAD_INVALID", 416}, before.error());
   if (!before) return refuse(call.answer, kUploadUnknown, before.error());
   if (!call.request.content_range.empty() && first_byte(call.request.content_range) != *before) {
     call.answer.add_header("Location", call.place("/blobs/uploads/" + id));

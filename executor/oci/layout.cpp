@@ -111,6 +111,7 @@ struct BlobWriter::State {
   Pending pending;
   Hasher hasher;
   std::uint64_t size = 0;
+  bool broken = false; ///< the file and what was hashed differ
 };
 
 namespace {
@@ -281,8 +282,10 @@ BlobWriter::~BlobWriter() = default;
 
 Status BlobWriter::write(std::string_view bytes) {
   state_->hasher.update(bytes);
-  if (auto done = write_all(state_->pending.fd(), bytes); !done)
+  if (auto done = write_all(state_->pending.fd(), bytes); !done) {
+    state_->broken = true;
     return std::move(done).error().in("writing a blob");
+  }
   state_->size += bytes.size();
   return {};
 }
@@ -293,6 +296,8 @@ std::uint64_t BlobWriter::size() const noexcept {
 
 Status BlobWriter::finish(const Digest& expected) {
   const auto state = std::move(state_);
+  if (state->broken)
+    return Error{ErrorKind::io, "a part of " + expected.str() + " could not be written", "", {}};
   if (const auto real = state->hasher.finish(); real != expected) {
     return Error{ErrorKind::bad_input,
                  "the bytes that were sent digest to " + real.str() + ", not to " + expected.str(),
@@ -305,8 +310,8 @@ Status BlobWriter::finish(const Digest& expected) {
 Result<BlobWriter> Layout::begin_blob() {
   auto pending = Pending::in(blobs_.get());
   if (!pending) return std::move(pending).error();
-  return BlobWriter{
-      std::make_unique<BlobWriter::State>(BlobWriter::State{*std::move(pending), Hasher{}, 0})};
+  return BlobWriter{std::make_unique<BlobWriter::State>(
+      BlobWriter::State{*std::move(pending), Hasher{}, 0, false})};
 }
 
 Status Layout::link_blob(const Layout& from, const Digest& digest) {

@@ -30,7 +30,7 @@ public:
   BlobWriter(BlobWriter&&) noexcept;
   BlobWriter& operator=(BlobWriter&&) = delete;
   ~BlobWriter();
-  /// Errors: io.
+  /// Errors: io; it has no finish afterwards.
   Status write(std::string_view bytes);
   std::uint64_t size() const noexcept;
   /// Gives it its name in the layout, once. Errors: bad_input (other bytes than `expected` names:

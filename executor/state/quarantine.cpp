@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
+#include <csignal>
 #include <utility>
 #include <vector>
 
@@ -47,11 +49,29 @@ Result<std::string> random_id() {
   return id;
 }
 
+/// What a slipway that was killed wrote of blobs: `.new.PID.N`.
+void remove_orphans(const std::filesystem::path& blobs) {
+  constexpr std::string_view kBegin = ".new.";
+  std::error_code failed;
+  std::vector<std::filesystem::path> orphans;
+  for (const auto& entry : std::filesystem::directory_iterator{blobs, failed}) {
+    const auto name = entry.path().filename().string();
+    pid_t pid = 0;
+    if (!name.starts_with(kBegin)) continue;
+    const auto read = std::from_chars(name.data() + kBegin.size(), name.data() + name.size(), pid);
+    if (read.ec == std::errc{} && pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH)
+      orphans.push_back(entry.path());
+  }
+  for (const auto& orphan : orphans)
+    std::filesystem::remove(orphan, failed);
+}
+
 } // namespace
 
 struct Quarantine::Upload {
   std::string repository;
-  std::mutex writing; ///< of what follows
+  std::uint64_t used = 0; ///< the higher, the later; under the quarantine's mutex
+  std::mutex writing;     ///< of what follows
   oci::BlobWriter blob;
   bool ended = false;
 };
@@ -73,6 +93,7 @@ Result<std::unique_ptr<Quarantine>> Quarantine::open(const std::filesystem::path
     if (auto made = make_directory(folder, 0700); !made) return std::move(made).error();
   auto layout = oci::Layout::create(dir / "layout");
   if (!layout) return std::move(layout).error().in("opening the job's quarantine");
+  remove_orphans(layout->path() / "blobs/sha256");
   std::unique_ptr<Quarantine> opened{new Quarantine{dir, *std::move(layout), limits}};
   auto blobs = opened->layout_.blobs(limits.blobs);
   if (!blobs) return std::move(blobs).error();
@@ -96,12 +117,32 @@ Result<std::string> Quarantine::begin(const std::string& repository) {
   auto id = random_id();
   if (!id) return id;
   const std::lock_guard guard{mutex_};
-  if (uploads_.size() >= limits_.uploads)
+  if (uploads_.size() >= limits_.uploads && !make_room())
     return over(std::to_string(limits_.uploads) + " uploads are under way");
   auto blob = layout_.begin_blob();
   if (!blob) return std::move(blob).error();
-  uploads_.emplace(*id, std::shared_ptr<Upload>{new Upload{repository, {}, *std::move(blob)}});
+  uploads_.emplace(*id,
+                   std::shared_ptr<Upload>{new Upload{repository, ++uses_, {}, *std::move(blob)}});
   return id;
+}
+
+bool Quarantine::make_room() {
+  auto oldest = uploads_.end();
+  std::unique_lock<std::mutex> writing;
+  for (auto upload = uploads_.begin(); upload != uploads_.end(); ++upload) {
+    if (oldest != uploads_.end() && oldest->second->used < upload->second->used) continue;
+    std::unique_lock idle{upload->second->writing, std::try_to_lock};
+    if (!idle) continue;
+    oldest = upload;
+    writing = std::move(idle);
+  }
+  if (oldest == uploads_.end()) return false;
+  const auto ended = oldest->second; // the lock lies in it
+  ended->ended = true;
+  bytes_ -= ended->blob.size();
+  uploads_.erase(oldest);
+  writing.unlock();
+  return true;
 }
 
 Result<Quarantine::Held> Quarantine::hold(const std::string& repository, const std::string& id) {
@@ -111,6 +152,7 @@ Result<Quarantine::Held> Quarantine::hold(const std::string& repository, const s
     const auto found = uploads_.find(id);
     if (found == uploads_.end() || found->second->repository != repository) return no_upload();
     held.upload = found->second;
+    held.upload->used = ++uses_;
   }
   held.writing = std::unique_lock{held.upload->writing, std::try_to_lock};
   if (!held.writing)
@@ -133,9 +175,15 @@ void Quarantine::give_back(std::uint64_t bytes) {
 }
 
 Status Quarantine::has_space() const {
-  struct statvfs facts {};
-  if (::statvfs(dir_.c_str(), &facts) != 0) return io_error("statvfs", errno, dir_.string());
-  if (static_cast<std::uint64_t>(facts.f_bavail) * facts.f_frsize >= limits_.disk_floor) return {};
+  std::uint64_t free = 0;
+  if (limits_.free_bytes) {
+    free = limits_.free_bytes();
+  } else {
+    struct statvfs facts {};
+    if (::statvfs(dir_.c_str(), &facts) != 0) return io_error("statvfs", errno, dir_.string());
+    free = static_cast<std::uint64_t>(facts.f_bavail) * facts.f_frsize;
+  }
+  if (free >= limits_.disk_floor) return {};
   return Error{ErrorKind::denied,
                "less than " + std::to_string(limits_.disk_floor >> 20) +
                    " MiB of disk are left on this runner",

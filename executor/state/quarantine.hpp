@@ -26,9 +26,10 @@ namespace slipway::state {
 struct QuarantineLimits {
   std::uint64_t bytes = 20UL << 30; ///< of all blobs and uploads together
   std::size_t blobs = 8192;
-  std::size_t uploads = 64;     ///< that are under way
+  std::size_t uploads = 64;     ///< that are under way; one more ends the longest idle one
   std::size_t names = 4096;     ///< of manifests
   std::uint64_t disk_floor = 0; ///< bytes of the file system that stay free
+  std::function<std::uint64_t()> free_bytes = {}; ///< of it; unset: as the kernel says
 };
 
 /// One job's, from one script to the next. Calls may come from several threads.
@@ -45,7 +46,9 @@ public:
   oci::Layout& layout() noexcept { return layout_; }
   const oci::Layout& layout() const noexcept { return layout_; }
 
-  /// Begins an upload; returns its id. Errors: denied (a limit); io.
+  /// Begins an upload; returns its id. Where there are as many as there may be, the one that has
+  /// been idle for longest ends: clients that went away do not say so. Errors: denied (a limit; all
+  /// are being written to); io.
   Result<std::string> begin(const std::string& repository);
   /// Appends what `source` gives until it returns 0; the upload's size afterwards. Where `offset`
   /// is set it has to be the size before. Errors: not_found (no such upload of this repository);
@@ -81,6 +84,8 @@ private:
   Status take(std::uint64_t bytes);
   void give_back(std::uint64_t bytes);
   Status has_space() const;
+  /// Ends the longest idle upload; false: somebody writes to each. Called under mutex_.
+  bool make_room();
   std::filesystem::path name_file(const std::string& repository, const std::string& target) const;
 
   std::filesystem::path dir_;
@@ -88,6 +93,7 @@ private:
   Limits limits_;
   std::mutex mutex_; ///< of what follows
   std::map<std::string, std::shared_ptr<Upload>> uploads_;
+  std::uint64_t uses_ = 0;  ///< of uploads, so far
   std::uint64_t bytes_ = 0; ///< of blobs and uploads
   std::size_t blobs_ = 0;
   std::size_t names_ = 0;

@@ -227,6 +227,26 @@ TEST_F(RegistryEndpointTest, TakesABodyInChunks) {
   EXPECT_EQ(status(answer), 201) << answer;
 }
 
+TEST_F(RegistryEndpointTest, SaysThatWhatWasPushedWasPushedWhereItsNameFindsNoRoom) {
+  state::QuarantineLimits limits;
+  limits.names = 0;
+  start(limits);
+  const auto manifest = image("layer");
+
+  const auto answer = put(manifest);
+
+  EXPECT_EQ(status(answer), 201) << answer;
+  EXPECT_EQ(service_.pushed.size(), 1U);
+  EXPECT_EQ(status(ask("GET", "/v2/grp/app/manifests/1")), 404);
+}
+
+TEST_F(RegistryEndpointTest, TakesUploadsThoughSixtyFourClientsWentAway) {
+  for (int i = 0; i < 64; ++i)
+    EXPECT_FALSE(begin().empty());
+
+  upload("layer");
+}
+
 TEST_F(RegistryEndpointTest, SaysWhyTheGateDeniesAndKnowsNothingOfItAfterwards) {
   const auto manifest = image("layer");
   service_.denied = oci::Digest::of(manifest);

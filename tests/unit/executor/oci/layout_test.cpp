@@ -8,8 +8,11 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 
 namespace slipway::oci {
@@ -59,6 +62,28 @@ protected:
   std::string tar_ = fakes::random_bytes(700000, 1);
   std::string id_ = Digest::of(tar_).str();
 };
+
+/// In a process of its own, which may write files of 4096 bytes.
+[[noreturn]] void write_too_much(const std::filesystem::path& dir) {
+  const rlimit small{4096, 4096};
+  (void)::setrlimit(RLIMIT_FSIZE, &small);
+  (void)std::signal(SIGXFSZ, SIG_IGN);
+  auto layout = Layout::create(dir);
+  auto blob = layout->begin_blob();
+  const std::string part(3000, 'x');
+  const bool is_first_written = blob->write(part).ok();
+  const bool is_second_refused = !blob->write(part).ok();
+  const auto done = blob->finish(Digest::of(part + part));
+  const bool is_refused = !done.ok() && done.error().kind == ErrorKind::io &&
+                          !layout->has_blob(Digest::of(part + part));
+  ::_exit(is_first_written && is_second_refused && is_refused ? 0 : 1);
+}
+
+TEST(BlobWriterDeathTest, MakesNoBlobOfWhatWasWrittenInPartOnly) {
+  const fakes::TempDir dir;
+
+  EXPECT_EXIT(write_too_much(dir.path() / "layout"), testing::ExitedWithCode(0), "");
+}
 
 TEST_F(LayoutTest, IsReadableForOtherIds) {
   const auto digest = *layout_.write_blob("x");

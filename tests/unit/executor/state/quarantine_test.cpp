@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 
 namespace slipway::state {
 namespace {
@@ -137,10 +140,9 @@ TEST_F(QuarantineTest, HoldsNoMoreBytesThanItMay) {
   EXPECT_TRUE(upload(next, "grp/app", "four").ok());
 }
 
-TEST_F(QuarantineTest, HoldsNoMoreBlobsUploadsAndNamesThanItMay) {
+TEST_F(QuarantineTest, HoldsNoMoreBlobsAndNamesThanItMay) {
   QuarantineLimits limits;
   limits.blobs = 2;
-  limits.uploads = 1;
   limits.names = 1;
   auto& quarantine = open(limits);
   ASSERT_TRUE(upload(quarantine, "a", "1").ok());
@@ -149,11 +151,74 @@ TEST_F(QuarantineTest, HoldsNoMoreBlobsUploadsAndNamesThanItMay) {
 
   EXPECT_EQ(upload(quarantine, "a", "3").error().kind, ErrorKind::denied);
   EXPECT_EQ(quarantine.keep_manifest("3").error().kind, ErrorKind::denied);
-  ASSERT_TRUE(quarantine.begin("a").ok());
-  EXPECT_EQ(quarantine.begin("a").error().kind, ErrorKind::denied);
   ASSERT_TRUE(quarantine.name("a", "1", oci::Digest::of("1")).ok());
   EXPECT_TRUE(quarantine.name("a", "1", oci::Digest::of("2")).ok());
   EXPECT_EQ(quarantine.name("a", "2", oci::Digest::of("2")).error().kind, ErrorKind::denied);
+}
+
+TEST_F(QuarantineTest, EndsTheLongestIdleUploadWhereThereAreTooMany) {
+  QuarantineLimits limits;
+  limits.uploads = 3;
+  limits.bytes = 12;
+  auto& quarantine = open(limits);
+  const auto first = *quarantine.begin("a");
+  const auto dropped = *quarantine.begin("b");
+  const auto third = *quarantine.begin("a");
+  ASSERT_TRUE(quarantine.append("b", dropped, 0, text("gone")).ok());
+  ASSERT_TRUE(quarantine.append("a", first, 0, text("stay")).ok());
+  ASSERT_TRUE(quarantine.append("a", third, 0, text("stay")).ok());
+
+  const auto next = quarantine.begin("a");
+
+  ASSERT_TRUE(next.ok()) << next.error().text();
+  EXPECT_EQ(quarantine.size_of("b", dropped).error().kind, ErrorKind::not_found);
+  EXPECT_EQ(*quarantine.size_of("a", first), 4U);
+  EXPECT_EQ(*quarantine.size_of("a", third), 4U);
+  EXPECT_TRUE(quarantine.append("a", *next, 0, text("room")).ok()) << "its bytes count no longer";
+  EXPECT_EQ(
+      std::distance(std::filesystem::directory_iterator{dir_.path() / "q/layout/blobs/sha256"},
+                    std::filesystem::directory_iterator{}),
+      3)
+      << "nor is its file there";
+}
+
+TEST_F(QuarantineTest, EndsNoUploadThatIsBeingWrittenTo) {
+  QuarantineLimits limits;
+  limits.uploads = 1;
+  auto& quarantine = open(limits);
+  const auto id = *quarantine.begin("a");
+  bool is_over = false;
+
+  const auto size =
+      quarantine.append("a", id, 0, [&](char* buffer, std::size_t) -> Result<std::size_t> {
+        if (is_over) return std::size_t{0};
+        is_over = true;
+        EXPECT_EQ(quarantine.begin("a").error().kind, ErrorKind::denied);
+        *buffer = 'x';
+        return std::size_t{1};
+      });
+
+  EXPECT_EQ(*size, 1U);
+  EXPECT_TRUE(quarantine.finish("a", id, oci::Digest::of("x")).ok());
+}
+
+TEST_F(QuarantineTest, LeavesTheDiskItsFloorHoweverSmallTheParts) {
+  std::uint64_t free = 100;
+  QuarantineLimits limits;
+  limits.disk_floor = 100;
+  limits.free_bytes = [&free] { return free; };
+  auto& quarantine = open(limits);
+  const auto id = *quarantine.begin("a");
+  ASSERT_TRUE(quarantine.append("a", id, 0, text("x")).ok());
+  free = 99;
+
+  EXPECT_EQ(quarantine.append("a", id, 1, text("y")).error().kind, ErrorKind::denied);
+  EXPECT_EQ(quarantine.keep_manifest("{}").error().kind, ErrorKind::denied);
+  EXPECT_EQ(quarantine.begin("a").error().kind, ErrorKind::denied);
+
+  EXPECT_EQ(*quarantine.size_of("a", id), 1U);
+  free = 100;
+  EXPECT_EQ(*quarantine.append("a", id, 1, text("y")), 2U);
 }
 
 TEST_F(QuarantineTest, LeavesTheDiskItsFloor) {
@@ -165,6 +230,23 @@ TEST_F(QuarantineTest, LeavesTheDiskItsFloor) {
   ASSERT_FALSE(begun.ok());
   EXPECT_EQ(begun.error().kind, ErrorKind::denied);
   EXPECT_NE(begun.error().what.find("of disk are left"), std::string::npos);
+}
+
+TEST_F(QuarantineTest, RemovesWhatAKilledScriptHadBegun) {
+  (void)open();
+  const pid_t gone = ::fork();
+  if (gone == 0) ::_exit(0);
+  (void)::waitpid(gone, nullptr, 0);
+  const auto blobs = dir_.path() / "q/layout/blobs/sha256";
+  const auto left = blobs / (".new." + std::to_string(gone) + ".0");
+  const auto other = blobs / (".new." + std::to_string(::getppid()) + ".0");
+  std::ofstream{left} << "x";
+  std::ofstream{other} << "x";
+
+  (void)open();
+
+  EXPECT_FALSE(std::filesystem::exists(left));
+  EXPECT_TRUE(std::filesystem::exists(other));
 }
 
 TEST_F(QuarantineTest, KnowsItsManifestsByNameInTheNextScript) {
