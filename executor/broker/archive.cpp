@@ -3,6 +3,7 @@
 
 #include "executor/base/file.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/broker/request.hpp"
 #include "executor/oci/manifest.hpp"
 
 #include <archive.h>
@@ -340,6 +341,7 @@ void add_tag(ArchivedImage& image, const oci::Reference& tag) {
 Result<std::vector<ArchivedImage>> from_index(const std::string& text, const oci::Layout& into,
                                               const ArchiveLimits& limits) {
   // index.json is read as the index that it is; some writers leave its media type out.
+  if (is_too_deep(text)) return bad("has an index.json that is nested too deeply");
   Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return bad("has an index.json that is no JSON object");
   if (!json.contains("mediaType")) json["mediaType"] = oci::kMediaTypeOciIndex;

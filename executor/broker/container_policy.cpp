@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/container_policy.hpp"
 
+#include "executor/broker/request.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -65,6 +67,7 @@ Error malformed(const std::string& what) {
 }
 
 Result<Json> read_object(std::string_view body, const std::string& of) {
+  if (is_too_deep(body)) return malformed("the body of " + of + " is nested too deeply");
   auto json = Json::parse(body, nullptr, false);
   if (!json.is_object()) return malformed("the body of " + of + " is no JSON object");
   return json;

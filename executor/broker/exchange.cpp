@@ -167,6 +167,11 @@ Millis Socket::left() const {
   return std::clamp(rest, Millis{0}, idle_);
 }
 
+bool Socket::is_stopping() const {
+  pollfd polled{stop_fd_, POLLIN, 0};
+  return ::poll(&polled, 1, 0) > 0;
+}
+
 bool Socket::wait_readable() {
   const auto until = SteadyClock::now() + left();
   for (;;) {
@@ -182,6 +187,10 @@ bool Socket::wait_readable() {
 Result<std::size_t> Socket::read_some(char* buffer, std::size_t capacity, ReadEnd& end) {
   const auto until = SteadyClock::now() + left();
   for (;;) {
+    if (is_stopping()) {
+      end = ReadEnd::stopped;
+      return Error{ErrorKind::unavailable, "stopped", "", {}};
+    }
     const ssize_t got = ::recv(fd_.get(), buffer, capacity, MSG_DONTWAIT);
     const int cause = errno;
     if (got > 0) return static_cast<std::size_t>(got);
@@ -469,6 +478,7 @@ void serve_connection(Socket& socket, RequestHandler& handler, const ServerLimit
   buffer.reserve(buffer.max_size());
   bool first = true;
   for (;;) {
+    if (socket.is_stopping()) return; // a client that never rests would keep us for ever
     socket.set_deadline({});
     if (buffer.size() == 0) {
       // A client that connects and says nothing has the header's time; one that has been served

@@ -38,6 +38,7 @@ public:
   bool write(std::string_view bytes);
   /// True when the peer has closed (either direction), a write failed or the server stops.
   bool gone() const;
+  bool is_stopping() const;
   void shutdown_write();
   /// Carries bytes between the peer and UPSTREAM (lent, non-blocking) until both have ended, or one
   /// is broken, or the server stops. Has no deadline: what is carried may be silent for hours.

@@ -3,6 +3,7 @@
 
 #include "executor/base/base64.hpp"
 #include "executor/base/percent.hpp"
+#include "executor/oci/strict_json.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -39,6 +40,7 @@ bool is_text(std::string_view text) {
 }
 
 Result<Json> parse_json(std::string_view text, const std::string& subject) {
+  if (is_too_deep(text)) return bad(subject + " is nested too deeply");
   Json json = Json::parse(text, nullptr, false);
   if (json.is_discarded()) return bad(subject + " is not valid JSON");
   return json;
@@ -244,6 +246,25 @@ bool matches_reference(const std::string& pattern, const oci::Reference& referen
 }
 
 } // namespace
+
+bool is_too_deep(std::string_view json) {
+  int depth = 0;
+  bool in_text = false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (in_text) {
+      if (c == '\\') ++i;
+      in_text = c != '"';
+    } else if (c == '"') {
+      in_text = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > oci::kMaxJsonDepth) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
 
 Result<std::string> percent_decode(std::string_view text, bool plus_is_space) {
   std::string decoded;

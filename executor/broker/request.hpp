@@ -20,6 +20,10 @@ constexpr std::size_t kMaxSecretBytes = 500UL << 10;
 /// Decodes %XX (and '+' where `plus_is_space`). Errors: bad_input (cut or non-hex escape, NUL).
 Result<std::string> percent_decode(std::string_view text, bool plus_is_space);
 
+/// Does the text nest more than oci::kMaxJsonDepth lists and objects, as it would be read if it is
+/// JSON? The reader takes any depth, but whoever walks through what it gives runs out of stack.
+bool is_too_deep(std::string_view json);
+
 /// The decoded parameters of a query string, in order.
 class Query {
 public:

@@ -186,6 +186,15 @@ TEST(ExecBodies, TheContainerIsThatOfThePath) {
   EXPECT_EQ(Json::parse(*passed), Json::parse(R"({"Cmd":["id"]})"));
 }
 
+TEST(ContainerCalls, RefuseWhatIsNestedTooDeeplyToBeWrittenAnew) {
+  const std::string deep = std::string(500000, '[') + std::string(500000, ']');
+
+  const auto order = check_container(R"({"Image":"x","Labels":)" + deep + "}", kRules);
+
+  ASSERT_FALSE(order.ok());
+  EXPECT_EQ(order.error().kind, ErrorKind::bad_input);
+}
+
 TEST(ContainerCalls, OnlyKnownEndpointsReachTheEngine) {
   using C = ContainerCall;
   EXPECT_EQ(container_call("POST", "/containers/create"), C::create_container);

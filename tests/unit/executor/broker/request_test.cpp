@@ -147,6 +147,35 @@ TEST(BuildJson, RefusesWhatCannotBeLentWithoutNamingTheValue) {
   }
 }
 
+TEST(BuildJson, RefusesWhatIsNestedTooDeeplyToWalkThrough) {
+  for (const auto& [open, close] : {std::pair{"[", "]"}, {"{\"a\":", "}"}}) {
+    std::string deep;
+    for (int i = 0; i < 500000; ++i)
+      deep += open;
+    deep += "1";
+    for (int i = 0; i < 500000; ++i)
+      deep += close;
+
+    const auto parsed = parse_build_json(R"({"context_path":"/b","secrets":)" + deep + "}");
+
+    ASSERT_FALSE(parsed.ok());
+    EXPECT_EQ(parsed.error().kind, ErrorKind::bad_input);
+    EXPECT_NE(parsed.error().what.find("nested too deeply"), std::string::npos);
+  }
+}
+
+TEST(JsonDepth, CountsWhatIsOutsideOfTexts) {
+  EXPECT_FALSE(is_too_deep(std::string(64, '[')));
+  EXPECT_TRUE(is_too_deep(std::string(65, '[')));
+  EXPECT_TRUE(is_too_deep(R"({"a\"b":)" + std::string(64, '{')));
+  EXPECT_FALSE(is_too_deep("\"" + std::string(1000, '[') + "\""));
+  EXPECT_FALSE(is_too_deep(R"("\")" + std::string(1000, '[')));
+  std::string flat;
+  for (int i = 0; i < 1000; ++i)
+    flat += "[{}],";
+  EXPECT_FALSE(is_too_deep(flat));
+}
+
 TEST(BuildJson, TellsAnEmptyDockerfileFromNone) {
   EXPECT_FALSE(
       parse_build_json(R"({"context_path":"/b","dockerfile_text":null})")->dockerfile_text);

@@ -322,6 +322,33 @@ TEST_F(BrokerServer, StopCancelsABuildAndTellsItsClient) {
   EXPECT_FALSE(fs::exists(dir / "docker.sock"));
 }
 
+TEST_F(BrokerServer, StopsThoughAClientHasAlwaysSomethingMoreToAsk) {
+  limits.idle_deadline = std::chrono::minutes{1};
+  start();
+  const auto fd = connect();
+  std::atomic<std::size_t> answered{0};
+  std::thread asking{[&] {
+    std::string many;
+    for (int i = 0; i < 100; ++i)
+      many += "GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n";
+    while (::send(fd.get(), many.data(), many.size(), MSG_NOSIGNAL) > 0) {
+    }
+  }};
+  std::thread reading{[&] {
+    char part[65536];
+    for (ssize_t got = 1; got > 0;) {
+      got = ::recv(fd.get(), part, sizeof part, 0);
+      if (got > 0) answered += static_cast<std::size_t>(got);
+    }
+  }};
+  EXPECT_TRUE(eventually([&] { return answered > 10000; }));
+
+  server.reset(); // hangs where it waits for the client's last question
+
+  asking.join();
+  reading.join();
+}
+
 TEST_F(BrokerServer, BuildsFromTheWorkspace) {
   start();
 
