@@ -167,13 +167,15 @@ Result<bool> IdlePlaces::make_room(const std::string& wanted, std::size_t most,
   if (!found) return std::move(found).error();
   auto others = static_cast<std::size_t>(std::count_if(
       found->begin(), found->end(), [&](const IdlePlace& one) { return one.id != wanted; }));
+  std::optional<Error> failed; // it is as good as in use: another may go
   for (const IdlePlace& one : *found) {
     if (others < most) return true;
     if (one.id == wanted) continue;
     auto erased = erase(one);
-    if (!erased) return erased;
-    if (*erased) --others;
+    if (!erased && !failed) failed = std::move(erased).error();
+    if (erased.ok() && *erased) --others;
   }
+  if (others >= most && failed) return *std::move(failed);
   return others < most;
 }
 

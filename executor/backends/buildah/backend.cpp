@@ -141,6 +141,7 @@ private:
       if (Status learnt = oci::learn_layers(*bases_layout_, base.digest, known_); !learnt)
         return Error{learnt.error()}.in("reading base image " + base.familiar_name);
       const auto tree = oci::read_tree(*bases_layout_, base.digest);
+      if (!tree) return Error{tree.error()}.in("reading base image " + base.familiar_name);
       for (const auto& image : tree->images)
         if (image.config && !image.config->shell.empty() &&
             image.config->shell != std::vector<std::string>{"/bin/sh", "-c"})

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 namespace slipway::backends::buildah {
@@ -261,23 +262,29 @@ Result<std::vector<std::string>> StorePool::reap() {
   std::vector<std::string> removed;
   auto all = places_.all();
   if (!all) return std::move(all).error();
+  std::optional<Error> failed; // the first; one that cannot be removed does not keep the others
   for (const sandbox::IdlePlace& one : *all) {
     const StoreNames names{one.id};
     const bool due = clock_.now() - one.last_used > config_.max_idle || places_.is_spoilt(one.id) ||
                      places_.has_anothers_slot(one.id, config_.slots.stores);
-    if (!due) {
-      if (::access((one.dir / kUnfinished).c_str(), F_OK) != 0) continue;
-      auto lock = lock_now(one.dir);
-      if (!lock) return std::move(lock).error();
-      if (lock->get() < 0) continue;
-      if (Status ended = podman_.remove({names.container()}); !ended)
-        return std::move(ended).error();
+    if (due) {
+      auto erased = erase_unused(one);
+      if (!erased && !failed)
+        failed = std::move(erased).error().in("removing idle store " + names.volume());
+      if (erased.ok() && *erased) removed.push_back(names.volume());
       continue;
     }
-    auto erased = erase_unused(one);
-    if (!erased) return std::move(erased).error().in("removing idle store " + names.volume());
-    if (*erased) removed.push_back(names.volume());
+    if (::access((one.dir / kUnfinished).c_str(), F_OK) != 0) continue;
+    auto lock = lock_now(one.dir);
+    if (lock && lock->get() < 0) continue;
+    Status ended;
+    if (!lock)
+      ended = std::move(lock).error();
+    else
+      ended = podman_.remove({names.container()});
+    if (!ended && !failed) failed = std::move(ended).error();
   }
+  if (failed) return *std::move(failed);
   return removed;
 }
 

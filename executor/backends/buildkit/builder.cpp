@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 namespace slipway::backends::buildkit {
@@ -393,9 +394,19 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key,
 
   const auto mark = read_file(dir / kDaemonMark, 256);
   bool warm = mark && answers(dir / "socket" / kSocketName, config_.probe_deadline);
-  if (places_.is_spoilt(names.id) || places_.is_misplaced(names.id, config_.slots.builders)) {
-    // What others build on it now they began before, or know the secret too.
+  const bool is_spoilt = places_.is_spoilt(names.id);
+  if (is_spoilt || places_.is_misplaced(names.id, config_.slots.builders)) {
     const bool alone = ::flock(use->get(), LOCK_EX | LOCK_NB) == 0;
+    if (!alone && is_spoilt) {
+      // What others build on it now they began before; nobody else begins on this cache.
+      if (none_is_free) none_is_free();
+      return Error{ErrorKind::timed_out,
+                   "builder " + names.container() +
+                       " is in use, and its cache, which holds a secret, is to be erased before "
+                       "others use it",
+                   "",
+                   {}};
+    }
     if (alone) {
       if (Status erased = erase(names, dir); !erased) return std::move(erased).error();
       warm = false;
@@ -448,6 +459,7 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
   Reaped reaped;
   auto all = places_.all();
   if (!all) return std::move(all).error();
+  std::optional<Error> failed; // the first; one that cannot be removed does not keep the others
   for (const sandbox::IdlePlace& one : *all) {
     const BuilderNames names{one.id};
     const auto idle = clock_.now() - one.last_used;
@@ -458,12 +470,18 @@ Result<BuilderPool::Reaped> BuilderPool::reap_idle() {
         has_daemon && (idle > config_.max_idle || has_unfinished_builds(one.dir));
     if (!cache_too && !daemon_too) continue;
     auto locks = lock_unused(one.dir);
-    if (!locks) return std::move(locks).error();
-    if (!*locks) continue;
-    const Status done = cache_too ? erase(names, one.dir) : stop(names, one.dir);
-    if (!done) return Error{done.error()}.in("removing idle builder " + names.container());
-    (cache_too ? reaped.removed : reaped.stopped).push_back(names.container());
+    if (locks && !*locks) continue;
+    Status done;
+    if (!locks)
+      done = std::move(locks).error();
+    else
+      done = cache_too ? erase(names, one.dir) : stop(names, one.dir);
+    if (done)
+      (cache_too ? reaped.removed : reaped.stopped).push_back(names.container());
+    else if (!failed)
+      failed = std::move(done).error().in("removing idle builder " + names.container());
   }
+  if (failed) return *std::move(failed);
   return reaped;
 }
 

@@ -91,6 +91,7 @@ private:
       if (Status learnt = oci::learn_layers(*bases_, base.digest, layers_); !learnt)
         return Error{learnt.error()}.in("reading base image " + base.familiar_name);
       const auto tree = oci::read_tree(*bases_, base.digest);
+      if (!tree) return Error{tree.error()}.in("reading base image " + base.familiar_name);
       for (const auto& image : tree->images)
         if (image.config && !image.config->on_build.empty())
           triggers[base.familiar_name] = image.config->on_build;

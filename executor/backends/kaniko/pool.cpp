@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 namespace slipway::backends::kaniko {
@@ -181,29 +182,36 @@ Result<std::unique_ptr<Workshop>> WorkshopPool::open(std::string_view key, const
   return std::unique_ptr<Workshop>{std::move(workshop)};
 }
 
+Result<bool> WorkshopPool::reap(const sandbox::IdlePlace& one) {
+  auto lock = sandbox::lock_file(one.dir / kUse, LOCK_EX, 0ms);
+  if (!lock) return std::move(lock).error();
+  if (lock->get() < 0) return false;
+  auto left = podman_.list(kLabel, one.id);
+  if (!left) return std::move(left).error();
+  for (const auto& container : *left)
+    if (Status ended = podman_.remove({container.name}); !ended) return std::move(ended).error();
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator{one.dir, failed})
+    if (entry.path().filename().string().starts_with(kInputs))
+      std::filesystem::remove_all(entry.path(), failed);
+  if (clock_.now() - one.last_used <= config_.max_idle) return false;
+  if (Status gone = podman_.remove_networks({network_of(one.id), closed_network_of(one.id)}); !gone)
+    return std::move(gone).error().in("removing idle network " + network_of(one.id));
+  places_.forget(one.id);
+  return true;
+}
+
 Result<std::vector<std::string>> WorkshopPool::reap() {
   std::vector<std::string> removed;
   auto all = places_.all();
   if (!all) return std::move(all).error();
+  std::optional<Error> failed; // the first; one that cannot be removed does not keep the others
   for (const sandbox::IdlePlace& one : *all) {
-    auto lock = sandbox::lock_file(one.dir / kUse, LOCK_EX, 0ms);
-    if (!lock) return std::move(lock).error();
-    if (lock->get() < 0) continue;
-    auto left = podman_.list(kLabel, one.id);
-    if (!left) return std::move(left).error();
-    for (const auto& container : *left)
-      if (Status ended = podman_.remove({container.name}); !ended) return std::move(ended).error();
-    std::error_code failed;
-    for (const auto& entry : std::filesystem::directory_iterator{one.dir, failed})
-      if (entry.path().filename().string().starts_with(kInputs))
-        std::filesystem::remove_all(entry.path(), failed);
-    if (clock_.now() - one.last_used <= config_.max_idle) continue;
-    if (Status gone = podman_.remove_networks({network_of(one.id), closed_network_of(one.id)});
-        !gone)
-      return std::move(gone).error().in("removing idle network " + network_of(one.id));
-    places_.forget(one.id);
-    removed.push_back(network_of(one.id));
+    auto gone = reap(one);
+    if (!gone && !failed) failed = std::move(gone).error();
+    if (gone.ok() && *gone) removed.push_back(network_of(one.id));
   }
+  if (failed) return *std::move(failed);
   return removed;
 }
 

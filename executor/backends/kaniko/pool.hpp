@@ -68,6 +68,8 @@ public:
   Result<std::vector<std::string>> reap();
 
 private:
+  /// Has the place been idle for too long? Its sandboxes are removed anyway.
+  Result<bool> reap(const sandbox::IdlePlace& one);
   Status make_network(const std::string& id, const std::filesystem::path& dir, bool closed);
 
   PoolConfig config_;

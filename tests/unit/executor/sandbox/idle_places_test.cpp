@@ -42,6 +42,7 @@ protected:
     return [this](const IdlePlace& one) -> Result<bool> {
       asked_.push_back(one.id);
       if (one.id == in_use_) return false;
+      if (one.id == stuck_) return Error{ErrorKind::io, "it cannot be removed", "", {}};
       places_.forget(one.id);
       return true;
     };
@@ -51,6 +52,7 @@ protected:
   HandClock clock_;
   IdlePlaces places_{dir_.path() / "places", clock_};
   std::string in_use_;
+  std::string stuck_;
   std::vector<std::string> asked_;
 };
 
@@ -124,6 +126,20 @@ TEST_F(IdlePlacesTest, NoRoomWhereAllAreInUse) {
 
   ASSERT_TRUE(room.ok());
   EXPECT_FALSE(*room);
+}
+
+TEST_F(IdlePlacesTest, OneThatCannotBeRemovedIsLikeOneInUse) {
+  use(kA);
+  use(kB);
+  stuck_ = kA;
+
+  const auto room = places_.make_room(kC, 2, erase());
+  const auto more = places_.make_room(kC, 1, erase());
+
+  EXPECT_TRUE(room.ok() && *room);
+  EXPECT_EQ(ids(), std::vector{kA});
+  ASSERT_FALSE(more.ok());
+  EXPECT_EQ(more.error().what, "it cannot be removed");
 }
 
 TEST_F(IdlePlacesTest, LockIsKeptFromASecondOne) {

@@ -280,6 +280,33 @@ TEST_F(StoreTest, IsNotTakenFromABuildToMakeRoom) {
   EXPECT_EQ(third.error().what, "all 2 stores are in use");
 }
 
+TEST_F(StoreTest, IsForTheBuildThatTriesAgainOnceOneOfAllIsFree) {
+  auto first = open("first");
+  auto second = open("second");
+  ASSERT_TRUE(first.ok() && second.ok());
+  StorePool pool{config_, *podman_, clock_};
+  const sandbox::BuildClock build{[] { return false; }, 1min};
+  int told = 0;
+  const auto try_third = [&] {
+    auto third = opening();
+    third.none_is_free = [&] { ++told; };
+    return pool.open("third", third, build, [] {});
+  };
+
+  const auto busy = try_third();
+  ASSERT_FALSE(busy.ok());
+  EXPECT_EQ(busy.error().kind, ErrorKind::timed_out) << "nobody's fault: the router waits";
+  EXPECT_EQ(told, 1);
+  (*first)->finished(1);
+  first->reset();
+  const auto free = try_third();
+
+  EXPECT_TRUE(free.ok()) << free.error().text();
+  EXPECT_EQ(told, 1);
+  EXPECT_FALSE(has_volume("first"));
+  EXPECT_TRUE(has_volume("second")) << "its build goes on";
+}
+
 TEST_F(StoreTest, IsReapedOnceIdleButNotWhileInUse) {
   for (const char* key : {"idle", "used"}) {
     auto store = open(key);
@@ -297,6 +324,30 @@ TEST_F(StoreTest, IsReapedOnceIdleButNotWhileInUse) {
   EXPECT_EQ(*reaped, std::vector<std::string>{names_for("idle", "me").volume()});
   EXPECT_FALSE(has_volume("idle"));
   EXPECT_TRUE(has_volume("used"));
+}
+
+TEST_F(StoreTest, IsReapedThoughAnotherCannotBe) {
+  for (const char* key : {"stuck", "other"}) {
+    auto store = open(key);
+    ASSERT_TRUE(store.ok());
+    (*store)->finished(1);
+    store->reset();
+    clock_.advance(1min);
+  }
+  clock_.advance(2h);
+  const auto stuck = names_for("stuck", "me").volume();
+  api_->instead = [&](const sandbox::ApiRequest& request) -> std::optional<sandbox::ApiAnswer> {
+    if (request.method != "DELETE" || request.target.find(stuck) == std::string::npos)
+      return std::nullopt;
+    return fakes::FakePodmanApi::trouble(500, "volume is being used");
+  };
+
+  const auto reaped = StorePool{config_, *podman_, clock_}.reap();
+
+  ASSERT_FALSE(reaped.ok());
+  EXPECT_NE(reaped.error().text().find(stuck), std::string::npos) << reaped.error().text();
+  EXPECT_TRUE(has_volume("stuck"));
+  EXPECT_FALSE(has_volume("other"));
 }
 
 TEST_F(StoreTest, IsReapedOnceSpoiltAndServesNobodyBefore) {

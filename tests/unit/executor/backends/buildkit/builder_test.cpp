@@ -382,7 +382,7 @@ TEST(BuilderPool, StartsABuilderAnewAfterAnUnfinishedBuildThatNobodyUses) {
   EXPECT_FALSE(one_more->was_cold());
 }
 
-TEST(BuilderPool, GivesASpoiltCacheToNobodyButThoseWhoHaveIt) {
+TEST(BuilderPool, GivesASpoiltCacheToNobody) {
   Pool world;
   auto pool = world.pool(config_in(world.dir.path));
   const auto volume = names_for("a", "me").volume();
@@ -391,9 +391,11 @@ TEST(BuilderPool, GivesASpoiltCacheToNobodyButThoseWhoHaveIt) {
     ASSERT_TRUE(held.ok());
     world.fake.api->volumes[volume]["mark"] = "old";
     ASSERT_TRUE(pool.spoil("a").ok());
-    const auto beside = pool.acquire("a");
-    ASSERT_TRUE(beside.ok());
-    EXPECT_FALSE(beside->was_cold());
+    int told = 0;
+    const auto beside = pool.acquire("a", [&] { ++told; });
+    ASSERT_FALSE(beside.ok());
+    EXPECT_EQ(beside.error().kind, ErrorKind::timed_out);
+    EXPECT_EQ(told, 1) << "it waits as if all were in use";
     EXPECT_TRUE(pool.reap_idle()->removed.empty());
   }
 
@@ -435,6 +437,31 @@ TEST(BuilderPool, ReapsWhatIsIdleAndNotWhatIsInUse) {
   EXPECT_TRUE(while_held->stopped.empty());
   EXPECT_EQ(after->stopped, std::vector<std::string>{names_for("a", "me").container()});
   EXPECT_EQ(world.fake.api->volumes.size(), 1U);
+}
+
+TEST(BuilderPool, ReapsTheOthersWhereOneCannotBeRemoved) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  for (const char* key : {"stuck", "other"}) {
+    ASSERT_TRUE(pool.acquire(key).ok());
+    world.clock.advance(1min);
+  }
+  world.clock.advance(24h * 15);
+  const auto stuck = names_for("stuck", "me");
+  world.fake.api->instead =
+      [&](const sandbox::ApiRequest& request) -> std::optional<sandbox::ApiAnswer> {
+    if (request.method != "DELETE" || request.target.find(stuck.container()) == std::string::npos)
+      return std::nullopt;
+    return fakes::FakePodmanApi::trouble(500, "device busy");
+  };
+
+  const auto reaped = pool.reap_idle();
+
+  ASSERT_FALSE(reaped.ok());
+  EXPECT_NE(reaped.error().text().find(stuck.container()), std::string::npos)
+      << reaped.error().text();
+  EXPECT_TRUE(world.fake.api->volumes.contains(stuck.volume()));
+  EXPECT_FALSE(world.fake.api->volumes.contains(names_for("other", "me").volume()));
 }
 
 TEST(BuilderPool, ForgetsACacheThatIsTooOld) {
