@@ -27,6 +27,7 @@
 #include <filesystem>
 #include <random>
 #include <thread>
+#include <utility>
 
 namespace slipway::image {
 namespace {
@@ -91,6 +92,21 @@ sandbox::IdSlot slot_of(const state::JobRecord& record) {
   slot.number = record.slot_number;
   slot.shared = record.slot_shared;
   return slot;
+}
+
+constexpr std::size_t kLongestMagic = 6;
+
+/// The option with which tar reads an archive that begins so; null: it is none of those that Docker
+/// takes, or not packed.
+const char* packer_of(std::string_view begin) {
+  using namespace std::literals;
+  if (begin.starts_with("\x1f\x8b"sv)) return "--gzip";
+  if (begin.starts_with("BZh"sv)) return "--bzip2";
+  if (begin.starts_with("\xfd"
+                        "7zXZ\0"sv))
+    return "--xz";
+  if (begin.starts_with("\x28\xb5\x2f\xfd"sv)) return "--zstd";
+  return nullptr;
 }
 
 /// Has one of them ONBUILD triggers? Those run as part of a FROM. True where that cannot be told.
@@ -191,24 +207,29 @@ Status BuildPlace::open(Builder builder) {
   const std::lock_guard guard{opening_};
   if (is_open_) {
     if (builder == Builder::beside) start_builder();
-    return {};
+    // It may have ended since, for its memory; no other build is in it then.
+    if (uses_ > 1 || sandbox_answers()) return {};
+    return start_sandbox_here();
   }
   auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,
                                 tools_.config.buildkit.bases_bytes);
   if (!bases) return std::move(bases).error().in("opening the base images");
   bases_ = *std::move(bases);
 
-  const auto config = builder_config();
-  const auto socket_dir = backends::buildkit::BuilderPool::socket_dir(config, trust_domain_);
-  if (!socket_dir) return Error{socket_dir.error()}.in("starting the builder");
   if (builder == Builder::beside) start_builder();
   // One that an earlier script of this job left is as good as new: what a builder restarts with is
   // below the same folder.
-  if (!sandbox_answers()) {
-    if (auto started = start_sandbox(*socket_dir); !started)
-      return std::move(started).error().in("starting the build sandbox");
-  }
+  if (!sandbox_answers())
+    if (auto started = start_sandbox_here(); !started) return started;
   is_open_ = true;
+  return {};
+}
+
+Status BuildPlace::start_sandbox_here() {
+  const auto dir = backends::buildkit::BuilderPool::socket_dir(builder_config(), trust_domain_);
+  if (!dir) return Error{dir.error()}.in("starting the builder");
+  if (auto started = start_sandbox(*dir); !started)
+    return std::move(started).error().in("starting the build sandbox");
   return {};
 }
 
@@ -250,21 +271,25 @@ Result<backends::BuildJob> BuildPlace::with_proxy_at_builder(const backends::Bui
 void BuildPlace::start_builder() {
   if (builder_ || starting_.valid()) return;
   none_is_free_ = false;
-  using Started = Result<std::optional<backends::buildkit::Builder>>;
-  starting_ = std::async(std::launch::async, [this, config = builder_config()]() -> Started {
+  starting_ = std::async(std::launch::async, [this, config = builder_config()]() -> Status {
     backends::buildkit::BuilderPool pool{config, tools_.podman, tools_.clock};
     auto builder = pool.acquire(trust_domain_, [this] { none_is_free_ = true; });
     if (!builder) return std::move(builder).error();
-    if (uses_ == 0) return Started{std::nullopt};
-    return Started{*std::move(builder)};
+    const std::lock_guard guard{handing_over_};
+    if (uses_ > 0) fresh_ = *std::move(builder);
+    return {};
   });
 }
 
 void BuildPlace::end_use() {
   const std::lock_guard guard{opening_};
-  if (--uses_ > 0) return;
+  {
+    // One that still starts either sees that nobody wants it, or lies here already.
+    const std::lock_guard handing{handing_over_};
+    if (--uses_ > 0) return;
+    fresh_.reset();
+  }
   builder_.reset();
-  // One that still starts sees by itself that nobody wants it.
   if (starting_.valid() && starting_.wait_for(std::chrono::seconds{0}) == std::future_status::ready)
     starting_ = {};
 }
@@ -346,9 +371,29 @@ Attempt BuildPlace::build_with_buildah(const backends::buildah::Program& program
   return {std::move(built), began, is_busy && !began};
 }
 
+Result<BuildPlace::Turn> BuildPlace::await_turn(const backends::BuildJob& job) {
+  const auto end = std::chrono::steady_clock::now() + job.deadline;
+  if (!turns_.try_acquire()) {
+    if (job.progress)
+      job.progress("slipway: waiting for other builds of this script: each takes a sandbox\n");
+    while (!turns_.try_acquire_for(std::chrono::milliseconds{200})) {
+      if (job.cancelled && job.cancelled())
+        return Error{ErrorKind::unavailable, "the build was cancelled", "", {}};
+      if (std::chrono::steady_clock::now() >= end)
+        return Error{ErrorKind::timed_out,
+                     "other builds of this script took too long",
+                     "build less at a time",
+                     {}};
+    }
+  }
+  return Turn{turns_};
+}
+
 Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
                                       const backends::BuildJob& job, oci::Layout& into) {
   namespace kaniko = backends::kaniko;
+  const auto turn = await_turn(job);
+  if (!turn) return {Error{turn.error()}, false};
   kaniko::WorkshopPool pool{kaniko_config(tools_), tools_.podman, tools_.clock};
   const kaniko::OpenWorkshop open = [&](const kaniko::FillInputs& fill) {
     kaniko::Opening opening;
@@ -376,6 +421,8 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
 Attempt BuildPlace::build_with_dockerd(const backends::dockerd::Program& program,
                                        const backends::BuildJob& job, oci::Layout& into) {
   namespace dockerd = backends::dockerd;
+  const auto turn = await_turn(job);
+  if (!turn) return {Error{turn.error()}, false};
   const dockerd::OpenWorkshop open = [&](bool network) {
     dockerd::BuilderParts parts;
     Status looked_after;
@@ -505,7 +552,8 @@ Status BuildPlace::await_builder(bool& is_busy) {
     auto started = starting_.get();
     is_busy = none_is_free_;
     if (!started) return std::move(started).error().in("starting the builder");
-    builder_ = *std::move(started); // none where it was started for a build that has ended
+    const std::lock_guard handing{handing_over_};
+    builder_ = std::exchange(fresh_, std::nullopt); // none where its build has ended since
   }
   return {};
 }
@@ -595,17 +643,21 @@ BuildPlace::unpack(const std::function<Result<std::size_t>(char*, std::size_t)>&
   if (auto made = ask({"/usr/bin/mkdir", "-p", "--", dir}, 0); !made)
     return std::move(made).error();
   std::array<char, 65536> first{};
-  auto got = tar(first.data(), first.size());
-  if (!got) return std::move(got).error();
-  if (*got == 0) return Error{ErrorKind::bad_input, "the build context is empty", "", {}};
-  const bool gzip = *got > 2 && first[0] == '\x1f' && first[1] == '\x8b';
+  std::size_t begun = 0;
+  while (begun < kLongestMagic) { // parts may be as small as a byte
+    auto got = tar(first.data() + begun, first.size() - begun);
+    if (!got) return std::move(got).error();
+    if (*got == 0) break;
+    begun += *got;
+  }
+  if (begun == 0) return Error{ErrorKind::bad_input, "the build context is empty", "", {}};
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe", errno);
-  const UniqueFd read_end{ends[0]};
+  UniqueFd read_end{ends[0]};
   UniqueFd write_end{ends[1]};
   std::optional<Error> failed;
   std::thread feeder{[&] {
-    std::size_t size = *got;
+    std::size_t size = begun;
     while (size > 0) {
       if (!write_all(write_end.get(), {first.data(), size})) break; // tar has ended: it says why
       auto next = tar(first.data(), first.size());
@@ -618,9 +670,11 @@ BuildPlace::unpack(const std::function<Result<std::size_t>(char*, std::size_t)>&
     write_end.reset();
   }};
   // In the build sandbox, with the job's ids: what a hostile tar can reach there is this folder.
-  auto unpacked = ask({"/usr/bin/tar", gzip ? "-xzf" : "-xf", "-", "-C", dir, "--no-same-owner",
-                       "--delay-directory-restore"},
-                      1UL << 20, read_end.get());
+  std::vector<std::string> argv{"/usr/bin/tar"};
+  if (const char* packer = packer_of({first.data(), begun})) argv.emplace_back(packer);
+  argv.insert(argv.end(), {"-xf", "-", "-C", dir, "--no-same-owner", "--delay-directory-restore"});
+  auto unpacked = ask(std::move(argv), 1UL << 20, read_end.get());
+  read_end.reset(); // or what tar did not read would hold the feeder for ever
   feeder.join();
   if (failed) return *std::move(failed);
   if (!unpacked) return std::move(unpacked).error().in("unpacking the build context");

@@ -21,6 +21,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <semaphore>
 #include <string>
 
 namespace slipway::image {
@@ -117,6 +118,22 @@ private:
   Result<backends::buildkit::BuildMark> begin_build();
   void give_back(const Context& context);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);
+  Status start_sandbox_here();
+  /// Of the builds that make a sandbox of their own, each with a whole job's limits.
+  static constexpr std::ptrdiff_t kAtOnce = 2;
+  using Turns = std::counting_semaphore<kAtOnce>;
+  struct GiveBack {
+    void operator()(Turns* turns) const { turns->release(); }
+  };
+  class Turn {
+  public:
+    explicit Turn(Turns& turns) : turns_{&turns} {}
+
+  private:
+    std::unique_ptr<Turns, GiveBack> turns_;
+  };
+  /// Errors: unavailable (cancelled); timed_out.
+  Result<Turn> await_turn(const backends::BuildJob& job);
   bool sandbox_answers();
   Result<std::string> unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar);
   /// Runs a program of the build sandbox and returns its output. Errors: bad_input (it failed: its
@@ -131,12 +148,15 @@ private:
   std::optional<BaseImages> bases_;
   std::atomic<int> uses_{0};
   std::atomic<bool> none_is_free_{false}; ///< at the last start of a builder
-  /// Without a builder where nobody wanted it any more.
-  std::future<Result<std::optional<backends::buildkit::Builder>>> starting_;
+  std::mutex handing_over_;               ///< of fresh_, and of the last use's end; locked last
+  /// What starting_ made, until somebody takes it; none where nobody wanted it any more.
+  std::optional<backends::buildkit::Builder> fresh_;
+  std::future<Status> starting_; ///< uses what is above
   std::optional<backends::buildkit::Builder> builder_;
   bool is_open_ = false;
   std::unique_ptr<backends::buildkit::BuildkitBackend> buildkit_; ///< one: it counts its builds
   std::atomic<int> contexts_{0};
+  Turns turns_{kAtOnce};
   std::string proxy_address_; ///< of this job in the builder; "": the proxy does not listen there
 };
 

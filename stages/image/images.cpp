@@ -28,7 +28,8 @@ using Steady = std::chrono::steady_clock;
 
 const std::string kPlatform = "linux/amd64";
 constexpr std::size_t kMostUnpushed = 20; ///< in one summary
-constexpr std::size_t kMostRefused = 64;  ///< repositories that a script is told of
+constexpr std::size_t kMostNotes = 100;   ///< on pushes, in one summary
+constexpr std::size_t kMostRefused = 64;  ///< places that a script is told of
 
 // Docker Hub's API lives under another name than its references say.
 std::string api_host(const std::string& registry) {
@@ -624,7 +625,14 @@ Status Images::note_dind_build() {
 }
 
 Result<gate::Judgement> Images::judge(const Candidate& candidate, const std::string& repository,
-                                      const broker::Progress& progress) {
+                                      const broker::Progress& progress,
+                                      const broker::Cancelled& cancelled) {
+  while (!scans_.try_acquire_for(milliseconds{200})) // each scan has its deadline
+    if (cancelled()) return Error{ErrorKind::unavailable, "the client has gone", "", {}};
+  struct Turn {
+    std::counting_semaphore<2>& scans;
+    ~Turn() { scans.release(); }
+  } const turn{scans_};
   const auto config = scanner_config(effective_.gate, tools_.config);
   Status looked_after;
   gate::SandboxedTrivy scanner{
@@ -681,6 +689,7 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   };
   if (auto admitted = policy::admit_push(tools_.config, effective_, subject_, reference);
       !admitted) {
+    if (!is_news(reference.str())) return std::move(admitted).error();
     if (auto noted = audit("push_denied", {{"why", admitted.error().what}}); !noted)
       return std::move(noted).error();
     note(manifest, "refused  " + reference.str() + "\n  why      " + admitted.error().what);
@@ -697,7 +706,7 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
 
   const auto scan_started = Steady::now();
   progress("slipway: scanning " + manifest.str() + "\n");
-  auto judged = judge(candidate, access->host + "/" + reference.repository(), progress);
+  auto judged = judge(candidate, access->host + "/" + reference.repository(), progress, cancelled);
   if (!judged) {
     if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted)
       return std::move(noted).error();
@@ -837,10 +846,10 @@ Status Images::may_push(const oci::Reference& repository) {
   auto admitted = policy::admit_push(tools_.config, effective_, subject_, repository);
   if (admitted) return admitted;
   const auto name = repository.name();
+  if (!is_news(name)) return admitted;
   {
     const std::lock_guard guard{noting_};
-    if (refused_.size() >= kMostRefused || !refused_.insert(name).second) return admitted;
-    notes_.push_back("refused  " + name + "\n  why      " + admitted.error().what);
+    add_note("refused  " + name + "\n  why      " + admitted.error().what);
   }
   say_("slipway: no push to " + name + ": " + admitted.error().what);
   if (auto noted = tools_.audit.append("push_denied", {{"job", record_.key},
@@ -1111,10 +1120,22 @@ void Images::note_built(const oci::Digest& manifest, const std::vector<oci::Refe
                               "\n  not pushed by this script";
 }
 
+bool Images::is_news(const std::string& place) {
+  const std::lock_guard guard{noting_};
+  return refused_.size() < kMostRefused && refused_.insert(place).second;
+}
+
+void Images::add_note(std::string text) {
+  if (notes_.size() < kMostNotes)
+    notes_.push_back(std::move(text));
+  else
+    ++more_notes_;
+}
+
 void Images::note(const oci::Digest& manifest, std::string text) {
   const std::lock_guard guard{noting_};
   unpushed_.erase(manifest.str());
-  notes_.push_back(std::move(text));
+  add_note(std::move(text));
 }
 
 std::string Images::summary() const {
@@ -1122,6 +1143,8 @@ std::string Images::summary() const {
   std::string text;
   for (const auto& entry : notes_)
     text += entry + "\n";
+  if (more_notes_ > 0)
+    text += "and " + std::to_string(more_notes_) + " more pushes, which the audit log has\n";
   for (const auto& [digest, entry] : unpushed_)
     text += entry + "\n";
   return text;

@@ -35,6 +35,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <semaphore>
 #include <set>
 #include <string>
 #include <string_view>
@@ -154,8 +155,11 @@ private:
     oci::Digest manifest;
     std::vector<std::string> repo_digests;
   };
+  /// Two at a time: each scan has a sandbox with limits of its own. Errors: unavailable (cancelled
+  /// while it waited); those of the gate.
   Result<gate::Judgement> judge(const Candidate& candidate, const std::string& repository,
-                                const broker::Progress& progress);
+                                const broker::Progress& progress,
+                                const broker::Cancelled& cancelled);
   Result<engine_api::WorkerAnswer> push_candidate(const Candidate& candidate,
                                                   const oci::Reference& reference,
                                                   const broker::Progress& progress,
@@ -170,7 +174,12 @@ private:
   /// Until it is pushed, or refused.
   void note_built(const oci::Digest& manifest, const std::vector<oci::Reference>& tags,
                   const std::string& line);
-  /// One entry of the summary, on the image with this manifest.
+  /// Is this the first that is said of a place to which policy forbids pushes, and not yet one of
+  /// too many?
+  bool is_news(const std::string& place);
+  /// One entry of the summary. Called under noting_.
+  void add_note(std::string text);
+  /// The same, on the image with this manifest.
   void note(const oci::Digest& manifest, std::string text);
   /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
   std::set<std::string> mount_sources(const Candidate& candidate, const oci::Reference& to);
@@ -189,15 +198,17 @@ private:
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;
   std::vector<std::string> notes_;
+  std::size_t more_notes_ = 0;            ///< that the summary only counts
   std::set<oci::Digest> from_registries_; ///< leaks::keys_of what was pulled
   /// Registry and repository of layers that were pulled.
   std::map<oci::Digest, std::set<std::pair<std::string, std::string>>> origins_;
+  std::counting_semaphore<2> scans_{2};
   std::unique_ptr<JobReports> reports_;
   state::BuildNotes builds_; ///< of all scripts of this job
   std::unique_ptr<state::Quarantine> quarantine_;
   std::unique_ptr<broker::RegistryEndpoint> endpoint_;
   broker::Progress say_;
-  std::set<std::string> refused_;               ///< repositories, as endpoint_'s clients were told
+  std::set<std::string> refused_;               ///< places that the job was told of
   std::map<std::string, std::string> unpushed_; ///< manifest digest → entry of the summary
 };
 

@@ -138,6 +138,9 @@ try classic env DOCKER_BUILDKIT=0 docker build -t next:2 ."
 }
 
 TEST "contexts come as folders, as tars and as a Dockerfile on standard input" {
+    local packed
+    mkdir packed && printf 'FROM %s\nCOPY Dockerfile /\nRUN echo from-xz\n' "$world_busybox" >packed/Dockerfile
+    packed=$(tar -C packed -cJf - . | base64 -w 0)
     run_steps 3003 "mkdir /tmp/outside && echo from-tmp \$RANDOM >/tmp/outside/file
 printf 'FROM $world_busybox\nCOPY file /\nRUN cat /file\n' >/tmp/outside/Dockerfile
 try tmp docker build -t x:1 /tmp/outside
@@ -173,6 +176,10 @@ garbage() { head -c 100000 /dev/urandom | docker build -; }
 try garbage garbage
 cut() { tar -C /usr/share -cf - doc | head -c 100000 | docker build -; }
 try cut cut
+with_more() { { tar -C /tmp/outside -cf - .; head -c 400000 /dev/urandom; } | docker build -f Other -; }
+try with-more with_more
+packed() { echo $packed | base64 -d | docker build -; }
+try xz packed
 try nothing docker build - </dev/null
 try no-folder docker build nosuch
 try url docker build https://example.invalid/repo.git"
@@ -193,6 +200,8 @@ try url docker build https://example.invalid/repo.git"
     expect_contains "$(step_says twin-tar | grep -- -is-built)" two-
     expect_step garbage 1 "not a Dockerfile"
     expect_step cut 1 "unpacking the build context" "Unexpected EOF"
+    expect_step with-more 0 # tar leaves unread what comes behind the archive's end
+    expect_step xz 0 from-xz
     expect_step nothing 1 "is empty"
     expect_step no-folder 1 '"nosuch" not found'
     expect_step url 125 "remote build context"

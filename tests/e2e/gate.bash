@@ -328,7 +328,16 @@ repositories = ["*/grp/*", "*/release/*"]'
     # "Every platform" is the operator's: a job has no word for it.
     run_steps 4091 "$(push_base candidate)
 try star docker pull --platform '*' $world_registry/grp/app/both:1
-try one docker pull --platform linux/arm64 $world_registry/grp/app/both:1"
+try one docker pull --platform linux/arm64 $world_registry/grp/app/both:1
+echo one >Two
+printf 'FROM scratch\nCOPY Two /\n' >Local
+docker build -q -f Local -t only-here:1 .
+printf 'FROM only-here:1\nCOPY Local /\n' >Other
+try same-platform docker build -q -f Other .
+try other-platform docker build -q -f Other --platform linux/arm64 ."
+    # What was built here is of the host's platform.
+    expect_step same-platform 0
+    expect_step other-platform 1 only-here
     expect_step star 1 "has no variant for *; it has linux/amd64, linux/arm64"
     expect_step one 0
     local digest

@@ -110,6 +110,24 @@ TEST_F(ImagesTest, WhatPolicyForbidsIsRefusedBeforeAnythingIsScanned) {
   EXPECT_TRUE(runner_.seen.empty());
 }
 
+TEST_F(ImagesTest, WhatPolicyForbidsIsSaidOnceAPlaceAndOfSoManyPlaces) {
+  const auto digest = stock("other.example/grp/app:1");
+  auto images = this->images();
+
+  for (int i = 0; i < 100; ++i) {
+    const auto name = "other.example/grp/app:" + std::to_string(i / 2);
+    ASSERT_TRUE(images->tag(digest.str(), *oci::Reference::parse(name)).ok());
+    EXPECT_EQ(push(*images, name).error().kind, ErrorKind::denied);
+  }
+  EXPECT_EQ(audited("push_denied").size(), 50U);
+  for (int i = 50; i < 80; ++i) {
+    const auto name = "other.example/grp/app:" + std::to_string(i);
+    ASSERT_TRUE(images->tag(digest.str(), *oci::Reference::parse(name)).ok());
+    EXPECT_EQ(push(*images, name).error().kind, ErrorKind::denied);
+  }
+  EXPECT_EQ(audited("push_denied").size(), 64U);
+}
+
 TEST_F(ImagesTest, AGateThatCannotJudgeLetsNothingThroughAndIsRemembered) {
   const auto digest = stock("reg.example/grp/app:1");
   auto images = this->images();
@@ -234,6 +252,51 @@ TEST_F(QuarantineOfAJob, IsForThePlacesThatPolicyNames) {
   EXPECT_EQ(push(*images, "other.example/grp/app:1", digest).error().kind, ErrorKind::denied);
   EXPECT_EQ(images->registry_at("reg.example"), "reg.example");
   EXPECT_EQ(images->registry_at("other.example"), std::nullopt);
+}
+
+TEST_F(QuarantineOfAJob, TellsOfSoManyRefusedRepositoriesAndRefusesTheOthersToo) {
+  auto images = open();
+
+  for (int i = 0; i < 100; ++i)
+    EXPECT_EQ(images->may_push(*oci::Reference::parse("other.example/app" + std::to_string(i)))
+                  .error()
+                  .kind,
+              ErrorKind::denied);
+
+  EXPECT_EQ(audited("push_denied").size(), 64U);
+  const auto summary = images->summary();
+  EXPECT_NE(summary.find("refused  other.example/app63\n"), std::string::npos);
+  EXPECT_EQ(summary.find("other.example/app64"), std::string::npos);
+  EXPECT_EQ(said_.find("other.example/app64"), std::string::npos);
+}
+
+TEST_F(QuarantineOfAJob, IsNotPushedWhereABlobIsMissing) {
+  auto images = open();
+  auto quarantine = layout();
+  const auto digest = fakes::write_image(quarantine, {3000}, 1);
+  fs::remove(quarantine.blob_path(oci::read_tree(quarantine, digest)->blobs.back().digest));
+
+  const auto pushed = push(*images, "reg.example/grp/app:1", digest);
+
+  ASSERT_FALSE(pushed.ok());
+  EXPECT_TRUE(audited("push_intent").empty());
+}
+
+TEST_F(ImagesTest, ASummaryHasAnEndAndSaysHowManyPushesItLeavesOut) {
+  stock("reg.example/grp/app:1");
+  auto images = this->images();
+
+  for (int i = 0; i < 103; ++i)
+    EXPECT_FALSE(push(*images, "reg.example/grp/app:1").ok()); // there is no scanner
+
+  const auto summary = images->summary();
+  std::size_t told = 0;
+  for (auto at = summary.find("refused  "); at != std::string::npos;
+       at = summary.find("refused  ", at + 1))
+    ++told;
+  EXPECT_EQ(told, 100U);
+  EXPECT_NE(summary.find("and 3 more pushes, which the audit log has\n"), std::string::npos);
+  EXPECT_EQ(audited("gate_rejected").size(), 103U);
 }
 
 TEST_F(QuarantineOfAJob, HoldsStatementsUntilTheirIndexComesAndSaysSo) {
