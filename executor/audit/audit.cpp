@@ -2,23 +2,25 @@
 #include "executor/audit/audit.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/lock_file.hpp"
 
 #include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 
 namespace slipway::audit {
 namespace {
 
 constexpr std::size_t kMaxLineBytes = 64UL << 10;
+constexpr std::chrono::seconds kLockPatience{30}; ///< held by others for one line's time
 const std::string kFirst(64, '0');
 
 std::string sha256_hex(std::string_view bytes) {
@@ -89,9 +91,10 @@ Result<std::string> FileAuditLog::append(const std::string& event, const Fields&
   const UniqueFd fd{
       ::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640)};
   if (!fd) return io_error("open", errno, file_.string());
-  while (::flock(fd.get(), LOCK_EX) != 0) {
-    if (errno != EINTR) return io_error("flock", errno, file_.string());
-  }
+  auto locked = await_lock(fd.get(), LOCK_EX, give_up_after(kLockPatience), file_);
+  if (!locked) return std::move(locked).error();
+  if (!*locked)
+    return Error{ErrorKind::timed_out, "others hold " + file_.string() + " for too long", "", {}};
   auto tail = last_line(fd.get());
   if (!tail) return std::move(tail).error().in("appending to " + file_.string());
   std::string previous = kFirst;

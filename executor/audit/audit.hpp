@@ -21,8 +21,9 @@ class AuditLog {
 public:
   virtual ~AuditLog() = default;
   using Fields = std::vector<std::pair<std::string, std::string>>;
-  /// Appends one record durably and returns the new head (64 hex digits). Errors: io; bad_input
-  /// (the last line of the file is not one of ours: somebody wrote to it).
+  /// Appends one record durably and returns the new head (64 hex digits). Errors: io; timed_out
+  /// (others hold it for too long); bad_input (the last line of the file is not one of ours:
+  /// somebody wrote to it).
   virtual Result<std::string> append(const std::string& event, const Fields& fields) = 0;
 };
 

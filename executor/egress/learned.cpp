@@ -2,18 +2,14 @@
 #include "executor/egress/learned.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/lock_file.hpp"
 #include "executor/base/percent.hpp"
-#include "executor/base/unique_fd.hpp"
-
-#include <fcntl.h>
-#include <sys/file.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <map>
 #include <set>
-#include <thread>
 
 namespace slipway::egress {
 namespace {
@@ -49,16 +45,11 @@ Result<std::string> read_known(const std::filesystem::path& file) {
 
 Status learn(const std::filesystem::path& dir, const std::string& project, const Target& target) {
   if (auto made = make_directory(dir, 0700); !made) return made;
-  const auto lock_file = dir / "lock";
-  const UniqueFd lock{::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (!lock) return io_error("open", errno, lock_file.string());
   // Held by others for one small file's time.
-  const auto until = std::chrono::steady_clock::now() + kLockPatience;
-  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if ((errno != EWOULDBLOCK && errno != EINTR) || std::chrono::steady_clock::now() > until)
-      return io_error("lock", errno, lock_file.string());
-    std::this_thread::sleep_for(std::chrono::milliseconds{5});
-  }
+  const auto lock = lock_file(dir / "lock", LOCK_EX, kLockPatience);
+  if (!lock) return Error{lock.error()};
+  if (!*lock)
+    return Error{ErrorKind::timed_out, "another job holds " + (dir / "lock").string(), "", {}};
   const auto file = file_of(dir, project);
   auto text = read_known(file);
   if (!text) return std::move(text).error();

@@ -2,13 +2,13 @@
 #include "executor/sandbox/egress.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/lock_file.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netdb.h>
-#include <sys/file.h>
 
 #include <algorithm>
 #include <array>
@@ -313,17 +313,10 @@ namespace {
 
 // Jobs take turns, so that the memory and the table agree, and no address is forgotten.
 Result<UniqueFd> lock_egress(const Engine& engine) {
-  const auto lock_file = engine.runtime_dir / "slipway-egress.lock";
-  UniqueFd lock{::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (!lock) return io_error("open", errno, lock_file.string());
-  const auto until = std::chrono::steady_clock::now() + engine.deadline;
-  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, lock_file.string());
-    if (std::chrono::steady_clock::now() > until) {
-      return Error{ErrorKind::timed_out, "another job holds " + lock_file.string(), "", {}};
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds{20});
-  }
+  const auto file = engine.runtime_dir / "slipway-egress.lock";
+  auto lock = lock_file(file, LOCK_EX, engine.deadline);
+  if (lock && !*lock)
+    return Error{ErrorKind::timed_out, "another job holds " + file.string(), "", {}};
   return lock;
 }
 

@@ -4,15 +4,12 @@
 #include "executor/base/file.hpp"
 #include "executor/base/passing_file.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <thread>
 #include <utility>
 
 namespace slipway::sandbox {
@@ -31,24 +28,6 @@ bool is_id(const std::string& text) {
 }
 
 } // namespace
-
-Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
-                           const std::function<bool()>& give_up) {
-  UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (fd.get() < 0) return io_error("open", errno, file.string());
-  for (;;) {
-    if (::flock(fd.get(), operation | LOCK_NB) == 0) return fd;
-    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, file.string());
-    if (give_up()) return UniqueFd{};
-    std::this_thread::sleep_for(20ms);
-  }
-}
-
-Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
-                           std::chrono::milliseconds patience) {
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  return lock_file(file, operation, [&] { return std::chrono::steady_clock::now() >= deadline; });
-}
 
 Result<std::filesystem::path> IdlePlaces::make(const std::string& id) const {
   if (Status made = make_directory(folder_, 0700); !made) return std::move(made).error();

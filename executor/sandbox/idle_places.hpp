@@ -8,6 +8,7 @@
 #pragma once
 
 #include "executor/base/clock.hpp"
+#include "executor/base/lock_file.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/sandbox/id_slots.hpp"
@@ -22,14 +23,6 @@
 #include <vector>
 
 namespace slipway::sandbox {
-
-/// flock(2) on a file that is made where missing, asked again until `give_up` says so. An empty
-/// descriptor where somebody else kept it. Errors: io.
-Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
-                           const std::function<bool()>& give_up);
-/// The same; waits at most `patience`.
-Result<UniqueFd> lock_file(const std::filesystem::path& file, int operation,
-                           std::chrono::milliseconds patience);
 
 struct IdlePlace {
   std::string id; ///< 16 hex digits

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #define OPENSSL_SUPPRESS_DEPRECATED // SHA256_Init: see below
 #include "executor/base/file.hpp"
+#include "executor/base/lock_file.hpp"
 #include "executor/sandbox/limits.hpp"
 #include "executor/sandbox/podman_api.hpp"
 #include "executor/sandbox/podman_call.hpp"
@@ -12,7 +13,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -158,15 +158,10 @@ Result<process::ChildProcess> PodmanService::start() {
 Result<UniqueFd> PodmanService::connected() {
   if (auto fd = connect_to(socket_)) return fd;
   const auto until = Steady::now() + kStartDeadline;
-  const auto lock_file = socket_.string() + ".lock";
-  const UniqueFd lock{::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (!lock) return io_error("open", errno, lock_file);
-  while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, lock_file);
-    if (Steady::now() > until)
-      return Error{ErrorKind::timed_out, "another process holds " + lock_file, "", {}};
-    std::this_thread::sleep_for(milliseconds{2});
-  }
+  const auto file = socket_.string() + ".lock";
+  const auto lock = lock_file(file, LOCK_EX, kStartDeadline);
+  if (!lock) return Error{lock.error()};
+  if (!*lock) return Error{ErrorKind::timed_out, "another process holds " + file, "", {}};
   if (auto fd = connect_to(socket_)) return fd; // started by whoever held the lock
   (void)::unlink(socket_.c_str());              // of one that was killed
   auto service = start();

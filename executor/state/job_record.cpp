@@ -2,6 +2,7 @@
 #include "executor/state/job_record.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/lock_file.hpp"
 #include "executor/base/passing_file.hpp"
 #include "executor/base/process_stat.hpp"
 #include "executor/oci/digest.hpp"
@@ -10,13 +11,11 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <sstream>
-#include <thread>
 
 namespace slipway::state {
 namespace {
@@ -54,22 +53,12 @@ ProcessIdentity identity_from(const nlohmann::json& json) {
 Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode,
                            std::chrono::milliseconds deadline) {
   const int operation = mode == LockMode::shared ? LOCK_SH : LOCK_EX;
-  UniqueFd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (!fd) {
-    if (errno == ENOENT)
-      return Error{
-          ErrorKind::not_found, "no such job folder: " + file.parent_path().string(), "", {}};
-    return io_error("open", errno, file.string());
-  }
-  const auto until = std::chrono::steady_clock::now() + deadline;
-  // flock has no timeout and a signal would be needed to end it: try again in short steps.
-  while (::flock(fd.get(), operation | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) return io_error("flock", errno, file.string());
-    if (std::chrono::steady_clock::now() >= until) {
-      return Error{ErrorKind::timed_out, "another slipway process holds " + file.string(), "", {}};
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds{10});
-  }
+  auto fd = slipway::lock_file(file, operation, deadline);
+  if (!fd && fd.error().kind == ErrorKind::not_found)
+    return Error{
+        ErrorKind::not_found, "no such job folder: " + file.parent_path().string(), "", {}};
+  if (fd && !*fd)
+    return Error{ErrorKind::timed_out, "another slipway process holds " + file.string(), "", {}};
   return fd;
 }
 

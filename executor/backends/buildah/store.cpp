@@ -37,7 +37,7 @@ std::map<std::string, std::string> labels_of(const StoreConfig& config, const St
 }
 
 Result<UniqueFd> lock_now(const std::filesystem::path& dir) {
-  return sandbox::lock_file(dir / kLock, LOCK_EX, 0ms);
+  return lock_file(dir / kLock, LOCK_EX, 0ms);
 }
 
 /// Under its lock.
@@ -215,7 +215,7 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
   const auto& dir = *made;
   const auto until = Steady::now() + build.left();
   bool told = false;
-  auto lock = sandbox::lock_file(dir / kLock, LOCK_EX, [&] {
+  auto lock = lock_file(dir / kLock, LOCK_EX, [&] {
     if (!told && waiting) waiting();
     told = true;
     return build.is_cancelled() || Steady::now() >= until;

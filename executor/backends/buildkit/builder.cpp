@@ -315,10 +315,10 @@ Status BuilderPool::erase(const BuilderNames& names, const std::filesystem::path
 
 Result<std::optional<BuilderPool::Locks>>
 BuilderPool::lock_unused(const std::filesystem::path& dir) {
-  auto start = sandbox::lock_file(dir / "start.lock", LOCK_EX, 0ms);
+  auto start = lock_file(dir / "start.lock", LOCK_EX, 0ms);
   if (!start) return std::move(start).error();
   if (!*start) return std::optional<Locks>{};
-  auto use = sandbox::lock_file(dir / "use.lock", LOCK_EX, 0ms);
+  auto use = lock_file(dir / "use.lock", LOCK_EX, 0ms);
   if (!use) return std::move(use).error();
   if (!*use) return std::optional<Locks>{};
   return std::optional{Locks{*std::move(start), *std::move(use)}};
@@ -379,7 +379,7 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key,
   const std::filesystem::path dir = sockets->parent_path();
   if (auto egress = egress_dir(config_, builder_key); !egress) return std::move(egress).error();
 
-  auto starting = sandbox::lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
+  auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
   if (!starting) return std::move(starting).error();
   if (!*starting)
     return Error{ErrorKind::timed_out,
@@ -387,7 +387,7 @@ Result<Builder> BuilderPool::acquire(std::string_view builder_key,
                  "",
                  {}};
   // A reaper takes `use` only while it holds `start`: nobody can be in the way now but other users.
-  auto use = sandbox::lock_file(dir / "use.lock", LOCK_SH, 5s);
+  auto use = lock_file(dir / "use.lock", LOCK_SH, 5s);
   if (!use) return std::move(use).error();
   if (!*use)
     return Error{ErrorKind::timed_out, "builder " + names.container() + " is locked", "", {}};
@@ -496,7 +496,7 @@ Status BuilderPool::discard(std::string_view builder_key) {
   const BuilderNames names = names_for(builder_key, config_.owner, network_kind(config_));
   const std::filesystem::path dir = places_.dir(names.id);
   if (!std::filesystem::exists(dir)) return {};
-  auto starting = sandbox::lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
+  auto starting = lock_file(dir / "start.lock", LOCK_EX, config_.start_deadline * 2);
   if (!starting) return std::move(starting).error();
   if (!*starting)
     return Error{ErrorKind::timed_out,

@@ -131,7 +131,7 @@ WorkshopPool::WorkshopPool(PoolConfig config, sandbox::Podman& podman, const Clo
 
 Status WorkshopPool::make_network(const std::string& id, const std::filesystem::path& dir,
                                   bool closed) {
-  auto lock = sandbox::lock_file(dir / kMake, LOCK_EX, 2min);
+  auto lock = lock_file(dir / kMake, LOCK_EX, 2min);
   if (!lock) return std::move(lock).error();
   if (lock->get() < 0)
     return Error{ErrorKind::timed_out, "another build is still making the network", "", {}};
@@ -151,7 +151,7 @@ Result<std::unique_ptr<Workshop>> WorkshopPool::open(std::string_view key, const
   const std::string id = id_for(key, config_.owner);
   const auto dir = places_.make(id);
   if (!dir) return Error{dir.error()};
-  auto lock = sandbox::lock_file(*dir / kUse, LOCK_SH, 2min);
+  auto lock = lock_file(*dir / kUse, LOCK_SH, 2min);
   if (!lock) return std::move(lock).error();
   if (lock->get() < 0)
     return Error{ErrorKind::timed_out, "the reaper still has the place of this build", "", {}};
@@ -183,7 +183,7 @@ Result<std::unique_ptr<Workshop>> WorkshopPool::open(std::string_view key, const
 }
 
 Result<bool> WorkshopPool::reap(const sandbox::IdlePlace& one) {
-  auto lock = sandbox::lock_file(one.dir / kUse, LOCK_EX, 0ms);
+  auto lock = lock_file(one.dir / kUse, LOCK_EX, 0ms);
   if (!lock) return std::move(lock).error();
   if (lock->get() < 0) return false;
   auto left = podman_.list(kLabel, one.id);

@@ -5,8 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include <sys/file.h>
-
 #include <string>
 #include <vector>
 
@@ -140,22 +138,6 @@ TEST_F(IdlePlacesTest, OneThatCannotBeRemovedIsLikeOneInUse) {
   EXPECT_EQ(ids(), std::vector{kA});
   ASSERT_FALSE(more.ok());
   EXPECT_EQ(more.error().what, "it cannot be removed");
-}
-
-TEST_F(IdlePlacesTest, LockIsKeptFromASecondOne) {
-  const auto file = dir_.path() / "lock";
-  auto first = lock_file(file, LOCK_EX, 0ms);
-  ASSERT_TRUE(first.ok() && first->get() >= 0);
-  int asked = 0;
-
-  const auto second = lock_file(file, LOCK_SH, [&] { return ++asked == 2; });
-
-  ASSERT_TRUE(second.ok());
-  EXPECT_LT(second->get(), 0);
-  EXPECT_EQ(asked, 2);
-  *first = UniqueFd{};
-  const auto third = lock_file(file, LOCK_SH, 0ms);
-  EXPECT_TRUE(third.ok() && third->get() >= 0);
 }
 
 constexpr SlotShare kTwo{7, 2};
