@@ -98,6 +98,17 @@ bool has_range(std::string_view text) {
   return false;
 }
 
+/// "8000-8002" or "8000-8002/udp", and nothing else: a date or a version is none.
+bool is_range(std::string_view text) {
+  text = text.substr(0, text.find('/'));
+  const auto dash = text.find('-');
+  if (dash == std::string_view::npos) return false;
+  const auto is_port = [](std::string_view part) {
+    return !part.empty() && part.size() <= 5 && std::all_of(part.begin(), part.end(), is_digit);
+  };
+  return is_port(text.substr(0, dash)) && is_port(text.substr(dash + 1));
+}
+
 /// Has it a '-' that is not of a variable's "${NAME:-VALUE}"?
 bool has_dash_outside(std::string_view word) {
   int depth = 0;
@@ -178,7 +189,7 @@ public:
     find_chain(*plan);
     if (Status looked = find_two_platforms(); !looked) return std::move(looked).error();
     for (const auto& [name, value] : flags_.scope.build_args)
-      may_hold_range_ = may_hold_range_ || has_range(value);
+      may_hold_range_ = may_hold_range_ || is_range(value);
     for (const Instruction& arg : file_.global_args)
       if (Status taken = take_arg(arg, at(arg.line), nullptr); !taken)
         return std::move(taken).error();
@@ -267,7 +278,7 @@ private:
     if (may_have_group(config.user)) now.group = {place, config.user};
     now.user = config.user;
     for (const std::string& variable : config.env)
-      may_hold_range_ = may_hold_range_ || has_range(variable.substr(variable.find('=') + 1));
+      may_hold_range_ = may_hold_range_ || is_range(variable.substr(variable.find('=') + 1));
     if (!config.shell.empty()) {
       now.has_shell = true;
       need(Feature::shell, place, "its SHELL");
@@ -469,7 +480,7 @@ private:
         need(Feature::platform_args, place, "ARG " + shown(name));
       if (value && value->find('=') != std::string::npos)
         need(Feature::arg_with_equals, place, "ARG " + shown(name));
-      may_hold_range_ = may_hold_range_ || (value && has_range(*value));
+      may_hold_range_ = may_hold_range_ || (value && is_range(*value));
       if (now == nullptr) continue;
       stage_args_.insert(name);
       if (now->env.contains(name)) need(Feature::arg_after_env, place, "ARG " + shown(name));
@@ -478,9 +489,10 @@ private:
   }
 
   void take_env(const Instruction& env, Inherited& now) {
-    may_hold_range_ = may_hold_range_ || has_range(env.text);
     const auto words = dockerfile::lex(env.text, {}, {.escape = file_.escape, .skip_unset = true});
     if (!words || words->words.empty()) return;
+    for (const std::string& word : words->words)
+      may_hold_range_ = may_hold_range_ || is_range(word.substr(word.find('=') + 1));
     if (words->words.front().find('=') == std::string::npos) { // ENV NAME the value
       now.env.insert(words->words.front());
       return;

@@ -424,6 +424,12 @@ $noos"
     expect_status 0 tool gate test "$dir/report.json" --repository "$world_registry/grp/app/waived"
     expect_contains "$OUTPUT" "waived by team-x (OPS-1)"
     expect_status 2 tool gate test "$dir/config.toml"
+    # Root may ask, and makes no log that the service could not write to.
+    sed "s|$world_state_dir|$CASE_DIR/of-root|g" "$world_config" >"$dir/as-root.toml"
+    expect_status 1 "$world_bin/slipway" --config "$dir/as-root.toml" gate test "$dir/report.json"
+    [[ ! -e $CASE_DIR/of-root ]] || fail "gate test of root made $(find "$CASE_DIR/of-root")"
+    expect_status 2 "$world_bin/slipway" --config "$dir/as-root.toml" gc
+    expect_contains "$OUTPUT" "as the service's user alone"
     expect_status 0 tool waivers
     expect_contains "$OUTPUT" "$day  live  waiver CVE-2023-45853"
     expect_contains "$OUTPUT" "$day  live  gate_allow no_os"

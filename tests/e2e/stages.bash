@@ -375,7 +375,7 @@ TEST "SIGTERM in prepare's very last step, when the job is ready, still exits 2"
     job 3036 ':'
     # That step reads the journal of leases, and waits for a record that does not come.
     record=$world_state_dir/leases/slipway-0123456789abcdef-j1-aa.json
-    install -d -m 0700 -o "$env_user_name" "$world_state_dir/leases"
+    install -d -m 0700 -o "$world_user" "$world_state_dir/leases"
     mkfifo "$record" && chmod 644 "$record"
     stage 3036 config >/dev/null
     until_true 30 test -s code

@@ -270,16 +270,19 @@ TEST_F(QuarantineOfAJob, TellsOfSoManyRefusedRepositoriesAndRefusesTheOthersToo)
   EXPECT_EQ(said_.find("other.example/app64"), std::string::npos);
 }
 
-TEST_F(QuarantineOfAJob, IsNotPushedWhereABlobIsMissing) {
+TEST_F(QuarantineOfAJob, IsNotJudgedWhereItCannotBeRead) {
   auto images = open();
   auto quarantine = layout();
   const auto digest = fakes::write_image(quarantine, {3000}, 1);
-  fs::remove(quarantine.blob_path(oci::read_tree(quarantine, digest)->blobs.back().digest));
+  const auto tree = oci::read_tree(quarantine, digest);
+  fs::remove(quarantine.blob_path(tree->images.at(0).manifest.config.digest));
 
   const auto pushed = push(*images, "reg.example/grp/app:1", digest);
 
   ASSERT_FALSE(pushed.ok());
-  EXPECT_TRUE(audited("push_intent").empty());
+  for (const auto* event : {"gate_rejected", "gate_error", "push_intent"})
+    EXPECT_TRUE(audited(event).empty()) << event;
+  EXPECT_EQ(images->summary(), "");
 }
 
 TEST_F(ImagesTest, ASummaryHasAnEndAndSaysHowManyPushesItLeavesOut) {
@@ -362,7 +365,7 @@ TEST_F(ImagesTest, AJobThatBuildsNothingHoldsNoBuilder) {
     return fakes::FakePodmanApi::trouble(500, "the build's own sandbox does not start");
   };
   const auto is_free = [&](std::chrono::milliseconds patience) {
-    const auto lock = sandbox::lock_file(folder / id / "use.lock", LOCK_EX, patience);
+    const auto lock = lock_file(folder / id / "use.lock", LOCK_EX, patience);
     return lock.ok() && lock->get() >= 0;
   };
   const auto tools = this->tools();
