@@ -1017,7 +1017,7 @@ public:
   /// is said by its own reader. `file` outlives this.
   void declare(const BakeFile& file) {
     const auto too_deep = [](int depth, Json::parse_event_t, const Json&) {
-      return depth <= kMaxHclDepth;
+      return depth <= static_cast<int>(kMaxHclDepth);
     };
     const Json json = Json::parse(file.text, too_deep, false, true);
     const auto blocks = json.is_object() ? json.find("variable") : json.end();
