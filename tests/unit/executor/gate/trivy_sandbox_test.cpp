@@ -125,6 +125,7 @@ TEST(Scanners, OneThatWasKilledNamesTheKeyOfItsLimit) {
   sandbox::Podman podman{engine, runner, api};
   ScannerConfig config;
   config.trivy = "/bin/true";
+  config.init = "/usr/lib/slipway/slipway-init";
   config.db_dir = "/var/lib/slipway/trivy/db";
   config.limits.memory_bytes = 2ULL << 30;
   const auto hint_after = [&](process::Ending ending) {
