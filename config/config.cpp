@@ -323,7 +323,45 @@ Status only_sections(const toml::table& root, const std::string& file,
   return {};
 }
 
+/// The line of a byte beyond ASCII that is in no comment and no string; 0 where there is none. It
+/// is never right there, and toml++ 3.0 takes some of them for what cannot happen.
+std::size_t line_of_odd_byte(std::string_view text) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  std::size_t line = 1;
+  std::string_view until; // what ends the comment or string that this is in
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\n') ++line;
+    if (until.empty()) {
+      if (static_cast<unsigned char>(c) >= 0x80) return line;
+      if (c == '#') until = "\n";
+      for (const std::string_view quotes : {"\"\"\"", "'''", "\"", "'"}) {
+        if (!text.substr(i).starts_with(quotes)) continue;
+        until = quotes;
+        i += quotes.size() - 1;
+        break;
+      }
+    } else if (c == '\\' && until.front() == '"') {
+      ++i;
+      if (i < text.size() && text[i] == '\n') ++line;
+    } else if (text.substr(i).starts_with(until)) {
+      i += until.size() - 1;
+      // Up to two quotes may stand before those that end it.
+      while (until.size() == 3 && i + 1 < text.size() && text[i + 1] == until.front())
+        ++i;
+      until = {};
+    }
+  }
+  return 0;
+}
+
 Result<toml::table> parse_toml(const std::string& text, const std::string& name) {
+  if (const auto line = line_of_odd_byte(text); line != 0)
+    return Error{ErrorKind::misconfigured,
+                 name + ":" + std::to_string(line) +
+                     ": a character that TOML allows in quotes and comments only",
+                 "the file is no valid TOML",
+                 {}};
   try {
     return toml::parse(text, name);
   } catch (const toml::parse_error& refused) {

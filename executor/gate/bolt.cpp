@@ -8,6 +8,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 namespace slipway::gate {
 namespace {
@@ -21,6 +22,7 @@ constexpr std::size_t kMetaBytes = 64; // behind the header, the checksum last
 constexpr std::size_t kElement = 16;   // of branch and leaf pages alike
 constexpr std::size_t kMaxPageBytes = 16UL << 20;
 constexpr int kMaxDepth = 32;
+constexpr std::size_t kMaxNamePages = 1000; // of the top level; real ones have a dozen
 constexpr std::uint16_t kBranch = 0x01;
 constexpr std::uint16_t kLeaf = 0x02;
 constexpr std::uint16_t kMeta = 0x04;
@@ -186,7 +188,7 @@ Result<std::string> BoltFile::read_page(std::uint64_t id) const {
   return read_at(fd_.get(), id * page_size_, static_cast<std::size_t>(bytes));
 }
 
-Result<bool> BoltFile::has_bucket(std::string_view name) const {
+Result<std::optional<std::string>> BoltFile::find_bucket(std::string_view name) const {
   auto id = root_;
   for (int depth = 0; depth < kMaxDepth; ++depth) {
     auto page = read_page(id);
@@ -195,32 +197,67 @@ Result<bool> BoltFile::has_bucket(std::string_view name) const {
     if (!elements) return std::move(elements).error();
     auto index = elements->find(name);
     if (!index) return std::move(index).error();
-    if (!*index) return false;
+    if (!*index) return std::optional<std::string>{};
     if (!elements->is_leaf()) {
       id = elements->child(**index);
       continue;
     }
     auto key = elements->key(**index);
     if (!key) return std::move(key).error();
-    if (*key != name || !elements->is_bucket(**index)) return false;
+    if (*key != name || !elements->is_bucket(**index)) return std::optional<std::string>{};
     auto bucket = elements->value(**index);
     if (!bucket) return std::move(bucket).error();
     // root u64, sequence u64; a small bucket is a page of its own behind these.
     if (bucket->size() < 16) return refused("a bucket is cut");
-    const auto root = number_at<std::uint64_t>(*bucket, 0);
-    std::string outside;
-    auto content = bucket->substr(16);
-    if (root != 0) {
-      auto read = read_page(root);
-      if (!read) return std::move(read).error();
-      outside = *std::move(read);
-      content = outside;
-    }
-    auto entries = Elements::of(content);
-    if (!entries) return std::move(entries).error();
-    return entries->count() > 0;
+    return std::optional{std::string{*bucket}};
   }
   return refused("its tree is deeper than " + std::to_string(kMaxDepth) + " levels");
+}
+
+Result<bool> BoltFile::has_bucket(std::string_view name) const {
+  auto bucket = find_bucket(name);
+  if (!bucket) return std::move(bucket).error();
+  if (!*bucket) return false;
+  auto content = (*bucket)->substr(16);
+  if (const auto root = number_at<std::uint64_t>(**bucket, 0); root != 0) {
+    auto read = read_page(root);
+    if (!read) return std::move(read).error();
+    content = *std::move(read);
+  }
+  auto entries = Elements::of(content);
+  if (!entries) return std::move(entries).error();
+  return entries->count() > 0;
+}
+
+struct BoltFile::Names {
+  std::vector<std::string> found;
+  std::set<std::uint64_t> seen; ///< pages
+};
+
+Status BoltFile::add_names(std::uint64_t page, Names& names) const {
+  // Each page once: so the depth has an end, too.
+  if (!names.seen.insert(page).second) return refused("a page is used twice");
+  if (names.seen.size() > kMaxNamePages) return refused("it has too many buckets");
+  auto bytes = read_page(page);
+  if (!bytes) return std::move(bytes).error();
+  auto elements = Elements::of(*bytes);
+  if (!elements) return std::move(elements).error();
+  for (std::size_t i = 0; i < elements->count(); ++i) {
+    if (!elements->is_leaf()) {
+      if (auto done = add_names(elements->child(i), names); !done) return done;
+      continue;
+    }
+    auto key = elements->key(i);
+    if (!key) return std::move(key).error();
+    if (elements->is_bucket(i)) names.found.emplace_back(*key);
+  }
+  return {};
+}
+
+Result<std::vector<std::string>> BoltFile::buckets() const {
+  Names names;
+  if (auto done = add_names(root_, names); !done) return std::move(done).error();
+  return std::move(names.found);
 }
 
 // A depth-first reading of the tree. Keys of a page lie in the range that its parent names, or a
@@ -242,6 +279,18 @@ public:
       seen_[static_cast<std::size_t>(i)] = true;
     }
     return elements(*bytes, depth, from, to);
+  }
+
+  Status bucket(std::string_view name, std::string_view value, int depth) {
+    if (value.size() < 16) return refused("a bucket is cut");
+    buckets_.emplace_back(name);
+    const auto root = number_at<std::uint64_t>(value, 0);
+    auto done = root != 0 ? page(root, depth + 1, std::nullopt, std::nullopt)
+                : depth + 1 < kMaxDepth
+                    ? elements(value.substr(16), depth + 1, std::nullopt, std::nullopt)
+                    : Status{refused("its buckets are nested too deep")};
+    buckets_.pop_back();
+    return done;
   }
 
 private:
@@ -275,18 +324,6 @@ private:
     return {};
   }
 
-  Status bucket(std::string_view name, std::string_view value, int depth) {
-    if (value.size() < 16) return refused("a bucket is cut");
-    buckets_.emplace_back(name);
-    const auto root = number_at<std::uint64_t>(value, 0);
-    auto done = root != 0 ? page(root, depth + 1, std::nullopt, std::nullopt)
-                : depth + 1 < kMaxDepth
-                    ? elements(value.substr(16), depth + 1, std::nullopt, std::nullopt)
-                    : Status{refused("its buckets are nested too deep")};
-    buckets_.pop_back();
-    return done;
-  }
-
   const BoltFile& file_;
   const Visit& visit_;
   std::vector<bool> seen_;
@@ -295,6 +332,21 @@ private:
 
 Status BoltFile::walk(const Visit& visit) const {
   return Walk{*this, visit}.page(root_, 0, std::nullopt, std::nullopt);
+}
+
+Status BoltFile::search(std::string_view bucket, const Look& look) const {
+  auto found = find_bucket(bucket);
+  if (!found) return std::move(found).error();
+  if (!*found) return {};
+  bool enough = false;
+  const Visit visit = [&](const std::vector<std::string>& buckets, std::string_view key,
+                          std::string_view value) -> Status {
+    enough = !look(buckets, key, value);
+    if (enough) return Error{ErrorKind::internal, "found", "", {}};
+    return {};
+  };
+  auto walked = Walk{*this, visit}.bucket(bucket, **found, 0);
+  return enough ? Status{} : std::move(walked);
 }
 
 } // namespace slipway::gate

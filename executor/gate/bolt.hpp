@@ -27,6 +27,9 @@ public:
   /// its parent says); io.
   Result<bool> has_bucket(std::string_view name) const;
 
+  /// The names of all top-level buckets, in order. Errors: bad_input; io.
+  Result<std::vector<std::string>> buckets() const;
+
   /// Told of one entry: the buckets that it lies in, the outermost first, its key and its value.
   using Visit = std::function<Status(const std::vector<std::string>& buckets, std::string_view key,
                                      std::string_view value)>;
@@ -35,11 +38,22 @@ public:
   /// search finds them; nested too deep); io; those of `visit`.
   Status walk(const Visit& visit) const;
 
+  /// Told of one entry, as Visit; false ends the search.
+  using Look = std::function<bool(const std::vector<std::string>& buckets, std::string_view key,
+                                  std::string_view value)>;
+  /// The same for what lies in one top-level bucket; where there is none nothing is told. Errors:
+  /// as walk.
+  Status search(std::string_view bucket, const Look& look) const;
+
 private:
   class Walk;
   BoltFile(UniqueFd fd, std::uint64_t size, std::uint32_t page_size, std::uint64_t root)
       : fd_{std::move(fd)}, size_{size}, page_size_{page_size}, root_{root} {}
   Result<std::string> read_page(std::uint64_t id) const;
+  /// The value of a top-level bucket: where its entries are. None: there is no such bucket.
+  Result<std::optional<std::string>> find_bucket(std::string_view name) const;
+  struct Names;
+  Status add_names(std::uint64_t page, Names& names) const;
   UniqueFd fd_;
   std::uint64_t size_;
   std::uint32_t page_size_;

@@ -3,10 +3,11 @@
 
 #include "executor/base/file.hpp"
 #include "executor/gate/bench.hpp"
+#include "executor/gate/canary.hpp"
 #include "executor/gate/database.hpp"
 #include "executor/gate/exceptions.hpp"
 #include "executor/gate/report.hpp"
-#include "executor/gate/scan_owner.hpp"
+#include "executor/gate/scratch_dir.hpp"
 #include "executor/gate/verdict_cache.hpp"
 #include "executor/oci/artifact.hpp"
 
@@ -18,7 +19,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <set>
 
 namespace slipway::gate {
@@ -128,31 +128,6 @@ std::string words_on(oci::Flaw flaw, const std::string& what) {
 void refuse_flaw(Bench& bench, oci::Flaw flaw, const std::string& what) {
   bench.refuse(answer_to(flaw).code, words_on(flaw, what));
 }
-
-// A private folder that is gone with its owner. Its name says whose it is, for what a dead one
-// left.
-class ScratchDir {
-public:
-  static Result<ScratchDir> under(const std::filesystem::path& parent) {
-    if (auto made = make_directory(parent, 0700); !made) return std::move(made).error();
-    std::string path = (parent / (scratch_name_begin() + "XXXXXX")).string();
-    if (::mkdtemp(path.data()) == nullptr) return io_error("mkdtemp", errno, path);
-    return ScratchDir{std::move(path)};
-  }
-  ScratchDir(ScratchDir&& other) noexcept : path_{std::exchange(other.path_, {})} {}
-  ScratchDir& operator=(ScratchDir&&) = delete;
-  ScratchDir(const ScratchDir&) = delete;
-  ScratchDir& operator=(const ScratchDir&) = delete;
-  ~ScratchDir() {
-    std::error_code ignored; // the next sweep of the cache folder gets what is left
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  const std::filesystem::path& path() const { return path_; }
-
-private:
-  explicit ScratchDir(std::filesystem::path path) : path_{std::move(path)} {}
-  std::filesystem::path path_;
-};
 
 // Trivy takes layers below a CMD in the history for a base image, and looks for no secrets in them;
 // but the image's author writes the history. Gives the config with such entries made harmless; none
@@ -376,6 +351,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
                      {"policy", policy_json(policy, exceptions)},
                      {"scanner", scanner_.version() + " " + scanner_identity(config_)},
                      {"arguments", trivy_arguments("", root, "")},
+                     {"canaries", config_.canaries},
                      {"db", database->identity},
                      {"slipway", std::string{SLIPWAY_VERSION} + " " + kJudgementVersion}}
           .dump());
@@ -500,6 +476,21 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   }
 
   bench.finish();
+  // What the scanner found is found, whatever else it does not find; that it found nothing says
+  // something only where it would have.
+  if (verdict.passed && config_.canaries) {
+    const ProofSubject subject{scanner_.version() + " " + scanner_identity(config_),
+                               database->identity, trivy_arguments("", oci::Digest::of(""), "")};
+    std::set<std::optional<std::string>> asked;
+    for (const auto& inventory : verdict.inventories) {
+      auto bucket = bucket_for(inventory.os_family, inventory.os_name);
+      if (!asked.insert(bucket).second) continue;
+      auto wrong = prove_scanner(scanner_, config_, subject, bucket);
+      if (!wrong) return std::move(wrong).error().in("judging " + root.str());
+      if (!wrong->empty()) bench.deny_operator("canary_not_found", *std::move(wrong));
+    }
+    bench.finish();
+  }
   if (verdict.passed && !by_hand && verdict.expires_at > now) {
     if (auto saved = save_verdict(config_.cache_dir, key, verdict); !saved) {
       passing_notes.push_back("the verdict could not be remembered (" + saved.error().text() +

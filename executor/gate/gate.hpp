@@ -47,21 +47,19 @@ struct GatePolicy {
 };
 
 struct ScannerConfig {
-  std::filesystem::path trivy;     ///< the executable
+  std::filesystem::path trivy;     ///< the executable; a sealed copy of it runs
+  std::filesystem::path init;      ///< slipway-init, which executes that
   std::string trivy_sha256;        ///< pin; "" = not pinned (said in the report)
   std::filesystem::path db_dir;    ///< holds trivy.db and metadata.json
   std::filesystem::path cache_dir; ///< verdict cache, owned by slipway
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
+  bool canaries = true;     ///< what finds nothing has to show that it would have found something
   sandbox::Limits limits{}; ///< of the scanner's sandbox; its number of processes is fixed
 };
 
 /// What layers expand to, in ScannerConfig::cache_dir; the gate asks it, and who has time before
 /// may fill it.
 oci::KnownLayers known_layers(const std::filesystem::path& cache_dir);
-/// Checks the scanner against its pin now; this process does not read the same file again. Whether
-/// it fits is the scan's to say.
-void check_scanner_early(const ScannerConfig& config);
-
 struct Finding {
   std::string id; ///< CVE-…
   std::string package;

@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "executor/base/file.hpp"
-#include "executor/base/file_state.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/gate/report.hpp"
 #include "executor/gate/scan_owner.hpp"
+#include "executor/gate/sealed_program.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 #include <csignal>
-#include <mutex>
+#include <future>
 #include <variant>
 
 namespace slipway::gate {
@@ -21,45 +17,17 @@ namespace {
 constexpr std::size_t kMaxReportBytes = 256UL << 20;
 // Where things lie in the sandbox. Trivy cuts --input at the first '@' or ':'.
 constexpr const char* kScannersProcess = "io.slipway.pid"; ///< label: who reads the scan's report
-constexpr const char* kProgram = "/opt/trivy";
+constexpr const char* kInit = "/opt/slipway-init";
 constexpr const char* kLayout = "/opt/layout";
 constexpr const char* kCache = "/opt/cache";
 
-// The file's digest, computed once for each state of it and boot (device numbers are given anew)
-// and remembered in DIR, where the verdicts are: 160 MB are half a second.
-Result<oci::Digest> digest_once(int fd, const struct stat& facts,
-                                const std::filesystem::path& dir) {
-  static std::mutex mutex; // whoever comes while one computes waits for it
-  const std::lock_guard guard{mutex};
-  const auto boot = read_file("/proc/sys/kernel/random/boot_id", 128);
-  const auto file =
-      dir / ("scanner-" + oci::Digest::of(file_state(facts) + (boot ? *boot : "")).hex());
-  if (const auto text = read_file(file, 128)) {
-    if (auto known = oci::Digest::parse(*text)) return known;
-  }
-  auto digest = oci::digest_of_fd(fd);
-  if (digest && make_directory(dir, 0700)) (void)replace_file(file, digest->str(), 0600).ok();
-  return digest;
-}
+using Sealed = std::shared_ptr<const SealedProgram>;
 
-// The pin is checked on the descriptor, before each run. Who can replace the file between this and
-// Podman's mount can also replace slipway's configuration: the folder must belong to root.
-Status check_pin(const ScannerConfig& config) {
-  const UniqueFd fd{::open(config.trivy.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (!fd) {
-    const int cause = errno;
-    return Error{ErrorKind::misconfigured,
-                 "cannot read the scanner " + config.trivy.string() + ": " + errno_text(cause),
-                 "install it with packaging/tools, and name it in [gate] trivy",
-                 {}};
-  }
-  struct stat facts {};
-  if (::fstat(fd.get(), &facts) != 0) return io_error("fstat", errno, config.trivy.string());
-  if (!S_ISREG(facts.st_mode) || (facts.st_mode & 0111) == 0) {
-    return Error{ErrorKind::misconfigured, config.trivy.string() + " is no program", "", {}};
-  }
-  if (config.trivy_sha256.empty()) return {};
-  auto real = digest_once(fd.get(), facts, config.cache_dir);
+/// Errors: misconfigured (not the pinned bytes); those of SealedProgram.
+Result<Sealed> sealed_scanner(const ScannerConfig& config) {
+  auto program = SealedProgram::of(config.trivy);
+  if (!program || config.trivy_sha256.empty()) return program;
+  auto real = (*program)->digest();
   if (!real) return std::move(real).error().in(config.trivy.string());
   const auto& pin = config.trivy_sha256;
   if (real->hex() != (pin.starts_with("sha256:") ? pin.substr(7) : pin)) {
@@ -68,7 +36,7 @@ Status check_pin(const ScannerConfig& config) {
                  "find out who replaced it; if it was you, set [gate] trivy_sha256",
                  {}};
   }
-  return {};
+  return program;
 }
 
 /// By the kernel or by slipway: `podman start --attach` tells it as a shell does.
@@ -86,10 +54,6 @@ std::string tail_of(const std::string& text) {
 }
 
 } // namespace
-
-void check_scanner_early(const ScannerConfig& config) {
-  (void)check_pin(config).ok();
-}
 
 std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
                                          const std::string& cache) {
@@ -139,7 +103,14 @@ SandboxedTrivy::SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sa
 
 Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout_dir,
                                              const oci::Digest& manifest) {
-  if (auto good = check_pin(config_); !good) return std::move(good).error();
+  // While the sandbox comes up: reading it takes half a second. Nothing runs before it is done.
+  const std::shared_future<Result<Sealed>> sealed =
+      std::async(std::launch::async, [this] { return sealed_scanner(config_); });
+  const auto program = [&]() -> Result<int> {
+    const auto& ready = sealed.get();
+    if (!ready) return ready.error();
+    return (*ready)->fd();
+  };
   auto image = podman_.toolbox_image();
   if (!image) return std::move(image).error().in("preparing the scanner's sandbox");
 
@@ -151,7 +122,8 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
                  {"io.slipway.owner", owner_label_},
                  {kScannersProcess, std::to_string(::getpid())}};
   spec.image = *std::move(image);
-  spec.entrypoint = {kProgram};
+  // PID 1 executes what it is handed, and is Trivy from then on.
+  spec.entrypoint = {kInit, "program", "trivy"};
   spec.command = trivy_arguments(kLayout, manifest, kCache);
   spec.user = "65534:65534";
   spec.working_dir = "/tmp"; // empty, its own
@@ -161,14 +133,15 @@ Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout
   spec.hostname = "scanner";
   spec.tmpfs = {{"/tmp", "rw,nosuid,nodev,noexec,mode=1777,size=4g"}};
   spec.volumes = {{layout_dir.string(), kLayout, true}};
-  spec.allow(sandbox::HostMount{{config_.trivy.string(), kProgram, true},
-                                "the scanner itself, read-only, hashed before"});
+  spec.allow(sandbox::HostMount{{config_.init.string(), kInit, true},
+                                "slipway-init, which executes the sealed scanner"});
   spec.allow(sandbox::HostMount{{config_.db_dir.string(), std::string{kCache} + "/db", true},
                                 "the vulnerability DB, read-only"});
   spec.limits = config_.limits;
   spec.limits.pids = 512;
 
-  auto output = podman_.run_attached(spec, config_.deadline, kMaxReportBytes, started_);
+  auto output = podman_.run_attached(spec, config_.deadline, kMaxReportBytes, started_, program);
+  if (const auto& ready = sealed.get(); !ready) return ready.error();
   if (!output) return std::move(output).error();
   if (std::holds_alternative<process::DeadlinePassed>(output->ending)) {
     return Error{ErrorKind::timed_out,

@@ -11,6 +11,7 @@
 //     `slipway-init with-proxy PROGRAM ARGS…` it does only that, beside the program, which is PID
 //     1;
 //   - as `slipway-init print FILE…` it only prints files;
+//   - as `slipway-init program NAME ARGS…` it becomes the program that slipway hands over, sealed;
 //   - cannot be traced or ended by what it runs, short of the kernel's own means.
 // Protocol: docs/script-protocol.md.
 #include "executor/init/image_setup.hpp"
@@ -26,9 +27,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -145,6 +148,21 @@ int run_with_proxy(char** argv) {
   return 126;
 }
 
+// The descriptor is closed by the exec, as all others are.
+int become_program(char** argv) {
+  const int program = take_over();
+  constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+  const int seals = program < 0 ? -1 : ::fcntl(program, F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals) {
+    say(std::string{kHandover} + " gave no sealed program");
+    return 126;
+  }
+  (void)::syscall(SYS_execveat, program, "", argv, environ, AT_EMPTY_PATH);
+  say(std::string{argv[0]} +
+      " cannot be executed: " + ::strerror(errno)); // NOLINT(concurrency-mt-unsafe)
+  return 126;
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -152,6 +170,8 @@ int main(int argc, char** argv) {
     return slipway::init::print_files(argv + 2, argc - 2);
   if (argc > 2 && ::strcmp(argv[1], "with-proxy") == 0 && ::getpid() == 1)
     return run_with_proxy(argv + 2);
+  if (argc > 2 && ::strcmp(argv[1], "program") == 0 && ::getpid() == 1)
+    return become_program(argv + 2);
   if (::getpid() != 1) {
     say("runs only as PID 1 of a sandbox");
     return 2;

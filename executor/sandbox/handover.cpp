@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -16,6 +17,24 @@ namespace slipway::sandbox {
 namespace {
 
 constexpr int kPatienceMs = 20000;
+
+Status send_descriptor(int peer, int fd) {
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)]{};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  if (::sendmsg(peer, &message, MSG_NOSIGNAL) != 1) return io_error("sendmsg", errno);
+  return {};
+}
 
 } // namespace
 
@@ -52,20 +71,27 @@ Handover::~Handover() {
   ::rmdir(dir_.c_str());
 }
 
-Status Handover::give(int fd, std::int64_t pid) const {
-  pollfd waiting{listener_.get(), POLLIN, 0};
+Result<UniqueFd> Handover::wait_for_peer(int until) const {
+  std::array<pollfd, 2> waiting{{{listener_.get(), POLLIN, 0}, {until, POLLIN, 0}}};
   int got = -1;
   do { // NOLINT(cppcoreguidelines-avoid-do-while): once at least
-    got = ::poll(&waiting, 1, kPatienceMs);
+    got = ::poll(waiting.data(), waiting.size(), kPatienceMs);
   } while (got < 0 && errno == EINTR);
   if (got < 0) return io_error("poll", errno);
-  if (got == 0)
-    return Error{ErrorKind::unavailable, "its first process did not ask for its socket", "", {}};
-  const UniqueFd peer{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+  if (waiting[0].revents == 0)
+    return Error{
+        ErrorKind::unavailable, "its first process did not ask for what it has to get", "", {}};
+  UniqueFd peer{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)};
   if (!peer) return io_error("accept4", errno);
+  return peer;
+}
+
+Status Handover::give(int fd, std::int64_t pid) const {
+  auto peer = wait_for_peer(-1);
+  if (!peer) return std::move(peer).error();
   ucred credentials{};
   socklen_t size = sizeof credentials;
-  if (::getsockopt(peer.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+  if (::getsockopt(peer->get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
     return io_error("getsockopt", errno);
   if (credentials.pid != pid)
     return Error{ErrorKind::unavailable,
@@ -73,21 +99,15 @@ Status Handover::give(int fd, std::int64_t pid) const {
                      " asked for the socket of process " + std::to_string(pid),
                  "",
                  {}};
-  char byte = 0;
-  iovec data{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)]{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof fd);
-  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  if (::sendmsg(peer.get(), &message, MSG_NOSIGNAL) != 1) return io_error("sendmsg", errno);
-  return {};
+  return send_descriptor(peer->get(), fd);
+}
+
+Status Handover::give_to_first(const std::function<Result<int>()>& fd, int until) const {
+  auto peer = wait_for_peer(until);
+  if (!peer) return std::move(peer).error();
+  auto wanted = fd();
+  if (!wanted) return std::move(wanted).error();
+  return send_descriptor(peer->get(), *wanted);
 }
 
 } // namespace slipway::sandbox

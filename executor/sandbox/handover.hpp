@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// How slipway-init gets the socket that it takes scripts on. Podman's API starts sandboxes without
-// descriptors of ours, and a socket that init itself made in a shared folder could be swapped by
-// the job. So the listening socket is made outside, and handed to PID 1 over a socket that is
-// mounted read-only and answers once, before anything of the job's runs.
+// How slipway-init gets the socket that it takes scripts on, or the program that it executes.
+// Podman's API starts sandboxes without descriptors of ours, and a socket that init itself made in
+// a shared folder could be swapped by the job. So the listening socket is made outside, and handed
+// to PID 1 over a socket that is mounted read-only and answers once, before anything of the job's
+// runs.
 #pragma once
 
 #include "executor/base/result.hpp"
@@ -11,6 +12,7 @@
 #include <sys/types.h>
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
 namespace slipway::sandbox {
@@ -31,9 +33,14 @@ public:
   /// Gives a copy of `fd` to the process that has connected, which must be `pid`. Errors:
   /// unavailable (nobody came within 20 s, or somebody else), io.
   Status give(int fd, std::int64_t pid) const;
+  /// The same for whoever has connected first, and for what the sandbox may not change anyway.
+  /// `fd` is asked for once somebody came. `until` is an eventfd that becomes readable when nobody
+  /// will come any more. Errors: those of `fd` too.
+  Status give_to_first(const std::function<Result<int>()>& fd, int until) const;
 
 private:
   Handover() = default;
+  Result<UniqueFd> wait_for_peer(int until) const;
   UniqueFd listener_;
   std::string dir_;
 };

@@ -220,13 +220,16 @@ public:
   Result<ContainerFacts> start(const SandboxSpec& spec);
   /// Runs a sandbox to its end and returns what it said; it is removed afterwards, whatever
   /// happened. It has no listener. Exit codes 125-127 may be Podman's own. `started` is told of it
-  /// from another thread, unless it ends before anybody could look.
+  /// from another thread, unless it ends before anybody could look. `program` gives what
+  /// slipway-init, its entrypoint with the word "program", executes (lent); it is asked once, from
+  /// another thread, and nothing is executed where it fails.
   /// Errors: as start, apart from those exit codes; bad_input (more output than the limit). A
   /// deadline that passed is an Ending, not an Error.
   Result<process::Output>
   run_attached(const SandboxSpec& spec, std::chrono::milliseconds deadline,
                std::size_t output_limit,
-               const std::function<void(const ContainerFacts&)>& started = nullptr);
+               const std::function<void(const ContainerFacts&)>& started = nullptr,
+               const std::function<Result<int>()>& program = nullptr);
   Result<ContainerFacts> inspect(const std::string& name); ///< Errors: not_found
   Result<std::string> logs(const std::string& name, std::size_t limit);
   /// Everything that carries LABEL=VALUE ("" value: any); also stopped ones.

@@ -159,6 +159,7 @@ std::uint64_t scanner_memory(const config::Config& config) {
 gate::ScannerConfig scanner_config(const config::Gate& section, const config::Config& config) {
   gate::ScannerConfig scanner;
   scanner.trivy = section.trivy;
+  scanner.init = config.programs.init;
   scanner.trivy_sha256 = section.trivy_sha256;
   // One folder for all that is asked of it, whatever an update does meanwhile.
   scanner.db_dir = gate::database_in_force(section.db_dir);
@@ -514,7 +515,6 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
           layers.learn(place_->bases().layout(), layer, effective_.gate.max_layer);
       }
     }
-    gate::check_scanner_early(config);
   });
 
   backends::BuildJob job;

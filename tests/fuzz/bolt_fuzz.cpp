@@ -20,6 +20,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       const auto visit = [](const std::vector<std::string>&, std::string_view,
                             std::string_view) -> slipway::Status { return {}; };
       (void)file->walk(visit).ok();
+      (void)file->buckets().ok();
+      int looks = 0;
+      const auto look = [&](const std::vector<std::string>&, std::string_view, std::string_view) {
+        return ++looks < 100;
+      };
+      (void)file->search("debian 12", look).ok();
     }
   }
   ::close(fd);

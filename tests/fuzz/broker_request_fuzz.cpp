@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Everything that the broker reads of a request before a service sees it.
+#include "executor/broker/container_policy.hpp"
 #include "executor/broker/request.hpp"
 
 #include <cstddef>
@@ -13,6 +14,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     (void)slipway::broker::parse_image_filters(target->query.get("filters"));
   }
   (void)slipway::broker::parse_build_json(text);
+  (void)slipway::broker::check_container(text, {"/builds", "/run/slipway.sock"}).ok();
+  for (const auto call :
+       {slipway::broker::ContainerCall::create_network,
+        slipway::broker::ContainerCall::create_volume, slipway::broker::ContainerCall::create_exec,
+        slipway::broker::ContainerCall::update_container})
+    (void)slipway::broker::check_body(call, text).ok();
   (void)slipway::broker::parse_image_filters(text);
   return 0;
 }

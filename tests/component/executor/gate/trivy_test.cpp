@@ -2,6 +2,7 @@
 // The gate with the real scanner in its real sandbox. Started as root, this program starts itself
 // again as an unprivileged user (tests/lib/as-user), because rootless Podman is what it is about.
 #include "executor/base/file.hpp"
+#include "executor/gate/canary.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/gate/report.hpp"
 #include "tests/fakes/alpine_image.hpp"
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <map>
 #include <sstream>
@@ -51,14 +53,30 @@ protected:
     dir_ = dir;
     config_.db_dir = dir_ / "cache/db";
     config_.cache_dir = dir_ / "verdicts";
-    fs::create_directories(config_.db_dir);
+    const fs::path built = variable("SLIPWAY_BIN", "");
+    config_.init =
+        (built.empty() ? fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin"
+                       : built) /
+        "slipway-init";
     fs::create_directories(dir_ / "none");
+    make_db_of(tools() / "trivydb/facts.json");
+    ids_ = {.first = 1, .size = 65536};
+    layout_ = oci::Layout::create(dir_ / "layout").value().path();
+  }
+  void TearDown() override {
+    if (!dir_.empty()) fs::remove_all(dir_);
+  }
+
+  // In the place of the DB that is there.
+  void make_db_of(const fs::path& facts) {
+    fs::remove_all(config_.db_dir);
+    fs::create_directories(config_.db_dir);
     process::Command make;
-    make.argv = {make_db.string(),
+    make.argv = {(tools() / "trivydb/bin/make-trivy-db").string(),
                  "--out",
                  config_.db_dir.string(),
                  "--facts",
-                 (tools() / "trivydb/facts.json").string(),
+                 facts.string(),
                  "--changelogs",
                  (dir_ / "none").string()};
     auto made = runner_.run(make);
@@ -66,11 +84,6 @@ protected:
     ASSERT_TRUE(process::succeeded(made->ending)) << made->err;
     for (const auto& entry : fs::directory_iterator(config_.db_dir))
       fs::permissions(entry, fs::perms{0644});
-    ids_ = {.first = 1, .size = 65536};
-    layout_ = oci::Layout::create(dir_ / "layout").value().path();
-  }
-  void TearDown() override {
-    if (!dir_.empty()) fs::remove_all(dir_);
   }
 
   Result<Judgement> judge(const oci::Digest& root,
@@ -91,9 +104,8 @@ protected:
     if (!verdict.denials.empty()) return verdict.denials.front().code;
     return verdict.findings.front().id;
   }
-  // The control: a gate that asks the same scanner in the same way and looks at its findings alone.
-  // True where it lets the image pass.
-  bool passes_the_scanner_alone(const oci::Digest& manifest) {
+  // The scanner takes only what the layout's index names.
+  void name_in_index(const oci::Digest& manifest) const {
     auto layout = oci::Layout::open(layout_);
     const oci::Descriptor descriptor{.media_type = oci::kMediaTypeOciManifest,
                                      .digest = manifest,
@@ -103,6 +115,11 @@ protected:
                                      .artifact_type = {},
                                      .has_urls = false};
     EXPECT_TRUE(layout->write_index({descriptor}).ok());
+  }
+  // The control: a gate that asks the same scanner in the same way and looks at its findings alone.
+  // True where it lets the image pass.
+  bool passes_the_scanner_alone(const oci::Digest& manifest) {
+    name_in_index(manifest);
     sandbox::Podman podman{engine_, runner_};
     auto report = SandboxedTrivy{config_, podman, ids_, "gate-test"}.scan(layout_, manifest);
     EXPECT_TRUE(report.ok()) << report.error().text();
@@ -371,6 +388,181 @@ TEST_F(TrivyInItsSandbox, RefusesAScannerThatIsNotThePinnedOne) {
   ASSERT_FALSE(judged->verdict.denials.empty());
   EXPECT_EQ(judged->verdict.denials.front().code, "scanner_untrusted");
   EXPECT_TRUE(judged->verdict.could_not_judge());
+}
+
+/// Runs commands, and puts another file where the scanner is just before its sandbox is started.
+class SwappingRunner final : public process::ProcessRunner {
+public:
+  SwappingRunner(process::ProcessRunner& real, fs::path at, fs::path other)
+      : real_{real}, at_{std::move(at)}, other_{std::move(other)} {}
+  Result<process::Output> run(const process::Command& command) override {
+    const auto& words = command.argv;
+    if (std::find(words.begin(), words.end(), "--attach") != words.end()) {
+      const auto fresh = at_.string() + ".new";
+      fs::copy_file(other_, fresh, fs::copy_options::overwrite_existing);
+      fs::rename(fresh, at_);
+      ++swapped;
+    }
+    return real_.run(command);
+  }
+  int swapped = 0;
+
+private:
+  process::ProcessRunner& real_;
+  fs::path at_;
+  fs::path other_;
+};
+
+// The scanner's file is another one between the check and the run. What runs is what was checked.
+// The control: a sandbox that has the file itself, as it had before there was a sealed copy.
+TEST_F(TrivyInItsSandbox, RunsWhatItCheckedWhateverBecomesOfTheFile) {
+  const auto other = fs::read_symlink("/proc/self/exe").parent_path() / "look_around";
+  const auto real = config_.trivy;
+  config_.trivy = dir_ / "trivy";
+  fs::copy_file(real, config_.trivy);
+  config_.trivy_sha256 = oci::Digest::of(*read_file(real, 1UL << 30)).hex();
+  const auto bad = alpine("3.3.2-r0");
+  name_in_index(bad);
+  SwappingRunner swapping{runner_, config_.trivy, other};
+  sandbox::Podman podman{engine_, swapping};
+
+  auto report = SandboxedTrivy{config_, podman, ids_, "gate-test"}.scan(layout_, bad);
+
+  ASSERT_TRUE(report.ok()) << report.error().text();
+  EXPECT_EQ(swapping.swapped, 1);
+  auto parsed = parse_report(report->json);
+  ASSERT_TRUE(parsed.ok()) << parsed.error().text() << report->json;
+  EXPECT_FALSE(parsed->findings.empty());
+  EXPECT_EQ(denied_for(bad), "scanner_untrusted"); // the file is another one by now
+
+  fs::copy_file(real, config_.trivy, fs::copy_options::overwrite_existing);
+  sandbox::SandboxSpec spec;
+  spec.name = "slipway-scan-control-" + std::to_string(::getpid());
+  spec.labels = {{"io.slipway.owner", "gate-test"}};
+  spec.image = *podman.toolbox_image();
+  spec.entrypoint = {"/opt/trivy"};
+  spec.command = {"--version"};
+  spec.user = "65534:65534";
+  spec.working_dir = "/tmp";
+  spec.ids = ids_;
+  spec.read_only_root = true;
+  spec.tmpfs = {{"/tmp", "rw,size=1m"}};
+  spec.allow(sandbox::HostMount{{config_.trivy.string(), "/opt/trivy", true}, "the attack"});
+  auto said = podman.run_attached(spec, std::chrono::seconds{60}, 1UL << 20);
+  ASSERT_TRUE(said.ok()) << said.error().text();
+  EXPECT_EQ(swapping.swapped, 2);
+  EXPECT_NE(said->out.find("ids 65534:65534"), std::string::npos) << said->out << said->err;
+}
+
+/// Trivy, whose findings somebody takes away.
+class SilencedTrivy final : public Scanner {
+public:
+  explicit SilencedTrivy(Scanner& real) : real_{real} {}
+  Result<Report> scan(const fs::path& layout_dir, const oci::Digest& manifest) override {
+    auto report = real_.scan(layout_dir, manifest);
+    if (!report) return report;
+    // As another member of the report: everything else is true.
+    for (auto at = report->json.find("\"Vulnerabilities\""); at != std::string::npos;
+         at = report->json.find("\"Vulnerabilities\"", at))
+      report->json.replace(at, 17, "\"Nothing\"");
+    return report;
+  }
+  std::string version() const override { return real_.version(); }
+
+private:
+  Scanner& real_;
+};
+
+TEST_F(TrivyInItsSandbox, IsNotBelievedWhereItFindsNothing) {
+  sandbox::Podman podman{engine_, runner_};
+  SandboxedTrivy trivy{config_, podman, ids_, "gate-test"};
+  SilencedTrivy silenced{trivy};
+  SystemClock clock;
+  fakes::FakeLeakScanner leaks;
+  auto layout = oci::Layout::open(layout_);
+  const auto bad = alpine("3.3.2-r0");
+  const auto codes = [&] {
+    auto judged = TrivyGate{config_, silenced, leaks, clock}.judge(*layout, bad, policy_, "r/a");
+    EXPECT_TRUE(judged.ok());
+    std::string all;
+    for (const auto& denial : judged->verdict.denials)
+      all += denial.code;
+    return all;
+  };
+
+  EXPECT_EQ(codes(), "canary_not_found");
+  config_.canaries = false; // the control
+  EXPECT_EQ(codes(), "");
+  EXPECT_EQ(denied_for(bad), "CVE-2024-12797");
+}
+
+constexpr const char* kAdvisory =
+    R"({"bucket":"@B","package":"@P","vulnerability":"CVE-2024-12797",)"
+    R"("advisory":@A})";
+
+// A DB that names these buckets, each with one advisory.
+std::string facts_of_db(const std::vector<std::array<std::string, 3>>& advisories) {
+  std::string sources;
+  std::string rows;
+  for (const auto& [bucket, package, advisory] : advisories) {
+    std::string row = kAdvisory;
+    const std::vector<std::pair<std::string, std::string>> texts{
+        {"@B", bucket}, {"@P", package}, {"@A", advisory}};
+    for (const auto& [mark, text] : texts)
+      row.replace(row.find(mark), 2, text);
+    rows += (rows.empty() ? "" : ",") + row;
+    sources += (sources.empty() ? "\"" : ",\"") + bucket +
+               R"(":{"ID":"x","Name":"x","URL":"https://x.invalid"})";
+  }
+  return "{\"data_sources\":{" + sources + "},\"advisories\":[" + rows +
+         R"(],"vulnerabilities":{"CVE-2024-12797":{"Title":"x","Severity":"HIGH"}}})";
+}
+
+// Every system that an image is made of here is one that the real scanner reads.
+TEST_F(TrivyInItsSandbox, FindsTheCanaryOfEverySystem) {
+  const auto facts = dir_ / "facts.json";
+  const std::string rpm = R"({"FixedVersion":"1:3.0.7-1.el9"})";
+  const std::vector<std::array<std::string, 3>> systems{
+      {"debian 12", "curl", R"({"FixedVersion":"7.88.1-10+deb12u4"})"},
+      {"ubuntu 24.04", "openssl", R"({"FixedVersion":"3.0.13-0ubuntu3.5"})"},
+      {"ubuntu 22.04", "openssl", R"({"Status":1})"},
+      {"alpine 3.21", "openssl", R"({"FixedVersion":"3.3.3-r0"})"},
+      {"alma 9", "openssl", rpm},
+      {"rocky 9", "openssl", rpm},
+      {"Oracle Linux 9", "openssl", rpm},
+      {"Azure Linux 3.0", "openssl", R"({"FixedVersion":"0:3.3.2-2.azl3"})"},
+      {"amazon linux 2023", "openssl", R"({"FixedVersion":"1:3.0.8-1.amzn2023"})"},
+      {"amazon linux 2", "openssl", R"({"FixedVersion":"1:1.0.2k-24.amzn2"})"},
+  };
+  ASSERT_TRUE(replace_file(facts, facts_of_db(systems), 0644).ok());
+  make_db_of(facts);
+  sandbox::Podman podman{engine_, runner_};
+  SandboxedTrivy trivy{config_, podman, ids_, "gate-test"};
+
+  for (const auto& system : systems) {
+    auto wrong = prove_scanner(trivy, config_, {"trivy", "db", {}}, system[0]);
+    ASSERT_TRUE(wrong.ok()) << wrong.error().text();
+    EXPECT_EQ(*wrong, "") << system[0];
+  }
+}
+
+// The DB names the release, and what it holds for it is of no use: the scanner is silent. The
+// control: so is the scanner alone, and the gate without canaries.
+TEST_F(TrivyInItsSandbox, DoesNotTakeADatabaseThatWasEmptiedForGoodNews) {
+  const auto facts = dir_ / "facts.json";
+  ASSERT_TRUE(
+      replace_file(facts,
+                   facts_of_db({{"alpine 3.21", "openssl", R"({"FixedVersion":"0"})"},
+                                {"debian 12", "curl", R"({"FixedVersion":"7.88.1-10+deb12u4"})"}}),
+                   0644)
+          .ok());
+  make_db_of(facts);
+  const auto bad = alpine("3.3.2-r0");
+
+  EXPECT_EQ(denied_for(bad), "canary_not_found");
+  EXPECT_TRUE(passes_the_scanner_alone(bad));
+  config_.canaries = false;
+  EXPECT_EQ(denied_for(bad), "");
 }
 
 TEST_F(TrivyInItsSandbox, EndsAHangingScannerAndLeavesNoSandbox) {

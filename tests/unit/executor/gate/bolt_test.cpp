@@ -45,6 +45,41 @@ TEST_F(Bolt, KnowsItsBuckets) {
   EXPECT_FALSE(*asks(bytes, "zzz"));
   EXPECT_FALSE(*asks(bytes, ""));
 }
+TEST_F(Bolt, NamesItsBucketsAndSearchesOne) {
+  ASSERT_TRUE(replace_file(file_, two_levels(), 0600).ok());
+  const auto file = BoltFile::open(file_);
+  EXPECT_EQ(*file->buckets(), (std::vector<std::string>{"a", "debian 12", "m", "ubuntu 24.04"}));
+  const auto db = fakes::advisory_db({{"alpine 3.21", 3}, {"debian 12", 2}});
+  ASSERT_TRUE(replace_file(file_, db, 0600).ok());
+  const auto advisories = BoltFile::open(file_);
+  std::vector<std::string> seen;
+  const auto look = [&](std::size_t most) {
+    return [&seen, most](const std::vector<std::string>& buckets, std::string_view key,
+                         std::string_view value) {
+      seen.push_back(buckets.at(0) + "/" + buckets.at(1) + "/" + std::string{key} +
+                     std::string{value});
+      return seen.size() < most;
+    };
+  };
+  EXPECT_TRUE(advisories->search("debian 12", look(9)).ok());
+  EXPECT_EQ(seen, (std::vector<std::string>{"debian 12/openssl/CVE-2026-1000{}",
+                                            "debian 12/openssl/CVE-2026-1001{}"}));
+  seen.clear();
+  EXPECT_TRUE(advisories->search("alpine 3.21", look(1)).ok());
+  EXPECT_EQ(seen.size(), 1U);
+  EXPECT_TRUE(advisories->search("none", look(9)).ok());
+  EXPECT_EQ(seen.size(), 1U);
+}
+TEST_F(Bolt, NamesNoBucketsOfPagesInACircle) {
+  const auto element = [](std::uint64_t child) {
+    return BoltBytes::raw(std::uint32_t{16}) + BoltBytes::raw(std::uint32_t{1}) +
+           BoltBytes::raw(child);
+  };
+  const auto circle = BoltBytes::meta(0, 0, 3) + BoltBytes::meta(1, 1, 3) +
+                      BoltBytes::page(2, 0x10, 0, "") + BoltBytes::page(3, 1, 1, element(3) + "a");
+  ASSERT_TRUE(replace_file(file_, circle, 0600).ok());
+  EXPECT_FALSE(BoltFile::open(file_)->buckets().ok());
+}
 TEST_F(Bolt, CountsABucketWithoutEntriesAsNone) {
   EXPECT_FALSE(*asks(fakes::bolt_file({"a"}, {"wolfi"}), "wolfi"));
   EXPECT_TRUE(*asks(fakes::bolt_file({"a", "wolfi"}), "wolfi"));

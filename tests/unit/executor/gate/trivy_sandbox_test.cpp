@@ -3,6 +3,7 @@
 #include "executor/gate/scan_owner.hpp"
 #include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
+#include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -85,9 +86,13 @@ TEST(Scanners, AreAskedForAsInTheGoldenFile) {
   runner.answer = [](const process::Command&) {
     return process::Output{process::Exited{0}, "{}", ""};
   };
-  sandbox::Podman podman{sandbox::Engine{}, runner, api};
+  const fakes::TempDir dir;
+  sandbox::Engine engine;
+  engine.runtime_dir = dir.path();
+  sandbox::Podman podman{engine, runner, api};
   ScannerConfig config;
   config.trivy = "/bin/true"; // it has to be a program; it is not started
+  config.init = "/usr/lib/slipway/slipway-init";
   config.db_dir = "/var/lib/slipway/trivy/db";
   config.trivy_sha256 = "";
   const auto manifest = oci::Digest::of("manifest");
@@ -100,6 +105,8 @@ TEST(Scanners, AreAskedForAsInTheGoldenFile) {
   body["name"] = "slipway-scan-PID-N-" + manifest.hex().substr(0, 12);
   body["labels"]["io.slipway.pid"] = "PID";
   body["image"] = "IMAGE";
+  for (auto& mount : body["mounts"])
+    if (mount["destination"] == "/run/slipway/handover") mount["source"] = "HANDOVER";
   const auto text = body.dump(2) + "\n";
   const std::string file = std::string{SLIPWAY_TESTDATA} + "/create-scanner.json";
   if (std::getenv("SLIPWAY_ACCEPT") != nullptr)
@@ -112,9 +119,13 @@ TEST(Scanners, AreAskedForAsInTheGoldenFile) {
 TEST(Scanners, OneThatWasKilledNamesTheKeyOfItsLimit) {
   auto api = std::make_shared<fakes::FakePodmanApi>();
   fakes::FakeProcessRunner runner;
-  sandbox::Podman podman{sandbox::Engine{}, runner, api};
+  const fakes::TempDir dir;
+  sandbox::Engine engine;
+  engine.runtime_dir = dir.path();
+  sandbox::Podman podman{engine, runner, api};
   ScannerConfig config;
   config.trivy = "/bin/true";
+  config.init = "/usr/lib/slipway/slipway-init";
   config.db_dir = "/var/lib/slipway/trivy/db";
   config.limits.memory_bytes = 2ULL << 30;
   const auto hint_after = [&](process::Ending ending) {

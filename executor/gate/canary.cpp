@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gate/canary.hpp"
+
+#include "executor/base/file.hpp"
+#include "executor/gate/bolt.hpp"
+#include "executor/gate/report.hpp"
+#include "executor/gate/scratch_dir.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <utility>
+
+namespace slipway::gate {
+namespace {
+
+using nlohmann::json;
+
+// A DB whose first advisories are all of no use is none that anything is found with.
+constexpr int kMostLooks = 50000;
+constexpr const char* kArchitecture = "x86_64";
+
+using Files = std::vector<std::pair<std::string, std::string>>;
+
+Files dpkg(Files files, const std::string& package) {
+  files.emplace_back("var/lib/dpkg/status", "Package: " + package +
+                                                "\nStatus: install ok installed\n"
+                                                "Maintainer: slipway\nArchitecture: amd64\n"
+                                                "Version: 0\nDescription: canary\n\n");
+  return files;
+}
+
+Files apk(Files files, const std::string& package) {
+  files.emplace_back("lib/apk/db/installed",
+                     "P:" + package + "\nV:0-r0\nA:" + kArchitecture +
+                         "\nS:1\nI:1\nT:canary\nU:https://localhost\nL:none\no:" + package +
+                         "\nm:slipway\nt:1\nc:1\n\n");
+  return files;
+}
+
+// What `rpm -qa` prints; Trivy reads that where there is no rpm database, for images without rpm.
+// Source: trivy 0.69.3, pkg/fanal/analyzer/pkg/rpm/rpmqa.go.
+Files rpm(Files files, const std::string& package) {
+  files.emplace_back("var/lib/rpmmanifest/container-manifest-2",
+                     package + "\t0-0\t1\t1\tslipway\t(none)\t1\t" + kArchitecture + "\t0\t" +
+                         package + "-0-0.src.rpm\n");
+  return files;
+}
+
+Files os_release(const std::string& id, const std::string& version) {
+  return {{"etc/os-release", "NAME=" + id + "\nID=" + id + "\nVERSION_ID=\"" + version + "\"\n"}};
+}
+
+/// A system whose packages an image can be made of: how its buckets begin, and its files for a
+/// release and a package. Source: trivy 0.69.3, pkg/fanal/analyzer/os.
+struct System {
+  std::string_view bucket;
+  Files (*files)(const std::string& release, const std::string& package);
+  bool unfixed; ///< advisories without a fix are reported, too
+};
+
+constexpr std::array<System, 8> kSystems{
+    {{"debian ",
+      [](const std::string& release, const std::string& package) {
+        return dpkg({{"etc/debian_version", release + ".0\n"}}, package);
+      },
+      true},
+     {"ubuntu ",
+      [](const std::string& release, const std::string& package) {
+        return dpkg({{"etc/lsb-release", "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=" + release + "\n"}},
+                    package);
+      },
+      true},
+     {"alpine ",
+      [](const std::string& release, const std::string& package) {
+        return apk({{"etc/alpine-release", release + ".0\n"}}, package);
+      },
+      false},
+     {"alma ",
+      [](const std::string& release, const std::string& package) {
+        return rpm(os_release("almalinux", release), package);
+      },
+      false},
+     {"rocky ",
+      [](const std::string& release, const std::string& package) {
+        return rpm(os_release("rocky", release), package);
+      },
+      false},
+     {"Oracle Linux ",
+      [](const std::string& release, const std::string& package) {
+        return rpm(os_release("ol", release), package);
+      },
+      false},
+     {"Azure Linux ",
+      [](const std::string& release, const std::string& package) {
+        return rpm(os_release("azurelinux", release), package);
+      },
+      true},
+     {"amazon linux ",
+      [](const std::string& release, const std::string& package) {
+        return rpm({{"etc/system-release",
+                     release == "1" ? std::string{"Amazon Linux AMI release 2018.03\n"}
+                                    : "Amazon Linux release " + release + " (canary)\n"}},
+                   package);
+      },
+      false}}};
+
+bool is_number(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+/// Its release, which is a number ("alpine edge" has none that a file could name).
+std::optional<std::pair<const System*, std::string>> system_of(std::string_view bucket) {
+  for (const auto& system : kSystems) {
+    if (!bucket.starts_with(system.bucket)) continue;
+    const auto release = bucket.substr(system.bucket.size());
+    if (is_number(release)) return std::pair{&system, std::string{release}};
+  }
+  return std::nullopt;
+}
+
+// Names of modules ("nodejs:12::npm") are none of packages, and what is odd may be read oddly.
+bool is_package(std::string_view name) {
+  return !name.empty() && name.size() <= 100 &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                ".+-_") == std::string_view::npos;
+}
+
+// Version 0 is older than these; what Oracle calls a flavour is compared with its own only.
+bool is_fix(std::string_view version) {
+  if (version.starts_with("0:")) version.remove_prefix(2);
+  return !version.empty() && version.size() <= 200 && version.front() >= '1' &&
+         version.front() <= '9' &&
+         version.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                   ".+-_~:^") == std::string_view::npos &&
+         version.find("ksplice") == std::string_view::npos &&
+         version.find("fips") == std::string_view::npos;
+}
+
+std::string text_at(const json& object, const char* key) {
+  const auto at = object.find(key);
+  return at != object.end() && at->is_string() ? at->get<std::string>() : "";
+}
+
+bool is_for_us(const json& entry) {
+  const auto arches = entry.find("Arches");
+  if (arches == entry.end() || !arches->is_array() || arches->empty()) return true;
+  return std::find(arches->begin(), arches->end(), json(kArchitecture)) != arches->end();
+}
+
+/// The version that fixes it; "" where there is none; nothing where this advisory is of no use.
+/// Source: trivy-db, pkg/types: Advisory, Advisories.
+std::optional<std::string> fix_in(std::string_view advisory) {
+  const auto document = json::parse(advisory, nullptr, false);
+  if (!document.is_object() || !text_at(document, "AffectedVersion").empty()) return std::nullopt;
+  const auto entries = document.find("Entries");
+  if (entries != document.end() && entries->is_array() && !entries->empty()) {
+    for (const auto& entry : *entries)
+      if (entry.is_object() && is_for_us(entry) && is_fix(text_at(entry, "FixedVersion")))
+        return text_at(entry, "FixedVersion");
+    return std::nullopt;
+  }
+  if (!is_for_us(document)) return std::nullopt;
+  auto fixed = text_at(document, "FixedVersion");
+  if (!fixed.empty() && !is_fix(fixed)) return std::nullopt;
+  return fixed;
+}
+
+void add_file(std::string& tar, const std::string& name, const std::string& content) {
+  std::string header(512, '\0');
+  const auto put = [&](std::size_t at, std::string_view text) {
+    header.replace(at, text.size(), text);
+  };
+  const auto octal = [](std::size_t number, int digits) {
+    std::array<char, 32> text{};
+    (void)std::snprintf(text.data(), text.size(), "%0*zo", digits, number);
+    return std::string{text.data()};
+  };
+  put(0, name);
+  put(100, octal(0644, 7));
+  put(108, octal(0, 7));
+  put(116, octal(0, 7));
+  put(124, octal(content.size(), 11));
+  put(136, octal(0, 11));
+  put(148, "        ");
+  header[156] = '0';
+  put(257, std::string_view{"ustar\0"
+                            "00",
+                            8});
+  std::size_t sum = 0;
+  for (const char c : header)
+    sum += static_cast<unsigned char>(c);
+  put(148, octal(sum, 6) + std::string{"\0 ", 2});
+  tar += header + content;
+  tar.append((512 - content.size() % 512) % 512, '\0');
+}
+
+oci::Descriptor descriptor_of(const char* type, const oci::Digest& digest, std::size_t size) {
+  return {.media_type = type,
+          .digest = digest,
+          .size = size,
+          .platform = {},
+          .annotations = {},
+          .artifact_type = {},
+          .has_urls = false};
+}
+
+json as_json(const oci::Descriptor& descriptor) {
+  return {{"mediaType", descriptor.media_type},
+          {"digest", descriptor.digest.str()},
+          {"size", descriptor.size}};
+}
+
+Result<oci::Digest> write_image(const std::filesystem::path& dir, const std::string& layer) {
+  auto layout = oci::Layout::create(dir);
+  if (!layout) return std::move(layout).error();
+  auto blob = layout->write_blob(layer);
+  if (!blob) return blob;
+  const auto config_text =
+      json{{"architecture", "amd64"},
+           {"os", "linux"},
+           {"config", json::object()},
+           {"rootfs", {{"type", "layers"}, {"diff_ids", json::array({blob->str()})}}}}
+          .dump();
+  auto config = layout->write_blob(config_text);
+  if (!config) return config;
+  const auto manifest_text =
+      json{{"schemaVersion", 2},
+           {"mediaType", oci::kMediaTypeOciManifest},
+           {"config", as_json(descriptor_of("application/vnd.oci.image.config.v1+json", *config,
+                                            config_text.size()))},
+           {"layers", json::array({as_json(descriptor_of("application/vnd.oci.image.layer.v1.tar",
+                                                         *blob, layer.size()))})}}
+          .dump();
+  auto manifest = layout->write_blob(manifest_text);
+  if (!manifest) return manifest;
+  if (auto done = layout->write_index(
+          {descriptor_of(oci::kMediaTypeOciManifest, *manifest, manifest_text.size())});
+      !done)
+    return std::move(done).error();
+  return manifest;
+}
+
+std::string words_of(const ScanCanary& canary) {
+  return canary.id + " in the package " + canary.package + " of " + canary.bucket;
+}
+
+constexpr const char* kAdvice =
+    " What it finds in other images counts for nothing then. The operator has to find out whether "
+    "the scanner or the DB was changed or is broken, and install both anew: packaging/tools, "
+    "`slipway db update`.";
+
+} // namespace
+
+bool has_canary_for(std::string_view bucket) {
+  return system_of(bucket).has_value();
+}
+
+Result<std::optional<ScanCanary>> choose_canary(const std::filesystem::path& db_dir,
+                                                const std::string& bucket) {
+  const auto system = system_of(bucket);
+  if (!system) return std::optional<ScanCanary>{};
+  auto file = BoltFile::open(db_dir / "trivy.db");
+  if (!file) return std::move(file).error();
+  std::optional<ScanCanary> best;
+  int looks = 0;
+  auto searched = file->search(bucket, [&](const std::vector<std::string>& buckets,
+                                           std::string_view key, std::string_view value) {
+    if (++looks > kMostLooks) return false;
+    if (buckets.size() != 2 || !is_package(buckets[1]) || key.empty() || key.size() > 100)
+      return true;
+    const auto fixed = fix_in(value);
+    if (!fixed || (fixed->empty() && (best || !system->first->unfixed))) return true;
+    best = ScanCanary{bucket, buckets[1], std::string{key}, *fixed};
+    return fixed->empty(); // one with a fix is compared, so it shows more
+  });
+  if (!searched) return std::move(searched).error().in("looking into '" + bucket + "' in trivy.db");
+  return best;
+}
+
+std::string canary_layer(const ScanCanary& canary) {
+  std::string tar;
+  if (const auto system = system_of(canary.bucket))
+    for (const auto& [name, content] : system->first->files(system->second, canary.package))
+      add_file(tar, name, content);
+  tar.append(1024, '\0');
+  return tar;
+}
+
+Result<std::string> prove_scanner(Scanner& scanner, const ScannerConfig& config,
+                                  const ProofSubject& subject,
+                                  const std::optional<std::string>& bucket) {
+  std::string of = bucket && has_canary_for(*bucket) ? *bucket : "";
+  const auto folder = config.cache_dir / "verdicts";
+  const auto note = folder / ("canary-" + oci::Digest::of(json{{"scanner", subject.scanner},
+                                                               {"db", subject.db},
+                                                               {"arguments", subject.arguments},
+                                                               {"of", of}}
+                                                              .dump())
+                                              .hex());
+  if (read_file(note, 16)) return std::string{};
+
+  std::optional<ScanCanary> canary;
+  if (!of.empty()) {
+    auto chosen = choose_canary(config.db_dir, of);
+    if (!chosen) return "The vulnerability DB cannot be used: " + chosen.error().text() + ".";
+    canary = *std::move(chosen);
+    if (!canary)
+      return "The vulnerability DB names " + of +
+             " and holds no advisory for it that could be looked for, so nothing would be found in "
+             "any image of it. The operator has to install a whole one: `slipway db update`.";
+  } else {
+    auto file = BoltFile::open(config.db_dir / "trivy.db");
+    auto buckets = file ? file->buckets() : Result<std::vector<std::string>>{file.error()};
+    if (!buckets) return "The vulnerability DB cannot be used: " + buckets.error().text() + ".";
+    for (const auto& name : *buckets) {
+      if (!has_canary_for(name)) continue;
+      auto chosen = choose_canary(config.db_dir, name);
+      if (!chosen) return "The vulnerability DB cannot be used: " + chosen.error().text() + ".";
+      canary = *std::move(chosen);
+      if (canary) break;
+    }
+    if (!canary)
+      return std::string{
+          "The vulnerability DB holds no advisory of any system that could be looked for. The "
+          "operator has to install a whole one: `slipway db update`."};
+  }
+
+  auto scratch = ScratchDir::under(config.cache_dir);
+  if (!scratch) return std::move(scratch).error();
+  const auto dir = scratch->path() / "layout";
+  auto manifest = write_image(dir, canary_layer(*canary));
+  if (!manifest) return std::move(manifest).error().in("making an image for the scanner's proof");
+  auto scanned = scanner.scan(dir, *manifest);
+  if (!scanned)
+    return "The scanner did not scan an image that has " + words_of(*canary) + ": " +
+           scanned.error().text() + ".";
+  auto report = parse_report(scanned->json);
+  if (!report)
+    return "The scanner's report on an image that has " + words_of(*canary) +
+           " cannot be used: " + report.error().text() + ".";
+  const bool found =
+      std::any_of(report->findings.begin(), report->findings.end(), [&](const Finding& finding) {
+        return finding.id == canary->id && finding.package == canary->package;
+      });
+  if (!found)
+    return "The scanner does not find " + words_of(*canary) + ", which its DB knows." + kAdvice;
+  // Not remembered: the next judgement proves it again.
+  if (make_directory(folder, 0700)) (void)replace_file(note, "found\n", 0600).ok();
+  return std::string{};
+}
+
+} // namespace slipway::gate

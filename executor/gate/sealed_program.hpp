@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// A program in memory that nobody can change any more, whatever becomes of the file that it was
+// copied from: what is hashed is what runs. Source: memfd_create(2), fcntl(2) F_ADD_SEALS.
+#pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/oci/digest.hpp"
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+namespace slipway::gate {
+
+class SealedProgram {
+public:
+  /// The copy of FILE; this process makes one for each state of the file and keeps the last.
+  /// Errors: misconfigured (cannot be read, is no program; memory of programs is switched off); io.
+  static Result<std::shared_ptr<const SealedProgram>> of(const std::filesystem::path& file);
+
+  /// To be executed. Not for writing: it is sealed.
+  int fd() const noexcept { return fd_.get(); }
+  /// Of its bytes, read after it was sealed, once. Errors: io.
+  Result<oci::Digest> digest() const;
+
+private:
+  explicit SealedProgram(UniqueFd fd) : fd_{std::move(fd)} {}
+  UniqueFd fd_;
+  mutable std::mutex mutex_;
+  mutable std::optional<oci::Digest> digest_;
+};
+
+} // namespace slipway::gate
