@@ -22,6 +22,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace slipway::image {
 
@@ -75,9 +76,10 @@ public:
     std::string dockerfile_dir;
     std::string dockerfile_name;
     std::string dockerfile_text;
-    bool unpacked = false; ///< came as a tar: below /out, to be removed
+    std::vector<std::string> unpacked; ///< folders below /out that came as tars, to be removed
   };
-  /// Errors: bad_input (no such context or Dockerfile, a bad tar), unavailable.
+  /// Folders that came as tars become `named_contexts`. Errors: bad_input (no such context or
+  /// Dockerfile, a bad tar), unavailable.
   Result<Context> bring_context(broker::BuildRequest& request);
   /// Which files that say what a context leaves out are in it, and what `sources` are. Errors: as
   /// bring_context.
@@ -116,6 +118,7 @@ private:
   Status renew_builder();
   Result<backends::buildkit::BuildMark> begin_build();
   void give_back(const Context& context);
+  Status bring_context_into(Context& context, broker::BuildRequest& request);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);
   bool sandbox_answers();
   Result<std::string> unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar);
