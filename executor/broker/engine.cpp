@@ -149,10 +149,6 @@ constexpr Unsupported kUnsupported[] = {
     {"/secrets", "Swarm", "use CI/CD variables"},
     {"/configs", "Swarm", "use CI/CD variables"},
     {"/plugins", "plugins", "ask the operator"},
-    {"/session", "BuildKit sessions",
-     "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job"},
-    {"/grpc", "BuildKit sessions",
-     "set DOCKER_BUILDKIT=0, or use the docker that slipway put into this job"},
     {"/events", "events", "use the exit codes of docker build and docker push"},
 };
 
@@ -200,6 +196,10 @@ bool Engine::route_fixed(const Call& call) {
     auth(call);
   } else if (post && path == "/build") {
     build_from_tar(call);
+  } else if (post && (path == "/grpc" || path == "/session")) {
+    const auto served = path == "/grpc" ? buildkit_.serve_calls(call.request, call.answer)
+                                        : buildkit_.serve_session(call.request, call.answer);
+    if (!served) send_error(call.answer, served.error());
   } else if (post && path == "/slipway/v1/build") {
     build_from_workspace(call);
   } else if (post && (path == "/build/prune" || path == "/build/cancel")) {

@@ -2,6 +2,7 @@
 // The routes: which endpoint of the Engine API does what with the ImageService. Knows no socket.
 #pragma once
 
+#include "executor/broker/buildkit_api.hpp"
 #include "executor/broker/container_routes.hpp"
 #include "executor/broker/exchange.hpp"
 #include "executor/broker/image_service.hpp"
@@ -16,7 +17,7 @@ namespace slipway::broker {
 class Engine final : public RequestHandler {
 public:
   Engine(ImageService& images, const ServerLimits& limits, ContainerService* containers)
-      : images_{images}, limits_{limits} {
+      : images_{images}, limits_{limits}, buildkit_{images} {
     if (containers != nullptr) containers_.emplace(*containers, images, limits);
   }
 
@@ -55,6 +56,7 @@ private:
 
   ImageService& images_;
   const ServerLimits& limits_;
+  BuildkitApi buildkit_;
   std::optional<ContainerRoutes> containers_;
 };
 

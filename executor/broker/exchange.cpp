@@ -437,6 +437,13 @@ void Answer::relay(int upstream, bool both_ways, std::string_view first) {
   socket_.relay(upstream, both_ways);
 }
 
+bool Answer::upgrade(std::string_view protocol) {
+  begun_ = true;
+  keep_alive_ = false;
+  return socket_.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " +
+                       std::string{protocol} + "\r\n\r\n");
+}
+
 std::string error_json(std::string_view message) {
   return nlohmann::json{{"message", message}}.dump(-1, ' ', false,
                                                    nlohmann::json::error_handler_t::replace);
@@ -526,6 +533,10 @@ void serve_connection(Socket& socket, RequestHandler& handler, const ServerLimit
                     !head[http::field::upgrade].empty(),
                     std::string{head[http::field::host]},
                     std::string{head[http::field::content_range]}};
+    request.session = std::string{head["X-Docker-Expose-Session-Uuid"]};
+    for (const auto& field : head)
+      if (boost::beast::iequals(field.name_string(), "X-Docker-Expose-Session-Grpc-Method"))
+        request.session_methods.emplace_back(std::string{field.value()});
     Answer answer{socket, head.method() == http::verb::head, head.version() < 11,
                   head.keep_alive()};
     handler.answer(request, answer);

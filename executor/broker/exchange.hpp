@@ -15,6 +15,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace slipway::broker {
 
@@ -46,6 +47,9 @@ public:
   void relay(int upstream, bool both_ways);
   /// Throws away what the peer still sends, so that it reads our answer instead of a reset.
   void drain(std::uint64_t limit, std::chrono::milliseconds patience);
+  /// Lent, for who carries the connection after an upgrade.
+  int descriptor() const noexcept { return fd_.get(); }
+  int stop_descriptor() const noexcept { return stop_fd_; }
 
 private:
   std::chrono::milliseconds left() const;
@@ -83,6 +87,8 @@ struct Request {
   bool upgrades = false; ///< asks for a stream both ways
   std::string host = {};
   std::string content_range = {};
+  std::string session = {}; ///< the id that a BuildKit client gives its session
+  std::vector<std::string> session_methods = {}; ///< what it offers there
 };
 
 /// The answer: once whole, or a stream in chunks.
@@ -104,6 +110,10 @@ public:
   /// Hands the connection to what UPSTREAM (lent) answers, head and all; see Socket::relay. It ends
   /// with it. `first`: what UPSTREAM has said already.
   void relay(int upstream, bool both_ways, std::string_view first = "");
+  /// From now on the connection speaks PROTOCOL; it ends with this request. False when the client
+  /// has gone.
+  bool upgrade(std::string_view protocol);
+  Socket& socket() noexcept { return socket_; }
   bool begun() const noexcept { return begun_; }
   bool gone() const { return socket_.gone(); }
   /// True where another request may follow on the connection.

@@ -28,6 +28,9 @@ struct BuildRequest {
   std::function<Result<std::size_t>(char* buffer, std::size_t capacity)> context_tar;
   std::string dockerfile = "Dockerfile"; ///< relative to the context, or absolute in the workspace
   std::optional<std::string> dockerfile_text; ///< `-f -`: wins over `dockerfile`
+  /// Beside `dockerfile_text`: the ignore file of its own that it has, which wins over the
+  /// context's.
+  std::optional<std::string> ignore_text;
   std::vector<oci::Reference> tags;
   std::vector<std::pair<std::string, std::string>> build_args;
   std::vector<std::pair<std::string, std::string>> labels;
@@ -44,6 +47,9 @@ struct BuildRequest {
   /// In place of an image of that name: an absolute path of the workspace, or
   /// docker-image://REFERENCE.
   std::vector<std::pair<std::string, std::string>> named_contexts;
+  /// The same for folders that come as a stream of a tar.
+  std::vector<std::pair<std::string, std::function<Result<std::size_t>(char*, std::size_t)>>>
+      named_tars;
   std::string dialect; ///< "docker", "buildx", "api": for log and audit
 };
 

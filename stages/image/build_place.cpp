@@ -12,6 +12,7 @@
 #include "executor/backends/kaniko/output.hpp"
 #include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/file.hpp"
+#include "executor/broker/folder_receiver.hpp"
 #include "executor/gate/scan_owner.hpp"
 #include "executor/leaks/searched_blobs.hpp"
 #include "executor/oci/digest.hpp"
@@ -35,6 +36,16 @@ namespace {
 constexpr std::size_t kMaxDockerfileBytes = 1UL << 20;
 constexpr std::chrono::seconds kSmallTask{60};
 constexpr std::chrono::minutes kUnpack{30};
+
+/// BYTES as a stream.
+std::function<Result<std::size_t>(char*, std::size_t)> one_piece(std::string bytes) {
+  return [bytes = std::move(bytes),
+          at = std::size_t{0}](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
+    const auto count = bytes.copy(buffer, capacity, at);
+    at += count;
+    return count;
+  };
+}
 
 /// Of what runs a build's steps: as a job's own. Not the size of one file: what a backend keeps is
 /// larger, and has a bound of its own.
@@ -683,16 +694,32 @@ BuildPlace::unpack(const std::function<Result<std::size_t>(char*, std::size_t)>&
 
 void BuildPlace::give_back(const Context& context) {
   // Best effort: what stays goes with the sandbox.
-  if (context.unpacked) (void)ask({"/usr/bin/rm", "-rf", "--", context.dir}, 4096).ok();
+  for (const auto& dir : context.unpacked)
+    (void)ask({"/usr/bin/rm", "-rf", "--", dir}, 4096).ok();
 }
 
 Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& request) {
   Context context;
+  auto brought = bring_context_into(context, request);
+  if (brought) return context;
+  give_back(context);
+  return std::move(brought).error();
+}
+
+Status BuildPlace::bring_context_into(Context& context, broker::BuildRequest& request) {
+  const auto keep = [&](Result<std::string> dir) {
+    if (dir) context.unpacked.push_back(*dir);
+    return dir;
+  };
+  for (const auto& [name, tar] : request.named_tars) {
+    auto dir = keep(unpack(tar));
+    if (!dir) return std::move(dir).error().in("taking the context " + name);
+    request.named_contexts.emplace_back(name, *dir);
+  }
   if (request.context_tar) {
-    auto dir = unpack(request.context_tar);
+    auto dir = keep(unpack(request.context_tar));
     if (!dir) return std::move(dir).error();
     context.dir = *std::move(dir);
-    context.unpacked = true;
   } else {
     context.dir = request.context_path;
   }
@@ -705,7 +732,13 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
     context.dockerfile_text = *request.dockerfile_text;
     context.dockerfile_dir.clear();
     context.dockerfile_name = "Dockerfile";
-    return context;
+    if (!request.ignore_text) return {};
+    auto dir = keep(
+        unpack(one_piece(broker::tar_of({{"Dockerfile", *request.dockerfile_text},
+                                         {"Dockerfile.dockerignore", *request.ignore_text}}))));
+    if (!dir) return std::move(dir).error();
+    context.dockerfile_dir = *std::move(dir);
+    return {};
   }
   // Not cat: a FIFO must not block, and a device must end.
   auto text = ask({"/usr/bin/dd", "if=" + full.string(), "iflag=nonblock,fullblock", "bs=1M",
@@ -720,7 +753,7 @@ Result<BuildPlace::Context> BuildPlace::bring_context(broker::BuildRequest& requ
                  {}};
   }
   context.dockerfile_text = *std::move(text);
-  return context;
+  return {};
 }
 
 Result<router::Context> BuildPlace::look_at(const Context& context,

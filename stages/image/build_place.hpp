@@ -23,6 +23,7 @@
 #include <optional>
 #include <semaphore>
 #include <string>
+#include <vector>
 
 namespace slipway::image {
 
@@ -76,9 +77,10 @@ public:
     std::string dockerfile_dir;
     std::string dockerfile_name;
     std::string dockerfile_text;
-    bool unpacked = false; ///< came as a tar: below /out, to be removed
+    std::vector<std::string> unpacked; ///< folders below /out that came as tars, to be removed
   };
-  /// Errors: bad_input (no such context or Dockerfile, a bad tar), unavailable.
+  /// Folders that came as tars become `named_contexts`. Errors: bad_input (no such context or
+  /// Dockerfile, a bad tar), unavailable.
   Result<Context> bring_context(broker::BuildRequest& request);
   /// Which files that say what a context leaves out are in it, and what `sources` are. Errors: as
   /// bring_context.
@@ -117,6 +119,7 @@ private:
   Status renew_builder();
   Result<backends::buildkit::BuildMark> begin_build();
   void give_back(const Context& context);
+  Status bring_context_into(Context& context, broker::BuildRequest& request);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);
   Status start_sandbox_here();
   /// Of the builds that make a sandbox of their own, each with a whole job's limits.

@@ -37,6 +37,9 @@ public:
   std::vector<std::string> pushed;
   std::string reported; ///< the one reference that there are reports on
   std::uint64_t context_bytes = 0;
+  bool keep_context = false; ///< the last one, and those with a name
+  std::string kept_context;
+  std::map<std::string, std::string> kept_named;
   /// Answers of the world: set to make the next calls fail.
   std::optional<Error> build_error;
   std::optional<Error> push_error;
@@ -116,6 +119,7 @@ public:
     if (request.context_tar) {
       std::vector<char> part(65536);
       context_bytes = 0;
+      kept_context.clear();
       oci::Hasher hasher;
       for (;;) {
         auto got = request.context_tar(part.data(), part.size());
@@ -125,9 +129,22 @@ public:
         }
         if (*got == 0) break;
         context_bytes += *got;
+        if (keep_context) kept_context.append(part.data(), *got);
         hasher.update({part.data(), *got});
       }
       context = hasher.finish().str();
+    }
+    for (const auto& [name, tar] : request.named_tars) {
+      std::vector<char> part(65536);
+      for (;;) {
+        auto got = tar(part.data(), part.size());
+        if (!got) {
+          --running;
+          return std::move(got).error();
+        }
+        if (*got == 0) break;
+        if (keep_context) kept_named[name].append(part.data(), *got);
+      }
     }
     if (!build_output.empty()) progress(build_output);
     while (hang && !cancelled())
@@ -139,6 +156,7 @@ public:
     }
     const std::lock_guard lock{mutex};
     request.context_tar = nullptr;
+    request.named_tars.clear();
     const auto labels = request.labels;
     const auto tags = request.tags;
     builds.push_back(std::move(request));

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEVELS = [
     ["executor/base", "executor/log"],
     ["executor/process", "executor/http", "executor/oci", "executor/dockerfile", "executor/engine_api",
-     "executor/egress"],
+     "executor/egress", "executor/grpc"],
     ["config", "executor/sandbox", "executor/state", "executor/audit", "executor/identity",
      "executor/signing",
      "executor/backends/build_backend.hpp"],
@@ -49,6 +49,7 @@ FENCES = [
     (r"#\s*include\s*<curl/", r"^executor/http/[^/]+\.cpp$", "libcurl is behind executor/http"),
     (r"#\s*include\s*<cjose/", r"^executor/identity/[^/]+\.cpp$", "libcjose is behind executor/identity"),
     (r"#\s*include\s*<hs/", r"^executor/leaks/matcher\.cpp$", "the matcher is behind executor/leaks"),
+    (r"#\s*include\s*<nghttp2/", r"^executor/grpc/[^/]+\.cpp$", "HTTP/2 is behind executor/grpc"),
     (r"#\s*include\s*<toml\+\+/", r"^config/[^/]+\.cpp$", "TOML is read in config/ alone"),
     (r"#\s*include\s*<yaml-cpp/", r"^executor/shim/yaml\.cpp$", "YAML is read in executor/shim/yaml.cpp alone"),
     (r"#\s*include\s*<CLI/", r"^executor/cli/[^/]+\.cpp$", "the command line is read in executor/cli"),

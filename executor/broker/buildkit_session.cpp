@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/broker/buildkit_session.hpp"
+
+#include "executor/base/percent.hpp"
+#include "executor/broker/folder_receiver.hpp"
+#include "executor/grpc/protobuf.hpp"
+
+#include <string.h>
+
+#include <algorithm>
+#include <filesystem>
+
+namespace slipway::broker {
+namespace {
+
+constexpr const char* kDiffCopy = "/moby.filesync.v1.FileSync/DiffCopy";
+constexpr const char* kGetSecret = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
+/// For a client that walks a large folder, or asks somebody for a secret.
+constexpr std::chrono::seconds kPatience{60};
+constexpr std::size_t kMaxPatternBytes = 128UL << 10;
+
+Error ended(const grpc::Ending& ending, const std::string& what) {
+  const std::string why = ending.message.substr(0, 1000);
+  if (ending.code == grpc::Code::not_found)
+    return Error{ErrorKind::not_found, what + ": " + why, "", {}};
+  return Error{ErrorKind::unavailable, what + " failed in the client: " + why, "", {}};
+}
+
+PacketStream packets_of(std::shared_ptr<grpc::Call> call, const std::string& local) {
+  return {
+      [call](std::string_view packet) { return call->write(packet); },
+      [call, what = "sending the folder '" + local + "'"]() -> Result<std::optional<std::string>> {
+        auto packet = call->read(kPatience);
+        if (!packet && packet.error().kind == ErrorKind::unavailable)
+          return ended(call->ending(), what);
+        if (!packet) return std::move(packet).error().in(what);
+        if (!*packet && call->ending().code != grpc::Code::ok) return ended(call->ending(), what);
+        return packet;
+      }};
+}
+
+} // namespace
+
+bool BuildkitSession::offers(const std::string& method) const {
+  return std::find_if(methods_.begin(), methods_.end(), [&](const std::string& one) {
+           return ::strcasecmp(one.c_str(), method.c_str()) == 0;
+         }) != methods_.end();
+}
+
+Result<std::shared_ptr<grpc::Call>>
+BuildkitSession::begin_copy(const std::string& local, const std::string& key,
+                            const std::vector<std::string>& values) {
+  if (!offers(kDiffCopy))
+    return Error{ErrorKind::bad_input, "the client's session sends no folders", "", {}};
+  // Encoded: a header takes less than a pattern may hold.
+  grpc::Metadata metadata{{"dir-name", percent_encode(local)}, {"dir-name-encoded", "1"}};
+  std::size_t bytes = 0;
+  for (const auto& value : values) {
+    metadata.emplace_back(key, percent_encode(value));
+    bytes += metadata.back().second.size();
+  }
+  if (!values.empty()) metadata.emplace_back(key + "-encoded", "1");
+  if (bytes > kMaxPatternBytes)
+    return Error{ErrorKind::bad_input,
+                 "the ignore file is larger than a BuildKit client can take back",
+                 "make it smaller, or set DOCKER_BUILDKIT=0",
+                 {}};
+  return connection_->call(kDiffCopy, metadata);
+}
+
+Result<std::map<std::string, std::string>>
+BuildkitSession::files(const std::string& local, const std::vector<std::string>& names,
+                       std::size_t limit) {
+  auto call = begin_copy(local, "followpaths", names);
+  if (!call) return std::move(call).error();
+  auto files = receive_files(packets_of(*call, local), names, limit);
+  (*call)->end_writing();
+  if (!files) (*call)->cancel();
+  return files;
+}
+
+Result<std::function<Result<std::size_t>(char*, std::size_t)>>
+BuildkitSession::folder(const std::string& local, const std::vector<std::string>& excludes) {
+  auto call = begin_copy(local, "exclude-patterns", excludes);
+  if (!call) return std::move(call).error();
+  auto tar = std::make_shared<FolderTar>(packets_of(*call, local));
+  return std::function<Result<std::size_t>(char*, std::size_t)>{
+      [call = *call, tar](char* buffer, std::size_t capacity) {
+        auto got = tar->read(buffer, capacity);
+        if (!got) call->cancel();
+        if (got && *got == 0) call->end_writing();
+        return got;
+      }};
+}
+
+Result<std::optional<Secret>> BuildkitSession::secret(const std::string& id) {
+  if (!offers(kGetSecret)) return std::optional<Secret>{};
+  auto call = connection_->call(kGetSecret, {});
+  if (!call) return std::move(call).error();
+  auto asked = (*call)->write(grpc::MessageWriter{}.text(1, id).bytes());
+  (*call)->end_writing();
+  const std::string what = "getting the secret " + id;
+  if (!asked) return std::move(asked).error().in(what);
+  auto answer = (*call)->read(kPatience);
+  if (answer && *answer) {
+    std::optional<Secret> secret{std::in_place};
+    auto read = grpc::read_fields(**answer, [&](const grpc::Field& field) -> Status {
+      if (field.is_bytes && field.number == 1) secret.emplace(field.bytes);
+      return {};
+    });
+    ::explicit_bzero((*answer)->data(), (*answer)->size());
+    if (!read) return std::move(read).error().in(what);
+    return secret;
+  }
+  if (!answer && answer.error().kind != ErrorKind::unavailable)
+    return std::move(answer).error().in(what);
+  const auto ending = (*call)->ending();
+  if (ending.code == grpc::Code::not_found) return std::optional<Secret>{};
+  return ended(ending, what);
+}
+
+std::vector<std::string> ignore_patterns(std::string_view text) {
+  const auto trimmed = [](std::string_view part) {
+    constexpr const char* kSpace = " \t\r\n\v\f";
+    const auto begin = part.find_first_not_of(kSpace);
+    if (begin == std::string_view::npos) return std::string_view{};
+    return part.substr(begin, part.find_last_not_of(kSpace) - begin + 1);
+  };
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
+  std::vector<std::string> patterns;
+  while (!text.empty()) {
+    const auto end = text.find('\n');
+    auto line = text.substr(0, end);
+    text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
+    if (line.starts_with('#')) continue;
+    line = trimmed(line);
+    if (line.empty()) continue;
+    const bool invert = line.front() == '!';
+    if (invert) line = trimmed(line.substr(1));
+    std::string pattern;
+    if (!line.empty()) {
+      pattern = std::filesystem::path{line}.lexically_normal().string();
+      while (pattern.size() > 1 && pattern.back() == '/')
+        pattern.pop_back();
+      while (pattern.size() > 1 && pattern.front() == '/')
+        pattern.erase(0, 1);
+    }
+    patterns.push_back((invert ? "!" : "") + pattern);
+  }
+  return patterns;
+}
+
+} // namespace slipway::broker

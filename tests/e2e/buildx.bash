@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# The real docker CLI and its buildx plug-in, where slipway's shim does not find them.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+}
+
+SUITE_SETUP() {
+    docker_cli=$("$SUITE_ROOT/packaging/tools/build" docker-cli)
+    world_start "$SUITE_DIR/world"
+    make_tiny_base
+    publish_image base/buildx:1 busybox '{"Env": ["PATH=/bin", "DOCKER_CONFIG=/opt/real", "BUILDKIT_PROGRESS=plain"]}' cli_files
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+# Not on PATH, and no folder of plug-ins that docker knows by itself: the shim covers neither.
+cli_files() {
+    install -D -m 0755 "$docker_cli/bin/docker" opt/real/docker
+    install -D -m 0755 "$docker_cli/bin/docker-buildx" opt/real/plugins/docker-buildx
+    echo '{"cliPluginsExtraDirs": ["/opt/real/plugins"]}' >opt/real/config.json
+}
+
+# with_real_docker ID SCRIPT: `real` is the unmodified docker, in a folder of its own.
+with_real_docker() {
+    run_steps "$1" "real() { /opt/real/docker \"\$@\"; }; mkdir $1; cd $1
+$2" ".image.name = \"$world_registry/base/buildx:1\""
+}
+
+# a Dockerfile whose image has this release of PyYAML's metadata
+yaml_image() {
+    echo "printf 'FROM $tiny\nCOPY METADATA /usr/lib/python3/dist-packages/PyYAML-$1.dist-info/METADATA\n' >Dockerfile"
+    echo "printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: $1\n' >METADATA"
+}
+
+TEST "docker build and docker buildx build work with the real client, and what they build is pushed through the gate" {
+    with_real_docker 2601 "$(yaml_image 5.4)
+try versions sh -c '/opt/real/docker --version; /opt/real/docker buildx version'
+try build real build -t $world_registry/app/real:1 -t $world_registry/app/real:2 --build-arg A=1 --label made=real --iidfile iid --metadata-file metadata .
+try files cat iid metadata
+printf 'keep\n!no*\n' >.dockerignore; echo kept out >keep; echo in >note
+printf 'FROM $tiny\nARG A\nCOPY . /all\nRUN --mount=type=secret,id=word test \$(/bin/busybox wc -c </run/secrets/word) = 13 && test ! -e /all/keep && test -e /all/note\n' >two.Dockerfile
+head -c 99 /dev/urandom | md5sum | head -c 13 >../word
+try again real buildx build -f two.Dockerfile --secret id=word,src=../word -t $world_registry/app/real:3 --load .
+mkdir lib; echo of the lib >lib/file
+printf 'FROM busy\nCOPY --from=lib file /file\nRUN cat /file\n' | try contexts real buildx build -f - --build-context lib=lib --build-context busy=docker-image://$world_busybox -t contexts:1 .
+try fails real build --target nosuch .
+printf 'FROM $tiny\nRUN echo before; exit 7\n' >bad.Dockerfile
+try broken real build -f bad.Dockerfile .
+try list real images --format '{{.Repository}}:{{.Tag}}'
+try push real push $world_registry/app/real:1
+try direct real buildx build --push -t $world_registry/app/real:4 -f two.Dockerfile --secret id=word,src=../word ."
+
+    expect_eq "$STATE" success
+    expect_step versions 0 "Docker version 28." "github.com/docker/buildx"
+    expect_step build 0 "COPY METADATA"
+    expect_step files 0 "sha256:" '"containerimage.digest": "sha256:' "app/real:1"
+    expect_step again 0
+    expect_step contexts 0 "of the lib"
+    expect_step fails 1 nosuch
+    expect_step broken 1 before "exit code"
+    expect_step list 0 "app/real:1" "app/real:2" "app/real:3" "contexts:1"
+    expect_step push 0
+    expect_step direct 0 "pushing $world_registry/app/real:4 with docker"
+    expect_contains "$(step_says push)" "$(world_registry_digest app/real:1)"
+    expect_contains "$TRACE" "$(world_registry_digest app/real:4)"
+    expect_absent app/real:2
+}
+
+TEST "nothing that the real client builds reaches a registry past the gate" {
+    with_real_docker 2602 "$(yaml_image 5.3)
+try build real build -t $world_registry/app/vulnerable:1 .
+try push real push $world_registry/app/vulnerable:1
+try direct real buildx build --push -t $world_registry/app/vulnerable:2 .
+try output real buildx build -o type=registry,name=$world_registry/app/vulnerable:3 .
+try image real buildx build -o type=image,name=$world_registry/app/vulnerable:4,push=true -t $world_registry/app/vulnerable:4 .
+try cache real buildx build --cache-to type=registry,ref=$world_registry/app/vulnerable:cache -t $world_registry/app/vulnerable:5 .
+try folder real buildx build -o type=local,dest=out .
+try host real buildx build --network host .
+try llb real buildx build https://git.example/x.git
+$(yaml_image 5.4)
+try control real buildx build --push -t $world_registry/app/vulnerable:6 ."
+
+    expect_step build 0
+    for step in push direct output image; do expect_step "$step" 1 CVE-2020-14343; done
+    expect_step cache 1 "not supported"
+    expect_step folder 1 "type=local is not possible here" "docker save"
+    expect_step host 1 "network.host"
+    expect_step llb 1
+    expect_step control 0
+    for tag in 1 2 3 4 5 cache; do expect_absent "app/vulnerable:$tag"; done
+    world_registry_digest app/vulnerable:6
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/broker/build_progress.hpp"
+#include "executor/broker/buildkit_request.hpp"
+#include "executor/broker/buildkit_session.hpp"
+#include "executor/grpc/protobuf.hpp"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+
+namespace slipway::broker {
+namespace {
+
+using grpc::MessageWriter;
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+/// Control.Solve as buildx sends it with the docker driver.
+SolveOrder control(const Attributes& output = {}, const std::string& type = "moby") {
+  SolveOrder order;
+  order.ref = "ref";
+  order.session = "session";
+  order.exporters.push_back({type, output});
+  return order;
+}
+SolveOrder frontend(const Attributes& options = {}) {
+  SolveOrder order;
+  order.frontend = "dockerfile.v0";
+  order.options = options;
+  return order;
+}
+
+TEST(BuildkitRequest, ReadsAControlSolve) {
+  MessageWriter output;
+  output.text(1, "moby").entry(2, "name", "a:1,b:2").entry(2, "push", "true");
+  MessageWriter cache;
+  cache.message(4, MessageWriter{}.text(1, "registry").entry(2, "ref", "r/c").bytes());
+  const auto order = read_control_solve(MessageWriter{}
+                                            .text(1, "ref")
+                                            .text(3, "moby")
+                                            .text(5, "session")
+                                            .message(8, cache.bytes())
+                                            .text(9, "network.host")
+                                            .message(13, output.bytes())
+                                            .bytes());
+
+  ASSERT_TRUE(order);
+  EXPECT_EQ(order->ref, "ref");
+  EXPECT_EQ(order->session, "session");
+  ASSERT_EQ(order->exporters.size(), 1U);
+  EXPECT_EQ(order->exporters[0].attributes, (Pairs{{"name", "a:1,b:2"}, {"push", "true"}}));
+  ASSERT_EQ(order->cache_exports.size(), 1U);
+  EXPECT_EQ(order->cache_exports[0].type, "registry");
+  EXPECT_EQ(order->entitlements, std::vector<std::string>{"network.host"});
+  EXPECT_FALSE(order->has_definition);
+}
+
+TEST(BuildkitRequest, ReadsOldOutputsAndCachesToo) {
+  const auto order = read_control_solve(MessageWriter{}
+                                            .text(3, "image")
+                                            .entry(4, "push", "true")
+                                            .message(8, MessageWriter{}.text(1, "r/c").bytes())
+                                            .bytes());
+
+  ASSERT_TRUE(order);
+  ASSERT_EQ(order->exporters.size(), 1U);
+  EXPECT_EQ(order->exporters[0].attributes, (Pairs{{"push", "true"}}));
+  ASSERT_EQ(order->cache_exports.size(), 1U);
+}
+
+TEST(BuildkitRequest, UnderstandsWhatBuildxSends) {
+  const auto build =
+      understand_build(control({{"name", "docker.io/library/a:1,reg:5000/b:2"}, {"push", "true"}}),
+                       frontend({{"filename", "other.Dockerfile"},
+                                 {"build-arg:A", "1"},
+                                 {"label:l", "v"},
+                                 {"target", "t"},
+                                 {"platform", "linux/amd64"},
+                                 {"no-cache", ""},
+                                 {"image-resolve-mode", "pull"},
+                                 {"force-network-mode", "none"},
+                                 {"add-hosts", "h=10.0.0.1,i=10.0.0.2"},
+                                 {"context:base", "docker-image://debian:12"},
+                                 {"context:files", "local:files"},
+                                 {"local-sessionid:files", "s2"},
+                                 {"frontend.caps", "moby.buildkit.frontend.contexts+forward"},
+                                 {"cache-imports", "[]"}}));
+
+  ASSERT_TRUE(build) << build.error().text();
+  const auto& request = build->request;
+  ASSERT_EQ(request.tags.size(), 2U);
+  EXPECT_EQ(request.tags[1].str(), "reg:5000/b:2");
+  EXPECT_EQ(build->filename, "other.Dockerfile");
+  EXPECT_EQ(request.build_args, (Pairs{{"A", "1"}}));
+  EXPECT_EQ(request.labels, (Pairs{{"l", "v"}}));
+  EXPECT_EQ(request.target, "t");
+  EXPECT_EQ(request.platforms, std::vector<std::string>{"linux/amd64"});
+  EXPECT_TRUE(request.no_cache);
+  EXPECT_TRUE(request.pull);
+  EXPECT_EQ(request.network, "none");
+  EXPECT_EQ(request.extra_hosts, (Pairs{{"h", "10.0.0.1"}, {"i", "10.0.0.2"}}));
+  EXPECT_EQ(request.named_contexts, (Pairs{{"base", "docker-image://debian:12"}}));
+  EXPECT_EQ(build->named_folders, (Pairs{{"files", "files"}}));
+  EXPECT_EQ(build->sessions, (Pairs{{"files", "s2"}}));
+  EXPECT_EQ(build->notes.size(), 1U);
+}
+
+struct Refused {
+  const char* name;
+  SolveOrder control;
+  SolveOrder frontend;
+  const char* words;
+};
+class BuildkitRefuses : public testing::TestWithParam<Refused> {};
+
+TEST_P(BuildkitRefuses, Build) {
+  const auto build = understand_build(GetParam().control, GetParam().frontend);
+
+  ASSERT_FALSE(build);
+  EXPECT_EQ(build.error().kind, ErrorKind::denied);
+  EXPECT_NE(build.error().text().find(GetParam().words), std::string::npos) << build.error().text();
+  EXPECT_FALSE(build.error().hint.empty());
+}
+
+SolveOrder with(SolveOrder order, const std::function<void(SolveOrder&)>& change) {
+  change(order);
+  return order;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Refused, BuildkitRefuses,
+    testing::Values(
+        Refused{"pushingImage", control({{"name", "r/a"}, {"push", "true"}}, "image"), frontend(),
+                "type=image,push=true"},
+        Refused{"registry", control({}, "registry"), frontend(), "type=registry"},
+        Refused{"folder", control({}, "local"), frontend(), "type=local"},
+        Refused{"archive", control({}, "oci"), frontend(), "type=oci"},
+        Refused{"annotation", control({{"annotation.a", "b"}}), frontend(), "annotation.a"},
+        Refused{"pushByDigest", control({{"push-by-digest", "true"}}), frontend(),
+                "push-by-digest"},
+        Refused{"cacheToRegistry",
+                with(control(),
+                     [](auto& o) {
+                       o.cache_exports.push_back({"registry", {}});
+                     }),
+                frontend(), "--cache-to type=registry"},
+        Refused{"cacheToFolder",
+                with(control(),
+                     [](auto& o) {
+                       o.cache_exports.push_back({"local", {}});
+                     }),
+                frontend(), "--cache-to type=local"},
+        Refused{"entitlement",
+                with(control(), [](auto& o) { o.entitlements = {"security.insecure"}; }),
+                frontend(), "security.insecure"},
+        Refused{"llb", control(), with(frontend(), [](auto& o) { o.has_definition = true; }),
+                "LLB"},
+        Refused{"llbOfTheControl", with(control(), [](auto& o) { o.has_definition = true; }),
+                frontend(), "LLB"},
+        Refused{"inputs", control(), with(frontend(), [](auto& o) { o.has_inputs = true; }), "LLB"},
+        Refused{"policy", control(), with(frontend(), [](auto& o) { o.has_policy = true; }),
+                "source policy"},
+        Refused{"frontend", control(), with(frontend(), [](auto& o) { o.frontend = "gateway.v0"; }),
+                "gateway.v0"},
+        Refused{"check", control(), frontend({{"requestid", "frontend.lint"}}), "frontend.lint"},
+        Refused{"remote", control(), frontend({{"context", "https://x/y.git"}}), "remote"},
+        Refused{"hostNetwork", control(), frontend({{"force-network-mode", "host"}}), "'host'"},
+        Refused{"cgroup", control(), frontend({{"cgroup-parent", "x"}}), "cgroup-parent"},
+        Refused{"ulimit", control(), frontend({{"ulimit", "nofile=1:1"}}), "ulimit"},
+        Refused{"attestation", control(), frontend({{"attest:sbom", ""}}), "attestations"},
+        Refused{"layout", control(), frontend({{"context:x", "oci-layout://x@sha256:1"}}),
+                "oci-layout"},
+        Refused{"noCacheFilter", control(), frontend({{"no-cache", "a,b"}}), "--no-cache-filter"},
+        Refused{"unknown", control(), frontend({{"new-option", "x"}}), "new-option"}),
+    [](const auto& one) { return std::string{one.param.name}; });
+
+TEST(BuildkitRequest, FindsTheSecretsOfADockerfile) {
+  bool ssh = false;
+
+  const auto ids =
+      secret_ids("FROM a\n"
+                 "RUN --mount=type=secret,id=one cat /run/secrets/one\n"
+                 "RUN --mount=type=secret,target=/x/two --mount=type=cache,target=/c x\n"
+                 "RUN --mount=type=secret,id=$three x\n"
+                 "ONBUILD RUN --mount=type=secret,id=four x\n",
+                 ssh);
+
+  EXPECT_EQ(ids, (std::vector<std::string>{"four", "one", "two"}));
+  EXPECT_FALSE(ssh);
+  EXPECT_TRUE(secret_ids("FROM a\nRUN --mount=type=ssh x\n", ssh).empty());
+  EXPECT_TRUE(ssh);
+  EXPECT_TRUE(secret_ids("no Dockerfile", ssh).empty());
+}
+
+TEST(IgnorePatterns, AreReadAsDockerReadsThem) {
+  EXPECT_EQ(ignore_patterns("\xef\xbb\xbf# no\n  #yes \r\n\n/abs/\n a/../b \n! c\n!\n./\n**/*.o"),
+            (std::vector<std::string>{"#yes", "abs", "b", "!c", "!", ".", "**/*.o"}));
+}
+
+/// The StatusResponses, as a person would tell them.
+std::string told(const std::vector<std::string>& events) {
+  std::string all;
+  for (const auto& event : events)
+    (void)grpc::read_fields(event, [&](const grpc::Field& part) -> Status {
+      std::map<std::uint32_t, std::string> texts;
+      bool cached = false;
+      (void)grpc::read_fields(part.bytes, [&](const grpc::Field& field) -> Status {
+        if (field.is_bytes) texts[field.number] = field.bytes;
+        if (!field.is_bytes && field.number == 4) cached = field.value == 1;
+        return {};
+      });
+      if (part.number == 1)
+        all += "[" + texts[3] + (texts.contains(6) ? " ended" : "") + (cached ? " cached" : "") +
+               (texts[7].empty() ? "" : " failed: " + texts[7]) + "]";
+      if (part.number == 3) all += texts[4];
+      return {};
+    });
+  return all;
+}
+
+TEST(BuildProgress, ReadsBuildkitsPlainOutput) {
+  std::vector<std::string> events;
+  BuildProgress progress{"ref", [&](std::string event) { events.push_back(std::move(event)); }};
+
+  progress.take("#1 [1/2] FROM a\n#1 CACHED\n\n#2 [2/2] RUN ec");
+  progress.take("ho\n#2 0.123 hello\n#2 ERROR: exit code: 3\n------\n");
+  progress.end("failed");
+
+  EXPECT_EQ(told(events), "[[1/2] FROM a][[1/2] FROM a ended cached][[2/2] RUN echo]hello\n"
+                          "[[2/2] RUN echo ended failed: exit code: 3]"
+                          "[[slipway] build]------\n[[slipway] build ended failed: failed]");
+}
+
+TEST(BuildProgress, GivesOtherOutputAStepOfItsOwn) {
+  std::vector<std::string> events;
+  BuildProgress progress{"ref", [&](std::string event) { events.push_back(std::move(event)); }};
+
+  progress.take("STEP 1/1: FROM a\nCOMMIT");
+  progress.end("");
+
+  EXPECT_EQ(told(events), "[[slipway] build]STEP 1/1: FROM a\nCOMMIT\n[[slipway] build ended]");
+}
+
+} // namespace
+} // namespace slipway::broker
