@@ -676,9 +676,11 @@ void Core::run(const std::shared_ptr<Core>& self, std::string_view first) {
     std::array<pollfd, 3> polled{
         pollfd{fd_, static_cast<short>(POLLIN | (unsent ? POLLOUT : 0)), 0},
         pollfd{wake_.get(), POLLIN, 0}, pollfd{last_words ? -1 : stop_fd_, POLLIN, 0}};
-    const int ready =
-        ::poll(polled.data(), polled.size(),
-               wait ? static_cast<int>(std::min<std::int64_t>(wait->count(), 1 << 30)) : -1);
+    // One turn says only so much: there may be more to say at once.
+    const bool may_have_more = !unsent && !out_.empty();
+    const int patience_now =
+        wait ? static_cast<int>(std::min<std::int64_t>(wait->count(), 1 << 30)) : -1;
+    const int ready = ::poll(polled.data(), polled.size(), may_have_more ? 0 : patience_now);
     if (ready < 0 && errno != EINTR) break;
     if (ready <= 0) continue; // the loop looks at the clock
     std::uint64_t count = 0;

@@ -91,7 +91,6 @@ services:
     command: [run]
     ports: ["80:80"]
     deploy: {replicas: 2}
-    unheard_of: {a: b}
   cache: {image: "redis:7"}
 secrets:
   npmrc: {file: './npm,rc'}
