@@ -26,7 +26,7 @@ Error ended(const grpc::Ending& ending, const std::string& what) {
   return Error{ErrorKind::unavailable, what + " failed in the client: " + why, "", {}};
 }
 
-PacketStream packets_of(std::shared_ptr<grpc::Call> call, const std::string& local) {
+PacketStream packets_of(const std::shared_ptr<grpc::Call>& call, const std::string& local) {
   return {
       [call](std::string_view packet) { return call->write(packet); },
       [call, what = "sending the folder '" + local + "'"]() -> Result<std::optional<std::string>> {
@@ -104,11 +104,12 @@ Result<std::optional<Secret>> BuildkitSession::secret(const std::string& id) {
   auto answer = (*call)->read(kPatience);
   if (answer && *answer) {
     std::optional<Secret> secret{std::in_place};
-    auto read = grpc::read_fields(**answer, [&](const grpc::Field& field) -> Status {
+    std::string& bytes = **answer;
+    auto read = grpc::read_fields(bytes, [&](const grpc::Field& field) -> Status {
       if (field.is_bytes && field.number == 1) secret.emplace(field.bytes);
       return {};
     });
-    ::explicit_bzero((*answer)->data(), (*answer)->size());
+    ::explicit_bzero(bytes.data(), bytes.size());
     if (!read) return std::move(read).error().in(what);
     return secret;
   }
