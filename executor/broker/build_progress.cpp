@@ -4,6 +4,8 @@
 #include "executor/grpc/protobuf.hpp"
 #include "executor/oci/digest.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <chrono>
 
@@ -12,6 +14,14 @@ namespace {
 
 constexpr std::size_t kMaxLine = 64UL << 10;
 constexpr std::size_t kMaxSteps = 4096;
+constexpr std::size_t kMaxName = 1024;
+
+/// Texts of protobuf are UTF-8, or the client gives up the whole stream.
+std::string utf8(std::string_view text) {
+  using Json = nlohmann::json;
+  return Json::parse(Json(std::string{text}).dump(-1, ' ', false, Json::error_handler_t::replace))
+      .get<std::string>();
+}
 
 std::string timestamp_now() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -88,7 +98,8 @@ void BuildProgress::line(std::string_view text) {
   const auto rest = text.substr(space + 1);
   Step* const step = step_of(number);
   if (step == nullptr) {
-    if (steps_.size() < kMaxSteps) begin(std::string{number}, std::string{rest});
+    if (steps_.size() < kMaxSteps)
+      begin(std::string{number}, std::string{rest.substr(0, kMaxName)});
     return;
   }
   const bool done = rest.starts_with("DONE ");
@@ -96,19 +107,22 @@ void BuildProgress::line(std::string_view text) {
   if (done || failed || rest == "CACHED" || rest == "CANCELED") {
     step->ended = true;
     step->cached = rest == "CACHED";
-    step->error = failed ? std::string{rest.substr(7)} : rest == "CANCELED" ? "canceled" : "";
+    step->error = failed               ? std::string{rest.substr(7, kMaxName)}
+                  : rest == "CANCELED" ? "canceled"
+                                       : "";
     return send_step(*step);
   }
-  if (rest == step->name || rest == "...") return; // said again after other steps' lines
+  if (rest.substr(0, kMaxName) == step->name || rest == "...")
+    return; // said again after other steps' lines
   send_log(*step, without_clock(rest));
 }
 
 void BuildProgress::send_step(const Step& step) {
   grpc::MessageWriter vertex;
-  vertex.text(1, step.digest).text(3, step.name).number(4, step.cached ? 1 : 0);
+  vertex.text(1, step.digest).text(3, utf8(step.name)).number(4, step.cached ? 1 : 0);
   vertex.message(5, step.started);
   if (step.ended) vertex.message(6, timestamp_now());
-  vertex.text(7, step.error);
+  vertex.text(7, utf8(step.error));
   send_(grpc::MessageWriter{}.message(1, vertex.bytes()).take());
 }
 

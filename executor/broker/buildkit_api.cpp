@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/buildkit_api.hpp"
 
+#include "executor/base/unique_fd.hpp"
 #include "executor/broker/build_progress.hpp"
 #include "executor/broker/buildkit_request.hpp"
 #include "executor/broker/buildkit_session.hpp"
@@ -9,10 +10,15 @@
 #include "executor/grpc/connection.hpp"
 #include "executor/grpc/protobuf.hpp"
 
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -20,6 +26,8 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <semaphore>
+#include <thread>
 
 namespace slipway::broker {
 namespace {
@@ -34,10 +42,13 @@ constexpr std::chrono::seconds kRequestPatience{10};  ///< for the message of a 
 constexpr std::chrono::seconds kMeeting{15};          ///< for the other calls of one build
 constexpr std::chrono::minutes kFrontendPatience{10}; ///< bake: for another target's
 constexpr std::chrono::milliseconds kLook{250};
-constexpr std::size_t kMaxEventBytes = 8UL << 20;
+constexpr std::ptrdiff_t kBuildsAtOnce = 4; ///< of BuildKit's clients; the others wait
+constexpr std::size_t kMaxEventBytes = 2UL << 20;
+constexpr std::size_t kEventCost = 96; ///< of one event, beside its bytes
 constexpr std::size_t kMaxIdBytes = 256;
 constexpr std::size_t kMaxSmallFile = 2UL << 20;
 constexpr std::size_t kMaxSessionMethods = 64;
+constexpr std::size_t kSessionPart = 32UL << 10;
 constexpr const char* kBuildId = "buildkit-controlapi-buildid";
 
 Ending ending_of(const Error& error) {
@@ -90,11 +101,11 @@ public:
 
   void add_event(std::string event) {
     const std::lock_guard lock{mutex_};
-    event_bytes_ += event.size();
+    event_bytes_ += event.size() + kEventCost;
     events_.push_back(std::move(event));
     // Nobody listens, or not fast enough: the oldest lines are lost, not the build.
     while (event_bytes_ > kMaxEventBytes && events_.size() > 1) {
-      event_bytes_ -= events_.front().size();
+      event_bytes_ -= events_.front().size() + kEventCost;
       events_.pop_front();
       ++dropped_;
     }
@@ -113,6 +124,11 @@ public:
     if (at < dropped_ + events_.size()) return events_[at++ - dropped_];
     ended = events_ended_;
     return std::nullopt;
+  }
+
+  bool has_ended() {
+    const std::lock_guard lock{mutex_};
+    return events_ended_;
   }
 
   /// False where a Solve has begun it already.
@@ -171,6 +187,21 @@ Error returned_error(std::string_view status) {
   return error;
 }
 
+/// To a socket that does not block. False once it is closed, or `over`.
+bool send_all(int fd, std::string_view bytes, const std::atomic<bool>& over) {
+  while (!bytes.empty() && !over) {
+    const ssize_t put = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (put > 0) {
+      bytes.remove_prefix(static_cast<std::size_t>(put));
+      continue;
+    }
+    if (errno != EINTR && errno != EAGAIN) return false;
+    pollfd polled{fd, POLLOUT, 0};
+    (void)::poll(&polled, 1, static_cast<int>(kLook.count()));
+  }
+  return bytes.empty();
+}
+
 } // namespace
 
 class BuildkitApi::State {
@@ -207,6 +238,7 @@ public:
   }
 
 private:
+  void session(Call& call);
   void list_workers(Call& call);
   void solve(Call& call);
   void status(Call& call);
@@ -223,6 +255,7 @@ private:
   Result<std::shared_ptr<BuildkitSession>> await_session(const std::string& id, const Call& call);
 
   ImageService& images_;
+  std::counting_semaphore<kBuildsAtOnce> turns_{kBuildsAtOnce};
   std::atomic<std::size_t> connections_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -235,8 +268,12 @@ std::shared_ptr<ClientBuild> BuildkitApi::State::build_of(const std::string& ref
   for (const auto& build : builds_)
     if (build->ref() == ref) return build;
   builds_.push_front(std::make_shared<ClientBuild>(ref));
-  // A build that still runs goes on; only its late listeners will not find it.
-  if (builds_.size() > kKeptBuilds) builds_.pop_back();
+  if (builds_.size() > kKeptBuilds) {
+    // Of those that have ended the oldest: its late listeners will not find it.
+    const auto old = std::find_if(builds_.rbegin(), builds_.rend(),
+                                  [](const auto& one) { return one->has_ended(); });
+    if (old != builds_.rend()) builds_.erase(std::next(old).base());
+  }
   changed_.notify_all();
   return builds_.front();
 }
@@ -279,6 +316,7 @@ void BuildkitApi::State::answer(Call& call) {
   const auto name = method.starts_with(kControl) ? method.substr(kControl.size()) : method;
   if (name == "ListWorkers") return list_workers(call);
   if (name == "Solve") return solve(call);
+  if (name == "Session") return session(call);
   if (name == "Status") return status(call);
   if (name == "Info")
     return answer_with(
@@ -294,6 +332,64 @@ void BuildkitApi::State::answer(Call& call) {
 
 void BuildkitApi::State::list_workers(Call& call) {
   answer_with(call, MessageWriter{}.message(1, worker_record()).bytes());
+}
+
+// A session in a call, in place of a connection of its own: what it says in pieces is HTTP/2 again.
+void BuildkitApi::State::session(Call& call) {
+  const std::string id = call.header("x-docker-expose-session-uuid");
+  auto methods = call.headers("x-docker-expose-session-grpc-method");
+  if (id.empty() || id.size() > kMaxIdBytes || methods.size() > kMaxSessionMethods)
+    return call.finish({Code::invalid_argument, "the session has no id, or too many methods"});
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0)
+    return call.finish({Code::resource_exhausted, "slipway has no room for a session"});
+  const UniqueFd ours{ends[0]};
+  UniqueFd peers{ends[1]};
+  const UniqueFd stop{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  auto connection = grpc::Connection::open(grpc::Connection::Role::client, ours.get(), stop.get());
+  if (!stop || !connection)
+    return call.finish({Code::resource_exhausted, "slipway has no room for a session"});
+  const auto session =
+      std::make_shared<BuildkitSession>(*std::move(connection), std::move(methods));
+  if (auto kept = keep_session(id, session); !kept) return call.finish(ending_of(kept.error()));
+  std::atomic<bool> over = false;
+  std::thread frames{[&] {
+    session->connection().run("");
+    over = true;
+    ::shutdown(ours.get(), SHUT_RDWR);
+  }};
+  std::thread from_client{[&] {
+    while (!over && !call.gone()) {
+      auto message = call.read(kLook);
+      if (!message && message.error().kind == ErrorKind::timed_out) continue;
+      if (!message || !*message) break;
+      std::string_view bytes;
+      if (!grpc::read_fields(**message, [&](const grpc::Field& field) -> Status {
+            if (field.is_bytes && field.number == 1) bytes = field.bytes;
+            return {};
+          }))
+        break;
+      if (!send_all(peers.get(), bytes, over)) break;
+    }
+    ::shutdown(peers.get(), SHUT_WR);
+  }};
+  std::vector<char> part(kSessionPart);
+  while (!over && !call.gone()) {
+    pollfd polled{peers.get(), POLLIN, 0};
+    if (::poll(&polled, 1, static_cast<int>(kLook.count())) <= 0) continue;
+    const ssize_t got = ::recv(peers.get(), part.data(), part.size(), MSG_DONTWAIT);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got <= 0) break;
+    const std::string_view bytes{part.data(), static_cast<std::size_t>(got)};
+    if (!call.write(MessageWriter{}.text(1, bytes).bytes())) break;
+  }
+  over = true;
+  session->connection().close();
+  ::shutdown(peers.get(), SHUT_RDWR);
+  from_client.join();
+  frames.join();
+  drop_session(id);
+  call.finish({});
 }
 
 void BuildkitApi::State::status(Call& call) {
@@ -385,6 +481,7 @@ void BuildkitApi::State::solve(Call& call) {
 
 Status BuildkitApi::State::bring(SessionBuild& wanted, const std::string& session_id,
                                  const Call& call) {
+  if (call.gone()) return gone_error();
   const auto session_of = [&](const std::string& local) {
     for (const auto& [name, id] : wanted.sessions)
       if (name == local) return await_session(id, call);
@@ -408,7 +505,19 @@ Status BuildkitApi::State::bring(SessionBuild& wanted, const std::string& sessio
   request.dockerfile_text = text->second;
 
   bool ssh = false;
-  for (const auto& id : secret_ids(*request.dockerfile_text, ssh)) {
+  const auto ids = secret_ids(*request.dockerfile_text, ssh);
+  if (!ids.empty() || ssh) {
+    // Of the build's own session: one that targets of a bake share has folders alone.
+    session = await_session(session_id, call);
+    if (!session)
+      return Error{ErrorKind::denied,
+                   "the Dockerfile wants secrets, and the client lends them in a way that slipway "
+                   "does not serve, as bake does for targets with one folder",
+                   "build this target by docker build, or use the docker that slipway put into "
+                   "this job",
+                   {}};
+  }
+  for (const auto& id : ids) {
     auto secret = (*session)->secret(id);
     if (!secret) return std::move(secret).error();
     if (*secret) request.secrets.emplace_back(id, **std::move(secret));
@@ -474,6 +583,13 @@ Result<std::string> BuildkitApi::State::run(const SolveOrder& order, ClientBuild
   for (const auto& note : wanted->notes)
     say(note + "\n");
   const auto tags = wanted->request.tags;
+  // Before a folder is begun: what is sent and not read takes room.
+  while (!turns_.try_acquire_for(kLook))
+    if (call.gone()) return gone_error();
+  struct Turn {
+    std::counting_semaphore<kBuildsAtOnce>& turns;
+    ~Turn() { turns.release(); }
+  } const turn{turns_};
   auto brought = bring(*wanted, order.session, call);
   auto outcome = brought
                      ? images_.build(std::move(wanted->request), say, [&] { return call.gone(); })
@@ -535,8 +651,14 @@ Status BuildkitApi::serve_session(const Request& request, Answer& answer) {
   const auto session =
       std::make_shared<BuildkitSession>(*std::move(connection), request.session_methods);
   if (auto kept = state_->keep_session(id, session); !kept) return kept;
-  if (answer.upgrade("h2c")) session->connection().run(request.body->take_unread());
-  state_->drop_session(id);
+  struct Drop {
+    State& state;
+    const std::string& id;
+    ~Drop() { state.drop_session(id); }
+  } const drop{*state_, id};
+  // Closed, it only tells those who wait.
+  if (!answer.upgrade("h2c")) session->connection().close();
+  session->connection().run(request.body->take_unread());
   return {};
 }
 

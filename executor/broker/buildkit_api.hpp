@@ -17,7 +17,7 @@
 namespace slipway::broker {
 
 /// Connections that clients may have open at once, and builds whose output is kept for them.
-constexpr std::size_t kMaxBuildkitConnections = 32;
+constexpr std::size_t kMaxBuildkitConnections = 48; ///< each target of a bake opens a session
 constexpr std::size_t kKeptBuilds = 16;
 
 class BuildkitApi {

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::size_t kMaxPairs = 4096;
 constexpr std::size_t kMaxTyped = 64;
+constexpr std::size_t kMaxNames = 1024; ///< tags; extra hosts
 constexpr std::size_t kMaxSecrets = 64;
 constexpr const char* kOwnCache =
     "slipway keeps the project's own build cache; leave the option out";
@@ -102,6 +103,7 @@ Status take_output(const TypedAttributes& output, SessionBuild& build) {
         auto tag = oci::Reference::parse(text);
         if (!tag) return std::move(tag).error();
         if (tag->digest()) return bad("cannot tag with a digest: '" + shown(text) + "'");
+        if (build.request.tags.size() == kMaxNames) return bad("the build has too many tags");
         build.request.tags.push_back(*std::move(tag));
       }
     } else if (key == "push" && output.type == "moby") {
@@ -122,6 +124,7 @@ Status take_hosts(const std::string& text, BuildRequest& request) {
     const auto equals = part.find('=');
     if (equals == 0 || equals == std::string::npos || equals + 1 == part.size())
       return bad("extra host '" + shown(part) + "' is not HOST=IP");
+    if (request.extra_hosts.size() == kMaxNames) return bad("the build has too many extra hosts");
     request.extra_hosts.emplace_back(part.substr(0, equals), part.substr(equals + 1));
   }
   return {};
@@ -136,6 +139,8 @@ Status take_named_context(const std::string& name, const std::string& value, Ses
     return {};
   }
   if (value.starts_with("local:")) {
+    if (build.named_folders.size() == kMaxTyped)
+      return bad("the build has too many named contexts");
     build.named_folders.emplace_back(name, value.substr(6));
     return {};
   }
@@ -193,8 +198,10 @@ Status take_option(const std::string& key, const std::string& value, SessionBuil
     if (value.find("disabled=true") == std::string::npos)
       return denied("attestations by the builder are not in this version of slipway",
                     "use --provenance=false --sbom=false");
-  } else if (key == "frontend.caps" || key == "multi-platform" || value.empty()) {
-    // What the frontend has to understand, which is told by the options that need it.
+  } else if (key == "frontend.caps" || key == "multi-platform" || key.starts_with("vcs:") ||
+             value.empty()) {
+    // What the frontend has to understand, which is told by the options that need it; where the
+    // sources come from, for attestations, which are not made here.
   } else {
     return denied("the build option " + shown(key) + "=" + shown(value) + " is not possible here",
                   "leave it out; limits of builds are set by the operator");

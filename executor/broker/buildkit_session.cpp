@@ -17,6 +17,7 @@ constexpr const char* kDiffCopy = "/moby.filesync.v1.FileSync/DiffCopy";
 constexpr const char* kGetSecret = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
 /// For a client that walks a large folder, or asks somebody for a secret.
 constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kFarewell{2};
 constexpr std::size_t kMaxPatternBytes = 128UL << 10;
 
 Error ended(const grpc::Ending& ending, const std::string& what) {
@@ -76,6 +77,9 @@ BuildkitSession::files(const std::string& local, const std::vector<std::string>&
   auto files = receive_files(packets_of(*call, local), names, limit);
   (*call)->end_writing();
   if (!files) (*call)->cancel();
+  // Its FIN and its end: to let go before that would tell the client of a broken transfer.
+  for (int i = 0; files && i < 2; ++i)
+    if (!(*call)->read(kFarewell)) break;
   return files;
 }
 
@@ -88,7 +92,11 @@ BuildkitSession::folder(const std::string& local, const std::vector<std::string>
       [call = *call, tar](char* buffer, std::size_t capacity) {
         auto got = tar->read(buffer, capacity);
         if (!got) call->cancel();
-        if (got && *got == 0) call->end_writing();
+        if (got && *got == 0) {
+          call->end_writing();
+          for (int i = 0; i < 2; ++i)
+            if (!call->read(kFarewell)) break;
+        }
         return got;
       }};
 }

@@ -55,6 +55,16 @@ bool is_inner_path(std::string_view path) {
   return true;
 }
 
+/// An entry of the map of extended attributes.
+bool names_capabilities(std::string_view entry) {
+  bool found = false;
+  (void)grpc::read_fields(entry, [&](const grpc::Field& field) -> Status {
+    if (field.is_bytes && field.number == 1) found = field.bytes == "security.capability";
+    return {};
+  });
+  return found;
+}
+
 Result<FolderEntry> read_stat(std::string_view bytes) {
   FolderEntry entry;
   std::int64_t size = 0;
@@ -62,6 +72,8 @@ Result<FolderEntry> read_stat(std::string_view bytes) {
   auto read = grpc::read_fields(bytes, [&](const grpc::Field& field) -> Status {
     if (field.is_bytes && field.number == 1) entry.path = field.bytes;
     if (field.is_bytes && field.number == 7) entry.link = field.bytes;
+    if (field.is_bytes && field.number == 10)
+      entry.has_capabilities = entry.has_capabilities || names_capabilities(field.bytes);
     if (field.is_bytes) return {};
     if (field.number == 2) entry.mode = static_cast<std::uint32_t>(field.value);
     if (field.number == 5) size = static_cast<std::int64_t>(field.value);
@@ -172,6 +184,13 @@ Result<std::string> head_of(const FolderEntry& entry) {
   } else if (!entry.link.empty()) {
     head.type = '1';
     head.link = entry.link;
+  } else if (entry.has_capabilities) {
+    return Error{
+        ErrorKind::bad_input,
+        "the build context's file " + shown(entry.path) +
+            " has capabilities, which would be lost on this way",
+        "set them by setcap in a RUN step, or use the docker that slipway put into this job",
+        {}};
   } else {
     head.size = entry.size;
   }
@@ -305,6 +324,8 @@ Status FolderTar::step() {
   if (!listed_) {
     if (auto listed = receiver_.list(); !listed) return listed;
     listed_ = true;
+    // No archive begins with a name of the client's, which might look like a packed one's.
+    out_ += block_of({"./", '5', 0755, 0, 0, ""});
   }
   const auto& entries = receiver_.entries();
   if (at_ == entries.size()) {

@@ -35,6 +35,7 @@ struct FolderEntry {
   std::uint64_t size = 0;
   std::int64_t modified = 0; ///< seconds since the epoch
   std::string link; ///< a symbolic link's text; of a regular file: it is a hard link to this
+  bool has_capabilities = false; ///< a file's, capabilities(7); they are not carried over
 
   bool is_folder() const noexcept { return (mode & (1U << 31U)) != 0; }
   bool is_symlink() const noexcept { return (mode & (1U << 27U)) != 0; }

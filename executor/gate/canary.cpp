@@ -20,6 +20,7 @@ using nlohmann::json;
 
 // A DB whose first advisories are all of no use is none that anything is found with.
 constexpr int kMostLooks = 50000;
+constexpr int kMostTries = 3; ///< of different packages, until one is found
 constexpr const char* kArchitecture = "x86_64";
 
 using Files = std::vector<std::pair<std::string, std::string>>;
@@ -259,7 +260,8 @@ bool has_canary_for(std::string_view bucket) {
 }
 
 Result<std::optional<ScanCanary>> choose_canary(const std::filesystem::path& db_dir,
-                                                const std::string& bucket) {
+                                                const std::string& bucket,
+                                                const std::set<std::string>& passed_over) {
   const auto system = system_of(bucket);
   if (!system) return std::optional<ScanCanary>{};
   auto file = BoltFile::open(db_dir / "trivy.db");
@@ -269,7 +271,8 @@ Result<std::optional<ScanCanary>> choose_canary(const std::filesystem::path& db_
   auto searched = file->search(bucket, [&](const std::vector<std::string>& buckets,
                                            std::string_view key, std::string_view value) {
     if (++looks > kMostLooks) return false;
-    if (buckets.size() != 2 || !is_package(buckets[1]) || key.empty() || key.size() > 100)
+    if (buckets.size() != 2 || !is_package(buckets[1]) || key.empty() || key.size() > 100 ||
+        passed_over.contains(buckets[1]))
       return true;
     const auto fixed = fix_in(value);
     if (!fixed || (fixed->empty() && (best || !system->first->unfixed))) return true;
@@ -289,6 +292,49 @@ std::string canary_layer(const ScanCanary& canary) {
   return tar;
 }
 
+namespace {
+
+/// Of this bucket, or of any where it is "".
+Result<std::optional<ScanCanary>> choose(const std::filesystem::path& db_dir, const std::string& of,
+                                         const std::set<std::string>& passed_over) {
+  if (!of.empty()) return choose_canary(db_dir, of, passed_over);
+  auto file = BoltFile::open(db_dir / "trivy.db");
+  if (!file) return std::move(file).error();
+  auto buckets = file->buckets();
+  if (!buckets) return std::move(buckets).error();
+  for (const auto& name : *buckets) {
+    if (!has_canary_for(name)) continue;
+    auto chosen = choose_canary(db_dir, name, passed_over);
+    if (!chosen || *chosen) return chosen;
+  }
+  return std::optional<ScanCanary>{};
+}
+
+/// "" where the scanner finds it, else what is wrong. Errors: io.
+Result<std::string> find(Scanner& scanner, const ScannerConfig& config, const ScanCanary& canary) {
+  auto scratch = ScratchDir::under(config.cache_dir);
+  if (!scratch) return std::move(scratch).error();
+  const auto dir = scratch->path() / "layout";
+  auto manifest = write_image(dir, canary_layer(canary));
+  if (!manifest) return std::move(manifest).error().in("making an image for the scanner's proof");
+  auto scanned = scanner.scan(dir, *manifest);
+  if (!scanned)
+    return "The scanner did not scan an image that has " + words_of(canary) + ": " +
+           scanned.error().text() + ".";
+  auto report = parse_report(scanned->json);
+  if (!report)
+    return "The scanner's report on an image that has " + words_of(canary) +
+           " cannot be used: " + report.error().text() + ".";
+  const bool found =
+      std::any_of(report->findings.begin(), report->findings.end(), [&](const Finding& finding) {
+        return finding.id == canary.id && finding.package == canary.package;
+      });
+  if (found) return std::string{};
+  return "The scanner does not find " + words_of(canary) + ", which its DB knows." + kAdvice;
+}
+
+} // namespace
+
 Result<std::string> prove_scanner(Scanner& scanner, const ScannerConfig& config,
                                   const ProofSubject& subject,
                                   const std::optional<std::string>& bucket) {
@@ -302,54 +348,31 @@ Result<std::string> prove_scanner(Scanner& scanner, const ScannerConfig& config,
                                               .hex());
   if (read_file(note, 16)) return std::string{};
 
-  std::optional<ScanCanary> canary;
-  if (!of.empty()) {
-    auto chosen = choose_canary(config.db_dir, of);
-    if (!chosen) return "The vulnerability DB cannot be used: " + chosen.error().text() + ".";
-    canary = *std::move(chosen);
-    if (!canary)
-      return "The vulnerability DB names " + of +
-             " and holds no advisory for it that could be looked for, so nothing would be found in "
-             "any image of it. The operator has to install a whole one: `slipway db update`.";
-  } else {
-    auto file = BoltFile::open(config.db_dir / "trivy.db");
-    auto buckets = file ? file->buckets() : Result<std::vector<std::string>>{file.error()};
-    if (!buckets) return "The vulnerability DB cannot be used: " + buckets.error().text() + ".";
-    for (const auto& name : *buckets) {
-      if (!has_canary_for(name)) continue;
-      auto chosen = choose_canary(config.db_dir, name);
-      if (!chosen) return "The vulnerability DB cannot be used: " + chosen.error().text() + ".";
-      canary = *std::move(chosen);
-      if (canary) break;
+  // Should Trivy treat one advisory in a way of its own, another shows as much.
+  std::set<std::string> passed_over;
+  std::string wrong;
+  for (int tries = 0; tries < kMostTries; ++tries) {
+    auto canary = choose(config.db_dir, of, passed_over);
+    if (!canary) return "The vulnerability DB cannot be used: " + canary.error().text() + ".";
+    if (!*canary) break;
+    auto found = find(scanner, config, **canary);
+    if (!found) return std::move(found).error();
+    if (found->empty()) {
+      // Not remembered: the next judgement proves it again.
+      if (make_directory(folder, 0700)) (void)replace_file(note, "found\n", 0600).ok();
+      return std::string{};
     }
-    if (!canary)
-      return std::string{
-          "The vulnerability DB holds no advisory of any system that could be looked for. The "
-          "operator has to install a whole one: `slipway db update`."};
+    if (wrong.empty()) wrong = *std::move(found);
+    passed_over.insert((*canary)->package);
   }
-
-  auto scratch = ScratchDir::under(config.cache_dir);
-  if (!scratch) return std::move(scratch).error();
-  const auto dir = scratch->path() / "layout";
-  auto manifest = write_image(dir, canary_layer(*canary));
-  if (!manifest) return std::move(manifest).error().in("making an image for the scanner's proof");
-  auto scanned = scanner.scan(dir, *manifest);
-  if (!scanned)
-    return "The scanner did not scan an image that has " + words_of(*canary) + ": " +
-           scanned.error().text() + ".";
-  auto report = parse_report(scanned->json);
-  if (!report)
-    return "The scanner's report on an image that has " + words_of(*canary) +
-           " cannot be used: " + report.error().text() + ".";
-  const bool found =
-      std::any_of(report->findings.begin(), report->findings.end(), [&](const Finding& finding) {
-        return finding.id == canary->id && finding.package == canary->package;
-      });
-  if (!found)
-    return "The scanner does not find " + words_of(*canary) + ", which its DB knows." + kAdvice;
-  // Not remembered: the next judgement proves it again.
-  if (make_directory(folder, 0700)) (void)replace_file(note, "found\n", 0600).ok();
-  return std::string{};
+  if (!wrong.empty()) return wrong;
+  if (!of.empty())
+    return "The vulnerability DB names " + of +
+           " and holds no advisory for it that could be looked for, so nothing would be found in "
+           "any image of it. The operator has to install a whole one: `slipway db update`.";
+  return std::string{
+      "The vulnerability DB holds no advisory of any system that could be looked for. The operator "
+      "has to install a whole one: `slipway db update`."};
 }
 
 } // namespace slipway::gate

@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,10 +25,12 @@ struct ScanCanary {
   std::string fixed;   ///< "" = every version has it
 };
 
-/// The first advisory of `bucket` in DIR/trivy.db that an image can be made for; none where the
+/// The first advisory of `bucket` in DIR/trivy.db that an image can be made for, of none of the
+/// packages `passed_over`; none where the
 /// bucket has none, or is of a system that no image is made of here. Errors: as BoltFile.
 Result<std::optional<ScanCanary>> choose_canary(const std::filesystem::path& db_dir,
-                                                const std::string& bucket);
+                                                const std::string& bucket,
+                                                const std::set<std::string>& passed_over = {});
 
 /// Whether images can be made for this bucket's system. Pure.
 bool has_canary_for(std::string_view bucket);

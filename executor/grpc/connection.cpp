@@ -28,12 +28,16 @@ using SteadyClock = std::chrono::steady_clock;
 using Millis = std::chrono::milliseconds;
 
 constexpr std::uint32_t kCallWindow = 256UL << 10;
-constexpr std::int32_t kConnectionWindow = 1L << 20;
+constexpr std::int32_t kConnectionWindow =
+    32L << 20;                               // room for each of 128 calls: none starves another
 constexpr std::size_t kOutbox = 256UL << 10; ///< of one call, before its writer waits
 constexpr std::size_t kPrefixBytes = 5;
 constexpr std::size_t kMaxEndingBytes = 16UL << 10; ///< of a status message that is sent
 /// For what those who serve still have to say once the server stops.
 constexpr std::chrono::seconds kLastWords{5};
+
+/// Threads that serve calls: a job may open many connections, and all of them are this process's.
+std::atomic<std::size_t> g_serving = 0;
 
 Error gone_error() {
   return Error{ErrorKind::unavailable, "the gRPC call has ended", "", {}};
@@ -161,6 +165,8 @@ public:
   void end_writing(CallState& call);
   void finish(CallState& call, const Ending& ending);
   void cancel(CallState& call);
+  /// Client: nobody has the call any more.
+  void let_go(CallState& call);
   bool gone(const CallState& call) {
     const std::lock_guard lock{mutex_};
     return call.closed || ended_ || stopping_;
@@ -196,6 +202,8 @@ private:
     return found == calls_.end() ? nullptr : found->second;
   }
   void take_messages(CallState& call);
+  /// Takes part in ending run(), however that ends.
+  void end_all();
   void give_window(CallState& call);
   void begin_answer(CallState& call);
   void submit_trailer(const CallState& call);
@@ -274,7 +282,7 @@ int Core::on_begin_headers(nghttp2_session* session, const nghttp2_frame* frame,
   Core& core = core_of(user);
   if (core.role_ != Connection::Role::server || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
     return 0;
-  if (core.calls_.size() >= kMaxCalls || core.servers_.size() >= std::size_t{2} * kMaxCalls ||
+  if (core.calls_.size() >= kMaxCalls || g_serving + core.to_serve_.size() >= kMaxThreads ||
       core.stopping_) {
     // Those of calls that the peer has taken back count too, until their thread has noticed.
     nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
@@ -477,6 +485,8 @@ Result<std::shared_ptr<CallState>> Core::begin(const std::string& method,
                                                const Metadata& metadata) {
   const std::lock_guard lock{mutex_};
   if (ended_ || stopping_ || closing_) return gone_error();
+  if (calls_.size() >= kMaxOwnCalls)
+    return Error{ErrorKind::unavailable, "too many calls at once on one gRPC connection", "", {}};
   auto call = std::make_shared<CallState>();
   call->method = method;
   std::vector<nghttp2_nv> head{header_of(":method", "POST"),
@@ -570,12 +580,24 @@ void Core::cancel(CallState& call) {
   wake();
 }
 
+void Core::let_go(CallState& call) {
+  if (role_ != Connection::Role::client) return;
+  const std::lock_guard lock{mutex_};
+  if (call.closed || ended_) return;
+  ::explicit_bzero(call.partial.data(), call.partial.size());
+  call.partial.clear();
+  call.inbox.clear();
+  if (!call.flaw) call.flaw = Error{ErrorKind::bad_input, "nobody reads this call", "", {}};
+  give_window(call);
+  call.last_said = true;
+  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, call.id, NGHTTP2_CANCEL);
+  wake();
+}
+
 void Core::serve(const std::shared_ptr<CallState>& call) {
   auto done = std::make_shared<std::atomic<bool>>(false);
   auto self = self_.lock();
-  Server server;
-  server.done = done;
-  server.thread = std::thread{[self, call, done] {
+  const auto body = [self, call, done] {
     try {
       Call handle{self, call};
       self->serve_(handle);
@@ -583,10 +605,20 @@ void Core::serve(const std::shared_ptr<CallState>& call) {
     } catch (...) { // memory ran out for one call; its peer hears so
       self->finish(*call, {Code::internal, "out of memory"});
     }
+    --g_serving;
     *done = true;
     self->wake();
-  }};
-  servers_.push_back(std::move(server));
+  };
+  Server& server = servers_.emplace_back();
+  server.done = done;
+  ++g_serving;
+  try {
+    server.thread = std::thread{body};
+  } catch (const std::system_error&) {
+    --g_serving;
+    servers_.pop_back();
+    finish(*call, {Code::unavailable, "slipway has no thread for this call"});
+  }
 }
 
 void Core::join_servers(bool all) {
@@ -656,6 +688,10 @@ Millis Core::patience() const {
 }
 
 void Core::run(const std::shared_ptr<Core>& self, std::string_view first) {
+  struct End {
+    Core& core;
+    ~End() { core.end_all(); }
+  } const end{*this};
   self_ = self;
   last_call_ = last_moved_ = SteadyClock::now();
   std::optional<SteadyClock::time_point> last_words;
@@ -670,7 +706,9 @@ void Core::run(const std::shared_ptr<Core>& self, std::string_view first) {
       has_calls = !calls_.empty();
     }
     std::optional<Millis> wait;
-    if (unsent || (!has_calls && !last_words)) wait = patience();
+    // A session is silent while its build waits for its turn.
+    const bool may_be_silent = has_calls || last_words || role_ == Connection::Role::client;
+    if (unsent || !may_be_silent) wait = patience();
     if (last_words) wait = std::chrono::ceil<Millis>(*last_words - SteadyClock::now());
     if (wait && wait->count() <= 0) break;
     std::array<pollfd, 3> polled{
@@ -702,12 +740,19 @@ void Core::run(const std::shared_ptr<Core>& self, std::string_view first) {
   ::explicit_bzero(part.data(), part.size());
   // Who broke the protocol is told so, as far as it goes.
   if (!good && collect()) (void)send_some();
+}
+
+void Core::end_all() {
   {
     const std::lock_guard lock{mutex_};
     ended_ = true;
     changed_.notify_all();
   }
   join_servers(true);
+}
+
+Call::~Call() {
+  core_->let_go(*state_);
 }
 
 const std::string& Call::method() const {
@@ -718,6 +763,13 @@ std::string Call::header(std::string_view name) const {
   for (const auto& [key, value] : state_->headers)
     if (key == name) return value;
   return "";
+}
+
+std::vector<std::string> Call::headers(std::string_view name) const {
+  std::vector<std::string> values;
+  for (const auto& [key, value] : state_->headers)
+    if (key == name) values.push_back(value);
+  return values;
 }
 
 Result<std::optional<std::string>> Call::read(Millis deadline) {

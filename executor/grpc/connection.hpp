@@ -25,7 +25,11 @@ namespace slipway::grpc {
 constexpr std::size_t kMaxMessageBytes = 1UL << 20;
 constexpr std::size_t kMaxCallHeaderBytes = 64UL << 10; ///< received, of one call
 constexpr std::size_t kMaxSentHeaderBytes = 512UL << 10;
-constexpr std::uint32_t kMaxCalls = 16; ///< that a peer may have open at once
+/// That a peer may have open at once; a bake has three for each target.
+constexpr std::uint32_t kMaxCalls = 128;
+constexpr std::size_t kMaxOwnCalls = 128; ///< that a client may have open at once
+/// That serve calls in this process, of all connections.
+constexpr std::size_t kMaxThreads = 512;
 /// A connection without an open call ends after this time.
 constexpr std::chrono::minutes kMaxSilence{10};
 /// A peer that takes nothing for this long is given up.
@@ -65,9 +69,14 @@ class Call {
 public:
   Call(std::shared_ptr<Core> core, std::shared_ptr<CallState> state)
       : core_{std::move(core)}, state_{std::move(state)} {}
+  /// Client: ends the call where it is still open; nothing of it is kept, whatever the peer sends.
+  ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
 
-  const std::string& method() const;               ///< "/package.Service/Method"
-  std::string header(std::string_view name) const; ///< the first one's value; ""
+  const std::string& method() const;                             ///< "/package.Service/Method"
+  std::string header(std::string_view name) const;               ///< the first one's value; ""
+  std::vector<std::string> headers(std::string_view name) const; ///< all values
   /// The peer's next message; nothing once it has sent its last. Errors: timed_out; unavailable
   /// (the call is gone); bad_input (compressed, above kMaxMessageBytes).
   Result<std::optional<std::string>> read(std::chrono::milliseconds deadline);

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -53,12 +54,12 @@ void say(const std::string& line) {
 }
 
 // The descriptor that slipway hands over to this process alone; -1 where there is none.
-int take_over() {
+int take_over(std::chrono::seconds deadline) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   ::strncpy(address.sun_path, kHandover, sizeof address.sun_path - 1);
   const slipway::UniqueFd peer{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  const timeval patience{30, 0};
+  const timeval patience{static_cast<time_t>(deadline.count()), 0};
   if (!peer || ::setsockopt(peer.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0 ||
       ::connect(peer.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return -1;
@@ -150,7 +151,7 @@ int run_with_proxy(char** argv) {
 
 // The descriptor is closed by the exec, as all others are.
 int become_program(char** argv) {
-  const int program = take_over();
+  const int program = take_over(std::chrono::minutes{5}); // it is copied and hashed meanwhile
   constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
   const int seals = program < 0 ? -1 : ::fcntl(program, F_GET_SEALS);
   if (seals < 0 || (seals & kSeals) != kSeals) {
@@ -176,7 +177,8 @@ int main(int argc, char** argv) {
     say("runs only as PID 1 of a sandbox");
     return 2;
   }
-  slipway::UniqueFd listener{is_listening_unix_socket(kListener) ? kListener : take_over()};
+  slipway::UniqueFd listener{
+      is_listening_unix_socket(kListener) ? kListener : take_over(std::chrono::seconds{30})};
   if (!listener || !is_listening_unix_socket(listener.get())) {
     say("neither descriptor 3 nor " + std::string{kHandover} + " gave a listening unix socket");
     return 2;

@@ -75,7 +75,8 @@ Result<UniqueFd> Handover::wait_for_peer(int until) const {
   std::array<pollfd, 2> waiting{{{listener_.get(), POLLIN, 0}, {until, POLLIN, 0}}};
   int got = -1;
   do { // NOLINT(cppcoreguidelines-avoid-do-while): once at least
-    got = ::poll(waiting.data(), waiting.size(), kPatienceMs);
+    // What ends the wait is more patient than any time that a loaded machine may take.
+    got = ::poll(waiting.data(), waiting.size(), until < 0 ? kPatienceMs : -1);
   } while (got < 0 && errno == EINTR);
   if (got < 0) return io_error("poll", errno);
   if (waiting[0].revents == 0)

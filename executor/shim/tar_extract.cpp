@@ -300,7 +300,8 @@ Status TarExtractor::begin(const TarEntry& entry) {
   case '5':
     if (!is_there && ::mkdirat(parent->get(), name.c_str(), 0700) != 0)
       return io_error("mkdir", errno, name);
-    folders_.emplace_back(*std::move(target), entry);
+    // One that was there may be another user's.
+    if (!is_there) folders_.emplace_back(*std::move(target), entry);
     return {};
   case '0':
     file_ = UniqueFd{::openat(parent->get(), name.c_str(),
@@ -320,8 +321,12 @@ Status TarExtractor::begin(const TarEntry& entry) {
       return io_error("link", errno, name);
     return {};
   }
+  case '6':
+    if (::mkfifoat(parent->get(), name.c_str(), entry.mode & 0777U) != 0)
+      return io_error("mkfifo", errno, name);
+    return {};
   default:
-    return bad("it is a device or a fifo");
+    return bad("it is a device");
   }
 }
 

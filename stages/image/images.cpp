@@ -1121,8 +1121,21 @@ void Images::note_built(const oci::Digest& manifest, const std::vector<oci::Refe
 }
 
 bool Images::is_news(const std::string& place) {
-  const std::lock_guard guard{noting_};
-  return refused_.size() < kMostRefused && refused_.insert(place).second;
+  {
+    const std::lock_guard guard{noting_};
+    if (refused_.size() < kMostRefused) return refused_.insert(place).second;
+    if (refused_.contains(place) || std::exchange(refused_too_many_, true)) return false;
+  }
+  // Who tries more places than anybody is told of is written down, once.
+  (void)tools_.audit
+      .append("push_denied",
+              {{"job", record_.key},
+               {"project", record_.project},
+               {"ref", record_.ref},
+               {"image", place},
+               {"why", "policy; what this script tries further is not written down"}})
+      .ok();
+  return false;
 }
 
 void Images::add_note(std::string text) {

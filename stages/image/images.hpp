@@ -208,6 +208,7 @@ private:
   std::unique_ptr<state::Quarantine> quarantine_;
   std::unique_ptr<broker::RegistryEndpoint> endpoint_;
   broker::Progress say_;
+  bool refused_too_many_ = false;
   std::set<std::string> refused_;               ///< places that the job was told of
   std::map<std::string, std::string> unpushed_; ///< manifest digest → entry of the summary
 };

@@ -81,7 +81,7 @@ TEST "the service runs as the user, with a delegated cgroup and the user's runti
     uid=$(awk -F: '$1 == "gitlab-runner" { print $3 }' "$TREE/etc/passwd")
     expect_contains "$unit" "User=gitlab-runner"
     expect_contains "$unit" "Delegate=yes"
-    expect_contains "$unit" "ExecStartPre=-/usr/bin/podman --cgroup-manager=cgroupfs system migrate"
+    expect_contains "$unit" "ExecStartPre=-/usr/bin/timeout 60 /usr/bin/podman --cgroup-manager=cgroupfs system migrate"
     # The kernel hands controllers on only below a group without processes.
     expect_contains "$unit" "mkdir -p runner sandboxes"
     expect_contains "$unit" 'sed -n s/^0:://p /proc/${MAINPID}/cgroup'

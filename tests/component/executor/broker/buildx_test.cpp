@@ -225,7 +225,7 @@ TEST_F(Buildx, SaysWhatIsNotPossible) {
     const char* words;
   } const cases[] = {
       {"build -f nosuch .", "nosuch"},
-      {"buildx build -o type=local,dest=../out .", "type=local is not possible here"},
+      {"buildx build -o type=local,dest=../files .", "type=local is not possible here"},
       {"buildx build --network host .", "network.host"},
       {"buildx build --build-arg BUILDKIT_SYNTAX=x/y:1 .", "gateway.v0 is not possible here"},
       {"buildx build --check .", "frontend.lint"},
@@ -262,6 +262,50 @@ TEST_F(Buildx, BakesSeveralTargets) {
 
   EXPECT_EQ(baked.code, 0) << baked.err;
   EXPECT_EQ(images->builds.size(), 2U);
+}
+
+// All share one connection, and a session for the folder that they have in common.
+TEST_F(Buildx, BakesManyTargets) {
+  nlohmann::json file;
+  for (int i = 0; i < 20; ++i) {
+    const auto name = "t" + std::to_string(i);
+    file["group"]["default"]["targets"].push_back(name);
+    file["target"][name] = {{"tags", {"bake:" + name}}};
+  }
+  write(dir / "context/docker-bake.json", file.dump());
+  images->keep_context = false; // builds run side by side
+
+  const auto baked = docker("buildx bake");
+
+  EXPECT_EQ(baked.code, 0) << baked.err;
+  EXPECT_EQ(images->builds.size(), 20U);
+}
+
+TEST_F(Buildx, SecretsOfABakeAreBroughtOrRefusedAndNeverLost) {
+  write(dir / "context/Dockerfile", "FROM scratch\nRUN --mount=type=secret,id=s x\n");
+  write(dir / "context/secret", "word");
+  write(dir / "context/docker-bake.json",
+        R"({"group": {"default": {"targets": ["a", "b"]}},
+            "target": {"a": {"secret": ["id=s,src=secret"]}, "b": {"secret": ["id=s,src=secret"]}}})");
+  images->keep_context = false;
+
+  const auto baked = docker("buildx bake");
+
+  if (baked.code != 0) {
+    EXPECT_NE(baked.err.find("the Dockerfile wants secrets"), std::string::npos) << baked.err;
+  }
+  for (const auto& build : images->builds)
+    EXPECT_EQ(build.secrets.size(), 1U);
+}
+
+TEST_F(Buildx, BuildsInAGitCheckout) {
+  const std::string git =
+      "git -C '" + (dir / "context").string() + "' -c user.name=a -c user.email=a@b ";
+  ASSERT_EQ(std::system((git + "init -q && " + git + "commit -q --allow-empty -m x").c_str()), 0);
+
+  const auto built = docker("build -t a:1 .");
+
+  EXPECT_EQ(built.code, 0) << built.err;
 }
 
 } // namespace

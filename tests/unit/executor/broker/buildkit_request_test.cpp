@@ -84,6 +84,8 @@ TEST(BuildkitRequest, UnderstandsWhatBuildxSends) {
                                  {"context:files", "local:files"},
                                  {"local-sessionid:files", "s2"},
                                  {"frontend.caps", "moby.buildkit.frontend.contexts+forward"},
+                                 {"vcs:revision", "265c14cf"},
+                                 {"vcs:localdir:context", "."},
                                  {"cache-imports", "[]"}}));
 
   ASSERT_TRUE(build) << build.error().text();
@@ -229,6 +231,19 @@ TEST(BuildProgress, ReadsBuildkitsPlainOutput) {
   EXPECT_EQ(told(events), "[[1/2] FROM a][[1/2] FROM a ended cached][[2/2] RUN echo]hello\n"
                           "[[2/2] RUN echo ended failed: exit code: 3]"
                           "[[slipway] build]------\n[[slipway] build ended failed: failed]");
+}
+
+TEST(BuildProgress, NamesOfStepsAreUtf8AndHaveAnEnd) {
+  std::vector<std::string> events;
+  BuildProgress progress{"ref", [&](std::string event) { events.push_back(std::move(event)); }};
+
+  progress.take("#1 RUN echo caf\xe9\n#2 " + std::string(5000, 'x') + "\n#2 " +
+                std::string(5000, 'x') + "\n");
+
+  const auto all = told(events);
+  EXPECT_NE(all.find("[RUN echo caf\xef\xbf\xbd]"), std::string::npos) << all;
+  EXPECT_EQ(all.find(std::string(1025, 'x')), std::string::npos);
+  EXPECT_EQ(events.size(), 2U); // the second is said again
 }
 
 TEST(BuildProgress, GivesOtherOutputAStepOfItsOwn) {

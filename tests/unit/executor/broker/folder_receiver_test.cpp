@@ -147,7 +147,8 @@ TEST(FolderTar, HoldsWhatTheClientSent) {
 
   ASSERT_TRUE(tar) << tar.error().text();
   auto files = unpack(*tar);
-  EXPECT_EQ(files.size(), 9U);
+  EXPECT_EQ(files.size(), 10U);
+  EXPECT_EQ(tar->substr(0, 3), std::string("./\0", 3)); // no name of the client's
   EXPECT_EQ(files["Dockerfile"].content, "FROM scratch\n");
   EXPECT_EQ(files["Dockerfile"].modified, 1'700'000'000);
   EXPECT_EQ(files["dir/"].type, 'd');
@@ -174,7 +175,7 @@ TEST(FolderTar, TakesManySmallFiles) {
 
   ASSERT_TRUE(tar) << tar.error().text();
   auto files = unpack(*tar);
-  EXPECT_EQ(files.size(), 1000U);
+  EXPECT_EQ(files.size(), 1001U);
   EXPECT_EQ(files["f999"].content, "999");
 }
 
@@ -209,6 +210,20 @@ INSTANTIATE_TEST_SUITE_P(
                     Hostile{"shrank", {"a", 0644, "x", "", 3}, "changed while"},
                     Hostile{"largeShrank", {"a", 0644, "x", "", 1 << 20}, "changed while"}),
     [](const auto& one) { return std::string{one.param.name}; });
+
+TEST(FolderTar, RefusesCapabilitiesThatWouldBeLost) {
+  Client client{{}};
+  client.out.clear();
+  const auto stat =
+      grpc::MessageWriter{}.text(1, "ping").number(2, 0755).entry(10, "security.capability", "x");
+  client.say(0, stat.bytes(), 0, "");
+  client.say(0, std::nullopt, 0, "");
+
+  const auto tar = tar_from(client);
+
+  ASSERT_FALSE(tar);
+  EXPECT_NE(tar.error().text().find("ping has capabilities"), std::string::npos);
+}
 
 TEST(FolderTar, RefusesContentsThatNobodyAskedFor) {
   Client early{{}};

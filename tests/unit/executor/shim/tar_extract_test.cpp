@@ -165,14 +165,15 @@ TEST_F(TarExtractTest, NothingIsWrittenOutside) {
            Row{top + entry("d/there/new", '0', "x"), "is no folder"},
            Row{top + entry("d/h", '1', "", "../other/kept"), "leads out of the folder"},
            Row{top + entry("d/h", '1', "", "d/there/kept"), "is no folder"},
-           Row{top + entry("d/pipe", '6'), "a device or a fifo"},
-           Row{top + entry("d/null", '3'), "a device or a fifo"},
+           Row{top + entry("d/null", '3'), "a device"},
            Row{entry("d", '0', "x"), "is no folder"},
        }) {
     const auto said = extracted(row.tar + kEnd, "");
     EXPECT_NE(said.find(row.words), std::string::npos) << row.words << ": " << said;
     EXPECT_FALSE(fs::exists(dir_ / "other" / "new")) << row.words;
   }
+  EXPECT_EQ(extracted(top + entry("d/pipe", '6') + kEnd, ""), "");
+  EXPECT_TRUE(fs::is_fifo(dir_ / "out" / "d" / "pipe") || fs::is_fifo(dir_ / "out" / "pipe"));
   // A link that an earlier copy left is replaced and not followed.
   fs::create_symlink(dir_ / "other" / "kept", dir_ / "out" / "f");
   EXPECT_EQ(extracted(entry("f", '0', "mine") + kEnd, "f"), "");

@@ -125,7 +125,7 @@ TEST_F(ImagesTest, WhatPolicyForbidsIsSaidOnceAPlaceAndOfSoManyPlaces) {
     ASSERT_TRUE(images->tag(digest.str(), *oci::Reference::parse(name)).ok());
     EXPECT_EQ(push(*images, name).error().kind, ErrorKind::denied);
   }
-  EXPECT_EQ(audited("push_denied").size(), 64U);
+  EXPECT_EQ(audited("push_denied").size(), 65U); // the last says that there were more
 }
 
 TEST_F(ImagesTest, AGateThatCannotJudgeLetsNothingThroughAndIsRemembered) {
@@ -263,7 +263,7 @@ TEST_F(QuarantineOfAJob, TellsOfSoManyRefusedRepositoriesAndRefusesTheOthersToo)
                   .kind,
               ErrorKind::denied);
 
-  EXPECT_EQ(audited("push_denied").size(), 64U);
+  EXPECT_EQ(audited("push_denied").size(), 65U); // the last says that there were more
   const auto summary = images->summary();
   EXPECT_NE(summary.find("refused  other.example/app63\n"), std::string::npos);
   EXPECT_EQ(summary.find("other.example/app64"), std::string::npos);
