@@ -270,7 +270,7 @@ Result<std::vector<std::string>> StorePool::reap() {
     if (due) {
       auto erased = erase_unused(one);
       if (!erased && !failed)
-        failed = std::move(erased).error().in("removing idle store " + names.volume());
+        failed = Error{erased.error()}.in("removing idle store " + names.volume());
       if (erased.ok() && *erased) removed.push_back(names.volume());
       continue;
     }

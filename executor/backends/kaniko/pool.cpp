@@ -208,7 +208,7 @@ Result<std::vector<std::string>> WorkshopPool::reap() {
   std::optional<Error> failed; // the first; one that cannot be removed does not keep the others
   for (const sandbox::IdlePlace& one : *all) {
     auto gone = reap(one);
-    if (!gone && !failed) failed = std::move(gone).error();
+    if (!gone && !failed) failed = gone.error();
     if (gone.ok() && *gone) removed.push_back(network_of(one.id));
   }
   if (failed) return *std::move(failed);
