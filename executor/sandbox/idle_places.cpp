@@ -151,7 +151,7 @@ Result<bool> IdlePlaces::make_room(const std::string& wanted, std::size_t most,
     if (others < most) return true;
     if (one.id == wanted) continue;
     auto erased = erase(one);
-    if (!erased && !failed) failed = std::move(erased).error();
+    if (!erased && !failed) failed = erased.error();
     if (erased.ok() && *erased) --others;
   }
   if (others >= most && failed) return *std::move(failed);
