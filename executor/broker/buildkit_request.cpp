@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/broker/buildkit_request.hpp"
 
+#include "executor/broker/request.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "executor/grpc/protobuf.hpp"
 
@@ -33,17 +34,6 @@ std::string shown(std::string_view text) {
 bool is_on(std::string_view value) {
   static constexpr std::array<std::string_view, 5> kOn{"1", "t", "true", "True", "TRUE"};
   return std::find(kOn.begin(), kOn.end(), value) != kOn.end();
-}
-
-std::vector<std::string> split_commas(std::string_view text) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const auto comma = text.find(',');
-    if (comma != 0) parts.emplace_back(text.substr(0, comma));
-    if (comma == std::string_view::npos) break;
-    text.remove_prefix(comma + 1);
-  }
-  return parts;
 }
 
 Status take_entry(std::string_view bytes, Attributes& into) {
@@ -100,9 +90,8 @@ Status take_output(const TypedAttributes& output, SessionBuild& build) {
   for (const auto& [key, value] : output.attributes) {
     if (key == "name") {
       for (const auto& text : split_commas(value)) {
-        auto tag = oci::Reference::parse(text);
+        auto tag = parse_tag(text);
         if (!tag) return std::move(tag).error();
-        if (tag->digest()) return bad("cannot tag with a digest: '" + shown(text) + "'");
         if (build.request.tags.size() == kMaxNames) return bad("the build has too many tags");
         build.request.tags.push_back(*std::move(tag));
       }

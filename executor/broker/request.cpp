@@ -96,24 +96,6 @@ Result<std::pair<std::string, std::string>> parse_extra_host(const std::string& 
   return std::pair{text.substr(0, split), text.substr(split + 1)};
 }
 
-Result<oci::Reference> parse_tag(const std::string& text) {
-  auto reference = oci::Reference::parse(text);
-  if (!reference) return reference;
-  if (reference->digest()) return bad("cannot tag with a digest: '" + shown(text) + "'");
-  return reference;
-}
-
-std::vector<std::string> split_commas(std::string_view text) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const auto comma = text.find(',');
-    if (comma != 0) parts.emplace_back(text.substr(0, comma));
-    if (comma == std::string_view::npos) break;
-    text.remove_prefix(comma + 1);
-  }
-  return parts;
-}
-
 /// What a build may call a secret: a name that buildctl's own reader takes as one word.
 bool is_secret_id(const std::string& id) {
   constexpr std::size_t kLongest = 256;
@@ -246,6 +228,24 @@ bool matches_reference(const std::string& pattern, const oci::Reference& referen
 }
 
 } // namespace
+
+Result<oci::Reference> parse_tag(const std::string& text) {
+  auto reference = oci::Reference::parse(text);
+  if (!reference) return reference;
+  if (reference->digest()) return bad("cannot tag with a digest: '" + shown(text) + "'");
+  return reference;
+}
+
+std::vector<std::string> split_commas(std::string_view text) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const auto comma = text.find(',');
+    if (comma != 0) parts.emplace_back(text.substr(0, comma));
+    if (comma == std::string_view::npos) break;
+    text.remove_prefix(comma + 1);
+  }
+  return parts;
+}
 
 bool is_too_deep(std::string_view json) {
   int depth = 0;

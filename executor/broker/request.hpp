@@ -42,6 +42,12 @@ private:
   std::vector<std::pair<std::string, std::string>> parameters_;
 };
 
+/// What a build is to be called. Errors: bad_input (no reference; one with a digest).
+Result<oci::Reference> parse_tag(const std::string& text);
+
+/// "a,,b" are "a" and "b".
+std::vector<std::string> split_commas(std::string_view text);
+
 /// A request target: the decoded path without the version prefix, and the query.
 struct Target {
   std::string path; ///< "/images/json"
