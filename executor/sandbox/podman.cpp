@@ -14,10 +14,12 @@
 #include <nlohmann/json.hpp>
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -287,6 +289,12 @@ std::vector<std::string> entering_argv(const Engine& engine, bool rootless_netns
       found.push_back(entry.path().string());
   }
   if (found.size() != 1) return {}; // another store's may be among them
+  // A stop of the service, or `podman system migrate` under a running container, leaves a plain file
+  // there, which is no network; Podman's own way makes it one again.
+  struct statfs mounted {};
+  if (::statfs((proc + "/root" + found.front()).c_str(), &mounted) != 0 ||
+      mounted.f_type != NSFS_MAGIC)
+    return {};
   argv.insert(argv.end(), {kNsenter, "--net=" + found.front(), "--"});
   return argv;
 }

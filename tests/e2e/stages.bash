@@ -543,6 +543,19 @@ TEST "after the sudden death of runner and slipway the next prepare removes what
     done
 }
 
+TEST "a service that was stopped under running containers serves its next job" {
+    # Podman's pause process ends and takes the sandboxes' network with it; a plain file is left in its place.
+    job 3052 'echo ready; sleep 600'
+    job 3053 'echo ran' '.cache = [{key: "k", paths: ["p"]}]'
+    sim 3052 --on "build_script:ready:killall" || true
+    with_cgroup2_as_user podman system migrate >/dev/null 2>&1
+    ls "$env_runtime_dir"/netns/rootless-netns-* >/dev/null
+
+    sim 3053
+    expect_eq "$(result 3053)" success
+    expect_nothing_left
+}
+
 TEST "slipway gc removes what sudden deaths at random moments left" {
     job 3060 'echo ready; sleep 600'
     for round in 1 2 3 4 5 6; do
