@@ -9,8 +9,6 @@
 #include "executor/oci/digest.hpp"
 #include "executor/oci/reference.hpp"
 
-#include <toml++/toml.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -19,6 +17,18 @@
 #include <map>
 #include <set>
 #include <sstream>
+
+// What toml++ 3 holds for impossible is undefined behaviour where NDEBUG is defined, and a slip
+// in a file is enough ("[!x]", "x = [}"). Here each throws.
+struct TomlImpossible {};
+[[noreturn]] static void toml_impossible() {
+  throw TomlImpossible{};
+}
+#pragma push_macro("NDEBUG")
+#undef NDEBUG
+#define TOML_ASSERT(expr) ((expr) ? static_cast<void>(0) : toml_impossible())
+#include <toml++/toml.h>
+#pragma pop_macro("NDEBUG")
 
 namespace slipway::config {
 namespace {
@@ -324,7 +334,8 @@ Status only_sections(const toml::table& root, const std::string& file,
 }
 
 /// The line of a byte beyond ASCII that is in no comment and no string; 0 where there is none. It
-/// is never right there, and toml++ 3.0 takes some of them for what cannot happen.
+/// is never right there, and toml++ 3 takes some of them for what cannot happen, where nothing can
+/// be made to throw.
 std::size_t line_of_odd_byte(std::string_view text) {
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   std::size_t line = 1;
@@ -355,22 +366,43 @@ std::size_t line_of_odd_byte(std::string_view text) {
   return 0;
 }
 
+/// The line that ends the shortest beginning of a text, in whole lines, at which toml++ comes upon
+/// what it holds for impossible. It reads from front to back.
+std::size_t line_of_impossible(std::string_view text) {
+  std::vector<std::size_t> ends;
+  for (std::size_t at = 0; at < text.size(); ++at)
+    if (text[at] == '\n') ends.push_back(at + 1);
+  const auto found = std::partition_point(ends.begin(), ends.end(), [&](std::size_t end) {
+    try {
+      static_cast<void>(toml::parse(text.substr(0, end)));
+    } catch (const toml::parse_error&) { // in the middle of a value
+    } catch (const TomlImpossible&) {
+      return false;
+    }
+    return true;
+  });
+  return static_cast<std::size_t>(found - ends.begin()) + 1;
+}
+
 Result<toml::table> parse_toml(const std::string& text, const std::string& name) {
-  if (const auto line = line_of_odd_byte(text); line != 0)
+  const auto refusal = [&](const std::string& at, std::string_view why) {
     return Error{ErrorKind::misconfigured,
-                 name + ":" + std::to_string(line) +
-                     ": a character that TOML allows in quotes and comments only",
+                 name + ":" + at + ": " + std::string{why},
                  "the file is no valid TOML",
                  {}};
+  };
+  if (const auto line = line_of_odd_byte(text); line != 0)
+    return refusal(std::to_string(line),
+                   "a character that TOML allows in quotes and comments only");
   try {
     return toml::parse(text, name);
   } catch (const toml::parse_error& refused) {
-    return Error{ErrorKind::misconfigured,
-                 name + ":" + std::to_string(refused.source().begin.line) + ":" +
-                     std::to_string(refused.source().begin.column) + ": " +
-                     std::string{refused.description()},
-                 "the file is no valid TOML",
-                 {}};
+    const auto& at = refused.source().begin;
+    return refusal(std::to_string(at.line) + ":" + std::to_string(at.column),
+                   refused.description());
+  } catch (const TomlImpossible&) {
+    return refusal(std::to_string(line_of_impossible(text)),
+                   "a character where TOML has no place for it");
   }
 }
 

@@ -299,6 +299,26 @@ TEST(Config, CharactersBeyondAsciiStandInQuotesAndCommentsOnly) {
   }
 }
 
+TEST(Config, WhatTomlHasNoPlaceForIsRefusedWithItsLine) {
+  const auto refused = [](const std::string& text) {
+    Config config;
+    auto read = parse_policy(text, "p.toml", config);
+    return read ? std::string{} : read.error().text();
+  };
+  for (const std::string good :
+       {"[[ rule ]]\n", "[[\"rule\"]]\n", "# x\n  [[rule]] # [!\n",
+        "[[rule]]\nproject = '''\n[!'''\n",
+        "[[rule]]\nbackends = [ # [\n  'kaniko',\n  \"buildah\"]\n[[rule]]\n"})
+    EXPECT_EQ(refused(good), "") << good;
+  for (const std::string bad :
+       {"[!x]", "[=]", "[.x]", "[[{x}]]", "[[ ,]]", "[[[x]]]", "[\x01x]", "[#x", " [~]", "[[+",
+        "[]", "[[]]", "[ [x]]", "[x", "x = [}", "x = [!]", "x = }", "x = {a = ]}", "x = {]"}) {
+    const auto text = refused("a = [1] # [\n" + bad + "\nb = '''\n'''\n");
+    EXPECT_NE(text.find("p.toml:2:"), std::string::npos) << bad << ": " << text;
+    EXPECT_NE(refused(bad).find("p.toml:1:"), std::string::npos) << bad << ": " << refused(bad);
+  }
+}
+
 TEST(Config, RuleWithoutBackendsHasTheDefaultOrder) {
   Config config;
   ASSERT_TRUE(parse_policy("[[rule]]\n", "p.toml", config));
