@@ -289,8 +289,8 @@ std::vector<std::string> entering_argv(const Engine& engine, bool rootless_netns
       found.push_back(entry.path().string());
   }
   if (found.size() != 1) return {}; // another store's may be among them
-  // A stop of the service, or `podman system migrate` under a running container, leaves a plain file
-  // there, which is no network; Podman's own way makes it one again.
+  // A stop of the service, or `podman system migrate` under a running container, leaves a plain
+  // file there, which is no network; Podman's own way makes it one again.
   struct statfs mounted {};
   if (::statfs((proc + "/root" + found.front()).c_str(), &mounted) != 0 ||
       mounted.f_type != NSFS_MAGIC)
