@@ -695,6 +695,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("init", config.programs.init);
          s.read("shim", config.programs.shim);
          s.read("push", config.programs.push);
+         s.read("gate", config.programs.gate);
        }},
       {"buildkit",
        [&](Section& s) {
@@ -1066,6 +1067,7 @@ std::string print(const Config& c) {
   line("init", quoted(c.programs.init));
   line("shim", quoted(c.programs.shim));
   line("push", quoted(c.programs.push));
+  line("gate", quoted(c.programs.gate));
   out << "\n[buildkit]\n";
   line("buildkitd", quoted(c.buildkit.buildkitd));
   line("buildctl", quoted(c.buildkit.buildctl));

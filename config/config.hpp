@@ -72,6 +72,7 @@ struct Programs {
   std::filesystem::path init;
   std::filesystem::path shim;
   std::filesystem::path push;
+  std::filesystem::path gate;
 };
 
 /// [[registry]]: a registry that slipway brokers. Sandboxes cannot reach it themselves.

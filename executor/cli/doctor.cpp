@@ -234,4 +234,23 @@ void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes
       << " subordinate ids (packaging/setup-runner), or fewer id_slots, warm_builders, stores\n";
 }
 
+int doctor_gate(gate_worker::ImageReader& gate, const oci::Layout& empty, int landlock_abi,
+                std::ostream& out) {
+  Report report{out};
+  out << "images are unpacked by slipway-gate, confined by seccomp"
+      << (landlock_abi > 0 ? " and Landlock (ABI " + std::to_string(landlock_abi) + ")" : "")
+      << "\n";
+  auto answer = gate.verify(empty, oci::Digest::of(""), {}, nullptr);
+  if (!answer && answer.error().kind != ErrorKind::not_found)
+    report.problem("slipway-gate cannot work: " + answer.error().text(),
+                   answer.error().hint.empty()
+                       ? "install it beside slipway, or set gate in [programs]"
+                       : answer.error().hint);
+  if (landlock_abi == 0)
+    report.problem("this kernel has no Landlock: what takes slipway-gate over could read the "
+                   "service user's files",
+                   "a kernel from 5.13 with landlock in its list of security modules (lsm=)");
+  return report.problems();
+}
+
 } // namespace slipway::cli

@@ -8,6 +8,7 @@
 #include "executor/base/result.hpp"
 #include "executor/cli/backends.hpp"
 #include "executor/engine_api/push_protocol.hpp"
+#include "executor/gate_worker/image_reader.hpp"
 #include "executor/sandbox/id_slots.hpp"
 #include "executor/state/leases.hpp"
 
@@ -46,5 +47,10 @@ void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes
 /// What jobs may connect to, by default and by each rule that says so; a rule that only learns is a
 /// problem. Returns how many there are.
 int doctor_egress(const config::Config& config, std::ostream& out);
+
+/// Whether slipway-gate runs here and how far it is confined: it is asked for an image that is not
+/// in the empty layout EMPTY. Returns how many problems there are.
+int doctor_gate(gate_worker::ImageReader& gate, const oci::Layout& empty, int landlock_abi,
+                std::ostream& out);
 
 } // namespace slipway::cli

@@ -2,6 +2,7 @@
 #include "executor/cli/gate_check.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/gate_worker/gate_process.hpp"
 #include "stages/image/leak_scanner.hpp"
 
 #include <iostream>
@@ -53,7 +54,8 @@ int conclude(const gate::Verdict& verdict, bool json, std::ostream& out) {
 
 } // namespace
 
-int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock,
+int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner,
+                    std::unique_ptr<gate_worker::ImageReader> reader, const Clock& clock,
                     std::ostream& out, std::ostream& err) {
   std::string dir = options.layout;
   auto wanted = split_digest(dir);
@@ -68,9 +70,10 @@ int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, con
   }
 
   // Of no job, so there is no secret to search for.
-  image::JobsLeakScanner leaks{{}, {}, "", {}, clock};
-  auto judged = gate::TrivyGate{options.scanner, scanner, leaks, clock}.judge(*layout, *root,
-                                                                              options.policy, "");
+  const config::Config no_jobs;
+  image::JobsLeakScanner contents{no_jobs, {}, "", {}, std::move(reader)};
+  auto judged = gate::TrivyGate{options.scanner, scanner, contents, clock}.judge(
+      *layout, *root, options.policy, "");
   if (!judged) return report(judged.error(), err);
   if (!options.format) return conclude(judged->verdict, options.json, out);
   out << report::render(*options.format, judged->verdict, {dir, options.project, "", ""})
@@ -96,7 +99,9 @@ int gate_check(const GateCheckOptions& options) {
   process::LocalRunner runner;
   sandbox::Podman podman{options.engine, runner};
   gate::SandboxedTrivy trivy{options.scanner, podman, options.ids, options.owner_label};
-  return gate_check_with(options, trivy, SystemClock{}, std::cout, std::cerr);
+  return gate_check_with(options, trivy,
+                         std::make_unique<gate_worker::GateProcess>(options.gate_program),
+                         SystemClock{}, std::cout, std::cerr);
 }
 
 } // namespace slipway::cli

@@ -5,6 +5,7 @@
 
 #include "executor/base/clock.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/gate_worker/image_reader.hpp"
 #include "executor/report/report.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
@@ -25,6 +26,7 @@ struct GateCheckOptions {
   sandbox::Engine engine;
   sandbox::IdSlot ids; ///< of the scanner
   std::string owner_label;
+  std::filesystem::path gate_program; ///< slipway-gate
 };
 
 /// Exit codes of `gate check`.
@@ -32,8 +34,10 @@ constexpr int kGatePassed = 0;
 constexpr int kGateDenied = 1;
 constexpr int kGateCouldNotJudge = 2;
 
-/// Judges with `scanner`, writes the verdict to `out` (text, JSON or a report) and errors to `err`.
-int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner, const Clock& clock,
+/// Judges with `scanner` and `reader`, writes the verdict to `out` (text, JSON or a report) and
+/// errors to `err`.
+int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner,
+                    std::unique_ptr<gate_worker::ImageReader> reader, const Clock& clock,
                     std::ostream& out, std::ostream& err);
 
 /// `slipway gate test REPORT`: what the policy says of a stored report of Trivy, with the exit

@@ -11,6 +11,8 @@
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/gate_check.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/gate_worker/confine.hpp"
+#include "executor/gate_worker/gate_process.hpp"
 #include "executor/gitlab/job_identity.hpp"
 #include "executor/gitlab/job_logins.hpp"
 #include "executor/gitlab/known_secrets.hpp"
@@ -117,6 +119,7 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
   if (config.programs.init.empty()) config.programs.init = beside / "slipway-init";
   if (config.programs.shim.empty()) config.programs.shim = beside / "slipway-shim";
   if (config.programs.push.empty()) config.programs.push = beside / "slipway-push";
+  if (config.programs.gate.empty()) config.programs.gate = beside / "slipway-gate";
   for (const auto& dir : {config.slipway.state_dir, config.slipway.runtime_dir}) {
     if (auto made = make_directory(dir, 0700); !made) {
       auto error = std::move(made).error();
@@ -219,7 +222,15 @@ int Wiring::doctor() {
   const int of_backends =
       cli::doctor_backends(config_, probe_backends(config_, runner_, wired), std::cout);
   doctor_ids(slots_, slot_wishes(config_), std::cout);
-  return of_backends + cli::doctor_egress(config_, std::cout) +
+  int of_gate = 1;
+  const auto empty = oci::Layout::create(config_.slipway.state_dir / "gate" / "empty");
+  if (empty) {
+    gate_worker::GateProcess gate{config_.programs.gate};
+    of_gate = doctor_gate(gate, *empty, gate_worker::landlock_abi(), std::cout);
+  } else {
+    std::cout << "  problem: " << empty.error().text() << "\n";
+  }
+  return of_backends + of_gate + cli::doctor_egress(config_, std::cout) +
          cli::doctor(
              config_, leases().all(), clock_,
              [&](const engine_api::IssuerSpec& issuer) -> Result<engine_api::IssuerFacts> {
@@ -262,6 +273,7 @@ int Wiring::gate_check(const std::string& layout, const std::string& project, bo
   options.engine = engine_;
   options.ids = slots_.scanners();
   options.owner_label = owner_;
+  options.gate_program = config_.programs.gate;
   return cli::gate_check(options);
 }
 

@@ -250,21 +250,27 @@ bool is_terminate(const std::string& json) {
 }
 
 Status send_frame(int socket, const std::string& body, const std::vector<int>& fds,
-                  std::chrono::milliseconds deadline) {
-  if (body.size() > kMaxScriptFrameBytes) {
-    return bad("a frame of " + std::to_string(body.size()) + " bytes is too large for the script " +
-               "socket (at most " + std::to_string(kMaxScriptFrameBytes) + ")");
+                  std::chrono::milliseconds deadline, std::size_t limit) {
+  if (body.size() > limit) {
+    return bad("a frame of " + std::to_string(body.size()) + " bytes is too large (at most " +
+               std::to_string(limit) + ")");
   }
   if (fds.size() > kMostFds) return bad("a frame carries at most three descriptors");
   const auto until = Steady::now() + deadline;
   const auto size = static_cast<std::uint32_t>(body.size());
-  std::string bytes{static_cast<char>(size >> 24U & 255U), static_cast<char>(size >> 16U & 255U),
-                    static_cast<char>(size >> 8U & 255U), static_cast<char>(size & 255U)};
-  bytes += body;
+  std::array<char, kHeaderBytes> header{
+      static_cast<char>(size >> 24U & 255U), static_cast<char>(size >> 16U & 255U),
+      static_cast<char>(size >> 8U & 255U), static_cast<char>(size & 255U)};
 
+  // From where they are: a body may hold a secret, and a copy would be one more to wipe.
   std::size_t sent = 0;
-  while (sent < bytes.size()) {
-    iovec part{bytes.data() + sent, bytes.size() - sent};
+  while (sent < header.size() + body.size()) {
+    iovec part{header.data() + sent, header.size() - sent};
+    if (sent >= header.size()) {
+      const auto at = sent - header.size();
+      part = {const_cast<char*>(body.data()) + at, // NOLINT(cppcoreguidelines-pro-type-const-cast)
+              body.size() - at};
+    }
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
@@ -352,9 +358,9 @@ Result<std::optional<Frame>> FrameReader::read(int socket) {
   }
 }
 
-Result<Frame> receive_frame(int socket, std::chrono::milliseconds deadline) {
+Result<Frame> receive_frame(int socket, std::chrono::milliseconds deadline, std::size_t limit) {
   const auto until = Steady::now() + deadline;
-  FrameReader reader;
+  FrameReader reader{limit};
   for (;;) {
     auto frame = reader.read(socket);
     if (!frame) return std::move(frame).error();

@@ -46,15 +46,16 @@ Result<ScriptRequest> decode_request(const std::string& json);
 std::string encode(const ScriptEnding& ending);
 Result<ScriptEnding> decode_ending(const std::string& json); ///< hostile input
 
-/// One frame with descriptors. Errors: timed_out; bad_input (oversized, truncated); io; unavailable
-/// (peer gone).
+/// One frame with descriptors, of `limit` bytes at most. Errors: timed_out; bad_input (oversized,
+/// truncated); io; unavailable (peer gone).
 Status send_frame(int socket, const std::string& body, const std::vector<int>& fds,
-                  std::chrono::milliseconds deadline);
+                  std::chrono::milliseconds deadline, std::size_t limit = kMaxScriptFrameBytes);
 struct Frame {
   std::string body;
   std::vector<UniqueFd> fds;
 };
-Result<Frame> receive_frame(int socket, std::chrono::milliseconds deadline);
+Result<Frame> receive_frame(int socket, std::chrono::milliseconds deadline,
+                            std::size_t limit = kMaxScriptFrameBytes);
 
 /// Collects one frame after the other from a socket as its bytes come, without ever waiting; for
 /// event loops. It never reads past the end of a frame, so descriptors stay with their frame.

@@ -226,8 +226,9 @@ oci::KnownLayers known_layers(const std::filesystem::path& cache_dir) {
   return oci::KnownLayers{cache_dir / "layers"};
 }
 
-TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, LeakScanner& leaks, const Clock& clock)
-    : config_{std::move(config)}, scanner_{scanner}, leaks_{leaks}, clock_{clock} {}
+TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, ContentReader& contents,
+                     const Clock& clock)
+    : config_{std::move(config)}, scanner_{scanner}, contents_{contents}, clock_{clock} {}
 
 Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest& root,
                                    const GatePolicy& policy, const std::string& repository) {
@@ -281,7 +282,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   }
 
   // First of all, and whatever was remembered: each job has secrets of its own.
-  auto leaks = leaks_.search(layout, *tree);
+  auto leaks = contents_.search(layout, *tree);
   if (!leaks) return std::move(leaks).error().in("judging " + root.str());
   for (auto& note : leaks->notes)
     passing_notes.push_back(std::move(note));
@@ -291,7 +292,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
                     [](const Denial& denial) { return denial.code == "leaks_not_searched"; })) {
       // Mostly because the image is not what it says, for which there is a better word.
       flaw = oci::Flaw::unreadable;
-      auto checked = oci::verify_tree(layout, *tree, rules, &flaw);
+      auto checked = contents_.verify(layout, *tree, rules, &flaw);
       if (!checked && is_about_the_image(checked.error())) {
         refuse_flaw(bench, flaw, checked.error().text());
         return conclude();
@@ -382,7 +383,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
                "': it was searched for leaked secrets and not scanned (policy: artifacts)");
   }
   flaw = oci::Flaw::unreadable;
-  auto verified = oci::verify_tree(layout, *tree, rules, &flaw);
+  auto verified = contents_.verify(layout, *tree, rules, &flaw);
   if (!verified) {
     if (!is_about_the_image(verified.error()))
       return std::move(verified).error().in("judging " + root.str());

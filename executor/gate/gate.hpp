@@ -194,14 +194,18 @@ struct LeakFindings {
   std::vector<std::string> notes;
 };
 
-/// Searches an image for the secrets of the job that pushes it. The gate asks it about every tree
-/// that it judges, before any other verdict counts: without one there is no gate, so no pass. The
-/// real one is executor/leaks, which knows the secrets; joined in stages/image.
-class LeakScanner {
+/// Reads an image's bytes for the gate, which are the job's and read elsewhere: the real one has
+/// slipway-gate do it (stages/image).
+class ContentReader {
 public:
-  virtual ~LeakScanner() = default;
-  /// Errors: it could not be searched, which is the operator's to mend.
+  virtual ~ContentReader() = default;
+  /// Searches for the secrets of the job that pushes the image. Asked about every tree that is
+  /// judged, before any other verdict counts: without one there is no gate, so no pass. Errors: it
+  /// could not be searched, which is the operator's to mend.
   virtual Result<LeakFindings> search(const oci::Layout& layout, const oci::ImageTree& tree) = 0;
+  /// oci::verify_tree(). Errors: those, and that nothing could be read.
+  virtual Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::ImageTree& tree,
+                                        const oci::VerifyRules& rules, oci::Flaw* flaw) = 0;
 };
 
 /// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees
@@ -238,7 +242,7 @@ private:
 /// searched for each time, for each job has others.
 class TrivyGate {
 public:
-  TrivyGate(ScannerConfig config, Scanner& scanner, LeakScanner& leaks, const Clock& clock);
+  TrivyGate(ScannerConfig config, Scanner& scanner, ContentReader& contents, const Clock& clock);
   /// Judges `root` of `layout` for a destination ("" = by hand, no pass is made). A denial is not
   /// an error; an Error means that the gate could not judge (and nothing may be pushed).
   Result<Judgement> judge(const oci::Layout& layout, const oci::Digest& root,
@@ -247,7 +251,7 @@ public:
 private:
   ScannerConfig config_;
   Scanner& scanner_;
-  LeakScanner& leaks_;
+  ContentReader& contents_;
   const Clock& clock_;
 };
 

@@ -123,6 +123,7 @@ class KnownLayers {
 public:
   /// DIR is made when something is remembered first.
   explicit KnownLayers(std::filesystem::path dir) : dir_{std::move(dir)} {}
+  const std::filesystem::path& dir() const noexcept { return dir_; }
   /// The diff id; none where it is not known, or expands to more than `max_expanded` bytes.
   std::optional<Digest> diff_id(const Descriptor& layer, std::uint64_t max_expanded) const;
   /// Reads the layer now, so that verify_tree need not expand it. What is wrong with it is

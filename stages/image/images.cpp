@@ -5,6 +5,7 @@
 #include "executor/broker/archive.hpp"
 #include "executor/dockerfile/dockerfile.hpp"
 #include "executor/gate/database.hpp"
+#include "executor/gate_worker/gate_process.hpp"
 #include "executor/oci/artifact.hpp"
 #include "stages/image/build_place.hpp"
 #include "stages/image/build_secrets.hpp"
@@ -178,7 +179,8 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
       effective_{policy::effective_for(tools_.config, subject_)}, logins_{std::move(logins)},
       job_secrets_{std::move(job_secrets)}, leases_{tools.config, tools.audit, tools.clock},
       leaks_{std::make_unique<JobsLeakScanner>(
-          tools.config, effective_.gate, effective_.rule, leakable, tools.clock,
+          tools.config, effective_.gate, effective_.rule, leakable,
+          std::make_unique<gate_worker::GateProcess>(tools.config.programs.gate),
           leak_marks_dir(tools.config) /
               oci::Digest::of(policy::trust_domain(subject_)).hex().substr(0, 16))},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))},
@@ -504,17 +506,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
 
   // What the gate will want to know, while the builder works.
   const auto early = std::async(std::launch::async, [this, known = *bases] {
-    const auto config = scanner_config(effective_.gate, tools_.config);
-    const auto layers = gate::known_layers(config.cache_dir);
-    for (const auto& base : known) {
-      auto tree = oci::read_tree(place_->bases().layout(), base.digest);
-      if (!tree) continue;
-      leaks_->search_early(place_->bases().layout(), *tree);
-      for (const auto& image : tree->images) { // those that the search had no reason to read
-        for (const auto& layer : image.manifest.layers)
-          layers.learn(place_->bases().layout(), layer, effective_.gate.max_layer);
-      }
-    }
+    for (const auto& base : known)
+      leaks_->read_early(place_->bases().layout(), base.digest, effective_.gate.max_layer);
   });
 
   backends::BuildJob job;

@@ -2,6 +2,7 @@
 #include "stages/image/leak_scanner.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -28,6 +29,13 @@ bool is_same(const leaks::KnownSecret& a, const leaks::KnownSecret& b) {
   return a.kind == b.kind && a.name == b.name && a.value.reveal() == b.value.reveal();
 }
 
+std::vector<leaks::KnownSecret> clones_of(const std::vector<leaks::KnownSecret>& secrets) {
+  std::vector<leaks::KnownSecret> clones;
+  for (const auto& one : secrets)
+    clones.push_back({one.name, one.value.clone(), one.kind, one.made_at});
+  return clones;
+}
+
 } // namespace
 
 std::filesystem::path leak_marks_dir(const config::Config& config) {
@@ -40,18 +48,10 @@ std::filesystem::path searched_blobs_dir(const config::Config& config) {
 
 JobsLeakScanner::JobsLeakScanner(const config::Config& config, const config::Gate& section,
                                  std::string rule, const std::vector<leaks::KnownSecret>& secrets,
-                                 const Clock& clock, std::filesystem::path marks)
-    : config_{config}, exempt_{section.leak_exempt}, clock_{clock}, marks_{std::move(marks)},
-      rule_{std::move(rule)} {
-  learn(secrets);
-}
-
-void JobsLeakScanner::learn(const std::vector<leaks::KnownSecret>& more) {
-  for (const auto& one : more)
-    known_.push_back({one.name, one.value.clone(), one.kind, one.made_at});
-  search_ = std::make_shared<leaks::LeakSearch>(settings_for(config_, !known_.empty()),
-                                                leaks::SecretSet::from(known_, exempt_), clock_);
-}
+                                 std::unique_ptr<gate_worker::ImageReader> reader,
+                                 std::filesystem::path marks)
+    : config_{config}, exempt_{section.leak_exempt}, reader_{std::move(reader)},
+      marks_{std::move(marks)}, rule_{std::move(rule)}, known_{clones_of(secrets)} {}
 
 Status JobsLeakScanner::lend(const std::vector<leaks::KnownSecret>& more) {
   const std::lock_guard guard{changing_};
@@ -73,7 +73,7 @@ Status JobsLeakScanner::lend(const std::vector<leaks::KnownSecret>& more) {
                  {}};
   }
   lent_bytes_ = std::max(bytes, more.empty() ? bytes : std::size_t{1});
-  if (!fresh.empty()) learn(fresh);
+  std::move(fresh.begin(), fresh.end(), std::back_inserter(known_));
   return {};
 }
 
@@ -82,22 +82,34 @@ bool JobsLeakScanner::has_lent() const {
   return lent_bytes_ > 0;
 }
 
-std::shared_ptr<leaks::LeakSearch> JobsLeakScanner::current() const {
+gate_worker::SearchTask JobsLeakScanner::task() const {
   const std::lock_guard guard{changing_};
-  return search_;
+  return {settings_for(config_, !known_.empty()), clones_of(known_), exempt_, 0};
+}
+
+leaks::SecretSet JobsLeakScanner::set() const {
+  const std::lock_guard guard{changing_};
+  return leaks::SecretSet::from(known_, exempt_);
+}
+
+Result<leaks::Report> JobsLeakScanner::report_on(const oci::Layout& layout, const oci::Digest& root,
+                                                 const gate_worker::SearchTask& task) {
+  if (task.secrets.empty() && task.learn_up_to == 0) return leaks::Report{};
+  const std::lock_guard guard{searching_};
+  return reader_->search(layout, root, task);
 }
 
 std::string JobsLeakScanner::exempted() const {
   std::string names;
-  const auto search = current();
-  for (const auto& name : search->secrets().exempted())
+  const auto secrets = set();
+  for (const auto& name : secrets.exempted())
     names += (names.empty() ? "" : ", ") + name;
   return names;
 }
 
 Result<bool> JobsLeakScanner::mark_leaks(const oci::Layout& layout, const oci::ImageTree& tree,
                                          const std::set<oci::Digest>& foreign) {
-  auto report = current()->search(layout, tree);
+  auto report = report_on(layout, tree.root, task());
   if (!report) return std::move(report).error();
   std::map<oci::Digest, oci::Digest> expand_to;
   for (const auto& image : tree.images) {
@@ -126,8 +138,7 @@ Result<bool> JobsLeakScanner::mark_leaks(const oci::Layout& layout, const oci::I
 Result<gate::LeakFindings> JobsLeakScanner::search(const oci::Layout& layout,
                                                    const oci::ImageTree& tree) {
   gate::LeakFindings findings;
-  const auto search = current();
-  auto report = search->search(layout, tree);
+  auto report = report_on(layout, tree.root, task());
   if (!report) return std::move(report).error();
   auto marked = marks_.on(leaks::keys_of(tree));
   if (!marked) return std::move(marked).error();
@@ -161,7 +172,8 @@ Result<gate::LeakFindings> JobsLeakScanner::search(const oci::Layout& layout,
                              (rule_.empty() ? "" : ", rule " + rule_) + ")");
   }
   std::string left_out;
-  for (const auto& [name, why] : search->secrets().left_out())
+  const auto secrets = set();
+  for (const auto& [name, why] : secrets.left_out())
     left_out += (left_out.empty() ? "" : "; ") + name + ": " + why;
   if (!left_out.empty())
     findings.notes.push_back("not or not wholly searched for leaked values: " + left_out);
@@ -170,8 +182,18 @@ Result<gate::LeakFindings> JobsLeakScanner::search(const oci::Layout& layout,
   return findings;
 }
 
-void JobsLeakScanner::search_early(const oci::Layout& layout, const oci::ImageTree& tree) {
-  (void)current()->search(layout, tree).ok();
+Result<oci::Tolerated> JobsLeakScanner::verify(const oci::Layout& layout,
+                                               const oci::ImageTree& tree,
+                                               const oci::VerifyRules& rules, oci::Flaw* flaw) {
+  return reader_->verify(layout, tree.root, rules, flaw);
+}
+
+void JobsLeakScanner::read_early(const oci::Layout& layout, const oci::Digest& root,
+                                 std::uint64_t max_layer) {
+  auto early = task();
+  early.settings.layers = gate::known_layers(config_.slipway.state_dir / "gate");
+  early.learn_up_to = max_layer;
+  (void)report_on(layout, root, early).ok();
 }
 
 } // namespace slipway::image

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gate's question about leaked secrets, answered by executor/leaks: the two folders do not know
-// each other.
+// The gate's questions about the bytes of an image, answered by slipway-gate: the gate does not
+// know the job's secrets, and no byte of an image is unpacked where they are kept.
 #pragma once
 
 #include "config/config.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/gate_worker/image_reader.hpp"
 #include "executor/leaks/marks.hpp"
 #include "executor/leaks/search.hpp"
 
@@ -18,15 +19,18 @@
 
 namespace slipway::image {
 
-class JobsLeakScanner final : public gate::LeakScanner {
+class JobsLeakScanner final : public gate::ContentReader {
 public:
   /// SECRETS: what slipway knows of the job; SECTION: after the job's rule; RULE: its origin, for
   /// people. With no secrets at all (judging by hand) nothing is searched. MARKS: the folder of the
-  /// job's trust domain, see mark_leaks(); "" for none.
+  /// job's trust domain, see mark_leaks(); "" for none. READER: any number of threads asks it.
   JobsLeakScanner(const config::Config& config, const config::Gate& section, std::string rule,
-                  const std::vector<leaks::KnownSecret>& secrets, const Clock& clock,
+                  const std::vector<leaks::KnownSecret>& secrets,
+                  std::unique_ptr<gate_worker::ImageReader> reader,
                   std::filesystem::path marks = {});
   Result<gate::LeakFindings> search(const oci::Layout& layout, const oci::ImageTree& tree) override;
+  Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::ImageTree& tree,
+                                const oci::VerifyRules& rules, oci::Flaw* flaw) override;
   /// From now on images are searched for what a build is lent, too. Errors: bad_input (more than
   /// kMostLent of it in one script).
   Status lend(const std::vector<leaks::KnownSecret>& more);
@@ -38,24 +42,28 @@ public:
   /// where there was one to write down. Errors: as search; io.
   Result<bool> mark_leaks(const oci::Layout& layout, const oci::ImageTree& tree,
                           const std::set<oci::Digest>& foreign);
-  /// Searches now what a push would have to search. What is found is the push's to say.
-  void search_early(const oci::Layout& layout, const oci::ImageTree& tree);
+  /// Reads now what a push would have to read, layers that expand to MAX_LAYER bytes at most. What
+  /// is found is the push's to say.
+  void read_early(const oci::Layout& layout, const oci::Digest& root, std::uint64_t max_layer);
   /// Names that the operator's rule takes out, comma-separated; "" for none.
   std::string exempted() const;
 
 private:
-  std::shared_ptr<leaks::LeakSearch> current() const;
-  void learn(const std::vector<leaks::KnownSecret>& more);
+  /// What is known by now, and how it is searched for.
+  gate_worker::SearchTask task() const;
+  leaks::SecretSet set() const;
+  Result<leaks::Report> report_on(const oci::Layout& layout, const oci::Digest& root,
+                                  const gate_worker::SearchTask& task);
 
   const config::Config& config_;
   std::vector<std::string> exempt_;
-  const Clock& clock_;
+  std::unique_ptr<gate_worker::ImageReader> reader_;
+  std::mutex searching_; ///< one search at a time: the next one need not read what it read
   leaks::LeakMarks marks_;
   std::string rule_;
   mutable std::mutex changing_; ///< of what is below
   std::vector<leaks::KnownSecret> known_;
   std::size_t lent_bytes_ = 0;
-  std::shared_ptr<leaks::LeakSearch> search_;
 };
 
 /// Bytes that the builds of one script may be lent, each value once: every image is searched for

@@ -115,11 +115,13 @@ public:
   Result<broker::BuildOutcome> build(broker::BuildRequest request, const broker::Progress& progress,
                                      const broker::Cancelled& cancelled) override {
     ++running;
+    // Builds run at the same time.
+    std::uint64_t bytes = 0;
+    std::string kept;
+    std::map<std::string, std::string> named;
     std::string context = request.context_path;
     if (request.context_tar) {
       std::vector<char> part(65536);
-      context_bytes = 0;
-      kept_context.clear();
       oci::Hasher hasher;
       for (;;) {
         auto got = request.context_tar(part.data(), part.size());
@@ -128,8 +130,8 @@ public:
           return std::move(got).error();
         }
         if (*got == 0) break;
-        context_bytes += *got;
-        if (keep_context) kept_context.append(part.data(), *got);
+        bytes += *got;
+        if (keep_context) kept.append(part.data(), *got);
         hasher.update({part.data(), *got});
       }
       context = hasher.finish().str();
@@ -143,7 +145,7 @@ public:
           return std::move(got).error();
         }
         if (*got == 0) break;
-        if (keep_context) kept_named[name].append(part.data(), *got);
+        if (keep_context) named[name].append(part.data(), *got);
       }
     }
     if (!build_output.empty()) progress(build_output);
@@ -155,6 +157,12 @@ public:
       return Error{ErrorKind::unavailable, "cancelled", "", {}};
     }
     const std::lock_guard lock{mutex};
+    if (request.context_tar) {
+      context_bytes = bytes;
+      kept_context = std::move(kept);
+    }
+    for (auto& [name, content] : named)
+      kept_named[name] = std::move(content);
     request.context_tar = nullptr;
     request.named_tars.clear();
     const auto labels = request.labels;

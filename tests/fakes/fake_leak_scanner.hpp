@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A leak scanner that remembers what it was asked about; without an answer it finds nothing.
+// A leak scanner that remembers what it was asked about; without an answer it finds nothing. It
+// verifies in the test's own process.
 #pragma once
 
 #include "executor/gate/gate.hpp"
@@ -9,7 +10,7 @@
 
 namespace slipway::fakes {
 
-class FakeLeakScanner final : public gate::LeakScanner {
+class FakeLeakScanner final : public gate::ContentReader {
 public:
   std::vector<oci::Digest> seen;
   std::function<Result<gate::LeakFindings>()> answer = [] { return gate::LeakFindings{}; };
@@ -17,6 +18,10 @@ public:
                                     const oci::ImageTree& tree) override {
     seen.push_back(tree.root);
     return answer();
+  }
+  Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::ImageTree& tree,
+                                const oci::VerifyRules& rules, oci::Flaw* flaw) override {
+    return oci::verify_tree(layout, tree, rules, flaw);
   }
 };
 

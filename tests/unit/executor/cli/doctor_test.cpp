@@ -56,6 +56,30 @@ TEST_F(DoctorTest, SaysWhatAnIssuerCanDo) {
   EXPECT_TRUE(says("revocable yes, listable yes, bypassable no")) << said_;
 }
 
+TEST_F(DoctorTest, SaysHowFarSlipwayGateIsConfinedAndWhetherItWorks) {
+  struct Dead final : gate_worker::ImageReader {
+    Result<leaks::Report> search(const oci::Layout& /*layout*/, const oci::Digest& /*root*/,
+                                 const gate_worker::SearchTask& /*task*/) override {
+      return leaks::Report{};
+    }
+    Result<oci::Tolerated> verify(const oci::Layout& /*layout*/, const oci::Digest& /*root*/,
+                                  const oci::VerifyRules& /*rules*/, oci::Flaw* /*flaw*/) override {
+      return Error{ErrorKind::internal, "it died", "", {}};
+    }
+  } dead;
+  const auto empty = *oci::Layout::create(dir_ / "empty");
+  gate_worker::ReadsHere alive{clock_};
+  std::ostringstream good;
+  std::ostringstream bad;
+
+  EXPECT_EQ(doctor_gate(alive, empty, 3, good), 0) << good.str();
+  EXPECT_EQ(doctor_gate(dead, empty, 0, bad), 2) << bad.str();
+
+  EXPECT_NE(good.str().find("seccomp and Landlock (ABI 3)\n"), std::string::npos) << good.str();
+  EXPECT_NE(bad.str().find("it died"), std::string::npos) << bad.str();
+  EXPECT_NE(bad.str().find("no Landlock"), std::string::npos) << bad.str();
+}
+
 TEST_F(DoctorTest, SaysWhichBackendsBuildAndWhichRuleWantsAnother) {
   const std::vector<Tool> tools{
       {"buildkit", "/b", "v0.34.2", true, "", ""},

@@ -55,7 +55,10 @@ oci::Digest image_with(oci::Layout& layout, const std::string& variable) {
 class JobsLeakScannerTest : public testing::Test {
 protected:
   JobsLeakScannerTest() { config.slipway.state_dir = dir.path(); }
-  JobsLeakScanner scanner() { return {config, config.gate, "", {}, clock, marks}; }
+  std::unique_ptr<gate_worker::ImageReader> reader() {
+    return std::make_unique<gate_worker::ReadsHere>(clock);
+  }
+  JobsLeakScanner scanner() { return {config, config.gate, "", {}, reader(), marks}; }
 
   const fakes::TempDir dir;
   oci::Layout layout = *oci::Layout::create(dir.path() / "layout");
@@ -68,14 +71,14 @@ TEST_F(JobsLeakScannerTest, DeniesInALaterScriptWhatABuildWasLent) {
   const auto baked = *oci::read_tree(layout, image_with(layout, "T=Zq7-v4lue-Of-the-t0ken"));
   const auto clean = *oci::read_tree(layout, image_with(layout, "T=nothing"));
 
-  auto builds = scanner();
+  auto builds{config, config.gate, "", {}, reader(), marks};
   EXPECT_FALSE(builds.has_lent());
   ASSERT_TRUE(builds.lend(known_secrets(lending("token", "Zq7-v4lue-Of-the-t0ken\n"))).ok());
   EXPECT_TRUE(builds.has_lent());
   EXPECT_TRUE(*builds.mark_leaks(layout, baked, {}));
   EXPECT_FALSE(*builds.mark_leaks(layout, clean, {}));
   // Does not know the value.
-  auto later = scanner();
+  auto later{config, config.gate, "", {}, reader(), marks};
 
   for (JobsLeakScanner* scanner : {&builds, &later}) {
     const auto found = scanner->search(layout, baked);
@@ -100,12 +103,12 @@ TEST_F(JobsLeakScannerTest, KnowsALeakingLayerAgainUnderAnotherManifestAndUnpack
   const auto image = [&](const std::string& bytes, const std::string& type) {
     return *oci::read_tree(layout, fakes::write_image_of(layout, {{bytes, diff_id, type}}));
   };
-  auto builds = scanner();
+  auto builds{config, config.gate, "", {}, reader(), marks};
   ASSERT_TRUE(builds.lend(known_secrets(lending("token", value))).ok());
   ASSERT_TRUE(*builds.mark_leaks(
       layout, image(fakes::gzip(tar), "application/vnd.oci.image.layer.v1.tar+gzip"), {}));
 
-  auto later = scanner();
+  auto later{config, config.gate, "", {}, reader(), marks};
   const auto unpacked = later.search(layout, image(tar, "application/vnd.oci.image.layer.v1.tar"));
 
   ASSERT_TRUE(unpacked.ok());
@@ -114,11 +117,11 @@ TEST_F(JobsLeakScannerTest, KnowsALeakingLayerAgainUnderAnotherManifestAndUnpack
   // Where the operator exempts what the mark is about.
   auto section = config.gate;
   section.leak_exempt = {"build secret token"};
-  JobsLeakScanner exempted{config, section, "", {}, clock, marks};
+  JobsLeakScanner exempted{config, section, "", {}, reader(), marks};
   EXPECT_TRUE(exempted.search(layout, image(tar, "application/vnd.oci.image.layer.v1.tar"))
                   ->denials.empty());
   // The control: a scanner of another trust domain has no marks.
-  JobsLeakScanner elsewhere{config, config.gate, "", {}, clock, dir.path() / "leaking/other"};
+  JobsLeakScanner elsewhere{config, config.gate, "", {}, reader(), dir.path() / "leaking/other"};
   EXPECT_TRUE(elsewhere.search(layout, image(tar, "application/vnd.oci.image.layer.v1.tar"))
                   ->denials.empty());
 }
@@ -131,12 +134,12 @@ TEST_F(JobsLeakScannerTest, MarksEveryLeakingBlobBeyondThoseThatAreShown) {
     layers.push_back({tar, oci::Digest::of(tar).str(), "application/vnd.oci.image.layer.v1.tar"});
   }
   const auto last = *oci::read_tree(layout, fakes::write_image_of(layout, {layers.back()}));
-  auto builds = scanner();
+  auto builds{config, config.gate, "", {}, reader(), marks};
   ASSERT_TRUE(builds.lend(known_secrets(lending("token", value))).ok());
   ASSERT_TRUE(*builds.mark_leaks(
       layout, *oci::read_tree(layout, fakes::write_image_of(layout, layers)), {}));
 
-  auto later = scanner();
+  auto later{config, config.gate, "", {}, reader(), marks};
 
   EXPECT_FALSE(later.search(layout, last)->denials.empty());
 }
@@ -146,7 +149,7 @@ TEST_F(JobsLeakScannerTest, MarksEveryLeakingBlobBeyondThoseThatAreShown) {
 TEST_F(JobsLeakScannerTest, DoesNotMarkWhatCameFromARegistry) {
   const std::string value = "Zq7-v4lue-Of-the-t0ken";
   const auto base = *oci::read_tree(layout, image_with(layout, "T=" + value));
-  auto builds = scanner();
+  auto builds{config, config.gate, "", {}, reader(), marks};
   ASSERT_TRUE(builds.lend(known_secrets(lending("token", value))).ok());
 
   EXPECT_FALSE(*builds.mark_leaks(layout, base, leaks::keys_of(base)));
@@ -156,7 +159,7 @@ TEST_F(JobsLeakScannerTest, DoesNotMarkWhatCameFromARegistry) {
 }
 
 TEST_F(JobsLeakScannerTest, TakesASecretOnceAndRefusesMoreThanItCanSearchFor) {
-  auto builds = scanner();
+  auto builds{config, config.gate, "", {}, reader(), marks};
   const std::string large(kMostLent / 2 - 100, 'q');
   for (int i = 0; i < 10; ++i)
     EXPECT_TRUE(builds.lend(known_secrets(lending("same", large))).ok()) << i;

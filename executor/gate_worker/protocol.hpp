@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// What slipway and slipway-gate say to each other: one request, one answer, JSON frames as on the
+// script socket. Who read a hostile image may be hostile: slipway reads the answer as such.
+#pragma once
+
+#include "executor/gate_worker/image_reader.hpp"
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace slipway::gate_worker {
+
+constexpr std::size_t kMaxRequestBytes = 64UL << 20;
+constexpr std::size_t kMaxAnswerBytes = 16UL << 20;
+
+/// A request: exactly one of `search` and `verify`.
+struct Request {
+  std::filesystem::path layout_dir;
+  oci::Digest root;
+  std::optional<SearchTask> search;
+  std::optional<oci::VerifyRules> verify; ///< `known` is not sent: see known_layers
+  std::optional<oci::KnownLayers> known_layers;
+};
+
+// The encodings hold secrets: wipe the string after sending.
+std::string encode_search(const std::filesystem::path& layout_dir, const oci::Digest& root,
+                          const SearchTask& task);
+std::string encode_verify(const std::filesystem::path& layout_dir, const oci::Digest& root,
+                          const oci::VerifyRules& rules);
+/// Errors: bad_input.
+Result<Request> decode_request(const std::string& json);
+
+std::string encode(const Result<leaks::Report>& report);
+std::string encode(const Result<oci::Tolerated>& tolerated, oci::Flaw flaw);
+/// Errors: the one that the answer carries; internal (no such answer).
+Result<leaks::Report> decode_report(const std::string& json);
+/// The same; FLAW (may be null) is told what comes with an error.
+Result<oci::Tolerated> decode_tolerated(const std::string& json, oci::Flaw* flaw);
+
+} // namespace slipway::gate_worker

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gate_worker/image_reader.hpp"
+
+namespace slipway::gate_worker {
+
+Result<leaks::Report> ReadsHere::search(const oci::Layout& layout, const oci::Digest& root,
+                                        const SearchTask& task) {
+  auto tree = oci::read_tree(layout, root);
+  if (!tree) return std::move(tree).error();
+  auto report =
+      leaks::LeakSearch{task.settings, leaks::SecretSet::from(task.secrets, task.exempt), clock_}
+          .search(layout, *tree);
+  if (report && task.settings.layers && task.learn_up_to > 0) {
+    for (const auto& image : tree->images)
+      for (const auto& layer : image.manifest.layers)
+        task.settings.layers->learn(layout, layer, task.learn_up_to);
+  }
+  return report;
+}
+
+Result<oci::Tolerated> ReadsHere::verify(const oci::Layout& layout, const oci::Digest& root,
+                                         const oci::VerifyRules& rules, oci::Flaw* flaw) {
+  auto tree = oci::read_tree(layout, root, flaw);
+  if (!tree) return std::move(tree).error();
+  return oci::verify_tree(layout, *tree, rules, flaw);
+}
+
+} // namespace slipway::gate_worker

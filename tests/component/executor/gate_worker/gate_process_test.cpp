@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real slipway-gate: it answers as the same code does here, is confined while it reads, and
+// ends with whoever asked it. Where it does not answer, nothing is known of the image.
+#include "executor/engine_api/script_protocol.hpp"
+#include "executor/gate_worker/gate_process.hpp"
+#include "executor/gate_worker/protocol.hpp"
+#include "executor/process/process.hpp"
+#include "tests/fakes/packed.hpp"
+
+#include <gtest/gtest.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <thread>
+
+namespace slipway::gate_worker {
+namespace {
+
+namespace fs = std::filesystem;
+using fakes::PackedImage;
+using fakes::tar_of;
+
+const std::string kToken = "glcbt-64_mK3vQz81xTnW5rYbL0sD";
+
+fs::path program() {
+  return fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin/slipway-gate";
+}
+
+/// Fields of /proc/PID/status; "" once it is gone.
+std::string status_of(pid_t pid, const std::string& field) {
+  std::ifstream in{"/proc/" + std::to_string(pid) + "/status"};
+  std::string line;
+  while (std::getline(in, line))
+    if (line.starts_with(field + ":\t")) return line.substr(field.size() + 2);
+  return "";
+}
+
+class Gate : public testing::Test {
+protected:
+  Gate() {
+    task_.settings.cache_dir = dir_.path() / "searched";
+    task_.settings.layers = oci::KnownLayers{dir_.path() / "layers"};
+    task_.secrets.push_back({"TOKEN", Secret{kToken}, leaks::Kind::token, {}});
+  }
+  /// An image whose one layer takes seconds to read.
+  oci::Digest write_large_image() {
+    const auto blob = dir_.path() / "layer.tar";
+    {
+      // A sparse file of zeros is a tar without a file in it.
+      const UniqueFd file{::open(blob.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0444)};
+      EXPECT_EQ(::ftruncate(file.get(), off_t{1} << 30), 0);
+    }
+    const UniqueFd file{::open(blob.c_str(), O_RDONLY | O_CLOEXEC)};
+    const auto digest = *oci::digest_of_fd(file.get());
+    fs::rename(blob, layout_.blob_path(digest));
+    const auto config =
+        R"({"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[")" +
+        digest.str() + R"("]}})";
+    return *layout_.write_blob(std::string{R"({"schemaVersion":2,"mediaType":")"} +
+                               oci::kMediaTypeOciManifest + R"(","config":)" +
+                               fakes::descriptor_json("application/vnd.oci.image.config.v1+json",
+                                                      layout_.write_blob(config)->str(),
+                                                      config.size()) +
+                               ",\"layers\":[" +
+                               fakes::descriptor_json("application/vnd.oci.image.layer.v1.tar",
+                                                      digest.str(), std::size_t{1} << 30) +
+                               "]}");
+  }
+  /// A slipway-gate that was asked; its answer is not waited for.
+  struct Asked {
+    UniqueFd socket;
+    process::ChildProcess child;
+  };
+  Asked ask(const oci::Digest& root) {
+    int ends[2] = {-1, -1};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    UniqueFd ours{ends[0]};
+    const UniqueFd theirs{ends[1]};
+    process::Command command;
+    command.argv = {program().string()};
+    command.fds = {{theirs.get(), 3}};
+    auto child = process::spawn(command);
+    EXPECT_TRUE(child.ok()) << child.error().text();
+    fs::create_directories(dir_.path() / "searched");
+    fs::create_directories(dir_.path() / "layers");
+    EXPECT_TRUE(engine_api::send_frame(ours.get(), encode_search(layout_.path(), root, task_), {},
+                                       std::chrono::seconds{10}));
+    return {std::move(ours), *std::move(child)};
+  }
+  static bool comes_true(const std::function<bool()>& fact) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    while (!fact()) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    }
+    return true;
+  }
+
+  const fakes::TempDir dir_;
+  oci::Layout layout_ = *oci::Layout::create(dir_.path() / "layout");
+  const SystemClock clock_;
+  SearchTask task_;
+  GateProcess gate_{program()};
+  ReadsHere here_{clock_};
+};
+
+TEST_F(Gate, FindsWhatIsFoundHere) {
+  const auto root =
+      PackedImage{.layers = {{tar_of({{"a", "x " + kToken}}), "zstd"},
+                             {tar_of({{"b.zip", fakes::zip_of({{"c", kToken}})}}), "gzip"}}}
+          .write(layout_);
+  const auto expected = here_.search(layout_, root, {{}, {}, {}, 0});
+  ASSERT_TRUE(expected.ok());
+  EXPECT_TRUE(expected->hits.empty()); // without a secret there is nothing to find
+
+  const auto found = gate_.search(layout_, root, task_);
+  SearchTask forgetful{{}, {}, {}, 0};
+  forgetful.secrets.push_back({"TOKEN", Secret{kToken}, leaks::Kind::token, {}});
+  const auto here = here_.search(layout_, root, forgetful);
+
+  ASSERT_TRUE(found.ok()) << found.error().text();
+  ASSERT_TRUE(here.ok()) << here.error().text();
+  EXPECT_EQ(encode(found), encode(here));
+  ASSERT_EQ(found->hits.size(), 2U);
+  EXPECT_EQ(found->hits[1].place, "b.zip!/c");
+  EXPECT_EQ(found->leaking.size(), 2U);
+}
+
+TEST_F(Gate, RemembersWhatItFoundCleanAndWhatLayersExpandTo) {
+  const auto root = PackedImage{.layers = {{tar_of({{"a", "clean"}}), "zstd"}}}.write(layout_);
+  const auto tree = *oci::read_tree(layout_, root);
+
+  const auto first = gate_.search(layout_, root, task_);
+  const auto again = gate_.search(layout_, root, task_);
+
+  ASSERT_TRUE(first.ok()) << first.error().text();
+  ASSERT_TRUE(again.ok()) << again.error().text();
+  EXPECT_GT(first->bytes, 0U);
+  EXPECT_EQ(again->bytes, 0U);
+  EXPECT_TRUE(task_.settings.layers->diff_id(tree.images[0].manifest.layers[0], 1UL << 20));
+}
+
+TEST_F(Gate, LearnsLayersThatNoSecretIsSearchedIn) {
+  const auto root = PackedImage{.layers = {{tar_of({{"a", "clean"}}), "gzip"}}}.write(layout_);
+  const auto tree = *oci::read_tree(layout_, root);
+  task_.secrets.clear();
+  task_.learn_up_to = 1UL << 20;
+
+  ASSERT_TRUE(gate_.search(layout_, root, task_));
+
+  EXPECT_TRUE(task_.settings.layers->diff_id(tree.images[0].manifest.layers[0], 1UL << 20));
+}
+
+TEST_F(Gate, SaysWhatIsWrongWithAnImageByItsKind) {
+  const auto good = PackedImage{.layers = {{tar_of({{"a", "x"}}), "gzip"}}}.write(layout_);
+  const auto lying = PackedImage{.layers = {{tar_of({{"a", "y"}}), "gzip"}},
+                                 .diff_id = oci::Digest::of("another").str()}
+                         .write(layout_);
+  const oci::KnownLayers known{dir_.path() / "layers"};
+  const oci::VerifyRules rules{.max_layer = 1UL << 20,
+                               .max_image = 1UL << 20,
+                               .known = &known,
+                               .tolerated = {oci::Flaw::hidden_bytes}};
+  auto flaw = oci::Flaw::unreadable;
+
+  const auto passes = gate_.verify(layout_, good, rules, &flaw);
+  const auto refused = gate_.verify(layout_, lying, rules, &flaw);
+  auto flaw_here = oci::Flaw::unreadable;
+  const auto refused_here = here_.verify(layout_, lying, rules, &flaw_here);
+
+  ASSERT_TRUE(passes.ok()) << passes.error().text();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(flaw, oci::Flaw::false_diff_id);
+  EXPECT_EQ(flaw, flaw_here);
+  EXPECT_EQ(refused.error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(refused.error().text(), refused_here.error().text());
+}
+
+TEST_F(Gate, IsConfinedWhileItReads) {
+  auto asked = ask(write_large_image());
+
+  EXPECT_TRUE(comes_true([&] { return status_of(asked.child.pid(), "Seccomp") == "2"; }));
+  EXPECT_EQ(status_of(asked.child.pid(), "NoNewPrivs"), "1");
+}
+
+TEST_F(Gate, EndsWithWhoAskedIt) {
+  auto asked = ask(write_large_image());
+  ASSERT_TRUE(comes_true([&] { return status_of(asked.child.pid(), "Seccomp") == "2"; }));
+
+  asked.socket.reset();
+
+  EXPECT_EQ(asked.child.wait(std::chrono::seconds{30}, std::chrono::seconds{1}),
+            process::Ending{process::Exited{3}});
+}
+
+TEST_F(Gate, ThatDiesHasFoundNothingOut) {
+  const auto root = write_large_image();
+  Result<leaks::Report> found{leaks::Report{}};
+  std::thread asking{[&] { found = gate_.search(layout_, root, task_); }};
+  // The only child of this process that reads.
+  const auto worker = [] {
+    for (const auto& entry : fs::directory_iterator{"/proc"}) {
+      const auto pid = std::atoi(entry.path().filename().c_str());
+      if (pid > 0 && status_of(pid, "PPid") == std::to_string(::getpid()) &&
+          status_of(pid, "Seccomp") == "2")
+        return pid;
+    }
+    return 0;
+  };
+  pid_t pid = 0;
+  EXPECT_TRUE(comes_true([&] { return (pid = worker()) != 0; }));
+  if (pid != 0) ::kill(pid, SIGKILL);
+  asking.join();
+
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.error().kind, ErrorKind::internal);
+  EXPECT_NE(found.error().text().find("signal 9"), std::string::npos) << found.error().text();
+}
+
+TEST_F(Gate, ThatSaysNothingOrNonsenseIsNotBelieved) {
+  const auto root = PackedImage{.layers = {{tar_of({{"a", "x"}}), ""}}}.write(layout_);
+  auto flaw = oci::Flaw::unreadable;
+  for (const auto* other : {"/bin/true", "/bin/false", "/nonexistent/slipway-gate"}) {
+    GateProcess gate{other};
+    EXPECT_FALSE(gate.search(layout_, root, task_).ok()) << other;
+    EXPECT_FALSE(gate.verify(layout_, root, {}, &flaw).ok()) << other;
+  }
+}
+
+} // namespace
+} // namespace slipway::gate_worker
