@@ -295,6 +295,7 @@ ContainerCall of_container(std::string_view method, const std::vector<std::strin
   if (parts.size() != 3) return ContainerCall::unserved;
   if (method == "GET" && kGet.contains(verb)) return ContainerCall::forward;
   if ((method == "HEAD" || method == "PUT") && verb == "archive") return ContainerCall::forward;
+  if (method == "DELETE") return ContainerCall::forward; // of a link: its container and its alias
   if (method == "POST" && kPost.contains(verb)) return ContainerCall::forward;
   if (method == "POST" && verb == "exec") return ContainerCall::create_exec;
   if (method == "POST" && verb == "update") return ContainerCall::update_container;
@@ -382,6 +383,11 @@ Result<std::string> check_body(ContainerCall call, std::string_view body) {
     break;
   case ContainerCall::create_exec:
     json->erase("Container"); // docker-py says again what the path says, and that counts
+    if (const auto keys = json->find("detachKeys"); keys != json->end()) { // docker-py's spelling
+      const Json said = *keys;
+      json->erase(keys);
+      (*json)["DetachKeys"] = said;
+    }
     kept = keep_known(*json, "exec ", {&kExec});
     break;
   case ContainerCall::start_exec:

@@ -210,6 +210,9 @@ bool Engine::route_fixed(const Call& call) {
     pull(call);
   } else if (post && path == "/images/prune") {
     prune_images(call);
+  } else if (post && path == "/swarm/leave") {
+    // What every engine outside of a swarm says: clients that tidy up expect it.
+    send_error(call.answer, 503, "This node is not part of a swarm");
   } else {
     return false;
   }

@@ -7,8 +7,10 @@
 #include <boost/beast/http.hpp>
 #include <nlohmann/json.hpp>
 
+#include <linux/sockios.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@ using SteadyClock = std::chrono::steady_clock;
 
 constexpr std::size_t kBufferSlack = 16UL << 10;
 constexpr std::uint64_t kDrainBytes = 64UL << 20;
+constexpr std::size_t kUnwantedBody = 64UL << 10;
 
 int to_poll_timeout(Millis wait) {
   return static_cast<int>(std::clamp<std::int64_t>(wait.count(), 0, 1 << 30));
@@ -329,6 +332,16 @@ void Socket::relay(int upstream, bool both_ways) {
   }
 }
 
+void Socket::wait_until_taken() {
+  constexpr int kMostTries = 200;
+  for (int tries = 0; tries < kMostTries; ++tries) {
+    int waiting = 0;
+    if (::ioctl(fd_.get(), SIOCOUTQ, &waiting) != 0 || waiting == 0) return;
+    pollfd stop{stop_fd_, POLLIN, 0};
+    if (::poll(&stop, 1, 1) > 0) return;
+  }
+}
+
 void Socket::shutdown_write() {
   ::shutdown(fd_.get(), SHUT_WR);
 }
@@ -433,7 +446,13 @@ void Answer::end_stream() {
 void Answer::relay(int upstream, bool both_ways, std::string_view first) {
   begun_ = true;
   keep_alive_ = false;
-  if (!first.empty() && !socket_.write(first)) return;
+  // docker-py reads from the socket itself once it has the head: what its HTTP library has read
+  // ahead by then is lost to it.
+  const auto end = first.find("\r\n\r\n");
+  const auto head = first.substr(0, end == std::string_view::npos ? end : end + 4);
+  if (!head.empty() && !socket_.write(head)) return;
+  if (both_ways && !head.empty()) socket_.wait_until_taken();
+  if (const auto rest = first.substr(head.size()); !rest.empty() && !socket_.write(rest)) return;
   socket_.relay(upstream, both_ways);
 }
 
@@ -524,8 +543,8 @@ void serve_connection(Socket& socket, RequestHandler& handler, const ServerLimit
 
     socket.set_deadline({});
     const auto& head = parser.get();
-    BeastBody body{stream, buffer, parser, socket,
-                   boost::beast::iequals(head[http::field::expect], "100-continue")};
+    const bool asks_first = boost::beast::iequals(head[http::field::expect], "100-continue");
+    BeastBody body{stream, buffer, parser, socket, asks_first};
     Request request{std::string{head.method_string()},
                     std::string{head.target()},
                     &body,
@@ -544,6 +563,10 @@ void serve_connection(Socket& socket, RequestHandler& handler, const ServerLimit
       answer.close_after();
       answer.whole(500, "application/json", error_json("no answer was made"));
     }
+    // A small body that nobody wanted, the end of one: the answer's head said that the connection
+    // goes on, and the client may have sent its next request.
+    if (!parser.is_done() && answer.can_go_on() && !asks_first)
+      (void)body.read_whole(kUnwantedBody, Millis{1000});
     if (!parser.is_done() || !answer.can_go_on()) {
       if (!answer.gone()) {
         socket.shutdown_write();

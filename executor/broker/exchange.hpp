@@ -41,6 +41,8 @@ public:
   bool gone() const;
   bool is_stopping() const;
   void shutdown_write();
+  /// Returns once the peer has read all that was written, or after a moment (200 ms).
+  void wait_until_taken();
   /// Carries bytes between the peer and UPSTREAM (lent, non-blocking) until both have ended, or one
   /// is broken, or the server stops. Has no deadline: what is carried may be silent for hours.
   /// `both_ways`: the peer may send too, and its end is told to UPSTREAM; else its end is the end.

@@ -195,6 +195,13 @@ TEST(ContainerCalls, RefuseWhatIsNestedTooDeeplyToBeWrittenAnew) {
   EXPECT_EQ(order.error().kind, ErrorKind::bad_input);
 }
 
+TEST(ContainerBodies, TakeTheDetachKeysAsDockerPySpellsThem) {
+  const auto body =
+      check_body(ContainerCall::create_exec, R"({"Cmd":["id"],"detachKeys":"ctrl-p"})");
+  ASSERT_TRUE(body) << body.error().text();
+  EXPECT_EQ(Json::parse(*body), (Json{{"Cmd", {"id"}}, {"DetachKeys", "ctrl-p"}}));
+}
+
 TEST(ContainerCalls, OnlyKnownEndpointsReachTheEngine) {
   using C = ContainerCall;
   EXPECT_EQ(container_call("POST", "/containers/create"), C::create_container);
@@ -205,6 +212,8 @@ TEST(ContainerCalls, OnlyKnownEndpointsReachTheEngine) {
   EXPECT_EQ(container_call("POST", "/networks/a/connect"), C::join_network);
   EXPECT_EQ(container_call("GET", "/containers/json"), C::forward);
   EXPECT_EQ(container_call("PUT", "/containers/a/archive"), C::forward);
+  EXPECT_EQ(container_call("DELETE", "/containers/a"), C::forward);
+  EXPECT_EQ(container_call("DELETE", "/containers/a/link"), C::forward);
   EXPECT_EQ(container_call("POST", "/networks/create"), C::create_network);
   EXPECT_EQ(container_call("POST", "/volumes/create"), C::create_volume);
   EXPECT_EQ(container_call("GET", "/images/json"), C::none);
@@ -213,6 +222,8 @@ TEST(ContainerCalls, OnlyKnownEndpointsReachTheEngine) {
                                      {"POST", "/commit/x"},
                                      {"POST", "/containers/a/../../images/load"},
                                      {"POST", "/containers//create"},
+                                     {"DELETE", "/containers/a/../../images/b"},
+                                     {"DELETE", "/containers/a/b/c"},
                                      {"GET", "/networks/a/b"},
                                      {"POST", "/volumes/a"},
                                      {"POST", "/containers/a/checkpoints"}}) {

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <filesystem>
@@ -224,8 +225,22 @@ INSTANTIATE_TEST_SUITE_P(
             "GET /images/reg:5000/a/b:1/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
             "404"},
         Malformed{"CreateContainer", post("/v1.41/containers/create", "{}"), "501"},
+        Malformed{"LeaveOfNoSwarm", post("/swarm/leave?force=True", ""), "503"},
+        Malformed{"InitOfASwarm", post("/swarm/init", "{}"), "501"},
         Malformed{"Unknown", post("/nothing", "{}"), "404"}),
     [](const auto& row) { return row.param.name; });
+
+TEST_F(BrokerServer, ABodyThatNobodyWantedIsReadPast) {
+  start();
+
+  // Docker's SDK for Go sends one with each push.
+  const auto said = ask("POST /build/prune HTTP/1.1\r\nHost: d\r\nContent-Length: 3\r\n\r\n{}\n"
+                        "POST /build/prune HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n"
+                        "\r\n3\r\n{}\n\r\n0\r\n\r\n"
+                        "GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+
+  EXPECT_TRUE(said.ends_with("\r\n\r\nOK")) << said;
+}
 
 TEST_F(BrokerServer, RefusesJsonAboveItsLimit) {
   limits.json_body_bytes = 1000;
@@ -481,6 +496,30 @@ TEST_F(BrokerServer, AnAttachedStreamGoesBothWaysAndEndsWithItsEngine) {
   EXPECT_EQ(receive(engine), "typed");
   engine.reset();
   EXPECT_EQ(receive(client), "HTTP/1.1 101 UPGRADED\r\n\r\nhello");
+}
+
+TEST_F(BrokerServer, WhatAStreamSaysComesAfterItsHeadHasBeenRead) {
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto client = connect();
+
+  send(client, "POST /v1.41/containers/web/attach?logs=1 HTTP/1.1\r\nHost: d\r\n"
+               "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+  for (int tries = 0; service.theirs < 0 && tries < 300; ++tries)
+    std::this_thread::sleep_for(milliseconds{10});
+  UniqueFd engine{service.theirs.load()};
+  receive(engine, milliseconds{300});
+  send(engine, "HTTP/1.1 101 UPGRADED\r\n\r\nhello");
+  engine.reset();
+
+  // One read with much room, as buffered readers do it.
+  std::array<char, 4096> part{};
+  const auto got = ::recv(client.get(), part.data(), part.size(), 0);
+  ASSERT_GT(got, 0);
+  EXPECT_EQ(std::string(part.data(), static_cast<std::size_t>(got)),
+            "HTTP/1.1 101 UPGRADED\r\n\r\n");
+  EXPECT_EQ(receive(client), "hello");
 }
 
 TEST_F(BrokerServer, AfterARefusedAttachNothingOfTheClientsReachesTheEngine) {
