@@ -24,17 +24,14 @@ docker_files() {
 # Debian's docker-compose with the Python that it runs in.
 compose_files() {
     local one
-    with_program /usr/bin/python3.11
-    ln -s python3.11 usr/bin/python3
+    python_files
     mkdir -p usr/lib/python3/dist-packages
-    tar -C /usr/lib --exclude=__pycache__ --exclude='python3.11/test' --exclude=idlelib --exclude=lib2to3 --exclude=pydoc_data \
-        --exclude='config-3.11-*' -cf - python3.11 | tar -C usr/lib -xf -
     for one in attr compose docker dockerpty docopt.py dotenv jsonschema pyrsistent _pyrsistent_version.py pvectorc.cpython-311-x86_64-linux-gnu.so \
         texttable.py websocket yaml _yaml requests urllib3 idna chardet certifi distro six.py pkg_resources packaging; do
         [[ ! -e /usr/lib/python3/dist-packages/$one ]] || cp -r "/usr/lib/python3/dist-packages/$one" usr/lib/python3/dist-packages/
     done
     cp -r /usr/lib/python3/dist-packages/*.egg-info /usr/lib/python3/dist-packages/*.dist-info usr/lib/python3/dist-packages/
-    for one in usr/lib/python3.11/lib-dynload/*.so usr/lib/python3/dist-packages/*.so usr/lib/python3/dist-packages/*/*.so; do
+    for one in usr/lib/python3/dist-packages/*.so usr/lib/python3/dist-packages/*/*.so; do
         if [[ -e /$one ]] && ldd "/$one" >/dev/null 2>&1; then with_program "/$one" "$one"; fi
     done
     install -m 0755 /usr/bin/docker-compose usr/bin/docker-compose

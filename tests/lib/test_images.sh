@@ -8,6 +8,7 @@
 #       pushes BASE (debian, busybox or none) with one more layer and the settings CONFIG (JSON); COMMAND makes the
 #       layer's files, it runs in the folder that becomes the layer
 #   with_program FILE [AT]   for COMMAND: copies a program of this host and the libraries that it needs
+#   python_files             for COMMAND: Debian's Python, without packages
 
 publish_image() {
     local name=$1 base=$2 config=${3:-'{}'} work
@@ -36,5 +37,16 @@ with_program() {
     ldd "$1" | grep -oE '/[^ ]+' | while read -r library; do
         [[ $library == /usr/* ]] || library=/usr$library
         install -D -m 0755 "$(realpath "$library")" ".$library"
+    done
+}
+
+python_files() {
+    local one
+    with_program /usr/bin/python3.11
+    ln -s python3.11 usr/bin/python3
+    tar -C /usr/lib --exclude=__pycache__ --exclude='python3.11/test' --exclude=idlelib --exclude=lib2to3 --exclude=pydoc_data \
+        --exclude='config-3.11-*' -cf - python3.11 | tar -C usr/lib -xf -
+    for one in usr/lib/python3.11/lib-dynload/*.so; do
+        if ldd "/$one" >/dev/null 2>&1; then with_program "/$one" "$one"; fi
     done
 }
