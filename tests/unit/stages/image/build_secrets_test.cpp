@@ -71,14 +71,14 @@ TEST_F(JobsLeakScannerTest, DeniesInALaterScriptWhatABuildWasLent) {
   const auto baked = *oci::read_tree(layout, image_with(layout, "T=Zq7-v4lue-Of-the-t0ken"));
   const auto clean = *oci::read_tree(layout, image_with(layout, "T=nothing"));
 
-  auto builds{config, config.gate, "", {}, reader(), marks};
+  auto builds = scanner();
   EXPECT_FALSE(builds.has_lent());
   ASSERT_TRUE(builds.lend(known_secrets(lending("token", "Zq7-v4lue-Of-the-t0ken\n"))).ok());
   EXPECT_TRUE(builds.has_lent());
   EXPECT_TRUE(*builds.mark_leaks(layout, baked, {}));
   EXPECT_FALSE(*builds.mark_leaks(layout, clean, {}));
   // Does not know the value.
-  auto later{config, config.gate, "", {}, reader(), marks};
+  auto later = scanner();
 
   for (JobsLeakScanner* scanner : {&builds, &later}) {
     const auto found = scanner->search(layout, baked);
@@ -103,12 +103,12 @@ TEST_F(JobsLeakScannerTest, KnowsALeakingLayerAgainUnderAnotherManifestAndUnpack
   const auto image = [&](const std::string& bytes, const std::string& type) {
     return *oci::read_tree(layout, fakes::write_image_of(layout, {{bytes, diff_id, type}}));
   };
-  auto builds{config, config.gate, "", {}, reader(), marks};
+  auto builds = scanner();
   ASSERT_TRUE(builds.lend(known_secrets(lending("token", value))).ok());
   ASSERT_TRUE(*builds.mark_leaks(
       layout, image(fakes::gzip(tar), "application/vnd.oci.image.layer.v1.tar+gzip"), {}));
 
-  auto later{config, config.gate, "", {}, reader(), marks};
+  auto later = scanner();
   const auto unpacked = later.search(layout, image(tar, "application/vnd.oci.image.layer.v1.tar"));
 
   ASSERT_TRUE(unpacked.ok());
@@ -134,12 +134,12 @@ TEST_F(JobsLeakScannerTest, MarksEveryLeakingBlobBeyondThoseThatAreShown) {
     layers.push_back({tar, oci::Digest::of(tar).str(), "application/vnd.oci.image.layer.v1.tar"});
   }
   const auto last = *oci::read_tree(layout, fakes::write_image_of(layout, {layers.back()}));
-  auto builds{config, config.gate, "", {}, reader(), marks};
+  auto builds = scanner();
   ASSERT_TRUE(builds.lend(known_secrets(lending("token", value))).ok());
   ASSERT_TRUE(*builds.mark_leaks(
       layout, *oci::read_tree(layout, fakes::write_image_of(layout, layers)), {}));
 
-  auto later{config, config.gate, "", {}, reader(), marks};
+  auto later = scanner();
 
   EXPECT_FALSE(later.search(layout, last)->denials.empty());
 }
@@ -149,7 +149,7 @@ TEST_F(JobsLeakScannerTest, MarksEveryLeakingBlobBeyondThoseThatAreShown) {
 TEST_F(JobsLeakScannerTest, DoesNotMarkWhatCameFromARegistry) {
   const std::string value = "Zq7-v4lue-Of-the-t0ken";
   const auto base = *oci::read_tree(layout, image_with(layout, "T=" + value));
-  auto builds{config, config.gate, "", {}, reader(), marks};
+  auto builds = scanner();
   ASSERT_TRUE(builds.lend(known_secrets(lending("token", value))).ok());
 
   EXPECT_FALSE(*builds.mark_leaks(layout, base, leaks::keys_of(base)));
@@ -159,7 +159,7 @@ TEST_F(JobsLeakScannerTest, DoesNotMarkWhatCameFromARegistry) {
 }
 
 TEST_F(JobsLeakScannerTest, TakesASecretOnceAndRefusesMoreThanItCanSearchFor) {
-  auto builds{config, config.gate, "", {}, reader(), marks};
+  auto builds = scanner();
   const std::string large(kMostLent / 2 - 100, 'q');
   for (int i = 0; i < 10; ++i)
     EXPECT_TRUE(builds.lend(known_secrets(lending("same", large))).ok()) << i;
