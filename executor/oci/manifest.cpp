@@ -52,11 +52,20 @@ Status read_text(const json& object, const char* name, const std::string& where,
   return {};
 }
 
+/// A value costs many times its bytes once it is kept: "{}" in a history a hundred.
+constexpr std::size_t kMaxEntries = 4096;
+
+Status check_number(const json& value, const std::string& where) {
+  if (value.size() <= kMaxEntries) return {};
+  return refused(where, "more than " + std::to_string(kMaxEntries) + " entries");
+}
+
 Status read_texts(const json& object, const char* name, const std::string& where,
                   std::vector<std::string>& into) {
   const json* value = member(object, name);
   if (value == nullptr) return {};
   if (!value->is_array()) return refused(where + "." + name, "not an array");
+  if (auto few = check_number(*value, where + "." + name); !few) return few;
   for (const auto& entry : *value) {
     if (!entry.is_string()) return refused(where + "." + name, "holds something that is no string");
     into.push_back(entry.get<std::string>());
@@ -69,6 +78,7 @@ Status read_map(const json& object, const char* name, const std::string& where,
   const json* value = member(object, name);
   if (value == nullptr) return {};
   if (!value->is_object()) return refused(where + "." + name, "not an object");
+  if (auto few = check_number(*value, where + "." + name); !few) return few;
   for (const auto& [key, entry] : value->items()) {
     if (!entry.is_string()) return refused(where + "." + name + "." + key, "not a string");
     into.emplace(key, entry.get<std::string>());
@@ -82,6 +92,7 @@ Status read_keys(const json& object, const char* name, const std::string& where,
   const json* value = member(object, name);
   if (value == nullptr) return {};
   if (!value->is_object()) return refused(where + "." + name, "not an object");
+  if (auto few = check_number(*value, where + "." + name); !few) return few;
   for (const auto& [key, entry] : value->items())
     into.push_back(key);
   return {};
@@ -348,6 +359,8 @@ Result<ImageConfig> parse_image_config(std::string_view text, Flaw* flaw) {
   }
   if (const json* diff_ids = member(*rootfs, "diff_ids")) {
     if (!diff_ids->is_array()) return refused("image config.rootfs.diff_ids", "not an array");
+    if (auto few = check_number(*diff_ids, "image config.rootfs.diff_ids"); !few)
+      return std::move(few).error();
     for (const auto& entry : *diff_ids) {
       auto digest = read_digest(
           entry, "image config.rootfs.diff_ids[" + std::to_string(image.diff_ids.size()) + "]",
@@ -359,6 +372,8 @@ Result<ImageConfig> parse_image_config(std::string_view text, Flaw* flaw) {
 
   if (const json* history = member(document, "history")) {
     if (!history->is_array()) return refused("image config.history", "not an array");
+    if (auto few = check_number(*history, "image config.history"); !few)
+      return std::move(few).error();
     for (const auto& entry : *history) {
       const auto where = "image config.history[" + std::to_string(image.history.size()) + "]";
       if (auto fine =

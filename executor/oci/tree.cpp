@@ -20,6 +20,10 @@ namespace slipway::oci {
 namespace {
 
 constexpr std::size_t kMaxManifests = 64;
+/// Read below one digest, indexes among them, each as often as it is named.
+constexpr std::size_t kMaxReads = 2 * kMaxManifests;
+/// Of all configs below one digest, each as often as it is named: all are kept.
+constexpr std::size_t kMaxAllConfigBytes = 32UL << 20;
 constexpr int kMaxIndexLevels = 2;
 constexpr std::size_t kMaxLayers = 512;
 /// Raised whenever more is demanded of a layer than before: what was found earlier is forgotten.
@@ -67,6 +71,10 @@ public:
       : layout_{layout}, tree_{tree}, flaw_{flaw} {}
 
   Status read(const Descriptor& descriptor, int index_levels_above) {
+    if (++reads_ > kMaxReads) {
+      return refused("more than " + std::to_string(kMaxReads) +
+                     " manifests and indexes below one digest");
+    }
     auto text = layout_.read_blob(descriptor.digest, kMaxManifestBytes);
     if (!text) return std::move(text).error();
     if (text->size() != descriptor.size) {
@@ -126,6 +134,11 @@ private:
     if (!image.is_attestation && is_config_type(image.manifest.config.media_type)) {
       auto text = layout_.read_blob(image.manifest.config.digest, kMaxConfigBytes);
       if (!text) return std::move(text).error().in("manifest " + descriptor.digest.str());
+      config_bytes_ += text->size();
+      if (config_bytes_ > kMaxAllConfigBytes) {
+        return refused("image configs of more than " + std::to_string(kMaxAllConfigBytes) +
+                       " bytes below one digest");
+      }
       auto config = parse_image_config(*text, &flaw_);
       if (!config) return std::move(config).error().in("manifest " + descriptor.digest.str());
       image.config = *std::move(config);
@@ -163,6 +176,8 @@ private:
   ImageTree& tree_;
   Flaw& flaw_;
   std::set<Digest> seen_;
+  std::size_t reads_ = 0;
+  std::size_t config_bytes_ = 0;
 };
 
 // By these a lazy puller finds an index of its own and reads files by it, not by the layer's

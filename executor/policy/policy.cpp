@@ -172,6 +172,11 @@ bool Contact::is_meant_by(std::string_view host) const {
   return said == std::to_string(port) && std::find(names.begin(), names.end(), name) != names.end();
 }
 
+std::vector<std::string> hosts_of(const std::string& registry) {
+  if (registry != "docker.io") return {registry};
+  return {registry, "index.docker.io", "registry-1.docker.io"};
+}
+
 std::optional<Contact> contact_of(const config::Registry& registry) {
   if (!registry.push || registry.host.empty() || registry.host.front() == '[' ||
       is_local_host(registry.host))
@@ -188,10 +193,7 @@ std::optional<Contact> contact_of(const config::Registry& registry) {
     const auto read = std::from_chars(registry.host.data() + colon + 1, end, contact.port);
     if (read.ec != std::errc{} || read.ptr != end || contact.port == 0) return std::nullopt;
   }
-  // Docker Hub has one name in references, and others in its clients.
-  contact.names = name == "docker.io"
-                      ? std::vector<std::string>{name, "index.docker.io", "registry-1.docker.io"}
-                      : std::vector<std::string>{name};
+  contact.names = hosts_of(name);
   return contact;
 }
 

@@ -57,6 +57,10 @@ bool operator_may_pull(const config::Config& config, const Effective& effective,
 /// The [[registry]] entry for a reference's host; none where slipway does not broker it.
 const config::Registry* registry_for(const config::Config& config, const oci::Reference& reference);
 
+/// The hosts that a registry is reached at by its clients: Docker Hub has one name in references,
+/// and others on the network.
+std::vector<std::string> hosts_of(const std::string& registry);
+
 /// Where clients look for a registry.
 struct Contact {
   std::vector<std::string> names; ///< host names, no address

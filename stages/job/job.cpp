@@ -521,8 +521,10 @@ sandbox::Egress egress_of(const config::Config& config) {
   sandbox::Egress egress;
   egress.isolate = config.sandbox.isolate_networks;
   if (config.sandbox.block_registries) {
-    for (const auto& registry : config.registries)
-      egress.blocked_hosts.push_back(registry.host);
+    for (const auto& registry : config.registries) {
+      const auto hosts = policy::hosts_of(registry.host);
+      egress.blocked_hosts.insert(egress.blocked_hosts.end(), hosts.begin(), hosts.end());
+    }
   }
   for (const auto& credential : config.credentials) {
     if (credential.text("identity") != "instance_role") continue;

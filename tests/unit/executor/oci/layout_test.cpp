@@ -63,6 +63,58 @@ protected:
   std::string id_ = Digest::of(tar_).str();
 };
 
+TEST_F(LayoutTest, KeepsNoMoreOfATreeThanOneImageIsWorth) {
+  const auto written = [this](const std::string& bytes, const char* type) {
+    return fakes::descriptor_json(type, layout_.write_blob(bytes)->str(), bytes.size());
+  };
+  const auto config_with = [](const std::string& members) {
+    return R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]})" +
+           members + "}";
+  };
+  const auto image_of = [&](const std::string& config) {
+    return std::string{R"({"schemaVersion":2,"mediaType":")"} + kMediaTypeOciManifest +
+           R"(","config":)" + written(config, "application/vnd.oci.image.config.v1+json") +
+           R"(,"layers":[]})";
+  };
+  const auto index_of = [&](const std::string& descriptor, int times) {
+    std::string all;
+    for (int i = 0; i < times; ++i)
+      all += (i == 0 ? "" : ",") + descriptor;
+    return std::string{R"({"schemaVersion":2,"mediaType":")"} + kMediaTypeOciIndex +
+           R"(","manifests":[)" + all + "]}";
+  };
+  const auto entries = [](int count) {
+    std::string all = "{}";
+    for (int i = 1; i < count; ++i)
+      all += ",{}";
+    return all;
+  };
+  const auto read = [&](const std::string& root) -> Status {
+    auto tree = read_tree(layout_, *layout_.write_blob(root));
+    if (!tree) return std::move(tree).error();
+    return {};
+  };
+
+  EXPECT_TRUE(read(image_of(config_with(",\"history\":[" + entries(4096) + "]"))));
+  refused(read(image_of(config_with(",\"history\":[" + entries(4097) + "]"))),
+          "more than 4096 entries");
+  std::string variables = "\"\"";
+  for (int i = 0; i < 4096; ++i)
+    variables += ",\"\"";
+  refused(read(image_of(config_with(",\"config\":{\"Env\":[" + variables + "]}"))),
+          "more than 4096 entries");
+
+  const auto large = written(
+      image_of(config_with(",\"history\":[{\"comment\":\"" + std::string(1UL << 20, 'x') + "\"}]")),
+      kMediaTypeOciManifest);
+  EXPECT_TRUE(read(index_of(large, 31)));
+  refused(read(index_of(large, 32)), "image configs of more than");
+
+  const auto empty = written(index_of("", 1), kMediaTypeOciIndex);
+  EXPECT_TRUE(read(index_of(empty, 127)));
+  refused(read(index_of(empty, 128)), "manifests and indexes below one digest");
+}
+
 /// In a process of its own, which may write files of 4096 bytes.
 [[noreturn]] void write_too_much(const std::filesystem::path& dir) {
   const rlimit small{4096, 4096};

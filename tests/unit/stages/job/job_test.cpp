@@ -112,6 +112,15 @@ TEST(EgressOf, BlocksRegistriesAndTheMetadataServiceOfAnInstanceWhoseRoleIsUsed)
       (std::vector<std::string>{"169.254.169.254", "fd00:ec2::254", "metadata.example:8443"}));
 }
 
+TEST(EgressOf, BlocksEveryHostOfDockerHub) {
+  config::Config config;
+  config.registries.push_back({});
+  config.registries.back().host = "docker.io";
+
+  EXPECT_EQ(egress_of(config).blocked_hosts,
+            (std::vector<std::string>{"docker.io", "index.docker.io", "registry-1.docker.io"}));
+}
+
 TEST(ProxyEnv, NamesTheProxyInBothCases) {
   const auto env = proxy_env("10.89.4.100", "localhost,db");
 
