@@ -31,6 +31,7 @@ bool is_same(const leaks::KnownSecret& a, const leaks::KnownSecret& b) {
 
 std::vector<leaks::KnownSecret> clones_of(const std::vector<leaks::KnownSecret>& secrets) {
   std::vector<leaks::KnownSecret> clones;
+  clones.reserve(secrets.size());
   for (const auto& one : secrets)
     clones.push_back({one.name, one.value.clone(), one.kind, one.made_at});
   return clones;
