@@ -34,6 +34,8 @@ struct ChildSetup {
   int null_fd;
   int error_pipe;
   bool no_new_privileges;
+  bool ends_with_caller;
+  pid_t caller;
 };
 
 // Runs between fork and exec: async-signal-safe calls only, no allocation, no C++ objects.
@@ -68,6 +70,10 @@ struct ChildSetup {
   if (cause == 0 && ::chdir(setup.cwd) != 0) cause = errno;
   if (cause == 0 && setup.no_new_privileges && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     cause = errno;
+  }
+  if (cause == 0 && setup.ends_with_caller) {
+    if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) cause = errno;
+    if (::getppid() != setup.caller) ::_exit(127); // it was faster
   }
   if (cause == 0) {
     ::execve(setup.path, setup.argv, setup.envp);
@@ -203,11 +209,18 @@ Result<ChildProcess> spawn(const Command& command) {
     error_write.reset(::fcntl(error_write.get(), F_DUPFD_CLOEXEC, highest + 1));
     if (!error_write) return io_error("dup", errno);
   }
-  const ChildSetup setup{argv[0],           argv.data(),
-                         envp.data(),       command.cwd.c_str(),
-                         sources.data(),    targets.data(),
-                         sources.size(),    null_fd.get(),
-                         error_write.get(), command.no_new_privileges};
+  const ChildSetup setup{argv[0],
+                         argv.data(),
+                         envp.data(),
+                         command.cwd.c_str(),
+                         sources.data(),
+                         targets.data(),
+                         sources.size(),
+                         null_fd.get(),
+                         error_write.get(),
+                         command.no_new_privileges,
+                         command.ends_with_caller,
+                         ::getpid()};
 
   sigset_t all;
   sigset_t before;
@@ -273,6 +286,7 @@ Result<Output> LocalRunner::run(const Command& command) {
   };
   if (!command.argv.empty() && stopped()) return stopped_error();
   Command full = command;
+  full.ends_with_caller = true; // this thread waits for it
   std::array<Pipe, 3> pipes;
   for (int fd = 0; fd < 3; ++fd) {
     if (names(command, fd) || (fd == 0 && command.input.empty())) continue;

@@ -52,6 +52,7 @@ struct Command {
   std::chrono::milliseconds grace{std::chrono::seconds{5}}; ///< SIGTERM to SIGKILL, whole group
   std::size_t output_limit = 16UL << 20; ///< per stream, more is an error (run only)
   bool no_new_privileges = true;         ///< false only for podman itself: newuidmap is setuid
+  bool ends_with_caller = false;         ///< SIGKILL once the *thread* that starts it has ended
 };
 
 /// A finished run: how it ended and what it said.
@@ -100,8 +101,9 @@ public:
   virtual Result<Output> run(const Command& command) = 0;
 };
 
-/// Runs on this machine. When `stop_fd` (lent, -1: none) becomes readable, what runs is ended as at
-/// its deadline and nothing more is started: Errors: unavailable ("stopped").
+/// Runs on this machine; what runs ends with this process, however that ends. When `stop_fd` (lent,
+/// -1: none) becomes readable, what runs is ended as at its deadline and nothing more is started:
+/// Errors: unavailable ("stopped").
 class LocalRunner final : public ProcessRunner {
 public:
   explicit LocalRunner(int stop_fd = -1) : stop_fd_{stop_fd} {}

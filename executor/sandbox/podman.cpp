@@ -38,6 +38,7 @@ using process::Output;
 
 constexpr const char* kNsenter = "/usr/bin/nsenter";
 constexpr const char* kIp = "/usr/sbin/ip";
+constexpr int kLoginFd = 3;
 constexpr std::size_t kMostAnswerBytes = 16UL << 20;
 constexpr std::size_t kMostLogBytes = 4UL << 20; // rotated at 1 MB by --log-opt max-size
 
@@ -212,39 +213,24 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-/// A file of the runtime folder (memory, mode 0700) that is gone when its owner is.
-class PasswordFile {
-public:
-  static Result<PasswordFile> make(const std::filesystem::path& dir, const PullRequest& request) {
-    const auto host = request.reference.substr(0, request.reference.find('/'));
-    std::string pair = request.username + ":";
-    pair += request.password.reveal();
-    std::string encoded = base64(pair);
-    std::string text = request.username.empty()
-                           ? R"({"auths":{}})"
-                           : json{{"auths", {{host, {{"auth", encoded}}}}}}.dump();
-    PasswordFile file;
-    file.path_ = (dir / "slipway-pull-XXXXXX").string();
-    const UniqueFd fd{::mkostemp(file.path_.data(), O_CLOEXEC)}; // 0600
-    if (!fd) return io_error("create", errno, std::exchange(file.path_, {}));
-    auto written = write_all(fd.get(), text);
-    for (std::string* secret : {&pair, &encoded, &text}) {
-      ::explicit_bzero(secret->data(), secret->size());
-    }
-    if (!written) return std::move(written).error();
-    return file;
+/// The login of one pull, in memory that ends with the processes that have it open: not a file,
+/// which would stay where this process is killed.
+Result<UniqueFd> login_file(const PullRequest& request) {
+  const auto host = request.reference.substr(0, request.reference.find('/'));
+  std::string pair = request.username + ":";
+  pair += request.password.reveal();
+  std::string encoded = base64(pair);
+  std::string text = request.username.empty()
+                         ? R"({"auths":{}})"
+                         : json{{"auths", {{host, {{"auth", encoded}}}}}}.dump();
+  auto file = memory_file("pull-login");
+  if (file) {
+    if (auto written = write_all(file->get(), text); !written) file = std::move(written).error();
   }
-  PasswordFile(PasswordFile&& other) noexcept : path_{std::exchange(other.path_, {})} {}
-  PasswordFile& operator=(PasswordFile&&) = delete;
-  ~PasswordFile() {
-    if (!path_.empty()) ::unlink(path_.c_str());
-  }
-  const std::string& path() const { return path_; }
-
-private:
-  PasswordFile() = default;
-  std::string path_;
-};
+  for (std::string* secret : {&pair, &encoded, &text})
+    ::explicit_bzero(secret->data(), secret->size());
+  return file;
+}
 
 ContainerFacts facts_from(const json& document) {
   ContainerFacts facts;
@@ -389,13 +375,15 @@ Result<ImageFacts> Podman::pull(const PullRequest& request) {
   if (!request.ca_dir.empty()) arguments.push_back("--cert-dir=" + request.ca_dir.string());
   arguments.push_back(std::string{"--tls-verify="} + (request.tls_verify ? "true" : "false"));
   // Also without a login: a `podman login` of the service user must not serve every job.
-  auto password = PasswordFile::make(engine_.runtime_dir, request);
-  if (!password) return std::move(password).error();
-  arguments.push_back("--authfile=" + password->path());
+  auto login = login_file(request);
+  if (!login) return std::move(login).error();
+  // Podman starts itself anew in its user namespace, and hands its descriptors on.
+  arguments.push_back("--authfile=/proc/self/fd/" + std::to_string(kLoginFd));
   arguments.push_back("docker://" + reference);
   auto command = podman_command(engine_, podman_argv(engine_, std::move(arguments)));
   command.deadline =
       std::max(engine_.deadline, std::chrono::milliseconds{std::chrono::minutes{15}});
+  command.fds.emplace_back(login->get(), kLoginFd);
   auto output = call(runner_, std::move(command));
   if (!output) return std::move(output).error();
   if (!process::succeeded(output->ending)) {

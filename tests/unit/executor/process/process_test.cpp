@@ -4,9 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <array>
 
 namespace slipway::process {
 namespace {
@@ -96,6 +100,32 @@ TEST(LocalRunner, StopDescriptorEndsTheChildAndRefusesMore) {
 
   ASSERT_FALSE(output);
   EXPECT_EQ(output.error().kind, ErrorKind::unavailable);
+}
+
+TEST(LocalRunner, WhatRunsEndsWithAKilledCaller) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  UniqueFd read_end{ends[0]};
+  UniqueFd write_end{ends[1]};
+  const pid_t caller = ::fork();
+  ASSERT_GE(caller, 0);
+  if (caller == 0) {
+    auto command = sh("echo runs; exec sleep 600");
+    command.fds.emplace_back(write_end.get(), 1);
+    (void)LocalRunner{}.run(command);
+    ::_exit(0);
+  }
+  write_end.reset();
+  std::array<char, 8> text{};
+  EXPECT_EQ(::read(read_end.get(), text.data(), text.size()), 5);
+
+  ::kill(caller, SIGKILL);
+
+  // The end comes when nobody holds the pipe any more.
+  pollfd end{read_end.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&end, 1, 20000), 1) << "it lives on";
+  EXPECT_EQ(::read(read_end.get(), text.data(), text.size()), 0);
+  ::waitpid(caller, nullptr, 0);
 }
 
 TEST(Spawn, MissingProgramIsNotFound) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/toolbox.hpp"
 #include "tests/fakes/fake_podman_api.hpp"
@@ -10,9 +11,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <future>
+#include <set>
 #include <thread>
 
 namespace slipway::sandbox {
@@ -35,6 +38,13 @@ protected:
   Podman podman{engine(), runner, api};
 };
 
+std::set<std::string> names_in(const std::filesystem::path& dir) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator{dir})
+    names.insert(entry.path().filename());
+  return names;
+}
+
 SandboxSpec spec() {
   SandboxSpec spec;
   spec.name = "slipway-j1-job";
@@ -52,7 +62,7 @@ TEST_F(PodmanCalls, OfTheProgramHaveAFixedEnvironmentAndNoPipes) {
   for (const auto& [name, value] : runner.seen[0].env)
     names.push_back(name);
   EXPECT_EQ(names, (std::vector<std::string>{"HOME", "XDG_RUNTIME_DIR", "PATH", "LC_ALL"}));
-  EXPECT_EQ(runner.seen[0].fds.size(), 2U); // files as 1 and 2
+  EXPECT_EQ(runner.seen[0].fds.size(), 3U); // files as 1 and 2, and the login
   EXPECT_FALSE(runner.seen[0].no_new_privileges);
 }
 
@@ -220,19 +230,21 @@ TEST_F(PodmanCalls, PullsOnlyFromRegistries) {
   EXPECT_EQ(runner.seen.at(0).argv.back(), "docker://dir:/etc/shadow");
 }
 
-TEST_F(PodmanCalls, APasswordIsInAFileThatIsGoneAfterwards) {
+TEST_F(PodmanCalls, APasswordIsInNoFileThatAKilledProcessWouldLeave) {
   PullRequest request;
   request.reference = "r.example/app:1";
   request.username = "u";
   request.password = Secret{std::string_view{"swordfish"}};
-  std::filesystem::path file;
-  auto mode = std::filesystem::perms::unknown;
+  const auto before = names_in(testing::TempDir());
+  std::string login;
   runner.answer = [&](const Command& command) {
-    for (const auto& argument : command.argv) {
+    for (const auto& argument : command.argv)
       EXPECT_EQ(argument.find("swordfish"), std::string::npos);
-      if (argument.starts_with("--authfile=")) file = argument.substr(11);
-    }
-    mode = std::filesystem::status(file).permissions();
+    EXPECT_NE(std::find(command.argv.begin(), command.argv.end(), "--authfile=/proc/self/fd/3"),
+              command.argv.end());
+    for (const auto& [ours, theirs] : command.fds)
+      if (theirs == 3) login = *read_file("/proc/self/fd/" + std::to_string(ours), 4096);
+    EXPECT_EQ(names_in(testing::TempDir()), before);
     return Output{Exited{125}, "", "Error: unauthorized\n"};
   };
 
@@ -240,8 +252,7 @@ TEST_F(PodmanCalls, APasswordIsInAFileThatIsGoneAfterwards) {
 
   EXPECT_EQ(pulled.error().kind, ErrorKind::not_found);
   EXPECT_NE(pulled.error().hint.find("credentials"), std::string::npos);
-  EXPECT_EQ(mode, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
-  EXPECT_FALSE(std::filesystem::exists(file));
+  EXPECT_EQ(login, R"({"auths":{"r.example":{"auth":"dTpzd29yZGZpc2g="}}})");
 }
 
 TEST_F(PodmanCalls, NeverPullMeansTheStoreOnly) {
