@@ -83,7 +83,8 @@ Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::
                                         std::make_shared<sandbox::PodmanService>(engine_, stop_fd)},
       folders_{config_.slipway.state_dir, config_.slipway.runtime_dir},
       audit_{config_.slipway.audit_file, clock_}, slots_{slots_for(config_, user_)},
-      jobs_{job::Tools{config_, podman_, folders_, audit_, clock_, user_, owner_, slots_}} {}
+      jobs_{
+          job::Tools{config_, podman_, folders_, audit_, clock_, user_, owner_, slots_, stop_fd}} {}
 
 std::filesystem::path audit_file_of(const config::Config& config) {
   return config.slipway.audit_file.empty() ? config.slipway.state_dir / "audit.jsonl"

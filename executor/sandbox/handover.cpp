@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/handover.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -17,6 +19,17 @@ namespace slipway::sandbox {
 namespace {
 
 constexpr int kPatienceMs = 20000;
+constexpr const char* kFolderPrefix = "slipway-handover-";
+
+/// The lock of a folder; none where another has it, or where the folder has gone meanwhile.
+UniqueFd try_lock(const std::string& dir) {
+  UniqueFd fd{::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+  struct stat facts {};
+  if (!fd || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(fd.get(), &facts) != 0 ||
+      facts.st_nlink == 0)
+    return {};
+  return fd;
+}
 
 Status send_descriptor(int peer, int fd) {
   char byte = 0;
@@ -40,9 +53,13 @@ Status send_descriptor(int peer, int fd) {
 
 Result<Handover> Handover::make(const std::filesystem::path& dir) {
   Handover handover;
-  handover.dir_ = (dir / "slipway-handover-XXXXXX").string();
-  if (::mkdtemp(handover.dir_.data()) == nullptr)
-    return io_error("mkdtemp", errno, std::exchange(handover.dir_, {}));
+  // Until it is locked, it looks like a dead one's to remove_dead_handovers.
+  for (int tries = 0; !handover.lock_; ++tries) {
+    handover.dir_ = (dir / (std::string{kFolderPrefix} + "XXXXXX")).string();
+    if (tries == 10 || ::mkdtemp(handover.dir_.data()) == nullptr)
+      return io_error("mkdtemp", errno, std::exchange(handover.dir_, {}));
+    handover.lock_ = try_lock(handover.dir_);
+  }
   const std::string path = handover.dir_ + "/s";
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -63,7 +80,8 @@ Result<Handover> Handover::make(const std::filesystem::path& dir) {
 }
 
 Handover::Handover(Handover&& other) noexcept
-    : listener_{std::move(other.listener_)}, dir_{std::exchange(other.dir_, {})} {}
+    : lock_{std::move(other.lock_)}, listener_{std::move(other.listener_)}, dir_{std::exchange(
+                                                                                other.dir_, {})} {}
 
 Handover::~Handover() {
   if (dir_.empty()) return;
@@ -109,6 +127,18 @@ Status Handover::give_to_first(const std::function<Result<int>()>& fd, int until
   auto wanted = fd();
   if (!wanted) return std::move(wanted).error();
   return send_descriptor(peer->get(), *wanted);
+}
+
+void remove_dead_handovers(const std::filesystem::path& dir) {
+  std::error_code failed;
+  for (std::filesystem::directory_iterator entry{dir, failed}, end; !failed && entry != end;
+       entry.increment(failed)) {
+    if (!entry->path().filename().string().starts_with(kFolderPrefix)) continue;
+    const auto lock = try_lock(entry->path());
+    if (!lock) continue;
+    ::unlink((entry->path() / "s").c_str());
+    ::rmdir(entry->path().c_str());
+  }
 }
 
 } // namespace slipway::sandbox

@@ -41,8 +41,13 @@ public:
 private:
   Handover() = default;
   Result<UniqueFd> wait_for_peer(int until) const;
+  UniqueFd lock_; ///< of the folder: whose maker lives
   UniqueFd listener_;
   std::string dir_;
 };
+
+/// Removes what makers that were killed have left below DIR. What cannot be removed is left to the
+/// next call.
+void remove_dead_handovers(const std::filesystem::path& dir);
 
 } // namespace slipway::sandbox

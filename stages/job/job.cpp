@@ -6,6 +6,7 @@
 #include "executor/oci/digest.hpp"
 #include "executor/sandbox/docker_tls.hpp"
 #include "executor/sandbox/egress.hpp"
+#include "executor/sandbox/handover.hpp"
 #include "executor/sandbox/id_slots.hpp"
 
 #include <algorithm>
@@ -478,8 +479,11 @@ Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& recor
   };
   io.err = [](std::string_view) {};
   io.deadline = patience + seconds{10};
+  io.stop_fd = tools_.stop_fd;
   auto waited = run(record, Where::helper, io);
   if (!waited) return std::move(waited).error().in("waiting for the services");
+  if (waited->stopped)
+    return Error{ErrorKind::unavailable, "stopped while waiting for the services", "", {}};
   for (std::size_t start = 0; start < silent.size();) {
     const auto end = std::min(silent.find('\n', start), silent.size());
     say("WARNING: service port " + silent.substr(start, end - start) + " did not answer within " +
@@ -883,6 +887,7 @@ Status Jobs::cleanup(const std::string& key) {
 }
 
 Result<int> Jobs::reap() {
+  sandbox::remove_dead_handovers(tools_.podman.engine().runtime_dir);
   int count = 0;
   std::optional<Error> failed;
   for (const auto& record : tools_.folders.all()) {

@@ -76,6 +76,7 @@ struct Tools {
   std::string service_user;     ///< whose subordinate ids are used
   std::string owner;            ///< label value that names this installation
   sandbox::SlotPlan slots = {}; ///< jobs have one of `slots.jobs`
+  int stop_fd = -1;             ///< lent: readable once the stage has to end; -1: none
 };
 
 /// Labels of everything that slipway makes.

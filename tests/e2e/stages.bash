@@ -6,6 +6,8 @@
 . "$SUITE_ROOT/tests/lib/world.sh"
 # shellcheck source=tests/lib/steps.sh
 . "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
 
 PROBE() {
     ((EUID == 0)) || echo "needs root"
@@ -371,6 +373,19 @@ TEST "SIGTERM in prepare exits 2, and cleanup leaves nothing" {
     expect_nothing_left
 }
 
+TEST "SIGTERM in prepare while it waits for a service's port exits 2 at once, and cleanup leaves nothing" {
+    publish_image base/deaf:1 busybox '{"ExposedPorts": {"9999/tcp": {}}, "Cmd": ["sleep", "600"]}'
+    sed 's/^\[gitlab\]$/&\nservice_wait = "200s"/' "$world_config" >"$world_dir/etc/patient.toml"
+    job 3037 ':' ".services = [{name: \"$world_registry/base/deaf:1\", alias: \"deaf\"}]"
+    sim_config=$world_dir/etc/patient.toml sim 3037 --steps config prepare cleanup \
+        --on 'prepare:deaf:run=for i in $(seq 100); do ! podman ps | grep -q svc0 || break; sleep 0.2; done; sleep 1' --on 'prepare:deaf:term'
+
+    expect_eq "$(all 3037 prepare rc)" 2
+    expect_eq "$(all 3037 prepare abandoned)" false
+    expect_contains "$(all 3037 prepare err)$(all 3037 prepare out)" "stopped while waiting for the services"
+    expect_nothing_left
+}
+
 TEST "SIGTERM in prepare's very last step, when the job is ready, still exits 2" {
     job 3036 ':'
     # That step reads the journal of leases, and waits for a record that does not come.
@@ -541,6 +556,27 @@ TEST "after the sudden death of runner and slipway the next prepare removes what
         left=$(world_leftovers)
         expect_eq "$left" "" "left after a death at $point"
     done
+}
+
+pulls() { pgrep -u "$world_user" -f '^podman .*pull .*docker://'; }
+no_pull() { ! pulls >/dev/null; }
+pull_waits() { grep -q hold "$world_dir/log/requests"; }
+
+TEST "a pull that waits dies with its prepare, and its login with it" {
+    local config=$world_dir/etc/pulls.toml
+    cp "$world_config" "$config"
+    printf '[[registry]]\nhost = "%s"\nca_file = "%s"\n' "$proxy" "$env_tls/ca.pem" >>"$config"
+    write "$world_dir/faults.json" '{"hold": true, "method": "GET", "path": "/base/tiny/"}'
+    job 3054 ':' ".image.name = \"$proxy/base/tiny:1\""
+    sim_config=$config die_at 3054 pull_waits
+    until_true 10 no_pull
+    expect_eq "$(find "$env_runtime_dir" -maxdepth 1 -name 'slipway-*')" "" "what is left in the runtime folder"
+    write "$world_dir/faults.json" '{}'
+
+    job 3055 ':' ".image.name = \"$proxy/base/tiny:1\""
+    sim_config=$config sim 3055 --steps config prepare cleanup
+    expect_eq "$(all 3055 prepare rc)" 0
+    expect_nothing_left
 }
 
 TEST "a service that was stopped under running containers serves its next job" {

@@ -157,11 +157,12 @@ world_registry_digest() {
 }
 
 world_leftovers() {
-    with_cgroup2_as_user bash -c '
+    with_cgroup2_as_user bash -ec '
         podman ps --all --format "container {{.Names}}" --filter label=io.slipway.job
         podman ps --all --format "container {{.Names}}" --filter label=io.slipway.role=scanner
         podman network ls --format "network {{.Name}}" --filter name=slipway-j
-        podman volume ls --format "volume {{.Name}}" --filter name=slipway-j' 2>/dev/null
+        podman volume ls --format "volume {{.Name}}" --filter name=slipway-j' 2>/dev/null || echo "Podman does not say"
+    find "$env_runtime_dir" -maxdepth 1 -name 'slipway-handover-*'
     find "$world_state_dir/jobs" "$env_runtime_dir/slipway" -mindepth 1 -maxdepth 1 -name 'j*' 2>/dev/null || true
 }
 

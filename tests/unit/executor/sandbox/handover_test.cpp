@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
 #include "executor/sandbox/handover.hpp"
 #include "tests/fakes/sample_image.hpp"
 
@@ -84,6 +85,21 @@ TEST_F(HandedOver, WaitsForNobodyWhereNobodyWillCome) {
   });
   EXPECT_EQ(::eventfd_write(over_.get(), 1), 0);
   EXPECT_FALSE(waiting.get());
+}
+
+TEST_F(HandedOver, IsLeftByADeadMakerOnly) {
+  const auto dead = dir_.path() / "slipway-handover-aaaaaa";
+  const auto other = dir_.path() / "other";
+  for (const auto& dir : {dead, other}) {
+    std::filesystem::create_directory(dir);
+    ASSERT_TRUE(replace_file(dir / "s", "").ok());
+  }
+
+  remove_dead_handovers(dir_.path());
+
+  EXPECT_FALSE(std::filesystem::exists(dead));
+  EXPECT_TRUE(std::filesystem::exists(other / "s"));
+  connect(); // the living one's is there
 }
 
 } // namespace
