@@ -185,7 +185,7 @@ public:
     into = std::chrono::sys_days{day};
   }
   // "512MiB", "2GiB", "1TiB"
-  void bytes(const char* key, std::uint64_t& into) {
+  void bytes(const char* key, std::uint64_t& into, std::uint64_t least = 0) {
     const auto* node = find(key);
     if (node == nullptr) return;
     const std::map<std::string, double> units{
@@ -198,7 +198,11 @@ public:
                 const auto found = units.find(unit);
                 return found == units.end() ? std::nullopt : std::optional{found->second};
               });
-    if (!value || *value > 1e15) return wrong(*node, key, "a size such as \"512MiB\" or \"2GiB\"");
+    if (!value || *value > 1e15 || *value < static_cast<double>(least)) {
+      return wrong(*node, key,
+                   "a size such as \"512MiB\" or \"2GiB\"" +
+                       (least == 0 ? "" : ", at least " + std::to_string(least) + "B"));
+    }
     into = static_cast<std::uint64_t>(*value);
   }
   void one_of(const char* key, std::string& into, const std::set<std::string>& allowed) {
@@ -597,6 +601,32 @@ void read_egress(Section& s, Egress& egress) {
   if (egress.learn) s.wrong("egress_learn", "left out, or have egress = \"allowlist\" beside it");
 }
 
+// Where sandboxes have a volume: a folder of its own, at any depth, that hides nothing which they
+// need.
+void read_mount_point(Section& s, const char* key, std::string& into) {
+  s.read(key, into);
+  const std::filesystem::path path{into};
+  static const std::set<std::string> taken{"/bin",  "/boot", "/dev", "/etc",  "/lib", "/lib64",
+                                           "/proc", "/root", "/run", "/sbin", "/sys", "/usr"};
+  if (!path.is_absolute() || path.lexically_normal() != path || !path.has_filename() ||
+      !is_printable(into) || into.find_first_of(":, ") != std::string::npos ||
+      taken.contains(into) || into.starts_with("/run/slipway/"))
+    s.wrong(key, "an absolute path such as \"/builds\", of a folder that no image needs");
+}
+
+void read_pull_policies(Section& s, std::vector<std::string>& into) {
+  s.read("pull_policies", into);
+  const std::set<std::string> known{"always", "if-not-present", "never"};
+  std::set<std::string> seen;
+  for (const auto& policy : into) {
+    if (!known.contains(policy) || !seen.insert(policy).second)
+      return s.wrong("pull_policies", "a list of always, if-not-present and never, each once" +
+                                          did_you_mean(policy, known));
+  }
+  // The first is the default.
+  if (into.empty()) s.wrong("pull_policies", "a list of at least one policy");
+}
+
 // What of [[rule]] says which backends may build.
 void read_backends(Section& s, BackendPolicy& backends) {
   const BackendPolicy defaults;
@@ -668,12 +698,18 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("helper_binary", config.gitlab.helper_binary);
          s.one_of("helper_network", config.gitlab.helper_network, {"as_needed", "always"});
          s.one_of("shell", config.gitlab.shell, {"bash", "sh"});
-         s.read("builds_dir", config.gitlab.builds_dir);
-         s.read("cache_dir", config.gitlab.cache_dir);
+         read_mount_point(s, "builds_dir", config.gitlab.builds_dir);
+         read_mount_point(s, "cache_dir", config.gitlab.cache_dir);
+         if (config.gitlab.cache_dir == config.gitlab.builds_dir)
+           s.wrong(s.has("cache_dir") ? "cache_dir" : "builds_dir",
+                   "another folder than that of the other key");
          s.read("default_image", config.gitlab.default_image);
+         if (!config.gitlab.default_image.empty() &&
+             !oci::Reference::parse(config.gitlab.default_image))
+           s.wrong("default_image", "an image reference such as \"registry.example/ci/base:1\"");
          s.read("allowed_images", config.gitlab.allowed_images);
          s.read("allowed_services", config.gitlab.allowed_services);
-         s.read("pull_policies", config.gitlab.pull_policies);
+         read_pull_policies(s, config.gitlab.pull_policies);
          s.duration("service_wait", config.gitlab.service_wait, seconds{0}, hours{1});
          s.duration("stop_grace", config.gitlab.stop_grace, seconds{1}, seconds{240});
        }},
@@ -721,6 +757,9 @@ Result<Config> parse(const std::string& text, const std::string& name) {
        [&](Section& s) {
          s.read("trivy", config.gate.trivy);
          s.read("trivy_sha256", config.gate.trivy_sha256);
+         if (!config.gate.trivy_sha256.empty() &&
+             !oci::Digest::parse("sha256:" + config.gate.trivy_sha256))
+           s.wrong("trivy_sha256", "64 lower-case hex digits, as sha256sum prints them");
          s.read("db_dir", config.gate.db_dir);
          s.one_of("threshold", config.gate.threshold, kThresholds);
          s.read("fixed_only", config.gate.fixed_only);
@@ -729,18 +768,21 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("base_secrets", config.gate.base_secrets);
          s.integer("fixed_grace_days", config.gate.fixed_grace_days, 0, 365);
          s.integer("waiver_max_days", config.gate.waiver_max_days, 1, 3650);
-         s.bytes("max_layer", config.gate.max_layer);
-         s.bytes("max_image", config.gate.max_image);
+         s.bytes("max_layer", config.gate.max_layer, 1UL << 20);
+         s.bytes("max_image", config.gate.max_image, 1UL << 20);
          s.read("leak_exempt", config.gate.leak_exempt);
          s.duration("db_warn_age", config.gate.db_warn_age, seconds{0}, hours{24 * 365});
          s.duration("db_max_age", config.gate.db_max_age, hours{1}, hours{24 * 365});
+         if (s.has("db_warn_age") && config.gate.db_warn_age > config.gate.db_max_age)
+           s.wrong("db_warn_age",
+                   "such that the warning (db_warn_age) comes before the denial (db_max_age)");
          s.duration("timeout", config.gate.timeout, seconds{10}, hours{2});
        }},
       {"db",
        [&](Section& s) {
          s.read("key_file", config.db.key_file);
          s.read("canary", config.db.canary);
-         s.bytes("max_size", config.db.max_size);
+         s.bytes("max_size", config.db.max_size, 1UL << 20);
          s.duration("timeout", config.db.timeout, seconds{10}, hours{12});
          for (const auto& one : config.db.canary) {
            const auto first = one.find('/');
@@ -818,9 +860,20 @@ Result<Config> parse(const std::string& text, const std::string& name) {
         s.read("basic_auth", registry.basic_auth);
         s.read("push", registry.push);
         s.read("pull", registry.pull);
-        if (registry.host.empty()) s.missing("host");
-        if (registry.host.find('/') != std::string::npos)
-          s.missing("host (a name with an optional port, no scheme or path)");
+        if (!s.has("host")) {
+          s.missing("host");
+        } else if (const auto image = oci::Reference::parse(registry.host + "/image");
+                   !image || image->registry() != registry.host) {
+          // Another spelling would broker what no reference names.
+          s.wrong("host", "a host as references have it, such as \"registry.example:5000\": in "
+                          "lower case, with a dot or a port, without scheme and path" +
+                              std::string{image && image->registry() == "docker.io"
+                                              ? "; Docker Hub is \"docker.io\""
+                                              : ""});
+        } else if (std::any_of(config.registries.begin(), config.registries.end(),
+                               [&](const auto& other) { return other.host == registry.host; })) {
+          s.wrong("host", "unique: there is another [[registry]] " + registry.host);
+        }
         check_registry_credential(s, registry, config);
         config.registries.push_back(std::move(registry));
         return {};
@@ -872,6 +925,8 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     Rule rule;
     rule.origin = origin_of(node);
     s.read("project", rule.project);
+    if (rule.project.empty())
+      s.wrong("project", "a glob on the full path of a project, such as \"grp/*\"");
     s.read("protected", rule.only_protected);
     std::string threshold = "high";
     s.one_of("threshold", threshold, kThresholds);
@@ -962,11 +1017,18 @@ Result<Config> load(const std::filesystem::path& file) {
   if (!config) return config;
   config->file = file;
   std::vector<std::filesystem::path> policies;
-  std::error_code none;
-  for (const auto& entry :
-       std::filesystem::directory_iterator{file.parent_path() / "policy.d", none}) {
-    if (entry.path().extension() == ".toml") policies.push_back(entry.path());
+  const auto folder = file.parent_path() / "policy.d";
+  std::error_code failed;
+  for (std::filesystem::directory_iterator entry{folder, failed}, end; !failed && entry != end;
+       entry.increment(failed)) {
+    if (entry->path().extension() == ".toml") policies.push_back(entry->path());
   }
+  // Rules that cannot be read must not be rules that are not there.
+  if (failed && failed != std::errc::no_such_file_or_directory)
+    return Error{ErrorKind::misconfigured,
+                 "reading the policy: " + folder.string() + ": " + failed.message(),
+                 "let slipway's user read the folder, or remove it",
+                 {}};
   std::sort(policies.begin(), policies.end());
   for (const auto& policy : policies) {
     auto body = read_file(policy, kMaxFileBytes);

@@ -2,6 +2,7 @@
 #include "config/config.hpp"
 #include "config/credential_types.hpp"
 #include "executor/base/file.hpp"
+#include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
 
@@ -110,6 +111,31 @@ INSTANTIATE_TEST_SUITE_P(
                 "config.toml:2:9: 'image' in [[db_source]] must be a reference with a tag"},
         Refused{"CanaryWithoutPackage", "[db]\ncanary = [\"CVE-2024-12797\"]\n",
                 "'canary' in [db] must be a list of \"BUCKET/PACKAGE/ID\""},
+        Refused{"NoPullPolicy", "[gitlab]\npull_policies = []\n",
+                "config.toml:2:17: 'pull_policies' in [gitlab] must be a list of at least one"},
+        Refused{"UnknownPullPolicy", "[gitlab]\npull_policies = [\"allways\"]\n",
+                "each once; did you mean 'always'?"},
+        Refused{"RelativeBuildsDir", "[gitlab]\nbuilds_dir = \"builds\"\n",
+                "config.toml:2:14: 'builds_dir' in [gitlab] must be an absolute path"},
+        Refused{"CacheOverTheImage", "[gitlab]\ncache_dir = \"/usr\"\n",
+                "'cache_dir' in [gitlab] must be an absolute path"},
+        Refused{"CacheOverTheRoot", "[gitlab]\ncache_dir = \"/\"\n",
+                "'cache_dir' in [gitlab] must be an absolute path"},
+        Refused{"CacheInTheWorkspacesPlace", "[gitlab]\ncache_dir = \"/builds\"\n",
+                "'cache_dir' in [gitlab] must be another folder"},
+        Refused{"DefaultImageWithSpaces", "[gitlab]\ndefault_image = \"a b\"\n",
+                "'default_image' in [gitlab] must be an image reference"},
+        Refused{"PinOfAnotherLength", "[gate]\ntrivy_sha256 = \"abc\"\n",
+                "'trivy_sha256' in [gate] must be 64 lower-case hex digits"},
+        Refused{"NoImageFits", "[gate]\nmax_layer = \"0B\"\n", "at least 1048576B"},
+        Refused{"WarningAfterTheDenial", "[gate]\ndb_warn_age = \"9d\"\n",
+                "config.toml:2:15: 'db_warn_age' in [gate] must be such that the warning"},
+        Refused{"RegistryWithScheme", "[[registry]]\nhost = \"https://r:1\"\n",
+                "config.toml:2:8: 'host' in [[registry]] must be a host as references have it"},
+        Refused{"RegistryThatNoReferenceNames", "[[registry]]\nhost = \"index.docker.io\"\n",
+                "Docker Hub is \"docker.io\""},
+        Refused{"RegistryTwice", "[[registry]]\nhost = \"r:1\"\n[[registry]]\nhost = \"r:1\"\n",
+                "config.toml:4:8: 'host' in [[registry]] must be unique"},
         Refused{"TableInsteadOfList", "[registry]\nhost = \"r\"\n", "write [[registry]]"},
         Refused{"NoToml", "[gate\n", "config.toml:1:"}),
     [](const auto& tested) { return std::string{tested.param.name}; });
@@ -269,6 +295,28 @@ TEST(Config, ReadsPolicyFilesInOrderOfTheirNames) {
   EXPECT_NE(config->rules[0].origin.find("10-a.toml:2"), std::string::npos)
       << config->rules[0].origin;
   std::filesystem::remove_all(dir);
+}
+
+TEST(Config, PolicyFolderThatCannotBeReadIsAnError) {
+  const fakes::TempDir dir;
+  ASSERT_TRUE(replace_file(dir.path() / "config.toml", "").ok());
+  EXPECT_TRUE(load(dir.path() / "config.toml").ok()) << "none is no error";
+  ASSERT_TRUE(replace_file(dir.path() / "policy.d", "").ok());
+
+  const auto config = load(dir.path() / "config.toml");
+
+  ASSERT_FALSE(config);
+  EXPECT_NE(config.error().what.find("policy.d: Not a directory"), std::string::npos)
+      << config.error().what;
+}
+
+TEST(Config, RuleForNoProjectIsAnError) {
+  Config config;
+  const auto read = parse_policy("[[rule]]\nproject = \"\"\n", "p.toml", config);
+
+  ASSERT_FALSE(read);
+  EXPECT_NE(read.error().what.find("p.toml:2:11: 'project' in [[rule]]"), std::string::npos)
+      << read.error().what;
 }
 
 TEST(Config, UnknownPolicyKeyIsAnError) {
