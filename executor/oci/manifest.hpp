@@ -22,6 +22,11 @@ namespace slipway::oci {
 /// A manifest or config above this is refused unread. Source: distribution-spec, 4 MiB advice.
 constexpr std::size_t kMaxManifestBytes = 4UL << 20;
 constexpr std::size_t kMaxConfigBytes = 8UL << 20;
+/// Manifests and indexes below one digest, each as often as it is named.
+constexpr std::size_t kMaxTreeReads = 128;
+/// Bytes of all manifests and indexes below one digest, each as often as it is named: once parsed,
+/// they cost a multiple of their bytes.
+constexpr std::size_t kMaxAllManifestBytes = 8UL << 20;
 
 inline constexpr const char* kMediaTypeOciManifest = "application/vnd.oci.image.manifest.v1+json";
 inline constexpr const char* kMediaTypeOciIndex = "application/vnd.oci.image.index.v1+json";

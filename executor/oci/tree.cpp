@@ -20,8 +20,6 @@ namespace slipway::oci {
 namespace {
 
 constexpr std::size_t kMaxManifests = 64;
-/// Read below one digest, indexes among them, each as often as it is named.
-constexpr std::size_t kMaxReads = 2 * kMaxManifests;
 /// Of all configs below one digest, each as often as it is named: all are kept.
 constexpr std::size_t kMaxAllConfigBytes = 32UL << 20;
 constexpr int kMaxIndexLevels = 2;
@@ -71,12 +69,17 @@ public:
       : layout_{layout}, tree_{tree}, flaw_{flaw} {}
 
   Status read(const Descriptor& descriptor, int index_levels_above) {
-    if (++reads_ > kMaxReads) {
-      return refused("more than " + std::to_string(kMaxReads) +
+    if (++reads_ > kMaxTreeReads) {
+      return refused("more than " + std::to_string(kMaxTreeReads) +
                      " manifests and indexes below one digest");
     }
     auto text = layout_.read_blob(descriptor.digest, kMaxManifestBytes);
     if (!text) return std::move(text).error();
+    manifest_bytes_ += text->size();
+    if (manifest_bytes_ > kMaxAllManifestBytes) {
+      return refused("manifests and indexes of more than " + std::to_string(kMaxAllManifestBytes) +
+                     " bytes below one digest");
+    }
     if (text->size() != descriptor.size) {
       flaw_ = Flaw::wrong_bytes;
       return refused("manifest " + descriptor.digest.str() + " has " +
@@ -177,6 +180,7 @@ private:
   Flaw& flaw_;
   std::set<Digest> seen_;
   std::size_t reads_ = 0;
+  std::size_t manifest_bytes_ = 0;
   std::size_t config_bytes_ = 0;
 };
 

@@ -201,12 +201,22 @@ Status Registry::pull_manifest_blobs(oci::Layout& layout, const std::string& byt
 }
 
 Status Registry::pull_tree(oci::Layout& layout, const Fetched& manifest, int depth) {
+  pulled_.insert(manifest.digest);
+  pulled_bytes_ += manifest.bytes.size();
+  if (pulled_.size() > oci::kMaxTreeReads || pulled_bytes_ > oci::kMaxAllManifestBytes)
+    return Error{ErrorKind::bad_input,
+                 "the image has more than " + std::to_string(oci::kMaxTreeReads) +
+                     " manifests and indexes, or they have more than " +
+                     std::to_string(oci::kMaxAllManifestBytes) + " bytes",
+                 "",
+                 {}};
   auto parsed = oci::parse_manifest(manifest.bytes);
   if (!parsed) return std::move(parsed).error();
   if (const auto* index = std::get_if<oci::Index>(&*parsed)) {
     if (depth >= kMaxIndexDepth)
       return Error{ErrorKind::bad_input, "indexes are nested too deep", "", {}};
     for (const auto& child : index->manifests) {
+      if (pulled_.contains(child.digest)) continue;
       auto fetched = get_manifest(child.digest.str());
       if (!fetched) return std::move(fetched).error();
       if (auto status = pull_tree(layout, *fetched, depth + 1); !status) return status;
@@ -222,6 +232,8 @@ Status Registry::pull_tree(oci::Layout& layout, const Fetched& manifest, int dep
 Result<PullOutcome> Registry::pull(oci::Layout* layout, const PullTarget& target) {
   permit_ = nullptr;
   mount_from_.clear();
+  pulled_.clear();
+  pulled_bytes_ = 0;
   max_blob_bytes_ = target.max_bytes == 0 ? ~std::uint64_t{0} : target.max_bytes;
   struct Done {
     Registry& registry;

@@ -17,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -144,6 +145,7 @@ private:
   Status fetch(const oci::Digest& digest, std::uint64_t size,
                const std::function<Status(std::string_view)>& sink);
   Status pull_manifest_blobs(oci::Layout& layout, const std::string& bytes);
+  /// Each manifest once, however often the tree names it.
   Status pull_tree(oci::Layout& layout, const Fetched& manifest, int depth);
 
   http::Transport& transport_;
@@ -160,6 +162,8 @@ private:
   bool sources_denied_ = false; ///< no token for them: upload instead
   std::uint32_t token_seconds_ = 0;
   std::uint64_t max_blob_bytes_ = ~std::uint64_t{0}; ///< of one manifest, while pull() runs
+  std::set<oci::Digest> pulled_;                     ///< manifests and indexes, while pull() runs
+  std::size_t pulled_bytes_ = 0;                     ///< of those
 };
 
 /// The code and message of a registry's error JSON, printable and short; "" where there is none.

@@ -217,6 +217,7 @@ Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& roo
   std::set<std::string> seen{root.str()};
   std::vector<oci::Descriptor> blobs;
   std::vector<std::string> manifests; // children first, so that a parent in the layout is complete
+  std::size_t manifest_bytes = 0;
   while (!todo.empty()) {
     const oci::Digest digest = todo.back();
     todo.pop_back();
@@ -228,6 +229,13 @@ Status BuildkitBackend::transfer(const BuildPaths& paths, const oci::Digest& roo
     if (!bytes) return std::move(bytes).error().in("reading manifest " + digest.str());
     if (oci::Digest::of(*bytes) != digest)
       return Error{ErrorKind::bad_input, "manifest " + digest.str() + " has other bytes", "", {}};
+    manifest_bytes += bytes->size();
+    if (manifest_bytes > oci::kMaxAllManifestBytes)
+      return Error{ErrorKind::bad_input,
+                   "the image's manifests have more than " +
+                       std::to_string(oci::kMaxAllManifestBytes) + " bytes",
+                   "",
+                   {}};
     auto parsed = oci::parse_manifest(*bytes);
     if (!parsed) return std::move(parsed).error().in("reading manifest " + digest.str());
     manifests.insert(manifests.begin(), *bytes);

@@ -113,6 +113,23 @@ TEST_F(LayoutTest, KeepsNoMoreOfATreeThanOneImageIsWorth) {
   const auto empty = written(index_of("", 1), kMediaTypeOciIndex);
   EXPECT_TRUE(read(index_of(empty, 127)));
   refused(read(index_of(empty, 128)), "manifests and indexes below one digest");
+  refused(read(index_of(empty, 27000)), "manifests and indexes below one digest");
+
+  const std::string layer = written("x", kPlain);
+  std::string layers;
+  for (int i = 0; i < 500; ++i) {
+    std::string annotations;
+    for (int j = 0; j < 100; ++j)
+      annotations += (j == 0 ? "\"" : ",\"") + std::to_string(j) + R"(":"12345678")";
+    layers += (i == 0 ? "" : ",") + layer.substr(0, layer.size() - 1) + R"(,"annotations":{)" +
+              annotations + "}}";
+  }
+  auto annotated = image_of(config_with(""));
+  annotated.replace(annotated.find("[]"), 2, "[" + layers + "]");
+  const auto times = static_cast<int>(kMaxAllManifestBytes / annotated.size());
+  const auto much = written(annotated, kMediaTypeOciManifest);
+  EXPECT_TRUE(read(index_of(much, times)));
+  refused(read(index_of(much, times + 1)), "manifests and indexes of more than");
 }
 
 /// In a process of its own, which may write files of 4096 bytes.

@@ -102,6 +102,48 @@ TEST_F(Pulls, WithoutALoginBringTheWholeTreeByItsDigests) {
     EXPECT_EQ(one.authorization, "") << one.url;
 }
 
+TEST_F(Pulls, AskOnceForWhatAnIndexNamesOftenAndForNoMoreThanOneImageHas) {
+  const auto serve = [this](const std::string& children, const char* type) {
+    auto bytes = std::string{R"({"schemaVersion":2,"mediaType":")"} + oci::kMediaTypeOciIndex +
+                 R"(","manifests":[)" + children + "]}";
+    const auto digest = oci::Digest::of(bytes).str();
+    const auto size = bytes.size();
+    server_.manifests["grp/app:" + digest] = {type, bytes};
+    server_.manifests["grp/app:v1"] = {type, std::move(bytes)};
+    return fakes::descriptor_json(type, digest, size);
+  };
+  const auto often = [&](const std::string& child) {
+    std::string all = child;
+    for (int i = 1; i < 10000; ++i)
+      all += "," + child;
+    return serve(all, oci::kMediaTypeOciIndex);
+  };
+  auto into = *oci::Layout::create(dir_.path() / "into");
+  const auto image = stock();
+  often(often(
+      fakes::descriptor_json(oci::kMediaTypeOciManifest, image.str(), *layout_.blob_size(image))));
+
+  auto pulled = pull(into, {.target = "v1", .platform = ""});
+
+  EXPECT_TRUE(pulled.ok()) << pulled.error().text();
+  EXPECT_EQ(server_.count("GET", "/manifests/"), 3U);
+
+  std::string many;
+  for (int i = 0; i < 200; ++i)
+    many += (many.empty() ? "" : ",") +
+            serve(std::string(static_cast<std::size_t>(i), ' '), oci::kMediaTypeOciIndex);
+  serve(many, oci::kMediaTypeOciIndex);
+  server_.seen.clear();
+
+  pulled = pull(into, {.target = "v1", .platform = ""});
+
+  EXPECT_LE(server_.seen.size(), 129U);
+  ASSERT_FALSE(pulled.ok());
+  EXPECT_EQ(pulled.error().kind, ErrorKind::bad_input);
+  EXPECT_NE(pulled.error().text().find("more than 128 manifests"), std::string::npos)
+      << pulled.error().text();
+}
+
 TEST_F(Pulls, OfAMissingTagAreNotFoundAndNotTriedAgain) {
   auto into = *oci::Layout::create(dir_.path() / "into");
 

@@ -198,6 +198,31 @@ TEST_F(BuildkitBackendTest, RefusesAManifestWithOtherBytes) {
   EXPECT_EQ(built.error().kind, ErrorKind::bad_input);
 }
 
+TEST_F(BuildkitBackendTest, RefusesManifestsThatAreTooLargeTogether) {
+  std::string children;
+  for (const char* one : {"a", "b", "c"}) {
+    auto manifest = sandbox_.manifest();
+    manifest.insert(manifest.size() - 1,
+                    R"(,"annotations":{"x":")" + (one + std::string(3UL << 20, 'x')) + "\"}");
+    const auto digest = oci::Digest::of(manifest);
+    children += std::string{children.empty() ? "" : ","} +
+                R"({"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" +
+                digest.str() + R"(","size":)" + std::to_string(manifest.size()) + "}";
+    ASSERT_TRUE(layout_->write_blob(manifest).ok());
+  }
+  const auto root = layout_->write_blob(
+      R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[)" +
+      children + "]}");
+  sandbox_.metadata = R"({"containerimage.digest":")" + root->str() + R"("})";
+
+  const auto built = build();
+
+  ASSERT_FALSE(built.ok());
+  EXPECT_EQ(built.error().kind, ErrorKind::bad_input);
+  EXPECT_NE(built.error().text().find("manifests have more than"), std::string::npos)
+      << built.error().text();
+}
+
 TEST_F(BuildkitBackendTest, RefusesMetadataWithoutAnImage) {
   for (const char* bad : {"[]", "{", R"({"containerimage.digest":7})",
                           R"({"containerimage.digest":"sha256:../../x"})"}) {
