@@ -104,6 +104,7 @@ public:
   /// unavailable.
   virtual Result<ImageSummary> pull(const oci::Reference& reference, const std::string& platform,
                                     const Progress& progress, const Cancelled& cancelled) = 0;
+  /// Without `config_json`, and of `config` what a list shows: created, labels, platform.
   virtual Result<std::vector<ImageSummary>> list() = 0;
   /// By reference, image ID (full or unique prefix, with or without sha256:) or repo digest.
   /// Errors: not_found, bad_input (ambiguous).

@@ -41,6 +41,18 @@ bool is_hex(std::string_view text) {
   });
 }
 
+/// Bytes that are parsed to know the image.
+std::uint64_t description_bytes(const oci::ImageTree& tree) {
+  std::uint64_t bytes = 0;
+  for (const auto& image : tree.images)
+    bytes += image.descriptor.size + (image.config ? image.manifest.config.size : 0);
+  for (const auto& blob : tree.blobs)
+    if (std::find(tree.index_digests.begin(), tree.index_digests.end(), blob.digest) !=
+        tree.index_digests.end())
+      bytes += blob.size;
+  return bytes;
+}
+
 std::string repository_of(const std::string& repo_digest) {
   return repo_digest.substr(0, repo_digest.find('@'));
 }
@@ -52,6 +64,7 @@ struct ImageStore::Record {
   oci::Digest image_id;
   std::vector<oci::Reference> tags;
   std::vector<std::string> repo_digests;
+  std::uint64_t description_bytes = 0; ///< 0: written before they were counted
 };
 
 struct ImageStore::Names {
@@ -122,7 +135,9 @@ Result<ImageStore::Names> ImageStore::read_names() const {
     auto id =
         oci::Digest::parse(item.value("id", Json("")).is_string() ? item.value("id", "") : "");
     if (!id) return damaged(id.error().what);
-    Record record{*std::move(root), *std::move(id), {}, {}};
+    Record record{*std::move(root), *std::move(id), {}, {}, 0};
+    if (const auto bytes = item.value("description_bytes", Json(0)); bytes.is_number_unsigned())
+      record.description_bytes = bytes.get<std::uint64_t>();
     for (const auto& tag : item.value("tags", Json::array())) {
       auto reference = oci::Reference::parse(tag.is_string() ? tag.get<std::string>() : "");
       if (!reference) return damaged(reference.error().what);
@@ -156,7 +171,8 @@ Status ImageStore::write_names(const Names& names) {
     images.push_back(Json{{"digest", image.root.str()},
                           {"id", image.image_id.str()},
                           {"tags", std::move(tags)},
-                          {"repo_digests", image.repo_digests}});
+                          {"repo_digests", image.repo_digests},
+                          {"description_bytes", image.description_bytes}});
   }
   return replace_file(dir_ / kNamesFile,
                       Json{{"version", 1}, {"images", std::move(images)}}.dump(1) + "\n");
@@ -205,13 +221,24 @@ Result<StoredImage> ImageStore::add(const oci::Digest& root,
                    {}};
     }
   }
-  auto stored = load(Record{root, root, {}, {}});
+  auto stored = load(Record{root, root, {}, {}, 0});
   if (!stored) return std::move(stored).error().in("adding image " + root.str());
   for (const auto& tag : tags)
     names->take_tag(tag);
   Record* record = names->by_root(root);
   if (record == nullptr) {
-    names->images.push_back(Record{root, stored->image_id, {}, {}});
+    const auto bytes = description_bytes(*tree);
+    std::uint64_t total = bytes;
+    for (const auto& image : names->images)
+      total += image.description_bytes;
+    if (total > max_description_bytes) {
+      return Error{ErrorKind::denied,
+                   "the manifests and configs of the job's images have more than " +
+                       std::to_string(max_description_bytes) + " bytes with those of " + root.str(),
+                   "remove some images with docker rmi",
+                   {}};
+    }
+    names->images.push_back(Record{root, stored->image_id, {}, {}, bytes});
     record = &names->images.back();
   }
   for (const auto& tag : tags) {
@@ -302,6 +329,12 @@ Result<std::vector<StoredImage>> ImageStore::list() const {
   for (auto record = names->images.rbegin(); record != names->images.rend(); ++record) {
     auto image = load(*record);
     if (!image) return std::move(image).error();
+    oci::ImageConfig shown;
+    shown.platform = std::move(image->config.platform);
+    shown.created = std::move(image->config.created);
+    shown.labels = std::move(image->config.labels);
+    image->config = std::move(shown);
+    image->config_json = std::string{}; // a cleared string keeps its memory
     images.push_back(*std::move(image));
   }
   return images;

@@ -23,6 +23,8 @@ namespace slipway::state {
 constexpr std::size_t kMaxStoredImages = 4096;
 constexpr std::size_t kMaxNamesPerImage = 1024;
 constexpr std::size_t kMaxNamesBytes = 16UL << 20;
+/// Of the manifests and configs of all images: whoever lists them reads each.
+constexpr std::uint64_t kMaxDescriptionBytes = 64ULL << 20;
 
 struct StoredImage {
   oci::Digest manifest_digest; ///< of the root: a manifest or an index
@@ -47,8 +49,8 @@ public:
   const oci::Layout& layout() const noexcept { return layout_; }
 
   /// Makes the image below `root` known and gives it the tags, taking them from whoever had them.
-  /// Adding a known image adds the tags. Errors: bad_input, not_found (a blob is missing: put the
-  /// blobs again and add again, another request's removal may have taken them).
+  /// Adding a known image adds the tags. Errors: denied (a limit); bad_input, not_found (a blob is
+  /// missing: put the blobs again and add again, another request's removal may have taken them).
   Result<StoredImage> add(const oci::Digest& root, const std::vector<oci::Reference>& tags);
   /// Gives the image that `source` names (as in `find`) one more tag. Errors: as find.
   Status tag(const std::string& source, const oci::Reference& target);
@@ -59,13 +61,17 @@ public:
   /// By reference, image ID (whole or prefix, with or without sha256:), manifest digest or repo
   /// digest. Errors: not_found; bad_input (ambiguous prefix).
   Result<StoredImage> find(const std::string& name) const;
-  /// Newest last added first.
+  /// Newest last added first. Of the configs it gives what a list shows, `platform`, `created` and
+  /// `labels`, and no `config_json`: of thousands of images the whole would not fit into memory.
   Result<std::vector<StoredImage>> list() const;
 
   /// What `docker rmi` does and prints: a name goes ("Untagged: …"); the image goes with its last
   /// name ("Deleted: …"). Removal by ID takes all names of one repository, and of several only with
   /// `force`. Errors: not_found; bad_input (ambiguous); denied (several repositories, no force).
   Result<std::vector<std::string>> remove(const std::string& name, bool force);
+
+  /// A test makes it small.
+  std::uint64_t max_description_bytes = kMaxDescriptionBytes;
 
 private:
   struct Record;

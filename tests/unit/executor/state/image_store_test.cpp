@@ -160,6 +160,40 @@ TEST_F(JobImages, RefusesAnImageWithAMissingLayer) {
   EXPECT_TRUE(store->list()->empty());
 }
 
+TEST_F(JobImages, AListHasWhatItShowsAndNotTheWholeConfigs) {
+  const auto image = add("a", {ref("app:1")});
+
+  const auto listed = store->list();
+
+  ASSERT_TRUE(listed) << listed.error().text();
+  ASSERT_EQ(listed->size(), 1U);
+  EXPECT_EQ(listed->front().config.labels, image.config.labels);
+  EXPECT_EQ(listed->front().config.platform.str(), image.config.platform.str());
+  EXPECT_EQ(listed->front().size, image.size);
+  EXPECT_TRUE(listed->front().config_json.empty());
+  EXPECT_TRUE(listed->front().config.diff_ids.empty());
+  EXPECT_FALSE(store->find("app:1")->config_json.empty());
+  EXPECT_FALSE(store->find("app:1")->config.diff_ids.empty());
+}
+
+TEST_F(JobImages, HaveSoManyBytesOfConfigsAndManifestsTogether) {
+  const auto first = add("a", {ref("app:1")});
+  const auto size = first.config_json.size() + *store->layout().blob_size(first.manifest_digest);
+  store->max_description_bytes = 2 * size;
+  add("b", {ref("app:2")});
+
+  const auto third = store->add(put(store->layout(), "c"), {ref("app:3")});
+
+  ASSERT_FALSE(third);
+  EXPECT_EQ(third.error().kind, ErrorKind::denied);
+  EXPECT_NE(third.error().text().find("manifests and configs"), std::string::npos);
+  EXPECT_FALSE(store->find("app:3"));
+  // What is known takes nothing more; what is removed makes room.
+  EXPECT_TRUE(store->add(first.manifest_digest, {ref("app:4")}));
+  ASSERT_TRUE(store->remove("app:2", false));
+  EXPECT_TRUE(store->add(put(store->layout(), "c"), {ref("app:3")}));
+}
+
 TEST_F(JobImages, AreThereForTheNextProcess) {
   const auto image = add("a", {ref("app:1")});
 
