@@ -118,8 +118,18 @@ Result<std::string> FileAuditLog::append(const std::string& event, const Fields&
   const std::string hash = hash_of(previous, body);
   body["previous"] = previous;
   body["hash"] = hash;
+  const std::string text = body.dump(-1, ' ', true) + "\n";
+  if (text.size() > kMaxLineBytes) {
+    // The next one could not find its beginning.
+    return Error{ErrorKind::bad_input,
+                 "the audit record '" + event.substr(0, 100) + "' has " +
+                     std::to_string(text.size()) + " bytes, more than the " +
+                     std::to_string(kMaxLineBytes) + " of a line",
+                 "what it tells of is not done: leave out long names",
+                 {}};
+  }
   const off_t before = ::lseek(fd.get(), 0, SEEK_END);
-  if (auto written = write_all(fd.get(), body.dump(-1, ' ', true) + "\n"); !written) {
+  if (auto written = write_all(fd.get(), text); !written) {
     (void)!::ftruncate(fd.get(), before); // a full disk must not leave half a line
     return std::move(written).error().in("appending to " + file_.string());
   }

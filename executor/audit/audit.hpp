@@ -22,8 +22,8 @@ public:
   virtual ~AuditLog() = default;
   using Fields = std::vector<std::pair<std::string, std::string>>;
   /// Appends one record durably and returns the new head (64 hex digits). Errors: io; timed_out
-  /// (others hold it for too long); bad_input (the last line of the file is not one of ours:
-  /// somebody wrote to it).
+  /// (others hold it for too long); misconfigured (the last line of the file is not one of ours:
+  /// somebody wrote to it); bad_input (a record of more than 64 KiB).
   virtual Result<std::string> append(const std::string& event, const Fields& fields) = 0;
 };
 

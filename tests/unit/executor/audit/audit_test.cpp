@@ -122,6 +122,21 @@ TEST_F(Audit, ConcurrentProcessesKeepOneChain) {
   EXPECT_EQ(verified->records, 40U);
 }
 
+TEST_F(Audit, ARecordThatTheNextOneCouldNotReadIsRefused) {
+  add("push");
+  AuditLog::Fields fields;
+  for (int i = 0; i < 20; ++i)
+    fields.emplace_back("field" + std::to_string(i), std::string(4096, '\x01')); // six bytes each
+
+  const auto appended = FileAuditLog{file_, clock_}.append("push", fields);
+
+  ASSERT_FALSE(appended);
+  EXPECT_EQ(appended.error().kind, ErrorKind::bad_input);
+  EXPECT_NE(appended.error().what.find("of a line"), std::string::npos) << appended.error().what;
+  add("push");
+  EXPECT_EQ(verify(file_, std::nullopt)->records, 2U);
+}
+
 TEST_F(Audit, InvalidUtf8IsKeptVerifiable) {
   ASSERT_TRUE(FileAuditLog(file_, clock_).append("push", {{"image", "\xff\xfe\n\x1b[0m"}}));
 
