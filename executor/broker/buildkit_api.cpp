@@ -27,6 +27,7 @@
 #include <mutex>
 #include <optional>
 #include <semaphore>
+#include <system_error>
 #include <thread>
 
 namespace slipway::broker {
@@ -334,6 +335,64 @@ void BuildkitApi::State::list_workers(Call& call) {
   answer_with(call, MessageWriter{}.message(1, worker_record()).bytes());
 }
 
+namespace {
+
+/// Serves the session's connection, whose socket is `ours`, with what the call brings, until one of
+/// the two ends. False where there is no room for its threads.
+bool carry(Call& call, grpc::Connection& connection, int ours, int peers) {
+  std::atomic<bool> over = false;
+  std::jthread frames;
+  std::jthread from_client;
+  // Whichever of the two has begun: it ends, however this function does.
+  struct End {
+    std::atomic<bool>& over;
+    grpc::Connection& connection;
+    int peers;
+    ~End() {
+      over = true;
+      connection.close();
+      ::shutdown(peers, SHUT_RDWR);
+    }
+  } const end{over, connection, peers};
+  try {
+    frames = std::jthread{[&] {
+      connection.run("");
+      over = true;
+      ::shutdown(ours, SHUT_RDWR);
+    }};
+    from_client = std::jthread{[&] {
+      while (!over && !call.gone()) {
+        auto message = call.read(kLook);
+        if (!message && message.error().kind == ErrorKind::timed_out) continue;
+        if (!message || !*message) break;
+        std::string_view bytes;
+        if (!grpc::read_fields(**message, [&](const grpc::Field& field) -> Status {
+              if (field.is_bytes && field.number == 1) bytes = field.bytes;
+              return {};
+            }))
+          break;
+        if (!send_all(peers, bytes, over)) break;
+      }
+      ::shutdown(peers, SHUT_WR);
+    }};
+  } catch (const std::system_error&) {
+    return false;
+  }
+  std::vector<char> part(kSessionPart);
+  while (!over && !call.gone()) {
+    pollfd polled{peers, POLLIN, 0};
+    if (::poll(&polled, 1, static_cast<int>(kLook.count())) <= 0) continue;
+    const ssize_t got = ::recv(peers, part.data(), part.size(), MSG_DONTWAIT);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got <= 0) break;
+    const std::string_view bytes{part.data(), static_cast<std::size_t>(got)};
+    if (!call.write(MessageWriter{}.text(1, bytes).bytes())) break;
+  }
+  return true;
+}
+
+} // namespace
+
 // A session in a call, in place of a connection of its own: what it says in pieces is HTTP/2 again.
 void BuildkitApi::State::session(Call& call) {
   const std::string id = call.header("x-docker-expose-session-uuid");
@@ -352,43 +411,9 @@ void BuildkitApi::State::session(Call& call) {
   const auto session =
       std::make_shared<BuildkitSession>(*std::move(connection), std::move(methods));
   if (auto kept = keep_session(id, session); !kept) return call.finish(ending_of(kept.error()));
-  std::atomic<bool> over = false;
-  std::thread frames{[&] {
-    session->connection().run("");
-    over = true;
-    ::shutdown(ours.get(), SHUT_RDWR);
-  }};
-  std::thread from_client{[&] {
-    while (!over && !call.gone()) {
-      auto message = call.read(kLook);
-      if (!message && message.error().kind == ErrorKind::timed_out) continue;
-      if (!message || !*message) break;
-      std::string_view bytes;
-      if (!grpc::read_fields(**message, [&](const grpc::Field& field) -> Status {
-            if (field.is_bytes && field.number == 1) bytes = field.bytes;
-            return {};
-          }))
-        break;
-      if (!send_all(peers.get(), bytes, over)) break;
-    }
-    ::shutdown(peers.get(), SHUT_WR);
-  }};
-  std::vector<char> part(kSessionPart);
-  while (!over && !call.gone()) {
-    pollfd polled{peers.get(), POLLIN, 0};
-    if (::poll(&polled, 1, static_cast<int>(kLook.count())) <= 0) continue;
-    const ssize_t got = ::recv(peers.get(), part.data(), part.size(), MSG_DONTWAIT);
-    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (got <= 0) break;
-    const std::string_view bytes{part.data(), static_cast<std::size_t>(got)};
-    if (!call.write(MessageWriter{}.text(1, bytes).bytes())) break;
-  }
-  over = true;
-  session->connection().close();
-  ::shutdown(peers.get(), SHUT_RDWR);
-  from_client.join();
-  frames.join();
-  drop_session(id);
+  const bool carried = carry(call, session->connection(), ours.get(), peers.get());
+  drop_session(id); // before the client may use the id again
+  if (!carried) return call.finish({Code::resource_exhausted, "slipway has no room for a session"});
   call.finish({});
 }
 
