@@ -22,28 +22,32 @@ using Steady = std::chrono::steady_clock;
 /// The version that the rules were written for.
 constexpr std::string_view kVersion = "/v1.41";
 constexpr std::size_t kMostHead = 64UL << 10;
-constexpr Millis kPatience{std::chrono::minutes{10}};    ///< of a load without a sign of life
+constexpr Millis kPatience{std::chrono::minutes{10}}; ///< of a load without a sign of life
+constexpr Millis kLook{200};
 constexpr Millis kHeadPatience{std::chrono::minutes{1}}; ///< of an answer that needs no work
 
 Error engine_gone() {
   return Error{ErrorKind::unavailable, "the job's container engine has gone", "", {}};
 }
 
-Status wait_for(int fd, short events, Millis patience = kPatience) {
+/// Errors: unavailable (`stop` said so); timed_out; io.
+Status wait_for(int fd, short events, const Cancelled& stop, Millis patience = kPatience) {
   const auto end = Steady::now() + patience;
   for (;;) {
-    const auto left = std::chrono::duration_cast<Millis>(end - Steady::now()).count();
-    if (left <= 0)
+    if (stop())
+      return Error{ErrorKind::unavailable, "the client has gone, or the job ends", "", {}};
+    const auto left = std::chrono::duration_cast<Millis>(end - Steady::now());
+    if (left <= Millis{0})
       return Error{
           ErrorKind::timed_out, "the job's container engine was silent for too long", "", {}};
     pollfd one{fd, events, 0};
-    const int ready = ::poll(&one, 1, static_cast<int>(left));
+    const int ready = ::poll(&one, 1, static_cast<int>(std::min(left, kLook).count()));
     if (ready > 0) return {};
     if (ready < 0 && errno != EINTR) return io_error("poll", errno);
   }
 }
 
-Status send_all(int fd, std::string_view bytes) {
+Status send_all(int fd, std::string_view bytes, const Cancelled& stop) {
   while (!bytes.empty()) {
     const ssize_t put = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (put >= 0) {
@@ -52,18 +56,18 @@ Status send_all(int fd, std::string_view bytes) {
     }
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
-    if (auto ready = wait_for(fd, POLLOUT); !ready) return ready;
+    if (auto ready = wait_for(fd, POLLOUT, stop); !ready) return ready;
   }
   return {};
 }
 
-Status send_chunk(int fd, std::string_view bytes) {
+Status send_chunk(int fd, std::string_view bytes, const Cancelled& stop) {
   std::array<char, 24> size{};
   const int length = ::snprintf(size.data(), size.size(), "%zx\r\n", bytes.size());
   std::string frame{size.data(), static_cast<std::size_t>(length)};
   frame += bytes;
   frame += "\r\n";
-  return send_all(fd, frame);
+  return send_all(fd, frame, stop);
 }
 
 /// Names of things may hold what has a meaning in a path.
@@ -106,7 +110,7 @@ struct Reply {
   int status = 0;
   std::string text; ///< head and body, at most kMostHead
 };
-Result<Reply> read_reply(int fd) {
+Result<Reply> read_reply(int fd, const Cancelled& stop) {
   Reply reply;
   std::array<char, 8192> part; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
   for (;;) {
@@ -119,7 +123,7 @@ Result<Reply> read_reply(int fd) {
     if (got == 0) break;
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
-    if (auto ready = wait_for(fd, POLLIN); !ready) return std::move(ready).error();
+    if (auto ready = wait_for(fd, POLLIN, stop); !ready) return std::move(ready).error();
   }
   reply.status = status_in(reply.text);
   if (reply.status == 0) return engine_gone();
@@ -127,7 +131,7 @@ Result<Reply> read_reply(int fd) {
 }
 
 /// The head of an answer, and what came with it. Errors: unavailable; timed_out.
-Result<std::string> read_head(int fd, Millis patience) {
+Result<std::string> read_head(int fd, const Cancelled& stop, Millis patience) {
   std::string head;
   std::array<char, 4096> part; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
   while (head.find("\r\n\r\n") == std::string::npos) {
@@ -140,7 +144,7 @@ Result<std::string> read_head(int fd, Millis patience) {
     if (got == 0) return engine_gone();
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
-    if (auto ready = wait_for(fd, POLLIN, patience); !ready) return std::move(ready).error();
+    if (auto ready = wait_for(fd, POLLIN, stop, patience); !ready) return std::move(ready).error();
   }
   return head;
 }
@@ -176,7 +180,7 @@ Status ContainerRoutes::serve(ContainerCall call, const Request& request, const 
   case ContainerCall::create_container: {
     auto order = check_container(*body, service_.rules());
     if (!order) return std::move(order).error();
-    auto image = bring(order->image);
+    auto image = bring(order->image, [&] { return answer.gone(); });
     if (!image) {
       if (image.error().kind != ErrorKind::not_found) return std::move(image).error();
       // The words that make a client pull it and try again.
@@ -219,18 +223,20 @@ Status ContainerRoutes::send(const Request& request, const Target& target, const
   const auto head =
       head_of(request.method, path_of(target) + (query.empty() ? "" : "?" + query),
               both_ways && request.upgrades, body.empty() ? "" : "application/json", body.size());
-  if (auto sent = send_all(engine->get(), head + body); !sent) return sent;
+  // A client that has said its last word may wait for the answer: only the job's end counts.
+  const Cancelled stop = [&] { return answer.socket().is_stopping(); };
+  if (auto sent = send_all(engine->get(), head + body, stop); !sent) return sent;
   if (!both_ways) {
     answer.relay(engine->get(), false);
     return {};
   }
   // Nothing of the client's goes on before the engine has said that this is a stream now: after a
   // refusal it would be read as a request that nobody has looked at.
-  auto first = read_head(engine->get(), kHeadPatience);
+  auto first = read_head(engine->get(), stop, kHeadPatience);
   if (!first) return std::move(first).error();
   const bool streams = status_in(*first) == (request.upgrades ? 101 : 200);
   if (streams) {
-    if (auto sent = send_all(engine->get(), request.body->take_unread()); !sent) return sent;
+    if (auto sent = send_all(engine->get(), request.body->take_unread(), stop); !sent) return sent;
   }
   answer.relay(engine->get(), streams, *first);
   return {};
@@ -240,11 +246,13 @@ Status ContainerRoutes::stream(const Request& request, const Target& target, Ans
   auto engine = service_.connect();
   if (!engine) return std::move(engine).error();
   const auto query = target.query.text();
+  const Cancelled stop = [&] { return answer.socket().is_stopping(); };
   const auto type = is_text(request.content_type) ? request.content_type : "";
   if (auto sent =
           send_all(engine->get(),
                    head_of(request.method, path_of(target) + (query.empty() ? "" : "?" + query),
-                           false, type, std::nullopt));
+                           false, type, std::nullopt),
+                   stop);
       !sent)
     return sent;
   std::vector<char> part(65536);
@@ -252,7 +260,7 @@ Status ContainerRoutes::stream(const Request& request, const Target& target, Ans
     auto got = request.body->read(part.data(), part.size());
     if (!got) return std::move(got).error();
     // An engine that refuses does not read on: its answer says why.
-    if (!send_chunk(engine->get(), {part.data(), *got}) || *got == 0) break;
+    if (!send_chunk(engine->get(), {part.data(), *got}, stop) || *got == 0) break;
   }
   answer.relay(engine->get(), false);
   return {};
@@ -275,15 +283,17 @@ Status ContainerRoutes::commit(const Target& target, const std::string& body, An
   for (const auto& change : target.query.all("changes"))
     query += (query.empty() ? "?changes=" : "&changes=") + percent_encode(change);
 
+  const Cancelled gone = [&] { return answer.gone(); };
   auto engine = service_.connect();
   if (!engine) return std::move(engine).error();
-  if (auto sent =
-          send_all(engine->get(), head_of("POST", std::string{kVersion} + "/commit" + query, false,
-                                          body.empty() ? "" : "application/json", body.size()) +
-                                      body);
+  if (auto sent = send_all(engine->get(),
+                           head_of("POST", std::string{kVersion} + "/commit" + query, false,
+                                   body.empty() ? "" : "application/json", body.size()) +
+                               body,
+                           gone);
       !sent)
     return sent;
-  auto made = read_reply(engine->get());
+  auto made = read_reply(engine->get(), gone);
   if (!made) return std::move(made).error();
   const auto end = made->text.find("\r\n\r\n");
   const std::string said = end == std::string::npos ? "" : made->text.substr(end + 4);
@@ -298,11 +308,13 @@ Status ContainerRoutes::commit(const Target& target, const std::string& body, An
   auto from = service_.connect();
   if (!from) return std::move(from).error();
   // To an old client the engine sends no chunks: the end of the connection is the end.
-  if (auto sent = send_all(from->get(), "GET " + std::string{kVersion} + "/images/" + id->str() +
-                                            "/get HTTP/1.0\r\nHost: docker\r\n\r\n");
+  if (auto sent = send_all(from->get(),
+                           "GET " + std::string{kVersion} + "/images/" + id->str() +
+                               "/get HTTP/1.0\r\nHost: docker\r\n\r\n",
+                           gone);
       !sent)
     return sent;
-  auto first = read_head(from->get(), kPatience);
+  auto first = read_head(from->get(), gone, kPatience);
   if (!first) return std::move(first).error();
   if (status_in(*first) != 200) return engine_gone();
   std::string_view ahead = std::string_view{*first}.substr(first->find("\r\n\r\n") + 4);
@@ -317,7 +329,7 @@ Status ContainerRoutes::commit(const Target& target, const std::string& body, An
       if (got >= 0) return static_cast<std::size_t>(got);
       if (errno == EINTR) continue;
       if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
-      if (auto ready = wait_for(from->get(), POLLIN); !ready) return std::move(ready).error();
+      if (auto ready = wait_for(from->get(), POLLIN, gone); !ready) return std::move(ready).error();
     }
   });
   if (!loaded) return std::move(loaded).error().in("taking the image out of the container engine");
@@ -330,19 +342,23 @@ Status ContainerRoutes::commit(const Target& target, const std::string& body, An
   return {};
 }
 
-Result<std::string> ContainerRoutes::bring(const std::string& name) {
+Result<std::string> ContainerRoutes::bring(const std::string& name, const Cancelled& stop) {
   auto image = images_.find(name);
   if (!image) return std::move(image).error();
   const std::string id = image->image_id.str();
   const std::string path = std::string{kVersion} + "/images/";
-  const std::lock_guard guard{bringing_};
+  std::unique_lock turn{bringing_, std::defer_lock};
+  while (!turn.try_lock_for(kLook)) {
+    if (stop())
+      return Error{ErrorKind::unavailable, "the client has gone, or the job ends", "", {}};
+  }
 
   const auto ask = [&](const std::string& method, const std::string& target) -> Result<Reply> {
     auto engine = service_.connect();
     if (!engine) return std::move(engine).error();
-    if (auto sent = send_all(engine->get(), head_of(method, target, false, "", 0)); !sent)
+    if (auto sent = send_all(engine->get(), head_of(method, target, false, "", 0), stop); !sent)
       return std::move(sent).error();
-    return read_reply(engine->get());
+    return read_reply(engine->get(), stop);
   };
   const auto failed = [&](const Reply& reply) {
     const auto body = reply.text.find("\r\n\r\n");
@@ -358,21 +374,22 @@ Result<std::string> ContainerRoutes::bring(const std::string& name) {
   if (there->status == 404) {
     auto engine = service_.connect();
     if (!engine) return std::move(engine).error();
-    if (auto sent = send_all(engine->get(), head_of("POST", path + "load?quiet=1", false,
-                                                    "application/x-tar", std::nullopt));
+    if (auto sent = send_all(
+            engine->get(),
+            head_of("POST", path + "load?quiet=1", false, "application/x-tar", std::nullopt), stop);
         !sent)
       return std::move(sent).error();
     auto saved = images_.save({id}, [&](std::string_view bytes) -> Status {
-      return bytes.empty() ? Status{} : send_chunk(engine->get(), bytes);
+      return bytes.empty() ? Status{} : send_chunk(engine->get(), bytes, stop);
     });
     if (!saved) {
       // One that does not take it does not read on, and has said why.
-      if (auto reply = read_reply(engine->get()); reply && reply->status >= 400)
+      if (auto reply = read_reply(engine->get(), stop); reply && reply->status >= 400)
         return failed(*reply);
       return std::move(saved).error().in("handing " + name + " to the container engine");
     }
-    if (auto sent = send_chunk(engine->get(), ""); !sent) return std::move(sent).error();
-    auto loaded = read_reply(engine->get());
+    if (auto sent = send_chunk(engine->get(), "", stop); !sent) return std::move(sent).error();
+    auto loaded = read_reply(engine->get(), stop);
     if (!loaded) return std::move(loaded).error();
     // A load that fails half-way says so in its stream: what counts is what is there afterwards.
     there = ask("GET", path + id + "/json");

@@ -584,5 +584,50 @@ TEST_F(BrokerServer, ACommittedContainerGetsItsNameHereAndNotInTheEngine) {
   EXPECT_EQ(found->image_id, made.image_id);
 }
 
+TEST_F(BrokerServer, StopWaitsForNoEngineThatSaysNothing) {
+  const auto image = images->summary(images->keep(images->make_image("app"), {}));
+  FakeContainerService service;
+  containers = &service;
+  limits.header_deadline = milliseconds{3000};
+  const std::string body = "{\"Image\":\"" + image.image_id.str() + "\"}";
+  for (const auto& call :
+       {post("/v1.41/commit?container=c1", ""), post("/v1.41/containers/create", body),
+        post("/v1.41/containers/web/attach", "")}) {
+    service.theirs = -1;
+    start();
+    const auto client = connect();
+    send(client, call);
+    ASSERT_TRUE(eventually([&] { return service.theirs >= 0; })) << call;
+    const UniqueFd engine{service.theirs.load()};
+    receive(engine, milliseconds{300}); // and no answer
+
+    const auto before = steady_clock::now();
+    server.reset();
+
+    EXPECT_LT(steady_clock::now() - before, std::chrono::seconds{5}) << call;
+  }
+}
+
+TEST_F(BrokerServer, AContainerWhoseClientHasGoneWaitsNoLongerForItsEngine) {
+  const auto image = images->summary(images->keep(images->make_image("app"), {}));
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto create =
+      post("/v1.41/containers/create", "{\"Image\":\"" + image.image_id.str() + "\"}");
+  auto client = connect();
+  send(client, create);
+  ASSERT_TRUE(eventually([&] { return service.theirs >= 0; }));
+  const UniqueFd engine{service.theirs.exchange(-1)};
+
+  client.reset();
+
+  // The next one's turn comes without a word of the engine.
+  client = connect();
+  send(client, create);
+  EXPECT_TRUE(eventually([&] { return service.theirs >= 0; }));
+  const UniqueFd next{service.theirs.exchange(-1)};
+}
+
 } // namespace
 } // namespace slipway::broker
