@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <memory>
@@ -243,10 +244,10 @@ Reach reach_of(const std::string& address) {
   return (b[0] & 0xe0) == 0x20 ? Reach::everywhere : Reach::this_host; // global unicast is 2000::/3
 }
 
-std::set<std::string> interface_addresses() {
+Result<std::set<std::string>> interface_addresses() {
   std::set<std::string> all;
   ifaddrs* first = nullptr;
-  if (::getifaddrs(&first) != 0) return all;
+  if (::getifaddrs(&first) != 0) return io_error("getifaddrs", errno);
   const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owned{first, ::freeifaddrs};
   for (const auto* one = first; one != nullptr; one = one->ifa_next) {
     if (one->ifa_addr == nullptr) continue;

@@ -73,7 +73,7 @@ enum class Reach {
 Reach reach_of(const std::string& address);
 
 /// The addresses of this machine's interfaces, loopback too, as inet_ntop writes them: what listens
-/// at them need not be meant for jobs.
-std::set<std::string> interface_addresses();
+/// at them need not be meant for jobs. Errors: io; whoever cannot know them lets nobody out.
+Result<std::set<std::string>> interface_addresses();
 
 } // namespace slipway::egress

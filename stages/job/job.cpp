@@ -595,7 +595,9 @@ Jobs::open_proxies(const state::JobRecord& record, Where where,
   base.never.insert(blocked->v6.begin(), blocked->v6.end());
   for (const auto& host : egress.blocked_hosts)
     if (auto named = egress::Target::parse(host, 443)) base.never_named.insert(named->host);
-  base.own = egress::interface_addresses();
+  auto own = egress::interface_addresses();
+  if (!own) return std::move(own).error().in("opening the proxy of the job's network");
+  base.own = *std::move(own);
   // A rule that changed since the job was made closes at once, and opens nothing that has no way.
   const auto allow =
       effective.egress.mode == "allowlist" ? effective.egress.allow : std::vector<std::string>{};

@@ -3,6 +3,25 @@
 
 #include <gtest/gtest.h>
 
+#include <dlfcn.h>
+#include <ifaddrs.h>
+
+#include <cerrno>
+
+namespace {
+bool g_no_interfaces = false;
+} // namespace
+
+// In place of the C library's, which has no reason to fail here.
+extern "C" int getifaddrs(ifaddrs** all) noexcept {
+  if (g_no_interfaces) {
+    errno = ENOMEM;
+    return -1;
+  }
+  using Real = int (*)(ifaddrs**);
+  return reinterpret_cast<Real>(::dlsym(RTLD_NEXT, "getifaddrs"))(all);
+}
+
 namespace slipway::egress {
 namespace {
 
@@ -88,6 +107,19 @@ TEST(EgressAllowlist, SaysWhatIsWrongWithAnEntry) {
     EXPECT_EQ(entry.error().kind, ErrorKind::misconfigured);
     EXPECT_NE(entry.error().what.find("'" + std::string{text} + "'"), std::string::npos);
   }
+}
+
+TEST(InterfaceAddresses, AreNeverMistakenForNone) {
+  const auto own = interface_addresses();
+  ASSERT_TRUE(own.ok()) << own.error().text();
+  EXPECT_TRUE(own->contains("127.0.0.1") || own->empty()); // a namespace may have none
+
+  g_no_interfaces = true;
+  const auto unknown = interface_addresses();
+  g_no_interfaces = false;
+
+  ASSERT_FALSE(unknown.ok());
+  EXPECT_EQ(unknown.error().kind, ErrorKind::io);
 }
 
 TEST(EgressReach, TellsWhoseAddressItIs) {

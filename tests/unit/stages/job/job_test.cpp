@@ -6,11 +6,28 @@
 
 #include <gtest/gtest.h>
 
+#include <dlfcn.h>
+#include <ifaddrs.h>
 #include <stdlib.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <memory>
+
+namespace {
+bool g_no_interfaces = false;
+} // namespace
+
+// In place of the C library's, which has no reason to fail here.
+extern "C" int getifaddrs(ifaddrs** all) noexcept {
+  if (g_no_interfaces) {
+    errno = ENOMEM;
+    return -1;
+  }
+  using Real = int (*)(ifaddrs**);
+  return reinterpret_cast<Real>(::dlsym(RTLD_NEXT, "getifaddrs"))(all);
+}
 
 namespace slipway::job {
 namespace {
@@ -154,6 +171,13 @@ TEST_F(JobsTest, OpensProxiesForClosedNetworksOnly) {
   record.has_proxy = true; // "allowlist"
   EXPECT_EQ(count(Where::job), 1U);
   EXPECT_EQ(count(Where::helper), 2U);
+
+  // Which addresses are this machine's own is not known: none is open.
+  g_no_interfaces = true;
+  auto opened = jobs.open_proxies(record, Where::job, {}, [](std::string_view) {});
+  g_no_interfaces = false;
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().kind, ErrorKind::io);
 }
 
 TEST_F(JobsTest, DeniedServiceAndPullPolicyNameTheirKeys) {
