@@ -318,7 +318,7 @@ void RegistryEndpoint::put_manifest(Call& call, const std::string& target) {
     return refuse(call.answer, kDenied, may.error());
   if (auto complete = has_all_blobs(*parsed); !complete)
     return refuse(call.answer, kManifestBlobUnknown, complete.error());
-  auto kept = quarantine_.keep_manifest(*bytes);
+  auto kept = quarantine_.keep(*bytes);
   if (!kept) return refuse(call.answer, kManifestInvalid, kept.error());
   if (auto pushed = push(call, *reference, digest); !pushed)
     return refuse(call.answer, kManifestInvalid, pushed.error());

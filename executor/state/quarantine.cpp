@@ -163,7 +163,7 @@ Result<Quarantine::Held> Quarantine::hold(const std::string& repository, const s
 
 Status Quarantine::take(std::uint64_t bytes) {
   const std::lock_guard guard{mutex_};
-  if (bytes > limits_.bytes - bytes_)
+  if (bytes_ >= limits_.bytes || bytes > limits_.bytes - bytes_) // it may have been lowered
     return over("more than " + std::to_string(limits_.bytes >> 20) + " MiB");
   bytes_ += bytes;
   return {};
@@ -256,13 +256,13 @@ Status Quarantine::abandon(const std::string& repository, const std::string& id)
   return {};
 }
 
-Result<oci::Digest> Quarantine::keep_manifest(std::string_view bytes) {
+Result<oci::Digest> Quarantine::keep(std::string_view bytes) {
   const auto digest = oci::Digest::of(bytes);
   if (auto space = has_space(); !space) return std::move(space).error();
   const std::lock_guard guard{mutex_};
   if (layout_.has_blob(digest)) return digest;
   if (blobs_ >= limits_.blobs) return over(std::to_string(limits_.blobs) + " blobs");
-  if (bytes.size() > limits_.bytes - bytes_)
+  if (bytes_ >= limits_.bytes || bytes.size() > limits_.bytes - bytes_)
     return over("more than " + std::to_string(limits_.bytes >> 20) + " MiB");
   auto written = layout_.write_blob(bytes);
   if (!written) return written;

@@ -65,8 +65,8 @@ public:
   /// Errors: not_found.
   Status abandon(const std::string& repository, const std::string& id);
 
-  /// Stores a manifest. Errors: denied (a limit); io.
-  Result<oci::Digest> keep_manifest(std::string_view bytes);
+  /// Stores what slipway has whole, a manifest or an SBOM, as a blob. Errors: denied (a limit); io.
+  Result<oci::Digest> keep(std::string_view bytes);
   /// Notes that `target` (a tag or a digest) of the repository is this manifest. Errors: denied (a
   /// limit); io.
   Status name(const std::string& repository, const std::string& target, const oci::Digest& digest);

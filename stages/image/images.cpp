@@ -751,7 +751,7 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   if (reference.tag()) request.tags = {*reference.tag()};
   request.layout_dir = candidate.layout.path();
   request.root_digest = manifest.str();
-  auto signing = signing_for(pushed_as, verdict, candidate.layout);
+  auto signing = signing_for(pushed_as, verdict, candidate);
   if (!signing) return std::move(signing).error();
   request.signing = *std::move(signing);
   const bool with_sbom = request.signing && !request.signing->sbom_digest.empty();
@@ -875,7 +875,8 @@ Status Images::push_quarantined(const oci::Reference& reference, const oci::Dige
   const auto progress = [this](std::string_view text) {
     if (text.starts_with("slipway: ")) say_(text.substr(0, text.find('\n')));
   };
-  auto pushed = push_candidate({layout, manifest, {}}, reference, progress, cancelled);
+  auto pushed =
+      push_candidate({layout, manifest, {}, quarantine_.get()}, reference, progress, cancelled);
   if (!pushed) {
     say_("slipway: " + reference.str() + " was not pushed\n" + pushed.error().text());
     return std::move(pushed).error();
@@ -924,7 +925,7 @@ Result<std::vector<broker::Report>> Images::reports(const oci::Reference& refere
 
 Result<std::optional<engine_api::SigningOrder>>
 Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdict,
-                    oci::Layout& layout) const {
+                    const Candidate& candidate) const {
   if (!effective_.sign) return std::optional<engine_api::SigningOrder>{};
   const auto& section = tools_.config.signing;
   signing::Provenance facts;
@@ -957,7 +958,8 @@ Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdi
                    "the operator sets sbom = false in [signing], or sign = false in the rule",
                    {}};
     }
-    auto written = layout.write_blob(sbom);
+    auto written = candidate.quarantine != nullptr ? candidate.quarantine->keep(sbom)
+                                                   : candidate.layout.write_blob(sbom);
     if (!written) return std::move(written).error().in("keeping the SBOM");
     order.sbom_digest = written->str();
   }

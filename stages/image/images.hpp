@@ -154,6 +154,7 @@ private:
     oci::Layout& layout;
     oci::Digest manifest;
     std::vector<std::string> repo_digests;
+    state::Quarantine* quarantine = nullptr; ///< whose layout it is, and which counts its bytes
   };
   /// Two at a time: each scan has a sandbox with limits of its own. Errors: unavailable (cancelled
   /// while it waited); those of the gate.
@@ -164,11 +165,12 @@ private:
                                                   const oci::Reference& reference,
                                                   const broker::Progress& progress,
                                                   const broker::Cancelled& cancelled);
-  /// What slipway-push signs about the image, whose SBOM is put into `layout`; nullopt where policy
-  /// wants no signature. Errors: misconfigured (an SBOM above its limit); io.
+  /// What slipway-push signs about the image, whose SBOM is put beside it; nullopt where policy
+  /// wants no signature. Errors: misconfigured (an SBOM above its limit); denied (the quarantine is
+  /// full); io.
   Result<std::optional<engine_api::SigningOrder>> signing_for(const report::Subject& pushed_as,
                                                               const gate::Verdict& verdict,
-                                                              oci::Layout& layout) const;
+                                                              const Candidate& candidate) const;
   /// What an earlier script of the job built too; nothing where the job did not build it.
   state::BuildNote build_of(const oci::Digest& manifest) const;
   /// Until it is pushed, or refused.

@@ -128,7 +128,7 @@ TEST_F(QuarantineTest, HoldsNoMoreBytesThanItMay) {
   ASSERT_TRUE(upload(quarantine, "grp/app", "sixsix").ok());
 
   EXPECT_EQ(upload(quarantine, "grp/app", "fiver").error().kind, ErrorKind::denied);
-  EXPECT_EQ(quarantine.keep_manifest("fiver").error().kind, ErrorKind::denied);
+  EXPECT_EQ(quarantine.keep("fiver").error().kind, ErrorKind::denied);
   EXPECT_TRUE(upload(quarantine, "grp/app", "sixsix").error().kind == ErrorKind::denied);
 
   // Over in the next script too; and what is given up counts no longer.
@@ -138,6 +138,16 @@ TEST_F(QuarantineTest, HoldsNoMoreBytesThanItMay) {
   EXPECT_EQ(next.append("grp/app", id, 4, text("x")).error().kind, ErrorKind::denied);
   ASSERT_TRUE(next.abandon("grp/app", id).ok());
   EXPECT_TRUE(upload(next, "grp/app", "four").ok());
+}
+
+TEST_F(QuarantineTest, WhatHoldsMoreThanItMayTakesNothingMore) {
+  ASSERT_TRUE(upload(open(), "grp/app", "sixsix").ok());
+  QuarantineLimits limits;
+  limits.bytes = 4;
+  auto& quarantine = open(limits); // the limit was lowered
+
+  EXPECT_EQ(upload(quarantine, "grp/app", "x").error().kind, ErrorKind::denied);
+  EXPECT_EQ(quarantine.keep("x").error().kind, ErrorKind::denied);
 }
 
 TEST_F(QuarantineTest, HoldsNoMoreBlobsAndNamesThanItMay) {
@@ -150,7 +160,7 @@ TEST_F(QuarantineTest, HoldsNoMoreBlobsAndNamesThanItMay) {
   EXPECT_TRUE(upload(quarantine, "b", "2").ok()) << "it is there already";
 
   EXPECT_EQ(upload(quarantine, "a", "3").error().kind, ErrorKind::denied);
-  EXPECT_EQ(quarantine.keep_manifest("3").error().kind, ErrorKind::denied);
+  EXPECT_EQ(quarantine.keep("3").error().kind, ErrorKind::denied);
   ASSERT_TRUE(quarantine.name("a", "1", oci::Digest::of("1")).ok());
   EXPECT_TRUE(quarantine.name("a", "1", oci::Digest::of("2")).ok());
   EXPECT_EQ(quarantine.name("a", "2", oci::Digest::of("2")).error().kind, ErrorKind::denied);
@@ -213,7 +223,7 @@ TEST_F(QuarantineTest, LeavesTheDiskItsFloorHoweverSmallTheParts) {
   free = 99;
 
   EXPECT_EQ(quarantine.append("a", id, 1, text("y")).error().kind, ErrorKind::denied);
-  EXPECT_EQ(quarantine.keep_manifest("{}").error().kind, ErrorKind::denied);
+  EXPECT_EQ(quarantine.keep("{}").error().kind, ErrorKind::denied);
   EXPECT_EQ(quarantine.begin("a").error().kind, ErrorKind::denied);
 
   EXPECT_EQ(*quarantine.size_of("a", id), 1U);
@@ -250,7 +260,7 @@ TEST_F(QuarantineTest, RemovesWhatAKilledScriptHadBegun) {
 }
 
 TEST_F(QuarantineTest, KnowsItsManifestsByNameInTheNextScript) {
-  const auto digest = *open().keep_manifest("{}");
+  const auto digest = *open().keep("{}");
   ASSERT_TRUE(held_->name("grp/app", "1", digest).ok());
 
   auto& next = open();
