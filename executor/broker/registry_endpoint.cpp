@@ -85,6 +85,8 @@ struct RegistryEndpoint::Call {
   std::optional<oci::Reference> repository; ///< its tag means nothing
 
   const std::string& name() const { return repository->repository(); }
+  /// What is kept is kept by this: two registries may have repositories of one name.
+  std::string key() const { return repository->name(); }
   std::string place(const std::string& rest) const { return "/v2/" + name() + rest; }
   bool reads() const { return request.method == "GET" || request.method == "HEAD"; }
   oci::Layout::Source source() const {
@@ -178,7 +180,7 @@ void RegistryEndpoint::begin_upload(Call& call) {
     call.answer.add_header("Docker-Content-Digest", mount->str());
     return call.answer.whole(201, "", "");
   }
-  auto id = quarantine_.begin(call.name());
+  auto id = quarantine_.begin(call.key());
   if (!id) return refuse(call.answer, kUploadInvalid, id.error());
   call.answer.add_header("Location", call.place("/blobs/uploads/" + *id));
   call.answer.add_header("Docker-Upload-UUID", *id);
@@ -189,14 +191,14 @@ void RegistryEndpoint::begin_upload(Call& call) {
 void RegistryEndpoint::whole_upload(Call& call, const std::string& text) {
   const auto digest = oci::Digest::parse(text);
   if (!digest) return refuse(call.answer, kDigestInvalid, digest.error());
-  auto id = quarantine_.begin(call.name());
+  auto id = quarantine_.begin(call.key());
   if (!id) return refuse(call.answer, kUploadInvalid, id.error());
-  auto size = quarantine_.append(call.name(), *id, std::nullopt, call.source());
+  auto size = quarantine_.append(call.key(), *id, std::nullopt, call.source());
   if (!size) {
-    (void)quarantine_.abandon(call.name(), *id).ok();
+    (void)quarantine_.abandon(call.key(), *id).ok();
     return refuse(call.answer, kUploadInvalid, size.error());
   }
-  if (auto done = quarantine_.finish(call.name(), *id, *digest); !done)
+  if (auto done = quarantine_.finish(call.key(), *id, *digest); !done)
     return refuse(call.answer, kDigestInvalid, done.error());
   call.answer.add_header("Location", call.place("/blobs/" + digest->str()));
   call.answer.add_header("Docker-Content-Digest", digest->str());
@@ -208,7 +210,7 @@ void RegistryEndpoint::upload(Call& call, const std::string& id) {
   if (method == "PATCH") return append(call, id);
   if (method == "PUT") return finish(call, id);
   if (method == "GET" || method == "HEAD") {
-    auto size = quarantine_.size_of(call.name(), id);
+    auto size = quarantine_.size_of(call.key(), id);
     if (!size) return refuse(call.answer, kUploadUnknown, size.error());
     call.answer.add_header("Location", call.place("/blobs/uploads/" + id));
     call.answer.add_header("Docker-Upload-UUID", id);
@@ -216,7 +218,7 @@ void RegistryEndpoint::upload(Call& call, const std::string& id) {
     return call.answer.whole(204, "", "");
   }
   if (method == "DELETE") {
-    if (auto gone = quarantine_.abandon(call.name(), id); !gone)
+    if (auto gone = quarantine_.abandon(call.key(), id); !gone)
       return refuse(call.answer, kUploadUnknown, gone.error());
     return call.answer.whole(204, "", "");
   }
@@ -224,7 +226,7 @@ void RegistryEndpoint::upload(Call& call, const std::string& id) {
 }
 
 void RegistryEndpoint::append(Call& call, const std::string& id) {
-  auto before = quarantine_.size_of(call.name(), id);
+  auto before = quarantine_.size_of(call.key(), id);
   if (!before && before.error().kind == ErrorKind::bad_input) // somebody writes: it may go on later
     return refuse(call.answer, {"BLOB_UPLOAD_INVALID", 416}, before.error());
   if (!before) return refuse(call.answer, kUploadUnknown, before.error());
@@ -235,7 +237,7 @@ void RegistryEndpoint::append(Call& call, const std::string& id) {
                   "the upload has " + std::to_string(*before) + " bytes, the part is for '" +
                       call.request.content_range.substr(0, 100) + "'");
   }
-  auto size = quarantine_.append(call.name(), id, *before, call.source());
+  auto size = quarantine_.append(call.key(), id, *before, call.source());
   if (!size) return refuse(call.answer, kUploadInvalid, size.error());
   call.answer.add_header("Location", call.place("/blobs/uploads/" + id));
   call.answer.add_header("Docker-Upload-UUID", id);
@@ -246,11 +248,11 @@ void RegistryEndpoint::append(Call& call, const std::string& id) {
 void RegistryEndpoint::finish(Call& call, const std::string& id) {
   const auto digest = oci::Digest::parse(call.query.get("digest"));
   if (!digest) return refuse(call.answer, kDigestInvalid, digest.error());
-  auto before = quarantine_.size_of(call.name(), id);
+  auto before = quarantine_.size_of(call.key(), id);
   if (!before) return refuse(call.answer, kUploadUnknown, before.error());
-  auto size = quarantine_.append(call.name(), id, *before, call.source());
+  auto size = quarantine_.append(call.key(), id, *before, call.source());
   if (!size) return refuse(call.answer, kUploadInvalid, size.error());
-  if (auto done = quarantine_.finish(call.name(), id, *digest); !done)
+  if (auto done = quarantine_.finish(call.key(), id, *digest); !done)
     return refuse(call.answer, kDigestInvalid, done.error());
   call.answer.add_header("Location", call.place("/blobs/" + digest->str()));
   call.answer.add_header("Docker-Content-Digest", digest->str());
@@ -275,8 +277,19 @@ void RegistryEndpoint::manifest(Call& call, const std::string& target) {
 }
 
 void RegistryEndpoint::show_manifest(Call& call, const std::string& target) {
-  auto digest = quarantine_.named(call.name(), target);
+  auto digest = quarantine_.named(call.key(), target);
   if (!digest) return refuse(call.answer, kManifestUnknown, kOnlyOwn);
+  if (target.find(':') == std::string::npos) {
+    // Others may have moved the tag since, and whoever is told that it is there pushes nothing.
+    const auto tag = call.repository->with_tag(target);
+    auto now = service_.current(tag, [&] { return call.answer.gone(); });
+    if (!now) return refuse(call.answer, kManifestUnknown, now.error());
+    digest = quarantine_.named(call.key(), now->str());
+    if (!digest)
+      return refuse(call.answer, kManifestUnknown,
+                    "in the registry " + target +
+                        " is another image by now, which this job did not push here");
+  }
   auto bytes = quarantine_.layout().read_blob(*digest, oci::kMaxManifestBytes);
   if (!bytes) return refuse(call.answer, kManifestUnknown, bytes.error());
   const auto parsed = oci::parse_manifest(*bytes);
@@ -288,7 +301,7 @@ void RegistryEndpoint::show_manifest(Call& call, const std::string& target) {
 
 void RegistryEndpoint::list_tags(Call& call) {
   if (!call.reads()) return refuse(call.answer, kUnsupported, "only GET is served here");
-  auto tags = quarantine_.tags(call.name());
+  auto tags = quarantine_.tags(call.key());
   if (!tags) return refuse(call.answer, kNameUnknown, tags.error());
   if (tags->empty()) return refuse(call.answer, kNameUnknown, kOnlyOwn);
   call.answer.whole(200, kJsonType,
@@ -361,7 +374,7 @@ Status RegistryEndpoint::push(const Call& call, const oci::Reference& reference,
   if (!pushed) return pushed;
   // It is in the registry: that the job cannot ask for it here would be no reason to deny that.
   for (const auto& name : {reference.target(), manifest.str()})
-    (void)quarantine_.name(call.name(), name, manifest).ok();
+    (void)quarantine_.name(call.key(), name, manifest).ok();
   return {};
 }
 

@@ -2,7 +2,8 @@
 // `/v2/` of the brokered registries inside a job: a registry to push to, which keeps what it is
 // sent and sets a manifest only once the gate let it pass and slipway has pushed it.
 // - It asks for no login, and keeps none that it is given.
-// - It answers for what this job pushed, and for nothing else that the registry has.
+// - It answers for what this job pushed, and for nothing else that the registry has. What a tag
+//   is, it asks the registry.
 // Source: OCI distribution-spec v1.1.
 #pragma once
 
@@ -34,6 +35,8 @@ public:
   /// digest where the reference has no tag. Errors: as of ImageService::push.
   virtual Status push_quarantined(const oci::Reference& reference, const oci::Digest& manifest,
                                   const Cancelled& cancelled) = 0;
+  /// What a tag that this job pushed is in its registry now. Errors: as of ImageService::remote.
+  virtual Result<oci::Digest> current(const oci::Reference& tag, const Cancelled& cancelled) = 0;
 };
 
 class RegistryEndpoint final : public RequestHandler {

@@ -1061,23 +1061,8 @@ Images::load(const std::function<Result<std::size_t>(char*, std::size_t)>& sourc
 
 Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
 Images::remote(const oci::Reference& reference) {
-  auto images = store();
-  if (!images) return std::move(images).error();
   if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
-  auto access = access_for(reference, Purpose::pull);
-  if (!access) return std::move(access).error();
-  engine_api::PullRequest request;
-  request.registry = *std::move(access);
-  request.repository = reference.repository();
-  request.target = reference.target();
-  request.layout_dir = (*images)->layout().path();
-  request.manifest_only = true;
-  request.deadline_seconds = 120;
-  std::optional<engine_api::LeaseNote> told;
-  auto client = client_for(reference, Purpose::pull, request.registry, told);
-  if (!client) return std::move(client).error();
-  auto answer = client->pull(
-      request, [](const std::string&) {}, [] { return false; });
+  auto answer = look_at(reference, [] { return false; });
   if (!answer) return std::move(answer).error();
   auto digest = oci::Digest::parse(answer->digest);
   if (!digest) return std::move(digest).error();
@@ -1096,6 +1081,32 @@ Images::remote(const oci::Reference& reference) {
     platforms.push_back(std::move(platform));
   }
   return std::pair{std::move(descriptor), std::move(platforms)};
+}
+
+Result<oci::Digest> Images::current(const oci::Reference& tag, const broker::Cancelled& cancelled) {
+  auto answer = look_at(tag, cancelled);
+  if (!answer) return std::move(answer).error();
+  return oci::Digest::parse(answer->digest);
+}
+
+Result<engine_api::WorkerAnswer> Images::look_at(const oci::Reference& reference,
+                                                 const broker::Cancelled& cancelled) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto access = access_for(reference, Purpose::pull);
+  if (!access) return std::move(access).error();
+  engine_api::PullRequest request;
+  request.registry = *std::move(access);
+  request.repository = reference.repository();
+  request.target = reference.target();
+  request.layout_dir = (*images)->layout().path();
+  request.manifest_only = true;
+  request.deadline_seconds = 120;
+  std::optional<engine_api::LeaseNote> told;
+  auto client = client_for(reference, Purpose::pull, request.registry, told);
+  if (!client) return std::move(client).error();
+  return client->pull(
+      request, [](const std::string&) {}, cancelled);
 }
 
 state::BuildNote Images::build_of(const oci::Digest& manifest) const {

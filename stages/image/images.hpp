@@ -103,6 +103,8 @@ public:
   Status may_push(const oci::Reference& repository) override;
   Status push_quarantined(const oci::Reference& reference, const oci::Digest& manifest,
                           const broker::Cancelled& cancelled) override;
+  Result<oci::Digest> current(const oci::Reference& tag,
+                              const broker::Cancelled& cancelled) override;
 
   /// The job's own container engine, for the broker.
   broker::ContainerService& containers();
@@ -179,6 +181,9 @@ private:
   /// Is this the first that is said of a place to which policy forbids pushes, and not yet one of
   /// too many?
   bool is_news(const std::string& place);
+  /// Asks the registry what the reference is. Errors: not_found, denied, unavailable, timed_out.
+  Result<engine_api::WorkerAnswer> look_at(const oci::Reference& reference,
+                                           const broker::Cancelled& cancelled);
   /// One entry of the summary. Called under noting_.
   void add_note(std::string text);
   /// The same, on the image with this manifest.

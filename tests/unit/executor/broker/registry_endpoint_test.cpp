@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -25,7 +26,7 @@ using std::chrono::milliseconds;
 class FakeQuarantineService final : public QuarantineService {
 public:
   std::optional<std::string> registry_at(const std::string& host) const override {
-    if (host == "reg.example:5000") return host;
+    if (host == "reg.example:5000" || host == "second.example") return host;
     return std::nullopt;
   }
   Status may_push(const oci::Reference& repository) override {
@@ -41,7 +42,10 @@ public:
     {
       const std::lock_guard guard{mutex};
       most_at_once = std::max(most_at_once, at_once.load());
-      if (tree && !is_bad) pushed.push_back(reference.str() + " " + manifest.str());
+      if (tree && !is_bad) {
+        pushed.push_back(reference.str() + " " + manifest.str());
+        if (reference.tag()) tags.insert_or_assign(reference.str(), manifest);
+      }
     }
     --at_once;
     if (!tree) return tree.error();
@@ -49,11 +53,19 @@ public:
     return {};
   }
 
+  Result<oci::Digest> current(const oci::Reference& tag, const Cancelled&) override {
+    const std::lock_guard guard{mutex};
+    const auto found = tags.find(tag.str());
+    if (found == tags.end()) return Error{ErrorKind::not_found, "no such tag", "", {}};
+    return found->second;
+  }
+
   state::Quarantine* quarantine = nullptr;
   std::optional<oci::Digest> denied;
   std::function<void(const Cancelled&)> judging;
   std::mutex mutex;
-  std::vector<std::string> pushed; ///< "reference digest"
+  std::vector<std::string> pushed;         ///< "reference digest"
+  std::map<std::string, oci::Digest> tags; ///< by reference
   std::atomic<int> at_once = 0;
   int most_at_once = 0;
 };
@@ -373,6 +385,45 @@ TEST_F(RegistryEndpointTest, JudgesAManifestThatChangedAfterTheVerdictAnew) {
 
   EXPECT_EQ(service_.pushed.size(), 1U);
   EXPECT_TRUE(ask("GET", "/v2/grp/app/manifests/1").ends_with(good));
+}
+
+TEST_F(RegistryEndpointTest, KnowsOfOneRegistryNothingOfAnother) {
+  const auto manifest = image("layer");
+  const auto digest = oci::Digest::of(manifest).str();
+  ASSERT_EQ(status(put(manifest)), 201);
+
+  for (const auto& name : {std::string{"1"}, digest})
+    expect_refused(ask("GET", "/v2/grp/app/manifests/" + name, "", "", "second.example"), 404,
+                   "MANIFEST_UNKNOWN");
+  expect_refused(ask("GET", "/v2/grp/app/tags/list", "", "", "second.example"), 404,
+                 "NAME_UNKNOWN");
+  expect_refused(ask("PATCH", begin(), "x", "", "second.example"), 404, "BLOB_UPLOAD_UNKNOWN");
+
+  const auto answer =
+      ask("PUT", "/v2/grp/app/manifests/1", manifest,
+          "Content-Type: " + std::string{oci::kMediaTypeOciManifest} + "\r\n", "second.example");
+  EXPECT_EQ(status(answer), 201) << answer;
+  EXPECT_EQ(service_.pushed, (std::vector<std::string>{"reg.example:5000/grp/app:1 " + digest,
+                                                       "second.example/grp/app:1 " + digest}));
+  EXPECT_EQ(status(ask("HEAD", "/v2/grp/app/manifests/1", "", "", "second.example")), 200);
+}
+
+TEST_F(RegistryEndpointTest, AnswersForATagAsTheRegistryHasItNow) {
+  const auto first = image("one");
+  const auto second = image("two");
+  ASSERT_EQ(status(put(first)), 201);
+  ASSERT_EQ(status(put(second, "2")), 201);
+  const auto tag = [](const char* name) { return std::string{"/v2/grp/app/manifests/"} + name; };
+  auto& now = service_.tags.at("reg.example:5000/grp/app:1");
+
+  now = oci::Digest::of(second); // by docker push, say
+  EXPECT_EQ(header(ask("HEAD", tag("1")), "Docker-Content-Digest"), oci::Digest::of(second).str());
+  now = oci::Digest::of("what somebody else pushed");
+  expect_refused(ask("GET", tag("1")), 404, "MANIFEST_UNKNOWN", "another image by now");
+  service_.tags.erase("reg.example:5000/grp/app:1");
+  expect_refused(ask("GET", tag("1")), 404, "MANIFEST_UNKNOWN", "no such tag");
+
+  EXPECT_EQ(status(ask("GET", tag(oci::Digest::of(first).str().c_str()))), 200);
 }
 
 TEST_F(RegistryEndpointTest, JudgesManifestsOfOneTagOneAfterTheOther) {
