@@ -19,6 +19,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMaxPairs = 1024;
+constexpr std::size_t kMaxDialectBytes = 32;
 
 Error bad(std::string what) {
   return Error{ErrorKind::bad_input, std::move(what), "", {}};
@@ -450,6 +451,7 @@ Result<BuildRequest> parse_build_json(std::string_view text) {
   members.secrets("ssh_keys", request.ssh_keys);
   members.pairs("named_contexts", request.named_contexts);
   members.text("dialect", request.dialect);
+  request.dialect.resize(std::min(request.dialect.size(), kMaxDialectBytes)); // it is written down
   for (const char* name : {"secrets", "ssh_keys"})
     if (json->contains(name)) wipe(json->at(name));
   if (auto status = members.finish(); !status) return std::move(status).error();

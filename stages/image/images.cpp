@@ -31,6 +31,7 @@ const std::string kPlatform = "linux/amd64";
 constexpr std::size_t kMostUnpushed = 20; ///< in one summary
 constexpr std::size_t kMostNotes = 100;   ///< on pushes, in one summary
 constexpr std::size_t kMostRefused = 64;  ///< places that a script is told of
+constexpr std::size_t kMostSaved = 256;   ///< images of a script whose `docker save` is audited
 
 // Docker Hub's API lives under another name than its references say.
 std::string api_host(const std::string& registry) {
@@ -1032,12 +1033,29 @@ Status Images::save(const std::vector<std::string>& names,
       tags.push_back(*reference);
     archived.push_back({image->manifest_digest, std::move(tags)});
   }
-  if (auto noted = tools_.audit.append("save", {{"job", record_.key},
-                                                {"project", record_.project},
-                                                {"images", std::to_string(archived.size())}});
-      !noted)
-    return std::move(noted).error();
+  for (const auto& image : archived)
+    if (auto noted = note_saved(image.digest); !noted) return noted;
   return broker::write_docker_archive((*images)->layout(), archived, sink);
+}
+
+Status Images::note_saved(const oci::Digest& manifest) {
+  audit::AuditLog::Fields fields{
+      {"job", record_.key}, {"project", record_.project}, {"digest", manifest.str()}};
+  bool too_many = false;
+  {
+    const std::lock_guard guard{noting_};
+    if (saved_.contains(manifest)) return {};
+    too_many = saved_.size() >= kMostSaved;
+    if (too_many && saved_too_many_) return {};
+  }
+  if (too_many) fields.emplace_back("more", "what this script saves further is not written down");
+  if (auto noted = tools_.audit.append("save", fields); !noted) return std::move(noted).error();
+  const std::lock_guard guard{noting_};
+  if (too_many)
+    saved_too_many_ = true;
+  else
+    saved_.insert(manifest);
+  return {};
 }
 
 Result<std::vector<std::string>>

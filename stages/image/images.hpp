@@ -181,6 +181,9 @@ private:
   /// Is this the first that is said of a place to which policy forbids pushes, and not yet one of
   /// too many?
   bool is_news(const std::string& place);
+  /// Writes down that the job took the image out, each image once and so many of them: it may do it
+  /// as often as it likes. Errors: io.
+  Status note_saved(const oci::Digest& manifest);
   /// Asks the registry what the reference is. Errors: not_found, denied, unavailable, timed_out.
   Result<engine_api::WorkerAnswer> look_at(const oci::Reference& reference,
                                            const broker::Cancelled& cancelled);
@@ -215,6 +218,8 @@ private:
   std::unique_ptr<state::Quarantine> quarantine_;
   std::unique_ptr<broker::RegistryEndpoint> endpoint_;
   broker::Progress say_;
+  std::set<oci::Digest> saved_; ///< that the audit log has; under noting_
+  bool saved_too_many_ = false;
   bool refused_too_many_ = false;
   std::set<std::string> refused_;               ///< places that the job was told of
   std::map<std::string, std::string> unpushed_; ///< manifest digest → entry of the summary

@@ -113,6 +113,15 @@ TEST(BuildJson, RefusesUnknownAndMissingMembers) {
   }
 }
 
+TEST(BuildJson, HasADialectOfAFewLetters) {
+  const auto parsed = [](const std::string& dialect) {
+    return parse_build_json(R"({"context_path":"/b","dialect":")" + dialect + "\"}")->dialect;
+  };
+
+  EXPECT_EQ(parsed("buildctl-daemonless.sh"), "buildctl-daemonless.sh");
+  EXPECT_EQ(parsed(std::string(100000, 'x')), std::string(32, 'x'));
+}
+
 TEST(BuildJson, TakesWhatTheBuildLends) {
   auto request = parse_build_json(
       R"({"context_path":"/b","secrets":[["npm","dmFsdWUA"],["empty",""]],"ssh_keys":[["default","a2V5"]],

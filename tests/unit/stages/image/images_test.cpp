@@ -151,6 +151,29 @@ TEST_F(ImagesTest, AGateThatCannotJudgeLetsNothingThroughAndIsRemembered) {
   EXPECT_TRUE(Reports{config_.slipway.state_dir}.find(digest.str()).ok());
 }
 
+TEST_F(ImagesTest, WhatIsSavedIsWrittenDownOnceAnImageAndForSoManyOfThem) {
+  const auto digest = stock("app:1");
+  stock("app:2", 2);
+  auto images = this->images();
+  const auto save = [&](const std::vector<std::string>& names) {
+    return images->save(names, [](std::string_view) { return Status{}; });
+  };
+
+  for (int i = 0; i < 10; ++i)
+    ASSERT_TRUE(save({"app:1"}).ok());
+  EXPECT_EQ(audited("save").size(), 1U);
+  EXPECT_EQ(audited("save")[0]["digest"], digest.str());
+  ASSERT_TRUE(save({"app:1", "app:2"}).ok());
+  EXPECT_EQ(audited("save").size(), 2U);
+
+  for (unsigned seed = 3; seed < 263; ++seed) {
+    stock("app:more", seed);
+    ASSERT_TRUE(save({"app:more"}).ok());
+  }
+  EXPECT_EQ(audited("save").size(), 257U); // the last says that there were more
+  EXPECT_TRUE(audited("save").back().contains("more"));
+}
+
 TEST_F(ImagesTest, NoReportIsGivenOnWhatWasNotPushed) {
   stock("reg.example/grp/app:1");
 
