@@ -281,10 +281,8 @@ Status Images::admit_pull(const oci::Reference& reference) const {
   return policy::admit_fetch(tools_.config, effective_, subject_, reference);
 }
 
-Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platforms& platforms,
-                                  oci::Layout& into, const broker::Progress& progress,
-                                  const broker::Cancelled& cancelled) {
-  if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
+Result<engine_api::PullRequest> Images::pull_request(const oci::Reference& reference,
+                                                     const oci::Layout& into) const {
   auto access = access_for(reference, Purpose::pull);
   if (!access) return std::move(access).error();
   engine_api::PullRequest request;
@@ -292,16 +290,25 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platfor
   request.repository = reference.repository();
   request.target = reference.target();
   request.layout_dir = into.path();
+  return request;
+}
+
+Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platforms& platforms,
+                                  oci::Layout& into, const broker::Progress& progress,
+                                  const broker::Cancelled& cancelled) {
+  if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
+  auto request = pull_request(reference, into);
+  if (!request) return std::move(request).error();
   if (const auto* one = std::get_if<OnePlatform>(&platforms))
-    request.platform = one->name.empty() ? kPlatform : one->name;
+    request->platform = one->name.empty() ? kPlatform : one->name;
   std::optional<engine_api::LeaseNote> told;
-  auto client = client_for(reference, Purpose::pull, request.registry, told);
+  auto client = client_for(reference, Purpose::pull, request->registry, told);
   if (!client) return std::move(client).error();
   auto answer = client->pull(
-      request, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
+      *request, [&](const std::string& line) { progress(line + "\n"); }, cancelled);
   if (!answer) {
     auto error = std::move(answer).error().in("pulling " + reference.familiar());
-    if (error.kind == ErrorKind::denied && !request.registry.password.empty())
+    if (error.kind == ErrorKind::denied && !request->registry.password.empty())
       error.hint = "check the login for " + reference.registry() +
                    " in DOCKER_AUTH_CONFIG; without one there, the job's own login is used";
     return error;
@@ -1111,20 +1118,15 @@ Result<engine_api::WorkerAnswer> Images::look_at(const oci::Reference& reference
                                                  const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
-  auto access = access_for(reference, Purpose::pull);
-  if (!access) return std::move(access).error();
-  engine_api::PullRequest request;
-  request.registry = *std::move(access);
-  request.repository = reference.repository();
-  request.target = reference.target();
-  request.layout_dir = (*images)->layout().path();
-  request.manifest_only = true;
-  request.deadline_seconds = 120;
+  auto request = pull_request(reference, (*images)->layout());
+  if (!request) return std::move(request).error();
+  request->manifest_only = true;
+  request->deadline_seconds = 120;
   std::optional<engine_api::LeaseNote> told;
-  auto client = client_for(reference, Purpose::pull, request.registry, told);
+  auto client = client_for(reference, Purpose::pull, request->registry, told);
   if (!client) return std::move(client).error();
   return client->pull(
-      request, [](const std::string&) {}, cancelled);
+      *request, [](const std::string&) {}, cancelled);
 }
 
 state::BuildNote Images::build_of(const oci::Digest& manifest) const {

@@ -184,6 +184,9 @@ private:
   /// Writes down that the job took the image out, each image once and so many of them: it may do it
   /// as often as it likes. Errors: io.
   Status note_saved(const oci::Digest& manifest);
+  /// The whole image, for every platform. Errors: those of access_for.
+  Result<engine_api::PullRequest> pull_request(const oci::Reference& reference,
+                                               const oci::Layout& into) const;
   /// Asks the registry what the reference is. Errors: not_found, denied, unavailable, timed_out.
   Result<engine_api::WorkerAnswer> look_at(const oci::Reference& reference,
                                            const broker::Cancelled& cancelled);
