@@ -57,7 +57,7 @@ SUITE_TEARDOWN() {
 }
 
 engine_cgroups() {
-    with_cgroup2_as_user bash -c 'find /sys/fs/cgroup -type d -name "slipway-*-engine"' 2>/dev/null
+    with_cgroup2_as_user find "/sys/fs/cgroup/$world_user" -type d -name 'slipway-*-engine'
 }
 
 expect_nothing_left() {
