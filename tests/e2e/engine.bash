@@ -80,7 +80,8 @@ try bind docker run --rm -v \"\$PWD:/w\" -w /w app:1 sh -c 'cat file; echo from-
 try back cat made-by-it
 try input sh -c 'echo typed | docker run --rm -i app:1 cat'
 try web docker run -d --name web -p 8088:80 app:1 sh -c 'cp /made /tmp; echo ready; httpd -f -p 80 -h /tmp'
-for i in 1 2 3 4 5 6 7 8 9 10; do (exec 3<>/dev/tcp/localhost/8088) 2>/dev/null && break; sleep 0.3; done
+served() { (exec 3<>/dev/tcp/localhost/8088; printf 'GET /made HTTP/1.0\r\n\r\n' >&3; grep -q built-here <&3) 2>/dev/null; }
+for i in 1 2 3 4 5 6 7 8 9 10; do if served; then break; fi; sleep 0.3; done
 try port bash -c 'exec 3<>/dev/tcp/docker/8088; printf \"GET /made HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'
 try exec docker exec web sh -c 'echo inside; exit 3'
 try ps docker ps --format '{{.Names}} {{.Image}} {{.Ports}}'

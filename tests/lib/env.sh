@@ -139,11 +139,11 @@ env_hosts_restore() {
 }
 
 # Starts a server in the servers' namespace: env_serve NAME PORT COMMAND...; its output goes to DIR/log/NAME.log. It has
-# to answer on env_address, or on env_serve_address where that is set.
+# to answer on env_address, or on env_serve_address where that is set. It ends with the shell, unless env_pdeathsig=clear.
 env_serve() {
     local name=$1 port=$2 address=${env_serve_address:-$env_address}
     shift 2
-    ip netns exec "$env_netns" setpriv --pdeathsig KILL "$@" >"$env_dir/log/$name.log" 2>&1 </dev/null &
+    ip netns exec "$env_netns" setpriv --pdeathsig "${env_pdeathsig:-KILL}" "$@" >"$env_dir/log/$name.log" 2>&1 </dev/null &
     local pid=$!
     env_pids+=("$pid")
     wait_port "$address" "$port" 15 "$pid" || {
