@@ -68,6 +68,10 @@ std::string section(const std::string& name, const std::string& title,
   return text + "section_end:" + now() + ":" + name + "\r\033[0K\n";
 }
 
+Error no_runner() {
+  return {ErrorKind::unavailable, "the runner that started this stage has gone", "", {}};
+}
+
 // Forwards one stream through a masker; flushed when the stream pauses is not needed: what is held
 // back can only be the beginning of a secret.
 class MaskedStream {
@@ -129,6 +133,14 @@ bool StopSignal::raised() const {
 void StopSignal::raise() {
   const std::uint64_t one = 1;
   (void)!::write(event_.get(), &one, sizeof one);
+}
+
+bool runner_has_gone() {
+  const pid_t parent = ::getppid();
+  if (parent == 0 || ::getsid(parent) == ::getsid(0)) return false;
+  if (parent == 1) return true;
+  const auto name = read_file("/proc/" + std::to_string(parent) + "/comm", 64);
+  return name && *name == "systemd\n"; // a user's own takes over that user's orphans
 }
 
 int code_at_end(const StageEnvironment& environment, const StopSignal& stop,
@@ -343,6 +355,8 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment, St
   job_log.mask(masked_values(*response));
   auto spec = job_spec_from(*response, tools.config);
   if (!spec) return report(environment, spec.error(), job_log);
+  // Its record would name the init, and the job would count as alive as long as that.
+  if (runner_has_gone()) return report(environment, no_runner(), job_log);
   log::write(
       log::Level::info, "prepare",
       {{"job", spec->key}, {"project", response->project}, {"image", job_log.masked(spec->image)}});
@@ -374,6 +388,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
             const std::filesystem::path& script, const std::string& sub_stage) {
   // The file is the same for all sub-stages: a code of an earlier one must not be told again.
   if (!environment.exit_code_file.empty()) ::unlink(environment.exit_code_file.c_str());
+  if (runner_has_gone()) return report(environment, no_runner());
   auto response = read_job_response(environment.job_response_file);
   if (!response) return report(environment, response.error());
   const auto secrets = masked_values(*response);

@@ -41,6 +41,10 @@ private:
   std::unique_ptr<Watcher> watcher_;
 };
 
+/// Was this process left to an init of another session, because the runner that started it has died
+/// already? StopSignal watches the init then.
+bool runner_has_gone();
+
 /// Has the file system of one of `places` less than `floor` bytes left?
 bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::uint64_t floor);
 

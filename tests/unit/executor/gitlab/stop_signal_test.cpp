@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -36,6 +38,33 @@ INSTANTIATE_TEST_SUITE_P(Signals, StopSignalDeathTest, testing::Values(SIGTERM, 
 TEST(StageDeathTest, EndsWithItsOwnCodeWhereNobodyStopsIt) {
   EXPECT_EXIT(end_after(kNothing, 0), testing::ExitedWithCode(0), "");
   EXPECT_EXIT(end_after(kNothing, 2), testing::ExitedWithCode(2), "");
+}
+
+TEST(RunnerHasGone, IsTrueOfAnOrphanAlone) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const pid_t runner = ::fork();
+  if (runner == 0) {
+    ::setsid(); // as under a service manager
+    const pid_t parent = ::getpid();
+    if (::fork() == 0) {
+      const bool before = runner_has_gone();
+      ::kill(parent, SIGKILL);
+      while (::getppid() == parent)
+        ::usleep(1000);
+      const char found[] = {before ? 'y' : 'n', runner_has_gone() ? 'y' : 'n'};
+      (void)!::write(ends[1], found, sizeof found);
+      ::_exit(0);
+    }
+    for (;;)
+      ::pause();
+  }
+  ::close(ends[1]);
+  char found[3] = {};
+  EXPECT_EQ(::read(ends[0], found, 2), 2);
+  EXPECT_STREQ(found, "ny");
+  ::close(ends[0]);
+  ::waitpid(runner, nullptr, 0);
 }
 
 } // namespace
