@@ -77,10 +77,9 @@ image::WiredBackends wired_backends(const config::Config& config, process::Proce
 
 Wiring::Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,
                std::string owner)
-    : config_{std::move(config)}, runner_{stop_fd}, engine_{std::move(engine)}, user_{std::move(
-                                                                                    user)},
-      owner_{std::move(owner)}, podman_{engine_, runner_,
-                                        std::make_shared<sandbox::PodmanService>(engine_, stop_fd)},
+    : config_{std::move(config)}, runner_{stop_fd}, stop_fd_{stop_fd}, engine_{std::move(engine)},
+      user_{std::move(user)}, owner_{std::move(owner)},
+      podman_{engine_, runner_, std::make_shared<sandbox::PodmanService>(engine_, stop_fd)},
       folders_{config_.slipway.state_dir, config_.slipway.runtime_dir},
       audit_{config_.slipway.audit_file, clock_}, slots_{slots_for(config_, user_)},
       jobs_{
@@ -249,7 +248,8 @@ image::Leases Wiring::leases() {
 }
 
 image::Tools Wiring::image_tools() {
-  return {config_, podman_, folders_, audit_, clock_, owner_, backends(), slots_};
+  return {config_, podman_,    folders_, audit_,  clock_,
+          owner_,  backends(), slots_,   nullptr, stop_fd_};
 }
 
 const image::WiredBackends& Wiring::backends() {

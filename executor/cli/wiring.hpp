@@ -61,6 +61,7 @@ private:
   config::Config config_;
   SystemClock clock_;
   process::LocalRunner runner_;
+  int stop_fd_;
   sandbox::Engine engine_;
   std::string user_;
   std::string owner_;

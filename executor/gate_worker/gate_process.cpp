@@ -6,6 +6,7 @@
 #include "executor/gate_worker/protocol.hpp"
 #include "executor/process/process.hpp"
 
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -14,11 +15,13 @@
 namespace slipway::gate_worker {
 namespace {
 
+using std::chrono::milliseconds;
+
 constexpr int kWorkerSocket = 3;
 constexpr std::chrono::seconds kFrameDeadline{10};
 constexpr std::chrono::seconds kGrace{5};
 /// For the largest image that policy lets pass, 60 GiB of unpacked layers.
-constexpr std::chrono::minutes kDeadline{60};
+constexpr milliseconds kDeadline = std::chrono::minutes{60};
 
 struct Wiper {
   std::string& bytes;
@@ -50,12 +53,17 @@ Result<std::string> GateProcess::ask(std::string request) const {
   if (auto sent = engine_api::send_frame(ours.get(), request, {}, kFrameDeadline, kMaxRequestBytes);
       !sent)
     return died(sent.error());
-  auto frame = engine_api::receive_frame(ours.get(), kDeadline, kMaxAnswerBytes);
-  if (!frame) {
-    if (frame.error().kind != ErrorKind::timed_out) return died(frame.error());
+  pollfd waits[] = {{ours.get(), POLLIN, 0}, {stop_fd_, POLLIN, 0}};
+  int ready = 0;
+  while ((ready = ::poll(waits, 2, static_cast<int>(kDeadline.count()))) < 0 && errno == EINTR)
+    continue;
+  if (ready == 0)
     return Error{
         ErrorKind::timed_out, "slipway-gate did not read the image within an hour", "", {}};
-  }
+  if (waits[1].revents != 0)
+    return Error{ErrorKind::unavailable, "stopped while slipway-gate read the image", "", {}};
+  auto frame = engine_api::receive_frame(ours.get(), kFrameDeadline, kMaxAnswerBytes);
+  if (!frame) return died(frame.error());
   (void)child->wait(kGrace, kGrace);
   return std::move(frame->body);
 }

@@ -11,9 +11,11 @@ namespace slipway::gate_worker {
 
 class GateProcess final : public ImageReader {
 public:
-  /// `program`: absolute path of slipway-gate.
-  explicit GateProcess(std::filesystem::path program) : program_{std::move(program)} {}
-  /// Errors: those of the worker; timed_out; internal (it died).
+  /// `program`: absolute path of slipway-gate. When `stop_fd` (lent, -1: none) becomes readable,
+  /// what reads is ended at once.
+  explicit GateProcess(std::filesystem::path program, int stop_fd = -1)
+      : program_{std::move(program)}, stop_fd_{stop_fd} {}
+  /// Errors: those of the worker; timed_out; internal (it died); unavailable (stopped).
   Result<leaks::Report> search(const oci::Layout& layout, const oci::Digest& root,
                                const SearchTask& task) override;
   Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::Digest& root,
@@ -23,6 +25,7 @@ private:
   /// `request` is overwritten once it is sent.
   Result<std::string> ask(std::string request) const;
   std::filesystem::path program_;
+  int stop_fd_;
 };
 
 } // namespace slipway::gate_worker

@@ -181,7 +181,7 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
       job_secrets_{std::move(job_secrets)}, leases_{tools.config, tools.audit, tools.clock},
       leaks_{std::make_unique<JobsLeakScanner>(
           tools.config, effective_.gate, effective_.rule, leakable,
-          std::make_unique<gate_worker::GateProcess>(tools.config.programs.gate),
+          std::make_unique<gate_worker::GateProcess>(tools.config.programs.gate, tools.stop_fd),
           leak_marks_dir(tools.config) /
               oci::Digest::of(policy::trust_domain(subject_)).hex().substr(0, 16))},
       place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))},

@@ -55,6 +55,7 @@ struct Tools {
   WiredBackends backends; ///< what builds here
   sandbox::SlotPlan slots = {};
   egress::Proxy* proxy = nullptr; ///< lent; where builds of a closed network get out
+  int stop_fd = -1;               ///< as job::Tools::stop_fd
 };
 
 class JobReports;

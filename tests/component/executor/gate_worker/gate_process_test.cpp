@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -90,6 +91,16 @@ protected:
     EXPECT_TRUE(engine_api::send_frame(ours.get(), encode_search(layout_.path(), root, task_), {},
                                        std::chrono::seconds{10}));
     return {std::move(ours), *std::move(child)};
+  }
+  /// The only child of this process that reads; 0 for none.
+  static pid_t reader() {
+    for (const auto& entry : fs::directory_iterator{"/proc"}) {
+      const auto pid = std::atoi(entry.path().filename().c_str());
+      if (pid > 0 && status_of(pid, "PPid") == std::to_string(::getpid()) &&
+          status_of(pid, "Seccomp") == "2")
+        return pid;
+    }
+    return 0;
   }
   static bool comes_true(const std::function<bool()>& fact) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{30};
@@ -201,24 +212,33 @@ TEST_F(Gate, ThatDiesHasFoundNothingOut) {
   const auto root = write_large_image();
   Result<leaks::Report> found{leaks::Report{}};
   std::thread asking{[&] { found = gate_.search(layout_, root, task_); }};
-  // The only child of this process that reads.
-  const auto worker = [] {
-    for (const auto& entry : fs::directory_iterator{"/proc"}) {
-      const auto pid = std::atoi(entry.path().filename().c_str());
-      if (pid > 0 && status_of(pid, "PPid") == std::to_string(::getpid()) &&
-          status_of(pid, "Seccomp") == "2")
-        return pid;
-    }
-    return 0;
-  };
   pid_t pid = 0;
-  EXPECT_TRUE(comes_true([&] { return (pid = worker()) != 0; }));
+  EXPECT_TRUE(comes_true([&] { return (pid = reader()) != 0; }));
   if (pid != 0) ::kill(pid, SIGKILL);
   asking.join();
 
   ASSERT_FALSE(found.ok());
   EXPECT_EQ(found.error().kind, ErrorKind::internal);
   EXPECT_NE(found.error().text().find("signal 9"), std::string::npos) << found.error().text();
+}
+
+TEST_F(Gate, EndsAtOnceWhenTheStageHasTo) {
+  const auto root = write_large_image();
+  const UniqueFd stop{::eventfd(0, EFD_CLOEXEC)};
+  GateProcess gate{program(), stop.get()};
+  Result<leaks::Report> found{leaks::Report{}};
+  std::thread asking{[&] { found = gate.search(layout_, root, task_); }};
+  EXPECT_TRUE(comes_true([] { return reader() != 0; }));
+  const std::uint64_t one = 1;
+  EXPECT_EQ(::write(stop.get(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+  asking.join();
+
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.error().kind, ErrorKind::unavailable) << found.error().text();
+  EXPECT_EQ(reader(), 0);
+  // And nothing is begun any more.
+  auto flaw = oci::Flaw::unreadable;
+  EXPECT_FALSE(gate.verify(layout_, root, {}, &flaw).ok());
 }
 
 TEST_F(Gate, ThatSaysNothingOrNonsenseIsNotBelieved) {
