@@ -4,6 +4,7 @@
 
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
+#include "executor/engine_api/ssh_agent.hpp"
 #include "executor/oci/layout.hpp"
 
 #include <algorithm>
@@ -53,6 +54,7 @@ struct BuildJob {
   /// lacks the capabilities "build-secrets" and "build-ssh" never gets any.
   std::span<const std::pair<std::string, Secret>> secrets;
   std::span<const std::pair<std::string, Secret>> ssh_keys; ///< private keys without a passphrase
+  std::span<const std::pair<std::string, engine_api::SshAgent>> ssh_agents;
   /// Folders inside the build sandbox that stand for images of these names; those that images stand
   /// for are in `bases`. Needs the capability "named-contexts".
   std::vector<std::pair<std::string, std::string>> named_folders;

@@ -529,30 +529,32 @@ Status BuildkitApi::State::bring(SessionBuild& wanted, const std::string& sessio
   BuildRequest& request = wanted.request;
   request.dockerfile_text = text->second;
 
-  bool ssh = false;
-  const auto ids = secret_ids(*request.dockerfile_text, ssh);
-  if (!ids.empty() || ssh) {
+  const auto ids = mount_ids(*request.dockerfile_text);
+  if (!ids.secrets.empty() || !ids.ssh.empty()) {
     // Of the build's own session: one that targets of a bake share has folders alone.
     session = await_session(session_id, call);
     if (!session)
       return Error{ErrorKind::denied,
-                   "the Dockerfile wants secrets, and the client lends them in a way that slipway "
+                   "the Dockerfile wants secrets or SSH keys, and the client lends them in a way "
+                   "that slipway "
                    "does not serve, as bake does for targets with one folder",
                    "build this target by docker build, or use the docker that slipway put into "
                    "this job",
                    {}};
   }
-  for (const auto& id : ids) {
+  for (const auto& id : ids.secrets) {
     auto secret = (*session)->secret(id);
     if (!secret) return std::move(secret).error();
     if (*secret) request.secrets.emplace_back(id, **std::move(secret));
   }
-  if (ssh && (*session)->offers("/moby.sshforward.v1.SSH/ForwardAgent"))
-    return Error{ErrorKind::denied,
-                 "--ssh is not possible over a BuildKit session: slipway would have to use the "
-                 "job's agent",
-                 "give the key with --secret, or use the docker that slipway put into this job",
-                 {}};
+  for (const auto& id : ids.ssh) {
+    auto lent = (*session)->has_agent(id);
+    if (!lent) return std::move(lent).error();
+    if (*lent)
+      request.ssh_agents.emplace_back(id, [session = *session, id](std::string_view question) {
+        return session->ask_agent(id, question);
+      });
+  }
   std::size_t secret_bytes = 0;
   for (const auto& [id, value] : request.secrets)
     secret_bytes += value.reveal().size();

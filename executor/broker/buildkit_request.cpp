@@ -287,11 +287,10 @@ Result<SessionBuild> understand_build(const SolveOrder& control, const SolveOrde
   return build;
 }
 
-std::vector<std::string> secret_ids(std::string_view text, bool& ssh) {
-  ssh = false;
+MountIds mount_ids(std::string_view text) {
   auto parsed = dockerfile::parse(text);
   if (!parsed) return {};
-  std::set<std::string> ids;
+  MountIds ids;
   const auto take = [&](const dockerfile::Instruction& run) {
     if (run.name != "RUN") return;
     for (const auto& flag : run.flags) {
@@ -304,11 +303,11 @@ std::vector<std::string> secret_ids(std::string_view text, bool& ssh) {
         if (key == "id") id = value;
         if (key == "target" || key == "dst" || key == "destination") target = value;
       }
-      if (type == "ssh") ssh = true;
-      if (type != "secret") continue;
-      if (id.empty()) id = target.substr(target.rfind('/') + 1);
-      if (!id.empty() && id.find('$') == std::string::npos && ids.size() < kMaxSecrets)
-        ids.insert(id);
+      if (type != "secret" && type != "ssh") continue;
+      if (id.empty()) id = type == "ssh" ? "default" : target.substr(target.rfind('/') + 1);
+      auto& known = type == "ssh" ? ids.ssh : ids.secrets;
+      if (!id.empty() && id.find('$') == std::string::npos && known.size() < kMaxSecrets)
+        known.insert(id);
     }
   };
   for (const auto& stage : parsed->stages) {
@@ -318,7 +317,7 @@ std::vector<std::string> secret_ids(std::string_view text, bool& ssh) {
         take(trigger);
     }
   }
-  return {ids.begin(), ids.end()};
+  return ids;
 }
 
 } // namespace slipway::broker

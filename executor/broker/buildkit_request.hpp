@@ -9,6 +9,7 @@
 #include "executor/base/result.hpp"
 #include "executor/broker/image_service.hpp"
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -64,8 +65,12 @@ struct SessionBuild {
 /// name the option.
 Result<SessionBuild> understand_build(const SolveOrder& control, const SolveOrder& frontend);
 
-/// The ids of the secrets that the RUN steps of a Dockerfile mount, at most 64; those with
-/// variables are left out. `ssh`: whether a step wants keys. A text that is no Dockerfile has none.
-std::vector<std::string> secret_ids(std::string_view dockerfile, bool& ssh);
+/// What the RUN steps of a Dockerfile mount, at most 64 of each.
+struct MountIds {
+  std::set<std::string> secrets;
+  std::set<std::string> ssh;
+};
+/// Ids with variables are left out. A text that is no Dockerfile has none.
+MountIds mount_ids(std::string_view dockerfile);
 
 } // namespace slipway::broker

@@ -15,6 +15,8 @@ namespace {
 
 constexpr const char* kDiffCopy = "/moby.filesync.v1.FileSync/DiffCopy";
 constexpr const char* kGetSecret = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
+constexpr const char* kCheckAgent = "/moby.sshforward.v1.SSH/CheckAgent";
+constexpr const char* kForwardAgent = "/moby.sshforward.v1.SSH/ForwardAgent";
 /// For a client that walks a large folder, or asks somebody for a secret.
 constexpr std::chrono::seconds kPatience{60};
 constexpr std::chrono::seconds kFarewell{2};
@@ -126,6 +128,42 @@ Result<std::optional<Secret>> BuildkitSession::secret(const std::string& id) {
   const auto ending = (*call)->ending();
   if (ending.code == grpc::Code::not_found) return std::optional<Secret>{};
   return ended(ending, what);
+}
+
+Result<bool> BuildkitSession::has_agent(const std::string& id) {
+  if (!offers(kCheckAgent) || !offers(kForwardAgent)) return false;
+  auto call = connection_->call(kCheckAgent, {});
+  if (!call) return std::move(call).error();
+  auto asked = (*call)->write(grpc::MessageWriter{}.text(1, id).bytes());
+  (*call)->end_writing();
+  if (!asked) return std::move(asked).error().in("looking for the SSH agent " + id);
+  const auto answer = (*call)->read(kPatience);
+  return answer && *answer;
+}
+
+Result<std::string> BuildkitSession::ask_agent(const std::string& id, std::string_view question) {
+  auto call = connection_->call(kForwardAgent, {{"buildkit.ssh.id", id}});
+  if (!call) return std::move(call).error();
+  const std::string what = "asking the SSH agent " + id;
+  if (auto asked =
+          (*call)->write(grpc::MessageWriter{}.text(1, engine_api::agent_frame(question)).bytes());
+      !asked)
+    return std::move(asked).error().in(what);
+  engine_api::AgentMessages answers;
+  for (;;) {
+    auto answer = answers.next();
+    if (!answer) return std::move(answer).error().in(what);
+    if (*answer) return **std::move(answer);
+    auto part = (*call)->read(kPatience);
+    if (!part && part.error().kind != ErrorKind::unavailable)
+      return std::move(part).error().in(what);
+    if (!part || !*part) return ended((*call)->ending(), what);
+    auto read = grpc::read_fields(**part, [&](const grpc::Field& field) -> Status {
+      if (field.is_bytes && field.number == 1) answers.add(field.bytes);
+      return {};
+    });
+    if (!read) return std::move(read).error().in(what);
+  }
 }
 
 std::vector<std::string> ignore_patterns(std::string_view text) {

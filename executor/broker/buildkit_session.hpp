@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a BuildKit client lends to its builds, over the connection that it opened with POST
-// /session: there the client is the server of the calls. Folders, secrets; nothing is asked for
-// that a build does not need. Source: moby/buildkit, session/filesync, session/secrets.
+// /session: there the client is the server of the calls. Folders, secrets, SSH agents; nothing is
+// asked for that a build does not need. Source: moby/buildkit, session/filesync, session/secrets,
+// session/sshforward.
 #pragma once
 
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
+#include "executor/engine_api/ssh_agent.hpp"
 #include "executor/grpc/connection.hpp"
 
 #include <functional>
@@ -37,6 +39,10 @@ public:
   folder(const std::string& local, const std::vector<std::string>& excludes);
   /// Nothing where the client has no secret of this id. Errors: unavailable; bad_input.
   Result<std::optional<Secret>> secret(const std::string& id);
+  /// Whether the client lends an SSH agent of this id. Errors: unavailable.
+  Result<bool> has_agent(const std::string& id);
+  /// Asks that agent; on a stream of its own each time. Errors: unavailable; timed_out; bad_input.
+  Result<std::string> ask_agent(const std::string& id, std::string_view question);
 
 private:
   Result<std::shared_ptr<grpc::Call>> begin_copy(const std::string& local, const std::string& key,

@@ -22,6 +22,7 @@ using Json = nlohmann::json;
 constexpr std::size_t kAuthBytes = 64UL << 10;
 constexpr std::size_t kQuietTail = 64UL << 10;
 constexpr const char* kJsonType = "application/json";
+constexpr std::string_view kAgentsPath = "/slipway/v1/ssh-agents/";
 
 std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -224,6 +225,11 @@ void Engine::route(const Call& call) {
   if (route_fixed(call)) return;
   const std::string& path = call.target.path;
   if (path.starts_with("/images/")) return route_image(call, std::string_view{path}.substr(8));
+  if (call.request.method == "POST" && path.starts_with(kAgentsPath)) {
+    const auto served = agents_.serve(call.request, path.substr(kAgentsPath.size()), call.answer);
+    if (!served) send_error(call.answer, served.error());
+    return;
+  }
   if (call.request.method == "GET" && path.starts_with("/distribution/") &&
       path.ends_with("/json") && path.size() > 19) {
     return distribution(call, path.substr(14, path.size() - 19));
@@ -439,7 +445,8 @@ void Engine::build_from_tar(const Call& call) {
 void Engine::build_from_workspace(const Call& call) {
   auto json = call.request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline);
   if (!json) return send_error(call.answer, json.error());
-  auto request = parse_build_json(*json);
+  auto request =
+      parse_build_json(*json, [this](const std::string& name) { return agents_.find(name); });
   ::explicit_bzero(json->data(), json->size()); // it may hold the build's secrets
   if (!request) return send_error(call.answer, request.error());
   build(call, *std::move(request), false, true);

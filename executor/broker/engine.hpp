@@ -6,6 +6,7 @@
 #include "executor/broker/container_routes.hpp"
 #include "executor/broker/exchange.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/broker/lent_agents.hpp"
 #include "executor/broker/request.hpp"
 #include "executor/broker/server.hpp"
 
@@ -57,6 +58,7 @@ private:
   ImageService& images_;
   const ServerLimits& limits_;
   BuildkitApi buildkit_;
+  LentAgents agents_;
   std::optional<ContainerRoutes> containers_;
 };
 

@@ -6,6 +6,7 @@
 #include "executor/base/result.hpp"
 #include "executor/base/secret.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/engine_api/ssh_agent.hpp"
 #include "executor/oci/manifest.hpp"
 #include "executor/oci/reference.hpp"
 
@@ -44,6 +45,7 @@ struct BuildRequest {
   /// seeing them (RUN --mount=type=ssh).
   std::vector<std::pair<std::string, Secret>> secrets;
   std::vector<std::pair<std::string, Secret>> ssh_keys;
+  std::vector<std::pair<std::string, engine_api::SshAgent>> ssh_agents; ///< the same, lent
   /// In place of an image of that name: an absolute path of the workspace, or
   /// docker-image://REFERENCE.
   std::vector<std::pair<std::string, std::string>> named_contexts;

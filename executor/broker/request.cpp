@@ -428,12 +428,13 @@ Result<BuildOptions> parse_build_query(const Query& query) {
   return options;
 }
 
-Result<BuildRequest> parse_build_json(std::string_view text) {
+Result<BuildRequest> parse_build_json(std::string_view text, const FindAgent& find_agent) {
   auto json = parse_json(text, "build request");
   if (!json) return std::move(json).error();
   if (!json->is_object()) return bad("build request is not a JSON object");
   BuildRequest request;
   std::vector<std::string> tags;
+  std::vector<std::pair<std::string, std::string>> agents;
   Members members{*json};
   members.text("context_path", request.context_path);
   members.text("dockerfile", request.dockerfile);
@@ -449,6 +450,7 @@ Result<BuildRequest> parse_build_json(std::string_view text) {
   members.pairs("extra_hosts", request.extra_hosts);
   members.secrets("secrets", request.secrets);
   members.secrets("ssh_keys", request.ssh_keys);
+  members.pairs("ssh_agents", agents);
   members.pairs("named_contexts", request.named_contexts);
   members.text("dialect", request.dialect);
   request.dialect.resize(std::min(request.dialect.size(), kMaxDialectBytes)); // it is written down
@@ -467,6 +469,13 @@ Result<BuildRequest> parse_build_json(std::string_view text) {
       return bad("build request: '" + shown(name) +
                  "' is no named context with an absolute path or "
                  "docker-image://REFERENCE");
+  }
+  if (agents.size() > kMaxAgents || (!agents.empty() && !find_agent))
+    return bad("build request: 'ssh_agents' has more than 16");
+  for (const auto& [id, name] : agents) {
+    auto agent = find_agent(name);
+    if (!agent) return std::move(agent).error().in("build request: --ssh " + shown(id));
+    request.ssh_agents.emplace_back(id, *std::move(agent));
   }
   if (request.dockerfile.empty()) request.dockerfile = "Dockerfile";
   if (auto status = check_network(request.network); !status) return std::move(status).error();

@@ -16,6 +16,7 @@ namespace slipway::broker {
 constexpr std::size_t kMaxQueryParameters = 2048;
 /// Of all secrets of a build together, and of all its SSH keys. BuildKit takes as much of one.
 constexpr std::size_t kMaxSecretBytes = 500UL << 10;
+constexpr std::size_t kMaxAgents = 16; ///< that one build is lent
 
 /// Decodes %XX (and '+' where `plus_is_space`). Errors: bad_input (cut or non-hex escape, NUL).
 Result<std::string> percent_decode(std::string_view text, bool plus_is_space);
@@ -66,9 +67,12 @@ struct BuildOptions {
 /// by name).
 Result<BuildOptions> parse_build_query(const Query& query);
 
+/// The agent that the job lends under a name. Errors: not_found.
+using FindAgent = std::function<Result<engine_api::SshAgent>(const std::string& name)>;
+
 /// The body of POST /slipway/v1/build. Unknown members are refused, so that a newer shim is not
-/// half understood. Errors: bad_input, naming the member.
-Result<BuildRequest> parse_build_json(std::string_view json);
+/// half understood. Errors: bad_input, naming the member; those of `find_agent`.
+Result<BuildRequest> parse_build_json(std::string_view json, const FindAgent& find_agent = {});
 
 /// Filters of images/json. Empty: everything.
 struct ImageFilters {

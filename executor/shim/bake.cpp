@@ -466,7 +466,7 @@ private:
           add_labels(pairs_of(target, "labels"), build),
           add_hosts(pairs_of(target, "extra-hosts"), build),
           add_secrets(texts_of(target, "secret"), bake_.env, build),
-          add_ssh_keys(ssh_of(target), build),
+          add_ssh_keys(ssh_of(target), bake_.env, build),
           add_named_contexts(pairs_of(target, "contexts"), build), check_tags(build),
           set_platform(texts_of(target, "platforms"), build),
           set_network(text_of(target, "network"), build)})

@@ -170,7 +170,7 @@ Command understand_build(const Tool& tool, const std::string& called, const Line
   if (auto text = understand_locals(line, build); !text.empty())
     return usage_error(tool.manner, called, text);
   for (const auto& text :
-       {add_secrets(line.all("secret"), env, build), add_ssh_keys(line.all("ssh"), build)})
+       {add_secrets(line.all("secret"), env, build), add_ssh_keys(line.all("ssh"), env, build)})
     if (!text.empty()) return usage_error(tool.manner, called, text);
   for (const auto& output : line.all("output")) {
     if (auto text = add_output(output, build); !text.empty())

@@ -146,9 +146,9 @@ std::string understand_values(const Line& line, const Environment& env, Build& b
   for (const auto& text :
        {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
         add_hosts(line.all("add-host"), build), add_secrets(line.all("secret"), env, build),
-        add_ssh_keys(line.all("ssh"), build), add_named_contexts(line.all("build-context"), build),
-        check_tags(build), set_platform(platforms_of(line, env), build),
-        set_network(line.last("network"), build)})
+        add_ssh_keys(line.all("ssh"), env, build),
+        add_named_contexts(line.all("build-context"), build), check_tags(build),
+        set_platform(platforms_of(line, env), build), set_network(line.last("network"), build)})
     if (!text.empty()) return text;
   if (const auto isolation = line.last("isolation"); !isolation.empty() && isolation != "default")
     return unsupported("--isolation " + isolation, "the operator chooses how builds are isolated");

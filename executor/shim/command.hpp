@@ -84,7 +84,7 @@ struct Build {
   Pairs labels;
   Pairs extra_hosts;
   std::vector<SecretSource> secrets;
-  std::vector<SecretSource> ssh_keys; ///< files
+  std::vector<SecretSource> ssh_keys; ///< files: keys, and sockets of agents
   Pairs named_contexts;               ///< a folder as typed, or docker-image://REFERENCE
   std::string target;
   std::string platform;

@@ -850,7 +850,7 @@ private:
     }
     for (const auto& text :
          {platforms(said, made), add_build_args(compose_.build_args, env_, build),
-          add_ssh_keys(compose_.ssh, build)})
+          add_ssh_keys(compose_.ssh, env_, build)})
       if (!text.empty()) return compose_error("service \"" + made.name + "\": " + text);
     // A pull would look for the other service's image in the registry.
     if (std::exchange(needs_own_, false) && std::exchange(build.pull, false))
@@ -1000,9 +1000,10 @@ private:
     for (const auto& [key, one] : value.members)
       list.push_back(one.is_null() ? key : key + "=" + scalar_text(one));
     for (auto& text : list)
-      if (const auto equals = text.find('='); equals != std::string::npos)
+      if (const auto equals = text.find('=');
+          equals != std::string::npos && equals + 1 < text.size())
         text = text.substr(0, equals + 1) + absolute(text.substr(equals + 1), dir_);
-    return add_ssh_keys(list, build);
+    return add_ssh_keys(list, env_, build);
   }
 
   std::string honour_contexts(const YamlNode& value, Build& build) {

@@ -230,8 +230,9 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
   for (const auto& text :
        {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
         add_hosts(line.all("add-host"), build), add_secrets(line.all("secret"), env, build),
-        add_ssh_keys(line.all("ssh"), build), add_named_contexts(line.all("build-context"), build),
-        check_tags(build), understand_platform(line, build), set_network(network, build),
+        add_ssh_keys(line.all("ssh"), env, build),
+        add_named_contexts(line.all("build-context"), build), check_tags(build),
+        understand_platform(line, build), set_network(network, build),
         understand_pull(line, build)})
     if (!text.empty()) return text;
   add_proxies(line, env, build);

@@ -215,21 +215,26 @@ std::string add_secrets(const std::vector<std::string>& values, const Environmen
   return {};
 }
 
-std::string add_ssh_keys(const std::vector<std::string>& values, Build& build) {
+std::string add_ssh_keys(const std::vector<std::string>& values, const Environment& env,
+                         Build& build) {
   for (const auto& text : values) {
     const auto equals = text.find('=');
     SecretSource key;
     key.id = text.substr(0, equals);
     if (!is_secret_id(key.id))
       return "invalid argument \"" + text + "\" for \"--ssh\" flag: no name";
-    if (equals == std::string::npos || equals + 1 == text.size())
-      return unsupported("--ssh " + text,
-                         "agents are not forwarded; give a key without a passphrase as a file: "
-                         "--ssh " +
-                             key.id + "=KEYFILE");
-    key.file = text.substr(equals + 1);
-    if (key.file.find(',') != std::string::npos)
-      return unsupported("--ssh " + text, "one key file for each name");
+    if (equals != std::string::npos) key.file = text.substr(equals + 1);
+    if (key.file.empty()) {
+      const auto agent = env.find("SSH_AUTH_SOCK");
+      if (agent == env.end() || agent->second.empty())
+        return "--ssh " + text +
+               ": invalid empty ssh agent socket: start an agent in the script (eval $(ssh-agent "
+               "-s); ssh-add KEYFILE), or give a key without a passphrase: --ssh " +
+               key.id + "=KEYFILE";
+      key.file = agent->second;
+    } else if (key.file.find(',') != std::string::npos) {
+      return unsupported("--ssh " + text, "one key file or agent for each name");
+    }
     put(build.ssh_keys, std::move(key));
   }
   return {};

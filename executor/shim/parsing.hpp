@@ -73,7 +73,9 @@ std::string add_labels(const std::vector<std::string>& values, Build& build);
 std::string add_hosts(const std::vector<std::string>& values, Build& build);
 std::string add_secrets(const std::vector<std::string>& values, const Environment& env,
                         Build& build);
-std::string add_ssh_keys(const std::vector<std::string>& values, Build& build);
+/// A name alone stands for the agent of SSH_AUTH_SOCK.
+std::string add_ssh_keys(const std::vector<std::string>& values, const Environment& env,
+                         Build& build);
 std::string add_named_contexts(const std::vector<std::string>& values, Build& build);
 std::string add_output(const std::string& text, Build& build);
 std::string set_platform(const std::vector<std::string>& values, Build& build);

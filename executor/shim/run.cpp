@@ -12,6 +12,7 @@
 #include "executor/shim/containers_output.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
+#include "executor/shim/lent_agents.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -796,8 +797,10 @@ private:
     return end;
   }
 
-  /// What the build lends to its steps, [id, base64] each. Errors: not_found, bad_input, io.
-  Result<Json> lent(const std::vector<SecretSource>& sources, bool keys) const {
+  /// What the build lends to its steps, [id, base64] each. `agents`: files may be sockets, which go
+  /// there. Errors: not_found, bad_input, io.
+  Result<Json> lent(const std::vector<SecretSource>& sources,
+                    std::vector<const SecretSource*>* agents = nullptr) const {
     Json list = Json::array();
     std::size_t total = 0;
     for (const auto& source : sources) {
@@ -815,12 +818,10 @@ private:
                        "",
                        {}};
         }
-        if (keys && S_ISSOCK(info.st_mode))
-          return Error{ErrorKind::bad_input,
-                       "--ssh " + source.id + "=" + source.file +
-                           " is an agent's socket, and slipway does not forward agents",
-                       "give a key without a passphrase as a file",
-                       {}};
+        if (agents != nullptr && S_ISSOCK(info.st_mode)) {
+          agents->push_back(&source);
+          continue;
+        }
         auto bytes = read_file(path, kMaxSecretBytes);
         if (!bytes) {
           if (bytes.error().kind == ErrorKind::bad_input) return too_big(source.id);
@@ -859,19 +860,28 @@ private:
     return list;
   }
 
-  Result<Request> build_request(const Build& build, const BuildContext& context) const {
+  Result<Request> build_request(const Build& build, const BuildContext& context,
+                                LentAgents& agents) const {
     if (context.path.empty() &&
         !(build.secrets.empty() && build.ssh_keys.empty() && build.named_contexts.empty()))
-      return Error{ErrorKind::bad_input,
-                   "secrets, SSH keys and named contexts are for builds of a folder below " +
-                       world_.workspaces.front(),
-                   "put the context into the workspace",
-                   {}};
+      return Error{
+          ErrorKind::bad_input,
+          "secrets, SSH keys and agents, and named contexts are for builds of a folder below " +
+              world_.workspaces.front(),
+          "put the context into the workspace",
+          {}};
     if (!context.path.empty()) {
-      auto secrets = lent(build.secrets, false);
+      auto secrets = lent(build.secrets);
       if (!secrets) return std::move(secrets).error();
-      auto keys = lent(build.ssh_keys, true);
+      std::vector<const SecretSource*> sockets;
+      auto keys = lent(build.ssh_keys, &sockets);
       if (!keys) return std::move(keys).error();
+      Json names = Json::array();
+      for (const auto* source : sockets) {
+        auto name = agents.lend(at_cwd(source->file));
+        if (!name) return std::move(name).error().in("--ssh " + source->id);
+        names.push_back(Json::array({source->id, *std::move(name)}));
+      }
       auto contexts = named_contexts(build);
       if (!contexts) return std::move(contexts).error();
       Json body{
@@ -890,6 +900,7 @@ private:
       if (context.dockerfile_text) body["dockerfile_text"] = *context.dockerfile_text;
       if (!secrets->empty()) body["secrets"] = *std::move(secrets);
       if (!keys->empty()) body["ssh_keys"] = *std::move(keys);
+      if (!names.empty()) body["ssh_agents"] = std::move(names);
       if (!contexts->empty()) body["named_contexts"] = *std::move(contexts);
       return Request{.method = "POST",
                      .target = "/slipway/v1/build",
@@ -989,10 +1000,12 @@ private:
       said_built = said_built || text.find("Successfully built ") != std::string_view::npos;
       shown(text);
     };
-    const auto request = build_request(build, *context);
+    std::optional<LentAgents> agents{std::in_place, client_};
+    const auto request = build_request(build, *context, *agents);
     if (!request) return fail(prefix, request.error());
     int step = 0;
     const auto end = stream(*request, progress, &step);
+    agents.reset();
     // Docker's classic builder ends with the step's code, BuildKit with 1.
     const bool step_code = manner_.step_code || build.report == Report::classic;
     if (!end && !step_code) return 1;

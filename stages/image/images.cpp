@@ -86,6 +86,8 @@ router::Flags flags_of(const broker::BuildRequest& request) {
     flags.secrets.push_back(id);
   for (const auto& [id, key] : request.ssh_keys)
     flags.ssh.push_back(id);
+  for (const auto& [id, agent] : request.ssh_agents)
+    flags.ssh.push_back(id);
   for (const auto& [name, source] : request.named_contexts)
     flags.named_contexts.push_back(name);
   return flags;
@@ -540,6 +542,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.extra_hosts = request.extra_hosts;
   job.secrets = request.secrets;
   job.ssh_keys = request.ssh_keys;
+  job.ssh_agents = request.ssh_agents;
   for (const auto& [name, source] : request.named_contexts)
     if (!source.starts_with(kImageContext)) job.named_folders.emplace_back(name, source);
   job.progress = progress;

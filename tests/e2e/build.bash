@@ -384,6 +384,11 @@ print("\n".join(sorted(seen)))
 PYTHON
 }
 
+ssh_files() {
+    local one
+    for one in ssh-agent ssh-add ssh-keygen; do with_program "$(command -v "$one")"; done
+}
+
 TEST "a build is lent secrets, keys and contexts of the job, and nothing of them stays" {
     local value=Zq7-v4lue-Of-the-t0ken watcher key fingerprint
     publish_image base/ssh:12 debian '{}' with_ssh_add
@@ -442,6 +447,45 @@ try refused-image docker build --build-context $world_registry/base/nosuch:1=doc
     expect_step stage 1 "the named context one would take the place of a stage"
     expect_step refused-image 1 "Dockerfile:1" "there is no image"
     expect_eq "$(grep -rlF -- "$value" "$world_state_dir" "$env_runtime_dir" "$world_dir/log" 2>/dev/null || true)" "" "files with the value"
+}
+
+TEST "steps sign with the key of the job's SSH agent, which stays where it is" {
+    local key fingerprint
+    publish_image base/agent:12 debian '{}' ssh_files
+    ssh-keygen -q -t ed25519 -N '' -f "$CASE_DIR/key"
+    key=$(<"$CASE_DIR/key")
+    export key
+    fingerprint=$(ssh-keygen -lf "$CASE_DIR/key" | cut -d' ' -f2)
+    # As GitLab's documentation loads a key.
+    run_steps 3062 "eval \$(ssh-agent -s) >/dev/null
+tr -d '\r' <\"\$DEPLOY_KEY\" | ssh-add -q -
+cat >Dockerfile <<'END'
+FROM $world_registry/base/agent:12
+RUN --mount=type=ssh,required=true ssh-add -l && ssh-add -L >/key.pub && echo text >/text && ssh-keygen -q -Y sign -n slipway -f /key.pub /text
+RUN --mount=type=ssh ssh-add -D && echo RE''MOVED; ls -A /root/.ssh /run/secrets; true
+RUN (echo 'me '; cat /key.pub) | tr -d '\\n' >/signers && ssh-keygen -Y verify -n slipway -I me -f /signers -s /text.sig </text
+RUN test -S \"\$SSH_AUTH_SOCK\" && echo STA''YED; true
+END
+try sign docker build --no-cache --progress=plain --ssh default -t signed:1 .
+printf 'FROM $world_registry/base/agent:12\nRUN --mount=type=ssh,id=deploy,required=true ssh-add -l\n' >two.Dockerfile
+try beside sh -c 'docker build --no-cache --progress=plain -f two.Dockerfile --ssh deploy=\$SSH_AUTH_SOCK . & one=\$!; docker buildx build --no-cache --progress=plain -f two.Dockerfile --ssh deploy . && wait \$one'
+try other-id docker build --no-cache -f two.Dockerfile --ssh default .
+try kept ssh-add -l
+kill \$SSH_AGENT_PID
+while kill -0 \$SSH_AGENT_PID 2>/dev/null; do sleep 0.1; done
+try dead docker build --ssh default=\$SSH_AUTH_SOCK .
+try none env -u SSH_AUTH_SOCK docker build --ssh default ." \
+        ".image.name = \"$world_registry/base/agent:12\" | "'.variables += [{key: "DEPLOY_KEY", value: ($ENV.key + "\n"), file: true}]'
+
+    expect_eq "$STATE" success
+    expect_step sign 0 "$fingerprint" 'Good "slipway" signature for me'
+    for words in REMOVED STAYED "PRIVATE KEY"; do expect_lacks "$(step_says sign)" "$words"; done
+    expect_step beside 0
+    expect_eq "$(step_says beside | grep -cF "$fingerprint")" 2 "builds that used the agent at the same time"
+    expect_step other-id 1
+    expect_step kept 0 "$fingerprint"
+    expect_step dead 1 "failed to stat"
+    expect_step none 125 "invalid empty ssh agent socket"
 }
 
 # anywhere WORDS: a process with these words in its command line runs somewhere on this machine. The list of processes is

@@ -38,6 +38,12 @@ with_real_docker() {
 $2" ".image.name = \"$world_registry/base/buildx:1\""
 }
 
+ssh_files() {
+    cli_files
+    local one
+    for one in ssh-agent ssh-add; do with_program "$(command -v "$one")"; done
+}
+
 # a Dockerfile whose image has this release of PyYAML's metadata
 yaml_image() {
     echo "printf 'FROM $tiny\nCOPY METADATA /usr/lib/python3/dist-packages/PyYAML-$1.dist-info/METADATA\n' >Dockerfile"
@@ -76,6 +82,27 @@ try direct real buildx build --push -t $world_registry/app/real:4 -f two.Dockerf
     expect_contains "$(step_says push)" "$(world_registry_digest app/real:1)"
     expect_contains "$TRACE" "$(world_registry_digest app/real:4)"
     expect_absent app/real:2
+}
+
+TEST "steps of the real client's builds use the job's SSH agent" {
+    local key fingerprint
+    publish_image base/buildx-ssh:1 debian '{"Env": ["PATH=/usr/bin:/bin", "DOCKER_CONFIG=/opt/real", "BUILDKIT_PROGRESS=plain"]}' ssh_files
+    ssh-keygen -q -t ed25519 -N '' -f "$CASE_DIR/key"
+    key=$(<"$CASE_DIR/key")
+    export key
+    fingerprint=$(ssh-keygen -lf "$CASE_DIR/key" | cut -d' ' -f2)
+    run_steps 2604 "eval \$(ssh-agent -s) >/dev/null
+tr -d '\r' <\"\$DEPLOY_KEY\" | ssh-add -q -
+printf 'FROM $world_registry/base/buildx-ssh:1\nRUN --mount=type=ssh,required=true ssh-add -l; ssh-add -D || echo kept\n' >Dockerfile
+try agent /opt/real/docker build --no-cache --ssh default .
+try other-id /opt/real/docker build --no-cache --ssh other .
+try without /opt/real/docker build --no-cache ." \
+        ".image.name = \"$world_registry/base/buildx-ssh:1\" | "'.variables += [{key: "DEPLOY_KEY", value: ($ENV.key + "\n"), file: true}]'
+
+    expect_eq "$STATE" success
+    expect_step agent 0 "$fingerprint" kept
+    expect_step other-id 1
+    expect_step without 1
 }
 
 TEST "nothing that the real client builds reaches a registry past the gate" {

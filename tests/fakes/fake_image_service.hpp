@@ -271,6 +271,8 @@ public:
 
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) override {
+    if (reference.repository().find("absent") != std::string::npos)
+      return Error{ErrorKind::not_found, "manifest unknown", "", {}};
     return std::pair{oci::Descriptor{oci::kMediaTypeOciManifest,
                                      oci::Digest::of(reference.str()),
                                      528,

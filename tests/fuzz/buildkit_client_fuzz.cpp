@@ -66,8 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       frontend->frontend = "dockerfile.v0";
       (void)broker::understand_build(*control, *frontend);
     }
-    bool ssh = false;
-    (void)broker::secret_ids(text, ssh);
+    (void)broker::mount_ids(text);
     (void)broker::ignore_patterns(text);
   } else if (kind == 1) {
     broker::FolderTar tar{packets(text)};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/buildkit/backend.hpp"
 
+#include "executor/backends/buildkit/lent_agents.hpp"
 #include "executor/backends/buildkit/output.hpp"
 #include "executor/oci/blob_stream.hpp"
 
@@ -84,9 +85,8 @@ Status BuildkitBackend::lend(const BuildJob& job, const BuildPaths& paths,
   const auto put = [&](const std::string& file, const Secret& value) -> Status {
     // Through a pipe: nothing of the value is in an argument or a variable.
     const auto done =
-        read({"/bin/sh", "-ec", R"(umask 077; mkdir -p -- "$1"; cat > "$2"; chmod 0400 -- "$2")",
-              "sh", paths.secrets, file},
-             4096, stop, value.reveal());
+        read({"/bin/sh", "-ec", R"(umask 077; cat > "$1"; chmod 0400 -- "$1")", "sh", file}, 4096,
+             stop, value.reveal());
     if (!done) return Error{done.error()}.in("lending the build its secrets");
     return {};
   };
@@ -152,14 +152,15 @@ Result<Built> BuildkitBackend::build(const BuildJob& given, oci::Layout& into) {
   std::vector<std::string> prepare{
       "/bin/sh",
       "-ec",
-      R"(umask 077; mkdir -p "$1/dockerfile" "$1/layout/blobs/sha256"; cat > "$1/dockerfile/$2"
-printf %s "$4" > "$1/policy.json"
+      R"(umask 077; mkdir -p "$1/dockerfile" "$1/layout/blobs/sha256" "$4"; cat > "$1/dockerfile/$2"
+printf %s "$5" > "$1/policy.json"
 if [ -n "$3" ] && [ -f "$3/$2.dockerignore" ]; then head -c 1048576 "$3/$2.dockerignore" > "$1/dockerfile/$2.dockerignore"; fi
-cd "$1/layout/blobs/sha256"; shift 4; for blob do : > "$blob"; done)",
+cd "$1/layout/blobs/sha256"; shift 5; for blob do : > "$blob"; done)",
       "sh",
       paths.dir,
       job.dockerfile_name,
       job.dockerfile_dir,
+      paths.secrets,
       source_policy()};
   for (const auto& digest : *known)
     prepare.push_back(digest.hex());
@@ -181,6 +182,10 @@ cd "$1/layout/blobs/sha256"; shift 4; for blob do : > "$blob"; done)",
   } cleanup{*this, paths};
 
   if (Status lent = lend(job, paths, stop); !lent) return std::move(lent).error();
+  LentAgents agents{run_, stop, places_.out};
+  for (std::size_t i = 0; i < job.ssh_agents.size(); ++i)
+    if (Status lent = agents.lend(job.ssh_agents[i].second, paths.ssh_agent(i)); !lent)
+      return std::move(lent).error();
 
   auto argv = argv_for(job, places_, paths);
   if (!argv) return std::move(argv).error();

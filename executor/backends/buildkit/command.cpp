@@ -77,6 +77,8 @@ Status check(const BuildJob& job) {
       if (value.reveal().size() > kMaxSecretBytes)
         return bad("secret " + id + " too big. max size 500KB");
     }
+  for (const auto& [id, agent] : job.ssh_agents)
+    if (!is_secret_id(id)) return bad("'" + id + "' cannot be an agent's id");
   if (!job.network.empty() && job.network != "default" && job.network != "none")
     return Error{ErrorKind::denied,
                  "--network " + job.network + " is not possible in a build",
@@ -139,6 +141,8 @@ Result<std::vector<std::string>> argv_for(const BuildJob& job, const Places& pla
     add("--secret", "id=" + job.secrets[i].first + ",src=" + paths.secret(i));
   for (std::size_t i = 0; i < job.ssh_keys.size(); ++i)
     add("--ssh", job.ssh_keys[i].first + "=" + paths.ssh_key(i));
+  for (std::size_t i = 0; i < job.ssh_agents.size(); ++i)
+    add("--ssh", job.ssh_agents[i].first + "=" + paths.ssh_agent(i));
   if (!job.target.empty()) add("--opt", "target=" + job.target);
   if (!job.platform.empty()) add("--opt", "platform=" + job.platform);
   for (const auto& [name, value] : job.build_args)

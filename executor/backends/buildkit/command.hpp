@@ -42,6 +42,9 @@ struct BuildPaths {
   std::string ssh_key(std::size_t number) const {
     return secrets + "/key-" + std::to_string(number);
   }
+  std::string ssh_agent(std::size_t number) const {
+    return secrets + "/agent-" + std::to_string(number);
+  }
 };
 
 /// The name by which BuildKit looks for a named context: the familiar name without ":latest".

@@ -176,22 +176,19 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"unknown", control(), frontend({{"new-option", "x"}}), "new-option"}),
     [](const auto& one) { return std::string{one.param.name}; });
 
-TEST(BuildkitRequest, FindsTheSecretsOfADockerfile) {
-  bool ssh = false;
-
+TEST(BuildkitRequest, FindsTheSecretsAndKeysOfADockerfile) {
   const auto ids =
-      secret_ids("FROM a\n"
-                 "RUN --mount=type=secret,id=one cat /run/secrets/one\n"
-                 "RUN --mount=type=secret,target=/x/two --mount=type=cache,target=/c x\n"
-                 "RUN --mount=type=secret,id=$three x\n"
-                 "ONBUILD RUN --mount=type=secret,id=four x\n",
-                 ssh);
+      mount_ids("FROM a\n"
+                "RUN --mount=type=secret,id=one cat /run/secrets/one\n"
+                "RUN --mount=type=secret,target=/x/two --mount=type=cache,target=/c x\n"
+                "RUN --mount=type=secret,id=$three --mount=type=ssh x\n"
+                "ONBUILD RUN --mount=type=secret,id=four x\n"
+                "RUN --mount=type=ssh,id=deploy --mount=type=ssh,id=$other x\n");
 
-  EXPECT_EQ(ids, (std::vector<std::string>{"four", "one", "two"}));
-  EXPECT_FALSE(ssh);
-  EXPECT_TRUE(secret_ids("FROM a\nRUN --mount=type=ssh x\n", ssh).empty());
-  EXPECT_TRUE(ssh);
-  EXPECT_TRUE(secret_ids("no Dockerfile", ssh).empty());
+  EXPECT_EQ(ids.secrets, (std::set<std::string>{"four", "one", "two"}));
+  EXPECT_EQ(ids.ssh, (std::set<std::string>{"default", "deploy"}));
+  const auto none = mount_ids("no Dockerfile");
+  EXPECT_TRUE(none.secrets.empty() && none.ssh.empty());
 }
 
 TEST(IgnorePatterns, AreReadAsDockerReadsThem) {

@@ -145,6 +145,7 @@ TEST(BuildJson, RefusesWhatCannotBeLentWithoutNamingTheValue) {
            {R"("secrets":{"a":"c2VjcmV0"})", "'secrets'"},
            {R"("secrets":[["a",")" + much + R"("]])", "larger than 500 KiB"},
            {R"("ssh_keys":[["","c2VjcmV0"]])", "'ssh_keys'"},
+           {R"("ssh_agents":[["default","a"]])", "'ssh_agents'"}, // nobody lends any here
            {R"("named_contexts":[["a","relative"]])", "no named context"},
            {R"("named_contexts":[["A b","/x"]])", "no named context"},
            {R"("named_contexts":[["a","docker-image://A B"]])", "no named context"}}) {

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <thread>
 
 namespace slipway::broker {
@@ -627,6 +628,114 @@ TEST_F(BrokerServer, AContainerWhoseClientHasGoneWaitsNoLongerForItsEngine) {
   send(client, create);
   EXPECT_TRUE(eventually([&] { return service.theirs >= 0; }));
   const UniqueFd next{service.theirs.exchange(-1)};
+}
+
+/// What the shim sends for an agent of this name.
+std::string lend_agent(const std::string& name) {
+  return "POST /slipway/v1/ssh-agents/" + name +
+         " HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+}
+
+class LendsAgents : public BrokerServer {
+protected:
+  void SetUp() override {
+    BrokerServer::SetUp();
+    start();
+  }
+  /// The agent's end of a connection that was taken.
+  UniqueFd lent(const std::string& name) {
+    auto fd = connect();
+    send(fd, lend_agent(name));
+    std::string head;
+    for (char c = 0; !head.ends_with("\r\n\r\n"); head += c)
+      if (::recv(fd.get(), &c, 1, 0) != 1) break;
+    EXPECT_TRUE(head.starts_with("HTTP/1.1 101 ")) << head;
+    return fd;
+  }
+  std::string build_with(const std::string& name) {
+    return ask(post("/slipway/v1/build",
+                    R"({"context_path":"/b","ssh_agents":[["default",")" + name + R"("]]})"));
+  }
+  engine_api::SshAgent built_with(const std::string& name) {
+    const auto answer = build_with(name);
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 ")) << answer;
+    const std::lock_guard lock{images->mutex};
+    EXPECT_EQ(images->builds.back().ssh_agents.front().first, "default");
+    return images->builds.back().ssh_agents.front().second;
+  }
+};
+
+TEST_F(LendsAgents, ToABuildAsLongAsTheConnectionLasts) {
+  auto connection = lent("a1");
+  const auto agent = built_with("a1");
+
+  auto asking = std::async(std::launch::async, [&] { return agent("\x0b"); });
+  std::string question(5, '\0');
+  EXPECT_EQ(::recv(connection.get(), question.data(), question.size(), MSG_WAITALL), 5);
+  EXPECT_EQ(question, engine_api::agent_frame("\x0b"));
+  send(connection, engine_api::agent_frame("\x0c keys").substr(0, 6));
+  send(connection, engine_api::agent_frame("\x0c keys").substr(6));
+  const auto answer = asking.get();
+  ASSERT_TRUE(answer.ok()) << answer.error().text();
+  EXPECT_EQ(*answer, "\x0c keys");
+
+  connection.reset();
+  EXPECT_FALSE(agent("\x0b").ok());
+  EXPECT_TRUE(eventually([&] { return build_with("a1").starts_with("HTTP/1.1 404 "); }));
+}
+
+TEST_F(LendsAgents, UntilOneAnswersNonsense) {
+  const auto connection = lent("a1");
+  const auto agent = built_with("a1");
+  send(connection, std::string{"\xff\xff\xff\xff", 4});
+
+  const auto answer = agent("\x0b");
+  ASSERT_FALSE(answer.ok());
+  EXPECT_EQ(answer.error().kind, ErrorKind::bad_input) << answer.error().text();
+  // What it says later would be taken for the answer to the next question.
+  send(connection, engine_api::agent_frame("\x0c late"));
+  EXPECT_FALSE(agent("\x0b").ok());
+}
+
+TEST_F(LendsAgents, OnlyUnderNamesOfItsOwn) {
+  const auto connection = lent("a1");
+  for (const auto& [request, status] : std::vector<std::pair<std::string, std::string>>{
+           {lend_agent("a1"), "400"},
+           {lend_agent("A"), "400"},
+           {lend_agent(std::string(65, 'a')), "400"},
+           {lend_agent("..%2fx"), "400"},
+           {post("/slipway/v1/ssh-agents/a2", ""), "400"}})
+    EXPECT_TRUE(ask(request).starts_with("HTTP/1.1 " + status)) << request;
+  EXPECT_TRUE(build_with("a2").starts_with("HTTP/1.1 404 "));
+}
+
+TEST_F(LendsAgents, AndStopsWaitingForThemWhenTheJobEnds) {
+  const auto connection = lent("a1");
+  const auto agent = built_with("a1");
+  auto asking = std::async(std::launch::async, [&] { return agent("\x0b"); });
+  std::string question(5, '\0');
+  EXPECT_EQ(::recv(connection.get(), question.data(), question.size(), MSG_WAITALL), 5);
+
+  server.reset();
+
+  EXPECT_FALSE(asking.get().ok());
+}
+
+std::string plain_get(const std::string& path) {
+  return "GET " + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
+}
+
+TEST_F(BrokerServer, TellsWhatARemoteReferenceIs) {
+  start();
+  const auto answer = ask(plain_get("/v1.41/distribution/reg.io:5000/grp/app:1/json"));
+
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 ")) << answer;
+  EXPECT_NE(answer.find(R"("digest":")" + oci::Digest::of("reg.io:5000/grp/app:1").str()),
+            std::string::npos)
+      << answer;
+  EXPECT_NE(answer.find(R"("Platforms":[{"architecture":)"), std::string::npos) << answer;
+  EXPECT_TRUE(ask(plain_get("/distribution/A%20B/json")).starts_with("HTTP/1.1 400 "));
+  EXPECT_TRUE(ask(plain_get("/distribution/reg.io/absent:1/json")).starts_with("HTTP/1.1 404 "));
 }
 
 } // namespace

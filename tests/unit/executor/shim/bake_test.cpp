@@ -159,7 +159,7 @@ TEST(Bake, RefusesWhatItWouldBuildWrongly) {
           Row{R"({"target": {"default": {"matrix": {"a": ["1"]}}}})", "\"matrix\""},
           Row{R"({"target": {"default": {"contexts": {"a": "target:b"}}}})",
               "a=target:b: a named context is a folder"},
-          Row{R"({"target": {"default": {"ssh": ["default"]}}})", "agents are not forwarded"},
+          Row{R"({"target": {"default": {"ssh": ["default"]}}})", "invalid empty ssh agent socket"},
           Row{R"({"target": {"default": {"platforms": ["linux/amd64", "linux/arm64"]}}})",
               "more than one platform"},
           Row{R"({"target": {"default": {"network": "host"}}})", "--network host"},
@@ -206,7 +206,7 @@ TEST(Bake, RefusesAnOverrideOfNothing) {
   bake.overrides = {"app.args=x"};
   EXPECT_NE(refusal(kTwo, bake).find("args requires name"), std::string::npos);
   bake.overrides = {"app.ssh=default"};
-  EXPECT_NE(refusal(kTwo, bake).find("--ssh default: agents are not"), std::string::npos);
+  EXPECT_NE(refusal(kTwo, bake).find("--ssh default: invalid empty ssh agent"), std::string::npos);
 }
 
 TEST(Bake, ReadsItsCommandLine) {

@@ -61,7 +61,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"SecretThatWouldBeSplit", "docker build --secret \"id=a;b\" .", 125,
                 "an id is letters"},
         Refused{"Agent", "docker buildx build --ssh default .", 125,
-                "--ssh default: agents are not forwarded; give a key"},
+                "--ssh default: invalid empty ssh agent socket"},
         Refused{"SeveralKeys", "docker buildx build --ssh default=a,b .", 125, "one key file"},
         Refused{"ContextByUrl", "docker build --build-context a=https://h/x.git .", 125,
                 "--build-context a=https://h/x.git: a named context is a folder"},
@@ -314,6 +314,20 @@ TEST(LentToABuild, KeysAndContextsAreReadInEveryDialectThatHasThem) {
   EXPECT_EQ(std::get<Build>(command).named_contexts,
             (Pairs{{"lib", "../lib"}, {"base", "docker-image://reg.io/base:1"}}));
   EXPECT_EQ(told(std::get<Build>(command).ssh_keys), "default<key ");
+}
+
+TEST(LentToABuild, AnSshNameAloneIsTheAgentOfTheEnvironment) {
+  for (const auto* flag : {"default", "default="}) {
+    const std::vector<std::string> line{"docker", "build", "--ssh", flag, "."};
+    const auto command = parse(line, {{"SSH_AUTH_SOCK", "/tmp/ssh-x/agent.7"}});
+    ASSERT_TRUE(std::holds_alternative<Build>(command)) << std::get<Say>(command).err;
+    EXPECT_EQ(told(std::get<Build>(command).ssh_keys), "default</tmp/ssh-x/agent.7 ");
+
+    const auto without = parse(line, {});
+    ASSERT_TRUE(std::holds_alternative<Say>(without));
+    EXPECT_NE(std::get<Say>(without).err.find("invalid empty ssh agent socket"), std::string::npos)
+        << std::get<Say>(without).err;
+  }
 }
 
 } // namespace

@@ -384,7 +384,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Unheard{"Isolation", "isolation: process", "isolation"},
                     Unheard{"HostNetwork", "network: host", "host"},
                     Unheard{"HostGateway", "extra_hosts: ['h:host-gateway']", "host-gateway"},
-                    Unheard{"Agent", "ssh: [default]", "agents are not forwarded"},
+                    Unheard{"Agent", "ssh: [default]", "invalid empty ssh agent socket"},
                     Unheard{"CacheTo", "cache_to: ['type=local,dest=x']", "never exported"},
                     Unheard{"Platforms", "platforms: [linux/amd64, linux/arm64]", "platform"},
                     Unheard{"Sbom", "sbom: true", "attestations"},

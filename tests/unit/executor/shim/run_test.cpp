@@ -6,6 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -120,7 +123,15 @@ TEST_F(RunTest, BuildIsRefusedWhereItCannotLendWhatItSays) {
              "failed to stat nosuch: stat nosuch: no such file or directory");
   fails_with({"--secret", "id=a,src=big"}, "secret a too big. max size 500KB");
   fails_with({"--secret", "id=a,src=half", "--secret", "id=b,src=half"}, "secret b too big");
-  fails_with({"--ssh", "default=" + broker_.socket()}, "does not forward agents");
+  fails_with({"--ssh", "default=" + broker_.dir() + "/nosuch"}, "no such file or directory");
+  const std::string agent = broker_.dir() + "/agent";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ::strncpy(address.sun_path, agent.c_str(), sizeof address.sun_path - 1);
+  const UniqueFd listener{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  fails_with({"--ssh", "default=" + agent}, "does not take the SSH agent");
   fails_with({"--build-context", "x=nosuch"}, "named context x: stat nosuch: No such file");
   fails_with({"--build-context", "x=../elsewhere"}, "is not below");
   write("token", "value");
