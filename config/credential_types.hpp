@@ -9,7 +9,8 @@
 namespace slipway::config {
 
 /// How a key is written in TOML, and checked. `url`: https, without userinfo; `file`: an absolute
-/// path; `duration`: "90s", "15m"; `list`: a list of strings; `choice`: one of Setting::choices.
+/// path, whose key ends with "_file" where slipway-push reads it, or it cannot; `duration`: "90s",
+/// "15m"; `list`: a list of strings; `choice`: one of Setting::choices.
 enum class SettingKind { text, url, file, duration, list, toggle, choice };
 
 struct Setting {

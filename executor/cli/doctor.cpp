@@ -37,6 +37,19 @@ private:
   int problems_ = 0;
 };
 
+std::string confined_by(int landlock_abi) {
+  return ", confined by seccomp" +
+         (landlock_abi > 0 ? " and Landlock (ABI " + std::to_string(landlock_abi) + ")" : "") +
+         "\n";
+}
+
+void check_landlock(int abi, const std::string& program, Report& report) {
+  if (abi == 0)
+    report.problem("this kernel has no Landlock: what takes " + program +
+                       " over could read the service user's files",
+                   "a kernel from 5.13 with landlock in its list of security modules (lsm=)");
+}
+
 // Files that hold a secret, and are open to others.
 void check_files(const engine_api::IssuerSpec& spec, Report& report) {
   for (const auto& type : config::credential_types()) {
@@ -237,19 +250,26 @@ void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes
 int doctor_gate(gate_worker::ImageReader& gate, const oci::Layout& empty, int landlock_abi,
                 std::ostream& out) {
   Report report{out};
-  out << "images are unpacked by slipway-gate, confined by seccomp"
-      << (landlock_abi > 0 ? " and Landlock (ABI " + std::to_string(landlock_abi) + ")" : "")
-      << "\n";
+  out << "images are unpacked by slipway-gate" << confined_by(landlock_abi);
   auto answer = gate.verify(empty, oci::Digest::of(""), {}, nullptr);
   if (!answer && answer.error().kind != ErrorKind::not_found)
     report.problem("slipway-gate cannot work: " + answer.error().text(),
                    answer.error().hint.empty()
                        ? "install it beside slipway, or set gate in [programs]"
                        : answer.error().hint);
-  if (landlock_abi == 0)
-    report.problem("this kernel has no Landlock: what takes slipway-gate over could read the "
-                   "service user's files",
-                   "a kernel from 5.13 with landlock in its list of security modules (lsm=)");
+  check_landlock(landlock_abi, "slipway-gate", report);
+  return report.problems();
+}
+
+int doctor_push(const Result<std::string>& answer, int landlock_abi, std::ostream& out) {
+  Report report{out};
+  out << "registries and issuers are asked by slipway-push" << confined_by(landlock_abi);
+  if (!answer && answer.error().kind != ErrorKind::bad_input)
+    report.problem("slipway-push cannot work: " + answer.error().text(),
+                   answer.error().hint.empty()
+                       ? "install it beside slipway, or set push in [programs]"
+                       : answer.error().hint);
+  check_landlock(landlock_abi, "slipway-push", report);
   return report.problems();
 }
 

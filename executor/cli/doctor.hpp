@@ -53,4 +53,8 @@ int doctor_egress(const config::Config& config, std::ostream& out);
 int doctor_gate(gate_worker::ImageReader& gate, const oci::Layout& empty, int landlock_abi,
                 std::ostream& out);
 
+/// The same of slipway-push; ANSWER: to a request without an address, which one that works calls
+/// bad_input.
+int doctor_push(const Result<std::string>& answer, int landlock_abi, std::ostream& out);
+
 } // namespace slipway::cli

@@ -10,8 +10,8 @@
 #include "executor/cli/db.hpp"
 #include "executor/cli/doctor.hpp"
 #include "executor/cli/gate_check.hpp"
+#include "executor/confine/confine.hpp"
 #include "executor/gate/gate.hpp"
-#include "executor/gate_worker/confine.hpp"
 #include "executor/gate_worker/gate_process.hpp"
 #include "executor/gitlab/job_identity.hpp"
 #include "executor/gitlab/job_logins.hpp"
@@ -226,11 +226,12 @@ int Wiring::doctor() {
   const auto empty = oci::Layout::create(config_.slipway.state_dir / "gate" / "empty");
   if (empty) {
     gate_worker::GateProcess gate{config_.programs.gate};
-    of_gate = doctor_gate(gate, *empty, gate_worker::landlock_abi(), std::cout);
+    of_gate = doctor_gate(gate, *empty, confine::landlock_abi(), std::cout);
   } else {
     std::cout << "  problem: " << empty.error().text() << "\n";
   }
-  return of_backends + of_gate + cli::doctor_egress(config_, std::cout) +
+  const int of_push = doctor_push(client.fetch_keys({}), confine::landlock_abi(), std::cout);
+  return of_backends + of_gate + of_push + cli::doctor_egress(config_, std::cout) +
          cli::doctor(
              config_, leases().all(), clock_,
              [&](const engine_api::IssuerSpec& issuer) -> Result<engine_api::IssuerFacts> {

@@ -2,8 +2,8 @@
 // slipway-gate: reads one image for the request at descriptor 3, answers there and ends. Confined
 // before the first byte of the image is read; ends when its parent hangs up.
 #include "executor/base/clock.hpp"
+#include "executor/confine/confine.hpp"
 #include "executor/engine_api/script_protocol.hpp"
-#include "executor/gate_worker/confine.hpp"
 #include "executor/gate_worker/protocol.hpp"
 
 #include <openssl/crypto.h>
@@ -40,12 +40,12 @@ void end_with_parent() {
   }
 }
 
-slipway::gate_worker::Reach reach_of(const slipway::gate_worker::Request& request) {
-  slipway::gate_worker::Reach reach{{request.layout_dir}, {}};
-  if (request.known_layers) reach.write.push_back(request.known_layers->dir());
+slipway::confine::Profile profile_of(const slipway::gate_worker::Request& request) {
+  slipway::confine::Profile profile{"slipway-gate", {request.layout_dir}, {}};
+  if (request.known_layers) profile.write.push_back(request.known_layers->dir());
   if (request.search && !request.search->settings.cache_dir.empty())
-    reach.write.push_back(request.search->settings.cache_dir);
-  return reach;
+    profile.write.push_back(request.search->settings.cache_dir);
+  return profile;
 }
 
 std::string answer(slipway::gate_worker::Request& request) {
@@ -57,7 +57,7 @@ std::string answer(slipway::gate_worker::Request& request) {
     return request.search ? gate_worker::encode(Result<leaks::Report>{std::move(error)})
                           : gate_worker::encode(Result<oci::Tolerated>{std::move(error)}, flaw);
   };
-  if (auto confined = gate_worker::confine(reach_of(request)); !confined)
+  if (auto confined = confine::confine(profile_of(request)); !confined)
     return failed(std::move(confined).error());
   std::thread{end_with_parent}.detach();
   auto layout = oci::Layout::open(request.layout_dir);

@@ -140,7 +140,9 @@ Error curl_error(CURLcode code, const Request& request, const char* detail,
   case CURLE_COULDNT_RESOLVE_HOST:
     return {ErrorKind::unavailable,
             where + ": host name does not resolve",
-            "check the host of the " + entry + " and this machine's DNS",
+            "check the host of the " + entry +
+                " and this machine's DNS: /etc/hosts and DNS "
+                "servers are asked, no local service (nscd, sssd, avahi)",
             {}};
   case CURLE_PEER_FAILED_VERIFICATION:
     return {ErrorKind::misconfigured,

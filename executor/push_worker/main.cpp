@@ -2,11 +2,15 @@
 // slipway-push: serves one request from the socket at descriptor 3 and ends.
 // - leaves no core dump and cannot be traced by others of its user;
 // - gains no privileges; keeps no descriptor but 0-3; heeds no environment and no arguments;
+// - is confined to what the request needs before it talks to anybody (profile.hpp);
 // - ends when its parent hangs up, at SIGTERM and at its deadline.
 #include "executor/base/clock.hpp"
+#include "executor/confine/confine.hpp"
 #include "executor/engine_api/push_protocol.hpp"
 #include "executor/engine_api/script_protocol.hpp"
 #include "executor/http/curl_transport.hpp"
+#include "executor/push_worker/profile.hpp"
+#include "executor/push_worker/programs.hpp"
 #include "executor/push_worker/worker.hpp"
 
 #include <fcntl.h>
@@ -21,6 +25,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <thread>
 
@@ -71,7 +76,8 @@ void tell(const std::string& frame) {
   (void)slipway::engine_api::send_frame(kSocket, frame, {}, kFrameDeadline).ok();
 }
 
-slipway::engine_api::WorkerAnswer work(slipway::engine_api::WorkerRequest request) {
+slipway::engine_api::WorkerAnswer work(slipway::engine_api::WorkerRequest request,
+                                       slipway::process::ProcessRunner& runner) {
   using namespace slipway;
   http::CurlOptions options;
   std::chrono::seconds deadline{};
@@ -93,7 +99,6 @@ slipway::engine_api::WorkerAnswer work(slipway::engine_api::WorkerRequest reques
   options.cancelled = cancelled;
   http::CurlTransport transport{std::move(options)};
   const SystemClock clock;
-  process::LocalRunner runner;
   push_worker::World world{
       transport,
       to_issuer,
@@ -112,7 +117,25 @@ slipway::engine_api::WorkerAnswer work(slipway::engine_api::WorkerRequest reques
   return push_worker::serve(std::move(request), world);
 }
 
+slipway::engine_api::WorkerAnswer answer_to(slipway::engine_api::WorkerRequest request) {
+  using namespace slipway;
+  std::error_code failed;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", failed);
+  auto programs = push_worker::Programs::start(self, push_worker::programs_of(request));
+  if (!programs) return engine_api::answer_of(programs.error());
+  if (auto confined = confine::confine(push_worker::profile_of(request)); !confined)
+    return engine_api::answer_of(confined.error());
+  return work(std::move(request), **programs);
+}
+
 } // namespace
+
+#ifdef __SANITIZE_ADDRESS__
+// Its look for leaks at the end wants a process of its own.
+extern "C" const char* __asan_default_options() { // NOLINT(bugprone-reserved-identifier)
+  return "detect_leaks=0";
+}
+#endif
 
 int main(int argc, char**) {
   using namespace slipway;
@@ -133,15 +156,14 @@ int main(int argc, char**) {
 
   auto frame = engine_api::receive_frame(kSocket, kFrameDeadline);
   if (!frame) return 2;
+  if (const auto programs = push_worker::decode_programs(frame->body)) {
+    push_worker::serve_programs(kSocket, *programs);
+    return 0;
+  }
   auto request = engine_api::decode_worker_request(frame->body);
   ::explicit_bzero(frame->body.data(), frame->body.size());
-
-  engine_api::WorkerAnswer answer;
-  if (!request) {
-    answer = engine_api::answer_of(request.error());
-  } else {
-    answer = work(*std::move(request));
-  }
+  const auto answer =
+      request ? answer_to(*std::move(request)) : engine_api::answer_of(request.error());
   return engine_api::send_frame(kSocket, engine_api::encode(answer), {}, kFrameDeadline).ok() ? 0
                                                                                               : 2;
 }

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEVELS = [
     ["executor/base", "executor/log"],
     ["executor/process", "executor/http", "executor/oci", "executor/dockerfile", "executor/engine_api",
-     "executor/egress", "executor/grpc"],
+     "executor/egress", "executor/grpc", "executor/confine"],
     ["config", "executor/sandbox", "executor/state", "executor/audit", "executor/identity",
      "executor/signing",
      "executor/backends/build_backend.hpp"],
@@ -49,7 +49,7 @@ FENCES = [
     (r"#\s*include\s*<curl/", r"^executor/http/[^/]+\.cpp$", "libcurl is behind executor/http"),
     (r"#\s*include\s*<cjose/", r"^executor/identity/[^/]+\.cpp$", "libcjose is behind executor/identity"),
     (r"#\s*include\s*<hs/", r"^executor/leaks/matcher\.cpp$", "the matcher is behind executor/leaks"),
-    (r"#\s*include\s*<seccomp", r"^executor/gate_worker/confine\.cpp$", "who confines itself does so in one place"),
+    (r"#\s*include\s*<seccomp", r"^executor/confine/confine\.cpp$", "who confines itself does so in one place"),
     (r"\bLeakSearch\b|\bverify_tree\(", r"^executor/(leaks|oci|gate_worker)/",
      "images are unpacked in slipway-gate alone"),
     (r"#\s*include\s*<nghttp2/", r"^executor/grpc/[^/]+\.cpp$", "HTTP/2 is behind executor/grpc"),

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tries one thing that slipway-gate must not be able to do:
-//   confined_probe free|confined READ_DIR WRITE_DIR DEED [ARGUMENT]
+// Tries one thing that slipway-gate or slipway-push must not be able to do:
+//   confined_probe free|gate|push READ_DIR WRITE_DIR DEED [ARGUMENT]
+// As slipway-push it pushes from READ_DIR with the login in the file READ_DIR.login, and pulls to
+// WRITE_DIR.
 // Ends with 0 where it could, 1 where it was refused (with errno's text), 2 where it cannot tell.
-#include "executor/gate_worker/confine.hpp"
+#include "executor/confine/confine.hpp"
+#include "executor/push_worker/profile.hpp"
 
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -50,6 +54,18 @@ bool local_socket(const std::string& path) {
   return can_connect(reinterpret_cast<const sockaddr*>(&to), sizeof to);
 }
 
+bool listens() {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  return fd >= 0 && ::listen(fd, 1) == 0;
+}
+
+bool resolves(const std::string& name) {
+  addrinfo* found = nullptr;
+  addrinfo wanted{};
+  wanted.ai_socktype = SOCK_STREAM;
+  return ::getaddrinfo(name.c_str(), "443", &wanted, &found) == 0;
+}
+
 bool opens(const std::string& file, int flags) {
   const int fd = ::open(file.c_str(), flags | O_CLOEXEC, 0600);
   return fd >= 0;
@@ -87,6 +103,12 @@ const std::map<std::string, std::function<bool(const std::string&)>> kDeeds{
     {"link", [](const std::string& path) { return ::symlink("/etc", path.c_str()) == 0; }},
     {"tcp", tcp},
     {"local-socket", local_socket},
+    {"listen", [](const std::string&) { return listens(); }},
+    {"netlink",
+     [](const std::string&) { return ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0) >= 0; }},
+    {"audit-netlink",
+     [](const std::string&) { return ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 9) >= 0; }},
+    {"resolve", resolves},
     {"program", [](const std::string&) { return runs_program(); }},
     {"process",
      [](const std::string&) {
@@ -119,14 +141,26 @@ const std::map<std::string, std::function<bool(const std::string&)>> kDeeds{
      }},
 };
 
+slipway::confine::Profile profile(const std::string& of, const std::string& read_dir,
+                                  const std::string& write_dir) {
+  if (of == "gate") return {"slipway-gate", {read_dir}, {write_dir}};
+  slipway::engine_api::WorkerRequest request;
+  request.push.emplace();
+  request.push->layout_dir = read_dir;
+  request.push->registry.password_file = read_dir + ".login";
+  request.pull.emplace();
+  request.pull->layout_dir = write_dir;
+  return slipway::push_worker::profile_of(request);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
   if (argc < 5) return 2;
   const auto deed = kDeeds.find(argv[4]);
   if (deed == kDeeds.end()) return 2;
-  if (std::string{argv[1]} == "confined") {
-    if (auto confined = slipway::gate_worker::confine({{argv[2]}, {argv[3]}}); !confined) {
+  if (std::string{argv[1]} != "free") {
+    if (auto confined = slipway::confine::confine(profile(argv[1], argv[2], argv[3])); !confined) {
       std::fprintf(stderr, "%s\n", confined.error().text().c_str());
       return 2;
     }

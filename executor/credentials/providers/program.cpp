@@ -12,6 +12,25 @@ constexpr int kTryAgain = 75; ///< EX_TEMPFAIL of sysexits.h
 
 } // namespace
 
+std::vector<std::vector<std::string>> programs_of(const engine_api::IssuerSpec& spec) {
+  std::vector<std::vector<std::string>> programs;
+  for (const auto* key : {"argv", "revoke_argv", "list_argv"})
+    if (auto argv = spec.list(key); !argv.empty()) programs.push_back(std::move(argv));
+  if (const auto program = spec.text("program"); !program.empty())
+    programs.push_back({program, "get"});
+  return programs;
+}
+
+std::vector<std::pair<std::string, std::string>>
+environment_of(const engine_api::IssuerSpec& spec) {
+  std::vector<std::pair<std::string, std::string>> environment;
+  for (const auto& pair : spec.list("environment")) {
+    const auto equals = pair.find('=');
+    environment.emplace_back(pair.substr(0, equals), pair.substr(equals + 1));
+  }
+  return environment;
+}
+
 Result<std::string> run_program(const Issuer& issuer, const std::vector<std::string>& argv,
                                 const std::string& input, const std::string& action) {
   process::Command command;
@@ -23,10 +42,7 @@ Result<std::string> run_program(const Issuer& issuer, const std::vector<std::str
   else
     command.deadline = std::chrono::seconds{60};
   command.grace = std::chrono::seconds{1};
-  for (const auto& pair : issuer.spec().list("environment")) {
-    const auto equals = pair.find('=');
-    command.env.emplace_back(pair.substr(0, equals), pair.substr(equals + 1));
-  }
+  command.env = environment_of(issuer.spec());
   const std::string what = issuer.name() + ": " + action + ": " + argv.front();
   auto output = issuer.runner().run(command);
   if (!output) {

@@ -8,6 +8,7 @@
 #include "executor/credentials/providers/issuer.hpp"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace slipway::credentials {
@@ -22,6 +23,12 @@ Result<std::string> run_program(const Issuer& issuer, const std::vector<std::str
 /// As run_program(), for a program that prints JSON. Errors: bad_input (it is none), and those.
 Result<Answer> ask_program(const Issuer& issuer, const std::vector<std::string>& argv,
                            const std::string& input, const std::string& action);
+
+/// All that the provider of this entry can start: program and arguments.
+std::vector<std::vector<std::string>> programs_of(const engine_api::IssuerSpec& spec);
+
+/// The whole environment that they get.
+std::vector<std::pair<std::string, std::string>> environment_of(const engine_api::IssuerSpec& spec);
 
 /// What can be said about `argv` and `environment` before the first run. Errors: misconfigured.
 Status check_program(const Issuer& issuer, const std::vector<std::string>& argv);

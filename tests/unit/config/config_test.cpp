@@ -246,6 +246,9 @@ TEST(Config, ExampleFileHasEveryKeyOfEveryCredentialType) {
     ASSERT_NE(at, std::string::npos) << type.name << " is not in the example";
     const auto entry = example.substr(at, example.find("\n[[", at) - at);
     for (const auto& setting : type.settings) {
+      EXPECT_TRUE(setting.kind != SettingKind::file || setting.key == "program" ||
+                  setting.key.ends_with("_file"))
+          << "slipway-push cannot read " << setting.key << " of " << type.name;
       EXPECT_NE(entry.find("\n" + std::string{setting.key} + " = "), std::string::npos)
           << "not in the example of " << type.name << ": " << setting.key;
     }

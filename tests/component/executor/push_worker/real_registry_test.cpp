@@ -588,7 +588,7 @@ TEST_F(RealRegistry, EndsAtItsDeadlineWhereTheRegistryNeverAnswers) {
   EXPECT_NE(answer.what.find("the deadline for talking to"), std::string::npos) << answer.what;
 }
 
-TEST_F(RealRegistry, EndsWhenNobodyWaitsForTheAnswer) {
+TEST_F(RealRegistry, IsConfinedWhileItWorksAndEndsWhenNobodyWaitsForTheAnswer) {
   int port = 0;
   const auto silent = listen_on_loopback(port);
   auto request = pull_of("v1", "grp/app", work_.path() / "layout");
@@ -603,7 +603,12 @@ TEST_F(RealRegistry, EndsWhenNobodyWaitsForTheAnswer) {
   ASSERT_TRUE(child);
   theirs.reset();
   ASSERT_TRUE(engine_api::send_frame(ours.get(), engine_api::encode(request), {}, 5s));
-  std::this_thread::sleep_for(300ms);
+  pollfd called{silent.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&called, 1, 30000), 1);
+  const auto status = read_file("/proc/" + std::to_string(child->pid()) + "/status", 64 << 10);
+  ASSERT_TRUE(status) << status.error().text();
+  EXPECT_NE(status->find("\nSeccomp:\t2\n"), std::string::npos) << *status;
+  EXPECT_NE(status->find("\nNoNewPrivs:\t1\n"), std::string::npos) << *status;
 
   ours.reset();
 

@@ -80,6 +80,20 @@ TEST_F(DoctorTest, SaysHowFarSlipwayGateIsConfinedAndWhetherItWorks) {
   EXPECT_NE(bad.str().find("no Landlock"), std::string::npos) << bad.str();
 }
 
+TEST_F(DoctorTest, SaysHowFarSlipwayPushIsConfinedAndWhetherItWorks) {
+  std::ostringstream good;
+  std::ostringstream bad;
+
+  EXPECT_EQ(doctor_push(Error{ErrorKind::bad_input, "no address", "", {}}, 3, good), 0);
+  EXPECT_EQ(doctor_push(Error{ErrorKind::misconfigured, "it cannot", "allow it", {}}, 0, bad), 2);
+
+  EXPECT_EQ(good.str(), "registries and issuers are asked by slipway-push, confined by seccomp and "
+                        "Landlock (ABI 3)\n");
+  EXPECT_NE(bad.str().find("slipway-push cannot work: it cannot"), std::string::npos) << bad.str();
+  EXPECT_NE(bad.str().find("what to do: allow it"), std::string::npos) << bad.str();
+  EXPECT_NE(bad.str().find("takes slipway-push over"), std::string::npos) << bad.str();
+}
+
 TEST_F(DoctorTest, SaysWhichBackendsBuildAndWhichRuleWantsAnother) {
   const std::vector<Tool> tools{
       {"buildkit", "/b", "v0.34.2", true, "", ""},
