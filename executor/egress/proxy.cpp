@@ -405,8 +405,9 @@ struct Proxy::World {
     }
     if (listed == Listed::no && !policy.learn) {
       refuse(client, target,
-             target.literal ? "literal addresses have to be in egress_allow themselves"
-                            : "it is not in egress_allow");
+             !policy.not_listed.empty() ? policy.not_listed
+             : target.literal           ? "literal addresses have to be in egress_allow themselves"
+                                        : "it is not in egress_allow");
       return UniqueFd{};
     }
     const auto until = within(limits.connect);

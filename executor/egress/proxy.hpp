@@ -34,7 +34,9 @@ struct ProxyPolicy {
   std::set<std::string> never; ///< addresses as inet_ntop writes them
   std::set<std::string> own;   ///< the host's, beside loopback: of its interfaces
   Allowlist on_host;           ///< names that may lead to those: the GitLab server for its helper
-  std::string what_to_change;  ///< for the client that is refused: whom to ask for what
+  /// Why what is not listed is refused; "" = by the name of the list.
+  std::string not_listed;
+  std::string what_to_change; ///< for the client that is refused: whom to ask for what
 };
 
 struct ProxyLimits {

@@ -432,8 +432,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   std::unique_ptr<broker::Server> broker;
   std::unique_ptr<broker::Server> registry;
   if (where == job::Where::job) {
-    images =
-        tools.make_images(*response, *record, record->has_proxy ? proxies->front().get() : nullptr);
+    images = tools.make_images(*response, *record,
+                               record->network_closed ? proxies->front().get() : nullptr);
     auto started =
         broker::Server::start(tools.jobs.broker_socket(key), *images, {}, &images->containers());
     if (!started)

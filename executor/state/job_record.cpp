@@ -105,7 +105,6 @@ std::string to_json(const JobRecord& r) {
                             {"volume", r.volume},
                             {"cache_volume", r.cache_volume},
                             {"network_closed", r.network_closed},
-                            {"has_proxy", r.has_proxy},
                             {"no_proxy", r.no_proxy}};
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -138,7 +137,6 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.volume = json.at("volume");
     r.cache_volume = json.at("cache_volume");
     r.network_closed = json.value("network_closed", false);
-    r.has_proxy = json.value("has_proxy", false);
     r.no_proxy = json.value("no_proxy", "");
     return r;
   } catch (const nlohmann::json::exception& refused) {

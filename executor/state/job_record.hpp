@@ -54,10 +54,8 @@ struct JobRecord {
   std::string volume;
   std::string cache_volume;
   // What the job's sandboxes may connect to, as it was when they were made.
-  bool network_closed = false;
-  bool has_proxy =
-      false;            ///< of the job, its services and its builds; the helper's goes by the above
-  std::string no_proxy; ///< hosts of the job's own network, as in NO_PROXY
+  bool network_closed = false; ///< slipway's proxy is the one way out, also where it lets none pass
+  std::string no_proxy;        ///< hosts of the job's own network, as in NO_PROXY
 };
 
 /// A sandbox of the job whose memory only slipway looks after.

@@ -247,13 +247,13 @@ Status BuildPlace::start_sandbox_here() {
 backends::buildkit::BuilderConfig BuildPlace::builder_config() const {
   auto config = image::builder_config(tools_);
   config.closed = record_.network_closed;
-  if (record_.has_proxy) config.init_dir = tools_.config.programs.init.parent_path();
+  if (record_.network_closed) config.init_dir = tools_.config.programs.init.parent_path();
   return config;
 }
 
 backends::BuildJob BuildPlace::with_proxy(const backends::BuildJob& job) const {
   auto lent = job;
-  if (!record_.has_proxy || job.network == "none") return lent;
+  if (!record_.network_closed || job.network == "none") return lent;
   lent.proxy = "http://127.0.0.1:" + std::to_string(egress::kProxyPort);
   lent.no_proxy = "localhost,127.0.0.1,::1";
   return lent;
@@ -337,7 +337,7 @@ void BuildPlace::describe_job(Opening& opening, const backends::BuildJob& job,
   opening.socket_dir = tools_.folders.run_dir(record_.key);
   opening.labels = {{"io.slipway.job", record_.key}};
   opening.closed = record_.network_closed;
-  if (record_.has_proxy) opening.proxies = tools_.folders.run_dir(record_.key) / "egress";
+  if (record_.network_closed) opening.proxies = tools_.folders.run_dir(record_.key) / "egress";
   opening.started = [this, &job, &looked_after](const sandbox::ContainerFacts& sandbox) {
     looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
   };
@@ -448,7 +448,7 @@ Attempt BuildPlace::build_with_dockerd(const backends::dockerd::Program& program
     parts.network = network;
     parts.socket_dir = tools_.folders.run_dir(record_.key);
     parts.closed = record_.network_closed;
-    if (record_.has_proxy) parts.proxies = tools_.folders.run_dir(record_.key) / "egress";
+    if (record_.network_closed) parts.proxies = tools_.folders.run_dir(record_.key) / "egress";
     parts.started = [&](const sandbox::ContainerFacts& sandbox) {
       looked_after = look_after(tools_, record_.key, "builder", sandbox, job.progress);
     };

@@ -306,8 +306,6 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   if (record.network_closed) {
     spec.address = closed_.address(kJobNumber);
     name_services(job, record, spec);
-  }
-  if (record.has_proxy) {
     if (auto folder = make_directory(run_dir / "egress", 0755); !folder) return folder;
     spec.volumes.push_back({(run_dir / "egress").string(), kProxyTarget, true});
     spec.env.emplace_back("SLIPWAY_EGRESS", "network");
@@ -423,15 +421,13 @@ Status Jobs::start_service(const ServiceSpec& service, int number, const JobSpec
   if (record.network_closed) {
     spec.address = closed_.address(kFirstService + number);
     name_services(job, record, spec);
-  } else {
-    spec.network_aliases = service.aliases;
-  }
-  if (record.has_proxy) {
     for (auto& variable : proxy_env(closed_.address(kJobNumber), record.no_proxy)) {
       const auto is_set = std::any_of(spec.env.begin(), spec.env.end(),
                                       [&](const auto& own) { return own.first == variable.first; });
       if (!is_set) spec.env.push_back(std::move(variable));
     }
+  } else {
+    spec.network_aliases = service.aliases;
   }
   auto container = tools_.podman.start(spec);
   if (!container) return std::move(container).error();
@@ -557,11 +553,13 @@ std::unique_ptr<egress::Proxy> Jobs::make_proxy(const state::JobRecord& record,
   if (auto list = egress::Allowlist::parse(allow)) policy.allow = *std::move(list);
   policy.learn = effective.egress.learn;
   const auto where = effective.rule.empty() ? std::string{"[sandbox]"} : "rule " + effective.rule;
-  policy.what_to_change = "ask the operator: egress_allow, " + where;
+  const std::string key = effective.egress.mode == "none" ? "egress" : "egress_allow";
+  policy.what_to_change = "ask the operator: " + key + ", " + where;
+  if (effective.egress.mode == "none") policy.not_listed = "egress is \"none\"";
   egress::ProxyEvents events;
-  events.refused = [say, where](const egress::Refusal& refusal) {
+  events.refused = [say, where, key](const egress::Refusal& refusal) {
     say("slipway: no connection to " + refusal.target.str() + ": " + refusal.why +
-        " (operator: egress_allow, " + where + ")");
+        " (operator: " + key + ", " + where + ")");
   };
   events.passed = [dir = policy::learned_dir(tools_.config), project = record.project,
                    learn = effective.egress.learn, say](const egress::Target& target) {
@@ -583,8 +581,7 @@ Result<std::vector<std::unique_ptr<egress::Proxy>>>
 Jobs::open_proxies(const state::JobRecord& record, Where where,
                    const std::vector<std::string>& sources, const Say& say) {
   std::vector<std::unique_ptr<egress::Proxy>> proxies;
-  const bool for_helper = record.network_closed && where == Where::helper;
-  if (!record.has_proxy && !for_helper) return proxies;
+  if (!record.network_closed) return proxies;
   const auto effective = policy::effective_for(
       tools_.config, {record.project, record.ref_protected, record.project_id});
   const auto egress = egress_of(tools_.config);
@@ -602,14 +599,11 @@ Jobs::open_proxies(const state::JobRecord& record, Where where,
   const auto allow =
       effective.egress.mode == "allowlist" ? effective.egress.allow : std::vector<std::string>{};
   const auto run_dir = tools_.folders.run_dir(record.key);
-  if (record.has_proxy) {
-    auto proxy = make_proxy(record, effective, base, allow, say);
-    if (auto listening = proxy->listen(run_dir / "egress" / kProxySocket); !listening)
-      return std::move(listening).error().in("opening the proxy of the job's network");
-    proxies.push_back(std::move(proxy));
-  }
+  proxies.push_back(make_proxy(record, effective, base, allow, say));
+  if (auto listening = proxies.back()->listen(run_dir / "egress" / kProxySocket); !listening)
+    return std::move(listening).error().in("opening the proxy of the job's network");
   std::error_code failed;
-  if (for_helper && std::filesystem::exists(run_dir / "egress-helper", failed)) {
+  if (where == Where::helper && std::filesystem::exists(run_dir / "egress-helper", failed)) {
     auto also = allow;
     also.insert(also.end(), sources.begin(), sources.end());
     if (auto list = egress::Allowlist::parse(sources)) base.on_host = *std::move(list);
@@ -661,7 +655,6 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.volume = "slipway-" + spec.key + "-builds";
   const auto effective = policy::effective_for(tools_.config, spec.subject);
   record.network_closed = effective.egress.closes();
-  record.has_proxy = effective.egress.mode == "allowlist";
   record.no_proxy =
       no_proxy_for(spec, effective.registry_endpoint ? contacts_of(tools_.config)
                                                      : std::vector<policy::Contact>{});
@@ -763,7 +756,7 @@ Result<sandbox::ScriptResult> Jobs::run(const state::JobRecord& record, Where wh
     return sandbox::run_script(script_socket(record.key, "helper"), request, io);
   }
   request.env = split_env(record.image_env);
-  if (record.has_proxy) {
+  if (record.network_closed) {
     // What the image says of a proxy cannot be right here; what the job says comes in its script.
     for (auto& variable : proxy_env("127.0.0.1", record.no_proxy)) {
       std::erase_if(request.env, [&](const auto& own) { return own.first == variable.first; });

@@ -107,8 +107,9 @@ public:
                                     const sandbox::ScriptIo& io);
   /// The proxies of the job's closed network, to be kept while its sandboxes need them: the job's
   /// with its services, and in `helper` also the helper's, which reaches `sources` too (the GitLab
-  /// server that the payload names). None where there is no need. The first is the job's own where
-  /// it has one. Errors: io; those of resolving registries.
+  /// server that the payload names). None where the network is not closed. The first is the job's
+  /// own; where the rule says "none" it refuses all that it is asked for. Errors: io; those of
+  /// resolving registries.
   Result<std::vector<std::unique_ptr<egress::Proxy>>>
   open_proxies(const state::JobRecord& record, Where where, const std::vector<std::string>& sources,
                const Say& say);

@@ -121,7 +121,7 @@ TEST "control: open-except-registries reaches the same directly, and says that i
     expect_contains "$(step_says build)" "an answer"
 }
 
-TEST "none: nothing gets out of script, service and RUN step, and no proxy is named to them" {
+TEST "none: nothing gets out of script, service and RUN step, and the job log names what they asked for" {
     with_rule 'egress = "none"' all_ways 9021
 
     expect_eq "$STATE" success
@@ -132,6 +132,11 @@ TEST "none: nothing gets out of script, service and RUN step, and no proxy is na
     expect_step service 0
     expect_lacks "$TRACE" "hello from the web"
     expect_lacks "$TRACE" "an answer"
+    expect_step listed 22 "403"
+    for port in 5490 5491; do
+        expect_eq "$(grep -c "slipway: no connection to $web:$port: egress is \"none\" (operator: egress, rule " <<<"$TRACE")" 1 "lines about $port"
+    done
+    expect_lacks "$(step_says inspect)$(step_says history)" 3128
 }
 
 # fetch ID: a job whose helper clones from the GitLab server, and whose hook asks for more.

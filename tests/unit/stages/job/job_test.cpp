@@ -165,10 +165,7 @@ TEST_F(JobsTest, OpensProxiesForClosedNetworksOnly) {
 
   EXPECT_EQ(count(Where::job), 0U);
   EXPECT_EQ(count(Where::helper), 0U);
-  record.network_closed = true; // "none"
-  EXPECT_EQ(count(Where::job), 0U);
-  EXPECT_EQ(count(Where::helper), 1U);
-  record.has_proxy = true; // "allowlist"
+  record.network_closed = true;
   EXPECT_EQ(count(Where::job), 1U);
   EXPECT_EQ(count(Where::helper), 2U);
 
