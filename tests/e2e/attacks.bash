@@ -257,6 +257,40 @@ try inside sh -c 'grep -rlaE \"only-slipway-knows-[t]his|eyJ[A-Za-z0-9_-]{16,}[.
     expect_eq "$(xargs -0 grep -laE 'only-slipway-knows-this|eyJ[A-Za-z0-9_-]{16,}[.]eyJ' <files || true)" "" "files with a credential"
 }
 
+# hook ID LINES [JQ]: LINES as a hook before the sources; those are not there, which fails the job after it.
+hook() {
+    run_script "$1" 'echo not reached' ".hooks = [{name: \"pre_get_sources_script\",
+            script: [\"echo $(base64 -w0 <<<"$2") | base64 -d | bash\"]}]
+        | .variables |= map(if .key == \"GIT_STRATEGY\" then .value = \"clone\" else . end) | ${3:-.}"
+}
+
+TEST "a hook in the helper has no broker, no credential of slipway's and no other project's cache" {
+    broker='
+for at in "--unix-socket /var/run/docker.sock http://d" http://127.0.0.1:2375 http://docker:2375; do
+    if curl --silent --max-time 5 $at/_ping; then echo " says the broker at $at"; else echo "no broker at $at"; fi
+done'
+    hook 5055 "$broker
+echo 'only-slipway-knows-th''is' >/tmp/control
+grep -rlaE 'only-slipway-knows-[t]his|eyJ[A-Za-z0-9_-]{16,}[.]eyJ' /tmp /run /etc/slipway /root /builds /cache /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | sed 's/^/found in /'
+echo mine >/cache/of-a-hook
+echo the hook has ended"
+
+    expect_eq "$(grep -c '^no broker at' <<<"$TRACE")" 3 "ways to the broker that are none"
+    expect_lacks "$TRACE" "says the broker"
+    expect_eq "$(grep '^found in' <<<"$TRACE")" "found in /tmp/control" "files with a credential"
+    expect_contains "$TRACE" "the hook has ended"
+
+    look='echo "the cache has: $(cat /cache/of-a-hook 2>/dev/null || echo nothing)"'
+    hook 5056 "$look" '.job_info.project_full_path = "grp/other" | .job_info.project_id = 43'
+    expect_contains "$TRACE" "the cache has: nothing"
+
+    # Control: in the job the broker answers, and the project's own next hook has the cache.
+    hook 5057 "$look"
+    expect_contains "$TRACE" "the cache has: mine"
+    run_steps 5058 "try broker bash -c '$broker'" ".image.name = \"$world_tools\""
+    expect_eq "$(step_says broker | grep -c 'OK says the broker')" 3 "ways to the broker"
+}
+
 TEST "a job that attacks its init, its sockets and its broker harms only itself" {
     run_steps 5061 "try kill sh -c 'kill -9 1; kill -TERM 1; kill -INT 1; kill -STOP 1; sleep 0.3; test -d /proc/1 && echo init lives'
 try memory sh -c 'head -c 1 /proc/1/mem'
