@@ -781,7 +781,8 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "compose") return read_compose(words, env, false).command;
   if (verb == "manifest")
     return refusal("docker manifest: not in this version of slipway. Images have one platform; "
-                   "build and push them with `docker build` and `docker push`.");
+                   "build and push them with `docker build` and `docker push`, and see what a "
+                   "registry has with `docker buildx imagetools inspect`.");
   if (verb == "bake") return read_bake(words, env);
   if (verb == "search" || verb == "import" || verb == "plugin" || verb == "swarm" ||
       verb == "service" || verb == "stack" || verb == "node" || verb == "secret" ||

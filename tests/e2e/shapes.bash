@@ -18,15 +18,40 @@ PROBE() {
 SUITE_SETUP() {
     world_start "$SUITE_DIR/world"
     make_tiny_base
-    publish_image base/composed:12 debian '{}' compose_file
+    publish_image base/tools:12 debian '{}' tool_names
+    publish_image base/kaniko:1 none \
+        '{"Entrypoint": ["/kaniko/executor"], "WorkingDir": "/workspace", "Env": ["PATH=/usr/local/bin:/kaniko:/busybox"]}' \
+        kaniko_files
 }
 
 SUITE_TEARDOWN() {
     world_stop
 }
 
-compose_file() {
-    install -D -m 0755 /dev/stdin usr/bin/docker-compose <<<$'#!/bin/sh\nexit 99'
+# Of the tools of the images only that they are there: what works is the shim in their place.
+only_there() {
+    local file
+    for file in "$@"; do install -D -m 0755 /dev/stdin "$file" <<<$'#!/bin/sh\nexit 99'; done
+}
+
+tool_names() {
+    only_there usr/bin/{docker-compose,podman,buildah,img,buildctl,buildctl-daemonless.sh}
+    with_program "$(command -v git)"
+    with_program "$(command -v make)"
+}
+
+# As the debug image of kaniko: a shell in /busybox, nothing in /bin.
+kaniko_files() {
+    local applet
+    install -D -m 0755 /bin/busybox busybox/busybox
+    for applet in $(/bin/busybox --list); do
+        [[ $applet == busybox ]] || ln -s busybox "busybox/$applet"
+    done
+    only_there kaniko/executor
+    mkdir -p etc tmp workspace kaniko/.docker usr/local/bin
+    chmod 1777 tmp
+    printf 'root:x:0:0:root:/root:/busybox/sh\n' >etc/passwd
+    printf 'root:x:0:\n' >etc/group
 }
 
 shapes_begin() {
@@ -225,9 +250,253 @@ EOT
 export IMG
 docker buildx bake --push --set '*.labels.team=x' --metadata-file meta.json
 END
-    run_steps 9003 "$shapes" ".image.name = \"$world_registry/base/composed:12\""
+    run_steps 9003 "$shapes" ".image.name = \"$world_registry/base/tools:12\""
 
     expect_eq "$STATE" success
     for name in compose-env compose-loop compose-images bake-ci; do expect_step $name 0; done
     pushed compose-env:0a1b2c3d compose-loop:one compose-loop:two compose-images:1 bake-ci:latest bake-ci:0a1b2c3d
+}
+
+TEST "scripts for podman, buildah, img and buildctl, as the documentation of GitLab and Tekton has them" {
+    shapes_begin
+    shape podman <<'END'
+echo "$CI_REGISTRY_PASSWORD" | podman login -u "$CI_REGISTRY_USER" --password-stdin $CI_REGISTRY
+podman build --pull --format docker --label "org.opencontainers.image.revision=$CI_COMMIT_SHORT_SHA" -t "$IMG:$CI_COMMIT_SHORT_SHA" .
+podman tag $IMG:$CI_COMMIT_SHORT_SHA $IMG:latest
+podman push $IMG:$CI_COMMIT_SHORT_SHA && podman push $IMG:latest
+podman logout $CI_REGISTRY
+END
+    shape buildah <<'END'
+export STORAGE_DRIVER=vfs BUILDAH_FORMAT=docker BUILDAH_ISOLATION=chroot FQ_IMAGE_NAME="$IMG:test"
+echo "$CI_REGISTRY_PASSWORD" | buildah login -u "$CI_REGISTRY_USER" --password-stdin $CI_REGISTRY
+buildah images
+buildah build -t $FQ_IMAGE_NAME
+buildah images
+buildah push $FQ_IMAGE_NAME
+END
+    shape buildah-tekton <<'END'
+buildah --storage-driver=vfs bud --format=oci --tls-verify=true --no-cache -f ./Dockerfile -t $IMG:1 .
+buildah --storage-driver=vfs push --tls-verify=true --digestfile image-digest $IMG:1 docker://$IMG:1
+cat image-digest
+END
+    shape img <<'END'
+img login -u "$CI_REGISTRY_USER" -p "$CI_REGISTRY_PASSWORD" $CI_REGISTRY
+img build -t $IMG:1 --build-arg V=1 . && img push $IMG:1
+END
+    shape buildctl-rootless <<'END'
+export BUILDKITD_FLAGS=--oci-worker-no-process-sandbox
+mkdir -p ~/.docker
+echo "{\"auths\":{\"$CI_REGISTRY\":{\"username\":\"$CI_REGISTRY_USER\",\"password\":\"$CI_REGISTRY_PASSWORD\"}}}" >~/.docker/config.json
+buildctl-daemonless.sh build --frontend dockerfile.v0 --local context=. --local dockerfile=. \
+    --export-cache type=registry,ref=$IMG:cache,mode=max --import-cache type=registry,ref=$IMG:cache \
+    --output type=image,name=$IMG:$CI_COMMIT_SHORT_SHA,push=true
+END
+    run_steps 9004 "$shapes" ".image.name = \"$world_registry/base/tools:12\""
+
+    expect_eq "$STATE" success
+    for name in podman buildah buildah-tekton img buildctl-rootless; do expect_step $name 0; done
+    expect_step buildah-tekton 0 "$(world_registry_digest grp/app/buildah-tekton:1)"
+    pushed podman:0a1b2c3d podman:latest buildah:test buildah-tekton:1 img:1 buildctl-rootless:0a1b2c3d
+    expect_absent grp/app/buildctl-rootless:cache
+}
+
+TEST "scripts for kaniko's debug image with its entrypoint switched off" {
+    shapes_begin
+    shape kaniko <<'END'
+mkdir -p /kaniko/.docker
+echo "{\"auths\":{\"${CI_REGISTRY}\":{\"auth\":\"$(printf "%s:%s" "${CI_REGISTRY_USER}" "${CI_REGISTRY_PASSWORD}" | base64 | tr -d '\n')\"}}}" >/kaniko/.docker/config.json
+/kaniko/executor --context "$PWD" --dockerfile "$PWD/Dockerfile" --destination "$IMG:${CI_COMMIT_TAG}"
+END
+    shape kaniko-tags <<'END'
+DESTINATIONS=
+for tag in latest $CI_COMMIT_SHORT_SHA; do DESTINATIONS="$DESTINATIONS --destination $IMG:$tag"; done
+/kaniko/executor --cache=true --cache-repo $IMG/cache --cache-ttl 24h --snapshotMode=redo --use-new-run --cleanup \
+    --build-arg V=$CI_COMMIT_TAG --label org.opencontainers.image.version=$CI_COMMIT_TAG --digest-file digest.txt \
+    --context . $DESTINATIONS
+cat digest.txt
+END
+    shape kaniko-check <<'END'
+/kaniko/executor --context . --no-push --tarPath image.tar && tar -xOf image.tar manifest.json
+END
+    run_steps 9005 "$shapes" ".image = {name: \"$world_registry/base/kaniko:1\", entrypoint: [\"\"]}"
+
+    expect_eq "$STATE" success
+    expect_step kaniko 0
+    expect_step kaniko-tags 0 "$(world_registry_digest grp/app/kaniko-tags:0a1b2c3d)"
+    expect_step kaniko-check 0 '"Config"'
+    pushed kaniko:v1.2.3 kaniko-tags:latest kaniko-tags:0a1b2c3d
+}
+
+TEST "scripts with docker:dind by TLS, buildx, secrets and keys, names by git and make, and cleaning up after the job" {
+    shapes_begin
+    ssh-keygen -q -t ed25519 -N '' -f "$CASE_DIR/key"
+    shapes+="export DEPLOY_KEY=$(printf %q "$(<"$CASE_DIR/key")")"$'\n'
+    shape dind-tls <<'END'
+export DOCKER_HOST=tcp://docker:2376 DOCKER_TLS_CERTDIR=/certs DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=/certs/client
+until docker info >/dev/null 2>&1; do sleep 1; done
+docker info --format '{{.ServerVersion}}'
+docker build -t $IMG:1 . && docker push $IMG:1
+END
+    shape buildx-context <<'END'
+docker context create tls-environment
+docker buildx create --use --driver docker-container --driver-opt image=moby/buildkit:latest tls-environment
+docker buildx inspect --bootstrap
+docker buildx build --platform linux/amd64 --progress=plain --cache-from type=registry,ref=$IMG:cache \
+    --cache-to type=registry,ref=$IMG:cache,mode=max --provenance=false --sbom=false -t $IMG:1 --push .
+END
+    shape auto-devops <<'END'
+export BUILDPACK_URL= HTTP_PROXY= http_proxy= NO_PROXY=
+docker image pull --quiet "$IMG:latest" || echo "no image to take layers from"
+docker build --cache-from "$IMG:latest" -f Dockerfile --build-arg BUILDPACK_URL="$BUILDPACK_URL" --build-arg HTTP_PROXY="$HTTP_PROXY" \
+    --build-arg http_proxy="$http_proxy" --build-arg NO_PROXY="$NO_PROXY" --tag "$IMG:$CI_COMMIT_TAG" --tag "$IMG:latest" .
+docker push "$IMG:$CI_COMMIT_TAG"
+docker push "$IMG:latest"
+END
+    shape npm-secret <<'END'
+echo "//npm.example/:_authToken=npm-0123456789" >.npmrc
+printf "FROM $TINY\nRUN --mount=type=secret,id=npmrc,target=/root/.npmrc head -n 1 /root/.npmrc >/dev/null && echo installed\n" >Dockerfile
+DOCKER_BUILDKIT=1 docker build --secret id=npmrc,src=.npmrc -t $IMG:1 .
+rm .npmrc; docker push $IMG:1
+END
+    shape ssh-key <<'END'
+printf "%s\n" "$DEPLOY_KEY" >deploy-key; chmod 600 deploy-key
+printf "FROM $TINY\nRUN --mount=type=ssh test -S \$SSH_AUTH_SOCK && echo agent there\n" >Dockerfile
+docker build --ssh default=deploy-key -t $IMG:1 . && docker push $IMG:1
+END
+    shape ssh-agent <<'END'
+export SSH_AUTH_SOCK=/tmp/ssh-agent.sock
+docker build --ssh default -t $IMG:1 .
+END
+    shape oci-labels <<'END'
+docker build --build-arg V="$CI_COMMIT_TAG" --label org.opencontainers.image.created="$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+    --label "org.opencontainers.image.title=an app" --label org.opencontainers.image.version=$CI_COMMIT_TAG --iidfile image-id -t $IMG:1 .
+docker inspect --format '{{ index .Config.Labels "org.opencontainers.image.title" }}' $(cat image-id)
+docker push $IMG:1
+END
+    shape heredoc <<'END'
+printf 'node_modules\n*.log\n!keep.log\n' >.dockerignore
+mkdir node_modules; touch node_modules/left-out a.log keep.log
+cat >Dockerfile <<EOT
+# syntax=docker/dockerfile:1
+FROM $TINY
+COPY . /app/
+RUN <<EOR
+test -e /app/keep.log && test ! -e /app/a.log && test ! -e /app/node_modules
+echo as ignored
+EOR
+COPY <<EOC /etc/app.conf
+listen = 80
+EOC
+EOT
+docker build -t $IMG:1 . && docker push $IMG:1
+END
+    shape git-describe <<'END'
+git init -q . && git add . && git -c user.name=ci -c user.email=ci@example.invalid commit -qm first && git tag v2.0.0
+VERSION=$(git describe --tags --always --dirty); SHA=$(git rev-parse --short HEAD)
+docker build -t $IMG:$VERSION -t $IMG:$SHA . && docker push $IMG:$VERSION
+git archive --format=tar HEAD | docker build -t $IMG:archive -
+docker push $IMG:archive
+END
+    shape semver <<'END'
+VERSION=${CI_COMMIT_TAG#v}; MINOR=${VERSION%.*}; MAJOR=${MINOR%.*}
+docker build -t $IMG:build .
+for tag in $VERSION $MINOR $MAJOR; do docker tag $IMG:build $IMG:$tag && docker push $IMG:$tag; done
+docker image inspect $IMG:$VERSION --format '{{.Size}}'; docker history --no-trunc $IMG:$VERSION
+END
+    shape makefile <<'END'
+cat >Makefile <<'EOT'
+IMAGE ?= app
+TAG := $(shell date +%Y%m%d)
+.PHONY: build push
+build:
+	@docker build --quiet --tag $(IMAGE):$(TAG) --tag $(IMAGE):latest .
+push: build
+	@docker push $(IMAGE):latest
+EOT
+make push IMAGE=$IMG
+END
+    shape multi-arch <<'END'
+docker run --privileged --rm tonistiigi/binfmt --install all
+docker buildx create --use --name multi
+docker buildx build --platform linux/amd64,linux/arm64 -t $IMG:1 --push .
+END
+    shape index <<'END'
+docker build -t $IMG:1-amd64 . && docker push $IMG:1-amd64
+docker manifest create $IMG:1 $IMG:1-amd64 && docker manifest push $IMG:1
+END
+    shape once <<'END'
+for run in first second; do
+    if docker buildx imagetools inspect $IMG:1 >/dev/null 2>&1; then echo "$run: is there"; continue; fi
+    docker build -t $IMG:1 . && docker push $IMG:1 && echo "$run: built"
+done
+docker manifest inspect $IMG:1
+END
+    shape housekeeping <<'END'
+docker build -t $IMG:1 .
+docker image prune -f --filter "until=24h"; docker builder prune -f --keep-storage 5GB
+docker images -q -f dangling=true | xargs -r docker rmi
+docker images --filter "reference=$IMG" --format '{{.Repository}}:{{.Tag}}' | xargs -r docker rmi
+docker ps -aq | xargs -r docker rm -f
+docker volume prune -f; docker container prune -f; docker network prune -f; docker system df
+END
+    run_steps 9006 "$shapes" ".image.name = \"$world_registry/base/tools:12\" | .services = [{name: \"docker:27-dind\", alias: \"docker\"}] |
+        .steps += [{name: \"after_script\", script: [\"docker logout \$CI_REGISTRY && echo logged-out\"], timeout: 60, when: \"always\", allow_failure: true}]"
+
+    expect_eq "$STATE" success
+    for name in dind-tls buildx-context auto-devops git-describe semver makefile housekeeping; do expect_step $name 0; done
+    expect_step npm-secret 0 installed
+    expect_step ssh-key 0 "agent there"
+    expect_step ssh-agent 125 "agents are not forwarded"
+    expect_step oci-labels 0 "an app"
+    expect_step heredoc 0 "as ignored"
+    expect_step multi-arch 125 "--platform"
+    expect_step index 1 "docker manifest: not in this version"
+    expect_step once 1 "first: built" "second: is there" "docker buildx imagetools inspect"
+    expect_contains "$TRACE" logged-out
+    pushed dind-tls:1 buildx-context:1 auto-devops:v1.2.3 npm-secret:1 ssh-key:1 oci-labels:1 heredoc:1 git-describe:v2.0.0 \
+        git-describe:archive semver:1.2.3 semver:1.2 semver:1 makefile:latest index:1-amd64
+    expect_absent grp/app/index:1
+}
+
+TEST "an image saved as an artifact is loaded and pushed by the next job" {
+    world_job 9007 "printf 'FROM $tiny\nRUN echo saved >/word\n' >Dockerfile
+docker build -q -t \$CI_REGISTRY_IMAGE/artifact:1 . && mkdir image && docker save \$CI_REGISTRY_IMAGE/artifact:1 | gzip >image/app.tar.gz" |
+        jq '.artifacts = [{name: "result", paths: ["image/"], when: "on_success", artifact_type: "archive", artifact_format: "zip"}]' >"$CASE_DIR/9007.json"
+    world_run "$CASE_DIR/jobs" "$CASE_DIR/9007.json"
+    expect_eq "$(world_state "$CASE_DIR/jobs" 9007)" success
+    mv "$CASE_DIR/jobs/9007-1-result.zip" "$CASE_DIR/jobs/dep-9007.zip"
+
+    # shellcheck disable=SC2016
+    run_steps 9008 'try load docker load -i image/app.tar.gz
+try push docker push $CI_REGISTRY_IMAGE/artifact:1' \
+        '.dependencies = [{id: 9007, token: "glcbt-job-token-9007", name: "build", artifacts_file: {filename: "result.zip", size: 100}}]'
+    expect_eq "$STATE" success
+    expect_step load 0 "Loaded image: $world_registry/grp/app/artifact:1"
+    expect_step push 0 "digest: sha256:"
+    pushed artifact:1
+}
+
+TEST "scripts that run what they built, where the policy allows containers" {
+    [[ -x /usr/sbin/dockerd ]] || return 0
+    printf '[[rule]]\nproject = "*"\nrepositories = ["*"]\ndind = true\ndind_justification = "OPS-7: tests of images"\n' \
+        >"$world_dir/etc/policy.d/10-engine.toml"
+    shapes_begin
+    shape test-then-push <<'END'
+docker build --pull -t $IMG:test .
+docker run --rm $IMG:test sh -c 'read -r word </word; echo the word is $word'
+docker tag $IMG:test $IMG:latest && docker push $IMG:latest
+END
+    shape take-out <<'END'
+docker build -t $IMG:build .
+id=$(docker create $IMG:build); docker cp $id:/word ./word; docker rm -v $id >/dev/null
+cat word
+END
+    run_steps 9009 "$shapes"
+    rm "$world_dir/etc/policy.d/10-engine.toml"
+
+    expect_eq "$STATE" success
+    expect_step test-then-push 0 "the word is test-then-push"
+    expect_step take-out 0 "take-out 0"
+    pushed test-then-push:latest
+    expect_absent grp/app/test-then-push:test
 }
