@@ -158,10 +158,11 @@ bool is_text(std::string_view content_type) {
 bool ContainerRoutes::answer(const Request& request, const Target& target, Answer& answer) {
   const auto call = container_call(request.method, target.path);
   if (call == ContainerCall::none) return false;
-  const bool only_looks =
-      request.method == "GET" || request.method == "HEAD" || request.method == "DELETE";
-  // `docker inspect`, `docker ps`: no engine is started to say that there is nothing.
-  if (call == ContainerCall::forward && only_looks && !service_.is_started()) return false;
+  const bool needs_none = request.method == "GET" || request.method == "HEAD" ||
+                          request.method == "DELETE" || target.path.ends_with("/prune");
+  // `docker inspect`, `docker ps`, `docker volume prune`: no engine is started to say that there is
+  // nothing.
+  if (call == ContainerCall::forward && needs_none && !service_.is_started()) return false;
   if (call == ContainerCall::unserved) return false;
   if (auto served = serve(call, request, target, answer); !served && !answer.begun()) {
     const auto& error = served.error();

@@ -211,6 +211,12 @@ bool Engine::route_fixed(const Call& call) {
     pull(call);
   } else if (post && path == "/images/prune") {
     prune_images(call);
+  } else if (post && path == "/containers/prune") { // these three: of a job without an engine
+    send_json(call.answer, 200, Json{{"ContainersDeleted", nullptr}, {"SpaceReclaimed", 0}});
+  } else if (post && path == "/networks/prune") {
+    send_json(call.answer, 200, Json{{"NetworksDeleted", nullptr}});
+  } else if (post && path == "/volumes/prune") {
+    send_json(call.answer, 200, Json{{"VolumesDeleted", nullptr}, {"SpaceReclaimed", 0}});
   } else if (post && path == "/swarm/leave") {
     // What every engine outside of a swarm says: clients that tidy up expect it.
     send_error(call.answer, 503, "This node is not part of a swarm");

@@ -437,7 +437,7 @@ docker image prune -f --filter "until=24h"; docker builder prune -f --keep-stora
 docker images -q -f dangling=true | xargs -r docker rmi
 docker images --filter "reference=$IMG" --format '{{.Repository}}:{{.Tag}}' | xargs -r docker rmi
 docker ps -aq | xargs -r docker rm -f
-docker volume prune -f; docker container prune -f; docker network prune -f; docker system df
+docker volume prune -f; docker container prune -f; docker network prune -f
 END
     run_steps 9006 "$shapes" ".image.name = \"$world_registry/base/tools:12\" | .services = [{name: \"docker:27-dind\", alias: \"docker\"}] |
         .steps += [{name: \"after_script\", script: [\"docker logout \$CI_REGISTRY && echo logged-out\"], timeout: 60, when: \"always\", allow_failure: true}]"

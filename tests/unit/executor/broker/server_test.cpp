@@ -585,6 +585,24 @@ TEST_F(BrokerServer, ACommittedContainerGetsItsNameHereAndNotInTheEngine) {
   EXPECT_EQ(found->image_id, made.image_id);
 }
 
+TEST_F(BrokerServer, PrunesWithoutAnEngineWhatIsNotThereAndAsksAStartedOne) {
+  FakeContainerService service;
+  service.allowed = false;
+  service.started = false;
+  containers = &service;
+  start();
+
+  for (const auto* kind : {"containers", "networks", "volumes"}) {
+    const auto said = ask(post("/v1.41/" + std::string{kind} + "/prune", ""));
+    EXPECT_TRUE(said.starts_with("HTTP/1.1 200")) << said;
+    EXPECT_NE(said.find("Deleted\":null"), std::string::npos) << said;
+  }
+
+  service.started = true;
+  const auto said = ask(post("/v1.41/volumes/prune", ""));
+  EXPECT_NE(said.find("this job may not run containers"), std::string::npos) << said;
+}
+
 TEST_F(BrokerServer, StopWaitsForNoEngineThatSaysNothing) {
   const auto image = images->summary(images->keep(images->make_image("app"), {}));
   FakeContainerService service;
