@@ -14,7 +14,7 @@
 namespace slipway::gate {
 namespace {
 
-constexpr std::size_t kMaxReportBytes = 256UL << 20;
+constexpr std::size_t kMaxReportBytes = 64UL << 20; // several times as much memory once it is read
 // Where things lie in the sandbox. Trivy cuts --input at the first '@' or ':'.
 constexpr const char* kScannersProcess = "io.slipway.pid"; ///< label: who reads the scan's report
 constexpr const char* kInit = "/opt/slipway-init";

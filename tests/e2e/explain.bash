@@ -114,3 +114,17 @@ TEST "backends says what the host has, and how to get the rest" {
     expect_status "$can_dind" "$SLIPWAY_BIN/slipway" --config "$PWD/config.toml" backends --json
     expect_eq "$(jq -r '.[0] | .backend, .problem' <<<"$OUTPUT")" "buildkit"$'\n'"there is no buildctl"
 }
+
+TEST "config print gives the effective configuration, which check takes and which says the same again" {
+    install -m 0600 /dev/stdin password <<<only-slipway-knows-this
+    cp "$SUITE_DIR/config.toml" config.toml
+    printf '[[registry]]\nhost = "reg.example:5000"\nusername = "slipway"\npassword_file = "%s/password"\n' "$PWD" >>config.toml
+    "$SLIPWAY_BIN/slipway" --config config.toml config print >printed.toml
+    expect_contains "$(<printed.toml)" "$PWD/password"
+    expect_contains "$(<printed.toml)" "disk_floor" # a key that was not set
+    expect_lacks "$(<printed.toml)" only-slipway-knows-this
+
+    expect_contains "$("$SLIPWAY_BIN/slipway" --config printed.toml config check)" "ok, 1 registries"
+    "$SLIPWAY_BIN/slipway" --config printed.toml config print >again.toml
+    expect_eq "$(grep -v '^#' again.toml)" "$(grep -v '^#' printed.toml)" "what is printed of what was printed"
+}
