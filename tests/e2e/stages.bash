@@ -591,6 +591,15 @@ TEST "a service that was stopped under running containers serves its next job" {
     expect_nothing_left
 }
 
+TEST "a script whose sandbox dies under it is a system failure that says so, and all is removed" {
+    job 3070 'echo ready; sleep 600'
+    sim 3070 --on 'build_script:ready:run=podman kill --signal KILL $(podman ps --quiet --filter label=io.slipway.role=job)' || true
+    expect_eq "$(all 3070 run:build_script rc)" 2
+    expect_contains "$(all 3070 run:build_script err)" "runner system failure"
+    expect_eq "$(result 3070)" "failed runner_system_failure"
+    expect_nothing_left
+}
+
 TEST "slipway gc removes what sudden deaths at random moments left" {
     job 3060 'echo ready; sleep 600'
     for round in 1 2 3 4 5 6; do
