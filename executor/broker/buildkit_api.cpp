@@ -547,6 +547,8 @@ Status BuildkitApi::State::bring(SessionBuild& wanted, const std::string& sessio
     if (!secret) return std::move(secret).error();
     if (*secret) request.secrets.emplace_back(id, **std::move(secret));
   }
+  if (ids.ssh.size() > kMaxAgents)
+    return Error{ErrorKind::bad_input, "the Dockerfile wants more than 16 SSH agents", "", {}};
   for (const auto& id : ids.ssh) {
     auto lent = (*session)->has_agent(id);
     if (!lent) return std::move(lent).error();

@@ -17,6 +17,7 @@ constexpr const char* kDiffCopy = "/moby.filesync.v1.FileSync/DiffCopy";
 constexpr const char* kGetSecret = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
 constexpr const char* kCheckAgent = "/moby.sshforward.v1.SSH/CheckAgent";
 constexpr const char* kForwardAgent = "/moby.sshforward.v1.SSH/ForwardAgent";
+constexpr std::chrono::seconds kCheck{10}; ///< whether it has an agent
 /// For a client that walks a large folder, or asks somebody for a secret.
 constexpr std::chrono::seconds kPatience{60};
 constexpr std::chrono::seconds kFarewell{2};
@@ -137,7 +138,9 @@ Result<bool> BuildkitSession::has_agent(const std::string& id) {
   auto asked = (*call)->write(grpc::MessageWriter{}.text(1, id).bytes());
   (*call)->end_writing();
   if (!asked) return std::move(asked).error().in("looking for the SSH agent " + id);
-  const auto answer = (*call)->read(kPatience);
+  auto answer = (*call)->read(kCheck);
+  if (!answer && answer.error().kind == ErrorKind::timed_out)
+    return std::move(answer).error().in("looking for the SSH agent " + id);
   return answer && *answer;
 }
 
@@ -149,12 +152,14 @@ Result<std::string> BuildkitSession::ask_agent(const std::string& id, std::strin
           (*call)->write(grpc::MessageWriter{}.text(1, engine_api::agent_frame(question)).bytes());
       !asked)
     return std::move(asked).error().in(what);
+  const auto until = std::chrono::steady_clock::now() + kPatience;
   engine_api::AgentMessages answers;
   for (;;) {
     auto answer = answers.next();
     if (!answer) return std::move(answer).error().in(what);
     if (*answer) return **std::move(answer);
-    auto part = (*call)->read(kPatience);
+    const auto left = until - std::chrono::steady_clock::now();
+    auto part = (*call)->read(std::chrono::ceil<std::chrono::milliseconds>(left));
     if (!part && part.error().kind != ErrorKind::unavailable)
       return std::move(part).error().in(what);
     if (!part || !*part) return ended((*call)->ending(), what);

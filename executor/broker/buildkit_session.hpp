@@ -39,7 +39,7 @@ public:
   folder(const std::string& local, const std::vector<std::string>& excludes);
   /// Nothing where the client has no secret of this id. Errors: unavailable; bad_input.
   Result<std::optional<Secret>> secret(const std::string& id);
-  /// Whether the client lends an SSH agent of this id. Errors: unavailable.
+  /// Whether the client lends an SSH agent of this id. Errors: unavailable; timed_out.
   Result<bool> has_agent(const std::string& id);
   /// Asks that agent; on a stream of its own each time. Errors: unavailable; timed_out; bad_input.
   Result<std::string> ask_agent(const std::string& id, std::string_view question);

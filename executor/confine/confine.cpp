@@ -134,7 +134,6 @@ void allow_common(Filter& filter) {
                          SCMP_SYS(readlink),
                          SCMP_SYS(readlinkat),
                          SCMP_SYS(getdents64),
-                         SCMP_SYS(fcntl),
                          SCMP_SYS(fsync),
                          SCMP_SYS(fdatasync),
                          SCMP_SYS(ftruncate),
@@ -186,6 +185,11 @@ void allow_common(Filter& filter) {
                          SCMP_SYS(exit),
                          SCMP_SYS(exit_group)})
     filter.allow(call);
+  // Not F_SETOWN and F_SETSIG: a file may send its owner any signal.
+  constexpr scmp_datum_t kCommand = 0xffffffff;
+  for (const int command : {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL})
+    filter.allow(SCMP_SYS(fcntl),
+                 {SCMP_A1(SCMP_CMP_MASKED_EQ, kCommand, static_cast<scmp_datum_t>(command))});
   // Threads alone. What clone3(2) is asked for a filter cannot see; glibc then uses clone(2).
   filter.allow(SCMP_SYS(clone), {SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD)});
   filter.add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
@@ -208,9 +212,11 @@ void allow_outgoing(Filter& filter) {
   // Which addresses this machine has: getaddrinfo(3).
   filter.allow(SCMP_SYS(socket), {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(AF_NETLINK)),
                                   SCMP_A2(SCMP_CMP_EQ, NETLINK_ROUTE)});
+  // Of its own threads. An end of another type could turn to any socket of this machine.
+  filter.allow(SCMP_SYS(socketpair), {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(AF_UNIX)),
+                                      SCMP_A1(SCMP_CMP_MASKED_EQ, kType, SOCK_STREAM)});
   for (const int call :
-       {SCMP_SYS(socketpair), // of its own threads
-        SCMP_SYS(eventfd2), SCMP_SYS(pipe), SCMP_SYS(pipe2), SCMP_SYS(connect), SCMP_SYS(bind),
+       {SCMP_SYS(eventfd2), SCMP_SYS(pipe), SCMP_SYS(pipe2), SCMP_SYS(connect), SCMP_SYS(bind),
         SCMP_SYS(shutdown), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(getsockopt),
         SCMP_SYS(setsockopt), SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(sendmmsg),
         SCMP_SYS(recvmmsg)})

@@ -69,7 +69,11 @@ std::string section(const std::string& name, const std::string& title,
 }
 
 Error no_runner() {
-  return {ErrorKind::unavailable, "the runner that started this stage has gone", "", {}};
+  return {ErrorKind::unavailable,
+          "the runner that started this stage has gone: its parent is process " +
+              std::to_string(::getppid()) + ", an init",
+          "where a wrapper (systemd-run) starts slipway, name slipway itself in config.toml",
+          {}};
 }
 
 // Forwards one stream through a masker; flushed when the stream pauses is not needed: what is held

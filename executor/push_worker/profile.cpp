@@ -11,8 +11,13 @@ namespace {
 /// modules that these name. Not the whole of /etc: other credentials of the service user are there.
 constexpr std::string_view kOfTheSystem[]{"/etc/ssl/certs",
                                           "/etc/ssl/openssl.cnf",
+                                          "/etc/ssl/ca-bundle.pem",
+                                          "/etc/ca-certificates",
+                                          "/var/lib/ca-certificates",
                                           "/etc/pki/tls/certs",
+                                          "/etc/pki/tls/openssl.cnf",
                                           "/etc/pki/ca-trust",
+                                          "/etc/crypto-policies",
                                           "/usr/share/ca-certificates",
                                           "/usr/local/share/ca-certificates",
                                           "/etc/resolv.conf",

@@ -24,6 +24,7 @@ constexpr int kSocketOfChild = 3;
 constexpr std::size_t kMaxFrameBytes = 64UL << 20; // a statement with its SBOM, in base64
 constexpr std::chrono::seconds kFrameDeadline{10};
 constexpr std::chrono::hours kLongestRequest{24};
+constexpr milliseconds kLongestProgram = std::chrono::hours{1};
 
 // Input and output are bytes, JSON has characters.
 json bytes_json(std::string& bytes) {
@@ -76,9 +77,11 @@ json answer_to(json& asked, const std::vector<Program>& programs) {
   command.argv = program.argv;
   command.env = program.env;
   command.input = bytes_of(asked.at("input"));
-  command.deadline = milliseconds{asked.at("deadline").get<std::int64_t>()};
-  command.grace = milliseconds{asked.at("grace").get<std::int64_t>()};
-  command.output_limit = asked.at("output_limit").get<std::size_t>();
+  // Who asks may have been taken over.
+  command.deadline =
+      std::min(milliseconds{asked.at("deadline").get<std::int64_t>()}, kLongestProgram);
+  command.grace = std::min(milliseconds{asked.at("grace").get<std::int64_t>()}, kLongestProgram);
+  command.output_limit = std::min(asked.at("output_limit").get<std::size_t>(), kMaxFrameBytes / 4);
   auto output = process::LocalRunner{}.run(command);
   wipe(command.input);
   if (!output) return {{"error", json::parse(encode(engine_api::answer_of(output.error())))}};

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/lent_agents.hpp"
 
-#include "executor/base/file.hpp"
+#include "executor/base/result.hpp"
 
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include <array>
@@ -16,6 +17,8 @@
 namespace slipway::shim {
 namespace {
 
+constexpr timeval kPatience{10, 0}; // to be taken, and for what it is sent
+
 Result<UniqueFd> connect_agent(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -24,12 +27,23 @@ Result<UniqueFd> connect_agent(const std::string& path) {
   ::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   UniqueFd agent{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   if (!agent ||
+      ::setsockopt(agent.get(), SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience) != 0 ||
       ::connect(agent.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return Error{ErrorKind::not_found,
                  "no SSH agent answers at " + path + ": " + errno_text(errno),
                  "start one with ssh-agent in the same job, and export SSH_AUTH_SOCK",
                  {}};
   return agent;
+}
+
+/// Without the signal that an agent's end would be.
+Status send_to(int agent, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t sent = ::send(agent, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno != EINTR) return io_error("send", errno, "to the SSH agent");
+    if (sent > 0) bytes.remove_prefix(static_cast<std::size_t>(sent));
+  }
+  return {};
 }
 
 /// So that builds which run beside each other do not meet.
@@ -48,7 +62,7 @@ std::string random_name() {
 LentAgents::~LentAgents() {
   for (auto& lent : lent_) {
     (void)::shutdown(lent.agent.get(), SHUT_RDWR); // the broker is told, and hangs up
-    lent.carrier.join();
+    if (lent.carrier.joinable()) lent.carrier.join();
   }
 }
 
@@ -70,7 +84,7 @@ Result<std::string> LentAgents::lend(const std::string& socket) {
               taken.set_value({});
               return {};
             },
-            [fd](std::string_view bytes) { return write_all(fd, bytes); });
+            [fd](std::string_view bytes) { return send_to(fd, bytes); });
         if (begun) return;
         taken.set_value(ended ? Error{ErrorKind::unavailable,
                                       "slipway does not take the SSH agent: " + ended->body,

@@ -124,6 +124,13 @@ const std::map<std::string, std::function<bool(const std::string&)>> kDeeds{
      }},
     {"memory-of", reads_memory},
     {"signal", [](const std::string& pid) { return ::kill(std::stoi(pid), 0) == 0; }},
+    {"signal-of-file", // fcntl(2): what becomes readable sends a signal of choice
+     [](const std::string& pid) { return ::fcntl(STDOUT_FILENO, F_SETOWN, std::stoi(pid)) == 0; }},
+    {"datagram-pair",
+     [](const std::string&) {
+       int ends[2];
+       return ::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) == 0;
+     }},
     {"user-namespace", [](const std::string&) { return ::unshare(CLONE_NEWUSER) == 0; }},
     {"code",
      [](const std::string&) {

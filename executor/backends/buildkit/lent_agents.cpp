@@ -3,11 +3,14 @@
 
 #include "executor/base/file.hpp"
 
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <system_error>
 #include <utility>
 
@@ -20,7 +23,14 @@ constexpr std::size_t kMaxWords = 1024;
 
 } // namespace
 
+LentAgents::LentAgents(const sandbox::ScriptRunner& run, const sandbox::BuildClock& clock,
+                       std::string home)
+    : run_{run}, clock_{clock}, home_{std::move(home)}, stop_{::eventfd(0, EFD_CLOEXEC)} {}
+
 LentAgents::~LentAgents() {
+  over_ = true;
+  const std::uint64_t one = 1;
+  (void)!::write(stop_.get(), &one, sizeof one);
   for (auto& lent : lent_) {
     (void)::shutdown(lent.answers.get(), SHUT_RDWR); // the relay ends with its standard input
     if (lent.carrier.joinable()) lent.carrier.join();
@@ -28,14 +38,16 @@ LentAgents::~LentAgents() {
 }
 
 /// What the relay says: that it listens, then questions.
-void LentAgents::take(Lent& lent, std::string_view bytes) {
+void LentAgents::take(Lent& lent, std::string_view bytes) const {
+  if (lent.broken) return;
+  const auto end = [&lent] {
+    lent.broken = true;
+    (void)::shutdown(lent.answers.get(), SHUT_RDWR);
+  };
   lent.questions.add(bytes);
-  for (;;) {
+  while (!over_) {
     auto question = lent.questions.next();
-    if (!question) {
-      (void)::shutdown(lent.answers.get(), SHUT_RDWR);
-      return;
-    }
+    if (!question) return end(); // nonsense: the relay sees its standard input end
     if (!*question) return;
     if ((*question)->empty()) {
       const std::lock_guard lock{lent.mutex};
@@ -46,17 +58,16 @@ void LentAgents::take(Lent& lent, std::string_view bytes) {
     std::string answer{engine_api::kAgentFailure};
     if (engine_api::is_agent_question(**question))
       if (auto given = lent.agent(**question); given) answer = *std::move(given);
-    if (!write_all(lent.answers.get(), engine_api::agent_frame(answer)))
-      (void)::shutdown(lent.answers.get(), SHUT_RDWR);
+    if (!write_all(lent.answers.get(), engine_api::agent_frame(answer))) return end();
   }
 }
 
 void LentAgents::carry(Lent& lent, UniqueFd theirs, const std::string& socket) {
   sandbox::ScriptIo io;
   io.input_fd = theirs.get();
-  io.stop_fd = clock_.stop_fd();
+  io.stop_fd = stop_.get();
   io.deadline = clock_.left();
-  io.out = [&lent](std::string_view bytes) { take(lent, bytes); };
+  io.out = [this, &lent](std::string_view bytes) { take(lent, bytes); };
   std::string words;
   io.err = [&words](std::string_view bytes) {
     words += bytes.substr(0, kMaxWords - std::min(kMaxWords, words.size()));

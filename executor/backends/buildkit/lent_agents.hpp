@@ -8,6 +8,7 @@
 #include "executor/engine_api/ssh_agent.hpp"
 #include "executor/sandbox/programs.hpp"
 
+#include <atomic>
 #include <condition_variable>
 #include <list>
 #include <mutex>
@@ -20,11 +21,10 @@ namespace slipway::backends::buildkit {
 class LentAgents {
 public:
   /// Both are lent. `home`: a folder of the sandbox's own.
-  LentAgents(const sandbox::ScriptRunner& run, const sandbox::BuildClock& clock, std::string home)
-      : run_{run}, clock_{clock}, home_{std::move(home)} {}
+  LentAgents(const sandbox::ScriptRunner& run, const sandbox::BuildClock& clock, std::string home);
   LentAgents(const LentAgents&) = delete;
   LentAgents& operator=(const LentAgents&) = delete;
-  /// Ends what listens, and waits for a question that an agent is still thinking about.
+  /// Ends what listens; waits for the answer to one question at most.
   ~LentAgents();
 
   /// Returns once a client may connect to `socket` (a path inside the sandbox). Errors:
@@ -37,6 +37,7 @@ private:
     engine_api::SshAgent agent;
     UniqueFd answers; ///< our end of what the sandbox reads
     engine_api::AgentMessages questions;
+    bool broken = false; ///< the carrier's
     std::mutex mutex;
     std::condition_variable changed;
     bool listens = false;
@@ -44,11 +45,13 @@ private:
     std::thread carrier;
   };
   void carry(Lent& lent, UniqueFd theirs, const std::string& socket);
-  static void take(Lent& lent, std::string_view bytes);
+  void take(Lent& lent, std::string_view bytes) const;
 
   const sandbox::ScriptRunner& run_;
   const sandbox::BuildClock& clock_;
   std::string home_;
+  UniqueFd stop_; ///< readable at the end
+  std::atomic<bool> over_ = false;
   std::list<Lent> lent_;
 };
 

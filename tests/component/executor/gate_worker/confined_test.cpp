@@ -55,6 +55,7 @@ TEST_F(Confined, StartsNothingAndTouchesNoProcess) {
   refused("process");
   refused("memory-of", std::to_string(::getpid()));
   refused("signal", std::to_string(::getpid()));
+  refused("signal-of-file", std::to_string(::getpid()));
   refused("code");
 }
 

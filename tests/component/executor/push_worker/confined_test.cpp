@@ -60,6 +60,7 @@ TEST_F(ConfinedPush, ReachesNoServiceOfThisMachineAndServesNobody) {
   refused("local-socket", listeners.path());
   refused("listen");
   refused("audit-netlink");
+  refused("datagram-pair"); // its ends could be led to another
 }
 
 TEST_F(ConfinedPush, StartsNothingAndTouchesNoProcess) {
@@ -67,6 +68,7 @@ TEST_F(ConfinedPush, StartsNothingAndTouchesNoProcess) {
   refused("process");
   refused("memory-of", std::to_string(::getpid()));
   refused("signal", std::to_string(::getpid()));
+  refused("signal-of-file", std::to_string(::getpid()));
   refused("code");
 }
 
