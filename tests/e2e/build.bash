@@ -392,10 +392,7 @@ ssh_files() {
 TEST "a build is lent secrets, keys and contexts of the job, and nothing of them stays" {
     local value=Zq7-v4lue-Of-the-t0ken watcher key fingerprint
     publish_image base/ssh:12 debian '{}' with_ssh_add
-    ssh-keygen -q -t ed25519 -N '' -f "$CASE_DIR/key"
-    key=$(<"$CASE_DIR/key")
-    export key
-    fingerprint=$(ssh-keygen -lf "$CASE_DIR/key" | cut -d' ' -f2)
+    make_deploy_key
     : >"$CASE_DIR/watch"
     watch_value "$CASE_DIR/watch" "$value" >"$CASE_DIR/seen" &
     watcher=$!
@@ -452,10 +449,7 @@ try refused-image docker build --build-context $world_registry/base/nosuch:1=doc
 TEST "steps sign with the key of the job's SSH agent, which stays where it is" {
     local key fingerprint
     publish_image base/agent:12 debian '{}' ssh_files
-    ssh-keygen -q -t ed25519 -N '' -f "$CASE_DIR/key"
-    key=$(<"$CASE_DIR/key")
-    export key
-    fingerprint=$(ssh-keygen -lf "$CASE_DIR/key" | cut -d' ' -f2)
+    make_deploy_key
     # As GitLab's documentation loads a key.
     run_steps 3062 "eval \$(ssh-agent -s) >/dev/null
 tr -d '\r' <\"\$DEPLOY_KEY\" | ssh-add -q -

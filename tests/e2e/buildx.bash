@@ -87,10 +87,7 @@ try direct real buildx build --push -t $world_registry/app/real:4 -f two.Dockerf
 TEST "steps of the real client's builds use the job's SSH agent" {
     local key fingerprint
     publish_image base/buildx-ssh:1 debian '{"Env": ["PATH=/usr/bin:/bin", "DOCKER_CONFIG=/opt/real", "BUILDKIT_PROGRESS=plain"]}' ssh_files
-    ssh-keygen -q -t ed25519 -N '' -f "$CASE_DIR/key"
-    key=$(<"$CASE_DIR/key")
-    export key
-    fingerprint=$(ssh-keygen -lf "$CASE_DIR/key" | cut -d' ' -f2)
+    make_deploy_key
     run_steps 2604 "eval \$(ssh-agent -s) >/dev/null
 tr -d '\r' <\"\$DEPLOY_KEY\" | ssh-add -q -
 printf 'FROM $world_registry/base/buildx-ssh:1\nRUN --mount=type=ssh,required=true ssh-add -l; ssh-add -D || echo kept\n' >Dockerfile

@@ -48,18 +48,9 @@ END
     install -D usr/bin/docker-compose usr/libexec/docker/cli-plugins/docker-compose
 }
 
-# As the debug image of kaniko: a shell in /busybox, nothing in /bin.
 kaniko_files() {
-    local applet
-    install -D -m 0755 /bin/busybox busybox/busybox
-    for applet in $(/bin/busybox --list); do
-        [[ $applet == busybox ]] || ln -s busybox "busybox/$applet"
-    done
+    kaniko_shell
     only_fails kaniko/executor
-    mkdir -p etc tmp workspace kaniko/.docker usr/local/bin
-    chmod 1777 tmp
-    printf 'root:x:0:0:root:/root:/busybox/sh\n' >etc/passwd
-    printf 'root:x:0:\n' >etc/group
 }
 
 # vulnerable: a Dockerfile of an image that the gate does not let pass.

@@ -41,18 +41,9 @@ tool_names() {
     for one in git make ssh-agent ssh-add; do with_program "$(command -v "$one")"; done
 }
 
-# As the debug image of kaniko: a shell in /busybox, nothing in /bin.
 kaniko_files() {
-    local applet
-    install -D -m 0755 /bin/busybox busybox/busybox
-    for applet in $(/bin/busybox --list); do
-        [[ $applet == busybox ]] || ln -s busybox "busybox/$applet"
-    done
+    kaniko_shell
     only_there kaniko/executor
-    mkdir -p etc tmp workspace kaniko/.docker usr/local/bin
-    chmod 1777 tmp
-    printf 'root:x:0:0:root:/root:/busybox/sh\n' >etc/passwd
-    printf 'root:x:0:\n' >etc/group
 }
 
 shapes_begin() {

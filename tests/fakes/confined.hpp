@@ -59,6 +59,23 @@ protected:
         << deed << " " << about << ": " << said;
     EXPECT_EQ(probe("free", deed, about), "could") << deed << " " << about;
   }
+  void starts_nothing_and_touches_no_process() {
+    refused("program");
+    refused("process");
+    refused("memory-of", std::to_string(::getpid()));
+    refused("signal", std::to_string(::getpid()));
+    refused("signal-of-file", std::to_string(::getpid()));
+    refused("code");
+  }
+  void has_no_way_round_the_filter() {
+    // Some machines deny these to everybody, which is no proof.
+    for (const auto* deed : {"user-namespace", "ring"}) {
+      if (probe("free", deed, "") == "could")
+        refused(deed);
+      else
+        EXPECT_NE(probe(as_, deed, ""), "could") << deed;
+    }
+  }
   void allowed(const std::string& deed, const std::string& about = "") {
     EXPECT_EQ(probe(as_, deed, about), "could") << deed << " " << about;
   }

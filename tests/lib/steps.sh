@@ -18,6 +18,7 @@
 #                               tests/lib/fault_proxy.py; requests are lines of $world_dir/log/requests
 #   write FILE TEXT             at once: somebody may read it just now
 #   $manifest_held              faults.json: a push waits with its manifest, when all of its blobs are sent
+#   make_deploy_key             an SSH key: in $key, exported for a payload's filter, and known by its $fingerprint
 #   worker_pids; run_pid        slipway-push and `slipway gitlab run` of this world's user
 
 # shellcheck disable=SC2016
@@ -156,3 +157,10 @@ programs() {
 worker_pids() { programs slipway-push ''; }
 
 run_pid() { programs slipway "$world_config gitlab run "; }
+
+make_deploy_key() {
+    ssh-keygen -q -t ed25519 -N '' -f "$CASE_DIR/key"
+    key=$(<"$CASE_DIR/key")
+    export key
+    fingerprint=$(ssh-keygen -lf "$CASE_DIR/key" | cut -d' ' -f2)
+}

@@ -9,6 +9,7 @@
 #       layer's files, it runs in the folder that becomes the layer
 #   with_program FILE [AT]   for COMMAND: copies a program of this host and the libraries that it needs
 #   python_files             for COMMAND: Debian's Python, without packages
+#   kaniko_shell             for COMMAND: as the debug image of kaniko, a shell in /busybox and nothing in /bin
 
 publish_image() {
     local name=$1 base=$2 config=${3:-'{}'} work
@@ -49,4 +50,16 @@ python_files() {
     for one in usr/lib/python3.11/lib-dynload/*.so; do
         if ldd "/$one" >/dev/null 2>&1; then with_program "/$one" "$one"; fi
     done
+}
+
+kaniko_shell() {
+    local applet
+    install -D -m 0755 /bin/busybox busybox/busybox
+    for applet in $(/bin/busybox --list); do
+        [[ $applet == busybox ]] || ln -s busybox "busybox/$applet"
+    done
+    mkdir -p etc tmp workspace kaniko/.docker usr/local/bin
+    chmod 1777 tmp
+    printf 'root:x:0:0:root:/root:/busybox/sh\n' >etc/passwd
+    printf 'root:x:0:\n' >etc/group
 }
