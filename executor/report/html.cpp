@@ -19,7 +19,7 @@ constexpr const char* kHead = R"(<!doctype html>
 <meta name="referrer" content="no-referrer">
 <style>
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin: 0 0 .5rem; }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 .outcome { font-weight: 700; padding: .6rem .9rem; border-radius: .3rem; }
@@ -27,11 +27,11 @@ h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; }
 .denied { background: #fde4e1; color: #7a1109; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { color: #4a525b; }
-dd { margin: 0; overflow-wrap: anywhere; }
+dd { margin: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #c9d1d9; overflow-wrap: anywhere; }
-th { background: #f3f5f7; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #c9d1d9; }
+th { background: #f3f5f7; overflow-wrap: normal; }
 tr.blocks td:first-child { border-left: .3rem solid #a51d12; font-weight: 700; }
 a { color: #0b57a4; }
 @media print { body { margin: 0; max-width: none; } .scroll { overflow: visible; } tr { break-inside: avoid; } }
