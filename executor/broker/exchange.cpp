@@ -78,14 +78,15 @@ using Parser = http::request_parser<http::buffer_body>;
 class BeastBody final : public Body {
 public:
   BeastBody(BeastStream& stream, boost::beast::flat_buffer& buffer, Parser& parser, Socket& socket,
-            bool expects_continue)
-      : stream_{stream}, buffer_{buffer}, parser_{parser}, socket_{socket}, expects_continue_{
-                                                                                expects_continue} {}
+            bool expects_continue, Millis patience)
+      : stream_{stream}, buffer_{buffer}, parser_{parser}, socket_{socket},
+        expects_continue_{expects_continue}, patience_{patience} {}
 
   Result<std::size_t> read(char* into, std::size_t capacity) override {
     if (failed_) return Error{ErrorKind::bad_input, "the request body ended early", "", {}};
     if (expects_continue_ && !parser_.is_done()) socket_.write("HTTP/1.1 100 Continue\r\n\r\n");
     expects_continue_ = false;
+    if (!is_limited_) limit_time(patience_);
     auto& body = parser_.get().body();
     while (!parser_.is_done()) {
       body.data = into;
@@ -103,7 +104,10 @@ public:
     return std::size_t{0};
   }
 
-  void limit_time(Millis time) override { socket_.set_deadline(SteadyClock::now() + time); }
+  void limit_time(Millis time) override {
+    is_limited_ = true;
+    socket_.set_deadline(SteadyClock::now() + time);
+  }
 
   void wipe() override {
     // prepare() moves what is unread to the front and gives all that lies behind it.
@@ -112,6 +116,7 @@ public:
   }
 
   std::string take_unread() override {
+    socket_.set_deadline({}); // no request any more
     const auto unread = buffer_.data();
     std::string bytes{static_cast<const char*>(unread.data()), unread.size()};
     buffer_.consume(bytes.size());
@@ -137,6 +142,8 @@ private:
   Parser& parser_;
   Socket& socket_;
   bool expects_continue_;
+  Millis patience_;
+  bool is_limited_ = false;
   bool failed_ = false;
 };
 
@@ -544,7 +551,7 @@ void serve_connection(Socket& socket, RequestHandler& handler, const ServerLimit
     socket.set_deadline({});
     const auto& head = parser.get();
     const bool asks_first = boost::beast::iequals(head[http::field::expect], "100-continue");
-    BeastBody body{stream, buffer, parser, socket, asks_first};
+    BeastBody body{stream, buffer, parser, socket, asks_first, limits.stream_deadline};
     Request request{std::string{head.method_string()},
                     std::string{head.target()},
                     &body,

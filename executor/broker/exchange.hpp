@@ -70,7 +70,8 @@ public:
   /// The next bytes, 0 at the end. Errors: bad_input (framing, too large); timed_out; unavailable
   /// (the client has gone).
   virtual Result<std::size_t> read(char* buffer, std::size_t capacity) = 0;
-  /// The rest of the body has to arrive within `time` (streams have the idle deadline only).
+  /// The rest of the body has to arrive within `time`; without a call, and counted from its first
+  /// read, within ServerLimits::stream_deadline.
   virtual void limit_time(std::chrono::milliseconds time) = 0;
   /// Overwrites what the connection's buffer still holds of bytes that were read.
   virtual void wipe() = 0;

@@ -19,6 +19,8 @@ struct ServerLimits {
   std::size_t connections = 64;
   std::chrono::milliseconds header_deadline{10000};
   std::chrono::milliseconds idle_deadline{60000}; ///< no byte read or written
+  std::chrono::milliseconds stream_deadline{
+      std::chrono::hours{1}}; ///< for a whole build context, load
 };
 
 class RequestHandler; // exchange.hpp

@@ -295,6 +295,21 @@ TEST_F(BrokerServer, EndsABodyThatStops) {
   EXPECT_TRUE(images->builds.empty());
 }
 
+TEST_F(BrokerServer, EndsABodyThatTricklesForEver) {
+  limits.stream_deadline = milliseconds{300};
+  start();
+  const auto fd = connect();
+  std::string answer;
+  for (int i = 0; i < 100 && answer.empty(); ++i) {
+    send(fd, i == 0 ? "POST /build HTTP/1.1\r\nHost: d\r\nContent-Length: 1000\r\n\r\nabc" : "a");
+    answer = receive(fd, milliseconds{50}); // never as long as the idle deadline
+    if (answer == "<open>") answer.clear();
+  }
+
+  EXPECT_NE(answer.find("504"), std::string::npos) << answer;
+  EXPECT_TRUE(images->builds.empty());
+}
+
 TEST_F(BrokerServer, AnswersTooManyConnectionsAtOnce) {
   start();
   std::vector<UniqueFd> held;
