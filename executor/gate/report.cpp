@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <array>
 
 namespace slipway::gate {
@@ -14,6 +15,20 @@ using nlohmann::json;
 
 Error refused(const std::string& where, const std::string& why) {
   return Error{ErrorKind::bad_input, "scan report: " + where + " " + why, "", {}};
+}
+
+// Most of a report is text and lists that nothing is concluded from: not kept, so a report of many
+// megabytes takes few of memory.
+json parse_without_ballast(std::string_view text) {
+  static constexpr std::array<std::string_view, 9> kBallast{
+      "Description", "References", "CVSS",           "VendorSeverity", "VendorIDs",
+      "CweIDs",      "DependsOn",  "InstalledFiles", "ImageConfig"};
+  const auto keep = [](int, json::parse_event_t event, const json& parsed) {
+    return event != json::parse_event_t::key ||
+           std::find(kBallast.begin(), kBallast.end(), parsed.get_ref<const std::string&>()) ==
+               kBallast.end();
+  };
+  return json::parse(text, keep, false);
 }
 
 // Absent and null are the same in what Go writes.
@@ -174,7 +189,7 @@ Status read_result(const json& result, ScanReport& report) {
 
 Result<ScanReport> parse_report(std::string_view text) {
   if (auto fine = oci::check_json(text, "scan report"); !fine) return std::move(fine).error();
-  const json document = json::parse(text, nullptr, false);
+  const json document = parse_without_ballast(text);
   if (!document.is_object()) return refused("", "is no JSON object");
   const json* version = member(document, "SchemaVersion");
   if (version == nullptr || !version->is_number_integer() || version->get<std::int64_t>() != 2) {
