@@ -7,6 +7,8 @@
 # shellcheck source=tests/lib/steps.sh
 . "$SUITE_ROOT/tests/lib/steps.sh"
 
+SUITE_ONCE=1
+
 PROBE() {
     ((EUID == 0)) || echo "needs root"
     [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
@@ -581,6 +583,43 @@ TEST "slipway why tells a verdict again, by the digest that the job log shows" {
     expect_status 2 why latest
 }
 
+# vulnerable_root DIR: the files of a Debian of one package, with a PyYAML that has a known critical vulnerability.
+vulnerable_root() {
+    mkdir -p "$1/etc" "$1/var/lib/dpkg" "$1/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info"
+    printf 'ID=debian\nVERSION_ID="12"\n' >"$1/etc/os-release"
+    echo 12.5 >"$1/etc/debian_version"
+    printf 'Package: adduser\nStatus: install ok installed\nVersion: 3.134\nArchitecture: all\n\n' >"$1/var/lib/dpkg/status"
+    printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >"$1/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA"
+}
+
+TEST "the HTML report of a hostile image holds in a browser: nothing runs or is asked for, all is legible, also on paper" {
+    local name=$'"><img src=x onerror="document.title=1"> \e[31m'$(printf 'w%.0s' {1..150}).pem
+    gate_config browser "" '[[rule]]
+project = "*"
+fixed_only = false'
+    vulnerable_root root
+    mkdir root/opt
+    openssl genrsa -traditional 2048 >"root/opt/$name" 2>/dev/null
+    tar -C root -cf root.tar .
+    image_layout root.tar "$CASE_DIR/hostile" 1
+    chmod -R a+rX "$CASE_DIR/hostile"
+    expect_status 1 with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" gate check "$CASE_DIR/hostile" --format html
+    echo "$OUTPUT" >report.html
+    expect_contains "$OUTPUT" '&lt;img src=x'
+
+    expect_status 0 python3 "$SUITE_ROOT/tests/lib/browse_report.py" report.html "Denied: nothing was pushed." CVE-2020-14343 PyYAML 5.3 \
+        '<img src=x onerror="document.title=1">' wwwwwwwwww
+    expect_eq "$OUTPUT" ""
+
+    # Control: the same look finds what it is there for.
+    sed -e 's/&lt;img/<img/; s/ onerror=&quot;document/ onerror="document/; s/=1&quot;&gt;/=1">/' -e 's/color: #4a525b/color: #c0c0c0/' \
+        -e 's/max-width: 72rem/width: 72rem/' report.html >broken.html
+    expect_status 1 python3 "$SUITE_ROOT/tests/lib/browse_report.py" broken.html "not in it"
+    for words in "the browser says: " "could run or load something" "contrast under 4.5 in ['DT " "too wide for 360" "'not in it' is not in print"; do
+        expect_contains "$OUTPUT" "$words"
+    done
+}
+
 TEST "gate check judges a layout by hand: 0 passed, 1 denied, 2 could not judge" {
     gate_config check "" '[[rule]]
 project = "strict/*"
@@ -588,11 +627,7 @@ fixed_only = false'
     check() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" gate check "$@"; }
     local debian vulnerable=$CASE_DIR/vulnerable
     debian=$SUITE_DIR/tiny-layout
-    mkdir -p root/etc root/var/lib/dpkg root/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info
-    printf 'ID=debian\nVERSION_ID="12"\n' >root/etc/os-release
-    echo 12.5 >root/etc/debian_version
-    printf 'Package: adduser\nStatus: install ok installed\nVersion: 3.134\nArchitecture: all\n\n' >root/var/lib/dpkg/status
-    printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >root/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA
+    vulnerable_root root
     tar -C root -cf root.tar .
     image_layout root.tar "$vulnerable" 1
     chmod -R a+rX "$vulnerable"

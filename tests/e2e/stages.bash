@@ -9,6 +9,8 @@
 # shellcheck source=tests/lib/test_images.sh
 . "$SUITE_ROOT/tests/lib/test_images.sh"
 
+SUITE_ONCE=1
+
 PROBE() {
     ((EUID == 0)) || echo "needs root"
     [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"

@@ -15,6 +15,9 @@
 # line `TEST "TITLE" {` and ends with a `}` in the first column. Variables that SUITE_SETUP sets are seen by all cases;
 # $SUITE_DIR and $CASE_DIR (also the working folder) are there for files, and are kept when a case fails.
 #
+# A case that fails is tried once more and told as flaky; not so in a suite with SUITE_ONCE=1, whose attacks or deaths a
+# second try could hide.
+#
 # Run by tests/run, or alone: bash tests/lib/suite.bash tests/e2e/NAME.bash [WORDS OF A TITLE]
 set -uo pipefail
 
@@ -116,11 +119,11 @@ set +e
 exec >&3 2>&4
 trap suite_teardown EXIT
 
+suite_tries=$((${SUITE_ONCE:-0} ? 1 : 2))
 for suite_index in "${!suite_titles[@]}"; do
     suite_title=${suite_titles[suite_index]}
     [[ -z $suite_filter || $suite_title == *"$suite_filter"* ]] || continue
-    # A case that fails is tried once more, in a folder of its own: what passes then is told as flaky, to be mended.
-    for suite_try in 1 2; do
+    for suite_try in $(seq "$suite_tries"); do
     CASE_DIR=$SUITE_DIR/case-$((suite_index + 1)).$suite_try
     mkdir "$CASE_DIR"
     chmod 755 "$CASE_DIR"
@@ -135,7 +138,7 @@ for suite_index in "${!suite_titles[@]}"; do
     ) >"$CASE_DIR/log" 2>&1
     suite_rc=$?
     ((suite_rc != 0)) || break
-    [[ $suite_try == 2 ]] || { echo "FLAKY? $suite_name: $suite_title: failed, trying once more"; tail -n 3 "$CASE_DIR/log" | sed 's/^/      /'; }
+    ((suite_try == suite_tries)) || { echo "FLAKY? $suite_name: $suite_title: failed, trying once more"; tail -n 3 "$CASE_DIR/log" | sed 's/^/      /'; }
     done
     if ((suite_rc == 0)); then
         passed=$((passed + 1))

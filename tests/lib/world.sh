@@ -8,7 +8,7 @@
 #   world_write_config FILE      a configuration for this world; edit it freely afterwards
 #   world_job ID SCRIPT [IMAGE]  prints a GitLab job that runs the text SCRIPT; change it with jq
 #   world_run DIR JOB.json...    hands the jobs to a real gitlab-runner; results: world_trace/world_state DIR ID
-#   world_leftovers              what Podman and slipway's folders still hold of jobs, one a line
+#   world_leftovers              what is left of jobs: Podman's, slipway's folders, mounts, processes (after 5 s), one a line
 #   world_stop                   ends what this started
 #
 # world_registry   host:port of the registry, as images name it     world_config   the configuration in use
@@ -164,6 +164,43 @@ world_leftovers() {
         podman volume ls --format "volume {{.Name}}" --filter name=slipway-j' 2>/dev/null || echo "Podman does not say"
     find "$env_runtime_dir" -maxdepth 1 -name 'slipway-handover-*'
     find "$world_state_dir/jobs" "$env_runtime_dir/slipway" -mindepth 1 -maxdepth 1 -name 'j*' 2>/dev/null || true
+    world_mounts
+    local deadline=$((SECONDS + 5))
+    while [[ -n $(world_processes) ]] && ((SECONDS < deadline)); do sleep 0.1; done
+    world_processes
+}
+
+# Root file systems of containers that are no longer there, and whatever else is mounted for a job.
+world_mounts() {
+    with_cgroup2_as_user bash -ec '
+        live=$(podman ps --all --quiet | xargs --no-run-if-empty podman inspect --format "{{.GraphDriver.Data.MergedDir}}")
+        podman unshare cat /proc/self/mountinfo | cut -d" " -f5 | while read -r at; do
+            case $at in
+            */overlay/*/merged) grep -qxF "$at" <<<"$live" || echo "mount $at" ;;
+            *slipway-j[0-9]* | */slipway/j[0-9]*) echo "mount $at" ;;
+            esac
+        done' 2>/dev/null || echo "Podman does not say what is mounted"
+}
+
+# slipway's own, Podman's for a job, and what runs with a sandbox's ids outside of the builders, which stay.
+world_processes() {
+    local user first count status pid uid name args builders
+    user=$(id -u "$world_user")
+    IFS=: read -r _ first count < <(grep "^$world_user:" /etc/subuid)
+    builders=$(with_cgroup2_as_user bash -c 'podman ps --filter label=io.slipway.role=builder --quiet |
+        xargs --no-run-if-empty podman inspect --format "{{.State.Pid}}"' |
+        while read -r pid; do readlink "/proc/$pid/ns/pid"; done)
+    for status in /proc/[0-9]*/status; do
+        pid=${status//[!0-9]/}
+        uid=$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' "$status" 2>/dev/null)
+        [[ -n $uid ]] && ! grep -q '^State:.Z' "$status" 2>/dev/null || continue
+        name=$(readlink "/proc/$pid/exe" 2>/dev/null) args=$(tr '\0' ' ' <"/proc/$pid/cmdline") || continue
+        if ((uid == user)); then
+            [[ $name != "$world_bin"/slipway* && $args != *slipway-j[0-9]* ]] || echo "process $pid: $args"
+        elif ((uid >= first && uid < first + count)); then
+            grep -qxF "$(readlink "/proc/$pid/ns/pid")" <<<"$builders" || echo "process $pid of $uid: $args"
+        fi
+    done 2>/dev/null
 }
 
 world_stop() {
