@@ -252,18 +252,9 @@ ContainerFacts facts_from(const json& document) {
 /// tenth of what `podman unshare` costs; empty where that process or the network namespace cannot
 /// be told for sure.
 std::vector<std::string> entering_argv(const Engine& engine, bool rootless_netns) {
-  const auto text = read_file(engine.runtime_dir / "libpod/tmp/pause.pid", 32);
-  long pid = 0;
-  if (!text || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc{} ||
-      pid <= 1)
-    return {};
-  // A number that was used again must not lead into a sandbox: those run under other ids.
-  const std::string proc = "/proc/" + std::to_string(pid);
-  struct stat facts {};
-  const auto name = read_file(proc + "/comm", 32);
-  if (::stat(proc.c_str(), &facts) != 0 || facts.st_uid != ::geteuid() || !name ||
-      *name != "podman pause\n")
-    return {};
+  const auto pause = pause_process(engine);
+  if (!pause) return {};
+  const std::string proc = "/proc/" + std::to_string(*pause);
   std::vector<std::string> argv{kNsenter, "--user=" + proc + "/ns/user",
                                 "--mount=" + proc + "/ns/mnt", "--preserve-credentials", "--"};
   if (!rootless_netns) return argv;
@@ -308,7 +299,10 @@ std::string group_of(const std::string& bridge) {
 }
 
 // "10.89.4." of a /24, Podman's size; "" of anything else.
-std::string prefix_of(const std::string& subnet) {
+std::string prefix_of(const json& network) {
+  const auto& subnets = member(network, "subnets");
+  if (!subnets.is_array() || subnets.size() != 1) return "";
+  const auto subnet = text_of(member(subnets[0], "subnet"));
   const auto dot = subnet.rfind('.');
   return dot != std::string::npos && subnet.ends_with(".0/24") ? subnet.substr(0, dot + 1) : "";
 }
@@ -599,8 +593,9 @@ Status Podman::remove_when(const std::vector<std::string>& names,
   return first;
 }
 
-Status Podman::create_network(const std::string& name,
-                              const std::map<std::string, std::string>& labels, bool isolate) {
+Result<Network> Podman::create_network(const std::string& name,
+                                       const std::map<std::string, std::string>& labels,
+                                       bool isolate) {
   json options = json::object();
   if (isolate) options["isolate"] = "true";
   const json body{{"name", name},
@@ -610,7 +605,11 @@ Status Podman::create_network(const std::string& name,
                   {"labels", labels}};
   auto answer = api_->ask({"POST", "/networks/create", body.dump()});
   if (!answer) return std::move(answer).error();
-  if (answer->ok()) return {};
+  if (answer->ok()) {
+    auto made = read_json(*answer, "creating network " + name);
+    if (!made) return std::move(made).error();
+    return Network{prefix_of(*made)};
+  }
   const auto said = complaint_of(*answer);
   if (answer->status != 409 && !contains(said, "already exists") && !contains(said, "already used"))
     return api_error("creating network " + name, *answer);
@@ -626,17 +625,13 @@ Status Podman::create_network(const std::string& name,
     return Error{
         ErrorKind::unavailable, "network " + name + " exists and is not this job's", "", {}};
   }
-  return {};
+  return Network{prefix_of(*document)};
 }
 
-Result<ClosedNetwork>
-Podman::create_closed_network(const std::string& name,
-                              const std::map<std::string, std::string>& labels) {
-  const auto closed_from = [&](const json& document) -> Result<ClosedNetwork> {
-    const auto& subnets = member(document, "subnets");
-    ClosedNetwork network;
-    if (subnets.is_array() && subnets.size() == 1)
-      network.prefix = prefix_of(text_of(member(subnets[0], "subnet")));
+Result<Network> Podman::create_closed_network(const std::string& name,
+                                              const std::map<std::string, std::string>& labels) {
+  const auto closed_from = [&](const json& document) -> Result<Network> {
+    Network network{prefix_of(document)};
     const bool ours = text_of(member(document, "network_interface")).starts_with(kClosedStem) &&
                       labels_of(member(document, "labels")) == labels &&
                       member(document, "dns_enabled") == false;

@@ -51,7 +51,12 @@ public:
 private:
   Result<UniqueFd> connected();
   Result<process::ChildProcess> start();
+  /// True for a service whose namespaces are no longer Podman's, since `podman system migrate`: the
+  /// networks and mounts that it makes are in no other Podman's sight.
+  bool is_left_behind() const;
   std::string log_file() const { return socket_.string() + ".log"; }
+  /// The pause process of the service that listens; none where it could not be told.
+  std::string pause_file() const { return socket_.string() + ".pause"; }
 
   Engine engine_;
   int stop_fd_;

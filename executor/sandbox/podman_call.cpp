@@ -3,9 +3,11 @@
 
 #include "executor/base/file.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <string_view>
 
 namespace slipway::sandbox {
@@ -105,6 +107,22 @@ Status use_stand_ins(Engine& engine, const std::filesystem::path& dir) {
   }
   if (::access((bin / "ip6tables").c_str(), X_OK) == 0) engine.first_in_path = bin; // else: noexec
   return {};
+}
+
+std::optional<pid_t> pause_process(const Engine& engine) {
+  const auto text = read_file(engine.runtime_dir / "libpod/tmp/pause.pid", 32);
+  pid_t pid = 0;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc{} ||
+      pid <= 1)
+    return std::nullopt;
+  // A number that was used again must not lead into a sandbox: those run under other ids.
+  const std::string proc = "/proc/" + std::to_string(pid);
+  struct stat facts {};
+  const auto name = read_file(proc + "/comm", 32);
+  if (::stat(proc.c_str(), &facts) != 0 || facts.st_uid != ::geteuid() || !name ||
+      *name != "podman pause\n")
+    return std::nullopt;
+  return pid;
 }
 
 Status check_spec(const SandboxSpec& spec) {

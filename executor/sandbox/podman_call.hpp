@@ -5,6 +5,9 @@
 #include "executor/base/result.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +20,10 @@ std::vector<std::string> podman_argv(const Engine& engine, std::vector<std::stri
 
 /// The environment of Podman itself: fixed, no session bus, no proxy.
 std::vector<std::pair<std::string, std::string>> podman_env(const Engine& engine);
+
+/// The process that keeps Podman's user and mount namespaces, while it lives; nullopt where there
+/// is none, or one that cannot be told for sure. `podman system migrate` ends it.
+std::optional<pid_t> pause_process(const Engine& engine);
 
 /// Errors: bad_input where a spec cannot be said to Podman without changing its meaning (an empty
 /// path, a NUL, an unusable variable name).

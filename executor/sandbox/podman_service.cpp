@@ -14,11 +14,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <thread>
 
@@ -113,6 +115,27 @@ Result<ApiAnswer> receive(int fd, Steady::time_point until) {
   return ApiAnswer{static_cast<int>(message.result_int()), std::move(message.body())};
 }
 
+/// Ends the process of this user that listens at the other end. Nobody else's: what is at the path
+/// of a socket may be anything.
+Status end_peer(int fd, Steady::time_point until) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return io_error("getsockopt", errno);
+  const UniqueFd process{static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0))};
+  if (!process) return errno == ESRCH ? Status{} : io_error("pidfd_open", errno);
+  const auto name = read_file("/proc/" + std::to_string(peer.pid) + "/comm", 32);
+  if (peer.uid != ::geteuid() || !name || !name->starts_with("podman")) {
+    return Error{ErrorKind::unavailable,
+                 "process " + std::to_string(peer.pid) + " listens there and is not Podman",
+                 "",
+                 {}};
+  }
+  if (::syscall(SYS_pidfd_send_signal, process.get(), SIGTERM, nullptr, 0) != 0 && errno != ESRCH)
+    return io_error("kill", errno, std::to_string(peer.pid));
+  return wait_for(process.get(), POLLIN, until);
+}
+
 } // namespace
 
 PodmanService::PodmanService(Engine engine, int stop_fd)
@@ -155,20 +178,40 @@ Result<process::ChildProcess> PodmanService::start() {
   return process::spawn(command);
 }
 
+bool PodmanService::is_left_behind() const {
+  const auto of_service = read_file(pause_file(), 32);
+  if (!of_service || of_service->empty()) return false;
+  const auto now = pause_process(engine_);
+  return !now || *of_service != std::to_string(*now);
+}
+
 Result<UniqueFd> PodmanService::connected() {
-  if (auto fd = connect_to(socket_)) return fd;
+  if (!is_left_behind()) {
+    if (auto fd = connect_to(socket_)) return fd;
+  }
   const auto until = Steady::now() + kStartDeadline;
-  const auto file = socket_.string() + ".lock";
-  const auto lock = lock_file(file, LOCK_EX, kStartDeadline);
+  const auto locked = socket_.string() + ".lock";
+  const auto lock = lock_file(locked, LOCK_EX, kStartDeadline);
   if (!lock) return Error{lock.error()};
-  if (!*lock) return Error{ErrorKind::timed_out, "another process holds " + file, "", {}};
-  if (auto fd = connect_to(socket_)) return fd; // started by whoever held the lock
-  (void)::unlink(socket_.c_str());              // of one that was killed
+  if (!*lock) return Error{ErrorKind::timed_out, "another process holds " + locked, "", {}};
+  if (auto fd = connect_to(socket_)) {
+    if (!is_left_behind()) return fd; // started by whoever held the lock
+    if (auto ended = end_peer(fd->get(), until); !ended)
+      return std::move(ended).error().in("ending podman's service, whose namespaces are gone");
+  }
+  (void)::unlink(socket_.c_str()); // of one that was killed
+  (void)::unlink(pause_file().c_str());
   auto service = start();
   if (!service) return std::move(service).error().in("starting podman's service");
   for (;;) {
     if (auto fd = connect_to(socket_)) {
       service->leave();
+      const auto pause = pause_process(engine_);
+      const UniqueFd file{::open(pause_file().c_str(),
+                                 O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)};
+      if (!file) return io_error("open", errno, pause_file());
+      if (auto told = write_all(file.get(), pause ? std::to_string(*pause) : ""); !told)
+        return std::move(told).error();
       return fd;
     }
     pollfd end{service->pidfd(), POLLIN, 0};

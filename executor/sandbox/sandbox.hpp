@@ -191,9 +191,11 @@ struct ContainerFacts {
   std::optional<LimitsReport> limits;
 };
 
-/// A network with no way out and no name server: see Podman::create_closed_network.
-struct ClosedNetwork {
-  std::string prefix; ///< "10.89.4.": the first three numbers of all its addresses
+/// A bridge of Podman's.
+struct Network {
+  /// "10.89.4.": the first three numbers of all its addresses; "" where it is no /24 (an operator's
+  /// `default_subnet_pools`), and then no address can be given.
+  std::string prefix;
   /// Addresses from 100 on are given by whoever starts a sandbox, lower ones by Podman.
   std::string address(int number) const { return prefix + std::to_string(number); }
 };
@@ -239,13 +241,14 @@ public:
   /// The same, and then the network that only they are on ("": none), in less time: the bridge is
   /// kept from netavark and deleted with its last port in one go.
   Status remove_job(const std::vector<std::string>& names, const std::string& network);
-  Status create_network(const std::string& name, const std::map<std::string, std::string>& labels,
-                        bool isolate = true);
+  Result<Network> create_network(const std::string& name,
+                                 const std::map<std::string, std::string>& labels,
+                                 bool isolate = true);
   /// One whose packets stay on its bridge, whatever its sandboxes' root does: the bridge has a name
   /// ("swc0" to "swc255") that the table of enforce_egress() is about. Names are looked up nowhere;
   /// a sandbox's `hosts` has what it shall know. Errors: unavailable (another's, no name is free).
-  Result<ClosedNetwork> create_closed_network(const std::string& name,
-                                              const std::map<std::string, std::string>& labels);
+  Result<Network> create_closed_network(const std::string& name,
+                                        const std::map<std::string, std::string>& labels);
   Status remove_networks(const std::vector<std::string>& names);
   Result<std::vector<std::string>> list_networks(const std::string& label,
                                                  const std::string& value);

@@ -26,6 +26,7 @@ constexpr milliseconds kResolveDeadline = seconds{10};
 // In a closed network: the job's sandbox, and the first service.
 constexpr int kJobNumber = 100;
 constexpr int kFirstService = 101;
+constexpr int kLastAddress = 254;
 constexpr std::size_t kMostServices = 150;
 constexpr const char* kProxyTarget = "/run/slipway/egress";
 /// Of the job's own loopback; slipway-init listens there.
@@ -303,9 +304,9 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   for (const auto& name : job.docker_names) {
     if (name != "docker") spec.hosts.emplace_back(name, "127.0.0.1");
   }
+  name_services(job, record, spec);
   if (record.network_closed) {
-    spec.address = closed_.address(kJobNumber);
-    name_services(job, record, spec);
+    spec.address = network_.address(kJobNumber);
     if (auto folder = make_directory(run_dir / "egress", 0755); !folder) return folder;
     spec.volumes.push_back({(run_dir / "egress").string(), kProxyTarget, true});
     spec.env.emplace_back("SLIPWAY_EGRESS", "network");
@@ -389,19 +390,27 @@ Status Jobs::start_helper_sandbox(const JobSpec& job, const state::JobRecord& re
     spec.env.emplace_back("SLIPWAY_EGRESS", "sandbox"); // the job must not come to this one
   }
   if (const auto& laid = ground.get(); !laid) return laid;
-  if (record.network_closed && job.helper_network) name_services(job, record, spec);
+  if (job.helper_network) name_services(job, record, spec);
   auto container = tools_.podman.start(spec);
   if (!container) return std::move(container).error().in("starting the helper sandbox");
   return look_after(record.key, "helper", *container, say);
 }
 
+std::string Jobs::service_address(int number) const {
+  const auto last = kFirstService + number;
+  return network_.prefix.empty() || last > kLastAddress ? "" : network_.address(last);
+}
+
 void Jobs::name_services(const JobSpec& job, const state::JobRecord& record,
                          sandbox::SandboxSpec& spec) const {
   for (std::size_t i = 0; i < job.services.size(); ++i) {
+    const auto address = service_address(static_cast<int>(i));
+    if (address.empty()) break;
     for (const auto& alias : job.services[i].aliases)
-      spec.hosts.emplace_back(alias, closed_.address(kFirstService + static_cast<int>(i)));
+      spec.hosts.emplace_back(alias, address);
   }
-  spec.hosts.emplace_back(container_name(record.key, "job"), closed_.address(kJobNumber));
+  if (record.network_closed)
+    spec.hosts.emplace_back(container_name(record.key, "job"), network_.address(kJobNumber));
 }
 
 Status Jobs::start_service(const ServiceSpec& service, int number, const JobSpec& job,
@@ -418,10 +427,10 @@ Status Jobs::start_service(const ServiceSpec& service, int number, const JobSpec
     spec.command = image.command;
   spec.env = service.env;
   if (!image.user.empty()) spec.user = image.user;
+  spec.address = service_address(number);
+  name_services(job, record, spec);
   if (record.network_closed) {
-    spec.address = closed_.address(kFirstService + number);
-    name_services(job, record, spec);
-    for (auto& variable : proxy_env(closed_.address(kJobNumber), record.no_proxy)) {
+    for (auto& variable : proxy_env(network_.address(kJobNumber), record.no_proxy)) {
       const auto is_set = std::any_of(spec.env.begin(), spec.env.end(),
                                       [&](const auto& own) { return own.first == variable.first; });
       if (!is_set) spec.env.push_back(std::move(variable));
@@ -493,24 +502,22 @@ Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& recor
   return {};
 }
 
-Status Jobs::make_ground(const state::JobRecord& record, sandbox::ClosedNetwork& closed) {
+Status Jobs::make_ground(const state::JobRecord& record, sandbox::Network& network) {
   const std::map<std::string, std::string> labels{{kLabelJob, record.key},
                                                   {kLabelOwner, tools_.owner}};
-  auto network = std::async(std::launch::async, [&]() -> Status {
-    if (!record.network_closed)
-      return tools_.podman.create_network(record.network, labels,
-                                          tools_.config.sandbox.isolate_networks);
-    auto made = tools_.podman.create_closed_network(record.network, labels);
-    if (!made) return std::move(made).error();
-    closed = *std::move(made);
-    return {};
+  auto network_made = std::async(std::launch::async, [&] {
+    return record.network_closed
+               ? tools_.podman.create_closed_network(record.network, labels)
+               : tools_.podman.create_network(record.network, labels,
+                                              tools_.config.sandbox.isolate_networks);
   });
   auto cache = std::async(std::launch::async, [&] {
     return tools_.podman.create_volume(record.cache_volume, {{kLabelOwner, tools_.owner}});
   });
   auto workspace = tools_.podman.create_volume(record.volume, labels);
-  if (auto made = network.get(); !made)
-    return std::move(made).error().in("making the job's network");
+  auto made_network = network_made.get();
+  if (!made_network) return std::move(made_network).error().in("making the job's network");
+  network = *std::move(made_network);
   if (!workspace) return std::move(workspace).error().in("making the job's workspace");
   if (auto made = cache.get(); !made)
     return std::move(made).error().in("making the project's cache");
@@ -697,7 +704,7 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   // still on its way, and where it has a network, with it the namespace that the egress rule lives
   // in.
   const std::shared_future<Status> ground =
-      std::async(std::launch::async, [&] { return make_ground(record, closed_); }).share();
+      std::async(std::launch::async, [&] { return make_ground(record, network_); }).share();
   std::atomic<bool> job_started_or_failed{false};
   auto helper = std::async(std::launch::async, [&, record] {
     if (auto started = start_helper_sandbox(spec, record, ground, say); !started) return started;

@@ -148,9 +148,13 @@ private:
                                          const std::string& role) const;
   Status start_job_sandbox(const JobSpec& spec, const state::JobRecord& record,
                            const sandbox::ImageFacts& image, const Say& say);
-  /// Network and volumes; where the network is closed, what its addresses begin with.
-  Status make_ground(const state::JobRecord& record, sandbox::ClosedNetwork& network);
-  /// In a closed network nobody answers for names: they stand in every sandbox's hosts file.
+  /// Network and volumes.
+  Status make_ground(const state::JobRecord& record, sandbox::Network& network);
+  /// "" where the network has no addresses to give, or no more of them: Podman gives one.
+  std::string service_address(int number) const;
+  /// Services by all their names in the sandbox's hosts file. In a closed network nobody else
+  /// answers for them; in others Podman's one name server does for all jobs, and drops questions
+  /// when the host is busy.
   void name_services(const JobSpec& job, const state::JobRecord& record,
                      sandbox::SandboxSpec& spec) const;
   std::unique_ptr<egress::Proxy> make_proxy(const state::JobRecord& record,
@@ -179,7 +183,7 @@ private:
   /// What killed builds by Docker's builder left: each has a file in the job's folder.
   Status clear_builders(const std::string& key);
   Tools tools_;
-  sandbox::ClosedNetwork closed_; ///< of the job that is being prepared
+  sandbox::Network network_; ///< of the job that is being prepared
 };
 
 } // namespace slipway::job

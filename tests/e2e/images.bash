@@ -285,7 +285,8 @@ try hosts cat /etc/hosts" ".image.name = \"$world_busybox\"
     expect_step variable 0 "its own, public value"
     # Nothing of the host's own table.
     expect_lacks "$(step_says hosts)" "$env_registry_name"
-    expect_step hosts 0 localhost docker
+    # Not left to the one name server of all jobs.
+    expect_step hosts 0 localhost docker web other-name commanded entered
 }
 
 TEST "a service that never opens its port is a warning with its last words" {

@@ -198,7 +198,8 @@ Status StorePool::prepare(const StoreNames& names, bool closed) {
     if (auto made = podman_.create_closed_network(names.closed_network(), labels); !made)
       return std::move(made).error();
   if (!closed && !holds(*networks, names.network()))
-    if (Status made = podman_.create_network(names.network(), labels, true); !made) return made;
+    if (auto made = podman_.create_network(names.network(), labels, true); !made)
+      return std::move(made).error();
   auto volumes = podman_.list_volumes("io.slipway.store", names.id);
   if (!volumes) return std::move(volumes).error();
   if (!holds(*volumes, names.volume()))

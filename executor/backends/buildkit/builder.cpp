@@ -242,12 +242,9 @@ Status BuilderPool::start(const BuilderNames& names, const sandbox::IdSlot& ids,
   if (!networks) return std::move(networks).error();
   const auto wanted = config_.closed ? names.closed_network() : names.network();
   if (std::find(networks->begin(), networks->end(), wanted) == networks->end()) {
-    if (config_.closed) {
-      if (auto made = podman_.create_closed_network(wanted, labels); !made)
-        return std::move(made).error();
-    } else if (Status made = podman_.create_network(wanted, labels, true); !made) {
-      return made;
-    }
+    auto made = config_.closed ? podman_.create_closed_network(wanted, labels)
+                               : podman_.create_network(wanted, labels, true);
+    if (!made) return std::move(made).error();
   }
   auto volumes = podman_.list_volumes("io.slipway.builder", names.id);
   if (!volumes) return std::move(volumes).error();

@@ -153,12 +153,10 @@ Result<std::unique_ptr<Workshop>> open_builder(sandbox::Podman& podman, const Bu
   auto spec = builder_spec(parts, name);
   if (Status volume = podman.create_volume(name, spec.labels); !volume)
     return std::move(volume).error();
-  if (parts.network && parts.closed) {
-    auto network = podman.create_closed_network(name, spec.labels);
+  if (parts.network) {
+    auto network = parts.closed ? podman.create_closed_network(name, spec.labels)
+                                : podman.create_network(name, spec.labels, true);
     if (!network) return std::move(network).error();
-  } else if (parts.network) {
-    if (Status network = podman.create_network(name, spec.labels, true); !network)
-      return std::move(network).error();
   }
   const auto socket = parts.socket_dir / ("dind" + name.substr(name.size() - 7) + ".sock");
   auto listener = sandbox::listen_for_scripts(socket);

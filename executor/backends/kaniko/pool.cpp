@@ -139,11 +139,9 @@ Status WorkshopPool::make_network(const std::string& id, const std::filesystem::
   if (!networks) return std::move(networks).error();
   const auto wanted = closed ? closed_network_of(id) : network_of(id);
   if (std::find(networks->begin(), networks->end(), wanted) != networks->end()) return {};
-  if (closed) {
-    auto network = podman_.create_closed_network(wanted, labels_of(config_, id));
-    return network ? Status{} : Status{std::move(network).error()};
-  }
-  return podman_.create_network(network_of(id), labels_of(config_, id), true);
+  auto network = closed ? podman_.create_closed_network(wanted, labels_of(config_, id))
+                        : podman_.create_network(wanted, labels_of(config_, id), true);
+  return network ? Status{} : Status{std::move(network).error()};
 }
 
 Result<std::unique_ptr<Workshop>> WorkshopPool::open(std::string_view key, const Opening& opening,

@@ -194,6 +194,31 @@ protected:
 std::unique_ptr<World> Sandboxes::world_;
 std::string Sandboxes::skip_;
 
+// What an operator may do at any time, and what setting up subordinate ids asks for.
+TEST_F(Sandboxes, AfterPodmanMadeNewNamespacesItsServiceIsInThose) {
+  ASSERT_TRUE(podman().list("io.slipway.test", "").ok()) << "a service listens from now on";
+  process::Command migrate;
+  migrate.argv = {engine().podman.string()};
+  migrate.argv.insert(migrate.argv.end(), engine().global_args.begin(), engine().global_args.end());
+  migrate.argv.insert(migrate.argv.end(), {"system", "migrate"});
+  migrate.env = {{"HOME", engine().home.string()},
+                 {"XDG_RUNTIME_DIR", engine().runtime_dir.string()},
+                 {"PATH", "/usr/sbin:/usr/bin"}};
+  migrate.no_new_privileges = false;
+  migrate.deadline = std::chrono::seconds{60};
+  ASSERT_TRUE(process::LocalRunner{}.run(migrate).ok());
+  ASSERT_TRUE(podman().unshare({"/bin/true"}).ok()) << "Podman's own program makes new ones";
+
+  auto one = spec("anew");
+  one.network = network("anew");
+  start(one);
+
+  const auto seen = inside(one.name, "echo from-the-new-one");
+  EXPECT_EQ(seen.out, "from-the-new-one\n") << seen.err;
+  remove({one.name});
+  EXPECT_TRUE(podman().remove_networks({one.network}).ok());
+}
+
 TEST_F(Sandboxes, StartAndRemoveReturnPromptlyAlthoughConmonStays) {
   auto warm = spec("warm");
   start(warm);
@@ -637,7 +662,7 @@ TEST_F(Sandboxes, CannotReachABlockedHostByIpv6NorFlushTheRule) {
 // Netavark gives the bridge of an internal network no address, so that nothing would be routed
 // there anyway. With one, and a route that the sandbox's root makes, the table is what holds. The
 // first closed network of a store has the first number.
-Status make_router_of(Podman& podman, const ClosedNetwork& closed) {
+Status make_router_of(Podman& podman, const Network& closed) {
   auto made = podman.unshare(
       {"/usr/sbin/ip", "address", "add", closed.address(1) + "/24", "dev", "swc0"}, "", true);
   if (!made) return std::move(made).error();

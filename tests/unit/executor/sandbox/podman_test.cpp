@@ -265,6 +265,18 @@ TEST_F(PodmanCalls, NeverPullMeansTheStoreOnly) {
   EXPECT_TRUE(runner.seen.empty());
 }
 
+TEST_F(PodmanCalls, OfANetworkThatIsA24AddressesCanBeGiven) {
+  const std::map<std::string, std::string> labels;
+  for (const auto& [subnet, prefix] :
+       {std::pair{"10.89.4.0/24", "10.89.4."}, std::pair{"10.89.4.0/28", ""}}) {
+    api->networks["n"] = {
+        {"name", "n"}, {"options", {{"isolate", "true"}}}, {"subnets", {{{"subnet", subnet}}}}};
+    const auto network = podman.create_network("n", labels);
+    ASSERT_TRUE(network.ok()) << network.error().text();
+    EXPECT_EQ(network->prefix, prefix);
+  }
+}
+
 TEST_F(PodmanCalls, AnotherNetworkOfTheNameIsNotTakenOver) {
   api->networks["n"] = {
       {"name", "n"}, {"options", nlohmann::json::object()}, {"labels", {{"io.slipway.job", "j1"}}}};
