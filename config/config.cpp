@@ -761,6 +761,12 @@ Result<Config> parse(const std::string& text, const std::string& name) {
              !oci::Digest::parse("sha256:" + config.gate.trivy_sha256))
            s.wrong("trivy_sha256", "64 lower-case hex digits, as sha256sum prints them");
          s.read("db_dir", config.gate.db_dir);
+         s.read("grype", config.gate.grype);
+         s.read("grype_sha256", config.gate.grype_sha256);
+         if (!config.gate.grype_sha256.empty() &&
+             !oci::Digest::parse("sha256:" + config.gate.grype_sha256))
+           s.wrong("grype_sha256", "64 lower-case hex digits, as sha256sum prints them");
+         s.read("grype_db_dir", config.gate.grype_db_dir);
          s.one_of("threshold", config.gate.threshold, kThresholds);
          s.read("fixed_only", config.gate.fixed_only);
          s.read("secrets_block", config.gate.secrets_block);
@@ -1151,6 +1157,9 @@ std::string print(const Config& c) {
   line("trivy", quoted(c.gate.trivy));
   line("trivy_sha256", quoted(c.gate.trivy_sha256));
   line("db_dir", quoted(c.gate.db_dir));
+  line("grype", quoted(c.gate.grype));
+  line("grype_sha256", quoted(c.gate.grype_sha256));
+  line("grype_db_dir", quoted(c.gate.grype_db_dir));
   line("threshold", quoted(c.gate.threshold));
   line("fixed_only", boolean(c.gate.fixed_only));
   line("secrets_block", boolean(c.gate.secrets_block));
@@ -1281,12 +1290,22 @@ bool is_static(const engine_api::IssuerSpec& credential) {
 }
 
 const std::set<std::string>& allowable_codes() {
-  static const std::set<std::string> codes{
-      "artifact_disguise",   "coverage_partial", "db_stale",
-      "layer_hidden_bytes",  "layer_lazy",       "no_os",
-      "no_packages",         "os_end_of_life",   "os_unsupported",
-      "release_not_covered", "release_mixed",    "release_unknown",
-      "scratch_no_packages"};
+  static const std::set<std::string> codes{"artifact_disguise",
+                                           "coverage_partial",
+                                           "db_stale",
+                                           "layer_hidden_bytes",
+                                           "layer_lazy",
+                                           "no_os",
+                                           "no_packages",
+                                           "os_end_of_life",
+                                           "os_unsupported",
+                                           "release_not_covered",
+                                           "release_mixed",
+                                           "release_unknown",
+                                           "scratch_no_packages",
+                                           "second_canary_not_found",
+                                           "second_coverage_partial",
+                                           "second_db_stale"};
   return codes;
 }
 

@@ -122,6 +122,9 @@ struct Gate {
   std::filesystem::path trivy = "/usr/local/bin/trivy";
   std::string trivy_sha256;
   std::filesystem::path db_dir = "/var/lib/slipway/trivy-db";
+  std::filesystem::path grype; ///< the second scanner; "" = there is none
+  std::string grype_sha256;
+  std::filesystem::path grype_db_dir = "/var/lib/slipway/grype-db"; ///< holds 6/vulnerability.db
   std::string threshold = "high"; ///< low | medium | high | critical
   bool fixed_only = true;
   bool secrets_block = true;

@@ -38,6 +38,9 @@ void print_facts(const vulndb::Facts& facts, std::ostream& out) {
 
 int db_status(const config::Config& config, WallTime now, bool json, std::ostream& out) {
   const auto& gate = config.gate;
+  // How old it is stands in Grype's reports; here it is there, or is missing.
+  const auto second = gate.grype.empty() ? Result<std::string>{std::string{}}
+                                         : gate::read_grype_database(gate.grype_db_dir);
   const auto facts = vulndb::Store{gate.db_dir}.current();
   const auto age = facts ? now - facts->updated_at : std::chrono::seconds{0};
   const bool ahead = age < -std::chrono::hours{24};
@@ -70,20 +73,28 @@ int db_status(const config::Config& config, WallTime now, bool json, std::ostrea
     } else {
       document["error"] = facts.error().text();
     }
+    if (!gate.grype.empty()) {
+      document["grype_path"] = gate.grype_db_dir.string();
+      document["grype_state"] = second ? "present" : "missing";
+    }
     out << document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
-    return code;
+    return second ? code : kDbUnusable;
+  }
+  if (!gate.grype.empty()) {
+    out << gate.grype_db_dir.string() << ": of Grype, "
+        << (second ? "present; each verdict says how old it is" : second.error().text()) << "\n";
   }
   out << gate.db_dir.string() << ": " << state << "\n";
   if (!facts) {
     out << "  why        " << facts.error().text()
         << "\n  what to do `slipway db update`, or docs/operating.md\n";
-    return code;
+    return kDbUnusable;
   }
   out << "  updated    " << rfc3339(facts->updated_at) << ", " << hours(age) << " ago; a note from "
       << hours(gate.db_warn_age) << " on, denied from " << hours(gate.db_max_age)
       << " on\n  schema     2\n";
   print_facts(*facts, out);
-  return code;
+  return second ? code : kDbUnusable;
 }
 
 int db_update(const config::Config& config, const std::vector<std::string>& accepted_losses,

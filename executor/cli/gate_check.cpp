@@ -56,7 +56,7 @@ int conclude(const gate::Verdict& verdict, bool json, std::ostream& out) {
 
 int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner,
                     std::unique_ptr<gate_worker::ImageReader> reader, const Clock& clock,
-                    std::ostream& out, std::ostream& err) {
+                    std::ostream& out, std::ostream& err, gate::Scanner* second) {
   std::string dir = options.layout;
   auto wanted = split_digest(dir);
   if (!wanted) return report(wanted.error(), err);
@@ -72,7 +72,7 @@ int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner,
   // Of no job, so there is no secret to search for.
   const config::Config no_jobs;
   image::JobsLeakScanner contents{no_jobs, {}, "", {}, std::move(reader)};
-  auto judged = gate::TrivyGate{options.scanner, scanner, contents, clock}.judge(
+  auto judged = gate::TrivyGate{options.scanner, scanner, contents, clock, second}.judge(
       *layout, *root, options.policy, "");
   if (!judged) return report(judged.error(), err);
   if (!options.format) return conclude(judged->verdict, options.json, out);
@@ -99,9 +99,10 @@ int gate_check(const GateCheckOptions& options) {
   process::LocalRunner runner;
   sandbox::Podman podman{options.engine, runner};
   gate::SandboxedTrivy trivy{options.scanner, podman, options.ids, options.owner_label};
+  gate::SandboxedGrype grype{options.scanner, podman, options.ids, options.owner_label};
   return gate_check_with(options, trivy,
                          std::make_unique<gate_worker::GateProcess>(options.gate_program),
-                         SystemClock{}, std::cout, std::cerr);
+                         SystemClock{}, std::cout, std::cerr, &grype);
 }
 
 } // namespace slipway::cli

@@ -35,10 +35,10 @@ constexpr int kGateDenied = 1;
 constexpr int kGateCouldNotJudge = 2;
 
 /// Judges with `scanner` and `reader`, writes the verdict to `out` (text, JSON or a report) and
-/// errors to `err`.
+/// errors to `err`. `second`: as of TrivyGate.
 int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner,
                     std::unique_ptr<gate_worker::ImageReader> reader, const Clock& clock,
-                    std::ostream& out, std::ostream& err);
+                    std::ostream& out, std::ostream& err, gate::Scanner* second = nullptr);
 
 /// `slipway gate test REPORT`: what the policy says of a stored report of Trivy, with the exit
 /// codes of `gate check`.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/bench.hpp"
 
+#include "config/package_url.hpp"
+
 #include <algorithm>
 #include <array>
 
@@ -37,6 +39,34 @@ constexpr std::array<std::string_view, 25> kFamilies{"alma",
 
 // Released by thieves of Trivy's signing keys in March 2026 (CVE-2026-33634).
 constexpr std::array<std::string_view, 3> kMalicious{"0.69.4", "0.69.5", "0.69.6"};
+
+bool is_same_word(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+// In one version; scanners differ in how they name some packages, and less in their package URLs.
+bool is_same_package(const Finding& a, const Finding& b) {
+  if (a.installed != b.installed) return false;
+  if (is_same_word(a.package, b.package)) return true;
+  auto one = config::PackageUrl::parse(a.purl);
+  const auto other = config::PackageUrl::parse(b.purl);
+  if (!one || !other) return false;
+  one->version.clear();
+  one->qualifiers.clear();
+  return one->covers(*other);
+}
+
+bool is_called(const Finding& finding, const std::string& id) {
+  return finding.id == id ||
+         std::find(finding.aliases.begin(), finding.aliases.end(), id) != finding.aliases.end();
+}
+
+bool is_same_vulnerability(const Finding& a, const Finding& b) {
+  return is_called(a, b.id) || std::any_of(b.aliases.begin(), b.aliases.end(),
+                                           [&](const auto& id) { return is_called(a, id); });
+}
 
 } // namespace
 
@@ -92,6 +122,7 @@ void Bench::keep(Denial denial) {
 void Bench::judge_report(const ScanReport& report, const std::string& diagnostics,
                          const std::string& who, const std::string& prefix,
                          const std::set<std::string>& digests) {
+  image_begins_ = verdict_.findings.size();
   if (std::find(kMalicious.begin(), kMalicious.end(), report.trivy_version) != kMalicious.end()) {
     deny_operator("scanner_malicious", "Trivy " + report.trivy_version +
                                            " is a known malicious release. Install 0.69.3, and "
@@ -128,6 +159,61 @@ void Bench::judge_report(const ScanReport& report, const std::string& diagnostic
     if (!prefix.empty()) finding.target = prefix + ": " + finding.target;
     take(std::move(finding), digests);
   }
+}
+
+void Bench::judge_second_report(const GrypeReport& report, const GrypeCoverage& coverage,
+                                const ScanReport& first, const std::string& who,
+                                const std::string& prefix, const std::set<std::string>& digests) {
+  if (report.ignored > 0) {
+    deny_operator("second_findings_suppressed",
+                  "Something made Grype leave out " + std::to_string(report.ignored) +
+                      " findings of " + who + ", although slipway gives it no rule to do so.");
+  }
+  if (report.os_end_of_life && !said("os_end_of_life", who)) {
+    said_.emplace("os_end_of_life", who);
+    deny("os_end_of_life", printable(report.distro, 80) + " (" + who +
+                               ") gets no security updates any more, says Grype's DB: what was "
+                               "found is not all there is. Use a newer base image.");
+  }
+  const auto gap = [&](const std::string& what) {
+    deny("second_coverage_partial", "Grype could not look at all of " + who + ": " + what);
+  };
+  if (!coverage.packages) {
+    gap("its log does not say how many packages it found.");
+  } else if (*coverage.packages == 0 && first.os_packages + first.language_packages > 0) {
+    gap("it found no package, and Trivy found " +
+        std::to_string(first.os_packages + first.language_packages) + ".");
+  }
+  if (report.distro.empty() && first.has_os)
+    gap("it did not recognise " + printable(first.os_family + " " + first.os_name, 80) + ".");
+  for (const auto& line : coverage.gaps)
+    gap(line);
+  for (auto finding : report.findings) {
+    if (!prefix.empty()) finding.target = prefix + ": " + finding.target;
+    take(std::move(finding), digests);
+  }
+}
+
+// Told once, in the first scanner's words, unless the second one's blocks and the first one's does
+// not: one of them knows of a fix, or rates it higher.
+bool Bench::both_found(const Finding& finding) {
+  std::vector<Finding*> same;
+  for (auto i = image_begins_; i < verdict_.findings.size(); ++i) {
+    auto& known = verdict_.findings[i];
+    if (!known.is_secret && known.found_by != finding.found_by && is_same_package(known, finding) &&
+        is_same_vulnerability(known, finding))
+      same.push_back(&known);
+  }
+  if (same.empty()) return false;
+  if (finding.blocks &&
+      std::none_of(same.begin(), same.end(), [](const Finding* known) { return known->blocks; }))
+    return false;
+  for (auto* known : same) {
+    known->found_by = "trivy, grype";
+    for (const auto& id : finding.aliases)
+      if (!is_called(*known, id)) known->aliases.push_back(id);
+  }
+  return true;
 }
 
 void Bench::finish() {
@@ -218,10 +304,11 @@ void Bench::judge_release(const ScanReport& report, const std::string& who, bool
 }
 
 void Bench::take(Finding finding, const std::set<std::string>& digests) {
-  const auto key =
-      std::tuple{finding.id, finding.package, finding.installed, finding.target, finding.purl};
+  const auto key = std::tuple{finding.id,     finding.package, finding.installed,
+                              finding.target, finding.purl,    finding.found_by};
   if (!seen_.insert(key).second) return;
   if (const auto ends = exceptions_.decide(finding, digests)) end_at(*ends);
+  if (finding.found_by == "grype" && both_found(finding)) return;
   if (!finding.is_secret) ++verdict_.counts[finding.severity];
   verdict_.findings.push_back(std::move(finding));
 }

@@ -5,6 +5,7 @@
 
 #include "executor/gate/exceptions.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/gate/grype_report.hpp"
 #include "executor/gate/report.hpp"
 
 #include <filesystem>
@@ -38,6 +39,11 @@ public:
   void judge_report(const ScanReport& report, const std::string& diagnostics,
                     const std::string& who, const std::string& prefix,
                     const std::set<std::string>& digests);
+  /// What the second scanner says about the image that judge_report() judged last, by `first`: its
+  /// findings are added, and nothing is taken back.
+  void judge_second_report(const GrypeReport& report, const GrypeCoverage& coverage,
+                           const ScanReport& first, const std::string& who,
+                           const std::string& prefix, const std::set<std::string>& digests);
   /// Sorts the findings, says whether it passed, and until when at most.
   void finish();
 
@@ -48,6 +54,7 @@ private:
   void judge_release(const ScanReport& report, const std::string& who, bool unlisted);
   bool said(const std::string& code, const std::string& who) const;
   void take(Finding finding, const std::set<std::string>& digests);
+  bool both_found(const Finding& finding);
   void end_at(WallTime time);
 
   Verdict& verdict_;
@@ -55,8 +62,10 @@ private:
   const Exceptions& exceptions_;
   Covers covers_;
   std::optional<WallTime> ends_;
+  std::size_t image_begins_ = 0; ///< the first finding of the image that is judged
   std::set<std::pair<std::string, std::string>> said_; ///< code and image
-  std::set<std::tuple<std::string, std::string, std::string, std::string, std::string>> seen_;
+  std::set<std::tuple<std::string, std::string, std::string, std::string, std::string, std::string>>
+      seen_;
 };
 
 } // namespace slipway::gate

@@ -3,6 +3,7 @@
 
 #include "executor/base/file.hpp"
 #include "executor/gate/bolt.hpp"
+#include "executor/gate/grype_report.hpp"
 #include "executor/gate/report.hpp"
 #include "executor/gate/scratch_dir.hpp"
 
@@ -65,18 +66,24 @@ struct System {
 constexpr std::array<System, 8> kSystems{
     {{"debian ",
       [](const std::string& release, const std::string& package) {
-        return dpkg({{"etc/debian_version", release + ".0\n"}}, package);
+        auto files = os_release("debian", release);
+        files.emplace_back("etc/debian_version", release + ".0\n");
+        return dpkg(std::move(files), package);
       },
       true},
      {"ubuntu ",
       [](const std::string& release, const std::string& package) {
-        return dpkg({{"etc/lsb-release", "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=" + release + "\n"}},
-                    package);
+        auto files = os_release("ubuntu", release);
+        files.emplace_back("etc/lsb-release",
+                           "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=" + release + "\n");
+        return dpkg(std::move(files), package);
       },
       true},
      {"alpine ",
       [](const std::string& release, const std::string& package) {
-        return apk({{"etc/alpine-release", release + ".0\n"}}, package);
+        auto files = os_release("alpine", release + ".0");
+        files.emplace_back("etc/alpine-release", release + ".0\n");
+        return apk(std::move(files), package);
       },
       false},
      {"alma ",
@@ -101,10 +108,11 @@ constexpr std::array<System, 8> kSystems{
       true},
      {"amazon linux ",
       [](const std::string& release, const std::string& package) {
-        return rpm({{"etc/system-release",
-                     release == "1" ? std::string{"Amazon Linux AMI release 2018.03\n"}
-                                    : "Amazon Linux release " + release + " (canary)\n"}},
-                   package);
+        auto files = os_release("amzn", release == "1" ? "2018.03" : release);
+        files.emplace_back("etc/system-release",
+                           release == "1" ? std::string{"Amazon Linux AMI release 2018.03\n"}
+                                          : "Amazon Linux release " + release + " (canary)\n");
+        return rpm(std::move(files), package);
       },
       false}}};
 
@@ -310,8 +318,21 @@ Result<std::optional<ScanCanary>> choose(const std::filesystem::path& db_dir, co
   return std::optional<ScanCanary>{};
 }
 
+Result<std::vector<Finding>> findings_in(const std::string& text, bool second) {
+  if (second) {
+    auto report = parse_grype_report(text);
+    if (!report) return std::move(report).error();
+    return std::move(report->findings);
+  }
+  auto report = parse_report(text);
+  if (!report) return std::move(report).error();
+  return std::move(report->findings);
+}
+
 /// "" where the scanner finds it, else what is wrong. Errors: io.
-Result<std::string> find(Scanner& scanner, const ScannerConfig& config, const ScanCanary& canary) {
+Result<std::string> find(Scanner& scanner, const ScannerConfig& config, const ScanCanary& canary,
+                         bool second) {
+  const std::string name = second ? "Grype" : "The scanner";
   auto scratch = ScratchDir::under(config.cache_dir);
   if (!scratch) return std::move(scratch).error();
   const auto dir = scratch->path() / "layout";
@@ -319,18 +340,20 @@ Result<std::string> find(Scanner& scanner, const ScannerConfig& config, const Sc
   if (!manifest) return std::move(manifest).error().in("making an image for the scanner's proof");
   auto scanned = scanner.scan(dir, *manifest);
   if (!scanned)
-    return "The scanner did not scan an image that has " + words_of(canary) + ": " +
+    return name + " did not scan an image that has " + words_of(canary) + ": " +
            scanned.error().text() + ".";
-  auto report = parse_report(scanned->json);
-  if (!report)
-    return "The scanner's report on an image that has " + words_of(canary) +
-           " cannot be used: " + report.error().text() + ".";
-  const bool found =
-      std::any_of(report->findings.begin(), report->findings.end(), [&](const Finding& finding) {
-        return finding.id == canary.id && finding.package == canary.package;
-      });
+  auto findings = findings_in(scanned->json, second);
+  if (!findings)
+    return name + "'s report on an image that has " + words_of(canary) +
+           " cannot be used: " + findings.error().text() + ".";
+  const bool found = std::any_of(findings->begin(), findings->end(), [&](const Finding& finding) {
+    return finding.package == canary.package && (second || finding.id == canary.id);
+  });
   if (found) return std::string{};
-  return "The scanner does not find " + words_of(canary) + ", which its DB knows." + kAdvice;
+  return second
+             ? "Grype finds nothing in an image that has " + words_of(canary) +
+                   ", which Trivy's DB knows." + kAdvice
+             : "The scanner does not find " + words_of(canary) + ", which its DB knows." + kAdvice;
 }
 
 } // namespace
@@ -355,7 +378,7 @@ Result<std::string> prove_scanner(Scanner& scanner, const ScannerConfig& config,
     auto canary = choose(config.db_dir, of, passed_over);
     if (!canary) return "The vulnerability DB cannot be used: " + canary.error().text() + ".";
     if (!*canary) break;
-    auto found = find(scanner, config, **canary);
+    auto found = find(scanner, config, **canary, subject.second);
     if (!found) return std::move(found).error();
     if (found->empty()) {
       // Not remembered: the next judgement proves it again.

@@ -43,6 +43,9 @@ struct ProofSubject {
   std::string scanner; ///< differs whenever the program does
   std::string db;      ///< Database::identity
   std::vector<std::string> arguments;
+  /// Grype's report is read, and any vulnerability of the package will do: which one it is comes
+  /// from Trivy's DB, and Grype's has its own.
+  bool second = false;
 };
 
 /// Has `scanner` find a vulnerability in an image of the system whose bucket in the DB this is; of

@@ -25,6 +25,24 @@ std::string first_parts(std::string_view release, int parts) {
   return std::string{release.substr(0, end)};
 }
 
+// Inode and times instead of a digest: a DB has 900 MB, and it is replaced, never written in place.
+// Errors: not_found (missing, empty, no file); io.
+Result<std::string> state_of(const std::filesystem::path& file) {
+  struct stat facts {};
+  if (::stat(file.c_str(), &facts) != 0) {
+    const int cause = errno;
+    if (cause == ENOENT || cause == ENOTDIR)
+      return Error{ErrorKind::not_found, "no such file: " + file.string(), "", {}};
+    return io_error("stat", cause, file.string());
+  }
+  if (!S_ISREG(facts.st_mode) || facts.st_size == 0) {
+    return Error{ErrorKind::not_found, file.string() + " is empty or no file", "", {}};
+  }
+  return std::to_string(facts.st_dev) + ":" + std::to_string(facts.st_ino) + " " +
+         std::to_string(facts.st_size) + " " + std::to_string(facts.st_mtim.tv_sec) + "." +
+         std::to_string(facts.st_mtim.tv_nsec) + " " + std::to_string(facts.st_ctim.tv_sec);
+}
+
 } // namespace
 
 std::optional<std::string> bucket_for(std::string_view family, std::string_view release) {
@@ -69,17 +87,8 @@ Result<bool> has_advisories(const std::filesystem::path& dir, const std::string&
 }
 
 Result<Database> read_database(const std::filesystem::path& dir) {
-  const auto file = dir / "trivy.db";
-  struct stat facts {};
-  if (::stat(file.c_str(), &facts) != 0) {
-    const int cause = errno;
-    if (cause == ENOENT || cause == ENOTDIR)
-      return Error{ErrorKind::not_found, "no such file: " + file.string(), "", {}};
-    return io_error("stat", cause, file.string());
-  }
-  if (!S_ISREG(facts.st_mode) || facts.st_size == 0) {
-    return Error{ErrorKind::not_found, file.string() + " is empty or no file", "", {}};
-  }
+  auto state = state_of(dir / "trivy.db");
+  if (!state) return std::move(state).error();
   auto text = read_file(dir / "metadata.json", 64UL << 10);
   if (!text) return std::move(text).error();
   if (auto fine = oci::check_json(*text, "metadata.json"); !fine) return std::move(fine).error();
@@ -93,14 +102,15 @@ Result<Database> read_database(const std::filesystem::path& dir) {
       at.time_since_epoch().count() <= 0) {
     return Error{ErrorKind::bad_input, "metadata.json has no UpdatedAt", "", {}};
   }
-  // Inode and times instead of a digest: the DB has 900 MB, and it is replaced, never written in
-  // place.
-  return Database{.updated_at = at,
-                  .identity = rfc3339(at) + " " + std::to_string(facts.st_dev) + ":" +
-                              std::to_string(facts.st_ino) + " " + std::to_string(facts.st_size) +
-                              " " + std::to_string(facts.st_mtim.tv_sec) + "." +
-                              std::to_string(facts.st_mtim.tv_nsec) + " " +
-                              std::to_string(facts.st_ctim.tv_sec)};
+  return Database{.updated_at = at, .identity = rfc3339(at) + " " + *state};
+}
+
+Result<std::string> read_grype_database(const std::filesystem::path& dir) {
+  auto database = state_of(dir / "6/vulnerability.db");
+  if (!database) return database;
+  auto import = state_of(dir / "6/import.json");
+  if (!import) return import;
+  return *database + " " + *import;
 }
 
 } // namespace slipway::gate

@@ -23,6 +23,11 @@ struct Database {
 /// empty); bad_input (another schema, no UpdatedAt); io.
 Result<Database> read_database(const std::filesystem::path& dir);
 
+/// What differs whenever another DB of Grype lies in DIR, which is what Grype calls its cache-dir;
+/// how old it is stands in Grype's report. Errors: not_found (6/vulnerability.db or 6/import.json
+/// is missing or empty); io.
+Result<std::string> read_grype_database(const std::filesystem::path& dir);
+
 /// The folder that DIR stands for now: an update makes a new one and turns the link DIR to it.
 std::filesystem::path database_in_force(const std::filesystem::path& dir);
 

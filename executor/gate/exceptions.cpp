@@ -23,7 +23,9 @@ bool names(const std::vector<std::string>& globs, const std::string& repository)
 
 bool covers(const config::Waiver& waiver, const Finding& finding,
             const std::set<std::string>& digests) {
-  if (waiver.id != finding.id) return false;
+  if (waiver.id != finding.id &&
+      std::find(finding.aliases.begin(), finding.aliases.end(), waiver.id) == finding.aliases.end())
+    return false;
   if (!waiver.digest.empty() && !digests.contains(waiver.digest)) return false;
   if (!waiver.path.empty() && !config::glob_matches(waiver.path, finding.path)) return false;
   if (waiver.purl.empty()) return true;

@@ -8,6 +8,7 @@
 #include "executor/gate/exceptions.hpp"
 #include "executor/gate/report.hpp"
 #include "executor/gate/scratch_dir.hpp"
+#include "executor/gate/second_scanner.hpp"
 #include "executor/gate/verdict_cache.hpp"
 #include "executor/oci/artifact.hpp"
 
@@ -25,7 +26,7 @@ namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
-constexpr const char* kJudgementVersion = "3";
+constexpr const char* kJudgementVersion = "4";
 
 std::string hours(std::chrono::seconds age) {
   return std::to_string(std::chrono::duration_cast<std::chrono::hours>(age).count()) + " h";
@@ -64,6 +65,8 @@ Verdict empty_verdict(const oci::Digest& digest, WallTime now, std::string scann
                  .expires_at = now,
                  .scanner = std::move(scanner),
                  .db_updated_at = {},
+                 .second_scanner = {},
+                 .second_db_built_at = {},
                  .policy_digest = std::move(policy_digest),
                  .from_cache = false,
                  .inventories = {}};
@@ -212,14 +215,6 @@ bool is_about(const ScanReport& report, const oci::ImageTree::Image& image, cons
   return report.image_id == copy.config.str() && report.diff_ids == diff_ids;
 }
 
-std::string scanner_identity(const ScannerConfig& config) {
-  if (!config.trivy_sha256.empty()) return config.trivy_sha256;
-  struct stat facts {};
-  if (::stat(config.trivy.c_str(), &facts) != 0) return "none";
-  return std::to_string(facts.st_ino) + " " + std::to_string(facts.st_size) + " " +
-         std::to_string(facts.st_mtim.tv_sec) + " " + std::to_string(facts.st_ctim.tv_sec);
-}
-
 } // namespace
 
 oci::KnownLayers known_layers(const std::filesystem::path& cache_dir) {
@@ -227,8 +222,9 @@ oci::KnownLayers known_layers(const std::filesystem::path& cache_dir) {
 }
 
 TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, ContentReader& contents,
-                     const Clock& clock)
-    : config_{std::move(config)}, scanner_{scanner}, contents_{contents}, clock_{clock} {}
+                     const Clock& clock, Scanner* second)
+    : config_{std::move(config)}, scanner_{scanner}, contents_{contents}, clock_{clock},
+      second_{second} {}
 
 Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest& root,
                                    const GatePolicy& policy, const std::string& repository) {
@@ -344,18 +340,26 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     passing_notes.push_back("the vulnerability DB is " + hours(age) + " old");
   if (config_.trivy_sha256.empty())
     passing_notes.push_back("the scanner is not pinned: set [gate] trivy_sha256");
+  SecondScanner second{config_, second_, policy, now, verdict};
+  if (second.is_wanted()) {
+    if (!second.is_ready(bench)) return conclude();
+    if (config_.grype_sha256.empty())
+      passing_notes.push_back("the second scanner is not pinned: set [gate] grype_sha256");
+  }
 
   // Everything that the verdict depends on. The end of a key's life is in its file.
-  const auto key = oci::Digest::of(
-      nlohmann::json{{"image", root.str()},
-                     {"repository", repository},
-                     {"policy", policy_json(policy, exceptions)},
-                     {"scanner", scanner_.version() + " " + scanner_identity(config_)},
-                     {"arguments", trivy_arguments("", root, "")},
-                     {"canaries", config_.canaries},
-                     {"db", database->identity},
-                     {"slipway", std::string{SLIPWAY_VERSION} + " " + kJudgementVersion}}
-          .dump());
+  const auto key = oci::Digest::of(nlohmann::json{
+      {"image", root.str()},
+      {"repository", repository},
+      {"policy", policy_json(policy, exceptions)},
+      {"scanner", scanner_.version() + " " + program_identity(config_.trivy, config_.trivy_sha256)},
+      {"arguments", trivy_arguments("", root, "")},
+      {"canaries", config_.canaries},
+      {"db", database->identity},
+      {"second", second.is_wanted() ? second.identity() : ""},
+      {"slipway",
+       std::string{SLIPWAY_VERSION} + " " +
+           kJudgementVersion}}.dump());
   if (!by_hand) {
     if (auto known = load_verdict(config_.cache_dir, key, root, now)) {
       verdict = *std::move(known);
@@ -467,8 +471,14 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
                               "stays.");
       return conclude();
     }
-    bench.judge_report(*report, scanned->diagnostics, who, several ? name_of(image) : "",
-                       {root.str(), image.descriptor.digest.str()});
+    const auto prefix = several ? name_of(image) : "";
+    const std::set<std::string> digests{root.str(), image.descriptor.digest.str()};
+    bench.judge_report(*report, scanned->diagnostics, who, prefix, digests);
+    if (second.is_wanted() && !second.judge(bench,
+                                            {dir, copy->manifest, copy->config,
+                                             image.config->diff_ids, who, prefix, digests},
+                                            *report))
+      return conclude();
     verdict.inventories.push_back({.manifest = image.descriptor.digest,
                                    .platform = name_of(image),
                                    .os_family = std::move(report->os_family),
@@ -480,7 +490,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   // What the scanner found is found, whatever else it does not find; that it found nothing says
   // something only where it would have.
   if (verdict.passed && config_.canaries) {
-    const ProofSubject subject{scanner_.version() + " " + scanner_identity(config_),
+    const ProofSubject subject{scanner_.version() + " " +
+                                   program_identity(config_.trivy, config_.trivy_sha256),
                                database->identity, trivy_arguments("", oci::Digest::of(""), "")};
     std::set<std::optional<std::string>> asked;
     for (const auto& inventory : verdict.inventories) {
@@ -489,6 +500,10 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       auto wrong = prove_scanner(scanner_, config_, subject, bucket);
       if (!wrong) return std::move(wrong).error().in("judging " + root.str());
       if (!wrong->empty()) bench.deny_operator("canary_not_found", *std::move(wrong));
+      if (!second.is_wanted()) continue;
+      wrong = second.prove(database->identity, bucket);
+      if (!wrong) return std::move(wrong).error().in("judging " + root.str());
+      if (!wrong->empty()) bench.deny_operator("second_canary_not_found", *std::move(wrong));
     }
     bench.finish();
   }

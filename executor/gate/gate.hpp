@@ -53,7 +53,10 @@ struct ScannerConfig {
   std::filesystem::path db_dir;    ///< holds trivy.db and metadata.json
   std::filesystem::path cache_dir; ///< verdict cache, owned by slipway
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
-  bool canaries = true;     ///< what finds nothing has to show that it would have found something
+  bool canaries = true; ///< what finds nothing has to show that it would have found something
+  std::filesystem::path grype;        ///< the second scanner's executable; "" = there is none
+  std::string grype_sha256;           ///< its pin; "" as above
+  std::filesystem::path grype_db_dir; ///< what Grype calls its cache-dir: holds 6/vulnerability.db
   sandbox::Limits limits{}; ///< of the scanner's sandbox; its number of processes is fixed
 };
 
@@ -61,7 +64,8 @@ struct ScannerConfig {
 /// may fill it.
 oci::KnownLayers known_layers(const std::filesystem::path& cache_dir);
 struct Finding {
-  std::string id; ///< CVE-…
+  std::string id;                   ///< CVE-…
+  std::vector<std::string> aliases; ///< other names of the same vulnerability: "GHSA-…"
   std::string package;
   std::string installed;
   std::string fixed; ///< "" = no fix known
@@ -75,8 +79,9 @@ struct Finding {
   std::string note;    ///< why it does not block, or why a waiver did not help; "" = nothing to say
   bool waived = false; ///< would block, but for the waiver in `note`
   bool blocks = false;
-  bool os_package = false; ///< else a language package, or a secret
-  bool is_secret = false;  ///< `id` is the rule, `target` the file
+  bool os_package = false;        ///< else a language package, or a secret
+  bool is_secret = false;         ///< `id` is the rule, `target` the file
+  std::string found_by = "trivy"; ///< "trivy", "grype", "trivy, grype"
 };
 
 struct Package {
@@ -128,9 +133,12 @@ struct Verdict {
   WallTime expires_at;
   std::string scanner; ///< "trivy 0.69.3"
   WallTime db_updated_at;
+  std::string second_scanner; ///< "grype 0.121.3"; "" = none was asked
+  WallTime second_db_built_at;
   std::string policy_digest;
   bool from_cache = false;
   std::vector<Inventory> inventories; ///< one for each image that was scanned; not in to_json()
+  std::string scanners() const;       ///< "trivy 0.69.3, grype 0.121.3"
   /// True where nothing but the operator's side stands in the way: the image was not judged.
   bool could_not_judge() const;
   /// One line for each denial that was lifted and each waived finding: what, by whom, until when.
@@ -212,26 +220,61 @@ public:
 /// them. Pure; part of what a cached verdict depends on. Source: trivy 0.69.3, pkg/flag.
 std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
                                          const std::string& cache);
+/// Grype's likewise; the layout holds one image, so that nothing names it.
+std::vector<std::string> grype_arguments(const std::string& layout);
+/// What Grype has no flags for: all of its environment. Pure; part of what a cached verdict depends
+/// on. Source: grype 0.121.3, cmd/grype/cli/options.
+std::vector<std::pair<std::string, std::string>> grype_environment(const std::string& cache);
 
-/// Trivy in its own sandbox: no network, no credential, empty environment, hermetic flags.
-class SandboxedTrivy final : public Scanner {
+/// A scanner in its own sandbox: no network, no credential, no environment but its own, hermetic
+/// flags.
+class SandboxedScanner : public Scanner {
 public:
   /// `started`: see Podman::run_attached.
   using Started = std::function<void(const sandbox::ContainerFacts&)>;
-  SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
-                 std::string owner_label, Started started = nullptr);
   Result<Report> scan(const std::filesystem::path& layout_dir,
                       const oci::Digest& manifest) override;
   std::string version() const override;
   /// Removes the sandboxes of scans whose process is gone: it was killed. Errors: those of Podman.
   static Status remove_orphans(sandbox::Podman& podman, const std::string& owner_label);
 
+protected:
+  /// What differs from scanner to scanner.
+  struct Program {
+    std::string name; ///< "trivy": also the key of [gate], and with "_sha256" that of its pin
+    std::filesystem::path file;
+    std::string sha256; ///< pin; "" = not pinned
+    std::filesystem::path db_dir;
+    /// Of a layout, its manifest and the folder below which the DB is `db`, as the sandbox sees
+    /// them.
+    std::vector<std::string> (*arguments)(const std::string& layout, const oci::Digest& manifest,
+                                          const std::string& cache);
+    std::vector<std::pair<std::string, std::string>> environment;
+  };
+  SandboxedScanner(Program program, ScannerConfig config, sandbox::Podman& podman,
+                   sandbox::IdSlot ids, std::string owner_label, Started started);
+  static constexpr const char* kCache = "/opt/cache"; ///< where the folder of the DB is
+
 private:
+  Program program_;
   ScannerConfig config_;
   sandbox::Podman& podman_;
   sandbox::IdSlot ids_;
   std::string owner_label_;
   Started started_;
+};
+
+class SandboxedTrivy final : public SandboxedScanner {
+public:
+  SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
+                 std::string owner_label, Started started = nullptr);
+};
+
+/// The second scanner.
+class SandboxedGrype final : public SandboxedScanner {
+public:
+  SandboxedGrype(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
+                 std::string owner_label, Started started = nullptr);
 };
 
 /// Judges and remembers: a verdict that let an image pass is kept in `cache_dir` under the digest
@@ -240,9 +283,13 @@ private:
 /// re-reading of layers; manifests, configs and sizes are checked again, and whoever uploads hashes
 /// the bytes on their way. Judging by hand (no repository) never uses the cache. Leaked secrets are
 /// searched for each time, for each job has others.
+/// Where the configuration names a second scanner, it is asked about every image, too: what it
+/// finds blocks by the same policy, and nothing that it says takes back what the first one found.
 class TrivyGate {
 public:
-  TrivyGate(ScannerConfig config, Scanner& scanner, ContentReader& contents, const Clock& clock);
+  /// `second`: Grype; not asked where the configuration names none, and missed where it does.
+  TrivyGate(ScannerConfig config, Scanner& scanner, ContentReader& contents, const Clock& clock,
+            Scanner* second = nullptr);
   /// Judges `root` of `layout` for a destination ("" = by hand, no pass is made). A denial is not
   /// an error; an Error means that the gate could not judge (and nothing may be pushed).
   Result<Judgement> judge(const oci::Layout& layout, const oci::Digest& root,
@@ -253,6 +300,7 @@ private:
   Scanner& scanner_;
   ContentReader& contents_;
   const Clock& clock_;
+  Scanner* second_;
 };
 
 } // namespace slipway::gate

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -51,11 +52,14 @@ Status copy_all(int from, int into, std::uint64_t size, const std::string& name)
   return Error{ErrorKind::unavailable, name + " changed while it was read", "try again", {}};
 }
 
-/// The last one that was made.
+/// The last one that was made of each file. There are as many files as there are scanners.
 struct Kept {
+  struct One {
+    std::string state;
+    std::shared_ptr<const SealedProgram> program;
+  };
   std::mutex mutex;
-  std::string state;
-  std::shared_ptr<const SealedProgram> program;
+  std::map<std::filesystem::path, One> programs;
 };
 Kept& kept() {
   static Kept one;
@@ -70,7 +74,7 @@ Result<std::shared_ptr<const SealedProgram>> SealedProgram::of(const std::filesy
     const int cause = errno;
     return Error{ErrorKind::misconfigured,
                  "cannot read the scanner " + file.string() + ": " + errno_text(cause),
-                 "install it with packaging/tools, and name it in [gate] trivy",
+                 "install it with packaging/tools, and name it in [gate]",
                  {}};
   }
   struct stat facts {};
@@ -84,8 +88,9 @@ Result<std::shared_ptr<const SealedProgram>> SealedProgram::of(const std::filesy
                  "",
                  {}};
 
-  auto& last = kept();
-  const std::lock_guard guard{last.mutex}; // whoever comes while one copies waits for it
+  auto& all = kept();
+  const std::lock_guard guard{all.mutex}; // whoever comes while one copies waits for it
+  auto& last = all.programs[file];
   const auto state = file_state(facts);
   if (last.program && last.state == state) return last.program;
   auto memory = make_memory();

@@ -16,7 +16,7 @@ namespace slipway::gate {
 
 class SealedProgram {
 public:
-  /// The copy of FILE; this process makes one for each state of the file and keeps the last.
+  /// The copy of FILE; this process makes one for each state of a file and keeps the last of each.
   /// Errors: misconfigured (cannot be read, is no program; memory of programs is switched off); io.
   static Result<std::shared_ptr<const SealedProgram>> of(const std::filesystem::path& file);
 

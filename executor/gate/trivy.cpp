@@ -1,59 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/gate.hpp"
-#include "executor/gate/report.hpp"
-#include "executor/gate/scan_owner.hpp"
-#include "executor/gate/sealed_program.hpp"
-
-#include <unistd.h>
-
-#include <atomic>
-#include <csignal>
-#include <future>
-#include <variant>
 
 namespace slipway::gate {
-namespace {
-
-constexpr std::size_t kMaxReportBytes = 64UL << 20; // several times as much memory once it is read
-// Where things lie in the sandbox. Trivy cuts --input at the first '@' or ':'.
-constexpr const char* kScannersProcess = "io.slipway.pid"; ///< label: who reads the scan's report
-constexpr const char* kInit = "/opt/slipway-init";
-constexpr const char* kLayout = "/opt/layout";
-constexpr const char* kCache = "/opt/cache";
-
-using Sealed = std::shared_ptr<const SealedProgram>;
-
-/// Errors: misconfigured (not the pinned bytes); those of SealedProgram.
-Result<Sealed> sealed_scanner(const ScannerConfig& config) {
-  auto program = SealedProgram::of(config.trivy);
-  if (!program || config.trivy_sha256.empty()) return program;
-  auto real = (*program)->digest();
-  if (!real) return std::move(real).error().in(config.trivy.string());
-  const auto& pin = config.trivy_sha256;
-  if (real->hex() != (pin.starts_with("sha256:") ? pin.substr(7) : pin)) {
-    return Error{ErrorKind::misconfigured,
-                 config.trivy.string() + " is not the pinned scanner: it digests to " + real->str(),
-                 "find out who replaced it; if it was you, set [gate] trivy_sha256",
-                 {}};
-  }
-  return program;
-}
-
-/// By the kernel or by slipway: `podman start --attach` tells it as a shell does.
-bool was_killed(const process::Ending& ending) {
-  const auto* exited = std::get_if<process::Exited>(&ending);
-  const auto* signaled = std::get_if<process::Signaled>(&ending);
-  return (exited != nullptr && exited->code == 128 + SIGKILL) ||
-         (signaled != nullptr && signaled->signal == SIGKILL);
-}
-
-std::string tail_of(const std::string& text) {
-  return printable(text.size() > 800 ? std::string_view{text}.substr(text.size() - 800)
-                                     : std::string_view{text},
-                   1000);
-}
-
-} // namespace
 
 std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
                                          const std::string& cache) {
@@ -98,94 +46,12 @@ std::vector<std::string> trivy_arguments(const std::string& layout, const oci::D
 
 SandboxedTrivy::SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
                                std::string owner_label, Started started)
-    : config_{std::move(config)}, podman_{podman}, ids_{ids},
-      owner_label_{std::move(owner_label)}, started_{std::move(started)} {}
-
-Result<Scanner::Report> SandboxedTrivy::scan(const std::filesystem::path& layout_dir,
-                                             const oci::Digest& manifest) {
-  // While the sandbox comes up: reading it takes half a second. Nothing runs before it is done.
-  const std::shared_future<Result<Sealed>> sealed =
-      std::async(std::launch::async, [this] { return sealed_scanner(config_); });
-  const auto program = [&]() -> Result<int> {
-    const auto& ready = sealed.get();
-    if (!ready) return ready.error();
-    return (*ready)->fd();
-  };
-  auto image = podman_.toolbox_image();
-  if (!image) return std::move(image).error().in("preparing the scanner's sandbox");
-
-  static std::atomic<unsigned> counter{0};
-  sandbox::SandboxSpec spec;
-  spec.name = "slipway-scan-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + "-" +
-              manifest.hex().substr(0, 12);
-  spec.labels = {{"io.slipway.role", "scanner"},
-                 {"io.slipway.owner", owner_label_},
-                 {kScannersProcess, std::to_string(::getpid())}};
-  spec.image = *std::move(image);
-  // PID 1 executes what it is handed, and is Trivy from then on.
-  spec.entrypoint = {kInit, "program", "trivy"};
-  spec.command = trivy_arguments(kLayout, manifest, kCache);
-  spec.user = "65534:65534";
-  spec.working_dir = "/tmp"; // empty, its own
-  spec.ids = ids_;
-  spec.network = "";
-  spec.read_only_root = true;
-  spec.hostname = "scanner";
-  spec.tmpfs = {{"/tmp", "rw,nosuid,nodev,noexec,mode=1777,size=4g"}};
-  spec.volumes = {{layout_dir.string(), kLayout, true}};
-  spec.allow(sandbox::HostMount{{config_.init.string(), kInit, true},
-                                "slipway-init, which executes the sealed scanner"});
-  spec.allow(sandbox::HostMount{{config_.db_dir.string(), std::string{kCache} + "/db", true},
-                                "the vulnerability DB, read-only"});
-  spec.limits = config_.limits;
-  spec.limits.pids = 512;
-
-  auto output = podman_.run_attached(spec, config_.deadline, kMaxReportBytes, started_, program);
-  if (const auto& ready = sealed.get(); !ready) return ready.error();
-  if (!output) return std::move(output).error();
-  if (std::holds_alternative<process::DeadlinePassed>(output->ending)) {
-    return Error{ErrorKind::timed_out,
-                 "the scanner " + process::describe(output->ending),
-                 "raise [gate] timeout for images of this size",
-                 {}};
-  }
-  if (!process::succeeded(output->ending)) {
-    return Error{
-        ErrorKind::unavailable,
-        "the scanner ended with " + process::describe(output->ending) + ": " + tail_of(output->err),
-        was_killed(output->ending) && config_.limits.memory_bytes > 0
-            ? "it may have had more than its " + std::to_string(config_.limits.memory_bytes >> 20) +
-                  " MiB of memory, its files in /tmp included: raise memory in [sandbox]"
-            : "",
-        {}};
-  }
-  if (output->out.empty()) {
-    return Error{
-        ErrorKind::unavailable, "the scanner wrote no report: " + tail_of(output->err), "", {}};
-  }
-  return Report{.json = std::move(output->out), .diagnostics = std::move(output->err)};
-}
-
-Status SandboxedTrivy::remove_orphans(sandbox::Podman& podman, const std::string& owner_label) {
-  auto all = podman.list("io.slipway.role", "scanner");
-  if (!all) return std::move(all).error();
-  std::vector<std::string> orphans;
-  for (const auto& one : *all) {
-    const auto owner = one.labels.find("io.slipway.owner");
-    const auto pid = one.labels.find(kScannersProcess);
-    if (owner == one.labels.end() || owner->second != owner_label || pid == one.labels.end())
-      continue;
-    if (is_process_gone(pid->second)) orphans.push_back(one.id);
-  }
-  return podman.remove(orphans);
-}
-
-std::string SandboxedTrivy::version() const {
-  return "trivy" +
-         (config_.trivy_sha256.empty()
-              ? std::string{}
-              : " sha256:" + config_.trivy_sha256.substr(
-                                 config_.trivy_sha256.starts_with("sha256:") ? 7 : 0, 12));
-}
+    : SandboxedScanner{
+          {"trivy", config.trivy, config.trivy_sha256, config.db_dir, trivy_arguments, {}},
+          config,
+          podman,
+          ids,
+          std::move(owner_label),
+          std::move(started)} {}
 
 } // namespace slipway::gate

@@ -43,6 +43,7 @@ void show(std::string& text, const Finding& finding) {
   if (!finding.title.empty()) text += "      " + printable(finding.title, 160) + "\n";
   if (finding.blocks) text += "      What to do: " + printable(advice(finding), 600) + "\n";
   if (!finding.note.empty()) text += "      " + printable(finding.note, 700) + "\n";
+  if (finding.found_by == "grype") text += "      Found by Grype, not by Trivy\n";
   if (finding.blocks && !finding.url.empty()) text += "      " + printable(finding.url) + "\n";
 }
 
@@ -73,6 +74,10 @@ std::optional<Severity> parse_severity(std::string_view text) {
     if (upper == severity_name(severity)) return severity;
   }
   return std::nullopt;
+}
+
+std::string Verdict::scanners() const {
+  return scanner + (second_scanner.empty() ? "" : ", " + second_scanner);
 }
 
 bool Verdict::could_not_judge() const {
@@ -113,6 +118,9 @@ std::string Verdict::for_people() const {
   if (!scanner.empty()) {
     text += "  Vulnerabilities: " + (line.empty() ? "none" : line) + " (" + printable(scanner) +
             ", DB of " + rfc3339(db_updated_at) +
+            (second_scanner.empty()
+                 ? ""
+                 : "; " + printable(second_scanner) + ", DB of " + rfc3339(second_db_built_at)) +
             (from_cache ? ", judged at " + rfc3339(judged_at) : "") + ")\n";
   }
   for (const auto& warning : warnings)
@@ -166,6 +174,7 @@ std::string Verdict::to_json() const {
   object["findings"] = nlohmann::ordered_json::array();
   for (const auto& finding : findings) {
     object["findings"].push_back({{"id", finding.id},
+                                  {"aliases", finding.aliases},
                                   {"kind", finding.is_secret ? "secret" : "vulnerability"},
                                   {"severity", severity_name(finding.severity)},
                                   {"blocks", finding.blocks},
@@ -178,7 +187,8 @@ std::string Verdict::to_json() const {
                                   {"url", finding.url},
                                   {"purl", finding.purl},
                                   {"waived", finding.waived},
-                                  {"note", finding.note}});
+                                  {"note", finding.note},
+                                  {"found_by", finding.found_by}});
   }
   object["counts"] = nlohmann::ordered_json::object();
   for (const auto severity : kSeverities) {
@@ -190,6 +200,10 @@ std::string Verdict::to_json() const {
   object["expires_at"] = rfc3339(expires_at);
   object["scanner"] = scanner;
   object["db_updated_at"] = rfc3339(db_updated_at);
+  if (!second_scanner.empty()) {
+    object["second_scanner"] = second_scanner;
+    object["second_db_built_at"] = rfc3339(second_db_built_at);
+  }
   object["policy_digest"] = policy_digest;
   object["from_cache"] = from_cache;
   return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);

@@ -9,7 +9,7 @@ namespace slipway::gate {
 namespace {
 
 using nlohmann::json;
-constexpr int kSchema = 3;
+constexpr int kSchema = 4;
 constexpr std::size_t kMaxVerdictBytes = 32UL << 20;
 
 std::optional<Verdict> from_json(const json& object) {
@@ -26,6 +26,8 @@ std::optional<Verdict> from_json(const json& object) {
                   .expires_at = {},
                   .scanner = object.at("scanner").get<std::string>(),
                   .db_updated_at = {},
+                  .second_scanner = object.value("second_scanner", ""),
+                  .second_db_built_at = {},
                   .policy_digest = object.at("policy_digest").get<std::string>(),
                   .from_cache = true,
                   .inventories = {}};
@@ -34,6 +36,10 @@ std::optional<Verdict> from_json(const json& object) {
       !parse_rfc3339(object.at("db_updated_at").get<std::string>(), verdict.db_updated_at)) {
     return std::nullopt;
   }
+  if (!verdict.second_scanner.empty() &&
+      !parse_rfc3339(object.at("second_db_built_at").get<std::string>(),
+                     verdict.second_db_built_at))
+    return std::nullopt;
   if (!object.at("denials").empty()) return std::nullopt;
   for (const auto& entry : object.at("allowed")) {
     Allowed allowed{.code = entry.at("code").get<std::string>(),
@@ -48,6 +54,7 @@ std::optional<Verdict> from_json(const json& object) {
     const auto severity = parse_severity(entry.at("severity").get_ref<const std::string&>());
     if (!severity || entry.at("blocks").get<bool>()) return std::nullopt;
     verdict.findings.push_back({.id = entry.at("id").get<std::string>(),
+                                .aliases = entry.at("aliases").get<std::vector<std::string>>(),
                                 .package = entry.at("package").get<std::string>(),
                                 .installed = entry.at("installed").get<std::string>(),
                                 .fixed = entry.at("fixed").get<std::string>(),
@@ -62,7 +69,8 @@ std::optional<Verdict> from_json(const json& object) {
                                 .waived = entry.at("waived").get<bool>(),
                                 .blocks = false,
                                 .os_package = entry.at("os_package").get<bool>(),
-                                .is_secret = entry.at("kind") == "secret"});
+                                .is_secret = entry.at("kind") == "secret",
+                                .found_by = entry.at("found_by").get<std::string>()});
   }
   for (const auto& [name, count] : object.at("counts").items()) {
     const auto severity = parse_severity(name);

@@ -60,7 +60,8 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
     const auto text = [](const std::string& value) {
       return gate::printable(value, kMostTextBytes);
     };
-    Json identifier{{"type", finding.id.starts_with("CVE-") ? "cve" : "trivy"},
+    const auto* scanner = finding.found_by == "grype" ? "grype" : "trivy";
+    Json identifier{{"type", finding.id.starts_with("CVE-") ? "cve" : scanner},
                     {"name", text(finding.id)},
                     {"value", text(finding.id)}};
     const auto url = safe_url(finding.url);
@@ -68,7 +69,8 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
     Json entry{
         {"id", id_of(finding)},
         {"name", text(finding.id + " in " + finding.package + "-" + finding.installed)},
-        {"description", text(finding.title.empty() ? finding.id : finding.title)},
+        {"description", text((finding.title.empty() ? finding.id : finding.title) +
+                             (finding.found_by == "grype" ? " (found by Grype)" : ""))},
         {"severity", severity_of(finding.severity)},
         {"solution", finding.fixed.empty()
                          ? std::string{"No fixed version is known."}

@@ -57,7 +57,8 @@ std::string row(const gate::Finding& finding) {
                : finding.fixed.empty() ? "no version yet"
                                        : escaped(finding.fixed));
   text += cell(escaped(finding.target));
-  text += cell(escaped(finding.title, 300));
+  text +=
+      cell(escaped(finding.title, 300) + (finding.found_by == "grype" ? " (found by Grype)" : ""));
   return text + "</tr>\n";
 }
 
@@ -79,7 +80,7 @@ std::string html_report(const gate::Verdict& verdict, const Subject& subject) {
           std::string{verdict.passed ? "passed" : "denied"} + "\">" + outcome + "</p>\n<dl>\n";
   page += line("Digest", verdict.digest.str()) + line("Project", subject.project) +
           line("Ref", subject.ref) + line("Built by", subject.backend) +
-          line("Scanner", verdict.scanner) +
+          line("Scanner", verdict.scanners()) +
           line("Database of", verdict.scanner.empty() ? "" : rfc3339(verdict.db_updated_at)) +
           line("Judged", rfc3339(verdict.judged_at)) +
           line("Good until", verdict.passed ? rfc3339(verdict.expires_at) : "");

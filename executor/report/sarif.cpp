@@ -26,7 +26,8 @@ std::string sentence(const gate::Finding& finding) {
   return text(finding.id + ": " + finding.package + " " + finding.installed + ", " +
               (finding.fixed.empty() ? std::string{"no fixed version is known"}
                                      : "fixed in " + finding.fixed) +
-              (finding.title.empty() ? "" : ". " + finding.title));
+              (finding.title.empty() ? "" : ". " + finding.title) +
+              (finding.found_by == "grype" ? " (found by Grype)" : ""));
 }
 
 } // namespace
@@ -81,7 +82,7 @@ std::string sarif_report(const gate::Verdict& verdict, const Subject& subject) {
             {{"image", text(subject.image)},
              {"digest", verdict.digest.str()},
              {"passed", verdict.passed},
-             {"scanner", text(verdict.scanner)}}}}})}};
+             {"scanner", text(verdict.scanners())}}}}})}};
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

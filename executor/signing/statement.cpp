@@ -30,19 +30,21 @@ std::string predicate_of(const Provenance& facts) {
     resolved.push_back({{"name", name}, {"digest", digest_set(digest)}});
   if (!facts.dockerfile_digest.empty())
     resolved.push_back({{"name", "Dockerfile"}, {"digest", digest_set(facts.dockerfile_digest)}});
+  json gate{{"verdict", "passed"},
+            {"policy", facts.policy_digest},
+            {"scanner", facts.scanner},
+            {"db_updated_at", rfc3339(facts.db_updated_at)},
+            {"judged_at", rfc3339(facts.judged_at)},
+            {"exceptions", facts.exceptions}};
+  if (!facts.second_scanner.empty()) {
+    gate["second_scanner"] = facts.second_scanner;
+    gate["second_db_built_at"] = rfc3339(facts.second_db_built_at);
+  }
   json build = {
       {"buildType", facts.backend.empty() ? "urn:slipway:push:v1" : "urn:slipway:build:v1"},
       {"externalParameters",
        {{"image", facts.image}, {"project", facts.project}, {"ref", facts.ref}}},
-      {"internalParameters",
-       {{"backend", facts.backend},
-        {"gate",
-         {{"verdict", "passed"},
-          {"policy", facts.policy_digest},
-          {"scanner", facts.scanner},
-          {"db_updated_at", rfc3339(facts.db_updated_at)},
-          {"judged_at", rfc3339(facts.judged_at)},
-          {"exceptions", facts.exceptions}}}}},
+      {"internalParameters", {{"backend", facts.backend}, {"gate", std::move(gate)}}},
       {"resolvedDependencies", std::move(resolved)}};
   return dump(
       {{"buildDefinition", std::move(build)},

@@ -39,6 +39,8 @@ struct Provenance {
   std::string policy_digest;
   std::string scanner;
   WallTime db_updated_at;
+  std::string second_scanner; ///< "" = none was asked
+  WallTime second_db_built_at;
   WallTime judged_at;
   std::vector<std::string> exceptions; ///< waivers and allowances that were used
 };

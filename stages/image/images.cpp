@@ -168,6 +168,9 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
   // One folder for all that is asked of it, whatever an update does meanwhile.
   scanner.db_dir = gate::database_in_force(section.db_dir);
   scanner.cache_dir = config.slipway.state_dir / "gate";
+  scanner.grype = section.grype;
+  scanner.grype_sha256 = section.grype_sha256;
+  scanner.grype_db_dir = gate::database_in_force(section.grype_db_dir);
   scanner.deadline = section.timeout;
   scanner.limits.memory_bytes = scanner_memory(config);
   scanner.limits.cpus = config.sandbox.cpus;
@@ -639,13 +642,14 @@ Result<gate::Judgement> Images::judge(const Candidate& candidate, const std::str
   } const turn{scans_};
   const auto config = scanner_config(effective_.gate, tools_.config);
   Status looked_after;
-  gate::SandboxedTrivy scanner{
-      config, tools_.podman, tools_.slots.scanners(), tools_.owner,
-      [&](const sandbox::ContainerFacts& sandbox) {
-        if (auto done = look_after(tools_, record_.key, "scanner", sandbox, progress); !done)
-          looked_after = std::move(done); // of one scan of several
-      }};
-  gate::TrivyGate gate{config, scanner, *leaks_, tools_.clock};
+  const auto started = [&](const sandbox::ContainerFacts& sandbox) {
+    if (auto done = look_after(tools_, record_.key, "scanner", sandbox, progress); !done)
+      looked_after = std::move(done); // of one scan of several
+  };
+  const auto ids = tools_.slots.scanners();
+  gate::SandboxedTrivy trivy{config, tools_.podman, ids, tools_.owner, started};
+  gate::SandboxedGrype grype{config, tools_.podman, ids, tools_.owner, started};
+  gate::TrivyGate gate{config, trivy, *leaks_, tools_.clock, &grype};
   auto judgement = gate.judge(candidate.layout, candidate.manifest,
                               gate_policy(effective_.gate, tools_.config), repository);
   // It has read a hostile image with no limit on its memory.
@@ -952,6 +956,8 @@ Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdi
   facts.policy_digest = verdict.policy_digest;
   facts.scanner = verdict.scanner;
   facts.db_updated_at = verdict.db_updated_at;
+  facts.second_scanner = verdict.second_scanner;
+  facts.second_db_built_at = verdict.second_db_built_at;
   facts.judged_at = verdict.judged_at;
   facts.exceptions = verdict.exceptions();
   engine_api::SigningOrder order;

@@ -6,6 +6,8 @@
 . "$SUITE_ROOT/tests/lib/world.sh"
 # shellcheck source=tests/lib/steps.sh
 . "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/gate_steps.sh
+. "$SUITE_ROOT/tests/lib/gate_steps.sh"
 
 SUITE_ONCE=1
 
@@ -21,43 +23,6 @@ SUITE_SETUP() {
 
 SUITE_TEARDOWN() {
     world_stop
-}
-
-# gate_config NAME SED [RULE]: from now on the world's configuration, changed by the sed program, with this [[rule]].
-gate_config() {
-    local dir=$world_dir/etc-$1
-    install -d -m 0755 "$dir" "$dir/policy.d"
-    world_write_config "$dir/config.toml"
-    sed -i "$2" "$dir/config.toml"
-    printf '%s\n' "${3:-}" >"$dir/policy.d/10-rule.toml"
-    world_config=$dir/config.toml
-}
-
-# gate_scanner NAME C-STATEMENTS [SED]: a program in Trivy's place, pinned as the operator would. In its sandbox is nothing
-# else, so it is static.
-gate_scanner() {
-    local program=$world_dir/scanner-$1
-    cc -static -O1 -o "$program" -x c - <<<"#include <signal.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-int main(int argc, char **argv) { $2 return 0; }"
-    chmod 755 "$program"
-    gate_config "$1" "s|^trivy = .*|trivy = \"$program\"|
-s|^trivy_sha256 = .*|trivy_sha256 = \"$(sha256sum "$program" | cut -d' ' -f1)\"|
-${3:-}"
-}
-
-# push_base NAME: a script that pushes the tiny Debian under the project's own path, unchanged.
-push_base() {
-    echo "docker pull -q $tiny && docker tag $tiny $world_registry/grp/app/$1:1
-try push-$1 docker push $world_registry/grp/app/$1:1"
-}
-
-# expect_refused NAME CODE WORDS...: by a gate that could not judge; the job goes on and the registry has nothing.
-expect_refused() {
-    expect_step "push-$1" 1 "could not judge, so nothing is pushed" "[$2]" "${@:3}"
-    expect_absent "grp/app/$1:1"
 }
 
 stored_in_registry() { find "$world_dir/registry/docker/registry/v2/blobs" -name data | sort; }

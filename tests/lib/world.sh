@@ -5,7 +5,7 @@
 # the suites of tests/e2e; needs a built slipway. Source it alone, it brings env.sh and images.sh.
 #
 #   world_start DIR              everything but slipway's own state; sets the variables below
-#   world_write_config FILE      a configuration for this world; edit it freely afterwards
+#   world_write_config FILE      a configuration for this world, with the lines $world_gate in [gate]; edit it freely afterwards
 #   world_job ID SCRIPT [IMAGE]  prints a GitLab job that runs the text SCRIPT; change it with jq
 #   world_run DIR JOB.json...    hands the jobs to a real gitlab-runner; results: world_trace/world_state DIR ID
 #   world_leftovers              what is left of jobs: Podman's, slipway's folders, mounts, processes (after 5 s), one a line
@@ -87,6 +87,7 @@ trivy_sha256 = "$(sha256sum "$world_trivy/bin/trivy" | cut -d' ' -f1)"
 db_dir = "$world_dir/trivy-cache/db"
 threshold = "high"
 fixed_only = true
+${world_gate:-}
 
 [push]
 token_lifetime = "15m"

@@ -125,6 +125,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "'cache_dir' in [gitlab] must be another folder"},
         Refused{"DefaultImageWithSpaces", "[gitlab]\ndefault_image = \"a b\"\n",
                 "'default_image' in [gitlab] must be an image reference"},
+        Refused{"SecondPinOfAnotherLength", "[gate]\ngrype_sha256 = \"abc\"\n",
+                "'grype_sha256' in [gate] must be 64 lower-case hex digits"},
         Refused{"PinOfAnotherLength", "[gate]\ntrivy_sha256 = \"abc\"\n",
                 "'trivy_sha256' in [gate] must be 64 lower-case hex digits"},
         Refused{"NoImageFits", "[gate]\nmax_layer = \"0B\"\n", "at least 1048576B"},

@@ -49,25 +49,6 @@ protected:
   bool finds_ = true;
   std::string found_ = "CVE-2024-12797";
   int proofs_ = 0;
-
-private:
-  // The package of an image that was made to be found; "" for all others.
-  static std::string canary_in(const std::filesystem::path& dir, const oci::Digest& manifest) {
-    const auto layout = oci::Layout::open(dir);
-    const auto tree = oci::read_tree(*layout, manifest);
-    const auto layer =
-        *layout->read_blob(tree->images.front().manifest.layers.front().digest, 1UL << 20);
-    if (layer.find("T:canary") == std::string::npos &&
-        layer.find("Description: canary") == std::string::npos)
-      return "";
-    for (const std::string mark : {"P:", "Package: "}) {
-      const auto at = layer.find(mark);
-      if (at == std::string::npos) continue;
-      const auto begin = at + mark.size();
-      return layer.substr(begin, layer.find('\n', begin) - begin);
-    }
-    return "";
-  }
 };
 
 TEST_F(Canaries, AreFoundOnceForEachScannerAndDb) {

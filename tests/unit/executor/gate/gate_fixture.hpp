@@ -39,6 +39,24 @@ public:
   std::string version() const override { return version_text; }
 };
 
+// The package of an image that was made to be found; "" for all others.
+inline std::string canary_in(const std::filesystem::path& dir, const oci::Digest& manifest) {
+  const auto layout = oci::Layout::open(dir);
+  const auto tree = oci::read_tree(*layout, manifest);
+  const auto layer =
+      *layout->read_blob(tree->images.front().manifest.layers.front().digest, 1UL << 20);
+  if (layer.find("T:canary") == std::string::npos &&
+      layer.find("Description: canary") == std::string::npos)
+    return "";
+  for (const std::string mark : {"P:", "Package: "}) {
+    const auto at = layer.find(mark);
+    if (at == std::string::npos) continue;
+    const auto begin = at + mark.size();
+    return layer.substr(begin, layer.find('\n', begin) - begin);
+  }
+  return "";
+}
+
 struct ReportParts {
   std::string os = R"({"Family":"alpine","Name":"3.21.3"})";
   std::string packages = R"([{"Name":"libssl3"}])";
@@ -101,8 +119,8 @@ protected:
            parts_.more_results + "]}";
   }
   Verdict verdict(const std::string& repository = "reg:5000/app") {
-    auto judged =
-        TrivyGate{config_, scanner_, leaks_, clock_}.judge(layout_, root_, policy_, repository);
+    auto judged = TrivyGate{config_, scanner_, leaks_, clock_, &second_}.judge(layout_, root_,
+                                                                               policy_, repository);
     EXPECT_TRUE(judged.ok()) << judged.error().text();
     EXPECT_EQ(judged->pass.has_value(), judged->verdict.passed && !repository.empty());
     return judged->verdict;
@@ -141,6 +159,7 @@ protected:
   fakes::TempDir dir_;
   ScannerConfig config_;
   FakeScanner scanner_;
+  FakeScanner second_; ///< asked where config_ names one
   fakes::FakeLeakScanner leaks_;
   FixedClock clock_{at("2026-11-24T12:00:00Z")};
   GatePolicy policy_;

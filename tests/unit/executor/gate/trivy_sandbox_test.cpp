@@ -74,7 +74,7 @@ TEST(ScanOwner, StandsInTheNameOfTheScratchFolder) {
 
 // SLIPWAY_ACCEPT=1 writes the file anew. What differs between two scans and two machines is named
 // in capitals.
-TEST(Scanners, AreAskedForAsInTheGoldenFile) {
+template <typename Sandboxed> void expect_asked_for_as_in(const std::string& golden) {
   auto api = std::make_shared<fakes::FakePodmanApi>();
   nlohmann::json body;
   api->instead = [&](const sandbox::ApiRequest& request) -> std::optional<sandbox::ApiAnswer> {
@@ -91,13 +91,13 @@ TEST(Scanners, AreAskedForAsInTheGoldenFile) {
   engine.runtime_dir = dir.path();
   sandbox::Podman podman{engine, runner, api};
   ScannerConfig config;
-  config.trivy = "/bin/true"; // it has to be a program; it is not started
+  config.trivy = config.grype = "/bin/true"; // it has to be a program; it is not started
   config.init = "/usr/lib/slipway/slipway-init";
   config.db_dir = "/var/lib/slipway/trivy/db";
-  config.trivy_sha256 = "";
+  config.grype_db_dir = "/var/lib/slipway/grype-db";
   const auto manifest = oci::Digest::of("manifest");
 
-  auto report = SandboxedTrivy{config, podman, {65537, 65536, 1, false}, "me"}.scan(
+  auto report = Sandboxed{config, podman, {65537, 65536, 1, false}, "me"}.scan(
       "/var/lib/slipway/jobs/j1/layout", manifest);
 
   ASSERT_TRUE(report.ok()) << report.error().text();
@@ -108,12 +108,20 @@ TEST(Scanners, AreAskedForAsInTheGoldenFile) {
   for (auto& mount : body["mounts"])
     if (mount["destination"] == "/run/slipway/handover") mount["source"] = "HANDOVER";
   const auto text = body.dump(2) + "\n";
-  const std::string file = std::string{SLIPWAY_TESTDATA} + "/create-scanner.json";
+  const std::string file = std::string{SLIPWAY_TESTDATA} + "/" + golden;
   if (std::getenv("SLIPWAY_ACCEPT") != nullptr)
     std::ofstream(file) << text; // NOLINT(concurrency-mt-unsafe): one thread
   std::stringstream expected;
   expected << std::ifstream(file).rdbuf();
   EXPECT_EQ(text, expected.str());
+}
+
+TEST(Scanners, AreAskedForAsInTheGoldenFile) {
+  expect_asked_for_as_in<SandboxedTrivy>("create-scanner.json");
+}
+
+TEST(Scanners, TheSecondIsAskedForAsInTheGoldenFile) {
+  expect_asked_for_as_in<SandboxedGrype>("create-second-scanner.json");
 }
 
 TEST(Scanners, OneThatWasKilledNamesTheKeyOfItsLimit) {

@@ -74,6 +74,27 @@ TEST(Report, FormatsHaveWordsAndTheFileNamesThatUsersExpect) {
   EXPECT_EQ(parse_format("pdf"), std::nullopt);
 }
 
+TEST(Report, SaysWhatTheSecondScannerFound) {
+  auto verdict = denied();
+  verdict.second_scanner = "grype 0.121.3";
+  verdict.findings[0].id = "GHSA-1";
+  verdict.findings[0].found_by = "grype";
+
+  const auto gitlab = json::parse(render(Format::gitlab, verdict, kSubject));
+  const auto& first = gitlab.at("vulnerabilities").at(0);
+  EXPECT_EQ(first.at("description"), "overflow in libx (found by Grype)");
+  EXPECT_EQ(first.at("identifiers").at(0).at("type"), "grype");
+  EXPECT_EQ(gitlab.at("vulnerabilities").at(1).at("description"), "overflow in libx");
+  for (const auto format : {Format::sarif, Format::html}) {
+    const auto text = render(format, verdict, kSubject);
+    EXPECT_NE(text.find("(found by Grype)"), std::string::npos);
+    EXPECT_NE(text.find("trivy 0.69.3, grype 0.121.3"), std::string::npos);
+  }
+  const auto own = json::parse(render(Format::verdict, verdict, kSubject));
+  EXPECT_EQ(own.at("second_scanner"), "grype 0.121.3");
+  EXPECT_EQ(own.at("findings").at(0).at("found_by"), "grype");
+}
+
 // The members that the schema 15.0.7 calls required, and the words that it allows.
 TEST(GitlabReport, HasWhatItsSchemaAsksFor) {
   const auto report = json::parse(render(Format::gitlab, denied(), kSubject));
