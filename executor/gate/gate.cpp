@@ -6,6 +6,7 @@
 #include "executor/gate/canary.hpp"
 #include "executor/gate/database.hpp"
 #include "executor/gate/exceptions.hpp"
+#include "executor/gate/origins.hpp"
 #include "executor/gate/report.hpp"
 #include "executor/gate/scratch_dir.hpp"
 #include "executor/gate/second_scanner.hpp"
@@ -473,10 +474,12 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
     const auto prefix = several ? name_of(image) : "";
     const std::set<std::string> digests{root.str(), image.descriptor.digest.str()};
+    const Origins origins{image};
+    origins.name(report->findings);
     bench.judge_report(*report, scanned->diagnostics, who, prefix, digests);
     if (second.is_wanted() && !second.judge(bench,
                                             {dir, copy->manifest, copy->config,
-                                             image.config->diff_ids, who, prefix, digests},
+                                             image.config->diff_ids, who, prefix, digests, origins},
                                             *report))
       return conclude();
     verdict.inventories.push_back({.manifest = image.descriptor.digest,

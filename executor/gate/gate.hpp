@@ -82,6 +82,8 @@ struct Finding {
   bool os_package = false;        ///< else a language package, or a secret
   bool is_secret = false;         ///< `id` is the rule, `target` the file
   std::string found_by = "trivy"; ///< "trivy", "grype", "trivy, grype"
+  std::string layer;              ///< digest of the layer that brought it; "" = nobody says
+  std::string made_by;            ///< the instruction that made that layer, without build arguments
 };
 
 struct Package {

@@ -77,10 +77,11 @@ Finding finding_of(const json& match, const std::string& distro) {
   const auto type = text_of(artifact, "type");
   finding.os_package = type == "deb" || type == "apk" || type == "rpm" || type == "alpm";
   finding.target = distro;
+  const auto& places = list_of(artifact, "locations");
+  if (!places.empty()) finding.layer = text_of(places.front(), "layerID");
   if (!finding.os_package) {
     finding.target = type;
-    if (const auto& places = list_of(artifact, "locations"); !places.empty())
-      finding.path = text_of(places.front(), "path");
+    if (!places.empty()) finding.path = text_of(places.front(), "path");
     if (!finding.path.empty()) finding.target = finding.path.substr(finding.path.front() == '/');
   }
   finding.found_by = "grype";

@@ -56,6 +56,13 @@ Result<const json*> read_array(const json& object, const char* name) {
   return value;
 }
 
+Status read_layer(const json& entry, Finding& finding) {
+  const json* layer = member(entry, "Layer");
+  if (layer == nullptr) return {};
+  if (!layer->is_object()) return refused("Layer", "is not an object");
+  return read_text(*layer, "DiffID", finding.layer);
+}
+
 Result<Finding> read_vulnerability(const json& entry, const std::string& target, bool os_package) {
   Finding finding;
   finding.target = target;
@@ -74,6 +81,7 @@ Result<Finding> read_vulnerability(const json& entry, const std::string& target,
     if (auto fine = read_text(*identifier, "PURL", finding.purl); !fine)
       return std::move(fine).error();
   }
+  if (auto fine = read_layer(entry, finding); !fine) return std::move(fine).error();
   std::string published;
   if (auto fine = read_text(entry, "PublishedDate", published); !fine)
     return std::move(fine).error();
@@ -95,6 +103,7 @@ Result<Finding> read_secret(const json& entry, const std::string& target) {
         std::pair{"Severity", &severity}}) {
     if (auto fine = read_text(entry, name, *into); !fine) return std::move(fine).error();
   }
+  if (auto fine = read_layer(entry, finding); !fine) return std::move(fine).error();
   if (const json* line = member(entry, "StartLine"); line != nullptr && line->is_number_integer()) {
     finding.target += ":" + std::to_string(line->get<std::int64_t>());
   }

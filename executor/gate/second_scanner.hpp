@@ -6,6 +6,7 @@
 #include "executor/base/clock.hpp"
 #include "executor/gate/bench.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/gate/origins.hpp"
 
 #include <optional>
 #include <set>
@@ -36,6 +37,7 @@ public:
     std::string who;    ///< "the image for linux/amd64"
     std::string prefix; ///< of its findings' targets
     std::set<std::string> digests;
+    const Origins& origins;
   };
   /// Scans it and adds what was found to the bench. False where there is no report that could be
   /// used, which was denied: the judgement ends.

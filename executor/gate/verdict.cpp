@@ -43,6 +43,8 @@ void show(std::string& text, const Finding& finding) {
   if (!finding.title.empty()) text += "      " + printable(finding.title, 160) + "\n";
   if (finding.blocks) text += "      What to do: " + printable(advice(finding), 600) + "\n";
   if (!finding.note.empty()) text += "      " + printable(finding.note, 700) + "\n";
+  if (finding.blocks && !finding.made_by.empty())
+    text += "      Brought by: " + printable(finding.made_by, 200) + "\n";
   if (finding.found_by == "grype") text += "      Found by Grype, not by Trivy\n";
   if (finding.blocks && !finding.url.empty()) text += "      " + printable(finding.url) + "\n";
 }
@@ -188,7 +190,9 @@ std::string Verdict::to_json() const {
                                   {"purl", finding.purl},
                                   {"waived", finding.waived},
                                   {"note", finding.note},
-                                  {"found_by", finding.found_by}});
+                                  {"found_by", finding.found_by},
+                                  {"layer", finding.layer},
+                                  {"made_by", finding.made_by}});
   }
   object["counts"] = nlohmann::ordered_json::object();
   for (const auto severity : kSeverities) {

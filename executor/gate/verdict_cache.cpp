@@ -70,7 +70,9 @@ std::optional<Verdict> from_json(const json& object) {
                                 .blocks = false,
                                 .os_package = entry.at("os_package").get<bool>(),
                                 .is_secret = entry.at("kind") == "secret",
-                                .found_by = entry.at("found_by").get<std::string>()});
+                                .found_by = entry.at("found_by").get<std::string>(),
+                                .layer = entry.at("layer").get<std::string>(),
+                                .made_by = entry.at("made_by").get<std::string>()});
   }
   for (const auto& [name, count] : object.at("counts").items()) {
     const auto severity = parse_severity(name);

@@ -176,12 +176,8 @@ std::vector<Task> tasks_of(const oci::ImageTree& tree) {
   }
   for (const auto& image : tree.images) {
     const auto& layers = image.manifest.layers;
-    std::vector<std::string> made_by;
-    if (image.config) {
-      for (const auto& entry : image.config->history) {
-        if (!entry.empty_layer) made_by.push_back(entry.created_by);
-      }
-    }
+    const auto made_by =
+        image.config ? oci::layer_commands(*image.config) : std::vector<std::string>{};
     for (std::size_t i = 0; i < layers.size(); ++i) {
       Task task{Task::As::other, image.is_attestation ? "attestation" : "blob", layers[i], {}, ""};
       // What is of another type is no tar: the gate says whether it may be there at all.

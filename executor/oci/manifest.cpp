@@ -221,6 +221,15 @@ Result<json> parse_object(std::string_view text, const std::string& what, std::s
 
 } // namespace
 
+std::vector<std::string> layer_commands(const ImageConfig& config) {
+  std::vector<std::string> commands;
+  for (const auto& entry : config.history) {
+    if (!entry.empty_layer) commands.push_back(entry.created_by);
+  }
+  if (commands.size() != config.diff_ids.size()) commands.clear();
+  return commands;
+}
+
 bool is_index_type(std::string_view media_type) {
   return media_type == kMediaTypeOciIndex || media_type == kMediaTypeDockerIndex;
 }

@@ -95,6 +95,10 @@ struct ImageConfig {
   std::vector<History> history;
 };
 
+/// What made each layer, by the history; empty where that does not tell of as many layers as the
+/// config has.
+std::vector<std::string> layer_commands(const ImageConfig& config);
+
 bool is_index_type(std::string_view media_type);
 bool is_manifest_type(std::string_view media_type);
 

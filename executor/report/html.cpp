@@ -57,6 +57,9 @@ std::string row(const gate::Finding& finding) {
                : finding.fixed.empty() ? "no version yet"
                                        : escaped(finding.fixed));
   text += cell(escaped(finding.target));
+  text += cell(finding.layer.empty()
+                   ? ""
+                   : escaped(finding.made_by, 300) + "<br>layer " + escaped(finding.layer));
   text +=
       cell(escaped(finding.title, 300) + (finding.found_by == "grype" ? " (found by Grype)" : ""));
   return text + "</tr>\n";
@@ -102,7 +105,8 @@ std::string html_report(const gate::Verdict& verdict, const Subject& subject) {
             "scope=\"col\">Finding</th>"
             "<th scope=\"col\">Package</th><th scope=\"col\">Installed</th><th scope=\"col\">Fixed "
             "in</th>"
-            "<th scope=\"col\">Where</th><th scope=\"col\">What</th></tr></thead>\n<tbody>\n";
+            "<th scope=\"col\">Where</th><th scope=\"col\">Brought by</th><th "
+            "scope=\"col\">What</th></tr></thead>\n<tbody>\n";
     std::size_t shown = 0;
     for (const auto& finding : verdict.findings) {
       if (shown++ == kMostRows) break;

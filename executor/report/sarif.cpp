@@ -27,6 +27,7 @@ std::string sentence(const gate::Finding& finding) {
               (finding.fixed.empty() ? std::string{"no fixed version is known"}
                                      : "fixed in " + finding.fixed) +
               (finding.title.empty() ? "" : ". " + finding.title) +
+              (finding.made_by.empty() ? "" : ". Brought by " + finding.made_by) +
               (finding.found_by == "grype" ? " (found by Grype)" : ""));
 }
 

@@ -41,7 +41,8 @@ docker save $world_registry/grp/app/vulnerable:1 | docker load
 try again docker push $world_registry/grp/app/vulnerable:1"
 
     expect_eq "$STATE" success
-    expect_step push 1 "Gate: denied" "CRITICAL  CVE-2020-14343  PyYAML 5.3, fixed in 5.4" "What to do: upgrade PyYAML to 5.4 or later"
+    expect_step push 1 "Gate: denied" "CRITICAL  CVE-2020-14343  PyYAML 5.3, fixed in 5.4" "What to do: upgrade PyYAML to 5.4 or later" \
+        "Brought by: RUN /bin/sh -c mkdir -p /usr/lib/python3"
     expect_step buildx 1 CVE-2020-14343
     expect_step again 1 CVE-2020-14343
     expect_contains "$TRACE" "refused  $world_registry/grp/app/vulnerable:1"
