@@ -46,7 +46,7 @@ struct BuildJob {
   std::vector<std::pair<std::string, std::string>> build_args;
   std::vector<std::pair<std::string, std::string>> labels;
   std::string target;
-  std::string platform; ///< "" = the host's
+  std::string platform; ///< "" = the host's; "a,b" asks for an index of images for a and b
   bool no_cache = false;
   std::string network; ///< "" | "none"
   std::vector<std::pair<std::string, std::string>> extra_hosts;

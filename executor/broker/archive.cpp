@@ -5,6 +5,7 @@
 #include "executor/base/unique_fd.hpp"
 #include "executor/broker/request.hpp"
 #include "executor/oci/manifest.hpp"
+#include "executor/oci/platform.hpp"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -482,10 +483,8 @@ Status write_docker_archive(const oci::Layout& layout, const std::vector<Archive
       index.push_back(root);
       names.push_back(tag.familiar());
     }
-    const auto first = std::find_if(tree->images.begin(), tree->images.end(), [](const auto& i) {
-      return i.config.has_value() && !i.is_attestation;
-    });
-    if (first == tree->images.end()) continue;
+    const auto first = oci::image_to_show(*tree); // manifest.json knows one platform
+    if (!first) continue;
     Json layers = Json::array();
     for (const auto& layer : first->manifest.layers)
       layers.push_back("blobs/sha256/" + layer.digest.hex());

@@ -193,6 +193,8 @@ bool Engine::route_fixed(const Call& call) {
                "slipway does not search registries: use the registry's own page or API");
   } else if (get && path == "/slipway/v1/reports") {
     reports(call);
+  } else if (get && path == "/slipway/v1/manifest") {
+    manifest(call);
   } else if (post && path == "/auth") {
     auth(call);
   } else if (post && path == "/build") {
@@ -203,6 +205,8 @@ bool Engine::route_fixed(const Call& call) {
     if (!served) send_error(call.answer, served.error());
   } else if (post && path == "/slipway/v1/build") {
     build_from_workspace(call);
+  } else if (post && path == "/slipway/v1/index") {
+    edit_index(call);
   } else if (post && (path == "/build/prune" || path == "/build/cancel")) {
     send_json(call.answer, 200, Json{{"CachesDeleted", nullptr}, {"SpaceReclaimed", 0}});
   } else if (post && path == "/images/load") {
@@ -410,8 +414,7 @@ Json listed(const ImageSummary& image) {
       {"VirtualSize", image.size},
       {"SharedSize", -1},
       {"Containers", -1},
-      {"Descriptor",
-       {{"mediaType", oci::kMediaTypeOciManifest}, {"digest", image.manifest_digest.str()}}},
+      {"Descriptor", {{"mediaType", image.media_type}, {"digest", image.manifest_digest.str()}}},
       {"Labels", image.config.labels.empty() ? Json(nullptr) : Json(image.config.labels)}};
 }
 
@@ -552,8 +555,7 @@ void Engine::inspect_image(const Call& call, const std::string& name) {
       {"GraphDriver", {{"Name", "slipway"}, {"Data", nullptr}}},
       {"RootFS", {{"Type", "layers"}, {"Layers", std::move(layers)}}},
       {"Metadata", {{"LastTagTime", "0001-01-01T00:00:00Z"}}},
-      {"Descriptor",
-       {{"mediaType", oci::kMediaTypeOciManifest}, {"digest", image->manifest_digest.str()}}}};
+      {"Descriptor", {{"mediaType", image->media_type}, {"digest", image->manifest_digest.str()}}}};
   if (!image->config.platform.variant.empty()) answer["Variant"] = image->config.platform.variant;
   send_json(call.answer, 200, answer);
 }
@@ -670,6 +672,30 @@ void Engine::reports(const Call& call) {
     return send_error(call.answer, 400,
                       "there is no format '" + wanted.substr(0, 100) + "'; there are " + formats);
   send_json(call.answer, 200, all);
+}
+
+void Engine::manifest(const Call& call) {
+  auto found =
+      images_.manifest(call.target.query.get("name"), call.target.query.get("from") == "registry");
+  if (!found) return send_error(call.answer, found.error());
+  call.answer.whole(200, found->media_type, found->json);
+}
+
+void Engine::edit_index(const Call& call) {
+  auto text = call.request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline);
+  if (!text) return send_error(call.answer, text.error());
+  auto request = parse_index_json(*text);
+  if (!request) return send_error(call.answer, request.error());
+  Messages messages{call.answer};
+  auto made = images_.edit_index(
+      *request, [&](std::string_view line) { messages.status_lines(line); },
+      [&] { return call.answer.gone(); });
+  if (!made) return messages.fail(made.error());
+  messages.status_lines("\n");
+  messages.send(Json{
+      {"aux",
+       {{"Digest", made->digest.str()}, {"MediaType", made->media_type}, {"Index", made->json}}}});
+  messages.end();
 }
 
 void Engine::remove(const Call& call, const std::string& name) {

@@ -48,6 +48,8 @@ private:
   void tag(const Call& call, const std::string& name);
   void push(const Call& call, const std::string& name);
   void reports(const Call& call);
+  void manifest(const Call& call);
+  void edit_index(const Call& call);
   void remove(const Call& call, const std::string& name);
   void save(const Call& call, const std::vector<std::string>& names);
   void load(const Call& call);

@@ -70,12 +70,50 @@ struct ImageSummary {
   std::string config_json;               ///< the config blob
   oci::ImageConfig config;
   std::vector<std::uint64_t> layer_sizes;
+  std::string media_type = oci::kMediaTypeOciManifest; ///< of what has manifest_digest
 };
 
 struct PushOutcome {
   oci::Digest digest;
   std::uint64_t manifest_size = 0;
   std::vector<oci::Digest> layers;
+};
+
+/// A child of an index, as a job names it.
+struct IndexPart {
+  enum class Take {
+    manifest, ///< the image itself, which must be no index
+    platform, ///< of an index the one image for `platform`, else for this machine
+    all,      ///< every child of an index
+  };
+  std::string image; ///< a name or ID in the job's store, else what a registry has under the name
+  Take take = Take::manifest;
+  oci::Platform platform; ///< members that are not empty are written in place of the image's own
+  std::vector<std::pair<std::string, std::string>> annotations;
+};
+
+/// A change to an index of the job's store, or a new one: `docker manifest`, `podman manifest`,
+/// `docker buildx imagetools create`.
+struct IndexRequest {
+  enum class Start {
+    fresh,    ///< a new one; what has the names loses them
+    absent,   ///< a new one, refused where the name is an index already
+    amend,    ///< the one of that name, else a new one
+    existing, ///< the one of that name
+  };
+  std::vector<oci::Reference> names; ///< the first is the one that is begun with
+  Start start = Start::fresh;
+  std::vector<IndexPart> add;      ///< one that is there already is changed
+  std::vector<IndexPart> annotate; ///< `image` may also be the digest of a child
+  std::vector<oci::Digest> remove; ///< children
+  bool copy_index = false; ///< an index that is the only part is taken as it is, with its digest
+  bool dry_run = false;    ///< nothing gets a name
+};
+
+struct Manifest {
+  oci::Digest digest;
+  std::string media_type;
+  std::string json; ///< the bytes that have the digest
 };
 
 /// What the gate said of a push, in one of the formats that other tools read.
@@ -121,6 +159,14 @@ public:
   /// image is untrusted like any.
   virtual Result<std::vector<std::string>>
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) = 0;
+  /// Makes or changes an index in the job's store. Nothing of it is pushed or judged by that.
+  /// Errors: not_found (an image, a child); bad_input (a child that is an index, two for nothing,
+  /// an index where Start::absent wants none); those of pull.
+  virtual Result<Manifest> edit_index(const IndexRequest& request, const Progress& progress,
+                                      const Cancelled& cancelled) = 0;
+  /// The manifest or index of a name: of the job's store, or with `remote` of the registry.
+  /// Errors: not_found; those of pull; bad_input (a remote one above 256 KiB).
+  virtual Result<Manifest> manifest(const std::string& name, bool remote) = 0;
   /// manifest descriptor and platforms of a remote reference (`distribution/…/json`).
   virtual Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) = 0;

@@ -139,6 +139,15 @@ public:
     text(name, value);
     into = std::move(value);
   }
+  void objects(const char* name, std::vector<const Json*>& into) {
+    with(name, [&](const Json& value) {
+      if (!value.is_array() || value.size() > kMaxPairs) return refuse(name, "an array of objects");
+      for (const auto& item : value) {
+        if (!item.is_object()) return refuse(name, "an array of objects");
+        into.push_back(&item);
+      }
+    });
+  }
   void flag(const char* name, bool& into) {
     with(name, [&](const Json& value) {
       if (!value.is_boolean()) return refuse(name, "true or false");
@@ -483,6 +492,85 @@ Result<BuildRequest> parse_build_json(std::string_view text, const FindAgent& fi
     auto tag = parse_tag(text_of_tag);
     if (!tag) return std::move(tag).error();
     request.tags.push_back(*std::move(tag));
+  }
+  return request;
+}
+
+namespace {
+
+Result<std::vector<IndexPart>> parse_parts(const std::vector<const Json*>& objects) {
+  std::vector<IndexPart> parts;
+  for (const auto* object : objects) {
+    IndexPart part;
+    std::string take;
+    Members members{*object};
+    members.text("image", part.image);
+    members.text("take", take);
+    members.text("os", part.platform.os);
+    members.text("architecture", part.platform.architecture);
+    members.text("variant", part.platform.variant);
+    members.pairs("annotations", part.annotations);
+    if (auto status = members.finish(); !status) return std::move(status).error();
+    if (take == "all")
+      part.take = IndexPart::Take::all;
+    else if (take == "platform")
+      part.take = IndexPart::Take::platform;
+    else if (take != "manifest" && !take.empty())
+      return bad("index request: 'take' is manifest, platform or all");
+    if (part.image.empty()) return bad("index request: 'image' is missing");
+    parts.push_back(std::move(part));
+  }
+  return parts;
+}
+
+} // namespace
+
+Result<IndexRequest> parse_index_json(std::string_view text) {
+  auto json = parse_json(text, "index request");
+  if (!json) return std::move(json).error();
+  if (!json->is_object()) return bad("index request is not a JSON object");
+  IndexRequest request;
+  std::vector<std::string> names;
+  std::vector<std::string> removed;
+  std::vector<const Json*> add;
+  std::vector<const Json*> annotate;
+  std::string start;
+  Members members{*json};
+  members.list("names", names);
+  members.text("start", start);
+  members.objects("add", add);
+  members.objects("annotate", annotate);
+  members.list("remove", removed);
+  members.flag("copy_index", request.copy_index);
+  members.flag("dry_run", request.dry_run);
+  if (auto status = members.finish(); !status) return std::move(status).error();
+  for (const auto& name : names) {
+    auto reference = parse_tag(name);
+    if (!reference) return std::move(reference).error();
+    request.names.push_back(*std::move(reference));
+  }
+  if (names.empty() && !request.dry_run) return bad("index request: 'names' is missing");
+  using Start = IndexRequest::Start;
+  if (start == "absent")
+    request.start = Start::absent;
+  else if (start == "amend")
+    request.start = Start::amend;
+  else if (start == "existing")
+    request.start = Start::existing;
+  else if (start != "fresh" && !start.empty())
+    return bad("index request: 'start' is fresh, absent, amend or existing");
+  if (names.empty() && request.start != Start::fresh)
+    return bad("index request: 'start' needs a name");
+  auto parts = parse_parts(add);
+  if (!parts) return std::move(parts).error();
+  request.add = *std::move(parts);
+  parts = parse_parts(annotate);
+  if (!parts) return std::move(parts).error();
+  request.annotate = *std::move(parts);
+  for (const auto& one : removed) {
+    auto digest = oci::Digest::parse(one);
+    if (!digest) return std::move(digest).error();
+    request.remove.push_back(*std::move(digest));
   }
   return request;
 }

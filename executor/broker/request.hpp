@@ -74,6 +74,9 @@ using FindAgent = std::function<Result<engine_api::SshAgent>(const std::string& 
 /// half understood. Errors: bad_input, naming the member; those of `find_agent`.
 Result<BuildRequest> parse_build_json(std::string_view json, const FindAgent& find_agent = {});
 
+/// The body of POST /slipway/v1/index. Errors: bad_input, naming the member.
+Result<IndexRequest> parse_index_json(std::string_view json);
+
 /// Filters of images/json. Empty: everything.
 struct ImageFilters {
   std::vector<std::string> references; ///< patterns as in `docker images --filter reference=`

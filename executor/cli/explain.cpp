@@ -115,8 +115,11 @@ int explain(const ExplainOptions& options, const config::Config& config,
   router::Flags flags;
   flags.scope.build_args = options.build_args;
   flags.scope.target = options.target;
-  flags.scope.target_platform = options.platform;
-  if (!options.platform.empty()) flags.platforms = {options.platform};
+  for (std::size_t at = 0; at < options.platform.size();) {
+    const auto comma = std::min(options.platform.find(',', at), options.platform.size());
+    flags.platforms.push_back(options.platform.substr(at, comma - at));
+    at = comma + 1;
+  }
   router::Context context;
   const auto beside = [&](const std::string& name) {
     return std::filesystem::exists(file.parent_path() / name, failed);
@@ -129,9 +132,10 @@ int explain(const ExplainOptions& options, const config::Config& config,
     if (std::filesystem::exists(status)) context.sources[source] = router::kind_of(status);
   }
 
+  if (!flags.platforms.empty()) flags.scope.target_platform = flags.platforms.front();
   auto plan = dockerfile::plan_of(*parsed, flags.scope);
   if (!plan) return complain(plan.error(), err);
-  auto needs = router::requirements(*parsed, {}, context, flags);
+  auto needs = router::requirements_of_all(*parsed, {}, context, flags);
   if (!needs) return complain(needs.error(), err);
   auto effective = policy::effective_for(config, {options.project, options.ref_protected});
   if (!options.backend.empty()) {

@@ -14,6 +14,7 @@
 #include "executor/log/log.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/report/report.hpp"
+#include "executor/sandbox/host_platforms.hpp"
 #include "stages/image/images.hpp"
 #include "stages/image/reports.hpp"
 
@@ -306,8 +307,12 @@ int main(int argc, char** argv) {
     std::set<std::string> wired;
     for (const auto& [name, backend] : cli::wired_backends(*config, runner))
       wired.insert(name);
-    return cli::print_backends(cli::probe_backends(*config, runner, wired), backends_json,
-                               std::cout);
+    const int code =
+        cli::print_backends(cli::probe_backends(*config, runner, wired), backends_json, std::cout);
+    if (!backends_json)
+      for (const auto& line : sandbox::platform_lines(sandbox::host_platforms()))
+        std::cout << line << "\n";
+    return code;
   }
   if (db_status->parsed()) return cli::db_status(*config, SystemClock{}.now(), json, std::cout);
   if (egress_learn->parsed()) {

@@ -19,6 +19,7 @@
 #include "executor/log/log.hpp"
 #include "executor/oci/digest.hpp"
 #include "executor/process/remembered.hpp"
+#include "executor/sandbox/host_platforms.hpp"
 #include "executor/sandbox/podman_api.hpp"
 #include "stages/image/images.hpp"
 
@@ -221,6 +222,8 @@ int Wiring::doctor() {
     wired.insert(name);
   const int of_backends =
       cli::doctor_backends(config_, probe_backends(config_, runner_, wired), std::cout);
+  for (const auto& line : sandbox::platform_lines(sandbox::host_platforms()))
+    std::cout << line << "\n";
   doctor_ids(slots_, slot_wishes(config_), std::cout);
   int of_gate = 1;
   const auto empty = oci::Layout::create(config_.slipway.state_dir / "gate" / "empty");

@@ -144,7 +144,7 @@ struct WorkerAnswer {
   std::uint32_t token_seconds = 0; ///< lifetime of the credential that was minted
   std::vector<std::string> platforms;
   std::optional<IssuerFacts> facts; ///< describe
-  std::string body;                 ///< keys: what the server said, unread
+  std::string body; ///< keys: what the server said; pull with manifest_only: the manifest
 };
 
 // `op` in the JSON is "push", "pull", "describe", "revoke" or "keys". The encodings hold a Secret:

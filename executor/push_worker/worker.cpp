@@ -16,6 +16,9 @@ using engine_api::PullRequest;
 using engine_api::PushRequest;
 using engine_api::WorkerAnswer;
 
+/// A manifest of more bytes is not told: the answer's frame would be too large.
+constexpr std::size_t kMaxAnsweredManifest = 256UL << 10;
+
 /// Repository and tags become parts of URLs: only what the reference grammar allows gets there.
 Status check_name(const std::string& host, const std::string& repository, const std::string& tag) {
   auto reference = oci::Reference::parse(host + "/" + repository + (tag.empty() ? "" : ":" + tag));
@@ -116,6 +119,7 @@ Result<WorkerAnswer> pull(PullRequest request, World& world) {
     answer.size = pulled->size;
     if (pulled->child) answer.child_digest = pulled->child->str();
     answer.platforms = pulled->platforms;
+    if (pulled->manifest.size() <= kMaxAnsweredManifest) answer.body = std::move(pulled->manifest);
     answer.token_seconds = registry.token_seconds();
     return answer;
   };

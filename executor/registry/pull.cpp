@@ -244,7 +244,7 @@ Result<PullOutcome> Registry::pull(oci::Layout* layout, const PullTarget& target
   if (!root) return std::move(root).error();
   auto parsed = oci::parse_manifest(root->bytes);
   if (!parsed) return std::move(parsed).error().in("reading the manifest of " + repository_);
-  PullOutcome outcome{root->digest, root->media_type, root->bytes.size(), std::nullopt, {}};
+  PullOutcome outcome{root->digest, root->media_type, root->bytes.size(), std::nullopt, {}, ""};
   const auto* index = std::get_if<oci::Index>(&*parsed);
   if (index != nullptr) {
     for (const auto& child : index->manifests) {
@@ -264,7 +264,10 @@ Result<PullOutcome> Registry::pull(oci::Layout* layout, const PullTarget& target
         outcome.platforms.push_back(image->platform.str());
     }
   }
-  if (target.manifest_only) return outcome;
+  if (target.manifest_only) {
+    outcome.manifest = std::move(root->bytes);
+    return outcome;
+  }
   if (layout == nullptr) return Error{ErrorKind::internal, "no layout to pull into", "", {}};
 
   if (index == nullptr || target.platform.empty()) {

@@ -70,6 +70,7 @@ struct PullOutcome {
   std::uint64_t size = 0;
   std::optional<oci::Digest> child;
   std::vector<std::string> platforms;
+  std::string manifest; ///< the root's bytes; with manifest_only
 };
 
 /// One repository of one registry.

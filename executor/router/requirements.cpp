@@ -587,4 +587,22 @@ Result<std::vector<Requirement>> requirements(const dockerfile::Dockerfile& dock
   return Collector{dockerfile, bases, context, flags}.run();
 }
 
+Result<std::vector<Requirement>> requirements_of_all(const dockerfile::Dockerfile& dockerfile,
+                                                     const std::vector<BaseConfigs>& bases,
+                                                     const Context& context, const Flags& flags) {
+  std::vector<Requirement> needs;
+  const std::size_t builds = std::max<std::size_t>(flags.platforms.size(), 1);
+  for (std::size_t i = 0; i < builds; ++i) {
+    Flags one = flags;
+    if (!flags.platforms.empty()) one.scope.target_platform = flags.platforms[i];
+    auto more = requirements(dockerfile, i < bases.size() ? bases[i] : BaseConfigs{}, context, one);
+    if (!more) return std::move(more).error();
+    for (auto& need : *more)
+      if (std::none_of(needs.begin(), needs.end(),
+                       [&](const Requirement& known) { return known.feature == need.feature; }))
+        needs.push_back(std::move(need));
+  }
+  return needs;
+}
+
 } // namespace slipway::router

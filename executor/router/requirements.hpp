@@ -63,4 +63,10 @@ Result<std::vector<Requirement>> requirements(const dockerfile::Dockerfile& dock
                                               const BaseConfigs& bases, const Context& context,
                                               const Flags& flags);
 
+/// The same for a build of all of `flags.platforms`: what any of them needs. `bases` has the
+/// configs of each platform, or none at all. Errors: as requirements.
+Result<std::vector<Requirement>> requirements_of_all(const dockerfile::Dockerfile& dockerfile,
+                                                     const std::vector<BaseConfigs>& bases,
+                                                     const Context& context, const Flags& flags);
+
 } // namespace slipway::router

@@ -461,6 +461,7 @@ private:
       build.push = *said;
     if (bake_.push) build.push = true;
     if (bake_.no_push) build.push = false;
+    add_platforms(texts_of(target, "platforms"), build);
     for (const auto& text :
          {paths(target, build), add_build_args(pairs_of(target, "args"), {}, build),
           add_labels(pairs_of(target, "labels"), build),
@@ -468,7 +469,6 @@ private:
           add_secrets(texts_of(target, "secret"), bake_.env, build),
           add_ssh_keys(ssh_of(target), bake_.env, build),
           add_named_contexts(pairs_of(target, "contexts"), build), check_tags(build),
-          set_platform(texts_of(target, "platforms"), build),
           set_network(text_of(target, "network"), build)})
       if (!text.empty()) return text;
     for (const auto& from : texts_of(target, "cache-from"))

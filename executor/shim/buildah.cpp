@@ -3,6 +3,7 @@
 // refused by name. Source: buildah(1) and its subcommands, versions 1.28 to 1.41.
 #include "executor/shim/containers.hpp"
 #include "executor/shim/dialects.hpp"
+#include "executor/shim/manifest_lists.hpp"
 
 #include <set>
 #include <string_view>
@@ -19,7 +20,7 @@ constexpr std::string_view kHelp =
     "of "
     "a CI job.\n\nCommands that slipway serves:\n"
     "  build (bud, build-using-dockerfile) push pull tag login logout images inspect rmi info "
-    "version\n";
+    "version\n  manifest (create add annotate remove inspect push rm exists)\n";
 
 /// A working container lives from one command to the next, and none does here.
 const std::set<std::string_view>& session_verbs() {
@@ -97,10 +98,7 @@ Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
                        "between commands. Write the steps into a Dockerfile (buildah from is "
                        "FROM, run is RUN, copy and add are COPY and ADD, config is ENV, CMD, "
                        "LABEL and so on) and call `buildah build -t NAME .`");
-  if (verb == "manifest")
-    return refusal(tool.manner, called + ": not in this version of slipway. Images have one "
-                                         "platform; build and push them with `buildah build` and "
-                                         "`buildah push`.");
+  if (verb == "manifest") return read_containers_manifest(tool, words, Style::buildah);
   if (verb == "source" || verb == "mkcw")
     return refusal(tool.manner, called + ": slipway does not serve this command.");
   return refusal(tool.manner, "unknown command \"" + verb + "\" for \"buildah\"");

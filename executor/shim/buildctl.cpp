@@ -74,7 +74,7 @@ std::string understand_option(const std::string& text, const Environment& env, B
   } else if (key == "target") {
     build.target = value;
   } else if (key == "platform") {
-    return set_platform({value}, build);
+    add_platforms({value}, build);
   } else if (key == "no-cache") {
     if (!value.empty())
       return unsupported(flag, "of single stages not in this version; use --no-cache");
@@ -88,7 +88,8 @@ std::string understand_option(const std::string& text, const Environment& env, B
   } else if (key == "force-network-mode") {
     return set_network(value == "sandbox" ? "default" : value, build);
   } else if (key == "multi-platform") {
-    if (is_on(value)) return unsupported(flag, "multi-platform images are not in this version");
+    if (is_on(value))
+      return unsupported(flag, "name the platforms: --opt platform=linux/amd64,linux/arm64");
   } else if (key == "cache-from" || key == "cache-imports") {
     note_cache_source("--opt " + key, value, build);
   } else if (key.starts_with("attest:")) {

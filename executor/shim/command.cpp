@@ -7,6 +7,7 @@
 #include "executor/shim/dialects.hpp"
 #include "executor/shim/flags.hpp"
 #include "executor/shim/image_name.hpp"
+#include "executor/shim/manifest_lists.hpp"
 #include "executor/shim/parsing.hpp"
 
 #include <algorithm>
@@ -143,12 +144,13 @@ void add_source_date(const Environment& env, Build& build) {
 std::string understand_values(const Line& line, const Environment& env, Build& build) {
   for (const auto& tag : line.all("tag"))
     build.tags.push_back(tag);
+  add_platforms(platforms_of(line, env), build);
   for (const auto& text :
        {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
         add_hosts(line.all("add-host"), build), add_secrets(line.all("secret"), env, build),
         add_ssh_keys(line.all("ssh"), env, build),
         add_named_contexts(line.all("build-context"), build), check_tags(build),
-        set_platform(platforms_of(line, env), build), set_network(line.last("network"), build)})
+        set_network(line.last("network"), build)})
     if (!text.empty()) return text;
   if (const auto isolation = line.last("isolation"); !isolation.empty() && isolation != "default")
     return unsupported("--isolation " + isolation, "the operator chooses how builds are isolated");
@@ -519,24 +521,25 @@ Command parse_buildx_create(const std::string& called, const Words& words) {
 
 Command parse_imagetools(const Words& words) {
   const std::string verb = words.empty() ? "" : words.front();
+  if (verb == "create") return read_imagetools_create({words.begin() + 1, words.end()});
   if (verb != "inspect")
-    return refusal("docker buildx imagetools " + verb +
-                   ": not in this version of slipway. To give an image another name, `docker "
-                   "pull`, `docker tag` and `docker push` it.");
-  return read_command("docker buildx imagetools inspect", {words.begin() + 1, words.end()},
-                      {"[OPTIONS] NAME",
-                       {{"format"},
-                        {"raw", 0, Takes::nothing, Use::refuse,
-                         "manifests of a registry are not handed out in this version"},
-                        {"builder", 0, Takes::value, Use::ignore},
-                        {"debug", 'D', Takes::nothing, Use::ignore}},
-                       1,
-                       1,
-                       [](const Line& line) -> Command {
-                         if (!parse_image_name(line.arguments.front()))
-                           return refusal("ERROR: invalid reference format");
-                         return InspectRemote{line.arguments.front(), line.last("format")};
-                       }});
+    return refusal("docker buildx imagetools: '" + verb +
+                   "' is unknown. There are create and "
+                   "inspect.");
+  return read_command(
+      "docker buildx imagetools inspect", {words.begin() + 1, words.end()},
+      {"[OPTIONS] NAME",
+       {{"format"},
+        {"raw", 0, Takes::nothing},
+        {"builder", 0, Takes::value, Use::ignore},
+        {"debug", 'D', Takes::nothing, Use::ignore}},
+       1,
+       1,
+       [](const Line& line) -> Command {
+         if (!parse_image_name(line.arguments.front()))
+           return refusal("ERROR: invalid reference format");
+         return InspectRemote{line.arguments.front(), line.last("format"), line.has("raw")};
+       }});
 }
 
 Command parse_buildx(const Words& all, const Environment& env) {
@@ -548,7 +551,7 @@ Command parse_buildx(const Words& all, const Environment& env) {
   const auto& line = std::get<Line>(read);
   constexpr std::string_view kHelp =
       "\nUsage:  docker buildx [OPTIONS] COMMAND\n\nCommands that slipway serves:\n  build bake "
-      "create inspect install ls rm use stop version du prune imagetools (inspect)\n";
+      "create inspect install ls rm use stop version du prune imagetools (create inspect)\n";
   if (line.arguments.empty()) return Say{std::string{kHelp}, "", 0};
   const std::string verb = line.arguments.front();
   const Words words{line.arguments.begin() + 1, line.arguments.end()};
@@ -643,6 +646,7 @@ constexpr std::string_view kHelpText =
     "  image (build push pull tag ls rm inspect history save load prune)\n"
     "  builder (build prune), buildx (build bake create inspect ls rm use stop version du prune\n"
     "  imagetools), compose (build push pull config version)\n"
+    "  manifest (create annotate inspect push rm)\n"
     "  run create exec cp start stop restart kill rm wait logs ps port pause unpause rename "
     "commit, "
     "network and\n"
@@ -695,7 +699,8 @@ std::optional<Say> group_help(const std::string& verb, const std::string& sub) {
        "stop unpause wait"},
       {"network", "connect create disconnect inspect ls prune rm"},
       {"volume", "create inspect ls prune rm"},
-      {"context", "create inspect ls rm show update use"}};
+      {"context", "create inspect ls rm show update use"},
+      {"manifest", "annotate create inspect push rm"}};
   const auto found = commands.find(verb);
   if (found == commands.end() || !(sub.empty() || sub == "--help" || sub == "-h" || sub == "help"))
     return std::nullopt;
@@ -779,10 +784,7 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "run") return parse_run(called, words, env);
   if (container_verbs().contains(verb)) return parse_container(verb, words, env);
   if (verb == "compose") return read_compose(words, env, false).command;
-  if (verb == "manifest")
-    return refusal("docker manifest: not in this version of slipway. Images have one platform; "
-                   "build and push them with `docker build` and `docker push`, and see what a "
-                   "registry has with `docker buildx imagetools inspect`.");
+  if (verb == "manifest") return read_docker_manifest(words);
   if (verb == "bake") return read_bake(words, env);
   if (verb == "search" || verb == "import" || verb == "plugin" || verb == "swarm" ||
       verb == "service" || verb == "stack" || verb == "node" || verb == "secret" ||

@@ -87,7 +87,7 @@ struct Build {
   std::vector<SecretSource> ssh_keys; ///< files: keys, and sockets of agents
   Pairs named_contexts;               ///< a folder as typed, or docker-image://REFERENCE
   std::string target;
-  std::string platform;
+  std::vector<std::string> platforms; ///< several: an index of images
   std::string network;
   bool no_cache = false;
   bool pull = false;
@@ -102,7 +102,8 @@ struct Build {
   std::string iidfile;
   std::string metadata_file;
   std::vector<DigestFile> digest_files;
-  std::vector<std::string> notes; ///< said on stderr before the build starts
+  std::vector<std::string> manifest_names; ///< --manifest: the list that the image is added to
+  std::vector<std::string> notes;          ///< said on stderr before the build starts
 };
 
 /// A bake file's targets, built one after the other. The files are read when the command runs.
@@ -221,6 +222,64 @@ struct ImageExists {
 struct InspectRemote {
   std::string image;
   std::string format;
+  bool raw = false;
+};
+
+/// Makes or changes an index of the job's store: `docker manifest create`, `buildah manifest add`,
+/// `docker buildx imagetools create`.
+struct EditIndex {
+  struct Part {
+    std::string image; ///< as typed, without a transport
+    std::string os = {};
+    std::string architecture = {};
+    std::string variant = {};
+    Pairs annotations = {};
+  };
+  enum class Tell {
+    nothing,
+    created,       ///< "Created manifest list NAME"
+    id,            ///< the list's
+    id_and_digest, ///< "ID: DIGEST", of the list and of the image it is about
+  };
+  std::vector<std::string> names;
+  std::string start;             ///< "fresh", "absent", "amend", "existing": see docs/broker-api.md
+  std::string take = "manifest"; ///< "manifest", "platform", "all": of each part
+  std::vector<Part> add;
+  std::vector<Part> annotate;
+  std::vector<std::string> remove; ///< digests
+  bool copy_index = false;
+  bool dry_run = false; ///< only prints the index
+  bool push = false;    ///< under every name
+  Tell tell = Tell::nothing;
+  std::string metadata_file = {};
+};
+
+/// `docker manifest push`, `podman manifest push`.
+struct PushIndex {
+  std::string list;
+  std::string destination; ///< "" = the list's name
+  bool purge = false;      ///< the list is removed afterwards
+  bool quiet = false;
+  std::string digest_file = {};
+  Style style = Style::docker;
+};
+
+/// `docker manifest inspect`, `podman manifest inspect`: a list of the job, else what the registry
+/// has under the name.
+struct InspectIndex {
+  std::string name;
+  Style style = Style::docker;
+};
+
+/// `docker manifest rm`, `podman manifest rm`.
+struct RemoveIndexes {
+  std::vector<std::string> lists;
+  Style style = Style::docker;
+};
+
+/// `podman manifest exists`: 0 or 1, without a word.
+struct IndexExists {
+  std::string list;
 };
 
 struct History {
@@ -269,8 +328,9 @@ struct ContainerCommand {
 };
 
 using Command = std::variant<Say, Build, Bake, Compose, OwnCompose, Push, Pull, Login, Tag,
-                             ListImages, RemoveImages, Inspect, ImageExists, InspectRemote, History,
-                             Save, Load, Info, Version, Prune, ContainerCommand>;
+                             ListImages, RemoveImages, Inspect, ImageExists, InspectRemote,
+                             EditIndex, PushIndex, InspectIndex, RemoveIndexes, IndexExists,
+                             History, Save, Load, Info, Version, Prune, ContainerCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

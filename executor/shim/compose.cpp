@@ -848,9 +848,9 @@ private:
         return compose_error(value.where() + ": services." + made.name + ".build." + key + ": " +
                              text);
     }
-    for (const auto& text :
-         {platforms(said, made), add_build_args(compose_.build_args, env_, build),
-          add_ssh_keys(compose_.ssh, env_, build)})
+    choose_platforms(said, made);
+    for (const auto& text : {add_build_args(compose_.build_args, env_, build),
+                             add_ssh_keys(compose_.ssh, env_, build)})
       if (!text.empty()) return compose_error("service \"" + made.name + "\": " + text);
     // A pull would look for the other service's image in the registry.
     if (std::exchange(needs_own_, false) && std::exchange(build.pull, false))
@@ -866,13 +866,13 @@ private:
     return {};
   }
 
-  std::string platforms(const YamlNode& build, ComposeService& made) const {
+  void choose_platforms(const YamlNode& build, ComposeService& made) const {
     auto list = texts(build.find("platforms"));
     if (!made.platform.empty()) list = {made.platform};
     if (const auto set = env_.find("DOCKER_DEFAULT_PLATFORM");
         list.empty() && set != env_.end() && !set->second.empty())
       list = {set->second};
-    return set_platform(list, made.build);
+    add_platforms(list, made.build);
   }
 
   /// Text of the refusal, or "".

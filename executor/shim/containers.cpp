@@ -13,8 +13,6 @@
 namespace slipway::shim {
 namespace {
 
-constexpr std::string_view kOnePlatform =
-    "multi-platform images are not in this version of slipway; build one platform per job";
 constexpr std::string_view kInDockerfile =
     "not in this version of slipway; say it in the Dockerfile";
 constexpr std::string_view kNoSignatures =
@@ -44,6 +42,7 @@ std::vector<Flag> build_flags() {
       {"arch"},
       {"os"},
       {"variant"},
+      {"manifest"},
       {"iidfile"},
       {"add-host"},
       {"secret"},
@@ -80,8 +79,7 @@ std::vector<Flag> build_flags() {
       kCertDir,
       kTlsVerify,
       kSignaturePolicy,
-      {"manifest", 0, Takes::value, refuse, kOnePlatform},
-      {"all-platforms", 0, Takes::nothing, refuse, kOnePlatform},
+      {"all-platforms", 0, Takes::nothing, refuse, "name the platforms with --platform"},
       {"output", 'o', Takes::value, refuse,
        "a root file system is not written; push or save the image"},
       {"annotation", 0, Takes::value, refuse, kNotYet},
@@ -180,15 +178,16 @@ bool names_a_registry(const std::string& name) {
 
 /// OS/ARCH[/VARIANT] of --platform, or of --os, --arch and --variant. Text of the refusal, or "".
 std::string understand_platform(const Line& line, Build& build) {
-  if (auto text = set_platform(line.all("platform"), build); !text.empty()) return text;
+  add_platforms(line.all("platform"), build);
   if (line.all("os").size() + line.all("arch").size() + line.all("variant").size() == 0) return {};
-  if (!build.platform.empty()) return "--platform conflicts with --os, --arch and --variant";
+  if (!build.platforms.empty()) return "--platform conflicts with --os, --arch and --variant";
   if (line.last("arch").empty()) {
     if (line.last("os") == "linux" && line.last("variant").empty()) return {};
     return unsupported("--os or --variant without --arch", "say --platform OS/ARCH");
   }
-  build.platform = (line.last("os").empty() ? "linux" : line.last("os")) + "/" + line.last("arch") +
-                   (line.last("variant").empty() ? "" : "/" + line.last("variant"));
+  build.platforms = {(line.last("os").empty() ? "linux" : line.last("os")) + "/" +
+                     line.last("arch") +
+                     (line.last("variant").empty() ? "" : "/" + line.last("variant"))};
   return {};
 }
 
@@ -235,6 +234,15 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
         understand_platform(line, build), set_network(network, build),
         understand_pull(line, build)})
     if (!text.empty()) return text;
+  if (const auto manifest = line.last("manifest"); !manifest.empty()) {
+    const auto name = parse_image_name(manifest);
+    if (!name || !name->digest.empty())
+      return "manifest list " + manifest + ": invalid reference format";
+    build.manifest_names = stored_names(manifest);
+  } else if (build.platforms.size() > 1) {
+    return "several platforms without --manifest NAME: the name of -t would be of one of them; say "
+           "--manifest, and push with `manifest push`";
+  }
   add_proxies(line, env, build);
   if (const auto format = line.last("format"); format == "docker")
     build.notes.push_back("slipway: --format docker is not needed for HEALTHCHECK, SHELL and "
@@ -484,10 +492,13 @@ Command containers_pull(Tool& tool, const std::string& called, const Words& word
                               unsupported("--policy " + policy, "only always, missing and newer"));
          if (!parse_image_name(source.rest))
            return refusal(tool.manner, source.rest + ": invalid reference format");
-         Build platform;
-         if (auto text = understand_platform(line, platform); !text.empty())
+         Build wanted;
+         if (auto text = understand_platform(line, wanted); !text.empty())
            return usage_error(tool.manner, called, text);
-         return Pull{source.rest, platform.platform, line.has("quiet"), style};
+         if (wanted.platforms.size() > 1)
+           return usage_error(tool.manner, called, "a pull takes one platform");
+         return Pull{source.rest, wanted.platforms.empty() ? "" : wanted.platforms.front(),
+                     line.has("quiet"), style};
        }});
 }
 

@@ -52,9 +52,9 @@ Command parse_build(Tool& tool, const std::string& called, const Words& words,
          for (const auto& argument : line.all("build-arg"))
            if (argument.find('=') == std::string::npos)
              return refusal(tool.manner, "invalid build-arg value " + argument);
+         add_platforms(line.all("platform"), build);
          for (const auto& text : {add_build_args(line.all("build-arg"), env, build),
-                                  add_labels(line.all("label"), build), check_tags(build),
-                                  set_platform(line.all("platform"), build)})
+                                  add_labels(line.all("label"), build), check_tags(build)})
            if (!text.empty()) return usage_error(tool.manner, called, text);
          for (const auto& from : line.all("cache-from"))
            note_cache_source("--cache-from", from, build);

@@ -177,7 +177,7 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
         understand_files(line, build), understand_cache(line, build)})
     if (!text.empty()) return text;
   build.target = line.last("target");
-  build.platform = platform;
+  if (!platform.empty()) build.platforms = {platform};
   const auto tar = line.last("tar-path").empty() ? line.last("tarPath") : line.last("tar-path");
   if (!tar.empty()) build.archives.push_back(tar);
   build.push = !line.has("no-push");

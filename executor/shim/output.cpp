@@ -152,6 +152,8 @@ Status MessageStream::take(const std::string& line) {
     if (const auto digest = text_at(*aux, "Digest"); !digest.empty()) {
       end_.digest = digest;
       end_.tag = text_at(*aux, "Tag");
+      end_.media_type = text_at(*aux, "MediaType");
+      end_.index = text_at(*aux, "Index");
       end_.size = number_at(*aux, "Size");
     }
   }

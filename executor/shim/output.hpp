@@ -37,6 +37,8 @@ struct StreamEnd {
   std::string image_id;
   std::string manifest;
   std::string digest;
+  std::string media_type;
+  std::string index; ///< of an index that was made: its JSON
   std::uint64_t size = 0;
   std::string tag;
   bool said_repository = false; ///< "The push refers to repository" was among the messages

@@ -305,13 +305,10 @@ std::string add_output(const std::string& text, Build& build) {
   return {};
 }
 
-std::string set_platform(const std::vector<std::string>& values, Build& build) {
-  build.platform = values.empty() ? "" : values.back();
-  if (values.size() > 1 || build.platform.find(',') != std::string::npos)
-    return unsupported(
-        "--platform with more than one platform",
-        "multi-platform images are not in this version of slipway; build one platform per job");
-  return {};
+void add_platforms(const std::vector<std::string>& values, Build& build) {
+  for (const auto& value : values)
+    for (const auto& platform : comma_parts(value))
+      if (!platform.empty()) build.platforms.push_back(platform);
 }
 
 std::string set_network(const std::string& value, Build& build) {

@@ -78,7 +78,8 @@ std::string add_ssh_keys(const std::vector<std::string>& values, const Environme
                          Build& build);
 std::string add_named_contexts(const std::vector<std::string>& values, Build& build);
 std::string add_output(const std::string& text, Build& build);
-std::string set_platform(const std::vector<std::string>& values, Build& build);
+/// Each value may be a list with commas.
+void add_platforms(const std::vector<std::string>& values, Build& build);
 std::string set_network(const std::string& value, Build& build);
 std::string check_tags(const Build& build);
 

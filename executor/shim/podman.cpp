@@ -2,6 +2,7 @@
 // podman: builds and images. Source: podman(1) and its subcommands, versions 4.3 to 5.8.
 #include "executor/shim/containers.hpp"
 #include "executor/shim/dialects.hpp"
+#include "executor/shim/manifest_lists.hpp"
 
 #include <algorithm>
 #include <array>
@@ -21,7 +22,7 @@ constexpr std::string_view kHelp =
     "without containers.\n\nCommands that slipway serves:\n"
     "  build push pull tag login logout images inspect rmi save load info version\n"
     "  image (build push pull tag ls list rm inspect save load exists prune), system (info "
-    "prune)\n";
+    "prune)\n  manifest (create add annotate remove inspect push rm exists)\n";
 
 Command parse_inspect(Tool& tool, const std::string& called, const Words& words, bool image_only) {
   return read_command(
@@ -182,10 +183,7 @@ Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
   if (verb == "help") return Say{std::string{kHelp}, "", 0};
   if (container_verbs().contains(verb))
     return refusal(tool.manner, called + ": " + std::string{kNoContainers});
-  if (verb == "manifest")
-    return refusal(tool.manner, called + ": not in this version of slipway. Images have one "
-                                         "platform; build and push them with `podman build` and "
-                                         "`podman push`.");
+  if (verb == "manifest") return read_containers_manifest(tool, words, Style::podman);
   if (verb == "history" || verb == "untag" || verb == "import" || verb == "search" ||
       verb == "secret" || verb == "system" || verb == "machine" || verb == "farm" ||
       verb == "artifact" || verb == "image" || verb == "buildx" || verb == "auto-update")

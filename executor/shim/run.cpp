@@ -9,6 +9,7 @@
 #include "executor/shim/build_context.hpp"
 #include "executor/shim/compose.hpp"
 #include "executor/shim/container_run.hpp"
+#include "executor/shim/containers.hpp"
 #include "executor/shim/containers_output.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
@@ -350,18 +351,42 @@ public:
     if (descriptor == remote->end() || !descriptor->is_object())
       return fail("the broker's answer has no descriptor");
     const std::string full = parse_image_name(with_tag(inspect.image))->full();
+    const auto body = ask({.target = "/slipway/v1/manifest?from=registry&name=" +
+                                     percent_encode(with_tag(inspect.image))});
+    if (!body) return 1;
+    if (inspect.raw) {
+      world_.out(body->body);
+      return 0;
+    }
+    const Json document = Json::parse(body->body, nullptr, false);
     const auto text = [&](const char* key) { return text_at(*descriptor, key); };
     if (!inspect.format.empty()) {
       // Both spellings: templates name Go's fields, {{json .Manifest}} prints JSON's.
       Json manifest = *descriptor;
+      for (const auto* key : {"schemaVersion", "manifests"})
+        if (document.is_object() && document.contains(key)) manifest[key] = document[key];
+      if (inspect.format.find("json .Manifest") != std::string::npos)
+        return print_formatted(inspect.format, {{"Name", full}, {"Manifest", manifest}});
       manifest["MediaType"] = text("mediaType");
       manifest["Digest"] = text("digest");
       manifest["Size"] = number_at(*descriptor, "size");
-      if (inspect.format.find("json .Manifest") != std::string::npos) manifest = *descriptor;
       return print_formatted(inspect.format, {{"Name", full}, {"Manifest", manifest}});
     }
     world_.out("Name:      " + full + "\nMediaType: " + text("mediaType") +
                "\nDigest:    " + text("digest") + "\n");
+    if (document.is_object() && document.contains("manifests")) {
+      world_.out("           \nManifests: \n");
+      for (const auto& child : document["manifests"]) {
+        const Json platform = child.value("platform", Json::object());
+        world_.out(
+            "  Name:        " + full.substr(0, full.find('@')) + "@" + text_at(child, "digest") +
+            "\n  MediaType:   " + text_at(child, "mediaType") + "\n  Platform:    " +
+            text_at(platform, "os") + "/" + text_at(platform, "architecture") +
+            (text_at(platform, "variant").empty() ? "" : "/" + text_at(platform, "variant")) +
+            "\n  \n");
+      }
+      return 0;
+    }
     const auto platforms = remote->find("Platforms");
     if (platforms == remote->end() || !platforms->is_array()) return 0;
     for (const auto& platform : *platforms)
@@ -369,6 +394,112 @@ public:
                  (text_at(platform, "variant").empty() ? "" : "/" + text_at(platform, "variant")) +
                  "\n");
     return 0;
+  }
+
+  int operator()(const EditIndex& edit) const {
+    const auto end = edit_index(edit);
+    if (!end) return manner_.exit_code;
+    const Json index = Json::parse(end->index, nullptr, false);
+    if (!index.is_object()) return fail("the broker's answer has no index");
+    if (edit.dry_run) {
+      world_.out(dumped(index, 2) + "\n");
+      return 0;
+    }
+    switch (edit.tell) {
+    case EditIndex::Tell::nothing:
+      break;
+    case EditIndex::Tell::created:
+      world_.out("Created manifest list " + parse_image_name(with_tag(edit.names.front()))->full() +
+                 "\n");
+      break;
+    case EditIndex::Tell::id:
+      world_.out(bare_id(end->digest) + "\n");
+      break;
+    case EditIndex::Tell::id_and_digest:
+      world_.out(bare_id(end->digest) + ": " +
+                 (!edit.remove.empty()     ? edit.remove.front()
+                  : !edit.annotate.empty() ? edit.annotate.front().image
+                  : index.contains("manifests") && !index["manifests"].empty()
+                      ? text_at(index["manifests"].back(), "digest")
+                      : "") +
+                 "\n");
+      break;
+    }
+    if (!edit.push) return 0;
+    std::string names;
+    for (const auto& name : edit.names) {
+      if (!push_one(with_tag(name), world_.err, false)) return manner_.exit_code;
+      names += (names.empty() ? "" : ",") + parse_image_name(with_tag(name))->full();
+    }
+    if (edit.metadata_file.empty()) return 0;
+    return write_json(
+        edit.metadata_file,
+        {{"containerimage.descriptor",
+          {{"mediaType", end->media_type}, {"digest", end->digest}, {"size", end->index.size()}}},
+         {"image.name", names}});
+  }
+
+  int operator()(const PushIndex& push) const {
+    auto list = list_of_job(push.list);
+    if (!list) return fail("", list.error());
+    const auto full = parse_image_name(with_tag(push.list))->full();
+    if (list->json.is_null()) return fail(full + " not found");
+    const auto image = with_tag(push.destination.empty() ? push.list : push.destination);
+    if (with_tag(list->name) != image && !tag_as(list->name, image)) return manner_.exit_code;
+    const auto pushed = push_one(image, world_.err, push.quiet);
+    if (!pushed) return manner_.exit_code;
+    if (push.style == Style::docker) world_.out(pushed->digest + "\n");
+    if (!push.digest_file.empty())
+      if (auto written = put_file(push.digest_file, pushed->digest); !written)
+        return fail("", written.error());
+    if (!push.purge) return 0;
+    return remove_index(push.list) ? 0 : manner_.exit_code;
+  }
+
+  int operator()(const InspectIndex& inspect) const {
+    auto list = list_of_job(inspect.name);
+    if (!list) return fail("", list.error());
+    Json shown = std::move(list->json);
+    if (shown.is_null()) {
+      auto answer = client_.ask({.target = "/slipway/v1/manifest?from=registry&name=" +
+                                           percent_encode(with_tag(inspect.name))});
+      if (!answer) return fail("", answer.error());
+      if (answer->status == 404)
+        return fail("no such manifest: " + parse_image_name(with_tag(inspect.name))->full());
+      if (answer->status >= 400)
+        return fail(std::string{manner_.broker_error} + message_of(*answer));
+      shown = Json::parse(answer->body, nullptr, false);
+      if (!shown.is_object()) return fail("the broker's answer is not JSON");
+    }
+    if (inspect.style != Style::docker)
+      world_.out(dumped(shown, 4) + "\n");
+    else if (shown.contains("manifests"))
+      world_.out(dumped(shown, 3) + "\n");
+    else
+      world_.out(shown.dump(1, '\t', false, Json::error_handler_t::replace) + "\n");
+    return 0;
+  }
+
+  int operator()(const RemoveIndexes& remove) const {
+    int exit_code = 0;
+    for (const auto& name : remove.lists) {
+      auto list = list_of_job(name);
+      if (!list) return fail("", list.error());
+      if (list->json.is_null()) {
+        fail((remove.style == Style::docker ? "No such manifest: " : "no such manifest list: ") +
+             name);
+        exit_code = remove.style == Style::podman ? 1 : manner_.exit_code;
+      } else if (!remove_index(name)) {
+        exit_code = manner_.exit_code;
+      }
+    }
+    return exit_code;
+  }
+
+  int operator()(const IndexExists& exists) const {
+    auto list = list_of_job(exists.list);
+    if (!list) return fail("", list.error());
+    return list->json.is_null() ? 1 : 0;
   }
 
   int operator()(const Inspect& inspect) const {
@@ -884,19 +1015,18 @@ private:
       }
       auto contexts = named_contexts(build);
       if (!contexts) return std::move(contexts).error();
-      Json body{
-          {"context_path", context.path},
-          {"dockerfile", context.dockerfile},
-          {"tags", build.tags},
-          {"build_args", pairs_json(build.build_args)},
-          {"labels", pairs_json(build.labels)},
-          {"target", build.target},
-          {"platforms", build.platform.empty() ? Json::array() : Json::array({build.platform})},
-          {"no_cache", build.no_cache},
-          {"pull", build.pull},
-          {"network", build.network},
-          {"extra_hosts", pairs_json(build.extra_hosts)},
-          {"dialect", build.dialect}};
+      Json body{{"context_path", context.path},
+                {"dockerfile", context.dockerfile},
+                {"tags", build.tags},
+                {"build_args", pairs_json(build.build_args)},
+                {"labels", pairs_json(build.labels)},
+                {"target", build.target},
+                {"platforms", build.platforms},
+                {"no_cache", build.no_cache},
+                {"pull", build.pull},
+                {"network", build.network},
+                {"extra_hosts", pairs_json(build.extra_hosts)},
+                {"dialect", build.dialect}};
       if (context.dockerfile_text) body["dockerfile_text"] = *context.dockerfile_text;
       if (!secrets->empty()) body["secrets"] = *std::move(secrets);
       if (!keys->empty()) body["ssh_keys"] = *std::move(keys);
@@ -917,7 +1047,10 @@ private:
     if (!build.build_args.empty()) add("buildargs", dumped(map_json(build.build_args)));
     if (!build.labels.empty()) add("labels", dumped(map_json(build.labels)));
     add("target", build.target);
-    add("platform", build.platform);
+    std::string platforms;
+    for (const auto& platform : build.platforms)
+      platforms += (platforms.empty() ? "" : ",") + platform;
+    add("platform", platforms);
     add("nocache", build.no_cache ? "1" : "");
     add("pull", build.pull ? "1" : "");
     add("networkmode", build.network);
@@ -1011,6 +1144,14 @@ private:
     if (!end && !step_code) return 1;
     if (!end) return step != 0 ? step : manner_.exit_code;
     if (end->image_id.empty()) return fail("the broker ended the build without an image ID");
+    if (!build.manifest_names.empty()) {
+      EditIndex edit;
+      edit.names = build.manifest_names;
+      edit.start = "amend";
+      edit.take = "all";
+      edit.add.push_back({end->manifest});
+      if (!edit_index(edit)) return manner_.exit_code;
+    }
     report_built(build, end->image_id, said_built);
     if (!build.iidfile.empty())
       if (auto written = put_file(build.iidfile, end->image_id); !written)
@@ -1115,6 +1256,67 @@ private:
                           "/tag?repo=" + percent_encode(name.familiar()) +
                           "&tag=" + percent_encode(name.tag.empty() ? "latest" : name.tag)})
         .has_value();
+  }
+
+  /// Nothing where it failed; the user has been told.
+  std::optional<StreamEnd> edit_index(const EditIndex& edit) const {
+    const auto parts = [&](const std::vector<EditIndex::Part>& images) {
+      Json list = Json::array();
+      for (const auto& part : images)
+        list.push_back({{"image", local_name(part.image)},
+                        {"take", edit.take},
+                        {"os", part.os},
+                        {"architecture", part.architecture},
+                        {"variant", part.variant},
+                        {"annotations", pairs_json(part.annotations)}});
+      return list;
+    };
+    const Json body{{"names", edit.names},    {"start", edit.start},
+                    {"add", parts(edit.add)}, {"annotate", parts(edit.annotate)},
+                    {"remove", edit.remove},  {"copy_index", edit.copy_index},
+                    {"dry_run", edit.dry_run}};
+    return stream({.method = "POST",
+                   .target = "/slipway/v1/index",
+                   .content_type = std::string{kJsonType},
+                   .body = dumped(body),
+                   .long_running = true},
+                  world_.err);
+  }
+
+  struct JobsList {
+    std::string name; ///< under which the store has it
+    Json json;        ///< null: the job has no index of that name
+  };
+  /// Errors: those of the broker.
+  Result<JobsList> list_of_job(const std::string& list) const {
+    JobsList found{local_name(list), nullptr};
+    auto answer = client_.ask(
+        {.target = "/slipway/v1/manifest?name=" + percent_encode(with_tag(found.name))});
+    if (!answer) return std::move(answer).error();
+    if (answer->status == 404) return found;
+    if (answer->status >= 400) return Error{ErrorKind::internal, message_of(*answer), "", {}};
+    Json json = Json::parse(answer->body, nullptr, false);
+    if (json.is_object() && json.contains("manifests")) found.json = std::move(json);
+    return found;
+  }
+
+  /// With both names that podman and buildah know it by.
+  bool remove_index(const std::string& list) const {
+    const auto names =
+        manner_.localhost_names ? stored_names(list) : std::vector<std::string>{list};
+    for (const auto& name : names) {
+      const auto answer =
+          client_.ask({.method = "DELETE", .target = "/images/" + percent_encode(with_tag(name))});
+      if (!answer) {
+        fail("", answer.error());
+        return false;
+      }
+      if (answer->status >= 400 && answer->status != 404) {
+        fail(std::string{manner_.broker_error} + message_of(*answer));
+        return false;
+      }
+    }
+    return true;
   }
 
   /// What is pushed gets the destination's name in the job's store first.

@@ -2,6 +2,7 @@
 #include "executor/state/image_store.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/oci/platform.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -19,14 +20,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kNamesFile = "names.json";
-
-oci::Platform host_platform() {
-#if defined(__aarch64__)
-  return {"arm64", "linux", ""};
-#else
-  return {"amd64", "linux", ""};
-#endif
-}
 
 Error not_found(const std::string& name) {
   return Error{ErrorKind::not_found,
@@ -181,7 +174,11 @@ Status ImageStore::write_names(const Names& names) {
 Result<StoredImage> ImageStore::load(const Record& record) const {
   auto tree = oci::read_tree(layout_, record.root);
   if (!tree) return std::move(tree).error();
-  auto image = oci::select_platform(*tree, host_platform());
+  if (tree->blobs.size() == 1 && oci::is_index_type(tree->root_media_type))
+    // A list that has no image yet.
+    return StoredImage{record.root, record.root, record.tags, record.repo_digests,  0,
+                       {},          "{}",        {},          tree->root_media_type};
+  auto image = oci::image_to_show(*tree);
   if (!image) return std::move(image).error();
   auto config_json = layout_.read_blob(image->manifest.config.digest, oci::kMaxConfigBytes);
   if (!config_json) return std::move(config_json).error();
@@ -195,7 +192,8 @@ Result<StoredImage> ImageStore::load(const Record& record) const {
                      0,
                      {},
                      *std::move(config_json),
-                     *std::move(image->config)};
+                     *std::move(image->config),
+                     tree->root_media_type};
   for (const auto& layer : image->manifest.layers) {
     stored.size += layer.size;
     stored.layer_sizes.push_back(layer.size);

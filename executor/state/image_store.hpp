@@ -28,13 +28,14 @@ constexpr std::uint64_t kMaxDescriptionBytes = 64ULL << 20;
 
 struct StoredImage {
   oci::Digest manifest_digest; ///< of the root: a manifest or an index
-  oci::Digest image_id;        ///< config digest of the host platform's image
+  oci::Digest image_id;        ///< config digest of the host platform's image, else of the first
   std::vector<oci::Reference> tags;
   std::vector<std::string> repo_digests; ///< "reg/app@sha256:…"
   std::uint64_t size = 0;                ///< sum of the layers as stored
   std::vector<std::uint64_t> layer_sizes;
   std::string config_json;
   oci::ImageConfig config;
+  std::string media_type = oci::kMediaTypeOciManifest; ///< of the root
 };
 
 /// One job's images. Calls may come from several threads and, guarded by a lock file, processes.

@@ -2,6 +2,7 @@
 #include "stages/image/base_images.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/oci/platform.hpp"
 #include "executor/state/job_record.hpp"
 
 #include <nlohmann/json.hpp>
@@ -59,21 +60,6 @@ void make_room(const fs::path& layout, std::uint64_t quota) {
   }
 }
 
-/// "arm64" and "aarch64" are linux/arm64, as Docker reads them.
-oci::Platform platform_from(const std::string& text) {
-  const auto first = text.find('/');
-  oci::Platform platform;
-  platform.os = first == std::string::npos ? "linux" : text.substr(0, first);
-  platform.architecture = first == std::string::npos ? text : text.substr(first + 1);
-  if (const auto second = platform.architecture.find('/'); second != std::string::npos) {
-    platform.variant = platform.architecture.substr(second + 1);
-    platform.architecture.resize(second);
-  }
-  if (platform.architecture == "x86_64") platform.architecture = "amd64";
-  if (platform.architecture == "aarch64") platform.architecture = "arm64";
-  return platform;
-}
-
 fs::path lock_of(const fs::path& layout) {
   return layout.string() + ".lock";
 }
@@ -114,10 +100,12 @@ Result<oci::Digest> one_of_platforms(oci::Layout& layout,
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   std::set<oci::Digest> seen;
   for (const auto& [platform, digest] : manifests) {
-    if (!seen.insert(digest).second) continue;
+    seen.insert(digest); // one may be for several platforms, and is named for each
     auto tree = oci::read_tree(layout, digest);
     if (!tree) return std::move(tree).error();
-    const auto wanted = platform_from(platform);
+    auto parsed = oci::parse_platform(platform);
+    if (!parsed) return std::move(parsed).error();
+    const auto& wanted = *parsed;
     nlohmann::ordered_json entry{
         {"mediaType", tree->root_media_type},
         {"digest", digest.str()},
@@ -139,15 +127,16 @@ Result<std::vector<oci::Digest>> platforms_of(const oci::Layout& layout,
   if (!tree) return std::move(tree).error();
   std::vector<oci::Digest> manifests;
   for (const auto& image : tree->images)
-    manifests.push_back(image.descriptor.digest);
+    if (std::find(manifests.begin(), manifests.end(), image.descriptor.digest) == manifests.end())
+      manifests.push_back(image.descriptor.digest);
   return manifests;
 }
 
 bool is_for(const oci::ImageConfig& image, const std::string& platform) {
-  const auto wanted = platform_from(platform);
+  const auto wanted = oci::parse_platform(platform);
   return image.platform.architecture.empty() ||
-         (image.platform.architecture == wanted.architecture &&
-          (image.platform.os.empty() || image.platform.os == wanted.os));
+         (wanted && image.platform.architecture == wanted->architecture &&
+          (image.platform.os.empty() || image.platform.os == wanted->os));
 }
 
 void collect_base_images(const fs::path& dir, std::uint64_t quota, std::chrono::seconds idle,

@@ -7,9 +7,11 @@
 #include "executor/gate/database.hpp"
 #include "executor/gate_worker/gate_process.hpp"
 #include "executor/oci/artifact.hpp"
+#include "executor/oci/platform.hpp"
 #include "stages/image/build_place.hpp"
 #include "stages/image/build_secrets.hpp"
 #include "stages/image/containers.hpp"
+#include "stages/image/index_draft.hpp"
 #include "stages/image/leak_scanner.hpp"
 #include "stages/image/reports.hpp"
 
@@ -55,7 +57,8 @@ broker::ImageSummary summary_of(state::StoredImage image) {
                               image.config.created,
                               std::move(image.config_json),
                               std::move(image.config),
-                              std::move(image.layer_sizes)};
+                              std::move(image.layer_sizes),
+                              std::move(image.media_type)};
 }
 
 std::string counts_of(const gate::Verdict& verdict) {
@@ -71,11 +74,49 @@ std::string counts_of(const gate::Verdict& verdict) {
   return text;
 }
 
+/// As many as the other limits let one index have with room to spare.
+constexpr std::size_t kMostPlatforms = 16;
+
+/// Each once, in the spelling that all others are made of. Errors: bad_input.
+Result<std::vector<std::string>> platforms_wanted(const std::vector<std::string>& given) {
+  std::vector<std::string> platforms;
+  for (const auto& text : given) {
+    auto platform = oci::parse_platform(text);
+    if (!platform) return std::move(platform).error();
+    if (platform->os != "linux")
+      return Error{ErrorKind::bad_input,
+                   "no image can be built for " + platform->str() + " here",
+                   "build for platforms of Linux",
+                   {}};
+    if (std::find(platforms.begin(), platforms.end(), platform->str()) == platforms.end())
+      platforms.push_back(platform->str());
+  }
+  if (platforms.size() > kMostPlatforms)
+    return Error{ErrorKind::bad_input,
+                 "a build for " + std::to_string(platforms.size()) + " platforms",
+                 "one build has " + std::to_string(kMostPlatforms) + " at most",
+                 {}};
+  return platforms;
+}
+
+/// What the Dockerfile is read with, for each platform.
+std::vector<dockerfile::Scope> scopes_of(const broker::BuildRequest& request) {
+  dockerfile::Scope scope;
+  scope.build_args = request.build_args;
+  scope.target = request.target;
+  if (request.platforms.empty()) return {scope};
+  std::vector<dockerfile::Scope> scopes;
+  for (const auto& platform : request.platforms) {
+    scopes.push_back(scope);
+    scopes.back().target_platform = platform;
+  }
+  return scopes;
+}
+
 router::Flags flags_of(const broker::BuildRequest& request) {
   router::Flags flags;
   flags.scope.build_args = request.build_args;
   flags.scope.target = request.target;
-  if (!request.platforms.empty()) flags.scope.target_platform = request.platforms.front();
   flags.platforms = request.platforms;
   flags.network = request.network;
   for (const auto& [name, address] : request.extra_hosts)
@@ -120,10 +161,10 @@ Status replaces_no_stage(const broker::BuildRequest& request, const dockerfile::
   return {};
 }
 
-std::string joined(const std::vector<std::string>& lines) {
+std::string joined(const std::vector<std::string>& lines, const char* between = " | ") {
   std::string text;
   for (const auto& line : lines)
-    text += (text.empty() ? "" : " | ") + line;
+    text += (text.empty() ? "" : between) + line;
   return text;
 }
 
@@ -354,20 +395,25 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
   // As with Docker, an image that this job built or loaded under the name comes before the
   // registry.
   std::string passed_by;
-  if (auto local = (*images)->find(reference.str());
-      local && !pull && !platform.empty() && !is_for(local->config, platform)) {
-    // As Docker does, which asks the registry then.
-    passed_by = "this job's own image " + reference.familiar() + " is for " +
-                local->config.platform.str() + " and not for " + platform;
-    progress("slipway: " + passed_by + "; the registry is asked\n");
-  } else if (local && !pull) {
+  if (auto local = (*images)->find(reference.str()); local && !pull) {
     auto tree = oci::read_tree((*images)->layout(), local->manifest_digest);
     if (!tree) return std::move(tree).error();
-    for (const auto& blob : tree->blobs) {
-      if (auto linked = bases.link_blob((*images)->layout(), blob.digest); !linked)
-        return std::move(linked).error();
+    auto wanted = oci::parse_platform(platform.empty() ? kPlatform : platform);
+    if (!wanted) return std::move(wanted).error();
+    const auto fit = oci::select_platform(*tree, *wanted);
+    if (fit && fit->config && (platform.empty() || is_for(*fit->config, platform))) {
+      auto child = oci::read_tree((*images)->layout(), fit->descriptor.digest);
+      if (!child) return std::move(child).error();
+      for (const auto& blob : child->blobs) {
+        if (auto linked = bases.link_blob((*images)->layout(), blob.digest); !linked)
+          return std::move(linked).error();
+      }
+      return backends::BaseImage{reference.familiar(), child->root};
     }
-    return backends::BaseImage{reference.familiar(), local->manifest_digest};
+    // As Docker does, which asks the registry then.
+    passed_by = "this job's own image " + reference.familiar() + " is for " +
+                local->config.platform.str() + " and not for " + wanted->str();
+    progress("slipway: " + passed_by + "; the registry is asked\n");
   }
   auto digest = fetch(reference, OnePlatform{platform}, bases, progress, cancelled);
   if (!digest && !passed_by.empty()) return std::move(digest).error().in(passed_by);
@@ -377,84 +423,91 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
 
 Result<std::vector<backends::BaseImage>>
 Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerfile& parsed,
-                  const dockerfile::Scope& scope, router::BaseConfigs& configs,
-                  const broker::Progress& progress, const broker::Cancelled& cancelled) {
-  auto named = dockerfile::external_images(parsed, scope);
-  if (!named) return std::move(named).error();
+                  const std::vector<dockerfile::Scope>& scopes,
+                  std::vector<router::BaseConfigs>& configs, const broker::Progress& progress,
+                  const broker::Cancelled& cancelled) {
   auto contexts = contexts_of(request);
   if (!contexts) return std::move(contexts).error();
-  std::vector<backends::BaseImage> bases;
-  std::map<std::string, std::string> spelled; // familiar name → as the Dockerfile has it
-  std::map<std::string, std::map<std::string, oci::Digest>> taken; // familiar name → platforms
-  std::vector<dockerfile::ExternalImage> wanted = *std::move(named);
-  for (std::size_t i = 0; i < wanted.size(); ++i) { // grows by what ONBUILD triggers of bases name
-    const auto image = wanted[i];
-    const auto at = parsed.at(image.line) + ": " + image.used_by + " " + image.reference;
-    auto reference = oci::Reference::parse(image.reference);
-    if (!reference) return std::move(reference).error().in(at);
-    const auto platform = dockerfile::platform_of(image, scope);
-    auto& of_name = taken[reference->familiar()];
-    if (of_name.contains(platform)) {
-      // The same image by another spelling.
-      if (const auto known = spelled.find(reference->familiar()); known != spelled.end())
-        if (const auto config = configs.find(known->second); config != configs.end())
-          configs.emplace(image.reference, config->second);
-      continue;
-    }
-    auto source = *reference;
-    if (auto key = backends::buildkit::context_key(image.reference);
-        key && contexts->contains(*key)) {
-      const auto& context = contexts->at(*key);
-      if (!context.starts_with(kImageContext)) continue; // a folder: the backend has it
-      auto other = oci::Reference::parse(context.substr(kImageContext.size()));
-      if (!other) return std::move(other).error().in(at);
-      source = *std::move(other);
-    }
-    spelled.emplace(reference->familiar(), image.reference);
-    if (auto admitted = policy::admit_base(tools_.config, source); !admitted)
-      return std::move(admitted).error().in(at);
-    auto base = base_from(source, request.pull,
-                          image.platform.empty() ? scope.target_platform : image.platform, progress,
-                          cancelled);
-    if (!base) return std::move(base).error().in(at);
-    base->familiar_name = reference->familiar();
-    of_name.emplace(platform, base->digest);
-    auto tree = oci::read_tree(place_->bases().layout(), base->digest);
-    if (!tree) return std::move(tree).error().in(at);
-    place_->bases().used(*tree);
-    for (const auto& found : tree->images) {
-      if (!found.config) continue;
-      configs.emplace(image.reference, *found.config);
-      // The result will stand on these layers: they are verified already, and the builder need not
-      // send them back.
-      for (const auto& layer : found.manifest.layers) {
-        if (auto linked = store_->layout().link_blob(place_->bases().layout(), layer.digest);
-            !linked)
-          return std::move(linked).error().in(at);
+  struct Taken {
+    oci::Digest digest;
+    std::vector<oci::ImageConfig> configs;
+  };
+  std::vector<std::string> names;                            // familiar ones, in order of first use
+  std::map<std::string, std::map<std::string, Taken>> taken; // familiar name → platforms
+  for (const auto& scope : scopes) {
+    auto wanted = dockerfile::external_images(parsed, scope);
+    if (!wanted) return std::move(wanted).error();
+    std::set<std::pair<std::string, std::string>> met; // names and platforms
+    auto& known = configs.emplace_back();
+    for (std::size_t i = 0; i < wanted->size(); ++i) { // grows by what triggers of bases name
+      const auto image = (*wanted)[i];
+      const auto at = parsed.at(image.line) + ": " + image.used_by + " " + image.reference;
+      auto reference = oci::Reference::parse(image.reference);
+      if (!reference) return std::move(reference).error().in(at);
+      auto source = *reference;
+      if (auto key = backends::buildkit::context_key(image.reference);
+          key && contexts->contains(*key)) {
+        const auto& context = contexts->at(*key);
+        if (!context.starts_with(kImageContext)) continue; // a folder: the backend has it
+        auto other = oci::Reference::parse(context.substr(kImageContext.size()));
+        if (!other) return std::move(other).error().in(at);
+        source = *std::move(other);
       }
-      if (found.config->on_build.empty()) continue;
-      auto triggered = dockerfile::trigger_images(parsed, found.config->on_build);
-      if (!triggered) return std::move(triggered).error().in(at);
-      wanted.insert(wanted.end(), triggered->begin(), triggered->end());
+      const auto name = reference->familiar();
+      const auto platform = dockerfile::platform_of(image, scope);
+      auto& of_name = taken[name];
+      auto base = of_name.find(platform);
+      if (base == of_name.end()) {
+        if (auto admitted = policy::admit_base(tools_.config, source); !admitted)
+          return std::move(admitted).error().in(at);
+        auto fetched = base_from(source, request.pull,
+                                 image.platform.empty() ? scope.target_platform : image.platform,
+                                 progress, cancelled);
+        if (!fetched) return std::move(fetched).error().in(at);
+        auto tree = oci::read_tree(place_->bases().layout(), fetched->digest);
+        if (!tree) return std::move(tree).error().in(at);
+        place_->bases().used(*tree);
+        base = of_name.emplace(platform, Taken{fetched->digest, {}}).first;
+        if (of_name.size() == 1) names.push_back(name);
+        for (const auto& found : tree->images) {
+          if (!found.config) continue;
+          base->second.configs.push_back(*found.config);
+          // The result will stand on these layers: they are verified already, and the builder need
+          // not send them back.
+          for (const auto& layer : found.manifest.layers) {
+            if (auto linked = store_->layout().link_blob(place_->bases().layout(), layer.digest);
+                !linked)
+              return std::move(linked).error().in(at);
+          }
+        }
+      }
+      const bool is_first = met.emplace(name, platform).second;
+      for (const auto& config : base->second.configs) {
+        known.emplace(image.reference, config); // also by another spelling
+        if (!is_first || config.on_build.empty()) continue;
+        auto triggered = dockerfile::trigger_images(parsed, config.on_build);
+        if (!triggered) return std::move(triggered).error().in(at);
+        wanted->insert(wanted->end(), triggered->begin(), triggered->end());
+      }
     }
-    auto one = one_of_platforms(place_->bases().layout(), of_name);
-    if (!one) return std::move(one).error().in(at);
-    const auto known = std::find_if(bases.begin(), bases.end(), [&](const auto& other) {
-      return other.familiar_name == base->familiar_name;
-    });
-    if (known == bases.end())
-      bases.push_back(*std::move(base));
-    else
-      known->digest = *std::move(one);
+  }
+  std::vector<backends::BaseImage> bases;
+  for (const auto& name : names) {
+    std::map<std::string, oci::Digest> of_platforms;
+    for (const auto& [platform, base] : taken.at(name))
+      of_platforms.emplace(platform, base.digest);
+    auto one = one_of_platforms(place_->bases().layout(), of_platforms);
+    if (!one) return std::move(one).error().in("base image " + name);
+    bases.push_back({name, *std::move(one)});
   }
   return bases;
 }
 
 Result<router::Decision> Images::choose_backend(const broker::BuildRequest& request,
                                                 const dockerfile::Dockerfile& parsed,
-                                                const router::BaseConfigs& configs,
+                                                const std::vector<router::BaseConfigs>& configs,
                                                 const router::Context& context) const {
-  auto needs = router::requirements(parsed, configs, context, flags_of(request));
+  auto needs = router::requirements_of_all(parsed, configs, context, flags_of(request));
   if (!needs) return std::move(needs).error();
   auto decision =
       router::choose(*needs, descriptors_of(tools_.backends), effective_.backends, effective_.rule);
@@ -479,12 +532,9 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   };
   // Before a step can write it anywhere.
   if (auto lent = leaks_->lend(known_secrets(request)); !lent) return std::move(lent).error();
-  if (request.platforms.size() > 1) {
-    return Error{ErrorKind::bad_input,
-                 "this slipway builds one platform at a time",
-                 "give a single --platform",
-                 {}};
-  }
+  auto platforms = platforms_wanted(request.platforms);
+  if (!platforms) return std::move(platforms).error();
+  request.platforms = *std::move(platforms);
   auto images = store();
   if (!images) return std::move(images).error();
   const auto set_up = descriptors_of(tools_.backends);
@@ -502,15 +552,15 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   if (!parsed) return std::move(parsed).error();
   if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
   if (auto free = replaces_no_stage(request, *parsed); !free) return std::move(free).error();
-  const auto scope = flags_of(request).scope;
+  const auto scopes = scopes_of(request);
   // BuildKit takes a context as Docker does. The others are told apart by what is in it.
   auto looking = by_buildkit && likely.others.empty()
                      ? std::future<Result<router::Context>>{}
                      : std::async(std::launch::async, [&] {
                          return place_->look_at(*context, router::literal_sources(*parsed));
                        });
-  router::BaseConfigs configs;
-  auto bases = bases_for(request, *parsed, scope, configs, progress, cancelled);
+  std::vector<router::BaseConfigs> configs; // of each scope
+  auto bases = bases_for(request, *parsed, scopes, configs, progress, cancelled);
   if (!bases) return std::move(bases).error();
   auto facts = looking.valid() ? looking.get() : router::Context{};
   if (!facts) return std::move(facts).error();
@@ -539,7 +589,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.build_args = request.build_args;
   job.labels = request.labels;
   job.target = request.target;
-  job.platform = request.platforms.empty() ? "" : request.platforms.front();
+  job.platform = joined(request.platforms, ",");
   job.no_cache = request.no_cache;
   job.network = request.network;
   job.extra_hosts = request.extra_hosts;
@@ -553,7 +603,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   const Building building{
       *decision,
       *parsed,
-      scope,
+      scopes,
       job,
       [this](const std::string& name) -> Result<TryBuild> {
         if (name == "dind")
@@ -1091,6 +1141,134 @@ Images::load(const std::function<Result<std::size_t>(char*, std::size_t)>& sourc
     if (image.tags.empty()) names.push_back(added->image_id.str());
   }
   return names;
+}
+
+Result<oci::Digest> Images::part_of_index(const broker::IndexPart& part,
+                                          const broker::Progress& progress,
+                                          const broker::Cancelled& cancelled) {
+  using Take = broker::IndexPart::Take;
+  const auto no_list = [&](std::string_view media_type) -> Status {
+    if (part.take != Take::manifest || !oci::is_index_type(media_type)) return {};
+    return Error{ErrorKind::bad_input, part.image + " is a manifest list", "name its images", {}};
+  };
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto wanted = part.platform;
+  if (wanted.os.empty()) wanted.os = "linux";
+  if (wanted.architecture.empty()) wanted = oci::host_platform();
+  auto local = (*images)->find(part.image);
+  if (local) {
+    if (auto single = no_list(local->media_type); !single) return std::move(single).error();
+    if (part.take != Take::platform || !oci::is_index_type(local->media_type))
+      return local->manifest_digest;
+    auto tree = oci::read_tree((*images)->layout(), local->manifest_digest);
+    if (!tree) return std::move(tree).error();
+    auto image = oci::select_platform(*tree, wanted);
+    if (!image) return std::move(image).error();
+    return image->descriptor.digest;
+  }
+  if (local.error().kind != ErrorKind::not_found) return std::move(local).error();
+  auto reference = oci::Reference::parse(part.image);
+  if (!reference) return std::move(reference).error();
+  if (part.take == Take::platform)
+    return fetch(*reference, OnePlatform{wanted.str()}, (*images)->layout(), progress, cancelled);
+  if (part.take == Take::manifest) {
+    const auto is = remote(*reference);
+    if (!is) return Error{is.error()};
+    if (auto single = no_list(is->first.media_type); !single) return std::move(single).error();
+  }
+  return fetch(*reference, EveryPlatform{}, (*images)->layout(), progress, cancelled);
+}
+
+Result<broker::Manifest> Images::edit_index(const broker::IndexRequest& request,
+                                            const broker::Progress& progress,
+                                            const broker::Cancelled& cancelled) {
+  using Start = broker::IndexRequest::Start;
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto& layout = (*images)->layout();
+  IndexDraft draft;
+  if (request.start != Start::fresh) {
+    const auto name = request.names.front();
+    auto known = (*images)->find(name.str());
+    if (!known && known.error().kind != ErrorKind::not_found) return std::move(known).error();
+    const bool is_index = known && oci::is_index_type(known->media_type);
+    if (is_index && request.start == Start::absent)
+      return Error{ErrorKind::bad_input,
+                   "refusing to amend an existing manifest list with no --amend flag",
+                   "say --amend, or remove " + name.familiar() + " first",
+                   {}};
+    if (!is_index && request.start == Start::existing)
+      return Error{ErrorKind::not_found,
+                   "there is no manifest list " + name.familiar() + " in this job",
+                   "create it first",
+                   {}};
+    if (is_index)
+      if (auto begun = draft.read(layout, known->manifest_digest); !begun)
+        return std::move(begun).error();
+  }
+  std::optional<oci::Digest> copied;
+  for (const auto& part : request.add) {
+    auto root = part_of_index(part, progress, cancelled);
+    if (!root) return std::move(root).error();
+    auto added = draft.add(layout, *root, part);
+    if (!added) return std::move(added).error().in(part.image);
+    if (*added && request.copy_index && request.add.size() == 1 && part.annotations.empty())
+      copied = *std::move(root);
+  }
+  for (const auto& part : request.annotate) {
+    auto child = oci::Digest::parse(part.image);
+    if (!child) {
+      const auto local = (*images)->find(part.image);
+      const auto reference = oci::Reference::parse(part.image);
+      if (!local && !reference) return Error{reference.error()};
+      if (!local)
+        if (auto admitted = admit_pull(*reference); !admitted) return std::move(admitted).error();
+      child = local ? Result<oci::Digest>{local->manifest_digest} : current(*reference, cancelled);
+      if (!child) return std::move(child).error();
+    }
+    if (auto changed = draft.annotate(*child, part); !changed)
+      return std::move(changed).error().in(part.image);
+  }
+  for (const auto& child : request.remove)
+    if (auto removed = draft.remove(child); !removed) return std::move(removed).error();
+  auto digest = copied ? Result<oci::Digest>{*copied} : layout.write_blob(draft.json());
+  if (!digest) return std::move(digest).error();
+  if (!request.dry_run)
+    if (auto added = (*images)->add(*digest, request.names); !added)
+      return std::move(added).error();
+  auto json = layout.read_blob(*digest, oci::kMaxManifestBytes);
+  if (!json) return std::move(json).error();
+  auto tree = oci::read_tree(layout, *digest);
+  if (!tree) return std::move(tree).error();
+  return broker::Manifest{*std::move(digest), tree->root_media_type, *std::move(json)};
+}
+
+Result<broker::Manifest> Images::manifest(const std::string& name, bool remote) {
+  if (!remote) {
+    auto images = store();
+    if (!images) return std::move(images).error();
+    auto image = (*images)->find(name);
+    if (!image) return std::move(image).error();
+    auto json = (*images)->layout().read_blob(image->manifest_digest, oci::kMaxManifestBytes);
+    if (!json) return std::move(json).error();
+    return broker::Manifest{image->manifest_digest, image->media_type, *std::move(json)};
+  }
+  auto reference = oci::Reference::parse(name);
+  if (!reference) return std::move(reference).error();
+  if (auto admitted = admit_pull(*reference); !admitted) return std::move(admitted).error();
+  auto answer = look_at(*reference, [] { return false; });
+  if (!answer) return std::move(answer).error();
+  auto digest = oci::Digest::parse(answer->digest);
+  if (!digest) return std::move(digest).error();
+  if (answer->body.empty())
+    return Error{ErrorKind::bad_input,
+                 "the manifest of " + name + " has " + std::to_string(answer->size) +
+                     " bytes, more than are shown",
+                 "pull the image",
+                 {}};
+  return broker::Manifest{*std::move(digest), std::move(answer->media_type),
+                          std::move(answer->body)};
 }
 
 Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>

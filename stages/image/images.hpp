@@ -89,6 +89,10 @@ public:
               const std::function<Status(std::string_view)>& sink) override;
   Result<std::vector<std::string>>
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override;
+  Result<broker::Manifest> edit_index(const broker::IndexRequest& request,
+                                      const broker::Progress& progress,
+                                      const broker::Cancelled& cancelled) override;
+  Result<broker::Manifest> manifest(const std::string& name, bool remote) override;
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) override;
 
@@ -138,18 +142,24 @@ private:
   Result<oci::Digest> fetch(const oci::Reference& reference, const Platforms& platforms,
                             oci::Layout& into, const broker::Progress& progress,
                             const broker::Cancelled& cancelled);
+  /// What a part of an index is, which is in the job's store afterwards. Errors: bad_input (an
+  /// index where an image is wanted); those of fetch.
+  Result<oci::Digest> part_of_index(const broker::IndexPart& part, const broker::Progress& progress,
+                                    const broker::Cancelled& cancelled);
   Result<backends::BaseImage> base_from(const oci::Reference& reference, bool pull,
                                         const std::string& platform,
                                         const broker::Progress& progress,
                                         const broker::Cancelled& cancelled);
+  /// What the scopes, one for each platform, take from outside; adds to `configs` those of each.
   Result<std::vector<backends::BaseImage>>
   bases_for(const broker::BuildRequest& request, const dockerfile::Dockerfile& parsed,
-            const dockerfile::Scope& scope, router::BaseConfigs& configs,
+            const std::vector<dockerfile::Scope>& scopes, std::vector<router::BaseConfigs>& configs,
             const broker::Progress& progress, const broker::Cancelled& cancelled);
-  /// Errors: those of the decision where no backend is chosen; io (the audit log).
+  /// `configs`: of each platform. Errors: those of the decision where no backend is chosen; io (the
+  /// audit log).
   Result<router::Decision> choose_backend(const broker::BuildRequest& request,
                                           const dockerfile::Dockerfile& parsed,
-                                          const router::BaseConfigs& configs,
+                                          const std::vector<router::BaseConfigs>& configs,
                                           const router::Context& context) const;
   /// What may be pushed once it is judged: an image of the job's store, or what its quarantine
   /// holds.

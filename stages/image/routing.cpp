@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/routing.hpp"
 
+#include "executor/oci/platform.hpp"
 #include "executor/router/declarations.hpp"
 
 #include <algorithm>
@@ -51,18 +52,45 @@ std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired) {
 }
 
 Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
-                          const dockerfile::Dockerfile& dockerfile, const dockerfile::Scope& scope,
+                          const dockerfile::Dockerfile& dockerfile,
+                          const std::vector<dockerfile::Scope>& scopes,
                           const std::string& backend) {
   auto tree = oci::read_tree(layout, root);
   if (!tree) return std::move(tree).error().in("reading what was built");
-  for (const auto& image : tree->images) {
-    if (!image.config) continue;
-    auto json = layout.read_blob(image.manifest.config.digest, oci::kMaxConfigBytes);
-    if (!json) return std::move(json).error().in("reading what was built");
-    if (auto kept = router::check_declarations(dockerfile, scope, *image.config, *json, backend);
-        !kept)
-      return kept;
+  std::size_t images = 0;
+  for (const auto& scope : scopes) {
+    std::optional<oci::Platform> wanted;
+    if (scopes.size() > 1) {
+      auto parsed = oci::parse_platform(scope.target_platform);
+      if (!parsed) return std::move(parsed).error();
+      wanted = *std::move(parsed);
+    }
+    bool is_there = false;
+    for (const auto& image : tree->images) {
+      if (!image.config ||
+          (wanted && (!image.descriptor.platform ||
+                      !oci::is_same_platform(*image.descriptor.platform, *wanted))))
+        continue;
+      is_there = true;
+      ++images;
+      auto json = layout.read_blob(image.manifest.config.digest, oci::kMaxConfigBytes);
+      if (!json) return std::move(json).error().in("reading what was built");
+      if (auto kept = router::check_declarations(dockerfile, scope, *image.config, *json, backend);
+          !kept)
+        return wanted ? std::move(kept).error().in("the image for " + wanted->str()) : kept;
+    }
+    if (wanted && !is_there)
+      return Error{ErrorKind::internal,
+                   backend + " made no image for " + wanted->str() + ", which was asked for",
+                   "",
+                   {}};
   }
+  if (scopes.size() > 1 && images != tree->images.size())
+    return Error{ErrorKind::internal,
+                 backend + " made " + std::to_string(tree->images.size()) + " manifests, and " +
+                     std::to_string(images) + " images were asked for",
+                 "",
+                 {}};
   return {};
 }
 
@@ -83,8 +111,9 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
     auto tried = attempt(building, names[at], job, into);
     if (is_last) wait_while_busy(building, names[at], job, end, into, tried);
     if (tried.built) {
-      if (auto kept = keeps_declarations(into, tried.built->manifest, building.file, building.scope,
-                                         descriptor.name + " " + descriptor.version);
+      if (auto kept =
+              keeps_declarations(into, tried.built->manifest, building.file, building.scopes,
+                                 descriptor.name + " " + descriptor.version);
           !kept)
         return std::move(kept).error();
       return BuiltBy{*std::move(tried.built), descriptor.name, descriptor.version, because};

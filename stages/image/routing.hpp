@@ -53,11 +53,12 @@ WiredBackend wire_dockerd(const backends::dockerd::Program& program);
 /// What the router may choose from.
 std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired);
 
-/// The image below `root` against the Dockerfile that it was built from. Errors: internal, naming
-/// backend, file and line of what vanished; those of oci::read_tree.
+/// The image below `root`, or the image for each platform, against the Dockerfile that it was built
+/// from; `scopes` has one for each platform. Errors: internal, naming backend, file and line of
+/// what vanished, or the platform that is missing or was not asked for; those of oci::read_tree.
 Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
-                          const dockerfile::Dockerfile& dockerfile, const dockerfile::Scope& scope,
-                          const std::string& backend);
+                          const dockerfile::Dockerfile& dockerfile,
+                          const std::vector<dockerfile::Scope>& scopes, const std::string& backend);
 
 struct BuiltBy {
   backends::Built built;
@@ -70,7 +71,7 @@ struct BuiltBy {
 struct Building {
   const router::Decision& decision; ///< has chosen one
   const dockerfile::Dockerfile& file;
-  const dockerfile::Scope& scope;
+  const std::vector<dockerfile::Scope>& scopes; ///< one for each platform
   const backends::BuildJob& job;
   std::function<Result<TryBuild>(const std::string& backend)> make;
   std::vector<backends::Descriptor> set_up;

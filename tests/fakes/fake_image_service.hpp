@@ -34,6 +34,7 @@ public:
   std::mutex mutex;
   std::vector<Image> images;
   std::vector<broker::BuildRequest> builds;
+  std::vector<broker::IndexRequest> indexes;
   std::vector<std::string> pushed;
   std::string reported; ///< the one reference that there are reports on
   std::uint64_t context_bytes = 0;
@@ -185,6 +186,37 @@ public:
     pushed.push_back(reference.str());
     image->repo_digests.push_back(reference.familiar_name() + "@" + image->digest.str());
     return broker::PushOutcome{image->digest, 528, {}};
+  }
+
+  Result<broker::Manifest> edit_index(const broker::IndexRequest& request,
+                                      const broker::Progress& progress,
+                                      const broker::Cancelled&) override {
+    progress("looking for " + std::to_string(request.add.size()) + " images\n");
+    const std::lock_guard lock{mutex};
+    indexes.push_back(request);
+    nlohmann::json children = nlohmann::json::array();
+    for (const auto& part : request.add) {
+      const Image* image = locate(part.image);
+      if (image == nullptr) return missing(part.image);
+      children.push_back({{"mediaType", oci::kMediaTypeOciManifest},
+                          {"digest", image->digest.str()},
+                          {"size", layout.blob_size(image->digest).value()}});
+    }
+    const auto text = nlohmann::json{
+        {"schemaVersion", 2},
+        {"mediaType", oci::kMediaTypeOciIndex},
+        {"manifests",
+         children}}.dump();
+    const auto digest = layout.write_blob(text).value();
+    if (!request.dry_run) keep(digest, request.names);
+    return broker::Manifest{digest, oci::kMediaTypeOciIndex, text};
+  }
+  Result<broker::Manifest> manifest(const std::string& name, bool remote) override {
+    const std::lock_guard lock{mutex};
+    const Image* image = locate(name);
+    if (remote || image == nullptr) return missing(name);
+    const auto text = layout.read_blob(image->digest, oci::kMaxManifestBytes).value();
+    return broker::Manifest{image->digest, oci::kMediaTypeOciManifest, text};
   }
 
   Result<std::vector<broker::Report>> reports(const oci::Reference& reference) override {

@@ -175,20 +175,29 @@ Result<std::string> dockerfile_for(const BuildJob& job, const std::string& text,
   dockerfile::Scope scope;
   scope.build_args = job.build_args;
   scope.target = job.target;
-  scope.target_platform = job.platform;
-  auto resolved = dockerfile::resolved_bases(*file, scope);
-  if (!resolved) return std::move(resolved).error();
   std::set<std::string> stages;
   for (const auto& stage : file->stages)
     stages.insert(stage.name);
   std::map<std::size_t, std::string> pinned;
-  for (std::size_t at = 0; at < resolved->size(); ++at) {
-    if (!(*resolved)[at]) continue;
-    const auto key = context_key(*(*resolved)[at]);
-    if (!key || !stages.contains(*key)) continue; // a broken name is BuildKit's to report
-    for (const BaseImage& base : job.bases) {
-      const auto base_key = context_key(base.familiar_name);
-      if (base_key && *base_key == *key) pinned[at] = *key + "@" + base.digest.str();
+  for (std::size_t from = 0; from <= job.platform.size();) {
+    const std::size_t comma = std::min(job.platform.find(',', from), job.platform.size());
+    scope.target_platform = job.platform.substr(from, comma - from);
+    from = comma + 1;
+    auto resolved = dockerfile::resolved_bases(*file, scope);
+    if (!resolved) return std::move(resolved).error();
+    for (std::size_t at = 0; at < resolved->size(); ++at) {
+      if (!(*resolved)[at]) continue;
+      const auto key = context_key(*(*resolved)[at]);
+      if (!key || !stages.contains(*key)) continue; // a broken name is BuildKit's to report
+      for (const BaseImage& base : job.bases) {
+        const auto base_key = context_key(base.familiar_name);
+        if (!base_key || *base_key != *key) continue;
+        const auto name = *key + "@" + base.digest.str();
+        if (pinned.try_emplace(at, name).first->second != name)
+          return bad(file->at(file->stages[at].line) + ": FROM " + *(*resolved)[at] +
+                         " names another image for each platform, and one has a stage's name",
+                     "give the stage " + *key + " another name");
+      }
     }
   }
   if (pinned.empty()) return text;

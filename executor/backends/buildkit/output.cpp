@@ -32,6 +32,13 @@ std::string_view after(std::string_view text, std::string_view part) {
   return at == std::string_view::npos ? std::string_view{} : text.substr(at + part.size());
 }
 
+/// The kernel's word on a program that is none of this host's.
+constexpr const char* kForeign =
+    "the step is for a platform that this host does not run: run it in a stage FROM "
+    "--platform=$BUILDPLATFORM and copy its result, or have the operator register an emulator with "
+    "binfmt_misc and the flag F, as Debian's qemu-user-static does; `slipway backends` lists the "
+    "platforms";
+
 /// "Dockerfile:4" as buildctl prints it before the lines of the file.
 std::string place_in(const std::vector<std::string_view>& lines, const std::string& name) {
   for (std::size_t i = lines.size(); i-- > 0;) {
@@ -62,7 +69,7 @@ Error explain_failure(std::string_view tail, const std::string& dockerfile_name)
     code = code.substr(0, code.find_first_not_of("0123456789"));
     return Error{ErrorKind::backend_failed,
                  at + std::string{kStepEnded} + std::string{code} + ": " + text,
-                 "",
+                 has(tail, "exec format error") ? kForeign : "",
                  {}};
   }
   if (has(last, "denied by policy") && has(last, "docker-image://")) {

@@ -202,5 +202,42 @@ TEST(ImageFilter, ReadsBothForms) {
   }
 }
 
+TEST(IndexRequestJson, IsReadWhole) {
+  const auto request = parse_index_json(
+      R"({"names": ["r.io/a:1", "a"], "start": "amend", "copy_index": true, "dry_run": true,
+          "add": [{"image": "r.io/a:amd64", "take": "all", "annotations": [["k", "v"]]}],
+          "annotate": [{"image": "b", "os": "linux", "architecture": "arm", "variant": "v7"}],
+          "remove": ["sha256:)" +
+      std::string(64, 'a') + R"("]})");
+
+  ASSERT_TRUE(request) << request.error().text();
+  EXPECT_EQ(request->names[1].familiar(), "a:latest");
+  EXPECT_EQ(request->start, IndexRequest::Start::amend);
+  EXPECT_TRUE(request->copy_index && request->dry_run);
+  EXPECT_EQ(request->add[0].take, IndexPart::Take::all);
+  EXPECT_EQ(request->add[0].annotations[0].second, "v");
+  EXPECT_EQ(request->annotate[0].platform.str(), "linux/arm/v7");
+  EXPECT_EQ(request->remove[0].hex(), std::string(64, 'a'));
+}
+
+TEST(IndexRequestJson, IsRefusedNamingTheMember) {
+  for (const auto& [text, word] :
+       {std::pair{"[]", "not a JSON object"}, std::pair{"{}", "'names'"},
+        std::pair{R"({"names": ["a@sha256:aa"]})", "a@sha256:aa"},
+        std::pair{R"({"names": ["a"], "start": "now"})", "'start'"},
+        std::pair{R"({"dry_run": true, "start": "existing"})", "'start'"},
+        std::pair{R"({"names": ["a"], "add": [{}]})", "'image'"},
+        std::pair{R"({"names": ["a"], "add": ["b"]})", "'add'"},
+        std::pair{R"({"names": ["a"], "add": [{"image": "b", "take": "x"}]})", "'take'"},
+        std::pair{R"({"names": ["a"], "add": [{"image": "b", "more": 1}]})", "'more'"},
+        std::pair{R"({"names": ["a"], "remove": ["b"]})", "digest"},
+        std::pair{R"({"names": ["a"], "push": true})", "'push'"}}) {
+    const auto request = parse_index_json(text);
+    ASSERT_FALSE(request) << text;
+    EXPECT_EQ(request.error().kind, ErrorKind::bad_input);
+    EXPECT_NE(request.error().what.find(word), std::string::npos) << request.error().what;
+  }
+}
+
 } // namespace
 } // namespace slipway::broker

@@ -414,6 +414,33 @@ TEST_F(BrokerServer, GivesReportsOnWhatWasPushedOnly) {
             std::string::npos);
 }
 
+TEST_F(BrokerServer, AnIndexIsMadeAndItsManifestIsShown) {
+  images->keep(images->make_image("one"), {oci::Reference::parse("app:amd64").value()});
+  start();
+
+  const auto made =
+      ask(post("/slipway/v1/index", R"({"names": ["app:1"], "add": [{"image": "app:amd64"}]})"));
+  EXPECT_NE(made.find(R"({"status":"looking for 1 images"})"), std::string::npos) << made;
+  EXPECT_NE(made.find(R"("MediaType":"application/vnd.oci.image.index.v1+json")"),
+            std::string::npos)
+      << made;
+  ASSERT_EQ(images->indexes.size(), 1U);
+  EXPECT_EQ(images->indexes[0].start, IndexRequest::Start::fresh);
+
+  const auto get = [&](const std::string& query) {
+    return ask("GET /slipway/v1/manifest?name=" + query +
+               " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  };
+  EXPECT_NE(get("app:amd64").find(R"("layers":[)"), std::string::npos);
+  EXPECT_NE(get("app:other").find(" 404 "), std::string::npos);
+  EXPECT_NE(get("app:amd64&from=registry").find(" 404 "), std::string::npos);
+  EXPECT_NE(ask(post("/slipway/v1/index", R"({"names": ["app:2"], "push": true})")).find(" 400 "),
+            std::string::npos);
+  EXPECT_NE(ask(post("/slipway/v1/index", R"({"names": ["app:2"], "add": [{"image": "gone"}]})"))
+                .find("gone"),
+            std::string::npos);
+}
+
 TEST_F(BrokerServer, AnErrorBeforeAnyProgressIsAStatus) {
   images->build_output.clear();
   images->build_error =

@@ -2,6 +2,7 @@
 #include "executor/base/file.hpp"
 #include "executor/oci/layer.hpp"
 #include "executor/oci/layout.hpp"
+#include "executor/oci/platform.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/sample_image.hpp"
 #include "tests/fakes/streams.hpp"
@@ -252,6 +253,27 @@ TEST_F(LayoutTest, ReadsATreeChildrenFirst) {
   EXPECT_TRUE(verify_tree(layout_, *tree, kMuch).ok());
   EXPECT_EQ(select_platform(*tree, {"arm64", "linux", ""})->descriptor.digest, two);
   EXPECT_EQ(select_platform(*tree, {"s390x", "linux", ""}).error().kind, ErrorKind::not_found);
+}
+
+TEST_F(LayoutTest, ShowsTheImageOfThisMachineElseTheFirst) {
+  const auto foreign = fakes::write_image(layout_, {10}, 1, "s390x");
+  const auto own = fakes::write_image(layout_, {10}, 1, host_platform().architecture);
+  const auto index = [&](const Digest& one, const char* first, const Digest& two,
+                         const char* second) {
+    const auto child = [&](const Digest& digest, const char* architecture) {
+      return fakes::descriptor_json(kMediaTypeOciManifest, digest.str(), *layout_.blob_size(digest),
+                                    std::string{R"(,"platform":{"os":"linux","architecture":")"} +
+                                        architecture + "\"}");
+    };
+    return *read_tree(layout_,
+                      *layout_.write_blob(std::string{R"({"schemaVersion":2,"mediaType":")"} +
+                                          kMediaTypeOciIndex + R"(","manifests":[)" +
+                                          child(one, first) + "," + child(two, second) + "]}"));
+  };
+  EXPECT_EQ(image_to_show(index(foreign, "s390x", own, host_platform().architecture.c_str()))
+                ->descriptor.digest,
+            own);
+  EXPECT_EQ(image_to_show(index(foreign, "s390x", own, "ppc64le"))->descriptor.digest, foreign);
 }
 class KnownLayersTest : public LayoutTest {
 protected:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/oci/manifest.hpp"
+#include "executor/oci/platform.hpp"
 #include "executor/oci/strict_json.hpp"
 
 #include <gtest/gtest.h>
@@ -147,6 +148,28 @@ TEST(Descriptor, SurvivesItsJson) {
   EXPECT_EQ(read.platform, one.platform);
   EXPECT_EQ(read.annotations, one.annotations);
   EXPECT_EQ(read.artifact_type, "t");
+}
+
+TEST(PlatformName, IsOneForOnePlatform) {
+  for (const auto& [text, name] :
+       {std::pair{"linux/amd64", "linux/amd64"}, std::pair{"x86_64", "linux/amd64"},
+        std::pair{"linux/amd64/v1", "linux/amd64"}, std::pair{"linux/amd64/v3", "linux/amd64/v3"},
+        std::pair{"AArch64", "linux/arm64"}, std::pair{"linux/arm64/v8", "linux/arm64"},
+        std::pair{"linux/arm", "linux/arm/v7"}, std::pair{"linux/arm/6", "linux/arm/v6"},
+        std::pair{"armel", "linux/arm/v6"}, std::pair{"linux/i386", "linux/386"},
+        std::pair{"windows/amd64", "windows/amd64"}}) {
+    const auto platform = parse_platform(text);
+    ASSERT_TRUE(platform) << text;
+    EXPECT_EQ(platform->str(), name);
+  }
+  for (const char* wrong : {"", "/", "linux/", "linux/a/b/c", "linux amd64", "linux/a,b", "*"})
+    EXPECT_EQ(parse_platform(wrong).error().kind, ErrorKind::bad_input) << wrong;
+}
+
+TEST(PlatformName, WithoutAVariantMeansAnyVariant) {
+  EXPECT_TRUE(is_same_platform({"arm", "linux", "v7"}, {"arm", "linux", ""}));
+  EXPECT_FALSE(is_same_platform({"arm", "linux", "v7"}, {"arm", "linux", "v6"}));
+  EXPECT_FALSE(is_same_platform({"amd64", "linux", ""}, {"386", "linux", ""}));
 }
 
 } // namespace

@@ -358,5 +358,20 @@ TEST(FactTexts, StayOnOneLine) {
   EXPECT_EQ(needs->front().what, "RUN --mount=type=ssh,id=?[31m");
 }
 
+TEST(SeveralPlatforms, NeedWhatAnyOfThemNeedsAndEachFeatureOnce) {
+  const auto file = dockerfile::parse("ARG TARGETARCH\nFROM base-$TARGETARCH\nRUN true\n");
+  ASSERT_TRUE(file);
+  Flags flags;
+  flags.platforms = {"linux/amd64", "linux/arm64"};
+  oci::ImageConfig with_shell;
+  with_shell.shell = {"/bin/bash", "-c"};
+
+  EXPECT_EQ(text_of(requirements_of_all(*file, {}, {}, flags)), "platform-args@1 multi-platform@0");
+  EXPECT_EQ(text_of(requirements_of_all(*file, {{}, {{"base-arm64", with_shell}}}, {}, flags)),
+            "platform-args@1 multi-platform@0 shell@2");
+  flags.platforms = {"linux/arm64"};
+  EXPECT_EQ(text_of(requirements_of_all(*file, {}, {}, flags)), "platform-args@1");
+}
+
 } // namespace
 } // namespace slipway::router

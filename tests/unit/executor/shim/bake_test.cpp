@@ -31,7 +31,7 @@ constexpr const char* kTwo = R"({
   "variable": {"TAG": {"default": "1.0"}, "REG": {"default": "r.io"}, "FULL": {"default": "${REG}/grp"}},
   "group": {"default": {"targets": ["app", "db"]}, "all": {"targets": ["default", "app"]}},
   "target": {
-    "base": {"args": {"A": "base", "B": "base"}, "labels": {"l": "1"}, "platforms": ["linux/amd64"]},
+    "base": {"args": {"A": "base", "B": "base"}, "labels": {"l": "1"}, "platforms": ["linux/amd64", "linux/386"]},
     "app": {"inherits": ["base"], "context": "src", "dockerfile": "D", "target": "final",
             "tags": ["${FULL}/app:${TAG}"], "args": {"B": "app", "C": null}},
     "db": {"tags": ["r.io/db"], "dockerfile-inline": "FROM scratch\nENV X=$${HOME}\n"}}})";
@@ -48,7 +48,7 @@ TEST(Bake, BuildsTheDefaultGroupInItsOrder) {
   EXPECT_EQ(app.tags, std::vector<std::string>{"r.io/grp/app:1.0"});
   EXPECT_EQ(app.build_args, (Pairs{{"A", "base"}, {"B", "app"}}));
   EXPECT_EQ(app.labels, (Pairs{{"l", "1"}}));
-  EXPECT_EQ(app.platform, "linux/amd64");
+  EXPECT_EQ(app.platforms, (std::vector<std::string>{"linux/amd64", "linux/386"}));
   EXPECT_FALSE(app.push);
   EXPECT_EQ(made->builds[1].second.dockerfile_text, "FROM scratch\nENV X=${HOME}\n");
 }
@@ -160,8 +160,6 @@ TEST(Bake, RefusesWhatItWouldBuildWrongly) {
           Row{R"({"target": {"default": {"contexts": {"a": "target:b"}}}})",
               "a=target:b: a named context is a folder"},
           Row{R"({"target": {"default": {"ssh": ["default"]}}})", "invalid empty ssh agent socket"},
-          Row{R"({"target": {"default": {"platforms": ["linux/amd64", "linux/arm64"]}}})",
-              "more than one platform"},
           Row{R"({"target": {"default": {"network": "host"}}})", "--network host"},
           Row{R"({"target": {"default": {"context": "https://h/x.git"}}})", "remote build context"},
           Row{R"({"target": {"default": {"cache-to": ["type=local,dest=c"]}}})", "cache-to"},

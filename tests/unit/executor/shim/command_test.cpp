@@ -75,8 +75,6 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Squash", "docker build --squash .", 125, "--squash"},
         Refused{"Memory", "docker build -m 1g .", 125, "--memory"},
         Refused{"HostNetwork", "docker build --network host .", 125, "--network host"},
-        Refused{"ManyPlatforms", "docker buildx build --platform linux/amd64,linux/arm64 .", 125,
-                "multi-platform"},
         Refused{"CacheExport", "docker buildx build --cache-to type=local,dest=c .", 125,
                 "--cache-to type=local,dest=c"},
         Refused{"Provenance", "docker buildx build --provenance=mode=max .", 125,
@@ -101,8 +99,20 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"ExecWithoutCommand", "docker exec x", 1, "requires at least 2 argument"},
         Refused{"Export", "docker export x", 1, "docker export"},
         Refused{"Compose", "docker compose publish x", 1, "docker compose"},
-        Refused{"Manifest", "docker manifest create a b", 1, "docker manifest"},
-        Refused{"ImagetoolsCreate", "docker buildx imagetools create a", 1, "imagetools create"},
+        Refused{"ManifestOfNothing", "docker manifest create a", 1, "requires at least 2"},
+        Refused{"ManifestVerbose", "docker manifest inspect -v a", 125, "--verbose"},
+        Refused{"ManifestByDigest",
+                "docker manifest create "
+                "a@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b",
+                1, "invalid reference format"},
+        Refused{"ManifestVerb", "docker manifest wat", 1, "'wat' is unknown"},
+        Refused{"ImagetoolsWithoutTag", "docker buildx imagetools create a", 1,
+                "no repositories specified"},
+        Refused{"ImagetoolsWithoutSource", "docker buildx imagetools create -t a", 1,
+                "no sources specified"},
+        Refused{"ImagetoolsAnnotation",
+                "docker buildx imagetools create -t a --annotation index:a=b c", 125,
+                "--annotation"},
         Refused{"OutputWithUnknownKey", "docker buildx build -o type=image,compression=zstd .", 125,
                 "compression is not in this version"},
         Refused{"UnknownCommand", "docker wat", 1, "'wat' is not a docker command"},
@@ -125,7 +135,7 @@ TEST(Command, ReadsEveryPartOfABuild) {
   EXPECT_EQ(build.extra_hosts, (Pairs{{"h", "10.0.0.1"}}));
   EXPECT_EQ(build.target, "s");
   EXPECT_EQ(build.file, "x/Dockerfile");
-  EXPECT_EQ(build.platform, "linux/amd64");
+  EXPECT_EQ(build.platforms, std::vector<std::string>{"linux/amd64"});
   EXPECT_EQ(build.network, "none");
   EXPECT_EQ(build.iidfile, "i");
   EXPECT_TRUE(build.no_cache && build.pull);

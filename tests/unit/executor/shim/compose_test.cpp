@@ -77,7 +77,7 @@ services:
       labels: [l=1, bare]
       target: final
       tags: [r.io/web:latest]
-      platforms: [linux/amd64]
+      platforms: [linux/amd64, linux/386]
       network: none
       no_cache: true
       pull: "true"
@@ -107,7 +107,7 @@ secrets:
   EXPECT_EQ(build.labels, (Pairs{{"l", "1"}, {"bare", ""}}));
   EXPECT_EQ(build.target, "final");
   EXPECT_EQ(build.tags, (Words{"r.io/web:2", "r.io/web:latest"}));
-  EXPECT_EQ(build.platform, "linux/amd64");
+  EXPECT_EQ(build.platforms, (std::vector<std::string>{"linux/amd64", "linux/386"}));
   EXPECT_EQ(build.network, "none");
   EXPECT_TRUE(build.no_cache && build.pull);
   EXPECT_EQ(build.extra_hosts, (Pairs{{"h", "10.0.0.1"}}));
@@ -386,7 +386,6 @@ INSTANTIATE_TEST_SUITE_P(
                     Unheard{"HostGateway", "extra_hosts: ['h:host-gateway']", "host-gateway"},
                     Unheard{"Agent", "ssh: [default]", "invalid empty ssh agent socket"},
                     Unheard{"CacheTo", "cache_to: ['type=local,dest=x']", "never exported"},
-                    Unheard{"Platforms", "platforms: [linux/amd64, linux/arm64]", "platform"},
                     Unheard{"Sbom", "sbom: true", "attestations"},
                     Unheard{"Unknown", "frobnicate: 1", "frobnicate"},
                     Unheard{"NoSecret", "secrets: [gone]", "there is no secret \"gone\""},

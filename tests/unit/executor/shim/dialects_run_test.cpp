@@ -428,11 +428,124 @@ TEST_F(DialectRun, ComposeGoesOnInTheImagesOwnProgram) {
 
 TEST_F(DialectRun, ImagetoolsInspectShowsWhatTheRegistryHas) {
   broker_.pushed["r.io/a:1"] = FakeBroker::id('b');
+  broker_.remote["r.io/a:1"] = R"({"schemaVersion":2,"layers":[]})";
   ASSERT_EQ(shell("docker buildx imagetools inspect r.io/a:1"), 0) << err_;
   EXPECT_NE(out_.find("Digest:    " + FakeBroker::id('b')), std::string::npos);
   ASSERT_EQ(shell("docker buildx imagetools inspect --format {{.Manifest.Digest}} r.io/a:1"), 0);
   EXPECT_EQ(out_, FakeBroker::id('b') + "\n");
   EXPECT_EQ(shell("docker buildx imagetools inspect r.io/gone:1"), 1);
+  ASSERT_EQ(shell("docker buildx imagetools inspect --raw r.io/a:1"), 0) << err_;
+  EXPECT_EQ(out_, R"({"schemaVersion":2,"layers":[]})");
+
+  broker_.remote["r.io/a:1"] =
+      R"({"manifests":[{"digest":"d","platform":{"os":"linux","architecture":"386"}}]})";
+  ASSERT_EQ(shell("docker buildx imagetools inspect r.io/a:1"), 0) << err_;
+  EXPECT_NE(out_.find("Name:        r.io/a:1@d\n"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("Platform:    linux/386\n"), std::string::npos) << out_;
+}
+
+TEST_F(DialectRun, DockerManifestGoesFromCreateToPush) {
+  ASSERT_EQ(shell("docker manifest create r.io/app:1 r.io/app:amd64 r.io/app:arm64"), 0) << err_;
+  EXPECT_EQ(out_, "Created manifest list r.io/app:1\n");
+  auto body = Json::parse(broker_.last().body);
+  EXPECT_EQ(body["start"], "absent");
+  EXPECT_EQ(body["names"], Json::array({"r.io/app:1"}));
+  EXPECT_EQ(body["add"][1]["image"], "r.io/app:arm64");
+  EXPECT_EQ(body["add"][1]["take"], "manifest");
+
+  ASSERT_EQ(shell("docker manifest annotate --arch arm --variant v7 r.io/app:1 r.io/app:arm64"), 0);
+  EXPECT_EQ(out_, "");
+  body = Json::parse(broker_.last().body);
+  EXPECT_EQ(body["start"], "existing");
+  EXPECT_EQ(body["annotate"][0]["architecture"], "arm");
+  EXPECT_EQ(body["annotate"][0]["variant"], "v7");
+
+  broker_.lists["r.io/app:1"] = R"({"manifests":[]})";
+  ASSERT_EQ(shell("docker manifest inspect r.io/app:1"), 0) << err_;
+  EXPECT_EQ(out_, "{\n   \"manifests\": []\n}\n");
+  ASSERT_EQ(shell("docker manifest push --purge r.io/app:1"), 0) << err_;
+  EXPECT_EQ(out_, FakeBroker::id('b') + "\n") << "the digest alone";
+  EXPECT_TRUE(broker_.pushed.contains("r.io/app:1"));
+  EXPECT_FALSE(broker_.lists.contains("r.io/app:1"));
+
+  EXPECT_EQ(shell("docker manifest push r.io/app:1"), 1);
+  EXPECT_EQ(err_, "r.io/app:1 not found\n");
+  EXPECT_EQ(shell("docker manifest rm r.io/app:1"), 1);
+  EXPECT_EQ(shell("docker manifest create r.io/app:1 gone"), 1);
+  EXPECT_EQ(err_, "Error response from daemon: No such image: gone\n");
+}
+
+TEST_F(DialectRun, DockerManifestInspectAsksTheRegistryWhereTheJobHasNoList) {
+  broker_.images[FakeBroker::id('a')] = {{"r.io/app:1"}, {}, {}};
+  broker_.remote["r.io/app:1"] = R"({"schemaVersion":2,"layers":[]})";
+
+  ASSERT_EQ(shell("docker manifest inspect r.io/app:1"), 0) << err_;
+  EXPECT_EQ(out_, "{\n\t\"schemaVersion\": 2,\n\t\"layers\": []\n}\n");
+  EXPECT_EQ(shell("docker manifest inspect app"), 1);
+  EXPECT_EQ(err_, "no such manifest: docker.io/library/app:latest\n");
+}
+
+TEST_F(DialectRun, ImagetoolsCreatePushesUnderEveryNameAndDryRunOnlyPrints) {
+  ASSERT_EQ(shell("docker buildx imagetools create --dry-run -t r.io/a:1 r.io/a:amd64"), 0) << err_;
+  EXPECT_NE(out_.find("\"manifests\": ["), std::string::npos) << out_;
+  EXPECT_TRUE(broker_.pushed.empty());
+  EXPECT_EQ(Json::parse(broker_.last().body)["dry_run"], true);
+
+  ASSERT_EQ(shell("docker buildx imagetools create --append --metadata-file meta -t r.io/a:1 -t "
+                  "r.io/b:1 r.io/a:arm64"),
+            0)
+      << err_;
+  EXPECT_EQ(out_, "");
+  EXPECT_TRUE(broker_.pushed.contains("r.io/a:1") && broker_.pushed.contains("r.io/b:1"));
+  const auto meta = Json::parse(read("meta"));
+  EXPECT_EQ(meta["containerimage.descriptor"]["digest"], FakeBroker::id('e'));
+  EXPECT_EQ(meta["image.name"], "r.io/a:1,r.io/b:1");
+  const auto seen = broker_.seen();
+  const auto asked = std::find_if(seen.rbegin(), seen.rend(), [](const auto& request) {
+    return request.path == "/slipway/v1/index";
+  });
+  ASSERT_NE(asked, seen.rend());
+  const auto body = Json::parse(asked->body);
+  EXPECT_EQ(body["add"][0]["image"], "r.io/a:1") << "what the tag has now comes first";
+  EXPECT_EQ(body["add"][1]["image"], "r.io/a:arm64");
+  EXPECT_EQ(body["copy_index"], true);
+}
+
+TEST_F(DialectRun, PodmanAndBuildahManifestSayWhatTheseToolsSay) {
+  ASSERT_EQ(shell("podman manifest create list"), 0) << err_;
+  EXPECT_EQ(out_, std::string(64, 'e') + "\n");
+  EXPECT_EQ(Json::parse(broker_.last().body)["names"], Json::array({"localhost/list", "list"}));
+  ASSERT_EQ(shell("buildah manifest add --all --annotation a=b list docker://r.io/app:1"), 0)
+      << err_;
+  EXPECT_EQ(out_, std::string(64, 'e') + ": " + FakeBroker::id('c') + "\n");
+  const auto part = Json::parse(broker_.last().body)["add"][0];
+  EXPECT_EQ(part["image"], "r.io/app:1");
+  EXPECT_EQ(part["take"], "all");
+  EXPECT_EQ(part["annotations"], Json::parse(R"([["a", "b"]])"));
+
+  broker_.lists["r.io/list:1"] = R"({"manifests":[]})";
+  EXPECT_EQ(shell("podman manifest exists r.io/list:1"), 0);
+  EXPECT_EQ(shell("podman manifest exists r.io/none:1"), 1);
+  ASSERT_EQ(
+      shell("buildah manifest push --all --rm --digestfile d r.io/list:1 docker://r.io/list:1"), 0)
+      << err_;
+  EXPECT_EQ(out_, "");
+  EXPECT_EQ(read("d"), FakeBroker::id('b')) << "no newline";
+  EXPECT_FALSE(broker_.lists.contains("r.io/list:1"));
+  EXPECT_EQ(shell("podman manifest rm r.io/list:1"), 1);
+}
+
+TEST_F(DialectRun, ABuildWithManifestAddsToTheList) {
+  ASSERT_EQ(shell("buildah build --platform linux/amd64,linux/386 --manifest r.io/list:1 ."), 0)
+      << err_;
+
+  const auto seen = broker_.seen();
+  EXPECT_EQ(Json::parse(seen[0].body)["platforms"], Json::array({"linux/amd64", "linux/386"}));
+  EXPECT_EQ(Json::parse(seen[0].body)["tags"], Json::array());
+  const auto body = Json::parse(broker_.last().body);
+  EXPECT_EQ(body["start"], "amend");
+  EXPECT_EQ(body["add"][0]["image"], FakeBroker::id('b')) << "what was built, by its digest";
+  EXPECT_EQ(body["add"][0]["take"], "all");
 }
 
 } // namespace

@@ -48,7 +48,9 @@ INSTANTIATE_TEST_SUITE_P(
                 "Error: unknown flag: --wat\nSee 'podman build --help'"},
         Refused{"UnknownCommand", "podman wat", 125, "unrecognized command `podman wat`"},
         Refused{"Run", "podman run --rm x", 125, "does not run containers"},
-        Refused{"Manifest", "podman manifest create a", 125, "podman manifest"},
+        Refused{"Manifest", "podman manifest wat", 125, "podman manifest wat"},
+        Refused{"ManifestAnnotation", "podman manifest create --annotation a=b l", 125,
+                "--annotation"},
         Refused{"Remote", "podman --remote build .", 125, "--remote"},
         Refused{"BadTag", "podman build -t A .", 125, "invalid reference format"},
         Refused{"TagThatPushes", "podman build -t docker://r.io/a:1 .", 125,
@@ -63,8 +65,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Agent", "podman build --ssh default .", 125,
                 "--ssh default: invalid empty ssh agent"},
         Refused{"Platforms", "podman build --platform linux/amd64,linux/arm64 .", 125,
-                "more than one platform"},
-        Refused{"ManifestList", "podman build --manifest m .", 125, "--manifest"},
+                "several platforms without --manifest"},
         Refused{"Squash", "podman build --squash-all .", 125, "--squash-all"},
         Refused{"PullNever", "podman build --pull=never .", 125, "--pull=never"},
         Refused{"SeveralFiles", "podman build -f a -f b .", 125, "several --file"},
@@ -99,7 +100,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Mount", "buildah mount c", 125, "buildah mount"},
         Refused{"Config", "buildah config --env A=1 c", 125, "buildah config"},
         Refused{"Copy", "buildah copy c a b", 125, "buildah copy"},
-        Refused{"ManifestPush", "buildah manifest push m docker://r/m", 125, "buildah manifest"},
+        Refused{"ManifestPush", "buildah manifest push m oci:folder/m", 125, "oci:folder/m"},
         Refused{"UnknownFlag", "buildah bud --wat .", 125, "unknown flag: --wat"},
         Refused{"UnknownCommand", "buildah wat", 125, "unknown command \"wat\" for \"buildah\""},
         Refused{"CapAdd", "buildah bud --cap-add ALL .", 125, "--cap-add"},
@@ -196,7 +197,7 @@ TEST(Podman, ReadsABuild) {
   EXPECT_EQ(build.dialect, "podman");
   EXPECT_EQ(build.context, "dir");
   EXPECT_EQ(build.file, "sub/Containerfile");
-  EXPECT_EQ(build.platform, "linux/arm64");
+  EXPECT_EQ(build.platforms, std::vector<std::string>{"linux/arm64"});
   EXPECT_EQ(build.network, "default");
   EXPECT_EQ(build.iidfile, "i");
   EXPECT_TRUE(build.pull && build.no_cache && !build.push);

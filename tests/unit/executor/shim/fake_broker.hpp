@@ -81,6 +81,8 @@ public:
   std::string build_error;                    ///< builds fail with it
   std::map<std::string, std::string> reports; ///< file name -> text; of every image
   std::string push_error;                     ///< pushes are refused with it
+  std::map<std::string, std::string> lists;   ///< "reg/app:1" -> JSON of the job's index
+  std::map<std::string, std::string> remote;  ///< "reg/app:1" -> what the registry has, JSON
   std::string raw_answer;                     ///< sent as is, instead of anything else
   bool refuse_before_body = false;            ///< answers 413 without reading the body
   bool head_alone = false;                    ///< an answer's body comes a while after its header
@@ -251,6 +253,28 @@ private:
     };
     if (path == "/slipway/v1/build")
       return build(fd, Json::parse(request.body)["tags"].get<std::vector<std::string>>());
+    if (path == "/slipway/v1/manifest") {
+      const auto& known = request.first("from") == "registry" ? remote : lists;
+      const auto found = known.find(request.first("name"));
+      if (found == known.end())
+        return answer(fd, 404, Json{{"message", "no " + request.first("name")}}.dump());
+      return answer(fd, 200, found->second);
+    }
+    if (path == "/slipway/v1/index") {
+      const auto body = Json::parse(request.body);
+      Json children = Json::array();
+      for (const auto& part : body["add"]) {
+        if (part["image"] == "gone") return answer(fd, 404, R"({"message":"No such image: gone"})");
+        children.push_back({{"digest", id('c')}});
+      }
+      const auto text = Json{{"schemaVersion", 2}, {"manifests", children}}.dump();
+      for (const auto& name : body["names"])
+        lists[name.get<std::string>()] = text;
+      return answer_stream(
+          fd,
+          {R"({"status":"Pulling from x"})",
+           Json{{"aux", {{"Digest", id('e')}, {"MediaType", "index"}, {"Index", text}}}}.dump()});
+    }
     if (path == "/build") {
       std::vector<std::string> tags;
       for (const auto& [key, value] : request.query)
@@ -360,6 +384,8 @@ private:
                                   {"Size", 10},
                                   {"Comment", ""}}})
                         .dump());
+    if (request.method == "DELETE" && lists.erase(path.substr(8)) > 0)
+      return answer(fd, 200, Json::array({{{"Untagged", path.substr(8)}}}).dump());
     if (request.method == "DELETE") {
       const auto found = find(path.substr(8));
       if (found.empty())

@@ -245,5 +245,30 @@ INSTANTIATE_TEST_SUITE_P(Table, DamagedNames,
                                          Damaged{"NoDigest", "{\"images\":[{}]}"}),
                          [](const auto& row) { return row.param.name; });
 
+TEST_F(JobImages, AnIndexIsKeptUnderItsNameAlsoWhereItHasNoImageYet) {
+  const auto child = put(store->layout(), "layer");
+  const auto list = [&](const std::string& children) {
+    return store->layout()
+        .write_blob(std::string{R"({"schemaVersion":2,"mediaType":")"} + oci::kMediaTypeOciIndex +
+                    R"(","manifests":[)" + children + "]}")
+        .value();
+  };
+  const auto empty = store->add(list(""), {ref("list:1")});
+  ASSERT_TRUE(empty) << empty.error().text();
+  EXPECT_EQ(empty->media_type, oci::kMediaTypeOciIndex);
+  EXPECT_EQ(store->list().value().size(), 1U);
+
+  const auto full = store->add(list(R"({"mediaType":")" + std::string{oci::kMediaTypeOciManifest} +
+                                    R"(","digest":")" + child.str() + R"(","size":)" +
+                                    std::to_string(*store->layout().blob_size(child)) +
+                                    R"(,"platform":{"os":"linux","architecture":"s390x"}})"),
+                               {ref("list:1")});
+  ASSERT_TRUE(full) << full.error().text();
+  EXPECT_EQ(store->find("list:1")->manifest_digest, full->manifest_digest);
+  EXPECT_EQ(full->image_id,
+            oci::read_tree(store->layout(), child)->images[0].manifest.config.digest)
+      << "of the only image, though it is for another machine";
+}
+
 } // namespace
 } // namespace slipway::state

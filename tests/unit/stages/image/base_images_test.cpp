@@ -78,7 +78,7 @@ TEST_F(BaseImagesTest, OneImageForTwoPlatformsIsAnIndexOfBoth) {
   EXPECT_EQ(children[0].digest, amd);
   EXPECT_EQ(children[0].platform->str(), "linux/amd64");
   EXPECT_EQ(children[1].digest, arm);
-  EXPECT_EQ(children[1].platform->str(), "linux/arm64/v8");
+  EXPECT_EQ(children[1].platform->str(), "linux/arm64");
   EXPECT_EQ(*platforms_of(bases.layout(), *one), (std::vector<oci::Digest>{amd, arm}));
 }
 

@@ -198,6 +198,89 @@ TEST_F(ImagesTest, AreTheJobsOwnFromOneScriptToTheNext) {
   EXPECT_FALSE(images()->find("reg.example/grp/app:1").ok()) << "another job's";
 }
 
+class IndexOfAJob : public ImagesTest {
+protected:
+  using Start = broker::IndexRequest::Start;
+  static broker::IndexPart part(const std::string& image,
+                                broker::IndexPart::Take take = broker::IndexPart::Take::manifest) {
+    broker::IndexPart one;
+    one.image = image;
+    one.take = take;
+    return one;
+  }
+  Result<broker::Manifest> edit(Start start, std::vector<broker::IndexPart> add,
+                                const std::string& name = "reg.example/grp/app:list") {
+    broker::IndexRequest request;
+    request.names = {*oci::Reference::parse(name)};
+    request.start = start;
+    request.add = std::move(add);
+    return images()->edit_index(
+        request, [](std::string_view) {}, [] { return false; });
+  }
+};
+
+TEST_F(IndexOfAJob, IsAnImageOfTheJobUnderItsName) {
+  const auto one = stock("reg.example/grp/app:1");
+  const auto two = stock("reg.example/grp/app:2", 2);
+
+  const auto made = edit(Start::absent, {part("reg.example/grp/app:1")});
+  ASSERT_TRUE(made) << made.error().text();
+  EXPECT_EQ(made->media_type, oci::kMediaTypeOciIndex);
+  EXPECT_EQ(edit(Start::absent, {part(two.str())}).error().kind, ErrorKind::bad_input)
+      << "it is there";
+  const auto more = edit(Start::amend, {part("reg.example/grp/app:2")});
+  ASSERT_TRUE(more) << more.error().text();
+  EXPECT_NE(more->json.find(one.str()), std::string::npos);
+  EXPECT_NE(more->json.find(two.str()), std::string::npos);
+
+  EXPECT_EQ(images()->manifest("reg.example/grp/app:list", false)->digest, more->digest);
+  EXPECT_EQ(images()->find("reg.example/grp/app:list")->media_type, oci::kMediaTypeOciIndex);
+  EXPECT_EQ(edit(Start::amend, {part("reg.example/grp/app:list")}, "other:1").error().what,
+            "reg.example/grp/app:list is a manifest list");
+  EXPECT_TRUE(edit(Start::fresh,
+                   {part("reg.example/grp/app:list", broker::IndexPart::Take::platform)}, "other:1")
+                  .ok());
+  EXPECT_EQ(edit(Start::existing, {}, "reg.example/grp/app:1").error().kind, ErrorKind::not_found)
+      << "an image is no list";
+}
+
+TEST_F(IndexOfAJob, AnIndexAloneIsTakenAsItIsWhereThatIsAsked) {
+  stock("app:1");
+  const auto list = edit(Start::fresh, {part("app:1")}, "app:list");
+  ASSERT_TRUE(list);
+  broker::IndexRequest request;
+  request.names = {*oci::Reference::parse("app:copy")};
+  request.copy_index = true;
+  request.add = {part("app:list", broker::IndexPart::Take::all)};
+
+  const auto copied = images()->edit_index(
+      request, [](std::string_view) {}, [] { return false; });
+
+  ASSERT_TRUE(copied) << copied.error().text();
+  EXPECT_EQ(copied->digest, list->digest);
+  request.names = {*oci::Reference::parse("app:dry")};
+  request.dry_run = true;
+  EXPECT_TRUE(images()
+                  ->edit_index(
+                      request, [](std::string_view) {}, [] { return false; })
+                  .ok());
+  EXPECT_FALSE(images()->find("app:dry").ok());
+}
+
+TEST_F(IndexOfAJob, OfWhatPolicyDoesNotLetItPullIsNotMade) {
+  config_.buildkit.allowed_bases = {"reg.example/base/*"};
+
+  EXPECT_EQ(edit(Start::fresh, {part("other.example/app:1")}).error().kind, ErrorKind::denied);
+  EXPECT_EQ(images()->manifest("other.example/app:1", true).error().kind, ErrorKind::denied);
+}
+
+TEST_F(IndexOfAJob, WithoutAnImageIsNotPushed) {
+  ASSERT_TRUE(edit(Start::absent, {}));
+
+  auto service = images();
+  EXPECT_FALSE(push(*service, "reg.example/grp/app:list").ok());
+}
+
 TEST_F(ImagesTest, ARuleThatWantsASignatureIsNotServedWithoutAKey) {
   stock("reg.example/grp/app:1");
   config::Rule rule;

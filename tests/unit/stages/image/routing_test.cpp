@@ -63,11 +63,10 @@ protected:
     const auto file = dockerfile::parse(kDockerfile);
     const auto set_up = descriptors_of(wired_);
     const auto decision = router::choose({}, set_up, policy, "p.toml:1");
-    const dockerfile::Scope scope;
     const Building building{
         decision,
         *file,
-        scope,
+        scopes_,
         job_,
         [this](const std::string& name) -> Result<TryBuild> {
           return TryBuild{
@@ -88,6 +87,7 @@ protected:
   WiredBackends wired_;
   std::map<std::string, Behaviour> behaviours_;
   std::vector<std::string> asked_;
+  std::vector<dockerfile::Scope> scopes_ = std::vector<dockerfile::Scope>(1);
   std::string said_;
   std::string noted_;
   bool log_is_full_ = false;
@@ -186,6 +186,53 @@ TEST_F(RoutingTest, WaitingEndsWithTheBuildsTimeAndWithItsCancelling) {
   cancelled_ = true;
   EXPECT_EQ(build().error().what, "all 4 builders are in use");
   EXPECT_EQ(asked_.size(), 2U);
+}
+
+class SeveralPlatforms : public RoutingTest {
+protected:
+  SeveralPlatforms() : file_{*dockerfile::parse(kDockerfile)} {
+    scopes_.assign(2, {});
+    scopes_[0].target_platform = "linux/amd64";
+    scopes_[1].target_platform = "linux/arm64";
+  }
+  /// An image whose config has these members.
+  oci::Digest image(const std::string& members) {
+    behaviours_["x"] = {members, {}, true};
+    return attempt("x").built->manifest;
+  }
+  Error error_of(const oci::Digest& root) {
+    auto kept = keeps_declarations(layout_, root, file_, scopes_, "b 1");
+    return kept ? Error{ErrorKind::io, "none", "", {}} : kept.error();
+  }
+  dockerfile::Dockerfile file_;
+};
+
+TEST_F(SeveralPlatforms, EachHasWhatTheDockerfileDeclares) {
+  const auto good = image(kAll);
+  const auto bad = image(R"("User":"app","Shell":["/bin/bash","-c"])");
+
+  EXPECT_EQ(error_of(fakes::write_index_of(layout_, good, good)).what, "none");
+  const auto error = error_of(fakes::write_index_of(layout_, good, bad));
+  EXPECT_NE(error.text().find("HEALTHCHECK"), std::string::npos) << error.text();
+  EXPECT_NE(error.text().find("the image for linux/arm64"), std::string::npos) << error.text();
+}
+
+TEST_F(SeveralPlatforms, NoneIsMissingAndNoneIsMoreThanWasAskedFor) {
+  const auto good = image(kAll);
+  EXPECT_EQ(error_of(good).what, "b 1 made no image for linux/amd64, which was asked for");
+
+  const auto index = fakes::write_index_of(layout_, good, good);
+  scopes_[1].target_platform = "linux/s390x";
+  EXPECT_EQ(error_of(index).what, "b 1 made no image for linux/s390x, which was asked for");
+  scopes_[1].target_platform = "linux/arm64";
+  auto text = layout_.read_blob(index, 4096).value();
+  text.replace(
+      text.find("]}"), 2,
+      "," +
+          fakes::descriptor_json(oci::kMediaTypeOciManifest, good.str(), *layout_.blob_size(good)) +
+          "]}");
+  EXPECT_EQ(error_of(*layout_.write_blob(text)).what,
+            "b 1 made 3 manifests, and 2 images were asked for");
 }
 
 TEST_F(RoutingTest, BackendThatDropsTheHealthcheckIsCaughtNamingTheLine) {

@@ -227,6 +227,24 @@ TEST(DockerfileFor, PinsABaseThatHasAStagesName) {
   EXPECT_EQ(bases[1].familiar_name, "debian:12");
 }
 
+TEST(DockerfileFor, PinsOneImageForAllPlatformsOrRefuses) {
+  BuildJob one = job();
+  one.platform = "linux/amd64,linux/arm64";
+  one.bases = {{"app", oci::Digest::of("app")}, {"arm64", oci::Digest::of("arm64")}};
+  auto bases = one.bases;
+  const auto pinned = dockerfile_for(one, "FROM app AS app\nFROM app\n", bases);
+  ASSERT_TRUE(pinned) << pinned.error().text();
+  EXPECT_NE(pinned->find("FROM app@" + oci::Digest::of("app").str()), std::string::npos);
+
+  one.bases.push_back({"amd64", oci::Digest::of("amd64")});
+  bases = one.bases;
+  const auto refused = dockerfile_for(
+      one, "ARG TARGETARCH\nFROM $TARGETARCH AS amd64\nFROM $TARGETARCH AS arm64\n", bases);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().what.find("another image for each platform"), std::string::npos)
+      << refused.error().what;
+}
+
 TEST(DockerfileFor, RefusesAForeignFrontend) {
   auto bases = job().bases;
 

@@ -89,5 +89,15 @@ TEST(NeverBegan, TellsABuilderThatWasGoneFromOneThatWentAway) {
       ErrorKind::backend_failed, "listing workers for Build: failed to list workers", "", {}}));
 }
 
+TEST(BuildctlFailure, OfAProgramForAnotherProcessorSaysWhatToDo) {
+  const std::string end = "Dockerfile:2\nerror: failed to solve: process \"/bin/x\" did not "
+                          "complete successfully: exit code: 255\n";
+
+  EXPECT_NE(explain_failure("#7 0.1 exec /bin/x: exec format error\n" + end, "Dockerfile")
+                .hint.find("binfmt_misc"),
+            std::string::npos);
+  EXPECT_EQ(explain_failure(end, "Dockerfile").hint, "");
+}
+
 } // namespace
 } // namespace slipway::backends::buildkit
