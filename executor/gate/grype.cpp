@@ -29,7 +29,7 @@ SandboxedGrype::SandboxedGrype(ScannerConfig config, sandbox::Podman& podman, sa
                           return grype_arguments(layout);
                         },
                         grype_environment(kCache)},
-                       config,
+                       std::move(config),
                        podman,
                        ids,
                        std::move(owner_label),

@@ -48,7 +48,7 @@ SandboxedTrivy::SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sa
                                std::string owner_label, Started started)
     : SandboxedScanner{
           {"trivy", config.trivy, config.trivy_sha256, config.db_dir, trivy_arguments, {}},
-          config,
+          std::move(config),
           podman,
           ids,
           std::move(owner_label),
