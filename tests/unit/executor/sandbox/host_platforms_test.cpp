@@ -45,12 +45,13 @@ TEST_F(HostPlatformsTest, AreTheProcessorsOwnAndThoseOfEmulatorsThatSandboxesHav
 
   EXPECT_TRUE(found.emulators_known);
   EXPECT_EQ(found.platforms.front().platform, oci::host_platform());
-  if (oci::host_platform().architecture == "amd64")
+  if (oci::host_platform().architecture == "amd64") {
     EXPECT_EQ(text(), "steps run for: linux/amd64, linux/386, linux/arm64 (qemu-aarch64), "
                       "linux/s390x (qemu-s390x)\n"
                       "  linux/arm/v7: qemu-arm is registered without the flag F, so builds do not "
                       "find it\n"
                       "    what to do: register it with F, as Debian's qemu-user-static does\n");
+  }
 }
 
 TEST_F(HostPlatformsTest, SayWhereEmulatorsCannotBeKnown) {
