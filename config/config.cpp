@@ -1291,6 +1291,7 @@ bool is_static(const engine_api::IssuerSpec& credential) {
 
 const std::set<std::string>& allowable_codes() {
   static const std::set<std::string> codes{"artifact_disguise",
+                                           "canary_not_found",
                                            "coverage_partial",
                                            "db_stale",
                                            "layer_hidden_bytes",
