@@ -7,13 +7,15 @@
 namespace slipway::gate {
 namespace {
 
+oci::Descriptor blob(const std::string& text) {
+  return {"application/octet-stream", oci::Digest::of(text), 1, {}, {}, "", false};
+}
+
 oci::ImageTree::Image image_of(const std::vector<std::string>& commands) {
-  oci::ImageTree::Image image{};
-  image.config.emplace();
+  oci::ImageTree::Image image{
+      blob("manifest"), {"", "", blob("config"), {}, {}, false}, oci::ImageConfig{}, false, false};
   for (const auto& command : commands) {
-    oci::Descriptor layer;
-    layer.digest = oci::Digest::of("layer " + command);
-    image.manifest.layers.push_back(layer);
+    image.manifest.layers.push_back(blob("layer " + command));
     image.config->diff_ids.push_back(oci::Digest::of(command));
     image.config->history.push_back({"", command, "", false});
     image.config->history.push_back({"", "ENV A=b", "", true});
