@@ -568,6 +568,12 @@ Allowance read_allowance(Section& s) {
   return allowance;
 }
 
+void read_pin(Section& s, const char* key, std::string& pin) {
+  s.read(key, pin);
+  if (!pin.empty() && !oci::Digest::parse("sha256:" + pin))
+    s.wrong(key, "64 lower-case hex digits, as sha256sum prints them");
+}
+
 // What of [[registry]] concerns its credential.
 void check_registry_credential(Section& s, const Registry& registry, const Config& config) {
   if (registry.credential == "operator" && registry.username.empty()) s.missing("username");
@@ -756,16 +762,10 @@ Result<Config> parse(const std::string& text, const std::string& name) {
       {"gate",
        [&](Section& s) {
          s.read("trivy", config.gate.trivy);
-         s.read("trivy_sha256", config.gate.trivy_sha256);
-         if (!config.gate.trivy_sha256.empty() &&
-             !oci::Digest::parse("sha256:" + config.gate.trivy_sha256))
-           s.wrong("trivy_sha256", "64 lower-case hex digits, as sha256sum prints them");
+         read_pin(s, "trivy_sha256", config.gate.trivy_sha256);
          s.read("db_dir", config.gate.db_dir);
          s.read("grype", config.gate.grype);
-         s.read("grype_sha256", config.gate.grype_sha256);
-         if (!config.gate.grype_sha256.empty() &&
-             !oci::Digest::parse("sha256:" + config.gate.grype_sha256))
-           s.wrong("grype_sha256", "64 lower-case hex digits, as sha256sum prints them");
+         read_pin(s, "grype_sha256", config.gate.grype_sha256);
          s.read("grype_db_dir", config.gate.grype_db_dir);
          s.one_of("threshold", config.gate.threshold, kThresholds);
          s.read("fixed_only", config.gate.fixed_only);
