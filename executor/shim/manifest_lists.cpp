@@ -133,8 +133,8 @@ std::vector<Flag> registry_flags() {
 
 /// The command's own flags, and those about registries.
 std::vector<Flag> with_registry_flags(std::vector<Flag> flags) {
-  for (auto& flag : registry_flags())
-    flags.push_back(std::move(flag));
+  for (const auto& flag : registry_flags())
+    flags.push_back(flag);
   return flags;
 }
 

@@ -93,7 +93,8 @@ def access_to(host):
 def push_request(access, layout, digest, tag):
     return {"op": "push", "registry": access, "repository": "bench/app", "tags": [tag], "layout_dir": layout,
             "root_digest": digest, "pass_digest": digest, "pass_repository": access["host"] + "/bench/app",
-            "pass_expires_at": "2100-01-01T00:00:00Z", "mount_from": [], "deadline_seconds": 900}
+            "pass_expires_at": "2100-01-01T00:00:00Z", "mount_from": [],
+            "signing": None, "deadline_seconds": 900}
 
 
 def pull_request(access, layout, tag, manifest_only=False):
