@@ -129,12 +129,17 @@ StopSignal::~StopSignal() {
 }
 
 bool StopSignal::raised() const {
-  // The signals too: the watcher may not have had its turn.
-  pollfd waits[] = {{event_.get(), POLLIN, 0}, {watcher_->signals.get(), POLLIN, 0}};
-  return ::poll(waits, 2, 0) > 0;
+  // Not what the watcher makes of them: it may not have had its turn.
+  pollfd waits[] = {{watcher_->signals.get(), POLLIN, 0}, {watcher_->parent.get(), POLLIN, 0}};
+  return raised_ || ::poll(waits, 2, 0) > 0;
 }
 
 void StopSignal::raise() {
+  raised_ = true;
+  end_work();
+}
+
+void StopSignal::end_work() {
   const std::uint64_t one = 1;
   (void)!::write(event_.get(), &one, sizeof one);
 }
@@ -462,6 +467,8 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   if (registry) registry->stop(kBrokerPatience);
   if (broker) {
     broker->stop(kBrokerPatience);
+    // Whoever asked for what is still done (a scan, a lookup) has ended with the script.
+    stop.end_work();
     const auto summary = images->summary();
     if (!summary.empty())
       job_log.print(section("slipway_summary", std::string{kGreen} + "slipway" + kPlain,
@@ -510,10 +517,8 @@ int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
   job_log.mask(masked_values(*response));
   const auto key = state::JobFolders::key_for(response->id, response->token);
   if (auto cleaned = tools.jobs.cleanup(key); !cleaned) {
-    return report(
-        environment,
-        std::move(cleaned).error().hinting(
-            "`slipway gc` tries again; the next prepare does so too once the runner has ended"));
+    return report(environment, std::move(cleaned).error().hinting(
+                                   "the next prepare tries again, and so does `slipway gc`"));
   }
   end_leases(tools, key, job_log);
   end_leases(tools, "", job_log);

@@ -12,6 +12,7 @@
 #include "stages/image/images.hpp"
 #include "stages/job/job.hpp"
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -29,15 +30,19 @@ public:
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
-  /// Readable for ever once the process has to end.
+  /// Readable for ever once the process has to end, or end_work() was called.
   int fd() const noexcept { return event_.get(); }
   bool raised() const;
   /// Raises it from within ("no disk space left").
   void raise();
+  /// The process is nearly done: what waits on fd() works for nobody any more. raised() says
+  /// nothing of it.
+  void end_work();
 
 private:
   struct Watcher;
   UniqueFd event_;
+  std::atomic<bool> raised_{false};
   std::unique_ptr<Watcher> watcher_;
 };
 

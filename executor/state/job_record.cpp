@@ -21,6 +21,7 @@ namespace slipway::state {
 namespace {
 
 constexpr std::size_t kMaxRecordBytes = 4UL << 20;
+constexpr const char* kEnded = "ended";     ///< file: see end()
 constexpr const char* kWatched = "watched"; ///< folder: a file for each sandbox
 
 std::uint64_t start_time_of(std::int64_t pid) {
@@ -158,6 +159,9 @@ Status JobFolders::create(const std::string& key) {
   for (const auto& folder : {dir(key), run_dir(key)}) {
     if (auto made = make_directory(folder, 0700); !made) return made;
   }
+  const auto mark = dir(key) / kEnded;
+  if (::unlink(mark.c_str()) != 0 && errno != ENOENT)
+    return io_error("remove", errno, mark.string());
   return {};
 }
 
@@ -225,6 +229,14 @@ std::vector<WatchedSandbox> JobFolders::watched(const std::string& key) const {
   return found;
 }
 
+Status JobFolders::end(const std::string& key) const {
+  return replace_file(dir(key) / kEnded, "");
+}
+
+bool JobFolders::has_ended(const std::string& key) const {
+  return ::access((dir(key) / kEnded).c_str(), F_OK) == 0;
+}
+
 Status JobFolders::remove(const std::string& key) {
   // The record goes last: what is left of an interrupted removal is found again by it.
   std::error_code failed;
@@ -232,7 +244,7 @@ Status JobFolders::remove(const std::string& key) {
   if (failed) return io_error("remove", failed.value(), run_dir(key).string());
   for (const auto& entry : std::filesystem::directory_iterator{dir(key), failed}) {
     const auto name = entry.path().filename();
-    if (name == "record.json" || name == "lock") continue;
+    if (name == "record.json" || name == "lock" || name == kEnded) continue;
     std::error_code cause;
     std::filesystem::remove_all(entry.path(), cause);
     if (cause) return io_error("remove", cause.value(), entry.path().string());

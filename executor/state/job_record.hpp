@@ -90,6 +90,7 @@ public:
   const std::filesystem::path& state_dir() const { return state_dir_; }
   const std::filesystem::path& runtime_dir() const { return runtime_dir_; }
 
+  /// A job that was prepared before begins anew: see end().
   Status create(const std::string& key);
   Status save(const JobRecord& record);
   /// Errors: not_found (never prepared or cleaned up already), bad_input.
@@ -103,6 +104,10 @@ public:
   Status watch(const std::string& key, const std::string& name, std::int64_t first) const;
   /// Those of them that live; the others are forgotten.
   std::vector<WatchedSandbox> watched(const std::string& key) const;
+  /// Writes down that the job is over, whatever its runner still does: what is left of it may be
+  /// removed by anyone, until it is created again. Errors: io.
+  Status end(const std::string& key) const;
+  bool has_ended(const std::string& key) const;
   /// Removes both folders. Files in them are slipway's own.
   Status remove(const std::string& key);
 

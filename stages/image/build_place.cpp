@@ -133,6 +133,7 @@ bool have_triggers(const std::vector<backends::BaseImage>& bases, const oci::Lay
 constexpr std::chrono::hours kBasesIdle{24 * 14};
 constexpr std::chrono::hours kScratchAge{24};
 constexpr std::chrono::hours kReportsAge{24 * 90};
+constexpr std::uintmax_t kReportsOfProject = 256UL << 20;
 constexpr std::chrono::hours kLeakMarksAge{24 * 90};
 
 std::filesystem::file_time_type::duration age_of(const std::filesystem::path& file) {
@@ -176,7 +177,8 @@ Status collect_leftovers(const Tools& tools, bool all) {
   collect_base_images(tools.config.slipway.state_dir / "bases", tools.config.buildkit.bases_bytes,
                       kBasesIdle, all);
   auto scans = collect_scans(tools);
-  Reports{tools.config.slipway.state_dir}.collect(tools.clock.now(), kReportsAge);
+  Reports{tools.config.slipway.state_dir}.collect(tools.clock.now(), kReportsAge,
+                                                  kReportsOfProject);
   auto builders = builder_config(tools);
   auto stores = store_config(tools);
   auto workshops = kaniko_config(tools);

@@ -15,6 +15,7 @@
 #include "stages/image/leak_scanner.hpp"
 #include "stages/image/reports.hpp"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -1244,6 +1245,13 @@ Result<broker::Manifest> Images::edit_index(const broker::IndexRequest& request,
   return broker::Manifest{*std::move(digest), tree->root_media_type, *std::move(json)};
 }
 
+broker::Cancelled Images::until_stopped() const {
+  return [fd = tools_.stop_fd] {
+    pollfd stop{fd, POLLIN, 0};
+    return fd >= 0 && ::poll(&stop, 1, 0) > 0;
+  };
+}
+
 Result<broker::Manifest> Images::manifest(const std::string& name, bool remote) {
   if (!remote) {
     auto images = store();
@@ -1257,7 +1265,7 @@ Result<broker::Manifest> Images::manifest(const std::string& name, bool remote) 
   auto reference = oci::Reference::parse(name);
   if (!reference) return std::move(reference).error();
   if (auto admitted = admit_pull(*reference); !admitted) return std::move(admitted).error();
-  auto answer = look_at(*reference, [] { return false; });
+  auto answer = look_at(*reference, until_stopped());
   if (!answer) return std::move(answer).error();
   auto digest = oci::Digest::parse(answer->digest);
   if (!digest) return std::move(digest).error();
@@ -1274,7 +1282,7 @@ Result<broker::Manifest> Images::manifest(const std::string& name, bool remote) 
 Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
 Images::remote(const oci::Reference& reference) {
   if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
-  auto answer = look_at(reference, [] { return false; });
+  auto answer = look_at(reference, until_stopped());
   if (!answer) return std::move(answer).error();
   auto digest = oci::Digest::parse(answer->digest);
   if (!digest) return std::move(digest).error();

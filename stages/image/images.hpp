@@ -198,6 +198,8 @@ private:
   /// The whole image, for every platform. Errors: those of access_for.
   Result<engine_api::PullRequest> pull_request(const oci::Reference& reference,
                                                const oci::Layout& into) const;
+  /// For a question that nobody asks any more once the stage has to end.
+  broker::Cancelled until_stopped() const;
   /// Asks the registry what the reference is. Errors: not_found, denied, unavailable, timed_out.
   Result<engine_api::WorkerAnswer> look_at(const oci::Reference& reference,
                                            const broker::Cancelled& cancelled);

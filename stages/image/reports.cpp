@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 namespace slipway::image {
@@ -23,6 +24,18 @@ std::string stamp_of(WallTime time) {
   std::string stamp = rfc3339(time);
   std::erase_if(stamp, [](char c) { return c == ':' || c == '-'; });
   return stamp;
+}
+
+std::string short_hash(const std::string& text) {
+  return oci::Digest::of(text).hex().substr(0, 8);
+}
+
+/// Of a verdict's file: see Reports.
+std::string project_of(const fs::path& file) {
+  const auto name = file.stem().string();
+  const auto end = name.rfind('-');
+  const auto begin = end == std::string::npos ? end : name.rfind('-', end - 1);
+  return begin == std::string::npos ? "" : name.substr(begin + 1, end - begin - 1);
 }
 
 std::string text_of(const json& document, const char* key) {
@@ -57,8 +70,8 @@ Status Reports::keep(const std::string& job, const report::Subject& subject,
                       {"text", verdict.for_people()},
                       {"verdict", json::parse(verdict.to_json(), nullptr, false)}};
   // A job that pushes one digest twice in a second to two places has two of them.
-  const auto place = oci::Digest::of(subject.image).hex().substr(0, 8);
-  return replace_file(folder / (stamp_of(now) + "-" + job + "-" + place + ".json"),
+  return replace_file(folder / (stamp_of(now) + "-" + job + "-" + short_hash(subject.project) +
+                                "-" + short_hash(subject.image) + ".json"),
                       document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
@@ -104,15 +117,32 @@ Result<std::vector<Reports::Kept>> Reports::find(const std::string& digest) cons
   return kept;
 }
 
-void Reports::collect(WallTime now, std::chrono::hours age) const {
+void Reports::collect(WallTime now, std::chrono::hours age, std::uintmax_t project_bytes) const {
   std::error_code failed;
   const auto oldest = stamp_of(now - std::chrono::duration_cast<std::chrono::seconds>(age));
-  for (const auto& folder : entries_of(dir_)) {
-    for (const auto& file : entries_of(folder)) {
-      if (file.filename().string() < oldest) fs::remove(file, failed);
+  std::map<std::string, std::vector<fs::path>> of_projects;
+  const auto folders = entries_of(dir_);
+  for (const auto& folder : folders) {
+    for (auto& file : entries_of(folder)) {
+      if (file.filename().string() < oldest)
+        fs::remove(file, failed);
+      else
+        of_projects[project_of(file)].push_back(std::move(file));
     }
-    fs::remove(folder, failed); // where it is empty now
   }
+  for (auto& [project, files] : of_projects) {
+    std::sort(files.begin(), files.end(), [](const fs::path& one, const fs::path& other) {
+      return one.filename() > other.filename(); // the last one first
+    });
+    std::uintmax_t bytes = 0;
+    for (const auto& file : files) {
+      const auto size = fs::file_size(file, failed);
+      if (!failed) bytes += size;
+      if (bytes > project_bytes) fs::remove(file, failed);
+    }
+  }
+  for (const auto& folder : folders)
+    fs::remove(folder, failed); // where it is empty now
 }
 
 void JobReports::keep(const oci::Reference& reference, const report::Subject& subject,

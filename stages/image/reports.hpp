@@ -16,8 +16,8 @@
 
 namespace slipway::image {
 
-/// Below STATE_DIR/reports: HEX/TIME-JOB.json, a folder for each digest. No secret is in them: the
-/// scanner names the file of a secret and its kind.
+/// Below STATE_DIR/reports: HEX/TIME-JOB-PROJECT-PLACE.json, a folder for each digest. No secret is
+/// in them: the scanner names the file of a secret and its kind.
 class Reports {
 public:
   explicit Reports(const std::filesystem::path& state_dir) : dir_{state_dir / "reports"} {}
@@ -42,8 +42,9 @@ public:
   /// not_found.
   Result<std::vector<Kept>> find(const std::string& digest) const;
 
-  /// Removes what is older than `age`.
-  void collect(WallTime now, std::chrono::hours age) const;
+  /// Removes what is older than `age`, and the oldest of each project beyond so many bytes: a
+  /// verdict of one job may tell of as many findings as it likes.
+  void collect(WallTime now, std::chrono::hours age, std::uintmax_t project_bytes) const;
 
 private:
   std::filesystem::path dir_;

@@ -867,6 +867,9 @@ Status Jobs::cleanup(const std::string& key) {
     if (record.error().kind == ErrorKind::not_found) return tools_.folders.remove(key);
     return std::move(record).error();
   }
+  // Where this process dies or fails, the next prepare and `slipway gc` go on: no runner asks
+  // twice. Without room for the mark they do so when the runner has ended.
+  (void)tools_.folders.end(key);
   // Who holds the lock knows that no `run` is alive, and removes once. Otherwise that `run` ends
   // because its sandbox goes, and a build sandbox may come up in between: so once more when the
   // lock is there.
@@ -893,7 +896,7 @@ Result<int> Jobs::reap() {
   int count = 0;
   std::optional<Error> failed;
   for (const auto& record : tools_.folders.all()) {
-    if (record.runner.alive()) continue;
+    if (record.runner.alive() && !tools_.folders.has_ended(record.key)) continue;
     // Held by a prepare that has no record yet, or by a `run` that outlived its runner and ends by
     // itself. A folder and its lock are made under the lock of all.
     auto all = tools_.folders.lock_all(kLockPatience);

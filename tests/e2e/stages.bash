@@ -654,6 +654,11 @@ ids() {
         while read -r pid role; do echo "${role:-job} $(awk 'NR == 1 { print $2 }' "/proc/$pid/uid_map")"; done
 }
 scanner_runs_for_itself() { scanner_runs && ids >ids && grep -q ^scanner ids; }
+# The registry under the name by which faults are in its way, as configuration.
+registry_by_proxy() {
+    printf '[[registry]]\nhost = "%s"\nca_file = "%s"\nrealm_hosts = ["%s"]\ncredential = "operator"\nusername = "slipway"\npassword_file = "%s"\n' \
+        "$proxy" "$env_tls/ca.pem" "$env_address:$env_token_port" "$world_dir/etc/registry-password"
+}
 manifest_waits() { grep -q hold "$world_dir/log/requests"; }
 
 TEST "what dies in a build, in a scan or in an upload leaves no container, no process, no mount and no tag" {
@@ -662,8 +667,7 @@ TEST "what dies in a build, in a scan or in an upload leaves no container, no pr
     cc -static -O1 -o "$world_dir/hanging" -x c - <<<'#include <unistd.h>
 int main(void) { for (;;) pause(); }'
     sed "s|^trivy = .*|trivy = \"$world_dir/hanging\"|; /^trivy_sha256/d" "$world_config" >"$config"
-    printf '[[registry]]\nhost = "%s"\nca_file = "%s"\nrealm_hosts = ["%s"]\ncredential = "operator"\nusername = "slipway"\npassword_file = "%s"\n' \
-        "$proxy" "$env_tls/ca.pem" "$env_address:$env_token_port" "$world_dir/etc/registry-password" | tee -a "$config" >"$world_dir/etc/more"
+    registry_by_proxy >>"$config"
     push="docker pull -q $tiny; docker tag $tiny $proxy/grp/app/dies:1; docker push $proxy/grp/app/dies:1"
 
     # In a RUN step; the next job's prepare finds it.
@@ -690,7 +694,7 @@ int main(void) { for (;;) pause(); }'
     expect_nothing_left
 
     # While the image is sent: its blobs are there, its manifest is on the way.
-    cat "$world_config" "$world_dir/etc/more" >"$config"
+    registry_by_proxy | cat "$world_config" - >"$config"
     : >"$world_dir/log/requests"
     write "$world_dir/faults.json" "$manifest_held"
     job 3074 "$push"
@@ -710,6 +714,61 @@ int main(void) { for (;;) pause(); }'
     sim_config=$config sim 3075
     expect_eq "$(result 3075)" success
     [[ -n $(world_registry_digest grp/app/dies:1) ]]
+}
+
+# endless_scanner CONFIG: slipway's configuration with a scanner that works for ever and takes no SIGTERM.
+endless_scanner() {
+    cc -static -O1 -o "$world_dir/endless" -x c - <<<'#include <signal.h>
+#include <unistd.h>
+int main(void) { signal(SIGTERM, SIG_IGN); for (;;) pause(); }'
+    sed "s|^trivy = .*|trivy = \"$world_dir/endless\"|; /^trivy_sha256/d" "$world_config" >"$1"
+}
+
+# wait_for CONDITION MARK: a command that waits for it, and then makes the file MARK.
+wait_for() { echo "for i in {1..300}; do if $1; then touch '$2'; break; fi; sleep 0.2; done"; }
+
+TEST "a job cancelled while its image is scanned leaves no scanner" {
+    local sim_config=$world_dir/etc/endless.toml
+    endless_scanner "$sim_config"
+    job 3076 "docker pull -q $tiny; docker tag $tiny $world_registry/grp/app/scanned:1; docker push $world_registry/grp/app/scanned:1"
+    sim 3076 --on "build_script:scanning:run=$(wait_for 'podman ps --quiet --filter label=io.slipway.role=scanner | grep -q .' "$CASE_DIR/3076/scans")" \
+        --on 'build_script:scanning:cancel'
+
+    # The control: there was one to be left.
+    [[ -e $CASE_DIR/3076/scans ]]
+    expect_eq "$(result 3076 | cut -d' ' -f1,2)" "failed job_canceled"
+    expect_eq "$(all 3076 run:build_script rc)" 1
+    expect_eq "$(owned)" "" "left of the scan"
+    expect_nothing_left
+    expect_absent grp/app/scanned:1
+}
+
+TEST "what a script asked for and did not wait for ends with it" {
+    local sim_config=$world_dir/etc/endless.toml
+    endless_scanner "$sim_config"
+    job 3077 "docker pull -q $tiny; docker tag $tiny $world_registry/grp/app/scanned:1
+docker push $world_registry/grp/app/scanned:1 >said 2>&1 &
+until grep -q scanning said; do sleep 0.1; done
+echo the script is over"
+    sim 3077
+
+    expect_eq "$(result 3077)" success
+    expect_contains "$(all 3077 run:build_script out)" "the script is over"
+    expect_eq "$(owned)" "" "left of the scan"
+    expect_nothing_left
+    expect_absent grp/app/scanned:1
+
+    # A question to a registry that does not answer.
+    registry_by_proxy | cat "$world_config" - >"$sim_config"
+    : >"$world_dir/log/requests"
+    write "$world_dir/faults.json" '{"hold": true, "method": "GET|HEAD", "path": "/manifests/held"}'
+    job 3078 "docker manifest inspect $proxy/grp/app/any:held & echo asked; sleep 600"
+    sim 3078 --on "build_script:asked:run=$(wait_for "grep -q hold '$world_dir/log/requests'" "$CASE_DIR/3078/held")" --on 'build_script:asked:cancel'
+    write "$world_dir/faults.json" '{}'
+
+    [[ -e $CASE_DIR/3078/held ]]
+    expect_eq "$(all 3078 run:build_script rc)" 1
+    expect_nothing_left
 }
 
 # secret_job ID MASKED: its image's name and a Dockerfile hold a masked variable's value.

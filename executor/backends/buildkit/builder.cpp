@@ -253,6 +253,9 @@ Status BuilderPool::start(const BuilderNames& names, const sandbox::IdSlot& ids,
 
   auto spec = builder_spec(config_, names, ids);
   if (Status root = sandbox::use_host_tools(podman_, spec); !root) return root;
+  // Without a fingerprint it is nobody's to use, and reap_idle() finds it also where this process
+  // dies before it is ready.
+  if (Status marked = replace_file(dir / kDaemonMark, ""); !marked) return marked;
   auto started = podman_.start(spec);
   if (!started) return std::move(started).error().in("starting builder " + names.container());
 

@@ -3,6 +3,7 @@
 // user's is touched. Needs subordinate ids, a cgroup v2 view and an unprivileged user.
 #include "executor/base/file.hpp"
 #include "executor/sandbox/id_slots.hpp"
+#include "executor/sandbox/podman_api.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
 #include <gtest/gtest.h>
@@ -15,6 +16,7 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -217,6 +219,29 @@ TEST_F(Sandboxes, AfterPodmanMadeNewNamespacesItsServiceIsInThose) {
   EXPECT_EQ(seen.out, "from-the-new-one\n") << seen.err;
   remove({one.name});
   EXPECT_TRUE(podman().remove_networks({one.network}).ok());
+}
+
+// A stage that has to end begins nothing more; what it has begun goes all the same.
+TEST_F(Sandboxes, AnAttachedOneThatIsStoppedIsRemoved) {
+  const UniqueFd stop{::eventfd(0, EFD_CLOEXEC)};
+  process::LocalRunner runner{stop.get()};
+  Podman stopped{engine(), runner, std::make_shared<PodmanService>(engine(), stop.get())};
+  auto one = spec("attached");
+  one.entrypoint = {"/bin/bash", "-c", "trap '' TERM; while :; do read -t 1; done"};
+  one.command = {};
+  std::size_t there = 0;
+
+  const auto output = stopped.run_attached(one, std::chrono::seconds{60}, 1000, [&](const auto&) {
+    const auto running = podman().list("io.slipway.role", "attached");
+    there = running.ok() ? running->size() : 0;
+    EXPECT_EQ(::eventfd_write(stop.get(), 1), 0);
+  });
+
+  EXPECT_EQ(there, 1U) << "the control";
+  const auto left = podman().list("io.slipway.role", "attached");
+  ASSERT_TRUE(left.ok());
+  EXPECT_TRUE(left->empty());
+  EXPECT_FALSE(stopped.list("io.slipway.role", "attached").ok()) << "nothing is asked any more";
 }
 
 TEST_F(Sandboxes, StartAndRemoveReturnPromptlyAlthoughConmonStays) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,6 +39,22 @@ INSTANTIATE_TEST_SUITE_P(Signals, StopSignalDeathTest, testing::Values(SIGTERM, 
 TEST(StageDeathTest, EndsWithItsOwnCodeWhereNobodyStopsIt) {
   EXPECT_EXIT(end_after(kNothing, 0), testing::ExitedWithCode(0), "");
   EXPECT_EXIT(end_after(kNothing, 2), testing::ExitedWithCode(2), "");
+}
+
+/// 0 where the end of work is to be read from its descriptor and is no stop, and a raised one is
+/// both.
+[[noreturn]] void end_work_and_raise() {
+  StopSignal stop;
+  pollfd end{stop.fd(), POLLIN, 0};
+  const bool before = ::poll(&end, 1, 0) > 0;
+  stop.end_work();
+  const bool ends = ::poll(&end, 1, 0) > 0 && !stop.raised();
+  stop.raise();
+  ::_exit(!before && ends && stop.raised() ? 0 : 1);
+}
+
+TEST(StageDeathTest, TheEndOfItsWorkIsNoStop) {
+  EXPECT_EXIT(end_work_and_raise(), testing::ExitedWithCode(0), "");
 }
 
 TEST(RunnerHasGone, IsTrueOfAnOrphanAlone) {

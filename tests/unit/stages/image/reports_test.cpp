@@ -85,11 +85,27 @@ TEST_F(ReportsTest, OldOnesGo) {
   keep("b", "reg/app:2", "2026-08-01T10:00:00Z");
   keep("b", "reg/app:2", "2026-11-01T10:00:00Z");
 
-  Reports{dir_}.collect(at("2026-11-27T10:00:00Z"), std::chrono::hours{24 * 90});
+  Reports{dir_}.collect(at("2026-11-27T10:00:00Z"), std::chrono::hours{24 * 90}, 1UL << 20);
 
   EXPECT_FALSE(Reports{dir_}.find(oci::Digest::of("a").str()));
   EXPECT_FALSE(fs::exists(dir_ / "reports" / oci::Digest::of("a").hex()));
   EXPECT_EQ(Reports{dir_}.find(oci::Digest::of("b").str())->size(), 1U);
+}
+
+TEST_F(ReportsTest, AProjectsOldestGoWhereItHasTooMany) {
+  keep("a", "reg/app:1", "2026-11-01T10:00:00Z");
+  keep("b", "reg/app:2", "2026-11-02T10:00:00Z");
+  keep("c", "reg/app:3", "2026-11-03T10:00:00Z");
+  ASSERT_TRUE(Reports{dir_}.keep("j8-abc", {"reg/lib:1", "grp/lib", "main", ""}, verdict("d"),
+                                 at("2026-10-01T10:00:00Z")));
+  const auto size = fs::file_size(Reports{dir_}.find(oci::Digest::of("a").hex())->front().file);
+
+  Reports{dir_}.collect(at("2026-11-27T10:00:00Z"), std::chrono::hours{24 * 90}, 2 * size + 10);
+
+  EXPECT_FALSE(Reports{dir_}.find(oci::Digest::of("a").str()));
+  EXPECT_TRUE(Reports{dir_}.find(oci::Digest::of("b").str()));
+  EXPECT_TRUE(Reports{dir_}.find(oci::Digest::of("c").str()));
+  EXPECT_TRUE(Reports{dir_}.find(oci::Digest::of("d").str())) << "another project's";
 }
 
 class JobReportsTest : public ReportsTest {

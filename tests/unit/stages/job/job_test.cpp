@@ -230,6 +230,36 @@ TEST_F(JobsTest, CleanupKeepsTheRecordWhenTheEngineFails) {
   EXPECT_TRUE(folders_.load("j1-aa")) << "the next try must find what is left";
 }
 
+// The runner lives for weeks, and asks for a cleanup once.
+TEST_F(JobsTest, ReapEndsWhatACleanupCouldNotAlthoughTheRunnerLives) {
+  prepared("j1-aa", state::ProcessIdentity::parent());
+  api_->instead = [](const sandbox::ApiRequest&) {
+    return fakes::FakePodmanApi::trouble(500, "storage is gone");
+  };
+  ASSERT_FALSE(Jobs{tools()}.cleanup("j1-aa"));
+  api_->instead = nullptr;
+
+  const auto reaped = Jobs{tools()}.reap();
+
+  ASSERT_TRUE(reaped);
+  EXPECT_EQ(*reaped, 1);
+  EXPECT_FALSE(folders_.load("j1-aa"));
+  EXPECT_TRUE(removed("slipway-j1-aa-job"));
+}
+
+TEST_F(JobsTest, ReapLeavesAJobThatIsPreparedAgain) {
+  prepared("j1-aa", state::ProcessIdentity::parent());
+  api_->instead = [](const sandbox::ApiRequest&) {
+    return fakes::FakePodmanApi::trouble(500, "storage is gone");
+  };
+  ASSERT_FALSE(Jobs{tools()}.cleanup("j1-aa"));
+  api_->instead = nullptr;
+  prepared("j1-aa", state::ProcessIdentity::parent());
+
+  EXPECT_EQ(Jobs{tools()}.reap().value(), 0);
+  EXPECT_TRUE(folders_.load("j1-aa"));
+}
+
 TEST_F(JobsTest, ReapTakesDeadJobsOnly) {
   prepared("j1-aa", dead());
   prepared("j2-bb", state::ProcessIdentity::parent());

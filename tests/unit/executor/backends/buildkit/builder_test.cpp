@@ -439,6 +439,29 @@ TEST(BuilderPool, ReapsWhatIsIdleAndNotWhatIsInUse) {
   EXPECT_EQ(world.fake.api->volumes.size(), 1U);
 }
 
+// As where its slipway died while it started, and the project builds no more.
+TEST(BuilderPool, ReapsOneThatNeverBecameReady) {
+  Pool world;
+  auto pool = world.pool(config_in(world.dir.path));
+  world.fake.starts_well = false;
+  world.fake.api->instead =
+      [&](const sandbox::ApiRequest& request) -> std::optional<sandbox::ApiAnswer> {
+    if (request.method != "DELETE" || world.fake.started == 0) return std::nullopt;
+    return fakes::FakePodmanApi::trouble(500, "device busy");
+  };
+  ASSERT_FALSE(pool.acquire("a").ok());
+  world.fake.api->instead = nullptr;
+  const auto container = names_for("a", "me").container();
+  ASSERT_TRUE(world.fake.api->containers.contains(container));
+  world.clock.advance(2h);
+
+  const auto reaped = pool.reap_idle();
+
+  ASSERT_TRUE(reaped.ok());
+  EXPECT_EQ(reaped->stopped, std::vector<std::string>{container});
+  EXPECT_FALSE(world.fake.api->containers.contains(container));
+}
+
 TEST(BuilderPool, ReapsTheOthersWhereOneCannotBeRemoved) {
   Pool world;
   auto pool = world.pool(config_in(world.dir.path));
