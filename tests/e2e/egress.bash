@@ -22,6 +22,8 @@ SUITE_SETUP() {
     kaniko=$("$env_root/packaging/tools/build" kaniko) || return 1
     printf '\n[kaniko]\nexecutor = "%s/bin/executor"\n' "$kaniko" >>"$world_config"
     publish_tools
+    publish_image base/late:1 busybox '{"ExposedPorts": {"8080/tcp": {}}, "Cmd": ["/bin/sh", "-c",
+        "mkdir /www; echo here at last >/www/page; sleep 3; exec httpd -f -p 8080 -h /www"]}'
     # A name that only the host knows: nobody in a closed network can look it up.
     web=web-$env_netns.test
     env_hosts "$env_gitlab_address" "$web"
@@ -240,6 +242,21 @@ try inspect docker inspect built:1" ".image.name = \"$world_tools\""
     expect_eq "$(grep -c 'hello from the web' <<<"$(step_says build)")" 1 "answers to RUN steps"
     expect_proxy_in_no_history
     expect_contains "$TRACE" "no connection to $web:5491"
+}
+
+TEST "a service that opens its port late is waited for in a closed network too" {
+    local id=9047 egress
+    for egress in allowlist none; do
+        with_rule "egress = \"$egress\"" run_steps "$id" "try once $get http://late:8080/page
+try out $without $get http://$env_gitlab_address:5490/hello" ".image.name = \"$world_tools\"
+            | .services = [{name: \"$world_registry/base/late:1\", alias: \"late\"}]"
+
+        expect_eq "$STATE" success
+        expect_step once 0 "here at last"
+        expect_lacks "$TRACE" "did not answer"
+        ! grep -qxF ">>out 0" <<<"$TRACE" || fail "the network is not closed"
+        id=$((id + 1))
+    done
 }
 
 TEST "learning lets everything pass but the registries, and prints the list that closes it again" {
