@@ -187,7 +187,9 @@ TEST "a list of pull policies is tried in turn; if-not-present keeps what is the
 
 TEST "a private image is pulled with the job's credential only, and the credential is not shown" {
     run_script 4031 'cat /www/index.html' ".image.name = \"$world_registry/private/tool:1\""
-    expect_contains "$STATE" "failed"
+    # The job's fault, so the runner does not try again.
+    expect_contains "$STATE" "failed script_failure"
+    expect_eq "$(grep -c 'Pulling [^ ]*/private/tool:1' <<<"$TRACE")" 1 "pulls"
     expect_contains "$TRACE" "pulling the image $world_registry/private/tool:1"
     expect_contains "$TRACE" "the registry wants credentials for this image, or it does not exist"
 
@@ -287,6 +289,16 @@ try hosts cat /etc/hosts" ".image.name = \"$world_busybox\"
     expect_lacks "$(step_says hosts)" "$env_registry_name"
     # Not left to the one name server of all jobs.
     expect_step hosts 0 localhost docker web other-name commanded entered
+}
+
+TEST "a service that opens its port late is waited for" {
+    run_steps 4090 'try once wget -qO- http://late:8080/' ".image.name = \"$world_busybox\"
+        | .services = [{name: \"$world_registry/base/web:1\", alias: \"late\",
+            entrypoint: [\"/bin/sh\", \"-c\", \"sleep 3; exec httpd -f -p 8080 -h /www\"]}]"
+
+    expect_eq "$STATE" success
+    expect_step once 0 "a page of the service"
+    expect_lacks "$TRACE" "did not answer"
 }
 
 TEST "a service that never opens its port is a warning with its last words" {
