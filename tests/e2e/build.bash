@@ -243,6 +243,8 @@ try many docker build -t many:1 ."
     expect_step special 0 of-another-user /etc/shadow
     for step in follow follow-out dots; do expect_lacks "$(step_says $step)" root:; done
     expect_step follow 1 not\ found
+    # As docker does, it looks below the link: at the job's own /etc, in which there is none.
+    expect_step linked-context 1 "/etc/Dockerfile: no such file or directory"
     expect_step linked-dockerfile 1
     expect_step many 0 100001
 }
@@ -296,6 +298,7 @@ try bad-format docker images --format '{{.Nonsense'"
     expect_step tag 0
     expect_step by-id 0
     expect_step no-tag 1 "No such image: nosuch:9"
+    expect_step save 0
     expect_step piped 0 manifest.json
     expect_step rmi 0 "Untagged: next:1" "Untagged: second:1"
     expect_step gone 1 "No such object: next:1"
@@ -319,6 +322,7 @@ try bad-format docker images --format '{{.Nonsense'"
     expect_step push 0 "2: digest: $digest size: "
     expect_eq "$(step_says digests | head -n 1)" "[\"$world_registry/grp/app/tagged@$digest\"]"
     expect_step info 0 "Server Version"
+    expect_step version 0 "$("$SLIPWAY_BIN/slipway" --version | cut -d' ' -f2)"
     expect_step bad-format 64
 }
 
