@@ -52,6 +52,7 @@ try tcp env DOCKER_HOST=tcp://docker:2375 python3 /opt/testcontainers_walk.py $w
 try left python3 -c 'import docker; print(\"left\", docker.from_env().containers.list(all=True))'"
 
     expect_eq "$STATE" success
+    expect_step pull 0
     for step in walk tcp; do
         expect_step "$step" 0 "log: ready" "http: served by the container" "exec: 3 inside" "network: served by the container" \
             "built: made-by-a-build" "gone"

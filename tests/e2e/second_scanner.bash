@@ -63,6 +63,7 @@ try push-again docker push $world_registry/grp/app/plain:1"
     expect_step push-yaml 1 "1 finding blocks" "CVE-2020-14343  PyYAML 5.3, fixed in 5.4"
     [[ $(step_says push-yaml) != *"Found by Grype"* ]] || fail "what both found is called Grype's"
     expect_step push-plain 0 "digest: sha256:"
+    expect_step push-again 0 "digest: sha256:"
     expect_eq "$(grep -c 'findings .*(verdict cached)' <<<"$TRACE")" 1 "verdicts from the cache"
     expect_absent grp/app/jinja:1
     expect_absent grp/app/yaml:1

@@ -175,7 +175,7 @@ login=\$(to_vault --data '{\"role\": \"job\", \"jwt\": \"'\$TOKEN'\"}' $vault_ur
 answer=\$(to_vault --header \"X-Vault-Token: \$login\" $vault_url/v1/rabbitmq/creds/push)
 field() { sed -n \"s/.*\\\"\$1\\\":\\\"\\([^\\\"]*\\)\\\".*/\\1/p\" <<<\"\$answer\"; }
 try push /opt/push-by-hand grp/app/by-hand-$1 \"\$(field username):\$(field password)\"
-try end to_vault --header \"X-Vault-Token: \$login\" --request POST $vault_url/v1/auth/token/revoke-self
+to_vault --header \"X-Vault-Token: \$login\" --request POST $vault_url/v1/auth/token/revoke-self
 $(push_script "grp/app/through-$1:1")" ".image.name = \"$world_tools\" | .variables += ([\"TOKEN\", \"VAULT_ID_TOKEN\"] | map({key: ., value: \"$(id_token)\", masked: true}))"
 }
 
