@@ -123,6 +123,10 @@ void Bench::judge_report(const ScanReport& report, const std::string& diagnostic
                          const std::string& who, const std::string& prefix,
                          const std::set<std::string>& digests) {
   image_begins_ = verdict_.findings.size();
+  // What is waived or allowed of one image is neither said nor seen of another, also where an index
+  // calls both by one platform.
+  said_.clear();
+  seen_.clear();
   if (std::find(kMalicious.begin(), kMalicious.end(), report.trivy_version) != kMalicious.end()) {
     deny_operator("scanner_malicious", "Trivy " + report.trivy_version +
                                            " is a known malicious release. Install 0.69.3, and "

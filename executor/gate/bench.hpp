@@ -63,9 +63,9 @@ private:
   Covers covers_;
   std::optional<WallTime> ends_;
   std::size_t image_begins_ = 0; ///< the first finding of the image that is judged
-  std::set<std::pair<std::string, std::string>> said_; ///< code and image
+  std::set<std::pair<std::string, std::string>> said_; ///< code and image; of the image judged now
   std::set<std::tuple<std::string, std::string, std::string, std::string, std::string, std::string>>
-      seen_;
+      seen_; ///< of the image that is judged now
 };
 
 } // namespace slipway::gate

@@ -427,7 +427,18 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
                          printable(type, 100) + "'. Build it without an artifact type."))
         return conclude();
     }
+    if (image.manifest.has_subject &&
+        bench.deny("artifact_disguise",
+                   "Manifest " + digest +
+                       " is an image and calls itself a part of another manifest (subject), where "
+                       "registries would list it. Build it without a subject."))
+      return conclude();
     wanted.insert(image.descriptor.digest);
+  }
+  for (const auto& [digest, what] : tree->odd_indexes) {
+    if (bench.deny("artifact_disguise", "Index " + digest.str() + " is a list and calls itself " +
+                                            printable(what, 120) + ". Make it without that."))
+      return conclude();
   }
   if (wanted.empty() && rules.artifacts.empty()) {
     bench.refuse("no_image", "There is no image below " + root.str() +

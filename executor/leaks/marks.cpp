@@ -2,6 +2,7 @@
 #include "executor/leaks/marks.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/lock_file.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -14,6 +15,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr std::size_t kMaxMarkBytes = 1UL << 20;
+constexpr std::chrono::seconds kPatience{30};
 
 } // namespace
 
@@ -29,9 +31,16 @@ std::set<oci::Digest> keys_of(const oci::ImageTree& tree) {
 Status LeakMarks::mark(const oci::Digest& key, const LeakMark& mark) const {
   for (const auto& dir : {dir_.parent_path(), dir_})
     if (auto made = make_directory(dir, 0700); !made) return made;
-  std::error_code failed;
-  if (fs::exists(dir_ / key.hex(), failed)) return {};
-  const json document{{"names", mark.names}, {"sentence", mark.sentence}};
+  const auto lock = lock_file(dir_.parent_path() / "marking.lock", LOCK_EX, kPatience);
+  if (!lock) return lock.error();
+  if (!*lock) return Error{ErrorKind::timed_out, "marks of leaks are locked for too long", "", {}};
+  auto older = on({key}); // it is met now
+  if (!older) return std::move(older).error();
+  auto names = mark.names;
+  for (const auto& one : *older)
+    names.insert(one.names.begin(), one.names.end());
+  if (!older->empty() && older->begin()->names == names) return {};
+  const json document{{"names", names}, {"sentence", mark.sentence}};
   return replace_file(dir_ / key.hex(),
                       document.dump(-1, ' ', false, json::error_handler_t::replace), 0600);
 }

@@ -28,7 +28,7 @@ struct LeakMark {
 class LeakMarks {
 public:
   explicit LeakMarks(std::filesystem::path dir) : dir_{std::move(dir)} {}
-  /// An older mark stays. Errors: io.
+  /// Names are added to those of an older mark. Errors: io; bad_input, as on().
   Status mark(const oci::Digest& key, const LeakMark& mark) const;
   /// Those on KEYS, each once. Errors: io; bad_input (somebody else wrote there).
   Result<std::set<LeakMark>> on(const std::set<oci::Digest>& keys) const;

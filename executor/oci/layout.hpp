@@ -105,6 +105,8 @@ struct ImageTree {
   };
   std::vector<Image> images;         ///< every manifest below root, in order
   std::vector<Digest> index_digests; ///< indexes below and including root
+  /// Of those: each that calls itself more than a list, and how.
+  std::vector<std::pair<Digest, std::string>> odd_indexes;
   /// All blobs (manifests, indexes, configs, layers), each once, children before parents.
   std::vector<Descriptor> blobs;
 };

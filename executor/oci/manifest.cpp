@@ -286,9 +286,12 @@ Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text, Flaw
     }
     auto manifests = read_descriptors(document, "manifests", flaw);
     if (!manifests) return std::move(manifests).error();
-    return std::variant<Manifest, Index>{Index{.media_type = std::move(media_type),
-                                               .manifests = *std::move(manifests),
-                                               .annotations = std::move(annotations)}};
+    return std::variant<Manifest, Index>{
+        Index{.media_type = std::move(media_type),
+              .artifact_type = std::move(artifact_type),
+              .manifests = *std::move(manifests),
+              .annotations = std::move(annotations),
+              .has_subject = member(document, "subject") != nullptr}};
   }
 
   if (media_type.empty()) media_type = kMediaTypeOciManifest;

@@ -66,8 +66,10 @@ struct Manifest {
 
 struct Index {
   std::string media_type;
+  std::string artifact_type;
   std::vector<Descriptor> manifests;
   std::map<std::string, std::string> annotations;
+  bool has_subject = false; ///< a registry lists it as belonging to another manifest
 };
 
 /// The part of an image config that slipway acts on; everything else stays in the blob.

@@ -112,6 +112,11 @@ private:
       if (auto done = read(child, index_levels_above + 1); !done) return done;
     }
     tree_.index_digests.push_back(descriptor.digest);
+    if (!index.artifact_type.empty())
+      tree_.odd_indexes.emplace_back(descriptor.digest,
+                                     "an artifact of type '" + index.artifact_type + "'");
+    if (index.has_subject)
+      tree_.odd_indexes.emplace_back(descriptor.digest, "a part of another manifest (subject)");
     return add(descriptor);
   }
 
@@ -455,6 +460,7 @@ Result<ImageTree> read_tree(const Layout& layout, const Digest& root, Flaw* flaw
                  .root_size = *size,
                  .images = {},
                  .index_digests = {},
+                 .odd_indexes = {},
                  .blobs = {}};
   if (auto done = TreeReader{layout, tree, told}.read(descriptor, 0); !done) {
     return std::move(done).error().in("reading image " + root.str());

@@ -15,13 +15,14 @@ constexpr const char* kWhatToDo =
     "Steps of a build get secrets by RUN --mount=type=secret, which leaves nothing behind. Nothing "
     "was pushed.";
 
-leaks::SearchSettings settings_for(const config::Config& config, bool remember) {
+leaks::SearchSettings settings_for(const config::Config& config, bool remember,
+                                   std::uint64_t max_layer) {
   leaks::SearchSettings settings;
   if (remember) {
     settings.cache_dir = searched_blobs_dir(config);
     settings.layers = gate::known_layers(config.slipway.state_dir / "gate");
   }
-  settings.max_layer_bytes = gate::GatePolicy{}.max_layer_bytes;
+  settings.max_layer_bytes = max_layer;
   return settings;
 }
 
@@ -51,7 +52,8 @@ JobsLeakScanner::JobsLeakScanner(const config::Config& config, const config::Gat
                                  std::string rule, const std::vector<leaks::KnownSecret>& secrets,
                                  std::unique_ptr<gate_worker::ImageReader> reader,
                                  std::filesystem::path marks)
-    : config_{config}, exempt_{section.leak_exempt}, reader_{std::move(reader)},
+    : config_{config},
+      max_layer_{section.max_layer}, exempt_{section.leak_exempt}, reader_{std::move(reader)},
       marks_{std::move(marks)}, rule_{std::move(rule)}, known_{clones_of(secrets)} {}
 
 Status JobsLeakScanner::lend(const std::vector<leaks::KnownSecret>& more) {
@@ -85,7 +87,7 @@ bool JobsLeakScanner::has_lent() const {
 
 gate_worker::SearchTask JobsLeakScanner::task() const {
   const std::lock_guard guard{changing_};
-  return {settings_for(config_, !known_.empty()), clones_of(known_), exempt_, 0};
+  return {settings_for(config_, !known_.empty(), max_layer_), clones_of(known_), exempt_, 0};
 }
 
 leaks::SecretSet JobsLeakScanner::set() const {

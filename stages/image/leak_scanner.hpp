@@ -56,6 +56,7 @@ private:
                                   const gate_worker::SearchTask& task);
 
   const config::Config& config_;
+  std::uint64_t max_layer_;
   std::vector<std::string> exempt_;
   std::unique_ptr<gate_worker::ImageReader> reader_;
   std::mutex searching_; ///< one search at a time: the next one need not read what it read

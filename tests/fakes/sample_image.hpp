@@ -73,7 +73,8 @@ inline oci::Digest write_image(oci::Layout& layout, const std::vector<std::size_
 
 /// An index over two images of different platforms.
 inline oci::Digest write_index_of(oci::Layout& layout, const oci::Digest& amd64,
-                                  const oci::Digest& arm64) {
+                                  const oci::Digest& arm64, const char* second = "arm64",
+                                  const std::string& more = "") {
   const auto child = [&](const oci::Digest& digest, const char* architecture) {
     return descriptor_json(oci::kMediaTypeOciManifest, digest.str(), *layout.blob_size(digest),
                            std::string{",\"platform\":{\"os\":\"linux\",\"architecture\":\""} +
@@ -81,7 +82,7 @@ inline oci::Digest write_index_of(oci::Layout& layout, const oci::Digest& amd64,
   };
   return *layout.write_blob(std::string{"{\"schemaVersion\":2,\"mediaType\":\""} +
                             oci::kMediaTypeOciIndex + "\",\"manifests\":[" + child(amd64, "amd64") +
-                            "," + child(arm64, "arm64") + "]}");
+                            "," + child(arm64, second) + "]" + more + "}");
 }
 
 } // namespace slipway::fakes

@@ -213,6 +213,8 @@ protected:
         fakes::blob_json(oci::kMediaTypeOciManifest, child, *layout_.blob_size(child), marks) +
         "]}");
   }
+  const std::string of_another_ =
+      fakes::blob_json(oci::kMediaTypeOciManifest, oci::Digest::of("another"), 7);
 };
 
 TEST_F(Disguise, ARealAttestationIsNotScanned) {
@@ -260,6 +262,23 @@ TEST_F(Disguise, AnImageThatCallsItselfAnArtifact) {
 TEST_F(Disguise, AnImageThatItsIndexCallsAnArtifact) {
   use_beside_the_image(fakes::write_alpine(layout_, "3.3.2-r0"),
                        R"(,"artifactType":"application/vnd.example.sbom")");
+  expect_denied_unless_allowed("artifact_disguise");
+}
+// A registry would list it as belonging to another manifest, whoever pushed that.
+TEST_F(Disguise, AnImageThatBelongsToAnotherManifest) {
+  use({{tar_, id_}});
+  edit_manifest("\"schemaVersion\":2", R"("subject":)" + of_another_ + R"(,"schemaVersion":2)");
+  expect_denied_unless_allowed("artifact_disguise");
+}
+TEST_F(Disguise, AnIndexThatBelongsToAnotherManifest) {
+  const auto image = fakes::write_alpine(layout_, "3.3.2-r0");
+  const auto other = fakes::write_alpine(layout_, "3.3.3-r0", "arm64");
+  root_ = fakes::write_index_of(layout_, image, other);
+  expect_passes();
+  root_ = fakes::write_index_of(layout_, image, other, "arm64", ",\"subject\":" + of_another_);
+  expect_denied_unless_allowed("artifact_disguise");
+  root_ = fakes::write_index_of(layout_, image, other, "arm64",
+                                R"(,"artifactType":"application/vnd.example.sbom")");
   expect_denied_unless_allowed("artifact_disguise");
 }
 TEST_F(Disguise, AnArtifactIsNoImage) {

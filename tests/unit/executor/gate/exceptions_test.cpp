@@ -125,6 +125,20 @@ TEST_F(GateExceptions, AWaiverForOneImageOfAnIndexHelpsNotTheOther) {
   policy_.waivers[1].digest = other.str();
   EXPECT_TRUE(verdict().passed);
 }
+// Whoever makes the index names the platforms.
+TEST_F(GateExceptions, AWaiverForOneImageOfAnIndexHelpsNotTheOtherOfItsPlatform) {
+  parts_.vulnerabilities = "[" + finding() + "]";
+  const auto other = fakes::write_alpine(layout_, "3.3.4-r0");
+  const auto first = root_;
+  ASSERT_NE(other.str(), first.str());
+  root_ = fakes::write_index_of(layout_, first, other, "amd64");
+  policy_.waivers = {waiver("CVE-2024-1")};
+  policy_.waivers[0].digest = first.str();
+  EXPECT_FALSE(verdict().passed);
+  policy_.waivers.push_back(policy_.waivers[0]);
+  policy_.waivers[1].digest = other.str();
+  EXPECT_TRUE(verdict().passed);
+}
 TEST_F(GateExceptions, AWaiverForAPackageHelpsNoOther) {
   policy_.waivers = {waiver("CVE-2024-1")};
   policy_.waivers[0].purl = "pkg:apk/alpine/libssl3";

@@ -106,8 +106,8 @@ TEST_F(BaseImagesTest, AboveTheQuotaTheLongestUnusedGo) {
     auto bases = open();
     for (int i = 0; i < 4; ++i)
       blobs.push_back(put(bases, static_cast<char>('a' + i), 100 - i));
-    const oci::ImageTree tree{blobs[0], "", 300,
-                              {},       {}, {{"", blobs[0], 300, std::nullopt, {}, "", false}}};
+    const oci::ImageTree tree{
+        blobs[0], "", 300, {}, {}, {}, {{"", blobs[0], 300, std::nullopt, {}, "", false}}};
     bases.used(tree);
   }
 
