@@ -29,6 +29,7 @@ constexpr Code kDenied{"DENIED", 403};
 constexpr Code kNameInvalid{"NAME_INVALID", 400};
 constexpr Code kNameUnknown{"NAME_UNKNOWN", 404};
 constexpr Code kUnsupported{"UNSUPPORTED", 405};
+constexpr Code kNoReferrers{"UNSUPPORTED", 404};
 constexpr Code kBlobUnknown{"BLOB_UNKNOWN", 404};
 constexpr Code kUploadUnknown{"BLOB_UPLOAD_UNKNOWN", 404};
 constexpr Code kUploadInvalid{"BLOB_UPLOAD_INVALID", 400};
@@ -163,7 +164,11 @@ void RegistryEndpoint::route(Call& call) {
   if (kind == "blobs") return blob(call, target);
   if (kind == "manifests") return manifest(call, target);
   if (kind == "tags" && target == "list") return list_tags(call);
-  refuse(answer, kNameUnknown, kOnlyOwn); // referrers
+  // To oras NAME_UNKNOWN says that there is no such repository. Any other word with 404 says that
+  // there is no such API: it then reads the list of referrers from the tag that it was pushed to.
+  // Source: distribution-spec v1.1, "Unavailable Referrers API"; oras-go v2, pingReferrers.
+  if (kind == "referrers") return refuse(answer, kNoReferrers, kOnlyOwn);
+  refuse(answer, kNameUnknown, kOnlyOwn);
 }
 
 void RegistryEndpoint::begin_upload(Call& call) {

@@ -19,6 +19,7 @@ PROBE() {
 
 # The world's registry has an address for a name, and names are what the endpoint stands for: one more way to it.
 SUITE_SETUP() {
+    crane=$("$SUITE_ROOT/packaging/tools/build" crane) && oras=$("$SUITE_ROOT/packaging/tools/build" oras) || return 1
     world_start "$SUITE_DIR/world"
     make_tiny_base
     named_host=push-$env_netns.test
@@ -41,20 +42,41 @@ SUITE_TEARDOWN() {
     world_stop
 }
 
-# Clients, a good image, a bad one, one with two platforms, and what pushes a chart as helm does.
+# Clients, a good image, a bad one, both as one of two platforms, and what pushes a chart as helm does.
 client_files() {
     with_program "$(command -v skopeo)"
     with_program "$(command -v curl)"
+    install -D -m 0755 -t usr/bin "$crane/bin/crane" "$oras/bin/oras" # both static
+    install -D -m 0755 /bin/busybox opt/busybox
     install -D -m 0644 "$env_tls/ca.pem" etc/ssl/certs/ca-certificates.crt # without a bundle curl does not begin
     mkdir -p images bad/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info
     cp -r "$SUITE_DIR/tiny-layout" images/good
     printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >bad/usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA
     python3 "$env_lib/add_layer.py" --base "$SUITE_DIR/tiny-layout" --layout images/bad --tag 1 --folder bad
+    tar --numeric-owner --owner=0 --group=0 -cf images/bad.tar -C bad usr
     rm -r bad
-    mkdir opt
+    cp -r images/bad "$SUITE_DIR/bad-layout"
+    python3 "$env_lib/join_layouts.py" images/two-good 1 amd64=images/good 386=images/good
+    python3 "$env_lib/join_layouts.py" images/one-bad 1 amd64=images/good 386=images/bad
     push_artifact_script >opt/push-artifact
-    chmod 755 opt/push-artifact
+    crane_by_hand_script >opt/crane-by-hand
+    chmod 755 opt/push-artifact opt/crane-by-hand
     chmod -R a+rX images
+}
+
+# crane-by-hand IMAGE...: pushes past slipway.
+crane_by_hand_script() {
+    cat <<SCRIPT
+#!/bin/bash
+export DOCKER_CONFIG=/tmp/login
+mkdir -p /tmp/login
+for image in "\$@"; do
+    printf '{"auths": {"%s": {"auth": "%s"}}}' "\${image%%/*}" "$(printf 'slipway:only-slipway-knows-this' | base64)" >/tmp/login/config.json
+    rc=0
+    timeout 30 crane push /images/bad "\$image" 2>&1 || rc=\$?
+    echo "crane ended with \$rc"
+done
+SCRIPT
 }
 
 # push-artifact REPOSITORY:TAG CONFIG-TYPE LAYER-TYPE LAYER-FILE [CONFIG-FILE]
@@ -100,6 +122,20 @@ push_with() { run_steps "$1" "$2" ".image.name = \"$world_clients\""; }
 digest_in_registry() {
     env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/$1" >"$CASE_DIR/manifest" &&
         echo "sha256:$(sha256sum "$CASE_DIR/manifest" | cut -d' ' -f1)"
+}
+
+# expect_no_blob DIGEST: in no repository of the registry.
+expect_no_blob() {
+    local found
+    [[ $1 == sha256:* && -d $env_dir/registry/docker ]] || fail "no digest ('$1') or no registry" || return 1
+    found=$(find "$env_dir/registry/docker" -path "*${1#sha256:}*" -name data)
+    [[ -z $found ]] || fail "the registry holds $found"
+}
+
+# The layer and the config that make the bad image bad.
+bad_blobs() {
+    local blobs=$SUITE_DIR/bad-layout/blobs/sha256
+    jq -r '.config.digest, .layers[-1].digest' "$blobs/$(jq -r '.manifests[0].digest[7:]' "$SUITE_DIR/bad-layout/index.json")"
 }
 
 copy='skopeo --insecure-policy copy --quiet'
@@ -180,4 +216,149 @@ egress = "allowlist"' push_with 9131 "try good $copy oci:/images/good:1 docker:/
 
     expect_step good 0
     digest_in_registry grp/closed:1 | grep -q '^sha256:'
+}
+
+TEST "crane in a job: what it pushes, copies, changes and joins is judged; what is vulnerable leaves nothing in the registry" {
+    local digest step blob
+    with_rule 'registry_endpoint = true' push_with 9141 "try login crane auth login --username ci --password secret-of-the-job $named
+try push crane push /images/good $named/grp/crane:1
+try digest crane digest $named/grp/crane:1
+try copy crane copy $named/grp/crane:1 $named/grp/crane-copy:1
+try tag crane tag $named/grp/crane:1 tagged
+try mutate crane mutate --label made.by=crane --tag $named/grp/crane:mutated $named/grp/crane:1
+echo more >/tmp/more && tar -C /tmp -cf /tmp/more.tar more
+try append crane append --base $named/grp/crane:1 --new_layer /tmp/more.tar --new_tag $named/grp/crane:appended
+try index crane push /images/two-good $named/grp/crane:index
+try joined crane index append --manifest $named/grp/crane:1 --manifest $named/grp/crane:mutated --tag $named/grp/crane:joined
+try list crane ls $named/grp/crane
+try bad crane push /images/bad $named/grp/crane-bad:pushed
+try bad-copy crane copy $named/grp/crane-bad:pushed $named/grp/crane-bad:copied
+try bad-append crane append --base $named/grp/crane:1 --new_layer /images/bad.tar --new_tag $named/grp/crane-bad:appended
+try bad-index crane push /images/one-bad $named/grp/crane-bad:index
+try not-ours crane copy $named/base/tiny:1 $named/grp/crane-bad:base"
+
+    expect_eq "$STATE" success
+    for step in push copy tag mutate append index joined; do expect_step "$step" 0; done
+    digest=$(digest_in_registry grp/crane:1)
+    expect_step digest 0 "$digest"
+    for step in crane-copy:1 crane:tagged; do expect_eq "$(digest_in_registry "grp/$step")" "$digest" "$step"; done
+    digest_in_registry grp/crane:mutated
+    jq -r .config.digest "$CASE_DIR/manifest" >"$CASE_DIR/config"
+    env_skopeo inspect --config --creds slipway:only-slipway-knows-this "docker://$world_registry/grp/crane:mutated" |
+        jq -e '.config.Labels["made.by"] == "crane"'
+    digest_in_registry grp/crane:appended
+    jq -e '.layers | length == 2' "$CASE_DIR/manifest"
+    for step in index joined; do
+        digest_in_registry "grp/crane:$step"
+        jq -e '.manifests | length == 2' "$CASE_DIR/manifest"
+    done
+    expect_step list 0 1 tagged mutated appended index joined
+    for step in bad bad-append bad-index; do
+        expect_step "$step" 1 "DENIED" "CVE-2020-14343"
+        [[ $(step_says "$step") != *$'\n'"pushed "* ]]
+    done
+    expect_step bad-copy 1 "MANIFEST_UNKNOWN"
+    expect_step not-ours 1 "MANIFEST_UNKNOWN"
+    for step in pushed copied appended index base; do expect_absent "grp/crane-bad:$step"; done
+    for blob in $(bad_blobs); do expect_no_blob "$blob"; done
+    ! grep -rqF secret-of-the-job "$world_state_dir" || fail "a login was kept"
+}
+
+TEST "oras in a job: charts and what is attached pass by their types, images are judged, and what is vulnerable leaves nothing" {
+    local script digest blob
+    chart=application/vnd.cncf.helm.config.v1+json
+    content=application/vnd.cncf.helm.chart.content.v1.tar+gzip
+    notes=application/vnd.example.notes.v1
+    script="mkdir -p /tmp/web && cd /tmp && echo 'name: web' >web/Chart.yaml && tar -czf web.tgz web && echo '{\"name\":\"web\"}' >config
+echo 'what changed' >notes
+try image oras cp --from-oci-layout /images/good:1 $named/grp/oras:1
+try chart oras push --config config:$chart $named/grp/charts/oras:1.0.0 web.tgz:$content
+try attach oras attach --artifact-type $notes $named/grp/oras:1 notes:text/plain
+try discover oras discover $named/grp/oras:1
+try bad oras cp --from-oci-layout /images/bad:1 $named/grp/oras-bad:1
+try bad-index oras cp --from-oci-layout /images/one-bad:1 $named/grp/oras-bad:index
+try attach-denied oras attach --artifact-type application/vnd.other $named/grp/oras:1 notes:text/plain"
+    with_rule "registry_endpoint = true
+artifacts = [\"$chart\", \"$notes\"]" push_with 9151 "$script"
+
+    expect_eq "$STATE" success
+    expect_step image 0
+    digest=$(digest_in_registry grp/oras:1)
+    expect_step chart 0
+    digest_in_registry grp/charts/oras:1.0.0
+    jq -e --arg type "$chart" --arg content "$content" '.config.mediaType == $type and .layers[0].mediaType == $content' "$CASE_DIR/manifest"
+    expect_contains "$TRACE" "is an artifact of type '$chart'"
+    expect_step attach 0
+    expect_step discover 0 "$notes"
+    # The registry of these tests knows no referrers: their list stands under a tag.
+    digest_in_registry "grp/oras:${digest/:/-}"
+    jq -e --arg type "$notes" '[.manifests[].artifactType] == [$type]' "$CASE_DIR/manifest"
+    expect_step bad 1 "CVE-2020-14343"
+    expect_step bad-index 1 "CVE-2020-14343"
+    expect_step attach-denied 1 "not_an_image"
+    for step in 1 index; do expect_absent "grp/oras-bad:$step"; done
+    for blob in $(bad_blobs); do expect_no_blob "$blob"; done
+
+    with_rule 'registry_endpoint = true' push_with 9152 "${script//:1.0.0/:2.0.0}"
+    expect_step image 0
+    expect_step chart 1 "not_an_image"
+    expect_step attach 1 "not_an_image"
+    expect_absent grp/charts/oras:2.0.0
+}
+
+# by_hand ID REPOSITORY: crane with a login that the registry takes pushes the bad image from everywhere but the script.
+by_hand() {
+    run_steps "$1" "try service curl --silent --show-error --retry 60 --retry-delay 1 --retry-connrefused http://pusher:8080/said
+printf '%s\n' 'FROM $world_clients' 'RUN /opt/crane-by-hand $world_registry/$2/step:1 $named/$2/named-step:1' >Dockerfile
+try build docker build --no-cache --progress plain ." ".image.name = \"$world_clients\"
+        | .services = [{name: \"$world_clients\", alias: \"pusher\", entrypoint: [\"/bin/bash\", \"-c\",
+            \"mkdir /www; /opt/crane-by-hand $world_registry/$2/service:1 $named/$2/named-service:1 >/www/said 2>&1
+            exec /opt/busybox httpd -f -p 8080 -h /www\"]}]"
+}
+
+TEST "crane in a service and in a RUN step finds neither the registry nor the endpoint, whatever its login" {
+    local way blob
+    with_rule 'registry_endpoint = true' by_hand 9161 direct
+
+    expect_eq "$STATE" success
+    for way in service build; do
+        expect_step "$way" 0 "crane ended with 1" "connection refused"
+        expect_lacks "$(step_says "$way")" "crane ended with 0"
+    done
+    for way in service step named-service named-step; do expect_absent "direct/$way:1"; done
+    for blob in $(bad_blobs); do expect_no_blob "$blob"; done
+}
+
+TEST "control: with block_registries off the same crane pushes the bad image from there" {
+    with_sandbox 'block_registries = false' by_hand 9171 by-hand
+
+    expect_eq "$STATE" success
+    for way in service build; do expect_step "$way" 0 "crane ended with 0"; done
+    digest_in_registry by-hand/service:1
+    digest_in_registry by-hand/step:1
+}
+
+TEST "control: where a waiver lets the vulnerability pass, the same pushes of every client arrive" {
+    local day
+    day=$(date -u -d '+30 days' +%Y-%m-%d)
+    with_rule "registry_endpoint = true
+
+[[waiver]]
+id = \"CVE-2020-14343\"
+repositories = [\"*/grp/waived\"]
+owner = \"team-x\"
+ticket = \"OPS-1\"
+reason = \"these tests\"
+expires = $day" push_with 9181 "try skopeo $copy oci:/images/bad:1 docker://$named/grp/waived:skopeo
+try crane crane push /images/bad $named/grp/waived:crane
+try append crane append --base $named/grp/waived:crane --new_layer /images/bad.tar --new_tag $named/grp/waived:append
+try index crane push /images/one-bad $named/grp/waived:index
+try oras oras cp --from-oci-layout /images/bad:1 $named/grp/waived:oras"
+
+    expect_eq "$STATE" success
+    for client in skopeo crane append index oras; do
+        expect_step "$client" 0
+        digest_in_registry "grp/waived:$client"
+    done
+    expect_contains "$TRACE" "waived by team-x"
 }

@@ -280,8 +280,9 @@ TEST_F(RegistryEndpointTest, AnswersForNothingThatTheJobDidNotPush) {
                  "BLOB_UNKNOWN");
   expect_refused(ask("GET", "/v2/_catalog"), 403, "DENIED");
   expect_refused(ask("GET", "/v2/grp/app/tags/list"), 404, "NAME_UNKNOWN");
+  // Not NAME_UNKNOWN: oras takes that for a repository that is not there.
   expect_refused(ask("GET", "/v2/grp/app/referrers/" + oci::Digest::of("x").str()), 404,
-                 "NAME_UNKNOWN");
+                 "UNSUPPORTED");
   expect_refused(ask("DELETE", "/v2/grp/app/manifests/1"), 405, "UNSUPPORTED");
 }
 
