@@ -772,6 +772,9 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
     return std::move(judged).error().in("scanning " + reference.str());
   }
   const auto& verdict = judged->verdict;
+  const auto gate_time =
+      std::chrono::duration_cast<std::chrono::milliseconds>(Steady::now() - scan_started);
+  const auto gate_ms = std::to_string(gate_time.count());
   const auto scan_time =
       verdict.from_cache ? "verdict cached" : "scan " + seconds_since(scan_started);
   const auto build = build_of(manifest);
@@ -788,7 +791,8 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
     auto head =
         audit("gate_rejected",
               {{"counts", counts_of(verdict)},
-               {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code}});
+               {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code},
+               {"gate_ms", gate_ms}});
     if (!head) return std::move(head).error();
     note(manifest, "refused  " + reference.str() + "\n  digest   " + manifest.str() +
                        "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" +
@@ -805,7 +809,7 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
     progress("slipway: " + exception + "\n");
 
   const bool jobs_own = policy::registry_for(tools_.config, reference)->credential == "job";
-  audit::AuditLog::Fields intended{{"policy", judged->pass->policy_digest()}};
+  audit::AuditLog::Fields intended{{"policy", judged->pass->policy_digest()}, {"gate_ms", gate_ms}};
   if (!exceptions.empty()) intended.emplace_back("exceptions", joined(exceptions));
   if (const auto exempted = leaks_->exempted(); !exempted.empty())
     intended.emplace_back("leak_exempt", exempted);

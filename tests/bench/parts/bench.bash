@@ -21,6 +21,12 @@ bench_start() {
 # bench_as_user COMMAND...: as slipway's user, with its runtime folder and cgroup.
 bench_as_user() { with_cgroup2_as_user "$@"; }
 
+# bench_slipway ARGUMENT...: slipway for the job in $bench_dir/job.json.
+bench_slipway() {
+    bench_as_user JOB_RESPONSE_FILE="$bench_dir/job.json" "$world_bin/slipway" --config "$world_config" \
+        "$@" >"$bench_dir/stage.log" 2>&1 || { tail -n 30 "$bench_dir/stage.log"; return 1; }
+}
+
 bench_title() {
     printf '\n%s\n  %s, %s cores, load %s\n' "$1" "$(date -u +%F)" "$(nproc)" "$(cut -d' ' -f1 /proc/loadavg)"
 }

@@ -139,6 +139,7 @@ TEST_F(ImagesTest, AGateThatCannotJudgeLetsNothingThroughAndIsRemembered) {
   const auto rejected = audited("gate_rejected");
   ASSERT_EQ(rejected.size(), 1U);
   EXPECT_EQ(rejected[0]["digest"], digest.str());
+  EXPECT_GE(std::stoi(rejected[0]["gate_ms"].get<std::string>()), 0);
   const auto summary = images->summary();
   EXPECT_NE(summary.find("refused  reg.example/grp/app:1"), std::string::npos) << summary;
   EXPECT_NE(summary.find("digest   " + digest.str()), std::string::npos) << summary;
