@@ -137,6 +137,11 @@ public:
     }
     into = static_cast<Integer>(value->get());
   }
+  void number(const char* key, std::optional<double>& into, double most) {
+    double value = 0;
+    number(key, value, most);
+    if (table_.contains(key)) into = value;
+  }
   void number(const char* key, double& into, double most) {
     const auto* node = find(key);
     if (node == nullptr) return;
@@ -533,6 +538,12 @@ void read_expiry(Section& s, WallTime& into) {
   if (!s.has("expires")) s.missing("expires");
 }
 
+// A number that nothing is compared with would be a rule that looks like one.
+void needs_file(Section& s, const char* key, bool is_on, const std::filesystem::path& file,
+                const std::string& file_key) {
+  if (is_on && s.has(key) && file.empty()) s.wrong(key, "left out while [gate] has no " + file_key);
+}
+
 Waiver read_waiver(Section& s) {
   Waiver waiver;
   read_words(s, "id", waiver.id);
@@ -774,6 +785,16 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("base_secrets", config.gate.base_secrets);
          s.integer("fixed_grace_days", config.gate.fixed_grace_days, 0, 365);
          s.integer("waiver_max_days", config.gate.waiver_max_days, 1, 3650);
+         s.read("kev_file", config.gate.kev_file);
+         s.duration("kev_max_age", config.gate.kev_max_age, hours{24}, hours{24 * 365});
+         s.read("kev_blocks", config.gate.kev_blocks);
+         s.read("kev_spared", config.gate.kev_spared);
+         s.read("epss_file", config.gate.epss_file);
+         s.duration("epss_max_age", config.gate.epss_max_age, hours{24}, hours{24 * 365});
+         s.number("epss_threshold", config.gate.epss_threshold, 1);
+         s.number("cvss_threshold", config.gate.cvss_threshold, 10);
+         needs_file(s, "epss_threshold", config.gate.epss_threshold > 0, config.gate.epss_file,
+                    "epss_file");
          s.bytes("max_layer", config.gate.max_layer, 1UL << 20);
          s.bytes("max_image", config.gate.max_image, 1UL << 20);
          s.read("leak_exempt", config.gate.leak_exempt);
@@ -944,6 +965,13 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     int grace = 0;
     s.integer("fixed_grace_days", grace, 0, 365);
     if (s.has("fixed_grace_days")) rule.fixed_grace_days = grace;
+    s.read("kev_blocks", rule.kev_blocks);
+    s.read("kev_spared", rule.kev_spared);
+    s.number("epss_threshold", rule.epss_threshold, 1);
+    s.number("cvss_threshold", rule.cvss_threshold, 10);
+    needs_file(s, "epss_threshold", rule.epss_threshold.value_or(0) > 0, into.gate.epss_file,
+               "epss_file");
+    needs_file(s, "kev_blocks", rule.kev_blocks.value_or(false), into.gate.kev_file, "kev_file");
     std::vector<std::string> leak_exempt;
     s.read("leak_exempt", leak_exempt);
     if (s.has("leak_exempt")) rule.leak_exempt = std::move(leak_exempt);
@@ -1061,6 +1089,11 @@ std::string list(const std::vector<std::string>& items) {
 std::string boolean(bool value) {
   return value ? "true" : "false";
 }
+std::string number(double value) {
+  std::ostringstream out;
+  out << value;
+  return out.str();
+}
 std::string duration(std::chrono::seconds value) {
   return "\"" + std::to_string(value.count()) + "s\"";
 }
@@ -1167,6 +1200,14 @@ std::string print(const Config& c) {
   line("base_secrets", boolean(c.gate.base_secrets));
   line("fixed_grace_days", std::to_string(c.gate.fixed_grace_days));
   line("waiver_max_days", std::to_string(c.gate.waiver_max_days));
+  line("kev_file", quoted(c.gate.kev_file));
+  line("kev_max_age", duration(c.gate.kev_max_age));
+  line("kev_blocks", boolean(c.gate.kev_blocks));
+  line("kev_spared", boolean(c.gate.kev_spared));
+  line("epss_file", quoted(c.gate.epss_file));
+  line("epss_max_age", duration(c.gate.epss_max_age));
+  line("epss_threshold", number(c.gate.epss_threshold));
+  line("cvss_threshold", number(c.gate.cvss_threshold));
   line("max_layer", size(c.gate.max_layer));
   line("max_image", size(c.gate.max_image));
   line("leak_exempt", list(c.gate.leak_exempt));
@@ -1242,6 +1283,10 @@ std::string print(const Config& c) {
     if (r.allow_scratch) out << "# allow_scratch = " << boolean(*r.allow_scratch) << "\n";
     if (r.base_secrets) out << "# base_secrets = " << boolean(*r.base_secrets) << "\n";
     if (r.fixed_grace_days) out << "# fixed_grace_days = " << *r.fixed_grace_days << "\n";
+    if (r.kev_blocks) out << "# kev_blocks = " << boolean(*r.kev_blocks) << "\n";
+    if (r.kev_spared) out << "# kev_spared = " << boolean(*r.kev_spared) << "\n";
+    if (r.epss_threshold) out << "# epss_threshold = " << number(*r.epss_threshold) << "\n";
+    if (r.cvss_threshold) out << "# cvss_threshold = " << number(*r.cvss_threshold) << "\n";
     if (r.leak_exempt) out << "# leak_exempt = " << list(*r.leak_exempt) << "\n";
     if (r.sign) out << "# sign = " << boolean(*r.sign) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
@@ -1294,6 +1339,8 @@ const std::set<std::string>& allowable_codes() {
                                            "canary_not_found",
                                            "coverage_partial",
                                            "db_stale",
+                                           "epss_stale",
+                                           "kev_stale",
                                            "layer_hidden_bytes",
                                            "layer_lazy",
                                            "no_os",

@@ -129,9 +129,17 @@ struct Gate {
   bool fixed_only = true;
   bool secrets_block = true;
   bool allow_scratch = false;
-  int fixed_grace_days = 0;  ///< a fixable finding blocks only so long after it was published
-  bool base_secrets = true;  ///< secrets in what the history calls the base image block too
-  int waiver_max_days = 180; ///< how far ahead a [[waiver]] or [[gate_allow]] may end
+  int fixed_grace_days = 0;        ///< a fixable finding blocks only so long after it was published
+  bool base_secrets = true;        ///< secrets in what the history calls the base image block too
+  int waiver_max_days = 180;       ///< how far ahead a [[waiver]] or [[gate_allow]] may end
+  std::filesystem::path kev_file;  ///< known exploited vulnerabilities, CISA's JSON; "" = none
+  std::filesystem::path epss_file; ///< scores of FIRST, CSV or gzip of it; "" = none
+  std::chrono::seconds kev_max_age{14 * 24 * 3600};
+  std::chrono::seconds epss_max_age{7 * 24 * 3600};
+  bool kev_blocks = true;
+  bool kev_spared = false;   ///< fixed_only and fixed_grace_days hold for kev_blocks, too
+  double epss_threshold = 0; ///< 0 to 1; 0 = no score blocks
+  double cvss_threshold = 0; ///< 0 to 10; likewise
   std::uint64_t max_layer = 20UL << 30; ///< what one layer may expand to
   std::uint64_t max_image = 60UL << 30; ///< what the layers of one image may expand to
   std::vector<std::string> leak_exempt; ///< variables whose values may be in an image
@@ -205,6 +213,10 @@ struct Rule {
   std::optional<bool> allow_scratch;
   std::optional<bool> base_secrets;
   std::optional<int> fixed_grace_days;
+  std::optional<bool> kev_blocks;
+  std::optional<bool> kev_spared;
+  std::optional<double> epss_threshold;
+  std::optional<double> cvss_threshold;
   std::optional<std::vector<std::string>> leak_exempt;
   std::optional<bool> sign;                    ///< absent: where [signing] has a key
   std::optional<bool> push;                    ///< false: no push from these jobs

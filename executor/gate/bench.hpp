@@ -33,6 +33,8 @@ public:
   bool deny(const std::string& code, std::string message);
   bool deny_operator(const std::string& code, std::string message);
   void warn(std::string text);
+  /// A pass ends then at the latest.
+  void end_at(WallTime time);
 
   /// Judges one image by its report. `who` names it in messages, `prefix` in its findings;
   /// `digests` is what waivers may call it.
@@ -55,7 +57,6 @@ private:
   bool said(const std::string& code, const std::string& who) const;
   void take(Finding finding, const std::set<std::string>& digests);
   bool both_found(const Finding& finding);
-  void end_at(WallTime time);
 
   Verdict& verdict_;
   const GatePolicy& policy_;

@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 
 namespace slipway::gate {
 namespace {
@@ -45,6 +47,41 @@ bool over_threshold(const Finding& finding, const GatePolicy& policy) {
   return finding.severity >= policy.threshold && (fixable || !policy.fixed_only);
 }
 
+bool is_at_least(const std::optional<double>& score, double threshold) {
+  return score && threshold > 0 && *score >= threshold;
+}
+
+bool is_exploited(const Finding& finding, const GatePolicy& policy) {
+  return policy.threats.kev_blocks && !finding.kev_since.empty();
+}
+
+std::string number(const char* format, double value) {
+  std::array<char, 32> text{};
+  (void)std::snprintf(text.data(), text.size(), format, value);
+  return text.data();
+}
+
+// Why it is to block beside its severity.
+std::string threat_of(const Finding& finding, const GatePolicy& policy) {
+  std::vector<std::string> reasons;
+  if (is_exploited(finding, policy)) {
+    reasons.push_back("KEV since " + finding.kev_since +
+                      (finding.kev_due.empty() ? "" : ", due " + finding.kev_due) +
+                      (finding.kev_ransomware ? ", used by ransomware" : ""));
+  }
+  const auto& threats = policy.threats;
+  if (is_at_least(finding.epss, threats.epss_threshold))
+    reasons.push_back("EPSS " + number("%.5g", *finding.epss) +
+                      " >= " + number("%.5g", threats.epss_threshold));
+  if (is_at_least(finding.cvss, threats.cvss_threshold))
+    reasons.push_back("CVSS " + number("%.1f", *finding.cvss) + " >= " +
+                      number("%.1f", threats.cvss_threshold) + " (" + finding.cvss_source + ")");
+  std::string text;
+  for (const auto& reason : reasons)
+    text += (text.empty() ? "" : "; ") + reason;
+  return text;
+}
+
 std::string named(const config::Waiver& waiver) {
   return waiver.owner + " (" + waiver.ticket + ")";
 }
@@ -73,12 +110,15 @@ Exceptions::State Exceptions::state_of(WallTime expires) const {
 
 std::optional<WallTime> Exceptions::decide(Finding& finding,
                                            const std::set<std::string>& digests) const {
-  finding.blocks = over_threshold(finding, policy_);
+  if (!finding.is_secret) finding.threat = threat_of(finding, policy_);
+  const bool unspared = is_exploited(finding, policy_) && !policy_.threats.kev_spared;
+  finding.blocks = over_threshold(finding, policy_) || unspared ||
+                   (!finding.threat.empty() && (!finding.fixed.empty() || !policy_.fixed_only));
   if (!finding.blocks) return std::nullopt;
   const auto published = finding.published;
   const auto grace_ends = published + std::chrono::days{policy_.fixed_grace_days};
-  if (!finding.is_secret && !finding.fixed.empty() && published.time_since_epoch().count() > 0 &&
-      published <= now_ && now_ < grace_ends) {
+  if (!unspared && !finding.is_secret && !finding.fixed.empty() &&
+      published.time_since_epoch().count() > 0 && published <= now_ && now_ < grace_ends) {
     finding.blocks = false;
     finding.note = "published on " + day_of(published) + ": blocks from " + day_of(grace_ends) +
                    " on (fixed_grace_days)";

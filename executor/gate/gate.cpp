@@ -10,6 +10,7 @@
 #include "executor/gate/report.hpp"
 #include "executor/gate/scratch_dir.hpp"
 #include "executor/gate/second_scanner.hpp"
+#include "executor/gate/threats.hpp"
 #include "executor/gate/verdict_cache.hpp"
 #include "executor/oci/artifact.hpp"
 
@@ -27,10 +28,21 @@ namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
-constexpr const char* kJudgementVersion = "4";
+constexpr const char* kJudgementVersion = "5";
 
 std::string hours(std::chrono::seconds age) {
   return std::to_string(std::chrono::duration_cast<std::chrono::hours>(age).count()) + " h";
+}
+
+// Where the files are is no part of it: what is in them is one of the key.
+nlohmann::json threats_json(const ThreatPolicy& threats) {
+  return {{"kev", threats.asks_kev()},
+          {"kev_spared", threats.kev_spared},
+          {"kev_max_age_s", threats.kev_max_age.count()},
+          {"epss", threats.asks_epss()},
+          {"epss_threshold", threats.epss_threshold},
+          {"epss_max_age_s", threats.epss_max_age.count()},
+          {"cvss_threshold", threats.cvss_threshold}};
 }
 
 // `exceptions`: those that are live and may concern the destination.
@@ -43,6 +55,7 @@ std::string policy_json(const GatePolicy& policy, const Exceptions& exceptions) 
                         {"allow_scratch", policy.allow_scratch},
                         {"fixed_grace_days", policy.fixed_grace_days},
                         {"waiver_max_days", policy.waiver_max_days},
+                        {"threats", threats_json(policy.threats)},
                         {"artifacts", policy.artifacts},
                         {"exceptions", exceptions.fingerprint()},
                         {"db_warn_age_h", policy.db_warn_age.count()},
@@ -347,6 +360,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     if (config_.grype_sha256.empty())
       passing_notes.push_back("the second scanner is not pinned: set [gate] grype_sha256");
   }
+  Threats threats{policy.threats, now};
+  if (!threats.is_ready(bench)) return conclude();
 
   // Everything that the verdict depends on. The end of a key's life is in its file.
   const auto key = oci::Digest::of(nlohmann::json{
@@ -358,6 +373,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       {"canaries", config_.canaries},
       {"db", database->identity},
       {"second", second.is_wanted() ? second.identity() : ""},
+      {"threats", threats.identity()},
       {"slipway",
        std::string{SLIPWAY_VERSION} + " " +
            kJudgementVersion}}.dump());
@@ -487,11 +503,13 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     const std::set<std::string> digests{root.str(), image.descriptor.digest.str()};
     const Origins origins{image};
     origins.name(report->findings);
+    if (!threats.annotate(bench, report->findings)) return conclude();
     bench.judge_report(*report, scanned->diagnostics, who, prefix, digests);
-    if (second.is_wanted() && !second.judge(bench,
-                                            {dir, copy->manifest, copy->config,
-                                             image.config->diff_ids, who, prefix, digests, origins},
-                                            *report))
+    if (second.is_wanted() &&
+        !second.judge(bench,
+                      {dir, copy->manifest, copy->config, image.config->diff_ids, who, prefix,
+                       digests, origins, threats},
+                      *report))
       return conclude();
     verdict.inventories.push_back({.manifest = image.descriptor.digest,
                                    .platform = name_of(image),
@@ -541,6 +559,11 @@ Result<Verdict> replay(std::string_view text, const GatePolicy& policy,
                                oci::Digest::of(policy_json(policy, exceptions)).str());
   verdict.expires_at = now + policy.pass_lifetime;
   Bench bench{verdict, policy, exceptions};
+  Threats threats{policy.threats, now};
+  if (!threats.is_ready(bench) || !threats.annotate(bench, report->findings)) {
+    bench.finish();
+    return verdict;
+  }
   bench.judge_report(*report, "", "the reported image", "", {});
   bench.warn(
       "a stored report was judged: image, DB and scanner were not looked at, and waivers for "

@@ -26,6 +26,21 @@ enum class Severity { unknown, low, medium, high, critical };
 const char* severity_name(Severity severity); ///< "CRITICAL"
 std::optional<Severity> parse_severity(std::string_view text);
 
+/// What blocks for the attacks that are known or likely, beside the severity. Each adds blockers
+/// and takes none away.
+struct ThreatPolicy {
+  std::filesystem::path kev_file;  ///< CISA's catalogue; "" = there is none
+  std::filesystem::path epss_file; ///< FIRST's scores, plain or gzip; "" = there are none
+  std::chrono::seconds kev_max_age{std::chrono::days{14}}; ///< by the date that the file names
+  std::chrono::seconds epss_max_age{std::chrono::days{7}}; ///< likewise
+  bool kev_blocks = true;    ///< what is in the catalogue blocks, whatever its severity
+  bool kev_spared = false;   ///< `fixed_only` and the grace hold for that, too
+  double epss_threshold = 0; ///< this and above blocks; 0 = no score does
+  double cvss_threshold = 0; ///< likewise
+  bool asks_kev() const { return !kev_file.empty() && kev_blocks; }
+  bool asks_epss() const { return !epss_file.empty() && epss_threshold > 0; }
+};
+
 /// What blocks, for one destination and ref (already resolved from the operator's policy).
 struct GatePolicy {
   Severity threshold = Severity::high; ///< this and above block
@@ -36,6 +51,7 @@ struct GatePolicy {
   bool allow_scratch = false; ///< no OS: language packages must then be found
   int fixed_grace_days = 0;   ///< a fixable vulnerability reports so long after its publication
   int waiver_max_days = 180;  ///< waivers and allowances that end further ahead count for nothing
+  ThreatPolicy threats;
   std::vector<std::string> artifacts;  ///< types of what is no image and passes without a scan
   std::vector<config::Waiver> waivers; ///< all of the operator's
   std::vector<config::Allowance> allowances; ///< likewise
@@ -84,6 +100,13 @@ struct Finding {
   std::string found_by = "trivy"; ///< "trivy", "grype", "trivy, grype"
   std::string layer;              ///< digest of the layer that brought it; "" = nobody says
   std::string made_by;            ///< the instruction that made that layer, without build arguments
+  std::optional<double> cvss;     ///< base score; none = the scanner named none
+  std::string cvss_source;        ///< whose: "nvd"
+  std::optional<double> epss;     ///< none = not asked for, or not scored
+  std::string kev_since;          ///< "2024-03-01"; "" = not asked for, or not in the catalogue
+  std::string kev_due;            ///< by when the catalogue wants it mended; "" = not said
+  bool kev_ransomware = false;    ///< known to be used by ransomware
+  std::string threat;             ///< what it is to block for beside its severity; "" = nothing
 };
 
 struct Package {

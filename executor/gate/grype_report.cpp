@@ -54,6 +54,20 @@ std::string only_cve(const json& match) {
   return cves.size() == 1 ? *cves.begin() : "";
 }
 
+// The highest score that is there, of the newest version of CVSS that has one.
+void read_cvss(const json& vulnerability, Finding& finding) {
+  std::string newest;
+  for (const auto& one : list_of(vulnerability, "cvss")) {
+    const auto version = text_of(one, "version");
+    const auto score = one.at("metrics").at("baseScore").get<double>();
+    if (!(score > 0 && score <= 10) || version < newest) continue;
+    if (version == newest && finding.cvss && *finding.cvss >= score) continue;
+    newest = version;
+    finding.cvss = score;
+    finding.cvss_source = printable(text_of(one, "source"), 40);
+  }
+}
+
 Finding finding_of(const json& match, const std::string& distro) {
   const auto& vulnerability = match.at("vulnerability");
   const auto& artifact = match.at("artifact");
@@ -67,6 +81,17 @@ Finding finding_of(const json& match, const std::string& distro) {
   finding.installed = artifact.at("version").get<std::string>();
   finding.purl = text_of(artifact, "purl");
   finding.severity = severity_of(text_of(vulnerability, "severity"));
+  read_cvss(vulnerability, finding);
+  // Of distributions' advisories the scores are with the vulnerabilities that they are about.
+  if (!finding.cvss) {
+    for (const auto& related : list_of(match, "relatedVulnerabilities")) {
+      Finding scored;
+      read_cvss(related, scored);
+      if (!scored.cvss || scored.cvss <= finding.cvss) continue;
+      finding.cvss = scored.cvss;
+      finding.cvss_source = scored.cvss_source;
+    }
+  }
   finding.title = first_line(text_of(vulnerability, "description"));
   finding.url = text_of(vulnerability, "dataSource");
   const auto& fix = vulnerability.at("fix");

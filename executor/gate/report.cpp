@@ -20,8 +20,8 @@ Error refused(const std::string& where, const std::string& why) {
 // Most of a report is text and lists that nothing is concluded from: not kept, so a report of many
 // megabytes takes few of memory.
 json parse_without_ballast(std::string_view text) {
-  static constexpr std::array<std::string_view, 9> kBallast{
-      "Description", "References", "CVSS",           "VendorSeverity", "VendorIDs",
+  static constexpr std::array<std::string_view, 8> kBallast{
+      "Description", "References", "VendorSeverity", "VendorIDs",
       "CweIDs",      "DependsOn",  "InstalledFiles", "ImageConfig"};
   const auto keep = [](int, json::parse_event_t event, const json& parsed) {
     return event != json::parse_event_t::key ||
@@ -63,6 +63,40 @@ Status read_layer(const json& entry, Finding& finding) {
   return read_text(*layer, "DiffID", finding.layer);
 }
 
+// A source's score by the newest version of CVSS that it has one of; none where it has none.
+Result<std::optional<double>> read_score(const json& source) {
+  if (!source.is_object()) return refused("CVSS", "holds something that is no object");
+  for (const char* name : {"V40Score", "V3Score", "V2Score"}) {
+    const json* value = member(source, name);
+    if (value == nullptr) continue;
+    const double score = value->is_number() ? value->get<double>() : -1;
+    if (!(score >= 0 && score <= 10)) return refused(name, "is not a number from 0 to 10");
+    if (score > 0) return std::optional{score};
+  }
+  return std::optional<double>{};
+}
+
+// The score of the source that the severity is from; where it has none, the highest of all, and of
+// equal ones the first by the source's name.
+Status read_cvss(const json& entry, Finding& finding) {
+  const json* all = member(entry, "CVSS");
+  if (all == nullptr) return {};
+  if (!all->is_object()) return refused("CVSS", "is not an object");
+  std::string severity_source;
+  if (auto fine = read_text(entry, "SeveritySource", severity_source); !fine) return fine;
+  bool is_decided = false;
+  for (const auto& [name, source] : all->items()) {
+    auto score = read_score(source);
+    if (!score) return std::move(score).error();
+    if (!*score || is_decided) continue;
+    is_decided = name == severity_source;
+    if (!is_decided && finding.cvss && *finding.cvss >= **score) continue;
+    finding.cvss = **score;
+    finding.cvss_source = printable(name, 40);
+  }
+  return {};
+}
+
 Result<Finding> read_vulnerability(const json& entry, const std::string& target, bool os_package) {
   Finding finding;
   finding.target = target;
@@ -82,6 +116,7 @@ Result<Finding> read_vulnerability(const json& entry, const std::string& target,
       return std::move(fine).error();
   }
   if (auto fine = read_layer(entry, finding); !fine) return std::move(fine).error();
+  if (auto fine = read_cvss(entry, finding); !fine) return std::move(fine).error();
   std::string published;
   if (auto fine = read_text(entry, "PublishedDate", published); !fine)
     return std::move(fine).error();

@@ -121,6 +121,7 @@ bool SecondScanner::judge(Bench& bench, const Image& image, const ScanReport& fi
   verdict_.second_scanner = "grype " + printable(report->version, 40);
   if (!judge_age(bench, report->db_built_at)) return false;
   image.origins.name(report->findings);
+  if (!image.threats.annotate(bench, report->findings)) return false;
   bench.judge_second_report(*report, read_grype_log(scanned->diagnostics), first, image.who,
                             image.prefix, image.digests);
   return true;

@@ -7,6 +7,7 @@
 #include "executor/gate/bench.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/gate/origins.hpp"
+#include "executor/gate/threats.hpp"
 
 #include <optional>
 #include <set>
@@ -38,6 +39,7 @@ public:
     std::string prefix; ///< of its findings' targets
     std::set<std::string> digests;
     const Origins& origins;
+    Threats& threats;
   };
   /// Scans it and adds what was found to the bench. False where there is no report that could be
   /// used, which was denied: the judgement ends.

@@ -29,6 +29,10 @@ std::string advice(const Finding& finding) {
   return text;
 }
 
+nlohmann::ordered_json number(const std::optional<double>& value) {
+  return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+}
+
 void show(std::string& text, const Finding& finding) {
   text += "  ";
   text += severity_name(finding.severity);
@@ -41,6 +45,7 @@ void show(std::string& text, const Finding& finding) {
             "  [" + printable(finding.target) + "]\n";
   }
   if (!finding.title.empty()) text += "      " + printable(finding.title, 160) + "\n";
+  if (!finding.threat.empty()) text += "      Blocks for: " + printable(finding.threat, 300) + "\n";
   if (finding.blocks) text += "      What to do: " + printable(advice(finding), 600) + "\n";
   if (!finding.note.empty()) text += "      " + printable(finding.note, 700) + "\n";
   if (finding.blocks && !finding.made_by.empty())
@@ -192,7 +197,14 @@ std::string Verdict::to_json() const {
                                   {"note", finding.note},
                                   {"found_by", finding.found_by},
                                   {"layer", finding.layer},
-                                  {"made_by", finding.made_by}});
+                                  {"made_by", finding.made_by},
+                                  {"cvss", number(finding.cvss)},
+                                  {"cvss_source", finding.cvss_source},
+                                  {"epss", number(finding.epss)},
+                                  {"kev_since", finding.kev_since},
+                                  {"kev_due", finding.kev_due},
+                                  {"kev_ransomware", finding.kev_ransomware},
+                                  {"threat", finding.threat}});
   }
   object["counts"] = nlohmann::ordered_json::object();
   for (const auto severity : kSeverities) {

@@ -9,8 +9,12 @@ namespace slipway::gate {
 namespace {
 
 using nlohmann::json;
-constexpr int kSchema = 4;
+constexpr int kSchema = 5;
 constexpr std::size_t kMaxVerdictBytes = 32UL << 20;
+
+std::optional<double> number(const json& value) {
+  return value.is_null() ? std::nullopt : std::optional{value.get<double>()};
+}
 
 std::optional<Verdict> from_json(const json& object) {
   auto digest = oci::Digest::parse(object.at("digest").get_ref<const std::string&>());
@@ -72,7 +76,14 @@ std::optional<Verdict> from_json(const json& object) {
                                 .is_secret = entry.at("kind") == "secret",
                                 .found_by = entry.at("found_by").get<std::string>(),
                                 .layer = entry.at("layer").get<std::string>(),
-                                .made_by = entry.at("made_by").get<std::string>()});
+                                .made_by = entry.at("made_by").get<std::string>(),
+                                .cvss = number(entry.at("cvss")),
+                                .cvss_source = entry.at("cvss_source").get<std::string>(),
+                                .epss = number(entry.at("epss")),
+                                .kev_since = entry.at("kev_since").get<std::string>(),
+                                .kev_due = entry.at("kev_due").get<std::string>(),
+                                .kev_ransomware = entry.at("kev_ransomware").get<bool>(),
+                                .threat = entry.at("threat").get<std::string>()});
   }
   for (const auto& [name, count] : object.at("counts").items()) {
     const auto severity = parse_severity(name);

@@ -71,6 +71,10 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->allow_scratch) effective.gate.allow_scratch = *rule->allow_scratch;
   if (rule->base_secrets) effective.gate.base_secrets = *rule->base_secrets;
   if (rule->fixed_grace_days) effective.gate.fixed_grace_days = *rule->fixed_grace_days;
+  if (rule->kev_blocks) effective.gate.kev_blocks = *rule->kev_blocks;
+  if (rule->kev_spared) effective.gate.kev_spared = *rule->kev_spared;
+  if (rule->epss_threshold) effective.gate.epss_threshold = *rule->epss_threshold;
+  if (rule->cvss_threshold) effective.gate.cvss_threshold = *rule->cvss_threshold;
   if (rule->leak_exempt) effective.gate.leak_exempt = *rule->leak_exempt;
   if (rule->sign) effective.sign = *rule->sign;
   if (rule->push) effective.push = *rule->push;

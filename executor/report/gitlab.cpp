@@ -70,6 +70,7 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
         {"id", id_of(finding)},
         {"name", text(finding.id + " in " + finding.package + "-" + finding.installed)},
         {"description", text((finding.title.empty() ? finding.id : finding.title) +
+                             (finding.threat.empty() ? "" : ". " + finding.threat) +
                              (finding.found_by == "grype" ? " (found by Grype)" : ""))},
         {"severity", severity_of(finding.severity)},
         {"solution", finding.fixed.empty()

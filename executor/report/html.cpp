@@ -60,8 +60,9 @@ std::string row(const gate::Finding& finding) {
   text += cell(finding.layer.empty()
                    ? ""
                    : escaped(finding.made_by, 300) + "<br>layer " + escaped(finding.layer));
-  text +=
-      cell(escaped(finding.title, 300) + (finding.found_by == "grype" ? " (found by Grype)" : ""));
+  text += cell(
+      (finding.threat.empty() ? "" : "<strong>" + escaped(finding.threat, 300) + "</strong><br>") +
+      escaped(finding.title, 300) + (finding.found_by == "grype" ? " (found by Grype)" : ""));
   return text + "</tr>\n";
 }
 

@@ -31,7 +31,8 @@ std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
     const auto why = std::string{gate::severity_name(finding.severity)} + ", " +
                      (finding.is_secret       ? "a secret in the image"
                       : finding.fixed.empty() ? "no fixed version is known"
-                                              : "fixed in " + finding.fixed);
+                                              : "fixed in " + finding.fixed) +
+                     (finding.threat.empty() ? "" : ", " + finding.threat);
     cases += test_case("slipway.findings", escaped(what), finding.blocks ? escaped(why) : "");
   }
   auto tests = verdict.denials.size() + verdict.findings.size();

@@ -26,6 +26,7 @@ std::string sentence(const gate::Finding& finding) {
   return text(finding.id + ": " + finding.package + " " + finding.installed + ", " +
               (finding.fixed.empty() ? std::string{"no fixed version is known"}
                                      : "fixed in " + finding.fixed) +
+              (finding.threat.empty() ? "" : ". " + finding.threat) +
               (finding.title.empty() ? "" : ". " + finding.title) +
               (finding.made_by.empty() ? "" : ". Brought by " + finding.made_by) +
               (finding.found_by == "grype" ? " (found by Grype)" : ""));

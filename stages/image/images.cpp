@@ -188,6 +188,14 @@ gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& 
   policy.artifacts = section.artifacts;
   policy.fixed_grace_days = section.fixed_grace_days;
   policy.waiver_max_days = section.waiver_max_days;
+  policy.threats = {.kev_file = section.kev_file,
+                    .epss_file = section.epss_file,
+                    .kev_max_age = section.kev_max_age,
+                    .epss_max_age = section.epss_max_age,
+                    .kev_blocks = section.kev_blocks,
+                    .kev_spared = section.kev_spared,
+                    .epss_threshold = section.epss_threshold,
+                    .cvss_threshold = section.cvss_threshold};
   policy.waivers = config.waivers;
   policy.allowances = config.allowances;
   policy.max_layer_bytes = section.max_layer;

@@ -415,6 +415,77 @@ $noos"
     expect_contains "$OUTPUT" "counts for nothing"
 }
 
+TEST "known and likely attacks block beside the severity: KEV, EPSS and CVSS, each by the operator's file or number" {
+    local dir
+    threats() { # NAME SED [RULE-KEYS]
+        gate_config "$1" "$2" "[[rule]]
+project = \"*\"
+repositories = [\"*\"]
+${3:-}"
+        dir=$world_dir/etc-$1
+    }
+    kev() { # FILE CVE [DATE]
+        jq -n --arg cve "$2" --arg at "${3:-$(date -u +%Y-%m-%dT%H:%M:%S.0000Z)}" '{dateReleased: $at, count: 1,
+            vulnerabilities: [{cveID: $cve, dateAdded: "2024-03-01", dueDate: "2024-03-22", knownRansomwareCampaignUse: "Unknown"}]}' >"$1"
+        chmod 644 "$1"
+    }
+    tool() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" "$@"; }
+    # The control: what has no fix blocks nobody, and another vulnerability's entry changes nothing.
+    threats kev 's|^\[gate\]|&\nkev_file = "/'"${world_dir#/}"'/etc-kev/kev.json"|'
+    kev "$dir/kev.json" CVE-2021-44228
+    run_steps 4161 "$(push_base unattacked)"
+    expect_step push-unattacked 0 "digest: sha256:"
+    kev "$dir/kev.json" CVE-2023-45853
+    # shellcheck disable=SC2016
+    run_steps 4162 "export SLIPWAY_REPORT_DIR=reports
+$(push_base exploited)"'
+try html cat "$CI_PROJECT_DIR/reports/slipway.html"
+try json cat "$CI_PROJECT_DIR/reports/slipway-verdict.json"'
+    expect_step push-exploited 1 "Gate: denied" CVE-2023-45853 "Blocks for: KEV since 2024-03-01, due 2024-03-22"
+    expect_absent grp/app/exploited:1
+    expect_step html 0 "<strong>KEV since 2024-03-01"
+    expect_step json 0 '"kev_since":"2024-03-01"'
+    jq -n '{SchemaVersion: 2, Metadata: {OS: {Family: "debian", Name: "12.5"}}, Results: [{Class: "os-pkgs", Packages: [{Name: "zlib1g"}],
+        Vulnerabilities: [{VulnerabilityID: "CVE-2023-45853", PkgName: "zlib1g", Severity: "LOW"}]}]}' >"$CASE_DIR/report.json"
+    install -m 644 "$CASE_DIR/report.json" "$world_dir/etc-kev/report.json"
+    expect_status 1 tool gate test "$world_dir/etc-kev/report.json"
+    expect_contains "$OUTPUT" "KEV since 2024-03-01"
+
+    kev "$dir/kev.json" CVE-2023-45853 "$(date -u -d '-15 days' +%Y-%m-%dT%H:%M:%SZ)"
+    run_steps 4163 "$(push_base oldkev)"
+    expect_refused oldkev kev_stale "kev_max_age allows 336 h"
+    rm "$dir/kev.json"
+    run_steps 4164 "$(push_base nokev)"
+    expect_refused nokev kev_missing "no such file"
+
+    threats epss 's|^\[gate\]|&\nepss_file = "/'"${world_dir#/}"'/etc-epss/epss.csv.gz"\nepss_threshold = 0.5|' 'fixed_only = false
+threshold = "critical"'
+    printf '#model_version:v2025.03.14,score_date:%s\ncve,epss,percentile\nCVE-2023-45853,0.93,0.999\n' "$(date -u +%Y-%m-%dT00:00:00+0000)" |
+        gzip >"$dir/epss.csv.gz"
+    chmod 644 "$dir/epss.csv.gz"
+    expect_status 1 tool gate test "$world_dir/etc-kev/report.json"
+    expect_contains "$OUTPUT" "EPSS 0.93 >= 0.5"
+    sed -i 's/^epss_threshold = .*/epss_threshold = 0.94/' "$world_config"
+    expect_status 0 tool gate test "$world_dir/etc-kev/report.json"
+    sed -i 's/^epss_threshold = .*/epss_threshold = 0.5/' "$world_config"
+    run_steps 4165 "$(push_base likely)"
+    expect_step push-likely 1 CVE-2023-45853 "Blocks for: EPSS 0.93 >= 0.5"
+    head -c -4 "$dir/epss.csv.gz" >"$dir/cut"
+    chmod 644 "$dir/cut"
+    mv "$dir/cut" "$dir/epss.csv.gz"
+    run_steps 4166 "$(push_base cut)"
+    expect_refused cut epss_invalid "the gzip stream ends too early"
+
+    threats cvss '' 'fixed_only = false
+cvss_threshold = 9.5'
+    run_steps 4167 "$(push_base scored)"
+    expect_step push-scored 1 CVE-2023-45853 "Blocks for: CVSS 9.8 >= 9.5 (nvd)"
+
+    threats epss 's|^\[gate\]|&\nepss_threshold = 0.5|'
+    expect_status 1 tool config check
+    expect_contains "$OUTPUT" "etc-epss/config.toml:" "'epss_threshold' in [gate] must be left out while [gate] has no epss_file"
+}
+
 TEST "an image with a secret of its job is refused, which is named by variable, form and place and never by value" {
     local key line
     # shellcheck disable=SC2030,SC2031

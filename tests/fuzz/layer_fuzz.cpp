@@ -55,6 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                          .root_size = size,
                          .images = {image},
                          .index_digests = {},
+                         .odd_indexes = {},
                          .blobs = {layer}};
     (void)verify_tree(layout(), tree, 1UL << 20).ok();
   }

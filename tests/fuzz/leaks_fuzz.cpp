@@ -36,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!digest) return 0;
   oci::Descriptor blob{
       "application/vnd.oci.image.layer.v1.tar", *digest, bytes.size(), {}, {}, "", false};
-  oci::ImageTree tree{*digest, "", 0, {}, {}, {blob}};
+  oci::ImageTree tree{*digest, "", 0, {}, {}, {}, {blob}};
   auto report = search.search(layout, tree);
   // As it is, a token is found whatever stands around it.
   if (report && bytes.find(kToken) != std::string::npos && bytes.size() < 1UL << 20 &&

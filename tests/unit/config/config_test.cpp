@@ -576,6 +576,52 @@ TEST(Waivers, RefuseEmptyAndWrongValues) {
   EXPECT_NE(complaint_about(kWaiver + "expire = 2027-01-31\n").find("did you mean 'expires'"),
             std::string::npos);
 }
+TEST(Threats, AreReadAndPrintedWithWhatARuleChanges) {
+  auto config = parse("[gate]\nkev_file = \"/k.json\"\nkev_max_age = \"3d\"\nepss_file = "
+                      "\"/e.csv.gz\"\nepss_threshold = 0.5\ncvss_threshold = 9\n",
+                      "c.toml");
+  ASSERT_TRUE(config) << config.error().text();
+  EXPECT_EQ(config->gate.kev_max_age, std::chrono::hours{72});
+  EXPECT_EQ(config->gate.epss_threshold, 0.5);
+  EXPECT_EQ(config->gate.cvss_threshold, 9);
+  EXPECT_TRUE(config->gate.kev_blocks);
+  ASSERT_TRUE(parse_policy("[[rule]]\nkev_blocks = false\nkev_spared = true\nepss_threshold = "
+                           "0.25\ncvss_threshold = 7.5\n",
+                           "p.toml", *config)
+                  .ok());
+  EXPECT_EQ(config->rules.at(0).epss_threshold, 0.25);
+  const auto printed = print(*config);
+  for (const char* line : {"kev_file = '/k.json'", "epss_threshold = 0.5", "cvss_threshold = 9\n",
+                           "# kev_blocks = false", "# epss_threshold = 0.25"})
+    EXPECT_NE(printed.find(line), std::string::npos) << line;
+  EXPECT_TRUE(parse(printed, "printed").ok());
+}
+TEST(Threats, SlipsAreToldWithFileLineAndKey) {
+  const struct {
+    const char* text;
+    const char* says;
+  } rows[] = {{"epss_threshold = 0.5", "c.toml:2:18: 'epss_threshold' in [gate] must be left out "
+                                       "while [gate] has no epss_file"},
+              {"epss_threshold = 50", "c.toml:2:18: 'epss_threshold' in [gate] must be a number "
+                                      "from 0 to 1"},
+              {"cvss_threshold = 11", "a number from 0 to 10"},
+              {"cvss_threshold = \"high\"", "a number from 0 to 10"},
+              {"kev_file = \"kev.json\"", "an absolute path"},
+              {"kev_max_age = \"1h\"", "'kev_max_age' in [gate] must be a duration"},
+              {"kev_block = true", "did you mean 'kev_blocks'?"}};
+  for (const auto& row : rows) {
+    const auto read = parse(std::string{"[gate]\n"} + row.text + "\n", "c.toml");
+    ASSERT_FALSE(read) << row.text;
+    EXPECT_NE(read.error().text().find(row.says), std::string::npos) << read.error().text();
+  }
+  Config config;
+  for (const char* key : {"epss_threshold = 0.5", "kev_blocks = true"}) {
+    const auto read = parse_policy(std::string{"[[rule]]\n"} + key + "\n", "p.toml", config);
+    ASSERT_FALSE(read) << key;
+    EXPECT_NE(read.error().text().find("must be left out while [gate] has no"), std::string::npos)
+        << read.error().text();
+  }
+}
 TEST(Signing, NeedsOneKeyAndABuildersName) {
   const struct {
     const char* text;

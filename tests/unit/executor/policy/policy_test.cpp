@@ -22,6 +22,24 @@ oci::Reference reference(const char* text) {
   return *oci::Reference::parse(text);
 }
 
+TEST(Policy, ARuleChangesWhatAttacksBlock) {
+  auto config = with_registry();
+  config.gate.epss_file = "/e.csv";
+  config.gate.epss_threshold = 0.5;
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nkev_blocks = false\n"
+                                   "kev_spared = true\nepss_threshold = 0.25\n"
+                                   "cvss_threshold = 9.0\n",
+                                   "p", config));
+
+  const auto changed = effective_for(config, {"grp/app", false}).gate;
+  EXPECT_FALSE(changed.kev_blocks);
+  EXPECT_TRUE(changed.kev_spared);
+  EXPECT_EQ(changed.epss_threshold, 0.25);
+  EXPECT_EQ(changed.cvss_threshold, 9);
+  const auto others = effective_for(config, {"other/app", false}).gate;
+  EXPECT_TRUE(others.kev_blocks);
+  EXPECT_EQ(others.epss_threshold, 0.5);
+}
 TEST(Policy, FirstMatchingRuleDecides) {
   auto config = with_registry();
   ASSERT_TRUE(config::parse_policy(

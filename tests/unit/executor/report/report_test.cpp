@@ -59,7 +59,7 @@ gate::Verdict hostile() {
       "</title></script><script>alert(1)</script><img src=x onerror=\"a\">'&\x1b[31m"
       "\nsection_end:1:x\r\xef\xbf\xbf\xe2\x80\xae";
   for (auto& one : verdict.findings) {
-    one.id = one.package = one.installed = one.fixed = one.title = one.target = text;
+    one.id = one.package = one.installed = one.fixed = one.title = one.target = one.threat = text;
     one.url = "javascript:alert(1)";
   }
   verdict.denials[0].message = text;
@@ -93,6 +93,18 @@ TEST(Report, SaysWhatTheSecondScannerFound) {
   const auto own = json::parse(render(Format::verdict, verdict, kSubject));
   EXPECT_EQ(own.at("second_scanner"), "grype 0.121.3");
   EXPECT_EQ(own.at("findings").at(0).at("found_by"), "grype");
+}
+
+TEST(Report, SaysWhichAttackMakesAFindingBlock) {
+  auto verdict = denied();
+  verdict.findings[0].threat = "KEV since 2024-03-01";
+  for (const auto format :
+       {Format::gitlab, Format::sarif, Format::junit, Format::html, Format::verdict}) {
+    const auto text = render(format, verdict, kSubject);
+    const auto at = text.find("KEV since 2024-03-01");
+    ASSERT_NE(at, std::string::npos) << file_name(format);
+    EXPECT_EQ(text.find("KEV since", at + 1), std::string::npos) << file_name(format);
+  }
 }
 
 // The members that the schema 15.0.7 calls required, and the words that it allows.
