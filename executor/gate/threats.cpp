@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <map>
+#include <set>
 
 namespace slipway::gate {
 namespace {
@@ -143,9 +144,14 @@ bool Threats::open_epss(Bench& bench) {
 
 bool Threats::annotate(Bench& bench, std::vector<Finding>& findings) {
   std::map<std::string, std::optional<double>, std::less<>> scores;
+  std::set<std::string> nameless;
   for (auto& finding : findings) {
     if (finding.is_secret) continue;
-    for (const auto& name : names_of(finding)) {
+    const auto names = names_of(finding);
+    if (std::none_of(names.begin(), names.end(),
+                     [](const auto& name) { return name.starts_with("CVE-"); }))
+      nameless.insert(finding.id);
+    for (const auto& name : names) {
       if (policy_.asks_epss()) scores.try_emplace(name);
       if (!kev_) continue;
       const auto known = kev_->entries.find(name);
@@ -155,6 +161,12 @@ bool Threats::annotate(Bench& bench, std::vector<Finding>& findings) {
       finding.kev_ransomware = known->second.ransomware;
     }
   }
+  if (!nameless.empty() && (kev_ || policy_.asks_epss()))
+    bench.warn(
+        "KEV and EPSS know CVEs alone, and the report names none for " +
+        printable(*nameless.begin(), 40) +
+        (nameless.size() > 1 ? " and " + std::to_string(nameless.size() - 1) + " more" : "") +
+        ": those block by severity and CVSS alone");
   if (!policy_.asks_epss()) return true;
   EpssReader reader{[&](std::string_view cve, double score) {
     const auto wanted = scores.find(cve);

@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -60,6 +61,12 @@ Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode,
         ErrorKind::not_found, "no such job folder: " + file.parent_path().string(), "", {}};
   if (fd && !*fd)
     return Error{ErrorKind::timed_out, "another slipway process holds " + file.string(), "", {}};
+  // Who held it may have removed it.
+  struct stat ours {};
+  struct stat there {};
+  if (fd && (::fstat(fd->get(), &ours) != 0 || ::stat(file.c_str(), &there) != 0 ||
+             ours.st_ino != there.st_ino || ours.st_dev != there.st_dev))
+    return Error{ErrorKind::not_found, "removed meanwhile: " + file.parent_path().string(), "", {}};
   return fd;
 }
 

@@ -70,8 +70,8 @@ Result<JobRecord> parse_record(const std::string& json);
 enum class LockMode { shared, exclusive };
 
 /// Takes FILE's lock (flock), making the file (0600) where there is none; it is held while the
-/// returned descriptor lives, by this process alone. Errors: timed_out; not_found (no such folder);
-/// io.
+/// returned descriptor lives, by this process alone. Errors: timed_out; not_found (no such folder,
+/// or the file was removed meanwhile); io.
 Result<UniqueFd> lock_file(const std::filesystem::path& file, LockMode mode,
                            std::chrono::milliseconds deadline);
 

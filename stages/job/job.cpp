@@ -623,15 +623,18 @@ Jobs::open_proxies(const state::JobRecord& record, Where where,
 }
 
 Result<UniqueFd> Jobs::open_folder(const std::string& key) {
-  {
-    auto all = tools_.folders.lock_all(kLockPatience);
-    if (!all) return std::move(all).error();
-    if (auto made = tools_.folders.create(key); !made) return std::move(made).error();
-    auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, milliseconds{0});
-    if (lock || lock.error().kind != ErrorKind::timed_out) return lock;
+  for (int tries = 3;; --tries) {
+    {
+      auto all = tools_.folders.lock_all(kLockPatience);
+      if (!all) return std::move(all).error();
+      if (auto made = tools_.folders.create(key); !made) return std::move(made).error();
+      auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, milliseconds{0});
+      if (lock || lock.error().kind != ErrorKind::timed_out) return lock;
+    }
+    // The last try's, whose cleanup may remove the folder.
+    auto lock = tools_.folders.lock(key, state::JobFolders::Mode::exclusive, kLockPatience);
+    if (lock || lock.error().kind != ErrorKind::not_found || tries == 0) return lock;
   }
-  return tools_.folders.lock(key, state::JobFolders::Mode::exclusive,
-                             kLockPatience); // the last try's
 }
 
 Status Jobs::prepare(const JobSpec& spec, const Say& say) {
@@ -882,33 +885,50 @@ Status Jobs::cleanup(const std::string& key) {
       return tools_.folders.remove(key); // another cleanup was faster
     if (!lock) return std::move(lock).error().in("waiting for the job's last script");
   }
-  if (auto removed = remove_all(*record); !removed)
-    return std::move(removed).error().in("removing the sandboxes of " + key);
-  if (auto noted = tools_.audit.append("job_cleanup", {{"job", key}, {"project", record->project}});
+  return remove_job(*record);
+}
+
+Status Jobs::remove_job(const state::JobRecord& record) {
+  if (auto removed = remove_all(record); !removed)
+    return std::move(removed).error().in("removing the sandboxes of " + record.key);
+  if (auto noted =
+          tools_.audit.append("job_cleanup", {{"job", record.key}, {"project", record.project}});
       !noted) {
     return std::move(noted).error().in("writing the audit log");
   }
-  return tools_.folders.remove(key);
+  return tools_.folders.remove(record.key);
 }
 
 Result<int> Jobs::reap() {
   sandbox::remove_dead_handovers(tools_.podman.engine().runtime_dir);
   int count = 0;
   std::optional<Error> failed;
-  for (const auto& record : tools_.folders.all()) {
-    if (record.runner.alive() && !tools_.folders.has_ended(record.key)) continue;
+  const auto is_live = [&](const state::JobRecord& record) {
+    return record.runner.alive() && !tools_.folders.has_ended(record.key);
+  };
+  for (const auto& seen : tools_.folders.all()) {
+    if (is_live(seen)) continue;
     // Held by a prepare that has no record yet, or by a `run` that outlived its runner and ends by
     // itself. A folder and its lock are made under the lock of all.
     auto all = tools_.folders.lock_all(kLockPatience);
     if (!all) return std::move(all).error();
-    if (!tools_.folders.lock(record.key, state::JobFolders::Mode::exclusive, milliseconds{0}))
-      continue;
+    const auto lock =
+        tools_.folders.lock(seen.key, state::JobFolders::Mode::exclusive, milliseconds{0});
+    if (!lock) continue;
     all->reset();
-    if (auto cleaned = cleanup(record.key); cleaned) {
+    const auto record = recorded(seen.key);
+    if (record && is_live(*record)) continue; // it was prepared again
+    Status cleaned;
+    if (record)
+      cleaned = remove_job(*record);
+    else if (record.error().kind == ErrorKind::not_found)
+      cleaned = tools_.folders.remove(seen.key);
+    else
+      cleaned = record.error();
+    if (cleaned)
       ++count;
-    } else if (!failed) { // the others are cleaned up all the same
-      failed = std::move(cleaned).error().in("cleaning up after dead job " + record.key);
-    }
+    else if (!failed) // the others are cleaned up all the same
+      failed = std::move(cleaned).error().in("cleaning up after dead job " + seen.key);
   }
   // A job whose slipway was killed may have made one more sandbox after all was removed.
   if (count > 0) {

@@ -179,6 +179,8 @@ private:
                        const state::JobRecord& record, const sandbox::ImageFacts& image,
                        const Say& say);
   Status remove_all(const state::JobRecord& record);
+  /// All of the job and its folder, whose lock the caller holds.
+  Status remove_job(const state::JobRecord& record);
   Status clear_engine(const std::string& key);
   /// What killed builds by Docker's builder left: each has a file in the job's folder.
   Status clear_builders(const std::string& key);

@@ -111,6 +111,21 @@ TEST_F(GateThreats, OtherVulnerabilitiesAreLeftAlone) {
   EXPECT_EQ(blocks_for(), "");
 }
 
+TEST_F(GateThreats, WhatCannotBeLookedUpIsTold) {
+  const auto warned = [&](const char* repository) {
+    const auto judged = verdict(repository);
+    return std::any_of(judged.warnings.begin(), judged.warnings.end(), [](const auto& line) {
+      return line.find("names none for SUSE-SU-2024:1") != std::string::npos;
+    });
+  };
+  parts_.vulnerabilities = low("", "3.3.3-r0", "SUSE-SU-2024:1");
+  EXPECT_FALSE(warned("reg:5000/one")) << "nothing is looked up";
+  give_kev();
+  EXPECT_TRUE(warned("reg:5000/two"));
+  parts_.vulnerabilities = low("", "3.3.3-r0", "CVE-2024-11");
+  EXPECT_FALSE(warned("reg:5000/three"));
+}
+
 TEST_F(GateThreats, ALikelyAttackBlocksFromItsThresholdOnWhereThereIsAFix) {
   parts_.vulnerabilities = low("", "3.3.3-r0");
   give_epss(epss(), 0.931);

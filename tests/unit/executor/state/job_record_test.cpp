@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <future>
+
 namespace slipway::state {
 namespace {
 
@@ -130,6 +132,25 @@ TEST_F(Folders, ExclusiveLockWaitsForSharedOnes) {
   EXPECT_EQ(
       jobs.lock("j1-aa", JobFolders::Mode::exclusive, std::chrono::milliseconds{30}).error().kind,
       ErrorKind::timed_out);
+}
+
+TEST_F(Folders, ALockThatWentWithItsFolderIsNone) {
+  auto jobs = folders();
+  ASSERT_TRUE(jobs.create("j1-aa"));
+  auto held = jobs.lock("j1-aa", JobFolders::Mode::exclusive, std::chrono::milliseconds{0});
+  ASSERT_TRUE(held);
+  auto waits = std::async(std::launch::async, [&] {
+    return jobs.lock("j1-aa", JobFolders::Mode::exclusive, std::chrono::minutes{1});
+  });
+  // It waits already, or it comes too late: both find no folder.
+  ASSERT_EQ(waits.wait_for(std::chrono::milliseconds{50}), std::future_status::timeout);
+
+  ASSERT_TRUE(jobs.remove("j1-aa"));
+  held->reset();
+
+  const auto got = waits.get();
+  ASSERT_FALSE(got);
+  EXPECT_EQ(got.error().kind, ErrorKind::not_found) << got.error().text();
 }
 
 TEST(ProcessIdentityTest, DeadProcessIsNotAlive) {
