@@ -265,7 +265,7 @@ try load docker load -i next.tar
 loaded() { docker load <piped.tar; }
 try load-stdin loaded
 printf 'FROM next:1\nRUN cat /number\n' >Dockerfile
-try from-loaded docker build .
+try from-loaded docker build --no-cache .
 printf 'FROM $world_base\nLABEL of=amd64\n' >Dockerfile
 docker build -q -t $world_registry/grp/app/cross:1 . && docker push -q $world_registry/grp/app/cross:1
 printf 'FROM scratch\nLABEL of=arm64\nCOPY Dockerfile /f\n' >Dockerfile
