@@ -661,12 +661,17 @@ registry_by_proxy() {
 }
 manifest_waits() { grep -q hold "$world_dir/log/requests"; }
 
+# endless_scanner CONFIG: slipway's configuration with a scanner that works for ever and takes no SIGTERM.
+endless_scanner() {
+    cc -static -O1 -o "$world_dir/endless" -x c - <<<'#include <signal.h>
+#include <unistd.h>
+int main(void) { signal(SIGTERM, SIG_IGN); for (;;) pause(); }'
+    sed "s|^trivy = .*|trivy = \"$world_dir/endless\"|; /^trivy_sha256/d" "$world_config" >"$1"
+}
+
 TEST "what dies in a build, in a scan or in an upload leaves no container, no process, no mount and no tag" {
     local mark=9$BASHPID config=$world_dir/etc/points.toml
-    # It scans for ever.
-    cc -static -O1 -o "$world_dir/hanging" -x c - <<<'#include <unistd.h>
-int main(void) { for (;;) pause(); }'
-    sed "s|^trivy = .*|trivy = \"$world_dir/hanging\"|; /^trivy_sha256/d" "$world_config" >"$config"
+    endless_scanner "$config"
     registry_by_proxy >>"$config"
     push="docker pull -q $tiny; docker tag $tiny $proxy/grp/app/dies:1; docker push $proxy/grp/app/dies:1"
 
@@ -714,14 +719,6 @@ int main(void) { for (;;) pause(); }'
     sim_config=$config sim 3075
     expect_eq "$(result 3075)" success
     [[ -n $(world_registry_digest grp/app/dies:1) ]]
-}
-
-# endless_scanner CONFIG: slipway's configuration with a scanner that works for ever and takes no SIGTERM.
-endless_scanner() {
-    cc -static -O1 -o "$world_dir/endless" -x c - <<<'#include <signal.h>
-#include <unistd.h>
-int main(void) { signal(SIGTERM, SIG_IGN); for (;;) pause(); }'
-    sed "s|^trivy = .*|trivy = \"$world_dir/endless\"|; /^trivy_sha256/d" "$world_config" >"$1"
 }
 
 # wait_for CONDITION MARK: a command that waits for it, and then makes the file MARK.
