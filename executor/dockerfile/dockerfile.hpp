@@ -148,6 +148,9 @@ using ArgDeclaration = std::pair<std::string, std::optional<std::string>>;
 Result<std::vector<ArgDeclaration>> arg_declarations(const Dockerfile& dockerfile,
                                                      const Instruction& arg);
 
+/// NAME=VALUE …, or NAME the value, as ENV and LABEL say them; names and values keep their quotes.
+std::vector<std::pair<std::string, std::string>> key_values(std::string_view text, char escape);
+
 /// Every name that some ARG declares, before the first FROM or in a stage.
 std::set<std::string> declared_args(const Dockerfile& dockerfile);
 

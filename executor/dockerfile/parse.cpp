@@ -718,12 +718,8 @@ void set_platform(Variables& variables, const std::string& prefix, const std::st
 /// ARG NAME, NAME=VALUE; several on one line. Words keep their quotes until they are expanded.
 Result<std::vector<ArgDeclaration>> declared_by(const Dockerfile& dockerfile,
                                                 const Instruction& arg) {
-  auto words = lex(
-      arg.text, {},
-      {.escape = dockerfile.escape, .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
-  if (!words) return at_line(dockerfile, arg.line, words.error().what);
   std::vector<ArgDeclaration> declared;
-  for (const std::string& word : words->words) {
+  for (const std::string& word : pair_words(arg.text, dockerfile.escape)) {
     const std::size_t equals = word.find('=');
     if (equals == 0) return at_line(dockerfile, arg.line, "ARG needs a name before '='");
     declared.emplace_back(word.substr(0, equals),
@@ -1075,6 +1071,22 @@ bool is_platform_arg(std::string_view name) {
 Result<std::vector<ArgDeclaration>> arg_declarations(const Dockerfile& dockerfile,
                                                      const Instruction& arg) {
   return declared_by(dockerfile, arg);
+}
+
+std::vector<std::pair<std::string, std::string>> key_values(std::string_view text, char escape) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  const auto words = pair_words(text, escape);
+  if (words.empty()) return pairs;
+  if (words.front().find('=') == std::string::npos) {
+    const std::string_view line = trim(text);
+    const auto end = std::min(line.find_first_of(" \t\n\v\f\r"), line.size());
+    pairs.emplace_back(line.substr(0, end), trim(line.substr(end)));
+    return pairs;
+  }
+  for (const std::string& word : words)
+    if (const auto equals = word.find('='); equals != std::string::npos)
+      pairs.emplace_back(word.substr(0, equals), word.substr(equals + 1));
+  return pairs;
 }
 
 std::set<std::string> declared_args(const Dockerfile& dockerfile) {

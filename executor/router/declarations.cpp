@@ -42,19 +42,12 @@ bool contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
 }
 
-/// NAME=VALUE … or NAME the value: the names. Those with a variable in them are left out.
+/// Of an ENV or LABEL. Names with a variable in them are left out.
 std::vector<std::string> keys_of(const Instruction& instruction, char escape) {
-  const auto raw = dockerfile::lex(
-      instruction.text, {},
-      {.escape = escape, .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
-  const auto words = dockerfile::lex(instruction.text, {}, {.escape = escape, .skip_unset = true});
   std::vector<std::string> keys;
-  if (!raw || !words || raw->words.size() != words->words.size() || words->words.empty())
-    return keys;
-  const bool has_pairs = raw->words.front().find('=') != std::string::npos;
-  for (std::size_t i = 0; i < (has_pairs ? words->words.size() : 1); ++i) {
-    const auto key = words->words[i].substr(0, words->words[i].find('='));
-    if (!key.empty() && is_literal(key)) keys.push_back(key);
+  for (const auto& [name, value] : dockerfile::key_values(instruction.text, escape)) {
+    auto key = dockerfile::lex(name, {}, {.escape = escape, .skip_unset = true});
+    if (key && !key->text.empty() && is_literal(key->text)) keys.push_back(std::move(key->text));
   }
   return keys;
 }

@@ -489,16 +489,14 @@ private:
   }
 
   void take_env(const Instruction& env, Inherited& now) {
-    const auto words = dockerfile::lex(env.text, {}, {.escape = file_.escape, .skip_unset = true});
-    if (!words || words->words.empty()) return;
-    for (const std::string& word : words->words)
-      may_hold_range_ = may_hold_range_ || is_range(word.substr(word.find('=') + 1));
-    if (words->words.front().find('=') == std::string::npos) { // ENV NAME the value
-      now.env.insert(words->words.front());
-      return;
+    const auto plain = [&](const std::string& word) {
+      const auto lexed = dockerfile::lex(word, {}, {.escape = file_.escape, .skip_unset = true});
+      return lexed ? lexed->text : word;
+    };
+    for (const auto& [name, value] : dockerfile::key_values(env.text, file_.escape)) {
+      may_hold_range_ = may_hold_range_ || is_range(plain(value));
+      now.env.insert(plain(name));
     }
-    for (const std::string& word : words->words)
-      now.env.insert(word.substr(0, word.find('=')));
   }
 
   static bool names_platform_arg(std::string_view text) {

@@ -219,6 +219,7 @@ INSTANTIATE_TEST_SUITE_P(
         ImagesCase{"DefaultInPlace", "FROM a:${V:-1}\n", {}, "a:1@1"},
         ImagesCase{"AlternativeInPlace", "ARG D=1\nFROM a${D:+-debug}\n", {}, "a-debug@2"},
         ImagesCase{"QuotedDefault", "ARG V=\"1 2\" W='x'\nFROM a:$W\n", {}, "a:x@2"},
+        ImagesCase{"DefaultWithABlank", "ARG A=${X:-\"a b\"} V=1\nFROM a:$V\n", {}, "a:1@2"},
         ImagesCase{"Pattern", "ARG V=v1.2.3\nFROM a:${V#v}\n", {}, "a:1.2.3@2"},
         ImagesCase{"PatternAtTheEnd", "ARG V=1.2.3\nFROM a:${V%%.*}\n", {}, "a:1@2"},
         ImagesCase{"Replacement", "ARG V=1.2.3\nFROM a:${V//./-}\n", {}, "a:1-2-3@2"},
@@ -339,6 +340,19 @@ TEST(PlatformArgs, AreKnownByName) {
     EXPECT_TRUE(is_platform_arg(name)) << name;
   for (const char* name : {"TARGET", "BUILD", "TARGETS", "BUILDKIT", "targetarch"})
     EXPECT_FALSE(is_platform_arg(name)) << name;
+}
+
+// As BuildKit's parseWords and parseNameVal split them.
+TEST(KeyValues, AreSplitAtWhiteSpaceOutsideOfQuotesAlone) {
+  using Pairs = std::vector<std::pair<std::string, std::string>>;
+  EXPECT_EQ(key_values(R"(A=${B:-"-x -y"} C=\ d "e f"=g)", '\\'),
+            (Pairs{{"A", R"(${B:-"-x -y"})"}, {"C", "\\ d"}, {R"("e f")", "g"}}));
+  EXPECT_EQ(key_values("A=${B:-c d}", '\\'), (Pairs{{"A", "${B:-c"}})) << "BuildKit refuses d}";
+  EXPECT_EQ(key_values(R"(A='b\' C=d)", '\\'), (Pairs{{"A", "'b\\'"}, {"C", "d"}}));
+  EXPECT_EQ(key_values("A=b` c", '`'), (Pairs{{"A", "b` c"}}));
+  EXPECT_EQ(key_values("A  the \"value", '\\'), (Pairs{{"A", "the \"value"}}));
+  EXPECT_EQ(key_values("A=\\", '\\'), (Pairs{{"A", ""}}));
+  EXPECT_TRUE(key_values("", '\\').empty());
 }
 
 TEST(DeclaredArgs, AreThoseBeforeTheFirstFromAndOfEveryStage) {

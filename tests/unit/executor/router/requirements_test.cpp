@@ -181,6 +181,8 @@ INSTANTIATE_TEST_SUITE_P(
         FactCase{"ArgWithEquals", "ARG A=b=c\nFROM a\n", "arg-with-equals@1"},
         FactCase{"ArgAfterEnv", "FROM a\nENV A=1 B=2\nARG B\n", "arg-after-env@3"},
         FactCase{"ArgAfterOldEnv", "FROM a\nENV A 1\nARG A\n", "arg-after-env@3"},
+        FactCase{"ArgAfterEnvWithABlank", "FROM a\nENV A=${C:-\"x y\"} B=2\nARG B\nARG y\n",
+                 "arg-after-env@3"},
         FactCase{"ArgBeforeEnv", "FROM a\nARG A\nENV A=1\n", ""},
         FactCase{"ArgInStages", "FROM a AS x\nARG V\nFROM x\nARG V\n", "arg-in-stages@3"},
         FactCase{"ArgInOneStage", "FROM a\nARG V\nARG V=2\n", ""},
