@@ -139,6 +139,14 @@ struct Plan {
 /// Errors: as external_images.
 Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope);
 
+/// True where a builder that runs every stage up to a target, and finds that by its name, runs the
+/// same: no earlier stage is left out, and the target is the last or has a name of its own.
+bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan);
+
+/// BUILDKIT_INLINE_CACHE, where no ARG declares it: it asks for a cache inside the image, and
+/// changes nothing of what is built.
+bool is_inline_cache(const Dockerfile& dockerfile, std::string_view build_arg);
+
 /// The names that BuildKit gives a value before any ARG: TARGETARCH, BUILDPLATFORM and the like.
 bool is_platform_arg(std::string_view name);
 

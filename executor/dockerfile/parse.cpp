@@ -1058,6 +1058,19 @@ Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope) {
   return ImageFinder{dockerfile, scope, *std::move(variables)}.plan();
 }
 
+bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan) {
+  if (plan.stages.size() != plan.target + 1) return false;
+  if (plan.target + 1 == dockerfile.stages.size()) return true;
+  const std::string& name = dockerfile.stages[plan.target].name;
+  return !name.empty() && std::count_if(dockerfile.stages.begin(), dockerfile.stages.end(),
+                                        [&](const Stage& stage) { return stage.name == name; }) == 1;
+}
+
+bool is_inline_cache(const Dockerfile& dockerfile, std::string_view build_arg) {
+  return build_arg == "BUILDKIT_INLINE_CACHE" &&
+         !declared_args(dockerfile).contains(std::string{build_arg});
+}
+
 bool is_platform_arg(std::string_view name) {
   for (const std::string_view prefix : {"TARGET", "BUILD"}) {
     if (!name.starts_with(prefix)) continue;

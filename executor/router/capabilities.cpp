@@ -34,6 +34,7 @@ constexpr std::string_view kChrootNetwork =
     "runs steps without a network namespace of their own, and ignores it";
 constexpr std::string_view kPrivilege = "gets no such privilege from slipway";
 constexpr std::string_view kOnePlatform = "builds one platform at a time";
+constexpr std::string_view kHostsPlatform = "builds for the host's platform alone";
 constexpr std::string_view kBakes = "ignores it: what is written there stays in the image";
 constexpr std::string_view kNotHanded = "is not handed it by slipway";
 constexpr std::string_view kOneName = "writes the range down as one port of that name";
@@ -138,6 +139,9 @@ std::vector<Row> make_table() {
        kKanikoCopy},
       {F::copy_exclude, "copy-exclude", "--exclude", from("0.25"), from("1.37"), never(kRefuses),
        never("copies the excluded files too"), never("copies the excluded files too"), kKanikoCopy},
+      {F::copy_from_digest, "copy-from-digest", "COPY or a mount from an image by its digest",
+       always(), never("finds no image by its digest"), always(), always(), always(),
+       "docs/backends.md, Buildah and Podman"},
       {F::add_url, "add-url", "ADD of an address", always(), always(), always(), always(),
        never("gets no network from slipway, only its steps do"),
        "docs/backends.md, Docker's builder"},
@@ -182,6 +186,9 @@ std::vector<Row> make_table() {
        always(), never("carries its value from one stage to the next"),
        from("1.28.3", "carries its value from one stage to the next"), always(),
        "osscontainertools/kaniko pull request 623"},
+      {F::stage_name_twice, "stage-name-twice", "two stages of one name", always(), always(),
+       never("may take the other one"), never("may take the other one"), always(),
+       "docs/backends.md, Kaniko"},
       {F::shell, "shell", "SHELL", always(), with("shell", kDockerConfig), always(), always(),
        always(), "buildah issue on --format docker; config format of OCI"},
       {F::shell_form_command, "shell-form-command", "SHELL before a CMD or ENTRYPOINT of one line",
@@ -200,6 +207,9 @@ std::vector<Row> make_table() {
        never("drops the interval"), from("25.0"), "go-containerregistry v1.HealthConfig"},
       {F::onbuild, "onbuild", "ONBUILD", always(), with("onbuild", kDockerConfig), always(),
        always(), always(), "OCI image-spec, config.md: it has no such member"},
+      {F::onbuild_from, "onbuild-from", "an ONBUILD with --from", always(), always(),
+       never("takes its source from elsewhere"), never("takes its source from elsewhere"), always(),
+       "docs/backends.md, Kaniko"},
       {F::user_group, "user-group", "steps of a user with a group or by number", always(), always(),
        never("runs them with another group"),
        with("run-honor-group", "runs them with another group"), always(),
@@ -225,6 +235,11 @@ std::vector<Row> make_table() {
        "an ignore file of the Dockerfile's own", from("0.8"), always(), always(), always(),
        never("does not read it: what it names gets into the context"),
        "moby builder/remotecontext/detect.go"},
+      {F::dockerfile_beside, "dockerfile-beside",
+       "a .dockerignore beside a Dockerfile that is not the context's as it stands",
+       always(), always(), always(), always(),
+       never("would have to change the context's .dockerignore"),
+       "docs/backends.md, Docker's builder"},
       {F::container_ignore_file, "container-ignore-file",
        "a .containerignore, which Docker does not read", always(),
        with("docker-ignore-file", "reads it in place of .dockerignore"), always(), always(),
@@ -236,6 +251,9 @@ std::vector<Row> make_table() {
       {F::multi_platform, "multi-platform", "several platforms in one build", from("0.8"),
        never(kOnePlatform), never(kOnePlatform), never(kOnePlatform), never(kOnePlatform),
        "buildkit frontend/dockerfile/builder/build.go, platformOpt"},
+      {F::other_platform, "other-platform", "a platform that is not the host's", from("0.8"),
+       never(kHostsPlatform), never(kHostsPlatform), never(kHostsPlatform), never(kHostsPlatform),
+       "docs/backends.md, Rules"},
       {F::build_secrets, "build-secrets", "--secret", from("0.8"),
        with("build-secrets", kNotHanded), never(kRefuses),
        with("build-secrets", kNotHanded, "1.28.3"), never(kRefuses), kMounts},
@@ -252,6 +270,9 @@ std::vector<Row> make_table() {
       {F::cache_backends, "cache-backends", "a cache of a type (--cache-from type=…)", from("0.8"),
        never(kRefuses), never(kRefuses), never(kRefuses), never(kRefuses),
        "buildah build(1): --cache-from takes repositories"},
+      {F::buildkit_args, "buildkit-args", "an argument of BuildKit's own (--build-arg BUILDKIT_…)",
+       always(), never(kIgnores), never(kIgnores), never(kIgnores), never(kIgnores),
+       "Dockerfile reference, BuildKit built-in build args"},
       {F::extra_hosts, "extra-hosts", "--add-host", always(), always(),
        never("cannot add names of hosts"), never("cannot add names of hosts"), always(),
        "kaniko README, flags"},

@@ -2,6 +2,7 @@
 #include "executor/router/requirements.hpp"
 
 #include "executor/dockerfile/lex.hpp"
+#include "executor/oci/platform.hpp"
 #include "executor/oci/reference.hpp"
 
 #include <algorithm>
@@ -153,6 +154,11 @@ bool is_remote(std::string_view source) {
   return source.starts_with("http://") || source.starts_with("https://") || may_be_git(source);
 }
 
+/// No stage's name has an '@'.
+bool is_by_digest(std::string_view image) {
+  return image.find('@') != std::string_view::npos;
+}
+
 struct Place {
   std::string where;
   int line = 0;
@@ -197,7 +203,7 @@ public:
     for (const auto& needed : plan->stages)
       if (Status taken = take_stage(needed, stages); !taken) return std::move(taken).error();
     take_flags();
-    take_context();
+    take_context(*plan);
     return std::move(found_);
   }
 
@@ -250,6 +256,8 @@ private:
       need(Feature::from_platform_args, at(stage.line), "FROM --platform=" + shown(stage.platform));
     if (names_platform_arg(stage.base))
       need(Feature::platform_args, at(stage.line), "FROM " + shown(stage.base));
+    if (!stage.name.empty() && !names_.insert(stage.name).second)
+      need(Feature::stage_name_twice, at(stage.line), "FROM … AS " + shown(stage.name));
     if (needed.parent) {
       now = stages[*needed.parent];
       for (const Instruction& below : file_.stages[*needed.parent].instructions)
@@ -287,9 +295,16 @@ private:
     for (const std::string& text : config.on_build) {
       auto trigger = dockerfile::parse_trigger(text);
       if (!trigger) return std::move(trigger).error().in(place.where);
+      take_trigger(*trigger, place);
       if (Status taken = take(*trigger, place, now); !taken) return taken;
     }
     return {};
+  }
+
+  void take_trigger(const Instruction& trigger, const Place& place) {
+    if (const Flag* from = trigger.flag("from"))
+      need(Feature::onbuild_from, place,
+           "ONBUILD " + trigger.name + " --from=" + shown(from->value));
   }
 
   Status take(const Instruction& instruction, const Place& place, Inherited& now) {
@@ -327,6 +342,8 @@ private:
         need(Feature::healthcheck_start_interval, place, "HEALTHCHECK --start-interval");
     }
     if (name == "ONBUILD" && in_target_) need(Feature::onbuild, place, "ONBUILD");
+    for (const Instruction& trigger : instruction.trigger)
+      take_trigger(trigger, place);
     if (name == "USER") {
       now.user = instruction.text;
       now.group = may_have_group(instruction.text)
@@ -371,7 +388,9 @@ private:
       return std::nullopt;
     };
     const std::string type = value("type").value_or("bind");
-    const bool has_from = !value("from").value_or("").empty();
+    const std::string source = value("from").value_or("");
+    const bool has_from = !source.empty();
+    if (is_by_digest(source)) need(Feature::copy_from_digest, place, what);
     if (type == "bind") {
       need(has_from ? Feature::run_mount_bind_from : Feature::run_mount_bind, place, what);
     } else if (type == "cache") {
@@ -402,6 +421,8 @@ private:
       need(feature, place, copy.name + " --" + name);
     };
     const Flag* from = copy.flag("from");
+    if (from != nullptr && is_by_digest(from->value))
+      need(Feature::copy_from_digest, place, "COPY --from=" + shown(from->value));
     if (is_on(copy.flag("link"))) flag("link", Feature::copy_link);
     if (is_on(copy.flag("parents"))) flag("parents", Feature::copy_parents);
     if (copy.flag("exclude") != nullptr) flag("exclude", Feature::copy_exclude);
@@ -517,6 +538,14 @@ private:
     for (const auto& [name, value] : flags_.scope.build_args)
       if (value.find('=') != std::string::npos)
         need(Feature::arg_with_equals, {"--build-arg", 0}, "--build-arg " + shown(name));
+    for (const auto& [name, value] : flags_.scope.build_args)
+      if (name.starts_with("BUILDKIT_") && !dockerfile::is_inline_cache(file_, name))
+        need(Feature::buildkit_args, {"--build-arg", 0}, "--build-arg " + shown(name));
+    if (flags_.platforms.size() == 1) {
+      const auto wanted = oci::parse_platform(flags_.platforms[0]);
+      if (wanted && wanted->str() != oci::host_platform().str())
+        flag(Feature::other_platform, "--platform", flags_.platforms[0]);
+    }
     if (flags_.platforms.size() > 1)
       flag(Feature::multi_platform, "--platform", flags_.platforms[0] + "," + flags_.platforms[1]);
     if (!flags_.secrets.empty()) flag(Feature::build_secrets, "--secret", flags_.secrets.front());
@@ -533,10 +562,16 @@ private:
       flag(Feature::extra_hosts, "--add-host", flags_.extra_hosts.front());
   }
 
-  void take_context() {
+  void take_context(const dockerfile::Plan& plan) {
     if (context_.dockerfile_ignore_file)
       need(Feature::dockerfile_ignore_file, {file_.file + ".dockerignore", 0},
            file_.file + ".dockerignore");
+    if (context_.ignore_file &&
+        (context_.dockerfile_outside || !dockerfile::builds_as_written(file_, plan)))
+      need(Feature::dockerfile_beside, {".dockerignore", 0},
+           ".dockerignore beside " + file_.file +
+               (context_.dockerfile_outside ? ", which is not in the context"
+                                            : ", of which the target leaves out stages"));
     if (context_.container_ignore_file)
       need(Feature::container_ignore_file, {".containerignore", 0}, ".containerignore");
   }
@@ -554,6 +589,7 @@ private:
   bool may_hold_range_ = false;      ///< some variable that was met so far
   std::set<std::string> stage_args_; ///< of the stage at hand
   std::set<std::string> args_;       ///< of the stages before
+  std::set<std::string> names_;      ///< of the stages so far
 };
 
 } // namespace

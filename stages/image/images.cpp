@@ -561,6 +561,11 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   if (!parsed) return std::move(parsed).error();
   if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
   if (auto free = replaces_no_stage(request, *parsed); !free) return std::move(free).error();
+  if (std::erase_if(request.build_args, [&](const auto& argument) {
+        return dockerfile::is_inline_cache(*parsed, argument.first);
+      }) != 0)
+    progress("slipway: BUILDKIT_INLINE_CACHE is not needed: slipway keeps the project's own build "
+             "cache\n");
   const auto scopes = scopes_of(request);
   // BuildKit takes a context as Docker does. The others are told apart by what is in it.
   auto looking = by_buildkit && likely.others.empty()

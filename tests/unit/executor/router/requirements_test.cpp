@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/router/requirements.hpp"
 
+#include "executor/oci/platform.hpp"
+
 #include <gtest/gtest.h>
 
 namespace slipway::router {
@@ -102,6 +104,14 @@ INSTANTIATE_TEST_SUITE_P(
                  "FROM a AS x\nFROM b\nCOPY --from=x /usr/lib/libz.so.1 /usr/lib/\n",
                  "copy-of-link@3"},
         FactCase{"CopyFromImage", "FROM a\nCOPY --from=b /c /c\n", "copy-folder@2 copy-of-link@2"},
+        FactCase{"CopyFromDigest", "FROM a\nCOPY --from=b:1@sha256:0 /c.d /c\n",
+                 "copy-from-digest@2 copy-of-link@2"},
+        FactCase{"MountFromDigest", "FROM a\nRUN --mount=from=b@sha256:0,target=/x c\n",
+                 "copy-from-digest@2 run-mount-bind-from@2"},
+        FactCase{"StageNameTwice", "FROM a AS x\nRUN b\nFROM x AS x\n", "stage-name-twice@3"},
+        FactCase{"StageNameTwiceButOneNeeded", "FROM a AS x\nRUN b\nFROM b AS x\n", ""},
+        FactCase{"OnbuildFrom", "FROM a AS x\nFROM b\nONBUILD COPY --from=x /c.d /e\n",
+                 "onbuild@3 onbuild-from@3"},
         FactCase{"CopyLink", "FROM a\nCOPY --chown=1 --link b /c\n",
                  "copy-link@2 copy-folder@2 copy-of-link@2"},
         FactCase{"CopyLinkOff", "FROM a\nCOPY --chown=1 --link=false b /c\n",
@@ -239,11 +249,28 @@ TEST(FactsOfFlags, AreNamedByTheFlag) {
 TEST(FactsOfFlags, PlainOnesAskForNothing) {
   Flags flags;
   flags.scope.build_args = {{"A", "b"}};
-  flags.platforms = {"linux/amd64"};
+  flags.platforms = {oci::host_platform().str()};
   flags.network = "default";
   flags.caches = {"reg/app:cache"};
 
   EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "");
+}
+
+TEST(FactsOfFlags, OnePlatformThatIsNotTheHosts) {
+  Flags flags;
+  flags.platforms = {"linux/s390x"};
+
+  EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "other-platform@0");
+}
+
+TEST(FactsOfFlags, ArgumentsOfBuildkitsOwn) {
+  Flags flags;
+  flags.scope.build_args = {{"BUILDKIT_INLINE_CACHE", "1"}};
+
+  EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "") << "it is left out";
+  EXPECT_EQ(text_of(needs_of("FROM a\nARG BUILDKIT_INLINE_CACHE\n", flags)), "buildkit-args@0");
+  flags.scope.build_args = {{"BUILDKIT_MULTI_PLATFORM", "1"}};
+  EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "buildkit-args@0");
 }
 
 TEST(FactsOfFlags, NetworkOfTheHost) {
@@ -319,6 +346,17 @@ TEST(FactsOfContexts, IgnoreFiles) {
   EXPECT_EQ(text_of(needs_of("FROM a\n", {}, {}, {.ignore_file = true})), "");
 }
 
+TEST(FactsOfContexts, IgnoreFileBesideADockerfileThatIsNotTheContextsAsItStands) {
+  const std::string leaves_out = "FROM a AS x\nFROM b\n";
+
+  EXPECT_EQ(text_of(needs_of(leaves_out, {}, {}, {.ignore_file = true})), "dockerfile-beside@0");
+  EXPECT_EQ(text_of(needs_of(leaves_out)), "");
+  EXPECT_EQ(
+      text_of(needs_of("FROM a\n", {}, {}, {.ignore_file = true, .dockerfile_outside = true})),
+      "dockerfile-beside@0");
+  EXPECT_EQ(text_of(needs_of("FROM a\n", {}, {}, {.dockerfile_outside = true})), "");
+}
+
 TEST(FactsOfContexts, SourcesAreWhatTheyAreWhateverTheirName) {
   const auto file = dockerfile::parse("FROM a\nCOPY ./b c.d/ /e/\nADD https://x/y $v /f*.c /i/\n");
   Context context;
@@ -371,7 +409,7 @@ TEST(SeveralPlatforms, NeedWhatAnyOfThemNeedsAndEachFeatureOnce) {
   EXPECT_EQ(text_of(requirements_of_all(*file, {}, {}, flags)), "platform-args@1 multi-platform@0");
   EXPECT_EQ(text_of(requirements_of_all(*file, {{}, {{"base-arm64", with_shell}}}, {}, flags)),
             "platform-args@1 multi-platform@0 shell@2");
-  flags.platforms = {"linux/arm64"};
+  flags.platforms = {oci::host_platform().str()};
   EXPECT_EQ(text_of(requirements_of_all(*file, {}, {}, flags)), "platform-args@1");
 }
 
