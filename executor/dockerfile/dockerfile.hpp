@@ -91,6 +91,10 @@ Result<Dockerfile> parse(std::string_view text, const std::string& file = "Docke
 
 using BuildArgs = std::vector<std::pair<std::string, std::string>>;
 
+/// What the configs of base images have as OnBuild, by the name of the base in a FROM, variables
+/// resolved.
+using Triggers = std::map<std::string, std::vector<std::string>>;
+
 struct ExternalImage {
   std::string reference; ///< as the Dockerfile names it, variables resolved
   std::string platform;  ///< of FROM --platform, resolved; "" = the build's target platform
@@ -103,6 +107,7 @@ struct Scope {
   std::string target{};                       ///< "" = the last stage
   std::string build_platform = "linux/amd64"; ///< where the build runs
   std::string target_platform{};              ///< "" = build_platform
+  Triggers triggers{}; ///< of the base images that are known; what they name is needed too
 };
 
 /// The platform that the image is wanted for; the build's where it says none.
@@ -113,17 +118,11 @@ inline std::string platform_of(const ExternalImage& image, const Scope& scope) {
 
 /// The images that building `scope.target` takes from outside: neither stages nor `scratch`; stages
 /// that the target does not need are skipped, as BuildKit skips them. Each reference once per
-/// platform, in order of first use. ONBUILD triggers of stages count for the stages built on them.
-/// Errors: bad_input (blank or impossible name, no such target or stage, names that depend on
-/// themselves), with file and line.
+/// platform, in order of first use. ONBUILD triggers of stages and of known base images count for
+/// the stages built on them. Errors: bad_input (blank or impossible name, no such target or stage,
+/// names that depend on themselves, a trigger that cannot be read), with file and line.
 Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile,
                                                    const Scope& scope);
-
-/// The images that the ONBUILD triggers of a base image name (its config's OnBuild), which the
-/// stages on that base will run. Errors: bad_input (a trigger that cannot be read, a name with
-/// variables).
-Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
-                                                  const std::vector<std::string>& triggers);
 
 /// A stage that a target needs.
 struct NeededStage {

@@ -929,7 +929,7 @@ private:
                  {}};
   }
 
-  /// Of the stage itself and of the ONBUILD triggers of the stage below it.
+  /// Of the stage itself and of the ONBUILD triggers of the stage or image below it.
   Result<std::vector<Use>> uses_of(std::size_t at) const {
     std::vector<Use> uses;
     const auto take = [&](const Instruction& instruction) -> Status {
@@ -942,6 +942,15 @@ private:
       for (const Instruction& instruction : dockerfile_.stages[*parent_[at]].instructions)
         for (const Instruction& trigger : instruction.trigger)
           if (Status taken = take(trigger); !taken) return std::move(taken).error();
+    const auto base = scope_.triggers.find(bases_[at]);
+    if (!parent_[at] && base != scope_.triggers.end()) {
+      for (const std::string& text : base->second) {
+        auto trigger = parse_trigger(text);
+        if (!trigger) return std::move(trigger).error();
+        trigger->line = dockerfile_.stages[at].line;
+        if (Status taken = take(*trigger); !taken) return std::move(taken).error();
+      }
+    }
     for (const Instruction& instruction : dockerfile_.stages[at].instructions)
       if (Status taken = take(instruction); !taken) return std::move(taken).error();
     return uses;
@@ -1062,8 +1071,9 @@ bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan) {
   if (plan.stages.size() != plan.target + 1) return false;
   if (plan.target + 1 == dockerfile.stages.size()) return true;
   const std::string& name = dockerfile.stages[plan.target].name;
-  return !name.empty() && std::count_if(dockerfile.stages.begin(), dockerfile.stages.end(),
-                                        [&](const Stage& stage) { return stage.name == name; }) == 1;
+  return !name.empty() &&
+         std::count_if(dockerfile.stages.begin(), dockerfile.stages.end(),
+                       [&](const Stage& stage) { return stage.name == name; }) == 1;
 }
 
 bool is_inline_cache(const Dockerfile& dockerfile, std::string_view build_arg) {
@@ -1157,32 +1167,6 @@ std::string with_bases(std::string_view text, const Dockerfile& dockerfile,
     ++line;
   }
   return result;
-}
-
-Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
-                                                  const std::vector<std::string>& triggers) {
-  std::vector<ExternalImage> images;
-  for (const std::string& trigger : triggers) {
-    const std::string name = "ONBUILD trigger of a base image";
-    auto read = Parser{trigger, name}.single();
-    if (!read) return std::move(read).error();
-    auto uses = names_used(dockerfile, *read);
-    if (!uses) return std::move(uses).error();
-    for (const Use& use : *uses) {
-      const bool is_stage =
-          std::any_of(dockerfile.stages.begin(), dockerfile.stages.end(),
-                      [&](const Stage& stage) { return stage.name == lower(use.name); });
-      const bool is_index = use.name.find_first_not_of("0123456789") == std::string::npos;
-      if (is_stage || is_index || use.name == "scratch") continue;
-      if (!is_plausible_reference(use.name))
-        return Error{ErrorKind::bad_input,
-                     name + ": '" + quoted(use.name) + "' is not an image name",
-                     "",
-                     {}};
-      images.push_back({use.name, "", 0, use.used_by});
-    }
-  }
-  return images;
 }
 
 Status check_syntax(const Dockerfile& dockerfile) {

@@ -185,10 +185,13 @@ class Collector {
 public:
   Collector(const dockerfile::Dockerfile& file, const BaseConfigs& bases, const Context& context,
             const Flags& flags)
-      : file_{file}, bases_{bases}, context_{context}, flags_{flags} {}
+      : file_{file}, bases_{bases}, context_{context}, flags_{flags}, scope_{flags.scope} {
+    for (const auto& [name, config] : bases)
+      if (!config.on_build.empty()) scope_.triggers[name] = config.on_build;
+  }
 
   Result<std::vector<Requirement>> run() {
-    auto plan = dockerfile::plan_of(file_, flags_.scope);
+    auto plan = dockerfile::plan_of(file_, scope_);
     if (!plan) return std::move(plan).error();
     if (!dockerfile::check_syntax(file_))
       need(Feature::frontend, at(file_.syntax->line), "# syntax=" + shown(file_.syntax->frontend));
@@ -228,13 +231,13 @@ private:
 
   /// An image that is taken for two platforms: one name stands for two images then.
   Status find_two_platforms() {
-    auto images = dockerfile::external_images(file_, flags_.scope);
+    auto images = dockerfile::external_images(file_, scope_);
     if (!images) return std::move(images).error();
     std::map<std::string, std::string> known;
     for (const auto& image : *images) {
       const auto reference = oci::Reference::parse(image.reference);
       if (!reference) continue; // who pulls it refuses it
-      const std::string platform = dockerfile::platform_of(image, flags_.scope);
+      const std::string platform = dockerfile::platform_of(image, scope_);
       const auto [first, is_new] = known.emplace(reference->familiar(), platform);
       if (!is_new && first->second != platform)
         need(Feature::base_platforms, at(image.line),
@@ -580,6 +583,7 @@ private:
   const BaseConfigs& bases_;
   const Context& context_;
   const Flags& flags_;
+  dockerfile::Scope scope_; ///< that of the flags, and what the bases' configs say
   std::vector<Requirement> found_;
   std::set<Feature> seen_;
   std::set<std::size_t> chain_;

@@ -167,6 +167,7 @@ Result<Text> dockerfile_for(const BuildJob& job, const dockerfile::Dockerfile& f
   scope.build_args = job.build_args;
   scope.target = job.target;
   scope.target_platform = job.platform;
+  scope.triggers = job.triggers;
   if (Status known = check_images(job, file, scope); !known) return std::move(known).error();
   auto plan = dockerfile::plan_of(file, scope);
   if (!plan) return std::move(plan).error();

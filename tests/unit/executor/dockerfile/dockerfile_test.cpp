@@ -201,6 +201,24 @@ INSTANTIATE_TEST_SUITE_P(
             "OnbuildOfAStage", "FROM a AS x\nONBUILD COPY --from=t / /\nFROM x\n", {}, "a@1 t@2"},
         ImagesCase{
             "OnbuildInTheLastStageDoesNotRun", "FROM a\nONBUILD COPY --from=t / /\n", {}, "a@1"},
+        ImagesCase{
+            "TriggersOfABase",
+            "FROM a AS st\n",
+            {.triggers = {{"a", {"COPY --from=x:1 / /", "RUN --mount=from=y,target=/m make"}}}},
+            "a@1 x:1@1 y@1"},
+        ImagesCase{"TriggersOfABaseThatNeedAStage",
+                   "FROM golang AS builder\nFROM c AS unused\nFROM corp/runtime:1\n",
+                   {.triggers = {{"corp/runtime:1", {"COPY --from=builder /app /app"}}}},
+                   "golang@1 corp/runtime:1@3"},
+        ImagesCase{"TriggersRanInTheStageBelow",
+                   "FROM a AS b\nFROM b\n",
+                   {.triggers = {{"a", {"COPY --from=x / /"}}, {"b", {"COPY --from=y / /"}}}},
+                   "a@1 x@1"},
+        ImagesCase{"TriggerOfABaseThatCannotBeRead",
+                   "FROM a\n",
+                   {.triggers = {{"a", {"FRY x"}}}},
+                   "error: ONBUILD trigger of a base image:1: unknown instruction: FRY (did you "
+                   "mean ARG?)"},
         ImagesCase{"HeredocHoldsNoInstruction", "FROM a\nRUN <<EOF\nFROM b\nEOF\n", {}, "a@1"},
         ImagesCase{"ArgDefault", "ARG V=12\nARG B=debian:${V}\nFROM $B\n", {}, "debian:12@3"},
         ImagesCase{"ArgGiven",
@@ -240,14 +258,6 @@ INSTANTIATE_TEST_SUITE_P(
                    {},
                    "error: Dockerfile:1: FROM: 'https://x/y' is not an image name"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
-
-TEST(ExternalImages, OfTriggersInABase) {
-  const auto file = parse("FROM a AS st\n");
-  ASSERT_TRUE(file.ok());
-
-  EXPECT_EQ(names(trigger_images(*file, {"COPY --from=x:1 / /", "COPY --from=st / /", "RUN make"})),
-            "x:1@0");
-}
 
 TEST(WithBases, ReplacesAFromAndKeepsTheLineNumbers) {
   const std::string text = "ARG B=node\nFROM \\\n  ${B} as Node\nRUN x\nFROM node";

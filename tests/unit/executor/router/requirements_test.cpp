@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "executor/router/requirements.hpp"
-
 #include "executor/oci/platform.hpp"
+#include "executor/router/requirements.hpp"
 
 #include <gtest/gtest.h>
 
@@ -316,6 +315,16 @@ TEST(FactsOfBases, HeredocsInTriggersCount) {
   config.on_build = {"RUN <<EOF\nx\nEOF"};
 
   EXPECT_EQ(text_of(needs_of("FROM node:20\n", {}, {{"node:20", config}})), "run-heredoc@1");
+}
+
+TEST(FactsOfBases, StagesThatTheirTriggersNameCount) {
+  oci::ImageConfig config;
+  config.on_build = {"COPY --from=builder /app.d /app"};
+  const std::string text = "FROM golang AS builder\nRUN --mount=type=ssh x\nFROM corp/runtime:1\n";
+
+  EXPECT_EQ(text_of(needs_of(text, {}, {{"corp/runtime:1", config}})),
+            "run-mount-ssh@2 onbuild-from@3 copy-of-link@3");
+  EXPECT_EQ(text_of(needs_of(text)), "") << "not known";
 }
 
 TEST(FactsOfBases, NobodyLooksAtWhatTriggersCopy) {
