@@ -35,6 +35,8 @@ constexpr std::string_view kChrootNetwork =
 constexpr std::string_view kPrivilege = "gets no such privilege from slipway";
 constexpr std::string_view kOnePlatform = "builds one platform at a time";
 constexpr std::string_view kHostsPlatform = "builds for the host's platform alone";
+constexpr std::string_view kBackslash =
+    "takes the backslash for the escape, whatever the file says";
 constexpr std::string_view kBakes = "ignores it: what is written there stays in the image";
 constexpr std::string_view kNotHanded = "is not handed it by slipway";
 constexpr std::string_view kOneName = "writes the range down as one port of that name";
@@ -56,6 +58,10 @@ std::vector<Row> make_table() {
       {F::frontend, "frontend", "a frontend of its own (# syntax=)",
        never("runs no frontend but its own"), never(kIgnores), never(kIgnores), never(kIgnores),
        never(kIgnores), "docs/backends.md, Rules"},
+      {F::escape_directive, "escape-directive",
+       "words that escape something, in a file with an # escape= of its own", always(),
+       never(kBackslash), never(kBackslash), never(kBackslash), always(),
+       "buildah 1.28.2, tried; openshift/imagebuilder shell_parser.go; kaniko pkg/util, NewLex"},
       {F::run_mount_cache, "run-mount-cache", "a cache mount", from("0.8"), always(), never(kBakes),
        from("1.28.3", kBakes), never(kRefuses), kMounts},
       {F::run_mount_cache_private, "run-mount-cache-private", "a private cache mount", from("0.8"),

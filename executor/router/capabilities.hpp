@@ -14,6 +14,7 @@ namespace slipway::router {
 
 enum class Feature {
   frontend,
+  escape_directive,
   run_mount_cache,
   run_mount_cache_private,
   run_mount_cache_from,

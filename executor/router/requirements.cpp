@@ -159,6 +159,17 @@ bool is_by_digest(std::string_view image) {
   return image.find('@') != std::string_view::npos;
 }
 
+/// What of an instruction has its variables, quotes and escapes replaced.
+std::string expanded_of(const Instruction& instruction) {
+  std::string text;
+  if (is_one_of(instruction.name, {"ADD", "ARG", "COPY", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL",
+                                   "USER", "VOLUME", "WORKDIR"}))
+    text = instruction.text;
+  for (const Flag& flag : instruction.flags)
+    text += " " + flag.value;
+  return text;
+}
+
 struct Place {
   std::string where;
   int line = 0;
@@ -199,9 +210,11 @@ public:
     if (Status looked = find_two_platforms(); !looked) return std::move(looked).error();
     for (const auto& [name, value] : flags_.scope.build_args)
       may_hold_range_ = may_hold_range_ || is_range(value);
-    for (const Instruction& arg : file_.global_args)
+    for (const Instruction& arg : file_.global_args) {
+      take_words(arg, at(arg.line));
       if (Status taken = take_arg(arg, at(arg.line), nullptr); !taken)
         return std::move(taken).error();
+    }
     std::vector<Inherited> stages(file_.stages.size());
     for (const auto& needed : plan->stages)
       if (Status taken = take_stage(needed, stages); !taken) return std::move(taken).error();
@@ -310,8 +323,15 @@ private:
            "ONBUILD " + trigger.name + " --from=" + shown(from->value));
   }
 
+  void take_words(const Instruction& instruction, const Place& place) {
+    const std::string text = expanded_of(instruction);
+    if (file_.escape != '\\' && text.find_first_of("\\`") != std::string::npos)
+      need(Feature::escape_directive, place, instruction.name + " " + shown(instruction.text));
+  }
+
   Status take(const Instruction& instruction, const Place& place, Inherited& now) {
     const std::string& name = instruction.name;
+    take_words(instruction, place);
     if (name == "RUN") take_run(instruction, place, now);
     if (name == "COPY" || name == "ADD") take_copy(instruction, place, now);
     if (name == "RUN" || name == "COPY" || name == "ADD") {

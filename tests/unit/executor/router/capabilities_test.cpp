@@ -68,6 +68,7 @@ TEST_P(WhoHas, IsAsResearched) {
 INSTANTIATE_TEST_SUITE_P(Row, WhoHas,
                          testing::ValuesIn(std::vector<Who>{
                              Who{"frontend", ""},
+                             Who{"escape-directive", "bcd"},
                              Who{"run-mount-cache", "b84fd"},
                              Who{"run-mount-cache-private", "bfd"},
                              Who{"run-mount-cache-from", "b84d"},
