@@ -56,6 +56,7 @@ enum class Feature {
   from_platform_args,
   base_platforms,
   platform_args,
+  variable_modifiers,
   arg_with_equals,
   arg_after_env,
   arg_in_stages,

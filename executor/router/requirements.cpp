@@ -159,6 +159,19 @@ bool is_by_digest(std::string_view image) {
   return image.find('@') != std::string_view::npos;
 }
 
+/// "${V-a}", "${V#p}", "${V/p/r}" and the like; every version of every tool knows ":-" and ":+".
+bool has_modifier(std::string_view text) {
+  for (std::size_t at = text.find("${"); at != std::string_view::npos;
+       at = text.find("${", at + 2)) {
+    auto rest = text.substr(at + 2);
+    const auto name =
+        rest.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+    rest.remove_prefix(std::min(name, rest.size()));
+    if (!rest.starts_with('}') && !rest.starts_with(":-") && !rest.starts_with(":+")) return true;
+  }
+  return false;
+}
+
 /// What of an instruction has its variables, quotes and escapes replaced.
 std::string expanded_of(const Instruction& instruction) {
   std::string text;
@@ -167,6 +180,8 @@ std::string expanded_of(const Instruction& instruction) {
     text = instruction.text;
   for (const Flag& flag : instruction.flags)
     text += " " + flag.value;
+  for (const auto& heredoc : instruction.heredocs)
+    if (instruction.name != "RUN" && heredoc.expand) text += " " + heredoc.content;
   return text;
 }
 
@@ -270,6 +285,8 @@ private:
       need(Feature::from_platform, at(stage.line), "FROM --platform=" + shown(stage.platform));
     if (names_platform_arg(stage.platform))
       need(Feature::from_platform_args, at(stage.line), "FROM --platform=" + shown(stage.platform));
+    if (has_modifier(stage.base) || has_modifier(stage.platform))
+      need(Feature::variable_modifiers, at(stage.line), "FROM " + shown(stage.base));
     if (names_platform_arg(stage.base))
       need(Feature::platform_args, at(stage.line), "FROM " + shown(stage.base));
     if (!stage.name.empty() && !names_.insert(stage.name).second)
@@ -327,6 +344,8 @@ private:
     const std::string text = expanded_of(instruction);
     if (file_.escape != '\\' && text.find_first_of("\\`") != std::string::npos)
       need(Feature::escape_directive, place, instruction.name + " " + shown(instruction.text));
+    if (has_modifier(text))
+      need(Feature::variable_modifiers, place, instruction.name + " " + shown(instruction.text));
   }
 
   Status take(const Instruction& instruction, const Place& place, Inherited& now) {
