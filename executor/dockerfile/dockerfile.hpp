@@ -43,6 +43,7 @@ struct Instruction {
   std::string text;               ///< everything after the flags, lines joined
   std::vector<std::string> words; ///< elements of the JSON form, else `text` split at white space
   bool json = false;
+  bool goes_on_after_json = false; ///< so it is none: CMD ["a"] # b
   std::vector<Heredoc> heredocs;
   std::vector<Instruction> trigger; ///< ONBUILD: the instruction it holds
   int line = 0;

@@ -125,6 +125,7 @@ const Grammar* find_grammar(std::string_view name) {
 /// JSON form: a list of strings, or something that only looks like one. Source: parseJSON.
 struct JsonForm {
   bool valid = false;
+  bool goes_on = false; ///< valid but for what follows it
   bool strings_only = true;
   std::vector<std::string> items;
 };
@@ -158,6 +159,7 @@ public:
     }
     space();
     form.valid = at_ == text_.size();
+    form.goes_on = !form.valid;
     return form;
   }
 
@@ -621,6 +623,7 @@ private:
     }
     if (may_be_json && !text.empty() && text.front() == '[') {
       JsonForm form = JsonReader{text}.list();
+      read.goes_on_after_json = form.goes_on;
       if (form.valid && !form.strings_only)
         return fail(read.line, read.name + ": the JSON form takes strings only");
       if (form.valid) {

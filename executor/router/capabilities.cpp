@@ -37,6 +37,7 @@ constexpr std::string_view kOnePlatform = "builds one platform at a time";
 constexpr std::string_view kHostsPlatform = "builds for the host's platform alone";
 constexpr std::string_view kBackslash =
     "takes the backslash for the escape, whatever the file says";
+constexpr std::string_view kAfterJson = "leaves out what follows the JSON form";
 constexpr std::string_view kBakes = "ignores it: what is written there stays in the image";
 constexpr std::string_view kNotHanded = "is not handed it by slipway";
 constexpr std::string_view kOneName = "writes the range down as one port of that name";
@@ -205,6 +206,9 @@ std::vector<Row> make_table() {
       {F::shell_form_command, "shell-form-command", "SHELL before a CMD or ENTRYPOINT of one line",
        always(), never("always takes /bin/sh -c for it"), always(), always(), always(),
        "openshift/imagebuilder dispatchers.go"},
+      {F::text_after_json, "text-after-json", "text after what begins like the JSON form",
+       from("0.15", kAfterJson), never(kAfterJson), always(), always(), from("28.0", kAfterJson),
+       "moby/buildkit pull request 5107; buildah 1.28.2, tried"},
       {F::label_variables, "label-variables", "a LABEL with '$' in it", always(), always(),
        never("expands it twice"), never("expands it twice"), always(),
        "tests/corpus/environment; kaniko pkg/commands/label.go"},
@@ -243,6 +247,9 @@ std::vector<Row> make_table() {
        "tests/corpus/user; moby builder/dockerfile/dispatchers.go"},
       {F::expose_range, "expose-range", "a range of ports in EXPOSE", always(), never(kOneName),
        never(kOneName), never(kOneName), always(), "tests/corpus/expose"},
+      {F::expose_protocol, "expose-protocol", "a protocol in capitals in EXPOSE", always(),
+       never("writes it down in capitals"), never(kRefuses), never(kRefuses), always(),
+       "buildah 1.28.2, tried; kaniko pkg/commands/expose.go"},
       {F::dockerfile_ignore_file, "dockerfile-ignore-file",
        "an ignore file of the Dockerfile's own", from("0.8"), always(), always(), always(),
        never("does not read it: what it names gets into the context"),

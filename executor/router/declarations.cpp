@@ -38,6 +38,17 @@ std::string normal_path(const std::string& path) {
   return normal;
 }
 
+/// White space between words counts once: tools keep that of continued lines or not.
+std::string squeezed(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    const bool is_blank = c == ' ' || (c >= '\t' && c <= '\r');
+    if (!is_blank || (!result.empty() && result.back() != ' ')) result += is_blank ? ' ' : c;
+  }
+  if (result.ends_with(' ')) result.pop_back();
+  return result;
+}
+
 bool contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
 }
@@ -262,7 +273,8 @@ private:
     } else if (!instruction->text.empty()) {
       const bool by_its_shell =
           has.size() > shell.size() && std::equal(shell.begin(), shell.end(), has.begin());
-      if (!by_its_shell) lost(instruction->line, name);
+      if (!by_its_shell || (shell.empty() && squeezed(has.back()) != squeezed(instruction->text)))
+        lost(instruction->line, name);
     }
   }
 

@@ -110,6 +110,13 @@ bool is_range(std::string_view text) {
   return is_port(text.substr(0, dash)) && is_port(text.substr(dash + 1));
 }
 
+/// "80/TCP"; one that is in a variable may be.
+bool has_capital_protocol(std::string_view port) {
+  const auto slash = port.rfind('/');
+  return slash != std::string_view::npos &&
+         port.substr(slash).find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ$") != std::string_view::npos;
+}
+
 /// Has it a '-' that is not of a variable's "${NAME:-VALUE}"?
 bool has_dash_outside(std::string_view word) {
   int depth = 0;
@@ -344,6 +351,8 @@ private:
     const std::string text = expanded_of(instruction);
     if (file_.escape != '\\' && text.find_first_of("\\`") != std::string::npos)
       need(Feature::escape_directive, place, instruction.name + " " + shown(instruction.text));
+    if (instruction.goes_on_after_json)
+      need(Feature::text_after_json, place, instruction.name + " " + shown(instruction.text));
     if (has_modifier(text))
       need(Feature::variable_modifiers, place, instruction.name + " " + shown(instruction.text));
   }
@@ -525,6 +534,9 @@ private:
       if (has_dash_outside(word) || has_range(word) ||
           (may_hold_range_ && word.find('$') != std::string::npos))
         need(Feature::expose_range, place, "EXPOSE " + shown(word));
+    for (const std::string& word : expose.words)
+      if (has_capital_protocol(word))
+        need(Feature::expose_protocol, place, "EXPOSE " + shown(word));
   }
 
   void take_label(const Instruction& label, const Place& place) {

@@ -124,6 +124,17 @@ TEST(Dockerfile, ReadsTheJsonForm) {
   EXPECT_FALSE(file->stages[0].instructions[1].json);
 }
 
+TEST(Dockerfile, TextAfterTheJsonFormMakesItNone) {
+  const auto file = parse("FROM a\nCMD [\"a\"] # b\nCMD [\"a\"]\nRUN [ -f x ] && y\n");
+
+  ASSERT_TRUE(file.ok());
+  const auto& instructions = file->stages[0].instructions;
+  EXPECT_FALSE(instructions[0].json);
+  EXPECT_TRUE(instructions[0].goes_on_after_json);
+  EXPECT_FALSE(instructions[1].goes_on_after_json);
+  EXPECT_FALSE(instructions[2].goes_on_after_json);
+}
+
 TEST(Dockerfile, KnowsWhatAStageDeclares) {
   const auto file = parse("FROM a\nHEALTHCHECK --interval=5s CMD x\nSHELL "
                           "[\"/bin/bash\",\"-c\"]\nONBUILD RUN x\nUSER u:g\n"

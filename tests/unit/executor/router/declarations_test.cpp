@@ -168,6 +168,14 @@ TEST(Declarations, DefaultsWithABlankAreNoNames) {
   EXPECT_EQ(lost(text, config_json(R"("Env":["B=1"])")), "2 ENV OPTS, 3 LABEL desc");
 }
 
+TEST(Declarations, CommandOfOneLineIsTheLastWordWhateverTheShell) {
+  const std::string text = "FROM a\nCMD [\"a\"] # start \\\n  it\n";
+
+  EXPECT_EQ(lost(text, config_json(R"("Cmd":["/bin/bash","-c","[\"a\"] # start   it"])")), "");
+  EXPECT_EQ(lost(text, config_json(R"("Cmd":["/bin/sh","-c","[\"a\"] # start it"])")), "");
+  EXPECT_EQ(lost(text, config_json(R"("Cmd":["a"])")), "2 CMD");
+}
+
 TEST(Declarations, OtherStagesDoNotCount) {
   const std::string text = "FROM a AS x\nUSER other\nFROM a\nCOPY --from=x /b /b\n";
 
