@@ -43,6 +43,7 @@ struct BuildJob {
   /// the backend reads the file once.
   std::optional<std::string> dockerfile_text;
   std::vector<BaseImage> bases;
+  std::map<std::string, std::vector<std::string>> triggers; ///< of those: dockerfile::Triggers
   std::vector<std::pair<std::string, std::string>> build_args;
   std::vector<std::pair<std::string, std::string>> labels;
   std::string target;

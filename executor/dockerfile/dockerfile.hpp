@@ -43,6 +43,7 @@ struct Instruction {
   std::string text;               ///< everything after the flags, lines joined
   std::vector<std::string> words; ///< elements of the JSON form, else `text` split at white space
   bool json = false;
+  bool goes_on_after_json = false; ///< so it is none: CMD ["a"] # b
   std::vector<Heredoc> heredocs;
   std::vector<Instruction> trigger; ///< ONBUILD: the instruction it holds
   int line = 0;
@@ -91,6 +92,10 @@ Result<Dockerfile> parse(std::string_view text, const std::string& file = "Docke
 
 using BuildArgs = std::vector<std::pair<std::string, std::string>>;
 
+/// What the configs of base images have as OnBuild, by the name of the base in a FROM, variables
+/// resolved.
+using Triggers = std::map<std::string, std::vector<std::string>>;
+
 struct ExternalImage {
   std::string reference; ///< as the Dockerfile names it, variables resolved
   std::string platform;  ///< of FROM --platform, resolved; "" = the build's target platform
@@ -103,6 +108,7 @@ struct Scope {
   std::string target{};                       ///< "" = the last stage
   std::string build_platform = "linux/amd64"; ///< where the build runs
   std::string target_platform{};              ///< "" = build_platform
+  Triggers triggers{}; ///< of the base images that are known; what they name is needed too
 };
 
 /// The platform that the image is wanted for; the build's where it says none.
@@ -113,17 +119,11 @@ inline std::string platform_of(const ExternalImage& image, const Scope& scope) {
 
 /// The images that building `scope.target` takes from outside: neither stages nor `scratch`; stages
 /// that the target does not need are skipped, as BuildKit skips them. Each reference once per
-/// platform, in order of first use. ONBUILD triggers of stages count for the stages built on them.
-/// Errors: bad_input (blank or impossible name, no such target or stage, names that depend on
-/// themselves), with file and line.
+/// platform, in order of first use. ONBUILD triggers of stages and of known base images count for
+/// the stages built on them. Errors: bad_input (blank or impossible name, no such target or stage,
+/// names that depend on themselves, a trigger that cannot be read), with file and line.
 Result<std::vector<ExternalImage>> external_images(const Dockerfile& dockerfile,
                                                    const Scope& scope);
-
-/// The images that the ONBUILD triggers of a base image name (its config's OnBuild), which the
-/// stages on that base will run. Errors: bad_input (a trigger that cannot be read, a name with
-/// variables).
-Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
-                                                  const std::vector<std::string>& triggers);
 
 /// A stage that a target needs.
 struct NeededStage {
@@ -139,6 +139,14 @@ struct Plan {
 /// Errors: as external_images.
 Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope);
 
+/// True where a builder that runs every stage up to a target, and finds that by its name, runs the
+/// same: no earlier stage is left out, and the target is the last or has a name of its own.
+bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan);
+
+/// BUILDKIT_INLINE_CACHE, where no ARG declares it: it asks for a cache inside the image, and
+/// changes nothing of what is built.
+bool is_inline_cache(const Dockerfile& dockerfile, std::string_view build_arg);
+
 /// The names that BuildKit gives a value before any ARG: TARGETARCH, BUILDPLATFORM and the like.
 bool is_platform_arg(std::string_view name);
 
@@ -147,6 +155,9 @@ using ArgDeclaration = std::pair<std::string, std::optional<std::string>>;
 /// Errors: bad_input.
 Result<std::vector<ArgDeclaration>> arg_declarations(const Dockerfile& dockerfile,
                                                      const Instruction& arg);
+
+/// NAME=VALUE …, or NAME the value, as ENV and LABEL say them; names and values keep their quotes.
+std::vector<std::pair<std::string, std::string>> key_values(std::string_view text, char escape);
 
 /// Every name that some ARG declares, before the first FROM or in a stage.
 std::set<std::string> declared_args(const Dockerfile& dockerfile);

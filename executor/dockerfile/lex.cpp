@@ -366,4 +366,28 @@ Result<Lexed> lex(std::string_view source, const std::map<std::string, std::stri
   return Lexer{source, variables, options}.run();
 }
 
+std::vector<std::string> pair_words(std::string_view text, char escape) {
+  std::vector<std::string> words;
+  std::string word;
+  char quote = '\0';
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quote == '\0' && is_space(static_cast<unsigned char>(c))) {
+      if (!word.empty()) words.push_back(std::exchange(word, ""));
+    } else if (c == escape && quote != '\'') {
+      if (at + 1 == text.size()) break;
+      word += c;
+      word += text[++at];
+    } else {
+      if (quote == '\0' && (c == '\'' || c == '"'))
+        quote = c;
+      else if (c == quote)
+        quote = '\0';
+      word += c;
+    }
+  }
+  if (!word.empty()) words.push_back(std::move(word));
+  return words;
+}
+
 } // namespace slipway::dockerfile

@@ -30,4 +30,9 @@ struct Lexed {
 Result<Lexed> lex(std::string_view source, const std::map<std::string, std::string>& variables,
                   const LexOptions& options);
 
+/// `text` split at white space as ENV, LABEL and ARG are: quotes and escapes alone hold a word
+/// together, not ${…}, and both stay. Source: BuildKit, frontend/dockerfile/parser/line_parsers.go,
+/// parseWords.
+std::vector<std::string> pair_words(std::string_view text, char escape);
+
 } // namespace slipway::dockerfile

@@ -125,6 +125,7 @@ const Grammar* find_grammar(std::string_view name) {
 /// JSON form: a list of strings, or something that only looks like one. Source: parseJSON.
 struct JsonForm {
   bool valid = false;
+  bool goes_on = false; ///< valid but for what follows it
   bool strings_only = true;
   std::vector<std::string> items;
 };
@@ -158,6 +159,7 @@ public:
     }
     space();
     form.valid = at_ == text_.size();
+    form.goes_on = !form.valid;
     return form;
   }
 
@@ -621,6 +623,7 @@ private:
     }
     if (may_be_json && !text.empty() && text.front() == '[') {
       JsonForm form = JsonReader{text}.list();
+      read.goes_on_after_json = form.goes_on;
       if (form.valid && !form.strings_only)
         return fail(read.line, read.name + ": the JSON form takes strings only");
       if (form.valid) {
@@ -718,12 +721,8 @@ void set_platform(Variables& variables, const std::string& prefix, const std::st
 /// ARG NAME, NAME=VALUE; several on one line. Words keep their quotes until they are expanded.
 Result<std::vector<ArgDeclaration>> declared_by(const Dockerfile& dockerfile,
                                                 const Instruction& arg) {
-  auto words = lex(
-      arg.text, {},
-      {.escape = dockerfile.escape, .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
-  if (!words) return at_line(dockerfile, arg.line, words.error().what);
   std::vector<ArgDeclaration> declared;
-  for (const std::string& word : words->words) {
+  for (const std::string& word : pair_words(arg.text, dockerfile.escape)) {
     const std::size_t equals = word.find('=');
     if (equals == 0) return at_line(dockerfile, arg.line, "ARG needs a name before '='");
     declared.emplace_back(word.substr(0, equals),
@@ -933,7 +932,7 @@ private:
                  {}};
   }
 
-  /// Of the stage itself and of the ONBUILD triggers of the stage below it.
+  /// Of the stage itself and of the ONBUILD triggers of the stage or image below it.
   Result<std::vector<Use>> uses_of(std::size_t at) const {
     std::vector<Use> uses;
     const auto take = [&](const Instruction& instruction) -> Status {
@@ -946,6 +945,15 @@ private:
       for (const Instruction& instruction : dockerfile_.stages[*parent_[at]].instructions)
         for (const Instruction& trigger : instruction.trigger)
           if (Status taken = take(trigger); !taken) return std::move(taken).error();
+    const auto base = scope_.triggers.find(bases_[at]);
+    if (!parent_[at] && base != scope_.triggers.end()) {
+      for (const std::string& text : base->second) {
+        auto trigger = parse_trigger(text);
+        if (!trigger) return std::move(trigger).error();
+        trigger->line = dockerfile_.stages[at].line;
+        if (Status taken = take(*trigger); !taken) return std::move(taken).error();
+      }
+    }
     for (const Instruction& instruction : dockerfile_.stages[at].instructions)
       if (Status taken = take(instruction); !taken) return std::move(taken).error();
     return uses;
@@ -1062,6 +1070,20 @@ Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope) {
   return ImageFinder{dockerfile, scope, *std::move(variables)}.plan();
 }
 
+bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan) {
+  if (plan.stages.size() != plan.target + 1) return false;
+  if (plan.target + 1 == dockerfile.stages.size()) return true;
+  const std::string& name = dockerfile.stages[plan.target].name;
+  return !name.empty() &&
+         std::count_if(dockerfile.stages.begin(), dockerfile.stages.end(),
+                       [&](const Stage& stage) { return stage.name == name; }) == 1;
+}
+
+bool is_inline_cache(const Dockerfile& dockerfile, std::string_view build_arg) {
+  return build_arg == "BUILDKIT_INLINE_CACHE" &&
+         !declared_args(dockerfile).contains(std::string{build_arg});
+}
+
 bool is_platform_arg(std::string_view name) {
   for (const std::string_view prefix : {"TARGET", "BUILD"}) {
     if (!name.starts_with(prefix)) continue;
@@ -1075,6 +1097,22 @@ bool is_platform_arg(std::string_view name) {
 Result<std::vector<ArgDeclaration>> arg_declarations(const Dockerfile& dockerfile,
                                                      const Instruction& arg) {
   return declared_by(dockerfile, arg);
+}
+
+std::vector<std::pair<std::string, std::string>> key_values(std::string_view text, char escape) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  const auto words = pair_words(text, escape);
+  if (words.empty()) return pairs;
+  if (words.front().find('=') == std::string::npos) {
+    const std::string_view line = trim(text);
+    const auto end = std::min(line.find_first_of(" \t\n\v\f\r"), line.size());
+    pairs.emplace_back(line.substr(0, end), trim(line.substr(end)));
+    return pairs;
+  }
+  for (const std::string& word : words)
+    if (const auto equals = word.find('='); equals != std::string::npos)
+      pairs.emplace_back(word.substr(0, equals), word.substr(equals + 1));
+  return pairs;
 }
 
 std::set<std::string> declared_args(const Dockerfile& dockerfile) {
@@ -1132,32 +1170,6 @@ std::string with_bases(std::string_view text, const Dockerfile& dockerfile,
     ++line;
   }
   return result;
-}
-
-Result<std::vector<ExternalImage>> trigger_images(const Dockerfile& dockerfile,
-                                                  const std::vector<std::string>& triggers) {
-  std::vector<ExternalImage> images;
-  for (const std::string& trigger : triggers) {
-    const std::string name = "ONBUILD trigger of a base image";
-    auto read = Parser{trigger, name}.single();
-    if (!read) return std::move(read).error();
-    auto uses = names_used(dockerfile, *read);
-    if (!uses) return std::move(uses).error();
-    for (const Use& use : *uses) {
-      const bool is_stage =
-          std::any_of(dockerfile.stages.begin(), dockerfile.stages.end(),
-                      [&](const Stage& stage) { return stage.name == lower(use.name); });
-      const bool is_index = use.name.find_first_not_of("0123456789") == std::string::npos;
-      if (is_stage || is_index || use.name == "scratch") continue;
-      if (!is_plausible_reference(use.name))
-        return Error{ErrorKind::bad_input,
-                     name + ": '" + quoted(use.name) + "' is not an image name",
-                     "",
-                     {}};
-      images.push_back({use.name, "", 0, use.used_by});
-    }
-  }
-  return images;
 }
 
 Status check_syntax(const Dockerfile& dockerfile) {

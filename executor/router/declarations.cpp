@@ -38,23 +38,27 @@ std::string normal_path(const std::string& path) {
   return normal;
 }
 
+/// White space between words counts once: tools keep that of continued lines or not.
+std::string squeezed(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    const bool is_blank = c == ' ' || (c >= '\t' && c <= '\r');
+    if (!is_blank || (!result.empty() && result.back() != ' ')) result += is_blank ? ' ' : c;
+  }
+  if (result.ends_with(' ')) result.pop_back();
+  return result;
+}
+
 bool contains(const std::vector<std::string>& list, const std::string& item) {
   return std::find(list.begin(), list.end(), item) != list.end();
 }
 
-/// NAME=VALUE … or NAME the value: the names. Those with a variable in them are left out.
+/// Of an ENV or LABEL. Names with a variable in them are left out.
 std::vector<std::string> keys_of(const Instruction& instruction, char escape) {
-  const auto raw = dockerfile::lex(
-      instruction.text, {},
-      {.escape = escape, .raw_quotes = true, .raw_escapes = true, .skip_unset = true});
-  const auto words = dockerfile::lex(instruction.text, {}, {.escape = escape, .skip_unset = true});
   std::vector<std::string> keys;
-  if (!raw || !words || raw->words.size() != words->words.size() || words->words.empty())
-    return keys;
-  const bool has_pairs = raw->words.front().find('=') != std::string::npos;
-  for (std::size_t i = 0; i < (has_pairs ? words->words.size() : 1); ++i) {
-    const auto key = words->words[i].substr(0, words->words[i].find('='));
-    if (!key.empty() && is_literal(key)) keys.push_back(key);
+  for (const auto& [name, value] : dockerfile::key_values(instruction.text, escape)) {
+    auto key = dockerfile::lex(name, {}, {.escape = escape, .skip_unset = true});
+    if (key && !key->text.empty() && is_literal(key->text)) keys.push_back(std::move(key->text));
   }
   return keys;
 }
@@ -269,7 +273,8 @@ private:
     } else if (!instruction->text.empty()) {
       const bool by_its_shell =
           has.size() > shell.size() && std::equal(shell.begin(), shell.end(), has.begin());
-      if (!by_its_shell) lost(instruction->line, name);
+      if (!by_its_shell || (shell.empty() && squeezed(has.back()) != squeezed(instruction->text)))
+        lost(instruction->line, name);
     }
   }
 

@@ -2,6 +2,7 @@
 #include "executor/router/requirements.hpp"
 
 #include "executor/dockerfile/lex.hpp"
+#include "executor/oci/platform.hpp"
 #include "executor/oci/reference.hpp"
 
 #include <algorithm>
@@ -109,6 +110,13 @@ bool is_range(std::string_view text) {
   return is_port(text.substr(0, dash)) && is_port(text.substr(dash + 1));
 }
 
+/// "80/TCP"; one that is in a variable may be.
+bool has_capital_protocol(std::string_view port) {
+  const auto slash = port.rfind('/');
+  return slash != std::string_view::npos &&
+         port.substr(slash).find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ$") != std::string_view::npos;
+}
+
 /// Has it a '-' that is not of a variable's "${NAME:-VALUE}"?
 bool has_dash_outside(std::string_view word) {
   int depth = 0;
@@ -153,6 +161,37 @@ bool is_remote(std::string_view source) {
   return source.starts_with("http://") || source.starts_with("https://") || may_be_git(source);
 }
 
+/// No stage's name has an '@'.
+bool is_by_digest(std::string_view image) {
+  return image.find('@') != std::string_view::npos;
+}
+
+/// "${V-a}", "${V#p}", "${V/p/r}" and the like; every version of every tool knows ":-" and ":+".
+bool has_modifier(std::string_view text) {
+  for (std::size_t at = text.find("${"); at != std::string_view::npos;
+       at = text.find("${", at + 2)) {
+    auto rest = text.substr(at + 2);
+    const auto name =
+        rest.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+    rest.remove_prefix(std::min(name, rest.size()));
+    if (!rest.starts_with('}') && !rest.starts_with(":-") && !rest.starts_with(":+")) return true;
+  }
+  return false;
+}
+
+/// What of an instruction has its variables, quotes and escapes replaced.
+std::string expanded_of(const Instruction& instruction) {
+  std::string text;
+  if (is_one_of(instruction.name, {"ADD", "ARG", "COPY", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL",
+                                   "USER", "VOLUME", "WORKDIR"}))
+    text = instruction.text;
+  for (const Flag& flag : instruction.flags)
+    text += " " + flag.value;
+  for (const auto& heredoc : instruction.heredocs)
+    if (instruction.name != "RUN" && heredoc.expand) text += " " + heredoc.content;
+  return text;
+}
+
 struct Place {
   std::string where;
   int line = 0;
@@ -179,10 +218,13 @@ class Collector {
 public:
   Collector(const dockerfile::Dockerfile& file, const BaseConfigs& bases, const Context& context,
             const Flags& flags)
-      : file_{file}, bases_{bases}, context_{context}, flags_{flags} {}
+      : file_{file}, bases_{bases}, context_{context}, flags_{flags}, scope_{flags.scope} {
+    for (const auto& [name, config] : bases)
+      if (!config.on_build.empty()) scope_.triggers[name] = config.on_build;
+  }
 
   Result<std::vector<Requirement>> run() {
-    auto plan = dockerfile::plan_of(file_, flags_.scope);
+    auto plan = dockerfile::plan_of(file_, scope_);
     if (!plan) return std::move(plan).error();
     if (!dockerfile::check_syntax(file_))
       need(Feature::frontend, at(file_.syntax->line), "# syntax=" + shown(file_.syntax->frontend));
@@ -190,14 +232,16 @@ public:
     if (Status looked = find_two_platforms(); !looked) return std::move(looked).error();
     for (const auto& [name, value] : flags_.scope.build_args)
       may_hold_range_ = may_hold_range_ || is_range(value);
-    for (const Instruction& arg : file_.global_args)
+    for (const Instruction& arg : file_.global_args) {
+      take_words(arg, at(arg.line));
       if (Status taken = take_arg(arg, at(arg.line), nullptr); !taken)
         return std::move(taken).error();
+    }
     std::vector<Inherited> stages(file_.stages.size());
     for (const auto& needed : plan->stages)
       if (Status taken = take_stage(needed, stages); !taken) return std::move(taken).error();
     take_flags();
-    take_context();
+    take_context(*plan);
     return std::move(found_);
   }
 
@@ -222,13 +266,13 @@ private:
 
   /// An image that is taken for two platforms: one name stands for two images then.
   Status find_two_platforms() {
-    auto images = dockerfile::external_images(file_, flags_.scope);
+    auto images = dockerfile::external_images(file_, scope_);
     if (!images) return std::move(images).error();
     std::map<std::string, std::string> known;
     for (const auto& image : *images) {
       const auto reference = oci::Reference::parse(image.reference);
       if (!reference) continue; // who pulls it refuses it
-      const std::string platform = dockerfile::platform_of(image, flags_.scope);
+      const std::string platform = dockerfile::platform_of(image, scope_);
       const auto [first, is_new] = known.emplace(reference->familiar(), platform);
       if (!is_new && first->second != platform)
         need(Feature::base_platforms, at(image.line),
@@ -248,8 +292,12 @@ private:
       need(Feature::from_platform, at(stage.line), "FROM --platform=" + shown(stage.platform));
     if (names_platform_arg(stage.platform))
       need(Feature::from_platform_args, at(stage.line), "FROM --platform=" + shown(stage.platform));
+    if (has_modifier(stage.base) || has_modifier(stage.platform))
+      need(Feature::variable_modifiers, at(stage.line), "FROM " + shown(stage.base));
     if (names_platform_arg(stage.base))
       need(Feature::platform_args, at(stage.line), "FROM " + shown(stage.base));
+    if (!stage.name.empty() && !names_.insert(stage.name).second)
+      need(Feature::stage_name_twice, at(stage.line), "FROM … AS " + shown(stage.name));
     if (needed.parent) {
       now = stages[*needed.parent];
       for (const Instruction& below : file_.stages[*needed.parent].instructions)
@@ -287,13 +335,31 @@ private:
     for (const std::string& text : config.on_build) {
       auto trigger = dockerfile::parse_trigger(text);
       if (!trigger) return std::move(trigger).error().in(place.where);
+      take_trigger(*trigger, place);
       if (Status taken = take(*trigger, place, now); !taken) return taken;
     }
     return {};
   }
 
+  void take_trigger(const Instruction& trigger, const Place& place) {
+    if (const Flag* from = trigger.flag("from"))
+      need(Feature::onbuild_from, place,
+           "ONBUILD " + trigger.name + " --from=" + shown(from->value));
+  }
+
+  void take_words(const Instruction& instruction, const Place& place) {
+    const std::string text = expanded_of(instruction);
+    if (file_.escape != '\\' && text.find_first_of("\\`") != std::string::npos)
+      need(Feature::escape_directive, place, instruction.name + " " + shown(instruction.text));
+    if (instruction.goes_on_after_json)
+      need(Feature::text_after_json, place, instruction.name + " " + shown(instruction.text));
+    if (has_modifier(text))
+      need(Feature::variable_modifiers, place, instruction.name + " " + shown(instruction.text));
+  }
+
   Status take(const Instruction& instruction, const Place& place, Inherited& now) {
     const std::string& name = instruction.name;
+    take_words(instruction, place);
     if (name == "RUN") take_run(instruction, place, now);
     if (name == "COPY" || name == "ADD") take_copy(instruction, place, now);
     if (name == "RUN" || name == "COPY" || name == "ADD") {
@@ -327,6 +393,8 @@ private:
         need(Feature::healthcheck_start_interval, place, "HEALTHCHECK --start-interval");
     }
     if (name == "ONBUILD" && in_target_) need(Feature::onbuild, place, "ONBUILD");
+    for (const Instruction& trigger : instruction.trigger)
+      take_trigger(trigger, place);
     if (name == "USER") {
       now.user = instruction.text;
       now.group = may_have_group(instruction.text)
@@ -371,7 +439,9 @@ private:
       return std::nullopt;
     };
     const std::string type = value("type").value_or("bind");
-    const bool has_from = !value("from").value_or("").empty();
+    const std::string source = value("from").value_or("");
+    const bool has_from = !source.empty();
+    if (is_by_digest(source)) need(Feature::copy_from_digest, place, what);
     if (type == "bind") {
       need(has_from ? Feature::run_mount_bind_from : Feature::run_mount_bind, place, what);
     } else if (type == "cache") {
@@ -402,6 +472,8 @@ private:
       need(feature, place, copy.name + " --" + name);
     };
     const Flag* from = copy.flag("from");
+    if (from != nullptr && is_by_digest(from->value))
+      need(Feature::copy_from_digest, place, "COPY --from=" + shown(from->value));
     if (is_on(copy.flag("link"))) flag("link", Feature::copy_link);
     if (is_on(copy.flag("parents"))) flag("parents", Feature::copy_parents);
     if (copy.flag("exclude") != nullptr) flag("exclude", Feature::copy_exclude);
@@ -462,6 +534,9 @@ private:
       if (has_dash_outside(word) || has_range(word) ||
           (may_hold_range_ && word.find('$') != std::string::npos))
         need(Feature::expose_range, place, "EXPOSE " + shown(word));
+    for (const std::string& word : expose.words)
+      if (has_capital_protocol(word))
+        need(Feature::expose_protocol, place, "EXPOSE " + shown(word));
   }
 
   void take_label(const Instruction& label, const Place& place) {
@@ -489,16 +564,14 @@ private:
   }
 
   void take_env(const Instruction& env, Inherited& now) {
-    const auto words = dockerfile::lex(env.text, {}, {.escape = file_.escape, .skip_unset = true});
-    if (!words || words->words.empty()) return;
-    for (const std::string& word : words->words)
-      may_hold_range_ = may_hold_range_ || is_range(word.substr(word.find('=') + 1));
-    if (words->words.front().find('=') == std::string::npos) { // ENV NAME the value
-      now.env.insert(words->words.front());
-      return;
+    const auto plain = [&](const std::string& word) {
+      const auto lexed = dockerfile::lex(word, {}, {.escape = file_.escape, .skip_unset = true});
+      return lexed ? lexed->text : word;
+    };
+    for (const auto& [name, value] : dockerfile::key_values(env.text, file_.escape)) {
+      may_hold_range_ = may_hold_range_ || is_range(plain(value));
+      now.env.insert(plain(name));
     }
-    for (const std::string& word : words->words)
-      now.env.insert(word.substr(0, word.find('=')));
   }
 
   static bool names_platform_arg(std::string_view text) {
@@ -519,6 +592,14 @@ private:
     for (const auto& [name, value] : flags_.scope.build_args)
       if (value.find('=') != std::string::npos)
         need(Feature::arg_with_equals, {"--build-arg", 0}, "--build-arg " + shown(name));
+    for (const auto& [name, value] : flags_.scope.build_args)
+      if (name.starts_with("BUILDKIT_") && !dockerfile::is_inline_cache(file_, name))
+        need(Feature::buildkit_args, {"--build-arg", 0}, "--build-arg " + shown(name));
+    if (flags_.platforms.size() == 1) {
+      const auto wanted = oci::parse_platform(flags_.platforms[0]);
+      if (wanted && wanted->str() != oci::host_platform().str())
+        flag(Feature::other_platform, "--platform", flags_.platforms[0]);
+    }
     if (flags_.platforms.size() > 1)
       flag(Feature::multi_platform, "--platform", flags_.platforms[0] + "," + flags_.platforms[1]);
     if (!flags_.secrets.empty()) flag(Feature::build_secrets, "--secret", flags_.secrets.front());
@@ -535,10 +616,16 @@ private:
       flag(Feature::extra_hosts, "--add-host", flags_.extra_hosts.front());
   }
 
-  void take_context() {
+  void take_context(const dockerfile::Plan& plan) {
     if (context_.dockerfile_ignore_file)
       need(Feature::dockerfile_ignore_file, {file_.file + ".dockerignore", 0},
            file_.file + ".dockerignore");
+    if (context_.ignore_file &&
+        (context_.dockerfile_outside || !dockerfile::builds_as_written(file_, plan)))
+      need(Feature::dockerfile_beside, {".dockerignore", 0},
+           ".dockerignore beside " + file_.file +
+               (context_.dockerfile_outside ? ", which is not in the context"
+                                            : ", of which the target leaves out stages"));
     if (context_.container_ignore_file)
       need(Feature::container_ignore_file, {".containerignore", 0}, ".containerignore");
   }
@@ -547,6 +634,7 @@ private:
   const BaseConfigs& bases_;
   const Context& context_;
   const Flags& flags_;
+  dockerfile::Scope scope_; ///< that of the flags, and what the bases' configs say
   std::vector<Requirement> found_;
   std::set<Feature> seen_;
   std::set<std::size_t> chain_;
@@ -556,6 +644,7 @@ private:
   bool may_hold_range_ = false;      ///< some variable that was met so far
   std::set<std::string> stage_args_; ///< of the stage at hand
   std::set<std::string> args_;       ///< of the stages before
+  std::set<std::string> names_;      ///< of the stages so far
 };
 
 } // namespace

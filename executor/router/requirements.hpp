@@ -37,6 +37,7 @@ struct Context {
   bool ignore_file = false;            ///< .dockerignore
   bool dockerfile_ignore_file = false; ///< <Dockerfile>.dockerignore
   bool container_ignore_file = false;  ///< .containerignore
+  bool dockerfile_outside = false;     ///< the Dockerfile is no file of the context
   /// What literal_sources are; one that is missing is judged by its name.
   std::map<std::string, SourceKind> sources = {};
 };

@@ -773,7 +773,8 @@ Result<router::Context> BuildPlace::look_at(const Context& context,
   // A context that cannot be looked at is the backend's to complain of: it may hold anything.
   if (!said && said.error().kind == ErrorKind::bad_input) {
     router::Context anything;
-    anything.ignore_file = anything.dockerfile_ignore_file = anything.container_ignore_file = true;
+    anything.ignore_file = anything.dockerfile_ignore_file = anything.container_ignore_file =
+        anything.dockerfile_outside = true;
     return anything;
   }
   if (!said) return std::move(said).error().in("looking for ignore files");
@@ -784,6 +785,8 @@ Result<router::Context> BuildPlace::look_at(const Context& context,
   found.ignore_file = has(context.dir, ".dockerignore");
   found.container_ignore_file = has(context.dir, ".containerignore");
   found.dockerfile_ignore_file = !is_text && (!is_plain || has(dockerfile_dir, own));
+  found.dockerfile_outside =
+      is_text || !(context.dockerfile_dir + "/").starts_with(context.dir + "/");
   if (sources.empty()) return found;
   // One answer for each, in their order; what is not there is the backend's to complain of.
   std::vector<std::string> argv{"/bin/sh", "-c",

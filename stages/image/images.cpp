@@ -432,9 +432,8 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
 
 Result<std::vector<backends::BaseImage>>
 Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerfile& parsed,
-                  const std::vector<dockerfile::Scope>& scopes,
-                  std::vector<router::BaseConfigs>& configs, const broker::Progress& progress,
-                  const broker::Cancelled& cancelled) {
+                  std::vector<dockerfile::Scope>& scopes, std::vector<router::BaseConfigs>& configs,
+                  const broker::Progress& progress, const broker::Cancelled& cancelled) {
   auto contexts = contexts_of(request);
   if (!contexts) return std::move(contexts).error();
   struct Taken {
@@ -443,13 +442,15 @@ Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerf
   };
   std::vector<std::string> names;                            // familiar ones, in order of first use
   std::map<std::string, std::map<std::string, Taken>> taken; // familiar name → platforms
-  for (const auto& scope : scopes) {
+  for (auto& scope : scopes) {
     auto wanted = dockerfile::external_images(parsed, scope);
     if (!wanted) return std::move(wanted).error();
-    std::set<std::pair<std::string, std::string>> met; // names and platforms
+    std::set<std::pair<std::string, std::string>> met; // references and platforms
     auto& known = configs.emplace_back();
-    for (std::size_t i = 0; i < wanted->size(); ++i) { // grows by what triggers of bases name
+    for (std::size_t i = 0; i < wanted->size(); ++i) { // grows by what triggers of bases need
       const auto image = (*wanted)[i];
+      const auto platform = dockerfile::platform_of(image, scope);
+      if (!met.emplace(image.reference, platform).second) continue;
       const auto at = parsed.at(image.line) + ": " + image.used_by + " " + image.reference;
       auto reference = oci::Reference::parse(image.reference);
       if (!reference) return std::move(reference).error().in(at);
@@ -463,7 +464,6 @@ Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerf
         source = *std::move(other);
       }
       const auto name = reference->familiar();
-      const auto platform = dockerfile::platform_of(image, scope);
       auto& of_name = taken[name];
       auto base = of_name.find(platform);
       if (base == of_name.end()) {
@@ -490,14 +490,14 @@ Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerf
           }
         }
       }
-      const bool is_first = met.emplace(name, platform).second;
       for (const auto& config : base->second.configs) {
         known.emplace(image.reference, config); // also by another spelling
-        if (!is_first || config.on_build.empty()) continue;
-        auto triggered = dockerfile::trigger_images(parsed, config.on_build);
-        if (!triggered) return std::move(triggered).error().in(at);
-        wanted->insert(wanted->end(), triggered->begin(), triggered->end());
+        if (!config.on_build.empty()) scope.triggers[image.reference] = config.on_build;
       }
+      if (!scope.triggers.contains(image.reference)) continue;
+      auto more = dockerfile::external_images(parsed, scope);
+      if (!more) return std::move(more).error().in(at);
+      wanted->insert(wanted->end(), more->begin(), more->end());
     }
   }
   std::vector<backends::BaseImage> bases;
@@ -561,7 +561,12 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   if (!parsed) return std::move(parsed).error();
   if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
   if (auto free = replaces_no_stage(request, *parsed); !free) return std::move(free).error();
-  const auto scopes = scopes_of(request);
+  if (std::erase_if(request.build_args, [&](const auto& argument) {
+        return dockerfile::is_inline_cache(*parsed, argument.first);
+      }) != 0)
+    progress("slipway: BUILDKIT_INLINE_CACHE is not needed: slipway keeps the project's own build "
+             "cache\n");
+  auto scopes = scopes_of(request);
   // BuildKit takes a context as Docker does. The others are told apart by what is in it.
   auto looking = by_buildkit && likely.others.empty()
                      ? std::future<Result<router::Context>>{}
@@ -595,6 +600,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.dockerfile_name = context->dockerfile_name;
   job.dockerfile_text = context->dockerfile_text;
   job.bases = *std::move(bases);
+  job.triggers = scopes.front().triggers;
   job.build_args = request.build_args;
   job.labels = request.labels;
   job.target = request.target;

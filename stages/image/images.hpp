@@ -150,10 +150,11 @@ private:
                                         const std::string& platform,
                                         const broker::Progress& progress,
                                         const broker::Cancelled& cancelled);
-  /// What the scopes, one for each platform, take from outside; adds to `configs` those of each.
+  /// What the scopes, one for each platform, take from outside; adds to `configs` those of each,
+  /// and to the scopes the triggers of their bases.
   Result<std::vector<backends::BaseImage>>
   bases_for(const broker::BuildRequest& request, const dockerfile::Dockerfile& parsed,
-            const std::vector<dockerfile::Scope>& scopes, std::vector<router::BaseConfigs>& configs,
+            std::vector<dockerfile::Scope>& scopes, std::vector<router::BaseConfigs>& configs,
             const broker::Progress& progress, const broker::Cancelled& cancelled);
   /// `configs`: of each platform. Errors: those of the decision where no backend is chosen; io (the
   /// audit log).

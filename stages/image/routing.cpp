@@ -126,8 +126,10 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
       names.push_back(std::exchange(*busy, ""));
       is_last = false;
     }
-    if (tried.began || is_last || is_the_jobs_fault(error.kind) || building.job.cancelled() ||
-        job.deadline <= std::chrono::milliseconds{0})
+    // What one that took over cannot build the busy one may: it was chosen for this.
+    const bool is_its_own = at > 0 && error.kind == ErrorKind::bad_input && busy;
+    if (tried.began || is_last || (is_the_jobs_fault(error.kind) && !is_its_own) ||
+        building.job.cancelled() || job.deadline <= std::chrono::milliseconds{0})
       return std::move(tried.built).error();
     because = descriptor.name + " could not begin (" + error.text() + ")";
     if (building.note_fallback)

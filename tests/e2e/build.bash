@@ -118,7 +118,12 @@ mkdir ../next && cd ../next
 printf 'FROM features:1\nRUN cat /tmp/trigger /made /heredoc-ran; find /context -type f; id -u\n' >Dockerfile
 try next docker build -t next:1 .
 try next-config docker inspect --format '{{json .Config}}' next:1
-try classic env DOCKER_BUILDKIT=0 docker build -t next:2 ."
+try classic env DOCKER_BUILDKIT=0 docker build -t next:2 .
+mkdir ../trigger && cd ../trigger
+printf 'FROM $world_busybox\nONBUILD COPY --from=maker /made-here /got\n' >base
+try trigger-base docker build -q -t runtime:1 -f base .
+printf 'FROM $world_busybox AS maker\nRUN echo of-the-stage >/made-here\nFROM runtime:1\nRUN cat /got\n' >Dockerfile
+try trigger-stage docker build -t got:1 --build-arg BUILDKIT_INLINE_CACHE=1 ."
 
     expect_eq "$STATE" success
     expect_step build 0 "Successfully tagged features:1"
@@ -135,6 +140,8 @@ try classic env DOCKER_BUILDKIT=0 docker build -t next:2 ."
     expect_lacks "$(step_says next)" x.log
     expect_eq "$(step_says next-config | jq -c '[.OnBuild, .Healthcheck.Interval, .Env[1]]')" '[null,7000000000,"KEPT=yes"]'
     expect_step classic 0 "Successfully tagged next:2"
+    expect_step trigger-base 0 sha256:
+    expect_step trigger-stage 0 of-the-stage "BUILDKIT_INLINE_CACHE is not needed"
 }
 
 TEST "contexts come as folders, as tars and as a Dockerfile on standard input" {

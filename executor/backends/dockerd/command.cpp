@@ -167,20 +167,17 @@ Result<Text> dockerfile_for(const BuildJob& job, const dockerfile::Dockerfile& f
   scope.build_args = job.build_args;
   scope.target = job.target;
   scope.target_platform = job.platform;
+  scope.triggers = job.triggers;
   if (Status known = check_images(job, file, scope); !known) return std::move(known).error();
   auto plan = dockerfile::plan_of(file, scope);
   if (!plan) return std::move(plan).error();
   std::set<std::size_t> needed;
   for (const auto& stage : plan->stages)
     needed.insert(stage.index);
-  const std::string& name = file.stages[plan->target].name;
-  const auto same_name =
-      std::count_if(file.stages.begin(), file.stages.end(),
-                    [&](const dockerfile::Stage& stage) { return stage.name == name; });
-  const bool is_last = plan->target + 1 == file.stages.size();
-  const bool can_be_named = is_last || (!name.empty() && same_name == 1);
-  if (can_be_named && needed.size() == plan->target + 1)
-    return Text{text, false, is_last ? "" : name};
+  if (dockerfile::builds_as_written(file, *plan)) {
+    const bool is_last = plan->target + 1 == file.stages.size();
+    return Text{text, false, is_last ? "" : file.stages[plan->target].name};
+  }
 
   // Numbers of stages stay, and so do the lines of all instructions.
   auto lines = lines_of(text);

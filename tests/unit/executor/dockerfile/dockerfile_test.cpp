@@ -124,6 +124,17 @@ TEST(Dockerfile, ReadsTheJsonForm) {
   EXPECT_FALSE(file->stages[0].instructions[1].json);
 }
 
+TEST(Dockerfile, TextAfterTheJsonFormMakesItNone) {
+  const auto file = parse("FROM a\nCMD [\"a\"] # b\nCMD [\"a\"]\nRUN [ -f x ] && y\n");
+
+  ASSERT_TRUE(file.ok());
+  const auto& instructions = file->stages[0].instructions;
+  EXPECT_FALSE(instructions[0].json);
+  EXPECT_TRUE(instructions[0].goes_on_after_json);
+  EXPECT_FALSE(instructions[1].goes_on_after_json);
+  EXPECT_FALSE(instructions[2].goes_on_after_json);
+}
+
 TEST(Dockerfile, KnowsWhatAStageDeclares) {
   const auto file = parse("FROM a\nHEALTHCHECK --interval=5s CMD x\nSHELL "
                           "[\"/bin/bash\",\"-c\"]\nONBUILD RUN x\nUSER u:g\n"
@@ -201,6 +212,24 @@ INSTANTIATE_TEST_SUITE_P(
             "OnbuildOfAStage", "FROM a AS x\nONBUILD COPY --from=t / /\nFROM x\n", {}, "a@1 t@2"},
         ImagesCase{
             "OnbuildInTheLastStageDoesNotRun", "FROM a\nONBUILD COPY --from=t / /\n", {}, "a@1"},
+        ImagesCase{
+            "TriggersOfABase",
+            "FROM a AS st\n",
+            {.triggers = {{"a", {"COPY --from=x:1 / /", "RUN --mount=from=y,target=/m make"}}}},
+            "a@1 x:1@1 y@1"},
+        ImagesCase{"TriggersOfABaseThatNeedAStage",
+                   "FROM golang AS builder\nFROM c AS unused\nFROM corp/runtime:1\n",
+                   {.triggers = {{"corp/runtime:1", {"COPY --from=builder /app /app"}}}},
+                   "golang@1 corp/runtime:1@3"},
+        ImagesCase{"TriggersRanInTheStageBelow",
+                   "FROM a AS b\nFROM b\n",
+                   {.triggers = {{"a", {"COPY --from=x / /"}}, {"b", {"COPY --from=y / /"}}}},
+                   "a@1 x@1"},
+        ImagesCase{"TriggerOfABaseThatCannotBeRead",
+                   "FROM a\n",
+                   {.triggers = {{"a", {"FRY x"}}}},
+                   "error: ONBUILD trigger of a base image:1: unknown instruction: FRY (did you "
+                   "mean ARG?)"},
         ImagesCase{"HeredocHoldsNoInstruction", "FROM a\nRUN <<EOF\nFROM b\nEOF\n", {}, "a@1"},
         ImagesCase{"ArgDefault", "ARG V=12\nARG B=debian:${V}\nFROM $B\n", {}, "debian:12@3"},
         ImagesCase{"ArgGiven",
@@ -219,6 +248,7 @@ INSTANTIATE_TEST_SUITE_P(
         ImagesCase{"DefaultInPlace", "FROM a:${V:-1}\n", {}, "a:1@1"},
         ImagesCase{"AlternativeInPlace", "ARG D=1\nFROM a${D:+-debug}\n", {}, "a-debug@2"},
         ImagesCase{"QuotedDefault", "ARG V=\"1 2\" W='x'\nFROM a:$W\n", {}, "a:x@2"},
+        ImagesCase{"DefaultWithABlank", "ARG A=${X:-\"a b\"} V=1\nFROM a:$V\n", {}, "a:1@2"},
         ImagesCase{"Pattern", "ARG V=v1.2.3\nFROM a:${V#v}\n", {}, "a:1.2.3@2"},
         ImagesCase{"PatternAtTheEnd", "ARG V=1.2.3\nFROM a:${V%%.*}\n", {}, "a:1@2"},
         ImagesCase{"Replacement", "ARG V=1.2.3\nFROM a:${V//./-}\n", {}, "a:1-2-3@2"},
@@ -239,14 +269,6 @@ INSTANTIATE_TEST_SUITE_P(
                    {},
                    "error: Dockerfile:1: FROM: 'https://x/y' is not an image name"}),
     [](const auto& param_info) { return std::string{param_info.param.name}; });
-
-TEST(ExternalImages, OfTriggersInABase) {
-  const auto file = parse("FROM a AS st\n");
-  ASSERT_TRUE(file.ok());
-
-  EXPECT_EQ(names(trigger_images(*file, {"COPY --from=x:1 / /", "COPY --from=st / /", "RUN make"})),
-            "x:1@0");
-}
 
 TEST(WithBases, ReplacesAFromAndKeepsTheLineNumbers) {
   const std::string text = "ARG B=node\nFROM \\\n  ${B} as Node\nRUN x\nFROM node";
@@ -339,6 +361,19 @@ TEST(PlatformArgs, AreKnownByName) {
     EXPECT_TRUE(is_platform_arg(name)) << name;
   for (const char* name : {"TARGET", "BUILD", "TARGETS", "BUILDKIT", "targetarch"})
     EXPECT_FALSE(is_platform_arg(name)) << name;
+}
+
+// As BuildKit's parseWords and parseNameVal split them.
+TEST(KeyValues, AreSplitAtWhiteSpaceOutsideOfQuotesAlone) {
+  using Pairs = std::vector<std::pair<std::string, std::string>>;
+  EXPECT_EQ(key_values(R"(A=${B:-"-x -y"} C=\ d "e f"=g)", '\\'),
+            (Pairs{{"A", R"(${B:-"-x -y"})"}, {"C", "\\ d"}, {R"("e f")", "g"}}));
+  EXPECT_EQ(key_values("A=${B:-c d}", '\\'), (Pairs{{"A", "${B:-c"}})) << "BuildKit refuses d}";
+  EXPECT_EQ(key_values(R"(A='b\' C=d)", '\\'), (Pairs{{"A", "'b\\'"}, {"C", "d"}}));
+  EXPECT_EQ(key_values("A=b` c", '`'), (Pairs{{"A", "b` c"}}));
+  EXPECT_EQ(key_values("A  the \"value", '\\'), (Pairs{{"A", "the \"value"}}));
+  EXPECT_EQ(key_values("A=\\", '\\'), (Pairs{{"A", ""}}));
+  EXPECT_TRUE(key_values("", '\\').empty());
 }
 
 TEST(DeclaredArgs, AreThoseBeforeTheFirstFromAndOfEveryStage) {

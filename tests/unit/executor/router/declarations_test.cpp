@@ -158,6 +158,24 @@ TEST(Declarations, ValuesWithVariablesOnlyHaveToBeThere) {
             "3 USER $U, 4 WORKDIR /srv/$U, 8 STOPSIGNAL $U");
 }
 
+TEST(Declarations, DefaultsWithABlankAreNoNames) {
+  const std::string text = "FROM a\nENV OPTS=${OPTS:-\"-Xms256m -Xmx512m\"} B=1\n"
+                           "LABEL desc=${D:-\"my app\"}\n";
+
+  EXPECT_EQ(lost(text, config_json(R"("Env":["OPTS=-Xms256m -Xmx512m","B=1"],)"
+                                   R"("Labels":{"desc":"my app"})")),
+            "");
+  EXPECT_EQ(lost(text, config_json(R"("Env":["B=1"])")), "2 ENV OPTS, 3 LABEL desc");
+}
+
+TEST(Declarations, CommandOfOneLineIsTheLastWordWhateverTheShell) {
+  const std::string text = "FROM a\nCMD [\"a\"] # start \\\n  it\n";
+
+  EXPECT_EQ(lost(text, config_json(R"("Cmd":["/bin/bash","-c","[\"a\"] # start   it"])")), "");
+  EXPECT_EQ(lost(text, config_json(R"("Cmd":["/bin/sh","-c","[\"a\"] # start it"])")), "");
+  EXPECT_EQ(lost(text, config_json(R"("Cmd":["a"])")), "2 CMD");
+}
+
 TEST(Declarations, OtherStagesDoNotCount) {
   const std::string text = "FROM a AS x\nUSER other\nFROM a\nCOPY --from=x /b /b\n";
 

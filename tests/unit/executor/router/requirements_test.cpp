@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/oci/platform.hpp"
 #include "executor/router/requirements.hpp"
 
 #include <gtest/gtest.h>
@@ -41,6 +42,14 @@ INSTANTIATE_TEST_SUITE_P(
         FactCase{"Nothing", "FROM a\nRUN b\nCMD [\"c\"]\nUSER d\nLABEL e=f\nEXPOSE 1\n", ""},
         FactCase{"OwnSyntax", "# syntax=docker/dockerfile:1\nFROM a\n", ""},
         FactCase{"OtherSyntax", "# syntax=evil/frontend\nFROM a\n", "frontend@1"},
+        FactCase{"EscapeOfItsOwn", "# escape=`\nFROM a\nENV W=C:\\x\nUSER dom\\usr\n",
+                 "escape-directive@3"},
+        FactCase{"EscapeOfItsOwnInUse", "# escape=`\nFROM a\nLABEL b=c` d\n", "escape-directive@3"},
+        FactCase{"EscapeOfItsOwnBeforeFrom", "# escape=`\nARG A=\\b\nFROM a\n",
+                 "escape-directive@2"},
+        FactCase{"EscapeOfItsOwnForLinesAlone",
+                 "# escape=`\nFROM a\nRUN echo \\n `\n  `date`\nENV A=b `\n  C=d\n", ""},
+        FactCase{"EscapeAsUsual", "# escape=\\\nFROM a\nENV W=C:\\\\x\n", ""},
         FactCase{"MountCache", "FROM a\nRUN --mount=type=cache,target=/c b\n", "run-mount-cache@2"},
         FactCase{"MountCachePrivate",
                  "FROM a\nRUN --mount=type=cache,target=/c,sharing=private b\n",
@@ -102,6 +111,14 @@ INSTANTIATE_TEST_SUITE_P(
                  "FROM a AS x\nFROM b\nCOPY --from=x /usr/lib/libz.so.1 /usr/lib/\n",
                  "copy-of-link@3"},
         FactCase{"CopyFromImage", "FROM a\nCOPY --from=b /c /c\n", "copy-folder@2 copy-of-link@2"},
+        FactCase{"CopyFromDigest", "FROM a\nCOPY --from=b:1@sha256:0 /c.d /c\n",
+                 "copy-from-digest@2 copy-of-link@2"},
+        FactCase{"MountFromDigest", "FROM a\nRUN --mount=from=b@sha256:0,target=/x c\n",
+                 "copy-from-digest@2 run-mount-bind-from@2"},
+        FactCase{"StageNameTwice", "FROM a AS x\nRUN b\nFROM x AS x\n", "stage-name-twice@3"},
+        FactCase{"StageNameTwiceButOneNeeded", "FROM a AS x\nRUN b\nFROM b AS x\n", ""},
+        FactCase{"OnbuildFrom", "FROM a AS x\nFROM b\nONBUILD COPY --from=x /c.d /e\n",
+                 "onbuild@3 onbuild-from@3"},
         FactCase{"CopyLink", "FROM a\nCOPY --chown=1 --link b /c\n",
                  "copy-link@2 copy-folder@2 copy-of-link@2"},
         FactCase{"CopyLinkOff", "FROM a\nCOPY --chown=1 --link=false b /c\n",
@@ -140,6 +157,9 @@ INSTANTIATE_TEST_SUITE_P(
                  "FROM a\nARG D=2024-01-02\nENV V=1.2-3\nEXPOSE $P\n", ""},
         FactCase{"ExposeOfAVariableOfTheEnvironment", "FROM a\nENV P=80-81/udp\nEXPOSE $P\n",
                  "expose-range@3"},
+        FactCase{"ExposeOfAProtocolInCapitals", "FROM a\nEXPOSE 53/udp\nEXPOSE 80/TCP\n",
+                 "expose-protocol@3"},
+        FactCase{"ExposeOfAProtocolInAVariable", "FROM a\nEXPOSE 80/$A\n", "expose-protocol@2"},
         FactCase{"ExposeInAnotherStage", "FROM a AS x\nEXPOSE 1-2\nFROM b\nCOPY --from=x /d.e /f\n",
                  "copy-of-link@4"},
         FactCase{"WorkdirAgain", "FROM a\nWORKDIR /c\nRUN b\nWORKDIR /\nWORKDIR /c\n", ""},
@@ -178,9 +198,23 @@ INSTANTIATE_TEST_SUITE_P(
                  "from-platform@1 copy-of-link@3"},
         FactCase{"PlatformArg", "FROM a\nARG TARGETARCH\n", "platform-args@2"},
         FactCase{"PlatformArgInFrom", "FROM a-${TARGETARCH}\n", "platform-args@1"},
+        FactCase{"ModifierOfDefault", "FROM a\nENV A=${B-c}\n", "variable-modifiers@2"},
+        FactCase{"ModifierOfAlternative", "FROM a\nWORKDIR /${B+c}\nRUN d\n",
+                 "variable-modifiers@2"},
+        FactCase{"ModifierOfPrefix", "ARG V=v1\nFROM a:${V#v}\n", "variable-modifiers@2"},
+        FactCase{"ModifierOfSuffix", "ARG V=v1\nARG W=${V%1}\nFROM a\n", "variable-modifiers@2"},
+        FactCase{"ModifierOfReplacement", "FROM a\nUSER ${B:-${C/d/e}}\n", "variable-modifiers@2"},
+        FactCase{"ModifierOfError", "FROM a\nCOPY --chown=${B:?c} d.e /f\n",
+                 "variable-modifiers@2 copy-of-link@2"},
+        FactCase{"ModifierInAFile", "FROM a\nCOPY <<EOF /b\n${C#d}\nEOF\n",
+                 "variable-modifiers@2 copy-heredoc@2 copy-heredoc-expanded@2"},
+        FactCase{"ModifiersThatAllKnow", "FROM a\nENV A=${B:-c} D=${E:+f} G=${H} I=$J#k\n", ""},
+        FactCase{"ModifiersOfTheShell", "FROM a\nARG A\nRUN echo ${A#b}\nCMD echo ${A%c}\n", ""},
         FactCase{"ArgWithEquals", "ARG A=b=c\nFROM a\n", "arg-with-equals@1"},
         FactCase{"ArgAfterEnv", "FROM a\nENV A=1 B=2\nARG B\n", "arg-after-env@3"},
         FactCase{"ArgAfterOldEnv", "FROM a\nENV A 1\nARG A\n", "arg-after-env@3"},
+        FactCase{"ArgAfterEnvWithABlank", "FROM a\nENV A=${C:-\"x y\"} B=2\nARG B\nARG y\n",
+                 "arg-after-env@3"},
         FactCase{"ArgBeforeEnv", "FROM a\nARG A\nENV A=1\n", ""},
         FactCase{"ArgInStages", "FROM a AS x\nARG V\nFROM x\nARG V\n", "arg-in-stages@3"},
         FactCase{"ArgInOneStage", "FROM a\nARG V\nARG V=2\n", ""},
@@ -191,6 +225,11 @@ INSTANTIATE_TEST_SUITE_P(
                  "shell@2"},
         FactCase{"CommandBeforeShell", "FROM a\nENTRYPOINT b\nSHELL [\"bash\", \"-c\"]\n",
                  "shell@3"},
+        FactCase{"CommandThatGoesOnAfterJson", "FROM a\nCMD [\"b\"] # start it\n",
+                 "text-after-json@2"},
+        FactCase{"HealthcheckThatGoesOnAfterJson", "FROM a\nHEALTHCHECK CMD [\"b\"] c\n",
+                 "text-after-json@2 healthcheck@2"},
+        FactCase{"TestIsNoJson", "FROM a\nRUN [ -f b ] && c\nCMD [ \"$d\" = e ]\n", ""},
         FactCase{"Healthcheck", "FROM a\nHEALTHCHECK CMD b\n", "healthcheck@2"},
         FactCase{"NoHealthcheck", "FROM a\nHEALTHCHECK NONE\n", "healthcheck@2"},
         FactCase{"StartInterval", "FROM a\nHEALTHCHECK --start-interval=1s CMD b\n",
@@ -237,11 +276,28 @@ TEST(FactsOfFlags, AreNamedByTheFlag) {
 TEST(FactsOfFlags, PlainOnesAskForNothing) {
   Flags flags;
   flags.scope.build_args = {{"A", "b"}};
-  flags.platforms = {"linux/amd64"};
+  flags.platforms = {oci::host_platform().str()};
   flags.network = "default";
   flags.caches = {"reg/app:cache"};
 
   EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "");
+}
+
+TEST(FactsOfFlags, OnePlatformThatIsNotTheHosts) {
+  Flags flags;
+  flags.platforms = {"linux/s390x"};
+
+  EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "other-platform@0");
+}
+
+TEST(FactsOfFlags, ArgumentsOfBuildkitsOwn) {
+  Flags flags;
+  flags.scope.build_args = {{"BUILDKIT_INLINE_CACHE", "1"}};
+
+  EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "") << "it is left out";
+  EXPECT_EQ(text_of(needs_of("FROM a\nARG BUILDKIT_INLINE_CACHE\n", flags)), "buildkit-args@0");
+  flags.scope.build_args = {{"BUILDKIT_MULTI_PLATFORM", "1"}};
+  EXPECT_EQ(text_of(needs_of("FROM a\n", flags)), "buildkit-args@0");
 }
 
 TEST(FactsOfFlags, NetworkOfTheHost) {
@@ -289,6 +345,16 @@ TEST(FactsOfBases, HeredocsInTriggersCount) {
   EXPECT_EQ(text_of(needs_of("FROM node:20\n", {}, {{"node:20", config}})), "run-heredoc@1");
 }
 
+TEST(FactsOfBases, StagesThatTheirTriggersNameCount) {
+  oci::ImageConfig config;
+  config.on_build = {"COPY --from=builder /app.d /app"};
+  const std::string text = "FROM golang AS builder\nRUN --mount=type=ssh x\nFROM corp/runtime:1\n";
+
+  EXPECT_EQ(text_of(needs_of(text, {}, {{"corp/runtime:1", config}})),
+            "run-mount-ssh@2 onbuild-from@3 copy-of-link@3");
+  EXPECT_EQ(text_of(needs_of(text)), "") << "not known";
+}
+
 TEST(FactsOfBases, NobodyLooksAtWhatTriggersCopy) {
   oci::ImageConfig config;
   config.on_build = {"COPY --chown=1 main.c /src/"};
@@ -315,6 +381,17 @@ TEST(FactsOfContexts, IgnoreFiles) {
             "copy-folder@3 copy-of-link@3 scoped-ignore-file@3 dockerfile-ignore-file@0 "
             "container-ignore-file@0");
   EXPECT_EQ(text_of(needs_of("FROM a\n", {}, {}, {.ignore_file = true})), "");
+}
+
+TEST(FactsOfContexts, IgnoreFileBesideADockerfileThatIsNotTheContextsAsItStands) {
+  const std::string leaves_out = "FROM a AS x\nFROM b\n";
+
+  EXPECT_EQ(text_of(needs_of(leaves_out, {}, {}, {.ignore_file = true})), "dockerfile-beside@0");
+  EXPECT_EQ(text_of(needs_of(leaves_out)), "");
+  EXPECT_EQ(
+      text_of(needs_of("FROM a\n", {}, {}, {.ignore_file = true, .dockerfile_outside = true})),
+      "dockerfile-beside@0");
+  EXPECT_EQ(text_of(needs_of("FROM a\n", {}, {}, {.dockerfile_outside = true})), "");
 }
 
 TEST(FactsOfContexts, SourcesAreWhatTheyAreWhateverTheirName) {
@@ -369,7 +446,7 @@ TEST(SeveralPlatforms, NeedWhatAnyOfThemNeedsAndEachFeatureOnce) {
   EXPECT_EQ(text_of(requirements_of_all(*file, {}, {}, flags)), "platform-args@1 multi-platform@0");
   EXPECT_EQ(text_of(requirements_of_all(*file, {{}, {{"base-arm64", with_shell}}}, {}, flags)),
             "platform-args@1 multi-platform@0 shell@2");
-  flags.platforms = {"linux/arm64"};
+  flags.platforms = {oci::host_platform().str()};
   EXPECT_EQ(text_of(requirements_of_all(*file, {}, {}, flags)), "platform-args@1");
 }
 

@@ -168,12 +168,43 @@ TEST_F(RoutingTest, OneThatWasBusyIsGoneBackToOnce) {
   EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "buildkit"}));
 }
 
-TEST_F(RoutingTest, WhatAnotherBackendSaysOfTheJobIsNotWaitedAway) {
+TEST_F(RoutingTest, WhatOneThatTookOverRefusesGoesBackToTheBusyOne) {
   add("buildkit", {kAll, {}, true, 1});
-  add("buildah", {kAll, Error{ErrorKind::bad_input, "no such stage", "", {}}, false});
+  add("buildah", {kAll, Error{ErrorKind::bad_input, "does not know it", "", {}}, false});
+
+  const auto built = build();
+
+  ASSERT_TRUE(built) << built.error().text();
+  EXPECT_EQ(built->backend, "buildkit");
+  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "buildkit"}));
+  EXPECT_EQ(noted_, "buildkit > buildah: all 4 builders are in use\n"
+                    "buildah > buildkit: does not know it\n");
+}
+
+TEST_F(RoutingTest, WhatOneThatTookOverRefusesIsAskedOfTheNextOne) {
+  add("buildkit", {kAll, {}, true, 1});
+  add("buildah", {kAll, Error{ErrorKind::bad_input, "does not know it", "", {}}, false});
+  add("podman", {});
+
+  EXPECT_EQ(build()->backend, "podman");
+  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "podman"}));
+}
+
+TEST_F(RoutingTest, AStepThatOneThatTookOverRanIsNotRunAgain) {
+  add("buildkit", {kAll, {}, true, 1});
+  add("buildah", {kAll, Error{ErrorKind::bad_input, "no such stage", "", {}}, true});
 
   EXPECT_EQ(build().error().what, "no such stage");
   EXPECT_EQ(asked_.size(), 2U);
+}
+
+TEST_F(RoutingTest, WhatTheBusyOneSaysOfTheJobIsTheLastWord) {
+  const Error refused{ErrorKind::bad_input, "no such file", "", {}};
+  add("buildkit", {kAll, refused, false, 1});
+  add("buildah", {kAll, refused, false});
+
+  EXPECT_EQ(build().error().what, "no such file");
+  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "buildkit"}));
 }
 
 TEST_F(RoutingTest, WaitingEndsWithTheBuildsTimeAndWithItsCancelling) {

@@ -155,6 +155,20 @@ TEST(DockerdDockerfile, EmptiesStagesThatTheTargetDoesNotNeedAndKeepsLines) {
   EXPECT_EQ(made->target, "");
 }
 
+TEST(DockerdDockerfile, KeepsAStageThatABasesTriggerNeeds) {
+  auto wanted = job();
+  const std::string text = "FROM base:1 AS builder\nRUN a\nFROM runtime:1\n";
+  wanted.bases.push_back({"runtime:1", oci::Digest::of("runtime")});
+  wanted.triggers = {{"runtime:1", {"COPY --from=builder /app /app"}}};
+
+  const auto made = text_for(wanted, text);
+
+  ASSERT_TRUE(made.ok()) << made.error().text();
+  EXPECT_FALSE(made->is_changed);
+  wanted.triggers.clear();
+  EXPECT_TRUE(text_for(wanted, text)->is_changed);
+}
+
 TEST(DockerdDockerfile, NamesTheLineOfAnImageThatSlipwayDidNotFetch) {
   const auto from = text_for(job(), "FROM base:1\nRUN x\nFROM other:1\n");
   const auto copy = text_for(job(), "FROM base:1\n\nCOPY --from=other:1 /a /b\n");
