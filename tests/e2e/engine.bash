@@ -157,6 +157,31 @@ try left docker ps -q" ".image.name = \"$world_composed\""
     expect_nothing_left
 }
 
+TEST "before anything ran, lists are empty and what is named is not there, and no engine starts for that" {
+    local before
+    before=$(grep -cF '"engine_start"' "$world_state_dir/audit.jsonl" || true)
+    run_script 8008 "$steps_prelude
+ask() { (exec 3<>/dev/tcp/docker/2375; printf '%s %s HTTP/1.0\r\n\r\n' \"\$1\" \"\$2\" >&3; cat <&3); }
+try networks ask GET /v1.41/networks
+try volumes ask GET /v1.41/volumes
+try network ask GET /v1.41/networks/app_default
+try gone ask DELETE '/v1.41/containers/old?force=1'
+try cli-networks env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli network ls -q
+try cli-volumes env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli volume ls -q
+try cli-rm env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli rm old" ".image.name = \"$world_docker\""
+
+    expect_eq "$STATE" success
+    expect_step networks 0 "200 OK" "[]"
+    expect_step volumes 0 "200 OK" '{"Volumes":[],"Warnings":null}'
+    expect_step network 0 "404" "network app_default not found"
+    expect_step gone 0 "404" "No such container: old"
+    expect_step cli-networks 0
+    expect_step cli-volumes 0
+    expect_step cli-rm 1 "No such container: old"
+    expect_eq "$(grep -cF '"engine_start"' "$world_state_dir/audit.jsonl" || true)" "$before" "engines that were started"
+    expect_nothing_left
+}
+
 TEST "an image committed in the engine goes through the gate like a built one" {
     run_steps 8005 "docker pull -q $tiny >/dev/null
 docker run --name good $tiny sh -c 'echo from-a-container >/made'
