@@ -438,20 +438,24 @@ Command parse_prune(const std::string& called, const Words& words, const std::st
                        }});
 }
 
+/// By the repository's own name: what a path, a test or an argument is called says nothing.
+bool is_emulator_installer(const std::string& image) {
+  const auto name = parse_image_name(image);
+  if (!name) return false;
+  const auto repository = base_name(name->path);
+  return repository == "binfmt" || repository == "qemu-user-static";
+}
+
 Command parse_run(const std::string& called, const Words& words, const Environment& env) {
-  const bool privileged = std::any_of(words.begin(), words.end(), [](const std::string& word) {
-    return word == "--privileged" || word == "--privileged=true";
-  });
-  const bool emulators = std::any_of(words.begin(), words.end(), [](const std::string& word) {
-    return !word.starts_with("-") && (word.find("binfmt") != std::string::npos ||
-                                      word.find("qemu-user-static") != std::string::npos);
-  });
-  if (privileged && emulators)
+  auto command = *read_container_command({"run"}, called, words, env);
+  const auto* run = std::get_if<ContainerCommand>(&command);
+  if (run != nullptr && Line{run->flags, {}, {}, false}.has("privileged") &&
+      is_emulator_installer(run->arguments.front()))
     return Say{
         "",
         "slipway: emulators for other platforms are the operator's to install; nothing was run\n",
         0};
-  return *read_container_command({"run"}, called, words, env);
+  return command;
 }
 
 Command parse_context(const Words& words) {

@@ -224,10 +224,21 @@ TEST(Command, NeverRepeatsAPassword) {
 TEST(Command, TreatsEmulatorInstallersAsDone) {
   EXPECT_EQ(parsed<Say>("docker run --rm --privileged tonistiigi/binfmt --install all").exit_code,
             0);
-  EXPECT_EQ(
-      parsed<Say>("docker run --privileged multiarch/qemu-user-static --reset -p yes").exit_code,
-      0);
-  EXPECT_EQ(parsed<ContainerCommand>("docker run --privileged alpine binfm").verb, "run");
+  for (const auto* line :
+       {"docker run --privileged multiarch/qemu-user-static --reset -p yes",
+        "docker container run --privileged=true reg.io:5000/mirror/binfmt:qemu-v9 --install arm64"})
+    EXPECT_NE(parsed<Say>(line).err.find("nothing was run"), std::string::npos) << line;
+}
+
+TEST(Command, RunsWhatOnlySpeaksOfEmulators) {
+  for (const auto* line : {"docker run --rm --privileged my/tests pytest tests/test_binfmt_misc.py",
+                           "docker run --privileged -v /b/qemu-user-static:/q my/img make test",
+                           "docker run --privileged --name binfmt my/img",
+                           "docker run --privileged my/binfmt-tests",
+                           "docker run --privileged binfmt/tests",
+                           "docker run tonistiigi/binfmt",
+                           "docker run --privileged=false tonistiigi/binfmt"})
+    EXPECT_EQ(parsed<ContainerCommand>(line).verb, "run") << line;
 }
 
 TEST(Command, AnswersThePluginProtocol) {
