@@ -361,5 +361,26 @@ TEST(Kaniko, BuildsInItsWorkspaceAndDoesNotPushWhereItIsToldSo) {
   EXPECT_FALSE(build.push);
 }
 
+TEST(Kaniko, ReadsItsVariables) {
+  const std::string line = "/kaniko/executor --context . --destination reg.io/a:1";
+
+  for (const auto* on : {"1", "t", "T", "true", "TRUE", "True"})
+    EXPECT_FALSE(parsed<Build>(line, {{"KANIKO_NO_PUSH", on}}).push) << on;
+  for (const auto* off : {"0", "f", "F", "false", "FALSE", "False"})
+    EXPECT_TRUE(parsed<Build>(line + " --no-push", {{"KANIKO_NO_PUSH", off}}).push) << off;
+  EXPECT_FALSE(parsed<Build>(line + " --no-push", {{"KANIKO_NO_PUSH", ""}}).push);
+  EXPECT_EQ(parsed<Build>("executor", {{"KANIKO_NO_PUSH", "true"}}).tags.size(), 0U);
+
+  const auto odd = parsed<Say>(line, {{"KANIKO_NO_PUSH", "yes"}});
+  EXPECT_EQ(odd.exit_code, 1);
+  EXPECT_NE(odd.err.find("invalid value \"yes\" for the KANIKO_NO_PUSH"), std::string::npos);
+
+  const auto build = parsed<Build>(line, {{"KANIKO_REGISTRY_MIRROR", "m.io"},
+                                          {"KANIKO_REGISTRY_MAP", "index.docker.io=m.io"},
+                                          {"KANIKO_DIR", "/k"}});
+  ASSERT_EQ(build.notes.size(), 2U);
+  EXPECT_NE(build.notes[0].find("KANIKO_REGISTRY_MIRROR has no effect"), std::string::npos);
+}
+
 } // namespace
 } // namespace slipway::shim
