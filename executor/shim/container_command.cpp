@@ -168,7 +168,7 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
          {"ipv6", 0, kSwitch, Use::refuse, kNotYet}},
         1,
         1}},
-      {"network rm", {"NETWORK [NETWORK...]", {{"force", 'f', kSwitch, Use::ignore}}, 1, kAny}},
+      {"network rm", {"NETWORK [NETWORK...]", {{"force", 'f', kSwitch}}, 1, kAny}},
       {"network ls",
        {"[OPTIONS]",
         {{"quiet", 'q', kSwitch}, {"filter", 'f'}, {"format"}, {"no-trunc", 0, kSwitch}},

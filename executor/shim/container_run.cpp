@@ -431,7 +431,8 @@ public:
     if (verb == "rm")
       return each(command_.arguments, "DELETE", "/containers/",
                   std::string{"?force="} + (line_.has("force") ? "1" : "0") +
-                      "&v=" + (line_.has("volumes") ? "1" : "0"));
+                      "&v=" + (line_.has("volumes") ? "1" : "0"),
+                  true, line_.has("force") ? Missing::is_said : Missing::fails);
     if (verb == "network" || verb.starts_with("network ") || verb.starts_with("volume "))
       return network_or_volume();
     std::string query;
@@ -452,16 +453,22 @@ private:
     return code;
   }
 
+  /// What a name means that is not there.
+  enum class Missing { fails, is_said, is_nothing };
+
   /// One call for each name; prints the names, goes on after a failure, as docker does.
   int each(const std::vector<std::string>& names, const std::string& method,
-           const std::string& before, const std::string& after, bool print = true) const {
+           const std::string& before, const std::string& after, bool print = true,
+           Missing missing = Missing::fails) const {
     int code = 0;
     for (const auto& name : names) {
       auto answer = client_.ask({.method = method,
                                  .target = before + percent_encode(name) + after,
                                  .long_running = true});
       if (!answer) return trouble(answer.error());
-      if (answer->status >= 400) {
+      if (answer->status == 404 && missing != Missing::fails) {
+        if (missing == Missing::is_said) daemon_error(message_of(*answer));
+      } else if (answer->status >= 400) {
         code = daemon_error(message_of(*answer));
       } else if (print) {
         world_.out(name + "\n");
@@ -891,9 +898,12 @@ private:
     const std::string place = network ? "/networks" : "/volumes";
     const auto verb = command_.verb.substr(command_.verb.find(' ') + 1);
     if (verb == "create") return make_one(network, place);
-    if (verb == "rm")
-      return each(command_.arguments, "DELETE", place + "/",
-                  !network && line_.has("force") ? "?force=1" : "");
+    if (verb == "rm") {
+      // Of a volume the engine itself forgives what is not there.
+      const bool force = line_.has("force");
+      return each(command_.arguments, "DELETE", place + "/", !network && force ? "?force=1" : "",
+                  true, network && force ? Missing::is_nothing : Missing::fails);
+    }
     if (verb == "ls") return list(network, place);
     if (verb == "inspect") return inspect(place);
     if (verb == "prune") {

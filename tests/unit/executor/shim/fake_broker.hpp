@@ -20,6 +20,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -87,6 +88,7 @@ public:
   bool refuse_before_body = false;            ///< answers 413 without reading the body
   bool head_alone = false;                    ///< an answer's body comes a while after its header
   std::map<std::string, std::string> files;   ///< of the container "c1": path -> tar
+  std::set<std::string> engine;               ///< "/containers/c1", "/networks/n1": what is there
 
   static std::string id(char c) { return "sha256:" + std::string(64, c); }
 
@@ -384,6 +386,11 @@ private:
                                   {"Size", 10},
                                   {"Comment", ""}}})
                         .dump());
+    if (request.method == "DELETE" && !path.starts_with("/images/")) {
+      if (engine.erase(path) > 0 || request.first("force") + path == "1/volumes/gone")
+        return answer(fd, 204, "");
+      return answer(fd, 404, Json{{"message", "No such thing: " + path}}.dump());
+    }
     if (request.method == "DELETE" && lists.erase(path.substr(8)) > 0)
       return answer(fd, 200, Json::array({{{"Untagged", path.substr(8)}}}).dump());
     if (request.method == "DELETE") {

@@ -607,5 +607,22 @@ TEST_F(RunTest, NobodyListeningIsSaidPlainly) {
       << err_;
 }
 
+TEST_F(RunTest, WithForceARemovalForgivesWhatIsNotThere) {
+  broker_.engine = {"/containers/old", "/networks/back"};
+
+  EXPECT_EQ(docker({"rm", "-f", "gone", "old"}), 0);
+  EXPECT_EQ(out_, "old\n");
+  EXPECT_EQ(err_, "Error response from daemon: No such thing: /containers/gone\n");
+  EXPECT_EQ(docker({"network", "rm", "-f", "gone", "back"}), 0);
+  EXPECT_EQ(out_ + err_, "back\n");
+  EXPECT_EQ(docker({"volume", "rm", "-f", "gone"}), 0) << "the engine's own forgiving";
+  EXPECT_EQ(docker({"rmi", "-f", "gone"}), 0);
+
+  EXPECT_EQ(docker({"rm", "gone"}), 1);
+  EXPECT_EQ(docker({"network", "rm", "gone"}), 1);
+  EXPECT_EQ(docker({"volume", "rm", "gone"}), 1);
+  EXPECT_EQ(docker({"rmi", "gone"}), 1);
+}
+
 } // namespace
 } // namespace slipway::shim
