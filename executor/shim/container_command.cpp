@@ -219,6 +219,13 @@ std::optional<Command> read_container_command(const std::string& verb, const std
                                                      : " to " + std::to_string(spelling.most))) +
                    " argument(s).\nSee '" + called + " --help'.\n" + usage,
                1};
+  // A list that is not filtered goes on to `xargs docker rm`.
+  for (const auto& filter : line.all("filter"))
+    if (!filter.empty() && filter.find('=') == std::string::npos)
+      return usage_error(
+          Manner{}, called,
+          "invalid argument \"" + filter +
+              "\" for \"-f, --filter\" flag: bad format of filter (expected name=value)");
   ContainerCommand command{verb, called, line.flags, line.arguments, env};
   for (const auto& note : line.notes)
     command.flags.emplace_back("note", note);

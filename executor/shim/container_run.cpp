@@ -329,6 +329,68 @@ Status add_host_settings(const Line& line, Json& host) {
   return {};
 }
 
+/// A network that the container joins, and as what.
+struct Joined {
+  std::string network;
+  Json endpoint = Json::object();
+};
+
+/// What is no network of its own, but a mode.
+bool is_mode(const std::string& network) {
+  return network == "default" || network == "bridge" || network == "host" || network == "none" ||
+         network.starts_with("container:");
+}
+
+/// --network NAME or name=NAME,alias=ALIAS. Errors: bad_input.
+Result<Joined> joined_of(const std::string& text) {
+  Joined joined{text};
+  if (text.find('=') == std::string::npos) return joined;
+  joined.network.clear();
+  for (const auto& part : comma_parts(text)) {
+    const auto equals = part.find('=');
+    const auto key = part.substr(0, equals);
+    if (equals == std::string::npos) return bad("invalid field " + part);
+    if (key == "name")
+      joined.network = part.substr(equals + 1);
+    else if (key == "alias")
+      joined.endpoint["Aliases"].push_back(part.substr(equals + 1));
+    else
+      return bad(unsupported("--network " + text, key + " is " + std::string{kNotYet}));
+  }
+  if (joined.network.empty()) return bad("network name/id is not specified");
+  return joined;
+}
+
+/// In the order they were named; what other flags say of a network is about the first. Errors:
+/// bad_input.
+Result<std::vector<Joined>> networks_of(const Line& line) {
+  std::vector<Joined> all;
+  for (const auto& [flag, value] : line.flags) {
+    if ((flag != "network" && flag != "net") || value.empty()) continue;
+    auto joined = joined_of(value);
+    if (!joined) return std::move(joined).error();
+    for (const auto& other : all) {
+      if (other.network == joined->network)
+        return bad("network \"" + other.network + "\" is specified multiple times");
+      if (is_mode(other.network) || is_mode(joined->network))
+        return bad("conflicting options: cannot attach both user-defined and non-user-defined "
+                   "network-modes");
+    }
+    all.push_back(*std::move(joined));
+  }
+  auto aliases = line.all("network-alias");
+  for (auto& alias : line.all("net-alias"))
+    aliases.push_back(std::move(alias));
+  if (aliases.empty()) return all;
+  if (all.empty() || is_mode(all.front().network))
+    return bad("network-scoped aliases are only supported for user-defined networks");
+  auto& first = all.front().endpoint;
+  if (first.contains("Aliases"))
+    return bad("conflicting options: cannot specify both --network-alias and per-network alias");
+  first["Aliases"] = aliases;
+  return all;
+}
+
 } // namespace
 
 Result<std::string> create_container_body(const ContainerCommand& command, const std::string& cwd) {
@@ -370,14 +432,14 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
   if (auto added = add_ports(line, body, host); !added) return std::move(added).error();
   if (auto added = add_limits(line, host); !added) return std::move(added).error();
   if (auto added = add_host_settings(line, host); !added) return std::move(added).error();
-  std::string network = line.last("network");
-  if (network.empty()) network = line.last("net");
-  if (!network.empty()) host["NetworkMode"] = network;
-  auto aliases = line.all("network-alias");
-  for (const auto& alias : line.all("net-alias"))
-    aliases.push_back(alias);
-  if (!aliases.empty())
-    body["NetworkingConfig"] = {{"EndpointsConfig", {{network, {{"Aliases", aliases}}}}}};
+  const auto networks = networks_of(line);
+  if (!networks) return networks.error();
+  if (!networks->empty()) {
+    const auto& first = networks->front();
+    host["NetworkMode"] = first.network;
+    if (!first.endpoint.empty())
+      body["NetworkingConfig"]["EndpointsConfig"][first.network] = first.endpoint;
+  }
   // Of one in the foreground the exit code is asked for before it is removed.
   if (line.has("rm") && detached) host["AutoRemove"] = true;
   body["HostConfig"] = std::move(host);
@@ -549,10 +611,27 @@ private:
       for (const auto& warning : json["Warnings"])
         if (warning.is_string()) world_.err("WARNING: " + warning.get<std::string>() + "\n");
     const auto id = text_at(json, "Id");
+    if (const auto failed = join_further(id)) {
+      remove(id);
+      return *failed;
+    }
     if (const auto file = line_.last("cidfile"); !file.empty())
       if (auto written = replace_file(std::filesystem::path{world_.cwd} / file, id, 0644); !written)
         return trouble(written.error(), kDockerFailed);
     return id;
+  }
+
+  /// The engine's API has one network at a creation. The exit code where one is not joined.
+  std::optional<int> join_further(const std::string& id) const {
+    const auto networks = networks_of(line_);
+    for (std::size_t i = 1; networks && i < networks->size(); ++i) {
+      const auto& [network, endpoint] = (*networks)[i];
+      auto joined = post("/networks/" + percent_encode(network) + "/connect",
+                         dumped(Json{{"Container", id}, {"EndpointConfig", endpoint}}));
+      if (!joined) return trouble(joined.error(), kDockerFailed);
+      if (joined->status >= 400) return run_failed(message_of(*joined));
+    }
+    return std::nullopt;
   }
 
   int run_or_create() const {
@@ -744,13 +823,12 @@ private:
 
   // ---- lists -----------------------------------------------------------------------------------
 
-  /// "?filters=…" for --filter KEY=VALUE.
+  /// "?filters=…" for --filter KEY=VALUE; the reader of the flags has refused what has no "=".
   std::string filters() const {
     Json filters = Json::object();
     for (const auto& filter : line_.all("filter")) {
       const auto equals = filter.find('=');
-      if (equals != std::string::npos)
-        filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
+      if (!filter.empty()) filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
     }
     return filters.empty() ? "" : "filters=" + percent_encode(dumped(filters));
   }

@@ -83,6 +83,9 @@ TEST(ContainerRun, ValuesThatMeanNothingAreRefused) {
   for (const char* text :
        {"-p web:80 i", "-p 1-3:1-3 i", "-m lots i", "--cpus many i", "--cpus 1.x i",
         "--pids-limit 1k i", "--ulimit nofile i", "--ulimit nofile=a i",
+        "--network a --network a i", "--network a --network host i", "--network-alias x i",
+        "--network host --network-alias x i", "--network name=a,ip=10.0.0.2 i",
+        "--network alias=x i", "--network-alias x --network name=a,alias=y i",
         "--mount type=bind,wat=1 i", "--env-file /no/such/file i", "-v :/x i"}) {
     EXPECT_TRUE(body_of(text).contains("error")) << text;
   }

@@ -297,6 +297,16 @@ private:
                           "close\r\n\r\n" +
                               files[wanted]);
     }
+    if (path == "/containers/create") {
+      engine.insert("/containers/c9");
+      return answer(fd, 201, R"({"Id":"c9"})");
+    }
+    if (path == "/containers/c9/start") return answer(fd, 204, "");
+    if (const auto name = between("/networks/", "/connect"); !name.empty())
+      return engine.contains("/networks/" + name)
+                 ? answer(fd, 200, "")
+                 : answer(fd, 404, Json{{"message", "network " + name + " not found"}}.dump());
+    if (path == "/containers/json") return answer(fd, 200, "[]");
     if (path == "/info")
       return answer(
           fd, 200,

@@ -624,5 +624,48 @@ TEST_F(RunTest, WithForceARemovalForgivesWhatIsNotThere) {
   EXPECT_EQ(docker({"rmi", "gone"}), 1);
 }
 
+TEST_F(RunTest, EveryNetworkThatIsNamedIsJoinedBeforeTheStart) {
+  broker_.engine = {"/networks/a", "/networks/b", "/networks/c"};
+  ASSERT_EQ(docker({"run", "-d", "--network", "a", "--net=b", "--network", "name=c,alias=db",
+                    "--network-alias", "web", "img"}),
+            0)
+      << err_;
+
+  const auto seen = broker_.seen();
+  ASSERT_EQ(seen.size(), 4U);
+  const auto body = Json::parse(seen[0].body);
+  EXPECT_EQ(body["HostConfig"]["NetworkMode"], "a");
+  EXPECT_EQ(body["NetworkingConfig"],
+            Json::parse(R"({"EndpointsConfig":{"a":{"Aliases":["web"]}}})"));
+  EXPECT_EQ(seen[1].path, "/networks/b/connect");
+  EXPECT_EQ(Json::parse(seen[1].body), Json::parse(R"({"Container":"c9","EndpointConfig":{}})"));
+  EXPECT_EQ(seen[2].path, "/networks/c/connect");
+  EXPECT_EQ(Json::parse(seen[2].body)["EndpointConfig"]["Aliases"], Json({"db"}));
+  EXPECT_EQ(seen[3].path, "/containers/c9/start");
+}
+
+TEST_F(RunTest, AContainerThatCannotJoinANetworkDoesNotStay) {
+  broker_.engine = {"/networks/a"};
+
+  EXPECT_EQ(docker({"run", "-d", "--network", "a", "--network", "gone", "img"}), 125);
+
+  EXPECT_NE(err_.find("network gone not found"), std::string::npos) << err_;
+  EXPECT_FALSE(broker_.engine.contains("/containers/c9"));
+  EXPECT_EQ(out_, "");
+}
+
+TEST_F(RunTest, AListIsNeverShownWithoutTheFilterThatWasMeant) {
+  for (const auto& command : {std::vector<std::string>{"ps", "-q", "--filter", "running"},
+                              {"network", "ls", "-f", "x"},
+                              {"volume", "ls", "-f", "x"}}) {
+    EXPECT_EQ(docker(command), 125);
+    EXPECT_NE(err_.find("bad format of filter (expected name=value)"), std::string::npos) << err_;
+  }
+  EXPECT_TRUE(broker_.seen().empty());
+
+  EXPECT_EQ(docker({"ps", "-q", "--filter", "status=running", "--filter", ""}), 0);
+  EXPECT_EQ(broker_.last().first("filters"), R"({"status":{"running":true}})");
+}
+
 } // namespace
 } // namespace slipway::shim
