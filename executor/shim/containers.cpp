@@ -325,6 +325,14 @@ const std::vector<Flag>& containers_global_flags() {
   return flags;
 }
 
+std::vector<Flag> containers_flags_everywhere() {
+  auto flags = containers_global_flags();
+  std::erase_if(flags, [](const Flag& flag) { return flag.name == "version"; });
+  for (auto& flag : flags)
+    flag.letter = 0; // behind a command the letters are the command's
+  return flags;
+}
+
 Command containers_build(Tool& tool, const std::string& called, const Words& words,
                          const Environment& env) {
   return read_command(

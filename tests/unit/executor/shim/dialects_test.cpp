@@ -204,6 +204,23 @@ TEST(Podman, ReadsABuild) {
   EXPECT_EQ(build.report, Report::image_id);
 }
 
+TEST(Podman, TakesGlobalFlagsBehindACommandToo) {
+  EXPECT_EQ(parsed<Build>("buildah bud --storage-driver vfs -t x .").context, ".");
+  EXPECT_EQ(parsed<Build>("podman build --log-level=error --root /r dir").context, "dir");
+  EXPECT_EQ(parsed<Push>("buildah push --storage-driver=vfs x").image, "x");
+  EXPECT_EQ(parsed<Pull>("podman pull --log-level debug --storage-opt a=b x").image, "x");
+  EXPECT_EQ(parsed<PushIndex>("buildah manifest push --storage-driver vfs l").list, "l");
+
+  const auto noted = read_invocation(words("buildah bud --registries-conf r.conf ."), {}).notes;
+  ASSERT_EQ(noted.size(), 1U);
+  EXPECT_NE(noted[0].find("--registries-conf has no effect"), std::string::npos);
+  // What the command itself means by a name counts, and letters are the command's.
+  EXPECT_EQ(read_invocation(words("podman build --runtime crun ."), {}).notes.size(), 1U);
+  EXPECT_EQ(parsed<Say>("podman build --version .").exit_code, 125);
+  EXPECT_NE(parsed<Say>("podman pull -c x y").err.find("unknown shorthand flag: 'c'"),
+            std::string::npos);
+}
+
 TEST(Podman, TakesTheFolderOfTheFileWhereNoContextIsGiven) {
   EXPECT_EQ(parsed<Build>("podman build").context, ".");
   EXPECT_EQ(parsed<Build>("podman build -f a/b/Containerfile").context, "a/b/");
