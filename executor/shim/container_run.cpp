@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <optional>
 
@@ -62,19 +63,30 @@ Error bad(const std::string& text) {
   return Error{ErrorKind::bad_input, text, "", {}};
 }
 
-/// "64m": bytes. None where it is no size.
+/// "64m", "1.5g", "2 GiB": bytes, units of 1024. None where it is no size. Source: RAMInBytes of
+/// docker/go-units 0.5.
 std::optional<std::int64_t> size_of(const std::string& text) {
-  std::int64_t value = 0;
-  std::size_t at = 0;
-  for (; at < text.size() && text[at] >= '0' && text[at] <= '9' && at < 15; ++at)
-    value = value * 10 + (text[at] - '0');
-  if (at == 0) return std::nullopt;
-  const std::string unit = text.substr(at);
-  static constexpr std::string_view kUnits = "bkmg";
-  if (unit.empty()) return value;
-  const auto found = kUnits.find(static_cast<char>(unit[0] | 0x20));
-  if (found == std::string_view::npos || unit.size() > 2) return std::nullopt;
-  return value << (10 * found);
+  const auto last = text.find_last_of("0123456789. ");
+  if (last == std::string::npos) return std::nullopt;
+  const auto number = text.substr(0, text[last] == ' ' ? last : last + 1);
+  std::string unit = text.substr(last + 1);
+  for (char& letter : unit)
+    letter = static_cast<char>(letter | 0x20);
+  double value = 0;
+  const auto* const end = number.data() + number.size();
+  if (const auto read = std::from_chars(number.data(), end, value);
+      read.ec != std::errc{} || read.ptr != end)
+    return std::nullopt;
+  constexpr std::string_view kUnits = "kmgtp";
+  const auto power = unit.empty() ? std::string_view::npos : kUnits.find(unit.front());
+  if (power != std::string_view::npos) {
+    if (unit.size() > 1 && unit.substr(1) != "b" && unit.substr(1) != "ib") return std::nullopt;
+    value *= static_cast<double>(std::int64_t{1} << (10 * (power + 1)));
+  } else if (!unit.empty() && unit != "b") {
+    return std::nullopt;
+  }
+  if (!(value >= 0 && value < 0x1p63)) return std::nullopt;
+  return static_cast<std::int64_t>(value);
 }
 
 void add_env(const std::string& text, const Environment& env, Json& list) {
@@ -233,8 +245,16 @@ std::optional<std::int64_t> nano_of(const std::string& text) {
 
 /// What the engine can hold a container to is the engine's to say: it refuses, or warns.
 Status add_limits(const Line& line, Json& host) {
-  constexpr std::pair<const char*, const char*> kNumbers[] = {{"cpu-shares", "CpuShares"},
-                                                              {"pids-limit", "PidsLimit"}};
+  constexpr std::pair<const char*, const char*> kNumbers[] = {
+      {"cpu-shares", "CpuShares"},
+      {"cpu-period", "CpuPeriod"},
+      {"cpu-quota", "CpuQuota"},
+      {"cpu-rt-period", "CpuRealtimePeriod"},
+      {"cpu-rt-runtime", "CpuRealtimeRuntime"},
+      {"pids-limit", "PidsLimit"},
+      {"blkio-weight", "BlkioWeight"},
+      {"memory-swappiness", "MemorySwappiness"},
+      {"oom-score-adj", "OomScoreAdj"}};
   const auto invalid = [](const std::string& text, const std::string& flag) {
     return bad("invalid argument \"" + text + "\" for \"--" + flag + "\"");
   };
@@ -269,17 +289,28 @@ Status add_limits(const Line& line, Json& host) {
 
 Status add_host_settings(const Line& line, Json& host) {
   constexpr std::pair<const char*, const char*> kTexts[] = {
-      {"ipc", "IpcMode"}, {"pid", "PidMode"}, {"uts", "UTSMode"}, {"userns", "UsernsMode"}};
-  constexpr std::pair<const char*, const char*> kLists[] = {
-      {"cap-add", "CapAdd"},           {"cap-drop", "CapDrop"}, {"security-opt", "SecurityOpt"},
-      {"add-host", "ExtraHosts"},      {"dns", "Dns"},          {"group-add", "GroupAdd"},
-      {"volumes-from", "VolumesFrom"}, {"link", "Links"}};
-  constexpr std::pair<const char*, const char*> kSwitches[] = {{"privileged", "Privileged"},
-                                                               {"read-only", "ReadonlyRootfs"},
-                                                               {"init", "Init"},
-                                                               {"publish-all", "PublishAllPorts"}};
-  constexpr std::pair<const char*, const char*> kSizes[] = {{"memory", "Memory"},
-                                                            {"shm-size", "ShmSize"}};
+      {"ipc", "IpcMode"},           {"pid", "PidMode"},           {"uts", "UTSMode"},
+      {"userns", "UsernsMode"},     {"cgroupns", "CgroupnsMode"}, {"cpuset-cpus", "CpusetCpus"},
+      {"cpuset-mems", "CpusetMems"}};
+  constexpr std::pair<const char*, const char*> kLists[] = {{"cap-add", "CapAdd"},
+                                                            {"cap-drop", "CapDrop"},
+                                                            {"security-opt", "SecurityOpt"},
+                                                            {"add-host", "ExtraHosts"},
+                                                            {"dns", "Dns"},
+                                                            {"dns-search", "DnsSearch"},
+                                                            {"dns-option", "DnsOptions"},
+                                                            {"dns-opt", "DnsOptions"},
+                                                            {"group-add", "GroupAdd"},
+                                                            {"volumes-from", "VolumesFrom"},
+                                                            {"link", "Links"}};
+  constexpr std::pair<const char*, const char*> kSwitches[] = {
+      {"privileged", "Privileged"},
+      {"read-only", "ReadonlyRootfs"},
+      {"init", "Init"},
+      {"oom-kill-disable", "OomKillDisable"},
+      {"publish-all", "PublishAllPorts"}};
+  constexpr std::pair<const char*, const char*> kSizes[] = {
+      {"memory", "Memory"}, {"memory-reservation", "MemoryReservation"}, {"shm-size", "ShmSize"}};
   for (const auto& [flag, member] : kTexts)
     if (const auto value = line.last(flag); !value.empty()) host[member] = value;
   for (const auto& [flag, member] : kLists)
@@ -304,11 +335,14 @@ Status add_host_settings(const Line& line, Json& host) {
          {"PathInContainer", rest.substr(0, second)},
          {"CgroupPermissions", second == std::string::npos ? "rwm" : rest.substr(second + 1)}});
   }
-  for (const auto& text : line.all("sysctl")) {
-    const auto equals = text.find('=');
-    if (equals == std::string::npos)
-      return bad("invalid argument \"" + text + "\" for \"--sysctl\"");
-    host["Sysctls"][text.substr(0, equals)] = text.substr(equals + 1);
+  for (const auto& [flag, member] :
+       {std::pair{"sysctl", "Sysctls"}, {"storage-opt", "StorageOpt"}}) {
+    for (const auto& text : line.all(flag)) {
+      const auto equals = text.find('=');
+      if (equals == std::string::npos)
+        return bad("invalid argument \"" + text + "\" for \"--" + flag + "\"");
+      host[member][text.substr(0, equals)] = text.substr(equals + 1);
+    }
   }
   if (const auto restart = line.last("restart"); !restart.empty()) {
     const auto colon = restart.find(':');
@@ -361,6 +395,16 @@ Result<Joined> joined_of(const std::string& text) {
   return joined;
 }
 
+/// What --ip, --ip6 and --link-local-ip say. Null where they say nothing.
+Json addresses_of(const Line& line) {
+  Json addresses;
+  if (const auto address = line.last("ip"); !address.empty()) addresses["IPv4Address"] = address;
+  if (const auto address = line.last("ip6"); !address.empty()) addresses["IPv6Address"] = address;
+  for (const auto& address : line.all("link-local-ip"))
+    addresses["LinkLocalIPs"].push_back(address);
+  return addresses;
+}
+
 /// In the order they were named; what other flags say of a network is about the first. Errors:
 /// bad_input.
 Result<std::vector<Joined>> networks_of(const Line& line) {
@@ -381,13 +425,17 @@ Result<std::vector<Joined>> networks_of(const Line& line) {
   auto aliases = line.all("network-alias");
   for (auto& alias : line.all("net-alias"))
     aliases.push_back(std::move(alias));
-  if (aliases.empty()) return all;
+  auto addresses = addresses_of(line);
+  if (aliases.empty() && addresses.is_null()) return all;
   if (all.empty() || is_mode(all.front().network))
-    return bad("network-scoped aliases are only supported for user-defined networks");
+    return bad(aliases.empty()
+                   ? "user specified IP address is supported on user defined networks only"
+                   : "network-scoped aliases are only supported for user-defined networks");
   auto& first = all.front().endpoint;
-  if (first.contains("Aliases"))
+  if (!aliases.empty() && first.contains("Aliases"))
     return bad("conflicting options: cannot specify both --network-alias and per-network alias");
-  first["Aliases"] = aliases;
+  if (!aliases.empty()) first["Aliases"] = aliases;
+  if (!addresses.is_null()) first["IPAMConfig"] = std::move(addresses);
   return all;
 }
 
@@ -415,10 +463,10 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
     const auto entrypoint = line.last("entrypoint");
     body["Entrypoint"] = Json::array({entrypoint});
   }
-  constexpr std::pair<const char*, const char*> kTexts[] = {{"workdir", "WorkingDir"},
-                                                            {"user", "User"},
-                                                            {"hostname", "Hostname"},
-                                                            {"stop-signal", "StopSignal"}};
+  constexpr std::pair<const char*, const char*> kTexts[] = {
+      {"workdir", "WorkingDir"},     {"user", "User"},
+      {"hostname", "Hostname"},      {"domainname", "Domainname"},
+      {"mac-address", "MacAddress"}, {"stop-signal", "StopSignal"}};
   for (const auto& [flag, member] : kTexts)
     if (const auto value = line.last(flag); !value.empty()) body[member] = value;
   if (const auto text = line.last("stop-timeout"); !text.empty()) {
@@ -992,7 +1040,9 @@ private:
     Json body{{"Container", command_.arguments[1]}};
     if (verb == "disconnect") body["Force"] = line_.has("force");
     if (const auto aliases = line_.all("alias"); !aliases.empty())
-      body["EndpointConfig"] = {{"Aliases", aliases}};
+      body["EndpointConfig"]["Aliases"] = aliases;
+    if (auto addresses = addresses_of(line_); !addresses.is_null())
+      body["EndpointConfig"]["IPAMConfig"] = std::move(addresses);
     auto answer =
         post("/networks/" + percent_encode(command_.arguments[0]) + "/" + verb, dumped(body));
     if (!answer) return trouble(answer.error());

@@ -231,13 +231,12 @@ TEST(Command, TreatsEmulatorInstallersAsDone) {
 }
 
 TEST(Command, RunsWhatOnlySpeaksOfEmulators) {
-  for (const auto* line : {"docker run --rm --privileged my/tests pytest tests/test_binfmt_misc.py",
-                           "docker run --privileged -v /b/qemu-user-static:/q my/img make test",
-                           "docker run --privileged --name binfmt my/img",
-                           "docker run --privileged my/binfmt-tests",
-                           "docker run --privileged binfmt/tests",
-                           "docker run tonistiigi/binfmt",
-                           "docker run --privileged=false tonistiigi/binfmt"})
+  for (const auto* line :
+       {"docker run --rm --privileged my/tests pytest tests/test_binfmt_misc.py",
+        "docker run --privileged -v /b/qemu-user-static:/q my/img make test",
+        "docker run --privileged --name binfmt my/img", "docker run --privileged my/binfmt-tests",
+        "docker run --privileged binfmt/tests", "docker run tonistiigi/binfmt",
+        "docker run --privileged=false tonistiigi/binfmt"})
     EXPECT_EQ(parsed<ContainerCommand>(line).verb, "run") << line;
 }
 
