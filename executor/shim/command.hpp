@@ -210,7 +210,7 @@ struct Inspect {
   bool image_only =
       true; ///< `docker image inspect`, `--type image`; else the words are "No such object"
   Style style = Style::docker;
-  bool container_only = false;
+  std::string kind = {}; ///< "container", "network", "volume" alone; "" = images too
 };
 
 /// `podman image exists`: 0 or 1, without a word.

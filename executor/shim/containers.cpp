@@ -244,8 +244,15 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
            "--manifest, and push with `manifest push`";
   }
   add_proxies(line, env, build);
-  if (const auto format = line.last("format"); format == "docker")
-    build.notes.push_back("slipway: --format docker is not needed for HEALTHCHECK, SHELL and "
+  auto format = line.last("format");
+  std::string said = "--format docker";
+  if (const auto set = env.find("BUILDAH_FORMAT"); format.empty() && set != env.end()) {
+    format = set->second;
+    said = "BUILDAH_FORMAT=docker";
+  }
+  if (format == "docker")
+    build.notes.push_back("slipway: " + said +
+                          " is not needed for HEALTHCHECK, SHELL and "
                           "ONBUILD, which are kept; the manifest is an OCI one");
   else if (!format.empty() && format != "oci")
     return "unrecognized image type \"" + format + "\"";

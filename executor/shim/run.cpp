@@ -508,12 +508,13 @@ public:
     std::string errors;
     std::string text;
     for (const auto& name : inspect.names) {
-      auto answer = client_.ask({.target = (inspect.image_only ? "/images/" : "/containers/") +
-                                           percent_encode(name) + "/json"});
-      if (answer && answer->status >= 400 && !inspect.image_only && !inspect.container_only)
-        answer = client_.ask({.target = "/images/" + percent_encode(name) + "/json"});
+      const auto places = places_of(inspect, percent_encode(name));
+      auto answer = client_.ask({.target = places.front()});
+      for (std::size_t i = 1; answer && answer->status >= 400 && i < places.size(); ++i)
+        answer = client_.ask({.target = places[i]});
       if (!answer) return fail("", answer.error());
-      if (answer->status == 404 && !inspect.image_only) {
+      if (answer->status == 404 && !inspect.image_only &&
+          (inspect.kind.empty() || inspect.kind == "container")) {
         errors += "Error: No such object: " + name + "\n";
       } else if (answer->status >= 400) {
         errors += std::string{manner_.broker_error} + message_of(*answer) + "\n";
@@ -1397,6 +1398,19 @@ private:
       if (const auto text = text_at(one, "Deleted"); !text.empty())
         world_.out((style == Style::podman ? "Deleted: " : "") + bare_id(text) + "\n");
     }
+  }
+
+  /// Where something of that name may be, in docker's order.
+  static std::vector<std::string> places_of(const Inspect& inspect, const std::string& name) {
+    const std::string container = "/containers/" + name + "/json";
+    const std::string image = "/images/" + name + "/json";
+    const std::string network = "/networks/" + name;
+    const std::string volume = "/volumes/" + name;
+    if (inspect.image_only) return {image};
+    if (inspect.kind == "container") return {container};
+    if (inspect.kind == "network") return {network};
+    if (inspect.kind == "volume") return {volume};
+    return {container, image, network, volume};
   }
 
   int inspect_in_style(const Inspect& inspect) const {

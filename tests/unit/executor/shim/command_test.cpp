@@ -273,6 +273,18 @@ TEST(Command, AcceptsTheUsualPreparations) {
   EXPECT_EQ(parsed<Say>("docker help sh").exit_code, 1);
 }
 
+TEST(Command, AContextIsCalledWhatItsArgumentSays) {
+  EXPECT_EQ(parsed<Say>("docker context create --docker host=tcp://d:2375 mine").out, "mine\n");
+  EXPECT_EQ(parsed<Say>("docker context create mine --description x --from default").err,
+            "Successfully created context \"mine\"\n");
+  EXPECT_EQ(parsed<Say>("docker context update --docker host=x mine").err,
+            "Successfully updated context \"mine\"\n");
+  EXPECT_EQ(parsed<Say>("docker context use mine").err, "Current context is now \"mine\"\n");
+  EXPECT_EQ(parsed<Say>("docker context rm -f a b").out, "a\nb\n");
+  EXPECT_EQ(parsed<Say>("docker context create --wat x mine").exit_code, 125);
+  EXPECT_EQ(parsed<Say>("docker context create --docker host=x").exit_code, 1);
+}
+
 TEST(Command, StopsReadingFlagsAtTwoDashes) {
   EXPECT_EQ(parsed<RemoveImages>("docker rmi -f -- a b").images,
             (std::vector<std::string>{"a", "b"}));

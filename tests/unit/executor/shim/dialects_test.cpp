@@ -221,6 +221,19 @@ TEST(Podman, TakesGlobalFlagsBehindACommandToo) {
             std::string::npos);
 }
 
+TEST(Podman, ReadsTheFormatOfTheEnvironmentAsTheFlag) {
+  const Environment env{{"BUILDAH_FORMAT", "docker"}};
+  for (const auto* line : {"buildah bud .", "podman build ."}) {
+    const auto notes = parsed<Build>(line, env).notes;
+    ASSERT_EQ(notes.size(), 1U) << line;
+    EXPECT_NE(notes[0].find("BUILDAH_FORMAT=docker is not needed"), std::string::npos) << notes[0];
+  }
+  EXPECT_TRUE(parsed<Build>("buildah bud --format oci .", env).notes.empty());
+  EXPECT_TRUE(parsed<Build>("buildah bud .", {{"BUILDAH_FORMAT", ""}}).notes.empty());
+  EXPECT_NE(parsed<Say>("buildah bud .", {{"BUILDAH_FORMAT", "v3"}}).err.find("image type \"v3\""),
+            std::string::npos);
+}
+
 TEST(Podman, TakesTheFolderOfTheFileWhereNoContextIsGiven) {
   EXPECT_EQ(parsed<Build>("podman build").context, ".");
   EXPECT_EQ(parsed<Build>("podman build -f a/b/Containerfile").context, "a/b/");

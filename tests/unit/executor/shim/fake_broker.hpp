@@ -306,6 +306,8 @@ private:
       return engine.contains("/networks/" + name)
                  ? answer(fd, 200, "")
                  : answer(fd, 404, Json{{"message", "network " + name + " not found"}}.dump());
+    if (request.method == "GET" && engine.contains(path))
+      return answer(fd, 200, Json{{"Name", path.substr(path.rfind('/') + 1)}}.dump());
     if (path == "/containers/json") return answer(fd, 200, "[]");
     if (path == "/info")
       return answer(

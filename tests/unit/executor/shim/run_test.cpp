@@ -667,5 +667,21 @@ TEST_F(RunTest, AListIsNeverShownWithoutTheFilterThatWasMeant) {
   EXPECT_EQ(broker_.last().first("filters"), R"({"status":{"running":true}})");
 }
 
+TEST_F(RunTest, InspectFindsNetworksAndVolumesToo) {
+  broker_.engine = {"/networks/back", "/volumes/cache"};
+
+  ASSERT_EQ(docker({"inspect", "--type", "volume", "-f", "{{.Name}}", "cache"}), 0) << err_;
+  EXPECT_EQ(out_, "cache\n");
+  ASSERT_EQ(docker({"inspect", "--type=network", "-f", "{{.Name}}", "back"}), 0) << err_;
+  ASSERT_EQ(docker({"inspect", "-f", "{{.Name}}", "back", "cache"}), 0) << err_;
+  EXPECT_EQ(out_, "back\ncache\n");
+
+  EXPECT_EQ(docker({"inspect", "--type", "volume", "back"}), 1);
+  EXPECT_EQ(broker_.last().path, "/volumes/back");
+  EXPECT_EQ(out_, "[]\n");
+  EXPECT_EQ(docker({"inspect", "--type", "service", "s"}), 1);
+  EXPECT_NE(err_.find("--type service"), std::string::npos) << err_;
+}
+
 } // namespace
 } // namespace slipway::shim
