@@ -682,7 +682,7 @@ constexpr std::string_view kHelpText =
     "commit, "
     "network and\n"
     "  volume (create ls rm inspect prune): where the policy allows this job containers\n"
-    "  system (prune info), context (create use rm ls show inspect)\n";
+    "  system (df info prune), context (create use rm ls show inspect)\n";
 
 const std::set<std::string_view>& container_verbs() {
   static const std::set<std::string_view> verbs{
@@ -719,12 +719,22 @@ Command parse_formatted(const std::string& called, const Words& words, bool vers
                        }});
 }
 
+Command parse_disk_usage(const Words& words) {
+  return read_command(
+      "docker system df", words,
+      {"[OPTIONS]",
+       {{"format"}, {"verbose", 'v', Takes::nothing, Use::refuse, "see docker images for each"}},
+       0,
+       0,
+       [](const Line& line) -> Command { return DiskUsage{line.last("format")}; }});
+}
+
 /// `docker image --help`, and without a word.
 std::optional<Say> group_help(const std::string& verb, const std::string& sub) {
   static const std::map<std::string_view, std::string_view> commands{
       {"image", "build history inspect load ls prune pull push rm save tag"},
       {"builder", "build prune"},
-      {"system", "info prune"},
+      {"system", "df info prune"},
       {"container",
        "commit cp create exec inspect kill logs ls pause port prune rename restart rm run start "
        "stop unpause wait"},
@@ -750,6 +760,7 @@ Command parse_group(const std::string& verb, const Words& words, const Environme
   if (verb == "builder" && sub == "prune")
     return parse_prune("docker builder prune", rest, "/build/prune");
   if (verb == "system" && sub == "prune") return parse_prune("docker system prune", rest, "");
+  if (verb == "system" && sub == "df") return parse_disk_usage(rest);
   if (verb == "system" && sub == "info") return parse_formatted("docker system info", rest, false);
   return usage_error("docker " + verb,
                      "docker " + verb + ": '" + sub + "' is unknown or not served by slipway.", 1);

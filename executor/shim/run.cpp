@@ -626,6 +626,48 @@ public:
     return end ? 0 : manner_.exit_code;
   }
 
+  int operator()(const DiskUsage& usage) const {
+    const auto said = ask_json({.target = "/system/df"});
+    if (!said) return 1;
+    const auto images = said->find("Images");
+    if (!said->is_object() || images == said->end() || !images->is_array())
+      return fail("the broker's answer has no list of images");
+    const auto total = number_at(*said, "LayersSize");
+    std::uint64_t in_use = 0;
+    std::size_t active = 0;
+    for (const auto& image : *images) {
+      if (number_at(image, "Containers") == 0) continue;
+      ++active;
+      in_use += number_at(image, "Size") -
+                std::min(number_at(image, "Size"), number_at(image, "SharedSize"));
+    }
+    const auto size = [](std::uint64_t bytes) { return human_size(bytes, 4); };
+    const auto free = total - std::min(total, in_use);
+    const auto row = [](const char* type, std::size_t count, std::size_t used,
+                        const std::string& all, const std::string& reclaimable) {
+      return Json{{"Active", std::to_string(used)},
+                  {"Reclaimable", reclaimable},
+                  {"Size", all},
+                  {"TotalCount", std::to_string(count)},
+                  {"Type", type}};
+    };
+    const auto share =
+        total == 0 ? std::string{} : " (" + std::to_string(free * 100 / total) + "%)";
+    // What the job's engine has is not in the broker's answer; the build cache is not the job's.
+    return print_listing(
+        {{{"Active", "ACTIVE"},
+          {"Reclaimable", "RECLAIMABLE"},
+          {"Size", "SIZE"},
+          {"TotalCount", "TOTAL"},
+          {"Type", "TYPE"}},
+         {row("Images", images->size(), active, size(total), size(free) + share),
+          row("Containers", 0, 0, "0B", "0B"), row("Local Volumes", 0, 0, "0B", "0B"),
+          row("Build Cache", 0, 0, "0B", "0B")},
+         "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t"
+         "{{.Reclaimable}}"},
+        usage.format);
+  }
+
   int operator()(const Info& info) const {
     const auto answer = ask({.target = "/info"});
     if (!answer) return manner_.exit_code;

@@ -309,6 +309,13 @@ private:
     if (request.method == "GET" && engine.contains(path))
       return answer(fd, 200, Json{{"Name", path.substr(path.rfind('/') + 1)}}.dump());
     if (path == "/containers/json") return answer(fd, 200, "[]");
+    if (path == "/system/df") {
+      Json list = Json::array();
+      for (const auto& [id, image] : images)
+        list.push_back({{"Id", id}, {"Size", 4261234}, {"SharedSize", 0}, {"Containers", 0}});
+      return answer(fd, 200,
+                    Json{{"LayersSize", 4261234 * images.size()}, {"Images", list}}.dump());
+    }
     if (path == "/info")
       return answer(
           fd, 200,

@@ -683,5 +683,25 @@ TEST_F(RunTest, InspectFindsNetworksAndVolumesToo) {
   EXPECT_NE(err_.find("--type service"), std::string::npos) << err_;
 }
 
+TEST_F(RunTest, DiskUsageIsThatOfTheJobsImages) {
+  ASSERT_EQ(docker({"system", "df"}), 0) << err_;
+  EXPECT_EQ(out_, "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n"
+                  "Images          0         0         0B        0B\n"
+                  "Containers      0         0         0B        0B\n"
+                  "Local Volumes   0         0         0B        0B\n"
+                  "Build Cache     0         0         0B        0B\n");
+
+  broker_.images[FakeBroker::id('a')] = {{"app:1"}, {}, {}};
+  ASSERT_EQ(docker({"system", "df", "--format", "{{.Type}}={{.Size}}, {{.Reclaimable}}"}), 0);
+  EXPECT_TRUE(out_.starts_with("Images=4.261MB, 4.261MB (100%)\nContainers=0B, 0B\n")) << out_;
+  ASSERT_EQ(docker({"system", "df", "--format=json"}), 0);
+  EXPECT_TRUE(out_.starts_with(
+      R"~({"Active":"0","Reclaimable":"4.261MB (100%)","Size":"4.261MB","TotalCount":"1",)~"))
+      << out_;
+
+  EXPECT_EQ(docker({"system", "df", "-v"}), 125);
+  EXPECT_NE(err_.find("slipway does not support --verbose"), std::string::npos) << err_;
+}
+
 } // namespace
 } // namespace slipway::shim
