@@ -97,7 +97,15 @@ try rm docker rm -f web
 try socket docker run --rm -v /var/run/docker.sock:/s app:1 sh -c 'printf \"GET /_ping HTTP/1.0\\r\\n\\r\\n\" | nc local:/s || ls -l /s'
 try cli env DOCKER_HOST=unix:///var/run/docker.sock /opt/docker-cli run --rm app:1 sh -c 'echo by-the-real-cli; exit 4'
 try tcp env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli run --rm app:1 echo over-tcp
-try compose-like docker network create back" ".image.name = \"$world_docker\"" # slipway refuses nothing of this
+try compose-like docker network create back
+try front docker network create front
+try two docker run -d --name two --network back --network name=front,alias=db app:1 sh -c 'httpd -f'
+try joined docker inspect -f '{{json .NetworkSettings.Networks}}' two
+try network docker inspect -f '{{.Name}}' front
+try limit docker run --rm --dns-search slipway.example app:1 cat /etc/resolv.conf
+try rm-two docker rm -f gone two
+try rm-network docker network rm -f gone front
+try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" # slipway refuses nothing of this
 
     expect_eq "$STATE" success
     expect_step hi 0 hi built-here oops
@@ -125,6 +133,12 @@ try compose-like docker network create back" ".image.name = \"$world_docker\"" #
     expect_step cli 4 by-the-real-cli
     expect_step tcp 0 over-tcp
     expect_step compose-like 0
+    expect_step joined 0 '"back"' '"front"' '"db"'
+    expect_step network 0 front
+    expect_step limit 0 "search slipway.example"
+    expect_step rm-two 0 "No such container: gone" two
+    expect_step rm-network 0 front
+    expect_step malformed 125 "bad format of filter"
     grep -F '"engine_start"' "$world_state_dir/audit.jsonl" | grep -qF "OPS-7: integration tests" ||
         fail "the audit log has no justification"
     expect_nothing_left
