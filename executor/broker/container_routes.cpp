@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -22,6 +23,7 @@ using Steady = std::chrono::steady_clock;
 /// The version that the rules were written for.
 constexpr std::string_view kVersion = "/v1.41";
 constexpr std::size_t kMostHead = 64UL << 10;
+constexpr std::size_t kMostName = 200;                ///< of a thing, in a message
 constexpr Millis kPatience{std::chrono::minutes{10}}; ///< of a load without a sign of life
 constexpr Millis kLook{200};
 constexpr Millis kHeadPatience{std::chrono::minutes{1}}; ///< of an answer that needs no work
@@ -149,6 +151,37 @@ Result<std::string> read_head(int fd, const Cancelled& stop, Millis patience) {
   return head;
 }
 
+/// What an engine answers that has been asked for nothing yet, in its own words. False for what
+/// it would do something about.
+bool answer_for_nothing(const Request& request, const Target& target, Answer& answer) {
+  const std::string_view path = target.path;
+  const auto json = [&](int status, const std::string& body) {
+    answer.whole(status, "application/json", body + "\n");
+    return true;
+  };
+  if (path.ends_with("/prune") && request.method == "POST") return false;
+  if (path == "/containers/json" || path == "/networks") return json(200, "[]");
+  if (path == "/volumes") return json(200, R"({"Volumes":[],"Warnings":null})");
+  const auto name_behind = [&](std::string_view prefix) -> std::optional<std::string> {
+    if (!path.starts_with(prefix)) return std::nullopt;
+    const auto rest = path.substr(prefix.size());
+    return std::string{rest.substr(0, std::min({rest.find('/'), rest.size(), kMostName}))};
+  };
+  if (const auto name = name_behind("/containers/"))
+    return json(404, error_json("No such container: " + *name));
+  if (const auto name = name_behind("/exec/"))
+    return json(404, error_json("No such exec instance: " + *name));
+  if (const auto name = name_behind("/networks/"))
+    return json(404, error_json("network " + *name + " not found"));
+  if (const auto name = name_behind("/volumes/")) {
+    if (request.method != "DELETE" || !target.query.flag("force"))
+      return json(404, error_json("get " + *name + ": no such volume"));
+    answer.whole(204, "", ""); // as the engine: of a volume that is not there, too
+    return true;
+  }
+  return false;
+}
+
 bool is_text(std::string_view content_type) {
   return content_type.size() <= 200 && content_type.find_first_of("\r\n") == std::string_view::npos;
 }
@@ -162,7 +195,8 @@ bool ContainerRoutes::answer(const Request& request, const Target& target, Answe
                           request.method == "DELETE" || target.path.ends_with("/prune");
   // `docker inspect`, `docker ps`, `docker volume prune`: no engine is started to say that there is
   // nothing.
-  if (call == ContainerCall::forward && needs_none && !service_.is_started()) return false;
+  if (call == ContainerCall::forward && needs_none && !service_.is_started())
+    return service_.may_run() && answer_for_nothing(request, target, answer);
   if (call == ContainerCall::unserved) return false;
   if (auto served = serve(call, request, target, answer); !served && !answer.begun()) {
     const auto& error = served.error();

@@ -107,7 +107,7 @@ Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
 } // namespace
 
 Invocation read_buildah(const std::vector<std::string>& words, const Environment& env) {
-  Tool tool{"buildah", containers_manner()};
+  Tool tool{"buildah", containers_manner(), {}, containers_flags_everywhere()};
   const auto read = read_flags(words, containers_global_flags(), false);
   if (const auto* error = std::get_if<FlagError>(&read))
     return {usage_error(tool.manner, "buildah", error->text), tool.manner};

@@ -328,14 +328,12 @@ Command parse_inspect(const std::string& called, const Words& words, bool image_
        kAny,
        [&](const Line& line) -> Command {
          const auto type = line.last("type");
-         if (!type.empty() && type != "image" && type != "container") {
-           return Say{"[]\n",
-                      "Error: No such " + type + ": " + line.arguments.front() + "\n" +
-                          std::string{kNoContainers} + "\n",
-                      1};
-         }
+         if (!type.empty() && type != "image" && type != "container" && type != "network" &&
+             type != "volume")
+           return refusal(unsupported("--type " + type, "image, container, network and volume are "
+                                                        "what a job can have"));
          Inspect inspect{line.arguments, line.last("format"), image_command || type == "image"};
-         inspect.container_only = type == "container" || called == "docker container inspect";
+         inspect.kind = called == "docker container inspect" ? "container" : type;
          return inspect;
        }});
 }
@@ -438,32 +436,65 @@ Command parse_prune(const std::string& called, const Words& words, const std::st
                        }});
 }
 
+/// By the repository's own name: what a path, a test or an argument is called says nothing.
+bool is_emulator_installer(const std::string& image) {
+  const auto name = parse_image_name(image);
+  if (!name) return false;
+  const auto repository = base_name(name->path);
+  return repository == "binfmt" || repository == "qemu-user-static";
+}
+
 Command parse_run(const std::string& called, const Words& words, const Environment& env) {
-  const bool privileged = std::any_of(words.begin(), words.end(), [](const std::string& word) {
-    return word == "--privileged" || word == "--privileged=true";
-  });
-  const bool emulators = std::any_of(words.begin(), words.end(), [](const std::string& word) {
-    return !word.starts_with("-") && (word.find("binfmt") != std::string::npos ||
-                                      word.find("qemu-user-static") != std::string::npos);
-  });
-  if (privileged && emulators)
+  auto command = *read_container_command({"run"}, called, words, env);
+  const auto* run = std::get_if<ContainerCommand>(&command);
+  if (run != nullptr && Line{run->flags, {}, {}, false}.has("privileged") &&
+      is_emulator_installer(run->arguments.front()))
     return Say{
         "",
         "slipway: emulators for other platforms are the operator's to install; nothing was run\n",
         0};
-  return *read_container_command({"run"}, called, words, env);
+  return command;
 }
 
 Command parse_context(const Words& words) {
   const std::string verb = words.empty() ? "" : words.front();
-  const auto argument =
-      std::find_if(words.begin() + (words.empty() ? 0 : 1), words.end(),
-                   [](const std::string& word) { return !word.starts_with("-"); });
-  const std::string name = argument == words.end() ? "default" : *argument;
-  if (verb == "create" || verb == "update" || verb == "import")
-    return Say{name + "\n", "Successfully created context \"" + name + "\"\n", 0};
-  if (verb == "use") return Say{name + "\n", "Current context is now \"" + name + "\"\n", 0};
-  if (verb == "rm" || verb == "remove") return Say{name + "\n", "", 0};
+  const std::string called = "docker context " + verb;
+  const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
+  // What a context says of an endpoint is read past: slipway's socket, always.
+  const std::vector<Flag> endpoint{{"description", 0, Takes::value, Use::ignore},
+                                   {"docker", 0, Takes::value, Use::ignore},
+                                   {"from", 0, Takes::value, Use::ignore},
+                                   {"kubernetes", 0, Takes::value, Use::ignore},
+                                   {"default-stack-orchestrator", 0, Takes::value, Use::ignore}};
+  const auto done = [](const std::string& what) {
+    return [what](const Line& line) -> Command {
+      const auto& name = line.arguments.front();
+      return Say{name + "\n", what + " \"" + name + "\"\n", 0};
+    };
+  };
+  if (verb == "create")
+    return read_command(
+        called, rest, {"[OPTIONS] CONTEXT", endpoint, 1, 1, done("Successfully created context")});
+  if (verb == "update")
+    return read_command(
+        called, rest, {"[OPTIONS] CONTEXT", endpoint, 1, 1, done("Successfully updated context")});
+  if (verb == "import")
+    return read_command(called, rest,
+                        {"CONTEXT FILE|-", {}, 2, 2, done("Successfully imported context")});
+  if (verb == "use")
+    return read_command(called, rest, {"CONTEXT", {}, 1, 1, done("Current context is now")});
+  if (verb == "rm" || verb == "remove")
+    return read_command(called, rest,
+                        {"CONTEXT [CONTEXT...]",
+                         {{"force", 'f', Takes::nothing, Use::ignore}},
+                         1,
+                         kAny,
+                         [](const Line& line) -> Command {
+                           std::string out;
+                           for (const auto& name : line.arguments)
+                             out += name + "\n";
+                           return Say{out, "", 0};
+                         }});
   if (verb == "show") return Say{"default\n", "", 0};
   if (verb == "ls" || verb == "list")
     return Say{"NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\ndefault *   "
@@ -651,7 +682,7 @@ constexpr std::string_view kHelpText =
     "commit, "
     "network and\n"
     "  volume (create ls rm inspect prune): where the policy allows this job containers\n"
-    "  system (prune info), context (create use rm ls show inspect)\n";
+    "  system (df info prune), context (create use rm ls show inspect)\n";
 
 const std::set<std::string_view>& container_verbs() {
   static const std::set<std::string_view> verbs{
@@ -688,12 +719,22 @@ Command parse_formatted(const std::string& called, const Words& words, bool vers
                        }});
 }
 
+Command parse_disk_usage(const Words& words) {
+  return read_command(
+      "docker system df", words,
+      {"[OPTIONS]",
+       {{"format"}, {"verbose", 'v', Takes::nothing, Use::refuse, "see docker images for each"}},
+       0,
+       0,
+       [](const Line& line) -> Command { return DiskUsage{line.last("format")}; }});
+}
+
 /// `docker image --help`, and without a word.
 std::optional<Say> group_help(const std::string& verb, const std::string& sub) {
   static const std::map<std::string_view, std::string_view> commands{
       {"image", "build history inspect load ls prune pull push rm save tag"},
       {"builder", "build prune"},
-      {"system", "info prune"},
+      {"system", "df info prune"},
       {"container",
        "commit cp create exec inspect kill logs ls pause port prune rename restart rm run start "
        "stop unpause wait"},
@@ -719,6 +760,7 @@ Command parse_group(const std::string& verb, const Words& words, const Environme
   if (verb == "builder" && sub == "prune")
     return parse_prune("docker builder prune", rest, "/build/prune");
   if (verb == "system" && sub == "prune") return parse_prune("docker system prune", rest, "");
+  if (verb == "system" && sub == "df") return parse_disk_usage(rest);
   if (verb == "system" && sub == "info") return parse_formatted("docker system info", rest, false);
   return usage_error("docker " + verb,
                      "docker " + verb + ": '" + sub + "' is unknown or not served by slipway.", 1);

@@ -210,7 +210,7 @@ struct Inspect {
   bool image_only =
       true; ///< `docker image inspect`, `--type image`; else the words are "No such object"
   Style style = Style::docker;
-  bool container_only = false;
+  std::string kind = {}; ///< "container", "network", "volume" alone; "" = images too
 };
 
 /// `podman image exists`: 0 or 1, without a word.
@@ -311,6 +311,11 @@ struct Version {
   Style style = Style::docker;
 };
 
+/// `docker system df`.
+struct DiskUsage {
+  std::string format;
+};
+
 /// `docker image prune` and kin: asks the broker where it knows how, succeeds in any case.
 struct Prune {
   std::string endpoint; ///< "/images/prune", "/build/prune", "" = nothing to ask
@@ -327,10 +332,11 @@ struct ContainerCommand {
   Environment env; ///< for `-e NAME`
 };
 
-using Command = std::variant<Say, Build, Bake, Compose, OwnCompose, Push, Pull, Login, Tag,
-                             ListImages, RemoveImages, Inspect, ImageExists, InspectRemote,
-                             EditIndex, PushIndex, InspectIndex, RemoveIndexes, IndexExists,
-                             History, Save, Load, Info, Version, Prune, ContainerCommand>;
+using Command =
+    std::variant<Say, Build, Bake, Compose, OwnCompose, Push, Pull, Login, Tag, ListImages,
+                 RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex, PushIndex,
+                 InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info, Version,
+                 DiskUsage, Prune, ContainerCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

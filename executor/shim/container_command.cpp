@@ -7,6 +7,11 @@ namespace slipway::shim {
 namespace {
 
 constexpr Takes kSwitch = Takes::nothing;
+constexpr std::string_view kNoDevices = "a job has no devices of the host";
+// The engine is spoken to as of API 1.41, and would drop it.
+const Flag kStopSignal{"signal", 's', Takes::value, Use::refuse,
+                       "it needs API version 1.42 and the engine's is 1.41; use `docker kill "
+                       "--signal`, then `docker wait`"};
 
 struct Spelling {
   std::string_view usage;
@@ -44,18 +49,32 @@ std::vector<Flag> create_flags() {
           {"label", 'l'},
           {"hostname", 'h'},
           {"add-host"},
+          {"domainname"},
           {"dns"},
+          {"dns-search"},
+          {"dns-option"},
+          {"dns-opt"},
+          {"ip"},
+          {"ip6"},
+          {"link-local-ip"},
+          {"mac-address"},
           {"cap-add"},
           {"cap-drop"},
           {"security-opt"},
           {"device"},
           {"group-add"},
           {"memory", 'm'},
+          {"memory-reservation"},
+          {"memory-swappiness"},
+          {"oom-kill-disable", 0, kSwitch},
+          {"oom-score-adj"},
           {"shm-size"},
+          {"storage-opt"},
           {"pid"},
           {"ipc"},
           {"uts"},
           {"userns"},
+          {"cgroupns"},
           {"restart"},
           {"stop-signal"},
           {"sysctl"},
@@ -67,6 +86,13 @@ std::vector<Flag> create_flags() {
           {"attach", 'a', Takes::value, Use::refuse, kNotYet},
           {"cpus"},
           {"cpu-shares", 'c'},
+          {"cpu-period"},
+          {"cpu-quota"},
+          {"cpu-rt-period"},
+          {"cpu-rt-runtime"},
+          {"cpuset-cpus"},
+          {"cpuset-mems"},
+          {"blkio-weight"},
           {"memory-swap"},
           {"pids-limit"},
           {"ulimit"},
@@ -77,7 +103,21 @@ std::vector<Flag> create_flags() {
           {"disable-content-trust", 0, kSwitch, Use::ignore},
           {"no-healthcheck", 0, kSwitch},
           {"health-cmd", 0, Takes::value, Use::refuse, kNotYet},
-          {"gpus", 0, Takes::value, Use::refuse, "a job has no devices of the host"},
+          {"health-interval", 0, Takes::value, Use::refuse, kNotYet},
+          {"health-retries", 0, Takes::value, Use::refuse, kNotYet},
+          {"health-timeout", 0, Takes::value, Use::refuse, kNotYet},
+          {"health-start-period", 0, Takes::value, Use::refuse, kNotYet},
+          {"health-start-interval", 0, Takes::value, Use::refuse, kNotYet},
+          {"label-file", 0, Takes::value, Use::refuse, kNotYet},
+          {"annotation", 0, Takes::value, Use::refuse, kNotYet},
+          {"device-cgroup-rule", 0, Takes::value, Use::refuse, kNoDevices},
+          {"blkio-weight-device", 0, Takes::value, Use::refuse, kNoDevices},
+          {"device-read-bps", 0, Takes::value, Use::refuse, kNoDevices},
+          {"device-read-iops", 0, Takes::value, Use::refuse, kNoDevices},
+          {"device-write-bps", 0, Takes::value, Use::refuse, kNoDevices},
+          {"device-write-iops", 0, Takes::value, Use::refuse, kNoDevices},
+          {"volume-driver", 0, Takes::value, Use::refuse, "volumes are the engine's own"},
+          {"gpus", 0, Takes::value, Use::refuse, kNoDevices},
           {"runtime", 0, Takes::value, Use::refuse, "the engine has one runtime"},
           {"cgroup-parent", 0, Takes::value, Use::refuse, "the engine's groups are its own"}};
 }
@@ -112,8 +152,10 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
          {"interactive", 'i', kSwitch, Use::refuse, kNotYet}},
         1,
         kAny}},
-      {"stop", {"[OPTIONS] CONTAINER [CONTAINER...]", {{"time", 't'}, {"timeout"}}, 1, kAny}},
-      {"restart", {"[OPTIONS] CONTAINER [CONTAINER...]", {{"time", 't'}, {"timeout"}}, 1, kAny}},
+      {"stop",
+       {"[OPTIONS] CONTAINER [CONTAINER...]", {{"time", 't'}, {"timeout"}, kStopSignal}, 1, kAny}},
+      {"restart",
+       {"[OPTIONS] CONTAINER [CONTAINER...]", {{"time", 't'}, {"timeout"}, kStopSignal}, 1, kAny}},
       {"kill", {"[OPTIONS] CONTAINER [CONTAINER...]", {{"signal", 's'}}, 1, kAny}},
       {"pause", {"CONTAINER [CONTAINER...]", {}, 1, kAny}},
       {"unpause", {"CONTAINER [CONTAINER...]", {}, 1, kAny}},
@@ -168,14 +210,15 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
          {"ipv6", 0, kSwitch, Use::refuse, kNotYet}},
         1,
         1}},
-      {"network rm", {"NETWORK [NETWORK...]", {{"force", 'f', kSwitch, Use::ignore}}, 1, kAny}},
+      {"network rm", {"NETWORK [NETWORK...]", {{"force", 'f', kSwitch}}, 1, kAny}},
       {"network ls",
        {"[OPTIONS]",
         {{"quiet", 'q', kSwitch}, {"filter", 'f'}, {"format"}, {"no-trunc", 0, kSwitch}},
         0,
         0}},
       {"network inspect", {"NETWORK [NETWORK...]", {}, 1, kAny}},
-      {"network connect", {"[OPTIONS] NETWORK CONTAINER", {{"alias"}}, 2, 2}},
+      {"network connect",
+       {"[OPTIONS] NETWORK CONTAINER", {{"alias"}, {"ip"}, {"ip6"}, {"link-local-ip"}}, 2, 2}},
       {"network disconnect", {"[OPTIONS] NETWORK CONTAINER", {{"force", 'f', kSwitch}}, 2, 2}},
       {"network prune", {"[OPTIONS]", {{"force", 'f', kSwitch, Use::ignore}}, 0, 0}},
       {"volume create",
@@ -219,6 +262,13 @@ std::optional<Command> read_container_command(const std::string& verb, const std
                                                      : " to " + std::to_string(spelling.most))) +
                    " argument(s).\nSee '" + called + " --help'.\n" + usage,
                1};
+  // A list that is not filtered goes on to `xargs docker rm`.
+  for (const auto& filter : line.all("filter"))
+    if (!filter.empty() && filter.find('=') == std::string::npos)
+      return usage_error(
+          Manner{}, called,
+          "invalid argument \"" + filter +
+              "\" for \"-f, --filter\" flag: bad format of filter (expected name=value)");
   ContainerCommand command{verb, called, line.flags, line.arguments, env};
   for (const auto& note : line.notes)
     command.flags.emplace_back("note", note);

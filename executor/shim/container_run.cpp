@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <optional>
 
@@ -62,19 +63,30 @@ Error bad(const std::string& text) {
   return Error{ErrorKind::bad_input, text, "", {}};
 }
 
-/// "64m": bytes. None where it is no size.
+/// "64m", "1.5g", "2 GiB": bytes, units of 1024. None where it is no size. Source: RAMInBytes of
+/// docker/go-units 0.5.
 std::optional<std::int64_t> size_of(const std::string& text) {
-  std::int64_t value = 0;
-  std::size_t at = 0;
-  for (; at < text.size() && text[at] >= '0' && text[at] <= '9' && at < 15; ++at)
-    value = value * 10 + (text[at] - '0');
-  if (at == 0) return std::nullopt;
-  const std::string unit = text.substr(at);
-  static constexpr std::string_view kUnits = "bkmg";
-  if (unit.empty()) return value;
-  const auto found = kUnits.find(static_cast<char>(unit[0] | 0x20));
-  if (found == std::string_view::npos || unit.size() > 2) return std::nullopt;
-  return value << (10 * found);
+  const auto last = text.find_last_of("0123456789. ");
+  if (last == std::string::npos) return std::nullopt;
+  const auto number = text.substr(0, text[last] == ' ' ? last : last + 1);
+  std::string unit = text.substr(last + 1);
+  for (char& letter : unit)
+    letter = static_cast<char>(letter | 0x20);
+  double value = 0;
+  const auto* const end = number.data() + number.size();
+  if (const auto read = std::from_chars(number.data(), end, value);
+      read.ec != std::errc{} || read.ptr != end)
+    return std::nullopt;
+  constexpr std::string_view kUnits = "kmgtp";
+  const auto power = unit.empty() ? std::string_view::npos : kUnits.find(unit.front());
+  if (power != std::string_view::npos) {
+    if (unit.size() > 1 && unit.substr(1) != "b" && unit.substr(1) != "ib") return std::nullopt;
+    value *= static_cast<double>(std::int64_t{1} << (10 * (power + 1)));
+  } else if (!unit.empty() && unit != "b") {
+    return std::nullopt;
+  }
+  if (!(value >= 0 && value < 0x1p63)) return std::nullopt;
+  return static_cast<std::int64_t>(value);
 }
 
 void add_env(const std::string& text, const Environment& env, Json& list) {
@@ -233,8 +245,16 @@ std::optional<std::int64_t> nano_of(const std::string& text) {
 
 /// What the engine can hold a container to is the engine's to say: it refuses, or warns.
 Status add_limits(const Line& line, Json& host) {
-  constexpr std::pair<const char*, const char*> kNumbers[] = {{"cpu-shares", "CpuShares"},
-                                                              {"pids-limit", "PidsLimit"}};
+  constexpr std::pair<const char*, const char*> kNumbers[] = {
+      {"cpu-shares", "CpuShares"},
+      {"cpu-period", "CpuPeriod"},
+      {"cpu-quota", "CpuQuota"},
+      {"cpu-rt-period", "CpuRealtimePeriod"},
+      {"cpu-rt-runtime", "CpuRealtimeRuntime"},
+      {"pids-limit", "PidsLimit"},
+      {"blkio-weight", "BlkioWeight"},
+      {"memory-swappiness", "MemorySwappiness"},
+      {"oom-score-adj", "OomScoreAdj"}};
   const auto invalid = [](const std::string& text, const std::string& flag) {
     return bad("invalid argument \"" + text + "\" for \"--" + flag + "\"");
   };
@@ -269,17 +289,28 @@ Status add_limits(const Line& line, Json& host) {
 
 Status add_host_settings(const Line& line, Json& host) {
   constexpr std::pair<const char*, const char*> kTexts[] = {
-      {"ipc", "IpcMode"}, {"pid", "PidMode"}, {"uts", "UTSMode"}, {"userns", "UsernsMode"}};
-  constexpr std::pair<const char*, const char*> kLists[] = {
-      {"cap-add", "CapAdd"},           {"cap-drop", "CapDrop"}, {"security-opt", "SecurityOpt"},
-      {"add-host", "ExtraHosts"},      {"dns", "Dns"},          {"group-add", "GroupAdd"},
-      {"volumes-from", "VolumesFrom"}, {"link", "Links"}};
-  constexpr std::pair<const char*, const char*> kSwitches[] = {{"privileged", "Privileged"},
-                                                               {"read-only", "ReadonlyRootfs"},
-                                                               {"init", "Init"},
-                                                               {"publish-all", "PublishAllPorts"}};
-  constexpr std::pair<const char*, const char*> kSizes[] = {{"memory", "Memory"},
-                                                            {"shm-size", "ShmSize"}};
+      {"ipc", "IpcMode"},           {"pid", "PidMode"},           {"uts", "UTSMode"},
+      {"userns", "UsernsMode"},     {"cgroupns", "CgroupnsMode"}, {"cpuset-cpus", "CpusetCpus"},
+      {"cpuset-mems", "CpusetMems"}};
+  constexpr std::pair<const char*, const char*> kLists[] = {{"cap-add", "CapAdd"},
+                                                            {"cap-drop", "CapDrop"},
+                                                            {"security-opt", "SecurityOpt"},
+                                                            {"add-host", "ExtraHosts"},
+                                                            {"dns", "Dns"},
+                                                            {"dns-search", "DnsSearch"},
+                                                            {"dns-option", "DnsOptions"},
+                                                            {"dns-opt", "DnsOptions"},
+                                                            {"group-add", "GroupAdd"},
+                                                            {"volumes-from", "VolumesFrom"},
+                                                            {"link", "Links"}};
+  constexpr std::pair<const char*, const char*> kSwitches[] = {
+      {"privileged", "Privileged"},
+      {"read-only", "ReadonlyRootfs"},
+      {"init", "Init"},
+      {"oom-kill-disable", "OomKillDisable"},
+      {"publish-all", "PublishAllPorts"}};
+  constexpr std::pair<const char*, const char*> kSizes[] = {
+      {"memory", "Memory"}, {"memory-reservation", "MemoryReservation"}, {"shm-size", "ShmSize"}};
   for (const auto& [flag, member] : kTexts)
     if (const auto value = line.last(flag); !value.empty()) host[member] = value;
   for (const auto& [flag, member] : kLists)
@@ -304,11 +335,14 @@ Status add_host_settings(const Line& line, Json& host) {
          {"PathInContainer", rest.substr(0, second)},
          {"CgroupPermissions", second == std::string::npos ? "rwm" : rest.substr(second + 1)}});
   }
-  for (const auto& text : line.all("sysctl")) {
-    const auto equals = text.find('=');
-    if (equals == std::string::npos)
-      return bad("invalid argument \"" + text + "\" for \"--sysctl\"");
-    host["Sysctls"][text.substr(0, equals)] = text.substr(equals + 1);
+  for (const auto& [flag, member] :
+       {std::pair{"sysctl", "Sysctls"}, {"storage-opt", "StorageOpt"}}) {
+    for (const auto& text : line.all(flag)) {
+      const auto equals = text.find('=');
+      if (equals == std::string::npos)
+        return bad("invalid argument \"" + text + "\" for \"--" + flag + "\"");
+      host[member][text.substr(0, equals)] = text.substr(equals + 1);
+    }
   }
   if (const auto restart = line.last("restart"); !restart.empty()) {
     const auto colon = restart.find(':');
@@ -327,6 +361,82 @@ Status add_host_settings(const Line& line, Json& host) {
         equals == std::string::npos ? "" : text.substr(equals + 1);
   }
   return {};
+}
+
+/// A network that the container joins, and as what.
+struct Joined {
+  std::string network;
+  Json endpoint = Json::object();
+};
+
+/// What is no network of its own, but a mode.
+bool is_mode(const std::string& network) {
+  return network == "default" || network == "bridge" || network == "host" || network == "none" ||
+         network.starts_with("container:");
+}
+
+/// --network NAME or name=NAME,alias=ALIAS. Errors: bad_input.
+Result<Joined> joined_of(const std::string& text) {
+  Joined joined{text};
+  if (text.find('=') == std::string::npos) return joined;
+  joined.network.clear();
+  for (const auto& part : comma_parts(text)) {
+    const auto equals = part.find('=');
+    const auto key = part.substr(0, equals);
+    if (equals == std::string::npos) return bad("invalid field " + part);
+    if (key == "name")
+      joined.network = part.substr(equals + 1);
+    else if (key == "alias")
+      joined.endpoint["Aliases"].push_back(part.substr(equals + 1));
+    else
+      return bad(unsupported("--network " + text, key + " is " + std::string{kNotYet}));
+  }
+  if (joined.network.empty()) return bad("network name/id is not specified");
+  return joined;
+}
+
+/// What --ip, --ip6 and --link-local-ip say. Null where they say nothing.
+Json addresses_of(const Line& line) {
+  Json addresses;
+  if (const auto address = line.last("ip"); !address.empty()) addresses["IPv4Address"] = address;
+  if (const auto address = line.last("ip6"); !address.empty()) addresses["IPv6Address"] = address;
+  for (const auto& address : line.all("link-local-ip"))
+    addresses["LinkLocalIPs"].push_back(address);
+  return addresses;
+}
+
+/// In the order they were named; what other flags say of a network is about the first. Errors:
+/// bad_input.
+Result<std::vector<Joined>> networks_of(const Line& line) {
+  std::vector<Joined> all;
+  for (const auto& [flag, value] : line.flags) {
+    if ((flag != "network" && flag != "net") || value.empty()) continue;
+    auto joined = joined_of(value);
+    if (!joined) return std::move(joined).error();
+    for (const auto& other : all) {
+      if (other.network == joined->network)
+        return bad("network \"" + other.network + "\" is specified multiple times");
+      if (is_mode(other.network) || is_mode(joined->network))
+        return bad("conflicting options: cannot attach both user-defined and non-user-defined "
+                   "network-modes");
+    }
+    all.push_back(*std::move(joined));
+  }
+  auto aliases = line.all("network-alias");
+  for (auto& alias : line.all("net-alias"))
+    aliases.push_back(std::move(alias));
+  auto addresses = addresses_of(line);
+  if (aliases.empty() && addresses.is_null()) return all;
+  if (all.empty() || is_mode(all.front().network))
+    return bad(aliases.empty()
+                   ? "user specified IP address is supported on user defined networks only"
+                   : "network-scoped aliases are only supported for user-defined networks");
+  auto& first = all.front().endpoint;
+  if (!aliases.empty() && first.contains("Aliases"))
+    return bad("conflicting options: cannot specify both --network-alias and per-network alias");
+  if (!aliases.empty()) first["Aliases"] = aliases;
+  if (!addresses.is_null()) first["IPAMConfig"] = std::move(addresses);
+  return all;
 }
 
 } // namespace
@@ -353,10 +463,10 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
     const auto entrypoint = line.last("entrypoint");
     body["Entrypoint"] = Json::array({entrypoint});
   }
-  constexpr std::pair<const char*, const char*> kTexts[] = {{"workdir", "WorkingDir"},
-                                                            {"user", "User"},
-                                                            {"hostname", "Hostname"},
-                                                            {"stop-signal", "StopSignal"}};
+  constexpr std::pair<const char*, const char*> kTexts[] = {
+      {"workdir", "WorkingDir"},     {"user", "User"},
+      {"hostname", "Hostname"},      {"domainname", "Domainname"},
+      {"mac-address", "MacAddress"}, {"stop-signal", "StopSignal"}};
   for (const auto& [flag, member] : kTexts)
     if (const auto value = line.last(flag); !value.empty()) body[member] = value;
   if (const auto text = line.last("stop-timeout"); !text.empty()) {
@@ -370,14 +480,14 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
   if (auto added = add_ports(line, body, host); !added) return std::move(added).error();
   if (auto added = add_limits(line, host); !added) return std::move(added).error();
   if (auto added = add_host_settings(line, host); !added) return std::move(added).error();
-  std::string network = line.last("network");
-  if (network.empty()) network = line.last("net");
-  if (!network.empty()) host["NetworkMode"] = network;
-  auto aliases = line.all("network-alias");
-  for (const auto& alias : line.all("net-alias"))
-    aliases.push_back(alias);
-  if (!aliases.empty())
-    body["NetworkingConfig"] = {{"EndpointsConfig", {{network, {{"Aliases", aliases}}}}}};
+  const auto networks = networks_of(line);
+  if (!networks) return networks.error();
+  if (!networks->empty()) {
+    const auto& first = networks->front();
+    host["NetworkMode"] = first.network;
+    if (!first.endpoint.empty())
+      body["NetworkingConfig"]["EndpointsConfig"][first.network] = first.endpoint;
+  }
   // Of one in the foreground the exit code is asked for before it is removed.
   if (line.has("rm") && detached) host["AutoRemove"] = true;
   body["HostConfig"] = std::move(host);
@@ -431,7 +541,8 @@ public:
     if (verb == "rm")
       return each(command_.arguments, "DELETE", "/containers/",
                   std::string{"?force="} + (line_.has("force") ? "1" : "0") +
-                      "&v=" + (line_.has("volumes") ? "1" : "0"));
+                      "&v=" + (line_.has("volumes") ? "1" : "0"),
+                  true, line_.has("force") ? Missing::is_said : Missing::fails);
     if (verb == "network" || verb.starts_with("network ") || verb.starts_with("volume "))
       return network_or_volume();
     std::string query;
@@ -452,16 +563,22 @@ private:
     return code;
   }
 
+  /// What a name means that is not there.
+  enum class Missing { fails, is_said, is_nothing };
+
   /// One call for each name; prints the names, goes on after a failure, as docker does.
   int each(const std::vector<std::string>& names, const std::string& method,
-           const std::string& before, const std::string& after, bool print = true) const {
+           const std::string& before, const std::string& after, bool print = true,
+           Missing missing = Missing::fails) const {
     int code = 0;
     for (const auto& name : names) {
       auto answer = client_.ask({.method = method,
                                  .target = before + percent_encode(name) + after,
                                  .long_running = true});
       if (!answer) return trouble(answer.error());
-      if (answer->status >= 400) {
+      if (answer->status == 404 && missing != Missing::fails) {
+        if (missing == Missing::is_said) daemon_error(message_of(*answer));
+      } else if (answer->status >= 400) {
         code = daemon_error(message_of(*answer));
       } else if (print) {
         world_.out(name + "\n");
@@ -542,10 +659,27 @@ private:
       for (const auto& warning : json["Warnings"])
         if (warning.is_string()) world_.err("WARNING: " + warning.get<std::string>() + "\n");
     const auto id = text_at(json, "Id");
+    if (const auto failed = join_further(id)) {
+      remove(id);
+      return *failed;
+    }
     if (const auto file = line_.last("cidfile"); !file.empty())
       if (auto written = replace_file(std::filesystem::path{world_.cwd} / file, id, 0644); !written)
         return trouble(written.error(), kDockerFailed);
     return id;
+  }
+
+  /// The engine's API has one network at a creation. The exit code where one is not joined.
+  std::optional<int> join_further(const std::string& id) const {
+    const auto networks = networks_of(line_);
+    for (std::size_t i = 1; networks && i < networks->size(); ++i) {
+      const auto& [network, endpoint] = (*networks)[i];
+      auto joined = post("/networks/" + percent_encode(network) + "/connect",
+                         dumped(Json{{"Container", id}, {"EndpointConfig", endpoint}}));
+      if (!joined) return trouble(joined.error(), kDockerFailed);
+      if (joined->status >= 400) return run_failed(message_of(*joined));
+    }
+    return std::nullopt;
   }
 
   int run_or_create() const {
@@ -737,13 +871,12 @@ private:
 
   // ---- lists -----------------------------------------------------------------------------------
 
-  /// "?filters=…" for --filter KEY=VALUE.
+  /// "?filters=…" for --filter KEY=VALUE; the reader of the flags has refused what has no "=".
   std::string filters() const {
     Json filters = Json::object();
     for (const auto& filter : line_.all("filter")) {
       const auto equals = filter.find('=');
-      if (equals != std::string::npos)
-        filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
+      if (!filter.empty()) filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
     }
     return filters.empty() ? "" : "filters=" + percent_encode(dumped(filters));
   }
@@ -891,9 +1024,12 @@ private:
     const std::string place = network ? "/networks" : "/volumes";
     const auto verb = command_.verb.substr(command_.verb.find(' ') + 1);
     if (verb == "create") return make_one(network, place);
-    if (verb == "rm")
-      return each(command_.arguments, "DELETE", place + "/",
-                  !network && line_.has("force") ? "?force=1" : "");
+    if (verb == "rm") {
+      // Of a volume the engine itself forgives what is not there.
+      const bool force = line_.has("force");
+      return each(command_.arguments, "DELETE", place + "/", !network && force ? "?force=1" : "",
+                  true, network && force ? Missing::is_nothing : Missing::fails);
+    }
     if (verb == "ls") return list(network, place);
     if (verb == "inspect") return inspect(place);
     if (verb == "prune") {
@@ -904,7 +1040,9 @@ private:
     Json body{{"Container", command_.arguments[1]}};
     if (verb == "disconnect") body["Force"] = line_.has("force");
     if (const auto aliases = line_.all("alias"); !aliases.empty())
-      body["EndpointConfig"] = {{"Aliases", aliases}};
+      body["EndpointConfig"]["Aliases"] = aliases;
+    if (auto addresses = addresses_of(line_); !addresses.is_null())
+      body["EndpointConfig"]["IPAMConfig"] = std::move(addresses);
     auto answer =
         post("/networks/" + percent_encode(command_.arguments[0]) + "/" + verb, dumped(body));
     if (!answer) return trouble(answer.error());

@@ -244,8 +244,15 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
            "--manifest, and push with `manifest push`";
   }
   add_proxies(line, env, build);
-  if (const auto format = line.last("format"); format == "docker")
-    build.notes.push_back("slipway: --format docker is not needed for HEALTHCHECK, SHELL and "
+  auto format = line.last("format");
+  std::string said = "--format docker";
+  if (const auto set = env.find("BUILDAH_FORMAT"); format.empty() && set != env.end()) {
+    format = set->second;
+    said = "BUILDAH_FORMAT=docker";
+  }
+  if (format == "docker")
+    build.notes.push_back("slipway: " + said +
+                          " is not needed for HEALTHCHECK, SHELL and "
                           "ONBUILD, which are kept; the manifest is an OCI one");
   else if (!format.empty() && format != "oci")
     return "unrecognized image type \"" + format + "\"";
@@ -322,6 +329,14 @@ const std::vector<Flag>& containers_global_flags() {
       {"url", 0, Takes::value, Use::refuse, "the job's images are slipway's own"},
       {"connection", 'c', Takes::value, Use::refuse, "the job's images are slipway's own"},
   };
+  return flags;
+}
+
+std::vector<Flag> containers_flags_everywhere() {
+  auto flags = containers_global_flags();
+  std::erase_if(flags, [](const Flag& flag) { return flag.name == "version"; });
+  for (auto& flag : flags)
+    flag.letter = 0; // behind a command the letters are the command's
   return flags;
 }
 

@@ -32,5 +32,7 @@ std::vector<std::string> stored_names(const std::string& name);
 
 /// Flags before the command: where the tool keeps its things, which slipway does for it.
 const std::vector<Flag>& containers_global_flags();
+/// Those of them that may stand behind the command as well.
+std::vector<Flag> containers_flags_everywhere();
 
 } // namespace slipway::shim

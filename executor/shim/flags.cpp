@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
 
 namespace slipway::shim {
 namespace {
@@ -18,14 +17,6 @@ const Flag* find_letter(const std::vector<Flag>& known, char letter) {
   const auto found = std::find_if(known.begin(), known.end(),
                                   [&](const Flag& flag) { return flag.letter == letter; });
   return found == known.end() ? nullptr : &*found;
-}
-
-std::optional<bool> as_bool(std::string_view text) {
-  constexpr std::array<std::string_view, 6> kYes{"1", "t", "T", "true", "TRUE", "True"};
-  constexpr std::array<std::string_view, 6> kNo{"0", "f", "F", "false", "FALSE", "False"};
-  if (std::find(kYes.begin(), kYes.end(), text) != kYes.end()) return true;
-  if (std::find(kNo.begin(), kNo.end(), text) != kNo.end()) return false;
-  return std::nullopt;
 }
 
 class Reader {
@@ -109,7 +100,7 @@ private:
     if (flag.use == Use::say)
       line_.notes.push_back("slipway: --" + name + " has no effect: " + std::string{flag.reason});
     if (flag.takes == Takes::nothing) {
-      const auto on = as_bool(value);
+      const auto on = parse_bool(value);
       if (!on) {
         error_ = "invalid argument \"" + value + "\" for \"--" + name +
                  "\" flag: strconv.ParseBool: parsing \"" + value + "\": invalid syntax";
@@ -136,6 +127,14 @@ private:
 };
 
 } // namespace
+
+std::optional<bool> parse_bool(std::string_view text) {
+  constexpr std::array<std::string_view, 6> kYes{"1", "t", "T", "true", "TRUE", "True"};
+  constexpr std::array<std::string_view, 6> kNo{"0", "f", "F", "false", "FALSE", "False"};
+  if (std::find(kYes.begin(), kYes.end(), text) != kYes.end()) return true;
+  if (std::find(kNo.begin(), kNo.end(), text) != kNo.end()) return false;
+  return std::nullopt;
+}
 
 bool Line::has(std::string_view name) const {
   return last(name) == "true";

@@ -4,6 +4,7 @@
 // row.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -43,6 +44,9 @@ struct Line {
 struct FlagError {
   std::string text;
 };
+
+/// As Go's strconv.ParseBool. None where it is neither.
+std::optional<bool> parse_bool(std::string_view text);
 
 /// Stops at the first argument where `interspersed` is false (`docker [flags] COMMAND …`).
 std::variant<Line, FlagError> read_flags(const std::vector<std::string>& words,

@@ -160,7 +160,31 @@ std::vector<std::string> with_values(std::vector<std::string> arguments, const E
   return arguments;
 }
 
-std::string understand_build(const Line& line, const Environment& env, Build& build) {
+/// What kaniko takes from the environment; KANIKO_NO_PUSH wins over the flag. Text of the refusal,
+/// or "".
+std::string understand_variables(const Environment& env, Line& line, Build& build) {
+  const auto value_of = [&](const char* name) {
+    const auto found = env.find(name);
+    return found == env.end() ? std::string{} : found->second;
+  };
+  // kaniko 1.24 pushes where this is no boolean; its forks end there.
+  if (const auto value = value_of("KANIKO_NO_PUSH"); !value.empty()) {
+    const auto on = parse_bool(value);
+    if (!on)
+      return "invalid value \"" + value +
+             "\" for the KANIKO_NO_PUSH environment variable: say true or false";
+    line.flags.emplace_back("no-push", *on ? "true" : "false");
+  }
+  for (const auto* name : {"KANIKO_REGISTRY_MIRROR", "KANIKO_REGISTRY_MAP"})
+    if (!value_of(name).empty())
+      build.notes.push_back("slipway: " + std::string{name} +
+                            " has no effect: " + std::string{kOwnTls});
+  return {};
+}
+
+std::string understand_build(const Line& typed, const Environment& env, Build& build) {
+  Line line = typed;
+  if (auto text = understand_variables(env, line, build); !text.empty()) return text;
   for (const auto& destination : line.all("destination"))
     build.tags.push_back(destination);
   if (build.tags.empty() && !line.has("no-push"))

@@ -37,14 +37,14 @@ std::size_t width_of(const std::string& text) {
 
 } // namespace
 
-std::string human_size(std::uint64_t bytes) {
+std::string human_size(std::uint64_t bytes, int digits) {
   constexpr std::array<const char*, 7> kUnits{"B", "kB", "MB", "GB", "TB", "PB", "EB"};
   auto size = static_cast<double>(bytes);
   std::size_t unit = 0;
   for (; size >= 1000.0 && unit + 1 < kUnits.size(); ++unit)
     size /= 1000.0;
   std::array<char, 32> text{};
-  ::snprintf(text.data(), text.size(), "%.3g%s", size, kUnits[unit]);
+  ::snprintf(text.data(), text.size(), "%.*g%s", digits, size, kUnits[unit]);
   return text.data();
 }
 

@@ -14,8 +14,8 @@ namespace slipway::shim {
 
 using Write = std::function<void(std::string_view)>;
 
-/// Decimal units, three significant digits: "1.23MB".
-std::string human_size(std::uint64_t bytes);
+/// Decimal units, three significant digits or as many as are said: "1.23MB".
+std::string human_size(std::uint64_t bytes, int digits = 3);
 
 /// "Less than a second", "5 minutes", "About an hour": the age of something.
 std::string human_duration(std::int64_t seconds);

@@ -72,7 +72,12 @@ void put(std::vector<SecretSource>& list, SecretSource one) {
 
 Command read_command(Tool& tool, const std::string& called, const Words& words,
                      const Table& table) {
-  const auto read = read_flags(words, table.flags);
+  auto flags = table.flags;
+  for (const auto& flag : tool.everywhere)
+    if (std::none_of(table.flags.begin(), table.flags.end(),
+                     [&](const Flag& own) { return own.name == flag.name; }))
+      flags.push_back(flag);
+  const auto read = read_flags(words, flags);
   if (const auto* error = std::get_if<FlagError>(&read))
     return usage_error(tool.manner, called, error->text);
   const auto& line = std::get<Line>(read);

@@ -35,6 +35,7 @@ struct Tool {
   std::string name;
   Manner manner;
   std::vector<std::string> notes = {};
+  std::vector<Flag> everywhere = {}; ///< behind every command too, where it has none of that name
 };
 
 /// A command with its usage line, flags and the function that makes sense of them.

@@ -195,7 +195,7 @@ Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
 } // namespace
 
 Invocation read_podman(const std::vector<std::string>& words, const Environment& env) {
-  Tool tool{"podman", containers_manner()};
+  Tool tool{"podman", containers_manner(), {}, containers_flags_everywhere()};
   const auto read = read_flags(words, containers_global_flags(), false);
   if (const auto* error = std::get_if<FlagError>(&read))
     return {usage_error(tool.manner, "podman", error->text), tool.manner};

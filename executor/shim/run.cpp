@@ -508,12 +508,13 @@ public:
     std::string errors;
     std::string text;
     for (const auto& name : inspect.names) {
-      auto answer = client_.ask({.target = (inspect.image_only ? "/images/" : "/containers/") +
-                                           percent_encode(name) + "/json"});
-      if (answer && answer->status >= 400 && !inspect.image_only && !inspect.container_only)
-        answer = client_.ask({.target = "/images/" + percent_encode(name) + "/json"});
+      const auto places = places_of(inspect, percent_encode(name));
+      auto answer = client_.ask({.target = places.front()});
+      for (std::size_t i = 1; answer && answer->status >= 400 && i < places.size(); ++i)
+        answer = client_.ask({.target = places[i]});
       if (!answer) return fail("", answer.error());
-      if (answer->status == 404 && !inspect.image_only) {
+      if (answer->status == 404 && !inspect.image_only &&
+          (inspect.kind.empty() || inspect.kind == "container")) {
         errors += "Error: No such object: " + name + "\n";
       } else if (answer->status >= 400) {
         errors += std::string{manner_.broker_error} + message_of(*answer) + "\n";
@@ -623,6 +624,48 @@ public:
                              .long_running = true},
                             world_.out);
     return end ? 0 : manner_.exit_code;
+  }
+
+  int operator()(const DiskUsage& usage) const {
+    const auto said = ask_json({.target = "/system/df"});
+    if (!said) return 1;
+    const auto images = said->find("Images");
+    if (!said->is_object() || images == said->end() || !images->is_array())
+      return fail("the broker's answer has no list of images");
+    const auto total = number_at(*said, "LayersSize");
+    std::uint64_t in_use = 0;
+    std::size_t active = 0;
+    for (const auto& image : *images) {
+      if (number_at(image, "Containers") == 0) continue;
+      ++active;
+      in_use += number_at(image, "Size") -
+                std::min(number_at(image, "Size"), number_at(image, "SharedSize"));
+    }
+    const auto size = [](std::uint64_t bytes) { return human_size(bytes, 4); };
+    const auto free = total - std::min(total, in_use);
+    const auto row = [](const char* type, std::size_t count, std::size_t used,
+                        const std::string& all, const std::string& reclaimable) {
+      return Json{{"Active", std::to_string(used)},
+                  {"Reclaimable", reclaimable},
+                  {"Size", all},
+                  {"TotalCount", std::to_string(count)},
+                  {"Type", type}};
+    };
+    const auto share =
+        total == 0 ? std::string{} : " (" + std::to_string(free * 100 / total) + "%)";
+    // What the job's engine has is not in the broker's answer; the build cache is not the job's.
+    return print_listing(
+        {{{"Active", "ACTIVE"},
+          {"Reclaimable", "RECLAIMABLE"},
+          {"Size", "SIZE"},
+          {"TotalCount", "TOTAL"},
+          {"Type", "TYPE"}},
+         {row("Images", images->size(), active, size(total), size(free) + share),
+          row("Containers", 0, 0, "0B", "0B"), row("Local Volumes", 0, 0, "0B", "0B"),
+          row("Build Cache", 0, 0, "0B", "0B")},
+         "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t"
+         "{{.Reclaimable}}"},
+        usage.format);
   }
 
   int operator()(const Info& info) const {
@@ -1397,6 +1440,19 @@ private:
       if (const auto text = text_at(one, "Deleted"); !text.empty())
         world_.out((style == Style::podman ? "Deleted: " : "") + bare_id(text) + "\n");
     }
+  }
+
+  /// Where something of that name may be, in docker's order.
+  static std::vector<std::string> places_of(const Inspect& inspect, const std::string& name) {
+    const std::string container = "/containers/" + name + "/json";
+    const std::string image = "/images/" + name + "/json";
+    const std::string network = "/networks/" + name;
+    const std::string volume = "/volumes/" + name;
+    if (inspect.image_only) return {image};
+    if (inspect.kind == "container") return {container};
+    if (inspect.kind == "network") return {network};
+    if (inspect.kind == "volume") return {volume};
+    return {container, image, network, volume};
   }
 
   int inspect_in_style(const Inspect& inspect) const {

@@ -95,7 +95,7 @@ try run podman run --rm app true" "$with_tools"
 TEST "buildah builds by bud and pushes by image ID, and says what it cannot do" {
     run_steps 5002 "printf 'ARG BASE\nFROM \$BASE AS one\nRUN printf 5002 >/word\nFROM one\nLABEL team=x\n' >Dockerfile
 try build sh -c 'buildah --storage-driver vfs bud --isolation chroot --format docker -q --build-arg BASE=$tiny . >id'
-try push sh -c 'buildah push --tls-verify=false \$(cat id) docker://$world_registry/app/buildah:1'
+try push sh -c 'buildah push --storage-driver=vfs --tls-verify=false \$(cat id) docker://$world_registry/app/buildah:1'
 try label buildah inspect --type image --format '{{.OCIv1.Config.Labels.team}}' $world_registry/app/buildah:1
 try archive sh -c 'buildah push \$(cat id) oci-archive:out.tar && tar -tf out.tar'
 try from buildah from $tiny
@@ -162,6 +162,9 @@ try digest cat out/digest
 try names cat names
 try by-name executor --no-push -c \"\$PWD/ctx\" --tar-path x.tar
 try tar tar -tf x.tar
+export KANIKO_NO_PUSH=true
+try by-variable executor -c \"\$PWD/ctx\" -d $world_registry/app/kaniko:4
+unset KANIKO_NO_PUSH
 try git /kaniko/executor -d $world_registry/app/kaniko:3 -c git://example.invalid/x" \
         ".image = {name: \"$world_registry/base/kaniko:1\", entrypoint: [\"\"]}"
 
@@ -173,6 +176,8 @@ try git /kaniko/executor -d $world_registry/app/kaniko:3 -c git://example.invali
     expect_step names 0 "$world_registry/app/kaniko@$digest"
     expect_step by-name 0
     expect_step tar 0 manifest.json
+    expect_step by-variable 0
+    expect_absent app/kaniko:4
     expect_step git 1 "fetch it in the job"
 }
 

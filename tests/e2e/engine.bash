@@ -97,7 +97,15 @@ try rm docker rm -f web
 try socket docker run --rm -v /var/run/docker.sock:/s app:1 sh -c 'printf \"GET /_ping HTTP/1.0\\r\\n\\r\\n\" | nc local:/s || ls -l /s'
 try cli env DOCKER_HOST=unix:///var/run/docker.sock /opt/docker-cli run --rm app:1 sh -c 'echo by-the-real-cli; exit 4'
 try tcp env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli run --rm app:1 echo over-tcp
-try compose-like docker network create back" ".image.name = \"$world_docker\"" # slipway refuses nothing of this
+try compose-like docker network create back
+try front docker network create front
+try two docker run -d --name two --network back --network name=front,alias=db app:1 sh -c 'httpd -f'
+try joined docker inspect -f '{{json .NetworkSettings.Networks}}' two
+try network docker inspect -f '{{.Name}}' front
+try limit docker run --rm --dns-search slipway.example app:1 cat /etc/resolv.conf
+try rm-two docker rm -f gone two
+try rm-network docker network rm -f gone front
+try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" # slipway refuses nothing of this
 
     expect_eq "$STATE" success
     expect_step hi 0 hi built-here oops
@@ -125,6 +133,12 @@ try compose-like docker network create back" ".image.name = \"$world_docker\"" #
     expect_step cli 4 by-the-real-cli
     expect_step tcp 0 over-tcp
     expect_step compose-like 0
+    expect_step joined 0 '"back"' '"front"' '"db"'
+    expect_step network 0 front
+    expect_step limit 0 "search slipway.example"
+    expect_step rm-two 0 "No such container: gone" two
+    expect_step rm-network 0 front
+    expect_step malformed 125 "bad format of filter"
     grep -F '"engine_start"' "$world_state_dir/audit.jsonl" | grep -qF "OPS-7: integration tests" ||
         fail "the audit log has no justification"
     expect_nothing_left
@@ -154,6 +168,31 @@ try left docker ps -q" ".image.name = \"$world_composed\""
     expect_step run 0 late
     expect_step down 0 "Removing"
     expect_eq "$(step_says left)" ""
+    expect_nothing_left
+}
+
+TEST "before anything ran, lists are empty and what is named is not there, and no engine starts for that" {
+    local before
+    before=$(grep -cF '"engine_start"' "$world_state_dir/audit.jsonl" || true)
+    run_script 8008 "$steps_prelude
+ask() { (exec 3<>/dev/tcp/docker/2375; printf '%s %s HTTP/1.0\r\n\r\n' \"\$1\" \"\$2\" >&3; cat <&3); }
+try networks ask GET /v1.41/networks
+try volumes ask GET /v1.41/volumes
+try network ask GET /v1.41/networks/app_default
+try gone ask DELETE '/v1.41/containers/old?force=1'
+try cli-networks env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli network ls -q
+try cli-volumes env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli volume ls -q
+try cli-rm env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli rm old" ".image.name = \"$world_docker\""
+
+    expect_eq "$STATE" success
+    expect_step networks 0 "200 OK" "[]"
+    expect_step volumes 0 "200 OK" '{"Volumes":[],"Warnings":null}'
+    expect_step network 0 "404" "network app_default not found"
+    expect_step gone 0 "404" "No such container: old"
+    expect_step cli-networks 0
+    expect_step cli-volumes 0
+    expect_step cli-rm 1 "No such container: old"
+    expect_eq "$(grep -cF '"engine_start"' "$world_state_dir/audit.jsonl" || true)" "$before" "engines that were started"
     expect_nothing_left
 }
 

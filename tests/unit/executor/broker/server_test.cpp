@@ -19,6 +19,7 @@
 #include <fstream>
 #include <future>
 #include <thread>
+#include <tuple>
 
 namespace slipway::broker {
 namespace {
@@ -643,6 +644,39 @@ TEST_F(BrokerServer, PrunesWithoutAnEngineWhatIsNotThereAndAsksAStartedOne) {
   service.started = true;
   const auto said = ask(post("/v1.41/volumes/prune", ""));
   EXPECT_NE(said.find("this job may not run containers"), std::string::npos) << said;
+}
+
+TEST_F(BrokerServer, BeforeItsEngineStartsListsAreEmptyAndNamesAreNotThere) {
+  FakeContainerService service;
+  service.started = false;
+  containers = &service;
+  start();
+  const auto said = [&](const std::string& method, const std::string& path) {
+    return ask(method + " /v1.41" + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  };
+
+  for (const auto* list : {"/containers/json", "/networks?filters=%7B%7D"})
+    EXPECT_TRUE(said("GET", list).ends_with("\r\n\r\n[]\n")) << list << said("GET", list);
+  EXPECT_TRUE(said("GET", "/volumes").ends_with("{\"Volumes\":[],\"Warnings\":null}\n"));
+  for (const auto& [method, path, words] :
+       {std::tuple{"DELETE", "/containers/old?force=1", "No such container: old"},
+        {"GET", "/containers/old/json", "No such container: old"},
+        {"HEAD", "/containers/old/archive?path=/x", "404"},
+        {"GET", "/exec/1/json", "No such exec instance: 1"},
+        {"GET", "/networks/app_default", "network app_default not found"},
+        {"DELETE", "/networks/app_default", "network app_default not found"},
+        {"GET", "/volumes/v", "get v: no such volume"},
+        {"DELETE", "/volumes/v", "get v: no such volume"}}) {
+    const auto answer = said(method, path);
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 404")) << method << path << answer;
+    EXPECT_NE(answer.find(words), std::string::npos) << method << path << answer;
+  }
+  EXPECT_TRUE(said("DELETE", "/volumes/v?force=1").starts_with("HTTP/1.1 204"));
+  EXPECT_EQ(service.theirs, -1) << "an engine was asked";
+
+  service.allowed = false;
+  EXPECT_NE(said("DELETE", "/containers/old").find("slipway does not run containers in this job"),
+            std::string::npos);
 }
 
 TEST_F(BrokerServer, StopWaitsForNoEngineThatSaysNothing) {

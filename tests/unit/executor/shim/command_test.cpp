@@ -224,10 +224,20 @@ TEST(Command, NeverRepeatsAPassword) {
 TEST(Command, TreatsEmulatorInstallersAsDone) {
   EXPECT_EQ(parsed<Say>("docker run --rm --privileged tonistiigi/binfmt --install all").exit_code,
             0);
-  EXPECT_EQ(
-      parsed<Say>("docker run --privileged multiarch/qemu-user-static --reset -p yes").exit_code,
-      0);
-  EXPECT_EQ(parsed<ContainerCommand>("docker run --privileged alpine binfm").verb, "run");
+  for (const auto* line :
+       {"docker run --privileged multiarch/qemu-user-static --reset -p yes",
+        "docker container run --privileged=true reg.io:5000/mirror/binfmt:qemu-v9 --install arm64"})
+    EXPECT_NE(parsed<Say>(line).err.find("nothing was run"), std::string::npos) << line;
+}
+
+TEST(Command, RunsWhatOnlySpeaksOfEmulators) {
+  for (const auto* line :
+       {"docker run --rm --privileged my/tests pytest tests/test_binfmt_misc.py",
+        "docker run --privileged -v /b/qemu-user-static:/q my/img make test",
+        "docker run --privileged --name binfmt my/img", "docker run --privileged my/binfmt-tests",
+        "docker run --privileged binfmt/tests", "docker run tonistiigi/binfmt",
+        "docker run --privileged=false tonistiigi/binfmt"})
+    EXPECT_EQ(parsed<ContainerCommand>(line).verb, "run") << line;
 }
 
 TEST(Command, AnswersThePluginProtocol) {
@@ -261,6 +271,18 @@ TEST(Command, AcceptsTheUsualPreparations) {
   EXPECT_EQ(parsed<Say>("docker buildx create --name b").out, "b\n");
   // Docker's own images ask like this before they run `sh`.
   EXPECT_EQ(parsed<Say>("docker help sh").exit_code, 1);
+}
+
+TEST(Command, AContextIsCalledWhatItsArgumentSays) {
+  EXPECT_EQ(parsed<Say>("docker context create --docker host=tcp://d:2375 mine").out, "mine\n");
+  EXPECT_EQ(parsed<Say>("docker context create mine --description x --from default").err,
+            "Successfully created context \"mine\"\n");
+  EXPECT_EQ(parsed<Say>("docker context update --docker host=x mine").err,
+            "Successfully updated context \"mine\"\n");
+  EXPECT_EQ(parsed<Say>("docker context use mine").err, "Current context is now \"mine\"\n");
+  EXPECT_EQ(parsed<Say>("docker context rm -f a b").out, "a\nb\n");
+  EXPECT_EQ(parsed<Say>("docker context create --wat x mine").exit_code, 125);
+  EXPECT_EQ(parsed<Say>("docker context create --docker host=x").exit_code, 1);
 }
 
 TEST(Command, StopsReadingFlagsAtTwoDashes) {

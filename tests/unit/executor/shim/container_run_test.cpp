@@ -79,11 +79,90 @@ TEST(ContainerRun, LimitsAreTheEnginesToKeepOrRefuse) {
   EXPECT_EQ(body["Healthcheck"]["Test"], Json({"NONE"}));
 }
 
+TEST(ContainerRun, SizesAreReadAsDockerReadsThem) {
+  for (const auto& [text, bytes] : {std::pair<const char*, std::int64_t>{"64m", 64LL << 20},
+                                    {"1.5g", 3LL << 29},
+                                    {"2GiB", 2LL << 30},
+                                    {"2gb", 2LL << 30},
+                                    {".5K", 512},
+                                    {"512", 512},
+                                    {"7b", 7},
+                                    {"1t", 1LL << 40},
+                                    {"0", 0}})
+    EXPECT_EQ(body_of("-m " + std::string{text} + " i")["HostConfig"]["Memory"], bytes) << text;
+  for (const char* text : {"g", "1x", "1gi", "1kbb", "-1", "1.2.3", "9999999p", "nan1", "1bb"})
+    EXPECT_TRUE(body_of("--shm-size " + std::string{text} + " i").contains("error")) << text;
+}
+
+TEST(ContainerRun, WhatThePolicyLetsThroughHasItsFlag) {
+  const auto body = body_of(
+      "--network back --ip 10.9.0.5 --ip6 fd00::5 --cpuset-cpus 0 --cpuset-mems 0-1 "
+      "--memory-reservation 1.5m --memory-swappiness 10 --cpu-period 100000 --cpu-quota 50000 "
+      "--blkio-weight 300 --oom-score-adj -5 --oom-kill-disable --dns-search x --dns-search y "
+      "--dns-option ndots:2 --dns-opt debug --cgroupns private --storage-opt size=1G "
+      "--domainname d.example --mac-address 92:d0:c6:0a:29:33 image");
+
+  const auto& host = body["HostConfig"];
+  EXPECT_EQ(host["CpusetCpus"], "0");
+  EXPECT_EQ(host["CpusetMems"], "0-1");
+  EXPECT_EQ(host["MemoryReservation"], 3 << 19);
+  EXPECT_EQ(host["MemorySwappiness"], 10);
+  EXPECT_EQ(host["CpuPeriod"], 100000);
+  EXPECT_EQ(host["CpuQuota"], 50000);
+  EXPECT_EQ(host["BlkioWeight"], 300);
+  EXPECT_EQ(host["OomScoreAdj"], -5);
+  EXPECT_EQ(host["OomKillDisable"], true);
+  EXPECT_EQ(host["DnsSearch"], Json({"x", "y"}));
+  EXPECT_EQ(host["DnsOptions"], Json({"ndots:2", "debug"}));
+  EXPECT_EQ(host["CgroupnsMode"], "private");
+  EXPECT_EQ(host["StorageOpt"], Json({{"size", "1G"}}));
+  EXPECT_EQ(body["Domainname"], "d.example");
+  EXPECT_EQ(body["MacAddress"], "92:d0:c6:0a:29:33");
+  EXPECT_EQ(body["NetworkingConfig"]["EndpointsConfig"]["back"]["IPAMConfig"],
+            Json({{"IPv4Address", "10.9.0.5"}, {"IPv6Address", "fd00::5"}}));
+}
+
+TEST(ContainerRun, WhatIsNotServedIsRefusedByName) {
+  for (const auto& [verb, text] : {std::pair{"run", "--health-interval 1s i"},
+                                   {"run", "--device-read-bps /dev/sda:1 i"},
+                                   {"run", "--label-file f i"},
+                                   {"stop", "--signal KILL c"},
+                                   {"restart", "-s KILL c"}}) {
+    std::istringstream in{text};
+    Words list;
+    for (std::string word; in >> word;)
+      list.push_back(word);
+    const auto read = read_container_command(verb, "docker", list, {});
+    const auto& say = std::get<Say>(*read);
+    EXPECT_EQ(say.exit_code, 125) << text;
+    EXPECT_NE(say.err.find("slipway does not support --"), std::string::npos) << say.err;
+  }
+}
+
 TEST(ContainerRun, ValuesThatMeanNothingAreRefused) {
-  for (const char* text :
-       {"-p web:80 i", "-p 1-3:1-3 i", "-m lots i", "--cpus many i", "--cpus 1.x i",
-        "--pids-limit 1k i", "--ulimit nofile i", "--ulimit nofile=a i",
-        "--mount type=bind,wat=1 i", "--env-file /no/such/file i", "-v :/x i"}) {
+  for (const char* text : {"-p web:80 i",
+                           "-p 1-3:1-3 i",
+                           "-m lots i",
+                           "--cpus many i",
+                           "--cpus 1.x i",
+                           "--pids-limit 1k i",
+                           "--ulimit nofile i",
+                           "--ulimit nofile=a i",
+                           "--network a --network a i",
+                           "--network a --network host i",
+                           "--network-alias x i",
+                           "--network host --network-alias x i",
+                           "--ip 10.0.0.2 i",
+                           "--network bridge --ip6 ::1 i",
+                           "--storage-opt size i",
+                           "--cpu-quota many i",
+                           "--memory-reservation lots i",
+                           "--network name=a,ip=10.0.0.2 i",
+                           "--network alias=x i",
+                           "--network-alias x --network name=a,alias=y i",
+                           "--mount type=bind,wat=1 i",
+                           "--env-file /no/such/file i",
+                           "-v :/x i"}) {
     EXPECT_TRUE(body_of(text).contains("error")) << text;
   }
 }

@@ -204,6 +204,36 @@ TEST(Podman, ReadsABuild) {
   EXPECT_EQ(build.report, Report::image_id);
 }
 
+TEST(Podman, TakesGlobalFlagsBehindACommandToo) {
+  EXPECT_EQ(parsed<Build>("buildah bud --storage-driver vfs -t x .").context, ".");
+  EXPECT_EQ(parsed<Build>("podman build --log-level=error --root /r dir").context, "dir");
+  EXPECT_EQ(parsed<Push>("buildah push --storage-driver=vfs x").image, "x");
+  EXPECT_EQ(parsed<Pull>("podman pull --log-level debug --storage-opt a=b x").image, "x");
+  EXPECT_EQ(parsed<PushIndex>("buildah manifest push --storage-driver vfs l").list, "l");
+
+  const auto noted = read_invocation(words("buildah bud --registries-conf r.conf ."), {}).notes;
+  ASSERT_EQ(noted.size(), 1U);
+  EXPECT_NE(noted[0].find("--registries-conf has no effect"), std::string::npos);
+  // What the command itself means by a name counts, and letters are the command's.
+  EXPECT_EQ(read_invocation(words("podman build --runtime crun ."), {}).notes.size(), 1U);
+  EXPECT_EQ(parsed<Say>("podman build --version .").exit_code, 125);
+  EXPECT_NE(parsed<Say>("podman pull -c x y").err.find("unknown shorthand flag: 'c'"),
+            std::string::npos);
+}
+
+TEST(Podman, ReadsTheFormatOfTheEnvironmentAsTheFlag) {
+  const Environment env{{"BUILDAH_FORMAT", "docker"}};
+  for (const auto* line : {"buildah bud .", "podman build ."}) {
+    const auto notes = parsed<Build>(line, env).notes;
+    ASSERT_EQ(notes.size(), 1U) << line;
+    EXPECT_NE(notes[0].find("BUILDAH_FORMAT=docker is not needed"), std::string::npos) << notes[0];
+  }
+  EXPECT_TRUE(parsed<Build>("buildah bud --format oci .", env).notes.empty());
+  EXPECT_TRUE(parsed<Build>("buildah bud .", {{"BUILDAH_FORMAT", ""}}).notes.empty());
+  EXPECT_NE(parsed<Say>("buildah bud .", {{"BUILDAH_FORMAT", "v3"}}).err.find("image type \"v3\""),
+            std::string::npos);
+}
+
 TEST(Podman, TakesTheFolderOfTheFileWhereNoContextIsGiven) {
   EXPECT_EQ(parsed<Build>("podman build").context, ".");
   EXPECT_EQ(parsed<Build>("podman build -f a/b/Containerfile").context, "a/b/");
@@ -359,6 +389,27 @@ TEST(Kaniko, BuildsInItsWorkspaceAndDoesNotPushWhereItIsToldSo) {
   EXPECT_EQ(build.context, "/workspace/");
   EXPECT_EQ(build.file, "Dockerfile");
   EXPECT_FALSE(build.push);
+}
+
+TEST(Kaniko, ReadsItsVariables) {
+  const std::string line = "/kaniko/executor --context . --destination reg.io/a:1";
+
+  for (const auto* on : {"1", "t", "T", "true", "TRUE", "True"})
+    EXPECT_FALSE(parsed<Build>(line, {{"KANIKO_NO_PUSH", on}}).push) << on;
+  for (const auto* off : {"0", "f", "F", "false", "FALSE", "False"})
+    EXPECT_TRUE(parsed<Build>(line + " --no-push", {{"KANIKO_NO_PUSH", off}}).push) << off;
+  EXPECT_FALSE(parsed<Build>(line + " --no-push", {{"KANIKO_NO_PUSH", ""}}).push);
+  EXPECT_EQ(parsed<Build>("executor", {{"KANIKO_NO_PUSH", "true"}}).tags.size(), 0U);
+
+  const auto odd = parsed<Say>(line, {{"KANIKO_NO_PUSH", "yes"}});
+  EXPECT_EQ(odd.exit_code, 1);
+  EXPECT_NE(odd.err.find("invalid value \"yes\" for the KANIKO_NO_PUSH"), std::string::npos);
+
+  const auto build = parsed<Build>(line, {{"KANIKO_REGISTRY_MIRROR", "m.io"},
+                                          {"KANIKO_REGISTRY_MAP", "index.docker.io=m.io"},
+                                          {"KANIKO_DIR", "/k"}});
+  ASSERT_EQ(build.notes.size(), 2U);
+  EXPECT_NE(build.notes[0].find("KANIKO_REGISTRY_MIRROR has no effect"), std::string::npos);
 }
 
 } // namespace

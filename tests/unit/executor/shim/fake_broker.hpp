@@ -20,6 +20,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -87,6 +88,7 @@ public:
   bool refuse_before_body = false;            ///< answers 413 without reading the body
   bool head_alone = false;                    ///< an answer's body comes a while after its header
   std::map<std::string, std::string> files;   ///< of the container "c1": path -> tar
+  std::set<std::string> engine;               ///< "/containers/c1", "/networks/n1": what is there
 
   static std::string id(char c) { return "sha256:" + std::string(64, c); }
 
@@ -295,6 +297,25 @@ private:
                           "close\r\n\r\n" +
                               files[wanted]);
     }
+    if (path == "/containers/create") {
+      engine.insert("/containers/c9");
+      return answer(fd, 201, R"({"Id":"c9"})");
+    }
+    if (path == "/containers/c9/start") return answer(fd, 204, "");
+    if (const auto name = between("/networks/", "/connect"); !name.empty())
+      return engine.contains("/networks/" + name)
+                 ? answer(fd, 200, "")
+                 : answer(fd, 404, Json{{"message", "network " + name + " not found"}}.dump());
+    if (request.method == "GET" && engine.contains(path))
+      return answer(fd, 200, Json{{"Name", path.substr(path.rfind('/') + 1)}}.dump());
+    if (path == "/containers/json") return answer(fd, 200, "[]");
+    if (path == "/system/df") {
+      Json list = Json::array();
+      for (const auto& [id, image] : images)
+        list.push_back({{"Id", id}, {"Size", 4261234}, {"SharedSize", 0}, {"Containers", 0}});
+      return answer(fd, 200,
+                    Json{{"LayersSize", 4261234 * images.size()}, {"Images", list}}.dump());
+    }
     if (path == "/info")
       return answer(
           fd, 200,
@@ -384,6 +405,11 @@ private:
                                   {"Size", 10},
                                   {"Comment", ""}}})
                         .dump());
+    if (request.method == "DELETE" && !path.starts_with("/images/")) {
+      if (engine.erase(path) > 0 || request.first("force") + path == "1/volumes/gone")
+        return answer(fd, 204, "");
+      return answer(fd, 404, Json{{"message", "No such thing: " + path}}.dump());
+    }
     if (request.method == "DELETE" && lists.erase(path.substr(8)) > 0)
       return answer(fd, 200, Json::array({{{"Untagged", path.substr(8)}}}).dump());
     if (request.method == "DELETE") {

@@ -607,5 +607,101 @@ TEST_F(RunTest, NobodyListeningIsSaidPlainly) {
       << err_;
 }
 
+TEST_F(RunTest, WithForceARemovalForgivesWhatIsNotThere) {
+  broker_.engine = {"/containers/old", "/networks/back"};
+
+  EXPECT_EQ(docker({"rm", "-f", "gone", "old"}), 0);
+  EXPECT_EQ(out_, "old\n");
+  EXPECT_EQ(err_, "Error response from daemon: No such thing: /containers/gone\n");
+  EXPECT_EQ(docker({"network", "rm", "-f", "gone", "back"}), 0);
+  EXPECT_EQ(out_ + err_, "back\n");
+  EXPECT_EQ(docker({"volume", "rm", "-f", "gone"}), 0) << "the engine's own forgiving";
+  EXPECT_EQ(docker({"rmi", "-f", "gone"}), 0);
+
+  EXPECT_EQ(docker({"rm", "gone"}), 1);
+  EXPECT_EQ(docker({"network", "rm", "gone"}), 1);
+  EXPECT_EQ(docker({"volume", "rm", "gone"}), 1);
+  EXPECT_EQ(docker({"rmi", "gone"}), 1);
+}
+
+TEST_F(RunTest, EveryNetworkThatIsNamedIsJoinedBeforeTheStart) {
+  broker_.engine = {"/networks/a", "/networks/b", "/networks/c"};
+  ASSERT_EQ(docker({"run", "-d", "--network", "a", "--net=b", "--network", "name=c,alias=db",
+                    "--network-alias", "web", "img"}),
+            0)
+      << err_;
+
+  const auto seen = broker_.seen();
+  ASSERT_EQ(seen.size(), 4U);
+  const auto body = Json::parse(seen[0].body);
+  EXPECT_EQ(body["HostConfig"]["NetworkMode"], "a");
+  EXPECT_EQ(body["NetworkingConfig"],
+            Json::parse(R"({"EndpointsConfig":{"a":{"Aliases":["web"]}}})"));
+  EXPECT_EQ(seen[1].path, "/networks/b/connect");
+  EXPECT_EQ(Json::parse(seen[1].body), Json::parse(R"({"Container":"c9","EndpointConfig":{}})"));
+  EXPECT_EQ(seen[2].path, "/networks/c/connect");
+  EXPECT_EQ(Json::parse(seen[2].body)["EndpointConfig"]["Aliases"], Json({"db"}));
+  EXPECT_EQ(seen[3].path, "/containers/c9/start");
+}
+
+TEST_F(RunTest, AContainerThatCannotJoinANetworkDoesNotStay) {
+  broker_.engine = {"/networks/a"};
+
+  EXPECT_EQ(docker({"run", "-d", "--network", "a", "--network", "gone", "img"}), 125);
+
+  EXPECT_NE(err_.find("network gone not found"), std::string::npos) << err_;
+  EXPECT_FALSE(broker_.engine.contains("/containers/c9"));
+  EXPECT_EQ(out_, "");
+}
+
+TEST_F(RunTest, AListIsNeverShownWithoutTheFilterThatWasMeant) {
+  for (const auto& command : {std::vector<std::string>{"ps", "-q", "--filter", "running"},
+                              {"network", "ls", "-f", "x"},
+                              {"volume", "ls", "-f", "x"}}) {
+    EXPECT_EQ(docker(command), 125);
+    EXPECT_NE(err_.find("bad format of filter (expected name=value)"), std::string::npos) << err_;
+  }
+  EXPECT_TRUE(broker_.seen().empty());
+
+  EXPECT_EQ(docker({"ps", "-q", "--filter", "status=running", "--filter", ""}), 0);
+  EXPECT_EQ(broker_.last().first("filters"), R"({"status":{"running":true}})");
+}
+
+TEST_F(RunTest, InspectFindsNetworksAndVolumesToo) {
+  broker_.engine = {"/networks/back", "/volumes/cache"};
+
+  ASSERT_EQ(docker({"inspect", "--type", "volume", "-f", "{{.Name}}", "cache"}), 0) << err_;
+  EXPECT_EQ(out_, "cache\n");
+  ASSERT_EQ(docker({"inspect", "--type=network", "-f", "{{.Name}}", "back"}), 0) << err_;
+  ASSERT_EQ(docker({"inspect", "-f", "{{.Name}}", "back", "cache"}), 0) << err_;
+  EXPECT_EQ(out_, "back\ncache\n");
+
+  EXPECT_EQ(docker({"inspect", "--type", "volume", "back"}), 1);
+  EXPECT_EQ(broker_.last().path, "/volumes/back");
+  EXPECT_EQ(out_, "[]\n");
+  EXPECT_EQ(docker({"inspect", "--type", "service", "s"}), 1);
+  EXPECT_NE(err_.find("--type service"), std::string::npos) << err_;
+}
+
+TEST_F(RunTest, DiskUsageIsThatOfTheJobsImages) {
+  ASSERT_EQ(docker({"system", "df"}), 0) << err_;
+  EXPECT_EQ(out_, "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n"
+                  "Images          0         0         0B        0B\n"
+                  "Containers      0         0         0B        0B\n"
+                  "Local Volumes   0         0         0B        0B\n"
+                  "Build Cache     0         0         0B        0B\n");
+
+  broker_.images[FakeBroker::id('a')] = {{"app:1"}, {}, {}};
+  ASSERT_EQ(docker({"system", "df", "--format", "{{.Type}}={{.Size}}, {{.Reclaimable}}"}), 0);
+  EXPECT_TRUE(out_.starts_with("Images=4.261MB, 4.261MB (100%)\nContainers=0B, 0B\n")) << out_;
+  ASSERT_EQ(docker({"system", "df", "--format=json"}), 0);
+  EXPECT_TRUE(out_.starts_with(
+      R"~({"Active":"0","Reclaimable":"4.261MB (100%)","Size":"4.261MB","TotalCount":"1",)~"))
+      << out_;
+
+  EXPECT_EQ(docker({"system", "df", "-v"}), 125);
+  EXPECT_NE(err_.find("slipway does not support --verbose"), std::string::npos) << err_;
+}
+
 } // namespace
 } // namespace slipway::shim
