@@ -544,6 +544,14 @@ void needs_file(Section& s, const char* key, bool is_on, const std::filesystem::
   if (is_on && s.has(key) && file.empty()) s.wrong(key, "left out while [gate] has no " + file_key);
 }
 
+void read_paths(Section& s, const char* key, std::vector<std::string>& into) {
+  s.read(key, into);
+  if (std::any_of(into.begin(), into.end(), [](const std::string& path) {
+        return !path.starts_with('/') || path.ends_with('/');
+      }))
+    s.wrong(key, "a list of absolute paths of files");
+}
+
 Waiver read_waiver(Section& s) {
   Waiver waiver;
   read_words(s, "id", waiver.id);
@@ -795,6 +803,9 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.number("cvss_threshold", config.gate.cvss_threshold, 10);
          needs_file(s, "epss_threshold", config.gate.epss_threshold > 0, config.gate.epss_file,
                     "epss_file");
+         read_paths(s, "vex_files", config.gate.vex_files);
+         read_paths(s, "vex_keys", config.gate.vex_keys);
+         if (!config.gate.vex_files.empty() && config.gate.vex_keys.empty()) s.missing("vex_keys");
          s.bytes("max_layer", config.gate.max_layer, 1UL << 20);
          s.bytes("max_image", config.gate.max_image, 1UL << 20);
          s.read("leak_exempt", config.gate.leak_exempt);
@@ -972,6 +983,16 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     needs_file(s, "epss_threshold", rule.epss_threshold.value_or(0) > 0, into.gate.epss_file,
                "epss_file");
     needs_file(s, "kev_blocks", rule.kev_blocks.value_or(false), into.gate.kev_file, "kev_file");
+    for (const auto& [key, paths] :
+         {std::pair{"vex_files", &rule.vex_files}, std::pair{"vex_keys", &rule.vex_keys}}) {
+      std::vector<std::string> named;
+      read_paths(s, key, named);
+      if (s.has(key)) *paths = std::move(named);
+    }
+    if ((rule.vex_files || rule.vex_keys) &&
+        !rule.vex_files.value_or(into.gate.vex_files).empty() &&
+        rule.vex_keys.value_or(into.gate.vex_keys).empty())
+      s.missing("vex_keys");
     std::vector<std::string> leak_exempt;
     s.read("leak_exempt", leak_exempt);
     if (s.has("leak_exempt")) rule.leak_exempt = std::move(leak_exempt);
@@ -1208,6 +1229,8 @@ std::string print(const Config& c) {
   line("epss_max_age", duration(c.gate.epss_max_age));
   line("epss_threshold", number(c.gate.epss_threshold));
   line("cvss_threshold", number(c.gate.cvss_threshold));
+  line("vex_files", list(c.gate.vex_files));
+  line("vex_keys", list(c.gate.vex_keys));
   line("max_layer", size(c.gate.max_layer));
   line("max_image", size(c.gate.max_image));
   line("leak_exempt", list(c.gate.leak_exempt));
@@ -1287,6 +1310,8 @@ std::string print(const Config& c) {
     if (r.kev_spared) out << "# kev_spared = " << boolean(*r.kev_spared) << "\n";
     if (r.epss_threshold) out << "# epss_threshold = " << number(*r.epss_threshold) << "\n";
     if (r.cvss_threshold) out << "# cvss_threshold = " << number(*r.cvss_threshold) << "\n";
+    if (r.vex_files) out << "# vex_files = " << list(*r.vex_files) << "\n";
+    if (r.vex_keys) out << "# vex_keys = " << list(*r.vex_keys) << "\n";
     if (r.leak_exempt) out << "# leak_exempt = " << list(*r.leak_exempt) << "\n";
     if (r.sign) out << "# sign = " << boolean(*r.sign) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";

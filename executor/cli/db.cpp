@@ -104,7 +104,7 @@ int db_update(const config::Config& config, const std::vector<std::string>& acce
   rules.max_bytes = config.db.max_size;
   rules.accepted_losses = accepted_losses;
   if (!config.db.key_file.empty()) {
-    auto key = vulndb::PublicKey::load(config.db.key_file);
+    auto key = vulndb::load_key(config.db.key_file);
     if (!key) return complain(key.error(), 2, err);
     rules.key = *std::move(key);
   }

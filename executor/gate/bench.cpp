@@ -121,7 +121,7 @@ void Bench::keep(Denial denial) {
 
 void Bench::judge_report(const ScanReport& report, const std::string& diagnostics,
                          const std::string& who, const std::string& prefix,
-                         const std::set<std::string>& digests) {
+                         const ImageNames& image) {
   image_begins_ = verdict_.findings.size();
   // What is waived or allowed of one image is neither said nor seen of another, also where an index
   // calls both by one platform.
@@ -161,13 +161,13 @@ void Bench::judge_report(const ScanReport& report, const std::string& diagnostic
   }
   for (auto finding : report.findings) {
     if (!prefix.empty()) finding.target = prefix + ": " + finding.target;
-    take(std::move(finding), digests);
+    take(std::move(finding), image);
   }
 }
 
 void Bench::judge_second_report(const GrypeReport& report, const GrypeCoverage& coverage,
                                 const ScanReport& first, const std::string& who,
-                                const std::string& prefix, const std::set<std::string>& digests) {
+                                const std::string& prefix, const ImageNames& image) {
   if (report.ignored > 0) {
     deny_operator("second_findings_suppressed",
                   "Something made Grype leave out " + std::to_string(report.ignored) +
@@ -194,7 +194,7 @@ void Bench::judge_second_report(const GrypeReport& report, const GrypeCoverage& 
     gap(line);
   for (auto finding : report.findings) {
     if (!prefix.empty()) finding.target = prefix + ": " + finding.target;
-    take(std::move(finding), digests);
+    take(std::move(finding), image);
   }
 }
 
@@ -307,11 +307,11 @@ void Bench::judge_release(const ScanReport& report, const std::string& who, bool
   }
 }
 
-void Bench::take(Finding finding, const std::set<std::string>& digests) {
+void Bench::take(Finding finding, const ImageNames& image) {
   const auto key = std::tuple{finding.id,     finding.package, finding.installed,
                               finding.target, finding.purl,    finding.found_by};
   if (!seen_.insert(key).second) return;
-  if (const auto ends = exceptions_.decide(finding, digests)) end_at(*ends);
+  if (const auto ends = exceptions_.decide(finding, image)) end_at(*ends);
   if (finding.found_by == "grype" && both_found(finding)) return;
   if (!finding.is_secret) ++verdict_.counts[finding.severity];
   verdict_.findings.push_back(std::move(finding));

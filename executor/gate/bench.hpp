@@ -37,15 +37,14 @@ public:
   void end_at(WallTime time);
 
   /// Judges one image by its report. `who` names it in messages, `prefix` in its findings;
-  /// `digests` is what waivers may call it.
+  /// `image` is what waivers may call it.
   void judge_report(const ScanReport& report, const std::string& diagnostics,
-                    const std::string& who, const std::string& prefix,
-                    const std::set<std::string>& digests);
+                    const std::string& who, const std::string& prefix, const ImageNames& image);
   /// What the second scanner says about the image that judge_report() judged last, by `first`: its
   /// findings are added, and nothing is taken back.
   void judge_second_report(const GrypeReport& report, const GrypeCoverage& coverage,
                            const ScanReport& first, const std::string& who,
-                           const std::string& prefix, const std::set<std::string>& digests);
+                           const std::string& prefix, const ImageNames& image);
   /// Sorts the findings, says whether it passed, and until when at most.
   void finish();
 
@@ -55,7 +54,7 @@ private:
   void judge_os(const ScanReport& report, const std::string& who);
   void judge_release(const ScanReport& report, const std::string& who, bool unlisted);
   bool said(const std::string& code, const std::string& who) const;
-  void take(Finding finding, const std::set<std::string>& digests);
+  void take(Finding finding, const ImageNames& image);
   bool both_found(const Finding& finding);
 
   Verdict& verdict_;

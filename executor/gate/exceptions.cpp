@@ -14,21 +14,18 @@ namespace {
 
 // The gate is told the name of Docker Hub's API; people write the name of references.
 bool names(const std::vector<std::string>& globs, const std::string& repository) {
-  constexpr std::string_view kHub = "registry-1.docker.io/";
-  const auto familiar =
-      repository.starts_with(kHub) ? "docker.io/" + repository.substr(kHub.size()) : repository;
+  const auto familiar = familiar_name(repository);
   return !repository.empty() &&
          std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
            return config::glob_matches(glob, repository) || config::glob_matches(glob, familiar);
          });
 }
 
-bool covers(const config::Waiver& waiver, const Finding& finding,
-            const std::set<std::string>& digests) {
+bool covers(const config::Waiver& waiver, const Finding& finding, const ImageNames& image) {
   if (waiver.id != finding.id &&
       std::find(finding.aliases.begin(), finding.aliases.end(), waiver.id) == finding.aliases.end())
     return false;
-  if (!waiver.digest.empty() && !digests.contains(waiver.digest)) return false;
+  if (!waiver.digest.empty() && !image.digests.contains(waiver.digest)) return false;
   if (!waiver.path.empty() && !config::glob_matches(waiver.path, finding.path)) return false;
   if (waiver.purl.empty()) return true;
   // A finding that names no package is not covered by a waiver for one.
@@ -93,7 +90,7 @@ std::string day_of(WallTime time) {
 }
 
 Exceptions::Exceptions(const GatePolicy& policy, const std::string& repository, WallTime now)
-    : policy_{policy}, now_{now} {
+    : policy_{policy}, repository_{repository}, now_{now}, vex_{policy.vex, now} {
   for (const auto& waiver : policy.waivers) {
     if (waiver.repositories.empty() || names(waiver.repositories, repository))
       waivers_.push_back(waiver);
@@ -108,8 +105,7 @@ Exceptions::State Exceptions::state_of(WallTime expires) const {
   return config::is_too_far(expires, now_, policy_.waiver_max_days) ? State::too_far : State::live;
 }
 
-std::optional<WallTime> Exceptions::decide(Finding& finding,
-                                           const std::set<std::string>& digests) const {
+std::optional<WallTime> Exceptions::decide(Finding& finding, const ImageNames& image) const {
   if (!finding.is_secret) finding.threat = threat_of(finding, policy_);
   const bool unspared = is_exploited(finding, policy_) && !policy_.threats.kev_spared;
   finding.blocks = over_threshold(finding, policy_) || unspared ||
@@ -124,10 +120,16 @@ std::optional<WallTime> Exceptions::decide(Finding& finding,
                    " on (fixed_grace_days)";
     return grace_ends;
   }
+  if (auto word = vex_.about(finding, image, repository_)) {
+    finding.note = std::move(word->text);
+    finding.blocks = !word->excuses;
+    finding.waived = word->excuses;
+    if (finding.waived) return std::nullopt; // until another document says otherwise
+  }
   // Of several live ones, the one that lasts longest.
   const config::Waiver* best = nullptr;
   for (const auto& waiver : waivers_) {
-    if (!covers(waiver, finding, digests)) continue;
+    if (!covers(waiver, finding, image)) continue;
     switch (state_of(waiver.expires)) {
     case State::live:
       if (best == nullptr || waiver.expires > best->expires) best = &waiver;
@@ -189,6 +191,7 @@ std::string Exceptions::fingerprint() const {
       live.push_back({allowance.code, allowance.repositories, allowance.owner, allowance.reason,
                       rfc3339(allowance.expires)});
   }
+  if (const auto vex = vex_.identity(); !vex.empty()) live.push_back(vex);
   return live.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

@@ -384,6 +384,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
   }
 
+  for (const auto& complaint : exceptions.complaints())
+    bench.warn(complaint);
   for (const auto& image : tree->images) {
     const auto type = oci::artifact_type(image);
     if (!type || std::find(policy.artifacts.begin(), policy.artifacts.end(), *type) ==
@@ -500,15 +502,16 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       return conclude();
     }
     const auto prefix = several ? name_of(image) : "";
-    const std::set<std::string> digests{root.str(), image.descriptor.digest.str()};
+    const ImageNames names{{root.str(), image.descriptor.digest.str()},
+                           image.config->platform.architecture};
     const Origins origins{image};
     origins.name(report->findings);
     if (!threats.annotate(bench, report->findings)) return conclude();
-    bench.judge_report(*report, scanned->diagnostics, who, prefix, digests);
+    bench.judge_report(*report, scanned->diagnostics, who, prefix, names);
     if (second.is_wanted() &&
         !second.judge(bench,
                       {dir, copy->manifest, copy->config, image.config->diff_ids, who, prefix,
-                       digests, origins, threats},
+                       names, origins, threats},
                       *report))
       return conclude();
     verdict.inventories.push_back({.manifest = image.descriptor.digest,
@@ -559,6 +562,8 @@ Result<Verdict> replay(std::string_view text, const GatePolicy& policy,
                                oci::Digest::of(policy_json(policy, exceptions)).str());
   verdict.expires_at = now + policy.pass_lifetime;
   Bench bench{verdict, policy, exceptions};
+  for (const auto& complaint : exceptions.complaints())
+    bench.warn(complaint);
   Threats threats{policy.threats, now};
   if (!threats.is_ready(bench) || !threats.annotate(bench, report->findings)) {
     bench.finish();
@@ -566,8 +571,8 @@ Result<Verdict> replay(std::string_view text, const GatePolicy& policy,
   }
   bench.judge_report(*report, "", "the reported image", "", {});
   bench.warn(
-      "a stored report was judged: image, DB and scanner were not looked at, and waivers for "
-      "a digest do not apply");
+      "a stored report was judged: image, DB and scanner were not looked at, and waivers and "
+      "OpenVEX statements for a digest do not apply");
   bench.finish();
   return verdict;
 }

@@ -41,6 +41,13 @@ struct ThreatPolicy {
   bool asks_epss() const { return !epss_file.empty() && epss_threshold > 0; }
 };
 
+/// What the owners of the policy excuse: OpenVEX documents, each with a signature beside it
+/// (FILE.sig), and the public keys that may have made it.
+struct VexPolicy {
+  std::vector<std::filesystem::path> files;
+  std::vector<std::filesystem::path> keys;
+};
+
 /// What blocks, for one destination and ref (already resolved from the operator's policy).
 struct GatePolicy {
   Severity threshold = Severity::high; ///< this and above block
@@ -52,6 +59,7 @@ struct GatePolicy {
   int fixed_grace_days = 0;   ///< a fixable vulnerability reports so long after its publication
   int waiver_max_days = 180;  ///< waivers and allowances that end further ahead count for nothing
   ThreatPolicy threats;
+  VexPolicy vex;
   std::vector<std::string> artifacts;  ///< types of what is no image and passes without a scan
   std::vector<config::Waiver> waivers; ///< all of the operator's
   std::vector<config::Allowance> allowances; ///< likewise
@@ -93,7 +101,7 @@ struct Finding {
   std::string path;    ///< the file of a secret
   WallTime published;  ///< the epoch = the scanner named no time
   std::string note;    ///< why it does not block, or why a waiver did not help; "" = nothing to say
-  bool waived = false; ///< would block, but for the waiver in `note`
+  bool waived = false; ///< would block, but for the waiver or the statement in `note`
   bool blocks = false;
   bool os_package = false;        ///< else a language package, or a secret
   bool is_secret = false;         ///< `id` is the rule, `target` the file

@@ -123,7 +123,7 @@ bool SecondScanner::judge(Bench& bench, const Image& image, const ScanReport& fi
   image.origins.name(report->findings);
   if (!image.threats.annotate(bench, report->findings)) return false;
   bench.judge_second_report(*report, read_grype_log(scanned->diagnostics), first, image.who,
-                            image.prefix, image.digests);
+                            image.prefix, image.names);
   return true;
 }
 

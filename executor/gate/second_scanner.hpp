@@ -37,7 +37,7 @@ public:
     std::vector<oci::Digest> diff_ids;
     std::string who;    ///< "the image for linux/amd64"
     std::string prefix; ///< of its findings' targets
-    std::set<std::string> digests;
+    ImageNames names;
     const Origins& origins;
     Threats& threats;
   };

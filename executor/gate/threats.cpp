@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/threats.hpp"
 
-#include "executor/base/file.hpp"
+#include "executor/gate/operator_file.hpp"
 #include "executor/oci/digest.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,25 +14,6 @@
 
 namespace slipway::gate {
 namespace {
-
-// Errors: not_found (missing, empty, no file); bad_input (too large); io.
-Result<UniqueFd> open_file(const std::filesystem::path& file, std::size_t limit) {
-  // A pipe must not keep the gate waiting.
-  UniqueFd fd{::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  struct stat facts {};
-  if (!fd || ::fstat(fd.get(), &facts) != 0) {
-    const int cause = errno;
-    if (cause == ENOENT || cause == ENOTDIR)
-      return Error{ErrorKind::not_found, "no such file: " + file.string(), "", {}};
-    return io_error("open", cause, file.string());
-  }
-  if (!S_ISREG(facts.st_mode) || facts.st_size == 0)
-    return Error{ErrorKind::not_found, file.string() + " is empty or no file", "", {}};
-  if (static_cast<std::uint64_t>(facts.st_size) > limit)
-    return Error{
-        ErrorKind::bad_input, "larger than " + std::to_string(limit >> 20) + " MiB", "", {}};
-  return fd;
-}
 
 // Hashes the whole file and has `reader` read it; only up to the date where `date_only`.
 // Errors: those of the reader; bad_input (grew beyond the limit); io.
@@ -115,9 +94,7 @@ bool Threats::open_kev(Bench& bench) {
     deny_unusable(bench, "kev", policy_.kev_file, error);
     return false;
   };
-  auto fd = open_file(policy_.kev_file, kMaxKevBytes);
-  if (!fd) return refused(fd.error());
-  auto text = read_all(fd->get(), kMaxKevBytes, policy_.kev_file.string());
+  auto text = read_operator_file(policy_.kev_file, kMaxKevBytes);
   if (!text) return refused(text.error());
   auto catalogue = parse_kev(*text);
   if (!catalogue) return refused(catalogue.error());
@@ -131,7 +108,7 @@ bool Threats::open_epss(Bench& bench) {
     deny_unusable(bench, "epss", policy_.epss_file, error);
     return false;
   };
-  auto fd = open_file(policy_.epss_file, kMaxEpssBytes);
+  auto fd = open_operator_file(policy_.epss_file, kMaxEpssBytes);
   if (!fd) return refused(fd.error());
   epss_ = *std::move(fd);
   EpssReader reader{[](std::string_view, double) {}};

@@ -71,6 +71,7 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
         {"name", text(finding.id + " in " + finding.package + "-" + finding.installed)},
         {"description", text((finding.title.empty() ? finding.id : finding.title) +
                              (finding.threat.empty() ? "" : ". " + finding.threat) +
+                             (finding.waived ? ". " + finding.note : "") +
                              (finding.found_by == "grype" ? " (found by Grype)" : ""))},
         {"severity", severity_of(finding.severity)},
         {"solution", finding.fixed.empty()

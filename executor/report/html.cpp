@@ -46,8 +46,10 @@ std::string row(const gate::Finding& finding) {
   const auto url = safe_url(finding.url);
   const auto id = escaped(finding.id, 200);
   std::string text = finding.blocks ? "<tr class=\"blocks\">" : "<tr>";
-  text +=
-      cell(std::string{finding.blocks ? "blocks, " : ""} + gate::severity_name(finding.severity));
+  text += cell(std::string{finding.blocks   ? "blocks, "
+                           : finding.waived ? "waived, "
+                                            : ""} +
+               gate::severity_name(finding.severity));
   text += cell(url.empty()
                    ? id
                    : "<a rel=\"noreferrer noopener\" href=\"" + escaped(url) + "\">" + id + "</a>");
@@ -62,7 +64,8 @@ std::string row(const gate::Finding& finding) {
                    : escaped(finding.made_by, 300) + "<br>layer " + escaped(finding.layer));
   text += cell(
       (finding.threat.empty() ? "" : "<strong>" + escaped(finding.threat, 300) + "</strong><br>") +
-      escaped(finding.title, 300) + (finding.found_by == "grype" ? " (found by Grype)" : ""));
+      escaped(finding.title, 300) + (finding.found_by == "grype" ? " (found by Grype)" : "") +
+      (finding.waived ? "<br>" + escaped(finding.note, 700) : ""));
   return text + "</tr>\n";
 }
 

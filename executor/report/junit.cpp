@@ -8,11 +8,12 @@
 namespace slipway::report {
 namespace {
 
-std::string test_case(const std::string& group, const std::string& name,
-                      const std::string& failure) {
+// `outcome`: "failure" or "skipped"; without a message the case is passed.
+std::string test_case(const std::string& group, const std::string& name, const std::string& message,
+                      const std::string& outcome = "failure") {
   std::string text = "    <testcase classname=\"" + group + "\" name=\"" + name + "\"";
-  if (failure.empty()) return text + "/>\n";
-  return text + ">\n      <failure message=\"" + failure + "\"/>\n    </testcase>\n";
+  if (message.empty()) return text + "/>\n";
+  return text + ">\n      <" + outcome + " message=\"" + message + "\"/>\n    </testcase>\n";
 }
 
 } // namespace
@@ -21,6 +22,8 @@ std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
   const auto blocking = static_cast<std::size_t>(
       std::count_if(verdict.findings.begin(), verdict.findings.end(),
                     [](const gate::Finding& finding) { return finding.blocks; }));
+  const auto waived = std::count_if(verdict.findings.begin(), verdict.findings.end(),
+                                    [](const gate::Finding& finding) { return finding.waived; });
   std::string cases;
   for (const auto& denial : verdict.denials)
     cases += test_case("slipway.gate", escaped(denial.code), escaped(denial.message));
@@ -33,7 +36,10 @@ std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
                       : finding.fixed.empty() ? "no fixed version is known"
                                               : "fixed in " + finding.fixed) +
                      (finding.threat.empty() ? "" : ", " + finding.threat);
-    cases += test_case("slipway.findings", escaped(what), finding.blocks ? escaped(why) : "");
+    cases +=
+        finding.waived
+            ? test_case("slipway.findings", escaped(what), escaped(finding.note, 700), "skipped")
+            : test_case("slipway.findings", escaped(what), finding.blocks ? escaped(why) : "");
   }
   auto tests = verdict.denials.size() + verdict.findings.size();
   if (tests == 0) {
@@ -43,8 +49,8 @@ std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
   const auto failures = verdict.denials.size() + blocking;
   return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"" +
          escaped(subject.image) + "\" tests=\"" + std::to_string(tests) + "\" failures=\"" +
-         std::to_string(failures) + "\" errors=\"0\" skipped=\"0\" timestamp=\"" +
-         rfc3339(verdict.judged_at).substr(0, 19) + "\">\n" + cases +
+         std::to_string(failures) + "\" errors=\"0\" skipped=\"" + std::to_string(waived) +
+         "\" timestamp=\"" + rfc3339(verdict.judged_at).substr(0, 19) + "\">\n" + cases +
          "  </testsuite>\n</testsuites>\n";
 }
 

@@ -54,21 +54,25 @@ std::string sarif_report(const gate::Verdict& verdict, const Subject& subject) {
        {{"artifactLocation", {{"uri", text(subject.image)}}}, {"region", {{"startLine", 1}}}}},
       {"message", {{"text", text(subject.image + "@" + verdict.digest.str())}}}}});
   const auto add = [&](const std::string& id, std::size_t rule, const char* level,
-                       const std::string& message) {
-    results.push_back(Json{{"ruleId", id},
-                           {"ruleIndex", rule},
-                           {"level", level},
-                           {"message", {{"text", message}}},
-                           {"locations", place}});
+                       const std::string& message, const std::string& waived_for) {
+    Json result{{"ruleId", id},
+                {"ruleIndex", rule},
+                {"level", level},
+                {"message", {{"text", message}}},
+                {"locations", place}};
+    if (!waived_for.empty())
+      result["suppressions"] =
+          Json::array({Json{{"kind", "external"}, {"justification", text(waived_for)}}});
+    results.push_back(std::move(result));
   };
   for (const auto& denial : verdict.denials) {
     const auto id = "slipway/" + text(denial.code);
-    add(id, rule_of(id, denial.code, ""), "error", text(denial.message));
+    add(id, rule_of(id, denial.code, ""), "error", text(denial.message), "");
   }
   for (const auto& finding : verdict.findings) {
     const auto id = text(finding.id);
     add(id, rule_of(id, text(finding.title), safe_url(finding.url)), level_of(finding),
-        sentence(finding));
+        sentence(finding), finding.waived ? finding.note : "");
   }
   const Json document{
       {"$schema",

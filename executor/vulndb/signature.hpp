@@ -4,29 +4,19 @@
 
 #include "executor/base/result.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/signing/public_key.hpp"
 
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <string_view>
 
 namespace slipway::vulndb {
 
-/// A public key: Ed25519, or ECDSA on P-256 with SHA-256.
-class PublicKey {
-public:
-  /// Errors: misconfigured (no such file, no public key in PEM, another kind of key).
-  static Result<PublicKey> load(const std::filesystem::path& file);
-  /// Whether `signature` (as the algorithm makes it, for ECDSA in DER; or that in base64) is this
-  /// key's on `message`.
-  bool verifies(std::string_view message, std::string_view signature) const;
+using signing::PublicKey;
 
-private:
-  struct Key;
-  bool verifies_bytes(std::string_view message, std::string_view signature) const;
-  explicit PublicKey(std::shared_ptr<const Key> key) : key_{std::move(key)} {}
-  std::shared_ptr<const Key> key_;
-};
+/// The key of `[db] key_file`. Errors: misconfigured (no such file, no public key in PEM, another
+/// kind of key).
+Result<PublicKey> load_key(const std::filesystem::path& file);
 
 /// What is signed of an archive or a folder: "slipway trivy-db sha256:…" and a newline. It says
 /// what it is for, so that no signature made for another purpose serves here.

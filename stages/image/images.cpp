@@ -196,6 +196,8 @@ gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& 
                     .kev_spared = section.kev_spared,
                     .epss_threshold = section.epss_threshold,
                     .cvss_threshold = section.cvss_threshold};
+  policy.vex = {.files = {section.vex_files.begin(), section.vex_files.end()},
+                .keys = {section.vex_keys.begin(), section.vex_keys.end()}};
   policy.waivers = config.waivers;
   policy.allowances = config.allowances;
   policy.max_layer_bytes = section.max_layer;

@@ -415,6 +415,63 @@ $noos"
     expect_contains "$OUTPUT" "counts for nothing"
 }
 
+TEST "OpenVEX that a policy owner signed excuses a finding, and counts for nothing where it was changed, lies in the image or in the workspace" {
+    local dir=$world_dir/etc-vex document report step bring
+    gate_config vex 's|^\[gate\]|&\nvex_files = ["'"$dir"'/app.openvex.json"]\nvex_keys = ["'"$dir"'/owner.pub"]|' '[[rule]]
+project = "*"
+fixed_only = false
+repositories = ["*"]'
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$CASE_DIR/owner.key" 2>/dev/null
+    openssl pkey -in "$CASE_DIR/owner.key" -pubout -out "$dir/owner.pub"
+    document=$dir/app.openvex.json
+    jq -n --arg image "pkg:oci/vexed?repository_url=$world_registry/grp/app/vexed" '{"@context": "https://openvex.dev/ns/v0.2.0", "@id": "urn:vex:1",
+        author: "team-x", timestamp: "2026-11-20T12:00:00Z", version: 1, statements: [{vulnerability: {name: "CVE-2023-45853"}, status: "not_affected",
+            justification: "vulnerable_code_not_present", impact_statement: "MiniZip is not built",
+            products: [{"@id": $image, subcomponents: [{"@id": "pkg:deb/debian/zlib1g"}]}]}]}' >"$document"
+    openssl dgst -sha256 -sign "$CASE_DIR/owner.key" -out "$document.sig" "$document"
+    chmod 644 "$dir"/*.pub "$dir"/app.*
+    tool() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" "$@"; }
+    # shellcheck disable=SC2016
+    run_steps 4046 "export SLIPWAY_REPORT_DIR=reports
+$(push_base elsewhere-vex)
+$(push_base vexed)"'
+for file in slipway.html slipway.sarif slipway-junit.xml gl-container-scanning-report.json slipway-verdict.json; do
+    try "$file" grep -o "OpenVEX: not_affected, says team-x (signed with owner.pub)" "$CI_PROJECT_DIR/reports/$file"
+done'
+    expect_step push-vexed 0 "Waived CRITICAL  CVE-2023-45853  zlib1g: OpenVEX: not_affected, says team-x (signed with owner.pub) on 2026-11-20: vulnerable_code_not_present: MiniZip is not built"
+    expect_step push-elsewhere-vex 1 CVE-2023-45853
+    for report in slipway.html slipway.sarif slipway-junit.xml gl-container-scanning-report.json slipway-verdict.json; do
+        expect_step "$report" 0 "OpenVEX: not_affected"
+    done
+    expect_contains "$TRACE" "gate     Waived CRITICAL  CVE-2023-45853"
+    grep -q "OpenVEX: not_affected, says team-x" "$world_dir"/state/audit.jsonl
+    jq -n '{SchemaVersion: 2, Metadata: {OS: {Family: "debian", Name: "12.5"}}, Results: [{Class: "os-pkgs", Packages: [{Name: "zlib1g"}],
+        Vulnerabilities: [{VulnerabilityID: "CVE-2023-45853", PkgName: "zlib1g", Severity: "CRITICAL",
+            PkgIdentifier: {PURL: "pkg:deb/debian/zlib1g@1.2.13?arch=amd64"}}]}]}' >"$CASE_DIR/report.json"
+    install -m 644 "$CASE_DIR/report.json" "$dir/report.json"
+    expect_status 1 tool gate test "$dir/report.json"
+    expect_status 0 tool gate test "$dir/report.json" --repository "$world_registry/grp/app/vexed"
+
+    # What the job brings is no document, whatever it is called and whoever signed it; nor is what was changed under its signature.
+    bring="mkdir -p inside/.vex && echo $(base64 -w0 "$document") | base64 -d >inside/app.openvex.json && echo $(base64 -w0 "$document.sig") | base64 -d >inside/app.openvex.json.sig
+cp inside/app.openvex.json inside/.vex/ && cp inside/app.openvex.json . && cp inside/app.openvex.json.sig . && export TRIVY_VEX=app.openvex.json
+printf 'FROM $tiny\nCOPY . /\nCOPY . $dir/\n' >inside/Dockerfile && docker build -q -t $world_registry/grp/app/vexed:2 inside
+try brought docker push $world_registry/grp/app/vexed:2"
+    sed -i 's/MiniZip is not built/MiniZip is not in it/' "$document"
+    run_steps 4047 "$(push_base vexed)
+$bring"
+    for step in push-vexed brought; do
+        expect_step "$step" 1 "Gate: denied" CVE-2023-45853 "no OpenVEX document counts until the operator has mended $document (vex_files)" \
+            "is of none of vex_keys, or of another content"
+    done
+    expect_absent grp/app/vexed:2
+    expect_status 1 tool gate test "$dir/report.json" --repository "$world_registry/grp/app/vexed"
+    # The control: signed again, the same image passes.
+    openssl dgst -sha256 -sign "$CASE_DIR/owner.key" "$document" | base64 >"$document.sig"
+    run_steps 4048 "$bring"
+    expect_step brought 0 "MiniZip is not in it" "digest: sha256:"
+}
+
 TEST "known and likely attacks block beside the severity: KEV, EPSS and CVSS, each by the operator's file or number" {
     local dir
     threats() { # NAME SED [RULE-KEYS]

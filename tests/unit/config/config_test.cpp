@@ -622,6 +622,39 @@ TEST(Threats, SlipsAreToldWithFileLineAndKey) {
         << read.error().text();
   }
 }
+TEST(Vex, IsReadAndPrintedWithWhatARuleChanges) {
+  auto config = parse("[gate]\nvex_files = [\"/v.json\"]\nvex_keys = [\"/k.pub\"]\n", "c.toml");
+  ASSERT_TRUE(config) << config.error().text();
+  ASSERT_TRUE(parse_policy("[[rule]]\nvex_files = [\"/w.json\"]\n[[rule]]\nvex_files = []\n"
+                           "vex_keys = []\n",
+                           "p.toml", *config)
+                  .ok());
+  EXPECT_EQ(config->rules.at(0).vex_files, std::vector<std::string>{"/w.json"});
+  EXPECT_FALSE(config->rules.at(0).vex_keys.has_value());
+  const auto printed = print(*config);
+  for (const char* line : {"vex_files = ['/v.json']", "vex_keys = ['/k.pub']",
+                           "# vex_files = ['/w.json']", "# vex_keys = []"})
+    EXPECT_NE(printed.find(line), std::string::npos) << line << printed;
+  EXPECT_TRUE(parse(printed, "printed").ok());
+}
+TEST(Vex, NeedsKeysAndAbsolutePaths) {
+  const auto says = [](const std::string& text) {
+    return parse("[gate]\n" + text + "\n", "c.toml").error().text();
+  };
+  EXPECT_NE(says("vex_files = [\"/v.json\"]").find("[gate] needs the key 'vex_keys'"),
+            std::string::npos);
+  EXPECT_NE(says("vex_files = [\"v.json\"]").find("a list of absolute paths of files"),
+            std::string::npos);
+  EXPECT_NE(says("vex_keys = [\"/keys/\"]").find("a list of absolute paths of files"),
+            std::string::npos);
+  auto config = parse("[gate]\nvex_files = [\"/v.json\"]\nvex_keys = [\"/k.pub\"]\n", "c.toml");
+  ASSERT_TRUE(config);
+  EXPECT_NE(parse_policy("[[rule]]\nvex_keys = []\n", "p.toml", *config)
+                .error()
+                .text()
+                .find("needs the key 'vex_keys'"),
+            std::string::npos);
+}
 TEST(Signing, NeedsOneKeyAndABuildersName) {
   const struct {
     const char* text;

@@ -40,6 +40,21 @@ TEST(Policy, ARuleChangesWhatAttacksBlock) {
   EXPECT_TRUE(others.kev_blocks);
   EXPECT_EQ(others.epss_threshold, 0.5);
 }
+TEST(Policy, ARulesVexDocumentsStandInPlaceOfTheOthers) {
+  auto config = with_registry();
+  config.gate.vex_files = {"/a.json"};
+  config.gate.vex_keys = {"/k.pub"};
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nvex_files = [\"/b.json\"]\n"
+                                   "[[rule]]\nproject = \"none/*\"\nvex_files = []\n",
+                                   "p", config));
+
+  const auto changed = effective_for(config, {"grp/app", false}).gate;
+  EXPECT_EQ(changed.vex_files, std::vector<std::string>{"/b.json"});
+  EXPECT_EQ(changed.vex_keys, std::vector<std::string>{"/k.pub"});
+  EXPECT_TRUE(effective_for(config, {"none/app", false}).gate.vex_files.empty());
+  EXPECT_EQ(effective_for(config, {"other/app", false}).gate.vex_files,
+            std::vector<std::string>{"/a.json"});
+}
 TEST(Policy, FirstMatchingRuleDecides) {
   auto config = with_registry();
   ASSERT_TRUE(config::parse_policy(

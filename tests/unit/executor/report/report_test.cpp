@@ -62,6 +62,8 @@ gate::Verdict hostile() {
     one.id = one.package = one.installed = one.fixed = one.title = one.target = one.threat = text;
     one.url = "javascript:alert(1)";
   }
+  verdict.findings[1].waived = true;
+  verdict.findings[1].note = text;
   verdict.denials[0].message = text;
   verdict.warnings.push_back(text);
   return verdict;
@@ -105,6 +107,26 @@ TEST(Report, SaysWhichAttackMakesAFindingBlock) {
     ASSERT_NE(at, std::string::npos) << file_name(format);
     EXPECT_EQ(text.find("KEV since", at + 1), std::string::npos) << file_name(format);
   }
+}
+
+TEST(Report, SaysWhichFindingIsWaivedByWhom) {
+  auto verdict = denied();
+  verdict.findings[0].blocks = false;
+  verdict.findings[0].waived = true;
+  verdict.findings[0].note = "waived by team-x (OPS-1)";
+  for (const auto format :
+       {Format::gitlab, Format::sarif, Format::junit, Format::html, Format::verdict}) {
+    const auto text = render(format, verdict, kSubject);
+    const auto at = text.find("waived by team-x (OPS-1)");
+    ASSERT_NE(at, std::string::npos) << file_name(format);
+    EXPECT_EQ(text.find("waived by", at + 1), std::string::npos) << file_name(format);
+  }
+  const auto results =
+      json::parse(render(Format::sarif, verdict, kSubject)).at("runs").at(0).at("results");
+  EXPECT_EQ(results.at(1).at("suppressions").at(0).at("kind"), "external");
+  EXPECT_FALSE(results.at(2).contains("suppressions"));
+  const auto junit = render(Format::junit, verdict, kSubject);
+  EXPECT_NE(junit.find("failures=\"2\" errors=\"0\" skipped=\"1\""), std::string::npos) << junit;
 }
 
 // The members that the schema 15.0.7 calls required, and the words that it allows.
