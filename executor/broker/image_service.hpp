@@ -155,6 +155,11 @@ public:
   /// Writes a docker-archive tar (manifest.json + OCI layout) of the named images.
   virtual Status save(const std::vector<std::string>& names,
                       const std::function<Status(std::string_view)>& sink) = 0;
+  /// Writes the files of an image as a tar, its layers applied one over the other; of an index
+  /// those of the image for this machine. Errors: not_found; bad_input (layers that make no tree of
+  /// files); unavailable (cancelled); those of `sink`.
+  virtual Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
+                       const Cancelled& cancelled) = 0;
   /// Reads a docker-archive or OCI archive (plain, gzip); returns the loaded names or ids. The
   /// image is untrusted like any.
   virtual Result<std::vector<std::string>>

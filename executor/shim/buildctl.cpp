@@ -192,6 +192,8 @@ Command understand_build(const Tool& tool, const std::string& called, const Line
   build.metadata_file = line.last("metadata-file");
   if (build.push && build.tags.empty())
     return refusal(tool.manner, "--output: a name is needed to push");
+  if (auto text = settle_outputs(build); !text.empty())
+    return usage_error(tool.manner, called, text);
   return build;
 }
 

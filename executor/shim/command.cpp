@@ -66,7 +66,7 @@ std::vector<Flag> build_flags() {
       {"pull", 0, Takes::nothing},
       {"quiet", 'q', Takes::nothing},
       {"push", 0, Takes::nothing},
-      {"load", 0, Takes::nothing, Use::ignore},
+      {"load", 0, Takes::nothing},
       {"rm", 0, Takes::nothing, Use::ignore},
       {"force-rm", 0, Takes::nothing, Use::ignore},
       {"compress", 0, Takes::nothing, Use::ignore},
@@ -171,6 +171,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
   build.pull = line.has("pull");
   build.quiet = line.has("quiet") || line.last("progress") == "quiet";
   build.push = line.has("push");
+  build.keeps_image = line.has("load");
   build.iidfile = line.last("iidfile");
   build.metadata_file = line.last("metadata-file");
   const auto buildkit = env.find("DOCKER_BUILDKIT");
@@ -194,6 +195,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
     return refusal("invalid argument: can't use stdin for both build context and dockerfile");
   if (build.push && build.tags.empty())
     return refusal("ERROR: tag is needed when pushing to registry");
+  if (auto text = settle_outputs(build); !text.empty()) return usage_error(called, text);
   return build;
 }
 

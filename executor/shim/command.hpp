@@ -99,6 +99,9 @@ struct Build {
   std::string foreign_ignore_file; ///< a build is refused where the context has it
   std::vector<std::string>
       archives; ///< -o type=docker|oci,dest=…: written after the build ("-": stdout)
+  std::vector<std::string> folders; ///< -o type=local,dest=…: the image's files are put there
+  std::vector<std::string> tars;    ///< -o type=tar,dest=…: its files as a tar ("-": stdout)
+  bool keeps_image = false;         ///< it is asked for besides its files
   std::string iidfile;
   std::string metadata_file;
   std::vector<DigestFile> digest_files;

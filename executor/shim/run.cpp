@@ -14,6 +14,7 @@
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/lent_agents.hpp"
+#include "executor/shim/tar_extract.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -1126,8 +1127,11 @@ private:
       world_.err(note + "\n");
     auto context = find_context(build, world_);
     if (!context) return fail(prefix, context.error());
+    if (writes_stdout(build) && world_.output_is_terminal)
+      return fail(prefix + "dest file is required. refusing to write to console");
     bool said_built = false;
-    const Write& shown = build.report == Report::buildkit ? world_.err : world_.out;
+    const Write& shown =
+        build.report == Report::buildkit || writes_stdout(build) ? world_.err : world_.out;
     const Write progress = [&](std::string_view text) {
       if (build.quiet) return;
       said_built = said_built || text.find("Successfully built ") != std::string_view::npos;
@@ -1152,13 +1156,19 @@ private:
       edit.add.push_back({end->manifest});
       if (!edit_index(edit)) return manner_.exit_code;
     }
-    report_built(build, end->image_id, said_built);
+    report_built(build, end->image_id, said_built, shown);
     if (!build.iidfile.empty())
       if (auto written = put_file(build.iidfile, end->image_id); !written)
         return fail(prefix, written.error());
     const auto& subject = build.tags.empty() ? std::vector<std::string>{end->image_id} : build.tags;
     for (const auto& archive : build.archives)
       if (const int code = save_to(subject, archive == "-" ? "" : archive); code != 0) return code;
+    for (const auto& folder : build.folders)
+      if (auto put = put_files(end->image_id, folder); !put)
+        return fail(prefix, std::move(put).error().in("writing files to " + folder));
+    for (const auto& tar : build.tars)
+      if (const int code = fetch_tar(files_of(end->image_id), tar == "-" ? "" : tar); code != 0)
+        return code;
     std::string digest = end->manifest;
     // Before the push, as kaniko does; what is pushed is what was built.
     if (auto written = write_digests(build, digest); !written) return fail(prefix, written.error());
@@ -1174,21 +1184,25 @@ private:
     return 0;
   }
 
-  void report_built(const Build& build, const std::string& image_id, bool said_built) const {
+  /// An archive on stdout stays what it is.
+  static bool writes_stdout(const Build& build) {
+    return std::find(build.archives.begin(), build.archives.end(), "-") != build.archives.end() ||
+           std::find(build.tars.begin(), build.tars.end(), "-") != build.tars.end();
+  }
+
+  void report_built(const Build& build, const std::string& image_id, bool said_built,
+                    const Write& shown) const {
     switch (build.report) {
     case Report::buildkit:
-      // An archive on stdout stays what it is.
-      if (build.quiet &&
-          std::find(build.archives.begin(), build.archives.end(), "-") == build.archives.end())
-        world_.out(image_id + "\n");
+      if (build.quiet && !writes_stdout(build)) world_.out(image_id + "\n");
       return;
     case Report::classic:
       if (build.quiet) {
-        world_.out(image_id + "\n");
+        shown(image_id + "\n");
       } else if (!said_built) {
-        world_.out("Successfully built " + short_id(image_id, false) + "\n");
+        shown("Successfully built " + short_id(image_id, false) + "\n");
         for (const auto& tag : build.tags)
-          world_.out("Successfully tagged " + with_tag(tag) + "\n");
+          shown("Successfully tagged " + with_tag(tag) + "\n");
       }
       return;
     case Report::image_id:
@@ -1196,12 +1210,12 @@ private:
         for (const auto& tag : build.tags)
           if (const auto name = parse_image_name(with_tag(tag));
               name && tag.starts_with(name->domain))
-            world_.out("Successfully tagged " + name->full() + "\n");
-      world_.out(bare_id(image_id) + "\n");
+            shown("Successfully tagged " + name->full() + "\n");
+      shown(bare_id(image_id) + "\n");
       return;
     case Report::img:
       for (const auto& tag : build.tags)
-        world_.out("Successfully built " + with_tag(tag) + "\n");
+        shown("Successfully built " + with_tag(tag) + "\n");
       return;
     }
   }
@@ -1449,11 +1463,41 @@ private:
     return errors.empty() ? 0 : manner_.exit_code;
   }
 
-  /// "" = stdout. A file appears whole or not at all.
+  static std::string files_of(const std::string& image) {
+    return "/slipway/v1/files?name=" + percent_encode(image);
+  }
+
+  /// The image's files, below a folder that is made where it is not there. Errors: those of the
+  /// broker and of TarExtractor; io.
+  Status put_files(const std::string& image, const std::string& folder) const {
+    const auto place = at_cwd(folder);
+    std::error_code cause;
+    std::filesystem::create_directories(place, cause);
+    const UniqueFd opened{::open(place.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (!opened) return io_error("open", errno, folder);
+    auto extractor = TarExtractor::of_files(opened.get());
+    Answer refused;
+    auto status = client_.call({.target = files_of(image), .long_running = true},
+                               [&](int code, std::string_view bytes) -> Status {
+                                 if (code < 400) return extractor.feed(bytes);
+                                 if (refused.body.size() < kMaxErrorBytes) refused.body += bytes;
+                                 return {};
+                               });
+    if (!status) return std::move(status).error();
+    refused.status = *status;
+    if (*status >= 400) return Error{ErrorKind::bad_input, message_of(refused), "", {}};
+    return extractor.finish();
+  }
+
   int save_to(const std::vector<std::string>& images, const std::string& output) const {
     std::string target = "/images/get";
     for (std::size_t i = 0; i < images.size(); ++i)
       target += (i == 0 ? "?names=" : "&names=") + percent_encode(images[i]);
+    return fetch_tar(target, output);
+  }
+
+  /// To a file, which appears whole or not at all; "" = stdout.
+  int fetch_tar(const std::string& target, const std::string& output) const {
     std::string final_path;
     std::string path;
     UniqueFd file;
@@ -1464,7 +1508,7 @@ private:
       if (!special) path += ".slipway-" + std::to_string(::getpid());
       file = UniqueFd{
           ::open(path.c_str(), O_WRONLY | O_CLOEXEC | (special ? 0 : O_CREAT | O_EXCL), 0644)};
-      if (!file) return fail("failed to save image: open " + path + ": " + errno_text(errno));
+      if (!file) return fail("failed to write the archive: open " + path + ": " + errno_text(errno));
     }
     Answer refused;
     auto status = client_.call({.target = target, .long_running = true},

@@ -1117,6 +1117,24 @@ Status Images::save(const std::vector<std::string>& names,
   return broker::write_docker_archive((*images)->layout(), archived, sink);
 }
 
+Status Images::files(const std::string& name, const std::function<Status(std::string_view)>& sink,
+                     const broker::Cancelled& cancelled) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto image = (*images)->find(name);
+  if (!image) return std::move(image).error();
+  auto tree = oci::read_tree((*images)->layout(), image->manifest_digest);
+  if (!tree) return std::move(tree).error();
+  auto fit = oci::image_to_show(*tree);
+  if (!fit) return std::move(fit).error();
+  if (auto noted = note_saved(image->manifest_digest); !noted) return noted;
+  const gate_worker::GateProcess gate{tools_.config.programs.gate, tools_.stop_fd};
+  auto written = gate.write_files((*images)->layout(), fit->descriptor.digest,
+                                  effective_.gate.max_image, sink, cancelled);
+  if (!written) return std::move(written).error().in("the files of " + name);
+  return {};
+}
+
 Status Images::note_saved(const oci::Digest& manifest) {
   audit::AuditLog::Fields fields{
       {"job", record_.key}, {"project", record_.project}, {"digest", manifest.str()}};

@@ -87,6 +87,8 @@ public:
   Result<std::vector<std::string>> remove(const std::string& name, bool force) override;
   Status save(const std::vector<std::string>& names,
               const std::function<Status(std::string_view)>& sink) override;
+  Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
+               const broker::Cancelled& cancelled) override;
   Result<std::vector<std::string>>
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override;
   Result<broker::Manifest> edit_index(const broker::IndexRequest& request,

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -284,6 +285,19 @@ public:
       if (auto reference = oci::Reference::parse(name)) wanted.back().tags.push_back(*reference);
     }
     return broker::write_docker_archive(layout, wanted, sink);
+  }
+
+  /// What the fake built has one layer, its context.
+  Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
+               const broker::Cancelled&) override {
+    const std::lock_guard lock{mutex};
+    const Image* image = locate(name);
+    if (image == nullptr) return missing(name);
+    const auto tree = oci::read_tree(layout, image->digest).value();
+    return sink(layout
+                    .read_blob(tree.images.front().manifest.layers.front().digest,
+                               std::numeric_limits<std::size_t>::max())
+                    .value());
   }
 
   Result<std::vector<std::string>>

@@ -79,7 +79,17 @@ INSTANTIATE_TEST_SUITE_P(
                 "--cache-to type=local,dest=c"},
         Refused{"Provenance", "docker buildx build --provenance=mode=max .", 125,
                 "--provenance=false"},
-        Refused{"LocalOutput", "docker buildx build -o out .", 125, "--output out"},
+        Refused{"FilesWithoutPlace", "docker buildx build -o type=local .", 125,
+                "dest is required for local exporter"},
+        Refused{"FilesToStdout", "docker buildx build -o type=local,dest=- .", 125,
+                "dest cannot be stdout"},
+        Refused{"FilesInAnotherWay", "docker buildx build -o type=local,dest=o,mode=delete .", 125,
+                "mode is not in this version"},
+        Refused{"FilesOfTwoPlatforms",
+                "docker build --platform linux/amd64,linux/arm64 -o type=tar,dest=x .", 125,
+                "build for one platform at a time"},
+        Refused{"UnknownOutput", "docker buildx build -o type=s3,dest=o .", 125,
+                "--output type=s3,dest=o: only type=local, tar"},
         Refused{"RemoteContext", "docker build https://h/x.git", 125, "remote build context"},
         Refused{"StdinTwice", "docker build -f - -", 1, "can't use stdin for both"},
         Refused{"PushWithoutTag", "docker buildx build --push .", 1, "tag is needed when pushing"},
@@ -176,6 +186,24 @@ TEST(Command, SavesToTheDestinationOfAnArchiveOutput) {
   EXPECT_EQ(parsed<Build>("docker buildx build -o type=docker,dest=x.tar .").archives,
             (std::vector<std::string>{"x.tar"}));
   EXPECT_TRUE(parsed<Build>("docker buildx build -o type=docker .").archives.empty());
+}
+
+TEST(Command, ReadsWhereFilesGo) {
+  const auto bare = parsed<Build>("docker build -t a -o out .");
+  EXPECT_EQ(bare.folders, (std::vector<std::string>{"out"}));
+  EXPECT_TRUE(bare.tags.empty()) << "no image is asked for";
+  EXPECT_EQ(parsed<Build>("docker build -o - .").tars, (std::vector<std::string>{"-"}));
+  EXPECT_EQ(parsed<Build>("docker buildx build --output type=tar .").tars,
+            (std::vector<std::string>{"-"}));
+  const auto both = parsed<Build>(
+      "docker buildx build -t a -o type=local,dest=x,platform-split=false -o type=tar,dest=x.tar .");
+  EXPECT_EQ(both.folders, (std::vector<std::string>{"x"}));
+  EXPECT_EQ(both.tars, (std::vector<std::string>{"x.tar"}));
+  for (const auto* line :
+       {"docker buildx build -t a --load -o out .", "docker buildx build -t a --push -o out .",
+        "docker buildx build -t a -o out -o type=docker .", "podman build -t r.io/a -o out .",
+        "buildah bud -t r.io/a --output type=tar,dest=x ."})
+    EXPECT_FALSE(parsed<Build>(line).tags.empty()) << line;
 }
 
 TEST(Command, SaysThatCacheSourcesAreNotNeeded) {

@@ -88,6 +88,8 @@ public:
   bool head_alone = false;                    ///< an answer's body comes a while after its header
   std::map<std::string, std::string> files;   ///< of the container "c1": path -> tar
 
+  std::string image_files;                    ///< of every image: a tar
+
   static std::string id(char c) { return "sha256:" + std::string(64, c); }
 
 private:
@@ -259,6 +261,11 @@ private:
       if (found == known.end())
         return answer(fd, 404, Json{{"message", "no " + request.first("name")}}.dump());
       return answer(fd, 200, found->second);
+    }
+    if (path == "/slipway/v1/files") {
+      if (image_files.empty())
+        return answer(fd, 400, R"({"message":"it cannot be read as a tar to its end"})");
+      return send_all(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + image_files);
     }
     if (path == "/slipway/v1/index") {
       const auto body = Json::parse(request.body);
