@@ -361,6 +361,32 @@ for flag in --allow=network.host --network=host --memory=1g --squash --output=ty
     expect_step flag--nosuchflag 125 "unknown flag: --nosuchflag"
 }
 
+TEST "an image without a layer is built, named, shown, saved and loaded like any, and not pushed" {
+    run_steps 3013 "printf 'FROM scratch\nLABEL team=x\n' >Dockerfile
+try build docker build -t $world_registry/grp/app/bare:1 --label more=y .
+try tag docker tag $world_registry/grp/app/bare:1 bare:2
+try label docker inspect --format '{{.Config.Labels.team}} {{.Config.Labels.more}} {{len .RootFS.Layers}}' bare:2
+try history docker history --format '{{.Comment}}{{.CreatedBy}}' bare:2
+try again sh -c 'docker save -o bare.tar bare:2 && docker rmi -f bare:2 && docker load -i bare.tar'
+printf 'FROM bare:2\nCOPY Dockerfile /\n' >two
+try from docker build -f two -o out .
+try files ls out
+try empty sh -c 'docker build -q -o none . >/dev/null && ls -A none'
+try push docker push $world_registry/grp/app/bare:1"
+
+    expect_eq "$STATE" success
+    expect_step build 0
+    expect_step label 0 "x y 0"
+    expect_step history 0 LABEL
+    expect_step again 0 "Loaded image: bare:2"
+    expect_step from 0
+    expect_step files 0 Dockerfile
+    expect_step empty 0
+    expect_eq "$(step_says empty | xargs)" "" "files of an image without any"
+    expect_step push 1 no_os
+    expect_absent grp/app/bare:1
+}
+
 TEST "a build gives the files of its target to the workspace, and nothing to a registry" {
     run_steps 3012 "cat >Dockerfile <<'END'
 FROM $world_base AS build
