@@ -195,6 +195,8 @@ bool Engine::route_fixed(const Call& call) {
     reports(call);
   } else if (get && path == "/slipway/v1/manifest") {
     manifest(call);
+  } else if (get && path == "/slipway/v1/platforms") {
+    platforms(call);
   } else if (get && path == "/slipway/v1/files") {
     files(call);
   } else if (post && path == "/auth") {
@@ -681,6 +683,13 @@ void Engine::manifest(const Call& call) {
       images_.manifest(call.target.query.get("name"), call.target.query.get("from") == "registry");
   if (!found) return send_error(call.answer, found.error());
   call.answer.whole(200, found->media_type, found->json);
+}
+
+void Engine::platforms(const Call& call) {
+  Json list = Json::array();
+  for (const auto& platform : images_.platforms())
+    list.push_back(platform.str());
+  send_json(call.answer, 200, Json{{"platforms", std::move(list)}});
 }
 
 void Engine::edit_index(const Call& call) {

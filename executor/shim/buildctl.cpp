@@ -207,9 +207,7 @@ Command parse_debug(Tool& tool, const Words& words) {
                         {"format", 0, Takes::value, Use::refuse, kNotYet}},
                        0,
                        0,
-                       [](const Line&) -> Command {
-                         return Say{"ID\t\t\t\tPLATFORMS\nslipway\t\t\t\tlinux/amd64\n", "", 0};
-                       }});
+                       [](const Line&) -> Command { return Builders{Builders::Show::workers}; }});
 }
 
 Command parse_verb(Tool& tool, const std::string& verb, const Words& words,

@@ -486,12 +486,6 @@ Command parse_context(const Words& words) {
 
 // ---- buildx ------------------------------------------------------------------------------------
 
-std::string builder_block(const std::string& name) {
-  return "Name:          " + name + "\nDriver:        slipway\n\nNodes:\nName:      " + name +
-         "0\nEndpoint:  unix:///var/run/docker.sock\nStatus:    running\nBuildKit:  by "
-         "slipway\nPlatforms: linux/amd64\n";
-}
-
 Command parse_buildx_create(const std::string& called, const Words& words) {
   const Use ignore = Use::ignore;
   return read_command(
@@ -567,16 +561,16 @@ Command parse_buildx(const Words& all, const Environment& env) {
     return Say{"github.com/docker/buildx v0.20.0-slipway slipway-" SLIPWAY_VERSION "\n", "", 0};
   if (verb == "prune") return parse_prune(called, words, "/build/prune");
   if (verb == "inspect")
-    return read_command(
-        called, words,
-        {"[NAME]",
-         {{"bootstrap", 0, Takes::nothing, Use::ignore}, builder, debug},
-         0,
-         1,
-         [](const Line& one) -> Command {
-           return Say{builder_block(one.arguments.empty() ? "slipway" : one.arguments.front()), "",
-                      0};
-         }});
+    return read_command(called, words,
+                        {"[NAME]",
+                         {{"bootstrap", 0, Takes::nothing, Use::ignore}, builder, debug},
+                         0,
+                         1,
+                         [](const Line& one) -> Command {
+                           return Builders{Builders::Show::one, one.arguments.empty()
+                                                                    ? "slipway"
+                                                                    : one.arguments.front()};
+                         }});
   if (verb == "use" || verb == "rm" || verb == "stop")
     return read_command(called, words,
                         {"[OPTIONS] [NAME...]",
@@ -606,14 +600,7 @@ Command parse_buildx(const Words& all, const Environment& env) {
                           debug},
                          0,
                          0,
-                         [](const Line&) -> Command {
-                           return Say{
-                               "NAME/NODE        DRIVER/ENDPOINT                   STATUS    "
-                               "BUILDKIT     PLATFORMS\nslipway*         slipway                   "
-                               "                              \n \\_ slipway0      \\_ "
-                               "unix:///var/run/docker.sock   running   by slipway   linux/amd64\n",
-                               "", 0};
-                         }});
+                         [](const Line&) -> Command { return Builders{}; }});
   if (verb == "du")
     return read_command(called, words,
                         {"",

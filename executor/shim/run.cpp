@@ -14,6 +14,7 @@
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/lent_agents.hpp"
+#include "executor/shim/manifest_lists.hpp"
 #include "executor/shim/tar_extract.hpp"
 
 #include <nlohmann/json.hpp>
@@ -47,6 +48,7 @@ constexpr std::size_t kMaxErrorBytes = 1UL << 20;
 /// BuildKit's limit for one secret, and with it the broker's for those of a build together.
 constexpr std::size_t kMaxSecretBytes = 500UL << 10;
 constexpr std::size_t kHistoryCommandWidth = 45;
+constexpr std::size_t kMaxSourceBytes = 64UL << 10; ///< of a file that names an image
 constexpr int kTemplateExit = 64; ///< docker's code for a --format it cannot parse
 
 std::string text_at(const Json& object, const char* key) {
@@ -397,7 +399,17 @@ public:
     return 0;
   }
 
-  int operator()(const EditIndex& edit) const {
+  int operator()(const EditIndex& asked) const {
+    EditIndex edit = asked;
+    for (auto& part : edit.add) {
+      if (part.file.empty()) continue;
+      auto text = read_file(at_cwd(part.file), kMaxSourceBytes);
+      if (!text) return fail("ERROR: ", text.error());
+      auto image = source_image(*text, edit.names);
+      if (!image)
+        return fail("ERROR: " + part.file + " is neither a reference nor a descriptor of an image");
+      part.image = *std::move(image);
+    }
     const auto end = edit_index(edit);
     if (!end) return manner_.exit_code;
     const Json index = Json::parse(end->index, nullptr, false);
@@ -457,9 +469,40 @@ public:
     return remove_index(push.list) ? 0 : manner_.exit_code;
   }
 
+  int operator()(const Builders& builders) const {
+    // A job asks this to see that its builder is there; what it may not know is no failure.
+    std::string platforms;
+    if (auto answer = client_.ask({.target = "/slipway/v1/platforms"}); answer)
+      for (const auto& one : texts_at(Json::parse(answer->body, nullptr, false), "platforms"))
+        platforms += (platforms.empty() ? "" : ", ") + one;
+    if (platforms.empty()) platforms = "linux/amd64";
+    const auto& name = builders.name;
+    switch (builders.show) {
+    case Builders::Show::list:
+      world_.out("NAME/NODE        DRIVER/ENDPOINT                   STATUS    BUILDKIT     "
+                 "PLATFORMS\nslipway*         slipway\n \\_ slipway0      \\_ "
+                 "unix:///var/run/docker.sock   running   by slipway   " +
+                 platforms + "\n");
+      return 0;
+    case Builders::Show::one:
+      world_.out("Name:          " + name +
+                 "\nDriver:        slipway\n\nNodes:\nName:      " + name +
+                 "0\nEndpoint:  unix:///var/run/docker.sock\nStatus:    running\nBuildKit:  by "
+                 "slipway\nPlatforms: " +
+                 platforms + "\n");
+      return 0;
+    case Builders::Show::workers:
+      platforms.erase(std::remove(platforms.begin(), platforms.end(), ' '), platforms.end());
+      world_.out("ID\t\t\t\tPLATFORMS\nslipway\t\t\t\t" + platforms + "\n");
+      return 0;
+    }
+    return 0;
+  }
+
   int operator()(const InspectIndex& inspect) const {
     auto list = list_of_job(inspect.name);
     if (!list) return fail("", list.error());
+    if (inspect.verbose) return inspect_verbosely(*list, inspect.name);
     Json shown = std::move(list->json);
     if (shown.is_null()) {
       auto answer = client_.ask({.target = "/slipway/v1/manifest?from=registry&name=" +
@@ -1282,13 +1325,19 @@ private:
                         {"os", part.os},
                         {"architecture", part.architecture},
                         {"variant", part.variant},
+                        {"os_version", part.os_version},
                         {"annotations", pairs_json(part.annotations)}});
       return list;
     };
-    const Json body{{"names", edit.names},    {"start", edit.start},
-                    {"add", parts(edit.add)}, {"annotate", parts(edit.annotate)},
-                    {"remove", edit.remove},  {"copy_index", edit.copy_index},
-                    {"dry_run", edit.dry_run}};
+    const Json body{{"names", edit.names},
+                    {"start", edit.start},
+                    {"add", parts(edit.add)},
+                    {"annotate", parts(edit.annotate)},
+                    {"remove", edit.remove},
+                    {"copy_index", edit.copy_index},
+                    {"dry_run", edit.dry_run},
+                    {"platforms", edit.platforms},
+                    {"annotations", pairs_json(edit.annotations)}};
     return stream({.method = "POST",
                    .target = "/slipway/v1/index",
                    .content_type = std::string{kJsonType},
@@ -1312,6 +1361,60 @@ private:
     Json json = Json::parse(answer->body, nullptr, false);
     if (json.is_object() && json.contains("manifests")) found.json = std::move(json);
     return found;
+  }
+
+  /// One image of `docker manifest inspect -v`. Source: docker/cli, cli/manifest/types/types.go.
+  static Json verbose_entry(const std::string& name, const Json& descriptor,
+                            const std::string& manifest) {
+    const Json parsed = Json::parse(manifest, nullptr, false);
+    Json entry{{"Ref", name}, {"Descriptor", descriptor}, {"Raw", base64(manifest)}};
+    const bool docker =
+        text_at(descriptor, "mediaType") == "application/vnd.docker.distribution.manifest.v2+json";
+    entry[docker ? "SchemaV2Manifest" : "OCIManifest"] = parsed;
+    return entry;
+  }
+
+  int inspect_verbosely(const JobsList& list, const std::string& given) const {
+    const auto target = [](const std::string& name, bool registry) {
+      return "/slipway/v1/manifest?name=" + percent_encode(name) +
+             (registry ? "&from=registry" : "");
+    };
+    const bool registry = list.json.is_null();
+    const auto name = *parse_image_name(with_tag(given));
+    Json index = list.json;
+    if (registry) {
+      const auto body = ask({.target = target(with_tag(given), true)});
+      if (!body) return manner_.exit_code;
+      index = Json::parse(body->body, nullptr, false);
+      if (!index.is_object()) return fail("the broker's answer is not JSON");
+      if (!index.contains("manifests")) {
+        const auto remote =
+            ask_json({.target = "/distribution/" + percent_encode(with_tag(given)) + "/json"});
+        if (!remote) return manner_.exit_code;
+        if (!remote->is_object() || !remote->contains("Descriptor"))
+          return fail("the broker's answer has no descriptor");
+        Json descriptor = (*remote)["Descriptor"];
+        const auto platforms = remote->value("Platforms", Json::array());
+        if (platforms.is_array() && !platforms.empty()) descriptor["platform"] = platforms.front();
+        print_verbose(verbose_entry(name.full(), descriptor, body->body));
+        return 0;
+      }
+    }
+    Json entries = Json::array();
+    for (const auto& child : index["manifests"]) {
+      const auto digest = text_at(child, "digest");
+      const auto body =
+          ask({.target = registry ? target(name.familiar() + "@" + digest, true)
+                                  : target(with_tag(list.name) + "@" + digest, false)});
+      if (!body) return manner_.exit_code;
+      entries.push_back(verbose_entry(name.full().substr(0, name.full().find('@')) + "@" + digest,
+                                      child, body->body));
+    }
+    print_verbose(entries);
+    return 0;
+  }
+  void print_verbose(const Json& json) const {
+    world_.out(json.dump(1, '\t', false, Json::error_handler_t::replace) + "\n");
   }
 
   /// With both names that podman and buildah know it by.
@@ -1508,7 +1611,8 @@ private:
       if (!special) path += ".slipway-" + std::to_string(::getpid());
       file = UniqueFd{
           ::open(path.c_str(), O_WRONLY | O_CLOEXEC | (special ? 0 : O_CREAT | O_EXCL), 0644)};
-      if (!file) return fail("failed to write the archive: open " + path + ": " + errno_text(errno));
+      if (!file)
+        return fail("failed to write the archive: open " + path + ": " + errno_text(errno));
     }
     Answer refused;
     auto status = client_.call({.target = target, .long_running = true},

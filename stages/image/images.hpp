@@ -95,6 +95,7 @@ public:
                                       const broker::Progress& progress,
                                       const broker::Cancelled& cancelled) override;
   Result<broker::Manifest> manifest(const std::string& name, bool remote) override;
+  std::vector<oci::Platform> platforms() override;
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) override;
 
@@ -163,6 +164,8 @@ private:
                                           const dockerfile::Dockerfile& parsed,
                                           const std::vector<router::BaseConfigs>& configs,
                                           const router::Context& context) const;
+  /// The manifest of an image below an index of the job's store. Errors: not_found.
+  Result<broker::Manifest> child_of(const std::string& index, const std::string& digest);
   /// What may be pushed once it is judged: an image of the job's store, or what its quarantine
   /// holds.
   struct Candidate {

@@ -315,6 +315,10 @@ public:
     return names;
   }
 
+  std::vector<oci::Platform> platforms() override {
+    return {{"amd64", "linux", ""}, {"arm", "linux", "v7"}};
+  }
+
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) override {
     if (reference.repository().find("absent") != std::string::npos)

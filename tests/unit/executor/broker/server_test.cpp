@@ -414,6 +414,13 @@ TEST_F(BrokerServer, GivesReportsOnWhatWasPushedOnly) {
             std::string::npos);
 }
 
+TEST_F(BrokerServer, SaysForWhichPlatformsStepsRun) {
+  start();
+  EXPECT_NE(ask("GET /slipway/v1/platforms HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+                .find(R"({"platforms":["linux/amd64","linux/arm/v7"]})"),
+            std::string::npos);
+}
+
 TEST_F(BrokerServer, TheFilesOfAnImageAreATar) {
   images->keep(images->make_image("what the layer has"), {oci::Reference::parse("app:1").value()});
   start();

@@ -110,7 +110,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Export", "docker export x", 1, "docker export"},
         Refused{"Compose", "docker compose publish x", 1, "docker compose"},
         Refused{"ManifestOfNothing", "docker manifest create a", 1, "requires at least 2"},
-        Refused{"ManifestVerbose", "docker manifest inspect -v a", 125, "--verbose"},
+        Refused{"ManifestFeatures", "docker manifest annotate --os-features x a b", 125,
+                "--os-features"},
         Refused{"ManifestByDigest",
                 "docker manifest create "
                 "a@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b",
@@ -120,9 +121,20 @@ INSTANTIATE_TEST_SUITE_P(
                 "no repositories specified"},
         Refused{"ImagetoolsWithoutSource", "docker buildx imagetools create -t a", 1,
                 "no sources specified"},
-        Refused{"ImagetoolsAnnotation",
-                "docker buildx imagetools create -t a --annotation index:a=b c", 125,
-                "--annotation"},
+        Refused{"ImagetoolsAnnotationOfAnImage",
+                "docker buildx imagetools create -t a --annotation manifest:a=b c", 125,
+                "--annotation manifest:a=b"},
+        Refused{"ImagetoolsAnnotationOfOnePlatform",
+                "docker buildx imagetools create -t a --annotation "
+                "manifest-descriptor[linux/amd64]:a=b c",
+                125, "--annotation manifest-descriptor[linux/amd64]:a=b"},
+        Refused{"ImagetoolsAnnotationWithoutValue",
+                "docker buildx imagetools create -t a --annotation index:a c", 125,
+                "invalid annotation"},
+        Refused{"ImagetoolsDigestOfNoRepository",
+                "docker buildx imagetools create -t a -t b "
+                "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                1, "invalid reference format"},
         Refused{"OutputWithUnknownKey", "docker buildx build -o type=image,compression=zstd .", 125,
                 "compression is not in this version"},
         Refused{"UnknownCommand", "docker wat", 1, "'wat' is not a docker command"},
@@ -195,8 +207,9 @@ TEST(Command, ReadsWhereFilesGo) {
   EXPECT_EQ(parsed<Build>("docker build -o - .").tars, (std::vector<std::string>{"-"}));
   EXPECT_EQ(parsed<Build>("docker buildx build --output type=tar .").tars,
             (std::vector<std::string>{"-"}));
-  const auto both = parsed<Build>(
-      "docker buildx build -t a -o type=local,dest=x,platform-split=false -o type=tar,dest=x.tar .");
+  const auto both =
+      parsed<Build>("docker buildx build -t a -o type=local,dest=x,platform-split=false -o "
+                    "type=tar,dest=x.tar .");
   EXPECT_EQ(both.folders, (std::vector<std::string>{"x"}));
   EXPECT_EQ(both.tars, (std::vector<std::string>{"x.tar"}));
   for (const auto* line :
@@ -265,28 +278,17 @@ TEST(Command, AnswersThePluginProtocol) {
 }
 
 TEST(Command, AcceptsTheUsualPreparations) {
-  for (const auto* line : {"docker --version",
-                           "docker buildx create --use --name b --driver docker-container",
-                           "docker buildx inspect --bootstrap",
-                           "docker buildx ls",
-                           "docker buildx rm b",
-                           "docker buildx use b",
-                           "docker buildx version",
-                           "docker buildx du",
-                           "docker context create tls",
-                           "docker context use tls",
-                           "docker context rm -f tls",
-                           "docker context ls",
-                           "docker context show",
-                           "docker logout r",
-                           "docker help",
-                           "docker help build",
-                           "docker help run",
-                           "docker help swarm",
-                           "docker help help",
-                           "docker build --help"})
+  for (const auto* line :
+       {"docker --version", "docker buildx create --use --name b --driver docker-container",
+        "docker buildx rm b", "docker buildx use b", "docker buildx version", "docker buildx du",
+        "docker context create tls", "docker context use tls", "docker context rm -f tls",
+        "docker context ls", "docker context show", "docker logout r", "docker help",
+        "docker help build", "docker help run", "docker help swarm", "docker help help",
+        "docker build --help"})
     EXPECT_EQ(parsed<Say>(line).exit_code, 0) << line;
   EXPECT_EQ(parsed<Say>("docker buildx create --name b").out, "b\n");
+  EXPECT_EQ(parsed<Builders>("docker buildx inspect --bootstrap b").name, "b");
+  EXPECT_EQ(parsed<Builders>("docker buildx ls").show, Builders::Show::list);
   // Docker's own images ask like this before they run `sh`.
   EXPECT_EQ(parsed<Say>("docker help sh").exit_code, 1);
 }

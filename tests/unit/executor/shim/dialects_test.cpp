@@ -332,8 +332,7 @@ TEST(Buildctl, WritesArchivesAndListsWorkers) {
   EXPECT_EQ(parsed<Build>(kBuildctl + "-o type=oci,dest=x.tar").archives,
             std::vector<std::string>{"x.tar"});
   EXPECT_EQ(parsed<Build>(kBuildctl).file, "./Dockerfile");
-  EXPECT_NE(parsed<Say>("buildctl-daemonless.sh debug workers").out.find("linux/amd64"),
-            std::string::npos);
+  EXPECT_EQ(parsed<Builders>("buildctl-daemonless.sh debug workers").show, Builders::Show::workers);
 }
 
 TEST(Kaniko, ReadsABuild) {

@@ -88,7 +88,8 @@ public:
   bool head_alone = false;                    ///< an answer's body comes a while after its header
   std::map<std::string, std::string> files;   ///< of the container "c1": path -> tar
 
-  std::string image_files;                    ///< of every image: a tar
+  std::string image_files;            ///< of every image: a tar
+  std::vector<std::string> platforms; ///< that steps run for; empty: not known
 
   static std::string id(char c) { return "sha256:" + std::string(64, c); }
 
@@ -262,6 +263,8 @@ private:
         return answer(fd, 404, Json{{"message", "no " + request.first("name")}}.dump());
       return answer(fd, 200, found->second);
     }
+    if (path == "/slipway/v1/platforms" && !platforms.empty())
+      return answer(fd, 200, Json{{"platforms", platforms}}.dump());
     if (path == "/slipway/v1/files") {
       if (image_files.empty())
         return answer(fd, 400, R"({"message":"it cannot be read as a tar to its end"})");
