@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/utsname.h>
 
 #include <algorithm>
 #include <array>
@@ -73,20 +72,18 @@ void answer_with(Call& call, const std::string& message) {
 }
 
 /// Platforms and ids as `docker buildx inspect` shows them.
-std::string worker_record() {
-  utsname system{};
-  ::uname(&system);
-  const std::string machine = system.machine;
-  const std::string architecture = machine == "x86_64"    ? "amd64"
-                                   : machine == "aarch64" ? "arm64"
-                                                          : machine;
+std::string worker_record(const std::vector<oci::Platform>& platforms) {
   MessageWriter version;
   version.text(1, "slipway").text(2, SLIPWAY_VERSION);
-  return MessageWriter{}
-      .text(1, "slipway")
-      .message(3, MessageWriter{}.text(1, architecture).text(2, "linux").bytes())
-      .message(5, version.bytes())
-      .take();
+  MessageWriter record;
+  record.text(1, "slipway");
+  for (const auto& platform : platforms)
+    record.message(3, MessageWriter{}
+                          .text(1, platform.architecture)
+                          .text(2, platform.os)
+                          .text(3, platform.variant)
+                          .bytes());
+  return record.message(5, version.bytes()).take();
 }
 
 std::string capability(std::string_view id) {
@@ -332,7 +329,7 @@ void BuildkitApi::State::answer(Call& call) {
 }
 
 void BuildkitApi::State::list_workers(Call& call) {
-  answer_with(call, MessageWriter{}.message(1, worker_record()).bytes());
+  answer_with(call, MessageWriter{}.message(1, worker_record(images_.platforms())).bytes());
 }
 
 namespace {
@@ -459,7 +456,7 @@ void BuildkitApi::State::gateway_ping(Call& call) {
     pong.message(1, capability(id));
   for (const char* id : {"source.local", "source.image", "file.base"})
     pong.message(2, capability(id));
-  pong.message(3, worker_record());
+  pong.message(3, worker_record(images_.platforms()));
   answer_with(call, pong.bytes());
 }
 

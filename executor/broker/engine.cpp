@@ -195,6 +195,10 @@ bool Engine::route_fixed(const Call& call) {
     reports(call);
   } else if (get && path == "/slipway/v1/manifest") {
     manifest(call);
+  } else if (get && path == "/slipway/v1/platforms") {
+    platforms(call);
+  } else if (get && path == "/slipway/v1/files") {
+    files(call);
   } else if (post && path == "/auth") {
     auth(call);
   } else if (post && path == "/build") {
@@ -681,6 +685,13 @@ void Engine::manifest(const Call& call) {
   call.answer.whole(200, found->media_type, found->json);
 }
 
+void Engine::platforms(const Call& call) {
+  Json list = Json::array();
+  for (const auto& platform : images_.platforms())
+    list.push_back(platform.str());
+  send_json(call.answer, 200, Json{{"platforms", std::move(list)}});
+}
+
 void Engine::edit_index(const Call& call) {
   auto text = call.request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline);
   if (!text) return send_error(call.answer, text.error());
@@ -717,7 +728,20 @@ void Engine::remove(const Call& call, const std::string& name) {
 
 void Engine::save(const Call& call, const std::vector<std::string>& names) {
   if (names.empty()) return send_error(call.answer, 400, "no image is named: use names=");
-  const auto status = images_.save(names, [&](std::string_view bytes) -> Status {
+  send_tar(call, [&](const auto& sink) { return images_.save(names, sink); });
+}
+
+void Engine::files(const Call& call) {
+  const auto name = call.target.query.get("name");
+  send_tar(call, [&](const auto& sink) {
+    return images_.files(name, sink, [&] { return call.answer.gone(); });
+  });
+}
+
+void Engine::send_tar(
+    const Call& call,
+    const std::function<Status(const std::function<Status(std::string_view)>&)>& write) {
+  const auto status = write([&](std::string_view bytes) -> Status {
     call.answer.begin_stream(200, "application/x-tar");
     if (call.answer.chunk(bytes)) return {};
     return Error{ErrorKind::unavailable, "the client has gone", "", {}};

@@ -10,7 +10,11 @@
 #include "executor/broker/request.hpp"
 #include "executor/broker/server.hpp"
 
+#include <functional>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace slipway::broker {
 
@@ -49,9 +53,14 @@ private:
   void push(const Call& call, const std::string& name);
   void reports(const Call& call);
   void manifest(const Call& call);
+  void platforms(const Call& call);
   void edit_index(const Call& call);
   void remove(const Call& call, const std::string& name);
   void save(const Call& call, const std::vector<std::string>& names);
+  void files(const Call& call);
+  /// A tar of the length that it turns out to have.
+  void send_tar(const Call& call,
+                const std::function<Status(const std::function<Status(std::string_view)>&)>& write);
   void load(const Call& call);
   void pull(const Call& call);
   void distribution(const Call& call, const std::string& name);

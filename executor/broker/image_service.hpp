@@ -89,6 +89,7 @@ struct IndexPart {
   std::string image; ///< a name or ID in the job's store, else what a registry has under the name
   Take take = Take::manifest;
   oci::Platform platform; ///< members that are not empty are written in place of the image's own
+  std::string os_version = {}; ///< the same
   std::vector<std::pair<std::string, std::string>> annotations;
 };
 
@@ -103,9 +104,11 @@ struct IndexRequest {
   };
   std::vector<oci::Reference> names; ///< the first is the one that is begun with
   Start start = Start::fresh;
-  std::vector<IndexPart> add;      ///< one that is there already is changed
-  std::vector<IndexPart> annotate; ///< `image` may also be the digest of a child
-  std::vector<oci::Digest> remove; ///< children
+  std::vector<IndexPart> add;                ///< one that is there already is changed
+  std::vector<IndexPart> annotate;           ///< `image` may also be the digest of a child
+  std::vector<oci::Digest> remove;           ///< children
+  std::vector<oci::Platform> platforms = {}; ///< children for others do not stay; empty: all do
+  std::vector<std::pair<std::string, std::string>> annotations = {}; ///< of the index
   bool copy_index = false; ///< an index that is the only part is taken as it is, with its digest
   bool dry_run = false;    ///< nothing gets a name
 };
@@ -155,6 +158,11 @@ public:
   /// Writes a docker-archive tar (manifest.json + OCI layout) of the named images.
   virtual Status save(const std::vector<std::string>& names,
                       const std::function<Status(std::string_view)>& sink) = 0;
+  /// Writes the files of an image as a tar, its layers applied one over the other; of an index
+  /// those of the image for this machine. Errors: not_found; bad_input (layers that make no tree of
+  /// files); unavailable (cancelled); those of `sink`.
+  virtual Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
+                       const Cancelled& cancelled) = 0;
   /// Reads a docker-archive or OCI archive (plain, gzip); returns the loaded names or ids. The
   /// image is untrusted like any.
   virtual Result<std::vector<std::string>>
@@ -165,8 +173,11 @@ public:
   virtual Result<Manifest> edit_index(const IndexRequest& request, const Progress& progress,
                                       const Cancelled& cancelled) = 0;
   /// The manifest or index of a name: of the job's store, or with `remote` of the registry.
+  /// INDEX@DIGEST is what an index of the store has below it, too.
   /// Errors: not_found; those of pull; bad_input (a remote one above 256 KiB).
   virtual Result<Manifest> manifest(const std::string& name, bool remote) = 0;
+  /// For which platforms steps of builds run here: the machine's own first.
+  virtual std::vector<oci::Platform> platforms() = 0;
   /// manifest descriptor and platforms of a remote reference (`distribution/…/json`).
   virtual Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) = 0;

@@ -3,6 +3,7 @@
 
 #include "executor/base/base64.hpp"
 #include "executor/base/percent.hpp"
+#include "executor/oci/platform.hpp"
 #include "executor/oci/strict_json.hpp"
 
 #include <nlohmann/json.hpp>
@@ -509,6 +510,7 @@ Result<std::vector<IndexPart>> parse_parts(const std::vector<const Json*>& objec
     members.text("os", part.platform.os);
     members.text("architecture", part.platform.architecture);
     members.text("variant", part.platform.variant);
+    members.text("os_version", part.os_version);
     members.pairs("annotations", part.annotations);
     if (auto status = members.finish(); !status) return std::move(status).error();
     if (take == "all")
@@ -534,9 +536,12 @@ Result<IndexRequest> parse_index_json(std::string_view text) {
   std::vector<std::string> removed;
   std::vector<const Json*> add;
   std::vector<const Json*> annotate;
+  std::vector<std::string> platforms;
   std::string start;
   Members members{*json};
   members.list("names", names);
+  members.list("platforms", platforms);
+  members.pairs("annotations", request.annotations);
   members.text("start", start);
   members.objects("add", add);
   members.objects("annotate", annotate);
@@ -567,6 +572,11 @@ Result<IndexRequest> parse_index_json(std::string_view text) {
   parts = parse_parts(annotate);
   if (!parts) return std::move(parts).error();
   request.annotate = *std::move(parts);
+  for (const auto& one : platforms) {
+    auto platform = oci::parse_platform(one);
+    if (!platform) return std::move(platform).error();
+    request.platforms.push_back(*std::move(platform));
+  }
   for (const auto& one : removed) {
     auto digest = oci::Digest::parse(one);
     if (!digest) return std::move(digest).error();

@@ -4,11 +4,12 @@
 #include "executor/base/file.hpp"
 #include "executor/engine_api/script_protocol.hpp"
 #include "executor/gate_worker/protocol.hpp"
-#include "executor/process/process.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -20,6 +21,8 @@ using std::chrono::milliseconds;
 constexpr int kWorkerSocket = 3;
 constexpr std::chrono::seconds kFrameDeadline{10};
 constexpr std::chrono::seconds kGrace{5};
+constexpr milliseconds kLookAround{500}; ///< for who asked, where nothing comes
+constexpr std::size_t kPipePart = 64UL << 10;
 /// For the largest image that policy lets pass, 60 GiB of unpacked layers.
 constexpr milliseconds kDeadline = std::chrono::minutes{60};
 
@@ -28,44 +31,62 @@ struct Wiper {
   ~Wiper() { ::explicit_bzero(bytes.data(), bytes.size()); }
 };
 
+Error no_answer(process::ChildProcess& child, const Error& why) {
+  const auto ending = child.wait(std::chrono::seconds{1}, kGrace);
+  return Error{ErrorKind::internal,
+               "slipway-gate gave no answer: " + why.text() + "; " + process::describe(ending),
+               "",
+               {}};
+}
+
+Error too_slow() {
+  return Error{ErrorKind::timed_out, "slipway-gate did not read the image within an hour", "", {}};
+}
+
+Error stopped() {
+  return Error{ErrorKind::unavailable, "stopped while slipway-gate read the image", "", {}};
+}
+
 } // namespace
 
-Result<std::string> GateProcess::ask(std::string request) const {
+Result<GateProcess::Asked> GateProcess::begin(std::string request,
+                                              const std::vector<int>& fds) const {
   const Wiper wiper{request};
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     return io_error("socketpair", errno);
-  const UniqueFd ours{ends[0]};
-  UniqueFd theirs{ends[1]};
+  UniqueFd ours{ends[0]};
+  const UniqueFd theirs{ends[1]};
   process::Command command;
   command.argv = {program_.string()};
   command.fds = {{theirs.get(), kWorkerSocket}};
   auto child = process::spawn(command);
   if (!child) return std::move(child).error().in("starting slipway-gate");
-  theirs.reset();
-  const auto died = [&](const Error& why) {
-    const auto ending = child->wait(std::chrono::seconds{1}, kGrace);
-    return Error{ErrorKind::internal,
-                 "slipway-gate gave no answer: " + why.text() + "; " + process::describe(ending),
-                 "",
-                 {}};
-  };
-  if (auto sent = engine_api::send_frame(ours.get(), request, {}, kFrameDeadline, kMaxRequestBytes);
+  Asked asked{std::move(ours), *std::move(child)};
+  if (auto sent = engine_api::send_frame(asked.socket.get(), request, fds, kFrameDeadline,
+                                         kMaxRequestBytes);
       !sent)
-    return died(sent.error());
-  pollfd waits[] = {{ours.get(), POLLIN, 0}, {stop_fd_, POLLIN, 0}};
+    return no_answer(asked.child, sent.error());
+  return asked;
+}
+
+Result<std::string> GateProcess::answer_of(Asked& asked) const {
+  pollfd waits[] = {{asked.socket.get(), POLLIN, 0}, {stop_fd_, POLLIN, 0}};
   int ready = 0;
   while ((ready = ::poll(waits, 2, static_cast<int>(kDeadline.count()))) < 0 && errno == EINTR)
     continue;
-  if (ready == 0)
-    return Error{
-        ErrorKind::timed_out, "slipway-gate did not read the image within an hour", "", {}};
-  if (waits[1].revents != 0)
-    return Error{ErrorKind::unavailable, "stopped while slipway-gate read the image", "", {}};
-  auto frame = engine_api::receive_frame(ours.get(), kFrameDeadline, kMaxAnswerBytes);
-  if (!frame) return died(frame.error());
-  (void)child->wait(kGrace, kGrace);
+  if (ready == 0) return too_slow();
+  if (waits[1].revents != 0) return stopped();
+  auto frame = engine_api::receive_frame(asked.socket.get(), kFrameDeadline, kMaxAnswerBytes);
+  if (!frame) return no_answer(asked.child, frame.error());
+  (void)asked.child.wait(kGrace, kGrace);
   return std::move(frame->body);
+}
+
+Result<std::string> GateProcess::ask(std::string request) const {
+  auto asked = begin(std::move(request), {});
+  if (!asked) return std::move(asked).error();
+  return answer_of(*asked);
 }
 
 Result<leaks::Report> GateProcess::search(const oci::Layout& layout, const oci::Digest& root,
@@ -90,6 +111,39 @@ Result<oci::Tolerated> GateProcess::verify(const oci::Layout& layout, const oci:
   auto answer = ask(encode_verify(std::filesystem::absolute(layout.path()), root, rules));
   if (!answer) return std::move(answer).error();
   return decode_tolerated(*answer, flaw);
+}
+
+Status GateProcess::write_files(const oci::Layout& layout, const oci::Digest& manifest,
+                                std::uint64_t max_bytes,
+                                const std::function<Status(std::string_view)>& sink,
+                                const std::function<bool()>& cancelled) const {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return io_error("pipe", errno);
+  const UniqueFd tar{ends[0]};
+  UniqueFd theirs{ends[1]};
+  auto asked = begin(encode_files(std::filesystem::absolute(layout.path()), manifest, max_bytes),
+                     {theirs.get()});
+  if (!asked) return std::move(asked).error();
+  theirs.reset();
+  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  std::vector<char> part(kPipePart);
+  for (;;) {
+    pollfd waits[] = {{tar.get(), POLLIN, 0}, {stop_fd_, POLLIN, 0}};
+    const int ready = ::poll(waits, 2, static_cast<int>(kLookAround.count()));
+    if (ready < 0 && errno != EINTR) return io_error("poll", errno);
+    if (cancelled()) return Error{ErrorKind::unavailable, "cancelled", "", {}};
+    if (std::chrono::steady_clock::now() > end) return too_slow();
+    if (ready <= 0) continue;
+    if (waits[1].revents != 0) return stopped();
+    const auto got = ::read(tar.get(), part.data(), part.size());
+    if (got < 0 && errno != EINTR) return io_error("read", errno, "what slipway-gate writes");
+    if (got == 0) break;
+    if (got > 0)
+      if (auto taken = sink({part.data(), static_cast<std::size_t>(got)}); !taken) return taken;
+  }
+  auto answer = answer_of(*asked);
+  if (!answer) return std::move(answer).error();
+  return decode_written(*answer);
 }
 
 } // namespace slipway::gate_worker

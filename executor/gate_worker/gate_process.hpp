@@ -3,9 +3,13 @@
 // arguments, a socket as its only way out.
 #pragma once
 
+#include "executor/base/unique_fd.hpp"
 #include "executor/gate_worker/image_reader.hpp"
+#include "executor/process/process.hpp"
 
 #include <filesystem>
+#include <functional>
+#include <string_view>
 
 namespace slipway::gate_worker {
 
@@ -20,9 +24,19 @@ public:
                                const SearchTask& task) override;
   Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::Digest& root,
                                 const oci::VerifyRules& rules, oci::Flaw* flaw) override;
+  /// write_image_files(). Errors: the same; unavailable (cancelled) too.
+  Status write_files(const oci::Layout& layout, const oci::Digest& manifest,
+                     std::uint64_t max_bytes, const std::function<Status(std::string_view)>& sink,
+                     const std::function<bool()>& cancelled) const;
 
 private:
-  /// `request` is overwritten once it is sent.
+  struct Asked {
+    UniqueFd socket;
+    process::ChildProcess child;
+  };
+  /// `request` is overwritten once it is sent, with `fds`.
+  Result<Asked> begin(std::string request, const std::vector<int>& fds) const;
+  Result<std::string> answer_of(Asked& asked) const;
   Result<std::string> ask(std::string request) const;
   std::filesystem::path program_;
   int stop_fd_;

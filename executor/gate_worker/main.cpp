@@ -2,8 +2,10 @@
 // slipway-gate: reads one image for the request at descriptor 3, answers there and ends. Confined
 // before the first byte of the image is read; ends when its parent hangs up.
 #include "executor/base/clock.hpp"
+#include "executor/base/file.hpp"
 #include "executor/confine/confine.hpp"
 #include "executor/engine_api/script_protocol.hpp"
+#include "executor/gate_worker/image_files.hpp"
 #include "executor/gate_worker/protocol.hpp"
 
 #include <openssl/crypto.h>
@@ -48,12 +50,14 @@ slipway::confine::Profile profile_of(const slipway::gate_worker::Request& reques
   return profile;
 }
 
-std::string answer(slipway::gate_worker::Request& request) {
+/// `output` is lent: where files go.
+std::string answer(slipway::gate_worker::Request& request, int output) {
   using namespace slipway;
   const SystemClock clock;
   gate_worker::ReadsHere reader{clock};
   auto flaw = oci::Flaw::unreadable;
   const auto failed = [&](Error error) {
+    if (request.most_file_bytes) return gate_worker::encode(Status{std::move(error)});
     return request.search ? gate_worker::encode(Result<leaks::Report>{std::move(error)})
                           : gate_worker::encode(Result<oci::Tolerated>{std::move(error)}, flaw);
   };
@@ -64,6 +68,10 @@ std::string answer(slipway::gate_worker::Request& request) {
   if (!layout) return failed(std::move(layout).error());
   if (request.search)
     return gate_worker::encode(reader.search(*layout, request.root, *request.search));
+  if (request.most_file_bytes)
+    return gate_worker::encode(gate_worker::write_image_files(
+        *layout, request.root, *request.most_file_bytes,
+        [output](std::string_view bytes) { return write_all(output, bytes); }));
   if (request.known_layers) request.verify->known = &*request.known_layers;
   const auto verified = reader.verify(*layout, request.root, *request.verify, &flaw);
   return gate_worker::encode(verified, flaw);
@@ -97,10 +105,11 @@ int main(int argc, char**) {
   if (!frame) return 2;
   auto request = gate_worker::decode_request(frame->body);
   ::explicit_bzero(frame->body.data(), frame->body.size());
-  if (!request) return 2;
-  const bool sent = engine_api::send_frame(kSocket, answer(*request), {}, kFrameDeadline,
-                                           gate_worker::kMaxAnswerBytes)
-                        .ok();
+  if (!request || (request->most_file_bytes && frame->fds.size() != 1)) return 2;
+  const auto said = answer(*request, frame->fds.empty() ? -1 : frame->fds.front().get());
+  frame->fds.clear(); // the end of the files, for who reads them
+  const bool sent =
+      engine_api::send_frame(kSocket, said, {}, kFrameDeadline, gate_worker::kMaxAnswerBytes).ok();
   std::fflush(nullptr);
   ::_exit(sent ? 0 : 2); // the other thread waits on
 }

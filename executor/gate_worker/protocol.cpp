@@ -184,15 +184,24 @@ std::string encode_verify(const std::filesystem::path& layout_dir, const oci::Di
   return text_of(value);
 }
 
+std::string encode_files(const std::filesystem::path& layout_dir, const oci::Digest& manifest,
+                         std::uint64_t most_bytes) {
+  json value = base_of(layout_dir, manifest, "");
+  value["files"] = {{"most_bytes", most_bytes}};
+  return text_of(value);
+}
+
 Result<Request> decode_request(const std::string& text) {
   json value = json::parse(text, nullptr, false);
   try {
-    Request request{bytes_of(value.at("layout_dir")), digest_of(value.at("root")), {}, {}, {}};
+    Request request{bytes_of(value.at("layout_dir")), digest_of(value.at("root")), {}, {}, {}, {}};
     if (const auto dir = bytes_of(value.at("known_layers")); !dir.empty())
       request.known_layers = oci::KnownLayers{dir};
     if (value.contains("search")) {
       request.search = search_of(value.at("search"));
       request.search->settings.layers = request.known_layers;
+    } else if (value.contains("files")) {
+      request.most_file_bytes = value.at("files").at("most_bytes").get<std::uint64_t>();
     } else {
       request.verify = rules_of(value.at("verify"));
     }
@@ -234,6 +243,11 @@ std::string encode(const Result<oci::Tolerated>& tolerated, oci::Flaw flaw) {
   return text_of({{"tolerated", std::move(oddities)}});
 }
 
+std::string encode(const Status& written) {
+  if (!written) return encode(written.error(), json::object());
+  return text_of({{"written", true}});
+}
+
 Result<leaks::Report> decode_report(const std::string& text) {
   const json value = json::parse(text, nullptr, false);
   try {
@@ -257,6 +271,17 @@ Result<oci::Tolerated> decode_tolerated(const std::string& text, oci::Flaw* flaw
     return tolerated;
   } catch (const std::exception& wrong) {
     return unreadable("what was found of the image's bytes", wrong.what());
+  }
+}
+
+Status decode_written(const std::string& text) {
+  const json value = json::parse(text, nullptr, false);
+  try {
+    if (value.contains("error")) return error_of(value.at("error"));
+    if (value.at("written").get<bool>()) return {};
+    throw std::invalid_argument{"nothing is written"};
+  } catch (const std::exception& wrong) {
+    return unreadable("what became of the image's files", wrong.what());
   }
 }
 

@@ -6,6 +6,7 @@
 #include "executor/gate_worker/image_reader.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -15,13 +16,15 @@ namespace slipway::gate_worker {
 constexpr std::size_t kMaxRequestBytes = 64UL << 20;
 constexpr std::size_t kMaxAnswerBytes = 16UL << 20;
 
-/// A request: exactly one of `search` and `verify`.
+/// A request: exactly one of `search`, `verify` and `most_file_bytes`.
 struct Request {
   std::filesystem::path layout_dir;
   oci::Digest root;
   std::optional<SearchTask> search;
   std::optional<oci::VerifyRules> verify; ///< `known` is not sent: see known_layers
   std::optional<oci::KnownLayers> known_layers;
+  /// write_image_files() into the descriptor that comes with the request.
+  std::optional<std::uint64_t> most_file_bytes;
 };
 
 // The encodings hold secrets: wipe the string after sending.
@@ -29,14 +32,18 @@ std::string encode_search(const std::filesystem::path& layout_dir, const oci::Di
                           const SearchTask& task);
 std::string encode_verify(const std::filesystem::path& layout_dir, const oci::Digest& root,
                           const oci::VerifyRules& rules);
+std::string encode_files(const std::filesystem::path& layout_dir, const oci::Digest& manifest,
+                         std::uint64_t most_bytes);
 /// Errors: bad_input.
 Result<Request> decode_request(const std::string& json);
 
 std::string encode(const Result<leaks::Report>& report);
 std::string encode(const Result<oci::Tolerated>& tolerated, oci::Flaw flaw);
+std::string encode(const Status& written);
 /// Errors: the one that the answer carries; internal (no such answer).
 Result<leaks::Report> decode_report(const std::string& json);
 /// The same; FLAW (may be null) is told what comes with an error.
 Result<oci::Tolerated> decode_tolerated(const std::string& json, oci::Flaw* flaw);
+Status decode_written(const std::string& json);
 
 } // namespace slipway::gate_worker

@@ -303,7 +303,11 @@ Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text, Flaw
   if (config == nullptr) return refused("manifest.config", "missing");
   auto config_descriptor = read_descriptor(*config, "config", flaw);
   if (!config_descriptor) return std::move(config_descriptor).error();
-  auto layers = read_descriptors(document, "layers", flaw);
+  // BuildKit writes null where there are none, and Go's readers take it so.
+  const auto listed = document.find("layers");
+  const bool none = listed != document.end() && listed->is_null();
+  auto layers = none ? Result<std::vector<Descriptor>>{std::vector<Descriptor>{}}
+                     : read_descriptors(document, "layers", flaw);
   if (!layers) return std::move(layers).error();
   return std::variant<Manifest, Index>{
       Manifest{.media_type = std::move(media_type),

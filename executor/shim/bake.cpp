@@ -461,6 +461,8 @@ private:
       build.push = *said;
     if (bake_.push) build.push = true;
     if (bake_.no_push) build.push = false;
+    const auto load = as_bool(target.value("load", Json(false)));
+    if (bake_.load || (load && *load)) build.keeps_image = true;
     add_platforms(texts_of(target, "platforms"), build);
     for (const auto& text :
          {paths(target, build), add_build_args(pairs_of(target, "args"), {}, build),
@@ -485,7 +487,7 @@ private:
     build.pull = bake_.pull || *pull;
     build.no_cache = bake_.no_cache || *no_cache;
     if (build.push && build.tags.empty()) return "tag is needed when pushing to registry";
-    return {};
+    return settle_outputs(build);
   }
 
   /// The Dockerfile lies in the context, unless it says cwd:// or is absolute.

@@ -192,6 +192,8 @@ Command understand_build(const Tool& tool, const std::string& called, const Line
   build.metadata_file = line.last("metadata-file");
   if (build.push && build.tags.empty())
     return refusal(tool.manner, "--output: a name is needed to push");
+  if (auto text = settle_outputs(build); !text.empty())
+    return usage_error(tool.manner, called, text);
   return build;
 }
 
@@ -205,9 +207,7 @@ Command parse_debug(Tool& tool, const Words& words) {
                         {"format", 0, Takes::value, Use::refuse, kNotYet}},
                        0,
                        0,
-                       [](const Line&) -> Command {
-                         return Say{"ID\t\t\t\tPLATFORMS\nslipway\t\t\t\tlinux/amd64\n", "", 0};
-                       }});
+                       [](const Line&) -> Command { return Builders{Builders::Show::workers}; }});
 }
 
 Command parse_verb(Tool& tool, const std::string& verb, const Words& words,

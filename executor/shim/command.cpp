@@ -66,7 +66,7 @@ std::vector<Flag> build_flags() {
       {"pull", 0, Takes::nothing},
       {"quiet", 'q', Takes::nothing},
       {"push", 0, Takes::nothing},
-      {"load", 0, Takes::nothing, Use::ignore},
+      {"load", 0, Takes::nothing},
       {"rm", 0, Takes::nothing, Use::ignore},
       {"force-rm", 0, Takes::nothing, Use::ignore},
       {"compress", 0, Takes::nothing, Use::ignore},
@@ -171,6 +171,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
   build.pull = line.has("pull");
   build.quiet = line.has("quiet") || line.last("progress") == "quiet";
   build.push = line.has("push");
+  build.keeps_image = line.has("load");
   build.iidfile = line.last("iidfile");
   build.metadata_file = line.last("metadata-file");
   const auto buildkit = env.find("DOCKER_BUILDKIT");
@@ -194,6 +195,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
     return refusal("invalid argument: can't use stdin for both build context and dockerfile");
   if (build.push && build.tags.empty())
     return refusal("ERROR: tag is needed when pushing to registry");
+  if (auto text = settle_outputs(build); !text.empty()) return usage_error(called, text);
   return build;
 }
 
@@ -515,12 +517,6 @@ Command parse_context(const Words& words) {
 
 // ---- buildx ------------------------------------------------------------------------------------
 
-std::string builder_block(const std::string& name) {
-  return "Name:          " + name + "\nDriver:        slipway\n\nNodes:\nName:      " + name +
-         "0\nEndpoint:  unix:///var/run/docker.sock\nStatus:    running\nBuildKit:  by "
-         "slipway\nPlatforms: linux/amd64\n";
-}
-
 Command parse_buildx_create(const std::string& called, const Words& words) {
   const Use ignore = Use::ignore;
   return read_command(
@@ -596,16 +592,16 @@ Command parse_buildx(const Words& all, const Environment& env) {
     return Say{"github.com/docker/buildx v0.20.0-slipway slipway-" SLIPWAY_VERSION "\n", "", 0};
   if (verb == "prune") return parse_prune(called, words, "/build/prune");
   if (verb == "inspect")
-    return read_command(
-        called, words,
-        {"[NAME]",
-         {{"bootstrap", 0, Takes::nothing, Use::ignore}, builder, debug},
-         0,
-         1,
-         [](const Line& one) -> Command {
-           return Say{builder_block(one.arguments.empty() ? "slipway" : one.arguments.front()), "",
-                      0};
-         }});
+    return read_command(called, words,
+                        {"[NAME]",
+                         {{"bootstrap", 0, Takes::nothing, Use::ignore}, builder, debug},
+                         0,
+                         1,
+                         [](const Line& one) -> Command {
+                           return Builders{Builders::Show::one, one.arguments.empty()
+                                                                    ? "slipway"
+                                                                    : one.arguments.front()};
+                         }});
   if (verb == "use" || verb == "rm" || verb == "stop")
     return read_command(called, words,
                         {"[OPTIONS] [NAME...]",
@@ -635,14 +631,7 @@ Command parse_buildx(const Words& all, const Environment& env) {
                           debug},
                          0,
                          0,
-                         [](const Line&) -> Command {
-                           return Say{
-                               "NAME/NODE        DRIVER/ENDPOINT                   STATUS    "
-                               "BUILDKIT     PLATFORMS\nslipway*         slipway                   "
-                               "                              \n \\_ slipway0      \\_ "
-                               "unix:///var/run/docker.sock   running   by slipway   linux/amd64\n",
-                               "", 0};
-                         }});
+                         [](const Line&) -> Command { return Builders{}; }});
   if (verb == "du")
     return read_command(called, words,
                         {"",

@@ -99,6 +99,9 @@ struct Build {
   std::string foreign_ignore_file; ///< a build is refused where the context has it
   std::vector<std::string>
       archives; ///< -o type=docker|oci,dest=…: written after the build ("-": stdout)
+  std::vector<std::string> folders; ///< -o type=local,dest=…: the image's files are put there
+  std::vector<std::string> tars;    ///< -o type=tar,dest=…: its files as a tar ("-": stdout)
+  bool keeps_image = false;         ///< it is asked for besides its files
   std::string iidfile;
   std::string metadata_file;
   std::vector<DigestFile> digest_files;
@@ -234,6 +237,8 @@ struct EditIndex {
     std::string architecture = {};
     std::string variant = {};
     Pairs annotations = {};
+    std::string os_version = {};
+    std::string file = {}; ///< what `image` is stands there, as typed
   };
   enum class Tell {
     nothing,
@@ -246,7 +251,9 @@ struct EditIndex {
   std::string take = "manifest"; ///< "manifest", "platform", "all": of each part
   std::vector<Part> add;
   std::vector<Part> annotate;
-  std::vector<std::string> remove; ///< digests
+  std::vector<std::string> remove;         ///< digests
+  std::vector<std::string> platforms = {}; ///< what is for others does not stay
+  Pairs annotations = {};                  ///< of the index
   bool copy_index = false;
   bool dry_run = false; ///< only prints the index
   bool push = false;    ///< under every name
@@ -269,6 +276,7 @@ struct PushIndex {
 struct InspectIndex {
   std::string name;
   Style style = Style::docker;
+  bool verbose = false; ///< each image with its manifest and what it is for
 };
 
 /// `docker manifest rm`, `podman manifest rm`.
@@ -322,6 +330,13 @@ struct Prune {
   bool all = false;     ///< images with names too
 };
 
+/// `docker buildx ls` and `inspect`, `buildctl debug workers`: the one builder that there is.
+struct Builders {
+  enum class Show { list, one, workers };
+  Show show = Show::list;
+  std::string name = "slipway"; ///< as the job calls it
+};
+
 /// `docker run`, `exec`, `ps`, …: what the job's own container engine does. The flags have been
 /// read by the command's table; what they mean needs files and the working folder.
 struct ContainerCommand {
@@ -336,7 +351,7 @@ using Command =
     std::variant<Say, Build, Bake, Compose, OwnCompose, Push, Pull, Login, Tag, ListImages,
                  RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex, PushIndex,
                  InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info, Version,
-                 DiskUsage, Prune, ContainerCommand>;
+                 DiskUsage, Prune, Builders, ContainerCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

@@ -80,8 +80,7 @@ std::vector<Flag> build_flags() {
       kTlsVerify,
       kSignaturePolicy,
       {"all-platforms", 0, Takes::nothing, refuse, "name the platforms with --platform"},
-      {"output", 'o', Takes::value, refuse,
-       "a root file system is not written; push or save the image"},
+      {"output", 'o'},
       {"annotation", 0, Takes::value, refuse, kNotYet},
       {"env", 0, Takes::value, refuse, kInDockerfile},
       {"unsetenv", 0, Takes::value, refuse, kInDockerfile},
@@ -243,6 +242,14 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
     return "several platforms without --manifest NAME: the name of -t would be of one of them; say "
            "--manifest, and push with `manifest push`";
   }
+  build.keeps_image = true; // files are written besides
+  for (const auto& output : line.all("output")) {
+    const auto type = comma_fields(output)["type"];
+    if (!type.empty() && type != "local" && type != "tar")
+      return unsupported("--output " + output, "only type=local and tar; push or save the image");
+    if (auto text = add_output(output, build); !text.empty()) return text;
+  }
+  if (auto text = settle_outputs(build); !text.empty()) return text;
   add_proxies(line, env, build);
   auto format = line.last("format");
   std::string said = "--format docker";

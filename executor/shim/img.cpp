@@ -68,7 +68,10 @@ Command parse_build(Tool& tool, const std::string& called, const Words& words,
          if (build.context.empty() || is_remote_context(build.context))
            return refusal(tool.manner, unsupported("the build context \"" + build.context + "\"",
                                                    "give a folder, or - for a tar on stdin"));
-         if (build.tags.empty() && build.archives.empty())
+         if (auto text = settle_outputs(build); !text.empty())
+           return usage_error(tool.manner, called, text);
+         if (build.tags.empty() && build.archives.empty() && build.folders.empty() &&
+             build.tars.empty())
            return refusal(tool.manner, "please specify an image tag with `-t`");
          if (build.push && build.tags.empty())
            return refusal(tool.manner, "a name is needed to push");

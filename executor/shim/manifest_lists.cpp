@@ -4,7 +4,10 @@
 #include "executor/shim/containers.hpp"
 #include "executor/shim/image_name.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <optional>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -30,6 +33,33 @@ std::string add_annotations(const std::vector<std::string>& values, EditIndex::P
     if (equals == 0 || equals == std::string::npos)
       return "invalid annotation \"" + value + "\": it has to be KEY=VALUE";
     part.annotations.emplace_back(value.substr(0, equals), value.substr(equals + 1));
+  }
+  return {};
+}
+
+/// TYPE:KEY=VALUE of BuildKit, where TYPE is of the index or of what it says of its images. Text of
+/// the refusal, or "". Source: buildx util/buildflags/annotations.go, util/imagetools/create.go.
+std::string add_index_annotations(const std::vector<std::string>& values, EditIndex& edit) {
+  for (const auto& value : values) {
+    const auto equals = value.find('=');
+    const auto colon = value.find(':');
+    if (equals == 0 || equals == std::string::npos || colon == 0)
+      return "invalid annotation \"" + value + "\": it has to be TYPE:KEY=VALUE";
+    const std::string types = colon < equals ? value.substr(0, colon) : "";
+    const auto key =
+        value.substr(colon < equals ? colon + 1 : 0, equals - (colon < equals ? colon + 1 : 0));
+    for (const auto& type : comma_parts(types)) {
+      if (type == "index") {
+        edit.annotations.emplace_back(key, value.substr(equals + 1));
+      } else if (type == "manifest-descriptor") {
+        for (auto& part : edit.add)
+          part.annotations.emplace_back(key, value.substr(equals + 1));
+      } else {
+        return unsupported("--annotation " + value,
+                           "say index:KEY=VALUE or manifest-descriptor:KEY=VALUE; an image itself "
+                           "stays as it was judged");
+      }
+    }
   }
   return {};
 }
@@ -64,8 +94,8 @@ Command docker_annotate(const std::string& called, const Words& words) {
                        {{"arch"},
                         {"os"},
                         {"variant"},
-                        {"os-features", 0, Takes::value, Use::refuse, kNotYet},
-                        {"os-version", 0, Takes::value, Use::refuse, kNotYet}},
+                        {"os-version"},
+                        {"os-features", 0, Takes::value, Use::refuse, kNotYet}},
                        2,
                        2,
                        [](const Line& line) -> Command {
@@ -76,26 +106,29 @@ Command docker_annotate(const std::string& called, const Words& words) {
                            return docker_error(text);
                          if (!parse_image_name(line.arguments[1]))
                            return docker_error("invalid reference format");
-                         edit.annotate.push_back({line.arguments[1], line.last("os"),
-                                                  line.last("arch"), line.last("variant")});
+                         edit.annotate.push_back({line.arguments[1],
+                                                  line.last("os"),
+                                                  line.last("arch"),
+                                                  line.last("variant"),
+                                                  {},
+                                                  line.last("os-version")});
                          return edit;
                        }});
 }
 
 Command docker_inspect(const std::string& called, const Words& words) {
   Tool docker{"docker", {}};
-  return read_command(docker, called, words,
-                      {"[OPTIONS] MANIFEST",
-                       {kInsecure,
-                        {"verbose", 'v', Takes::nothing, Use::refuse,
-                         "not in this version of slipway; see `docker buildx imagetools inspect`"}},
-                       1,
-                       1,
-                       [](const Line& line) -> Command {
-                         if (!parse_image_name(line.arguments.front()))
-                           return docker_error("invalid reference format");
-                         return InspectIndex{line.arguments.front()};
-                       }});
+  return read_command(
+      docker, called, words,
+      {"[OPTIONS] MANIFEST",
+       {kInsecure, {"verbose", 'v', Takes::nothing}},
+       1,
+       1,
+       [](const Line& line) -> Command {
+         if (!parse_image_name(line.arguments.front()))
+           return docker_error("invalid reference format");
+         return InspectIndex{line.arguments.front(), Style::docker, line.has("verbose")};
+       }});
 }
 
 Command docker_push(const std::string& called, const Words& words) {
@@ -146,6 +179,7 @@ std::string add_parts(const Line& line, std::size_t from, EditIndex& edit) {
       return unsupported("the source " + line.arguments[i],
                          "load the file first, with `podman load`");
     EditIndex::Part part{*image, line.last("os"), line.last("arch"), line.last("variant")};
+    part.os_version = line.last("os-version");
     if (auto text = add_annotations(line.all("annotation"), part); !text.empty()) return text;
     edit.add.push_back(std::move(part));
   }
@@ -184,7 +218,7 @@ Command containers_edit(Tool& tool, const std::string& verb, const std::string& 
                                  {"all", 0, Takes::nothing},
                                  {"features", 0, Takes::value, Use::refuse, kNotYet},
                                  {"os-features", 0, Takes::value, Use::refuse, kNotYet},
-                                 {"os-version", 0, Takes::value, Use::refuse, kNotYet},
+                                 {"os-version"},
                                  {"artifact", 0, Takes::nothing, Use::refuse, kNotYet},
                                  {"index", 0, Takes::nothing, Use::refuse, kNotYet},
                                  {"subject", 0, Takes::value, Use::refuse, kNotYet}});
@@ -209,6 +243,7 @@ Command containers_edit(Tool& tool, const std::string& verb, const std::string& 
          }
          EditIndex::Part part{line.arguments[1], line.last("os"), line.last("arch"),
                               line.last("variant")};
+         part.os_version = line.last("os-version");
          if (auto text = add_annotations(line.all("annotation"), part); !text.empty())
            return usage_error(tool.manner, called, text);
          edit.annotate.push_back(std::move(part));
@@ -285,6 +320,28 @@ Command read_docker_manifest(const Words& words) {
   return docker_error("docker manifest: '" + verb + "' is unknown or not served by slipway.");
 }
 
+std::optional<std::string> source_image(const std::string& text,
+                                        const std::vector<std::string>& tags) {
+  constexpr std::string_view kBlank = " \t\r\n";
+  const auto begin = text.find_first_not_of(kBlank);
+  if (begin == std::string::npos) return std::nullopt;
+  auto source = text.substr(begin, text.find_last_not_of(kBlank) + 1 - begin);
+  if (source.starts_with('{')) {
+    const auto json = nlohmann::json::parse(source, nullptr, false);
+    const auto digest = json.is_object() ? json.find("digest") : json.end();
+    if (!json.is_object() || digest == json.end() || !digest->is_string()) return std::nullopt;
+    source = digest->get<std::string>();
+  }
+  if (source.starts_with("sha256:")) {
+    std::set<std::string> repositories;
+    for (const auto& tag : tags)
+      if (const auto name = parse_image_name(tag)) repositories.insert(name->familiar());
+    if (repositories.size() != 1) return std::nullopt;
+    source = *repositories.begin() + "@" + source;
+  }
+  return parse_image_name(source) ? std::optional{source} : std::nullopt;
+}
+
 Command read_imagetools_create(const Words& words) {
   Tool docker{"docker", {}};
   const std::string called = "docker buildx imagetools create";
@@ -299,9 +356,9 @@ Command read_imagetools_create(const Words& words) {
         {"builder", 0, Takes::value, Use::ignore},
         {"debug", 'D', Takes::nothing, Use::ignore},
         {"progress", 0, Takes::value, Use::ignore},
-        {"file", 'f', Takes::value, Use::refuse, "name the images on the command line"},
-        {"annotation", 0, Takes::value, Use::refuse, kNotYet},
-        {"platform", 0, Takes::value, Use::refuse, kNotYet}},
+        {"file", 'f'},
+        {"annotation"},
+        {"platform"}},
        0,
        kAny,
        [&](const Line& line) -> Command {
@@ -326,10 +383,20 @@ Command read_imagetools_create(const Words& words) {
              return docker_error("ERROR: no tag to append to: --append needs --tag");
            edit.add.push_back({edit.names.front()});
          }
-         for (const auto& source : line.arguments) {
-           if (!parse_image_name(source)) return docker_error("ERROR: invalid reference format");
-           edit.add.push_back({source});
+         for (const auto& file : line.all("file")) {
+           edit.add.emplace_back();
+           edit.add.back().file = file;
          }
+         for (const auto& source : line.arguments) {
+           auto image = source_image(source, edit.names);
+           if (!image) return docker_error("ERROR: invalid reference format");
+           edit.add.push_back({*std::move(image)});
+         }
+         for (const auto& platforms : line.all("platform"))
+           for (const auto& platform : comma_parts(platforms))
+             edit.platforms.push_back(platform);
+         if (auto text = add_index_annotations(line.all("annotation"), edit); !text.empty())
+           return usage_error(docker.manner, called, text);
          if (edit.add.empty()) return docker_error("ERROR: no sources specified");
          if (edit.names.empty() && !edit.dry_run)
            return docker_error("ERROR: no repositories specified, please set a reference with tag");

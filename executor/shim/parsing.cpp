@@ -62,6 +62,26 @@ bool is_secret_id(const std::string& id) {
   });
 }
 
+/// What asks for an image's files. Text of the refusal, or "".
+std::string add_files_output(const std::string& type, const std::string& flag,
+                             const std::map<std::string, std::string>& fields, Build& build) {
+  std::string goal;
+  for (const auto& [key, value] : fields) {
+    if (key == "dest")
+      goal = value;
+    else if (key != "type" && key != "platform-split" && !(key == "mode" && value == "copy"))
+      return unsupported(flag, (key.empty() ? value : key) + " is not in this version of slipway");
+  }
+  if (type == "tar") {
+    build.tars.push_back(goal.empty() ? "-" : goal);
+    return {};
+  }
+  if (goal.empty()) return "--output " + type + ": dest is required for local exporter";
+  if (goal == "-") return "--output " + type + ": dest cannot be stdout for local exporter";
+  build.folders.push_back(goal);
+  return {};
+}
+
 /// The last one of an id counts, as with BuildKit.
 void put(std::vector<SecretSource>& list, SecretSource one) {
   std::erase_if(list, [&](const SecretSource& other) { return other.id == one.id; });
@@ -275,15 +295,20 @@ std::string add_named_contexts(const std::vector<std::string>& values, Build& bu
 }
 
 std::string add_output(const std::string& text, Build& build) {
+  const std::string flag = "--output " + text;
+  // Source: buildx util/buildflags/export.go: what is no list of fields is a folder.
+  if (comma_parts(text).size() == 1 && !text.starts_with("type=")) {
+    if (text.empty()) return "invalid argument \"\" for \"-o, --output\" flag: no destination";
+    (text == "-" ? build.tars : build.folders).push_back(text);
+    return {};
+  }
   auto fields = comma_fields(text);
   const std::string type = fields["type"];
-  const std::string flag = "--output " + text;
   if (type == "cacheonly") return {};
-  if (type.empty() && text == "-")
-    return unsupported(flag, "a root file system as tar is not written; use `type=docker,dest=-`");
+  if (type == "local" || type == "tar") return add_files_output(type, flag, fields, build);
   if (type != "registry" && type != "image" && type != "docker" && type != "oci")
-    return unsupported(flag, "only type=docker, oci, image and registry; copy files out of a stage "
-                             "with `docker save`, or build them in the job");
+    return unsupported(flag, "only type=local, tar, docker, oci, image and registry");
+  build.keeps_image = true;
   const bool archive = type == "docker" || type == "oci";
   for (const auto& [key, value] : fields) {
     const bool honoured = key == "type" || key == "name" || (archive && key == "dest") ||
@@ -307,6 +332,15 @@ std::string add_output(const std::string& text, Build& build) {
     build.archives.push_back(fields["dest"]);
   else if (type == "oci")
     build.archives.emplace_back("-");
+  return {};
+}
+
+std::string settle_outputs(Build& build) {
+  if (build.folders.empty() && build.tars.empty()) return {};
+  if (build.platforms.size() > 1)
+    return unsupported("--output of files for several platforms",
+                       "build for one platform at a time, each into a place of its own");
+  if (!build.keeps_image && !build.push) build.tags.clear();
   return {};
 }
 

@@ -79,6 +79,9 @@ std::string add_ssh_keys(const std::vector<std::string>& values, const Environme
                          Build& build);
 std::string add_named_contexts(const std::vector<std::string>& values, Build& build);
 std::string add_output(const std::string& text, Build& build);
+/// Once all is read: a build that is asked for files alone gives the image no name, as with
+/// BuildKit.
+std::string settle_outputs(Build& build);
 /// Each value may be a list with commas.
 void add_platforms(const std::vector<std::string>& values, Build& build);
 std::string set_network(const std::string& value, Build& build);

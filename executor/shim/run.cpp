@@ -14,6 +14,8 @@
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/lent_agents.hpp"
+#include "executor/shim/manifest_lists.hpp"
+#include "executor/shim/tar_extract.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -46,6 +48,7 @@ constexpr std::size_t kMaxErrorBytes = 1UL << 20;
 /// BuildKit's limit for one secret, and with it the broker's for those of a build together.
 constexpr std::size_t kMaxSecretBytes = 500UL << 10;
 constexpr std::size_t kHistoryCommandWidth = 45;
+constexpr std::size_t kMaxSourceBytes = 64UL << 10; ///< of a file that names an image
 constexpr int kTemplateExit = 64; ///< docker's code for a --format it cannot parse
 
 std::string text_at(const Json& object, const char* key) {
@@ -396,7 +399,17 @@ public:
     return 0;
   }
 
-  int operator()(const EditIndex& edit) const {
+  int operator()(const EditIndex& asked) const {
+    EditIndex edit = asked;
+    for (auto& part : edit.add) {
+      if (part.file.empty()) continue;
+      auto text = read_file(at_cwd(part.file), kMaxSourceBytes);
+      if (!text) return fail("ERROR: ", text.error());
+      auto image = source_image(*text, edit.names);
+      if (!image)
+        return fail("ERROR: " + part.file + " is neither a reference nor a descriptor of an image");
+      part.image = *std::move(image);
+    }
     const auto end = edit_index(edit);
     if (!end) return manner_.exit_code;
     const Json index = Json::parse(end->index, nullptr, false);
@@ -456,9 +469,40 @@ public:
     return remove_index(push.list) ? 0 : manner_.exit_code;
   }
 
+  int operator()(const Builders& builders) const {
+    // A job asks this to see that its builder is there; what it may not know is no failure.
+    std::string platforms;
+    if (auto answer = client_.ask({.target = "/slipway/v1/platforms"}); answer)
+      for (const auto& one : texts_at(Json::parse(answer->body, nullptr, false), "platforms"))
+        platforms += (platforms.empty() ? "" : ", ") + one;
+    if (platforms.empty()) platforms = "linux/amd64";
+    const auto& name = builders.name;
+    switch (builders.show) {
+    case Builders::Show::list:
+      world_.out("NAME/NODE        DRIVER/ENDPOINT                   STATUS    BUILDKIT     "
+                 "PLATFORMS\nslipway*         slipway\n \\_ slipway0      \\_ "
+                 "unix:///var/run/docker.sock   running   by slipway   " +
+                 platforms + "\n");
+      return 0;
+    case Builders::Show::one:
+      world_.out("Name:          " + name +
+                 "\nDriver:        slipway\n\nNodes:\nName:      " + name +
+                 "0\nEndpoint:  unix:///var/run/docker.sock\nStatus:    running\nBuildKit:  by "
+                 "slipway\nPlatforms: " +
+                 platforms + "\n");
+      return 0;
+    case Builders::Show::workers:
+      platforms.erase(std::remove(platforms.begin(), platforms.end(), ' '), platforms.end());
+      world_.out("ID\t\t\t\tPLATFORMS\nslipway\t\t\t\t" + platforms + "\n");
+      return 0;
+    }
+    return 0;
+  }
+
   int operator()(const InspectIndex& inspect) const {
     auto list = list_of_job(inspect.name);
     if (!list) return fail("", list.error());
+    if (inspect.verbose) return inspect_verbosely(*list, inspect.name);
     Json shown = std::move(list->json);
     if (shown.is_null()) {
       auto answer = client_.ask({.target = "/slipway/v1/manifest?from=registry&name=" +
@@ -1169,8 +1213,11 @@ private:
       world_.err(note + "\n");
     auto context = find_context(build, world_);
     if (!context) return fail(prefix, context.error());
+    if (writes_stdout(build) && world_.output_is_terminal)
+      return fail(prefix + "dest file is required. refusing to write to console");
     bool said_built = false;
-    const Write& shown = build.report == Report::buildkit ? world_.err : world_.out;
+    const Write& shown =
+        build.report == Report::buildkit || writes_stdout(build) ? world_.err : world_.out;
     const Write progress = [&](std::string_view text) {
       if (build.quiet) return;
       said_built = said_built || text.find("Successfully built ") != std::string_view::npos;
@@ -1195,13 +1242,19 @@ private:
       edit.add.push_back({end->manifest});
       if (!edit_index(edit)) return manner_.exit_code;
     }
-    report_built(build, end->image_id, said_built);
+    report_built(build, end->image_id, said_built, shown);
     if (!build.iidfile.empty())
       if (auto written = put_file(build.iidfile, end->image_id); !written)
         return fail(prefix, written.error());
     const auto& subject = build.tags.empty() ? std::vector<std::string>{end->image_id} : build.tags;
     for (const auto& archive : build.archives)
       if (const int code = save_to(subject, archive == "-" ? "" : archive); code != 0) return code;
+    for (const auto& folder : build.folders)
+      if (auto put = put_files(end->image_id, folder); !put)
+        return fail(prefix, std::move(put).error().in("writing files to " + folder));
+    for (const auto& tar : build.tars)
+      if (const int code = fetch_tar(files_of(end->image_id), tar == "-" ? "" : tar); code != 0)
+        return code;
     std::string digest = end->manifest;
     // Before the push, as kaniko does; what is pushed is what was built.
     if (auto written = write_digests(build, digest); !written) return fail(prefix, written.error());
@@ -1217,21 +1270,25 @@ private:
     return 0;
   }
 
-  void report_built(const Build& build, const std::string& image_id, bool said_built) const {
+  /// An archive on stdout stays what it is.
+  static bool writes_stdout(const Build& build) {
+    return std::find(build.archives.begin(), build.archives.end(), "-") != build.archives.end() ||
+           std::find(build.tars.begin(), build.tars.end(), "-") != build.tars.end();
+  }
+
+  void report_built(const Build& build, const std::string& image_id, bool said_built,
+                    const Write& shown) const {
     switch (build.report) {
     case Report::buildkit:
-      // An archive on stdout stays what it is.
-      if (build.quiet &&
-          std::find(build.archives.begin(), build.archives.end(), "-") == build.archives.end())
-        world_.out(image_id + "\n");
+      if (build.quiet && !writes_stdout(build)) world_.out(image_id + "\n");
       return;
     case Report::classic:
       if (build.quiet) {
-        world_.out(image_id + "\n");
+        shown(image_id + "\n");
       } else if (!said_built) {
-        world_.out("Successfully built " + short_id(image_id, false) + "\n");
+        shown("Successfully built " + short_id(image_id, false) + "\n");
         for (const auto& tag : build.tags)
-          world_.out("Successfully tagged " + with_tag(tag) + "\n");
+          shown("Successfully tagged " + with_tag(tag) + "\n");
       }
       return;
     case Report::image_id:
@@ -1239,12 +1296,12 @@ private:
         for (const auto& tag : build.tags)
           if (const auto name = parse_image_name(with_tag(tag));
               name && tag.starts_with(name->domain))
-            world_.out("Successfully tagged " + name->full() + "\n");
-      world_.out(bare_id(image_id) + "\n");
+            shown("Successfully tagged " + name->full() + "\n");
+      shown(bare_id(image_id) + "\n");
       return;
     case Report::img:
       for (const auto& tag : build.tags)
-        world_.out("Successfully built " + with_tag(tag) + "\n");
+        shown("Successfully built " + with_tag(tag) + "\n");
       return;
     }
   }
@@ -1311,13 +1368,19 @@ private:
                         {"os", part.os},
                         {"architecture", part.architecture},
                         {"variant", part.variant},
+                        {"os_version", part.os_version},
                         {"annotations", pairs_json(part.annotations)}});
       return list;
     };
-    const Json body{{"names", edit.names},    {"start", edit.start},
-                    {"add", parts(edit.add)}, {"annotate", parts(edit.annotate)},
-                    {"remove", edit.remove},  {"copy_index", edit.copy_index},
-                    {"dry_run", edit.dry_run}};
+    const Json body{{"names", edit.names},
+                    {"start", edit.start},
+                    {"add", parts(edit.add)},
+                    {"annotate", parts(edit.annotate)},
+                    {"remove", edit.remove},
+                    {"copy_index", edit.copy_index},
+                    {"dry_run", edit.dry_run},
+                    {"platforms", edit.platforms},
+                    {"annotations", pairs_json(edit.annotations)}};
     return stream({.method = "POST",
                    .target = "/slipway/v1/index",
                    .content_type = std::string{kJsonType},
@@ -1341,6 +1404,60 @@ private:
     Json json = Json::parse(answer->body, nullptr, false);
     if (json.is_object() && json.contains("manifests")) found.json = std::move(json);
     return found;
+  }
+
+  /// One image of `docker manifest inspect -v`. Source: docker/cli, cli/manifest/types/types.go.
+  static Json verbose_entry(const std::string& name, const Json& descriptor,
+                            const std::string& manifest) {
+    const Json parsed = Json::parse(manifest, nullptr, false);
+    Json entry{{"Ref", name}, {"Descriptor", descriptor}, {"Raw", base64(manifest)}};
+    const bool docker =
+        text_at(descriptor, "mediaType") == "application/vnd.docker.distribution.manifest.v2+json";
+    entry[docker ? "SchemaV2Manifest" : "OCIManifest"] = parsed;
+    return entry;
+  }
+
+  int inspect_verbosely(const JobsList& list, const std::string& given) const {
+    const auto target = [](const std::string& name, bool registry) {
+      return "/slipway/v1/manifest?name=" + percent_encode(name) +
+             (registry ? "&from=registry" : "");
+    };
+    const bool registry = list.json.is_null();
+    const auto name = *parse_image_name(with_tag(given));
+    Json index = list.json;
+    if (registry) {
+      const auto body = ask({.target = target(with_tag(given), true)});
+      if (!body) return manner_.exit_code;
+      index = Json::parse(body->body, nullptr, false);
+      if (!index.is_object()) return fail("the broker's answer is not JSON");
+      if (!index.contains("manifests")) {
+        const auto remote =
+            ask_json({.target = "/distribution/" + percent_encode(with_tag(given)) + "/json"});
+        if (!remote) return manner_.exit_code;
+        if (!remote->is_object() || !remote->contains("Descriptor"))
+          return fail("the broker's answer has no descriptor");
+        Json descriptor = (*remote)["Descriptor"];
+        const auto platforms = remote->value("Platforms", Json::array());
+        if (platforms.is_array() && !platforms.empty()) descriptor["platform"] = platforms.front();
+        print_verbose(verbose_entry(name.full(), descriptor, body->body));
+        return 0;
+      }
+    }
+    Json entries = Json::array();
+    for (const auto& child : index["manifests"]) {
+      const auto digest = text_at(child, "digest");
+      const auto body =
+          ask({.target = registry ? target(name.familiar() + "@" + digest, true)
+                                  : target(with_tag(list.name) + "@" + digest, false)});
+      if (!body) return manner_.exit_code;
+      entries.push_back(verbose_entry(name.full().substr(0, name.full().find('@')) + "@" + digest,
+                                      child, body->body));
+    }
+    print_verbose(entries);
+    return 0;
+  }
+  void print_verbose(const Json& json) const {
+    world_.out(json.dump(1, '\t', false, Json::error_handler_t::replace) + "\n");
   }
 
   /// With both names that podman and buildah know it by.
@@ -1505,11 +1622,41 @@ private:
     return errors.empty() ? 0 : manner_.exit_code;
   }
 
-  /// "" = stdout. A file appears whole or not at all.
+  static std::string files_of(const std::string& image) {
+    return "/slipway/v1/files?name=" + percent_encode(image);
+  }
+
+  /// The image's files, below a folder that is made where it is not there. Errors: those of the
+  /// broker and of TarExtractor; io.
+  Status put_files(const std::string& image, const std::string& folder) const {
+    const auto place = at_cwd(folder);
+    std::error_code cause;
+    std::filesystem::create_directories(place, cause);
+    const UniqueFd opened{::open(place.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (!opened) return io_error("open", errno, folder);
+    auto extractor = TarExtractor::of_files(opened.get());
+    Answer refused;
+    auto status = client_.call({.target = files_of(image), .long_running = true},
+                               [&](int code, std::string_view bytes) -> Status {
+                                 if (code < 400) return extractor.feed(bytes);
+                                 if (refused.body.size() < kMaxErrorBytes) refused.body += bytes;
+                                 return {};
+                               });
+    if (!status) return std::move(status).error();
+    refused.status = *status;
+    if (*status >= 400) return Error{ErrorKind::bad_input, message_of(refused), "", {}};
+    return extractor.finish();
+  }
+
   int save_to(const std::vector<std::string>& images, const std::string& output) const {
     std::string target = "/images/get";
     for (std::size_t i = 0; i < images.size(); ++i)
       target += (i == 0 ? "?names=" : "&names=") + percent_encode(images[i]);
+    return fetch_tar(target, output);
+  }
+
+  /// To a file, which appears whole or not at all; "" = stdout.
+  int fetch_tar(const std::string& target, const std::string& output) const {
     std::string final_path;
     std::string path;
     UniqueFd file;
@@ -1520,7 +1667,8 @@ private:
       if (!special) path += ".slipway-" + std::to_string(::getpid());
       file = UniqueFd{
           ::open(path.c_str(), O_WRONLY | O_CLOEXEC | (special ? 0 : O_CREAT | O_EXCL), 0644)};
-      if (!file) return fail("failed to save image: open " + path + ": " + errno_text(errno));
+      if (!file)
+        return fail("failed to write the archive: open " + path + ": " + errno_text(errno));
     }
     Answer refused;
     auto status = client_.call({.target = target, .long_running = true},

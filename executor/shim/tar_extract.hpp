@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tar from a container, written below one folder. Nobody vouches for its bytes:
+// A tar from a container or an image, written below one folder. Nobody vouches for its bytes:
 // - Nothing is written outside of the folder: "..", and a link on the way to an entry, end it.
 // - Devices and fifos are refused.
 // Read are ustar, pax records and GNU's long names, which is what engines write.
@@ -72,6 +72,13 @@ public:
   /// asked for and where this is root.
   TarExtractor(int folder, std::string as, bool keep_owners)
       : folder_{folder}, as_{std::move(as)}, keep_owners_{keep_owners} {}
+
+  /// No entry is the top one: all are written below the folder by their names.
+  static TarExtractor of_files(int folder) {
+    TarExtractor extractor{folder, "", false};
+    extractor.top_.emplace();
+    return extractor;
+  }
 
   /// Errors: bad_input (no tar; an entry that would leave the folder, a device; a folder where a
   /// file is, or the other way round), io.

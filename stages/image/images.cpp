@@ -8,6 +8,7 @@
 #include "executor/gate_worker/gate_process.hpp"
 #include "executor/oci/artifact.hpp"
 #include "executor/oci/platform.hpp"
+#include "executor/sandbox/host_platforms.hpp"
 #include "stages/image/build_place.hpp"
 #include "stages/image/build_secrets.hpp"
 #include "stages/image/containers.hpp"
@@ -1125,6 +1126,24 @@ Status Images::save(const std::vector<std::string>& names,
   return broker::write_docker_archive((*images)->layout(), archived, sink);
 }
 
+Status Images::files(const std::string& name, const std::function<Status(std::string_view)>& sink,
+                     const broker::Cancelled& cancelled) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto image = (*images)->find(name);
+  if (!image) return std::move(image).error();
+  auto tree = oci::read_tree((*images)->layout(), image->manifest_digest);
+  if (!tree) return std::move(tree).error();
+  auto fit = oci::image_to_show(*tree);
+  if (!fit) return std::move(fit).error();
+  if (auto noted = note_saved(image->manifest_digest); !noted) return noted;
+  const gate_worker::GateProcess gate{tools_.config.programs.gate, tools_.stop_fd};
+  auto written = gate.write_files((*images)->layout(), fit->descriptor.digest,
+                                  effective_.gate.max_image, sink, cancelled);
+  if (!written) return std::move(written).error().in("the files of " + name);
+  return {};
+}
+
 Status Images::note_saved(const oci::Digest& manifest) {
   audit::AuditLog::Fields fields{
       {"job", record_.key}, {"project", record_.project}, {"digest", manifest.str()}};
@@ -1234,7 +1253,8 @@ Result<broker::Manifest> Images::edit_index(const broker::IndexRequest& request,
     if (!root) return std::move(root).error();
     auto added = draft.add(layout, *root, part);
     if (!added) return std::move(added).error().in(part.image);
-    if (*added && request.copy_index && request.add.size() == 1 && part.annotations.empty())
+    if (*added && request.copy_index && request.add.size() == 1 && part.annotations.empty() &&
+        request.annotations.empty() && request.platforms.empty())
       copied = *std::move(root);
   }
   for (const auto& part : request.annotate) {
@@ -1253,6 +1273,10 @@ Result<broker::Manifest> Images::edit_index(const broker::IndexRequest& request,
   }
   for (const auto& child : request.remove)
     if (auto removed = draft.remove(child); !removed) return std::move(removed).error();
+  if (!request.platforms.empty())
+    if (auto kept = draft.keep(request.platforms); !kept) return std::move(kept).error();
+  for (const auto& [key, value] : request.annotations)
+    draft.annotate_index(key, value);
   auto digest = copied ? Result<oci::Digest>{*copied} : layout.write_blob(draft.json());
   if (!digest) return std::move(digest).error();
   if (!request.dry_run)
@@ -1263,6 +1287,29 @@ Result<broker::Manifest> Images::edit_index(const broker::IndexRequest& request,
   auto tree = oci::read_tree(layout, *digest);
   if (!tree) return std::move(tree).error();
   return broker::Manifest{*std::move(digest), tree->root_media_type, *std::move(json)};
+}
+
+Result<broker::Manifest> Images::child_of(const std::string& index, const std::string& digest) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto parent = (*images)->find(index);
+  if (!parent) return std::move(parent).error();
+  auto tree = oci::read_tree((*images)->layout(), parent->manifest_digest);
+  if (!tree) return std::move(tree).error();
+  for (const auto& image : tree->images) {
+    if (image.descriptor.digest.str() != digest) continue;
+    auto json = (*images)->layout().read_blob(image.descriptor.digest, oci::kMaxManifestBytes);
+    if (!json) return std::move(json).error();
+    return broker::Manifest{image.descriptor.digest, image.manifest.media_type, *std::move(json)};
+  }
+  return Error{ErrorKind::not_found, index + " has no image " + digest.substr(0, 100), "", {}};
+}
+
+std::vector<oci::Platform> Images::platforms() {
+  std::vector<oci::Platform> platforms;
+  for (const auto& one : sandbox::host_platforms().platforms)
+    if (one.in_sandboxes) platforms.push_back(one.platform);
+  return platforms;
 }
 
 broker::Cancelled Images::until_stopped() const {
@@ -1277,6 +1324,8 @@ Result<broker::Manifest> Images::manifest(const std::string& name, bool remote) 
     auto images = store();
     if (!images) return std::move(images).error();
     auto image = (*images)->find(name);
+    if (const auto at = name.rfind('@'); !image && at != std::string::npos)
+      return child_of(name.substr(0, at), name.substr(at + 1));
     if (!image) return std::move(image).error();
     auto json = (*images)->layout().read_blob(image->manifest_digest, oci::kMaxManifestBytes);
     if (!json) return std::move(json).error();

@@ -87,12 +87,15 @@ public:
   Result<std::vector<std::string>> remove(const std::string& name, bool force) override;
   Status save(const std::vector<std::string>& names,
               const std::function<Status(std::string_view)>& sink) override;
+  Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
+               const broker::Cancelled& cancelled) override;
   Result<std::vector<std::string>>
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override;
   Result<broker::Manifest> edit_index(const broker::IndexRequest& request,
                                       const broker::Progress& progress,
                                       const broker::Cancelled& cancelled) override;
   Result<broker::Manifest> manifest(const std::string& name, bool remote) override;
+  std::vector<oci::Platform> platforms() override;
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>
   remote(const oci::Reference& reference) override;
 
@@ -162,6 +165,8 @@ private:
                                           const dockerfile::Dockerfile& parsed,
                                           const std::vector<router::BaseConfigs>& configs,
                                           const router::Context& context) const;
+  /// The manifest of an image below an index of the job's store. Errors: not_found.
+  Result<broker::Manifest> child_of(const std::string& index, const std::string& digest);
   /// What may be pushed once it is judged: an image of the job's store, or what its quarantine
   /// holds.
   struct Candidate {

@@ -2,10 +2,12 @@
 #include "stages/image/index_draft.hpp"
 
 #include "executor/oci/manifest.hpp"
+#include "executor/oci/platform.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 namespace slipway::image {
@@ -35,6 +37,16 @@ Status write_over(const broker::IndexPart& part, Json& descriptor) {
                    "write it in lower case, as in linux/arm/v7",
                    {}};
     descriptor["platform"][key] = value;
+  }
+  if (!part.os_version.empty()) {
+    if (part.os_version.size() > 64 ||
+        part.os_version.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                          "0123456789._-") != std::string::npos)
+      return Error{ErrorKind::bad_input,
+                   "'" + part.os_version.substr(0, 100) + "' cannot be a version of a system",
+                   "write it as in 10.0.20348.1",
+                   {}};
+    descriptor["platform"]["os.version"] = part.os_version;
   }
   for (const auto& [key, value] : part.annotations)
     descriptor["annotations"][key] = value;
@@ -85,7 +97,10 @@ Result<bool> IndexDraft::add(const oci::Layout& layout, const oci::Digest& root,
     descriptors.push_back(std::move(one));
   }
   broker::IndexPart changes = part;
-  if (is_index) changes.platform = {}; // its children have their own
+  if (is_index) { // its children have their own
+    changes.platform = {};
+    changes.os_version.clear();
+  }
   for (auto& descriptor : descriptors) {
     if (auto applied = write_over(changes, descriptor); !applied) return std::move(applied).error();
     if (auto done = put({descriptor.at("digest").get<std::string>(), descriptor.dump()}); !done)
@@ -127,6 +142,40 @@ Status IndexDraft::remove(const oci::Digest& child) {
   if (std::erase_if(children_, [&](const Child& one) { return one.digest == child.str(); }) == 0)
     return no_child(child);
   return {};
+}
+
+Status IndexDraft::keep(const std::vector<oci::Platform>& platforms) {
+  const auto is_wanted = [&](const Json& platform) {
+    const oci::Platform has{platform.value("architecture", ""), platform.value("os", ""),
+                            platform.value("variant", "")};
+    return std::any_of(platforms.begin(), platforms.end(), [&](const oci::Platform& wanted) {
+      return oci::is_same_platform(has, wanted);
+    });
+  };
+  std::set<std::string> kept;
+  for (const auto& child : children_)
+    if (const Json json = Json::parse(child.json);
+        json.contains("platform") && is_wanted(json["platform"]))
+      kept.insert(child.digest);
+  if (kept.empty())
+    return Error{ErrorKind::bad_input,
+                 "no image of the sources is for the platforms that are asked for",
+                 "`docker manifest inspect` shows what a source has",
+                 {}};
+  std::erase_if(children_, [&](const Child& child) {
+    const Json json = Json::parse(child.json);
+    const bool attests =
+        json.contains("annotations") &&
+        kept.contains(json["annotations"].value("vnd.docker.reference.digest", std::string{}));
+    return !kept.contains(child.digest) && !attests;
+  });
+  return {};
+}
+
+void IndexDraft::annotate_index(const std::string& key, const std::string& value) {
+  Json annotations = annotations_.empty() ? Json::object() : Json::parse(annotations_);
+  annotations[key] = value;
+  annotations_ = annotations.dump();
 }
 
 std::string IndexDraft::json() const {

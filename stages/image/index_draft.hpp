@@ -29,6 +29,12 @@ public:
   /// Errors: not_found.
   Status remove(const oci::Digest& child);
 
+  /// Only what is for one of these stays, with what attests it. Errors: bad_input (nothing stays).
+  Status keep(const std::vector<oci::Platform>& platforms);
+
+  /// Writes over an annotation of the index itself.
+  void annotate_index(const std::string& key, const std::string& value);
+
   /// An OCI index, whole.
   std::string json() const;
 

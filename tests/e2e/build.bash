@@ -346,7 +346,7 @@ try packed docker load -i out.tar
 try run docker run --rm alpine
 try compose docker compose up
 try secret docker build --secret id=x .
-for flag in --allow=network.host --network=host --memory=1g --squash --output=out --cache-to=type=gha \
+for flag in --allow=network.host --network=host --memory=1g --squash --output=type=s3 --cache-to=type=gha \
     --security-opt=seccomp=unconfined --nosuchflag; do try flag\${flag%%=*} docker build \$flag .; done"
 
     expect_eq "$STATE" success
@@ -366,6 +366,71 @@ for flag in --allow=network.host --network=host --memory=1g --squash --output=ou
         expect_step "flag$flag" 125 "slipway does not support $flag"
     done
     expect_step flag--nosuchflag 125 "unknown flag: --nosuchflag"
+}
+
+TEST "an image without a layer is built, named, shown, saved and loaded like any, and not pushed" {
+    run_steps 3013 "printf 'FROM scratch\nLABEL team=x\n' >Dockerfile
+try build docker build -t $world_registry/grp/app/bare:1 --label more=y .
+try tag docker tag $world_registry/grp/app/bare:1 bare:2
+try label docker inspect --format '{{.Config.Labels.team}} {{.Config.Labels.more}} {{len .RootFS.Layers}}' bare:2
+try history docker history --format '{{.Comment}}{{.CreatedBy}}' bare:2
+try again sh -c 'docker save -o bare.tar bare:2 && docker rmi -f bare:2 && docker load -i bare.tar'
+printf 'FROM bare:2\nCOPY Dockerfile /\n' >two
+try from docker build -f two -o out .
+try files ls out
+try empty sh -c 'docker build -q -o none . >/dev/null && ls -A none'
+try push docker push $world_registry/grp/app/bare:1"
+
+    expect_eq "$STATE" success
+    expect_step build 0
+    expect_step label 0 "x y 0"
+    expect_step history 0 LABEL
+    expect_step again 0 "Loaded image: bare:2"
+    expect_step from 0
+    expect_step files 0 Dockerfile
+    expect_step empty 0
+    expect_eq "$(step_says empty | xargs)" "" "files of an image without any"
+    expect_step push 1 no_os
+    expect_absent grp/app/bare:1
+}
+
+TEST "a build gives the files of its target to the workspace, and nothing to a registry" {
+    run_steps 3012 "cat >Dockerfile <<'END'
+FROM $world_base AS build
+RUN mkdir -p /out/sub && echo 3012 >/out/number && chmod 0750 /out/number && echo gone >/out/sub/gone && ln -s number /out/link && ln /out/number /out/again
+FROM scratch AS files
+COPY --from=build /out /
+END
+try folder docker build -t files:1 --target files -o out .
+try number sh -c 'cat out/number out/link out/again out/sub/gone; stat -c %a out/number; id -u; stat -c %u out/number'
+try image docker image inspect files:1
+printf 'FROM scratch\nCOPY out /\nCOPY --from=more / /\n' >two.Dockerfile
+mkdir more && echo more >more/number
+try over docker buildx build -f two.Dockerfile --build-context more=more --output type=local,dest=new/deep -t kept:1 --load .
+try more sh -c 'cat new/deep/number new/deep/again; docker image inspect -f {{.Id}} kept:1'
+printf 'FROM $world_busybox\nRUN echo a >/a && mkdir /b && echo c >/b/c\nRUN rm -r /a /b\n' >three.Dockerfile
+try whiteout sh -c 'docker build -q -f three.Dockerfile -o type=tar . >root.tar && tar -tf root.tar'
+try pipe sh -c 'docker build --target files -o - . 2>/dev/null | tar -xOf - number'
+mkdir victim && ln -s ../victim trap && mkdir trapped && ln -s ../victim trapped/sub
+try link docker build --target files -o trapped .
+try victim ls victim
+try missing docker build --target files -o /proc/nowhere ."
+
+    expect_eq "$STATE" success
+    expect_step folder 0
+    expect_eq "$(step_says number | head -n 5 | xargs)" "3012 3012 3012 gone 750" "the files"
+    expect_eq "$(step_says number | sed -n 6p)" "$(step_says number | sed -n 7p)" "whose they are"
+    expect_step image 1 "No such image"
+    expect_step over 0
+    expect_step more 0 more 3012 sha256:
+    expect_step whiteout 0 bin/busybox
+    expect_eq "$(step_says whiteout | grep -cE '^(a|b/|b/c)$')" 0 "files that a step removed"
+    expect_step pipe 0
+    expect_eq "$(step_says pipe | xargs)" 3012 "a file of the tar on stdout"
+    expect_step link 1 'cannot overwrite non-directory "sub"'
+    expect_eq "$(step_says victim | xargs)" "" "what a link led to"
+    expect_step missing 1 "writing files to /proc/nowhere"
+    expect_absent library/kept:1
 }
 
 with_ssh_add() {
@@ -634,6 +699,8 @@ for file in *.tar; do try load-\$file docker load -i \$file; done
 try images docker images --format '{{.Repository}}'
 printf 'FROM $world_busybox\nCOPY --from=traversal:1 / /all\nRUN find / -xdev -name slipway-escaped\n' >Dockerfile
 try copy docker build --no-cache .
+printf 'FROM traversal:1\nLABEL a=b\n' >two
+try files docker build -f two -o out .
 for name in traversal wrong; do docker tag \$name:1 $world_registry/grp/app/\$name:1; try push-\$name docker push $world_registry/grp/app/\$name:1; done"
 
     expect_eq "$STATE" success
@@ -647,6 +714,7 @@ for name in traversal wrong; do docker tag \$name:1 $world_registry/grp/app/\$na
     expect_eq "$(step_says images | sort | xargs)" "traversal wrong" "images after all the loads"
     expect_eq "$(find / -xdev -name slipway-escaped -not -path '*/containers/storage/*' 2>/dev/null)" "" "files that escaped"
     expect_step copy 1 "Dockerfile:2"
+    expect_step files 1 "leads out of the image"
     expect_step push-traversal 1 no_os
     expect_step push-wrong 1 diff_id_false
     for name in traversal wrong; do expect_absent "grp/app/$name:1"; done

@@ -74,6 +74,7 @@ try digest cat digest
 try inspect podman inspect --format '{{.Digest}}' app
 try pull podman pull -q $world_registry/app/podman:1
 try save sh -c 'podman save -o app.tar app && podman load -q -i app.tar'
+try files sh -c 'podman build -q -o out -t files . >/dev/null && cat out/word && podman image exists files'
 try run podman run --rm app true" "$with_tools"
 
     expect_eq "$STATE" success
@@ -88,6 +89,7 @@ try run podman run --rm app true" "$with_tools"
     expect_step inspect 0 "$(world_registry_digest app/podman:1)"
     expect_step pull 0
     expect_step save 0 "Loaded image: "
+    expect_step files 0 5001
     expect_step run 125 "does not run containers"
     expect_lacks "$TRACE" "the image's own"
 }
@@ -140,6 +142,7 @@ try meta cat meta
 try daemonless buildctl-daemonless.sh build --frontend=dockerfile.v0 --local context=. --local dockerfile=docker \
     --opt filename=D --export-cache type=registry,ref=$world_registry/app/cache --output type=oci,dest=out.tar
 try tar tar -tf out.tar
+try files sh -c 'buildctl build --frontend dockerfile.v0 --local context=. --local dockerfile=docker --opt filename=D --opt build-arg:WORD=5004 --output type=local,dest=out && cat out/word'
 try allow buildctl build --allow network.host --frontend dockerfile.v0 --local context=. --local dockerfile=docker" "$with_tools"
 
     expect_eq "$STATE" success
@@ -148,6 +151,7 @@ try allow buildctl build --allow network.host --frontend dockerfile.v0 --local c
     expect_step meta 0 "$(world_registry_digest app/buildctl:1)"
     expect_step daemonless 0 "has no effect"
     expect_step tar 0 oci-layout
+    expect_step files 0 x5004
     expect_step allow 1 "--allow"
     expect_absent app/cache:latest
 }

@@ -208,7 +208,9 @@ try create docker manifest create \$list $world_registry/grp/app/one:amd64 $worl
 try twice docker manifest create \$list $world_registry/grp/app/one:amd64
 try annotate docker manifest annotate --variant v1 \$list $world_registry/grp/app/one:386
 try nosuch docker manifest annotate --os linux \$list $world_registry/base/tiny:1
+try version docker manifest annotate --os-version 10.0 \$list $world_registry/grp/app/one:386
 try inspect docker manifest inspect \$list
+try whole docker manifest inspect -v \$list
 try push docker manifest push --purge \$list
 try purged docker manifest rm \$list
 try absent docker manifest inspect $world_registry/grp/app/nosuch:1
@@ -217,6 +219,13 @@ try dry docker buildx imagetools create --dry-run -t $world_registry/grp/app/too
 try tools docker buildx imagetools create -t $world_registry/grp/app/tools:1 $world_registry/grp/app/one:amd64
 try append docker buildx imagetools create --append -t $world_registry/grp/app/tools:1 $world_registry/grp/app/one:386
 try copy docker buildx imagetools create -t $world_registry/grp/app/tools:copy $world_registry/grp/app/list:1
+try whole-single docker manifest inspect -v $world_registry/grp/app/one:386
+try whole-remote docker manifest inspect -v $world_registry/grp/app/list:1
+docker manifest inspect -v $world_registry/grp/app/one:386 | sed -n 's/.*\"digest\": \(\"sha256:[0-9a-f]*\"\).*/{\"digest\": \1}/p' | head -n 1 >descriptor
+try from-file docker buildx imagetools create -t $world_registry/grp/app/one:file -f descriptor --annotation index:team=x --annotation manifest-descriptor:made=y
+try one-of docker buildx imagetools create -t $world_registry/grp/app/tools:386 --platform linux/386 $world_registry/grp/app/list:1
+try none-of docker buildx imagetools create -t $world_registry/grp/app/tools:s390x --platform linux/s390x $world_registry/grp/app/list:1
+try builders sh -c 'docker buildx ls && docker buildx inspect'
 try elsewhere docker buildx imagetools create -t other.example/app:1 $world_registry/grp/app/one:386"
 
     expect_step create 0 "Created manifest list $world_registry/grp/app/list:1"
@@ -228,7 +237,24 @@ try elsewhere docker buildx imagetools create -t other.example/app:1 $world_regi
     raw_in_registry grp/app/list:1 >"$CASE_DIR/index"
     expect_eq "$(child_of amd64 <"$CASE_DIR/index") $(child_of 386 <"$CASE_DIR/index")" \
         "$(world_registry_digest grp/app/one:amd64) $(world_registry_digest grp/app/one:386)"
-    expect_eq "$(jq -r '.manifests[1].platform.variant' "$CASE_DIR/index")" v1
+    expect_eq "$(jq -r '.manifests[1].platform | .variant + " " + ."os.version"' "$CASE_DIR/index")" "v1 10.0"
+    local step
+    for step in whole whole-remote; do
+        expect_step "$step" 0
+        expect_eq "$(step_says "$step" | jq -r '[.[] | .Descriptor.platform.architecture + " " + (.OCIManifest.schemaVersion | tostring)] | join(" ")')" "amd64 2 386 2"
+        expect_eq "$(step_says "$step" | jq -r '.[1].Raw' | base64 -d | sha256sum | cut -d' ' -f1)" \
+            "$(world_registry_digest grp/app/one:386 | cut -d: -f2)"
+    done
+    expect_eq "$(step_says whole-single | jq -r '.Ref + " " + .Descriptor.digest + " " + .Descriptor.platform.architecture')" \
+        "$world_registry/grp/app/one:386 $(world_registry_digest grp/app/one:386) 386"
+    expect_step from-file 0
+    expect_eq "$(raw_in_registry grp/app/one:file | jq -r '.annotations.team + .manifests[0].annotations.made + .manifests[0].digest')" \
+        "xy$(world_registry_digest grp/app/one:386)"
+    expect_step one-of 0
+    expect_eq "$(raw_in_registry grp/app/tools:386 | jq -r '[.manifests[].platform.architecture] | join(" ")')" 386
+    expect_step none-of 1 "no image of the sources is for the platforms"
+    expect_absent grp/app/tools:s390x
+    expect_step builders 0 "Platforms: linux/amd64, linux/386" "by slipway   linux/amd64, linux/386"
     expect_step purged 1 "No such manifest"
     expect_step absent 1 "no such manifest: $world_registry/grp/app/nosuch:1"
     expect_step nested 1 "is a manifest list"

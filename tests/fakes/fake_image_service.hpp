@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -286,6 +287,19 @@ public:
     return broker::write_docker_archive(layout, wanted, sink);
   }
 
+  /// What the fake built has one layer, its context.
+  Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
+               const broker::Cancelled&) override {
+    const std::lock_guard lock{mutex};
+    const Image* image = locate(name);
+    if (image == nullptr) return missing(name);
+    const auto tree = oci::read_tree(layout, image->digest).value();
+    return sink(layout
+                    .read_blob(tree.images.front().manifest.layers.front().digest,
+                               std::numeric_limits<std::size_t>::max())
+                    .value());
+  }
+
   Result<std::vector<std::string>>
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override {
     auto loaded = broker::read_archive(source, layout, {});
@@ -299,6 +313,10 @@ public:
       if (image.tags.empty()) names.push_back(made.image_id.str());
     }
     return names;
+  }
+
+  std::vector<oci::Platform> platforms() override {
+    return {{"amd64", "linux", ""}, {"arm", "linux", "v7"}};
   }
 
   Result<std::pair<oci::Descriptor, std::vector<oci::Platform>>>

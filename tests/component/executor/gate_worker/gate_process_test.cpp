@@ -3,6 +3,7 @@
 // ends with whoever asked it. Where it does not answer, nothing is known of the image.
 #include "executor/engine_api/script_protocol.hpp"
 #include "executor/gate_worker/gate_process.hpp"
+#include "executor/gate_worker/image_files.hpp"
 #include "executor/gate_worker/protocol.hpp"
 #include "executor/process/process.hpp"
 #include "tests/fakes/packed.hpp"
@@ -189,6 +190,48 @@ TEST_F(Gate, SaysWhatIsWrongWithAnImageByItsKind) {
   EXPECT_EQ(flaw, flaw_here);
   EXPECT_EQ(refused.error().kind, ErrorKind::bad_input);
   EXPECT_EQ(refused.error().text(), refused_here.error().text());
+}
+
+TEST_F(Gate, WritesTheFilesOfAnImage) {
+  const auto root =
+      PackedImage{.layers = {{tar_of({{"a", "1"}, {"\xc3\xa4", "2"}}), "gzip"},
+                             {tar_of({{".wh.a", ""}, {"b", std::string(200000, 'b')}}), "zstd"}}}
+          .write(layout_);
+  std::string tar;
+  const auto take = [&](std::string_view bytes) {
+    tar += bytes;
+    return Status{};
+  };
+  const auto never = [] { return false; };
+
+  const auto written = gate_.write_files(layout_, root, 1UL << 20, take, never);
+
+  ASSERT_TRUE(written.ok()) << written.error().text();
+  std::string here;
+  ASSERT_TRUE(write_image_files(layout_, root, 1UL << 20, [&](std::string_view bytes) {
+                here += bytes;
+                return Status{};
+              }).ok());
+  EXPECT_EQ(tar, here);
+  EXPECT_NE(tar.find("\xc3\xa4"), std::string::npos);
+  EXPECT_GT(tar.size(), 200000U);
+
+  tar.clear();
+  const auto too_large = gate_.write_files(layout_, root, 1000, take, never);
+  EXPECT_EQ(too_large.error().kind, ErrorKind::bad_input) << too_large.error().text();
+  EXPECT_TRUE(tar.empty());
+  const auto full = gate_.write_files(
+      layout_, root, 1UL << 20,
+      [](std::string_view) {
+        return Status{Error{ErrorKind::io, "full", "", {}}};
+      },
+      never);
+  EXPECT_EQ(full.error().text(), "full");
+  const auto gone =
+      gate_.write_files(layout_, write_large_image(), 1UL << 40, take, [] { return true; });
+  EXPECT_EQ(gone.error().kind, ErrorKind::unavailable);
+  EXPECT_TRUE(comes_true([] { return reader() == 0; }));
+  EXPECT_FALSE(GateProcess{"/bin/true"}.write_files(layout_, root, 1000, take, never).ok());
 }
 
 TEST_F(Gate, IsConfinedWhileItReads) {

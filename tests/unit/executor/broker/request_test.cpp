@@ -206,7 +206,9 @@ TEST(IndexRequestJson, IsReadWhole) {
   const auto request = parse_index_json(
       R"({"names": ["r.io/a:1", "a"], "start": "amend", "copy_index": true, "dry_run": true,
           "add": [{"image": "r.io/a:amd64", "take": "all", "annotations": [["k", "v"]]}],
-          "annotate": [{"image": "b", "os": "linux", "architecture": "arm", "variant": "v7"}],
+          "annotate": [{"image": "b", "os": "linux", "architecture": "arm", "variant": "v7",
+                        "os_version": "10"}],
+          "platforms": ["linux/arm64"], "annotations": [["a", "b"]],
           "remove": ["sha256:)" +
       std::string(64, 'a') + R"("]})");
 
@@ -217,6 +219,9 @@ TEST(IndexRequestJson, IsReadWhole) {
   EXPECT_EQ(request->add[0].take, IndexPart::Take::all);
   EXPECT_EQ(request->add[0].annotations[0].second, "v");
   EXPECT_EQ(request->annotate[0].platform.str(), "linux/arm/v7");
+  EXPECT_EQ(request->annotate[0].os_version, "10");
+  EXPECT_EQ(request->platforms.at(0).str(), "linux/arm64");
+  EXPECT_EQ(request->annotations.at(0).first, "a");
   EXPECT_EQ(request->remove[0].hex(), std::string(64, 'a'));
 }
 
@@ -231,6 +236,7 @@ TEST(IndexRequestJson, IsRefusedNamingTheMember) {
         std::pair{R"({"names": ["a"], "add": [{"image": "b", "take": "x"}]})", "'take'"},
         std::pair{R"({"names": ["a"], "add": [{"image": "b", "more": 1}]})", "'more'"},
         std::pair{R"({"names": ["a"], "remove": ["b"]})", "digest"},
+        std::pair{R"({"names": ["a"], "platforms": ["x"]})", "x"},
         std::pair{R"({"names": ["a"], "push": true})", "'push'"}}) {
     const auto request = parse_index_json(text);
     ASSERT_FALSE(request) << text;

@@ -415,6 +415,27 @@ TEST_F(BrokerServer, GivesReportsOnWhatWasPushedOnly) {
             std::string::npos);
 }
 
+TEST_F(BrokerServer, SaysForWhichPlatformsStepsRun) {
+  start();
+  EXPECT_NE(ask("GET /slipway/v1/platforms HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
+                .find(R"({"platforms":["linux/amd64","linux/arm/v7"]})"),
+            std::string::npos);
+}
+
+TEST_F(BrokerServer, TheFilesOfAnImageAreATar) {
+  images->keep(images->make_image("what the layer has"), {oci::Reference::parse("app:1").value()});
+  start();
+  const auto get = [&](const std::string& target) {
+    return ask("GET /slipway/v1/files" + target +
+               " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  };
+  const auto tar = get("?name=app:1");
+  EXPECT_NE(tar.find("Content-Type: application/x-tar"), std::string::npos) << tar;
+  EXPECT_NE(tar.find("what the layer has"), std::string::npos) << tar;
+  EXPECT_NE(get("?name=app:2").find(" 404 "), std::string::npos);
+  EXPECT_NE(get("").find(" 404 "), std::string::npos);
+}
+
 TEST_F(BrokerServer, AnIndexIsMadeAndItsManifestIsShown) {
   images->keep(images->make_image("one"), {oci::Reference::parse("app:amd64").value()});
   start();

@@ -41,6 +41,22 @@ TEST(GateProtocol, CarriesASearchWithSecretsOfAnyBytes) {
   EXPECT_EQ(request->search->secrets[1].made_at, task.secrets[1].made_at);
 }
 
+TEST(GateProtocol, CarriesAWishForFilesAndWhatBecameOfIt) {
+  const auto request = decode_request(encode_files("/l", kRoot, 5));
+
+  ASSERT_TRUE(request.ok()) << request.error().text();
+  EXPECT_EQ(request->most_file_bytes, 5U);
+  EXPECT_FALSE(request->search);
+  EXPECT_FALSE(request->verify);
+  EXPECT_TRUE(decode_written(encode(Status{})).ok());
+  const auto failed =
+      decode_written(encode(Status{Error{ErrorKind::bad_input, "no tar", "", {"layer"}}}));
+  EXPECT_EQ(failed.error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(failed.error().text(), "layer: no tar");
+  for (const auto* nonsense : {"", "{}", "[]", R"({"written":false})", R"({"written":1})"})
+    EXPECT_FALSE(decode_written(nonsense).ok()) << nonsense;
+}
+
 TEST(GateProtocol, CarriesTheRulesOfAVerification) {
   const oci::VerifyRules rules{.max_layer = 1,
                                .max_image = 2,

@@ -43,6 +43,14 @@ TEST(Manifest, ReadsAnIndexWithPlatforms) {
   EXPECT_EQ(std::get<Index>(*parsed).manifests.at(0).platform->str(), "linux/arm/v7");
 }
 
+TEST(Manifest, ListsThatAreNullAreEmpty) {
+  const auto parsed =
+      parse_manifest("{\"schemaVersion\":2,\"config\":" + descriptor("c") + ",\"layers\":null}");
+  ASSERT_TRUE(parsed.ok()) << parsed.error().text();
+  EXPECT_TRUE(std::get<Manifest>(*parsed).layers.empty());
+  EXPECT_FALSE(parse_manifest(R"({"schemaVersion":2,"manifests":null})").ok());
+}
+
 struct Hostile {
   const char* name;
   std::string text;

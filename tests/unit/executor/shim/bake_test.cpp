@@ -167,7 +167,7 @@ TEST(Bake, RefusesWhatItWouldBuildWrongly) {
           Row{R"({"target": {"default": {"ssh": "default"}}})", "\"ssh\" is no list"},
           Row{R"({"target": {"a": {"labels": {"l": "1"}}, "default": {"inherits": ["a"], "labels": ["x"]}}})",
               "\"labels\" is no object"},
-          Row{R"({"target": {"default": {"output": ["type=local,dest=o"]}}})", "type=local"},
+          Row{R"({"target": {"default": {"output": ["type=local"]}}})", "dest is required"},
           Row{R"({"target": {"default": {"tags": ["${upper(TAG)}"]}}})",
               "expression ${upper(TAG)}"},
           Row{R"({"target": {"default": {"tags": ["${TAG}"]}}})", "no variable \"TAG\""},

@@ -79,7 +79,17 @@ INSTANTIATE_TEST_SUITE_P(
                 "--cache-to type=local,dest=c"},
         Refused{"Provenance", "docker buildx build --provenance=mode=max .", 125,
                 "--provenance=false"},
-        Refused{"LocalOutput", "docker buildx build -o out .", 125, "--output out"},
+        Refused{"FilesWithoutPlace", "docker buildx build -o type=local .", 125,
+                "dest is required for local exporter"},
+        Refused{"FilesToStdout", "docker buildx build -o type=local,dest=- .", 125,
+                "dest cannot be stdout"},
+        Refused{"FilesInAnotherWay", "docker buildx build -o type=local,dest=o,mode=delete .", 125,
+                "mode is not in this version"},
+        Refused{"FilesOfTwoPlatforms",
+                "docker build --platform linux/amd64,linux/arm64 -o type=tar,dest=x .", 125,
+                "build for one platform at a time"},
+        Refused{"UnknownOutput", "docker buildx build -o type=s3,dest=o .", 125,
+                "--output type=s3,dest=o: only type=local, tar"},
         Refused{"RemoteContext", "docker build https://h/x.git", 125, "remote build context"},
         Refused{"StdinTwice", "docker build -f - -", 1, "can't use stdin for both"},
         Refused{"PushWithoutTag", "docker buildx build --push .", 1, "tag is needed when pushing"},
@@ -100,7 +110,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Export", "docker export x", 1, "docker export"},
         Refused{"Compose", "docker compose publish x", 1, "docker compose"},
         Refused{"ManifestOfNothing", "docker manifest create a", 1, "requires at least 2"},
-        Refused{"ManifestVerbose", "docker manifest inspect -v a", 125, "--verbose"},
+        Refused{"ManifestFeatures", "docker manifest annotate --os-features x a b", 125,
+                "--os-features"},
         Refused{"ManifestByDigest",
                 "docker manifest create "
                 "a@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b",
@@ -110,9 +121,20 @@ INSTANTIATE_TEST_SUITE_P(
                 "no repositories specified"},
         Refused{"ImagetoolsWithoutSource", "docker buildx imagetools create -t a", 1,
                 "no sources specified"},
-        Refused{"ImagetoolsAnnotation",
-                "docker buildx imagetools create -t a --annotation index:a=b c", 125,
-                "--annotation"},
+        Refused{"ImagetoolsAnnotationOfAnImage",
+                "docker buildx imagetools create -t a --annotation manifest:a=b c", 125,
+                "--annotation manifest:a=b"},
+        Refused{"ImagetoolsAnnotationOfOnePlatform",
+                "docker buildx imagetools create -t a --annotation "
+                "manifest-descriptor[linux/amd64]:a=b c",
+                125, "--annotation manifest-descriptor[linux/amd64]:a=b"},
+        Refused{"ImagetoolsAnnotationWithoutValue",
+                "docker buildx imagetools create -t a --annotation index:a c", 125,
+                "invalid annotation"},
+        Refused{"ImagetoolsDigestOfNoRepository",
+                "docker buildx imagetools create -t a -t b "
+                "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                1, "invalid reference format"},
         Refused{"OutputWithUnknownKey", "docker buildx build -o type=image,compression=zstd .", 125,
                 "compression is not in this version"},
         Refused{"UnknownCommand", "docker wat", 1, "'wat' is not a docker command"},
@@ -176,6 +198,25 @@ TEST(Command, SavesToTheDestinationOfAnArchiveOutput) {
   EXPECT_EQ(parsed<Build>("docker buildx build -o type=docker,dest=x.tar .").archives,
             (std::vector<std::string>{"x.tar"}));
   EXPECT_TRUE(parsed<Build>("docker buildx build -o type=docker .").archives.empty());
+}
+
+TEST(Command, ReadsWhereFilesGo) {
+  const auto bare = parsed<Build>("docker build -t a -o out .");
+  EXPECT_EQ(bare.folders, (std::vector<std::string>{"out"}));
+  EXPECT_TRUE(bare.tags.empty()) << "no image is asked for";
+  EXPECT_EQ(parsed<Build>("docker build -o - .").tars, (std::vector<std::string>{"-"}));
+  EXPECT_EQ(parsed<Build>("docker buildx build --output type=tar .").tars,
+            (std::vector<std::string>{"-"}));
+  const auto both =
+      parsed<Build>("docker buildx build -t a -o type=local,dest=x,platform-split=false -o "
+                    "type=tar,dest=x.tar .");
+  EXPECT_EQ(both.folders, (std::vector<std::string>{"x"}));
+  EXPECT_EQ(both.tars, (std::vector<std::string>{"x.tar"}));
+  for (const auto* line :
+       {"docker buildx build -t a --load -o out .", "docker buildx build -t a --push -o out .",
+        "docker buildx build -t a -o out -o type=docker .", "podman build -t r.io/a -o out .",
+        "buildah bud -t r.io/a --output type=tar,dest=x ."})
+    EXPECT_FALSE(parsed<Build>(line).tags.empty()) << line;
 }
 
 TEST(Command, SaysThatCacheSourcesAreNotNeeded) {
@@ -247,28 +288,17 @@ TEST(Command, AnswersThePluginProtocol) {
 }
 
 TEST(Command, AcceptsTheUsualPreparations) {
-  for (const auto* line : {"docker --version",
-                           "docker buildx create --use --name b --driver docker-container",
-                           "docker buildx inspect --bootstrap",
-                           "docker buildx ls",
-                           "docker buildx rm b",
-                           "docker buildx use b",
-                           "docker buildx version",
-                           "docker buildx du",
-                           "docker context create tls",
-                           "docker context use tls",
-                           "docker context rm -f tls",
-                           "docker context ls",
-                           "docker context show",
-                           "docker logout r",
-                           "docker help",
-                           "docker help build",
-                           "docker help run",
-                           "docker help swarm",
-                           "docker help help",
-                           "docker build --help"})
+  for (const auto* line :
+       {"docker --version", "docker buildx create --use --name b --driver docker-container",
+        "docker buildx rm b", "docker buildx use b", "docker buildx version", "docker buildx du",
+        "docker context create tls", "docker context use tls", "docker context rm -f tls",
+        "docker context ls", "docker context show", "docker logout r", "docker help",
+        "docker help build", "docker help run", "docker help swarm", "docker help help",
+        "docker build --help"})
     EXPECT_EQ(parsed<Say>(line).exit_code, 0) << line;
   EXPECT_EQ(parsed<Say>("docker buildx create --name b").out, "b\n");
+  EXPECT_EQ(parsed<Builders>("docker buildx inspect --bootstrap b").name, "b");
+  EXPECT_EQ(parsed<Builders>("docker buildx ls").show, Builders::Show::list);
   // Docker's own images ask like this before they run `sh`.
   EXPECT_EQ(parsed<Say>("docker help sh").exit_code, 1);
 }

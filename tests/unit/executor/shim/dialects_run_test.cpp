@@ -453,12 +453,15 @@ TEST_F(DialectRun, DockerManifestGoesFromCreateToPush) {
   EXPECT_EQ(body["add"][1]["image"], "r.io/app:arm64");
   EXPECT_EQ(body["add"][1]["take"], "manifest");
 
-  ASSERT_EQ(shell("docker manifest annotate --arch arm --variant v7 r.io/app:1 r.io/app:arm64"), 0);
+  ASSERT_EQ(shell("docker manifest annotate --arch arm --variant v7 --os-version 10.0 r.io/app:1 "
+                  "r.io/app:arm64"),
+            0);
   EXPECT_EQ(out_, "");
   body = Json::parse(broker_.last().body);
   EXPECT_EQ(body["start"], "existing");
   EXPECT_EQ(body["annotate"][0]["architecture"], "arm");
   EXPECT_EQ(body["annotate"][0]["variant"], "v7");
+  EXPECT_EQ(body["annotate"][0]["os_version"], "10.0");
 
   broker_.lists["r.io/app:1"] = R"({"manifests":[]})";
   ASSERT_EQ(shell("docker manifest inspect r.io/app:1"), 0) << err_;
@@ -483,6 +486,80 @@ TEST_F(DialectRun, DockerManifestInspectAsksTheRegistryWhereTheJobHasNoList) {
   EXPECT_EQ(out_, "{\n\t\"schemaVersion\": 2,\n\t\"layers\": []\n}\n");
   EXPECT_EQ(shell("docker manifest inspect app"), 1);
   EXPECT_EQ(err_, "no such manifest: docker.io/library/app:latest\n");
+}
+
+TEST_F(DialectRun, DockerManifestInspectShowsWholeManifestsOnDemand) {
+  const auto one = FakeBroker::id('1');
+  const auto two = FakeBroker::id('2');
+  const std::string manifest = R"({"schemaVersion":2,"layers":[]})";
+  broker_.lists["app:latest"] =
+      R"({"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" +
+      one +
+      R"(","platform":{"os":"linux","architecture":"386"}},{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","digest":")" +
+      two + R"("}]})";
+  broker_.lists["app:latest@" + one] = manifest;
+  broker_.lists["app:latest@" + two] = manifest;
+
+  ASSERT_EQ(shell("docker manifest inspect -v app"), 0) << err_;
+  const auto list = Json::parse(out_);
+  EXPECT_EQ(list[0]["Ref"], "docker.io/library/app:latest@" + one);
+  EXPECT_EQ(list[0]["Descriptor"]["platform"]["architecture"], "386");
+  EXPECT_EQ(list[0]["OCIManifest"]["schemaVersion"], 2);
+  EXPECT_EQ(list[0]["Raw"], "eyJzY2hlbWFWZXJzaW9uIjoyLCJsYXllcnMiOltdfQ==");
+  EXPECT_EQ(list[1]["SchemaV2Manifest"]["schemaVersion"], 2);
+
+  broker_.pushed["r.io/app:1"] = FakeBroker::id('b');
+  broker_.remote["r.io/app:1"] = manifest;
+  ASSERT_EQ(shell("docker manifest inspect --verbose r.io/app:1"), 0) << err_;
+  const auto single = Json::parse(out_);
+  EXPECT_EQ(single["Ref"], "r.io/app:1");
+  EXPECT_EQ(single["Descriptor"]["digest"], FakeBroker::id('b'));
+  EXPECT_EQ(single["Descriptor"]["platform"]["architecture"], "amd64");
+
+  broker_.remote["r.io/app:2"] = R"({"manifests":[{"digest":")" + one + R"("}]})";
+  EXPECT_EQ(shell("docker manifest inspect -v r.io/app:2"), 1) << "its image is not there";
+  broker_.remote["r.io/app@" + one] = manifest;
+  ASSERT_EQ(shell("docker manifest inspect -v r.io/app:2"), 0) << err_;
+  EXPECT_EQ(Json::parse(out_)[0]["Ref"], "r.io/app:2@" + one);
+}
+
+TEST_F(DialectRun, ImagetoolsCreateTakesFilesPlatformsAndAnnotations) {
+  const auto digest = FakeBroker::id('a');
+  write("descriptor", R"({"mediaType": "m", "digest": ")" + digest + R"("})" + "\n");
+  write("reference", "r.io/b:1\n");
+  ASSERT_EQ(
+      shell("docker buildx imagetools create --dry-run -t r.io/a:1 -f descriptor --file "
+            "reference --platform linux/amd64,linux/arm64 --annotation index:k=v --annotation "
+            "index,manifest-descriptor:l=w " +
+            digest),
+      0)
+      << err_;
+
+  const auto body = Json::parse(broker_.last().body);
+  EXPECT_EQ(body["add"][0]["image"], "r.io/a@" + digest);
+  EXPECT_EQ(body["add"][1]["image"], "r.io/b:1");
+  EXPECT_EQ(body["add"][2]["image"], "r.io/a@" + digest);
+  EXPECT_EQ(body["platforms"], Json::array({"linux/amd64", "linux/arm64"}));
+  EXPECT_EQ(body["annotations"], Json::parse(R"([["k", "v"], ["l", "w"]])"));
+  EXPECT_EQ(body["add"][1]["annotations"], Json::parse(R"([["l", "w"]])"));
+
+  write("other", "{}");
+  EXPECT_EQ(shell("docker buildx imagetools create -t r.io/a:1 -f other"), 1);
+  EXPECT_EQ(err_, "ERROR: other is neither a reference nor a descriptor of an image\n");
+  EXPECT_EQ(shell("docker buildx imagetools create -t r.io/a:1 -f nosuch"), 1);
+}
+
+TEST_F(DialectRun, BuildersSayForWhichPlatformsStepsRun) {
+  ASSERT_EQ(shell("docker buildx ls"), 0) << err_;
+  EXPECT_NE(out_.find(" linux/amd64\n"), std::string::npos) << out_;
+  broker_.platforms = {"linux/amd64", "linux/arm/v7"};
+  ASSERT_EQ(shell("docker buildx ls"), 0) << err_;
+  EXPECT_NE(out_.find(" linux/amd64, linux/arm/v7\n"), std::string::npos) << out_;
+  ASSERT_EQ(shell("docker buildx inspect --bootstrap mine"), 0) << err_;
+  EXPECT_NE(out_.find("Name:          mine\n"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("Platforms: linux/amd64, linux/arm/v7\n"), std::string::npos) << out_;
+  ASSERT_EQ(shell("buildctl debug workers"), 0) << err_;
+  EXPECT_NE(out_.find("\tlinux/amd64,linux/arm/v7\n"), std::string::npos) << out_;
 }
 
 TEST_F(DialectRun, ImagetoolsCreatePushesUnderEveryNameAndDryRunOnlyPrints) {

@@ -90,6 +90,9 @@ public:
   std::map<std::string, std::string> files;   ///< of the container "c1": path -> tar
   std::set<std::string> engine;               ///< "/containers/c1", "/networks/n1": what is there
 
+  std::string image_files;            ///< of every image: a tar
+  std::vector<std::string> platforms; ///< that steps run for; empty: not known
+
   static std::string id(char c) { return "sha256:" + std::string(64, c); }
 
 private:
@@ -261,6 +264,13 @@ private:
       if (found == known.end())
         return answer(fd, 404, Json{{"message", "no " + request.first("name")}}.dump());
       return answer(fd, 200, found->second);
+    }
+    if (path == "/slipway/v1/platforms" && !platforms.empty())
+      return answer(fd, 200, Json{{"platforms", platforms}}.dump());
+    if (path == "/slipway/v1/files") {
+      if (image_files.empty())
+        return answer(fd, 400, R"({"message":"it cannot be read as a tar to its end"})");
+      return send_all(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + image_files);
     }
     if (path == "/slipway/v1/index") {
       const auto body = Json::parse(request.body);

@@ -360,6 +360,38 @@ TEST_F(RunTest, BuildWritesIdFileMetadataAndArchive) {
   EXPECT_EQ(read("a.tar"), "tar of r.io/a:1");
 }
 
+TEST_F(CopyTest, BuildPutsTheFilesOfTheImageWhereTheyAreWanted) {
+  broker_.image_files = tar_of(broker_.dir() + "/src", {.top = "."});
+  write("out/app/one", "before");
+  write("out/mine", "kept");
+
+  ASSERT_EQ(docker({"build", "-t", "a:1", "-o", "out", "-o", "type=local,dest=new/deep", "-o",
+                    "type=tar,dest=x.tar", "."}),
+            0)
+      << err_;
+
+  EXPECT_EQ(broker_.last().first("name"), FakeBroker::id('a'));
+  EXPECT_EQ(read("out/app/one") + read("new/deep/app/two"), "12");
+  EXPECT_EQ(read("out/mine"), "kept");
+  EXPECT_EQ(read("x.tar"), broker_.image_files);
+  EXPECT_EQ(docker({"build", "-q", "-o", "-", "."}), 0);
+  EXPECT_EQ(out_, broker_.image_files);
+  world_.output_is_terminal = true;
+  EXPECT_EQ(docker({"build", "-o", "-", "."}), 1);
+  EXPECT_NE(err_.find("refusing to write to console"), std::string::npos) << err_;
+}
+
+TEST_F(CopyTest, FilesThatCannotBeHadFailTheBuild) {
+  EXPECT_EQ(docker({"build", "-o", "out", "."}), 1);
+  EXPECT_NE(err_.find("writing files to out: it cannot be read as a tar"), std::string::npos)
+      << err_;
+  broker_.image_files = tar_of(broker_.dir() + "/src", {.top = "../escaped"});
+  EXPECT_EQ(docker({"build", "-o", "out", "."}), 1);
+  EXPECT_FALSE(fs::exists(dir_ + "/escaped"));
+  write("file", "");
+  EXPECT_EQ(docker({"build", "-o", "file", "."}), 1);
+}
+
 TEST_F(RunTest, BuildWithPushPushesEachTag) {
   ASSERT_EQ(docker({"buildx", "build", "--push", "-t", "r.io/a:1", "-t", "r.io/a", "."}), 0)
       << err_;

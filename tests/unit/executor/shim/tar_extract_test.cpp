@@ -181,6 +181,24 @@ TEST_F(TarExtractTest, NothingIsWrittenOutside) {
   EXPECT_EQ(read("out/f"), "mine");
 }
 
+TEST_F(TarExtractTest, FilesOfAnImageHaveNoTopEntry) {
+  const auto files = [&](const std::string& tar) -> std::string {
+    const UniqueFd folder{::open((dir_ / "out").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    auto extractor = TarExtractor::of_files(folder.get());
+    auto done = extractor.feed(tar);
+    if (done) done = extractor.finish();
+    return done ? "" : done.error().text();
+  };
+  EXPECT_EQ(files(kEnd), "");
+  EXPECT_EQ(files(entry("a", '0', "1") + entry("b/c", '0', "2") + entry("d", '1', "", "a") + kEnd),
+            "");
+  EXPECT_EQ(read("out/a") + read("out/b/c") + read("out/d"), "121");
+  fs::create_symlink(dir_ / "in", dir_ / "out" / "there");
+  EXPECT_NE(files(entry("there/x", '0', "1") + kEnd).find("is no folder"), std::string::npos);
+  EXPECT_NE(files(entry("../x", '0', "1") + kEnd).find("leads out"), std::string::npos);
+  EXPECT_FALSE(fs::exists(dir_ / "in" / "x") || fs::exists(dir_ / "x"));
+}
+
 TEST_F(TarExtractTest, AFolderAndAFileDoNotReplaceEachOther) {
   fs::create_directories(dir_ / "out" / "a");
   std::ofstream{dir_ / "out" / "b"} << "b";

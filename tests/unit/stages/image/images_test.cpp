@@ -235,6 +235,14 @@ TEST_F(IndexOfAJob, IsAnImageOfTheJobUnderItsName) {
   EXPECT_NE(more->json.find(two.str()), std::string::npos);
 
   EXPECT_EQ(images()->manifest("reg.example/grp/app:list", false)->digest, more->digest);
+  const auto child = images()->manifest("reg.example/grp/app:list@" + one.str(), false);
+  ASSERT_TRUE(child) << child.error().text();
+  EXPECT_EQ(oci::Digest::of(child->json), one);
+  EXPECT_EQ(images()
+                ->manifest("reg.example/grp/app:list@" + oci::Digest::of("x").str(), false)
+                .error()
+                .kind,
+            ErrorKind::not_found);
   EXPECT_EQ(images()->find("reg.example/grp/app:list")->media_type, oci::kMediaTypeOciIndex);
   EXPECT_EQ(edit(Start::amend, {part("reg.example/grp/app:list")}, "other:1").error().what,
             "reg.example/grp/app:list is a manifest list");
@@ -259,6 +267,14 @@ TEST_F(IndexOfAJob, AnIndexAloneIsTakenAsItIsWhereThatIsAsked) {
 
   ASSERT_TRUE(copied) << copied.error().text();
   EXPECT_EQ(copied->digest, list->digest);
+  auto changed = request;
+  changed.annotations = {{"k", "v"}};
+  changed.platforms = {{"amd64", "linux", ""}};
+  const auto annotated = images()->edit_index(
+      changed, [](std::string_view) {}, [] { return false; });
+  ASSERT_TRUE(annotated) << annotated.error().text();
+  EXPECT_NE(annotated->digest, list->digest);
+  EXPECT_NE(annotated->json.find(R"("annotations":{"k":"v"})"), std::string::npos);
   request.names = {*oci::Reference::parse("app:dry")};
   request.dry_run = true;
   EXPECT_TRUE(images()

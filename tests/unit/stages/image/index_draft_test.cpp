@@ -77,6 +77,43 @@ TEST_F(IndexDraftTest, OneThatIsThereIsChangedAndNotDoubled) {
   EXPECT_EQ(draft_.annotate(amd_, part).error().kind, ErrorKind::not_found);
 }
 
+TEST_F(IndexDraftTest, AnImageIsForAVersionOfASystem) {
+  auto part = part_for("");
+  part.os_version = "10.0.20348.1";
+  ASSERT_TRUE(draft_.add(layout_, amd_, part));
+  EXPECT_EQ(json()["manifests"][0]["platform"]["os.version"], "10.0.20348.1");
+  part.os_version = "10 0";
+  EXPECT_EQ(draft_.annotate(amd_, part).error().kind, ErrorKind::bad_input);
+  part.os_version = std::string(65, '1');
+  EXPECT_EQ(draft_.annotate(amd_, part).error().kind, ErrorKind::bad_input);
+}
+
+TEST_F(IndexDraftTest, KeepsWhatIsForThePlatformsAndWhatAttestsIt) {
+  const auto statement = fakes::write_image(layout_, {10}, 3, "unknown");
+  broker::IndexPart attests = part_for("unknown");
+  attests.annotations = {{"vnd.docker.reference.digest", arm_.str()}};
+  ASSERT_TRUE(draft_.add(layout_, amd_, {}));
+  ASSERT_TRUE(draft_.add(layout_, arm_, {}));
+  ASSERT_TRUE(draft_.add(layout_, statement, attests));
+
+  EXPECT_EQ(draft_.keep({{"s390x", "linux", ""}}).error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(architectures(), "amd64 arm64 unknown") << "nothing went";
+  ASSERT_TRUE(draft_.keep({{"arm64", "linux", "v8"}, {"s390x", "linux", ""}}).ok());
+  EXPECT_EQ(architectures(), "arm64 unknown");
+  ASSERT_TRUE(draft_.add(layout_, amd_, {}));
+  ASSERT_TRUE(draft_.keep({{"amd64", "linux", ""}}).ok());
+  EXPECT_EQ(architectures(), "amd64");
+}
+
+TEST_F(IndexDraftTest, HasAnnotationsOfItsOwn) {
+  ASSERT_TRUE(draft_.add(layout_, amd_, {}));
+  draft_.annotate_index("a", "1");
+  draft_.annotate_index("b", "2");
+  draft_.annotate_index("a", "3");
+  EXPECT_EQ(json()["annotations"], Json::parse(R"({"a": "3", "b": "2"})"));
+  EXPECT_TRUE(oci::parse_manifest(draft_.json()).ok());
+}
+
 TEST_F(IndexDraftTest, GoesOnWithAnIndexThatIsThere) {
   const auto index = fakes::write_index_of(layout_, amd_, arm_);
   ASSERT_TRUE(draft_.read(layout_, index));
