@@ -134,6 +134,9 @@ struct NeededStage {
 struct Plan {
   std::vector<NeededStage> stages; ///< in the file's order
   std::size_t target = 0;          ///< in Dockerfile::stages
+
+  /// The stages that the target is made of, the one on an image of elsewhere first.
+  std::vector<const NeededStage*> chain() const;
 };
 /// The stages that building `scope.target` runs; the others are skipped, as BuildKit skips them.
 /// Errors: as external_images.

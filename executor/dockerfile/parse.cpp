@@ -1070,6 +1070,18 @@ Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope) {
   return ImageFinder{dockerfile, scope, *std::move(variables)}.plan();
 }
 
+std::vector<const NeededStage*> Plan::chain() const {
+  std::vector<const NeededStage*> found;
+  std::optional<std::size_t> wanted = target;
+  for (auto stage = stages.rbegin(); stage != stages.rend() && wanted; ++stage) {
+    if (stage->index != *wanted) continue;
+    found.push_back(&*stage);
+    wanted = stage->parent;
+  }
+  std::reverse(found.begin(), found.end());
+  return found;
+}
+
 bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan) {
   if (plan.stages.size() != plan.target + 1) return false;
   if (plan.target + 1 == dockerfile.stages.size()) return true;

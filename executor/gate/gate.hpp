@@ -108,6 +108,7 @@ struct Finding {
   std::string found_by = "trivy"; ///< "trivy", "grype", "trivy, grype"
   std::string layer;              ///< digest of the layer that brought it; "" = nobody says
   std::string made_by;            ///< the instruction that made that layer, without build arguments
+  std::string dockerfile_line;    ///< its place, "Dockerfile:4"; "" = not known to who built it
   std::optional<double> cvss;     ///< base score; none = the scanner named none
   std::string cvss_source;        ///< whose: "nvd"
   std::optional<double> epss;     ///< none = not asked for, or not scored
@@ -115,6 +116,9 @@ struct Finding {
   std::string kev_due;            ///< by when the catalogue wants it mended; "" = not said
   bool kev_ransomware = false;    ///< known to be used by ransomware
   std::string threat;             ///< what it is to block for beside its severity; "" = nothing
+
+  /// "Dockerfile:4, RUN /bin/sh -c make": what is known of `dockerfile_line` and `made_by`.
+  std::string origin() const;
 };
 
 struct Package {

@@ -48,8 +48,8 @@ void show(std::string& text, const Finding& finding) {
   if (!finding.threat.empty()) text += "      Blocks for: " + printable(finding.threat, 300) + "\n";
   if (finding.blocks) text += "      What to do: " + printable(advice(finding), 600) + "\n";
   if (!finding.note.empty()) text += "      " + printable(finding.note, 700) + "\n";
-  if (finding.blocks && !finding.made_by.empty())
-    text += "      Brought by: " + printable(finding.made_by, 200) + "\n";
+  if (const auto origin = finding.origin(); finding.blocks && !origin.empty())
+    text += "      Brought by: " + printable(origin, 300) + "\n";
   if (finding.found_by == "grype") text += "      Found by Grype, not by Trivy\n";
   if (finding.blocks && !finding.url.empty()) text += "      " + printable(finding.url) + "\n";
 }
@@ -81,6 +81,10 @@ std::optional<Severity> parse_severity(std::string_view text) {
     if (upper == severity_name(severity)) return severity;
   }
   return std::nullopt;
+}
+
+std::string Finding::origin() const {
+  return dockerfile_line + (dockerfile_line.empty() || made_by.empty() ? "" : ", ") + made_by;
 }
 
 std::string Verdict::scanners() const {
@@ -198,6 +202,7 @@ std::string Verdict::to_json() const {
                                   {"found_by", finding.found_by},
                                   {"layer", finding.layer},
                                   {"made_by", finding.made_by},
+                                  {"dockerfile_line", finding.dockerfile_line},
                                   {"cvss", number(finding.cvss)},
                                   {"cvss_source", finding.cvss_source},
                                   {"epss", number(finding.epss)},

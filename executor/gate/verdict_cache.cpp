@@ -77,6 +77,7 @@ std::optional<Verdict> from_json(const json& object) {
                                 .found_by = entry.at("found_by").get<std::string>(),
                                 .layer = entry.at("layer").get<std::string>(),
                                 .made_by = entry.at("made_by").get<std::string>(),
+                                .dockerfile_line = "", // of one build, and not of the image
                                 .cvss = number(entry.at("cvss")),
                                 .cvss_source = entry.at("cvss_source").get<std::string>(),
                                 .epss = number(entry.at("epss")),

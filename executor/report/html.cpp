@@ -61,7 +61,7 @@ std::string row(const gate::Finding& finding) {
   text += cell(escaped(finding.target));
   text += cell(finding.layer.empty()
                    ? ""
-                   : escaped(finding.made_by, 300) + "<br>layer " + escaped(finding.layer));
+                   : escaped(finding.origin(), 300) + "<br>layer " + escaped(finding.layer));
   text += cell(
       (finding.threat.empty() ? "" : "<strong>" + escaped(finding.threat, 300) + "</strong><br>") +
       escaped(finding.title, 300) + (finding.found_by == "grype" ? " (found by Grype)" : "") +

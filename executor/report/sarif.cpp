@@ -28,7 +28,7 @@ std::string sentence(const gate::Finding& finding) {
                                      : "fixed in " + finding.fixed) +
               (finding.threat.empty() ? "" : ". " + finding.threat) +
               (finding.title.empty() ? "" : ". " + finding.title) +
-              (finding.made_by.empty() ? "" : ". Brought by " + finding.made_by) +
+              (finding.origin().empty() ? "" : ". Brought by " + finding.origin()) +
               (finding.found_by == "grype" ? " (found by Grype)" : ""));
 }
 

@@ -162,22 +162,15 @@ private:
 };
 
 Declared declared_by(const dockerfile::Dockerfile& file, const dockerfile::Plan& plan) {
-  std::vector<const dockerfile::NeededStage*> chain; // the target first
-  std::optional<std::size_t> wanted = plan.target;
-  for (auto stage = plan.stages.rbegin(); stage != plan.stages.rend() && wanted; ++stage) {
-    if (stage->index != *wanted) continue;
-    chain.push_back(&*stage);
-    wanted = stage->parent;
-  }
   Declared declared;
-  for (auto stage = chain.rbegin(); stage != chain.rend(); ++stage) {
+  for (const dockerfile::NeededStage* stage : plan.chain()) {
     declared.cmd_in_stage = false;
     declared.onbuild.clear(); // they ran, and are not handed on
-    if ((*stage)->parent)
-      for (const Instruction& below : file.stages[*(*stage)->parent].instructions)
+    if (stage->parent)
+      for (const Instruction& below : file.stages[*stage->parent].instructions)
         for (const Instruction& trigger : below.trigger)
           declared.take(trigger, below.line, file.escape);
-    for (const Instruction& instruction : file.stages[(*stage)->index].instructions)
+    for (const Instruction& instruction : file.stages[stage->index].instructions)
       declared.take(instruction, instruction.line, file.escape);
   }
   return declared;

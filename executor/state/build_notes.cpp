@@ -45,7 +45,9 @@ Status BuildNotes::keep(const std::string& digest, const BuildNote& note) const 
   const nlohmann::json document{{"line", note.line},
                                 {"backend", note.backend},
                                 {"dockerfile", note.dockerfile_digest},
-                                {"bases", note.bases}};
+                                {"bases", note.bases},
+                                {"dockerfile_name", note.dockerfile},
+                                {"layer_lines", note.layer_lines}};
   const auto text = document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   if (text.size() > kMaxNoteBytes)
     return Error{ErrorKind::bad_input, "the image has too many bases to write them down", "", {}};
@@ -64,6 +66,8 @@ Result<BuildNote> BuildNotes::find(const std::string& digest) const {
     note.backend = document.at("backend");
     note.dockerfile_digest = document.at("dockerfile");
     note.bases = document.at("bases").get<std::vector<std::pair<std::string, std::string>>>();
+    note.dockerfile = document.at("dockerfile_name");
+    note.layer_lines = document.at("layer_lines").get<std::map<std::string, int>>();
     return note;
   } catch (const nlohmann::json::exception& refused) {
     return Error{ErrorKind::bad_input,

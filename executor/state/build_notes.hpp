@@ -6,6 +6,7 @@
 #include "executor/base/result.hpp"
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,8 @@ struct BuildNote {
   std::string backend;                                    ///< "buildkit v0.34.2"
   std::string dockerfile_digest;                          ///< "sha256:…"
   std::vector<std::pair<std::string, std::string>> bases; ///< name, digest
+  std::string dockerfile;                                 ///< its name in messages
+  std::map<std::string, int> layer_lines; ///< digest, and the line that made it, where known
 };
 
 class BuildNotes {

@@ -76,6 +76,13 @@ std::string counts_of(const gate::Verdict& verdict) {
   return text;
 }
 
+/// Puts the line of the Dockerfile where a finding names a layer that this build made.
+void name_lines(gate::Verdict& verdict, const state::BuildNote& build) {
+  for (auto& finding : verdict.findings)
+    if (const auto line = build.layer_lines.find(finding.layer); line != build.layer_lines.end())
+      finding.dockerfile_line = build.dockerfile + ":" + std::to_string(line->second);
+}
+
 /// As many as the other limits let one index have with room to spare.
 constexpr std::size_t kMostPlatforms = 16;
 
@@ -666,6 +673,10 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
       backend + ", " + seconds_since(started) + (made->because.empty() ? "" : "; " + made->because);
   built.backend = backend;
   built.dockerfile_digest = oci::Digest::of(context->dockerfile_text).str();
+  built.dockerfile = parsed->file;
+  auto lines = layer_lines_of((*images)->layout(), manifest, *parsed, scopes);
+  if (!lines) return std::move(lines).error();
+  built.layer_lines = *std::move(lines);
   for (const auto& base : job.bases) {
     auto manifests = platforms_of(place_->bases().layout(), base.digest);
     if (!manifests) return std::move(manifests).error().in("writing down what was built");
@@ -788,13 +799,14 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
       return std::move(noted).error();
     return std::move(judged).error().in("scanning " + reference.str());
   }
+  const auto build = build_of(manifest);
+  name_lines(judged->verdict, build);
   const auto& verdict = judged->verdict;
   const auto gate_time =
       std::chrono::duration_cast<std::chrono::milliseconds>(Steady::now() - scan_started);
   const auto gate_ms = std::to_string(gate_time.count());
   const auto scan_time =
       verdict.from_cache ? "verdict cached" : "scan " + seconds_since(scan_started);
-  const auto build = build_of(manifest);
   const auto build_line = build.line.empty() ? std::string{"not built here"} : build.line;
   const report::Subject pushed_as{reference.str(), record_.project, record_.ref, build_line,
                                   build.dockerfile_digest};

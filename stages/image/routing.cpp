@@ -3,6 +3,7 @@
 
 #include "executor/oci/platform.hpp"
 #include "executor/router/declarations.hpp"
+#include "executor/router/layer_lines.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +17,7 @@ namespace {
 using Steady = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kBetweenTries{200};
+constexpr std::size_t kMostLayersTold = 1000;
 
 const backends::Descriptor& descriptor_of(const Building& building, const std::string& name) {
   return *std::find_if(building.set_up.begin(), building.set_up.end(),
@@ -92,6 +94,31 @@ Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
                  "",
                  {}};
   return {};
+}
+
+Result<std::map<std::string, int>> layer_lines_of(const oci::Layout& layout,
+                                                  const oci::Digest& root,
+                                                  const dockerfile::Dockerfile& dockerfile,
+                                                  const std::vector<dockerfile::Scope>& scopes) {
+  auto tree = oci::read_tree(layout, root);
+  if (!tree) return std::move(tree).error().in("reading what was built");
+  std::map<std::string, int> lines;
+  std::size_t layers = 0;
+  for (const auto& image : tree->images) {
+    if (!image.config) continue;
+    layers += image.manifest.layers.size();
+    if (layers > kMostLayersTold) return std::map<std::string, int>{};
+    for (const auto& scope : scopes) {
+      const auto wanted = oci::parse_platform(scope.target_platform);
+      if (scopes.size() > 1 && !(wanted && oci::is_same_platform(image.config->platform, *wanted)))
+        continue;
+      const auto found = router::layer_lines(dockerfile, scope, *image.config);
+      if (found.size() != image.manifest.layers.size()) continue;
+      for (std::size_t at = 0; at < found.size(); ++at)
+        if (found[at] > 0) lines[image.manifest.layers[at].digest.str()] = found[at];
+    }
+  }
+  return lines;
 }
 
 Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {

@@ -60,6 +60,13 @@ Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
                           const dockerfile::Dockerfile& dockerfile,
                           const std::vector<dockerfile::Scope>& scopes, const std::string& backend);
 
+/// Digest and line of each layer whose line is known (router::layer_lines); `scopes` as above.
+/// Empty above 1000 layers. Errors: those of oci::read_tree.
+Result<std::map<std::string, int>> layer_lines_of(const oci::Layout& layout,
+                                                  const oci::Digest& root,
+                                                  const dockerfile::Dockerfile& dockerfile,
+                                                  const std::vector<dockerfile::Scope>& scopes);
+
 struct BuiltBy {
   backends::Built built;
   std::string backend; ///< its name

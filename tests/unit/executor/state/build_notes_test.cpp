@@ -22,9 +22,12 @@ protected:
 };
 
 TEST_F(BuildNotesTest, AreThereForALaterProcess) {
-  ASSERT_TRUE(notes_.keep(
-      digest_of("a"),
-      {"buildkit v1, 1.2 s", "buildkit v1", "sha256:00", {{"busybox:1", "sha256:11"}}}));
+  ASSERT_TRUE(notes_.keep(digest_of("a"), {"buildkit v1, 1.2 s",
+                                           "buildkit v1",
+                                           "sha256:00",
+                                           {{"busybox:1", "sha256:11"}},
+                                           "app/Dockerfile",
+                                           {{"sha256:22", 7}}}));
 
   const auto found = BuildNotes{dir_.path() / "builds"}.find(digest_of("a"));
 
@@ -34,6 +37,8 @@ TEST_F(BuildNotesTest, AreThereForALaterProcess) {
   EXPECT_EQ(found->dockerfile_digest, "sha256:00");
   ASSERT_EQ(found->bases.size(), 1U);
   EXPECT_EQ(found->bases[0].second, "sha256:11");
+  EXPECT_EQ(found->dockerfile, "app/Dockerfile");
+  EXPECT_EQ(found->layer_lines.at("sha256:22"), 7);
 }
 
 TEST_F(BuildNotesTest, OfNobodysImageThereAreNone) {
