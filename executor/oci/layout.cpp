@@ -176,6 +176,11 @@ bool Layout::has_blob(const Digest& digest) const {
          S_ISREG(facts.st_mode);
 }
 
+bool Layout::has_blob(const Digest& digest, std::uint64_t size) const {
+  const auto found = blob_size(digest);
+  return found && *found == size;
+}
+
 Result<std::vector<Digest>> Layout::blobs(std::size_t most) const {
   std::vector<Digest> found;
   std::error_code failed;
@@ -222,7 +227,7 @@ Result<std::string> Layout::read_blob(const Digest& digest, std::size_t limit) c
 
 Result<Digest> Layout::write_blob(std::string_view bytes) {
   const auto digest = Digest::of(bytes);
-  if (has_blob(digest)) return digest;
+  if (has_blob(digest, bytes.size())) return digest;
   auto pending = Pending::in(blobs_.get());
   if (!pending) return std::move(pending).error();
   if (auto done = write_all(pending->fd(), bytes); !done)

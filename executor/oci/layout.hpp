@@ -56,6 +56,9 @@ public:
   const std::filesystem::path& path() const noexcept { return path_; }
   std::filesystem::path blob_path(const Digest& digest) const;
   bool has_blob(const Digest& digest) const;
+  /// With so many bytes. In a layout that outlives its machine's power a blob may be cut off: what
+  /// is written anew takes its place.
+  bool has_blob(const Digest& digest, std::uint64_t size) const;
   /// The blobs that are there, `most` at most, in no order. Errors: io.
   Result<std::vector<Digest>> blobs(std::size_t most) const;
   /// Size in bytes. Errors: not_found; bad_input (not a regular file: links are refused).
@@ -64,7 +67,7 @@ public:
   Result<UniqueFd> open_blob(const Digest& digest) const;
   /// Reads whole and verifies the digest. Errors: as open_blob; bad_input (too large, wrong bytes).
   Result<std::string> read_blob(const Digest& digest, std::size_t limit) const;
-  /// Stores bytes; a blob already there is kept. Errors: io.
+  /// Stores bytes; a blob already there is kept where it is as long. Errors: io.
   Result<Digest> write_blob(std::string_view bytes);
   /// Stores a stream of exactly `size` bytes that must have `expected`'s digest; nothing is left
   /// behind on failure. `source` fills a buffer and returns the bytes put there, 0 at the end; it

@@ -133,7 +133,7 @@ Status Registry::fetch(const oci::Digest& digest, std::uint64_t size,
 }
 
 Status Registry::pull_blob(oci::Layout& layout, const oci::Descriptor& blob) {
-  if (layout.has_blob(blob.digest)) return {};
+  if (layout.has_blob(blob.digest, blob.size)) return {};
   // The layout pulls its bytes, the transport pushes them: a pipe and a thread turn one into the
   // other.
   int ends[2];

@@ -7,7 +7,10 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
 #include <chrono>
+#include <filesystem>
 
 namespace slipway::registry {
 namespace {
@@ -100,6 +103,22 @@ TEST_F(Pulls, WithoutALoginBringTheWholeTreeByItsDigests) {
   ASSERT_TRUE(tree.ok()) << tree.error().text();
   for (const auto& one : server_.seen)
     EXPECT_EQ(one.authorization, "") << one.url;
+}
+
+TEST_F(Pulls, FetchAgainWhatALossOfPowerCutOff) {
+  const auto root = stock();
+  auto into = *oci::Layout::create(dir_.path() / "into");
+  ASSERT_TRUE(pull(into, {.target = "v1", .platform = ""}).ok());
+  const auto blobs = oci::read_tree(into, root)->blobs;
+  for (const auto& blob : blobs) {
+    ASSERT_EQ(::chmod(into.blob_path(blob.digest).c_str(), 0644), 0);
+    std::filesystem::resize_file(into.blob_path(blob.digest), blob.size / 2);
+  }
+
+  ASSERT_TRUE(pull(into, {.target = "v1", .platform = ""}).ok());
+
+  for (const auto& blob : blobs)
+    EXPECT_TRUE(into.read_blob(blob.digest, 1UL << 30).ok()) << blob.digest.str();
 }
 
 TEST_F(Pulls, AskOnceForWhatAnIndexNamesOftenAndForNoMoreThanOneImageHas) {
