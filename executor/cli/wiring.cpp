@@ -155,7 +155,7 @@ gitlab::StageTools Wiring::stage_tools() {
       jobs_,
       folders_,
       engine_.home,
-      [this] { return image::collect_leftovers(image_tools(), false); },
+      [this](image::Leftovers which) { return image::collect_leftovers(image_tools(), which); },
       [this](const gitlab::JobResponse& response) { return check_identity(response); },
       [this](const std::string& job) {
         // What a job leaves is ended now; what died before it is asked for with patience.
@@ -187,7 +187,11 @@ Result<int> Wiring::collect_garbage(bool all) {
   if (!dead) return dead;
   if (auto swept = jobs_.sweep(); !swept)
     return std::move(swept).error().in("removing what killed jobs left");
-  if (auto builders = image::collect_leftovers(image_tools(), all); !builders) {
+  const bool is_short =
+      gitlab::is_short_of_space({folders_.state_dir(), engine_.home}, config_.sandbox.disk_floor);
+  if (auto builders = image::collect_leftovers(
+          image_tools(), all || is_short ? image::Leftovers::unused : image::Leftovers::old);
+      !builders) {
     return std::move(builders).error().in("removing idle builders");
   }
   // Also of a scan that left nothing else.

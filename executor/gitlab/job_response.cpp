@@ -59,6 +59,7 @@ public:
     return {value == nullptr ? kNone : *value, where_ + "." + key};
   }
   bool has(const char* key) const { return find(key) != nullptr; }
+  auto members() const { return object_.items(); }
 
 private:
   struct Wrong : std::runtime_error {
@@ -119,15 +120,30 @@ Image image_from(const json& value, const std::string& where) {
   return image;
 }
 
+const Variable* last_of(const std::vector<Variable>& variables, const std::string& key) {
+  const auto found = std::find_if(variables.rbegin(), variables.rend(),
+                                  [&](const Variable& v) { return v.key == key; });
+  return found == variables.rend() ? nullptr : &*found;
+}
+
+// What the runner adds to the payload's, as far as the value of a variable may be made of it.
+// Source: GitLab Runner 19.4, common/build.go, GetAllVariables.
+constexpr const char* kSetByRunner[] = {"CI_BUILDS_DIR", "CI_PROJECT_DIR", "CI_CONCURRENT_ID",
+                                        "CI_CONCURRENT_PROJECT_ID"};
+
 } // namespace
 
 std::string JobResponse::variable(const std::string& key) const {
-  const auto found = std::find_if(variables.rbegin(), variables.rend(),
-                                  [&](const Variable& v) { return v.key == key; });
-  return found == variables.rend() ? "" : found->value;
+  const auto* found = last_of(variables, key);
+  return found == nullptr ? "" : found->value;
 }
 
 std::string JobResponse::expand(const std::string& text) const {
+  const auto value_of = [this](const std::string& key) {
+    const auto* found = last_of(variables, key);
+    if (found == nullptr) found = last_of(runner_variables, key);
+    return found == nullptr ? std::string{} : found->value;
+  };
   const auto is_name = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
   };
@@ -141,13 +157,13 @@ std::string JobResponse::expand(const std::string& text) const {
     } else if (text[i + 1] == '{') {
       const auto end = text.find('}', i);
       if (end == std::string::npos) return result + text.substr(i);
-      result += variable(text.substr(i + 2, end - i - 2));
+      result += value_of(text.substr(i + 2, end - i - 2));
       i = end + 1;
     } else if (is_name(text[i + 1])) {
       auto end = i + 1;
       while (end < text.size() && is_name(text[end]))
         ++end;
-      result += variable(text.substr(i + 1, end - i - 1));
+      result += value_of(text.substr(i + 1, end - i - 1));
       i = end;
     } else {
       result += text[i++];
@@ -194,6 +210,10 @@ Result<JobResponse> parse_job_response(const std::string& text) {
     job.ref_protected = git.flag("protected");
     for (const auto& variable : root.items("variables"))
       job.variables.push_back(variable_from(variable, "job.variables"));
+    if (root.has("secrets")) {
+      for (const auto& [name, request] : as_object(document.at("secrets"), "job.secrets").members())
+        job.secret_names.push_back(name);
+    }
     if (root.has("image")) {
       auto image = image_from(document.at("image"), "job.image");
       if (!image.name.empty()) job.image = std::move(image);
@@ -221,7 +241,8 @@ Result<JobResponse> parse_job_response(const std::string& text) {
   }
 }
 
-Result<JobResponse> read_job_response(const std::filesystem::path& file) {
+Result<JobResponse> read_job_response(const std::filesystem::path& file,
+                                      const EnvironmentLookup& environment) {
   if (file.empty()) {
     return Error{
         ErrorKind::misconfigured,
@@ -235,7 +256,17 @@ Result<JobResponse> read_job_response(const std::filesystem::path& file) {
     error.kind = ErrorKind::misconfigured;
     return std::move(error).in("reading the job payload (JOB_RESPONSE_FILE)");
   }
-  return parse_job_response(*text);
+  auto job = parse_job_response(*text);
+  if (!job) return job;
+  const auto value_of = [&](const std::string& name) {
+    return environment(("CUSTOM_ENV_" + name).c_str());
+  };
+  for (const auto& name : job->secret_names)
+    if (const char* value = value_of(name))
+      job->variables.push_back({name, value, false, false, true, true});
+  for (const auto* name : kSetByRunner)
+    if (const char* value = value_of(name)) job->runner_variables.push_back({name, value, true});
+  return job;
 }
 
 bool is_docker_in_docker(const std::string& image_name) {

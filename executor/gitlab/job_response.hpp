@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The job payload (JOB_RESPONSE_FILE): the only source of truth for decisions. Everything in the
-// environment (CUSTOM_ENV_*) can be set by a user and is not read. Source: GitLab Runner 19.4,
-// common/spec/spec.go; docs/protocol.md.
+// environment (CUSTOM_ENV_*) can be set by a user, and is read only for what the payload names and
+// does not hold. Source: GitLab Runner 19.4, common/spec/spec.go; docs/protocol.md.
 #pragma once
 
 #include "executor/base/result.hpp"
@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -57,6 +58,9 @@ struct JobResponse {
   std::string repo_url;            ///< git_info.repo_url; holds the job's token
   bool ref_protected = false;      ///< null in the payload counts as not protected
   std::vector<Variable> variables; ///< as sent; the last of a name is what the job sees
+  /// Of `secrets:`, whose values the runner fetches: they are no part of the payload.
+  std::vector<std::string> secret_names;
+  std::vector<Variable> runner_variables; ///< CI_PROJECT_DIR and such, for expand() alone
   std::optional<Image> image;
   std::vector<Image> services;
   std::vector<RegistryLogin> registries;
@@ -64,7 +68,8 @@ struct JobResponse {
 
   /// The value a script would see (the last one), without expansion; "" where absent.
   std::string variable(const std::string& key) const;
-  /// `$NAME` and `${NAME}` replaced as the runner does (undefined: empty). One pass.
+  /// `$NAME` and `${NAME}` replaced as the runner does (undefined: empty), also by what it sets
+  /// itself. One pass.
   std::string expand(const std::string& text) const;
   /// The server that sources come from, as an entry of egress_allow: "gitlab.example:443"; none
   /// where the payload names none that can be one.
@@ -74,9 +79,14 @@ struct JobResponse {
   bool helper_needs_network() const;
 };
 
-/// Errors: misconfigured (no or unreadable file: the runner did not start us as it should),
-/// bad_input (no JSON, wrong types, no id or token; names the member).
-Result<JobResponse> read_job_response(const std::filesystem::path& file);
+/// Of an environment variable, or null.
+using EnvironmentLookup = std::function<const char*(const char* name)>;
+
+/// With the values that `environment` has of `secret_names`, as masked variables, and of
+/// `runner_variables`. Errors: misconfigured (no or unreadable file: the runner did not start us as
+/// it should), bad_input (no JSON, wrong types, no id or token; names the member).
+Result<JobResponse> read_job_response(const std::filesystem::path& file,
+                                      const EnvironmentLookup& environment);
 Result<JobResponse> parse_job_response(const std::string& json);
 
 /// True for `docker:…dind…` in any registry: its place is taken by the broker.

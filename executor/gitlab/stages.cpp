@@ -36,11 +36,16 @@ namespace {
 
 constexpr std::size_t kMaxScriptBytes = 64UL << 20;
 constexpr std::chrono::seconds kBrokerPatience{8};
+constexpr std::uint64_t kFewestFiles = 10000; ///< of a file system that has a number of them
 constexpr const char* kGreen = "\033[32;1m";
 constexpr const char* kPlain = "\033[0;m";
 
+const char* from_environment(const char* name) {
+  return std::getenv(name); // NOLINT(concurrency-mt-unsafe): nothing here changes it
+}
+
 std::string env_or(const char* name, const char* otherwise) {
-  const char* value = std::getenv(name); // NOLINT(concurrency-mt-unsafe): before any thread
+  const char* value = from_environment(name);
   return value == nullptr ? otherwise : value;
 }
 
@@ -161,7 +166,10 @@ int code_at_end(const StageEnvironment& environment, const StopSignal& stop,
 bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::uint64_t floor) {
   return std::any_of(places.begin(), places.end(), [&](const std::filesystem::path& place) {
     struct statvfs facts {};
-    return ::statvfs(place.c_str(), &facts) == 0 && facts.f_bavail * facts.f_frsize < floor;
+    if (floor == 0 || ::statvfs(place.c_str(), &facts) != 0) return false;
+    // Where files are not counted their number is 0.
+    return facts.f_bavail * facts.f_frsize < floor ||
+           (facts.f_files > 0 && facts.f_favail < kFewestFiles);
   });
 }
 
@@ -282,6 +290,8 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
                              variable.raw ? variable.value : response.expand(variable.value));
     }
     added.pull_policies = service.pull_policies;
+    added.user = response.expand(service.user);
+    added.platform = response.expand(service.platform);
     spec.services.push_back(std::move(added));
   }
   spec.logins = job_logins(response).logins;
@@ -289,7 +299,7 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
 }
 
 int run_config(const StageTools& tools, const StageEnvironment& environment) {
-  auto response = read_job_response(environment.job_response_file);
+  auto response = read_job_response(environment.job_response_file, from_environment);
   if (!response) return report(environment, response.error());
   JobLog job_log;
   job_log.mask(masked_values(*response));
@@ -330,7 +340,8 @@ std::unique_ptr<DiskWatchdog> watch_disk(const StageTools& tools, StopSignal& st
 Error no_space(const StageTools& tools, const std::string& what) {
   return Error{ErrorKind::denied,
                what + ": less than " + std::to_string(tools.config.sandbox.disk_floor >> 20) +
-                   " MiB of disk are left on this runner",
+                   " MiB of disk are left on this runner, or room for fewer than " +
+                   std::to_string(kFewestFiles) + " files",
                "write less, or ask the operator for space (disk_floor in [sandbox])",
                {}};
 }
@@ -358,12 +369,13 @@ std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools, cons
 } // namespace
 
 int run_prepare(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop) {
-  auto response = read_job_response(environment.job_response_file);
+  auto response = read_job_response(environment.job_response_file, from_environment);
   if (!response) return report(environment, response.error());
   JobLog job_log;
   job_log.mask(masked_values(*response));
   auto spec = job_spec_from(*response, tools.config);
   if (!spec) return report(environment, spec.error(), job_log);
+  spec->payload = environment.job_response_file;
   // Its record would name the init, and the job would count as alive as long as that.
   if (runner_has_gone()) return report(environment, no_runner(), job_log);
   log::write(
@@ -379,7 +391,20 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment, St
     error.kind = ErrorKind::unavailable;
     return report(environment, error, job_log);
   };
-  if (is_short_of_space(disks_of(tools), tools.config.sandbox.disk_floor)) return without_space();
+  const auto is_short = [&] {
+    return is_short_of_space(disks_of(tools), tools.config.sandbox.disk_floor);
+  };
+  // What dead jobs had written goes first, then what is kept for later jobs and used by none.
+  if (is_short()) {
+    if (auto reaped = tools.jobs.reap(); !reaped)
+      job_log.say("WARNING: could not clean up after dead jobs (" + reaped.error().text() + ")");
+  }
+  if (is_short()) {
+    job_log.say("Little disk is left on this runner: removing caches that nobody uses");
+    if (auto emptied = tools.collect(image::Leftovers::unused); !emptied)
+      job_log.say("WARNING: could not remove all of them (" + emptied.error().text() + ")");
+  }
+  if (is_short()) return without_space();
   const auto disk = watch_disk(tools, stop);
   const auto memory = watch_memory(tools, spec->key, job_log);
   auto prepared = tools.jobs.prepare(*spec, [&](std::string_view line) { job_log.say(line); });
@@ -398,7 +423,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   // The file is the same for all sub-stages: a code of an earlier one must not be told again.
   if (!environment.exit_code_file.empty()) ::unlink(environment.exit_code_file.c_str());
   if (runner_has_gone()) return report(environment, no_runner());
-  auto response = read_job_response(environment.job_response_file);
+  auto response = read_job_response(environment.job_response_file, from_environment);
   if (!response) return report(environment, response.error());
   const auto secrets = masked_values(*response);
   JobLog job_log;
@@ -511,7 +536,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
 }
 
 int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
-  auto response = read_job_response(environment.job_response_file);
+  auto response = read_job_response(environment.job_response_file, from_environment);
   if (!response) return report(environment, response.error());
   JobLog job_log;
   job_log.mask(masked_values(*response));
@@ -523,7 +548,7 @@ int run_cleanup(const StageTools& tools, const StageEnvironment& environment) {
   end_leases(tools, key, job_log);
   end_leases(tools, "", job_log);
   // After the job, so that no job waits for it.
-  if (auto collected = tools.collect(); !collected) {
+  if (auto collected = tools.collect(image::Leftovers::old); !collected) {
     log::write(log::Level::warning, "could not remove idle builders, the next cleanup tries again",
                {{"why", job_log.masked(collected.error().text())}});
   }

@@ -50,7 +50,8 @@ private:
 /// already? StopSignal watches the init then.
 bool runner_has_gone();
 
-/// Has the file system of one of `places` less than `floor` bytes left?
+/// Has the file system of one of `places` less than `floor` bytes left, or room for fewer than
+/// 10,000 files? 0: nobody asks.
 bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::uint64_t floor);
 
 /// Raises `stop` when the file system of one of `places` has less than `floor` bytes left: rootless
@@ -88,7 +89,7 @@ struct StageTools {
   job::Jobs& jobs;
   state::JobFolders& folders;
   std::filesystem::path storage;                            ///< where Podman keeps its containers
-  std::function<Status()> collect;                          ///< removes what was idle for too long
+  std::function<Status(image::Leftovers)> collect;          ///< see image::collect_leftovers
   std::function<Status(const JobResponse&)> check_identity; ///< the job's ID token
   /// Revokes what was minted for this job and is still out; "": for jobs that died.
   std::function<Status(const std::string& job)> end_leases;

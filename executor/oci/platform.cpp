@@ -2,6 +2,7 @@
 #include "executor/oci/platform.hpp"
 
 #include <algorithm>
+#include <array>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,12 @@ Result<Platform> parse_platform(std::string_view text) {
     else
       parts.back() += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   }
-  if (parts.size() == 1) parts.insert(parts.begin(), "linux");
+  constexpr std::array<std::string_view, 12> kArchitectures{"amd64", "x86_64",  "arm64", "aarch64",
+                                                            "arm",   "armhf",   "armel", "386",
+                                                            "i386",  "ppc64le", "s390x", "riscv64"};
+  const bool begins_with_os =
+      std::find(kArchitectures.begin(), kArchitectures.end(), parts[0]) == kArchitectures.end();
+  if (parts.size() == 1 || !begins_with_os) parts.insert(parts.begin(), "linux");
   const bool plain = std::all_of(parts.begin(), parts.end(), [](const std::string& part) {
     return !part.empty() && part.size() <= 32 &&
            part.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") == std::string::npos;

@@ -15,7 +15,8 @@ Platform host_platform();
 
 /// "linux/arm64", "arm64", "linux/arm/v7", with the names that tools know for one thing made one
 /// ("aarch64" and "arm64/v8" are arm64, "x86_64" is amd64, "arm" is arm/v7). A word alone is an
-/// architecture of Linux. Errors: bad_input. Source: containerd's platforms, database.go.
+/// architecture of Linux, and "arm64/v8" one with its variant. Errors: bad_input. Source:
+/// containerd's platforms, database.go.
 Result<Platform> parse_platform(std::string_view text);
 
 /// True where an image for `has` is one for `wanted`: a variant that one of them does not name is

@@ -73,6 +73,13 @@ std::string toolbox_tar() {
   add_member(tar, "etc/group", '0', 0644, "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n");
   add_member(tar, "etc/nsswitch.conf", '0', 0644,
              "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n");
+  // What `git lfs install` writes: without it a checkout leaves pointers where files should be.
+  add_member(tar, "etc/gitconfig", '0', 0644,
+             "[filter \"lfs\"]\n"
+             "\tclean = git-lfs clean -- %f\n"
+             "\tsmudge = git-lfs smudge -- %f\n"
+             "\tprocess = git-lfs filter-process\n"
+             "\trequired = true\n");
   tar.append(2 * kBlock, '\0');
   return tar;
 }

@@ -113,7 +113,10 @@ std::string to_json(const JobRecord& r) {
                             {"volume", r.volume},
                             {"cache_volume", r.cache_volume},
                             {"network_closed", r.network_closed},
-                            {"no_proxy", r.no_proxy}};
+                            {"no_proxy", r.no_proxy},
+                            {"payload", r.payload},
+                            {"blocked_hosts", r.blocked_hosts},
+                            {"isolated", r.isolated}};
   return json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -146,6 +149,9 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.cache_volume = json.at("cache_volume");
     r.network_closed = json.value("network_closed", false);
     r.no_proxy = json.value("no_proxy", "");
+    r.payload = json.value("payload", "");
+    r.blocked_hosts = json.value("blocked_hosts", std::vector<std::string>{});
+    r.isolated = json.value("isolated", true);
     return r;
   } catch (const nlohmann::json::exception& refused) {
     return Error{ErrorKind::bad_input,

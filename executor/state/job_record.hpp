@@ -37,6 +37,7 @@ struct JobRecord {
   bool ref_protected = false;
   std::string created;    ///< RFC 3339
   ProcessIdentity runner; ///< whose death makes the job dead
+  std::string payload;    ///< the file whose absence does so too: the runner has removed it; or ""
   std::uint32_t slot_first = 0;
   std::uint32_t slot_size = 0;
   int slot_number = -1;
@@ -54,6 +55,8 @@ struct JobRecord {
   std::string volume;
   std::string cache_volume;
   // What the job's sandboxes may connect to, as it was when they were made.
+  std::vector<std::string> blocked_hosts; ///< sandbox::Egress, where it is enabled
+  bool isolated = true;                   ///< sandbox::Egress
   bool network_closed = false; ///< slipway's proxy is the one way out, also where it lets none pass
   std::string no_proxy;        ///< hosts of the job's own network, as in NO_PROXY
 };

@@ -173,7 +173,8 @@ Status collect_scans(const Tools& tools) {
 
 } // namespace
 
-Status collect_leftovers(const Tools& tools, bool all) {
+Status collect_leftovers(const Tools& tools, Leftovers which) {
+  const bool all = which == Leftovers::unused;
   collect_base_images(tools.config.slipway.state_dir / "bases", tools.config.buildkit.bases_bytes,
                       kBasesIdle, all);
   auto scans = collect_scans(tools);

@@ -260,9 +260,13 @@ Status look_after(const Tools& tools, const std::string& job, const std::string&
                   const sandbox::ContainerFacts& sandbox,
                   const std::function<void(std::string_view)>& say);
 
-/// Removes what outlives jobs and was idle for too long: builders, their caches, base images,
-/// scratch of killed scans, expired verdicts. With `all` every builder and base image that is not
-/// in use.
-Status collect_leftovers(const Tools& tools, bool all);
+enum class Leftovers {
+  old,   ///< what was idle for too long
+  unused ///< also every builder, cache and base image that is not in use
+};
+
+/// Removes what outlives jobs: builders, their caches, base images, scratch of killed scans,
+/// expired verdicts.
+Status collect_leftovers(const Tools& tools, Leftovers which);
 
 } // namespace slipway::image

@@ -4,13 +4,17 @@
 #include "executor/base/file.hpp"
 #include "executor/egress/learned.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/oci/platform.hpp"
 #include "executor/sandbox/docker_tls.hpp"
 #include "executor/sandbox/egress.hpp"
 #include "executor/sandbox/handover.hpp"
 #include "executor/sandbox/id_slots.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -208,24 +212,30 @@ Jobs::allowed_policies(const std::vector<std::string>& wanted) const {
 
 Result<sandbox::ImageFacts> Jobs::pull(const std::string& image,
                                        const std::vector<std::string>& policies,
-                                       const JobSpec& spec, const Say& say) {
+                                       const std::string& platform, const JobSpec& spec,
+                                       const Say& say) {
   auto allowed = allowed_policies(policies);
   if (!allowed) return std::move(allowed).error();
   for (std::size_t i = 0;; ++i) {
-    auto facts = pull_by(image, (*allowed)[i], spec, say);
+    auto facts = pull_by(image, (*allowed)[i], platform, spec, say);
     if (facts || i + 1 == allowed->size()) return facts;
     say("WARNING: " + facts.error().text() + "; trying the next pull policy");
   }
 }
 
 Result<sandbox::ImageFacts> Jobs::pull_by(const std::string& image, const std::string& policy,
-                                          const JobSpec& spec, const Say& say) {
+                                          const std::string& platform, const JobSpec& spec,
+                                          const Say& say) {
   auto reference = oci::Reference::parse(image);
   if (!reference) return std::move(reference).error();
   sandbox::PullRequest request;
   request.reference = reference->str();
   request.policy = policy;
-  request.platform = spec.platform;
+  if (!platform.empty()) {
+    auto wanted = oci::parse_platform(platform);
+    if (!wanted) return std::move(wanted).error().in("pulling the image " + image);
+    request.platform = wanted->str();
+  }
   const auto* registry = policy::registry_for(tools_.config, *reference);
   if (registry != nullptr) {
     request.tls_verify = !registry->plain_http;
@@ -422,11 +432,15 @@ Status Jobs::start_service(const ServiceSpec& service, int number, const JobSpec
   auto spec = *std::move(made);
   spec.image = image.id;
   spec.entrypoint = service.entrypoint;
+  // Podman takes none for the image's own.
+  if (service.has_entrypoint && service.entrypoint.empty()) spec.entrypoint = {""};
   spec.command = service.command;
   if (service.has_entrypoint && service.command.empty() && service.entrypoint.empty())
     spec.command = image.command;
   spec.env = service.env;
   if (!image.user.empty()) spec.user = image.user;
+  if (!service.user.empty()) spec.user = service.user;
+  spec.volumes = {{record.volume, tools_.config.gitlab.builds_dir, false}};
   spec.address = service_address(number);
   name_services(job, record, spec);
   if (record.network_closed) {
@@ -443,38 +457,72 @@ Status Jobs::start_service(const ServiceSpec& service, int number, const JobSpec
   return look_after(record.key, role, *container, say);
 }
 
+namespace {
+
+/// HEALTHCHECK_TCP_PORT of the service's variables, else of its image; "" = not set. Source: GitLab
+/// Runner, executors/docker/services.go.
+std::string health_port(const std::vector<std::pair<std::string, std::string>>& variables,
+                        const std::vector<std::string>& image_env) {
+  constexpr std::string_view kName = "HEALTHCHECK_TCP_PORT";
+  std::string port;
+  for (const auto& entry : image_env)
+    if (entry.starts_with(kName) && entry.substr(kName.size()).starts_with("="))
+      port = entry.substr(kName.size() + 1);
+  for (const auto& [name, value] : variables)
+    if (name == kName) port = value;
+  return port;
+}
+
+} // namespace
+
 Status Jobs::start_services(const JobSpec& job, const state::JobRecord& record, const Say& say) {
-  std::vector<std::string> wait_for;
+  std::vector<AwaitedService> wait_for;
   int number = 0;
   for (const auto& service : job.services) {
-    auto image = pull(service.image, service.pull_policies, job, say);
+    auto image = pull(service.image, service.pull_policies, service.platform, job, say);
     if (!image) return std::move(image).error();
-    if (auto started = start_service(service, number++, job, record, *image, say); !started)
+    if (auto started = start_service(service, number, job, record, *image, say); !started)
       return std::move(started).error().in("starting the service " + service.image);
-    for (const auto& port : image->exposed_ports) {
+    AwaitedService awaited{container_name(record.key, "svc" + std::to_string(number++)),
+                           service.aliases.empty() ? "" : service.aliases.front(),
+                           {}};
+    const auto named = health_port(service.env, image->env);
+    for (const auto& port :
+         named.empty() ? image->exposed_ports : std::vector<std::string>{named}) {
       const auto slash = port.find('/');
       if (slash != std::string::npos && port.substr(slash) != "/tcp") continue;
       const auto number_text = port.substr(0, slash);
       // An image may claim any text as its port, and the helper's shell reads what follows.
       if (number_text.empty() || number_text.find_first_not_of("0123456789") != std::string::npos)
         continue;
-      if (!service.aliases.empty()) wait_for.push_back(service.aliases.front() + ":" + number_text);
+      awaited.ports.push_back(number_text);
     }
+    if (!awaited.host.empty() && !awaited.ports.empty()) wait_for.push_back(std::move(awaited));
   }
-  return wait_for_services(job, record, wait_for, say);
+  return wait_for_services(record, wait_for, say);
 }
 
-Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& record,
-                               const std::vector<std::string>& ports, const Say& say) {
-  if (ports.empty()) return {};
+Status Jobs::wait_for_services(const state::JobRecord& record,
+                               const std::vector<AwaitedService>& services, const Say& say) {
+  if (services.empty()) return {};
   // Asked from the helper, in the job's network, as a script would reach them.
   const auto patience = tools_.config.gitlab.service_wait;
-  std::string script = "end=$((SECONDS+" + std::to_string(patience.count()) + "))\n";
-  for (const auto& port : ports) {
-    const auto colon = port.rfind(':');
-    script += "until (exec 3<>/dev/tcp/" + port.substr(0, colon) + "/" + port.substr(colon + 1) +
-              ") 2>/dev/null; do if [ $SECONDS -ge $end ]; then echo '" + port +
-              "'; break; fi; sleep 0.1; done\n";
+  std::string script = "end=$((SECONDS+" + std::to_string(patience.count()) + R"())
+wait_for() { # NUMBER HOST PORT...
+  local number=$1 host=$2 port
+  shift 2
+  while :; do
+    for port; do (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null && return; done
+    [ $SECONDS -lt $end ] || { echo "$number"; return; }
+    sleep 0.1
+  done
+}
+)";
+  for (std::size_t i = 0; i < services.size(); ++i) {
+    script += "wait_for " + std::to_string(i) + " '" + services[i].host + "'";
+    for (const auto& port : services[i].ports)
+      script += " " + port;
+    script += "\n";
   }
   std::string silent;
   sandbox::ScriptIo io;
@@ -489,15 +537,15 @@ Status Jobs::wait_for_services(const JobSpec& job, const state::JobRecord& recor
   if (!waited) return std::move(waited).error().in("waiting for the services");
   if (waited->stopped)
     return Error{ErrorKind::unavailable, "stopped while waiting for the services", "", {}};
-  for (std::size_t start = 0; start < silent.size();) {
-    const auto end = std::min(silent.find('\n', start), silent.size());
-    say("WARNING: service port " + silent.substr(start, end - start) + " did not answer within " +
+  for (std::size_t i = 0; i < services.size(); ++i) {
+    if (("\n" + silent).find("\n" + std::to_string(i) + "\n") == std::string::npos) continue;
+    std::string ports;
+    for (const auto& port : services[i].ports)
+      ports += (ports.empty() ? "" : ", ") + port;
+    say("WARNING: service " + services[i].host + " did not answer at port " + ports + " within " +
         std::to_string(patience.count()) + " s, going on; its last words:");
-    start = end + 1;
-    for (std::size_t i = 0; i < job.services.size(); ++i) {
-      auto words = tools_.podman.logs(container_name(record.key, "svc" + std::to_string(i)), 4096);
-      if (words && !words->empty()) say(*words);
-    }
+    auto words = tools_.podman.logs(services[i].container, 4096);
+    if (words && !words->empty()) say(*words);
   }
   return {};
 }
@@ -544,9 +592,42 @@ sandbox::Egress egress_of(const config::Config& config) {
   return egress;
 }
 
+Status Jobs::claim_engine() const {
+  const auto& runtime = tools_.podman.engine().runtime_dir;
+  const auto lock = state::lock_file(runtime / "slipway-installation.lock",
+                                     state::LockMode::exclusive, kLockPatience);
+  if (!lock) return lock.error();
+  const auto mark = runtime / "slipway-installation";
+  const auto own = tools_.folders.state_dir().string();
+  const auto other = read_file(mark, 4096);
+  if (other && *other == own) return {};
+  if (other) {
+    const auto records = state::JobFolders{*other, runtime}.all();
+    if (std::any_of(records.begin(), records.end(),
+                    [](const auto& record) { return record.runner.alive(); }))
+      return Error{ErrorKind::misconfigured,
+                   "the slipway with state_dir " + *other +
+                       " has jobs as this user, too: both "
+                       "would give the same ids to sandboxes of different jobs",
+                   "name one state_dir in both configurations, or run one as another user",
+                   {}};
+  }
+  return replace_file(mark, own);
+}
+
 Status Jobs::close_way_to_registries() {
+  auto egress = egress_of(tools_.config);
+  // One table for all: what a live job is kept away from by another configuration stays.
+  for (const auto& record : tools_.folders.all()) {
+    for (const auto& host : record.blocked_hosts)
+      if (std::find(egress.blocked_hosts.begin(), egress.blocked_hosts.end(), host) ==
+          egress.blocked_hosts.end())
+        egress.blocked_hosts.push_back(host);
+    egress.isolate = egress.isolate || (record.ready && record.isolated);
+  }
+  egress.enabled = !egress.blocked_hosts.empty();
   // Also where nothing is blocked: the table holds more than that.
-  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress_of(tools_.config)); !enforced) {
+  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
     return std::move(enforced).error().in("closing the way to the registries");
   }
   return {};
@@ -661,6 +742,11 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.ref_protected = spec.subject.ref_protected;
   record.created = rfc3339(tools_.clock.now());
   record.runner = spec.runner;
+  record.payload = spec.payload.string();
+  if (auto alone = claim_engine(); !alone) return alone;
+  auto egress = egress_of(tools_.config);
+  record.blocked_hosts = std::move(egress.blocked_hosts);
+  record.isolated = egress.isolate;
   record.network = "slipway-" + spec.key;
   record.volume = "slipway-" + spec.key + "-builds";
   const auto effective = policy::effective_for(tools_.config, spec.subject);
@@ -719,7 +805,7 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     if (!job_started_or_failed) (void)close_way_to_registries();
     return Status{};
   });
-  auto image = pull(spec.image, spec.pull_policies, spec, say);
+  auto image = pull(spec.image, spec.pull_policies, spec.platform, spec, say);
   Status job_started = ground.get();
   if (image && job_started) {
     record.image_env = image->env;
@@ -809,7 +895,9 @@ done
 Status Jobs::clear_engine(const std::string& key) {
   const auto folder = tools_.folders.run_dir(key) / "engine";
   std::error_code failed;
-  if (!std::filesystem::exists(folder, failed)) return {};
+  // A reboot takes the folder and leaves the volume.
+  if (!std::filesystem::exists(folder, failed))
+    return tools_.podman.remove_volumes({container_name(key, "engine")});
   // Its cgroup, and what its root wrote beside its socket, belong to the job's ids.
   auto cleared = tools_.podman.unshare({"/bin/sh", "-c",
                                         std::string{kRemoveGroups} + "rm -rf -- \"${1%/*}/socket\"",
@@ -899,12 +987,23 @@ Status Jobs::remove_job(const state::JobRecord& record) {
   return tools_.folders.remove(record.key);
 }
 
+namespace {
+
+/// The runner removes the payload after the job's last clean-up, also where that could do nothing
+/// (a configuration that cannot be read) or could not even be started.
+bool is_forgotten(const std::string& payload) {
+  return !payload.empty() && ::access(payload.c_str(), F_OK) != 0 && errno == ENOENT;
+}
+
+} // namespace
+
 Result<int> Jobs::reap() {
   sandbox::remove_dead_handovers(tools_.podman.engine().runtime_dir);
   int count = 0;
   std::optional<Error> failed;
   const auto is_live = [&](const state::JobRecord& record) {
-    return record.runner.alive() && !tools_.folders.has_ended(record.key);
+    return record.runner.alive() && !tools_.folders.has_ended(record.key) &&
+           !is_forgotten(record.payload);
   };
   for (const auto& seen : tools_.folders.all()) {
     if (is_live(seen)) continue;

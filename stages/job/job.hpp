@@ -36,6 +36,8 @@ struct ServiceSpec {
   std::vector<std::string> command;
   std::vector<std::pair<std::string, std::string>> env;
   std::vector<std::string> pull_policies;
+  std::string user = {};     ///< overrides the image's USER
+  std::string platform = {}; ///< "" = this machine's
 };
 
 /// A job in no CI system's words.
@@ -47,6 +49,8 @@ struct JobSpec {
   std::string ref;
   std::string sha;
   state::ProcessIdentity runner;
+  /// What the runner keeps as long as it knows the job: gone means over. "" = nothing is known of.
+  std::filesystem::path payload;
   std::string image;
   std::vector<std::string> entrypoint;
   bool has_entrypoint = false;
@@ -139,10 +143,12 @@ private:
   /// By the policies that the operator allows, in turn. Errors: denied (none is allowed); those of
   /// the last.
   Result<sandbox::ImageFacts> pull(const std::string& image,
-                                   const std::vector<std::string>& policies, const JobSpec& spec,
+                                   const std::vector<std::string>& policies,
+                                   const std::string& platform, const JobSpec& spec,
                                    const Say& say);
   Result<sandbox::ImageFacts> pull_by(const std::string& image, const std::string& policy,
-                                      const JobSpec& spec, const Say& say);
+                                      const std::string& platform, const JobSpec& spec,
+                                      const Say& say);
   Result<std::vector<std::string>> allowed_policies(const std::vector<std::string>& wanted) const;
   Result<sandbox::SandboxSpec> base_spec(const state::JobRecord& record,
                                          const std::string& role) const;
@@ -161,6 +167,10 @@ private:
                                             const policy::Effective& effective,
                                             egress::ProxyPolicy policy,
                                             const std::vector<std::string>& allow, const Say& say);
+  /// Of one user's Podman one installation (state_dir) has jobs at a time: the egress rule and the
+  /// ids of sandboxes are told by its records. Errors: misconfigured (another has), io, timed_out.
+  Status claim_engine() const;
+  /// For all live jobs, whichever configuration began them.
   Status close_way_to_registries();
   /// Starts once GROUND says that network and volumes are there.
   Status start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,
@@ -173,8 +183,14 @@ private:
   Status look_after(const std::string& key, const std::string& name,
                     const sandbox::ContainerFacts& container, const Say& say);
   Status start_services(const JobSpec& spec, const state::JobRecord& record, const Say& say);
-  Status wait_for_services(const JobSpec& spec, const state::JobRecord& record,
-                           const std::vector<std::string>& ports, const Say& say);
+  /// A service and where it is expected to answer.
+  struct AwaitedService {
+    std::string container;
+    std::string host;
+    std::vector<std::string> ports; ///< one of them is enough, as for GitLab
+  };
+  Status wait_for_services(const state::JobRecord& record,
+                           const std::vector<AwaitedService>& services, const Say& say);
   Status start_service(const ServiceSpec& service, int number, const JobSpec& job,
                        const state::JobRecord& record, const sandbox::ImageFacts& image,
                        const Say& say);

@@ -21,13 +21,18 @@ SUITE_SETUP() {
         git init --quiet --initial-branch=main "$SUITE_DIR/work"
         cd "$SUITE_DIR/work"
         echo 'from the repository' >README
-        git add README
+        # What git-lfs would commit of a file.
+        echo 'a large file' >large
+        install -D -m 0644 large "$SUITE_DIR/www/lfs/$(sha256sum <large | cut -d' ' -f1)"
+        printf 'version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %s\n' "$(sha256sum <large | cut -d' ' -f1)" "$(stat -c %s large)" >large.bin
+        echo '*.bin filter=lfs diff=lfs merge=lfs -text' >.gitattributes
+        git add README large.bin .gitattributes
         git commit --quiet --message first
         git clone --quiet --bare . "$SUITE_DIR/www/grp/app.git"
         git -C "$SUITE_DIR/www/grp/app.git" update-server-info
     )
     git_sha=$(git -C "$SUITE_DIR/work" rev-parse HEAD)
-    env_serve_address=$env_gitlab_address env_serve git "$git_port" python3 -m http.server --bind "$env_gitlab_address" --directory "$SUITE_DIR/www" "$git_port"
+    env_serve_address=$env_gitlab_address env_serve git "$git_port" python3 "$env_lib/git_server.py" --listen "$env_gitlab_address:$git_port" --root "$SUITE_DIR/www"
 }
 
 SUITE_TEARDOWN() {
@@ -112,7 +117,7 @@ TEST "what a script leaves running does not keep the job" {
 }
 
 TEST "sources come over HTTP, with git hooks in the helper and file variables in their place" {
-    job 4030 'cat README; cat $CONF; ls -l $CONF; hostname; cat hook-ran-on' "
+    job 4030 'cat README large.bin; cat $CONF; ls -l $CONF; hostname; cat hook-ran-on' "
         .git_info.repo_url = \"http://gitlab-ci-token:glcbt-job-token-4030@$env_gitlab_address:$git_port/grp/app.git\" | .git_info.sha = \"$git_sha\"
         | .git_info.depth = 0 | .variables |= map(select(.key != \"GIT_STRATEGY\"))
         | .variables += [{key: \"GIT_STRATEGY\", value: \"clone\"}, {key: \"CONF\", value: \"body of the file\\n\", file: true}]
@@ -121,6 +126,7 @@ TEST "sources come over HTTP, with git hooks in the helper and file variables in
 
     expect_eq "$(state 4030)" success
     expect_contains "$(trace 4030)" "from the repository"
+    expect_contains "$(trace 4030)" "a large file" # of Git LFS
     expect_contains "$(trace 4030)" "body of the file"
     expect_contains "$(trace 4030)" "Checking out ${git_sha:0:8}"
     expect_contains "$(trace 4030)" $'\nhelper-'

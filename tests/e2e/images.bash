@@ -30,6 +30,7 @@ SUITE_SETUP() {
     publish_image base/web:1 busybox '{"ExposedPorts": {"8080/tcp": {}}, "Cmd": ["/bin/httpd", "-f", "-p", "8080", "-h", "/www"]}' web_files
     publish_image base/web-user:1 busybox '{"User": "1000", "ExposedPorts": {"8080/tcp": {}}}' web_files
     publish_image base/deaf:1 busybox '{"ExposedPorts": {"9999/tcp": {}}, "Cmd": ["/bin/sh", "-c", "echo out of memory, giving up; exec sleep 600"]}'
+    publish_image base/half-deaf:1 busybox '{"ExposedPorts": {"9999/tcp": {}, "8080/tcp": {}}, "Cmd": ["/bin/httpd", "-f", "-p", "8080", "-h", "/"]}'
     publish_image private/tool:1 busybox '{}' web_files
 }
 
@@ -291,6 +292,27 @@ try hosts cat /etc/hosts" ".image.name = \"$world_busybox\"
     expect_step hosts 0 localhost docker web other-name commanded entered
 }
 
+TEST "a service has its job's workspace, an empty entrypoint instead of its image's, and the user that the job names" {
+    # serve PAGE: a command that writes the page and serves it
+    serve() { echo "$1 >/dev/shm/index.html; exec /bin/httpd -f -p 8080 -h /dev/shm"; }
+    run_steps 4083 "try workspace wget -qO- http://workspace:8080/grp/app/page
+try empty wget -qO- http://empty:8080/
+try user wget -qO- http://user:8080/" ".image.name = \"$world_busybox\"
+        | .variables += [{key: \"HEALTHCHECK_TCP_PORT\", value: \"8080\", public: true}]
+        | .services = [
+            {name: \"$world_registry/base/web:1\", alias: \"workspace\", command: [\"/bin/httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/builds\"]},
+            {name: \"$world_registry/base/entry:1\", alias: \"empty\", entrypoint: [\"\"],
+             command: [\"/bin/sh\", \"-c\", \"$(serve 'echo $FROM_ENTRYPOINT.')\"]},
+            {name: \"$world_registry/base/web:1\", alias: \"user\", executor_opts: {docker: {user: \"1234\", platform: \"amd64\"}},
+             entrypoint: [\"/bin/sh\", \"-c\", \"$(serve 'id -u')\"]}]
+        | .steps[0].script |= [\"echo of the job >page\"] + ."
+
+    expect_eq "$STATE" success
+    expect_step workspace 0 "of the job"
+    expect_eq "$(step_says empty)" .
+    expect_eq "$(step_says user)" 1234
+}
+
 TEST "a service that opens its port late is waited for" {
     run_steps 4090 'try once wget -qO- http://late:8080/' ".image.name = \"$world_busybox\"
         | .services = [{name: \"$world_registry/base/web:1\", alias: \"late\",
@@ -308,9 +330,24 @@ TEST "a service that never opens its port is a warning with its last words" {
     cp "$CASE_DIR/config.toml" "$world_config"
 
     expect_eq "$STATE" success
-    expect_contains "$TRACE" "WARNING: service port deaf:9999 did not answer within 2 s"
+    expect_contains "$TRACE" "WARNING: service deaf did not answer at port 9999 within 2 s"
     expect_contains "$TRACE" "out of memory, giving up"
     expect_contains "$TRACE" $'\nran'
+    expect_lacks "$TRACE" "page of the service"
+}
+
+TEST "one port that answers is enough, and HEALTHCHECK_TCP_PORT names it where the image does not" {
+    cp "$world_config" "$CASE_DIR/config.toml"
+    sed -i 's/^\[gitlab\]/[gitlab]\nservice_wait = "20s"/' "$world_config"
+    run_script 4093 'echo ran' ".services = [{name: \"$world_registry/base/half-deaf:1\", alias: \"half\"},
+        {name: \"$world_registry/base/deaf:1\", alias: \"other\", variables: [{key: \"HEALTHCHECK_TCP_PORT\", value: \"8081\"}],
+         command: [\"/bin/httpd\", \"-f\", \"-p\", \"8081\", \"-h\", \"/\"]},
+        {name: \"$world_busybox\", alias: \"late\", variables: [{key: \"HEALTHCHECK_TCP_PORT\", value: \"8080\"}],
+         command: [\"/bin/sh\", \"-c\", \"sleep 2; exec /bin/httpd -f -p 8080 -h /\"]}]" || true
+    cp "$CASE_DIR/config.toml" "$world_config"
+
+    expect_eq "$STATE" success
+    expect_lacks "$TRACE" "did not answer"
 }
 
 TEST "a job that is cancelled while its services start is prepared once, is cancelled, and leaves nothing" {

@@ -476,6 +476,69 @@ TEST "cleanup beside a live run removes everything, and the run fails" {
     expect_nothing_left
 }
 
+TEST "a job whose cleanup cannot read the configuration goes with the next prepare, though its runner lives on" {
+    local own=${world_config%/*}/own.toml
+    install -m 0666 "$world_config" "$own"
+    job 3052 'echo ran'
+    job 3053 'echo ran'
+    install -d -m 0777 at
+    sim_config=$own sim 3052 --after "build_script:echo '[' >>$own" \
+        --after "cleanup:touch $PWD/at/cleaned; while [ ! -e $PWD/at/forgotten ]; do sleep 0.1; done; rm -r \$(dirname \$(find $CASE_DIR/3052 -name response.json)); touch $PWD/at/gone; while [ ! -e $PWD/at/done ]; do sleep 0.1; done" &
+    until_true 60 [ -e at/cleaned ]
+    expect_eq "$(all 3052 cleanup rc)" 2
+    # As long as the runner knows it, it is a job that lives.
+    sim 3053
+    expect_contains "$(world_leftovers)" slipway-j3052
+    touch at/forgotten
+    until_true 20 [ -e at/gone ]
+    rm -rf "$CASE_DIR/3053"
+    sim 3053
+    expect_eq "$(result 3053)" success
+    left=$(world_leftovers)
+    touch at/done
+    wait
+    rm "$own"
+    expect_eq "$left" ""
+}
+
+TEST "a job of another configuration of the same user opens no registry to a job that runs" {
+    local other=${world_config%/*}/other.toml
+    # Without any registry, and so without an image that it could pull: it comes as far as the rule.
+    sed '/^\[\[registry\]\]/,/^$/d' "$world_config" >"$other"
+    job 3056 "echo ready; until [ -e /builds/go ]; do sleep 0.2; done; busybox nc -w 5 ${world_registry%:*} ${world_registry##*:} </dev/null && echo REACHED || echo refused"
+    job 3057 'echo ran' '.variables |= map(select(.key != "GIT_STRATEGY"))'
+    # The simulated runner does this, as the service user.
+    cat >beside <<END
+set -x
+python3 "$env_lib/runner_sim.py" "$CASE_DIR/3057" "$CASE_DIR/3057.json" -- "$world_bin/slipway" --config "$other" gitlab
+podman unshare sh -c 'touch "\$(podman volume inspect --format "{{.Mountpoint}}" "\$(podman volume ls --quiet --filter name=slipway-j3056)")/go"'
+END
+    install -d -o "$world_user" 3057 logs
+    sim 3056 --on "build_script:ready:run=bash $PWD/beside >$PWD/logs/beside 2>&1"
+    rm "$other"
+
+    expect_eq "$(result 3056)" success "$(tail -n 20 logs/beside)"
+    expect_contains "$(calls 3057)" "prepare"
+    expect_contains "$(all 3056 run:build_script out)" refused
+    expect_lacks "$(all 3056 run:build_script out)" REACHED
+}
+
+TEST "below the floor prepare first removes what dead jobs wrote and what nobody uses, and only then gives up" {
+    local free
+    job 3054 'printf "FROM scratch\nCOPY Dockerfile /\n" >Dockerfile; docker build . 2>&1; echo ready; sleep 600'
+    job 3055 'echo not reached'
+    sim 3054 --on "build_script:^ready|\nready:killall" || true
+    expect_contains "$(world_leftovers)" slipway-j3054
+    expect_contains "$(with_cgroup2_as_user podman ps --filter label=io.slipway.role=builder --format '{{.Names}}')" slipway
+    free=$(df --output=avail -B1M "$world_state_dir" | tail -1)
+    with_sandbox "disk_floor = \"$((free + 5000))MiB\"" sim 3055 || true
+
+    expect_contains "$(all 3055 prepare err)" "prepare was ended: less than"
+    expect_nothing_left
+    expect_eq "$(with_cgroup2_as_user podman ps --filter label=io.slipway.role=builder --format '{{.Names}}')" ""
+    expect_eq "$(find "$world_state_dir/bases" -name 'blobs')" ""
+}
+
 TEST "a failing get_sources is tried again with clear_worktree in between" {
     job 3035 'cat tried' '.variables += [{key: "GET_SOURCES_ATTEMPTS", value: "3"}]'
     sim 3035 --script 'get_sources=mkdir -p /builds/grp/app; echo . >>/builds/grp/app/tried; [ $(wc -l </builds/grp/app/tried) -ge 2 ] || exit 9'

@@ -189,6 +189,30 @@ TEST "a job's ID token opens nothing where Vault takes the AppRole alone" {
     nothing_is_out
 }
 
+TEST "a secret that the runner fetches for a job is looked for in what the job builds, and a service's variables may name it" {
+    vault sys/policies/acl/app '{"policy": "path \"secret/data/app\" { capabilities = [\"read\"] }"}'
+    vault auth/jwt/role/app '{"role_type": "jwt", "user_claim": "project_id", "bound_audiences": ["vault"], "token_policies": "app"}'
+    vault secret/data/app '{"data": {"password": "f3tched-By-The-runner"}}'
+    local world_runner_env=(VAULT_CACERT="$world_dir/vault/vault-ca.pem")
+    run_steps 4105 "printf 'FROM $tiny\nARG PASSWORD\nRUN printf %%s \$PASSWORD >/app.conf\n' >Dockerfile
+docker build -q --build-arg PASSWORD=\$DB_PASSWORD -t $proxy/grp/app/fetched:1 .
+try push docker push $proxy/grp/app/fetched:1
+try file docker build -q --secret id=pw,src=\$DB_FILE -t $proxy/grp/app/lent:1 .
+try service /opt/busybox wget -q -O - http://web:8080/" ".image.name = \"$world_tools\"
+        | .variables += [{key: \"VAULT_ID_TOKEN\", value: \"$(id_token)\", masked: true}]
+        | .services = [{name: \"$world_tools\", alias: \"web\", variables: [{key: \"TOLD\", value: \"\$DB_PASSWORD in \$CI_PROJECT_DIR\"}],
+            entrypoint: [\"/opt/busybox\"], command: [\"sh\", \"-c\", \"mkdir /www; printf %s \\\"\$TOLD\\\" | base64 >/www/index.html; exec /opt/busybox httpd -f -p 8080 -h /www\"]}]
+        | .secrets = ({DB_PASSWORD: false, DB_FILE: true} | map_values({file: ., vault: {server: {url: \"$vault_url\", auth: {name: \"jwt\", path: \"jwt\",
+            data: {role: \"app\", jwt: \"\$VAULT_ID_TOKEN\"}}}, engine: {name: \"kv-v2\", path: \"secret\"}, path: \"app\", field: \"password\"}}))"
+
+    expect_eq "$STATE" success
+    expect_step push 1 "[secret_leaked] The value of DB_PASSWORD" "layer sha256:" ", app.conf"
+    expect_absent grp/app/fetched:1
+    expect_step file 0
+    expect_step service 0 "$(printf 'f3tched-By-The-runner in /builds/grp/app' | base64 | head -c 40)"
+    expect_lacks "$TRACE" f3tched-By-The-runner
+}
+
 TEST "control: with jwt_variable the job mints the same and pushes past the gate, and slipway says so" {
     id_tokens_are_for push
     cp "$world_config" kept-config

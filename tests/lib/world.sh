@@ -131,7 +131,7 @@ world_run() {
         local word
         for word in --config "${world_config}" gitlab "$stage"; do flags+=("--custom-$stage-args=$word"); done
     done
-    timeout --kill-after=30 "${world_deadline:-600}" "$env_lib/as-user" "$world_user" \
+    timeout --kill-after=30 "${world_deadline:-600}" "$env_lib/as-user" "$world_user" "${world_runner_env[@]}" \
         "$world_runner/bin/gitlab-runner" --log-level info run-single --url "http://$env_gitlab_address:$world_coordinator_port" \
         --token glrt-stub --name try --executor custom --shell bash --builds-dir "$world_dir/runner/builds" \
         --cache-dir "$world_dir/runner/cache" --max-builds $# --wait-timeout 30 "${flags[@]}" \

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/file.hpp"
 #include "executor/gitlab/job_response.hpp"
 #include "executor/gitlab/stages.hpp"
+#include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
 
@@ -32,7 +34,7 @@ TEST(JobResponse, ReadsWhatDecisionsNeed) {
 
 TEST(JobResponse, NullMembersCountAsAbsent) {
   const auto job = parse_job_response(
-      R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app","name":null},"git_info":{"protected":null},"image":null,"services":null,"variables":null,"inputs":{}})");
+      R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app","name":null},"git_info":{"protected":null},"image":null,"services":null,"variables":null,"secrets":null,"inputs":{}})");
 
   ASSERT_TRUE(job) << job.error().what;
   EXPECT_FALSE(job->ref_protected);
@@ -73,7 +75,10 @@ INSTANTIATE_TEST_SUITE_P(
             "job.variables is not a list"},
         Bad{"ServiceIsText",
             R"({"id":1,"token":"t","job_info":{"project_full_path":"g/a"},"services":["x"]})",
-            "job.services is not an object"}),
+            "job.services is not an object"},
+        Bad{"SecretsAreAList",
+            R"({"id":1,"token":"t","job_info":{"project_full_path":"g/a"},"secrets":["x"]})",
+            "job.secrets is not an object"}),
     [](const auto& tested) { return std::string{tested.param.name}; });
 
 TEST(JobResponse, TornPayloadDoesNotShowItsBytes) {
@@ -83,8 +88,40 @@ TEST(JobResponse, TornPayloadDoesNotShowItsBytes) {
 }
 
 TEST(JobResponse, MissingFileSaysWhoStartsSlipway) {
-  EXPECT_NE(read_job_response("").error().hint.find("custom executor"), std::string::npos);
-  EXPECT_EQ(read_job_response("/nonexistent").error().kind, ErrorKind::misconfigured);
+  const auto no_environment = [](const char*) -> const char* { return nullptr; };
+  EXPECT_NE(read_job_response("", no_environment).error().hint.find("custom executor"),
+            std::string::npos);
+  EXPECT_EQ(read_job_response("/nonexistent", no_environment).error().kind,
+            ErrorKind::misconfigured);
+}
+
+TEST(JobResponse, HasTheValuesThatTheRunnerFetchedOrSetAndNoOthersOfTheEnvironment) {
+  const fakes::TempDir dir;
+  const auto file = dir.path() / "response.json";
+  ASSERT_TRUE(replace_file(file, R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},
+    "variables":[{"key":"CI_BUILDS_DIR","value":"/mine","public":true}],
+    "secrets":{"DB_PASSWORD":{"vault":{"path":"app"}},"GONE":{}}})"));
+  const auto environment = [](const char* name) -> const char* {
+    const std::map<std::string, const char*> has{{"CUSTOM_ENV_DB_PASSWORD", "f3tched-$value"},
+                                                 {"CUSTOM_ENV_CI_PROJECT_DIR", "/builds/grp/app"},
+                                                 {"CUSTOM_ENV_CI_BUILDS_DIR", "/builds"},
+                                                 {"CUSTOM_ENV_OTHER", "not read"},
+                                                 {"DB_PASSWORD", "not read either"}};
+    const auto found = has.find(name);
+    return found == has.end() ? nullptr : found->second;
+  };
+
+  const auto job = read_job_response(file, environment);
+
+  ASSERT_TRUE(job.ok()) << job.error().text();
+  ASSERT_EQ(job->variables.size(), 2U);
+  const auto& secret = job->variables.back();
+  EXPECT_EQ(secret.key, "DB_PASSWORD");
+  EXPECT_EQ(secret.value, "f3tched-$value");
+  EXPECT_TRUE(secret.masked && secret.raw && !secret.is_public && !secret.file);
+  EXPECT_EQ(job->expand("$CI_PROJECT_DIR/html $CI_BUILDS_DIR $OTHER $GONE|"),
+            "/builds/grp/app/html /mine  |");
+  EXPECT_EQ(job->variable("CI_PROJECT_DIR"), "") << "nothing is decided by it";
 }
 
 TEST(DockerInDocker, IsRecognisedInAnyRegistryAndTag) {

@@ -163,6 +163,7 @@ TEST(PlatformName, IsOneForOnePlatform) {
        {std::pair{"linux/amd64", "linux/amd64"}, std::pair{"x86_64", "linux/amd64"},
         std::pair{"linux/amd64/v1", "linux/amd64"}, std::pair{"linux/amd64/v3", "linux/amd64/v3"},
         std::pair{"AArch64", "linux/arm64"}, std::pair{"linux/arm64/v8", "linux/arm64"},
+        std::pair{"arm64/v8", "linux/arm64"}, std::pair{"arm/v6", "linux/arm/v6"},
         std::pair{"linux/arm", "linux/arm/v7"}, std::pair{"linux/arm/6", "linux/arm/v6"},
         std::pair{"armel", "linux/arm/v6"}, std::pair{"linux/i386", "linux/386"},
         std::pair{"windows/amd64", "windows/amd64"}}) {

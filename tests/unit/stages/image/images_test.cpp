@@ -465,7 +465,7 @@ TEST_F(ImagesTest, WhatAKilledScanLeftIsCollectedAndALivingScanStays) {
       true,
       "id-x"};
 
-  const auto collected = collect_leftovers(tools(), false);
+  const auto collected = collect_leftovers(tools(), Leftovers::old);
 
   ASSERT_TRUE(collected.ok()) << collected.error().text();
   EXPECT_FALSE(fs::exists(gate / ("scan-" + gone + "-aaaaaa")));
@@ -518,10 +518,10 @@ TEST_F(ImagesTest, WhatTellsOfAKilledScanStaysUntilItsSandboxIsRemoved) {
     return fakes::FakePodmanApi::trouble(500, "busy");
   };
 
-  EXPECT_FALSE(collect_leftovers(tools(), false).ok());
+  EXPECT_FALSE(collect_leftovers(tools(), Leftovers::old).ok());
   EXPECT_TRUE(fs::exists(folder));
   is_down = false;
-  EXPECT_TRUE(collect_leftovers(tools(), false).ok());
+  EXPECT_TRUE(collect_leftovers(tools(), Leftovers::old).ok());
   EXPECT_FALSE(fs::exists(folder));
 }
 

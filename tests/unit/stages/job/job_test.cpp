@@ -43,10 +43,12 @@ protected:
 
   Tools tools() { return {config_, podman_, folders_, audit_, clock_, "nobody", "owner"}; }
 
-  void prepared(const std::string& key, const state::ProcessIdentity& runner) {
+  void prepared(const std::string& key, const state::ProcessIdentity& runner,
+                const std::filesystem::path& payload = "") {
     state::JobRecord record;
     record.key = key;
     record.runner = runner;
+    record.payload = payload.string();
     record.containers = {"slipway-" + key + "-job", "slipway-" + key + "-helper"};
     record.network = "slipway-" + key;
     record.volume = "slipway-" + key + "-builds";
@@ -103,6 +105,29 @@ TEST_F(JobsTest, DeniedImageNeverReachesTheEngine) {
   EXPECT_EQ(prepared.error().what, "this runner does not allow the job image 'alpine:3'");
   EXPECT_TRUE(runner_.seen.empty());
   EXPECT_TRUE(api_->asked.empty());
+}
+
+TEST_F(JobsTest, OneUsersEngineServesOneInstallationAtATime) {
+  state::JobFolders others{dir_ / "other-state", dir_ / "run"};
+  state::JobRecord record;
+  record.key = "j9-zz";
+  record.runner = state::ProcessIdentity::parent();
+  ASSERT_TRUE(others.create(record.key));
+  ASSERT_TRUE(others.save(record));
+  ASSERT_TRUE(replace_file(dir_ / "slipway-installation", others.state_dir().string()));
+  JobSpec spec;
+  spec.key = "j1-aa";
+  spec.image = "alpine:3";
+  const auto prepare = [&] { return Jobs{tools()}.prepare(spec, [](std::string_view) {}).error(); };
+
+  const auto refused = prepare();
+  record.runner = dead();
+  ASSERT_TRUE(others.save(record));
+
+  EXPECT_EQ(refused.kind, ErrorKind::misconfigured);
+  EXPECT_NE(refused.what.find((dir_ / "other-state").string()), std::string::npos);
+  EXPECT_EQ(prepare().what.find("has jobs as this user"), std::string::npos);
+  EXPECT_EQ(*read_file(dir_ / "slipway-installation", 4096), folders_.state_dir().string());
 }
 
 TEST(EgressOf, BlocksRegistriesAndTheMetadataServiceOfAnInstanceWhoseRoleIsUsed) {
@@ -245,6 +270,30 @@ TEST_F(JobsTest, ReapEndsWhatACleanupCouldNotAlthoughTheRunnerLives) {
   EXPECT_EQ(*reaped, 1);
   EXPECT_FALSE(folders_.load("j1-aa"));
   EXPECT_TRUE(removed("slipway-j1-aa-job"));
+}
+
+// Of a cleanup that could not read its configuration, or was never started, nothing is written
+// down.
+TEST_F(JobsTest, ReapEndsWhatTheRunnerHasForgottenAlthoughItLives) {
+  const auto payload = dir_ / "response.json";
+  std::ofstream{payload} << "{}";
+  prepared("j1-aa", state::ProcessIdentity::parent(), payload);
+  EXPECT_EQ(Jobs{tools()}.reap().value(), 0);
+
+  std::filesystem::remove(payload);
+
+  EXPECT_EQ(Jobs{tools()}.reap().value(), 1);
+  EXPECT_FALSE(folders_.load("j1-aa"));
+  EXPECT_TRUE(removed("slipway-j1-aa-job"));
+}
+
+TEST_F(JobsTest, TheVolumeOfAnEngineGoesAlsoWhereARebootTookItsFolder) {
+  prepared("j1-aa", dead());
+  api_->volumes["slipway-j1-aa-engine"] = {{"Name", "slipway-j1-aa-engine"}};
+
+  ASSERT_TRUE(Jobs{tools()}.reap());
+
+  EXPECT_TRUE(removed("slipway-j1-aa-engine"));
 }
 
 TEST_F(JobsTest, ReapLeavesAJobThatIsPreparedAgain) {

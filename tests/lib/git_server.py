@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Bare repositories over git's "dumb" HTTP, with the batch API of Git LFS (Python standard library).
+
+usage: git_server.py --listen ADDRESS:PORT --root DIR
+
+GET serves files below DIR. POST …/info/lfs/objects/batch tells where each object that is asked for lies: DIR/lfs/OID.
+Source: git-lfs, docs/api/batch.md."""
+
+import argparse
+import functools
+import json
+import os
+from http.server import SimpleHTTPRequestHandler
+
+from local_server import LocalServer
+
+MOST = 1 << 20  # bytes of a question
+
+
+class Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        if not self.path.endswith("/info/lfs/objects/batch") or not 0 < length <= MOST:
+            self.send_error(404)
+            return
+        objects = []
+        for wanted in json.loads(self.rfile.read(length))["objects"]:
+            entry = {"oid": wanted["oid"], "size": wanted["size"]}
+            if os.path.exists(os.path.join(self.directory, "lfs", os.path.basename(wanted["oid"]))):
+                entry["actions"] = {"download": {"href": f"http://{self.headers['Host']}/lfs/{wanted['oid']}"}}
+            else:
+                entry["error"] = {"code": 404, "message": "there is no such object"}
+            objects.append(entry)
+        body = json.dumps({"transfer": "basic", "objects": objects}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/vnd.git-lfs+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listen", required=True)
+    parser.add_argument("--root", required=True)
+    options = parser.parse_args()
+    host, _, port = options.listen.rpartition(":")
+    LocalServer((host, int(port)), functools.partial(Handler, directory=options.root)).serve_forever()
+
+
+main()
