@@ -124,7 +124,9 @@ docker push \$CI_REGISTRY_IMAGE/web:1" |
         sed "s#^\[\[runners\]\]#&\n  name = \"slipway\"\n  url = \"http://$env_gitlab_address:$world_coordinator_port\"\n  token = \"glrt-stub\"#" \
             "$SUITE_DIR/runners.toml"
     } >"$layers/etc/gitlab-runner/config.toml"
-    chown "$world_user" "$layers/etc/gitlab-runner/config.toml"
+    chmod 0600 "$layers/etc/gitlab-runner/config.toml" # as `gitlab-runner register` leaves it to root
+    installed "$SUITE_ROOT/packaging/setup-runner" --concurrent 4 --user "$world_user" >given
+    grep -q "give /etc/gitlab-runner" given
     installed timeout --kill-after=30 300 "$env_lib/as-user" "$world_user" gitlab-runner run-single \
         --config /etc/gitlab-runner/config.toml --runner slipway --max-builds 1 --wait-timeout 30 >runner.log 2>&1 ||
         fail "$(tail -n 20 runner.log)"

@@ -187,6 +187,45 @@ TEST "the state folder is the user's alone before the service first starts" {
     expect_contains "$OUTPUT" "is right: /var/lib/slipway"
 }
 
+TEST "a configuration that root has registered is given to the user, and runners of other executors are told of" {
+    new_tree
+    local config=$TREE/etc/gitlab-runner/config.toml uid
+    expect_status 0 "$SETUP" --root "$TREE"
+    uid=$(awk -F: '$1 == "gitlab-runner" { print $3 }' "$TREE/etc/passwd")
+    printf '[[runners]]\n  executor = "docker"\n[[runners]]\n  executor = "custom"\n' >"$config"
+    chmod 600 "$config"
+    echo root >"$TREE/etc/victim"
+    ln -s "$TREE/etc/victim" "$TREE/etc/gitlab-runner/link"
+    expect_status 0 "$SETUP" --root "$TREE"
+    expect_eq "$(stat -c %u "$config" "$TREE/etc/victim" | paste -sd' ')" "$uid 0" "owners of configuration and victim"
+    expect_contains "$OUTPUT" "has runners with the executor docker, which now run as gitlab-runner as well"
+    expect_status 0 "$SETUP" --root "$TREE"
+    expect_contains "$OUTPUT" "is right: /etc/gitlab-runner"
+}
+
+TEST "Docker's own packages stay, and Debian's that conflict with them are left out" {
+    mkdir doubles
+    printf '#!/bin/sh\n[ "$1" != install ] || echo "$@" >%q\n' "$CASE_DIR/asked" >doubles/apt-get
+    # docker-ce is there, and containerd.io is not even known.
+    printf '#!/bin/sh\ncase "$*" in *"docker-ce containerd.io") echo "$HAS"; exit 1 ;; esac\n' >doubles/dpkg-query
+    printf '#!/bin/sh\n' >doubles/deb-systemd-helper
+    chmod +x doubles/*
+    export PATH=$PWD/doubles:$PATH
+    for HAS in "ii " ""; do # the second is the control
+        export HAS
+        expect_status 0 unshare --mount bash -c '
+            for dir in /lib/systemd/system /etc/systemd/system; do [[ ! -d $dir ]] || mount -t tmpfs none "$dir"; done
+            "$0" run' "$SUITE_ROOT/packaging/install-deps"
+        expect_contains "$(<asked)" "--no-remove" && expect_contains "$(<asked)" " podman "
+        if [[ -n $HAS ]]; then
+            expect_contains "$OUTPUT" "left out: docker.io"
+            expect_lacks "$(<asked)" " docker.io"
+        else
+            expect_contains "$(<asked) " " docker.io "
+        fi
+    done
+}
+
 TEST "services that came with packages are disabled also where the installation breaks off" {
     mkdir doubles
     printf '#!/bin/sh\n[ "$1" != install ] || { touch /lib/systemd/system/docker.service; exit "$APT_ENDS"; }\n' >doubles/apt-get
