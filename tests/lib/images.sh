@@ -21,15 +21,26 @@ image_layout() {
     python3 "$env_lib/make_layout.py" --rootfs "$1" --layout "$2" --tag "$3" "${@:4}"
 }
 
+# image_updates SUITE VERSIONS: those of the packages ("NAME VERSION" a line) that this machine's apt has another version of.
+# The database that tests scan with knows what this machine's own packages had mended.
+image_updates() {
+    [[ $(. /etc/os-release && echo "$VERSION_CODENAME") == "$1" ]] || return 0
+    cut -d' ' -f1 "$2" | xargs apt-cache policy | awk '
+        FNR == NR { has[$1] = $2; next }
+        /^[^ ]/ { name = $1; sub(/:$/, "", name) }
+        $1 == "Candidate:" && $2 != "(none)" && $2 != has[name] { print name }' "$2" -
+}
+
 image_debian() {
     local suite=${1:-bookworm} layout
     layout=$env_cache/images/debian-$suite
-    if [[ ! -s $layout/index.json ]]; then
+    image_is_current() { [[ -s $layout/index.json && -s $layout.versions && -z $(image_updates "$suite" "$layout.versions") ]]; }
+    if ! image_is_current; then
         mkdir -p "$env_cache/images"
         exec {image_lock}>"$env_cache/images/.debian.lock"
         flock "$image_lock"
-        if [[ ! -s $layout/index.json ]]; then
-            local work mirror
+        if ! image_is_current; then
+            local work mirror updates
             mirror=$(image_apt_mirror "$suite") || return 1
             work=$(mktemp -d "$env_cache/images/.debian.XXXXXX")
             debootstrap --variant=minbase "$suite" "$work/root" "$mirror" >"$work/log" 2>&1 || {
@@ -37,11 +48,24 @@ image_debian() {
                 env_fail "debootstrap failed"
                 return 1
             }
-            rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/* "$work"/root/dev/*
+            # debootstrap has one source, without the security updates.
+            chroot "$work/root" dpkg-query -W -f '${Package} ${Version}\n' >"$work/versions" &&
+                mkdir "$work/root/updates" && updates=$(image_updates "$suite" "$work/versions") &&
+                if [[ -n $updates ]]; then
+                    # shellcheck disable=SC2086
+                    (cd "$work/root/updates" && apt-get -qq -o APT::Sandbox::User=root download $updates) >>"$work/log" 2>&1 &&
+                        DEBIAN_FRONTEND=noninteractive chroot "$work/root" sh -c 'apt-get install --yes /updates/*.deb' >>"$work/log" 2>&1
+                fi && chroot "$work/root" dpkg-query -W -f '${Package} ${Version}\n' >"$work/versions" || {
+                tail -n 20 "$work/log" >&2
+                env_fail "updating the Debian image failed"
+                exec {image_lock}>&-
+                return 1
+            }
+            rm -rf "$work"/root/updates "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/* "$work"/root/dev/*
             tar --numeric-owner --sort=name --one-file-system -C "$work/root" -cf "$work/root.tar" . &&
-                image_layout "$work/root.tar" "$work/layout" 12 --cmd /bin/bash &&
+                image_layout "$work/root.tar" "$work/layout" 12 --cmd /bin/bash >/dev/null &&
                 chmod -R a+rX "$work/layout" &&
-                mv -T "$work/layout" "$layout"
+                rm -rf "$layout" && mv -T "$work/layout" "$layout" && mv "$work/versions" "$layout.versions"
             rm -rf "$work"
         fi
         exec {image_lock}>&-
