@@ -42,7 +42,7 @@ try again docker push $world_registry/grp/app/vulnerable:1"
 
     expect_eq "$STATE" success
     expect_step push 1 "Gate: denied" "CRITICAL  CVE-2020-14343  PyYAML 5.3, fixed in 5.4" "What to do: upgrade PyYAML to 5.4 or later" \
-        "Brought by: RUN /bin/sh -c mkdir -p /usr/lib/python3"
+        "Brought by: Dockerfile:2, RUN /bin/sh -c mkdir -p /usr/lib/python3"
     expect_step buildx 1 CVE-2020-14343
     expect_step again 1 CVE-2020-14343
     expect_contains "$TRACE" "refused  $world_registry/grp/app/vulnerable:1"
@@ -758,4 +758,51 @@ fixed_only = false'
     blob=$vulnerable-edited/blobs/sha256/$(ls -S "$vulnerable-edited/blobs/sha256" | head -n 1)
     echo more >>"$blob"
     expect_status 1 check "$vulnerable-edited"
+}
+
+TEST "a full disk, a failing one and a short read at any step of slipway and slipway-gate: a denied image is never passed" {
+    local vulnerable=$CASE_DIR/vulnerable layout
+    layout=$SUITE_DIR/tiny-layout
+    vulnerable_root root
+    tar -C root -cf root.tar .
+    image_layout root.tar "$vulnerable" 1
+    chmod -R a+rX "$vulnerable"
+    c++ -std=c++20 -O1 -shared -fPIC -o faults.so "$SUITE_ROOT/tests/lib/fault_injector.cpp"
+    # slipway-gate has none of slipway's environment.
+    printf '#!/bin/sh\n. %s\nexec %s "$@"\n' "$CASE_DIR/fault" "$world_bin/slipway-gate" >gate
+    chmod 755 gate
+    gate_config faults "\$a[programs]\ngate = \"$CASE_DIR/gate\""
+    # faulty PROGRAM KIND AT LAYOUT: `gate check` where that call fails, with nothing remembered of an earlier one
+    faulty() {
+        rm -rf "$world_state_dir/verdicts" calls
+        install -m 0666 /dev/null calls
+        local fault=(LD_PRELOAD="$CASE_DIR/faults.so" FAULT_PROGRAM="$1" FAULT_KIND="$2" FAULT_AT="$3" FAULT_LOG="$CASE_DIR/calls")
+        printf 'export %s\n' "${fault[*]}" >fault
+        with_cgroup2_as_user "${fault[@]}" "$world_bin/slipway" --config "$world_config" gate check "$4"
+    }
+
+    local program kind at most step denied=0 not_judged=0 rc
+    for program in slipway slipway-gate; do
+        for kind in read short open make write sync; do
+            expect_status 1 faulty "$program" "$kind" 0 "$vulnerable"
+            most=$(awk '{sum += $2} END {print sum + 0}' calls)
+            step=$(((most + 7) / 8))
+            for ((at = 1; at <= most; at += step)); do
+                rc=0
+                OUTPUT=$(faulty "$program" "$kind" "$at" "$vulnerable" 2>&1) || rc=$?
+                case $rc in
+                1) denied=$((denied + 1)) ;;
+                2) not_judged=$((not_judged + 1)) ;;
+                *) fail "$program, $kind $at of $most: exit status $rc -> $(tail -n 12 <<<"$OUTPUT")" ;;
+                esac
+            done
+            echo "$program $kind $most $denied $not_judged" >>told
+        done
+    done
+    echo "$denied denied, $not_judged could not be judged"
+    # They did fail, and what a fault left behind changes no later verdict.
+    ((not_judged > 10)) || fail "only $not_judged of the faults were seen"
+    expect_status 1 faulty slipway read 0 "$vulnerable"
+    expect_contains "$OUTPUT" CVE-2020-14343
+    expect_status 0 faulty slipway read 0 "$layout"
 }
