@@ -216,14 +216,14 @@ public:
     ::archive_write_add_filter_none(archive_.get());
     ::archive_write_set_bytes_per_block(archive_.get(), static_cast<int>(kPart));
     ::archive_write_set_bytes_in_last_block(archive_.get(), 1);
-    return done(::archive_write_set_options(archive_.get(), "hdrcharset=BINARY") == ARCHIVE_OK &&
-                ::archive_write_open(archive_.get(), this, nullptr, &write_part, nullptr) ==
-                    ARCHIVE_OK);
+    return done(::archive_write_open(archive_.get(), this, nullptr, &write_part, nullptr) ==
+                ARCHIVE_OK);
   }
   Status header(archive_entry* entry, const std::string& path) {
     ::archive_entry_set_pathname(entry, path.c_str());
     // What is a hole there is zeros here.
     ::archive_entry_sparse_clear(entry);
+    // Warns of a name that is no text in this locale, and writes its bytes.
     const int code = ::archive_write_header(archive_.get(), entry);
     return done(code == ARCHIVE_OK || code == ARCHIVE_WARN);
   }

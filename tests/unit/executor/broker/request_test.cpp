@@ -236,7 +236,7 @@ TEST(IndexRequestJson, IsRefusedNamingTheMember) {
         std::pair{R"({"names": ["a"], "add": [{"image": "b", "take": "x"}]})", "'take'"},
         std::pair{R"({"names": ["a"], "add": [{"image": "b", "more": 1}]})", "'more'"},
         std::pair{R"({"names": ["a"], "remove": ["b"]})", "digest"},
-        std::pair{R"({"names": ["a"], "platforms": ["x"]})", "x"},
+        std::pair{R"({"names": ["a"], "platforms": ["linux/x/y/z"]})", "linux/x/y/z"},
         std::pair{R"({"names": ["a"], "push": true})", "'push'"}}) {
     const auto request = parse_index_json(text);
     ASSERT_FALSE(request) << text;

@@ -433,7 +433,6 @@ TEST_F(BrokerServer, TheFilesOfAnImageAreATar) {
   EXPECT_NE(tar.find("Content-Type: application/x-tar"), std::string::npos) << tar;
   EXPECT_NE(tar.find("what the layer has"), std::string::npos) << tar;
   EXPECT_NE(get("?name=app:2").find(" 404 "), std::string::npos);
-  EXPECT_NE(get("").find(" 404 "), std::string::npos);
 }
 
 TEST_F(BrokerServer, AnIndexIsMadeAndItsManifestIsShown) {
