@@ -206,7 +206,7 @@ try service /opt/busybox wget -q -O - http://web:8080/" ".image.name = \"$world_
             data: {role: \"app\", jwt: \"\$VAULT_ID_TOKEN\"}}}, engine: {name: \"kv-v2\", path: \"secret\"}, path: \"app\", field: \"password\"}}))"
 
     expect_eq "$STATE" success
-    expect_step push 1 "[secret_leaked] The value of DB_PASSWORD" "layer sha256:" ", app.conf"
+    expect_step push 1 "[secret_leaked] The value of " DB_PASSWORD "layer sha256:" ", app.conf"
     expect_absent grp/app/fetched:1
     expect_step file 0
     expect_step service 0 "$(printf 'f3tched-By-The-runner in /builds/grp/app' | base64 | head -c 40)"
