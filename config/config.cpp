@@ -7,6 +7,7 @@
 #include "executor/egress/allowlist.hpp"
 #include "executor/oci/artifact.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/oci/platform.hpp"
 #include "executor/oci/reference.hpp"
 
 #include <algorithm>
@@ -652,6 +653,58 @@ void read_pull_policies(Section& s, std::vector<std::string>& into) {
   if (into.empty()) s.wrong("pull_policies", "a list of at least one policy");
 }
 
+/// CI_PIPELINE_SOURCE of GitLab's docs, "predefined CI/CD variables"; 18.6.
+const std::set<std::string> kPipelineSources{"api",
+                                             "chat",
+                                             "container_registry_push",
+                                             "duo_workflow",
+                                             "external",
+                                             "external_pull_request_event",
+                                             "merge_request_event",
+                                             "ondemand_dast_scan",
+                                             "ondemand_dast_validation",
+                                             "parent_pipeline",
+                                             "pipeline",
+                                             "push",
+                                             "schedule",
+                                             "security_orchestration_policy",
+                                             "trigger",
+                                             "web",
+                                             "webide"};
+
+void read_sources(Section& s, std::vector<std::string>& sources) {
+  s.read("source", sources);
+  for (const auto& source : sources)
+    if (!kPipelineSources.contains(source))
+      return s.wrong("source", "a list of GitLab's pipeline sources, and '" + source + "' is none" +
+                                   did_you_mean(source, kPipelineSources));
+}
+
+// Whom a [[rule]] is for.
+void read_subject(Section& s, const Identity& identity, Rule& rule) {
+  s.read("project", rule.project);
+  if (rule.project.empty())
+    s.wrong("project", "a glob on the full path of a project, such as \"grp/*\"");
+  s.read("protected", rule.only_protected);
+  read_sources(s, rule.sources);
+  // Else a job that hides where it comes from would get what the rules after this one say.
+  if (s.has("source") && (identity.issuer.empty() || !identity.required))
+    s.wrong("source", "left out while [identity] has no issuer and required = true: nothing else "
+                      "says it reliably");
+  s.read("runner_tag", rule.runner_tags);
+}
+
+void read_platforms(Section& s, std::vector<std::string>& platforms) {
+  s.read("platforms", platforms);
+  for (auto& text : platforms) {
+    auto platform = oci::parse_platform(text);
+    if (!platform || platform->os != "linux")
+      return s.wrong("platforms", "a list such as [\"linux/amd64\"], and '" + text +
+                                      "' is no platform of Linux");
+    text = platform->str();
+  }
+}
+
 // What of [[rule]] says which backends may build.
 void read_backends(Section& s, BackendPolicy& backends) {
   const BackendPolicy defaults;
@@ -962,10 +1015,7 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
   return read_array(*table, name, "rule", [&](Section& s, const toml::table& node) -> Status {
     Rule rule;
     rule.origin = origin_of(node);
-    s.read("project", rule.project);
-    if (rule.project.empty())
-      s.wrong("project", "a glob on the full path of a project, such as \"grp/*\"");
-    s.read("protected", rule.only_protected);
+    read_subject(s, into.identity, rule);
     std::string threshold = "high";
     s.one_of("threshold", threshold, kThresholds);
     if (s.has("threshold")) rule.threshold = threshold;
@@ -1012,6 +1062,8 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
       if (!oci::may_be_artifact(type))
         s.wrong("artifacts", "a list of media types of artifacts, and '" + type + "' is none");
     read_backends(s, rule.backends);
+    read_platforms(s, rule.platforms);
+    s.read("cache_domain", rule.cache_domain);
     into.rules.push_back(std::move(rule));
     return {};
   });
@@ -1028,6 +1080,8 @@ Result<std::vector<Expectation>> parse_expectations(const std::string& text,
     expectation.origin = name + ":" + std::to_string(node.source().begin.line);
     s.read("project", expectation.project);
     s.read("ref_protected", expectation.ref_protected);
+    s.one_of("source", expectation.source, kPipelineSources);
+    s.read("runner_tag", expectation.runner_tags);
     std::string result;
     s.one_of("result", result, {"allow", "deny"});
     expectation.allow = result == "allow";
@@ -1300,6 +1354,8 @@ std::string print(const Config& c) {
   for (const auto& r : c.rules) {
     out << "\n# [[rule]] from " << r.origin << "\n# project = " << quoted(r.project) << "\n";
     if (r.only_protected) out << "# protected = " << boolean(*r.only_protected) << "\n";
+    if (!r.sources.empty()) out << "# source = " << list(r.sources) << "\n";
+    if (!r.runner_tags.empty()) out << "# runner_tag = " << list(r.runner_tags) << "\n";
     if (r.threshold) out << "# threshold = " << quoted(*r.threshold) << "\n";
     if (r.fixed_only) out << "# fixed_only = " << boolean(*r.fixed_only) << "\n";
     if (r.secrets_block) out << "# secrets_block = " << boolean(*r.secrets_block) << "\n";
@@ -1330,6 +1386,8 @@ std::string print(const Config& c) {
     if (r.backends.dind)
       out << "# dind = true\n# dind_justification = " << quoted(r.backends.dind_justification)
           << "\n";
+    if (!r.platforms.empty()) out << "# platforms = " << list(r.platforms) << "\n";
+    if (!r.cache_domain.empty()) out << "# cache_domain = " << quoted(r.cache_domain) << "\n";
   }
   for (const auto& w : c.waivers) {
     out << "\n# [[waiver]] from " << w.origin << "\n# id = " << quoted(w.id) << "\n";

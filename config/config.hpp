@@ -209,6 +209,9 @@ struct Rule {
   std::string origin;                 ///< "FILE:LINE"
   std::string project = "*";          ///< glob on the full path, "*" also crosses "/"
   std::optional<bool> only_protected; ///< key `protected`: ref protected or not; absent: both
+  std::vector<std::string> sources;   ///< key `source`: of pipelines, in GitLab's words; empty: all
+  std::vector<std::string>
+      runner_tags; ///< key `runner_tag`: one of them is --runner-tag; empty: all
   std::optional<std::string> threshold;
   std::optional<bool> fixed_only;
   std::optional<bool> secrets_block;
@@ -234,6 +237,9 @@ struct Rule {
   std::vector<std::string> artifacts; ///< types of what is no image and may be pushed
   BackendPolicy backends;             ///< keys `backends`, `backend`, `ban_backends`, `dind`,
                                       ///< `dind_justification`
+  std::vector<std::string> platforms; ///< that builds may be for; empty: all
+  std::string
+      cache_domain; ///< sets builders and caches of these jobs apart from the project's other
 };
 
 /// [[waiver]] of a policy file: a finding that somebody answers for until a day. Whatever it names
@@ -282,7 +288,8 @@ struct Config {
   std::vector<Rule> rules;
   std::vector<Waiver> waivers;
   std::vector<Allowance> allowances;
-  std::filesystem::path file; ///< where it was read from
+  std::filesystem::path file;           ///< where it was read from
+  std::vector<std::string> runner_tags; ///< no key of it: --runner-tag
 };
 
 /// Reads FILE and the *.toml of the folder policy.d beside it, in the order of their names.
@@ -299,8 +306,10 @@ struct Expectation {
   std::string origin; ///< "FILE:LINE"
   std::string project;
   bool ref_protected = false;
-  std::string subject; ///< image | service | base | push | backend
-  std::string value;   ///< a reference, or a backend's name
+  std::string source = {};                   ///< see Rule; "" = not known
+  std::vector<std::string> runner_tags = {}; ///< see Rule
+  std::string subject;                       ///< image | service | base | push | backend
+  std::string value;                         ///< a reference, or a backend's name
   bool allow = true;
   std::optional<std::string> rule; ///< end of the matching rule's origin; "" = no rule matches
 };

@@ -137,7 +137,12 @@ int explain(const ExplainOptions& options, const config::Config& config,
   if (!plan) return complain(plan.error(), err);
   auto needs = router::requirements_of_all(*parsed, {}, context, flags);
   if (!needs) return complain(needs.error(), err);
-  auto effective = policy::effective_for(config, {options.project, options.ref_protected});
+  auto effective = policy::effective_for(
+      config, {options.project, options.ref_protected, 0, options.source, config.runner_tags});
+  if (auto admitted = policy::admit_platforms(effective, flags.platforms); !admitted) {
+    complain(admitted.error(), err);
+    return kExplainDenied;
+  }
   if (!options.backend.empty()) {
     const auto& names = router::backend_names();
     if (std::find(names.begin(), names.end(), options.backend) == names.end())

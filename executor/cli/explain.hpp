@@ -18,7 +18,8 @@ struct ExplainOptions {
   std::filesystem::path path; ///< a Dockerfile, or a folder that holds one
   std::string project;        ///< "" = rules for all projects only
   bool ref_protected = false;
-  std::string backend; ///< what a pin of it would do; "" = policy's own choice
+  std::string source = {}; ///< of the pipeline; "" = not known
+  std::string backend;     ///< what a pin of it would do; "" = policy's own choice
   std::vector<std::pair<std::string, std::string>> build_args;
   std::string target;
   std::string platform;

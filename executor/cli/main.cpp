@@ -69,12 +69,24 @@ Error not_as_root(const std::filesystem::path& state_dir) {
                {}};
 }
 
-int stage_of(const std::string& stage, const std::string& config_file, const std::string& script,
+/// What every command line says first.
+struct Installation {
+  std::string config_file;
+  std::vector<std::string> runner_tags;
+};
+
+Result<config::Config> load(const Installation& installation) {
+  auto config = config::load(installation.config_file);
+  if (config) config->runner_tags = installation.runner_tags;
+  return config;
+}
+
+int stage_of(const std::string& stage, const Installation& installation, const std::string& script,
              const std::string& sub_stage, const gitlab::StageEnvironment& environment,
              gitlab::StopSignal& stop) {
   // Clean-up goes to its end, whoever wants it to stop.
   const bool stops = stage == "prepare" || stage == "run";
-  auto config = config::load(config_file);
+  auto config = load(installation);
   if (!config) return gitlab::report(environment, config.error());
   auto wiring = cli::Wiring::make(*std::move(config), stops ? stop.fd() : -1);
   if (!wiring) return gitlab::report(environment, wiring.error());
@@ -88,7 +100,7 @@ int stage_of(const std::string& stage, const std::string& config_file, const std
 }
 
 // The runner knows two codes; a signal or an exception that nobody expected would be neither.
-int gitlab_stage(const std::string& stage, const std::string& config_file,
+int gitlab_stage(const std::string& stage, const Installation& installation,
                  const std::string& script, const std::string& sub_stage) {
   const auto environment = gitlab::StageEnvironment::read();
   if (::geteuid() == 0) return refuse_root(environment);
@@ -104,7 +116,7 @@ int gitlab_stage(const std::string& stage, const std::string& config_file,
   try {
     gitlab::StopSignal stop;
     return gitlab::code_at_end(environment, stop, [&] {
-      return stage_of(stage, config_file, script, sub_stage, environment, stop);
+      return stage_of(stage, installation, script, sub_stage, environment, stop);
     });
   } catch (const std::exception& unexpected) {
     return gitlab::report(environment,
@@ -123,6 +135,9 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   std::string config_file = "/etc/slipway/config.toml";
   app.add_option("--config", config_file, "configuration file");
+  std::vector<std::string> runner_tags;
+  app.add_option("--runner-tag", runner_tags, "which runner this is, for runner_tag in a [[rule]]")
+      ->allow_extra_args(false);
 
   auto* gitlab_command = app.add_subcommand("gitlab", "stages of GitLab Runner's custom executor");
   gitlab_command->require_subcommand(1);
@@ -169,13 +184,16 @@ int main(int argc, char** argv) {
   auto* gate_check =
       gate_command->add_subcommand("check", "judge an OCI layout as a push would be");
   std::string layout;
-  std::string project;
+  policy::Subject subject;
+  const auto as_for_job = [&subject](CLI::App* command, const char* whose_policy) {
+    command->add_option("--project", subject.project, whose_policy);
+    command->add_flag("--protected", subject.ref_protected, "as for a protected ref");
+    command->add_option("--source", subject.source, "as for a pipeline of this source");
+  };
   std::string db;
   bool json = false;
-  bool protected_ref = false;
   gate_check->add_option("layout", layout, "LAYOUT_DIR[@DIGEST]")->required();
-  gate_check->add_option("--project", project, "judge by the policy for this project");
-  gate_check->add_flag("--protected", protected_ref, "as for a protected ref");
+  as_for_job(gate_check, "judge by the policy for this project");
   gate_check->add_option("--db", db, "vulnerability database folder");
   auto* as_json = gate_check->add_flag("--json", json, "print the verdict as JSON");
   std::string format;
@@ -188,10 +206,9 @@ int main(int argc, char** argv) {
   std::string report;
   std::string repository;
   gate_test->add_option("report", report, "file made by `trivy image --format json`")->required();
-  gate_test->add_option("--project", project, "judge by the policy for this project");
+  as_for_job(gate_test, "judge by the policy for this project");
   gate_test->add_option("--repository", repository,
                         "as for a push to this REGISTRY/REPOSITORY: waivers may name it");
-  gate_test->add_flag("--protected", protected_ref, "as for a protected ref");
   gate_test->add_flag("--json", json, "print the verdict as JSON");
 
   auto* waivers = app.add_subcommand("waivers", "what the gate puts up with, and until when");
@@ -222,6 +239,7 @@ int main(int argc, char** argv) {
   explain->add_option("path", question.path, "DOCKERFILE or CONTEXT")->required();
   explain->add_option("--project", question.project, "by the policy for this project");
   explain->add_flag("--ref-protected", question.ref_protected, "as for a protected ref");
+  explain->add_option("--source", question.source, "as for a pipeline of this source");
   explain->add_option("--backend", question.backend, "what would be if policy had this one only");
   explain->add_option("--build-arg", build_args, "NAME=VALUE")->allow_extra_args(false);
   explain->add_option("--target", question.target, "stage");
@@ -251,9 +269,7 @@ int main(int argc, char** argv) {
   std::string promote_to;
   promote->add_option("source", promote_from, "REGISTRY/REPOSITORY@sha256:…")->required();
   promote->add_option("target", promote_to, "REGISTRY/REPOSITORY:TAG")->required();
-  promote->add_option("--project", project,
-                      "by the policy for this project (default: the target's repository)");
-  promote->add_flag("--protected", protected_ref, "as for a protected ref");
+  as_for_job(promote, "by the policy for this project (default: the target's repository)");
 
   auto* why = app.add_subcommand("why", "what was judged of a digest, and why");
   std::string digest;
@@ -266,7 +282,8 @@ int main(int argc, char** argv) {
     return code == 0 ? 0 : 2;
   }
 
-  if (gitlab_command->parsed()) return gitlab_stage(stage, config_file, script, sub_stage);
+  if (gitlab_command->parsed())
+    return gitlab_stage(stage, {config_file, runner_tags}, script, sub_stage);
 
   if (audit_verify->parsed() && !audit_file.empty()) {
     auto verified = audit::verify(audit_file, head.empty() ? std::nullopt : std::optional{head});
@@ -275,8 +292,9 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (db_digest->parsed()) return cli::db_digest(db_path, std::cout, std::cerr);
-  auto config = config::load(config_file);
+  auto config = load({config_file, runner_tags});
   if (!config) return complain(config.error(), config_check->parsed() ? 1 : 2);
+  subject.runner_tags = runner_tags;
   if (config_check->parsed()) {
     const auto ignored = config::too_far_ahead(*config, SystemClock{}.now());
     for (const auto& line : ignored)
@@ -358,7 +376,7 @@ int main(int argc, char** argv) {
   }
   // Whoever asks: it writes nothing, neither state nor log.
   if (gate_test->parsed()) {
-    const auto section = policy::effective_for(*config, {project, protected_ref}).gate;
+    const auto section = policy::effective_for(*config, subject).gate;
     return cli::gate_test(report, image::gate_policy(section, *config), repository, json,
                           SystemClock{}, std::cout, std::cerr);
   }
@@ -384,9 +402,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (doctor->parsed()) return (*wiring)->doctor() == 0 ? 0 : 1;
-  if (promote->parsed())
-    return (*wiring)->promote(promote_from, promote_to, project, protected_ref);
+  if (promote->parsed()) return (*wiring)->promote(promote_from, promote_to, subject);
   if (db_update->parsed()) return (*wiring)->db_update(accepted_losses);
   if (db_rollback->parsed()) return (*wiring)->db_rollback();
-  return (*wiring)->gate_check(layout, project, protected_ref, db, json, format);
+  return (*wiring)->gate_check(layout, subject, db, json, format);
 }

@@ -201,7 +201,7 @@ Result<int> Wiring::collect_garbage(bool all) {
   return dead;
 }
 
-Status Wiring::check_identity(const gitlab::JobResponse& response) {
+Result<identity::Claims> Wiring::check_identity(const gitlab::JobResponse& response) {
   const auto& section = config_.identity;
   const auto algorithm =
       section.algorithm == "ES256" ? identity::Algorithm::es256 : identity::Algorithm::rs256;
@@ -268,15 +268,15 @@ const image::WiredBackends& Wiring::backends() {
   return *backends_;
 }
 
-int Wiring::gate_check(const std::string& layout, const std::string& project, bool protected_ref,
+int Wiring::gate_check(const std::string& layout, const policy::Subject& subject,
                        const std::string& db, bool json, const std::string& format) {
-  auto section = policy::effective_for(config_, {project, protected_ref}).gate;
+  auto section = policy::effective_for(config_, subject).gate;
   if (!db.empty()) section.db_dir = db;
   GateCheckOptions options;
   options.layout = layout;
   options.policy = image::gate_policy(section, config_);
   options.scanner = image::scanner_config(section, config_);
-  options.project = project;
+  options.project = subject.project;
   options.json = json;
   options.format = report::parse_format(format);
   options.engine = engine_;
@@ -287,7 +287,7 @@ int Wiring::gate_check(const std::string& layout, const std::string& project, bo
 }
 
 int Wiring::promote(const std::string& source, const std::string& target,
-                    const std::string& project, bool protected_ref) {
+                    const policy::Subject& subject) {
   const auto complain = [](const Error& error) {
     std::cerr << "slipway: " << error.text() << "\n";
     if (!error.hint.empty()) std::cerr << "  what to do: " << error.hint << "\n";
@@ -302,9 +302,11 @@ int Wiring::promote(const std::string& source, const std::string& target,
   record.runner = state::ProcessIdentity::self();
   record.key = "promote-" + std::to_string(record.runner.pid) + "-" +
                std::to_string(record.runner.start_time);
-  record.project = project.empty() ? to->repository() : project;
+  record.project = subject.project.empty() ? to->repository() : subject.project;
   record.ref = "promote";
-  record.ref_protected = protected_ref;
+  record.ref_protected = subject.ref_protected;
+  record.pipeline_source = subject.source;
+  record.runner_tags = subject.runner_tags;
   record.created = rfc3339(clock_.now());
   {
     const auto alone = folders_.lock_all(std::chrono::seconds{60});

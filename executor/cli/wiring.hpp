@@ -6,6 +6,7 @@
 #include "executor/audit/audit.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/gitlab/stages.hpp"
+#include "executor/policy/policy.hpp"
 #include "executor/process/process.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/state/job_record.hpp"
@@ -42,12 +43,11 @@ public:
   /// Cleans up after dead jobs and idle builders; `all`: after every job and builder, running or
   /// not.
   Result<int> collect_garbage(bool all);
-  int gate_check(const std::string& layout, const std::string& project, bool protected_ref,
-                 const std::string& db, bool json, const std::string& format);
-  /// See image::Images::promote; judged and pushed as a job of `project` would be. Exit codes: 0; 1
-  /// denied; 2 it could not be done.
-  int promote(const std::string& source, const std::string& target, const std::string& project,
-              bool protected_ref);
+  int gate_check(const std::string& layout, const policy::Subject& subject, const std::string& db,
+                 bool json, const std::string& format);
+  /// See image::Images::promote; judged and pushed as a job of `subject` would be (without a
+  /// project: of the target's repository). Exit codes: 0; 1 denied; 2 it could not be done.
+  int promote(const std::string& source, const std::string& target, const policy::Subject& subject);
   int db_update(const std::vector<std::string>& accepted_losses);
   int db_rollback();
 
@@ -57,7 +57,7 @@ private:
   image::Tools image_tools();
   /// Asks the tools once, and not again while they are the same files.
   const image::WiredBackends& backends();
-  Status check_identity(const gitlab::JobResponse& response);
+  Result<identity::Claims> check_identity(const gitlab::JobResponse& response);
   config::Config config_;
   SystemClock clock_;
   process::LocalRunner runner_;

@@ -138,6 +138,15 @@ struct Plan {
   /// The stages that the target is made of, the one on an image of elsewhere first.
   std::vector<const NeededStage*> chain() const;
 };
+
+/// What runs in a stage, in order: the triggers of the stage that it is built on, then its own.
+/// Triggers of an image of elsewhere are not in it.
+struct Step {
+  const Instruction* instruction; ///< the Dockerfile's
+  int line;                       ///< of a trigger that of its ONBUILD
+};
+std::vector<Step> steps_of(const Dockerfile& dockerfile, const NeededStage& stage);
+
 /// The stages that building `scope.target` runs; the others are skipped, as BuildKit skips them.
 /// Errors: as external_images.
 Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope);
@@ -167,6 +176,9 @@ std::set<std::string> declared_args(const Dockerfile& dockerfile);
 
 /// The fields of one `--mount=`: keys in lower case, a key alone has the value "".
 std::vector<std::pair<std::string, std::string>> mount_fields(std::string_view value);
+
+/// In capitals. FROM is one, too.
+bool is_instruction(std::string_view name);
 
 /// One instruction of a base image's OnBuild. Errors: bad_input.
 Result<Instruction> parse_trigger(std::string_view trigger);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gitlab/job_identity.hpp"
 
-#include "executor/identity/id_token.hpp"
-
 namespace slipway::gitlab {
 
 namespace {
@@ -30,13 +28,14 @@ std::string keys_url(const config::Identity& section) {
   return url + "/oauth/discovery/keys";
 }
 
-Status check_identity(const JobResponse& response, const config::Identity& section,
-                      const identity::KeyCache& keys, WallTime now) {
-  if (section.issuer.empty()) return {};
+Result<identity::Claims> check_identity(const JobResponse& response,
+                                        const config::Identity& section,
+                                        const identity::KeyCache& keys, WallTime now) {
+  if (section.issuer.empty()) return identity::Claims{};
   const auto tokens = tokens_of(response, section);
   const std::string name = section.variable;
   if (tokens.empty()) {
-    if (!section.required) return {};
+    if (!section.required) return identity::Claims{};
     return Error{
         ErrorKind::denied,
         "this runner takes only jobs with an ID token, and this one has none named " + name,
@@ -73,7 +72,7 @@ Status check_identity(const JobResponse& response, const config::Identity& secti
         .in("checking " + name)
         .hinting(
             "it has to come from id_tokens: of this job, and GitLab from issuer in [identity]");
-  return {};
+  return judged;
 }
 
 void hide_identity(std::string& script, const JobResponse& response,

@@ -4,6 +4,7 @@
 
 #include "config/config.hpp"
 #include "executor/gitlab/job_response.hpp"
+#include "executor/identity/id_token.hpp"
 #include "executor/identity/key_cache.hpp"
 
 #include <string>
@@ -13,11 +14,13 @@ namespace slipway::gitlab {
 /// Where the instance of [identity] shows its public keys.
 std::string keys_url(const config::Identity& section);
 
-/// Judges the token that the job brought. Without an issuer nothing is judged; a job without a
-/// token passes unless one is required. Errors: denied (missing though required, shadowed by a
-/// variable of the same name, not accepted); those of KeyCache.
-Status check_identity(const JobResponse& response, const config::Identity& section,
-                      const identity::KeyCache& keys, WallTime now);
+/// Judges the token that the job brought, and says what it said. Without an issuer nothing is
+/// judged; a job without a token passes unless one is required; then nothing is said. Errors:
+/// denied (missing though required, shadowed by a variable of the same name, not accepted); those
+/// of KeyCache.
+Result<identity::Claims> check_identity(const JobResponse& response,
+                                        const config::Identity& section,
+                                        const identity::KeyCache& keys, WallTime now);
 
 /// Overwrites the token wherever it stands in a script, if [identity] says so: the runner writes
 /// it there as an export, and in whatever variable the job expanded it into.

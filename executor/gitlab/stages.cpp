@@ -246,7 +246,8 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
   job::JobSpec spec;
   spec.key = state::JobFolders::key_for(response.id, response.token);
   spec.job_id = response.id;
-  spec.subject = {response.project, response.ref_protected, response.project_id};
+  spec.subject = {response.project, response.ref_protected, response.project_id, "",
+                  config.runner_tags};
   spec.project_id = response.project_id;
   spec.ref = response.ref;
   spec.sha = response.sha;
@@ -381,8 +382,9 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment, St
   log::write(
       log::Level::info, "prepare",
       {{"job", spec->key}, {"project", response->project}, {"image", job_log.masked(spec->image)}});
-  if (auto checked = tools.check_identity(*response); !checked)
-    return report(environment, checked.error(), job_log);
+  auto claims = tools.check_identity(*response);
+  if (!claims) return report(environment, claims.error(), job_log);
+  spec->subject.source = claims->pipeline_source;
   for (const auto& note : job_logins(*response).notes)
     job_log.say("Warning: " + note);
   // Room is short for all jobs, not by this one's fault: the runner may try again.

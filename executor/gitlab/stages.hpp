@@ -9,6 +9,7 @@
 #include "executor/base/unique_fd.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/gitlab/job_response.hpp"
+#include "executor/identity/id_token.hpp"
 #include "stages/image/images.hpp"
 #include "stages/job/job.hpp"
 
@@ -88,9 +89,10 @@ struct StageTools {
   const config::Config& config;
   job::Jobs& jobs;
   state::JobFolders& folders;
-  std::filesystem::path storage;                            ///< where Podman keeps its containers
-  std::function<Status(image::Leftovers)> collect;          ///< see image::collect_leftovers
-  std::function<Status(const JobResponse&)> check_identity; ///< the job's ID token
+  std::filesystem::path storage;                   ///< where Podman keeps its containers
+  std::function<Status(image::Leftovers)> collect; ///< see image::collect_leftovers
+  std::function<Result<identity::Claims>(const JobResponse&)>
+      check_identity; ///< the job's ID token
   /// Revokes what was minted for this job and is still out; "": for jobs that died.
   std::function<Status(const std::string& job)> end_leases;
   /// `proxy`: where the job's builds get out, lent; null: nowhere, or they need none.

@@ -57,7 +57,8 @@ Status check_time(const json& claims, WallTime now) {
 
 } // namespace
 
-Status judge(std::string_view token, const KeySet& keys, const Expected& expected, WallTime now) {
+Result<Claims> judge(std::string_view token, const KeySet& keys, const Expected& expected,
+                     WallTime now) {
   auto payload = keys.payload_of(token);
   if (!payload) return std::move(payload).error();
   const json claims = json::parse(*payload, nullptr, false);
@@ -67,7 +68,7 @@ Status judge(std::string_view token, const KeySet& keys, const Expected& expecte
   if (!is_for(claims, expected.audience))
     return denied("it is for somebody else (aud)",
                   "write aud: \"" + expected.audience + "\" in id_tokens: of the job");
-  if (auto in_time = check_time(claims, now); !in_time) return in_time;
+  if (auto in_time = check_time(claims, now); !in_time) return std::move(in_time).error();
   if (!says(claims, "job_id", expected.job_id)) return denied("it is of another job (job_id)");
   if (!says(claims, "project_id", expected.project_id) ||
       text_of(claims, "project_path") != expected.project)
@@ -81,7 +82,7 @@ Status judge(std::string_view token, const KeySet& keys, const Expected& expecte
       text_of(claims, "sub") !=
           "project_path:" + expected.project + ":ref_type:" + type + ":ref:" + ref)
     return denied("its subject is not that of its other claims (sub)");
-  return {};
+  return Claims{text_of(claims, "pipeline_source")};
 }
 
 } // namespace slipway::identity

@@ -25,11 +25,17 @@ struct Expected {
   bool ref_protected = false;
 };
 
+/// What a token that was accepted says beside.
+struct Claims {
+  std::string pipeline_source; ///< "push", "merge_request_event", …; "" where it has none
+};
+
 /// Clocks of GitLab and runner may differ by so much.
 inline constexpr std::chrono::seconds kLeeway{60};
 
 /// Errors: denied (signature, iss, aud, exp, nbf, job_id, project_id, project_path, ref,
 /// ref_protected, sub: names which, and never the token).
-Status judge(std::string_view token, const KeySet& keys, const Expected& expected, WallTime now);
+Result<Claims> judge(std::string_view token, const KeySet& keys, const Expected& expected,
+                     WallTime now);
 
 } // namespace slipway::identity

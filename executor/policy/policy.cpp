@@ -3,6 +3,7 @@
 
 #include "executor/egress/allowlist.hpp"
 #include "executor/egress/learned.hpp"
+#include "executor/oci/platform.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -51,7 +52,24 @@ Status admit_static(const config::Config& config, const Effective& effective,
                {}};
 }
 
+bool is_for(const config::Rule& rule, const Subject& subject) {
+  const auto has = [](const std::vector<std::string>& list, const std::string& word) {
+    return std::find(list.begin(), list.end(), word) != list.end();
+  };
+  return config::glob_matches(rule.project, subject.project) &&
+         (!rule.only_protected || *rule.only_protected == subject.ref_protected) &&
+         (rule.sources.empty() || has(rule.sources, subject.source)) &&
+         (rule.runner_tags.empty() ||
+          std::any_of(subject.runner_tags.begin(), subject.runner_tags.end(),
+                      [&](const std::string& tag) { return has(rule.runner_tags, tag); }));
+}
+
 } // namespace
+
+Subject subject_of(const state::JobRecord& record) {
+  return {record.project, record.ref_protected, record.project_id, record.pipeline_source,
+          record.runner_tags};
+}
 
 Effective effective_for(const config::Config& config, const Subject& subject) {
   Effective effective;
@@ -59,10 +77,8 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   effective.sign = config.signing.is_on();
   effective.egress = config.sandbox.egress;
   const auto rule =
-      std::find_if(config.rules.begin(), config.rules.end(), [&](const config::Rule& candidate) {
-        return config::glob_matches(candidate.project, subject.project) &&
-               (!candidate.only_protected || *candidate.only_protected == subject.ref_protected);
-      });
+      std::find_if(config.rules.begin(), config.rules.end(),
+                   [&](const config::Rule& candidate) { return is_for(candidate, subject); });
   if (rule == config.rules.end()) return effective;
   effective.rule = rule->origin;
   if (rule->threshold) effective.gate.threshold = *rule->threshold;
@@ -83,6 +99,8 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;
   effective.backends = rule->backends;
+  effective.platforms = rule->platforms;
+  effective.cache_domain = rule->cache_domain;
   if (rule->egress) {
     // A rule that closes does not learn by another's word.
     effective.egress.mode = *rule->egress;
@@ -105,6 +123,26 @@ Status admit_base(const config::Config& config, const oci::Reference& image) {
 
 Status admit_service(const config::Config& config, const oci::Reference& image) {
   return admit(config.gitlab.allowed_services, image, "service", "allowed_services");
+}
+
+Status admit_platforms(const Effective& effective, const std::vector<std::string>& platforms) {
+  const auto& allowed = effective.platforms;
+  if (allowed.empty()) return {};
+  for (const auto& text : platforms) {
+    const auto platform = oci::parse_platform(text);
+    if (!platform) return Error{platform.error()};
+    if (std::none_of(allowed.begin(), allowed.end(), [&](const std::string& one) {
+          const auto parsed = oci::parse_platform(one);
+          return parsed && oci::is_same_platform(*platform, *parsed);
+        }))
+      return Error{ErrorKind::denied,
+                   "policy does not let this project build for " + platform->str() + " (rule " +
+                       effective.rule + ")",
+                   "build for a platform that the rule names, or ask the operator to add it to "
+                   "`platforms`",
+                   {}};
+  }
+  return {};
 }
 
 const config::Registry* registry_for(const config::Config& config,
@@ -254,9 +292,10 @@ Error local_host_refused(const oci::Reference& image) {
                {}};
 }
 
-std::string trust_domain(const Subject& subject) {
+std::string trust_domain(const Subject& subject, const Effective& effective) {
   return subject.project + "#" + std::to_string(subject.project_id) +
-         (subject.ref_protected ? "|protected" : "|unprotected");
+         (subject.ref_protected ? "|protected" : "|unprotected") +
+         (effective.cache_domain.empty() ? "" : "|" + effective.cache_domain);
 }
 
 } // namespace slipway::policy

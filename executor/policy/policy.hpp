@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the operator's configuration says for one job: admission, push rights and the gate's policy.
-// Decided from the job payload's job_info and git_info only, never from variables that a user can
-// set.
+// Decided from the job payload's job_info and git_info, a judged ID token and the operator's own
+// words only, never from variables that a user can set.
 #pragma once
 
 #include "config/config.hpp"
 #include "executor/base/result.hpp"
 #include "executor/oci/reference.hpp"
+#include "executor/state/job_record.hpp"
 
 #include <cstdint>
 #include <filesystem>
@@ -21,8 +22,13 @@ namespace slipway::policy {
 struct Subject {
   std::string project; ///< "grp/app"
   bool ref_protected = false;
-  std::int64_t project_id = 0; ///< 0 = not known
+  std::int64_t project_id = 0;               ///< 0 = not known
+  std::string source = {};                   ///< the pipeline's, by its ID token; "" = not known
+  std::vector<std::string> runner_tags = {}; ///< what the operator calls this runner: --runner-tag
 };
+
+/// As prepare wrote it down.
+Subject subject_of(const state::JobRecord& record);
 
 /// The gate and push settings after the first matching rule.
 struct Effective {
@@ -32,6 +38,8 @@ struct Effective {
   std::vector<std::string> repositories;       ///< globs; empty: all
   std::vector<std::string> static_credentials; ///< [[credential]] entries without an end
   config::BackendPolicy backends;
+  std::vector<std::string> platforms; ///< that builds may be for; empty: all
+  std::string cache_domain;           ///< "" = the project's own
   config::Egress egress;
   bool registry_endpoint = false; ///< the job has a `/v2/` of its own: docs/registry-endpoint.md
   std::string rule;               ///< origin of the rule that matched; "" = none did
@@ -43,6 +51,8 @@ Effective effective_for(const config::Config& config, const Subject& subject);
 Status admit_image(const config::Config& config, const oci::Reference& image);
 Status admit_base(const config::Config& config, const oci::Reference& image);
 Status admit_service(const config::Config& config, const oci::Reference& image);
+/// `platforms`: "linux/amd64", of a build or of what came of it.
+Status admit_platforms(const Effective& effective, const std::vector<std::string>& platforms);
 /// Where the rule names no repositories, a registry with the operator's credential or an issuer
 /// takes pushes to the project's own path only (HOST/PROJECT and below): the credential could do
 /// more than the job may. A static credential is for jobs whose rule names it.
@@ -90,7 +100,8 @@ Status admit_fetch(const config::Config& config, const Effective& effective, con
 std::filesystem::path learned_dir(const config::Config& config);
 
 /// The trust domain of a job: jobs of different domains never share a builder or a cache. Protected
-/// refs stand apart from all others; so does a project that took the path of one that was deleted.
-std::string trust_domain(const Subject& subject);
+/// refs stand apart from all others; so do a project that took the path of one that was deleted,
+/// and jobs whose rule has a `cache_domain`.
+std::string trust_domain(const Subject& subject, const Effective& effective);
 
 } // namespace slipway::policy

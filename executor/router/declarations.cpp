@@ -166,12 +166,8 @@ Declared declared_by(const dockerfile::Dockerfile& file, const dockerfile::Plan&
   for (const dockerfile::NeededStage* stage : plan.chain()) {
     declared.cmd_in_stage = false;
     declared.onbuild.clear(); // they ran, and are not handed on
-    if (stage->parent)
-      for (const Instruction& below : file.stages[*stage->parent].instructions)
-        for (const Instruction& trigger : below.trigger)
-          declared.take(trigger, below.line, file.escape);
-    for (const Instruction& instruction : file.stages[stage->index].instructions)
-      declared.take(instruction, instruction.line, file.escape);
+    for (const auto& [instruction, line] : dockerfile::steps_of(file, *stage))
+      declared.take(*instruction, line, file.escape);
   }
   return declared;
 }

@@ -2,7 +2,6 @@
 #include "executor/router/layer_lines.hpp"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <string_view>
 
@@ -10,29 +9,6 @@ namespace slipway::router {
 namespace {
 
 using dockerfile::Instruction;
-
-constexpr std::array<std::string_view, 17> kKeywords{
-    "ADD",        "ARG",     "CMD", "COPY",  "ENTRYPOINT", "ENV",  "EXPOSE", "HEALTHCHECK", "LABEL",
-    "MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"};
-
-struct Step {
-  const Instruction* instruction;
-  int line; ///< of a trigger that of its ONBUILD
-};
-
-/// What the build runs, from the base of the target's base on.
-std::vector<Step> steps_of(const dockerfile::Dockerfile& file, const dockerfile::Plan& plan) {
-  std::vector<Step> steps;
-  for (const dockerfile::NeededStage* stage : plan.chain()) {
-    if (stage->parent)
-      for (const Instruction& below : file.stages[*stage->parent].instructions)
-        for (const Instruction& trigger : below.trigger)
-          steps.push_back({&trigger, below.line});
-    for (const Instruction& instruction : file.stages[stage->index].instructions)
-      steps.push_back({&instruction, instruction.line});
-  }
-  return steps;
-}
 
 /// `ENV a=b`, `/bin/sh -c #(nop)  ENV a=b`, `RUN |1 v=1 /bin/sh -c make`, `|1 v=1 /bin/sh -c make`
 /// and `/bin/sh -c make`: of BuildKit and Kaniko, and of Docker and Buildah.
@@ -42,7 +18,7 @@ std::string_view keyword_of(std::string_view made_by) {
     made_by.remove_prefix(at + kNothingRun.size());
   made_by.remove_prefix(std::min(made_by.find_first_not_of(' '), made_by.size()));
   const auto word = made_by.substr(0, made_by.find(' '));
-  return std::find(kKeywords.begin(), kKeywords.end(), word) == kKeywords.end() ? "RUN" : word;
+  return dockerfile::is_instruction(word) ? word : "RUN";
 }
 
 std::string without_space(std::string_view text) {
@@ -69,7 +45,10 @@ std::vector<int> layer_lines(const dockerfile::Dockerfile& dockerfile,
                              const dockerfile::Scope& scope, const oci::ImageConfig& config) {
   const auto plan = dockerfile::plan_of(dockerfile, scope);
   if (!plan || oci::layer_commands(config).size() != config.diff_ids.size()) return {};
-  const auto steps = steps_of(dockerfile, *plan);
+  std::vector<dockerfile::Step> steps; // from the base of the target's base on
+  for (const dockerfile::NeededStage* stage : plan->chain())
+    for (const auto& step : dockerfile::steps_of(dockerfile, *stage))
+      steps.push_back(step);
   std::vector<int> lines(config.diff_ids.size(), 0);
   // From the end, as nothing tells where the base image's history ends.
   auto step = steps.rbegin();

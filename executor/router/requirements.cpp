@@ -300,15 +300,12 @@ private:
       need(Feature::stage_name_twice, at(stage.line), "FROM … AS " + shown(stage.name));
     if (needed.parent) {
       now = stages[*needed.parent];
-      for (const Instruction& below : file_.stages[*needed.parent].instructions)
-        for (const Instruction& trigger : below.trigger)
-          if (Status taken = take(trigger, at(below.line), now); !taken) return taken;
     } else if (const auto base = bases_.find(needed.base); base != bases_.end()) {
       if (Status taken = take_base(needed.base, base->second, stage.line, now); !taken)
         return taken;
     }
-    for (const Instruction& instruction : stage.instructions)
-      if (Status taken = take(instruction, at(instruction.line), now); !taken) return taken;
+    for (const auto& [instruction, line] : dockerfile::steps_of(file_, needed))
+      if (Status taken = take(*instruction, at(line), now); !taken) return taken;
     if (now.workdir && in_target_)
       need(Feature::workdir_last, now.workdir->first, "WORKDIR " + shown(now.workdir->second));
     for (const std::string& name : stage_args_)

@@ -59,6 +59,7 @@ Result<Handover> Handover::make(const std::filesystem::path& dir) {
     if (tries == 10 || ::mkdtemp(handover.dir_.data()) == nullptr)
       return io_error("mkdtemp", errno, std::exchange(handover.dir_, {}));
     handover.lock_ = try_lock(handover.dir_);
+    if (!handover.lock_) ::rmdir(handover.dir_.c_str());
   }
   const std::string path = handover.dir_ + "/s";
   sockaddr_un address{};

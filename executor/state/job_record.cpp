@@ -96,6 +96,8 @@ std::string to_json(const JobRecord& r) {
                             {"ref", r.ref},
                             {"sha", r.sha},
                             {"ref_protected", r.ref_protected},
+                            {"pipeline_source", r.pipeline_source},
+                            {"runner_tags", r.runner_tags},
                             {"created", r.created},
                             {"runner", to_value(r.runner)},
                             {"slot_first", r.slot_first},
@@ -131,6 +133,8 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.ref = json.at("ref");
     r.sha = json.at("sha");
     r.ref_protected = json.at("ref_protected");
+    r.pipeline_source = json.value("pipeline_source", "");
+    r.runner_tags = json.value("runner_tags", std::vector<std::string>{});
     r.created = json.at("created");
     r.runner = identity_from(json.at("runner"));
     r.slot_first = json.at("slot_first");

@@ -35,9 +35,11 @@ struct JobRecord {
   std::string ref;
   std::string sha;
   bool ref_protected = false;
-  std::string created;    ///< RFC 3339
-  ProcessIdentity runner; ///< whose death makes the job dead
-  std::string payload;    ///< the file whose absence does so too: the runner has removed it; or ""
+  std::string pipeline_source;          ///< by its ID token, or ""
+  std::vector<std::string> runner_tags; ///< --runner-tag of prepare
+  std::string created;                  ///< RFC 3339
+  ProcessIdentity runner;               ///< whose death makes the job dead
+  std::string payload; ///< the file whose absence does so too: the runner has removed it; or ""
   std::uint32_t slot_first = 0;
   std::uint32_t slot_size = 0;
   int slot_number = -1;

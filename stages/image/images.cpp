@@ -240,16 +240,16 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
 Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::Login> logins,
                std::map<std::string, Secret> job_secrets,
                const std::vector<leaks::KnownSecret>& leakable)
-    : tools_{tools}, record_{std::move(record)}, subject_{record_.project, record_.ref_protected,
-                                                          record_.project_id},
+    : tools_{tools}, record_{std::move(record)}, subject_{policy::subject_of(record_)},
       effective_{policy::effective_for(tools_.config, subject_)}, logins_{std::move(logins)},
       job_secrets_{std::move(job_secrets)}, leases_{tools.config, tools.audit, tools.clock},
       leaks_{std::make_unique<JobsLeakScanner>(
           tools.config, effective_.gate, effective_.rule, leakable,
           std::make_unique<gate_worker::GateProcess>(tools.config.programs.gate, tools.stop_fd),
           leak_marks_dir(tools.config) /
-              oci::Digest::of(policy::trust_domain(subject_)).hex().substr(0, 16))},
-      place_{std::make_unique<BuildPlace>(tools_, record_, policy::trust_domain(subject_))},
+              oci::Digest::of(policy::trust_domain(subject_, effective_)).hex().substr(0, 16))},
+      place_{std::make_unique<BuildPlace>(tools_, record_,
+                                          policy::trust_domain(subject_, effective_))},
       containers_{std::make_unique<JobContainers>(tools_, record_, effective_)},
       reports_{std::make_unique<JobReports>()}, builds_{tools_.folders.dir(record_.key) /
                                                         "builds"} {}
@@ -554,6 +554,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   auto platforms = platforms_wanted(request.platforms);
   if (!platforms) return std::move(platforms).error();
   request.platforms = *std::move(platforms);
+  if (auto admitted = policy::admit_platforms(effective_, request.platforms); !admitted)
+    return std::move(admitted).error();
   auto images = store();
   if (!images) return std::move(images).error();
   const auto set_up = descriptors_of(tools_.backends);
@@ -655,6 +657,12 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     error.what = mask.hide(error.what);
     return error;
   }
+  // What FROM --platform made, and a builder's default.
+  std::vector<std::string> built_for;
+  for (const auto& image : made->tree.images)
+    if (image.config) built_for.push_back(image.config->platform.str());
+  if (auto admitted = policy::admit_platforms(effective_, built_for); !admitted)
+    return std::move(admitted).error();
   const auto& manifest = made->built.manifest;
   auto leaking = mark_leaks((*images)->layout(), manifest);
   if (!leaking) return std::move(leaking).error();
@@ -674,9 +682,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   built.backend = backend;
   built.dockerfile_digest = oci::Digest::of(context->dockerfile_text).str();
   built.dockerfile = parsed->file;
-  auto lines = layer_lines_of((*images)->layout(), manifest, *parsed, scopes);
-  if (!lines) return std::move(lines).error();
-  built.layer_lines = *std::move(lines);
+  built.layer_lines = layer_lines_of(made->tree, *parsed, scopes);
   for (const auto& base : job.bases) {
     auto manifests = platforms_of(place_->bases().layout(), base.digest);
     if (!manifests) return std::move(manifests).error().in("writing down what was built");

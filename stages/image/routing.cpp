@@ -53,10 +53,10 @@ std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired) {
   return descriptors;
 }
 
-Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
-                          const dockerfile::Dockerfile& dockerfile,
-                          const std::vector<dockerfile::Scope>& scopes,
-                          const std::string& backend) {
+Result<oci::ImageTree> keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
+                                          const dockerfile::Dockerfile& dockerfile,
+                                          const std::vector<dockerfile::Scope>& scopes,
+                                          const std::string& backend) {
   auto tree = oci::read_tree(layout, root);
   if (!tree) return std::move(tree).error().in("reading what was built");
   std::size_t images = 0;
@@ -79,7 +79,8 @@ Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
       if (!json) return std::move(json).error().in("reading what was built");
       if (auto kept = router::check_declarations(dockerfile, scope, *image.config, *json, backend);
           !kept)
-        return wanted ? std::move(kept).error().in("the image for " + wanted->str()) : kept;
+        return wanted ? std::move(kept).error().in("the image for " + wanted->str())
+                      : std::move(kept).error();
     }
     if (wanted && !is_there)
       return Error{ErrorKind::internal,
@@ -93,21 +94,18 @@ Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
                      std::to_string(images) + " images were asked for",
                  "",
                  {}};
-  return {};
+  return tree;
 }
 
-Result<std::map<std::string, int>> layer_lines_of(const oci::Layout& layout,
-                                                  const oci::Digest& root,
-                                                  const dockerfile::Dockerfile& dockerfile,
-                                                  const std::vector<dockerfile::Scope>& scopes) {
-  auto tree = oci::read_tree(layout, root);
-  if (!tree) return std::move(tree).error().in("reading what was built");
+std::map<std::string, int> layer_lines_of(const oci::ImageTree& tree,
+                                          const dockerfile::Dockerfile& dockerfile,
+                                          const std::vector<dockerfile::Scope>& scopes) {
   std::map<std::string, int> lines;
   std::size_t layers = 0;
-  for (const auto& image : tree->images) {
+  for (const auto& image : tree.images) {
     if (!image.config) continue;
     layers += image.manifest.layers.size();
-    if (layers > kMostLayersTold) return std::map<std::string, int>{};
+    if (layers > kMostLayersTold) return {};
     for (const auto& scope : scopes) {
       const auto wanted = oci::parse_platform(scope.target_platform);
       if (scopes.size() > 1 && !(wanted && oci::is_same_platform(image.config->platform, *wanted)))
@@ -138,12 +136,11 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
     auto tried = attempt(building, names[at], job, into);
     if (is_last) wait_while_busy(building, names[at], job, end, into, tried);
     if (tried.built) {
-      if (auto kept =
-              keeps_declarations(into, tried.built->manifest, building.file, building.scopes,
-                                 descriptor.name + " " + descriptor.version);
-          !kept)
-        return std::move(kept).error();
-      return BuiltBy{*std::move(tried.built), descriptor.name, descriptor.version, because};
+      auto tree = keeps_declarations(into, tried.built->manifest, building.file, building.scopes,
+                                     descriptor.name + " " + descriptor.version);
+      if (!tree) return std::move(tree).error();
+      return BuiltBy{*std::move(tried.built), *std::move(tree), descriptor.name, descriptor.version,
+                     because};
     }
     if (!is_last && tried.is_busy && !busy) busy = names[at];
     const auto& error = tried.built.error();

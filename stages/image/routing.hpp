@@ -54,21 +54,23 @@ WiredBackend wire_dockerd(const backends::dockerd::Program& program);
 std::vector<backends::Descriptor> descriptors_of(const WiredBackends& wired);
 
 /// The image below `root`, or the image for each platform, against the Dockerfile that it was built
-/// from; `scopes` has one for each platform. Errors: internal, naming backend, file and line of
-/// what vanished, or the platform that is missing or was not asked for; those of oci::read_tree.
-Status keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
-                          const dockerfile::Dockerfile& dockerfile,
-                          const std::vector<dockerfile::Scope>& scopes, const std::string& backend);
+/// from; `scopes` has one for each platform. Returns what was read. Errors: internal, naming
+/// backend, file and line of what vanished, or the platform that is missing or was not asked for;
+/// those of oci::read_tree.
+Result<oci::ImageTree> keeps_declarations(const oci::Layout& layout, const oci::Digest& root,
+                                          const dockerfile::Dockerfile& dockerfile,
+                                          const std::vector<dockerfile::Scope>& scopes,
+                                          const std::string& backend);
 
 /// Digest and line of each layer whose line is known (router::layer_lines); `scopes` as above.
-/// Empty above 1000 layers. Errors: those of oci::read_tree.
-Result<std::map<std::string, int>> layer_lines_of(const oci::Layout& layout,
-                                                  const oci::Digest& root,
-                                                  const dockerfile::Dockerfile& dockerfile,
-                                                  const std::vector<dockerfile::Scope>& scopes);
+/// Empty above 1000 layers.
+std::map<std::string, int> layer_lines_of(const oci::ImageTree& tree,
+                                          const dockerfile::Dockerfile& dockerfile,
+                                          const std::vector<dockerfile::Scope>& scopes);
 
 struct BuiltBy {
   backends::Built built;
+  oci::ImageTree tree; ///< below built.manifest
   std::string backend; ///< its name
   std::string version;
   std::string because; ///< "" where it is the default's first choice

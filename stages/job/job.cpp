@@ -70,8 +70,8 @@ sandbox::Limits limits_from(const config::Sandbox& section) {
 // The cache of one project and trust domain; another project's jobs cannot name it. One for each id
 // range: a job cannot read files that a job with other ids wrote. The lowest free slot is taken, so
 // jobs that follow each other share theirs.
-std::string cache_volume_for(const std::string& owner, const policy::Subject& subject, int slot) {
-  const auto domain = owner + "|" + policy::trust_domain(subject) + "|" + std::to_string(slot);
+std::string cache_volume_for(const std::string& owner, const std::string& trust_domain, int slot) {
+  const auto domain = owner + "|" + trust_domain + "|" + std::to_string(slot);
   return "slipway-cache-" + oci::Digest::of(domain).hex().substr(0, 16);
 }
 
@@ -670,8 +670,7 @@ Jobs::open_proxies(const state::JobRecord& record, Where where,
                    const std::vector<std::string>& sources, const Say& say) {
   std::vector<std::unique_ptr<egress::Proxy>> proxies;
   if (!record.network_closed) return proxies;
-  const auto effective = policy::effective_for(
-      tools_.config, {record.project, record.ref_protected, record.project_id});
+  const auto effective = policy::effective_for(tools_.config, policy::subject_of(record));
   const auto egress = egress_of(tools_.config);
   auto blocked = sandbox::registry_addresses(tools_.podman.engine(), egress);
   if (!blocked) return std::move(blocked).error().in("opening the proxy of the job's network");
@@ -740,6 +739,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.ref = spec.ref;
   record.sha = spec.sha;
   record.ref_protected = spec.subject.ref_protected;
+  record.pipeline_source = spec.subject.source;
+  record.runner_tags = spec.subject.runner_tags;
   record.created = rfc3339(tools_.clock.now());
   record.runner = spec.runner;
   record.payload = spec.payload.string();
@@ -773,7 +774,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     record.slot_size = slot->slot.size;
     record.slot_number = slot->slot.number;
     record.slot_shared = slot->slot.shared;
-    record.cache_volume = cache_volume_for(tools_.owner, spec.subject, slot->slot.number);
+    record.cache_volume = cache_volume_for(
+        tools_.owner, policy::trust_domain(spec.subject, effective), slot->slot.number);
     if (auto saved = tools_.folders.save(record); !saved) return saved;
   }
   if (record.slot_shared) {

@@ -805,4 +805,5 @@ TEST "a full disk, a failing one and a short read at any step of slipway and sli
     expect_status 1 faulty slipway read 0 "$vulnerable"
     expect_contains "$OUTPUT" CVE-2020-14343
     expect_status 0 faulty slipway read 0 "$layout"
+    expect_eq "$(world_leftovers)" "" "what is left"
 }

@@ -175,6 +175,43 @@ TEST "a token that GitLab did not sign for slipway admits nothing" {
     expect_contains "$TRACE" "the script ran"
 }
 
+TEST "a rule is for pipelines of one source by the token's word, and for one runner by the operator's" {
+    tokens_are_required
+    cat >"$(dirname "$world_config")/policy.d/05-sources.toml" <<'TOML'
+[[rule]]
+project = "grp/app"
+source = ["merge_request_event"]
+push = false
+cache_domain = "merge-requests"
+
+[[rule]]
+project = "grp/app"
+runner_tag = ["lab"]
+platforms = ["linux/s390x"]
+TOML
+    local steps world_slipway_args=()
+    steps='printf "FROM '"$world_busybox"'\nRUN echo a >/made\n" >Dockerfile
+try build docker build -t "$CI_REGISTRY_IMAGE:source" .
+try push docker push "$CI_REGISTRY_IMAGE:source"'
+    # pipeline ID SOURCE [JQ]: a job of grp/app whose token says so.
+    pipeline() {
+        run_steps "$1" "$steps" "$(with_token "$(signed "$(claims "$1" ".pipeline_source = \"$2\"")")") | ${3:-.}"
+    }
+
+    # What a variable says is the job's own word.
+    pipeline 6271 merge_request_event '.variables += [{key: "CI_PIPELINE_SOURCE", value: "push"}]'
+    expect_step build 0
+    expect_step push 1 "policy forbids pushes from project 'grp/app' on this ref" "05-sources.toml:1"
+    expect_eq "$(world_registry_digest grp/app:source)" ""
+    pipeline 6272 push
+    expect_step build 0
+    expect_step push 0
+    world_slipway_args=(--runner-tag lab)
+    pipeline 6273 push
+    rm "$(dirname "$world_config")/policy.d/05-sources.toml"
+    expect_step build 1 "policy does not let this project build for linux/amd64" "05-sources.toml:7"
+}
+
 TEST "nothing of the jobs is left" {
     expect_eq "$(world_leftovers)" ""
 }

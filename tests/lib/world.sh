@@ -129,7 +129,7 @@ world_run() {
     for stage in config prepare run cleanup; do
         flags+=("--custom-$stage-exec" "$world_bin/slipway")
         local word
-        for word in --config "${world_config}" gitlab "$stage"; do flags+=("--custom-$stage-args=$word"); done
+        for word in --config "${world_config}" "${world_slipway_args[@]}" gitlab "$stage"; do flags+=("--custom-$stage-args=$word"); done
     done
     timeout --kill-after=30 "${world_deadline:-600}" "$env_lib/as-user" "$world_user" "${world_runner_env[@]}" \
         "$world_runner/bin/gitlab-runner" --log-level info run-single --url "http://$env_gitlab_address:$world_coordinator_port" \

@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <utility>
 
@@ -50,14 +49,10 @@ std::string comparable(std::string_view text) {
   return out;
 }
 
-bool is_instruction(std::string_view message) {
-  constexpr std::array<std::string_view, 17> kNames{
-      "ADD",    "ARG",         "CMD",   "COPY",       "ENTRYPOINT", "ENV",
-      "EXPOSE", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD",    "RUN",
-      "SHELL",  "STOPSIGNAL",  "USER",  "VOLUME",     "WORKDIR"};
+bool tells_of_a_step(std::string_view message) {
   const std::size_t end = message.find_first_of(" \t");
-  return end != std::string_view::npos &&
-         std::find(kNames.begin(), kNames.end(), upper(message.substr(0, end))) != kNames.end();
+  const auto word = upper(message.substr(0, end));
+  return end != std::string_view::npos && word != "FROM" && dockerfile::is_instruction(word);
 }
 
 struct LogLine {
@@ -112,7 +107,7 @@ void Narrator::line(std::string_view text) {
   }
   std::string told;
   if (log->level == "info") {
-    if (!is_instruction(log->message)) return;
+    if (!tells_of_a_step(log->message)) return;
     if (steps_.size() == kMaxSteps) steps_.erase(steps_.begin());
     steps_.push_back(log->message.substr(0, kMaxWords));
     told = std::string{kStep} + std::to_string(steps_.size()) + ": " + joined(log->message);

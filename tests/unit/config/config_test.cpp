@@ -372,6 +372,37 @@ TEST(Config, WhatTomlHasNoPlaceForIsRefusedWithItsLine) {
   }
 }
 
+TEST(Config, ReadsAndPrintsWhomARuleIsFor) {
+  const std::string rule = "[[rule]]\nsource = [\"push\", \"merge_request_event\"]\n"
+                           "runner_tag = [\"lab\"]\nplatforms = [\"amd64\", \"linux/arm64/v8\"]\n"
+                           "cache_domain = \"mr\"\n";
+  Config config;
+  config.identity.issuer = "https://gitlab.example";
+  const auto unreliable = parse_policy(rule, "p.toml", config);
+  ASSERT_FALSE(unreliable) << "a job without a token would get the next rule";
+  EXPECT_NE(unreliable.error().what.find("p.toml:2:10: 'source' in [[rule]] must be left out while "
+                                         "[identity]"),
+            std::string::npos)
+      << unreliable.error().what;
+  config.identity.required = true;
+  ASSERT_TRUE(parse_policy(rule, "p.toml", config));
+
+  EXPECT_EQ(config.rules[0].platforms, (std::vector<std::string>{"linux/amd64", "linux/arm64"}));
+  const auto printed = print(config);
+  for (const char* line :
+       {"# source = ['push', 'merge_request_event']\n", "# runner_tag = ['lab']\n",
+        "# platforms = ['linux/amd64', 'linux/arm64']\n", "# cache_domain = 'mr'\n"})
+    EXPECT_NE(printed.find(line), std::string::npos) << line << printed;
+  const auto refused = [&](const std::string& key) {
+    const auto parsed = parse_policy("[[rule]]\n" + key + "\n", "p.toml", config);
+    return parsed ? "" : parsed.error().what;
+  };
+  EXPECT_NE(refused("source = [\"merge_request\"]").find("did you mean 'merge_request_event'?"),
+            std::string::npos);
+  EXPECT_NE(refused("platforms = [\"windows/amd64\"]").find("is no platform of Linux"),
+            std::string::npos);
+}
+
 TEST(Config, RuleWithoutBackendsHasTheDefaultOrder) {
   Config config;
   ASSERT_TRUE(parse_policy("[[rule]]\n", "p.toml", config));

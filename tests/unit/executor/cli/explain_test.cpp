@@ -59,6 +59,26 @@ TEST_F(ExplainTest, SaysTheChoiceTheLinesAndWhatIsAssumed) {
     EXPECT_NE(said.find(words), std::string::npos) << words << " is not in\n" << said;
 }
 
+TEST_F(ExplainTest, AsksAsThePipelineAndTheRunnerThatItIsTold) {
+  write("Dockerfile", "FROM a\n");
+  config_.identity.issuer = "https://gitlab.example";
+  config_.identity.required = true;
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nsource = [\"merge_request_event\"]\n"
+                                   "runner_tag = [\"lab\"]\nban_backends = [\"buildkit\"]\n"
+                                   "[[rule]]\nplatforms = [\"linux/amd64\"]\n",
+                                   "p", config_));
+  EXPECT_EQ(run(), 0);
+  options_.source = "merge_request_event";
+  EXPECT_EQ(run(), 0) << "on another runner";
+  config_.runner_tags = {"lab"};
+  EXPECT_EQ(run(), 1);
+  options_.source = "push";
+  EXPECT_EQ(run(), 0);
+  options_.platform = "linux/amd64,linux/s390x";
+  EXPECT_EQ(run(), 1);
+  EXPECT_NE(err_.str().find("build for linux/s390x (rule p:5)"), std::string::npos) << err_.str();
+}
+
 TEST_F(ExplainTest, AsksWhatAPinWouldDo) {
   write("Dockerfile", "FROM a\nRUN <<EOF\nb\nEOF\n");
   backends::Descriptor kaniko;

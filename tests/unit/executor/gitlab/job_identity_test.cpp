@@ -52,7 +52,7 @@ protected:
         {"git_info", {{"ref", ref}, {"sha", "1"}, {"protected", true}}},
         {"variables", variables}}.dump());
   }
-  Status check(const JobResponse& response) {
+  Result<identity::Claims> check(const JobResponse& response) {
     const identity::KeyCache keys{
         file_, keys_url(section_), identity::Algorithm::rs256,
         [this](const std::string& url) -> Result<std::string> {

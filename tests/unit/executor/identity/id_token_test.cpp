@@ -56,7 +56,9 @@ protected:
                {"ref_protected", "true"}};
   }
 
-  Status judge(const std::string& token) { return identity::judge(token, keys_, expected_, kNow); }
+  Result<Claims> judge(const std::string& token) {
+    return identity::judge(token, keys_, expected_, kNow);
+  }
   /// Denied for the reason WHY, without a word of the token.
   void expect_denied(const std::string& token, const std::string& why) {
     const auto judged = judge(token);
@@ -87,6 +89,14 @@ TEST_F(IdToken, GitLabsWordAboutThisJobIsAccepted) {
 
   EXPECT_TRUE(judged) << judged.error().text();
   EXPECT_TRUE(judge(gitlab().sign(claims_))) << "and again in the same job";
+}
+
+TEST_F(IdToken, SaysWhereThePipelineComesFrom) {
+  EXPECT_EQ(judge(gitlab().sign(claims_))->pipeline_source, "") << "an older GitLab's";
+  claims_["pipeline_source"] = "merge_request_event";
+  EXPECT_EQ(judge(gitlab().sign(claims_))->pipeline_source, "merge_request_event");
+  claims_["pipeline_source"] = 7;
+  EXPECT_EQ(judge(gitlab().sign(claims_))->pipeline_source, "");
 }
 
 TEST_F(IdToken, Es256IsAcceptedWhereTheOperatorFixedIt) {

@@ -67,6 +67,57 @@ TEST(Policy, FirstMatchingRuleDecides) {
   EXPECT_EQ(effective_for(config, {"other/app", true}).gate.threshold, "low");
 }
 
+TEST(Policy, ARuleIsForTheSourcesAndRunnersThatItNames) {
+  auto config = with_registry();
+  config.identity.issuer = "https://gitlab.example";
+  config.identity.required = true;
+  ASSERT_TRUE(config::parse_policy(
+      "[[rule]]\nsource = [\"merge_request_event\", \"schedule\"]\nthreshold = \"low\"\n"
+      "[[rule]]\nrunner_tag = [\"lab\", \"try\"]\nthreshold = \"critical\"\n"
+      "[[rule]]\nthreshold = \"medium\"\n",
+      "p", config));
+  const auto threshold = [&](const std::string& source, const std::vector<std::string>& tags) {
+    return effective_for(config, {"grp/app", true, 1, source, tags}).gate.threshold;
+  };
+
+  EXPECT_EQ(threshold("merge_request_event", {}), "low");
+  EXPECT_EQ(threshold("schedule", {"try"}), "low");
+  EXPECT_EQ(threshold("push", {"fast", "try"}), "critical");
+  EXPECT_EQ(threshold("push", {"production"}), "medium");
+  EXPECT_EQ(threshold("", {}), "medium") << "what is not known is none of them";
+}
+
+TEST(Policy, ARecordKeepsWhomThePolicyIsAbout) {
+  state::JobRecord record;
+  record.project = "grp/app";
+  record.project_id = 7;
+  record.ref_protected = true;
+  record.pipeline_source = "web";
+  record.runner_tags = {"lab"};
+
+  const auto subject = subject_of(*state::parse_record(state::to_json(record)));
+
+  EXPECT_EQ(subject.project, "grp/app");
+  EXPECT_EQ(subject.project_id, 7);
+  EXPECT_TRUE(subject.ref_protected);
+  EXPECT_EQ(subject.source, "web");
+  EXPECT_EQ(subject.runner_tags, std::vector<std::string>{"lab"});
+}
+
+TEST(Policy, BuildsAreForThePlatformsOfTheRule) {
+  Effective effective;
+  EXPECT_TRUE(admit_platforms(effective, {"linux/s390x"})) << "none is named";
+  effective.rule = "p:1";
+  effective.platforms = {"linux/amd64", "linux/arm64"};
+
+  EXPECT_TRUE(admit_platforms(effective, {}));
+  EXPECT_TRUE(admit_platforms(effective, {"linux/amd64", "linux/arm64/v8"}));
+  const auto denied = admit_platforms(effective, {"linux/amd64", "linux/s390x"});
+  ASSERT_FALSE(denied);
+  EXPECT_EQ(denied.error().kind, ErrorKind::denied);
+  EXPECT_NE(denied.error().what.find("linux/s390x (rule p:1)"), std::string::npos);
+}
+
 TEST(Policy, SignsWhereThereIsAKeyAndNoRuleSaysOtherwise) {
   config::Config config;
   ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"off/*\"\nsign = false\n"
@@ -343,10 +394,22 @@ TEST(Policy, AddressesOfTheMachineItselfAreLocal) {
 }
 
 TEST(Policy, ProtectedRefsAreATrustDomainOfTheirOwn) {
-  EXPECT_NE(trust_domain({"grp/app", true}), trust_domain({"grp/app", false}));
-  EXPECT_NE(trust_domain({"grp/app", true}), trust_domain({"grp/other", true}));
-  EXPECT_NE(trust_domain({"grp/app", true, 3}), trust_domain({"grp/app", true, 4}))
+  const Effective none;
+  EXPECT_NE(trust_domain({"grp/app", true}, none), trust_domain({"grp/app", false}, none));
+  EXPECT_NE(trust_domain({"grp/app", true}, none), trust_domain({"grp/other", true}, none));
+  EXPECT_NE(trust_domain({"grp/app", true, 3}, none), trust_domain({"grp/app", true, 4}, none))
       << "the path of a project that was deleted can be taken by another";
+}
+
+TEST(Policy, ACacheDomainOnlySetsApart) {
+  const Effective none;
+  Effective apart;
+  apart.cache_domain = "merge-requests";
+
+  EXPECT_NE(trust_domain({"grp/app", true}, apart), trust_domain({"grp/app", true}, none));
+  EXPECT_EQ(trust_domain({"grp/app", true}, apart), trust_domain({"grp/app", true}, apart));
+  EXPECT_NE(trust_domain({"grp/app", true}, apart), trust_domain({"grp/other", true}, apart));
+  EXPECT_NE(trust_domain({"grp/app", true}, apart), trust_domain({"grp/app", false}, apart));
 }
 
 } // namespace

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/dockerfile/dockerfile.hpp"
+
 #include "executor/dockerfile/lex.hpp"
 
 #include <algorithm>
@@ -1080,6 +1081,21 @@ std::vector<const NeededStage*> Plan::chain() const {
   }
   std::reverse(found.begin(), found.end());
   return found;
+}
+
+std::vector<Step> steps_of(const Dockerfile& dockerfile, const NeededStage& stage) {
+  std::vector<Step> steps;
+  if (stage.parent)
+    for (const Instruction& below : dockerfile.stages[*stage.parent].instructions)
+      for (const Instruction& trigger : below.trigger)
+        steps.push_back({&trigger, below.line});
+  for (const Instruction& instruction : dockerfile.stages[stage.index].instructions)
+    steps.push_back({&instruction, instruction.line});
+  return steps;
+}
+
+bool is_instruction(std::string_view name) {
+  return find_grammar(name) != nullptr;
 }
 
 bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan) {
