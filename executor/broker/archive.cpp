@@ -262,9 +262,13 @@ private:
       contents.blobs.emplace(name, *std::move(digest));
       return {};
     }
-    if (name.ends_with(".tar")) return take_layer(contents, name);
+    // jib, ko, crane and Kaniko pack their layers.
+    for (const char* end : {".tar", ".tar.gz", ".tgz"})
+      if (name.ends_with(end)) return take_layer(contents, name);
+    // The config of crane, ko and Kaniko is called by its digest.
     const bool document =
-        name.find('/') == std::string::npos && (name.ends_with(".json") || name == "oci-layout");
+        name.find('/') == std::string::npos &&
+        (name.ends_with(".json") || name == "oci-layout" || name.starts_with("sha256:"));
     if (document) {
       documents_ += size;
       if (size > kMaxDocumentBytes || documents_ > kMaxDocumentsBytes)

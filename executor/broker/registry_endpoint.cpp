@@ -314,17 +314,22 @@ void RegistryEndpoint::list_tags(Call& call) {
 }
 
 void RegistryEndpoint::put_manifest(Call& call, const std::string& target) {
-  auto bytes = call.request.body->read_whole(oci::kMaxManifestBytes, kManifestTime);
-  if (!bytes) return refuse(call.answer, kManifestInvalid, bytes.error());
   const bool by_digest = target.find(':') != std::string::npos;
   auto reference =
       oci::Reference::parse(call.repository->name() + (by_digest ? "@" : ":") + target);
   if (!reference) return refuse(call.answer, kManifestInvalid, reference.error());
+  if (auto may = service_.may_push(*reference); !may)
+    return refuse(call.answer, kDenied, may.error());
+  auto bytes = call.request.body->read_whole(oci::kMaxManifestBytes, kManifestTime);
+  if (!bytes) return refuse(call.answer, kManifestInvalid, bytes.error());
   const auto digest = oci::Digest::of(*bytes);
   if (by_digest && *reference->digest() != digest)
     return refuse(call.answer, kDigestInvalid,
                   "the manifest that was sent has the digest " + digest.str());
-  const auto parsed = oci::parse_manifest(*bytes);
+  const auto parsed = [&] {
+    const std::lock_guard one_at_a_time{parsing_}; // it takes many times its size
+    return oci::parse_manifest(*bytes);
+  }();
   if (!parsed) return refuse(call.answer, kManifestInvalid, parsed.error());
   const auto type = std::visit([](const auto& one) { return one.media_type; }, *parsed);
   if (const auto said = call.request.content_type.substr(0, call.request.content_type.find(';'));
@@ -332,8 +337,6 @@ void RegistryEndpoint::put_manifest(Call& call, const std::string& target) {
     return refuse(call.answer, kManifestInvalid,
                   "the manifest is of type '" + type + "', the request says '" +
                       said.substr(0, 200) + "'");
-  if (auto may = service_.may_push(*reference); !may)
-    return refuse(call.answer, kDenied, may.error());
   if (auto complete = has_all_blobs(*parsed); !complete)
     return refuse(call.answer, kManifestBlobUnknown, complete.error());
   auto kept = quarantine_.keep(*bytes);

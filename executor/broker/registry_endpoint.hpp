@@ -68,6 +68,7 @@ private:
 
   state::Quarantine& quarantine_;
   QuarantineService& service_;
+  std::mutex parsing_;
   std::timed_mutex pushing_;
 };
 

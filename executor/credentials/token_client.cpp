@@ -311,12 +311,24 @@ Result<Credential> TokenClient::fetch_token(const Challenge& challenge,
   return credential;
 }
 
-std::string TokenClient::redact(std::string text) const {
-  const std::string_view password = access_.password.reveal();
-  if (password.size() < 4) return text; // shorter ones would black out ordinary words
-  for (std::size_t at = text.find(password); at != std::string::npos;
-       at = text.find(password, at)) {
-    text.replace(at, password.size(), "[hidden]");
+std::string TokenClient::redact(std::string text,
+                                const std::optional<Credential>& credential) const {
+  constexpr std::size_t kTelling = 16;
+  const auto hide = [&text](std::string_view secret) {
+    if (secret.size() < 4) return; // shorter ones would black out ordinary words
+    const auto begin = secret.substr(0, kTelling);
+    for (std::size_t at = text.find(begin); at != std::string::npos; at = text.find(begin, at)) {
+      std::size_t size = begin.size();
+      while (size < secret.size() && at + size < text.size() && text[at + size] == secret[size])
+        ++size;
+      text.replace(at, size, "[hidden]");
+    }
+  };
+  hide(access_.password.reveal());
+  if (credential) {
+    std::string_view value = credential->authorization.reveal();
+    value.remove_prefix(std::min(value.find(' ') + 1, value.size())); // "Bearer ", "Basic "
+    hide(value);
   }
   return text;
 }

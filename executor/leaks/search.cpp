@@ -87,10 +87,10 @@ Packing packing_of(std::string_view head) {
   if (head.starts_with("PK\3\4"sv)) return Packing::zip;
   for (const auto magic : {"\x1f\x8b\x08"sv, "\x28\xb5\x2f\xfd"sv,
                            "\xfd"
-                           "7zXZ\0"sv,
-                           "BZh"sv}) {
+                           "7zXZ\0"sv}) {
     if (head.starts_with(magic)) return Packing::one_stream;
   }
+  if (head.starts_with("BZh"sv) && head.substr(4, 2) == "1A"sv) return Packing::one_stream;
   return Packing::none;
 }
 
@@ -360,9 +360,13 @@ private:
     auto raw = Matcher::Stream::open(matcher_);
     if (!raw) return std::move(raw).error();
     char head[6] = {};
-    const bool packed =
-        ::pread(fd->get(), head, sizeof head, 0) == static_cast<ssize_t>(sizeof head) &&
-        packing_of({head, sizeof head}) == Packing::one_stream;
+    auto packing = ::pread(fd->get(), head, sizeof head, 0) == static_cast<ssize_t>(sizeof head)
+                       ? packing_of({head, sizeof head})
+                       : Packing::none;
+    // A layer is a tar, and packed as runtimes read it.
+    const bool is_layer = task_.as == Task::As::layer;
+    if (is_layer && packing == Packing::zip) packing = Packing::none;
+    const bool packed = packing != Packing::none;
     oci::Hasher packed_hash;
     std::vector<char> part(kPart);
     Matches matches;
@@ -386,7 +390,7 @@ private:
       }
     };
     std::uint64_t expanded = 0;
-    Unpacked unpacked{file, false};
+    Unpacked unpacked{file, packed && !is_layer};
     const Source content = [&]() -> Result<std::string_view> {
       auto bytes = unpacked.next();
       if (!bytes) return bytes;
@@ -395,7 +399,12 @@ private:
       if (packed) report_.bytes += bytes->size();
       return bytes;
     };
-    auto walked = walk_tar(content, "", true, task_.as == Task::As::layer);
+    auto walked =
+        packing == Packing::zip ? walk_zip(file, "") : walk_tar(content, "", true, is_layer);
+    if (!walked && packing == Packing::zip && walked.error().kind == ErrorKind::not_found) {
+      not_opened("the blob itself");
+      walked = Status{};
+    }
     found_packed(matches);
     if (!walked) return walked;
     // What stands behind the compressed stream is searched as it is.
@@ -513,10 +522,14 @@ private:
     if (done) return {};
     if (tar.error()) return *tar.error();
     if (done.error().kind != ErrorKind::not_found) return done;
-    // Of an archive only what it says about itself: its bytes are searched as any others.
-    if (++unopened_ <= kShownArchives)
-      unopened_names_ += (unopened_names_.empty() ? "" : ", ") + shown(place);
+    not_opened(shown(place));
     return {};
+  }
+
+  // Of an archive only what it says about itself: its bytes are searched as any others.
+  void not_opened(const std::string& place) {
+    if (++unopened_ <= kShownArchives)
+      unopened_names_ += (unopened_names_.empty() ? "" : ", ") + place;
   }
 
   /// The limit on what archives expand to, and their damage as not_found.

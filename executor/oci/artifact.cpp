@@ -50,28 +50,6 @@ bool looks_like_image_config(const std::string& text) {
   });
 }
 
-// A text may be both: a reader of tar asks for little more than the sum of the first block. Source:
-// tar(5); the sum of signed bytes is taken too.
-bool begins_as_tar(const std::string& text) {
-  constexpr std::size_t kHeader = 512;
-  constexpr std::size_t kSumAt = 148;
-  constexpr std::size_t kSumBytes = 8;
-  if (text.size() < kHeader) return false;
-  const auto field = std::string_view{text}.substr(kSumAt, kSumBytes);
-  if (field.find_first_not_of("01234567 ") != std::string_view::npos) return false;
-  long said = 0;
-  for (const char c : field)
-    if (c != ' ') said = said * 8 + (c - '0');
-  long plain = static_cast<long>(kSumBytes) * ' ';
-  long with_sign = plain;
-  for (std::size_t i = 0; i < kHeader; ++i) {
-    if (i >= kSumAt && i < kSumAt + kSumBytes) continue;
-    plain += static_cast<unsigned char>(text[i]);
-    with_sign += static_cast<signed char>(text[i]);
-  }
-  return said == plain || said == with_sign;
-}
-
 } // namespace
 
 bool may_be_artifact(std::string_view type) {
@@ -104,6 +82,28 @@ std::optional<std::string> artifact_type(const ImageTree::Image& image) {
   if (!image.config && manifest.config.media_type != kEmptyConfig)
     return named(manifest.config.media_type);
   return of_layers ? named(*of_layers) : std::nullopt;
+}
+
+// A text may be both: a reader of tar asks for little more than the sum of the first block. Source:
+// tar(5); the sum of signed bytes is taken too.
+bool begins_as_tar(const std::string& text) {
+  constexpr std::size_t kHeader = 512;
+  constexpr std::size_t kSumAt = 148;
+  constexpr std::size_t kSumBytes = 8;
+  if (text.size() < kHeader) return false;
+  const auto field = std::string_view{text}.substr(kSumAt, kSumBytes);
+  if (field.find_first_not_of("01234567 ") != std::string_view::npos) return false;
+  long said = 0;
+  for (const char c : field)
+    if (c != ' ') said = said * 8 + (c - '0');
+  long plain = static_cast<long>(kSumBytes) * ' ';
+  long with_sign = plain;
+  for (std::size_t i = 0; i < kHeader; ++i) {
+    if (i >= kSumAt && i < kSumAt + kSumBytes) continue;
+    plain += static_cast<unsigned char>(text[i]);
+    with_sign += static_cast<signed char>(text[i]);
+  }
+  return said == plain || said == with_sign;
 }
 
 bool is_statements_only(const ImageTree& tree) {

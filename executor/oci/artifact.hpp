@@ -24,6 +24,9 @@ bool may_be_artifact(std::string_view type);
 /// of all its layers. None: it is an image, an attestation, or has no such type.
 std::optional<std::string> artifact_type(const ImageTree::Image& image);
 
+/// True for a text whose first block a reader of tar takes for a header, whatever else it is too.
+bool begins_as_tar(const std::string& text);
+
 /// True for a manifest all of whose layers are in-toto statements.
 bool is_statements_only(const ImageTree& tree);
 

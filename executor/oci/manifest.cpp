@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <utility>
 
@@ -239,6 +240,10 @@ bool is_manifest_type(std::string_view media_type) {
 }
 
 Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text, Flaw* flaw) {
+  // Each of its values takes many times the byte that it may be.
+  if (std::count_if(text.begin(), text.end(),
+                    [](char c) { return c == ',' || c == '{' || c == '['; }) > kMostManifestValues)
+    return refused("manifest", "has more than " + std::to_string(kMostManifestValues) + " values");
   auto parsed = parse_object(text, "manifest", kMaxManifestBytes, flaw);
   if (!parsed) return std::move(parsed).error();
   const json& document = *parsed;

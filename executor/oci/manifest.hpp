@@ -21,6 +21,7 @@ namespace slipway::oci {
 
 /// A manifest or config above this is refused unread. Source: distribution-spec, 4 MiB advice.
 constexpr std::size_t kMaxManifestBytes = 4UL << 20;
+constexpr std::int64_t kMostManifestValues = 400000;
 constexpr std::size_t kMaxConfigBytes = 8UL << 20;
 /// Manifests and indexes below one digest, each as often as it is named.
 constexpr std::size_t kMaxTreeReads = 128;

@@ -2,6 +2,7 @@
 // What a digest stands for: reading the tree below it, and proving that its bytes are what they are
 // said to be. Nothing here trusts a name, a size or a diff id before it has been recomputed.
 #include "executor/base/file.hpp"
+#include "executor/oci/artifact.hpp"
 #include "executor/oci/layer.hpp"
 #include "executor/oci/layout.hpp"
 #include "executor/oci/strict_json.hpp"
@@ -337,7 +338,7 @@ private:
   }
 
   static bool is_statement(const std::string& text) {
-    if (!check_json(text, "statement")) return false;
+    if (begins_as_tar(text) || !check_json(text, "statement")) return false;
     const auto top = [](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
       return depth <= 1; // its subject and predicate may be large
     };

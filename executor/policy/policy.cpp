@@ -177,13 +177,17 @@ Status admit_push(const config::Config& config, const Effective& effective, cons
                  "push from a ref that the policy allows, or ask the operator",
                  {}};
   }
-  const bool own_path = target.repository() == subject.project ||
-                        target.repository().starts_with(subject.project + "/");
+  // References have no capitals, and $CI_REGISTRY_IMAGE has none of the path's: no two paths of
+  // GitLab differ in that alone.
+  std::string own = subject.project;
+  for (char& c : own)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  const bool own_path = target.repository() == own || target.repository().starts_with(own + "/");
   const bool with_operator = registry->credential == "operator" || registry->credential == "issuer";
   if (effective.repositories.empty() && with_operator && !own_path) {
     return Error{
         ErrorKind::denied,
-        "project '" + subject.project + "' may push to '" + registry->host + "/" + subject.project +
+        "project '" + subject.project + "' may push to '" + registry->host + "/" + own +
             "' and below, not to '" + target.name() + "'",
         "push below the project's own path, or ask the operator for a [[rule]] with repositories",
         {}};
@@ -296,6 +300,16 @@ std::string trust_domain(const Subject& subject, const Effective& effective) {
   return subject.project + "#" + std::to_string(subject.project_id) +
          (subject.ref_protected ? "|protected" : "|unprotected") +
          (effective.cache_domain.empty() ? "" : "|" + effective.cache_domain);
+}
+
+std::string builder_domain(const Subject& subject, const Effective& effective) {
+  auto domain = trust_domain(subject, effective);
+  const auto& egress = effective.egress;
+  if (!egress.closes()) return domain;
+  domain += "|" + egress.mode + (egress.learn ? "|learns" : "");
+  for (const auto& host : egress.allow)
+    domain += "|" + host;
+  return domain;
 }
 
 } // namespace slipway::policy

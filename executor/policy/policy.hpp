@@ -104,4 +104,8 @@ std::filesystem::path learned_dir(const config::Config& config);
 /// and jobs whose rule has a `cache_domain`.
 std::string trust_domain(const Subject& subject, const Effective& effective);
 
+/// The domain of builders that serve several jobs: the trust domain, in a closed network apart also
+/// by what jobs may connect to, as a step may find the proxy of another job that builds beside it.
+std::string builder_domain(const Subject& subject, const Effective& effective);
+
 } // namespace slipway::policy

@@ -119,7 +119,7 @@ Status Registry::pause_before_retry(int attempt, const std::string& retry_after,
 
 Error Registry::error_of(const http::Response& response, const std::string& action) const {
   const auto& host = tokens_.access().host;
-  const std::string said = tokens_.redact(registry_message(response.body));
+  const std::string said = tokens_.redact(registry_message(response.body), credential_);
   const std::string answered = host + " answered " + std::to_string(response.status) +
                                (said.empty() ? "" : " (" + said + ")") + " to " + action + " in " +
                                repository_;

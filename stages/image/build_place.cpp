@@ -213,9 +213,11 @@ Status look_after(const Tools& tools, const std::string& job, const std::string&
   return is_watched ? tools.folders.watch(job, name, sandbox.host_pid) : Status{};
 }
 
-BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain)
+BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain,
+                       std::string builder_domain)
     : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)},
-      socket_{tools_.folders.run_dir(record.key) / "build.sock"} {}
+      builder_domain_{std::move(builder_domain)}, socket_{tools_.folders.run_dir(record.key) /
+                                                          "build.sock"} {}
 
 Status BuildPlace::open(Builder builder) {
   const std::lock_guard guard{opening_};
@@ -240,7 +242,7 @@ Status BuildPlace::open(Builder builder) {
 }
 
 Status BuildPlace::start_sandbox_here() {
-  const auto dir = backends::buildkit::BuilderPool::socket_dir(builder_config(), trust_domain_);
+  const auto dir = backends::buildkit::BuilderPool::socket_dir(builder_config(), builder_domain_);
   if (!dir) return Error{dir.error()}.in("starting the builder");
   if (auto started = start_sandbox(*dir); !started)
     return std::move(started).error().in("starting the build sandbox");
@@ -267,9 +269,9 @@ Result<backends::BuildJob> BuildPlace::with_proxy_at_builder(const backends::Bui
   if (lent.proxy.empty() || tools_.proxy == nullptr) return lent;
   const std::lock_guard guard{opening_};
   if (proxy_address_.empty()) {
-    const auto dir = backends::buildkit::BuilderPool::egress_dir(builder_config(), trust_domain_);
+    const auto dir = backends::buildkit::BuilderPool::egress_dir(builder_config(), builder_domain_);
     if (!dir) return Error{dir.error()};
-    // Whatever a step sees it may use: all jobs of a trust domain have one policy.
+    // Whatever a step sees it may use: all jobs of a builder's domain have one policy.
     std::random_device random;
     std::uniform_int_distribution<int> number{1, 254};
     auto address = "127." + std::to_string(number(random)) + "." + std::to_string(number(random)) +
@@ -287,7 +289,7 @@ void BuildPlace::start_builder() {
   none_is_free_ = false;
   starting_ = std::async(std::launch::async, [this, config = builder_config()]() -> Status {
     backends::buildkit::BuilderPool pool{config, tools_.podman, tools_.clock};
-    auto builder = pool.acquire(trust_domain_, [this] { none_is_free_ = true; });
+    auto builder = pool.acquire(builder_domain_, [this] { none_is_free_ = true; });
     if (!builder) return std::move(builder).error();
     const std::lock_guard guard{handing_over_};
     if (uses_ > 0) fresh_ = *std::move(builder);
@@ -497,7 +499,7 @@ Status BuildPlace::spoil_caches() {
   const auto builders = builder_config();
   const auto stores = store_config(tools_);
   if (auto spoilt = backends::buildkit::BuilderPool{builders, tools_.podman, tools_.clock}.spoil(
-          trust_domain_);
+          builder_domain_);
       !spoilt)
     return spoilt;
   return backends::buildah::StorePool{stores, tools_.podman, tools_.clock}.spoil(trust_domain_);
@@ -575,7 +577,7 @@ Status BuildPlace::await_builder(bool& is_busy) {
 Status BuildPlace::renew_builder() {
   const std::lock_guard guard{opening_};
   backends::buildkit::BuilderPool pool{builder_config(), tools_.podman, tools_.clock};
-  auto builder = pool.acquire(trust_domain_);
+  auto builder = pool.acquire(builder_domain_);
   if (!builder) return std::move(builder).error().in("starting the builder anew");
   builder_ = *std::move(builder);
   return {};

@@ -29,7 +29,9 @@ namespace slipway::image {
 
 class BuildPlace {
 public:
-  BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain);
+  /// The domains are policy::trust_domain and policy::builder_domain.
+  BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain,
+             std::string builder_domain);
 
   /// When BuildKit's daemon is started.
   enum class Builder {
@@ -146,6 +148,7 @@ private:
   Tools tools_;
   const state::JobRecord& record_;
   std::string trust_domain_;
+  std::string builder_domain_;
   std::filesystem::path socket_;
   std::mutex opening_;
   std::optional<BaseImages> bases_;

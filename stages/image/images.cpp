@@ -83,6 +83,20 @@ void name_lines(gate::Verdict& verdict, const state::BuildNote& build) {
       finding.dockerfile_line = build.dockerfile + ":" + std::to_string(line->second);
 }
 
+/// The index that the image was pulled from under this name.
+std::optional<oci::Reference> pulled_from(const state::StoredImage& image,
+                                          const std::string& name) {
+  const auto wanted = oci::Reference::parse(name);
+  if (!wanted) return std::nullopt;
+  for (const auto& known : image.repo_digests) {
+    auto reference = oci::Reference::parse(known);
+    if (reference && reference->name() == wanted->name() && reference->digest() &&
+        *reference->digest() != image.manifest_digest)
+      return *std::move(reference);
+  }
+  return std::nullopt;
+}
+
 /// As many as the other limits let one index have with room to spare.
 constexpr std::size_t kMostPlatforms = 16;
 
@@ -249,7 +263,8 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
           leak_marks_dir(tools.config) /
               oci::Digest::of(policy::trust_domain(subject_, effective_)).hex().substr(0, 16))},
       place_{std::make_unique<BuildPlace>(tools_, record_,
-                                          policy::trust_domain(subject_, effective_))},
+                                          policy::trust_domain(subject_, effective_),
+                                          policy::builder_domain(subject_, effective_))},
       containers_{std::make_unique<JobContainers>(tools_, record_, effective_)},
       reports_{std::make_unique<JobReports>()}, builds_{tools_.folders.dir(record_.key) /
                                                         "builds"} {}
@@ -358,9 +373,9 @@ Result<engine_api::PullRequest> Images::pull_request(const oci::Reference& refer
   return request;
 }
 
-Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platforms& platforms,
-                                  oci::Layout& into, const broker::Progress& progress,
-                                  const broker::Cancelled& cancelled) {
+Result<Images::Fetched> Images::fetch(const oci::Reference& reference, const Platforms& platforms,
+                                      oci::Layout& into, const broker::Progress& progress,
+                                      const broker::Cancelled& cancelled) {
   if (auto admitted = admit_pull(reference); !admitted) return std::move(admitted).error();
   auto request = pull_request(reference, into);
   if (!request) return std::move(request).error();
@@ -378,9 +393,10 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platfor
                    " in DOCKER_AUTH_CONFIG; without one there, the job's own login is used";
     return error;
   }
-  auto digest =
-      oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
-  if (!digest) return digest;
+  auto root = oci::Digest::parse(answer->digest);
+  if (!root) return std::move(root).error();
+  auto digest = answer->child_digest.empty() ? root : oci::Digest::parse(answer->child_digest);
+  if (!digest) return std::move(digest).error();
   auto tree = oci::read_tree(into, *digest);
   if (!tree) return std::move(tree).error();
   const std::lock_guard guard{noting_};
@@ -388,7 +404,7 @@ Result<oci::Digest> Images::fetch(const oci::Reference& reference, const Platfor
   for (const auto& image : tree->images)
     for (const auto& layer : image.manifest.layers)
       origins_[layer.digest].emplace(reference.registry(), reference.repository());
-  return digest;
+  return Fetched{*std::move(digest), *std::move(root)};
 }
 
 Result<bool> Images::mark_leaks(const oci::Layout& layout, const oci::Digest& manifest) {
@@ -434,10 +450,10 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
                 local->config.platform.str() + " and not for " + wanted->str();
     progress("slipway: " + passed_by + "; the registry is asked\n");
   }
-  auto digest = fetch(reference, OnePlatform{platform}, bases, progress, cancelled);
-  if (!digest && !passed_by.empty()) return std::move(digest).error().in(passed_by);
-  if (!digest) return std::move(digest).error();
-  return backends::BaseImage{reference.familiar(), *std::move(digest)};
+  auto fetched = fetch(reference, OnePlatform{platform}, bases, progress, cancelled);
+  if (!fetched && !passed_by.empty()) return std::move(fetched).error().in(passed_by);
+  if (!fetched) return std::move(fetched).error();
+  return backends::BaseImage{reference.familiar(), fetched->digest};
 }
 
 Result<std::vector<backends::BaseImage>>
@@ -1079,17 +1095,20 @@ Result<broker::ImageSummary> Images::pull(const oci::Reference& reference,
                                           const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
-  auto digest = fetch(reference, OnePlatform{platform}, (*images)->layout(), progress, cancelled);
-  if (!digest) return std::move(digest).error();
+  auto fetched = fetch(reference, OnePlatform{platform}, (*images)->layout(), progress, cancelled);
+  if (!fetched) return std::move(fetched).error();
+  const auto& digest = fetched->digest;
   std::vector<oci::Reference> tags;
   if (reference.tag()) tags.push_back(reference.with_tag(*reference.tag()));
-  auto added = (*images)->add(*digest, tags);
+  auto added = (*images)->add(digest, tags);
   if (!added) return std::move(added).error();
-  if (auto noted =
-          (*images)->note_repo_digest(*digest, reference.familiar_name() + "@" + digest->str());
-      !noted)
-    return std::move(noted).error();
-  return find(digest->str());
+  // An image that is pinned by its index is that one, and so it is to whom the name is shown.
+  for (const auto& one : {fetched->root, digest})
+    if (auto noted =
+            (*images)->note_repo_digest(digest, reference.familiar_name() + "@" + one.str());
+        !noted)
+      return std::move(noted).error();
+  return find(digest.str());
 }
 
 Result<std::vector<broker::ImageSummary>> Images::list() {
@@ -1129,11 +1148,24 @@ Status Images::save(const std::vector<std::string>& names,
   if (!images) return std::move(images).error();
   std::vector<broker::ArchivedImage> archived;
   for (const auto& name : names) {
+    auto reference = oci::Reference::parse(name);
+    // A repository alone is all of its tags.
+    if (reference && name.find_first_of(":@", name.rfind('/') + 1) == std::string::npos) {
+      auto all = (*images)->list();
+      if (!all) return std::move(all).error();
+      const auto before = archived.size();
+      for (const auto& image : *all) {
+        std::vector<oci::Reference> tags;
+        std::copy_if(image.tags.begin(), image.tags.end(), std::back_inserter(tags),
+                     [&](const auto& tag) { return tag.name() == reference->name(); });
+        if (!tags.empty()) archived.push_back({image.manifest_digest, std::move(tags)});
+      }
+      if (archived.size() > before) continue;
+    }
     auto image = (*images)->find(name);
     if (!image) return std::move(image).error();
     // `docker save NAME` carries that name; by ID it carries none.
     std::vector<oci::Reference> tags;
-    auto reference = oci::Reference::parse(name);
     if (reference &&
         std::find(image->tags.begin(), image->tags.end(), *reference) != image->tags.end())
       tags.push_back(*reference);
@@ -1217,8 +1249,16 @@ Result<oci::Digest> Images::part_of_index(const broker::IndexPart& part,
   auto local = (*images)->find(part.image);
   if (local) {
     if (auto single = no_list(local->media_type); !single) return std::move(single).error();
-    if (part.take != Take::platform || !oci::is_index_type(local->media_type))
-      return local->manifest_digest;
+    const bool is_index = oci::is_index_type(local->media_type);
+    if (part.take == Take::all && !is_index) {
+      // Pulled, it is one image of an index: that is what the name means elsewhere.
+      if (const auto index = pulled_from(*local, part.image)) {
+        auto all = fetch(*index, EveryPlatform{}, (*images)->layout(), progress, cancelled);
+        if (!all) return std::move(all).error();
+        return all->digest;
+      }
+    }
+    if (part.take != Take::platform || !is_index) return local->manifest_digest;
     auto tree = oci::read_tree((*images)->layout(), local->manifest_digest);
     if (!tree) return std::move(tree).error();
     auto image = oci::select_platform(*tree, wanted);
@@ -1228,14 +1268,17 @@ Result<oci::Digest> Images::part_of_index(const broker::IndexPart& part,
   if (local.error().kind != ErrorKind::not_found) return std::move(local).error();
   auto reference = oci::Reference::parse(part.image);
   if (!reference) return std::move(reference).error();
-  if (part.take == Take::platform)
-    return fetch(*reference, OnePlatform{wanted.str()}, (*images)->layout(), progress, cancelled);
   if (part.take == Take::manifest) {
     const auto is = remote(*reference);
     if (!is) return Error{is.error()};
     if (auto single = no_list(is->first.media_type); !single) return std::move(single).error();
   }
-  return fetch(*reference, EveryPlatform{}, (*images)->layout(), progress, cancelled);
+  auto fetched = fetch(*reference,
+                       part.take == Take::platform ? Platforms{OnePlatform{wanted.str()}}
+                                                   : Platforms{EveryPlatform{}},
+                       (*images)->layout(), progress, cancelled);
+  if (!fetched) return std::move(fetched).error();
+  return fetched->digest;
 }
 
 Result<broker::Manifest> Images::edit_index(const broker::IndexRequest& request,

@@ -142,9 +142,13 @@ private:
   };
   /// Types of their own: no word in a job's request can mean all of an index.
   using Platforms = std::variant<EveryPlatform, OnePlatform>;
-  Result<oci::Digest> fetch(const oci::Reference& reference, const Platforms& platforms,
-                            oci::Layout& into, const broker::Progress& progress,
-                            const broker::Cancelled& cancelled);
+  struct Fetched {
+    oci::Digest digest; ///< of what was asked for
+    oci::Digest root;   ///< of what the name means: an index, where one of its images was asked for
+  };
+  Result<Fetched> fetch(const oci::Reference& reference, const Platforms& platforms,
+                        oci::Layout& into, const broker::Progress& progress,
+                        const broker::Cancelled& cancelled);
   /// What a part of an index is, which is in the job's store afterwards. Errors: bad_input (an
   /// index where an image is wanted); those of fetch.
   Result<oci::Digest> part_of_index(const broker::IndexPart& part, const broker::Progress& progress,

@@ -125,6 +125,7 @@ try remote docker buildx imagetools inspect $world_registry/grp/app/both:1
 try raw sh -c 'docker buildx imagetools inspect --raw $world_registry/grp/app/both:1 | sha256sum'
 digest=\$(sed -n 's/.*\"containerimage.digest\": \"\\(sha256:[0-9a-f]*\\)\".*/\\1/p' meta.json)
 try again docker pull --platform linux/386 $world_registry/grp/app/both@\$digest
+try pinned docker image inspect --format '{{index .RepoDigests 0}} {{.Architecture}}' $world_registry/grp/app/both@\$digest
 echo FROM $world_registry/grp/app/both:1 >On && try own docker build -q --platform linux/386 -f On -t own:1 .
 try own-platform docker image inspect --format '{{.Architecture}}' own:1
 try saved sh -c 'docker save $world_registry/grp/app/both:1 | tar -xO index.json'"
@@ -145,7 +146,8 @@ try saved sh -c 'docker save $world_registry/grp/app/both:1 | tar -xO index.json
         expect_contains "$(step_says remote)" "Platform:    linux/$architecture"
     done
     expect_step raw 0 "${digest#sha256:}"
-    expect_step again 0 "Digest: $(child_of 386 <"$CASE_DIR/index")"
+    expect_step again 0 "Digest: $digest"
+    expect_step pinned 0 "$world_registry/grp/app/both@$digest 386"
     expect_step own 0
     expect_step own-platform 0 386
     expect_step saved 0 "$digest"

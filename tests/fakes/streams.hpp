@@ -5,10 +5,24 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <cstdio>
 #include <cstring>
 #include <string>
 
 namespace slipway::fakes {
+
+/// A JSON document that a reader of tar takes for a tar, too: its first block has the sum.
+/// `members` come before its long one.
+inline std::string document_and_tar(const std::string& members = "") {
+  std::string text = "{" + members + R"("a":")" + std::string(700, ' ') + "\"}";
+  text.replace(148, 8, 8, ' ');
+  unsigned long sum = 0;
+  for (std::size_t i = 0; i < 512; ++i)
+    sum += static_cast<unsigned char>(text[i]);
+  char field[9] = {};
+  (void)std::snprintf(field, sizeof field, "%07lo ", sum);
+  return text.replace(148, 8, field, 8);
+}
 
 /// One gzip member; `extra` and `comment` go into its header.
 inline std::string gzip(const std::string& bytes, const std::string& extra = "",

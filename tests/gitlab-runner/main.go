@@ -23,6 +23,7 @@ import (
 	"gitlab.com/gitlab-org/gitlab-runner/network"
 	"gitlab.com/gitlab-org/gitlab-runner/router"
 
+	_ "gitlab.com/gitlab-org/gitlab-runner/helpers/secrets/resolvers/vault"
 	_ "gitlab.com/gitlab-org/gitlab-runner/shells"
 )
 

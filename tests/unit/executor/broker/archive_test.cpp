@@ -160,6 +160,32 @@ TEST_F(ImageArchive, ReadsTheOlderForm) {
   }
 }
 
+// As crane, ko and Kaniko write it: the config by its digest, layers that are packed.
+TEST_F(ImageArchive, ReadsWhatToolsWithoutDockerWrite) {
+  const std::string content(1024, '\0');
+  const std::string layer = Tar{true}.file("etc/a", "a").end();
+  const auto name = oci::Digest::of(layer).hex();
+  const std::string config =
+      R"({"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[")" +
+      oci::Digest::of(content).str() + R"("]}})";
+  for (const std::string end : {".tar.gz", ".tgz"}) {
+    const auto id = oci::Digest::of(config).str();
+    auto loaded = read(Tar{false}
+                           .file(id, config)
+                           .file(name + end, layer)
+                           .file("manifest.json", R"([{"Config":")" + id +
+                                                      R"(","RepoTags":["app:1"],"Layers":[")" +
+                                                      name + end + R"("]}])")
+                           .end());
+    ASSERT_TRUE(loaded) << loaded.error().text();
+    auto tree = oci::read_tree(*into, (*loaded)[0].digest);
+    ASSERT_TRUE(tree);
+    EXPECT_EQ(tree->images[0].manifest.config.digest.str(), id);
+    EXPECT_EQ(tree->images[0].manifest.layers[0].media_type,
+              "application/vnd.oci.image.layer.v1.tar+gzip");
+  }
+}
+
 TEST_F(ImageArchive, RefusesAConfigWithOtherLayers) {
   auto loaded = read(legacy(false, "\"" + oci::Digest::of("x").str() + "\""));
 

@@ -350,6 +350,7 @@ TEST_F(RegistryEndpointTest, RefusesOtherRegistriesAndRepositories) {
                  "policy does not let");
   const auto manifest = image("layer");
   expect_refused(put(manifest, "1", "elsewhere/app"), 403, "DENIED", "policy does not let");
+  expect_refused(put("no manifest", "1", "elsewhere/app"), 403, "DENIED", "policy does not let");
   EXPECT_TRUE(service_.pushed.empty());
 }
 

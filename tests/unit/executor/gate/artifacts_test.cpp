@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is no image and passes by policy; and images that would like to pass so.
 #include "executor/oci/artifact.hpp"
+#include "tests/fakes/streams.hpp"
 #include "tests/unit/executor/gate/gate_fixture.hpp"
 
 #include <algorithm>
-#include <cstdio>
 
 namespace slipway::gate {
 namespace {
@@ -174,15 +174,7 @@ TEST_F(Artifacts, AnImageWhoseLayersAreCalledASignature) {
 }
 
 TEST_F(Artifacts, ADocumentThatIsATarToo) {
-  // One string of JSON whose first block has the sum that a reader of tar looks for.
-  std::string text = R"({"a":")" + std::string(700, ' ') + "\"}";
-  text.replace(148, 8, 8, ' ');
-  unsigned long sum = 0;
-  for (std::size_t i = 0; i < 512; ++i)
-    sum += static_cast<unsigned char>(text[i]);
-  char field[9] = {};
-  (void)std::snprintf(field, sizeof field, "%07lo ", sum);
-  text.replace(148, 8, field, 8);
+  auto text = fakes::document_and_tar();
   use(write({kImageConfig, image_config(text)}, {{kSignature, text}}));
   policy_.artifacts = {kSignature};
   EXPECT_EQ(only_code(), "artifact_disguise");

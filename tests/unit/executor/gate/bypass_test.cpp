@@ -239,6 +239,19 @@ TEST_F(Disguise, AFileSystemCalledStatement) {
       fakes::write_image_of(layout_, {{tar_, id_, "application/vnd.in-toto+json"}}), marks_);
   expect_denied("attestation_disguise");
 }
+TEST_F(Disguise, AStatementThatIsAFileSystemToo) {
+  auto text = fakes::document_and_tar(R"("_type":"https://in-toto.io/Statement/v1",)");
+  const auto use = [&] {
+    use_beside_the_image(fakes::write_image_of(layout_, {{text, oci::Digest::of(text).str(),
+                                                          "application/vnd.in-toto+json"}}),
+                         marks_);
+  };
+  use();
+  expect_denied("attestation_disguise");
+  text[150] = text[150] == '7' ? '6' : '7'; // the control: another sum
+  use();
+  expect_passes();
+}
 TEST_F(Disguise, AnAttestationWithTheConfigOfAnImage) {
   use_beside_the_image(
       fakes::write_image_of(layout_, {{statement_, id_, "application/vnd.in-toto+json"}}), marks_);

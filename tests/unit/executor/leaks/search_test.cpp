@@ -212,6 +212,34 @@ INSTANTIATE_TEST_SUITE_P(
         Archive{"Gzip", "log.gz", [](const auto& c) { return packed(c, "gzip"); }, "log.gz!/"}),
     [](const auto& row) { return row.param.name; });
 
+TEST_F(Leaks, InAnArtifactThatIsAnArchiveAreFound) {
+  const auto place = [&](const std::string& blob) {
+    const auto empty = *layout_.write_blob("{}");
+    const auto digest = *layout_.write_blob(blob);
+    auto once = search();
+    const auto report = report_of(
+        once, *layout_.write_blob(
+                  R"({"schemaVersion":2,"artifactType":"application/x","config":)" +
+                  fakes::descriptor_json("application/vnd.oci.empty.v1+json", empty.str(), 2) +
+                  R"(,"layers":[)" +
+                  fakes::descriptor_json("application/x", digest.str(), blob.size()) + "]}"));
+    std::string text = report.hits.empty() ? "no hit" : report.hits[0].place;
+    for (const auto& note : report.not_searched)
+      text += "; " + note.substr(0, 40);
+    return text;
+  };
+  const std::string secret = "k=" + kToken + std::string(200, 'x');
+
+  EXPECT_EQ(place(zip_of({{"m", "x"}, {"a.properties", secret}})), "a.properties");
+  EXPECT_EQ(place(packed(tar_of({{"a", secret}}), "xz")), "a");
+  EXPECT_EQ(place(packed(secret, "bzip2")), "");
+  EXPECT_EQ(place(zip_of({{"a.properties", "clean"}})), "no hit");
+  EXPECT_EQ(place("BZh is no archive, and holds " + kToken), "") << "control";
+  auto damaged = zip_of({{"a", "clean"}, {"b", fakes::random_bytes(30000, 3)}});
+  damaged.resize(damaged.size() / 2);
+  EXPECT_NE(place(damaged), "no hit") << "it is noted";
+}
+
 TEST_F(Leaks, InAnArchiveInAnArchiveAreNotLookedFor) {
   const auto inner = packed(kToken, "gzip");
   const auto report = report_of(PackedImage{

@@ -43,6 +43,19 @@ TEST(Manifest, ReadsAnIndexWithPlatforms) {
   EXPECT_EQ(std::get<Index>(*parsed).manifests.at(0).platform->str(), "linux/arm/v7");
 }
 
+TEST(Manifest, HasNoMoreValuesThanOneCanHold) {
+  const auto with = [](std::size_t values) {
+    std::string text = R"({"schemaVersion":2,"manifests":[],"x":[0)";
+    for (std::size_t i = 1; i < values; ++i)
+      text += ",0";
+    return parse_manifest(text + "]}");
+  };
+  EXPECT_TRUE(with(1000)) << "the control";
+  const auto refused = with(kMostManifestValues);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text().find("more than 400000 values"), std::string::npos);
+}
+
 TEST(Manifest, ListsThatAreNullAreEmpty) {
   const auto parsed =
       parse_manifest("{\"schemaVersion\":2,\"config\":" + descriptor("c") + ",\"layers\":null}");

@@ -315,6 +315,16 @@ TEST(Policy, StaticCredentialIsForJobsWhoseRuleNamesIt) {
       << "an issuer's credential outside the project's own path";
 }
 
+TEST(Policy, TheOwnPathOfAProjectWithCapitalsHasNone) {
+  auto config = with_registry();
+  config.registries[0].credential = "operator";
+  const Subject subject{"Grp/My.App", false};
+  const auto effective = effective_for(config, subject);
+
+  EXPECT_TRUE(admit_push(config, effective, subject, reference("reg:5000/grp/my.app/web:1")));
+  EXPECT_FALSE(admit_push(config, effective, subject, reference("reg:5000/grp/app:1")));
+}
+
 TEST(Policy, OperatorCredentialPushesToTheProjectsOwnPathOnly) {
   auto config = with_registry();
   config.registries[0].credential = "operator";
@@ -399,6 +409,24 @@ TEST(Policy, ProtectedRefsAreATrustDomainOfTheirOwn) {
   EXPECT_NE(trust_domain({"grp/app", true}, none), trust_domain({"grp/other", true}, none));
   EXPECT_NE(trust_domain({"grp/app", true, 3}, none), trust_domain({"grp/app", true, 4}, none))
       << "the path of a project that was deleted can be taken by another";
+}
+
+TEST(Policy, BuildersOfClosedNetworksAreSharedByThoseWhoMayConnectToTheSame) {
+  const auto of = [](const char* mode, std::vector<std::string> allow, bool learn = false) {
+    Effective effective;
+    effective.egress.mode = mode;
+    effective.egress.allow = std::move(allow);
+    effective.egress.learn = learn;
+    return builder_domain({"grp/app", true, 3}, effective);
+  };
+  const auto listed = of("allowlist", {"a.example", "b.example"});
+
+  EXPECT_EQ(listed, of("allowlist", {"a.example", "b.example"}));
+  EXPECT_NE(listed, of("allowlist", {"a.example"}));
+  EXPECT_NE(listed, of("allowlist", {"a.example", "b.example"}, true)) << "lets everything pass";
+  EXPECT_NE(listed, of("none", {"a.example", "b.example"}));
+  EXPECT_EQ(of("open-except-registries", {"x.example"}), trust_domain({"grp/app", true, 3}, {}))
+      << "no proxy";
 }
 
 TEST(Policy, ACacheDomainOnlySetsApart) {

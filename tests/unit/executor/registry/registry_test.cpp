@@ -174,6 +174,23 @@ TEST_F(Pulls, OfAMissingTagAreNotFoundAndNotTriedAgain) {
   EXPECT_EQ(server_.seen.size(), 1U);
 }
 
+TEST_F(Pulls, AnswersThatEchoACredentialAreBlackedOut) {
+  engine_api::RegistryAccess access;
+  access.host = "reg.example";
+  access.username = "slipway";
+  access.password = Secret{"only-slipway-knows-this"};
+  const auto tokens = credentials::TokenClient::load(std::move(access), server_, clock_);
+  ASSERT_TRUE(tokens);
+  std::optional<credentials::Credential> minted{std::in_place};
+  minted->authorization =
+      credentials::bearer_authorization(Secret{"eyJhbGciOiJSUzI1NiJ9.eyJ4.c2ln"});
+
+  EXPECT_EQ(tokens->redact("got only-slipway-knows-this, no", minted), "got [hidden], no");
+  EXPECT_EQ(tokens->redact("'Bearer eyJhbGciOiJSUzI1NiJ9.eyJ4.c2ln'", minted), "'Bearer [hidden]'");
+  EXPECT_EQ(tokens->redact("cut off: eyJhbGciOiJSUzI1NiJ9.ey", minted), "cut off: [hidden]");
+  EXPECT_EQ(tokens->redact("unknown scheme Bearer", minted), "unknown scheme Bearer");
+}
+
 TEST_F(Pulls, EndWhenTheirDeadlineIsOver) {
   stock();
   auto into = *oci::Layout::create(dir_.path() / "into");

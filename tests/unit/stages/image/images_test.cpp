@@ -492,7 +492,7 @@ TEST_F(ImagesTest, AJobThatBuildsNothingHoldsNoBuilder) {
     return lock.ok() && lock->get() >= 0;
   };
   const auto tools = this->tools();
-  BuildPlace place{tools, record_, "domain"};
+  BuildPlace place{tools, record_, "domain", "domain"};
   {
     const BuildPlace::Use use{place};
     const auto opened = place.open(BuildPlace::Builder::beside);
