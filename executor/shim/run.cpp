@@ -364,16 +364,12 @@ public:
     const Json document = Json::parse(body->body, nullptr, false);
     const auto text = [&](const char* key) { return text_at(*descriptor, key); };
     if (!inspect.format.empty()) {
-      // Both spellings: templates name Go's fields, {{json .Manifest}} prints JSON's.
+      // In JSON's spelling, as {{json .}} prints it; a template's .Manifest.MediaType finds it too.
       Json manifest = *descriptor;
-      for (const auto* key : {"schemaVersion", "manifests"})
-        if (document.is_object() && document.contains(key)) manifest[key] = document[key];
-      if (inspect.format.find("json .Manifest") != std::string::npos)
-        return print_formatted(inspect.format, {{"Name", full}, {"Manifest", manifest}});
-      manifest["MediaType"] = text("mediaType");
-      manifest["Digest"] = text("digest");
-      manifest["Size"] = number_at(*descriptor, "size");
-      return print_formatted(inspect.format, {{"Name", full}, {"Manifest", manifest}});
+      if (document.is_object() && document.contains("manifests"))
+        for (const auto* key : {"schemaVersion", "manifests", "annotations"})
+          if (document.contains(key)) manifest[key] = document[key];
+      return print_formatted(inspect.format, {{"name", inspect.image}, {"manifest", manifest}});
     }
     world_.out("Name:      " + full + "\nMediaType: " + text("mediaType") +
                "\nDigest:    " + text("digest") + "\n");

@@ -433,6 +433,14 @@ TEST_F(DialectRun, ImagetoolsInspectShowsWhatTheRegistryHas) {
   EXPECT_NE(out_.find("Digest:    " + FakeBroker::id('b')), std::string::npos);
   ASSERT_EQ(shell("docker buildx imagetools inspect --format {{.Manifest.Digest}} r.io/a:1"), 0);
   EXPECT_EQ(out_, FakeBroker::id('b') + "\n");
+  const auto formatted = [&](const std::string& text) {
+    EXPECT_EQ(shell("docker buildx imagetools inspect --format " + text + " r.io/a:1"), 0) << err_;
+    return out_;
+  };
+  const Json descriptor{{"mediaType", "m"}, {"digest", FakeBroker::id('b')}, {"size", 7}};
+  EXPECT_EQ(Json::parse(formatted("{{.|json}}")),
+            (Json{{"name", "r.io/a:1"}, {"manifest", descriptor}}));
+  EXPECT_EQ(formatted("{{.Name}},{{.Manifest.MediaType}},{{.Manifest.Size}}"), "r.io/a:1,m,7\n");
   EXPECT_EQ(shell("docker buildx imagetools inspect r.io/gone:1"), 1);
   ASSERT_EQ(shell("docker buildx imagetools inspect --raw r.io/a:1"), 0) << err_;
   EXPECT_EQ(out_, R"({"schemaVersion":2,"layers":[]})");
@@ -442,6 +450,7 @@ TEST_F(DialectRun, ImagetoolsInspectShowsWhatTheRegistryHas) {
   ASSERT_EQ(shell("docker buildx imagetools inspect r.io/a:1"), 0) << err_;
   EXPECT_NE(out_.find("Name:        r.io/a:1@d\n"), std::string::npos) << out_;
   EXPECT_NE(out_.find("Platform:    linux/386\n"), std::string::npos) << out_;
+  EXPECT_EQ(Json::parse(formatted("{{.Manifest|json}}"))["manifests"][0]["digest"], "d");
 }
 
 TEST_F(DialectRun, DockerManifestGoesFromCreateToPush) {
