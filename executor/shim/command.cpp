@@ -499,18 +499,27 @@ Command parse_context(const Words& words) {
                          }});
   if (verb == "show") return Say{"default\n", "", 0};
   if (verb == "ls" || verb == "list")
-    return Say{"NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\ndefault *   "
-               "slipway's broker   unix:///var/run/docker.sock   \n",
-               "", 0};
+    return read_command(called, rest,
+                        {"[OPTIONS]",
+                         {{"format"}, {"quiet", 'q', Takes::nothing}},
+                         0,
+                         0,
+                         [](const Line& line) -> Command {
+                           return Contexts{.format = line.last("format"),
+                                           .quiet = line.has("quiet")};
+                         }});
   if (verb == "inspect")
-    return Say{
-        "[\n    {\n        \"Name\": \"" + std::string{"default"} +
-            "\",\n        \"Metadata\": {},\n        \"Endpoints\": {\n            \"docker\": {\n "
-            "               \"Host\": \"unix:///var/run/docker.sock\",\n                "
-            "\"SkipTLSVerify\": false\n            }\n        },\n        \"TLSMaterial\": {},\n   "
-            "     \"Storage\": {\n            \"MetadataPath\": \"<IN MEMORY>\",\n            "
-            "\"TLSPath\": \"<IN MEMORY>\"\n        }\n    }\n]\n",
-        "", 0};
+    return read_command(called, rest,
+                        {"[OPTIONS] [CONTEXT] [CONTEXT...]",
+                         {{"format", 'f'}},
+                         0,
+                         kAny,
+                         [](const Line& line) -> Command {
+                           const Words current{"default"};
+                           return Contexts{.names =
+                                               line.arguments.empty() ? current : line.arguments,
+                                           .format = line.last("format")};
+                         }});
   return usage_error("docker context", "docker context: '" + verb + "' is not a docker command.",
                      1);
 }

@@ -708,6 +708,46 @@ public:
         usage.format);
   }
 
+  int operator()(const Contexts& contexts) const {
+    constexpr const char* kName = "default";
+    constexpr const char* kHost = "unix:///var/run/docker.sock";
+    if (contexts.names.empty())
+      return print_listing(
+          {{{"Name", "NAME"},
+            {"Current", ""},
+            {"Description", "DESCRIPTION"},
+            {"DockerEndpoint", "DOCKER ENDPOINT"},
+            {"Error", "ERROR"}},
+           {Json{{"Current", true},
+                 {"Description", "slipway's broker"},
+                 {"DockerEndpoint", kHost},
+                 {"Error", ""},
+                 {"Name", kName}}},
+           "table {{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t"
+           "{{.Error}}"},
+          contexts.quiet ? "{{.Name}}" : contexts.format);
+    const Json only{{"Name", kName},
+                    {"Metadata", Json::object()},
+                    {"Endpoints", {{"docker", {{"Host", kHost}, {"SkipTLSVerify", false}}}}},
+                    {"TLSMaterial", Json::object()},
+                    {"Storage", {{"MetadataPath", "<IN MEMORY>"}, {"TLSPath", "<IN MEMORY>"}}}};
+    const bool whole = contexts.format.empty() || contexts.format == "json";
+    Json found = Json::array();
+    int exit_code = 0;
+    for (const auto& name : contexts.names) {
+      if (name != kName) {
+        exit_code = fail("context \"" + name + "\": context not found");
+      } else if (whole) {
+        found.push_back(only);
+      } else if (const int code = print_formatted(contexts.format, only); code != 0) {
+        return code;
+      }
+    }
+    if (whole)
+      world_.out((found.empty() ? "[]" : dumped(found, contexts.format.empty() ? 4 : -1)) + "\n");
+    return exit_code;
+  }
+
   int operator()(const Info& info) const {
     const auto answer = ask({.target = "/info"});
     if (!answer) return manner_.exit_code;

@@ -715,6 +715,31 @@ TEST_F(RunTest, InspectFindsNetworksAndVolumesToo) {
   EXPECT_NE(err_.find("--type service"), std::string::npos) << err_;
 }
 
+TEST_F(RunTest, TheOneContextIsListedAndInspected) {
+  ASSERT_EQ(docker({"context", "ls"}), 0) << err_;
+  EXPECT_EQ(out_, "NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\n"
+                  "default *   slipway's broker   unix:///var/run/docker.sock   \n");
+  ASSERT_EQ(docker({"context", "ls", "-q"}), 0) << err_;
+  EXPECT_EQ(out_, "default\n");
+  ASSERT_EQ(docker({"context", "ls", "--format", "{{.Name}} {{.Current}}"}), 0) << err_;
+  EXPECT_EQ(out_, "default true\n");
+
+  ASSERT_EQ(docker({"context", "inspect"}), 0) << err_;
+  const auto shown = Json::parse(out_);
+  ASSERT_EQ(shown.size(), 1U);
+  EXPECT_EQ(shown[0]["Name"], "default");
+  ASSERT_EQ(docker({"context", "inspect", "--format=json", "default"}), 0) << err_;
+  EXPECT_EQ(Json::parse(out_), shown);
+  ASSERT_EQ(docker({"context", "inspect", "-f", "{{.Endpoints.docker.Host}}"}), 0) << err_;
+  EXPECT_EQ(out_, "unix:///var/run/docker.sock\n");
+  EXPECT_EQ(docker({"context", "inspect", "-f", "{{"}), 64) << "no template";
+
+  EXPECT_EQ(docker({"context", "inspect", "gone"}), 1);
+  EXPECT_EQ(out_ + err_, "[]\ncontext \"gone\": context not found\n");
+  EXPECT_EQ(docker({"context", "inspect", "-f", "{{.Name}}", "gone", "default"}), 1);
+  EXPECT_EQ(out_, "default\n");
+}
+
 TEST_F(RunTest, DiskUsageIsThatOfTheJobsImages) {
   ASSERT_EQ(docker({"system", "df"}), 0) << err_;
   EXPECT_EQ(out_, "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n"
