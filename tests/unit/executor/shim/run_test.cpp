@@ -715,6 +715,18 @@ TEST_F(RunTest, InspectFindsNetworksAndVolumesToo) {
   EXPECT_NE(err_.find("--type service"), std::string::npos) << err_;
 }
 
+TEST_F(RunTest, LogsAreAskedForSinceATime) {
+  broker_.engine = {"/containers/c1/json", "/containers/c1/logs"};
+  ASSERT_EQ(docker({"logs", "--since", "10m", "--until=2023-11-14T22:13:20Z", "-n", "5", "c1"}), 0)
+      << err_;
+  EXPECT_EQ(broker_.last().first("since"), std::to_string(world_.now - 600));
+  EXPECT_EQ(broker_.last().first("until"), "1700000000.000000000");
+  EXPECT_EQ(broker_.last().first("tail"), "5");
+  EXPECT_EQ(docker({"logs", "--since", "yesterday", "c1"}), 1);
+  EXPECT_EQ(broker_.last().path, "/containers/c1/json") << "no logs are asked for";
+  EXPECT_NE(err_.find("invalid value for \"since\": failed to parse"), std::string::npos) << err_;
+}
+
 TEST_F(RunTest, TheOneContextIsListedAndInspected) {
   ASSERT_EQ(docker({"context", "ls"}), 0) << err_;
   EXPECT_EQ(out_, "NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\n"
