@@ -1118,7 +1118,6 @@ private:
                   true, network && force ? Missing::is_nothing : Missing::fails);
     }
     if (verb == "ls") return list(network, place);
-    if (verb == "inspect") return inspect(place);
     if (verb == "prune") {
       auto answer = post(place + "/prune", "");
       if (!answer) return trouble(answer.error());
@@ -1137,7 +1136,11 @@ private:
   }
 
   int make_one(bool network, const std::string& place) const {
-    Json body{{"Name", command_.arguments.empty() ? "" : command_.arguments.front()}};
+    const auto name = line_.last("name"); // an older spelling, of volumes alone
+    if (!name.empty() && !command_.arguments.empty())
+      return trouble(bad("conflicting options: cannot specify a volume-name through both --name "
+                         "and as a positional arg"));
+    Json body{{"Name", command_.arguments.empty() ? name : command_.arguments.front()}};
     add_labels_to(line_, body);
     if (network) {
       body["CheckDuplicate"] = true;
@@ -1183,21 +1186,6 @@ private:
                        network ? "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
                                : "table {{.Driver}}\t{{.Name}}",
                        line_.last("format"));
-  }
-
-  int inspect(const std::string& place) const {
-    Json found = Json::array();
-    int code = 0;
-    for (const auto& name : command_.arguments) {
-      auto answer = client_.ask({.target = place + "/" + percent_encode(name)});
-      if (!answer) return trouble(answer.error());
-      if (answer->status >= 400)
-        code = daemon_error(message_of(*answer));
-      else
-        found.push_back(Json::parse(answer->body, nullptr, false));
-    }
-    world_.out((found.empty() ? "[]" : dumped(found, 4)) + "\n");
-    return code;
   }
 
   const ContainerCommand& command_;

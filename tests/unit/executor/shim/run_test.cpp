@@ -727,6 +727,26 @@ TEST_F(RunTest, LogsAreAskedForSinceATime) {
   EXPECT_NE(err_.find("invalid value for \"since\": failed to parse"), std::string::npos) << err_;
 }
 
+TEST_F(RunTest, NetworksAndVolumesAreInspectedByTheirOwnCommands) {
+  broker_.engine = {"/networks/back"};
+  ASSERT_EQ(docker({"volume", "create", "--name", "cache"}), 0) << err_;
+  EXPECT_EQ(out_, "cache\n");
+  EXPECT_EQ(docker({"volume", "create", "--name", "cache", "other"}), 1);
+  EXPECT_NE(err_.find("conflicting options"), std::string::npos) << err_;
+
+  ASSERT_EQ(docker({"volume", "inspect", "-f", "{{.Name}}", "cache"}), 0) << err_;
+  EXPECT_EQ(out_, "cache\n");
+  ASSERT_EQ(docker({"network", "inspect", "back", "--format={{.Name}}", "-v"}), 0) << err_;
+  EXPECT_EQ(out_, "back\n");
+  ASSERT_EQ(docker({"network", "inspect", "back"}), 0) << err_;
+  EXPECT_EQ(Json::parse(out_), Json::parse(R"([{"Name":"back"}])"));
+
+  EXPECT_EQ(docker({"network", "inspect", "cache"}), 1) << "that is a volume";
+  EXPECT_EQ(broker_.last().path, "/networks/cache");
+  EXPECT_EQ(out_, "[]\n");
+  EXPECT_EQ(docker({"volume", "inspect", "--type", "network", "back"}), 125);
+}
+
 TEST_F(RunTest, TheOneContextIsListedAndInspected) {
   ASSERT_EQ(docker({"context", "ls"}), 0) << err_;
   EXPECT_EQ(out_, "NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\n"
