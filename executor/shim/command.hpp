@@ -173,6 +173,7 @@ struct Pull {
   std::string platform;
   bool quiet = false;
   Style style = Style::docker;
+  bool if_missing = false; ///< an image of the job by that name is enough
 };
 
 struct Login {

@@ -102,6 +102,14 @@ Json map_json(const Pairs& pairs) {
   return map;
 }
 
+/// Whether an image that was inspected is for OS/ARCH[/VARIANT]; "" is any.
+bool is_for(const Json& image, const std::string& platform) {
+  const std::string own = text_at(image, "Os") + "/" + text_at(image, "Architecture");
+  const std::string variant = text_at(image, "Variant");
+  return platform.empty() || platform == own || platform == own + "/" + variant ||
+         (variant.empty() && platform.starts_with(own + "/"));
+}
+
 std::string with_escapes(std::string format) {
   for (const auto& [from, to] : {std::pair{"\\t", "\t"}, std::pair{"\\n", "\n"}})
     for (auto at = format.find(from); at != std::string::npos; at = format.find(from, at + 1))
@@ -234,6 +242,16 @@ public:
   }
 
   int operator()(const Pull& pull) const {
+    if (pull.if_missing) {
+      const auto there =
+          client_.ask({.target = "/images/" + percent_encode(local_name(pull.image)) + "/json"});
+      if (!there) return fail("", there.error());
+      const Json image = Json::parse(there->body, nullptr, false);
+      if (there->status < 400 && is_for(image, pull.platform)) {
+        world_.out(bare_id(text_at(image, "Id")) + "\n");
+        return 0;
+      }
+    }
     auto name = *parse_image_name(pull.image);
     if (name.tag.empty() && name.digest.empty()) {
       name.tag = "latest";
