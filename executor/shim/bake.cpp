@@ -370,14 +370,44 @@ public:
       plan.builds.emplace_back(name, std::move(build));
       shown[name] = *std::move(target);
     }
-    plan.printed =
-        Json{{"group", {{"default", {{"targets", asked}}}}}, {"target", std::move(shown)}}.dump(
-            2, ' ', false, Json::error_handler_t::replace) +
-        "\n";
+    plan.printed = Json{{"group", shown_groups(asked)}, {"target", std::move(shown)}}.dump(
+                       2, ' ', false, Json::error_handler_t::replace) +
+                   "\n";
     return plan;
   }
 
 private:
+  /// Every group that was reached. What was asked for by name stands in `default`, behind that
+  /// group's own targets where it was reached itself.
+  Json shown_groups(const std::vector<std::string>& asked) const {
+    auto groups = groups_;
+    std::set<std::string> in_default;
+    if (const auto own = groups_.find("default"); own != groups_.end())
+      in_default = {own->second.begin(), own->second.end()};
+    for (const auto& name : asked)
+      for (const auto& one : matching(name))
+        if (one != "default" || !groups_.contains(one)) in_default.insert(one);
+    groups["default"] = {in_default.begin(), in_default.end()};
+    Json shown = Json::object();
+    for (const auto& [name, targets] : groups)
+      shown[name] = {{"targets", targets}};
+    return shown;
+  }
+
+  static bool is_pattern(const std::string& name) {
+    return name.find_first_of("*?[") != std::string::npos;
+  }
+
+  /// The name itself, or the groups and targets that a pattern matches.
+  std::vector<std::string> matching(const std::string& name) const {
+    if (!is_pattern(name)) return {name};
+    std::vector<std::string> names;
+    for (const auto* list : {&known_.groups(), &known_.targets()})
+      for (const auto& [one, body] : *list)
+        if (matches(name, one)) names.push_back(one);
+    return names;
+  }
+
   static bool matches(const std::string& pattern, const std::string& name) {
     return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
   }
@@ -386,15 +416,12 @@ private:
   Status expand(const std::string& name, std::vector<std::string>& names, int depth = 0) {
     if (depth > kMaxBakeDepth || ++steps_ > kMaxSteps)
       return bake_error("group \"" + name + "\" holds itself");
-    if (name.find_first_of("*?[") != std::string::npos) {
-      bool any = false;
-      for (const auto* list : {&known_.groups(), &known_.targets()})
-        for (const auto& [one, body] : *list)
-          if (matches(name, one)) {
-            any = true;
-            if (auto found = expand(one, names, depth + 1); !found) return found;
-          }
-      return any ? Status{} : bake_error("could not find any target matching \"" + name + "\"");
+    if (is_pattern(name)) {
+      const auto ones = matching(name);
+      for (const auto& one : ones)
+        if (auto found = expand(one, names, depth + 1); !found) return found;
+      return ones.empty() ? bake_error("could not find any target matching \"" + name + "\"")
+                          : Status{};
     }
     const auto group = known_.groups().find(name);
     if (group == known_.groups().end()) {
@@ -404,7 +431,8 @@ private:
     }
     auto body = known_.evaluated(group->second, "group \"" + name + "\"");
     if (!body) return std::move(body).error();
-    for (const auto& one : texts_of(*body, "targets"))
+    const auto& targets = groups_[name] = texts_of(*body, "targets");
+    for (const auto& one : targets)
       if (auto found = expand(one, names, depth + 1); !found) return found;
     return {};
   }
@@ -517,6 +545,7 @@ private:
   const Bake& bake_;
   const Definitions& known_;
   std::vector<Override> overrides_;
+  std::map<std::string, std::vector<std::string>> groups_; ///< that were reached
   std::size_t steps_ = 0; ///< against inheritance that doubles at each level
 };
 

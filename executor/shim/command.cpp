@@ -318,16 +318,20 @@ Command parse_remove(const std::string& called, const Words& words) {
        }});
 }
 
-Command parse_inspect(const std::string& called, const Words& words, bool image_command) {
+/// `kind`: what the command's group is of, "" = whatever has the name.
+Command parse_inspect(const std::string& called, const Words& words, bool image_command,
+                      const std::string& kind = "") {
+  std::vector<Flag> flags{{"format", 'f'}};
+  if (kind == "network")
+    flags.push_back({"verbose", 'v', Takes::nothing, Use::ignore}); // of swarms
+  else if (kind != "volume")
+    flags.insert(flags.end(),
+                 {{"type"},
+                  {"size", 's', Takes::nothing, Use::ignore},
+                  {"platform", 0, Takes::value, Use::refuse, "an image has one platform here"}});
   return read_command(
       called, words,
-      {"[OPTIONS] NAME|ID [NAME|ID...]",
-       {{"format", 'f'},
-        {"type"},
-        {"size", 's', Takes::nothing, Use::ignore},
-        {"platform", 0, Takes::value, Use::refuse, "an image has one platform here"}},
-       1,
-       kAny,
+      {"[OPTIONS] NAME|ID [NAME|ID...]", std::move(flags), 1, kAny,
        [&](const Line& line) -> Command {
          const auto type = line.last("type");
          if (!type.empty() && type != "image" && type != "container" && type != "network" &&
@@ -335,7 +339,7 @@ Command parse_inspect(const std::string& called, const Words& words, bool image_
            return refusal(unsupported("--type " + type, "image, container, network and volume are "
                                                         "what a job can have"));
          Inspect inspect{line.arguments, line.last("format"), image_command || type == "image"};
-         inspect.kind = called == "docker container inspect" ? "container" : type;
+         inspect.kind = kind.empty() ? type : kind;
          return inspect;
        }});
 }
@@ -499,18 +503,27 @@ Command parse_context(const Words& words) {
                          }});
   if (verb == "show") return Say{"default\n", "", 0};
   if (verb == "ls" || verb == "list")
-    return Say{"NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\ndefault *   "
-               "slipway's broker   unix:///var/run/docker.sock   \n",
-               "", 0};
+    return read_command(called, rest,
+                        {"[OPTIONS]",
+                         {{"format"}, {"quiet", 'q', Takes::nothing}},
+                         0,
+                         0,
+                         [](const Line& line) -> Command {
+                           return Contexts{.format = line.last("format"),
+                                           .quiet = line.has("quiet")};
+                         }});
   if (verb == "inspect")
-    return Say{
-        "[\n    {\n        \"Name\": \"" + std::string{"default"} +
-            "\",\n        \"Metadata\": {},\n        \"Endpoints\": {\n            \"docker\": {\n "
-            "               \"Host\": \"unix:///var/run/docker.sock\",\n                "
-            "\"SkipTLSVerify\": false\n            }\n        },\n        \"TLSMaterial\": {},\n   "
-            "     \"Storage\": {\n            \"MetadataPath\": \"<IN MEMORY>\",\n            "
-            "\"TLSPath\": \"<IN MEMORY>\"\n        }\n    }\n]\n",
-        "", 0};
+    return read_command(called, rest,
+                        {"[OPTIONS] [CONTEXT] [CONTEXT...]",
+                         {{"format", 'f'}},
+                         0,
+                         kAny,
+                         [](const Line& line) -> Command {
+                           const Words current{"default"};
+                           return Contexts{.names =
+                                               line.arguments.empty() ? current : line.arguments,
+                                           .format = line.last("format")};
+                         }});
   return usage_error("docker context", "docker context: '" + verb + "' is not a docker command.",
                      1);
 }
@@ -774,7 +787,7 @@ Command parse_container(const std::string& verb, const Words& words, const Envir
   const std::string name = verb == "container" ? (sub == "ls" || sub == "list" ? "ps" : sub)
                                                : verb + " " + (sub == "list" ? "ls" : sub);
   if (verb == "container" && sub == "prune") return parse_prune(called, rest, "/containers/prune");
-  if (verb == "container" && sub == "inspect") return parse_inspect(called, rest, false);
+  if (sub == "inspect") return parse_inspect(called, rest, false, verb);
   if (auto read = read_container_command(name, called, rest, env)) return *read;
   return usage_error("docker " + verb,
                      "docker " + verb + ": '" + sub + "' is unknown or not served by slipway.", 1);

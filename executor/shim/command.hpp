@@ -173,6 +173,7 @@ struct Pull {
   std::string platform;
   bool quiet = false;
   Style style = Style::docker;
+  bool if_missing = false; ///< an image of the job by that name is enough
 };
 
 struct Login {
@@ -337,6 +338,13 @@ struct Builders {
   std::string name = "slipway"; ///< as the job calls it
 };
 
+/// `docker context ls` and `inspect`: the one context that there is.
+struct Contexts {
+  std::vector<std::string> names = {}; ///< to inspect; none: a list
+  std::string format;
+  bool quiet = false;
+};
+
 /// `docker run`, `exec`, `ps`, …: what the job's own container engine does. The flags have been
 /// read by the command's table; what they mean needs files and the working folder.
 struct ContainerCommand {
@@ -351,7 +359,7 @@ using Command =
     std::variant<Say, Build, Bake, Compose, OwnCompose, Push, Pull, Login, Tag, ListImages,
                  RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex, PushIndex,
                  InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info, Version,
-                 DiskUsage, Prune, Builders, ContainerCommand>;
+                 DiskUsage, Prune, Builders, Contexts, ContainerCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/container_run.hpp"
 
+#include "executor/base/clock.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/shim/container_copy.hpp"
@@ -10,8 +11,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include <time.h>
+
 #include <algorithm>
 #include <charconv>
+#include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <optional>
 
@@ -61,6 +66,69 @@ Line line_of(const ContainerCommand& command) {
 
 Error bad(const std::string& text) {
   return Error{ErrorKind::bad_input, text, "", {}};
+}
+
+/// "1h30m", "-1.5s". None where it is no duration of Go's.
+std::optional<std::chrono::nanoseconds> duration_of(std::string_view text) {
+  static constexpr std::pair<std::string_view, double> kUnits[]{
+      {"ns", 1e-9}, {"us", 1e-6}, {"\u00b5s", 1e-6}, {"\u03bcs", 1e-6},
+      {"ms", 1e-3}, {"s", 1},     {"m", 60},         {"h", 3600}};
+  constexpr std::string_view kDigits = "0123456789.";
+  constexpr double kMost = 9.2e9; // 64 bits of nanoseconds
+  const bool negative = text.starts_with('-');
+  if (negative || text.starts_with('+')) text.remove_prefix(1);
+  if (text.empty()) return std::nullopt;
+  double total = 0;
+  while (!text.empty()) {
+    double number = 0;
+    const auto length = std::min(text.find_first_not_of(kDigits), text.size());
+    const auto [end, cause] =
+        std::from_chars(text.data(), text.data() + length, number, std::chars_format::fixed);
+    if (cause != std::errc{} || end != text.data() + length) return std::nullopt;
+    text.remove_prefix(length);
+    const auto unit = text.substr(0, text.find_first_of(kDigits));
+    const auto found = std::find_if(std::begin(kUnits), std::end(kUnits),
+                                    [&](const auto& one) { return one.first == unit; });
+    if (found == std::end(kUnits)) return std::nullopt;
+    total += number * found->second;
+    text.remove_prefix(unit.size());
+  }
+  if (total > kMost) return std::nullopt;
+  return std::chrono::nanoseconds{std::llround((negative ? -total : total) * 1e9)};
+}
+
+/// "2026-11-24", "2026-11-24T16:00Z": as the engine takes it. None where it is no time.
+std::optional<std::string> moment_of(const std::string& text) {
+  constexpr std::size_t kDay = 10;
+  constexpr std::string_view kMidnight = "T00:00:00";
+  if (text.size() < kDay || text[4] != '-' || text[7] != '-') return std::nullopt;
+  const auto zone_at = std::min(text.find_first_of("Z+-", kDay), text.size());
+  const std::string zone = text.substr(zone_at);
+  if (zone.size() > 1 && zone.size() != std::string_view{"+00:00"}.size()) return std::nullopt;
+  std::string clock = text.substr(kDay, zone_at - kDay);
+  std::string nanos;
+  if (const auto dot = clock.find('.'); dot != std::string::npos) {
+    nanos = clock.substr(dot + 1);
+    clock.resize(dot);
+    if (nanos.empty() || clock.size() != kMidnight.size() ||
+        nanos.find_first_not_of("0123456789") != std::string::npos)
+      return std::nullopt;
+  }
+  if (clock.size() % 3 != 0) return std::nullopt; // "", "T16", "T16:00", "T16:00:00"
+  if (clock.size() < kMidnight.size()) clock += kMidnight.substr(clock.size());
+  WallTime time{};
+  if (!parse_rfc3339(text.substr(0, kDay) + clock + (zone.empty() ? "Z" : zone), time))
+    return std::nullopt;
+  std::int64_t seconds = time.time_since_epoch().count();
+  if (zone.empty()) {
+    const time_t as_utc = seconds;
+    std::tm parts{};
+    ::gmtime_r(&as_utc, &parts);
+    parts.tm_isdst = -1;
+    seconds = ::mktime(&parts);
+  }
+  nanos.resize(9, '0');
+  return std::to_string(seconds) + "." + nanos;
 }
 
 /// "64m", "1.5g", "2 GiB": bytes, units of 1024. None where it is no size. Source: RAMInBytes of
@@ -440,6 +508,19 @@ Result<std::vector<Joined>> networks_of(const Line& line) {
 }
 
 } // namespace
+
+Result<std::string> log_time(const std::string& text, std::int64_t now) {
+  if (const auto before = duration_of(text))
+    return std::to_string(now - std::chrono::ceil<std::chrono::seconds>(*before).count());
+  if (auto moment = moment_of(text)) return *std::move(moment);
+  const auto dot = std::min(text.find('.'), text.size());
+  const auto is_number = [](const std::string& digits) {
+    return !digits.empty() && digits.find_first_not_of("0123456789") == std::string::npos;
+  };
+  if (is_number(text.substr(0, dot)) && (dot == text.size() || is_number(text.substr(dot + 1))))
+    return text;
+  return bad("failed to parse value as time or duration: \"" + text + "\"");
+}
 
 Result<std::string> create_container_body(const ContainerCommand& command, const std::string& cwd) {
   const Line line = line_of(command);
@@ -851,9 +932,15 @@ private:
     if (line_.has("follow")) target += "&follow=1";
     if (line_.has("timestamps")) target += "&timestamps=1";
     if (line_.has("details")) target += "&details=1";
-    for (const char* key : {"tail", "since", "until"})
-      if (const auto value = line_.last(key); !value.empty())
-        target += std::string{"&"} + key + "=" + percent_encode(value);
+    if (const auto tail = line_.last("tail"); !tail.empty())
+      target += "&tail=" + percent_encode(tail);
+    for (const std::string key : {"since", "until"}) {
+      const auto value = line_.last(key);
+      if (value.empty()) continue;
+      const auto time = log_time(value, world_.now);
+      if (!time) return trouble(bad("invalid value for \"" + key + "\": " + time.error().what));
+      target += "&" + key + "=" + *time;
+    }
     OutputFrames frames{world_.out, world_.err};
     auto status = client_.call({.target = target, .long_running = true},
                                [&](int code, std::string_view bytes) -> Status {
@@ -1031,7 +1118,6 @@ private:
                   true, network && force ? Missing::is_nothing : Missing::fails);
     }
     if (verb == "ls") return list(network, place);
-    if (verb == "inspect") return inspect(place);
     if (verb == "prune") {
       auto answer = post(place + "/prune", "");
       if (!answer) return trouble(answer.error());
@@ -1050,7 +1136,11 @@ private:
   }
 
   int make_one(bool network, const std::string& place) const {
-    Json body{{"Name", command_.arguments.empty() ? "" : command_.arguments.front()}};
+    const auto name = line_.last("name"); // an older spelling, of volumes alone
+    if (!name.empty() && !command_.arguments.empty())
+      return trouble(bad("conflicting options: cannot specify a volume-name through both --name "
+                         "and as a positional arg"));
+    Json body{{"Name", command_.arguments.empty() ? name : command_.arguments.front()}};
     add_labels_to(line_, body);
     if (network) {
       body["CheckDuplicate"] = true;
@@ -1096,21 +1186,6 @@ private:
                        network ? "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
                                : "table {{.Driver}}\t{{.Name}}",
                        line_.last("format"));
-  }
-
-  int inspect(const std::string& place) const {
-    Json found = Json::array();
-    int code = 0;
-    for (const auto& name : command_.arguments) {
-      auto answer = client_.ask({.target = place + "/" + percent_encode(name)});
-      if (!answer) return trouble(answer.error());
-      if (answer->status >= 400)
-        code = daemon_error(message_of(*answer));
-      else
-        found.push_back(Json::parse(answer->body, nullptr, false));
-    }
-    world_.out((found.empty() ? "[]" : dumped(found, 4)) + "\n");
-    return code;
   }
 
   const ContainerCommand& command_;

@@ -24,6 +24,13 @@ int run_container_command(const ContainerCommand& command, const Surroundings& w
 /// value that docker would refuse too; a file of variables that cannot be read).
 Result<std::string> create_container_body(const ContainerCommand& command, const std::string& cwd);
 
+/// What the engine is asked for in the place of --since and --until: seconds since 1970, with
+/// nanoseconds where a time was said. Read are durations before `now` (Unix seconds) as Go writes
+/// them, times as RFC 3339 writes them, cut off behind day, hour or minute too (in the zone of this
+/// machine where none is named), and Unix seconds. Errors: bad_input. Source: GetTimestamp of
+/// api/types/time in moby 27.
+Result<std::string> log_time(const std::string& text, std::int64_t now);
+
 /// Takes a container's output apart: frames of an 8 byte header and that many bytes. Source: Engine
 /// API v1.41, "Stream format".
 class OutputFrames {

@@ -520,7 +520,7 @@ Command containers_pull(Tool& tool, const std::string& called, const Words& word
          if (wanted.platforms.size() > 1)
            return usage_error(tool.manner, called, "a pull takes one platform");
          return Pull{source.rest, wanted.platforms.empty() ? "" : wanted.platforms.front(),
-                     line.has("quiet"), style};
+                     line.has("quiet"), style, policy == "missing"};
        }});
 }
 

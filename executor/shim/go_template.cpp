@@ -24,7 +24,8 @@ Error template_error(const std::string& what) {
   return Error{ErrorKind::bad_input, "template parsing error: template: " + what, "", {}};
 }
 
-/// Fields that the Engine API leaves out where they are empty, though Go's structs have them.
+/// Fields that the Engine API leaves out or writes as null where they are empty, though Go's
+/// structs have them.
 std::optional<Json> zero_of_optional_field(const std::string& name) {
   static const std::set<std::string> maps{"Labels", "Volumes", "ExposedPorts"};
   static const std::set<std::string> lists{"Entrypoint", "Cmd",      "OnBuild",    "Shell",
@@ -34,7 +35,7 @@ std::optional<Json> zero_of_optional_field(const std::string& name) {
   if (maps.contains(name)) return Json::object();
   if (lists.contains(name)) return Json::array();
   if (texts.contains(name)) return Json("");
-  if (name == "Healthcheck") return Json(nullptr);
+  if (name == "Healthcheck" || name == "Health") return Json(nullptr);
   return std::nullopt;
 }
 
@@ -47,6 +48,7 @@ std::string lower(std::string text) {
 struct Value {
   Json json;
   bool is_plain_map = false; ///< below Labels and the like: a missing key is "<no value>"
+  bool is_nil = false;       ///< a list or map of Go's that was never made: null for json alone
 };
 
 std::string go_text(const Json& value, bool top = true) {
@@ -378,14 +380,18 @@ private:
     }
     if (!value.json.is_object())
       return template_error(":1:2: executing \"\" at <" + path + ">: can't evaluate field " + name);
-    if (const auto found = value.json.find(name); found != value.json.end())
-      return Value{*found, map_below};
+    auto zero = value.is_plain_map ? std::nullopt : zero_of_optional_field(name);
+    const auto given = [&](const Json& item) -> Value {
+      if (item.is_null() && zero) return {*zero, map_below, zero->is_structured()};
+      return {item, map_below};
+    };
+    if (const auto found = value.json.find(name); found != value.json.end()) return given(*found);
     if (value.is_plain_map) return Value{Json(nullptr), true};
     // Go's struct fields and the JSON keys differ in case only (.ID and Id, .APIVersion and
     // ApiVersion).
     for (const auto& [key, item] : value.json.items())
-      if (lower(key) == lower(name)) return Value{item, map_below};
-    if (auto zero = zero_of_optional_field(name)) return Value{*zero, map_below};
+      if (lower(key) == lower(name)) return given(item);
+    if (zero) return given(nullptr);
     return template_error(":1:2: executing \"\" at <" + path + ">: map has no entry for key \"" +
                           name + "\"");
   }
@@ -443,7 +449,10 @@ private:
       if (operands.size() != 1) return wrong_count(1);
       const Json& value = operands[0].json;
       if (function == "json")
-        return Value{Json(value.dump(-1, ' ', false, Json::error_handler_t::replace)), false};
+        return Value{Json(operands[0].is_nil
+                              ? "null"
+                              : value.dump(-1, ' ', false, Json::error_handler_t::replace)),
+                     false};
       if (function == "not") return Value{Json(!truth(value)), false};
       if (function == "len")
         return Value{Json(value.is_string() ? value.get<std::string>().size() : value.size()),

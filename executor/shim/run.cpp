@@ -102,6 +102,14 @@ Json map_json(const Pairs& pairs) {
   return map;
 }
 
+/// Whether an image that was inspected is for OS/ARCH[/VARIANT]; "" is any.
+bool is_for(const Json& image, const std::string& platform) {
+  const std::string own = text_at(image, "Os") + "/" + text_at(image, "Architecture");
+  const std::string variant = text_at(image, "Variant");
+  return platform.empty() || platform == own || platform == own + "/" + variant ||
+         (variant.empty() && platform.starts_with(own + "/"));
+}
+
 std::string with_escapes(std::string format) {
   for (const auto& [from, to] : {std::pair{"\\t", "\t"}, std::pair{"\\n", "\n"}})
     for (auto at = format.find(from); at != std::string::npos; at = format.find(from, at + 1))
@@ -234,6 +242,16 @@ public:
   }
 
   int operator()(const Pull& pull) const {
+    if (pull.if_missing) {
+      const auto there =
+          client_.ask({.target = "/images/" + percent_encode(local_name(pull.image)) + "/json"});
+      if (!there) return fail("", there.error());
+      const Json image = Json::parse(there->body, nullptr, false);
+      if (there->status < 400 && is_for(image, pull.platform)) {
+        world_.out(bare_id(text_at(image, "Id")) + "\n");
+        return 0;
+      }
+    }
     auto name = *parse_image_name(pull.image);
     if (name.tag.empty() && name.digest.empty()) {
       name.tag = "latest";
@@ -364,16 +382,12 @@ public:
     const Json document = Json::parse(body->body, nullptr, false);
     const auto text = [&](const char* key) { return text_at(*descriptor, key); };
     if (!inspect.format.empty()) {
-      // Both spellings: templates name Go's fields, {{json .Manifest}} prints JSON's.
+      // In JSON's spelling, as {{json .}} prints it; a template's .Manifest.MediaType finds it too.
       Json manifest = *descriptor;
-      for (const auto* key : {"schemaVersion", "manifests"})
-        if (document.is_object() && document.contains(key)) manifest[key] = document[key];
-      if (inspect.format.find("json .Manifest") != std::string::npos)
-        return print_formatted(inspect.format, {{"Name", full}, {"Manifest", manifest}});
-      manifest["MediaType"] = text("mediaType");
-      manifest["Digest"] = text("digest");
-      manifest["Size"] = number_at(*descriptor, "size");
-      return print_formatted(inspect.format, {{"Name", full}, {"Manifest", manifest}});
+      if (document.is_object() && document.contains("manifests"))
+        for (const auto* key : {"schemaVersion", "manifests", "annotations"})
+          if (document.contains(key)) manifest[key] = document[key];
+      return print_formatted(inspect.format, {{"name", inspect.image}, {"manifest", manifest}});
     }
     world_.out("Name:      " + full + "\nMediaType: " + text("mediaType") +
                "\nDigest:    " + text("digest") + "\n");
@@ -710,6 +724,46 @@ public:
          "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t"
          "{{.Reclaimable}}"},
         usage.format);
+  }
+
+  int operator()(const Contexts& contexts) const {
+    constexpr const char* kName = "default";
+    constexpr const char* kHost = "unix:///var/run/docker.sock";
+    if (contexts.names.empty())
+      return print_listing(
+          {{{"Name", "NAME"},
+            {"Current", ""},
+            {"Description", "DESCRIPTION"},
+            {"DockerEndpoint", "DOCKER ENDPOINT"},
+            {"Error", "ERROR"}},
+           {Json{{"Current", true},
+                 {"Description", "slipway's broker"},
+                 {"DockerEndpoint", kHost},
+                 {"Error", ""},
+                 {"Name", kName}}},
+           "table {{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t"
+           "{{.Error}}"},
+          contexts.quiet ? "{{.Name}}" : contexts.format);
+    const Json only{{"Name", kName},
+                    {"Metadata", Json::object()},
+                    {"Endpoints", {{"docker", {{"Host", kHost}, {"SkipTLSVerify", false}}}}},
+                    {"TLSMaterial", Json::object()},
+                    {"Storage", {{"MetadataPath", "<IN MEMORY>"}, {"TLSPath", "<IN MEMORY>"}}}};
+    const bool whole = contexts.format.empty() || contexts.format == "json";
+    Json found = Json::array();
+    int exit_code = 0;
+    for (const auto& name : contexts.names) {
+      if (name != kName) {
+        exit_code = fail("context \"" + name + "\": context not found");
+      } else if (whole) {
+        found.push_back(only);
+      } else if (const int code = print_formatted(contexts.format, only); code != 0) {
+        return code;
+      }
+    }
+    if (whole)
+      world_.out((found.empty() ? "[]" : dumped(found, contexts.format.empty() ? 4 : -1)) + "\n");
+    return exit_code;
   }
 
   int operator()(const Info& info) const {

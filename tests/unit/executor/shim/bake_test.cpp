@@ -125,11 +125,43 @@ TEST(Bake, LetsALaterFileChangeAnEarlierOnesTarget) {
 
 TEST(Bake, PrintsWhatItWouldBuild) {
   const auto shown = Json::parse(plan(kTwo)->printed);
-  EXPECT_EQ(shown["group"]["default"]["targets"], Json::array({"default"}));
+  EXPECT_EQ(shown["group"], Json::parse(R"({"default": {"targets": ["app", "db"]}})"));
   EXPECT_EQ(shown["target"]["app"]["tags"], Json::array({"r.io/grp/app:1.0"}));
   EXPECT_EQ(shown["target"]["db"]["context"], ".");
   EXPECT_FALSE(shown["target"].contains("base"));
   EXPECT_FALSE(shown["target"]["app"].contains("inherits"));
+}
+
+TEST(Bake, PrintsTheGroupsThatWereAskedFor) {
+  const std::string file = R"({
+    "group": {"default": {"targets": ["web", "app"]}, "validate": {"targets": ["test", "lint"]},
+              "all": {"targets": ["validate", "app"]}, "most": {"targets": ["default"]}},
+    "target": {"app": {}, "web": {}, "lint": {}, "test": {}}})";
+  const auto groups = [&](std::vector<std::string> asked) {
+    Bake bake;
+    bake.targets = std::move(asked);
+    const auto made = plan(file, bake);
+    return made ? Json::parse(made->printed)["group"] : Json(made.error().what);
+  };
+  EXPECT_EQ(groups({}), Json::parse(R"({"default": {"targets": ["app", "web"]}})"));
+  EXPECT_EQ(groups({"default", "app"}), groups({}));
+  EXPECT_EQ(groups({"app"}), Json::parse(R"({"default": {"targets": ["app"]}})"));
+  EXPECT_EQ(groups({"validate"}), Json::parse(R"({"default": {"targets": ["validate"]},
+                                                  "validate": {"targets": ["test", "lint"]}})"));
+  EXPECT_EQ(groups({"validate", "app"}),
+            Json::parse(R"({"default": {"targets": ["app", "validate"]},
+                            "validate": {"targets": ["test", "lint"]}})"));
+  EXPECT_EQ(groups({"all"}), Json::parse(R"({"default": {"targets": ["all"]},
+                                             "all": {"targets": ["validate", "app"]},
+                                             "validate": {"targets": ["test", "lint"]}})"))
+      << "groups of groups too";
+  EXPECT_EQ(groups({"most"}), Json::parse(R"({"default": {"targets": ["app", "most", "web"]},
+                                              "most": {"targets": ["default"]}})"));
+  EXPECT_EQ(groups({"val*", "l*"}), Json::parse(R"({"default": {"targets": ["lint", "validate"]},
+                            "validate": {"targets": ["test", "lint"]}})"))
+      << "a pattern is what it matched";
+  EXPECT_EQ(Json::parse(plan(R"({"target": {"default": {}}})")->printed)["group"],
+            Json::parse(R"({"default": {"targets": ["default"]}})"));
 }
 
 TEST(Bake, LendsSecretsKeysAndContexts) {

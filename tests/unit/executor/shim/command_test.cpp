@@ -292,9 +292,8 @@ TEST(Command, AcceptsTheUsualPreparations) {
        {"docker --version", "docker buildx create --use --name b --driver docker-container",
         "docker buildx rm b", "docker buildx use b", "docker buildx version", "docker buildx du",
         "docker context create tls", "docker context use tls", "docker context rm -f tls",
-        "docker context ls", "docker context show", "docker logout r", "docker help",
-        "docker help build", "docker help run", "docker help swarm", "docker help help",
-        "docker build --help"})
+        "docker context show", "docker logout r", "docker help", "docker help build",
+        "docker help run", "docker help swarm", "docker help help", "docker build --help"})
     EXPECT_EQ(parsed<Say>(line).exit_code, 0) << line;
   EXPECT_EQ(parsed<Say>("docker buildx create --name b").out, "b\n");
   EXPECT_EQ(parsed<Builders>("docker buildx inspect --bootstrap b").name, "b");
@@ -313,6 +312,17 @@ TEST(Command, AContextIsCalledWhatItsArgumentSays) {
   EXPECT_EQ(parsed<Say>("docker context rm -f a b").out, "a\nb\n");
   EXPECT_EQ(parsed<Say>("docker context create --wat x mine").exit_code, 125);
   EXPECT_EQ(parsed<Say>("docker context create --docker host=x").exit_code, 1);
+}
+
+TEST(Command, ContextsAreListedAndInspectedWithFlagsOfTheirOwn) {
+  EXPECT_TRUE(parsed<Contexts>("docker context ls -q").quiet);
+  EXPECT_EQ(parsed<Contexts>("docker context list --format {{.Name}}").format, "{{.Name}}");
+  EXPECT_EQ(parsed<Contexts>("docker context inspect").names, std::vector<std::string>{"default"});
+  EXPECT_EQ(parsed<Contexts>("docker context inspect -f x a b").names,
+            (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(parsed<Say>("docker context ls --wat").exit_code, 125);
+  EXPECT_EQ(parsed<Say>("docker context inspect -q").exit_code, 125);
+  EXPECT_EQ(parsed<Say>("docker context ls default").exit_code, 1);
 }
 
 TEST(Command, StopsReadingFlagsAtTwoDashes) {

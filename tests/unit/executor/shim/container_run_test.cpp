@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <stdlib.h>
+#include <time.h>
+
 #include <sstream>
 
 namespace slipway::shim {
@@ -24,6 +27,43 @@ ContainerCommand command_of(const std::string& verb, const std::string& text) {
 Json body_of(const std::string& text) {
   const auto body = create_container_body(command_of("run", text), "/builds/grp/app");
   return body ? Json::parse(*body) : Json{{"error", body.error().text()}};
+}
+
+TEST(ContainerRun, TimesOfLogsBecomeSecondsAsDockersClientSendsThem) {
+  ::setenv("TZ", "XYZ-2", 1); // two hours east of Greenwich
+  ::tzset();
+  const auto said = [](const std::string& text) {
+    const auto time = log_time(text, 1700000000);
+    return time ? *time : time.error().what;
+  };
+  for (const auto& [text, time] : Pairs{{"10m", "1699999400"},
+                                        {"1h30m", "1699994600"},
+                                        {"1.5s", "1699999998"},
+                                        {"300ms", "1699999999"},
+                                        {"1.1m", "1699999934"},
+                                        {"-1m", "1700000060"},
+                                        {"0s", "1700000000"},
+                                        {"1700000000", "1700000000"},
+                                        {"1700000000.25", "1700000000.25"},
+                                        {"0", "0"},
+                                        {"2023-11-14T22:13:20Z", "1700000000.000000000"},
+                                        {"2023-11-14T22:13:20.25Z", "1700000000.250000000"},
+                                        {"2023-11-14T23:13:20.5+01:00", "1700000000.500000000"},
+                                        {"2023-11-14T19:13:20-03:00", "1700000000.000000000"},
+                                        {"2023-11-14T22:13Z", "1699999980.000000000"},
+                                        {"2023-11-14Z", "1699920000.000000000"},
+                                        {"2023-11-15T00:13:20", "1700000000.000000000"},
+                                        {"2023-11-15T00:13", "1699999980.000000000"},
+                                        {"2023-11-15T00", "1699999200.000000000"},
+                                        {"2023-11-15", "1699999200.000000000"}})
+    EXPECT_EQ(said(text), time) << text;
+  for (const auto* text : {"yesterday", "10x", "m", "-", "1h30", "2023-13-14", "2023-11-14T",
+                           "2023-11-14T1", "2023-11-14T22:13:20+01", "2023-11-14T22:13:20.Z",
+                           "2023-11-14 22:13", "1700000000.", "inf"})
+    EXPECT_EQ(said(text),
+              "failed to parse value as time or duration: \"" + std::string{text} + "\"");
+  ::unsetenv("TZ");
+  ::tzset();
 }
 
 TEST(ContainerRun, FlagsBecomeTheBodyThatDockerSends) {

@@ -232,6 +232,33 @@ TEST_F(DialectRun, PodmanPullPrintsTheImageId) {
   EXPECT_EQ(out_, std::string(64, 'c') + "\n");
 }
 
+TEST_F(DialectRun, APullOfWhatIsMissingLeavesWhatIsThere) {
+  broker_.images[FakeBroker::id('a')] = {{"alpine:3", "localhost/own:latest"}, {}, {}};
+  broker_.pushed["alpine:3"] = FakeBroker::id('b');
+  const auto pulls = [&](const std::string& line) {
+    EXPECT_EQ(shell(line), 0) << err_;
+    return std::ranges::any_of(broker_.seen(),
+                               [](const auto& one) { return one.path == "/images/create"; });
+  };
+  for (const auto* line :
+       {"podman pull --policy missing alpine:3", "buildah pull --policy=missing docker://alpine:3",
+        "podman pull --policy missing own",
+        "podman pull --policy missing --platform linux/amd64 alpine:3"}) {
+    EXPECT_FALSE(pulls(line)) << line;
+    EXPECT_EQ(out_, kHexA + "\n") << line;
+  }
+  EXPECT_TRUE(pulls("podman pull --policy missing --platform linux/arm64 alpine:3"));
+}
+
+TEST_F(DialectRun, APullOfWhatIsMissingPullsIt) {
+  broker_.pushed["alpine:3"] = FakeBroker::id('b');
+  ASSERT_EQ(shell("podman pull --policy missing alpine:3"), 0) << err_;
+  EXPECT_EQ(out_, std::string(64, 'c') + "\n");
+  const auto asked = broker_.seen().size();
+  ASSERT_EQ(shell("podman pull --policy newer alpine:3"), 0) << err_;
+  EXPECT_EQ(broker_.seen()[asked].path, "/images/create") << "newer is always";
+}
+
 TEST_F(DialectRun, LoginReadsAndForgetsThePassword) {
   ASSERT_EQ(shell("buildah login -u u --password-stdin r.io", "hunter2\n"), 0);
   EXPECT_EQ(out_, "Login Succeeded!\n");
@@ -433,6 +460,14 @@ TEST_F(DialectRun, ImagetoolsInspectShowsWhatTheRegistryHas) {
   EXPECT_NE(out_.find("Digest:    " + FakeBroker::id('b')), std::string::npos);
   ASSERT_EQ(shell("docker buildx imagetools inspect --format {{.Manifest.Digest}} r.io/a:1"), 0);
   EXPECT_EQ(out_, FakeBroker::id('b') + "\n");
+  const auto formatted = [&](const std::string& text) {
+    EXPECT_EQ(shell("docker buildx imagetools inspect --format " + text + " r.io/a:1"), 0) << err_;
+    return out_;
+  };
+  const Json descriptor{{"mediaType", "m"}, {"digest", FakeBroker::id('b')}, {"size", 7}};
+  EXPECT_EQ(Json::parse(formatted("{{.|json}}")),
+            (Json{{"name", "r.io/a:1"}, {"manifest", descriptor}}));
+  EXPECT_EQ(formatted("{{.Name}},{{.Manifest.MediaType}},{{.Manifest.Size}}"), "r.io/a:1,m,7\n");
   EXPECT_EQ(shell("docker buildx imagetools inspect r.io/gone:1"), 1);
   ASSERT_EQ(shell("docker buildx imagetools inspect --raw r.io/a:1"), 0) << err_;
   EXPECT_EQ(out_, R"({"schemaVersion":2,"layers":[]})");
@@ -442,6 +477,7 @@ TEST_F(DialectRun, ImagetoolsInspectShowsWhatTheRegistryHas) {
   ASSERT_EQ(shell("docker buildx imagetools inspect r.io/a:1"), 0) << err_;
   EXPECT_NE(out_.find("Name:        r.io/a:1@d\n"), std::string::npos) << out_;
   EXPECT_NE(out_.find("Platform:    linux/386\n"), std::string::npos) << out_;
+  EXPECT_EQ(Json::parse(formatted("{{.Manifest|json}}"))["manifests"][0]["digest"], "d");
 }
 
 TEST_F(DialectRun, DockerManifestGoesFromCreateToPush) {

@@ -311,6 +311,11 @@ private:
       engine.insert("/containers/c9");
       return answer(fd, 201, R"({"Id":"c9"})");
     }
+    if (path == "/volumes/create") {
+      const auto name = Json::parse(request.body)["Name"].get<std::string>();
+      engine.insert("/volumes/" + name);
+      return answer(fd, 201, Json{{"Name", name}}.dump());
+    }
     if (path == "/containers/c9/start") return answer(fd, 204, "");
     if (const auto name = between("/networks/", "/connect"); !name.empty())
       return engine.contains("/networks/" + name)

@@ -79,6 +79,27 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"Quote", "{{println \"x}}", "unclosed action"}),
     [](const auto& row) { return row.param.name; });
 
+TEST(GoTemplate, TakesWhatIsNullForGosEmptyValue) {
+  constexpr const char* kContainer =
+      R"({"State":{"Status":"running"},"Config":{"Labels":null,"Entrypoint":null,"Env":null,
+  "Volumes":null,"User":null,"Cmd":["a"],"Odd":null}})";
+  const auto shown = [&](const char* text) {
+    const auto made = render_template(text, kContainer);
+    return made ? *made : "failed: " + made.error().what;
+  };
+  EXPECT_EQ(shown("{{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}"),
+            "running");
+  EXPECT_EQ(shown("[{{index .Config.Labels \"v\"}}]"), "[]");
+  EXPECT_EQ(shown("{{.Config.Labels}} {{.Config.Volumes}} {{.Config.Entrypoint}}"),
+            "map[] map[] []");
+  EXPECT_EQ(shown("{{range .Config.Env}}x{{else}}none{{end}}{{len .Config.Env}}"), "none0");
+  EXPECT_EQ(shown("[{{.Config.User}}]"), "[]");
+  EXPECT_EQ(shown("{{json .Config.Labels}} {{json .Config.Env}} {{json .Config.OnBuild}}"),
+            "null null null");
+  EXPECT_EQ(shown("{{json .Config.User}} {{json .Config.Cmd}}"), "\"\" [\"a\"]");
+  EXPECT_EQ(shown("{{.Config.odd}}"), "<no value>") << "of which no zero is known";
+}
+
 TEST(ImageName, SplitsNamesAsDockerDoes) {
   const auto plain = parse_image_name("alpine");
   ASSERT_TRUE(plain);

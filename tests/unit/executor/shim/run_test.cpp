@@ -715,6 +715,63 @@ TEST_F(RunTest, InspectFindsNetworksAndVolumesToo) {
   EXPECT_NE(err_.find("--type service"), std::string::npos) << err_;
 }
 
+TEST_F(RunTest, LogsAreAskedForSinceATime) {
+  broker_.engine = {"/containers/c1/json", "/containers/c1/logs"};
+  ASSERT_EQ(docker({"logs", "--since", "10m", "--until=2023-11-14T22:13:20Z", "-n", "5", "c1"}), 0)
+      << err_;
+  EXPECT_EQ(broker_.last().first("since"), std::to_string(world_.now - 600));
+  EXPECT_EQ(broker_.last().first("until"), "1700000000.000000000");
+  EXPECT_EQ(broker_.last().first("tail"), "5");
+  EXPECT_EQ(docker({"logs", "--since", "yesterday", "c1"}), 1);
+  EXPECT_EQ(broker_.last().path, "/containers/c1/json") << "no logs are asked for";
+  EXPECT_NE(err_.find("invalid value for \"since\": failed to parse"), std::string::npos) << err_;
+}
+
+TEST_F(RunTest, NetworksAndVolumesAreInspectedByTheirOwnCommands) {
+  broker_.engine = {"/networks/back"};
+  ASSERT_EQ(docker({"volume", "create", "--name", "cache"}), 0) << err_;
+  EXPECT_EQ(out_, "cache\n");
+  EXPECT_EQ(docker({"volume", "create", "--name", "cache", "other"}), 1);
+  EXPECT_NE(err_.find("conflicting options"), std::string::npos) << err_;
+
+  ASSERT_EQ(docker({"volume", "inspect", "-f", "{{.Name}}", "cache"}), 0) << err_;
+  EXPECT_EQ(out_, "cache\n");
+  ASSERT_EQ(docker({"network", "inspect", "back", "--format={{.Name}}", "-v"}), 0) << err_;
+  EXPECT_EQ(out_, "back\n");
+  ASSERT_EQ(docker({"network", "inspect", "back"}), 0) << err_;
+  EXPECT_EQ(Json::parse(out_), Json::parse(R"([{"Name":"back"}])"));
+
+  EXPECT_EQ(docker({"network", "inspect", "cache"}), 1) << "that is a volume";
+  EXPECT_EQ(broker_.last().path, "/networks/cache");
+  EXPECT_EQ(out_, "[]\n");
+  EXPECT_EQ(docker({"volume", "inspect", "--type", "network", "back"}), 125);
+}
+
+TEST_F(RunTest, TheOneContextIsListedAndInspected) {
+  ASSERT_EQ(docker({"context", "ls"}), 0) << err_;
+  EXPECT_EQ(out_, "NAME        DESCRIPTION        DOCKER ENDPOINT               ERROR\n"
+                  "default *   slipway's broker   unix:///var/run/docker.sock   \n");
+  ASSERT_EQ(docker({"context", "ls", "-q"}), 0) << err_;
+  EXPECT_EQ(out_, "default\n");
+  ASSERT_EQ(docker({"context", "ls", "--format", "{{.Name}} {{.Current}}"}), 0) << err_;
+  EXPECT_EQ(out_, "default true\n");
+
+  ASSERT_EQ(docker({"context", "inspect"}), 0) << err_;
+  const auto shown = Json::parse(out_);
+  ASSERT_EQ(shown.size(), 1U);
+  EXPECT_EQ(shown[0]["Name"], "default");
+  ASSERT_EQ(docker({"context", "inspect", "--format=json", "default"}), 0) << err_;
+  EXPECT_EQ(Json::parse(out_), shown);
+  ASSERT_EQ(docker({"context", "inspect", "-f", "{{.Endpoints.docker.Host}}"}), 0) << err_;
+  EXPECT_EQ(out_, "unix:///var/run/docker.sock\n");
+  EXPECT_EQ(docker({"context", "inspect", "-f", "{{"}), 64) << "no template";
+
+  EXPECT_EQ(docker({"context", "inspect", "gone"}), 1);
+  EXPECT_EQ(out_ + err_, "[]\ncontext \"gone\": context not found\n");
+  EXPECT_EQ(docker({"context", "inspect", "-f", "{{.Name}}", "gone", "default"}), 1);
+  EXPECT_EQ(out_, "default\n");
+}
+
 TEST_F(RunTest, DiskUsageIsThatOfTheJobsImages) {
   ASSERT_EQ(docker({"system", "df"}), 0) << err_;
   EXPECT_EQ(out_, "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n"
