@@ -2,6 +2,7 @@
 #include "executor/broker/container_routes.hpp"
 
 #include "executor/base/percent.hpp"
+#include "executor/oci/platform.hpp"
 #include "executor/oci/reference.hpp"
 
 #include <poll.h>
@@ -215,11 +216,12 @@ Status ContainerRoutes::serve(ContainerCall call, const Request& request, const 
   case ContainerCall::create_container: {
     auto order = check_container(*body, service_.rules());
     if (!order) return std::move(order).error();
-    auto image = bring(order->image, [&] { return answer.gone(); });
+    auto image = bring(order->image, target.query.get("platform"), [&] { return answer.gone(); });
     if (!image) {
       if (image.error().kind != ErrorKind::not_found) return std::move(image).error();
       // The words that make a client pull it and try again.
-      answer.whole(404, "application/json", error_json("No such image: " + order->image) + "\n");
+      answer.whole(404, "application/json",
+                   error_json("No such image: " + order->image + image.error().hint) + "\n");
       return {};
     }
     return send(request, target, with_image(order->body, *image), false, answer);
@@ -377,9 +379,21 @@ Status ContainerRoutes::commit(const Target& target, const std::string& body, An
   return {};
 }
 
-Result<std::string> ContainerRoutes::bring(const std::string& name, const Cancelled& stop) {
+Result<std::string> ContainerRoutes::bring(const std::string& name, const std::string& platform,
+                                           const Cancelled& stop) {
   auto image = images_.find(name);
-  if (!image) return std::move(image).error();
+  if (!image) return Error{image.error().kind, image.error().what, "", {}};
+  if (!platform.empty()) {
+    auto wanted = oci::parse_platform(platform);
+    if (!wanted) return std::move(wanted).error();
+    const auto& has = image->config.platform;
+    if (!oci::is_same_platform(has, *wanted))
+      return Error{ErrorKind::not_found,
+                   "no such image",
+                   " (the one that is here is for " + has.str() + ", not for " + wanted->str() +
+                       ")",
+                   {}};
+  }
   const std::string id = image->image_id.str();
   const std::string path = std::string{kVersion} + "/images/";
   std::unique_lock turn{bringing_, std::defer_lock};

@@ -33,7 +33,8 @@ private:
   /// Makes the container an image that slipway has: from there it is pushed like any other.
   Status commit(const Target& target, const std::string& body, Answer& answer);
   /// Puts an image that slipway has into the engine. Returns what the engine knows it by.
-  Result<std::string> bring(const std::string& name, const Cancelled& stop);
+  Result<std::string> bring(const std::string& name, const std::string& platform,
+                            const Cancelled& stop);
 
   ContainerService& service_;
   ImageService& images_;

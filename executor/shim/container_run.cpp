@@ -684,6 +684,12 @@ private:
     return code;
   }
 
+  std::string wanted_platform() const {
+    const auto set = command_.env.find("DOCKER_DEFAULT_PLATFORM");
+    const auto platform = line_.last("platform");
+    return platform.empty() && set != command_.env.end() ? set->second : platform;
+  }
+
   /// Pulls through the broker, which has the policy and the credentials.
   bool pull(const std::string& image) const {
     auto name = parse_image_name(image);
@@ -691,11 +697,8 @@ private:
     if (name->tag.empty() && name->digest.empty()) name->tag = "latest";
     std::string target = "/images/create?fromImage=" + percent_encode(name->familiar()) +
                          "&tag=" + percent_encode(name->digest.empty() ? name->tag : name->digest);
-    auto platform = line_.last("platform");
-    if (const auto set = command_.env.find("DOCKER_DEFAULT_PLATFORM");
-        platform.empty() && set != command_.env.end())
-      platform = set->second;
-    if (!platform.empty()) target += "&platform=" + percent_encode(platform);
+    if (const auto platform = wanted_platform(); !platform.empty())
+      target += "&platform=" + percent_encode(platform);
     MessageStream messages{line_.has("quiet") ? Write{[](std::string_view) {}} : world_.err};
     Answer refused;
     auto status = client_.call({.method = "POST", .target = target, .long_running = true},
@@ -726,6 +729,9 @@ private:
     std::string target = "/containers/create";
     if (const auto name = line_.last("name"); !name.empty())
       target += "?name=" + percent_encode(name);
+    if (const auto platform = wanted_platform(); !platform.empty())
+      target +=
+          (target.ends_with("create") ? "?platform=" : "&platform=") + percent_encode(platform);
     auto answer = post(target, *body);
     if (answer && answer->status == 404 && when != "never" &&
         message_of(*answer).starts_with("No such image")) {

@@ -723,6 +723,31 @@ TEST_F(BrokerServer, StopWaitsForNoEngineThatSaysNothing) {
   }
 }
 
+TEST_F(BrokerServer, AnImageForAnotherPlatformThanAContainerIsToHaveIsNotThere) {
+  const auto image = images->summary(images->keep(images->make_image("app"), {}));
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto create = [&](const std::string& platform) {
+    auto client = connect();
+    send(client, post("/v1.41/containers/create?platform=" + platform,
+                      "{\"Image\":\"" + image.image_id.str() + "\"}"));
+    return client;
+  };
+
+  const auto foreign = create("linux/s390x");
+  const auto answer = receive(foreign);
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 404")) << answer;
+  EXPECT_NE(answer.find("No such image: " + image.image_id.str() +
+                        " (the one that is here is for linux/amd64, not for linux/s390x)"),
+            std::string::npos)
+      << answer;
+  EXPECT_EQ(service.theirs, -1) << "an engine was asked";
+  const auto own = create("amd64"); // the control
+  EXPECT_TRUE(eventually([&] { return service.theirs >= 0; }));
+  const UniqueFd engine{service.theirs.exchange(-1)};
+}
+
 TEST_F(BrokerServer, AContainerWhoseClientHasGoneWaitsNoLongerForItsEngine) {
   const auto image = images->summary(images->keep(images->make_image("app"), {}));
   FakeContainerService service;

@@ -224,8 +224,8 @@ TEST_F(Leaks, InAnArtifactThatIsAnArchiveAreFound) {
                   R"(,"layers":[)" +
                   fakes::descriptor_json("application/x", digest.str(), blob.size()) + "]}"));
     std::string text = report.hits.empty() ? "no hit" : report.hits[0].place;
-    for (const auto& note : report.not_searched)
-      text += "; " + note.substr(0, 40);
+    for (const auto& note : report.notes)
+      text += "; " + note.substr(0, 18);
     return text;
   };
   const std::string secret = "k=" + kToken + std::string(200, 'x');
@@ -237,7 +237,7 @@ TEST_F(Leaks, InAnArtifactThatIsAnArchiveAreFound) {
   EXPECT_EQ(place("BZh is no archive, and holds " + kToken), "") << "control";
   auto damaged = zip_of({{"a", "clean"}, {"b", fakes::random_bytes(30000, 3)}});
   damaged.resize(damaged.size() / 2);
-  EXPECT_NE(place(damaged), "no hit") << "it is noted";
+  EXPECT_EQ(place(damaged), "no hit; 1 archives in blob");
 }
 
 TEST_F(Leaks, InAnArchiveInAnArchiveAreNotLookedFor) {

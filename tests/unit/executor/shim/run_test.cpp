@@ -205,6 +205,17 @@ TEST_F(RunTest, AnAnswerWhoseHeaderComesAloneIsRead) {
   EXPECT_EQ(out_, "aaaaaaaaaaaa\n");
 }
 
+TEST_F(RunTest, AContainerIsForThePlatformThatIsAskedFor) {
+  const auto asked = [&](const std::vector<std::string>& words, const Environment& env = {}) {
+    EXPECT_EQ(docker(words, "", env), 0) << err_;
+    EXPECT_EQ(broker_.last().path, "/containers/create");
+    return broker_.last().first("platform");
+  };
+  EXPECT_EQ(asked({"create", "--name", "c", "--platform", "linux/arm64", "img"}), "linux/arm64");
+  EXPECT_EQ(asked({"create", "img"}, {{"DOCKER_DEFAULT_PLATFORM", "linux/s390x"}}), "linux/s390x");
+  EXPECT_EQ(asked({"create", "img"}), "");
+}
+
 TEST_F(RunTest, BuildAndPullTakeThePlatformOfTheEnvironmentUnlessOneIsGiven) {
   const Environment env{{"DOCKER_DEFAULT_PLATFORM", "linux/arm64"}};
   for (const auto& verb : {std::vector<std::string>{"build"}, {"buildx", "build"}}) {
