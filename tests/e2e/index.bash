@@ -125,7 +125,6 @@ try remote docker buildx imagetools inspect $world_registry/grp/app/both:1
 try raw sh -c 'docker buildx imagetools inspect --raw $world_registry/grp/app/both:1 | sha256sum'
 digest=\$(sed -n 's/.*\"containerimage.digest\": \"\\(sha256:[0-9a-f]*\\)\".*/\\1/p' meta.json)
 try again docker pull --platform linux/386 $world_registry/grp/app/both@\$digest
-try pinned docker image inspect --format '{{index .RepoDigests 0}} {{.Architecture}}' $world_registry/grp/app/both@\$digest
 echo FROM $world_registry/grp/app/both:1 >On && try own docker build -q --platform linux/386 -f On -t own:1 .
 try own-platform docker image inspect --format '{{.Architecture}}' own:1
 try saved sh -c 'docker save $world_registry/grp/app/both:1 | tar -xO index.json'"
@@ -147,11 +146,21 @@ try saved sh -c 'docker save $world_registry/grp/app/both:1 | tar -xO index.json
     done
     expect_step raw 0 "${digest#sha256:}"
     expect_step again 0 "Digest: $digest"
-    expect_step pinned 0 "$world_registry/grp/app/both@$digest 386"
     expect_step own 0
     expect_step own-platform 0 386
     expect_step saved 0 "$digest"
     expect_contains "$TRACE" "pushed   $world_registry/grp/app/both:1"
+
+    # Another job: one of its images is pulled, and the name goes on meaning the index.
+    run_steps 7190 "
+try pull docker pull $world_registry/grp/app/both:1
+try pinned docker image inspect --format '{{index .RepoDigests 0}} {{.Architecture}}' $world_registry/grp/app/both@$digest
+try joined docker buildx imagetools create --dry-run -t $world_registry/grp/app/both:2 $world_registry/grp/app/both:1"
+    expect_step pull 0 "Digest: $digest"
+    expect_step pinned 0 "$world_registry/grp/app/both@$digest amd64"
+    for architecture in amd64 386; do
+        expect_step joined 0 "$(child_of "$architecture" <"$CASE_DIR/index")"
+    done
     grep -F "$digest" "$world_state_dir/audit.jsonl" | grep -q '"event":"push"'
 }
 

@@ -190,12 +190,13 @@ runner_tag = ["lab"]
 platforms = ["linux/s390x"]
 TOML
     local steps world_slipway_args=()
-    steps='printf "FROM '"$world_busybox"'\nRUN echo a >/made\n" >Dockerfile
+    steps='printf "FROM '"$world_base"'\nRUN echo a >/made\n" >Dockerfile
 try build docker build -t "$CI_REGISTRY_IMAGE:source" .
 try push docker push "$CI_REGISTRY_IMAGE:source"'
     # pipeline ID SOURCE [JQ]: a job of grp/app whose token says so.
     pipeline() {
-        run_steps "$1" "$steps" "$(with_token "$(signed "$(claims "$1" ".pipeline_source = \"$2\"")")") | ${3:-.}"
+        run_steps "$1" "$steps" "$(with_token "$(signed "$(claims "$1" ".pipeline_source = \"$2\"")")") | ${3:-.}
+            | .credentials = [{type: \"registry\", url: \"$world_registry\", username: \"slipway\", password: \"only-slipway-knows-this\"}]"
     }
 
     # What a variable says is the job's own word.
