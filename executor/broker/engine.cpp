@@ -789,14 +789,8 @@ void Engine::pull(const Call& call) {
       [&] { return call.answer.gone(); });
   if (!image) return messages.fail(image.error());
   messages.status_lines("\n");
-  // Of what the name means, as registries call it: an index, where it is one.
-  auto digest = image->manifest_digest.str();
-  for (const auto& known : image->repo_digests)
-    if (const auto named = oci::Reference::parse(known); named && named->digest() &&
-                                                         named->name() == reference->name() &&
-                                                         *named->digest() != image->manifest_digest)
-      digest = named->digest()->str();
-  messages.send(Json{{"status", "Digest: " + digest}});
+  messages.send(
+      Json{{"status", "Digest: " + image->pulled.value_or(image->manifest_digest).str()}});
   messages.send(Json{{"status", "Status: Downloaded image for " + reference->familiar()}});
   messages.end();
 }

@@ -71,6 +71,8 @@ struct ImageSummary {
   oci::ImageConfig config;
   std::vector<std::uint64_t> layer_sizes;
   std::string media_type = oci::kMediaTypeOciManifest; ///< of what has manifest_digest
+  /// Of a pull: what the name means in the registry, an index or the image itself.
+  std::optional<oci::Digest> pulled = {};
 };
 
 struct PushOutcome {

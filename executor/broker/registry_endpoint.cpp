@@ -297,11 +297,17 @@ void RegistryEndpoint::show_manifest(Call& call, const std::string& target) {
   }
   auto bytes = quarantine_.layout().read_blob(*digest, oci::kMaxManifestBytes);
   if (!bytes) return refuse(call.answer, kManifestUnknown, bytes.error());
-  const auto parsed = oci::parse_manifest(*bytes);
+  const auto parsed = parse(*bytes);
   if (!parsed) return refuse(call.answer, kManifestInvalid, parsed.error());
   call.answer.add_header("Docker-Content-Digest", digest->str());
   call.answer.whole(200, std::visit([](const auto& one) { return one.media_type; }, *parsed),
                     *bytes);
+}
+
+Result<std::variant<oci::Manifest, oci::Index>>
+RegistryEndpoint::parse(const std::string& manifest) {
+  const std::lock_guard one_at_a_time{parsing_};
+  return oci::parse_manifest(manifest);
 }
 
 void RegistryEndpoint::list_tags(Call& call) {
@@ -326,10 +332,7 @@ void RegistryEndpoint::put_manifest(Call& call, const std::string& target) {
   if (by_digest && *reference->digest() != digest)
     return refuse(call.answer, kDigestInvalid,
                   "the manifest that was sent has the digest " + digest.str());
-  const auto parsed = [&] {
-    const std::lock_guard one_at_a_time{parsing_}; // it takes many times its size
-    return oci::parse_manifest(*bytes);
-  }();
+  const auto parsed = parse(*bytes);
   if (!parsed) return refuse(call.answer, kManifestInvalid, parsed.error());
   const auto type = std::visit([](const auto& one) { return one.media_type; }, *parsed);
   if (const auto said = call.request.content_type.substr(0, call.request.content_type.find(';'));

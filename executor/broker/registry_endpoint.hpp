@@ -61,6 +61,8 @@ private:
   void show_manifest(Call& call, const std::string& target);
   void put_manifest(Call& call, const std::string& target);
   void list_tags(Call& call);
+  /// One at a time: it takes many times the manifest's size.
+  Result<std::variant<oci::Manifest, oci::Index>> parse(const std::string& manifest);
   /// Errors: bad_input, with the word of the specification in `code`.
   Status has_all_blobs(const std::variant<oci::Manifest, oci::Index>& manifest) const;
   /// One manifest at a time, so that the last that was sent under a tag is the last that is set.

@@ -360,12 +360,10 @@ private:
     auto raw = Matcher::Stream::open(matcher_);
     if (!raw) return std::move(raw).error();
     char head[6] = {};
-    auto packing = ::pread(fd->get(), head, sizeof head, 0) == static_cast<ssize_t>(sizeof head)
-                       ? packing_of({head, sizeof head})
-                       : Packing::none;
-    // A layer is a tar, and packed as runtimes read it.
-    const bool is_layer = task_.as == Task::As::layer;
-    if (is_layer && packing == Packing::zip) packing = Packing::none;
+    const auto packing =
+        ::pread(fd->get(), head, sizeof head, 0) == static_cast<ssize_t>(sizeof head)
+            ? packing_of({head, sizeof head})
+            : Packing::none;
     const bool packed = packing != Packing::none;
     oci::Hasher packed_hash;
     std::vector<char> part(kPart);
@@ -390,18 +388,22 @@ private:
       }
     };
     std::uint64_t expanded = 0;
-    Unpacked unpacked{file, packed && !is_layer};
+    Unpacked unpacked{file, true};
     const Source content = [&]() -> Result<std::string_view> {
       auto bytes = unpacked.next();
-      if (!bytes) return bytes;
+      if (!bytes) {
+        // What is wrong with the file itself is met again below.
+        auto damage = std::move(bytes).error();
+        if (packed && damage.kind == ErrorKind::bad_input) damage.kind = ErrorKind::not_found;
+        return damage;
+      }
       expanded += bytes->size();
       if (expanded > most_) return bad("expands to more than " + std::to_string(most_) + " bytes");
       if (packed) report_.bytes += bytes->size();
       return bytes;
     };
-    auto walked =
-        packing == Packing::zip ? walk_zip(file, "") : walk_tar(content, "", true, is_layer);
-    if (!walked && packing == Packing::zip && walked.error().kind == ErrorKind::not_found) {
+    auto walked = packing == Packing::zip ? walk_zip(file, "") : walk_tar(content, "", true, false);
+    if (!walked && walked.error().kind == ErrorKind::not_found) {
       not_opened("the blob itself");
       walked = Status{};
     }

@@ -730,8 +730,8 @@ private:
     if (const auto name = line_.last("name"); !name.empty())
       target += "?name=" + percent_encode(name);
     if (const auto platform = wanted_platform(); !platform.empty())
-      target +=
-          (target.ends_with("create") ? "?platform=" : "&platform=") + percent_encode(platform);
+      target += (target.find('?') == std::string::npos ? "?platform=" : "&platform=") +
+                percent_encode(platform);
     auto answer = post(target, *body);
     if (answer && answer->status == 404 && when != "never" &&
         message_of(*answer).starts_with("No such image")) {

@@ -269,6 +269,9 @@ Status ImageStore::note_repo_digest(const oci::Digest& manifest_digest,
   if (record == nullptr) return not_found(manifest_digest.str());
   auto& known = record->repo_digests;
   if (std::find(known.begin(), known.end(), repo_digest) != known.end()) return {};
+  // An index means that one of its images which was pulled last.
+  for (auto& image : names->images)
+    std::erase(image.repo_digests, repo_digest);
   known.push_back(repo_digest);
   return write_names(*names);
 }

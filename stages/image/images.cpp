@@ -83,18 +83,15 @@ void name_lines(gate::Verdict& verdict, const state::BuildNote& build) {
       finding.dockerfile_line = build.dockerfile + ":" + std::to_string(line->second);
 }
 
-/// The index that the image was pulled from under this name.
-std::optional<oci::Reference> pulled_from(const state::StoredImage& image,
-                                          const std::string& name) {
-  const auto wanted = oci::Reference::parse(name);
-  if (!wanted) return std::nullopt;
-  for (const auto& known : image.repo_digests) {
-    auto reference = oci::Reference::parse(known);
-    if (reference && reference->name() == wanted->name() && reference->digest() &&
-        *reference->digest() != image.manifest_digest)
-      return *std::move(reference);
-  }
-  return std::nullopt;
+/// Is the image one of an index that was pulled, and the name that index's, or a tag that may be?
+bool is_of_an_index(const state::StoredImage& image, const oci::Reference& name) {
+  if (name.digest()) return *name.digest() != image.manifest_digest;
+  return std::any_of(image.repo_digests.begin(), image.repo_digests.end(),
+                     [&](const std::string& known) {
+                       const auto reference = oci::Reference::parse(known);
+                       return reference && reference->name() == name.name() &&
+                              reference->digest() && *reference->digest() != image.manifest_digest;
+                     });
 }
 
 /// As many as the other limits let one index have with room to spare.
@@ -436,7 +433,10 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
     auto wanted = oci::parse_platform(platform.empty() ? kPlatform : platform);
     if (!wanted) return std::move(wanted).error();
     const auto fit = oci::select_platform(*tree, *wanted);
-    if (fit && fit->config && (platform.empty() || is_for(*fit->config, platform))) {
+    // An index by its digest means the image of it that was pulled, for whatever platform.
+    const bool is_part = reference.digest() && *reference.digest() != local->manifest_digest;
+    if (fit && fit->config &&
+        ((platform.empty() && !is_part) || is_for(*fit->config, wanted->str()))) {
       auto child = oci::read_tree((*images)->layout(), fit->descriptor.digest);
       if (!child) return std::move(child).error();
       for (const auto& blob : child->blobs) {
@@ -673,12 +673,6 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     error.what = mask.hide(error.what);
     return error;
   }
-  // What FROM --platform made, and a builder's default.
-  std::vector<std::string> built_for;
-  for (const auto& image : made->tree.images)
-    if (image.config) built_for.push_back(image.config->platform.str());
-  if (auto admitted = policy::admit_platforms(effective_, built_for); !admitted)
-    return std::move(admitted).error();
   const auto& manifest = made->built.manifest;
   auto leaking = mark_leaks((*images)->layout(), manifest);
   if (!leaking) return std::move(leaking).error();
@@ -689,6 +683,12 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     progress("slipway: the image holds a secret that a build was given; it cannot be pushed, and "
              "the project's build cache is discarded\n");
   }
+  // What FROM --platform made, and a builder's default.
+  std::vector<std::string> built_for;
+  for (const auto& image : made->tree.images)
+    if (image.config) built_for.push_back(image.config->platform.str());
+  if (auto admitted = policy::admit_platforms(effective_, built_for); !admitted)
+    return std::move(admitted).error();
   auto added = (*images)->add(manifest, request.tags);
   if (!added) return std::move(added).error();
   const auto backend = made->backend + " " + made->version;
@@ -1108,7 +1108,9 @@ Result<broker::ImageSummary> Images::pull(const oci::Reference& reference,
             (*images)->note_repo_digest(digest, reference.familiar_name() + "@" + one.str());
         !noted)
       return std::move(noted).error();
-  return find(digest.str());
+  auto image = find(digest.str());
+  if (image) image->pulled = fetched->root;
+  return image;
 }
 
 Result<std::vector<broker::ImageSummary>> Images::list() {
@@ -1250,13 +1252,13 @@ Result<oci::Digest> Images::part_of_index(const broker::IndexPart& part,
   if (local) {
     if (auto single = no_list(local->media_type); !single) return std::move(single).error();
     const bool is_index = oci::is_index_type(local->media_type);
-    if (part.take == Take::all && !is_index) {
-      // Pulled, it is one image of an index: that is what the name means elsewhere.
-      if (const auto index = pulled_from(*local, part.image)) {
-        auto all = fetch(*index, EveryPlatform{}, (*images)->layout(), progress, cancelled);
-        if (!all) return std::move(all).error();
-        return all->digest;
-      }
+    // Pulled, it is one image of an index, and the name means all of it. A name of this job's own
+    // the registry does not know.
+    if (const auto name = oci::Reference::parse(part.image);
+        part.take == Take::all && !is_index && name && is_of_an_index(*local, *name)) {
+      auto all = fetch(*name, EveryPlatform{}, (*images)->layout(), progress, cancelled);
+      if (all) return all->digest;
+      if (all.error().kind != ErrorKind::not_found) return std::move(all).error();
     }
     if (part.take != Take::platform || !is_index) return local->manifest_digest;
     auto tree = oci::read_tree((*images)->layout(), local->manifest_digest);

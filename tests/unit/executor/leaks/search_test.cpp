@@ -238,6 +238,12 @@ TEST_F(Leaks, InAnArtifactThatIsAnArchiveAreFound) {
   auto damaged = zip_of({{"a", "clean"}, {"b", fakes::random_bytes(30000, 3)}});
   damaged.resize(damaged.size() / 2);
   EXPECT_EQ(place(damaged), "no hit; 1 archives in blob");
+  for (const auto* by : {"xz", "gzip"}) {
+    auto torn = packed(fakes::random_bytes(30000, 5), by);
+    torn.resize(torn.size() / 2);
+    EXPECT_EQ(place(torn), "no hit; 1 archives in blob") << by;
+    EXPECT_EQ(place(torn + kToken), "the compressed bytes themselves; 1 archives in blob") << by;
+  }
 }
 
 TEST_F(Leaks, InAnArchiveInAnArchiveAreNotLookedFor) {

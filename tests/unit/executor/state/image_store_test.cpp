@@ -138,6 +138,20 @@ TEST_F(JobImages, RepoDigestsGoWithTheLastTagOfTheirRepository) {
   EXPECT_TRUE(store->find("x:1")->repo_digests.empty());
 }
 
+TEST_F(JobImages, AnIndexMeansThatOfItsImagesWhichWasPulledLast) {
+  const auto index = "reg:5000/app@" + oci::Digest::of("an index").str();
+  const auto first = put(store->layout(), "layer of 386");
+  const auto second = put(store->layout(), "layer of amd64");
+  for (const auto& pulled : {first, second}) {
+    ASSERT_TRUE(store->add(pulled, {}));
+    ASSERT_TRUE(store->note_repo_digest(pulled, index));
+    EXPECT_EQ(store->find(index)->manifest_digest, pulled);
+  }
+  ASSERT_TRUE(store->note_repo_digest(first, index));
+  EXPECT_EQ(store->find(index)->manifest_digest, first);
+  EXPECT_TRUE(store->find(second.str())->repo_digests.empty());
+}
+
 TEST_F(JobImages, BlobsThatAnotherImageUsesStay) {
   const auto one = put(store->layout(), "shared", "one");
   const auto two = put(store->layout(), "shared", "two");
