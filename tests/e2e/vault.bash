@@ -191,7 +191,8 @@ TEST "a job's ID token opens nothing where Vault takes the AppRole alone" {
 
 TEST "a secret that the runner fetches for a job is looked for in what the job builds, and a service's variables may name it" {
     vault sys/policies/acl/app '{"policy": "path \"secret/data/app\" { capabilities = [\"read\"] }"}'
-    vault auth/jwt/role/app '{"role_type": "jwt", "user_claim": "project_id", "bound_audiences": ["vault"], "token_policies": "app"}'
+    vault auth/jwt/role/app '{"role_type": "jwt", "user_claim": "project_id", "bound_audiences": ["vault"], "token_policies": "app",
+        "token_type": "batch"}' # the runner ends no login of its own
     vault secret/data/app '{"data": {"password": "f3tched-By-The-runner"}}'
     local world_runner_env=(VAULT_CACERT="$world_dir/vault/vault-ca.pem")
     run_steps 4105 "printf 'FROM $tiny\nARG PASSWORD\nRUN printf %%s \$PASSWORD >/app.conf\n' >Dockerfile
