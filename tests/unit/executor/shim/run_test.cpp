@@ -211,7 +211,8 @@ TEST_F(RunTest, AContainerIsForThePlatformThatIsAskedFor) {
     EXPECT_EQ(broker_.last().path, "/containers/create");
     return broker_.last().first("platform");
   };
-  EXPECT_EQ(asked({"create", "--name", "recreate", "--platform", "linux/arm64", "img"}), "linux/arm64");
+  EXPECT_EQ(asked({"create", "--name", "recreate", "--platform", "linux/arm64", "img"}),
+            "linux/arm64");
   EXPECT_EQ(asked({"create", "img"}, {{"DOCKER_DEFAULT_PLATFORM", "linux/s390x"}}), "linux/s390x");
   EXPECT_EQ(asked({"create", "img"}), "");
 }
