@@ -11,6 +11,13 @@
 namespace slipway::policy {
 namespace {
 
+std::string lowered(std::string_view text) {
+  std::string result{text};
+  for (char& c : result)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return result;
+}
+
 bool any_matches(const std::vector<std::string>& globs, const oci::Reference& image) {
   return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
     return config::glob_matches(glob, image.str()) || config::glob_matches(glob, image.name()) ||
@@ -179,9 +186,7 @@ Status admit_push(const config::Config& config, const Effective& effective, cons
   }
   // References have no capitals, and $CI_REGISTRY_IMAGE has none of the path's: no two paths of
   // GitLab differ in that alone.
-  std::string own = subject.project;
-  for (char& c : own)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  const auto own = lowered(subject.project);
   const bool own_path = target.repository() == own || target.repository().starts_with(own + "/");
   const bool with_operator = registry->credential == "operator" || registry->credential == "issuer";
   if (effective.repositories.empty() && with_operator && !own_path) {
@@ -214,9 +219,7 @@ bool Contact::is_meant_by(std::string_view host) const {
   const auto colon = host.rfind(':');
   const auto said = colon == std::string_view::npos ? std::string{plain_http ? "80" : "443"}
                                                     : std::string{host.substr(colon + 1)};
-  std::string name;
-  for (const char c : host.substr(0, colon))
-    name += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  const auto name = lowered(host.substr(0, colon));
   return said == std::to_string(port) && std::find(names.begin(), names.end(), name) != names.end();
 }
 
@@ -247,10 +250,7 @@ std::optional<Contact> contact_of(const config::Registry& registry) {
 
 bool is_local_host(std::string_view registry) {
   if (registry.starts_with('[')) {
-    std::string lower;
-    for (const char c : registry.substr(1, registry.find(']') - 1)) {
-      lower += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    }
+    const auto lower = lowered(registry.substr(1, registry.find(']') - 1));
     return lower.starts_with("fe8") || lower.starts_with("fe9") || lower.starts_with("fea") ||
            lower.starts_with("feb") || lower.starts_with("::ffff:") ||
            lower.find_first_not_of("0:1") == std::string::npos;
