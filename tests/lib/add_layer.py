@@ -63,7 +63,10 @@ def main():
         layer = put(gzip.compress(raw.getvalue(), 1, mtime=0))
         manifest["layers"].append({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **layer})
         config["rootfs"]["diff_ids"].append("sha256:" + hashlib.sha256(raw.getvalue()).hexdigest())
-        config["history"].append({"created": "2026-01-01T00:00:00Z", "created_by": "one more layer"})
+        config["history"].append({"created_by": "one more layer"})
+        # Podman finds nothing in its cache for a history without times.
+        for entry in config["history"]:
+            entry.setdefault("created", "2026-01-01T00:00:00Z")
     config["config"].update(json.loads(options.config))
     manifest["config"].update(put(json.dumps(config).encode()))
     descriptor = {"mediaType": manifest["mediaType"], **put(json.dumps(manifest).encode()),

@@ -30,3 +30,16 @@ bench_slipway() {
 bench_title() {
     printf '\n%s\n  %s, %s cores, load %s\n' "$1" "$(date -u +%F)" "$(nproc)" "$(cut -d' ' -f1 /proc/loadavg)"
 }
+
+# bench_since NANOSECONDS: the seconds that have passed since then.
+bench_since() { echo "$(($(date +%s%N) - $1))" | awk '{ printf "%.3f", $1 / 1e9 }'; }
+
+# bench_settle: what was removed and written before is on the disk: BuildKit ends each layer with a sync of the whole file system,
+# and would pay for others.
+bench_settle() {
+    sync
+    for _ in {1..50}; do
+        (($(awk '$1 == "Dirty:" { print $2 }' /proc/meminfo) > 4096)) || return 0
+        sleep 0.2
+    done
+}
