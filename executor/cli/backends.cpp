@@ -28,6 +28,9 @@ struct Known {
   std::vector<std::string> programs; ///< all have to be there; the first is asked
   std::vector<std::string> ask;
   const char* hint;
+  /// What the second program has to say when asked for it; "" = it is not asked.
+  std::vector<std::string> second_ask = {};
+  std::string second_word = {};
 };
 
 const std::vector<Known>& known() {
@@ -35,7 +38,9 @@ const std::vector<Known>& known() {
       {"buildkit",
        {"buildkitd", "buildctl"},
        {"--version"},
-       "`packaging/tools/build buildkit` builds it; name it in [buildkit]"},
+       "`packaging/tools/build buildkit` builds it; name it in [buildkit]",
+       {"build", "--help"},
+       "--shared-key"},
       {"buildah",
        {"buildah"},
        {"--version"},
@@ -107,6 +112,7 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
     folders.insert(folders.end(), host_folders.begin(), host_folders.end());
     Tool tool;
     tool.backend = entry.backend;
+    std::filesystem::path second;
     for (const auto& name : entry.programs) {
       auto path = find_program(name, folders);
       // The folder is for all tools; these have keys of their own.
@@ -121,24 +127,28 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
       }
       if (path.empty() && tool.problem.empty()) tool.problem = "there is no " + name;
       if (tool.program.empty()) tool.program = path.string();
+      second = path;
     }
     if (!tool.problem.empty()) {
       tool.program.clear();
       tool.hint = tool.problem == kSwitchedOff
                       ? std::string{"set `"} + entry.programs.front() + "` in [" +
-                            (tool.backend == "kaniko" ? "kaniko" : "buildah") + "] to its path"
+                            (tool.backend == "podman" ? "buildah" : tool.backend) + "] to its path"
                       : entry.hint;
       tools.push_back(std::move(tool));
       continue;
     }
-    process::Command command;
-    command.argv = {tool.program};
-    command.argv.insert(command.argv.end(), entry.ask.begin(), entry.ask.end());
-    // Podman wants a home that is there, and writes nothing into it for this.
-    command.env = {{"LC_ALL", "C.UTF-8"}, {"HOME", "/"}, {"PATH", "/usr/bin:/bin"}};
-    command.deadline = kProbe;
-    command.output_limit = 64UL << 10;
-    auto ran = runner.run(command);
+    const auto question = [](const std::string& program, const std::vector<std::string>& words) {
+      process::Command command;
+      command.argv = {program};
+      command.argv.insert(command.argv.end(), words.begin(), words.end());
+      // Podman wants a home that is there, and writes nothing into it for this.
+      command.env = {{"LC_ALL", "C.UTF-8"}, {"HOME", "/"}, {"PATH", "/usr/bin:/bin"}};
+      command.deadline = kProbe;
+      command.output_limit = 64UL << 10;
+      return command;
+    };
+    auto ran = runner.run(question(tool.program, entry.ask));
     if (ran) tool.version = version_in(ran->out.empty() ? ran->err : ran->out);
     if (!ran) {
       tool.problem = ran.error().text();
@@ -151,6 +161,11 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
       tool.hint = checked.error().hint;
     } else if (!wired.contains(tool.backend)) {
       tool.problem = kNotOurs;
+    } else if (!entry.second_ask.empty()) {
+      const auto told = runner.run(question(second.string(), entry.second_ask));
+      if (!told || told->out.find(entry.second_word) == std::string::npos)
+        tool.problem = second.string() + " has no " + entry.second_word +
+                       ": it is not the one that slipway builds with";
     }
     tool.is_used = tool.problem.empty();
     if (!tool.is_used && tool.hint.empty() && tool.problem != kNotOurs) tool.hint = entry.hint;

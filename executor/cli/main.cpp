@@ -170,7 +170,7 @@ int main(int argc, char** argv) {
   auto* gc = app.add_subcommand("gc", "clean up after jobs whose runner died, idle builders too");
   bool everything = false;
   gc->add_flag("--all", everything,
-               "remove every job and builder of this installation, running ones too");
+               "remove every job, builder, store and cache of this installation, running ones too");
 
   auto* leases = app.add_subcommand("leases", "credentials that are out, and until when");
   auto* lease_revoke = leases->add_subcommand("revoke", "end one now");

@@ -96,8 +96,8 @@ Result<TokenClient> TokenClient::load(engine_api::RegistryAccess access, http::T
   }
   if (!access.bearer && access.username.find(':') != std::string::npos) {
     return Error{ErrorKind::misconfigured,
-                 "the user name \"" + access.username + "\" of the " +
-                     (access.login_from.empty() ? entry : access.login_from + " entry") +
+                 "the user name \"" + access.username + "\" of " +
+                     (access.login_from.empty() ? "the " + entry : access.login_from) +
                      " has a ':', where a registry takes it to end",
                  "let the issuer make names without one",
                  {}};
@@ -163,15 +163,14 @@ Result<Credential> TokenClient::mint(const std::vector<Challenge>& challenges,
                    access_.host +
                        ": requested access to the resource is denied: the registry wants a "
                        "user name and there is none",
-                   "set username and password_file in the [[registry]] entry of " + access_.host,
+                   what_to_check(),
                    {}};
     }
     if (purpose == Purpose::push && !access_.basic_auth) {
       return Error{ErrorKind::denied,
                    access_.host +
                        " has no token server: pushing would use the long-lived password itself",
-                   "set basic_auth = true in the [[registry]] entry of " + access_.host +
-                       " if the operator accepts that",
+                   "set basic_auth = true " + in_entry() + " if the operator accepts that",
                    {}};
     }
     Credential credential;
@@ -197,9 +196,15 @@ Credential TokenClient::given_token() const {
 std::string TokenClient::what_to_check() const {
   if (!access_.login_from.empty())
     return "check what the login of " + access_.login_from + " may do";
-  const std::string entry = "in the [[registry]] entry of " + access_.host;
-  return (anonymous() ? "set username and password_file " : "check username and password_file ") +
-         entry;
+  return (anonymous() ? "set credential = \"operator\", username and password_file "
+                      : "check username and password_file ") +
+         in_entry();
+}
+
+std::string TokenClient::in_entry() const {
+  // As the configuration names it.
+  const bool is_hub = access_.host == "registry-1.docker.io";
+  return "in the [[registry]] entry of " + (is_hub ? "docker.io" : access_.host);
 }
 
 Result<Credential> TokenClient::fetch_token(const Challenge& challenge,
@@ -290,14 +295,13 @@ Result<Credential> TokenClient::fetch_token(const Challenge& challenge,
                  "check this machine's and the token server's clocks",
                  {}};
   if (purpose == Purpose::push && seconds > static_cast<std::int64_t>(access_.max_token_seconds)) {
-    return Error{
-        ErrorKind::denied,
-        where + " mints tokens that live " + std::to_string(seconds) + " s; at most " +
-            std::to_string(access_.max_token_seconds) + " s are allowed for a push",
-        "shorten the token lifetime at the token server, or raise max_token_seconds in the "
-        "[[registry]] entry of " +
-            access_.host,
-        {}};
+    return Error{ErrorKind::denied,
+                 where + " mints tokens that live " + std::to_string(seconds) + " s; at most " +
+                     std::to_string(access_.max_token_seconds) + " s are allowed for a push",
+                 "shorten the token lifetime at the token server; [push] token_lifetime is the "
+                 "limit, 15m at "
+                 "most",
+                 {}};
   }
   Credential credential;
   std::string value;

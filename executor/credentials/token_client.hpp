@@ -48,6 +48,7 @@ public:
   bool anonymous() const noexcept { return access_.username.empty(); }
   /// What to do where the registry or its token server refuses this login.
   std::string what_to_check() const;
+  std::string in_entry() const; ///< "in the [[registry]] entry of docker.io"
   /// `text` with the password and the value of `credential` blacked out, should a server have
   /// echoed them, whole or cut off.
   std::string redact(std::string text, const std::optional<Credential>& credential) const;

@@ -41,7 +41,7 @@ struct RegistryAccess {
   std::optional<LeaseOrder> lease; ///< instead of username and password
   // The rest is filled by the worker from what the issuer minted, and does not travel.
   bool bearer = false;    ///< the password is the registry's own token
-  std::string login_from; ///< `[[credential]] "prod"`, for messages; "" = the [[registry]] entry
+  std::string login_from; ///< `[[credential]] "prod"`, "the job"; "" = the [[registry]] entry
 };
 
 /// What to sign about the pushed digest, and with what: the worker opens the key, nobody before it.

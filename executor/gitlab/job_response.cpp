@@ -244,11 +244,10 @@ Result<JobResponse> parse_job_response(const std::string& text) {
 Result<JobResponse> read_job_response(const std::filesystem::path& file,
                                       const EnvironmentLookup& environment) {
   if (file.empty()) {
-    return Error{
-        ErrorKind::misconfigured,
-        "JOB_RESPONSE_FILE is not set",
-        "slipway is started by GitLab Runner's custom executor (14.1 or later), not by hand",
-        {}};
+    return Error{ErrorKind::misconfigured,
+                 "JOB_RESPONSE_FILE is not set",
+                 "slipway is started by GitLab Runner's custom executor, not by hand",
+                 {}};
   }
   auto text = read_file(file, kMaxJobResponseBytes);
   if (!text) {

@@ -33,6 +33,9 @@ std::string_view after(std::string_view text, std::string_view part) {
 }
 
 /// The kernel's word on a program that is none of this host's.
+// slipway's own tells the daemon who builds: docs/decisions/0010-contexts-of-a-warm-builder.md.
+constexpr const char* kAnothers =
+    "this BuildKit is not the one that slipway builds with: its buildctl has no --shared-key";
 constexpr const char* kForeign =
     "the step is for a platform that this host does not run: run it in a stage FROM "
     "--platform=$BUILDPLATFORM and copy its result, or have the operator register an emulator with "
@@ -87,6 +90,11 @@ Error explain_failure(std::string_view tail, const std::string& dockerfile_name)
                  at + "the build asks for a privilege that builders do not have: " + text,
                  "remove --security=insecure, --network=host or --device from RUN",
                  {}};
+  if (has(last, "flag provided but not defined: -shared-key"))
+    return Error{ErrorKind::unavailable,
+                 kAnothers,
+                 "build it with `packaging/tools/build buildkit`, and name it in [buildkit]",
+                 {}};
   // The same words as below, but said of a server that ADD named.
   if (has(last, "Get \"http"))
     return Error{ErrorKind::backend_failed, at + "ADD could not fetch: " + text, "", {}};
@@ -110,7 +118,9 @@ Error explain_failure(std::string_view tail, const std::string& dockerfile_name)
 
 bool never_began(const Error& error) {
   return error.kind == ErrorKind::unavailable &&
-         error.what.find("listing workers for Build: failed to list workers") != std::string::npos;
+         (error.what == kAnothers ||
+          error.what.find("listing workers for Build: failed to list workers") !=
+              std::string::npos);
 }
 
 } // namespace slipway::backends::buildkit

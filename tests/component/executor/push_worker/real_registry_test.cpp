@@ -521,7 +521,7 @@ TEST_F(RealRegistry, RefusesTokensThatLiveTooLong) {
 
   EXPECT_EQ(answer.kind, "denied");
   EXPECT_NE(answer.what.find("7200 s"), std::string::npos) << answer.what;
-  EXPECT_NE(answer.hint.find("max_token_seconds"), std::string::npos) << answer.hint;
+  EXPECT_NE(answer.hint.find("[push] token_lifetime"), std::string::npos) << answer.hint;
 }
 
 TEST_F(RealRegistry, SendsNoCredentialToATokenServerThatIsNotAllowed) {

@@ -201,9 +201,10 @@ TEST_F(BackendsTest, ReadsWhatEachToolSays) {
            {"buildah", "buildah version 1.28.2 (image-spec 1.0.2-dev, runtime-spec 1.0.2)\n"},
            {"podman", "podman version 4.3.1\n"},
            {"executor", "Kaniko version :  v1.24.0\n"},
-           {"dockerd", "Docker version 20.10.24+dfsg1, build 297e128\n"}};
+           {"dockerd", "Docker version 20.10.24+dfsg1, build 297e128\n"},
+           {"buildctl", "OPTIONS:\n   --shared-key value\n"}};
 
-  const auto tools = probe();
+  auto tools = probe();
 
   EXPECT_EQ(tools.at("buildkit").version, "v0.34.2");
   EXPECT_TRUE(tools.at("buildkit").is_used);
@@ -213,6 +214,14 @@ TEST_F(BackendsTest, ReadsWhatEachToolSays) {
   EXPECT_EQ(tools.at("dind").version, "20.10.24");
   EXPECT_FALSE(tools.at("dind").is_used);
   EXPECT_EQ(tools.at("dind").problem, "this slipway does not build with it");
+
+  says_["buildctl"] = "OPTIONS:\n";
+  tools = probe();
+  EXPECT_NE(tools.at("buildkit").problem.find("/buildctl has no --shared-key"), std::string::npos);
+  EXPECT_NE(tools.at("buildkit").hint.find("packaging/tools/build buildkit"), std::string::npos);
+  config_.buildkit.buildkitd = "";
+  tools = probe();
+  EXPECT_EQ(tools.at("buildkit").hint, "set `buildkitd` in [buildkit] to its path");
 }
 
 TEST_F(BackendsTest, SaysWhyBuildahAndPodmanAreNotUsed) {

@@ -81,6 +81,10 @@ TEST(NeverBegan, TellsABuilderThatWasGoneFromOneThatWentAway) {
       "error: listing workers for Build: failed to list workers: Unavailable: connection error: "
       "desc = \"transport: Error while dialing: dial unix /x: connect: connection refused\"",
       "Dockerfile")));
+  const auto of_another =
+      explain_failure("error: flag provided but not defined: -shared-key", "Dockerfile");
+  EXPECT_TRUE(never_began(of_another));
+  EXPECT_NE(of_another.hint.find("packaging/tools/build buildkit"), std::string::npos);
   EXPECT_FALSE(never_began(explain_failure(
       "error: failed to receive status: rpc error: code = Unavailable desc = error reading from "
       "server: EOF",
