@@ -745,6 +745,7 @@ void read_backends(Section& s, BackendPolicy& backends) {
 }
 
 const std::set<std::string> kThresholds{"low", "medium", "high", "critical"};
+const std::set<std::string> kThresholdsOrNone{"", "low", "medium", "high", "critical"};
 using std::chrono::hours;
 using std::chrono::seconds;
 
@@ -856,9 +857,15 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.number("cvss_threshold", config.gate.cvss_threshold, 10);
          needs_file(s, "epss_threshold", config.gate.epss_threshold > 0, config.gate.epss_file,
                     "epss_file");
+         s.one_of("misconfig_threshold", config.gate.misconfig_threshold, kThresholdsOrNone);
+         s.read("denied_licenses", config.gate.denied_licenses);
          read_paths(s, "vex_files", config.gate.vex_files);
          read_paths(s, "vex_keys", config.gate.vex_keys);
          if (!config.gate.vex_files.empty() && config.gate.vex_keys.empty()) s.missing("vex_keys");
+         read_paths(s, "sbom_files", config.gate.sbom_files);
+         read_paths(s, "sbom_keys", config.gate.sbom_keys);
+         if (!config.gate.sbom_files.empty() && config.gate.sbom_keys.empty())
+           s.missing("sbom_keys");
          s.bytes("max_layer", config.gate.max_layer, 1UL << 20);
          s.bytes("max_image", config.gate.max_image, 1UL << 20);
          s.read("leak_exempt", config.gate.leak_exempt);
@@ -1033,8 +1040,15 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     needs_file(s, "epss_threshold", rule.epss_threshold.value_or(0) > 0, into.gate.epss_file,
                "epss_file");
     needs_file(s, "kev_blocks", rule.kev_blocks.value_or(false), into.gate.kev_file, "kev_file");
+    std::string misconfig_threshold;
+    s.one_of("misconfig_threshold", misconfig_threshold, kThresholdsOrNone);
+    if (s.has("misconfig_threshold")) rule.misconfig_threshold = misconfig_threshold;
+    std::vector<std::string> denied_licenses;
+    s.read("denied_licenses", denied_licenses);
+    if (s.has("denied_licenses")) rule.denied_licenses = std::move(denied_licenses);
     for (const auto& [key, paths] :
-         {std::pair{"vex_files", &rule.vex_files}, std::pair{"vex_keys", &rule.vex_keys}}) {
+         {std::pair{"vex_files", &rule.vex_files}, std::pair{"vex_keys", &rule.vex_keys},
+          std::pair{"sbom_files", &rule.sbom_files}, std::pair{"sbom_keys", &rule.sbom_keys}}) {
       std::vector<std::string> named;
       read_paths(s, key, named);
       if (s.has(key)) *paths = std::move(named);
@@ -1043,6 +1057,10 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
         !rule.vex_files.value_or(into.gate.vex_files).empty() &&
         rule.vex_keys.value_or(into.gate.vex_keys).empty())
       s.missing("vex_keys");
+    if ((rule.sbom_files || rule.sbom_keys) &&
+        !rule.sbom_files.value_or(into.gate.sbom_files).empty() &&
+        rule.sbom_keys.value_or(into.gate.sbom_keys).empty())
+      s.missing("sbom_keys");
     std::vector<std::string> leak_exempt;
     s.read("leak_exempt", leak_exempt);
     if (s.has("leak_exempt")) rule.leak_exempt = std::move(leak_exempt);
@@ -1283,8 +1301,12 @@ std::string print(const Config& c) {
   line("epss_max_age", duration(c.gate.epss_max_age));
   line("epss_threshold", number(c.gate.epss_threshold));
   line("cvss_threshold", number(c.gate.cvss_threshold));
+  line("misconfig_threshold", quoted(c.gate.misconfig_threshold));
+  line("denied_licenses", list(c.gate.denied_licenses));
   line("vex_files", list(c.gate.vex_files));
   line("vex_keys", list(c.gate.vex_keys));
+  line("sbom_files", list(c.gate.sbom_files));
+  line("sbom_keys", list(c.gate.sbom_keys));
   line("max_layer", size(c.gate.max_layer));
   line("max_image", size(c.gate.max_image));
   line("leak_exempt", list(c.gate.leak_exempt));
@@ -1366,8 +1388,13 @@ std::string print(const Config& c) {
     if (r.kev_spared) out << "# kev_spared = " << boolean(*r.kev_spared) << "\n";
     if (r.epss_threshold) out << "# epss_threshold = " << number(*r.epss_threshold) << "\n";
     if (r.cvss_threshold) out << "# cvss_threshold = " << number(*r.cvss_threshold) << "\n";
+    if (r.misconfig_threshold)
+      out << "# misconfig_threshold = " << quoted(*r.misconfig_threshold) << "\n";
+    if (r.denied_licenses) out << "# denied_licenses = " << list(*r.denied_licenses) << "\n";
     if (r.vex_files) out << "# vex_files = " << list(*r.vex_files) << "\n";
     if (r.vex_keys) out << "# vex_keys = " << list(*r.vex_keys) << "\n";
+    if (r.sbom_files) out << "# sbom_files = " << list(*r.sbom_files) << "\n";
+    if (r.sbom_keys) out << "# sbom_keys = " << list(*r.sbom_keys) << "\n";
     if (r.leak_exempt) out << "# leak_exempt = " << list(*r.leak_exempt) << "\n";
     if (r.sign) out << "# sign = " << boolean(*r.sign) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
@@ -1430,6 +1457,8 @@ const std::set<std::string>& allowable_codes() {
                                            "no_packages",
                                            "os_end_of_life",
                                            "os_unsupported",
+                                           "package_disowned",
+                                           "package_forged",
                                            "release_not_covered",
                                            "release_mixed",
                                            "release_unknown",

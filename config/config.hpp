@@ -137,11 +137,15 @@ struct Gate {
   std::chrono::seconds kev_max_age{14 * 24 * 3600};
   std::chrono::seconds epss_max_age{7 * 24 * 3600};
   bool kev_blocks = true;
-  bool kev_spared = false;            ///< fixed_only and fixed_grace_days hold for kev_blocks, too
-  double epss_threshold = 0;          ///< 0 to 1; 0 = no score blocks
-  double cvss_threshold = 0;          ///< 0 to 10; likewise
-  std::vector<std::string> vex_files; ///< OpenVEX documents, each signed by one of vex_keys
-  std::vector<std::string> vex_keys;  ///< public keys of those who may say what does not block
+  bool kev_spared = false;         ///< fixed_only and fixed_grace_days hold for kev_blocks, too
+  double epss_threshold = 0;       ///< 0 to 1; 0 = no score blocks
+  double cvss_threshold = 0;       ///< 0 to 10; likewise
+  std::string misconfig_threshold; ///< as `threshold`; "" = misconfigurations are not looked for
+  std::vector<std::string> denied_licenses; ///< globs on names of licences that block
+  std::vector<std::string> vex_files;       ///< OpenVEX documents, each signed by one of vex_keys
+  std::vector<std::string> vex_keys;    ///< public keys of those who may say what does not block
+  std::vector<std::string> sbom_files;  ///< SBOMs for images from scratch, signed likewise
+  std::vector<std::string> sbom_keys;   ///< public keys of those who may say what these are made of
   std::uint64_t max_layer = 20UL << 30; ///< what one layer may expand to
   std::uint64_t max_image = 60UL << 30; ///< what the layers of one image may expand to
   std::vector<std::string> leak_exempt; ///< variables whose values may be in an image
@@ -222,8 +226,12 @@ struct Rule {
   std::optional<bool> kev_spared;
   std::optional<double> epss_threshold;
   std::optional<double> cvss_threshold;
+  std::optional<std::string> misconfig_threshold;
+  std::optional<std::vector<std::string>> denied_licenses;
   std::optional<std::vector<std::string>> vex_files;
   std::optional<std::vector<std::string>> vex_keys;
+  std::optional<std::vector<std::string>> sbom_files;
+  std::optional<std::vector<std::string>> sbom_keys;
   std::optional<std::vector<std::string>> leak_exempt;
   std::optional<bool> sign;                    ///< absent: where [signing] has a key
   std::optional<bool> push;                    ///< false: no push from these jobs

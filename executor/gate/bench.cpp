@@ -2,6 +2,7 @@
 #include "executor/gate/bench.hpp"
 
 #include "config/package_url.hpp"
+#include "executor/gate/licenses.hpp"
 
 #include <algorithm>
 #include <array>
@@ -39,6 +40,8 @@ constexpr std::array<std::string_view, 25> kFamilies{"alma",
 
 // Released by thieves of Trivy's signing keys in March 2026 (CVE-2026-33634).
 constexpr std::array<std::string_view, 3> kMalicious{"0.69.4", "0.69.5", "0.69.6"};
+
+constexpr std::size_t kMostDenials = 20;
 
 bool is_same_word(std::string_view a, std::string_view b) {
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
@@ -159,7 +162,15 @@ void Bench::judge_report(const ScanReport& report, const std::string& diagnostic
     warn(std::to_string(report.third_party_packages) + " packages of " + who +
          " are from third parties: their vulnerabilities are not known to the scanner");
   }
-  for (auto finding : report.findings) {
+  if (policy_.misconfig_threshold && !report.looked_at_config && !report.is_of_sbom) {
+    deny("coverage_partial", "Trivy did not look at the configuration of " + who +
+                                 ", in which the policy wants misconfigurations looked for. An "
+                                 "image without a history is one reason.");
+  }
+  auto findings = license_findings(report.packages, report.os_family + " " + report.os_name,
+                                   policy_.denied_licenses);
+  findings.insert(findings.begin(), report.findings.begin(), report.findings.end());
+  for (auto& finding : findings) {
     if (!prefix.empty()) finding.target = prefix + ": " + finding.target;
     take(std::move(finding), image);
   }
@@ -198,14 +209,45 @@ void Bench::judge_second_report(const GrypeReport& report, const GrypeCoverage& 
   }
 }
 
+void Bench::judge_package_changes(const Result<std::vector<oci::PackageChange>>& changes,
+                                  const ScanReport& report, const std::string& who) {
+  if (!changes) {
+    deny("coverage_partial",
+         "What the layers of " + who +
+             " change of its packages cannot be told: " + changes.error().text() + ".");
+    return;
+  }
+  for (const auto& change : *changes) {
+    if (!change.has_files) {
+      deny("package_forged",
+           printable(change.name, 80) + " of " + who + " is said to be " +
+               printable(change.new_version, 80) + " instead of " +
+               printable(change.old_version, 80) +
+               ", by a layer that brings none of its files: the database of packages was changed, "
+               "and not the package. Upgrade it with the package manager, in one step of the "
+               "Dockerfile.");
+    }
+    if (change.old_maintainer != change.new_maintainer &&
+        report.third_party_names.contains(change.name)) {
+      deny("package_disowned",
+           printable(change.name, 80) + " of " + who +
+               " became a package of a third party, whose vulnerabilities are not known to the "
+               "scanner: a layer names '" +
+               printable(change.new_maintainer, 120) + "' as its maintainer instead of '" +
+               printable(change.old_maintainer, 120) + "'.");
+    }
+    if (verdict_.denials.size() > kMostDenials) return;
+  }
+}
+
 // Told once, in the first scanner's words, unless the second one's blocks and the first one's does
 // not: one of them knows of a fix, or rates it higher.
 bool Bench::both_found(const Finding& finding) {
   std::vector<Finding*> same;
   for (auto i = image_begins_; i < verdict_.findings.size(); ++i) {
     auto& known = verdict_.findings[i];
-    if (!known.is_secret && known.found_by != finding.found_by && is_same_package(known, finding) &&
-        is_same_vulnerability(known, finding))
+    if (known.is_vulnerability() && known.found_by != finding.found_by &&
+        is_same_package(known, finding) && is_same_vulnerability(known, finding))
       same.push_back(&known);
   }
   if (same.empty()) return false;
@@ -251,12 +293,14 @@ void Bench::judge_os(const ScanReport& report, const std::string& who) {
                        ", so its packages cannot be looked up. Use a base image that keeps "
                        "/etc/os-release and its package database, or ask the operator to "
                        "allow scratch images for this repository.");
-    } else if (report.language_packages == 0) {
+    } else if (report.language_packages == 0 && !report.is_described) {
       say("scratch_no_packages",
           "No operating system and no language package was found in " + who +
               ", so nothing was looked up. An image from scratch passes only where "
               "the scanner can read what its program is made of (Go and Rust "
-              "binaries that keep their build information).");
+              "binaries that keep their build information), or where an SBOM that a policy owner "
+              "signed tells it." +
+              report.undescribed);
     }
     return;
   }
@@ -313,7 +357,7 @@ void Bench::take(Finding finding, const ImageNames& image) {
   if (!seen_.insert(key).second) return;
   if (const auto ends = exceptions_.decide(finding, image)) end_at(*ends);
   if (finding.found_by == "grype" && both_found(finding)) return;
-  if (!finding.is_secret) ++verdict_.counts[finding.severity];
+  if (finding.is_vulnerability()) ++verdict_.counts[finding.severity];
   verdict_.findings.push_back(std::move(finding));
 }
 

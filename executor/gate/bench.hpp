@@ -45,6 +45,10 @@ public:
   void judge_second_report(const GrypeReport& report, const GrypeCoverage& coverage,
                            const ScanReport& first, const std::string& who,
                            const std::string& prefix, const ImageNames& image);
+  /// Judges what the layers of the image that judge_report() judged last, by `report`, change of
+  /// packages.
+  void judge_package_changes(const Result<std::vector<oci::PackageChange>>& changes,
+                             const ScanReport& report, const std::string& who);
   /// Sorts the findings, says whether it passed, and until when at most.
   void finish();
 

@@ -78,6 +78,12 @@ UniqueFd hold_database(const std::filesystem::path& dir) {
   return held;
 }
 
+std::string period(std::chrono::seconds time) {
+  const auto minutes = std::chrono::duration_cast<std::chrono::minutes>(time).count();
+  return minutes < 600 && minutes % 60 != 0 ? std::to_string(minutes) + " min"
+                                            : std::to_string(minutes / 60) + " h";
+}
+
 Result<bool> has_advisories(const std::filesystem::path& dir, const std::string& bucket) {
   auto file = BoltFile::open(dir / "trivy.db");
   if (!file) return std::move(file).error();

@@ -7,6 +7,7 @@
 #include "executor/base/result.hpp"
 #include "executor/base/unique_fd.hpp"
 
+#include <chrono>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -39,6 +40,9 @@ UniqueFd hold_database(const std::filesystem::path& dir);
 /// has no bucket per release, or where we do not know how Trivy names it. Pure. Source: trivy
 /// 0.69.3, pkg/detector/ospkg; trivy-db, pkg/vulnsrc.
 std::optional<std::string> bucket_for(std::string_view family, std::string_view release);
+
+/// For people: "30 h", and "90 min" of less than ten hours that are no whole ones.
+std::string period(std::chrono::seconds time);
 
 /// True where DIR/trivy.db knows at least one advisory for the bucket. Errors: as read_database.
 Result<bool> has_advisories(const std::filesystem::path& dir, const std::string& bucket);

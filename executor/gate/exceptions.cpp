@@ -35,7 +35,17 @@ bool covers(const config::Waiver& waiver, const Finding& finding, const ImageNam
 }
 
 bool over_threshold(const Finding& finding, const GatePolicy& policy) {
-  if (finding.is_secret) return policy.secrets_block;
+  switch (finding.kind) {
+  case FindingKind::secret:
+    return policy.secrets_block;
+  case FindingKind::license:
+    return true; // none is told that the policy does not deny
+  case FindingKind::misconfiguration:
+    return policy.misconfig_threshold && (finding.severity >= *policy.misconfig_threshold ||
+                                          finding.severity == Severity::unknown);
+  case FindingKind::vulnerability:
+    break;
+  }
   const bool fixable = !finding.fixed.empty();
   // Nobody has rated it yet: too new to be called harmless.
   if (finding.severity == Severity::unknown && policy.threshold != Severity::unknown) {
@@ -106,14 +116,14 @@ Exceptions::State Exceptions::state_of(WallTime expires) const {
 }
 
 std::optional<WallTime> Exceptions::decide(Finding& finding, const ImageNames& image) const {
-  if (!finding.is_secret) finding.threat = threat_of(finding, policy_);
+  if (finding.is_vulnerability()) finding.threat = threat_of(finding, policy_);
   const bool unspared = is_exploited(finding, policy_) && !policy_.threats.kev_spared;
   finding.blocks = over_threshold(finding, policy_) || unspared ||
                    (!finding.threat.empty() && (!finding.fixed.empty() || !policy_.fixed_only));
   if (!finding.blocks) return std::nullopt;
   const auto published = finding.published;
   const auto grace_ends = published + std::chrono::days{policy_.fixed_grace_days};
-  if (!unspared && !finding.is_secret && !finding.fixed.empty() &&
+  if (!unspared && finding.is_vulnerability() && !finding.fixed.empty() &&
       published.time_since_epoch().count() > 0 && published <= now_ && now_ < grace_ends) {
     finding.blocks = false;
     finding.note = "published on " + day_of(published) + ": blocks from " + day_of(grace_ends) +

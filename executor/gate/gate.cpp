@@ -8,6 +8,7 @@
 #include "executor/gate/exceptions.hpp"
 #include "executor/gate/origins.hpp"
 #include "executor/gate/report.hpp"
+#include "executor/gate/sboms.hpp"
 #include "executor/gate/scratch_dir.hpp"
 #include "executor/gate/second_scanner.hpp"
 #include "executor/gate/threats.hpp"
@@ -28,11 +29,7 @@ namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
-constexpr const char* kJudgementVersion = "5";
-
-std::string hours(std::chrono::seconds age) {
-  return std::to_string(std::chrono::duration_cast<std::chrono::hours>(age).count()) + " h";
-}
+constexpr const char* kJudgementVersion = "6";
 
 // Where the files are is no part of it: what is in them is one of the key.
 nlohmann::json threats_json(const ThreatPolicy& threats) {
@@ -47,22 +44,25 @@ nlohmann::json threats_json(const ThreatPolicy& threats) {
 
 // `exceptions`: those that are live and may concern the destination.
 std::string policy_json(const GatePolicy& policy, const Exceptions& exceptions) {
-  return nlohmann::json{{"threshold", severity_name(policy.threshold)},
-                        {"fixed_only", policy.fixed_only},
-                        {"unknown_blocks_when_fixable", policy.unknown_blocks_when_fixable},
-                        {"secrets_block", policy.secrets_block},
-                        {"base_secrets", policy.base_secrets},
-                        {"allow_scratch", policy.allow_scratch},
-                        {"fixed_grace_days", policy.fixed_grace_days},
-                        {"waiver_max_days", policy.waiver_max_days},
-                        {"threats", threats_json(policy.threats)},
-                        {"artifacts", policy.artifacts},
-                        {"exceptions", exceptions.fingerprint()},
-                        {"db_warn_age_h", policy.db_warn_age.count()},
-                        {"db_max_age_h", policy.db_max_age.count()},
-                        {"max_layer_bytes", policy.max_layer_bytes},
-                        {"max_image_bytes", policy.max_image_bytes},
-                        {"pass_lifetime_s", policy.pass_lifetime.count()}}
+  return nlohmann::json{
+      {"threshold", severity_name(policy.threshold)},
+      {"fixed_only", policy.fixed_only},
+      {"unknown_blocks_when_fixable", policy.unknown_blocks_when_fixable},
+      {"secrets_block", policy.secrets_block},
+      {"base_secrets", policy.base_secrets},
+      {"allow_scratch", policy.allow_scratch},
+      {"fixed_grace_days", policy.fixed_grace_days},
+      {"waiver_max_days", policy.waiver_max_days},
+      {"misconfig", policy.misconfig_threshold ? severity_name(*policy.misconfig_threshold) : ""},
+      {"denied_licenses", policy.denied_licenses},
+      {"threats", threats_json(policy.threats)},
+      {"artifacts", policy.artifacts},
+      {"exceptions", exceptions.fingerprint()},
+      {"db_warn_age_s", policy.db_warn_age.count()},
+      {"db_max_age_s", policy.db_max_age.count()},
+      {"max_layer_bytes", policy.max_layer_bytes},
+      {"max_image_bytes", policy.max_image_bytes},
+      {"pass_lifetime_s", policy.pass_lifetime.count()}}
       .dump();
 }
 
@@ -229,6 +229,53 @@ bool is_about(const ScanReport& report, const oci::ImageTree::Image& image, cons
   return report.image_id == copy.config.str() && report.diff_ids == diff_ids;
 }
 
+// None where there is no report that could be used, which was denied.
+std::optional<ScanReport> read_report(const Result<Scanner::Report>& scanned,
+                                      const std::string& who, Bench& bench) {
+  if (!scanned) {
+    const auto& error = scanned.error();
+    const auto why = error.text() + (error.hint.empty() ? "" : " (" + error.hint + ")");
+    if (error.kind == ErrorKind::timed_out) {
+      bench.deny_operator("scanner_timed_out",
+                          "The scanner did not finish " + who + " in time: " + why);
+    } else if (error.kind == ErrorKind::misconfigured) {
+      bench.deny_operator("scanner_untrusted",
+                          "The scanner cannot be trusted or is not installed: " + why);
+    } else {
+      bench.deny_operator("scanner_failed", "There is no scan report for " + who + ": " + why);
+    }
+    return std::nullopt;
+  }
+  auto report = parse_report(scanned->json);
+  if (!report) {
+    bench.deny_operator("report_invalid", "The scanner's report on " + who +
+                                              " cannot be used: " + report.error().text());
+    return std::nullopt;
+  }
+  return *std::move(report);
+}
+
+// Or made them a third party's. Of what the lowest layer says nothing was changed.
+bool a_layer_changed_packages(const ScanReport& report) {
+  return report.third_party_packages > 0 ||
+         std::any_of(report.package_layers.begin(), report.package_layers.end(),
+                     [&](const std::string& layer) { return layer != report.diff_ids.front(); });
+}
+
+// What follows the message that nothing is known of an image.
+std::string undescribed(const Sboms::Cover& cover) {
+  if (cover.missing.empty()) return cover.documents.empty() ? " It has no executable." : "";
+  return " Of the policy's SBOMs none names " + cover.missing.front() +
+         (cover.missing.size() == 1
+              ? "."
+              : ", nor " + std::to_string(cover.missing.size() - 1) + " more executables.");
+}
+
+Status write_sbom(const std::filesystem::path& dir, const std::string& text) {
+  if (auto made = make_directory(dir, 0755); !made) return made;
+  return replace_file(dir / Scanner::kSbomFile, text, 0444);
+}
+
 } // namespace
 
 oci::KnownLayers known_layers(const std::filesystem::path& cache_dir) {
@@ -335,13 +382,12 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   verdict.expires_at = now + policy.pass_lifetime;
   const auto age = now - database->updated_at;
   if (age > policy.db_max_age) {
-    if (bench.deny_operator("db_stale", "The vulnerability DB is " + hours(age) +
-                                            " old, the policy allows " + hours(policy.db_max_age) +
+    if (bench.deny_operator("db_stale", "The vulnerability DB is " + period(age) +
+                                            " old, the policy allows " + period(policy.db_max_age) +
                                             ". The operator has to update it."))
       return conclude();
   } else {
-    verdict.expires_at = std::min(verdict.expires_at,
-                                  database->updated_at + std::chrono::seconds{policy.db_max_age});
+    verdict.expires_at = std::min(verdict.expires_at, database->updated_at + policy.db_max_age);
   }
   if (age < -std::chrono::hours{24}) {
     bench.deny_operator(
@@ -351,7 +397,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     return conclude();
   }
   if (age > policy.db_warn_age)
-    passing_notes.push_back("the vulnerability DB is " + hours(age) + " old");
+    passing_notes.push_back("the vulnerability DB is " + period(age) + " old");
   if (config_.trivy_sha256.empty())
     passing_notes.push_back("the scanner is not pinned: set [gate] trivy_sha256");
   SecondScanner second{config_, second_, policy, now, verdict};
@@ -362,6 +408,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   }
   Threats threats{policy.threats, now};
   if (!threats.is_ready(bench)) return conclude();
+  const Sboms sboms{policy.allow_scratch ? policy.sboms : SignedFiles{}};
 
   // Everything that the verdict depends on. The end of a key's life is in its file.
   const auto key = oci::Digest::of(nlohmann::json{
@@ -369,11 +416,13 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       {"repository", repository},
       {"policy", policy_json(policy, exceptions)},
       {"scanner", scanner_.version() + " " + program_identity(config_.trivy, config_.trivy_sha256)},
-      {"arguments", trivy_arguments("", root, "")},
+      {"arguments", trivy_arguments("", root, "", config_.misconfigurations)},
       {"canaries", config_.canaries},
       {"db", database->identity},
       {"second", second.is_wanted() ? second.identity() : ""},
       {"threats", threats.identity()},
+      {"sboms", sboms.identity()},
+      {"sbom_arguments", trivy_sbom_arguments("", "")},
       {"slipway",
        std::string{SLIPWAY_VERSION} + " " +
            kJudgementVersion}}.dump());
@@ -384,8 +433,9 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     }
   }
 
-  for (const auto& complaint : exceptions.complaints())
-    bench.warn(complaint);
+  for (const auto* complaints : {&exceptions.complaints(), &sboms.complaints()})
+    for (const auto& complaint : *complaints)
+      bench.warn(complaint);
   for (const auto& image : tree->images) {
     const auto type = oci::artifact_type(image);
     if (!type || std::find(policy.artifacts.begin(), policy.artifacts.end(), *type) ==
@@ -464,6 +514,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     return conclude();
   }
   const bool several = wanted.size() > 1;
+  std::set<std::pair<std::string, std::string>> judged_systems; // family, name
 
   for (const auto& image : tree->images) {
     if (wanted.erase(image.descriptor.digest) == 0) continue; // attestation, or judged already
@@ -474,26 +525,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     auto copy = fill_single_image(layout, image, dir, policy.base_secrets);
     if (!copy) return std::move(copy).error().in("judging " + root.str());
     auto scanned = scanner_.scan(dir, copy->manifest);
-    if (!scanned) {
-      const auto& error = scanned.error();
-      const auto why = error.text() + (error.hint.empty() ? "" : " (" + error.hint + ")");
-      if (error.kind == ErrorKind::timed_out) {
-        bench.deny_operator("scanner_timed_out",
-                            "The scanner did not finish " + who + " in time: " + why);
-      } else if (error.kind == ErrorKind::misconfigured) {
-        bench.deny_operator("scanner_untrusted",
-                            "The scanner cannot be trusted or is not installed: " + why);
-      } else {
-        bench.deny_operator("scanner_failed", "There is no scan report for " + who + ": " + why);
-      }
-      return conclude();
-    }
-    auto report = parse_report(scanned->json);
-    if (!report) {
-      bench.deny_operator("report_invalid", "The scanner's report on " + who +
-                                                " cannot be used: " + report.error().text());
-      return conclude();
-    }
+    auto report = read_report(scanned, who, bench);
+    if (!report) return conclude();
     if (!is_about(*report, image, *copy)) {
       bench.deny_operator("report_mismatch",
                           "The scanner's report is about another image than " + who +
@@ -507,30 +540,84 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     const Origins origins{image};
     origins.name(report->findings);
     if (!threats.annotate(bench, report->findings)) return conclude();
+    Sboms::Cover cover;
+    if (sboms.are_asked() && !report->has_os && report->language_packages == 0) {
+      auto executables = contents_.executables(layout, image.descriptor.digest);
+      if (executables) {
+        cover = sboms.cover(*executables);
+        report->is_described = cover.missing.empty() && !cover.documents.empty();
+        report->undescribed = undescribed(cover);
+      } else if (is_about_the_image(executables.error())) {
+        report->undescribed =
+            " Its executables cannot be told: " + executables.error().text() + ".";
+      } else {
+        return std::move(executables).error().in("judging " + root.str());
+      }
+    }
     bench.judge_report(*report, scanned->diagnostics, who, prefix, names);
+    if (a_layer_changed_packages(*report)) {
+      auto changes = contents_.package_changes(layout, image.descriptor.digest);
+      if (!changes && !is_about_the_image(changes.error()))
+        return std::move(changes).error().in("judging " + root.str());
+      bench.judge_package_changes(changes, *report, who);
+    }
     if (second.is_wanted() &&
         !second.judge(bench,
                       {dir, copy->manifest, copy->config, image.config->diff_ids, who, prefix,
                        names, origins, threats},
                       *report))
       return conclude();
-    verdict.inventories.push_back({.manifest = image.descriptor.digest,
-                                   .platform = name_of(image),
-                                   .os_family = std::move(report->os_family),
-                                   .os_name = std::move(report->os_name),
-                                   .packages = std::move(report->packages)});
+    Inventory inventory{.manifest = image.descriptor.digest,
+                        .platform = name_of(image),
+                        .os_family = std::move(report->os_family),
+                        .os_name = std::move(report->os_name),
+                        .packages = std::move(report->packages)};
+    judged_systems.insert({inventory.os_family, inventory.os_name});
+    if (report->is_described) {
+      for (const auto* document : cover.documents) {
+        const auto sbom_dir = scratch->path() / "sbom";
+        if (auto written = write_sbom(sbom_dir, document->text); !written)
+          return std::move(written).error().in("judging " + root.str());
+        const auto of = who + ", by the SBOM " + document->name;
+        const auto sbom_prefix = (prefix.empty() ? "" : prefix + ": ") + document->name;
+        auto looked_up = scanner_.scan_sbom(sbom_dir);
+        auto described = read_report(looked_up, of, bench);
+        if (!described) return conclude();
+        if (!threats.annotate(bench, described->findings)) return conclude();
+        bench.judge_report(*described, looked_up->diagnostics, of, sbom_prefix, names);
+        if (second.is_wanted() && !second.judge(bench,
+                                                {sbom_dir,
+                                                 copy->manifest,
+                                                 copy->config,
+                                                 {},
+                                                 of,
+                                                 sbom_prefix,
+                                                 names,
+                                                 origins,
+                                                 threats,
+                                                 true},
+                                                *described))
+          return conclude();
+        judged_systems.insert({described->os_family, described->os_name});
+        for (auto& package : described->packages)
+          inventory.packages.push_back(std::move(package));
+        bench.warn(who + " was judged by what the SBOM " + document->name + " names");
+      }
+    }
+    verdict.inventories.push_back(std::move(inventory));
   }
 
   bench.finish();
   // What the scanner found is found, whatever else it does not find; that it found nothing says
   // something only where it would have.
   if (verdict.passed && config_.canaries) {
-    const ProofSubject subject{scanner_.version() + " " +
-                                   program_identity(config_.trivy, config_.trivy_sha256),
-                               database->identity, trivy_arguments("", oci::Digest::of(""), "")};
+    const ProofSubject subject{
+        scanner_.version() + " " + program_identity(config_.trivy, config_.trivy_sha256),
+        database->identity,
+        trivy_arguments("", oci::Digest::of(""), "", config_.misconfigurations)};
     std::set<std::optional<std::string>> asked;
-    for (const auto& inventory : verdict.inventories) {
-      auto bucket = bucket_for(inventory.os_family, inventory.os_name);
+    for (const auto& [family, name] : judged_systems) {
+      auto bucket = bucket_for(family, name);
       if (!asked.insert(bucket).second) continue;
       auto wrong = prove_scanner(scanner_, config_, subject, bucket);
       if (!wrong) return std::move(wrong).error().in("judging " + root.str());

@@ -6,7 +6,9 @@
 #include "config/config.hpp"
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
+#include "executor/oci/executable.hpp"
 #include "executor/oci/layout.hpp"
+#include "executor/oci/package_change.hpp"
 #include "executor/sandbox/sandbox.hpp"
 
 #include <chrono>
@@ -17,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,6 +28,15 @@ namespace slipway::gate {
 enum class Severity { unknown, low, medium, high, critical };
 const char* severity_name(Severity severity); ///< "CRITICAL"
 std::optional<Severity> parse_severity(std::string_view text);
+
+enum class FindingKind {
+  vulnerability,
+  secret,           ///< `id` is the rule, `target` the file
+  misconfiguration, ///< `id` is the check
+  license,          ///< `id` is the licence, which the policy denies
+};
+const char* kind_name(FindingKind kind); ///< "license"
+std::optional<FindingKind> parse_kind(std::string_view text);
 
 /// What blocks for the attacks that are known or likely, beside the severity. Each adds blockers
 /// and takes none away.
@@ -41,9 +53,9 @@ struct ThreatPolicy {
   bool asks_epss() const { return !epss_file.empty() && epss_threshold > 0; }
 };
 
-/// What the owners of the policy excuse: OpenVEX documents, each with a signature beside it
-/// (FILE.sig), and the public keys that may have made it.
-struct VexPolicy {
+/// What the owners of the policy say: documents, each with a signature beside it (FILE.sig), and
+/// the public keys that may have made it.
+struct SignedFiles {
   std::vector<std::filesystem::path> files;
   std::vector<std::filesystem::path> keys;
 };
@@ -55,16 +67,19 @@ struct GatePolicy {
   bool unknown_blocks_when_fixable = true;
   bool secrets_block = true;
   bool base_secrets = true;   ///< also those in layers that the history calls the base image's
-  bool allow_scratch = false; ///< no OS: language packages must then be found
+  bool allow_scratch = false; ///< no OS: language packages must then be found, or be in `sboms`
   int fixed_grace_days = 0;   ///< a fixable vulnerability reports so long after its publication
   int waiver_max_days = 180;  ///< waivers and allowances that end further ahead count for nothing
+  std::optional<Severity> misconfig_threshold; ///< this and above block; none: not looked for
+  std::vector<std::string> denied_licenses;    ///< globs on SPDX names; packages under these block
   ThreatPolicy threats;
-  VexPolicy vex;
+  SignedFiles vex;   ///< OpenVEX: findings that are excused
+  SignedFiles sboms; ///< of what no scanner knows, in images that `allow_scratch` lets pass
   std::vector<std::string> artifacts;  ///< types of what is no image and passes without a scan
   std::vector<config::Waiver> waivers; ///< all of the operator's
   std::vector<config::Allowance> allowances; ///< likewise
-  std::chrono::hours db_warn_age{24};
-  std::chrono::hours db_max_age{24 * 5};
+  std::chrono::seconds db_warn_age{std::chrono::hours{24}};
+  std::chrono::seconds db_max_age{std::chrono::hours{24 * 5}};
   std::uint64_t max_layer_bytes = 20UL << 30;                 ///< expanded, per layer
   std::uint64_t max_image_bytes = 60UL << 30;                 ///< expanded, all layers of one image
   std::chrono::seconds pass_lifetime{std::chrono::hours{24}}; ///< verdict cache, upper bound
@@ -77,6 +92,7 @@ struct ScannerConfig {
   std::filesystem::path db_dir;    ///< holds trivy.db and metadata.json
   std::filesystem::path cache_dir; ///< verdict cache, owned by slipway
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
+  bool misconfigurations = false; ///< are looked for: takes seconds
   bool canaries = true; ///< what finds nothing has to show that it would have found something
   std::filesystem::path grype;        ///< the second scanner's executable; "" = there is none
   std::string grype_sha256;           ///< its pin; "" as above
@@ -103,8 +119,8 @@ struct Finding {
   std::string note;    ///< why it does not block, or why a waiver did not help; "" = nothing to say
   bool waived = false; ///< would block, but for the waiver or the statement in `note`
   bool blocks = false;
-  bool os_package = false;        ///< else a language package, or a secret
-  bool is_secret = false;         ///< `id` is the rule, `target` the file
+  bool os_package = false; ///< else a language package, or a secret
+  FindingKind kind = FindingKind::vulnerability;
   std::string found_by = "trivy"; ///< "trivy", "grype", "trivy, grype"
   std::string layer;              ///< digest of the layer that brought it; "" = nobody says
   std::string made_by;            ///< the instruction that made that layer, without build arguments
@@ -116,6 +132,9 @@ struct Finding {
   std::string kev_due;            ///< by when the catalogue wants it mended; "" = not said
   bool kev_ransomware = false;    ///< known to be used by ransomware
   std::string threat;             ///< what it is to block for beside its severity; "" = nothing
+  std::string remedy;             ///< of a misconfiguration: what its check says to do
+
+  bool is_vulnerability() const { return kind == FindingKind::vulnerability; }
 
   /// "Dockerfile:4, RUN /bin/sh -c make": what is known of `dockerfile_line` and `made_by`.
   std::string origin() const;
@@ -224,6 +243,9 @@ public:
   /// bytes).
   virtual Result<Report> scan(const std::filesystem::path& layout_dir,
                               const oci::Digest& manifest) = 0;
+  /// Looks up what an SBOM names: the file kSbomFile of a folder as above. Errors: the same.
+  virtual Result<Report> scan_sbom(const std::filesystem::path& dir) = 0;
+  static constexpr const char* kSbomFile = "sbom.json";
   virtual std::string version() const = 0;
 };
 
@@ -251,14 +273,24 @@ public:
   /// oci::verify_tree(). Errors: those, and that nothing could be read.
   virtual Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::ImageTree& tree,
                                         const oci::VerifyRules& rules, oci::Flaw* flaw) = 0;
+  /// The executables of one image, of every layer: gate_worker::find_executables(). Errors: those,
+  /// and that nothing could be read.
+  virtual Result<std::vector<oci::Executable>> executables(const oci::Layout& layout,
+                                                           const oci::Digest& manifest) = 0;
+  /// What its layers change of packages: gate_worker::package_changes(). Errors: likewise.
+  virtual Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
+                                                                  const oci::Digest& manifest) = 0;
 };
 
 /// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees
 /// them. Pure; part of what a cached verdict depends on. Source: trivy 0.69.3, pkg/flag.
 std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
-                                         const std::string& cache);
+                                         const std::string& cache, bool misconfigurations = false);
+/// For the SBOM at `file`, likewise.
+std::vector<std::string> trivy_sbom_arguments(const std::string& file, const std::string& cache);
 /// Grype's likewise; the layout holds one image, so that nothing names it.
 std::vector<std::string> grype_arguments(const std::string& layout);
+std::vector<std::string> grype_sbom_arguments(const std::string& file);
 /// What Grype has no flags for: all of its environment. Pure; part of what a cached verdict depends
 /// on. Source: grype 0.121.3, cmd/grype/cli/options.
 std::vector<std::pair<std::string, std::string>> grype_environment(const std::string& cache);
@@ -271,6 +303,7 @@ public:
   using Started = std::function<void(const sandbox::ContainerFacts&)>;
   Result<Report> scan(const std::filesystem::path& layout_dir,
                       const oci::Digest& manifest) override;
+  Result<Report> scan_sbom(const std::filesystem::path& dir) override;
   std::string version() const override;
   /// Removes the sandboxes of scans whose process is gone: it was killed. Errors: those of Podman.
   static Status remove_orphans(sandbox::Podman& podman, const std::string& owner_label);
@@ -286,6 +319,8 @@ protected:
     /// them.
     std::vector<std::string> (*arguments)(const std::string& layout, const oci::Digest& manifest,
                                           const std::string& cache);
+    /// Of an SBOM's file, likewise.
+    std::vector<std::string> (*sbom_arguments)(const std::string& file, const std::string& cache);
     std::vector<std::pair<std::string, std::string>> environment;
   };
   SandboxedScanner(Program program, ScannerConfig config, sandbox::Podman& podman,
@@ -293,6 +328,9 @@ protected:
   static constexpr const char* kCache = "/opt/cache"; ///< where the folder of the DB is
 
 private:
+  /// Of a folder that is mounted for it; `name` becomes part of the sandbox's.
+  Result<Report> run(const std::filesystem::path& content, const std::string& name,
+                     std::vector<std::string> arguments);
   Program program_;
   ScannerConfig config_;
   sandbox::Podman& podman_;

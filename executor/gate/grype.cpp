@@ -8,6 +8,10 @@ std::vector<std::string> grype_arguments(const std::string& layout) {
   return {"oci-dir:" + layout, "--scope", "squashed", "--output", "json", "-v"};
 }
 
+std::vector<std::string> grype_sbom_arguments(const std::string& file) {
+  return {"sbom:" + file, "--output", "json", "-v"};
+}
+
 std::vector<std::pair<std::string, std::string>> grype_environment(const std::string& cache) {
   // Nothing is filtered here, and the age of the DB is judged by the gate, which has a word for it.
   // Where Grype looks for a file of settings (working directory, home) is nothing, and no image
@@ -24,15 +28,17 @@ std::vector<std::pair<std::string, std::string>> grype_environment(const std::st
 
 SandboxedGrype::SandboxedGrype(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
                                std::string owner_label, Started started)
-    : SandboxedScanner{{"grype", config.grype, config.grype_sha256, config.grype_db_dir,
-                        [](const std::string& layout, const oci::Digest&, const std::string&) {
-                          return grype_arguments(layout);
-                        },
-                        grype_environment(kCache)},
-                       std::move(config),
-                       podman,
-                       ids,
-                       std::move(owner_label),
-                       std::move(started)} {}
+    : SandboxedScanner{
+          {"grype", config.grype, config.grype_sha256, config.grype_db_dir,
+           [](const std::string& layout, const oci::Digest&, const std::string&) {
+             return grype_arguments(layout);
+           },
+           [](const std::string& file, const std::string&) { return grype_sbom_arguments(file); },
+           grype_environment(kCache)},
+          std::move(config),
+          podman,
+          ids,
+          std::move(owner_label),
+          std::move(started)} {}
 
 } // namespace slipway::gate

@@ -127,7 +127,8 @@ GrypeReport report_of(const json& document) {
   if (!parse_rfc3339(built, report.db_built_at)) report.db_built_at = {};
   const auto& source = document.at("source");
   const auto& target = source.at("target");
-  report.image_id = target.at("imageID").get<std::string>();
+  if (text_of(source, "type") != "sbom-file")
+    report.image_id = target.at("imageID").get<std::string>();
   for (const auto& layer : list_of(target, "layers"))
     report.diff_ids.push_back(layer.at("digest").get<std::string>());
   const auto& distro = document.at("distro");

@@ -16,7 +16,7 @@ namespace slipway::gate {
 
 struct GrypeReport {
   std::string version;
-  std::string image_id; ///< digest of the config
+  std::string image_id; ///< digest of the config; "" of an SBOM
   std::vector<std::string> diff_ids;
   std::string distro; ///< "debian 12"; "" = it saw none
   WallTime db_built_at;

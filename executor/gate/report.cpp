@@ -131,7 +131,7 @@ Result<Finding> read_secret(const json& entry, const std::string& target) {
   Finding finding;
   finding.target = target;
   finding.path = target;
-  finding.is_secret = true;
+  finding.kind = FindingKind::secret;
   std::string severity;
   for (const auto& [name, into] :
        {std::pair{"RuleID", &finding.id}, std::pair{"Title", &finding.title},
@@ -144,6 +144,29 @@ Result<Finding> read_secret(const json& entry, const std::string& target) {
   }
   finding.severity = parse_severity(severity).value_or(Severity::critical);
   return finding;
+}
+
+// None of a check that the image passes.
+Result<std::optional<Finding>> read_misconfiguration(const json& entry) {
+  Finding finding;
+  finding.kind = FindingKind::misconfiguration;
+  finding.target = "config and history"; // Trivy's own is the path of the layout
+  std::string status;
+  std::string severity;
+  std::string message;
+  for (const auto& [name, into] :
+       {std::pair{"ID", &finding.id}, std::pair{"Title", &finding.title},
+        std::pair{"Message", &message}, std::pair{"Resolution", &finding.remedy},
+        std::pair{"PrimaryURL", &finding.url}, std::pair{"Severity", &severity},
+        std::pair{"Status", &status}}) {
+    if (auto fine = read_text(entry, name, *into); !fine) return std::move(fine).error();
+  }
+  if (status == "PASS") return std::optional<Finding>{};
+  if (finding.id.empty()) return refused("a misconfiguration", "has no ID");
+  if (!message.empty() && message != finding.title)
+    finding.title += (finding.title.empty() ? "" : ": ") + message;
+  finding.severity = parse_severity(severity).value_or(Severity::critical);
+  return std::optional{std::move(finding)};
 }
 
 Result<Package> read_package(const json& entry, const std::string& place) {
@@ -191,13 +214,20 @@ Status read_result(const json& result, ScanReport& report) {
   if (auto fine = read_text(result, "Target", target); !fine) return fine;
   if (auto fine = read_text(result, "Class", kind); !fine) return fine;
   const bool os = kind == "os-pkgs";
+  if (kind == "config") report.looked_at_config = true;
   if (os)
     target = report.os_family + " " + report.os_name; // Trivy's own holds the path of the layout
 
   auto packages = read_array(result, "Packages");
   if (!packages) return std::move(packages).error();
   if (os) report.os_packages += static_cast<int>((*packages)->size());
-  if (kind == "lang-pkgs") report.language_packages += static_cast<int>((*packages)->size());
+  if (kind == "lang-pkgs") {
+    // What an SBOM in the image names anybody may have written.
+    report.language_packages += static_cast<int>(
+        std::count_if((*packages)->begin(), (*packages)->end(), [](const json& package) {
+          return package.value("AnalyzedBy", json{}) != "sbom";
+        }));
+  }
   for (const auto& package : **packages) {
     auto read = read_package(package, os ? "" : target);
     if (!read) return std::move(read).error();
@@ -206,7 +236,12 @@ Status read_result(const json& result, ScanReport& report) {
     if (repository != nullptr && repository->is_object() &&
         repository->value("Class", json{}) == "third-party") {
       ++report.third_party_packages;
+      report.third_party_names.insert(report.packages.back().name);
     }
+    if (!os) continue;
+    Finding at;
+    if (auto fine = read_layer(package, at); !fine) return fine;
+    report.package_layers.insert(at.layer);
   }
 
   auto vulnerabilities = read_array(result, "Vulnerabilities");
@@ -222,6 +257,13 @@ Status read_result(const json& result, ScanReport& report) {
     auto finding = read_secret(entry, target);
     if (!finding) return std::move(finding).error();
     report.findings.push_back(*std::move(finding));
+  }
+  auto misconfigurations = read_array(result, "Misconfigurations");
+  if (!misconfigurations) return std::move(misconfigurations).error();
+  for (const auto& entry : **misconfigurations) {
+    auto finding = read_misconfiguration(entry);
+    if (!finding) return std::move(finding).error();
+    if (*finding) report.findings.push_back(**std::move(finding));
   }
   auto suppressed = read_array(result, "ExperimentalModifiedFindings");
   if (!suppressed) return std::move(suppressed).error();
@@ -244,7 +286,11 @@ Result<ScanReport> parse_report(std::string_view text) {
     if (auto fine = read_text(*trivy, "Version", report.trivy_version); !fine)
       return std::move(fine).error();
   }
+  static const json kNone = json::object();
   const json* metadata = member(document, "Metadata");
+  const auto about = document.value("ArtifactType", json{});
+  report.is_of_sbom = about == "cyclonedx" || about == "spdx";
+  if (metadata == nullptr && report.is_of_sbom) metadata = &kNone;
   if (metadata == nullptr || !metadata->is_object()) return refused("Metadata", "is missing");
   if (auto fine = read_text(*metadata, "ImageID", report.image_id); !fine)
     return std::move(fine).error();

@@ -5,6 +5,7 @@
 #include "executor/base/result.hpp"
 #include "executor/gate/gate.hpp"
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,18 +14,26 @@ namespace slipway::gate {
 
 struct ScanReport {
   std::string trivy_version;
-  std::string image_id;
+  std::string image_id; ///< digest of the config; "" of an SBOM
   std::vector<std::string> diff_ids;
   bool has_os = false; ///< a family other than "none"
   std::string os_family;
   std::string os_name;
   bool os_end_of_life = false;
   int os_packages = 0;
-  int language_packages = 0;
-  int third_party_packages = 0; ///< Trivy does not look these up
-  int suppressed = 0;           ///< findings that something made Trivy hide
+  int language_packages = 0;               ///< without what only an SBOM in the image names
+  int third_party_packages = 0;            ///< Trivy does not look these up
+  std::set<std::string> third_party_names; ///< of those
+  /// Of the system's packages: the layers that named them first in the version that they have.
+  std::set<std::string> package_layers;
+  bool is_of_sbom = false;
+  bool looked_at_config = false; ///< for misconfigurations
+  int suppressed = 0;            ///< findings that something made Trivy hide
   std::vector<Finding> findings;
   std::vector<Package> packages;
+  /// Said by the gate, of an image without either kind of package.
+  bool is_described = false; ///< signed SBOMs name what all of it is made of
+  std::string undescribed;   ///< why they do not: "", or a sentence that follows another
 };
 
 /// Strict: another schema version, a wrong type or a finding without id is an error, not a gap.

@@ -18,7 +18,7 @@ constexpr std::size_t kMaxReportBytes = 64UL << 20; // several times as much mem
 constexpr const char* kScannersProcess = "io.slipway.pid"; ///< label: who reads the scan's report
 // Where things lie in the sandbox. Trivy cuts --input at the first '@' or ':'.
 constexpr const char* kInit = "/opt/slipway-init";
-constexpr const char* kLayout = "/opt/layout";
+constexpr const char* kContent = "/opt/layout";
 
 using Sealed = std::shared_ptr<const SealedProgram>;
 
@@ -65,6 +65,17 @@ SandboxedScanner::SandboxedScanner(Program program, ScannerConfig config, sandbo
 
 Result<Scanner::Report> SandboxedScanner::scan(const std::filesystem::path& layout_dir,
                                                const oci::Digest& manifest) {
+  return run(layout_dir, manifest.hex().substr(0, 12),
+             program_.arguments(kContent, manifest, kCache));
+}
+
+Result<Scanner::Report> SandboxedScanner::scan_sbom(const std::filesystem::path& dir) {
+  return run(dir, "sbom", program_.sbom_arguments(std::string{kContent} + "/" + kSbomFile, kCache));
+}
+
+Result<Scanner::Report> SandboxedScanner::run(const std::filesystem::path& content,
+                                              const std::string& name,
+                                              std::vector<std::string> arguments) {
   // While the sandbox comes up: reading it takes half a second. Nothing runs before it is done.
   const std::shared_future<Result<Sealed>> sealed = std::async(std::launch::async, [this] {
     return sealed_scanner(program_.name, program_.file, program_.sha256);
@@ -79,15 +90,15 @@ Result<Scanner::Report> SandboxedScanner::scan(const std::filesystem::path& layo
 
   static std::atomic<unsigned> counter{0};
   sandbox::SandboxSpec spec;
-  spec.name = "slipway-scan-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + "-" +
-              manifest.hex().substr(0, 12);
+  spec.name =
+      "slipway-scan-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + "-" + name;
   spec.labels = {{"io.slipway.role", "scanner"},
                  {"io.slipway.owner", owner_label_},
                  {kScannersProcess, std::to_string(::getpid())}};
   spec.image = *std::move(image);
   // PID 1 executes what it is handed, and is the scanner from then on.
   spec.entrypoint = {kInit, "program", program_.name};
-  spec.command = program_.arguments(kLayout, manifest, kCache);
+  spec.command = std::move(arguments);
   spec.env = program_.environment;
   spec.user = "65534:65534";
   spec.working_dir = "/tmp"; // empty, its own
@@ -96,7 +107,7 @@ Result<Scanner::Report> SandboxedScanner::scan(const std::filesystem::path& layo
   spec.read_only_root = true;
   spec.hostname = "scanner";
   spec.tmpfs = {{"/tmp", "rw,nosuid,nodev,noexec,mode=1777,size=4g"}};
-  spec.volumes = {{layout_dir.string(), kLayout, true}};
+  spec.volumes = {{content.string(), kContent, true}};
   spec.allow(sandbox::HostMount{{config_.init.string(), kInit, true},
                                 "slipway-init, which executes the sealed scanner"});
   spec.allow(sandbox::HostMount{{program_.db_dir.string(), std::string{kCache} + "/db", true},

@@ -56,15 +56,13 @@ std::string SecondScanner::identity() const {
   return nlohmann::json{{"scanner", scanner_->version() + " " +
                                         program_identity(config_.grype, config_.grype_sha256)},
                         {"arguments", grype_arguments("")},
+                        {"sbom_arguments", grype_sbom_arguments("")},
                         {"environment", grype_environment("")},
                         {"db", db_}}
       .dump();
 }
 
 bool SecondScanner::judge_age(Bench& bench, WallTime built) {
-  const auto hours = [](std::chrono::seconds age) {
-    return std::to_string(std::chrono::duration_cast<std::chrono::hours>(age).count()) + " h";
-  };
   verdict_.second_db_built_at = built;
   const auto age = now_ - built;
   if (age < -std::chrono::hours{24}) {
@@ -75,21 +73,21 @@ bool SecondScanner::judge_age(Bench& bench, WallTime built) {
     return false;
   }
   if (age > policy_.db_max_age) {
-    return !bench.deny_operator("second_db_stale", "Grype's vulnerability DB is " + hours(age) +
+    return !bench.deny_operator("second_db_stale", "Grype's vulnerability DB is " + period(age) +
                                                        " old, the policy allows " +
-                                                       hours(policy_.db_max_age) +
+                                                       period(policy_.db_max_age) +
                                                        ". The operator has to update it.");
   }
-  verdict_.expires_at =
-      std::min(verdict_.expires_at, built + std::chrono::seconds{policy_.db_max_age});
+  verdict_.expires_at = std::min(verdict_.expires_at, built + policy_.db_max_age);
   if (age > policy_.db_warn_age)
-    bench.warn("Grype's vulnerability DB of " + rfc3339(built) + " was " + hours(age) +
+    bench.warn("Grype's vulnerability DB of " + rfc3339(built) + " was " + period(age) +
                " old when the image was judged");
   return true;
 }
 
 bool SecondScanner::judge(Bench& bench, const Image& image, const ScanReport& first) {
-  auto scanned = scanner_->scan(image.layout, image.manifest);
+  auto scanned = image.is_sbom ? scanner_->scan_sbom(image.layout)
+                               : scanner_->scan(image.layout, image.manifest);
   if (!scanned) {
     const auto& error = scanned.error();
     const auto why = error.text() + (error.hint.empty() ? "" : " (" + error.hint + ")");
@@ -111,7 +109,7 @@ bool SecondScanner::judge(Bench& bench, const Image& image, const ScanReport& fi
                                                      " cannot be used: " + report.error().text());
     return false;
   }
-  if (!is_about(*report, image)) {
+  if (!image.is_sbom && !is_about(*report, image)) {
     bench.deny_operator(
         "second_report_mismatch",
         "Grype's report is about another image than " + image.who +

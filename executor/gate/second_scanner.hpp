@@ -40,6 +40,7 @@ public:
     ImageNames names;
     const Origins& origins;
     Threats& threats;
+    bool is_sbom = false; ///< `layout` is a folder with Scanner::kSbomFile: no image
   };
   /// Scans it and adds what was found to the bench. False where there is no report that could be
   /// used, which was denied: the judgement ends.

@@ -123,7 +123,7 @@ bool Threats::annotate(Bench& bench, std::vector<Finding>& findings) {
   std::map<std::string, std::optional<double>, std::less<>> scores;
   std::set<std::string> nameless;
   for (auto& finding : findings) {
-    if (finding.is_secret) continue;
+    if (!finding.is_vulnerability()) continue;
     const auto names = names_of(finding);
     if (std::none_of(names.begin(), names.end(),
                      [](const auto& name) { return name.starts_with("CVE-"); }))
@@ -157,7 +157,7 @@ bool Threats::annotate(Bench& bench, std::vector<Finding>& findings) {
     return false;
   }
   for (auto& finding : findings) {
-    if (finding.is_secret) continue;
+    if (!finding.is_vulnerability()) continue;
     for (const auto& name : names_of(finding)) {
       if (const auto score = scores.at(name))
         finding.epss = std::max(finding.epss.value_or(0), *score);

@@ -1,53 +1,84 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/gate.hpp"
 
+#include <initializer_list>
+
 namespace slipway::gate {
 
-std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
-                                         const std::string& cache) {
+namespace {
+
+std::vector<std::string> arguments(const char* command, const std::string& cache,
+                                   std::initializer_list<std::string> more) {
   // /dev/null for --config and --ignorefile: without them, files of these names in the working
   // directory would count. Nothing is filtered here: what Trivy drops leaves no trace in its
   // report.
-  return {"image",
-          "--config",
-          "/dev/null",
-          "--ignorefile",
-          "/dev/null",
-          "--cache-dir",
-          cache,
-          "--cache-backend",
-          "memory",
-          "--skip-db-update",
-          "--skip-java-db-update",
-          "--skip-check-update",
-          "--offline-scan",
-          "--skip-version-check",
-          "--disable-telemetry",
-          "--no-progress",
-          "--timeout",
-          "60m",
-          "--scanners",
-          "vuln,secret",
-          "--image-config-scanners",
-          "secret",
-          "--severity",
-          "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL",
-          "--detection-priority",
-          "comprehensive",
-          "--list-all-pkgs",
-          "--show-suppressed",
-          "--exit-code",
-          "0",
-          "--format",
-          "json",
-          "--input",
-          layout + "@" + manifest.str()};
+  std::vector<std::string> words{command,
+                                 "--config",
+                                 "/dev/null",
+                                 "--ignorefile",
+                                 "/dev/null",
+                                 "--cache-dir",
+                                 cache,
+                                 "--cache-backend",
+                                 "memory",
+                                 "--skip-db-update",
+                                 "--skip-java-db-update",
+                                 "--offline-scan",
+                                 "--skip-version-check",
+                                 "--disable-telemetry",
+                                 "--no-progress",
+                                 "--timeout",
+                                 "60m",
+                                 "--severity",
+                                 "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL",
+                                 "--detection-priority",
+                                 "comprehensive",
+                                 "--list-all-pkgs",
+                                 "--show-suppressed",
+                                 "--exit-code",
+                                 "0",
+                                 "--format",
+                                 "json"};
+  words.insert(words.end(), more);
+  return words;
+}
+
+std::vector<std::string> with_misconfigurations(const std::string& layout,
+                                                const oci::Digest& manifest,
+                                                const std::string& cache) {
+  return trivy_arguments(layout, manifest, cache, true);
+}
+
+std::vector<std::string> without_misconfigurations(const std::string& layout,
+                                                   const oci::Digest& manifest,
+                                                   const std::string& cache) {
+  return trivy_arguments(layout, manifest, cache, false);
+}
+
+} // namespace
+
+std::vector<std::string> trivy_arguments(const std::string& layout, const oci::Digest& manifest,
+                                         const std::string& cache, bool misconfigurations) {
+  return arguments("image", cache,
+                   {"--skip-check-update", "--scanners", "vuln,secret", "--image-config-scanners",
+                    misconfigurations ? "secret,misconfig" : "secret", "--input",
+                    layout + "@" + manifest.str()});
+}
+
+std::vector<std::string> trivy_sbom_arguments(const std::string& file, const std::string& cache) {
+  return arguments("sbom", cache, {"--scanners", "vuln", file});
 }
 
 SandboxedTrivy::SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
                                std::string owner_label, Started started)
     : SandboxedScanner{
-          {"trivy", config.trivy, config.trivy_sha256, config.db_dir, trivy_arguments, {}},
+          {"trivy",
+           config.trivy,
+           config.trivy_sha256,
+           config.db_dir,
+           config.misconfigurations ? with_misconfigurations : without_misconfigurations,
+           trivy_sbom_arguments,
+           {}},
           std::move(config),
           podman,
           ids,

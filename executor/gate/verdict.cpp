@@ -16,7 +16,16 @@ constexpr std::array kSeverities{Severity::critical, Severity::high, Severity::m
                                  Severity::low, Severity::unknown};
 
 std::string advice(const Finding& finding) {
-  if (finding.is_secret) return "take it out of the image, also of earlier layers, and revoke it";
+  switch (finding.kind) {
+  case FindingKind::secret:
+    return "take it out of the image, also of earlier layers, and revoke it";
+  case FindingKind::misconfiguration:
+    return finding.remedy.empty() ? "change the Dockerfile" : finding.remedy;
+  case FindingKind::license:
+    return "use another package, or ask the operator for a waiver";
+  case FindingKind::vulnerability:
+    break;
+  }
   if (finding.fixed.empty())
     return "no fixed version is known: remove the package, or ask the operator for a waiver";
   std::string fixed = finding.fixed;
@@ -36,13 +45,23 @@ nlohmann::ordered_json number(const std::optional<double>& value) {
 void show(std::string& text, const Finding& finding) {
   text += "  ";
   text += severity_name(finding.severity);
-  text += "  " + printable(finding.id);
-  if (finding.is_secret) {
-    text += "  secret in " + printable(finding.target) + "\n";
-  } else {
-    text += "  " + printable(finding.package) + " " + printable(finding.installed) + ", fixed in " +
+  text += "  " + printable(finding.id) + "  ";
+  const auto package = printable(finding.package) + " " + printable(finding.installed);
+  switch (finding.kind) {
+  case FindingKind::secret:
+    text += "secret in " + printable(finding.target) + "\n";
+    break;
+  case FindingKind::misconfiguration:
+    text += "misconfiguration of the image  [" + printable(finding.target) + "]\n";
+    break;
+  case FindingKind::license:
+    text += "licence of " + package + "  [" + printable(finding.target) + "]\n";
+    break;
+  case FindingKind::vulnerability:
+    text += package + ", fixed in " +
             (finding.fixed.empty() ? std::string{"no version yet"} : printable(finding.fixed)) +
             "  [" + printable(finding.target) + "]\n";
+    break;
   }
   if (!finding.title.empty()) text += "      " + printable(finding.title, 160) + "\n";
   if (!finding.threat.empty()) text += "      Blocks for: " + printable(finding.threat, 300) + "\n";
@@ -70,6 +89,28 @@ const char* severity_name(Severity severity) {
     return "CRITICAL";
   }
   return "UNKNOWN"; // unreachable: every enumerator returns above
+}
+
+const char* kind_name(FindingKind kind) {
+  switch (kind) {
+  case FindingKind::vulnerability:
+    return "vulnerability";
+  case FindingKind::secret:
+    return "secret";
+  case FindingKind::misconfiguration:
+    return "misconfiguration";
+  case FindingKind::license:
+    return "license";
+  }
+  return "vulnerability"; // unreachable: every enumerator returns above
+}
+
+std::optional<FindingKind> parse_kind(std::string_view text) {
+  for (const auto kind : {FindingKind::vulnerability, FindingKind::secret,
+                          FindingKind::misconfiguration, FindingKind::license}) {
+    if (text == kind_name(kind)) return kind;
+  }
+  return std::nullopt;
 }
 
 std::optional<Severity> parse_severity(std::string_view text) {
@@ -157,8 +198,8 @@ std::vector<std::string> Verdict::exceptions() const {
     }
     lines.push_back(std::string{"Waived "} + severity_name(finding.severity) + "  " +
                     printable(finding.id) + "  " +
-                    (finding.is_secret ? printable(finding.target) : printable(finding.package)) +
-                    ": " + printable(finding.note, 700));
+                    printable(finding.package.empty() ? finding.target : finding.package) + ": " +
+                    printable(finding.note, 700));
   }
   if (left_out > 0) lines.push_back("… and " + std::to_string(left_out) + " more waived findings");
   return lines;
@@ -186,7 +227,7 @@ std::string Verdict::to_json() const {
   for (const auto& finding : findings) {
     object["findings"].push_back({{"id", finding.id},
                                   {"aliases", finding.aliases},
-                                  {"kind", finding.is_secret ? "secret" : "vulnerability"},
+                                  {"kind", kind_name(finding.kind)},
                                   {"severity", severity_name(finding.severity)},
                                   {"blocks", finding.blocks},
                                   {"package", finding.package},
@@ -195,6 +236,7 @@ std::string Verdict::to_json() const {
                                   {"os_package", finding.os_package},
                                   {"target", finding.target},
                                   {"title", finding.title},
+                                  {"remedy", finding.remedy},
                                   {"url", finding.url},
                                   {"purl", finding.purl},
                                   {"waived", finding.waived},

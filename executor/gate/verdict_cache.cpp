@@ -57,6 +57,8 @@ std::optional<Verdict> from_json(const json& object) {
   for (const auto& entry : object.at("findings")) {
     const auto severity = parse_severity(entry.at("severity").get_ref<const std::string&>());
     if (!severity || entry.at("blocks").get<bool>()) return std::nullopt;
+    const auto kind = parse_kind(entry.at("kind").get<std::string>());
+    if (!kind) return std::nullopt;
     verdict.findings.push_back({.id = entry.at("id").get<std::string>(),
                                 .aliases = entry.at("aliases").get<std::vector<std::string>>(),
                                 .package = entry.at("package").get<std::string>(),
@@ -73,7 +75,7 @@ std::optional<Verdict> from_json(const json& object) {
                                 .waived = entry.at("waived").get<bool>(),
                                 .blocks = false,
                                 .os_package = entry.at("os_package").get<bool>(),
-                                .is_secret = entry.at("kind") == "secret",
+                                .kind = *kind,
                                 .found_by = entry.at("found_by").get<std::string>(),
                                 .layer = entry.at("layer").get<std::string>(),
                                 .made_by = entry.at("made_by").get<std::string>(),
@@ -84,7 +86,8 @@ std::optional<Verdict> from_json(const json& object) {
                                 .kev_since = entry.at("kev_since").get<std::string>(),
                                 .kev_due = entry.at("kev_due").get<std::string>(),
                                 .kev_ransomware = entry.at("kev_ransomware").get<bool>(),
-                                .threat = entry.at("threat").get<std::string>()});
+                                .threat = entry.at("threat").get<std::string>(),
+                                .remedy = entry.at("remedy").get<std::string>()});
   }
   for (const auto& [name, count] : object.at("counts").items()) {
     const auto severity = parse_severity(name);

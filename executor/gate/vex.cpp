@@ -1,23 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/vex.hpp"
 
-#include "executor/gate/operator_file.hpp"
 #include "executor/gate/report.hpp"
-#include "executor/oci/digest.hpp"
-#include "executor/signing/public_key.hpp"
+#include "executor/gate/signed_files.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace slipway::gate {
 namespace {
-
-constexpr std::size_t kMaxSignatureBytes = 16UL << 10;
-
-struct OwnersKey {
-  std::string file; ///< its name without the folder
-  signing::PublicKey key;
-};
 
 // An excuse needs all that a statement calls a thing to fit; what takes an excuse back, any of it.
 enum class Need { all, any };
@@ -84,51 +75,17 @@ std::string familiar_name(std::string_view repository) {
   return std::string{repository};
 }
 
-Vex::Vex(const VexPolicy& policy, WallTime now) {
+Vex::Vex(const SignedFiles& policy, WallTime now) {
   if (policy.files.empty()) return;
-  const auto complain = [&](const char* key, const std::filesystem::path& file,
+  const auto complain = [&](const std::string& key, const std::filesystem::path& file,
                             const std::string& why) {
     complaints_.push_back("no OpenVEX document counts until the operator has mended " +
                           file.string() + " (" + key + "): " + why);
     identity_ += " " + complaints_.back();
   };
-  const auto read = [&](const std::filesystem::path& file, std::size_t limit) {
-    auto text = read_operator_file(file, limit);
-    if (text) identity_ += " " + oci::Digest::of(*text).str();
-    return text;
-  };
-
-  std::vector<OwnersKey> keys;
-  for (const auto& file : policy.keys) {
-    auto pem = read(file, signing::kMaxPublicKeyBytes);
-    auto key = pem ? signing::PublicKey::parse(*pem) : Result<signing::PublicKey>{pem.error()};
-    if (!key) {
-      complain("vex_keys", file, key.error().text());
-      continue;
-    }
-    keys.push_back({file.filename().string(), *std::move(key)});
-  }
-  for (const auto& file : policy.files) {
-    auto text = read(file, kMaxVexBytes);
-    if (!text) {
-      complain("vex_files", file, text.error().text());
-      continue;
-    }
-    auto signature = read(file.string() + ".sig", kMaxSignatureBytes);
-    if (!signature) {
-      complain("vex_files", file, "its signature: " + signature.error().text());
-      continue;
-    }
-    const auto signer = std::find_if(keys.begin(), keys.end(), [&](const OwnersKey& owner) {
-      return owner.key.verifies(*text, *signature);
-    });
-    if (signer == keys.end()) {
-      complain("vex_files", file,
-               "its signature (" + file.filename().string() +
-                   ".sig) is of none of vex_keys, or of another content");
-      continue;
-    }
-    auto document = parse_openvex(*text);
+  for (const auto& [file, text, key] :
+       read_signed_files(policy, "vex", kMaxVexBytes, complain, identity_)) {
+    auto document = parse_openvex(text);
     if (!document) {
       complain("vex_files", file, document.error().text());
       continue;
@@ -142,8 +99,8 @@ Vex::Vex(const VexPolicy& policy, WallTime now) {
       }
       for (const auto& name : statement.names)
         by_name_[name].push_back(said_.size());
-      said_.push_back({std::move(statement),
-                       printable(document->author, 200) + " (signed with " + signer->file + ")"});
+      said_.push_back(
+          {std::move(statement), printable(document->author, 200) + " (signed with " + key + ")"});
     }
   }
   if (complaints_.empty()) return;
@@ -153,7 +110,7 @@ Vex::Vex(const VexPolicy& policy, WallTime now) {
 
 std::optional<Vex::Word> Vex::about(const Finding& finding, const ImageNames& image,
                                     const std::string& repository) const {
-  if (finding.is_secret || said_.empty()) return std::nullopt;
+  if (!finding.is_vulnerability() || said_.empty()) return std::nullopt;
   std::set<std::size_t> named;
   const auto add = [&](const std::string& name) {
     if (const auto found = by_name_.find(name); found != by_name_.end())

@@ -31,7 +31,7 @@ std::string familiar_name(std::string_view repository);
 class Vex {
 public:
   /// Reads and verifies what `policy` names, if anything.
-  Vex(const VexPolicy& policy, WallTime now);
+  Vex(const SignedFiles& policy, WallTime now);
 
   /// Why no document counts: a line for each that cannot be used; none where all can.
   const std::vector<std::string>& complaints() const { return complaints_; }

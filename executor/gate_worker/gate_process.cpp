@@ -113,6 +113,24 @@ Result<oci::Tolerated> GateProcess::verify(const oci::Layout& layout, const oci:
   return decode_tolerated(*answer, flaw);
 }
 
+Result<std::vector<oci::Executable>> GateProcess::executables(const oci::Layout& layout,
+                                                              const oci::Digest& manifest,
+                                                              std::uint64_t max_layer) {
+  auto answer =
+      ask(encode_executables(std::filesystem::absolute(layout.path()), manifest, max_layer));
+  if (!answer) return std::move(answer).error();
+  return decode_executables(*answer);
+}
+
+Result<std::vector<oci::PackageChange>> GateProcess::package_changes(const oci::Layout& layout,
+                                                                     const oci::Digest& manifest,
+                                                                     std::uint64_t max_layer) {
+  auto answer =
+      ask(encode_package_changes(std::filesystem::absolute(layout.path()), manifest, max_layer));
+  if (!answer) return std::move(answer).error();
+  return decode_package_changes(*answer);
+}
+
 Status GateProcess::write_files(const oci::Layout& layout, const oci::Digest& manifest,
                                 std::uint64_t max_bytes,
                                 const std::function<Status(std::string_view)>& sink,

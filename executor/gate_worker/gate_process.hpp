@@ -24,6 +24,12 @@ public:
                                const SearchTask& task) override;
   Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::Digest& root,
                                 const oci::VerifyRules& rules, oci::Flaw* flaw) override;
+  Result<std::vector<oci::Executable>> executables(const oci::Layout& layout,
+                                                   const oci::Digest& manifest,
+                                                   std::uint64_t max_layer) override;
+  Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
+                                                          const oci::Digest& manifest,
+                                                          std::uint64_t max_layer) override;
   /// write_image_files(). Errors: the same; unavailable (cancelled) too.
   Status write_files(const oci::Layout& layout, const oci::Digest& manifest,
                      std::uint64_t max_bytes, const std::function<Status(std::string_view)>& sink,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate_worker/image_files.hpp"
 
-#include "executor/oci/layer.hpp"
+#include "executor/gate_worker/layer_tar.hpp"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -27,88 +27,10 @@ constexpr std::string_view kWhiteout = ".wh.";
 constexpr std::string_view kOpaque = ".wh..wh..opq";
 constexpr std::string_view kReserved = ".wh..wh."; ///< for what a storage driver keeps to itself
 
-Error bad(const std::string& what) {
-  return Error{ErrorKind::bad_input, what, "", {}};
-}
-
-/// "a/b" of "./a//b/", "" of "/". None where it leads upwards.
-std::optional<std::string> normal(std::string_view path) {
-  std::string text;
-  while (!path.empty()) {
-    const auto end = std::min(path.find('/'), path.size());
-    const auto part = path.substr(0, end);
-    path.remove_prefix(std::min(end + 1, path.size()));
-    if (part == "..") return std::nullopt;
-    if (part.empty() || part == ".") continue;
-    if (!text.empty()) text += '/';
-    text += part;
-  }
-  return text;
-}
-
 std::string folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
   return slash == std::string::npos ? "" : path.substr(0, slash);
 }
-
-/// One layer, entry by entry.
-class LayerTar {
-public:
-  static Result<std::unique_ptr<LayerTar>>
-  open(const oci::Layout& layout, const oci::Descriptor& layer, std::uint64_t max_bytes) {
-    const auto compression = oci::layer_compression(layer.media_type);
-    if (!compression) return bad("it is of the type " + layer.media_type.substr(0, 200));
-    auto reader = oci::LayerReader::open(layout, layer, *compression, max_bytes);
-    if (!reader) return std::move(reader).error();
-    std::unique_ptr<LayerTar> tar{new LayerTar{*std::move(reader)}};
-    ::archive_read_support_format_tar(tar->archive_.get());
-    ::archive_read_support_format_empty(tar->archive_.get());
-    if (::archive_read_open(tar->archive_.get(), tar.get(), nullptr, &read_part, nullptr) !=
-        ARCHIVE_OK)
-      return tar->broken();
-    return tar;
-  }
-
-  /// Valid until the next call; null at the end, where the layer's digest is proven.
-  Result<archive_entry*> next() {
-    archive_entry* entry = nullptr;
-    const int code = ::archive_read_next_header(archive_.get(), &entry);
-    if (code == ARCHIVE_OK || code == ARCHIVE_WARN) return entry;
-    if (code != ARCHIVE_EOF) return broken();
-    for (;;) {
-      auto rest = reader_.next();
-      if (!rest) return std::move(rest).error();
-      if (rest->empty()) return nullptr;
-    }
-  }
-  /// The next bytes of the entry; none at its end.
-  Result<std::string_view> data() {
-    const auto got = ::archive_read_data(archive_.get(), part_.data(), part_.size());
-    if (got < 0) return broken();
-    return std::string_view{part_.data(), static_cast<std::size_t>(got)};
-  }
-
-private:
-  explicit LayerTar(oci::LayerReader reader)
-      : reader_{std::move(reader)}, archive_{::archive_read_new(), &::archive_read_free} {}
-
-  static la_ssize_t read_part(archive*, void* self, const void** bytes) {
-    auto& tar = *static_cast<LayerTar*>(self);
-    auto got = tar.reader_.next();
-    if (!got) {
-      tar.error_ = std::move(got).error();
-      return -1;
-    }
-    *bytes = got->data();
-    return static_cast<la_ssize_t>(got->size());
-  }
-  Error broken() const { return error_ ? *error_ : bad("it cannot be read as a tar to its end"); }
-
-  oci::LayerReader reader_;
-  std::unique_ptr<archive, decltype(&::archive_read_free)> archive_;
-  std::optional<Error> error_;
-  std::vector<char> part_ = std::vector<char>(kPart);
-};
 
 /// Where in the layers an entry with its content is.
 struct Place {
@@ -141,7 +63,7 @@ public:
       if (!path) return std::move(path).error();
       names_ += path->size();
       if (++entries_ > kMostImageFiles || names_ > kMostImageNames)
-        return bad("with it the image has too many files to be written out");
+        return bad_image("with it the image has too many files to be written out");
       const std::string folder = folder_of(*path);
       const std::string name = path->substr(folder.empty() ? 0 : folder.size() + 1);
       if (name == kOpaque) {
@@ -170,7 +92,7 @@ public:
       if (link) {
         const auto target = nodes_.find(*link);
         if (target == nodes_.end() || target->second.folder)
-          return bad(path + " is a link to " + *link + ", which is no file of the image");
+          return bad_image(path + " is a link to " + *link + ", which is no file of the image");
         node.content = target->second.content;
       }
       if (auto put_there = put(path, std::move(node)); !put_there) return put_there;
@@ -182,8 +104,9 @@ public:
 
 private:
   static Result<std::string> path_of(const char* name) {
-    auto path = name == nullptr ? std::nullopt : normal(name);
-    if (!path) return bad(std::string{"an entry leads out of the image: "} + (name ? name : "?"));
+    auto path = name == nullptr ? std::nullopt : normal_path(name);
+    if (!path)
+      return bad_image(std::string{"an entry leads out of the image: "} + (name ? name : "?"));
     return *std::move(path);
   }
   void take_below(const std::string& folder) {
@@ -193,7 +116,7 @@ private:
   Status put(const std::string& path, Node node) {
     for (auto at = folder_of(path); !at.empty(); at = folder_of(at))
       if (const auto above = nodes_.find(at); above != nodes_.end() && !above->second.folder)
-        return bad(path + " is below " + at + ", which is no folder");
+        return bad_image(path + " is below " + at + ", which is no folder");
     if (!node.folder) take_below(path);
     nodes_[path] = std::move(node);
     return {};
@@ -228,7 +151,8 @@ public:
     return done(code == ARCHIVE_OK || code == ARCHIVE_WARN);
   }
   Status data(std::string_view bytes) {
-    if (bytes.size() > left_) return bad("the files of the image are larger than what is allowed");
+    if (bytes.size() > left_)
+      return bad_image("the files of the image are larger than what is allowed");
     left_ -= bytes.size();
     return done(::archive_write_data(archive_.get(), bytes.data(), bytes.size()) ==
                 static_cast<la_ssize_t>(bytes.size()));
@@ -280,19 +204,10 @@ Status write_contents(LayerTar& from, std::size_t layer,
 
 Status write_image_files(const oci::Layout& layout, const oci::Digest& manifest,
                          std::uint64_t max_bytes, const Sink& sink) {
-  const auto tree = oci::read_tree(layout, manifest);
-  if (!tree) return tree.error();
-  if (tree->images.size() != 1 || !tree->images.front().config)
-    return bad(manifest.str() + " is not one image");
-  const auto& layers = tree->images.front().manifest.layers;
-  // Calls `use` with each layer. Errors: its own, with the layer's digest.
-  const auto each = [&](const std::function<Status(std::size_t, LayerTar&)>& use) -> Status {
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      auto tar = LayerTar::open(layout, layers[i], max_bytes);
-      auto used = tar ? use(i, **tar) : Status{std::move(tar).error()};
-      if (!used) return std::move(used).error().in("layer " + layers[i].digest.str());
-    }
-    return {};
+  // Calls `use` with each layer and its number.
+  const auto each = [&](const std::function<Status(std::size_t, LayerTar&)>& use) {
+    return each_layer(layout, manifest, max_bytes,
+                      [&, i = std::size_t{0}](LayerTar& tar) mutable { return use(i++, tar); });
   };
   Files files;
   if (auto applied = each([&](std::size_t i, LayerTar& tar) { return files.apply(i, tar); });

@@ -6,7 +6,9 @@
 #include "executor/base/result.hpp"
 #include "executor/leaks/search.hpp"
 #include "executor/leaks/secrets.hpp"
+#include "executor/oci/executable.hpp"
 #include "executor/oci/layout.hpp"
+#include "executor/oci/package_change.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -34,6 +36,13 @@ public:
   /// oci::verify_tree() on the tree below ROOT. Errors: those.
   virtual Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::Digest& root,
                                         const oci::VerifyRules& rules, oci::Flaw* flaw) = 0;
+  /// find_executables(). Errors: those.
+  virtual Result<std::vector<oci::Executable>>
+  executables(const oci::Layout& layout, const oci::Digest& manifest, std::uint64_t max_layer) = 0;
+  /// package_changes(). Errors: those.
+  virtual Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
+                                                                  const oci::Digest& manifest,
+                                                                  std::uint64_t max_layer) = 0;
 };
 
 /// Reads here and now: what slipway-gate does, and tests.
@@ -44,6 +53,12 @@ public:
                                const SearchTask& task) override;
   Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::Digest& root,
                                 const oci::VerifyRules& rules, oci::Flaw* flaw) override;
+  Result<std::vector<oci::Executable>> executables(const oci::Layout& layout,
+                                                   const oci::Digest& manifest,
+                                                   std::uint64_t max_layer) override;
+  Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
+                                                          const oci::Digest& manifest,
+                                                          std::uint64_t max_layer) override;
 
 private:
   const Clock& clock_;

@@ -58,6 +58,10 @@ std::string answer(slipway::gate_worker::Request& request, int output) {
   auto flaw = oci::Flaw::unreadable;
   const auto failed = [&](Error error) {
     if (request.most_file_bytes) return gate_worker::encode(Status{std::move(error)});
+    if (request.executables_in)
+      return gate_worker::encode(Result<std::vector<oci::Executable>>{std::move(error)});
+    if (request.package_changes_in)
+      return gate_worker::encode(Result<std::vector<oci::PackageChange>>{std::move(error)});
     return request.search ? gate_worker::encode(Result<leaks::Report>{std::move(error)})
                           : gate_worker::encode(Result<oci::Tolerated>{std::move(error)}, flaw);
   };
@@ -72,6 +76,11 @@ std::string answer(slipway::gate_worker::Request& request, int output) {
     return gate_worker::encode(gate_worker::write_image_files(
         *layout, request.root, *request.most_file_bytes,
         [output](std::string_view bytes) { return write_all(output, bytes); }));
+  if (request.executables_in)
+    return gate_worker::encode(reader.executables(*layout, request.root, *request.executables_in));
+  if (request.package_changes_in)
+    return gate_worker::encode(
+        reader.package_changes(*layout, request.root, *request.package_changes_in));
   if (request.known_layers) request.verify->known = &*request.known_layers;
   const auto verified = reader.verify(*layout, request.root, *request.verify, &flaw);
   return gate_worker::encode(verified, flaw);

@@ -191,10 +191,25 @@ std::string encode_files(const std::filesystem::path& layout_dir, const oci::Dig
   return text_of(value);
 }
 
+std::string encode_executables(const std::filesystem::path& layout_dir, const oci::Digest& manifest,
+                               std::uint64_t max_layer) {
+  json value = base_of(layout_dir, manifest, "");
+  value["executables"] = {{"max_layer", max_layer}};
+  return text_of(value);
+}
+
+std::string encode_package_changes(const std::filesystem::path& layout_dir,
+                                   const oci::Digest& manifest, std::uint64_t max_layer) {
+  json value = base_of(layout_dir, manifest, "");
+  value["package_changes"] = {{"max_layer", max_layer}};
+  return text_of(value);
+}
+
 Result<Request> decode_request(const std::string& text) {
   json value = json::parse(text, nullptr, false);
   try {
-    Request request{bytes_of(value.at("layout_dir")), digest_of(value.at("root")), {}, {}, {}, {}};
+    Request request{
+        bytes_of(value.at("layout_dir")), digest_of(value.at("root")), {}, {}, {}, {}, {}, {}};
     if (const auto dir = bytes_of(value.at("known_layers")); !dir.empty())
       request.known_layers = oci::KnownLayers{dir};
     if (value.contains("search")) {
@@ -202,6 +217,10 @@ Result<Request> decode_request(const std::string& text) {
       request.search->settings.layers = request.known_layers;
     } else if (value.contains("files")) {
       request.most_file_bytes = value.at("files").at("most_bytes").get<std::uint64_t>();
+    } else if (value.contains("executables")) {
+      request.executables_in = value.at("executables").at("max_layer").get<std::uint64_t>();
+    } else if (value.contains("package_changes")) {
+      request.package_changes_in = value.at("package_changes").at("max_layer").get<std::uint64_t>();
     } else {
       request.verify = rules_of(value.at("verify"));
     }
@@ -248,6 +267,28 @@ std::string encode(const Status& written) {
   return text_of({{"written", true}});
 }
 
+std::string encode(const Result<std::vector<oci::Executable>>& executables) {
+  if (!executables) return encode(executables.error(), json::object());
+  json list = json::array();
+  for (const auto& one : *executables)
+    list.push_back({base64(one.path), one.content.str()});
+  return text_of({{"executables", std::move(list)}});
+}
+
+std::string encode(const Result<std::vector<oci::PackageChange>>& changes) {
+  if (!changes) return encode(changes.error(), json::object());
+  json list = json::array();
+  for (const auto& one : *changes) {
+    list.push_back({{"name", one.name},
+                    {"old_version", one.old_version},
+                    {"new_version", one.new_version},
+                    {"old_maintainer", one.old_maintainer},
+                    {"new_maintainer", one.new_maintainer},
+                    {"has_files", one.has_files}});
+  }
+  return text_of({{"package_changes", std::move(list)}});
+}
+
 Result<leaks::Report> decode_report(const std::string& text) {
   const json value = json::parse(text, nullptr, false);
   try {
@@ -282,6 +323,38 @@ Status decode_written(const std::string& text) {
     throw std::invalid_argument{"nothing is written"};
   } catch (const std::exception& wrong) {
     return unreadable("what became of the image's files", wrong.what());
+  }
+}
+
+Result<std::vector<oci::Executable>> decode_executables(const std::string& text) {
+  const json value = json::parse(text, nullptr, false);
+  try {
+    if (value.contains("error")) return error_of(value.at("error"));
+    std::vector<oci::Executable> executables;
+    for (const auto& one : value.at("executables"))
+      executables.push_back({bytes_of(one.at(0)), digest_of(one.at(1))});
+    return executables;
+  } catch (const std::exception& wrong) {
+    return unreadable("what can be executed in the image", wrong.what());
+  }
+}
+
+Result<std::vector<oci::PackageChange>> decode_package_changes(const std::string& text) {
+  const json value = json::parse(text, nullptr, false);
+  try {
+    if (value.contains("error")) return error_of(value.at("error"));
+    std::vector<oci::PackageChange> changes;
+    for (const auto& one : value.at("package_changes")) {
+      changes.push_back({.name = one.at("name").get<std::string>(),
+                         .old_version = one.at("old_version").get<std::string>(),
+                         .new_version = one.at("new_version").get<std::string>(),
+                         .old_maintainer = one.at("old_maintainer").get<std::string>(),
+                         .new_maintainer = one.at("new_maintainer").get<std::string>(),
+                         .has_files = one.at("has_files").get<bool>()});
+    }
+    return changes;
+  } catch (const std::exception& wrong) {
+    return unreadable("what became of the image's packages", wrong.what());
   }
 }
 

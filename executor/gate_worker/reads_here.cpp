@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/gate_worker/executables.hpp"
 #include "executor/gate_worker/image_reader.hpp"
+#include "executor/gate_worker/package_history.hpp"
 
 namespace slipway::gate_worker {
 
@@ -23,6 +25,18 @@ Result<oci::Tolerated> ReadsHere::verify(const oci::Layout& layout, const oci::D
   auto tree = oci::read_tree(layout, root, flaw);
   if (!tree) return std::move(tree).error();
   return oci::verify_tree(layout, *tree, rules, flaw);
+}
+
+Result<std::vector<oci::Executable>> ReadsHere::executables(const oci::Layout& layout,
+                                                            const oci::Digest& manifest,
+                                                            std::uint64_t max_layer) {
+  return find_executables(layout, manifest, max_layer);
+}
+
+Result<std::vector<oci::PackageChange>> ReadsHere::package_changes(const oci::Layout& layout,
+                                                                   const oci::Digest& manifest,
+                                                                   std::uint64_t max_layer) {
+  return gate_worker::package_changes(layout, manifest, max_layer);
 }
 
 } // namespace slipway::gate_worker

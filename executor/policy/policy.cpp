@@ -98,8 +98,12 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->kev_spared) effective.gate.kev_spared = *rule->kev_spared;
   if (rule->epss_threshold) effective.gate.epss_threshold = *rule->epss_threshold;
   if (rule->cvss_threshold) effective.gate.cvss_threshold = *rule->cvss_threshold;
+  if (rule->misconfig_threshold) effective.gate.misconfig_threshold = *rule->misconfig_threshold;
+  if (rule->denied_licenses) effective.gate.denied_licenses = *rule->denied_licenses;
   if (rule->vex_files) effective.gate.vex_files = *rule->vex_files;
   if (rule->vex_keys) effective.gate.vex_keys = *rule->vex_keys;
+  if (rule->sbom_files) effective.gate.sbom_files = *rule->sbom_files;
+  if (rule->sbom_keys) effective.gate.sbom_keys = *rule->sbom_keys;
   if (rule->leak_exempt) effective.gate.leak_exempt = *rule->leak_exempt;
   if (rule->sign) effective.sign = *rule->sign;
   if (rule->push) effective.push = *rule->push;

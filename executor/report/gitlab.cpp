@@ -56,7 +56,7 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
       space == std::string::npos ? std::string{"unknown"} : verdict.scanner.substr(space + 1);
   Json vulnerabilities = Json::array();
   for (const auto& finding : verdict.findings) {
-    if (finding.is_secret) continue;
+    if (!finding.is_vulnerability()) continue;
     const auto text = [](const std::string& value) {
       return gate::printable(value, kMostTextBytes);
     };

@@ -42,6 +42,20 @@ std::string cell(const std::string& text) {
   return "<td>" + text + "</td>";
 }
 
+std::string what_fixes(const gate::Finding& finding) {
+  switch (finding.kind) {
+  case gate::FindingKind::secret:
+    return "take it out of every layer and revoke it";
+  case gate::FindingKind::misconfiguration:
+    return escaped(finding.remedy, 300);
+  case gate::FindingKind::license:
+    return "another package";
+  case gate::FindingKind::vulnerability:
+    break;
+  }
+  return finding.fixed.empty() ? "no version yet" : escaped(finding.fixed);
+}
+
 std::string row(const gate::Finding& finding) {
   const auto url = safe_url(finding.url);
   const auto id = escaped(finding.id, 200);
@@ -53,11 +67,12 @@ std::string row(const gate::Finding& finding) {
   text += cell(url.empty()
                    ? id
                    : "<a rel=\"noreferrer noopener\" href=\"" + escaped(url) + "\">" + id + "</a>");
-  text += cell(finding.is_secret ? "secret" : escaped(finding.package));
+  text +=
+      cell(finding.package.empty()                      ? gate::kind_name(finding.kind)
+           : finding.kind == gate::FindingKind::license ? "licence of " + escaped(finding.package)
+                                                        : escaped(finding.package));
   text += cell(escaped(finding.installed));
-  text += cell(finding.is_secret       ? "take it out of every layer and revoke it"
-               : finding.fixed.empty() ? "no version yet"
-                                       : escaped(finding.fixed));
+  text += cell(what_fixes(finding));
   text += cell(escaped(finding.target));
   text += cell(finding.layer.empty()
                    ? ""

@@ -16,6 +16,20 @@ std::string test_case(const std::string& group, const std::string& name, const s
   return text + ">\n      <" + outcome + " message=\"" + message + "\"/>\n    </testcase>\n";
 }
 
+std::string nature_of(const gate::Finding& finding) {
+  switch (finding.kind) {
+  case gate::FindingKind::secret:
+    return "a secret in the image";
+  case gate::FindingKind::misconfiguration:
+    return "a misconfiguration: " + finding.title;
+  case gate::FindingKind::license:
+    return "a licence that the policy denies";
+  case gate::FindingKind::vulnerability:
+    break;
+  }
+  return finding.fixed.empty() ? "no fixed version is known" : "fixed in " + finding.fixed;
+}
+
 } // namespace
 
 std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
@@ -28,14 +42,11 @@ std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
   for (const auto& denial : verdict.denials)
     cases += test_case("slipway.gate", escaped(denial.code), escaped(denial.message));
   for (const auto& finding : verdict.findings) {
-    const auto what = finding.is_secret ? finding.id + " in " + finding.target
-                                        : finding.id + " " + finding.package + " " +
-                                              finding.installed + " [" + finding.target + "]";
+    const auto what = finding.package.empty() ? finding.id + " in " + finding.target
+                                              : finding.id + " " + finding.package + " " +
+                                                    finding.installed + " [" + finding.target + "]";
     const auto why = std::string{gate::severity_name(finding.severity)} + ", " +
-                     (finding.is_secret       ? "a secret in the image"
-                      : finding.fixed.empty() ? "no fixed version is known"
-                                              : "fixed in " + finding.fixed) +
-                     (finding.threat.empty() ? "" : ", " + finding.threat);
+                     nature_of(finding) + (finding.threat.empty() ? "" : ", " + finding.threat);
     cases +=
         finding.waived
             ? test_case("slipway.findings", escaped(what), escaped(finding.note, 700), "skipped")

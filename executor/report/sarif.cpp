@@ -22,7 +22,17 @@ const char* level_of(const gate::Finding& finding) {
 }
 
 std::string sentence(const gate::Finding& finding) {
-  if (finding.is_secret) return text("secret (" + finding.id + ") in " + finding.target);
+  switch (finding.kind) {
+  case gate::FindingKind::secret:
+    return text("secret (" + finding.id + ") in " + finding.target);
+  case gate::FindingKind::misconfiguration:
+    return text("misconfiguration (" + finding.id + "): " + finding.title +
+                (finding.remedy.empty() ? "" : ". " + finding.remedy));
+  case gate::FindingKind::license:
+    return text("licence (" + finding.id + ") of " + finding.package + " " + finding.installed);
+  case gate::FindingKind::vulnerability:
+    break;
+  }
   return text(finding.id + ": " + finding.package + " " + finding.installed + ", " +
               (finding.fixed.empty() ? std::string{"no fixed version is known"}
                                      : "fixed in " + finding.fixed) +

@@ -215,14 +215,20 @@ gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& 
                     .kev_spared = section.kev_spared,
                     .epss_threshold = section.epss_threshold,
                     .cvss_threshold = section.cvss_threshold};
+  if (!section.misconfig_threshold.empty())
+    policy.misconfig_threshold =
+        gate::parse_severity(section.misconfig_threshold).value_or(gate::Severity::low);
+  policy.denied_licenses = section.denied_licenses;
   policy.vex = {.files = {section.vex_files.begin(), section.vex_files.end()},
                 .keys = {section.vex_keys.begin(), section.vex_keys.end()}};
+  policy.sboms = {.files = {section.sbom_files.begin(), section.sbom_files.end()},
+                  .keys = {section.sbom_keys.begin(), section.sbom_keys.end()}};
   policy.waivers = config.waivers;
   policy.allowances = config.allowances;
   policy.max_layer_bytes = section.max_layer;
   policy.max_image_bytes = section.max_image;
-  policy.db_warn_age = std::chrono::duration_cast<std::chrono::hours>(section.db_warn_age);
-  policy.db_max_age = std::chrono::duration_cast<std::chrono::hours>(section.db_max_age);
+  policy.db_warn_age = section.db_warn_age;
+  policy.db_max_age = section.db_max_age;
   return policy;
 }
 
@@ -243,6 +249,7 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
   scanner.grype_sha256 = section.grype_sha256;
   scanner.grype_db_dir = gate::database_in_force(section.grype_db_dir);
   scanner.deadline = section.timeout;
+  scanner.misconfigurations = !section.misconfig_threshold.empty();
   scanner.limits.memory_bytes = scanner_memory(config);
   scanner.limits.cpus = config.sandbox.cpus;
   return scanner;
@@ -295,6 +302,7 @@ Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& refe
   const auto use_own = [&] {
     access.username = login->username;
     access.password = login->password.clone();
+    access.login_from = "the job";
   };
   if (registry == nullptr) { // not brokered: for pulls only
     if (login != nullptr && purpose == Purpose::pull) use_own();

@@ -191,6 +191,16 @@ Result<oci::Tolerated> JobsLeakScanner::verify(const oci::Layout& layout,
   return reader_->verify(layout, tree.root, rules, flaw);
 }
 
+Result<std::vector<oci::Executable>> JobsLeakScanner::executables(const oci::Layout& layout,
+                                                                  const oci::Digest& manifest) {
+  return reader_->executables(layout, manifest, max_layer_);
+}
+
+Result<std::vector<oci::PackageChange>>
+JobsLeakScanner::package_changes(const oci::Layout& layout, const oci::Digest& manifest) {
+  return reader_->package_changes(layout, manifest, max_layer_);
+}
+
 void JobsLeakScanner::read_early(const oci::Layout& layout, const oci::Digest& root,
                                  std::uint64_t max_layer) {
   auto early = task();

@@ -31,6 +31,10 @@ public:
   Result<gate::LeakFindings> search(const oci::Layout& layout, const oci::ImageTree& tree) override;
   Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::ImageTree& tree,
                                 const oci::VerifyRules& rules, oci::Flaw* flaw) override;
+  Result<std::vector<oci::Executable>> executables(const oci::Layout& layout,
+                                                   const oci::Digest& manifest) override;
+  Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
+                                                          const oci::Digest& manifest) override;
   /// From now on images are searched for what a build is lent, too. Errors: bad_input (more than
   /// kMostLent of it in one script).
   Status lend(const std::vector<leaks::KnownSecret>& more);

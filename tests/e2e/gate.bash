@@ -115,6 +115,101 @@ allow_scratch = true'
     expect_absent grp/app/scratch-none:1
 }
 
+TEST "a static program that no scanner can read passes by an SBOM that a policy owner signed, as long as what that names may pass" {
+    local dir=$world_dir/etc-sbom document
+    mkdir root
+    cc -static -O1 -o root/app -x c - <<<'int main(void) { return 0; }'
+    tar --numeric-owner --owner=0 --group=0 -C root -cf root.tar .
+    image_layout root.tar layout 1 --cmd /app
+    push_image_to_registry layout:1 base/plain:1 slipway only-slipway-knows-this
+    gate_config sbom 's|^\[gate\]|&\nsbom_files = ["'"$dir"'/app.cdx.json"]\nsbom_keys = ["'"$dir"'/owner.pub"]|' '[[rule]]
+project = "grp/*"
+allow_scratch = true'
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$CASE_DIR/owner.key" 2>/dev/null
+    openssl pkey -in "$CASE_DIR/owner.key" -pubout -out "$dir/owner.pub"
+    document=$dir/app.cdx.json
+    # sign_sbom OPENSSL FILE
+    sign_sbom() {
+        jq -n --arg version "$1" --arg file "$(sha256sum "$2" | cut -d' ' -f1)" '{bomFormat: "CycloneDX", specVersion: "1.6", version: 1, components: [
+            {type: "operating-system", name: "alpine", version: "3.21.3"},
+            {type: "file", name: "/app", hashes: [{alg: "SHA-256", content: $file}]},
+            {type: "library", name: "openssl", version: $version, purl: "pkg:apk/alpine/openssl@\($version)?distro=3.21.3"}]}' >"$document"
+        openssl dgst -sha256 -sign "$CASE_DIR/owner.key" -out "$document.sig" "$document"
+        chmod 644 "$dir"/*.pub "$dir"/app.*
+    }
+    # push_plain ID NAME: pushes the program on scratch, twice.
+    push_plain() {
+        run_steps "$1" "mkdir plain
+printf 'FROM scratch\nCOPY --from=$world_registry/base/plain:1 /app /app\n' >plain/Dockerfile
+docker build -q -t $world_registry/grp/app/$2:1 plain
+try push docker push $world_registry/grp/app/$2:1
+try again docker push $world_registry/grp/app/$2:1"
+    }
+
+    sign_sbom 3.3.3-r0 layout/index.json
+    push_plain 4060 other
+    expect_step push 1 "[scratch_no_packages]" "none names app (sha256:$(sha256sum root/app | cut -d' ' -f1))"
+    expect_absent grp/app/other:1
+    sign_sbom 3.3.2-r0 root/app
+    push_plain 4061 vulnerable-sbom
+    expect_step push 1 "CVE-2024-12797  openssl 3.3.2-r0, fixed in" "app.cdx.json (signed with owner.pub)"
+    expect_absent grp/app/vulnerable-sbom:1
+    sign_sbom 3.3.3-r0 root/app
+    push_plain 4062 described
+    expect_step push 0 "digest: sha256:"
+    expect_contains "$TRACE" "was judged by what the SBOM app.cdx.json (signed with owner.pub) names"
+    echo ' ' >>"$document"
+    push_plain 4063 changed
+    expect_step push 1 "[scratch_no_packages]" "an SBOM of the policy covers nothing until the operator has mended $document"
+    expect_absent grp/app/changed:1
+}
+
+TEST "a licence that the policy denies and a misconfiguration that it wants looked for block, and name package and remedy" {
+    gate_config licences "" '[[rule]]
+project = "*"
+misconfig_threshold = "high"
+denied_licenses = ["AGPL-*"]
+repositories = ["*"]'
+    # image_of NAME LICENCE LINES: pushes one with a Python package under that licence.
+    image_of() {
+        echo "mkdir $1; printf 'Metadata-Version: 2.1\nName: some\nVersion: 1.0\nLicense: $2\n' >$1/METADATA
+printf 'FROM $tiny\nCOPY METADATA /usr/lib/python3/dist-packages/some-1.0.dist-info/METADATA\n$3' >$1/Dockerfile
+docker build -q -t $world_registry/grp/app/$1:1 $1; try $1 docker push $world_registry/grp/app/$1:1"
+    }
+    run_steps 4065 "export SLIPWAY_REPORT_DIR=reports
+$(image_of licence AGPL-3.0-only 'USER 1000\n')
+try verdict cat \"\$CI_PROJECT_DIR/reports/slipway-verdict.json\"
+$(image_of root MIT '')
+$(image_of good MIT 'USER 1000\n')"
+
+    expect_step licence 1 "HIGH  AGPL-3.0-only  licence of some 1.0"
+    expect_lacks "$(step_says licence)" DS-0002
+    expect_step verdict 0 '"kind":"license"' '"package":"some"'
+    expect_absent grp/app/licence:1
+    expect_step root 1 "HIGH  DS-0002  misconfiguration of the image" "What to do: Add 'USER <non root user name>'"
+    expect_absent grp/app/root:1
+    expect_step good 0 "digest: sha256:"
+}
+
+TEST "a package that has another version in the database alone is denied, and one that was upgraded is not" {
+    local forge="sed -i '/^Package: zlib1g\$/,/^\$/ s/^Version: .*/Version: 9:9.9/' /var/lib/dpkg/status"
+    gate_config forged ""
+    # image_with NAME COMMAND
+    image_with() {
+        echo "mkdir $1; printf 'FROM $world_base\nRUN %s\n' \"\$(cat <<'END'
+$2
+END
+)\" >$1/Dockerfile
+docker build -q -t $world_registry/grp/app/$1:1 $1; try $1 docker push $world_registry/grp/app/$1:1"
+    }
+    run_steps 4066 "$(image_with forged "$forge")
+$(image_with upgraded "$forge && for file in \$(grep '/libz' /var/lib/dpkg/info/zlib1g*.list); do cp -a \$file /new && mv /new \$file; done")"
+
+    expect_step forged 1 "[package_forged] zlib1g of the image for linux/" "is said to be 9:9.9 instead of 1:"
+    expect_absent grp/app/forged:1
+    expect_step upgraded 0 "digest: sha256:"
+}
+
 TEST "no scanner, a hanging, crashing or babbling one, and one that is not the pinned one never let an image pass" {
     gate_config missing "s|^trivy = .*|trivy = \"/nonexistent/trivy\"|"
     run_steps 4011 "$(push_base missing)"

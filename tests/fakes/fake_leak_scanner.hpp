@@ -14,6 +14,12 @@ class FakeLeakScanner final : public gate::ContentReader {
 public:
   std::vector<oci::Digest> seen;
   std::function<Result<gate::LeakFindings>()> answer = [] { return gate::LeakFindings{}; };
+  std::function<Result<std::vector<oci::Executable>>()> can_be_executed = [] {
+    return std::vector<oci::Executable>{};
+  };
+  std::function<Result<std::vector<oci::PackageChange>>()> changed_packages = [] {
+    return std::vector<oci::PackageChange>{};
+  };
   Result<gate::LeakFindings> search(const oci::Layout& /*layout*/,
                                     const oci::ImageTree& tree) override {
     seen.push_back(tree.root);
@@ -22,6 +28,14 @@ public:
   Result<oci::Tolerated> verify(const oci::Layout& layout, const oci::ImageTree& tree,
                                 const oci::VerifyRules& rules, oci::Flaw* flaw) override {
     return oci::verify_tree(layout, tree, rules, flaw);
+  }
+  Result<std::vector<oci::Executable>> executables(const oci::Layout& /*layout*/,
+                                                   const oci::Digest& /*manifest*/) override {
+    return can_be_executed();
+  }
+  Result<std::vector<oci::PackageChange>>
+  package_changes(const oci::Layout& /*layout*/, const oci::Digest& /*manifest*/) override {
+    return changed_packages();
   }
 };
 

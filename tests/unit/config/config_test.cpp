@@ -653,6 +653,25 @@ TEST(Threats, SlipsAreToldWithFileLineAndKey) {
         << read.error().text();
   }
 }
+TEST(Licences, AndMisconfigurationsAreReadAndPrintedWithWhatARuleChanges) {
+  auto config =
+      parse("[gate]\nmisconfig_threshold = \"high\"\ndenied_licenses = [\"AGPL-*\"]\n", "c.toml");
+  ASSERT_TRUE(config) << config.error().text();
+  ASSERT_TRUE(parse_policy("[[rule]]\nmisconfig_threshold = \"\"\ndenied_licenses = []\n", "p.toml",
+                           *config)
+                  .ok());
+  EXPECT_EQ(config->rules.at(0).misconfig_threshold, "");
+  const auto printed = print(*config);
+  for (const char* line : {"misconfig_threshold = 'high'", "denied_licenses = ['AGPL-*']",
+                           "# misconfig_threshold = ''", "# denied_licenses = []"})
+    EXPECT_NE(printed.find(line), std::string::npos) << line << printed;
+  EXPECT_TRUE(parse(printed, "printed").ok());
+  EXPECT_NE(parse("[gate]\nmisconfig_threshold = \"some\"\n", "c.toml")
+                .error()
+                .text()
+                .find("misconfig_threshold"),
+            std::string::npos);
+}
 TEST(Vex, IsReadAndPrintedWithWhatARuleChanges) {
   auto config = parse("[gate]\nvex_files = [\"/v.json\"]\nvex_keys = [\"/k.pub\"]\n", "c.toml");
   ASSERT_TRUE(config) << config.error().text();
@@ -684,6 +703,39 @@ TEST(Vex, NeedsKeysAndAbsolutePaths) {
                 .error()
                 .text()
                 .find("needs the key 'vex_keys'"),
+            std::string::npos);
+}
+TEST(Sboms, AreReadAndPrintedWithWhatARuleChanges) {
+  auto config = parse("[gate]\nsbom_files = [\"/v.json\"]\nsbom_keys = [\"/k.pub\"]\n", "c.toml");
+  ASSERT_TRUE(config) << config.error().text();
+  ASSERT_TRUE(parse_policy("[[rule]]\nsbom_files = [\"/w.json\"]\n[[rule]]\nsbom_files = []\n"
+                           "sbom_keys = []\n",
+                           "p.toml", *config)
+                  .ok());
+  EXPECT_EQ(config->rules.at(0).sbom_files, std::vector<std::string>{"/w.json"});
+  EXPECT_FALSE(config->rules.at(0).sbom_keys.has_value());
+  const auto printed = print(*config);
+  for (const char* line : {"sbom_files = ['/v.json']", "sbom_keys = ['/k.pub']",
+                           "# sbom_files = ['/w.json']", "# sbom_keys = []"})
+    EXPECT_NE(printed.find(line), std::string::npos) << line << printed;
+  EXPECT_TRUE(parse(printed, "printed").ok());
+}
+TEST(Sboms, NeedKeysAndAbsolutePaths) {
+  const auto says = [](const std::string& text) {
+    return parse("[gate]\n" + text + "\n", "c.toml").error().text();
+  };
+  EXPECT_NE(says("sbom_files = [\"/v.json\"]").find("[gate] needs the key 'sbom_keys'"),
+            std::string::npos);
+  EXPECT_NE(says("sbom_files = [\"v.json\"]").find("a list of absolute paths of files"),
+            std::string::npos);
+  EXPECT_NE(says("sbom_keys = [\"/keys/\"]").find("a list of absolute paths of files"),
+            std::string::npos);
+  auto config = parse("[gate]\nsbom_files = [\"/v.json\"]\nsbom_keys = [\"/k.pub\"]\n", "c.toml");
+  ASSERT_TRUE(config);
+  EXPECT_NE(parse_policy("[[rule]]\nsbom_keys = []\n", "p.toml", *config)
+                .error()
+                .text()
+                .find("needs the key 'sbom_keys'"),
             std::string::npos);
 }
 TEST(Signing, NeedsOneKeyAndABuildersName) {

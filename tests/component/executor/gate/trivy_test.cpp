@@ -7,6 +7,7 @@
 #include "executor/gate/report.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/fake_leak_scanner.hpp"
+#include "tests/fakes/signing_key.hpp"
 #include "tests/lib/must_run.hpp"
 
 #include <gtest/gtest.h>
@@ -92,6 +93,8 @@ protected:
     SandboxedTrivy trivy{config_, podman, ids_, "gate-test"};
     SystemClock clock;
     fakes::FakeLeakScanner leaks;
+    leaks.can_be_executed = [this] { return executables_; };
+    leaks.changed_packages = changed_packages_;
     auto layout = oci::Layout::open(layout_);
     return TrivyGate{config_, trivy, leaks, clock}.judge(*layout, root, policy_, repository);
   }
@@ -101,6 +104,7 @@ protected:
     EXPECT_TRUE(judged.ok()) << judged.error().text();
     if (!judged || judged->verdict.passed) return "";
     const auto& verdict = judged->verdict;
+    said_ = verdict.for_people();
     if (!verdict.denials.empty()) return verdict.denials.front().code;
     return verdict.findings.front().id;
   }
@@ -150,11 +154,33 @@ protected:
     return fakes::write_alpine(*layout, openssl);
   }
 
+  // The same image with this in its config.
+  oci::Digest with_history(const oci::Digest& image, const std::string& history) {
+    auto layout = oci::Layout::open(layout_);
+    auto config =
+        *layout->read_blob(oci::read_tree(*layout, image)->images.front().manifest.config.digest,
+                           oci::kMaxConfigBytes);
+    config.insert(config.size() - 1, ",\"history\":" + history);
+    const auto config_digest = *layout->write_blob(config);
+    auto manifest = *layout->read_blob(image, oci::kMaxManifestBytes);
+    const auto from = manifest.find("\"config\":");
+    const auto to = manifest.find(",\"layers\"");
+    manifest.replace(from, to - from,
+                     "\"config\":" + fakes::blob_json("application/vnd.oci.image.config.v1+json",
+                                                      config_digest, config.size()));
+    return *layout->write_blob(manifest);
+  }
+
   sandbox::Engine engine_;
   process::LocalRunner runner_;
   ScannerConfig config_;
   sandbox::IdSlot ids_;
   GatePolicy policy_;
+  std::vector<oci::Executable> executables_; ///< of the image
+  std::function<Result<std::vector<oci::PackageChange>>()> changed_packages_ = [] {
+    return std::vector<oci::PackageChange>{};
+  };
+  std::string said_; ///< by the last verdict that denied
   fs::path dir_;
   fs::path layout_;
 };
@@ -320,19 +346,9 @@ TEST_F(TrivyInItsSandbox, FindsASecretBelowACommandOfTheHistory) {
   const auto honest = fakes::write_image_of(
       *layout, {{first, oci::Digest::of(first).str()}, {second, oci::Digest::of(second).str()}});
   // The same image with a history in which the first layer looks like a base image.
-  auto config = *layout->read_blob(
-      oci::read_tree(*layout, honest)->images.front().manifest.config.digest, oci::kMaxConfigBytes);
-  config.insert(
-      config.size() - 1,
-      R"(,"history":[{"created_by":"COPY a"},{"created_by":"CMD [\"sh\"]","empty_layer":true},{"created_by":"COPY b"}])");
-  const auto config_digest = *layout->write_blob(config);
-  auto manifest = *layout->read_blob(honest, oci::kMaxManifestBytes);
-  const auto from = manifest.find("\"config\":");
-  const auto to = manifest.find(",\"layers\"");
-  manifest.replace(from, to - from,
-                   "\"config\":" + fakes::blob_json("application/vnd.oci.image.config.v1+json",
-                                                    config_digest, config.size()));
-  const auto hiding = *layout->write_blob(manifest);
+  const auto hiding = with_history(
+      honest,
+      R"([{"created_by":"COPY a"},{"created_by":"CMD [\"sh\"]","empty_layer":true},{"created_by":"COPY b"}])");
 
   EXPECT_EQ(denied_for(honest), "private-key");
   EXPECT_EQ(denied_for(hiding), "private-key");
@@ -454,6 +470,111 @@ TEST_F(TrivyInItsSandbox, RunsWhatItCheckedWhateverBecomesOfTheFile) {
   EXPECT_NE(said->out.find("ids 65534:65534"), std::string::npos) << said->out << said->err;
 }
 
+TEST_F(TrivyInItsSandbox, LooksForMisconfigurationsWhereThePolicyWantsThem) {
+  const auto plain = alpine("3.3.3-r0");
+  const auto built = with_history(plain, R"([{"created_by":"COPY / / # buildkit"}])");
+  EXPECT_EQ(denied_for(built), "");
+  policy_.misconfig_threshold = Severity::high;
+  EXPECT_EQ(denied_for(built), "coverage_partial") << "the scanner was not asked";
+  config_.misconfigurations = true;
+
+  EXPECT_EQ(denied_for(built), "DS-0002");
+  EXPECT_NE(said_.find("What to do: Add 'USER"), std::string::npos) << said_;
+  EXPECT_EQ(denied_for(plain), "coverage_partial") << "of this one there is nothing to judge by";
+
+  policy_.misconfig_threshold = Severity::critical;
+  EXPECT_EQ(denied_for(built), "");
+}
+
+TEST_F(TrivyInItsSandbox, DeniesAVersionThatTheDatabaseAloneNames) {
+  auto layout = oci::Layout::open(layout_);
+  const auto two_layers = [&](const std::vector<std::pair<std::string, std::string>>& upper) {
+    const auto base = fakes::alpine_layer("3.3.2-r0");
+    const auto tar = fakes::tar_of(upper);
+    return fakes::write_image_of(
+        *layout, {{base, oci::Digest::of(base).str()}, {tar, oci::Digest::of(tar).str()}});
+  };
+  std::string database = kVulnerable;
+  database.replace(database.find("3.3.2-r0"), 8, "3.3.3-r0");
+  const auto forged = two_layers({{"lib/apk/db/installed", database}});
+  int asked = 0;
+  changed_packages_ = [&] {
+    ++asked;
+    return std::vector<oci::PackageChange>{{"libssl3", "3.3.2-r0", "3.3.3-r0", "", "", false}};
+  };
+
+  EXPECT_EQ(denied_for(forged), "package_forged");
+  EXPECT_TRUE(passes_the_scanner_alone(forged));
+  EXPECT_EQ(denied_for(two_layers({{"app", "x"}})), "CVE-2024-12797");
+  EXPECT_EQ(asked, 1) << "of an image whose layers change no package nobody asks";
+}
+
+TEST_F(TrivyInItsSandbox, FindsLicencesThatThePolicyDenies) {
+  const auto digest = alpine("3.3.3-r0");
+  policy_.denied_licenses = {"GPL-*"};
+  EXPECT_EQ(denied_for(digest), "");
+  policy_.denied_licenses = {"apache-*"};
+  EXPECT_EQ(denied_for(digest), "Apache-2.0");
+  EXPECT_NE(said_.find("licence of libssl3 3.3.3-r0"), std::string::npos) << said_;
+}
+
+TEST_F(TrivyInItsSandbox, LooksUpWhatASignedSbomSaysOfAStaticProgram) {
+  const std::string program = "\x7f"
+                              "ELF a program that no scanner can read";
+  const auto scratch = image({{"app", program}});
+  const auto sbom_of = [&](const std::string& openssl, const oci::Digest& file) {
+    return R"({"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"components":[)"
+           R"({"type":"operating-system","name":"alpine","version":"3.21.3"},)"
+           R"({"type":"file","name":"/app","hashes":[{"alg":"SHA-256","content":")" +
+           file.hex() + R"("}]},{"type":"library","name":"openssl","version":")" + openssl +
+           R"(","purl":"pkg:apk/alpine/openssl@)" + openssl + R"(?arch=x86_64&distro=3.21.3"}]})";
+  };
+  const auto key = fakes::SigningKey::ec("P-256");
+  ASSERT_TRUE(replace_file(dir_ / "owner.pub", key.public_pem(), 0644).ok());
+  policy_.allow_scratch = true;
+  EXPECT_EQ(denied_for(scratch), "scratch_no_packages");
+  policy_.sboms = {{dir_ / "app.cdx.json"}, {dir_ / "owner.pub"}};
+  executables_ = {{"app", oci::Digest::of(program)}};
+  const auto with = [&](const std::string& text) {
+    EXPECT_TRUE(replace_file(dir_ / "app.cdx.json", text, 0644).ok());
+    EXPECT_TRUE(replace_file(dir_ / "app.cdx.json.sig", key.sign(text), 0644).ok());
+    return denied_for(scratch);
+  };
+
+  EXPECT_EQ(with(sbom_of("3.3.2-r0", oci::Digest::of(program))), "CVE-2024-12797") << said_;
+  EXPECT_EQ(with(sbom_of("3.3.3-r0", oci::Digest::of(program))), "");
+  EXPECT_EQ(with(sbom_of("3.3.3-r0", oci::Digest::of("another"))), "scratch_no_packages");
+  // Without a system and in the other format; Trivy says less of such a document.
+  EXPECT_EQ(with(R"({"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT","name":"app",)"
+                 R"("dataLicense":"CC0-1.0","documentNamespace":"https://example.com/app",)"
+                 R"("creationInfo":{"created":"2026-11-20T00:00:00Z","creators":["Tool: x"]},)"
+                 R"("files":[{"SPDXID":"SPDXRef-f","fileName":"app","checksums":[)"
+                 R"({"algorithm":"SHA256","checksumValue":")" +
+                 oci::Digest::of(program).hex() +
+                 R"("}]}],"packages":[{"SPDXID":"SPDXRef-p","name":"pyyaml","versionInfo":"5.3",)"
+                 R"("downloadLocation":"NONE","externalRefs":[{"referenceCategory":)"
+                 R"("PACKAGE-MANAGER","referenceType":"purl","referenceLocator":)"
+                 R"("pkg:pypi/pyyaml@5.3"}]}]})"),
+            "CVE-2020-14343");
+}
+
+TEST_F(TrivyInItsSandbox, TakesNoSbomInTheImageForWhatTheImageIsMadeOf) {
+  const std::string sbom = R"({"bomFormat":"CycloneDX","specVersion":"1.6","version":1,)"
+                           R"("components":[{"type":"library","name":"requests",)"
+                           R"("version":"2.32.0","purl":"pkg:pypi/requests@2.32.0"}]})";
+  policy_.allow_scratch = true;
+  EXPECT_EQ(denied_for(image({{"app", "\x7f"
+                                      "ELF"},
+                              {"x.cdx.json", sbom}})),
+            "scratch_no_packages");
+  // The control: a package that is there.
+  EXPECT_EQ(denied_for(image({{"app", "\x7f"
+                                      "ELF"},
+                              {"usr/lib/python3/dist-packages/requests-2.32.0.dist-info/METADATA",
+                               "Metadata-Version: 2.1\nName: requests\nVersion: 2.32.0\n"}})),
+            "");
+}
+
 /// Trivy, whose findings somebody takes away.
 class SilencedTrivy final : public Scanner {
 public:
@@ -467,6 +588,7 @@ public:
       report->json.replace(at, 17, "\"Nothing\"");
     return report;
   }
+  Result<Report> scan_sbom(const fs::path& dir) override { return real_.scan_sbom(dir); }
   std::string version() const override { return real_.version(); }
 
 private:

@@ -66,6 +66,16 @@ TEST_F(DoctorTest, SaysHowFarSlipwayGateIsConfinedAndWhetherItWorks) {
                                   const oci::VerifyRules& /*rules*/, oci::Flaw* /*flaw*/) override {
       return Error{ErrorKind::internal, "it died", "", {}};
     }
+    Result<std::vector<oci::Executable>> executables(const oci::Layout& /*layout*/,
+                                                     const oci::Digest& /*manifest*/,
+                                                     std::uint64_t /*max_layer*/) override {
+      return std::vector<oci::Executable>{};
+    }
+    Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& /*layout*/,
+                                                            const oci::Digest& /*manifest*/,
+                                                            std::uint64_t /*max_layer*/) override {
+      return std::vector<oci::PackageChange>{};
+    }
   } dead;
   const auto empty = *oci::Layout::create(dir_ / "empty");
   gate_worker::ReadsHere alive{clock_};

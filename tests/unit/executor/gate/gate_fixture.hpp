@@ -36,6 +36,12 @@ public:
     seen.push_back(manifest);
     return answer(dir, manifest);
   }
+  std::vector<std::string> sboms; ///< those that it was given
+  std::function<Result<Report>()> sbom_answer;
+  Result<Report> scan_sbom(const std::filesystem::path& dir) override {
+    sboms.push_back(*read_file(dir / kSbomFile, 1UL << 20));
+    return sbom_answer();
+  }
   std::string version() const override { return version_text; }
 };
 

@@ -76,6 +76,40 @@ TEST(GateProtocol, CarriesTheRulesOfAVerification) {
   EXPECT_EQ(request->verify->artifacts, rules.artifacts);
 }
 
+TEST(GateProtocol, CarriesAQuestionForExecutablesAndItsAnswer) {
+  const auto request = decode_request(encode_executables("/l", kRoot, 7));
+
+  ASSERT_TRUE(request.ok()) << request.error().text();
+  EXPECT_EQ(request->executables_in, 7U);
+  EXPECT_FALSE(request->verify || request->search || request->most_file_bytes);
+  using Found = Result<std::vector<oci::Executable>>;
+  const auto answer = decode_executables(encode(Found{{{"usr/\xff", kRoot}}}));
+  ASSERT_TRUE(answer.ok()) << answer.error().text();
+  ASSERT_EQ(answer->size(), 1U);
+  EXPECT_EQ(answer->front().path, "usr/\xff");
+  EXPECT_EQ(answer->front().content, kRoot);
+  const auto error = decode_executables(encode(Found{Error{ErrorKind::bad_input, "what", "", {}}}));
+  ASSERT_FALSE(error.ok());
+  EXPECT_EQ(error.error().kind, ErrorKind::bad_input);
+}
+
+TEST(GateProtocol, CarriesAQuestionForPackageChangesAndItsAnswer) {
+  const auto request = decode_request(encode_package_changes("/l", kRoot, 7));
+
+  ASSERT_TRUE(request.ok()) << request.error().text();
+  EXPECT_EQ(request->package_changes_in, 7U);
+  EXPECT_FALSE(request->verify || request->executables_in);
+  using Changes = Result<std::vector<oci::PackageChange>>;
+  const auto answer =
+      decode_package_changes(encode(Changes{{{"curl", "7", "8", "one", "two", false}}}));
+  ASSERT_TRUE(answer.ok()) << answer.error().text();
+  ASSERT_EQ(answer->size(), 1U);
+  const auto& change = answer->front();
+  EXPECT_EQ(change.name + change.old_version + change.new_version, "curl78");
+  EXPECT_EQ(change.old_maintainer + change.new_maintainer, "onetwo");
+  EXPECT_FALSE(change.has_files);
+}
+
 TEST(GateProtocol, CarriesAnErrorWithItsKind) {
   auto flaw = oci::Flaw::unreadable;
   const Error error{ErrorKind::bad_input, "what", "hint", {"in this"}};
@@ -100,6 +134,8 @@ TEST(GateProtocol, TakesNoAnswerThatItDoesNotUnderstandForAGoodOne) {
        R"({"tolerated":[[99,"x"]]})", R"({"tolerated":[1]})", R"({"tolerated":{"a":1}})",
        R"({"hits":[{"names":[],"form":0,"blob":"x"}],"more_hits":0,"leaking":{},"not_searched":[],"notes":[],"bytes":0})"}) {
     EXPECT_FALSE(decode_report(text).ok()) << text;
+    EXPECT_FALSE(decode_executables(text).ok()) << text;
+    EXPECT_FALSE(decode_package_changes(text).ok()) << text;
     EXPECT_FALSE(decode_tolerated(text, nullptr).ok()) << text;
   }
   // Neither passes for the other.

@@ -46,7 +46,7 @@ gate::Verdict denied() {
   secret.target = "/root/.aws/credentials";
   secret.severity = gate::Severity::critical;
   secret.blocks = true;
-  secret.is_secret = true;
+  secret.kind = gate::FindingKind::secret;
   verdict.findings.push_back(secret);
   verdict.scanner = "trivy 0.69.3";
   EXPECT_TRUE(parse_rfc3339("2026-11-27T10:11:12Z", verdict.judged_at));
@@ -60,6 +60,7 @@ gate::Verdict hostile() {
       "\nsection_end:1:x\r\xef\xbf\xbf\xe2\x80\xae";
   for (auto& one : verdict.findings) {
     one.id = one.package = one.installed = one.fixed = one.title = one.target = one.threat = text;
+    one.remedy = text;
     one.url = "javascript:alert(1)";
   }
   verdict.findings[1].waived = true;
@@ -67,6 +68,41 @@ gate::Verdict hostile() {
   verdict.denials[0].message = text;
   verdict.warnings.push_back(text);
   return verdict;
+}
+
+gate::Verdict with_other_kinds() {
+  auto verdict = denied();
+  gate::Finding user;
+  user.kind = gate::FindingKind::misconfiguration;
+  user.id = "DS-0002";
+  user.target = "config and history";
+  user.title = "Image user should not be 'root'";
+  user.remedy = "Add a USER line";
+  user.severity = gate::Severity::high;
+  user.blocks = true;
+  auto license = finding("AGPL-3.0-only", gate::Severity::high, true);
+  license.kind = gate::FindingKind::license;
+  verdict.findings = {user, license};
+  return verdict;
+}
+
+TEST(Report, TellsMisconfigurationsAndLicencesAsWhatTheyAre) {
+  const auto verdict = with_other_kinds();
+  const auto has = [](const std::string& text, const char* words) {
+    EXPECT_NE(text.find(words), std::string::npos) << words << " in " << text;
+  };
+  const auto html = render(Format::html, verdict, kSubject);
+  has(html, "<td>misconfiguration</td>");
+  has(html, "<td>Add a USER line</td>");
+  has(html, "licence of ");
+  const auto junit = render(Format::junit, verdict, kSubject);
+  has(junit, "name=\"DS-0002 in config and history\"");
+  has(junit, "HIGH, a misconfiguration: Image user should not be");
+  has(junit, "HIGH, a licence that the policy denies");
+  const auto sarif = render(Format::sarif, verdict, kSubject);
+  has(sarif, "misconfiguration (DS-0002): Image user should not be 'root'. Add a USER line");
+  has(sarif, "licence (AGPL-3.0-only) of ");
+  EXPECT_EQ(render(Format::gitlab, verdict, kSubject).find("DS-0002"), std::string::npos);
 }
 
 TEST(Report, FormatsHaveWordsAndTheFileNamesThatUsersExpect) {

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// One layer as a tar, entry by entry.
+#pragma once
+
+#include "executor/base/result.hpp"
+#include "executor/oci/layer.hpp"
+
+#include <archive.h>
+#include <archive_entry.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace slipway::gate_worker {
+
+/// "a/b" of "./a//b/", "" of "/". None where it leads upwards.
+std::optional<std::string> normal_path(std::string_view path);
+
+/// What is wrong with an image.
+inline Error bad_image(const std::string& what) {
+  return Error{ErrorKind::bad_input, what, "", {}};
+}
+
+class LayerTar {
+public:
+  /// `max_bytes` that it expands to. Errors: bad_input (a type that is no layer's; no tar);
+  /// not_found; io.
+  static Result<std::unique_ptr<LayerTar>>
+  open(const oci::Layout& layout, const oci::Descriptor& layer, std::uint64_t max_bytes);
+  LayerTar(const LayerTar&) = delete; // libarchive has its address
+  LayerTar& operator=(const LayerTar&) = delete;
+
+  /// Valid until the next call; null at the end, where the layer's digest is proven. Errors:
+  /// bad_input; io.
+  Result<archive_entry*> next();
+  /// The next bytes of the entry; none at its end. Errors: the same.
+  Result<std::string_view> data();
+
+private:
+  explicit LayerTar(oci::LayerReader reader);
+  static la_ssize_t read_part(archive* unused, void* self, const void** bytes);
+  Error broken() const;
+
+  oci::LayerReader reader_;
+  std::unique_ptr<archive, decltype(&::archive_read_free)> archive_;
+  std::optional<Error> error_;
+  std::vector<char> part_;
+};
+
+/// Calls `use` with each layer of one image, from the lowest on. Errors: bad_input (no image);
+/// those of LayerTar::open() and of `use`, with the layer's digest.
+Status each_layer(const oci::Layout& layout, const oci::Digest& manifest, std::uint64_t max_layer,
+                  const std::function<Status(LayerTar&)>& use);
+
+} // namespace slipway::gate_worker
