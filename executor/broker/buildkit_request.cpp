@@ -97,7 +97,7 @@ Status take_output(const TypedAttributes& output, SessionBuild& build) {
       }
     } else if (key == "push" && output.type == "moby") {
       continue; // the client does it itself, by POST /images/NAME/push
-    } else if (key == "unpack" || key == "store" || key == "registry.insecure") {
+    } else if (key == "unpack" || key == "store" || key == "load" || key == "registry.insecure") {
       continue; // about a store and a push that are not the builder's here
     } else if (!value.empty() && value != "false" && value != "0") {
       return denied("the output's attribute " + shown(key) + "=" + shown(value) +

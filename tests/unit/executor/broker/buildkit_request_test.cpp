@@ -107,6 +107,15 @@ TEST(BuildkitRequest, UnderstandsWhatBuildxSends) {
   EXPECT_EQ(build->notes.size(), 1U);
 }
 
+TEST(BuildkitRequest, UnderstandsWhatComposeSends) {
+  const auto build =
+      understand_build(control({{"load", "true"}, {"name", "reg:5000/shop/web:1"}}, "moby"),
+                       frontend({{"target", ""}, {"filename", "Dockerfile"}}));
+
+  ASSERT_TRUE(build) << build.error().text();
+  EXPECT_EQ(build->request.tags.at(0).str(), "reg:5000/shop/web:1");
+}
+
 struct Refused {
   const char* name;
   SolveOrder control;
