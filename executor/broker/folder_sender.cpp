@@ -230,8 +230,7 @@ std::string FolderSender::stat_of(const std::string& path, const Entry& entry) c
   return grpc::MessageWriter{}.number(1, packet_type::kStat).message(2, stat).take();
 }
 
-Status FolderSender::send_content(const PacketStream& stream, std::uint64_t id,
-                                  const Entry& entry) const {
+Status FolderSender::send_content(const Put& put, std::uint64_t id, const Entry& entry) const {
   std::string piece;
   for (std::uint64_t sent = 0; sent < entry.size;) {
     piece.resize(std::min<std::uint64_t>(kPieceBytes, entry.size - sent));
@@ -240,33 +239,36 @@ Status FolderSender::send_content(const PacketStream& stream, std::uint64_t id,
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return io_error("read", got < 0 ? errno : EIO, "the files of an image");
     const std::string_view part{piece.data(), static_cast<std::size_t>(got)};
-    if (auto given = stream.send(packet_of(packet_type::kData, id, part)); !given) return given;
+    if (auto given = put(packet_of(packet_type::kData, id, part)); !given) return given;
     sent += part.size();
   }
-  return stream.send(packet_of(packet_type::kData, id)); // the content's end
+  return put(packet_of(packet_type::kData, id)); // the content's end
 }
 
 Status FolderSender::send(const PacketStream& stream,
                           std::chrono::steady_clock::time_point until) const {
+  const Put put = [&](const std::string& packet) -> Status {
+    if (std::chrono::steady_clock::now() > until)
+      return Error{ErrorKind::timed_out, "the client takes the image's files too slowly", "", {}};
+    return stream.send(packet);
+  };
   std::vector<const Entry*> wanted; // by its number; null: it has no content, or was sent
   for (const auto& [path, entry] : entries_) {
     wanted.push_back(is_regular(entry.mode) ? &entry : nullptr);
-    if (auto listed = stream.send(stat_of(path, entry)); !listed) return listed;
+    if (auto listed = put(stat_of(path, entry)); !listed) return listed;
   }
-  if (auto ended = stream.send(packet_of(packet_type::kStat)); !ended) return ended;
+  if (auto ended = put(packet_of(packet_type::kStat)); !ended) return ended;
   for (;;) {
     auto wish = next_wish(stream);
     if (!wish) return std::move(wish).error();
-    if (std::chrono::steady_clock::now() > until)
-      return Error{ErrorKind::timed_out, "the client takes the image's files too slowly", "", {}};
-    if (wish->type == packet_type::kFin) return stream.send(packet_of(packet_type::kFin));
+    if (wish->type == packet_type::kFin) return put(packet_of(packet_type::kFin));
     if (wish->type == packet_type::kError)
       return refused("the client could not write them: " + wish->words);
     if (wish->type != packet_type::kRequest || wish->id >= wanted.size() ||
         wanted[wish->id] == nullptr)
       return refused("the client asks for one that is not there");
     const Entry& entry = *std::exchange(wanted[wish->id], nullptr);
-    if (auto sent = send_content(stream, wish->id, entry); !sent) return sent;
+    if (auto sent = send_content(put, wish->id, entry); !sent) return sent;
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -55,7 +56,8 @@ private:
   Status add(const std::string& path, Entry entry);
   Status resolve_links();
   Status add_parents();
-  Status send_content(const PacketStream& stream, std::uint64_t id, const Entry& entry) const;
+  using Put = std::function<Status(const std::string& packet)>;
+  Status send_content(const Put& put, std::uint64_t id, const Entry& entry) const;
   std::string stat_of(const std::string& path, const Entry& entry) const;
 
   int spool_;
