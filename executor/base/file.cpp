@@ -86,6 +86,12 @@ Status replace_passing_file(const std::filesystem::path& file, std::string_view 
   return replace(file, bytes, mode, Durable::no);
 }
 
+Result<UniqueFd> make_unnamed_file(const std::filesystem::path& dir) {
+  UniqueFd file{::open(dir.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)};
+  if (!file) return io_error("open (O_TMPFILE)", errno, dir.string());
+  return file;
+}
+
 Status make_directory(const std::filesystem::path& dir, unsigned mode) {
   std::error_code failed;
   if (dir.has_parent_path()) std::filesystem::create_directories(dir.parent_path(), failed);

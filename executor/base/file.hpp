@@ -26,6 +26,9 @@ Status write_all(int fd, std::string_view bytes);
 Status replace_file(const std::filesystem::path& file, std::string_view bytes,
                     unsigned mode = 0600);
 
+/// An empty file in DIR that has no name, and goes with its descriptor. Errors: io.
+Result<UniqueFd> make_unnamed_file(const std::filesystem::path& dir);
+
 /// Makes DIR (and parents, 0755) with `mode`; an existing one is kept. Errors: io.
 Status make_directory(const std::filesystem::path& dir, unsigned mode = 0700);
 

@@ -290,8 +290,8 @@ private:
 
   /// A layer whose digest nobody tells: first into an unnamed file, then by its digest.
   Status take_layer(Contents& contents, const std::string& name) {
-    UniqueFd spool{::open(into_.path().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)};
-    if (!spool) return io_error("open (O_TMPFILE)", errno, into_.path().string());
+    auto spool = make_unnamed_file(into_.path());
+    if (!spool) return std::move(spool).error();
     oci::Hasher hasher;
     std::uint64_t size = 0;
     std::vector<char> part(kPartBytes);
@@ -302,14 +302,14 @@ private:
       const std::string_view bytes{part.data(), *got};
       hasher.update(bytes);
       size += *got;
-      if (auto status = write_all(spool.get(), bytes); !status) return status;
+      if (auto status = write_all(spool->get(), bytes); !status) return status;
     }
     auto digest = hasher.finish();
-    if (::lseek(spool.get(), 0, SEEK_SET) != 0) return io_error("lseek", errno);
+    if (::lseek(spool->get(), 0, SEEK_SET) != 0) return io_error("lseek", errno);
     auto status = into_.write_blob_stream(
         digest, size, [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
           for (;;) {
-            const ssize_t got = ::read(spool.get(), buffer, capacity);
+            const ssize_t got = ::read(spool->get(), buffer, capacity);
             if (got >= 0) return static_cast<std::size_t>(got);
             if (errno != EINTR) return io_error("read", errno);
           }

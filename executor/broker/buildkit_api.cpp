@@ -6,6 +6,7 @@
 #include "executor/broker/buildkit_request.hpp"
 #include "executor/broker/buildkit_session.hpp"
 #include "executor/broker/folder_receiver.hpp"
+#include "executor/broker/folder_sender.hpp"
 #include "executor/broker/request.hpp"
 #include "executor/grpc/connection.hpp"
 #include "executor/grpc/protobuf.hpp"
@@ -246,6 +247,9 @@ private:
   void gateway_return(Call& call, ClientBuild& build);
   Result<std::string> run(const SolveOrder& order, ClientBuild& build, const Call& call);
   Status bring(SessionBuild& wanted, const std::string& session_id, const Call& call);
+  /// The image's files to the client of this session.
+  Status give(FilesOutput output, const std::string& image, const std::string& session_id,
+              const Call& call);
 
   std::shared_ptr<ClientBuild> build_of(const std::string& ref);
   /// Waits for another call of the client to make it known. Errors: not_found.
@@ -588,6 +592,23 @@ Status BuildkitApi::State::bring(SessionBuild& wanted, const std::string& sessio
   return {};
 }
 
+Status BuildkitApi::State::give(FilesOutput output, const std::string& image,
+                                const std::string& session_id, const Call& call) {
+  auto session = await_session(session_id, call);
+  if (!session) return std::move(session).error();
+  const Cancelled cancelled = [&] { return call.gone(); };
+  const auto files_to = [&](const FileSink& sink) { return images_.files(image, sink, cancelled); };
+  if (output == FilesOutput::tar) return (*session)->send_file(files_to);
+  // What the client asks for first may come last in a tar.
+  auto spool = images_.unnamed_file();
+  if (!spool) return std::move(spool).error();
+  FolderSender files{spool->get()};
+  auto taken = files_to([&](std::string_view tar) { return files.take(tar); });
+  if (!taken) return taken;
+  if (auto complete = files.finish(); !complete) return complete;
+  return (*session)->send_folder(files);
+}
+
 Result<std::string> BuildkitApi::State::run(const SolveOrder& order, ClientBuild& build,
                                             const Call& call) {
   std::optional<SolveOrder> frontend;
@@ -609,6 +630,7 @@ Result<std::string> BuildkitApi::State::run(const SolveOrder& order, ClientBuild
   for (const auto& note : wanted->notes)
     say(note + "\n");
   const auto tags = wanted->request.tags;
+  const auto files = wanted->files;
   // Before a folder is begun: what is sent and not read takes room.
   while (!turns_.try_acquire_for(kLook))
     if (call.gone()) return gone_error();
@@ -620,8 +642,14 @@ Result<std::string> BuildkitApi::State::run(const SolveOrder& order, ClientBuild
   auto outcome = brought
                      ? images_.build(std::move(wanted->request), say, [&] { return call.gone(); })
                      : Result<BuildOutcome>{std::move(brought).error()};
+  if (outcome && files != FilesOutput::none) {
+    say("slipway: writing the image's files to the client\n");
+    if (auto given = give(files, outcome->image_id.str(), order.session, call); !given)
+      outcome = std::move(given).error();
+  }
   progress.end(outcome ? "" : readable(outcome.error()));
   if (!outcome) return std::move(outcome).error();
+  if (files != FilesOutput::none) return std::string{}; // as BuildKit: there is no image to name
   std::string names;
   for (const auto& tag : tags)
     names += (names.empty() ? "" : ",") + tag.str();

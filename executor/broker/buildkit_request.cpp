@@ -82,13 +82,17 @@ Status take_output(const TypedAttributes& output, SessionBuild& build) {
     return denied("an output that the builder pushes (type=image,push=true) is not possible here: "
                   "nothing leaves the job unscanned",
                   "build with -t and use docker push, which goes through the gate");
-  if (output.type != "moby" && output.type != "image") {
+  if (output.type == "local") {
+    build.files = FilesOutput::folder;
+  } else if (output.type == "tar") {
+    build.files = FilesOutput::tar;
+  } else if (output.type != "moby" && output.type != "image") {
     return denied("the output type=" + shown(output.type) + " is not possible here",
                   "build with -t: the image is in docker images then, and docker save or docker "
                   "push take it from there");
   }
   for (const auto& [key, value] : output.attributes) {
-    if (key == "name") {
+    if (key == "name" && build.files == FilesOutput::none) {
       for (const auto& text : split_commas(value)) {
         auto tag = parse_tag(text);
         if (!tag) return std::move(tag).error();
@@ -97,7 +101,7 @@ Status take_output(const TypedAttributes& output, SessionBuild& build) {
       }
     } else if (key == "push" && output.type == "moby") {
       continue; // the client does it itself, by POST /images/NAME/push
-    } else if (key == "unpack" || key == "store" || key == "registry.insecure") {
+    } else if (key == "unpack" || key == "store" || key == "load" || key == "registry.insecure") {
       continue; // about a store and a push that are not the builder's here
     } else if (!value.empty() && value != "false" && value != "0") {
       return denied("the output's attribute " + shown(key) + "=" + shown(value) +
@@ -284,6 +288,11 @@ Result<SessionBuild> understand_build(const SolveOrder& control, const SolveOrde
     if (auto taken = take_output(output, build); !taken) return std::move(taken).error();
   for (const auto& [key, value] : frontend.options)
     if (auto taken = take_option(key, value, build); !taken) return std::move(taken).error();
+  const bool has_folder_each =
+      build.request.platforms.size() > 1 || is_on(value_of(frontend.options, "multi-platform"));
+  if (build.files != FilesOutput::none && has_folder_each)
+    return denied("the files of several platforms in one output are not possible here",
+                  "build for one platform at a time, each into a folder of its own");
   return build;
 }
 

@@ -49,6 +49,13 @@ Result<SolveOrder> read_gateway_solve(std::string_view message);
 /// --check` and `--call`. Errors: denied, with what to do instead.
 Status check_frontend(const SolveOrder& order);
 
+/// What becomes of the files of the image that was built, beside the image itself.
+enum class FilesOutput {
+  none,
+  tar,    ///< to the client as one tar (type=tar)
+  folder, ///< to the client one by one (type=local)
+};
+
 /// A build of which the client's folders still have to be read.
 struct SessionBuild {
   BuildRequest request; ///< without context, Dockerfile and secrets
@@ -58,6 +65,7 @@ struct SessionBuild {
   std::vector<std::pair<std::string, std::string>>
       named_folders;   ///< a context's name, the client's
   Attributes sessions; ///< of which session a client's folder is, where it is another one
+  FilesOutput files = FilesOutput::none;
   std::vector<std::string> notes; ///< for the build's output, a line each
 };
 

@@ -3,6 +3,7 @@
 
 #include "executor/base/percent.hpp"
 #include "executor/broker/folder_receiver.hpp"
+#include "executor/broker/folder_sender.hpp"
 #include "executor/grpc/protobuf.hpp"
 
 #include <string.h>
@@ -14,6 +15,7 @@ namespace slipway::broker {
 namespace {
 
 constexpr const char* kDiffCopy = "/moby.filesync.v1.FileSync/DiffCopy";
+constexpr const char* kSendFiles = "/moby.filesync.v1.FileSend/DiffCopy";
 constexpr const char* kGetSecret = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
 constexpr const char* kCheckAgent = "/moby.sshforward.v1.SSH/CheckAgent";
 constexpr const char* kForwardAgent = "/moby.sshforward.v1.SSH/ForwardAgent";
@@ -22,6 +24,8 @@ constexpr std::chrono::seconds kCheck{10}; ///< whether it has an agent
 constexpr std::chrono::seconds kPatience{60};
 constexpr std::chrono::seconds kFarewell{2};
 constexpr std::size_t kMaxPatternBytes = 128UL << 10;
+constexpr std::size_t kFilePart = 64UL << 10;
+constexpr std::size_t kMostLastWords = 1000; ///< messages of a client that has all files
 
 Error ended(const grpc::Ending& ending, const std::string& what) {
   const std::string why = ending.message.substr(0, 1000);
@@ -30,17 +34,43 @@ Error ended(const grpc::Ending& ending, const std::string& what) {
   return Error{ErrorKind::unavailable, what + " failed in the client: " + why, "", {}};
 }
 
-PacketStream packets_of(const std::shared_ptr<grpc::Call>& call, const std::string& local) {
-  return {
-      [call](std::string_view packet) { return call->write(packet); },
-      [call, what = "sending the folder '" + local + "'"]() -> Result<std::optional<std::string>> {
-        auto packet = call->read(kPatience);
-        if (!packet && packet.error().kind == ErrorKind::unavailable)
-          return ended(call->ending(), what);
-        if (!packet) return std::move(packet).error().in(what);
-        if (!*packet && call->ending().code != grpc::Code::ok) return ended(call->ending(), what);
-        return packet;
-      }};
+PacketStream packets_of(const std::shared_ptr<grpc::Call>& call, const std::string& what) {
+  return {[call](std::string_view packet) { return call->write(packet); },
+          [call, what]() -> Result<std::optional<std::string>> {
+            auto packet = call->read(kPatience);
+            if (!packet && packet.error().kind == ErrorKind::unavailable)
+              return ended(call->ending(), what);
+            if (!packet) return std::move(packet).error().in(what);
+            if (!*packet && call->ending().code != grpc::Code::ok)
+              return ended(call->ending(), what);
+            return packet;
+          }};
+}
+
+std::string sending(const std::string& local) {
+  return "sending the folder '" + local + "'";
+}
+
+/// Ends a transfer to the client. Errors: `given`, in the client's own words where it ended the
+/// call; timed_out; unavailable.
+Status finish_send(grpc::Call& call, Status given, const std::string& what) {
+  if (!given && !call.gone()) {
+    call.cancel(); // what it has is not all
+    return std::move(given).error().in(what);
+  }
+  if (given) call.end_writing();
+  // Until it has closed what it wrote. What it still says means nothing.
+  for (std::size_t said = 0; said < kMostLastWords; ++said) {
+    auto rest = call.read(kPatience);
+    if (rest && *rest) continue;
+    if (!rest && rest.error().kind == ErrorKind::timed_out) return std::move(rest).error().in(what);
+    if (call.ending().code != grpc::Code::ok) return ended(call.ending(), what);
+    if (given && !rest) return std::move(rest).error().in(what);
+    if (!given) return std::move(given).error().in(what);
+    return {};
+  }
+  call.cancel();
+  return Error{ErrorKind::bad_input, what + ": the client does not come to an end", "", {}};
 }
 
 } // namespace
@@ -77,7 +107,7 @@ BuildkitSession::files(const std::string& local, const std::vector<std::string>&
                        std::size_t limit) {
   auto call = begin_copy(local, "followpaths", names);
   if (!call) return std::move(call).error();
-  auto files = receive_files(packets_of(*call, local), names, limit);
+  auto files = receive_files(packets_of(*call, sending(local)), names, limit);
   (*call)->end_writing();
   if (!files) (*call)->cancel();
   // Its FIN and its end: to let go before that would tell the client of a broken transfer.
@@ -90,7 +120,7 @@ Result<std::function<Result<std::size_t>(char*, std::size_t)>>
 BuildkitSession::folder(const std::string& local, const std::vector<std::string>& excludes) {
   auto call = begin_copy(local, "exclude-patterns", excludes);
   if (!call) return std::move(call).error();
-  auto tar = std::make_shared<FolderTar>(packets_of(*call, local));
+  auto tar = std::make_shared<FolderTar>(packets_of(*call, sending(local)));
   return std::function<Result<std::size_t>(char*, std::size_t)>{
       [call = *call, tar](char* buffer, std::size_t capacity) {
         auto got = tar->read(buffer, capacity);
@@ -102,6 +132,37 @@ BuildkitSession::folder(const std::string& local, const std::vector<std::string>
         }
         return got;
       }};
+}
+
+Result<std::shared_ptr<grpc::Call>> BuildkitSession::begin_send() {
+  if (!offers(kSendFiles))
+    return Error{ErrorKind::bad_input, "the client's session takes no files", "", {}};
+  // The number of the output: a build has one.
+  return connection_->call(kSendFiles, {{"buildkit-attachable-exporter-id", "0"}});
+}
+
+Status BuildkitSession::send_file(const std::function<Status(const FileSink&)>& write) {
+  auto call = begin_send();
+  if (!call) return std::move(call).error();
+  const auto until = std::chrono::steady_clock::now() + kLongestSend;
+  auto given = write([&](std::string_view bytes) -> Status {
+    for (; !bytes.empty(); bytes.remove_prefix(std::min(kFilePart, bytes.size()))) {
+      if (std::chrono::steady_clock::now() > until)
+        return Error{ErrorKind::timed_out, "the client takes it too slowly", "", {}};
+      const auto part = grpc::MessageWriter{}.text(1, bytes.substr(0, kFilePart)).take();
+      if (auto put = (*call)->write(part); !put) return put;
+    }
+    return {};
+  });
+  return finish_send(**call, std::move(given), "writing the image's files as a tar");
+}
+
+Status BuildkitSession::send_folder(const FolderSender& files) {
+  auto call = begin_send();
+  if (!call) return std::move(call).error();
+  const std::string what = "writing the image's files";
+  auto given = files.send(packets_of(*call, what), std::chrono::steady_clock::now() + kLongestSend);
+  return finish_send(**call, std::move(given), what);
 }
 
 Result<std::optional<Secret>> BuildkitSession::secret(const std::string& id) {

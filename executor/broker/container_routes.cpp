@@ -5,14 +5,18 @@
 #include "executor/oci/platform.hpp"
 #include "executor/oci/reference.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <optional>
+#include <thread>
 #include <vector>
 
 namespace slipway::broker {
@@ -28,6 +32,9 @@ constexpr std::size_t kMostName = 200;                ///< of a thing, in a mess
 constexpr Millis kPatience{std::chrono::minutes{10}}; ///< of a load without a sign of life
 constexpr Millis kLook{200};
 constexpr Millis kHeadPatience{std::chrono::minutes{1}}; ///< of an answer that needs no work
+constexpr std::chrono::hours kLongestWait{24 * 7};       ///< for what may rightly take days
+constexpr std::chrono::seconds kStopTimeout{10};         ///< of a container that names none
+constexpr std::size_t kMostInspect = 4UL << 20;
 
 Error engine_gone() {
   return Error{ErrorKind::unavailable, "the job's container engine has gone", "", {}};
@@ -96,6 +103,11 @@ std::string head_of(const std::string& method, const std::string& target, bool u
   return head + "\r\n";
 }
 
+/// A request without a body to whose answer an engine puts no chunks: an old client's.
+std::string old_head_of(const std::string& method, const std::string& target) {
+  return method + " " + target + " HTTP/1.0\r\nHost: docker\r\nContent-Length: 0\r\n\r\n";
+}
+
 /// 0 where this is no answer.
 int status_in(std::string_view answer) {
   constexpr std::size_t kBefore = std::string_view{"HTTP/1.1 "}.size();
@@ -111,22 +123,28 @@ int status_in(std::string_view answer) {
 /// The status and the beginning of an answer that nobody else reads; the connection ends with it.
 struct Reply {
   int status = 0;
-  std::string text; ///< head and body, at most kMostHead
+  std::string text; ///< head and body, at most `most`
+
+  std::string body() const {
+    const auto end = text.find("\r\n\r\n");
+    return end == std::string::npos ? "" : text.substr(end + 4);
+  }
 };
-Result<Reply> read_reply(int fd, const Cancelled& stop) {
+Result<Reply> read_reply(int fd, const Cancelled& stop, std::size_t most = kMostHead,
+                         Millis patience = kPatience) {
   Reply reply;
   std::array<char, 8192> part; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
   for (;;) {
     const ssize_t got = ::recv(fd, part.data(), part.size(), MSG_DONTWAIT);
     if (got > 0) {
-      const auto room = kMostHead - std::min(kMostHead, reply.text.size());
+      const auto room = most - std::min(most, reply.text.size());
       reply.text.append(part.data(), std::min(room, static_cast<std::size_t>(got)));
       continue;
     }
     if (got == 0) break;
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != EWOULDBLOCK) return engine_gone();
-    if (auto ready = wait_for(fd, POLLIN, stop); !ready) return std::move(ready).error();
+    if (auto ready = wait_for(fd, POLLIN, stop, patience); !ready) return std::move(ready).error();
   }
   reply.status = status_in(reply.text);
   if (reply.status == 0) return engine_gone();
@@ -183,6 +201,62 @@ bool answer_for_nothing(const Request& request, const Target& target, Answer& an
   return false;
 }
 
+/// "SECONDS" or "SECONDS.NANOSECONDS" since the epoch, as clients of the API say a time; nothing
+/// where it is empty. Errors: bad_input. Source: moby, api/types/time.
+Result<std::optional<std::chrono::nanoseconds>> event_time(const Target& target,
+                                                           const std::string& name) {
+  constexpr std::size_t kDigits = 9;
+  constexpr std::int64_t kMostSeconds = 1LL << 33U;
+  const std::string text = target.query.get(name);
+  if (text.empty()) return std::optional<std::chrono::nanoseconds>{};
+  const auto dot = std::min(text.find('.'), text.size());
+  std::string fraction = text.substr(std::min(dot + 1, text.size()));
+  const bool is_fraction =
+      fraction.size() <= kDigits &&
+      std::all_of(fraction.begin(), fraction.end(), [](char c) { return c >= '0' && c <= '9'; });
+  fraction.resize(kDigits, '0');
+  std::int64_t seconds = 0;
+  const auto read = std::from_chars(text.data(), text.data() + dot, seconds);
+  if (!is_fraction || read.ec != std::errc{} || read.ptr != text.data() + dot ||
+      seconds > kMostSeconds || seconds < -kMostSeconds)
+    return Error{ErrorKind::bad_input,
+                 name + "=" + text.substr(0, kMostName) + " is no time of the form SECONDS[.NANOS]",
+                 "",
+                 {}};
+  std::int64_t nanos = 0;
+  (void)std::from_chars(fraction.data(), fraction.data() + fraction.size(), nanos);
+  return std::optional<std::chrono::nanoseconds>{std::chrono::seconds{seconds} +
+                                                 std::chrono::nanoseconds{nanos}};
+}
+
+std::chrono::nanoseconds now_since_epoch() {
+  return std::chrono::system_clock::now().time_since_epoch();
+}
+
+std::string event_text(std::chrono::nanoseconds time) {
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
+  const std::string nanos = std::to_string((time - seconds).count());
+  return std::to_string(seconds.count()) + "." + std::string(9 - nanos.size(), '0') + nanos;
+}
+
+/// What GET /containers/NAME/json says about how the container is stopped.
+struct StopFacts {
+  bool runs = false;
+  std::chrono::seconds timeout = kStopTimeout;
+};
+Result<StopFacts> stop_facts(const std::string& inspected) {
+  const auto json = nlohmann::json::parse(inspected, nullptr, false);
+  const nlohmann::json::json_pointer running{"/State/Running"};
+  const nlohmann::json::json_pointer timeout{"/Config/StopTimeout"};
+  if (!json.is_object() || !json.contains(running) || !json[running].is_boolean())
+    return engine_gone();
+  StopFacts facts;
+  facts.runs = json[running].get<bool>();
+  if (json.contains(timeout) && json[timeout].is_number_integer())
+    facts.timeout = std::chrono::seconds{json[timeout].get<std::int32_t>()};
+  return facts;
+}
+
 bool is_text(std::string_view content_type) {
   return content_type.size() <= 200 && content_type.find_first_of("\r\n") == std::string_view::npos;
 }
@@ -196,10 +270,13 @@ bool ContainerRoutes::answer(const Request& request, const Target& target, Answe
                           request.method == "DELETE" || target.path.ends_with("/prune");
   // `docker inspect`, `docker ps`, `docker volume prune`: no engine is started to say that there is
   // nothing.
-  if (call == ContainerCall::forward && needs_none && !service_.is_started())
-    return service_.may_run() && answer_for_nothing(request, target, answer);
+  const bool idles = call == ContainerCall::forward && needs_none && !service_.is_started();
+  const bool waits = idles && target.path == "/events" && service_.may_run();
+  if (idles && !waits) return service_.may_run() && answer_for_nothing(request, target, answer);
   if (call == ContainerCall::unserved) return false;
-  if (auto served = serve(call, request, target, answer); !served && !answer.begun()) {
+  const auto served =
+      waits ? wait_for_events(target, answer) : serve(call, request, target, answer);
+  if (!served && !answer.begun()) {
     const auto& error = served.error();
     answer.whole(status_of(error.kind), "application/json", error_json(readable(error)) + "\n");
   }
@@ -243,6 +320,8 @@ Status ContainerRoutes::serve(ContainerCall call, const Request& request, const 
     auto checked = check_body(call, *body);
     if (!checked) return std::move(checked).error();
     const bool both_ways = call == ContainerCall::attach || call == ContainerCall::start_exec;
+    const bool stops = target.path.ends_with("/stop") || target.path.ends_with("/restart");
+    if (stops && !target.query.get("signal").empty()) return stop_by_signal(target, answer);
     return send(request, target, *checked, both_ways, answer);
   }
   case ContainerCall::none:
@@ -303,6 +382,110 @@ Status ContainerRoutes::stream(const Request& request, const Target& target, Ans
   return {};
 }
 
+Status ContainerRoutes::wait_for_events(const Target& target, Answer& answer) {
+  const auto since = event_time(target, "since");
+  if (!since) return since.error();
+  const auto until = event_time(target, "until");
+  if (!until) return until.error();
+  if (*since && *until && **since > **until)
+    return Error{ErrorKind::bad_input, "`since` cannot be after `until`", "", {}};
+  const auto asked = now_since_epoch();
+  answer.begin_stream(200, "application/json");
+  for (;;) {
+    if (answer.gone()) return {};
+    const auto left = *until ? **until - now_since_epoch() : std::chrono::nanoseconds{kLook};
+    if (left <= std::chrono::nanoseconds{0}) break;
+    if (service_.is_started()) {
+      events_since(event_text(asked), target, answer);
+      return {};
+    }
+    std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(left, kLook));
+  }
+  answer.end_stream();
+  return {};
+}
+
+void ContainerRoutes::events_since(const std::string& since, const Target& target, Answer& answer) {
+  answer.close_after(); // whatever goes wrong now: the stream is cut, and the client is told so
+  const Cancelled gone = [&] { return answer.gone(); };
+  auto engine = service_.connect();
+  if (!engine) return;
+  auto query = target.query.text();
+  if (target.query.get("since").empty()) query += (query.empty() ? "since=" : "&since=") + since;
+  if (!send_all(engine->get(), old_head_of("GET", path_of(target) + "?" + query), gone)) return;
+  auto first = read_head(engine->get(), gone, kHeadPatience);
+  if (!first || status_in(*first) != 200) return;
+  if (!answer.chunk(first->substr(first->find("\r\n\r\n") + 4))) return;
+  std::array<char, 8192> part; // NOLINT(cppcoreguidelines-pro-type-member-init): written first
+  for (;;) {
+    const ssize_t got = ::recv(engine->get(), part.data(), part.size(), MSG_DONTWAIT);
+    if (got == 0) break;
+    if (got > 0) {
+      if (!answer.chunk({part.data(), static_cast<std::size_t>(got)})) return;
+      continue;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return;
+    // Nothing may happen in an engine for hours.
+    if (!wait_for(engine->get(), POLLIN, gone, kLongestWait)) return;
+  }
+  answer.end_stream();
+}
+
+Status ContainerRoutes::stop_by_signal(const Target& target, Answer& answer) {
+  const auto slash = target.path.rfind('/');
+  const std::string container = path_of({target.path.substr(0, slash), {}});
+  const std::string verb = target.path.substr(slash);
+  const Cancelled stop = [&] { return answer.socket().is_stopping(); };
+  const auto ask = [&](const std::string& method, const std::string& path,
+                       const Cancelled& enough) -> Result<Reply> {
+    auto engine = service_.connect();
+    if (!engine) return std::move(engine).error();
+    if (auto sent = send_all(engine->get(), old_head_of(method, container + path), enough); !sent)
+      return std::move(sent).error();
+    return read_reply(engine->get(), enough, kMostInspect, kLongestWait);
+  };
+  const auto pass_on = [&](const Reply& reply) -> Status {
+    answer.whole(reply.status, "application/json", reply.body());
+    return {};
+  };
+
+  auto inspected = ask("GET", "/json", stop);
+  if (!inspected) return std::move(inspected).error();
+  if (inspected->status != 200) return pass_on(*inspected);
+  auto facts = stop_facts(inspected->body());
+  if (!facts) return std::move(facts).error();
+  std::int32_t seconds = static_cast<std::int32_t>(facts->timeout.count());
+  if (const auto text = target.query.get("t"); !text.empty()) {
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    if (read.ec != std::errc{} || read.ptr != text.data() + text.size())
+      return Error{
+          ErrorKind::bad_input, "t=" + text.substr(0, kMostName) + " is no number", "", {}};
+  }
+  if (facts->runs) {
+    auto told = ask("POST", "/kill?signal=" + percent_encode(target.query.get("signal")), stop);
+    if (!told) return std::move(told).error();
+    // 409: it has ended by itself.
+    if (told->status >= 400 && told->status != 409) return pass_on(*told);
+    const auto wait =
+        seconds < 0 ? std::chrono::seconds{kLongestWait} : std::chrono::seconds{seconds};
+    const auto until = Steady::now() + std::min<std::chrono::seconds>(wait, kLongestWait);
+    bool is_late = false;
+    auto ended = ask("POST", "/wait?condition=not-running", [&] {
+      is_late = Steady::now() >= until;
+      return is_late || stop();
+    });
+    if (!ended && !is_late) return std::move(ended).error();
+  }
+  // At once by force what the signal did not end, and what was started again since.
+  auto last = ask("POST", verb + "?t=0", stop);
+  if (!last) return std::move(last).error();
+  const bool was_there = facts->runs && (last->status == 304 || last->status == 404);
+  if (!was_there || (verb == "/restart" && last->status == 404)) return pass_on(*last);
+  answer.whole(204, "", "");
+  return {};
+}
+
 Status ContainerRoutes::commit(const Target& target, const std::string& body, Answer& answer) {
   std::optional<oci::Reference> name;
   if (const auto repo = target.query.get("repo"); !repo.empty()) {
@@ -332,8 +515,7 @@ Status ContainerRoutes::commit(const Target& target, const std::string& body, An
     return sent;
   auto made = read_reply(engine->get(), gone);
   if (!made) return std::move(made).error();
-  const auto end = made->text.find("\r\n\r\n");
-  const std::string said = end == std::string::npos ? "" : made->text.substr(end + 4);
+  const std::string said = made->body();
   if (made->status != 201) {
     answer.whole(made->status, "application/json", said);
     return {};
@@ -345,10 +527,9 @@ Status ContainerRoutes::commit(const Target& target, const std::string& body, An
   auto from = service_.connect();
   if (!from) return std::move(from).error();
   // To an old client the engine sends no chunks: the end of the connection is the end.
-  if (auto sent = send_all(from->get(),
-                           "GET " + std::string{kVersion} + "/images/" + id->str() +
-                               "/get HTTP/1.0\r\nHost: docker\r\n\r\n",
-                           gone);
+  if (auto sent = send_all(
+          from->get(), old_head_of("GET", std::string{kVersion} + "/images/" + id->str() + "/get"),
+          gone);
       !sent)
     return sent;
   auto first = read_head(from->get(), gone, kPatience);
@@ -410,11 +591,9 @@ Result<std::string> ContainerRoutes::bring(const std::string& name, const std::s
     return read_reply(engine->get(), stop);
   };
   const auto failed = [&](const Reply& reply) {
-    const auto body = reply.text.find("\r\n\r\n");
     return Error{ErrorKind::unavailable,
                  "the job's container engine did not take the image " + name + ": status " +
-                     std::to_string(reply.status) + ": " +
-                     (body == std::string::npos ? "" : reply.text.substr(body + 4, 300)),
+                     std::to_string(reply.status) + ": " + reply.body().substr(0, 300),
                  "",
                  {}};
   };

@@ -30,6 +30,12 @@ private:
   Status send(const Request& request, const Target& target, const std::string& body, bool both_ways,
               Answer& answer);
   Status stream(const Request& request, const Target& target, Answer& answer);
+  /// Events while there is no engine: none, until one has started or `until` has passed.
+  Status wait_for_events(const Target& target, Answer& answer);
+  /// Its events from then on, `since` where the client names no time of its own.
+  void events_since(const std::string& since, const Target& target, Answer& answer);
+  /// `signal` of stop and restart, which an engine knows from API 1.42 on, by calls of 1.41.
+  Status stop_by_signal(const Target& target, Answer& answer);
   /// Makes the container an image that slipway has: from there it is pushed like any other.
   Status commit(const Target& target, const std::string& body, Answer& answer);
   /// Puts an image that slipway has into the engine. Returns what the engine knows it by.

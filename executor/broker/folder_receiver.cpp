@@ -11,23 +11,6 @@
 namespace slipway::broker {
 namespace {
 
-// fsutil.types.Packet.PacketType
-constexpr std::uint64_t kStat = 0;
-constexpr std::uint64_t kRequest = 1;
-constexpr std::uint64_t kData = 2;
-constexpr std::uint64_t kFin = 3;
-constexpr std::uint64_t kError = 4;
-
-// os.FileMode
-constexpr std::uint32_t kTypeBits =
-    (1U << 31U) | (1U << 27U) | (1U << 26U) | (1U << 25U) | (1U << 24U) | (1U << 21U) | (1U << 19U);
-constexpr std::uint32_t kDevice = (1U << 26U) | (1U << 21U);
-constexpr std::uint32_t kNamedPipe = 1U << 25U;
-constexpr std::uint32_t kSetuid = 1U << 23U;
-constexpr std::uint32_t kSetgid = 1U << 22U;
-constexpr std::uint32_t kSticky = 1U << 20U;
-
-constexpr std::size_t kMaxPath = 4096;
 constexpr std::uint64_t kMaxFileBytes = 1ULL << 40U;
 constexpr std::size_t kBatchBytes = 512UL << 10;
 constexpr std::size_t kBatchFiles = 64;
@@ -41,18 +24,6 @@ Error bad(std::string what) {
 
 std::string shown(std::string_view text) {
   return std::string{text.substr(0, 200)};
-}
-
-bool is_inner_path(std::string_view path) {
-  if (path.empty() || path.size() > kMaxPath || path.front() == '/') return false;
-  if (path.find('\0') != std::string_view::npos) return false;
-  while (!path.empty()) {
-    const auto slash = path.find('/');
-    const auto part = path.substr(0, slash);
-    if (part.empty() || part == "." || part == "..") return false;
-    path = slash == std::string_view::npos ? std::string_view{} : path.substr(slash + 1);
-  }
-  return true;
 }
 
 /// An entry of the map of extended attributes.
@@ -87,8 +58,8 @@ Result<FolderEntry> read_stat(std::string_view bytes) {
     return bad("the client sends an impossible size of '" + shown(entry.path) + "'");
   entry.size = static_cast<std::uint64_t>(size);
   entry.modified = std::max<std::int64_t>(modified / 1'000'000'000, 0);
-  if (entry.link.size() > kMaxPath || entry.link.find('\0') != std::string::npos ||
-      ((entry.mode & kTypeBits) == 0 && !entry.link.empty() && !is_inner_path(entry.link)))
+  if (entry.link.size() > kMaxFolderPath || entry.link.find('\0') != std::string::npos ||
+      ((entry.mode & go_mode::kType) == 0 && !entry.link.empty() && !is_inner_path(entry.link)))
     return bad("the client sends an impossible link '" + shown(entry.path) + "'");
   return entry;
 }
@@ -162,9 +133,9 @@ Result<std::string> head_of(const FolderEntry& entry) {
   TarHead head;
   head.name = entry.path;
   head.mode = entry.mode & 0777U;
-  if ((entry.mode & kSetuid) != 0) head.mode |= 04000U;
-  if ((entry.mode & kSetgid) != 0) head.mode |= 02000U;
-  if ((entry.mode & kSticky) != 0) head.mode |= 01000U;
+  if ((entry.mode & go_mode::kSetuid) != 0) head.mode |= 04000U;
+  if ((entry.mode & go_mode::kSetgid) != 0) head.mode |= 02000U;
+  if ((entry.mode & go_mode::kSticky) != 0) head.mode |= 01000U;
   head.modified = entry.modified;
   if (entry.is_folder()) {
     head.type = '5';
@@ -172,14 +143,14 @@ Result<std::string> head_of(const FolderEntry& entry) {
   } else if (entry.is_symlink()) {
     head.type = '2';
     head.link = entry.link;
-  } else if ((entry.mode & kNamedPipe) != 0) {
+  } else if ((entry.mode & go_mode::kNamedPipe) != 0) {
     head.type = '6';
-  } else if ((entry.mode & kDevice) != 0) {
+  } else if ((entry.mode & go_mode::kDevice) != 0) {
     return Error{ErrorKind::bad_input,
                  "the build context holds the device file " + shown(entry.path),
                  "name it in .dockerignore",
                  {}};
-  } else if ((entry.mode & kTypeBits) != 0) {
+  } else if ((entry.mode & go_mode::kType) != 0) {
     return std::string{}; // sockets, as fsutil leaves them out
   } else if (!entry.link.empty()) {
     head.type = '1';
@@ -199,8 +170,20 @@ Result<std::string> head_of(const FolderEntry& entry) {
 
 } // namespace
 
+bool is_inner_path(std::string_view path) {
+  if (path.empty() || path.size() > kMaxFolderPath || path.front() == '/') return false;
+  if (path.find('\0') != std::string_view::npos) return false;
+  while (!path.empty()) {
+    const auto slash = path.find('/');
+    const auto part = path.substr(0, slash);
+    if (part.empty() || part == "." || part == "..") return false;
+    path = slash == std::string_view::npos ? std::string_view{} : path.substr(slash + 1);
+  }
+  return true;
+}
+
 bool FolderEntry::has_content() const noexcept {
-  return (mode & kTypeBits) == 0 && link.empty() && size > 0;
+  return (mode & go_mode::kType) == 0 && link.empty() && size > 0;
 }
 
 Result<FolderReceiver::Packet> FolderReceiver::next() {
@@ -220,7 +203,7 @@ Result<FolderReceiver::Packet> FolderReceiver::next() {
     return {};
   });
   if (!read) return std::move(read).error();
-  if (packet.type == kError)
+  if (packet.type == packet_type::kError)
     return bad("the client could not send a folder: " + packet.data.substr(0, 1000));
   return packet;
 }
@@ -230,7 +213,8 @@ Status FolderReceiver::list() {
   for (;;) {
     auto packet = next();
     if (!packet) return std::move(packet).error();
-    if (packet->type != kStat) return bad("the client sends contents that nobody asked for");
+    if (packet->type != packet_type::kStat)
+      return bad("the client sends contents that nobody asked for");
     if (!packet->stat) return {};
     path_bytes += packet->stat->path.size() + packet->stat->link.size();
     if (entries_.size() == kMaxFolderEntries || path_bytes > kMaxFolderPathBytes)
@@ -253,13 +237,15 @@ Error FolderReceiver::changed(std::size_t entry) const {
 Result<FolderReceiver::Packet> FolderReceiver::next_data() {
   auto packet = next();
   if (!packet) return packet;
-  if (packet->type != kData) return bad("the client sends something else than a file's contents");
+  if (packet->type != packet_type::kData)
+    return bad("the client sends something else than a file's contents");
   return packet;
 }
 
 Status FolderReceiver::begin(std::size_t entry) {
   part_read_ = 0;
-  return stream_.send(grpc::MessageWriter{}.number(1, kRequest).number(3, entry).bytes());
+  return stream_.send(
+      grpc::MessageWriter{}.number(1, packet_type::kRequest).number(3, entry).bytes());
 }
 
 Result<std::string> FolderReceiver::read_part(std::size_t entry) {
@@ -277,7 +263,8 @@ FolderReceiver::fetch(const std::vector<std::size_t>& wanted) {
   std::map<std::size_t, std::string> contents;
   for (const auto entry : wanted) {
     contents[entry] = {};
-    auto asked = stream_.send(grpc::MessageWriter{}.number(1, kRequest).number(3, entry).bytes());
+    auto asked = stream_.send(
+        grpc::MessageWriter{}.number(1, packet_type::kRequest).number(3, entry).bytes());
     if (!asked) return std::move(asked).error();
   }
   // The client sends several at once, in pieces.
@@ -301,7 +288,7 @@ FolderReceiver::fetch(const std::vector<std::size_t>& wanted) {
 }
 
 Status FolderReceiver::end() {
-  return stream_.send(grpc::MessageWriter{}.number(1, kFin).bytes());
+  return stream_.send(grpc::MessageWriter{}.number(1, packet_type::kFin).bytes());
 }
 
 Status FolderTar::fetch_from(std::size_t first) {
@@ -403,7 +390,7 @@ receive_files(PacketStream stream, const std::vector<std::string>& names, std::s
         path = target.lexically_normal().relative_path().string();
         continue;
       }
-      if ((entry.mode & kTypeBits) != 0) break;
+      if ((entry.mode & go_mode::kType) != 0) break;
       if (!entry.link.empty()) {
         path = entry.link;
         continue;

@@ -6,10 +6,10 @@
 #pragma once
 
 #include "executor/base/result.hpp"
+#include "executor/broker/folder_packets.hpp"
 
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -17,16 +17,6 @@
 #include <vector>
 
 namespace slipway::broker {
-
-constexpr std::size_t kMaxFolderEntries = 500'000;
-constexpr std::size_t kMaxFolderPathBytes = 64UL << 20; ///< of all paths and links together
-
-/// The packets of one transfer, both ways.
-struct PacketStream {
-  std::function<Status(std::string_view packet)> send;
-  /// The next packet; nothing where the peer has sent its last.
-  std::function<Result<std::optional<std::string>>()> receive;
-};
 
 /// What a folder holds at one path. Modes are Go's (os.FileMode).
 struct FolderEntry {
@@ -37,8 +27,8 @@ struct FolderEntry {
   std::string link; ///< a symbolic link's text; of a regular file: it is a hard link to this
   bool has_capabilities = false; ///< a file's, capabilities(7); they are not carried over
 
-  bool is_folder() const noexcept { return (mode & (1U << 31U)) != 0; }
-  bool is_symlink() const noexcept { return (mode & (1U << 27U)) != 0; }
+  bool is_folder() const noexcept { return (mode & go_mode::kFolder) != 0; }
+  bool is_symlink() const noexcept { return (mode & go_mode::kSymlink) != 0; }
   bool has_content() const noexcept;
 };
 

@@ -165,6 +165,9 @@ public:
   /// files); unavailable (cancelled); those of `sink`.
   virtual Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
                        const Cancelled& cancelled) = 0;
+  /// An empty file for a while, where this job's images are; it goes with its descriptor. Errors:
+  /// io.
+  virtual Result<UniqueFd> unnamed_file() = 0;
   /// Reads a docker-archive or OCI archive (plain, gzip); returns the loaded names or ids. The
   /// image is untrusted like any.
   virtual Result<std::vector<std::string>>

@@ -8,10 +8,6 @@ namespace {
 
 constexpr Takes kSwitch = Takes::nothing;
 constexpr std::string_view kNoDevices = "a job has no devices of the host";
-// The engine is spoken to as of API 1.41, and would drop it.
-const Flag kStopSignal{"signal", 's', Takes::value, Use::refuse,
-                       "it needs API version 1.42 and the engine's is 1.41; use `docker kill "
-                       "--signal`, then `docker wait`"};
 
 struct Spelling {
   std::string_view usage;
@@ -153,9 +149,15 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
         1,
         kAny}},
       {"stop",
-       {"[OPTIONS] CONTAINER [CONTAINER...]", {{"time", 't'}, {"timeout"}, kStopSignal}, 1, kAny}},
+       {"[OPTIONS] CONTAINER [CONTAINER...]",
+        {{"time", 't'}, {"timeout"}, {"signal", 's'}},
+        1,
+        kAny}},
       {"restart",
-       {"[OPTIONS] CONTAINER [CONTAINER...]", {{"time", 't'}, {"timeout"}, kStopSignal}, 1, kAny}},
+       {"[OPTIONS] CONTAINER [CONTAINER...]",
+        {{"time", 't'}, {"timeout"}, {"signal", 's'}},
+        1,
+        kAny}},
       {"kill", {"[OPTIONS] CONTAINER [CONTAINER...]", {{"signal", 's'}}, 1, kAny}},
       {"pause", {"CONTAINER [CONTAINER...]", {}, 1, kAny}},
       {"unpause", {"CONTAINER [CONTAINER...]", {}, 1, kAny}},

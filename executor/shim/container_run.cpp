@@ -627,10 +627,11 @@ public:
     if (verb == "network" || verb.starts_with("network ") || verb.starts_with("volume "))
       return network_or_volume();
     std::string query;
-    if (verb == "kill" && !line_.last("signal").empty())
-      query = "?signal=" + percent_encode(line_.last("signal"));
-    const auto time = line_.last("time").empty() ? line_.last("timeout") : line_.last("time");
-    if (!time.empty()) query = "?t=" + percent_encode(time);
+    const auto say = [&](const std::string& key, const std::string& value) {
+      if (!value.empty()) query += (query.empty() ? "?" : "&") + key + "=" + percent_encode(value);
+    };
+    say("signal", line_.last("signal"));
+    say("t", line_.last("time").empty() ? line_.last("timeout") : line_.last("time"));
     return each(command_.arguments, "POST", "/containers/", "/" + verb + query);
   }
 

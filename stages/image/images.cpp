@@ -1204,6 +1204,12 @@ Status Images::files(const std::string& name, const std::function<Status(std::st
   return {};
 }
 
+Result<UniqueFd> Images::unnamed_file() {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  return make_unnamed_file((*images)->layout().path());
+}
+
 Status Images::note_saved(const oci::Digest& manifest) {
   audit::AuditLog::Fields fields{
       {"job", record_.key}, {"project", record_.project}, {"digest", manifest.str()}};

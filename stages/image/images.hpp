@@ -89,6 +89,7 @@ public:
               const std::function<Status(std::string_view)>& sink) override;
   Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
                const broker::Cancelled& cancelled) override;
+  Result<UniqueFd> unnamed_file() override;
   Result<std::vector<std::string>>
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override;
   Result<broker::Manifest> edit_index(const broker::IndexRequest& request,

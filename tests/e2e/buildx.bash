@@ -110,7 +110,6 @@ try direct real buildx build --push -t $world_registry/app/vulnerable:2 .
 try output real buildx build -o type=registry,name=$world_registry/app/vulnerable:3 .
 try image real buildx build -o type=image,name=$world_registry/app/vulnerable:4,push=true -t $world_registry/app/vulnerable:4 .
 try cache real buildx build --cache-to type=registry,ref=$world_registry/app/vulnerable:cache -t $world_registry/app/vulnerable:5 .
-try folder real buildx build -o type=local,dest=out .
 try host real buildx build --network host .
 try llb real buildx build https://git.example/x.git
 $(yaml_image 5.4)
@@ -119,10 +118,50 @@ try control real buildx build --push -t $world_registry/app/vulnerable:6 ."
     expect_step build 0
     for step in push direct output image; do expect_step "$step" 1 CVE-2020-14343; done
     expect_step cache 1 "not supported"
-    expect_step folder 1 "type=local is not possible here" "docker save"
     expect_step host 1 "network.host"
     expect_step llb 1
     expect_step control 0
     for tag in 1 2 3 4 5 cache; do expect_absent "app/vulnerable:$tag"; done
     world_registry_digest app/vulnerable:6
+}
+
+TEST "the files of an image that the real client builds go into a folder or a tar of the job, and nowhere else" {
+    with_real_docker 2605 "printf 'FROM $tiny\nCOPY . /all\nRUN cd /all && /bin/busybox ln -s secret.txt soft && /bin/busybox ln secret.txt hard && /bin/busybox chmod 4711 tool && /bin/busybox mkdir -m 1770 sticky && /bin/busybox mkfifo pipe\nFROM scratch\nCOPY --from=0 /all /\n' >Dockerfile
+head -c 3000000 /dev/urandom >large; echo kept >secret.txt; chmod 0640 secret.txt; echo tool >tool; : >empty; mkdir 'a b' a; echo 1 >'a b/x'; echo 2 >a/y
+printf 'Dockerfile\nout*\n' >.dockerignore
+try folder real buildx build -o type=local,dest=out .
+try same sh -c 'cmp large out/large && cat out/secret.txt \"out/a b/x\" out/a/y && test -f out/empty && ! test -s out/empty'
+try modes sh -c 'cd out && stat -c \"%a %F %h %n\" secret.txt tool sticky hard soft pipe && readlink soft'
+try same-file test out/secret.txt -ef out/hard
+echo mine >out/mine; echo changed >secret.txt
+try again real build -o out .
+try merged cat out/mine out/secret.txt
+try tar real buildx build -o type=tar,dest=out.tar .
+try listed tar -tvf out.tar
+try from-tar tar -xOf out.tar hard
+try stdout sh -c '/opt/real/docker buildx build -q -o - . | tar -xOf - hard'
+try several real buildx build --build-arg BUILDKIT_MULTI_PLATFORM=1 -o out2 .
+try pushed real buildx build -o type=local,dest=out3,push=true .
+try name real buildx build -o type=local,dest=out3,name=$world_registry/app/files:1 .
+try archive real buildx build -o type=oci,dest=out.oci .
+try none ls -d out2 out3 out.oci"
+
+    expect_eq "$STATE" success
+    expect_step folder 0
+    expect_step same 0 kept 1 2
+    expect_step modes 0 "640 regular file 2 secret.txt" "711 regular file 1 tool" "1770 directory 2 sticky" \
+        "640 regular file 2 hard" "777 symbolic link 1 soft" "fifo 1 pipe" "secret.txt"
+    expect_step same-file 0
+    expect_step again 0
+    expect_step merged 0 mine changed
+    expect_step tar 0
+    expect_step listed 0 large "a b/x" "soft -> secret.txt" hard "-rws--x--x"
+    expect_step from-tar 0 changed
+    expect_step stdout 0 changed
+    expect_step several 1 "several platforms"
+    expect_step pushed 1 "push=true is not possible here"
+    expect_step name 1 "is not possible here"
+    expect_step archive 1
+    expect_absent app/files:1
+    expect_eq "$(world_leftovers)" "" "what is left of jobs"
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# What test suites of others use in a job: Testcontainers, docker-py with its own tests, Docker's SDK for Go.
+# What test suites of others use in a job: Testcontainers, docker-py with its own tests, Docker's SDK for Go, Compose.
 
 # shellcheck source=tests/lib/world.sh
 . "$SUITE_ROOT/tests/lib/world.sh"
@@ -22,11 +22,13 @@ client_files() {
     cp -r "$clients_python" opt/clients
     install -D -m 0755 "$clients_go/bin/go-client" opt/go-client
     install -m 0644 "$SUITE_ROOT/tests/programs/testcontainers_walk.py" opt/testcontainers_walk.py
+    install -D -m 0755 "$clients_compose/bin/docker-compose" usr/libexec/docker/cli-plugins/docker-compose
 }
 
 SUITE_SETUP() {
     clients_python=$("$SUITE_ROOT/packaging/tools/build" python-clients)
     clients_go=$("$SUITE_ROOT/packaging/tools/build" go-client)
+    clients_compose=$("$SUITE_ROOT/packaging/tools/build" compose)
     world_start "$SUITE_DIR/world"
     publish_image base/clients:12 debian '{"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONPATH=/opt/clients/lib", "PYTHONDONTWRITEBYTECODE=1", "LANG=C.UTF-8"]}' client_files
@@ -99,5 +101,63 @@ TEST "Docker's SDK for Go builds, pushes, pulls, runs, attaches, waits, reads ev
     local digest
     digest=$(world_registry_digest grp/app/go:1)
     expect_step walk 0 "push $digest"
+    expect_eq "$(world_leftovers)" "" "what is left of jobs"
+}
+
+TEST "Compose builds, pushes through the gate, brings services up, looks at them, runs a command in one and takes them down" {
+    in_clients 8105 "compose() { /usr/libexec/docker/cli-plugins/docker-compose --progress plain \"\$@\"; }
+mkdir app bad
+printf 'FROM $tiny\nRUN echo 8105 >/word\n' >app/Dockerfile
+printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >bad/METADATA
+printf 'FROM $tiny\nCOPY METADATA /usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA\n' >bad/Dockerfile
+cat >compose.yaml <<END
+name: shop
+services:
+  web:
+    image: \$CI_REGISTRY_IMAGE/compose:1
+    build: app
+    command: [/bin/sh, -c, 'echo up as \\\$\\\$NAME; exec /bin/busybox sleep 600']
+    environment: {NAME: web}
+    depends_on: [db]
+    ports: ['18105:80']
+    volumes: ['data:/data', './app:/app:ro']
+  db:
+    image: $world_busybox
+    command: [sleep, '600']
+  bad:
+    image: \$CI_REGISTRY_IMAGE/compose:bad
+    build: bad
+    profiles: [bad]
+volumes: {data: {}}
+END
+try version compose version
+try build compose build
+try push compose push web
+try up compose up -d --wait
+try ps compose ps --format '{{.Service}} {{.State}}'
+try exec compose exec -T web /bin/sh -c '/bin/busybox cat /word /app/Dockerfile && /bin/busybox ping -c 1 db'
+try logs compose logs web
+try shim docker compose ps --format '{{.Service}} {{.State}}'
+try run compose run --rm -T --no-deps web /bin/busybox echo ran
+try down compose down --volumes
+try left sh -c 'docker ps -aq; docker volume ls -q; docker network ls -q --filter label=com.docker.compose.project'
+compose --profile bad build bad >/dev/null 2>&1
+try denied compose --profile bad push bad"
+
+    expect_eq "$STATE" success
+    expect_step version 0 v2.
+    expect_step build 0
+    expect_step push 0
+    world_registry_digest grp/app/compose:1 | grep -q '^sha256:'
+    expect_step up 0
+    expect_step ps 0 "web running" "db running"
+    expect_step exec 0 8105 "FROM $tiny" "1 packets received"
+    expect_step logs 0 "up as web"
+    expect_step shim 0 "web running"
+    expect_step run 0 ran
+    expect_step down 0
+    expect_eq "$(step_says left | xargs)" "" "what is left of the project"
+    expect_step denied 1 CVE-2020-14343
+    expect_absent grp/app/compose:bad
     expect_eq "$(world_leftovers)" "" "what is left of jobs"
 }

@@ -105,6 +105,9 @@ try network docker inspect -f '{{.Name}}' front
 try limit docker run --rm --dns-search slipway.example app:1 cat /etc/resolv.conf
 try rm-two docker rm -f gone two
 try rm-network docker network rm -f gone front
+docker run -d --name ears app:1 sh -c 'trap \"exit 5\" USR1; while :; do sleep 0.1; done'
+try stop docker stop -s USR1 -t 60 ears
+try heard docker wait ears
 try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" # slipway refuses nothing of this
 
     expect_eq "$STATE" success
@@ -138,6 +141,8 @@ try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" #
     expect_step limit 0 "search slipway.example"
     expect_step rm-two 0 "No such container: gone" two
     expect_step rm-network 0 front
+    expect_step stop 0 ears
+    expect_step heard 0 5
     expect_step malformed 125 "bad format of filter"
     grep -F '"engine_start"' "$world_state_dir/audit.jsonl" | grep -qF "OPS-7: integration tests" ||
         fail "the audit log has no justification"
@@ -180,6 +185,7 @@ try networks ask GET /v1.41/networks
 try volumes ask GET /v1.41/volumes
 try network ask GET /v1.41/networks/app_default
 try gone ask DELETE '/v1.41/containers/old?force=1'
+try events ask GET '/v1.41/events?until=1'
 try cli-networks env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli network ls -q
 try cli-volumes env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli volume ls -q
 try cli-rm env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli rm old" ".image.name = \"$world_docker\""
@@ -189,10 +195,11 @@ try cli-rm env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli rm old" ".image.nam
     expect_step volumes 0 "200 OK" '{"Volumes":[],"Warnings":null}'
     expect_step network 0 "404" "network app_default not found"
     expect_step gone 0 "404" "No such container: old"
+    expect_step events 0 "200 OK"
     expect_step cli-networks 0
     expect_step cli-volumes 0
     expect_step cli-rm 1 "No such container: old"
-    expect_eq "$(grep -cF '"engine_start"' "$world_state_dir/audit.jsonl" || true)" "$before" "engines that were started"
+    expect_eq "$(grep -cF '"engine_start"' "$world_state_dir/audit.jsonl" || true)" "${before:-0}" "engines that were started"
     expect_nothing_left
 }
 

@@ -3,6 +3,7 @@
 // the context's bytes as the one layer. Remembers what it was asked for.
 #pragma once
 
+#include "executor/base/file.hpp"
 #include "executor/broker/archive.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/oci/layout.hpp"
@@ -41,10 +42,12 @@ public:
   std::uint64_t context_bytes = 0;
   bool keep_context = false; ///< the last one, and those with a name
   std::string kept_context;
+  bool files_are_context = false; ///< of every image: the kept one
   std::map<std::string, std::string> kept_named;
   /// Answers of the world: set to make the next calls fail.
   std::optional<Error> build_error;
   std::optional<Error> push_error;
+  std::optional<Error> files_error; ///< after the first bytes
   std::string build_output = "Step 1/1 : FROM scratch\n";
   std::atomic<bool> hang = false; ///< builds go on until cancelled
   std::atomic<int> running = 0;
@@ -287,18 +290,25 @@ public:
     return broker::write_docker_archive(layout, wanted, sink);
   }
 
-  /// What the fake built has one layer, its context.
+  /// What the fake built has one layer.
   Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
                const broker::Cancelled&) override {
     const std::lock_guard lock{mutex};
     const Image* image = locate(name);
     if (image == nullptr) return missing(name);
     const auto tree = oci::read_tree(layout, image->digest).value();
-    return sink(layout
-                    .read_blob(tree.images.front().manifest.layers.front().digest,
-                               std::numeric_limits<std::size_t>::max())
-                    .value());
+    const auto tar = files_are_context
+                         ? kept_context
+                         : layout
+                               .read_blob(tree.images.front().manifest.layers.front().digest,
+                                          std::numeric_limits<std::size_t>::max())
+                               .value();
+    if (!files_error) return sink(tar);
+    if (auto begun = sink(std::string_view{tar}.substr(0, 1024)); !begun) return begun;
+    return *files_error;
   }
+
+  Result<UniqueFd> unnamed_file() override { return make_unnamed_file(layout.path()); }
 
   Result<std::vector<std::string>>
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override {

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Everything that a BuildKit client can say before a service sees it: HTTP/2, requests to build,
-// and the packets of a folder. The first byte chooses.
+// the packets of a folder, and its wishes for the files of an image. The first byte chooses.
 #include "executor/base/unique_fd.hpp"
 #include "executor/broker/build_progress.hpp"
 #include "executor/broker/buildkit_request.hpp"
 #include "executor/broker/buildkit_session.hpp"
 #include "executor/broker/folder_receiver.hpp"
+#include "executor/broker/folder_sender.hpp"
 #include "executor/grpc/connection.hpp"
 
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -32,6 +36,19 @@ broker::PacketStream packets(std::string_view& bytes) {
             bytes.remove_prefix(packet->size());
             return packet;
           }};
+}
+
+/// A tar of an image's files, behind two bytes that say where the client's wishes begin.
+void files_for_client(std::string_view bytes) {
+  if (bytes.size() < 2) return;
+  const std::size_t size =
+      static_cast<unsigned char>(bytes[0]) * 256U + static_cast<unsigned char>(bytes[1]);
+  bytes.remove_prefix(2);
+  std::string_view wishes = bytes.substr(std::min(size, bytes.size()));
+  const UniqueFd spool{::memfd_create("spool", MFD_CLOEXEC)};
+  broker::FolderSender sender{spool.get()};
+  if (!sender.take(bytes.substr(0, size)) || !sender.finish()) return;
+  (void)sender.send(packets(wishes), std::chrono::steady_clock::now() + std::chrono::seconds{1});
 }
 
 void connection(std::string_view bytes) {
@@ -69,6 +86,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)broker::mount_ids(text);
     (void)broker::ignore_patterns(text);
   } else if (kind == 1) {
+    files_for_client(text);
     broker::FolderTar tar{packets(text)};
     std::array<char, 4096> part{};
     for (int i = 0; i < 1000; ++i) {

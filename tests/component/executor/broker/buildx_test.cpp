@@ -206,6 +206,62 @@ TEST_F(Buildx, PushesByTheGate) {
   EXPECT_EQ(images->pushed.size(), 1U);
 }
 
+TEST_F(Buildx, WritesTheFilesOfTheImageToAFolder) {
+  images->files_are_context = true;
+  fs::permissions(dir / "context/Dockerfile", fs::perms{0640});
+  fs::create_symlink("sub/file", dir / "context/soft");
+  fs::create_hard_link(dir / "context/sub/file", dir / "context/hard");
+  write(dir / "context/sub-1", "behind the folder");
+  for (const auto* output : {"-o type=local,dest=../files", "-o ../files"}) {
+    fs::remove_all(dir / "files");
+    const auto built = docker("buildx build " + std::string{output} + " .");
+
+    ASSERT_EQ(built.code, 0) << built.err;
+    EXPECT_EQ(slurp(dir / "files/sub/file"), std::string(300000, 'x'));
+    EXPECT_EQ(slurp(dir / "files/sub-1"), "behind the folder");
+    EXPECT_EQ(fs::status(dir / "files/Dockerfile").permissions(), fs::perms{0640});
+    EXPECT_EQ(fs::read_symlink(dir / "files/soft"), "sub/file");
+    EXPECT_EQ(fs::hard_link_count(dir / "files/hard"), 2U);
+    EXPECT_EQ(fs::last_write_time(dir / "files/sub-1"),
+              std::chrono::floor<std::chrono::seconds>(fs::last_write_time(dir / "context/sub-1")));
+  }
+  // Into one that is there: what has another name stays.
+  write(dir / "files/mine", "kept");
+  write(dir / "context/sub-1", "anew");
+  ASSERT_EQ(docker("buildx build -o ../files .").code, 0);
+  EXPECT_EQ(slurp(dir / "files/mine"), "kept");
+  EXPECT_EQ(slurp(dir / "files/sub-1"), "anew");
+}
+
+TEST_F(Buildx, WritesTheFilesOfTheImageToATar) {
+  images->files_are_context = true;
+  const auto built = docker("buildx build -o type=tar,dest=../files.tar .");
+
+  ASSERT_EQ(built.code, 0) << built.err;
+  EXPECT_TRUE(slurp(dir / "files.tar") == images->kept_context); // no MiB in a message
+  const auto out = docker("buildx build -o - .");
+  ASSERT_EQ(out.code, 0) << out.err;
+  EXPECT_TRUE(out.out.starts_with(images->kept_context));
+}
+
+TEST_F(Buildx, SaysWhyFilesCannotBeWritten) {
+  images->files_are_context = true;
+  fs::create_directories(dir / "files/sub-1"); // where the image has a file
+  write(dir / "context/sub-1", "x");
+  write(dir / "files/sub", "and a file where it has a folder");
+  fs::create_directories(dir / "files/Dockerfile/full");
+  ASSERT_EQ(docker("buildx build -o ../files .").code,
+            0); // BuildKit's clients replace what is there
+  EXPECT_EQ(slurp(dir / "files/sub-1"), "x");
+
+  images->files_error = Error{ErrorKind::bad_input, "a layer is no tree of files", "", {}};
+  for (const auto* output : {"-o ../files", "-o type=tar,dest=../files.tar"}) {
+    const auto built = docker("buildx build " + std::string{output} + " .");
+    EXPECT_NE(built.code, 0) << output;
+    EXPECT_NE(built.err.find("a layer is no tree of files"), std::string::npos) << built.err;
+  }
+}
+
 TEST_F(Buildx, FailedBuildShowsWhyAndFails) {
   images->build_output = "#5 [2/2] RUN false\n#5 0.1 words of the step\n#5 ERROR: exit code: 1\n";
   images->build_error =
@@ -225,7 +281,7 @@ TEST_F(Buildx, SaysWhatIsNotPossible) {
     const char* words;
   } const cases[] = {
       {"build -f nosuch .", "nosuch"},
-      {"buildx build -o type=local,dest=../files .", "type=local is not possible here"},
+      {"buildx build -o type=docker,dest=../image.tar .", "not supported for the docker driver"},
       {"buildx build --network host .", "network.host"},
       {"buildx build --build-arg BUILDKIT_SYNTAX=x/y:1 .", "gateway.v0 is not possible here"},
       {"buildx build --check .", "frontend.lint"},

@@ -107,6 +107,28 @@ TEST(BuildkitRequest, UnderstandsWhatBuildxSends) {
   EXPECT_EQ(build->notes.size(), 1U);
 }
 
+TEST(BuildkitRequest, FilesOfTheImageGoToTheClient) {
+  const auto files = [](const std::string& type) {
+    const auto build = understand_build(control({{"platform-split", "false"}}, type),
+                                        frontend({{"platform", "linux/amd64"}}));
+    EXPECT_TRUE(build) << type;
+    return build ? build->files : FilesOutput::none;
+  };
+
+  EXPECT_EQ(files("local"), FilesOutput::folder);
+  EXPECT_EQ(files("tar"), FilesOutput::tar);
+  EXPECT_EQ(files("moby"), FilesOutput::none);
+}
+
+TEST(BuildkitRequest, UnderstandsWhatComposeSends) {
+  const auto build =
+      understand_build(control({{"load", "true"}, {"name", "reg:5000/shop/web:1"}}, "moby"),
+                       frontend({{"target", ""}, {"filename", "Dockerfile"}}));
+
+  ASSERT_TRUE(build) << build.error().text();
+  EXPECT_EQ(build->request.tags.at(0).str(), "reg:5000/shop/web:1");
+}
+
 struct Refused {
   const char* name;
   SolveOrder control;
@@ -135,7 +157,16 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"pushingImage", control({{"name", "r/a"}, {"push", "true"}}, "image"), frontend(),
                 "type=image,push=true"},
         Refused{"registry", control({}, "registry"), frontend(), "type=registry"},
-        Refused{"folder", control({}, "local"), frontend(), "type=local"},
+        Refused{"dockerArchive", control({}, "docker"), frontend(), "type=docker"},
+        Refused{"folderThatIsPushed", control({{"push", "true"}}, "local"), frontend(),
+                "push=true"},
+        Refused{"folderWithAName", control({{"name", "a:1"}}, "tar"), frontend(), "name=a:1"},
+        Refused{"folderForEachPlatform", control({{"platform-split", "true"}}, "local"), frontend(),
+                "platform-split=true"},
+        Refused{"foldersOfSeveralPlatforms", control({}, "local"),
+                frontend({{"platform", "linux/amd64,linux/arm64"}}), "several platforms"},
+        Refused{"tarOfAnIndex", control({}, "tar"), frontend({{"multi-platform", "true"}}),
+                "several platforms"},
         Refused{"archive", control({}, "oci"), frontend(), "type=oci"},
         Refused{"annotation", control({{"annotation.a", "b"}}), frontend(), "annotation.a"},
         Refused{"pushByDigest", control({{"push-by-digest", "true"}}), frontend(),

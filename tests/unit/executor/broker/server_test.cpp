@@ -45,7 +45,7 @@ public:
   const ContainerRules& rules() const override { return rules_; }
 
   bool allowed = true;
-  bool started = true;
+  std::atomic<bool> started = true;
   std::atomic<int> theirs = -1; ///< the engine's end, the test's to close
 
 private:
@@ -99,6 +99,11 @@ protected:
     const auto fd = connect();
     send(fd, text);
     return receive(fd);
+  }
+  /// The engine's end of the next connection; none where there is none.
+  static UniqueFd next_engine(FakeContainerService& service) {
+    eventually([&] { return service.theirs >= 0; });
+    return UniqueFd{service.theirs.exchange(-1)};
   }
   static bool eventually(const std::function<bool()>& condition) {
     const auto until = steady_clock::now() + std::chrono::seconds{5};
@@ -698,6 +703,148 @@ TEST_F(BrokerServer, BeforeItsEngineStartsListsAreEmptyAndNamesAreNotThere) {
   EXPECT_NE(said("DELETE", "/containers/old").find("slipway does not run containers in this job"),
             std::string::npos);
 }
+
+TEST_F(BrokerServer, EventsAreSilentUntilTheEngineStartsAndThenItsOwn) {
+  FakeContainerService service;
+  service.started = false;
+  containers = &service;
+  start();
+  const auto client = connect();
+  send(client, "GET /v1.41/events?filters=%7B%7D HTTP/1.1\r\nHost: d\r\n\r\n");
+  const auto before = receive(client, milliseconds{700});
+  EXPECT_TRUE(before.starts_with("HTTP/1.1 200 OK\r\n")) << before;
+  EXPECT_TRUE(before.ends_with("\r\n\r\n<open>")) << before;
+  EXPECT_EQ(service.theirs, -1) << "an engine was started";
+
+  service.started = true;
+  const auto engine = next_engine(service);
+  const auto asked = receive(engine, milliseconds{300});
+  EXPECT_TRUE(asked.starts_with("GET /v1.41/events?filters=%7B%7D&since=")) << asked;
+  send(engine, "HTTP/1.0 200 OK\r\n\r\n{\"Type\":");
+  send(engine, "\"container\"}\n");
+  ::shutdown(engine.get(), SHUT_RDWR);
+
+  const auto said = receive(client);
+  EXPECT_NE(said.find("{\"Type\":"), std::string::npos) << said;
+  EXPECT_TRUE(said.ends_with("\r\n0\r\n\r\n")) << said;
+}
+
+TEST_F(BrokerServer, EventsBeforeAnEngineEndAtTheirTimeOrWithTheirClient) {
+  FakeContainerService service;
+  service.started = false;
+  containers = &service;
+  start();
+  const auto events = [&](const std::string& query) {
+    return ask("GET /v1.41/events?" + query + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  };
+
+  EXPECT_TRUE(events("until=1").ends_with("\r\n\r\n0\r\n\r\n"));
+  const auto soon = std::chrono::system_clock::now() + milliseconds{400};
+  const auto nanos = std::chrono::nanoseconds{soon.time_since_epoch()}.count();
+  EXPECT_TRUE(events("since=1&until=" + std::to_string(nanos / 1'000'000'000) + "." +
+                     std::to_string(1'000'000'000 + nanos % 1'000'000'000).substr(1))
+                  .ends_with("\r\n\r\n0\r\n\r\n"));
+  EXPECT_GE(std::chrono::system_clock::now(), soon);
+  for (const auto* query : {"until=tomorrow", "until=1.x", "until=1.1234567890", "since=-",
+                            "until=99999999999999999999", "since=5&until=4"})
+    EXPECT_TRUE(events(query).starts_with("HTTP/1.1 400")) << query;
+  EXPECT_EQ(service.theirs, -1) << "an engine was asked";
+
+  service.allowed = false;
+  EXPECT_TRUE(events("until=1").starts_with("HTTP/1.1 501")) << events("until=1");
+  service.allowed = true;
+  limits.connections = 1;
+  server.reset();
+  start();
+  send(connect(), "GET /events HTTP/1.1\r\nHost: d\r\n\r\n"); // and gone
+  EXPECT_TRUE(eventually([&] { return events("until=1").starts_with("HTTP/1.1 200"); }));
+}
+
+struct StopBySignal {
+  const char* name;
+  const char* path;
+  std::vector<std::pair<std::string, std::string>> calls; ///< what the engine is asked, its answer
+  const char* status;
+};
+class BrokerStopsBySignal : public BrokerServer,
+                            public testing::WithParamInterface<StopBySignal> {};
+constexpr const char* kRuns = "200 OK\r\n\r\n{\"State\":{\"Running\":true}}";
+
+TEST_P(BrokerStopsBySignal, ByCallsThatTheEngineKnows) {
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto client = connect();
+  send(client, post(GetParam().path, ""));
+
+  for (const auto& [call, said] : GetParam().calls) {
+    const auto engine = next_engine(service);
+    ASSERT_TRUE(engine) << call;
+    const auto asked = receive(engine, milliseconds{200});
+    EXPECT_TRUE(asked.starts_with(call + " HTTP/1.0\r\n")) << asked;
+    if (!said.empty()) {
+      send(engine, "HTTP/1.0 " + said);
+    } else { // no answer: the broker gives up waiting, and nothing else
+      EXPECT_EQ(receive(engine).find("<open>"), std::string::npos);
+    }
+  }
+
+  const auto answer = receive(client);
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 " + std::string{GetParam().status})) << answer;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, BrokerStopsBySignal,
+    testing::Values(
+        StopBySignal{"Stop",
+                     "/v1.47/containers/web/stop?signal=USR1&t=60",
+                     {{"GET /v1.41/containers/web/json", kRuns},
+                      {"POST /v1.41/containers/web/kill?signal=USR1", "204 No Content\r\n\r\n"},
+                      {"POST /v1.41/containers/web/wait?condition=not-running",
+                       "200 OK\r\n\r\n{\"StatusCode\":3}"},
+                      {"POST /v1.41/containers/web/stop?t=0", "304 Not Modified\r\n\r\n"}},
+                     "204"},
+        StopBySignal{"ByForceWhatDoesNotListen",
+                     "/containers/web/stop?signal=USR1&t=1",
+                     {{"GET /v1.41/containers/web/json", kRuns},
+                      {"POST /v1.41/containers/web/kill?signal=USR1", "204 No Content\r\n\r\n"},
+                      {"POST /v1.41/containers/web/wait?condition=not-running", ""},
+                      {"POST /v1.41/containers/web/stop?t=0", "204 No Content\r\n\r\n"}},
+                     "204"},
+        StopBySignal{"Restart",
+                     "/containers/web/restart?signal=9",
+                     {{"GET /v1.41/containers/web/json", kRuns},
+                      {"POST /v1.41/containers/web/kill?signal=9", "204 No Content\r\n\r\n"},
+                      {"POST /v1.41/containers/web/wait?condition=not-running",
+                       "200 OK\r\n\r\n{\"StatusCode\":137}"},
+                      {"POST /v1.41/containers/web/restart?t=0", "204 No Content\r\n\r\n"}},
+                     "204"},
+        StopBySignal{
+            "OneThatHasEnded",
+            "/containers/web/stop?signal=TERM",
+            {{"GET /v1.41/containers/web/json", "200 OK\r\n\r\n{\"State\":{\"Running\":false}}"},
+             {"POST /v1.41/containers/web/stop?t=0", "304 Not Modified\r\n\r\n"}},
+            "304"},
+        StopBySignal{"OneThatIsNotThere",
+                     "/containers/web/stop?signal=TERM",
+                     {{"GET /v1.41/containers/web/json",
+                       "404 Not Found\r\n\r\n{\"message\":\"No such container: web\"}"}},
+                     "404"},
+        StopBySignal{"NoSignal",
+                     "/containers/web/stop?signal=NO%2FSUCH",
+                     {{"GET /v1.41/containers/web/json", kRuns},
+                      {"POST /v1.41/containers/web/kill?signal=NO%2FSUCH",
+                       "400 Bad Request\r\n\r\n{\"message\":\"Invalid signal: NO/SUCH\"}"}},
+                     "400"},
+        StopBySignal{"NoTime",
+                     "/containers/web/stop?signal=TERM&t=soon",
+                     {{"GET /v1.41/containers/web/json", kRuns}},
+                     "400"},
+        StopBySignal{"WithoutAnEngineThatSpeaks",
+                     "/containers/web/stop?signal=TERM",
+                     {{"GET /v1.41/containers/web/json", "200 OK\r\n\r\nnonsense"}},
+                     "503"}),
+    [](const auto& one) { return std::string{one.param.name}; });
 
 TEST_F(BrokerServer, StopWaitsForNoEngineThatSaysNothing) {
   const auto image = images->summary(images->keep(images->make_image("app"), {}));

@@ -668,6 +668,19 @@ TEST_F(RunTest, WithForceARemovalForgivesWhatIsNotThere) {
   EXPECT_EQ(docker({"rmi", "gone"}), 1);
 }
 
+TEST_F(RunTest, StopAndRestartSayTheSignalAndTheTime) {
+  for (const auto* verb : {"stop", "restart"}) {
+    (void)docker({verb, "--signal", "USR1", "-t", "3", "c"});
+    EXPECT_EQ(broker_.last().path, "/containers/c/" + std::string{verb});
+    EXPECT_EQ(broker_.last().first("signal"), "USR1");
+    EXPECT_EQ(broker_.last().first("t"), "3");
+  }
+  (void)docker({"kill", "-s", "9", "c"});
+  EXPECT_EQ(broker_.last().first("signal"), "9");
+  (void)docker({"stop", "c"});
+  EXPECT_TRUE(broker_.last().query.empty());
+}
+
 TEST_F(RunTest, EveryNetworkThatIsNamedIsJoinedBeforeTheStart) {
   broker_.engine = {"/networks/a", "/networks/b", "/networks/c"};
   ASSERT_EQ(docker({"run", "-d", "--network", "a", "--net=b", "--network", "name=c,alias=db",
