@@ -159,6 +159,12 @@ struct OwnCompose {
   bool old_name = false;
 };
 
+/// `docker-compose version`: what each of the versions that the name may stand for says of itself.
+struct OldComposeVersion {
+  std::string first;
+  std::string second;
+};
+
 struct Push {
   std::string image; ///< the destination
   bool all_tags = false;
@@ -356,10 +362,10 @@ struct ContainerCommand {
 };
 
 using Command =
-    std::variant<Say, Build, Bake, Compose, OwnCompose, Push, Pull, Login, Tag, ListImages,
-                 RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex, PushIndex,
-                 InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info, Version,
-                 DiskUsage, Prune, Builders, Contexts, ContainerCommand>;
+    std::variant<Say, Build, Bake, Compose, OwnCompose, OldComposeVersion, Push, Pull, Login, Tag,
+                 ListImages, RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex,
+                 PushIndex, InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info,
+                 Version, DiskUsage, Prune, Builders, Contexts, ContainerCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

@@ -198,12 +198,17 @@ Command read_config(Tool& tool, const std::string& called, const Words& words,
                        }});
 }
 
-Say version_line(bool old_name) {
-  if (old_name)
-    return {"docker-compose version " + std::string{kOldVersion} + ", build slipway-" +
-                SLIPWAY_VERSION "\n",
-            "", 0};
-  return {"Docker Compose version v" + std::string{kVersion} + "\n", "", 0};
+/// Which of the two a docker-compose is, is seen when the command runs.
+Command say_version(bool old_name, const std::string& first, const std::string& second) {
+  if (old_name) return OldComposeVersion{first + "\n", second + "\n"};
+  return Say{second + "\n", "", 0};
+}
+
+Command version_line(bool old_name) {
+  return say_version(old_name,
+                     "docker-compose version " + std::string{kOldVersion} + ", build slipway-" +
+                         SLIPWAY_VERSION,
+                     "Docker Compose version v" + std::string{kVersion});
 }
 
 Command read_version(Tool& tool, const std::string& called, const Words& words, bool old_name) {
@@ -214,7 +219,8 @@ Command read_version(Tool& tool, const std::string& called, const Words& words, 
                        0,
                        [&](const Line& line) -> Command {
                          if (line.has("short"))
-                           return Say{std::string{old_name ? kOldVersion : kVersion} + "\n", "", 0};
+                           return say_version(old_name, std::string{kOldVersion},
+                                              std::string{kVersion});
                          if (line.last("format") == "json")
                            return Say{"{\"version\":\"v" + std::string{kVersion} + "\"}\n", "", 0};
                          return version_line(old_name);

@@ -217,6 +217,11 @@ public:
     return cause == 0 ? 0 : fail("", io_error("exec", cause, *program));
   }
 
+  int operator()(const OldComposeVersion& version) const {
+    world_.out(has_second_compose() ? version.second : version.first);
+    return 0;
+  }
+
   int operator()(const Push& push) const {
     if (push.style != Style::docker) return push_in_style(push);
     std::vector<std::string> images;
