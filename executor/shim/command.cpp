@@ -466,14 +466,16 @@ Command parse_context(const Words& words) {
   const std::string verb = words.empty() ? "" : words.front();
   const std::string called = "docker context " + verb;
   const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
-  // What a context says of an endpoint is read past: slipway's socket, always.
+  // What a context says of an endpoint is read past, but for one by ssh: slipway's socket, always.
   const std::vector<Flag> endpoint{{"description", 0, Takes::value, Use::ignore},
-                                   {"docker", 0, Takes::value, Use::ignore},
+                                   {"docker"},
                                    {"from", 0, Takes::value, Use::ignore},
                                    {"kubernetes", 0, Takes::value, Use::ignore},
                                    {"default-stack-orchestrator", 0, Takes::value, Use::ignore}};
-  const auto done = [](const std::string& what) {
-    return [what](const Line& line) -> Command {
+  const auto done = [&called](const std::string& what) {
+    return [&called, what](const Line& line) -> Command {
+      for (const auto& text : line.all("docker"))
+        if (auto refused = refuse_ssh_endpoint(called, text)) return *std::move(refused);
       const auto& name = line.arguments.front();
       return Say{name + "\n", what + " \"" + name + "\"\n", 0};
     };
@@ -839,9 +841,10 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
 }
 
 const std::vector<Flag>& global_flags() {
-  // Where the daemon is and how to reach it is not the job's choice: slipway's socket, always.
-  static const std::vector<Flag> flags{{"host", 'H', Takes::value, Use::ignore},
-                                       {"context", 'c', Takes::value, Use::ignore},
+  // Where the daemon is and how to reach it is not the job's choice: slipway's socket, always; but
+  // see unless_by_ssh().
+  static const std::vector<Flag> flags{{"host", 'H'},
+                                       {"context", 'c'},
                                        {"config", 0, Takes::value, Use::ignore},
                                        {"log-level", 'l', Takes::value, Use::ignore},
                                        {"debug", 'D', Takes::nothing, Use::ignore},
@@ -863,8 +866,12 @@ Invocation parse_docker(const Words& all, const Environment& env) {
     return {Say{"Docker version 27.5.1, build slipway-" SLIPWAY_VERSION "\n", "", 0}};
   if (line.arguments.empty() || line.help) return {Say{std::string{kHelpText}, "", 0}};
   const Words words{line.arguments.begin() + 1, line.arguments.end()};
-  if (line.arguments.front() == "compose") return read_compose(words, env, false);
-  return {parse_docker_command(line.arguments.front(), words, env)};
+  if (line.arguments.front() == "compose") {
+    auto compose = read_compose(words, env, false);
+    compose.command = unless_by_ssh(std::move(compose.command), line, env);
+    return compose;
+  }
+  return {unless_by_ssh(parse_docker_command(line.arguments.front(), words, env), line, env)};
 }
 
 /// The docker CLI asks a plug-in for its metadata, then runs it as `docker-buildx [flags] buildx
@@ -874,17 +881,19 @@ Command parse_plugin(const Words& all, const Environment& env) {
   if (const auto* error = std::get_if<FlagError>(&read)) {
     // Standalone `docker-buildx --builder x build …`: flags of buildx itself.
     (void)error;
-    return parse_buildx(all, env);
+    return unless_by_ssh(parse_buildx(all, env), {}, env);
   }
-  const auto& words = std::get<Line>(read).arguments;
+  const auto& line = std::get<Line>(read);
+  const auto& words = line.arguments;
   if (words.empty()) return parse_buildx({}, env);
   if (words.front() == "docker-cli-plugin-metadata")
     return Say{"{\"SchemaVersion\":\"0.1.0\",\"Vendor\":\"slipway\",\"Version\":\"v0.20.0-"
                "slipway\",\"ShortDescription\":\"Builds by slipway\"}\n",
                "", 0};
   if (words.front() == "docker-cli-plugin-hooks") return Say{"{}\n", "", 0};
-  if (words.front() == "buildx") return parse_buildx({words.begin() + 1, words.end()}, env);
-  return parse_buildx(words, env);
+  const bool named = words.front() == "buildx";
+  return unless_by_ssh(parse_buildx({words.begin() + (named ? 1 : 0), words.end()}, env), line,
+                       env);
 }
 
 } // namespace
