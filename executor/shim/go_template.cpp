@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace slipway::shim {
@@ -122,8 +123,7 @@ private:
       at_ = open + 2 + (trims_before ? 1 : 0);
       auto inside = action_text();
       if (!inside) return std::move(inside).error();
-      const std::string word = inside->substr(0, inside->find(' '));
-      const std::string rest = word.size() < inside->size() ? inside->substr(word.size() + 1) : "";
+      const auto [word, rest] = keyword_of(*inside);
       if (word == "end" || word == "else") {
         end = *inside;
         if (depth == 0) return template_error(":1: unexpected {{" + word + "}}");
@@ -141,6 +141,15 @@ private:
     return nodes;
   }
 
+  /// The word at the beginning, which ends where Go's lexer ends it: at what is neither letter nor
+  /// digit. And what is behind it.
+  static std::pair<std::string, std::string> keyword_of(const std::string& text) {
+    const auto end = std::find_if(text.begin(), text.end(),
+                                  [](unsigned char c) { return std::isalnum(c) == 0 && c != '_'; });
+    const auto rest = std::find_if(end, text.end(), [](char c) { return c != ' '; });
+    return {{text.begin(), end}, {rest, text.end()}};
+  }
+
   Result<Node> branch(const std::string& word, const std::string& pipeline, std::size_t depth) {
     Node node{word == "if"      ? Node::Kind::condition
               : word == "range" ? Node::Kind::range
@@ -154,11 +163,15 @@ private:
     auto body = block(depth + 1, end);
     if (!body) return std::move(body).error();
     node.body = std::move(*body);
-    if (end.starts_with("else if ")) {
-      auto inner = branch("if", end.substr(8), depth + 1);
+    const auto [found, behind] = keyword_of(end);
+    const auto [second, condition] = keyword_of(behind);
+    if (found == "else" && second == "if") {
+      auto inner = branch("if", condition, depth + 1);
       if (!inner) return std::move(inner).error();
       node.otherwise.push_back(std::move(*inner));
-    } else if (end == "else") {
+    } else if (found == "else" && !behind.empty()) {
+      return template_error(":1: unexpected {{" + end + "}}");
+    } else if (found == "else") {
       auto otherwise = block(depth + 1, end);
       if (!otherwise) return std::move(otherwise).error();
       if (end != "end") return template_error(":1: expected end; found {{" + end + "}}");
