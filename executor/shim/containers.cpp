@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -57,10 +58,10 @@ std::vector<Flag> build_flags() {
       {"pull-always", 0, Takes::nothing},
       {"pull-never", 0, Takes::nothing},
       {"no-cache", 0, Takes::nothing},
+      {"layers", 0, Takes::nothing},
       {"quiet", 'q', Takes::nothing},
       {"http-proxy", 0, Takes::nothing},
       // The same image with or without.
-      {"layers", 0, Takes::nothing, ignore},
       {"rm", 0, Takes::nothing, ignore},
       {"force-rm", 0, Takes::nothing, ignore},
       {"compress", 0, Takes::nothing, ignore},
@@ -198,6 +199,17 @@ std::string understand_pull(const Line& line, Build& build) {
   if (policy == "never" || line.has("pull-never"))
     return unsupported("--pull=never", "base images that are not there are always pulled");
   return {};
+}
+
+/// Without layers of its own a build takes none from a cache either.
+bool is_without_layers(const Line& line, const Environment& env) {
+  if (const auto said = line.last("layers"); !said.empty()) return said == "false";
+  const auto set = env.find("BUILDAH_LAYERS");
+  if (set == env.end()) return false;
+  std::string value = set->second;
+  for (char& letter : value)
+    letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+  return value == "false" || value == "0";
 }
 
 /// These tools give a build's steps the proxies of their own environment, unless told not to.
@@ -360,7 +372,7 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
          build.default_files = {"Containerfile", "Dockerfile"};
          build.foreign_ignore_file = ".containerignore";
          build.target = line.last("target");
-         build.no_cache = line.has("no-cache");
+         build.no_cache = line.has("no-cache") || is_without_layers(line, env);
          build.quiet = line.has("quiet");
          build.iidfile = line.last("iidfile");
          const auto files = line.all("file");

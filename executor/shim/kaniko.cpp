@@ -143,10 +143,11 @@ std::string understand_files(const Line& line, Build& build) {
 
 std::string understand_cache(const Line& line, Build& build) {
   const auto repository = line.last("cache-repo");
+  build.no_cache = line.last("cache") == "false"; // where nothing is said, slipway's is used
   if (line.has("cache") && repository.empty() && line.has("no-push"))
     return "cache flags invalid: if using cache with --no-push, specify cache repo with "
            "--cache-repo";
-  if (line.has("cache") || !repository.empty())
+  if (line.has("cache") || (!repository.empty() && !build.no_cache))
     build.notes.push_back("slipway: --cache" + (repository.empty() ? "" : " to " + repository) +
                           " has no effect: " + std::string{kOwnCache});
   return {};
