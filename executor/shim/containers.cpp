@@ -310,6 +310,16 @@ Command understand_images(const Tool& tool, const std::string& called, const Lin
 
 } // namespace
 
+std::string note_format(const std::string& format, Tool& tool) {
+  if (format.empty() || format == "oci") return {};
+  if (format != "docker" && format != "v2s2")
+    return unsupported("--format " + format, "manifests are OCI manifests");
+  tool.notes.push_back("slipway: --format " + format +
+                       " has no effect: what is pushed is the image as it was built, with an OCI "
+                       "manifest");
+  return {};
+}
+
 Manner containers_manner() {
   return {"Error: ", "", "", kUsageExit, kUsageExit, true, true};
 }
@@ -452,10 +462,8 @@ Command containers_push(Tool& tool, const std::string& called, const Words& word
            return usage_error(tool.manner, called,
                               unsupported("the source " + line.arguments.front(),
                                           "load the file first, with `podman load`"));
-         const auto format = line.last("format");
-         if (!format.empty() && format != "oci")
-           return usage_error(tool.manner, called,
-                              unsupported("--format " + format, "manifests are OCI manifests"));
+         if (auto text = note_format(line.last("format"), tool); !text.empty())
+           return usage_error(tool.manner, called, text);
          const auto target =
              line.arguments.size() > 1 ? place_of(line.arguments[1]) : Place{"docker", source.rest};
          const auto digest_file = line.last("digestfile");
