@@ -18,6 +18,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <optional>
 
 namespace slipway::shim {
@@ -616,6 +617,8 @@ public:
     if (verb == "port") return port();
     if (verb == "commit") return commit();
     if (verb == "cp") return copy_files(command_, world_, client_);
+    if (verb == "start" && (line_.has("attach") || line_.has("interactive")))
+      return start_attached();
     if (verb == "rename")
       return each({command_.arguments[0]}, "POST", "/containers/",
                   "/rename?name=" + percent_encode(command_.arguments[1]), false);
@@ -679,6 +682,7 @@ private:
   // ---- run -------------------------------------------------------------------------------------
 
   int run_failed(const std::string& message, int code = kDockerFailed) const {
+    if (command_.verb == "start") return daemon_error(message);
     world_.err("docker: Error response from daemon: " + message + ".\nSee '" + command_.called +
                " --help'.\n");
     return code;
@@ -787,7 +791,51 @@ private:
       world_.out(id + "\n");
       return 0;
     }
-    return run_attached(id);
+    const int code = run_attached(id, line_.has("tty"), line_.has("interactive"),
+                                  [&] { return exit_code_of(id); });
+    if (line_.has("rm")) remove(id);
+    return code;
+  }
+
+  /// `docker start --attach` and `--interactive`.
+  int start_attached() const {
+    if (command_.arguments.size() > 1) {
+      world_.err("you cannot start and attach multiple containers at once\n");
+      return 1;
+    }
+    const auto name = percent_encode(command_.arguments.front());
+    auto facts = client_.ask({.target = "/containers/" + name + "/json"});
+    if (!facts) return trouble(facts.error());
+    if (facts->status >= 400) return daemon_error(message_of(*facts));
+    const Json json = Json::parse(facts->body, nullptr, false);
+    const auto is = [&](const char* pointer) {
+      return json.is_object() && json.value(Json::json_pointer{pointer}, false);
+    };
+    const bool interactive = line_.has("interactive") && is("/Config/OpenStdin");
+    if (!is("/HostConfig/AutoRemove"))
+      return run_attached(name, is("/Config/Tty"), interactive,
+                          [&] { return exit_code_of(command_.arguments.front()); });
+    // One that goes by itself is asked for its code before it runs: afterwards it is not there.
+    std::optional<int> ran;
+    std::string said;
+    auto waited = client_.attach(
+        {.method = "POST", .target = "/containers/" + name + "/wait?condition=removed"}, -1,
+        [&]() -> Status {
+          ran = run_attached(name, is("/Config/Tty"), interactive, [] { return 0; });
+          if (*ran != 0) return Error{ErrorKind::unavailable, "it did not start", "", {}};
+          return {};
+        },
+        [&](std::string_view bytes) -> Status {
+          said += bytes;
+          return {};
+        });
+    if (ran && *ran != 0) return *ran;
+    if (!waited) return trouble(waited.error());
+    if (waited->status >= 400) return daemon_error(message_of(*waited));
+    const auto begin = std::min(said.find('{'), said.size()); // it comes in a chunk
+    const Json code = Json::parse(said.substr(begin, said.rfind('}') + 1 - begin), nullptr, false);
+    if (!code.is_object()) return trouble(bad("the engine did not say how the container ended"));
+    return static_cast<int>(number_at(code, "StatusCode"));
   }
 
   /// None where it runs now; else docker's exit code.
@@ -813,9 +861,9 @@ private:
     (void)client_.ask({.method = "DELETE", .target = "/containers/" + id + "?force=1&v=1"});
   }
 
-  int run_attached(const std::string& id) const {
-    const bool tty = line_.has("tty");
-    const bool interactive = line_.has("interactive");
+  /// Attaches, starts and goes on with the streams to their end; `exit_code` is asked for then.
+  int run_attached(const std::string& id, bool tty, bool interactive,
+                   const std::function<std::optional<int>()>& exit_code) const {
     OutputFrames frames{world_.out, world_.err};
     std::optional<int> failed;
     auto ended = client_.attach(
@@ -836,14 +884,15 @@ private:
             frames.feed(bytes);
           return {};
         });
-    int code = failed.value_or(kDockerFailed);
+    const int unknown = command_.verb == "start" ? 1 : kDockerFailed;
+    int code = failed.value_or(unknown);
     if (!failed) {
       if (!ended) {
         trouble(ended.error());
       } else if (ended->status >= 400) {
         run_failed(message_of(*ended));
       } else {
-        code = exit_code_of(id).value_or(kDockerFailed);
+        code = exit_code().value_or(unknown);
       }
     }
     if (line_.has("rm")) remove(id);
