@@ -786,8 +786,11 @@ Command parse_container(const std::string& verb, const Words& words, const Envir
   if (auto help = group_help(verb, sub)) return *help;
   const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
   if (verb == "container" && sub == "run") return parse_run(called, rest, env);
-  const std::string name = verb == "container" ? (sub == "ls" || sub == "list" ? "ps" : sub)
-                                               : verb + " " + (sub == "list" ? "ls" : sub);
+  std::string name = sub == "list" ? "ls" : sub == "remove" ? "rm" : sub;
+  if (verb == "container")
+    name = name == "ls" ? "ps" : name;
+  else
+    name = verb + " " + name;
   if (verb == "container" && sub == "prune") return parse_prune(called, rest, "/containers/prune");
   if (sub == "inspect") return parse_inspect(called, rest, false, verb);
   if (auto read = read_container_command(name, called, rest, env)) return *read;

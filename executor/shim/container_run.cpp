@@ -11,6 +11,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <time.h>
 
 #include <algorithm>
@@ -20,6 +22,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <tuple>
 
 namespace slipway::shim {
 namespace {
@@ -432,6 +435,73 @@ Status add_host_settings(const Line& line, Json& host) {
   return {};
 }
 
+/// The address's bytes, of 4 or 16. None where it is no address.
+std::optional<std::string> address_bytes(const std::string& text) {
+  in6_addr bytes{};
+  for (const auto& [family, size] : {std::pair{AF_INET, sizeof(in_addr)}, {AF_INET6, sizeof bytes}})
+    if (::inet_pton(family, text.c_str(), &bytes) == 1)
+      return std::string{reinterpret_cast<const char*>(&bytes), size};
+  return std::nullopt;
+}
+
+/// Whether a subnet, ADDRESS/BITS, has the address.
+bool has_address(const std::string& subnet, const std::string& address) {
+  const auto slash = std::min(subnet.find('/'), subnet.size());
+  const auto bits = number_of(subnet.substr(std::min(slash + 1, subnet.size()))).value_or(-1);
+  const auto network = address_bytes(subnet.substr(0, slash));
+  const auto host = address_bytes(address);
+  if (!network || !host || network->size() != host->size()) return false;
+  if (bits < 0 || static_cast<std::size_t>(bits) > 8 * host->size()) return false;
+  for (std::size_t bit = 0; bit < static_cast<std::size_t>(bits); ++bit) {
+    const int mask = 0x80 >> (bit % 8);
+    if ((((*network)[bit / 8] ^ (*host)[bit / 8]) & mask) != 0) return false;
+  }
+  return true;
+}
+
+/// --subnet, and what belongs to the subnet that has its address. Errors: bad_input.
+Result<Json> subnets_of(const Line& line) {
+  Json subnets = Json::array();
+  for (const auto& subnet : line.all("subnet"))
+    subnets.push_back({{"Subnet", subnet}});
+  const auto of = [&](const std::string& address) {
+    return std::find_if(subnets.begin(), subnets.end(), [&](const Json& one) {
+      return has_address(text_at(one, "Subnet"), address);
+    });
+  };
+  for (const auto& [flag, member, word] :
+       {std::tuple{"ip-range", "IPRange", "range"}, {"gateway", "Gateway", "gateway"}}) {
+    for (const auto& text : line.all(flag)) {
+      const auto found = of(text.substr(0, text.find('/')));
+      if (found == subnets.end())
+        return bad("no matching subnet for " + std::string{word} + " " + text);
+      if (found->contains(member))
+        return bad("cannot configure multiple " + std::string{word} + "s (" + text + ", " +
+                   text_at(*found, member) + ") on the same subnet (" + text_at(*found, "Subnet") +
+                   ")");
+      (*found)[member] = text;
+    }
+  }
+  for (const auto& text : line.all("aux-address")) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos)
+      return bad("invalid argument \"" + text + "\" for \"--aux-address\"");
+    const auto address = text.substr(equals + 1);
+    const auto found = of(address);
+    if (found == subnets.end()) return bad("no matching subnet for aux-address " + address);
+    (*found)["AuxiliaryAddresses"][text.substr(0, equals)] = address;
+  }
+  return subnets;
+}
+
+/// NAME=VALUE of each; a bare name has an empty value.
+void add_options(const std::vector<std::string>& values, Json& options) {
+  for (const auto& text : values) {
+    const auto equals = text.find('=');
+    options[text.substr(0, equals)] = equals == std::string::npos ? "" : text.substr(equals + 1);
+  }
+}
+
 /// A network that the container joins, and as what.
 struct Joined {
   std::string network;
@@ -509,6 +579,25 @@ Result<std::vector<Joined>> networks_of(const Line& line) {
 }
 
 } // namespace
+
+Result<std::string> create_network_body(const ContainerCommand& command) {
+  const Line line = line_of(command);
+  Json body{{"Name", command.arguments.front()}, {"CheckDuplicate", true}};
+  add_labels_to(line, body);
+  if (const auto driver = line.last("driver"); !driver.empty()) body["Driver"] = driver;
+  if (const auto driver = line.last("ipam-driver"); !driver.empty())
+    body["IPAM"]["Driver"] = driver;
+  for (const auto& [flag, member] :
+       {std::pair{"internal", "Internal"}, {"attachable", "Attachable"}, {"ipv6", "EnableIPv6"}})
+    if (line.has(flag)) body[member] = true;
+  if (const auto options = line.all("opt"); !options.empty()) add_options(options, body["Options"]);
+  if (const auto options = line.all("ipam-opt"); !options.empty())
+    add_options(options, body["IPAM"]["Options"]);
+  auto subnets = subnets_of(line);
+  if (!subnets) return std::move(subnets).error();
+  if (!subnets->empty()) body["IPAM"]["Config"] = *std::move(subnets);
+  return dumped(body);
+}
 
 Result<std::string> log_time(const std::string& text, std::int64_t now) {
   if (const auto before = duration_of(text))
@@ -1195,17 +1284,12 @@ private:
     if (!name.empty() && !command_.arguments.empty())
       return trouble(bad("conflicting options: cannot specify a volume-name through both --name "
                          "and as a positional arg"));
-    Json body{{"Name", command_.arguments.empty() ? name : command_.arguments.front()}};
-    add_labels_to(line_, body);
-    if (network) {
-      body["CheckDuplicate"] = true;
-      if (const auto driver = line_.last("driver"); !driver.empty()) body["Driver"] = driver;
-      if (line_.has("internal")) body["Internal"] = true;
-      if (line_.has("attachable")) body["Attachable"] = true;
-      for (const auto& subnet : line_.all("subnet"))
-        body["IPAM"]["Config"].push_back({{"Subnet", subnet}});
-    }
-    auto answer = post(place + "/create", dumped(body));
+    Json volume{{"Name", command_.arguments.empty() ? name : command_.arguments.front()}};
+    add_labels_to(line_, volume);
+    if (const auto driver = line_.last("driver"); !driver.empty()) volume["Driver"] = driver;
+    auto body = network ? create_network_body(command_) : Result<std::string>{dumped(volume)};
+    if (!body) return trouble(body.error());
+    auto answer = post(place + "/create", *body);
     if (!answer) return trouble(answer.error());
     if (answer->status >= 400) return daemon_error(message_of(*answer));
     const Json json = Json::parse(answer->body, nullptr, false);
