@@ -226,7 +226,7 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
       {"network connect",
        {"[OPTIONS] NETWORK CONTAINER", {{"alias"}, {"ip"}, {"ip6"}, {"link-local-ip"}}, 2, 2}},
       {"network disconnect", {"[OPTIONS] NETWORK CONTAINER", {{"force", 'f', kSwitch}}, 2, 2}},
-      {"network prune", {"[OPTIONS]", {{"force", 'f', kSwitch, Use::ignore}}, 0, 0}},
+      {"network prune", {"[OPTIONS]", {{"force", 'f', kSwitch, Use::ignore}, {"filter"}}, 0, 0}},
       {"volume create",
        {"[OPTIONS] [VOLUME]",
         {{"label"},
@@ -239,7 +239,7 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
       {"volume ls", {"[OPTIONS]", {{"quiet", 'q', kSwitch}, {"filter", 'f'}, {"format"}}, 0, 0}},
       {"volume prune",
        {"[OPTIONS]",
-        {{"force", 'f', kSwitch, Use::ignore}, {"all", 'a', kSwitch, Use::ignore}},
+        {{"force", 'f', kSwitch, Use::ignore}, {"all", 'a', kSwitch}, {"filter"}},
         0,
         0}}};
   return all;

@@ -38,6 +38,7 @@ constexpr std::size_t kShownCommand = 20;
 constexpr int kDockerFailed = 125;
 constexpr int kCannotInvoke = 126;
 constexpr int kNotFound = 127;
+constexpr int kNotServed = 501; ///< the broker's, where the policy allows no containers
 
 std::string dumped(const Json& json, int indent = -1) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
@@ -1102,14 +1103,24 @@ private:
 
   // ---- lists -----------------------------------------------------------------------------------
 
-  /// "?filters=…" for --filter KEY=VALUE; the reader of the flags has refused what has no "=".
-  std::string filters() const {
+  /// --filter KEY=VALUE and KEY!=VALUE, whose key ends with "!"; the reader of the flags has
+  /// refused what has no "=".
+  Json filters_json() const {
     Json filters = Json::object();
     for (const auto& filter : line_.all("filter")) {
       const auto equals = filter.find('=');
       if (!filter.empty()) filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
     }
+    return filters;
+  }
+
+  /// "filters=…", or "".
+  std::string filters() const {
+    const auto filters = filters_json();
     return filters.empty() ? "" : "filters=" + percent_encode(dumped(filters));
+  }
+  static std::string query_of(const Json& filters) {
+    return filters.empty() ? "" : "?filters=" + percent_encode(dumped(filters));
   }
 
   static std::string ports_of(const Json& container) {
@@ -1262,11 +1273,7 @@ private:
                   true, network && force ? Missing::is_nothing : Missing::fails);
     }
     if (verb == "ls") return list(network, place);
-    if (verb == "prune") {
-      auto answer = post(place + "/prune", "");
-      if (!answer) return trouble(answer.error());
-      return answer->status >= 400 ? daemon_error(message_of(*answer)) : 0;
-    }
+    if (verb == "prune") return network ? prune_networks() : prune_volumes();
     Json body{{"Container", command_.arguments[1]}};
     if (verb == "disconnect") body["Force"] = line_.has("force");
     if (const auto aliases = line_.all("alias"); !aliases.empty())
@@ -1277,6 +1284,90 @@ private:
         post("/networks/" + percent_encode(command_.arguments[0]) + "/" + verb, dumped(body));
     if (!answer) return trouble(answer.error());
     return answer->status >= 400 ? daemon_error(message_of(*answer)) : 0;
+  }
+
+  int prune_networks() const {
+    const auto asked = filters();
+    auto answer = post("/networks/prune" + (asked.empty() ? "" : "?" + asked), "");
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    const auto gone = names_in(Json::parse(answer->body, nullptr, false), "NetworksDeleted");
+    if (!gone.empty()) world_.out("Deleted Networks:\n" + gone + "\n");
+    return 0;
+  }
+
+  /// Without --all only volumes without a name of their own go, as since Docker 23. The engine, an
+  /// older one, would take all, so that they are removed here one by one; of what they held it
+  /// says nothing then.
+  int prune_volumes() const {
+    const auto all = line_.all("filter");
+    const bool whole = line_.has("all") || std::any_of(all.begin(), all.end(), [](const auto& one) {
+                         return one == "all=1" || one == "all=true";
+                       });
+    Json asked = filters_json();
+    asked.erase("all");
+    std::string gone;
+    std::int64_t freed = 0;
+    if (whole) {
+      auto answer = post("/volumes/prune" + query_of(asked), "");
+      if (!answer) return trouble(answer.error());
+      if (answer->status >= 400) return daemon_error(message_of(*answer));
+      const Json json = Json::parse(answer->body, nullptr, false);
+      gone = names_in(json, "VolumesDeleted");
+      freed = number_at(json, "SpaceReclaimed");
+    } else if (const auto failed = remove_anonymous(std::move(asked), gone)) {
+      return *failed;
+    }
+    if (!gone.empty()) world_.out("Deleted Volumes:\n" + gone + "\n");
+    world_.out("Total reclaimed space: " + human_size(static_cast<std::uint64_t>(freed)) + "\n");
+    return 0;
+  }
+
+  /// The exit code where that fails.
+  std::optional<int> remove_anonymous(Json asked, std::string& gone) const {
+    const Json without = asked.value("label!", Json::object());
+    asked.erase("label!"); // a list is not asked so
+    asked["dangling"]["true"] = true;
+    auto answer = client_.ask({.target = "/volumes" + query_of(asked)});
+    if (!answer) return trouble(answer.error());
+    if (answer->status == kNotServed) return std::nullopt; // of a job without containers
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    const Json list = Json::parse(answer->body, nullptr, false);
+    if (!list.is_object() || !list.contains("Volumes") || !list["Volumes"].is_array())
+      return std::nullopt;
+    for (const auto& volume : list["Volumes"]) {
+      const auto name = text_at(volume, "Name");
+      if (!is_anonymous(name) || has_any_label(volume, without)) continue;
+      auto removed = client_.ask({.method = "DELETE", .target = "/volumes/" + name});
+      if (!removed) return trouble(removed.error());
+      if (removed->status < 400) gone += name + "\n"; // else something uses it by now
+    }
+    return std::nullopt;
+  }
+
+  /// A name that the engine gave.
+  static bool is_anonymous(const std::string& name) {
+    return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
+  }
+
+  /// Whether an object has one of the labels, KEY or KEY=VALUE each.
+  static bool has_any_label(const Json& object, const Json& wanted) {
+    const Json labels = object.value("Labels", Json::object());
+    return std::any_of(wanted.items().begin(), wanted.items().end(), [&](const auto& one) {
+      const auto equals = one.key().find('=');
+      const auto key = one.key().substr(0, equals);
+      return labels.is_object() && labels.contains(key) &&
+             (equals == std::string::npos ||
+              text_at(labels, key.c_str()) == one.key().substr(equals + 1));
+    });
+  }
+
+  static std::string names_in(const Json& answer, const char* member) {
+    std::string lines;
+    if (!answer.is_object() || !answer.contains(member) || !answer[member].is_array()) return lines;
+    for (const auto& name : answer[member])
+      if (name.is_string()) lines += name.get<std::string>() + "\n";
+    return lines;
   }
 
   int make_one(bool network, const std::string& place) const {
