@@ -5,6 +5,7 @@
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/shim/container_copy.hpp"
+#include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/output.hpp"
 #include "executor/shim/parsing.hpp"
@@ -1162,11 +1163,25 @@ private:
         {"ID", "CONTAINER ID"},    {"Image", "IMAGE"},          {"Command", "COMMAND"},
         {"RunningFor", "CREATED"}, {"CreatedAt", "CREATED AT"}, {"Status", "STATUS"},
         {"State", "STATE"},        {"Ports", "PORTS"},          {"Names", "NAMES"},
-        {"Labels", "LABELS"},      {"Networks", "NETWORKS"},    {"Mounts", "MOUNTS"}};
+        {"Labels", "LABELS"},      {"Networks", "NETWORKS"},    {"Mounts", "MOUNTS"},
+        {kLabelsOfRow, true}};
     return print_rows_(dumped(headings), dumped(rows),
                        "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t"
                        "{{.Ports}}\t{{.Names}}",
                        line_.last("format"));
+  }
+
+  static Json labels_of(const Json& one) {
+    const auto found = one.is_object() ? one.find("Labels") : one.end();
+    return one.is_object() && found != one.end() && found->is_object() ? *found : Json::object();
+  }
+
+  static std::string joined_labels(const Json& labels) {
+    std::string joined;
+    for (const auto& [key, value] : labels.items())
+      joined += (joined.empty() ? "" : ",") + key + "=" +
+                (value.is_string() ? value.get<std::string>() : "");
+    return joined;
   }
 
   Json ps_row(const Json& one) const {
@@ -1178,12 +1193,6 @@ private:
         const auto text = name.is_string() ? name.get<std::string>() : "";
         names += (names.empty() ? "" : ",") + text.substr(text.starts_with('/') ? 1 : 0);
       }
-    }
-    std::string labels;
-    if (one.contains("Labels") && one["Labels"].is_object()) {
-      for (const auto& [key, value] : one["Labels"].items())
-        labels += (labels.empty() ? "" : ",") + key + "=" +
-                  (value.is_string() ? value.get<std::string>() : "");
     }
     std::string networks;
     if (one.contains("NetworkSettings") && one["NetworkSettings"].is_object() &&
@@ -1204,7 +1213,8 @@ private:
                 {"State", text_at(one, "State")},
                 {"Ports", ports_of(one)},
                 {"Names", names},
-                {"Labels", labels},
+                {"Labels", joined_labels(labels_of(one))},
+                {kLabelsOfRow, labels_of(one)},
                 {"Networks", networks},
                 {"Mounts", ""},
                 {"LocalVolumes", "0"},
@@ -1401,6 +1411,8 @@ private:
       rows.push_back({{"ID", line_.has("no-trunc") ? id : id.substr(0, kShortId)},
                       {"Name", text_at(one, "Name")},
                       {"Driver", text_at(one, "Driver")},
+                      {"Labels", joined_labels(labels_of(one))},
+                      {kLabelsOfRow, labels_of(one)},
                       {"Scope", text_at(one, "Scope")}});
     }
     if (line_.has("quiet")) {
@@ -1408,10 +1420,9 @@ private:
         world_.out(text_at(row, network ? "ID" : "Name") + "\n");
       return 0;
     }
-    const Json headings{{"ID", "NETWORK ID"},
-                        {"Name", network ? "NAME" : "VOLUME NAME"},
-                        {"Driver", "DRIVER"},
-                        {"Scope", "SCOPE"}};
+    const Json headings{{"ID", "NETWORK ID"}, {"Name", network ? "NAME" : "VOLUME NAME"},
+                        {"Driver", "DRIVER"}, {"Labels", "LABELS"},
+                        {kLabelsOfRow, true}, {"Scope", "SCOPE"}};
     return print_rows_(dumped(headings), dumped(rows),
                        network ? "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
                                : "table {{.Driver}}\t{{.Name}}",

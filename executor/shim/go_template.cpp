@@ -222,7 +222,7 @@ private:
 
 class Evaluator {
 public:
-  explicit Evaluator(const Json& root) : root_{root} {}
+  Evaluator(const Json& root, const Json& labels) : root_{root}, labels_{labels} {}
 
   Status render(const std::vector<Node>& nodes, const Value& dot, std::string& out) {
     for (const auto& node : nodes) {
@@ -274,6 +274,13 @@ private:
     std::string function;
     std::vector<Value> operands;
     bool first = true;
+    constexpr std::string_view kLabel = ".Label ";
+    const auto word = std::min(text.find_first_not_of(' ', at), text.size());
+    if (!labels_.is_null() && text.compare(word, kLabel.size(), kLabel) == 0) {
+      function = ".Label";
+      at = word + function.size();
+      first = false;
+    }
     while (at < text.size() && text[at] != '|') {
       if (text[at] == ' ') {
         ++at;
@@ -295,6 +302,7 @@ private:
       operands.push_back(std::move(*value));
     }
     if (piped) operands.push_back(*piped);
+    if (function == ".Label" && operands.size() == 1) return label(operands.front());
     if (!function.empty()) return call(function, operands, text);
     if (operands.empty()) return template_error(":1: missing value for command");
     if (operands.size() > 1)
@@ -546,20 +554,39 @@ private:
     return Value{Json(all), false};
   }
 
+  /// What a list's row says of a label; where the row is the headings, the label's.
+  Value label(const Value& name) const {
+    const std::string key = go_text(name.json);
+    if (labels_.is_object()) {
+      const auto found = labels_.find(key);
+      return {found == labels_.end() ? Json("") : *found, false};
+    }
+    std::string heading = key.substr(key.rfind('.') + 1); // npos + 1 is 0
+    std::replace_if(
+        heading.begin(), heading.end(), [](char c) { return c == '-' || c == '_'; }, ' ');
+    return {heading, false};
+  }
+
   const Json& root_;
+  const Json& labels_; ///< null where the template is of something else
   std::size_t depth_ = 0;
 };
 
 } // namespace
 
 Result<std::string> render_template(std::string_view text, const std::string& data) {
-  const Json root = Json::parse(data, nullptr, false);
+  Json root = Json::parse(data, nullptr, false);
   if (root.is_discarded())
     return Error{ErrorKind::bad_input, "the broker's answer is not JSON", "", {}};
   auto nodes = Parser{text}.parse();
   if (!nodes) return std::move(nodes).error();
+  Json labels;
+  if (root.is_object() && root.contains(kLabelsOfRow)) {
+    labels = std::move(root[kLabelsOfRow]);
+    root.erase(kLabelsOfRow);
+  }
   std::string out;
-  if (auto done = Evaluator{root}.render(*nodes, {root, false}, out); !done)
+  if (auto done = Evaluator{root, labels}.render(*nodes, {root, false}, out); !done)
     return std::move(done).error();
   return out;
 }

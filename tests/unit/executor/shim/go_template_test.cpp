@@ -109,6 +109,20 @@ TEST(GoTemplate, TakesWhatIsNullForGosEmptyValue) {
   EXPECT_EQ(shown("{{.Config.odd}}"), "<no value>") << "of which no zero is known";
 }
 
+TEST(GoTemplate, ALabelOfARowIsAskedForByItsName) {
+  constexpr const char* kRow =
+      R"({"ID":"c1","Labels":"a.b=1,c=x,y","Label":{"a.b":"1","c":"x,y"}})";
+  const auto shown = [](const char* text, const char* row) {
+    const auto made = render_template(text, row);
+    return made ? *made : "failed: " + made.error().what;
+  };
+  EXPECT_EQ(shown("{{.ID}} {{.Label \"c\"}} [{{.Label \"gone\"}}]", kRow), "c1 x,y []");
+  EXPECT_EQ(shown("{{if eq (.Label \"a.b\") \"1\"}}one{{end}}{{.Label \"c\" | upper}}", kRow),
+            "oneX,Y");
+  EXPECT_EQ(shown("{{json .}}", kRow), R"({"ID":"c1","Labels":"a.b=1,c=x,y"})");
+  EXPECT_EQ(shown("{{.Label \"com.example.my-role_x\"}}", R"({"Label":true})"), "my role x");
+}
+
 TEST(ImageName, SplitsNamesAsDockerDoes) {
   const auto plain = parse_image_name("alpine");
   ASSERT_TRUE(plain);
