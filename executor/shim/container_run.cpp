@@ -196,6 +196,45 @@ Result<Json> environment_of(const Line& line, const Environment& env, const std:
   return list;
 }
 
+/// What a --mount says beside its type and its places, each in the member of its type. Nothing
+/// where it is no such key. Errors: bad_input.
+std::optional<Status> add_mount_option(const std::string& key, const std::string& value,
+                                       Json& mount) {
+  const auto invalid = [&] { return bad("invalid value for " + key + ": " + value); };
+  if (key == "tmpfs-size") {
+    const auto size = size_of(value);
+    if (!size) return invalid();
+    mount["TmpfsOptions"]["SizeBytes"] = *size;
+  } else if (key == "tmpfs-mode") {
+    std::uint32_t mode = 0;
+    const auto* const end = value.data() + value.size();
+    constexpr int kOctal = 8;
+    if (const auto read = std::from_chars(value.data(), end, mode, kOctal);
+        read.ec != std::errc{} || read.ptr != end)
+      return invalid();
+    mount["TmpfsOptions"]["Mode"] = mode;
+  } else if (key == "bind-propagation") {
+    mount["BindOptions"]["Propagation"] = value;
+  } else if (key == "volume-nocopy") {
+    const auto on = parse_bool(value);
+    if (!on) return invalid();
+    mount["VolumeOptions"]["NoCopy"] = *on;
+  } else {
+    return std::nullopt;
+  }
+  return Status{};
+}
+
+/// An option is of one type of mount.
+Status check_mount_options(const Json& mount) {
+  const auto type = text_at(mount, "Type");
+  for (const auto& [member, own] :
+       {std::pair{"TmpfsOptions", "tmpfs"}, {"BindOptions", "bind"}, {"VolumeOptions", "volume"}})
+    if (mount.contains(member) && type != own)
+      return bad("cannot mix '" + std::string{own} + "-*' options with mount type '" + type + "'");
+  return {};
+}
+
 /// "-v SRC:DST[:OPTIONS]": a path that begins with a dot is meant from the working folder.
 Result<std::string> bind_of(const std::string& text, const std::string& cwd) {
   const auto colon = text.find(':');
@@ -236,10 +275,13 @@ Status add_volumes(const Line& line, const std::string& cwd, Json& body, Json& h
         mount["ReadOnly"] = value == "true" || value == "1";
       } else if (key == "consistency") {
         continue; // means nothing on Linux
-      } else {
+      } else if (auto added = add_mount_option(key, value, mount); !added) {
         return bad(unsupported("--mount " + key, std::string{kNotYet}));
+      } else if (!*added) {
+        return *added;
       }
     }
+    if (auto checked = check_mount_options(mount); !checked) return checked;
     host["Mounts"].push_back(std::move(mount));
   }
   for (const auto& text : line.all("tmpfs")) {
@@ -361,22 +403,34 @@ Status add_limits(const Line& line, Json& host) {
   return {};
 }
 
+/// --add-host NAME=ADDRESS or NAME:ADDRESS, the address in brackets or not; the engine knows the
+/// colon alone. Errors: bad_input.
+Status add_extra_hosts(const Line& line, Json& host) {
+  for (const auto& text : line.all("add-host")) {
+    const auto equals = text.find('=');
+    const auto cut = equals == std::string::npos ? text.find(':') : equals;
+    if (cut == 0 || cut == std::string::npos)
+      return bad("invalid argument \"" + text +
+                 "\" for \"--add-host\" flag: bad format for add-host: \"" + text + "\"");
+    auto address = text.substr(cut + 1);
+    if (address.size() > 2 && address.front() == '[' && address.back() == ']')
+      address = address.substr(1, address.size() - 2);
+    host["ExtraHosts"].push_back(text.substr(0, cut) + ":" + address);
+  }
+  return {};
+}
+
 Status add_host_settings(const Line& line, Json& host) {
   constexpr std::pair<const char*, const char*> kTexts[] = {
       {"ipc", "IpcMode"},           {"pid", "PidMode"},           {"uts", "UTSMode"},
       {"userns", "UsernsMode"},     {"cgroupns", "CgroupnsMode"}, {"cpuset-cpus", "CpusetCpus"},
       {"cpuset-mems", "CpusetMems"}};
-  constexpr std::pair<const char*, const char*> kLists[] = {{"cap-add", "CapAdd"},
-                                                            {"cap-drop", "CapDrop"},
-                                                            {"security-opt", "SecurityOpt"},
-                                                            {"add-host", "ExtraHosts"},
-                                                            {"dns", "Dns"},
-                                                            {"dns-search", "DnsSearch"},
-                                                            {"dns-option", "DnsOptions"},
-                                                            {"dns-opt", "DnsOptions"},
-                                                            {"group-add", "GroupAdd"},
-                                                            {"volumes-from", "VolumesFrom"},
-                                                            {"link", "Links"}};
+  constexpr std::pair<const char*, const char*> kLists[] = {
+      {"cap-add", "CapAdd"},           {"cap-drop", "CapDrop"},
+      {"security-opt", "SecurityOpt"}, {"dns", "Dns"},
+      {"dns-search", "DnsSearch"},     {"dns-option", "DnsOptions"},
+      {"dns-opt", "DnsOptions"},       {"group-add", "GroupAdd"},
+      {"volumes-from", "VolumesFrom"}, {"link", "Links"}};
   constexpr std::pair<const char*, const char*> kSwitches[] = {
       {"privileged", "Privileged"},
       {"read-only", "ReadonlyRootfs"},
@@ -652,6 +706,7 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
   if (auto added = add_volumes(line, cwd, body, host); !added) return std::move(added).error();
   if (auto added = add_ports(line, body, host); !added) return std::move(added).error();
   if (auto added = add_limits(line, host); !added) return std::move(added).error();
+  if (auto added = add_extra_hosts(line, host); !added) return std::move(added).error();
   if (auto added = add_host_settings(line, host); !added) return std::move(added).error();
   const auto networks = networks_of(line);
   if (!networks) return networks.error();
@@ -986,7 +1041,6 @@ private:
         code = exit_code().value_or(unknown);
       }
     }
-    if (line_.has("rm")) remove(id);
     return code;
   }
 
