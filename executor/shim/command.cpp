@@ -638,15 +638,13 @@ Command parse_buildx(const Words& all, const Environment& env) {
                            return Say{out, "", 0};
                          }});
   if (verb == "ls")
-    return read_command(called, words,
-                        {"",
-                         {{"format", 0, Takes::value, Use::refuse, kNotYet},
-                          {"no-trunc", 0, Takes::nothing, Use::ignore},
-                          builder,
-                          debug},
-                         0,
-                         0,
-                         [](const Line&) -> Command { return Builders{}; }});
+    return read_command(
+        called, words,
+        {"",
+         {{"format"}, {"no-trunc", 0, Takes::nothing, Use::ignore}, builder, debug},
+         0,
+         0,
+         [](const Line& one) -> Command { return Builders{.format = one.last("format")}; }});
   if (verb == "du")
     return read_command(called, words,
                         {"",

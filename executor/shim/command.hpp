@@ -342,6 +342,7 @@ struct Builders {
   enum class Show { list, one, workers };
   Show show = Show::list;
   std::string name = "slipway"; ///< as the job calls it
+  std::string format = {};      ///< of the list
 };
 
 /// `docker context ls` and `inspect`: the one context that there is.

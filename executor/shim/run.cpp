@@ -498,6 +498,8 @@ public:
     const auto& name = builders.name;
     switch (builders.show) {
     case Builders::Show::list:
+      if (!builders.format.empty() && builders.format != "table")
+        return list_builders(builders.format, platforms);
       world_.out("NAME/NODE        DRIVER/ENDPOINT                   STATUS    BUILDKIT     "
                  "PLATFORMS\nslipway*         slipway\n \\_ slipway0      \\_ "
                  "unix:///var/run/docker.sock   running   by slipway   " +
@@ -890,6 +892,57 @@ private:
              head.find(std::string{"Go\0\0", 4}) != std::string::npos;
     }
     return false;
+  }
+
+  /// `buildx ls --format`: a line for the builder and one for its node, as JSON one for both.
+  /// Source: commands/ls.go of buildx 0.20.
+  int list_builders(const std::string& format, const std::string& platforms) const {
+    const bool table = format.starts_with("table ");
+    constexpr const char* kPlace = "unix:///var/run/docker.sock";
+    if (format == "json") {
+      Json list = Json::array();
+      for (std::size_t at = 0; at < platforms.size();) {
+        const auto end = std::min(platforms.find(", ", at), platforms.size());
+        list.push_back(platforms.substr(at, end - at));
+        at = end + 2;
+      }
+      const Json node{{"Name", "slipway0"},
+                      {"Endpoint", kPlace},
+                      {"Platforms", std::move(list)},
+                      {"Status", "running"},
+                      {"Version", "by slipway"}};
+      world_.out(dumped(Json{{"Current", true},
+                             {"Driver", "slipway"},
+                             {"Dynamic", false},
+                             {"Name", "slipway"},
+                             {"Nodes", Json::array({node})}}) +
+                 "\n");
+      return 0;
+    }
+    const std::string indent = table ? " \\_ " : "";
+    return print_listing({{{"Name", "NAME/NODE"},
+                           {"DriverEndpoint", "DRIVER/ENDPOINT"},
+                           {"LastActivity", "LAST ACTIVITY"},
+                           {"Status", "STATUS"},
+                           {"Buildkit", "BUILDKIT"},
+                           {"Platforms", "PLATFORMS"},
+                           {"Error", "ERROR"}},
+                          {Json{{"Name", table ? "slipway*" : "slipway"},
+                                {"DriverEndpoint", "slipway"},
+                                {"LastActivity", ""},
+                                {"Status", ""},
+                                {"Buildkit", ""},
+                                {"Platforms", ""},
+                                {"Error", ""}},
+                           Json{{"Name", indent + "slipway0"},
+                                {"DriverEndpoint", indent + kPlace},
+                                {"LastActivity", ""},
+                                {"Status", "running"},
+                                {"Buildkit", "by slipway"},
+                                {"Platforms", platforms},
+                                {"Error", ""}}},
+                          ""},
+                         format);
   }
 
   int build_services(const ComposeProject& project) const {
