@@ -694,6 +694,11 @@ const std::set<std::string_view>& container_verbs() {
   return verbs;
 }
 
+Command refuse_import(const std::string& called) {
+  return refusal(called +
+                 ": not in this version of slipway. Use a Dockerfile with FROM scratch and ADD.");
+}
+
 Command parse_image(const std::string& verb, const Words& words, const Environment& env) {
   const std::string called = "docker image " + verb;
   if (verb == "build") return parse_build(called, "docker", words, env);
@@ -707,9 +712,7 @@ Command parse_image(const std::string& verb, const Words& words, const Environme
   if (verb == "save") return parse_save(called, words);
   if (verb == "load") return parse_load(called, words);
   if (verb == "prune") return parse_prune(called, words, "/images/prune");
-  if (verb == "import")
-    return refusal("docker image import: not in this version of slipway. Use a Dockerfile with "
-                   "FROM scratch and ADD.");
+  if (verb == "import") return refuse_import(called);
   return usage_error("docker image", "docker image: '" + verb + "' is not a docker command.", 1);
 }
 
@@ -833,10 +836,11 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "compose") return read_compose(words, env, false).command;
   if (verb == "manifest") return read_docker_manifest(words);
   if (verb == "bake") return read_bake(words, env);
-  if (verb == "search" || verb == "import" || verb == "plugin" || verb == "swarm" ||
-      verb == "service" || verb == "stack" || verb == "node" || verb == "secret" ||
-      verb == "config" || verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" ||
-      verb == "sbom" || verb == "checkpoint")
+  if (verb == "import") return refuse_import(called);
+  if (verb == "search" || verb == "plugin" || verb == "swarm" || verb == "service" ||
+      verb == "stack" || verb == "node" || verb == "secret" || verb == "config" ||
+      verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" || verb == "sbom" ||
+      verb == "checkpoint")
     return refusal(called + ": slipway does not serve this command.");
   return no_such_command(verb);
 }

@@ -107,6 +107,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"RunWithCards", "docker run --gpus all alpine true", 125, "--gpus"},
         Refused{"RunWithoutImage", "docker run --rm", 1, "requires at least 1 argument"},
         Refused{"ExecWithoutCommand", "docker exec x", 1, "requires at least 2 argument"},
+        Refused{
+            "Import", "docker import x.tar", 1,
+            "docker import: not in this version of slipway. Use a Dockerfile with FROM scratch"},
         Refused{"Export", "docker export x", 1, "docker export"},
         Refused{"Compose", "docker compose publish x", 1, "docker compose"},
         Refused{"ManifestOfNothing", "docker manifest create a", 1, "requires at least 2"},
