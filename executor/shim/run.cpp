@@ -117,6 +117,11 @@ std::string with_escapes(std::string format) {
   return format;
 }
 
+/// docker's code for a template that is none, or that does not fit what it is rendered over.
+int template_exit(const Error& error) {
+  return error.what.find("executing") == std::string::npos ? kTemplateExit : 1;
+}
+
 /// The rows of a listing, each a JSON object of its columns; the headings likewise.
 struct Listing {
   Json headings;
@@ -590,6 +595,11 @@ public:
       } else {
         auto rendered =
             render_template(inspect.format == "json" ? "{{json .}}" : inspect.format, answer->body);
+        if (!rendered && template_exit(rendered.error()) == kTemplateExit) {
+          // docker reads the template before it asks for anything.
+          world_.err(rendered.error().what + "\n");
+          return kTemplateExit;
+        }
         if (!rendered)
           errors += rendered.error().what + "\n";
         else
@@ -1861,7 +1871,7 @@ private:
         render_template(format == "json" ? "{{json .}}" : with_escapes(format), dumped(data));
     if (!rendered) {
       world_.err(rendered.error().what + "\n");
-      return rendered.error().what.find("executing") == std::string::npos ? kTemplateExit : 1;
+      return template_exit(rendered.error());
     }
     world_.out(*rendered + "\n");
     return 0;
@@ -1881,7 +1891,7 @@ private:
       auto line = render_template(format, dumped(row));
       if (!line) {
         world_.err(line.error().what + "\n");
-        return line.error().what.find("executing") == std::string::npos ? kTemplateExit : 1;
+        return template_exit(line.error());
       }
       lines += *line + "\n";
     }
