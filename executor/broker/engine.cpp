@@ -783,6 +783,7 @@ void Engine::pull(const Call& call) {
   auto reference = oci::Reference::parse(text);
   if (!reference) return send_error(call.answer, reference.error());
   Messages messages{call.answer};
+  const auto before = images_.find(reference->familiar());
   auto image = images_.pull(
       *reference, query.get("platform"),
       [&](std::string_view line) { messages.status_lines(line); },
@@ -791,7 +792,10 @@ void Engine::pull(const Call& call) {
   messages.status_lines("\n");
   messages.send(
       Json{{"status", "Digest: " + image->pulled.value_or(image->manifest_digest).str()}});
-  messages.send(Json{{"status", "Status: Downloaded image for " + reference->familiar()}});
+  const bool same = before && before->manifest_digest == image->manifest_digest;
+  messages.send(Json{{"status", (same ? "Status: Image is up to date for "
+                                      : "Status: Downloaded newer image for ") +
+                                    reference->familiar()}});
   messages.end();
 }
 
