@@ -3,6 +3,7 @@
 
 #include "executor/backends/build_backend.hpp"
 #include "executor/base/clock.hpp"
+#include "executor/engine_api/docker_version.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -302,17 +303,19 @@ void Engine::version(const Call& call) {
   utsname system{};
   ::uname(&system);
   const Json component{{"Name", "Engine"},
-                       {"Version", SLIPWAY_VERSION},
+                       {"Version", engine_api::kDockerVersion},
                        {"Details",
                         {{"ApiVersion", "1.41"},
                          {"MinAPIVersion", "1.24"},
                          {"Os", "linux"},
                          {"Arch", "amd64"},
                          {"Experimental", "false"}}}};
+  const Json own{{"Name", "slipway"}, {"Version", SLIPWAY_VERSION}, {"Details", Json::object()}};
   send_json(call.answer, 200,
             Json{{"Platform", {{"Name", "slipway"}}},
-                 {"Components", Json::array({component})},
-                 {"Version", SLIPWAY_VERSION},
+                 {"Components", Json::array({component, own})},
+                 {"Version", engine_api::kDockerVersion},
+                 {"Experimental", false},
                  {"ApiVersion", "1.41"},
                  {"MinAPIVersion", "1.24"},
                  {"GitCommit", ""},
@@ -383,7 +386,7 @@ void Engine::info(const Call& call) {
                  {"Name", "slipway"},
                  {"Labels", Json::array()},
                  {"ExperimentalBuild", false},
-                 {"ServerVersion", SLIPWAY_VERSION},
+                 {"ServerVersion", engine_api::kDockerVersion},
                  {"Runtimes", Json::object()},
                  {"DefaultRuntime", ""},
                  {"Swarm",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/command.hpp"
 
+#include "executor/engine_api/docker_version.hpp"
 #include "executor/shim/bake.hpp"
 #include "executor/shim/compose.hpp"
 #include "executor/shim/container_command.hpp"
@@ -868,7 +869,9 @@ Invocation parse_docker(const Words& all, const Environment& env) {
     return {usage_error("docker", error->text)};
   const auto& line = std::get<Line>(read);
   if (line.has("version"))
-    return {Say{"Docker version 27.5.1, build slipway-" SLIPWAY_VERSION "\n", "", 0}};
+    return {Say{"Docker version " + std::string{engine_api::kDockerVersion} +
+                    ", build slipway-" SLIPWAY_VERSION "\n",
+                "", 0}};
   if (line.arguments.empty() || line.help) return {Say{std::string{kHelpText}, "", 0}};
   const Words words{line.arguments.begin() + 1, line.arguments.end()};
   if (line.arguments.front() == "compose") {

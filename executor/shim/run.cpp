@@ -5,6 +5,7 @@
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/engine_api/docker_version.hpp"
 #include "executor/shim/bake.hpp"
 #include "executor/shim/build_context.hpp"
 #include "executor/shim/compose.hpp"
@@ -40,7 +41,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kJsonType = "application/json";
 constexpr std::string_view kTarType = "application/x-tar";
-constexpr std::string_view kClientVersion = "27.5.1";
+constexpr std::string_view kClientVersion = engine_api::kDockerVersion;
 constexpr std::string_view kClientApi = "1.41";
 constexpr std::size_t kShortId = 12;
 constexpr std::size_t kMaxPasswordBytes = 64UL << 10;
