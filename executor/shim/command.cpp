@@ -178,6 +178,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
   const auto buildkit = env.find("DOCKER_BUILDKIT");
   if (dialect == "docker" && buildkit != env.end() && buildkit->second == "0")
     build.report = Report::classic;
+  build.every_stage = build.report == Report::classic;
   for (const auto& output : line.all("output"))
     if (auto text = add_output(output, build); !text.empty()) return usage_error(called, text);
   if (auto text = understand_values(line, env, build); !text.empty())

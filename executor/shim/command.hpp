@@ -93,6 +93,7 @@ struct Build {
   bool pull = false;
   bool quiet = false;
   bool push = false;
+  bool every_stage = false; ///< the tool runs stages that the target does not need, too
   Report report = Report::buildkit;
   Lookup lookup = Lookup::working_folder;
   std::vector<std::string> default_files{"Dockerfile", "dockerfile"}; ///< where `file` is empty

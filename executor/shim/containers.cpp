@@ -59,6 +59,7 @@ std::vector<Flag> build_flags() {
       {"pull-never", 0, Takes::nothing},
       {"no-cache", 0, Takes::nothing},
       {"layers", 0, Takes::nothing},
+      {"skip-unused-stages", 0, Takes::nothing},
       {"quiet", 'q', Takes::nothing},
       {"http-proxy", 0, Takes::nothing},
       // The same image with or without.
@@ -69,7 +70,6 @@ std::vector<Flag> build_flags() {
       {"disable-content-trust", 0, Takes::nothing, ignore},
       {"jobs", 0, Takes::value, ignore},
       {"identity-label", 0, Takes::nothing, ignore},
-      {"skip-unused-stages", 0, Takes::nothing, ignore},
       kRetry,
       kRetryDelay,
       {"cache-ttl", 0, Takes::value, say, kOwnCache},
@@ -383,6 +383,7 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
          build.foreign_ignore_file = ".containerignore";
          build.target = line.last("target");
          build.no_cache = line.has("no-cache") || is_without_layers(line, env);
+         build.every_stage = line.last("skip-unused-stages") == "false";
          build.quiet = line.has("quiet");
          build.iidfile = line.last("iidfile");
          const auto files = line.all("file");

@@ -37,6 +37,7 @@ std::vector<Flag> executor_flags() {
       {"no-push", 0, Takes::nothing},
       {"cache", 0, Takes::nothing},
       {"cache-repo"},
+      {"skip-unused-stages", 0, Takes::nothing},
       // Nothing of these is in the result.
       {"cleanup", 0, Takes::nothing, ignore},
       {"force", 0, Takes::nothing, ignore},
@@ -47,7 +48,6 @@ std::vector<Flag> executor_flags() {
       {"snapshotMode", 0, Takes::value, ignore},
       {"use-new-run", 0, Takes::nothing, ignore},
       {"compressed-caching", 0, Takes::nothing, ignore},
-      {"skip-unused-stages", 0, Takes::nothing, ignore},
       {"push-retry", 0, Takes::value, ignore},
       {"image-fs-extract-retry", 0, Takes::value, ignore},
       {"image-download-retry", 0, Takes::value, ignore},
@@ -206,6 +206,7 @@ std::string understand_build(const Line& typed, const Environment& env, Build& b
   const auto tar = line.last("tar-path").empty() ? line.last("tarPath") : line.last("tar-path");
   if (!tar.empty()) build.archives.push_back(tar);
   build.push = !line.has("no-push");
+  build.every_stage = !line.has("skip-unused-stages");
   return {};
 }
 

@@ -1237,6 +1237,7 @@ private:
                 {"network", build.network},
                 {"extra_hosts", pairs_json(build.extra_hosts)},
                 {"dialect", build.dialect}};
+      if (build.every_stage) body["every_stage"] = true;
       if (context.dockerfile_text) body["dockerfile_text"] = *context.dockerfile_text;
       if (!secrets->empty()) body["secrets"] = *std::move(secrets);
       if (!keys->empty()) body["ssh_keys"] = *std::move(keys);

@@ -430,6 +430,16 @@ TEST(Dialects, ABuildWithoutCacheIsOne) {
   }
 }
 
+TEST(Dialects, AToolThatRunsEveryStageSaysSo) {
+  EXPECT_TRUE(parsed<Build>("/kaniko/executor -d a").every_stage);
+  EXPECT_TRUE(parsed<Build>("/kaniko/executor -d a --skip-unused-stages=false").every_stage);
+  EXPECT_FALSE(parsed<Build>("/kaniko/executor -d a --skip-unused-stages").every_stage);
+  EXPECT_TRUE(parsed<Build>("docker build .", {{"DOCKER_BUILDKIT", "0"}}).every_stage);
+  EXPECT_FALSE(parsed<Build>("docker build .").every_stage);
+  EXPECT_FALSE(parsed<Build>("podman build .").every_stage);
+  EXPECT_TRUE(parsed<Build>("buildah bud --skip-unused-stages=false .").every_stage);
+}
+
 TEST(Dialects, APushAsDockersManifestIsAPush) {
   for (const auto* line :
        {"podman push --format v2s2 a r.io/a", "buildah push -f docker a docker://r.io/a",
