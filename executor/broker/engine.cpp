@@ -3,6 +3,7 @@
 
 #include "executor/backends/build_backend.hpp"
 #include "executor/base/clock.hpp"
+#include "executor/engine_api/docker_version.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -302,17 +303,19 @@ void Engine::version(const Call& call) {
   utsname system{};
   ::uname(&system);
   const Json component{{"Name", "Engine"},
-                       {"Version", SLIPWAY_VERSION},
+                       {"Version", engine_api::kDockerVersion},
                        {"Details",
                         {{"ApiVersion", "1.41"},
                          {"MinAPIVersion", "1.24"},
                          {"Os", "linux"},
                          {"Arch", "amd64"},
                          {"Experimental", "false"}}}};
+  const Json own{{"Name", "slipway"}, {"Version", SLIPWAY_VERSION}, {"Details", Json::object()}};
   send_json(call.answer, 200,
             Json{{"Platform", {{"Name", "slipway"}}},
-                 {"Components", Json::array({component})},
-                 {"Version", SLIPWAY_VERSION},
+                 {"Components", Json::array({component, own})},
+                 {"Version", engine_api::kDockerVersion},
+                 {"Experimental", false},
                  {"ApiVersion", "1.41"},
                  {"MinAPIVersion", "1.24"},
                  {"GitCommit", ""},
@@ -383,7 +386,7 @@ void Engine::info(const Call& call) {
                  {"Name", "slipway"},
                  {"Labels", Json::array()},
                  {"ExperimentalBuild", false},
-                 {"ServerVersion", SLIPWAY_VERSION},
+                 {"ServerVersion", engine_api::kDockerVersion},
                  {"Runtimes", Json::object()},
                  {"DefaultRuntime", ""},
                  {"Swarm",
@@ -783,6 +786,7 @@ void Engine::pull(const Call& call) {
   auto reference = oci::Reference::parse(text);
   if (!reference) return send_error(call.answer, reference.error());
   Messages messages{call.answer};
+  const auto before = images_.find(reference->familiar());
   auto image = images_.pull(
       *reference, query.get("platform"),
       [&](std::string_view line) { messages.status_lines(line); },
@@ -791,7 +795,10 @@ void Engine::pull(const Call& call) {
   messages.status_lines("\n");
   messages.send(
       Json{{"status", "Digest: " + image->pulled.value_or(image->manifest_digest).str()}});
-  messages.send(Json{{"status", "Status: Downloaded image for " + reference->familiar()}});
+  const bool same = before && before->manifest_digest == image->manifest_digest;
+  messages.send(Json{{"status", (same ? "Status: Image is up to date for "
+                                      : "Status: Downloaded newer image for ") +
+                                    reference->familiar()}});
   messages.end();
 }
 

@@ -39,7 +39,8 @@ struct BuildRequest {
   std::vector<std::string> platforms; ///< empty: the host's
   bool no_cache = false;
   bool pull = false;
-  std::string network; ///< "" | "default" | "none"
+  bool every_stage = false; ///< the tool that was asked runs also those that the target needs not
+  std::string network;      ///< "" | "default" | "none"
   std::vector<std::pair<std::string, std::string>> extra_hosts;
   /// What steps may mount by its id (RUN --mount=type=secret), and keys that they may use without
   /// seeing them (RUN --mount=type=ssh).

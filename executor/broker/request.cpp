@@ -456,6 +456,7 @@ Result<BuildRequest> parse_build_json(std::string_view text, const FindAgent& fi
   members.list("platforms", request.platforms);
   members.flag("no_cache", request.no_cache);
   members.flag("pull", request.pull);
+  members.flag("every_stage", request.every_stage);
   members.text("network", request.network);
   members.pairs("extra_hosts", request.extra_hosts);
   members.secrets("secrets", request.secrets);

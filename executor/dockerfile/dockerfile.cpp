@@ -1107,6 +1107,19 @@ bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan) {
                        [&](const Stage& stage) { return stage.name == name; }) == 1;
 }
 
+std::vector<std::size_t> left_out(const Dockerfile& dockerfile, const Plan& plan) {
+  std::vector<std::size_t> stages;
+  for (std::size_t at = 0; at < plan.target; ++at) {
+    const bool needed = std::any_of(plan.stages.begin(), plan.stages.end(),
+                                    [&](const NeededStage& stage) { return stage.index == at; });
+    const auto& steps = dockerfile.stages[at].instructions;
+    if (!needed && std::any_of(steps.begin(), steps.end(),
+                               [](const Instruction& one) { return one.name == "RUN"; }))
+      stages.push_back(at);
+  }
+  return stages;
+}
+
 bool is_inline_cache(const Dockerfile& dockerfile, std::string_view build_arg) {
   return build_arg == "BUILDKIT_INLINE_CACHE" &&
          !declared_args(dockerfile).contains(std::string{build_arg});

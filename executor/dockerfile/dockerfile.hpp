@@ -155,6 +155,10 @@ Result<Plan> plan_of(const Dockerfile& dockerfile, const Scope& scope);
 /// same: no earlier stage is left out, and the target is the last or has a name of its own.
 bool builds_as_written(const Dockerfile& dockerfile, const Plan& plan);
 
+/// The stages in front of the target that it does not need and that have a RUN: what a builder that
+/// runs every stage up to a target would have run, too. Indexes in Dockerfile::stages.
+std::vector<std::size_t> left_out(const Dockerfile& dockerfile, const Plan& plan);
+
 /// BUILDKIT_INLINE_CACHE, where no ARG declares it: it asks for a cache inside the image, and
 /// changes nothing of what is built.
 bool is_inline_cache(const Dockerfile& dockerfile, std::string_view build_arg);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <fnmatch.h>
+#include <sys/utsname.h>
 
 #include <algorithm>
 #include <array>
@@ -20,6 +21,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr std::string_view kHere = "cwd://";
 constexpr int kMaxJsonDepth = 32;
 constexpr std::size_t kMaxSteps = 10000;
 
@@ -191,6 +193,7 @@ private:
       return bake_error(where + ": the expression ${" + name + "} is not supported",
                         "slipway fills in ${NAME}; functions, conditions and references to targets "
                         "are HCL's");
+    if (auto own = bake_builtin(name)) return *std::move(own);
     const auto found = variables_.find(name);
     if (found == variables_.end())
       return bake_error(where + ": there is no variable \"" + name + "\"");
@@ -520,7 +523,6 @@ private:
 
   /// The Dockerfile lies in the context, unless it says cwd:// or is absolute.
   static std::string paths(const Json& target, Build& build) {
-    constexpr std::string_view kHere = "cwd://";
     build.context = text_of(target, "context");
     if (build.context == "-") return "context from stdin not allowed in bake";
     if (build.context.starts_with(kHere)) build.context.erase(0, kHere.size());
@@ -561,6 +563,17 @@ Result<BakePlan> plan_bake(const Bake& bake, const std::vector<BakeFile>& files)
   for (const auto& file : *plain)
     if (auto added = known.add(file); !added) return std::move(added).error();
   return Planner{bake, known}.plan();
+}
+
+std::optional<std::string> bake_builtin(const std::string& name) {
+  if (name == "BAKE_CMD_CONTEXT") return std::string{kHere};
+  if (name != "BAKE_LOCAL_PLATFORM") return std::nullopt;
+  utsname system{};
+  ::uname(&system);
+  const std::string_view machine{static_cast<const char*>(system.machine)};
+  return "linux/" + std::string{machine == "x86_64"    ? "amd64"
+                                : machine == "aarch64" ? "arm64"
+                                                       : machine};
 }
 
 Command read_bake(const std::vector<std::string>& words, const Environment& env) {

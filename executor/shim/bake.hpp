@@ -10,6 +10,7 @@
 #include "executor/shim/command.hpp"
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,6 +34,11 @@ struct BakePlan {
 
 /// Errors: bad_input, naming file or target: no JSON, what is not supported, an unknown target.
 Result<BakePlan> plan_bake(const Bake& bake, const std::vector<BakeFile>& files);
+
+/// The variables that are there without a file that says them: BAKE_CMD_CONTEXT, the folder that
+/// bake is called in, and BAKE_LOCAL_PLATFORM, this machine's. They win over the environment, and a
+/// block of their name says nothing. Source: docs/bake-reference.md of buildx.
+std::optional<std::string> bake_builtin(const std::string& name);
 
 /// The words behind `docker buildx bake`.
 Command read_bake(const std::vector<std::string>& words, const Environment& env);

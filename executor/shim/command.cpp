@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/shim/command.hpp"
 
+#include "executor/engine_api/docker_version.hpp"
 #include "executor/shim/bake.hpp"
 #include "executor/shim/compose.hpp"
 #include "executor/shim/container_command.hpp"
@@ -177,6 +178,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
   const auto buildkit = env.find("DOCKER_BUILDKIT");
   if (dialect == "docker" && buildkit != env.end() && buildkit->second == "0")
     build.report = Report::classic;
+  build.every_stage = build.report == Report::classic;
   for (const auto& output : line.all("output"))
     if (auto text = add_output(output, build); !text.empty()) return usage_error(called, text);
   if (auto text = understand_values(line, env, build); !text.empty())
@@ -466,14 +468,16 @@ Command parse_context(const Words& words) {
   const std::string verb = words.empty() ? "" : words.front();
   const std::string called = "docker context " + verb;
   const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
-  // What a context says of an endpoint is read past: slipway's socket, always.
+  // What a context says of an endpoint is read past, but for one by ssh: slipway's socket, always.
   const std::vector<Flag> endpoint{{"description", 0, Takes::value, Use::ignore},
-                                   {"docker", 0, Takes::value, Use::ignore},
+                                   {"docker"},
                                    {"from", 0, Takes::value, Use::ignore},
                                    {"kubernetes", 0, Takes::value, Use::ignore},
                                    {"default-stack-orchestrator", 0, Takes::value, Use::ignore}};
-  const auto done = [](const std::string& what) {
-    return [what](const Line& line) -> Command {
+  const auto done = [&called](const std::string& what) {
+    return [&called, what](const Line& line) -> Command {
+      for (const auto& text : line.all("docker"))
+        if (auto refused = refuse_ssh_endpoint(called, text)) return *std::move(refused);
       const auto& name = line.arguments.front();
       return Say{name + "\n", what + " \"" + name + "\"\n", 0};
     };
@@ -636,15 +640,13 @@ Command parse_buildx(const Words& all, const Environment& env) {
                            return Say{out, "", 0};
                          }});
   if (verb == "ls")
-    return read_command(called, words,
-                        {"",
-                         {{"format", 0, Takes::value, Use::refuse, kNotYet},
-                          {"no-trunc", 0, Takes::nothing, Use::ignore},
-                          builder,
-                          debug},
-                         0,
-                         0,
-                         [](const Line&) -> Command { return Builders{}; }});
+    return read_command(
+        called, words,
+        {"",
+         {{"format"}, {"no-trunc", 0, Takes::nothing, Use::ignore}, builder, debug},
+         0,
+         0,
+         [](const Line& one) -> Command { return Builders{.format = one.last("format")}; }});
   if (verb == "du")
     return read_command(called, words,
                         {"",
@@ -694,6 +696,11 @@ const std::set<std::string_view>& container_verbs() {
   return verbs;
 }
 
+Command refuse_import(const std::string& called) {
+  return refusal(called +
+                 ": not in this version of slipway. Use a Dockerfile with FROM scratch and ADD.");
+}
+
 Command parse_image(const std::string& verb, const Words& words, const Environment& env) {
   const std::string called = "docker image " + verb;
   if (verb == "build") return parse_build(called, "docker", words, env);
@@ -707,9 +714,7 @@ Command parse_image(const std::string& verb, const Words& words, const Environme
   if (verb == "save") return parse_save(called, words);
   if (verb == "load") return parse_load(called, words);
   if (verb == "prune") return parse_prune(called, words, "/images/prune");
-  if (verb == "import")
-    return refusal("docker image import: not in this version of slipway. Use a Dockerfile with "
-                   "FROM scratch and ADD.");
+  if (verb == "import") return refuse_import(called);
   return usage_error("docker image", "docker image: '" + verb + "' is not a docker command.", 1);
 }
 
@@ -784,8 +789,11 @@ Command parse_container(const std::string& verb, const Words& words, const Envir
   if (auto help = group_help(verb, sub)) return *help;
   const Words rest{words.begin() + (words.empty() ? 0 : 1), words.end()};
   if (verb == "container" && sub == "run") return parse_run(called, rest, env);
-  const std::string name = verb == "container" ? (sub == "ls" || sub == "list" ? "ps" : sub)
-                                               : verb + " " + (sub == "list" ? "ls" : sub);
+  std::string name = sub == "list" ? "ls" : sub == "remove" ? "rm" : sub;
+  if (verb == "container")
+    name = name == "ls" ? "ps" : name;
+  else
+    name = verb + " " + name;
   if (verb == "container" && sub == "prune") return parse_prune(called, rest, "/containers/prune");
   if (sub == "inspect") return parse_inspect(called, rest, false, verb);
   if (auto read = read_container_command(name, called, rest, env)) return *read;
@@ -830,18 +838,20 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "compose") return read_compose(words, env, false).command;
   if (verb == "manifest") return read_docker_manifest(words);
   if (verb == "bake") return read_bake(words, env);
-  if (verb == "search" || verb == "import" || verb == "plugin" || verb == "swarm" ||
-      verb == "service" || verb == "stack" || verb == "node" || verb == "secret" ||
-      verb == "config" || verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" ||
-      verb == "sbom" || verb == "checkpoint")
+  if (verb == "import") return refuse_import(called);
+  if (verb == "search" || verb == "plugin" || verb == "swarm" || verb == "service" ||
+      verb == "stack" || verb == "node" || verb == "secret" || verb == "config" ||
+      verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" || verb == "sbom" ||
+      verb == "checkpoint")
     return refusal(called + ": slipway does not serve this command.");
   return no_such_command(verb);
 }
 
 const std::vector<Flag>& global_flags() {
-  // Where the daemon is and how to reach it is not the job's choice: slipway's socket, always.
-  static const std::vector<Flag> flags{{"host", 'H', Takes::value, Use::ignore},
-                                       {"context", 'c', Takes::value, Use::ignore},
+  // Where the daemon is and how to reach it is not the job's choice: slipway's socket, always; but
+  // see unless_by_ssh().
+  static const std::vector<Flag> flags{{"host", 'H'},
+                                       {"context", 'c'},
                                        {"config", 0, Takes::value, Use::ignore},
                                        {"log-level", 'l', Takes::value, Use::ignore},
                                        {"debug", 'D', Takes::nothing, Use::ignore},
@@ -860,11 +870,17 @@ Invocation parse_docker(const Words& all, const Environment& env) {
     return {usage_error("docker", error->text)};
   const auto& line = std::get<Line>(read);
   if (line.has("version"))
-    return {Say{"Docker version 27.5.1, build slipway-" SLIPWAY_VERSION "\n", "", 0}};
+    return {Say{"Docker version " + std::string{engine_api::kDockerVersion} +
+                    ", build slipway-" SLIPWAY_VERSION "\n",
+                "", 0}};
   if (line.arguments.empty() || line.help) return {Say{std::string{kHelpText}, "", 0}};
   const Words words{line.arguments.begin() + 1, line.arguments.end()};
-  if (line.arguments.front() == "compose") return read_compose(words, env, false);
-  return {parse_docker_command(line.arguments.front(), words, env)};
+  if (line.arguments.front() == "compose") {
+    auto compose = read_compose(words, env, false);
+    compose.command = unless_by_ssh(std::move(compose.command), line, env);
+    return compose;
+  }
+  return {unless_by_ssh(parse_docker_command(line.arguments.front(), words, env), line, env)};
 }
 
 /// The docker CLI asks a plug-in for its metadata, then runs it as `docker-buildx [flags] buildx
@@ -874,17 +890,19 @@ Command parse_plugin(const Words& all, const Environment& env) {
   if (const auto* error = std::get_if<FlagError>(&read)) {
     // Standalone `docker-buildx --builder x build …`: flags of buildx itself.
     (void)error;
-    return parse_buildx(all, env);
+    return unless_by_ssh(parse_buildx(all, env), {}, env);
   }
-  const auto& words = std::get<Line>(read).arguments;
+  const auto& line = std::get<Line>(read);
+  const auto& words = line.arguments;
   if (words.empty()) return parse_buildx({}, env);
   if (words.front() == "docker-cli-plugin-metadata")
     return Say{"{\"SchemaVersion\":\"0.1.0\",\"Vendor\":\"slipway\",\"Version\":\"v0.20.0-"
                "slipway\",\"ShortDescription\":\"Builds by slipway\"}\n",
                "", 0};
   if (words.front() == "docker-cli-plugin-hooks") return Say{"{}\n", "", 0};
-  if (words.front() == "buildx") return parse_buildx({words.begin() + 1, words.end()}, env);
-  return parse_buildx(words, env);
+  const bool named = words.front() == "buildx";
+  return unless_by_ssh(parse_buildx({words.begin() + (named ? 1 : 0), words.end()}, env), line,
+                       env);
 }
 
 } // namespace

@@ -93,6 +93,7 @@ struct Build {
   bool pull = false;
   bool quiet = false;
   bool push = false;
+  bool every_stage = false; ///< the tool runs stages that the target does not need, too
   Report report = Report::buildkit;
   Lookup lookup = Lookup::working_folder;
   std::vector<std::string> default_files{"Dockerfile", "dockerfile"}; ///< where `file` is empty
@@ -157,6 +158,12 @@ struct OwnCompose {
   std::string called;
   std::vector<std::string> words; ///< behind the program's name, as typed
   bool old_name = false;
+};
+
+/// `docker-compose version`: what each of the versions that the name may stand for says of itself.
+struct OldComposeVersion {
+  std::string first;
+  std::string second;
 };
 
 struct Push {
@@ -336,6 +343,7 @@ struct Builders {
   enum class Show { list, one, workers };
   Show show = Show::list;
   std::string name = "slipway"; ///< as the job calls it
+  std::string format = {};      ///< of the list
 };
 
 /// `docker context ls` and `inspect`: the one context that there is.
@@ -356,10 +364,10 @@ struct ContainerCommand {
 };
 
 using Command =
-    std::variant<Say, Build, Bake, Compose, OwnCompose, Push, Pull, Login, Tag, ListImages,
-                 RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex, PushIndex,
-                 InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info, Version,
-                 DiskUsage, Prune, Builders, Contexts, ContainerCommand>;
+    std::variant<Say, Build, Bake, Compose, OwnCompose, OldComposeVersion, Push, Pull, Login, Tag,
+                 ListImages, RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex,
+                 PushIndex, InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info,
+                 Version, DiskUsage, Prune, Builders, Contexts, ContainerCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

@@ -48,8 +48,8 @@ std::vector<Flag> global_flags() {
       {"debug", 'D', Takes::nothing, Use::ignore},
       {"log-level", 0, Takes::value, Use::ignore},
       {"all-resources", 0, Takes::nothing, Use::ignore},
-      {"host", 'H', Takes::value, Use::ignore},
-      {"context", 'c', Takes::value, Use::ignore},
+      {"host", 'H'},
+      {"context", 'c'},
       {"tls", 0, Takes::nothing, Use::ignore},
       {"tlsverify", 0, Takes::nothing, Use::ignore},
       {"skip-hostname-check", 0, Takes::nothing, Use::ignore},
@@ -198,12 +198,17 @@ Command read_config(Tool& tool, const std::string& called, const Words& words,
                        }});
 }
 
-Say version_line(bool old_name) {
-  if (old_name)
-    return {"docker-compose version " + std::string{kOldVersion} + ", build slipway-" +
-                SLIPWAY_VERSION "\n",
-            "", 0};
-  return {"Docker Compose version v" + std::string{kVersion} + "\n", "", 0};
+/// Which of the two a docker-compose is, is seen when the command runs.
+Command say_version(bool old_name, const std::string& first, const std::string& second) {
+  if (old_name) return OldComposeVersion{first + "\n", second + "\n"};
+  return Say{second + "\n", "", 0};
+}
+
+Command version_line(bool old_name) {
+  return say_version(old_name,
+                     "docker-compose version " + std::string{kOldVersion} + ", build slipway-" +
+                         SLIPWAY_VERSION,
+                     "Docker Compose version v" + std::string{kVersion});
 }
 
 Command read_version(Tool& tool, const std::string& called, const Words& words, bool old_name) {
@@ -214,7 +219,8 @@ Command read_version(Tool& tool, const std::string& called, const Words& words, 
                        0,
                        [&](const Line& line) -> Command {
                          if (line.has("short"))
-                           return Say{std::string{old_name ? kOldVersion : kVersion} + "\n", "", 0};
+                           return say_version(old_name, std::string{kOldVersion},
+                                              std::string{kVersion});
                          if (line.last("format") == "json")
                            return Say{"{\"version\":\"v" + std::string{kVersion} + "\"}\n", "", 0};
                          return version_line(old_name);
@@ -227,13 +233,16 @@ Invocation read_compose(const Words& all, const Environment& env, bool old_name)
   const std::string program = old_name ? "docker-compose" : "docker compose";
   Tool tool{program, {}};
   tool.manner.usage_exit = 1;
-  const auto ended = [&](Command command) {
-    return Invocation{std::move(command), tool.manner, std::move(tool.notes)};
-  };
   const auto read = read_flags(all, global_flags(), false);
   if (const auto* error = std::get_if<FlagError>(&read))
-    return ended(usage_error(tool.manner, program, error->text));
+    return {usage_error(tool.manner, program, error->text), tool.manner};
   const auto& line = std::get<Line>(read);
+  // Of `docker compose` docker's own flags and the environment are looked at where those are read.
+  const Environment hosts = old_name ? env : Environment{};
+  const auto ended = [&](Command command) {
+    return Invocation{unless_by_ssh(std::move(command), line, hosts), tool.manner,
+                      std::move(tool.notes)};
+  };
   if (line.has("version")) return ended(version_line(old_name));
   if (line.arguments.empty() || line.help || line.arguments.front() == "help")
     return ended(Say{std::string{kHelp}, "", 0});

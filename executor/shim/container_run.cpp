@@ -5,12 +5,15 @@
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/shim/container_copy.hpp"
+#include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/output.hpp"
 #include "executor/shim/parsing.hpp"
 
 #include <nlohmann/json.hpp>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <time.h>
 
 #include <algorithm>
@@ -18,7 +21,9 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <tuple>
 
 namespace slipway::shim {
 namespace {
@@ -34,6 +39,7 @@ constexpr std::size_t kShownCommand = 20;
 constexpr int kDockerFailed = 125;
 constexpr int kCannotInvoke = 126;
 constexpr int kNotFound = 127;
+constexpr int kNotServed = 501; ///< the broker's, where the policy allows no containers
 
 std::string dumped(const Json& json, int indent = -1) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
@@ -190,6 +196,45 @@ Result<Json> environment_of(const Line& line, const Environment& env, const std:
   return list;
 }
 
+/// What a --mount says beside its type and its places, each in the member of its type. Nothing
+/// where it is no such key. Errors: bad_input.
+std::optional<Status> add_mount_option(const std::string& key, const std::string& value,
+                                       Json& mount) {
+  const auto invalid = [&] { return bad("invalid value for " + key + ": " + value); };
+  if (key == "tmpfs-size") {
+    const auto size = size_of(value);
+    if (!size) return invalid();
+    mount["TmpfsOptions"]["SizeBytes"] = *size;
+  } else if (key == "tmpfs-mode") {
+    std::uint32_t mode = 0;
+    const auto* const end = value.data() + value.size();
+    constexpr int kOctal = 8;
+    if (const auto read = std::from_chars(value.data(), end, mode, kOctal);
+        read.ec != std::errc{} || read.ptr != end)
+      return invalid();
+    mount["TmpfsOptions"]["Mode"] = mode;
+  } else if (key == "bind-propagation") {
+    mount["BindOptions"]["Propagation"] = value;
+  } else if (key == "volume-nocopy") {
+    const auto on = parse_bool(value);
+    if (!on) return invalid();
+    mount["VolumeOptions"]["NoCopy"] = *on;
+  } else {
+    return std::nullopt;
+  }
+  return Status{};
+}
+
+/// An option is of one type of mount.
+Status check_mount_options(const Json& mount) {
+  const auto type = text_at(mount, "Type");
+  for (const auto& [member, own] :
+       {std::pair{"TmpfsOptions", "tmpfs"}, {"BindOptions", "bind"}, {"VolumeOptions", "volume"}})
+    if (mount.contains(member) && type != own)
+      return bad("cannot mix '" + std::string{own} + "-*' options with mount type '" + type + "'");
+  return {};
+}
+
 /// "-v SRC:DST[:OPTIONS]": a path that begins with a dot is meant from the working folder.
 Result<std::string> bind_of(const std::string& text, const std::string& cwd) {
   const auto colon = text.find(':');
@@ -230,10 +275,13 @@ Status add_volumes(const Line& line, const std::string& cwd, Json& body, Json& h
         mount["ReadOnly"] = value == "true" || value == "1";
       } else if (key == "consistency") {
         continue; // means nothing on Linux
-      } else {
+      } else if (auto added = add_mount_option(key, value, mount); !added) {
         return bad(unsupported("--mount " + key, std::string{kNotYet}));
+      } else if (!*added) {
+        return *added;
       }
     }
+    if (auto checked = check_mount_options(mount); !checked) return checked;
     host["Mounts"].push_back(std::move(mount));
   }
   for (const auto& text : line.all("tmpfs")) {
@@ -355,22 +403,34 @@ Status add_limits(const Line& line, Json& host) {
   return {};
 }
 
+/// --add-host NAME=ADDRESS or NAME:ADDRESS, the address in brackets or not; the engine knows the
+/// colon alone. Errors: bad_input.
+Status add_extra_hosts(const Line& line, Json& host) {
+  for (const auto& text : line.all("add-host")) {
+    const auto equals = text.find('=');
+    const auto cut = equals == std::string::npos ? text.find(':') : equals;
+    if (cut == 0 || cut == std::string::npos)
+      return bad("invalid argument \"" + text +
+                 "\" for \"--add-host\" flag: bad format for add-host: \"" + text + "\"");
+    auto address = text.substr(cut + 1);
+    if (address.size() > 2 && address.front() == '[' && address.back() == ']')
+      address = address.substr(1, address.size() - 2);
+    host["ExtraHosts"].push_back(text.substr(0, cut) + ":" + address);
+  }
+  return {};
+}
+
 Status add_host_settings(const Line& line, Json& host) {
   constexpr std::pair<const char*, const char*> kTexts[] = {
       {"ipc", "IpcMode"},           {"pid", "PidMode"},           {"uts", "UTSMode"},
       {"userns", "UsernsMode"},     {"cgroupns", "CgroupnsMode"}, {"cpuset-cpus", "CpusetCpus"},
       {"cpuset-mems", "CpusetMems"}};
-  constexpr std::pair<const char*, const char*> kLists[] = {{"cap-add", "CapAdd"},
-                                                            {"cap-drop", "CapDrop"},
-                                                            {"security-opt", "SecurityOpt"},
-                                                            {"add-host", "ExtraHosts"},
-                                                            {"dns", "Dns"},
-                                                            {"dns-search", "DnsSearch"},
-                                                            {"dns-option", "DnsOptions"},
-                                                            {"dns-opt", "DnsOptions"},
-                                                            {"group-add", "GroupAdd"},
-                                                            {"volumes-from", "VolumesFrom"},
-                                                            {"link", "Links"}};
+  constexpr std::pair<const char*, const char*> kLists[] = {
+      {"cap-add", "CapAdd"},           {"cap-drop", "CapDrop"},
+      {"security-opt", "SecurityOpt"}, {"dns", "Dns"},
+      {"dns-search", "DnsSearch"},     {"dns-option", "DnsOptions"},
+      {"dns-opt", "DnsOptions"},       {"group-add", "GroupAdd"},
+      {"volumes-from", "VolumesFrom"}, {"link", "Links"}};
   constexpr std::pair<const char*, const char*> kSwitches[] = {
       {"privileged", "Privileged"},
       {"read-only", "ReadonlyRootfs"},
@@ -429,6 +489,73 @@ Status add_host_settings(const Line& line, Json& host) {
         equals == std::string::npos ? "" : text.substr(equals + 1);
   }
   return {};
+}
+
+/// The address's bytes, of 4 or 16. None where it is no address.
+std::optional<std::string> address_bytes(const std::string& text) {
+  in6_addr bytes{};
+  for (const auto& [family, size] : {std::pair{AF_INET, sizeof(in_addr)}, {AF_INET6, sizeof bytes}})
+    if (::inet_pton(family, text.c_str(), &bytes) == 1)
+      return std::string{reinterpret_cast<const char*>(&bytes), size};
+  return std::nullopt;
+}
+
+/// Whether a subnet, ADDRESS/BITS, has the address.
+bool has_address(const std::string& subnet, const std::string& address) {
+  const auto slash = std::min(subnet.find('/'), subnet.size());
+  const auto bits = number_of(subnet.substr(std::min(slash + 1, subnet.size()))).value_or(-1);
+  const auto network = address_bytes(subnet.substr(0, slash));
+  const auto host = address_bytes(address);
+  if (!network || !host || network->size() != host->size()) return false;
+  if (bits < 0 || static_cast<std::size_t>(bits) > 8 * host->size()) return false;
+  for (std::size_t bit = 0; bit < static_cast<std::size_t>(bits); ++bit) {
+    const int mask = 0x80 >> (bit % 8);
+    if ((((*network)[bit / 8] ^ (*host)[bit / 8]) & mask) != 0) return false;
+  }
+  return true;
+}
+
+/// --subnet, and what belongs to the subnet that has its address. Errors: bad_input.
+Result<Json> subnets_of(const Line& line) {
+  Json subnets = Json::array();
+  for (const auto& subnet : line.all("subnet"))
+    subnets.push_back({{"Subnet", subnet}});
+  const auto of = [&](const std::string& address) {
+    return std::find_if(subnets.begin(), subnets.end(), [&](const Json& one) {
+      return has_address(text_at(one, "Subnet"), address);
+    });
+  };
+  for (const auto& [flag, member, word] :
+       {std::tuple{"ip-range", "IPRange", "range"}, {"gateway", "Gateway", "gateway"}}) {
+    for (const auto& text : line.all(flag)) {
+      const auto found = of(text.substr(0, text.find('/')));
+      if (found == subnets.end())
+        return bad("no matching subnet for " + std::string{word} + " " + text);
+      if (found->contains(member))
+        return bad("cannot configure multiple " + std::string{word} + "s (" + text + ", " +
+                   text_at(*found, member) + ") on the same subnet (" + text_at(*found, "Subnet") +
+                   ")");
+      (*found)[member] = text;
+    }
+  }
+  for (const auto& text : line.all("aux-address")) {
+    const auto equals = text.find('=');
+    if (equals == std::string::npos)
+      return bad("invalid argument \"" + text + "\" for \"--aux-address\"");
+    const auto address = text.substr(equals + 1);
+    const auto found = of(address);
+    if (found == subnets.end()) return bad("no matching subnet for aux-address " + address);
+    (*found)["AuxiliaryAddresses"][text.substr(0, equals)] = address;
+  }
+  return subnets;
+}
+
+/// NAME=VALUE of each; a bare name has an empty value.
+void add_options(const std::vector<std::string>& values, Json& options) {
+  for (const auto& text : values) {
+    const auto equals = text.find('=');
+    options[text.substr(0, equals)] = equals == std::string::npos ? "" : text.substr(equals + 1);
+  }
 }
 
 /// A network that the container joins, and as what.
@@ -509,6 +636,25 @@ Result<std::vector<Joined>> networks_of(const Line& line) {
 
 } // namespace
 
+Result<std::string> create_network_body(const ContainerCommand& command) {
+  const Line line = line_of(command);
+  Json body{{"Name", command.arguments.front()}, {"CheckDuplicate", true}};
+  add_labels_to(line, body);
+  if (const auto driver = line.last("driver"); !driver.empty()) body["Driver"] = driver;
+  if (const auto driver = line.last("ipam-driver"); !driver.empty())
+    body["IPAM"]["Driver"] = driver;
+  for (const auto& [flag, member] :
+       {std::pair{"internal", "Internal"}, {"attachable", "Attachable"}, {"ipv6", "EnableIPv6"}})
+    if (line.has(flag)) body[member] = true;
+  if (const auto options = line.all("opt"); !options.empty()) add_options(options, body["Options"]);
+  if (const auto options = line.all("ipam-opt"); !options.empty())
+    add_options(options, body["IPAM"]["Options"]);
+  auto subnets = subnets_of(line);
+  if (!subnets) return std::move(subnets).error();
+  if (!subnets->empty()) body["IPAM"]["Config"] = *std::move(subnets);
+  return dumped(body);
+}
+
 Result<std::string> log_time(const std::string& text, std::int64_t now) {
   if (const auto before = duration_of(text))
     return std::to_string(now - std::chrono::ceil<std::chrono::seconds>(*before).count());
@@ -560,6 +706,7 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
   if (auto added = add_volumes(line, cwd, body, host); !added) return std::move(added).error();
   if (auto added = add_ports(line, body, host); !added) return std::move(added).error();
   if (auto added = add_limits(line, host); !added) return std::move(added).error();
+  if (auto added = add_extra_hosts(line, host); !added) return std::move(added).error();
   if (auto added = add_host_settings(line, host); !added) return std::move(added).error();
   const auto networks = networks_of(line);
   if (!networks) return networks.error();
@@ -616,6 +763,8 @@ public:
     if (verb == "port") return port();
     if (verb == "commit") return commit();
     if (verb == "cp") return copy_files(command_, world_, client_);
+    if (verb == "start" && (line_.has("attach") || line_.has("interactive")))
+      return start_attached();
     if (verb == "rename")
       return each({command_.arguments[0]}, "POST", "/containers/",
                   "/rename?name=" + percent_encode(command_.arguments[1]), false);
@@ -680,6 +829,7 @@ private:
   // ---- run -------------------------------------------------------------------------------------
 
   int run_failed(const std::string& message, int code = kDockerFailed) const {
+    if (command_.verb == "start") return daemon_error(message);
     world_.err("docker: Error response from daemon: " + message + ".\nSee '" + command_.called +
                " --help'.\n");
     return code;
@@ -788,7 +938,51 @@ private:
       world_.out(id + "\n");
       return 0;
     }
-    return run_attached(id);
+    const int code = run_attached(id, line_.has("tty"), line_.has("interactive"),
+                                  [&] { return exit_code_of(id); });
+    if (line_.has("rm")) remove(id);
+    return code;
+  }
+
+  /// `docker start --attach` and `--interactive`.
+  int start_attached() const {
+    if (command_.arguments.size() > 1) {
+      world_.err("you cannot start and attach multiple containers at once\n");
+      return 1;
+    }
+    const auto name = percent_encode(command_.arguments.front());
+    auto facts = client_.ask({.target = "/containers/" + name + "/json"});
+    if (!facts) return trouble(facts.error());
+    if (facts->status >= 400) return daemon_error(message_of(*facts));
+    const Json json = Json::parse(facts->body, nullptr, false);
+    const auto is = [&](const char* pointer) {
+      return json.is_object() && json.value(Json::json_pointer{pointer}, false);
+    };
+    const bool interactive = line_.has("interactive") && is("/Config/OpenStdin");
+    if (!is("/HostConfig/AutoRemove"))
+      return run_attached(name, is("/Config/Tty"), interactive,
+                          [&] { return exit_code_of(command_.arguments.front()); });
+    // One that goes by itself is asked for its code before it runs: afterwards it is not there.
+    std::optional<int> ran;
+    std::string said;
+    auto waited = client_.attach(
+        {.method = "POST", .target = "/containers/" + name + "/wait?condition=removed"}, -1,
+        [&]() -> Status {
+          ran = run_attached(name, is("/Config/Tty"), interactive, [] { return 0; });
+          if (*ran != 0) return Error{ErrorKind::unavailable, "it did not start", "", {}};
+          return {};
+        },
+        [&](std::string_view bytes) -> Status {
+          said += bytes;
+          return {};
+        });
+    if (ran && *ran != 0) return *ran;
+    if (!waited) return trouble(waited.error());
+    if (waited->status >= 400) return daemon_error(message_of(*waited));
+    const auto begin = std::min(said.find('{'), said.size()); // it comes in a chunk
+    const Json code = Json::parse(said.substr(begin, said.rfind('}') + 1 - begin), nullptr, false);
+    if (!code.is_object()) return trouble(bad("the engine did not say how the container ended"));
+    return static_cast<int>(number_at(code, "StatusCode"));
   }
 
   /// None where it runs now; else docker's exit code.
@@ -814,9 +1008,9 @@ private:
     (void)client_.ask({.method = "DELETE", .target = "/containers/" + id + "?force=1&v=1"});
   }
 
-  int run_attached(const std::string& id) const {
-    const bool tty = line_.has("tty");
-    const bool interactive = line_.has("interactive");
+  /// Attaches, starts and goes on with the streams to their end; `exit_code` is asked for then.
+  int run_attached(const std::string& id, bool tty, bool interactive,
+                   const std::function<std::optional<int>()>& exit_code) const {
     OutputFrames frames{world_.out, world_.err};
     std::optional<int> failed;
     auto ended = client_.attach(
@@ -837,17 +1031,17 @@ private:
             frames.feed(bytes);
           return {};
         });
-    int code = failed.value_or(kDockerFailed);
+    const int unknown = command_.verb == "start" ? 1 : kDockerFailed;
+    int code = failed.value_or(unknown);
     if (!failed) {
       if (!ended) {
         trouble(ended.error());
       } else if (ended->status >= 400) {
         run_failed(message_of(*ended));
       } else {
-        code = exit_code_of(id).value_or(kDockerFailed);
+        code = exit_code().value_or(unknown);
       }
     }
-    if (line_.has("rm")) remove(id);
     return code;
   }
 
@@ -965,14 +1159,24 @@ private:
 
   // ---- lists -----------------------------------------------------------------------------------
 
-  /// "?filters=…" for --filter KEY=VALUE; the reader of the flags has refused what has no "=".
-  std::string filters() const {
+  /// --filter KEY=VALUE and KEY!=VALUE, whose key ends with "!"; the reader of the flags has
+  /// refused what has no "=".
+  Json filters_json() const {
     Json filters = Json::object();
     for (const auto& filter : line_.all("filter")) {
       const auto equals = filter.find('=');
       if (!filter.empty()) filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
     }
+    return filters;
+  }
+
+  /// "filters=…", or "".
+  std::string filters() const {
+    const auto filters = filters_json();
     return filters.empty() ? "" : "filters=" + percent_encode(dumped(filters));
+  }
+  static std::string query_of(const Json& filters) {
+    return filters.empty() ? "" : "?filters=" + percent_encode(dumped(filters));
   }
 
   static std::string ports_of(const Json& container) {
@@ -1014,11 +1218,25 @@ private:
         {"ID", "CONTAINER ID"},    {"Image", "IMAGE"},          {"Command", "COMMAND"},
         {"RunningFor", "CREATED"}, {"CreatedAt", "CREATED AT"}, {"Status", "STATUS"},
         {"State", "STATE"},        {"Ports", "PORTS"},          {"Names", "NAMES"},
-        {"Labels", "LABELS"},      {"Networks", "NETWORKS"},    {"Mounts", "MOUNTS"}};
+        {"Labels", "LABELS"},      {"Networks", "NETWORKS"},    {"Mounts", "MOUNTS"},
+        {kLabelsOfRow, true}};
     return print_rows_(dumped(headings), dumped(rows),
                        "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t"
                        "{{.Ports}}\t{{.Names}}",
                        line_.last("format"));
+  }
+
+  static Json labels_of(const Json& one) {
+    const auto found = one.is_object() ? one.find("Labels") : one.end();
+    return one.is_object() && found != one.end() && found->is_object() ? *found : Json::object();
+  }
+
+  static std::string joined_labels(const Json& labels) {
+    std::string joined;
+    for (const auto& [key, value] : labels.items())
+      joined += (joined.empty() ? "" : ",") + key + "=" +
+                (value.is_string() ? value.get<std::string>() : "");
+    return joined;
   }
 
   Json ps_row(const Json& one) const {
@@ -1030,12 +1248,6 @@ private:
         const auto text = name.is_string() ? name.get<std::string>() : "";
         names += (names.empty() ? "" : ",") + text.substr(text.starts_with('/') ? 1 : 0);
       }
-    }
-    std::string labels;
-    if (one.contains("Labels") && one["Labels"].is_object()) {
-      for (const auto& [key, value] : one["Labels"].items())
-        labels += (labels.empty() ? "" : ",") + key + "=" +
-                  (value.is_string() ? value.get<std::string>() : "");
     }
     std::string networks;
     if (one.contains("NetworkSettings") && one["NetworkSettings"].is_object() &&
@@ -1056,7 +1268,8 @@ private:
                 {"State", text_at(one, "State")},
                 {"Ports", ports_of(one)},
                 {"Names", names},
-                {"Labels", labels},
+                {"Labels", joined_labels(labels_of(one))},
+                {kLabelsOfRow, labels_of(one)},
                 {"Networks", networks},
                 {"Mounts", ""},
                 {"LocalVolumes", "0"},
@@ -1125,11 +1338,7 @@ private:
                   true, network && force ? Missing::is_nothing : Missing::fails);
     }
     if (verb == "ls") return list(network, place);
-    if (verb == "prune") {
-      auto answer = post(place + "/prune", "");
-      if (!answer) return trouble(answer.error());
-      return answer->status >= 400 ? daemon_error(message_of(*answer)) : 0;
-    }
+    if (verb == "prune") return network ? prune_networks() : prune_volumes();
     Json body{{"Container", command_.arguments[1]}};
     if (verb == "disconnect") body["Force"] = line_.has("force");
     if (const auto aliases = line_.all("alias"); !aliases.empty())
@@ -1142,22 +1351,101 @@ private:
     return answer->status >= 400 ? daemon_error(message_of(*answer)) : 0;
   }
 
+  int prune_networks() const {
+    const auto asked = filters();
+    auto answer = post("/networks/prune" + (asked.empty() ? "" : "?" + asked), "");
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    const auto gone = names_in(Json::parse(answer->body, nullptr, false), "NetworksDeleted");
+    if (!gone.empty()) world_.out("Deleted Networks:\n" + gone + "\n");
+    return 0;
+  }
+
+  /// Without --all only volumes without a name of their own go, as since Docker 23. The engine, an
+  /// older one, would take all, so that they are removed here one by one; of what they held it
+  /// says nothing then.
+  int prune_volumes() const {
+    const auto all = line_.all("filter");
+    const bool whole = line_.has("all") || std::any_of(all.begin(), all.end(), [](const auto& one) {
+                         return one == "all=1" || one == "all=true";
+                       });
+    Json asked = filters_json();
+    asked.erase("all");
+    std::string gone;
+    std::int64_t freed = 0;
+    if (whole) {
+      auto answer = post("/volumes/prune" + query_of(asked), "");
+      if (!answer) return trouble(answer.error());
+      if (answer->status >= 400) return daemon_error(message_of(*answer));
+      const Json json = Json::parse(answer->body, nullptr, false);
+      gone = names_in(json, "VolumesDeleted");
+      freed = number_at(json, "SpaceReclaimed");
+    } else if (const auto failed = remove_anonymous(std::move(asked), gone)) {
+      return *failed;
+    }
+    if (!gone.empty()) world_.out("Deleted Volumes:\n" + gone + "\n");
+    world_.out("Total reclaimed space: " + human_size(static_cast<std::uint64_t>(freed)) + "\n");
+    return 0;
+  }
+
+  /// The exit code where that fails.
+  std::optional<int> remove_anonymous(Json asked, std::string& gone) const {
+    const Json without = asked.value("label!", Json::object());
+    asked.erase("label!"); // a list is not asked so
+    asked["dangling"]["true"] = true;
+    auto answer = client_.ask({.target = "/volumes" + query_of(asked)});
+    if (!answer) return trouble(answer.error());
+    if (answer->status == kNotServed) return std::nullopt; // of a job without containers
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    const Json list = Json::parse(answer->body, nullptr, false);
+    if (!list.is_object() || !list.contains("Volumes") || !list["Volumes"].is_array())
+      return std::nullopt;
+    for (const auto& volume : list["Volumes"]) {
+      const auto name = text_at(volume, "Name");
+      if (!is_anonymous(name) || has_any_label(volume, without)) continue;
+      auto removed = client_.ask({.method = "DELETE", .target = "/volumes/" + name});
+      if (!removed) return trouble(removed.error());
+      if (removed->status < 400) gone += name + "\n"; // else something uses it by now
+    }
+    return std::nullopt;
+  }
+
+  /// A name that the engine gave.
+  static bool is_anonymous(const std::string& name) {
+    return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
+  }
+
+  /// Whether an object has one of the labels, KEY or KEY=VALUE each.
+  static bool has_any_label(const Json& object, const Json& wanted) {
+    const Json labels = object.value("Labels", Json::object());
+    return std::any_of(wanted.items().begin(), wanted.items().end(), [&](const auto& one) {
+      const auto equals = one.key().find('=');
+      const auto key = one.key().substr(0, equals);
+      return labels.is_object() && labels.contains(key) &&
+             (equals == std::string::npos ||
+              text_at(labels, key.c_str()) == one.key().substr(equals + 1));
+    });
+  }
+
+  static std::string names_in(const Json& answer, const char* member) {
+    std::string lines;
+    if (!answer.is_object() || !answer.contains(member) || !answer[member].is_array()) return lines;
+    for (const auto& name : answer[member])
+      if (name.is_string()) lines += name.get<std::string>() + "\n";
+    return lines;
+  }
+
   int make_one(bool network, const std::string& place) const {
     const auto name = line_.last("name"); // an older spelling, of volumes alone
     if (!name.empty() && !command_.arguments.empty())
       return trouble(bad("conflicting options: cannot specify a volume-name through both --name "
                          "and as a positional arg"));
-    Json body{{"Name", command_.arguments.empty() ? name : command_.arguments.front()}};
-    add_labels_to(line_, body);
-    if (network) {
-      body["CheckDuplicate"] = true;
-      if (const auto driver = line_.last("driver"); !driver.empty()) body["Driver"] = driver;
-      if (line_.has("internal")) body["Internal"] = true;
-      if (line_.has("attachable")) body["Attachable"] = true;
-      for (const auto& subnet : line_.all("subnet"))
-        body["IPAM"]["Config"].push_back({{"Subnet", subnet}});
-    }
-    auto answer = post(place + "/create", dumped(body));
+    Json volume{{"Name", command_.arguments.empty() ? name : command_.arguments.front()}};
+    add_labels_to(line_, volume);
+    if (const auto driver = line_.last("driver"); !driver.empty()) volume["Driver"] = driver;
+    auto body = network ? create_network_body(command_) : Result<std::string>{dumped(volume)};
+    if (!body) return trouble(body.error());
+    auto answer = post(place + "/create", *body);
     if (!answer) return trouble(answer.error());
     if (answer->status >= 400) return daemon_error(message_of(*answer));
     const Json json = Json::parse(answer->body, nullptr, false);
@@ -1178,6 +1466,8 @@ private:
       rows.push_back({{"ID", line_.has("no-trunc") ? id : id.substr(0, kShortId)},
                       {"Name", text_at(one, "Name")},
                       {"Driver", text_at(one, "Driver")},
+                      {"Labels", joined_labels(labels_of(one))},
+                      {kLabelsOfRow, labels_of(one)},
                       {"Scope", text_at(one, "Scope")}});
     }
     if (line_.has("quiet")) {
@@ -1185,10 +1475,9 @@ private:
         world_.out(text_at(row, network ? "ID" : "Name") + "\n");
       return 0;
     }
-    const Json headings{{"ID", "NETWORK ID"},
-                        {"Name", network ? "NAME" : "VOLUME NAME"},
-                        {"Driver", "DRIVER"},
-                        {"Scope", "SCOPE"}};
+    const Json headings{{"ID", "NETWORK ID"}, {"Name", network ? "NAME" : "VOLUME NAME"},
+                        {"Driver", "DRIVER"}, {"Labels", "LABELS"},
+                        {kLabelsOfRow, true}, {"Scope", "SCOPE"}};
     return print_rows_(dumped(headings), dumped(rows),
                        network ? "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
                                : "table {{.Driver}}\t{{.Name}}",

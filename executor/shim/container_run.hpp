@@ -24,6 +24,9 @@ int run_container_command(const ContainerCommand& command, const Surroundings& w
 /// value that docker would refuse too; a file of variables that cannot be read).
 Result<std::string> create_container_body(const ContainerCommand& command, const std::string& cwd);
 
+/// The body of POST /networks/create for `docker network create`. Errors: bad_input.
+Result<std::string> create_network_body(const ContainerCommand& command);
+
 /// What the engine is asked for in the place of --since and --until: seconds since 1970, with
 /// nanoseconds where a time was said. Read are durations before `now` (Unix seconds) as Go writes
 /// them, times as RFC 3339 writes them, cut off behind day, hour or minute too (in the zone of this

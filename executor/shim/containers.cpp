@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -57,10 +58,11 @@ std::vector<Flag> build_flags() {
       {"pull-always", 0, Takes::nothing},
       {"pull-never", 0, Takes::nothing},
       {"no-cache", 0, Takes::nothing},
+      {"layers", 0, Takes::nothing},
+      {"skip-unused-stages", 0, Takes::nothing},
       {"quiet", 'q', Takes::nothing},
       {"http-proxy", 0, Takes::nothing},
       // The same image with or without.
-      {"layers", 0, Takes::nothing, ignore},
       {"rm", 0, Takes::nothing, ignore},
       {"force-rm", 0, Takes::nothing, ignore},
       {"compress", 0, Takes::nothing, ignore},
@@ -68,7 +70,6 @@ std::vector<Flag> build_flags() {
       {"disable-content-trust", 0, Takes::nothing, ignore},
       {"jobs", 0, Takes::value, ignore},
       {"identity-label", 0, Takes::nothing, ignore},
-      {"skip-unused-stages", 0, Takes::nothing, ignore},
       kRetry,
       kRetryDelay,
       {"cache-ttl", 0, Takes::value, say, kOwnCache},
@@ -200,6 +201,17 @@ std::string understand_pull(const Line& line, Build& build) {
   return {};
 }
 
+/// Without layers of its own a build takes none from a cache either.
+bool is_without_layers(const Line& line, const Environment& env) {
+  if (const auto said = line.last("layers"); !said.empty()) return said == "false";
+  const auto set = env.find("BUILDAH_LAYERS");
+  if (set == env.end()) return false;
+  std::string value = set->second;
+  for (char& letter : value)
+    letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+  return value == "false" || value == "0";
+}
+
 /// These tools give a build's steps the proxies of their own environment, unless told not to.
 void add_proxies(const Line& line, const Environment& env, Build& build) {
   if (line.last("http-proxy") == "false") return;
@@ -298,6 +310,16 @@ Command understand_images(const Tool& tool, const std::string& called, const Lin
 
 } // namespace
 
+std::string note_format(const std::string& format, Tool& tool) {
+  if (format.empty() || format == "oci") return {};
+  if (format != "docker" && format != "v2s2")
+    return unsupported("--format " + format, "manifests are OCI manifests");
+  tool.notes.push_back("slipway: --format " + format +
+                       " has no effect: what is pushed is the image as it was built, with an OCI "
+                       "manifest");
+  return {};
+}
+
 Manner containers_manner() {
   return {"Error: ", "", "", kUsageExit, kUsageExit, true, true};
 }
@@ -360,7 +382,8 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
          build.default_files = {"Containerfile", "Dockerfile"};
          build.foreign_ignore_file = ".containerignore";
          build.target = line.last("target");
-         build.no_cache = line.has("no-cache");
+         build.no_cache = line.has("no-cache") || is_without_layers(line, env);
+         build.every_stage = line.last("skip-unused-stages") == "false";
          build.quiet = line.has("quiet");
          build.iidfile = line.last("iidfile");
          const auto files = line.all("file");
@@ -440,10 +463,8 @@ Command containers_push(Tool& tool, const std::string& called, const Words& word
            return usage_error(tool.manner, called,
                               unsupported("the source " + line.arguments.front(),
                                           "load the file first, with `podman load`"));
-         const auto format = line.last("format");
-         if (!format.empty() && format != "oci")
-           return usage_error(tool.manner, called,
-                              unsupported("--format " + format, "manifests are OCI manifests"));
+         if (auto text = note_format(line.last("format"), tool); !text.empty())
+           return usage_error(tool.manner, called, text);
          const auto target =
              line.arguments.size() > 1 ? place_of(line.arguments[1]) : Place{"docker", source.rest};
          const auto digest_file = line.last("digestfile");

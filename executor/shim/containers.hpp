@@ -30,6 +30,10 @@ Command containers_logout(Tool& tool, const std::string& called, const Words& wo
 /// as a FROM would name it.
 std::vector<std::string> stored_names(const std::string& name);
 
+/// --format of a push. Docker's own manifest is asked for with a note that there is none; text of
+/// the refusal of another, or "".
+std::string note_format(const std::string& format, Tool& tool);
+
 /// Flags before the command: where the tool keeps its things, which slipway does for it.
 const std::vector<Flag>& containers_global_flags();
 /// Those of them that may stand behind the command as well.

@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace slipway::shim {
@@ -122,8 +123,7 @@ private:
       at_ = open + 2 + (trims_before ? 1 : 0);
       auto inside = action_text();
       if (!inside) return std::move(inside).error();
-      const std::string word = inside->substr(0, inside->find(' '));
-      const std::string rest = word.size() < inside->size() ? inside->substr(word.size() + 1) : "";
+      const auto [word, rest] = keyword_of(*inside);
       if (word == "end" || word == "else") {
         end = *inside;
         if (depth == 0) return template_error(":1: unexpected {{" + word + "}}");
@@ -141,6 +141,15 @@ private:
     return nodes;
   }
 
+  /// The word at the beginning, which ends where Go's lexer ends it: at what is neither letter nor
+  /// digit. And what is behind it.
+  static std::pair<std::string, std::string> keyword_of(const std::string& text) {
+    const auto end = std::find_if(text.begin(), text.end(),
+                                  [](unsigned char c) { return std::isalnum(c) == 0 && c != '_'; });
+    const auto rest = std::find_if(end, text.end(), [](char c) { return c != ' '; });
+    return {{text.begin(), end}, {rest, text.end()}};
+  }
+
   Result<Node> branch(const std::string& word, const std::string& pipeline, std::size_t depth) {
     Node node{word == "if"      ? Node::Kind::condition
               : word == "range" ? Node::Kind::range
@@ -154,11 +163,15 @@ private:
     auto body = block(depth + 1, end);
     if (!body) return std::move(body).error();
     node.body = std::move(*body);
-    if (end.starts_with("else if ")) {
-      auto inner = branch("if", end.substr(8), depth + 1);
+    const auto [found, behind] = keyword_of(end);
+    const auto [second, condition] = keyword_of(behind);
+    if (found == "else" && second == "if") {
+      auto inner = branch("if", condition, depth + 1);
       if (!inner) return std::move(inner).error();
       node.otherwise.push_back(std::move(*inner));
-    } else if (end == "else") {
+    } else if (found == "else" && !behind.empty()) {
+      return template_error(":1: unexpected {{" + end + "}}");
+    } else if (found == "else") {
       auto otherwise = block(depth + 1, end);
       if (!otherwise) return std::move(otherwise).error();
       if (end != "end") return template_error(":1: expected end; found {{" + end + "}}");
@@ -209,7 +222,7 @@ private:
 
 class Evaluator {
 public:
-  explicit Evaluator(const Json& root) : root_{root} {}
+  Evaluator(const Json& root, const Json& labels) : root_{root}, labels_{labels} {}
 
   Status render(const std::vector<Node>& nodes, const Value& dot, std::string& out) {
     for (const auto& node : nodes) {
@@ -261,6 +274,13 @@ private:
     std::string function;
     std::vector<Value> operands;
     bool first = true;
+    constexpr std::string_view kLabel = ".Label ";
+    const auto word = std::min(text.find_first_not_of(' ', at), text.size());
+    if (!labels_.is_null() && text.compare(word, kLabel.size(), kLabel) == 0) {
+      function = ".Label";
+      at = word + function.size();
+      first = false;
+    }
     while (at < text.size() && text[at] != '|') {
       if (text[at] == ' ') {
         ++at;
@@ -282,6 +302,7 @@ private:
       operands.push_back(std::move(*value));
     }
     if (piped) operands.push_back(*piped);
+    if (function == ".Label" && operands.size() == 1) return label(operands.front());
     if (!function.empty()) return call(function, operands, text);
     if (operands.empty()) return template_error(":1: missing value for command");
     if (operands.size() > 1)
@@ -533,20 +554,39 @@ private:
     return Value{Json(all), false};
   }
 
+  /// What a list's row says of a label; where the row is the headings, the label's.
+  Value label(const Value& name) const {
+    const std::string key = go_text(name.json);
+    if (labels_.is_object()) {
+      const auto found = labels_.find(key);
+      return {found == labels_.end() ? Json("") : *found, false};
+    }
+    std::string heading = key.substr(key.rfind('.') + 1); // npos + 1 is 0
+    std::replace_if(
+        heading.begin(), heading.end(), [](char c) { return c == '-' || c == '_'; }, ' ');
+    return {heading, false};
+  }
+
   const Json& root_;
+  const Json& labels_; ///< null where the template is of something else
   std::size_t depth_ = 0;
 };
 
 } // namespace
 
 Result<std::string> render_template(std::string_view text, const std::string& data) {
-  const Json root = Json::parse(data, nullptr, false);
+  Json root = Json::parse(data, nullptr, false);
   if (root.is_discarded())
     return Error{ErrorKind::bad_input, "the broker's answer is not JSON", "", {}};
   auto nodes = Parser{text}.parse();
   if (!nodes) return std::move(nodes).error();
+  Json labels;
+  if (root.is_object() && root.contains(kLabelsOfRow)) {
+    labels = std::move(root[kLabelsOfRow]);
+    root.erase(kLabelsOfRow);
+  }
   std::string out;
-  if (auto done = Evaluator{root}.render(*nodes, {root, false}, out); !done)
+  if (auto done = Evaluator{root, labels}.render(*nodes, {root, false}, out); !done)
     return std::move(done).error();
   return out;
 }

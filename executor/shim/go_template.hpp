@@ -10,6 +10,10 @@
 
 namespace slipway::shim {
 
+/// The member of a list's row that `.Label "KEY"` reads, and that is no field: the labels as an
+/// object; of the headings, anything else.
+constexpr const char* kLabelsOfRow = "Label";
+
 /// Renders `text` over the JSON document `data`, without a final newline.
 /// Errors: bad_input, with the words docker uses ("template parsing error: …"); a field that is not
 /// there is an error except below Labels, as in Docker.

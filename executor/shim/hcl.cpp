@@ -591,6 +591,8 @@ public:
     if (known != values_.end()) return known->second;
     const auto attribute = attributes_.find(name);
     const auto block = variables_.find(name);
+    if (attribute == attributes_.end())
+      if (const auto own = bake_builtin(name)) return values_[name] = *own;
     if (attribute == attributes_.end() && block == variables_.end())
       refuse(place, "there is no variable \"" + name + "\"");
     if (!being_.insert(name).second)

@@ -37,6 +37,7 @@ std::vector<Flag> executor_flags() {
       {"no-push", 0, Takes::nothing},
       {"cache", 0, Takes::nothing},
       {"cache-repo"},
+      {"skip-unused-stages", 0, Takes::nothing},
       // Nothing of these is in the result.
       {"cleanup", 0, Takes::nothing, ignore},
       {"force", 0, Takes::nothing, ignore},
@@ -47,7 +48,6 @@ std::vector<Flag> executor_flags() {
       {"snapshotMode", 0, Takes::value, ignore},
       {"use-new-run", 0, Takes::nothing, ignore},
       {"compressed-caching", 0, Takes::nothing, ignore},
-      {"skip-unused-stages", 0, Takes::nothing, ignore},
       {"push-retry", 0, Takes::value, ignore},
       {"image-fs-extract-retry", 0, Takes::value, ignore},
       {"image-download-retry", 0, Takes::value, ignore},
@@ -143,10 +143,11 @@ std::string understand_files(const Line& line, Build& build) {
 
 std::string understand_cache(const Line& line, Build& build) {
   const auto repository = line.last("cache-repo");
+  build.no_cache = line.last("cache") == "false"; // where nothing is said, slipway's is used
   if (line.has("cache") && repository.empty() && line.has("no-push"))
     return "cache flags invalid: if using cache with --no-push, specify cache repo with "
            "--cache-repo";
-  if (line.has("cache") || !repository.empty())
+  if (line.has("cache") || (!repository.empty() && !build.no_cache))
     build.notes.push_back("slipway: --cache" + (repository.empty() ? "" : " to " + repository) +
                           " has no effect: " + std::string{kOwnCache});
   return {};
@@ -205,6 +206,7 @@ std::string understand_build(const Line& typed, const Environment& env, Build& b
   const auto tar = line.last("tar-path").empty() ? line.last("tarPath") : line.last("tar-path");
   if (!tar.empty()) build.archives.push_back(tar);
   build.push = !line.has("no-push");
+  build.every_stage = !line.has("skip-unused-stages");
   return {};
 }
 

@@ -93,7 +93,8 @@ int become(const slipway::shim::Environment& variables, const std::vector<std::s
     changed.erase(name);
   changed["DOCKER_HOST"] = "unix://" + socket;
   changed["DOCKER_BUILDKIT"] = "0";
-  // Compose's first version would call `docker start --attach`, which is not served.
+  // Compose's first version would call `docker start --attach --interactive` for a terminal; by
+  // itself it needs no other program.
   changed.emplace("COMPOSE_INTERACTIVE_NO_CLI", "1");
   std::vector<std::string> settings;
   for (const auto& [name, value] : changed)

@@ -274,10 +274,8 @@ Command containers_push_list(Tool& tool, const std::string& called, const Words&
              "the images are pushed as they were built"},
             {"sign-by", 0, Takes::value, Use::refuse, "signatures are slipway's own"}}),
        1, 2, [&](const Line& line) -> Command {
-         const auto format = line.last("format");
-         if (!format.empty() && format != "oci")
-           return usage_error(tool.manner, called,
-                              unsupported("--format " + format, "lists are OCI indexes"));
+         if (auto text = note_format(line.last("format"), tool); !text.empty())
+           return usage_error(tool.manner, called, text);
          PushIndex push{
              line.arguments.front(),  "",   line.has("purge") || line.has("rm"), line.has("quiet"),
              line.last("digestfile"), style};

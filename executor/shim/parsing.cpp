@@ -394,4 +394,51 @@ bool is_remote_context(const std::string& context) {
   return false;
 }
 
+namespace {
+
+bool is_by_ssh(const std::string& host) {
+  const auto first = host.find_first_not_of(" \t");
+  return first != std::string::npos && host.substr(first).starts_with("ssh://");
+}
+
+Say ssh_refusal(const std::string& what) {
+  // The address itself is not repeated: it may hold more than a name.
+  return {"",
+          "slipway: " + what +
+              " names a machine behind ssh, and slipway's docker talks to the job's own broker "
+              "alone. Nothing was done. Say it to the ssh client itself: ssh USER@HOST docker …\n",
+          1};
+}
+
+bool needs_daemon(const Command& command) {
+  if (const auto* compose = std::get_if<Compose>(&command))
+    return compose->verb != Compose::Verb::config;
+  if (const auto* bake = std::get_if<Bake>(&command)) return !bake->print;
+  return !std::holds_alternative<Say>(command) && !std::holds_alternative<Contexts>(command) &&
+         !std::holds_alternative<OldComposeVersion>(command) &&
+         !std::holds_alternative<InspectRemote>(command) &&
+         !std::holds_alternative<InspectIndex>(command);
+}
+
+} // namespace
+
+Command unless_by_ssh(Command command, const Line& line, const Environment& env) {
+  if (!needs_daemon(command)) return command;
+  const auto hosts = line.all("host");
+  for (const auto& host : hosts)
+    if (is_by_ssh(host)) return ssh_refusal("--host");
+  // Another context than the default one says itself where its daemon is.
+  const auto context = line.last("context");
+  const auto set = env.find("DOCKER_HOST");
+  if (hosts.empty() && (context.empty() || context == "default") && set != env.end() &&
+      is_by_ssh(set->second))
+    return ssh_refusal("DOCKER_HOST");
+  return command;
+}
+
+std::optional<Say> refuse_ssh_endpoint(const std::string& called, const std::string& endpoint) {
+  if (!is_by_ssh(comma_fields(endpoint)["host"])) return std::nullopt;
+  return ssh_refusal(called + " --docker");
+}
+
 } // namespace slipway::shim

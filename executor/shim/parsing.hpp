@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -95,5 +96,12 @@ std::string note_cache_goal(const std::string& flag, const std::string& value,
 
 /// By URL or by another scheme: what a builder would fetch by itself.
 bool is_remote_context(const std::string& context);
+
+/// The command; in its place a refusal where docker would carry it out on a machine behind ssh, by
+/// the --host and --context of `line` or by DOCKER_HOST. What needs no daemon stays.
+Command unless_by_ssh(Command command, const Line& line, const Environment& env);
+
+/// The same of an endpoint of a context, `host=…`. The refusal, or none.
+std::optional<Say> refuse_ssh_endpoint(const std::string& called, const std::string& endpoint);
 
 } // namespace slipway::shim

@@ -5,6 +5,7 @@
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/engine_api/docker_version.hpp"
 #include "executor/shim/bake.hpp"
 #include "executor/shim/build_context.hpp"
 #include "executor/shim/compose.hpp"
@@ -40,7 +41,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kJsonType = "application/json";
 constexpr std::string_view kTarType = "application/x-tar";
-constexpr std::string_view kClientVersion = "27.5.1";
+constexpr std::string_view kClientVersion = engine_api::kDockerVersion;
 constexpr std::string_view kClientApi = "1.41";
 constexpr std::size_t kShortId = 12;
 constexpr std::size_t kMaxPasswordBytes = 64UL << 10;
@@ -115,6 +116,11 @@ std::string with_escapes(std::string format) {
     for (auto at = format.find(from); at != std::string::npos; at = format.find(from, at + 1))
       format.replace(at, 2, to);
   return format;
+}
+
+/// docker's code for a template that is none, or that does not fit what it is rendered over.
+int template_exit(const Error& error) {
+  return error.what.find("executing") == std::string::npos ? kTemplateExit : 1;
 }
 
 /// The rows of a listing, each a JSON object of its columns; the headings likewise.
@@ -215,6 +221,11 @@ public:
     const int cause =
         world_.become(argv, socket == world_.sockets.end() ? world_.sockets.front() : *socket);
     return cause == 0 ? 0 : fail("", io_error("exec", cause, *program));
+  }
+
+  int operator()(const OldComposeVersion& version) const {
+    world_.out(has_second_compose() ? version.second : version.first);
+    return 0;
   }
 
   int operator()(const Push& push) const {
@@ -493,6 +504,8 @@ public:
     const auto& name = builders.name;
     switch (builders.show) {
     case Builders::Show::list:
+      if (!builders.format.empty() && builders.format != "table")
+        return list_builders(builders.format, platforms);
       world_.out("NAME/NODE        DRIVER/ENDPOINT                   STATUS    BUILDKIT     "
                  "PLATFORMS\nslipway*         slipway\n \\_ slipway0      \\_ "
                  "unix:///var/run/docker.sock   running   by slipway   " +
@@ -583,6 +596,11 @@ public:
       } else {
         auto rendered =
             render_template(inspect.format == "json" ? "{{json .}}" : inspect.format, answer->body);
+        if (!rendered && template_exit(rendered.error()) == kTemplateExit) {
+          // docker reads the template before it asks for anything.
+          world_.err(rendered.error().what + "\n");
+          return kTemplateExit;
+        }
         if (!rendered)
           errors += rendered.error().what + "\n";
         else
@@ -887,6 +905,57 @@ private:
     return false;
   }
 
+  /// `buildx ls --format`: a line for the builder and one for its node, as JSON one for both.
+  /// Source: commands/ls.go of buildx 0.20.
+  int list_builders(const std::string& format, const std::string& platforms) const {
+    const bool table = format.starts_with("table ");
+    constexpr const char* kPlace = "unix:///var/run/docker.sock";
+    if (format == "json") {
+      Json list = Json::array();
+      for (std::size_t at = 0; at < platforms.size();) {
+        const auto end = std::min(platforms.find(", ", at), platforms.size());
+        list.push_back(platforms.substr(at, end - at));
+        at = end + 2;
+      }
+      const Json node{{"Name", "slipway0"},
+                      {"Endpoint", kPlace},
+                      {"Platforms", std::move(list)},
+                      {"Status", "running"},
+                      {"Version", "by slipway"}};
+      world_.out(dumped(Json{{"Current", true},
+                             {"Driver", "slipway"},
+                             {"Dynamic", false},
+                             {"Name", "slipway"},
+                             {"Nodes", Json::array({node})}}) +
+                 "\n");
+      return 0;
+    }
+    const std::string indent = table ? " \\_ " : "";
+    return print_listing({{{"Name", "NAME/NODE"},
+                           {"DriverEndpoint", "DRIVER/ENDPOINT"},
+                           {"LastActivity", "LAST ACTIVITY"},
+                           {"Status", "STATUS"},
+                           {"Buildkit", "BUILDKIT"},
+                           {"Platforms", "PLATFORMS"},
+                           {"Error", "ERROR"}},
+                          {Json{{"Name", table ? "slipway*" : "slipway"},
+                                {"DriverEndpoint", "slipway"},
+                                {"LastActivity", ""},
+                                {"Status", ""},
+                                {"Buildkit", ""},
+                                {"Platforms", ""},
+                                {"Error", ""}},
+                           Json{{"Name", indent + "slipway0"},
+                                {"DriverEndpoint", indent + kPlace},
+                                {"LastActivity", ""},
+                                {"Status", "running"},
+                                {"Buildkit", "by slipway"},
+                                {"Platforms", platforms},
+                                {"Error", ""}}},
+                          ""},
+                         format);
+  }
+
   int build_services(const ComposeProject& project) const {
     bool any = false;
     for (const auto& service : project.services) {
@@ -1168,6 +1237,7 @@ private:
                 {"network", build.network},
                 {"extra_hosts", pairs_json(build.extra_hosts)},
                 {"dialect", build.dialect}};
+      if (build.every_stage) body["every_stage"] = true;
       if (context.dockerfile_text) body["dockerfile_text"] = *context.dockerfile_text;
       if (!secrets->empty()) body["secrets"] = *std::move(secrets);
       if (!keys->empty()) body["ssh_keys"] = *std::move(keys);
@@ -1803,7 +1873,7 @@ private:
         render_template(format == "json" ? "{{json .}}" : with_escapes(format), dumped(data));
     if (!rendered) {
       world_.err(rendered.error().what + "\n");
-      return rendered.error().what.find("executing") == std::string::npos ? kTemplateExit : 1;
+      return template_exit(rendered.error());
     }
     world_.out(*rendered + "\n");
     return 0;
@@ -1823,7 +1893,7 @@ private:
       auto line = render_template(format, dumped(row));
       if (!line) {
         world_.err(line.error().what + "\n");
-        return line.error().what.find("executing") == std::string::npos ? kTemplateExit : 1;
+        return template_exit(line.error());
       }
       lines += *line + "\n";
     }

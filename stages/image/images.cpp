@@ -133,6 +133,22 @@ std::vector<dockerfile::Scope> scopes_of(const broker::BuildRequest& request) {
   return scopes;
 }
 
+/// Names the stages that another tool would have run; "" where there are none.
+std::string left_out_note(const dockerfile::Dockerfile& parsed, const dockerfile::Scope& scope) {
+  const auto plan = dockerfile::plan_of(parsed, scope);
+  if (!plan) return ""; // the build says why
+  std::string names;
+  for (const auto at : dockerfile::left_out(parsed, *plan)) {
+    const auto& stage = parsed.stages[at];
+    names += (names.empty() ? "" : ", ") +
+             (stage.name.empty() ? "stage " + std::to_string(at) : stage.name) + " (" +
+             parsed.at(stage.line) + ")";
+  }
+  if (names.empty()) return "";
+  return "slipway: stages that the target does not need are not run: " + names +
+         ". Have the target copy from one, or build it with --target, where its commands count\n";
+}
+
 router::Flags flags_of(const broker::BuildRequest& request) {
   router::Flags flags;
   flags.scope.build_args = request.build_args;
@@ -612,6 +628,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   std::vector<router::BaseConfigs> configs; // of each scope
   auto bases = bases_for(request, *parsed, scopes, configs, progress, cancelled);
   if (!bases) return std::move(bases).error();
+  if (request.every_stage)
+    if (const auto note = left_out_note(*parsed, scopes.front()); !note.empty()) progress(note);
   auto facts = looking.valid() ? looking.get() : router::Context{};
   if (!facts) return std::move(facts).error();
   auto decision = choose_backend(request, *parsed, configs, *facts);

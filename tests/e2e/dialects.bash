@@ -158,7 +158,7 @@ try allow buildctl build --allow network.host --frontend dockerfile.v0 --local c
 
 TEST "kaniko's executor builds and pushes in an image with its entrypoint switched off" {
     run_steps 5005 "echo '{\"auths\": {}}' >/kaniko/.docker/config.json
-mkdir ctx; printf 'FROM $tiny\nCOPY word /\n' >ctx/Dockerfile; echo 5005 >ctx/word
+mkdir ctx; printf 'FROM $tiny AS test\nRUN [\"/no-such-test\"]\nFROM $tiny\nCOPY word /\n' >ctx/Dockerfile; echo 5005 >ctx/word
 try build /kaniko/executor --context \"dir://\$PWD/ctx\" --dockerfile Dockerfile --cache=true --snapshot-mode=redo \
     --destination $world_registry/app/kaniko:1 --destination $world_registry/app/kaniko:2 \
     --digest-file out/digest --image-name-with-digest-file names
@@ -173,7 +173,7 @@ try git /kaniko/executor -d $world_registry/app/kaniko:3 -c git://example.invali
         ".image = {name: \"$world_registry/base/kaniko:1\", entrypoint: [\"\"]}"
 
     expect_eq "$STATE" success
-    expect_step build 0
+    expect_step build 0 "stages that the target does not need are not run: test (Dockerfile:1)"
     digest=$(world_registry_digest app/kaniko:1)
     [[ -n $digest && $digest == "$(world_registry_digest app/kaniko:2)" ]]
     expect_step digest 0 "$digest"

@@ -103,6 +103,23 @@ try two docker run -d --name two --network back --network name=front,alias=db ap
 try joined docker inspect -f '{{json .NetworkSettings.Networks}}' two
 try network docker inspect -f '{{.Name}}' front
 try limit docker run --rm --dns-search slipway.example app:1 cat /etc/resolv.conf
+docker create --name later app:1 sh -c 'echo started; exit 6'
+try start docker start -a later
+docker create --rm -i --name brief app:1 sh -c 'cat; exit 5'
+try start-brief sh -c 'echo given | docker start -ai brief'
+try brief docker container inspect brief
+docker network create --subnet 10.77.0.0/16 --gateway 10.77.0.9 --ip-range 10.77.8.0/24 --aux-address a=10.77.0.8 \
+    --ipam-driver default -o com.docker.network.bridge.enable_icc=true --label role=x,y ranged
+try ranged docker network inspect -f '{{json .IPAM.Config}} {{json .Options}}' ranged
+try labels docker network ls --filter name=ranged --format '{{.Name}} <{{.Label \"role\"}}>'
+try remove docker network remove ranged
+docker volume create --driver local kept
+docker rm \$(docker create -v /anonymous app:1 true)
+try prune docker volume prune -f
+try volumes docker volume ls -q
+try prune-all docker volume prune -af
+try networks docker network prune -f --filter label=none
+try far docker -H ssh://nobody@far.example ps
 try rm-two docker rm -f gone two
 try rm-network docker network rm -f gone front
 docker run -d --name ears app:1 sh -c 'trap \"exit 5\" USR1; while :; do sleep 0.1; done'
@@ -139,6 +156,17 @@ try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" #
     expect_step joined 0 '"back"' '"front"' '"db"'
     expect_step network 0 front
     expect_step limit 0 "search slipway.example"
+    expect_step start 6 started
+    expect_step start-brief 5 given
+    expect_step brief 1 "No such container: brief"
+    expect_step ranged 0 '"Gateway":"10.77.0.9"' '"IPRange":"10.77.8.0/24"' '"a":"10.77.0.8"' enable_icc
+    expect_step labels 0 "ranged <x,y>"
+    expect_step remove 0 ranged
+    expect_step prune 0 "Deleted Volumes:" "Total reclaimed space: 0B"
+    expect_step volumes 0 kept
+    expect_step prune-all 0 "Deleted Volumes:" kept "Total reclaimed space: "
+    expect_step networks 0
+    expect_step far 1 "names a machine behind ssh"
     expect_step rm-two 0 "No such container: gone" two
     expect_step rm-network 0 front
     expect_step stop 0 ears

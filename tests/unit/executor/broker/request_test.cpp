@@ -113,6 +113,11 @@ TEST(BuildJson, RefusesUnknownAndMissingMembers) {
   }
 }
 
+TEST(BuildJson, SaysWhetherItsToolRunsEveryStage) {
+  EXPECT_FALSE(parse_build_json(R"({"context_path":"/b"})")->every_stage);
+  EXPECT_TRUE(parse_build_json(R"({"context_path":"/b","every_stage":true})")->every_stage);
+}
+
 TEST(BuildJson, HasADialectOfAFewLetters) {
   const auto parsed = [](const std::string& dialect) {
     return parse_build_json(R"({"context_path":"/b","dialect":")" + dialect + "\"}")->dialect;

@@ -237,6 +237,28 @@ INSTANTIATE_TEST_SUITE_P(
         Malformed{"Unknown", post("/nothing", "{}"), "404"}),
     [](const auto& row) { return row.param.name; });
 
+TEST_F(BrokerServer, APullSaysWhetherTheNameStoodForTheSame) {
+  start();
+  const auto pull = [&] { return ask(post("/images/create?fromImage=reg%2Fapp&tag=1", "")); };
+
+  EXPECT_NE(pull().find("Status: Downloaded newer image for reg/app:1"), std::string::npos);
+  EXPECT_NE(pull().find("Status: Image is up to date for reg/app:1"), std::string::npos);
+
+  images->keep(images->make_image("another"), {oci::Reference::parse("reg/app:1").value()});
+  EXPECT_NE(pull().find("Status: Downloaded newer image for reg/app:1"), std::string::npos);
+}
+
+TEST_F(BrokerServer, IsADockerOfOneVersion) {
+  start();
+  const auto version = ask("GET /version HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(version.find(R"("Version":"27.5.1")"), std::string::npos) << version;
+  EXPECT_NE(version.find(R"("Experimental":false)"), std::string::npos) << version;
+  EXPECT_NE(version.find(R"("Name":"slipway","Version":")" SLIPWAY_VERSION "\""), std::string::npos)
+      << version;
+  const auto info = ask("GET /info HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(info.find(R"("ServerVersion":"27.5.1")"), std::string::npos) << info;
+}
+
 TEST_F(BrokerServer, ABodyThatNobodyWantedIsReadPast) {
   start();
 

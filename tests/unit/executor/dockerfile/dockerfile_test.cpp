@@ -336,6 +336,21 @@ TEST(Plan, HoldsWhatTheTargetNeedsAndWhatItStandsOn) {
   EXPECT_FALSE(plan_of(*file, {.target = "nosuch"}));
 }
 
+TEST(Plan, KnowsWhatABuilderOfEveryStageWouldHaveRun) {
+  const auto file =
+      parse("FROM a AS base\nRUN x\nFROM base AS test\nRUN go test\nFROM b\nCOPY a /a\n"
+            "FROM base AS lint\nENV A=1\nRUN lint\nFROM base AS final\nRUN y\n"
+            "FROM base AS later\nRUN z\n");
+  ASSERT_TRUE(file);
+  const auto of = [&](const std::string& target) {
+    return left_out(*file, *plan_of(*file, {.target = target}));
+  };
+
+  EXPECT_EQ(of("final"), (std::vector<std::size_t>{1, 3})) << "the third has no command";
+  EXPECT_EQ(of("test"), std::vector<std::size_t>{});
+  EXPECT_EQ(of("later"), (std::vector<std::size_t>{1, 3, 4}));
+}
+
 TEST(Mounts, FieldsHaveKeysInLowerCase) {
   const auto fields = mount_fields("TYPE=cache,\"target=/a,b\",ro");
 

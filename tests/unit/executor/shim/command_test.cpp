@@ -107,6 +107,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"RunWithCards", "docker run --gpus all alpine true", 125, "--gpus"},
         Refused{"RunWithoutImage", "docker run --rm", 1, "requires at least 1 argument"},
         Refused{"ExecWithoutCommand", "docker exec x", 1, "requires at least 2 argument"},
+        Refused{
+            "Import", "docker import x.tar", 1,
+            "docker import: not in this version of slipway. Use a Dockerfile with FROM scratch"},
         Refused{"Export", "docker export x", 1, "docker export"},
         Refused{"Compose", "docker compose publish x", 1, "docker compose"},
         Refused{"ManifestOfNothing", "docker manifest create a", 1, "requires at least 2"},
@@ -328,6 +331,62 @@ TEST(Command, ContextsAreListedAndInspectedWithFlagsOfTheirOwn) {
 TEST(Command, StopsReadingFlagsAtTwoDashes) {
   EXPECT_EQ(parsed<RemoveImages>("docker rmi -f -- a b").images,
             (std::vector<std::string>{"a", "b"}));
+}
+
+std::string refusal(const std::string& line, const Environment& env = {}) {
+  const auto command = parse(words(line), env);
+  const auto* say = std::get_if<Say>(&command);
+  return say != nullptr && say->exit_code == 1 ? say->err : "";
+}
+
+TEST(HostBehindSsh, IsNotTakenForTheJobsOwn) {
+  const Environment set{{"DOCKER_HOST", "ssh://deploy@prod.example"}};
+  for (const auto* line :
+       {"docker compose up -d", "docker compose -f a.yml build", "docker-compose up -d",
+        "docker-compose build", "docker build -t a .", "docker buildx build .", "docker run -d app",
+        "docker ps", "docker pull app", "docker push app", "docker login r.io", "docker info",
+        "docker version", "docker images", "docker --context default ps",
+        "/x/docker-buildx build .", "/x/docker-buildx buildx bake"}) {
+    const auto text = refusal(line, set);
+    EXPECT_TRUE(text.starts_with("slipway: DOCKER_HOST names a machine behind ssh"))
+        << line << text;
+    EXPECT_NE(text.find("ssh USER@HOST docker"), std::string::npos) << line;
+    EXPECT_EQ(text.find("prod.example"), std::string::npos) << line;
+    EXPECT_EQ(refusal(line, {{"DOCKER_HOST", "tcp://docker:2375"}}), "") << line;
+    EXPECT_EQ(refusal(line), "") << line;
+  }
+  for (const auto* line : {"docker -H ssh://p ps", "docker --host=ssh://p compose up",
+                           "docker -H tcp://a -H ssh://p ps", "docker-compose -H ssh://p up",
+                           "/x/docker-buildx --host ssh://p buildx build ."})
+    EXPECT_TRUE(refusal(line).starts_with("slipway: --host names a machine")) << line;
+}
+
+TEST(HostBehindSsh, CountsOnlyWhereDockerWouldGoThere) {
+  const Environment set{{"DOCKER_HOST", "ssh://deploy@prod.example"}};
+  for (const auto* line :
+       {"docker -H tcp://docker:2375 ps", "docker -H unix:///var/run/docker.sock compose up",
+        "docker --context tls ps", "docker-compose -H tcp://docker:2375 up", "docker --version",
+        "docker help", "docker context ls", "docker context use x", "docker compose config",
+        "docker compose version", "docker-compose version", "docker buildx bake --print",
+        "docker manifest inspect a", "podman build ."})
+    EXPECT_EQ(refusal(line, set), "") << line;
+}
+
+TEST(HostBehindSsh, GetsNoContext) {
+  for (const auto* line :
+       {"docker context create prod --docker host=ssh://deploy@prod",
+        "docker context create --description x --docker=host=ssh://p,skip-tls-verify=true prod",
+        "docker context update --docker host=ssh://p prod"})
+    EXPECT_NE(refusal(line).find("--docker names a machine behind ssh"), std::string::npos) << line;
+  EXPECT_EQ(refusal("docker context create prod --docker host=tcp://d:2376"), "");
+}
+
+TEST(Command, RemoveIsRm) {
+  EXPECT_EQ(parsed<ContainerCommand>("docker container remove -f a").verb, "rm");
+  EXPECT_EQ(parsed<ContainerCommand>("docker network remove a").verb, "network rm");
+  EXPECT_EQ(parsed<ContainerCommand>("docker volume remove a").verb, "volume rm");
+  EXPECT_EQ(parsed<ContainerCommand>("docker container list -a").verb, "ps");
+  EXPECT_EQ(parsed<ContainerCommand>("docker volume list").verb, "volume ls");
 }
 
 std::string told(const std::vector<SecretSource>& sources) {

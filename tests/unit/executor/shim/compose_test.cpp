@@ -541,8 +541,9 @@ TEST(ComposeCommand, SaysItsVersionAsScriptsReadIt) {
   EXPECT_EQ(std::get<Say>(command("docker compose version --short")).out, "2.32.4\n");
   EXPECT_EQ(std::get<Say>(command("docker compose version")).out,
             "Docker Compose version v2.32.4\n");
-  EXPECT_EQ(std::get<Say>(command("docker-compose --version")).out.substr(0, 30),
-            "docker-compose version 1.29.2,");
+  const auto old = std::get<OldComposeVersion>(command("docker-compose --version"));
+  EXPECT_EQ(old.first.substr(0, 30), "docker-compose version 1.29.2,");
+  EXPECT_EQ(old.second, "Docker Compose version v2.32.4\n");
 }
 
 TEST(ComposeCommand, LeavesContainersToTheImagesOwn) {

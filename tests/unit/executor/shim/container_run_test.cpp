@@ -205,6 +205,67 @@ TEST(ContainerRun, ValuesThatMeanNothingAreRefused) {
   }
 }
 
+TEST(ContainerRun, MountsHaveTheOptionsOfTheirType) {
+  const auto body = body_of("--mount type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=1770 "
+                            "--mount type=bind,src=/builds,dst=/b,bind-propagation=rslave "
+                            "--mount src=cache,dst=/c,volume-nocopy i");
+
+  const auto& mounts = body["HostConfig"]["Mounts"];
+  EXPECT_EQ(mounts[0]["TmpfsOptions"], Json({{"SizeBytes", 64 << 20}, {"Mode", 01770}}));
+  EXPECT_EQ(mounts[1]["BindOptions"], Json({{"Propagation", "rslave"}}));
+  EXPECT_EQ(mounts[2]["VolumeOptions"], Json({{"NoCopy", true}}));
+  for (const char* text :
+       {"--mount type=bind,src=/b,dst=/b,tmpfs-size=1m i",
+        "--mount dst=/b,bind-propagation=rslave i", "--mount type=tmpfs,dst=/t,volume-nocopy i",
+        "--mount type=tmpfs,dst=/t,tmpfs-size=lots i", "--mount type=tmpfs,dst=/t,tmpfs-mode=8 i",
+        "--mount dst=/c,volume-nocopy=maybe i"})
+    EXPECT_TRUE(body_of(text).contains("error")) << text;
+}
+
+TEST(ContainerRun, AHostIsAddedInBothSpellings) {
+  EXPECT_EQ(body_of("--add-host a=10.0.0.1 --add-host b:10.0.0.2 --add-host c=[::1] --add-host "
+                    "d:::2 --add-host e=host-gateway i")["HostConfig"]["ExtraHosts"],
+            Json({"a:10.0.0.1", "b:10.0.0.2", "c:::1", "d:::2", "e:host-gateway"}));
+  for (const char* text : {"--add-host a i", "--add-host =10.0.0.1 i"})
+    EXPECT_TRUE(body_of(text).contains("error")) << text;
+}
+
+Json network_of(const std::string& text) {
+  const auto body = create_network_body(command_of("network create", text));
+  return body ? Json::parse(*body) : Json{{"error", body.error().text()}};
+}
+
+TEST(NetworkCreate, FlagsBecomeTheBodyThatDockerSends) {
+  EXPECT_EQ(network_of("net"), Json({{"Name", "net"}, {"CheckDuplicate", true}}));
+  const auto body = network_of(
+      "-d bridge --ipam-driver default -o com.docker.network.bridge.name=br9 --opt x --ipv6 "
+      "--internal --label a=b --subnet 10.9.0.0/16 --subnet fd00:9::/64 --gateway 10.9.0.1 "
+      "--gateway fd00:9::1 --ip-range 10.9.4.0/22 --aux-address db=10.9.0.7 net");
+
+  EXPECT_EQ(body["Driver"], "bridge");
+  EXPECT_EQ(body["EnableIPv6"], true);
+  EXPECT_EQ(body["Internal"], true);
+  EXPECT_EQ(body["Options"], Json({{"com.docker.network.bridge.name", "br9"}, {"x", ""}}));
+  EXPECT_EQ(body["IPAM"], Json::parse(R"({"Driver":"default","Config":[
+              {"Subnet":"10.9.0.0/16","IPRange":"10.9.4.0/22","Gateway":"10.9.0.1",
+               "AuxiliaryAddresses":{"db":"10.9.0.7"}},
+              {"Subnet":"fd00:9::/64","Gateway":"fd00:9::1"}]})"));
+}
+
+TEST(NetworkCreate, AnAddressBelongsToASubnet) {
+  for (const auto& [text, words] :
+       {std::pair{"--gateway 10.9.0.1 n", "no matching subnet for gateway 10.9.0.1"},
+        {"--subnet 10.9.0.0/23 --gateway 10.9.2.1 n", "no matching subnet for gateway 10.9.2.1"},
+        {"--subnet 10.9.0.0/16 --ip-range fd00::/80 n", "no matching subnet for range fd00::/80"},
+        {"--subnet 10.9.0.0/16 --aux-address a=10.8.0.1 n", "no matching subnet for aux-address"},
+        {"--subnet 10.9.0.0/16 --aux-address 10.9.0.1 n", "invalid argument"},
+        {"--subnet 10.9.0.0 --gateway 10.9.0.1 n", "no matching subnet"},
+        {"--subnet 10.9.0.0/16 --gateway 10.9.0.1 --gateway 10.9.0.2 n",
+         "cannot configure multiple gateways"}})
+    EXPECT_NE(network_of(text)["error"].get<std::string>().find(words), std::string::npos)
+        << network_of(text);
+}
+
 TEST(ContainerRun, WhatFollowsTheImageIsTheContainers) {
   const auto command = command_of("run", "image ls --rm -p 1");
 

@@ -76,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Signature", "podman push --sign-by k a", 125, "--sign-by"},
         Refused{"Encryption", "podman push --encrypt-layer 0 a docker://r/a", 125,
                 "gate has to see"},
-        Refused{"OldFormat", "podman push --format v2s2 a r.io/a", 125, "--format v2s2"},
+        Refused{"OldFormat", "podman push --format v2s1 a r.io/a", 125, "--format v2s1"},
         Refused{"PushToFolder", "podman push a dir:/tmp/x", 125, "the destination dir:"},
         Refused{"PushToLayout", "podman push a oci:/tmp/x", 125, "the destination oci:"},
         Refused{"PushToDaemon", "podman push a docker-daemon:a:1", 125, "docker-daemon:"},
@@ -410,6 +410,48 @@ TEST(Kaniko, ReadsItsVariables) {
                                           {"KANIKO_DIR", "/k"}});
   ASSERT_EQ(build.notes.size(), 2U);
   EXPECT_NE(build.notes[0].find("KANIKO_REGISTRY_MIRROR has no effect"), std::string::npos);
+}
+
+TEST(Dialects, ABuildWithoutCacheIsOne) {
+  EXPECT_TRUE(parsed<Build>("/kaniko/executor -d a --cache=false --cache-repo r.io/c").no_cache);
+  EXPECT_TRUE(
+      parsed<Build>("/kaniko/executor -d a --cache=false --cache-repo r.io/c").notes.empty());
+  EXPECT_FALSE(parsed<Build>("/kaniko/executor -d a").no_cache);
+  EXPECT_FALSE(parsed<Build>("/kaniko/executor -d a --cache").no_cache);
+  for (const std::string tool : {"podman build", "buildah bud"}) {
+    EXPECT_TRUE(parsed<Build>(tool + " --layers=false .").no_cache) << tool;
+    EXPECT_FALSE(parsed<Build>(tool + " --layers .").no_cache) << tool;
+    EXPECT_FALSE(parsed<Build>(tool + " .").no_cache) << tool;
+    EXPECT_TRUE(parsed<Build>(tool + " .", {{"BUILDAH_LAYERS", "False"}}).no_cache) << tool;
+    EXPECT_TRUE(parsed<Build>(tool + " .", {{"BUILDAH_LAYERS", "0"}}).no_cache) << tool;
+    EXPECT_FALSE(parsed<Build>(tool + " .", {{"BUILDAH_LAYERS", "true"}}).no_cache) << tool;
+    EXPECT_FALSE(parsed<Build>(tool + " --layers .", {{"BUILDAH_LAYERS", "false"}}).no_cache)
+        << tool;
+  }
+}
+
+TEST(Dialects, AToolThatRunsEveryStageSaysSo) {
+  EXPECT_TRUE(parsed<Build>("/kaniko/executor -d a").every_stage);
+  EXPECT_TRUE(parsed<Build>("/kaniko/executor -d a --skip-unused-stages=false").every_stage);
+  EXPECT_FALSE(parsed<Build>("/kaniko/executor -d a --skip-unused-stages").every_stage);
+  EXPECT_TRUE(parsed<Build>("docker build .", {{"DOCKER_BUILDKIT", "0"}}).every_stage);
+  EXPECT_FALSE(parsed<Build>("docker build .").every_stage);
+  EXPECT_FALSE(parsed<Build>("podman build .").every_stage);
+  EXPECT_TRUE(parsed<Build>("buildah bud --skip-unused-stages=false .").every_stage);
+}
+
+TEST(Dialects, APushAsDockersManifestIsAPush) {
+  for (const auto* line :
+       {"podman push --format v2s2 a r.io/a", "buildah push -f docker a docker://r.io/a",
+        "podman manifest push --format v2s2 l docker://r.io/l",
+        "buildah manifest push -f v2s2 l"}) {
+    const auto read = read_invocation(words(line), {});
+    EXPECT_FALSE(std::holds_alternative<Say>(read.command)) << line;
+    ASSERT_EQ(read.notes.size(), 1U) << line;
+    EXPECT_NE(read.notes.front().find("with an OCI manifest"), std::string::npos) << read.notes[0];
+  }
+  EXPECT_EQ(parsed<Say>("podman manifest push --format v2s1 l").exit_code, 125);
+  EXPECT_TRUE(read_invocation(words("podman push --format oci a r.io/a"), {}).notes.empty());
 }
 
 } // namespace

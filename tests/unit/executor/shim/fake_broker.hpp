@@ -90,8 +90,15 @@ public:
   std::map<std::string, std::string> files;   ///< of the container "c1": path -> tar
   std::set<std::string> engine;               ///< "/containers/c1", "/networks/n1": what is there
 
+  std::map<std::string, std::string> answers; ///< "POST /path" -> the answer, sent as is
+
   std::string image_files;            ///< of every image: a tar
   std::vector<std::string> platforms; ///< that steps run for; empty: not known
+
+  static std::string json_answer(const std::string& body) {
+    return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) +
+           "\r\nConnection: close\r\n\r\n" + body;
+  }
 
   static std::string id(char c) { return "sha256:" + std::string(64, c); }
 
@@ -192,6 +199,8 @@ private:
       seen_.push_back(seen);
     }
     if (!raw_answer.empty()) return send_all(fd, raw_answer);
+    if (const auto fixed = answers.find(seen.method + " " + seen.path); fixed != answers.end())
+      return send_all(fd, fixed->second);
     dispatch(fd, seen);
   }
 

@@ -45,7 +45,14 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"IfElseIf",
              "{{if .RepoDigests}}y{{else if eq .Architecture \"amd64\"}}amd{{else}}n{{end}}",
              "amd"},
-        Case{"Len", "{{len .RepoTags}}", "2"}, Case{"Join", "{{join .RepoTags \",\"}}", "a:1,b:2"},
+        Case{"IfDirectly", "{{if.RepoDigests}}y{{else if.RepoTags}}tags{{end}}", "tags"},
+        Case{"IfInParens", "{{if(eq .Size 12)}}y{{else}}n{{end}}", "y"},
+        Case{"ElseIfInParens", "{{if .RepoDigests}}y{{else if(eq .Size 12)}}t{{end}}", "t"},
+        Case{"RangeDirectly", "{{range.RepoTags}}<{{.}}>{{end}}", "<a:1><b:2>"},
+        Case{"WithDirectly", "{{with.Config}}{{.Env}}{{end}}", "[A=1]"},
+        Case{"WithText", "{{with`x`}}{{.}}{{end}}", "x"},
+        Case{"NoLabelOfARow", "{{.Config.Labels.k}}", "v"}, Case{"Len", "{{len .RepoTags}}", "2"},
+        Case{"Join", "{{join .RepoTags \",\"}}", "a:1,b:2"},
         Case{"Upper", "{{upper .Architecture}}", "AMD64"},
         Case{"Lower", "{{.Architecture | upper | lower}}", "amd64"},
         Case{"Split", "{{index (split .Id \":\") 1}}", "aa"},
@@ -73,6 +80,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"NoEnd", "{{if .Id}}x", "unexpected EOF"},
                     Case{"StrayEnd", "x{{end}}", "unexpected {{end}}"},
                     Case{"Empty", "{{}}", "missing value"},
+                    Case{"ElseWithMore", "{{if .Id}}a{{else b}}c{{end}}", "unexpected {{else b}}"},
+                    Case{"NoList", "{{.Label \"k\"}}", "no entry for key \"Label\""},
                     Case{"UnknownFunction", "{{exec .Id}}", "\"exec\" not defined"},
                     Case{"Variable", "{{$x}}", "variables"},
                     Case{"FieldOfText", "{{.Id.X}}", "can't evaluate field X"},
@@ -98,6 +107,20 @@ TEST(GoTemplate, TakesWhatIsNullForGosEmptyValue) {
             "null null null");
   EXPECT_EQ(shown("{{json .Config.User}} {{json .Config.Cmd}}"), "\"\" [\"a\"]");
   EXPECT_EQ(shown("{{.Config.odd}}"), "<no value>") << "of which no zero is known";
+}
+
+TEST(GoTemplate, ALabelOfARowIsAskedForByItsName) {
+  constexpr const char* kRow =
+      R"({"ID":"c1","Labels":"a.b=1,c=x,y","Label":{"a.b":"1","c":"x,y"}})";
+  const auto shown = [](const char* text, const char* row) {
+    const auto made = render_template(text, row);
+    return made ? *made : "failed: " + made.error().what;
+  };
+  EXPECT_EQ(shown("{{.ID}} {{.Label \"c\"}} [{{.Label \"gone\"}}]", kRow), "c1 x,y []");
+  EXPECT_EQ(shown("{{if eq (.Label \"a.b\") \"1\"}}one{{end}}{{.Label \"c\" | upper}}", kRow),
+            "oneX,Y");
+  EXPECT_EQ(shown("{{json .}}", kRow), R"({"ID":"c1","Labels":"a.b=1,c=x,y"})");
+  EXPECT_EQ(shown("{{.Label \"com.example.my-role_x\"}}", R"({"Label":true})"), "my role x");
 }
 
 TEST(ImageName, SplitsNamesAsDockerDoes) {

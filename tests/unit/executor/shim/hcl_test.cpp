@@ -317,5 +317,32 @@ TEST(Hcl, RefusesMembersAsJsonDoes) {
       std::string::npos);
 }
 
+TEST(Hcl, KnowsBakesOwnVariables) {
+  Bake bake;
+  bake.env = {{"BAKE_CMD_CONTEXT", "elsewhere"}, {"BAKE_LOCAL_PLATFORM", "linux/s390x"}};
+  const auto made = plan(R"(
+variable "BAKE_CMD_CONTEXT" { default = "x" }
+target "default" {
+  context = BAKE_CMD_CONTEXT
+  dockerfile = "${BAKE_CMD_CONTEXT}D"
+  platforms = [BAKE_LOCAL_PLATFORM]
+}
+)",
+                         bake);
+  ASSERT_TRUE(made) << made.error().text();
+  EXPECT_EQ(made->builds[0].second.context, ".");
+  EXPECT_EQ(made->builds[0].second.file, "D");
+  EXPECT_EQ(made->builds[0].second.platforms,
+            std::vector<std::string>{*bake_builtin("BAKE_LOCAL_PLATFORM")});
+  EXPECT_TRUE(bake_builtin("BAKE_LOCAL_PLATFORM")->starts_with("linux/"));
+  EXPECT_FALSE(bake_builtin("BAKE_OTHER"));
+
+  const auto json = plan_bake(bake, {{"docker-bake.json", R"({"target": {"default": {
+    "context": "${BAKE_CMD_CONTEXT}sub", "platforms": ["${BAKE_LOCAL_PLATFORM}"]}}})"}});
+  ASSERT_TRUE(json) << json.error().text();
+  EXPECT_EQ(json->builds[0].second.context, "sub");
+  EXPECT_NE(json->builds[0].second.platforms.front(), "linux/s390x");
+}
+
 } // namespace
 } // namespace slipway::shim

@@ -817,5 +817,169 @@ TEST_F(RunTest, DiskUsageIsThatOfTheJobsImages) {
   EXPECT_NE(err_.find("slipway does not support --verbose"), std::string::npos) << err_;
 }
 
+TEST_F(RunTest, InspectEndsAsDockerDoesWhereTheFormatIsNoTemplate) {
+  broker_.images[FakeBroker::id('a')].tags = {"app:1"};
+  EXPECT_EQ(docker({"inspect", "-f", "{{.Nope", "app:1"}), 64);
+  EXPECT_EQ(out_ + err_, "template parsing error: template: :1: unclosed action\n");
+  EXPECT_EQ(docker({"inspect", "-f", "{{wat .Id}}", "app:1", "gone"}), 64);
+  EXPECT_EQ(docker({"inspect", "-f", "{{.Nope}}", "app:1"}), 1) << "a template, of another thing";
+  EXPECT_NE(err_.find("map has no entry for key"), std::string::npos) << err_;
+}
+
+/// A frame of output on stdout, behind the agreement to a stream both ways.
+std::string attached(const std::string& text) {
+  std::string frame{"\1\0\0\0\0\0\0", 7};
+  frame += static_cast<char>(text.size());
+  return "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + frame + text;
+}
+
+TEST_F(RunTest, AStartThatAttachesEndsWithTheContainersCode) {
+  broker_.answers = {
+      {"GET /containers/c9/json",
+       FakeBroker::json_answer(R"({"Config":{"Tty":false,"OpenStdin":true},"HostConfig":{}})")},
+      {"POST /containers/c9/attach", attached("hello\n")},
+      {"POST /containers/c9/wait", FakeBroker::json_answer(R"({"StatusCode":3})")}};
+
+  EXPECT_EQ(docker({"start", "-a", "c9"}), 3) << err_;
+  EXPECT_EQ(out_, "hello\n") << "the name is not printed";
+  const auto seen = broker_.seen();
+  ASSERT_EQ(seen.size(), 4U);
+  EXPECT_EQ(seen[1].first("stdin"), "");
+  EXPECT_EQ(seen[2].path, "/containers/c9/start");
+  EXPECT_EQ(seen[3].path, "/containers/c9/wait");
+
+  EXPECT_EQ(docker({"start", "-ai", "c9"}, "typed"), 3) << err_;
+  EXPECT_EQ(broker_.seen()[5].first("stdin"), "1");
+  EXPECT_EQ(docker({"start", "-a", "c9", "c8"}), 1);
+  EXPECT_EQ(err_, "you cannot start and attach multiple containers at once\n");
+  EXPECT_EQ(docker({"start", "c9"}), 0);
+  EXPECT_EQ(out_, "c9\n");
+}
+
+TEST_F(RunTest, AStartThatAttachesToWhatGoesByItselfKnowsItsCode) {
+  broker_.answers = {
+      {"GET /containers/c9/json",
+       FakeBroker::json_answer(R"({"Config":{"Tty":true},"HostConfig":{"AutoRemove":true}})")},
+      {"POST /containers/c9/attach", "HTTP/1.1 101 UPGRADED\r\n\r\nraw"},
+      {"POST /containers/c9/wait", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                   "1d\r\n{\"Error\":null,\"StatusCode\":4}\n\r\n0\r\n\r\n"}};
+
+  EXPECT_EQ(docker({"start", "-a", "c9"}), 4) << err_;
+  EXPECT_EQ(out_, "raw");
+  const auto seen = broker_.seen();
+  ASSERT_EQ(seen.size(), 4U);
+  EXPECT_EQ(seen[1].path + "?" + seen[1].first("condition"), "/containers/c9/wait?removed");
+  EXPECT_EQ(seen[3].path, "/containers/c9/start");
+
+  broker_.answers["POST /containers/c9/wait"] = "HTTP/1.1 200 OK\r\n\r\n";
+  EXPECT_EQ(docker({"start", "-a", "c9"}), 1) << "nobody knows";
+}
+
+TEST_F(RunTest, AStartThatFailsSaysSoWithOne) {
+  EXPECT_EQ(docker({"start", "-a", "gone"}), 1);
+  EXPECT_TRUE(err_.starts_with("Error response from daemon: ")) << err_;
+
+  const std::string refused = R"({"message":"exec: not found: no such file or directory"})";
+  for (const auto* remove : {"false", "true"}) {
+    broker_.answers = {
+        {"GET /containers/c9/json",
+         FakeBroker::json_answer(std::string{R"({"HostConfig":{"AutoRemove":)"} + remove + "}}")},
+        {"POST /containers/c9/attach", attached("")},
+        {"POST /containers/c9/start", "HTTP/1.1 404 X\r\nContent-Length: " +
+                                          std::to_string(refused.size()) + "\r\n\r\n" + refused},
+        {"POST /containers/c9/wait", FakeBroker::json_answer(R"({"StatusCode":0})")}};
+    EXPECT_EQ(docker({"start", "-a", "c9"}), 1);
+    EXPECT_EQ(err_, "Error response from daemon: exec: not found: no such file or directory\n");
+  }
+}
+
+TEST_F(RunTest, PrunesTakeFiltersAndSayWhatWent) {
+  const std::string anonymous(64, 'a');
+  broker_.engine = {"/volumes/" + anonymous, "/volumes/cache"};
+  broker_.answers = {
+      {"POST /networks/prune", FakeBroker::json_answer(R"({"NetworksDeleted":["a","b"]})")},
+      {"POST /volumes/prune",
+       FakeBroker::json_answer(R"({"VolumesDeleted":["cache"],"SpaceReclaimed":1200})")},
+      {"GET /volumes",
+       FakeBroker::json_answer(R"({"Volumes":[{"Name":"cache","Labels":null},{"Name":")" +
+                               anonymous + R"(","Labels":{"keep":"1"}}]})")}};
+
+  ASSERT_EQ(docker({"network", "prune", "-f", "--filter", "until=1h"}), 0) << err_;
+  EXPECT_EQ(out_, "Deleted Networks:\na\nb\n\n");
+  EXPECT_EQ(broker_.last().first("filters"), R"({"until":{"1h":true}})");
+
+  ASSERT_EQ(docker({"volume", "prune", "-af", "--filter", "label=x"}), 0) << err_;
+  EXPECT_EQ(out_, "Deleted Volumes:\ncache\n\nTotal reclaimed space: 1.2kB\n");
+  EXPECT_EQ(broker_.last().first("filters"), R"({"label":{"x":true}})");
+
+  ASSERT_EQ(docker({"volume", "prune", "-f", "--filter", "label!=keep"}), 0) << err_;
+  EXPECT_EQ(out_, "Total reclaimed space: 0B\n");
+  EXPECT_EQ(broker_.last().first("filters"), R"({"dangling":{"true":true}})");
+
+  ASSERT_EQ(docker({"volume", "prune", "-f", "--filter", "label!=keep=2"}), 0) << err_;
+  EXPECT_EQ(out_, "Deleted Volumes:\n" + anonymous + "\n\nTotal reclaimed space: 0B\n");
+  EXPECT_TRUE(broker_.engine.contains("/volumes/cache")) << "it has a name";
+
+  broker_.answers["GET /volumes"] = "HTTP/1.1 501 X\r\nContent-Length: 2\r\n\r\n{}";
+  ASSERT_EQ(docker({"volume", "prune", "-f"}), 0) << "of a job without containers: " << err_;
+  EXPECT_EQ(out_, "Total reclaimed space: 0B\n");
+
+  ASSERT_EQ(docker({"volume", "prune", "-f", "--filter", "all=true"}), 0) << err_;
+  EXPECT_EQ(broker_.last().path, "/volumes/prune");
+}
+
+TEST_F(RunTest, AVolumeOfTheLocalDriverIsOne) {
+  ASSERT_EQ(docker({"volume", "create", "--driver", "local", "cache"}), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body), Json::parse(R"({"Name":"cache","Driver":"local"})"));
+}
+
+TEST_F(RunTest, ListsShowLabels) {
+  broker_.answers = {
+      {"GET /containers/json",
+       FakeBroker::json_answer(
+           R"([{"Id":"c1","Names":["/web"],"Labels":{"role":"x,y","b":"2"}}])")},
+      {"GET /networks", FakeBroker::json_answer(R"([{"Id":"n1","Name":"back","Labels":null}])")},
+      {"GET /volumes",
+       FakeBroker::json_answer(R"({"Volumes":[{"Name":"v","Labels":{"role":"db"}}]})")}};
+
+  ASSERT_EQ(docker({"ps", "--format", "{{.Names}} {{.Label \"role\"}}"}), 0) << err_;
+  EXPECT_EQ(out_, "web x,y\n");
+  ASSERT_EQ(docker({"ps", "--format", "table {{.Names}}\t{{.Label \"my.role\"}}\t{{.Labels}}"}), 0);
+  EXPECT_EQ(out_, "NAMES     role      LABELS\nweb                 role=x,y,b=2\n");
+  ASSERT_EQ(docker({"network", "ls", "--format", "{{.Name}}[{{.Label \"role\"}}]"}), 0) << err_;
+  EXPECT_EQ(out_, "back[]\n");
+  ASSERT_EQ(docker({"volume", "ls", "--format", "{{.Name}}={{.Label \"role\"}} {{.Labels}}"}), 0);
+  EXPECT_EQ(out_, "v=db role=db\n");
+  ASSERT_EQ(docker({"volume", "ls", "--format", "json"}), 0);
+  EXPECT_FALSE(Json::parse(out_).contains("Label")) << out_;
+}
+
+TEST_F(RunTest, BuildersAreListedInAFormat) {
+  broker_.platforms = {"linux/amd64", "linux/arm64"};
+  ASSERT_EQ(docker({"buildx", "ls", "--format", "{{.Name}}: {{.Status}} {{.Platforms}}"}), 0)
+      << err_;
+  EXPECT_EQ(out_, "slipway:  \nslipway0: running linux/amd64, linux/arm64\n");
+  ASSERT_EQ(docker({"buildx", "ls", "--format", "table {{.Name}}\t{{.DriverEndpoint}}"}), 0)
+      << err_;
+  EXPECT_EQ(out_, "NAME/NODE      DRIVER/ENDPOINT\nslipway*       slipway\n"
+                  " \\_ slipway0    \\_ unix:///var/run/docker.sock\n");
+  ASSERT_EQ(docker({"buildx", "ls", "--format=json"}), 0) << err_;
+  const auto json = Json::parse(out_);
+  EXPECT_EQ(json["Nodes"][0]["Platforms"], Json({"linux/amd64", "linux/arm64"}));
+  EXPECT_EQ(docker({"buildx", "ls", "--format", "{{"}), 64);
+}
+
+TEST_F(RunTest, ADockerComposeSaysTheVersionThatTheImageHas) {
+  const auto version = [&] {
+    out_.clear();
+    EXPECT_EQ(run(read_invocation({"docker-compose", "version", "--short"}, {}), world_), 0);
+    return out_;
+  };
+  EXPECT_EQ(version(), "1.29.2\n");
+  write("compose", std::string{"\177ELF...Go\0\0", 11});
+  world_.old_compose_programs = {dir_ + "/gone", dir_ + "/compose"};
+  EXPECT_EQ(version(), "2.32.4\n");
+}
+
 } // namespace
 } // namespace slipway::shim
