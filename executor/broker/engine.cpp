@@ -139,11 +139,17 @@ struct Unsupported {
 /// First path members of the Engine API that stand for things that a job's broker does not have.
 constexpr Unsupported kUnsupported[] = {
     {"/containers", "containers",
-     "run the command in the job's script, or list the image under services: in .gitlab-ci.yml"},
-    {"/exec", "containers", "run the command in the job's script"},
-    {"/commit", "containers", "write a Dockerfile and use docker build"},
-    {"/networks", "networks", "services of the job are reachable by their alias without one"},
-    {"/volumes", "volumes", "use the job's workspace, cache: or artifacts:"},
+     "run the command in the job's script, or list the image under services: in .gitlab-ci.yml, or "
+     "ask the operator for dind = true"},
+    {"/exec", "containers",
+     "run the command in the job's script, or ask the operator for dind = true"},
+    {"/commit", "containers",
+     "write a Dockerfile and use docker build, or ask the operator for dind = true"},
+    {"/networks", "networks",
+     "services of the job are reachable by their alias without one, or ask the operator for dind = "
+     "true"},
+    {"/volumes", "volumes",
+     "use the job's workspace, cache: or artifacts:, or ask the operator for dind = true"},
     {"/swarm", "Swarm", "deploy from the script with the target's own client"},
     {"/nodes", "Swarm", "deploy from the script with the target's own client"},
     {"/services", "Swarm", "deploy from the script with the target's own client"},
