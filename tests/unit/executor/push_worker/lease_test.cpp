@@ -246,7 +246,7 @@ TEST_F(Leases, AUserNameThatBasicAuthorizationCannotCarryIsToldAndEnded) {
 
   EXPECT_EQ(answer.kind, "misconfigured");
   EXPECT_NE(
-      answer.what.find("\"jwt-project_path:grp/app-1\" of the [[credential]] \"shelf\" entry"),
+      answer.what.find("\"jwt-project_path:grp/app-1\" of [[credential]] \"shelf\""),
       std::string::npos)
       << answer.what;
   EXPECT_EQ(shelf_.live(), 0U);
