@@ -32,7 +32,8 @@ std::optional<std::uint64_t> number_of(std::string_view field) {
     }
     return value;
   }
-  const auto begin = std::min(field.find_first_not_of(' '), field.size());
+  // As Go's archive/tar has it, and so runtimes.
+  const auto begin = std::min(field.find_first_not_of(std::string_view{" \0", 2}), field.size());
   for (std::size_t i = begin; i < field.size() && field[i] != '\0' && field[i] != ' '; ++i) {
     if (field[i] < '0' || field[i] > '7') return std::nullopt;
     value = value << 3U | static_cast<std::uint64_t>(field[i] - '0');
@@ -97,8 +98,7 @@ Status TarHeaders::take_block() {
   const auto gid = number_of(view.substr(116, 8));
   const auto size = number_of(view.substr(124, 12));
   const auto mtime = number_of(view.substr(136, 12));
-  if (!is_sum_right(view) || !mode || !uid || !gid || !size || !mtime)
-    return bad("what came is no tar");
+  if (!is_sum_right(view) || !mode || !uid || !gid || !size) return bad("what came is no tar");
   TarEntry entry;
   entry.type = block[156] == '\0' || block[156] == '7' ? '0' : block[156];
   if (entry.type == 'x' || entry.type == 'g' || entry.type == 'L' || entry.type == 'K') {
@@ -115,7 +115,7 @@ Status TarHeaders::take_block() {
       entry.name = prefix + "/" + entry.name;
   entry.link = text_of(view, 157, 100);
   entry.mode = static_cast<unsigned>(*mode & 07777U);
-  entry.mtime = static_cast<std::int64_t>(*mtime);
+  entry.mtime = static_cast<std::int64_t>(mtime.value_or(0)); // before 1970: of no matter here
   entry.uid = said_uid_ ? said_.uid : *uid;
   entry.gid = said_gid_ ? said_.gid : *gid;
   entry.size = said_size_ ? said_.size : *size;
@@ -123,7 +123,8 @@ Status TarHeaders::take_block() {
   if (said_link_) entry.link = said_.link;
   if (entry.type == '5' && !entry.name.empty() && entry.size != 0)
     return bad("a folder of the tar has content");
-  if (entry.type == '1' || entry.type == '2') entry.size = 0;
+  // Links, devices and pipes have none, whatever their header says.
+  if (entry.type >= '1' && entry.type <= '6') entry.size = 0;
   said_ = {};
   said_name_ = said_link_ = said_size_ = said_uid_ = said_gid_ = false;
   entry_ = std::move(entry);

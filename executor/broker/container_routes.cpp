@@ -393,8 +393,9 @@ Status ContainerRoutes::wait_for_events(const Target& target, Answer& answer) {
   answer.begin_stream(200, "application/json");
   for (;;) {
     if (answer.gone()) return {};
-    const auto left = *until ? **until - now_since_epoch() : std::chrono::nanoseconds{kLook};
-    if (left <= std::chrono::nanoseconds{0}) break;
+    const auto now = now_since_epoch();
+    if (*until && **until <= now) break;
+    const auto left = *until ? **until - now : std::chrono::nanoseconds{kLook};
     if (service_.is_started()) {
       events_since(event_text(asked), target, answer);
       return {};

@@ -227,7 +227,9 @@ void Bench::judge_package_changes(const Result<std::vector<oci::PackageChange>>&
                "and not the package. Upgrade it with the package manager, in one step of the "
                "Dockerfile.");
     }
+    // A package of a third party's that really takes its place brings files; of it a note tells.
     if (change.old_maintainer != change.new_maintainer &&
+        (change.old_version == change.new_version || !change.has_files) &&
         report.third_party_names.contains(change.name)) {
       deny("package_disowned",
            printable(change.name, 80) + " of " + who +
@@ -236,7 +238,7 @@ void Bench::judge_package_changes(const Result<std::vector<oci::PackageChange>>&
                printable(change.new_maintainer, 120) + "' as its maintainer instead of '" +
                printable(change.old_maintainer, 120) + "'.");
     }
-    if (verdict_.denials.size() > kMostDenials) return;
+    if (verdict_.denials.size() + verdict_.allowed.size() > kMostDenials) return;
   }
 }
 
@@ -293,10 +295,15 @@ void Bench::judge_os(const ScanReport& report, const std::string& who) {
                        ", so its packages cannot be looked up. Use a base image that keeps "
                        "/etc/os-release and its package database, or ask the operator to "
                        "allow scratch images for this repository.");
-    } else if (report.language_packages == 0 && !report.is_described) {
+    } else if (!report.undescribed.empty() ||
+               (report.language_packages == 0 && !report.is_described)) {
       say("scratch_no_packages",
-          "No operating system and no language package was found in " + who +
-              ", so nothing was looked up. An image from scratch passes only where "
+          std::string{report.language_packages == 0
+                          ? "No operating system and no language package was found in "
+                          : "No operating system, and a program of which nothing is known, was "
+                            "found in "} +
+              who +
+              ", so it was not looked up. An image from scratch passes only where "
               "the scanner can read what its program is made of (Go and Rust "
               "binaries that keep their build information), or where an SBOM that a policy owner "
               "signed tells it." +

@@ -24,6 +24,7 @@
 #include <array>
 #include <cerrno>
 #include <set>
+#include <string_view>
 
 namespace slipway::gate {
 namespace {
@@ -159,7 +160,11 @@ std::optional<std::string> without_base_layers(const std::string& config) {
     if (!step.is_object() || !step.contains("created_by") || !step["created_by"].is_string())
       continue;
     auto& words = step["created_by"].get_ref<std::string&>();
-    if (words.find("CMD") == std::string::npos) continue;
+    const bool is_command = words.starts_with("CMD") || words.starts_with("/bin/sh -c #(nop)  CMD");
+    // "CMD-SHELL" of a health check is none.
+    if (!is_command &&
+        (words.find("CMD") == std::string::npos || words.find("HEALTHCHECK") != std::string::npos))
+      continue;
     words.insert(0, "# ");
     changed = true;
   }
@@ -255,16 +260,19 @@ std::optional<ScanReport> read_report(const Result<Scanner::Report>& scanned,
   return *std::move(report);
 }
 
-// Or made them a third party's. Of what the lowest layer says nothing was changed.
-bool a_layer_changed_packages(const ScanReport& report) {
-  return report.third_party_packages > 0 ||
-         std::any_of(report.package_layers.begin(), report.package_layers.end(),
-                     [&](const std::string& layer) { return layer != report.diff_ids.front(); });
+// Of the families whose database of packages is text.
+bool may_have_changed_packages(const ScanReport& report) {
+  constexpr std::array<std::string_view, 7> kTextDatabases{
+      "alpine", "chainguard", "debian", "echo", "minimos", "ubuntu", "wolfi"};
+  return report.diff_ids.size() > 1 && report.os_packages > 0 &&
+         std::find(kTextDatabases.begin(), kTextDatabases.end(), report.os_family) !=
+             kTextDatabases.end();
 }
 
 // What follows the message that nothing is known of an image.
-std::string undescribed(const Sboms::Cover& cover) {
-  if (cover.missing.empty()) return cover.documents.empty() ? " It has no executable." : "";
+std::string undescribed(const Sboms::Cover& cover, bool has_packages) {
+  if (cover.missing.empty())
+    return cover.documents.empty() && !has_packages ? " It has no executable." : "";
   return " Of the policy's SBOMs none names " + cover.missing.front() +
          (cover.missing.size() == 1
               ? "."
@@ -541,12 +549,16 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     origins.name(report->findings);
     if (!threats.annotate(bench, report->findings)) return conclude();
     Sboms::Cover cover;
-    if (sboms.are_asked() && !report->has_os && report->language_packages == 0) {
+    if (sboms.are_asked() && !report->has_os) {
       auto executables = contents_.executables(layout, image.descriptor.digest);
       if (executables) {
+        // What the scanner read itself nobody has to name.
+        std::erase_if(*executables, [&](const oci::Executable& one) {
+          return report->read_programs.contains(one.path);
+        });
         cover = sboms.cover(*executables);
         report->is_described = cover.missing.empty() && !cover.documents.empty();
-        report->undescribed = undescribed(cover);
+        report->undescribed = undescribed(cover, report->language_packages > 0);
       } else if (is_about_the_image(executables.error())) {
         report->undescribed =
             " Its executables cannot be told: " + executables.error().text() + ".";
@@ -555,7 +567,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       }
     }
     bench.judge_report(*report, scanned->diagnostics, who, prefix, names);
-    if (a_layer_changed_packages(*report)) {
+    if (may_have_changed_packages(*report)) {
       auto changes = contents_.package_changes(layout, image.descriptor.digest);
       if (!changes && !is_about_the_image(changes.error()))
         return std::move(changes).error().in("judging " + root.str());
@@ -651,6 +663,11 @@ Result<Verdict> replay(std::string_view text, const GatePolicy& policy,
   Bench bench{verdict, policy, exceptions};
   for (const auto& complaint : exceptions.complaints())
     bench.warn(complaint);
+  if (policy.misconfig_threshold && !report->looked_at_config) {
+    report->looked_at_config = true;
+    bench.warn("the report is of a scan that did not look for misconfigurations "
+               "(--image-config-scanners misconfig)");
+  }
   Threats threats{policy.threats, now};
   if (!threats.is_ready(bench) || !threats.annotate(bench, report->findings)) {
     bench.finish();

@@ -218,6 +218,11 @@ Status read_result(const json& result, ScanReport& report) {
   if (os)
     target = report.os_family + " " + report.os_name; // Trivy's own holds the path of the layout
 
+  std::string type;
+  if (auto fine = read_text(result, "Type", type); !fine) return fine;
+  if (type == "gobinary" || type == "rustbinary")
+    report.read_programs.insert(target.substr(target.starts_with('/') ? 1 : 0));
+
   auto packages = read_array(result, "Packages");
   if (!packages) return std::move(packages).error();
   if (os) report.os_packages += static_cast<int>((*packages)->size());
@@ -238,10 +243,6 @@ Status read_result(const json& result, ScanReport& report) {
       ++report.third_party_packages;
       report.third_party_names.insert(report.packages.back().name);
     }
-    if (!os) continue;
-    Finding at;
-    if (auto fine = read_layer(package, at); !fine) return fine;
-    report.package_layers.insert(at.layer);
   }
 
   auto vulnerabilities = read_array(result, "Vulnerabilities");

@@ -24,15 +24,15 @@ struct ScanReport {
   int language_packages = 0;               ///< without what only an SBOM in the image names
   int third_party_packages = 0;            ///< Trivy does not look these up
   std::set<std::string> third_party_names; ///< of those
-  /// Of the system's packages: the layers that named them first in the version that they have.
-  std::set<std::string> package_layers;
+  /// Programs whose packages the scanner read out of themselves: "usr/bin/app".
+  std::set<std::string> read_programs;
   bool is_of_sbom = false;
   bool looked_at_config = false; ///< for misconfigurations
   int suppressed = 0;            ///< findings that something made Trivy hide
   std::vector<Finding> findings;
   std::vector<Package> packages;
   /// Said by the gate, of an image without either kind of package.
-  bool is_described = false; ///< signed SBOMs name what all of it is made of
+  bool is_described = false; ///< signed SBOMs name what the rest of it is made of
   std::string undescribed;   ///< why they do not: "", or a sentence that follows another
 };
 

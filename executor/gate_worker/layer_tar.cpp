@@ -41,13 +41,62 @@ LayerTar::open(const oci::Layout& layout, const oci::Descriptor& layer, std::uin
 Result<archive_entry*> LayerTar::next() {
   archive_entry* entry = nullptr;
   const int code = ::archive_read_next_header(archive_.get(), &entry);
-  if (code == ARCHIVE_OK || code == ARCHIVE_WARN) return entry;
+  if (code == ARCHIVE_OK || code == ARCHIVE_WARN) {
+    // A link's content would be entries to runtimes.
+    const bool has_content =
+        ::archive_entry_filetype(entry) == AE_IFREG || ::archive_entry_hardlink(entry) != nullptr;
+    const auto size = has_content ? static_cast<std::uint64_t>(::archive_entry_size(entry)) : 0;
+    if (auto same = expect(::archive_entry_pathname(entry), size); !same)
+      return std::move(same).error();
+    return entry;
+  }
   if (code != ARCHIVE_EOF) return broken();
   for (;;) {
-    auto rest = reader_.next();
+    auto rest = read_raw();
     if (!rest) return std::move(rest).error();
-    if (rest->empty()) return nullptr;
+    if (rest->empty()) break;
   }
+  if (!ahead_.empty()) return bad_image("runtimes would see entries in it that are not seen here");
+  return nullptr;
+}
+
+Result<std::string_view> LayerTar::read_raw() {
+  auto got = reader_.next();
+  if (!got) return got;
+  if (auto followed = follow(*got); !followed) return std::move(followed).error();
+  return got;
+}
+
+Status LayerTar::follow(std::string_view bytes) {
+  while (!bytes.empty() && !headers_.ended()) {
+    if (content_left_ > 0) {
+      const auto part =
+          static_cast<std::size_t>(std::min<std::uint64_t>(content_left_, bytes.size()));
+      content_left_ -= part;
+      bytes.remove_prefix(part);
+      if (content_left_ > 0) return {};
+      headers_.next();
+      continue;
+    }
+    auto taken = headers_.feed(bytes);
+    if (!taken) return bad_image("it cannot be read as a tar to its end: " + taken.error().what);
+    bytes.remove_prefix(*taken);
+    const auto& entry = headers_.entry();
+    if (!entry) continue;
+    ahead_.emplace_back(entry->name, entry->type == '0' ? entry->size : 0);
+    content_left_ = entry->size;
+    if (content_left_ == 0) headers_.next();
+  }
+  return {};
+}
+
+Status LayerTar::expect(const char* name, std::uint64_t size) {
+  const auto path = name == nullptr ? std::nullopt : normal_path(name);
+  if (ahead_.empty() || normal_path(ahead_.front().first) != path || ahead_.front().second != size)
+    return bad_image("runtimes would see another entry in it than " +
+                     std::string{name == nullptr ? "?" : name});
+  ahead_.pop_front();
+  return {};
 }
 
 Result<std::string_view> LayerTar::data() {
@@ -58,7 +107,7 @@ Result<std::string_view> LayerTar::data() {
 
 la_ssize_t LayerTar::read_part(archive* /*unused*/, void* self, const void** bytes) {
   auto& tar = *static_cast<LayerTar*>(self);
-  auto got = tar.reader_.next();
+  auto got = tar.read_raw();
   if (!got) {
     tar.error_ = std::move(got).error();
     return -1;
@@ -72,12 +121,14 @@ Error LayerTar::broken() const {
 }
 
 Status each_layer(const oci::Layout& layout, const oci::Digest& manifest, std::uint64_t max_layer,
-                  const std::function<Status(LayerTar&)>& use) {
+                  const std::function<Status(LayerTar&)>& use, std::size_t skipped) {
   const auto tree = oci::read_tree(layout, manifest);
   if (!tree) return tree.error();
   if (tree->images.size() != 1 || !tree->images.front().config)
     return bad_image(manifest.str() + " is not one image");
-  for (const auto& layer : tree->images.front().manifest.layers) {
+  const auto& layers = tree->images.front().manifest.layers;
+  for (std::size_t i = skipped; i < layers.size(); ++i) {
+    const auto& layer = layers[i];
     auto tar = LayerTar::open(layout, layer, max_layer);
     auto used = tar ? use(**tar) : Status{std::move(tar).error()};
     if (!used) return std::move(used).error().in("layer " + layer.digest.str());

@@ -3,17 +3,21 @@
 #pragma once
 
 #include "executor/base/result.hpp"
+#include "executor/base/tar_headers.hpp"
 #include "executor/oci/layer.hpp"
 
 #include <archive.h>
 #include <archive_entry.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace slipway::gate_worker {
@@ -26,6 +30,8 @@ inline Error bad_image(const std::string& what) {
   return Error{ErrorKind::bad_input, what, "", {}};
 }
 
+/// Its headers are taken apart a second time, as runtimes do: where the two see other entries, it
+/// is refused.
 class LayerTar {
 public:
   /// `max_bytes` that it expands to. Errors: bad_input (a type that is no layer's; no tar);
@@ -45,16 +51,22 @@ private:
   explicit LayerTar(oci::LayerReader reader);
   static la_ssize_t read_part(archive* unused, void* self, const void** bytes);
   Error broken() const;
+  Result<std::string_view> read_raw();
+  Status follow(std::string_view bytes);
+  Status expect(const char* name, std::uint64_t size);
 
   oci::LayerReader reader_;
+  TarHeaders headers_;
+  std::uint64_t content_left_ = 0;
+  std::deque<std::pair<std::string, std::uint64_t>> ahead_; ///< names and sizes of entries to come
   std::unique_ptr<archive, decltype(&::archive_read_free)> archive_;
   std::optional<Error> error_;
   std::vector<char> part_;
 };
 
-/// Calls `use` with each layer of one image, from the lowest on. Errors: bad_input (no image);
-/// those of LayerTar::open() and of `use`, with the layer's digest.
+/// Calls `use` with each layer of one image, from the lowest on, but the first `skipped` ones.
+/// Errors: bad_input (no image); those of LayerTar::open() and of `use`, with the layer's digest.
 Status each_layer(const oci::Layout& layout, const oci::Digest& manifest, std::uint64_t max_layer,
-                  const std::function<Status(LayerTar&)>& use);
+                  const std::function<Status(LayerTar&)>& use, std::size_t skipped = 0);
 
 } // namespace slipway::gate_worker

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -17,7 +18,9 @@
 namespace slipway::gate_worker {
 namespace {
 
-constexpr std::size_t kMostDatabaseBytes = 64UL << 20; ///< of one file
+constexpr std::size_t kMostDatabaseBytes = 64UL << 20; ///< of one layer's
+constexpr std::size_t kMostFieldBytes = 200;
+constexpr std::size_t kMostEntries = 4'000'000; ///< of all layers
 
 constexpr std::string_view kDpkgInfo = "var/lib/dpkg/info/";
 constexpr std::string_view kDpkgParts = "var/lib/dpkg/status.d/";
@@ -53,37 +56,77 @@ template <typename Use> void each_line(std::string_view text, const Use& use) {
 
 struct Package {
   std::string name;
-  std::string architecture;
-  std::string version;
+  std::string version; ///< and the source, where it is named: advisories are for that
   std::string maintainer;
   std::vector<std::string> files; ///< of apk, whose database has them
 };
 
-/// "Version: 1.0": what is behind the name of a field.
-bool take_field(std::string_view line, std::string_view name, std::string& into) {
-  if (!line.starts_with(name)) return false;
-  line.remove_prefix(name.size());
-  into = line.substr(std::min(line.find_first_not_of(" \t"), line.size()));
-  return true;
+std::string shortened(std::string_view text) {
+  return std::string{text.substr(0, kMostFieldBytes)};
 }
+
+/// The paragraph's fields that matter, as Trivy reads them: whatever the case of a name, the first
+/// one counts, and lines that go on belong to it.
+class Paragraph {
+public:
+  void take(std::string_view line) {
+    if (line.front() == ' ' || line.front() == '\t') {
+      if (current_ == nullptr) return;
+      const auto begin = std::min(line.find_first_not_of(" \t"), line.size());
+      if (!current_->empty()) *current_ += ' ';
+      *current_ += line.substr(begin);
+      return;
+    }
+    current_ = nullptr;
+    const auto colon = line.find(':');
+    if (colon == std::string_view::npos) return;
+    const auto name = line.substr(0, colon);
+    for (auto& [known, value] : fields_) {
+      if (!is_same_word(name, known)) continue;
+      if (value) return;
+      const auto rest = line.substr(colon + 1);
+      value = rest.substr(std::min(rest.find_first_not_of(" \t"), rest.size()));
+      current_ = &*value;
+    }
+  }
+  std::string field(std::string_view name) const {
+    for (const auto& [known, value] : fields_)
+      if (known == name && value) return *value;
+    return "";
+  }
+
+private:
+  static bool is_same_word(std::string_view a, std::string_view b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) {
+      return (x >= 'A' && x <= 'Z' ? x + 32 : x) == (y >= 'A' && y <= 'Z' ? y + 32 : y);
+    });
+  }
+  std::array<std::pair<std::string_view, std::optional<std::string>>, 5> fields_{
+      {{"Package", {}}, {"Version", {}}, {"Source", {}}, {"Status", {}}, {"Maintainer", {}}}};
+  std::string* current_ = nullptr;
+};
 
 std::vector<Package> read_dpkg(std::string_view text) {
   std::vector<Package> packages;
-  Package package;
-  bool is_installed = true; // the parts of status.d say nothing of it
+  std::optional<Paragraph> paragraph;
   const auto end = [&] {
-    if (!package.name.empty() && is_installed) packages.push_back(std::move(package));
-    package = {};
-    is_installed = true;
+    if (!paragraph) return;
+    const auto status = " " + paragraph->field("Status") + " ";
+    const bool is_gone = status.find(" deinstall ") != std::string::npos ||
+                         status.find(" purge ") != std::string::npos;
+    const auto source = paragraph->field("Source");
+    if (const auto name = paragraph->field("Package"); !name.empty() && !is_gone)
+      packages.push_back(
+          {shortened(name),
+           shortened(paragraph->field("Version") + (source.empty() ? "" : " of " + source)),
+           shortened(paragraph->field("Maintainer")),
+           {}});
+    paragraph.reset();
   };
   each_line(text, [&](std::string_view line) {
     if (line.empty()) return end();
-    std::string status;
-    if (take_field(line, "Status:", status)) is_installed = status.ends_with(" installed");
-    take_field(line, "Package:", package.name);
-    take_field(line, "Architecture:", package.architecture);
-    take_field(line, "Version:", package.version);
-    take_field(line, "Maintainer:", package.maintainer);
+    if (!paragraph) paragraph.emplace();
+    paragraph->take(line);
   });
   end();
   return packages;
@@ -93,21 +136,42 @@ std::vector<Package> read_apk(std::string_view text) {
   std::vector<Package> packages;
   Package package;
   std::string folder;
+  std::string origin;
   const auto end = [&] {
+    if (!origin.empty()) package.version += " of " + origin;
+    package.version = shortened(package.version);
     if (!package.name.empty()) packages.push_back(std::move(package));
     package = {};
     folder.clear();
+    origin.clear();
   };
   each_line(text, [&](std::string_view line) {
     if (line.empty()) return end();
-    std::string file;
-    take_field(line, "P:", package.name);
-    take_field(line, "A:", package.architecture);
-    take_field(line, "V:", package.version);
-    take_field(line, "m:", package.maintainer);
-    take_field(line, "F:", folder);
-    if (take_field(line, "R:", file))
-      package.files.push_back(folder.empty() ? file : folder + "/" + file);
+    if (line.size() < 2 || line[1] != ':') return;
+    const auto value = line.substr(2);
+    switch (line[0]) {
+    case 'P':
+      package.name = shortened(value);
+      break;
+    case 'V':
+      package.version = value;
+      break;
+    case 'o':
+      origin = value;
+      break;
+    case 'm':
+      package.maintainer = shortened(value);
+      break;
+    case 'F':
+      folder = value;
+      break;
+    case 'R':
+      package.files.push_back(folder.empty() ? std::string{value}
+                                             : folder + "/" + std::string{value});
+      break;
+    default:
+      break;
+    }
   });
   end();
   return packages;
@@ -141,7 +205,9 @@ std::optional<std::string> path_in_list(std::string_view line, bool with_digests
 }
 
 bool is_database(std::string_view path) {
-  if (path == "var/lib/dpkg/status" || path.ends_with("lib/apk/db/installed")) return true;
+  if (path == "var/lib/dpkg/status" || path == "lib/apk/db/installed" ||
+      path == "usr/lib/apk/db/installed")
+    return true;
   return path.starts_with(kDpkgParts) && !path.ends_with(".md5sums");
 }
 
@@ -149,6 +215,7 @@ class History {
 public:
   Status read(LayerTar& tar) {
     std::vector<std::pair<std::string, std::string>> databases; // path, text
+    std::size_t bytes = 0;
     for (;;) {
       auto entry = tar.next();
       if (!entry) return std::move(entry).error();
@@ -156,19 +223,19 @@ public:
       const char* name = ::archive_entry_pathname(*entry);
       auto path = name == nullptr ? std::nullopt : normal_path(name);
       if (!path) return bad_image("an entry leads out of the image");
-      if (::archive_entry_filetype(*entry) == AE_IFDIR &&
-          ::archive_entry_hardlink(*entry) == nullptr)
+      const bool is_link = ::archive_entry_hardlink(*entry) != nullptr;
+      if (!is_link && ::archive_entry_filetype(*entry) == AE_IFDIR) continue;
+      if (auto noted = note(without_usr(*path)); !noted) return noted;
+      const auto listed = package_of_list(*path);
+      // dpkg writes it with each version.
+      if (listed) lists_[*listed] = layer_;
+      if (is_link || ::archive_entry_filetype(*entry) != AE_IFREG ||
+          !(listed || is_database(*path)))
         continue;
-      if (auto kept = keep_name(*path); !kept) return kept;
-      const bool wanted = is_database(*path) || package_of_list(*path).has_value();
-      if (wanted && ::archive_entry_filetype(*entry) == AE_IFREG &&
-          ::archive_entry_hardlink(*entry) == nullptr) {
-        auto text = read_text(tar);
-        if (!text) return std::move(text).error().in(*path);
-        if (auto taken = take_list(*path, *text); !taken) return taken;
-        if (is_database(*path)) databases.emplace_back(*path, *std::move(text));
-      }
-      last_seen_[std::string{without_usr(*path)}] = layer_;
+      auto text = read_text(tar, bytes);
+      if (!text) return std::move(text).error().in(*path);
+      if (auto taken = take_list(*path, *text); !taken) return taken;
+      if (is_database(*path)) databases.emplace_back(*path, *std::move(text));
     }
     for (const auto& [path, text] : databases)
       if (auto compared = compare(path.ends_with("installed") ? read_apk(text) : read_dpkg(text));
@@ -180,8 +247,8 @@ public:
 
   std::vector<oci::PackageChange> changes() && {
     std::vector<oci::PackageChange> told;
-    for (auto& [change, layer] : changes_) {
-      change.has_files = change.old_version == change.new_version || came_with_files(change, layer);
+    for (auto& [change, since] : changes_) {
+      change.has_files = change.old_version == change.new_version || came_with_files(change, since);
       if (!change.has_files || change.old_maintainer != change.new_maintainer)
         told.push_back(std::move(change));
     }
@@ -189,29 +256,36 @@ public:
   }
 
 private:
-  static Result<std::string> read_text(LayerTar& tar) {
+  // What the databases said of a name last, in whatever architecture, and since which layer.
+  struct Known {
+    std::map<std::string, std::string> maintainers; ///< by version
+    std::size_t since = 0;
+  };
+
+  static Result<std::string> read_text(LayerTar& tar, std::size_t& bytes) {
     std::string text;
     for (;;) {
-      auto bytes = tar.data();
-      if (!bytes) return std::move(bytes).error();
-      if (bytes->empty()) return text;
-      if (text.size() + bytes->size() > kMostDatabaseBytes)
-        return bad_image("it is too large for a database of packages");
-      text += *bytes;
+      auto part = tar.data();
+      if (!part) return std::move(part).error();
+      if (part->empty()) return text;
+      if ((bytes += part->size()) > kMostDatabaseBytes)
+        return bad_image("the databases of packages of the layer are too large");
+      text += *part;
     }
   }
-  Status keep_name(std::string_view path) {
-    names_ += path.size();
-    if (++entries_ > kMostImageFiles || names_ > kMostImageNames)
+  Status note(std::string_view path) {
+    last_seen_[std::hash<std::string_view>{}(path)] = layer_;
+    if (last_seen_.size() > kMostEntries)
       return bad_image("with it the image has too many files to be looked at");
     return {};
   }
   Status add_file(const std::string& package, std::string_view path) {
     if (is_documentation(path)) return {};
     path = without_usr(path);
-    auto& files = files_[package];
-    if (!files.emplace(path).second) return {};
-    return keep_name(path);
+    if (!files_[package].emplace(path).second) return {};
+    names_ += path.size();
+    if (names_ > kMostImageNames) return bad_image("its packages name too many files");
+    return {};
   }
   Status take_list(const std::string& path, std::string_view text) {
     const auto package = package_of_list(path);
@@ -223,60 +297,98 @@ private:
     });
     return kept;
   }
-  Status compare(std::vector<Package> packages) {
-    for (auto& package : packages) {
+  Status compare(const std::vector<Package>& packages) {
+    std::map<std::string, Known> said;
+    for (const auto& package : packages) {
       for (const auto& file : package.files) {
         const auto path = normal_path(file);
         if (!path) continue;
         if (auto kept = add_file(package.name, *path); !kept) return kept;
       }
-      const auto [known, is_new] = known_.emplace(package.name + ":" + package.architecture,
-                                                  std::pair{package.version, package.maintainer});
-      if (is_new) continue;
-      auto& [version, maintainer] = known->second;
-      if (version == package.version && maintainer == package.maintainer) continue;
+      auto& now = said[package.name];
+      now.since = layer_;
+      now.maintainers.emplace(package.version, package.maintainer);
+      const auto known = known_.find(package.name);
+      if (known == known_.end()) continue;
+      const auto& before = known->second;
+      const auto same = before.maintainers.find(package.version);
+      const auto& [old_version, old_maintainer] =
+          same != before.maintainers.end() ? *same : *before.maintainers.begin();
+      if (old_version == package.version && old_maintainer == package.maintainer) {
+        now.since = std::min(now.since, before.since);
+        continue;
+      }
       if (changes_.size() == kMostPackageChanges)
         return bad_image("its layers change more than " + std::to_string(kMostPackageChanges) +
                          " packages");
       changes_.push_back({{.name = package.name,
-                           .old_version = version,
+                           .old_version = old_version,
                            .new_version = package.version,
-                           .old_maintainer = maintainer,
+                           .old_maintainer = old_maintainer,
                            .new_maintainer = package.maintainer},
-                          layer_});
-      version = std::move(package.version);
-      maintainer = std::move(package.maintainer);
+                          before.since});
     }
+    for (auto& [name, now] : said)
+      known_.insert_or_assign(name, std::move(now));
     return {};
   }
-  bool came_with_files(const oci::PackageChange& change, std::size_t layer) const {
+  /// Any file newer than the layer that named the old version. The database may come in a layer
+  /// above.
+  bool came_with_files(const oci::PackageChange& change, std::size_t since) const {
+    if (const auto list = lists_.find(change.name); list != lists_.end() && list->second > since)
+      return true;
     const auto files = files_.find(change.name);
-    // A list names folders, too, which are in no layer as files.
-    bool any = false;
     if (files == files_.end()) return true;
+    bool any = false; // a list names folders, too, which are in no layer as files
     for (const auto& file : files->second) {
-      const auto seen = last_seen_.find(file);
+      const auto seen = last_seen_.find(std::hash<std::string_view>{}(file));
       if (seen == last_seen_.end()) continue;
-      if (seen->second >= layer) return true;
+      if (seen->second > since) return true;
       any = true;
     }
     return !any;
   }
 
   std::size_t layer_ = 0;
-  std::unordered_map<std::string, std::size_t> last_seen_; ///< of files: the last layer with it
+  std::unordered_map<std::size_t, std::size_t> last_seen_; ///< hashes of files: the last layer
+  std::map<std::string, std::size_t> lists_;               ///< of packages: the last layer
   std::map<std::string, std::set<std::string>> files_;     ///< of packages, by any list
-  /// By name and architecture: version, maintainer.
-  std::map<std::string, std::pair<std::string, std::string>> known_;
-  std::vector<std::pair<oci::PackageChange, std::size_t>> changes_; ///< and its layer
-  std::size_t entries_ = 0;
+  std::map<std::string, Known> known_;
+  std::vector<std::pair<oci::PackageChange, std::size_t>>
+      changes_; ///< since which layer it was old
   std::size_t names_ = 0;
 };
+
+/// Whether a layer has a database of packages.
+Result<bool> has_database(LayerTar& tar) {
+  bool found = false;
+  for (;;) {
+    auto entry = tar.next();
+    if (!entry) return std::move(entry).error();
+    if (*entry == nullptr) return found;
+    const char* name = ::archive_entry_pathname(*entry);
+    const auto path = name == nullptr ? std::nullopt : normal_path(name);
+    found = found || (path && is_database(*path));
+  }
+}
 
 } // namespace
 
 Result<std::vector<oci::PackageChange>>
 package_changes(const oci::Layout& layout, const oci::Digest& manifest, std::uint64_t max_layer) {
+  // Mostly none above the lowest layer has a database, and that one need not be read.
+  bool is_changed = false;
+  auto looked = each_layer(
+      layout, manifest, max_layer,
+      [&](LayerTar& tar) -> Status {
+        auto found = has_database(tar);
+        if (!found) return std::move(found).error();
+        is_changed = is_changed || *found;
+        return {};
+      },
+      1);
+  if (!looked) return std::move(looked).error();
+  if (!is_changed) return std::vector<oci::PackageChange>{};
   History history;
   if (auto read =
           each_layer(layout, manifest, max_layer, [&](LayerTar& tar) { return history.read(tar); });

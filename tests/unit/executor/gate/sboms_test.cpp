@@ -131,6 +131,20 @@ TEST_F(GateSboms, AskTheSecondScannerToo) {
   EXPECT_FALSE(judged.passed);
   EXPECT_EQ(judged.findings.at(0).id, "CVE-2024-9");
 }
+TEST_F(GateSboms, AProgramThatTheScannerReadNeedsNone) {
+  const auto read = [this](const char* type) {
+    parts_.more_results = std::string{R"({"Target":"app","Class":"lang-pkgs","Type":")"} + type +
+                          R"(","Packages":[{"Name":"stdlib","Version":"1.24"}]})";
+  };
+  policy_.sboms.files = {dir_.path() / "none.json"};
+  read("gobinary");
+  EXPECT_TRUE(verdict("").passed) << verdict("").for_people();
+  executables_.push_back({"usr/bin/tool", kTool});
+  expect_unknown("and a program of which nothing is known, was found in");
+  executables_.pop_back();
+  read("node-pkg"); // anybody may write down that there is one
+  expect_unknown("none names app");
+}
 TEST_F(GateSboms, OneThatLiesInTheImageIsNoneOfThem) {
   const auto said_by = [this](const char* analyzer) {
     parts_.more_results =
@@ -139,7 +153,7 @@ TEST_F(GateSboms, OneThatLiesInTheImageIsNoneOfThem) {
   };
   said_by("sbom");
   EXPECT_EQ(only_code(), "scratch_no_packages");
-  said_by("gobinary");
+  said_by("gobinary"); // policy names no document, so executables are not asked for
   EXPECT_TRUE(verdict().passed);
 }
 TEST_F(GateSboms, AnExecutableThatNoneNamesIsUnknown) {

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
+
 namespace slipway::gate_worker {
 namespace {
 
@@ -56,11 +58,64 @@ TEST_F(PackageHistory, AVersionThatComesWithoutFilesIsTold) {
             {{"var/lib/dpkg/status", 'f', dpkg("2")}, {"usr/lib/x/libssl.so.3", 'f', "two"}}}),
       "");
 }
-TEST_F(PackageHistory, FilesOfALaterLayerCountAndThoseBelowDoNot) {
+TEST_F(PackageHistory, AnyFileCountsThatCameSinceTheOldVersion) {
   const std::vector<Item> database{{"var/lib/dpkg/status", 'f', dpkg("2")}};
   const std::vector<Item> files{{"usr/lib/x/libssl.so.3", 'f', "two"}};
   EXPECT_EQ(said({base(), database, files}), "");
-  EXPECT_EQ(said({base(), files, database}), "libssl3 1 2\n");
+  EXPECT_EQ(said({base(), files, database}), "") << "as COPY --from=build /usr, then /var has it";
+  auto third = dpkg("3");
+  EXPECT_EQ(said({base(), files, database, {{"var/lib/dpkg/status", 'f', third}}}),
+            "libssl3 2 3\n");
+}
+TEST_F(PackageHistory, TheListThatComesWithAVersionIsAFile) {
+  // Of a package that has configuration alone, which an upgrade leaves as it is.
+  EXPECT_EQ(said({base(),
+                  {{"var/lib/dpkg/status", 'f', dpkg("2")},
+                   {"var/lib/dpkg/info/libssl3:amd64.list", 'f', "/usr\n"}}}),
+            "");
+}
+TEST_F(PackageHistory, AParagraphIsReadAsTheScannerReadsIt) {
+  const auto forged = [&](const std::string& paragraph) {
+    return said({base(), {{"var/lib/dpkg/status", 'f', paragraph + "\n"}}});
+  };
+  const std::string begin =
+      "Package: libssl3\nArchitecture: amd64\nMaintainer: Debian <a@debian.org>\n";
+  EXPECT_EQ(forged(begin + "Status: install ok unpacked\nVersion: 2\n"), "libssl3 1 2\n");
+  EXPECT_EQ(forged(begin + "Version: 2\nVersion: 1\n"), "libssl3 1 2\n");
+  EXPECT_EQ(forged("package: libssl3\nVERSION: 2\nMaintainer: Debian <a@debian.org>\n"),
+            "libssl3 1 2\n");
+  EXPECT_EQ(forged("Package:\n libssl3\nVersion:\n\t2\nMaintainer: Debian <a@debian.org>\n"),
+            "libssl3 1 2\n");
+  EXPECT_EQ(
+      forged(
+          "Package: libssl3\nArchitecture: all\nVersion: 2\nMaintainer: Debian <a@debian.org>\n"),
+      "libssl3 1 2\n");
+  EXPECT_EQ(forged(begin + "Source: other (9)\nVersion: 1\n"), "libssl3 1 1 of other (9)\n");
+  EXPECT_EQ(forged(begin + "Status: deinstall ok config-files\nVersion: 2\n"), "");
+}
+TEST_F(PackageHistory, ARootInsideTheImageIsAnother) {
+  const std::vector<Item> lower{
+      {"lib/apk/db/installed", 'f', "P:musl\nV:1\nF:lib\nR:ld-musl.so\n\n"},
+      {"lib/ld-musl.so", 'f', "one"}};
+  EXPECT_EQ(said({lower, {{"rootfs/lib/apk/db/installed", 'f', "P:musl\nV:2\n\n"}}}), "");
+}
+TEST_F(PackageHistory, WhatRuntimesWouldSeeOtherwiseIsRefused) {
+  auto tar = layer({{"app", 'f', "x"}, {"b", 'f', "y"}});
+  fakes::PackedImage image;
+  image.layers.push_back({layer(base()), ""});
+  // The size of "app" behind a NUL: nothing to one reader, and content to another.
+  const std::string size(1, '\0');
+  tar.replace(124, 12, size + "0000000001" + std::string(1, '\0'));
+  unsigned sum = 0;
+  for (std::size_t i = 0; i < 512; ++i)
+    sum += i >= 148 && i < 156 ? ' ' : static_cast<unsigned char>(tar[i]);
+  char text[8];
+  (void)std::snprintf(text, sizeof text, "%06o", sum);
+  tar.replace(148, 8, std::string{text, 6} + std::string{"\0 ", 2});
+  image.layers.push_back({tar, ""});
+  const auto changes = package_changes(layout_, image.write(layout_), 16UL << 20);
+  ASSERT_FALSE(changes.ok());
+  EXPECT_NE(changes.error().text().find("runtimes"), std::string::npos) << changes.error().text();
 }
 TEST_F(PackageHistory, FoldersAndDocumentationAreNoFiles) {
   EXPECT_EQ(said({base(),
@@ -107,7 +162,7 @@ TEST_F(PackageHistory, WhatIsNewOrWasRemovedIsNoChange) {
   removed.replace(removed.find("install ok installed"), 20, "deinstall ok config-files");
   EXPECT_EQ(said({base(), {{"var/lib/dpkg/status", 'f', removed}}}), "");
 }
-TEST_F(PackageHistory, TwoArchitecturesAreTwoPackages) {
+TEST_F(PackageHistory, TwoArchitecturesAreNoChange) {
   auto both = dpkg("1");
   auto second = dpkg("9");
   second.replace(second.find("amd64"), 5, "i386");
@@ -137,7 +192,7 @@ TEST_F(PackageHistory, AlpinesDatabaseNamesItsFilesItself) {
       "");
 }
 TEST_F(PackageHistory, HasLimits) {
-  EXPECT_NE(said({{{"../x", 'f', "x"}}}).find("leads out of the image"), std::string::npos);
+  EXPECT_NE(said({{{"../x", 'f', "x"}}, base()}).find("leads out of the image"), std::string::npos);
   std::string many;
   std::string more;
   for (std::size_t i = 0; i <= kMostPackageChanges; ++i) {

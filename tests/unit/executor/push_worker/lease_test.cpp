@@ -245,9 +245,8 @@ TEST_F(Leases, AUserNameThatBasicAuthorizationCannotCarryIsToldAndEnded) {
   const auto answer = push();
 
   EXPECT_EQ(answer.kind, "misconfigured");
-  EXPECT_NE(
-      answer.what.find("\"jwt-project_path:grp/app-1\" of [[credential]] \"shelf\""),
-      std::string::npos)
+  EXPECT_NE(answer.what.find("\"jwt-project_path:grp/app-1\" of [[credential]] \"shelf\""),
+            std::string::npos)
       << answer.what;
   EXPECT_EQ(shelf_.live(), 0U);
 }
