@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate_worker/package_history.hpp"
+#include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/packed.hpp"
 #include "tests/unit/executor/gate_worker/layers.hpp"
 
@@ -100,22 +101,29 @@ TEST_F(PackageHistory, ARootInsideTheImageIsAnother) {
   EXPECT_EQ(said({lower, {{"rootfs/lib/apk/db/installed", 'f', "P:musl\nV:2\n\n"}}}), "");
 }
 TEST_F(PackageHistory, WhatRuntimesWouldSeeOtherwiseIsRefused) {
-  auto tar = layer({{"app", 'f', "x"}, {"b", 'f', "y"}});
-  fakes::PackedImage image;
-  image.layers.push_back({layer(base()), ""});
-  // The size of "app" behind a NUL: nothing to one reader, and content to another.
-  const std::string size(1, '\0');
-  tar.replace(124, 12, size + "0000000001" + std::string(1, '\0'));
-  unsigned sum = 0;
-  for (std::size_t i = 0; i < 512; ++i)
-    sum += i >= 148 && i < 156 ? ' ' : static_cast<unsigned char>(tar[i]);
-  char text[8];
-  (void)std::snprintf(text, sizeof text, "%06o", sum);
-  tar.replace(148, 8, std::string{text, 6} + std::string{"\0 ", 2});
-  image.layers.push_back({tar, ""});
-  const auto changes = package_changes(layout_, image.write(layout_), 16UL << 20);
-  ASSERT_FALSE(changes.ok());
-  EXPECT_NE(changes.error().text().find("runtimes"), std::string::npos) << changes.error().text();
+  std::string inner;
+  fakes::add_tar_file(inner, "usr/lib/x/libssl.so.3", "old");
+  const auto refused = [&](const std::string& size) {
+    std::string tar;
+    fakes::add_tar_file(tar, "app", inner);
+    tar.replace(124, 12, size);
+    unsigned sum = 0;
+    for (std::size_t i = 0; i < 512; ++i)
+      sum += i >= 148 && i < 156 ? ' ' : static_cast<unsigned char>(tar[i]);
+    char text[8];
+    (void)std::snprintf(text, sizeof text, "%06o", sum);
+    tar.replace(148, 8, std::string{text, 6} + std::string{"\0 ", 2});
+    fakes::PackedImage image;
+    image.layers = {{layer(base()), ""}, {tar + std::string(1024, '\0'), ""}};
+    const auto changes = package_changes(layout_, image.write(layout_), 16UL << 20);
+    return changes ? "" : changes.error().text();
+  };
+  ASSERT_EQ(inner.size(), 1024U);
+  EXPECT_EQ(refused("00000002000 "), "");
+  // Behind a NUL: no content to one reader, so what follows is an entry.
+  EXPECT_NE(refused(std::string(1, '\0') + "0000002000 ").find("runtimes would see"),
+            std::string::npos)
+      << refused(std::string(1, '\0') + "0000002000 ");
 }
 TEST_F(PackageHistory, FoldersAndDocumentationAreNoFiles) {
   EXPECT_EQ(said({base(),
