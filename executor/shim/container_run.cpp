@@ -670,7 +670,7 @@ Result<std::string> log_time(const std::string& text, std::int64_t now) {
 
 Result<std::string> create_container_body(const ContainerCommand& command, const std::string& cwd) {
   const Line line = line_of(command);
-  const bool detached = line.has("detach") || command.verb == "create";
+  const bool detached = line.has("detach"); // what is made only may be attached to at its start
   const bool interactive = line.has("interactive");
   Json host = Json::object();
   Json body{{"Image", command.arguments.front()},
@@ -717,7 +717,7 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
       body["NetworkingConfig"]["EndpointsConfig"][first.network] = first.endpoint;
   }
   // Of one in the foreground the exit code is asked for before it is removed.
-  if (line.has("rm") && detached) host["AutoRemove"] = true;
+  if (line.has("rm") && (detached || command.verb == "create")) host["AutoRemove"] = true;
   body["HostConfig"] = std::move(host);
   return dumped(body);
 }

@@ -158,7 +158,7 @@ try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" #
     expect_step limit 0 "search slipway.example"
     expect_step start 6 started
     expect_step start-brief 5 given
-    expect_step brief 1 "No such container: brief"
+    expect_step brief 1 "No such object: brief"
     expect_step ranged 0 '"Gateway":"10.77.0.9"' '"IPRange":"10.77.8.0/24"' '"a":"10.77.0.8"' enable_icc
     expect_step labels 0 "ranged <x,y>"
     expect_step remove 0 ranged

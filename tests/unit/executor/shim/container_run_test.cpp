@@ -102,6 +102,15 @@ TEST(ContainerRun, InTheForegroundTheExitCodeComesBeforeTheRemoval) {
   EXPECT_EQ(body["AttachStdin"], true);
 }
 
+TEST(ContainerRun, WhatIsCreatedCanBeAttachedToAtItsStart) {
+  const auto body = Json::parse(*create_container_body(command_of("create", "--rm -i image"), "/"));
+
+  EXPECT_EQ(body["HostConfig"]["AutoRemove"], true);
+  EXPECT_EQ(body["StdinOnce"], true) << "the end of what is typed is the container's, too";
+  EXPECT_EQ(body["AttachStdin"], true);
+  EXPECT_EQ(body["AttachStdout"], true);
+}
+
 TEST(ContainerRun, LimitsAreTheEnginesToKeepOrRefuse) {
   const auto body =
       body_of("--cpus 1.5 --cpu-shares 512 --pids-limit 100 --memory-swap -1 --ulimit nofile=10:20 "
