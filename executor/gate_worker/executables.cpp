@@ -60,20 +60,13 @@ public:
   std::vector<oci::Executable> found() && { return std::move(found_); }
 
 private:
-  static Result<std::string> path_of(const char* name) {
-    auto path = name == nullptr ? std::nullopt : normal_path(name);
-    if (!path)
-      return bad_image(std::string{"an entry leads out of the image: "} + (name ? name : "?"));
-    return *std::move(path);
-  }
-
   Status take(LayerTar& tar, archive_entry* entry) {
-    auto path = path_of(::archive_entry_pathname(entry));
+    auto path = path_in_image(::archive_entry_pathname(entry));
     if (!path) return std::move(path).error();
     const bool may_run = (::archive_entry_perm(entry) & kAnybodyExecutes) != 0;
     // A link's own mode becomes the file's.
     if (const char* name = ::archive_entry_hardlink(entry)) {
-      auto target = path_of(name);
+      auto target = path_in_image(name);
       if (!target) return std::move(target).error();
       const auto known = files_.find(*target);
       if (known == files_.end())

@@ -59,7 +59,7 @@ public:
       auto entry = tar.next();
       if (!entry) return std::move(entry).error();
       if (*entry == nullptr) break;
-      auto path = path_of(::archive_entry_pathname(*entry));
+      auto path = path_in_image(::archive_entry_pathname(*entry));
       if (!path) return std::move(path).error();
       names_ += path->size();
       if (++entries_ > kMostImageFiles || names_ > kMostImageNames)
@@ -75,7 +75,7 @@ public:
       } else if (!path->empty()) {
         Made one{*std::move(path), {place, nullptr}, {}};
         if (const char* target = ::archive_entry_hardlink(*entry)) {
-          auto linked = path_of(target);
+          auto linked = path_in_image(target);
           if (!linked) return std::move(linked).error();
           one.link = *std::move(linked);
         } else if (::archive_entry_filetype(*entry) == AE_IFDIR) {
@@ -103,12 +103,6 @@ public:
   const std::map<std::string, Node>& nodes() const { return nodes_; }
 
 private:
-  static Result<std::string> path_of(const char* name) {
-    auto path = name == nullptr ? std::nullopt : normal_path(name);
-    if (!path)
-      return bad_image(std::string{"an entry leads out of the image: "} + (name ? name : "?"));
-    return *std::move(path);
-  }
   void take_below(const std::string& folder) {
     if (folder.empty()) return nodes_.clear();
     nodes_.erase(nodes_.lower_bound(folder + "/"), nodes_.lower_bound(folder + "0")); // '/' + 1

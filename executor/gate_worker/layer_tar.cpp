@@ -19,6 +19,13 @@ std::optional<std::string> normal_path(std::string_view path) {
   return text;
 }
 
+Result<std::string> path_in_image(const char* name) {
+  auto path = name == nullptr ? std::nullopt : normal_path(name);
+  if (!path)
+    return bad_image(std::string{"an entry leads out of the image: "} + (name ? name : "?"));
+  return *std::move(path);
+}
+
 LayerTar::LayerTar(oci::LayerReader reader)
     : reader_{std::move(reader)}, archive_{::archive_read_new(), &::archive_read_free},
       part_(128UL << 10) {}

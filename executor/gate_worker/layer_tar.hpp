@@ -30,6 +30,9 @@ inline Error bad_image(const std::string& what) {
   return Error{ErrorKind::bad_input, what, "", {}};
 }
 
+/// normal_path() of an entry's name. Errors: bad_input (it leads upwards; it has none).
+Result<std::string> path_in_image(const char* name);
+
 /// Its headers are taken apart a second time, as runtimes do: where the two see other entries, it
 /// is refused.
 class LayerTar {

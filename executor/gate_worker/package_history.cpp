@@ -220,9 +220,8 @@ public:
       auto entry = tar.next();
       if (!entry) return std::move(entry).error();
       if (*entry == nullptr) break;
-      const char* name = ::archive_entry_pathname(*entry);
-      auto path = name == nullptr ? std::nullopt : normal_path(name);
-      if (!path) return bad_image("an entry leads out of the image");
+      auto path = path_in_image(::archive_entry_pathname(*entry));
+      if (!path) return std::move(path).error();
       const bool is_link = ::archive_entry_hardlink(*entry) != nullptr;
       if (!is_link && ::archive_entry_filetype(*entry) == AE_IFDIR) continue;
       if (auto noted = note(without_usr(*path)); !noted) return noted;
