@@ -4,6 +4,7 @@
 #include "executor/base/file.hpp"
 #include "executor/base/unique_fd.hpp"
 
+#include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ namespace slipway::sandbox {
 namespace {
 
 constexpr std::chrono::seconds kPatience{2};
+constexpr std::chrono::seconds kPatienceWithKilled{1};
 
 /// Shared pages by their share; in full where that is not told.
 std::uint64_t memory_of(const SeenProcess& process) {
@@ -35,14 +37,20 @@ std::uint64_t memory_of(const SeenProcess& process) {
   return kib << 10;
 }
 
-void kill_it(const SeenProcess& process) {
+using Clock = std::chrono::steady_clock;
+
+/// Kills PROCESS and waits until UNTIL for its memory to be free again.
+void kill_it(const SeenProcess& process, Clock::time_point until) {
   // Held before it is looked at, so that what was looked at is what is meant.
   const UniqueFd held{
       static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(process.pid), 0))};
   if (!held) return;
   const auto now = read_process_stat(process.pid);
   if (!now || now->start_time != process.stat.start_time) return;
-  (void)::syscall(SYS_pidfd_send_signal, held.get(), SIGKILL, nullptr, 0);
+  if (::syscall(SYS_pidfd_send_signal, held.get(), SIGKILL, nullptr, 0) != 0) return;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
+  pollfd ended{held.get(), POLLIN, 0};
+  (void)::poll(&ended, 1, std::max(0, static_cast<int>(left.count())));
 }
 
 } // namespace
@@ -103,13 +111,14 @@ std::optional<std::uint64_t> end_above(const ProcessTree& tree, std::int64_t roo
   }
   if (sum <= most) return std::nullopt;
   std::sort(others.begin(), others.end(), std::greater<>{});
+  const auto until = Clock::now() + kPatienceWithKilled;
   std::uint64_t left = sum;
   for (const auto& [bytes, process] : others) {
     if (left <= most) break;
-    kill_it(*process);
+    kill_it(*process, until);
     left -= bytes;
   }
-  if (left > most) kill_it(processes.front());
+  if (left > most) kill_it(processes.front(), until);
   return sum;
 }
 

@@ -45,7 +45,8 @@ private:
 std::uint64_t memory_below(std::int64_t root);
 
 /// If ROOT and all that TREE has below it have more than MOST bytes, kills the largest until the
-/// rest has not, ROOT itself last; returns how many they had then.
+/// rest has not, ROOT itself last; returns how many they had then. It waits for the end of those it
+/// killed, a second at most, so that who looks again does not count them again.
 std::optional<std::uint64_t> end_above(const ProcessTree& tree, std::int64_t root,
                                        std::uint64_t most);
 
