@@ -3,6 +3,7 @@
 
 #include "config/package_url.hpp"
 #include "executor/gate/licenses.hpp"
+#include "executor/gate/release_marks.hpp"
 
 #include <algorithm>
 #include <array>
@@ -326,6 +327,11 @@ void Bench::judge_os(const ScanReport& report, const std::string& who) {
     say("no_packages", "The package database of " + os + " (" + who +
                            ") is missing or empty, so nothing was looked up. Keep "
                            "/var/lib/dpkg, /lib/apk/db or the rpm database in the image.");
+  }
+  if (const auto why = contradiction(report); !why.empty()) {
+    say("release_mixed", who + " calls itself " + os + ", and " + why +
+                             ": it would be looked up as what it is not. Use packages of the "
+                             "image's own release, and leave its /etc/os-release as it came.");
   }
 }
 

@@ -220,22 +220,20 @@ Status read_result(const json& result, ScanReport& report) {
 
   std::string type;
   if (auto fine = read_text(result, "Type", type); !fine) return fine;
-  if (type == "gobinary" || type == "rustbinary")
-    report.read_programs.insert(target.substr(target.starts_with('/') ? 1 : 0));
 
   auto packages = read_array(result, "Packages");
   if (!packages) return std::move(packages).error();
-  if (os) report.os_packages += static_cast<int>((*packages)->size());
-  if (kind == "lang-pkgs") {
-    // What an SBOM in the image names anybody may have written.
-    report.language_packages += static_cast<int>(
-        std::count_if((*packages)->begin(), (*packages)->end(), [](const json& package) {
-          return package.value("AnalyzedBy", json{}) != "sbom";
-        }));
-  }
+  int found = 0;
   for (const auto& package : **packages) {
     auto read = read_package(package, os ? "" : target);
     if (!read) return std::move(read).error();
+    std::string reader;
+    if (auto fine = read_text(package, "AnalyzedBy", reader); !fine) return fine;
+    // What an SBOM in the image names anybody may have written.
+    if (reader != "sbom") {
+      ++found;
+      if (os && !reader.empty()) report.package_readers.insert(std::move(reader));
+    }
     report.packages.push_back(*std::move(read));
     const json* repository = member(package, "Repository");
     if (repository != nullptr && repository->is_object() &&
@@ -244,6 +242,11 @@ Status read_result(const json& result, ScanReport& report) {
       report.third_party_names.insert(report.packages.back().name);
     }
   }
+
+  if (os) report.os_packages += found;
+  if (kind == "lang-pkgs") report.language_packages += found;
+  if (found > 0 && (type == "gobinary" || type == "rustbinary"))
+    report.read_programs.insert(target.substr(target.starts_with('/') ? 1 : 0));
 
   auto vulnerabilities = read_array(result, "Vulnerabilities");
   if (!vulnerabilities) return std::move(vulnerabilities).error();

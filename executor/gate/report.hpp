@@ -20,8 +20,9 @@ struct ScanReport {
   std::string os_family;
   std::string os_name;
   bool os_end_of_life = false;
-  int os_packages = 0;
-  int language_packages = 0;               ///< without what only an SBOM in the image names
+  int os_packages = 0; ///< these two without what only an SBOM in the image names
+  int language_packages = 0;
+  std::set<std::string> package_readers;   ///< of the system's: "dpkg", "apk", "rpm", …
   int third_party_packages = 0;            ///< Trivy does not look these up
   std::set<std::string> third_party_names; ///< of those
   /// Programs whose packages the scanner read out of themselves: "usr/bin/app".

@@ -7,6 +7,11 @@ namespace slipway::gate {
 
 namespace {
 
+// What an SBOM in the image claims would take the place of what lies there: Trivy reads no file
+// that one names, and takes its packages for the image's own. Source: trivy 0.69.3,
+// pkg/fanal/analyzer/sbom, and PostAnalyze in pkg/fanal/analyzer.
+constexpr const char* kSboms = "**/*.spdx,**/*.spdx.json,**/*.cdx,**/*.cdx.json";
+
 std::vector<std::string> arguments(const char* command, const std::string& cache,
                                    std::initializer_list<std::string> more) {
   // /dev/null for --config and --ignorefile: without them, files of these names in the working
@@ -61,8 +66,8 @@ std::vector<std::string> trivy_arguments(const std::string& layout, const oci::D
                                          const std::string& cache, bool misconfigurations) {
   return arguments("image", cache,
                    {"--skip-check-update", "--scanners", "vuln,secret", "--image-config-scanners",
-                    misconfigurations ? "secret,misconfig" : "secret", "--input",
-                    layout + "@" + manifest.str()});
+                    misconfigurations ? "secret,misconfig" : "secret", "--skip-files", kSboms,
+                    "--input", layout + "@" + manifest.str()});
 }
 
 std::vector<std::string> trivy_sbom_arguments(const std::string& file, const std::string& cache) {

@@ -573,6 +573,67 @@ TEST_F(TrivyInItsSandbox, TakesNoSbomInTheImageForWhatTheImageIsMadeOf) {
             "");
 }
 
+constexpr const char* kOldCurl =
+    "Package: curl\nStatus: install ok installed\nArchitecture: amd64\n"
+    "Maintainer: Curl <curl@packages.debian.org>\nVersion: 7.88.1-10+deb12u1\n\n";
+
+/// As SandboxedTrivy, but it reads the SBOMs of an image.
+class CredulousTrivy final : public SandboxedScanner {
+public:
+  CredulousTrivy(const ScannerConfig& config, sandbox::Podman& podman, sandbox::IdSlot ids)
+      : SandboxedScanner{
+            {"trivy",
+             config.trivy,
+             "",
+             config.db_dir,
+             [](const std::string& layout, const oci::Digest& manifest, const std::string& cache) {
+               auto words = trivy_arguments(layout, manifest, cache);
+               const auto at = std::find(words.begin(), words.end(), "--skip-files");
+               words.erase(at, at + 2);
+               return words;
+             },
+             trivy_sbom_arguments,
+             {}},
+            config,
+            podman,
+            ids,
+            "gate-test",
+            nullptr} {}
+};
+
+// It claims the database of packages, which Trivy then does not read. The control: Trivy by its
+// own arguments finds one harmless package.
+TEST_F(TrivyInItsSandbox, LetsNoSbomInTheImageStandForItsPackages) {
+  const std::string sbom =
+      R"({"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"components":[)"
+      R"({"bom-ref":"a","type":"library","name":"requests","version":"2.32.0",)"
+      R"("purl":"pkg:pypi/requests@2.32.0","properties":[)"
+      R"({"name":"aquasecurity:trivy:PkgType","value":"python-pkg"},)"
+      R"({"name":"aquasecurity:trivy:FilePath","value":"var/lib/dpkg/status"}]},)"
+      R"({"bom-ref":"b","type":"library","name":"tzdata","version":"2024a-0+deb12u1",)"
+      R"("purl":"pkg:deb/debian/tzdata@2024a-0+deb12u1?arch=all&distro=debian-12"}]})";
+  const auto of = [&](const char* curl) {
+    return image({{"etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n"},
+                  {"etc/debian_version", "12.5\n"},
+                  {"var/lib/dpkg/status", curl},
+                  {"x.cdx.json", sbom}});
+  };
+
+  const auto bad = of(kOldCurl);
+  EXPECT_EQ(denied_for(bad), "CVE-2023-38545") << said_;
+  name_in_index(bad);
+  sandbox::Podman podman{engine_, runner_};
+  auto credulous = CredulousTrivy{config_, podman, ids_}.scan(layout_, bad);
+  ASSERT_TRUE(credulous.ok()) << credulous.error().text();
+  const auto report = parse_report(credulous->json);
+  ASSERT_TRUE(report.ok()) << report.error().text();
+  EXPECT_TRUE(report->findings.empty());
+  EXPECT_EQ(report->os_packages + report->language_packages, 0); // not counted even there
+  EXPECT_FALSE(report->packages.empty());
+  // Nor does it hide that there is no database.
+  EXPECT_EQ(denied_for(of("")), "no_packages") << said_;
+}
+
 /// Trivy, whose findings somebody takes away.
 class SilencedTrivy final : public Scanner {
 public:
@@ -664,6 +725,36 @@ TEST_F(TrivyInItsSandbox, FindsTheCanaryOfEverySystem) {
     ASSERT_TRUE(wrong.ok()) << wrong.error().text();
     EXPECT_EQ(*wrong, "") << system[0];
   }
+}
+
+// One file more makes Trivy look up another distribution's advisories, and say nothing. The
+// control: the same scanner with the same DB by itself.
+TEST_F(TrivyInItsSandbox, IsNotFooledByAFileOfAnotherSystem) {
+  const auto facts = dir_ / "facts.json";
+  ASSERT_TRUE(
+      replace_file(
+          facts,
+          facts_of_db({{"debian 12", "curl", R"({"FixedVersion":"7.88.1-10+deb12u4"})"},
+                       {"ubuntu 22.04", "curl", R"({"FixedVersion":"7.81.0-1ubuntu1.14"})"}}),
+          0644)
+          .ok());
+  make_db_of(facts);
+  const std::string packages = std::string{"Package: base-files\nStatus: install ok installed\n"
+                                           "Architecture: amd64\nVersion: 12.4+deb12u5\n\n"} +
+                               kOldCurl;
+  const auto with = [&](const std::vector<std::pair<std::string, std::string>>& more) {
+    std::vector<std::pair<std::string, std::string>> files{
+        {"etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n"},
+        {"etc/debian_version", "12.5\n"},
+        {"var/lib/dpkg/status", packages}};
+    files.insert(files.end(), more.begin(), more.end());
+    return image(files);
+  };
+
+  EXPECT_EQ(denied_for(with({})), "CVE-2024-12797");
+  const auto forged = with({{"etc/lsb-release", "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=22.04\n"}});
+  EXPECT_EQ(denied_for(forged), "release_mixed") << said_;
+  EXPECT_TRUE(passes_the_scanner_alone(forged));
 }
 
 // The DB names the release, and what it holds for it is of no use: the scanner is silent. The

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/gate/release_marks.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+
+namespace slipway::gate {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kReaders{
+    {{"alpine", "apk"},
+     {"chainguard", "apk"},
+     {"debian", "dpkg"},
+     {"echo", "dpkg"},
+     {"minimos", "apk"},
+     {"ubuntu", "dpkg"},
+     {"wolfi", "apk"}}};
+constexpr std::string_view kOtherReader = "rpm"; ///< and its like: "rpmqa"
+
+// The package that brings the release file, and whose it is.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kReleasePackages{
+    {{"almalinux-release", "alma"},
+     {"azurelinux-release", "azurelinux"},
+     {"centos-linux-release", "centos"},
+     {"centos-release", "centos"},
+     {"mariner-release", "cbl-mariner"},
+     {"oraclelinux-release", "oracle"},
+     {"photon-release", "photon"},
+     {"redhat-release", "redhat"},
+     {"rocky-release", "rocky"}}};
+
+std::string_view before(std::string_view text, std::string_view ends) {
+  return text.substr(0, text.find_first_of(ends));
+}
+
+// "3.21" of "3.21.3" and of "3.21.0_alpha20240923-r0".
+std::string_view two_parts(std::string_view version) {
+  const auto dot = version.find('.');
+  if (dot == std::string_view::npos) return before(version, "-_");
+  return version.substr(0, version.find_first_of(".-_", dot + 1));
+}
+
+bool has_other_reader(const ScanReport& report, std::string_view wanted) {
+  return !report.package_readers.empty() &&
+         std::none_of(report.package_readers.begin(), report.package_readers.end(),
+                      [&](const std::string& reader) { return reader.starts_with(wanted); });
+}
+
+std::string is_of(const Package& package, std::string_view whose) {
+  return "its " + package.name + " " + printable(package.version, 60) + " is of " +
+         std::string{whose};
+}
+
+} // namespace
+
+std::string contradiction(const ScanReport& report) {
+  const std::string_view family = report.os_family;
+  const auto known = std::find_if(kReaders.begin(), kReaders.end(),
+                                  [&](const auto& one) { return one.first == family; });
+  const auto wanted = known == kReaders.end() ? kOtherReader : known->second;
+  if (family != "bottlerocket" && has_other_reader(report, wanted))
+    return "its packages are those of " + *report.package_readers.begin();
+  for (const auto& package : report.packages) {
+    const std::string_view version = package.version;
+    if (package.name == "base-files" && package.purl.starts_with("pkg:deb/")) {
+      const bool is_ubuntus = version.find("ubuntu") != std::string_view::npos;
+      if (family == "ubuntu" && !is_ubuntus) return is_of(package, "Debian");
+      if (family != "debian") continue;
+      if (is_ubuntus) return is_of(package, "Ubuntu");
+      const bool is_numbered =
+          !report.os_name.empty() && report.os_name.front() >= '0' && report.os_name.front() <= '9';
+      if (is_numbered && before(version, ".+-") != before(report.os_name, "."))
+        return is_of(package, "Debian " + std::string{before(version, ".+-")});
+    } else if (package.name == "alpine-release" && package.purl.starts_with("pkg:apk/")) {
+      if (family == "alpine" && two_parts(version) != two_parts(report.os_name))
+        return is_of(package, "Alpine " + std::string{two_parts(version)});
+    } else if (package.purl.starts_with("pkg:rpm/")) {
+      for (const auto& [name, whose] : kReleasePackages)
+        if (package.name == name && family != whose) return is_of(package, whose);
+    }
+  }
+  return "";
+}
+
+} // namespace slipway::gate
