@@ -837,6 +837,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("trivy", config.gate.trivy);
          read_pin(s, "trivy_sha256", config.gate.trivy_sha256);
          s.read("db_dir", config.gate.db_dir);
+         s.read("java_db_dir", config.gate.java_db_dir);
          s.read("grype", config.gate.grype);
          read_pin(s, "grype_sha256", config.gate.grype_sha256);
          s.read("grype_db_dir", config.gate.grype_db_dir);
@@ -1283,6 +1284,7 @@ std::string print(const Config& c) {
   line("trivy", quoted(c.gate.trivy));
   line("trivy_sha256", quoted(c.gate.trivy_sha256));
   line("db_dir", quoted(c.gate.db_dir));
+  line("java_db_dir", quoted(c.gate.java_db_dir));
   line("grype", quoted(c.gate.grype));
   line("grype_sha256", quoted(c.gate.grype_sha256));
   line("grype_db_dir", quoted(c.gate.grype_db_dir));

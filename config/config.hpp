@@ -122,6 +122,7 @@ struct Gate {
   std::filesystem::path trivy = "/usr/local/bin/trivy";
   std::string trivy_sha256;
   std::filesystem::path db_dir = "/var/lib/slipway/trivy-db";
+  std::filesystem::path java_db_dir = "/var/lib/slipway/trivy-java-db"; ///< holds trivy-java.db
   std::filesystem::path grype; ///< the second scanner; "" = there is none
   std::string grype_sha256;
   std::filesystem::path grype_db_dir = "/var/lib/slipway/grype-db"; ///< holds 6/vulnerability.db

@@ -41,6 +41,7 @@ int db_status(const config::Config& config, WallTime now, bool json, std::ostrea
   // How old it is stands in Grype's reports; here it is there, or is missing.
   const auto second = gate.grype.empty() ? Result<std::string>{std::string{}}
                                          : gate::read_grype_database(gate.grype_db_dir);
+  const auto java = gate::read_java_database(gate.java_db_dir);
   const auto facts = vulndb::Store{gate.db_dir}.current();
   const auto age = facts ? now - facts->updated_at : std::chrono::seconds{0};
   const bool ahead = age < -std::chrono::hours{24};
@@ -73,6 +74,9 @@ int db_status(const config::Config& config, WallTime now, bool json, std::ostrea
     } else {
       document["error"] = facts.error().text();
     }
+    document["java_path"] = gate.java_db_dir.string();
+    document["java_state"] = java ? "present" : "missing";
+    if (java) document["java_updated_at"] = rfc3339(java->updated_at);
     if (!gate.grype.empty()) {
       document["grype_path"] = gate.grype_db_dir.string();
       document["grype_state"] = second ? "present" : "missing";
@@ -84,6 +88,10 @@ int db_status(const config::Config& config, WallTime now, bool json, std::ostrea
     out << gate.grype_db_dir.string() << ": of Grype, "
         << (second ? "present; each verdict says how old it is" : second.error().text()) << "\n";
   }
+  out << gate.java_db_dir.string() << ": of Java archives, "
+      << (java ? "of " + rfc3339(java->updated_at)
+               : java.error().text() + "; an image with a .jar is denied")
+      << "\n";
   out << gate.db_dir.string() << ": " << state << "\n";
   if (!facts) {
     out << "  why        " << facts.error().text()

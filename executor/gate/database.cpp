@@ -43,6 +43,29 @@ Result<std::string> state_of(const std::filesystem::path& file) {
          std::to_string(facts.st_mtim.tv_nsec) + " " + std::to_string(facts.st_ctim.tv_sec);
 }
 
+// Of the file NAME and the metadata beside it, which are to name SCHEMA.
+Result<Database> read(const std::filesystem::path& dir, const char* name, int schema) {
+  auto state = state_of(dir / name);
+  if (!state) return std::move(state).error();
+  auto text = read_file(dir / "metadata.json", 64UL << 10);
+  if (!text) return std::move(text).error();
+  if (auto fine = oci::check_json(*text, "metadata.json"); !fine) return std::move(fine).error();
+  const auto document = nlohmann::json::parse(*text, nullptr, false);
+  if (!document.is_object() || document.value("Version", nlohmann::json{}) != schema) {
+    return Error{ErrorKind::bad_input,
+                 "metadata.json names another schema than " + std::to_string(schema),
+                 "",
+                 {}};
+  }
+  const auto updated = document.value("UpdatedAt", nlohmann::json{});
+  WallTime at;
+  if (!updated.is_string() || !parse_rfc3339(updated.get<std::string>(), at) ||
+      at.time_since_epoch().count() <= 0) {
+    return Error{ErrorKind::bad_input, "metadata.json has no UpdatedAt", "", {}};
+  }
+  return Database{.updated_at = at, .identity = rfc3339(at) + " " + *state};
+}
+
 } // namespace
 
 std::optional<std::string> bucket_for(std::string_view family, std::string_view release) {
@@ -93,22 +116,11 @@ Result<bool> has_advisories(const std::filesystem::path& dir, const std::string&
 }
 
 Result<Database> read_database(const std::filesystem::path& dir) {
-  auto state = state_of(dir / "trivy.db");
-  if (!state) return std::move(state).error();
-  auto text = read_file(dir / "metadata.json", 64UL << 10);
-  if (!text) return std::move(text).error();
-  if (auto fine = oci::check_json(*text, "metadata.json"); !fine) return std::move(fine).error();
-  const auto document = nlohmann::json::parse(*text, nullptr, false);
-  if (!document.is_object() || document.value("Version", nlohmann::json{}) != 2) {
-    return Error{ErrorKind::bad_input, "metadata.json names another schema than 2", "", {}};
-  }
-  const auto updated = document.value("UpdatedAt", nlohmann::json{});
-  WallTime at;
-  if (!updated.is_string() || !parse_rfc3339(updated.get<std::string>(), at) ||
-      at.time_since_epoch().count() <= 0) {
-    return Error{ErrorKind::bad_input, "metadata.json has no UpdatedAt", "", {}};
-  }
-  return Database{.updated_at = at, .identity = rfc3339(at) + " " + *state};
+  return read(dir, "trivy.db", 2);
+}
+
+Result<Database> read_java_database(const std::filesystem::path& dir) {
+  return read(dir, "trivy-java.db", 1);
 }
 
 Result<std::string> read_grype_database(const std::filesystem::path& dir) {

@@ -24,6 +24,10 @@ struct Database {
 /// empty); bad_input (another schema, no UpdatedAt); io.
 Result<Database> read_database(const std::filesystem::path& dir);
 
+/// The same of DIR/trivy-java.db, by which Trivy tells what a Java archive is that does not say it.
+/// Errors: as above.
+Result<Database> read_java_database(const std::filesystem::path& dir);
+
 /// What differs whenever another DB of Grype lies in DIR, which is what Grype calls its cache-dir;
 /// how old it is stands in Grype's report. Errors: not_found (6/vulnerability.db or 6/import.json
 /// is missing or empty); io.

@@ -234,13 +234,26 @@ bool is_about(const ScanReport& report, const oci::ImageTree::Image& image, cons
   return report.image_id == copy.config.str() && report.diff_ids == diff_ids;
 }
 
+// In what Trivy says where it met a Java archive and could not open its DB of them.
+constexpr std::string_view kNoJavaDb = "Unable to initialize the Java DB";
+// It has no advisories: when it is old, what is newer goes unrecognised if it does not name itself.
+constexpr std::chrono::hours kOldJavaDb{24 * 30};
+
 // None where there is no report that could be used, which was denied.
 std::optional<ScanReport> read_report(const Result<Scanner::Report>& scanned,
-                                      const std::string& who, Bench& bench) {
+                                      const std::string& who, Bench& bench,
+                                      const std::filesystem::path& java_db_dir) {
   if (!scanned) {
     const auto& error = scanned.error();
     const auto why = error.text() + (error.hint.empty() ? "" : " (" + error.hint + ")");
-    if (error.kind == ErrorKind::timed_out) {
+    if (why.find(kNoJavaDb) != std::string::npos) {
+      const auto java_db = read_java_database(java_db_dir);
+      bench.deny_operator(
+          "java_db_missing",
+          "In " + who + " there are Java archives, and no Java DB that tells what they are: " +
+              (java_db ? why : java_db.error().text()) +
+              ". The operator has to install one: [gate] java_db_dir.");
+    } else if (error.kind == ErrorKind::timed_out) {
       bench.deny_operator("scanner_timed_out",
                           "The scanner did not finish " + who + " in time: " + why);
     } else if (error.kind == ErrorKind::misconfigured) {
@@ -406,6 +419,9 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   }
   if (age > policy.db_warn_age)
     passing_notes.push_back("the vulnerability DB is " + period(age) + " old");
+  const auto java_db = read_java_database(config_.java_db_dir);
+  if (java_db && now - java_db->updated_at > kOldJavaDb)
+    passing_notes.push_back("the Java DB is " + period(now - java_db->updated_at) + " old");
   if (config_.trivy_sha256.empty())
     passing_notes.push_back("the scanner is not pinned: set [gate] trivy_sha256");
   SecondScanner second{config_, second_, policy, now, verdict};
@@ -427,6 +443,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       {"arguments", trivy_arguments("", root, "", config_.misconfigurations)},
       {"canaries", config_.canaries},
       {"db", database->identity},
+      {"java_db", java_db ? java_db->identity : ""},
       {"second", second.is_wanted() ? second.identity() : ""},
       {"threats", threats.identity()},
       {"sboms", sboms.identity()},
@@ -533,7 +550,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     auto copy = fill_single_image(layout, image, dir, policy.base_secrets);
     if (!copy) return std::move(copy).error().in("judging " + root.str());
     auto scanned = scanner_.scan(dir, copy->manifest);
-    auto report = read_report(scanned, who, bench);
+    auto report = read_report(scanned, who, bench, config_.java_db_dir);
     if (!report) return conclude();
     if (!is_about(*report, image, *copy)) {
       bench.deny_operator("report_mismatch",
@@ -593,7 +610,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
         const auto of = who + ", by the SBOM " + document->name;
         const auto sbom_prefix = (prefix.empty() ? "" : prefix + ": ") + document->name;
         auto looked_up = scanner_.scan_sbom(sbom_dir);
-        auto described = read_report(looked_up, of, bench);
+        auto described = read_report(looked_up, of, bench, config_.java_db_dir);
         if (!described) return conclude();
         if (!threats.annotate(bench, described->findings)) return conclude();
         bench.judge_report(*described, looked_up->diagnostics, of, sbom_prefix, names);

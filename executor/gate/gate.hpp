@@ -86,11 +86,12 @@ struct GatePolicy {
 };
 
 struct ScannerConfig {
-  std::filesystem::path trivy;     ///< the executable; a sealed copy of it runs
-  std::filesystem::path init;      ///< slipway-init, which executes that
-  std::string trivy_sha256;        ///< pin; "" = not pinned (said in the report)
-  std::filesystem::path db_dir;    ///< holds trivy.db and metadata.json
-  std::filesystem::path cache_dir; ///< verdict cache, owned by slipway
+  std::filesystem::path trivy;         ///< the executable; a sealed copy of it runs
+  std::filesystem::path init;          ///< slipway-init, which executes that
+  std::string trivy_sha256;            ///< pin; "" = not pinned (said in the report)
+  std::filesystem::path db_dir;        ///< holds trivy.db and metadata.json
+  std::filesystem::path java_db_dir{}; ///< holds trivy-java.db and metadata.json, or is not there
+  std::filesystem::path cache_dir;     ///< verdict cache, owned by slipway
   std::chrono::milliseconds deadline{std::chrono::minutes{10}};
   bool misconfigurations = false; ///< are looked for: takes seconds
   bool canaries = true; ///< what finds nothing has to show that it would have found something
@@ -315,6 +316,7 @@ protected:
     std::filesystem::path file;
     std::string sha256; ///< pin; "" = not pinned
     std::filesystem::path db_dir;
+    std::filesystem::path java_db_dir; ///< "" = there is none
     /// Of a layout, its manifest and the folder below which the DB is `db`, as the sandbox sees
     /// them.
     std::vector<std::string> (*arguments)(const std::string& layout, const oci::Digest& manifest,

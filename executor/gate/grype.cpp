@@ -29,7 +29,7 @@ std::vector<std::pair<std::string, std::string>> grype_environment(const std::st
 SandboxedGrype::SandboxedGrype(ScannerConfig config, sandbox::Podman& podman, sandbox::IdSlot ids,
                                std::string owner_label, Started started)
     : SandboxedScanner{
-          {"grype", config.grype, config.grype_sha256, config.grype_db_dir,
+          {"grype", config.grype, config.grype_sha256, config.grype_db_dir, "",
            [](const std::string& layout, const oci::Digest&, const std::string&) {
              return grype_arguments(layout);
            },

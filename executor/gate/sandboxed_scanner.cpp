@@ -112,6 +112,10 @@ Result<Scanner::Report> SandboxedScanner::run(const std::filesystem::path& conte
                                 "slipway-init, which executes the sealed scanner"});
   spec.allow(sandbox::HostMount{{program_.db_dir.string(), std::string{kCache} + "/db", true},
                                 "the vulnerability DB, read-only"});
+  if (!program_.java_db_dir.empty())
+    spec.allow(
+        sandbox::HostMount{{program_.java_db_dir.string(), std::string{kCache} + "/java-db", true},
+                           "the Java DB, read-only"});
   spec.limits = config_.limits;
   spec.limits.pids = 512;
 

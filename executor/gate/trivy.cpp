@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/gate/database.hpp"
 #include "executor/gate/gate.hpp"
 
 #include <initializer_list>
@@ -81,6 +82,7 @@ SandboxedTrivy::SandboxedTrivy(ScannerConfig config, sandbox::Podman& podman, sa
            config.trivy,
            config.trivy_sha256,
            config.db_dir,
+           read_java_database(config.java_db_dir) ? config.java_db_dir : "",
            config.misconfigurations ? with_misconfigurations : without_misconfigurations,
            trivy_sbom_arguments,
            {}},

@@ -260,6 +260,7 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
   scanner.trivy_sha256 = section.trivy_sha256;
   // One folder for all that is asked of it, whatever an update does meanwhile.
   scanner.db_dir = gate::database_in_force(section.db_dir);
+  scanner.java_db_dir = gate::database_in_force(section.java_db_dir);
   scanner.cache_dir = config.slipway.state_dir / "gate";
   scanner.grype = section.grype;
   scanner.grype_sha256 = section.grype_sha256;

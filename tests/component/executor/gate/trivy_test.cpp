@@ -586,6 +586,7 @@ public:
              config.trivy,
              "",
              config.db_dir,
+             "",
              [](const std::string& layout, const oci::Digest& manifest, const std::string& cache) {
                auto words = trivy_arguments(layout, manifest, cache);
                const auto at = std::find(words.begin(), words.end(), "--skip-files");
@@ -755,6 +756,44 @@ TEST_F(TrivyInItsSandbox, IsNotFooledByAFileOfAnotherSystem) {
   const auto forged = with({{"etc/lsb-release", "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=22.04\n"}});
   EXPECT_EQ(denied_for(forged), "release_mixed") << said_;
   EXPECT_TRUE(passes_the_scanner_alone(forged));
+}
+
+// Most of what Java builds make says in itself what it is, and not all: without the DB that knows
+// the rest Trivy gives no report.
+TEST_F(TrivyInItsSandbox, LooksIntoJavaArchivesWhereItHasTheirDatabase) {
+  process::Command make;
+  make.argv = {SLIPWAY_SOURCE_DIR "/tests/lib/java_samples.py", dir_.string()};
+  auto made = runner_.run(make);
+  ASSERT_TRUE(made.ok()) << made.error().text();
+  ASSERT_TRUE(process::succeeded(made->ending)) << made->err;
+  const auto facts = dir_ / "facts.json";
+  ASSERT_TRUE(
+      replace_file(
+          facts,
+          facts_of_db(
+              {{"alpine 3.21", "curl", R"({"FixedVersion":"8.12.0-r0"})"},
+               {"maven::GitHub Security Advisory Maven", "org.apache.logging.log4j:log4j-core",
+                R"({"VulnerableVersions":["<2.15.0"],"PatchedVersions":["2.15.0"]})"}}),
+          0644)
+          .ok());
+  make_db_of(facts);
+  const auto with = [&](const char* jar) {
+    return image({{"etc/os-release", "ID=alpine\nVERSION_ID=3.21.3\n"},
+                  {"etc/alpine-release", "3.21.3\n"},
+                  {"lib/apk/db/installed", kVulnerable},
+                  {"app/lib.jar", read_file(dir_ / jar, 1UL << 20).value()}});
+  };
+
+  config_.java_db_dir = dir_ / "none-here";
+  EXPECT_EQ(denied_for(with("named.jar")), "java_db_missing");
+  EXPECT_NE(said_.find("no such file: " + (dir_ / "none-here/trivy-java.db").string()),
+            std::string::npos)
+      << said_;
+  config_.java_db_dir = dir_ / "java-db"; // and so the verdict above is not remembered
+  for (const char* jar : {"named.jar", "unnamed.jar"})
+    EXPECT_EQ(denied_for(with(jar)), "CVE-2024-12797") << jar << ": " << said_;
+  ASSERT_TRUE(replace_file(dir_ / "java-db/trivy-java.db", "no database", 0644).ok());
+  EXPECT_EQ(denied_for(with("unnamed.jar")), "java_db_missing") << said_;
 }
 
 // The DB names the release, and what it holds for it is of no use: the scanner is silent. The
