@@ -437,8 +437,8 @@ private:
                          databases_.lower_bound(path + "0")); // '/' + 1
       }
     }
-    for (auto& [path, names] : now)
-      databases_.insert_or_assign(path, std::move(names));
+    now.merge(databases_);
+    databases_ = std::move(now);
     auto before = std::exchange(named_, {});
     for (const auto& [path, names] : databases_)
       named_.insert(names.begin(), names.end());
