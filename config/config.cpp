@@ -1461,6 +1461,7 @@ const std::set<std::string>& allowable_codes() {
                                            "os_unsupported",
                                            "package_disowned",
                                            "package_forged",
+                                           "package_removed",
                                            "release_not_covered",
                                            "release_mixed",
                                            "release_unknown",

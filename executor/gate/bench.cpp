@@ -219,6 +219,14 @@ void Bench::judge_package_changes(const Result<std::vector<oci::PackageChange>>&
     return;
   }
   for (const auto& change : *changes) {
+    if (!change.remains.empty()) {
+      deny("package_removed",
+           printable(change.name, 80) + " " + printable(change.old_version, 80) + " of " + who +
+               " is in the database of packages no longer, and its files are still there (" +
+               printable(change.remains, 120) +
+               "): its vulnerabilities are no longer found. Remove it with the package manager, or "
+               "leave the database as it is.");
+    }
     if (!change.has_files) {
       deny("package_forged",
            printable(change.name, 80) + " of " + who + " is said to be " +

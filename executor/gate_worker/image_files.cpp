@@ -23,9 +23,6 @@ using Sink = std::function<Status(std::string_view)>;
 using Entry = std::unique_ptr<archive_entry, decltype(&::archive_entry_free)>;
 
 constexpr std::size_t kPart = 128UL << 10;
-constexpr std::string_view kWhiteout = ".wh.";
-constexpr std::string_view kOpaque = ".wh..wh..opq";
-constexpr std::string_view kReserved = ".wh..wh."; ///< for what a storage driver keeps to itself
 
 std::string folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -64,14 +61,9 @@ public:
       names_ += path->size();
       if (++entries_ > kMostImageFiles || names_ > kMostImageNames)
         return bad_image("with it the image has too many files to be written out");
-      const std::string folder = folder_of(*path);
-      const std::string name = path->substr(folder.empty() ? 0 : folder.size() + 1);
-      if (name == kOpaque) {
-        take_below(folder);
-      } else if (name.starts_with(kReserved)) {
-        continue;
-      } else if (name.starts_with(kWhiteout)) {
-        gone.insert((folder.empty() ? "" : folder + "/") + name.substr(kWhiteout.size()));
+      if (auto whiteout = whiteout_of(*path)) {
+        if (whiteout->of == Whiteout::Of::below) take_below(whiteout->path);
+        if (whiteout->of == Whiteout::Of::path) gone.insert(std::move(whiteout->path));
       } else if (!path->empty()) {
         Made one{*std::move(path), {place, nullptr}, {}};
         if (const char* target = ::archive_entry_hardlink(*entry)) {

@@ -26,6 +26,21 @@ Result<std::string> path_in_image(const char* name) {
   return *std::move(path);
 }
 
+std::optional<Whiteout> whiteout_of(std::string_view path) {
+  constexpr std::string_view kWhiteout = ".wh.";
+  constexpr std::string_view kReserved = ".wh..wh.";
+  constexpr std::string_view kOpaque = ".wh..wh..opq";
+  const auto slash = path.rfind('/');
+  const auto begin = slash == std::string_view::npos ? 0 : slash + 1;
+  const auto name = path.substr(begin);
+  if (!name.starts_with(kWhiteout)) return std::nullopt;
+  if (name == kOpaque)
+    return Whiteout{Whiteout::Of::below, std::string{path.substr(0, begin == 0 ? 0 : slash)}};
+  if (name.starts_with(kReserved)) return Whiteout{};
+  return Whiteout{Whiteout::Of::path,
+                  std::string{path.substr(0, begin)} + std::string{name.substr(kWhiteout.size())}};
+}
+
 LayerTar::LayerTar(oci::LayerReader reader)
     : reader_{std::move(reader)}, archive_{::archive_read_new(), &::archive_read_free},
       part_(128UL << 10) {}

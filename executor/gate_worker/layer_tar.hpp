@@ -33,6 +33,17 @@ inline Error bad_image(const std::string& what) {
 /// normal_path() of an entry's name. Errors: bad_input (it leads upwards; it has none).
 Result<std::string> path_in_image(const char* name);
 
+/// What an entry takes away of the layers below.
+struct Whiteout {
+  enum class Of : std::uint8_t { nothing, path, below };
+  Of of = Of::nothing; ///< nothing: a storage driver's own; below: what is in the folder `path`
+  std::string path;
+};
+
+/// None of an entry that is one itself. `path` is that of path_in_image(). Source: OCI image-spec,
+/// layer.md.
+std::optional<Whiteout> whiteout_of(std::string_view path);
+
 /// Its headers are taken apart a second time, as runtimes do: where the two see other entries, it
 /// is refused.
 class LayerTar {

@@ -25,13 +25,16 @@ constexpr std::size_t kMostEntries = 4'000'000; ///< of all layers
 constexpr std::string_view kDpkgInfo = "var/lib/dpkg/info/";
 constexpr std::string_view kDpkgParts = "var/lib/dpkg/status.d/";
 
+bool may_be_in_usr(std::string_view path) {
+  return path.starts_with("bin/") || path.starts_with("sbin/") || path.starts_with("lib");
+}
+
 // A merged /usr has its files under another name than the package's list.
 std::string_view without_usr(std::string_view path) {
   constexpr std::string_view kUsr = "usr/";
   if (!path.starts_with(kUsr)) return path;
   const auto rest = path.substr(kUsr.size());
-  return rest.starts_with("bin/") || rest.starts_with("sbin/") || rest.starts_with("lib") ? rest
-                                                                                          : path;
+  return may_be_in_usr(rest) ? rest : path;
 }
 
 // Images leave it out, and lists have it all the same.
@@ -41,6 +44,16 @@ bool is_documentation(std::string_view path) {
                                                     "usr/share/lintian/", "usr/share/help/"};
   return std::any_of(kPlaces.begin(), kPlaces.end(),
                      [&](std::string_view place) { return path.starts_with(place); });
+}
+
+// Package managers leave it when they remove a package.
+bool is_configuration(std::string_view path) {
+  return path.starts_with("etc/");
+}
+
+bool is_at_or_below(std::string_view path, std::string_view folder) {
+  return folder.empty() ||
+         (path.starts_with(folder) && (path.size() == folder.size() || path[folder.size()] == '/'));
 }
 
 /// Calls USE with each line.
@@ -211,10 +224,20 @@ bool is_database(std::string_view path) {
   return path.starts_with(kDpkgParts) && !path.ends_with(".md5sums");
 }
 
+/// Whether a database may go with what is whited out there.
+bool may_hold_a_database(std::string_view path) {
+  if (is_database(path)) return true;
+  for (const std::string_view database : {"var/lib/dpkg/status", "var/lib/dpkg/status.d",
+                                          "lib/apk/db/installed", "usr/lib/apk/db/installed"})
+    if (is_at_or_below(database, path)) return true;
+  return false;
+}
+
 class History {
 public:
   Status read(LayerTar& tar) {
     std::vector<std::pair<std::string, std::string>> databases; // path, text
+    std::vector<std::string> gone;
     std::size_t bytes = 0;
     for (;;) {
       auto entry = tar.next();
@@ -223,8 +246,19 @@ public:
       auto path = path_in_image(::archive_entry_pathname(*entry));
       if (!path) return std::move(path).error();
       const bool is_link = ::archive_entry_hardlink(*entry) != nullptr;
-      if (!is_link && ::archive_entry_filetype(*entry) == AE_IFDIR) continue;
-      if (auto noted = note(without_usr(*path)); !noted) return noted;
+      if (auto whiteout = whiteout_of(*path)) {
+        if (whiteout->of == Whiteout::Of::nothing) continue;
+        if (auto noted = note(whited_out_, whiteout->path); !noted) return noted;
+        gone.push_back(std::move(whiteout->path));
+        continue;
+      }
+      if (!is_link && ::archive_entry_filetype(*entry) == AE_IFDIR) {
+        // In a file's place.
+        if (last_seen_.contains(hash_of(*path)))
+          if (auto noted = note(whited_out_, *path); !noted) return noted;
+        continue;
+      }
+      if (auto noted = note(last_seen_, *path); !noted) return noted;
       const auto listed = package_of_list(*path);
       // dpkg writes it with each version.
       if (listed) lists_[*listed] = layer_;
@@ -236,25 +270,39 @@ public:
       if (auto taken = take_list(*path, *text); !taken) return taken;
       if (is_database(*path)) databases.emplace_back(*path, *std::move(text));
     }
-    for (const auto& [path, text] : databases)
-      if (auto compared = compare(path.ends_with("installed") ? read_apk(text) : read_dpkg(text));
-          !compared)
-        return compared;
+    std::map<std::string, Names> named;
+    for (const auto& [path, text] : databases) {
+      const bool is_apk = path.ends_with("installed");
+      const auto packages = is_apk ? read_apk(text) : read_dpkg(text);
+      if (auto compared = compare(packages); !compared) return compared;
+      Names names;
+      for (const auto& package : packages)
+        names.emplace(is_apk, package.name);
+      // Twice in a layer: nobody knows which one a reader takes.
+      const auto [first, is_new] = named.try_emplace(path, names);
+      if (!is_new)
+        std::erase_if(first->second, [&](const auto& name) { return !names.contains(name); });
+    }
+    take_databases(std::move(named), gone);
     ++layer_;
     return {};
   }
 
-  std::vector<oci::PackageChange> changes() && {
+  Result<std::vector<oci::PackageChange>> changes() && {
     std::vector<oci::PackageChange> told;
     for (auto& [change, since] : changes_) {
       change.has_files = change.old_version == change.new_version || came_with_files(change, since);
       if (!change.has_files || change.old_maintainer != change.new_maintainer)
         told.push_back(std::move(change));
     }
+    if (auto added = add_removed(told); !added) return std::move(added).error();
     return told;
   }
 
 private:
+  using Names = std::set<std::pair<bool, std::string>>;        ///< of apk, the package
+  using Layers = std::unordered_map<std::size_t, std::size_t>; ///< by hashes of paths: the last one
+
   // What the databases said of a name last, in whatever architecture, and since which layer.
   struct Known {
     std::map<std::string, std::string> maintainers; ///< by version
@@ -272,16 +320,17 @@ private:
       text += *part;
     }
   }
-  Status note(std::string_view path) {
-    last_seen_[std::hash<std::string_view>{}(path)] = layer_;
-    if (last_seen_.size() > kMostEntries)
+  static std::size_t hash_of(std::string_view path) { return std::hash<std::string_view>{}(path); }
+  Status note(Layers& layers, std::string_view path) const {
+    layers[hash_of(path)] = layer_;
+    if (last_seen_.size() + whited_out_.size() > kMostEntries)
       return bad_image("with it the image has too many files to be looked at");
     return {};
   }
   Status add_file(const std::string& package, std::string_view path) {
     if (is_documentation(path)) return {};
     path = without_usr(path);
-    if (!files_[package].emplace(path).second) return {};
+    if (!files_[package].try_emplace(std::string{path}, layer_).second) return {};
     names_ += path.size();
     if (names_ > kMostImageNames) return bad_image("its packages name too many files");
     return {};
@@ -317,9 +366,7 @@ private:
         now.since = std::min(now.since, before.since);
         continue;
       }
-      if (changes_.size() == kMostPackageChanges)
-        return bad_image("its layers change more than " + std::to_string(kMostPackageChanges) +
-                         " packages");
+      if (changes_.size() == kMostPackageChanges) return too_many();
       changes_.push_back({{.name = package.name,
                            .old_version = old_version,
                            .new_version = package.version,
@@ -339,26 +386,144 @@ private:
     const auto files = files_.find(change.name);
     if (files == files_.end()) return true;
     bool any = false; // a list names folders, too, which are in no layer as files
-    for (const auto& file : files->second) {
-      const auto seen = last_seen_.find(std::hash<std::string_view>{}(file));
-      if (seen == last_seen_.end()) continue;
-      if (seen->second > since) return true;
+    for (const auto& [file, listed] : files->second) {
+      const auto seen = last_seen(file);
+      if (!seen) continue;
+      if (*seen > since) return true;
       any = true;
     }
     return !any;
   }
+  static std::array<std::string, 2> spellings(const std::string& path) {
+    return {path, may_be_in_usr(path) ? "usr/" + path : ""};
+  }
+  /// The last layer that has the file.
+  std::optional<std::size_t> last_seen(const std::string& path) const {
+    std::optional<std::size_t> last;
+    for (const auto& name : spellings(path))
+      if (const auto seen = last_seen_.find(hash_of(name)); seen != last_seen_.end())
+        last = std::max(last.value_or(0), seen->second);
+    return last;
+  }
+  /// The name by which the image still has the file of a layer below LAYER.
+  std::string remains(const std::string& path, std::size_t layer) const {
+    for (const auto& name : spellings(path)) {
+      const auto seen = last_seen_.find(hash_of(name));
+      if (seen != last_seen_.end() && seen->second < layer && !is_gone(name, seen->second))
+        return name;
+    }
+    return "";
+  }
+  /// Whited out, or below what was, or below what is no folder any more, in a layer above.
+  bool is_gone(std::string_view path, std::size_t layer) const {
+    const auto above = [&](const Layers& layers, std::string_view at) {
+      const auto found = layers.find(hash_of(at));
+      return found != layers.end() && found->second > layer;
+    };
+    for (;;) {
+      if (above(whited_out_, path) || above(last_seen_, path)) return true;
+      if (path.empty()) return false;
+      const auto slash = path.rfind('/');
+      path = path.substr(0, slash == std::string_view::npos ? 0 : slash);
+    }
+  }
+  void take_databases(std::map<std::string, Names> now, const std::vector<std::string>& gone) {
+    for (const auto& path : gone) {
+      databases_.erase(path);
+      if (path.empty()) {
+        databases_.clear();
+      } else {
+        databases_.erase(databases_.lower_bound(path + "/"),
+                         databases_.lower_bound(path + "0")); // '/' + 1
+      }
+    }
+    now.merge(databases_);
+    databases_ = std::move(now);
+    auto before = std::exchange(named_, {});
+    for (const auto& [path, names] : databases_)
+      named_.insert(names.begin(), names.end());
+    for (const auto& name : before)
+      if (!named_.contains(name)) removed_in_.insert_or_assign(name, layer_);
+    std::erase_if(removed_in_, [&](const auto& one) { return named_.contains(one.first); });
+  }
+  /// What other packages, which are named, have to do with a file of one that is not.
+  struct Owners {
+    std::size_t listed = std::string::npos; ///< the first layer in which one lists it
+    std::size_t came = 0;                   ///< the last one that has files of one
+  };
+  std::map<std::string, Owners> other_owners() const {
+    std::map<std::string, Owners> owners;
+    std::set<std::string> removed;
+    for (const auto& [name, layer] : removed_in_) {
+      removed.insert(name.second);
+      if (const auto files = files_.find(name.second); files != files_.end())
+        for (const auto& [file, listed] : files->second)
+          owners.try_emplace(file);
+    }
+    for (const auto& [is_apk, name] : named_) {
+      const auto files = files_.find(name);
+      if (files == files_.end() || removed.contains(name)) continue;
+      std::size_t came = 0;
+      for (const auto& [file, listed] : files->second)
+        came = std::max(came, last_seen(file).value_or(0));
+      for (const auto& [file, listed] : files->second) {
+        const auto owned = owners.find(file);
+        if (owned == owners.end()) continue;
+        owned->second.listed = std::min(owned->second.listed, listed);
+        owned->second.came = std::max(owned->second.came, came);
+      }
+    }
+    return owners;
+  }
+  /// Of packages that no database names any more, and of whose own files at least half remain.
+  Status add_removed(std::vector<oci::PackageChange>& told) const {
+    if (named_.empty()) return {}; // of no package at all others tell
+    const auto owners = other_owners();
+    for (const auto& [name, layer] : removed_in_) {
+      const auto files = files_.find(name.second);
+      if (files == files_.end()) continue;
+      std::size_t own = 0;
+      std::size_t left = 0;
+      std::string one;
+      for (const auto& [file, listed] : files->second) {
+        const auto& others = owners.at(file);
+        if (listed >= layer || is_configuration(file) || !last_seen(file) ||
+            others.listed < layer || others.came >= layer)
+          continue;
+        ++own;
+        auto remaining = remains(file, layer);
+        if (remaining.empty()) continue;
+        ++left;
+        if (one.empty()) one = std::move(remaining);
+      }
+      if (left == 0 || 2 * left < own) continue;
+      if (told.size() >= kMostPackageChanges) return too_many();
+      const auto& version = known_.at(name.second).maintainers.begin()->first;
+      told.push_back({.name = name.second, .old_version = version, .remains = shortened(one)});
+    }
+    return {};
+  }
+  static Error too_many() {
+    return bad_image("its layers change more than " + std::to_string(kMostPackageChanges) +
+                     " packages");
+  }
 
   std::size_t layer_ = 0;
-  std::unordered_map<std::size_t, std::size_t> last_seen_; ///< hashes of files: the last layer
-  std::map<std::string, std::size_t> lists_;               ///< of packages: the last layer
-  std::map<std::string, std::set<std::string>> files_;     ///< of packages, by any list
+  Layers last_seen_;  ///< of files
+  Layers whited_out_; ///< of files, and of folders, whose files are meant then
+  std::map<std::string, std::size_t> lists_; ///< of packages: the last layer
+  std::map<std::string, std::map<std::string, std::size_t>>
+      files_;                              ///< of packages, by any list, and since which layer
+  std::map<std::string, Names> databases_; ///< by path, as the last layer left them
+  Names named_;                            ///< by any of them
+  std::map<Names::value_type, std::size_t> removed_in_; ///< and those not named any more
   std::map<std::string, Known> known_;
   std::vector<std::pair<oci::PackageChange, std::size_t>>
       changes_; ///< since which layer it was old
   std::size_t names_ = 0;
 };
 
-/// Whether a layer has a database of packages.
+/// Whether a layer has a database of packages, or takes one away.
 Result<bool> has_database(LayerTar& tar) {
   bool found = false;
   for (;;) {
@@ -367,7 +532,13 @@ Result<bool> has_database(LayerTar& tar) {
     if (*entry == nullptr) return found;
     const char* name = ::archive_entry_pathname(*entry);
     const auto path = name == nullptr ? std::nullopt : normal_path(name);
-    found = found || (path && is_database(*path));
+    if (!path) continue;
+    const auto whiteout = whiteout_of(*path);
+    if (!whiteout) {
+      found = found || is_database(*path);
+    } else if (whiteout->of != Whiteout::Of::nothing) {
+      found = found || may_hold_a_database(whiteout->path);
+    }
   }
 }
 

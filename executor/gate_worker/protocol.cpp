@@ -284,7 +284,8 @@ std::string encode(const Result<std::vector<oci::PackageChange>>& changes) {
                     {"new_version", one.new_version},
                     {"old_maintainer", one.old_maintainer},
                     {"new_maintainer", one.new_maintainer},
-                    {"has_files", one.has_files}});
+                    {"has_files", one.has_files},
+                    {"remains", one.remains}});
   }
   return text_of({{"package_changes", std::move(list)}});
 }
@@ -350,7 +351,8 @@ Result<std::vector<oci::PackageChange>> decode_package_changes(const std::string
                          .new_version = one.at("new_version").get<std::string>(),
                          .old_maintainer = one.at("old_maintainer").get<std::string>(),
                          .new_maintainer = one.at("new_maintainer").get<std::string>(),
-                         .has_files = one.at("has_files").get<bool>()});
+                         .has_files = one.at("has_files").get<bool>(),
+                         .remains = one.at("remains").get<std::string>()});
     }
     return changes;
   } catch (const std::exception& wrong) {

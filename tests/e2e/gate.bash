@@ -191,7 +191,9 @@ $(image_of good MIT 'USER 1000\n')"
     expect_step good 0 "digest: sha256:"
 }
 
-TEST "a package that has another version in the database alone is denied, and one that was upgraded is not" {
+TEST "a package that has another version in the database alone, or is taken out of it, is denied, and one that was upgraded or purged is not" {
+    local take_out="sed -i '/^Package: zlib1g\$/,/^\$/d' /var/lib/dpkg/status"
+    local purge="dpkg --purge --force-depends zlib1g"
     local forge="sed -i '/^Package: zlib1g\$/,/^\$/ s/^Version: .*/Version: 9:9.9/' /var/lib/dpkg/status"
     gate_config forged ""
     # image_with NAME COMMAND
@@ -203,11 +205,16 @@ END
 docker build -q -t $world_registry/grp/app/$1:1 $1; try $1 docker push $world_registry/grp/app/$1:1"
     }
     run_steps 4066 "$(image_with forged "$forge")
+$(image_with removed "$take_out")
+$(image_with purged "$purge")
 $(image_with upgraded "$forge && for file in \$(grep '/libz' /var/lib/dpkg/info/zlib1g*.list); do cp \$file /new && mv /new \$file; done")"
 
     expect_step forged 1 "[package_forged] zlib1g of the image for linux/" "is said to be 9:9.9 of zlib instead of 1:"
     expect_absent grp/app/forged:1
     expect_step upgraded 0 "digest: sha256:"
+    expect_step removed 1 "[package_removed] zlib1g 1:" "of the image for linux/" "its files are still there (" "/libz.so.1"
+    expect_absent grp/app/removed:1
+    expect_step purged 0 "digest: sha256:"
 }
 
 TEST "no scanner, a hanging, crashing or babbling one, and one that is not the pinned one never let an image pass" {

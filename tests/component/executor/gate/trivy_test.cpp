@@ -486,7 +486,7 @@ TEST_F(TrivyInItsSandbox, LooksForMisconfigurationsWhereThePolicyWantsThem) {
   EXPECT_EQ(denied_for(built), "");
 }
 
-TEST_F(TrivyInItsSandbox, DeniesAVersionThatTheDatabaseAloneNames) {
+TEST_F(TrivyInItsSandbox, DeniesWhatWasChangedInTheDatabaseAlone) {
   auto layout = oci::Layout::open(layout_);
   const auto two_layers = [&](const std::vector<std::pair<std::string, std::string>>& upper) {
     const auto base = fakes::alpine_layer("3.3.2-r0");
@@ -503,6 +503,18 @@ TEST_F(TrivyInItsSandbox, DeniesAVersionThatTheDatabaseAloneNames) {
 
   EXPECT_EQ(denied_for(forged), "package_forged");
   EXPECT_TRUE(passes_the_scanner_alone(forged));
+
+  database = kVulnerable;
+  database.replace(database.find("libssl3"), 7, "harmless");
+  database.replace(database.find("o:openssl"), 9, "o:harmless");
+  const auto removed = two_layers({{"lib/apk/db/installed", database}});
+  changed_packages_ = [] {
+    return std::vector<oci::PackageChange>{
+        {.name = "libssl3", .old_version = "3.3.2-r0", .remains = "usr/lib/libssl.so.3"}};
+  };
+  EXPECT_EQ(denied_for(removed), "package_removed");
+  EXPECT_TRUE(passes_the_scanner_alone(removed));
+
   changed_packages_ = [] { return std::vector<oci::PackageChange>{}; };
   EXPECT_EQ(denied_for(two_layers({{"app", "x"}})), "CVE-2024-12797");
 }

@@ -47,6 +47,15 @@ TEST_F(GatePackageChanges, APackageThatBecameAThirdPartysDenies) {
   changes_.clear();
   EXPECT_TRUE(verdict("").passed) << "and so is what was a third party's from the beginning";
 }
+TEST_F(GatePackageChanges, APackageThatWasTakenOutOfTheDatabaseDenies) {
+  changes_ = {{.name = "openssl", .old_version = "3.3.2-r0", .remains = "usr/bin/openssl"}};
+  EXPECT_EQ(only_code(), "package_removed");
+  EXPECT_NE(verdict().for_people().find("openssl 3.3.2-r0 of the image for linux/amd64 is in the "
+                                        "database of packages no longer, and its files are still "
+                                        "there (usr/bin/openssl)"),
+            std::string::npos);
+  expect_passes_with("package_removed");
+}
 TEST_F(GatePackageChanges, AreAskedForOnlyWhereALayerMayHaveChangedSomething) {
   EXPECT_TRUE(verdict("").passed);
   EXPECT_EQ(asked_, 1);

@@ -18,6 +18,8 @@ std::string dpkg(const std::string& version,
          maintainer + "\nVersion: " + version + "\nDescription: SSL\n more of it\n\n" + more;
 }
 
+const std::string kCurl = "Package: curl\nStatus: install ok installed\nVersion: 8\n\n";
+
 class PackageHistory : public testing::Test {
 protected:
   Result<std::vector<oci::PackageChange>> of(const std::vector<std::vector<Item>>& layers) {
@@ -27,12 +29,15 @@ protected:
       image.layers.push_back({layer(items), packings[image.layers.size() % 3]});
     return package_changes(layout_, image.write(layout_), 16UL << 20);
   }
-  /// "NAME OLD NEW" of packages without files, "NAME by OLD, NEW" of other maintainers.
+  /// "NAME OLD NEW" of packages without files, "NAME by OLD, NEW" of other maintainers,
+  /// "NAME VERSION is gone, not FILE" of removed ones.
   std::string said(const std::vector<std::vector<Item>>& layers) {
     const auto changes = of(layers);
     if (!changes) return changes.error().text();
     std::string all;
     for (const auto& one : *changes) {
+      if (!one.remains.empty())
+        all += one.name + " " + one.old_version + " is gone, not " + one.remains + "\n";
       if (!one.has_files) all += one.name + " " + one.old_version + " " + one.new_version + "\n";
       if (one.old_maintainer != one.new_maintainer)
         all += one.name + " by " + one.old_maintainer + ", " + one.new_maintainer + "\n";
@@ -159,16 +164,13 @@ TEST_F(PackageHistory, AnotherMaintainerIsToldAlsoWithTheSameVersion) {
   EXPECT_EQ(said({base(), {{"var/lib/dpkg/status", 'f', dpkg("1", "support@docker.com")}}}),
             "libssl3 by Debian <a@debian.org>, support@docker.com\n");
 }
-TEST_F(PackageHistory, WhatIsNewOrWasRemovedIsNoChange) {
+TEST_F(PackageHistory, WhatIsNewIsNoChange) {
   const auto other =
       std::string{"Package: curl\nStatus: install ok installed\nArchitecture: amd64\n"
                   "Version: 8\n\n"};
   EXPECT_EQ(
       said({base(), {{"var/lib/dpkg/status", 'f', dpkg("1", "Debian <a@debian.org>", other)}}}),
       "");
-  auto removed = dpkg("2");
-  removed.replace(removed.find("install ok installed"), 20, "deinstall ok config-files");
-  EXPECT_EQ(said({base(), {{"var/lib/dpkg/status", 'f', removed}}}), "");
 }
 TEST_F(PackageHistory, TwoArchitecturesAreNoChange) {
   auto both = dpkg("1");
@@ -198,6 +200,172 @@ TEST_F(PackageHistory, AlpinesDatabaseNamesItsFilesItself) {
   EXPECT_EQ(
       said({lower, {{"lib/apk/db/installed", 'f', apk("2")}, {"usr/lib/libssl.so.3", 'f', "two"}}}),
       "");
+}
+TEST_F(PackageHistory, APackageThatTheDatabaseNamesNoLongerIsToldWhileItsFilesAreThere) {
+  const auto removed = [&](std::vector<Item> more) {
+    more.push_back({"var/lib/dpkg/status", 'f', kCurl});
+    return said({base(), more});
+  };
+  const std::string told = "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n";
+  EXPECT_EQ(removed({}), told);
+  EXPECT_EQ(said({base(), {{"app", 'f', "x"}}, {{"var/lib/dpkg/status", 'f', kCurl}}}), told);
+  EXPECT_EQ(removed({{"var/lib/dpkg/info/.wh.libssl3:amd64.list"}}), told);
+  EXPECT_EQ(removed({{"usr/lib/x/.wh.libssl"}}), told) << "of another file";
+  EXPECT_EQ(removed({{"lib/x/.wh.libssl.so.3"}}), told) << "of another place";
+  EXPECT_EQ(removed({{"usr/lib/x/.wh..wh.plnk"}}), told) << "a storage driver's own";
+  // The controls: apt-get purge, of which a file, its folder or all that is in it is gone.
+  EXPECT_EQ(removed({{"usr/lib/x/.wh.libssl.so.3"}}), "");
+  EXPECT_EQ(removed({{"usr/lib/.wh.x"}}), "");
+  EXPECT_EQ(removed({{"usr/lib/x/.wh..wh..opq"}}), "");
+  EXPECT_EQ(removed({{".wh.usr"}}), "");
+  EXPECT_EQ(removed({{"usr/lib/x", 'l', "y"}}), "") << "what was below is gone";
+  EXPECT_EQ(removed({{"usr/lib/x/libssl.so.3", 'd'}}), "");
+}
+TEST_F(PackageHistory, APackageThatIsSaidToBeDeinstalledIsNamedNoLonger) {
+  auto removed = dpkg("1") + kCurl;
+  removed.replace(removed.find("install ok installed"), 20, "deinstall ok config-files");
+  EXPECT_EQ(said({base(), {{"var/lib/dpkg/status", 'f', removed}}}),
+            "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n");
+  EXPECT_EQ(said({base(), {{"var/lib/dpkg/status", 'f', removed}, {"usr/lib/x/.wh.libssl.so.3"}}}),
+            "");
+}
+TEST_F(PackageHistory, AWhiteoutTakesWhatIsBelowItsLayerAlone) {
+  const std::vector<Item> database{{"var/lib/dpkg/status", 'f', kCurl}};
+  const std::vector<Item> gone{{"usr/lib/x/.wh.libssl.so.3"}};
+  const std::vector<Item> again{{"usr/lib/x/libssl.so.3", 'f', "one"}};
+  EXPECT_EQ(said({base(), gone, again, database}),
+            "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n");
+  EXPECT_EQ(said({base(), again, database, gone}), "");
+}
+TEST_F(PackageHistory, APackageThatIsNamedAgainIsThere) {
+  EXPECT_EQ(said({base(),
+                  {{"var/lib/dpkg/status", 'f', kCurl}},
+                  {{"var/lib/dpkg/status", 'f', dpkg("1") + kCurl}}}),
+            "");
+}
+TEST_F(PackageHistory, FilesThatCameSinceAPackageWasRemovedAreOthers) {
+  const std::vector<Item> purged{{"var/lib/dpkg/status", 'f', kCurl},
+                                 {"usr/lib/x/libssl.so.3", 'f', "of make install"}};
+  EXPECT_EQ(said({base(), purged}), "");
+  // A file that was changed before does not make it another's: the package manager removes it.
+  EXPECT_EQ(said({base(),
+                  {{"usr/lib/x/libssl.so.3", 'f', "of chmod"}},
+                  {{"var/lib/dpkg/status", 'f', kCurl}}}),
+            "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n");
+}
+TEST_F(PackageHistory, FilesOfAnotherPackageAreItsOwn) {
+  const std::string list = "/usr/lib/x/libssl.so.3\n/usr/bin/curl\n";
+  auto shared = base();
+  shared.push_back({"var/lib/dpkg/info/curl.list", 'f', list});
+  const std::vector<Item> purged{{"var/lib/dpkg/status", 'f', kCurl}};
+  EXPECT_EQ(said({shared, purged}), "");
+  // Under its new name, with files that differ, and one that does not.
+  EXPECT_EQ(said({base(),
+                  {{"var/lib/dpkg/status", 'f', kCurl},
+                   {"var/lib/dpkg/info/curl.list", 'f', list},
+                   {"usr/bin/curl", 'f', "new"}}}),
+            "");
+  // The attack: a list alone.
+  EXPECT_EQ(
+      said({base(),
+            {{"var/lib/dpkg/status", 'f', kCurl}, {"var/lib/dpkg/info/curl.list", 'f', list}}}),
+      "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n");
+}
+TEST_F(PackageHistory, WhatPackageManagersLeaveIsNoTrace) {
+  const auto with = [&](const std::string& file, const std::string& text) {
+    auto lower = base();
+    lower[1].text += "/" + file + "\n";
+    lower.push_back({file, 'f', text});
+    return said(
+        {lower, {{"var/lib/dpkg/status", 'f', kCurl}, {"usr/lib/x/.wh.libssl.so.3", 'f', ""}}});
+  };
+  EXPECT_EQ(with("etc/ssl/openssl.cnf", "c"), "");
+  EXPECT_EQ(with("usr/share/doc/libssl3/changelog", "c"), "");
+  EXPECT_EQ(with("usr/lib/x/libcrypto.so.3", "c"),
+            "libssl3 1 is gone, not usr/lib/x/libcrypto.so.3\n")
+      << "the control: one of two";
+  // One of many: a file that was put in the place of a diverted one.
+  auto lower = base();
+  for (const std::string name : {"a", "b", "c"}) {
+    lower[1].text += "/usr/bin/" + name + "\n";
+    lower.push_back({"usr/bin/" + name, 'f', name});
+  }
+  EXPECT_EQ(said({lower,
+                  {{"var/lib/dpkg/status", 'f', kCurl},
+                   {"usr/bin/.wh.a"},
+                   {"usr/bin/.wh.b"},
+                   {"usr/lib/x/.wh.libssl.so.3"}}}),
+            "");
+}
+TEST_F(PackageHistory, WithoutListsNothingCanBeCompared) {
+  auto lower = base();
+  lower.erase(lower.begin() + 1);
+  EXPECT_EQ(said({lower, {{"var/lib/dpkg/status", 'f', kCurl}}}), "");
+}
+TEST_F(PackageHistory, ThatNoPackageIsNamedAnyMoreIsForOthersToTell) {
+  EXPECT_EQ(said({base(), {{"var/lib/dpkg/.wh.status"}}}), "");
+  EXPECT_EQ(said({base(), {{"var/lib/dpkg/status", 'f', ""}}}), "");
+  EXPECT_EQ(
+      said({base(), {{"var/lib/dpkg/.wh.status"}, {"var/lib/dpkg/status.d/curl", 'f', kCurl}}}),
+      "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n");
+  EXPECT_EQ(said({base(),
+                  {{"var/lib/dpkg/.wh.status"},
+                   {"lib/apk/db/installed", 'f', "P:libssl3\nV:1\nm:Debian <a@debian.org>\n\n"}}}),
+            "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n")
+      << "of another package manager's";
+}
+TEST_F(PackageHistory, ADatabaseThatIsTwiceInALayerNamesWhatBothName) {
+  const std::string told = "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n";
+  const Item without{"var/lib/dpkg/status", 'f', kCurl};
+  const Item with{"var/lib/dpkg/status", 'f', dpkg("1") + kCurl};
+  EXPECT_EQ(said({base(), {with, without}}), told);
+  EXPECT_EQ(said({base(), {without, with}}), told);
+  EXPECT_EQ(said({base(), {with, with}}), "");
+}
+TEST_F(PackageHistory, APartThatIsTakenOutIsARemovedPackage) {
+  const std::vector<Item> lower{
+      {"var/lib/dpkg/status.d/curl", 'f', kCurl},
+      {"var/lib/dpkg/status.d/libssl3", 'f', dpkg("1")},
+      {"var/lib/dpkg/status.d/libssl3.md5sums", 'f', "d41d8cd98f  usr/lib/x/libssl.so.3\n"},
+      {"usr/lib/x/libssl.so.3", 'f', "one"}};
+  const std::string told = "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n";
+  EXPECT_EQ(said({lower, {{"var/lib/dpkg/status.d/.wh.libssl3"}}}), told);
+  EXPECT_EQ(
+      said({lower, {{"var/lib/dpkg/.wh.status.d"}, {"var/lib/dpkg/status.d/curl", 'f', kCurl}}}),
+      told);
+  EXPECT_EQ(
+      said({lower,
+            {{"var/lib/dpkg/status.d/.wh..wh..opq"}, {"var/lib/dpkg/status.d/curl", 'f', kCurl}}}),
+      told);
+  EXPECT_EQ(
+      said({lower,
+            {{"var/lib/dpkg/.wh.status.d"}, {"var/lib/dpkg/status", 'f', kCurl + dpkg("1")}}}),
+      "")
+      << "the control: it is named elsewhere";
+  EXPECT_EQ(said({lower, {{"var/lib/dpkg/status.d/other", 'f', "Package: other\nVersion: 1\n"}}}),
+            "")
+      << "and a part more is no other database";
+  EXPECT_EQ(said({lower, {{"var/lib/dpkg/status.d/.wh.libssl3"}, {"usr/lib/x/.wh.libssl.so.3"}}}),
+            "");
+}
+TEST_F(PackageHistory, ARemovedPackageOfAlpineIsTold) {
+  const std::string musl = "P:musl\nV:1\nF:lib\nR:ld-musl.so\n\n";
+  const std::string ssl = "P:libssl3\nV:1\nF:usr/lib\nR:libssl.so.3\n\n";
+  const std::vector<Item> lower{{"lib/apk/db/installed", 'f', musl + ssl},
+                                {"lib/ld-musl.so", 'f', "m"},
+                                {"usr/lib/libssl.so.3", 'f', "one"}};
+  EXPECT_EQ(said({lower, {{"lib/apk/db/installed", 'f', musl}}}),
+            "libssl3 1 is gone, not usr/lib/libssl.so.3\n");
+  EXPECT_EQ(said({lower, {{"lib/apk/db/installed", 'f', musl}, {"usr/lib/.wh.libssl.so.3"}}}), "");
+  EXPECT_EQ(
+      said({lower, {{"lib/apk/db/.wh.installed"}, {"usr/lib/apk/db/installed", 'f', musl + ssl}}}),
+      "")
+      << "the database moved";
+  EXPECT_EQ(
+      said({lower,
+            {{"lib/apk/db/installed", 'f', musl + "P:all\nV:1\nF:usr/lib\nR:libssl.so.3\n\n"}}}),
+      "libssl3 1 is gone, not usr/lib/libssl.so.3\n")
+      << "under another name";
 }
 TEST_F(PackageHistory, HasLimits) {
   EXPECT_NE(said({{{"../x", 'f', "x"}}, base()}).find("leads out of the image"), std::string::npos);

@@ -100,14 +100,15 @@ TEST(GateProtocol, CarriesAQuestionForPackageChangesAndItsAnswer) {
   EXPECT_EQ(request->package_changes_in, 7U);
   EXPECT_FALSE(request->verify || request->executables_in);
   using Changes = Result<std::vector<oci::PackageChange>>;
-  const auto answer =
-      decode_package_changes(encode(Changes{{{"curl", "7", "8", "one", "two", false}}}));
+  const auto answer = decode_package_changes(
+      encode(Changes{{{"curl", "7", "8", "one", "two", false, "usr/bin/curl"}}}));
   ASSERT_TRUE(answer.ok()) << answer.error().text();
   ASSERT_EQ(answer->size(), 1U);
   const auto& change = answer->front();
   EXPECT_EQ(change.name + change.old_version + change.new_version, "curl78");
   EXPECT_EQ(change.old_maintainer + change.new_maintainer, "onetwo");
   EXPECT_FALSE(change.has_files);
+  EXPECT_EQ(change.remains, "usr/bin/curl");
 }
 
 TEST(GateProtocol, CarriesAnErrorWithItsKind) {
