@@ -328,6 +328,10 @@ void BuildkitApi::State::answer(Call& call) {
   // The project's cache is the operator's to look after.
   if (name == "DiskUsage") return answer_with(call, "");
   if (name == "Prune") return call.finish({});
+  if (name == "ListenBuildHistory" || name == "UpdateBuildHistory")
+    return call.finish({Code::unimplemented,
+                        "slipway keeps no history of builds (docker buildx history): the job's log "
+                        "has the output of each build, and --metadata-file what it made"});
   call.finish(
       {Code::unimplemented, "slipway's broker has no " + std::string{method.substr(0, 200)}});
 }

@@ -192,9 +192,10 @@ Status take_option(const std::string& key, const std::string& value, SessionBuil
       return denied("attestations by the builder are not in this version of slipway",
                     "use --provenance=false --sbom=false");
   } else if (key == "frontend.caps" || key == "multi-platform" || key.starts_with("vcs:") ||
-             value.empty()) {
+             key.starts_with("sharedkey:localdir:") || value.empty()) {
     // What the frontend has to understand, which is told by the options that need it; where the
-    // sources come from, for attestations, which are not made here.
+    // sources come from, for attestations, which are not made here; under which name a builder
+    // keeps the client's folder for its next build.
   } else {
     return denied("the build option " + shown(key) + "=" + shown(value) + " is not possible here",
                   "leave it out; limits of builds are set by the operator");
@@ -214,6 +215,8 @@ Result<SolveOrder> read_solve(std::string_view message, bool control) {
   auto read = grpc::read_fields(message, [&](const grpc::Field& field) -> Status {
     if (!field.is_bytes) {
       if (!control && field.number == 14) order.evaluates = field.value != 0;
+      // ProxyNetwork, which a policy of the client asks for.
+      if (control && field.number == 17 && field.value != 0) order.has_policy = true;
       return {};
     }
     if (field.number == definition) order.has_definition = !field.bytes.empty();
@@ -226,6 +229,8 @@ Result<SolveOrder> read_solve(std::string_view message, bool control) {
     if (field.number == 3) old_exporter.type = field.bytes;
     if (field.number == 4) return take_entry(field.bytes, old_exporter.attributes);
     if (field.number == 5) order.session = field.bytes;
+    // SourcePolicySession: where the client would be asked what its policy says.
+    if (field.number == 15 && !field.bytes.empty()) order.has_policy = true;
     if (field.number == 8) return take_caches(field.bytes, order.cache_exports);
     if (field.number == 9 && order.entitlements.size() < kMaxTyped)
       order.entitlements.emplace_back(field.bytes);
@@ -254,8 +259,11 @@ Status check_frontend(const SolveOrder& order) {
         "is not possible here: slipway has to know the Dockerfile",
         "build a Dockerfile from a folder of the job");
   if (order.has_policy)
-    return denied("a source policy (EXPERIMENTAL_BUILDKIT_SOURCE_POLICY) is not possible here",
-                  "the operator's policy says what builds may use");
+    return denied(
+        "a source policy of the client (--policy, a Dockerfile.rego, BUILDX_DEFAULT_POLICY, "
+        "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY) is not possible here",
+        "the operator's policy says what builds may use; build with --policy disabled=true, "
+        "or unset the variable");
   if (order.frontend != "dockerfile.v0")
     return denied(
         "the frontend " + shown(order.frontend) + " is not possible here",

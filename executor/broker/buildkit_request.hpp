@@ -36,7 +36,7 @@ struct SolveOrder {
   std::vector<std::string> entitlements;
   bool has_definition = false; ///< raw LLB
   bool has_inputs = false;     ///< LLB in place of a folder
-  bool has_policy = false;     ///< a source policy
+  bool has_policy = false;     ///< a source policy, sent along or to be asked for by the session
   bool evaluates = false;      ///< gateway only
 };
 

@@ -52,6 +52,7 @@ const std::array<std::string_view, 2> kDockerSockets{"/var/run/docker.sock", "/r
 const Names kDevices{"/dev/fuse", "/dev/net/tun", "/dev/null",   "/dev/zero",
                      "/dev/full", "/dev/random",  "/dev/urandom"};
 const Names kLogDrivers{"", "json-file", "local", "none"};
+constexpr std::size_t kMostNetworks = 64;
 
 bool is_empty(const Json& value) {
   return value.is_null() || value == Json("") || value == Json(false) || value == Json(0) ||
@@ -271,6 +272,43 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+/// What clients say of networks from API 1.44 on, in the words of 1.41: one network, and the
+/// address of the container, not of the network. Errors: bad_input.
+Status speak_older(Json& container, std::vector<LaterNetwork>& later) {
+  const auto is_default = [](const std::string& network) {
+    return network.empty() || network == "default" || network == "bridge";
+  };
+  const Json::json_pointer at{"/NetworkingConfig/EndpointsConfig"};
+  if (!container.contains(at) || !container[at].is_object()) return {};
+  auto& endpoints = container[at];
+  const auto mode =
+      container.contains("HostConfig") ? text_at(container["HostConfig"], "NetworkMode") : "";
+  std::string first;
+  for (const auto& [network, endpoint] : endpoints.items()) {
+    const bool is_first = network == mode || (is_default(network) && is_default(mode));
+    if (is_first || endpoints.size() == 1) first = network;
+  }
+  if (!endpoints.contains(first)) return {}; // the engine says what it thinks of that
+  if (auto& endpoint = endpoints[first]; endpoint.is_object()) {
+    const auto address = text_at(endpoint, "MacAddress");
+    if (!address.empty() && text_at(container, "MacAddress").empty())
+      container["MacAddress"] = address;
+    endpoint.erase("MacAddress");
+  }
+  if (endpoints.size() > kMostNetworks)
+    return malformed("NetworkingConfig.EndpointsConfig names too many networks");
+  for (const auto& [network, endpoint] : endpoints.items()) {
+    if (network == first) continue;
+    if (network.empty() || network == "." || network == ".." ||
+        network.find('/') != std::string::npos)
+      return malformed("NetworkingConfig.EndpointsConfig: '" + network + "' is no network's name");
+    later.push_back({network, dump(endpoint.is_null() ? Json::object() : endpoint)});
+  }
+  for (const auto& network : later)
+    endpoints.erase(network.name);
+  return {};
+}
+
 std::vector<std::string_view> parts_of(std::string_view path) {
   std::vector<std::string_view> parts;
   while (!path.empty()) {
@@ -303,6 +341,9 @@ ContainerCall of_container(std::string_view method, const std::vector<std::strin
 }
 
 Status check_network(Json& json) {
+  // Of API 1.47: every network of an older engine has it.
+  if (const auto ipv4 = json.find("EnableIPv4"); ipv4 != json.end() && *ipv4 == Json(true))
+    json.erase(ipv4);
   static const Names kKnown{"Name", "CheckDuplicate", "Driver", "Internal",  "Attachable",
                             "IPAM", "Options",        "Labels", "EnableIPv6"};
   if (auto known = keep_known(json, "network ", {&kKnown}); !known) return known;
@@ -352,6 +393,8 @@ Result<ContainerOrder> check_container(std::string_view body, const ContainerRul
     if (auto checked = check_host_config(*host, rules); !checked) return std::move(checked).error();
   }
   if (auto networks = check_networking(*json); !networks) return std::move(networks).error();
+  if (auto spoken = speak_older(*json, order.later_networks); !spoken)
+    return std::move(spoken).error();
   order.body = dump(*json);
   return order;
 }

@@ -13,6 +13,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace slipway::broker {
 
@@ -21,9 +22,17 @@ struct ContainerRules {
   std::string broker_socket;         ///< in the engine
 };
 
+struct LaterNetwork {
+  std::string name;     ///< fit for one part of a path, once it is encoded
+  std::string endpoint; ///< its settings, JSON
+};
+
 struct ContainerOrder {
   std::string body;  ///< to send on
   std::string image; ///< as the client named it
+  /// At most 64, to join once the container is there: an engine takes several with it from API
+  /// 1.44 on, and docker since 25 sends them so to older ones too.
+  std::vector<LaterNetwork> later_networks;
 };
 
 /// The body of POST /containers/create. Errors: bad_input (not JSON, no image); denied, naming the

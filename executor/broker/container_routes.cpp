@@ -285,7 +285,18 @@ bool ContainerRoutes::answer(const Request& request, const Target& target, Answe
 
 Status ContainerRoutes::serve(ContainerCall call, const Request& request, const Target& target,
                               Answer& answer) {
-  if (auto may = service_.may_run(); !may) return may;
+  if (auto may = service_.may_run(); !may) {
+    // Who only wants to build needs no container.
+    if (call == ContainerCall::create_container &&
+        target.query.get("name").starts_with("buildx_buildkit_"))
+      return Error{ErrorKind::denied,
+                   "a builder in a container (docker buildx create) is not possible here: " +
+                       may.error().what,
+                   "leave docker buildx create out, or say docker buildx use default: slipway "
+                   "builds for the builder default",
+                   {}};
+    return may;
+  }
   if (request.method == "PUT") return stream(request, target, answer);
   auto body = request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline);
   if (!body) return std::move(body).error();
@@ -301,7 +312,9 @@ Status ContainerRoutes::serve(ContainerCall call, const Request& request, const 
                    error_json("No such image: " + order->image + image.error().hint) + "\n");
       return {};
     }
-    return send(request, target, with_image(order->body, *image), false, answer);
+    const auto made = with_image(order->body, *image);
+    return order->later_networks.empty() ? send(request, target, made, false, answer)
+                                         : create_joined(target, *order, made, answer);
   }
   case ContainerCall::commit: {
     auto checked = check_body(call, *body);
@@ -355,6 +368,46 @@ Status ContainerRoutes::send(const Request& request, const Target& target, const
     if (auto sent = send_all(engine->get(), request.body->take_unread(), stop); !sent) return sent;
   }
   answer.relay(engine->get(), streams, *first);
+  return {};
+}
+
+Status ContainerRoutes::create_joined(const Target& target, const ContainerOrder& order,
+                                      const std::string& body, Answer& answer) {
+  const Cancelled stop = [&] { return answer.socket().is_stopping(); };
+  const auto ask = [&](const std::string& method, const std::string& path,
+                       const std::string& with) -> Result<Reply> {
+    auto engine = service_.connect();
+    if (!engine) return std::move(engine).error();
+    const auto head = head_of(method, path, false, "application/json", with.size());
+    if (auto sent = send_all(engine->get(), head + with, stop); !sent)
+      return std::move(sent).error();
+    return read_reply(engine->get(), stop);
+  };
+  const auto query = target.query.text();
+  auto made = ask("POST", path_of(target) + (query.empty() ? "" : "?" + query), body);
+  if (!made) return std::move(made).error();
+  const std::string said = made->body();
+  if (made->status != 201) {
+    answer.whole(made->status, "application/json", said);
+    return {};
+  }
+  const auto json = nlohmann::json::parse(said, nullptr, false);
+  if (!json.is_object() || !json.contains("Id") || !json["Id"].is_string()) return engine_gone();
+  const auto id = json["Id"].get<std::string>();
+  const bool is_id = !id.empty() && id.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (!is_id) return engine_gone();
+  for (const auto& network : order.later_networks) {
+    auto joined = ask(
+        "POST", std::string{kVersion} + "/networks/" + percent_encode(network.name) + "/connect",
+        "{\"Container\":\"" + id + "\",\"EndpointConfig\":" + network.endpoint + "}");
+    if (joined && joined->status < 300) continue;
+    // Whatever the engine says to that: the client is told why there is no container.
+    (void)ask("DELETE", std::string{kVersion} + "/containers/" + id + "?force=1&v=1", "");
+    if (!joined) return std::move(joined).error();
+    answer.whole(joined->status, "application/json", joined->body());
+    return {};
+  }
+  answer.whole(201, "application/json", said);
   return {};
 }
 

@@ -29,6 +29,9 @@ private:
   /// Sends the request with this body on, and the engine's answer back.
   Status send(const Request& request, const Target& target, const std::string& body, bool both_ways,
               Answer& answer);
+  /// Makes a container and has it join its other networks; one that cannot is removed again.
+  Status create_joined(const Target& target, const ContainerOrder& order, const std::string& body,
+                       Answer& answer);
   Status stream(const Request& request, const Target& target, Answer& answer);
   /// Events while there is no engine: none, until one has started or `until` has passed.
   Status wait_for_events(const Target& target, Answer& answer);

@@ -829,7 +829,7 @@ void Engine::distribution(const Call& call, const std::string& name) {
 }
 
 void Engine::prune_images(const Call& call) {
-  auto filters = parse_image_filters(call.target.query.get("filters"));
+  auto filters = parse_image_filters(call.target.query.get("filters"), true);
   if (!filters) return send_error(call.answer, filters.error());
   const bool all = filters->dangling.has_value() && !*filters->dangling;
   filters->dangling.reset();
@@ -838,7 +838,7 @@ void Engine::prune_images(const Call& call) {
   Json deleted = Json::array();
   std::uint64_t reclaimed = 0;
   for (const auto& image : *images) {
-    if ((!all && !image.tags.empty()) || !matches(*filters, image)) continue;
+    if (filters->keeps_all || (!all && !image.tags.empty()) || !matches(*filters, image)) continue;
     auto lines = images_.remove(image.image_id.str(), true);
     if (!lines) continue; // another request was quicker
     reclaimed += image.size;

@@ -586,7 +586,7 @@ Result<IndexRequest> parse_index_json(std::string_view text) {
   return request;
 }
 
-Result<ImageFilters> parse_image_filters(std::string_view text) {
+Result<ImageFilters> parse_image_filters(std::string_view text, bool of_prune) {
   ImageFilters filters;
   if (text.empty()) return filters;
   auto json = parse_json(text, "filters");
@@ -619,6 +619,8 @@ Result<ImageFilters> parse_image_filters(std::string_view text) {
         }
         filters.dangling = value == "true" || value == "1";
       }
+    } else if (of_prune && (name == "until" || name == "label!")) {
+      filters.keeps_all = true;
     } else {
       return bad("invalid filter '" + shown(name) +
                  "' (reference, dangling and label are supported)");

@@ -82,11 +82,12 @@ struct ImageFilters {
   std::vector<std::string> references; ///< patterns as in `docker images --filter reference=`
   std::optional<bool> dangling;
   std::vector<std::string> labels; ///< "key" or "key=value"; all have to match
+  bool keeps_all = false; ///< of a prune: `until`, `label!`, as cleaning of a host has them
 };
 
 /// `{"reference":{"x":true}}` or the older `{"reference":["x"]}`. Errors: bad_input (also a filter
 /// that slipway does not know).
-Result<ImageFilters> parse_image_filters(std::string_view json);
+Result<ImageFilters> parse_image_filters(std::string_view json, bool of_prune = false);
 
 bool matches(const ImageFilters& filters, const ImageSummary& image);
 

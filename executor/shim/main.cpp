@@ -84,15 +84,13 @@ std::vector<std::string> kept_composes(const slipway::shim::Environment& variabl
   return places;
 }
 
-/// Builds that the other program asks for come as a tar through the socket, not by BuildKit's own
-/// protocol, which the socket does not speak.
 int become(const slipway::shim::Environment& variables, const std::vector<std::string>& argv,
-           const std::string& socket) {
+           const std::string& socket, bool classic_builds) {
   auto changed = variables;
   for (const auto* name : {"DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONTEXT"})
     changed.erase(name);
   changed["DOCKER_HOST"] = "unix://" + socket;
-  changed["DOCKER_BUILDKIT"] = "0";
+  if (classic_builds) changed["DOCKER_BUILDKIT"] = "0";
   // Compose's first version would call `docker start --attach --interactive` for a terminal; by
   // itself it needs no other program.
   changed.emplace("COMPOSE_INTERACTIVE_NO_CLI", "1");
@@ -132,8 +130,9 @@ int shim(int argc, char** argv) {
   world.now = ::time(nullptr);
   world.compose_programs = compose_plugins(variables);
   world.old_compose_programs = kept_composes(variables);
-  world.become = [&](const std::vector<std::string>& words, const std::string& socket) {
-    return become(variables, words, socket);
+  world.become = [&](const std::vector<std::string>& words, const std::string& socket,
+                     bool classic_builds) {
+    return become(variables, words, socket, classic_builds);
   };
   world.out = [](std::string_view bytes) { write_or_end(STDOUT_FILENO, bytes); };
   world.err = [](std::string_view bytes) { write_or_end(STDERR_FILENO, bytes); };

@@ -218,8 +218,11 @@ public:
     const auto socket =
         std::find_if(world_.sockets.begin(), world_.sockets.end(),
                      [](const auto& path) { return ::access(path.c_str(), F_OK) == 0; });
+    // Compose from version 2 on builds by BuildKit's protocol or by buildx, both served here; what
+    // its classic builder does not know (dockerfile_inline, say) it may leave out without a word.
     const int cause =
-        world_.become(argv, socket == world_.sockets.end() ? world_.sockets.front() : *socket);
+        world_.become(argv, socket == world_.sockets.end() ? world_.sockets.front() : *socket,
+                      !is_go_program(*program));
     return cause == 0 ? 0 : fail("", io_error("exec", cause, *program));
   }
 
@@ -889,20 +892,23 @@ public:
   }
 
 private:
-  /// Whether what stood under the name docker-compose is a Go program, as Compose is from version 2
-  /// on: its images are PROJECT-SERVICE, those of the first version PROJECT_SERVICE.
+  /// Whether what stood under the name docker-compose is Compose from version 2 on: its images are
+  /// PROJECT-SERVICE, those of the first version PROJECT_SERVICE.
   bool has_second_compose() const {
-    constexpr std::size_t kHead = 4096; // Go's build ID is a note behind the ELF header
-    for (const auto& path : world_.old_compose_programs) {
-      const UniqueFd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-      if (!file) continue;
-      std::string head(kHead, '\0');
-      const auto got = ::read(file.get(), head.data(), head.size());
-      head.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
-      return head.starts_with("\177ELF") &&
-             head.find(std::string{"Go\0\0", 4}) != std::string::npos;
-    }
+    for (const auto& path : world_.old_compose_programs)
+      if (::access(path.c_str(), R_OK) == 0) return is_go_program(path);
     return false;
+  }
+
+  /// As Compose is from version 2 on.
+  static bool is_go_program(const std::string& path) {
+    constexpr std::size_t kHead = 4096; // Go's build ID is a note behind the ELF header
+    const UniqueFd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!file) return false;
+    std::string head(kHead, '\0');
+    const auto got = ::read(file.get(), head.data(), head.size());
+    head.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+    return head.starts_with("\177ELF") && head.find(std::string{"Go\0\0", 4}) != std::string::npos;
   }
 
   /// `buildx ls --format`: a line for the builder and one for its node, as JSON one for both.

@@ -28,8 +28,11 @@ struct Surroundings {
   std::int64_t now = 0;                          ///< unix seconds, for ages
   std::vector<std::string> compose_programs;     ///< where the image's own Compose may be, in order
   std::vector<std::string> old_compose_programs; ///< what stood under the name docker-compose
-  /// Becomes another program, with the socket of slipway as its DOCKER_HOST. Returns errno.
-  std::function<int(const std::vector<std::string>& argv, const std::string& socket)> become;
+  /// Becomes another program, with the socket of slipway as its DOCKER_HOST; where it is to build
+  /// as Docker did before BuildKit, with that set. Returns errno.
+  std::function<int(const std::vector<std::string>& argv, const std::string& socket,
+                    bool classic_builds)>
+      become;
   Write out;
   Write err;
 };

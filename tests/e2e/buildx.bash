@@ -69,7 +69,7 @@ try push real push $world_registry/app/real:1
 try direct real buildx build --push -t $world_registry/app/real:4 -f two.Dockerfile --secret id=word,src=../word ."
 
     expect_eq "$STATE" success
-    expect_step versions 0 "Docker version 28." "github.com/docker/buildx"
+    expect_step versions 0 "Docker version 29." "github.com/docker/buildx"
     expect_step build 0 "COPY METADATA"
     expect_step files 0 "sha256:" '"containerimage.digest": "sha256:' "app/real:1"
     expect_step again 0

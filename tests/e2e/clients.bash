@@ -23,12 +23,18 @@ client_files() {
     install -D -m 0755 "$clients_go/bin/go-client" opt/go-client
     install -m 0644 "$SUITE_ROOT/tests/programs/testcontainers_walk.py" opt/testcontainers_walk.py
     install -D -m 0755 "$clients_compose/bin/docker-compose" usr/libexec/docker/cli-plugins/docker-compose
+    # The shim takes the place of this one, and does not find the others.
+    install -D -m 0755 "$clients_docker/bin/docker-buildx" usr/libexec/docker/cli-plugins/docker-buildx
+    install -D -m 0755 "$clients_docker/bin/docker" opt/real/docker
+    install -D -m 0755 "$clients_docker/bin/docker-buildx" opt/real/plugins/docker-buildx
+    echo '{"cliPluginsExtraDirs": ["/opt/real/plugins"]}' >opt/real/config.json
 }
 
 SUITE_SETUP() {
     clients_python=$("$SUITE_ROOT/packaging/tools/build" python-clients)
     clients_go=$("$SUITE_ROOT/packaging/tools/build" go-client)
     clients_compose=$("$SUITE_ROOT/packaging/tools/build" compose)
+    clients_docker=$("$SUITE_ROOT/packaging/tools/build" docker-cli)
     world_start "$SUITE_DIR/world"
     publish_image base/clients:12 debian '{"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONPATH=/opt/clients/lib", "PYTHONDONTWRITEBYTECODE=1", "LANG=C.UTF-8"]}' client_files
@@ -105,7 +111,8 @@ TEST "Docker's SDK for Go builds, pushes, pulls, runs, attaches, waits, reads ev
 }
 
 TEST "Compose builds, pushes through the gate, brings services up, looks at them, runs a command in one and takes them down" {
-    in_clients 8105 "compose() { /usr/libexec/docker/cli-plugins/docker-compose --progress plain \"\$@\"; }
+    in_clients 8105 "export DOCKER_CONFIG=/opt/real
+compose() { /usr/libexec/docker/cli-plugins/docker-compose --progress plain \"\$@\"; }
 mkdir app bad
 printf 'FROM $tiny\nRUN echo 8105 >/word\n' >app/Dockerfile
 printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >bad/METADATA
@@ -145,7 +152,7 @@ compose --profile bad build bad >/dev/null 2>&1
 try denied compose --profile bad push bad"
 
     expect_eq "$STATE" success
-    expect_step version 0 v2.
+    expect_step version 0 v5.
     expect_step build 0
     expect_step push 0
     world_registry_digest grp/app/compose:1 | grep -q '^sha256:'
@@ -160,4 +167,52 @@ try denied compose --profile bad push bad"
     expect_step denied 1 CVE-2020-14343
     expect_absent grp/app/compose:bad
     expect_eq "$(world_leftovers)" "" "what is left of jobs"
+}
+
+TEST "containers of docker's own CLI get several networks and an address" {
+    in_clients 8106 "export DOCKER_CONFIG=/opt/real
+real() { /opt/real/docker \"\$@\"; }
+try pull real pull -q $world_busybox
+try front real network create --ipv4=true front
+try back real network create back
+try two real run -d --name two --network name=front,alias=www --network name=back,alias=db --mac-address 02:42:ac:11:00:99 $world_busybox sleep 600
+try joined real inspect -f '{{range \$k, \$v := .NetworkSettings.Networks}}{{\$k}} {{\$v.Aliases}} {{\$v.MacAddress}}; {{end}}' two
+try reached real run --rm --network back $world_busybox ping -c 1 db
+try one real run --rm --mac-address 02:42:ac:11:00:98 $world_busybox ip link show eth0
+try nowhere real run -d --name nowhere --network front --network nosuch $world_busybox sleep 600"
+
+    expect_eq "$STATE" success
+    expect_step two 0
+    expect_step joined 0 "front [www" "back [db" "02:42:ac:11:00:99"
+    expect_step reached 0 "1 packets received"
+    expect_step one 0 "02:42:ac:11:00:98"
+    expect_step nowhere 125 "nosuch"
+    expect_eq "$(world_leftovers)" "" "what is left of jobs"
+}
+
+TEST "docker compose up builds as BuildKit does: a Dockerfile in the Compose file, folders beside the context, secrets" {
+    in_clients 8107 "mkdir lib; echo of-the-lib >lib/file; head -c 20 /dev/urandom | md5sum | head -c 13 >word
+printf 'FROM $tiny\nRUN exit 9\n' >Dockerfile
+cat >compose.yaml <<END
+services:
+  web:
+    build:
+      context: .
+      dockerfile_inline: |
+        FROM $world_busybox
+        COPY --from=lib file /file
+        RUN --mount=type=secret,id=word wc -c </run/secrets/word >/size
+      additional_contexts: {lib: ./lib}
+      secrets: [word]
+    command: [sleep, '600']
+secrets: {word: {file: ./word}}
+END
+try up docker compose up -d --build --wait
+try built docker compose exec -T web cat /file /size
+try down docker compose down -t 1"
+
+    expect_eq "$STATE" success
+    expect_step up 0
+    expect_step built 0 of-the-lib 13
+    expect_step down 0
 }

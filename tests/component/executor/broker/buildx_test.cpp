@@ -287,7 +287,8 @@ TEST_F(Buildx, SaysWhatIsNotPossible) {
       {"buildx build --check .", "frontend.lint"},
       {"buildx build --cache-to type=registry,ref=r/c .", "not supported"},
       {"buildx build --ulimit nofile=10 .", "ulimit"},
-      {"buildx build --allow security.insecure .", "security.insecure"}};
+      {"buildx build --allow security.insecure .", "security.insecure"},
+      {"buildx history ls", "keeps no history of builds"}};
   for (const auto& one : cases) {
     const auto built = docker(one.arguments);
     EXPECT_NE(built.code, 0) << one.arguments;
@@ -295,6 +296,23 @@ TEST_F(Buildx, SaysWhatIsNotPossible) {
         << one.arguments << ": " << built.err << built.out;
   }
   EXPECT_TRUE(images->builds.empty());
+}
+
+// The client would be asked for each source, by calls that the broker does not make.
+TEST_F(Buildx, APolicyOfTheClientIsRefusedAndNeverPassedOver) {
+  const auto by_default = docker("buildx build .", "BUILDX_DEFAULT_POLICY=1");
+  write(dir / "context/Dockerfile.rego",
+        "package docker\ndefault allow := false\ndecision := {\"allow\": allow}\n");
+  const auto beside_the_dockerfile = docker("buildx build .");
+
+  for (const auto& built : {by_default, beside_the_dockerfile}) {
+    EXPECT_EQ(built.code, 1);
+    EXPECT_NE(built.err.find("--policy disabled=true"), std::string::npos) << built.err;
+  }
+  EXPECT_TRUE(images->builds.empty());
+  const auto without = docker("buildx build --policy disabled=true ."); // the control
+  EXPECT_EQ(without.code, 0) << without.err;
+  EXPECT_EQ(images->builds.size(), 1U);
 }
 
 TEST_F(Buildx, EndOfTheClientCancelsTheBuild) {

@@ -68,6 +68,19 @@ TEST(BuildkitRequest, ReadsOldOutputsAndCachesToo) {
   ASSERT_EQ(order->cache_exports.size(), 1U);
 }
 
+TEST(BuildkitRequest, SeesAPolicyInWhateverWayTheClientSendsIt) {
+  const auto has_policy = [](const std::string& bytes) {
+    const auto order = read_control_solve(bytes);
+    EXPECT_TRUE(order);
+    return order && order->has_policy;
+  };
+
+  EXPECT_TRUE(has_policy(MessageWriter{}.message(12, "").bytes()));
+  EXPECT_TRUE(has_policy(MessageWriter{}.text(15, "session").bytes()));
+  EXPECT_TRUE(has_policy(MessageWriter{}.number(17, 1).bytes()));
+  EXPECT_FALSE(has_policy(MessageWriter{}.text(5, "session").text(6, "dockerfile.v0").bytes()));
+}
+
 TEST(BuildkitRequest, UnderstandsWhatBuildxSends) {
   const auto build =
       understand_build(control({{"name", "docker.io/library/a:1,reg:5000/b:2"}, {"push", "true"}}),
@@ -83,6 +96,7 @@ TEST(BuildkitRequest, UnderstandsWhatBuildxSends) {
                                  {"context:base", "docker-image://debian:12"},
                                  {"context:files", "local:files"},
                                  {"local-sessionid:files", "s2"},
+                                 {"sharedkey:localdir:files", "files:e35cbc9e"},
                                  {"frontend.caps", "moby.buildkit.frontend.contexts+forward"},
                                  {"vcs:revision", "265c14cf"},
                                  {"vcs:localdir:context", "."},
@@ -193,6 +207,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"inputs", control(), with(frontend(), [](auto& o) { o.has_inputs = true; }), "LLB"},
         Refused{"policy", control(), with(frontend(), [](auto& o) { o.has_policy = true; }),
                 "source policy"},
+        Refused{"policyOfTheSession", with(control(), [](auto& o) { o.has_policy = true; }),
+                frontend(), "Dockerfile.rego"},
         Refused{"frontend", control(), with(frontend(), [](auto& o) { o.frontend = "gateway.v0"; }),
                 "gateway.v0"},
         Refused{"check", control(), frontend({{"requestid", "frontend.lint"}}), "frontend.lint"},

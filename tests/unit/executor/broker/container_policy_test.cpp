@@ -115,6 +115,47 @@ TEST(CreateBodyRules, TheLastOfTwoMembersIsTheOneThatIsSentOn) {
   EXPECT_EQ(Json::parse(with_image(order->body, "sha256:1"))["Image"], "sha256:1");
 }
 
+TEST(CreateBodyRules, TakesOneNetworkAlongAndTheOthersLater) {
+  const auto order = check_container(
+      R"({"Image":"a","HostConfig":{"NetworkMode":"front"},"NetworkingConfig":{"EndpointsConfig":
+          {"back":{"Aliases":["db"]},"front":{"MacAddress":"02:42:ac:11:00:99"},"none":null}}})",
+      kRules);
+
+  ASSERT_TRUE(order) << order.error().text();
+  const auto body = Json::parse(order->body);
+  EXPECT_EQ(body["NetworkingConfig"]["EndpointsConfig"], Json({{"front", Json::object()}}));
+  EXPECT_EQ(body["MacAddress"], "02:42:ac:11:00:99");
+  ASSERT_EQ(order->later_networks.size(), 2U);
+  EXPECT_EQ(order->later_networks[0].name, "back");
+  EXPECT_EQ(order->later_networks[0].endpoint, R"({"Aliases":["db"]})");
+  EXPECT_EQ(order->later_networks[1].endpoint, "{}");
+}
+
+TEST(CreateBodyRules, TheAddressOfTheOnlyNetworkIsTheContainers) {
+  const auto body = [](const std::string& members) {
+    const auto order = check_container(
+        R"({"Image":"a","NetworkingConfig":{"EndpointsConfig":{"default":{"MacAddress":"02:42:ac:11:00:99"}}})" +
+            members + "}",
+        kRules);
+    EXPECT_TRUE(order);
+    return order && order->later_networks.empty() ? Json::parse(order->body) : Json{};
+  };
+
+  EXPECT_EQ(body("")["MacAddress"], "02:42:ac:11:00:99");
+  EXPECT_EQ(body(R"(,"MacAddress":"02:42:ac:11:00:01")")["MacAddress"], "02:42:ac:11:00:01");
+}
+
+TEST(CreateBodyRules, WhatNamesNoNetworkIsNoPartOfAPath) {
+  for (const char* name : {"", ".", "..", "../containers/x", "a/b"}) {
+    const auto refused = check_container(
+        R"({"Image":"a","HostConfig":{"NetworkMode":"n"},"NetworkingConfig":{"EndpointsConfig":{"n":{},")" +
+            std::string{name} + R"(":{}}}})",
+        kRules);
+    ASSERT_FALSE(refused) << name;
+    EXPECT_EQ(refused.error().kind, ErrorKind::bad_input) << name;
+  }
+}
+
 TEST(CreateBodyRules, WhatIsNoRequestIsRefused) {
   for (const char* body :
        {"", "[]", "{", "{}", R"({"Image":1})", R"({"Image":"a","HostConfig":[]})",
@@ -136,6 +177,8 @@ TEST(NetworkAndVolumeBodies, OnlyTheEnginesOwnKindsPass) {
   };
   EXPECT_TRUE(network(R"({"Name":"n","Driver":"bridge","IPAM":{"Config":[]}})"));
   EXPECT_TRUE(network(R"({"Name":"n","Options":{"com.docker.network.driver.mtu":"1400"}})"));
+  EXPECT_TRUE(network(R"({"Name":"n","EnableIPv4":true})"));
+  EXPECT_FALSE(network(R"({"Name":"n","EnableIPv4":1})"));
   EXPECT_FALSE(network(R"({"Name":"n","Driver":"macvlan"})"));
   EXPECT_FALSE(network(R"({"Name":"n","driver":"macvlan"})"));
   EXPECT_FALSE(network(R"({"Name":"n","Options":{"parent":"eth0"}})"));

@@ -693,6 +693,23 @@ TEST_F(BrokerServer, PrunesWithoutAnEngineWhatIsNotThereAndAsksAStartedOne) {
   EXPECT_NE(said.find("this job may not run containers"), std::string::npos) << said;
 }
 
+TEST_F(BrokerServer, APruneByAgeLeavesTheJobsImagesThere) {
+  images->keep(images->make_image("app"), {});
+  start();
+  const auto prune = [&](const std::string& filters) {
+    return ask(
+        post("/v1.41/images/prune?filters={\"dangling\":{\"false\":true}" + filters + "}", ""));
+  };
+
+  for (const auto* filters : {",\"until\":{\"24h\":true}", ",\"label!\":{\"keep\":true}"})
+    EXPECT_NE(prune(filters).find("\"ImagesDeleted\":null"), std::string::npos) << filters;
+  EXPECT_TRUE(prune(",\"age\":{\"24h\":true}").starts_with("HTTP/1.1 400"));
+  EXPECT_TRUE(ask("GET /images/json?filters={\"until\":{\"24h\":true}} HTTP/1.1\r\nHost: d\r\n"
+                  "Connection: close\r\n\r\n")
+                  .starts_with("HTTP/1.1 400"));
+  EXPECT_EQ(prune("").find("\"ImagesDeleted\":null"), std::string::npos) << "the control";
+}
+
 TEST_F(BrokerServer, BeforeItsEngineStartsListsAreEmptyAndNamesAreNotThere) {
   FakeContainerService service;
   service.started = false;
@@ -915,6 +932,70 @@ TEST_F(BrokerServer, AnImageForAnotherPlatformThanAContainerIsToHaveIsNotThere) 
   const auto own = create("amd64"); // the control
   EXPECT_TRUE(eventually([&] { return service.theirs >= 0; }));
   const UniqueFd engine{service.theirs.exchange(-1)};
+}
+
+TEST_F(BrokerServer, AContainerOfSeveralNetworksJoinsThemOrIsNotThere) {
+  const auto image = images->summary(images->keep(images->make_image("app"), {}));
+  const auto id = image.image_id.str();
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto create = [&](const std::vector<std::pair<std::string, std::string>>& calls) {
+    const auto client = connect();
+    send(client,
+         post("/v1.41/containers/create?name=web",
+              "{\"Image\":\"" + id +
+                  "\",\"HostConfig\":{\"NetworkMode\":\"front\"},\"NetworkingConfig\":"
+                  "{\"EndpointsConfig\":{\"front\":{},\"ba ck\":{\"Aliases\":[\"db\"]}}}}"));
+    for (const auto& [call, said] : calls) {
+      const auto engine = next_engine(service);
+      EXPECT_TRUE(engine) << call;
+      const auto asked = receive(engine, milliseconds{200});
+      EXPECT_NE((asked.substr(0, asked.find(" HTTP/")) + asked.substr(asked.find("\r\n\r\n") + 4))
+                    .find(call),
+                std::string::npos)
+          << asked;
+      send(engine, "HTTP/1.1 " + said);
+    }
+    return receive(client);
+  };
+  const std::pair<std::string, std::string> there{"GET /v1.41/images/" + id + "/json",
+                                                  "200 OK\r\n\r\n{}"};
+  const std::pair<std::string, std::string> made{"POST /v1.41/containers/create?name=web",
+                                                 "201 Created\r\n\r\n{\"Id\":\"c0ffee\"}"};
+  const std::string join = "POST /v1.41/networks/ba%20ck/connect{\"Container\":\"c0ffee\","
+                           "\"EndpointConfig\":{\"Aliases\":[\"db\"]}}";
+
+  const auto joined = create({there, made, {join, "200 OK\r\n\r\n"}});
+  EXPECT_TRUE(joined.starts_with("HTTP/1.1 201")) << joined;
+  EXPECT_NE(joined.find("c0ffee"), std::string::npos) << joined;
+  const auto refused =
+      create({there,
+              made,
+              {join, "404 Not Found\r\n\r\n{\"message\":\"network back not found\"}"},
+              {"DELETE /v1.41/containers/c0ffee?force=1&v=1", "204 No Content\r\n\r\n"}});
+  EXPECT_TRUE(refused.starts_with("HTTP/1.1 404")) << refused;
+  EXPECT_NE(refused.find("network back not found"), std::string::npos) << refused;
+  const auto nonsense =
+      create({there, {made.first, "201 Created\r\n\r\n{\"Id\":\"../networks\"}"}});
+  EXPECT_TRUE(nonsense.starts_with("HTTP/1.1 503")) << nonsense;
+}
+
+TEST_F(BrokerServer, ABuilderInAContainerIsToldOfTheOneThatThereIs) {
+  FakeContainerService service;
+  containers = &service;
+  start();
+  const auto create = [&](const std::string& name) {
+    return ask(post("/containers/create?name=" + name, "{\"Image\":\"none\"}"));
+  };
+
+  service.allowed = false;
+  const auto builder = create("buildx_buildkit_b10");
+  EXPECT_TRUE(builder.starts_with("HTTP/1.1 403")) << builder;
+  EXPECT_NE(builder.find("docker buildx use default"), std::string::npos) << builder;
+  EXPECT_EQ(create("web").find("buildx"), std::string::npos);
+  service.allowed = true; // the control
+  EXPECT_TRUE(create("buildx_buildkit_b10").starts_with("HTTP/1.1 404"));
 }
 
 TEST_F(BrokerServer, AContainerWhoseClientHasGoneWaitsNoLongerForItsEngine) {

@@ -423,9 +423,12 @@ TEST_F(DialectRun, ComposePullsAndShows) {
 TEST_F(DialectRun, ComposeGoesOnInTheImagesOwnProgram) {
   std::vector<std::string> called;
   std::string socket;
-  world_.become = [&](const std::vector<std::string>& argv, const std::string& at) {
+  bool classic = false;
+  world_.become = [&](const std::vector<std::string>& argv, const std::string& at,
+                      bool classic_builds) {
     called = argv;
     socket = at;
+    classic = classic_builds;
     return 0;
   };
   world_.compose_programs = {"/nonexistent/docker-compose", dir_ + "/plugin"};
@@ -443,6 +446,7 @@ TEST_F(DialectRun, ComposeGoesOnInTheImagesOwnProgram) {
   EXPECT_EQ(socket, broker_.socket());
   ASSERT_EQ(shell("docker-compose run web true"), 0) << err_;
   EXPECT_EQ(called.front(), dir_ + "/.docker-compose.image");
+  EXPECT_TRUE(classic) << "Compose in Python knows no BuildKit";
 
   write("compose.yaml", kTwoServices);
   ASSERT_EQ(shell("docker-compose -p p build db"), 0) << err_;
@@ -451,6 +455,8 @@ TEST_F(DialectRun, ComposeGoesOnInTheImagesOwnProgram) {
         std::string{"\177ELF"} + std::string(200, '\0') + std::string{"Go\0\0", 4});
   ASSERT_EQ(shell("docker-compose -p p build db"), 0) << err_;
   EXPECT_EQ(Json::parse(broker_.last().body)["tags"], Json::array({"p-db"})) << "Go is not";
+  ASSERT_EQ(shell("docker-compose up --build"), 0) << err_;
+  EXPECT_FALSE(classic) << "and builds as BuildKit does";
 }
 
 TEST_F(DialectRun, ImagetoolsInspectShowsWhatTheRegistryHas) {
