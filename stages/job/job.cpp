@@ -981,12 +981,14 @@ Status Jobs::cleanup(const std::string& key) {
 Status Jobs::remove_job(const state::JobRecord& record) {
   if (auto removed = remove_all(record); !removed)
     return std::move(removed).error().in("removing the sandboxes of " + record.key);
+  // Then the record: an audit log that cannot be written leaves nothing behind.
+  if (auto removed = tools_.folders.remove(record.key); !removed) return removed;
   if (auto noted =
           tools_.audit.append("job_cleanup", {{"job", record.key}, {"project", record.project}});
       !noted) {
     return std::move(noted).error().in("writing the audit log");
   }
-  return tools_.folders.remove(record.key);
+  return {};
 }
 
 namespace {
@@ -1032,7 +1034,7 @@ Result<int> Jobs::reap() {
       failed = std::move(cleaned).error().in("cleaning up after dead job " + seen.key);
   }
   // A job whose slipway was killed may have made one more sandbox after all was removed.
-  if (count > 0) {
+  if (count > 0 || failed) {
     if (auto swept = sweep(); !swept && !failed) failed = std::move(swept).error();
   }
   if (failed) return *std::move(failed);
