@@ -407,11 +407,11 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment, St
   auto spec = job_spec_from(*response, tools.config);
   if (!spec) return report(environment, spec.error(), job_log);
   spec->payload = environment.job_response_file;
+  spec->masked_image = job_log.masked(spec->image);
   // Its record would name the init, and the job would count as alive as long as that.
   if (runner_has_gone()) return report(environment, no_runner(), job_log);
-  log::write(
-      log::Level::info, "prepare",
-      {{"job", spec->key}, {"project", response->project}, {"image", job_log.masked(spec->image)}});
+  log::write(log::Level::info, "prepare",
+             {{"job", spec->key}, {"project", response->project}, {"image", spec->masked_image}});
   auto claims = tools.check_identity(*response);
   if (!claims) return report(environment, claims.error(), job_log);
   spec->subject.source = claims->pipeline_source;

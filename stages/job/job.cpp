@@ -782,10 +782,11 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     say("NOTE: too few subordinate ids for an id range of its own: this job shares one with others "
         "(operator: packaging/setup-runner --concurrent N)");
   }
-  auto head = tools_.audit.append("job_prepare", {{"job", record.key},
-                                                  {"project", record.project},
-                                                  {"ref", record.ref},
-                                                  {"image", spec.image}});
+  auto head = tools_.audit.append(
+      "job_prepare", {{"job", record.key},
+                      {"project", record.project},
+                      {"ref", record.ref},
+                      {"image", spec.masked_image.empty() ? spec.image : spec.masked_image}});
   if (!head) return std::move(head).error().in("writing the audit log");
   say("Audit log head: " + *head);
   say(words_on_egress(effective.egress, tools_.config.sandbox.block_registries, effective.rule));
