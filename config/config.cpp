@@ -1169,10 +1169,34 @@ Result<Config> load(const std::filesystem::path& file) {
 
 namespace {
 
-std::string quoted(const std::string& text) {
+constexpr std::string_view kLeftOut = "***";
+
+// At `at` begins [USER[:PASSWORD]@]HOST, up to one of `ends`.
+void mask_userinfo(std::string& text, std::size_t at, const char* ends) {
+  const auto end = std::min(text.find_first_of(ends, at), text.size());
+  const auto host = text.substr(at, end - at).rfind('@');
+  if (host == std::string::npos) return;
+  const auto colon = text.substr(at, host).find(':');
+  const auto secret = colon == std::string::npos ? 0 : colon + 1;
+  text.replace(at + secret, host - secret, kLeftOut);
+}
+
+// A URL in it may have a user with a password (or a token alone) before its host.
+std::string quoted(std::string text) {
+  std::size_t scheme = 0;
+  while ((scheme = text.find("://", scheme)) != std::string::npos) {
+    scheme += 3;
+    mask_userinfo(text, scheme, "/?# \t\"'");
+  }
   std::ostringstream out;
   out << toml::value<std::string>{text};
   return out.str();
+}
+// libcurl takes one without a scheme, too; and it has no path that could have an @.
+std::string proxy(std::string text) {
+  const auto scheme = text.find("://");
+  mask_userinfo(text, scheme == std::string::npos ? 0 : scheme + 3, "");
+  return quoted(std::move(text));
 }
 std::string list(const std::vector<std::string>& items) {
   std::string text = "[";
@@ -1205,8 +1229,13 @@ std::string written(const Setting& setting, const engine_api::IssuerSpec& spec) 
   switch (setting.kind) {
   case SettingKind::duration:
     return duration(spec.duration(key));
-  case SettingKind::list:
-    return list(spec.list(key));
+  case SettingKind::list: {
+    auto items = spec.list(key);
+    if (key == "environment") // by name only: NAME=***
+      for (auto& item : items)
+        item = item.substr(0, item.find('=')) + "=" + std::string{kLeftOut};
+    return list(items);
+  }
   case SettingKind::toggle:
     return boolean(spec.is_on(key));
   case SettingKind::text:
@@ -1215,7 +1244,7 @@ std::string written(const Setting& setting, const engine_api::IssuerSpec& spec) 
   case SettingKind::choice:
     break;
   }
-  return quoted(spec.text(key));
+  return key == "proxy" ? proxy(spec.text(key)) : quoted(spec.text(key));
 }
 
 } // namespace
@@ -1336,7 +1365,7 @@ std::string print(const Config& c) {
   line("hide", boolean(c.identity.hide));
   line("keys_url", quoted(c.identity.keys_url));
   line("ca_file", quoted(c.identity.ca_file));
-  line("proxy", quoted(c.identity.proxy));
+  line("proxy", proxy(c.identity.proxy));
   line("plain_http", boolean(c.identity.plain_http));
   out << "\n[signing]\n";
   line("key_file", quoted(c.signing.key_file));

@@ -22,6 +22,7 @@ namespace {
 constexpr std::size_t kMaxLineBytes = 64UL << 10;
 constexpr std::chrono::seconds kLockPatience{30}; ///< held by others for one line's time
 const std::string kFirst(64, '0');
+const std::string kRepaired = "audit_repaired";
 
 std::string sha256_hex(std::string_view bytes) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> raw{};
@@ -63,54 +64,77 @@ std::optional<Line> read_line(const std::string& text) {
   return line;
 }
 
-Result<std::string> last_line(int fd) {
+/// The end of the log: its last whole line, and what stands behind that. A write that a crash or a
+/// power loss cut off leaves bytes without a newline: they never were a record.
+struct End {
+  std::string line; ///< empty in an empty log
+  std::string torn;
+  off_t whole = 0; ///< bytes of the log without what is torn
+};
+
+Result<End> read_end(int fd) {
   const off_t size = ::lseek(fd, 0, SEEK_END);
   if (size < 0) return io_error("lseek", errno);
-  if (size == 0) return std::string{};
-  const off_t start =
-      size > static_cast<off_t>(kMaxLineBytes) ? size - static_cast<off_t>(kMaxLineBytes) : 0;
-  std::string tail(static_cast<std::size_t>(size - start), '\0');
-  const ssize_t got = ::pread(fd, tail.data(), tail.size(), start);
+  constexpr auto kWindow = static_cast<off_t>(2 * kMaxLineBytes); // a whole line and a torn one
+  const off_t start = size > kWindow ? size - kWindow : 0;
+  std::string bytes(static_cast<std::size_t>(size - start), '\0');
+  const ssize_t got = ::pread(fd, bytes.data(), bytes.size(), start);
   if (got < 0) return io_error("read", errno);
-  tail.resize(static_cast<std::size_t>(got));
-  if (tail.empty() || tail.back() != '\n') {
-    // A line cut by a crash or a full disk: it never was a record, but it must not be glued to one.
+  if (static_cast<std::size_t>(got) != bytes.size())
+    return Error{ErrorKind::io, "the audit log changed while it was read", "", {}};
+  End end;
+  const auto newline = bytes.rfind('\n');
+  end.torn = newline == std::string::npos ? bytes : bytes.substr(newline + 1);
+  if (end.torn.size() > kMaxLineBytes) {
     return Error{ErrorKind::misconfigured,
-                 "the audit log ends in an incomplete line",
-                 "keep a copy, then remove the incomplete last line",
+                 "the audit log ends in more bytes without a newline than a record has",
+                 "somebody else wrote to it: keep a copy, then remove what stands behind the last "
+                 "whole line",
                  {}};
   }
-  tail.pop_back();
-  const auto newline = tail.rfind('\n');
-  return newline == std::string::npos ? tail : tail.substr(newline + 1);
+  end.whole = size - static_cast<off_t>(end.torn.size());
+  if (newline == std::string::npos) return end;
+  bytes.resize(newline);
+  const auto before = bytes.rfind('\n');
+  end.line = before == std::string::npos ? bytes : bytes.substr(before + 1);
+  return end;
 }
 
-} // namespace
+/// Moves what is torn into a file of its own, durably before it goes from the log: a crash in
+/// between leaves it in both, never in none. The name of that file.
+Result<std::string> set_aside(int fd, const End& end, const std::filesystem::path& file,
+                              WallTime now) {
+  std::string time = rfc3339(now);
+  std::erase_if(time, [](char c) { return c == ':' || c == '-'; });
+  const std::filesystem::path aside =
+      file.string() + ".torn-" + time + "-" + sha256_hex(end.torn).substr(0, 16);
+  if (auto kept = replace_file(aside, end.torn, 0640); !kept) return std::move(kept).error();
+  const auto parent = file.has_parent_path() ? file.parent_path() : std::filesystem::path{"."};
+  const UniqueFd dir{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!dir) return io_error("open", errno, parent.string());
+  if (::fsync(dir.get()) != 0) return io_error("fsync", errno, parent.string());
+  if (::ftruncate(fd, end.whole) != 0) return io_error("ftruncate", errno, file.string());
+  return aside.filename().string();
+}
 
-Result<std::string> FileAuditLog::append(const std::string& event, const Fields& fields) {
-  const UniqueFd fd{
-      ::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640)};
-  if (!fd) return io_error("open", errno, file_.string());
-  auto locked = await_lock(fd.get(), LOCK_EX, give_up_after(kLockPatience), file_);
-  if (!locked) return std::move(locked).error();
-  if (!*locked)
-    return Error{ErrorKind::timed_out, "others hold " + file_.string() + " for too long", "", {}};
-  auto tail = last_line(fd.get());
-  if (!tail) return std::move(tail).error().in("appending to " + file_.string());
+/// The caller has the lock.
+Result<std::string> append_record(int fd, const std::filesystem::path& file, WallTime now,
+                                  const std::string& last, const std::string& event,
+                                  const AuditLog::Fields& fields) {
   std::string previous = kFirst;
   std::uint64_t number = 1;
-  if (!tail->empty()) {
-    const auto line = read_line(*tail);
+  if (!last.empty()) {
+    const auto line = read_line(last);
     if (!line) {
       return Error{ErrorKind::misconfigured,
-                   "the last line of the audit log is no audit record (" + file_.string() + ")",
+                   "the last line of the audit log is no audit record (" + file.string() + ")",
                    "`slipway audit verify` tells where the chain breaks",
                    {}};
     }
     previous = line->hash;
     number = line->body.value("n", std::uint64_t{0}) + 1;
   }
-  nlohmann::json body{{"n", number}, {"time", rfc3339(clock_.now())}, {"event", event}};
+  nlohmann::json body{{"n", number}, {"time", rfc3339(now)}, {"event", event}};
   for (const auto& [key, value] : fields)
     body[key] = value.substr(0, 4096);
   // Parsed again, so that the hash is over what a reader will see (invalid UTF-8 is replaced).
@@ -128,13 +152,42 @@ Result<std::string> FileAuditLog::append(const std::string& event, const Fields&
                  "what it tells of is not done: leave out long names",
                  {}};
   }
-  const off_t before = ::lseek(fd.get(), 0, SEEK_END);
-  if (auto written = write_all(fd.get(), text); !written) {
-    (void)!::ftruncate(fd.get(), before); // a full disk must not leave half a line
-    return std::move(written).error().in("appending to " + file_.string());
+  const off_t before = ::lseek(fd, 0, SEEK_END);
+  if (auto written = write_all(fd, text); !written) {
+    (void)!::ftruncate(fd, before); // a full disk must not leave half a line
+    return std::move(written).error().in("appending to " + file.string());
   }
-  if (::fdatasync(fd.get()) != 0) return io_error("fdatasync", errno, file_.string());
+  if (::fdatasync(fd) != 0) return io_error("fdatasync", errno, file.string());
   return hash;
+}
+
+} // namespace
+
+Result<std::string> FileAuditLog::append(const std::string& event, const Fields& fields) {
+  const UniqueFd fd{
+      ::open(file_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640)};
+  if (!fd) return io_error("open", errno, file_.string());
+  auto locked = await_lock(fd.get(), LOCK_EX, give_up_after(kLockPatience), file_);
+  if (!locked) return std::move(locked).error();
+  if (!*locked)
+    return Error{ErrorKind::timed_out, "others hold " + file_.string() + " for too long", "", {}};
+  auto end = read_end(fd.get());
+  if (!end) return std::move(end).error().in("appending to " + file_.string());
+  if (!end->torn.empty()) {
+    auto aside = set_aside(fd.get(), *end, file_, clock_.now());
+    if (!aside) {
+      return std::move(aside).error().in("moving the incomplete last line of " + file_.string() +
+                                         " to a file beside it");
+    }
+    const Fields repaired{{"bytes", std::to_string(end->torn.size())},
+                          {"sha256", sha256_hex(end->torn)},
+                          {"file", *aside}};
+    auto noted = append_record(fd.get(), file_, clock_.now(), end->line, kRepaired, repaired);
+    if (!noted) return noted;
+    end = read_end(fd.get());
+    if (!end) return std::move(end).error().in("appending to " + file_.string());
+  }
+  return append_record(fd.get(), file_, clock_.now(), end->line, event, fields);
 }
 
 Result<Verified> verify(const std::filesystem::path& file, const std::optional<std::string>& head) {
@@ -146,6 +199,12 @@ Result<Verified> verify(const std::filesystem::path& file, const std::optional<s
   std::string text;
   while (std::getline(in, text)) {
     const auto at = file.string() + ":" + std::to_string(verified.records + 1) + ": ";
+    if (in.eof()) { // no newline: not even where it looks like a whole record
+      return Error{ErrorKind::bad_input,
+                   at + "an incomplete line: whoever wrote it was cut off",
+                   "slipway's next record moves it to a file beside the log and says so",
+                   {}};
+    }
     const auto line = read_line(text);
     if (!line) return Error{ErrorKind::bad_input, at + "not an audit record", "", {}};
     if (line->previous != verified.head) {
@@ -163,6 +222,7 @@ Result<Verified> verify(const std::filesystem::path& file, const std::optional<s
     }
     verified.head = line->hash;
     ++verified.records;
+    if (line->body.contains("event") && line->body["event"] == kRepaired) ++verified.repairs;
     if (head && *head == verified.head) head_seen = true;
   }
   if (!head_seen) {

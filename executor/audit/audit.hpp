@@ -24,6 +24,8 @@ public:
   /// Appends one record durably and returns the new head (64 hex digits). Errors: io; timed_out
   /// (others hold it for too long); misconfigured (the last line of the file is not one of ours:
   /// somebody wrote to it); bad_input (a record of more than 64 KiB).
+  /// A last line that has no newline was cut off by a crash: it goes to a file beside the log, and
+  /// a record `audit_repaired` with its length and SHA-256 comes before this one.
   virtual Result<std::string> append(const std::string& event, const Fields& fields) = 0;
 };
 
@@ -41,11 +43,13 @@ private:
 
 struct Verified {
   std::uint64_t records = 0;
+  std::uint64_t repairs = 0; ///< of these, `audit_repaired`: after an incomplete line
   std::string head;
 };
 
 /// Checks the whole chain; with `head`, also that this record is still in it. Errors: bad_input,
-/// naming the first line that does not fit; not_found (the head is not in the chain: truncated).
+/// naming the first line that does not fit or is not complete; not_found (the head is not in the
+/// chain: truncated).
 Result<Verified> verify(const std::filesystem::path& file, const std::optional<std::string>& head);
 
 } // namespace slipway::audit

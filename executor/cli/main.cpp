@@ -75,6 +75,15 @@ struct Installation {
   std::vector<std::string> runner_tags;
 };
 
+void print_verified(const audit::Verified& verified) {
+  std::cout << verified.records << " records, chain intact, head " << verified.head << "\n";
+  if (verified.repairs > 0) {
+    std::cout << verified.repairs
+              << " of them audit_repaired: each names the file beside the log that has an "
+                 "incomplete line, written when slipway or the machine was cut off\n";
+  }
+}
+
 Result<config::Config> load(const Installation& installation) {
   auto config = config::load(installation.config_file);
   if (config) config->runner_tags = installation.runner_tags;
@@ -288,7 +297,7 @@ int main(int argc, char** argv) {
   if (audit_verify->parsed() && !audit_file.empty()) {
     auto verified = audit::verify(audit_file, head.empty() ? std::nullopt : std::optional{head});
     if (!verified) return complain(verified.error(), 1);
-    std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";
+    print_verified(*verified);
     return 0;
   }
   if (db_digest->parsed()) return cli::db_digest(db_path, std::cout, std::cerr);
@@ -371,7 +380,7 @@ int main(int argc, char** argv) {
     auto verified = audit::verify(cli::audit_file_of(*config),
                                   head.empty() ? std::nullopt : std::optional{head});
     if (!verified) return complain(verified.error(), 1);
-    std::cout << verified->records << " records, chain intact, head " << verified->head << "\n";
+    print_verified(*verified);
     return 0;
   }
   // Whoever asks: it writes nothing, neither state nor log.

@@ -14,6 +14,7 @@
 #include "executor/gate/gate.hpp"
 #include "executor/gate_worker/gate_process.hpp"
 #include "executor/gitlab/job_identity.hpp"
+#include "executor/gitlab/job_log.hpp"
 #include "executor/gitlab/job_logins.hpp"
 #include "executor/gitlab/known_secrets.hpp"
 #include "executor/log/log.hpp"
@@ -174,6 +175,9 @@ gitlab::StageTools Wiring::stage_tools() {
         }
         auto parts = image_tools();
         parts.proxy = proxy;
+        const auto log = std::make_shared<gitlab::JobLog>();
+        log->mask(gitlab::masked_values(response));
+        parts.masked = [log](std::string_view text) { return log->masked(text); };
         return std::make_unique<image::Images>(parts, record, gitlab::job_logins(response).logins,
                                                std::move(secrets),
                                                gitlab::known_secrets(response, record.created));

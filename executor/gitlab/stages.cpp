@@ -242,6 +242,36 @@ std::string shell_check(std::string_view script) {
          "variables: { FF_POSIXLY_CORRECT_ESCAPES: \"true\" }' >&2; exit 1; fi\n";
 }
 
+std::vector<std::string> words_on_replaced_services(const JobResponse& response) {
+  std::vector<std::string> lines;
+  for (const auto& service : response.services) {
+    const auto name = response.expand(service.name);
+    if (!is_docker_in_docker(name)) continue;
+    auto line = name + ": not started, slipway's broker takes its place";
+    std::string idle;
+    for (const auto& [word, is_set] : {std::pair{"command", !service.command.empty()},
+                                       std::pair{"entrypoint", service.has_entrypoint},
+                                       std::pair{"variables", !service.variables.empty()}})
+      if (is_set) idle += (idle.empty() ? "" : ", ") + std::string{word};
+    if (!idle.empty()) line += "; without effect: its " + idle;
+    const auto has = [&](std::string_view flag) {
+      const auto holds = [&](const std::string& word) {
+        return word.find(flag) != std::string::npos;
+      };
+      return std::any_of(service.command.begin(), service.command.end(), holds) ||
+             std::any_of(service.entrypoint.begin(), service.entrypoint.end(), holds);
+    };
+    if (has("--registry-mirror"))
+      line += "; for --registry-mirror: name the mirror's host in FROM, the operator configures it "
+              "with a [[registry]] entry (host, ca_file)";
+    if (has("--insecure-registry"))
+      line += "; for --insecure-registry: the operator configures registries, with ca_file or "
+              "plain_http in their [[registry]] entries";
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
 Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Config& config) {
   job::JobSpec spec;
   spec.key = state::JobFolders::key_for(response.id, response.token);
@@ -377,16 +407,18 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment, St
   auto spec = job_spec_from(*response, tools.config);
   if (!spec) return report(environment, spec.error(), job_log);
   spec->payload = environment.job_response_file;
+  spec->masked_image = job_log.masked(spec->image);
   // Its record would name the init, and the job would count as alive as long as that.
   if (runner_has_gone()) return report(environment, no_runner(), job_log);
-  log::write(
-      log::Level::info, "prepare",
-      {{"job", spec->key}, {"project", response->project}, {"image", job_log.masked(spec->image)}});
+  log::write(log::Level::info, "prepare",
+             {{"job", spec->key}, {"project", response->project}, {"image", spec->masked_image}});
   auto claims = tools.check_identity(*response);
   if (!claims) return report(environment, claims.error(), job_log);
   spec->subject.source = claims->pipeline_source;
   for (const auto& note : job_logins(*response).notes)
     job_log.say("Warning: " + note);
+  for (const auto& line : words_on_replaced_services(*response))
+    job_log.say(line);
   // Room is short for all jobs, not by this one's fault: the runner may try again.
   const auto without_space = [&] {
     auto error = no_space(tools, "prepare was ended");

@@ -120,6 +120,10 @@ job::Where where_for(std::string_view sub_stage);
 /// FF_POSIXLY_CORRECT_ESCAPES.
 std::string shell_check(std::string_view script);
 
+/// One line for each service that is not started because slipway's broker takes its place
+/// (is_docker_in_docker): which of its options have no effect, and what there is instead.
+std::vector<std::string> words_on_replaced_services(const JobResponse& response);
+
 /// The job in the core's words. Errors: bad_input.
 Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Config& config);
 

@@ -124,9 +124,14 @@ int on_progress(void* opaque, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 }
 
 Error curl_error(CURLcode code, const Request& request, const char* detail,
-                 const std::string& entry) {
+                 const CurlOptions& options) {
+  const std::string& entry = options.entry;
   const std::string where = request.method + " " + request.url.display();
-  const std::string said = *detail != '\0' ? detail : curl_easy_strerror(code);
+  std::string said = *detail != '\0' ? detail : curl_easy_strerror(code);
+  // What libcurl cannot use it repeats, with user and password.
+  for (auto at = said.find(options.proxy); !options.proxy.empty() && at != std::string::npos;
+       at = said.find(options.proxy, at))
+    said.replace(at, options.proxy.size(), "the proxy");
   switch (code) {
   case CURLE_OPERATION_TIMEDOUT: {
     // curl reports connect timeouts, stalls and the deadline alike
@@ -304,7 +309,7 @@ Result<Response> CurlTransport::send(const Request& request) {
     // A server that refuses an upload may answer and close before it has read the body.
     const bool answered_early =
         request.stream && status >= 400 && (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR);
-    if (!answered_early) return curl_error(code, request, detail, options_.entry);
+    if (!answered_early) return curl_error(code, request, detail, options_);
   }
   exchange.response.status = static_cast<int>(status);
   return std::move(exchange.response);

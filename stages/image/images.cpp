@@ -575,7 +575,7 @@ Result<router::Decision> Images::choose_backend(const broker::BuildRequest& requ
   if (auto noted = tools_.audit.append("build_denied", {{"job", record_.key},
                                                         {"project", record_.project},
                                                         {"dialect", request.dialect},
-                                                        {"why", decision.denial->what}});
+                                                        {"why", masked(decision.denial->what)}});
       !noted)
     return std::move(noted).error().in("writing the audit log");
   return *std::move(decision.denial);
@@ -682,11 +682,12 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
       },
       set_up,
       [&](const std::string& failed, const std::string& next, const Error& why) -> Status {
-        auto noted = tools_.audit.append("build_fallback", {{"job", record_.key},
-                                                            {"project", record_.project},
-                                                            {"from", failed},
-                                                            {"to", next},
-                                                            {"why", why.text()}});
+        auto noted =
+            tools_.audit.append("build_fallback", {{"job", record_.key},
+                                                   {"project", record_.project},
+                                                   {"from", failed},
+                                                   {"to", next},
+                                                   {"why", masked(mask.hide(why.text()))}});
         if (!noted) return std::move(noted).error().in("writing the audit log");
         return {};
       }};
@@ -826,8 +827,13 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   if (auto admitted = policy::admit_push(tools_.config, effective_, subject_, reference);
       !admitted) {
     if (!is_news(reference.str())) return std::move(admitted).error();
-    if (auto noted = audit("push_denied", {{"why", admitted.error().what}}); !noted)
-      return std::move(noted).error();
+    auto noted = tools_.audit.append("push_denied", {{"job", record_.key},
+                                                     {"project", record_.project},
+                                                     {"ref", record_.ref},
+                                                     {"image", masked(reference.str())},
+                                                     {"digest", manifest.str()},
+                                                     {"why", masked(admitted.error().what)}});
+    if (!noted) return std::move(noted).error();
     note(manifest, "refused  " + reference.str() + "\n  why      " + admitted.error().what);
     return std::move(admitted).error();
   }
@@ -996,8 +1002,8 @@ Status Images::may_push(const oci::Reference& repository) {
   if (auto noted = tools_.audit.append("push_denied", {{"job", record_.key},
                                                        {"project", record_.project},
                                                        {"ref", record_.ref},
-                                                       {"image", name},
-                                                       {"why", admitted.error().what}});
+                                                       {"image", masked(name)},
+                                                       {"why", masked(admitted.error().what)}});
       !noted)
     return std::move(noted).error();
   return admitted;
@@ -1518,10 +1524,14 @@ bool Images::is_news(const std::string& place) {
               {{"job", record_.key},
                {"project", record_.project},
                {"ref", record_.ref},
-               {"image", place},
+               {"image", masked(place)},
                {"why", "policy; what this script tries further is not written down"}})
       .ok();
   return false;
+}
+
+std::string Images::masked(std::string_view text) const {
+  return tools_.masked ? tools_.masked(text) : std::string{text};
 }
 
 void Images::add_note(std::string text) {

@@ -56,6 +56,7 @@ struct Tools {
   sandbox::SlotPlan slots = {};
   egress::Proxy* proxy = nullptr; ///< lent; where builds of a closed network get out
   int stop_fd = -1;               ///< as job::Tools::stop_fd
+  std::function<std::string(std::string_view)> masked = {}; ///< without the job's masked values
 };
 
 class JobReports;
@@ -214,6 +215,9 @@ private:
   /// Asks the registry what the reference is. Errors: not_found, denied, unavailable, timed_out.
   Result<engine_api::WorkerAnswer> look_at(const oci::Reference& reference,
                                            const broker::Cancelled& cancelled);
+  /// What a job said, as the audit log may have it: without masked values. Not for what was pushed:
+  /// the registry shows that, and no job may hide where it went.
+  std::string masked(std::string_view text) const;
   /// One entry of the summary. Called under noting_.
   void add_note(std::string text);
   /// The same, on the image with this manifest.

@@ -782,10 +782,11 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
     say("NOTE: too few subordinate ids for an id range of its own: this job shares one with others "
         "(operator: packaging/setup-runner --concurrent N)");
   }
-  auto head = tools_.audit.append("job_prepare", {{"job", record.key},
-                                                  {"project", record.project},
-                                                  {"ref", record.ref},
-                                                  {"image", spec.image}});
+  auto head = tools_.audit.append(
+      "job_prepare", {{"job", record.key},
+                      {"project", record.project},
+                      {"ref", record.ref},
+                      {"image", spec.masked_image.empty() ? spec.image : spec.masked_image}});
   if (!head) return std::move(head).error().in("writing the audit log");
   say("Audit log head: " + *head);
   say(words_on_egress(effective.egress, tools_.config.sandbox.block_registries, effective.rule));
@@ -981,12 +982,14 @@ Status Jobs::cleanup(const std::string& key) {
 Status Jobs::remove_job(const state::JobRecord& record) {
   if (auto removed = remove_all(record); !removed)
     return std::move(removed).error().in("removing the sandboxes of " + record.key);
+  // Then the record: an audit log that cannot be written leaves nothing behind.
+  if (auto removed = tools_.folders.remove(record.key); !removed) return removed;
   if (auto noted =
           tools_.audit.append("job_cleanup", {{"job", record.key}, {"project", record.project}});
       !noted) {
     return std::move(noted).error().in("writing the audit log");
   }
-  return tools_.folders.remove(record.key);
+  return {};
 }
 
 namespace {
@@ -1032,7 +1035,7 @@ Result<int> Jobs::reap() {
       failed = std::move(cleaned).error().in("cleaning up after dead job " + seen.key);
   }
   // A job whose slipway was killed may have made one more sandbox after all was removed.
-  if (count > 0) {
+  if (count > 0 || failed) {
     if (auto swept = sweep(); !swept && !failed) failed = std::move(swept).error();
   }
   if (failed) return *std::move(failed);

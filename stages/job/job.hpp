@@ -52,6 +52,7 @@ struct JobSpec {
   /// What the runner keeps as long as it knows the job: gone means over. "" = nothing is known of.
   std::filesystem::path payload;
   std::string image;
+  std::string masked_image; ///< the same without masked values, for the audit log; "" = image
   std::vector<std::string> entrypoint;
   bool has_entrypoint = false;
   std::string user; ///< overrides the image's USER

@@ -119,10 +119,14 @@ TEST "config print gives the effective configuration, which check takes and whic
     install -m 0600 /dev/stdin password <<<only-slipway-knows-this
     cp "$SUITE_DIR/config.toml" config.toml
     printf '[[registry]]\nhost = "reg.example:5000"\nusername = "slipway"\npassword_file = "%s/password"\n' "$PWD" >>config.toml
+    printf '[[credential]]\nname = "own"\ntype = "command"\nargv = ["/bin/mint"]\n' >>config.toml
+    printf 'environment = ["TOKEN=only-slipway-knows-this"]\nproxy = "http://ci:only-slipway-knows-this@proxy.example:3128"\n' >>config.toml
     "$SLIPWAY_BIN/slipway" --config config.toml config print >printed.toml
     expect_contains "$(<printed.toml)" "$PWD/password"
     expect_contains "$(<printed.toml)" "disk_floor" # a key that was not set
     expect_lacks "$(<printed.toml)" only-slipway-knows-this
+    expect_contains "$(<printed.toml)" "http://ci:***@proxy.example:3128"
+    expect_contains "$(<printed.toml)" "TOKEN=***"
 
     expect_contains "$("$SLIPWAY_BIN/slipway" --config printed.toml config check)" "ok, 1 registries"
     "$SLIPWAY_BIN/slipway" --config printed.toml config print >again.toml

@@ -402,11 +402,13 @@ expect_docker_job() {
 
 TEST "the standard job with docker:dind passes with the shim and no service is started" {
     run_steps 4101 "try resolves sh -c 'getent hosts docker'
-$(docker_job 4101 docker)" '.services = [{name: "docker:27.5-dind", alias: "docker"}]
+$(docker_job 4101 docker)" '.services = [{name: "docker:27.5-dind", alias: "docker", command: ["--insecure-registry=registry.example"]}]
         | .variables += [{key: "DOCKER_HOST", value: "tcp://docker:2375", public: true}, {key: "DOCKER_TLS_CERTDIR", value: "", public: true}]'
 
     expect_step resolves 0 127.0.0.1
-    expect_lacks "$TRACE" "docker:27.5-dind"
+    expect_contains "$TRACE" "docker:27.5-dind: not started, slipway's broker takes its place; without effect: its command; for --insecure-registry: the operator"
+    expect_lacks "$TRACE" "Pulling docker:27.5-dind"
+    expect_eq "$(grep -c "docker:27.5-dind" <<<"$TRACE")" 1 "lines that name the service"
     expect_docker_job 4101
 }
 

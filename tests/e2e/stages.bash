@@ -833,6 +833,8 @@ echo the script is over"
 
 # secret_job ID MASKED: its image's name and a Dockerfile hold a masked variable's value.
 secret_job() {
+    local before=0
+    [[ ! -e $world_state_dir/audit.jsonl ]] || before=$(wc -l <"$world_state_dir/audit.jsonl")
     job "$1" "printf 'FROM $world_busybox\\nhidden-4711-value x\\n' >Dockerfile; docker build ." \
         ".variables += [{key: \"PROBE\", value: \"hidden-4711-value\", masked: $2}]"
     sim "$1"
@@ -841,6 +843,7 @@ secret_job() {
     sim "$(($1 + 1))"
     cat "$1/events.jsonl" >said
     cat "$(($1 + 1))/events.jsonl" >>said
+    tail -n "+$((before + 1))" "$world_state_dir/audit.jsonl" >audited
 }
 
 TEST "what slipway says of an image, and what a builder says of a Dockerfile, holds no masked value" {
@@ -848,10 +851,13 @@ TEST "what slipway says of an image, and what a builder says of a Dockerfile, ho
     expect_lacks "$(jq -r 'select(.out or .err) | .out, .err' said | grep -v '^\$ ')" hidden-4711-value
     expect_contains "$(<said)" '[MASKED]'
     grep -q 'Pulling [^ ]*MASKED' said
+    expect_lacks "$(<audited)" hidden-4711-value
+    expect_contains "$(jq -r 'select(.event == "job_prepare") | .image' audited)" '[MASKED]'
 }
 
 TEST "control: of a variable that is not masked the same is shown" {
     secret_job 3085 false
     grep -q 'Pulling [^ ]*hidden-4711-value' said
+    expect_contains "$(jq -r 'select(.event == "job_prepare") | .image' audited)" hidden-4711-value
     grep -q 'unknown instruction: .*[Hh][Ii][Dd][Dd][Ee][Nn]' said
 }

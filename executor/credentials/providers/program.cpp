@@ -88,7 +88,7 @@ Status check_program(const Issuer& issuer, const std::vector<std::string>& argv)
                  "is it there, and executable for slipway's user?");
   for (const auto& pair : issuer.spec().list("environment")) {
     if (pair.find('=') == std::string::npos || pair.front() == '=')
-      return wrong("environment \"" + pair + "\" is no NAME=value", "write \"HOME=/var/lib/x\"");
+      return wrong("an entry of environment is no NAME=value", "write \"HOME=/var/lib/x\"");
   }
   return {};
 }

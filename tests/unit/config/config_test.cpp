@@ -159,6 +159,32 @@ TEST(Config, ReadsEverySectionAndPrintsItBack) {
   EXPECT_EQ(print(*again), printed);
 }
 
+TEST(Config, PrintsNoPasswordOfAUrlAndTheEnvironmentByNameOnly) {
+  const auto config = parse(
+      "[identity]\nproxy = \"user:first/p@rt@proxy.example:3128\"\n"
+      "[signing]\ncommand = [\"/bin/sign\", \"--url=https://me:second@kms.example/a@b\"]\n"
+      "public_key_file = \"/p\"\nbuilder_id = \"https://third@builder.example/x\"\n"
+      "[[credential]]\nname = \"own\"\ntype = \"command\"\nargv = [\"/bin/mint\", "
+      "\"http://u:fourth@a https://v:fifth@b\"]\nenvironment = [\"TOKEN=sixth\", \"EMPTY=\"]\n"
+      "proxy = \"http://ci:seventh@proxy.example:3128\"\n"
+      "[[registry]]\nhost = \"r:1\"\ncredential = \"issuer\"\nissuer = \"own\"\n",
+      "c.toml");
+
+  ASSERT_TRUE(config) << config.error().what;
+  const auto printed = print(*config);
+  for (const auto* secret :
+       {"first", "p@rt", "second", "third", "fourth", "fifth", "sixth", "seventh"})
+    EXPECT_EQ(printed.find(secret), std::string::npos) << secret << "\n" << printed;
+  for (const auto* shown :
+       {"proxy = 'user:***@proxy.example:3128'", "'--url=https://me:***@kms.example/a@b'",
+        "builder_id = 'https://***@builder.example/x'", "'http://u:***@a https://v:***@b'",
+        "environment = ['TOKEN=***', 'EMPTY=***']", "proxy = 'http://ci:***@proxy.example:3128'"})
+    EXPECT_NE(printed.find(shown), std::string::npos) << shown << "\n" << printed;
+  const auto again = parse(printed, "printed");
+  ASSERT_TRUE(again) << again.error().what << printed;
+  EXPECT_EQ(print(*again), printed);
+}
+
 /// "[section] key" for each line of TEXT that sets a key, commented-out ones too.
 std::set<std::string> keys_by_section(const std::string& text) {
   std::set<std::string> keys;

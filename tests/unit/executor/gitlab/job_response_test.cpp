@@ -199,6 +199,29 @@ TEST(JobSpec, HelperHasANetworkWhereItsScriptsMayNeedOne) {
   EXPECT_TRUE(helper_network("none", "", "always"));
 }
 
+TEST(JobSpec, TellsWhatOfAReplacedServiceHasNoEffect) {
+  const auto job = parse_job_response(
+      R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},"image":{"name":"a"},"variables":[{"key":"V","value":"27"}],
+    "services":[{"name":"docker:$V-dind"},{"name":"postgres:16","command":["-c","x"]},
+      {"name":"docker:dind","entrypoint":["sh","-c"],"command":["dockerd --insecure-registry r.example"],"variables":[{"key":"A","value":"hidden"}]},
+      {"name":"docker:dind","command":["--registry-mirror=https://m.example"]}]})");
+
+  const auto lines = words_on_replaced_services(*job);
+
+  ASSERT_EQ(lines.size(), 3U);
+  EXPECT_EQ(lines[0], "docker:27-dind: not started, slipway's broker takes its place");
+  EXPECT_NE(lines[1].find("without effect: its command, entrypoint, variables; for "
+                          "--insecure-registry: the operator configures registries, with ca_file "
+                          "or plain_http"),
+            std::string::npos)
+      << lines[1];
+  EXPECT_EQ(lines[1].find("hidden"), std::string::npos);
+  EXPECT_EQ(lines[1].find("--registry-mirror"), std::string::npos);
+  EXPECT_NE(lines[2].find("its command; for --registry-mirror: name the mirror's host in FROM"),
+            std::string::npos)
+      << lines[2];
+}
+
 TEST(JobSpec, DindIsReplacedAndOtherServicesStay) {
   const auto job = parse_job_response(
       R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},"image":{"name":"a"},"variables":[{"key":"P","value":"1","public":true},{"key":"S","value":"x","masked":true}],

@@ -110,6 +110,29 @@ TEST_F(ImagesTest, WhatPolicyForbidsIsRefusedBeforeAnythingIsScanned) {
   EXPECT_TRUE(runner_.seen.empty());
 }
 
+TEST_F(ImagesTest, WhatWasRefusedStandsInTheAuditLogWithoutMaskedValues) {
+  stock("other.example/grp/hidden-4711:1");
+  const auto refused_with = [&](std::function<std::string(std::string_view)> masked) {
+    auto masking = tools();
+    masking.masked = std::move(masked);
+    Images images{masking, record_, {}};
+    EXPECT_FALSE(push(images, "other.example/grp/hidden-4711:1").ok());
+    return audited("push_denied").back().dump();
+  };
+
+  const auto shown = refused_with(nullptr);
+  const auto masked = refused_with([](std::string_view text) {
+    std::string rest{text};
+    for (auto at = rest.find("hidden-4711"); at != std::string::npos; at = rest.find("hidden-4711"))
+      rest.replace(at, 11, "[MASKED]");
+    return rest;
+  });
+
+  EXPECT_NE(shown.find("hidden-4711"), std::string::npos);
+  EXPECT_EQ(masked.find("hidden-4711"), std::string::npos) << masked;
+  EXPECT_NE(masked.find("other.example/grp/[MASKED]:1"), std::string::npos) << masked;
+}
+
 TEST_F(ImagesTest, WhatPolicyForbidsIsSaidOnceAPlaceAndOfSoManyPlaces) {
   const auto digest = stock("other.example/grp/app:1");
   auto images = this->images();

@@ -255,6 +255,18 @@ TEST_F(JobsTest, CleanupKeepsTheRecordWhenTheEngineFails) {
   EXPECT_TRUE(folders_.load("j1-aa")) << "the next try must find what is left";
 }
 
+TEST_F(JobsTest, CleanupLeavesNothingBehindWhereTheAuditLogCannotBeWritten) {
+  prepared("j1-aa", state::ProcessIdentity::parent());
+  std::ofstream{dir_ / "audit.jsonl"} << "not ours\n";
+
+  const auto cleaned = Jobs{tools()}.cleanup("j1-aa");
+
+  ASSERT_FALSE(cleaned);
+  EXPECT_NE(cleaned.error().what.find("is no audit record"), std::string::npos);
+  EXPECT_TRUE(api_->containers.empty());
+  EXPECT_FALSE(std::filesystem::exists(folders_.dir("j1-aa")));
+}
+
 // The runner lives for weeks, and asks for a cleanup once.
 TEST_F(JobsTest, ReapEndsWhatACleanupCouldNotAlthoughTheRunnerLives) {
   prepared("j1-aa", state::ProcessIdentity::parent());
