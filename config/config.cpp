@@ -1067,6 +1067,7 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     if (s.has("leak_exempt")) rule.leak_exempt = std::move(leak_exempt);
     s.read("sign", rule.sign);
     s.read("push", rule.push);
+    s.read("save", rule.save);
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
     Egress egress;
@@ -1429,6 +1430,7 @@ std::string print(const Config& c) {
     if (r.leak_exempt) out << "# leak_exempt = " << list(*r.leak_exempt) << "\n";
     if (r.sign) out << "# sign = " << boolean(*r.sign) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
+    if (r.save) out << "# save = " << boolean(*r.save) << "\n";
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
     if (!r.static_credentials.empty())
       out << "# static_credentials = " << list(r.static_credentials) << "\n";

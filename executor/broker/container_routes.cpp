@@ -661,9 +661,10 @@ Result<std::string> ContainerRoutes::bring(const std::string& name, const std::s
             head_of("POST", path + "load?quiet=1", false, "application/x-tar", std::nullopt), stop);
         !sent)
       return std::move(sent).error();
-    auto saved = images_.save({id}, [&](std::string_view bytes) -> Status {
-      return bytes.empty() ? Status{} : send_chunk(engine->get(), bytes, stop);
-    });
+    auto saved =
+        images_.save({id}, ImageService::Taker::engine, [&](std::string_view bytes) -> Status {
+          return bytes.empty() ? Status{} : send_chunk(engine->get(), bytes, stop);
+        });
     if (!saved) {
       // One that does not take it does not read on, and has said why.
       if (auto reply = read_reply(engine->get(), stop); reply && reply->status >= 400)

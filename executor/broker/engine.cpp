@@ -288,20 +288,36 @@ void Engine::route_image(const Call& call, std::string_view rest) {
 
 void Engine::auth(const Call& call) {
   // Whoever logs in has a credential that we have no use for: slipway mints its own after the
-  // verdict. It is read past, and nothing of it stays.
-  std::array<char, 4096> trash{};
+  // verdict. All that is read is where it is for, and nothing of it stays.
+  std::string body(kAuthBytes + 1, '\0');
   std::size_t seen = 0;
   call.request.body->limit_time(limits_.header_deadline);
   Result<std::size_t> got = std::size_t{0};
   do {
-    got = call.request.body->read(trash.data(), trash.size());
+    got = call.request.body->read(body.data() + seen, body.size() - seen);
     if (got) seen += *got;
-  } while (got && *got > 0 && seen <= kAuthBytes);
-  ::explicit_bzero(trash.data(), trash.size());
+  } while (got && *got > 0 && seen < body.size());
+  std::string server;
+  if (got && seen <= kAuthBytes) {
+    std::string key;
+    const auto read = [&](int depth, Json::parse_event_t event, Json& value) {
+      if (event == Json::parse_event_t::key) key = value.get<std::string>();
+      if (event != Json::parse_event_t::value || !value.is_string()) return true;
+      auto& text = value.get_ref<std::string&>();
+      if (depth == 1 && key == "serveraddress") server = text;
+      ::explicit_bzero(text.data(), text.size());
+      return true;
+    };
+    if (Json::parse(std::string_view{body}.substr(0, seen), read, false).is_discarded())
+      server.clear();
+  }
+  ::explicit_bzero(body.data(), body.size());
   call.request.body->wipe();
   if (!got) return send_error(call.answer, got.error());
   if (seen > kAuthBytes)
     return send_error(call.answer, 413, "the body of /auth is larger than 64 KiB");
+  if (auto admitted = images_.admit_login(server); !admitted)
+    return send_error(call.answer, admitted.error());
   send_json(call.answer, 200, Json{{"Status", "Login Succeeded"}, {"IdentityToken", ""}});
 }
 
@@ -737,7 +753,8 @@ void Engine::remove(const Call& call, const std::string& name) {
 
 void Engine::save(const Call& call, const std::vector<std::string>& names) {
   if (names.empty()) return send_error(call.answer, 400, "no image is named: use names=");
-  send_tar(call, [&](const auto& sink) { return images_.save(names, sink); });
+  send_tar(call,
+           [&](const auto& sink) { return images_.save(names, ImageService::Taker::job, sink); });
 }
 
 void Engine::files(const Call& call) {

@@ -152,18 +152,25 @@ public:
                                     const Progress& progress, const Cancelled& cancelled) = 0;
   /// Without `config_json`, and of `config` what a list shows: created, labels, platform.
   virtual Result<std::vector<ImageSummary>> list() = 0;
+  /// Is a login for this server, as a client names it, of any use to the job? Nothing is kept of
+  /// it. Errors: denied.
+  virtual Status admit_login(const std::string& server) = 0;
   /// By reference, image ID (full or unique prefix, with or without sha256:) or repo digest.
   /// Errors: not_found, bad_input (ambiguous).
   virtual Result<ImageSummary> find(const std::string& name) = 0;
   virtual Status tag(const std::string& source, const oci::Reference& target) = 0;
   /// What `docker rmi` prints: {"Untagged: …", "Deleted: …"}.
   virtual Result<std::vector<std::string>> remove(const std::string& name, bool force) = 0;
-  /// Writes a docker-archive tar (manifest.json + OCI layout) of the named images.
-  virtual Status save(const std::vector<std::string>& names,
+  /// Whom an image's bytes go to: the job, as far as policy lets it have them, or the container
+  /// engine that policy gave it.
+  enum class Taker { job, engine };
+  /// Writes a docker-archive tar (manifest.json + OCI layout) of the named images. Errors: denied
+  /// (policy), not_found; those of `sink`.
+  virtual Status save(const std::vector<std::string>& names, Taker taker,
                       const std::function<Status(std::string_view)>& sink) = 0;
   /// Writes the files of an image as a tar, its layers applied one over the other; of an index
-  /// those of the image for this machine. Errors: not_found; bad_input (layers that make no tree of
-  /// files); unavailable (cancelled); those of `sink`.
+  /// those of the image for this machine. Errors: denied (policy); not_found; bad_input (layers
+  /// that make no tree of files); unavailable (cancelled); those of `sink`.
   virtual Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
                        const Cancelled& cancelled) = 0;
   /// An empty file for a while, where this job's images are; it goes with its descriptor. Errors:

@@ -197,6 +197,19 @@ int doctor_egress(const config::Config& config, std::ostream& out) {
   return report.problems();
 }
 
+void doctor_save(const config::Config& config, std::ostream& out) {
+  out << "images as files (docker save, build -o): leave jobs without having been judged, where no "
+         "rule says save = false\n";
+  for (const auto& rule : config.rules) {
+    if (rule.save.value_or(true)) continue;
+    out << "images as files by rule " << rule.origin << ": none"
+        << (rule.backends.dind ? ", but by docker export and docker cp out of containers (dind = "
+                                 "true)"
+                               : "")
+        << "\n";
+  }
+}
+
 int doctor_backends(const config::Config& config, const std::vector<Tool>& tools,
                     std::ostream& out) {
   Report report{out};

@@ -48,6 +48,9 @@ void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes
 /// problem. Returns how many there are.
 int doctor_egress(const config::Config& config, std::ostream& out);
 
+/// Who takes images out as files, which no gate has judged.
+void doctor_save(const config::Config& config, std::ostream& out);
+
 /// Whether slipway-gate runs here and how far it is confined: it is asked for an image that is not
 /// in the empty layout EMPTY. Returns how many problems there are.
 int doctor_gate(gate_worker::ImageReader& gate, const oci::Layout& empty, int landlock_abi,

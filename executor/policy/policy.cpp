@@ -4,9 +4,11 @@
 #include "executor/egress/allowlist.hpp"
 #include "executor/egress/learned.hpp"
 #include "executor/oci/platform.hpp"
+#include "executor/policy/logins.hpp"
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 namespace slipway::policy {
 namespace {
@@ -107,6 +109,7 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->leak_exempt) effective.gate.leak_exempt = *rule->leak_exempt;
   if (rule->sign) effective.sign = *rule->sign;
   if (rule->push) effective.push = *rule->push;
+  if (rule->save) effective.save = *rule->save;
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;
   effective.backends = rule->backends;
@@ -209,6 +212,101 @@ Status admit_push(const config::Config& config, const Effective& effective, cons
                  {}};
   }
   return admit_static(config, effective, *registry);
+}
+
+Status admit_save(const Effective& effective, const Subject& subject) {
+  if (effective.save) return {};
+  return Error{ErrorKind::denied,
+               "policy does not let project '" + subject.project +
+                   "' take images out as files (save = false in rule " + effective.rule + ")",
+               "push the image and use it from its registry, or ask the operator: save = true in "
+               "the rule",
+               {}};
+}
+
+namespace {
+
+/// Can PATTERN match a text that begins with START? What follows is anything.
+bool glob_reaches(std::string_view pattern, std::string_view start) {
+  std::vector<bool> at(pattern.size() + 1, false); // where in PATTERN a match may stand
+  const auto enter = [&](std::size_t place) {
+    at[place] = true;
+    while (place < pattern.size() && pattern[place] == '*')
+      at[++place] = true;
+  };
+  enter(0);
+  for (const char c : start) {
+    const auto before = std::exchange(at, std::vector<bool>(pattern.size() + 1, false));
+    for (std::size_t place = 0; place < pattern.size(); ++place) {
+      if (!before[place]) continue;
+      if (pattern[place] == '*') enter(place);
+      if (pattern[place] == '?' || pattern[place] == c) enter(place + 1);
+    }
+  }
+  return std::find(at.begin(), at.end(), true) != at.end();
+}
+
+/// Can one of the globs mean an image on the host?
+bool any_reaches(const std::vector<std::string>& globs, const std::string& host) {
+  return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
+    if (glob_reaches(glob, host + "/")) return true;
+    // Docker Hub's images have short names: "alpine:3", "library/alpine", "me/app".
+    const auto first = glob.substr(0, glob.find('/'));
+    return host == "docker.io" &&
+           (first.size() == glob.size() || first.find_first_of(".:") == std::string::npos);
+  });
+}
+
+/// Why nothing can be pushed to the host; "" where something can.
+std::string no_push_to(const config::Config& config, const Effective& effective,
+                       const config::Registry* registry) {
+  if (registry == nullptr) return "no [[registry]] entry has this host";
+  if (!registry->push) return "push = false in its [[registry]] entry";
+  if (!effective.push) return "push = false in rule " + effective.rule;
+  if (!effective.repositories.empty() && !any_reaches(effective.repositories, registry->host))
+    return "repositories in rule " + effective.rule + " name none there";
+  if (auto admitted = admit_static(config, effective, *registry); !admitted)
+    return admitted.error().what;
+  return "";
+}
+
+/// Why nothing is pulled from the host; "" where something may be.
+std::string no_pull_from(const config::Config& config, const Effective& effective,
+                         const Subject& subject, const config::Registry* registry,
+                         const std::string& host) {
+  if (!any_reaches(config.buildkit.allowed_bases, host))
+    return "allowed_bases in [buildkit] names none there";
+  if (registry != nullptr) return "";
+  if (is_local_host(host)) return "it is an address of the runner itself";
+  const auto image = oci::Reference::parse(host + "/image");
+  const bool learns = effective.egress.mode == "allowlist" && effective.egress.learn;
+  if (image && !learns && !admit_fetch(config, effective, subject, *image))
+    return "the job's network is closed to it";
+  return "";
+}
+
+} // namespace
+
+Status admit_login(const config::Config& config, const Effective& effective, const Subject& subject,
+                   std::string_view server) {
+  const auto host = server.empty() ? std::string{"docker.io"} : login_place(server).host;
+  const auto entry = std::find_if(
+      config.registries.begin(), config.registries.end(),
+      [&](const config::Registry& registry) { return login_place(registry.host).host == host; });
+  const auto* registry = entry == config.registries.end() ? nullptr : &*entry;
+  const auto no_push = no_push_to(config, effective, registry);
+  if (no_push.empty()) return {};
+  const auto no_pull = no_pull_from(config, effective, subject, registry, host);
+  if (no_pull.empty()) return {};
+  return Error{ErrorKind::denied,
+               "a login for '" + host + "' is of no use: this job may not push there (" + no_push +
+                   "), nor is anything pulled from there (" + no_pull + ")",
+               registry == nullptr
+                   ? "use a registry that this runner brokers, or ask the operator for a "
+                     "[[registry]] entry with host = \"" +
+                         host + "\", or for allowed_bases that name it"
+                   : "use a registry that the job may push to or pull from, or ask the operator",
+               {}};
 }
 
 bool operator_may_pull(const config::Config& config, const Effective& effective,

@@ -35,6 +35,7 @@ struct Effective {
   config::Gate gate;
   bool sign = false; ///< unsigned, nothing is tagged
   bool push = true;
+  bool save = true;                            ///< images as files: archives, outputs of builds
   std::vector<std::string> repositories;       ///< globs; empty: all
   std::vector<std::string> static_credentials; ///< [[credential]] entries without an end
   config::BackendPolicy backends;
@@ -58,6 +59,16 @@ Status admit_platforms(const Effective& effective, const std::vector<std::string
 /// more than the job may. A static credential is for jobs whose rule names it.
 Status admit_push(const config::Config& config, const Effective& effective, const Subject& subject,
                   const oci::Reference& target);
+
+/// May this job take images out as files, which nothing has judged: `docker save`, outputs of
+/// builds. Errors: denied, naming key and rule.
+Status admit_save(const Effective& effective, const Subject& subject);
+
+/// Is a login for `server` (as clients name it: "", "reg.example:5000",
+/// "https://index.docker.io/v1/") of any use: may the job push anything to its host, or have
+/// anything pulled from there? In doubt it is. Errors: denied, saying what keeps the job from both.
+Status admit_login(const config::Config& config, const Effective& effective, const Subject& subject,
+                   std::string_view server);
 
 /// May this job pull the image with the operator's credential or one of the issuer: it may push
 /// there, or the registry's entry opens it to all jobs (`pull`).

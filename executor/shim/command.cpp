@@ -399,6 +399,7 @@ Command parse_login(const std::string& called, const Words& words) {
        1,
        [](const Line& line) -> Command {
          Login login;
+         if (!line.arguments.empty()) login.server = line.arguments.front();
          login.password_from_stdin = line.has("password-stdin");
          const bool typed = !line.all("password").empty();
          if (typed && login.password_from_stdin)

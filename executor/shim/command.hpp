@@ -184,6 +184,7 @@ struct Pull {
 };
 
 struct Login {
+  std::string server; ///< as the user names it; "" = Docker Hub
   bool password_from_stdin = false;
   std::string warning; ///< docker's own about -p, for stderr
   std::string done = "Login Succeeded";

@@ -621,6 +621,7 @@ Command containers_login(Tool& tool, const std::string& called, const Words& wor
        1,
        [&](const Line& line) -> Command {
          Login login;
+         if (!line.arguments.empty()) login.server = line.arguments.front();
          login.password_from_stdin = line.has("password-stdin");
          login.done = "Login Succeeded!";
          if (!line.all("password").empty() && login.password_from_stdin)

@@ -167,6 +167,7 @@ Command parse_login(Tool& tool, const std::string& called, const Words& words) {
        [&](const Line& line) -> Command {
          Login login;
          login.done = "Login succeeded.";
+         if (!line.arguments.empty()) login.server = line.arguments.front();
          login.password_from_stdin = line.has("password-stdin");
          const bool named = !line.last("user").empty() || !line.last("username").empty();
          if (!line.all("password").empty() && login.password_from_stdin)

@@ -299,6 +299,13 @@ public:
       if (!password) return fail("", password.error());
       ::explicit_bzero(password->data(), password->size());
     }
+    // Where it would be for nothing, the broker says so; it is told the place alone.
+    Json place{{"serveraddress", login.server}};
+    if (!ask({.method = "POST",
+              .target = "/auth",
+              .content_type = "application/json",
+              .body = dumped(place)}))
+      return manner_.exit_code;
     world_.err("slipway: the credential was not stored; slipway brings its own for each push\n");
     world_.out(login.done + "\n");
     return 0;

@@ -372,6 +372,10 @@ Result<PushClient> Images::client_for(const oci::Reference& reference, Purpose p
                     }};
 }
 
+Status Images::admit_login(const std::string& server) {
+  return policy::admit_login(tools_.config, effective_, subject_, server);
+}
+
 Status Images::admit_pull(const oci::Reference& reference) const {
   if (auto admitted = policy::admit_base(tools_.config, reference); !admitted) return admitted;
   if (policy::registry_for(tools_.config, reference) == nullptr &&
@@ -1177,8 +1181,10 @@ Result<std::vector<std::string>> Images::remove(const std::string& name, bool fo
   return (*images)->remove(name, force);
 }
 
-Status Images::save(const std::vector<std::string>& names,
+Status Images::save(const std::vector<std::string>& names, Taker taker,
                     const std::function<Status(std::string_view)>& sink) {
+  if (taker == Taker::job)
+    if (auto admitted = policy::admit_save(effective_, subject_); !admitted) return admitted;
   auto images = store();
   if (!images) return std::move(images).error();
   std::vector<broker::ArchivedImage> archived;
@@ -1213,6 +1219,7 @@ Status Images::save(const std::vector<std::string>& names,
 
 Status Images::files(const std::string& name, const std::function<Status(std::string_view)>& sink,
                      const broker::Cancelled& cancelled) {
+  if (auto admitted = policy::admit_save(effective_, subject_); !admitted) return admitted;
   auto images = store();
   if (!images) return std::move(images).error();
   auto image = (*images)->find(name);

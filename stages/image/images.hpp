@@ -82,11 +82,12 @@ public:
   Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string& platform,
                                     const broker::Progress& progress,
                                     const broker::Cancelled& cancelled) override;
+  Status admit_login(const std::string& server) override;
   Result<std::vector<broker::ImageSummary>> list() override;
   Result<broker::ImageSummary> find(const std::string& name) override;
   Status tag(const std::string& source, const oci::Reference& target) override;
   Result<std::vector<std::string>> remove(const std::string& name, bool force) override;
-  Status save(const std::vector<std::string>& names,
+  Status save(const std::vector<std::string>& names, Taker taker,
               const std::function<Status(std::string_view)>& sink) override;
   Status files(const std::string& name, const std::function<Status(std::string_view)>& sink,
                const broker::Cancelled& cancelled) override;

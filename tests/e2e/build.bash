@@ -624,6 +624,59 @@ try privileged docker build -t x:1 ."
     expect_contains "$(grep build_denied "$world_state_dir/audit.jsonl")" "Dockerfile:2: RUN --security=insecure"
 }
 
+# saving ID STEPS: in a job of kept/app, for which a rule says save = false.
+saving() {
+    printf '[[rule]]\nproject = "kept/*"\nsave = false\n' >"$world_dir/etc/policy.d/10-kept.toml"
+    run_steps "$1" "$2" '.job_info.project_full_path = "kept/app" | .job_info.project_id = 44'
+}
+
+TEST "where a rule says save = false no image leaves the job as an archive; control: without it, it does" {
+    trap 'rm -f "$world_dir/etc/policy.d/10-kept.toml"' EXIT
+    local steps="printf 'FROM $world_base\nRUN echo 3017 >/number\n' >Dockerfile
+try build docker build -q -t kept:1 .
+try save docker save -o kept.tar kept:1
+piped() { docker save kept:1 | wc -c; }
+try piped piped
+try oci docker buildx build -o type=oci,dest=oci.tar .
+try archives sh -c 'find . -name \"*.tar\" -size +0 | wc -l'
+try inspect docker inspect kept:1"
+
+    saving 3017 "$steps"
+    expect_step build 0
+    expect_step save 1 "policy does not let project 'kept/app' take images out as files (save = false in rule" "10-kept.toml:1"
+    expect_contains "$(step_says save)" "save = true in the rule"
+    expect_eq "$(step_says piped | tail -n 1)" 0
+    expect_step oci 1 "save = false in rule"
+    expect_eq "$(step_says archives)" 0 "archives"
+    expect_step inspect 0
+
+    run_steps 3018 "$steps"
+    expect_step save 0
+    expect_step oci 0
+    expect_eq "$(step_says archives)" 2 "archives"
+}
+
+TEST "where a rule says save = false no file leaves a build; control: without it, it does" {
+    trap 'rm -f "$world_dir/etc/policy.d/10-kept.toml"' EXIT
+    local steps="printf 'FROM $world_base AS made\nRUN echo 3019 >/number\nFROM scratch\nCOPY --from=made /number /\n' >Dockerfile
+try folder docker build -o out .
+try tar docker build -o type=tar,dest=out.tar .
+piped() { docker build -q -o - . | wc -c; }
+try piped piped
+try left sh -c 'ls out/number 2>/dev/null; find . -name \"*.tar\" -size +0; echo that is all'"
+
+    saving 3019 "$steps"
+    expect_step folder 1 "policy does not let project 'kept/app' take images out as files (save = false in rule" "10-kept.toml:1"
+    expect_step tar 1 "save = false in rule"
+    expect_eq "$(step_says piped | tail -n 1)" 0
+    expect_eq "$(step_says left)" "that is all"
+
+    run_steps 3020 "$steps"
+    expect_step folder 0
+    expect_step tar 0
+    expect_eq "$(step_says left | head -n 1)" out/number
+}
+
 TEST "two builds at once in one job do not disturb each other" {
     run_steps 3008 "mkdir a b && printf 'FROM $world_busybox\nCOPY f /f\nRUN cat /f; sleep 2\n' | tee a/Dockerfile >b/Dockerfile
 echo this-is-a \$RANDOM >a/f; echo this-is-b \$RANDOM >b/f

@@ -94,6 +94,28 @@ TEST "what cannot be used of DOCKER_AUTH_CONFIG is told, and the job goes on" {
     expect_step build-public 0
 }
 
+TEST "docker login fails where the job can use nothing, whoever asks, and succeeds where it can; control: by default it can" {
+    local steps="try elsewhere docker login -u u -p $author_password other.example
+try hub docker login -u u -p $author_password
+try own docker login -u u -p $author_password $world_registry
+try stored grep -rs $author_password /root /tmp /run"
+
+    run_steps 6281 "$steps"
+    expect_step elsewhere 0 "Login Succeeded"
+    expect_step hub 0 "Login Succeeded"
+
+    printf '[buildkit]\nallowed_bases = ["%s/*"]\n' "$world_registry" | cat "$world_config" - >narrow.toml
+    grep -q '^\[buildkit\]' "$world_config" && sed "s#^\[buildkit\]#&\nallowed_bases = [\"$world_registry/*\"]#" "$world_config" >narrow.toml
+    cp "$world_config" kept.toml
+    trap 'cat "$CASE_DIR/kept.toml" >"$world_config"' EXIT
+    cat narrow.toml >"$world_config"
+    run_steps 6282 "$steps"
+    expect_step elsewhere 1 "a login for 'other.example' is of no use" "[[registry]]" "allowed_bases"
+    expect_step hub 1 "a login for 'docker.io' is of no use"
+    expect_step own 0 "Login Succeeded"
+    expect_step stored 1
+}
+
 TEST "a private base that one project's jobs have fetched is not handed to those who may not read it" {
     local login before other='.job_info.project_full_path = "grp/other" | .job_info.project_id = 43'
     login=$(with_auth "$(auth_config "$world_registry")")

@@ -38,7 +38,9 @@ public:
   std::vector<broker::BuildRequest> builds;
   std::vector<broker::IndexRequest> indexes;
   std::vector<std::string> pushed;
-  std::string reported; ///< the one reference that there are reports on
+  std::vector<std::string> logins;
+  std::string useless_login = "useless.example"; ///< the one server that is refused
+  std::string reported;                          ///< the one reference that there are reports on
   std::uint64_t context_bytes = 0;
   bool keep_context = false; ///< the last one, and those with a name
   std::string kept_context;
@@ -277,7 +279,14 @@ public:
     return lines;
   }
 
-  Status save(const std::vector<std::string>& names,
+  Status admit_login(const std::string& server) override {
+    const std::lock_guard lock{mutex};
+    logins.push_back(server);
+    if (server != useless_login) return {};
+    return Error{ErrorKind::denied, "a login for '" + server + "' is of no use", "ask", {}};
+  }
+
+  Status save(const std::vector<std::string>& names, Taker,
               const std::function<Status(std::string_view)>& sink) override {
     std::vector<broker::ArchivedImage> wanted;
     for (const auto& name : names) {

@@ -531,6 +531,18 @@ TEST(Config, ReadsAndPrintsWhatJobsMayConnectTo) {
   EXPECT_FALSE(Config{}.sandbox.egress.closes());
 }
 
+TEST(Config, RulesForbidToTakeImagesOutAsFiles) {
+  Config config;
+  ASSERT_TRUE(parse_policy("[[rule]]\nsave = false\n[[rule]]\n", "p", config));
+
+  EXPECT_EQ(config.rules[0].save, false);
+  EXPECT_FALSE(config.rules[1].save);
+  EXPECT_NE(print(config).find("# save = false"), std::string::npos);
+  const auto wrong = parse_policy("[[rule]]\nsave = \"no\"\n", "p", config);
+  ASSERT_FALSE(wrong);
+  EXPECT_NE(wrong.error().what.find("'save'"), std::string::npos) << wrong.error().what;
+}
+
 TEST(Config, RulesOpenTheRegistryEndpointAndNameArtifacts) {
   Config config;
   ASSERT_TRUE(parse_policy("[[rule]]\nproject = \"*\"\nregistry_endpoint = true\n"

@@ -528,6 +528,22 @@ TEST_F(BrokerServer, LimitsTheBodyOfAuth) {
   EXPECT_NE(ask(post("/auth", bulk(100000))).find(" 413 "), std::string::npos);
 }
 
+TEST_F(BrokerServer, ALoginIsAskedAboutByItsPlaceAndNothingElse) {
+  start();
+  const auto login = [&](const std::string& body) { return ask(post("/auth", body)); };
+
+  EXPECT_NE(login(R"({"username":"u","password":"useless.example","serveraddress":"r.example"})")
+                .find(" 200 "),
+            std::string::npos);
+  const auto refused = login(R"({"serveraddress":"useless.example","password":"hunter2"})");
+  EXPECT_NE(refused.find(" 403 "), std::string::npos) << refused;
+  EXPECT_NE(refused.find("is of no use"), std::string::npos) << refused;
+  EXPECT_EQ(refused.find("hunter2"), std::string::npos) << refused;
+  EXPECT_NE(login(R"({"a":{"serveraddress":"useless.example"}})").find(" 200 "), std::string::npos);
+  EXPECT_NE(login("no JSON").find(" 200 "), std::string::npos);
+  EXPECT_EQ(images->logins, (std::vector<std::string>{"r.example", "useless.example", "", ""}));
+}
+
 TEST_F(BrokerServer, ReplacesAStaleSocketButNoFile) {
   start();
   auto again = Server::start(dir / "docker.sock", *images, limits);
@@ -641,10 +657,11 @@ TEST_F(BrokerServer, ACommittedContainerGetsItsNameHereAndNotInTheEngine) {
   tests::FakeImageService inside{dir / "inside"};
   const auto made = inside.summary(inside.keep(inside.make_image("committed"), {}));
   std::string archive;
-  const auto saved = inside.save({made.image_id.str()}, [&](std::string_view bytes) -> Status {
-    archive += bytes;
-    return {};
-  });
+  const auto saved = inside.save({made.image_id.str()}, ImageService::Taker::job,
+                                 [&](std::string_view bytes) -> Status {
+                                   archive += bytes;
+                                   return {};
+                                 });
   ASSERT_TRUE(saved) << saved.error().text();
   FakeContainerService service;
   containers = &service;

@@ -146,6 +146,24 @@ TEST_F(DoctorTest, CallsTheDefaultEgressAGuardRailAndARuleThatLearnsAProblem) {
             std::string::npos);
 }
 
+TEST_F(DoctorTest, SaysThatImagesLeaveAsFilesUnjudgedAndWhereNot) {
+  const auto said = [&] {
+    std::ostringstream out;
+    doctor_save(config_, out);
+    return out.str();
+  };
+  EXPECT_EQ(said(), "images as files (docker save, build -o): leave jobs without having been "
+                    "judged, where no rule says save = false\n");
+  config::Rule rule;
+  rule.origin = "p.toml:3";
+  rule.save = false;
+  config_.rules.push_back(rule);
+
+  EXPECT_NE(said().find("images as files by rule p.toml:3: none\n"), std::string::npos);
+  config_.rules.back().backends.dind = true;
+  EXPECT_NE(said().find("rule p.toml:3: none, but by docker export"), std::string::npos);
+}
+
 TEST_F(DoctorTest, FindsWhatIsWrongAndSaysWhatToDo) {
   use({"prod", "vault", {}});
   facts_ = Error{ErrorKind::misconfigured, "cannot read role_id", "write the file", {}};

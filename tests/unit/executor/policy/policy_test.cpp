@@ -156,6 +156,86 @@ TEST(Policy, ARuleOpensTheRegistryEndpointAndLetsArtifactsPass) {
   EXPECT_TRUE(effective_for(config, {"other/app"}).gate.artifacts.empty());
 }
 
+TEST(Policy, ARuleForbidsToTakeImagesOutAsFiles) {
+  auto config = with_registry();
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"grp/*\"\nsave = false\n"
+                                   "[[rule]]\nproject = \"open/*\"\nsave = true\n",
+                                   "p", config));
+  const auto admitted = [&](const char* project) {
+    return admit_save(effective_for(config, {project}), {project});
+  };
+
+  const auto refused = admitted("grp/app");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::denied);
+  EXPECT_EQ(refused.error().what,
+            "policy does not let project 'grp/app' take images out as files (save = false in rule "
+            "p:1)");
+  EXPECT_NE(refused.error().hint.find("save = true"), std::string::npos);
+  EXPECT_TRUE(admitted("open/app"));
+  EXPECT_TRUE(admitted("other/app"));
+}
+
+TEST(Policy, ALoginWhereTheJobCanDoNothingIsRefused) {
+  config::Config config;
+  config.registries.push_back({});
+  config.registries.back().host = "reg.example:5000";
+  config.registries.back().credential = "operator";
+  const auto refused = [&](std::string_view server, const Effective& effective = {}) {
+    const auto admitted = admit_login(config, effective, {"grp/app"}, server);
+    return admitted ? std::string{} : admitted.error().what;
+  };
+
+  // The default fetches whatever is asked for.
+  for (const auto* server :
+       {"reg.example:5000", "other.example", "", "https://index.docker.io/v1/"})
+    EXPECT_EQ(refused(server), "") << server;
+
+  config.buildkit.allowed_bases = {"reg.example:5000/base/*", "?.internal.example/*"};
+  EXPECT_EQ(refused("https://reg.example:5000/v2/"), "");
+  EXPECT_EQ(refused("a.internal.example"), "");
+  EXPECT_EQ(refused("other.example"),
+            "a login for 'other.example' is of no use: this job may not push there (no "
+            "[[registry]] entry has this host), nor is anything pulled from there (allowed_bases "
+            "in [buildkit] names none there)");
+  for (const auto* hub : {"", "docker.io", "https://index.docker.io/v1/", "registry-1.docker.io"})
+    EXPECT_NE(refused(hub).find("a login for 'docker.io' is of no use"), std::string::npos) << hub;
+  for (const auto* glob : {"alpine:*", "library/*", "docker.io/me/*", "*"}) {
+    config.buildkit.allowed_bases = {glob};
+    EXPECT_EQ(refused("docker.io"), "") << glob;
+  }
+
+  // Of a registry that is brokered: what keeps the job from pushing there.
+  config.buildkit.allowed_bases = {"debian:*"};
+  EXPECT_EQ(refused("reg.example:5000"), "");
+  Effective rule;
+  rule.rule = "p.toml:3";
+  rule.push = false;
+  EXPECT_NE(refused("reg.example:5000", rule).find("(push = false in rule p.toml:3)"),
+            std::string::npos);
+  rule.push = true;
+  rule.repositories = {"elsewhere.example/*"};
+  EXPECT_NE(refused("reg.example:5000", rule).find("(repositories in rule p.toml:3 name none"),
+            std::string::npos);
+  rule.repositories = {"*/grp/*"};
+  EXPECT_EQ(refused("reg.example:5000", rule), "");
+  config.registries.back().push = false;
+  EXPECT_NE(refused("reg.example:5000", rule).find("push = false in its [[registry]] entry"),
+            std::string::npos);
+  config.buildkit.allowed_bases = {"*"};
+  EXPECT_EQ(refused("reg.example:5000", rule), "");
+
+  // What is never fetched, whatever the globs say.
+  EXPECT_NE(refused("localhost:5000").find("an address of the runner itself"), std::string::npos);
+  rule.egress.mode = "none";
+  EXPECT_NE(refused("other.example", rule).find("the job's network is closed to it"),
+            std::string::npos);
+  EXPECT_EQ(refused("reg.example:5000", rule), "");
+  rule.egress.mode = "allowlist";
+  rule.egress.allow = {"other.example"};
+  EXPECT_EQ(refused("other.example", rule), "");
+}
+
 TEST(Policy, KnowsWhereClientsLookForARegistry) {
   const auto contact = [](const char* host, bool plain = false, bool push = true) {
     config::Registry registry;

@@ -263,7 +263,18 @@ TEST_F(DialectRun, LoginReadsAndForgetsThePassword) {
   ASSERT_EQ(shell("buildah login -u u --password-stdin r.io", "hunter2\n"), 0);
   EXPECT_EQ(out_, "Login Succeeded!\n");
   EXPECT_EQ((out_ + err_).find("hunter2"), std::string::npos);
-  EXPECT_TRUE(broker_.seen().empty());
+  ASSERT_EQ(broker_.seen().size(), 1U);
+  EXPECT_EQ(broker_.seen()[0].body, R"({"serveraddress":"r.io"})");
+}
+
+TEST_F(DialectRun, ALoginThatIsOfNoUseFailsInEachDialect) {
+  for (const auto* line :
+       {"podman login -u u -p p useless.example", "buildah login -u u -p p useless.example",
+        "img login -u u -p p useless.example"}) {
+    EXPECT_NE(shell(line), 0) << line;
+    EXPECT_NE(err_.find("a login is of no use there"), std::string::npos) << line << err_;
+    EXPECT_EQ(out_.find("ucceeded"), std::string::npos) << line;
+  }
 }
 
 TEST_F(DialectRun, InfoAndVersionAnswerTemplates) {

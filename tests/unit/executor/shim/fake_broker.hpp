@@ -340,6 +340,12 @@ private:
       return answer(fd, 200,
                     Json{{"LayersSize", 4261234 * images.size()}, {"Images", list}}.dump());
     }
+    if (path == "/auth") {
+      const auto server = Json::parse(request.body).at("serveraddress").get<std::string>();
+      if (server == "useless.example")
+        return answer(fd, 403, Json{{"message", "a login is of no use there"}}.dump());
+      return answer(fd, 200, Json{{"Status", "Login Succeeded"}, {"IdentityToken", ""}}.dump());
+    }
     if (path == "/info")
       return answer(
           fd, 200,

@@ -469,11 +469,20 @@ TEST_F(RunTest, PullPrintsTheNameOrFails) {
   EXPECT_EQ(out_, "r.io/app:latest\n");
 }
 
-TEST_F(RunTest, LoginReadsThePasswordAndAsksNobody) {
+TEST_F(RunTest, LoginReadsThePasswordAndTellsTheBrokerThePlaceAlone) {
   EXPECT_EQ(docker({"login", "-u", "u", "--password-stdin", "r.io"}, "hunter2\n"), 0);
   EXPECT_EQ(out_, "Login Succeeded\n");
   EXPECT_EQ(err_.find("hunter2"), std::string::npos);
-  EXPECT_TRUE(broker_.seen().empty());
+  ASSERT_EQ(broker_.seen().size(), 1U);
+  EXPECT_EQ(broker_.seen()[0].path, "/auth");
+  EXPECT_EQ(broker_.seen()[0].body, R"({"serveraddress":"r.io"})");
+}
+
+TEST_F(RunTest, ALoginThatIsOfNoUseFails) {
+  EXPECT_EQ(docker({"login", "-u", "u", "-p", "hunter2", "useless.example"}), 1);
+  EXPECT_EQ(out_, "");
+  EXPECT_NE(err_.find("a login is of no use there"), std::string::npos) << err_;
+  EXPECT_EQ(err_.find("was not stored"), std::string::npos);
 }
 
 TEST_F(RunTest, TagThenInspectThenRemove) {

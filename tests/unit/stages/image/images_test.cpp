@@ -180,7 +180,7 @@ TEST_F(ImagesTest, WhatIsSavedIsWrittenDownOnceAnImageAndForSoManyOfThem) {
   stock("app:2", 2);
   auto images = this->images();
   const auto save = [&](const std::vector<std::string>& names) {
-    return images->save(names, [](std::string_view) { return Status{}; });
+    return images->save(names, Images::Taker::job, [](std::string_view) { return Status{}; });
   };
 
   for (int i = 0; i < 10; ++i)
@@ -196,6 +196,32 @@ TEST_F(ImagesTest, WhatIsSavedIsWrittenDownOnceAnImageAndForSoManyOfThem) {
   }
   EXPECT_EQ(audited("save").size(), 257U); // the last says that there were more
   EXPECT_TRUE(audited("save").back().contains("more"));
+}
+
+TEST_F(ImagesTest, ARuleKeepsImagesFromLeavingAsFilesAndNotFromTheJobsEngine) {
+  stock("app:1");
+  const auto taken = [&](Images::Taker taker) {
+    return images()->save({"app:1"}, taker, [](std::string_view) { return Status{}; });
+  };
+  const auto files = [&] {
+    return images()->files(
+        "app:1", [](std::string_view) { return Status{}; }, [] { return false; });
+  };
+  EXPECT_TRUE(taken(Images::Taker::job).ok());
+  EXPECT_NE(files().error().kind, ErrorKind::denied); // no slipway-gate is here
+  config::Rule rule;
+  rule.origin = "p.toml:3";
+  rule.project = "grp/*";
+  rule.save = false;
+  config_.rules.push_back(rule);
+
+  const auto saved = taken(Images::Taker::job);
+
+  ASSERT_FALSE(saved.ok());
+  EXPECT_EQ(saved.error().kind, ErrorKind::denied);
+  EXPECT_NE(saved.error().what.find("(save = false in rule p.toml:3)"), std::string::npos);
+  EXPECT_EQ(files().error().what, saved.error().what);
+  EXPECT_TRUE(taken(Images::Taker::engine).ok());
 }
 
 TEST_F(ImagesTest, NoReportIsGivenOnWhatWasNotPushed) {
