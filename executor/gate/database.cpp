@@ -10,8 +10,11 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdint>
 
 namespace slipway::gate {
 namespace {
@@ -64,6 +67,38 @@ Result<Database> read(const std::filesystem::path& dir, const char* name, int sc
     return Error{ErrorKind::bad_input, "metadata.json has no UpdatedAt", "", {}};
   }
   return Database{.updated_at = at, .identity = rfc3339(at) + " " + *state};
+}
+
+// Trivy passes over archives that it could not look up for an error of SQLite's, without a word.
+// Source: SQLite, "Database File Format", 1.3.
+Status look_like_java_database(const std::filesystem::path& file) {
+  const auto unusable = [&](const char* why) {
+    return Error{ErrorKind::bad_input, file.string() + " " + why, "", {}};
+  };
+  const UniqueFd fd{::open(file.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!fd) return io_error("open", errno, file.string());
+  std::array<char, 4096> page{};
+  const auto got = ::pread(fd.get(), page.data(), page.size(), 0);
+  if (got < 0) return io_error("read", errno, file.string());
+  const std::string_view text{page.data(), static_cast<std::size_t>(got)};
+  const auto number = [&](std::size_t at, std::size_t bytes) {
+    std::uint64_t value = 0;
+    for (const char byte : text.substr(at, bytes))
+      value = value << 8 | static_cast<unsigned char>(byte);
+    return value;
+  };
+  constexpr std::size_t kSqliteHeader = 100;
+  if (text.size() < kSqliteHeader || !text.starts_with(std::string_view{"SQLite format 3\0", 16}))
+    return unusable("is no SQLite database");
+  const auto page_size = number(16, 2) == 1 ? 65536 : number(16, 2);
+  struct stat facts {};
+  if (::fstat(fd.get(), &facts) != 0) return io_error("fstat", errno, file.string());
+  if (number(28, 4) * page_size != static_cast<std::uint64_t>(facts.st_size))
+    return unusable("is not of the size that it names: it was cut, or is written to");
+  if (number(18, 1) != 1) return unusable("has a write-ahead log, with which nobody can only read");
+  if (text.find("indices_sha1_idx") == std::string_view::npos)
+    return unusable("has no index of SHA-1 digests");
+  return {};
 }
 
 } // namespace
@@ -120,7 +155,11 @@ Result<Database> read_database(const std::filesystem::path& dir) {
 }
 
 Result<Database> read_java_database(const std::filesystem::path& dir) {
-  return read(dir, "trivy-java.db", 1);
+  auto known = read(dir, "trivy-java.db", 1);
+  if (!known) return known;
+  if (auto fine = look_like_java_database(dir / "trivy-java.db"); !fine)
+    return std::move(fine).error();
+  return known;
 }
 
 Result<std::string> read_grype_database(const std::filesystem::path& dir) {

@@ -25,7 +25,8 @@ struct Database {
 Result<Database> read_database(const std::filesystem::path& dir);
 
 /// The same of DIR/trivy-java.db, by which Trivy tells what a Java archive is that does not say it.
-/// Errors: as above.
+/// Errors: as above; bad_input (no SQLite database of its size with these tables, or one with a
+/// write-ahead log).
 Result<Database> read_java_database(const std::filesystem::path& dir);
 
 /// What differs whenever another DB of Grype lies in DIR, which is what Grype calls its cache-dir;

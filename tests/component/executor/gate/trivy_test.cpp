@@ -804,8 +804,16 @@ TEST_F(TrivyInItsSandbox, LooksIntoJavaArchivesWhereItHasTheirDatabase) {
   config_.java_db_dir = dir_ / "java-db"; // and so the verdict above is not remembered
   for (const char* jar : {"named.jar", "unnamed.jar"})
     EXPECT_EQ(denied_for(with(jar)), "CVE-2024-12797") << jar << ": " << said_;
-  ASSERT_TRUE(replace_file(dir_ / "java-db/trivy-java.db", "no database", 0644).ok());
-  EXPECT_EQ(denied_for(with("unnamed.jar")), "java_db_missing") << said_;
+
+  // Without a word Trivy passes over what it cannot look up in a damaged one.
+  const auto whole = read_file(dir_ / "java-db/trivy-java.db", 1UL << 20).value();
+  auto logged = whole;
+  logged[18] = logged[19] = 2;
+  for (const auto& damaged :
+       {std::string{"no database"}, whole.substr(0, whole.size() - 4096), logged}) {
+    ASSERT_TRUE(replace_file(dir_ / "java-db/trivy-java.db", damaged, 0644).ok());
+    EXPECT_EQ(denied_for(with("unnamed.jar")), "java_db_missing") << said_;
+  }
 }
 
 // The DB names the release, and what it holds for it is of no use: the scanner is silent. The
