@@ -337,9 +337,11 @@ void Bench::judge_os(const ScanReport& report, const std::string& who) {
                            "/var/lib/dpkg, /lib/apk/db or the rpm database in the image.");
   }
   if (const auto why = contradiction(report); !why.empty()) {
-    say("release_mixed", who + " calls itself " + os + ", and " + why +
-                             ": it would be looked up as what it is not. Use packages of the "
-                             "image's own release, and leave its /etc/os-release as it came.");
+    say("release_mixed",
+        who + " calls itself " + os + ", and " + why +
+            ": it would be looked up as what it is not. Begin with a base image "
+            "of the release that the packages are of (of an upgraded one the "
+            "scanner takes the base's), and leave its /etc/os-release as it came.");
   }
 }
 

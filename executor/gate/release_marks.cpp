@@ -19,7 +19,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kReaders{
      {"wolfi", "apk"}}};
 constexpr std::string_view kOtherReader = "rpm"; ///< and its like: "rpmqa"
 
-// The package that brings the release file, and whose it is.
+// The package that brings the release file, and whose it is. Oracle has one of Red Hat's name, too.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kReleasePackages{
     {{"almalinux-release", "alma"},
      {"azurelinux-release", "azurelinux"},
@@ -30,6 +30,11 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kReleaseP
      {"photon-release", "photon"},
      {"redhat-release", "redhat"},
      {"rocky-release", "rocky"}}};
+
+// What stands before "ubuntu" in the version of a release's base-files. Of those that get updates
+// for years; others are not compared.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kUbuntus{
+    {{"18.04", "10"}, {"20.04", "11"}, {"22.04", "12"}, {"24.04", "13"}}};
 
 std::string_view before(std::string_view text, std::string_view ends) {
   return text.substr(0, text.find_first_of(ends));
@@ -67,6 +72,9 @@ std::string contradiction(const ScanReport& report) {
     if (package.name == "base-files" && package.purl.starts_with("pkg:deb/")) {
       const bool is_ubuntus = version.find("ubuntu") != std::string_view::npos;
       if (family == "ubuntu" && !is_ubuntus) return is_of(package, "Debian");
+      for (const auto& [release, number] : kUbuntus)
+        if (family == "ubuntu" && report.os_name == release && before(version, ".u") != number)
+          return is_of(package, "another Ubuntu");
       if (family != "debian") continue;
       if (is_ubuntus) return is_of(package, "Ubuntu");
       const bool is_numbered =
@@ -74,11 +82,19 @@ std::string contradiction(const ScanReport& report) {
       if (is_numbered && before(version, ".+-") != before(report.os_name, "."))
         return is_of(package, "Debian " + std::string{before(version, ".+-")});
     } else if (package.name == "alpine-release" && package.purl.starts_with("pkg:apk/")) {
-      if (family == "alpine" && two_parts(version) != two_parts(report.os_name))
+      // What will be the next release moves on under one name.
+      const bool is_edge = version.find("_alpha") != std::string_view::npos &&
+                           report.os_name.find("_alpha") != std::string::npos;
+      if (family == "alpine" && !is_edge && two_parts(version) != two_parts(report.os_name))
         return is_of(package, "Alpine " + std::string{two_parts(version)});
     } else if (package.purl.starts_with("pkg:rpm/")) {
-      for (const auto& [name, whose] : kReleasePackages)
-        if (package.name == name && family != whose) return is_of(package, whose);
+      for (const auto& [name, whose] : kReleasePackages) {
+        if (package.name != name || (family == "oracle" && whose == "redhat")) continue;
+        if (family != whose) return is_of(package, whose);
+        const auto number = version.substr(version.find(':') + 1); // npos + 1: all of it
+        if (before(number, ".-") != before(report.os_name, "."))
+          return is_of(package, std::string{whose} + " " + std::string{before(number, ".-")});
+      }
     }
   }
   return "";

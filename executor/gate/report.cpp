@@ -330,14 +330,18 @@ Coverage read_diagnostics(std::string_view diagnostics, bool os_was_judged) {
     const char* code; ///< "" = worth passing on, no gap
     bool about_os;
   };
-  // Source: trivy 0.69.3, pkg/scan/ospkg, pkg/detector/ospkg, pkg/vulnerability. Of Alpine Trivy
+  // Source: trivy 0.69.3, pkg/scan/ospkg, pkg/detector/ospkg, pkg/vulnerability,
+  // pkg/fanal/analyzer/pkg. Of Alpine Trivy
   // takes the release that /etc/apk/repositories names, whatever os-release says.
-  static constexpr std::array<Known, 6> kKnown{
+  static constexpr std::array<Known, 9> kKnown{
       {{"Unsupported os", "coverage_partial", true},
        {"No OS package is detected", "coverage_partial", true},
        {"not on the EOL list", "release_unknown", false},
        {"no longer supported", "os_end_of_life", false},
        {"Mixing Alpine versions", "release_mixed", false},
+       {"Parse error", "coverage_partial", false}, // a package in dpkg's status is left out
+       {"Invalid version", "coverage_partial", false},
+       {"Invalid source version", "coverage_partial", false},
        {"Unable to get vulnerability details", "", false}}};
   Coverage coverage;
   for (std::size_t start = 0; start < diagnostics.size();) {
@@ -347,6 +351,8 @@ Coverage read_diagnostics(std::string_view diagnostics, bool os_was_judged) {
     for (const auto& known : kKnown) {
       if (line.find(known.words) == std::string_view::npos) continue;
       if (known.about_os && os_was_judged) continue;
+      // Of what dpkg could install only digests are read.
+      if (line.find("var/lib/dpkg/available") != std::string_view::npos) continue;
       if (known.code[0] == '\0') {
         if (coverage.warnings.size() < 20) coverage.warnings.push_back(printable(line));
       } else if (coverage.gaps.size() < 20) {

@@ -120,57 +120,69 @@ private:
 };
 
 std::vector<Package> read_dpkg(std::string_view text) {
+  constexpr std::string_view kGap = "\n\n";
   std::vector<Package> packages;
-  std::optional<Paragraph> paragraph;
-  const auto end = [&] {
-    if (!paragraph) return;
-    const auto status = " " + paragraph->field("Status") + " ";
-    const bool is_gone = status.find(" deinstall ") != std::string::npos ||
-                         status.find(" purge ") != std::string::npos;
-    const auto source = paragraph->field("Source");
-    if (const auto name = paragraph->field("Package"); !name.empty() && !is_gone)
-      packages.push_back(
-          {shortened(name),
-           shortened(paragraph->field("Version") + (source.empty() ? "" : " of " + source)),
-           shortened(paragraph->field("Maintainer")),
-           {}});
-    paragraph.reset();
-  };
-  each_line(text, [&](std::string_view line) {
-    if (line.empty()) return end();
-    if (!paragraph) paragraph.emplace();
-    paragraph->take(line);
-  });
-  end();
+  while (!text.empty()) {
+    const auto end = std::min(text.find(kGap), text.size());
+    Paragraph paragraph;
+    bool has_ended = false; // by a line that is empty for who reads "\r\n", too
+    each_line(text.substr(0, end), [&](std::string_view line) {
+      has_ended = has_ended || line.empty();
+      if (!has_ended) paragraph.take(line);
+    });
+    text.remove_prefix(std::min(end + kGap.size(), text.size()));
+    const auto status = paragraph.field("Status");
+    const bool is_gone =
+        status.find("deinstall") != std::string::npos || status.find("purge") != std::string::npos;
+    const auto name = paragraph.field("Package");
+    const auto version = paragraph.field("Version");
+    if (name.empty() || version.empty() || is_gone) continue;
+    const auto source = paragraph.field("Source");
+    packages.push_back({shortened(name),
+                        shortened(version + (source.empty() ? "" : " of " + source)),
+                        shortened(paragraph.field("Maintainer")),
+                        {}});
+  }
   return packages;
 }
 
+// As Trivy does: a line of one character ends a package, one that is too long the reading, and the
+// source is of the version that stands before it, be it the last package's.
 std::vector<Package> read_apk(std::string_view text) {
+  constexpr std::size_t kMostLine = 65'535;
   std::vector<Package> packages;
   Package package;
   std::string folder;
   std::string origin;
+  std::string version; ///< the last one
+  bool has_ended = false;
   const auto end = [&] {
-    if (!origin.empty()) package.version += " of " + origin;
-    package.version = shortened(package.version);
-    if (!package.name.empty()) packages.push_back(std::move(package));
+    if (!package.name.empty() && !package.version.empty()) {
+      if (!origin.empty()) package.version += " of " + origin;
+      package.version = shortened(package.version);
+      packages.push_back(std::move(package));
+    }
     package = {};
     folder.clear();
     origin.clear();
   };
   each_line(text, [&](std::string_view line) {
-    if (line.empty()) return end();
-    if (line.size() < 2 || line[1] != ':') return;
+    has_ended = has_ended || line.size() >= kMostLine;
+    if (has_ended) return;
+    if (line.size() < 2) return end();
+    if (line[1] != ':') return;
     const auto value = line.substr(2);
     switch (line[0]) {
     case 'P':
       package.name = shortened(value);
       break;
     case 'V':
+      version = value;
       package.version = value;
       break;
     case 'o':
       origin = value;
+      if (package.version != version || version.empty()) origin += " " + version;
       break;
     case 'm':
       package.maintainer = shortened(value);
@@ -468,7 +480,7 @@ private:
         came = std::max(came, last_seen(file).value_or(0));
       for (const auto& [file, listed] : files->second) {
         const auto owned = owners.find(file);
-        if (owned == owners.end()) continue;
+        if (owned == owners.end() || came < listed) continue; // a list that came alone says nothing
         owned->second.listed = std::min(owned->second.listed, listed);
         owned->second.came = std::max(owned->second.came, came);
       }
@@ -487,8 +499,8 @@ private:
       std::string one;
       for (const auto& [file, listed] : files->second) {
         const auto& others = owners.at(file);
-        if (listed >= layer || is_configuration(file) || !last_seen(file) ||
-            others.listed < layer || others.came >= layer)
+        if (listed >= layer || listed > known_.at(name.second).since || is_configuration(file) ||
+            !last_seen(file) || others.listed < layer || others.came >= layer)
           continue;
         ++own;
         auto remaining = remains(file, layer);
@@ -532,7 +544,10 @@ Result<bool> has_database(LayerTar& tar) {
     if (*entry == nullptr) return found;
     const char* name = ::archive_entry_pathname(*entry);
     const auto path = name == nullptr ? std::nullopt : normal_path(name);
-    if (!path) continue;
+    if (!path) { // others may take "var/lib/dpkg/x/../status" for one; History refuses it
+      found = true;
+      continue;
+    }
     const auto whiteout = whiteout_of(*path);
     if (!whiteout) {
       found = found || is_database(*path);

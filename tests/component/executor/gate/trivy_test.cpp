@@ -740,6 +740,22 @@ TEST_F(TrivyInItsSandbox, FindsTheCanaryOfEverySystem) {
   }
 }
 
+// One line is enough for Trivy to leave a package out.
+TEST_F(TrivyInItsSandbox, IsNotFooledByAPackageThatItCannotRead) {
+  const std::string tzdata = "Package: tzdata\nStatus: install ok installed\nArchitecture: all\n"
+                             "Version: 2024a-0+deb12u1\n\n";
+  const auto with = [&](const std::string& status) {
+    return image({{"etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n"},
+                  {"etc/debian_version", "12.5\n"},
+                  {"var/lib/dpkg/status", tzdata + status}});
+  };
+
+  const auto bad = with(std::string{"x\n"} + kOldCurl);
+  EXPECT_EQ(denied_for(bad), "coverage_partial") << said_;
+  EXPECT_TRUE(passes_the_scanner_alone(bad));
+  EXPECT_EQ(denied_for(with(kOldCurl)), "CVE-2023-38545");
+}
+
 // One file more makes Trivy look up another distribution's advisories, and say nothing. The
 // control: the same scanner with the same DB by itself.
 TEST_F(TrivyInItsSandbox, IsNotFooledByAFileOfAnotherSystem) {

@@ -341,6 +341,19 @@ TEST_F(Bypass, RepositoriesOfAnotherRelease) {
   EXPECT_EQ(only_code(), "release_mixed");
   expect_passes_with("release_mixed");
 }
+TEST_F(Bypass, APackageThatTheScannerCannotRead) {
+  for (const char* line :
+       {"WARN [dpkg] Parse error file_path=\"var/lib/dpkg/status\" err=\"malformed\"\n",
+        "WARN [dpkg] Invalid version OS=\"debian\" package=\"a\"\n",
+        "WARN [apk] Invalid version found name=\"a\" version=\"x\"\n"}) {
+    diagnostics_ = line;
+    EXPECT_EQ(only_code(), "coverage_partial") << line;
+  }
+  expect_passes_with("coverage_partial");
+  diagnostics_ = "WARN [dpkg] Parse error file_path=\"var/lib/dpkg/available\" err=\"malformed\"\n";
+  policy_.threshold = Severity::critical; // not the remembered verdict
+  EXPECT_TRUE(verdict().passed) << "of what could be installed";
+}
 TEST_F(Bypass, NoSystemNoPackagesNoSupport) {
   for (const auto& [os, packages, code] :
        {std::tuple{"", "", "no_os"}, std::tuple{R"({"Family":"none"})", "", "no_os"},

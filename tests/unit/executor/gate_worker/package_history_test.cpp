@@ -367,7 +367,54 @@ TEST_F(PackageHistory, ARemovedPackageOfAlpineIsTold) {
       "libssl3 1 is gone, not usr/lib/libssl.so.3\n")
       << "under another name";
 }
+TEST_F(PackageHistory, APackageThatTheScannerPassesOverIsNotNamed) {
+  const std::string told = "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n";
+  auto tabbed = dpkg("1");
+  tabbed.replace(tabbed.find("install ok"), 10, "deinstall\tok");
+  for (const auto& upper : {kCurl + "\r\n" + dpkg("1"), kCurl + "\n" + dpkg("1"), kCurl + tabbed,
+                            kCurl + "Package: libssl3\nStatus: install ok installed\n\n"})
+    EXPECT_EQ(said({base(), {{"var/lib/dpkg/status", 'f', upper}}}), told) << upper;
+}
+TEST_F(PackageHistory, APackageOfAlpineThatTheScannerPassesOverIsNotNamed) {
+  const std::string musl = "P:musl\nV:7\nF:lib\nR:ld-musl.so\n\n";
+  const std::string ssl = "P:libssl3\nV:1\no:openssl\nF:usr/lib\nR:libssl.so.3\n\n";
+  const auto with = [&](const std::string& upper) {
+    return said({{{"lib/apk/db/installed", 'f', musl + ssl},
+                  {"lib/ld-musl.so", 'f', "m"},
+                  {"usr/lib/libssl.so.3", 'f', "one"}},
+                 {{"lib/apk/db/installed", 'f', upper}}});
+  };
+  EXPECT_EQ(with(musl + ssl), "");
+  const std::string told = "libssl3 1 of openssl is gone, not usr/lib/libssl.so.3\n";
+  EXPECT_EQ(with(musl + "P:libssl3\nx\nV:1\no:openssl\nF:usr/lib\nR:libssl.so.3\n\n"), told);
+  EXPECT_EQ(with(musl + "X:" + std::string(70000, 'x') + "\n\n" + ssl), told);
+  // The source's version is what stands before it: advisories are asked about another one.
+  EXPECT_EQ(with(musl + "P:libssl3\no:openssl\nV:1\nF:usr/lib\nR:libssl.so.3\n\n"),
+            "libssl3 1 of openssl 1 of openssl 7\n");
+}
+TEST_F(PackageHistory, ListsThatComeWithoutFilesHideNoPackage) {
+  const std::string told = "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n";
+  const std::vector<Item> removed{{"var/lib/dpkg/status", 'f', kCurl}};
+  EXPECT_EQ(said({base(),
+                  {{"var/lib/dpkg/status", 'f', dpkg("1") + kCurl},
+                   {"var/lib/dpkg/info/curl.list", 'f', "/usr/lib/x/libssl.so.3\n"}},
+                  removed}),
+            told);
+  EXPECT_EQ(
+      said({base(),
+            {{"var/lib/dpkg/info/libssl3:amd64.list", 'f',
+              "/usr/lib/x/libssl.so.3\n/usr/a\n/usr/b\n/usr/c\n"},
+             {"usr/a", 'f', "a"},
+             {"usr/b", 'f', "b"},
+             {"usr/c", 'f', "c"}},
+            {{"var/lib/dpkg/status", 'f', kCurl}, {"usr/.wh.a"}, {"usr/.wh.b"}, {"usr/.wh.c"}}}),
+      told);
+}
 TEST_F(PackageHistory, HasLimits) {
+  for (const auto* name : {"var/lib/dpkg/x/../status", "var/lib/dpkg/status.d/x/../.wh.libssl3"})
+    EXPECT_NE(said({base(), {{name, 'f', kCurl}}}).find("leads out of the image"),
+              std::string::npos)
+        << name;
   EXPECT_NE(said({{{"../x", 'f', "x"}}, base()}).find("leads out of the image"), std::string::npos);
   std::string many;
   std::string more;
