@@ -67,7 +67,7 @@ std::optional<Line> read_line(const std::string& text) {
 /// The end of the log: its last whole line, and what stands behind that. A write that a crash or a
 /// power loss cut off leaves bytes without a newline: they never were a record.
 struct End {
-  std::string line; ///< empty in an empty log
+  std::optional<std::string> line; ///< the last whole one; none in an empty log
   std::string torn;
   off_t whole = 0; ///< bytes of the log without what is torn
 };
@@ -119,12 +119,12 @@ Result<std::string> set_aside(int fd, const End& end, const std::filesystem::pat
 
 /// The caller has the lock.
 Result<std::string> append_record(int fd, const std::filesystem::path& file, WallTime now,
-                                  const std::string& last, const std::string& event,
+                                  const std::optional<std::string>& last, const std::string& event,
                                   const AuditLog::Fields& fields) {
   std::string previous = kFirst;
   std::uint64_t number = 1;
-  if (!last.empty()) {
-    const auto line = read_line(last);
+  if (last) {
+    const auto line = read_line(*last);
     if (!line) {
       return Error{ErrorKind::misconfigured,
                    "the last line of the audit log is no audit record (" + file.string() + ")",

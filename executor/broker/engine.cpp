@@ -298,6 +298,7 @@ void Engine::auth(const Call& call) {
     if (got) seen += *got;
   } while (got && *got > 0 && seen < body.size());
   std::string server;
+  bool is_readable = true;
   if (got && seen <= kAuthBytes) {
     std::string key;
     const auto read = [&](int depth, Json::parse_event_t event, Json& value) {
@@ -308,14 +309,15 @@ void Engine::auth(const Call& call) {
       ::explicit_bzero(text.data(), text.size());
       return true;
     };
-    if (Json::parse(std::string_view{body}.substr(0, seen), read, false).is_discarded())
-      server.clear();
+    if (seen > 0 && Json::parse(std::string_view{body}.substr(0, seen), read, false).is_discarded())
+      is_readable = false;
   }
   ::explicit_bzero(body.data(), body.size());
   call.request.body->wipe();
   if (!got) return send_error(call.answer, got.error());
   if (seen > kAuthBytes)
     return send_error(call.answer, 413, "the body of /auth is larger than 64 KiB");
+  if (!is_readable) return send_error(call.answer, 400, "the body of /auth is no JSON");
   if (auto admitted = images_.admit_login(server); !admitted)
     return send_error(call.answer, admitted.error());
   send_json(call.answer, 200, Json{{"Status", "Login Succeeded"}, {"IdentityToken", ""}});

@@ -203,9 +203,7 @@ void doctor_save(const config::Config& config, std::ostream& out) {
   for (const auto& rule : config.rules) {
     if (rule.save.value_or(true)) continue;
     out << "images as files by rule " << rule.origin << ": none"
-        << (rule.backends.dind ? ", but by docker export and docker cp out of containers (dind = "
-                                 "true)"
-                               : "")
+        << (rule.backends.dind ? ", but whatever their containers write (dind = true)" : "")
         << "\n";
   }
 }

@@ -129,9 +129,10 @@ Error curl_error(CURLcode code, const Request& request, const char* detail,
   const std::string where = request.method + " " + request.url.display();
   std::string said = *detail != '\0' ? detail : curl_easy_strerror(code);
   // What libcurl cannot use it repeats, with user and password.
+  constexpr std::string_view kTheProxy = "the proxy";
   for (auto at = said.find(options.proxy); !options.proxy.empty() && at != std::string::npos;
-       at = said.find(options.proxy, at))
-    said.replace(at, options.proxy.size(), "the proxy");
+       at = said.find(options.proxy, at + kTheProxy.size()))
+    said.replace(at, options.proxy.size(), kTheProxy);
   switch (code) {
   case CURLE_OPERATION_TIMEDOUT: {
     // curl reports connect timeouts, stalls and the deadline alike

@@ -274,7 +274,9 @@ std::string no_push_to(const config::Config& config, const Effective& effective,
 std::string no_pull_from(const config::Config& config, const Effective& effective,
                          const Subject& subject, const config::Registry* registry,
                          const std::string& host) {
-  if (!any_reaches(config.buildkit.allowed_bases, host))
+  // Of a login the port of HTTPS is left out, and images may be named with it.
+  if (!any_reaches(config.buildkit.allowed_bases, host) &&
+      !any_reaches(config.buildkit.allowed_bases, host + ":443"))
     return "allowed_bases in [buildkit] names none there";
   if (registry != nullptr) return "";
   if (is_local_host(host)) return "it is an address of the runner itself";

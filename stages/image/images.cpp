@@ -578,7 +578,7 @@ Result<router::Decision> Images::choose_backend(const broker::BuildRequest& requ
   if (!decision.denial) return decision;
   if (auto noted = tools_.audit.append("build_denied", {{"job", record_.key},
                                                         {"project", record_.project},
-                                                        {"dialect", request.dialect},
+                                                        {"dialect", masked(request.dialect)},
                                                         {"why", masked(decision.denial->what)}});
       !noted)
     return std::move(noted).error().in("writing the audit log");
@@ -699,7 +699,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   if (!made) {
     (void)tools_.audit.append("build_failed", {{"job", record_.key},
                                                {"project", record_.project},
-                                               {"dialect", request.dialect},
+                                               {"dialect", masked(request.dialect)},
                                                {"why", kind_name(made.error().kind)}});
     auto error = std::move(made).error();
     error.what = mask.hide(error.what);
@@ -744,7 +744,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
                                  {"project", record_.project},
                                  {"digest", manifest.str()},
                                  {"backend", backend},
-                                 {"dialect", request.dialect}};
+                                 {"dialect", masked(request.dialect)}};
   if (!made->because.empty()) fields.emplace_back("because", made->because);
   if (made->backend == "dind")
     fields.emplace_back("justification", effective_.backends.dind_justification);
@@ -819,14 +819,21 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
                                                         const broker::Progress& progress,
                                                         const broker::Cancelled& cancelled) {
   const auto& manifest = candidate.manifest;
-  const auto audit = [&](const std::string& event, audit::AuditLog::Fields more) {
+  const auto note_event = [&](const std::string& event, const std::string& image,
+                              const audit::AuditLog::Fields& more) {
     audit::AuditLog::Fields fields{{"job", record_.key},
                                    {"project", record_.project},
                                    {"ref", record_.ref},
-                                   {"image", reference.str()},
+                                   {"image", image},
                                    {"digest", manifest.str()}};
     fields.insert(fields.end(), more.begin(), more.end());
     return tools_.audit.append(event, fields);
+  };
+  const auto audit = [&](const std::string& event, const audit::AuditLog::Fields& more) {
+    return note_event(event, reference.str(), more);
+  };
+  const auto refused = [&](const std::string& event, const audit::AuditLog::Fields& more) {
+    return note_event(event, masked(reference.str()), more);
   };
   if (auto admitted = policy::admit_push(tools_.config, effective_, subject_, reference);
       !admitted) {
@@ -854,7 +861,7 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   progress("slipway: scanning " + manifest.str() + "\n");
   auto judged = judge(candidate, access->host + "/" + reference.repository(), progress, cancelled);
   if (!judged) {
-    if (auto noted = audit("gate_error", {{"why", judged.error().text()}}); !noted)
+    if (auto noted = refused("gate_error", {{"why", masked(judged.error().text())}}); !noted)
       return std::move(noted).error();
     return std::move(judged).error().in("scanning " + reference.str());
   }
@@ -877,10 +884,10 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
              kept.error().text() + "\n");
   if (!judged->pass) {
     auto head =
-        audit("gate_rejected",
-              {{"counts", counts_of(verdict)},
-               {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code},
-               {"gate_ms", gate_ms}});
+        refused("gate_rejected",
+                {{"counts", counts_of(verdict)},
+                 {"reasons", verdict.denials.empty() ? "findings" : verdict.denials.front().code},
+                 {"gate_ms", gate_ms}});
     if (!head) return std::move(head).error();
     note(manifest, "refused  " + reference.str() + "\n  digest   " + manifest.str() +
                        "\n  built    " + build_line + "\n  findings " + counts_of(verdict) + " (" +
@@ -925,7 +932,7 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
       std::move(request), *judged->pass, [&](const std::string& line) { progress(line + "\n"); },
       cancelled);
   if (!answer) {
-    if (auto noted = audit("push_failed", {{"why", answer.error().what}}); !noted)
+    if (auto noted = audit("push_failed", {{"why", masked(answer.error().what)}}); !noted)
       return std::move(noted).error();
     return std::move(answer).error().in("pushing " + reference.str());
   }

@@ -100,6 +100,16 @@ TEST_F(Audit, AppendRefusesToContinueAForeignLine) {
   EXPECT_NE(appended.error().what.find("is no audit record"), std::string::npos);
 }
 
+TEST_F(Audit, AnEmptyLineIsNoEmptyLog) {
+  add("push");
+  std::ofstream{file_, std::ios::app} << "\n";
+
+  const auto appended = FileAuditLog{file_, clock_}.append("push", {});
+
+  ASSERT_FALSE(appended);
+  EXPECT_EQ(appended.error().kind, ErrorKind::misconfigured);
+}
+
 std::string read_whole(const std::filesystem::path& file) {
   std::ifstream in{file};
   return {std::istreambuf_iterator<char>{in}, {}};

@@ -540,8 +540,8 @@ TEST_F(BrokerServer, ALoginIsAskedAboutByItsPlaceAndNothingElse) {
   EXPECT_NE(refused.find("is of no use"), std::string::npos) << refused;
   EXPECT_EQ(refused.find("hunter2"), std::string::npos) << refused;
   EXPECT_NE(login(R"({"a":{"serveraddress":"useless.example"}})").find(" 200 "), std::string::npos);
-  EXPECT_NE(login("no JSON").find(" 200 "), std::string::npos);
-  EXPECT_EQ(images->logins, (std::vector<std::string>{"r.example", "useless.example", "", ""}));
+  EXPECT_NE(login("no JSON").find(" 400 "), std::string::npos);
+  EXPECT_EQ(images->logins, (std::vector<std::string>{"r.example", "useless.example", ""}));
 }
 
 TEST_F(BrokerServer, ReplacesAStaleSocketButNoFile) {

@@ -194,6 +194,10 @@ TEST(Policy, ALoginWhereTheJobCanDoNothingIsRefused) {
   config.buildkit.allowed_bases = {"reg.example:5000/base/*", "?.internal.example/*"};
   EXPECT_EQ(refused("https://reg.example:5000/v2/"), "");
   EXPECT_EQ(refused("a.internal.example"), "");
+  config.buildkit.allowed_bases.emplace_back("hub.example:443/*"); // as GitLab's dependency proxy
+  EXPECT_EQ(refused("hub.example:443"), "");
+  EXPECT_EQ(refused("hub.example"), "");
+  config.buildkit.allowed_bases.pop_back();
   EXPECT_EQ(refused("other.example"),
             "a login for 'other.example' is of no use: this job may not push there (no "
             "[[registry]] entry has this host), nor is anything pulled from there (allowed_bases "
