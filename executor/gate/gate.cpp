@@ -242,12 +242,11 @@ constexpr std::chrono::hours kOldJavaDb{24 * 30};
 // None where there is no report that could be used, which was denied.
 std::optional<ScanReport> read_report(const Result<Scanner::Report>& scanned,
                                       const std::string& who, Bench& bench,
-                                      const std::filesystem::path& java_db_dir) {
+                                      const Result<Database>& java_db) {
   if (!scanned) {
     const auto& error = scanned.error();
     const auto why = error.text() + (error.hint.empty() ? "" : " (" + error.hint + ")");
     if (why.find(kNoJavaDb) != std::string::npos) {
-      const auto java_db = read_java_database(java_db_dir);
       bench.deny_operator(
           "java_db_missing",
           "In " + who + " there are Java archives, and no Java DB that tells what they are: " +
@@ -550,7 +549,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     auto copy = fill_single_image(layout, image, dir, policy.base_secrets);
     if (!copy) return std::move(copy).error().in("judging " + root.str());
     auto scanned = scanner_.scan(dir, copy->manifest);
-    auto report = read_report(scanned, who, bench, config_.java_db_dir);
+    auto report = read_report(scanned, who, bench, java_db);
     if (!report) return conclude();
     if (!is_about(*report, image, *copy)) {
       bench.deny_operator("report_mismatch",
@@ -610,7 +609,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
         const auto of = who + ", by the SBOM " + document->name;
         const auto sbom_prefix = (prefix.empty() ? "" : prefix + ": ") + document->name;
         auto looked_up = scanner_.scan_sbom(sbom_dir);
-        auto described = read_report(looked_up, of, bench, config_.java_db_dir);
+        auto described = read_report(looked_up, of, bench, java_db);
         if (!described) return conclude();
         if (!threats.annotate(bench, described->findings)) return conclude();
         bench.judge_report(*described, looked_up->diagnostics, of, sbom_prefix, names);

@@ -838,13 +838,8 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   if (auto admitted = policy::admit_push(tools_.config, effective_, subject_, reference);
       !admitted) {
     if (!is_news(reference.str())) return std::move(admitted).error();
-    auto noted = tools_.audit.append("push_denied", {{"job", record_.key},
-                                                     {"project", record_.project},
-                                                     {"ref", record_.ref},
-                                                     {"image", masked(reference.str())},
-                                                     {"digest", manifest.str()},
-                                                     {"why", masked(admitted.error().what)}});
-    if (!noted) return std::move(noted).error();
+    if (auto noted = refused("push_denied", {{"why", masked(admitted.error().what)}}); !noted)
+      return std::move(noted).error();
     note(manifest, "refused  " + reference.str() + "\n  why      " + admitted.error().what);
     return std::move(admitted).error();
   }
