@@ -3,8 +3,8 @@
 //   - takes run requests on a listening unix socket: descriptor 3, or what slipway hands over;
 //   - starts each program in a session of its own, as the asked user, with nothing of init's;
 //   - reaps every orphan, and ends what a program left behind;
-//   - serves the job's Docker endpoints (SLIPWAY_DOCKER=1) and puts the shim in place
-//   (SLIPWAY_SHIM);
+//   - serves the job's Docker endpoints (SLIPWAY_DOCKER=sandbox or network) and puts the shim in
+//     place (SLIPWAY_SHIM);
 //   - leads the names of brokered registries to slipway's endpoint (SLIPWAY_REGISTRIES);
 //   - leads port 3128 to the proxy of a closed network (SLIPWAY_EGRESS=sandbox or network), whose
 //     socket is in SLIPWAY_EGRESS_FOLDER where that is not /run/slipway/egress; as
@@ -107,12 +107,17 @@ const char* variable(const char* name) {
   return value != nullptr ? value : "";
 }
 
-void serve_docker() {
+slipway::init::From who_may_come(const char* word) {
+  return ::strcmp(word, "network") == 0 ? slipway::init::From::its_network
+                                        : slipway::init::From::this_sandbox;
+}
+
+void serve_docker(slipway::init::From from) {
   slipway::init::link_docker_socket("/", kDockerSocket);
-  auto plain = slipway::init::start_relay(2375, kDockerSocket, "", {});
+  auto plain = slipway::init::start_relay(2375, kDockerSocket, "", from, {});
   if (!plain) say(plain.error().text() + ", continuing without port 2375");
   if (::access((std::string{kTlsFolder} + "/cert.pem").c_str(), R_OK) != 0) return;
-  auto tls = slipway::init::start_relay(2376, kDockerSocket, kTlsFolder, {});
+  auto tls = slipway::init::start_relay(2376, kDockerSocket, kTlsFolder, from, {});
   if (!tls) say(tls.error().text() + ", continuing without port 2376");
 }
 
@@ -203,13 +208,11 @@ int main(int argc, char** argv) {
   if (const char* shim = variable("SLIPWAY_SHIM"); *shim != '\0') {
     (void)slipway::init::install_shim("/", shim, {variable("PATH"), variable("HOME")});
   }
-  if (*variable("SLIPWAY_DOCKER") != '\0') serve_docker();
+  if (const char* from = variable("SLIPWAY_DOCKER"); *from != '\0')
+    serve_docker(who_may_come(from));
   if (const char* registries = variable("SLIPWAY_REGISTRIES"); *registries != '\0')
     serve_registries(registries);
-  if (const char* from = variable("SLIPWAY_EGRESS"); *from != '\0') {
-    serve_proxy(::strcmp(from, "network") == 0 ? slipway::init::From::its_network
-                                               : slipway::init::From::this_sandbox);
-  }
+  if (const char* from = variable("SLIPWAY_EGRESS"); *from != '\0') serve_proxy(who_may_come(from));
 
   auto served = slipway::init::serve(std::move(listener), {});
   if (served) return 0;

@@ -329,6 +329,10 @@ Result<std::unique_ptr<SSL_CTX, SslFree>> make_tls(const std::filesystem::path& 
   return context;
 }
 
+in_addr_t address_of(From from) {
+  return from == From::its_network ? INADDR_ANY : INADDR_LOOPBACK;
+}
+
 /// Listens, and starts the thread that has the relay from then on.
 Status start_listening(std::unique_ptr<Relay> relay, std::uint16_t port, in_addr_t from) {
   relay->listener.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -368,8 +372,8 @@ Status start_relay_at(in_addr_t from, std::uint16_t port, const std::filesystem:
 } // namespace
 
 Status start_relay(std::uint16_t port, const std::filesystem::path& upstream,
-                   const std::filesystem::path& tls_dir, const RelayLimits& limits) {
-  return start_relay_at(INADDR_LOOPBACK, port, upstream, tls_dir, limits,
+                   const std::filesystem::path& tls_dir, From from, const RelayLimits& limits) {
+  return start_relay_at(address_of(from), port, upstream, tls_dir, limits,
                         Clients::show_certificates);
 }
 
@@ -382,8 +386,7 @@ Status start_proxy_relay(std::uint16_t port, const std::filesystem::path& dir, F
   auto relay = std::make_unique<Relay>();
   relay->proxies = dir;
   relay->limits.connections = kProxyConnections;
-  return start_listening(std::move(relay), port,
-                         from == From::its_network ? INADDR_ANY : INADDR_LOOPBACK);
+  return start_listening(std::move(relay), port, address_of(from));
 }
 
 } // namespace slipway::init

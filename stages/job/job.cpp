@@ -300,7 +300,10 @@ Status Jobs::start_job_sandbox(const JobSpec& job, const state::JobRecord& recor
   spec.user = "0:0";
   spec.hostname = "runner-" + record.key;
   spec.entrypoint = {"/run/slipway/bin/slipway-init"};
-  spec.env = {{"SLIPWAY_DOCKER", "1"}, {"SLIPWAY_SHIM", "/run/slipway/bin/slipway-shim"}};
+  const bool for_services = serves_network(job);
+  if (for_services) spec.address = network_.address(kJobNumber);
+  spec.env = {{"SLIPWAY_DOCKER", for_services ? "network" : "sandbox"},
+              {"SLIPWAY_SHIM", "/run/slipway/bin/slipway-shim"}};
   spec.volumes = {{record.volume, tools_.config.gitlab.builds_dir, false},
                   {(run_dir / "sock").string(), "/run/slipway/sock", true},
                   {(run_dir / "tls/server").string(), "/run/slipway/tls", true},
@@ -406,6 +409,11 @@ Status Jobs::start_helper_sandbox(const JobSpec& job, const state::JobRecord& re
   return look_after(record.key, "helper", *container, say);
 }
 
+bool Jobs::serves_network(const JobSpec& job) const {
+  return !job.services.empty() && !network_.prefix.empty() &&
+         tools_.config.sandbox.isolate_networks;
+}
+
 std::string Jobs::service_address(int number) const {
   const auto last = kFirstService + number;
   return network_.prefix.empty() || last > kLastAddress ? "" : network_.address(last);
@@ -443,6 +451,12 @@ Status Jobs::start_service(const ServiceSpec& service, int number, const JobSpec
   spec.volumes = {{record.volume, tools_.config.gitlab.builds_dir, false}};
   spec.address = service_address(number);
   name_services(job, record, spec);
+  if (serves_network(job)) {
+    // After the services' own names: the first of a name counts.
+    spec.hosts.emplace_back("docker", network_.address(kJobNumber));
+    for (const auto& name : job.docker_names)
+      if (name != "docker") spec.hosts.emplace_back(name, network_.address(kJobNumber));
+  }
   if (record.network_closed) {
     for (auto& variable : proxy_env(network_.address(kJobNumber), record.no_proxy)) {
       const auto is_set = std::any_of(spec.env.begin(), spec.env.end(),

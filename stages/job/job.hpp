@@ -157,6 +157,9 @@ private:
                            const sandbox::ImageFacts& image, const Say& say);
   /// Network and volumes.
   Status make_ground(const state::JobRecord& record, sandbox::Network& network);
+  /// Whether the job's Docker endpoints are there for its services, too: only where nobody else is
+  /// on that network.
+  bool serves_network(const JobSpec& spec) const;
   /// "" where the network has no addresses to give, or no more of them: Podman gives one.
   std::string service_address(int number) const;
   /// Services by all their names in the sandbox's hosts file. In a closed network nobody else

@@ -97,7 +97,7 @@ TEST "control: with block_registries off the same pushes succeed" {
 
 # neighbours ID: two jobs at the same time; the second looks for the first, which has a service and waits.
 neighbours() {
-    local first=$1 second=$(($1 + 1)) runner name service
+    local first=$1 second=$(($1 + 1)) runner name service docker
     world_job "$first" "echo secret-of-$first >mine; sleep 4242 & until [ -e /tmp/stop ]; do sleep 0.2; done" | jq ".image.name = \"$world_tools\"
         | .services = [{name: \"$world_tools\", alias: \"pages\", entrypoint: [\"/opt/busybox\", \"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/etc\"]}]" \
         >"$CASE_DIR/$first.json"
@@ -110,9 +110,11 @@ neighbours() {
     service=$(with_cgroup2_as_user podman ps --filter label=io.slipway.role=svc0 --format '{{.Names}}')
     service=$(with_cgroup2_as_user podman inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$service")
     name=$(with_cgroup2_as_user podman ps --filter label=io.slipway.role=job --format '{{.Names}}')
+    docker=$(with_cgroup2_as_user podman inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$name")
     maps_of "$name" >"$CASE_DIR/first.map"
     run_steps "$second" "try reach curl --silent --show-error --connect-timeout 4 http://$service:8080/passwd
 try by-name curl --silent --show-error --connect-timeout 4 http://pages:8080/passwd
+try docker curl --silent --show-error --connect-timeout 4 http://$docker:2375/_ping
 try processes sh -c 'cat /proc/*/cmdline | tr \"\\0\" \" \"'
 try files grep -rs secret-of-$first /builds /tmp /home /run" ".image.name = \"$world_tools\"" || true
     with_cgroup2_as_user podman exec "$name" /bin/touch /tmp/stop
@@ -136,7 +138,7 @@ TEST "a job reaches no neighbour: not its service, its processes, its files, its
 
     expect_eq "$STATE" success
     expect_step files 1
-    for step in reach by-name; do ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step succeeded"; done
+    for step in reach by-name docker; do ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step succeeded"; done
     expect_lacks "$(step_says processes)" "sleep 4242"
     expect_lacks "$FIRST$TRACE" "too few subordinate ids"
     read -r inside host count <"$CASE_DIR/first.map"
@@ -146,6 +148,21 @@ TEST "a job reaches no neighbour: not its service, its processes, its files, its
     user=$(id -u "$world_user")
     ((user < host || user >= host + count)) || fail "the service user's id is mapped: $host+$count"
     expect_eq "$(wc -l <"$CASE_DIR/first.map")" 1 "lines of the id map"
+}
+
+TEST "a service finds the job's Docker endpoint as docker; a RUN step of the job's builds finds none" {
+    run_steps 5026 "try service sh -c 'for i in \$(seq 30); do curl -s http://asker:8080/ && exit; sleep 1; done; exit 1'
+try alone curl -s http://\$(hostname -i | tr ' ' '\n' | grep '^10'):2375/_ping
+printf 'FROM $world_tools\nRUN curl -s --connect-timeout 4 http://%s:2375/_ping; echo ended with \$?\n' \$(hostname -i | tr ' ' '\n' | grep '^10') >Dockerfile
+try build docker build --no-cache -t built:1 ." ".image.name = \"$world_tools\"
+        | .services = [{name: \"docker:dind\", alias: \"builds\"}, {name: \"$world_tools\", alias: \"asker\", entrypoint: [\"/bin/bash\", \"-c\", \"mkdir /www
+            for at in docker builds; do until curl -s --connect-timeout 4 http://\$at:2375/_ping >>/www/index.html; do sleep 1; done; done
+            exec /opt/busybox httpd -f -p 8080 -h /www\"]}]"
+
+    expect_eq "$STATE" success
+    expect_step alone 0 OK
+    expect_eq "$(step_says service)" OKOK
+    expect_step build 0 "ended with 28"
 }
 
 TEST "control: with isolate_networks off the neighbour's service answers, and too few ids are said" {

@@ -62,7 +62,7 @@ void raise_loopback() {
   ready = ready && ::mount("proc", "/proc", "proc", 0, nullptr) == 0;
   if (!ready || ::dup2(listener, 3) < 0 || ::fcntl(3, F_SETFD, 0) != 0) ::_exit(99);
   const char* argv[] = {"slipway-init", nullptr};
-  const char* docker_env[] = {"SLIPWAY_DOCKER=1", "OF_INIT=secret", nullptr};
+  const char* docker_env[] = {"SLIPWAY_DOCKER=sandbox", "OF_INIT=secret", nullptr};
   const char* plain_env[] = {"OF_INIT=secret", nullptr};
   ::execve(program.c_str(), const_cast<char**>(argv),
            const_cast<char**>(options.docker ? docker_env : plain_env));

@@ -22,7 +22,7 @@ std::filesystem::path misbehaving_program(const std::string& name);
 class InitSandbox {
 public:
   struct Options {
-    bool docker = false; ///< SLIPWAY_DOCKER=1, with folder() as /run/slipway
+    bool docker = false; ///< SLIPWAY_DOCKER=sandbox, with folder() as /run/slipway
     bool tls = false; ///< with docker: certificates in run/tls, for clients in folder()/tls/client
     bool empty_root = false; ///< a root with nothing but init and /proc
     std::function<void(const std::filesystem::path& root)> fill_root{}; ///< with empty_root
