@@ -197,6 +197,18 @@ int doctor_egress(const config::Config& config, std::ostream& out) {
   return report.problems();
 }
 
+void doctor_limits(const config::Config& config, std::ostream& out) {
+  const auto& limits = config.sandbox;
+  const auto mebibytes = [](std::uint64_t bytes) { return std::to_string(bytes >> 20U) + " MiB"; };
+  out << "limits of each sandbox: " << limits.pids << " processes";
+  if (limits.memory_bytes > 0) out << ", memory " << mebibytes(limits.memory_bytes);
+  if (limits.cpus > 0) out << ", " << limits.cpus << " processors";
+  if (limits.file_bytes > 0) out << ", files of " << mebibytes(limits.file_bytes);
+  out << "; all jobs end below " << mebibytes(limits.disk_floor) << " of free disk\n";
+  if (limits.memory_bytes == 0)
+    out << "  note: one job can take all of the machine's memory: [sandbox] memory\n";
+}
+
 void doctor_save(const config::Config& config, std::ostream& out) {
   out << "images as files (docker save, build -o): leave jobs without having been judged, where no "
          "rule says save = false\n";

@@ -48,6 +48,9 @@ void doctor_ids(const sandbox::SlotPlan& plan, const sandbox::SlotWishes& wishes
 /// problem. Returns how many there are.
 int doctor_egress(const config::Config& config, std::ostream& out);
 
+/// What a sandbox may use at most, as configured, and what nothing bounds.
+void doctor_limits(const config::Config& config, std::ostream& out);
+
 /// Who takes images out as files, which no gate has judged.
 void doctor_save(const config::Config& config, std::ostream& out);
 

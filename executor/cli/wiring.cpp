@@ -241,6 +241,7 @@ int Wiring::doctor() {
   } else {
     std::cout << "  problem: " << empty.error().text() << "\n";
   }
+  cli::doctor_limits(config_, std::cout);
   cli::doctor_save(config_, std::cout);
   const int of_push = doctor_push(client.fetch_keys({}), confine::landlock_abi(), std::cout);
   return of_backends + of_gate + of_push + cli::doctor_egress(config_, std::cout) +

@@ -157,10 +157,11 @@ TEST "the installed configuration names no registry of the example's, and is oth
     grep -q '^\[\[registry\]\]' "$SUITE_ROOT/config/examples/config.toml"
     expect_eq "$(grep -c '^\[\[registry\]\]' "$config" || true)" 0 "registries in force"
     expect_eq "$(grep -c '^#host = "registry.example:5000"' "$config")" 1 "the commented host"
-    # Nothing but that block and id_slots differs: the next section is whole.
-    differing=$(diff "$SUITE_ROOT/config/examples/config.toml" "$config" | sed -n 's/^> //p' | grep -v -e '^#' -e '^id_slots' || true)
+    # Nothing but that block, id_slots and memory differs: the next section is whole.
+    differing=$(diff "$SUITE_ROOT/config/examples/config.toml" "$config" | sed -n 's/^> //p' | grep -v -e '^#' -e '^id_slots' -e '^memory' || true)
     expect_eq "$differing" "" "other lines that differ"
     grep -q '^\[buildkit\]' "$config"
+    grep -q '^memory = "[1-9][0-9]*MiB"  *#' "$config"
     expect_status 0 "${SLIPWAY_BIN:-$SUITE_ROOT/build/bin}/slipway" --config "$config" config check
 }
 

@@ -146,6 +146,23 @@ TEST_F(DoctorTest, CallsTheDefaultEgressAGuardRailAndARuleThatLearnsAProblem) {
             std::string::npos);
 }
 
+TEST_F(DoctorTest, SaysWhatASandboxMayUseAndThatNothingBoundsItsMemory) {
+  const auto said = [&] {
+    std::ostringstream out;
+    doctor_limits(config_, out);
+    return out.str();
+  };
+  EXPECT_EQ(said(),
+            "limits of each sandbox: 4096 processes; all jobs end below 1024 MiB of free "
+            "disk\n  note: one job can take all of the machine's memory: [sandbox] memory\n");
+  config_.sandbox.memory_bytes = 3UL << 30;
+  config_.sandbox.cpus = 1.5;
+  config_.sandbox.file_bytes = 64UL << 20;
+
+  EXPECT_EQ(said(), "limits of each sandbox: 4096 processes, memory 3072 MiB, 1.5 processors, "
+                    "files of 64 MiB; all jobs end below 1024 MiB of free disk\n");
+}
+
 TEST_F(DoctorTest, SaysThatImagesLeaveAsFilesUnjudgedAndWhereNot) {
   const auto said = [&] {
     std::ostringstream out;
