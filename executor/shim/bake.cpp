@@ -507,8 +507,7 @@ private:
     for (const auto& from : texts_of(target, "cache-from"))
       note_cache_source("cache-from", from, build);
     for (const auto& to : texts_of(target, "cache-to"))
-      if (auto text = note_cache_goal("cache-to", to, {"inline", "registry"}, build); !text.empty())
-        return text;
+      if (auto text = note_cache_goal("cache-to", to, build); !text.empty()) return text;
     if (const auto call = text_of(target, "call"); !call.empty() && call != "build")
       return unsupported("\"call\": \"" + call + "\"", std::string{kNotYet});
     const auto pull = as_bool(target.value("pull", Json(false)));

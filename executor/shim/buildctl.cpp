@@ -184,8 +184,7 @@ Command understand_build(const Tool& tool, const std::string& called, const Line
   for (const auto& from : line.all("import-cache"))
     note_cache_source("--import-cache", from, build);
   for (const auto& to : line.all("export-cache"))
-    if (auto text = note_cache_goal("--export-cache", to, {"inline", "registry"}, build);
-        !text.empty())
+    if (auto text = note_cache_goal("--export-cache", to, build); !text.empty())
       return usage_error(tool.manner, called, text);
   build.no_cache = build.no_cache || line.has("no-cache");
   build.quiet = line.last("progress") == "quiet";

@@ -100,8 +100,7 @@ std::string understand_cache(const Line& line, Build& build) {
   for (const auto& from : line.all("cache-from"))
     note_cache_source("--cache-from", from, build);
   for (const auto& to : line.all("cache-to"))
-    if (auto text = note_cache_goal("--cache-to", to, {"inline", "registry"}, build); !text.empty())
-      return text;
+    if (auto text = note_cache_goal("--cache-to", to, build); !text.empty()) return text;
   return {};
 }
 

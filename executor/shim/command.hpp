@@ -102,7 +102,9 @@ struct Build {
       archives; ///< -o type=docker|oci,dest=…: written after the build ("-": stdout)
   std::vector<std::string> folders; ///< -o type=local,dest=…: the image's files are put there
   std::vector<std::string> tars;    ///< -o type=tar,dest=…: its files as a tar ("-": stdout)
-  bool keeps_image = false;         ///< it is asked for besides its files
+  std::vector<std::string>
+      cache_folders;        ///< --cache-to type=local,dest=…: made, nothing is put there
+  bool keeps_image = false; ///< it is asked for besides its files
   std::string iidfile;
   std::string metadata_file;
   std::vector<DigestFile> digest_files;

@@ -908,9 +908,7 @@ private:
     }
     if (key == "cache_to") {
       for (const auto& to : texts(&value))
-        if (auto text = note_cache_goal("cache_to", to, {"inline", "registry"}, build);
-            !text.empty())
-          return text;
+        if (auto text = note_cache_goal("cache_to", to, build); !text.empty()) return text;
       return {};
     }
     if (key == "secrets") return honour_secrets(value, build);

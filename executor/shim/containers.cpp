@@ -278,8 +278,7 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
   for (const auto& from : line.all("cache-from"))
     note_cache_source("--cache-from", from, build);
   for (const auto& to : line.all("cache-to"))
-    if (auto text = note_cache_goal("--cache-to", to, {"registry"}, build); !text.empty())
-      return text;
+    if (auto text = note_cache_goal("--cache-to", to, build); !text.empty()) return text;
   return {};
 }
 

@@ -59,8 +59,7 @@ Command parse_build(Tool& tool, const std::string& called, const Words& words,
          for (const auto& from : line.all("cache-from"))
            note_cache_source("--cache-from", from, build);
          for (const auto& to : line.all("cache-to"))
-           if (auto text = note_cache_goal("--cache-to", to, {"inline", "registry"}, build);
-               !text.empty())
+           if (auto text = note_cache_goal("--cache-to", to, build); !text.empty())
              return usage_error(tool.manner, called, text);
          if (build.file == "-" || build.file.starts_with("http://") ||
              build.file.starts_with("https://"))

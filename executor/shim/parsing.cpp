@@ -4,6 +4,7 @@
 #include "executor/shim/image_name.hpp"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -367,23 +368,43 @@ std::string check_tags(const Build& build) {
   return {};
 }
 
+namespace {
+
+/// FLAG VALUE without the keys to a bucket that it may hold.
+std::string shown_cache(const std::string& flag, const std::string& value) {
+  std::string shown;
+  for (const auto& part : comma_parts(value)) {
+    const bool is_told = part.find('=') == std::string::npos || part.starts_with("type=") ||
+                         part.starts_with("ref=") || part.starts_with("src=") ||
+                         part.starts_with("dest=") || part.starts_with("mode=");
+    if (is_told) shown += (shown.empty() ? "" : ",") + part;
+  }
+  return flag + " " + shown;
+}
+
+} // namespace
+
 void note_cache_source(const std::string& flag, const std::string& value, Build& build) {
   if (value.empty()) return;
-  build.notes.push_back("slipway: " + flag + " " + value +
+  build.notes.push_back("slipway: " + shown_cache(flag, value) +
                         " is not needed: " + std::string{kOwnCache});
 }
 
-std::string note_cache_goal(const std::string& flag, const std::string& value,
-                            const std::vector<std::string_view>& said, Build& build) {
+std::string note_cache_goal(const std::string& flag, const std::string& value, Build& build) {
   if (value.empty()) return {};
   auto fields = comma_fields(value);
   const std::string type = fields.contains("type") ? fields["type"] : "registry";
-  if (std::find(said.begin(), said.end(), type) == said.end())
-    return unsupported(flag + " " + value,
-                       "a cache is never exported, because nothing unscanned may leave the job. " +
-                           std::string{kOwnCache} + "; remove the flag");
-  build.notes.push_back("slipway: " + flag + " " + value +
-                        " has no effect: " + std::string{kOwnCache});
+  constexpr std::array<std::string_view, 6> kTypes{"inline", "registry", "local",
+                                                   "gha",    "s3",       "azblob"};
+  if (std::find(kTypes.begin(), kTypes.end(), type) == kTypes.end())
+    return unsupported(shown_cache(flag, value), "a cache of this type is not known");
+  std::string effect = " has no effect: ";
+  if (type == "local") {
+    if (fields["dest"].empty()) return shown_cache(flag, value) + ": dest is required";
+    build.cache_folders.push_back(fields["dest"]);
+    effect = " leaves its folder empty: ";
+  }
+  build.notes.push_back("slipway: " + shown_cache(flag, value) + effect + std::string{kOwnCache});
   return {};
 }
 

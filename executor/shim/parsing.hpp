@@ -88,11 +88,12 @@ void add_platforms(const std::vector<std::string>& values, Build& build);
 std::string set_network(const std::string& value, Build& build);
 std::string check_tags(const Build& build);
 
-/// Sources and goals of a cache in BuildKit's form (`type=registry,ref=…`, or a bare reference).
+/// Sources and goals of a cache in BuildKit's form (`type=registry,ref=…`, or a bare reference):
+/// taken with a note, for the cache of the project is slipway's, and comes from and goes nowhere
+/// else. The folder of `type=local` is made and stays empty, for what scripts do with it later.
+/// Refused is a type that is none of BuildKit's.
 void note_cache_source(const std::string& flag, const std::string& value, Build& build);
-/// `said` are the types of goals that are left out with a note; every other is refused.
-std::string note_cache_goal(const std::string& flag, const std::string& value,
-                            const std::vector<std::string_view>& said, Build& build);
+std::string note_cache_goal(const std::string& flag, const std::string& value, Build& build);
 
 /// By URL or by another scheme: what a builder would fetch by itself.
 bool is_remote_context(const std::string& context);

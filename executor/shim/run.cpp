@@ -1392,6 +1392,11 @@ private:
     for (const auto& tar : build.tars)
       if (const int code = fetch_tar(files_of(end->image_id), tar == "-" ? "" : tar); code != 0)
         return code;
+    for (const auto& folder : build.cache_folders) {
+      std::error_code cause;
+      std::filesystem::create_directories(at_cwd(folder), cause);
+      if (cause) return fail(prefix, io_error("mkdir", cause.value(), folder));
+    }
     std::string digest = end->manifest;
     // Before the push, as kaniko does; what is pushed is what was built.
     if (auto written = write_digests(build, digest); !written) return fail(prefix, written.error());

@@ -346,7 +346,7 @@ try packed docker load -i out.tar
 try run docker run --rm alpine
 try compose docker compose up
 try secret docker build --secret id=x .
-for flag in --allow=network.host --network=host --memory=1g --squash --output=type=s3 --cache-to=type=gha \
+for flag in --allow=network.host --network=host --memory=1g --squash --output=type=s3 --cache-to=type=tape \
     --security-opt=seccomp=unconfined --nosuchflag; do try flag\${flag%%=*} docker build \$flag .; done"
 
     expect_eq "$STATE" success

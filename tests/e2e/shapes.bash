@@ -335,6 +335,8 @@ docker buildx create --use --driver docker-container --driver-opt image=moby/bui
 docker buildx inspect --bootstrap
 docker buildx build --platform linux/amd64 --progress=plain --cache-from type=registry,ref=$IMG:cache \
     --cache-to type=registry,ref=$IMG:cache,mode=max --provenance=false --sbom=false -t $IMG:1 --push .
+docker buildx build --cache-from type=local,src=.buildx-cache --cache-to type=local,dest=.buildx-cache-new,mode=max --load -t $IMG:2 .
+rm -rf .buildx-cache && mv .buildx-cache-new .buildx-cache
 END
     shape auto-devops <<'END'
 export BUILDPACK_URL= HTTP_PROXY= http_proxy= NO_PROXY=

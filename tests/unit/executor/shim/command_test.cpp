@@ -75,8 +75,10 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Squash", "docker build --squash .", 125, "--squash"},
         Refused{"Memory", "docker build -m 1g .", 125, "--memory"},
         Refused{"HostNetwork", "docker build --network host .", 125, "--network host"},
-        Refused{"CacheExport", "docker buildx build --cache-to type=local,dest=c .", 125,
-                "--cache-to type=local,dest=c"},
+        Refused{"CacheOfNoKnownType", "docker buildx build --cache-to type=tape,token=abc .", 125,
+                "--cache-to type=tape:"},
+        Refused{"CacheInNoFolder", "docker buildx build --cache-to type=local,mode=max .", 125,
+                "--cache-to type=local,mode=max: dest is required"},
         Refused{"Provenance", "docker buildx build --provenance=mode=max .", 125,
                 "--provenance=false"},
         Refused{"FilesWithoutPlace", "docker buildx build -o type=local .", 125,
@@ -233,6 +235,26 @@ TEST(Command, LeavesOutACacheInARegistryWithANote) {
       parsed<Build>("docker buildx build --cache-to type=registry,ref=r/c,mode=max .");
   ASSERT_EQ(build.notes.size(), 1U);
   EXPECT_NE(build.notes[0].find("has no effect"), std::string::npos);
+}
+
+TEST(Command, MakesTheFolderOfACacheThatStaysEmptyAndTellsNoKeyOfABucket) {
+  const auto build = parsed<Build>(
+      "docker buildx build --cache-from type=local,src=old --cache-to type=local,dest=new,mode=max "
+      "--cache-to type=s3,bucket=b,secret_access_key=hidden --cache-from "
+      "type=azblob,secret_access_key=hidden .");
+  EXPECT_EQ(build.cache_folders, std::vector<std::string>{"new"});
+  std::string notes;
+  for (const auto& note : build.notes)
+    notes += note + "\n";
+  EXPECT_EQ(notes,
+            "slipway: --cache-from type=local,src=old is not needed: slipway keeps this project's "
+            "build cache itself\n"
+            "slipway: --cache-from type=azblob is not needed: slipway keeps this project's build "
+            "cache itself\n"
+            "slipway: --cache-to type=local,dest=new,mode=max leaves its folder empty: slipway "
+            "keeps this project's build cache itself\n"
+            "slipway: --cache-to type=s3 has no effect: slipway keeps this project's build cache "
+            "itself\n");
 }
 
 TEST(Command, MakesAnArgumentOfTheEnvironmentsSourceDateUnlessThereIsOne) {

@@ -385,7 +385,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Unheard{"HostNetwork", "network: host", "host"},
                     Unheard{"HostGateway", "extra_hosts: ['h:host-gateway']", "host-gateway"},
                     Unheard{"Agent", "ssh: [default]", "invalid empty ssh agent socket"},
-                    Unheard{"CacheTo", "cache_to: ['type=local,dest=x']", "never exported"},
+                    Unheard{"CacheTo", "cache_to: ['type=tape']", "not known"},
                     Unheard{"Sbom", "sbom: true", "attestations"},
                     Unheard{"Unknown", "frobnicate: 1", "frobnicate"},
                     Unheard{"NoSecret", "secrets: [gone]", "there is no secret \"gone\""},

@@ -120,8 +120,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Refused{"Unpack", "img unpack a", 1, "use `img save`"},
                     Refused{"ListFilter", "img ls -f x", 1, "--filter"},
                     Refused{"SaveFormat", "img save --format x a", 1, "not a supported format"},
-                    Refused{"CacheElsewhere", "img build -t a --cache-to type=local,dest=c .", 1,
-                            "--cache-to type=local,dest=c"},
+                    Refused{"CacheElsewhere", "img build -t a --cache-to type=tape .", 1,
+                            "--cache-to type=tape"},
                     Refused{"UnknownCommand", "img wat", 1, "wat: no such command"}),
     [](const auto& row) { return row.param.name; });
 
@@ -150,9 +150,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"LayoutFolder", kBuildctl + "--output type=oci,tar=false,dest=o", 1, "tar=false"},
         Refused{"Compression", kBuildctl + "--output type=image,name=a,compression=zstd", 1,
                 "compression is not"},
-        Refused{"CacheToFolder", kBuildctl + "--export-cache type=local,dest=c", 1,
-                "--export-cache type=local,dest=c"},
-        Refused{"CacheToBucket", kBuildctl + "--export-cache type=s3,bucket=b", 1, "type=s3"},
+        Refused{"CacheToTape", kBuildctl + "--export-cache type=tape", 1,
+                "--export-cache type=tape"},
         Refused{"PushWithoutName", kBuildctl + "--output type=image,push=true", 1,
                 "a name is needed"},
         Refused{"Daemonless", "buildctl-daemonless.sh build --frontend x", 1, "--frontend x"},
