@@ -683,7 +683,7 @@ constexpr std::string_view kHelpText =
     "  imagetools), compose (build push pull config version)\n"
     "  manifest (create annotate inspect push rm)\n"
     "  run create exec cp start stop restart kill rm wait logs ps port pause unpause rename "
-    "commit, "
+    "commit diff export top, "
     "network and\n"
     "  volume (create ls rm inspect prune): where the policy allows this job containers\n"
     "  system (df info prune), context (create use rm ls show inspect)\n";
@@ -743,8 +743,8 @@ std::optional<Say> group_help(const std::string& verb, const std::string& sub) {
       {"builder", "build prune"},
       {"system", "df info prune"},
       {"container",
-       "commit cp create exec inspect kill logs ls pause port prune rename restart rm run start "
-       "stop unpause wait"},
+       "commit cp create diff exec export inspect kill logs ls pause port prune rename restart rm "
+       "run start stop top unpause wait"},
       {"network", "connect create disconnect inspect ls prune rm"},
       {"volume", "create inspect ls prune rm"},
       {"context", "create inspect ls rm show update use"},

@@ -655,6 +655,40 @@ Result<std::string> create_network_body(const ContainerCommand& command) {
   return dumped(body);
 }
 
+namespace {
+
+/// Source: docker/cli cli/command/container/opts.go.
+Status add_healthcheck(const Line& line, Json& body) {
+  Json check = Json::object();
+  if (const auto words = line.last("health-cmd"); !words.empty())
+    check["Test"] = Json::array({"CMD-SHELL", words});
+  for (const auto& [flag, member] : {std::pair{"health-interval", "Interval"},
+                                     {"health-timeout", "Timeout"},
+                                     {"health-start-period", "StartPeriod"}}) {
+    const auto text = line.last(flag);
+    if (text.empty()) continue;
+    const auto time = duration_of(text);
+    if (!time)
+      return bad("invalid argument \"" + text + "\" for \"--" + flag +
+                 "\" flag: time: invalid duration \"" + text + "\"");
+    if (time->count() < 0) return bad("--" + std::string{flag} + " cannot be negative");
+    check[member] = time->count();
+  }
+  if (const auto text = line.last("health-retries"); !text.empty()) {
+    const auto tries = number_of(text);
+    if (!tries) return bad("invalid argument \"" + text + "\" for \"--health-retries\" flag");
+    check["Retries"] = *tries;
+  }
+  if (line.has("no-healthcheck")) {
+    if (!check.empty()) return bad("--no-healthcheck conflicts with --health-* options");
+    check["Test"] = Json::array({"NONE"});
+  }
+  if (!check.empty()) body["Healthcheck"] = std::move(check);
+  return {};
+}
+
+} // namespace
+
 Result<std::string> log_time(const std::string& text, std::int64_t now) {
   if (const auto before = duration_of(text))
     return std::to_string(now - std::chrono::ceil<std::chrono::seconds>(*before).count());
@@ -701,7 +735,7 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
     if (!seconds) return bad("invalid argument \"" + text + "\" for \"--stop-timeout\"");
     body["StopTimeout"] = *seconds;
   }
-  if (line.has("no-healthcheck")) body["Healthcheck"] = {{"Test", Json::array({"NONE"})}};
+  if (auto added = add_healthcheck(line, body); !added) return std::move(added).error();
   add_labels_to(line, body);
   if (auto added = add_volumes(line, cwd, body, host); !added) return std::move(added).error();
   if (auto added = add_ports(line, body, host); !added) return std::move(added).error();
@@ -761,6 +795,8 @@ public:
     if (verb == "ps") return ps();
     if (verb == "wait") return wait();
     if (verb == "port") return port();
+    if (verb == "diff") return diff();
+    if (verb == "top") return top();
     if (verb == "commit") return commit();
     if (verb == "cp") return copy_files(command_, world_, client_);
     if (verb == "start" && (line_.has("attach") || line_.has("interactive")))
@@ -1298,6 +1334,66 @@ private:
     world_.err("Error: No public port '" + wanted + "' published for " +
                command_.arguments.front() + "\n");
     return 1;
+  }
+
+  /// Of the one container: the engine's answer, printed by `print`.
+  int look(const std::string& what, const std::function<void(const Json&)>& print) const {
+    auto answer =
+        client_.ask({.target = "/containers/" + percent_encode(command_.arguments.front()) + what});
+    if (!answer) return trouble(answer.error());
+    if (answer->status >= 400) return daemon_error(message_of(*answer));
+    print(Json::parse(answer->body, nullptr, false));
+    return 0;
+  }
+
+  int diff() const {
+    return look("/changes", [this](const Json& changes) {
+      if (!changes.is_array()) return; // null: nothing changed
+      for (const auto& change : changes) {
+        const auto kind = number_at(change, "Kind");
+        world_.out(std::string{kind == 0   ? "C"
+                               : kind == 1 ? "A"
+                                           : "D"} +
+                   " " + text_at(change, "Path") + "\n");
+      }
+    });
+  }
+
+  int top() const {
+    std::string options;
+    for (std::size_t i = 1; i < command_.arguments.size(); ++i)
+      options += (i == 1 ? "" : " ") + command_.arguments[i];
+    return look("/top" + (options.empty() ? "" : "?ps_args=" + percent_encode(options)),
+                [this](const Json& processes) { print_processes(processes); });
+  }
+
+  void print_processes(const Json& processes) const {
+    constexpr std::size_t kLeast = 20; // of a column; with the gap after it
+    constexpr std::size_t kGap = 3;
+    std::vector<std::vector<std::string>> rows;
+    const auto add = [&rows](const Json& row) {
+      auto& cells = rows.emplace_back();
+      for (const auto& cell : row)
+        cells.push_back(cell.is_string() ? cell.get<std::string>() : "");
+    };
+    if (!processes.is_object() || !processes.contains("Titles")) return;
+    add(processes["Titles"]);
+    if (const auto list = processes.find("Processes"); list != processes.end())
+      for (const auto& process : *list)
+        add(process);
+    std::vector<std::size_t> widths(rows.front().size(), kLeast);
+    for (const auto& row : rows)
+      for (std::size_t i = 0; i < std::min(row.size(), widths.size()); ++i)
+        widths[i] = std::max(widths[i], row[i].size() + kGap);
+    for (const auto& row : rows) {
+      std::string line;
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        line += row[i];
+        if (i + 1 < row.size() && i < widths.size() && row[i].size() < widths[i])
+          line.append(widths[i] - row[i].size(), ' ');
+      }
+      world_.out(line + "\n");
+    }
   }
 
   int commit() const {

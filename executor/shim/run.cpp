@@ -631,6 +631,13 @@ public:
         listing.rows.push_back(std::move(row));
       return print_listing(listing, asked);
     };
+    if (command.verb == "export") {
+      const auto output = Line{command.flags, {}, {}, false}.last("output");
+      if (output.empty() && world_.output_is_terminal)
+        return fail("cowardly refusing to save to a terminal. Use the -o flag or redirect");
+      return fetch_tar("/containers/" + percent_encode(command.arguments.front()) + "/export",
+                       output);
+    }
     return run_container_command(command, world_, client_, print);
   }
 

@@ -87,6 +87,14 @@ try exec docker exec web sh -c 'echo inside; exit 3'
 try ps docker ps --format '{{.Names}} {{.Image}} {{.Ports}}'
 try inspect docker inspect -f '{{.State.Running}}' web
 try logs docker logs web
+try top docker top web
+try top-columns docker container top web -o pid,comm
+try diff docker diff web
+try export sh -c 'docker export web | tar -xOf - made'
+docker run -d --name healthy --health-cmd 'test -e /made' --health-interval 1s --health-retries 2 app:1 sleep 60
+for i in 1 2 3 4 5 6 7 8 9 10; do if [ \$(docker inspect -f '{{.State.Health.Status}}' healthy) = healthy ]; then break; fi; sleep 1; done
+try healthy docker inspect -f '{{.State.Health.Status}}' healthy
+docker rm -f healthy
 try copy-in docker cp file web:/tmp/put
 try copied-in docker exec web cat /tmp/put
 try copy-out docker cp web:/tmp/. taken
@@ -142,6 +150,11 @@ try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" #
     expect_step ps 0 "web app:1 0.0.0.0:8088->80/tcp"
     expect_step inspect 0 true
     expect_step logs 0 ready
+    expect_step top 0 "UID                 PID " "httpd -f -p 80"
+    expect_step top-columns 0 "PID                 COMMAND"
+    expect_step diff 0 "A /tmp/made"
+    expect_step export 0 built-here
+    expect_step healthy 0 healthy
     expect_step copy-in 0 "Successfully copied" "to web:/tmp/put"
     expect_step copied-in 0 from-job
     expect_step copy-out 0

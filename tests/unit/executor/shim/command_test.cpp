@@ -112,7 +112,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{
             "Import", "docker import x.tar", 1,
             "docker import: not in this version of slipway. Use a Dockerfile with FROM scratch"},
-        Refused{"Export", "docker export x", 1, "docker export"},
+        Refused{"Stats", "docker stats x", 1, "docker stats"},
         Refused{"Compose", "docker compose publish x", 1, "docker compose"},
         Refused{"ManifestOfNothing", "docker manifest create a", 1, "requires at least 2"},
         Refused{"ManifestFeatures", "docker manifest annotate --os-features x a b", 125,

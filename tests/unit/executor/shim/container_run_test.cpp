@@ -171,8 +171,20 @@ TEST(ContainerRun, WhatThePolicyLetsThroughHasItsFlag) {
             Json({{"IPv4Address", "10.9.0.5"}, {"IPv6Address", "fd00::5"}}));
 }
 
+TEST(ContainerRun, AHealthcheckIsTheContainersOwn) {
+  const auto body = body_of("--health-cmd pg_isready --health-interval 10s --health-timeout 1m30s "
+                            "--health-retries 5 --health-start-period 500ms postgres");
+
+  EXPECT_EQ(body["Healthcheck"], Json({{"Test", {"CMD-SHELL", "pg_isready"}},
+                                       {"Interval", 10'000'000'000},
+                                       {"Timeout", 90'000'000'000},
+                                       {"Retries", 5},
+                                       {"StartPeriod", 500'000'000}}));
+  EXPECT_FALSE(body_of("postgres").contains("Healthcheck")) << "the image's own counts";
+}
+
 TEST(ContainerRun, WhatIsNotServedIsRefusedByName) {
-  for (const auto& [verb, text] : {std::pair{"run", "--health-interval 1s i"},
+  for (const auto& [verb, text] : {std::pair{"run", "--health-start-interval 1s i"},
                                    {"run", "--device-read-bps /dev/sda:1 i"},
                                    {"run", "--label-file f i"}}) {
     std::istringstream in{text};
@@ -208,6 +220,10 @@ TEST(ContainerRun, ValuesThatMeanNothingAreRefused) {
                            "--network alias=x i",
                            "--network-alias x --network name=a,alias=y i",
                            "--mount type=bind,wat=1 i",
+                           "--health-interval soon i",
+                           "--health-timeout -1s i",
+                           "--health-retries many i",
+                           "--no-healthcheck --health-cmd true i",
                            "--env-file /no/such/file i",
                            "-v :/x i"}) {
     EXPECT_TRUE(body_of(text).contains("error")) << text;
