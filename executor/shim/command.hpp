@@ -363,7 +363,8 @@ struct ContainerCommand {
   std::string called; ///< "docker run"
   Pairs flags;
   std::vector<std::string> arguments;
-  Environment env; ///< for `-e NAME`
+  Environment env;             ///< for `-e NAME`
+  Style style = Style::docker; ///< podman: its words and exit codes where it fails
 };
 
 using Command =

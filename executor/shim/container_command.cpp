@@ -254,13 +254,16 @@ const std::map<std::string, Spelling, std::less<>>& spellings() {
 } // namespace
 
 std::optional<Command> read_container_command(const std::string& verb, const std::string& called,
-                                              const Words& words, const Environment& env) {
+                                              const Words& words, const Environment& env,
+                                              const Manner& manner, const std::vector<Flag>& more) {
   const auto found = spellings().find(verb);
   if (found == spellings().end()) return std::nullopt;
   const auto& spelling = found->second;
-  const auto read = read_flags(words, spelling.flags, spelling.interspersed);
+  auto flags = spelling.flags;
+  flags.insert(flags.end(), more.begin(), more.end());
+  const auto read = read_flags(words, flags, spelling.interspersed);
   if (const auto* error = std::get_if<FlagError>(&read))
-    return usage_error(Manner{}, called, error->text);
+    return usage_error(manner, called, error->text);
   const auto& line = std::get<Line>(read);
   const std::string usage = "\nUsage:  " + called + " " + std::string{spelling.usage} + "\n";
   if (line.help) return Say{usage, "", 0};
@@ -273,12 +276,12 @@ std::optional<Command> read_container_command(const std::string& verb, const std
                                                      ? ""
                                                      : " to " + std::to_string(spelling.most))) +
                    " argument(s).\nSee '" + called + " --help'.\n" + usage,
-               1};
+               manner.exit_code};
   // A list that is not filtered goes on to `xargs docker rm`.
   for (const auto& filter : line.all("filter"))
     if (!filter.empty() && filter.find('=') == std::string::npos)
       return usage_error(
-          Manner{}, called,
+          manner, called,
           "invalid argument \"" + filter +
               "\" for \"-f, --filter\" flag: bad format of filter (expected name=value)");
   ContainerCommand command{verb, called, line.flags, line.arguments, env};

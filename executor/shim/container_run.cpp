@@ -821,9 +821,11 @@ public:
   }
 
 private:
+  bool is_podman() const { return command_.style == Style::podman; }
+
   int daemon_error(const std::string& message, int code = 1) const {
-    world_.err("Error response from daemon: " + message + "\n");
-    return code;
+    world_.err((is_podman() ? "Error: " : "Error response from daemon: ") + message + "\n");
+    return is_podman() && code == 1 ? kDockerFailed : code;
   }
   int trouble(const Error& error, int code = 1) const {
     world_.err(error.text() + "\n");
@@ -866,6 +868,7 @@ private:
 
   int run_failed(const std::string& message, int code = kDockerFailed) const {
     if (command_.verb == "start") return daemon_error(message);
+    if (is_podman()) return daemon_error(message, code);
     world_.err("docker: Error response from daemon: " + message + ".\nSee '" + command_.called +
                " --help'.\n");
     return code;
@@ -907,9 +910,11 @@ private:
   std::variant<std::string, int> create() const {
     auto body = create_container_body(command_, world_.cwd);
     if (!body) {
+      if (is_podman()) return daemon_error(body.error().text(), kDockerFailed);
       world_.err("docker: " + body.error().text() + ".\nSee '" + command_.called + " --help'.\n");
       return kDockerFailed;
     }
+    if (line_.has("replace")) remove(line_.last("name"));
     const auto& image = command_.arguments.front();
     const auto when = line_.last("pull");
     if (when == "always" && !pull(image)) return kDockerFailed;

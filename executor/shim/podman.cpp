@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // podman: builds and images. Source: podman(1) and its subcommands, versions 4.3 to 5.8.
+#include "executor/shim/container_command.hpp"
 #include "executor/shim/containers.hpp"
 #include "executor/shim/dialects.hpp"
 #include "executor/shim/manifest_lists.hpp"
@@ -17,12 +18,15 @@ namespace {
 constexpr std::string_view kVersion = "podman version 5.4.0\n";
 
 constexpr std::string_view kHelp =
-    "Usage:  podman [options] [command]\n\nThis is slipway's podman: builds and images of a CI "
-    "job, "
-    "without containers.\n\nCommands that slipway serves:\n"
+    "Usage:  podman [options] [command]\n\nThis is slipway's podman for CI jobs.\n\n"
+    "Commands that slipway serves:\n"
     "  build push pull tag login logout images inspect rmi save load info version\n"
     "  image (build push pull tag ls list rm inspect save load exists prune), system (info "
-    "prune)\n  manifest (create add annotate remove inspect push rm exists)\n";
+    "prune)\n  manifest (create add annotate remove inspect push rm exists)\n"
+    "  run create exec cp start stop restart kill rm wait logs ps port pause unpause rename "
+    "commit\n"
+    "  diff export top, network and volume (create ls rm inspect prune): where the policy allows\n"
+    "  this job containers\n";
 
 Command parse_inspect(Tool& tool, const std::string& called, const Words& words, bool image_only) {
   return read_command(
@@ -31,16 +35,15 @@ Command parse_inspect(Tool& tool, const std::string& called, const Words& words,
        {{"format", 'f'},
         {"type", 't'},
         {"size", 's', Takes::nothing, Use::ignore},
-        {"latest", 'l', Takes::nothing, Use::refuse, "of containers, which do not run here"}},
+        {"latest", 'l', Takes::nothing, Use::refuse, "name the container"}},
        1,
        kAny,
        [&](const Line& line) -> Command {
          const auto type = line.last("type");
+         if (type == "container" || type == "network" || type == "volume")
+           return Inspect{line.arguments, line.last("format"), false, Style::docker, type};
          if (!type.empty() && type != "all" && type != "image")
-           return Say{"[]\n",
-                      std::string{tool.manner.error} + "no such " + type + " \"" +
-                          line.arguments.front() + "\". " + std::string{kNoContainers} + "\n",
-                      tool.manner.exit_code};
+           return refusal(tool.manner, unsupported("--type " + type, "a job has none"));
          Inspect inspect{line.arguments, line.last("format"), image_only || type == "image"};
          inspect.style = Style::podman;
          return inspect;
@@ -127,15 +130,74 @@ Command parse_exists(Tool& tool, const std::string& called, const Words& words) 
                                             }});
 }
 
+const std::set<std::string_view>& unserved_verbs() {
+  static const std::set<std::string_view> verbs{
+      "attach",      "events",     "stats",   "update",   "pod",     "play",   "kube",
+      "compose",     "mount",      "unmount", "umount",   "unshare", "init",   "generate",
+      "healthcheck", "checkpoint", "history", "untag",    "import",  "search", "secret",
+      "system",      "machine",    "farm",    "artifact", "image",   "buildx", "auto-update"};
+  return verbs;
+}
+
 const std::set<std::string_view>& container_verbs() {
   static const std::set<std::string_view> verbs{
-      "run",  "exec",     "ps",          "rm",        "cp",        "stop",    "start",
-      "logs", "kill",     "attach",      "commit",    "container", "network", "volume",
-      "wait", "create",   "diff",        "export",    "events",    "pause",   "unpause",
-      "port", "rename",   "restart",     "stats",     "top",       "update",  "pod",
-      "play", "kube",     "compose",     "mount",     "unmount",   "umount",  "unshare",
-      "init", "generate", "healthcheck", "checkpoint"};
+      "run",  "exec",   "ps",      "rm",     "cp",        "stop",    "start", "logs",
+      "kill", "commit", "wait",    "create", "diff",      "export",  "pause", "unpause",
+      "port", "rename", "restart", "top",    "container", "network", "volume"};
   return verbs;
+}
+
+/// What podman knows beside docker's flags. Source: podman-run(1), podman-rm(1), podman-ps(1).
+std::vector<Flag> more_flags(const Tool& tool, const std::string& verb) {
+  auto flags = tool.everywhere;
+  const auto add = [&flags](std::initializer_list<Flag> more) { flags.insert(flags.end(), more); };
+  if (verb == "run" || verb == "create")
+    add({{"replace", 0, Takes::nothing},
+         {"tls-verify", 0, Takes::nothing, Use::say, kOwnTls},
+         {"authfile", 0, Takes::value, Use::say, kOwnCredential},
+         {"systemd", 0, Takes::value, Use::refuse, "the engine is not Podman"},
+         {"pod", 0, Takes::value, Use::refuse,
+          "there are no pods; `network create` joins containers"},
+         {"secret", 0, Takes::value, Use::refuse, "use -v or -e"}});
+  if (verb == "ps")
+    add({{"pod", 0, Takes::nothing, Use::refuse, "there are no pods"},
+         {"sort", 0, Takes::value, Use::refuse, kNotYet}});
+  return flags;
+}
+
+/// `podman run`, and the same as `podman container run`; `podman network create`.
+Command parse_container(Tool& tool, const std::string& verb, const Words& words,
+                        const Environment& env) {
+  const bool group = verb == "container" || verb == "network" || verb == "volume";
+  const std::string sub = group && !words.empty() ? words.front() : "";
+  const std::string called = "podman " + verb + (sub.empty() ? "" : " " + sub);
+  const Words rest{words.begin() + (sub.empty() ? 0 : 1), words.end()};
+  std::string name = !group ? verb : sub == "list" ? "ls" : sub == "remove" ? "rm" : sub;
+  if (sub == "inspect")
+    return read_command(
+        tool, called, rest,
+        {"[options] NAME [NAME...]",
+         {{"format", 'f'}, {"size", 's', Takes::nothing, Use::ignore}},
+         1,
+         kAny,
+         [&](const Line& line) -> Command {
+           return Inspect{line.arguments, line.last("format"), false, Style::docker, verb};
+         }});
+  if (verb == "container" && name == "prune")
+    return parse_prune(tool, called, rest, "/containers/prune");
+  if (verb == "container") name = name == "ls" ? "ps" : name;
+  if (group && verb != "container") name = verb + " " + name;
+  auto read = read_container_command(name, called, rest, env, tool.manner, more_flags(tool, name));
+  if (!read) return refusal(tool.manner, called + ": slipway does not serve this command.");
+  if (auto* command = std::get_if<ContainerCommand>(&*read)) {
+    command->style = Style::podman;
+    const Line line{command->flags, {}, {}, false};
+    if (name == "ps" && line.last("format") == "json")
+      return refusal(tool.manner, unsupported("--format json", "use a Go template"));
+    if (line.has("replace") && line.last("name").empty())
+      return refusal(tool.manner, "cannot replace container without --name being set");
+  }
+  return *std::move(read);
 }
 
 Command parse_image(Tool& tool, const std::string& verb, const Words& words,
@@ -181,13 +243,10 @@ Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
   if (verb == "info") return parse_formatted(tool, called, words, false);
   if (verb == "version") return parse_formatted(tool, called, words, true);
   if (verb == "help") return Say{std::string{kHelp}, "", 0};
-  if (container_verbs().contains(verb))
-    return refusal(tool.manner, called + ": " + std::string{kNoContainers});
   if (verb == "manifest") return read_containers_manifest(tool, words, Style::podman);
-  if (verb == "history" || verb == "untag" || verb == "import" || verb == "search" ||
-      verb == "secret" || verb == "system" || verb == "machine" || verb == "farm" ||
-      verb == "artifact" || verb == "image" || verb == "buildx" || verb == "auto-update")
+  if (unserved_verbs().contains(verb))
     return refusal(tool.manner, called + ": slipway does not serve this command.");
+  if (container_verbs().contains(verb)) return parse_container(tool, verb, words, env);
   return refusal(tool.manner,
                  "unrecognized command `" + called + "`\nTry 'podman --help' for more information");
 }

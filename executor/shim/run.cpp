@@ -1728,6 +1728,12 @@ private:
     for (const auto& name : inspect.names) {
       auto answer =
           client_.ask({.target = "/images/" + percent_encode(local_name(name)) + "/json"});
+      bool is_container = false;
+      if (answer && answer->status == 404 && !inspect.image_only) {
+        auto container = client_.ask({.target = "/containers/" + percent_encode(name) + "/json"});
+        is_container = container && container->status < 400;
+        if (is_container) answer = std::move(container);
+      }
       if (!answer) return fail("", answer.error());
       if (answer->status >= 400) {
         errors += std::string{manner_.error} + "inspecting object: " +
@@ -1739,7 +1745,9 @@ private:
       }
       std::string document;
       std::string fields;
-      if (inspect.style == Style::podman) {
+      if (is_container) {
+        document = fields = answer->body;
+      } else if (inspect.style == Style::podman) {
         auto image = podman_image(answer->body);
         if (!image) return fail("", image.error());
         document = fields = *std::move(image);

@@ -190,6 +190,48 @@ try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" #
     expect_nothing_left
 }
 
+TEST "podman run and its kin are the job's engine too, in podman's words" {
+    run_script 8011 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+ln -s /run/slipway/bin/slipway-shim /tmp/podman; PATH=/tmp:\$PATH
+printf 'FROM $world_busybox\nRUN echo built-here >/made\n' >Containerfile
+podman build -q -t app .
+try code podman run --rm --systemd-not-there app true
+try runs podman run --rm -v \"\$PWD:/w:Z\" --net bridge localhost/app sh -c 'cat /made /w/Containerfile; exit 7'
+try nothing podman run --rm app no-such-program
+podman run -d --name web app sh -c 'echo first; sleep 600'
+podman run -d --replace --name web app sh -c 'echo second; sleep 600'
+try exec podman exec web cat /made
+try logs podman logs web
+try list podman ps --format '{{.Names}} {{.Image}}'
+try inspect podman inspect -f '{{.State.Running}}' web
+try container podman container inspect -f '{{.Name}}' web
+podman exec web sh -c 'echo more >/more'
+try commit podman commit web kept
+try kept podman run --rm kept cat /more
+try remove podman rm -f web
+try gone podman exec web true
+try pod podman pod create
+try network podman network create back" ".image.name = \"$world_docker\""
+
+    expect_eq "$STATE" success
+    expect_step code 125 "Error: unknown flag: --systemd-not-there"
+    expect_step runs 7 built-here "FROM $world_busybox"
+    expect_step nothing 127 "Error: " "executable file not found"
+    expect_step exec 0 built-here
+    expect_step logs 0 second
+    expect_step list 0 "web app"
+    expect_step inspect 0 true
+    expect_step container 0 /web
+    expect_step commit 0 sha256:
+    expect_step kept 0 more
+    expect_step remove 0 web
+    expect_step gone 125 "Error: No such container: web"
+    expect_step pod 125 "slipway does not serve this command"
+    expect_step network 0
+    expect_nothing_left
+}
+
 TEST "docker-compose up, run and down are the image's own, and what it builds is slipway's" {
     run_steps 8007 "cat >docker-compose.yml <<'END'
 version: \"3.8\"

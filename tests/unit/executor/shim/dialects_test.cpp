@@ -47,7 +47,11 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"UnknownFlag", "podman build --wat .", 125,
                 "Error: unknown flag: --wat\nSee 'podman build --help'"},
         Refused{"UnknownCommand", "podman wat", 125, "unrecognized command `podman wat`"},
-        Refused{"Run", "podman run --rm x", 125, "does not run containers"},
+        Refused{"Pod", "podman pod create", 125, "podman pod: slipway does not serve"},
+        Refused{"RunInAPod", "podman run --pod p x", 125, "--pod: there are no pods"},
+        Refused{"RunWithAnUnknownFlag", "podman run --wat x", 125, "Error: unknown flag: --wat"},
+        Refused{"ReplaceNothing", "podman run --replace x", 125, "without --name"},
+        Refused{"ListAsJson", "podman ps --format json", 125, "--format json"},
         Refused{"Manifest", "podman manifest wat", 125, "podman manifest wat"},
         Refused{"ManifestAnnotation", "podman manifest create --annotation a=b l", 125,
                 "--annotation"},
@@ -87,7 +91,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"SaveMoreNames", "podman save a b", 125, "more names for one image"},
         Refused{"Filter", "podman images --filter before=x", 125, "--filter before"},
         Refused{"GetLogin", "podman login --get-login r", 125, "no credential is stored"},
-        Refused{"InspectContainer", "podman inspect --type container c", 125, "no such container"},
+        Refused{"InspectPod", "podman inspect --type pod p", 125, "--type pod"},
         Refused{"NoArguments", "podman push", 125, "requires at most 2 arguments"}),
     [](const auto& row) { return row.param.name; });
 
@@ -286,6 +290,17 @@ TEST(Podman, SaysWhichFlagsHaveNoEffect) {
 TEST(Podman, TagsUnderSeveralNames) {
   EXPECT_EQ(parsed<Tag>("podman tag app r.io/a:1 b:2").targets,
             (std::vector<std::string>{"r.io/a:1", "localhost/b:2", "b:2"}));
+}
+
+TEST(Podman, ReadsContainersAsDockersWithItsOwnFlags) {
+  const auto run = parsed<ContainerCommand>("podman --log-level debug run --rm --replace --name a "
+                                            "--net none -v x:/y:Z image sh -c true");
+  EXPECT_EQ(run.style, Style::podman);
+  EXPECT_EQ(run.arguments, (std::vector<std::string>{"image", "sh", "-c", "true"}));
+  EXPECT_EQ(parsed<ContainerCommand>("podman container ls -a").verb, "ps");
+  EXPECT_EQ(parsed<ContainerCommand>("podman volume rm v").verb, "volume rm");
+  EXPECT_EQ(parsed<Inspect>("podman inspect --type container c").kind, "container");
+  EXPECT_EQ(parsed<Inspect>("podman network inspect n").kind, "network");
 }
 
 TEST(Podman, AnswersTheUsualPreparations) {
