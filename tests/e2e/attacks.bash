@@ -165,6 +165,33 @@ try build docker build --no-cache -t built:1 ." ".image.name = \"$world_tools\"
     expect_step build 0 "ended with 28"
 }
 
+TEST "nobody of the service user's processes reads the job's secrets in those of slipway" {
+    world_job 5027 "sleep 4242 & until [ -e /tmp/stop ]; do sleep 0.2; done" | jq ".image.name = \"$world_tools\"
+        | .variables += [{key: \"SECRET\", value: \"hunter2-hunter2-5027\", masked: true}]" >"$CASE_DIR/5027.json"
+    (
+        world_coordinator_port=$((world_coordinator_port + 100))
+        world_run "$CASE_DIR/out" "$CASE_DIR/5027.json"
+    ) &
+    local runner=$! run name control
+    until_true 90 job_waits
+    run=$(pgrep -u "$world_user" -f "slipway --config $world_config gitlab run" | head -n 1)
+    # What the runner gave it: /proc shows that of whom the kernel lets.
+    grep -qz hunter2-hunter2-5027 "/proc/$run/environ"
+    "$env_lib/as-user" "$world_user" sleep 4243 &
+    until_true 10 pgrep -u "$world_user" -x -f 'sleep 4243'
+    control=$(pgrep -u "$world_user" -x -f 'sleep 4243')
+    for file in environ mem maps; do
+        expect_status 0 "$env_lib/as-user" "$world_user" head -c 0 "/proc/$control/$file"
+        expect_status 1 "$env_lib/as-user" "$world_user" head -c 0 "/proc/$run/$file"
+        expect_contains "$OUTPUT" "Permission denied"
+    done
+    kill "$control"
+    name=$(with_cgroup2_as_user podman ps --filter label=io.slipway.role=job --format '{{.Names}}')
+    with_cgroup2_as_user podman exec "$name" /bin/touch /tmp/stop
+    wait "$runner"
+    expect_eq "$(world_state "$CASE_DIR/out" 5027)" success
+}
+
 TEST "control: with isolate_networks off the neighbour's service answers, and too few ids are said" {
     with_sandbox $'isolate_networks = false\nid_slots = 1' neighbours 5021
 
