@@ -2,9 +2,11 @@
 #include "executor/shim/build_context.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/unique_fd.hpp"
 #include "executor/shim/tar_stream.hpp"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -66,10 +68,19 @@ bool looks_like_archive(const std::string& head) {
 
 /// `docker build -`: a tar, or else a Dockerfile without a context.
 Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& world) {
+  int input = world.input;
+  std::shared_ptr<UniqueFd> file;
+  if (!build.context_tar.empty()) {
+    const auto path = fs::path{world.cwd} / build.context_tar;
+    file = std::make_shared<UniqueFd>(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!*file)
+      return context_error("opening the context: " + path.string() + ": " + errno_text(errno));
+    input = file->get();
+  }
   std::string head(4096, '\0');
   std::size_t filled = 0;
   while (filled < head.size()) {
-    auto got = read_some(world.input, head.data() + filled, head.size() - filled);
+    auto got = read_some(input, head.data() + filled, head.size() - filled);
     if (!got) return std::move(got).error();
     if (*got == 0) break;
     filled += *got;
@@ -78,8 +89,8 @@ Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& 
   BuildContext context;
   if (looks_like_archive(head)) {
     context.dockerfile = build.file.empty() ? "Dockerfile" : build.file;
-    context.tar = [head, at = std::size_t{0}, fd = world.input](
-                      char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
+    context.tar = [head, at = std::size_t{0}, fd = input,
+                   file](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
       if (at == head.size()) return read_some(fd, buffer, capacity);
       const std::size_t count = std::min(capacity, head.size() - at);
       std::copy_n(head.data() + at, count, buffer);
@@ -88,7 +99,11 @@ Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& 
     };
     return context;
   }
-  auto rest = read_all(world.input, kMaxDockerfileBytes, "the Dockerfile on stdin");
+  if (build.only_archive)
+    return context_error("the context " +
+                         (build.context_tar.empty() ? "on stdin" : build.context_tar) +
+                         " is not a tar archive");
+  auto rest = read_all(input, kMaxDockerfileBytes, "the Dockerfile on stdin");
   if (!rest) return std::move(rest).error();
   if (head.empty())
     return Error{ErrorKind::bad_input, "failed to build: the Dockerfile on stdin is empty", "", {}};

@@ -74,10 +74,12 @@ struct SecretSource {
 };
 
 struct Build {
-  std::string called;  ///< "docker build", "docker buildx build": for messages
-  std::string dialect; ///< "docker", "buildx", "podman", …: for the audit log
-  std::string context; ///< PATH or "-"
-  std::string file;    ///< -f as typed; "" = Dockerfile of the context; "-" = stdin
+  std::string called;        ///< "docker build", "docker buildx build": for messages
+  std::string dialect;       ///< "docker", "buildx", "podman", …: for the audit log
+  std::string context;       ///< PATH or "-"
+  std::string context_tar;   ///< with "-": an archive's path instead of stdin
+  bool only_archive = false; ///< with "-": nothing but an archive will do
+  std::string file;          ///< -f as typed; "" = Dockerfile of the context; "-" = stdin
   std::optional<std::string> dockerfile_text; ///< wins over `file`
   std::vector<std::string> tags;
   Pairs build_args;

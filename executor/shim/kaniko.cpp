@@ -13,6 +13,7 @@ namespace slipway::shim {
 namespace {
 
 constexpr std::string_view kContextScheme = "dir://";
+constexpr std::string_view kTarScheme = "tar://";
 
 std::vector<Flag> executor_flags() {
   const Use ignore = Use::ignore;
@@ -99,12 +100,21 @@ std::string understand_context(const Line& line, Build& build) {
   const std::string typed = context;
   if (context.starts_with(kContextScheme)) {
     context.erase(0, kContextScheme.size());
+  } else if (context.starts_with(kTarScheme)) {
+    if (!line.last("context-sub-path").empty())
+      return unsupported("--context-sub-path with " + context,
+                         "make a tar of that folder, or unpack it in the job");
+    const auto file = context.substr(kTarScheme.size());
+    if (file.empty()) return "please specify a path to the tar after tar://";
+    build.context = "-";
+    build.context_tar = file == "stdin" ? "" : file;
+    build.file = line.all("dockerfile").empty() ? "Dockerfile" : line.last("dockerfile");
+    build.only_archive = true;
+    return {};
   } else if (context.find("://") != std::string::npos) {
     return unsupported("--context " + context,
-                       context.starts_with("tar://")
-                           ? "unpack the tar in the job and build from the folder"
-                           : "fetch it in the job and build from the folder, so that what is built "
-                             "is what the job fetched");
+                       "fetch it in the job and build from the folder, so that what is built is "
+                       "what the job fetched");
   }
   if (context.empty()) return "please specify a path to the build context with the --context flag";
   if (const auto below = line.last("context-sub-path"); !below.empty()) {

@@ -307,6 +307,12 @@ for tag in latest $CI_COMMIT_SHORT_SHA; do DESTINATIONS="$DESTINATIONS --destina
     --context . $DESTINATIONS
 cat digest.txt
 END
+    shape kaniko-tar <<'END'
+tar -cf - Dockerfile | gzip | /kaniko/executor --context tar://stdin --no-push --destination $IMG:1
+tar -czf context.tar.gz Dockerfile && rm Dockerfile
+/kaniko/executor --context tar://context.tar.gz --destination $IMG:1
+! echo "FROM scratch" | /kaniko/executor --context tar://stdin --no-push --destination $IMG:2
+END
     shape kaniko-check <<'END'
 /kaniko/executor --context . --no-push --tarPath image.tar && tar -xOf image.tar manifest.json
 END
@@ -315,8 +321,9 @@ END
     expect_eq "$STATE" success
     expect_step kaniko 0
     expect_step kaniko-tags 0 "$(world_registry_digest grp/app/kaniko-tags:0a1b2c3d)"
+    expect_step kaniko-tar 0 "the context on stdin is not a tar archive"
     expect_step kaniko-check 0 '"Config"'
-    pushed kaniko:v1.2.3 kaniko-tags:latest kaniko-tags:0a1b2c3d
+    pushed kaniko:v1.2.3 kaniko-tar:1 kaniko-tags:latest kaniko-tags:0a1b2c3d
 }
 
 TEST "scripts with docker:dind by TLS, buildx, secrets and keys, names by git and make, and cleaning up after the job" {

@@ -171,7 +171,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"BadDestination", "/kaniko/executor -d A", 1, "could not parse reference: A"},
         Refused{"Bucket", "/kaniko/executor -d a -c gs://b/x.tgz", 1, "fetch it in the job"},
         Refused{"Git", "/kaniko/executor -d a -c git://h/x", 1, "fetch it in the job"},
-        Refused{"TarOnStdin", "/kaniko/executor -d a -c tar://stdin", 1, "unpack the tar"},
+        Refused{"TarWithoutAName", "/kaniko/executor -d a -c tar://", 1, "path to the tar"},
+        Refused{"FolderOfATar", "/kaniko/executor -d a -c tar://stdin --context-sub-path x", 1,
+                "make a tar of that folder"},
         Refused{"LostSubPath", "/kaniko/executor -d a -c . --context-sub-path s", 1,
                 "kaniko ignores it there"},
         Refused{"DigestToUrl", "/kaniko/executor -d a --digest-file https://h/d", 1,
@@ -403,6 +405,15 @@ TEST(Kaniko, BuildsInItsWorkspaceAndDoesNotPushWhereItIsToldSo) {
   EXPECT_EQ(build.context, "/workspace/");
   EXPECT_EQ(build.file, "Dockerfile");
   EXPECT_FALSE(build.push);
+}
+
+TEST(Kaniko, TakesATarOfAFileOrOfStdinAndNothingElse) {
+  const auto piped = parsed<Build>("/kaniko/executor -d a -c tar://stdin -f sub/D");
+  EXPECT_EQ(piped.context, "-");
+  EXPECT_EQ(piped.context_tar, "");
+  EXPECT_EQ(piped.file, "sub/D");
+  EXPECT_TRUE(piped.only_archive);
+  EXPECT_EQ(parsed<Build>("/kaniko/executor -d a -c tar:///w/c.tar.gz").context_tar, "/w/c.tar.gz");
 }
 
 TEST(Kaniko, ReadsItsVariables) {
