@@ -144,7 +144,8 @@ Result<Program> probe(process::ProcessRunner& runner, Tool tool,
                       const std::filesystem::path& path) {
   process::Command command;
   command.argv = {path.string(), "--version"};
-  command.env = {{"PATH", "/usr/bin:/bin"}, {"HOME", "/"}};
+  // Newer ones read the user's configuration even for this, and want its folder to be there.
+  command.env = {{"PATH", "/usr/bin:/bin"}, {"HOME", "/"}, {"XDG_CONFIG_HOME", "/etc"}};
   command.deadline = 30s;
   auto ran = runner.run(command);
   if (!ran || !process::succeeded(ran->ending))

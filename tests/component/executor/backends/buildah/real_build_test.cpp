@@ -40,7 +40,20 @@ protected:
 };
 std::unique_ptr<World> RealBuild::world;
 
-class RealBuildWith : public RealBuild, public testing::WithParamInterface<Tool> {};
+enum class With { buildah, podman, newer };
+
+class RealBuildWith : public RealBuild, public testing::WithParamInterface<With> {
+protected:
+  void SetUp() override {
+    RealBuild::SetUp();
+    if (GetParam() == With::newer && World::newer_buildah().empty())
+      SLIPWAY_SKIP("SLIPWAY_TEST_BUILDAH names no program");
+  }
+  Result<Built> build(const BuildJob& job) const {
+    if (GetParam() == With::newer) return world->build_with_newer(job);
+    return world->build(job, GetParam() == With::podman ? Tool::podman : Tool::buildah);
+  }
+};
 
 TEST_P(RealBuildWith, KeepsWhatOciHasNoPlaceFor) {
   auto job =
@@ -52,7 +65,7 @@ TEST_P(RealBuildWith, KeepsWhatOciHasNoPlaceFor) {
   job.labels = {{"org.example", "a b"}};
   job.extra_hosts = {{"db", "10.9.8.7"}};
 
-  const auto built = world->build(job, GetParam());
+  const auto built = build(job);
 
   ASSERT_TRUE(built.ok()) << built.error().text() << "\n" << world->said;
   const auto config = world->config_of(built->manifest);
@@ -70,8 +83,7 @@ TEST_P(RealBuildWith, KeepsWhatOciHasNoPlaceFor) {
 }
 
 TEST_P(RealBuildWith, ReportsTheStepThatFailed) {
-  const auto built =
-      world->build(world->job("FROM busybox\nRUN echo before; exit 42\n"), GetParam());
+  const auto built = build(world->job("FROM busybox\nRUN echo before; exit 42\n"));
 
   ASSERT_FALSE(built.ok());
   EXPECT_EQ(built.error().kind, ErrorKind::backend_failed);
@@ -81,8 +93,7 @@ TEST_P(RealBuildWith, ReportsTheStepThatFailed) {
 }
 
 TEST_P(RealBuildWith, AsksNoRegistry) {
-  const auto built =
-      world->build(world->job("FROM registry.invalid/other:1\nRUN true\n"), GetParam());
+  const auto built = build(world->job("FROM registry.invalid/other:1\nRUN true\n"));
 
   ASSERT_FALSE(built.ok());
   EXPECT_EQ(built.error().kind, ErrorKind::bad_input) << built.error().text();
@@ -90,10 +101,24 @@ TEST_P(RealBuildWith, AsksNoRegistry) {
       << built.error().what;
 }
 
-INSTANTIATE_TEST_SUITE_P(Tools, RealBuildWith, testing::Values(Tool::buildah, Tool::podman),
+INSTANTIATE_TEST_SUITE_P(Tools, RealBuildWith,
+                         testing::Values(With::buildah, With::podman, With::newer),
                          [](const auto& one) {
-                           return one.param == Tool::podman ? "Podman" : "Buildah";
+                           return one.param == With::podman  ? "Podman"
+                                  : one.param == With::newer ? "BuildahOfItsModule"
+                                                             : "Buildah";
                          });
+
+// docs/backends.md, Capabilities: `run-heredoc`, `copy-heredoc` from 1.33 on.
+TEST_F(RealBuild, OfANewerOneTakesTheHeredocsThatTheTablePromises) {
+  if (World::newer_buildah().empty()) SLIPWAY_SKIP("SLIPWAY_TEST_BUILDAH names no program");
+  const auto built = world->build_with_newer(world->job(
+      "FROM busybox\nRUN <<END\necho first > /one\nEND\nCOPY <<END /two\nsecond\nEND\nRUN cat "
+      "/one /two\n"));
+
+  ASSERT_TRUE(built.ok()) << built.error().text() << "\n" << world->said;
+  EXPECT_TRUE(says("first") && says("second")) << world->said;
+}
 
 TEST_F(RealBuild, WithLayersIsCachedUnlessToldOtherwise) {
   auto job = world->job("FROM busybox\nCOPY hello /hello\nRUN echo once > /once\n");

@@ -52,6 +52,9 @@ World::World() {
   const fs::path bin = fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin";
   config.init_dir = environment("SLIPWAY_BIN").empty() ? bin : fs::path{environment("SLIPWAY_BIN")};
   pool = std::make_unique<StorePool>(config, *podman, clock);
+  auto newer = config;
+  newer.program_dir = newer_buildah().parent_path();
+  newer_pool = std::make_unique<StorePool>(newer, *podman, clock);
   kaniko::PoolConfig workshop_config;
   workshop_config.state_dir = dir / "kaniko";
   workshop_config.executor = kaniko_executor();
@@ -69,7 +72,7 @@ World::~World() {
   if (!podman) return;
   (void)podman->remove({sandbox_name}).ok();
   (void)podman->remove_volumes({volume}).ok();
-  for (const char* key : {"first", "second"})
+  for (const char* key : {"first", "second", "newer"})
     (void)pool->discard(key).ok();
   (void)workshops->reap().ok();
   builder_.reset();
@@ -219,23 +222,36 @@ BuildJob World::job(const std::string& dockerfile) {
   return one;
 }
 
-std::unique_ptr<BuildahBackend> World::backend(Tool tool, const std::string& store) {
-  auto program = probe(runner, tool, tool == Tool::podman ? "/usr/bin/podman" : "/usr/bin/buildah");
+std::unique_ptr<BuildahBackend> World::backend(Tool tool, const std::string& store,
+                                               const fs::path& path) {
+  auto program = probe(runner, tool,
+                       !path.empty()          ? path
+                       : tool == Tool::podman ? "/usr/bin/podman"
+                                              : "/usr/bin/buildah");
   EXPECT_TRUE(program.ok()) << program.error().text();
-  const OpenWorkshop open = [this, store](bool network, const sandbox::BuildClock& build,
-                                          const std::function<void()>& waiting) {
+  auto& stores = path.empty() ? *pool : *newer_pool;
+  const OpenWorkshop open = [this, store, &stores](bool network, const sandbox::BuildClock& build,
+                                                   const std::function<void()>& waiting) {
     Opening opening;
     opening.bases = dir / "bases";
     opening.socket_dir = dir / ("open-" + store);
     fs::create_directories(opening.socket_dir);
     opening.network = network;
-    return pool->open(store, opening, build, waiting);
+    return stores.open(store, opening, build, waiting);
   };
   return std::make_unique<BuildahBackend>(*std::move(program), client(), open, dir / "bases");
 }
 
 Result<Built> World::build(const BuildJob& one, Tool tool) {
   return backend(tool)->build(one, *result);
+}
+
+fs::path World::newer_buildah() {
+  return environment("SLIPWAY_TEST_BUILDAH");
+}
+
+Result<Built> World::build_with_newer(const BuildJob& one) {
+  return backend(Tool::buildah, "newer", newer_buildah())->build(one, *result);
 }
 
 std::string World::kaniko_executor() {

@@ -45,8 +45,12 @@ public:
 
   /// A job on /builds/app, whose Dockerfile this is, with the bases "busybox", "onb:1", "shell:1".
   BuildJob job(const std::string& dockerfile);
-  std::unique_ptr<BuildahBackend> backend(Tool tool, const std::string& store = "first");
+  std::unique_ptr<BuildahBackend> backend(Tool tool, const std::string& store = "first",
+                                          const std::filesystem::path& program = {});
   Result<Built> build(const BuildJob& job, Tool tool = Tool::buildah);
+  /// The Buildah of its Go module, newer than the distribution's.
+  static std::filesystem::path newer_buildah();
+  Result<Built> build_with_newer(const BuildJob& job);
   /// Kaniko's program; "" where this machine has none.
   static std::string kaniko_executor();
   Result<Built> build_with_kaniko(const BuildJob& job);
@@ -63,6 +67,7 @@ public:
   std::unique_ptr<sandbox::Podman> podman;
   StoreConfig config;
   std::unique_ptr<StorePool> pool;
+  std::unique_ptr<StorePool> newer_pool; ///< for a program that is not the distribution's
   std::unique_ptr<kaniko::WorkshopPool> workshops;
   std::unique_ptr<oci::Layout> bases;
   std::unique_ptr<oci::Layout> result;
