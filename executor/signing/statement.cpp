@@ -40,6 +40,10 @@ std::string predicate_of(const Provenance& facts) {
     gate["second_scanner"] = facts.second_scanner;
     gate["second_db_built_at"] = rfc3339(facts.second_db_built_at);
   }
+  for (const auto& [name, digest] : {std::pair{"db", &facts.db_digest},
+                                     {"java_db", &facts.java_db_digest},
+                                     {"second_db", &facts.second_db_digest}})
+    if (!digest->empty()) gate[name] = *digest;
   json build = {
       {"buildType", facts.backend.empty() ? "urn:slipway:push:v1" : "urn:slipway:build:v1"},
       {"externalParameters",

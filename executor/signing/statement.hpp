@@ -41,6 +41,10 @@ struct Provenance {
   WallTime db_updated_at;
   std::string second_scanner; ///< "" = none was asked
   WallTime second_db_built_at;
+  // "sha256:…"; "" = there is none:
+  std::string db_digest;
+  std::string java_db_digest;
+  std::string second_db_digest;
   WallTime judged_at;
   std::vector<std::string> exceptions; ///< waivers and allowances that were used
 };

@@ -1103,6 +1103,9 @@ Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdi
   facts.db_updated_at = verdict.db_updated_at;
   facts.second_scanner = verdict.second_scanner;
   facts.second_db_built_at = verdict.second_db_built_at;
+  facts.db_digest = verdict.db_digest;
+  facts.java_db_digest = verdict.java_db_digest;
+  facts.second_db_digest = verdict.second_db_digest;
   facts.judged_at = verdict.judged_at;
   facts.exceptions = verdict.exceptions();
   engine_api::SigningOrder order;

@@ -113,6 +113,8 @@ docker push $world_registry/app/signed:1"
     expect_eq "$(jq -r '.subject[0].digest.sha256' statement)" "${digest#sha256:}"
     expect_eq "$(jq -r .predicate.runDetails.builder.id statement)" https://ci.example/slipway
     expect_contains "$(jq -r .predicate.buildDefinition.internalParameters.backend statement)" buildkit
+    expect_eq "$(jq -r '.predicate.buildDefinition.internalParameters.gate | "\(.verdict) \(.db)"' statement)" \
+        "passed sha256:$(sha256sum "$world_dir/trivy-cache/db/trivy.db" | cut -d' ' -f1)"
     expect_eq "$(jq -r '[.predicate.buildDefinition.resolvedDependencies[].name] | sort | join(" ")' statement)" "$tiny Dockerfile"
 
     # Who reads the SBOM alone finds in the image's packages what the gate found.

@@ -175,6 +175,26 @@ TEST_F(Signing, ABundleHoldsTheStatementAndASignatureOverIt) {
             oci::Digest::of("x").hex());
 }
 
+TEST_F(Signing, TheProvenanceNamesEachDatabaseThatWasThere) {
+  Provenance facts;
+  facts.policy_digest = oci::Digest::of("policy").str();
+  facts.db_digest = oci::Digest::of("db").str();
+  const auto gate_of = [&] {
+    return json::parse(predicate_of(facts))["buildDefinition"]["internalParameters"]["gate"];
+  };
+
+  const auto gate = gate_of();
+  EXPECT_EQ(gate["verdict"], "passed");
+  EXPECT_EQ(gate["policy"], facts.policy_digest);
+  EXPECT_EQ(gate["db"], facts.db_digest);
+  EXPECT_FALSE(gate.contains("java_db") || gate.contains("second_db"));
+
+  facts.java_db_digest = oci::Digest::of("java").str();
+  facts.second_db_digest = oci::Digest::of("grype").str();
+  EXPECT_EQ(gate_of()["java_db"], facts.java_db_digest);
+  EXPECT_EQ(gate_of()["second_db"], facts.second_db_digest);
+}
+
 TEST_F(Signing, APredicateCannotNameAnotherSubject) {
   const auto subject = oci::Digest::of("image");
   Provenance facts;
