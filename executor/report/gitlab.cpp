@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Source: GitLab's security report schemas 15.0.7, container-scanning-report-format.json; GitLab
 // docs, "Security scanner integration".
-#include "executor/oci/digest.hpp"
 #include "executor/report/escape.hpp"
 #include "executor/report/formats.hpp"
 
@@ -35,11 +34,8 @@ std::string time_of(WallTime time) {
 
 /// The same finding has the same id in every run, or GitLab takes it for a new one.
 std::string id_of(const gate::Finding& finding) {
-  const auto hex = oci::Digest::of(finding.id + "\n" + finding.package + "\n" + finding.installed +
-                                   "\n" + finding.target)
-                       .hex();
-  return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-" + hex.substr(12, 4) + "-" +
-         hex.substr(16, 4) + "-" + hex.substr(20, 12);
+  return uuid_of(finding.id + "\n" + finding.package + "\n" + finding.installed + "\n" +
+                 finding.target);
 }
 
 Json program(const std::string& id, const std::string& name, const std::string& version,
