@@ -11,6 +11,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+/// The schema's limit is 255 letters.
+constexpr std::size_t kMostNameBytes = 255;
+
 std::string severity_of(gate::Severity severity) {
   switch (severity) {
   case gate::Severity::unknown:
@@ -56,15 +59,21 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
     const auto text = [](const std::string& value) {
       return gate::printable(value, kMostTextBytes);
     };
+    // Where the schema wants at least one letter.
+    const auto named = [&](const std::string& value) {
+      auto shown = text(value);
+      return shown.empty() ? std::string{"Unknown"} : shown;
+    };
     const auto* scanner = finding.found_by == "grype" ? "grype" : "trivy";
     Json identifier{{"type", finding.id.starts_with("CVE-") ? "cve" : scanner},
-                    {"name", text(finding.id)},
-                    {"value", text(finding.id)}};
+                    {"name", named(finding.id)},
+                    {"value", named(finding.id)}};
     const auto url = safe_url(finding.url);
     if (!url.empty()) identifier["url"] = url;
     Json entry{
         {"id", id_of(finding)},
-        {"name", text(finding.id + " in " + finding.package + "-" + finding.installed)},
+        {"name", gate::printable(finding.id + " in " + finding.package + "-" + finding.installed,
+                                 kMostNameBytes)},
         {"description", text((finding.title.empty() ? finding.id : finding.title) +
                              (finding.threat.empty() ? "" : ". " + finding.threat) +
                              (finding.waived ? ". " + finding.note : "") +
@@ -79,8 +88,8 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
         {"location",
          {{"dependency",
            {{"package", {{"name", text(finding.package)}}}, {"version", text(finding.installed)}}},
-          {"operating_system", text(finding.os_package ? finding.target : "Unknown")},
-          {"image", text(subject.image)}}}};
+          {"operating_system", named(finding.os_package ? finding.target : "")},
+          {"image", named(subject.image)}}}};
     vulnerabilities.push_back(std::move(entry));
   }
   const Json document{

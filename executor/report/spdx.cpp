@@ -84,7 +84,7 @@ public:
   void add_contents(const std::string& of, std::size_t number, const gate::Inventory& image) {
     const auto suffix = "-" + std::to_string(number);
     if (!image.os_family.empty() && image.os_family != "none")
-      add(of, "OperatingSystem" + suffix, image.os_family, image.os_name, "OPERATING-SYSTEM");
+      add(of, "OperatingSystem" + suffix, image.os_family, image.os_name, "OPERATING_SYSTEM");
     for (std::size_t i = 0; i < image.packages.size(); ++i) {
       const auto& package = image.packages[i];
       add(of, "Package" + suffix + "-" + std::to_string(i), package.name, package.version,

@@ -101,7 +101,8 @@ look_everywhere() {
 TEST "cosign finds signature and provenance of what was pushed, by this key and no other" {
     run_script 2801 "$(build_script 2801)
 docker tag x:1 $world_registry/app/signed:1
-docker push $world_registry/app/signed:1"
+SLIPWAY_REPORT_DIR=reports docker push $world_registry/app/signed:1
+echo \"<<spdx \$(base64 -w0 reports/sbom.spdx.json)\""
 
     expect_eq "$STATE" success
     expect_contains "$TRACE" "signed   before it was tagged: signature, provenance, SBOM"
@@ -120,9 +121,13 @@ docker push $world_registry/app/signed:1"
     # Who reads the SBOM alone finds in the image's packages what the gate found.
     verify verify-attestation "$world_dir/etc/signing.pub" "app/signed@$digest" --type cyclonedx | jq -r .payload | base64 -d | jq .predicate >sbom.json
     expect_contains "$(jq -r '.components[].purl' sbom.json)" pkg:deb/debian/zlib1g@1.2.13.dfsg-1
-    "$world_trivy/bin/trivy" sbom --quiet --cache-dir "$world_dir/trivy-cache" --skip-db-update --skip-java-db-update --offline-scan \
-        --skip-version-check --disable-telemetry --format json sbom.json >rescan.json
-    expect_contains "$(jq -r '.Results[].Vulnerabilities[]?.VulnerabilityID' rescan.json)" CVE-2023-45853
+    sed -n 's/^<<spdx //p' <<<"$TRACE" | base64 -d >sbom.spdx.json
+    expect_eq "$(jq -r .spdxVersion sbom.spdx.json)" SPDX-2.3
+    for sbom in sbom.json sbom.spdx.json; do
+        "$world_trivy/bin/trivy" sbom --quiet --cache-dir "$world_dir/trivy-cache" --skip-db-update --skip-java-db-update --offline-scan \
+            --skip-version-check --disable-telemetry --format json "$sbom" >rescan.json
+        expect_contains "$(jq -r '.Results[].Vulnerabilities[]?.VulnerabilityID' rescan.json)" CVE-2023-45853
+    done
 
     refuses "could not verify envelope" verify "$world_dir/etc/other.pub" app/signed:1
     refuses "could not verify envelope" verify-attestation "$world_dir/etc/other.pub" app/signed:1 --type slsaprovenance1

@@ -214,6 +214,34 @@ TEST(SarifReport, ResultsNameTheirRules) {
   EXPECT_EQ(run.at("results").at(2).at("level"), "note");
 }
 
+TEST(GitlabReport, FitsTheLimitsOfItsSchema) {
+  auto verdict = denied();
+  verdict.findings[0].package = std::string(400, 'x');
+  verdict.findings[1].id = verdict.findings[1].target = "";
+
+  const auto report = json::parse(render(Format::gitlab, verdict, kSubject));
+  const auto& found = report.at("vulnerabilities");
+  EXPECT_EQ(found.at(0).at("name").get<std::string>().size(), 255U);
+  EXPECT_EQ(found.at(1).at("identifiers").at(0).at("value"), "Unknown");
+  EXPECT_EQ(found.at(1).at("location").at("operating_system"), "Unknown");
+}
+
+TEST(SarifReport, NamesTheImageAsARelativeReference) {
+  const auto uri_of = [](const std::string& image) {
+    auto subject = kSubject;
+    subject.image = image;
+    const auto report = json::parse(render(Format::sarif, denied(), subject));
+    return report
+        .at(json::json_pointer{
+            "/runs/0/results/0/locations/0/physicalLocation/artifactLocation/uri"})
+        .get<std::string>();
+  };
+  EXPECT_EQ(uri_of("reg.example/grp/app:1"), "reg.example/grp/app:1");
+  EXPECT_EQ(uri_of("192.0.2.1:5000/app@sha256:0a"), "192.0.2.1%3A5000/app@sha256:0a");
+  EXPECT_EQ(uri_of("app:1"), "app%3A1");
+  EXPECT_EQ(uri_of("/a folder/50%"), "/a%20folder/50%25");
+}
+
 TEST(JunitReport, CountsWhatItHolds) {
   const auto report = render(Format::junit, denied(), kSubject);
 
@@ -320,7 +348,7 @@ TEST(SpdxReport, ListsSystemAndPackagesOfTheJudgedImage) {
   ASSERT_EQ(packages.size(), 4U);
   EXPECT_EQ(packages[0].at("name"), kSubject.image);
   EXPECT_EQ(packages[0].at("checksums").at(0).at("checksumValue"), verdict.digest.hex());
-  EXPECT_EQ(packages[1].at("primaryPackagePurpose"), "OPERATING-SYSTEM");
+  EXPECT_EQ(packages[1].at("primaryPackagePurpose"), "OPERATING_SYSTEM");
   EXPECT_EQ(packages[1].at("versionInfo"), "12.5");
   EXPECT_EQ(packages[2].at("externalRefs").at(0).at("referenceLocator"),
             "pkg:deb/debian/zlib1g@1.2.13-1");
