@@ -61,7 +61,8 @@ public:
 
   /// Adds a package that `of` contains; "" of the one that the document describes. Its id.
   std::string add(const std::string& of, const std::string& id, const std::string& name,
-                  const std::string& version, const char* purpose, Json more = Json::object()) {
+                  const std::string& version, const char* purpose,
+                  const Json& more = Json::object()) {
     Json package{{"SPDXID", "SPDXRef-" + id},    {"name", text(name)},
                  {"versionInfo", text(version)}, {"downloadLocation", "NOASSERTION"},
                  {"filesAnalyzed", false},       {"primaryPackagePurpose", purpose}};
@@ -104,7 +105,7 @@ public:
 
 private:
   std::string license(const std::string& name) {
-    const auto shown = text(name);
+    auto shown = text(name);
     if (std::binary_search(kLicenses.begin(), kLicenses.end(), shown)) return shown;
     const auto [at, is_new] =
         references_.emplace(shown, "LicenseRef-" + std::to_string(references_.size() + 1));
