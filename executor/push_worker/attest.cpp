@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/push_worker/attest.hpp"
 
+#include "executor/push_worker/programs.hpp"
 #include "executor/signing/statement.hpp"
 
 #include <utility>
@@ -13,7 +14,8 @@ Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest
   const auto& order = *request.signing;
   auto signer = order.command.empty()
                     ? signing::open_key_file(order.key_file)
-                    : signing::open_command(order.command, order.public_key_file,
+                    : signing::open_command({order.command, environment_of(order), order.is_own},
+                                            order.public_key_file,
                                             std::chrono::seconds{order.timeout_seconds}, runner);
   if (!signer) return std::move(signer).error().in("preparing to sign");
   return signer;

@@ -846,7 +846,8 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   if (effective_.sign && !tools_.config.signing.is_on()) {
     return Error{ErrorKind::misconfigured,
                  "a rule demands a signature on " + reference.str() + ", and there is no key",
-                 "the operator sets key_file or command in [signing], or sign = false in the rule",
+                 "the operator sets key_file, command or pkcs11_module in [signing], or sign = "
+                 "false in the rule",
                  {}};
   }
   auto access = access_for(reference, Purpose::push);
@@ -1111,6 +1112,11 @@ Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdi
   engine_api::SigningOrder order;
   order.key_file = section.key_file;
   order.command = section.command;
+  if (!section.pkcs11_module.empty()) {
+    order.command = {tools_.config.programs.pkcs11, section.pkcs11_module, section.pkcs11_uri};
+    order.environment = section.pkcs11_environment;
+    order.is_own = true;
+  }
   order.public_key_file = section.public_key_file;
   order.timeout_seconds = static_cast<std::uint32_t>(section.timeout.count());
   order.provenance = signing::predicate_of(facts);

@@ -199,3 +199,75 @@ docker push $world_registry/app/unsigned:1"
     expect_contains "$TRACE" "the signing command /bin/sleep failed: it did not end within 1 s"
     expect_absent app/unsigned:1
 }
+
+# make_token PIN: a token of SoftHSM with a key that never leaves it; its public half is token.pub.
+make_token() {
+    local etc=$world_dir/etc module=/usr/lib/softhsm/libsofthsm2.so
+    mkdir "$etc/tokens"
+    echo "directories.tokendir = $etc/tokens" >"$etc/softhsm2.conf"
+    export SOFTHSM2_CONF=$etc/softhsm2.conf
+    softhsm2-util --init-token --free --label slipway --pin "$1" --so-pin 08150815
+    pkcs11-tool --module "$module" --login --pin "$1" --keypairgen --key-type EC:prime256v1 --label signing --id 01
+    pkcs11-tool --module "$module" --read-object --type pubkey --id 01 --output-file "$CASE_DIR/token.der"
+    unset SOFTHSM2_CONF
+    openssl pkey -pubin -inform DER -in "$CASE_DIR/token.der" -out "$etc/token.pub"
+    printf '%s\n' "$1" >"$etc/pin"
+    chmod 400 "$etc/pin"
+    chown -R "$world_user" "$etc/pin" "$etc/tokens"
+}
+
+signed_by_token() {
+    signed_by "pkcs11_module = \"/usr/lib/softhsm/libsofthsm2.so\"
+pkcs11_uri = \"pkcs11:token=slipway;object=signing?pin-source=file:$1\"
+pkcs11_environment = [\"SOFTHSM2_CONF=$world_dir/etc/softhsm2.conf\"]
+public_key_file = \"$world_dir/etc/token.pub\""
+}
+
+# While the list of signatures is on its way, with what slipway-push has then.
+look_at_workers() {
+    local pid
+    until_true 120 something_waits
+    for pid in $(worker_pids); do cat "/proc/$pid/maps"; done >maps || true
+    hunt pin "${places[@]}" >held || true
+    hunt pin "$world_dir/etc" >where-it-is || true
+    write "$world_dir/faults.json" '{}'
+}
+
+TEST "a key in a token signs as one in a file does, and neither PIN nor module comes into slipway-push" {
+    places=("$world_state_dir" "$env_runtime_dir" "$world_dir/log" "$world_dir/runner" "$env_home" "$CASE_DIR/jobs" /dev/shm)
+    make_token "$(openssl rand -hex 12)" >token.log
+    cp "$world_dir/etc/pin" pin
+    signed_by_token "$world_dir/etc/pin"
+    : >"$world_dir/log/requests"
+    write "$world_dir/faults.json" '{"hold": true, "method": "PUT", "path": "/manifests/sha256-"}'
+    look_at_workers &
+    run_script 2805 "$(build_script 2805)
+docker tag x:1 $proxy/app/token:1
+docker push $proxy/app/token:1"
+    wait
+
+    expect_eq "$STATE" success
+    verify verify "$world_dir/etc/token.pub" app/token:1 >/dev/null
+    verify verify-attestation "$world_dir/etc/token.pub" app/token:1 --type slsaprovenance1 >/dev/null
+    refuses "could not verify envelope" verify "$world_dir/etc/signing.pub" app/token:1
+    # The controls: these are slipway-push, and the hunt finds the PIN where it is.
+    expect_contains "$(cat maps)" slipway-push
+    grep -q "^file $world_dir/etc/pin$" where-it-is
+    expect_eq "$(grep -c softhsm maps)" 0 "modules in slipway-push"
+    expect_eq "$(grep -c '^searched ' held)" 1 "hunts that came to their end"
+    expect_eq "$(sed '/^searched/d; /^$/d' held)" "" "places with the PIN, once it signed"
+
+    # Whose PIN is wrong has no signature and no tag; the job says why, and not with which.
+    wrong_pin=$(openssl rand -hex 12)
+    printf '%s\n' "$wrong_pin" >"$world_dir/etc/wrong-pin"
+    chown "$world_user" "$world_dir/etc/wrong-pin"
+    signed_by_token "$world_dir/etc/wrong-pin"
+    run_script 2806 "$(build_script 2806)
+docker tag x:1 $world_registry/app/wrong-pin:1
+docker push $world_registry/app/wrong-pin:1"
+    signed_by "key_file = \"$world_dir/etc/signing.key\""
+    expect_contains "$STATE" failed
+    expect_contains "$TRACE" "C_Login failed"
+    [[ $TRACE != *"$wrong_pin"* ]] || fail "the PIN is in the job log"
+    expect_absent app/wrong-pin:1
+}

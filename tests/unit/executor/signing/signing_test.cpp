@@ -47,7 +47,7 @@ protected:
   }
   Result<std::unique_ptr<Signer>> command(const std::string& script,
                                           std::chrono::milliseconds deadline = 30s) {
-    return open_command({"/bin/sh", "-c", script}, file("pub"), deadline, runner_);
+    return open_command({{"/bin/sh", "-c", script}}, file("pub"), deadline, runner_);
   }
 
   fakes::TempDir dir_;
@@ -137,7 +137,7 @@ TEST_F(Signing, ACommandThatFailsOrLiesSignsNothing) {
     EXPECT_NE(signature.error().what.find(row.says), std::string::npos) << signature.error().what;
     EXPECT_EQ(signature.error().text().find("hunter2"), std::string::npos);
   }
-  auto absent = open_command({file("absent")}, file("pub"), 30s, runner_);
+  auto absent = open_command({{file("absent")}}, file("pub"), 30s, runner_);
   ASSERT_TRUE(absent);
   EXPECT_EQ((*absent)->sign("text").error().kind, ErrorKind::misconfigured);
   EXPECT_EQ((*command("exec /bin/sleep 60", 100ms))->sign("text").error().kind,
