@@ -963,6 +963,11 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.duration("timeout", signing.timeout, seconds{1}, seconds{300});
          s.read("builder_id", signing.builder_id);
          s.read("sbom", signing.sbom);
+         s.read("formats", signing.formats);
+         if (signing.formats.empty() ||
+             std::any_of(signing.formats.begin(), signing.formats.end(),
+                         [](const auto& word) { return word != "bundle" && word != "simple"; }))
+           s.wrong("formats", "a list of \"bundle\" and \"simple\", with one at least");
          if (!signing.command.empty() && !signing.command.front().starts_with('/'))
            s.wrong("command", "a list that begins with an absolute path");
          if (!signing.command.empty() && !signing.key_file.empty())
@@ -1428,6 +1433,7 @@ std::string print(const Config& c) {
   line("timeout", duration(c.signing.timeout));
   line("builder_id", quoted(c.signing.builder_id));
   line("sbom", boolean(c.signing.sbom));
+  line("formats", list(c.signing.formats));
   out << "\n[push]\n";
   line("token_lifetime", duration(c.push.token_lifetime));
   for (const auto& credential : c.credentials) {

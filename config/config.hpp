@@ -8,12 +8,14 @@
 #include "executor/base/result.hpp"
 #include "executor/engine_api/issuer_spec.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace slipway::config {
@@ -197,6 +199,10 @@ struct Signing {
   std::chrono::seconds timeout{30};            ///< of one signature by `command` or the token
   std::string builder_id;                      ///< a URI: who built, in the provenance
   bool sbom = true;                            ///< is attached too
+  std::vector<std::string> formats{"bundle"};  ///< of the signature: "bundle", "simple"
+  bool has(std::string_view format) const {
+    return std::find(formats.begin(), formats.end(), format) != formats.end();
+  }
   bool is_on() const { return !key_file.empty() || !command.empty() || !pkcs11_module.empty(); }
 };
 

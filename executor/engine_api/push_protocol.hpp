@@ -54,6 +54,8 @@ struct SigningOrder {
   std::uint32_t timeout_seconds = 30; ///< of one call of `command`
   std::string provenance;             ///< predicate of SLSA v1, a JSON object
   std::string sbom_digest; ///< of the SBOM, a blob of `layout_dir`; "" = none is attached
+  bool as_bundle = true;   ///< the signature is a statement in a bundle …
+  bool as_simple = false;  ///< … or in the older form, under a tag of its own
 };
 
 /// Upload of a judged tree: everything below `root_digest` in the layout.

@@ -67,6 +67,14 @@ Result<std::string> statement(const oci::Digest& subject, std::string_view predi
                {"predicate", std::move(parsed)}});
 }
 
+std::string simple_payload(std::string_view repository, const oci::Digest& subject) {
+  return dump({{"critical",
+                {{"identity", {{"docker-reference", repository}}},
+                 {"image", {{"docker-manifest-digest", subject.str()}}},
+                 {"type", "cosign container image signature"}}},
+               {"optional", nullptr}});
+}
+
 std::string pre_authentication(std::string_view payload_type, std::string_view payload) {
   std::string bytes = "DSSEv1 " + std::to_string(payload_type.size()) + " ";
   bytes += payload_type;

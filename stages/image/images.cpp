@@ -1120,6 +1120,8 @@ Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdi
   order.public_key_file = section.public_key_file;
   order.timeout_seconds = static_cast<std::uint32_t>(section.timeout.count());
   order.provenance = signing::predicate_of(facts);
+  order.as_bundle = section.has("bundle");
+  order.as_simple = section.has("simple");
   if (section.sbom) {
     const auto sbom = report::render(report::Format::cyclonedx, verdict, pushed_as);
     if (sbom.size() > signing::kMaxSbomBytes) {

@@ -271,3 +271,44 @@ docker push $world_registry/app/wrong-pin:1"
     [[ $TRACE != *"$wrong_pin"* ]] || fail "the PIN is in the job log"
     expect_absent app/wrong-pin:1
 }
+
+# simple ARGS...: cosign looks for a signature in the older form alone.
+simple() { verify verify "$1" "$2" --new-bundle-format=false; }
+
+TEST "a signature in the older form joins those of others under its tag, and cosign verifies each" {
+    signed_by "key_file = \"$world_dir/etc/signing.key\"
+formats = [\"bundle\", \"simple\"]"
+    run_script 2807 "$(build_script 2807)
+docker tag x:1 $world_registry/app/simple:1
+docker push $world_registry/app/simple:1"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "signed   before it was tagged: signature, provenance, SBOM"
+    simple "$world_dir/etc/signing.pub" app/simple:1 >signatures
+    digest=$(world_registry_digest app/simple:1)
+    expect_eq "$(jq -r '.[0].critical | "\(.image["docker-manifest-digest"]) \(.identity["docker-reference"])"' signatures)" \
+        "$digest $world_registry/app/simple"
+    verify verify "$world_dir/etc/signing.pub" app/simple:1 >/dev/null # the bundle is there, too
+    ! simple "$world_dir/etc/other.pub" app/simple:1 || fail "another key's signature is found"
+
+    # Another one's signature, as cosign itself puts it there.
+    COSIGN_PASSWORD='' "$tool/bin/cosign" import-key-pair --key "$world_dir/etc/other.key" --output-key-prefix theirs
+    env -i HOME="$CASE_DIR" COSIGN_PASSWORD= "$tool/bin/cosign" sign --yes --key theirs.key --tlog-upload=false --new-bundle-format=false \
+        --use-signing-config=false --registry-username slipway --registry-password only-slipway-knows-this \
+        --registry-cacert "$env_tls/ca.pem" "$world_registry/app/simple@$digest"
+    run_script 2808 "docker pull $world_registry/app/simple:1
+docker tag $world_registry/app/simple:1 $world_registry/app/simple:2
+docker push $world_registry/app/simple:2"
+    expect_eq "$STATE" success
+    for key in signing other; do simple "$world_dir/etc/$key.pub" app/simple:2 >/dev/null; done
+    expect_eq "$(world_registry_digest app/simple:2)" "$digest"
+    expect_eq "$(env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/app/simple:${digest/:/-}.sig" |
+        jq '.layers | length')" 2 "signatures: one of each key"
+
+    # The control: without the word in formats there is none.
+    signed_by "key_file = \"$world_dir/etc/signing.key\""
+    run_script 2809 "$(build_script 2809)
+docker tag x:1 $world_registry/app/bundled:1
+docker push $world_registry/app/bundled:1"
+    expect_eq "$STATE" success
+    ! simple "$world_dir/etc/signing.pub" app/bundled:1 || fail "there is a signature in the older form"
+}

@@ -799,7 +799,9 @@ TEST(Signing, NeedsOneKeyAndABuildersName) {
       {"pkcs11_uri = \"pkcs11:object=k?pin-value=12345\"",
        "c.toml:2:14: 'pkcs11_uri' in [signing] must be without pin-value"},
       {"pkcs11_uri = \"pkcs11:object=k?pin-source=|/bin/pin\"", "with a file as pin-source"},
-      {"pkcs11_environment = [\"A\"]", "a list of NAME=value"}};
+      {"pkcs11_environment = [\"A\"]", "a list of NAME=value"},
+      {"formats = []", "a list of \"bundle\" and \"simple\""},
+      {"formats = [\"bundle\", \"x\"]", "a list of \"bundle\" and \"simple\""}};
   for (const auto& row : rows) {
     const auto read = parse(std::string{"[signing]\n"} + row.text + "\n", "c.toml");
     ASSERT_FALSE(read) << row.text;

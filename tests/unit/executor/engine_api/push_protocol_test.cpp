@@ -16,8 +16,8 @@ TEST(PushProtocol, CarriesAPushRequest) {
   request.tags = {"x", "y"};
   request.mount_from = {"c"};
   request.deadline_seconds = 7;
-  request.signing =
-      SigningOrder{"/key", {"/sign", "-x"}, {"A=b"}, true, "/pub", 5, "{}", "sha256:00"};
+  request.signing = SigningOrder{"/key", {"/sign", "-x"}, {"A=b"}, true, "/pub", 5,
+                                 "{}",   "sha256:00",     false,   true};
 
   const auto read = decode_worker_request(encode(request));
 
@@ -35,6 +35,7 @@ TEST(PushProtocol, CarriesAPushRequest) {
   EXPECT_EQ(read->push->signing->public_key_file, "/pub");
   EXPECT_EQ(read->push->signing->provenance, "{}");
   EXPECT_EQ(read->push->signing->sbom_digest, "sha256:00");
+  EXPECT_TRUE(!read->push->signing->as_bundle && read->push->signing->as_simple);
 }
 
 TEST(PushProtocol, CarriesAPullRequest) {
