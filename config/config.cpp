@@ -444,6 +444,45 @@ bool is_issuer_url(const std::string& text, bool plain_http) {
          is_printable(rest) && rest.find_first_of(" ?#") == std::string_view::npos;
 }
 
+// What pkcs11_uri must be and is not; "" where nothing is wrong. slipway-pkcs11 reads it strictly.
+std::string wrong_with_key_uri(std::string_view uri) {
+  const std::string form = "a URI such as \"pkcs11:token=slipway;object=signing?"
+                           "pin-source=file:/etc/slipway/pin\" (RFC 7512)";
+  if (!uri.starts_with("pkcs11:") || !is_printable(uri) || uri.find(' ') != std::string_view::npos)
+    return form;
+  uri.remove_prefix(std::string_view{"pkcs11:"}.size());
+  while (!uri.empty()) {
+    const auto end = uri.find_first_of(";?&");
+    const auto attribute = uri.substr(0, end);
+    uri.remove_prefix(end == std::string_view::npos ? uri.size() : end + 1);
+    const auto equals = attribute.find('=');
+    if (equals == 0 || equals == std::string_view::npos) return form;
+    const auto name = attribute.substr(0, equals);
+    const auto value = attribute.substr(equals + 1);
+    if (name == "pin-value") return "without pin-value: a PIN belongs in a file, for pin-source";
+    if (name == "pin-source" && !value.starts_with("/") && !value.starts_with("file:/"))
+      return "with a file as pin-source: file:/PATH";
+  }
+  return "";
+}
+
+void check_pkcs11(Section& s, const Signing& signing) {
+  const bool is_wanted = !signing.pkcs11_module.empty();
+  if (is_wanted && !signing.pkcs11_module.is_absolute())
+    s.wrong("pkcs11_module", "an absolute path");
+  if (is_wanted && (!signing.key_file.empty() || !signing.command.empty()))
+    s.wrong("pkcs11_module", "left out where there is a key_file or a command");
+  if (is_wanted && signing.pkcs11_uri.empty()) s.missing("pkcs11_uri");
+  if (!is_wanted && !signing.pkcs11_uri.empty()) s.missing("pkcs11_module");
+  if (const auto wrong = wrong_with_key_uri(signing.pkcs11_uri);
+      !signing.pkcs11_uri.empty() && !wrong.empty())
+    s.wrong("pkcs11_uri", wrong);
+  for (const auto& entry : signing.pkcs11_environment) {
+    if (entry.find('=') == 0 || entry.find('=') == std::string::npos)
+      s.wrong("pkcs11_environment", "a list of NAME=value");
+  }
+}
+
 // One key of a [[credential]] entry, in the form that IssuerSpec has for its kind.
 std::string read_setting(Section& s, const Setting& setting, bool plain_http) {
   const std::string key{setting.key};
@@ -811,6 +850,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.read("shim", config.programs.shim);
          s.read("push", config.programs.push);
          s.read("gate", config.programs.gate);
+         s.read("pkcs11", config.programs.pkcs11);
        }},
       {"buildkit",
        [&](Section& s) {
@@ -923,11 +963,21 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.duration("timeout", signing.timeout, seconds{1}, seconds{300});
          s.read("builder_id", signing.builder_id);
          s.read("sbom", signing.sbom);
+         s.read("formats", signing.formats);
+         if (signing.formats.empty() ||
+             std::any_of(signing.formats.begin(), signing.formats.end(),
+                         [](const auto& word) { return word != "bundle" && word != "simple"; }))
+           s.wrong("formats", "a list of \"bundle\" and \"simple\", with one at least");
          if (!signing.command.empty() && !signing.command.front().starts_with('/'))
            s.wrong("command", "a list that begins with an absolute path");
          if (!signing.command.empty() && !signing.key_file.empty())
            s.wrong("command", "left out where there is a key_file");
-         if (!signing.command.empty() && signing.public_key_file.empty())
+         s.read("pkcs11_module", signing.pkcs11_module);
+         s.read("pkcs11_uri", signing.pkcs11_uri);
+         s.read("pkcs11_environment", signing.pkcs11_environment);
+         check_pkcs11(s, signing);
+         if ((!signing.command.empty() || !signing.pkcs11_module.empty()) &&
+             signing.public_key_file.empty())
            s.missing("public_key_file");
          if (signing.is_on() && signing.builder_id.empty()) s.missing("builder_id");
        }},
@@ -1224,6 +1274,13 @@ std::string day(WallTime value) {
   return rfc3339(value).substr(0, 10);
 }
 
+// Of an environment: NAME=***.
+std::vector<std::string> names_only(std::vector<std::string> environment) {
+  for (auto& item : environment)
+    item = item.substr(0, item.find('=')) + "=" + std::string{kLeftOut};
+  return environment;
+}
+
 // A setting of a [[credential]] entry, as it is written in TOML.
 std::string written(const Setting& setting, const engine_api::IssuerSpec& spec) {
   const std::string key{setting.key};
@@ -1231,11 +1288,8 @@ std::string written(const Setting& setting, const engine_api::IssuerSpec& spec) 
   case SettingKind::duration:
     return duration(spec.duration(key));
   case SettingKind::list: {
-    auto items = spec.list(key);
-    if (key == "environment") // by name only: NAME=***
-      for (auto& item : items)
-        item = item.substr(0, item.find('=')) + "=" + std::string{kLeftOut};
-    return list(items);
+    const auto items = spec.list(key);
+    return list(key == "environment" ? names_only(items) : items);
   }
   case SettingKind::toggle:
     return boolean(spec.is_on(key));
@@ -1293,6 +1347,7 @@ std::string print(const Config& c) {
   line("shim", quoted(c.programs.shim));
   line("push", quoted(c.programs.push));
   line("gate", quoted(c.programs.gate));
+  line("pkcs11", quoted(c.programs.pkcs11));
   out << "\n[buildkit]\n";
   line("buildkitd", quoted(c.buildkit.buildkitd));
   line("buildctl", quoted(c.buildkit.buildctl));
@@ -1371,10 +1426,14 @@ std::string print(const Config& c) {
   out << "\n[signing]\n";
   line("key_file", quoted(c.signing.key_file));
   line("command", list(c.signing.command));
+  line("pkcs11_module", quoted(c.signing.pkcs11_module));
+  line("pkcs11_uri", quoted(c.signing.pkcs11_uri));
+  line("pkcs11_environment", list(names_only(c.signing.pkcs11_environment)));
   line("public_key_file", quoted(c.signing.public_key_file));
   line("timeout", duration(c.signing.timeout));
   line("builder_id", quoted(c.signing.builder_id));
   line("sbom", boolean(c.signing.sbom));
+  line("formats", list(c.signing.formats));
   out << "\n[push]\n";
   line("token_lifetime", duration(c.push.token_lifetime));
   for (const auto& credential : c.credentials) {

@@ -8,12 +8,14 @@
 #include "executor/base/result.hpp"
 #include "executor/engine_api/issuer_spec.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace slipway::config {
@@ -73,6 +75,7 @@ struct Programs {
   std::filesystem::path shim;
   std::filesystem::path push;
   std::filesystem::path gate;
+  std::filesystem::path pkcs11;
 };
 
 /// [[registry]]: a registry that slipway brokers. Sandboxes cannot reach it themselves.
@@ -186,13 +189,21 @@ struct Identity {
 
 /// [signing]: what slipway-push attaches to what it pushes; docs/supply-chain.md.
 struct Signing {
-  std::filesystem::path key_file;        ///< PEM, ECDSA P-256; slipway-push alone reads it
-  std::vector<std::string> command;      ///< instead of a key file: a program that signs
-  std::filesystem::path public_key_file; ///< PEM, of `command`'s key
-  std::chrono::seconds timeout{30};      ///< of one call of `command`
-  std::string builder_id;                ///< a URI: who built, in the provenance
-  bool sbom = true;                      ///< is attached too
-  bool is_on() const { return !key_file.empty() || !command.empty(); }
+  std::filesystem::path key_file;   ///< PEM, ECDSA P-256; slipway-push alone reads it
+  std::vector<std::string> command; ///< instead of a key file: a program that signs
+  std::filesystem::path
+      pkcs11_module;      ///< or: a shared library of PKCS #11; slipway-pkcs11 loads it
+  std::string pkcs11_uri; ///< RFC 7512: the private key in its token
+  std::vector<std::string> pkcs11_environment; ///< NAME=value: what the module gets
+  std::filesystem::path public_key_file;       ///< PEM, of the key of `command` or the token
+  std::chrono::seconds timeout{30};            ///< of one signature by `command` or the token
+  std::string builder_id;                      ///< a URI: who built, in the provenance
+  bool sbom = true;                            ///< is attached too
+  std::vector<std::string> formats{"bundle"};  ///< of the signature: "bundle", "simple"
+  bool has(std::string_view format) const {
+    return std::find(formats.begin(), formats.end(), format) != formats.end();
+  }
+  bool is_on() const { return !key_file.empty() || !command.empty() || !pkcs11_module.empty(); }
 };
 
 /// [push]

@@ -122,6 +122,7 @@ Result<std::unique_ptr<Wiring>> Wiring::make(config::Config config, int stop_fd)
   if (config.programs.shim.empty()) config.programs.shim = beside / "slipway-shim";
   if (config.programs.push.empty()) config.programs.push = beside / "slipway-push";
   if (config.programs.gate.empty()) config.programs.gate = beside / "slipway-gate";
+  if (config.programs.pkcs11.empty()) config.programs.pkcs11 = beside / "slipway-pkcs11";
   for (const auto& dir : {config.slipway.state_dir, config.slipway.runtime_dir}) {
     if (auto made = make_directory(dir, 0700); !made) {
       auto error = std::move(made).error();

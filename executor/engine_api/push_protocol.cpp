@@ -107,19 +107,27 @@ RegistryAccess registry_of(const json& value) {
 json signing_json(const SigningOrder& order) {
   return {{"key_file", order.key_file},
           {"command", order.command},
+          {"environment", order.environment},
+          {"is_own", order.is_own},
           {"public_key_file", order.public_key_file},
           {"timeout_seconds", order.timeout_seconds},
           {"provenance", order.provenance},
-          {"sbom_digest", order.sbom_digest}};
+          {"sbom_digest", order.sbom_digest},
+          {"as_bundle", order.as_bundle},
+          {"as_simple", order.as_simple}};
 }
 
 SigningOrder signing_of(const json& value) {
   return {value.at("key_file").get<std::string>(),
           value.at("command").get<std::vector<std::string>>(),
+          value.at("environment").get<std::vector<std::string>>(),
+          value.at("is_own").get<bool>(),
           value.at("public_key_file").get<std::string>(),
           value.at("timeout_seconds").get<std::uint32_t>(),
           value.at("provenance").get<std::string>(),
-          value.at("sbom_digest").get<std::string>()};
+          value.at("sbom_digest").get<std::string>(),
+          value.at("as_bundle").get<bool>(),
+          value.at("as_simple").get<bool>()};
 }
 
 WorkerRequest request_of(const json& value) {

@@ -162,6 +162,32 @@ Result<Database> read_java_database(const std::filesystem::path& dir) {
   return known;
 }
 
+Error database_replaced(const std::filesystem::path& dir) {
+  return {ErrorKind::unavailable,
+          "the vulnerability DB in " + dir.string() + " was replaced meanwhile",
+          "try again",
+          {}};
+}
+
+Result<oci::Digest> digest_of_database(const std::filesystem::path& file,
+                                       const std::filesystem::path& cache_dir) {
+  const auto state = state_of(file);
+  if (!state) return state.error();
+  const auto note = cache_dir / (file.filename().string() + ".digest");
+  if (const auto known = read_file(note, 1024); known && known->ends_with("\n" + *state)) {
+    if (auto digest = oci::Digest::parse(known->substr(0, known->find('\n')))) return digest;
+  }
+  const UniqueFd fd{::open(file.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!fd) return io_error("open", errno, file.string());
+  auto digest = oci::digest_of_fd(fd.get());
+  if (!digest) return std::move(digest).error().in("reading " + file.string());
+  const auto after = state_of(file);
+  if (!after || *after != *state) return database_replaced(file.parent_path());
+  // Not remembered: the next judgement reads it again.
+  if (make_directory(cache_dir)) (void)replace_file(note, digest->str() + "\n" + *state).ok();
+  return digest;
+}
+
 Result<std::string> read_grype_database(const std::filesystem::path& dir) {
   auto database = state_of(dir / "6/vulnerability.db");
   if (!database) return database;

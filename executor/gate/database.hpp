@@ -6,6 +6,7 @@
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/oci/digest.hpp"
 
 #include <chrono>
 #include <filesystem>
@@ -33,6 +34,14 @@ Result<Database> read_java_database(const std::filesystem::path& dir);
 /// how old it is stands in Grype's report. Errors: not_found (6/vulnerability.db or 6/import.json
 /// is missing or empty); io.
 Result<std::string> read_grype_database(const std::filesystem::path& dir);
+
+/// The digest of a DB's file, which takes seconds to read: it is remembered in CACHE_DIR for as
+/// long as the file is the same. Errors: not_found; unavailable (it was replaced meanwhile); io.
+Result<oci::Digest> digest_of_database(const std::filesystem::path& file,
+                                       const std::filesystem::path& cache_dir);
+
+/// For a judgement whose DB in DIR is not the one that it began with.
+Error database_replaced(const std::filesystem::path& dir);
 
 /// The folder that DIR stands for now: an update makes a new one and turns the link DIR to it.
 std::filesystem::path database_in_force(const std::filesystem::path& dir);

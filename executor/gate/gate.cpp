@@ -82,6 +82,9 @@ Verdict empty_verdict(const oci::Digest& digest, WallTime now, std::string scann
                  .db_updated_at = {},
                  .second_scanner = {},
                  .second_db_built_at = {},
+                 .db_digest = {},
+                 .java_db_digest = {},
+                 .second_db_digest = {},
                  .policy_digest = std::move(policy_digest),
                  .from_cache = false,
                  .inventories = {}};
@@ -289,6 +292,24 @@ std::string undescribed(const Sboms::Cover& cover, bool has_packages) {
          (cover.missing.size() == 1
               ? "."
               : ", nor " + std::to_string(cover.missing.size() - 1) + " more executables.");
+}
+
+// Which DBs the verdict is by, for they still lie there. Errors: unavailable (others do); io.
+Status note_databases(Verdict& verdict, const ScannerConfig& config, const Database& db,
+                      const Result<Database>& java_db) {
+  auto digest = digest_of_database(config.db_dir / "trivy.db", config.cache_dir);
+  if (!digest) return std::move(digest).error();
+  const auto now = read_database(config.db_dir);
+  if (!now || now->identity != db.identity) return database_replaced(config.db_dir);
+  verdict.db_digest = digest->str();
+  if (!java_db) return {};
+  auto java = digest_of_database(config.java_db_dir / "trivy-java.db", config.cache_dir);
+  if (!java) return std::move(java).error();
+  const auto java_now = read_java_database(config.java_db_dir);
+  if (!java_now || java_now->identity != java_db->identity)
+    return database_replaced(config.java_db_dir);
+  verdict.java_db_digest = java->str();
+  return {};
 }
 
 Status write_sbom(const std::filesystem::path& dir, const std::string& text) {
@@ -656,6 +677,13 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       if (!wrong->empty()) bench.deny_operator("second_canary_not_found", *std::move(wrong));
     }
     bench.finish();
+  }
+  if (verdict.passed) {
+    if (auto noted = note_databases(verdict, config_, *database, java_db); !noted)
+      return std::move(noted).error().in("judging " + root.str());
+    if (second.is_wanted())
+      if (auto noted = second.note_database(); !noted)
+        return std::move(noted).error().in("judging " + root.str());
   }
   if (verdict.passed && !by_hand && verdict.expires_at > now) {
     if (auto saved = save_verdict(config_.cache_dir, key, verdict); !saved) {

@@ -192,6 +192,10 @@ struct Verdict {
   WallTime db_updated_at;
   std::string second_scanner; ///< "grype 0.121.3"; "" = none was asked
   WallTime second_db_built_at;
+  // "sha256:…" of the DBs' files, told of a pass alone; "" = there is none:
+  std::string db_digest;
+  std::string java_db_digest;
+  std::string second_db_digest;
   std::string policy_digest;
   bool from_cache = false;
   std::vector<Inventory> inventories; ///< one for each image that was scanned; not in to_json()

@@ -131,4 +131,13 @@ Result<std::string> SecondScanner::prove(const std::string& db,
   return prove_scanner(*scanner_, config_, subject, bucket);
 }
 
+Status SecondScanner::note_database() {
+  auto digest = digest_of_database(config_.grype_db_dir / "6/vulnerability.db", config_.cache_dir);
+  if (!digest) return std::move(digest).error();
+  const auto now = read_grype_database(config_.grype_db_dir);
+  if (!now || *now != db_) return database_replaced(config_.grype_db_dir);
+  verdict_.second_db_digest = digest->str();
+  return {};
+}
+
 } // namespace slipway::gate

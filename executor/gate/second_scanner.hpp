@@ -49,6 +49,9 @@ public:
   /// As prove_scanner(), by the advisories of Trivy's DB `db`. Errors: io.
   Result<std::string> prove(const std::string& db, const std::optional<std::string>& bucket);
 
+  /// Writes down which DB it was. Errors: unavailable (another lies there now); io.
+  Status note_database();
+
 private:
   bool judge_age(Bench& bench, WallTime built);
   const ScannerConfig& config_;

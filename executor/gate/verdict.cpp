@@ -267,6 +267,10 @@ std::string Verdict::to_json() const {
     object["second_scanner"] = second_scanner;
     object["second_db_built_at"] = rfc3339(second_db_built_at);
   }
+  for (const auto& [name, value] : {std::pair{"db_digest", &db_digest},
+                                    {"java_db_digest", &java_db_digest},
+                                    {"second_db_digest", &second_db_digest}})
+    if (!value->empty()) object[name] = *value;
   object["policy_digest"] = policy_digest;
   object["from_cache"] = from_cache;
   return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);

@@ -9,7 +9,7 @@ namespace slipway::gate {
 namespace {
 
 using nlohmann::json;
-constexpr int kSchema = 5;
+constexpr int kSchema = 6;
 constexpr std::size_t kMaxVerdictBytes = 32UL << 20;
 
 std::optional<double> number(const json& value) {
@@ -32,6 +32,9 @@ std::optional<Verdict> from_json(const json& object) {
                   .db_updated_at = {},
                   .second_scanner = object.value("second_scanner", ""),
                   .second_db_built_at = {},
+                  .db_digest = object.at("db_digest").get<std::string>(),
+                  .java_db_digest = object.value("java_db_digest", ""),
+                  .second_db_digest = object.value("second_db_digest", ""),
                   .policy_digest = object.at("policy_digest").get<std::string>(),
                   .from_cache = true,
                   .inventories = {}};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/push_worker/attest.hpp"
 
+#include "executor/base/base64.hpp"
+#include "executor/push_worker/programs.hpp"
 #include "executor/signing/statement.hpp"
 
 #include <utility>
@@ -13,7 +15,8 @@ Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest
   const auto& order = *request.signing;
   auto signer = order.command.empty()
                     ? signing::open_key_file(order.key_file)
-                    : signing::open_command(order.command, order.public_key_file,
+                    : signing::open_command({order.command, environment_of(order), order.is_own},
+                                            order.public_key_file,
                                             std::chrono::seconds{order.timeout_seconds}, runner);
   if (!signer) return std::move(signer).error().in("preparing to sign");
   return signer;
@@ -28,8 +31,9 @@ attest(const oci::Digest& subject, const credentials::PushPermit& permit,
                  "",
                  {}};
   }
-  std::vector<std::pair<const char*, std::string>> predicates{
-      {signing::kSignaturePredicate, "{}"}, {signing::kProvenancePredicate, order.provenance}};
+  std::vector<std::pair<const char*, std::string>> predicates;
+  if (order.as_bundle) predicates.emplace_back(signing::kSignaturePredicate, "{}");
+  predicates.emplace_back(signing::kProvenancePredicate, order.provenance);
   if (!order.sbom_digest.empty()) {
     auto digest = oci::Digest::parse(order.sbom_digest);
     if (!digest) return std::move(digest).error().in("reading the SBOM");
@@ -38,6 +42,19 @@ attest(const oci::Digest& subject, const credentials::PushPermit& permit,
     predicates.emplace_back(signing::kCycloneDxPredicate, *std::move(sbom));
   }
   std::vector<registry::Attachment> attachments;
+  if (order.as_simple) {
+    registry::Attachment attachment;
+    attachment.artifact_type = signing::kSimpleSigningType;
+    attachment.bytes =
+        signing::simple_payload(permit.host() + "/" + permit.repository(), permit.digest());
+    auto signature = signer.sign(attachment.bytes);
+    if (!signature) return std::move(signature).error();
+    attachment.annotations = {{signing::kSimpleSignature, base64(*signature)},
+                              {"io.slipway.key", signer.hint()}};
+    attachment.same = {"io.slipway.key"};
+    attachment.tag_suffix = ".sig";
+    attachments.push_back(std::move(attachment));
+  }
   for (const auto& [type, predicate] : predicates) {
     auto statement = signing::statement(permit.digest(), type, predicate);
     if (!statement) return std::move(statement).error();

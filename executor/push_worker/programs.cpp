@@ -92,6 +92,17 @@ json answer_to(json& asked, const std::vector<Program>& programs) {
 
 } // namespace
 
+std::vector<std::pair<std::string, std::string>>
+environment_of(const engine_api::SigningOrder& order) {
+  std::vector<std::pair<std::string, std::string>> environment;
+  for (const auto& entry : order.environment) {
+    const auto equals = std::min(entry.find('='), entry.size());
+    environment.emplace_back(entry.substr(0, equals),
+                             entry.substr(std::min(equals + 1, entry.size())));
+  }
+  return environment;
+}
+
 std::vector<Program> programs_of(const engine_api::WorkerRequest& request) {
   std::vector<Program> programs;
   const auto add = [&](const engine_api::IssuerSpec& issuer) {
@@ -102,7 +113,7 @@ std::vector<Program> programs_of(const engine_api::WorkerRequest& request) {
   if (request.pull && request.pull->registry.lease) add(request.pull->registry.lease->issuer);
   if (request.push && request.push->registry.lease) add(request.push->registry.lease->issuer);
   if (request.push && request.push->signing && !request.push->signing->command.empty())
-    programs.push_back({request.push->signing->command, {}});
+    programs.push_back({request.push->signing->command, environment_of(*request.push->signing)});
   return programs;
 }
 

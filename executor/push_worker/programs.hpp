@@ -22,6 +22,10 @@ struct Program {
   bool operator==(const Program&) const = default;
 };
 
+/// What the signing program gets.
+std::vector<std::pair<std::string, std::string>>
+environment_of(const engine_api::SigningOrder& order);
+
 /// What serving the request may start.
 std::vector<Program> programs_of(const engine_api::WorkerRequest& request);
 

@@ -2,6 +2,8 @@
 #include "executor/oci/manifest.hpp"
 #include "executor/registry/registry.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 
 namespace slipway::registry {
@@ -10,22 +12,20 @@ namespace {
 
 constexpr const char* kEmptyType = "application/vnd.oci.empty.v1+json";
 constexpr std::string_view kEmpty = "{}";
-constexpr std::size_t kMaxReferrers = 1000; ///< in one fallback tag
+constexpr const char* kConfigType = "application/vnd.oci.image.config.v1+json";
+constexpr std::size_t kMaxReferrers = 1000; ///< in one fallback tag, or layers under a tag
 
 oci::Descriptor describe(const std::string& media_type, std::string_view bytes) {
   return {media_type, oci::Digest::of(bytes), bytes.size(), {}, {}, "", false};
 }
 
-/// Its annotations are base64, URIs and fixed words: nothing in them needs an escape.
 std::string annotations_json(const std::map<std::string, std::string>& annotations) {
-  std::string text;
-  for (const auto& [name, value] : annotations)
-    text += (text.empty() ? "\"" : ",\"") + name + "\":\"" + value + "\"";
-  return "{" + text + "}";
+  return nlohmann::json(annotations).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-bool replaces(const Attachment& attachment, const oci::Descriptor& old) {
-  return old.artifact_type == attachment.artifact_type && !attachment.same.empty() &&
+/// `type`: that of the older one.
+bool replaces(const Attachment& attachment, const oci::Descriptor& old, const std::string& type) {
+  return type == attachment.artifact_type && !attachment.same.empty() &&
          std::all_of(attachment.same.begin(), attachment.same.end(), [&](const std::string& name) {
            const auto found = old.annotations.find(name);
            const auto ours = attachment.annotations.find(name);
@@ -56,6 +56,7 @@ Status Registry::put_small_blob(std::string_view bytes) {
 }
 
 Status Registry::attach(const Attachment& attachment, const oci::Descriptor& subject) {
+  if (!attachment.tag_suffix.empty()) return add_layer_under_tag(attachment, subject.digest);
   for (const std::string_view bytes : {kEmpty, std::string_view{attachment.bytes}}) {
     if (auto status = put_small_blob(bytes); !status) return status;
   }
@@ -92,7 +93,7 @@ Status Registry::list_in_fallback_tag(const oci::Descriptor& referrer, const Att
                    {}};
     }
     for (const auto& old : index->manifests) {
-      if (!replaces(attachment, old)) all.push_back(old);
+      if (!replaces(attachment, old, old.artifact_type)) all.push_back(old);
     }
   }
   all.push_back(referrer);
@@ -109,6 +110,58 @@ Status Registry::list_in_fallback_tag(const oci::Descriptor& referrer, const Att
                             std::string{oci::kMediaTypeOciIndex} + "\",\"manifests\":[" +
                             manifests + "]}";
   auto put = put_manifest(index, oci::kMediaTypeOciIndex, tag, oci::Digest::of(index));
+  if (!put) return std::move(put).error();
+  return {};
+}
+
+Status Registry::add_layer_under_tag(const Attachment& attachment, const oci::Digest& subject) {
+  const std::string tag = "sha256-" + subject.hex() + attachment.tag_suffix;
+  std::vector<oci::Descriptor> all;
+  std::string annotations;
+  auto there = get_manifest(tag);
+  if (!there && there.error().kind != ErrorKind::not_found) return std::move(there).error();
+  if (there) {
+    auto parsed = oci::parse_manifest(there->bytes);
+    if (!parsed) return std::move(parsed).error().in("reading the tag " + tag);
+    const auto* manifest = std::get_if<oci::Manifest>(&*parsed);
+    if (manifest == nullptr || manifest->has_subject) {
+      return Error{ErrorKind::bad_input,
+                   "the tag " + tag + " of " + repository_ + " is no list of signatures",
+                   "those of the form \"simple\" are kept there: remove it",
+                   {}};
+    }
+    for (const auto& layer : manifest->layers) {
+      if (!replaces(attachment, layer, layer.media_type)) all.push_back(layer);
+    }
+    if (!manifest->annotations.empty())
+      annotations = ",\"annotations\":" + annotations_json(manifest->annotations);
+  }
+  all.push_back(describe(attachment.artifact_type, attachment.bytes));
+  all.back().annotations = attachment.annotations;
+  if (all.size() > kMaxReferrers) {
+    return Error{ErrorKind::bad_input,
+                 "the tag " + tag + " of " + repository_ + " lists too many signatures already",
+                 "remove some",
+                 {}};
+  }
+  std::string layers;
+  std::string diff_ids;
+  for (const auto& one : all) {
+    layers += (layers.empty() ? "" : ",") + oci::to_json(one);
+    diff_ids += (diff_ids.empty() ? "\"" : ",\"") + one.digest.str() + "\"";
+  }
+  // As cosign writes it: an image of no system, whose layers are not compressed.
+  const std::string config = R"({"architecture":"","os":"","config":{},"rootfs":{"type":"layers",)"
+                             R"("diff_ids":[)" +
+                             diff_ids + "]}}";
+  for (const auto& bytes : {config, attachment.bytes}) {
+    if (auto status = put_small_blob(bytes); !status) return status;
+  }
+  const std::string list = "{\"schemaVersion\":2,\"mediaType\":\"" +
+                           std::string{oci::kMediaTypeOciManifest} +
+                           "\",\"config\":" + oci::to_json(describe(kConfigType, config)) +
+                           ",\"layers\":[" + layers + "]" + annotations + "}";
+  auto put = put_manifest(list, oci::kMediaTypeOciManifest, tag, oci::Digest::of(list));
   if (!put) return std::move(put).error();
   return {};
 }

@@ -53,6 +53,9 @@ struct Attachment {
   /// What it replaces among the referrers in the fallback tag: those of the same type that agree in
   /// these annotations.
   std::vector<std::string> same;
+  /// "" = an artifact of its own, whose subject is the image. ".sig": one more layer of what the
+  /// tag `sha256-<hex>.sig` names, with these annotations.
+  std::string tag_suffix = {};
 };
 /// Makes what is to be there before the image gets a tag.
 using BeforeTags = std::function<Result<std::vector<Attachment>>(const oci::Digest& subject)>;
@@ -133,6 +136,7 @@ private:
   /// Subject".
   Status attach(const Attachment& attachment, const oci::Descriptor& subject);
   Status put_small_blob(std::string_view bytes);
+  Status add_layer_under_tag(const Attachment& attachment, const oci::Digest& subject);
   Status list_in_fallback_tag(const oci::Descriptor& referrer, const Attachment& attachment,
                               const oci::Digest& subject);
 

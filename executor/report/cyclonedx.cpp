@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Source: CycloneDX 1.6, bom-1.6.schema.json.
-#include "executor/oci/digest.hpp"
 #include "executor/report/escape.hpp"
 #include "executor/report/formats.hpp"
 
@@ -19,15 +18,7 @@ std::string text(const std::string& value) {
 
 /// The same verdict has the same number, so that a second push attaches the same document.
 std::string serial_of(const gate::Verdict& verdict) {
-  const auto hex = oci::Digest::of(verdict.digest.str() + rfc3339(verdict.judged_at)).hex();
-  return "urn:uuid:" + hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-" + hex.substr(12, 4) + "-" +
-         hex.substr(16, 4) + "-" + hex.substr(20, 12);
-}
-
-/// A package URL is printable ASCII: anything else is an image's forgery.
-bool is_purl(const std::string& purl) {
-  if (!purl.starts_with("pkg:") || purl.size() > kMostTextBytes) return false;
-  return std::all_of(purl.begin(), purl.end(), [](char c) { return c > ' ' && c <= '~'; });
+  return "urn:uuid:" + uuid_of(verdict.digest.str() + rfc3339(verdict.judged_at));
 }
 
 Json component(const gate::Package& package, const std::string& reference) {

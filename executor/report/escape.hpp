@@ -3,7 +3,9 @@
 #pragma once
 
 #include "executor/gate/report.hpp"
+#include "executor/oci/digest.hpp"
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -42,6 +44,19 @@ inline std::string escaped(std::string_view text, std::size_t limit = kMostTextB
     }
   }
   return out;
+}
+
+/// A package URL is printable ASCII: anything else is an image's forgery.
+inline bool is_purl(std::string_view text) {
+  if (!text.starts_with("pkg:") || text.size() > kMostTextBytes) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
+
+/// The same text has the same number, "01234567-89ab-cdef-0123-456789abcdef".
+inline std::string uuid_of(std::string_view text) {
+  const auto hex = oci::Digest::of(text).hex();
+  return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-" + hex.substr(12, 4) + "-" +
+         hex.substr(16, 4) + "-" + hex.substr(20, 12);
 }
 
 /// The address if a reader may follow it: https or http, printable, without quotes; else "".

@@ -13,5 +13,6 @@ std::string sarif_report(const gate::Verdict& verdict, const Subject& subject);
 std::string junit_report(const gate::Verdict& verdict, const Subject& subject);
 std::string html_report(const gate::Verdict& verdict, const Subject& subject);
 std::string cyclonedx_report(const gate::Verdict& verdict, const Subject& subject);
+std::string spdx_report(const gate::Verdict& verdict, const Subject& subject);
 
 } // namespace slipway::report

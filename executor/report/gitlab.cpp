@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Source: GitLab's security report schemas 15.0.7, container-scanning-report-format.json; GitLab
 // docs, "Security scanner integration".
-#include "executor/oci/digest.hpp"
 #include "executor/report/escape.hpp"
 #include "executor/report/formats.hpp"
 
@@ -11,6 +10,9 @@ namespace slipway::report {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// The schema's limit is 255 letters.
+constexpr std::size_t kMostNameBytes = 255;
 
 std::string severity_of(gate::Severity severity) {
   switch (severity) {
@@ -35,11 +37,8 @@ std::string time_of(WallTime time) {
 
 /// The same finding has the same id in every run, or GitLab takes it for a new one.
 std::string id_of(const gate::Finding& finding) {
-  const auto hex = oci::Digest::of(finding.id + "\n" + finding.package + "\n" + finding.installed +
-                                   "\n" + finding.target)
-                       .hex();
-  return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-" + hex.substr(12, 4) + "-" +
-         hex.substr(16, 4) + "-" + hex.substr(20, 12);
+  return uuid_of(finding.id + "\n" + finding.package + "\n" + finding.installed + "\n" +
+                 finding.target);
 }
 
 Json program(const std::string& id, const std::string& name, const std::string& version,
@@ -60,15 +59,21 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
     const auto text = [](const std::string& value) {
       return gate::printable(value, kMostTextBytes);
     };
+    // Where the schema wants at least one letter.
+    const auto named = [&](const std::string& value) {
+      auto shown = text(value);
+      return shown.empty() ? std::string{"Unknown"} : shown;
+    };
     const auto* scanner = finding.found_by == "grype" ? "grype" : "trivy";
     Json identifier{{"type", finding.id.starts_with("CVE-") ? "cve" : scanner},
-                    {"name", text(finding.id)},
-                    {"value", text(finding.id)}};
+                    {"name", named(finding.id)},
+                    {"value", named(finding.id)}};
     const auto url = safe_url(finding.url);
     if (!url.empty()) identifier["url"] = url;
     Json entry{
         {"id", id_of(finding)},
-        {"name", text(finding.id + " in " + finding.package + "-" + finding.installed)},
+        {"name", gate::printable(finding.id + " in " + finding.package + "-" + finding.installed,
+                                 kMostNameBytes)},
         {"description", text((finding.title.empty() ? finding.id : finding.title) +
                              (finding.threat.empty() ? "" : ". " + finding.threat) +
                              (finding.waived ? ". " + finding.note : "") +
@@ -83,8 +88,8 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
         {"location",
          {{"dependency",
            {{"package", {{"name", text(finding.package)}}}, {"version", text(finding.installed)}}},
-          {"operating_system", text(finding.os_package ? finding.target : "Unknown")},
-          {"image", text(subject.image)}}}};
+          {"operating_system", named(finding.os_package ? finding.target : "")},
+          {"image", named(subject.image)}}}};
     vulnerabilities.push_back(std::move(entry));
   }
   const Json document{

@@ -20,7 +20,8 @@ constexpr std::array kRows{Row{Format::verdict, "verdict", "slipway-verdict.json
                            Row{Format::sarif, "sarif", "slipway.sarif"},
                            Row{Format::junit, "junit", "slipway-junit.xml"},
                            Row{Format::html, "html", "slipway.html"},
-                           Row{Format::cyclonedx, "cyclonedx", "sbom.cdx.json"}};
+                           Row{Format::cyclonedx, "cyclonedx", "sbom.cdx.json"},
+                           Row{Format::spdx, "spdx", "sbom.spdx.json"}};
 
 } // namespace
 
@@ -57,6 +58,8 @@ std::string render(Format format, const gate::Verdict& verdict, const Subject& s
     return html_report(verdict, subject);
   case Format::cyclonedx:
     return cyclonedx_report(verdict, subject);
+  case Format::spdx:
+    return spdx_report(verdict, subject);
   }
   return ""; // unreachable: every enumerator returns above
 }

@@ -21,7 +21,7 @@ struct Subject {
   std::string dockerfile = {}; ///< "sha256:…"; "" likewise
 };
 
-enum class Format { verdict, gitlab, sarif, junit, html, cyclonedx };
+enum class Format { verdict, gitlab, sarif, junit, html, cyclonedx, spdx };
 
 /// "gitlab", …; none for another word.
 std::optional<Format> parse_format(std::string_view word);
@@ -38,6 +38,7 @@ std::string file_name(Format format);
 ///   junit    one test case for each finding and denial; failed ones are those that block
 ///   html     one page without scripts, for reading; nothing is loaded from anywhere
 ///   cyclonedx  CycloneDX 1.6 (ECMA-424): the packages that the scanner found, without findings
+///   spdx     SPDX 2.3: the same
 std::string render(Format format, const gate::Verdict& verdict, const Subject& subject);
 
 } // namespace slipway::report

@@ -16,6 +16,27 @@ std::string text(std::string_view value) {
   return gate::printable(value, kMostTextBytes);
 }
 
+/// A relative reference whose text is `value`: else a registry's port would make a scheme of its
+/// host. Source: RFC 3986, 4.2.
+std::string reference_of(std::string_view value) {
+  constexpr std::string_view kHex = "0123456789ABCDEF";
+  constexpr std::string_view kKept = "-._~!$&'()*+,;=@/";
+  std::string reference;
+  bool is_first = true; // of the segments
+  for (const char c : text(value)) {
+    is_first = is_first && c != '/';
+    const bool kept = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                      kKept.find(c) != std::string_view::npos || (c == ':' && !is_first);
+    if (kept) {
+      reference += c;
+    } else {
+      const auto byte = static_cast<unsigned char>(c);
+      reference += {'%', kHex[byte >> 4U], kHex[byte & 0xfU]};
+    }
+  }
+  return reference;
+}
+
 const char* level_of(const gate::Finding& finding) {
   if (finding.blocks) return "error";
   return finding.severity >= gate::Severity::high ? "warning" : "note";
@@ -59,10 +80,11 @@ std::string sarif_report(const gate::Verdict& verdict, const Subject& subject) {
     return at->second;
   };
   // Viewers want a file: the image's name stands for it, as other scanners of images have it.
-  const Json place = Json::array({Json{
-      {"physicalLocation",
-       {{"artifactLocation", {{"uri", text(subject.image)}}}, {"region", {{"startLine", 1}}}}},
-      {"message", {{"text", text(subject.image + "@" + verdict.digest.str())}}}}});
+  const Json place = Json::array(
+      {Json{{"physicalLocation",
+             {{"artifactLocation", {{"uri", reference_of(subject.image)}}},
+              {"region", {{"startLine", 1}}}}},
+            {"message", {{"text", text(subject.image + "@" + verdict.digest.str())}}}}});
   const auto add = [&](const std::string& id, std::size_t rule, const char* level,
                        const std::string& message, const std::string& waived_for) {
     Json result{{"ruleId", id},

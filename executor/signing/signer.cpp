@@ -140,14 +140,15 @@ private:
 
 class CommandSigner final : public Signer {
 public:
-  CommandSigner(std::vector<std::string> argv, KeyPtr public_key, std::filesystem::path key_file,
+  CommandSigner(Program program, KeyPtr public_key, std::filesystem::path key_file,
                 std::chrono::milliseconds deadline, process::ProcessRunner& runner)
-      : argv_{std::move(argv)}, key_{std::move(public_key)}, key_file_{std::move(key_file)},
+      : program_{std::move(program)}, key_{std::move(public_key)}, key_file_{std::move(key_file)},
         deadline_{deadline}, runner_{runner}, hint_{hint_of(key_.get())} {}
 
   Result<std::string> sign(std::string_view message) override {
     process::Command command;
-    command.argv = argv_;
+    command.argv = program_.argv;
+    command.env = program_.env;
     command.input = message;
     command.deadline = deadline_;
     command.output_limit = kMaxCommandOutput;
@@ -156,11 +157,17 @@ public:
       auto error = std::move(output).error();
       if (error.kind == ErrorKind::not_found || error.kind == ErrorKind::bad_input)
         error.kind = ErrorKind::misconfigured; // the operator's, never the job's
-      return std::move(error).in("signing with " + argv_.front());
+      return std::move(error).in("signing with " + program_.argv.front());
     }
     if (std::holds_alternative<process::DeadlinePassed>(output->ending))
       return failed(ErrorKind::timed_out, "it " + process::describe(output->ending));
-    // What it says of itself stays unread: it may be about its key.
+    if (program_.is_own && !process::succeeded(output->ending) && !output->err.empty()) {
+      const bool is_operators = output->ending == process::Ending{process::Exited{1}};
+      return Error{is_operators ? ErrorKind::misconfigured : ErrorKind::unavailable,
+                   output->err.substr(0, output->err.find('\n')),
+                   "",
+                   {}};
+    }
     if (!process::succeeded(output->ending))
       return failed(ErrorKind::unavailable, "it ended with " + process::describe(output->ending));
     auto& text = output->out;
@@ -180,7 +187,7 @@ public:
 private:
   Error failed(ErrorKind kind, const std::string& why) const {
     return {kind,
-            "the signing command " + argv_.front() + " failed: " + why,
+            "the signing command " + program_.argv.front() + " failed: " + why,
             "try it by hand as slipway's user: bytes on stdin, the DER signature in base64 on "
             "stdout",
             {}};
@@ -197,7 +204,7 @@ private:
     return fit;
   }
 
-  std::vector<std::string> argv_;
+  Program program_;
   KeyPtr key_;
   std::filesystem::path key_file_;
   std::chrono::milliseconds deadline_;
@@ -213,14 +220,14 @@ Result<std::unique_ptr<Signer>> open_key_file(const std::filesystem::path& file)
   return std::unique_ptr<Signer>{std::make_unique<FileSigner>(file, *std::move(key))};
 }
 
-Result<std::unique_ptr<Signer>> open_command(std::vector<std::string> argv,
+Result<std::unique_ptr<Signer>> open_command(Program program,
                                              const std::filesystem::path& public_key_file,
                                              std::chrono::milliseconds deadline,
                                              process::ProcessRunner& runner) {
   auto key = load(public_key_file, false);
   if (!key) return std::move(key).error();
   return std::unique_ptr<Signer>{std::make_unique<CommandSigner>(
-      std::move(argv), *std::move(key), public_key_file, deadline, runner)};
+      std::move(program), *std::move(key), public_key_file, deadline, runner)};
 }
 
 } // namespace slipway::signing

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace slipway::signing {
@@ -29,10 +30,19 @@ public:
 /// none; io.
 Result<std::unique_ptr<Signer>> open_key_file(const std::filesystem::path& file);
 
-/// A program: it gets the message on stdin and prints the DER signature in base64. It gets no
-/// environment. What it prints is checked with `public_key_file` before anybody uses it. `runner`
-/// outlives the signer. Errors: as open_key_file.
-Result<std::unique_ptr<Signer>> open_command(std::vector<std::string> argv,
+/// A program that signs, and all of its environment.
+struct Program {
+  std::vector<std::string> argv;
+  std::vector<std::pair<std::string, std::string>> env = {};
+  /// slipway-pkcs11, whose exit status says whose fault it is, and stderr why. Of another one that
+  /// stays unread: it may be about its key.
+  bool is_own = false;
+};
+
+/// A program: it gets the message on stdin and prints the DER signature in base64. What it prints
+/// is checked with `public_key_file` before anybody uses it. `runner` outlives the signer. Errors:
+/// as open_key_file.
+Result<std::unique_ptr<Signer>> open_command(Program program,
                                              const std::filesystem::path& public_key_file,
                                              std::chrono::milliseconds deadline,
                                              process::ProcessRunner& runner);

@@ -40,6 +40,10 @@ std::string predicate_of(const Provenance& facts) {
     gate["second_scanner"] = facts.second_scanner;
     gate["second_db_built_at"] = rfc3339(facts.second_db_built_at);
   }
+  for (const auto& [name, digest] : {std::pair{"db", &facts.db_digest},
+                                     {"java_db", &facts.java_db_digest},
+                                     {"second_db", &facts.second_db_digest}})
+    if (!digest->empty()) gate[name] = *digest;
   json build = {
       {"buildType", facts.backend.empty() ? "urn:slipway:push:v1" : "urn:slipway:build:v1"},
       {"externalParameters",
@@ -61,6 +65,14 @@ Result<std::string> statement(const oci::Digest& subject, std::string_view predi
                {"subject", json::array({{{"digest", {{"sha256", subject.hex()}}}}})},
                {"predicateType", predicate_type},
                {"predicate", std::move(parsed)}});
+}
+
+std::string simple_payload(std::string_view repository, const oci::Digest& subject) {
+  return dump({{"critical",
+                {{"identity", {{"docker-reference", repository}}},
+                 {"image", {{"docker-manifest-digest", subject.str()}}},
+                 {"type", "cosign container image signature"}}},
+               {"optional", nullptr}});
 }
 
 std::string pre_authentication(std::string_view payload_type, std::string_view payload) {

@@ -18,6 +18,10 @@
 namespace slipway::signing {
 
 inline constexpr const char* kBundleType = "application/vnd.dev.sigstore.bundle.v0.3+json";
+/// The older form of a signature, and where its layer has it. Source: cosign, SIGNATURE_SPEC.md.
+inline constexpr const char* kSimpleSigningType =
+    "application/vnd.dev.cosign.simplesigning.v1+json";
+inline constexpr const char* kSimpleSignature = "dev.cosignproject.cosign/signature";
 /// "This image is signed", without more: what `cosign verify` asks for.
 inline constexpr const char* kSignaturePredicate = "https://sigstore.dev/cosign/sign/v1";
 inline constexpr const char* kProvenancePredicate = "https://slsa.dev/provenance/v1";
@@ -41,6 +45,10 @@ struct Provenance {
   WallTime db_updated_at;
   std::string second_scanner; ///< "" = none was asked
   WallTime second_db_built_at;
+  // "sha256:…"; "" = there is none:
+  std::string db_digest;
+  std::string java_db_digest;
+  std::string second_db_digest;
   WallTime judged_at;
   std::vector<std::string> exceptions; ///< waivers and allowances that were used
 };
@@ -51,6 +59,10 @@ std::string predicate_of(const Provenance& facts);
 /// A statement on `subject`. `predicate`: a JSON object. Errors: bad_input.
 Result<std::string> statement(const oci::Digest& subject, std::string_view predicate_type,
                               std::string_view predicate);
+
+/// The payload of simple signing about `subject` in `repository` ("reg:5000/grp/app"): what that
+/// signature is over. Source: containers/image, containers-signature(5).
+std::string simple_payload(std::string_view repository, const oci::Digest& subject);
 
 /// The bytes that a DSSE signature is over.
 std::string pre_authentication(std::string_view payload_type, std::string_view payload);

@@ -846,7 +846,8 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   if (effective_.sign && !tools_.config.signing.is_on()) {
     return Error{ErrorKind::misconfigured,
                  "a rule demands a signature on " + reference.str() + ", and there is no key",
-                 "the operator sets key_file or command in [signing], or sign = false in the rule",
+                 "the operator sets key_file, command or pkcs11_module in [signing], or sign = "
+                 "false in the rule",
                  {}};
   }
   auto access = access_for(reference, Purpose::push);
@@ -1103,14 +1104,24 @@ Images::signing_for(const report::Subject& pushed_as, const gate::Verdict& verdi
   facts.db_updated_at = verdict.db_updated_at;
   facts.second_scanner = verdict.second_scanner;
   facts.second_db_built_at = verdict.second_db_built_at;
+  facts.db_digest = verdict.db_digest;
+  facts.java_db_digest = verdict.java_db_digest;
+  facts.second_db_digest = verdict.second_db_digest;
   facts.judged_at = verdict.judged_at;
   facts.exceptions = verdict.exceptions();
   engine_api::SigningOrder order;
   order.key_file = section.key_file;
   order.command = section.command;
+  if (!section.pkcs11_module.empty()) {
+    order.command = {tools_.config.programs.pkcs11, section.pkcs11_module, section.pkcs11_uri};
+    order.environment = section.pkcs11_environment;
+    order.is_own = true;
+  }
   order.public_key_file = section.public_key_file;
   order.timeout_seconds = static_cast<std::uint32_t>(section.timeout.count());
   order.provenance = signing::predicate_of(facts);
+  order.as_bundle = section.has("bundle");
+  order.as_simple = section.has("simple");
   if (section.sbom) {
     const auto sbom = report::render(report::Format::cyclonedx, verdict, pushed_as);
     if (sbom.size() > signing::kMaxSbomBytes) {

@@ -101,7 +101,8 @@ look_everywhere() {
 TEST "cosign finds signature and provenance of what was pushed, by this key and no other" {
     run_script 2801 "$(build_script 2801)
 docker tag x:1 $world_registry/app/signed:1
-docker push $world_registry/app/signed:1"
+SLIPWAY_REPORT_DIR=reports docker push $world_registry/app/signed:1
+echo \"<<spdx \$(base64 -w0 reports/sbom.spdx.json)\""
 
     expect_eq "$STATE" success
     expect_contains "$TRACE" "signed   before it was tagged: signature, provenance, SBOM"
@@ -113,14 +114,20 @@ docker push $world_registry/app/signed:1"
     expect_eq "$(jq -r '.subject[0].digest.sha256' statement)" "${digest#sha256:}"
     expect_eq "$(jq -r .predicate.runDetails.builder.id statement)" https://ci.example/slipway
     expect_contains "$(jq -r .predicate.buildDefinition.internalParameters.backend statement)" buildkit
+    expect_eq "$(jq -r '.predicate.buildDefinition.internalParameters.gate | "\(.verdict) \(.db)"' statement)" \
+        "passed sha256:$(sha256sum "$world_dir/trivy-cache/db/trivy.db" | cut -d' ' -f1)"
     expect_eq "$(jq -r '[.predicate.buildDefinition.resolvedDependencies[].name] | sort | join(" ")' statement)" "$tiny Dockerfile"
 
     # Who reads the SBOM alone finds in the image's packages what the gate found.
     verify verify-attestation "$world_dir/etc/signing.pub" "app/signed@$digest" --type cyclonedx | jq -r .payload | base64 -d | jq .predicate >sbom.json
     expect_contains "$(jq -r '.components[].purl' sbom.json)" pkg:deb/debian/zlib1g@1.2.13.dfsg-1
-    "$world_trivy/bin/trivy" sbom --quiet --cache-dir "$world_dir/trivy-cache" --skip-db-update --skip-java-db-update --offline-scan \
-        --skip-version-check --disable-telemetry --format json sbom.json >rescan.json
-    expect_contains "$(jq -r '.Results[].Vulnerabilities[]?.VulnerabilityID' rescan.json)" CVE-2023-45853
+    sed -n 's/^<<spdx //p' <<<"$TRACE" | base64 -d >sbom.spdx.json
+    expect_eq "$(jq -r .spdxVersion sbom.spdx.json)" SPDX-2.3
+    for sbom in sbom.json sbom.spdx.json; do
+        "$world_trivy/bin/trivy" sbom --quiet --cache-dir "$world_dir/trivy-cache" --skip-db-update --skip-java-db-update --offline-scan \
+            --skip-version-check --disable-telemetry --format json "$sbom" >rescan.json
+        expect_contains "$(jq -r '.Results[].Vulnerabilities[]?.VulnerabilityID' rescan.json)" CVE-2023-45853
+    done
 
     refuses "could not verify envelope" verify "$world_dir/etc/other.pub" app/signed:1
     refuses "could not verify envelope" verify-attestation "$world_dir/etc/other.pub" app/signed:1 --type slsaprovenance1
@@ -191,4 +198,117 @@ docker push $world_registry/app/unsigned:1"
     expect_contains "$STATE" failed
     expect_contains "$TRACE" "the signing command /bin/sleep failed: it did not end within 1 s"
     expect_absent app/unsigned:1
+}
+
+# make_token PIN: a token of SoftHSM with a key that never leaves it; its public half is token.pub.
+make_token() {
+    local etc=$world_dir/etc module=/usr/lib/softhsm/libsofthsm2.so
+    mkdir "$etc/tokens"
+    echo "directories.tokendir = $etc/tokens" >"$etc/softhsm2.conf"
+    export SOFTHSM2_CONF=$etc/softhsm2.conf
+    softhsm2-util --init-token --free --label slipway --pin "$1" --so-pin 08150815
+    pkcs11-tool --module "$module" --login --pin "$1" --keypairgen --key-type EC:prime256v1 --label signing --id 01
+    pkcs11-tool --module "$module" --read-object --type pubkey --id 01 --output-file "$CASE_DIR/token.der"
+    unset SOFTHSM2_CONF
+    openssl pkey -pubin -inform DER -in "$CASE_DIR/token.der" -out "$etc/token.pub"
+    printf '%s\n' "$1" >"$etc/pin"
+    chmod 400 "$etc/pin"
+    chown -R "$world_user" "$etc/pin" "$etc/tokens"
+}
+
+signed_by_token() {
+    signed_by "pkcs11_module = \"/usr/lib/softhsm/libsofthsm2.so\"
+pkcs11_uri = \"pkcs11:token=slipway;object=signing?pin-source=file:$1\"
+pkcs11_environment = [\"SOFTHSM2_CONF=$world_dir/etc/softhsm2.conf\"]
+public_key_file = \"$world_dir/etc/token.pub\""
+}
+
+# While the list of signatures is on its way, with what slipway-push has then.
+look_at_workers() {
+    local pid
+    until_true 120 something_waits
+    for pid in $(worker_pids); do cat "/proc/$pid/maps"; done >maps || true
+    hunt pin "${places[@]}" >held || true
+    hunt pin "$world_dir/etc" >where-it-is || true
+    write "$world_dir/faults.json" '{}'
+}
+
+TEST "a key in a token signs as one in a file does, and neither PIN nor module comes into slipway-push" {
+    places=("$world_state_dir" "$env_runtime_dir" "$world_dir/log" "$world_dir/runner" "$env_home" "$CASE_DIR/jobs" /dev/shm)
+    make_token "$(openssl rand -hex 12)" >token.log
+    cp "$world_dir/etc/pin" pin
+    signed_by_token "$world_dir/etc/pin"
+    : >"$world_dir/log/requests"
+    write "$world_dir/faults.json" '{"hold": true, "method": "PUT", "path": "/manifests/sha256-"}'
+    look_at_workers &
+    run_script 2805 "$(build_script 2805)
+docker tag x:1 $proxy/app/token:1
+docker push $proxy/app/token:1"
+    wait
+
+    expect_eq "$STATE" success
+    verify verify "$world_dir/etc/token.pub" app/token:1 >/dev/null
+    verify verify-attestation "$world_dir/etc/token.pub" app/token:1 --type slsaprovenance1 >/dev/null
+    refuses "could not verify envelope" verify "$world_dir/etc/signing.pub" app/token:1
+    # The controls: these are slipway-push, and the hunt finds the PIN where it is.
+    expect_contains "$(cat maps)" slipway-push
+    grep -q "^file $world_dir/etc/pin$" where-it-is
+    expect_eq "$(grep -c softhsm maps)" 0 "modules in slipway-push"
+    expect_eq "$(grep -c '^searched ' held)" 1 "hunts that came to their end"
+    expect_eq "$(sed '/^searched/d; /^$/d' held)" "" "places with the PIN, once it signed"
+
+    # Whose PIN is wrong has no signature and no tag; the job says why, and not with which.
+    wrong_pin=$(openssl rand -hex 12)
+    printf '%s\n' "$wrong_pin" >"$world_dir/etc/wrong-pin"
+    chown "$world_user" "$world_dir/etc/wrong-pin"
+    signed_by_token "$world_dir/etc/wrong-pin"
+    run_script 2806 "$(build_script 2806)
+docker tag x:1 $world_registry/app/wrong-pin:1
+docker push $world_registry/app/wrong-pin:1"
+    signed_by "key_file = \"$world_dir/etc/signing.key\""
+    expect_contains "$STATE" failed
+    expect_contains "$TRACE" "C_Login failed"
+    [[ $TRACE != *"$wrong_pin"* ]] || fail "the PIN is in the job log"
+    expect_absent app/wrong-pin:1
+}
+
+# simple ARGS...: cosign looks for a signature in the older form alone.
+simple() { verify verify "$1" "$2" --new-bundle-format=false; }
+
+TEST "a signature in the older form joins those of others under its tag, and cosign verifies each" {
+    signed_by "key_file = \"$world_dir/etc/signing.key\"
+formats = [\"bundle\", \"simple\"]"
+    run_script 2807 "$(build_script 2807)
+docker tag x:1 $world_registry/app/simple:1
+docker push $world_registry/app/simple:1"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "signed   before it was tagged: signature, provenance, SBOM"
+    simple "$world_dir/etc/signing.pub" app/simple:1 >signatures
+    digest=$(world_registry_digest app/simple:1)
+    expect_eq "$(jq -r '.[0].critical | "\(.image["docker-manifest-digest"]) \(.identity["docker-reference"])"' signatures)" \
+        "$digest $world_registry/app/simple"
+    verify verify "$world_dir/etc/signing.pub" app/simple:1 >/dev/null # the bundle is there, too
+    ! simple "$world_dir/etc/other.pub" app/simple:1 || fail "another key's signature is found"
+
+    # Another one's signature, as cosign itself puts it there.
+    COSIGN_PASSWORD='' "$tool/bin/cosign" import-key-pair --key "$world_dir/etc/other.key" --output-key-prefix theirs
+    env -i HOME="$CASE_DIR" COSIGN_PASSWORD= "$tool/bin/cosign" sign --yes --key theirs.key --tlog-upload=false --new-bundle-format=false \
+        --use-signing-config=false --registry-username slipway --registry-password only-slipway-knows-this \
+        --registry-cacert "$env_tls/ca.pem" "$world_registry/app/simple@$digest"
+    run_script 2808 "docker pull $world_registry/app/simple:1
+docker tag $world_registry/app/simple:1 $world_registry/app/simple:2
+docker push $world_registry/app/simple:2"
+    expect_eq "$STATE" success
+    for key in signing other; do simple "$world_dir/etc/$key.pub" app/simple:2 >/dev/null; done
+    expect_eq "$(world_registry_digest app/simple:2)" "$digest"
+    expect_eq "$(env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/app/simple:${digest/:/-}.sig" |
+        jq '.layers | length')" 2 "signatures: one of each key"
+
+    # The control: without the word in formats there is none.
+    signed_by "key_file = \"$world_dir/etc/signing.key\""
+    run_script 2809 "$(build_script 2809)
+docker tag x:1 $world_registry/app/bundled:1
+docker push $world_registry/app/bundled:1"
+    expect_eq "$STATE" success
+    ! simple "$world_dir/etc/signing.pub" app/bundled:1 || fail "there is a signature in the older form"
 }

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEVELS = [
     ["executor/base", "executor/log"],
     ["executor/process", "executor/http", "executor/oci", "executor/dockerfile", "executor/engine_api",
-     "executor/egress", "executor/grpc", "executor/confine"],
+     "executor/egress", "executor/grpc", "executor/confine", "executor/pkcs11"],
     ["config", "executor/sandbox", "executor/state", "executor/audit", "executor/identity",
      "executor/signing",
      "executor/backends/build_backend.hpp"],
@@ -40,6 +40,7 @@ USERS = {
     "executor/credentials": {"executor/credentials/providers", "executor/registry", "executor/push_worker"},
     "executor/credentials/providers": {"executor/push_worker"},
     "executor/registry": {"executor/push_worker"},
+    "executor/pkcs11": set(),
     "executor/log": {"executor/gitlab", "executor/cli"},
 }
 
@@ -52,6 +53,7 @@ FENCES = [
     (r"#\s*include\s*<seccomp", r"^executor/confine/confine\.cpp$", "who confines itself does so in one place"),
     (r"\bLeakSearch\b|\bverify_tree\(", r"^executor/(leaks|oci|gate_worker)/",
      "images are unpacked in slipway-gate alone"),
+    (r"#\s*include\s*<p11-kit/", r"^executor/pkcs11/token_key\.cpp$", "vendors' modules are loaded in slipway-pkcs11 alone"),
     (r"#\s*include\s*<nghttp2/", r"^executor/grpc/[^/]+\.cpp$", "HTTP/2 is behind executor/grpc"),
     (r"#\s*include\s*<toml\+\+/", r"^config/[^/]+\.cpp$", "TOML is read in config/ alone"),
     (r"#\s*include\s*<yaml-cpp/", r"^executor/shim/yaml\.cpp$", "YAML is read in executor/shim/yaml.cpp alone"),

@@ -786,12 +786,37 @@ TEST(Signing, NeedsOneKeyAndABuildersName) {
       {"command = [\"s\"]\npublic_key_file = \"/p\"\nbuilder_id = \"https://b\"", "absolute path"},
       {"command = [\"/s\"]\nkey_file = \"/k\"\npublic_key_file = \"/p\"\nbuilder_id = "
        "\"https://b\"",
-       "key_file"}};
+       "key_file"},
+      {"pkcs11_module = \"/m.so\"\nbuilder_id = \"https://b\"\npublic_key_file = \"/p\"",
+       "pkcs11_uri"},
+      {"pkcs11_uri = \"pkcs11:object=k\"", "needs the key 'pkcs11_module'"},
+      {"pkcs11_module = \"/m.so\"\npkcs11_uri = \"pkcs11:object=k\"\nbuilder_id = \"https://b\"",
+       "public_key_file"},
+      {"pkcs11_module = \"m.so\"", "absolute path"},
+      {"key_file = \"/k\"\npkcs11_module = \"/m.so\"", "left out where there is a key_file"},
+      {"pkcs11_uri = \"object=k\"", "a URI such as"},
+      {"pkcs11_uri = \"pkcs11:object\"", "a URI such as"},
+      {"pkcs11_uri = \"pkcs11:object=k?pin-value=12345\"",
+       "c.toml:2:14: 'pkcs11_uri' in [signing] must be without pin-value"},
+      {"pkcs11_uri = \"pkcs11:object=k?pin-source=|/bin/pin\"", "with a file as pin-source"},
+      {"pkcs11_environment = [\"A\"]", "a list of NAME=value"},
+      {"formats = []", "a list of \"bundle\" and \"simple\""},
+      {"formats = [\"bundle\", \"x\"]", "a list of \"bundle\" and \"simple\""}};
   for (const auto& row : rows) {
     const auto read = parse(std::string{"[signing]\n"} + row.text + "\n", "c.toml");
     ASSERT_FALSE(read) << row.text;
     EXPECT_NE(read.error().text().find(row.says), std::string::npos) << read.error().text();
+    EXPECT_EQ(read.error().text().find("12345"), std::string::npos) << "a PIN is not repeated";
   }
+  const auto token = parse("[signing]\npkcs11_module = \"/m.so\"\npkcs11_uri = "
+                           "\"pkcs11:object=k?pin-source=file:/etc/pin\"\npkcs11_environment = "
+                           "[\"CONF=/etc/secret\"]\npublic_key_file = \"/p\"\nbuilder_id = "
+                           "\"https://b\"\n",
+                           "c.toml");
+  ASSERT_TRUE(token) << token.error().text();
+  EXPECT_TRUE(token->signing.is_on());
+  EXPECT_NE(print(*token).find("pkcs11_environment = ['CONF=***']"), std::string::npos)
+      << print(*token);
   EXPECT_FALSE(parse("[signing]\n", "c.toml")->signing.is_on());
   EXPECT_TRUE(parse("[signing]\nkey_file = \"/k\"\nbuilder_id = \"https://b\"\n", "c.toml")
                   ->signing.is_on());

@@ -16,7 +16,8 @@ TEST(PushProtocol, CarriesAPushRequest) {
   request.tags = {"x", "y"};
   request.mount_from = {"c"};
   request.deadline_seconds = 7;
-  request.signing = SigningOrder{"/key", {"/sign", "-x"}, "/pub", 5, "{}", "sha256:00"};
+  request.signing = SigningOrder{"/key", {"/sign", "-x"}, {"A=b"}, true, "/pub", 5,
+                                 "{}",   "sha256:00",     false,   true};
 
   const auto read = decode_worker_request(encode(request));
 
@@ -29,9 +30,12 @@ TEST(PushProtocol, CarriesAPushRequest) {
   EXPECT_EQ(read->push->deadline_seconds, 7U);
   ASSERT_TRUE(read->push->signing);
   EXPECT_EQ(read->push->signing->command, request.signing->command);
+  EXPECT_EQ(read->push->signing->environment, request.signing->environment);
+  EXPECT_TRUE(read->push->signing->is_own);
   EXPECT_EQ(read->push->signing->public_key_file, "/pub");
   EXPECT_EQ(read->push->signing->provenance, "{}");
   EXPECT_EQ(read->push->signing->sbom_digest, "sha256:00");
+  EXPECT_TRUE(!read->push->signing->as_bundle && read->push->signing->as_simple);
 }
 
 TEST(PushProtocol, CarriesAPullRequest) {

@@ -333,6 +333,36 @@ TEST_F(Gate, IgnoresASpoiltMemory) {
   }
   EXPECT_FALSE(verdict().from_cache);
 }
+TEST_F(Gate, NamesTheDatabaseThatAPassIsByAndReadsItOnce) {
+  const auto digest = oci::Digest::of(*read_file(config_.db_dir / "trivy.db", 1 << 20)).str();
+  EXPECT_EQ(verdict().db_digest, digest);
+  EXPECT_EQ(verdict().db_digest, digest) << "of a remembered verdict";
+
+  const auto note = config_.cache_dir / "trivy.db.digest";
+  auto text = *read_file(note, 1024);
+  const auto other = oci::Digest::of("not read again").str();
+  ASSERT_TRUE(replace_file(note, text.replace(0, digest.size(), other)).ok());
+  EXPECT_EQ(verdict("").db_digest, other);
+  ASSERT_TRUE(replace_file(note, "spoilt").ok());
+  EXPECT_EQ(verdict("").db_digest, digest);
+
+  write_db("2026-11-24T11:00:00Z", "2", fakes::bolt_file({"alpine 3.21"}));
+  EXPECT_EQ(verdict().db_digest,
+            oci::Digest::of(*read_file(config_.db_dir / "trivy.db", 1 << 20)).str());
+  EXPECT_NE(verdict().db_digest, digest);
+}
+TEST_F(Gate, DoesNotJudgeByADatabaseThatWasReplacedMeanwhile) {
+  scanner_.answer = [this](const std::filesystem::path& dir,
+                           const oci::Digest& manifest) -> Result<Scanner::Report> {
+    write_db("2026-11-24T11:00:00Z");
+    return Scanner::Report{.json = report_for(dir, manifest), .diagnostics = ""};
+  };
+  const auto judged =
+      TrivyGate{config_, scanner_, leaks_, clock_}.judge(layout_, root_, policy_, "reg:5000/app");
+  ASSERT_FALSE(judged.ok());
+  EXPECT_EQ(judged.error().kind, ErrorKind::unavailable);
+  EXPECT_NE(judged.error().what.find("was replaced meanwhile"), std::string::npos);
+}
 TEST_F(Gate, DoesNotRememberADenialNorAJudgementByHand) {
   EXPECT_FALSE(verdict("").from_cache);
   EXPECT_FALSE(verdict("").from_cache);
@@ -357,7 +387,7 @@ TEST_F(Gate, HandsOverALayoutThatOtherIdsCanRead) {
   // The scratch folder is gone; what is remembered stays.
   for (const auto& entry : std::filesystem::directory_iterator(config_.cache_dir)) {
     const auto name = entry.path().filename();
-    EXPECT_TRUE(name == "verdicts" || name == "layers") << name;
+    EXPECT_TRUE(name == "verdicts" || name == "layers" || name == "trivy.db.digest") << name;
   }
 }
 

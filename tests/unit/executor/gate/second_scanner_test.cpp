@@ -243,6 +243,9 @@ TEST_F(SecondOpinion, IsAPartOfWhatARememberedVerdictDependsOn) {
   EXPECT_TRUE(again.from_cache);
   EXPECT_EQ(again.second_scanner, "grype 0.121.3");
   EXPECT_EQ(rfc3339(again.second_db_built_at), built_);
+  const auto db = read_file(config_.grype_db_dir / "6/vulnerability.db", 1 << 20);
+  ASSERT_TRUE(db);
+  EXPECT_EQ(again.second_db_digest, oci::Digest::of(*db).str());
 
   write_grype_db("another");
   EXPECT_FALSE(verdict().from_cache) << "its DB";

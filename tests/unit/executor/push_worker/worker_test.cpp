@@ -173,6 +173,61 @@ TEST_F(Worker, SigningAgainReplacesWhatTheSameKeySaidAndNothingElse) {
   EXPECT_EQ(index.manifests[0].digest.str(), others);
 }
 
+TEST_F(Worker, ASimpleSignatureJoinsThoseOfOthersUnderItsTag) {
+  const auto root = fakes::write_image(layout_, {100}, 43);
+  const std::string list = "grp/app:sha256-" + root.hex() + ".sig";
+  auto order = order_in(dir_.path(), runner_);
+  order.as_simple = true;
+  order.as_bundle = false;
+  const std::string others = oci::Digest::of("somebody else's").str();
+  registry_.manifests[list] = {
+      oci::kMediaTypeOciManifest,
+      R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{)"
+      R"("mediaType":"application/vnd.oci.image.config.v1+json","size":2,"digest":")" +
+          others +
+          R"("},"annotations":{"a":"\"b\""},"layers":[{"mediaType":)"
+          R"("application/vnd.dev.cosign.simplesigning.v1+json","size":2,"digest":")" +
+          others +
+          R"(","annotations":{"dev.cosignproject.cosign/signature":"QQ==","dev.sigstore.cosign/bundle":"{\"x\":1}"}}]})"};
+  for (int i = 0; i < 2; ++i) {
+    auto request = push_of(root);
+    request.signing = order;
+    const auto answer = serve(std::move(request));
+    ASSERT_TRUE(answer.ok) << answer.what;
+    EXPECT_EQ(answer.attached, 2U) << "it and the provenance";
+  }
+
+  const auto manifest =
+      std::get<oci::Manifest>(*oci::parse_manifest(registry_.manifests[list].second));
+  ASSERT_EQ(manifest.layers.size(), 2U) << "of the same key there is one";
+  EXPECT_EQ(manifest.layers[0].digest.str(), others);
+  EXPECT_EQ(manifest.layers[0].annotations.at("dev.sigstore.cosign/bundle"), R"({"x":1})");
+  EXPECT_EQ(manifest.annotations.at("a"), "\"b\"");
+  const auto payload = registry_.blobs.at(manifest.layers[1].digest.str());
+  EXPECT_EQ(payload,
+            R"({"critical":{"identity":{"docker-reference":"reg.example/grp/app"},"image":{)"
+            R"("docker-manifest-digest":")" +
+                root.str() + R"("},"type":"cosign container image signature"},"optional":null})");
+}
+
+TEST_F(Worker, ATagThatIsNoListOfSimpleSignaturesIsLeftAlone) {
+  const auto root = fakes::write_image(layout_, {100}, 44);
+  const std::string list = "grp/app:sha256-" + root.hex() + ".sig";
+  const std::string index =
+      R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]})";
+  registry_.manifests[list] = {oci::kMediaTypeOciIndex, index};
+  auto request = push_of(root);
+  request.signing = order_in(dir_.path(), runner_);
+  request.signing->as_simple = true;
+
+  const auto answer = serve(std::move(request));
+
+  EXPECT_FALSE(answer.ok);
+  EXPECT_NE(answer.what.find("is no list of signatures"), std::string::npos) << answer.what;
+  EXPECT_EQ(registry_.manifests[list].second, index);
+  EXPECT_FALSE(registry_.manifests.contains("grp/app:v1"));
+}
+
 TEST_F(Worker, WithoutASignatureNoTagIsSet) {
   const auto root = fakes::write_image(layout_, {100}, 42);
   auto request = push_of(root);

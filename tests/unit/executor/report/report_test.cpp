@@ -106,8 +106,8 @@ TEST(Report, TellsMisconfigurationsAndLicencesAsWhatTheyAre) {
 }
 
 TEST(Report, FormatsHaveWordsAndTheFileNamesThatUsersExpect) {
-  EXPECT_EQ(format_words(),
-            (std::vector<std::string>{"verdict", "gitlab", "sarif", "junit", "html", "cyclonedx"}));
+  EXPECT_EQ(format_words(), (std::vector<std::string>{"verdict", "gitlab", "sarif", "junit", "html",
+                                                      "cyclonedx", "spdx"}));
   EXPECT_EQ(file_name(*parse_format("gitlab")), "gl-container-scanning-report.json");
   EXPECT_EQ(parse_format("pdf"), std::nullopt);
 }
@@ -214,6 +214,34 @@ TEST(SarifReport, ResultsNameTheirRules) {
   EXPECT_EQ(run.at("results").at(2).at("level"), "note");
 }
 
+TEST(GitlabReport, FitsTheLimitsOfItsSchema) {
+  auto verdict = denied();
+  verdict.findings[0].package = std::string(400, 'x');
+  verdict.findings[1].id = verdict.findings[1].target = "";
+
+  const auto report = json::parse(render(Format::gitlab, verdict, kSubject));
+  const auto& found = report.at("vulnerabilities");
+  EXPECT_EQ(found.at(0).at("name").get<std::string>().size(), 255U);
+  EXPECT_EQ(found.at(1).at("identifiers").at(0).at("value"), "Unknown");
+  EXPECT_EQ(found.at(1).at("location").at("operating_system"), "Unknown");
+}
+
+TEST(SarifReport, NamesTheImageAsARelativeReference) {
+  const auto uri_of = [](const std::string& image) {
+    auto subject = kSubject;
+    subject.image = image;
+    const auto report = json::parse(render(Format::sarif, denied(), subject));
+    return report
+        .at(json::json_pointer{
+            "/runs/0/results/0/locations/0/physicalLocation/artifactLocation/uri"})
+        .get<std::string>();
+  };
+  EXPECT_EQ(uri_of("reg.example/grp/app:1"), "reg.example/grp/app:1");
+  EXPECT_EQ(uri_of("192.0.2.1:5000/app@sha256:0a"), "192.0.2.1%3A5000/app@sha256:0a");
+  EXPECT_EQ(uri_of("app:1"), "app%3A1");
+  EXPECT_EQ(uri_of("/a folder/50%"), "/a%20folder/50%25");
+}
+
 TEST(JunitReport, CountsWhatItHolds) {
   const auto report = render(Format::junit, denied(), kSubject);
 
@@ -302,6 +330,80 @@ TEST(CycloneDxReport, WhatAnImageSaysStaysInItsField) {
   ASSERT_EQ(bom.at("components").size(), 3U);
   for (const auto& one : bom.at("components"))
     EXPECT_FALSE(one.contains("purl")) << "no package URL has blanks";
+  for (const char* bad : {"\x1b", "\\u001b", "\xe2\x80\xae"})
+    EXPECT_EQ(rendered.find(bad), std::string::npos);
+}
+
+TEST(SpdxReport, ListsSystemAndPackagesOfTheJudgedImage) {
+  auto verdict = empty_verdict(true);
+  verdict.scanner = "trivy 0.69.3";
+  verdict.inventories = {inventory("amd64")};
+  verdict.inventories[0].packages[1].licenses = {"MIT", "as-is by somebody"};
+
+  const auto document = json::parse(render(Format::spdx, verdict, kSubject));
+
+  EXPECT_EQ(document.at("spdxVersion"), "SPDX-2.3");
+  EXPECT_EQ(document.at("creationInfo").at("creators").at(1), "Tool: trivy-0.69.3");
+  const auto& packages = document.at("packages");
+  ASSERT_EQ(packages.size(), 4U);
+  EXPECT_EQ(packages[0].at("name"), kSubject.image);
+  EXPECT_EQ(packages[0].at("checksums").at(0).at("checksumValue"), verdict.digest.hex());
+  EXPECT_EQ(packages[1].at("primaryPackagePurpose"), "OPERATING_SYSTEM");
+  EXPECT_EQ(packages[1].at("versionInfo"), "12.5");
+  EXPECT_EQ(packages[2].at("externalRefs").at(0).at("referenceLocator"),
+            "pkg:deb/debian/zlib1g@1.2.13-1");
+  EXPECT_EQ(packages[2].at("licenseDeclared"), "Zlib");
+  EXPECT_EQ(packages[2].at("annotations").at(0).at("comment"), "SrcName: zlib");
+  EXPECT_EQ(packages[3].at("sourceInfo"), "named by usr/lib/x/METADATA");
+  EXPECT_EQ(packages[3].at("licenseDeclared"), "MIT AND LicenseRef-1");
+  EXPECT_EQ(document.at("hasExtractedLicensingInfos").at(0).at("extractedText"),
+            "as-is by somebody");
+  EXPECT_EQ(document, json::parse(render(Format::spdx, verdict, kSubject))) << "the same again";
+
+  auto other = kSubject;
+  other.image = "reg.example/grp/app:2";
+  EXPECT_NE(json::parse(render(Format::spdx, verdict, other)).at("documentNamespace"),
+            document.at("documentNamespace"));
+}
+
+TEST(SpdxReport, TellsPlatformsApartAndSaysWhatIsInWhat) {
+  auto verdict = empty_verdict(true);
+  verdict.inventories = {inventory("amd64"), inventory("arm64")};
+
+  const auto document = json::parse(render(Format::spdx, verdict, kSubject));
+
+  std::set<std::string> ids{"SPDXRef-DOCUMENT"};
+  for (const auto& one : document.at("packages"))
+    EXPECT_TRUE(ids.insert(one.at("SPDXID").get<std::string>()).second) << one;
+  EXPECT_EQ(ids.size(), 10U);
+  std::set<std::string> placed;
+  for (const auto& one : document.at("relationships")) {
+    EXPECT_TRUE(ids.contains(one.at("spdxElementId").get<std::string>())) << one;
+    EXPECT_TRUE(placed.insert(one.at("relatedSpdxElement").get<std::string>()).second) << one;
+  }
+  EXPECT_EQ(placed.size(), 9U) << "each package is in one other, or what is described";
+}
+
+TEST(SpdxReport, WhatAnImageSaysStaysInItsField) {
+  auto verdict = empty_verdict(true);
+  const std::string hostile = "x\"},{\"name\":\"y\x1b[31m\xe2\x80\xae";
+  verdict.inventories = {inventory("amd64")};
+  verdict.inventories[0].os_name = hostile;
+  for (auto& package : verdict.inventories[0].packages)
+    package = {hostile,
+               hostile,
+               "pkg:deb/a b" + hostile,
+               hostile,
+               {hostile, "MIT) OR (GPL-2.0"},
+               {{"SrcName", hostile}}};
+
+  const auto rendered = render(Format::spdx, verdict, kSubject);
+
+  const auto document = json::parse(rendered);
+  ASSERT_EQ(document.at("packages").size(), 4U);
+  for (const auto& one : document.at("packages"))
+    EXPECT_FALSE(one.contains("externalRefs")) << "no package URL has blanks";
+  EXPECT_EQ(document.at("packages").at(2).at("licenseDeclared"), "LicenseRef-1 AND LicenseRef-2");
   for (const char* bad : {"\x1b", "\\u001b", "\xe2\x80\xae"})
     EXPECT_EQ(rendered.find(bad), std::string::npos);
 }

@@ -47,7 +47,7 @@ protected:
   }
   Result<std::unique_ptr<Signer>> command(const std::string& script,
                                           std::chrono::milliseconds deadline = 30s) {
-    return open_command({"/bin/sh", "-c", script}, file("pub"), deadline, runner_);
+    return open_command({{"/bin/sh", "-c", script}}, file("pub"), deadline, runner_);
   }
 
   fakes::TempDir dir_;
@@ -137,7 +137,7 @@ TEST_F(Signing, ACommandThatFailsOrLiesSignsNothing) {
     EXPECT_NE(signature.error().what.find(row.says), std::string::npos) << signature.error().what;
     EXPECT_EQ(signature.error().text().find("hunter2"), std::string::npos);
   }
-  auto absent = open_command({file("absent")}, file("pub"), 30s, runner_);
+  auto absent = open_command({{file("absent")}}, file("pub"), 30s, runner_);
   ASSERT_TRUE(absent);
   EXPECT_EQ((*absent)->sign("text").error().kind, ErrorKind::misconfigured);
   EXPECT_EQ((*command("exec /bin/sleep 60", 100ms))->sign("text").error().kind,
@@ -173,6 +173,26 @@ TEST_F(Signing, ABundleHoldsTheStatementAndASignatureOverIt) {
   EXPECT_EQ(predicate["runDetails"]["builder"]["id"], facts.builder_id);
   EXPECT_EQ(predicate["buildDefinition"]["resolvedDependencies"][0]["digest"]["sha256"],
             oci::Digest::of("x").hex());
+}
+
+TEST_F(Signing, TheProvenanceNamesEachDatabaseThatWasThere) {
+  Provenance facts;
+  facts.policy_digest = oci::Digest::of("policy").str();
+  facts.db_digest = oci::Digest::of("db").str();
+  const auto gate_of = [&] {
+    return json::parse(predicate_of(facts))["buildDefinition"]["internalParameters"]["gate"];
+  };
+
+  const auto gate = gate_of();
+  EXPECT_EQ(gate["verdict"], "passed");
+  EXPECT_EQ(gate["policy"], facts.policy_digest);
+  EXPECT_EQ(gate["db"], facts.db_digest);
+  EXPECT_FALSE(gate.contains("java_db") || gate.contains("second_db"));
+
+  facts.java_db_digest = oci::Digest::of("java").str();
+  facts.second_db_digest = oci::Digest::of("grype").str();
+  EXPECT_EQ(gate_of()["java_db"], facts.java_db_digest);
+  EXPECT_EQ(gate_of()["second_db"], facts.second_db_digest);
 }
 
 TEST_F(Signing, APredicateCannotNameAnotherSubject) {
