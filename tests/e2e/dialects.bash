@@ -100,7 +100,7 @@ try build sh -c 'buildah --storage-driver vfs bud --isolation chroot --format do
 try push sh -c 'buildah push --storage-driver=vfs --tls-verify=false \$(cat id) docker://$world_registry/app/buildah:1'
 try label buildah inspect --type image --format '{{.OCIv1.Config.Labels.team}}' $world_registry/app/buildah:1
 try archive sh -c 'buildah push \$(cat id) oci-archive:out.tar && tar -tf out.tar'
-try from buildah from $tiny
+try mount buildah mount some
 try volume buildah bud -v /:/host .
 printf 'FROM $tiny\nRUN exit 3\n' >failing
 try step buildah bud -f failing ." "$with_tools"
@@ -111,9 +111,47 @@ try step buildah bud -f failing ." "$with_tools"
     [[ -n $(world_registry_digest app/buildah:1) ]]
     expect_step label 0 x
     expect_step archive 0 index.json
-    expect_step from 125 "slipway builds from Dockerfiles only"
+    expect_step mount 125 "buildah copy"
     expect_step volume 125 "--volume"
     expect_step step 3
+}
+
+TEST "buildah's working containers: from, run, copy, config and commit, and what comes of it goes through the gate" {
+    run_steps 5018 "printf 'hello from the job' >app; mkdir -p conf && echo one >conf/one && echo two >conf/two
+c=\$(buildah from --name work $tiny)
+try from echo \"\$c\"
+try run buildah run \"\$c\" -- sh -c 'echo out; echo err >&2; mkdir /made; printf kept >/made/file'
+try state buildah run \"\$c\" head -c 4 /made/file
+try code buildah run \"\$c\" -- sh -c 'exit 7'
+try input sh -c \"printf 'through stdin' | buildah run \$c head -c 7\"
+try copy buildah copy \"\$c\" ./app /usr/local/bin/app
+try add buildah add \"\$c\" conf /etc/conf/
+try config buildah config --env WORD=x --env PATH=/bin --cmd '[\"/bin/sh\"]' --entrypoint '[\"/usr/local/bin/app\"]' --user 1000:1000 --workingdir /srv --label team=x --port 8080 \"\$c\"
+try list buildah containers
+try commit sh -c \"buildah commit --format docker -q \$c $world_registry/app/session:1 >id\"
+try label buildah inspect --type image --format '{{.OCIv1.Config.Labels.team}} {{.OCIv1.Config.Env}} {{.OCIv1.Config.User}}' $world_registry/app/session:1
+try push sh -c \"buildah push $world_registry/app/session:1\"
+second=\$(buildah from $world_registry/app/session:1)
+try second echo \"\$second\"
+try there buildah run --user 0 \"\$second\" -- head -c 40 /usr/local/bin/app /etc/conf/one /made/file
+try rm buildah rm \"\$second\" \"\$c\"" "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step from 0 work
+    expect_step run 0 out err
+    expect_step state 0 kept
+    expect_step code 7
+    expect_step input 0 through
+    expect_step copy 0
+    expect_step add 0
+    expect_step config 0
+    expect_step list 0 work
+    expect_step commit 0
+    expect_step label 0 x WORD=x 1000
+    expect_step push 0
+    expect_step second 0 -working-container
+    expect_step there 0 "hello from the job" one kept
+    [[ -n $(world_registry_digest app/session:1) ]]
 }
 
 TEST "img builds, tags, pushes and lists" {

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/backends/buildah/session.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace slipway::backends::buildah {
+namespace {
+
+using Options = std::vector<std::pair<std::string, std::string>>;
+
+TEST(BuildahSession, CommandsAreListsOfWords) {
+  const auto argv = session_argv(Program{}, "run", {{"env", "A=b c"}, {"user", "$(id)"}},
+                                 {"work", "sh", "-c", "echo \"$HOME\"; --device"});
+  ASSERT_TRUE(argv) << argv.error().text();
+  EXPECT_EQ(*argv,
+            (std::vector<std::string>{"/usr/bin/buildah", "run", "--env=A=b c", "--user=$(id)",
+                                      "--", "work", "sh", "-c", "echo \"$HOME\"; --device"}));
+}
+
+struct Refused {
+  const char* name;
+  const char* verb;
+  Options options;
+  std::vector<std::string> arguments;
+};
+class BuildahSessionRefuses : public testing::TestWithParam<Refused> {};
+TEST_P(BuildahSessionRefuses, WhatIsNotForAWorkingContainer) {
+  const auto& one = GetParam();
+  const auto argv = session_argv(Program{}, one.verb, one.options, one.arguments);
+  ASSERT_FALSE(argv.ok());
+  EXPECT_EQ(argv.error().kind, ErrorKind::bad_input);
+}
+INSTANTIATE_TEST_SUITE_P(
+    Cases, BuildahSessionRefuses,
+    testing::Values(Refused{"OtherVerb", "push", {}, {"a", "docker://registry/a"}},
+                    Refused{"Mount", "mount", {}, {"c"}},
+                    Refused{"Volume", "run", {{"volume", "/:/host"}}, {"c", "true"}},
+                    Refused{"Isolation", "run", {{"isolation", "rootless"}}, {"c", "true"}},
+                    Refused{"AuthFile", "from", {{"authfile", "/x"}}, {"a"}},
+                    Refused{"ContextDir", "copy", {{"contextdir", "/"}}, {"c", "etc"}},
+                    Refused{"GlobalOption", "containers", {{"root", "/x"}}, {}},
+                    Refused{"Nul", "rm", {}, {std::string("a\0b", 3)}}),
+    [](const auto& row) { return row.param.name; });
+
+TEST(BuildahSession, SandboxHasItsStoreAndTheBasesAndJoinsTheJob) {
+  SessionParts parts;
+  parts.job = "j1";
+  parts.owner = "me";
+  parts.container = "slipway-j1-session";
+  parts.joins = "slipway-j1-job";
+  parts.bases = "/state/bases/d";
+  parts.init_dir = "/opt/slipway/bin";
+  const auto spec = session_spec(parts, {});
+
+  EXPECT_EQ(spec.joins, "slipway-j1-job");
+  EXPECT_EQ(spec.network, "");
+  EXPECT_EQ(spec.labels.at("io.slipway.role"), "session");
+  EXPECT_EQ(spec.labels.at("io.slipway.job"), "j1");
+  ASSERT_EQ(spec.volumes.size(), 3U);
+  EXPECT_EQ(spec.volumes[0].source, "slipway-j1-session");
+  EXPECT_TRUE(std::all_of(spec.volumes.begin() + 1, spec.volumes.end(),
+                          [](const auto& one) { return one.read_only; }));
+  EXPECT_TRUE(spec.host_mounts().empty());
+}
+
+TEST(BuildahSession, AsksNoRegistry) {
+  const auto argv = session_set_up_argv({});
+  EXPECT_NE(std::find(argv.begin(), argv.end(), policy_json()), argv.end());
+  EXPECT_EQ(policy_json().find("\"docker\""), std::string::npos);
+  EXPECT_NE(policy_json().find(R"("default":[{"type":"reject"}])"), std::string::npos);
+}
+
+} // namespace
+} // namespace slipway::backends::buildah
