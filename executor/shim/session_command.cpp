@@ -29,7 +29,6 @@ const Flag kIsolation{"isolation", 0, Takes::value, Use::say,
 /// What weakens, limits or joins other things than the container.
 void add_refused(std::vector<Flag>& flags) {
   for (const Flag& flag : std::vector<Flag>{
-           {"volume", 'v', Takes::value, kRefuse, kNoMounts},
            {"mount", 0, Takes::value, kRefuse, kNoMounts},
            {"device", 0, Takes::value, kRefuse, "a job has no devices of the host"},
            {"security-opt", 0, Takes::value, kRefuse, kNoWeakening},
@@ -80,6 +79,7 @@ std::vector<Flag> with_registry_flags(std::vector<Flag> flags) {
 Spelling from_spelling() {
   auto flags = with_registry_flags({{"name"},
                                     {"format", 'f'},
+                                    {"volume", 'v'},
                                     {"add-host"},
                                     {"cap-add"},
                                     {"cap-drop"},
@@ -103,6 +103,7 @@ Spelling from_spelling() {
 
 Spelling run_spelling() {
   std::vector<Flag> flags{{"add-history", 0, kSwitch},
+                          {"volume", 'v'},
                           {"cap-add"},
                           {"cap-drop"},
                           {"env", 'e'},

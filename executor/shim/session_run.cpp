@@ -3,6 +3,8 @@
 
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
+#include "executor/shim/build_context.hpp"
+#include "executor/shim/parsing.hpp"
 #include "executor/shim/tar_stream.hpp"
 
 #include <nlohmann/json.hpp>
@@ -136,6 +138,7 @@ public:
                            !command_.container_files && command_.arguments.size() > 1;
     if (has_files)
       if (auto taken = take_files(); !taken) return fail(taken.error());
+    if (auto found = find_volumes(); !found) return fail(found.error());
     if (command_.takes_input) return exchange_both_ways();
     if (!command_.id_file.empty()) return with_id_file();
     return exchange(world_.out);
@@ -148,6 +151,35 @@ private:
   int fail(const std::string& text) const {
     world_.err(std::string{manner_.error} + text + "\n");
     return manner_.exit_code;
+  }
+
+  /// Folders of the workspace, which the sandbox has under the same path.
+  Status find_volumes() {
+    if (command_.verb == "config") return {}; // those of the image
+    for (auto& [name, value] : command_.options) {
+      if (name != "volume") continue;
+      const auto colon = value.find(':');
+      if (colon == std::string::npos)
+        return Error{
+            ErrorKind::bad_input, "--volume " + value + ": no folder to mount it on", "", {}};
+      auto source = workspace_folder(value.substr(0, colon), world_);
+      if (!source) return std::move(source).error().in("--volume " + value);
+      std::string rest = value.substr(colon + 1);
+      std::string target = rest.substr(0, rest.find(':'));
+      bool read_only = false;
+      for (const auto& option :
+           comma_parts(rest.substr(std::min(target.size() + 1, rest.size())))) {
+        // z and Z are about labels that are not here.
+        if (option != "ro" && option != "rw" && option != "z" && option != "Z" && !option.empty())
+          return Error{ErrorKind::bad_input,
+                       "--volume " + value + ": slipway does not support the option " + option,
+                       "ro, rw, z and Z can be said",
+                       {}};
+        read_only = read_only || option == "ro";
+      }
+      value = *source + ":" + target + (read_only ? ":ro" : "");
+    }
+    return {};
   }
 
   /// Each file that is named goes into the tar, below a folder of its own.

@@ -113,7 +113,7 @@ private:
   Result<int> plain(const std::string& verb,
                     const std::vector<std::pair<std::string, std::string>>& options,
                     const std::vector<std::string>& arguments, bool shows = true) {
-    auto argv = buildah::session_argv(program_, verb, options, arguments);
+    auto argv = buildah::session_argv(program_, places_, verb, options, arguments);
     if (!argv) return std::move(argv).error();
     auto request = tools().request(*std::move(argv));
     request.env.emplace_back("BUILDAH_ISOLATION", "chroot");
@@ -252,11 +252,10 @@ private:
     if (!manifest) return std::move(manifest).error().in("taking over the image");
 
     state::BuildNote note;
-    note.backend = "buildah " + program_.version;
+    note.backend = "buildah " + program_.version + ", working container";
     const auto took = std::chrono::duration_cast<std::chrono::seconds>(
         std::chrono::steady_clock::now() - started);
-    note.line = note.backend + ", committed from a working container in " +
-                std::to_string(took.count()) + " s";
+    note.line = note.backend + ", committed in " + std::to_string(took.count()) + " s";
     if (auto noted = add_bases(bases, *manifest, (*images)->layout(), note); !noted)
       return std::move(noted).error();
     auto id = session_.images_.enter(*manifest, order_.names, note,
@@ -343,7 +342,10 @@ bool JobSessions::answers() const {
 Status JobSessions::open(const buildah::Program& program) {
   const std::lock_guard guard{opening_};
   if (auto bases = place_.open_bases(); !bases) return bases;
-  if (answers()) return {};
+  // One that is slow to answer is not taken from under other commands.
+  if (is_open_ && running_ > 1) return {};
+  is_open_ = answers();
+  if (is_open_) return {};
   // A job can end it. What it makes slipway do for that has a limit.
   if (++starts_ > kMostStarts)
     return Error{ErrorKind::unavailable,
@@ -377,14 +379,18 @@ Status JobSessions::open(const buildah::Program& program) {
   parts.started = [&](const sandbox::ContainerFacts& sandbox) {
     looked_after = look_after(tools_, record_.key, "session", sandbox, nullptr);
   };
-  const buildah::Places places;
+  parts.workspace_volume = record_.volume;
+  buildah::Places places;
+  places.workspace = tools_.config.gitlab.builds_dir;
   if (auto started = buildah::start_session(tools_.podman, parts, places); !started)
     return std::move(started).error().in("starting the sandbox of working containers");
   if (!looked_after) return looked_after;
   const sandbox::BuildClock clock{nullptr, std::chrono::minutes{1}};
   auto ready = buildah::StoreTools{program, places, runner_, clock}.ask(
       buildah::session_set_up_argv(places), kMaxSaid);
-  return ready ? Status{} : Status{std::move(ready).error().in("setting up buildah")};
+  if (!ready) return std::move(ready).error().in("setting up buildah");
+  is_open_ = true;
+  return {};
 }
 
 std::vector<SessionBase> JobSessions::known_bases() const {
@@ -400,7 +406,9 @@ std::vector<SessionBase> JobSessions::known_bases() const {
 
 Status JobSessions::note_base(const SessionBase& base) {
   const auto known = known_bases();
-  if (known.size() >= kMostBases)
+  const bool is_known = std::any_of(known.begin(), known.end(),
+                                    [&](const auto& one) { return one.digest == base.digest; });
+  if (!is_known && known.size() >= kMostBases)
     return Error{ErrorKind::denied,
                  "this job took " + std::to_string(kMostBases) +
                      " images for working containers, and may take no more",
@@ -442,6 +450,11 @@ Result<int> JobSessions::run(const broker::SessionOrder& order,
                  "this job has no working container yet: `buildah from IMAGE` makes one",
                  {}};
   }
+  ++running_;
+  const struct End {
+    std::atomic<int>& running;
+    ~End() { --running; }
+  } end{running_};
   if (auto opened = open(*program); !opened) return std::move(opened).error();
   return Call{*this, *program, order, streams}.carry_out();
 }

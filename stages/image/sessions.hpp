@@ -75,7 +75,9 @@ private:
   std::filesystem::path socket_;
   sandbox::ScriptRunner runner_;
   std::mutex opening_;
-  int starts_ = 0;                 ///< since the script began; under opening_
+  int starts_ = 0;       ///< since the script began; under opening_
+  bool is_open_ = false; ///< the same
+  std::atomic<int> running_{0};
   std::timed_mutex one_at_a_time_; ///< images in and out
   std::atomic<int> calls_{0};
 };

@@ -5,6 +5,8 @@
 #include "executor/sandbox/script_client.hpp"
 #include "executor/sandbox/toolbox.hpp"
 
+#include <algorithm>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <string_view>
@@ -19,9 +21,11 @@ using Names = std::set<std::string, std::less<>>;
 const std::map<std::string, Names, std::less<>>& options_of_verbs() {
   static const std::map<std::string, Names, std::less<>> all{
       {"from",
-       {"name", "format", "add-host", "cap-add", "cap-drop", "http-proxy", "pull", "quiet"}},
+       {"name", "format", "add-host", "cap-add", "cap-drop", "http-proxy", "pull", "quiet",
+        "volume"}},
       {"run",
-       {"add-history", "cap-add", "cap-drop", "env", "hostname", "no-hosts", "user", "workingdir"}},
+       {"add-history", "cap-add", "cap-drop", "env", "hostname", "no-hosts", "user", "volume",
+        "workingdir"}},
       {"copy", {"add-history", "chmod", "chown", "from", "quiet"}},
       {"add", {"add-history", "chmod", "chown", "from", "quiet"}},
       {"config",
@@ -64,6 +68,22 @@ const std::map<std::string, Names, std::less<>>& options_of_verbs() {
   return all;
 }
 
+/// "SOURCE:TARGET[:ro]" of a folder of the workspace. Where links lead is no matter: in the sandbox
+/// there is nothing that is not the job's.
+bool is_volume_of(const std::string& workspace, const std::string& text) {
+  std::vector<std::string> parts;
+  for (std::size_t at = 0; at <= text.size();) {
+    const auto end = std::min(text.find(':', at), text.size());
+    parts.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  if (parts.size() < 2 || parts.size() > 3) return false;
+  if (parts.size() == 3 && parts[2] != "ro" && parts[2] != "rw") return false;
+  const std::filesystem::path source = parts[0];
+  return source == source.lexically_normal() && (parts[0] + "/").starts_with(workspace + "/") &&
+         parts[1].starts_with('/');
+}
+
 std::vector<std::string> by_shell(const std::string& script, std::vector<std::string> words) {
   words.insert(words.begin(), {"/bin/sh", "-ec", script, "sh"});
   return words;
@@ -85,7 +105,8 @@ sandbox::SandboxSpec session_spec(const SessionParts& parts, const Places& place
   spec.hostname = "buildah";
   spec.volumes = {{parts.container, places.store, false},
                   {parts.bases.string(), places.bases, true},
-                  {parts.init_dir.string(), "/run/slipway/bin", true}};
+                  {parts.init_dir.string(), "/run/slipway/bin", true},
+                  {parts.workspace_volume, places.workspace, false}};
   if (!parts.program_dir.empty())
     spec.volumes.push_back({parts.program_dir.string(), kProgramTarget, true});
   spec.allow(sandbox::PrivilegedInUserNamespace{
@@ -137,7 +158,7 @@ for blob do : > "$blob"; done)",
 }
 
 Result<std::vector<std::string>>
-session_argv(const Program& program, const std::string& verb,
+session_argv(const Program& program, const Places& places, const std::string& verb,
              const std::vector<std::pair<std::string, std::string>>& options,
              const std::vector<std::string>& arguments) {
   const auto known = options_of_verbs().find(verb);
@@ -148,6 +169,13 @@ session_argv(const Program& program, const std::string& verb,
     if (!known->second.contains(name))
       return Error{
           ErrorKind::bad_input, "buildah " + verb + " has no option --" + name + " here", "", {}};
+    if (name == "volume" && (verb == "run" || verb == "from") &&
+        !is_volume_of(places.workspace, value))
+      return Error{ErrorKind::bad_input,
+                   "buildah " + verb + " --volume " + value + " is no folder of " +
+                       places.workspace,
+                   "copy the files into the workspace, or use `buildah copy`",
+                   {}};
     argv.push_back("--" + name + "=" + value);
   }
   argv.emplace_back("--");

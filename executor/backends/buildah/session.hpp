@@ -4,7 +4,8 @@
 //   - has no privilege on the host: it shares the job's user namespace, which does not hold the
 //     service user, and ends with the job;
 //   - shares the job's network namespace: what keeps the job from registries keeps it, too;
-//   - has a store of its own in a volume, which no other job sees, and no credential;
+//   - has a store of its own in a volume, which no other job sees, the job's workspace, and no
+//     credential;
 //   - asks no registry: images come from a layout that slipway filled;
 //   - runs commands in a changed root and nothing more (chroot isolation): what breaks out of it is
 //     in this sandbox, whose only contents are the job's.
@@ -29,6 +30,7 @@ struct SessionParts {
   std::string joins;     ///< the job's sandbox
   sandbox::IdSlot ids;   ///< the job's
   sandbox::Limits limits;
+  std::string workspace_volume;
   std::filesystem::path bases;       ///< folder with slipway's layouts of base images
   std::filesystem::path init_dir;    ///< folder with slipway-init
   std::filesystem::path program_dir; ///< of the tool where it is not below /usr; "": it is
@@ -52,9 +54,10 @@ std::vector<std::string> session_export_argv(const Places& places,
                                              const std::vector<std::string>& known);
 
 /// A command about working containers, its options by their long names. Nothing is split or
-/// interpreted by a shell. Errors: bad_input (a verb or an option that is not for this; NUL).
+/// interpreted by a shell. Errors: bad_input (a verb or an option that is not for this; a volume of
+/// other than the workspace; NUL).
 Result<std::vector<std::string>>
-session_argv(const Program& program, const std::string& verb,
+session_argv(const Program& program, const Places& places, const std::string& verb,
              const std::vector<std::pair<std::string, std::string>>& options,
              const std::vector<std::string>& arguments);
 

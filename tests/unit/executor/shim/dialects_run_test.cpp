@@ -764,6 +764,24 @@ TEST_F(DialectRun, BuildahCommitWritesTheImageIdWhereItIsAskedTo) {
   EXPECT_EQ(out_, kHexA + "\n");
 }
 
+TEST_F(DialectRun, BuildahRunMountsFoldersOfTheWorkspaceAndNoOthers) {
+  broker_.answers = {{kBuildah, "HTTP/1.1 101 X\r\n\r\n" + frame(3, "0")}};
+  write("cache/x", "");
+  fs::create_symlink("/etc", dir_ + "/way-out");
+
+  ASSERT_EQ(shell("buildah run -v cache:/c:ro,Z -v .:/w c true"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["options"],
+            Json::array({Json::array({"volume", dir_ + "/cache:/c:ro"}),
+                         Json::array({"volume", dir_ + ":/w"})}));
+  const auto asked = broker_.seen().size();
+  for (const auto* volume :
+       {"/:/host", "way-out:/e", "/run/slipway:/s", "gone:/g", ".:/w:O", "."}) {
+    EXPECT_EQ(shell(std::string{"buildah run -v "} + volume + " c true"), 125) << volume;
+    EXPECT_NE(err_.find(volume), std::string::npos) << err_;
+  }
+  EXPECT_EQ(broker_.seen().size(), asked);
+}
+
 TEST_F(DialectRun, BuildahInspectLooksForAContainerFirst) {
   broker_.answers = {{kBuildah, streamed(frame(1, "{}\n") + frame(3, "0"))}};
   ASSERT_EQ(shell("buildah inspect c"), 0) << err_;

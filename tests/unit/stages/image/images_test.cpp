@@ -82,6 +82,78 @@ protected:
   state::JobRecord record_;
 };
 
+/// What a command about working containers came to, and what it printed.
+struct SessionSaid {
+  Result<int> ended;
+  std::string out;
+};
+
+SessionSaid order(Images& images, const std::string& verb,
+                  std::vector<std::pair<std::string, std::string>> options = {},
+                  std::vector<std::string> arguments = {}) {
+  broker::SessionOrder asked;
+  asked.verb = verb;
+  asked.options = std::move(options);
+  asked.arguments = std::move(arguments);
+  std::string out;
+  broker::SessionStreams streams;
+  streams.out = [&](std::string_view bytes) { out += bytes; };
+  streams.err = [](std::string_view) {};
+  streams.cancelled = [] { return false; };
+  auto ended = images.sessions().run(asked, streams);
+  return {std::move(ended), out};
+}
+
+TEST_F(ImagesTest, AWorkingContainerNeedsABuildahOnTheHost) {
+  auto images = this->images();
+
+  const auto said = order(*images, "from", {}, {"scratch"});
+
+  ASSERT_FALSE(said.ended.ok());
+  EXPECT_EQ(said.ended.error().kind, ErrorKind::misconfigured);
+  EXPECT_EQ(audited("build_denied").size(), 1U);
+  EXPECT_TRUE(api_->containers.empty());
+}
+
+TEST_F(ImagesTest, AWorkingContainerNeedsAPolicyThatAllowsBuildah) {
+  config::Rule rule;
+  rule.origin = "p.toml:1";
+  rule.backends.banned = {"buildah"};
+  config_.rules.push_back(rule);
+  auto with_buildah = tools();
+  with_buildah.backends.emplace("buildah", wire_buildah(backends::buildah::Program{}));
+  Images images{with_buildah, record_, {}};
+
+  const auto said = order(images, "from", {}, {"scratch"});
+
+  ASSERT_FALSE(said.ended.ok());
+  EXPECT_EQ(said.ended.error().kind, ErrorKind::denied);
+  EXPECT_NE(said.ended.error().what.find("p.toml:1"), std::string::npos);
+  ASSERT_EQ(audited("build_denied").size(), 1U);
+  EXPECT_EQ(audited("build_denied")[0]["dialect"], "buildah from");
+  EXPECT_TRUE(audited("session_start").empty());
+  EXPECT_TRUE(api_->containers.empty());
+}
+
+TEST_F(ImagesTest, BeforeTheFirstWorkingContainerNothingIsStartedToLookForOne) {
+  auto with_buildah = tools();
+  with_buildah.backends.emplace("buildah", wire_buildah(backends::buildah::Program{}));
+  Images images{with_buildah, record_, {}};
+
+  const auto list = order(images, "containers");
+  ASSERT_TRUE(list.ended.ok());
+  EXPECT_TRUE(list.out.starts_with("CONTAINER ID")) << list.out;
+  EXPECT_EQ(order(images, "containers", {{"quiet", "true"}}).out, "");
+  EXPECT_EQ(order(images, "containers", {{"json", "true"}}).out, "null\n");
+  EXPECT_TRUE(order(images, "rm", {{"all", "true"}}).ended.ok());
+  const auto gone = order(images, "run", {}, {"c", "true"});
+  ASSERT_FALSE(gone.ended.ok());
+  EXPECT_EQ(gone.ended.error().kind, ErrorKind::not_found);
+  EXPECT_EQ(gone.ended.error().what, "c: container not known");
+  EXPECT_TRUE(api_->containers.empty());
+  EXPECT_TRUE(audited("session_start").empty());
+}
+
 TEST_F(ImagesTest, WhatTheJobDoesNotHaveIsNotPushed) {
   auto images = this->images();
 

@@ -11,12 +11,18 @@ namespace {
 using Options = std::vector<std::pair<std::string, std::string>>;
 
 TEST(BuildahSession, CommandsAreListsOfWords) {
-  const auto argv = session_argv(Program{}, "run", {{"env", "A=b c"}, {"user", "$(id)"}},
+  const auto argv = session_argv(Program{}, Places{}, "run", {{"env", "A=b c"}, {"user", "$(id)"}},
                                  {"work", "sh", "-c", "echo \"$HOME\"; --device"});
   ASSERT_TRUE(argv) << argv.error().text();
   EXPECT_EQ(*argv,
             (std::vector<std::string>{"/usr/bin/buildah", "run", "--env=A=b c", "--user=$(id)",
                                       "--", "work", "sh", "-c", "echo \"$HOME\"; --device"}));
+}
+
+TEST(BuildahSession, MountsFoldersOfTheWorkspace) {
+  EXPECT_TRUE(session_argv(Program{}, Places{}, "run", {{"volume", "/builds:/v"}}, {"c", "x"}));
+  EXPECT_TRUE(session_argv(Program{}, Places{}, "from", {{"volume", "/builds/a b:/v:ro"}}, {"a"}));
+  EXPECT_TRUE(session_argv(Program{}, Places{}, "config", {{"volume", "/data"}}, {"c"}));
 }
 
 struct Refused {
@@ -28,7 +34,7 @@ struct Refused {
 class BuildahSessionRefuses : public testing::TestWithParam<Refused> {};
 TEST_P(BuildahSessionRefuses, WhatIsNotForAWorkingContainer) {
   const auto& one = GetParam();
-  const auto argv = session_argv(Program{}, one.verb, one.options, one.arguments);
+  const auto argv = session_argv(Program{}, Places{}, one.verb, one.options, one.arguments);
   ASSERT_FALSE(argv.ok());
   EXPECT_EQ(argv.error().kind, ErrorKind::bad_input);
 }
@@ -37,6 +43,10 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Refused{"OtherVerb", "push", {}, {"a", "docker://registry/a"}},
                     Refused{"Mount", "mount", {}, {"c"}},
                     Refused{"Volume", "run", {{"volume", "/:/host"}}, {"c", "true"}},
+                    Refused{"VolumeBesideTheWorkspace", "from", {{"volume", "/buildsx:/v"}}, {"a"}},
+                    Refused{"VolumeByDots", "run", {{"volume", "/builds/../etc:/v"}}, {"c", "x"}},
+                    Refused{"VolumeOption", "run", {{"volume", "/builds/a:/v:O"}}, {"c", "x"}},
+                    Refused{"VolumeAlone", "run", {{"volume", "/builds/a"}}, {"c", "x"}},
                     Refused{"Isolation", "run", {{"isolation", "rootless"}}, {"c", "true"}},
                     Refused{"AuthFile", "from", {{"authfile", "/x"}}, {"a"}},
                     Refused{"ContextDir", "copy", {{"contextdir", "/"}}, {"c", "etc"}},
@@ -50,6 +60,7 @@ TEST(BuildahSession, SandboxHasItsStoreAndTheBasesAndJoinsTheJob) {
   parts.owner = "me";
   parts.container = "slipway-j1-session";
   parts.joins = "slipway-j1-job";
+  parts.workspace_volume = "slipway-j1-builds";
   parts.bases = "/state/bases/d";
   parts.init_dir = "/opt/slipway/bin";
   const auto spec = session_spec(parts, {});
@@ -58,10 +69,10 @@ TEST(BuildahSession, SandboxHasItsStoreAndTheBasesAndJoinsTheJob) {
   EXPECT_EQ(spec.network, "");
   EXPECT_EQ(spec.labels.at("io.slipway.role"), "session");
   EXPECT_EQ(spec.labels.at("io.slipway.job"), "j1");
-  ASSERT_EQ(spec.volumes.size(), 3U);
+  ASSERT_EQ(spec.volumes.size(), 4U);
   EXPECT_EQ(spec.volumes[0].source, "slipway-j1-session");
-  EXPECT_TRUE(std::all_of(spec.volumes.begin() + 1, spec.volumes.end(),
-                          [](const auto& one) { return one.read_only; }));
+  EXPECT_TRUE(spec.volumes[1].read_only && spec.volumes[2].read_only);
+  EXPECT_EQ(spec.volumes[3].source, "slipway-j1-builds");
   EXPECT_TRUE(spec.host_mounts().empty());
 }
 
