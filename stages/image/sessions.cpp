@@ -167,6 +167,10 @@ private:
       return std::move(made).error().in("preparing for " + name);
     if (auto imported = tools().import(bases); !imported)
       return std::move(imported).error().in("giving " + name + " to buildah");
+    // The name that the layout gave it, which lists would show. Best effort: it may have none.
+    (void)tools()
+        .ask({program_.path, "rmi", "localhost" + places_.named_bases() + ":latest"}, kMaxSaid)
+        .ok();
     if (auto noted = session_.note_base(*base); !noted) return std::move(noted).error();
     return base->name;
   }

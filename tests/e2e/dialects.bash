@@ -128,7 +128,7 @@ try copy buildah copy \"\$c\" ./app /usr/local/bin/app
 try add buildah add \"\$c\" conf /etc/conf/
 try config buildah config --env WORD=x --env PATH=/bin --cmd '[\"/bin/sh\"]' --entrypoint '[\"/usr/local/bin/app\"]' --user 1000:1000 --workingdir /srv --label team=x --port 8080 \"\$c\"
 try list buildah containers
-try volume buildah run -v ./conf:/conf:Z -v \"\$PWD:/all:ro\" work -- sh -c 'head -1 /conf/one; echo from-inside >/conf/three; rm /all/app'
+try volume buildah run --user 0 -v ./conf:/conf:Z -v \"\$PWD:/all:ro\" work -- sh -c 'head -1 /conf/one; echo from-inside >/conf/three; rm /all/app'
 try volume-out buildah run -v /etc:/e work true
 try from-inside cat conf/three app
 try hosts buildah run \"\$c\" -- head -20 /etc/hosts
@@ -152,7 +152,7 @@ try rm buildah rm \"\$second\" \"\$c\"" "$with_tools"
     expect_step copy 0
     expect_step add 0
     expect_step config 0
-    expect_step list 0 work
+    expect_step list 0 work "$world_registry/base/tiny"
     expect_step hosts 0 localhost
     expect_step volume 1 one "Read-only file system"
     expect_step volume-out 125 workspace
