@@ -110,6 +110,7 @@ std::vector<std::string> files_of(const std::string& source, const std::string& 
   if (fs::exists(fs::symlink_status(path, failed))) return {path};
   std::vector<std::string> files;
   glob_t found{};
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs
   if (::glob(path.c_str(), GLOB_NOSORT, nullptr, &found) == 0)
     files.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   ::globfree(&found);

@@ -56,8 +56,11 @@ Status feed_program(const sandbox::ScriptRunner& run, const engine_api::ScriptRe
     std::vector<char> buffer(64UL << 10);
     for (;;) {
       auto got = source(buffer.data(), buffer.size());
-      if (!got) failed = std::move(got).error();
-      if (!got || *got == 0) break;
+      if (!got) {
+        failed = std::move(got).error();
+        break;
+      }
+      if (*got == 0) break;
       if (!write_all(write_end.get(), {buffer.data(), *got})) break; // the program says why
     }
     write_end.reset();
