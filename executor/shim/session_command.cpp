@@ -249,7 +249,7 @@ void add_proxies(const Environment& env, SessionCommand& command) {
       command.proxies.emplace_back(name, found->second);
 }
 
-/// There is one network, the job's.
+/// There is one network.
 std::string check_network(const Line& line) {
   auto network = line.last("network");
   if (network.empty()) network = line.last("net");

@@ -370,7 +370,8 @@ Status JobSessions::open(const buildah::Program& program) {
   parts.job = record_.key;
   parts.owner = tools_.owner;
   parts.container = "slipway-" + record_.key + "-session";
-  parts.joins = "slipway-" + record_.key + "-job";
+  parts.closed = record_.network_closed;
+  if (record_.network_closed) parts.proxies = tools_.folders.run_dir(record_.key) / "egress";
   parts.ids.first = record_.slot_first;
   parts.ids.size = record_.slot_size;
   parts.ids.number = record_.slot_number;
@@ -457,6 +458,12 @@ Result<int> JobSessions::run(const broker::SessionOrder& order,
                  "this job has no working container yet: `buildah from IMAGE` makes one",
                  {}};
   }
+  // What is in a container can be taken out of it: `run --volume`, output.
+  const bool takes_image =
+      order.verb == "from" && order.arguments != std::vector<std::string>{"scratch"};
+  if (takes_image || !option_of(order, "from").empty())
+    if (auto admitted = policy::admit_save(effective_, policy::subject_of(record_)); !admitted)
+      return std::move(admitted).error();
   ++running_;
   const struct End {
     std::atomic<int>& running;

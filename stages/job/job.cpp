@@ -938,6 +938,9 @@ Status Jobs::remove_all(const state::JobRecord& record) {
     return removed;
   if (auto cleared = clear_engine(record.key); !cleared) return cleared;
   if (auto cleared = clear_builders(record.key); !cleared) return cleared;
+  if (auto removed = tools_.podman.remove_networks({container_name(record.key, "session")});
+      !removed)
+    return removed;
   std::vector<std::string> volumes{container_name(record.key, "session")};
   if (!record.volume.empty()) volumes.push_back(record.volume);
   return tools_.podman.remove_volumes(volumes);
@@ -1067,7 +1070,10 @@ Status Jobs::sweep() {
     if (auto removed = tools_.podman.remove_volumes(builders); !removed) return removed;
   }
   for (const auto& key : keys) {
-    if (auto removed = tools_.podman.remove_networks({"slipway-" + key}); !removed) return removed;
+    if (auto removed =
+            tools_.podman.remove_networks({"slipway-" + key, container_name(key, "session")});
+        !removed)
+      return removed;
     if (auto removed = tools_.podman.remove_volumes({"slipway-" + key + "-builds",
                                                      container_name(key, "engine"),
                                                      container_name(key, "session")});

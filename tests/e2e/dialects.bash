@@ -131,6 +131,8 @@ try list buildah containers
 try volume buildah run --user 0 -v ./conf:/conf:Z -v \"\$PWD:/all:ro\" work -- sh -c 'head -1 /conf/one; echo from-inside >/conf/three; rm /all/app'
 try volume-out buildah run -v /etc:/e work true
 try from-inside cat conf/three app
+try own-broker bash -c 'exec 3<>/dev/tcp/127.0.0.1/2375; printf \"GET /_ping HTTP/1.0\r\n\r\n\" >&3; cat <&3'
+try broker buildah run --user 0 work -- /bin/busybox nc 127.0.0.1 2375
 try hosts buildah run \"\$c\" -- head -20 /etc/hosts
 try whole buildah inspect --format '{{.Container}} {{.FromImage}}' work
 mkdir -p outside && cp app /tmp/other && cd /tmp && buildah copy -q \"\$c\" other /srv/ && cd - >/dev/null
@@ -154,6 +156,9 @@ try rm buildah rm \"\$second\" \"\$c\"" "$with_tools"
     expect_step config 0
     expect_step list 0 work "$world_registry/base/tiny"
     expect_step hosts 0 localhost
+    # Control: the job's own script reaches the broker there.
+    expect_step own-broker 0 "200 OK"
+    expect_step broker 1 "refused"
     expect_step volume 1 one "Read-only file system"
     expect_step volume-out 125 workspace
     expect_step from-inside 0 from-inside "hello from the job"

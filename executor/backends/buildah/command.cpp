@@ -345,11 +345,9 @@ std::string registries_conf(const std::vector<NamedBase>& bases) {
   return text;
 }
 
-std::string containers_conf(HostsFile hosts) {
+std::string containers_conf() {
   // Nothing of the host's own configuration is there; what counts is said.
-  return std::string{"[containers]\nbase_hosts_file = \""} +
-         (hosts == HostsFile::none ? "none" : "/etc/hosts") +
-         "\"\nlog_driver = \"none\"\n"
+  return "[containers]\nbase_hosts_file = \"none\"\nlog_driver = \"none\"\n"
          "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n";
 }
 

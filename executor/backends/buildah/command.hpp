@@ -95,14 +95,11 @@ std::string bases_index(const std::vector<NamedBase>& bases,
 /// Where the tool is inside a sandbox when it is not below /usr.
 inline constexpr const char* kProgramTarget = "/tools";
 
-/// Which names a step knows beside its own: those of the sandbox's /etc/hosts, or none.
-enum class HostsFile { none, sandbox };
-
 /// Files of /etc/containers. No registry is ever asked; short names mean Docker Hub, as with
 /// Docker, and never what some image called itself ("localhost/…").
 std::string storage_conf(const Places& places);
 std::string registries_conf(const std::vector<NamedBase>& bases);
-std::string containers_conf(HostsFile hosts = HostsFile::none);
+std::string containers_conf();
 std::string policy_json();
 
 } // namespace slipway::backends::buildah

@@ -100,13 +100,17 @@ sandbox::SandboxSpec session_spec(const SessionParts& parts, const Places& place
   spec.entrypoint = {"/run/slipway/bin/slipway-init"};
   spec.user = "0:0";
   spec.ids = parts.ids;
-  spec.joins = parts.joins;
+  spec.network = parts.container;
   spec.limits = parts.limits;
   spec.hostname = "buildah";
   spec.volumes = {{parts.container, places.store, false},
                   {parts.bases.string(), places.bases, true},
                   {parts.init_dir.string(), "/run/slipway/bin", true},
                   {parts.workspace_volume, places.workspace, false}};
+  if (!parts.proxies.empty()) {
+    spec.volumes.push_back({parts.proxies.string(), "/run/slipway/egress", true});
+    spec.env.emplace_back("SLIPWAY_EGRESS", "sandbox");
+  }
   if (!parts.program_dir.empty())
     spec.volumes.push_back({parts.program_dir.string(), kProgramTarget, true});
   spec.allow(sandbox::PrivilegedInUserNamespace{
@@ -121,6 +125,10 @@ Status start_session(sandbox::Podman& podman, const SessionParts& parts, const P
   if (Status removed = podman.remove({parts.container}); !removed) return removed;
   auto spec = session_spec(parts, places);
   if (Status made = podman.create_volume(parts.container, spec.labels); !made) return made;
+  if (Status removed = podman.remove_networks({parts.container}); !removed) return removed;
+  auto network = parts.closed ? podman.create_closed_network(parts.container, spec.labels)
+                              : podman.create_network(parts.container, spec.labels, true);
+  if (!network) return std::move(network).error();
   auto listener = sandbox::listen_for_scripts(parts.socket);
   if (!listener) return std::move(listener).error();
   spec.script_listener = listener->get();
@@ -132,12 +140,11 @@ Status start_session(sandbox::Podman& podman, const SessionParts& parts, const P
 }
 
 std::vector<std::string> session_set_up_argv(const Places& places) {
-  // Names that the job knows (services, extra hosts) are known in a working container, too.
   return by_shell(std::string{"umask 022\n"} + kWriteConfig + R"(mkdir -p "$1/tmp" "$2"
 chmod 1777 "$1/tmp"
 find "$1/tmp" -mindepth 1 -maxdepth 1 -exec rm -rf -- {} +)",
-                  {storage_conf(places), registries_conf({}), containers_conf(HostsFile::sandbox),
-                   policy_json(), places.store, places.work});
+                  {storage_conf(places), registries_conf({}), containers_conf(), policy_json(),
+                   places.store, places.work});
 }
 
 std::vector<std::string> session_bases_argv(const Places& places, const std::string& index) {

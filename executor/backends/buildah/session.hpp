@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Working containers of one job (`buildah from`, `run`, `copy`, `config`, `commit`): the host's own
 // Buildah in a sandbox that lives as long as the job. It
-//   - has no privilege on the host: it shares the job's user namespace, which does not hold the
-//     service user, and ends with the job;
-//   - shares the job's network namespace: what keeps the job from registries keeps it, too;
+//   - has no privilege on the host: its ids are the job's, which do not hold the service user, and
+//     ends with the job;
+//   - has a network of its own, as a builder has: behind the job's egress rule, and without a way
+//   to
+//     the job's broker;
 //   - has a store of its own in a volume, which no other job sees, the job's workspace, and no
 //     credential;
 //   - asks no registry: images come from a layout that slipway filled;
@@ -26,14 +28,15 @@ namespace slipway::backends::buildah {
 struct SessionParts {
   std::string job; ///< value of the label io.slipway.job
   std::string owner;
-  std::string container; ///< its name, and that of its volume
-  std::string joins;     ///< the job's sandbox
+  std::string container; ///< its name, and that of its volume and its network
   sandbox::IdSlot ids;   ///< the job's
   sandbox::Limits limits;
   std::string workspace_volume;
   std::filesystem::path bases;       ///< folder with slipway's layouts of base images
   std::filesystem::path init_dir;    ///< folder with slipway-init
   std::filesystem::path program_dir; ///< of the tool where it is not below /usr; "": it is
+  bool closed = false;               ///< its network has no way out …
+  std::filesystem::path proxies;     ///< … but the job's proxy, where it has one: its sockets
   std::filesystem::path socket;      ///< where its script socket is made
   std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
 };

@@ -135,6 +135,23 @@ TEST_F(ImagesTest, AWorkingContainerNeedsAPolicyThatAllowsBuildah) {
   EXPECT_TRUE(api_->containers.empty());
 }
 
+TEST_F(ImagesTest, WhoMayTakeNoImageOutMayHaveNoneInAWorkingContainer) {
+  config::Rule rule;
+  rule.origin = "p.toml:1";
+  rule.save = false;
+  config_.rules.push_back(rule);
+  auto with_buildah = tools();
+  with_buildah.backends.emplace("buildah", wire_buildah(backends::buildah::Program{}));
+  Images images{with_buildah, record_, {}};
+
+  const auto said = order(images, "from", {}, {"reg.example/a:1"});
+
+  ASSERT_FALSE(said.ended.ok());
+  EXPECT_EQ(said.ended.error().kind, ErrorKind::denied);
+  EXPECT_NE(said.ended.error().what.find("save"), std::string::npos) << said.ended.error().what;
+  EXPECT_TRUE(api_->containers.empty());
+}
+
 TEST_F(ImagesTest, BeforeTheFirstWorkingContainerNothingIsStartedToLookForOne) {
   auto with_buildah = tools();
   with_buildah.backends.emplace("buildah", wire_buildah(backends::buildah::Program{}));

@@ -54,19 +54,18 @@ INSTANTIATE_TEST_SUITE_P(
                     Refused{"Nul", "rm", {}, {std::string("a\0b", 3)}}),
     [](const auto& row) { return row.param.name; });
 
-TEST(BuildahSession, SandboxHasItsStoreAndTheBasesAndJoinsTheJob) {
+TEST(BuildahSession, SandboxHasItsStoreTheBasesTheWorkspaceAndANetworkOfItsOwn) {
   SessionParts parts;
   parts.job = "j1";
   parts.owner = "me";
   parts.container = "slipway-j1-session";
-  parts.joins = "slipway-j1-job";
   parts.workspace_volume = "slipway-j1-builds";
   parts.bases = "/state/bases/d";
   parts.init_dir = "/opt/slipway/bin";
   const auto spec = session_spec(parts, {});
 
-  EXPECT_EQ(spec.joins, "slipway-j1-job");
-  EXPECT_EQ(spec.network, "");
+  EXPECT_EQ(spec.joins, "") << "the job's broker listens in the job's network namespace";
+  EXPECT_EQ(spec.network, "slipway-j1-session");
   EXPECT_EQ(spec.labels.at("io.slipway.role"), "session");
   EXPECT_EQ(spec.labels.at("io.slipway.job"), "j1");
   ASSERT_EQ(spec.volumes.size(), 4U);
