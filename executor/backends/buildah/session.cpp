@@ -103,6 +103,8 @@ sandbox::SandboxSpec session_spec(const SessionParts& parts, const Places& place
   spec.network = parts.container;
   spec.limits = parts.limits;
   spec.hostname = "buildah";
+  // The host's tree, which crun leaves below, is under it.
+  spec.tmpfs = {{"/sys/fs/cgroup", "rw,size=64k,notmpcopyup"}};
   spec.volumes = {{parts.container, places.store, false},
                   {parts.bases.string(), places.bases, true},
                   {parts.init_dir.string(), "/run/slipway/bin", true},

@@ -73,6 +73,8 @@ TEST(BuildahSession, SandboxHasItsStoreTheBasesTheWorkspaceAndANetworkOfItsOwn) 
   EXPECT_TRUE(spec.volumes[1].read_only && spec.volumes[2].read_only);
   EXPECT_EQ(spec.volumes[3].source, "slipway-j1-builds");
   EXPECT_TRUE(spec.host_mounts().empty());
+  ASSERT_EQ(spec.tmpfs.size(), 1U) << "the host's control groups are hidden";
+  EXPECT_EQ(spec.tmpfs[0].first, "/sys/fs/cgroup");
 }
 
 TEST(BuildahSession, AsksNoRegistry) {
