@@ -21,6 +21,8 @@ constexpr std::string_view kNoMounts =
     "`buildah copy`";
 constexpr std::string_view kOneNamespace =
     "what runs in a working container has the network and the namespaces of its sandbox";
+constexpr std::string_view kNoCapabilities =
+    "a command in a working container has Buildah's default capabilities at most";
 constexpr std::string_view kNoSignature = "the gate's verdict is what counts, and slipway signs";
 
 const Flag kIsolation{"isolation", 0, Takes::value, Use::say,
@@ -31,6 +33,7 @@ void add_refused(std::vector<Flag>& flags) {
   for (const Flag& flag : std::vector<Flag>{
            {"mount", 0, Takes::value, kRefuse, kNoMounts},
            {"device", 0, Takes::value, kRefuse, "a job has no devices of the host"},
+           {"cap-add", 0, Takes::value, kRefuse, kNoCapabilities},
            {"security-opt", 0, Takes::value, kRefuse, kNoWeakening},
            {"userns", 0, Takes::value, kRefuse, kOneNamespace},
            {"userns-uid-map", 0, Takes::value, kRefuse, kOneNamespace},
@@ -81,7 +84,6 @@ Spelling from_spelling() {
                                     {"format", 'f'},
                                     {"volume", 'v'},
                                     {"add-host"},
-                                    {"cap-add"},
                                     {"cap-drop"},
                                     {"http-proxy", 0, kSwitch},
                                     {"quiet", 'q', kSwitch},
@@ -104,7 +106,6 @@ Spelling from_spelling() {
 Spelling run_spelling() {
   std::vector<Flag> flags{{"add-history", 0, kSwitch},
                           {"volume", 'v'},
-                          {"cap-add"},
                           {"cap-drop"},
                           {"env", 'e'},
                           {"hostname"},

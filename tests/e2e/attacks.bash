@@ -40,7 +40,9 @@ printf 'FROM $world_tools\nRUN nft flush ruleset; echo flush-of-the-step \$?; /o
 try build docker build --no-cache .
 ln -s \"\$(command -v docker)\" /usr/local/bin/buildah # the image has none
 c=\$(buildah from $world_tools)
-try session buildah run --cap-add ALL \$c -- sh -c 'nft flush ruleset; echo flush-of-the-command \$?; /opt/push-by-hand $2/session'
+try capabilities buildah run --cap-add NET_ADMIN \$c true
+try route-of-the-command buildah run \$c -- /opt/busybox ip link set eth0 down
+try session buildah run \$c -- sh -c 'nft flush ruleset; echo flush-of-the-command \$?; /opt/push-by-hand $2/session'
 try flush nft flush ruleset
 try route /opt/busybox ip route add $env_address/32 dev eth0
 try address /opt/busybox ip link set eth0 down
@@ -69,6 +71,8 @@ TEST "a token that may push is of no use in the script, the helper, a service or
     expect_step build 1 "flush-of-the-step " "Couldn't connect"
     expect_step session 7 "flush-of-the-command " "Couldn't connect"
     expect_step after-tricks 7 "Couldn't connect"
+    expect_step capabilities 125 --cap-add
+    grep -q '^>>route-of-the-command [1-9]' <<<"$TRACE"
     grep -q '^>>flush [1-9]' <<<"$TRACE"
     grep -q '^>>route [1-9]' <<<"$TRACE"
     grep -q '^>>address [1-9]' <<<"$TRACE"
@@ -124,7 +128,7 @@ ln -s \"\$(command -v docker)\" /usr/local/bin/buildah
 buildah from --name own $world_tools
 try containers buildah containers --noheading
 try others-container buildah run of-the-first -- true
-try root-of-session buildah run --cap-add ALL own -- sh -c 'cat /proc/[0-9]*/cmdline | tr \"\\0\" \" \"; for one in /proc/[0-9]*/root; do ls -R \$one/run/slipway; grep -rlsI -e only-slipway[-]knows-this -e secret-o[f]-$first \$one/etc \$one/run \$one/tmp \$one/var/lib/containers; done; id -u'" ".image.name = \"$world_tools\"" || true
+try root-of-session buildah run own -- sh -c 'cat /proc/[0-9]*/cmdline | tr \"\\0\" \" \"; for one in /proc/[0-9]*/root; do ls -R \$one/run/slipway; grep -rlsI -e only-slipway[-]knows-this -e secret-o[f]-$first \$one/etc \$one/run \$one/tmp \$one/var/lib/containers; done; id -u'" ".image.name = \"$world_tools\"" || true
     with_cgroup2_as_user podman exec "$name" /bin/touch /tmp/stop
     wait "$runner"
     FIRST=$(world_trace "$CASE_DIR/first" "$first")

@@ -17,15 +17,14 @@ namespace {
 using Names = std::set<std::string, std::less<>>;
 
 /// What a command may be given. What is about other things than the container and its image
-/// (credentials, isolation, devices, files of the sandbox) is not here.
+/// (credentials, isolation, devices, files of the sandbox) is not here, nor are capabilities beyond
+/// Buildah's default ones, with which a command could change the sandbox's network.
 const std::map<std::string, Names, std::less<>>& options_of_verbs() {
   static const std::map<std::string, Names, std::less<>> all{
       {"from",
-       {"name", "format", "add-host", "cap-add", "cap-drop", "http-proxy", "pull", "quiet",
-        "volume"}},
+       {"name", "format", "add-host", "cap-drop", "http-proxy", "pull", "quiet", "volume"}},
       {"run",
-       {"add-history", "cap-add", "cap-drop", "env", "hostname", "no-hosts", "user", "volume",
-        "workingdir"}},
+       {"add-history", "cap-drop", "env", "hostname", "no-hosts", "user", "volume", "workingdir"}},
       {"copy", {"add-history", "chmod", "chown", "from", "quiet"}},
       {"add", {"add-history", "chmod", "chown", "from", "quiet"}},
       {"config",

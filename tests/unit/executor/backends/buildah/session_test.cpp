@@ -48,6 +48,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Refused{"VolumeOption", "run", {{"volume", "/builds/a:/v:O"}}, {"c", "x"}},
                     Refused{"VolumeAlone", "run", {{"volume", "/builds/a"}}, {"c", "x"}},
                     Refused{"Isolation", "run", {{"isolation", "rootless"}}, {"c", "true"}},
+                    Refused{"Capabilities", "run", {{"cap-add", "NET_ADMIN"}}, {"c", "true"}},
+                    Refused{"CapabilitiesForAll", "from", {{"cap-add", "ALL"}}, {"a"}},
                     Refused{"AuthFile", "from", {{"authfile", "/x"}}, {"a"}},
                     Refused{"ContextDir", "copy", {{"contextdir", "/"}}, {"c", "etc"}},
                     Refused{"GlobalOption", "containers", {{"root", "/x"}}, {}},
