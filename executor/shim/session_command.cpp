@@ -23,6 +23,7 @@ constexpr std::string_view kOneNamespace =
     "what runs in a working container has the network and the namespaces of its sandbox";
 constexpr std::string_view kNoCapabilities =
     "a command in a working container has Buildah's default capabilities at most";
+constexpr std::string_view kNotKept = "what slipway makes of a commit does not hold it; say --label";
 constexpr std::string_view kNoSignature = "the gate's verdict is what counts, and slipway signs";
 
 const Flag kIsolation{"isolation", 0, Takes::value, Use::say,
@@ -147,13 +148,13 @@ Spelling copy_spelling() {
 Spelling config_spelling() {
   return {"[options] CONTAINER",
           {{"add-history", 0, kSwitch},
-           {"annotation", 'a'},
+           {"annotation", 'a', Takes::value, kRefuse, kNotKept},
            {"arch"},
            {"author"},
            {"cmd"},
-           {"comment"},
+           {"comment", 0, Takes::value, kRefuse, kNotKept},
            {"created-by"},
-           {"domainname"},
+           {"domainname", 0, Takes::value, kRefuse, kNotKept},
            {"entrypoint"},
            {"env", 'e'},
            {"healthcheck"},
@@ -162,11 +163,11 @@ Spelling config_spelling() {
            {"healthcheck-start-period"},
            {"healthcheck-timeout"},
            {"history-comment"},
-           {"hostname"},
+           {"hostname", 0, Takes::value, kRefuse, kNotKept},
            {"label", 'l'},
            {"onbuild"},
            {"os"},
-           {"os-feature"},
+           {"os-feature", 0, Takes::value, kRefuse, kNotKept},
            {"os-version"},
            {"port", 'p'},
            {"shell"},

@@ -50,6 +50,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Refused{"Isolation", "run", {{"isolation", "rootless"}}, {"c", "true"}},
                     Refused{"Capabilities", "run", {{"cap-add", "NET_ADMIN"}}, {"c", "true"}},
                     Refused{"CapabilitiesForAll", "from", {{"cap-add", "ALL"}}, {"a"}},
+                    Refused{"Annotation", "config", {{"annotation", "a=b"}}, {"c"}},
+                    Refused{"HostName", "config", {{"hostname", "h"}}, {"c"}},
                     Refused{"AuthFile", "from", {{"authfile", "/x"}}, {"a"}},
                     Refused{"ContextDir", "copy", {{"contextdir", "/"}}, {"c", "etc"}},
                     Refused{"GlobalOption", "containers", {{"root", "/x"}}, {}},
