@@ -80,6 +80,14 @@ bool begins_with(const std::vector<oci::Digest>& layers, const std::vector<oci::
 
 } // namespace
 
+Status give_image(const oci::Layout& from, const oci::Digest& image, oci::Layout& into) {
+  const auto tree = oci::read_tree(from, image);
+  if (!tree) return tree.error();
+  for (const auto& blob : tree->blobs)
+    if (auto linked = into.link_blob(from, blob.digest); !linked) return linked;
+  return {};
+}
+
 /// One command.
 class JobSessions::Call {
 public:
@@ -90,7 +98,6 @@ public:
                order.verb == "run" ? milliseconds{kLongestRun} : milliseconds{kLongest}} {
     places_.work += "/" + std::to_string(::getpid()) + "-" + std::to_string(++session.calls_);
     places_.workspace = session.tools_.config.gitlab.builds_dir;
-    places_.bases += "/" + session.place_.bases().name();
   }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
@@ -157,13 +164,17 @@ private:
   /// The image in the session's store, by the name that is returned. Errors: those of
   /// SessionImages::base; unavailable.
   Result<std::string> bring(const std::string& name) {
+    if (auto opened = session_.place_.open_bases(); !opened) return std::move(opened).error();
     auto base = session_.images_.base(
         name, order_.pull, [this](std::string_view text) { say(text); }, streams_.cancelled);
     if (!base) return std::move(base).error();
     auto turn = await_turn();
     if (!turn) return std::move(turn).error();
+    auto& layout = *session_.layout_;
+    if (auto given = give_image(session_.place_.bases().layout(), base->digest, layout); !given)
+      return std::move(given).error().in("giving " + name + " to buildah");
     const std::vector<buildah::NamedBase> bases{{base->name, base->digest}};
-    auto index = buildah::index_of(bases, session_.place_.bases().layout());
+    auto index = buildah::index_of(bases, layout);
     if (!index) return std::move(index).error();
     has_work_ = true;
     if (auto made = tools().ask(buildah::session_bases_argv(places_, *index), kMaxSaid); !made)
@@ -240,11 +251,12 @@ private:
     if (!images) return std::move(images).error();
     auto turn = await_turn();
     if (!turn) return std::move(turn).error();
-    auto& layout = session_.place_.bases().layout();
+    const auto& layout = *session_.layout_;
     oci::BaseLayers known;
     const auto bases = session_.known_bases();
-    for (const auto& base : bases) // one that is gone has its layers sent by the tool
-      (void)oci::learn_layers(layout, base.digest, known).ok();
+    for (const auto& base : bases)
+      if (auto learnt = oci::learn_layers(layout, base.digest, known); !learnt)
+        return std::move(learnt).error().in("reading the base image " + base.name);
     std::vector<std::string> blobs;
     for (const auto& [diff_id, layer] : known)
       blobs.push_back(diff_id.substr(diff_id.find(':') + 1));
@@ -279,8 +291,8 @@ private:
     auto made = oci::read_tree(images, manifest);
     if (!made) return std::move(made).error();
     for (const auto& base : bases) {
-      const auto tree = oci::read_tree(session_.place_.bases().layout(), base.digest);
-      if (!tree) continue;
+      const auto tree = oci::read_tree(*session_.layout_, base.digest);
+      if (!tree) return tree.error();
       const bool stands_on =
           std::any_of(tree->images.begin(), tree->images.end(), [&](const auto& below) {
             return below.config &&
@@ -348,7 +360,12 @@ bool JobSessions::answers() const {
 
 Status JobSessions::open(const buildah::Program& program) {
   const std::lock_guard guard{opening_};
-  if (auto bases = place_.open_bases(); !bases) return bases;
+  if (!layout_) {
+    if (auto made = make_directory(folder_, 0700); !made) return made;
+    auto layout = oci::Layout::create(folder_ / "bases");
+    if (!layout) return std::move(layout).error().in("making the session's base images");
+    layout_ = *std::move(layout);
+  }
   // One that is slow to answer is not taken from under other commands.
   if (is_open_ && running_ > 1) return {};
   is_open_ = answers();
@@ -364,7 +381,6 @@ Status JobSessions::open(const buildah::Program& program) {
                                                      {"project", record_.project},
                                                      {"backend", "buildah " + program.version}});
   if (!noted) return std::move(noted).error().in("writing the audit log");
-  if (auto made = make_directory(folder_, 0700); !made) return made;
   const auto& path = tools_.config.buildah.buildah;
   buildah::SessionParts parts;
   parts.job = record_.key;
@@ -379,7 +395,7 @@ Status JobSessions::open(const buildah::Program& program) {
   parts.limits.pids = tools_.config.sandbox.pids;
   parts.limits.memory_bytes = tools_.config.sandbox.memory_bytes;
   parts.limits.cpus = tools_.config.sandbox.cpus;
-  parts.bases = place_.bases().folder();
+  parts.bases = layout_->path();
   parts.init_dir = tools_.config.programs.init.parent_path();
   if (!path.string().starts_with("/usr/")) parts.program_dir = path.parent_path();
   parts.socket = socket_;

@@ -45,6 +45,10 @@ struct SessionImages {
       enter;
 };
 
+/// All of an image, from a layout that it may go from at any time, by hard links where that can be.
+/// Errors: those of oci::read_tree and Layout::link_blob.
+Status give_image(const oci::Layout& from, const oci::Digest& image, oci::Layout& into);
+
 class JobSessions final : public broker::SessionService {
 public:
   /// All is lent but `images`.
@@ -72,6 +76,7 @@ private:
   BuildPlace& place_;
   SessionImages images_;
   std::filesystem::path folder_; ///< there once a session was opened
+  std::optional<oci::Layout> layout_; ///< bases that the job took: all that its sandbox sees of them
   std::filesystem::path socket_;
   sandbox::ScriptRunner runner_;
   std::mutex opening_;

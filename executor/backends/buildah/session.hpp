@@ -32,7 +32,7 @@ struct SessionParts {
   sandbox::IdSlot ids;   ///< the job's
   sandbox::Limits limits;
   std::string workspace_volume;
-  std::filesystem::path bases;       ///< folder with slipway's layouts of base images
+  std::filesystem::path bases;       ///< layout of the base images that the job took
   std::filesystem::path init_dir;    ///< folder with slipway-init
   std::filesystem::path program_dir; ///< of the tool where it is not below /usr; "": it is
   bool closed = false;               ///< its network has no way out …

@@ -7,6 +7,7 @@
 #include "stages/image/build_place.hpp"
 #include "stages/image/images.hpp"
 #include "stages/image/reports.hpp"
+#include "stages/image/sessions.hpp"
 #include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
 #include "tests/fakes/http2_server.hpp"
@@ -169,6 +170,24 @@ TEST_F(ImagesTest, BeforeTheFirstWorkingContainerNothingIsStartedToLookForOne) {
   EXPECT_EQ(gone.ended.error().what, "c: container not known");
   EXPECT_TRUE(api_->containers.empty());
   EXPECT_TRUE(audited("session_start").empty());
+}
+
+TEST_F(ImagesTest, ASessionHasOfTheBaseImagesWhatItWasGivenAndKeepsIt) {
+  auto bases = oci::Layout::create(dir_.path() / "bases");
+  auto mine = oci::Layout::create(dir_.path() / "mine");
+  ASSERT_TRUE(bases && mine);
+  const auto taken = fakes::write_image(*bases, {3000}, 1);
+  const auto other = fakes::write_image(*bases, {3000}, 2);
+
+  ASSERT_TRUE(give_image(*bases, taken, *mine));
+  fs::remove_all(bases->path());
+
+  const auto tree = oci::read_tree(*mine, taken);
+  ASSERT_TRUE(tree) << tree.error().text();
+  for (const auto& blob : tree->blobs)
+    EXPECT_TRUE(mine->has_blob(blob.digest, blob.size));
+  EXPECT_EQ(mine->blobs(100)->size(), tree->blobs.size());
+  EXPECT_FALSE(mine->has_blob(other));
 }
 
 TEST_F(ImagesTest, WhatTheJobDoesNotHaveIsNotPushed) {
