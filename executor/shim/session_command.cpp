@@ -23,7 +23,8 @@ constexpr std::string_view kOneNamespace =
     "what runs in a working container has the network and the namespaces of its sandbox";
 constexpr std::string_view kNoCapabilities =
     "a command in a working container has Buildah's default capabilities at most";
-constexpr std::string_view kNotKept = "what slipway makes of a commit does not hold it; say --label";
+constexpr std::string_view kNotKept =
+    "what slipway makes of a commit does not hold it; say --label";
 constexpr std::string_view kNoSignature = "the gate's verdict is what counts, and slipway signs";
 
 const Flag kIsolation{"isolation", 0, Takes::value, Use::say,

@@ -507,15 +507,13 @@ Result<SessionBase> Images::session_base(const std::string& name, const std::str
                                          const broker::Cancelled& cancelled) {
   auto images = store();
   if (!images) return std::move(images).error();
-  auto reference = oci::Reference::parse(name);
-  // An ID is none, or looks like a name.
-  auto own = (*images)->find(name);
-  if (own && !own->tags.empty() &&
-      (!reference || std::find(own->tags.begin(), own->tags.end(), *reference) == own->tags.end()))
-    reference = own->tags.front();
-  if (!reference && !own) return std::move(reference).error();
-  const auto admitted_as =
-      reference ? reference : oci::Reference::parse("localhost/" + own->image_id.hex());
+  const auto typed = oci::Reference::parse(name);
+  const auto own = (*images)->find(name);
+  const auto reference = name_of_base(name, own ? &*own : nullptr);
+  if (!reference && !own) return typed.error();
+  const bool by_id = !reference || !typed || *reference != *typed;
+  const auto admitted_as = reference ? Result<oci::Reference>{*reference}
+                                     : oci::Reference::parse("localhost/" + own->image_id.hex());
   if (!admitted_as) return Error{admitted_as.error()};
   if (auto admitted = policy::admit_base(tools_.config, *admitted_as); !admitted)
     return std::move(admitted).error();
@@ -527,15 +525,12 @@ Result<SessionBase> Images::session_base(const std::string& name, const std::str
   auto& layout = place_->bases().layout();
   std::optional<oci::Digest> digest;
   if (reference) {
-    auto base = base_from(*reference, pull == "always", "", progress, cancelled);
+    auto base = base_from(*reference, pull == "always" && !by_id, "", progress, cancelled);
     if (!base) return std::move(base).error();
     digest = base->digest;
   } else { // without a name
-    auto tree = oci::read_tree((*images)->layout(), own->manifest_digest);
-    if (!tree) return std::move(tree).error();
-    for (const auto& blob : tree->blobs)
-      if (auto linked = layout.link_blob((*images)->layout(), blob.digest); !linked)
-        return std::move(linked).error();
+    if (auto given = give_image((*images)->layout(), own->manifest_digest, layout); !given)
+      return std::move(given).error();
     digest = own->manifest_digest;
   }
   auto tree = oci::read_tree(layout, *digest);

@@ -80,6 +80,17 @@ bool begins_with(const std::vector<oci::Digest>& layers, const std::vector<oci::
 
 } // namespace
 
+std::optional<oci::Reference> name_of_base(const std::string& name, const state::StoredImage* own) {
+  std::optional<oci::Reference> typed;
+  if (auto parsed = oci::Reference::parse(name)) typed = *std::move(parsed);
+  if (own == nullptr) return typed;
+  const auto& tags = own->tags;
+  if (typed && (typed->digest() || std::find(tags.begin(), tags.end(), *typed) != tags.end()))
+    return typed;
+  if (tags.empty()) return std::nullopt;
+  return tags.front();
+}
+
 Status give_image(const oci::Layout& from, const oci::Digest& image, oci::Layout& into) {
   const auto tree = oci::read_tree(from, image);
   if (!tree) return tree.error();

@@ -9,6 +9,7 @@
 #include "executor/broker/session_service.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/state/build_notes.hpp"
+#include "executor/state/image_store.hpp"
 #include "executor/state/job_record.hpp"
 #include "stages/image/images.hpp"
 
@@ -45,6 +46,11 @@ struct SessionImages {
       enter;
 };
 
+/// Under which name an image is taken that `from` or `--from` names; nothing for the job's `own`
+/// image that has none and was named by its ID. Such an ID looks like a name, and no registry is
+/// asked for it. `own`: what the job has by NAME, or null.
+std::optional<oci::Reference> name_of_base(const std::string& name, const state::StoredImage* own);
+
 /// All of an image, from a layout that it may go from at any time, by hard links where that can be.
 /// Errors: those of oci::read_tree and Layout::link_blob.
 Status give_image(const oci::Layout& from, const oci::Digest& image, oci::Layout& into);
@@ -76,7 +82,8 @@ private:
   BuildPlace& place_;
   SessionImages images_;
   std::filesystem::path folder_; ///< there once a session was opened
-  std::optional<oci::Layout> layout_; ///< bases that the job took: all that its sandbox sees of them
+  std::optional<oci::Layout>
+      layout_; ///< bases that the job took: all that its sandbox sees of them
   std::filesystem::path socket_;
   sandbox::ScriptRunner runner_;
   std::mutex opening_;

@@ -143,6 +143,7 @@ try push sh -c \"buildah push $world_registry/app/session:1\"
 second=\$(buildah from $world_registry/app/session:1)
 try second echo \"\$second\"
 try there buildah run --user 0 \"\$second\" -- head -c 40 /usr/local/bin/app /etc/conf/one /made/file
+try by-id sh -c 'buildah config --label by=id work && id=\$(buildah commit -q work) && n=\$(buildah from --pull-always \$id) && buildah run --user 0 \$n -- head -c 40 /made/file && buildah copy --from \$id \$n /etc/conf/two /taken && buildah run --user 0 \$n -- head -c 40 /taken && buildah rm \$n'
 try rm buildah rm \"\$second\" \"\$c\"" "$with_tools"
 
     expect_eq "$STATE" success
@@ -169,6 +170,7 @@ try rm buildah rm \"\$second\" \"\$c\"" "$with_tools"
     expect_step push 0
     expect_step second 0 -working-container
     expect_step there 0 "hello from the job" one kept
+    expect_step by-id 0 kept two
     [[ -n $(world_registry_digest app/session:1) ]]
 }
 

@@ -21,8 +21,7 @@ using Names = std::set<std::string, std::less<>>;
 /// Buildah's default ones, with which a command could change the sandbox's network.
 const std::map<std::string, Names, std::less<>>& options_of_verbs() {
   static const std::map<std::string, Names, std::less<>> all{
-      {"from",
-       {"name", "format", "add-host", "cap-drop", "http-proxy", "pull", "quiet", "volume"}},
+      {"from", {"name", "format", "add-host", "cap-drop", "http-proxy", "pull", "quiet", "volume"}},
       {"run",
        {"add-history", "cap-drop", "env", "hostname", "no-hosts", "user", "volume", "workingdir"}},
       {"copy", {"add-history", "chmod", "chown", "from", "quiet"}},

@@ -172,6 +172,27 @@ TEST_F(ImagesTest, BeforeTheFirstWorkingContainerNothingIsStartedToLookForOne) {
   EXPECT_TRUE(audited("session_start").empty());
 }
 
+TEST_F(ImagesTest, TheIdOfAnOwnImageIsNoNameForARegistry) {
+  auto store = state::ImageStore::open(folders_.dir(record_.key) / "images");
+  ASSERT_TRUE(store);
+  const auto own = store->add(fakes::write_image(store->layout(), {3000}, 1), {});
+  ASSERT_TRUE(own);
+  const auto id = own->image_id.hex();
+  for (const auto& name : {id, id.substr(0, 12), "sha256:" + id}) {
+    const auto found = store->find(name);
+    ASSERT_TRUE(found) << name;
+    EXPECT_FALSE(name_of_base(name, &*found)) << name;
+  }
+
+  const auto tag = *oci::Reference::parse("reg.example/a:1");
+  ASSERT_TRUE(store->tag(id, tag));
+  const auto tagged = store->find(id);
+  ASSERT_TRUE(tagged);
+  EXPECT_EQ(name_of_base(id.substr(0, 12), &*tagged), tag);
+  EXPECT_EQ(name_of_base("reg.example/a:1", &*tagged), tag);
+  EXPECT_EQ(name_of_base("abcdef", nullptr), *oci::Reference::parse("abcdef")) << "no own image";
+}
+
 TEST_F(ImagesTest, ASessionHasOfTheBaseImagesWhatItWasGivenAndKeepsIt) {
   auto bases = oci::Layout::create(dir_.path() / "bases");
   auto mine = oci::Layout::create(dir_.path() / "mine");
