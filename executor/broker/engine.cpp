@@ -216,6 +216,8 @@ bool Engine::route_fixed(const Call& call) {
     if (!served) send_error(call.answer, served.error());
   } else if (post && path == "/slipway/v1/build") {
     build_from_workspace(call);
+  } else if (post && sessions_ && path == "/slipway/v1/buildah") {
+    sessions_->serve(call.request, call.target, call.answer);
   } else if (post && path == "/slipway/v1/index") {
     edit_index(call);
   } else if (post && (path == "/build/prune" || path == "/build/cancel")) {

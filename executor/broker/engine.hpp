@@ -9,6 +9,7 @@
 #include "executor/broker/lent_agents.hpp"
 #include "executor/broker/request.hpp"
 #include "executor/broker/server.hpp"
+#include "executor/broker/session_routes.hpp"
 
 #include <functional>
 #include <optional>
@@ -21,9 +22,11 @@ namespace slipway::broker {
 /// Answers the calls of the Engine API.
 class Engine final : public RequestHandler {
 public:
-  Engine(ImageService& images, const ServerLimits& limits, ContainerService* containers)
+  Engine(ImageService& images, const ServerLimits& limits, ContainerService* containers,
+         SessionService* sessions = nullptr)
       : images_{images}, limits_{limits}, buildkit_{images} {
     if (containers != nullptr) containers_.emplace(*containers, images, limits);
+    if (sessions != nullptr) sessions_.emplace(*sessions, limits);
   }
 
   void answer(const Request& request, Answer& answer) override;
@@ -71,6 +74,7 @@ private:
   BuildkitApi buildkit_;
   LentAgents agents_;
   std::optional<ContainerRoutes> containers_;
+  std::optional<SessionRoutes> sessions_;
 };
 
 } // namespace slipway::broker

@@ -586,6 +586,31 @@ Result<IndexRequest> parse_index_json(std::string_view text) {
   return request;
 }
 
+Result<SessionOrder> parse_session_json(std::string_view text) {
+  auto json = parse_json(text, "order");
+  if (!json) return std::move(json).error();
+  if (!json->is_object()) return bad("order is not a JSON object");
+  SessionOrder order;
+  std::vector<std::string> names;
+  Members members{*json};
+  members.text("verb", order.verb);
+  members.pairs("options", order.options);
+  members.list("arguments", order.arguments);
+  members.text("pull", order.pull);
+  members.list("names", names);
+  members.flag("remove", order.remove);
+  members.pairs("proxies", order.proxies);
+  if (auto status = members.finish(); !status) return std::move(status).error();
+  for (const auto& name : names) {
+    auto reference = parse_tag(name);
+    if (!reference) return std::move(reference).error();
+    order.names.push_back(*std::move(reference));
+  }
+  if (!order.pull.empty() && order.pull != "always" && order.pull != "never")
+    return bad("order: 'pull' is always, never or nothing");
+  return order;
+}
+
 Result<ImageFilters> parse_image_filters(std::string_view text, bool of_prune) {
   ImageFilters filters;
   if (text.empty()) return filters;

@@ -5,6 +5,7 @@
 
 #include "executor/base/result.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/broker/session_service.hpp"
 
 #include <string>
 #include <string_view>
@@ -76,6 +77,9 @@ Result<BuildRequest> parse_build_json(std::string_view json, const FindAgent& fi
 
 /// The body of POST /slipway/v1/index. Errors: bad_input, naming the member.
 Result<IndexRequest> parse_index_json(std::string_view json);
+
+/// The order of POST /slipway/v1/buildah. Errors: bad_input, naming the member.
+Result<SessionOrder> parse_session_json(std::string_view json);
 
 /// Filters of images/json. Empty: everything.
 struct ImageFilters {

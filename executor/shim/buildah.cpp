@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// buildah: builds from Dockerfiles, and images. Its building step by step (from, run, commit) is
-// refused by name. Source: buildah(1) and its subcommands, versions 1.28 to 1.41.
+// buildah: builds from Dockerfiles, images, and working containers. Source: buildah(1) and its
+// subcommands, versions 1.28 to 1.41.
 #include "executor/shim/containers.hpp"
 #include "executor/shim/dialects.hpp"
 #include "executor/shim/manifest_lists.hpp"
+#include "executor/shim/session_command.hpp"
 
-#include <set>
 #include <string_view>
 #include <variant>
 
@@ -16,30 +16,26 @@ constexpr std::string_view kVersion =
     "buildah version 1.39.0 (image-spec 1.1.0, runtime-spec 1.2.0)\n";
 
 constexpr std::string_view kHelp =
-    "Usage:\n  buildah [command]\n\nThis is slipway's buildah: builds from Dockerfiles and images "
-    "of "
-    "a CI job.\n\nCommands that slipway serves:\n"
+    "Usage:\n  buildah [command]\n\nThis is slipway's buildah: builds, images and working "
+    "containers of a CI job.\n\nCommands that slipway serves:\n"
+    "  from run copy add config commit containers (list, ls, ps) rm (delete) rename\n"
     "  build (bud, build-using-dockerfile) push pull tag login logout images inspect rmi info "
     "version\n  manifest (create add annotate remove inspect push rm exists)\n";
-
-/// A working container lives from one command to the next, and none does here.
-const std::set<std::string_view>& session_verbs() {
-  static const std::set<std::string_view> verbs{
-      "from",    "run", "copy",   "add",    "config",     "commit", "mount", "umount", "unmount",
-      "unshare", "rm",  "delete", "rename", "containers", "list",   "ls",    "ps"};
-  return verbs;
-}
 
 Command parse_inspect(Tool& tool, const std::string& called, const Words& words) {
   return read_command(
       tool, called, words,
-      {"[options] IMAGE", {{"format", 'f'}, {"type", 't'}}, 1, 1, [&](const Line& line) -> Command {
-         // buildah looks for a container of the name first where no type is given.
-         if (const auto type = line.last("type"); !type.empty() && type != "image")
-           return refusal(tool.manner,
-                          called + " --type " + type + ": " + std::string{kNoContainers});
-         Inspect inspect{line.arguments, line.last("format")};
-         inspect.style = Style::buildah;
+      {"[options] CONTAINER or IMAGE",
+       {{"format", 'f'}, {"type", 't'}},
+       1,
+       1,
+       [&](const Line& line) -> Command {
+         const auto type = line.last("type");
+         if (!type.empty() && type != "image" && type != "container")
+           return usage_error(tool.manner, called,
+                              unsupported("--type " + type, "only container and image"));
+         Inspect inspect{line.arguments, line.last("format"), type == "image", Style::buildah};
+         if (type == "container") inspect.kind = type;
          return inspect;
        }});
 }
@@ -91,13 +87,20 @@ Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
   if (verb == "version") return parse_version(tool, called, words);
   if (verb == "prune") return parse_prune(tool, called, words);
   if (verb == "help") return Say{std::string{kHelp}, "", 0};
-  if (session_verbs().contains(verb))
+  if (auto session = read_session_command(tool, verb, words, env)) return *std::move(session);
+  if (verb == "mount" || verb == "umount" || verb == "unmount")
     return refusal(tool.manner,
                    called +
-                       ": slipway builds from Dockerfiles only, and keeps no working container "
-                       "between commands. Write the steps into a Dockerfile (buildah from is "
-                       "FROM, run is RUN, copy and add are COPY and ADD, config is ENV, CMD, "
-                       "LABEL and so on) and call `buildah build -t NAME .`");
+                       ": the files of a working container are in another sandbox than the job's, "
+                       "where the job cannot mount them. Bring files in with `buildah copy`, "
+                       "change them with `buildah run`");
+  if (verb == "unshare")
+    return refusal(tool.manner,
+                   called +
+                       ": the files of a working container are in another sandbox than the job's, "
+                       "and the job has no use for a user namespace of its own. Call the buildah "
+                       "commands without `buildah unshare`, and bring files in with `buildah "
+                       "copy` in the place of `buildah mount`");
   if (verb == "manifest") return read_containers_manifest(tool, words, Style::buildah);
   if (verb == "source" || verb == "mkcw")
     return refusal(tool.manner, called + ": slipway does not serve this command.");

@@ -369,11 +369,27 @@ struct ContainerCommand {
   Style style = Style::docker; ///< podman: its words and exit codes where it fails
 };
 
+/// `buildah from`, `run`, `commit`, …: a command about the job's working containers.
+struct SessionCommand {
+  std::string verb;                   ///< buildah's first name of it
+  std::string called;                 ///< "buildah ls"
+  Pairs options;                      ///< as buildah has them
+  std::vector<std::string> arguments; ///< "copy": sources are files as typed, or URLs
+  std::string pull;                   ///< "from": "always", "never" or ""
+  std::vector<std::string> names;     ///< "commit": under which the image is kept
+  bool remove = false;                ///< "commit": the container, afterwards
+  std::string push_to;                ///< "commit": pushed under that name, too
+  std::string id_file;                ///< of the container or the image
+  bool takes_input = false;
+  bool container_files = false; ///< "copy": sources are in another container, not in the job
+  Pairs proxies;
+};
+
 using Command =
     std::variant<Say, Build, Bake, Compose, OwnCompose, OldComposeVersion, Push, Pull, Login, Tag,
                  ListImages, RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex,
                  PushIndex, InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info,
-                 Version, DiskUsage, Prune, Builders, Contexts, ContainerCommand>;
+                 Version, DiskUsage, Prune, Builders, Contexts, ContainerCommand, SessionCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

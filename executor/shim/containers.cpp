@@ -334,6 +334,20 @@ std::vector<std::string> stored_names(const std::string& name) {
   return {std::string{kOwn} + name, name};
 }
 
+const std::vector<Flag>& containers_registry_flags() {
+  static const std::vector<Flag> flags{kAuthFile, kCreds,      kCertDir,        kTlsVerify,
+                                       kRetry,    kRetryDelay, kSignaturePolicy};
+  return flags;
+}
+
+std::optional<std::string> containers_image_of_registry(const std::string& text) {
+  auto place = place_of(text);
+  if (place.transport.empty() || place.transport == "docker" ||
+      place.transport == "containers-storage")
+    return std::move(place.rest);
+  return std::nullopt;
+}
+
 const std::vector<Flag>& containers_global_flags() {
   static const std::vector<Flag> flags{
       {"version", 'v', Takes::nothing},

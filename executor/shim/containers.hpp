@@ -8,6 +8,7 @@
 
 #include "executor/shim/parsing.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,13 @@ Command containers_logout(Tool& tool, const std::string& called, const Words& wo
 /// The names under which the job's store keeps what is tagged `name`: with localhost/ first, and
 /// as a FROM would name it.
 std::vector<std::string> stored_names(const std::string& name);
+
+/// --creds, --tls-verify and the others that say how a registry is to be spoken to.
+const std::vector<Flag>& containers_registry_flags();
+
+/// The image's name without docker:// or containers-storage:, which may stand before it; nothing
+/// where another transport does.
+std::optional<std::string> containers_image_of_registry(const std::string& text);
 
 /// --format of a push. Docker's own manifest is asked for with a note that there is none; text of
 /// the refusal of another, or "".

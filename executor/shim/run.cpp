@@ -16,6 +16,7 @@
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/lent_agents.hpp"
 #include "executor/shim/manifest_lists.hpp"
+#include "executor/shim/session_run.hpp"
 #include "executor/shim/tar_extract.hpp"
 
 #include <nlohmann/json.hpp>
@@ -639,6 +640,12 @@ public:
                        output);
     }
     return run_container_command(command, world_, client_, print);
+  }
+
+  int operator()(const SessionCommand& command) const {
+    const int code = run_session_command(command, world_, client_, manner_);
+    if (code != 0 || command.push_to.empty()) return code;
+    return push_in_style(Push{command.push_to, false, false, "", "", Style::buildah});
   }
 
   int operator()(const History& history) const {
@@ -1726,6 +1733,17 @@ private:
     std::string text;
     std::string errors;
     for (const auto& name : inspect.names) {
+      // As buildah: a working container of that name comes before an image.
+      if (inspect.style == Style::buildah && !inspect.image_only) {
+        const auto said = inspect_working_container(name, inspect.format, world_, client_);
+        if (said || inspect.kind == "container") {
+          text += said.value_or("");
+          if (!said)
+            errors += std::string{manner_.error} + "reading build container: " + name +
+                      ": container not known\n";
+          continue;
+        }
+      }
       auto answer =
           client_.ask({.target = "/images/" + percent_encode(local_name(name)) + "/json"});
       bool is_container = false;
@@ -1737,9 +1755,10 @@ private:
       if (!answer) return fail("", answer.error());
       if (answer->status >= 400) {
         errors += std::string{manner_.error} + "inspecting object: " +
-                  (inspect.image_only && answer->status == 404 ? name + ": image not known"
-                   : answer->status == 404                     ? "no such object: \"" + name + "\""
-                                                               : message_of(*answer)) +
+                  ((inspect.image_only || inspect.style == Style::buildah) && answer->status == 404
+                       ? name + ": image not known"
+                   : answer->status == 404 ? "no such object: \"" + name + "\""
+                                           : message_of(*answer)) +
                   "\n";
         continue;
       }
@@ -1770,7 +1789,7 @@ private:
     if (inspect.format.empty() || inspect.format == "json") {
       const bool one = inspect.style == Style::buildah && found.size() == 1;
       text = one                               ? dumped(found.front(), 4) + "\n"
-             : inspect.style == Style::buildah ? ""
+             : inspect.style == Style::buildah ? text
              : found.empty()                   ? "[]\n"
                                                : dumped(found, 5) + "\n";
     }

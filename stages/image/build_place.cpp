@@ -227,17 +227,27 @@ Status BuildPlace::open(Builder builder) {
     if (uses_ > 1 || sandbox_answers()) return {};
     return start_sandbox_here();
   }
-  auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,
-                                tools_.config.buildkit.bases_bytes);
-  if (!bases) return std::move(bases).error().in("opening the base images");
-  bases_ = *std::move(bases);
-
+  if (auto opened = open_bases_here(); !opened) return opened;
   if (builder == Builder::beside) start_builder();
   // One that an earlier script of this job left is as good as new: what a builder restarts with is
   // below the same folder.
   if (!sandbox_answers())
     if (auto started = start_sandbox_here(); !started) return started;
   is_open_ = true;
+  return {};
+}
+
+Status BuildPlace::open_bases() {
+  const std::lock_guard guard{opening_};
+  return open_bases_here();
+}
+
+Status BuildPlace::open_bases_here() {
+  if (bases_) return {};
+  auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,
+                                tools_.config.buildkit.bases_bytes);
+  if (!bases) return std::move(bases).error().in("opening the base images");
+  bases_ = *std::move(bases);
   return {};
 }
 
@@ -531,6 +541,7 @@ WiredBackend wire_buildkit(const std::string& version) {
 WiredBackend wire_buildah(const backends::buildah::Program& program) {
   WiredBackend wired;
   wired.descriptor = backends::buildah::descriptor_of(program);
+  if (program.tool == backends::buildah::Tool::buildah) wired.buildah = program;
   wired.make = [program](BuildPlace& place) -> TryBuild {
     return [&place, program](const backends::BuildJob& job, oci::Layout& into) {
       return place.build_with_buildah(program, job, into);

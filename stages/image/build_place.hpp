@@ -69,6 +69,8 @@ public:
   Attempt build_with_dockerd(const backends::dockerd::Program& program,
                              const backends::BuildJob& job, oci::Layout& into);
   BaseImages& bases() { return *bases_; }
+  /// Only the base images, without a sandbox. Errors: io; timed_out.
+  Status open_bases();
   /// What the backends keep for this trust domain is erased before its next use by another script,
   /// and as soon as nobody uses it. Errors: io.
   Status spoil_caches();
@@ -124,6 +126,7 @@ private:
   Status bring_context_into(Context& context, broker::BuildRequest& request);
   Status start_sandbox(const std::filesystem::path& builder_socket_dir);
   Status start_sandbox_here();
+  Status open_bases_here();
   /// Of the builds that make a sandbox of their own, each with a whole job's limits.
   static constexpr std::ptrdiff_t kAtOnce = 2;
   using Turns = std::counting_semaphore<kAtOnce>;

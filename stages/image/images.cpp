@@ -15,6 +15,7 @@
 #include "stages/image/index_draft.hpp"
 #include "stages/image/leak_scanner.hpp"
 #include "stages/image/reports.hpp"
+#include "stages/image/sessions.hpp"
 
 #include <poll.h>
 #include <unistd.h>
@@ -287,6 +288,18 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
                                           policy::trust_domain(subject_, effective_),
                                           policy::builder_domain(subject_, effective_))},
       containers_{std::make_unique<JobContainers>(tools_, record_, effective_)},
+      sessions_{std::make_unique<JobSessions>(
+          tools_, record_, effective_, *place_,
+          SessionImages{
+              [this](const std::string& name, const std::string& pull,
+                     const broker::Progress& progress, const broker::Cancelled& cancelled) {
+                return session_base(name, pull, progress, cancelled);
+              },
+              [this] { return store(); },
+              [this](const oci::Digest& manifest, const std::vector<oci::Reference>& names,
+                     const state::BuildNote& note, const broker::Progress& progress) {
+                return enter_committed(manifest, names, note, progress);
+              }})},
       reports_{std::make_unique<JobReports>()}, builds_{tools_.folders.dir(record_.key) /
                                                         "builds"} {}
 
@@ -294,6 +307,10 @@ Images::~Images() = default;
 
 broker::ContainerService& Images::containers() {
   return *containers_;
+}
+
+broker::SessionService& Images::sessions() {
+  return *sessions_;
 }
 
 Result<state::ImageStore*> Images::store() {
@@ -483,6 +500,81 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
   if (!fetched && !passed_by.empty()) return std::move(fetched).error().in(passed_by);
   if (!fetched) return std::move(fetched).error();
   return backends::BaseImage{reference.familiar(), fetched->digest};
+}
+
+Result<SessionBase> Images::session_base(const std::string& name, const std::string& pull,
+                                         const broker::Progress& progress,
+                                         const broker::Cancelled& cancelled) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  const auto typed = oci::Reference::parse(name);
+  const auto own = (*images)->find(name);
+  const auto reference = name_of_base(name, own ? &*own : nullptr);
+  if (!reference && !own) return typed.error();
+  const bool by_id = !reference || !typed || *reference != *typed;
+  const auto admitted_as = reference ? Result<oci::Reference>{*reference}
+                                     : oci::Reference::parse("localhost/" + own->image_id.hex());
+  if (!admitted_as) return Error{admitted_as.error()};
+  if (auto admitted = policy::admit_base(tools_.config, *admitted_as); !admitted)
+    return std::move(admitted).error();
+  if (pull == "never" && !own)
+    return Error{ErrorKind::not_found,
+                 name + ": image not known, and --pull=never was said",
+                 "pull or build it first",
+                 {}};
+  auto& layout = place_->bases().layout();
+  std::optional<oci::Digest> digest;
+  if (reference) {
+    auto base = base_from(*reference, pull == "always" && !by_id, "", progress, cancelled);
+    if (!base) return std::move(base).error();
+    digest = base->digest;
+  } else { // without a name
+    if (auto given = give_image((*images)->layout(), own->manifest_digest, layout); !given)
+      return std::move(given).error();
+    digest = own->manifest_digest;
+  }
+  auto tree = oci::read_tree(layout, *digest);
+  if (!tree) return std::move(tree).error();
+  place_->bases().used(*tree);
+  constexpr std::size_t kShown = 12;
+  const auto short_hex = digest->hex().substr(0, kShown);
+  const auto named = !reference ? "localhost/" + short_hex + ":latest"
+                     : reference->digest()
+                         ? reference->name() + ":sha256-" + short_hex
+                         : reference->name() + ":" + reference->tag().value_or("latest");
+  return SessionBase{named, *std::move(digest)};
+}
+
+Result<oci::Digest> Images::enter_committed(const oci::Digest& manifest,
+                                            const std::vector<oci::Reference>& names,
+                                            const state::BuildNote& note,
+                                            const broker::Progress& progress) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  auto leaking = mark_leaks((*images)->layout(), manifest);
+  if (!leaking) return std::move(leaking).error();
+  if (*leaking)
+    progress("slipway: the image holds a secret that a build was given; it cannot be pushed\n");
+  auto tree = oci::read_tree((*images)->layout(), manifest);
+  if (!tree) return std::move(tree).error();
+  std::vector<std::string> platforms;
+  for (const auto& image : tree->images)
+    if (image.config) platforms.push_back(image.config->platform.str());
+  if (auto admitted = policy::admit_platforms(effective_, platforms); !admitted)
+    return std::move(admitted).error();
+  auto added = (*images)->add(manifest, names);
+  if (!added) return std::move(added).error();
+  if (auto kept = builds_.keep(manifest.str(), note); !kept)
+    return std::move(kept).error().in("writing down what was committed");
+  note_built(manifest, names, note.line);
+  if (auto noted = tools_.audit.append("build", {{"job", record_.key},
+                                                 {"project", record_.project},
+                                                 {"digest", manifest.str()},
+                                                 {"backend", note.backend},
+                                                 {"dialect", "buildah commit"}});
+      !noted)
+    return std::move(noted).error().in("writing the audit log");
+  return added->image_id;
 }
 
 Result<std::vector<backends::BaseImage>>

@@ -11,6 +11,7 @@
 #include "executor/broker/container_service.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/broker/registry_endpoint.hpp"
+#include "executor/broker/session_service.hpp"
 #include "executor/egress/proxy.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/leaks/secrets.hpp"
@@ -62,6 +63,8 @@ struct Tools {
 class JobReports;
 class JobsLeakScanner;
 class JobContainers;
+class JobSessions;
+struct SessionBase;
 
 class Images final : public broker::ImageService, public broker::QuarantineService {
 public:
@@ -119,6 +122,8 @@ public:
 
   /// The job's own container engine, for the broker.
   broker::ContainerService& containers();
+  /// Its working containers, likewise.
+  broker::SessionService& sessions();
 
   /// The summary block for the job log: one entry per push, and one per image that was built and
   /// not pushed; "" where there was nothing.
@@ -160,6 +165,14 @@ private:
                                         const std::string& platform,
                                         const broker::Progress& progress,
                                         const broker::Cancelled& cancelled);
+  /// See SessionImages.
+  Result<SessionBase> session_base(const std::string& name, const std::string& pull,
+                                   const broker::Progress& progress,
+                                   const broker::Cancelled& cancelled);
+  Result<oci::Digest> enter_committed(const oci::Digest& manifest,
+                                      const std::vector<oci::Reference>& names,
+                                      const state::BuildNote& note,
+                                      const broker::Progress& progress);
   /// What the scopes, one for each platform, take from outside; adds to `configs` those of each,
   /// and to the scopes the triggers of their bases.
   Result<std::vector<backends::BaseImage>>
@@ -236,6 +249,7 @@ private:
   std::unique_ptr<JobsLeakScanner> leaks_;
   std::unique_ptr<BuildPlace> place_;
   std::unique_ptr<JobContainers> containers_;
+  std::unique_ptr<JobSessions> sessions_;
   std::mutex opening_; ///< of the store
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;

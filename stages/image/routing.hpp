@@ -14,6 +14,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,7 @@ using TryBuild = std::function<Attempt(const backends::BuildJob& job, oci::Layou
 struct WiredBackend {
   backends::Descriptor descriptor;
   std::function<TryBuild(BuildPlace& place)> make;
+  std::optional<backends::buildah::Program> buildah = {}; ///< what has working containers, too
 };
 using WiredBackends = std::map<std::string, WiredBackend>; ///< by name
 

@@ -770,7 +770,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
       no_proxy_for(spec, effective.registry_endpoint ? contacts_of(tools_.config)
                                                      : std::vector<policy::Contact>{});
   record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"),
-                       container_name(spec.key, "build"), container_name(spec.key, "engine")};
+                       container_name(spec.key, "build"), container_name(spec.key, "engine"),
+                       container_name(spec.key, "session")};
   for (std::size_t i = 0; i < spec.services.size(); ++i) {
     record.containers.push_back(container_name(spec.key, "svc" + std::to_string(i)));
   }
@@ -951,7 +952,12 @@ Status Jobs::remove_all(const state::JobRecord& record) {
     return removed;
   if (auto cleared = clear_engine(record.key); !cleared) return cleared;
   if (auto cleared = clear_builders(record.key); !cleared) return cleared;
-  return record.volume.empty() ? Status{} : tools_.podman.remove_volumes({record.volume});
+  if (auto removed = tools_.podman.remove_networks({container_name(record.key, "session")});
+      !removed)
+    return removed;
+  std::vector<std::string> volumes{container_name(record.key, "session")};
+  if (!record.volume.empty()) volumes.push_back(record.volume);
+  return tools_.podman.remove_volumes(volumes);
 }
 
 Result<state::JobRecord> Jobs::recorded(const std::string& key) {
@@ -1078,9 +1084,13 @@ Status Jobs::sweep() {
     if (auto removed = tools_.podman.remove_volumes(builders); !removed) return removed;
   }
   for (const auto& key : keys) {
-    if (auto removed = tools_.podman.remove_networks({"slipway-" + key}); !removed) return removed;
-    if (auto removed = tools_.podman.remove_volumes(
-            {"slipway-" + key + "-builds", container_name(key, "engine")});
+    if (auto removed =
+            tools_.podman.remove_networks({"slipway-" + key, container_name(key, "session")});
+        !removed)
+      return removed;
+    if (auto removed = tools_.podman.remove_volumes({"slipway-" + key + "-builds",
+                                                     container_name(key, "engine"),
+                                                     container_name(key, "session")});
         !removed)
       return removed;
   }

@@ -38,6 +38,11 @@ all_ways() {
 try service curl --silent --retry 20 --retry-delay 1 --retry-connrefused http://pusher:8080/said
 printf 'FROM $world_tools\nRUN nft flush ruleset; echo flush-of-the-step \$?; /opt/push-by-hand $2/build\n' >Dockerfile
 try build docker build --no-cache .
+ln -s \"\$(command -v docker)\" /usr/local/bin/buildah # the image has none
+c=\$(buildah from $world_tools)
+try capabilities buildah run --cap-add NET_ADMIN \$c true
+try route-of-the-command buildah run \$c -- /opt/busybox ip link set eth0 down
+try session buildah run \$c -- sh -c 'nft flush ruleset; echo flush-of-the-command \$?; /opt/push-by-hand $2/session'
 try flush nft flush ruleset
 try route /opt/busybox ip route add $env_address/32 dev eth0
 try address /opt/busybox ip link set eth0 down
@@ -56,7 +61,7 @@ TEST "a token that may push is of no use in the script, the helper, a service or
     all_ways 5001 direct
 
     expect_eq "$STATE" success
-    for way in script helper service build tricks; do expect_absent "direct/$way:1"; done
+    for way in script helper service build session tricks; do expect_absent "direct/$way:1"; done
     expect_lacks "$TRACE$HELPER" "by hand"
     # At once, not after the kernel's two minutes of trying.
     expect_step script 7 "Couldn't connect"
@@ -64,7 +69,10 @@ TEST "a token that may push is of no use in the script, the helper, a service or
     expect_contains "$HELPER" "Couldn't connect"
     expect_contains "$HELPER" $'\nhelper could not'
     expect_step build 1 "flush-of-the-step " "Couldn't connect"
+    expect_step session 7 "flush-of-the-command " "Couldn't connect"
     expect_step after-tricks 7 "Couldn't connect"
+    expect_step capabilities 125 --cap-add
+    grep -q '^>>route-of-the-command [1-9]' <<<"$TRACE"
     grep -q '^>>flush [1-9]' <<<"$TRACE"
     grep -q '^>>route [1-9]' <<<"$TRACE"
     grep -q '^>>address [1-9]' <<<"$TRACE"
@@ -92,13 +100,14 @@ TEST "control: with block_registries off the same pushes succeed" {
     expect_step service 0 "pushed control/service by hand"
     expect_contains "$HELPER" "pushed control/helper by hand"
     expect_step build 0 "pushed control/build by hand"
+    expect_step session 0 "pushed control/session by hand"
     [[ -n $(world_registry_digest control/script:1) ]]
 }
 
 # neighbours ID: two jobs at the same time; the second looks for the first, which has a service and waits.
 neighbours() {
     local first=$1 second=$(($1 + 1)) runner name service docker
-    world_job "$first" "echo secret-of-$first >mine; sleep 4242 & until [ -e /tmp/stop ]; do sleep 0.2; done" | jq ".image.name = \"$world_tools\"
+    world_job "$first" "echo secret-of-$first >mine; ln -s \"\$(command -v docker)\" /usr/local/bin/buildah; buildah from --name of-the-first scratch; buildah copy of-the-first mine /mine; sleep 4242 & until [ -e /tmp/stop ]; do sleep 0.2; done" | jq ".image.name = \"$world_tools\"
         | .services = [{name: \"$world_tools\", alias: \"pages\", entrypoint: [\"/opt/busybox\", \"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/etc\"]}]" \
         >"$CASE_DIR/$first.json"
     (
@@ -116,7 +125,12 @@ neighbours() {
 try by-name curl --silent --show-error --connect-timeout 4 http://pages:8080/passwd
 try docker curl --silent --show-error --connect-timeout 4 http://$docker:2375/_ping
 try processes sh -c 'cat /proc/*/cmdline | tr \"\\0\" \" \"'
-try files grep -rs secret-of-$first /builds /tmp /home /run" ".image.name = \"$world_tools\"" || true
+try files grep -rs secret-of-$first /builds /tmp /home /run
+ln -s \"\$(command -v docker)\" /usr/local/bin/buildah
+buildah from --name own $world_tools
+try containers buildah containers --noheading
+try others-container buildah run of-the-first -- true
+try root-of-session buildah run own -- sh -c 'cat /proc/[0-9]*/cmdline | tr \"\\0\" \" \"; for one in /proc/[0-9]*/root; do ls -R \$one/run/slipway; grep -rlsI -e only-slipway[-]knows-this -e secret-o[f]-$first \$one/etc \$one/run \$one/tmp \$one/var/lib/containers; done; id -u'" ".image.name = \"$world_tools\"" || true
     with_cgroup2_as_user podman exec "$name" /bin/touch /tmp/stop
     wait "$runner"
     FIRST=$(world_trace "$CASE_DIR/first" "$first")
@@ -140,6 +154,12 @@ TEST "a job reaches no neighbour: not its service, its processes, its files, its
     expect_step files 1
     for step in reach by-name docker; do ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step succeeded"; done
     expect_lacks "$(step_says processes)" "sleep 4242"
+    # Its own working container is there, the neighbour's is not; nor is anything of the neighbour's, or a credential.
+    expect_step containers 0 own
+    expect_lacks "$(step_says containers)" of-the-first
+    expect_step others-container 125
+    expect_step root-of-session 0 slipway-init
+    for found in "sleep 4242" /root/etc /root/var/lib docker.sock "$world_bin"; do expect_lacks "$(step_says root-of-session)" "$found"; done
     expect_lacks "$FIRST$TRACE" "too few subordinate ids"
     read -r inside host count <"$CASE_DIR/first.map"
     expect_eq "$inside" 0

@@ -100,7 +100,7 @@ try build sh -c 'buildah --storage-driver vfs bud --isolation chroot --format do
 try push sh -c 'buildah push --storage-driver=vfs --tls-verify=false \$(cat id) docker://$world_registry/app/buildah:1'
 try label buildah inspect --type image --format '{{.OCIv1.Config.Labels.team}}' $world_registry/app/buildah:1
 try archive sh -c 'buildah push \$(cat id) oci-archive:out.tar && tar -tf out.tar'
-try from buildah from $tiny
+try mount buildah mount some
 try volume buildah bud -v /:/host .
 printf 'FROM $tiny\nRUN exit 3\n' >failing
 try step buildah bud -f failing ." "$with_tools"
@@ -111,9 +111,113 @@ try step buildah bud -f failing ." "$with_tools"
     [[ -n $(world_registry_digest app/buildah:1) ]]
     expect_step label 0 x
     expect_step archive 0 index.json
-    expect_step from 125 "slipway builds from Dockerfiles only"
+    expect_step mount 125 "buildah copy"
     expect_step volume 125 "--volume"
     expect_step step 3
+}
+
+TEST "buildah's working containers: from, run, copy, config and commit, and what comes of it goes through the gate" {
+    run_steps 5018 "printf 'hello from the job' >app; mkdir -p conf && echo one >conf/one && echo two >conf/two
+c=\$(buildah from --name work $tiny)
+try from echo \"\$c\"
+try run buildah run \"\$c\" -- sh -c 'echo out; echo err >&2; mkdir /made; printf kept >/made/file'
+try state buildah run \"\$c\" head -c 4 /made/file
+try code buildah run \"\$c\" -- sh -c 'exit 7'
+try input sh -c \"printf 'through stdin' | buildah run \$c head -c 7\"
+try copy buildah copy \"\$c\" ./app /usr/local/bin/app
+try add buildah add \"\$c\" conf /etc/conf/
+try config buildah config --env WORD=x --env PATH=/bin --cmd '[\"/bin/sh\"]' --entrypoint '[\"/usr/local/bin/app\"]' --user 1000:1000 --workingdir /srv --label team=x --port 8080 \"\$c\"
+try list buildah containers
+try volume buildah run --user 0 -v ./conf:/conf:Z -v \"\$PWD:/all:ro\" work -- sh -c 'head -1 /conf/one; echo from-inside >/conf/three; rm /all/app'
+try volume-out buildah run -v /etc:/e work true
+try from-inside cat conf/three app
+try own-broker bash -c 'exec 3<>/dev/tcp/127.0.0.1/2375; printf \"GET /_ping HTTP/1.0\r\n\r\n\" >&3; cat <&3'
+try broker buildah run --user 0 work -- /bin/busybox nc 127.0.0.1 2375
+try hosts buildah run \"\$c\" -- head -20 /etc/hosts
+try whole buildah inspect --format '{{.Container}} {{.FromImage}}' work
+mkdir -p outside && cp app /tmp/other && cd /tmp && buildah copy -q \"\$c\" other /srv/ && cd - >/dev/null
+try scratch sh -c 's=\$(buildah from scratch) && echo \$s && buildah rename \$s empty && buildah containers -n --format \"{{.ContainerName}}\"'
+try commit sh -c \"buildah commit --format docker -q \$c $world_registry/app/session:1 >id\"
+try label buildah inspect --type image --format '{{.OCIv1.Config.Labels.team}} {{.OCIv1.Config.Env}} {{.OCIv1.Config.User}}' $world_registry/app/session:1
+try push sh -c \"buildah push $world_registry/app/session:1\"
+second=\$(buildah from $world_registry/app/session:1)
+try second echo \"\$second\"
+try there buildah run --user 0 \"\$second\" -- head -c 40 /usr/local/bin/app /etc/conf/one /made/file
+try by-id sh -c 'buildah config --label by=id work && id=\$(buildah commit -q work) && n=\$(buildah from --pull-always \$id) && buildah run --user 0 \$n -- head -c 40 /made/file && buildah copy --from \$id \$n /etc/conf/two /taken && buildah run --user 0 \$n -- head -c 40 /taken && buildah rm \$n'
+try rm buildah rm \"\$second\" \"\$c\"" "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step from 0 work
+    expect_step run 0 out err
+    expect_step state 0 kept
+    expect_step code 7
+    expect_step input 0 through
+    expect_step copy 0
+    expect_step add 0
+    expect_step config 0
+    expect_step list 0 work "$world_registry/base/tiny"
+    expect_step hosts 0 localhost
+    # Control: the job's own script reaches the broker there.
+    expect_step own-broker 0 "200 OK"
+    expect_step broker 1 "refused"
+    expect_step volume 1 one "Read-only file system"
+    expect_step volume-out 125 workspace
+    expect_step from-inside 0 from-inside "hello from the job"
+    expect_step whole 0 "work $tiny"
+    expect_step scratch 0 working-container empty
+    expect_step commit 0
+    expect_step label 0 x WORD=x 1000
+    expect_step push 0
+    expect_step second 0 -working-container
+    expect_step there 0 "hello from the job" one kept
+    expect_step by-id 0 kept two
+    [[ -n $(world_registry_digest app/session:1) ]]
+}
+
+TEST "a working container lasts over a failure and the job's scripts, and ends with the job" {
+    after='.steps += [{name: "after_script", script: ["buildah containers; buildah run kept head -9 /word; buildah commit -q --rm --squash kept '"$world_registry"'/app/after:1; buildah push '"$world_registry"'/app/after:1 && echo pushed-after; buildah rm -a"],
+        timeout: 100, when: "always", allow_failure: true}]'
+    run_steps 5019 "try nothing buildah run kept true
+try none buildah containers
+buildah from --name kept $tiny
+buildah run kept -- sh -c 'echo made-in-the-script >/word; exit 3' || echo ended-\$?
+exit 4" "$with_tools | $after"
+
+    expect_eq "$STATE" "failed script_failure 4"
+    expect_step nothing 125 "container not known" "buildah from"
+    expect_step none 0 "CONTAINER ID"
+    expect_contains "$TRACE" ended-3
+    expect_contains "$TRACE" made-in-the-script
+    expect_contains "$TRACE" pushed-after
+    [[ -n $(world_registry_digest app/after:1) ]]
+    expect_eq "$(world_leftovers)" "" "what is left of jobs"
+}
+
+TEST "what a working container became is judged like a build, and policy may forbid the containers" {
+    run_steps 5020 "printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >METADATA
+c=\$(buildah from $tiny)
+buildah copy -q \$c METADATA /usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA
+buildah commit -q \$c bad
+try push buildah push bad docker://$world_registry/app/session-bad:1
+try at-once buildah commit \$c docker://$world_registry/app/session-bad:2
+try bad-flag buildah run --device /dev/fuse \$c true
+try no-image buildah from $world_registry/base/nosuch:1" "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step push 125 CVE-2020-14343
+    expect_step at-once 125 CVE-2020-14343
+    expect_step bad-flag 125 --device
+    expect_step no-image 125 nosuch
+    expect_absent app/session-bad:1
+    expect_absent app/session-bad:2
+
+    printf '[[rule]]\nproject = "*"\nrepositories = ["*"]\nban_backends = ["buildah"]\n' >"$world_dir/etc/policy.d/10-ban.toml"
+    run_steps 5021 "try from buildah from $tiny
+try list buildah containers -q" "$with_tools"
+    rm "$world_dir/etc/policy.d/10-ban.toml"
+    expect_step from 125 "forbids buildah" ban_backends
+    expect_step list 0
+    grep -q '"event":"build_denied".*forbids buildah' "$world_state_dir/audit.jsonl" || fail "the audit log does not say so"
 }
 
 TEST "img builds, tags, pushes and lists" {

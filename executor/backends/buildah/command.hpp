@@ -92,6 +92,9 @@ std::vector<std::string> export_argv(const Program& program, const Places& place
 std::string bases_index(const std::vector<NamedBase>& bases,
                         const std::vector<oci::Descriptor>& manifests);
 
+/// Where the tool is inside a sandbox when it is not below /usr.
+inline constexpr const char* kProgramTarget = "/tools";
+
 /// Files of /etc/containers. No registry is ever asked; short names mean Docker Hub, as with
 /// Docker, and never what some image called itself ("localhost/…").
 std::string storage_conf(const Places& places);

@@ -24,7 +24,6 @@ using Steady = std::chrono::steady_clock;
 constexpr const char* kUnfinished = "unfinished"; ///< file: there while a build uses the store
 constexpr const char* kLock = "use.lock";         ///< held by the one build that has the store
 constexpr const char* kSocketName = "store.sock";
-constexpr const char* kProgramTarget = "/tools";
 
 bool holds(const std::vector<std::string>& names, const std::string& wanted) {
   return std::find(names.begin(), names.end(), wanted) != names.end();

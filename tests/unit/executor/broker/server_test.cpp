@@ -52,6 +52,46 @@ private:
   ContainerRules rules_{"/builds", "/sock"};
 };
 
+/// Working containers that say what they were asked and what they were given.
+class FakeSessionService final : public SessionService {
+public:
+  Result<int> run(const SessionOrder& order, const SessionStreams& streams) override {
+    ++running;
+    if (order.verb == "from") return Error{ErrorKind::denied, "no buildah here", "ask", {}};
+    if (order.verb == "hang") {
+      while (!streams.cancelled())
+        std::this_thread::sleep_for(milliseconds{5});
+      ++cancellations;
+      return Error{ErrorKind::unavailable, "cancelled", "", {}};
+    }
+    streams.out(order.verb + " " + (order.arguments.empty() ? "" : order.arguments.front()));
+    if (streams.input >= 0) {
+      std::array<char, 100> bytes{};
+      ssize_t got = 0;
+      while ((got = ::read(streams.input, bytes.data(), bytes.size())) > 0)
+        streams.err({bytes.data(), static_cast<std::size_t>(got)});
+    }
+    if (streams.files) {
+      std::array<char, 100> bytes{};
+      for (;;) {
+        auto got = streams.files(bytes.data(), bytes.size());
+        if (!got) return std::move(got).error();
+        if (*got == 0) break;
+        streams.err({bytes.data(), *got});
+      }
+    }
+    return 5;
+  }
+  std::atomic<int> running = 0;
+  std::atomic<int> cancellations = 0;
+};
+
+std::string session_frame(char kind, const std::string& text) {
+  std::string head{kind, 0, 0, 0, 0, 0, 0};
+  head += static_cast<char>(text.size());
+  return head + text;
+}
+
 class BrokerServer : public testing::Test {
 protected:
   void SetUp() override {
@@ -68,7 +108,7 @@ protected:
     fs::remove_all(dir);
   }
   void start() {
-    auto started = Server::start(dir / "docker.sock", *images, limits, containers);
+    auto started = Server::start(dir / "docker.sock", *images, limits, containers, sessions);
     ASSERT_TRUE(started) << started.error().text();
     server = *std::move(started);
   }
@@ -117,6 +157,7 @@ protected:
   fs::path dir;
   ServerLimits limits;
   ContainerService* containers = nullptr;
+  SessionService* sessions = nullptr;
   std::unique_ptr<tests::FakeImageService> images;
   std::unique_ptr<Server> server;
 };
@@ -366,6 +407,79 @@ TEST_F(BrokerServer, CancelsABuildWhoseClientHasGone) {
 
   EXPECT_TRUE(eventually([&] { return images->cancellations == 1; }));
 }
+
+TEST_F(BrokerServer, ACommandOfAWorkingContainerEndsWithItsCode) {
+  FakeSessionService service;
+  sessions = &service;
+  start();
+  const auto said = ask(post("/slipway/v1/buildah", R"({"verb":"rm","arguments":["c"]})"));
+  EXPECT_NE(said.find(session_frame(1, "rm c")), std::string::npos) << said;
+  EXPECT_NE(said.find(session_frame(3, "5")), std::string::npos) << said;
+  EXPECT_NE(ask(post("/slipway/v1/buildah", R"({"verb":"from"})")).find("403"), std::string::npos);
+}
+
+TEST_F(BrokerServer, ACommandOfAWorkingContainerHasItsFilesFromTheBody) {
+  FakeSessionService service;
+  sessions = &service;
+  start();
+  const auto said = ask(post("/slipway/v1/buildah?order=%7B%22verb%22%3A%22copy%22%7D", "a tar"));
+  EXPECT_NE(said.find(session_frame(2, "a tar")), std::string::npos) << said;
+}
+
+TEST_F(BrokerServer, ACommandOfAWorkingContainerHasItsStdinFromTheStream) {
+  FakeSessionService service;
+  sessions = &service;
+  start();
+  const auto fd = connect();
+  send(fd, post("/slipway/v1/buildah", R"({"verb":"run"})", "Upgrade: tcp\r\n"));
+  send(fd, "typed");
+  ::shutdown(fd.get(), SHUT_WR); // the end of stdin is not the client's
+  const auto said = receive(fd);
+  EXPECT_TRUE(said.starts_with("HTTP/1.1 101")) << said;
+  EXPECT_NE(said.find(session_frame(2, "typed")), std::string::npos) << said;
+  EXPECT_TRUE(said.ends_with(session_frame(3, "5"))) << said;
+}
+
+TEST_F(BrokerServer, ACommandOfAWorkingContainerEndsWithItsClient) {
+  FakeSessionService service;
+  sessions = &service;
+  start();
+  for (const auto* more : {"", "Upgrade: tcp\r\n"}) {
+    const int before = service.running;
+    {
+      const auto fd = connect();
+      send(fd, post("/slipway/v1/buildah", R"({"verb":"hang"})", more));
+      ASSERT_TRUE(eventually([&] { return service.running == before + 1; }));
+    }
+    EXPECT_TRUE(eventually([&] { return service.cancellations == before + 1; })) << more;
+  }
+}
+
+struct BadOrder {
+  const char* name;
+  const char* order;
+  const char* words;
+};
+class BrokerSessionOrder : public BrokerServer, public testing::WithParamInterface<BadOrder> {};
+TEST_P(BrokerSessionOrder, IsRefused) {
+  FakeSessionService service;
+  sessions = &service;
+  start();
+  const auto said = ask(post("/slipway/v1/buildah", GetParam().order));
+  EXPECT_NE(said.find("400"), std::string::npos) << said;
+  EXPECT_NE(said.find(GetParam().words), std::string::npos) << said;
+  EXPECT_EQ(service.running, 0);
+}
+INSTANTIATE_TEST_SUITE_P(
+    Cases, BrokerSessionOrder,
+    testing::Values(BadOrder{"NoJson", "{", "order is not valid JSON"},
+                    BadOrder{"List", "[]", "order is not a JSON object"},
+                    BadOrder{"UnknownMember", R"({"verb":"rm","mount":"/"})", "mount"},
+                    BadOrder{"Options", R"({"verb":"rm","options":["all"]})", "options"},
+                    BadOrder{"Nul", R"({"verb":"rm","arguments":["a\u0000"]})", "arguments"},
+                    BadOrder{"Name", R"({"verb":"commit","names":["A"]})", "A"},
+                    BadOrder{"Pull", R"({"verb":"from","pull":"maybe"})", "pull"}),
+    [](const auto& row) { return row.param.name; });
 
 TEST_F(BrokerServer, StopCancelsABuildAndTellsItsClient) {
   images->hang = true;

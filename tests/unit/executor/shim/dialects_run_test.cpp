@@ -678,5 +678,122 @@ TEST_F(DialectRun, ABuildWithManifestAddsToTheList) {
   EXPECT_EQ(body["add"][0]["take"], "all");
 }
 
+/// A frame of POST /slipway/v1/buildah.
+std::string frame(char kind, const std::string& text) {
+  std::string head{kind, 0, 0, 0, 0, 0, 0};
+  head += static_cast<char>(text.size());
+  return head + text;
+}
+
+std::string streamed(const std::string& frames) {
+  return "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(frames.size()) + "\r\n\r\n" +
+         frames;
+}
+
+constexpr const char* kBuildah = "POST /slipway/v1/buildah";
+
+TEST_F(DialectRun, BuildahRunGivesOutputAndCodeOfTheCommand) {
+  broker_.answers = {
+      {kBuildah, "HTTP/1.1 101 X\r\n\r\n" + frame(1, "out\n") + frame(2, "err\n") + frame(3, "7")}};
+
+  EXPECT_EQ(shell("buildah run --user 5 c -- cat -", "typed"), 7);
+
+  EXPECT_EQ(out_ + err_, "out\nerr\n");
+  const auto order = Json::parse(broker_.last().body);
+  EXPECT_EQ(order["verb"], "run");
+  EXPECT_EQ(order["options"], Json::parse(R"([["user","5"]])"));
+  EXPECT_EQ(order["arguments"], Json::parse(R"(["c","cat","-"])"));
+}
+
+TEST_F(DialectRun, BuildahSaysWhyTheBrokerRefusesOrWhereItWasCutShort) {
+  broker_.answers = {{kBuildah, "HTTP/1.1 403 X\r\nContent-Length: 23\r\n\r\n"
+                                R"({"message":"forbidden"})"}};
+  EXPECT_EQ(shell("buildah from a"), 125);
+  EXPECT_EQ(err_, "Error: forbidden\n");
+  EXPECT_EQ(shell("buildah run c true"), 125);
+  EXPECT_EQ(err_, "Error: forbidden\n");
+
+  broker_.answers = {{kBuildah, streamed(frame(1, "x\n") + frame(4, "it has gone"))}};
+  EXPECT_EQ(shell("buildah config --env A=b c"), 125);
+  EXPECT_EQ(err_, "Error: it has gone\n");
+
+  broker_.answers = {{kBuildah, streamed(frame(1, "x\n"))}};
+  EXPECT_EQ(shell("buildah rm c"), 125) << "no ending is no success";
+}
+
+TEST_F(DialectRun, BuildahCopySendsTheFilesThatAreNamed) {
+  broker_.answers = {{kBuildah, streamed(frame(1, "digest\n") + frame(3, "0"))}};
+  write("one.txt", "first");
+  write("two.txt", "second");
+  write("deep/x", "third");
+  fs::create_symlink("/etc/hostname", dir_ + "/deep/link");
+
+  ASSERT_EQ(shell("buildah copy --chown 1:2 c *.txt deep ../ws/deep/x https://h/y /to/"), 0)
+      << err_;
+
+  EXPECT_EQ(out_, "digest\n");
+  const auto order = Json::parse(broker_.last().first("order"));
+  EXPECT_EQ(order["arguments"],
+            Json::parse(R"(["c","0/one.txt","1/two.txt","2/deep","3/x","https://h/y","/to/"])"));
+  EXPECT_EQ(broker_.last().content_type, "application/x-tar");
+  for (const auto* part : {"0/one.txt", "first", "1/two.txt", "second", "2/deep/x", "3/x", "third"})
+    EXPECT_NE(broker_.last().body.find(part), std::string::npos) << part;
+}
+
+TEST_F(DialectRun, BuildahCopyRefusesAFileThatIsNotThereBeforeItAsks) {
+  EXPECT_EQ(shell("buildah copy c gone /to"), 125);
+  EXPECT_NE(err_.find("gone: no such file or directory"), std::string::npos) << err_;
+  EXPECT_TRUE(broker_.seen().empty());
+}
+
+TEST_F(DialectRun, BuildahCopyOutOfAnotherContainerSendsNothing) {
+  broker_.answers = {{kBuildah, streamed(frame(3, "0"))}};
+  ASSERT_EQ(shell("buildah copy --from other c /a /b"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["arguments"], Json::parse(R"(["c","/a","/b"])"));
+}
+
+TEST_F(DialectRun, BuildahCommitWritesTheImageIdWhereItIsAskedTo) {
+  broker_.answers = {{kBuildah, streamed(frame(1, kHexA + "\n") + frame(3, "0"))}};
+
+  ASSERT_EQ(shell("buildah commit --iidfile iid c r.io/app:1"), 0) << err_;
+
+  EXPECT_EQ(out_, "");
+  EXPECT_EQ(read("iid"), "sha256:" + kHexA);
+  EXPECT_EQ(Json::parse(broker_.last().body)["names"], Json::parse(R"(["r.io/app:1"])"));
+  ASSERT_EQ(shell("buildah commit c r.io/app:1"), 0) << err_;
+  EXPECT_EQ(out_, kHexA + "\n");
+}
+
+TEST_F(DialectRun, BuildahRunMountsFoldersOfTheWorkspaceAndNoOthers) {
+  broker_.answers = {{kBuildah, "HTTP/1.1 101 X\r\n\r\n" + frame(3, "0")}};
+  write("cache/x", "");
+  fs::create_symlink("/etc", dir_ + "/way-out");
+
+  ASSERT_EQ(shell("buildah run -v cache:/c:ro,Z -v .:/w c true"), 0) << err_;
+  EXPECT_EQ(Json::parse(broker_.last().body)["options"],
+            Json::array({Json::array({"volume", dir_ + "/cache:/c:ro"}),
+                         Json::array({"volume", dir_ + ":/w"})}));
+  const auto asked = broker_.seen().size();
+  for (const auto* volume :
+       {"/:/host", "way-out:/e", "/run/slipway:/s", "gone:/g", ".:/w:O", "."}) {
+    EXPECT_EQ(shell(std::string{"buildah run -v "} + volume + " c true"), 125) << volume;
+    EXPECT_NE(err_.find(volume), std::string::npos) << err_;
+  }
+  EXPECT_EQ(broker_.seen().size(), asked);
+}
+
+TEST_F(DialectRun, BuildahInspectLooksForAContainerFirst) {
+  broker_.answers = {{kBuildah, streamed(frame(1, "{}\n") + frame(3, "0"))}};
+  ASSERT_EQ(shell("buildah inspect c"), 0) << err_;
+  EXPECT_EQ(out_, "{}\n");
+  EXPECT_EQ(Json::parse(broker_.last().body)["options"], Json::parse(R"([["type","container"]])"));
+
+  broker_.answers = {{kBuildah, "HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n"}};
+  EXPECT_EQ(shell("buildah inspect --type container c"), 125);
+  EXPECT_NE(err_.find("container not known"), std::string::npos) << err_;
+  broker_.images[FakeBroker::id('a')].tags = {"app:1"};
+  EXPECT_EQ(shell("buildah inspect --format {{.FromImageID}} app:1"), 0) << err_;
+}
+
 } // namespace
 } // namespace slipway::shim

@@ -98,21 +98,154 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     Buildah, RefusedDialect,
     testing::Values(
-        Refused{"From", "buildah from scratch", 125,
-                "buildah from: slipway builds from Dockerfiles"},
-        Refused{"RunStep", "buildah run c -- true", 125, "Write the steps into a Dockerfile"},
-        Refused{"Commit", "buildah commit c x", 125, "buildah commit"},
-        Refused{"Mount", "buildah mount c", 125, "buildah mount"},
-        Refused{"Config", "buildah config --env A=1 c", 125, "buildah config"},
-        Refused{"Copy", "buildah copy c a b", 125, "buildah copy"},
+        Refused{"Mount", "buildah mount c", 125, "Bring files in with `buildah copy`"},
+        Refused{"Unshare", "buildah unshare sh x.sh", 125, "without `buildah unshare`"},
+        Refused{"FromNothing", "buildah from", 125, "an image name (or \"scratch\") must be"},
+        Refused{"FromFile", "buildah from oci-archive:x.tar", 125, "load a file"},
+        Refused{"FromOtherPlatform", "buildah from --platform linux/arm64 a", 125, "linux/arm64"},
+        Refused{"FromArchitecture", "buildah from --arch arm64 a", 125, "linux/arm64"},
+        Refused{"FromNetwork", "buildah from --network none a", 125, "--network none"},
+        Refused{"FromDevice", "buildah from --device /dev/fuse a", 125, "--device"},
+        Refused{"FromCapabilities", "buildah from --cap-add ALL a", 125, "--cap-add: a command in"},
+        Refused{"FromLimits", "buildah from -m 1g a", 125, "--memory: the operator sets"},
+        Refused{"FromFlag", "buildah from --wat a", 125, "unknown flag: --wat"},
+        Refused{"RunNothing", "buildah run c", 125, "command must be specified"},
+        Refused{"RunOnlyDashes", "buildah run c --", 125, "command must be specified"},
+        Refused{"RunMount", "buildah run --mount type=cache c true", 125, "--mount"},
+        Refused{"RunDevice", "buildah run --device /dev/fuse c true", 125, "--device"},
+        Refused{"RunCapabilities", "buildah run --cap-add NET_ADMIN c true", 125, "--cap-add"},
+        Refused{"RunTerminal", "buildah run -t c sh", 125, "--terminal: a job has no terminal"},
+        Refused{"RunNetwork", "buildah run --network=none c true", 125, "--network none"},
+        Refused{"RunUserNamespace", "buildah run --userns host c true", 125, "--userns"},
+        Refused{"CopyNothing", "buildah copy c", 125, "src must be specified"},
+        Refused{"CopyContext", "buildah copy --contextdir d c a", 125, "--contextdir"},
+        Refused{"CopyIgnoreFile", "buildah copy --ignorefile f c a", 125, "--ignorefile"},
+        Refused{"CopyUrlFrom", "buildah copy --from d c http://h/a b", 125, "--from"},
+        Refused{"ConfigWithoutContainer", "buildah config --env A=1", 125, "container ID must be"},
+        Refused{"ConfigAnnotation", "buildah config -a a=b c", 125, "--annotation: what slipway"},
+        Refused{"ConfigComment", "buildah config --comment a c", 125, "--comment"},
+        Refused{"ConfigDomain", "buildah config --domainname a c", 125, "--domainname"},
+        Refused{"ConfigHostName", "buildah config --hostname a c", 125, "--hostname"},
+        Refused{"ConfigOsFeature", "buildah config --os-feature a c", 125, "--os-feature"},
+        Refused{"CommitFile", "buildah commit c oci:folder/x", 125, "oci:folder/x"},
+        Refused{"CommitBadName", "buildah commit c A", 125, "invalid reference format"},
+        Refused{"CommitManifest", "buildah commit --manifest l c a", 125, "manifest add"},
+        Refused{"CommitSigned", "buildah commit --sign-by F c a", 125, "--sign-by"},
+        Refused{"CommitEncrypted", "buildah commit --encryption-key k c a", 125, "the gate has to"},
+        Refused{"RemoveNothing", "buildah rm", 125, "container ID must be specified"},
+        Refused{"RemoveAllAndOne", "buildah rm -a c", 125, "--all switch"},
+        Refused{"RenameOne", "buildah rename c", 125, "too few arguments"},
         Refused{"ManifestPush", "buildah manifest push m oci:folder/m", 125, "oci:folder/m"},
         Refused{"UnknownFlag", "buildah bud --wat .", 125, "unknown flag: --wat"},
         Refused{"UnknownCommand", "buildah wat", 125, "unknown command \"wat\" for \"buildah\""},
         Refused{"CapAdd", "buildah bud --cap-add ALL .", 125, "--cap-add"},
         Refused{"Timestamp", "buildah bud --timestamp 0 .", 125, "SOURCE_DATE_EPOCH"},
         Refused{"RemoveAfterPush", "buildah push --rm a docker://r/a", 125, "--rm: use rmi"},
-        Refused{"InspectContainer", "buildah inspect --type container c", 125, "--type container"}),
+        Refused{"InspectManifest", "buildah inspect --type manifest c", 125, "--type manifest"}),
     [](const auto& row) { return row.param.name; });
+
+struct Understood {
+  std::string name;
+  std::string line;
+  std::string verb;
+  Pairs options;
+  std::vector<std::string> arguments;
+};
+
+class WorkingContainerCommand : public testing::TestWithParam<Understood> {};
+
+TEST_P(WorkingContainerCommand, GoesOnAsItWasTyped) {
+  const auto command = parsed<SessionCommand>(GetParam().line, {{"MINE", "m"}});
+
+  EXPECT_EQ(command.verb, GetParam().verb);
+  EXPECT_EQ(command.options, GetParam().options);
+  EXPECT_EQ(command.arguments, GetParam().arguments);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Buildah, WorkingContainerCommand,
+    testing::Values(
+        Understood{"From",
+                   "buildah from --name=w --quiet --isolation chroot docker://r.io/a:1",
+                   "from",
+                   {{"name", "w"}, {"quiet", "true"}},
+                   {"r.io/a:1"}},
+        Understood{
+            "Scratch", "buildah from --platform linux/amd64 scratch", "from", {}, {"scratch"}},
+        Understood{"Run",
+                   "buildah run --user 1:1 c -- sh -c x",
+                   "run",
+                   {{"user", "1:1"}},
+                   {"c", "sh", "-c", "x"}},
+        Understood{"RunsFlagsAreTheCommands",
+                   "buildah run c ls -t --volume /",
+                   "run",
+                   {},
+                   {"c", "ls", "-t", "--volume", "/"}},
+        Understood{"RunEnv",
+                   "buildah run -e MINE -e NONE -e A=b c true",
+                   "run",
+                   {{"env", "MINE=m"}, {"env", "A=b"}},
+                   {"c", "true"}},
+        Understood{"Copy",
+                   "buildah copy --chown 1:1 c a b /d/",
+                   "copy",
+                   {{"chown", "1:1"}},
+                   {"c", "a", "b", "/d/"}},
+        Understood{"Add",
+                   "buildah add -q c http://h/a.tgz",
+                   "add",
+                   {{"quiet", "true"}},
+                   {"c", "http://h/a.tgz"}},
+        Understood{"Config",
+                   "buildah config -e A=b --cmd [\"x\"] --entrypoint= -l k=v -p 80 -u 1 c",
+                   "config",
+                   {{"env", "A=b"},
+                    {"cmd", "[\"x\"]"},
+                    {"entrypoint", ""},
+                    {"label", "k=v"},
+                    {"port", "80"},
+                    {"user", "1"}},
+                   {"c"}},
+        Understood{"Commit",
+                   "buildah commit --rm --squash --iidfile f --creds a:b c app",
+                   "commit",
+                   {{"squash", "true"}},
+                   {"c"}},
+        Understood{"List", "buildah ps -q", "containers", {{"quiet", "true"}}, {}},
+        Understood{"Remove", "buildah delete --all", "rm", {{"all", "true"}}, {}},
+        Understood{"Rename", "buildah rename a b", "rename", {}, {"a", "b"}}),
+    [](const auto& row) { return row.param.name; });
+
+TEST(WorkingContainer, IsTakenFromAnImageByItsPullPolicy) {
+  EXPECT_EQ(parsed<SessionCommand>("buildah from a").pull, "");
+  EXPECT_EQ(parsed<SessionCommand>("buildah from --pull a").pull, "");
+  EXPECT_EQ(parsed<SessionCommand>("buildah from --pull=always a").pull, "always");
+  EXPECT_EQ(parsed<SessionCommand>("buildah from --pull-never a").pull, "never");
+}
+
+TEST(WorkingContainer, IsCommittedUnderTheNamesOfABuildAndPushedWhereTheDestinationIsARegistry) {
+  const auto own = parsed<SessionCommand>("buildah commit --rm c app");
+  EXPECT_EQ(own.names, (std::vector<std::string>{"localhost/app", "app"}));
+  EXPECT_TRUE(own.remove);
+  EXPECT_EQ(own.push_to, "");
+
+  const auto pushed = parsed<SessionCommand>("buildah commit c docker://r.io/a:1");
+  EXPECT_EQ(pushed.names, std::vector<std::string>{"r.io/a:1"});
+  EXPECT_EQ(pushed.push_to, "r.io/a:1");
+}
+
+TEST(WorkingContainer, VariablesOfTheToolCount) {
+  const Environment env{{"BUILDAH_FORMAT", "docker"},
+                        {"BUILDAH_HISTORY", "true"},
+                        {"https_proxy", "http://p:1"},
+                        {"OTHER", "x"}};
+  const auto commit = parsed<SessionCommand>("buildah commit c a", env);
+  EXPECT_EQ(commit.options, (Pairs{{"format", "docker"}}));
+  const auto run = parsed<SessionCommand>("buildah run c true", env);
+  EXPECT_EQ(run.options, (Pairs{{"add-history", "true"}}));
+  EXPECT_EQ(run.proxies, (Pairs{{"https_proxy", "http://p:1"}}));
+}
 
 INSTANTIATE_TEST_SUITE_P(
     Img, RefusedDialect,

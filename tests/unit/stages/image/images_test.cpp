@@ -7,6 +7,7 @@
 #include "stages/image/build_place.hpp"
 #include "stages/image/images.hpp"
 #include "stages/image/reports.hpp"
+#include "stages/image/sessions.hpp"
 #include "tests/fakes/fake_podman_api.hpp"
 #include "tests/fakes/fake_process_runner.hpp"
 #include "tests/fakes/http2_server.hpp"
@@ -81,6 +82,134 @@ protected:
   audit::FileAuditLog audit_{dir_.path() / "audit.jsonl", clock_};
   state::JobRecord record_;
 };
+
+/// What a command about working containers came to, and what it printed.
+struct SessionSaid {
+  Result<int> ended;
+  std::string out;
+};
+
+SessionSaid order(Images& images, const std::string& verb,
+                  std::vector<std::pair<std::string, std::string>> options = {},
+                  std::vector<std::string> arguments = {}) {
+  broker::SessionOrder asked;
+  asked.verb = verb;
+  asked.options = std::move(options);
+  asked.arguments = std::move(arguments);
+  std::string out;
+  broker::SessionStreams streams;
+  streams.out = [&](std::string_view bytes) { out += bytes; };
+  streams.err = [](std::string_view) {};
+  streams.cancelled = [] { return false; };
+  auto ended = images.sessions().run(asked, streams);
+  return {std::move(ended), out};
+}
+
+TEST_F(ImagesTest, AWorkingContainerNeedsABuildahOnTheHost) {
+  auto images = this->images();
+
+  const auto said = order(*images, "from", {}, {"scratch"});
+
+  ASSERT_FALSE(said.ended.ok());
+  EXPECT_EQ(said.ended.error().kind, ErrorKind::misconfigured);
+  EXPECT_EQ(audited("build_denied").size(), 1U);
+  EXPECT_TRUE(api_->containers.empty());
+}
+
+TEST_F(ImagesTest, AWorkingContainerNeedsAPolicyThatAllowsBuildah) {
+  config::Rule rule;
+  rule.origin = "p.toml:1";
+  rule.backends.banned = {"buildah"};
+  config_.rules.push_back(rule);
+  auto with_buildah = tools();
+  with_buildah.backends.emplace("buildah", wire_buildah(backends::buildah::Program{}));
+  Images images{with_buildah, record_, {}};
+
+  const auto said = order(images, "from", {}, {"scratch"});
+
+  ASSERT_FALSE(said.ended.ok());
+  EXPECT_EQ(said.ended.error().kind, ErrorKind::denied);
+  EXPECT_NE(said.ended.error().what.find("p.toml:1"), std::string::npos);
+  ASSERT_EQ(audited("build_denied").size(), 1U);
+  EXPECT_EQ(audited("build_denied")[0]["dialect"], "buildah from");
+  EXPECT_TRUE(audited("session_start").empty());
+  EXPECT_TRUE(api_->containers.empty());
+}
+
+TEST_F(ImagesTest, WhoMayTakeNoImageOutMayHaveNoneInAWorkingContainer) {
+  config::Rule rule;
+  rule.origin = "p.toml:1";
+  rule.save = false;
+  config_.rules.push_back(rule);
+  auto with_buildah = tools();
+  with_buildah.backends.emplace("buildah", wire_buildah(backends::buildah::Program{}));
+  Images images{with_buildah, record_, {}};
+
+  const auto said = order(images, "from", {}, {"reg.example/a:1"});
+
+  ASSERT_FALSE(said.ended.ok());
+  EXPECT_EQ(said.ended.error().kind, ErrorKind::denied);
+  EXPECT_NE(said.ended.error().what.find("save"), std::string::npos) << said.ended.error().what;
+  EXPECT_TRUE(api_->containers.empty());
+}
+
+TEST_F(ImagesTest, BeforeTheFirstWorkingContainerNothingIsStartedToLookForOne) {
+  auto with_buildah = tools();
+  with_buildah.backends.emplace("buildah", wire_buildah(backends::buildah::Program{}));
+  Images images{with_buildah, record_, {}};
+
+  const auto list = order(images, "containers");
+  ASSERT_TRUE(list.ended.ok());
+  EXPECT_TRUE(list.out.starts_with("CONTAINER ID")) << list.out;
+  EXPECT_EQ(order(images, "containers", {{"quiet", "true"}}).out, "");
+  EXPECT_EQ(order(images, "containers", {{"json", "true"}}).out, "null\n");
+  EXPECT_TRUE(order(images, "rm", {{"all", "true"}}).ended.ok());
+  const auto gone = order(images, "run", {}, {"c", "true"});
+  ASSERT_FALSE(gone.ended.ok());
+  EXPECT_EQ(gone.ended.error().kind, ErrorKind::not_found);
+  EXPECT_EQ(gone.ended.error().what, "c: container not known");
+  EXPECT_TRUE(api_->containers.empty());
+  EXPECT_TRUE(audited("session_start").empty());
+}
+
+TEST_F(ImagesTest, TheIdOfAnOwnImageIsNoNameForARegistry) {
+  auto store = state::ImageStore::open(folders_.dir(record_.key) / "images");
+  ASSERT_TRUE(store);
+  const auto own = store->add(fakes::write_image(store->layout(), {3000}, 1), {});
+  ASSERT_TRUE(own);
+  const auto id = own->image_id.hex();
+  for (const auto& name : {id, id.substr(0, 12), "sha256:" + id}) {
+    const auto found = store->find(name);
+    ASSERT_TRUE(found) << name;
+    EXPECT_FALSE(name_of_base(name, &*found)) << name;
+  }
+
+  const auto tag = *oci::Reference::parse("reg.example/a:1");
+  ASSERT_TRUE(store->tag(id, tag));
+  const auto tagged = store->find(id);
+  ASSERT_TRUE(tagged);
+  EXPECT_EQ(name_of_base(id.substr(0, 12), &*tagged), tag);
+  EXPECT_EQ(name_of_base("reg.example/a:1", &*tagged), tag);
+  EXPECT_EQ(name_of_base("abcdef", nullptr), *oci::Reference::parse("abcdef")) << "no own image";
+}
+
+TEST_F(ImagesTest, ASessionHasOfTheBaseImagesWhatItWasGivenAndKeepsIt) {
+  auto bases = oci::Layout::create(dir_.path() / "bases");
+  auto mine = oci::Layout::create(dir_.path() / "mine");
+  ASSERT_TRUE(bases && mine);
+  const auto taken = fakes::write_image(*bases, {3000}, 1);
+  const auto other = fakes::write_image(*bases, {3000}, 2);
+
+  ASSERT_TRUE(give_image(*bases, taken, *mine));
+  fs::remove_all(bases->path());
+
+  const auto tree = oci::read_tree(*mine, taken);
+  ASSERT_TRUE(tree) << tree.error().text();
+  for (const auto& blob : tree->blobs)
+    EXPECT_TRUE(mine->has_blob(blob.digest, blob.size));
+  EXPECT_EQ(mine->blobs(100)->size(), tree->blobs.size());
+  EXPECT_FALSE(mine->has_blob(other));
+}
 
 TEST_F(ImagesTest, WhatTheJobDoesNotHaveIsNotPushed) {
   auto images = this->images();

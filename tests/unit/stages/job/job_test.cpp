@@ -308,6 +308,15 @@ TEST_F(JobsTest, TheVolumeOfAnEngineGoesAlsoWhereARebootTookItsFolder) {
   EXPECT_TRUE(removed("slipway-j1-aa-engine"));
 }
 
+TEST_F(JobsTest, WhatWorkingContainersWereInGoesWithTheJob) {
+  prepared("j1-aa", dead());
+  api_->volumes["slipway-j1-aa-session"] = {{"Name", "slipway-j1-aa-session"}};
+
+  ASSERT_TRUE(Jobs{tools()}.reap());
+
+  EXPECT_TRUE(removed("slipway-j1-aa-session"));
+}
+
 TEST_F(JobsTest, ReapLeavesAJobThatIsPreparedAgain) {
   prepared("j1-aa", state::ProcessIdentity::parent());
   api_->instead = [](const sandbox::ApiRequest&) {
