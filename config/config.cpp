@@ -11,6 +11,7 @@
 #include "executor/oci/reference.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cmath>
 #include <functional>
@@ -451,7 +452,10 @@ std::string wrong_with_key_uri(std::string_view uri) {
   if (!uri.starts_with("pkcs11:") || !is_printable(uri) || uri.find(' ') != std::string_view::npos)
     return form;
   uri.remove_prefix(std::string_view{"pkcs11:"}.size());
+  const auto query = std::min(uri.find('?'), uri.size());
+  const std::size_t whole = uri.size();
   while (!uri.empty()) {
+    const bool is_in_query = whole - uri.size() > query;
     const auto end = uri.find_first_of(";?&");
     const auto attribute = uri.substr(0, end);
     uri.remove_prefix(end == std::string_view::npos ? uri.size() : end + 1);
@@ -462,6 +466,13 @@ std::string wrong_with_key_uri(std::string_view uri) {
     if (name == "pin-value") return "without pin-value: a PIN belongs in a file, for pin-source";
     if (name == "pin-source" && !value.starts_with("/") && !value.starts_with("file:/"))
       return "with a file as pin-source: file:/PATH";
+    // p11-kit takes any other in a query, and it may be a PIN: so it is not repeated.
+    constexpr std::array<std::string_view, 8> kOfKey{"token",   "manufacturer", "model", "serial",
+                                                     "slot-id", "object",       "id",    "type"};
+    if (is_in_query ? name != "pin-source"
+                    : std::find(kOfKey.begin(), kOfKey.end(), name) == kOfKey.end())
+      return "of token, manufacturer, model, serial, slot-id, object, id and type, with "
+             "?pin-source=file:/PATH alone";
   }
   return "";
 }

@@ -20,6 +20,11 @@ constexpr std::size_t kMaxMessageBytes = 64UL << 20;
 
 bool lock_down() {
   const rlimit none{0, 0};
+#ifndef __SANITIZE_ADDRESS__ // whose shadow is terabytes
+  constexpr rlim_t kMostMemory = 2UL << 30;
+  const rlimit memory{kMostMemory, kMostMemory};
+  if (::setrlimit(RLIMIT_AS, &memory) != 0) return false;
+#endif
   return ::setrlimit(RLIMIT_CORE, &none) == 0 && ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 &&
          ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::close_range(3, ~0U, 0) == 0;
 }

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <memory>
@@ -46,6 +47,23 @@ Error refused(const char* call, CK_RV why) {
           {}};
 }
 
+/// p11-kit takes any name in a query, a misspelt pin-source or a PIN's among them.
+bool has_known_names_alone(std::string_view uri) {
+  constexpr std::array<std::string_view, 8> kOfKey{"token",   "manufacturer", "model", "serial",
+                                                   "slot-id", "object",       "id",    "type"};
+  uri.remove_prefix(std::min(uri.find(':') + 1, uri.size()));
+  for (bool is_in_query = false; !uri.empty();) {
+    const auto end = std::min(uri.find_first_of(is_in_query ? "&" : ";?"), uri.size());
+    const auto name = uri.substr(0, std::min(uri.find('='), end));
+    if (is_in_query ? name != "pin-source"
+                    : std::find(kOfKey.begin(), kOfKey.end(), name) == kOfKey.end())
+      return false;
+    is_in_query = is_in_query || (end < uri.size() && uri[end] == '?');
+    uri.remove_prefix(std::min(end + 1, uri.size()));
+  }
+  return true;
+}
+
 Result<UriPtr> parse(const std::string& text) {
   UriPtr uri{p11_kit_uri_new(), p11_kit_uri_free};
   const int wrong = p11_kit_uri_parse(text.c_str(), P11_KIT_URI_FOR_ANY, uri.get());
@@ -55,6 +73,8 @@ Result<UriPtr> parse(const std::string& text) {
     return misconfigured("pkcs11_uri has an attribute that is not known");
   if (p11_kit_uri_get_pin_value(uri.get()) != nullptr)
     return misconfigured("pkcs11_uri has a pin-value, and no PIN belongs there: use pin-source");
+  if (!has_known_names_alone(text))
+    return misconfigured("pkcs11_uri has an attribute that is not known");
   const auto* kind = p11_kit_uri_get_attribute(uri.get(), CKA_CLASS);
   if (kind != nullptr && *static_cast<CK_OBJECT_CLASS*>(kind->pValue) != CKO_PRIVATE_KEY)
     return misconfigured("pkcs11_uri names something else than a private key (type)");
@@ -84,6 +104,7 @@ Result<std::optional<Secret>> read_pin(P11KitUri* uri) {
   std::string_view pin{buffer.bytes.data(), static_cast<std::size_t>(got)};
   if (pin.size() > kMaxPinBytes) return misconfigured(file + " is too long for a PIN");
   pin = pin.substr(0, pin.find_first_of("\r\n"));
+  if (pin.empty()) return misconfigured("the first line of " + file + " is empty, and no PIN");
   return std::optional<Secret>{Secret{pin}};
 }
 
@@ -128,6 +149,18 @@ public:
              p11_kit_uri_match_token_info(uri, &token) == 0;
     });
     return all;
+  }
+
+  /// A push is tried again and again: the last try of a PIN is a person's.
+  Status may_try_pin(CK_SLOT_ID slot) const {
+    CK_TOKEN_INFO token{};
+    if (const auto rv = calls_->C_GetTokenInfo(slot, &token); rv != CKR_OK)
+      return refused("C_GetTokenInfo", rv);
+    if ((token.flags & CKF_USER_PIN_LOCKED) != 0)
+      return misconfigured("the token's PIN is locked: nobody logged in");
+    if ((token.flags & CKF_USER_PIN_FINAL_TRY) != 0)
+      return misconfigured("the token leaves one try of its PIN: nobody logged in; log in by hand");
+    return {};
   }
 
 private:
@@ -254,6 +287,7 @@ Result<std::string> sign(const std::string& module_file, const std::string& uri_
   auto session = Session::open(**module, slots->front());
   if (!session) return std::move(session).error();
   if (*pin) {
+    if (auto may = (*module)->may_try_pin(slots->front()); !may) return std::move(may).error();
     if (auto in = (*session)->login(CKU_USER, **pin); !in) return std::move(in).error();
   }
   auto keys = (*session)->keys(uri->get());

@@ -45,8 +45,9 @@ attest(const oci::Digest& subject, const credentials::PushPermit& permit,
   if (order.as_simple) {
     registry::Attachment attachment;
     attachment.artifact_type = signing::kSimpleSigningType;
-    attachment.bytes =
-        signing::simple_payload(permit.host() + "/" + permit.repository(), permit.digest());
+    // Docker Hub's references do not say the name of its API.
+    const auto host = permit.host() == "registry-1.docker.io" ? "index.docker.io" : permit.host();
+    attachment.bytes = signing::simple_payload(host + "/" + permit.repository(), permit.digest());
     auto signature = signer.sign(attachment.bytes);
     if (!signature) return std::move(signature).error();
     attachment.annotations = {{signing::kSimpleSignature, base64(*signature)},

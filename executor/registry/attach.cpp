@@ -34,6 +34,14 @@ bool replaces(const Attachment& attachment, const oci::Descriptor& old, const st
          });
 }
 
+/// Are these signatures of the kind that `attachment` joins, and nothing else?
+bool is_list_of(const Attachment& attachment, const oci::Manifest& manifest) {
+  return !manifest.has_subject && manifest.artifact_type.empty() && !manifest.layers.empty() &&
+         std::all_of(manifest.layers.begin(), manifest.layers.end(), [&](const auto& layer) {
+           return layer.media_type == attachment.artifact_type && !layer.has_urls;
+         });
+}
+
 } // namespace
 
 Status Registry::put_small_blob(std::string_view bytes) {
@@ -122,11 +130,12 @@ Status Registry::add_layer_under_tag(const Attachment& attachment, const oci::Di
   if (!there && there.error().kind != ErrorKind::not_found) return std::move(there).error();
   if (there) {
     auto parsed = oci::parse_manifest(there->bytes);
-    if (!parsed) return std::move(parsed).error().in("reading the tag " + tag);
-    const auto* manifest = std::get_if<oci::Manifest>(&*parsed);
-    if (manifest == nullptr || manifest->has_subject) {
-      return Error{ErrorKind::bad_input,
-                   "the tag " + tag + " of " + repository_ + " is no list of signatures",
+    const auto* manifest = parsed ? std::get_if<oci::Manifest>(&*parsed) : nullptr;
+    if (manifest == nullptr || !is_list_of(attachment, *manifest)) {
+      // Jobs cannot write there: it is nothing that this one could mend.
+      return Error{ErrorKind::misconfigured,
+                   "the tag " + tag + " of " + repository_ + " is no list of signatures" +
+                       (parsed ? "" : ": " + parsed.error().what),
                    "those of the form \"simple\" are kept there: remove it",
                    {}};
     }
@@ -139,7 +148,7 @@ Status Registry::add_layer_under_tag(const Attachment& attachment, const oci::Di
   all.push_back(describe(attachment.artifact_type, attachment.bytes));
   all.back().annotations = attachment.annotations;
   if (all.size() > kMaxReferrers) {
-    return Error{ErrorKind::bad_input,
+    return Error{ErrorKind::misconfigured,
                  "the tag " + tag + " of " + repository_ + " lists too many signatures already",
                  "remove some",
                  {}};

@@ -54,6 +54,12 @@ std::string text(const std::string& value) {
   return gate::printable(value, kMostTextBytes);
 }
 
+/// A package has to have one.
+std::string name_of(const std::string& value) {
+  auto shown = text(value);
+  return shown.empty() ? "unnamed" : shown;
+}
+
 /// What grows while the images are walked through.
 class Document {
 public:
@@ -63,7 +69,7 @@ public:
   std::string add(const std::string& of, const std::string& id, const std::string& name,
                   const std::string& version, const char* purpose,
                   const Json& more = Json::object()) {
-    Json package{{"SPDXID", "SPDXRef-" + id},    {"name", text(name)},
+    Json package{{"SPDXID", "SPDXRef-" + id},    {"name", name_of(name)},
                  {"versionInfo", text(version)}, {"downloadLocation", "NOASSERTION"},
                  {"filesAnalyzed", false},       {"primaryPackagePurpose", purpose}};
     package.update(more);
@@ -114,10 +120,11 @@ private:
 
   Json facts_of(const gate::Package& package) {
     Json facts = Json::object();
-    if (!package.licenses.empty()) {
-      std::string expression;
-      for (const auto& one : package.licenses)
-        expression += (expression.empty() ? "" : " AND ") + license(one);
+    std::string expression;
+    for (const auto& one : package.licenses) {
+      if (!text(one).empty()) expression += (expression.empty() ? "" : " AND ") + license(one);
+    }
+    if (!expression.empty()) {
       facts["licenseConcluded"] = "NOASSERTION";
       facts["licenseDeclared"] = expression;
     }

@@ -799,6 +799,13 @@ TEST(Signing, NeedsOneKeyAndABuildersName) {
       {"pkcs11_uri = \"pkcs11:object=k?pin-value=12345\"",
        "c.toml:2:14: 'pkcs11_uri' in [signing] must be without pin-value"},
       {"pkcs11_uri = \"pkcs11:object=k?pin-source=|/bin/pin\"", "with a file as pin-source"},
+      {"pkcs11_uri = \"pkcs11:object=k?pin=12345\"",
+       "c.toml:2:14: 'pkcs11_uri' in [signing] must be of token, "},
+      {"pkcs11_uri = \"pkcs11:object=k?pin-source=/p&pin-sorce=/12345\"",
+       "pin-source=file:/PATH alone"},
+      {"pkcs11_uri = \"pkcs11:object=k?module-path=/m.so\"", "pin-source=file:/PATH alone"},
+      {"pkcs11_uri = \"pkcs11:object=k;pin-source=/p\"", "must be of token, "},
+      {"pkcs11_uri = \"pkcs11:object=k;colour=red\"", "must be of token, "},
       {"pkcs11_environment = [\"A\"]", "a list of NAME=value"},
       {"formats = []", "a list of \"bundle\" and \"simple\""},
       {"formats = [\"bundle\", \"x\"]", "a list of \"bundle\" and \"simple\""}};

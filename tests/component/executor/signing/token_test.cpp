@@ -21,8 +21,8 @@ constexpr const char* kPin = "471147114711";
 class Token : public ::testing::Test {
 protected:
   void SetUp() override {
-    const char* bin = std::getenv("SLIPWAY_BIN");
-    program_ = fs::path{bin == nullptr ? SLIPWAY_SOURCE_DIR "/build/bin" : bin} / "slipway-pkcs11";
+    program_ =
+        fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin/slipway-pkcs11";
     for (const fs::path& file : {program_, fs::path{kModule}, fs::path{"/usr/bin/pkcs11-tool"}})
       if (!fs::exists(file)) SLIPWAY_SKIP("there is no " + file.string());
     fs::create_directory(file("tokens"));
@@ -97,6 +97,8 @@ TEST_F(Token, SaysWhatTheOperatorHasToMendAndNeverThePin) {
   make_key("twin", "EC:prime256v1", "05");
   write("wrong-pin", "not-" + std::string{kPin});
   write("long-pin", std::string(300, '1'));
+  write("no-pin", "");
+  write("late-pin", "\n" + std::string{kPin} + "\n");
   const auto pin_in = [&](const char* name) {
     return "pkcs11:object=signing?pin-source=" + file(name).string();
   };
@@ -115,6 +117,10 @@ TEST_F(Token, SaysWhatTheOperatorHasToMendAndNeverThePin) {
               {"pkcs11:object=signing?pin-value=" + std::string{kPin}, "no PIN belongs there"},
               {pin_in("wrong-pin"), "C_Login failed"},
               {pin_in("long-pin"), "too long for a PIN"},
+              {pin_in("no-pin"), "is empty, and no PIN"},
+              {pin_in("late-pin"), "is empty, and no PIN"},
+              {with_pin("object=signing") + "&module-path=/m.so", "an attribute that is not known"},
+              {"pkcs11:object=signing?pin=" + std::string{kPin}, "an attribute that is not known"},
               {pin_in("absent"), "cannot be opened: No such file"},
               {"pkcs11:object=signing?pin-source=|/bin/pin", "is no absolute path"},
               {with_pin("object=signing"), "cannot be loaded", "/nonexistent/module.so"},

@@ -213,19 +213,49 @@ TEST_F(Worker, ASimpleSignatureJoinsThoseOfOthersUnderItsTag) {
 TEST_F(Worker, ATagThatIsNoListOfSimpleSignaturesIsLeftAlone) {
   const auto root = fakes::write_image(layout_, {100}, 44);
   const std::string list = "grp/app:sha256-" + root.hex() + ".sig";
-  const std::string index =
-      R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]})";
-  registry_.manifests[list] = {oci::kMediaTypeOciIndex, index};
-  auto request = push_of(root);
-  request.signing = order_in(dir_.path(), runner_);
-  request.signing->as_simple = true;
+  const std::string digest = oci::Digest::of("x").str();
+  const auto manifest = [&](const std::string& members, const std::string& layer) {
+    return R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",)" +
+           members +
+           R"("config":{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,"digest":")" +
+           digest + R"("},"layers":[)" + layer + "]}";
+  };
+  const auto layer = [&](const std::string& type, const std::string& members = "") {
+    return R"({"mediaType":")" + type + R"(","size":2,"digest":")" + digest + '"' + members + "}";
+  };
+  const auto signature = layer("application/vnd.dev.cosign.simplesigning.v1+json");
+  const auto order = order_in(dir_.path(), runner_);
+  const struct {
+    std::string there;
+    bool is_joined = false;
+    const char* type = oci::kMediaTypeOciManifest;
+  } rows[] = {
+      {R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]})",
+       false, oci::kMediaTypeOciIndex},
+      {"{]"},
+      {*layout_.read_blob(root, 1 << 20)}, // an ordinary image
+      {manifest("", "")},
+      {manifest("", signature + "," + layer("application/vnd.oci.image.layer.v1.tar+gzip"))},
+      {manifest(R"("artifactType":"application/x",)", signature)},
+      {manifest("", layer("application/vnd.dev.cosign.simplesigning.v1+json",
+                          R"(,"urls":["https://elsewhere.example/x"])"))},
+      {manifest("", signature), true}}; // the control
+  for (const auto& row : rows) {
+    registry_.manifests.clear();
+    registry_.manifests[list] = {row.type, row.there};
+    auto request = push_of(root);
+    request.signing = order;
+    request.signing->as_simple = true;
 
-  const auto answer = serve(std::move(request));
+    const auto answer = serve(std::move(request));
 
-  EXPECT_FALSE(answer.ok);
-  EXPECT_NE(answer.what.find("is no list of signatures"), std::string::npos) << answer.what;
-  EXPECT_EQ(registry_.manifests[list].second, index);
-  EXPECT_FALSE(registry_.manifests.contains("grp/app:v1"));
+    EXPECT_EQ(answer.ok, row.is_joined) << row.there << ": " << answer.what;
+    EXPECT_EQ(registry_.manifests[list].second != row.there, row.is_joined) << row.there;
+    EXPECT_EQ(registry_.manifests.contains("grp/app:v1"), row.is_joined);
+    if (row.is_joined) continue;
+    EXPECT_EQ(answer.kind, "misconfigured");
+    EXPECT_NE(answer.what.find("is no list of signatures"), std::string::npos) << answer.what;
+  }
 }
 
 TEST_F(Worker, WithoutASignatureNoTagIsSet) {
@@ -286,6 +316,24 @@ TEST_F(Worker, SignsNoOtherDigestThanThePermits) {
   EXPECT_EQ(serve(std::move(request)).kind, "denied");
   EXPECT_TRUE(registry_.manifests.empty());
   EXPECT_TRUE(registry_.blobs.empty());
+}
+
+TEST_F(Worker, ASimpleSignatureNamesDockerHubAsReferencesDo) {
+  const auto root = fakes::write_image(layout_, {100}, 47);
+  auto request = push_of(root);
+  request.registry.host = "registry-1.docker.io";
+  request.pass_repository = "registry-1.docker.io/grp/app";
+  request.signing = order_in(dir_.path(), runner_);
+  request.signing->as_simple = true;
+  const auto permit = *credentials::PushPermit::from(request, clock_);
+  const auto signer = *signer_of(request, runner_);
+
+  const auto made = attest(root, permit, *request.signing, layout_, *signer);
+
+  ASSERT_TRUE(made);
+  EXPECT_NE(made->at(0).bytes.find(R"("docker-reference":"index.docker.io/grp/app")"),
+            std::string::npos)
+      << made->at(0).bytes;
 }
 
 TEST_F(Worker, AttachesTheSbomThatWasOrderedOrSetsNoTag) {

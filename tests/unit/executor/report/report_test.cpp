@@ -408,6 +408,22 @@ TEST(SpdxReport, WhatAnImageSaysStaysInItsField) {
     EXPECT_EQ(rendered.find(bad), std::string::npos);
 }
 
+TEST(SpdxReport, WhatAnImageLeavesEmptyIsLeftOutOrHasAStandIn) {
+  auto verdict = empty_verdict(true);
+  verdict.inventories = {inventory("amd64")};
+  auto& packages = verdict.inventories[0].packages;
+  packages[0].name = "";
+  packages[0].licenses = {""};
+  packages[1].licenses = {"", "MIT", ""};
+
+  const auto document = json::parse(render(Format::spdx, verdict, kSubject));
+
+  EXPECT_EQ(document.at("packages").at(2).at("name"), "unnamed");
+  EXPECT_FALSE(document.at("packages").at(2).contains("licenseDeclared"));
+  EXPECT_EQ(document.at("packages").at(3).at("licenseDeclared"), "MIT");
+  EXPECT_TRUE(document.at("hasExtractedLicensingInfos").empty());
+}
+
 TEST(Reports, TextOfAnImageIsDataInEachOfThem) {
   for (const auto format : {Format::junit, Format::html}) {
     const auto text = render(format, hostile(), kSubject);
