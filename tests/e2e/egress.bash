@@ -134,7 +134,7 @@ TEST "none: nothing gets out of script, service and RUN step, and the job log na
 
     expect_eq "$STATE" success
     expect_contains "$TRACE" "Egress: none"
-    for step in listed tunnel unlisted unset by-name tcp udp after-tricks; do
+    for step in listed tunnel unlisted unset by-name tcp udp after-tricks session session-past; do
         ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step got out"
     done
     expect_step service 0
