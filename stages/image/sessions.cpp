@@ -113,8 +113,12 @@ public:
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
   ~Call() {
-    // Best effort: what stays goes with the sandbox.
-    if (has_work_) (void)tools().ask({"/usr/bin/rm", "-rf", "--", places_.work}, kMaxSaid).ok();
+    if (!has_work_) return;
+    // Of a command that was cancelled, too. Best effort: what stays goes with the sandbox.
+    const sandbox::BuildClock clock{nullptr, std::chrono::minutes{1}};
+    (void)buildah::StoreTools{program_, places_, session_.runner_, clock}
+        .ask({"/usr/bin/rm", "-rf", "--", places_.work}, kMaxSaid, {}, clock.left())
+        .ok();
   }
 
   Result<int> carry_out() {
@@ -278,7 +282,8 @@ private:
     options.emplace_back("iidfile", places_.image_id());
     auto code = plain("commit", options, order_.arguments);
     if (!code || *code != 0) return code;
-    auto manifest = tools().take_image(layout, known, (*images)->layout(), false);
+    auto manifest =
+        tools().take_image(layout, known, (*images)->layout(), buildah::Afterwards::remove_unused);
     if (!manifest) return std::move(manifest).error().in("taking over the image");
 
     state::BuildNote note;

@@ -81,6 +81,10 @@ printf '%s\n' 'FROM $world_tools' 'RUN $get http://$web:5490/hello; true' \
     'RUN $without $get http://$env_gitlab_address:5490/hello; true' \
     'RUN timeout 5 bash -c \"exec 3<>/dev/udp/$env_gitlab_address/53; echo q >&3; head -n 1 <&3\"; true' >Dockerfile
 try build docker build --no-cache -t built:1 .
+ln -s \"\$(command -v docker)\" /usr/local/bin/buildah # the image has none
+c=\$(buildah from $world_tools)
+try session buildah run \$c -- sh -c '$get http://$web:5490/hello'
+try session-past buildah run \$c -- sh -c '$without $get http://$env_gitlab_address:5490/hello'
 try history docker history --no-trunc built:1
 try inspect docker inspect built:1" ".image.name = \"$world_tools\"
         | .services = [{name: \"$world_tools\", alias: \"asker\", entrypoint: [\"/bin/bash\", \"-c\", \"mkdir /www;
@@ -103,6 +107,8 @@ egress_allow = [\"$web:5490\"]" all_ways 9001
     grep -q '^>>flush [1-9]' <<<"$TRACE"
     expect_eq "$(grep -c 'hello from the web' <<<"$(step_says service)")" 1 "answers to the service"
     expect_contains "$(step_says service)" "Couldn't connect"
+    expect_step session 0 "hello from the web"
+    grep -q '^>>session-past [1-9]' <<<"$TRACE"
     expect_step build 0
     expect_eq "$(grep -c '[0-9] hello from the web' <<<"$(step_says build)")" 1 "answers to RUN steps"
     expect_lacks "$(step_says build)" "an answer"
@@ -116,7 +122,7 @@ TEST "control: open-except-registries reaches the same directly, and says that i
 
     expect_eq "$STATE" success
     expect_contains "$TRACE" "Egress: open-except-registries: a guard rail, no wall"
-    for step in unset tcp after-tricks; do expect_step "$step" 0; done
+    for step in unset tcp after-tricks session-past; do expect_step "$step" 0; done
     expect_step udp 0 "an answer"
     expect_step service 0 "hello from the web"
     expect_contains "$(step_says build)" "hello from the web"
@@ -128,7 +134,7 @@ TEST "none: nothing gets out of script, service and RUN step, and the job log na
 
     expect_eq "$STATE" success
     expect_contains "$TRACE" "Egress: none"
-    for step in listed tunnel unlisted unset by-name tcp udp after-tricks; do
+    for step in listed tunnel unlisted unset by-name tcp udp after-tricks session session-past; do
         ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step got out"
     done
     expect_step service 0

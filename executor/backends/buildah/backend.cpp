@@ -130,7 +130,9 @@ private:
       return std::move(imported).error().in("giving the base images to the builder");
     if (Status built = run_tool(); !built) return std::move(built).error();
     // Without layers there is no cache: nothing will be built from it.
-    auto image = tools().take_image(*bases_layout_, known_, into_, backend_.program_.layers);
+    auto image =
+        tools().take_image(*bases_layout_, known_, into_,
+                           backend_.program_.layers ? Afterwards::keep : Afterwards::remove);
     if (!image) return std::move(image).error().in("taking over the image");
     return Built{*std::move(image)};
   }

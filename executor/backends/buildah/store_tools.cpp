@@ -96,7 +96,7 @@ Result<std::string> index_of(const std::vector<NamedBase>& bases, const oci::Lay
 }
 
 Result<oci::Digest> StoreTools::take_image(const oci::Layout& bases, const oci::BaseLayers& known,
-                                           oci::Layout& into, bool keeps) const {
+                                           oci::Layout& into, Afterwards afterwards) const {
   auto said = ask({"/usr/bin/cat", "--", places_.image_id()}, kMaxSaid);
   if (!said) return std::move(said).error().in("reading the image's ID");
   std::string name = said->substr(0, said->find('\n'));
@@ -132,9 +132,12 @@ Result<oci::Digest> StoreTools::take_image(const oci::Layout& bases, const oci::
         return sent ? Status{} : Status{sent.error()};
       });
   if (!stored) return std::move(stored).error();
-  if (!keeps) {
-    // Best effort: the store is bounded.
-    (void)ask({program_.path, "rmi", "--force", id->hex()}, kMaxSaid).ok();
+  if (afterwards != Afterwards::keep) {
+    std::vector<std::string> argv{program_.path, "rmi"};
+    // It takes the containers of the image along.
+    if (afterwards == Afterwards::remove) argv.emplace_back("--force");
+    argv.push_back(id->hex());
+    (void)ask(std::move(argv), kMaxSaid).ok(); // best effort: the store is bounded
   }
   return stored;
 }

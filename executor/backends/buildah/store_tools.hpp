@@ -22,6 +22,13 @@ namespace slipway::backends::buildah {
 extern const char* const kWriteConfig; ///< storage.conf, registries.conf, containers.conf, policy
 extern const char* const kNameBases;   ///< Places::named_bases, Places::bases, bases_index()
 
+/// What becomes of an image in the tool's store once slipway has it.
+enum class Afterwards {
+  keep,
+  remove,
+  remove_unused ///< where no container stands on it and it has one name at most
+};
+
 /// Everything is lent.
 class StoreTools {
 public:
@@ -39,11 +46,10 @@ public:
   /// The bases of the layout at Places::named_bases, in its order, into the store. Errors: as ask.
   Status import(const std::vector<NamedBase>& bases) const;
   /// Takes over the image whose ID the tool wrote to Places::image_id: exports it to
-  /// Places::layout, whose folders are there, and stores it in `into`; the image in the tool's
-  /// store goes where it `keeps` it not. `known` are the layers that `bases` has. Errors: as ask;
-  /// bad_input (what was exported is no image).
+  /// Places::layout, whose folders are there, and stores it in `into`. `known` are the layers that
+  /// `bases` has. Errors: as ask; bad_input (what was exported is no image).
   Result<oci::Digest> take_image(const oci::Layout& bases, const oci::BaseLayers& known,
-                                 oci::Layout& into, bool keeps) const;
+                                 oci::Layout& into, Afterwards afterwards) const;
 
 private:
   std::string blob_file(const oci::Digest& digest) const {
