@@ -146,6 +146,7 @@ WorkerRequest request_of(const json& value) {
     push.mount_from = value.at("mount_from").get<std::vector<std::string>>();
     if (const auto& signing = value.at("signing"); !signing.is_null())
       push.signing = signing_of(signing);
+    push.guards_signatures = value.at("guards_signatures").get<bool>();
     push.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();
     request.push = std::move(push);
   } else if (op == "pull") {
@@ -201,6 +202,7 @@ std::string encode(const PushRequest& request) {
                 {"pass_expires_at", request.pass_expires_at},
                 {"mount_from", request.mount_from},
                 {"signing", request.signing ? signing_json(*request.signing) : json{}},
+                {"guards_signatures", request.guards_signatures},
                 {"deadline_seconds", request.deadline_seconds}};
   return dump_wiped(value);
 }

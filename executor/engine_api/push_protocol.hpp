@@ -71,6 +71,7 @@ struct PushRequest {
   std::vector<std::string>
       mount_from; ///< repositories of the same registry to try a cross-mount from
   std::optional<SigningOrder> signing; ///< attached before any tag is set, or none is set
+  bool guards_signatures = false;      ///< tags that stand for signatures are refused
   std::uint32_t deadline_seconds = 3600;
 };
 

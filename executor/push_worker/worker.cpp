@@ -43,7 +43,7 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
     if (tag.empty()) return Error{ErrorKind::bad_input, "an empty tag", "", {}};
     if (auto status = check_name(host, request.repository, tag); !status)
       return std::move(status).error();
-    if (request.signing && stands_for_signatures(tag)) {
+    if ((request.signing || request.guards_signatures) && stands_for_signatures(tag)) {
       return Error{ErrorKind::denied,
                    "the tag " + tag + " is where a registry lists an image's signatures",
                    "choose another tag",

@@ -1007,6 +1007,8 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   auto signing = signing_for(pushed_as, verdict, candidate);
   if (!signing) return std::move(signing).error();
   request.signing = *std::move(signing);
+  // Also of a job whose rule does not sign: else it overwrites the signatures of those that do.
+  request.guards_signatures = tools_.config.signing.is_on();
   const bool with_sbom = request.signing && !request.signing->sbom_digest.empty();
   const auto sources = mount_sources(candidate, reference);
   request.mount_from.assign(sources.begin(), sources.end());

@@ -94,7 +94,7 @@ def push_request(access, layout, digest, tag):
     return {"op": "push", "registry": access, "repository": "bench/app", "tags": [tag], "layout_dir": layout,
             "root_digest": digest, "pass_digest": digest, "pass_repository": access["host"] + "/bench/app",
             "pass_expires_at": "2100-01-01T00:00:00Z", "mount_from": [],
-            "signing": None, "deadline_seconds": 900}
+            "signing": None, "guards_signatures": False, "deadline_seconds": 900}
 
 
 def pull_request(access, layout, tag, manifest_only=False):

@@ -16,6 +16,7 @@ TEST(PushProtocol, CarriesAPushRequest) {
   request.tags = {"x", "y"};
   request.mount_from = {"c"};
   request.deadline_seconds = 7;
+  request.guards_signatures = true;
   request.signing = SigningOrder{"/key", {"/sign", "-x"}, {"A=b"}, true, "/pub", 5,
                                  "{}",   "sha256:00",     false,   true};
 
@@ -28,6 +29,7 @@ TEST(PushProtocol, CarriesAPushRequest) {
   EXPECT_TRUE(read->push->registry.basic_auth);
   EXPECT_EQ(read->push->tags, request.tags);
   EXPECT_EQ(read->push->deadline_seconds, 7U);
+  EXPECT_TRUE(read->push->guards_signatures);
   ASSERT_TRUE(read->push->signing);
   EXPECT_EQ(read->push->signing->command, request.signing->command);
   EXPECT_EQ(read->push->signing->environment, request.signing->environment);

@@ -290,14 +290,24 @@ TEST_F(Worker, AKeyThatDoesNotFitCostsNoRequest) {
 
 TEST_F(Worker, AnImageDoesNotTakeTheTagOfSignatures) {
   const auto root = fakes::write_image(layout_, {100}, 44);
+  const auto order = order_in(dir_.path(), runner_);
+  for (const char* suffix : {"", ".sig", ".att", ".sbom"}) {
+    for (const bool is_signed : {true, false}) {
+      auto request = push_of(root);
+      request.tags = {"sha256-" + oci::Digest::of("another image").hex() + suffix};
+      if (is_signed) request.signing = order;
+      request.guards_signatures = !is_signed;
+
+      const auto answer = serve(std::move(request));
+
+      EXPECT_EQ(answer.kind, "denied") << suffix;
+      EXPECT_TRUE(registry_.seen.empty());
+    }
+  }
+  // The control: where the operator signs nothing, they are tags like others.
   auto request = push_of(root);
-  request.tags = {"sha256-" + oci::Digest::of("another image").hex()};
-  request.signing = order_in(dir_.path(), runner_);
-
-  const auto answer = serve(std::move(request));
-
-  EXPECT_EQ(answer.kind, "denied");
-  EXPECT_TRUE(registry_.seen.empty());
+  request.tags = {"sha256-" + oci::Digest::of("another image").hex() + ".sig"};
+  EXPECT_TRUE(serve(std::move(request)).ok);
 }
 
 TEST_F(Worker, SignsNoOtherDigestThanThePermits) {
