@@ -447,10 +447,10 @@ bool is_issuer_url(const std::string& text, bool plain_http) {
 
 // What pkcs11_uri must be and is not; "" where nothing is wrong. slipway-pkcs11 reads it strictly.
 std::string wrong_with_key_uri(std::string_view uri) {
-  const std::string form = "a URI such as \"pkcs11:token=slipway;object=signing?"
-                           "pin-source=file:/etc/slipway/pin\" (RFC 7512)";
+  constexpr const char* kForm = "a URI such as \"pkcs11:token=slipway;object=signing?"
+                                "pin-source=file:/etc/slipway/pin\" (RFC 7512)";
   if (!uri.starts_with("pkcs11:") || !is_printable(uri) || uri.find(' ') != std::string_view::npos)
-    return form;
+    return kForm;
   uri.remove_prefix(std::string_view{"pkcs11:"}.size());
   const auto query = std::min(uri.find('?'), uri.size());
   const std::size_t whole = uri.size();
@@ -460,7 +460,7 @@ std::string wrong_with_key_uri(std::string_view uri) {
     const auto attribute = uri.substr(0, end);
     uri.remove_prefix(end == std::string_view::npos ? uri.size() : end + 1);
     const auto equals = attribute.find('=');
-    if (equals == 0 || equals == std::string_view::npos) return form;
+    if (equals == 0 || equals == std::string_view::npos) return kForm;
     const auto name = attribute.substr(0, equals);
     const auto value = attribute.substr(equals + 1);
     if (name == "pin-value") return "without pin-value: a PIN belongs in a file, for pin-source";

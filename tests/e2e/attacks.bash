@@ -234,7 +234,7 @@ TEST "two jobs at the same time have id ranges of their own" {
     until_true 90 both
     mapfile -t names < <(with_cgroup2_as_user podman ps --filter label=io.slipway.role=job --format '{{.Names}}')
     for name in "${names[@]}"; do maps_of "$name" >>"$CASE_DIR/maps"; done
-    for name in "${names[@]}"; do with_cgroup2_as_user podman exec "$name" /bin/touch /tmp/stop; done
+    for name in "${names[@]}"; do until_true 20 with_cgroup2_as_user podman exec "$name" /bin/touch /tmp/stop; done
     wait
 
     expect_eq "$(wc -l <"$CASE_DIR/maps")" 2 "lines of both maps"
