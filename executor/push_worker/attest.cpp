@@ -53,6 +53,13 @@ attest(const oci::Digest& subject, const credentials::PushPermit& permit,
     attachment.annotations = {{signing::kSimpleSignature, base64(*signature)},
                               {"io.slipway.key", signer.hint()}};
     attachment.same = {"io.slipway.key"};
+    attachment.serves = [&signer, payload = attachment.bytes](const auto& annotations) {
+      const auto found = annotations.find(signing::kSimpleSignature);
+      if (found == annotations.end() || annotations.size() != 2)
+        return false; // as slipway writes it
+      const auto there = base64_decode(found->second);
+      return there && signer.verifies(payload, *there);
+    };
     attachment.tag_suffix = ".sig";
     attachments.push_back(std::move(attachment));
   }

@@ -139,8 +139,13 @@ Status Registry::add_layer_under_tag(const Attachment& attachment, const oci::Di
                    "those of the form \"simple\" are kept there: remove it",
                    {}};
     }
+    const auto bytes = oci::Digest::of(attachment.bytes);
     for (const auto& layer : manifest->layers) {
-      if (!replaces(attachment, layer, layer.media_type)) all.push_back(layer);
+      if (!replaces(attachment, layer, layer.media_type))
+        all.push_back(layer);
+      else if (layer.digest == bytes && layer.size == attachment.bytes.size() &&
+               attachment.serves && attachment.serves(layer.annotations))
+        return {};
     }
     if (!manifest->annotations.empty())
       annotations = ",\"annotations\":" + annotations_json(manifest->annotations);

@@ -56,6 +56,9 @@ struct Attachment {
   /// "" = an artifact of its own, whose subject is the image. ".sig": one more layer of what the
   /// tag `sha256-<hex>.sig` names, with these annotations.
   std::string tag_suffix = {};
+  /// With a suffix: whether a layer of these bytes that is there already, with such annotations,
+  /// does as well. Then nothing is written, for a registry may keep tags from being written twice.
+  std::function<bool(const std::map<std::string, std::string>& annotations)> serves = {};
 };
 /// Makes what is to be there before the image gets a tag.
 using BeforeTags = std::function<Result<std::vector<Attachment>>(const oci::Digest& subject)>;

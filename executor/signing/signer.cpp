@@ -113,6 +113,16 @@ std::string hint_of(const EVP_PKEY* key) {
   return base64({reinterpret_cast<const char*>(hash.data()), hash.size()});
 }
 
+bool is_signature_by(EVP_PKEY* key, std::string_view message, std::string_view signature) {
+  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(),
+                                                                        EVP_MD_CTX_free};
+  const bool fits = EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, key) == 1 &&
+                    EVP_DigestVerify(context.get(), bytes_of(signature), signature.size(),
+                                     bytes_of(message), message.size()) == 1;
+  ERR_clear_error();
+  return fits;
+}
+
 class FileSigner final : public Signer {
 public:
   FileSigner(std::filesystem::path file, KeyPtr key)
@@ -129,6 +139,9 @@ public:
       return wrong_key(file_, "OpenSSL does not sign with it");
     signature.resize(size);
     return signature;
+  }
+  bool verifies(std::string_view message, std::string_view signature) const override {
+    return is_signature_by(key_.get(), message, signature);
   }
   const std::string& hint() const override { return hint_; }
 
@@ -176,11 +189,14 @@ public:
     auto signature = base64_decode(text);
     if (!signature || signature->empty())
       return failed(ErrorKind::misconfigured, "it printed no base64");
-    if (!fits(message, *signature)) {
+    if (!verifies(message, *signature)) {
       return failed(ErrorKind::misconfigured,
                     "what it printed is no signature of these bytes by " + key_file_.string());
     }
     return *std::move(signature);
+  }
+  bool verifies(std::string_view message, std::string_view signature) const override {
+    return is_signature_by(key_.get(), message, signature);
   }
   const std::string& hint() const override { return hint_; }
 
@@ -191,17 +207,6 @@ private:
             "try it by hand as slipway's user: bytes on stdin, the DER signature in base64 on "
             "stdout",
             {}};
-  }
-
-  bool fits(std::string_view message, std::string_view signature) const {
-    const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context{EVP_MD_CTX_new(),
-                                                                          EVP_MD_CTX_free};
-    const bool fit =
-        EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, key_.get()) == 1 &&
-        EVP_DigestVerify(context.get(), bytes_of(signature), signature.size(), bytes_of(message),
-                         message.size()) == 1;
-    ERR_clear_error();
-    return fit;
   }
 
   Program program_;

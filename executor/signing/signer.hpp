@@ -21,6 +21,8 @@ public:
   virtual ~Signer() = default;
   /// The signature of `message`, ASN.1 DER. Errors: misconfigured, unavailable, timed_out.
   virtual Result<std::string> sign(std::string_view message) = 0;
+  /// Whether `signature` is this key's on `message`: one that was made before.
+  virtual bool verifies(std::string_view message, std::string_view signature) const = 0;
   /// Names the public key: base64 of the SHA-256 of its DER form, as cosign writes it.
   virtual const std::string& hint() const = 0;
 };

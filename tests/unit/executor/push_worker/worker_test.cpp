@@ -210,6 +210,30 @@ TEST_F(Worker, ASimpleSignatureJoinsThoseOfOthersUnderItsTag) {
                 root.str() + R"("},"type":"cosign container image signature"},"optional":null})");
 }
 
+TEST_F(Worker, ASimpleSignatureThatIsThereIsNotWrittenAgain) {
+  const auto root = fakes::write_image(layout_, {100}, 48);
+  const std::string list = "grp/app:sha256-" + root.hex() + ".sig";
+  const auto order = order_in(dir_.path(), runner_);
+  const auto push = [&] {
+    auto request = push_of(root);
+    request.signing = order;
+    request.signing->as_simple = true;
+    const auto answer = serve(std::move(request));
+    EXPECT_TRUE(answer.ok) << answer.what;
+    return registry_.manifests.at(list).second;
+  };
+  const auto first = push();
+
+  EXPECT_EQ(push(), first) << "a registry may keep tags from being written twice";
+  // One that only says that it is this key's does not stand for it.
+  auto& there = registry_.manifests.at(list).second;
+  const std::string name = R"("dev.cosignproject.cosign/signature":")";
+  const auto at = there.find(name) + name.size();
+  there.replace(at, 4, "AAAA");
+  const auto forged = there;
+  EXPECT_NE(push(), forged);
+}
+
 TEST_F(Worker, ATagThatIsNoListOfSimpleSignaturesIsLeftAlone) {
   const auto root = fakes::write_image(layout_, {100}, 44);
   const std::string list = "grp/app:sha256-" + root.hex() + ".sig";
