@@ -5,8 +5,10 @@
 #include "stages/image/leases.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <iomanip>
 
 namespace slipway::cli {
@@ -207,6 +209,39 @@ void doctor_limits(const config::Config& config, std::ostream& out) {
   out << "; all jobs end below " << mebibytes(limits.disk_floor) << " of free disk\n";
   if (limits.memory_bytes == 0)
     out << "  note: one job can take all of the machine's memory: [sandbox] memory\n";
+}
+
+int doctor_signing(const config::Config& config, std::ostream& out) {
+  Report report{out};
+  const auto& signing = config.signing;
+  if (!signing.is_on()) {
+    out << "signing: nothing is signed, [signing] has no key\n";
+    return 0;
+  }
+  const auto needs = [&](const std::string& key, const std::filesystem::path& file, int mode) {
+    if (::access(file.c_str(), mode) != 0)
+      report.problem(key + " (" + file.string() + ") cannot be used: " + errno_text(errno),
+                     "every push that is to be signed fails: see docs/supply-chain.md");
+  };
+  if (!signing.key_file.empty()) {
+    out << "signing: by the key " << signing.key_file.string() << "\n";
+    needs("key_file", signing.key_file, R_OK);
+    struct stat found {};
+    if (::stat(signing.key_file.c_str(), &found) == 0 && (found.st_mode & 0077U) != 0)
+      report.problem("key_file (" + signing.key_file.string() + ") is open to other users",
+                     "chmod 0600, owned by the service user");
+    return report.problems();
+  }
+  if (!signing.command.empty()) {
+    out << "signing: by the program " << signing.command.front() << "\n";
+    needs("command", signing.command.front(), X_OK);
+  } else {
+    out << "signing: by a token of " << signing.pkcs11_module.string() << "\n";
+    needs("pkcs11 in [programs]", config.programs.pkcs11, X_OK);
+    needs("pkcs11_module", signing.pkcs11_module, R_OK);
+  }
+  needs("public_key_file", signing.public_key_file, R_OK);
+  return report.problems();
 }
 
 void doctor_save(const config::Config& config, std::ostream& out) {

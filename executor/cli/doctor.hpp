@@ -51,6 +51,10 @@ int doctor_egress(const config::Config& config, std::ostream& out);
 /// What a sandbox may use at most, as configured, and what nothing bounds.
 void doctor_limits(const config::Config& config, std::ostream& out);
 
+/// What signs pushed images, and which of the files that it needs are missing or open to others.
+/// Nothing is signed. Returns how many problems there are.
+int doctor_signing(const config::Config& config, std::ostream& out);
+
 /// Who takes images out as files, which no gate has judged.
 void doctor_save(const config::Config& config, std::ostream& out);
 

@@ -245,7 +245,8 @@ int Wiring::doctor() {
   cli::doctor_limits(config_, std::cout);
   cli::doctor_save(config_, std::cout);
   const int of_push = doctor_push(client.fetch_keys({}), confine::landlock_abi(), std::cout);
-  return of_backends + of_gate + of_push + cli::doctor_egress(config_, std::cout) +
+  const int of_signing = cli::doctor_signing(config_, std::cout);
+  return of_backends + of_gate + of_push + of_signing + cli::doctor_egress(config_, std::cout) +
          cli::doctor(
              config_, leases().all(), clock_,
              [&](const engine_api::IssuerSpec& issuer) -> Result<engine_api::IssuerFacts> {

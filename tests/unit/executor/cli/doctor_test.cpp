@@ -163,6 +163,45 @@ TEST_F(DoctorTest, SaysWhatASandboxMayUseAndThatNothingBoundsItsMemory) {
                     "files of 64 MiB; all jobs end below 1024 MiB of free disk\n");
 }
 
+TEST_F(DoctorTest, MissesWhatASignatureNeedsBeforeAPushDoes) {
+  int problems = 0;
+  const auto said = [&] {
+    std::ostringstream out;
+    problems = doctor_signing(config_, out);
+    return out.str();
+  };
+  EXPECT_EQ(said(), "signing: nothing is signed, [signing] has no key\n");
+  EXPECT_EQ(problems, 0);
+  const auto there = dir_ / "there";
+  ASSERT_TRUE(replace_file(there, "x", 0700));
+  config_.signing.key_file = there;
+  EXPECT_EQ(said(), "signing: by the key " + there.string() + "\n");
+  EXPECT_EQ(problems, 0);
+  ASSERT_TRUE(replace_file(there, "x", 0744));
+  EXPECT_NE(said().find("is open to other users"), std::string::npos);
+  EXPECT_EQ(problems, 1);
+  config_.signing.key_file = dir_ / "gone";
+  EXPECT_NE(said().find("key_file (" + (dir_ / "gone").string() + ") cannot be used: No such file"),
+            std::string::npos)
+      << said();
+  EXPECT_EQ(problems, 1);
+
+  config_.signing = {};
+  config_.signing.pkcs11_module = there;
+  config_.signing.public_key_file = there;
+  config_.programs.pkcs11 = dir_ / "gone";
+  EXPECT_NE(said().find("pkcs11 in [programs]"), std::string::npos) << said();
+  EXPECT_EQ(problems, 1);
+  config_.programs.pkcs11 = there;
+  said();
+  EXPECT_EQ(problems, 0) << said();
+
+  config_.signing = {};
+  config_.signing.command = {dir_ / "gone"};
+  said();
+  EXPECT_EQ(problems, 2) << said();
+}
+
 TEST_F(DoctorTest, SaysThatImagesLeaveAsFilesUnjudgedAndWhereNot) {
   const auto said = [&] {
     std::ostringstream out;
