@@ -4,9 +4,13 @@
 #include "executor/base/file.hpp"
 #include "executor/gitlab/job_logins.hpp"
 #include "executor/gitlab/known_secrets.hpp"
+#include "executor/leaks/forms.hpp"
 #include "executor/log/log.hpp"
 
 #include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
 
 namespace slipway::gitlab {
 namespace {
@@ -14,12 +18,30 @@ namespace {
 constexpr const char* kRed = "\033[31;1m";
 constexpr const char* kPlain = "\033[0;m";
 
+/// What encoders make of VALUE: the forms in which the leak scan looks for it, too.
+void add_forms(std::string_view value, std::vector<std::string>& values) {
+  for (auto& text : leaks::forms_of(value, leaks::Pieces::all)) {
+    if (text.form == leaks::Form::raw) continue;
+    if (text.any_case) {
+      std::string upper = text.bytes;
+      std::transform(upper.begin(), upper.end(), upper.begin(), [](char c) {
+        return static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+      });
+      values.push_back(std::move(upper));
+    }
+    values.push_back(std::move(text.bytes));
+  }
+}
+
 } // namespace
 
 std::vector<std::string> masked_values(const JobResponse& response) {
   std::vector<std::string> values;
-  for (const auto& secret : known_secrets(response, ""))
-    if (secret.kind != leaks::Kind::file) values.emplace_back(secret.value.reveal());
+  for (const auto& secret : known_secrets(response, "")) {
+    if (secret.kind == leaks::Kind::file) continue;
+    values.emplace_back(secret.value.reveal());
+    if (secret.value.reveal().size() >= Masker::kShortest) add_forms(secret.value.reveal(), values);
+  }
   for (const auto& login : job_logins(response).logins)
     for (auto& form : forms_of_login(login.username, login.password.reveal()))
       values.push_back(std::move(form));

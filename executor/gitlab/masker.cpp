@@ -10,7 +10,6 @@
 namespace slipway::gitlab {
 namespace {
 
-constexpr std::size_t kShortest = 8;
 constexpr std::string_view kMask = "[MASKED]";
 
 } // namespace
@@ -22,7 +21,7 @@ Masker::Masker(std::vector<std::string> values) : values_{std::move(values)} {
   });
   values_.erase(std::unique(values_.begin(), values_.end()), values_.end());
   for (const auto& value : values_)
-    begins_[static_cast<unsigned char>(value.front())] = true;
+    beginning_with_[static_cast<unsigned char>(value.front())].emplace_back(value);
 }
 
 Masker::~Masker() {
@@ -36,20 +35,17 @@ std::string Masker::feed(std::string_view bytes) {
   std::string shown;
   std::size_t at = 0;
   while (at < held_.size()) {
-    if (!begins_[static_cast<unsigned char>(held_[at])]) { // nearly all of them
-      shown += held_[at++];
-      continue;
-    }
+    const auto& values = beginning_with_[static_cast<unsigned char>(held_[at])];
     const auto rest = std::string_view{held_}.substr(at);
-    const auto whole = std::find_if(values_.begin(), values_.end(), [&](const std::string& value) {
+    const auto whole = std::find_if(values.begin(), values.end(), [&](std::string_view value) {
       return rest.starts_with(value);
     });
     // A longer value may still be coming where the rest is the beginning of it.
-    const bool may_grow = std::any_of(values_.begin(), whole, [&](const std::string& value) {
+    const bool may_grow = std::any_of(values.begin(), whole, [&](std::string_view value) {
       return rest.size() < value.size() && value.starts_with(rest);
     });
     if (may_grow) break;
-    if (whole != values_.end()) {
+    if (whole != values.end()) {
       shown += kMask;
       at += whole->size();
     } else {

@@ -13,7 +13,8 @@ namespace slipway::gitlab {
 
 class Masker {
 public:
-  /// Values under 8 characters are not masked: they would shred ordinary output.
+  /// Shorter values are not masked: they would shred ordinary output.
+  static constexpr std::size_t kShortest = 8;
   explicit Masker(std::vector<std::string> values);
   ~Masker();
   Masker(const Masker&) = delete;
@@ -27,7 +28,8 @@ public:
 
 private:
   std::vector<std::string> values_; ///< longest first
-  std::array<bool, 256> begins_{};  ///< by a value's first byte
+  /// Of those, by their first byte.
+  std::array<std::vector<std::string_view>, 256> beginning_with_;
   std::string held_;
 };
 

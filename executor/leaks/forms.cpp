@@ -106,6 +106,7 @@ std::string json_escaped(std::string_view value, bool ascii, bool go, bool slash
 
 class Collection {
 public:
+  explicit Collection(bool whole) : longest_{whole ? std::string::npos : kLongest} {}
   void add(Form form, std::string text, std::size_t pieces, bool any_case = false) {
     if (pieces > 1) {
       for (std::size_t i = 0; i < pieces; ++i) {
@@ -114,7 +115,7 @@ public:
       }
     } else {
       // The end of a long value tells more than its beginning, which others may share.
-      add_one(form, text.size() > kLongest ? text.substr(text.size() - kLongest) : text, any_case);
+      add_one(form, text.size() > longest_ ? text.substr(text.size() - longest_) : text, any_case);
     }
     wipe(text);
   }
@@ -131,6 +132,7 @@ private:
       texts_.push_back({form, std::move(text), any_case});
     }
   }
+  std::size_t longest_;
   std::vector<Text> texts_;
 };
 
@@ -155,7 +157,7 @@ const char* form_name(Form form) {
 }
 
 std::vector<Text> forms_of(std::string_view value, Pieces pieces) {
-  Collection all;
+  Collection all{pieces == Pieces::all};
   const bool cut = pieces == Pieces::yes;
   all.add(Form::raw, std::string{value},
           cut && value.size() > kLongest ? value.size() / 128 : std::size_t{1});

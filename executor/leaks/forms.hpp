@@ -21,8 +21,9 @@ struct Text {
 
 /// May a part of a form stand for all of it? With `yes` long base64 and hex texts come in pieces,
 /// so that one broken into lines is found too: right for values whose every part is random, as
-/// those of tokens and keys are.
-enum class Pieces { no, yes };
+/// those of tokens and keys are. With `no` a long text is what it ends in; with `all` never less
+/// than all of it.
+enum class Pieces { no, yes, all };
 
 /// All forms of VALUE, each text once: raw; base64 at the three places where it can begin in a
 /// group of three bytes, in both alphabets; hex; URL-encoded and JSON-escaped as the usual encoders

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "executor/base/base64.hpp"
 #include "executor/gitlab/job_log.hpp"
 
 #include <gtest/gtest.h>
@@ -66,6 +67,27 @@ TEST(JobLog, HoldsNothingBack) {
 
   EXPECT_EQ(log.masked("ends in masked-va"), "ends in masked-va");
   EXPECT_EQ(log.masked("lue is no value"), "lue is no value");
+}
+
+TEST(MaskedValues, AreMaskedInTheFormsOfEncodersToo) {
+  JobLog log;
+  log.mask(masked_values(job()));
+
+  for (const auto* text : {"bWFza2VkLXZhbHVl", "6d61736b65642d76616c7565",
+                           "6D61736B65642D76616C7565", "dGhlLWpvYi10b2tlb", "masked-value"})
+    EXPECT_EQ(log.masked(std::string{"<"} + text + ">").find(text), std::string::npos) << text;
+  EXPECT_EQ(log.masked("masked-valve bWFza2Vk"), "masked-valve bWFza2Vk");
+}
+
+TEST(MaskedValues, LongOnesAreMaskedWhole) {
+  auto response = job();
+  const std::string value = std::string(300, 'a') + "the end";
+  response.variables.push_back({"LONG", value});
+  response.variables.back().masked = true;
+  JobLog log;
+  log.mask(masked_values(response));
+
+  EXPECT_EQ(log.masked("<" + base64(value) + ">").find("YWFhYWFh"), std::string::npos);
 }
 
 TEST(MaskedValues, AreNotTheContentsOfFiles) {
