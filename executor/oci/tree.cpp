@@ -192,11 +192,12 @@ private:
 
 // By these a lazy puller finds an index of its own and reads files by it, not by the layer's
 // digest. Source: stargz-snapshotter, estargz; containers/storage, chunked; nydus-snapshotter;
-// overlaybd.
-const std::string* lazy_annotation(const Descriptor& layer) {
-  for (const auto& [key, value] : layer.annotations) {
-    for (const std::string_view prefix : {"containerd.io/snapshot/", "io.containers.estargz.",
-                                          "io.github.containers.zstd-chunked."}) {
+// overlaybd; soci-snapshotter, soci_index.go, which has it at the image.
+const std::string* lazy_annotation(const std::map<std::string, std::string>& annotations) {
+  for (const auto& [key, value] : annotations) {
+    for (const std::string_view prefix :
+         {"containerd.io/snapshot/", "io.containers.estargz.", "io.github.containers.zstd-chunked.",
+          "com.amazon.soci."}) {
       if (key.starts_with(prefix)) return &key;
     }
   }
@@ -241,6 +242,14 @@ public:
                                              " layers, its config names " +
                                              std::to_string(diff_ids.size()) + " diff ids");
     }
+    for (const auto* annotations : {&image.manifest.annotations, &image.descriptor.annotations}) {
+      if (const auto* key = lazy_annotation(*annotations)) {
+        if (auto fine =
+                put_up_with(Flaw::lazy_layer, "has the annotation " + *key + " for lazy pulling");
+            !fine)
+          return fine;
+      }
+    }
     // A scanner finds a layer by its diff id, first match: a second, other layer under the same id
     // would never be read.
     std::map<Digest, Digest> layer_of_diff_id;
@@ -257,7 +266,7 @@ public:
       const auto where = "layer " + std::to_string(i + 1) + " (" + layers[i].digest.str() + ") ";
       auto compression = compression_of(layers[i], where);
       if (!compression) return std::move(compression).error();
-      if (const auto* key = lazy_annotation(layers[i])) {
+      if (const auto* key = lazy_annotation(layers[i].annotations)) {
         if (auto fine = put_up_with(Flaw::lazy_layer,
                                     where + "has the annotation " + *key + " for lazy pulling");
             !fine)

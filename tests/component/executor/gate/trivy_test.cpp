@@ -866,6 +866,41 @@ TEST_F(TrivyInItsSandbox, EndsAHangingScannerAndLeavesNoSandbox) {
   EXPECT_TRUE(left->empty());
 }
 
+// The scanner by itself, in a folder and with an image in which a job has put its files. The
+// control of each: without the argument that is about it.
+TEST_F(TrivyInItsSandbox, ReadsNoIgnoreFileAndNoSettingsOfAJob) {
+  const std::string ignored = "CVE-2024-12797\n";
+  const std::string settings = "scan:\n  skip-dirs:\n    - lib/apk\n";
+  const auto digest = alpine_of("ID=alpine\nVERSION_ID=3.21.3\n", "3.21.3\n",
+                                {{".trivyignore", ignored}, {"trivy.yaml", settings}});
+  name_in_index(digest);
+  const auto finds = [&](const char* file, const std::string& content, const char* left_out) {
+    const auto here = dir_ / "here";
+    fs::remove_all(here);
+    fs::create_directories(here);
+    EXPECT_TRUE(replace_file(here / file, content));
+    process::Command command;
+    command.argv = trivy_arguments(layout_, digest, dir_ / "cache");
+    if (left_out != nullptr) {
+      const auto at = std::find(command.argv.begin(), command.argv.end(), left_out);
+      command.argv.erase(at, at + 2);
+    }
+    command.argv.insert(command.argv.begin(), config_.trivy.string());
+    command.cwd = here.string();
+    auto said = runner_.run(command);
+    EXPECT_TRUE(said.ok() && process::succeeded(said->ending)) << (said ? said->err : "");
+    auto report = parse_report(said ? said->out : "");
+    EXPECT_TRUE(report.ok());
+    return report && !report->findings.empty();
+  };
+
+  EXPECT_TRUE(finds(".trivyignore", ignored, nullptr));
+  EXPECT_FALSE(finds(".trivyignore", ignored, "--ignorefile"));
+  EXPECT_TRUE(finds("trivy.yaml", settings, nullptr));
+  EXPECT_FALSE(finds("trivy.yaml", settings, "--config"));
+  EXPECT_EQ(denied_for(digest), "CVE-2024-12797");
+}
+
 // What each fact of tests/programs/look_around.cpp is, by its first word.
 std::multimap<std::string, std::string> facts_of(const std::string& text) {
   std::multimap<std::string, std::string> facts;

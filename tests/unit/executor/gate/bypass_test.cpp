@@ -53,6 +53,13 @@ TEST_F(Bypass, LazyPullingByAnnotation) {
                 end + R"(,"annotations":{"containerd.io/snapshot/stargz/toc.digest":"sha256:0"})");
   expect_denied_unless_allowed("layer_lazy");
 }
+TEST_F(Bypass, LazyPullingByAnAnnotationOfTheImage) {
+  use({{fakes::gzip(tar_), id_, kGzip}});
+  expect_passes();
+  edit_manifest("\"layers\":",
+                R"("annotations":{"com.amazon.soci.index-digest":"sha256:0"},"layers":)");
+  expect_denied_unless_allowed("layer_lazy");
+}
 TEST_F(Bypass, LazyPullingByAFooter) {
   use({{fakes::gzip(tar_) + fakes::stargz_footer(), id_, kGzip}});
   expect_denied("layer_lazy");

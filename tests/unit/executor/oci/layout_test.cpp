@@ -515,6 +515,28 @@ TEST_F(Flaws, LazyAnnotationsOfEveryKind) {
     EXPECT_TRUE(look(image, rules).passes) << key;
   }
 }
+TEST_F(Flaws, LazyAnnotationsOfTheImageItself) {
+  const auto plain = image_with("");
+  const auto text = *layout_.read_blob(plain, kMaxManifestBytes);
+  const auto with = [&](const std::string& key) {
+    return look(*layout_.write_blob(text.substr(0, text.size() - 1) + R"(,"annotations":{")" + key +
+                                    R"(":"sha256:0"}})"));
+  };
+  EXPECT_TRUE(with("org.opencontainers.image.title").passes);
+  EXPECT_EQ(with("com.amazon.soci.index-digest").flaw, Flaw::lazy_layer);
+  EXPECT_EQ(with("containerd.io/snapshot/x").flaw, Flaw::lazy_layer);
+  const auto other = fakes::write_image(layout_, {10}, 2, "arm64");
+  const auto index =
+      *layout_.read_blob(fakes::write_index_of(layout_, plain, other), kMaxManifestBytes);
+  const auto listed = [&](const std::string& key) {
+    auto annotated = index;
+    annotated.insert(annotated.find("\"platform\""),
+                     R"("annotations":{")" + key + R"(":"sha256:0"},)");
+    return look(*layout_.write_blob(annotated));
+  };
+  EXPECT_TRUE(listed("org.opencontainers.image.title").passes);
+  EXPECT_EQ(listed("com.amazon.soci.index-digest").flaw, Flaw::lazy_layer);
+}
 TEST_F(Flaws, TheIndexOfEStargzWithoutItsAnnotation) {
   expect_tolerable({{gzip(tar_) + fakes::stargz_footer(), id_, kGzip}}, Flaw::lazy_layer,
                    "index for lazy pulling");
