@@ -49,7 +49,9 @@ struct BuildJob {
   std::string target;
   std::string platform; ///< "" = the host's; "a,b" asks for an index of images for a and b
   bool no_cache = false;
-  std::string network; ///< "" | "none"
+  bool squash = false;      ///< what is built becomes one layer. Needs the feature of the name
+  bool squash_base = false; ///< the same with all layers of the base
+  std::string network;      ///< "" | "none"
   std::vector<std::pair<std::string, std::string>> extra_hosts;
   /// Lent; by id. In no argument, environment, log or file on a disk. A backend whose descriptor
   /// lacks the capabilities "build-secrets" and "build-ssh" never gets any.

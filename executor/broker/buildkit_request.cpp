@@ -76,6 +76,30 @@ std::string value_of(const Attributes& attributes, std::string_view name) {
   return "";
 }
 
+/// annotation[-OF][\[PLATFORM\]].KEY; false: it is none. Errors: those of set_annotation. Source:
+/// BuildKit exporter/containerimage/exptypes/annotations.go.
+Result<bool> take_annotation(const std::string& name, const std::string& value,
+                             BuildRequest& request) {
+  constexpr std::string_view kPrefix = "annotation";
+  const auto dot = name.find('.'); // no platform has one
+  if (!name.starts_with(kPrefix) || dot == std::string::npos) return false;
+  std::string of = name.substr(kPrefix.size(), dot - kPrefix.size());
+  std::string platform;
+  if (const auto open = of.find('['); open != std::string::npos && of.back() == ']') {
+    platform = of.substr(open + 1, of.size() - open - 2);
+    of.resize(open);
+  }
+  if (!of.empty() && !of.starts_with('-')) return false;
+  oci::Annotation one;
+  one.key = name.substr(dot + 1);
+  one.value = value;
+  if (auto set = set_annotation(of.empty() ? "manifest" : of.substr(1), platform, one); !set)
+    return std::move(set).error();
+  if (request.annotations.size() == kMaxNames) return bad("the build has too many annotations");
+  request.annotations.push_back(std::move(one));
+  return true;
+}
+
 Status take_output(const TypedAttributes& output, SessionBuild& build) {
   const bool pushes = is_on(value_of(output.attributes, "push"));
   if (output.type == "image" && pushes)
@@ -92,6 +116,9 @@ Status take_output(const TypedAttributes& output, SessionBuild& build) {
                   "push take it from there");
   }
   for (const auto& [key, value] : output.attributes) {
+    auto annotates = take_annotation(key, value, build.request);
+    if (!annotates) return std::move(annotates).error();
+    if (*annotates) continue;
     if (key == "name" && build.files == FilesOutput::none) {
       for (const auto& text : split_commas(value)) {
         auto tag = parse_tag(text);

@@ -217,7 +217,7 @@ bool Engine::route_fixed(const Call& call) {
   } else if (post && path == "/slipway/v1/build") {
     build_from_workspace(call);
   } else if (post && sessions_ && path == "/slipway/v1/buildah") {
-    sessions_->serve(call.request, call.target, call.answer);
+    sessions_->serve(call.request, call.answer);
   } else if (post && path == "/slipway/v1/index") {
     edit_index(call);
   } else if (post && (path == "/build/prune" || path == "/build/cancel")) {

@@ -35,6 +35,8 @@ public:
   bool wait_readable();
   /// An end for all reads until the next call; the epoch means the idle deadline alone.
   void set_deadline(std::chrono::steady_clock::time_point deadline) { deadline_ = deadline; }
+  /// Another idle deadline from now on.
+  void set_idle(std::chrono::milliseconds idle) { idle_ = idle; }
   /// Writes all, waiting for a slow reader up to the idle deadline. False: the peer is given up.
   bool write(std::string_view bytes);
   /// True when the peer has closed (either direction), a write failed or the server stops.

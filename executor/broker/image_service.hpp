@@ -7,6 +7,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/engine_api/ssh_agent.hpp"
+#include "executor/oci/annotate.hpp"
 #include "executor/oci/manifest.hpp"
 #include "executor/oci/reference.hpp"
 
@@ -35,10 +36,13 @@ struct BuildRequest {
   std::vector<oci::Reference> tags;
   std::vector<std::pair<std::string, std::string>> build_args;
   std::vector<std::pair<std::string, std::string>> labels;
+  std::vector<oci::Annotation> annotations;
   std::string target;
   std::vector<std::string> platforms; ///< empty: the host's
   bool no_cache = false;
   bool pull = false;
+  bool squash = false;      ///< what is built becomes one layer on the base's …
+  bool squash_base = false; ///< … or with them
   bool every_stage = false; ///< the tool that was asked runs also those that the target needs not
   std::string network;      ///< "" | "default" | "none"
   std::vector<std::pair<std::string, std::string>> extra_hosts;

@@ -20,6 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kMaxPairs = 1024;
+constexpr std::size_t kMaxArguments = 16384; ///< of one command: files may be named one by one
 constexpr std::size_t kMaxDialectBytes = 32;
 
 Error bad(std::string what) {
@@ -79,8 +80,8 @@ bool is_neutral(const std::string& value) {
 /// Options of the Engine API that a build without a daemon of its own cannot honour. Silence would
 /// be worse than a refusal: a job that asked for a memory limit must not run without one.
 constexpr const char* kRefusedBuildOptions[] = {
-    "squash",     "memory",       "memswap", "cpushares",   "cpuperiod", "cpuquota", "cpusetcpus",
-    "cpusetmems", "cgroupparent", "ulimits", "securityopt", "isolation", "outputs",  "shmsize"};
+    "memory",       "memswap", "cpushares",   "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems",
+    "cgroupparent", "ulimits", "securityopt", "isolation", "outputs",  "shmsize"};
 
 Status check_network(const std::string& network) {
   if (network.empty() || network == "default" || network == "none") return {};
@@ -155,9 +156,9 @@ public:
       into = value.get<bool>();
     });
   }
-  void list(const char* name, std::vector<std::string>& into) {
+  void list(const char* name, std::vector<std::string>& into, std::size_t most = kMaxPairs) {
     with(name, [&](const Json& value) {
-      if (!value.is_array() || value.size() > kMaxPairs) return refuse(name, "an array of strings");
+      if (!value.is_array() || value.size() > most) return refuse(name, "an array of strings");
       for (const auto& item : value) {
         if (!item.is_string() || !is_text(item.get_ref<const std::string&>()))
           return refuse(name, "an array of strings");
@@ -246,6 +247,20 @@ Result<oci::Reference> parse_tag(const std::string& text) {
   if (reference->digest()) return bad("cannot tag with a digest: '" + shown(text) + "'");
   return reference;
 }
+
+namespace {
+
+Result<std::vector<oci::Reference>> parse_tags(const std::vector<std::string>& texts) {
+  std::vector<oci::Reference> tags;
+  for (const auto& text : texts) {
+    auto tag = parse_tag(text);
+    if (!tag) return std::move(tag).error();
+    tags.push_back(*std::move(tag));
+  }
+  return tags;
+}
+
+} // namespace
 
 std::vector<std::string> split_commas(std::string_view text) {
   std::vector<std::string> parts;
@@ -427,6 +442,7 @@ Result<BuildOptions> parse_build_query(const Query& query) {
   request.platforms = split_commas(query.get("platform"));
   request.no_cache = query.flag("nocache");
   request.pull = query.flag("pull");
+  request.squash = query.flag("squash");
   request.network = query.get("networkmode");
   if (auto status = check_network(request.network); !status) return std::move(status).error();
   for (const auto& text : query.all("extrahosts")) {
@@ -438,6 +454,53 @@ Result<BuildOptions> parse_build_query(const Query& query) {
   return options;
 }
 
+namespace {
+
+Result<std::vector<oci::Annotation>> parse_annotations(const std::vector<const Json*>& objects) {
+  std::vector<oci::Annotation> annotations;
+  for (const auto* object : objects) {
+    oci::Annotation one;
+    std::string of = "manifest";
+    std::string platform;
+    Members members{*object};
+    members.text("of", of);
+    members.text("platform", platform);
+    members.text("key", one.key);
+    members.text("value", one.value);
+    if (auto status = members.finish(); !status) return std::move(status).error();
+    if (auto status = set_annotation(of, platform, one); !status) return std::move(status).error();
+    annotations.push_back(std::move(one));
+  }
+  return annotations;
+}
+
+} // namespace
+
+Status set_annotation(const std::string& of, const std::string& platform, oci::Annotation& into) {
+  using Of = oci::Annotation::Of;
+  if (into.key.empty()) return bad("an annotation has no key");
+  if (of == "manifest")
+    into.of = Of::manifest;
+  else if (of == "manifest-descriptor")
+    into.of = Of::descriptor;
+  else if (of == "index")
+    into.of = Of::index;
+  else if (of == "index-descriptor")
+    return Error{ErrorKind::denied,
+                 "the annotation " + shown(into.key) +
+                     " is of an index's descriptor, and nothing here keeps one",
+                 "use index:KEY=VALUE",
+                 {}};
+  else
+    return bad("'" + shown(of) + "' is nothing that an annotation can be of");
+  if (platform.empty()) return {};
+  if (into.of == Of::index) return bad("an annotation of an index is for no platform");
+  auto parsed = oci::parse_platform(platform);
+  if (!parsed) return std::move(parsed).error().in("an annotation's platform");
+  into.platform = *std::move(parsed);
+  return {};
+}
+
 Result<BuildRequest> parse_build_json(std::string_view text, const FindAgent& find_agent) {
   auto json = parse_json(text, "build request");
   if (!json) return std::move(json).error();
@@ -445,17 +508,22 @@ Result<BuildRequest> parse_build_json(std::string_view text, const FindAgent& fi
   BuildRequest request;
   std::vector<std::string> tags;
   std::vector<std::pair<std::string, std::string>> agents;
+  std::vector<const Json*> annotations;
   Members members{*json};
   members.text("context_path", request.context_path);
   members.text("dockerfile", request.dockerfile);
   members.optional_text("dockerfile_text", request.dockerfile_text);
+  members.optional_text("ignore_text", request.ignore_text);
   members.list("tags", tags);
   members.pairs("build_args", request.build_args);
   members.pairs("labels", request.labels);
+  members.objects("annotations", annotations);
   members.text("target", request.target);
   members.list("platforms", request.platforms);
   members.flag("no_cache", request.no_cache);
   members.flag("pull", request.pull);
+  members.flag("squash", request.squash);
+  members.flag("squash_base", request.squash_base);
   members.flag("every_stage", request.every_stage);
   members.text("network", request.network);
   members.pairs("extra_hosts", request.extra_hosts);
@@ -469,6 +537,11 @@ Result<BuildRequest> parse_build_json(std::string_view text, const FindAgent& fi
     if (json->contains(name)) wipe(json->at(name));
   if (auto status = members.finish(); !status) return std::move(status).error();
   if (request.context_path.empty()) return bad("build request: 'context_path' is missing");
+  if (request.ignore_text && !request.dockerfile_text)
+    return bad("build request: 'ignore_text' is for a Dockerfile in 'dockerfile_text'");
+  auto annotated = parse_annotations(annotations);
+  if (!annotated) return std::move(annotated).error();
+  request.annotations = *std::move(annotated);
   if (request.context_path.front() != '/')
     return bad("build request: 'context_path' has to be absolute");
   for (const auto& [name, value] : request.named_contexts) {
@@ -490,11 +563,9 @@ Result<BuildRequest> parse_build_json(std::string_view text, const FindAgent& fi
   }
   if (request.dockerfile.empty()) request.dockerfile = "Dockerfile";
   if (auto status = check_network(request.network); !status) return std::move(status).error();
-  for (const auto& text_of_tag : tags) {
-    auto tag = parse_tag(text_of_tag);
-    if (!tag) return std::move(tag).error();
-    request.tags.push_back(*std::move(tag));
-  }
+  auto parsed = parse_tags(tags);
+  if (!parsed) return std::move(parsed).error();
+  request.tags = *std::move(parsed);
   return request;
 }
 
@@ -550,11 +621,9 @@ Result<IndexRequest> parse_index_json(std::string_view text) {
   members.flag("copy_index", request.copy_index);
   members.flag("dry_run", request.dry_run);
   if (auto status = members.finish(); !status) return std::move(status).error();
-  for (const auto& name : names) {
-    auto reference = parse_tag(name);
-    if (!reference) return std::move(reference).error();
-    request.names.push_back(*std::move(reference));
-  }
+  auto parsed = parse_tags(names);
+  if (!parsed) return std::move(parsed).error();
+  request.names = *std::move(parsed);
   if (names.empty() && !request.dry_run) return bad("index request: 'names' is missing");
   using Start = IndexRequest::Start;
   if (start == "absent")
@@ -595,17 +664,15 @@ Result<SessionOrder> parse_session_json(std::string_view text) {
   Members members{*json};
   members.text("verb", order.verb);
   members.pairs("options", order.options);
-  members.list("arguments", order.arguments);
+  members.list("arguments", order.arguments, kMaxArguments);
   members.text("pull", order.pull);
   members.list("names", names);
   members.flag("remove", order.remove);
   members.pairs("proxies", order.proxies);
   if (auto status = members.finish(); !status) return std::move(status).error();
-  for (const auto& name : names) {
-    auto reference = parse_tag(name);
-    if (!reference) return std::move(reference).error();
-    order.names.push_back(*std::move(reference));
-  }
+  auto parsed = parse_tags(names);
+  if (!parsed) return std::move(parsed).error();
+  order.names = *std::move(parsed);
   if (!order.pull.empty() && order.pull != "always" && order.pull != "never")
     return bad("order: 'pull' is always, never or nothing");
   return order;

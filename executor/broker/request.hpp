@@ -44,6 +44,10 @@ private:
   std::vector<std::pair<std::string, std::string>> parameters_;
 };
 
+/// Of what ("manifest", "index", "manifest-descriptor", as buildx says it) and for which platform
+/// ("": all) an annotation is. Errors: bad_input; denied (one of an index's descriptor).
+Status set_annotation(const std::string& of, const std::string& platform, oci::Annotation& into);
+
 /// What a build is to be called. Errors: bad_input (no reference; one with a digest).
 Result<oci::Reference> parse_tag(const std::string& text);
 

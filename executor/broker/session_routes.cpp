@@ -9,8 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -18,7 +20,9 @@
 namespace slipway::broker {
 namespace {
 
+constexpr std::chrono::hours kReaderPauses{24}; ///< at most
 constexpr const char* kStreamType = "application/vnd.slipway.session";
+constexpr const char* kFilesType = "application/vnd.slipway.session+tar";
 constexpr const char* kProtocol = "slipway-session";
 constexpr std::size_t kChunk = 64UL << 10;
 
@@ -32,6 +36,29 @@ std::string frame_of(Kind kind, std::string_view bytes) {
   for (const unsigned shift : {24U, 16U, 8U, 0U})
     frame += static_cast<char>(size >> shift & 0xffU);
   return frame.append(bytes);
+}
+
+/// The first line of BODY, without its end; what else was read is in `rest`. Errors: those of the
+/// body; bad_input (no line, a longer one than a JSON body may be).
+Result<std::string> read_line(Body& body, const ServerLimits& limits, std::string& rest) {
+  body.limit_time(limits.header_deadline);
+  std::string line;
+  for (std::size_t end = std::string::npos; end == std::string::npos;) {
+    const auto before = line.size();
+    line.resize(before + kChunk);
+    auto got = body.read(line.data() + before, kChunk);
+    if (!got) return std::move(got).error();
+    line.resize(before + *got);
+    end = line.find('\n', before);
+    if ((end == std::string::npos && *got == 0) ||
+        std::min(end, line.size()) > limits.json_body_bytes)
+      return Error{ErrorKind::bad_input, "there is no order before the files", "", {}};
+    if (end == std::string::npos) continue;
+    rest = line.substr(end + 1);
+    line.resize(end);
+  }
+  body.limit_time(limits.stream_deadline);
+  return line;
 }
 
 using Send = std::function<void(std::string_view frame)>;
@@ -111,18 +138,20 @@ private:
 
 } // namespace
 
-void SessionRoutes::serve(const Request& request, const Target& target, Answer& answer) {
+void SessionRoutes::serve(const Request& request, Answer& answer) {
   const auto refuse = [&](const Error& error) {
     answer.whole(status_of(error.kind), "application/json", error_json(readable(error)) + "\n");
   };
-  // Where files follow they are the body.
-  const auto in_query = target.query.get("order");
-  auto text = in_query.empty()
-                  ? request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline)
-                  : Result<std::string>{in_query};
+  const bool has_files = request.content_type == kFilesType;
+  std::string read_too_far;
+  auto text = has_files
+                  ? read_line(*request.body, limits_, read_too_far)
+                  : request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline);
   if (!text) return refuse(text.error());
   auto order = parse_session_json(*text);
   if (!order) return refuse(order.error());
+  // As at a terminal, whoever reads what a command prints may pause: it waits, and goes on.
+  if (order->verb == "run") answer.socket().set_idle(kReaderPauses);
   if (request.upgrades) return serve_both_ways(*order, request, answer);
 
   std::mutex sending;
@@ -133,11 +162,16 @@ void SessionRoutes::serve(const Request& request, const Target& target, Answer& 
   };
   auto streams = streams_to(send);
   streams.cancelled = [&] { return answer.gone(); };
-  if (!in_query.empty())
-    streams.files = [body = request.body](char* buffer, std::size_t capacity) {
-      return body->read(buffer, capacity);
+  if (has_files)
+    streams.files = [&, body = request.body](char* buffer,
+                                             std::size_t capacity) -> Result<std::size_t> {
+      if (read_too_far.empty()) return body->read(buffer, capacity);
+      const auto count = read_too_far.copy(buffer, capacity);
+      read_too_far.erase(0, count);
+      return count;
     };
   const auto ended = service_.run(*order, streams);
+  answer.socket().set_idle(limits_.idle_deadline);
   if (!ended && !answer.begun()) return refuse(ended.error());
   send_ending(send, ended);
   answer.end_stream();

@@ -15,7 +15,7 @@ public:
   SessionRoutes(SessionService& service, const ServerLimits& limits)
       : service_{service}, limits_{limits} {}
 
-  void serve(const Request& request, const Target& target, Answer& answer);
+  void serve(const Request& request, Answer& answer);
 
 private:
   /// The peer's bytes are the command's stdin.

@@ -87,6 +87,14 @@ Result<std::string> oci_config(std::string_view docker_config) {
   return config.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+Result<Digest> only_image(std::string_view index) {
+  auto parsed = parse_manifest(index);
+  if (!parsed) return std::move(parsed).error().in("reading the export's index");
+  const auto* list = std::get_if<Index>(&*parsed);
+  if (list == nullptr || list->manifests.size() != 1) return bad("the export is not one image");
+  return list->manifests[0].digest;
+}
+
 Result<ExportedImage> convert_exported(std::string_view docker_config, std::string_view exported,
                                        const BaseLayers& known) {
   auto config = oci_config(docker_config);

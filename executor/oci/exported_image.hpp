@@ -30,6 +30,9 @@ Status learn_layers(const Layout& bases, const Digest& image, BaseLayers& known)
 /// without empty members. Errors: bad_input.
 Result<std::string> oci_config(std::string_view docker_config);
 
+/// The one image that the index of an export names. Errors: bad_input (more, or none).
+Result<Digest> only_image(std::string_view index);
+
 struct ExportedImage {
   std::string config;
   std::string manifest;

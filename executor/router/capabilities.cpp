@@ -30,6 +30,7 @@ constexpr Ability with(std::string_view trait, std::string_view otherwise,
 
 // The words of the existing descriptors where they have one.
 constexpr std::string_view kDockerConfig = "is not told to write Docker's config, and drops it";
+constexpr std::string_view kEachStep = "makes a layer of each step";
 constexpr std::string_view kChrootNetwork =
     "runs steps without a network namespace of their own, and ignores it";
 constexpr std::string_view kPrivilege = "gets no such privilege from slipway";
@@ -294,6 +295,12 @@ std::vector<Row> make_table() {
       {F::extra_hosts, "extra-hosts", "--add-host", always(), always(),
        never("cannot add names of hosts"), never("cannot add names of hosts"), always(),
        "kaniko README, flags"},
+      {F::squash, "squash", "one layer for all that is built (--squash)", never(kEachStep),
+       always(), always(), always(), never(kEachStep),
+       "buildah-build(1), --layers; kaniko README, --single-snapshot"},
+      {F::squash_base, "squash-base", "one layer for all, the base's too (--squash-all)",
+       never(kEachStep), always(), never(kEachStep), never(kEachStep), never(kEachStep),
+       "buildah-build(1), --squash"},
   };
 }
 

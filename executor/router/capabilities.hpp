@@ -91,6 +91,8 @@ enum class Feature {
   cache_backends,
   buildkit_args,
   extra_hosts,
+  squash,
+  squash_base,
 };
 
 /// What one family of backends makes of a feature.

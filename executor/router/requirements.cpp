@@ -611,6 +611,8 @@ private:
         flag(Feature::cache_backends, "--cache-from/--cache-to", cache);
     if (!flags_.extra_hosts.empty())
       flag(Feature::extra_hosts, "--add-host", flags_.extra_hosts.front());
+    if (flags_.squash) need(Feature::squash, {"--squash", 0}, "--squash");
+    if (flags_.squash_base) need(Feature::squash_base, {"--squash-all", 0}, "--squash-all");
   }
 
   void take_context(const dockerfile::Plan& plan) {

@@ -26,6 +26,8 @@ struct Flags {
   std::vector<std::string> caches; ///< --cache-from and --cache-to as given
   std::vector<std::string> extra_hosts;
   std::vector<std::string> labels; ///< keys of --label
+  bool squash = false;
+  bool squash_base = false;
 };
 
 enum class SourceKind { file, folder, link };

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/sandbox/programs.hpp"
 
+#include "executor/base/file.hpp"
+
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -17,6 +21,7 @@ using namespace std::chrono_literals;
 using Steady = std::chrono::steady_clock;
 
 constexpr std::size_t kMaxLine = 64UL << 10;
+constexpr std::size_t kFeedBytes = 64UL << 10;
 constexpr std::size_t kTail = 16UL << 10;
 constexpr std::size_t kMaxWords = 4096; ///< of a program's stderr
 
@@ -158,6 +163,28 @@ Result<engine_api::ScriptEnding> stream_program(const ScriptRunner& run,
   if (ran->stopped) return build_cancelled();
   if (!consumed) return consumed.error();
   return ran->ending;
+}
+
+Status feed(const ByteSource& source, const std::function<void(int fd)>& consume) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe", errno);
+  UniqueFd read_end{ends[0]};
+  UniqueFd write_end{ends[1]};
+  Status fed;
+  std::thread feeder{[&] {
+    std::vector<char> buffer(kFeedBytes);
+    for (;;) {
+      auto got = source(buffer.data(), buffer.size());
+      if (!got) fed = std::move(got).error();
+      if (!got || *got == 0) break;
+      if (!write_all(write_end.get(), {buffer.data(), *got})) break; // the reader says why
+    }
+    write_end.reset();
+  }};
+  consume(read_end.get());
+  read_end.reset(); // or what was not read would hold the feeder for ever
+  feeder.join();
+  return fed;
 }
 
 void ProgressLines::take(std::string_view bytes) {

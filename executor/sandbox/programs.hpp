@@ -79,6 +79,13 @@ Result<engine_api::ScriptEnding> stream_program(const ScriptRunner& run,
                                                 const BuildClock& clock,
                                                 const std::function<Status(int fd)>& consume);
 
+/// Fills up to `capacity` bytes and says how many; 0: the end.
+using ByteSource = std::function<Result<std::size_t>(char* buffer, std::size_t capacity)>;
+
+/// Gives `consume` a descriptor (lent) from which all of `source` can be read, and which it may
+/// leave early. Errors: those of `source`; io.
+Status feed(const ByteSource& source, const std::function<void(int fd)>& consume);
+
 /// Takes a build tool's output in pieces, hands whole lines on without its own log lines
 /// ("time=… level=warning msg=…"), and keeps the end for the error. Lines longer than 64 KiB go on
 /// in pieces.

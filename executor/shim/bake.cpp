@@ -476,7 +476,8 @@ private:
                           "pull",        "no-cache",   "network",
                           "extra-hosts", "cache-from", "cache-to",
                           "call",        "push",       "load",
-                          "secret",      "ssh",        "contexts"}) ||
+                          "secret",      "ssh",        "contexts",
+                          "annotations"}) ||
           is_empty(value))
         continue;
       return unsupported("\"" + key + "\"", std::string{kNotYet});
@@ -498,6 +499,7 @@ private:
     for (const auto& text :
          {paths(target, build), add_build_args(pairs_of(target, "args"), {}, build),
           add_labels(pairs_of(target, "labels"), build),
+          add_annotations(texts_of(target, "annotations"), build),
           add_hosts(pairs_of(target, "extra-hosts"), build),
           add_secrets(texts_of(target, "secret"), bake_.env, build),
           add_ssh_keys(ssh_of(target), bake_.env, build),

@@ -55,17 +55,6 @@ Result<std::size_t> read_some(int fd, char* buffer, std::size_t capacity) {
   }
 }
 
-/// Plain tar, gzip, bzip2, xz or zstd, by their first bytes.
-bool looks_like_archive(const std::string& head) {
-  using namespace std::string_view_literals;
-  for (const auto magic : {"\x1f\x8b"sv, "BZh"sv,
-                           "\xfd"
-                           "7zXZ"sv,
-                           "\x28\xb5\x2f\xfd"sv})
-    if (head.starts_with(magic)) return true;
-  return head.size() >= kTarMagicEnd && head.compare(257, 5, "ustar") == 0;
-}
-
 /// `docker build -`: a tar, or else a Dockerfile without a context.
 Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& world) {
   int input = world.input;
@@ -115,36 +104,89 @@ Result<BuildContext> context_from_stdin(const Build& build, const Surroundings& 
 struct FoundDockerfile {
   std::string name;                ///< relative to the context, or absolute
   std::optional<std::string> text; ///< where the builder cannot reach it
+  bool has_file = true;            ///< other files may lie beside it
 };
 
-fs::path named_dockerfile(const Build& build, const fs::path& dir, const Surroundings& world) {
+fs::path named_dockerfile(const Build& build, const std::string& typed, const fs::path& dir,
+                          const Surroundings& world) {
   std::error_code cause;
-  if (build.file.empty()) {
+  if (typed.empty()) {
     for (const auto& name : build.default_files)
       if (fs::exists(dir / name, cause)) return dir / name;
     return dir / "Dockerfile";
   }
-  fs::path file = (fs::path{world.cwd} / build.file).lexically_normal();
+  fs::path file = (fs::path{world.cwd} / typed).lexically_normal();
   if (build.lookup == Lookup::then_context && !fs::exists(file, cause)) {
-    fs::path inside = (dir / build.file).lexically_normal();
+    fs::path inside = (dir / typed).lexically_normal();
     if (fs::exists(inside, cause)) return inside;
   }
   return file;
 }
 
+/// What a build leaves out of its context, where that does not stand in a file that builders read
+/// by themselves. Source: Buildah pkg/parse, ContainerIgnoreFile.
+Result<std::optional<std::string>> ignore_text(const Build& build, const fs::path& dir,
+                                               const FoundDockerfile& dockerfile,
+                                               const Surroundings& world) {
+  std::error_code cause;
+  const auto exists = [&](const fs::path& file) { return fs::exists(file, cause); };
+  fs::path file;
+  if (!build.ignore_file.empty()) {
+    file = fs::path{world.cwd} / build.ignore_file;
+  } else if (build.has_container_ignore_file) {
+    std::vector<std::string> files = build.more_files;
+    if (dockerfile.has_file) files.insert(files.begin(), build.file);
+    for (std::size_t at = 0; at < files.size() && file.empty(); ++at) {
+      const auto own = named_dockerfile(build, files[at], dir, world).string();
+      if (exists(own + ".dockerignore"))
+        file = own + ".dockerignore";
+      else if (exists(own + ".containerignore"))
+        file = own + ".containerignore";
+    }
+    if (file.empty() && exists(dir / ".containerignore")) file = dir / ".containerignore";
+    // Beside a Dockerfile that goes as a file it is found.
+    const bool is_text = dockerfile.text.has_value() || !build.more_files.empty();
+    if (!is_text && file.extension() == ".dockerignore") file.clear();
+  }
+  if (file.empty()) return std::optional<std::string>{};
+  auto text = read_file(file, kMaxDockerfileBytes);
+  if (!text) return std::move(text).error().in("reading what the build leaves out");
+  return std::optional{*std::move(text)};
+}
+
+/// The Dockerfile becomes text, with the lines of further ones. Errors: io, bad_input.
+Status take_text(FoundDockerfile& dockerfile, const Build& build, const fs::path& dir,
+                 const Surroundings& world) {
+  const auto read = [&](const std::string& typed) {
+    return read_file(named_dockerfile(build, typed, dir, world), kMaxDockerfileBytes);
+  };
+  if (!dockerfile.text) {
+    auto text = read(build.file);
+    if (!text) return std::move(text).error();
+    dockerfile.text = *std::move(text);
+    dockerfile.name.clear();
+  }
+  for (const auto& more : build.more_files) {
+    auto text = read(more);
+    if (!text) return std::move(text).error();
+    *dockerfile.text += "\n" + *text;
+  }
+  return {};
+}
+
 Result<FoundDockerfile> find_dockerfile(const Build& build, const fs::path& dir,
                                         const Surroundings& world) {
-  if (build.dockerfile_text) return FoundDockerfile{"", build.dockerfile_text};
+  if (build.dockerfile_text) return FoundDockerfile{"", build.dockerfile_text, false};
   if (build.file == "-") {
     auto text = read_all(world.input, kMaxDockerfileBytes, "the Dockerfile on stdin");
     if (!text) return std::move(text).error();
     if (text->empty())
       return Error{
           ErrorKind::bad_input, "failed to build: the Dockerfile on stdin is empty", "", {}};
-    return FoundDockerfile{"", *std::move(text)};
+    return FoundDockerfile{"", *std::move(text), false};
   }
   std::error_code cause;
-  const fs::path file = named_dockerfile(build, dir, world);
+  const fs::path file = named_dockerfile(build, build.file, dir, world);
   const auto parent = fs::canonical(file.parent_path(), cause);
   const auto real = cause ? fs::path{} : fs::canonical(file, cause);
   if (cause == std::errc::no_such_file_or_directory || cause == std::errc::not_a_directory)
@@ -168,6 +210,16 @@ Result<FoundDockerfile> find_dockerfile(const Build& build, const fs::path& dir,
 
 } // namespace
 
+bool looks_like_archive(std::string_view head) {
+  using namespace std::string_view_literals;
+  for (const auto magic : {"\x1f\x8b"sv, "BZh"sv,
+                           "\xfd"
+                           "7zXZ"sv,
+                           "\x28\xb5\x2f\xfd"sv})
+    if (head.starts_with(magic)) return true;
+  return head.size() >= kTarMagicEnd && head.compare(257, 5, "ustar") == 0;
+}
+
 Result<BuildContext> find_context(const Build& build, const Surroundings& world) {
   if (build.context == "-") return context_from_stdin(build, world);
   std::error_code cause;
@@ -179,19 +231,19 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
   }
   if (!fs::is_directory(dir, cause))
     return context_error("context must be a directory: " + dir.string());
-  if (!build.foreign_ignore_file.empty() && fs::exists(dir / build.foreign_ignore_file, cause))
-    return Error{ErrorKind::bad_input,
-                 "slipway does not read " + (dir / build.foreign_ignore_file).string() +
-                     ", and without it more files would be in the build",
-                 "rename it to .dockerignore, which every tool reads",
-                 {}};
   auto dockerfile = find_dockerfile(build, dir, world);
   if (!dockerfile) return std::move(dockerfile).error();
+  auto ignored = ignore_text(build, dir, *dockerfile, world);
+  if (!ignored) return std::move(ignored).error();
+  if (*ignored || !build.more_files.empty())
+    if (auto whole = take_text(*dockerfile, build, dir, world); !whole)
+      return std::move(whole).error();
   BuildContext context;
   context.dockerfile = dockerfile->name;
   if (in_workspace(dir, world)) {
     context.path = dir.string();
     context.dockerfile_text = std::move(dockerfile->text);
+    context.ignore_text = *std::move(ignored);
     return context;
   }
   std::vector<ExtraFile> extra;
@@ -199,6 +251,10 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
     extra.push_back({kSentDockerfile, *std::move(dockerfile->text)});
     context.dockerfile = kSentDockerfile;
   }
+  // Neither of the two is the job's.
+  if (*ignored)
+    extra.push_back({std::string{kSentDockerfile} + ".dockerignore",
+                     **ignored + "\n" + kSentDockerfile + "*\n"});
   context.tar = streamed(TarStream{dir, std::move(extra)});
   return context;
 }

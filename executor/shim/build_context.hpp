@@ -19,11 +19,15 @@ struct BuildContext {
   std::string path;       ///< absolute, canonical
   std::string dockerfile; ///< relative to the context, or absolute in a workspace
   std::optional<std::string> dockerfile_text; ///< wins over `dockerfile`; only with `path`
+  std::optional<std::string> ignore_text;     ///< only with `dockerfile_text`
   BodySource tar;
 };
 
 /// Errors: not_found, bad_input, io: with the words docker uses.
 Result<BuildContext> find_context(const Build& build, const Surroundings& world);
+
+/// Plain tar, gzip, bzip2, xz or zstd, by its first bytes.
+bool looks_like_archive(std::string_view head);
 
 /// A folder as typed, canonical, where the builder reaches it by path. Errors: not_found,
 /// bad_input (no folder, outside of the workspaces).

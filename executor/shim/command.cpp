@@ -8,6 +8,7 @@
 #include "executor/shim/dialects.hpp"
 #include "executor/shim/flags.hpp"
 #include "executor/shim/image_name.hpp"
+#include "executor/shim/import.hpp"
 #include "executor/shim/manifest_lists.hpp"
 #include "executor/shim/parsing.hpp"
 
@@ -74,7 +75,7 @@ std::vector<Flag> build_flags() {
       {"disable-content-trust", 0, Takes::nothing, Use::ignore},
       {"builder", 0, Takes::value, Use::ignore},
       {"debug", 'D', Takes::nothing, Use::ignore},
-      {"annotation", 0, Takes::value, Use::refuse, kNotYet},
+      {"annotation"},
       {"no-cache-filter", 0, Takes::value, Use::refuse,
        "not in this version of slipway; use --no-cache"},
       {"allow", 0, Takes::value, Use::refuse, kNoWeakening},
@@ -89,8 +90,7 @@ std::vector<Flag> build_flags() {
       {"cpu-shares", 'c', Takes::value, Use::refuse, kNoLimits},
       {"cpuset-cpus", 0, Takes::value, Use::refuse, kNoLimits},
       {"cpuset-mems", 0, Takes::value, Use::refuse, kNoLimits},
-      {"squash", 0, Takes::nothing, Use::refuse,
-       "no backend squashes in this version; use a final stage with COPY --from"},
+      {"squash", 0, Takes::nothing},
       {"check", 0, Takes::nothing, Use::refuse, kNotYet},
       {"stream", 0, Takes::nothing, Use::refuse, "docker removed it"},
   };
@@ -147,8 +147,8 @@ std::string understand_values(const Line& line, const Environment& env, Build& b
   add_platforms(platforms_of(line, env), build);
   for (const auto& text :
        {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
-        add_hosts(line.all("add-host"), build), add_secrets(line.all("secret"), env, build),
-        add_ssh_keys(line.all("ssh"), env, build),
+        add_annotations(line.all("annotation"), build), add_hosts(line.all("add-host"), build),
+        add_secrets(line.all("secret"), env, build), add_ssh_keys(line.all("ssh"), env, build),
         add_named_contexts(line.all("build-context"), build), check_tags(build),
         set_network(line.last("network"), build)})
     if (!text.empty()) return text;
@@ -168,6 +168,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
   build.file = line.last("file");
   build.target = line.last("target");
   build.no_cache = line.has("no-cache");
+  build.squash = line.has("squash");
   build.pull = line.has("pull");
   build.quiet = line.has("quiet") || line.last("progress") == "quiet";
   build.push = line.has("push");
@@ -677,8 +678,9 @@ constexpr std::string_view kHelpText =
     "Usage:  docker [OPTIONS] COMMAND\n\nThis is slipway's docker: builds and images of a CI job, "
     "without Docker's daemon.\n\n"
     "Commands that slipway serves:\n"
-    "  build push pull tag login logout images rmi inspect history save load info version\n"
-    "  image (build push pull tag ls rm inspect history save load prune)\n"
+    "  build push pull tag login logout images rmi inspect history save load import info "
+    "version\n"
+    "  image (build push pull tag ls rm inspect history save load import prune)\n"
     "  builder (build prune), buildx (build bake create inspect ls rm use stop version du prune\n"
     "  imagetools), compose (build push pull config version)\n"
     "  manifest (create annotate inspect push rm)\n"
@@ -696,9 +698,9 @@ const std::set<std::string_view>& container_verbs() {
   return verbs;
 }
 
-Command refuse_import(const std::string& called) {
-  return refusal(called +
-                 ": not in this version of slipway. Use a Dockerfile with FROM scratch and ADD.");
+Command parse_import(const std::string& called, const Words& words) {
+  Tool docker{"docker", {}};
+  return read_import(docker, called, words);
 }
 
 Command parse_image(const std::string& verb, const Words& words, const Environment& env) {
@@ -714,7 +716,7 @@ Command parse_image(const std::string& verb, const Words& words, const Environme
   if (verb == "save") return parse_save(called, words);
   if (verb == "load") return parse_load(called, words);
   if (verb == "prune") return parse_prune(called, words, "/images/prune");
-  if (verb == "import") return refuse_import(called);
+  if (verb == "import") return parse_import(called, words);
   return usage_error("docker image", "docker image: '" + verb + "' is not a docker command.", 1);
 }
 
@@ -739,7 +741,7 @@ Command parse_disk_usage(const Words& words) {
 /// `docker image --help`, and without a word.
 std::optional<Say> group_help(const std::string& verb, const std::string& sub) {
   static const std::map<std::string_view, std::string_view> commands{
-      {"image", "build history inspect load ls prune pull push rm save tag"},
+      {"image", "build history import inspect load ls prune pull push rm save tag"},
       {"builder", "build prune"},
       {"system", "df info prune"},
       {"container",
@@ -838,7 +840,7 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "compose") return read_compose(words, env, false).command;
   if (verb == "manifest") return read_docker_manifest(words);
   if (verb == "bake") return read_bake(words, env);
-  if (verb == "import") return refuse_import(called);
+  if (verb == "import") return parse_import(called, words);
   if (verb == "search" || verb == "plugin" || verb == "swarm" || verb == "service" ||
       verb == "stack" || verb == "node" || verb == "secret" || verb == "config" ||
       verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" || verb == "sbom" ||

@@ -73,17 +73,26 @@ struct SecretSource {
   std::shared_ptr<const Secret> value; ///< of a variable
 };
 
+struct BuildAnnotation {
+  std::string of; ///< "manifest", "index", …: the broker knows which there are
+  std::string platform;
+  std::string key;
+  std::string value;
+};
+
 struct Build {
-  std::string called;        ///< "docker build", "docker buildx build": for messages
-  std::string dialect;       ///< "docker", "buildx", "podman", …: for the audit log
-  std::string context;       ///< PATH or "-"
-  std::string context_tar;   ///< with "-": an archive's path instead of stdin
-  bool only_archive = false; ///< with "-": nothing but an archive will do
-  std::string file;          ///< -f as typed; "" = Dockerfile of the context; "-" = stdin
+  std::string called;                  ///< "docker build", "docker buildx build": for messages
+  std::string dialect;                 ///< "docker", "buildx", "podman", …: for the audit log
+  std::string context;                 ///< PATH or "-"
+  std::string context_tar;             ///< with "-": an archive's path instead of stdin
+  bool only_archive = false;           ///< with "-": nothing but an archive will do
+  std::string file;                    ///< -f as typed; "" = Dockerfile of the context; "-" = stdin
+  std::vector<std::string> more_files; ///< each -f after the first: its lines come behind
   std::optional<std::string> dockerfile_text; ///< wins over `file`
   std::vector<std::string> tags;
   Pairs build_args;
   Pairs labels;
+  std::vector<BuildAnnotation> annotations;
   Pairs extra_hosts;
   std::vector<SecretSource> secrets;
   std::vector<SecretSource> ssh_keys; ///< files: keys, and sockets of agents
@@ -93,13 +102,17 @@ struct Build {
   std::string network;
   bool no_cache = false;
   bool pull = false;
+  bool squash = false;      ///< what is built becomes one layer …
+  bool squash_base = false; ///< … with those of the base
   bool quiet = false;
   bool push = false;
   bool every_stage = false; ///< the tool runs stages that the target does not need, too
   Report report = Report::buildkit;
   Lookup lookup = Lookup::working_folder;
   std::vector<std::string> default_files{"Dockerfile", "dockerfile"}; ///< where `file` is empty
-  std::string foreign_ignore_file; ///< a build is refused where the context has it
+  std::string ignore_file;                ///< --ignorefile as typed: wins over all that lies there
+  bool has_container_ignore_file = false; ///< it reads .containerignore before .dockerignore
+  std::vector<std::string> build_arg_files; ///< as typed: come before `build_args`
   std::vector<std::string>
       archives; ///< -o type=docker|oci,dest=…: written after the build ("-": stdout)
   std::vector<std::string> folders; ///< -o type=local,dest=…: the image's files are put there
@@ -322,6 +335,12 @@ struct Load {
   bool quiet = false;
 };
 
+/// `docker import`: a build whose context is the archive alone.
+struct Import {
+  std::string source; ///< "-" = stdin
+  Build build;        ///< without a context
+};
+
 struct Info {
   std::string format;
   Style style = Style::docker;
@@ -385,11 +404,11 @@ struct SessionCommand {
   Pairs proxies;
 };
 
-using Command =
-    std::variant<Say, Build, Bake, Compose, OwnCompose, OldComposeVersion, Push, Pull, Login, Tag,
-                 ListImages, RemoveImages, Inspect, ImageExists, InspectRemote, EditIndex,
-                 PushIndex, InspectIndex, RemoveIndexes, IndexExists, History, Save, Load, Info,
-                 Version, DiskUsage, Prune, Builders, Contexts, ContainerCommand, SessionCommand>;
+using Command = std::variant<Say, Build, Bake, Compose, OwnCompose, OldComposeVersion, Push, Pull,
+                             Login, Tag, ListImages, RemoveImages, Inspect, ImageExists,
+                             InspectRemote, EditIndex, PushIndex, InspectIndex, RemoveIndexes,
+                             IndexExists, History, Save, Load, Import, Info, Version, DiskUsage,
+                             Prune, Builders, Contexts, ContainerCommand, SessionCommand>;
 
 /// A command, and how its tool speaks.
 struct Invocation {

@@ -82,20 +82,16 @@ std::vector<Flag> build_flags() {
       kSignaturePolicy,
       {"all-platforms", 0, Takes::nothing, refuse, "name the platforms with --platform"},
       {"output", 'o'},
-      {"annotation", 0, Takes::value, refuse, kNotYet},
+      {"annotation"},
       {"env", 0, Takes::value, refuse, kInDockerfile},
       {"unsetenv", 0, Takes::value, refuse, kInDockerfile},
       {"unsetlabel", 0, Takes::value, refuse, kNotYet},
       {"from", 0, Takes::value, refuse, "not in this version of slipway; use an ARG before FROM"},
-      {"build-arg-file", 0, Takes::value, refuse,
-       "not in this version of slipway; use --build-arg"},
-      {"ignorefile", 0, Takes::value, refuse,
-       "not in this version of slipway; name it DOCKERFILE.dockerignore beside the Dockerfile"},
+      {"build-arg-file"},
+      {"ignorefile"},
       {"cpp-flag", 0, Takes::value, refuse, "Dockerfiles are not preprocessed"},
-      {"squash", 0, Takes::nothing, refuse,
-       "no backend squashes in this version; use a final stage with COPY --from"},
-      {"squash-all", 0, Takes::nothing, refuse,
-       "no backend squashes in this version; use a final stage with COPY --from"},
+      {"squash", 0, Takes::nothing},
+      {"squash-all", 0, Takes::nothing}, // podman's alone
       {"timestamp", 0, Takes::value, refuse,
        "not in this version of slipway; use --build-arg SOURCE_DATE_EPOCH"},
       {"source-date-epoch", 0, Takes::value, refuse,
@@ -239,6 +235,7 @@ std::string understand_build(const Line& line, const Environment& env, Build& bu
   if (network == "private") network = "default";
   for (const auto& text :
        {add_build_args(line.all("build-arg"), env, build), add_labels(line.all("label"), build),
+        add_plain_annotations(line.all("annotation"), build),
         add_hosts(line.all("add-host"), build), add_secrets(line.all("secret"), env, build),
         add_ssh_keys(line.all("ssh"), env, build),
         add_named_contexts(line.all("build-context"), build), check_tags(build),
@@ -393,18 +390,25 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
          build.report = Report::image_id;
          build.lookup = Lookup::then_context;
          build.default_files = {"Containerfile", "Dockerfile"};
-         build.foreign_ignore_file = ".containerignore";
+         build.has_container_ignore_file = true;
+         build.ignore_file = line.last("ignorefile");
+         build.build_arg_files = line.all("build-arg-file");
          build.target = line.last("target");
          build.no_cache = line.has("no-cache") || is_without_layers(line, env);
          build.every_stage = line.last("skip-unused-stages") == "false";
+         // Podman's --squash leaves the base's layers, Buildah's does not.
+         const bool is_podman = tool.name == "podman";
+         if (line.has("squash-all") && (!is_podman || line.has("squash")))
+           return usage_error(tool.manner, called,
+                              is_podman ? "cannot specify --squash with --squash-all"
+                                        : "unknown flag: --squash-all");
+         build.squash = is_podman && line.has("squash");
+         build.squash_base = line.has(is_podman ? "squash-all" : "squash");
          build.quiet = line.has("quiet");
          build.iidfile = line.last("iidfile");
-         const auto files = line.all("file");
-         if (files.size() > 1)
-           return usage_error(
-               tool.manner, called,
-               unsupported("several --file", "put the parts into one Dockerfile with `cat`"));
+         auto files = line.all("file");
          if (!files.empty()) build.file = files.front();
+         if (!files.empty()) build.more_files.assign(files.begin() + 1, files.end());
          if (!line.arguments.empty())
            build.context = line.arguments.front();
          else if (build.file.empty() || build.file == "-")
@@ -421,15 +425,25 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
                unsupported("a remote build context (" + build.context + ")",
                            "clone it in the job and build from the folder, so that what is built "
                            "is what the job fetched"));
-         if (build.file.starts_with("http://") || build.file.starts_with("https://"))
-           return usage_error(tool.manner, called,
-                              unsupported("a remote Dockerfile", "fetch it in the job"));
-         if (build.file.ends_with(".in"))
-           return usage_error(
-               tool.manner, called,
-               unsupported("--file " + build.file, "Dockerfiles are not preprocessed"));
+         for (const auto& file : files) {
+           if (file.starts_with("http://") || file.starts_with("https://"))
+             return usage_error(tool.manner, called,
+                                unsupported("a remote Dockerfile", "fetch it in the job"));
+           if (file.ends_with(".in"))
+             return usage_error(tool.manner, called,
+                                unsupported("--file " + file, "Dockerfiles are not preprocessed"));
+           if (file == "-" && files.size() > 1)
+             return usage_error(
+                 tool.manner, called,
+                 unsupported("several --file, one of them stdin", "write it into a file first"));
+         }
          if (build.context.empty())
            return refusal(tool.manner, "context must be a directory: \"\"");
+         if (build.context == "-" && (!build.more_files.empty() || !build.ignore_file.empty()))
+           return usage_error(
+               tool.manner, called,
+               unsupported("several --file, or --ignorefile, with a context on stdin",
+                           "unpack it into a folder first"));
          if (build.context == "-" && build.file == "-")
            return refusal(tool.manner,
                           "can't use stdin for both the build context and the Containerfile");

@@ -61,8 +61,7 @@ std::vector<Flag> executor_flags() {
       {"cache-dir", 0, Takes::value, say, kOwnCache},
       {"cache-copy-layers", 0, Takes::nothing, say, kOwnCache},
       {"cache-run-layers", 0, Takes::nothing, say, kOwnCache},
-      {"single-snapshot", 0, Takes::nothing, refuse,
-       "no backend squashes in this version; use a final stage with COPY --from"},
+      {"single-snapshot", 0, Takes::nothing},
       {"ignore-path", 0, Takes::value, refuse,
        "layers have every file that a step changed; remove the files in that step"},
       {"insecure", 0, Takes::nothing, say, kOwnTls},
@@ -86,7 +85,7 @@ std::vector<Flag> executor_flags() {
       {"compression", 0, Takes::value, refuse, kNotYet},
       {"compression-level", 0, Takes::value, refuse, kNotYet},
       {"image-format", 0, Takes::value, refuse, "manifests are OCI manifests"},
-      {"annotation", 0, Takes::value, refuse, kNotYet},
+      {"annotation"}, // of the maintained fork
       {"push-ignore-immutable-tag-errors", 0, Takes::nothing, refuse,
        "a push that did not happen is an error"},
       {"force-build-metadata", 0, Takes::nothing, refuse, kNotYet},
@@ -208,8 +207,9 @@ std::string understand_build(const Line& typed, const Environment& env, Build& b
   for (const auto& text :
        {understand_context(line, build),
         add_build_args(with_values(line.all("build-arg"), env), env, build),
-        add_labels(line.all("label"), build), add_secrets(line.all("secret"), env, build),
-        understand_files(line, build), understand_cache(line, build)})
+        add_labels(line.all("label"), build), add_plain_annotations(line.all("annotation"), build),
+        add_secrets(line.all("secret"), env, build), understand_files(line, build),
+        understand_cache(line, build)})
     if (!text.empty()) return text;
   build.target = line.last("target");
   if (!platform.empty()) build.platforms = {platform};
@@ -217,6 +217,7 @@ std::string understand_build(const Line& typed, const Environment& env, Build& b
   if (!tar.empty()) build.archives.push_back(tar);
   build.push = !line.has("no-push");
   build.every_stage = !line.has("skip-unused-stages");
+  build.squash = line.has("single-snapshot");
   return {};
 }
 

@@ -29,31 +29,25 @@ std::string check_list_name(const std::string& name) {
 /// KEY=VALUE each. Text of the refusal, or "".
 std::string add_annotations(const std::vector<std::string>& values, EditIndex::Part& part) {
   for (const auto& value : values) {
-    const auto equals = value.find('=');
-    if (equals == 0 || equals == std::string::npos)
-      return "invalid annotation \"" + value + "\": it has to be KEY=VALUE";
-    part.annotations.emplace_back(value.substr(0, equals), value.substr(equals + 1));
+    auto parts = split_annotation(value);
+    if (!parts) return "invalid annotation \"" + value + "\": it has to be KEY=VALUE";
+    part.annotations.push_back(*std::move(parts));
   }
   return {};
 }
 
 /// TYPE:KEY=VALUE of BuildKit, where TYPE is of the index or of what it says of its images. Text of
-/// the refusal, or "". Source: buildx util/buildflags/annotations.go, util/imagetools/create.go.
+/// the refusal, or "". Source: buildx util/imagetools/create.go.
 std::string add_index_annotations(const std::vector<std::string>& values, EditIndex& edit) {
   for (const auto& value : values) {
-    const auto equals = value.find('=');
-    const auto colon = value.find(':');
-    if (equals == 0 || equals == std::string::npos || colon == 0)
-      return "invalid annotation \"" + value + "\": it has to be TYPE:KEY=VALUE";
-    const std::string types = colon < equals ? value.substr(0, colon) : "";
-    const auto key =
-        value.substr(colon < equals ? colon + 1 : 0, equals - (colon < equals ? colon + 1 : 0));
-    for (const auto& type : comma_parts(types)) {
-      if (type == "index") {
-        edit.annotations.emplace_back(key, value.substr(equals + 1));
-      } else if (type == "manifest-descriptor") {
+    const auto read = read_annotation(value);
+    if (!read) return "invalid annotation \"" + value + "\": it has to be TYPE:KEY=VALUE";
+    for (const auto& one : *read) {
+      if (one.of == "index" && one.platform.empty()) {
+        edit.annotations.emplace_back(one.key, one.value);
+      } else if (one.of == "manifest-descriptor" && one.platform.empty()) {
         for (auto& part : edit.add)
-          part.annotations.emplace_back(key, value.substr(equals + 1));
+          part.annotations.emplace_back(one.key, one.value);
       } else {
         return unsupported("--annotation " + value,
                            "say index:KEY=VALUE or manifest-descriptor:KEY=VALUE; an image itself "

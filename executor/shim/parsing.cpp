@@ -180,6 +180,56 @@ std::string add_labels(const std::vector<std::string>& values, Build& build) {
   return {};
 }
 
+std::optional<std::pair<std::string, std::string>> split_annotation(const std::string& text) {
+  const auto equals = text.find('=');
+  if (equals == 0 || equals == std::string::npos) return std::nullopt;
+  return std::pair{text.substr(0, equals), text.substr(equals + 1)};
+}
+
+std::optional<std::vector<BuildAnnotation>> read_annotation(const std::string& text) {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz-";
+  auto parts = split_annotation(text);
+  if (!parts) return std::nullopt;
+  auto& [key, value] = *parts;
+  const auto colon = key.find(':');
+  if (colon == std::string::npos) return std::vector{BuildAnnotation{"manifest", "", key, value}};
+  std::vector<BuildAnnotation> annotations;
+  for (std::size_t at = 0; at <= colon;) {
+    const auto end = std::min(key.find(',', at), colon);
+    auto of = key.substr(at, end - at);
+    std::string platform;
+    if (const auto open = of.find('['); open != std::string::npos && of.back() == ']') {
+      platform = of.substr(open + 1, of.size() - open - 2);
+      of.resize(open);
+    }
+    if (of.empty() || of.find_first_not_of(kLetters) != std::string::npos) return std::nullopt;
+    annotations.push_back({std::move(of), std::move(platform), key.substr(colon + 1), value});
+    at = end + 1;
+  }
+  if (colon + 1 == key.size()) return std::nullopt;
+  return annotations;
+}
+
+std::string add_annotations(const std::vector<std::string>& values, Build& build) {
+  for (const auto& text : values) {
+    if (text.empty()) continue;
+    const auto read = read_annotation(text);
+    if (!read) return "invalid annotation \"" + text + "\", expected <type>:<key>=<value>";
+    build.annotations.insert(build.annotations.end(), read->begin(), read->end());
+  }
+  return {};
+}
+
+std::string add_plain_annotations(const std::vector<std::string>& values, Build& build) {
+  for (const auto& text : values) {
+    auto parts = split_annotation(text);
+    if (!parts) return "invalid annotation \"" + text + "\": it has to be KEY=VALUE";
+    build.annotations.push_back(
+        {"manifest", "", std::move(parts->first), std::move(parts->second)});
+  }
+  return {};
+}
+
 std::string add_hosts(const std::vector<std::string>& values, Build& build) {
   for (const auto& text : values) {
     const auto cut = text.find_first_of("=:");

@@ -26,10 +26,6 @@ constexpr std::string_view kOwnCache = "slipway keeps this project's build cache
 constexpr std::string_view kOwnCredential =
     "slipway brings its own credential for each push and pull; the job's is not used";
 constexpr std::string_view kOwnTls = "how a registry is spoken to is the operator's to say";
-constexpr std::string_view kNoContainers = "slipway does not run containers in this job yet. Run "
-                                           "the step in the job itself (set the job's "
-                                           "`image:` to the one you want, add `services:` for "
-                                           "databases), or build with a Dockerfile stage.";
 
 /// The tool whose command line is read. Reading adds the notes of flags without effect.
 struct Tool {
@@ -72,6 +68,14 @@ std::map<std::string, std::string> comma_fields(const std::string& text);
 std::string add_build_args(const std::vector<std::string>& values, const Environment& env,
                            Build& build);
 std::string add_labels(const std::vector<std::string>& values, Build& build);
+/// KEY=VALUE; none: it is not.
+std::optional<std::pair<std::string, std::string>> split_annotation(const std::string& text);
+/// Docker's [OF[PLATFORM][,OF…]:]KEY=VALUE, as many as it says an OF; none: it is not. Source:
+/// buildx util/buildflags/annotations.go.
+std::optional<std::vector<BuildAnnotation>> read_annotation(const std::string& text);
+/// That, and KEY=VALUE alone of other tools.
+std::string add_annotations(const std::vector<std::string>& values, Build& build);
+std::string add_plain_annotations(const std::vector<std::string>& values, Build& build);
 std::string add_hosts(const std::vector<std::string>& values, Build& build);
 std::string add_secrets(const std::vector<std::string>& values, const Environment& env,
                         Build& build);

@@ -3,6 +3,7 @@
 #include "executor/shim/container_command.hpp"
 #include "executor/shim/containers.hpp"
 #include "executor/shim/dialects.hpp"
+#include "executor/shim/import.hpp"
 #include "executor/shim/manifest_lists.hpp"
 
 #include <algorithm>
@@ -132,10 +133,10 @@ Command parse_exists(Tool& tool, const std::string& called, const Words& words) 
 
 const std::set<std::string_view>& unserved_verbs() {
   static const std::set<std::string_view> verbs{
-      "attach",      "events",     "stats",   "update",   "pod",     "play",   "kube",
-      "compose",     "mount",      "unmount", "umount",   "unshare", "init",   "generate",
-      "healthcheck", "checkpoint", "history", "untag",    "import",  "search", "secret",
-      "system",      "machine",    "farm",    "artifact", "image",   "buildx", "auto-update"};
+      "attach",      "events",     "stats",    "update", "pod",     "play",       "kube",
+      "compose",     "mount",      "unmount",  "umount", "unshare", "init",       "generate",
+      "healthcheck", "checkpoint", "history",  "untag",  "search",  "secret",     "system",
+      "machine",     "farm",       "artifact", "image",  "buildx",  "auto-update"};
   return verbs;
 }
 
@@ -212,6 +213,7 @@ Command parse_image(Tool& tool, const std::string& verb, const Words& words,
   if (verb == "inspect") return parse_inspect(tool, called, words, true);
   if (verb == "save") return parse_save(tool, called, words);
   if (verb == "load") return parse_load(tool, called, words);
+  if (verb == "import") return read_import(tool, called, words);
   if (verb == "exists") return parse_exists(tool, called, words);
   if (verb == "prune") return parse_prune(tool, called, words, "/images/prune");
   return usage_error(tool.manner, "podman image", called + ": slipway does not serve this command");
@@ -240,6 +242,7 @@ Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
   if (verb == "logout") return containers_logout(tool, called, words);
   if (verb == "save") return parse_save(tool, called, words);
   if (verb == "load") return parse_load(tool, called, words);
+  if (verb == "import") return read_import(tool, called, words);
   if (verb == "info") return parse_formatted(tool, called, words, false);
   if (verb == "version") return parse_formatted(tool, called, words, true);
   if (verb == "help") return Say{std::string{kHelp}, "", 0};

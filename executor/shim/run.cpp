@@ -12,8 +12,10 @@
 #include "executor/shim/container_run.hpp"
 #include "executor/shim/containers.hpp"
 #include "executor/shim/containers_output.hpp"
+#include "executor/shim/exact_json.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
+#include "executor/shim/import.hpp"
 #include "executor/shim/lent_agents.hpp"
 #include "executor/shim/manifest_lists.hpp"
 #include "executor/shim/session_run.hpp"
@@ -24,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,6 +36,7 @@
 #include <filesystem>
 #include <iterator>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 namespace slipway::shim {
@@ -49,6 +53,7 @@ constexpr std::size_t kMaxPasswordBytes = 64UL << 10;
 constexpr std::size_t kMaxErrorBytes = 1UL << 20;
 /// BuildKit's limit for one secret, and with it the broker's for those of a build together.
 constexpr std::size_t kMaxSecretBytes = 500UL << 10;
+constexpr std::size_t kMaxArgumentBytes = 512UL << 10; ///< of a file of arguments
 constexpr std::size_t kHistoryCommandWidth = 45;
 constexpr std::size_t kMaxSourceBytes = 64UL << 10; ///< of a file that names an image
 constexpr int kTemplateExit = 64; ///< docker's code for a --format it cannot parse
@@ -726,6 +731,17 @@ public:
     return end ? 0 : manner_.exit_code;
   }
 
+  int operator()(const Import& import) const {
+    auto folder = folder_of_import(import.source, world_.cwd, world_.input);
+    if (!folder) return fail(std::string{manner_.build_error}, folder.error());
+    Build build = import.build;
+    build.context = *folder;
+    const int code = (*this)(build);
+    std::error_code ignored;
+    std::filesystem::remove_all(*folder, ignored);
+    return code;
+  }
+
   int operator()(const DiskUsage& usage) const {
     const auto said = ask_json({.target = "/system/df"});
     if (!said) return 1;
@@ -1231,10 +1247,12 @@ private:
   Result<Request> build_request(const Build& build, const BuildContext& context,
                                 LentAgents& agents) const {
     if (context.path.empty() &&
-        !(build.secrets.empty() && build.ssh_keys.empty() && build.named_contexts.empty()))
+        !(build.secrets.empty() && build.ssh_keys.empty() && build.named_contexts.empty() &&
+          build.annotations.empty() && !build.squash_base))
       return Error{
           ErrorKind::bad_input,
-          "secrets, SSH keys and agents, and named contexts are for builds of a folder below " +
+          "secrets, SSH keys and agents, named contexts, annotations and --squash of the base are "
+          "for builds of a folder below " +
               world_.workspaces.front(),
           "put the context into the workspace",
           {}};
@@ -1264,16 +1282,24 @@ private:
                 {"network", build.network},
                 {"extra_hosts", pairs_json(build.extra_hosts)},
                 {"dialect", build.dialect}};
+      if (build.squash) body["squash"] = true;
+      if (build.squash_base) body["squash_base"] = true;
       if (build.every_stage) body["every_stage"] = true;
+      for (const auto& one : build.annotations)
+        body["annotations"].push_back(Json{
+            {"of", one.of}, {"platform", one.platform}, {"key", one.key}, {"value", one.value}});
       if (context.dockerfile_text) body["dockerfile_text"] = *context.dockerfile_text;
+      if (context.ignore_text) body["ignore_text"] = *context.ignore_text;
       if (!secrets->empty()) body["secrets"] = *std::move(secrets);
       if (!keys->empty()) body["ssh_keys"] = *std::move(keys);
       if (!names.empty()) body["ssh_agents"] = std::move(names);
       if (!contexts->empty()) body["named_contexts"] = *std::move(contexts);
+      auto text = exact_text(body, build.called);
+      if (!text) return std::move(text).error();
       return Request{.method = "POST",
                      .target = "/slipway/v1/build",
                      .content_type = std::string{kJsonType},
-                     .body = dumped(body),
+                     .body = *std::move(text),
                      .long_running = true};
     }
     std::string target = "/build?dockerfile=" + percent_encode(context.dockerfile);
@@ -1290,6 +1316,7 @@ private:
       platforms += (platforms.empty() ? "" : ",") + platform;
     add("platform", platforms);
     add("nocache", build.no_cache ? "1" : "");
+    add("squash", build.squash ? "1" : "");
     add("pull", build.pull ? "1" : "");
     add("networkmode", build.network);
     for (const auto& [host, address] : build.extra_hosts)
@@ -1356,10 +1383,42 @@ private:
     return {};
   }
 
+  /// The same with the arguments that its files name; what the command line says comes later, and
+  /// so counts. A name alone is given what the environment has. Errors: those of read_file. Source:
+  /// Buildah pkg/cli, readBuildArgFile.
+  Result<Build> with_argument_files(const Build& build) const {
+    Build whole = build;
+    whole.build_arg_files.clear();
+    Pairs arguments;
+    for (const auto& file : build.build_arg_files) {
+      auto text = read_file(at_cwd(file), kMaxArgumentBytes);
+      if (!text) return std::move(text).error().in("--build-arg-file");
+      std::istringstream lines{*text};
+      for (std::string line; std::getline(lines, line);) {
+        const auto equals = std::min(line.find('='), line.size());
+        if (line.empty() || line.front() == '#' || equals == 0) continue;
+        const auto name = line.substr(0, equals);
+        const char* const value = ::getenv(name.c_str());
+        if (equals < line.size())
+          arguments.emplace_back(name, line.substr(equals + 1));
+        else if (value != nullptr)
+          arguments.emplace_back(name, value);
+        else
+          std::erase_if(arguments, [&](const auto& one) { return one.first == name; });
+      }
+    }
+    whole.build_args.insert(whole.build_args.begin(), arguments.begin(), arguments.end());
+    return whole;
+  }
+
   /// Builds, and does with the result what the build asks for. Where the build itself failed: see
   /// Manner::step_code.
   int build_one(const Build& build, Json& metadata) const {
     const std::string prefix{manner_.build_error};
+    if (!build.build_arg_files.empty()) {
+      auto whole = with_argument_files(build);
+      return whole ? build_one(*whole, metadata) : fail(prefix, whole.error());
+    }
     for (const auto& note : build.notes)
       world_.err(note + "\n");
     auto context = find_context(build, world_);

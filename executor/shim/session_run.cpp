@@ -2,8 +2,8 @@
 #include "executor/shim/session_run.hpp"
 
 #include "executor/base/file.hpp"
-#include "executor/base/percent.hpp"
 #include "executor/shim/build_context.hpp"
+#include "executor/shim/exact_json.hpp"
 #include "executor/shim/parsing.hpp"
 #include "executor/shim/tar_stream.hpp"
 
@@ -89,7 +89,8 @@ std::string message_in(const std::string& body, int status) {
   return "the broker answered with status " + std::to_string(status);
 }
 
-std::string order_of(const SessionCommand& command) {
+/// Errors: bad_input (a word is not UTF-8, in which alone it could go on).
+Result<std::string> order_of(const SessionCommand& command) {
   Json options = Json::array();
   for (const auto& [name, value] : command.options)
     options.push_back(Json::array({name, value}));
@@ -100,7 +101,7 @@ std::string order_of(const SessionCommand& command) {
                    {"pull", command.pull},         {"arguments", command.arguments},
                    {"names", command.names},       {"remove", command.remove},
                    {"proxies", std::move(proxies)}};
-  return order.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return exact_text(order, command.called);
 }
 
 /// The files that a source means, as buildah reads it: a pattern, or a name as it is.
@@ -220,20 +221,26 @@ private:
     return {};
   }
 
-  Request request() const {
+  Result<Request> request() const {
+    auto order = order_of(command_);
+    if (!order) return std::move(order).error();
     Request request;
     request.method = "POST";
     request.target = kPlace;
     request.long_running = true;
     if (tars_.empty()) {
       request.content_type = "application/json";
-      request.body = order_of(command_);
+      request.body = *std::move(order);
       return request;
     }
-    request.target += "?order=" + percent_encode(order_of(command_));
-    request.content_type = "application/x-tar";
-    request.source = [this, at = std::size_t{0}](char* buffer,
-                                                 std::size_t room) mutable -> Result<std::size_t> {
+    request.content_type = "application/vnd.slipway.session+tar";
+    request.source = [this, line = *order + "\n", at = std::size_t{0}](
+                         char* buffer, std::size_t room) mutable -> Result<std::size_t> {
+      if (!line.empty()) {
+        const auto count = line.copy(buffer, room);
+        line.erase(0, count);
+        return count;
+      }
       while (at < tars_.size()) {
         auto got = tars_[at]->read(buffer, room);
         if (!got || *got > 0) return got;
@@ -254,7 +261,9 @@ private:
   int exchange(const Write& out) const {
     Frames frames{out, world_.err};
     std::string refused;
-    auto status = client_.call(request(), [&](int code, std::string_view bytes) -> Status {
+    const auto asked = request();
+    if (!asked) return fail(asked.error());
+    auto status = client_.call(*asked, [&](int code, std::string_view bytes) -> Status {
       if (code < 400)
         frames.feed(bytes);
       else if (refused.size() < kMaxWords)
@@ -268,9 +277,10 @@ private:
   int exchange_both_ways() const {
     Frames frames{world_.out, world_.err};
     auto asked = request();
-    asked.upgrades = true;
+    if (!asked) return fail(asked.error());
+    asked->upgrades = true;
     auto answer = client_.attach(
-        asked, world_.input, []() -> Status { return {}; },
+        *asked, world_.input, []() -> Status { return {}; },
         [&](std::string_view bytes) -> Status {
           frames.feed(bytes);
           return {};

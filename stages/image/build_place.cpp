@@ -20,14 +20,10 @@
 #include "stages/image/leak_scanner.hpp"
 #include "stages/image/reports.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <filesystem>
 #include <random>
-#include <thread>
 #include <utility>
 
 namespace slipway::image {
@@ -38,23 +34,13 @@ constexpr std::chrono::seconds kSmallTask{60};
 constexpr std::chrono::minutes kUnpack{30};
 
 /// BYTES as a stream.
-std::function<Result<std::size_t>(char*, std::size_t)> one_piece(std::string bytes) {
+sandbox::ByteSource one_piece(std::string bytes) {
   return [bytes = std::move(bytes),
           at = std::size_t{0}](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
     const auto count = bytes.copy(buffer, capacity, at);
     at += count;
     return count;
   };
-}
-
-/// Of what runs a build's steps: as a job's own. Not the size of one file: what a backend keeps is
-/// larger, and has a bound of its own.
-sandbox::Limits step_limits(const Tools& tools) {
-  sandbox::Limits limits;
-  limits.pids = tools.config.sandbox.pids;
-  limits.memory_bytes = tools.config.sandbox.memory_bytes;
-  limits.cpus = tools.config.sandbox.cpus;
-  return limits;
 }
 
 backends::buildkit::BuilderConfig builder_config(const Tools& tools) {
@@ -94,15 +80,6 @@ backends::kaniko::PoolConfig kaniko_config(const Tools& tools) {
   config.owner = tools.owner;
   config.limits = step_limits(tools);
   return config;
-}
-
-sandbox::IdSlot slot_of(const state::JobRecord& record) {
-  sandbox::IdSlot slot;
-  slot.first = record.slot_first;
-  slot.size = record.slot_size;
-  slot.number = record.slot_number;
-  slot.shared = record.slot_shared;
-  return slot;
 }
 
 constexpr std::size_t kLongestMagic = 6;
@@ -197,6 +174,23 @@ Status collect_leftovers(const Tools& tools, Leftovers which) {
   if (!closed) return std::move(closed).error();
   if (!emptied) return std::move(emptied).error();
   return scans;
+}
+
+sandbox::Limits step_limits(const Tools& tools) {
+  sandbox::Limits limits;
+  limits.pids = tools.config.sandbox.pids;
+  limits.memory_bytes = tools.config.sandbox.memory_bytes;
+  limits.cpus = tools.config.sandbox.cpus;
+  return limits;
+}
+
+sandbox::IdSlot slot_of(const state::JobRecord& record) {
+  sandbox::IdSlot slot;
+  slot.first = record.slot_first;
+  slot.size = record.slot_size;
+  slot.number = record.slot_number;
+  slot.shared = record.slot_shared;
+  return slot;
 }
 
 Status look_after(const Tools& tools, const std::string& job, const std::string& name,
@@ -664,8 +658,7 @@ Result<std::string> BuildPlace::ask(std::vector<std::string> argv, std::size_t l
   return out;
 }
 
-Result<std::string>
-BuildPlace::unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar) {
+Result<std::string> BuildPlace::unpack(const sandbox::ByteSource& tar) {
   const std::string dir = "/out/context-" + std::to_string(++contexts_);
   if (auto made = ask({"/usr/bin/mkdir", "-p", "--", dir}, 0); !made)
     return std::move(made).error();
@@ -678,32 +671,21 @@ BuildPlace::unpack(const std::function<Result<std::size_t>(char*, std::size_t)>&
     begun += *got;
   }
   if (begun == 0) return Error{ErrorKind::bad_input, "the build context is empty", "", {}};
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe", errno);
-  UniqueFd read_end{ends[0]};
-  UniqueFd write_end{ends[1]};
-  std::optional<Error> failed;
-  std::thread feeder{[&] {
-    std::size_t size = begun;
-    while (size > 0) {
-      if (!write_all(write_end.get(), {first.data(), size})) break; // tar has ended: it says why
-      auto next = tar(first.data(), first.size());
-      if (!next) {
-        failed = std::move(next).error();
-        break;
-      }
-      size = *next;
-    }
-    write_end.reset();
-  }};
   // In the build sandbox, with the job's ids: what a hostile tar can reach there is this folder.
   std::vector<std::string> argv{"/usr/bin/tar"};
   if (const char* packer = packer_of({first.data(), begun})) argv.emplace_back(packer);
   argv.insert(argv.end(), {"-xf", "-", "-C", dir, "--no-same-owner", "--delay-directory-restore"});
-  auto unpacked = ask(std::move(argv), 1UL << 20, read_end.get());
-  read_end.reset(); // or what tar did not read would hold the feeder for ever
-  feeder.join();
-  if (failed) return *std::move(failed);
+  std::string_view rest{first.data(), begun};
+  const auto source = [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+    if (rest.empty()) return tar(buffer, capacity);
+    const auto count = rest.copy(buffer, capacity);
+    rest.remove_prefix(count);
+    return count;
+  };
+  Result<std::string> unpacked{std::string{}};
+  const auto fed =
+      sandbox::feed(source, [&](int fd) { unpacked = ask(std::move(argv), 1UL << 20, fd); });
+  if (!fed) return fed.error();
   if (!unpacked) return std::move(unpacked).error().in("unpacking the build context");
   return dir;
 }

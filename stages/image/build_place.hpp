@@ -143,7 +143,7 @@ private:
   /// Errors: unavailable (cancelled); timed_out.
   Result<Turn> await_turn(const backends::BuildJob& job);
   bool sandbox_answers();
-  Result<std::string> unpack(const std::function<Result<std::size_t>(char*, std::size_t)>& tar);
+  Result<std::string> unpack(const sandbox::ByteSource& tar);
   /// Runs a program of the build sandbox and returns its output. Errors: bad_input (it failed: its
   /// words).
   Result<std::string> ask(std::vector<std::string> argv, std::size_t limit, int input_fd = -1);

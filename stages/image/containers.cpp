@@ -13,11 +13,6 @@
 #include <cstring>
 
 namespace slipway::image {
-namespace {
-
-constexpr int kMostStarts = 10;
-
-} // namespace
 
 Result<UniqueFd> connect_to_sandbox(const std::filesystem::path& socket) {
   const auto refused = [&](const std::string& why) {
@@ -90,13 +85,8 @@ Status JobContainers::start() {
   parts.owner = tools_.owner;
   parts.container = "slipway-" + record_.key + "-engine";
   parts.joins = "slipway-" + record_.key + "-job";
-  parts.ids.first = record_.slot_first;
-  parts.ids.size = record_.slot_size;
-  parts.ids.number = record_.slot_number;
-  parts.ids.shared = record_.slot_shared;
-  parts.limits.pids = tools_.config.sandbox.pids;
-  parts.limits.memory_bytes = tools_.config.sandbox.memory_bytes;
-  parts.limits.cpus = tools_.config.sandbox.cpus;
+  parts.ids = slot_of(record_);
+  parts.limits = step_limits(tools_);
   parts.images_volume = "slipway-" + record_.key + "-engine";
   parts.workspace_volume = record_.volume;
   parts.workspace = tools_.config.gitlab.builds_dir;

@@ -156,6 +156,8 @@ router::Flags flags_of(const broker::BuildRequest& request) {
   flags.scope.target = request.target;
   flags.platforms = request.platforms;
   flags.network = request.network;
+  flags.squash = request.squash;
+  flags.squash_base = request.squash_base;
   for (const auto& [name, address] : request.extra_hosts)
     flags.extra_hosts.push_back(name);
   for (const auto& [key, value] : request.labels)
@@ -169,6 +171,15 @@ router::Flags flags_of(const broker::BuildRequest& request) {
   for (const auto& [name, source] : request.named_contexts)
     flags.named_contexts.push_back(name);
   return flags;
+}
+
+/// The platforms that are asked for, or this machine's.
+std::vector<oci::Platform> platforms_asked(const broker::BuildRequest& request) {
+  std::vector<oci::Platform> platforms;
+  for (const auto& text : request.platforms)
+    if (auto platform = oci::parse_platform(text)) platforms.push_back(*std::move(platform));
+  if (platforms.empty()) platforms.push_back(oci::host_platform());
+  return platforms;
 }
 
 constexpr std::string_view kImageContext = "docker-image://";
@@ -693,6 +704,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   request.platforms = *std::move(platforms);
   if (auto admitted = policy::admit_platforms(effective_, request.platforms); !admitted)
     return std::move(admitted).error();
+  if (auto suits = oci::check_annotations(request.annotations, platforms_asked(request)); !suits)
+    return std::move(suits).error();
   auto images = store();
   if (!images) return std::move(images).error();
   const auto set_up = descriptors_of(tools_.backends);
@@ -757,6 +770,8 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   job.target = request.target;
   job.platform = joined(request.platforms, ",");
   job.no_cache = request.no_cache;
+  job.squash = request.squash;
+  job.squash_base = request.squash_base;
   job.network = request.network;
   job.extra_hosts = request.extra_hosts;
   job.secrets = request.secrets;
@@ -797,7 +812,9 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     error.what = mask.hide(error.what);
     return error;
   }
-  const auto& manifest = made->built.manifest;
+  auto annotated = oci::annotate((*images)->layout(), made->built.manifest, request.annotations);
+  if (!annotated) return std::move(annotated).error().in("annotating the image");
+  const auto manifest = *std::move(annotated);
   auto leaking = mark_leaks((*images)->layout(), manifest);
   if (!leaking) return std::move(leaking).error();
   if (*leaking) {

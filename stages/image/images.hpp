@@ -271,6 +271,16 @@ private:
   std::map<std::string, std::string> unpushed_; ///< manifest digest → entry of the summary
 };
 
+/// A sandbox that a job can end is started so often in one script, and no more.
+constexpr int kMostStarts = 10;
+
+/// The ids of a job's sandboxes.
+sandbox::IdSlot slot_of(const state::JobRecord& record);
+
+/// Of what runs a build's steps: as a job's own. Not the size of one file: what a backend keeps is
+/// larger, and has a bound of its own.
+sandbox::Limits step_limits(const Tools& tools);
+
 /// The gate's own words for a configured section.
 gate::GatePolicy gate_policy(const config::Gate& section, const config::Config& config);
 /// Bytes that a scan may take; 0: as many as it wants. It needs memory of its own, however little

@@ -5,13 +5,11 @@
 #include "executor/router/choice.hpp"
 #include "stages/image/build_place.hpp"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <thread>
+#include <sstream>
 #include <utility>
 
 namespace slipway::image {
@@ -20,9 +18,10 @@ namespace {
 namespace buildah = backends::buildah;
 using std::chrono::milliseconds;
 
-constexpr int kMostStarts = 10;
 constexpr std::size_t kMostContainers = 64;
+constexpr const char* kCopied = "copied-"; ///< and a container's ID: images that it has files of
 constexpr std::size_t kMostBases = 256;
+constexpr std::size_t kMostCopied = 1024;
 constexpr std::size_t kMaxSaid = 64UL << 10;
 constexpr milliseconds kLook{200};
 constexpr std::chrono::hours kLongestRun{24 * 7}; ///< the job's own timeout ends it before
@@ -42,35 +41,33 @@ std::string option_of(const broker::SessionOrder& order, std::string_view name) 
   return value;
 }
 
-/// Hands what `source` gives to a program of the sandbox. Errors: those of `source` and of
-/// read_program.
-Status feed_program(const sandbox::ScriptRunner& run, const engine_api::ScriptRequest& request,
-                    const sandbox::BuildClock& clock,
-                    const std::function<Result<std::size_t>(char*, std::size_t)>& source) {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe", errno);
-  UniqueFd read_end{ends[0]};
-  UniqueFd write_end{ends[1]};
-  std::optional<Error> failed;
-  std::thread feeder{[&] {
-    std::vector<char> buffer(64UL << 10);
-    for (;;) {
-      auto got = source(buffer.data(), buffer.size());
-      if (!got) {
-        failed = std::move(got).error();
-        break;
-      }
-      if (*got == 0) break;
-      if (!write_all(write_end.get(), {buffer.data(), *got})) break; // the program says why
-    }
-    write_end.reset();
-  }};
-  auto done =
-      sandbox::read_program(run, request, kMaxSaid, clock, {{}, read_end.get()}, clock.left());
-  read_end.reset(); // or what was not read would hold the feeder for ever
-  feeder.join();
-  if (failed) return *std::move(failed);
-  return done ? Status{} : Status{std::move(done).error()};
+/// None where there is no such file. Errors: those of read_file.
+Result<std::vector<std::string>> lines_of(const std::filesystem::path& file) {
+  std::vector<std::string> lines;
+  const auto text = read_file(file, kMaxSaid);
+  if (!text && text.error().kind == ErrorKind::not_found) return lines;
+  if (!text) return text.error();
+  std::istringstream stream{*text};
+  for (std::string line; std::getline(stream, line);)
+    lines.push_back(line);
+  return lines;
+}
+
+/// One that is there already stands once. Errors: denied (the file is full); io.
+Status add_line(const std::filesystem::path& file, const std::string& line) {
+  auto lines = lines_of(file);
+  if (!lines) return std::move(lines).error();
+  if (std::find(lines->begin(), lines->end(), line) != lines->end()) return {};
+  lines->push_back(line);
+  std::string text;
+  for (const auto& one : *lines)
+    text += one + "\n";
+  if (text.size() > kMaxSaid)
+    return Error{ErrorKind::denied,
+                 "this job took too many images for working containers, and may take no more",
+                 "take fewer in one job",
+                 {}};
+  return replace_file(file, text);
 }
 
 bool begins_with(const std::vector<oci::Digest>& layers, const std::vector<oci::Digest>& base) {
@@ -89,6 +86,16 @@ std::optional<oci::Reference> name_of_base(const std::string& name, const state:
     return typed;
   if (tags.empty()) return std::nullopt;
   return tags.front();
+}
+
+std::string find_container(const std::string& list, const std::string& text) {
+  std::istringstream lines{list};
+  std::string by_id;
+  for (std::string id, name; lines >> id >> name;) {
+    if (name == text) return id;
+    if (!text.empty() && id.starts_with(text)) by_id = id;
+  }
+  return by_id;
 }
 
 Status give_image(const oci::Layout& from, const oci::Digest& image, oci::Layout& into) {
@@ -176,9 +183,9 @@ private:
     return turn;
   }
 
-  /// The image in the session's store, by the name that is returned. Errors: those of
+  /// The image in the session's store, with the name that it has there. Errors: those of
   /// SessionImages::base; unavailable.
-  Result<std::string> bring(const std::string& name) {
+  Result<SessionBase> bring(const std::string& name) {
     if (auto opened = session_.place_.open_bases(); !opened) return std::move(opened).error();
     auto base = session_.images_.base(
         name, order_.pull, [this](std::string_view text) { say(text); }, streams_.cancelled);
@@ -201,7 +208,7 @@ private:
         .ask({program_.path, "rmi", "localhost" + places_.named_bases() + ":latest"}, kMaxSaid)
         .ok();
     if (auto noted = session_.note_base(*base); !noted) return std::move(noted).error();
-    return base->name;
+    return base;
   }
 
   Result<int> from() {
@@ -221,24 +228,61 @@ private:
     if (image != "scratch") {
       auto brought = bring(image);
       if (!brought) return std::move(brought).error();
-      image = *std::move(brought);
+      image = brought->name;
     }
     auto options = order_.options;
     options.emplace_back("pull", "never"); // what it may have is there
     return plain("from", options, {image});
   }
 
+  /// The ID of a working container, by its name or the beginning of its ID; "" where there is none.
+  Result<std::string> container_of(const std::string& text) const {
+    auto list = tools().ask({program_.path, "containers", "--noheading", "--notruncate", "--format",
+                             "{{.ContainerID}} {{.ContainerName}}"},
+                            kMaxSaid);
+    if (!list) return std::move(list).error().in("looking for working containers");
+    return find_container(*list, text);
+  }
+
+  /// `name` becomes what the image is called in the session's store. Errors: those of bring.
+  Result<std::vector<SessionBase>> bring_to_copy(std::string& name) {
+    auto brought = bring(name);
+    if (!brought) return std::move(brought).error();
+    name = brought->name;
+    return std::vector{*std::move(brought)};
+  }
+
+  /// The images that a working container has files of.
+  Result<std::vector<SessionBase>> images_of(const std::string& container) const {
+    auto images = session_.copied_into(container);
+    if (!images) return images;
+    const auto said = tools().ask(
+        {program_.path, "inspect", "--type=container", "--format={{.FromImage}}", "--", container},
+        kMaxSaid);
+    if (!said) return Error{said.error()}.in("looking for the image of " + container);
+    const auto bases = session_.known_bases();
+    if (!bases) return bases.error();
+    const auto from = said->substr(0, said->find('\n'));
+    for (const auto& base : *bases)
+      if (std::find(base.names.begin(), base.names.end(), from) != base.names.end())
+        images->push_back({from, base.digest});
+    return images;
+  }
+
   Result<int> copy() {
     auto options = order_.options;
     for (auto& [name, value] : options) {
+      if (name != "from") continue;
       // As buildah: a working container of that name comes before an image.
-      if (name != "from" || tools().ask({program_.path, "inspect", "--type=container",
-                                         "--format={{.ContainerID}}", "--", value},
-                                        kMaxSaid))
-        continue;
-      auto brought = bring(value);
-      if (!brought) return std::move(brought).error();
-      value = *std::move(brought);
+      const auto other = container_of(value);
+      if (!other) return other.error();
+      auto images = other->empty() ? bring_to_copy(value) : images_of(*other);
+      if (!images) return std::move(images).error();
+      const auto target = container_of(order_.arguments.empty() ? "" : order_.arguments.front());
+      if (!target) return target.error();
+      if (target->empty()) continue; // which buildah says
+      if (auto noted = session_.note_copied(*target, *images); !noted)
+        return std::move(noted).error();
     }
     if (streams_.files) {
       const auto folder = places_.work + "/sent";
@@ -246,12 +290,15 @@ private:
       if (auto made = tools().ask({"/usr/bin/mkdir", "-p", "--", folder}, kMaxSaid); !made)
         return std::move(made).error();
       // Each of the sources is a tar of its own in the stream.
-      auto taken =
-          feed_program(session_.runner_,
-                       tools().request({"/usr/bin/tar", "--extract", "--file=-", "--ignore-zeros",
-                                        "--no-same-owner", "--xattrs", "--preserve-permissions",
-                                        "--delay-directory-restore", "--directory=" + folder}),
-                       clock_, streams_.files);
+      const auto unpack = tools().request(
+          {"/usr/bin/tar", "--extract", "--file=-", "--ignore-zeros", "--no-same-owner", "--xattrs",
+           "--preserve-permissions", "--delay-directory-restore", "--directory=" + folder});
+      Result<std::string> taken{std::string{}};
+      const auto fed = sandbox::feed(streams_.files, [&](int fd) {
+        taken = sandbox::read_program(session_.runner_, unpack, kMaxSaid, clock_, {{}, fd},
+                                      clock_.left());
+      });
+      if (!fed) return Error{fed.error()}.in("taking the files");
       if (!taken) return std::move(taken).error().in("taking the files");
       folder_ = folder;
     }
@@ -269,9 +316,12 @@ private:
     const auto& layout = *session_.layout_;
     oci::BaseLayers known;
     const auto bases = session_.known_bases();
-    for (const auto& base : bases)
+    if (!bases) return bases.error();
+    const auto container = container_of(order_.arguments.front());
+    if (!container) return container.error();
+    for (const auto& base : *bases)
       if (auto learnt = oci::learn_layers(layout, base.digest, known); !learnt)
-        return std::move(learnt).error().in("reading the base image " + base.name);
+        return std::move(learnt).error().in("reading the base image " + base.digest.str());
     std::vector<std::string> blobs;
     for (const auto& [diff_id, layer] : known)
       blobs.push_back(diff_id.substr(diff_id.find(':') + 1));
@@ -291,8 +341,15 @@ private:
     const auto took = std::chrono::duration_cast<std::chrono::seconds>(
         std::chrono::steady_clock::now() - started);
     note.line = note.backend + ", committed in " + std::to_string(took.count()) + " s";
-    if (auto noted = add_bases(bases, *manifest, (*images)->layout(), note); !noted)
+    if (auto noted = add_bases(*bases, *manifest, (*images)->layout(), note); !noted)
       return std::move(noted).error();
+    const auto copied = session_.copied_into(*container);
+    if (!copied) return copied.error();
+    for (const auto& image : *copied) {
+      std::pair named{image.name, image.digest.str()};
+      if (std::find(note.bases.begin(), note.bases.end(), named) == note.bases.end())
+        note.bases.push_back(std::move(named));
+    }
     auto id = session_.images_.enter(*manifest, order_.names, note,
                                      [this](std::string_view text) { say(text); });
     if (!id) return std::move(id).error();
@@ -302,7 +359,7 @@ private:
   }
 
   /// Of the bases that the job used, those on whose layers the image stands.
-  Status add_bases(const std::vector<SessionBase>& bases, const oci::Digest& manifest,
+  Status add_bases(const std::vector<KnownBase>& bases, const oci::Digest& manifest,
                    const oci::Layout& images, state::BuildNote& note) const {
     auto made = oci::read_tree(images, manifest);
     if (!made) return std::move(made).error();
@@ -317,7 +374,9 @@ private:
                             begins_with(image.config->diff_ids, below.config->diff_ids);
                    });
           });
-      if (stands_on) note.bases.emplace_back(base.name, base.digest.str());
+      if (!stands_on) continue;
+      for (const auto& name : base.names)
+        note.bases.emplace_back(name, base.digest.str());
     }
     return {};
   }
@@ -404,13 +463,8 @@ Status JobSessions::open(const buildah::Program& program) {
   parts.container = "slipway-" + record_.key + "-session";
   parts.closed = record_.network_closed;
   if (record_.network_closed) parts.proxies = tools_.folders.run_dir(record_.key) / "egress";
-  parts.ids.first = record_.slot_first;
-  parts.ids.size = record_.slot_size;
-  parts.ids.number = record_.slot_number;
-  parts.ids.shared = record_.slot_shared;
-  parts.limits.pids = tools_.config.sandbox.pids;
-  parts.limits.memory_bytes = tools_.config.sandbox.memory_bytes;
-  parts.limits.cpus = tools_.config.sandbox.cpus;
+  parts.ids = slot_of(record_);
+  parts.limits = step_limits(tools_);
   parts.bases = layout_->path();
   parts.init_dir = tools_.config.programs.init.parent_path();
   if (!path.string().starts_with("/usr/")) parts.program_dir = path.parent_path();
@@ -433,28 +487,65 @@ Status JobSessions::open(const buildah::Program& program) {
   return {};
 }
 
-std::vector<SessionBase> JobSessions::known_bases() const {
-  std::vector<SessionBase> bases;
+Result<std::vector<JobSessions::KnownBase>> JobSessions::known_bases() const {
+  std::vector<KnownBase> bases;
   std::error_code failed;
   for (const auto& entry : std::filesystem::directory_iterator{folder_, failed}) {
     auto digest = oci::Digest::parse("sha256:" + entry.path().filename().string());
-    auto name = read_file(entry.path(), kMaxSaid);
-    if (digest && name) bases.push_back({*std::move(name), *std::move(digest)});
+    if (!digest) continue;
+    auto names = lines_of(entry.path());
+    if (!names) return std::move(names).error();
+    bases.push_back({*std::move(digest), *std::move(names)});
   }
   return bases;
 }
 
+Status JobSessions::note_copied(const std::string& container,
+                                const std::vector<SessionBase>& images) {
+  // Out of a sandbox that the job may have taken over, and a file name here.
+  if (!oci::Digest::parse("sha256:" + container))
+    return Error{ErrorKind::unavailable, "buildah names a container in an impossible way", "", {}};
+  const std::lock_guard guard{copying_};
+  const auto file = folder_ / (std::string{kCopied} + container);
+  std::error_code failed;
+  std::size_t noted = 0;
+  for (const auto& entry : std::filesystem::directory_iterator{folder_, failed})
+    noted += entry.path().filename().string().starts_with(kCopied) ? 1U : 0U;
+  if (noted >= kMostCopied && !std::filesystem::exists(file, failed))
+    return Error{ErrorKind::denied,
+                 "this job copied into " + std::to_string(kMostCopied) +
+                     " working containers from images, and may copy into no more",
+                 "use fewer containers in one job",
+                 {}};
+  for (const auto& image : images)
+    if (auto added = add_line(file, image.digest.str() + " " + image.name); !added) return added;
+  return {};
+}
+
+Result<std::vector<SessionBase>> JobSessions::copied_into(const std::string& container) const {
+  std::vector<SessionBase> images;
+  const auto lines = lines_of(folder_ / (std::string{kCopied} + container));
+  if (!lines) return lines.error();
+  for (const auto& line : *lines) {
+    const auto space = std::min(line.find(' '), line.size());
+    auto digest = oci::Digest::parse(line.substr(0, space));
+    if (digest && space < line.size()) images.push_back({line.substr(space + 1), *digest});
+  }
+  return images;
+}
+
 Status JobSessions::note_base(const SessionBase& base) {
   const auto known = known_bases();
-  const bool is_known = std::any_of(known.begin(), known.end(),
+  if (!known) return known.error();
+  const bool is_known = std::any_of(known->begin(), known->end(),
                                     [&](const auto& one) { return one.digest == base.digest; });
-  if (!is_known && known.size() >= kMostBases)
+  if (!is_known && known->size() >= kMostBases)
     return Error{ErrorKind::denied,
                  "this job took " + std::to_string(kMostBases) +
                      " images for working containers, and may take no more",
                  "take fewer in one job",
                  {}};
-  return replace_file(folder_ / base.digest.hex(), base.name);
+  return add_line(folder_ / base.digest.hex(), base.name);
 }
 
 Result<int> JobSessions::run(const broker::SessionOrder& order,

@@ -51,6 +51,9 @@ struct SessionImages {
 /// asked for it. `own`: what the job has by NAME, or null.
 std::optional<oci::Reference> name_of_base(const std::string& name, const state::StoredImage* own);
 
+/// Of the lines "ID NAME", the ID of what is called so, or whose ID begins so; "" = none.
+std::string find_container(const std::string& list, const std::string& text);
+
 /// All of an image, from a layout that it may go from at any time, by hard links where that can be.
 /// Errors: those of oci::read_tree and Layout::link_blob.
 Status give_image(const oci::Layout& from, const oci::Digest& image, oci::Layout& into);
@@ -72,9 +75,17 @@ private:
   /// Errors: unavailable (it ended too often); those of start_session.
   Status open(const backends::buildah::Program& program);
   bool answers() const;
-  /// Bases of this job's containers, so far.
-  std::vector<SessionBase> known_bases() const;
+  struct KnownBase {
+    oci::Digest digest;
+    std::vector<std::string> names;
+  };
+  /// Bases of this job's containers, so far. Errors: io.
+  Result<std::vector<KnownBase>> known_bases() const;
   Status note_base(const SessionBase& base);
+  /// Images of which a working container (by its ID) is given files by `copy --from`. Errors:
+  /// denied (too many); unavailable (no ID); io.
+  Status note_copied(const std::string& container, const std::vector<SessionBase>& images);
+  Result<std::vector<SessionBase>> copied_into(const std::string& container) const;
 
   const Tools& tools_;
   const state::JobRecord& record_;
@@ -92,6 +103,7 @@ private:
   std::atomic<int> running_{0};
   std::timed_mutex one_at_a_time_; ///< images in and out
   std::atomic<int> calls_{0};
+  std::mutex copying_; ///< of what is noted of copies
 };
 
 } // namespace slipway::image

@@ -346,7 +346,7 @@ try packed docker load -i out.tar
 try run docker run --rm alpine
 try compose docker compose up
 try secret docker build --secret id=x .
-for flag in --allow=network.host --network=host --memory=1g --squash --output=type=s3 --cache-to=type=tape \
+for flag in --allow=network.host --network=host --memory=1g --output=type=s3 --cache-to=type=tape \
     --security-opt=seccomp=unconfined --nosuchflag; do try flag\${flag%%=*} docker build \$flag .; done"
 
     expect_eq "$STATE" success
@@ -362,7 +362,7 @@ for flag in --allow=network.host --network=host --memory=1g --squash --output=ty
     expect_step run 125 "this job may not run containers" "dind = true"
     expect_step compose 1 "this image has none"
     expect_step secret 1 "failed to stat x: stat x: no such file or directory"
-    for flag in --allow --network --memory --squash --output --cache-to --security-opt; do
+    for flag in --allow --network --memory --output --cache-to --security-opt; do
         expect_step "flag$flag" 125 "slipway does not support $flag"
     done
     expect_step flag--nosuchflag 125 "unknown flag: --nosuchflag"

@@ -66,7 +66,7 @@ printf 'FROM $tiny\nRUN echo before; exit 7\n' >bad.Dockerfile
 try broken real build -f bad.Dockerfile .
 try list real images --format '{{.Repository}}:{{.Tag}}'
 try push real push $world_registry/app/real:1
-try direct real buildx build --push -t $world_registry/app/real:4 -f two.Dockerfile --secret id=word,src=../word ."
+try direct real buildx build --push --annotation org.example.by=real -t $world_registry/app/real:4 -f two.Dockerfile --secret id=word,src=../word ."
 
     expect_eq "$STATE" success
     expect_step versions 0 "Docker version 29." "github.com/docker/buildx"
@@ -81,6 +81,8 @@ try direct real buildx build --push -t $world_registry/app/real:4 -f two.Dockerf
     expect_step direct 0 "pushing $world_registry/app/real:4 with docker"
     expect_contains "$(step_says push)" "$(world_registry_digest app/real:1)"
     expect_contains "$TRACE" "$(world_registry_digest app/real:4)"
+    expect_eq "$(env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/app/real:4" | jq -c .annotations)" \
+        '{"org.example.by":"real"}'
     expect_absent app/real:2
 }
 

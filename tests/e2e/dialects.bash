@@ -94,6 +94,53 @@ try run podman run --rm app true" "$with_tools"
     expect_lacks "$TRACE" "the image's own"
 }
 
+TEST "an ignore file, parts, arguments and annotations as podman and docker have them" {
+    run_steps 5031 "echo kept >kept; echo hidden >hidden; echo hidden >.containerignore
+printf 'FROM $tiny AS one\nCOPY . /all\n' >one; printf 'FROM one\nARG WORD\nLABEL word=\$WORD\n' >two; echo WORD=from-file >args
+try build podman build -q -f one -f two --build-arg-file args --annotation org.example.team=x -t $world_registry/app/annotated:podman .
+try label podman inspect --format '{{.Config.Labels.word}}' $world_registry/app/annotated:podman
+try push podman push -q $world_registry/app/annotated:podman
+try files sh -c 'podman build -q -o out -f one . >/dev/null && ls -a out/all'
+echo kept >other; cd /tmp; mkdir elsewhere; cd elsewhere; echo hidden >hidden; printf 'FROM $tiny\nCOPY . /all\n' >Containerfile; echo hidden >.containerignore
+try sent sh -c 'podman build -q -o out . >/dev/null && ls -a out/all'
+cd \$CI_PROJECT_DIR
+try other sh -c 'buildah bud -q --ignorefile other -o out2 -f one . >/dev/null && ls -a out2/all'
+try docker sh -c 'docker build -q -f one --annotation manifest:org.example.by=docker -t $world_registry/app/annotated:docker . && docker push -q $world_registry/app/annotated:docker'
+try index docker build -q -f one --annotation index:a=b .
+printf 'FROM $tiny\nCOPY kept /kept\nCOPY other /other\n' >layers
+mkdir root && echo from the archive >root/word && tar -C root -czf root.tgz .
+try import sh -c 'docker import --change \"ENV A=b\" - imported:1 <root.tgz && podman import -q root.tgz imported:2'
+printf 'FROM imported:1\n' >On
+try imported sh -c 'docker build -q -o out3 -f On . >/dev/null; cat out3/word; docker inspect --format \"{{.Config.Env}} {{len .RootFS.Layers}}\" imported:1; podman images'
+try plain sh -c 'podman build -q -f layers -t plain . && podman inspect --format \"{{len .RootFS.Layers}} layers\" plain'
+try squash sh -c 'podman build -q --squash -f layers -t squashed . && podman inspect --format \"{{len .RootFS.Layers}} layers\" squashed'
+try all sh -c 'buildah bud -q --squash -f layers -t all . && podman inspect --format \"{{len .RootFS.Layers}} layers\" all'" "$with_tools"
+
+    expect_eq "$STATE" success
+    expect_step build 0
+    expect_step label 0 from-file
+    expect_step push 0
+    expect_step files 0 kept .containerignore
+    expect_lacks "$(step_says files)" hidden
+    expect_step sent 0 Containerfile
+    expect_lacks "$(step_says sent)" hidden
+    expect_step other 0 hidden
+    expect_lacks "$(step_says other)" kept
+    expect_step docker 0
+    expect_step index 1 "the annotation a is for an index"
+    expect_step import 0 sha256:
+    expect_step imported 0 "from the archive" "[A=b] 1" localhost/imported
+    expect_step plain 0 "3 layers"
+    expect_step squash 0 "2 layers"
+    expect_step all 0 "1 layers"
+    annotation() {
+        env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/app/annotated:$1" |
+            jq -r '.annotations | tostring'
+    }
+    expect_eq "$(annotation podman)" '{"org.example.team":"x"}'
+    expect_eq "$(annotation docker)" '{"org.example.by":"docker"}'
+}
+
 TEST "buildah builds by bud and pushes by image ID, and says what it cannot do" {
     run_steps 5002 "printf 'ARG BASE\nFROM \$BASE AS one\nRUN printf 5002 >/word\nFROM one\nLABEL team=x\n' >Dockerfile
 try build sh -c 'buildah --storage-driver vfs bud --isolation chroot --format docker -q --build-arg BASE=$tiny . >id'

@@ -117,7 +117,7 @@ SCRIPT
 
 TEST "one build for two platforms is pushed as an index of what each of them runs" {
     run_steps 6001 "$(vulnerable_for)
-try build docker buildx build --platform linux/amd64,linux/386 -t $world_registry/grp/app/both:1 --push --metadata-file meta.json .
+try build docker buildx build --platform linux/amd64,linux/386 -t $world_registry/grp/app/both:1 --annotation manifest,index:made=both --annotation manifest-descriptor[linux/386]:old=yes --push --metadata-file meta.json .
 try meta cat meta.json
 try media docker image inspect --format '{{.Descriptor.mediaType}} {{.Descriptor.digest}} {{.Architecture}}' $world_registry/grp/app/both:1
 try inspect docker manifest inspect $world_registry/grp/app/both:1
@@ -138,8 +138,11 @@ try saved sh -c 'docker save $world_registry/grp/app/both:1 | tar -xO index.json
     expect_step media 0 "application/vnd.oci.image.index.v1+json $digest amd64"
     expect_eq "$(jq -r '[.manifests[].platform | "\(.os)/\(.architecture)"] | sort | join(" ")' "$CASE_DIR/index")" \
         "linux/386 linux/amd64"
+    expect_eq "$(jq -c '[.annotations, (.manifests[] | select(.platform.architecture == "386") | .annotations)]' "$CASE_DIR/index")" \
+        '[{"made":"both"},{"old":"yes"}]'
     local architecture
     for architecture in amd64 386; do
+        expect_eq "$(raw_in_registry "grp/app/both@$(child_of "$architecture" <"$CASE_DIR/index")" | jq -c .annotations)" '{"made":"both"}'
         expect_eq "$(file_in_registry "grp/app/both@$(child_of "$architecture" <"$CASE_DIR/index")" made-by)" "$architecture"
         expect_contains "$(step_says inspect)" "$(child_of "$architecture" <"$CASE_DIR/index")"
         expect_contains "$(step_says remote)" "Platform:    linux/$architecture"

@@ -282,14 +282,19 @@ Result<std::string> dockerfile_for(const BuildJob& job, const dockerfile::Docker
 
 std::vector<std::string> argv_for(const BuildJob& job, const Program& program,
                                   const Places& places) {
+  // Without layers between a stage is one layer on its base's.
+  const bool layers = program.layers && !job.squash && !job.squash_base;
   std::vector<std::string> argv{
       program.path, "build", "--isolation=chroot",
       // OCI's config has no place for HEALTHCHECK, SHELL and ONBUILD.
       "--format=docker", "--pull=never", "--identity-label=false",
       std::string{"--http-proxy="} + (job.proxy.empty() ? "false" : "true"),
-      std::string{"--layers="} + (program.layers ? "true" : "false"), "--force-rm=true",
+      std::string{"--layers="} + (layers ? "true" : "false"), "--force-rm=true",
       "--iidfile=" + places.image_id(), "--ignorefile=" + places.ignore_file()};
   if (job.no_cache) argv.emplace_back("--no-cache");
+  // Podman's --squash leaves the base's layers.
+  if (job.squash_base)
+    argv.emplace_back(program.tool == Tool::podman ? "--squash-all" : "--squash");
   if (!job.target.empty()) argv.push_back("--target=" + job.target);
   for (const auto& [name, value] : job.build_args)
     argv.push_back("--build-arg=" + name + "=" + value);

@@ -4,7 +4,6 @@
 #include "executor/oci/manifest.hpp"
 
 #include <utility>
-#include <variant>
 
 namespace slipway::backends::buildah {
 
@@ -112,13 +111,9 @@ Result<oci::Digest> StoreTools::take_image(const oci::Layout& bases, const oci::
   auto index =
       ask({"/usr/bin/cat", "--", places_.layout() + "/index.json"}, oci::kMaxManifestBytes);
   if (!index) return std::move(index).error();
-  auto entries = oci::parse_manifest(*index);
-  if (!entries) return std::move(entries).error().in("reading the export's index");
-  const auto* list = std::get_if<oci::Index>(&*entries);
-  if (list == nullptr || list->manifests.size() != 1)
-    return Error{ErrorKind::bad_input, "the export is not one image", "", {}};
-  auto manifest =
-      ask({"/usr/bin/cat", "--", blob_file(list->manifests[0].digest)}, oci::kMaxManifestBytes);
+  auto image = oci::only_image(*index);
+  if (!image) return std::move(image).error();
+  auto manifest = ask({"/usr/bin/cat", "--", blob_file(*image)}, oci::kMaxManifestBytes);
   if (!manifest) return std::move(manifest).error();
   auto converted = oci::convert_exported(*config, *manifest, known);
   if (!converted) return std::move(converted).error();

@@ -187,12 +187,9 @@ private:
   Result<oci::Digest> take_image() {
     auto index = read(places().layout() + "/index.json", oci::kMaxManifestBytes);
     if (!index) return std::move(index).error();
-    auto entries = oci::parse_manifest(*index);
-    if (!entries) return std::move(entries).error().in("reading the export's index");
-    const auto* list = std::get_if<oci::Index>(&*entries);
-    if (list == nullptr || list->manifests.size() != 1)
-      return Error{ErrorKind::bad_input, "the export is not one image", "", {}};
-    auto text = read(blob_file(list->manifests[0].digest), oci::kMaxManifestBytes);
+    auto exported = oci::only_image(*index);
+    if (!exported) return std::move(exported).error();
+    auto text = read(blob_file(*exported), oci::kMaxManifestBytes);
     if (!text) return std::move(text).error();
     auto parsed = oci::parse_manifest(*text);
     if (!parsed) return std::move(parsed).error().in("reading the exported manifest");

@@ -283,6 +283,7 @@ std::vector<std::string> argv_for(const BuildJob& job, const Places& places) {
       "--verbosity=info",
       "--force",
   };
+  if (job.squash) argv.emplace_back("--single-snapshot");
   for (const auto& [name, value] : job.build_args)
     argv.push_back("--build-arg=" + name + "=" + value);
   for (const auto& [name, value] : job.labels)

@@ -121,6 +121,29 @@ TEST(BuildkitRequest, UnderstandsWhatBuildxSends) {
   EXPECT_EQ(build->notes.size(), 1U);
 }
 
+TEST(BuildkitRequest, ReadsWhatAnAnnotationIsOf) {
+  const auto build = understand_build(control({{"annotation.org.example.a", "1"},
+                                               {"annotation-index.b", "2"},
+                                               {"annotation-manifest[linux/arm64].c.d", "3"},
+                                               {"annotation[linux/arm/v7].e", "4"}}),
+                                      frontend());
+
+  ASSERT_TRUE(build) << build.error().text();
+  const auto& these = build->request.annotations;
+  ASSERT_EQ(these.size(), 4U);
+  EXPECT_EQ(these[0].key, "org.example.a");
+  EXPECT_EQ(these[0].of, oci::Annotation::Of::manifest);
+  EXPECT_EQ(these[1].of, oci::Annotation::Of::index);
+  EXPECT_EQ(these[2].key, "c.d");
+  EXPECT_EQ(these[2].platform->str(), "linux/arm64");
+  EXPECT_EQ(these[3].platform->str(), "linux/arm/v7");
+  EXPECT_EQ(these[3].value, "4");
+  for (const char* name :
+       {"annotation-layer.a", "annotation-index-descriptor.a", "annotation.", "annotations.a",
+        "annotation[linux.a", "annotation-index[linux/arm64].a"})
+    EXPECT_FALSE(understand_build(control({{name, "1"}}), frontend())) << name;
+}
+
 TEST(BuildkitRequest, FilesOfTheImageGoToTheClient) {
   const auto files = [](const std::string& type) {
     const auto build = understand_build(control({{"platform-split", "false"}}, type),
@@ -182,7 +205,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"tarOfAnIndex", control({}, "tar"), frontend({{"multi-platform", "true"}}),
                 "several platforms"},
         Refused{"archive", control({}, "oci"), frontend(), "type=oci"},
-        Refused{"annotation", control({{"annotation.a", "b"}}), frontend(), "annotation.a"},
+        Refused{"annotation", control({{"annotation-index-descriptor.a", "b"}}), frontend(),
+                "index's descriptor"},
         Refused{"pushByDigest", control({{"push-by-digest", "true"}}), frontend(),
                 "push-by-digest"},
         Refused{"cacheToRegistry",

@@ -78,7 +78,6 @@ INSTANTIATE_TEST_SUITE_P(
     Table, BuildQueryRefuses,
     testing::Values(
         Refused{"BuildKit", "version=2", ErrorKind::denied, "DOCKER_BUILDKIT=0"},
-        Refused{"Squash", "squash=1", ErrorKind::denied, "'squash'"},
         Refused{"Cpu", "cpuquota=5", ErrorKind::denied, "'cpuquota'"},
         Refused{"HostNetwork", "networkmode=host", ErrorKind::denied, "'host'"},
         Refused{"ContainerNetwork", "networkmode=container:x", ErrorKind::denied, "container:x"},
@@ -195,6 +194,51 @@ TEST(BuildJson, TellsAnEmptyDockerfileFromNone) {
   EXPECT_FALSE(
       parse_build_json(R"({"context_path":"/b","dockerfile_text":null})")->dockerfile_text);
   EXPECT_EQ(parse_build_json(R"({"context_path":"/b","dockerfile_text":""})")->dockerfile_text, "");
+}
+
+TEST(BuildJson, ReadsWhatIsSquashed) {
+  const auto none = parse_build_json(R"({"context_path":"/b"})");
+  EXPECT_FALSE(none->squash || none->squash_base);
+  EXPECT_TRUE(parse_build_json(R"({"context_path":"/b","squash":true})")->squash);
+  EXPECT_TRUE(parse_build_json(R"({"context_path":"/b","squash_base":true})")->squash_base);
+  EXPECT_TRUE(parse_build_query(*Query::parse("squash=1"))->request.squash);
+  EXPECT_FALSE(parse_build_query(*Query::parse("squash=0"))->request.squash);
+}
+
+TEST(BuildJson, ReadsWhatAnAnnotationIsOf) {
+  const auto request = parse_build_json(
+      R"({"context_path":"/b","annotations":[{"key":"a","value":"1"},
+          {"of":"manifest-descriptor","platform":"linux/arm64","key":"b","value":""},
+          {"of":"index","platform":"","key":"c","value":"3"}]})");
+
+  ASSERT_TRUE(request) << request.error().text();
+  ASSERT_EQ(request->annotations.size(), 3U);
+  EXPECT_EQ(request->annotations[0].of, oci::Annotation::Of::manifest);
+  EXPECT_FALSE(request->annotations[0].platform);
+  EXPECT_EQ(request->annotations[1].of, oci::Annotation::Of::descriptor);
+  EXPECT_EQ(request->annotations[1].platform->architecture, "arm64");
+  EXPECT_EQ(request->annotations[2].of, oci::Annotation::Of::index);
+  EXPECT_EQ(request->annotations[2].value, "3");
+}
+
+TEST(BuildJson, RefusesAnnotationsAndIgnoreFilesOfNothing) {
+  for (const auto& [member, words] : std::vector<std::pair<std::string, std::string>>{
+           {R"("annotations":[{"value":"1"}])", "no key"},
+           {R"("annotations":["a=b"])", "'annotations'"},
+           {R"("annotations":[{"key":"a","of":"layer"}])", "'layer'"},
+           {R"("annotations":[{"key":"a","of":"index-descriptor"}])", "index's descriptor"},
+           {R"("annotations":[{"key":"a","of":"index","platform":"linux/arm64"}])", "no platform"},
+           {R"("annotations":[{"key":"a","platform":"a/b/c/d"}])", "a/b/c/d"},
+           {R"("annotations":[{"key":"a","more":1}])", "'more'"},
+           {R"("ignore_text":"x")", "'ignore_text'"}}) {
+    const auto request = parse_build_json("{\"context_path\":\"/b\"," + member + "}");
+    ASSERT_FALSE(request) << member;
+    EXPECT_NE(request.error().what.find(words), std::string::npos) << request.error().what;
+  }
+  const auto both =
+      parse_build_json(R"({"context_path":"/b","dockerfile_text":"","ignore_text":"x"})");
+  ASSERT_TRUE(both) << both.error().text();
+  EXPECT_EQ(both->ignore_text, "x");
 }
 
 TEST(ImageFilter, ReadsBothForms) {

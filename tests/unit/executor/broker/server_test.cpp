@@ -52,6 +52,8 @@ private:
   ContainerRules rules_{"/builds", "/sock"};
 };
 
+constexpr std::size_t kMuch = 4UL << 20; ///< more than a socket holds
+
 /// Working containers that say what they were asked and what they were given.
 class FakeSessionService final : public SessionService {
 public:
@@ -64,6 +66,8 @@ public:
       ++cancellations;
       return Error{ErrorKind::unavailable, "cancelled", "", {}};
     }
+    if (!order.arguments.empty() && order.arguments.front() == "much")
+      streams.out(std::string(kMuch, 'x'));
     streams.out(order.verb + " " + (order.arguments.empty() ? "" : order.arguments.front()));
     if (streams.input >= 0) {
       std::array<char, 100> bytes{};
@@ -422,8 +426,20 @@ TEST_F(BrokerServer, ACommandOfAWorkingContainerHasItsFilesFromTheBody) {
   FakeSessionService service;
   sessions = &service;
   start();
-  const auto said = ask(post("/slipway/v1/buildah?order=%7B%22verb%22%3A%22copy%22%7D", "a tar"));
-  EXPECT_NE(said.find(session_frame(2, "a tar")), std::string::npos) << said;
+  const auto sent = [&](const std::string& body) {
+    return ask(
+        post("/slipway/v1/buildah", body, "Content-Type: application/vnd.slipway.session+tar\r\n"));
+  };
+  const auto said = sent("{\"verb\":\"copy\"}\na tar\n");
+  EXPECT_NE(said.find(session_frame(2, "a tar\n")), std::string::npos) << said;
+  EXPECT_NE(sent(R"({"verb":"copy"})").find("no order before the files"), std::string::npos);
+  EXPECT_NE(sent("{\na tar").find("order is not valid JSON"), std::string::npos);
+  EXPECT_NE(sent(std::string(limits.json_body_bytes + 1, ' ') + "\n{}").find("no order"),
+            std::string::npos);
+  std::string much = R"({"verb":"copy","arguments":["c")";
+  for (int i = 0; i < 5000; ++i)
+    much += ",\"0/name" + std::to_string(i) + '"';
+  EXPECT_NE(sent(much + "]}\na tar").find(session_frame(2, "a tar")), std::string::npos);
 }
 
 TEST_F(BrokerServer, ACommandOfAWorkingContainerHasItsStdinFromTheStream) {
@@ -438,6 +454,29 @@ TEST_F(BrokerServer, ACommandOfAWorkingContainerHasItsStdinFromTheStream) {
   EXPECT_TRUE(said.starts_with("HTTP/1.1 101")) << said;
   EXPECT_NE(said.find(session_frame(2, "typed")), std::string::npos) << said;
   EXPECT_TRUE(said.ends_with(session_frame(3, "5"))) << said;
+}
+
+TEST_F(BrokerServer, WhoReadsACommandOfAWorkingContainerMayPause) {
+  FakeSessionService service;
+  sessions = &service;
+  limits.idle_deadline = milliseconds{50};
+  start();
+  const auto after_a_pause = [&](const char* verb, const char* more) {
+    const auto fd = connect();
+    send(fd, post("/slipway/v1/buildah",
+                  std::string{R"({"verb":")"} + verb + R"(","arguments":["much"]})", more));
+    if (*more != '\0') ::shutdown(fd.get(), SHUT_WR); // no stdin
+    std::this_thread::sleep_for(milliseconds{500});
+    return receive(fd);
+  };
+
+  for (const auto* more : {"", "Upgrade: tcp\r\n"}) {
+    const auto said = after_a_pause("run", more);
+    EXPECT_GT(said.size(), kMuch) << more;
+    EXPECT_NE(said.find(session_frame(3, "5")), std::string::npos) << more;
+  }
+  // The control: what else is asked has to be read at once.
+  EXPECT_LT(after_a_pause("inspect", "").size(), kMuch);
 }
 
 TEST_F(BrokerServer, ACommandOfAWorkingContainerEndsWithItsClient) {

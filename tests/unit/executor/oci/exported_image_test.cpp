@@ -100,6 +100,19 @@ TEST(ExportedImage, ThatIsAnIndexIsRefused) {
   ASSERT_FALSE(made.ok());
 }
 
+TEST(ExportedImage, IsTheOnlyOneOfItsExport) {
+  const auto index_of = [](int images) {
+    std::string text =
+        R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[)";
+    for (int i = 0; i < images; ++i)
+      text += (i == 0 ? "" : ",") + to_json(layer("m", kMediaTypeOciManifest));
+    return text + "]}";
+  };
+  EXPECT_EQ(*only_image(index_of(1)), Digest::of("m"));
+  for (const auto& other : {index_of(0), index_of(2), exported({}), std::string{"{"}})
+    EXPECT_EQ(only_image(other).error().kind, ErrorKind::bad_input) << other;
+}
+
 TEST(ExportedImage, LearnsTheLayersOfABase) {
   char name[] = "/tmp/slipway-image-XXXXXX";
   const std::filesystem::path dir = ::mkdtemp(name);

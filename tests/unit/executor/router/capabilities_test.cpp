@@ -19,7 +19,7 @@ backends::Descriptor backend(const char* name, const char* version,
 }
 
 TEST(Capabilities, TableHoldsEveryFeatureOnceInItsPlace) {
-  ASSERT_EQ(table().size(), static_cast<std::size_t>(Feature::extra_hosts) + 1);
+  ASSERT_EQ(table().size(), static_cast<std::size_t>(Feature::squash_base) + 1);
   std::set<std::string_view> names;
   for (std::size_t at = 0; at < table().size(); ++at) {
     EXPECT_EQ(static_cast<std::size_t>(table()[at].feature), at);
@@ -144,7 +144,9 @@ INSTANTIATE_TEST_SUITE_P(Row, WhoHas,
                              Who{"named-contexts", "bd"},
                              Who{"cache-backends", "bd"},
                              Who{"buildkit-args", "bd"},
-                             Who{"extra-hosts", "b84cd"}}),
+                             Who{"extra-hosts", "b84cd"},
+                             Who{"squash", "84kf"},
+                             Who{"squash-base", "84"}}),
                          [](const auto& param_info) {
                            std::string name;
                            bool raise = true;

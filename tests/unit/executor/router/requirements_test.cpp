@@ -264,11 +264,13 @@ TEST(FactsOfFlags, AreNamedByTheFlag) {
   flags.named_contexts = {"other"};
   flags.caches = {"reg/app:cache", "type=gha"};
   flags.extra_hosts = {"db"};
+  flags.squash = flags.squash_base = true;
 
   const auto needs = needs_of("FROM a\n", flags);
 
   EXPECT_EQ(text_of(needs), "arg-with-equals@0 multi-platform@0 build-secrets@0 build-ssh@0 "
-                            "network-none@0 named-contexts@0 cache-backends@0 extra-hosts@0");
+                            "network-none@0 named-contexts@0 cache-backends@0 extra-hosts@0 "
+                            "squash@0 squash-base@0");
   EXPECT_EQ((*needs)[0].where, "--build-arg");
   EXPECT_EQ((*needs)[6].what, "--cache-from/--cache-to type=gha");
 }

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <poll.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -44,6 +46,47 @@ TEST(BuildClock, AlwaysLeavesTimeToCleanUp) {
   const BuildClock clock{nullptr, -5s};
 
   EXPECT_EQ(clock.left(), 1s);
+}
+
+/// Fills `pieces` buffers, counting the bytes, and then says what `end` says.
+ByteSource pieces_and(int pieces, Result<std::size_t> end, std::size_t& given) {
+  return [pieces, end, &given](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
+    if (pieces-- <= 0) return end;
+    std::fill_n(buffer, capacity, 'x');
+    given += capacity;
+    return capacity;
+  };
+}
+
+TEST(Feed, HandsOnAllOfASource) {
+  std::size_t given = 0;
+  std::string read;
+  const auto fed = feed(pieces_and(20, std::size_t{0}, given),
+                        [&](int fd) { read = *read_all(fd, 1UL << 30, "the feed"); });
+
+  EXPECT_TRUE(fed.ok());
+  EXPECT_EQ(read, std::string(given, 'x'));
+  EXPECT_GT(given, 100000U) << "more than a pipe holds";
+}
+
+TEST(Feed, EndsWithAReaderThatLeavesEarly) {
+  ::signal(SIGPIPE, SIG_IGN); // as every program of slipway does
+  std::size_t given = 0;
+  char one = 0;
+  const auto fed = feed(pieces_and(100000, std::size_t{0}, given),
+                        [&](int fd) { EXPECT_EQ(::read(fd, &one, 1), 1); });
+
+  EXPECT_TRUE(fed.ok()) << "why it left is for the reader to say";
+  EXPECT_LT(given, 1UL << 30);
+}
+
+TEST(Feed, SaysWhyASourceEndsEarly) {
+  std::size_t given = 0;
+  const auto fed = feed(pieces_and(1, Error{ErrorKind::bad_input, "no more", "", {}}, given),
+                        [](int fd) { (void)read_all(fd, 1UL << 30, "the feed").ok(); });
+
+  ASSERT_FALSE(fed.ok());
+  EXPECT_EQ(fed.error().what, "no more");
 }
 
 TEST(ReadProgram, GivesWhatItSaid) {

@@ -179,6 +179,20 @@ TEST(Bake, LendsSecretsKeysAndContexts) {
   EXPECT_EQ(build.named_contexts, (Pairs{{"lib", "../lib"}, {"base", "docker-image://r.io/b:1"}}));
 }
 
+TEST(Bake, Annotates) {
+  const auto made = plan(
+      R"({"target": {"default": {"annotations": ["a=1", "index,manifest[linux/arm64]:b=2"]}}})");
+  ASSERT_TRUE(made) << made.error().text();
+  const auto& these = made->builds[0].second.annotations;
+  ASSERT_EQ(these.size(), 3U);
+  EXPECT_EQ(these[0].of + " " + these[0].key + " " + these[0].value, "manifest a 1");
+  EXPECT_EQ(these[1].of + " " + these[1].key + " " + these[1].value, "index b 2");
+  EXPECT_EQ(these[2].of + " " + these[2].platform, "manifest linux/arm64");
+  EXPECT_NE(
+      refusal(R"({"target": {"default": {"annotations": ["a"]}}})").find("invalid annotation"),
+      std::string::npos);
+}
+
 TEST(Bake, RefusesWhatItWouldBuildWrongly) {
   struct Row {
     const char* file;

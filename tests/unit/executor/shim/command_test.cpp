@@ -72,7 +72,6 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"Allow", "docker buildx build --allow network.host .", 125, "--allow"},
         Refused{"SecurityOpt", "docker build --security-opt seccomp=unconfined .", 125,
                 "--security-opt"},
-        Refused{"Squash", "docker build --squash .", 125, "--squash"},
         Refused{"Memory", "docker build -m 1g .", 125, "--memory"},
         Refused{"HostNetwork", "docker build --network host .", 125, "--network host"},
         Refused{"CacheOfNoKnownType", "docker buildx build --cache-to type=tape,token=abc .", 125,
@@ -109,9 +108,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"RunWithCards", "docker run --gpus all alpine true", 125, "--gpus"},
         Refused{"RunWithoutImage", "docker run --rm", 1, "requires at least 1 argument"},
         Refused{"ExecWithoutCommand", "docker exec x", 1, "requires at least 2 argument"},
-        Refused{
-            "Import", "docker import x.tar", 1,
-            "docker import: not in this version of slipway. Use a Dockerfile with FROM scratch"},
+        Refused{"ImportOfAUrl", "docker import https://h/x.tar", 125, "fetch it in the job"},
+        Refused{"ImportWithAStep", "docker import -c RUN x.tar", 125, "not a valid change command"},
         Refused{"Stats", "docker stats x", 1, "docker stats"},
         Refused{"Compose", "docker compose publish x", 1, "docker compose"},
         Refused{"ManifestOfNothing", "docker manifest create a", 1, "requires at least 2"},
@@ -171,6 +169,8 @@ TEST(Command, ReadsEveryPartOfABuild) {
 
 TEST(Command, KeepsBooleansThatAreSwitchedOffOff) {
   EXPECT_FALSE(parsed<Build>("docker build --pull=false --squash=false .").pull);
+  EXPECT_FALSE(parsed<Build>("docker build --pull=false --squash=false .").squash);
+  EXPECT_TRUE(parsed<Build>("docker build --squash .").squash);
 }
 
 TEST(Command, BuildsUnderEveryNameOfTheCommand) {

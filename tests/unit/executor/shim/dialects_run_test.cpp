@@ -97,12 +97,153 @@ TEST_F(DialectRun, BuildahPrefersAContainerfileAndLooksInTheContextToo) {
   EXPECT_EQ(shell("docker build -f other/D ctx"), 0) << err_;
 }
 
-TEST_F(DialectRun, RefusesAContextWhoseIgnoreFileWouldNotBeRead) {
+TEST_F(DialectRun, ContainersToolsReadAContainerignoreFirst) {
+  write("ctx/Dockerfile", "FROM scratch\n");
+  write("ctx/.dockerignore", "other\n");
+  const auto sent = [&](const std::string& line) {
+    EXPECT_EQ(shell(line, "FROM scratch\n"), 0) << err_;
+    return Json::parse(broker_.last().body);
+  };
+  EXPECT_FALSE(sent("buildah bud ctx").contains("ignore_text"));
+  write("ctx/.containerignore", "secret\n");
+  auto body = sent("buildah bud ctx");
+  EXPECT_EQ(body["ignore_text"], "secret\n");
+  EXPECT_EQ(body["dockerfile_text"], "FROM scratch\n");
+  EXPECT_FALSE(sent("docker build ctx").contains("ignore_text")) << "docker never reads it";
+  write("ctx/Dockerfile.containerignore", "its own\n");
+  EXPECT_EQ(sent("podman build ctx")["ignore_text"], "its own\n");
+  EXPECT_EQ(sent("podman build -f - ctx")["ignore_text"], "secret\n") << "stdin has none";
+  write("ctx/Dockerfile.dockerignore", "docker's\n");
+  body = sent("podman build ctx");
+  EXPECT_FALSE(body.contains("ignore_text")) << "every builder reads that one";
+  EXPECT_EQ(body["dockerfile"], "Dockerfile");
+  write("ctx/more", "LABEL a=b\n");
+  EXPECT_EQ(sent("podman build -f ctx/Dockerfile -f ctx/more ctx")["ignore_text"], "docker's\n")
+      << "of a Dockerfile that goes as text it would not be found";
+  fs::remove(dir_ + "/ctx/Dockerfile.dockerignore");
+  fs::remove(dir_ + "/ctx/Dockerfile.containerignore");
+  write("ctx/more.containerignore", "of the second\n");
+  EXPECT_EQ(sent("podman build -f ctx/Dockerfile -f ctx/more ctx")["ignore_text"],
+            "of the second\n");
+  write("elsewhere", "named\n");
+  EXPECT_EQ(sent("podman build --ignorefile elsewhere ctx")["ignore_text"], "named\n");
+  EXPECT_EQ(shell("podman build --ignorefile gone ctx"), 125);
+  EXPECT_NE(err_.find("gone"), std::string::npos) << err_;
+}
+
+TEST_F(DialectRun, AContainerignoreGoesAlongWithAContextThatIsSent) {
+  world_.workspaces = {"/builds"};
   write("ctx/Dockerfile", "FROM scratch\n");
   write("ctx/.containerignore", "secret\n");
-  EXPECT_EQ(shell("buildah bud ctx"), 125);
-  EXPECT_NE(err_.find(".containerignore"), std::string::npos);
-  EXPECT_EQ(shell("docker build ctx"), 0) << "docker never reads it: " << err_;
+
+  ASSERT_EQ(shell("podman build ctx"), 0) << err_;
+
+  const auto request = broker_.last();
+  EXPECT_EQ(request.first("dockerfile"), ".dockerfile.slipway");
+  const auto at = request.body.find(".dockerfile.slipway.dockerignore");
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_EQ(request.body.compare(at + 512, 7, "secret\n"), 0);
+  EXPECT_NE(request.body.find("\n.dockerfile.slipway*\n", at), std::string::npos)
+      << "what is sent along is no file of the job";
+}
+
+TEST_F(DialectRun, SeveralContainerfilesAreOne) {
+  write("a", "FROM scratch AS a");
+  write("sub/b", "FROM a\nLABEL x=1\n");
+
+  ASSERT_EQ(shell("buildah bud -f a -f sub/b ."), 0) << err_;
+
+  EXPECT_EQ(Json::parse(broker_.last().body)["dockerfile_text"],
+            "FROM scratch AS a\nFROM a\nLABEL x=1\n");
+  EXPECT_EQ(shell("buildah bud -f a -f gone ."), 125);
+  EXPECT_NE(err_.find("gone"), std::string::npos) << err_;
+}
+
+TEST_F(DialectRun, TakesArgumentsFromFilesAndTheCommandLineAfterThem) {
+  write("args", "# a comment\nA=1\n\nB=x=y\n=none\nSLIPWAY_IS_NOT_SET=1\nSLIPWAY_IS_NOT_SET\n");
+
+  ASSERT_EQ(shell("podman build --build-arg A=2 --build-arg-file args ."), 0) << err_;
+
+  EXPECT_EQ(Json::parse(broker_.last().body)["build_args"],
+            Json::parse(R"([["A", "1"], ["B", "x=y"], ["A", "2"]])"));
+  EXPECT_EQ(shell("podman build --build-arg-file gone ."), 125);
+  EXPECT_NE(err_.find("gone"), std::string::npos) << err_;
+}
+
+TEST_F(DialectRun, AnImportIsABuildOfTheArchive) {
+  world_.workspaces = {"/builds"};
+  std::string archive(1024, 'x');
+  archive.replace(257, 5, "ustar");
+  write("x.tar", archive);
+
+  ASSERT_EQ(shell("docker import --change WORKDIR=/a x.tar r.io/app:1"), 125) << out_;
+  ASSERT_EQ(shell("docker import x.tar r.io/app:1"), 0) << err_;
+  EXPECT_EQ(out_, FakeBroker::id('a') + "\n");
+  EXPECT_EQ(broker_.last().first("t"), "r.io/app:1");
+  EXPECT_NE(broker_.last().body.find("FROM scratch\nADD rootfs.tar /\n"), std::string::npos);
+  EXPECT_NE(broker_.last().body.find(archive), std::string::npos);
+  ASSERT_EQ(shell("podman import - app", archive), 0) << err_;
+  EXPECT_EQ(broker_.last().query.count("t"), 2U) << "localhost/app and app";
+
+  EXPECT_EQ(shell("docker import gone.tar"), 1);
+  EXPECT_NE(err_.find("gone.tar: no such file"), std::string::npos) << err_;
+  EXPECT_EQ(shell("docker import Dockerfile"), 1);
+  EXPECT_NE(err_.find("not an archive"), std::string::npos) << err_;
+}
+
+TEST_F(DialectRun, EachToolSquashesWhatItSays) {
+  const auto sent = [&](const std::string& line) {
+    EXPECT_EQ(shell(line), 0) << err_;
+    const auto body = Json::parse(broker_.last().body);
+    return std::string{body.value("squash", false) ? "built " : ""} +
+           (body.value("squash_base", false) ? "base" : "");
+  };
+
+  EXPECT_EQ(sent("docker build --squash ."), "built ");
+  EXPECT_EQ(sent("podman build --squash ."), "built ");
+  EXPECT_EQ(sent("podman build --squash-all ."), "base");
+  EXPECT_EQ(sent("buildah bud --squash ."), "base");
+  EXPECT_EQ(sent("/kaniko/executor --no-push -c . --single-snapshot"), "built ");
+  EXPECT_EQ(sent("podman build --squash=false ."), "");
+  EXPECT_EQ(shell("podman build --squash --squash-all ."), 125);
+  EXPECT_EQ(shell("buildah bud --squash-all ."), 125);
+  world_.workspaces = {"/builds"};
+  ASSERT_EQ(shell("docker build --squash ."), 0) << err_;
+  EXPECT_EQ(broker_.last().first("squash"), "1");
+  EXPECT_EQ(shell("podman build --squash-all ."), 125);
+  EXPECT_NE(err_.find("below /builds"), std::string::npos) << err_;
+}
+
+TEST_F(DialectRun, ABuildSendsNothingThatWouldArriveAsSomethingElse) {
+  write("ctx/Dockerfile", "FROM scratch\n");
+  write("ctx/.containerignore", "geh\xe9im\n");
+  for (const auto* line : {"podman build ctx", "docker build --label a=\xff ctx"}) {
+    EXPECT_NE(shell(line), 0) << line;
+    EXPECT_NE(err_.find("is not in UTF-8"), std::string::npos) << err_;
+  }
+  EXPECT_TRUE(broker_.seen().empty());
+}
+
+TEST_F(DialectRun, EachToolAnnotatesInItsOwnWords) {
+  const auto sent = [&](const std::string& line) {
+    EXPECT_EQ(shell(line), 0) << err_;
+    return Json::parse(broker_.last().body).value("annotations", Json());
+  };
+  const Json plain =
+      Json::parse(R"([{"of": "manifest", "platform": "", "key": "a:b", "value": "c=d"}])");
+
+  EXPECT_EQ(sent("podman build ."), Json());
+  EXPECT_EQ(sent("podman build --annotation a:b=c=d ."), plain);
+  EXPECT_EQ(sent("docker build --annotation manifest:a:b=c=d ."), plain);
+  EXPECT_EQ(
+      sent("docker buildx build --annotation index,manifest-descriptor[linux/arm64]:x.y=1 .")[1],
+      Json::parse(
+          R"({"of": "manifest-descriptor", "platform": "linux/arm64", "key": "x.y", "value": "1"})"));
+  EXPECT_EQ(sent("/kaniko/executor --no-push -c . --annotation a:b=c=d"), plain);
+  for (const char* wrong : {"manifest:=v", "org.example:k=v", "Manifest:k=v", "manifest,:k=v",
+                            "manifest[a]x:k=v", ":k=v", "=v"})
+    EXPECT_NE(shell(std::string{"docker build --annotation "} + wrong + " ."), 0) << wrong;
+  EXPECT_NE(shell("docker build --annotation novalue ."), 0);
 }
 
 TEST_F(DialectRun, ExitCodesAreTheTools) {
@@ -732,12 +873,24 @@ TEST_F(DialectRun, BuildahCopySendsTheFilesThatAreNamed) {
       << err_;
 
   EXPECT_EQ(out_, "digest\n");
-  const auto order = Json::parse(broker_.last().first("order"));
+  const auto& body = broker_.last().body;
+  const auto order = Json::parse(body.substr(0, body.find('\n')));
   EXPECT_EQ(order["arguments"],
             Json::parse(R"(["c","0/one.txt","1/two.txt","2/deep","3/x","https://h/y","/to/"])"));
-  EXPECT_EQ(broker_.last().content_type, "application/x-tar");
+  EXPECT_EQ(broker_.last().content_type, "application/vnd.slipway.session+tar");
   for (const auto* part : {"0/one.txt", "first", "1/two.txt", "second", "2/deep/x", "3/x", "third"})
     EXPECT_NE(broker_.last().body.find(part), std::string::npos) << part;
+}
+
+TEST_F(DialectRun, BuildahSendsNoWordThatWouldArriveAsAnother) {
+  broker_.answers = {{kBuildah, streamed(frame(3, "0"))}};
+  write("name\xff", "");
+  for (const auto* line :
+       {"buildah config --env A=\xff c", "buildah copy c name* /to", "buildah run c echo \xff"}) {
+    EXPECT_EQ(shell(line), 125) << line;
+    EXPECT_NE(err_.find("not in UTF-8"), std::string::npos) << err_;
+  }
+  EXPECT_TRUE(broker_.seen().empty());
 }
 
 TEST_F(DialectRun, BuildahCopyRefusesAFileThatIsNotThereBeforeItAsks) {

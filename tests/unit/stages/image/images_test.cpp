@@ -193,6 +193,17 @@ TEST_F(ImagesTest, TheIdOfAnOwnImageIsNoNameForARegistry) {
   EXPECT_EQ(name_of_base("abcdef", nullptr), *oci::Reference::parse("abcdef")) << "no own image";
 }
 
+TEST(WorkingContainer, IsFoundByNameAndByTheBeginningOfItsId) {
+  const std::string list = "5d39 working-container\neaab   5d\n";
+
+  EXPECT_EQ(find_container(list, "working-container"), "5d39");
+  EXPECT_EQ(find_container(list, "ea"), "eaab");
+  EXPECT_EQ(find_container(list, "5d"), "eaab") << "names come first";
+  for (const char* other : {"", "working", "aab", "eaabb"})
+    EXPECT_EQ(find_container(list, other), "") << other;
+  EXPECT_EQ(find_container("", "a"), "");
+}
+
 TEST_F(ImagesTest, ASessionHasOfTheBaseImagesWhatItWasGivenAndKeepsIt) {
   auto bases = oci::Layout::create(dir_.path() / "bases");
   auto mine = oci::Layout::create(dir_.path() / "mine");

@@ -82,6 +82,35 @@ TEST_P(RealBuildWith, KeepsWhatOciHasNoPlaceFor) {
   EXPECT_EQ(tree->images[0].manifest.layers[0].digest, base->images[0].manifest.layers[0].digest);
 }
 
+TEST_P(RealBuildWith, MakesOneLayerWhereItIsAskedTo) {
+  auto job = world->job("FROM busybox\nCOPY hello /hello\nRUN rm /hello; echo 1 > /one\nRUN cat "
+                        "/one; echo 2 > /two\n");
+  const auto layers = [&] {
+    const auto built = build(job);
+    EXPECT_TRUE(built.ok()) << built.error().text() << "\n" << world->said;
+    std::vector<oci::Digest> digests;
+    if (!built) return digests;
+    const auto tree = oci::read_tree(*world->result, built->manifest);
+    for (const auto& layer : tree->images[0].manifest.layers)
+      digests.push_back(layer.digest);
+    return digests;
+  };
+  const auto base = oci::read_tree(*world->bases, world->base_images[0].digest)
+                        ->images[0]
+                        .manifest.layers[0]
+                        .digest;
+
+  job.squash = true;
+  const auto built_alone = layers();
+  EXPECT_EQ(built_alone.size(), 2U);
+  EXPECT_EQ(built_alone.at(0), base);
+  job.squash = false;
+  job.squash_base = true;
+  const auto all = layers();
+  EXPECT_EQ(all.size(), 1U);
+  EXPECT_NE(all.at(0), base);
+}
+
 TEST_P(RealBuildWith, ReportsTheStepThatFailed) {
   const auto built = build(world->job("FROM busybox\nRUN echo before; exit 42\n"));
 

@@ -65,6 +65,21 @@ TEST_F(KanikoBuild, StandsOnTheBasesOwnLayerAndKeepsWhatIsDeclared) {
   EXPECT_EQ(tree->images[0].manifest.layers[0].digest, base->images[0].manifest.layers[0].digest);
 }
 
+TEST_F(KanikoBuild, MakesOneLayerWhereItIsAskedTo) {
+  auto job = world->job("FROM busybox\nCOPY hello /hello\nRUN rm /hello; echo 1 > /one\nRUN cat "
+                        "/one; echo 2 > /two\n");
+  const auto layers = [&] {
+    const auto built = world->build_with_kaniko(job);
+    EXPECT_TRUE(built.ok()) << built.error().text() << "\n" << world->said;
+    return built ? oci::read_tree(*world->result, built->manifest)->images[0].manifest.layers.size()
+                 : 0U;
+  };
+
+  EXPECT_EQ(layers(), 4U);
+  job.squash = true;
+  EXPECT_EQ(layers(), 2U);
+}
+
 TEST_F(KanikoBuild, ReportsTheStepThatFailed) {
   const auto built =
       world->build_with_kaniko(world->job("FROM busybox\nRUN echo before; exit 42\n"));

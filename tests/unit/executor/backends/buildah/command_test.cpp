@@ -76,6 +76,22 @@ TEST(BuildahArgv, OfPodmanHasLayersByDefault) {
   EXPECT_NE(lines(argv).find("--layers=true"), std::string::npos);
 }
 
+TEST(BuildahArgv, OfASquashHasNoLayersBetween) {
+  auto podman = parse_version(Tool::podman, "podman version 4.3.1\n");
+  ASSERT_TRUE(podman.ok());
+  auto job = plain_job();
+
+  job.squash = true;
+  auto text = lines(argv_for(job, *podman, {}));
+  EXPECT_NE(text.find("--layers=false"), std::string::npos);
+  EXPECT_EQ(text.find("--squash"), std::string::npos) << "that would take the base along";
+  job.squash_base = true;
+  text = lines(argv_for(job, *podman, {}));
+  EXPECT_NE(text.find("--layers=false"), std::string::npos);
+  EXPECT_NE(text.find("--squash-all\n"), std::string::npos);
+  EXPECT_NE(lines(argv_for(job, buildah(), {})).find("--squash\n"), std::string::npos);
+}
+
 TEST(BuildahArgv, NeverNamesATransportForTheResult) {
   // `-t docker://…` would push. What a job calls its image is not the tool's to know.
   const auto text = lines(argv_for(plain_job(), buildah(), {}));

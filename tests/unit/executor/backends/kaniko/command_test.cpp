@@ -62,6 +62,13 @@ TEST(KanikoArgv, IsWhatTheGoldenTextSays) {
 )");
 }
 
+TEST(KanikoArgv, OfASquashHasOneSnapshot) {
+  auto job = plain_job();
+  EXPECT_EQ(lines(argv_for(job, {})).find("--single-snapshot"), std::string::npos);
+  job.squash = true;
+  EXPECT_NE(lines(argv_for(job, {})).find("--single-snapshot"), std::string::npos);
+}
+
 TEST(KanikoArgv, NamesNoPlaceToPushTo) {
   // What a job calls its image is not the tool's to know.
   const auto text = lines(argv_for(plain_job(), {}));
