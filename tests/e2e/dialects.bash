@@ -129,7 +129,7 @@ try all sh -c 'buildah bud -q --squash -f layers -t all . && podman inspect --fo
     expect_step docker 0
     expect_step index 1 "the annotation a is for an index"
     expect_step import 0 sha256:
-    expect_step imported 0 "from the archive" "[A=b] 1" localhost/imported
+    expect_step imported 0 "from the archive" "A=b] 1" localhost/imported
     expect_step plain 0 "3 layers"
     expect_step squash 0 "2 layers"
     expect_step all 0 "1 layers"

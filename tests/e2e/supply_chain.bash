@@ -135,6 +135,24 @@ echo \"<<spdx \$(base64 -w0 reports/sbom.spdx.json)\""
     refuses "no signatures found" verify "$world_dir/etc/signing.pub" "${tiny#*/}"
 }
 
+TEST "the provenance of a commit names what it stands on, and what files were copied from" {
+    run_script 2841 "ln -s \"\$(command -v docker)\" /usr/local/bin/buildah
+a=\$(buildah from $world_busybox) && b=\$(buildah from $tiny) && c=\$(buildah from $tiny) && d=\$(buildah from $tiny) || exit 77
+buildah copy -q --from \$a \$b /bin/busybox /bin/copied && buildah copy -q --from \$b \$c /bin/copied /bin/again || exit 78
+for one in \$b \$c \$d; do buildah config --label one=\$one \$one; buildah commit -q \$one $world_registry/app/stands:\$one; buildah push -q $world_registry/app/stands:\$one || exit 79; echo \"<<one \$one\"; done"
+
+    expect_eq "$STATE" success
+    local one number=0
+    while read -r one; do
+        number=$((number + 1))
+        verify verify-attestation "$world_dir/etc/signing.pub" "app/stands:$one" --type slsaprovenance1 | jq -r .payload | base64 -d |
+            jq -r '[.predicate.buildDefinition.resolvedDependencies[].name] | sort | join(" ")' >"$number"
+    done < <(sed -n 's/^<<one //p' <<<"$TRACE")
+    expect_eq "$(cat 1)" "$(printf '%s\n' "$tiny" "$world_busybox" | sort | paste -sd ' ')"
+    expect_eq "$(cat 2)" "$(cat 1)" "what a container was given of another"
+    expect_eq "$(cat 3)" "$tiny" # the control: nothing was copied into it
+}
+
 TEST "the key is in slipway-push alone while it signs, and nowhere after it" {
     places=("$world_state_dir" "$env_runtime_dir" "$world_dir/log" "$world_dir/runner" "$env_home" "$CASE_DIR/jobs" /dev/shm)
     sed -n 2,3p "$world_dir/etc/signing.key" >key # the lines of PKCS #8 with the private half

@@ -870,7 +870,7 @@ TEST_F(TrivyInItsSandbox, EndsAHangingScannerAndLeavesNoSandbox) {
 // control of each: without the argument that is about it.
 TEST_F(TrivyInItsSandbox, ReadsNoIgnoreFileAndNoSettingsOfAJob) {
   const std::string ignored = "CVE-2024-12797\n";
-  const std::string settings = "scan:\n  skip-dirs:\n    - lib/apk\n";
+  const std::string settings = "pkg:\n  types:\n    - library\n";
   const auto digest = alpine_of("ID=alpine\nVERSION_ID=3.21.3\n", "3.21.3\n",
                                 {{".trivyignore", ignored}, {"trivy.yaml", settings}});
   name_in_index(digest);
