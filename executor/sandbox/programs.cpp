@@ -174,8 +174,8 @@ Status feed(const ByteSource& source, const std::function<void(int fd)>& consume
   std::thread feeder{[&] {
     std::vector<char> buffer(kFeedBytes);
     for (;;) {
-      auto got = source(buffer.data(), buffer.size());
-      if (!got) fed = std::move(got).error();
+      const auto got = source(buffer.data(), buffer.size());
+      if (!got) fed = got.error();
       if (!got || *got == 0) break;
       if (!write_all(write_end.get(), {buffer.data(), *got})) break; // the reader says why
     }

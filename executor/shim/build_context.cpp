@@ -169,6 +169,12 @@ Status take_text(FoundDockerfile& dockerfile, const Build& build, const fs::path
   for (const auto& more : build.more_files) {
     auto text = read(more);
     if (!text) return std::move(text).error();
+    if (dockerfile.text->substr(0, dockerfile.text->find_last_not_of('\n') + 1).ends_with('\\'))
+      return Error{ErrorKind::bad_input,
+                   "the last line before " + more + " goes on: it ends in a backslash",
+                   "end it, or put the parts into one file",
+                   {}};
+    if (text->starts_with("\xef\xbb\xbf")) text->erase(0, 3);
     *dockerfile.text += "\n" + *text;
   }
   return {};
@@ -250,11 +256,13 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
   if (dockerfile->text) {
     extra.push_back({kSentDockerfile, *std::move(dockerfile->text)});
     context.dockerfile = kSentDockerfile;
-  }
-  // Neither of the two is the job's.
-  if (*ignored)
+    // Neither of the two is a file of the job, nor is the context's own ignore file read any more.
+    auto own = *ignored ? Result<std::string>{**ignored}
+                        : read_file(dir / ".dockerignore", kMaxDockerfileBytes);
+    if (!own && own.error().kind != ErrorKind::not_found) return std::move(own).error();
     extra.push_back({std::string{kSentDockerfile} + ".dockerignore",
-                     **ignored + "\n" + kSentDockerfile + "*\n"});
+                     (own ? *own : "") + "\n" + kSentDockerfile + "*\n"});
+  }
   context.tar = streamed(TarStream{dir, std::move(extra)});
   return context;
 }

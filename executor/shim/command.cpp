@@ -698,9 +698,10 @@ const std::set<std::string_view>& container_verbs() {
   return verbs;
 }
 
-Command parse_import(const std::string& called, const Words& words) {
+Command parse_import(const std::string& called, const Words& words, const Environment& env) {
   Tool docker{"docker", {}};
-  return read_import(docker, called, words);
+  const auto set = env.find("DOCKER_DEFAULT_PLATFORM");
+  return read_import(docker, called, words, set == env.end() ? "" : set->second);
 }
 
 Command parse_image(const std::string& verb, const Words& words, const Environment& env) {
@@ -716,7 +717,7 @@ Command parse_image(const std::string& verb, const Words& words, const Environme
   if (verb == "save") return parse_save(called, words);
   if (verb == "load") return parse_load(called, words);
   if (verb == "prune") return parse_prune(called, words, "/images/prune");
-  if (verb == "import") return parse_import(called, words);
+  if (verb == "import") return parse_import(called, words, env);
   return usage_error("docker image", "docker image: '" + verb + "' is not a docker command.", 1);
 }
 
@@ -840,7 +841,7 @@ Command parse_docker_command(const std::string& verb, const Words& words, const 
   if (verb == "compose") return read_compose(words, env, false).command;
   if (verb == "manifest") return read_docker_manifest(words);
   if (verb == "bake") return read_bake(words, env);
-  if (verb == "import") return parse_import(called, words);
+  if (verb == "import") return parse_import(called, words, env);
   if (verb == "search" || verb == "plugin" || verb == "swarm" || verb == "service" ||
       verb == "stack" || verb == "node" || verb == "secret" || verb == "config" ||
       verb == "trust" || verb == "scout" || verb == "debug" || verb == "init" || verb == "sbom" ||

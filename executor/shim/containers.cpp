@@ -398,10 +398,15 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
          build.every_stage = line.last("skip-unused-stages") == "false";
          // Podman's --squash leaves the base's layers, Buildah's does not.
          const bool is_podman = tool.name == "podman";
-         if (line.has("squash-all") && (!is_podman || line.has("squash")))
-           return usage_error(tool.manner, called,
-                              is_podman ? "cannot specify --squash with --squash-all"
-                                        : "unknown flag: --squash-all");
+         int said = 0;
+         for (const char* flag : {"squash", "squash-all", "layers"})
+           said += line.all(flag).empty() ? 0 : 1;
+         if (!is_podman && !line.all("squash-all").empty())
+           return usage_error(tool.manner, called, "unknown flag: --squash-all");
+         if (is_podman && said > 1)
+           return usage_error(
+               tool.manner, called,
+               "cannot specify --squash, --squash-all and --layers options together");
          build.squash = is_podman && line.has("squash");
          build.squash_base = line.has(is_podman ? "squash-all" : "squash");
          build.quiet = line.has("quiet");

@@ -61,7 +61,9 @@ Status copy_archive(int from, const fs::path& to) {
 
 } // namespace
 
-Command read_import(Tool& tool, const std::string& called, const Words& words) {
+Command read_import(Tool& tool, const std::string& called, const Words& words,
+                    const std::string& platform) {
+  const bool is_podman = tool.name == "podman";
   return read_command(
       tool, called, words,
       {"[OPTIONS] file|- [REPOSITORY[:TAG]]",
@@ -83,13 +85,22 @@ Command read_import(Tool& tool, const std::string& called, const Words& words) {
          build.dialect = tool.name;
          build.quiet = true;
          if (line.arguments.size() > 1)
-           build.tags = tool.name == "podman" ? stored_names(line.arguments[1])
-                                              : std::vector<std::string>{line.arguments[1]};
+           build.tags = is_podman ? stored_names(line.arguments[1])
+                                  : std::vector<std::string>{line.arguments[1]};
          if (auto text = check_tags(build); !text.empty())
            return usage_error(tool.manner, called, text);
-         add_platforms(line.all("platform"), build);
+         const auto typed = line.last("platform");
+         const auto& wanted = typed.empty() ? platform : typed;
+         if (wanted.find(',') != std::string::npos)
+           return usage_error(tool.manner, called,
+                              unsupported("--platform " + wanted, "an import has one"));
+         if (!wanted.empty()) build.platforms = {wanted};
          std::string text = std::string{"FROM scratch\nADD "} + kArchive + " /\n";
-         for (const auto& change : line.all("change")) {
+         for (auto change : line.all("change")) {
+           // CMD=/bin/sh, which podman(1) has.
+           const auto equals = change.find('=');
+           if (is_podman && change.find(' ') == std::string::npos && equals != std::string::npos)
+             change[equals] = ' ';
            if (!is_change(change))
              return usage_error(tool.manner, called,
                                 "\"" + change + "\" is not a valid change command");
@@ -110,7 +121,12 @@ Result<std::string> folder_of_import(const std::string& source, const std::strin
   }
   std::error_code cause;
   const auto place = fs::temp_directory_path(cause);
-  std::string folder = ((cause ? fs::path{cwd} : place) / "slipway-import-XXXXXX").string();
+  if (cause)
+    return Error{ErrorKind::not_found,
+                 "no folder for temporary files: " + cause.message(),
+                 "TMPDIR names one",
+                 {}};
+  std::string folder = (place / "slipway-import-XXXXXX").string();
   if (::mkdtemp(folder.data()) == nullptr) return io_error("mkdtemp", errno, folder);
   if (auto copied = copy_archive(file ? file.get() : input, fs::path{folder} / kArchive); !copied) {
     fs::remove_all(folder, cause);

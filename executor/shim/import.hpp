@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `docker import` and `podman import`: an archive of files becomes an image of one layer. It is a
-// build from scratch that adds the archive, so backends, cache and gate have it as any other.
+// `docker import` and `podman import`: an archive of files becomes an image. It is a build from
+// scratch that adds the archive, so backends, cache and gate have it as any other.
 #pragma once
 
 #include "executor/base/result.hpp"
@@ -11,8 +11,10 @@
 
 namespace slipway::shim {
 
-/// Behind the verb: SOURCE [NAME], and changes in the words of a Dockerfile.
-Command read_import(Tool& tool, const std::string& called, const Words& words);
+/// Behind the verb: SOURCE [NAME], and changes in the words of a Dockerfile. `platform`: where
+/// --platform says none; "" = this machine's.
+Command read_import(Tool& tool, const std::string& called, const Words& words,
+                    const std::string& platform = "");
 
 /// The archive of `source` ("-": the descriptor `input`, lent) in a new folder, as the name that
 /// Import::build's Dockerfile adds. Gives the folder, which is the caller's to remove. Errors:

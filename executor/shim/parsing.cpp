@@ -121,6 +121,13 @@ std::string unsupported(const std::string& flag, const std::string& reason) {
   return "slipway does not support " + flag + ": " + reason;
 }
 
+Error not_utf8(const std::string& called) {
+  return Error{ErrorKind::bad_input,
+               "a word of " + called + ", or a file that it names, is not in UTF-8",
+               "write it in UTF-8, or rename the file",
+               {}};
+}
+
 std::string base_name(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }

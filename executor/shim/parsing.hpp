@@ -3,6 +3,7 @@
 // refusal, and the parts of a build that every tool names in its own way.
 #pragma once
 
+#include "executor/base/result.hpp"
 #include "executor/shim/command.hpp"
 #include "executor/shim/flags.hpp"
 
@@ -54,6 +55,9 @@ Say usage_error(const Manner& manner, const std::string& called, const std::stri
 Say refusal(const Manner& manner, const std::string& text);
 
 std::string unsupported(const std::string& flag, const std::string& reason);
+
+/// What goes to the broker as JSON can hold nothing else, and has to arrive as it was meant.
+Error not_utf8(const std::string& called);
 
 /// The last part of a path: the program's name of argv[0].
 std::string base_name(const std::string& path);

@@ -12,7 +12,6 @@
 #include "executor/shim/container_run.hpp"
 #include "executor/shim/containers.hpp"
 #include "executor/shim/containers_output.hpp"
-#include "executor/shim/exact_json.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/import.hpp"
@@ -734,12 +733,16 @@ public:
   int operator()(const Import& import) const {
     auto folder = folder_of_import(import.source, world_.cwd, world_.input);
     if (!folder) return fail(std::string{manner_.build_error}, folder.error());
+    const struct Removed {
+      const std::string& folder;
+      ~Removed() {
+        std::error_code ignored;
+        std::filesystem::remove_all(folder, ignored);
+      }
+    } removed{*folder};
     Build build = import.build;
     build.context = *folder;
-    const int code = (*this)(build);
-    std::error_code ignored;
-    std::filesystem::remove_all(*folder, ignored);
-    return code;
+    return (*this)(build);
   }
 
   int operator()(const DiskUsage& usage) const {
@@ -1294,12 +1297,12 @@ private:
       if (!keys->empty()) body["ssh_keys"] = *std::move(keys);
       if (!names.empty()) body["ssh_agents"] = std::move(names);
       if (!contexts->empty()) body["named_contexts"] = *std::move(contexts);
-      auto text = exact_text(body, build.called);
-      if (!text) return std::move(text).error();
+      auto text = dumped(body);
+      if (Json::parse(text, nullptr, false) != body) return not_utf8(build.called);
       return Request{.method = "POST",
                      .target = "/slipway/v1/build",
                      .content_type = std::string{kJsonType},
-                     .body = *std::move(text),
+                     .body = std::move(text),
                      .long_running = true};
     }
     std::string target = "/build?dockerfile=" + percent_encode(context.dockerfile);
@@ -1398,6 +1401,7 @@ private:
         const auto equals = std::min(line.find('='), line.size());
         if (line.empty() || line.front() == '#' || equals == 0) continue;
         const auto name = line.substr(0, equals);
+        // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs
         const char* const value = ::getenv(name.c_str());
         if (equals < line.size())
           arguments.emplace_back(name, line.substr(equals + 1));

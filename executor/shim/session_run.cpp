@@ -3,7 +3,6 @@
 
 #include "executor/base/file.hpp"
 #include "executor/shim/build_context.hpp"
-#include "executor/shim/exact_json.hpp"
 #include "executor/shim/parsing.hpp"
 #include "executor/shim/tar_stream.hpp"
 
@@ -101,7 +100,9 @@ Result<std::string> order_of(const SessionCommand& command) {
                    {"pull", command.pull},         {"arguments", command.arguments},
                    {"names", command.names},       {"remove", command.remove},
                    {"proxies", std::move(proxies)}};
-  return exact_text(order, command.called);
+  auto text = order.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (Json::parse(text, nullptr, false) != order) return not_utf8(command.called);
+  return text;
 }
 
 /// The files that a source means, as buildah reads it: a pattern, or a name as it is.

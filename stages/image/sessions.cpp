@@ -91,11 +91,14 @@ std::optional<oci::Reference> name_of_base(const std::string& name, const state:
 std::string find_container(const std::string& list, const std::string& text) {
   std::istringstream lines{list};
   std::string by_id;
+  bool is_ambiguous = false;
   for (std::string id, name; lines >> id >> name;) {
     if (name == text) return id;
-    if (!text.empty() && id.starts_with(text)) by_id = id;
+    if (text.empty() || !id.starts_with(text)) continue;
+    is_ambiguous = !by_id.empty();
+    by_id = id;
   }
-  return by_id;
+  return is_ambiguous ? "" : by_id;
 }
 
 Status give_image(const oci::Layout& from, const oci::Digest& image, oci::Layout& into) {
@@ -241,7 +244,12 @@ private:
                              "{{.ContainerID}} {{.ContainerName}}"},
                             kMaxSaid);
     if (!list) return std::move(list).error().in("looking for working containers");
-    return find_container(*list, text);
+    auto id = find_container(*list, text);
+    // Out of a sandbox that the job may have taken over, and a file name here.
+    if (!id.empty() && !oci::Digest::parse("sha256:" + id))
+      return Error{
+          ErrorKind::unavailable, "buildah names a container in an impossible way", "", {}};
+    return id;
   }
 
   /// `name` becomes what the image is called in the session's store. Errors: those of bring.
@@ -502,9 +510,6 @@ Result<std::vector<JobSessions::KnownBase>> JobSessions::known_bases() const {
 
 Status JobSessions::note_copied(const std::string& container,
                                 const std::vector<SessionBase>& images) {
-  // Out of a sandbox that the job may have taken over, and a file name here.
-  if (!oci::Digest::parse("sha256:" + container))
-    return Error{ErrorKind::unavailable, "buildah names a container in an impossible way", "", {}};
   const std::lock_guard guard{copying_};
   const auto file = folder_ / (std::string{kCopied} + container);
   std::error_code failed;

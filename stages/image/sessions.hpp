@@ -51,7 +51,8 @@ struct SessionImages {
 /// asked for it. `own`: what the job has by NAME, or null.
 std::optional<oci::Reference> name_of_base(const std::string& name, const state::StoredImage* own);
 
-/// Of the lines "ID NAME", the ID of what is called so, or whose ID begins so; "" = none.
+/// Of the lines "ID NAME", the ID of what is called so, or of the only one whose ID begins so; "" =
+/// none.
 std::string find_container(const std::string& list, const std::string& text);
 
 /// All of an image, from a layout that it may go from at any time, by hard links where that can be.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -155,6 +156,9 @@ TEST_F(DialectRun, SeveralContainerfilesAreOne) {
 
   EXPECT_EQ(Json::parse(broker_.last().body)["dockerfile_text"],
             "FROM scratch AS a\nFROM a\nLABEL x=1\n");
+  write("open", "FROM scratch AS o\nRUN x \\\n");
+  EXPECT_EQ(shell("buildah bud -f open -f a ."), 125);
+  EXPECT_NE(err_.find("ends in a backslash"), std::string::npos) << err_;
   EXPECT_EQ(shell("buildah bud -f a -f gone ."), 125);
   EXPECT_NE(err_.find("gone"), std::string::npos) << err_;
 }
@@ -174,6 +178,9 @@ TEST_F(DialectRun, AnImportIsABuildOfTheArchive) {
   world_.workspaces = {"/builds"};
   std::string archive(1024, 'x');
   archive.replace(257, 5, "ustar");
+  const auto temporary = broker_.dir() + "/tmp";
+  fs::create_directories(temporary);
+  ASSERT_EQ(::setenv("TMPDIR", temporary.c_str(), 1), 0);
   write("x.tar", archive);
 
   ASSERT_EQ(shell("docker import --change WORKDIR=/a x.tar r.io/app:1"), 125) << out_;
@@ -185,10 +192,17 @@ TEST_F(DialectRun, AnImportIsABuildOfTheArchive) {
   ASSERT_EQ(shell("podman import - app", archive), 0) << err_;
   EXPECT_EQ(broker_.last().query.count("t"), 2U) << "localhost/app and app";
 
+  ASSERT_EQ(shell("podman import --change CMD=/bin/sh x.tar"), 0) << err_;
+  EXPECT_NE(broker_.last().body.find("ADD rootfs.tar /\nCMD /bin/sh\n"), std::string::npos);
+  ASSERT_EQ(shell("docker import --platform linux/arm64 x.tar"), 0) << err_;
+  EXPECT_EQ(broker_.last().first("platform"), "linux/arm64");
+  EXPECT_EQ(shell("docker import --platform linux/arm64,linux/amd64 x.tar"), 125);
   EXPECT_EQ(shell("docker import gone.tar"), 1);
   EXPECT_NE(err_.find("gone.tar: no such file"), std::string::npos) << err_;
   EXPECT_EQ(shell("docker import Dockerfile"), 1);
   EXPECT_NE(err_.find("not an archive"), std::string::npos) << err_;
+  EXPECT_TRUE(fs::is_empty(temporary)) << "whatever came of it";
+  ::unsetenv("TMPDIR");
 }
 
 TEST_F(DialectRun, EachToolSquashesWhatItSays) {
@@ -206,6 +220,7 @@ TEST_F(DialectRun, EachToolSquashesWhatItSays) {
   EXPECT_EQ(sent("/kaniko/executor --no-push -c . --single-snapshot"), "built ");
   EXPECT_EQ(sent("podman build --squash=false ."), "");
   EXPECT_EQ(shell("podman build --squash --squash-all ."), 125);
+  EXPECT_EQ(shell("podman build --squash --layers ."), 125);
   EXPECT_EQ(shell("buildah bud --squash-all ."), 125);
   world_.workspaces = {"/builds"};
   ASSERT_EQ(shell("docker build --squash ."), 0) << err_;

@@ -202,6 +202,8 @@ TEST(WorkingContainer, IsFoundByNameAndByTheBeginningOfItsId) {
   for (const char* other : {"", "working", "aab", "eaabb"})
     EXPECT_EQ(find_container(list, other), "") << other;
   EXPECT_EQ(find_container("", "a"), "");
+  EXPECT_EQ(find_container(list + "ea00 third\n", "ea"), "") << "two begin so";
+  EXPECT_EQ(find_container(list + "ea00 third\n", "eaa"), "eaab");
 }
 
 TEST_F(ImagesTest, ASessionHasOfTheBaseImagesWhatItWasGivenAndKeepsIt) {
