@@ -289,9 +289,9 @@ look_everywhere() {
         echo "$needle" >one
         hunt one >>worker || true
     done <secrets
-    # Who shares its user id cannot read it either; what may be read is a process beside it.
-    with_cgroup2_as_user cat "/proc/$worker/environ" "/proc/$worker/mem" >same-user 2>&1 || true
-    with_cgroup2_as_user cat "/proc/$(run_pid)/environ" >same-user-control || true
+    # Who shares its user id cannot read it either, nor the stage that it works for; what may be read is the runner beside it.
+    with_cgroup2_as_user cat "/proc/$worker/environ" "/proc/$worker/mem" "/proc/$(run_pid)/environ" >same-user 2>&1 || true
+    with_cgroup2_as_user cat "/proc/$(pgrep -u "$world_user" -x gitlab-runner | head -n 1)/environ" >same-user-control || true
     cat "/proc/$worker/limits" "/proc/$(run_pid)/limits" | grep core >cores
     hold_at ''
 }
@@ -314,7 +314,7 @@ $(push_script grp/app/canary:1 1 "$proxy")"
     expect_eq "$(cat others after | grep -c '^searched ')" 2 "hunts that came to their end"
     expect_eq "$(sed '/^searched/d; /^$/d' others)" "" "places with a secret, during the push"
     expect_eq "$(sed '/^searched/d; /^$/d' after)" "" "places with a secret, after it"
-    expect_eq "$(grep -c 'Permission denied' same-user)" 2 "files of the worker that its user may not read"
+    expect_eq "$(grep -c 'Permission denied' same-user)" 3 "files of worker and stage that their user may not read"
     # The controls: the same hunt finds each secret where it is, and what the job plants everywhere.
     expect_eq "$(grep -c '^mem .*/slipway-push$' worker)" 3 "secrets in the worker's memory"
     expect_eq "$(grep -cE '^(cmdline|environ|file)' worker)" 0 "secrets in its argv and environment"
