@@ -29,13 +29,16 @@
 #include <cstdlib>
 #include <ctime>
 #include <mutex>
+#include <optional>
 #include <thread>
+#include <utility>
 
 namespace slipway::gitlab {
 namespace {
 
 constexpr std::size_t kMaxScriptBytes = 64UL << 20;
 constexpr std::chrono::seconds kBrokerPatience{8};
+constexpr std::chrono::seconds kLookAtNames{20};
 constexpr std::uint64_t kFewestFiles = 10000; ///< of a file system that has a number of them
 constexpr const char* kGreen = "\033[32;1m";
 constexpr const char* kPlain = "\033[0;m";
@@ -95,6 +98,29 @@ private:
 };
 
 } // namespace
+
+Repeated::Repeated(std::chrono::milliseconds every, std::function<Status()> work,
+                   std::function<void(const Error&)> failed)
+    : thread_{[this, every, work = std::move(work), failed = std::move(failed)] {
+        std::string told;
+        std::unique_lock lock{mutex_};
+        while (!ended_.wait_for(lock, every, [this] { return done_; })) {
+          lock.unlock();
+          if (auto worked = work();
+              !worked && std::exchange(told, worked.error().text()) != worked.error().text())
+            failed(worked.error());
+          lock.lock();
+        }
+      }} {}
+
+Repeated::~Repeated() {
+  {
+    const std::lock_guard lock{mutex_};
+    done_ = true;
+  }
+  ended_.notify_all();
+  thread_.join();
+}
 
 struct StopSignal::Watcher {
   UniqueFd signals;
@@ -397,6 +423,17 @@ std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools, cons
       });
 }
 
+/// The way to registries stays closed while their names change.
+std::unique_ptr<Repeated> follow_registries(const StageTools& tools, const std::string& key) {
+  auto known = std::make_shared<std::optional<sandbox::Addresses>>();
+  return std::make_unique<Repeated>(
+      kLookAtNames, [&tools, known] { return tools.jobs.follow_registries(*known); },
+      [key](const Error& error) {
+        log::write(log::Level::warning, "cannot follow the registries' names",
+                   {{"job", key}, {"why", error.text()}});
+      });
+}
+
 } // namespace
 
 int run_prepare(const StageTools& tools, const StageEnvironment& environment, StopSignal& stop) {
@@ -520,6 +557,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   }
   const auto disk = watch_disk(tools, stop);
   const auto memory = watch_memory(tools, key, job_log);
+  const auto registries = follow_registries(tools, key);
   auto result = tools.jobs.run(*record, where, io);
   out.finish();
   err.finish();

@@ -14,11 +14,15 @@
 #include "stages/job/job.hpp"
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 namespace slipway::gitlab {
@@ -68,6 +72,24 @@ public:
 private:
   struct Watch;
   std::unique_ptr<Watch> watch_;
+};
+
+/// Does `work` again and again, `every` so often and first after that, until it is gone; an error
+/// is `failed`'s, told once for all of the same words.
+class Repeated {
+public:
+  Repeated(std::chrono::milliseconds every, std::function<Status()> work,
+           std::function<void(const Error&)> failed);
+  Repeated(const Repeated&) = delete;
+  Repeated& operator=(const Repeated&) = delete;
+  /// Waits for what is being done.
+  ~Repeated();
+
+private:
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  bool done_ = false;
+  std::thread thread_;
 };
 
 /// What the runner's process environment says. Source: executors/custom/command.go.

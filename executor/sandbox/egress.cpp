@@ -321,12 +321,16 @@ Result<UniqueFd> lock_egress(const Engine& engine) {
 }
 
 /// The lock of lock_egress() is held.
-Result<Addresses> addresses_of(const Engine& engine, const Egress& egress) {
+Result<Addresses> addresses_of(const Engine& engine, const Egress& egress,
+                               std::chrono::milliseconds deadline = kResolveDeadline) {
   return blocked_addresses(
       egress.enabled ? egress.blocked_hosts : std::vector<std::string>{},
-      [](const std::string& host) { return resolve(host, kResolveDeadline); },
+      [deadline](const std::string& host) { return resolve(host, deadline); },
       engine.runtime_dir / "slipway-egress.json");
 }
+
+/// The lock of lock_egress() is held.
+Status enforce(Podman& podman, const Addresses& addresses, bool isolate);
 
 } // namespace
 
@@ -339,6 +343,26 @@ Result<Addresses> registry_addresses(const Engine& engine, const Egress& egress)
 Status enforce_egress(Podman& podman, const Egress& egress) {
   const auto lock = lock_egress(podman.engine());
   if (!lock) return lock.error();
+  const auto addresses = addresses_of(podman.engine(), egress);
+  if (!addresses) return Error{addresses.error()}.in("installing the egress rule");
+  return enforce(podman, *addresses, egress.isolate);
+}
+
+Status follow_egress(Podman& podman, const Egress& egress, std::optional<Addresses>& known) {
+  constexpr std::chrono::milliseconds kSoon{1000}; // the end of the script waits for it
+  const auto lock = lock_egress(podman.engine());
+  if (!lock) return lock.error();
+  const auto addresses = addresses_of(podman.engine(), egress, kSoon);
+  if (!addresses) return addresses.error();
+  if (known == *addresses) return {};
+  if (auto enforced = enforce(podman, *addresses, egress.isolate); !enforced) return enforced;
+  known = *addresses;
+  return {};
+}
+
+namespace {
+
+Status enforce(Podman& podman, const Addresses& addresses, bool isolate) {
   const auto apply = [&podman](const std::string& script) -> Status {
     auto done = podman.unshare({kNft, "-f", "-"}, script, true);
     if (!done) return std::move(done).error();
@@ -348,25 +372,24 @@ Status enforce_egress(Podman& podman, const Egress& egress) {
                  "install nftables; the kernel needs nf_tables",
                  {}};
   };
-  auto addresses = addresses_of(podman.engine(), egress);
-  if (!addresses) return std::move(addresses).error().in("installing the egress rule");
   const auto in_force = [&]() -> Result<bool> {
     auto listing =
         podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
     if (!listing) return std::move(listing).error();
-    return process::succeeded(listing->ending) &&
-           is_in_force(listing->out, *addresses, egress.isolate);
+    return process::succeeded(listing->ending) && is_in_force(listing->out, addresses, isolate);
   };
   auto already = in_force();
   if (!already) return std::move(already).error();
   if (*already) return {};
-  auto applied = apply(egress_script({addresses->v4.begin(), addresses->v4.end()},
-                                     {addresses->v6.begin(), addresses->v6.end()}, egress.isolate));
+  auto applied = apply(egress_script({addresses.v4.begin(), addresses.v4.end()},
+                                     {addresses.v6.begin(), addresses.v6.end()}, isolate));
   if (!applied) return applied;
   auto now = in_force();
   if (!now) return std::move(now).error();
   if (*now) return {};
   return Error{ErrorKind::io, "the egress rule is not what was installed", "", {}};
 }
+
+} // namespace
 
 } // namespace slipway::sandbox

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -43,6 +44,11 @@ Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const
 /// The same for what `egress` blocks, with the memory that enforce_egress() keeps beside its table,
 /// one caller at a time.
 Result<Addresses> registry_addresses(const Engine& engine, const Egress& egress);
+
+/// While a script runs: a registry's name may get an address that it had not when the table was
+/// made. Where `known` is not what the names have now, it becomes that, and the table is made anew.
+/// A name that is slow to resolve has its remembered addresses. Errors: those of enforce_egress.
+Status follow_egress(Podman& podman, const Egress& egress, std::optional<Addresses>& known);
 
 /// True where `nft --json list table inet slipway_egress` shows exactly these addresses, refused in
 /// the forward hook, the isolation that was asked for, masquerading, and nothing else.

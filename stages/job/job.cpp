@@ -629,7 +629,7 @@ Status Jobs::claim_engine() const {
   return replace_file(mark, own);
 }
 
-Status Jobs::close_way_to_registries() {
+sandbox::Egress Jobs::egress_of_all() const {
   auto egress = egress_of(tools_.config);
   // One table for all: what a live job is kept away from by another configuration stays.
   for (const auto& record : tools_.folders.all()) {
@@ -640,10 +640,22 @@ Status Jobs::close_way_to_registries() {
     egress.isolate = egress.isolate || (record.ready && record.isolated);
   }
   egress.enabled = !egress.blocked_hosts.empty();
+  return egress;
+}
+
+Status Jobs::close_way_to_registries() {
   // Also where nothing is blocked: the table holds more than that.
-  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress); !enforced) {
+  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress_of_all()); !enforced) {
     return std::move(enforced).error().in("closing the way to the registries");
   }
+  return {};
+}
+
+Status Jobs::follow_registries(std::optional<sandbox::Addresses>& known) {
+  const auto egress = egress_of_all();
+  if (!egress.enabled) return {};
+  auto followed = sandbox::follow_egress(tools_.podman, egress, known);
+  if (!followed) return std::move(followed).error().in("closing the way to the registries");
   return {};
 }
 

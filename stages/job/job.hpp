@@ -10,6 +10,7 @@
 #include "executor/egress/proxy.hpp"
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
+#include "executor/sandbox/egress.hpp"
 #include "executor/sandbox/id_slots.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/sandbox/script_client.hpp"
@@ -129,6 +130,11 @@ public:
   /// Cleans up every job of this installation, their caches too. Returns how many.
   Result<int> cleanup_all();
 
+  /// From time to time while a script runs: the way to registries' names stays closed where they
+  /// get other addresses. `known`: empty at first, then kept by the caller. Errors: those of
+  /// sandbox::follow_egress.
+  Status follow_registries(std::optional<sandbox::Addresses>& known);
+
   /// Host paths of a job's sockets.
   std::filesystem::path script_socket(const std::string& key, const std::string& role) const;
   std::filesystem::path broker_socket(const std::string& key) const;
@@ -174,7 +180,8 @@ private:
   /// Of one user's Podman one installation (state_dir) has jobs at a time: the egress rule and the
   /// ids of sandboxes are told by its records. Errors: misconfigured (another has), io, timed_out.
   Status claim_engine() const;
-  /// For all live jobs, whichever configuration began them.
+  /// What is kept from all live jobs, whichever configuration began them.
+  sandbox::Egress egress_of_all() const;
   Status close_way_to_registries();
   /// Starts once GROUND says that network and volumes are there.
   Status start_helper_sandbox(const JobSpec& job, const state::JobRecord& record,

@@ -108,6 +108,24 @@ try failing docker build -t x:1 ."
     expect_eq "$(world_leftovers)" ""
 }
 
+TEST "BuildKit's layers are found again by the same project on the same kind of ref, and by nobody else" {
+    local number=4210 made
+    script="printf 'FROM $timed\nRUN printf \"made-%%s\\\\n\" here >/dev/stderr\n' >Dockerfile
+docker build . 2>&1"
+    # made_by PROJECT [FILTER]: whether the step ran.
+    made_by() {
+        number=$((number + 1))
+        run_steps_of "$1" "$number" "$script" "${2:-.}"
+        expect_eq "$STATE" success
+        made=$(grep -c made-here <<<"$TRACE" || true)
+    }
+    made_by kit/app && expect_eq "$made" 1
+    made_by kit/app && expect_eq "$made" 0 "the control: the same again"
+    made_by kit/app '.git_info.protected = false' && expect_eq "$made" 1 "by a ref that is not protected"
+    made_by kit/other && expect_eq "$made" 1 "by another project"
+    made_by kit/app && expect_eq "$made" 0
+}
+
 TEST "Podman's layers are found again by the same project on the same kind of ref, and by nobody else" {
     before=$(stores | wc -l)
     script="cat >Dockerfile <<'END'

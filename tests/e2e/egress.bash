@@ -307,6 +307,37 @@ docker_files() {
     tool_files
 }
 
+TEST "an address that a registry's name gets while a job runs is closed to that job, too" {
+    local name=moving-$env_netns.test hits mover
+    hits() { grep -ac 'GET /hello' "$env_dir/log/web-5490.log"; }
+    # moves_while ID SECONDS: the job connects to what becomes the registry's address, until it cannot or has tried for so long.
+    moves_while() {
+        hits=$(hits || true)
+        (
+            until_true 120 eval '(($(hits) > hits))'
+            env_hosts "$env_gitlab_address" "$name"
+        ) &
+        mover=$!
+        run_steps "$1" "try before $get http://$env_gitlab_address:5490/hello
+for i in \$(seq $2); do $get http://$env_gitlab_address:5490/hello >/dev/null 2>&1 || break; sleep 1; done
+try after $get http://$env_gitlab_address:5490/hello" ".image.name = \"$world_tools\""
+        wait "$mover"
+    }
+    cp "$world_config" kept.toml
+    trap 'cat "$CASE_DIR/kept.toml" >"$world_config"' EXIT
+    env_hosts "$env_subnet.1" "$name"
+    printf '\n[[registry]]\nhost = "%s:5443"\npush = false\n' "$name" >>"$world_config"
+    moves_while 9043 60
+    expect_step before 0 "hello from the web"
+    expect_step after 7 "Couldn't connect"
+
+    # The control: the name means nothing any more.
+    cat kept.toml >"$world_config"
+    moves_while 9044 30
+    expect_step before 0 "hello from the web"
+    expect_step after 0 "hello from the web"
+}
+
 TEST "containers of a job's engine have the job's way out and no other" {
     publish_image base/dockercli:12 debian '{}' docker_files
     world_docker=$world_registry/base/dockercli:12

@@ -109,7 +109,13 @@ try stored grep -rs $author_password /root /tmp /run"
     cp "$world_config" kept.toml
     trap 'cat "$CASE_DIR/kept.toml" >"$world_config"' EXIT
     cat narrow.toml >"$world_config"
-    run_steps 6282 "$steps"
+    run_steps 6282 "$steps
+try foreign sh -c 'echo FROM other.example/app:1 | docker build -'
+try copied sh -c 'printf \"FROM scratch\nCOPY --from=other.example/app:1 / /\n\" | docker build -'
+try known sh -c 'echo FROM $world_busybox | docker build -q -'"
+    expect_step foreign 1 "Dockerfile:1" "other.example/app:1" allowed_bases
+    expect_step copied 1 "Dockerfile:2" "other.example/app:1" allowed_bases
+    expect_step known 0
     expect_step elsewhere 1 "a login for 'other.example' is of no use" "[[registry]]" "allowed_bases"
     expect_step hub 1 "a login for 'docker.io' is of no use"
     expect_step own 0 "Login Succeeded"

@@ -122,6 +122,11 @@ TEST "the database has a timer, which runs slipway as the user" {
     expect_contains "$unit" "slipway --config /etc/slipway/config.toml db update"
     grep -qx 'OnCalendar=\*-\*-\* 00/6:17:00' "$TREE/etc/systemd/system/slipway-db.timer"
     expect_contains "$OUTPUT" "systemctl enable --now slipway-db.timer"
+    unit=$(<"$TREE/etc/systemd/system/slipway-gc.service")
+    expect_contains "$unit" " --config /etc/slipway/config.toml gc"
+    expect_contains "$unit" "User=" "KillMode=process"
+    grep -qx OnUnitInactiveSec=10min "$TREE/etc/systemd/system/slipway-gc.timer"
+    expect_contains "$OUTPUT" "systemctl enable --now slipway-gc.timer"
 }
 
 TEST "a second run changes nothing and keeps an edited configuration" {

@@ -9,7 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <csignal>
+#include <string>
+#include <thread>
+#include <vector>
 
 namespace slipway::gitlab {
 namespace {
@@ -35,6 +40,35 @@ TEST_P(StopSignalDeathTest, InAStagesVeryLastStepIsASystemFailure) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Signals, StopSignalDeathTest, testing::Values(SIGTERM, SIGINT, SIGHUP));
+
+TEST(Repeated, WorksAgainAndAgainUntilItIsGoneAndTellsEachErrorOnce) {
+  std::atomic<int> times{0};
+  std::vector<std::string> told;
+  {
+    const Repeated repeated{std::chrono::milliseconds{1},
+                            [&]() -> Status {
+                              ++times;
+                              return Error{ErrorKind::io, times < 3 ? "one" : "other", "", {}};
+                            },
+                            [&](const Error& error) { told.push_back(error.what); }};
+    while (times < 6)
+      std::this_thread::yield();
+  }
+  const int at_its_end = times;
+
+  EXPECT_EQ(told, (std::vector<std::string>{"one", "other"}));
+  std::this_thread::yield();
+  EXPECT_EQ(times, at_its_end);
+}
+
+TEST(Repeated, GoesWithoutHavingWorkedWhereItsTimeDidNotCome) {
+  const Repeated repeated{std::chrono::hours{24},
+                          []() -> Status {
+                            ADD_FAILURE() << "not yet";
+                            return {};
+                          },
+                          [](const Error&) {}};
+}
 
 TEST(StageDeathTest, EndsWithItsOwnCodeWhereNobodyStopsIt) {
   EXPECT_EXIT(end_after(kNothing, 0), testing::ExitedWithCode(0), "");

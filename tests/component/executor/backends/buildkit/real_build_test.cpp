@@ -22,6 +22,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -107,11 +108,13 @@ oci::Digest make_base(oci::Layout& layout, const std::string& extra_config,
   return *layout.write_blob(manifest);
 }
 
-/// One machine's worth: a builder pool, one build sandbox, a workspace. Shared by all tests of this
-/// program.
+/// One machine's worth: a builder pool, one build sandbox, a workspace. One is shared by all tests
+/// of this program.
 class World {
 public:
-  World() {
+  explicit World(const std::string& name_of_it = "", std::uint64_t most_bytes = 0)
+      : own_{name_of_it + std::to_string(::getpid())} {
+    if (most_bytes > 0) config.max_cache_bytes = most_bytes;
     char name[] = "/tmp/slipway-buildkit-XXXXXX";
     dir = ::mkdtemp(name);
     sandbox::Engine engine;
@@ -120,7 +123,7 @@ public:
     podman = std::make_unique<sandbox::Podman>(engine, runner);
     config.state_dir = dir / "builders";
     config.tools_dir = environment("SLIPWAY_BUILDKIT_TOOLS");
-    config.owner = "test-" + std::to_string(::getpid());
+    config.owner = "test-" + own_;
     config.slots = sandbox::plan_slots(12 * 65536, {4, 4, 2});
     pool = std::make_unique<BuilderPool>(config, *podman, clock);
 
@@ -162,8 +165,8 @@ public:
     map >> inside >> first >> count;
     return {first, first + count};
   }
-  std::string sandbox_name() const { return "slipway-test-build-" + std::to_string(::getpid()); }
-  std::string volume() const { return "slipway-test-builds-" + std::to_string(::getpid()); }
+  std::string sandbox_name() const { return "slipway-test-build-" + own_; }
+  std::string volume() const { return "slipway-test-builds-" + own_; }
 
   void start() {
     const auto from = Steady::now();
@@ -238,6 +241,26 @@ public:
     return one;
   }
   Result<Built> build(const BuildJob& one) { return backend->build(one, *result); }
+  /// What the builder keeps, by its own account.
+  std::uint64_t cached_bytes() const {
+    engine_api::ScriptRequest request;
+    request.argv = {
+        "/tools/bin/buildctl",         "--addr", "unix://" + Places{}.socket, "du", "--format",
+        "{{range .}}{{.Size}} {{end}}"};
+    request.env = {{"PATH", "/usr/bin:/bin"}};
+    request.keep_others = true;
+    std::string text;
+    sandbox::ScriptIo io;
+    io.deadline = 30s;
+    io.out = [&](std::string_view bytes) { text += bytes; };
+    const auto ran = sandbox::run_script(dir / "init.sock", request, io);
+    EXPECT_TRUE(ran.ok() && ran->ending.exit_code == 0) << text;
+    std::istringstream sizes{text};
+    std::uint64_t total = 0;
+    for (std::uint64_t size = 0; sizes >> size;)
+      total += size;
+    return total;
+  }
   oci::ImageConfig config_of(const oci::Digest& manifest) {
     const auto tree = oci::read_tree(*result, manifest);
     EXPECT_TRUE(tree.ok()) << tree.error().text();
@@ -260,6 +283,9 @@ public:
   std::chrono::milliseconds cold{0};
   std::string said;
   std::string problem;
+
+private:
+  std::string own_;
 };
 
 class RealBuild : public testing::Test {
@@ -506,6 +532,26 @@ TEST_F(RealBuild, BuildersShareTheirHostIdsWhereThereAreTooFewAndItIsSaid) {
   }
   EXPECT_TRUE(pool.discard("one").ok());
   EXPECT_TRUE(pool.discard("two").ok());
+}
+
+// BuildKit looks a minute after a build has ended.
+TEST_F(RealBuild, ABuilderKeepsNoMoreThanItsDiskBound) {
+  constexpr std::uint64_t kBound = 64UL << 20;
+  World small{"small-", kBound};
+  ASSERT_EQ(small.problem, "");
+  for (int i = 0; i < 4; ++i) {
+    const auto number = std::to_string(i);
+    const auto built = small.build(small.job(
+        "FROM busybox\nRUN busybox head -c 33554432 /dev/urandom > /file-" + number + "\n"));
+    ASSERT_TRUE(built.ok()) << built.error().text() << "\n" << small.said;
+  }
+  EXPECT_GT(small.cached_bytes(), kBound) << "the control: there is something to remove";
+
+  const auto patience = Steady::now() + 4min;
+  while (small.cached_bytes() > kBound && Steady::now() < patience)
+    std::this_thread::sleep_for(2s);
+
+  EXPECT_LE(small.cached_bytes(), kBound);
 }
 
 TEST_F(RealBuild, AKilledDaemonIsReplaced) {
