@@ -22,6 +22,7 @@
 #include "executor/process/remembered.hpp"
 #include "executor/sandbox/host_platforms.hpp"
 #include "executor/sandbox/podman_api.hpp"
+#include "executor/sandbox/quick_kill.hpp"
 #include "stages/image/images.hpp"
 
 #include <pwd.h>
@@ -202,6 +203,10 @@ Result<int> Wiring::collect_garbage(bool all) {
   // Also of a scan that left nothing else.
   if (auto scans = gate::SandboxedTrivy::remove_orphans(podman_, owner_); !scans)
     return std::move(scans).error().in("removing what killed scans left");
+  sandbox::end_orphans(engine_.containers_conf, [this](const std::string& id) {
+    const auto facts = podman_.inspect(id);
+    return facts || facts.error().kind != ErrorKind::not_found;
+  });
   if (!ended) return std::move(ended).error().in("revoking what dead jobs left");
   return dead;
 }

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <functional>
 #include <string>
 
 namespace slipway::sandbox {
@@ -14,5 +16,11 @@ namespace slipway::sandbox {
 /// used again kills nothing. False: nothing was done, or it takes longer; removing it by Podman is
 /// right after either.
 bool quick_kill(const std::string& id, std::int64_t pid);
+
+/// Kills the processes of containers that Podman does not know any more: where it is killed between
+/// making and starting one, that one can be removed, and its first process waits on for ever. Only
+/// what a Podman with `containers_conf` as its CONTAINERS_CONF began. Returns how many.
+int end_orphans(const std::filesystem::path& containers_conf,
+                const std::function<bool(const std::string& id)>& is_known);
 
 } // namespace slipway::sandbox

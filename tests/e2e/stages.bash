@@ -732,6 +732,32 @@ int main(void) { signal(SIGTERM, SIG_IGN); for (;;) pause(); }'
     sed "s|^trivy = .*|trivy = \"$world_dir/endless\"|; /^trivy_sha256/d" "$world_config" >"$1"
 }
 
+gc_leaves_nothing() {
+    with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" gc >/dev/null && [[ -z $(owned)$(world_leftovers) ]]
+}
+
+TEST "slipway gc removes what sudden deaths at random moments of builds, scans and pushes left" {
+    local seed=$((SRANDOM % 32768)) round moment simulator
+    RANDOM=$seed
+    job 3066 "for i in \$(seq 1000); do printf 'FROM $tiny\nRUN printf %s >/word\n' \"\$i-\$(cat /proc/sys/kernel/random/uuid)\" >Dockerfile
+docker build -q -t $world_registry/grp/app/random:1 . && docker push -q $world_registry/grp/app/random:1; done"
+    for round in 1 2 3 4 5; do
+        sim 3066 &
+        simulator=$!
+        until_true 30 test -s "$CASE_DIR/3066/pid"
+        moment=$((RANDOM % 8000))
+        echo "seed $seed, round $round: after $moment ms"
+        sleep "$((moment / 1000)).$(printf %03d $((moment % 1000)))"
+        # shellcheck disable=SC2046
+        kill -KILL "$(cat "$CASE_DIR/3066/pid")" $(slipway_pids) $(worker_pids) 2>/dev/null || true
+        wait "$simulator" || true
+        rm -rf "$CASE_DIR/3066"
+        # What a Podman that outlives slipway still makes is found by the next one.
+        until_true 30 gc_leaves_nothing || fail "seed $seed, $moment ms: $(owned)$(world_leftovers)" || return 1
+    done
+    [[ -n $(world_registry_digest grp/app/random:1) ]] # at least one round came to a push
+}
+
 TEST "what dies in a build, in a scan or in an upload leaves no container, no process, no mount and no tag" {
     local mark=9$BASHPID config=$world_dir/etc/points.toml
     endless_scanner "$config"

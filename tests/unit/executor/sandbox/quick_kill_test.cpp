@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -83,6 +84,31 @@ TEST(QuickKill, LeavesWhatIsNotThatContainers) {
 
   EXPECT_FALSE(conmon.ended());
   EXPECT_FALSE(other.ended());
+}
+
+TEST(EndOrphans, KillsWhatItsPodmanDoesNotKnowAnyMoreAndNothingElse) {
+  const auto conf = testing::TempDir() + "containers.conf";
+  ASSERT_EQ(::setenv("CONTAINERS_CONF", conf.c_str(), 1), 0);
+  Keeper orphan{"conmon"};
+  Keeper named_otherwise{"konmon"};
+  ASSERT_EQ(::setenv("CONTAINERS_CONF", "/elsewhere", 1), 0);
+  Keeper of_another_podman{"conmon"};
+  ::unsetenv("CONTAINERS_CONF");
+  std::string asked;
+  const auto known = [&](bool answer) {
+    return [&asked, answer](const std::string& id) {
+      asked = id;
+      return answer;
+    };
+  };
+
+  EXPECT_EQ(end_orphans(conf, known(true)), 0);
+  EXPECT_FALSE(orphan.ended());
+  EXPECT_EQ(end_orphans(conf, known(false)), 1);
+  EXPECT_EQ(asked, "0123abc");
+  EXPECT_TRUE(orphan.ended());
+  EXPECT_FALSE(named_otherwise.ended());
+  EXPECT_FALSE(of_another_podman.ended());
 }
 
 } // namespace
