@@ -732,6 +732,17 @@ int main(void) { signal(SIGTERM, SIG_IGN); for (;;) pause(); }'
     sed "s|^trivy = .*|trivy = \"$world_dir/endless\"|; /^trivy_sha256/d" "$world_config" >"$1"
 }
 
+TEST "a job that builds nothing needs neither BuildKit nor Trivy nor a database" {
+    local config=$world_dir/etc/bare.toml
+    sed -E 's#^(trivy|buildkitd|buildctl|db_dir) = .*#\1 = "/nonexistent/\1"#' "$world_config" >"$config"
+    expect_eq "$(grep -c '"/nonexistent/' "$config")" 4
+    job 3067 'echo gre""en'
+    sim_config=$config sim 3067
+    expect_contains "$(all 3067 run:build_script out)" green
+    expect_eq "$(result 3067)" success
+    expect_nothing_left
+}
+
 gc_leaves_nothing() {
     with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" gc >/dev/null && [[ -z $(owned)$(world_leftovers) ]]
 }
