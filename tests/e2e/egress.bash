@@ -308,7 +308,8 @@ docker_files() {
 }
 
 TEST "an address that a registry's name gets while a job runs is closed to that job, too" {
-    local name=moving-$env_netns.test hits mover
+    # What a name once was is remembered as long as the machine runs: a new name each time.
+    local name=moving-$BASHPID-$SRANDOM.test hits mover
     hits() { grep -ac 'GET /hello' "$env_dir/log/web-5490.log"; }
     # moves_while ID SECONDS: the job connects to what becomes the registry's address, until it cannot or has tried for so long.
     moves_while() {
