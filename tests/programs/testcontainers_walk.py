@@ -33,7 +33,8 @@ with server().waiting_for(LogMessageWaitStrategy("ready").with_startup_timeout(2
 
 with Network() as network:
     with server().with_network(network).with_network_aliases("web").waiting_for(LogMessageWaitStrategy("ready")):
-        asks = ["sh", "-c", "until wget -qO- http://web:8000/; do sleep 0.2; done; echo; echo asked"]
+        # It stays: what has ended before its log was looked at counts as failed.
+        asks = ["sh", "-c", "until wget -qO- http://web:8000/; do sleep 0.2; done; echo; echo asked; sleep 60"]
         with (DockerContainer(IMAGE).with_command(asks).with_network(network)
               .waiting_for(LogMessageWaitStrategy("asked"))) as client:
             print("network:", client.get_logs()[0].decode().split("\n")[0])
