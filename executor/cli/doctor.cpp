@@ -52,6 +52,13 @@ void check_landlock(int abi, const std::string& program, Report& report) {
                    "a kernel from 5.13 with landlock in its list of security modules (lsm=)");
 }
 
+void check_closed(const std::string& key, const std::string& file, Report& report) {
+  struct stat found {};
+  if (::stat(file.c_str(), &found) == 0 && (found.st_mode & 0077U) != 0)
+    report.problem(key + " (" + file + ") is open to other users",
+                   "chmod 0600, owned by the service user");
+}
+
 // Files that hold a secret, and are open to others.
 void check_files(const engine_api::IssuerSpec& spec, Report& report) {
   for (const auto& type : config::credential_types()) {
@@ -62,11 +69,7 @@ void check_files(const engine_api::IssuerSpec& spec, Report& report) {
             setting.key == "client_cert_file")
           continue;
         const std::string key{setting.key};
-        struct stat found {};
-        if (spec.text(key).empty() || ::stat(spec.text(key).c_str(), &found) != 0) continue;
-        if ((found.st_mode & 0077U) != 0)
-          report.problem(key + " (" + spec.text(key) + ") is open to other users",
-                         "chmod 0600, owned by the service user");
+        if (!spec.text(key).empty()) check_closed(key, spec.text(key), report);
       }
     }
   }
@@ -226,10 +229,7 @@ int doctor_signing(const config::Config& config, std::ostream& out) {
   if (!signing.key_file.empty()) {
     out << "signing: by the key " << signing.key_file.string() << "\n";
     needs("key_file", signing.key_file, R_OK);
-    struct stat found {};
-    if (::stat(signing.key_file.c_str(), &found) == 0 && (found.st_mode & 0077U) != 0)
-      report.problem("key_file (" + signing.key_file.string() + ") is open to other users",
-                     "chmod 0600, owned by the service user");
+    check_closed("key_file", signing.key_file.string(), report);
     return report.problems();
   }
   if (!signing.command.empty()) {

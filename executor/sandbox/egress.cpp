@@ -330,38 +330,6 @@ Result<Addresses> addresses_of(const Engine& engine, const Egress& egress,
 }
 
 /// The lock of lock_egress() is held.
-Status enforce(Podman& podman, const Addresses& addresses, bool isolate);
-
-} // namespace
-
-Result<Addresses> registry_addresses(const Engine& engine, const Egress& egress) {
-  const auto lock = lock_egress(engine);
-  if (!lock) return lock.error();
-  return addresses_of(engine, egress);
-}
-
-Status enforce_egress(Podman& podman, const Egress& egress) {
-  const auto lock = lock_egress(podman.engine());
-  if (!lock) return lock.error();
-  const auto addresses = addresses_of(podman.engine(), egress);
-  if (!addresses) return Error{addresses.error()}.in("installing the egress rule");
-  return enforce(podman, *addresses, egress.isolate);
-}
-
-Status follow_egress(Podman& podman, const Egress& egress, std::optional<Addresses>& known) {
-  constexpr std::chrono::milliseconds kSoon{1000}; // the end of the script waits for it
-  const auto lock = lock_egress(podman.engine());
-  if (!lock) return lock.error();
-  const auto addresses = addresses_of(podman.engine(), egress, kSoon);
-  if (!addresses) return addresses.error();
-  if (known == *addresses) return {};
-  if (auto enforced = enforce(podman, *addresses, egress.isolate); !enforced) return enforced;
-  known = *addresses;
-  return {};
-}
-
-namespace {
-
 Status enforce(Podman& podman, const Addresses& addresses, bool isolate) {
   const auto apply = [&podman](const std::string& script) -> Status {
     auto done = podman.unshare({kNft, "-f", "-"}, script, true);
@@ -391,5 +359,31 @@ Status enforce(Podman& podman, const Addresses& addresses, bool isolate) {
 }
 
 } // namespace
+
+Result<Addresses> registry_addresses(const Engine& engine, const Egress& egress) {
+  const auto lock = lock_egress(engine);
+  if (!lock) return lock.error();
+  return addresses_of(engine, egress);
+}
+
+Status enforce_egress(Podman& podman, const Egress& egress) {
+  const auto lock = lock_egress(podman.engine());
+  if (!lock) return lock.error();
+  const auto addresses = addresses_of(podman.engine(), egress);
+  if (!addresses) return Error{addresses.error()}.in("installing the egress rule");
+  return enforce(podman, *addresses, egress.isolate);
+}
+
+Status follow_egress(Podman& podman, const Egress& egress, std::optional<Addresses>& known) {
+  constexpr std::chrono::milliseconds kSoon{1000}; // the end of the script waits for it
+  const auto lock = lock_egress(podman.engine());
+  if (!lock) return lock.error();
+  const auto addresses = addresses_of(podman.engine(), egress, kSoon);
+  if (!addresses) return addresses.error();
+  if (known == *addresses) return {};
+  if (auto enforced = enforce(podman, *addresses, egress.isolate); !enforced) return enforced;
+  known = *addresses;
+  return {};
+}
 
 } // namespace slipway::sandbox

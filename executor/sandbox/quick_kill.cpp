@@ -48,10 +48,6 @@ std::string container_of_conmon(std::int64_t pid) {
   return words->substr(from, words->find('\0', from) - from);
 }
 
-bool is_conmon_of(const std::string& id, std::int64_t pid) {
-  return container_of_conmon(pid) == id;
-}
-
 bool has_variable(std::int64_t pid, const std::string& variable) {
   const auto all = read_file(proc_of(pid) + "/environ", 1UL << 20);
   return all && ('\0' + *all).find('\0' + variable + '\0') != std::string::npos;
@@ -66,7 +62,7 @@ bool quick_kill(const std::string& id, std::int64_t pid) {
   const auto parent = parent_of(pid);
   if (!first || parent <= 1) return false;
   const auto conmon = process_of(parent);
-  if (!conmon || !is_conmon_of(id, parent) || parent_of(pid) != parent) return false;
+  if (!conmon || container_of_conmon(parent) != id || parent_of(pid) != parent) return false;
   if (::syscall(SYS_pidfd_send_signal, first.get(), SIGKILL, nullptr, 0) != 0) return false;
   pollfd end{conmon.get(), POLLIN, 0};
   return ::poll(&end, 1, kPatienceMs) > 0;

@@ -238,13 +238,17 @@ private:
     return plain("from", options, {image});
   }
 
-  /// The ID of a working container, by its name or the beginning of its ID; "" where there is none.
-  Result<std::string> container_of(const std::string& text) const {
+  /// The working containers, for container_in.
+  Result<std::string> containers() const {
     auto list = tools().ask({program_.path, "containers", "--noheading", "--notruncate", "--format",
                              "{{.ContainerID}} {{.ContainerName}}"},
                             kMaxSaid);
     if (!list) return std::move(list).error().in("looking for working containers");
-    auto id = find_container(*list, text);
+    return list;
+  }
+  /// The ID of one of them, by its name or the beginning of its ID; "" where there is none.
+  static Result<std::string> container_in(const std::string& list, const std::string& text) {
+    auto id = find_container(list, text);
     // Out of a sandbox that the job may have taken over, and a file name here.
     if (!id.empty() && !oci::Digest::parse("sha256:" + id))
       return Error{
@@ -282,11 +286,14 @@ private:
     for (auto& [name, value] : options) {
       if (name != "from") continue;
       // As buildah: a working container of that name comes before an image.
-      const auto other = container_of(value);
+      const auto there = containers();
+      if (!there) return there.error();
+      const auto other = container_in(*there, value);
       if (!other) return other.error();
       auto images = other->empty() ? bring_to_copy(value) : images_of(*other);
       if (!images) return std::move(images).error();
-      const auto target = container_of(order_.arguments.empty() ? "" : order_.arguments.front());
+      const auto target =
+          container_in(*there, order_.arguments.empty() ? "" : order_.arguments.front());
       if (!target) return target.error();
       if (target->empty()) continue; // which buildah says
       if (auto noted = session_.note_copied(*target, *images); !noted)
@@ -325,7 +332,9 @@ private:
     oci::BaseLayers known;
     const auto bases = session_.known_bases();
     if (!bases) return bases.error();
-    const auto container = container_of(order_.arguments.front());
+    const auto there = containers();
+    if (!there) return there.error();
+    const auto container = container_in(*there, order_.arguments.front());
     if (!container) return container.error();
     for (const auto& base : *bases)
       if (auto learnt = oci::learn_layers(layout, base.digest, known); !learnt)
