@@ -39,6 +39,8 @@ namespace {
 constexpr std::size_t kMaxScriptBytes = 64UL << 20;
 constexpr std::chrono::seconds kBrokerPatience{8};
 constexpr std::chrono::seconds kLookAtNames{20};
+// A look at what was refused takes some 20 ms: after scripts that failed, or took so long.
+constexpr std::chrono::milliseconds kWorthALook{500};
 constexpr std::uint64_t kFewestFiles = 10000; ///< of a file system that has a number of them
 constexpr const char* kGreen = "\033[32;1m";
 constexpr const char* kPlain = "\033[0;m";
@@ -558,9 +560,20 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   const auto disk = watch_disk(tools, stop);
   const auto memory = watch_memory(tools, key, job_log);
   const auto registries = follow_registries(tools, key);
+  const auto began = std::chrono::steady_clock::now();
   auto result = tools.jobs.run(*record, where, io);
   out.finish();
   err.finish();
+  const auto took = std::chrono::steady_clock::now() - began;
+  const bool succeeded = result && result->ending.exit_code == 0;
+  if (!stop.raised() && (!succeeded || took > kWorthALook)) {
+    if (auto told = tools.jobs.tell_refused(
+            *record, images ? images->build_networks() : std::vector<std::string>{},
+            std::chrono::ceil<std::chrono::seconds>(took) + std::chrono::seconds{1}, say_egress);
+        !told)
+      log::write(log::Level::warning, "cannot tell what was refused",
+                 {{"job", key}, {"why", told.error().text()}});
+  }
   if (registry) registry->stop(kBrokerPatience);
   if (broker) {
     broker->stop(kBrokerPatience);

@@ -30,6 +30,7 @@ constexpr int kMostBridges = 256; // podman0 to podman255: Podman takes the lowe
 constexpr std::size_t kMostMemoryBytes = 1UL << 20;
 constexpr std::size_t kMostAddressesPerHost = 512;
 constexpr std::chrono::milliseconds kResolveDeadline{10000};
+constexpr std::chrono::hours kRemembered{1}; // what was refused; as egress_script() has it
 
 bool is_address(int family, const std::string& text) {
   std::array<unsigned char, sizeof(in6_addr)> binary{};
@@ -104,6 +105,9 @@ bool matches(const json& expression, const char* op, const char* key, const char
          member(member(member(match, "left"), "meta"), "key") == key;
 }
 
+constexpr std::pair<const char*, const char*> kNotedSets[] = {{"@blocked4", "@refused4"},
+                                                              {"@blocked6", "@refused6"}};
+
 const json& both_names() {
   static const json kNames{
       {"concat", {{{"meta", {{"key", "iifname"}}}}, {{"meta", {{"key", "oifname"}}}}}}};
@@ -136,8 +140,19 @@ std::string meaning_of_closed(const json& expression) {
   return from && size == 2 && last.contains("reject") ? "closed router" : "";
 }
 
-// "@set" of a rule that refuses all that goes to the set, "@set tcp" where only TCP, "isolate",
-// "masquerade"; of any other rule "".
+// What follows the address in a rule that writes down TCP and UDP in a set: it lets nothing pass.
+bool notes_refusal(const json& expression, const std::string& set) {
+  static const json kBoth{{"set", {"tcp", "udp"}}};
+  const auto& kind = member(expression[1], "match");
+  const auto& note = member(expression.back(), "set");
+  return expression.size() == 3 && member(kind, "op") == "==" &&
+         member(member(member(kind, "left"), "meta"), "key") == "l4proto" &&
+         member(kind, "right") == kBoth && member(note, "op") == "update" &&
+         member(note, "set") == set;
+}
+
+// "@set" of a rule that refuses all that goes to the set, "@set tcp" where only TCP, "@set noted"
+// of one that writes that down, "isolate", "masquerade"; of any other rule "".
 std::string meaning_of(const json& expression) {
   if (expression.size() < 2 || expression.size() > 4) return "";
   if (auto closed = meaning_of_closed(expression); !closed.empty()) return closed;
@@ -155,9 +170,27 @@ std::string meaning_of(const json& expression) {
   if (member(to, "op") != "==" || member(member(member(to, "left"), "payload"), "field") != "daddr")
     return "";
   const auto& set = member(to, "right");
-  if (!set.is_string() || !expression.back().contains("reject")) return "";
+  if (!set.is_string()) return "";
+  for (const auto& [blocked, refused] : kNotedSets) {
+    if (set == blocked && notes_refusal(expression, refused))
+      return set.get<std::string>() + " noted";
+  }
+  if (!expression.back().contains("reject")) return "";
   if (expression.size() == 2) return set.get<std::string>();
   return matches(expression[1], "==", "l4proto", "tcp") ? set.get<std::string>() + " tcp" : "";
+}
+
+// Addresses by host; empty where there is none, or none that can be read.
+json read_memory(const std::filesystem::path& file) {
+  if (const auto text = read_file(file, kMostMemoryBytes); text.ok()) {
+    auto document = json::parse(*text, nullptr, false);
+    if (document.is_object()) return document;
+  }
+  return json::object();
+}
+
+std::filesystem::path memory_of(const Engine& engine) {
+  return engine.runtime_dir / "slipway-egress.json";
 }
 
 } // namespace
@@ -189,11 +222,7 @@ Addresses resolve(const std::string& host, std::chrono::milliseconds deadline) {
 
 Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const Resolver& resolver,
                                     const std::filesystem::path& memory) {
-  json remembered = json::object();
-  if (auto text = read_file(memory, kMostMemoryBytes); text.ok()) {
-    auto document = json::parse(*text, nullptr, false);
-    if (document.is_object()) remembered = std::move(document);
-  }
+  json remembered = read_memory(memory);
   Addresses all;
   bool learned = false;
   for (const auto& entry : hosts) {
@@ -246,10 +275,17 @@ std::string egress_script(const std::vector<std::string>& addresses4,
     return pairs;
   };
   const auto bridges = pairs_of("podman", isolate ? kMostBridges : 0);
+  // A set that is full takes no more; the packet is refused all the same.
+  const auto noted = [](const std::string& name, const std::string& address) {
+    return "\tset " + name + " {\n\t\ttype ifname . " + address +
+           " . inet_proto . inet_service\n\t\tsize 4096\n\t\tflags dynamic,timeout\n"
+           "\t\ttimeout 1h\n\t}\n";
+  };
   return std::string{kRemoveTable} + "table inet slipway_egress {\n" +
          set_of("blocked4", "ipv4_addr", addresses4) + set_of("blocked6", "ipv6_addr", addresses6) +
          set_of("same_bridge", "ifname . ifname", bridges) +
          set_of("closed", "ifname . ifname", pairs_of("swc", kMostClosed)) +
+         noted("refused4", "ipv4_addr") + noted("refused6", "ipv6_addr") +
          "\tchain forward {\n"
          "\t\ttype filter hook forward priority -300; policy accept;\n"
          "\t\tiifname \"swc*\" iifname . oifname != @closed meta l4proto tcp reject with tcp "
@@ -259,6 +295,10 @@ std::string egress_script(const std::vector<std::string>& addresses4,
          (isolate ? "\t\tiifname \"podman*\" oifname \"podman*\" iifname . oifname != "
                     "@same_bridge drop\n"
                   : "") +
+         "\t\tip daddr @blocked4 meta l4proto { tcp, udp } update @refused4 "
+         "{ iifname . ip daddr . meta l4proto . th dport }\n"
+         "\t\tip6 daddr @blocked6 meta l4proto { tcp, udp } update @refused6 "
+         "{ iifname . ip6 daddr . meta l4proto . th dport }\n"
          "\t\tip daddr @blocked4 meta l4proto tcp reject with tcp reset\n"
          "\t\tip6 daddr @blocked6 meta l4proto tcp reject with tcp reset\n"
          "\t\tip daddr @blocked4 reject with icmpx admin-prohibited\n"
@@ -299,9 +339,10 @@ bool is_in_force(const std::string& listing, const Addresses& addresses, bool is
     const auto& expression = member(member(object, "rule"), "expr");
     if (expression.is_array()) rules.insert(meaning_of(expression));
   }
-  std::multiset<std::string> wanted{
-      "@blocked4",  "@blocked4 tcp",  "@blocked6", "@blocked6 tcp", "masquerade",
-      "closed out", "closed out tcp", "closed in", "closed router", "closed router tcp"};
+  std::multiset<std::string> wanted{"@blocked4",  "@blocked4 tcp", "@blocked4 noted",
+                                    "@blocked6",  "@blocked6 tcp", "@blocked6 noted",
+                                    "masquerade", "closed out",    "closed out tcp",
+                                    "closed in",  "closed router", "closed router tcp"};
   if (isolate) wanted.insert("isolate");
   // Any other rule, also one that is only in the way, is "".
   return hooks == std::set<std::string>{"\"forward\"-300", "\"input\"-300", "\"postrouting\"100"} &&
@@ -325,8 +366,7 @@ Result<Addresses> addresses_of(const Engine& engine, const Egress& egress,
                                std::chrono::milliseconds deadline = kResolveDeadline) {
   return blocked_addresses(
       egress.enabled ? egress.blocked_hosts : std::vector<std::string>{},
-      [deadline](const std::string& host) { return resolve(host, deadline); },
-      engine.runtime_dir / "slipway-egress.json");
+      [deadline](const std::string& host) { return resolve(host, deadline); }, memory_of(engine));
 }
 
 /// The lock of lock_egress() is held.
@@ -372,6 +412,58 @@ Status enforce_egress(Podman& podman, const Egress& egress) {
   const auto addresses = addresses_of(podman.engine(), egress);
   if (!addresses) return Error{addresses.error()}.in("installing the egress rule");
   return enforce(podman, *addresses, egress.isolate);
+}
+
+std::vector<RefusedConnection> refused_in(const std::string& listing,
+                                          const std::set<std::string>& bridges,
+                                          std::chrono::seconds within) {
+  std::vector<RefusedConnection> refused;
+  const auto document = json::parse(listing, nullptr, false);
+  const auto& objects = member(document, "nftables");
+  if (!objects.is_array()) return refused;
+  const auto oldest = std::chrono::seconds{kRemembered} - within;
+  for (const auto& object : objects) {
+    const auto& set = member(object, "set");
+    const auto& elements = member(set, "elem");
+    if (!elements.is_array() || !member(set, "name").is_string() ||
+        !member(set, "name").get<std::string>().starts_with("refused"))
+      continue;
+    for (const auto& entry : elements) {
+      const auto& element = member(entry, "elem");
+      const auto& key = member(member(element, "val"), "concat");
+      const auto& left = member(element, "expires");
+      if (!key.is_array() || key.size() != 4 || !key[0].is_string() || !key[1].is_string() ||
+          !key[2].is_string() || !key[3].is_number_unsigned() || !left.is_number_integer() ||
+          left.get<std::int64_t>() < oldest.count() || !bridges.contains(key[0].get<std::string>()))
+        continue;
+      refused.push_back({key[1].get<std::string>(), key[1].get<std::string>(),
+                         key[2].get<std::string>(), key[3].get<unsigned>()});
+    }
+  }
+  std::sort(refused.begin(), refused.end());
+  refused.erase(std::unique(refused.begin(), refused.end()), refused.end());
+  return refused;
+}
+
+Result<std::vector<RefusedConnection>>
+refused_connections(Podman& podman, const std::vector<std::string>& blocked_hosts,
+                    const std::set<std::string>& bridges, std::chrono::seconds within) {
+  if (bridges.empty() || !podman.has_network_namespace()) return std::vector<RefusedConnection>{};
+  auto listing =
+      podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
+  if (!listing) return std::move(listing).error();
+  if (!process::succeeded(listing->ending))
+    return Error{
+        ErrorKind::io, "nft: " + process::describe(listing->ending) + ": " + listing->err, "", {}};
+  auto refused = refused_in(listing->out, bridges, within);
+  const auto names = read_memory(memory_of(podman.engine()));
+  for (const auto& entry : blocked_hosts) {
+    const auto host = host_of(entry);
+    const auto addresses = texts_of(member(names, host.c_str()));
+    for (auto& connection : refused)
+      if (addresses.contains(connection.address)) connection.host = host;
+  }
+  return refused;
 }
 
 Status follow_egress(Podman& podman, const Egress& egress, std::optional<Addresses>& known) {

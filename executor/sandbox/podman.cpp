@@ -307,6 +307,10 @@ std::string prefix_of(const json& network) {
   return dot != std::string::npos && subnet.ends_with(".0/24") ? subnet.substr(0, dot + 1) : "";
 }
 
+Network network_from(const json& document) {
+  return {prefix_of(document), usable_bridge(text_of(member(document, "network_interface")))};
+}
+
 // With one port left, netavark leaves the bridge alone and its firewall calls out. The kernel needs
 // 20 to 30 ms for each deletion of interfaces, and as long for a group of them.
 std::string keep_bridge_batch(const std::string& bridge) {
@@ -608,7 +612,7 @@ Result<Network> Podman::create_network(const std::string& name,
   if (answer->ok()) {
     auto made = read_json(*answer, "creating network " + name);
     if (!made) return std::move(made).error();
-    return Network{prefix_of(*made)};
+    return network_from(*made);
   }
   const auto said = complaint_of(*answer);
   if (answer->status != 409 && !contains(said, "already exists") && !contains(said, "already used"))
@@ -625,13 +629,13 @@ Result<Network> Podman::create_network(const std::string& name,
     return Error{
         ErrorKind::unavailable, "network " + name + " exists and is not this job's", "", {}};
   }
-  return Network{prefix_of(*document)};
+  return network_from(*document);
 }
 
 Result<Network> Podman::create_closed_network(const std::string& name,
                                               const std::map<std::string, std::string>& labels) {
   const auto closed_from = [&](const json& document) -> Result<Network> {
-    Network network{prefix_of(document)};
+    Network network = network_from(document);
     const bool ours = text_of(member(document, "network_interface")).starts_with(kClosedStem) &&
                       labels_of(member(document, "labels")) == labels &&
                       member(document, "dns_enabled") == false;

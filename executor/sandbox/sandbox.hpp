@@ -196,6 +196,7 @@ struct Network {
   /// "10.89.4.": the first three numbers of all its addresses; "" where it is no /24 (an operator's
   /// `default_subnet_pools`), and then no address can be given.
   std::string prefix;
+  std::string bridge; ///< its interface's name; "" where it is none of Podman's or of ours
   /// Addresses from 100 on are given by whoever starts a sandbox, lower ones by Podman.
   std::string address(int number) const { return prefix + std::to_string(number); }
 };
@@ -250,6 +251,7 @@ public:
   Result<Network> create_closed_network(const std::string& name,
                                         const std::map<std::string, std::string>& labels);
   Status remove_networks(const std::vector<std::string>& names);
+  std::string bridge_of(const std::string& network); ///< "": none is there, or it cannot be told
   Result<std::vector<std::string>> list_networks(const std::string& label,
                                                  const std::string& value);
   Status create_volume(const std::string& name, const std::map<std::string, std::string>& labels);
@@ -270,7 +272,6 @@ private:
   Result<ContainerFacts> create(const SandboxSpec& spec);
   Status remove_one(const std::string& target, const std::string& name);
   Status remove_when(const std::vector<std::string>& names, const std::shared_future<void>& ready);
-  std::string bridge_of(const std::string& network); ///< "": none is there, or it cannot be told
 
   Engine engine_;
   process::ProcessRunner& runner_;

@@ -112,6 +112,7 @@ std::string to_json(const JobRecord& r) {
                             {"image_id", r.image_id},
                             {"containers", r.containers},
                             {"network", r.network},
+                            {"bridge", r.bridge},
                             {"volume", r.volume},
                             {"cache_volume", r.cache_volume},
                             {"network_closed", r.network_closed},
@@ -149,6 +150,7 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.image_id = json.at("image_id");
     r.containers = json.at("containers").get<std::vector<std::string>>();
     r.network = json.at("network");
+    r.bridge = json.value("bridge", "");
     r.volume = json.at("volume");
     r.cache_volume = json.at("cache_volume");
     r.network_closed = json.value("network_closed", false);

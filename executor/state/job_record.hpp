@@ -54,6 +54,7 @@ struct JobRecord {
   // Everything of the container engine carries the label io.slipway.job=<key>.
   std::vector<std::string> containers;
   std::string network;
+  std::string bridge; ///< of the network; "" where that is not known
   std::string volume;
   std::string cache_volume;
   // What the job's sandboxes may connect to, as it was when they were made.

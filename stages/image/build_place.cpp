@@ -236,6 +236,15 @@ Status BuildPlace::open_bases() {
   return open_bases_here();
 }
 
+std::vector<std::string> BuildPlace::networks() {
+  const std::lock_guard guard{opening_};
+  if (!bases_) return {};
+  namespace buildkit = backends::buildkit;
+  return {buildkit::names_for(builder_domain_, tools_.owner, buildkit::NetworkKind::open).network(),
+          backends::buildah::names_for(trust_domain_, tools_.owner).network(),
+          backends::kaniko::network_for(trust_domain_, tools_.owner)};
+}
+
 Status BuildPlace::open_bases_here() {
   if (bases_) return {};
   auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,

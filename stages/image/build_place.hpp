@@ -71,6 +71,9 @@ public:
   BaseImages& bases() { return *bases_; }
   /// Only the base images, without a sandbox. Errors: io; timed_out.
   Status open_bases();
+  /// The networks, open ones, in which builds of this job may have run steps; none where it has
+  /// built nothing.
+  std::vector<std::string> networks();
   /// What the backends keep for this trust domain is erased before its next use by another script,
   /// and as soon as nobody uses it. Errors: io.
   Status spoil_caches();

@@ -1678,6 +1678,10 @@ void Images::note(const oci::Digest& manifest, std::string text) {
   add_note(std::move(text));
 }
 
+std::vector<std::string> Images::build_networks() const {
+  return place_->networks();
+}
+
 std::string Images::summary() const {
   const std::lock_guard guard{noting_};
   std::string text;

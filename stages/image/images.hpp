@@ -128,6 +128,8 @@ public:
   /// The summary block for the job log: one entry per push, and one per image that was built and
   /// not pushed; "" where there was nothing.
   std::string summary() const;
+  /// As BuildPlace::networks().
+  std::vector<std::string> build_networks() const;
 
 private:
   Result<state::ImageStore*> store();

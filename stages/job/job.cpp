@@ -32,6 +32,7 @@ constexpr int kJobNumber = 100;
 constexpr int kFirstService = 101;
 constexpr int kLastAddress = 254;
 constexpr std::size_t kMostServices = 150;
+constexpr std::size_t kMostRefused = 64; // lines for a script
 constexpr const char* kProxyTarget = "/run/slipway/egress";
 /// Of the job's own loopback; slipway-init listens there.
 constexpr const char* kRegistryAddress = "127.0.82.1";
@@ -659,6 +660,35 @@ Status Jobs::follow_registries(std::optional<sandbox::Addresses>& known) {
   return {};
 }
 
+Status Jobs::tell_refused(const state::JobRecord& record, std::vector<std::string> networks,
+                          std::chrono::seconds within, const Say& say) {
+  if (record.network_closed || record.blocked_hosts.empty()) return {};
+  std::error_code failed;
+  if (std::filesystem::exists(tools_.folders.dir(record.key) / "session", failed))
+    networks.push_back(container_name(record.key, "session"));
+  std::set<std::string> bridges{record.bridge};
+  for (const auto& network : networks)
+    bridges.insert(tools_.podman.bridge_of(network));
+  bridges.erase("");
+  const auto refused =
+      sandbox::refused_connections(tools_.podman, record.blocked_hosts, bridges, within);
+  if (!refused) return Error{refused.error()}.in("looking for refused connections");
+  std::size_t told = 0;
+  for (const auto& one : *refused) {
+    if (++told > kMostRefused) {
+      say("slipway: and " + std::to_string(refused->size() - kMostRefused) +
+          " more connections to registries");
+      break;
+    }
+    const bool named = one.host != one.address;
+    say("slipway: no connection to " + one.host + " port " + std::to_string(one.port) + "/" +
+        one.protocol + (named ? " (" + one.address + ")" : "") +
+        ": slipway keeps jobs away from it; docker push and docker pull go through slipway "
+        "(operator: block_registries in [sandbox])");
+  }
+  return {};
+}
+
 std::unique_ptr<egress::Proxy> Jobs::make_proxy(const state::JobRecord& record,
                                                 const policy::Effective& effective,
                                                 egress::ProxyPolicy policy,
@@ -858,6 +888,7 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   auto proxies = open_proxies(record, Where::job, {}, say);
   if (!proxies) return std::move(proxies).error();
   if (auto services = start_services(spec, record, say); !services) return services;
+  record.bridge = network_.bridge;
   record.ready = true;
   return tools_.folders.save(record);
 }

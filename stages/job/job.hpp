@@ -134,6 +134,11 @@ public:
   /// get other addresses. `known`: empty at first, then kept by the caller. Errors: those of
   /// sandbox::follow_egress.
   Status follow_registries(std::optional<sandbox::Addresses>& known);
+  /// Says which connections to registries were refused not longer ago than `within` to the job's
+  /// sandboxes, and to others on `networks`, which were built in. Nothing in a closed network,
+  /// whose proxy tells. Errors: those of sandbox::refused_connections.
+  Status tell_refused(const state::JobRecord& record, std::vector<std::string> networks,
+                      std::chrono::seconds within, const Say& say);
 
   /// Host paths of a job's sockets.
   std::filesystem::path script_socket(const std::string& key, const std::string& role) const;

@@ -307,6 +307,33 @@ docker_files() {
     tool_files
 }
 
+TEST "open-except-registries: what was refused on the way to a registry is in the job log" {
+    local to="bash -c 'exec 3<>/dev/tcp/$env_address/%s'"
+    # shellcheck disable=SC2059
+    to() { printf "$to" "$1"; }
+    run_steps 9045 "try script $(to 7001)
+try udp bash -c 'echo q >/dev/udp/$env_address/7002'
+printf '%s\n' 'FROM $world_tools' \"RUN $(to 7003) || true\" >Dockerfile
+try build docker build --no-cache .
+ln -s \"\$(command -v docker)\" /usr/local/bin/buildah # the image has none
+c=\$(buildah from $world_tools)
+try session buildah run \$c -- $(to 7004)
+try web $get http://$env_gitlab_address:5490/hello" ".image.name = \"$world_tools\"
+        | .services = [{name: \"$world_tools\", alias: \"asker\", entrypoint: [\"/bin/bash\", \"-c\",
+            \"exec 3<>/dev/tcp/$env_address/7005; exec sleep 99\"]}]"
+
+    expect_eq "$STATE" success
+    expect_step web 0 "hello from the web"
+    for way in 7001/tcp 7002/udp 7003/tcp 7004/tcp; do
+        expect_eq "$(grep -c "slipway: no connection to $env_address port $way: slipway keeps jobs away from it" <<<"$TRACE")" 1 "$way"
+    done
+    expect_lacks "$TRACE" "no connection to $env_gitlab_address"
+
+    run_steps 9046 "try web $get http://$env_gitlab_address:5490/hello; sleep 1" ".image.name = \"$world_tools\""
+    expect_step web 0 "hello from the web"
+    expect_lacks "$TRACE" "no connection to"
+}
+
 TEST "an address that a registry's name gets while a job runs is closed to that job, too" {
     # What a name once was is remembered as long as the machine runs: a new name each time.
     local name=moving-$BASHPID-$SRANDOM.test hits mover
@@ -331,6 +358,7 @@ try after $get http://$env_gitlab_address:5490/hello" ".image.name = \"$world_to
     moves_while 9043 60
     expect_step before 0 "hello from the web"
     expect_step after 7 "Couldn't connect"
+    expect_contains "$TRACE" "slipway: no connection to $name port 5490/tcp ($env_gitlab_address): slipway keeps jobs away from it"
 
     # The control: the name means nothing any more.
     cat kept.toml >"$world_config"

@@ -78,6 +78,10 @@ private:
 
 } // namespace
 
+std::string network_for(std::string_view key, std::string_view owner) {
+  return network_of(id_for(key, owner));
+}
+
 sandbox::SandboxSpec builder_spec(const PoolConfig& config, const std::string& id,
                                   const std::string& build, const std::filesystem::path& inputs,
                                   const Opening& opening, const Places& places) {

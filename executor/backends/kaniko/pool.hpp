@@ -55,6 +55,9 @@ sandbox::SandboxSpec builder_spec(const PoolConfig& config, const std::string& i
 /// program).
 Result<Program> probe(process::ProcessRunner& runner, const std::filesystem::path& path);
 
+/// The name of the network that builds of `key` (project and trust domain) share.
+std::string network_for(std::string_view key, std::string_view owner);
+
 class WorkshopPool {
 public:
   WorkshopPool(PoolConfig config, sandbox::Podman& podman, const Clock& clock);
