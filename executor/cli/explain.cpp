@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <ostream>
+#include <set>
 
 namespace slipway::cli {
 namespace {
@@ -22,19 +23,62 @@ int complain(const Error& error, std::ostream& err) {
   return kExplainBadInput;
 }
 
-/// What cannot be known without a registry.
-std::vector<std::string> assumptions(const dockerfile::Plan& plan) {
+/// What is known of the base images, and what is taken for true of the others.
+struct Bases {
+  std::vector<router::BaseConfigs> configs; ///< of each platform
   std::vector<std::string> assumed;
-  for (const auto& stage : plan.stages) {
-    if (stage.parent || stage.base == "scratch") continue;
-    auto line = "base image " + stage.base +
-                " is not read: taken for one without ONBUILD, SHELL, HEALTHCHECK, VOLUME and USER";
+  void assume(std::string line) {
     if (std::find(assumed.begin(), assumed.end(), line) == assumed.end())
       assumed.push_back(std::move(line));
   }
-  assumed.emplace_back("flags that are not given here (secrets, ssh, network, contexts, caches, "
-                       "hosts) are taken for not given in the job either");
-  return assumed;
+};
+
+/// Looks at all that the build takes from outside, for each platform, as the build will. Errors:
+/// denied (the policy for bases); bad_input (no image's name; those of the Dockerfile).
+Result<Bases> look_at_bases(const dockerfile::Dockerfile& parsed, const router::Flags& flags,
+                            const config::Config& config, const ReadBase& read) {
+  Bases bases;
+  const std::size_t builds = std::max<std::size_t>(flags.platforms.size(), 1);
+  for (std::size_t i = 0; i < builds; ++i) {
+    auto scope = flags.scope;
+    if (!flags.platforms.empty()) scope.target_platform = flags.platforms[i];
+    auto wanted = dockerfile::external_images(parsed, scope);
+    if (!wanted) return std::move(wanted).error();
+    auto& known = bases.configs.emplace_back();
+    std::set<std::string> met;
+    for (std::size_t at = 0; at < wanted->size(); ++at) { // grows by what triggers of bases need
+      const auto image = (*wanted)[at];
+      if (!met.insert(image.reference).second) continue;
+      const auto where = parsed.at(image.line) + ": " + image.used_by + " " + image.reference;
+      auto reference = oci::Reference::parse(image.reference);
+      if (!reference) return std::move(reference).error().in(where);
+      if (auto admitted = policy::admit_base(config, *reference); !admitted)
+        return std::move(admitted).error().in(where);
+      const auto assume = [&](const std::string& why) {
+        bases.assume("base image " + image.reference + " " + why +
+                     ": taken for one without ONBUILD, SHELL, HEALTHCHECK, VOLUME and USER");
+      };
+      if (!read) {
+        if (image.used_by == "FROM") assume("is not read");
+        continue;
+      }
+      const auto base =
+          read(*reference, image.platform.empty() ? scope.target_platform : image.platform);
+      if (!base) {
+        assume("cannot be read (" + base.error().text() + ")");
+        continue;
+      }
+      known.emplace(image.reference, *base);
+      if (base->on_build.empty()) continue;
+      scope.triggers[image.reference] = base->on_build;
+      auto more = dockerfile::external_images(parsed, scope);
+      if (!more) return std::move(more).error().in(where);
+      wanted->insert(wanted->end(), more->begin(), more->end());
+    }
+  }
+  bases.assume("flags that are not given here (secrets, ssh, network, contexts, caches, hosts) are "
+               "taken for not given in the job either");
+  return bases;
 }
 
 void print_text(const router::Decision& decision,
@@ -133,16 +177,19 @@ int explain(const ExplainOptions& options, const config::Config& config,
   }
 
   if (!flags.platforms.empty()) flags.scope.target_platform = flags.platforms.front();
-  auto plan = dockerfile::plan_of(*parsed, flags.scope);
-  if (!plan) return complain(plan.error(), err);
-  auto needs = router::requirements_of_all(*parsed, {}, context, flags);
-  if (!needs) return complain(needs.error(), err);
   auto effective = policy::effective_for(
       config, {options.project, options.ref_protected, 0, options.source, config.runner_tags});
   if (auto admitted = policy::admit_platforms(effective, flags.platforms); !admitted) {
     complain(admitted.error(), err);
     return kExplainDenied;
   }
+  auto bases = look_at_bases(*parsed, flags, config, options.read_base);
+  if (!bases) {
+    const int bad = complain(bases.error(), err);
+    return bases.error().kind == ErrorKind::denied ? kExplainDenied : bad;
+  }
+  auto needs = router::requirements_of_all(*parsed, bases->configs, context, flags);
+  if (!needs) return complain(needs.error(), err);
   if (!options.backend.empty()) {
     const auto& names = router::backend_names();
     if (std::find(names.begin(), names.end(), options.backend) == names.end())
@@ -152,9 +199,9 @@ int explain(const ExplainOptions& options, const config::Config& config,
   }
   const auto decision = router::choose(*needs, set_up, effective.backends, effective.rule);
   if (options.json) {
-    print_json(decision, *needs, assumptions(*plan), effective.rule, file.string(), out);
+    print_json(decision, *needs, bases->assumed, effective.rule, file.string(), out);
   } else {
-    print_text(decision, *needs, assumptions(*plan), effective.rule, out);
+    print_text(decision, *needs, bases->assumed, effective.rule, out);
   }
   return decision.chosen ? kExplainChosen : kExplainDenied;
 }

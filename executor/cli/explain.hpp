@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // `slipway explain DOCKERFILE|CONTEXT`: what the router would choose for a build, and why. Nothing
-// is built, and no registry is asked.
+// is built.
 #pragma once
 
 #include "config/config.hpp"
 #include "executor/backends/build_backend.hpp"
+#include "executor/base/result.hpp"
+#include "executor/oci/manifest.hpp"
+#include "executor/oci/reference.hpp"
 
 #include <filesystem>
+#include <functional>
 #include <iosfwd>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace slipway::cli {
+
+/// The config of a base image, of a platform ("" = the default).
+using ReadBase = std::function<Result<oci::ImageConfig>(const oci::Reference& reference,
+                                                        const std::string& platform)>;
 
 struct ExplainOptions {
   std::filesystem::path path; ///< a Dockerfile, or a folder that holds one
@@ -23,6 +31,7 @@ struct ExplainOptions {
   std::vector<std::pair<std::string, std::string>> build_args;
   std::string target;
   std::string platform;
+  ReadBase read_base = nullptr; ///< none: no registry is asked
   bool json = false;
 };
 

@@ -257,6 +257,8 @@ int main(int argc, char** argv) {
   explain->add_option("--build-arg", build_args, "NAME=VALUE")->allow_extra_args(false);
   explain->add_option("--target", question.target, "stage");
   explain->add_option("--platform", question.platform, "such as linux/arm64");
+  bool read_bases = false;
+  explain->add_flag("--read-bases", read_bases, "ask registries for the configs of base images");
   explain->add_flag("--json", question.json, "print it as JSON");
 
   auto* backends = app.add_subcommand("backends", "which tools that build are on this host");
@@ -329,9 +331,10 @@ int main(int argc, char** argv) {
       question.build_args.emplace_back(text.substr(0, equals), text.substr(equals + 1));
     }
     process::LocalRunner runner;
-    return cli::explain(question, *config,
-                        image::descriptors_of(cli::wired_backends(*config, runner)), std::cout,
-                        std::cerr);
+    if (!read_bases)
+      return cli::explain(question, *config,
+                          image::descriptors_of(cli::wired_backends(*config, runner)), std::cout,
+                          std::cerr);
   }
   if (backends->parsed()) {
     process::LocalRunner runner;
@@ -415,6 +418,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (doctor->parsed()) return (*wiring)->doctor() == 0 ? 0 : 1;
+  if (explain->parsed()) return (*wiring)->explain(question);
   if (promote->parsed()) return (*wiring)->promote(promote_from, promote_to, subject);
   if (db_update->parsed()) return (*wiring)->db_update(accepted_losses);
   if (db_rollback->parsed()) return (*wiring)->db_rollback();

@@ -310,33 +310,59 @@ int Wiring::promote(const std::string& source, const std::string& target,
   if (!from) return complain(from.error());
   auto to = oci::Reference::parse(target);
   if (!to) return complain(to.error());
-  // A job of its own, so that the reaper finds what a killed one leaves.
+  auto own = subject;
+  if (own.project.empty()) own.project = to->repository();
+  const auto record = begin_command("promote", own);
+  if (!record) return complain(record.error());
+  image::Images images{image_tools(), *record, {}};
+  auto pushed = images.promote(*from, *to, [](std::string_view text) { std::cout << text; });
+  if (const auto summary = images.summary(); !summary.empty()) std::cout << summary;
+  auto ended = end_command(*record);
+  if (!pushed) return complain(pushed.error());
+  return ended ? 0 : complain(ended.error());
+}
+
+int Wiring::explain(ExplainOptions question) {
+  const auto record = begin_command("explain", {question.project, question.ref_protected, 0,
+                                                question.source, config_.runner_tags});
+  if (!record) {
+    std::cerr << "slipway: " << record.error().text() << "\n";
+    return kExplainBadInput;
+  }
+  image::Images images{image_tools(), *record, {}};
+  question.read_base = [&images](const oci::Reference& reference, const std::string& platform) {
+    return images.base_config(reference, platform);
+  };
+  const int code =
+      cli::explain(question, config_, image::descriptors_of(backends()), std::cout, std::cerr);
+  if (auto ended = end_command(*record); !ended)
+    std::cerr << "slipway: WARNING: " << ended.error().text() << "\n";
+  return code;
+}
+
+Result<state::JobRecord> Wiring::begin_command(const std::string& name,
+                                               const policy::Subject& subject) {
   state::JobRecord record;
   record.runner = state::ProcessIdentity::self();
-  record.key = "promote-" + std::to_string(record.runner.pid) + "-" +
+  record.key = name + "-" + std::to_string(record.runner.pid) + "-" +
                std::to_string(record.runner.start_time);
-  record.project = subject.project.empty() ? to->repository() : subject.project;
-  record.ref = "promote";
+  record.project = subject.project;
+  record.ref = name;
   record.ref_protected = subject.ref_protected;
   record.pipeline_source = subject.source;
   record.runner_tags = subject.runner_tags;
   record.created = rfc3339(clock_.now());
-  {
-    const auto alone = folders_.lock_all(std::chrono::seconds{60});
-    if (!alone) return complain(alone.error());
-    if (auto made = folders_.create(record.key); !made) return complain(made.error());
-    if (auto saved = folders_.save(record); !saved) return complain(saved.error());
-  }
-  image::Images images{image_tools(), record, {}};
-  auto pushed = images.promote(*from, *to, [](std::string_view text) { std::cout << text; });
-  if (const auto summary = images.summary(); !summary.empty()) std::cout << summary;
+  const auto alone = folders_.lock_all(std::chrono::seconds{60});
+  if (!alone) return alone.error();
+  if (auto made = folders_.create(record.key); !made) return std::move(made).error();
+  if (auto saved = folders_.save(record); !saved) return std::move(saved).error();
+  return record;
+}
+
+Status Wiring::end_command(const state::JobRecord& record) {
   auto ended = leases().collect(record.key, image::Leases::Haste::patient);
   auto removed = folders_.remove(record.key);
-  if (!pushed) return complain(pushed.error());
-  for (const auto* after : {&ended, &removed}) {
-    if (!*after) return complain(after->error());
-  }
-  return 0;
+  return ended ? std::move(removed) : Status{ended.error()};
 }
 
 int Wiring::db_update(const std::vector<std::string>& accepted_losses) {

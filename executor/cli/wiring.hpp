@@ -5,6 +5,7 @@
 #include "config/config.hpp"
 #include "executor/audit/audit.hpp"
 #include "executor/base/clock.hpp"
+#include "executor/cli/explain.hpp"
 #include "executor/gitlab/stages.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/process/process.hpp"
@@ -48,6 +49,8 @@ public:
   /// See image::Images::promote; judged and pushed as a job of `subject` would be (without a
   /// project: of the target's repository). Exit codes: 0; 1 denied; 2 it could not be done.
   int promote(const std::string& source, const std::string& target, const policy::Subject& subject);
+  /// cli::explain with base images that are asked for at their registries. Returns the exit code.
+  int explain(ExplainOptions question);
   int db_update(const std::vector<std::string>& accepted_losses);
   int db_rollback();
 
@@ -58,6 +61,10 @@ private:
   /// Asks the tools once, and not again while they are the same files.
   const image::WiredBackends& backends();
   Result<identity::Claims> check_identity(const gitlab::JobResponse& response);
+  /// A job of its own for a command, so that the reaper finds what a killed one leaves. Errors:
+  /// timed_out; io.
+  Result<state::JobRecord> begin_command(const std::string& name, const policy::Subject& subject);
+  Status end_command(const state::JobRecord& record);
   config::Config config_;
   SystemClock clock_;
   process::LocalRunner runner_;

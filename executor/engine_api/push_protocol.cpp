@@ -156,6 +156,7 @@ WorkerRequest request_of(const json& value) {
     pull.target = value.at("target").get<std::string>();
     pull.layout_dir = value.at("layout_dir").get<std::string>();
     pull.platform = value.at("platform").get<std::string>();
+    pull.without_layers = value.at("without_layers").get<bool>();
     pull.manifest_only = value.at("manifest_only").get<bool>();
     pull.max_bytes = value.at("max_bytes").get<std::uint64_t>();
     pull.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();
@@ -214,6 +215,7 @@ std::string encode(const PullRequest& request) {
                 {"target", request.target},
                 {"layout_dir", request.layout_dir},
                 {"platform", request.platform},
+                {"without_layers", request.without_layers},
                 {"manifest_only", request.manifest_only},
                 {"max_bytes", request.max_bytes},
                 {"deadline_seconds", request.deadline_seconds}};

@@ -82,6 +82,7 @@ struct PullRequest {
   std::string layout_dir; ///< an existing layout of ours; blobs already there are not fetched
   std::string
       platform; ///< "linux/amd64": of an index only this child's blobs are fetched; "" = all
+  bool without_layers = false; ///< manifests and configs alone
   bool manifest_only = false;  ///< HEAD/GET of the manifest alone (distribution/…/json)
   std::uint64_t max_bytes = 0; ///< of the blobs of one manifest; 0 = no limit
   std::uint32_t deadline_seconds = 3600;

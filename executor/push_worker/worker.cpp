@@ -107,9 +107,9 @@ Result<WorkerAnswer> pull(PullRequest request, World& world) {
     if (!tokens) return std::move(tokens).error();
     registry::Registry registry{world.registry,     *tokens,      world.clock,
                                 request.repository, world.pacing, world.progress};
-    auto pulled =
-        registry.pull(layout ? &*layout : nullptr,
-                      {request.target, request.platform, request.manifest_only, request.max_bytes});
+    auto pulled = registry.pull(layout ? &*layout : nullptr,
+                                {request.target, request.platform, request.manifest_only,
+                                 request.without_layers, request.max_bytes});
     if (!pulled)
       return std::move(pulled).error().in("pulling from " + host + "/" + request.repository);
     WorkerAnswer answer;

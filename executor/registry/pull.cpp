@@ -176,7 +176,7 @@ Status Registry::pull_manifest_blobs(oci::Layout& layout, const std::string& byt
   if (manifest->config.size > oci::kMaxConfigBytes)
     return Error{ErrorKind::bad_input, "the image config is too large", "", {}};
   std::vector<oci::Descriptor> blobs{manifest->config};
-  blobs.insert(blobs.end(), manifest->layers.begin(), manifest->layers.end());
+  if (!without_layers_) blobs.insert(blobs.end(), manifest->layers.begin(), manifest->layers.end());
   std::uint64_t left = max_blob_bytes_;
   for (const auto& blob : blobs) {
     if (blob.size > left)
@@ -234,6 +234,7 @@ Result<PullOutcome> Registry::pull(oci::Layout* layout, const PullTarget& target
   mount_from_.clear();
   pulled_.clear();
   pulled_bytes_ = 0;
+  without_layers_ = target.without_layers;
   max_blob_bytes_ = target.max_bytes == 0 ? ~std::uint64_t{0} : target.max_bytes;
   struct Done {
     Registry& registry;

@@ -67,6 +67,7 @@ struct PullTarget {
   std::string target;   ///< tag or digest
   std::string platform; ///< "linux/amd64[/variant]"; "" = all
   bool manifest_only = false;
+  bool without_layers = false; ///< manifests and configs alone
   std::uint64_t max_bytes = 0; ///< of the blobs of one manifest; 0 = no limit
 };
 
@@ -169,6 +170,7 @@ private:
   std::vector<std::string> mount_from_;
   bool sources_denied_ = false; ///< no token for them: upload instead
   std::uint32_t token_seconds_ = 0;
+  bool without_layers_ = false;
   std::uint64_t max_blob_bytes_ = ~std::uint64_t{0}; ///< of one manifest, while pull() runs
   std::set<oci::Digest> pulled_;                     ///< manifests and indexes, while pull() runs
   std::size_t pulled_bytes_ = 0;                     ///< of those

@@ -112,15 +112,15 @@ Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
     report.cpu_enforced = tightest(dir, cgroup_root, "cpu.max") <= asked.cpus * 1.001;
     if (!report.cpu_enforced) miss("CPU");
   }
-  if (asked.file_bytes > 0) {
-    // RLIMIT_FSIZE bounds each file, not their sum: no disk quota, and never reported as one.
-    const bool per_file =
-        hard_limit(*table, "Max file size") <= static_cast<double>(asked.file_bytes);
-    miss("disk", (per_file ? "files of at most " + std::to_string(asked.file_bytes) +
-                                 " bytes (RLIMIT_FSIZE), "
-                           : std::string{}) +
-                     "scripts end where little space is left (disk_floor)");
-  }
+  // No rootless sandbox has a quota, whatever was asked. RLIMIT_FSIZE bounds each file, not their
+  // sum, and is never reported as one.
+  const bool per_file =
+      asked.file_bytes > 0 &&
+      hard_limit(*table, "Max file size") <= static_cast<double>(asked.file_bytes);
+  miss("disk", (per_file ? "files of at most " + std::to_string(asked.file_bytes) +
+                               " bytes (RLIMIT_FSIZE), "
+                         : std::string{}) +
+                   "scripts end where little space is left (disk_floor)");
   return report;
 }
 

@@ -76,12 +76,11 @@ struct LimitsReport {
   bool pids_enforced = false;
   bool memory_enforced = false;
   bool cpu_enforced = false;
-  bool disk_enforced = false;
   struct Missing {
     std::string what;    ///< "memory"
     std::string instead; ///< what is in force; "": nothing
   };
-  std::vector<Missing> missing; ///< asked and not enforced
+  std::vector<Missing> missing; ///< asked and not enforced; "disk" always
 };
 
 /// One line for the job log that says what the host does not enforce, and what holds instead. "":

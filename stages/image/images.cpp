@@ -513,6 +513,29 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
   return backends::BaseImage{reference.familiar(), fetched->digest};
 }
 
+Result<oci::ImageConfig> Images::base_config(const oci::Reference& reference,
+                                             const std::string& platform) {
+  auto images = store();
+  if (!images) return std::move(images).error();
+  if (auto admitted = policy::admit_base(tools_.config, reference); !admitted)
+    return std::move(admitted).error();
+  const auto answer = look_at(reference, until_stopped(), platform);
+  if (!answer) return Error{answer.error()};
+  const auto digest =
+      oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
+  if (!digest) return Error{digest.error()};
+  const auto& layout = (*images)->layout();
+  const auto bytes = layout.read_blob(*digest, oci::kMaxManifestBytes);
+  if (!bytes) return Error{bytes.error()};
+  const auto parsed = oci::parse_manifest(*bytes);
+  if (!parsed) return Error{parsed.error()};
+  const auto* manifest = std::get_if<oci::Manifest>(&*parsed);
+  if (manifest == nullptr) return Error{ErrorKind::bad_input, "an index of indexes", "", {}};
+  const auto text = layout.read_blob(manifest->config.digest, oci::kMaxConfigBytes);
+  if (!text) return Error{text.error()};
+  return oci::parse_image_config(*text);
+}
+
 Result<SessionBase> Images::session_base(const std::string& name, const std::string& pull,
                                          const broker::Progress& progress,
                                          const broker::Cancelled& cancelled) {
@@ -1612,12 +1635,15 @@ Result<oci::Digest> Images::current(const oci::Reference& tag, const broker::Can
 }
 
 Result<engine_api::WorkerAnswer> Images::look_at(const oci::Reference& reference,
-                                                 const broker::Cancelled& cancelled) {
+                                                 const broker::Cancelled& cancelled,
+                                                 const std::optional<std::string>& platform) {
   auto images = store();
   if (!images) return std::move(images).error();
   auto request = pull_request(reference, (*images)->layout());
   if (!request) return std::move(request).error();
-  request->manifest_only = true;
+  request->manifest_only = !platform;
+  request->without_layers = platform.has_value();
+  if (platform) request->platform = platform->empty() ? kPlatform : *platform;
   request->deadline_seconds = 120;
   std::optional<engine_api::LeaseNote> told;
   auto client = client_for(reference, Purpose::pull, request->registry, told);

@@ -110,6 +110,10 @@ public:
   /// push.
   Result<broker::PushOutcome> promote(const oci::Reference& source, const oci::Reference& target,
                                       const broker::Progress& progress);
+  /// The config of what a FROM names, of one platform ("" = the default): no layer is fetched.
+  /// Errors: denied (the policy for bases); as pull.
+  Result<oci::ImageConfig> base_config(const oci::Reference& reference,
+                                       const std::string& platform);
   /// The job's own `/v2/`, for a server; null where its rule gives it none. `say` gets lines for
   /// the job log. Errors: io.
   Result<broker::RequestHandler*> registry_endpoint(broker::Progress say);
@@ -229,8 +233,11 @@ private:
   /// For a question that nobody asks any more once the stage has to end.
   broker::Cancelled until_stopped() const;
   /// Asks the registry what the reference is. Errors: not_found, denied, unavailable, timed_out.
-  Result<engine_api::WorkerAnswer> look_at(const oci::Reference& reference,
-                                           const broker::Cancelled& cancelled);
+  /// `platform`: the manifest and the config of this one, into the job's store; none: the manifest
+  /// alone.
+  Result<engine_api::WorkerAnswer>
+  look_at(const oci::Reference& reference, const broker::Cancelled& cancelled,
+          const std::optional<std::string>& platform = std::nullopt);
   /// What a job said, as the audit log may have it: without masked values. Not for what was pushed:
   /// the registry shows that, and no job may hide where it went.
   std::string masked(std::string_view text) const;

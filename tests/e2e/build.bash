@@ -144,6 +144,26 @@ try trigger-stage docker build -t got:1 --build-arg BUILDKIT_INLINE_CACHE=1 ."
     expect_step trigger-stage 0 of-the-stage "BUILDKIT_INLINE_CACHE is not needed"
 }
 
+TEST "explain asks registries what a base image is, where it is told to" {
+    publish_image base/triggers:1 busybox '{"OnBuild": ["RUN --mount=type=cache,target=/c true"]}'
+    echo "FROM $world_registry/base/triggers:1" >Dockerfile
+    explain() { "$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$world_config" explain "$@" "$CASE_DIR"; }
+    chmod 755 .
+
+    expect_status 0 explain
+    expect_contains "$OUTPUT" "what the build needs: nothing"
+    expect_contains "$OUTPUT" "base image $world_registry/base/triggers:1 is not read"
+    expect_status 0 explain --read-bases
+    expect_contains "$OUTPUT" "base image $world_registry/base/triggers:1 (Dockerfile:1): RUN --mount=type=cache"
+    expect_lacks "$OUTPUT" "is not read"
+    expect_status 1 explain --read-bases --backend kaniko
+    expect_contains "$OUTPUT" "RUN --mount=type=cache"
+    echo "FROM $world_registry/base/nothing:1" >Dockerfile
+    expect_status 0 explain --read-bases
+    expect_contains "$OUTPUT" "base image $world_registry/base/nothing:1 cannot be read ("
+    expect_eq "$(find "$world_dir/state/jobs" -maxdepth 1 -name 'explain-*')" ""
+}
+
 TEST "contexts come as folders, as tars and as a Dockerfile on standard input" {
     local packed
     mkdir packed && printf 'FROM %s\nCOPY Dockerfile /\nRUN echo from-xz\n' "$world_busybox" >packed/Dockerfile

@@ -59,6 +59,41 @@ TEST_F(ExplainTest, SaysTheChoiceTheLinesAndWhatIsAssumed) {
     EXPECT_NE(said.find(words), std::string::npos) << words << " is not in\n" << said;
 }
 
+TEST_F(ExplainTest, TakesWhatBaseImagesAreIntoAccountWhereTheyCanBeRead) {
+  write("Dockerfile", "FROM node:20 AS a\nFROM debian:12\nCOPY --from=a /x /x\n");
+  std::vector<std::string> asked;
+  options_.platform = "linux/arm64";
+  options_.read_base = [&](const oci::Reference& reference,
+                           const std::string& platform) -> Result<oci::ImageConfig> {
+    asked.push_back(reference.familiar() + " " + platform);
+    if (reference.familiar() == "debian:12")
+      return Error{ErrorKind::unavailable, "no answer", "", {}};
+    oci::ImageConfig config;
+    if (reference.familiar() == "node:20") config.on_build = {"COPY --from=golang:1 /go /go"};
+    return config;
+  };
+
+  EXPECT_EQ(run(), 0);
+
+  EXPECT_EQ(asked, (std::vector<std::string>{"node:20 linux/arm64", "debian:12 linux/arm64",
+                                             "golang:1 linux/arm64"}));
+  const auto said = out_.str();
+  EXPECT_EQ(said.find("node:20 is not read"), std::string::npos);
+  for (const char* words : {"base image node:20 (Dockerfile:1): ONBUILD COPY --from=golang:1",
+                            "debian:12 cannot be read (no answer)"})
+    EXPECT_NE(said.find(words), std::string::npos) << words << " is not in\n" << said;
+}
+
+TEST_F(ExplainTest, DeniesABaseThatThePolicyDoesNotAllow) {
+  write("Dockerfile", "FROM debian:12\nCOPY --from=evil/tools /x /x\n");
+  config_.buildkit.allowed_bases = {"debian:*"};
+
+  EXPECT_EQ(run(), 1);
+
+  EXPECT_NE(err_.str().find("Dockerfile:2: COPY --from evil/tools"), std::string::npos)
+      << err_.str();
+}
+
 TEST_F(ExplainTest, AsksAsThePipelineAndTheRunnerThatItIsTold) {
   write("Dockerfile", "FROM a\n");
   config_.identity.issuer = "https://gitlab.example";

@@ -45,6 +45,7 @@ TEST(PushProtocol, CarriesAPullRequest) {
   request.target = "v1";
   request.platform = "linux/amd64";
   request.manifest_only = true;
+  request.without_layers = true;
   request.max_bytes = 1UL << 40;
 
   const auto read = decode_worker_request(encode(request));
@@ -52,6 +53,7 @@ TEST(PushProtocol, CarriesAPullRequest) {
   ASSERT_TRUE(read && read->pull && !read->push);
   EXPECT_EQ(read->pull->platform, "linux/amd64");
   EXPECT_TRUE(read->pull->manifest_only);
+  EXPECT_TRUE(read->pull->without_layers);
   EXPECT_EQ(read->pull->max_bytes, 1UL << 40);
 }
 
