@@ -529,6 +529,7 @@ Status FetchedSources::fetch_files(Build& build) {
     files.push_back(&more);
   for (auto* file : files) {
     if (!is_web_address(*file)) continue;
+    if (build.context == "-") return does_not_go("a Dockerfile from elsewhere");
     auto place = download(WebSource{*file}, kMaxFetchedDockerfileBytes);
     if (!place) return std::move(place).error().in("the Dockerfile " + shown_address(*file));
     *file = place->string();
@@ -536,9 +537,17 @@ Status FetchedSources::fetch_files(Build& build) {
   return {};
 }
 
+/// An address without a scheme may be a folder's name, and that is meant then, as with docker.
+bool FetchedSources::is_folder(const std::string& address) const {
+  std::error_code cause;
+  return address.find("://") == std::string::npos &&
+         fs::is_directory(fs::path{world_.cwd} / address, cause);
+}
+
 Status FetchedSources::fetch_named(Build& build) {
   for (auto& [name, value] : build.named_contexts) {
-    if (value.starts_with("docker-image://") || !is_remote_context(value)) continue;
+    if (value.starts_with("docker-image://") || !is_remote_context(value) || is_folder(value))
+      continue;
     auto source = read_remote(value);
     if (!source) return std::move(source).error();
     const std::string circumstance = "named context " + name + ": " + shown_address(value);
@@ -557,11 +566,7 @@ Status FetchedSources::fetch_named(Build& build) {
 
 Result<Build> FetchedSources::fetch(const Build& build) {
   Build local = build;
-  std::error_code cause;
-  // A folder of that name is what is meant, as with docker.
-  if (local.remote && local.context.find("://") == std::string::npos &&
-      fs::is_directory(fs::path{world_.cwd} / local.context, cause))
-    local.remote.reset();
+  if (local.remote && is_folder(local.context)) local.remote.reset();
   if (local.remote)
     if (auto fetched = fetch_context(local); !fetched)
       return std::move(fetched).error().in("the context " + shown_address(build.context));

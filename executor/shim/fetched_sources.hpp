@@ -47,6 +47,7 @@ private:
   Status fetch_web_context(Build& build);
   Status fetch_files(Build& build);
   Status fetch_named(Build& build);
+  bool is_folder(const std::string& address) const;
 
   const Surroundings& world_;
   std::filesystem::path folder_; ///< "" = not made yet

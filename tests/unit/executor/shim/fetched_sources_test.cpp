@@ -290,13 +290,24 @@ TEST_F(Fetching, MakesNoFolderForABuildOfTheJobs) {
   Build build;
   build.context = "github.com/x";
   build.remote = *read_remote(build.context);
+  build.named_contexts = {{"n", "u@h:x"}};
   fs::create_directories(dir_ + "/github.com/x");
+  fs::create_directories(dir_ + "/u@h:x");
   FetchedSources sources{world_};
   const auto local = sources.fetch(build);
 
   ASSERT_TRUE(local);
   EXPECT_EQ(local->context, "github.com/x") << "a folder of that name is what is meant";
   EXPECT_FALSE(local->remote);
+  EXPECT_EQ(local->named_contexts, build.named_contexts);
+  EXPECT_TRUE(is_empty());
+
+  Build from_stdin;
+  from_stdin.context = "-";
+  from_stdin.file = "https://h/Single";
+  const auto refused = sources.fetch(from_stdin);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text().find("a Dockerfile from elsewhere"), std::string::npos);
   EXPECT_TRUE(is_empty());
 }
 
