@@ -407,10 +407,12 @@ Result<BuildOptions> parse_build_query(const Query& query) {
         {}};
   }
   if (!query.get("remote").empty()) {
-    return Error{ErrorKind::denied,
-                 "a build context by URL (remote) is not supported",
-                 "check the sources out in the job and build from that folder",
-                 {}};
+    return Error{
+        ErrorKind::denied,
+        "a build context by URL (remote) is not supported",
+        "use slipway's `docker build URL`, which fetches in the job, or check the sources out "
+        "in the job and build from that folder",
+        {}};
   }
   for (const char* name : kRefusedBuildOptions) {
     if (!is_neutral(query.get(name))) {

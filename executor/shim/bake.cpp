@@ -527,18 +527,19 @@ private:
     build.context = text_of(target, "context");
     if (build.context == "-") return "context from stdin not allowed in bake";
     if (build.context.starts_with(kHere)) build.context.erase(0, kHere.size());
-    if (is_remote_context(build.context) || build.context.starts_with("target:"))
-      return unsupported("a remote build context (" + build.context + ")",
-                         "clone it in the job and build from the folder, so that what is built is "
-                         "what the job fetched");
+    if (build.context.starts_with("target:"))
+      return unsupported("a context that is another target (" + build.context + ")",
+                         "name it among `contexts`, or build from the folder");
+    if (auto text = take_remote_context(build); !text.empty()) return text;
     if (build.context.empty()) build.context = ".";
     build.file = text_of(target, "dockerfile");
     if (build.file == "-") return "dockerfile from stdin not allowed in bake";
-    if (build.file.find("://") != std::string::npos && !build.file.starts_with(kHere))
-      return unsupported("a remote Dockerfile", "fetch it in the job");
+    if (build.remote && build.file.starts_with(kHere))
+      return unsupported("a Dockerfile of this folder (" + build.file + ") with a remote context",
+                         "say it as dockerfile-inline");
     if (build.file.starts_with(kHere))
       build.file.erase(0, kHere.size());
-    else if (!build.file.starts_with('/'))
+    else if (!build.remote && !build.file.starts_with('/') && !is_web_address(build.file))
       build.file = build.context + "/" + build.file;
     if (auto text = text_of(target, "dockerfile-inline"); !text.empty())
       build.dockerfile_text = std::move(text);

@@ -123,6 +123,19 @@ fs::path named_dockerfile(const Build& build, const std::string& typed, const fs
   return file;
 }
 
+/// Of a folder that others wrote nothing is read here that lies outside of it: it would be a file
+/// of the job. Errors: bad_input.
+Status keep_inside(const Build& build, const fs::path& file, const fs::path& dir) {
+  if (!build.is_fetched || !is_below(file.lexically_normal(), dir)) return {};
+  std::error_code cause;
+  const auto real = fs::weakly_canonical(file, cause);
+  if (!cause && is_below(real, dir)) return {};
+  return Error{ErrorKind::bad_input,
+               file.lexically_relative(dir).string() + " leads out of the context that was fetched",
+               "",
+               {}};
+}
+
 /// What a build leaves out of its context, where that does not stand in a file that builders read
 /// by themselves. Source: Buildah pkg/parse, ContainerIgnoreFile.
 Result<std::optional<std::string>> ignore_text(const Build& build, const fs::path& dir,
@@ -149,6 +162,7 @@ Result<std::optional<std::string>> ignore_text(const Build& build, const fs::pat
     if (!is_text && file.extension() == ".dockerignore") file.clear();
   }
   if (file.empty()) return std::optional<std::string>{};
+  if (auto inside = keep_inside(build, file, dir); !inside) return std::move(inside).error();
   auto text = read_file(file, kMaxDockerfileBytes);
   if (!text) return std::move(text).error().in("reading what the build leaves out");
   return std::optional{*std::move(text)};
@@ -157,8 +171,10 @@ Result<std::optional<std::string>> ignore_text(const Build& build, const fs::pat
 /// The Dockerfile becomes text, with the lines of further ones. Errors: io, bad_input.
 Status take_text(FoundDockerfile& dockerfile, const Build& build, const fs::path& dir,
                  const Surroundings& world) {
-  const auto read = [&](const std::string& typed) {
-    return read_file(named_dockerfile(build, typed, dir, world), kMaxDockerfileBytes);
+  const auto read = [&](const std::string& typed) -> Result<std::string> {
+    const auto file = named_dockerfile(build, typed, dir, world);
+    if (auto inside = keep_inside(build, file, dir); !inside) return std::move(inside).error();
+    return read_file(file, kMaxDockerfileBytes);
   };
   if (!dockerfile.text) {
     auto text = read(build.file);
@@ -193,6 +209,7 @@ Result<FoundDockerfile> find_dockerfile(const Build& build, const fs::path& dir,
   }
   std::error_code cause;
   const fs::path file = named_dockerfile(build, build.file, dir, world);
+  if (auto inside = keep_inside(build, file, dir); !inside) return std::move(inside).error();
   const auto parent = fs::canonical(file.parent_path(), cause);
   const auto real = cause ? fs::path{} : fs::canonical(file, cause);
   if (cause == std::errc::no_such_file_or_directory || cause == std::errc::not_a_directory)
@@ -257,6 +274,8 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
     extra.push_back({kSentDockerfile, *std::move(dockerfile->text)});
     context.dockerfile = kSentDockerfile;
     // Neither of the two is a file of the job, nor is the context's own ignore file read any more.
+    if (auto inside = keep_inside(build, dir / ".dockerignore", dir); !inside)
+      return std::move(inside).error();
     auto own = *ignored ? Result<std::string>{**ignored}
                         : read_file(dir / ".dockerignore", kMaxDockerfileBytes);
     if (!own && own.error().kind != ErrorKind::not_found) return std::move(own).error();

@@ -100,11 +100,30 @@ std::string understand_option(const std::string& text, const Environment& env, B
   } else if (key.starts_with(kContext)) {
     // Of "local:" the folder is filled in where all of --local is known.
     build.named_contexts.emplace_back(key.substr(kContext.size()), value);
-  } else if (key == "context" || key == "contextsubdir") {
-    return unsupported(flag, "give the folder as --local context=FOLDER; clone it in the job");
+  } else if (key == "context") {
+    if (!is_remote_context(value))
+      return unsupported(flag, "give a folder as --local context=FOLDER");
+    build.context = value;
+    if (auto wrong = take_remote_context(build); !wrong.empty()) return wrong;
+  } else if (key == "contextsubdir") {
+    // Put to the repository where all is read; a folder is named whole.
   } else {
     return unsupported(flag, "an option of the frontend that is not in this version of slipway");
   }
+  return {};
+}
+
+/// The folder of a remote context. Text of the refusal, or "".
+std::string understand_part(const Line& line, Build& build) {
+  constexpr std::string_view kPart = "contextsubdir=";
+  std::string part;
+  for (const auto& option : line.all("opt"))
+    if (option.starts_with(kPart)) part = option.substr(kPart.size());
+  if (part.empty()) return {};
+  auto* repository = std::get_if<GitSource>(&*build.remote);
+  if (repository == nullptr)
+    return unsupported("--opt contextsubdir=" + part, "only of a repository, not of an archive");
+  repository->folder += (repository->folder.empty() ? "" : "/") + part;
   return {};
 }
 
@@ -112,13 +131,17 @@ std::string understand_option(const std::string& text, const Environment& env, B
 std::string understand_locals(const Line& line, Build& build) {
   std::string dockerfile_folder;
   std::map<std::string, std::string> others;
+  const bool is_remote = build.remote.has_value();
   for (const auto& local : line.all("local")) {
     const auto equals = local.find('=');
     const std::string name = local.substr(0, equals);
     if (equals == std::string::npos || equals + 1 == local.size())
       return "invalid value " + local + ": --local wants NAME=FOLDER";
     const std::string folder = local.substr(equals + 1);
-    if (name == "context")
+    if (is_remote && (name == "context" || name == "dockerfile"))
+      build.notes.push_back("slipway: --local " + name +
+                            " has no effect: --opt context= names what is built from");
+    else if (name == "context")
       build.context = folder;
     else if (name == "dockerfile")
       dockerfile_folder = folder;
@@ -127,8 +150,8 @@ std::string understand_locals(const Line& line, Build& build) {
   }
   if (build.context.empty())
     return "--local context=FOLDER is missing: there is nothing to build from";
-  if (dockerfile_folder.empty()) return "--local dockerfile=FOLDER is missing";
-  if (build.context == "-" || is_remote_context(build.context))
+  if (dockerfile_folder.empty() && !is_remote) return "--local dockerfile=FOLDER is missing";
+  if (!is_remote && (build.context == "-" || is_remote_context(build.context)))
     return unsupported("--local context=" + build.context, "give a folder of the job");
   std::vector<std::string> named;
   for (const auto& [name, value] : std::exchange(build.named_contexts, {})) {
@@ -139,9 +162,10 @@ std::string understand_locals(const Line& line, Build& build) {
         return "--opt context:" + name + "=" + value + ": there is no such --local";
       source = local->second;
       others.erase(local);
-    } else if (!value.starts_with("docker-image://")) {
+    } else if (!value.starts_with("docker-image://") && !is_remote_context(value)) {
       return unsupported("--opt context:" + name + "=" + value,
-                         "a named context is local:NAME or docker-image://REFERENCE");
+                         "a named context is local:NAME, a repository, a file by https or http, "
+                         "or docker-image://REFERENCE");
     }
     named.push_back(name + "=" + source);
   }
@@ -149,6 +173,10 @@ std::string understand_locals(const Line& line, Build& build) {
     return unsupported("--local " + others.begin()->first + "=" + others.begin()->second,
                        "no --opt context:NAME=local:" + others.begin()->first + " names it");
   if (auto text = add_named_contexts(named, build); !text.empty()) return text;
+  if (is_remote) return understand_part(line, build);
+  for (const auto& option : line.all("opt"))
+    if (option.starts_with("contextsubdir="))
+      return unsupported("--opt " + option, "give that folder as --local context=FOLDER");
   build.file = dockerfile_folder + (dockerfile_folder.ends_with('/') ? "" : "/") +
                (build.file.empty() ? "Dockerfile" : build.file);
   return {};

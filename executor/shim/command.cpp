@@ -187,12 +187,8 @@ Command understand_build(const std::string& called, const std::string& dialect, 
   if (auto text = understand_cache(line, build); !text.empty()) return usage_error(called, text);
   if (auto text = understand_attestations(line); !text.empty()) return usage_error(called, text);
   if (build.context.empty()) return refusal("unable to prepare context: path \"\" not found");
-  if (is_remote_context(build.context))
-    return usage_error(called, unsupported("a remote build context (" + build.context + ")",
-                                           "clone it in the job and build from the folder, so that "
-                                           "what is built is what the job fetched"));
-  if (build.file.starts_with("http://") || build.file.starts_with("https://"))
-    return usage_error(called, unsupported("a remote Dockerfile", "fetch it in the job"));
+  if (auto text = take_remote_context(build); !text.empty()) return usage_error(called, text);
+  build.keeps_git_dir = build.report == Report::classic;
   if (build.file == "-" && build.context == "-")
     return refusal("invalid argument: can't use stdin for both build context and dockerfile");
   if (build.push && build.tags.empty())
@@ -204,7 +200,7 @@ Command understand_build(const std::string& called, const std::string& dialect, 
 Command parse_build(const std::string& called, const std::string& dialect, const Words& words,
                     const Environment& env) {
   return read_command(called, words,
-                      {"[OPTIONS] PATH | -", build_flags(), 1, 1, [&](const Line& line) {
+                      {"[OPTIONS] PATH | URL | -", build_flags(), 1, 1, [&](const Line& line) {
                          return understand_build(called, dialect, line, env);
                        }});
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "executor/base/secret.hpp"
+#include "executor/shim/remote_context.hpp"
 
 #include <map>
 #include <memory>
@@ -83,7 +84,10 @@ struct BuildAnnotation {
 struct Build {
   std::string called;                  ///< "docker build", "docker buildx build": for messages
   std::string dialect;                 ///< "docker", "buildx", "podman", …: for the audit log
-  std::string context;                 ///< PATH or "-"
+  std::string context;                 ///< PATH, "-", or an address as typed
+  std::optional<RemoteSource> remote;  ///< where `context` is an address: what it means
+  bool keeps_git_dir = false;          ///< the tool leaves .git in what it fetched
+  bool is_fetched = false;             ///< `context` is a folder whose files others wrote
   std::string context_tar;             ///< with "-": an archive's path instead of stdin
   bool only_archive = false;           ///< with "-": nothing but an archive will do
   std::string file;                    ///< -f as typed; "" = Dockerfile of the context; "-" = stdin
@@ -96,7 +100,7 @@ struct Build {
   Pairs extra_hosts;
   std::vector<SecretSource> secrets;
   std::vector<SecretSource> ssh_keys; ///< files: keys, and sockets of agents
-  Pairs named_contexts;               ///< a folder as typed, or docker-image://REFERENCE
+  Pairs named_contexts; ///< a folder as typed, docker-image://REFERENCE, or an address
   std::string target;
   std::vector<std::string> platforms; ///< several: an index of images
   std::string network;

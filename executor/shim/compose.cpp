@@ -861,7 +861,8 @@ private:
       if (build.dockerfile_text)
         return compose_error(file->where() + ": services." + made.name +
                              ".build has both dockerfile and dockerfile_inline");
-      build.file = normal(fs::path{build.context} / scalar_text(*file));
+      build.file =
+          build.remote ? scalar_text(*file) : normal(fs::path{build.context} / scalar_text(*file));
     }
     return {};
   }
@@ -882,11 +883,7 @@ private:
       return {};
     if (key == "context") {
       if (!value.is_text()) return "a folder is wanted";
-      if (is_remote_context(value.text))
-        return unsupported("a remote build context (" + value.text + ")",
-                           "clone it in the job and build from the folder, so that what is built "
-                           "is what the job fetched");
-      return {};
+      return take_remote_context(build);
     }
     if (key == "dockerfile_inline") {
       build.dockerfile_text = value.text;

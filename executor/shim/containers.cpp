@@ -416,7 +416,7 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
          if (!files.empty()) build.more_files.assign(files.begin() + 1, files.end());
          if (!line.arguments.empty())
            build.context = line.arguments.front();
-         else if (build.file.empty() || build.file == "-")
+         else if (build.file.empty() || build.file == "-" || is_web_address(build.file))
            build.context = ".";
          else // as these tools do: the folder of the Containerfile
            build.context = build.file.find('/') == std::string::npos
@@ -424,16 +424,10 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
                                : build.file.substr(0, build.file.rfind('/') + 1);
          if (auto text = understand_build(line, env, build); !text.empty())
            return usage_error(tool.manner, called, text);
-         if (is_remote_context(build.context))
-           return usage_error(
-               tool.manner, called,
-               unsupported("a remote build context (" + build.context + ")",
-                           "clone it in the job and build from the folder, so that what is built "
-                           "is what the job fetched"));
+         if (auto text = take_remote_context(build); !text.empty())
+           return usage_error(tool.manner, called, text);
+         build.keeps_git_dir = true;
          for (const auto& file : files) {
-           if (file.starts_with("http://") || file.starts_with("https://"))
-             return usage_error(tool.manner, called,
-                                unsupported("a remote Dockerfile", "fetch it in the job"));
            if (file.ends_with(".in"))
              return usage_error(tool.manner, called,
                                 unsupported("--file " + file, "Dockerfiles are not preprocessed"));

@@ -76,10 +76,6 @@ Command read_import(Tool& tool, const std::string& called, const Words& words,
        [&](const Line& line) -> Command {
          Import import;
          import.source = line.arguments.front();
-         if (is_remote_context(import.source))
-           return usage_error(
-               tool.manner, called,
-               unsupported("a remote archive (" + import.source + ")", "fetch it in the job"));
          Build& build = import.build;
          build.called = called;
          build.dialect = tool.name;

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view kContextScheme = "dir://";
 constexpr std::string_view kTarScheme = "tar://";
+constexpr std::string_view kGitScheme = "git://";
 
 std::vector<Flag> executor_flags() {
   const Use ignore = Use::ignore;
@@ -79,7 +80,7 @@ std::vector<Flag> executor_flags() {
       {"reproducible", 0, Takes::nothing, refuse,
        "not in this version of slipway; use --build-arg SOURCE_DATE_EPOCH"},
       {"bucket", 'b', Takes::value, refuse, "fetch the context in the job"},
-      {"git", 0, Takes::value, refuse, "clone in the job"},
+      {"git"},
       {"oci-layout-path", 0, Takes::value, refuse,
        "use --tar-path, whose archive has an OCI layout in it"},
       {"compression", 0, Takes::value, refuse, kNotYet},
@@ -93,8 +94,82 @@ std::vector<Flag> executor_flags() {
   };
 }
 
+std::string value_in(const Environment& env, const char* name) {
+  const auto found = env.find(name);
+  return found == env.end() ? std::string{} : found->second;
+}
+
+/// --git branch=NAME,recurse-submodules=true. Text of the refusal, or "".
+std::string understand_git_options(const std::vector<std::string>& values, GitSource& source) {
+  for (const auto& value : values)
+    for (const auto& [key, text] : comma_fields(value)) {
+      if (key == "branch") {
+        if (!is_git_ref(text)) return "--git branch: git would not take that name";
+        if (source.commit.empty()) source.ref = text; // a commit of it says more
+        continue;
+      }
+      const auto on = parse_bool(text);
+      if (key != "single-branch" && key != "recurse-submodules" && key != "insecure-skip-tls")
+        return "--git: unknown key " + (key.empty() ? text : key) +
+               "; it knows branch, single-branch, recurse-submodules and insecure-skip-tls";
+      if (!on) return "--git " + key + ": neither true nor false";
+      if (key == "recurse-submodules") source.has_submodules = *on;
+      if (key == "insecure-skip-tls") source.has_tls_check = !*on;
+    }
+  return {};
+}
+
 /// Text of the refusal, or "".
-std::string understand_context(const Line& line, Build& build) {
+std::string understand_repository(const Line& line, const Environment& env,
+                                  const std::string& context, Build& build) {
+  const auto method = value_in(env, "GIT_PULL_METHOD") == "http" ? "http" : "https";
+  auto source = read_kaniko_repository(context.substr(kGitScheme.size()), method);
+  if (!source) return source.error().what;
+  if (auto text = understand_git_options(line.all("git"), *source); !text.empty()) return text;
+  const auto token = value_in(env, "GIT_TOKEN");
+  const auto user = token.empty() ? value_in(env, "GIT_USERNAME") : token;
+  const auto password = token.empty() ? value_in(env, "GIT_PASSWORD") : "";
+  if ((user + password).find('\n') != std::string::npos)
+    return "GIT_USERNAME, GIT_PASSWORD and GIT_TOKEN have one line each";
+  if (!user.empty() || !password.empty())
+    source->login =
+        GitLogin{std::make_shared<const Secret>(user), std::make_shared<const Secret>(password)};
+  source->folder = line.last("context-sub-path");
+  build.remote = *std::move(source);
+  return {};
+}
+
+/// kaniko takes the first for Azure's storage, which it asks with a key. Source: pkg/util,
+/// ValidAzureBlobStorageHost.
+bool is_azure_storage(const std::string& context) {
+  return context.find(".blob.core.") != std::string::npos;
+}
+
+/// Text of the refusal, or "".
+std::string understand_address(const Line& line, const Environment& env, const std::string& context,
+                               Build& build) {
+  build.context = context;
+  build.file = line.all("dockerfile").empty() ? "Dockerfile" : line.last("dockerfile");
+  if (build.file == "-") build.file = "./-";
+  build.lookup = Lookup::then_context;
+  build.keeps_git_dir = true;
+  if (context.starts_with(kGitScheme)) return understand_repository(line, env, context, build);
+  if (!context.starts_with("https://") || is_azure_storage(context))
+    return unsupported("--context " + shown_address(context),
+                       "fetch it in the job and build from the folder, so that what is built is "
+                       "what the job fetched");
+  if (!line.last("context-sub-path").empty())
+    return unsupported("--context-sub-path with " + shown_address(context),
+                       "make an archive of that folder, or unpack it in the job");
+  auto source = read_remote(context);
+  if (!source) return source.error().what;
+  build.remote = WebSource{context}; // to kaniko also where it ends in .git
+  build.only_archive = true;
+  return {};
+}
+
+/// Text of the refusal, or "".
+std::string understand_context(const Line& line, const Environment& env, Build& build) {
   std::string context = line.all("context").empty() ? "/workspace/" : line.last("context");
   const std::string typed = context;
   if (context.starts_with(kContextScheme)) {
@@ -111,9 +186,7 @@ std::string understand_context(const Line& line, Build& build) {
     build.only_archive = true;
     return {};
   } else if (context.find("://") != std::string::npos) {
-    return unsupported("--context " + context,
-                       "fetch it in the job and build from the folder, so that what is built is "
-                       "what the job fetched");
+    return understand_address(line, env, context, build);
   }
   if (context.empty()) return "please specify a path to the build context with the --context flag";
   if (const auto below = line.last("context-sub-path"); !below.empty()) {
@@ -125,8 +198,6 @@ std::string understand_context(const Line& line, Build& build) {
   }
   build.context = context == "-" ? "./-" : context;
   build.file = line.all("dockerfile").empty() ? "Dockerfile" : line.last("dockerfile");
-  if (build.file.starts_with("http://") || build.file.starts_with("https://"))
-    return unsupported("a remote Dockerfile", "fetch it in the job");
   if (build.file == "-") build.file = "./-";
   build.lookup = Lookup::then_context;
   return {};
@@ -173,10 +244,7 @@ std::vector<std::string> with_values(std::vector<std::string> arguments, const E
 /// What kaniko takes from the environment; KANIKO_NO_PUSH wins over the flag. Text of the refusal,
 /// or "".
 std::string understand_variables(const Environment& env, Line& line, Build& build) {
-  const auto value_of = [&](const char* name) {
-    const auto found = env.find(name);
-    return found == env.end() ? std::string{} : found->second;
-  };
+  const auto value_of = [&](const char* name) { return value_in(env, name); };
   // kaniko 1.24 pushes where this is no boolean; its forks end there.
   if (const auto value = value_of("KANIKO_NO_PUSH"); !value.empty()) {
     const auto on = parse_bool(value);
@@ -205,7 +273,7 @@ std::string understand_build(const Line& typed, const Environment& env, Build& b
   const auto platform = line.last("custom-platform").empty() ? line.last("customPlatform")
                                                              : line.last("custom-platform");
   for (const auto& text :
-       {understand_context(line, build),
+       {understand_context(line, env, build),
         add_build_args(with_values(line.all("build-arg"), env), env, build),
         add_labels(line.all("label"), build), add_plain_annotations(line.all("annotation"), build),
         add_secrets(line.all("secret"), env, build), understand_files(line, build),

@@ -3,9 +3,11 @@
 // tools.
 #include "executor/base/file.hpp"
 #include "executor/shim/command.hpp"
+#include "executor/shim/fetched_sources.hpp"
 #include "executor/shim/run.hpp"
 
 #include <errno.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +22,9 @@
 extern char** environ;
 
 namespace {
+
+/// Nobody calls the program by this name but itself, when it has fetched something.
+constexpr const char* kRemover = "/proc/self/exe";
 
 slipway::shim::Environment environment() {
   slipway::shim::Environment variables;
@@ -117,12 +122,20 @@ void write_or_end(int fd, std::string_view bytes) {
 }
 
 int shim(int argc, char** argv) {
+  if (argc == 2 && std::string_view{argv[0]} == kRemover) {
+    // What ends the build is not to end this, too.
+    for (const int number : {SIGHUP, SIGINT, SIGTERM, SIGQUIT})
+      (void)::signal(number, SIG_IGN);
+    return slipway::shim::remove_when_ended(argv[1], STDIN_FILENO);
+  }
   const auto variables = environment();
   slipway::shim::Surroundings world;
   std::error_code cause;
   world.cwd = std::filesystem::current_path(cause).string();
   if (cause) world.cwd = "/";
   world.workspaces = workspaces(variables);
+  world.environment = variables;
+  world.remover = {kRemover};
   world.report_dir = report_dir(variables, world.cwd);
   world.input = STDIN_FILENO;
   world.input_is_terminal = ::isatty(STDIN_FILENO) == 1;

@@ -327,11 +327,12 @@ std::string add_named_contexts(const std::vector<std::string>& values, Build& bu
   constexpr std::string_view kImage = "docker-image://";
   for (const auto& text : values) {
     const auto equals = text.find('=');
-    const std::string flag = "--build-context " + text;
     if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
       return "invalid argument \"" + text +
-             "\" for \"--build-context\" flag: expected NAME=FOLDER or "
+             "\" for \"--build-context\" flag: expected NAME=FOLDER, NAME=ADDRESS or "
              "NAME=docker-image://REFERENCE";
+    const std::string flag =
+        "--build-context " + text.substr(0, equals + 1) + shown_address(text.substr(equals + 1));
     const std::string name = text.substr(0, equals);
     std::string value = text.substr(equals + 1);
     if (!parse_image_name(name)) return flag + ": invalid context name " + name;
@@ -341,10 +342,11 @@ std::string add_named_contexts(const std::vector<std::string>& values, Build& bu
     if (value.starts_with(kImage)) {
       if (!parse_image_name(value.substr(kImage.size())))
         return flag + ": invalid reference format";
-    } else if (is_remote_context(value) || value.find("://") != std::string::npos ||
-               value.starts_with("target:")) {
-      return unsupported(flag,
-                         "a named context is a folder of the job or docker-image://REFERENCE");
+    } else if (value.starts_with("oci-layout://") || value.starts_with("target:")) {
+      return unsupported(flag, "a named context is a folder of the job, a repository, a file by "
+                               "https or http, or docker-image://REFERENCE");
+    } else if (is_remote_context(value) || value.find("://") != std::string::npos) {
+      if (auto source = read_remote(value); !source) return flag + ": " + source.error().what;
     }
     std::erase_if(build.named_contexts, [&](const auto& other) { return other.first == name; });
     build.named_contexts.emplace_back(name, std::move(value));
@@ -465,11 +467,12 @@ std::string note_cache_goal(const std::string& flag, const std::string& value, B
   return {};
 }
 
-bool is_remote_context(const std::string& context) {
-  for (const auto* prefix : {"http://", "https://", "git://", "ssh://", "git@", "github.com/",
-                             "oci-layout://", "docker-image://"})
-    if (context.starts_with(prefix)) return true;
-  return false;
+std::string take_remote_context(Build& build) {
+  if (!is_remote_context(build.context)) return {};
+  auto source = read_remote(build.context);
+  if (!source) return source.error().what;
+  build.remote = *std::move(source);
+  return {};
 }
 
 namespace {

@@ -6,6 +6,7 @@
 #include "executor/base/result.hpp"
 #include "executor/shim/command.hpp"
 #include "executor/shim/flags.hpp"
+#include "executor/shim/remote_context.hpp"
 
 #include <cstddef>
 #include <functional>
@@ -103,8 +104,9 @@ std::string check_tags(const Build& build);
 void note_cache_source(const std::string& flag, const std::string& value, Build& build);
 std::string note_cache_goal(const std::string& flag, const std::string& value, Build& build);
 
-/// By URL or by another scheme: what a builder would fetch by itself.
-bool is_remote_context(const std::string& context);
+/// Where the context is behind an address, that is read; nothing is fetched yet. Text of the
+/// refusal, or "".
+std::string take_remote_context(Build& build);
 
 /// The command; in its place a refusal where docker would carry it out on a machine behind ssh, by
 /// the --host and --context of `line` or by DOCKER_HOST. What needs no daemon stays.

@@ -12,6 +12,7 @@
 #include "executor/shim/container_run.hpp"
 #include "executor/shim/containers.hpp"
 #include "executor/shim/containers_output.hpp"
+#include "executor/shim/fetched_sources.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/import.hpp"
@@ -731,7 +732,14 @@ public:
   }
 
   int operator()(const Import& import) const {
-    auto folder = folder_of_import(import.source, world_.cwd, world_.input);
+    FetchedSources sources{world_};
+    std::string source = import.source;
+    if (is_web_address(source)) {
+      auto file = sources.fetch_file(source);
+      if (!file) return fail(std::string{manner_.build_error}, file.error());
+      source = *std::move(file);
+    }
+    auto folder = folder_of_import(source, world_.cwd, world_.input);
     if (!folder) return fail(std::string{manner_.build_error}, folder.error());
     const struct Removed {
       const std::string& folder;
@@ -1425,6 +1433,14 @@ private:
     }
     for (const auto& note : build.notes)
       world_.err(note + "\n");
+    FetchedSources sources{world_};
+    auto local = sources.fetch(build);
+    return local ? build_here(*local, metadata) : fail(prefix, local.error());
+  }
+
+  /// The same of a build that names nothing behind an address.
+  int build_here(const Build& build, Json& metadata) const {
+    const std::string prefix{manner_.build_error};
     auto context = find_context(build, world_);
     if (!context) return fail(prefix, context.error());
     if (writes_stdout(build) && world_.output_is_terminal)

@@ -20,7 +20,10 @@ struct Surroundings {
   Deadlines deadlines;
   std::string cwd = "/";
   std::vector<std::string> workspaces{
-      "/builds"};         ///< folders that the builder sees under the same path
+      "/builds"};          ///< folders that the builder sees under the same path
+  Environment environment; ///< of the programs of the image that are run
+  std::vector<std::string>
+      remover; ///< what removes the folder that is its last word when stdin ends; empty: nothing
   std::string report_dir; ///< where reports on pushes are written; "" = nowhere
   int input = 0;          ///< lent
   bool input_is_terminal = false;

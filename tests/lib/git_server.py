@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bare repositories over git's "dumb" HTTP, with the batch API of Git LFS (Python standard library).
 
-usage: git_server.py --listen ADDRESS:PORT --root DIR
+usage: git_server.py --listen ADDRESS:PORT --root DIR [--login USER:PASSWORD]
 
-GET serves files below DIR. POST …/info/lfs/objects/batch tells where each object that is asked for lies: DIR/lfs/OID.
+GET serves files below DIR; what is below DIR/private is for that login alone. POST …/info/lfs/objects/batch tells where each object that is asked for lies: DIR/lfs/OID.
 Source: git-lfs, docs/api/batch.md."""
 
 import argparse
+import base64
 import functools
 import json
 import os
@@ -20,6 +21,17 @@ MOST = 1 << 20  # bytes of a question
 
 class Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    login = ""
+
+    def do_GET(self):
+        wanted = "Basic " + base64.b64encode(self.login.encode()).decode()
+        if self.path.startswith("/private/") and self.headers.get("Authorization") != wanted:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="private"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        super().do_GET()
 
     def do_POST(self):
         length = int(self.headers.get("Content-Length") or 0)
@@ -46,7 +58,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen", required=True)
     parser.add_argument("--root", required=True)
+    parser.add_argument("--login", default="")
     options = parser.parse_args()
+    Handler.login = options.login
     host, _, port = options.listen.rpartition(":")
     LocalServer((host, int(port)), functools.partial(Handler, directory=options.root)).serve_forever()
 

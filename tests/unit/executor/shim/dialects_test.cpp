@@ -76,11 +76,10 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"IgnoreFileForAContextOnStdin", "buildah bud --ignorefile i -", 125,
                 "a context on stdin"},
         Refused{"SeveralFilesAndStdin", "podman build -f a -f - .", 125, "one of them stdin"},
-        Refused{"SecondOfRemoteFiles", "podman build -f a -f https://h/b .", 125,
-                "remote Dockerfile"},
         Refused{"NoAnnotation", "podman build --annotation a .", 125, "invalid annotation"},
         Refused{"Preprocessed", "podman build -f Containerfile.in .", 125, "not preprocessed"},
-        Refused{"RemoteContext", "podman build https://h/x.git", 125, "remote build context"},
+        Refused{"RemoteContext", "podman build https://h/x.git#-x", 125,
+                "none that git would take"},
         Refused{"OtherOutput", "podman build -o type=oci,dest=o .", 125,
                 "--output type=oci,dest=o: only type=local and tar"},
         Refused{"Signature", "podman push --sign-by k a", 125, "--sign-by"},
@@ -281,7 +280,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "--local context=FOLDER"},
         Refused{"NamedContext", kBuildctl + "--local other=x", 1, "--local other=x"},
         Refused{"Layout", kBuildctl + "--oci-layout a=b", 1, "--oci-layout"},
-        Refused{"RemoteContext", kBuildctl + "--opt context=https://h/x.git", 1, "--opt context="},
+        Refused{"RemoteContext", kBuildctl + "--opt context=x", 1, "--opt context=x"},
+        Refused{"PartOfAnArchive",
+                "buildctl build --frontend dockerfile.v0 --opt context=https://h/x.tgz --opt "
+                "contextsubdir=s",
+                1, "contextsubdir=s: only of a repository"},
+        Refused{"PartOfAFolder", kBuildctl + "--opt contextsubdir=s", 1, "contextsubdir=s"},
         Refused{"UnknownOption", kBuildctl + "--opt hostname=x", 1, "--opt hostname=x"},
         Refused{"HostNetwork", kBuildctl + "--opt force-network-mode=host", 1, "--network host"},
         Refused{"Provenance", kBuildctl + "--opt attest:provenance=mode=max", 1, "attestations"},
@@ -309,7 +313,18 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"UnknownFlag", "/kaniko/executor --wat", 1, "unknown flag: --wat"},
         Refused{"BadDestination", "/kaniko/executor -d A", 1, "could not parse reference: A"},
         Refused{"Bucket", "/kaniko/executor -d a -c gs://b/x.tgz", 1, "fetch it in the job"},
-        Refused{"Git", "/kaniko/executor -d a -c git://h/x", 1, "fetch it in the job"},
+        Refused{"Http", "/kaniko/executor -d a -c http://h/x.tgz", 1, "fetch it in the job"},
+        Refused{"Azure", "/kaniko/executor -d a -c https://a.blob.core.windows.net/x", 1,
+                "fetch it in the job"},
+        Refused{"GitOption", "/kaniko/executor -d a -c git://h/x --git depth=1", 1,
+                "unknown key depth"},
+        Refused{"GitSwitch", "/kaniko/executor -d a -c git://h/x --git single-branch=x", 1,
+                "neither true nor false"},
+        Refused{"GitBranch", "/kaniko/executor -d a -c git://h/x --git branch=-x", 1,
+                "would not take"},
+        Refused{"FolderOfAnArchive",
+                "/kaniko/executor -d a -c https://h/x.tgz --context-sub-path s", 1,
+                "make an archive of that folder"},
         Refused{"TarWithoutAName", "/kaniko/executor -d a -c tar://", 1, "path to the tar"},
         Refused{"FolderOfATar", "/kaniko/executor -d a -c tar://stdin --context-sub-path x", 1,
                 "make a tar of that folder"},
@@ -325,7 +340,6 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"IgnorePath", "/kaniko/executor -d a --ignore-path /x", 1, "--ignore-path"},
         Refused{"LayoutFolder", "/kaniko/executor -d a --oci-layout-path o", 1, "--tar-path"},
         Refused{"Secret", "/kaniko/executor -d a --secret src=x", 1, "secret missing ID"},
-        Refused{"RemoteDockerfile", "/kaniko/executor -d a -f https://h/D", 1, "remote Dockerfile"},
         Refused{"Login", "/kaniko/executor login", 1, "executor login"}),
     [](const auto& row) { return row.param.name; });
 
@@ -516,6 +530,50 @@ TEST(Buildctl, WritesArchivesAndListsWorkers) {
             std::vector<std::string>{"x.tar"});
   EXPECT_EQ(parsed<Build>(kBuildctl).file, "./Dockerfile");
   EXPECT_EQ(parsed<Builders>("buildctl-daemonless.sh debug workers").show, Builders::Show::workers);
+}
+
+TEST(Kaniko, ReadsRepositoriesAndTheirLogins) {
+  const Environment env{{"GIT_USERNAME", "u"}, {"GIT_PASSWORD", "p"}, {"GIT_PULL_METHOD", "http"}};
+  const auto build = parsed<Build>("/kaniko/executor -c git://h/x.git#refs/heads/a --no-push "
+                                   "--context-sub-path sub --git recurse-submodules=true",
+                                   env);
+  ASSERT_TRUE(build.remote);
+  const auto& source = std::get<GitSource>(*build.remote);
+  EXPECT_EQ(source.url, "http://h/x.git");
+  EXPECT_EQ(source.ref, "refs/heads/a");
+  EXPECT_EQ(source.folder, "sub");
+  EXPECT_TRUE(source.has_submodules);
+  ASSERT_TRUE(source.login);
+  EXPECT_EQ(source.login->user->reveal(), "u");
+  EXPECT_EQ(source.login->password->reveal(), "p");
+  EXPECT_TRUE(build.keeps_git_dir);
+
+  const auto token = parsed<Build>("/kaniko/executor -c git://h/x --no-push --git "
+                                   "branch=b,single-branch=true",
+                                   {{"GIT_TOKEN", "t"}, {"GIT_PASSWORD", "p"}});
+  const auto& other = std::get<GitSource>(*token.remote);
+  EXPECT_EQ(other.url, "https://h/x");
+  EXPECT_EQ(other.ref, "b");
+  EXPECT_FALSE(other.has_submodules);
+  EXPECT_EQ(other.login->user->reveal(), "t");
+  EXPECT_TRUE(other.login->password->empty());
+
+  const auto archive = parsed<Build>("/kaniko/executor -c https://h/x.tgz --no-push");
+  EXPECT_EQ(std::get<WebSource>(*archive.remote).url, "https://h/x.tgz");
+  EXPECT_TRUE(archive.only_archive);
+}
+
+TEST(Buildctl, ReadsARepositoryInThePlaceOfAFolder) {
+  const auto build = parsed<Build>("buildctl build --frontend dockerfile.v0 --opt "
+                                   "context=https://h/x.git#main:a --opt contextsubdir=b --opt "
+                                   "filename=D --local dockerfile=. --opt "
+                                   "context:n=https://h/n.git");
+
+  EXPECT_EQ(std::get<GitSource>(*build.remote).ref, "main");
+  EXPECT_EQ(std::get<GitSource>(*build.remote).folder, "a/b");
+  EXPECT_EQ(build.file, "D");
+  EXPECT_EQ(build.named_contexts, (Pairs{{"n", "https://h/n.git"}}));
+  EXPECT_EQ(build.notes.size(), 1U) << "the folder of the Dockerfile has no effect";
 }
 
 TEST(Kaniko, ReadsABuild) {

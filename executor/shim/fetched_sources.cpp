@@ -1,0 +1,604 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "executor/shim/fetched_sources.hpp"
+
+#include "executor/base/file.hpp"
+#include "executor/base/unique_fd.hpp"
+#include "executor/shim/build_context.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace slipway::shim {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kFolderName = ".slipway-context-";
+constexpr std::size_t kMaxFetchedDockerfileBytes = 512UL << 10;
+constexpr std::size_t kMaxSaidBytes = 4UL << 10; ///< of what a program says of its failure
+constexpr std::size_t kMaxAnswerBytes = 64UL << 10;
+constexpr std::chrono::minutes kRemovalTime{5};
+constexpr std::chrono::milliseconds kDrainTime{250};
+constexpr mode_t kUsualUmask = 022; ///< that of builders: what is fetched is the same everywhere
+
+using Take = std::function<Status(std::string_view)>;
+
+/// A program of the image by the job's PATH; "" = there is none.
+std::string program(const std::string& name, const Environment& env) {
+  const auto path = env.find("PATH");
+  if (path == env.end()) return "";
+  const std::string& folders = path->second;
+  for (std::size_t at = 0; at <= folders.size();) {
+    const auto end = std::min(folders.find(':', at), folders.size());
+    const auto file = folders.substr(at, end - at) + "/" + name;
+    struct stat info {};
+    if (file.front() == '/' && end > at && ::stat(file.c_str(), &info) == 0 &&
+        S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0)
+      return file;
+    at = end + 1;
+  }
+  return "";
+}
+
+/// BusyBox's wget asks another program for https, and without it takes any certificate.
+bool is_busybox(const fs::path& file) {
+  std::error_code cause;
+  const auto real = fs::canonical(file, cause);
+  return real.filename() == "busybox" ||
+         fs::equivalent(file, file.parent_path() / "busybox", cause);
+}
+
+std::string tail_of(int fd) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return "";
+  const auto size = static_cast<std::size_t>(info.st_size);
+  std::string text(std::min(size, kMaxSaidBytes), '\0');
+  const auto got = ::pread(fd, text.data(), text.size(), static_cast<off_t>(size - text.size()));
+  text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
+  // Of a line that is not whole, a part could be left that nobody knows for a secret.
+  if (size > text.size()) text.erase(0, std::min(text.find('\n'), text.size()));
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 && c != '\n') c = ' ';
+  while (text.ends_with('\n') || text.ends_with(' '))
+    text.pop_back();
+  return text;
+}
+
+struct Ran {
+  process::Ending ending;
+  std::string said; ///< the end of its stderr
+};
+
+/// Runs a program whose stdout is given to `take`; what `take` says ends it. It ends with this
+/// process. Errors: those of process::spawn, of `take`; io.
+Result<Ran> run_tool(process::Command command, const fs::path& place, Clock::time_point until,
+                     const Take& take) {
+  auto errors = make_unnamed_file(place);
+  if (!errors) return std::move(errors).error();
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe2", errno);
+  const UniqueFd from{ends[0]};
+  UniqueFd to{ends[1]};
+  command.fds = {{to.get(), 1}, {errors->get(), 2}};
+  command.ends_with_caller = true;
+  const mode_t own = ::umask(kUsualUmask); // no other thread runs while something is fetched
+  auto child = process::spawn(command);
+  (void)::umask(own);
+  if (!child) return std::move(child).error();
+  to.reset();
+  const auto left = [&] {
+    return std::max(std::chrono::milliseconds{0},
+                    std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now()));
+  };
+  std::vector<char> part(256UL << 10);
+  for (bool has_ended = false;;) {
+    // What it leaves running may hold the pipe: after its end, what is there is read, no more.
+    std::array<pollfd, 2> ready{pollfd{from.get(), POLLIN, 0},
+                                pollfd{has_ended ? -1 : child->pidfd(), POLLIN, 0}};
+    const auto patience = has_ended ? std::min(left(), kDrainTime) : left();
+    const int count = ::poll(ready.data(), ready.size(), static_cast<int>(patience.count()));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) break; // wait() says whether its time was over
+    if (ready[0].revents == 0) {
+      has_ended = true;
+      continue;
+    }
+    const ssize_t got = ::read(from.get(), part.data(), part.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    if (auto taken = take({part.data(), static_cast<std::size_t>(got)}); !taken)
+      return std::move(taken).error();
+  }
+  auto ending = child->wait(left(), std::chrono::seconds{2});
+  return Ran{ending, tail_of(errors->get())};
+}
+
+Error too_late(const std::string& what) {
+  return Error{ErrorKind::timed_out,
+               what + " took more than " + std::to_string(kFetchTime.count()) + " minutes",
+               "",
+               {}};
+}
+
+/// Below `folder`, or it.
+bool is_within(const fs::path& path, const fs::path& folder) {
+  const auto relative = path.lexically_relative(folder);
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+/// The image's git in one folder.
+class Git {
+public:
+  Git(std::string program, fs::path folder, const GitSource& source, const Environment& env)
+      : program_{std::move(program)}, folder_{std::move(folder)}, source_{source},
+        until_{Clock::now() + kFetchTime} {
+    // Where these are set they would lead it to another repository than this one.
+    constexpr std::array kOfRepositories{
+        "GIT_DIR",         "GIT_WORK_TREE",        "GIT_INDEX_FILE",
+        "GIT_COMMON_DIR",  "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_NAMESPACE",   "GIT_PREFIX",           "GIT_SHALLOW_FILE",
+        "GIT_TEMPLATE_DIR"};
+    auto own = env;
+    for (const auto* name : kOfRepositories)
+      own.erase(name);
+    own["GIT_TERMINAL_PROMPT"] = "0";
+    own["LC_ALL"] = "C";
+    own.emplace("GIT_ALLOW_PROTOCOL", "http:https:ssh:git"); // of submodules, too
+    if (source_.login) {
+      own["SLIPWAY_GIT_USER"] = source_.login->user->reveal();
+      own["SLIPWAY_GIT_PASSWORD"] = source_.login->password->reveal();
+    }
+    env_.assign(own.begin(), own.end());
+  }
+
+  /// Returns what it printed. Errors: timed_out; unavailable (it failed); as run_tool.
+  Result<std::string> operator()(const std::vector<std::string>& words) const {
+    process::Command command;
+    command.argv = {program_,
+                    "-c",
+                    "core.hooksPath=/dev/null",
+                    "-c",
+                    "advice.detachedHead=false",
+                    "-c",
+                    "init.defaultBranch=main",
+                    "-c",
+                    "gc.auto=0"};
+    const auto set = [&](const std::string& setting) {
+      command.argv.insert(command.argv.end(), {"-c", setting});
+    };
+    if (!source_.has_tls_check) set("http.sslVerify=false");
+    if (source_.login) {
+      // Asked for by this server alone. The first line takes away whom the job's settings name:
+      // they would be told the login to keep it.
+      set("credential." + source_.server + ".helper=");
+      set("credential." + source_.server +
+          R"(.helper=!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' )"
+          R"("$SLIPWAY_GIT_USER" "$SLIPWAY_GIT_PASSWORD"; }; f)");
+    }
+    command.argv.insert(command.argv.end(), words.begin(), words.end());
+    command.env = env_;
+    command.cwd = folder_;
+    std::string answer;
+    auto ran = run_tool(std::move(command), folder_.parent_path(), until_,
+                        [&](std::string_view bytes) -> Status {
+                          if (answer.size() + bytes.size() > kMaxAnswerBytes)
+                            return Error{ErrorKind::bad_input, "git says too much", "", {}};
+                          answer += bytes;
+                          return {};
+                        });
+    if (!ran) return std::move(ran).error();
+    if (std::holds_alternative<process::DeadlinePassed>(ran->ending)) return too_late("git");
+    if (!process::succeeded(ran->ending))
+      return Error{ErrorKind::unavailable,
+                   "git " + words.front() + ": " +
+                       without_secrets(
+                           ran->said.empty() ? process::describe(ran->ending) : ran->said, source_),
+                   "",
+                   {}};
+    while (answer.ends_with('\n'))
+      answer.pop_back();
+    return answer;
+  }
+
+  /// What is wanted becomes a commit of this repository, with as little history as the server can
+  /// leave out. Returns it. Errors: as operator().
+  Result<std::string> take_commit() const {
+    const std::string ref = source_.ref.empty() ? "HEAD" : source_.ref;
+    auto taken = (*this)(
+        {"fetch", "-q", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", "origin", ref});
+    // A plain file server (git's "dumb" HTTP) cannot leave history out.
+    if (!taken && taken.error().kind == ErrorKind::unavailable)
+      taken = (*this)({"fetch", "-q", "--no-tags", "--no-recurse-submodules", "--", "origin", ref});
+    std::string fetched = "FETCH_HEAD";
+    if (!taken && taken.error().kind == ErrorKind::unavailable && is_hexadecimal(ref)) {
+      // Not every server gives out any commit by its number, and none by a part of it.
+      if (auto all = (*this)({"fetch", "-q", "--tags", "--no-recurse-submodules", "--", "origin",
+                              "+refs/heads/*:refs/remotes/origin/*"});
+          all) {
+        taken = std::string{};
+        fetched = ref;
+      }
+    }
+    if (!taken) return std::move(taken).error();
+    auto commit = (*this)({"rev-parse", "--verify", "-q", fetched + "^{commit}"});
+    if (!commit) return Error{ErrorKind::not_found, "the repository has no commit " + ref, "", {}};
+    return commit;
+  }
+
+private:
+  static bool is_hexadecimal(const std::string& text) {
+    return text.size() >= 7 && text.find_first_not_of("0123456789abcdefABCDEF") == text.npos;
+  }
+
+  std::string program_;
+  fs::path folder_;
+  const GitSource& source_;
+  Clock::time_point until_;
+  std::vector<std::pair<std::string, std::string>> env_;
+};
+
+/// The program that downloads, and its words. Errors: not_found.
+Result<std::vector<std::string>> downloader(const std::string& url, const Environment& env) {
+  if (const auto curl = program("curl", env); !curl.empty())
+    return std::vector<std::string>{curl,
+                                    "--silent",
+                                    "--show-error",
+                                    "--fail",
+                                    "--location",
+                                    "--max-redirs",
+                                    "10",
+                                    "--proto",
+                                    "=http,https",
+                                    "--proto-redir",
+                                    "=http,https",
+                                    "--globoff",
+                                    "--connect-timeout",
+                                    "60",
+                                    "--output",
+                                    "-",
+                                    "--",
+                                    url};
+  const auto wget = program("wget", env);
+  if (wget.empty())
+    return Error{ErrorKind::not_found,
+                 "this image has neither curl nor wget, and slipway's docker fetches nothing by "
+                 "itself",
+                 "use an image with one of them for the job, or fetch the file before and build "
+                 "from it",
+                 {}};
+  if (!is_busybox(wget))
+    return std::vector<std::string>{wget, "-nv", "-T", "60", "-O", "-", "--", url};
+  const auto certificates = program("ssl_client", env);
+  if (url.starts_with("https://") && (certificates.empty() || is_busybox(certificates)))
+    return Error{ErrorKind::not_found,
+                 "this image has no curl, and its wget (BusyBox) does not verify certificates",
+                 "use an image with curl for the job, or fetch the file before and build from it",
+                 {}};
+  return std::vector<std::string>{wget, "-T", "60", "-O", "-", "--", url};
+}
+
+/// The name that a file of this address is given, as BuildKit does.
+std::string file_name(const std::string& url) {
+  const auto begin = url.find('/', url.find("://") + 3);
+  if (begin == std::string::npos) return "download";
+  const auto path = url.substr(begin, url.find_first_of("?#", begin) - begin);
+  const auto name = path.substr(path.rfind('/') + 1);
+  return name.empty() || name == "." || name == ".." ? "download" : name;
+}
+
+bool is_on(const std::string& text) {
+  return text == "1" || text == "true";
+}
+
+/// BuildKit's own build argument; no step sees it. Takes it out of the list.
+bool take_keep_git_dir(Build& build) {
+  constexpr const char* kName = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+  bool keeps = false;
+  for (const auto& [name, value] : build.build_args)
+    if (name == kName) keeps = is_on(value);
+  std::erase_if(build.build_args, [](const auto& one) { return one.first == kName; });
+  return keeps;
+}
+
+Error does_not_go(const std::string& what) {
+  return Error{ErrorKind::bad_input,
+               what + " with a context that is an archive",
+               "unpack it in the job, and build from the folder",
+               {}};
+}
+
+} // namespace
+
+FetchedSources::~FetchedSources() {
+  std::error_code cause;
+  if (folder_.empty()) return;
+  until_.reset();
+  if (remover_) (void)remover_->wait(kRemovalTime, std::chrono::seconds{1});
+  fs::remove_all(folder_, cause); // where there was no remover, or it did not come to its end
+}
+
+Status FetchedSources::make_folder() {
+  if (!folder_.empty()) return {};
+  std::error_code cause;
+  std::vector<fs::path> places{world_.workspaces.begin(), world_.workspaces.end()};
+  if (auto temporary = fs::temp_directory_path(cause); !cause) places.push_back(temporary);
+  int failed = ENOENT;
+  for (const auto& place : places) {
+    std::string name = (place / (std::string{kFolderName} + "XXXXXX")).string();
+    if (::mkdtemp(name.data()) != nullptr) {
+      folder_ = fs::canonical(name, cause);
+      break;
+    }
+    failed = errno;
+  }
+  if (folder_.empty()) return io_error("mkdtemp", failed, places.back().string());
+  if (world_.remover.empty()) return {};
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe2", errno);
+  const UniqueFd held{ends[0]};
+  until_ = UniqueFd{ends[1]};
+  process::Command command;
+  command.argv = world_.remover;
+  command.argv.push_back(folder_.string());
+  command.fds = {{held.get(), 0}};
+  // Without it the folder goes with this object alone.
+  if (auto remover = process::spawn(command)) remover_ = *std::move(remover);
+  return {};
+}
+
+Result<fs::path> FetchedSources::new_place(const std::string& name) {
+  if (auto made = make_folder(); !made) return std::move(made).error();
+  const auto place = folder_ / std::to_string(++count_) / name;
+  if (auto made = make_directory(place.parent_path()); !made) return std::move(made).error();
+  return place;
+}
+
+Result<fs::path> FetchedSources::clone(const GitSource& source, bool keeps_git_dir, bool quiet) {
+  const auto found = program("git", world_.environment);
+  if (found.empty())
+    return Error{ErrorKind::not_found,
+                 "this image has no git, and slipway's docker fetches nothing by itself",
+                 "use an image with git for the job, or clone into a folder before and build from "
+                 "that",
+                 {}};
+  auto place = new_place("context");
+  if (!place) return place;
+  if (auto made = make_directory(*place, 0755); !made) return std::move(made).error();
+  const Git git{found, *place, source, world_.environment};
+  const auto done = [](const Result<std::string>& result) -> Status {
+    return result ? Status{} : Status{result.error()};
+  };
+  if (auto status = done(git({"init", "-q", "--template="})); !status)
+    return std::move(status).error();
+  // Submodules may be named relative to it.
+  if (auto status = done(git({"config", "remote.origin.url", source.url})); !status)
+    return std::move(status).error();
+  auto commit = git.take_commit();
+  if (!commit) return std::move(commit).error();
+  if (!commit->starts_with(source.commit))
+    return Error{ErrorKind::bad_input,
+                 "the commit is " + *commit + ", and " + source.commit + " was asked for",
+                 "",
+                 {}};
+  if (auto status = done(git({"checkout", "-q", "--detach", *commit})); !status)
+    return std::move(status).error();
+  std::error_code cause;
+  if (source.has_submodules && fs::exists(*place / ".gitmodules", cause)) {
+    const std::vector<std::string> update{"submodule", "--quiet", "update", "--init",
+                                          "--recursive"};
+    auto shallow = update;
+    shallow.emplace_back("--depth=1");
+    if (!git(shallow))
+      if (auto status = done(git(update)); !status) return std::move(status).error();
+  }
+  if (!keeps_git_dir) fs::remove_all(*place / ".git", cause);
+  if (!quiet)
+    world_.err("slipway: building from " + shown_address(source.url) + ", commit " + *commit +
+               "\n");
+  const auto part = fs::canonical(*place / ("./" + source.folder), cause);
+  if (cause)
+    return Error{ErrorKind::not_found,
+                 "the repository has no folder " + source.folder + ": " + cause.message(),
+                 "",
+                 {}};
+  if (!is_within(part, *place))
+    return Error{ErrorKind::bad_input,
+                 "the folder " + source.folder + " leads out of the repository",
+                 "",
+                 {}};
+  if (!fs::is_directory(part, cause))
+    return Error{ErrorKind::bad_input, source.folder + " of the repository is no folder", "", {}};
+  return part;
+}
+
+Result<fs::path> FetchedSources::download(const WebSource& source, std::uint64_t most) {
+  auto argv = downloader(source.url, world_.environment);
+  if (!argv) return std::move(argv).error();
+  auto place = new_place(file_name(source.url));
+  if (!place) return place;
+  const UniqueFd file{::open(place->c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
+  if (!file) return io_error("open", errno, place->string());
+  process::Command command;
+  command.argv = *std::move(argv);
+  command.env.assign(world_.environment.begin(), world_.environment.end());
+  std::uint64_t size = 0;
+  const auto ran = run_tool(std::move(command), folder_, Clock::now() + kFetchTime,
+                            [&](std::string_view bytes) -> Status {
+                              size += bytes.size();
+                              if (size > most)
+                                return Error{ErrorKind::bad_input,
+                                             "it has more than " + std::to_string(most) + " bytes",
+                                             "",
+                                             {}};
+                              return write_all(file.get(), bytes);
+                            });
+  if (!ran) return ran.error();
+  if (std::holds_alternative<process::DeadlinePassed>(ran->ending)) return too_late("the download");
+  if (!process::succeeded(ran->ending))
+    return Error{
+        ErrorKind::unavailable,
+        without_secrets(ran->said.empty() ? process::describe(ran->ending) : ran->said, source),
+        "",
+        {}};
+  return place;
+}
+
+Status FetchedSources::fetch_web_context(Build& build) {
+  auto file = download(std::get<WebSource>(*build.remote), kMaxFetchedFileBytes);
+  if (!file) return std::move(file).error();
+  std::string head(4096, '\0');
+  {
+    const UniqueFd opened{::open(file->c_str(), O_RDONLY | O_CLOEXEC)};
+    const auto got = opened ? ::read(opened.get(), head.data(), head.size()) : -1;
+    if (got < 0) return io_error("read", errno, file->string());
+    head.resize(static_cast<std::size_t>(got));
+  }
+  if (looks_like_archive(head)) {
+    for (const auto& [is_said, what] :
+         {std::pair{build.file == "-" || is_web_address(build.file), "a Dockerfile from elsewhere"},
+          std::pair{build.dockerfile_text.has_value(), "a Dockerfile in words"},
+          std::pair{!build.more_files.empty(), "several --file"},
+          std::pair{!build.ignore_file.empty(), "--ignorefile"}})
+      if (is_said) return does_not_go(what);
+    build.context = "-";
+    build.context_tar = file->string();
+    return {};
+  }
+  if (build.only_archive) return Error{ErrorKind::bad_input, "what is there is no archive", "", {}};
+  // A Dockerfile alone: a context with nothing else, whatever -f says.
+  std::error_code cause;
+  if (fs::file_size(*file, cause) > kMaxFetchedDockerfileBytes || head.empty())
+    return Error{ErrorKind::bad_input,
+                 head.empty() ? "the file is empty"
+                              : "the file is neither an archive nor, being larger than 512 KiB, a "
+                                "Dockerfile",
+                 "",
+                 {}};
+  auto place = new_place("context");
+  if (!place) return std::move(place).error();
+  if (auto made = make_directory(*place, 0755); !made) return made;
+  fs::rename(*file, *place / "Dockerfile", cause);
+  if (cause) return io_error("rename", cause.value(), file->string());
+  build.context = place->string();
+  if (!build.dockerfile_text) build.file = (*place / "Dockerfile").string();
+  build.more_files.clear();
+  build.is_fetched = true;
+  return {};
+}
+
+Status FetchedSources::fetch_context(Build& build) {
+  const auto* repository = std::get_if<GitSource>(&*build.remote);
+  if (repository == nullptr) {
+    auto fetched = fetch_web_context(build);
+    build.remote.reset();
+    return fetched;
+  }
+  const bool keeps = take_keep_git_dir(build) || build.keeps_git_dir;
+  auto folder = clone(*repository, repository->keeps_git_dir.value_or(keeps), build.quiet);
+  if (!folder) return std::move(folder).error();
+  build.remote.reset();
+  build.context = folder->string();
+  build.is_fetched = true;
+  // Docker looks for it in the repository alone.
+  if (build.lookup != Lookup::working_folder || build.file.empty() || build.file == "-" ||
+      is_web_address(build.file))
+    return {};
+  const auto file = (*folder / ("./" + build.file)).lexically_normal();
+  if (!is_within(file, *folder))
+    return Error{
+        ErrorKind::bad_input, "the Dockerfile " + build.file + " is not in the context", "", {}};
+  build.file = file.string();
+  return {};
+}
+
+Status FetchedSources::fetch_files(Build& build) {
+  std::vector<std::string*> files{&build.file};
+  for (auto& more : build.more_files)
+    files.push_back(&more);
+  for (auto* file : files) {
+    if (!is_web_address(*file)) continue;
+    if (build.context == "-") return does_not_go("a Dockerfile from elsewhere");
+    auto place = download(WebSource{*file}, kMaxFetchedDockerfileBytes);
+    if (!place) return std::move(place).error().in("the Dockerfile " + shown_address(*file));
+    *file = place->string();
+  }
+  return {};
+}
+
+/// An address without a scheme may be a folder's name, and that is meant then, as with docker.
+bool FetchedSources::is_folder(const std::string& address) const {
+  std::error_code cause;
+  return address.find("://") == std::string::npos &&
+         fs::is_directory(fs::path{world_.cwd} / address, cause);
+}
+
+Status FetchedSources::fetch_named(Build& build) {
+  for (auto& [name, value] : build.named_contexts) {
+    if (value.starts_with("docker-image://") || !is_remote_context(value) || is_folder(value))
+      continue;
+    auto source = read_remote(value);
+    if (!source) return std::move(source).error();
+    const std::string circumstance = "named context " + name + ": " + shown_address(value);
+    if (const auto* repository = std::get_if<GitSource>(&*source)) {
+      auto folder = clone(*repository, repository->keeps_git_dir.value_or(false), build.quiet);
+      if (!folder) return std::move(folder).error().in(circumstance);
+      value = folder->string();
+    } else {
+      auto file = download(std::get<WebSource>(*source), kMaxFetchedFileBytes);
+      if (!file) return std::move(file).error().in(circumstance);
+      value = file->parent_path().string();
+    }
+  }
+  return {};
+}
+
+Result<Build> FetchedSources::fetch(const Build& build) {
+  Build local = build;
+  if (local.remote && is_folder(local.context)) local.remote.reset();
+  if (local.remote)
+    if (auto fetched = fetch_context(local); !fetched)
+      return std::move(fetched).error().in("the context " + shown_address(build.context));
+  if (auto fetched = fetch_files(local); !fetched) return std::move(fetched).error();
+  if (auto fetched = fetch_named(local); !fetched) return std::move(fetched).error();
+  return local;
+}
+
+Result<std::string> FetchedSources::fetch_file(const std::string& address) {
+  auto source = read_remote(address);
+  if (!source) return std::move(source).error();
+  auto file = download(WebSource{address}, kMaxFetchedFileBytes);
+  if (!file) return std::move(file).error().in("fetching " + shown_address(address));
+  return file->string();
+}
+
+int remove_when_ended(const std::string& folder, int until) {
+  // Only what this program makes itself.
+  if (fs::path{folder}.filename().string().rfind(kFolderName, 0) != 0) return 1;
+  std::array<char, 64> nothing{};
+  for (;;) {
+    const auto got = ::read(until, nothing.data(), nothing.size());
+    if (got == 0 || (got < 0 && errno != EINTR)) break;
+  }
+  // A program that was just fetching may write for a moment longer.
+  std::error_code cause;
+  for (int tries = 0; tries < 20; ++tries) {
+    fs::remove_all(folder, cause);
+    if (!fs::exists(folder, cause)) return 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds{100});
+  }
+  return 1;
+}
+
+} // namespace slipway::shim

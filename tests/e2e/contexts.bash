@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# Builds whose context is no folder of the job: repositories, archives and single files behind an address, fetched by the
+# programs of the job's image.
+
+# shellcheck source=tests/lib/world.sh
+. "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/steps.sh
+. "$SUITE_ROOT/tests/lib/steps.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
+
+PROBE() {
+    ((EUID == 0)) || echo "needs root"
+    [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
+    [[ -x /usr/lib/git-core/git-daemon ]] || echo "needs git"
+    command -v curl wget >/dev/null || echo "needs curl and wget"
+}
+
+SUITE_SETUP() {
+    world_start "$SUITE_DIR/world"
+    make_tiny_base
+    publish_image base/git:12 debian '{}' fetching_files
+    publish_image base/plain:12 debian '{}' tools_alone
+    publish_image base/wget:12 debian '{}' both_wgets
+    publish_image base/kaniko:2 debian '{"Entrypoint": ["/kaniko/executor"]}' kaniko_with_git
+    with_git=".image.name = \"$world_registry/base/git:12\""
+    web_port=5491 git_port=5492
+    make_repositories
+    web=http://$env_gitlab_address:$web_port
+    env_serve_address=$env_gitlab_address env_serve web "$web_port" python3 "$env_lib/git_server.py" \
+        --listen "$env_gitlab_address:$web_port" --root "$SUITE_DIR/www" --login "ci:not-for-logs-7"
+    env_serve_address=$env_gitlab_address env_serve git-daemon "$git_port" /usr/lib/git-core/git-daemon --export-all --reuseaddr \
+        --base-path="$SUITE_DIR/www" --listen="$env_gitlab_address" --port="$git_port" "$SUITE_DIR/www"
+}
+
+SUITE_TEARDOWN() {
+    world_stop
+}
+
+git_files() {
+    local file
+    with_program /usr/bin/git
+    with_program /usr/lib/git-core/git-remote-http
+    with_program /usr/lib/git-core/git-http-fetch
+    ln -s git-remote-http usr/lib/git-core/git-remote-https
+    ln -s ../../bin/git usr/lib/git-core/git
+    for file in git-submodule git-sh-setup git-sh-i18n; do cp "/usr/lib/git-core/$file" usr/lib/git-core/; done
+    with_program /usr/lib/git-core/git-sh-i18n--envsubst
+}
+
+fetching_files() {
+    git_files
+    with_program "$(command -v curl)"
+    tools_alone
+}
+
+tools_alone() {
+    local tool
+    for tool in podman buildah buildctl docker-compose; do
+        install -D -m 0755 /dev/stdin "usr/bin/$tool" <<<'#!/bin/sh
+exit 99'
+    done
+}
+
+both_wgets() {
+    with_program "$(command -v wget)"
+    install -D -m 0755 /bin/busybox opt/busybox/busybox
+    ln -s busybox opt/busybox/wget
+}
+
+kaniko_with_git() {
+    git_files
+    with_program "$(command -v curl)"
+    install -D -m 0755 /dev/stdin kaniko/executor <<<'#!/bin/sh
+exit 99'
+}
+
+# commit WORD: all that is there, with WORD in the file that images show.
+commit() {
+    echo "$1" >word
+    git add -A
+    git commit --quiet --message "$1"
+}
+
+make_repositories() {
+    (
+        export HOME=$SUITE_DIR GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@slipway.test
+        export GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@slipway.test GIT_ALLOW_PROTOCOL=file
+        mkdir -p "$SUITE_DIR/www/private"
+        git init --quiet --initial-branch=main "$SUITE_DIR/lib"
+        cd "$SUITE_DIR/lib"
+        commit of-the-submodule
+        git init --quiet --initial-branch=main "$SUITE_DIR/work"
+        cd "$SUITE_DIR/work"
+        printf 'FROM %s\nCOPY . /all\n' "$tiny" | tee Dockerfile >Other
+        mkdir sub
+        printf 'FROM %s\nCOPY . /all\n' "$tiny" >sub/Dockerfile
+        echo in-sub >sub/word
+        commit first
+        git tag v1
+        git rev-parse HEAD >"$SUITE_DIR/first"
+        commit pulled
+        git update-ref refs/pull/42/head HEAD
+        git checkout --quiet -b feature/x
+        commit on-the-branch
+        git checkout --quiet main
+        # What a repository might send a job.
+        ln -s /builds/elsewhere leaves
+        ln -s /builds/elsewhere/Dockerfile Linked
+        git -c protocol.file.allow=always submodule --quiet add "$SUITE_DIR/lib" lib
+        git config --file .gitmodules submodule.lib.url ../lib.git
+        commit on-main
+        git clone --quiet --bare "$SUITE_DIR/lib" "$SUITE_DIR/www/lib.git"
+        git clone --quiet --mirror . "$SUITE_DIR/www/app.git"
+        for repository in lib app; do git -C "$SUITE_DIR/www/$repository.git" update-server-info; done
+        cp -r "$SUITE_DIR/www/app.git" "$SUITE_DIR/www/lib.git" "$SUITE_DIR/www/private/"
+        git archive --format=tar.gz --output="$SUITE_DIR/www/context.tar.gz" v1
+        git archive --format=tar v1 | xz >"$SUITE_DIR/www/context.tar.xz"
+        cp "$SUITE_DIR/www/context.tar.gz" "$SUITE_DIR/www/private/"
+        printf 'FROM %s\nRUN printf from-a-single-file >/word\n' "$tiny" >"$SUITE_DIR/www/Single"
+        echo 'no Dockerfile' >"$SUITE_DIR/www/nonsense"
+    )
+    first=$(<"$SUITE_DIR/first")
+    chmod -R a+rX "$SUITE_DIR/www"
+}
+
+# How an image is looked at: its files come into the folder `out`.
+show='files() { rm -rf out; local build=$1 context=$2; shift 2; $build -q -o out "$@" "$context" && cat out/all/word && ls -A out/all; }'
+
+TEST "docker builds from repositories: a branch, a tag, a commit, a pull request, a folder, submodules" {
+    run_steps 9001 "$show
+try main files 'docker build' $web/app.git
+try said docker build $web/app.git
+try daemon files 'docker buildx build' git://$env_gitlab_address:$git_port/app.git
+try branch files 'docker build' $web/app.git#feature/x
+try tag files 'docker build' '$web/app.git?tag=v1'
+try commit files 'docker build' $web/app.git#$first
+try short files 'docker build' $web/app.git#${first:0:10}
+try pull files 'docker build' git://$env_gitlab_address:$git_port/app.git#pull/42/head
+try folder files 'docker build' $web/app.git#main:sub
+try query files 'docker build' '$web/app.git?branch=main&subdir=sub&checksum=${first:0:7}'
+try checked files 'docker build' '$web/app.git?tag=v1&subdir=sub&commit=$first'
+try file files 'docker build' $web/app.git#v1 -f Other
+try stdin sh -c 'printf \"FROM $tiny\nCOPY word /all/other\n\" | docker build -q -o out -f - $web/app.git#v1 && cat out/all/other'
+try keeps files 'docker build' $web/app.git#v1 --build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=1
+try no-submodules files 'docker build' '$web/app.git?submodules=false'
+try no-ref docker build $web/app.git#nosuch
+try no-folder docker build $web/app.git#main:nosuch
+try no-file docker build -f nosuch $web/app.git
+try no-repository docker build $web/nosuch.git
+try secret sh -c 'printf \"FROM $tiny\nRUN --mount=type=secret,id=a head -1 /run/secrets/a >/said\n\" >D; echo lent-to-it >s; docker build -q -o out -f - --secret id=a,src=s $web/app.git <D && cat out/said'
+try left ls -d /builds/.slipway-context-*" "$with_git"
+
+    expect_eq "$STATE" success
+    expect_step main 0 on-main Dockerfile
+    expect_step said 0 "building from $web/app.git, commit $(git -C "$SUITE_DIR/work" rev-parse main)"
+    expect_lacks "$(step_says main)" .git$'\n'
+    expect_step daemon 0 on-main
+    expect_step branch 0 on-the-branch
+    expect_step tag 0 first
+    expect_step commit 0 first
+    expect_step short 0 first
+    expect_step pull 0 pulled
+    expect_step folder 0 in-sub
+    expect_step query 1 "${first:0:7} was asked for"
+    expect_step checked 0 in-sub
+    expect_step file 0 first
+    expect_step stdin 0 first
+    expect_step keeps 0 first .git
+    expect_step no-submodules 0 on-main
+    expect_step no-ref 1 "nosuch"
+    expect_step no-folder 1 "no folder nosuch"
+    expect_step no-file 1 "nosuch"
+    expect_step no-repository 1 "nosuch.git"
+    expect_step secret 0 lent-to-it
+    expect_step left 2 # nothing stays
+}
+
+TEST "a submodule that is named relative to its repository is there" {
+    run_steps 9002 "printf 'FROM $tiny\nCOPY lib/word /word\n' >D
+try with sh -c 'docker build -q -o out -f - $web/app.git <D && cat out/word'
+try without sh -c 'docker build -f - \"$web/app.git?submodules=0\" <D'" "$with_git"
+
+    expect_step with 0 of-the-submodule
+    expect_step without 1 word
+}
+
+TEST "archives and single Dockerfiles by http, and files of another place with -f" {
+    run_steps 9003 "$show
+try gzip files 'docker build' $web/context.tar.gz
+try xz files 'docker build' $web/context.tar.xz -f Other
+try single sh -c 'docker build -q -o out $web/Single && cat out/word'
+try named sh -c 'printf \"FROM $tiny\nCOPY --from=repo word /one\nCOPY --from=file Single /two\n\" >D; docker build -q -o out -f D --build-context repo=$web/app.git#v1 --build-context file=$web/Single . && cat out/one out/two'
+try elsewhere sh -c 'docker build -q -o out -f $web/Single . && cat out/word'
+try nonsense docker build $web/nonsense
+try missing docker build $web/nosuch.tar.gz
+try import sh -c 'docker import $web/context.tar.gz own/imported && printf \"FROM own/imported\n\" | docker build -q -o out2 - && cat out2/word'
+try no-import docker import $web/nosuch.tar.gz own/imported:2
+try empty-tar docker build -f - $web/context.tar.gz
+try left ls -d /builds/.slipway-context-*" "$with_git"
+
+    expect_eq "$STATE" success
+    expect_step gzip 0 first
+    expect_step xz 0 first
+    expect_step single 0 from-a-single-file
+    expect_step named 0 first "RUN printf"
+    expect_step elsewhere 0 from-a-single-file
+    expect_step nonsense 1
+    expect_step missing 1 404
+    expect_step import 0 first
+    expect_step no-import 1 404
+    expect_step empty-tar 1 "unpack it in the job"
+    expect_step left 2
+}
+
+TEST "podman, buildah, buildctl, bake and Compose build from addresses in their own words" {
+    run_steps 9004 "$show
+try podman files 'podman build' $web/app.git#feature/x
+try buildah files 'buildah bud' $web/app.git#v1:sub
+try tar files 'podman build' $web/context.tar.gz
+try file sh -c 'podman build -q -o out -f $web/Single . && cat out/word'
+try buildctl sh -c 'buildctl build --frontend dockerfile.v0 --opt context=$web/app.git#v1 --opt filename=Other --output type=local,dest=out2 && cat out2/all/word'
+cat >docker-bake.hcl <<'HCL'
+target \"default\" {
+  context = \"$web/app.git#v1:sub\"
+  dockerfile = \"Dockerfile\"
+  contexts = { more = \"$web/app.git#feature/x\" }
+  output = [\"out3\"]
+}
+HCL
+try bake sh -c 'docker buildx bake && cat out3/all/word'
+printf 'services:\n  a: {image: own/a, build: $web/app.git#v1}\n  b: {image: own/b, build: {context: \"$web/app.git#feature/x\", dockerfile: Other}}\n' >compose.yaml
+try compose docker compose build
+printf 'FROM own/b\nCOPY --from=own/a /all/word /other\n' >D
+try composed sh -c 'docker build -q -o out4 -f D . && cat out4/all/word out4/other'
+try left ls -d /builds/.slipway-context-*" "$with_git"
+
+    expect_eq "$STATE" success
+    expect_step podman 0 on-the-branch .git
+    expect_step buildah 0 in-sub
+    expect_step tar 0 first
+    expect_step file 0 from-a-single-file
+    expect_step buildctl 0 first
+    expect_step bake 0 in-sub
+    expect_step compose 0 "service b"
+    expect_step composed 0 on-the-branch first
+    expect_step left 2
+}
+
+TEST "kaniko's repositories, archives and logins" {
+    run_steps 9005 "export GIT_PULL_METHOD=http
+at=$env_gitlab_address:$web_port
+try ref executor -c git://\$at/app.git#refs/heads/feature/x -d $world_registry/app/kaniko-git:1
+try commit executor -c git://\$at/app.git#refs/heads/main#$first --context-sub-path sub --no-push --tar-path x.tar
+try branch executor -c git://\$at/app.git --git branch=feature/x,single-branch=true --no-push
+try bad executor -c git://\$at/app.git --git depth=1 --no-push
+try no-login executor -c git://\$at/private/app.git --no-push
+export GIT_USERNAME=ci GIT_PASSWORD=not-for-logs-\$((3 + 4))
+try login executor -c git://\$at/private/app.git#refs/tags/v1 --no-push
+GIT_PASSWORD=wrong-for-logs-\$((3 + 4))
+try wrong executor -c git://\$at/private/app.git --no-push
+curl -s $web/context.tar.gz >context.tar.gz
+try tar executor -c tar://context.tar.gz --no-push
+try tar-stdin sh -c 'executor -c tar://stdin --no-push <context.tar.gz'
+try bucket executor -c s3://bucket/x.tar.gz --no-push" \
+        ".image = {name: \"$world_registry/base/kaniko:2\", entrypoint: [\"\"]} | .variables += [{key: \"PATH\", value: \"/kaniko:/usr/local/bin:/usr/bin:/bin\"}]"
+
+    expect_eq "$STATE" success
+    expect_step ref 0
+    [[ -n $(world_registry_digest app/kaniko-git:1) ]]
+    expect_step commit 0 "commit $first"
+    expect_step branch 0
+    expect_step bad 1 "unknown key depth"
+    expect_step no-login 1 "private/app.git"
+    expect_step login 0 "commit $first"
+    expect_step wrong 1 "private/app.git"
+    expect_step tar 0
+    expect_step tar-stdin 0
+    expect_step bucket 1 "fetch it in the job"
+    expect_lacks "$TRACE" for-logs-7
+}
+
+TEST "a login in an address is used, and is in no log and no layer" {
+    run_steps 9006 "$show
+word=not-for-logs-\$((3 + 4)); at=ci:\$word@$env_gitlab_address:$web_port
+try login files 'docker build' http://\$at/private/app.git#v1 --build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=1
+try kept sh -c \"cat out/all/.git/config; grep -r \$word out\"
+try archive files 'docker build' http://\$at/private/context.tar.gz
+try submodule sh -c \"printf 'FROM $tiny\nCOPY lib/word /word\n' | docker build -q -o out -f - http://\$at/private/app.git && cat out/word\"
+try no-ref docker build http://\$at/private/app.git#nosuch
+try wrong docker build http://ci:wrong-\$word@$env_gitlab_address:$web_port/private/app.git
+try wrong-archive docker build http://ci:wrong-\$word@$env_gitlab_address:$web_port/private/context.tar.gz
+try no-archive docker build \"http://\$at/nosuch.tar.gz?signature=\$word\"
+try bad docker build \"http://\$at/private/app.git?depth=\$word\"
+try podman podman build --build-context a=http://\$at/private/nosuch.git ." "$with_git"
+
+    expect_eq "$STATE" success
+    expect_step login 0 first
+    expect_step kept 1 "url = $web/private/app.git"
+    expect_step archive 0 first
+    expect_step submodule 0 of-the-submodule
+    expect_step no-ref 1 nosuch
+    expect_step wrong 1 "***@"
+    expect_step wrong-archive 1 401
+    expect_step no-archive 1 "?***"
+    expect_step bad 125 "another part"
+    expect_step podman 125
+    expect_lacks "$TRACE" not-for-logs-7
+    expect_lacks "$(cat "$world_state_dir/audit.jsonl")" not-for-logs-7
+}
+
+TEST "attack: what a repository links to outside of itself is no context and no Dockerfile; control: it is in a clone of the job's" {
+    run_steps 9007 "mkdir /builds/elsewhere; echo of-the-job >/builds/elsewhere/word; printf 'FROM $tiny\nCOPY word /word\nRUN echo built-by-it\n' >/builds/elsewhere/Dockerfile
+try folder docker build $web/app.git#main:leaves
+try file docker build -f Linked $web/app.git
+try podman-file podman build -f Linked $web/app.git
+try above docker build $web/app.git#main:../..
+try file-above docker build -f ../../../elsewhere/Dockerfile $web/app.git
+git clone -q $web/app.git /builds/own
+try control-folder docker build /builds/own/leaves
+try control-file docker build -f /builds/own/Linked /builds/own" "$with_git"
+
+    expect_step folder 1 "leads out of the repository"
+    expect_step file 1 "leads out of the context"
+    expect_step podman-file 125 "leads out of the context"
+    expect_step above 1 "out of the repository"
+    expect_step file-above 1 "is not in the context"
+    for name in folder file podman-file above file-above; do expect_lacks "$(step_says $name)" built-by-it; done
+    expect_step control-folder 0 built-by-it
+    expect_step control-file 0 built-by-it
+}
+
+TEST "an image without git or curl says what to use; what is fetched goes also when the build is killed; any user may fetch" {
+    run_steps 9008 "try git docker build $web/app.git
+try web docker build $web/context.tar.gz
+try podman podman build $web/app.git" ".image.name = \"$world_registry/base/plain:12\""
+    expect_step git 1 "has no git" "use an image with git"
+    expect_step web 1 "neither curl nor wget"
+    expect_step podman 125 "has no git"
+
+    run_steps 9011 "$show
+try web files 'docker build' $web/context.tar.gz
+try missing docker build $web/nosuch.tar.gz
+try https env PATH=\"/opt/busybox:\$PATH\" docker build https://$env_gitlab_address/context.tar.gz" ".image.name = \"$world_registry/base/wget:12\""
+    expect_step web 0 first
+    expect_step missing 1 404
+    expect_step https 1 "does not verify certificates"
+
+    # shellcheck disable=SC2016
+    run_steps 9009 "printf 'FROM $tiny\nRUN exec /bin/busybox sleep 60\n' >D
+"'waits() { local i; for ((i = 0; i < 300; i++)); do "$@" && return; sleep 0.1; done; return 1; }
+there() { compgen -G "/builds/.slipway-context-*/1/context/Dockerfile" >/dev/null; }
+gone() { ! compgen -G "/builds/.slipway-context-*" >/dev/null; }
+for signal in TERM KILL; do
+    docker build --no-cache -f - '"$web"'/app.git <D >log 2>&1 & waits there; kill -$signal $!
+    try $signal waits gone
+done
+docker build -t other:1 '"$web"'/app.git & wait $!' "$with_git"
+    expect_eq "$STATE" success
+    expect_step TERM 0
+    expect_step KILL 0
+
+    run_steps 9010 "$show
+cd /tmp; mkdir own; cd own
+try user id -u
+try git files 'docker build' $web/app.git" "$with_git | .image.executor_opts = {docker: {user: \"1000\"}}"
+    expect_step user 0 1000
+    expect_step git 0 on-main
+}
