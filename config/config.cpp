@@ -1167,20 +1167,22 @@ Result<std::vector<Expectation>> parse_expectations(const std::string& text,
     s.one_of("result", result, {"allow", "deny"});
     expectation.allow = result == "allow";
     s.read("rule", expectation.rule);
-    for (const char* subject : {"image", "service", "base", "push", "backend"}) {
+    for (const char* subject :
+         {"image", "service", "base", "push", "backend", "platform", "connect", "cache_domain"}) {
       std::string value;
       s.read(subject, value);
       if (!s.has(subject)) continue;
       if (!expectation.subject.empty())
         s.wrong(subject, "in an [[expect]] of its own: there is '" + expectation.subject + "'");
-      if (value.empty()) s.wrong(subject, "a name");
+      if (value.empty() && subject != std::string_view{"cache_domain"}) s.wrong(subject, "a name");
       expectation.subject = subject;
       expectation.value = std::move(value);
     }
     if (!s.has("project")) s.missing("project");
-    if (!expectation.subject.empty() && !s.has("result")) s.missing("result");
-    if (expectation.subject.empty() && s.has("result"))
-      s.missing("image, service, base, push or backend");
+    const bool is_asked = !expectation.subject.empty() && expectation.subject != "cache_domain";
+    if (is_asked && !s.has("result")) s.missing("result");
+    if (!is_asked && s.has("result"))
+      s.missing("image, service, base, push, backend, platform or connect");
     if (expectation.subject.empty() && !expectation.rule) s.missing("rule, or what is asked for");
     expectations.push_back(std::move(expectation));
     return Status{};

@@ -329,9 +329,10 @@ struct Expectation {
   bool ref_protected = false;
   std::string source = {};                   ///< see Rule; "" = not known
   std::vector<std::string> runner_tags = {}; ///< see Rule
-  std::string subject;                       ///< image | service | base | push | backend
-  std::string value;                         ///< a reference, or a backend's name
-  bool allow = true;
+  /// image | service | base | push | backend | platform | connect | cache_domain
+  std::string subject;
+  std::string value; ///< a reference, a backend's name, "linux/arm64", "HOST:PORT"; or the domain
+  bool allow = true; ///< not of cache_domain, which is that value
   std::optional<std::string> rule; ///< end of the matching rule's origin; "" = no rule matches
 };
 /// Errors: misconfigured, as parse; a file without any [[expect]].

@@ -2,6 +2,7 @@
 #include "executor/cli/policy_test.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/egress/allowlist.hpp"
 #include "executor/oci/reference.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/router/choice.hpp"
@@ -13,10 +14,34 @@ namespace {
 
 constexpr std::size_t kMaxFileBytes = 1UL << 20;
 
+/// May a job's own program connect there? Errors: denied; bad_input (no "HOST:PORT").
+Status ask_connection(const config::Config& config, const policy::Effective& effective,
+                      const std::string& where) {
+  const auto target = egress::Target::parse(where);
+  if (!target) return Error{target.error()};
+  if (config.sandbox.block_registries) {
+    for (const auto& registry : config.registries) {
+      for (const auto& host : policy::hosts_of(registry.host)) {
+        const auto closed = egress::Target::parse(host, target->port);
+        if (closed && closed->host == target->host)
+          return Error{ErrorKind::denied, registry.host + " is a registry of slipway's", "", {}};
+      }
+    }
+  }
+  if (!effective.egress.closes()) return {};
+  const auto listed = egress::Allowlist::parse(effective.egress.allow);
+  if (effective.egress.mode == "allowlist" && listed && listed->find(*target) != egress::Listed::no)
+    return {};
+  return Error{ErrorKind::denied, "egress is \"" + effective.egress.mode + "\"", "", {}};
+}
+
 Status ask(const config::Config& config, const config::Expectation& expectation,
            const policy::Subject& subject, const policy::Effective& effective) {
   if (expectation.subject == "backend")
     return router::admit_backend(effective.backends, effective.rule, expectation.value);
+  if (expectation.subject == "platform")
+    return policy::admit_platforms(effective, {expectation.value});
+  if (expectation.subject == "connect") return ask_connection(config, effective, expectation.value);
   auto reference = oci::Reference::parse(expectation.value);
   if (!reference) return std::move(reference).error();
   if (expectation.subject == "image") return policy::admit_image(config, *reference);
@@ -41,6 +66,14 @@ Result<std::string> hold(const config::Config& config, const config::Expectation
            ", expected " +
            (expectation.rule->empty() ? std::string{"none"} : "the rule " + *expectation.rule);
   if (expectation.subject.empty()) return std::string{};
+  if (expectation.subject == "cache_domain") {
+    if (effective.cache_domain == expectation.value) return std::string{};
+    const auto named = [](const std::string& domain) {
+      return domain.empty() ? std::string{"the project's own"} : "'" + domain + "'";
+    };
+    return "the cache domain of '" + expectation.project + "' is " + named(effective.cache_domain) +
+           ", expected " + named(expectation.value);
+  }
   const auto answer = ask(config, expectation, subject, effective);
   if (!answer && answer.error().kind == ErrorKind::bad_input) return Error{answer.error()};
   if (answer.ok() == expectation.allow) return std::string{};

@@ -85,6 +85,46 @@ result = "allow"
 TOML
     expect_status 0 slipway policy test good.toml
     expect_contains "$OUTPUT" "2 hold, 0 do not"
+    cat >"$SUITE_DIR/policy.d/20-more.toml" <<'TOML'
+[[rule]]
+project = "closed/*"
+platforms = ["linux/amd64"]
+cache_domain = "closed"
+egress = "allowlist"
+egress_allow = ["*.pypi.example"]
+TOML
+    cat >more.toml <<'TOML'
+[[expect]]
+project = "closed/app"
+connect = "files.pypi.example:443"
+result = "allow"
+[[expect]]
+project = "closed/app"
+connect = "files.pypi.example:22"
+result = "deny"
+[[expect]]
+project = "closed/app"
+platform = "linux/arm64"
+result = "deny"
+[[expect]]
+project = "closed/app"
+cache_domain = "closed"
+[[expect]]
+project = "pinned/app"
+cache_domain = ""
+[[expect]]
+project = "pinned/app"
+connect = "files.pypi.example:22"
+result = "allow"
+TOML
+    expect_status 0 slipway policy test more.toml
+    expect_contains "$OUTPUT" "6 hold, 0 do not"
+    sed 's/allow"/x"/; s/deny"/allow"/; s/x"/deny"/; s/cache_domain = ".*"/cache_domain = "other"/' more.toml >turned.toml
+    expect_status 1 slipway policy test turned.toml
+    expect_contains "$OUTPUT" "0 hold, 6 do not"
+    expect_contains "$OUTPUT" "turned.toml:5: connect 'files.pypi.example:22' is denied, expected allow: egress is \"allowlist\""
+    expect_contains "$OUTPUT" "turned.toml:13: the cache domain of 'closed/app' is 'closed', expected 'other'"
+    rm "$SUITE_DIR/policy.d/20-more.toml"
     sed 's/deny/allow/' good.toml >bad.toml
     expect_status 1 slipway policy test bad.toml
     expect_contains "$OUTPUT" "bad.toml:1: backend 'buildkit' is denied, expected allow"
