@@ -3,6 +3,7 @@
 
 #include "executor/base/file.hpp"
 #include "executor/gate/bolt.hpp"
+#include "executor/gate/database.hpp"
 #include "executor/gate/grype_report.hpp"
 #include "executor/gate/report.hpp"
 #include "executor/gate/scratch_dir.hpp"
@@ -58,73 +59,137 @@ Files os_release(const std::string& id, const std::string& version) {
 /// A system whose packages an image can be made of: how its buckets begin, and its files for a
 /// release and a package. Source: trivy 0.69.3, pkg/fanal/analyzer/os.
 struct System {
-  std::string_view bucket;
+  std::string_view bucket; ///< with a blank at its end: a release follows
   Files (*files)(const std::string& release, const std::string& package);
-  bool unfixed; ///< advisories without a fix are reported, too
+  bool unfixed;       ///< advisories without a fix are reported, too
+  bool second = true; ///< Grype knows it
 };
 
-constexpr std::array<System, 8> kSystems{
-    {{"debian ",
-      [](const std::string& release, const std::string& package) {
-        auto files = os_release("debian", release);
-        files.emplace_back("etc/debian_version", release + ".0\n");
-        return dpkg(std::move(files), package);
-      },
-      true},
-     {"ubuntu ",
-      [](const std::string& release, const std::string& package) {
-        auto files = os_release("ubuntu", release);
-        files.emplace_back("etc/lsb-release",
-                           "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=" + release + "\n");
-        return dpkg(std::move(files), package);
-      },
-      true},
-     {"alpine ",
-      [](const std::string& release, const std::string& package) {
-        auto files = os_release("alpine", release + ".0");
-        files.emplace_back("etc/alpine-release", release + ".0\n");
-        return apk(std::move(files), package);
-      },
-      false},
-     {"alma ",
-      [](const std::string& release, const std::string& package) {
-        return rpm(os_release("almalinux", release), package);
-      },
-      false},
-     {"rocky ",
-      [](const std::string& release, const std::string& package) {
-        return rpm(os_release("rocky", release), package);
-      },
-      false},
-     {"Oracle Linux ",
-      [](const std::string& release, const std::string& package) {
-        return rpm(os_release("ol", release), package);
-      },
-      false},
-     {"Azure Linux ",
-      [](const std::string& release, const std::string& package) {
-        return rpm(os_release("azurelinux", release), package);
-      },
-      true},
-     {"amazon linux ",
-      [](const std::string& release, const std::string& package) {
-        auto files = os_release("amzn", release == "1" ? "2018.03" : release);
-        files.emplace_back("etc/system-release",
-                           release == "1" ? std::string{"Amazon Linux AMI release 2018.03\n"}
-                                          : "Amazon Linux release " + release + " (canary)\n");
-        return rpm(std::move(files), package);
-      },
-      false}}};
+constexpr std::array kSystems{std::
+                                  to_array<System>(
+                                      {{"debian ",
+                                        [](const std::string& release, const std::string& package) {
+                                          auto files = os_release("debian", release);
+                                          files.emplace_back("etc/debian_version",
+                                                             release + ".0\n");
+                                          return dpkg(std::move(files), package);
+                                        },
+                                        true},
+                                       {"ubuntu ",
+                                        [](const std::string& release, const std::string& package) {
+                                          auto files = os_release("ubuntu", release);
+                                          files.emplace_back("etc/lsb-release",
+                                                             "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=" +
+                                                                 release + "\n");
+                                          return dpkg(std::move(files), package);
+                                        },
+                                        true},
+                                       {"alpine ",
+                                        [](const std::string& release, const std::string& package) {
+                                          auto files = os_release("alpine", release + ".0");
+                                          files.emplace_back("etc/alpine-release",
+                                                             release + ".0\n");
+                                          return apk(std::move(files), package);
+                                        },
+                                        false},
+                                       {"alma ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("almalinux", release), package);
+                                        },
+                                        false},
+                                       {"rocky ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("rocky", release), package);
+                                        },
+                                        false},
+                                       {"Oracle Linux ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("ol", release), package);
+                                        },
+                                        false},
+                                       {"Azure Linux ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("azurelinux", release), package);
+                                        },
+                                        true},
+                                       {"amazon linux ",
+                                        [](const std::string& release, const std::string& package) {
+                                          auto files = os_release("amzn", release == "1" ? "2018.03"
+                                                                                         : release);
+                                          files.emplace_back(
+                                              "etc/system-release",
+                                              release == "1"
+                                                  ? std::
+                                                        string{"Amazon Linux AMI release 2018.03\n"}
+                                                  : "Amazon Linux release " + release +
+                                                        " (canary)\n");
+                                          return rpm(std::move(files), package);
+                                        },
+                                        false},
+                                       {"Red Hat ",
+                                        [](const std::string& release, const std::string& package) {
+                                          auto files = os_release("rhel", release + ".0");
+                                          files.emplace_back("etc/redhat-release",
+                                                             "Red Hat Enterprise Linux release " +
+                                                                 release + ".0 (canary)\n");
+                                          return rpm(std::move(files), package);
+                                        },
+                                        true},
+                                       {"CBL-Mariner ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("mariner", release), package);
+                                        },
+                                        true},
+                                       {"Photon OS ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("photon", release), package);
+                                        },
+                                        false, false},
+                                       {"SUSE Linux Enterprise ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("sles", release), package);
+                                        },
+                                        false},
+                                       {"SUSE Linux Enterprise Micro ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("sle-micro", release), package);
+                                        },
+                                        false, false},
+                                       {"openSUSE Leap ",
+                                        [](const std::string& release, const std::string& package) {
+                                          return rpm(os_release("opensuse-leap", release), package);
+                                        },
+                                        false, false},
+                                       {"openSUSE Tumbleweed",
+                                        [](const std::string&, const std::string& package) {
+                                          return rpm(os_release("opensuse-tumbleweed", "20250101"),
+                                                     package);
+                                        },
+                                        false, false},
+                                       {"wolfi",
+                                        [](const std::string&, const std::string& package) {
+                                          return apk(os_release("wolfi", "20230201"), package);
+                                        },
+                                        false},
+                                       {"chainguard",
+                                        [](const std::string&, const std::string& package) {
+                                          return apk(os_release("chainguard", "20230214"), package);
+                                        },
+                                        false}})};
 
 bool is_number(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789.") == std::string_view::npos;
 }
 
-/// Its release, which is a number ("alpine edge" has none that a file could name).
+/// Its release, which is a number ("alpine edge" has none that a file could name); "" of a system
+/// that has none.
 std::optional<std::pair<const System*, std::string>> system_of(std::string_view bucket) {
   for (const auto& system : kSystems) {
+    if (bucket == system.bucket && !bucket.ends_with(' ')) return std::pair{&system, std::string{}};
     if (!bucket.starts_with(system.bucket)) continue;
     const auto release = bucket.substr(system.bucket.size());
+    // Of later ones Trivy knows no repositories of its own accord, and an image has to name them.
+    if (red_hat_release(bucket) && (release.size() != 1 || release < "6")) continue;
     if (is_number(release)) return std::pair{&system, std::string{release}};
   }
   return std::nullopt;
@@ -159,22 +224,50 @@ bool is_for_us(const json& entry) {
   return std::find(arches->begin(), arches->end(), json(kArchitecture)) != arches->end();
 }
 
-/// The version that fixes it; "" where there is none; nothing where this advisory is of no use.
-/// Source: trivy-db, pkg/types: Advisory, Advisories.
-std::optional<std::string> fix_in(std::string_view advisory) {
+struct Fix {
+  std::string id;    ///< as it is reported
+  std::string fixed; ///< the version; "" where there is none
+};
+
+/// Nothing where this advisory of `id` is of no use. Source: trivy-db, pkg/types: Advisory,
+/// Advisories.
+std::optional<Fix> fix_in(std::string_view advisory, const std::string& id) {
   const auto document = json::parse(advisory, nullptr, false);
   if (!document.is_object() || !text_at(document, "AffectedVersion").empty()) return std::nullopt;
   const auto entries = document.find("Entries");
   if (entries != document.end() && entries->is_array() && !entries->empty()) {
     for (const auto& entry : *entries)
       if (entry.is_object() && is_for_us(entry) && is_fix(text_at(entry, "FixedVersion")))
-        return text_at(entry, "FixedVersion");
+        return Fix{id, text_at(entry, "FixedVersion")};
     return std::nullopt;
   }
   if (!is_for_us(document)) return std::nullopt;
   auto fixed = text_at(document, "FixedVersion");
   if (!fixed.empty() && !is_fix(fixed)) return std::nullopt;
-  return fixed;
+  return Fix{id, std::move(fixed)};
+}
+
+/// The same of Red Hat's: an entry counts where it is about one of `products`, and of an erratum
+/// the first CVE. Source: trivy-db, pkg/vulnsrc/redhat-oval, Get.
+std::optional<Fix> red_hat_fix_in(std::string_view key, std::string_view advisory,
+                                  const std::set<std::int64_t>& products) {
+  const auto document = json::parse(advisory, nullptr, false);
+  if (!document.is_object()) return std::nullopt;
+  for (const auto& entry : document.value("Entries", json::array())) {
+    if (!entry.is_object() || !is_for_us(entry)) continue;
+    const auto affected = entry.value("Affected", json::array());
+    const auto cves = entry.value("Cves", json::array());
+    const auto fixed = text_at(entry, "FixedVersion");
+    if (!affected.is_array() || !cves.is_array() || cves.empty() || !cves[0].is_object() ||
+        (!fixed.empty() && !is_fix(fixed)) ||
+        std::none_of(affected.begin(), affected.end(), [&](const json& product) {
+          return product.is_number_integer() && products.contains(product.get<std::int64_t>());
+        }))
+      continue;
+    auto id = key.starts_with("CVE-") ? std::string{key} : text_at(cves[0], "ID");
+    if (!id.empty()) return Fix{std::move(id), fixed};
+  }
+  return std::nullopt;
 }
 
 void add_file(std::string& tar, const std::string& name, const std::string& content) {
@@ -263,8 +356,9 @@ constexpr const char* kAdvice =
 
 } // namespace
 
-bool has_canary_for(std::string_view bucket) {
-  return system_of(bucket).has_value();
+bool has_canary_for(std::string_view bucket, bool second) {
+  const auto system = system_of(bucket);
+  return system && (!second || system->first->second);
 }
 
 Result<std::optional<ScanCanary>> choose_canary(const std::filesystem::path& db_dir,
@@ -274,19 +368,24 @@ Result<std::optional<ScanCanary>> choose_canary(const std::filesystem::path& db_
   if (!system) return std::optional<ScanCanary>{};
   auto file = BoltFile::open(db_dir / "trivy.db");
   if (!file) return std::move(file).error();
+  const auto red_hat = red_hat_release(bucket);
+  const auto products = red_hat ? red_hat_products(*file, *red_hat) : std::set<std::int64_t>{};
+  if (!products) return Error{products.error()};
   std::optional<ScanCanary> best;
   int looks = 0;
-  auto searched = file->search(bucket, [&](const std::vector<std::string>& buckets,
-                                           std::string_view key, std::string_view value) {
-    if (++looks > kMostLooks) return false;
-    if (buckets.size() != 2 || !is_package(buckets[1]) || key.empty() || key.size() > 100 ||
-        passed_over.contains(buckets[1]))
-      return true;
-    const auto fixed = fix_in(value);
-    if (!fixed || (fixed->empty() && (best || !system->first->unfixed))) return true;
-    best = ScanCanary{bucket, buckets[1], std::string{key}, *fixed};
-    return fixed->empty(); // one with a fix is compared, so it shows more
-  });
+  auto searched = file->search(
+      red_hat ? kRedHatBucket : bucket,
+      [&](const std::vector<std::string>& buckets, std::string_view key, std::string_view value) {
+        if (++looks > kMostLooks) return false;
+        if (buckets.size() != 2 || !is_package(buckets[1]) || key.empty() || key.size() > 100 ||
+            passed_over.contains(buckets[1]))
+          return true;
+        const auto found =
+            red_hat ? red_hat_fix_in(key, value, *products) : fix_in(value, std::string{key});
+        if (!found || (found->fixed.empty() && (best || !system->first->unfixed))) return true;
+        best = ScanCanary{bucket, buckets[1], found->id, found->fixed};
+        return found->fixed.empty(); // one with a fix is compared, so it shows more
+      });
   if (!searched) return std::move(searched).error().in("looking into '" + bucket + "' in trivy.db");
   return best;
 }
@@ -304,14 +403,14 @@ namespace {
 
 /// Of this bucket, or of any where it is "".
 Result<std::optional<ScanCanary>> choose(const std::filesystem::path& db_dir, const std::string& of,
-                                         const std::set<std::string>& passed_over) {
+                                         const std::set<std::string>& passed_over, bool second) {
   if (!of.empty()) return choose_canary(db_dir, of, passed_over);
   auto file = BoltFile::open(db_dir / "trivy.db");
   if (!file) return std::move(file).error();
   auto buckets = file->buckets();
   if (!buckets) return std::move(buckets).error();
   for (const auto& name : *buckets) {
-    if (!has_canary_for(name)) continue;
+    if (!has_canary_for(name, second)) continue;
     auto chosen = choose_canary(db_dir, name, passed_over);
     if (!chosen || *chosen) return chosen;
   }
@@ -361,7 +460,7 @@ Result<std::string> find(Scanner& scanner, const ScannerConfig& config, const Sc
 Result<std::string> prove_scanner(Scanner& scanner, const ScannerConfig& config,
                                   const ProofSubject& subject,
                                   const std::optional<std::string>& bucket) {
-  std::string of = bucket && has_canary_for(*bucket) ? *bucket : "";
+  std::string of = bucket && has_canary_for(*bucket, subject.second) ? *bucket : "";
   const auto folder = config.cache_dir / "verdicts";
   const auto note = folder / ("canary-" + oci::Digest::of(json{{"scanner", subject.scanner},
                                                                {"db", subject.db},
@@ -375,7 +474,7 @@ Result<std::string> prove_scanner(Scanner& scanner, const ScannerConfig& config,
   std::set<std::string> passed_over;
   std::string wrong;
   for (int tries = 0; tries < kMostTries; ++tries) {
-    auto canary = choose(config.db_dir, of, passed_over);
+    auto canary = choose(config.db_dir, of, passed_over, subject.second);
     if (!canary) return "The vulnerability DB cannot be used: " + canary.error().text() + ".";
     if (!*canary) break;
     auto found = find(scanner, config, **canary, subject.second);

@@ -32,8 +32,8 @@ Result<std::optional<ScanCanary>> choose_canary(const std::filesystem::path& db_
                                                 const std::string& bucket,
                                                 const std::set<std::string>& passed_over = {});
 
-/// Whether images can be made for this bucket's system. Pure.
-bool has_canary_for(std::string_view bucket);
+/// Whether images can be made for this bucket's system; `second`: and Grype knows it. Pure.
+bool has_canary_for(std::string_view bucket, bool second = false);
 
 /// The image's only layer: a tar with the system's name and its package database. Pure.
 std::string canary_layer(const ScanCanary& canary);

@@ -121,7 +121,45 @@ std::optional<std::string> bucket_for(std::string_view family, std::string_view 
     // 2016.09 to 2018.03 are one release.
     return "amazon linux " + (major == "2" || major == "2022" || major == "2023" ? major : "1");
   }
+  if (family == "redhat" || family == "centos") return "Red Hat " + first_parts(release, 1);
+  if (family == "cbl-mariner") return "CBL-Mariner " + first_parts(release, 2);
+  if (family == "photon") return "Photon OS " + std::string{release};
+  if (family == "sles") return "SUSE Linux Enterprise " + std::string{release};
+  if (family == "slem") return "SUSE Linux Enterprise Micro " + std::string{release};
+  if (family == "opensuse-leap") return "openSUSE Leap " + std::string{release};
+  if (family == "opensuse-tumbleweed") return "openSUSE Tumbleweed";
+  for (const char* rolling : {"wolfi", "chainguard", "minimos", "echo"})
+    if (family == rolling) return rolling;
   return std::nullopt;
+}
+
+std::optional<std::string> red_hat_release(std::string_view bucket) {
+  constexpr std::string_view kStem = "Red Hat ";
+  if (!bucket.starts_with(kStem)) return std::nullopt;
+  return std::string{bucket.substr(kStem.size())};
+}
+
+Result<std::set<std::int64_t>> red_hat_products(const BoltFile& file, const std::string& release) {
+  std::set<std::string> repositories;
+  if (release == "6" || release == "7")
+    repositories = {"rhel-" + release + "-server-rpms", "rhel-" + release + "-server-extras-rpms"};
+  else
+    repositories = {"rhel-" + release + "-for-x86_64-baseos-rpms",
+                    "rhel-" + release + "-for-x86_64-appstream-rpms"};
+  std::set<std::int64_t> products;
+  auto searched = file.search("Red Hat CPE", [&](const std::vector<std::string>& buckets,
+                                                 std::string_view key, std::string_view value) {
+    if (buckets.size() != 2 || buckets[1] != "repository" ||
+        repositories.erase(std::string{key}) == 0)
+      return true;
+    const auto numbers = nlohmann::json::parse(value, nullptr, false);
+    for (const auto& number : numbers.is_array() ? numbers : nlohmann::json::array())
+      if (number.is_number_integer()) products.insert(number.get<std::int64_t>());
+    return !repositories.empty();
+  });
+  if (!searched)
+    return std::move(searched).error().in("looking for Red Hat's products in trivy.db");
+  return products;
 }
 
 std::filesystem::path database_in_force(const std::filesystem::path& dir) {
@@ -145,6 +183,12 @@ std::string period(std::chrono::seconds time) {
 Result<bool> has_advisories(const std::filesystem::path& dir, const std::string& bucket) {
   auto file = BoltFile::open(dir / "trivy.db");
   if (!file) return std::move(file).error();
+  if (const auto release = red_hat_release(bucket)) {
+    auto products = red_hat_products(*file, *release);
+    if (!products) return std::move(products).error();
+    if (products->empty()) return false;
+    return file->has_bucket(kRedHatBucket);
+  }
   auto known = file->has_bucket(bucket);
   if (!known) return std::move(known).error().in("looking for '" + bucket + "' in trivy.db");
   return known;

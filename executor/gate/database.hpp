@@ -6,11 +6,14 @@
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/gate/bolt.hpp"
 #include "executor/oci/digest.hpp"
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -50,10 +53,19 @@ std::filesystem::path database_in_force(const std::filesystem::path& dir);
 /// read_database then says.
 UniqueFd hold_database(const std::filesystem::path& dir);
 
-/// The bucket of trivy.db that answers for a release, as Trivy asks for it; none where the family
-/// has no bucket per release, or where we do not know how Trivy names it. Pure. Source: trivy
+/// The bucket of trivy.db that answers for a release, as Trivy asks for it ("Red Hat 9" means one
+/// for all releases); none where we do not know how Trivy names it. Pure. Source: trivy
 /// 0.69.3, pkg/detector/ospkg; trivy-db, pkg/vulnsrc.
 std::optional<std::string> bucket_for(std::string_view family, std::string_view release);
+
+/// Red Hat's advisories are in one bucket for all releases, and name numbers of products.
+inline constexpr const char* kRedHatBucket = "Red Hat";
+/// The release in what bucket_for() says of Red Hat and CentOS ("Red Hat 9"); none of others.
+std::optional<std::string> red_hat_release(std::string_view bucket);
+/// The products that Trivy takes for those of an image of this release which does not say from what
+/// repositories it was made; empty where the DB knows none. Errors: as BoltFile. Source: trivy
+/// 0.69.3, pkg/detector/ospkg/redhat, defaultContentSets.
+Result<std::set<std::int64_t>> red_hat_products(const BoltFile& file, const std::string& release);
 
 /// For people: "30 h", and "90 min" of less than ten hours that are no whole ones.
 std::string period(std::chrono::seconds time);

@@ -114,9 +114,8 @@ Result<LimitsReport> read_limits(const std::filesystem::path& proc_dir,
   }
   // No rootless sandbox has a quota, whatever was asked. RLIMIT_FSIZE bounds each file, not their
   // sum, and is never reported as one.
-  const bool per_file =
-      asked.file_bytes > 0 &&
-      hard_limit(*table, "Max file size") <= static_cast<double>(asked.file_bytes);
+  const bool per_file = asked.file_bytes > 0 && hard_limit(*table, "Max file size") <=
+                                                    static_cast<double>(asked.file_bytes);
   miss("disk", (per_file ? "files of at most " + std::to_string(asked.file_bytes) +
                                " bytes (RLIMIT_FSIZE), "
                          : std::string{}) +

@@ -26,16 +26,30 @@ import (
 )
 
 type advisoryRow struct {
-	Bucket        string         `json:"bucket"`
-	Package       string         `json:"package"`
-	Vulnerability string         `json:"vulnerability"`
-	Advisory      types.Advisory `json:"advisory"`
+	Bucket        string          `json:"bucket"`
+	Package       string          `json:"package"`
+	Vulnerability string          `json:"vulnerability"`
+	Advisory      json.RawMessage `json:"advisory"`
 }
 
 type facts struct {
 	DataSources     map[string]types.DataSource    `json:"data_sources"`
 	Advisories      []advisoryRow                  `json:"advisories"`
 	Vulnerabilities map[string]types.Vulnerability `json:"vulnerabilities"`
+	// Which numbers of products Red Hat's advisories mean by a repository.
+	RedHatRepositories map[string][]int `json:"red_hat_repositories"`
+}
+
+// read is the row's advisory; Red Hat's have a form of their own, and are taken as they are.
+func (row advisoryRow) read() (any, error) {
+	if row.Bucket == "Red Hat" {
+		return row.Advisory, nil
+	}
+	advisory := &types.Advisory{}
+	if err := json.Unmarshal(row.Advisory, advisory); err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", row.Vulnerability, row.Package, err)
+	}
+	return advisory, nil
 }
 
 var (
@@ -107,7 +121,16 @@ func write(out string, known facts, fixed map[string]map[string]string, debian s
 			if _, named := known.DataSources[row.Bucket]; !named {
 				return fmt.Errorf("%s has advisories but no data source", row.Bucket)
 			}
-			if err := ops.PutAdvisory(tx, []string{row.Bucket, row.Package}, row.Vulnerability, &row.Advisory); err != nil {
+			advisory, err := row.read()
+			if err != nil {
+				return err
+			}
+			if err := ops.PutAdvisory(tx, []string{row.Bucket, row.Package}, row.Vulnerability, advisory); err != nil {
+				return err
+			}
+		}
+		for repository, products := range known.RedHatRepositories {
+			if err := ops.PutRedHatRepositories(tx, repository, products); err != nil {
 				return err
 			}
 		}

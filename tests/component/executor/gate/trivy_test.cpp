@@ -701,15 +701,20 @@ std::string facts_of_db(const std::vector<std::array<std::string, 3>>& advisorie
   for (const auto& [bucket, package, advisory] : advisories) {
     std::string row = kAdvisory;
     const std::vector<std::pair<std::string, std::string>> texts{
-        {"@B", bucket}, {"@P", package}, {"@A", advisory}};
+        {"@B", bucket.starts_with("Red Hat") ? "Red Hat" : bucket},
+        {"@P", package},
+        {"@A", advisory}};
     for (const auto& [mark, text] : texts)
       row.replace(row.find(mark), 2, text);
     rows += (rows.empty() ? "" : ",") + row;
-    sources += (sources.empty() ? "\"" : ",\"") + bucket +
+    const auto source = bucket.starts_with("Red Hat") ? "Red Hat" : bucket;
+    sources += (sources.empty() ? "\"" : ",\"") + source +
                R"(":{"ID":"x","Name":"x","URL":"https://x.invalid"})";
   }
   return "{\"data_sources\":{" + sources + "},\"advisories\":[" + rows +
-         R"(],"vulnerabilities":{"CVE-2024-12797":{"Title":"x","Severity":"HIGH"}}})";
+         R"(],"red_hat_repositories":{"rhel-8-for-x86_64-baseos-rpms":[7],)"
+         R"("rhel-9-for-x86_64-baseos-rpms":[1,3],"rhel-9-for-x86_64-appstream-rpms":[4]},)"
+         R"("vulnerabilities":{"CVE-2024-12797":{"Title":"x","Severity":"HIGH"}}})";
 }
 
 // Every system that an image is made of here is one that the real scanner reads.
@@ -727,6 +732,17 @@ TEST_F(TrivyInItsSandbox, FindsTheCanaryOfEverySystem) {
       {"Azure Linux 3.0", "openssl", R"({"FixedVersion":"0:3.3.2-2.azl3"})"},
       {"amazon linux 2023", "openssl", R"({"FixedVersion":"1:3.0.8-1.amzn2023"})"},
       {"amazon linux 2", "openssl", R"({"FixedVersion":"1:1.0.2k-24.amzn2"})"},
+      {"Red Hat 9", "openssl",
+       R"({"Entries":[{"FixedVersion":"1:1.1.1k-9.el8","Affected":[7],"Cves":[{"ID":"CVE-2024-12797"}]},)"
+       R"({"FixedVersion":"1:3.0.7-1.el9","Affected":[3],"Cves":[{"ID":"CVE-2024-12797"}]}]})"},
+      {"CBL-Mariner 2.0", "openssl", R"({"FixedVersion":"0:1.1.1k-30.cm2"})"},
+      {"Photon OS 5.0", "openssl", R"({"FixedVersion":"3.0.8-1.ph5"})"},
+      {"SUSE Linux Enterprise 15.6", "openssl", R"({"FixedVersion":"3.1.4-150600.5.24.1"})"},
+      {"SUSE Linux Enterprise Micro 5.5", "openssl", R"({"FixedVersion":"1.1.1l-150500.17.1"})"},
+      {"openSUSE Leap 15.6", "openssl", R"({"FixedVersion":"3.1.4-150600.5.24.1"})"},
+      {"openSUSE Tumbleweed", "openssl", R"({"FixedVersion":"3.4.0-2.1"})"},
+      {"wolfi", "openssl", R"({"FixedVersion":"3.4.1-r0"})"},
+      {"chainguard", "openssl", R"({"FixedVersion":"3.4.1-r0"})"},
   };
   ASSERT_TRUE(replace_file(facts, facts_of_db(systems), 0644).ok());
   make_db_of(facts);

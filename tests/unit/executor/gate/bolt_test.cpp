@@ -222,7 +222,16 @@ TEST(BucketFor, IsTheOneThatTrivyAsks) {
   EXPECT_EQ(bucket_for("amazon", "2023.3.20240108 (Amazon Linux)"), "amazon linux 2023");
   EXPECT_EQ(bucket_for("amazon", "AMI release 2018.03"), "amazon linux 1");
   EXPECT_EQ(bucket_for("azurelinux", "3.0.20240727"), "Azure Linux 3.0");
-  EXPECT_EQ(bucket_for("redhat", "9.3"), std::nullopt);
+  EXPECT_EQ(bucket_for("redhat", "9.3"), "Red Hat 9");
+  EXPECT_EQ(bucket_for("centos", "7.9.2009"), "Red Hat 7");
+  EXPECT_EQ(bucket_for("cbl-mariner", "2.0.20240123"), "CBL-Mariner 2.0");
+  EXPECT_EQ(bucket_for("photon", "5.0"), "Photon OS 5.0");
+  EXPECT_EQ(bucket_for("sles", "15.6"), "SUSE Linux Enterprise 15.6");
+  EXPECT_EQ(bucket_for("slem", "5.5"), "SUSE Linux Enterprise Micro 5.5");
+  EXPECT_EQ(bucket_for("opensuse-leap", "15.6"), "openSUSE Leap 15.6");
+  EXPECT_EQ(bucket_for("opensuse-tumbleweed", "20250101"), "openSUSE Tumbleweed");
+  EXPECT_EQ(bucket_for("wolfi", "20230201"), "wolfi");
+  EXPECT_EQ(bucket_for("fedora", "41"), std::nullopt);
   EXPECT_EQ(bucket_for("alpine", ""), "alpine ");
 }
 

@@ -327,10 +327,16 @@ TEST_F(Bypass, ADatabaseThatIsNone) {
   EXPECT_EQ(only_code(), "db_invalid");
   EXPECT_TRUE(verdict().could_not_judge());
 }
+TEST_F(Bypass, AReleaseOfRedHatWhoseProductsTheDatabaseDoesNotName) {
+  parts_.os = R"({"Family":"redhat","Name":"9.3"})";
+  EXPECT_EQ(only_code(), "release_not_covered");
+  expect_passes_with("release_not_covered");
+}
 TEST_F(Bypass, AReleaseThatNobodyKnows) {
-  parts_.os = R"({"Family":"redhat","Name":"99"})"; // one bucket for all of its releases
+  parts_.os = R"({"Family":"bottlerocket","Name":"99"})"; // no bucket of the DB answers for it
   expect_passes();
-  diagnostics_ = "WARN This OS version is not on the EOL list family=\"redhat\" version=\"99\"\n";
+  diagnostics_ =
+      "WARN This OS version is not on the EOL list family=\"bottlerocket\" version=\"99\"\n";
   policy_.threshold = Severity::critical; // not the remembered verdict
   EXPECT_EQ(only_code(), "release_unknown");
   expect_passes_with("release_unknown");
