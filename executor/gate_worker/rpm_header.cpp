@@ -165,10 +165,10 @@ public:
   }
 
   /// As it was in the package's file: without what rpm added when it was installed. Empty of one
-  /// that has no region.
+  /// that has no region, or of which something counts more that was added.
   std::string as_built() const {
     constexpr std::string_view kBegin{"\x8e\xad\xe8\x01\0\0\0\0", 8};
-    if (region_.first == 0) return "";
+    if (region_.first == 0 || is_changed_) return "";
     const auto number = [](std::size_t value) {
       std::string bytes;
       for (int shift = 24; shift >= 0; shift -= 8)
@@ -207,8 +207,11 @@ private:
     } else {
       const auto end = first.offset == 0 ? entries : in_region;
       if (auto taken = take(1, end, length); !taken) return taken;
+      const auto built = found_.size();
       if (in_region + 1 < entries)
         if (auto taken = take(end, entries, length); !taken) return taken;
+      is_changed_ = std::any_of(found_.begin() + static_cast<std::ptrdiff_t>(built), found_.end(),
+                                [](const auto& field) { return !rpm_adds(field.first); });
       length += kEntryBytes;
     }
     return length == store_.size() ? Status{} : bad_header("its entries are not all of it");
@@ -263,6 +266,11 @@ private:
         found_.emplace_back(tag, Field{entry.count, data});
     return {};
   }
+  // When it installs a package.
+  static bool rpm_adds(RpmTag tag) {
+    return tag == RpmTag::install_time || tag == RpmTag::pgp || tag == RpmTag::sha1_header ||
+           tag == RpmTag::sha256_header;
+  }
   // As much of it as the scanner reads.
   static bool is_signature(std::string_view data) {
     constexpr std::size_t kBegin = 3;
@@ -298,6 +306,7 @@ private:
   std::string_view index_;
   std::string_view store_;
   std::pair<std::size_t, std::size_t> region_; ///< entries, bytes
+  bool is_changed_ = false;
   std::vector<std::pair<RpmTag, Field>> found_;
 };
 

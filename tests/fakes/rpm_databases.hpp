@@ -120,14 +120,16 @@ struct Rpm {
     return all;
   }
   std::string header() const { return rpm_header(entries()); }
-  /// With its own digest, as rpm keeps it.
-  std::string built_header() const {
+  /// With its own digest, as rpm keeps it, and another version in what was added, if any.
+  std::string built_header(const std::string& added_version = "") const {
     auto all = entries();
     const auto digest =
         oci::Digest::of(std::string{"\x8e\xad\xe8\x01\0\0\0\0", 8} + rpm_header(all)).hex();
     all.push_back({273, 6, 1, digest + std::string(1, '\0')});
     all.push_back({1008, 4, 1, big(1)});
-    return rpm_header(all, 2);
+    if (added_version.empty()) return rpm_header(all, 2);
+    all.push_back({1001, 6, 1, added_version + std::string(1, '\0')});
+    return rpm_header(all, 3);
   }
 };
 

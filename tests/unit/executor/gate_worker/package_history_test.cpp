@@ -517,6 +517,7 @@ TEST_F(PackageHistory, ARpmThatLeavesItsFilesAsTheyWereBringsNone) {
                                  3}) +
          1] = '2';
   EXPECT_EQ(with(edited), told) << "its header was another's";
+  EXPECT_EQ(with(rpm.built_header("2")), told) << "and so it was here";
   rpm.version = "2";
   rpm.files[0].color = 2;
   EXPECT_EQ(with(rpm.built_header()), told) << "each build makes another ELF";
