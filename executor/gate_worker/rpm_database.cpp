@@ -145,6 +145,7 @@ private:
       const std::size_t length = at == 0 ? number(page, kLengthAt, 2) : page.size() - kPageHeader;
       if (length > page.size() - kPageHeader) return bad_rpm_database("the end of a value");
       value += page.substr(kPageHeader, length);
+      if (value.size() > kMostRpmHeaderBytes) return bad_rpm_database("a value is too large");
     }
     return value;
   }
@@ -232,7 +233,6 @@ std::optional<std::vector<InstalledPackage>> read_rpm_manifest(std::string_view 
     if (fields.size() != 10) return std::nullopt;
     const auto name = fields[0];
     const auto version = fields[1];
-    const auto maintainer = fields[4];
     const auto machine = fields[7];
     const auto source = fields[9];
     int epoch = 0;
@@ -246,7 +246,7 @@ std::optional<std::vector<InstalledPackage>> read_rpm_manifest(std::string_view 
                         (epoch == 0 ? "" : std::to_string(epoch) + ":") + std::string{version} +
                             (machine.empty() ? "" : "." + std::string{machine}) + " of " +
                             std::string{source},
-                        std::string{maintainer},
+                        {},
                         {}});
     shorten(packages.back());
   }

@@ -17,14 +17,16 @@
 
 namespace slipway::gate_worker {
 
-constexpr std::size_t kMostRpmBytes = 512UL << 20;    ///< of the databases of one layer
-constexpr std::size_t kMostRpmFileNames = 64UL << 20; ///< bytes of all names of one database
+constexpr std::size_t kMostRpmBytes = 512UL << 20;       ///< of the databases of one layer
+constexpr std::size_t kMostRpmHeaderBytes = 256UL << 20; ///< rpm's own limit
+constexpr std::size_t kMostRpmFileNames = 64UL << 20;    ///< bytes of all names of one database …
+constexpr std::size_t kRpmFileCost = 64;                 ///< … and so many more for each
 
 /// What a database of packages says of one.
 struct InstalledPackage {
   std::string name;
-  std::string version; ///< and the source, where it is named: advisories are for that
-  std::string maintainer;
+  std::string version;            ///< and the source, where it is named: advisories are for that
+  std::string maintainer;         ///< not of rpm: the scanner looks up every vendor's
   std::vector<std::string> files; ///< where the database itself has them
   /// Of rpm: one number for each of these files and what is in it, in order. Empty where an upgrade
   /// cannot leave all of them as they are (one is an ELF), or the database is no proof of it.

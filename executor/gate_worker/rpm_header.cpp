@@ -15,7 +15,7 @@
 namespace slipway::gate_worker {
 namespace {
 
-constexpr std::size_t kMostHeaderBytes = 256UL << 20; ///< rpm's own limit
+constexpr std::size_t kMostBytesToHash = 64UL << 20;
 constexpr std::size_t kMostRpmPath = 4096;
 constexpr std::size_t kIntroBytes = 8;
 constexpr std::size_t kEntryBytes = 16; ///< and of a region's trailer
@@ -145,7 +145,7 @@ class Fields {
 public:
   static Result<Fields> read(std::string_view bytes) {
     Fields fields;
-    if (bytes.size() < kIntroBytes || bytes.size() > kMostHeaderBytes)
+    if (bytes.size() < kIntroBytes || bytes.size() > kMostRpmHeaderBytes)
       return bad_header("its size");
     const std::size_t entries = big_endian(bytes, 0);
     const std::size_t size = big_endian(bytes, 4);
@@ -165,19 +165,21 @@ public:
   }
 
   /// As it was in the package's file: without what rpm added when it was installed. Empty of one
-  /// that has no region, or of which something counts more that was added.
+  /// that has no region, or of which something counts more that was added, and of a large one.
   std::string as_built() const {
     constexpr std::string_view kBegin{"\x8e\xad\xe8\x01\0\0\0\0", 8};
-    if (region_.first == 0 || is_changed_) return "";
+    if (region_.first == 0 || is_changed_ || store_.size() > kMostBytesToHash) return "";
     const auto number = [](std::size_t value) {
       std::string bytes;
       for (int shift = 24; shift >= 0; shift -= 8)
         bytes += static_cast<char>(value >> static_cast<unsigned>(shift) & 0xffU);
       return bytes;
     };
-    return std::string{kBegin} + number(region_.first) + number(region_.second) +
-           std::string{index_.substr(0, region_.first * kEntryBytes)} +
-           std::string{store_.substr(0, region_.second)};
+    std::string bytes;
+    bytes.reserve(kBegin.size() + kIntroBytes + index_.size() + store_.size());
+    bytes.append(kBegin).append(number(region_.first)).append(number(region_.second));
+    bytes.append(index_.substr(0, region_.first * kEntryBytes));
+    return bytes.append(store_.substr(0, region_.second));
   }
 
 private:
@@ -318,7 +320,7 @@ Status read_field(const Fields& fields, RpmTag tag, std::string& to) {
   to = field->data.substr(0, end == std::string_view::npos ? 0 : end + 1);
   if (to.find('\0') != std::string::npos)
     return bad_header("tag " + number_of(tag) + " is more than one text");
-  if (to == "(none)" && (tag == RpmTag::source_rpm || tag == RpmTag::vendor)) to.clear();
+  if (to == "(none)" && tag == RpmTag::source_rpm) to.clear();
   return {};
 }
 
@@ -372,6 +374,10 @@ bool is_as_built(const Fields& fields) {
 }
 
 Status read_files(const Fields& fields, InstalledPackage& package, std::size_t& names_left) {
+  const auto most = names_left / kRpmFileCost;
+  for (const auto tag : {RpmTag::base_names, RpmTag::dir_names})
+    if (const auto field = fields.of(tag); field && field->count > most)
+      return bad_image("the rpm database names too many files");
   const auto indexes = fields.of(RpmTag::dir_indexes);
   const auto bases = texts_of(fields.of(RpmTag::base_names));
   const auto dirs = texts_of(fields.of(RpmTag::dir_names));
@@ -384,8 +390,13 @@ Status read_files(const Fields& fields, InstalledPackage& package, std::size_t& 
   const auto flags = fields.of(RpmTag::file_flags);
   const auto times = fields.of(RpmTag::file_times);
   const auto colors = fields.of(RpmTag::file_colors);
-  const auto digests = texts_of(fields.of(RpmTag::file_digests));
-  const auto links = texts_of(fields.of(RpmTag::file_links));
+  const auto of_each = [&](RpmTag tag) {
+    const auto field = fields.of(tag);
+    return field && field->count == bases.size() ? texts_of(field)
+                                                 : std::vector<std::string_view>(bases.size());
+  };
+  const auto digests = of_each(RpmTag::file_digests);
+  const auto links = of_each(RpmTag::file_links);
   bool can_stay = true;
   for (std::size_t i = 0; i < bases.size(); ++i) {
     const auto dir = number_at(indexes, i, 4);
@@ -394,15 +405,15 @@ Status read_files(const Fields& fields, InstalledPackage& package, std::size_t& 
     if (S_ISDIR(mode) || (number_at(flags, i, 4) & kNotWrittenAnew) != 0) continue;
     const auto length = dirs[dir].size() + 1 + bases[i].size();
     if (length > kMostRpmPath) return bad_header("the name of a file is too long");
-    if (length > names_left) return bad_image("the rpm database names too many files");
-    names_left -= length;
+    if (length + kRpmFileCost > names_left)
+      return bad_image("the rpm database names too many files");
+    names_left -= length + kRpmFileCost;
     package.files.push_back(std::string{dirs[dir]} + "/" + std::string{bases[i]});
-    const auto digest = i < digests.size() ? digests[i] : "";
-    const auto link = i < links.size() ? links[i] : "";
     // A color: of an ELF, which tells its build.
-    can_stay = can_stay && number_at(colors, i, 4) == 0 && !(S_ISREG(mode) && digest.empty());
+    can_stay =
+        can_stay && number_at(colors, i, 4) == 0 && !(S_ISREG(mode) && digests.at(i).empty());
     std::string content = package.files.back() + '\n';
-    content.append(digest).append("\n").append(link).append("\n");
+    content.append(digests.at(i)).append("\n").append(links.at(i)).append("\n");
     content += std::to_string(mode) + " " + std::to_string(number_at(times, i, 4));
     package.contents.push_back(std::hash<std::string>{}(content));
   }
@@ -431,7 +442,6 @@ Result<InstalledPackage> read_rpm_header(std::string_view header, std::size_t& n
                                 {RpmTag::version, &number},
                                 {RpmTag::release, &build},
                                 {RpmTag::arch, &machine},
-                                {RpmTag::vendor, &package.maintainer},
                                 {RpmTag::source_rpm, &source},
                                 {RpmTag::modularity_label, &module}})
     if (auto read = read_field(*fields, tag, *to); !read) return std::move(read).error();

@@ -12,9 +12,9 @@
 namespace slipway::gate_worker {
 namespace {
 
-constexpr int kMostBlob = 256 << 20;         ///< rpm's own limit of a header
-constexpr int kOpcodesBetweenLooks = 10'000; ///< of SQLite's virtual machine
-constexpr int kMostLooks = 20'000;           ///< seconds at most; a database takes a few
+constexpr int kMostBlob = int{kMostRpmHeaderBytes}; ///< rpm's own limit of a header
+constexpr int kOpcodesBetweenLooks = 10'000;        ///< of SQLite's virtual machine
+constexpr int kMostLooks = 20'000;                  ///< seconds at most; a database takes a few
 constexpr std::size_t kBytesOfFileHeader = 100;
 
 using Database = std::unique_ptr<sqlite3, decltype(&::sqlite3_close_v2)>;

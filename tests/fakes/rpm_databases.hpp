@@ -71,7 +71,7 @@ struct Rpm {
   std::string name = "openssl-libs";
   std::string version = "3.0.7";
   std::string release = "1.el9";
-  std::string vendor = "Rocky Enterprise Software Foundation";
+  std::string vendor = {};
   std::vector<RpmFile> files = {{"/usr/lib64/libssl.so.3"}};
   std::uint32_t epoch = 0;
   std::string arch = "x86_64";

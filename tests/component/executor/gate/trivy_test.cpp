@@ -731,13 +731,19 @@ protected:
                      0644)
             .ok());
     make_db_of(facts);
-    for (const auto& [name, version] : std::vector<std::array<std::string, 2>>{
-             {"openssl", "3.0.6"}, {"openssl", "3.0.8"}, {"macros", "1"}, {"macros", "2"}})
-      build(name, version);
+    for (const auto* version : {"3.0.6", "3.0.8"})
+      build({"openssl", version, "/usr/lib64/openssl", version});
+    for (const auto* version : {"1", "2"})
+      build({"macros", version, "/usr/lib64/macros", "the same in each"});
     install("base", {"openssl-3.0.6", "macros-1"}, {"-i"});
   }
-  // The library has its version in it, the macros are the same in each.
-  void build(const std::string& name, const std::string& version) {
+  struct Made {
+    std::string name;
+    std::string version;
+    std::string file;
+    std::string content;
+  };
+  void build(const Made& made) {
     std::string spec = R"(Name: @N
 Version: @V
 Release: 1.el9
@@ -749,20 +755,20 @@ Vendor: Rocky Enterprise Software Foundation
 %description
 d
 %install
-mkdir -p %{buildroot}/usr/lib64 %{buildroot}/etc
-echo @C >%{buildroot}/usr/lib64/@N
-touch -d @1000000000 %{buildroot}/usr/lib64/@N
+mkdir -p %{buildroot}$(dirname @F) %{buildroot}/etc
+printf '@C' >%{buildroot}@F
+touch -d @1000000000 %{buildroot}@F
 echo c >%{buildroot}/etc/@N.conf
 %files
-/usr/lib64/@N
+@F
 %config(noreplace) /etc/@N.conf
 )";
     const std::map<std::string, std::string> words{
-        {"@N", name}, {"@V", version}, {"@C", name == "openssl" ? version : "the same"}};
+        {"@N", made.name}, {"@V", made.version}, {"@F", made.file}, {"@C", made.content}};
     for (const auto& [mark, word] : words)
       for (auto at = spec.find(mark); at != std::string::npos; at = spec.find(mark))
         spec.replace(at, mark.size(), word);
-    const auto file = dir_ / (name + ".spec");
+    const auto file = dir_ / (made.name + ".spec");
     ASSERT_TRUE(replace_file(file, spec, 0644).ok());
     run({"/usr/bin/rpmbuild", "-bb", "--quiet", "--define", "_topdir " + (dir_ / "rpm").string(),
          "--define", "_rpmdir " + dir_.string(), "--define",
@@ -889,6 +895,11 @@ TEST_F(RpmInTrivysSandbox, AnUpgradeAndARemovalAreWhatTheyAre) {
   EXPECT_EQ(denied_for(image_with("without")), "") << said_;
   fs::remove_all(dir_ / root_of("emptied") / "var/lib/rpm");
   EXPECT_EQ(denied_for(image_with("emptied")), "no_packages");
+}
+// Other than a Debian package.
+TEST_F(RpmInTrivysSandbox, APackageOfAnotherVendorIsLookedUpAsWell) {
+  edit(root_of("disowned"), "Rocky Enterprise", "Other Enterprise");
+  EXPECT_EQ(denied_for(image_with("disowned")), "CVE-2024-12797");
 }
 TEST_F(RpmInTrivysSandbox, APackageThatWasTakenOutDenies) {
   rpm(root_of("removed"), {"-e", "--justdb", "openssl"});
