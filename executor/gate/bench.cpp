@@ -230,8 +230,8 @@ void Bench::judge_package_changes(const Result<std::vector<oci::PackageChange>>&
     if (!change.has_files) {
       deny("package_forged",
            printable(change.name, 80) + " of " + who + " is said to be " +
-               printable(change.new_version, 80) + " instead of " +
-               printable(change.old_version, 80) +
+               printable(change.new_version, 160) + " instead of " +
+               printable(change.old_version, 160) +
                ", by a layer that brings none of its files: the database of packages was changed, "
                "and not the package. Upgrade it with the package manager, in one step of the "
                "Dockerfile.");

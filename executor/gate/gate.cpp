@@ -21,7 +21,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <set>
 #include <string_view>
@@ -275,13 +274,8 @@ std::optional<ScanReport> read_report(const Result<Scanner::Report>& scanned,
   return *std::move(report);
 }
 
-// Of the families whose database of packages is text.
 bool may_have_changed_packages(const ScanReport& report) {
-  constexpr std::array<std::string_view, 7> kTextDatabases{
-      "alpine", "chainguard", "debian", "echo", "minimos", "ubuntu", "wolfi"};
-  return report.diff_ids.size() > 1 && report.os_packages > 0 &&
-         std::find(kTextDatabases.begin(), kTextDatabases.end(), report.os_family) !=
-             kTextDatabases.end();
+  return report.diff_ids.size() > 1 && report.os_packages > 0;
 }
 
 // What follows the message that nothing is known of an image.

@@ -3,9 +3,11 @@
 
 #include "executor/gate_worker/image_files.hpp"
 #include "executor/gate_worker/layer_tar.hpp"
+#include "executor/gate_worker/rpm_database.hpp"
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
@@ -19,11 +21,11 @@ namespace slipway::gate_worker {
 namespace {
 
 constexpr std::size_t kMostDatabaseBytes = 64UL << 20; ///< of one layer's
-constexpr std::size_t kMostFieldBytes = 200;
-constexpr std::size_t kMostEntries = 4'000'000; ///< of all layers
+constexpr std::size_t kMostEntries = 4'000'000;        ///< of all layers
 
 constexpr std::string_view kDpkgInfo = "var/lib/dpkg/info/";
 constexpr std::string_view kDpkgParts = "var/lib/dpkg/status.d/";
+constexpr std::string_view kRpmManifest = "var/lib/rpmmanifest/container-manifest-2";
 
 bool may_be_in_usr(std::string_view path) {
   return path.starts_with("bin/") || path.starts_with("sbin/") || path.starts_with("lib");
@@ -67,12 +69,8 @@ template <typename Use> void each_line(std::string_view text, const Use& use) {
   }
 }
 
-struct Package {
-  std::string name;
-  std::string version; ///< and the source, where it is named: advisories are for that
-  std::string maintainer;
-  std::vector<std::string> files; ///< of apk, whose database has them
-};
+/// Names of one kind's packages are no other kind's.
+enum class Kind : std::uint8_t { dpkg, apk, rpm };
 
 std::string shortened(std::string_view text) {
   return std::string{text.substr(0, kMostFieldBytes)};
@@ -119,9 +117,9 @@ private:
   std::string* current_ = nullptr;
 };
 
-std::vector<Package> read_dpkg(std::string_view text) {
+std::vector<InstalledPackage> read_dpkg(std::string_view text) {
   constexpr std::string_view kGap = "\n\n";
-  std::vector<Package> packages;
+  std::vector<InstalledPackage> packages;
   while (!text.empty()) {
     const auto end = std::min(text.find(kGap), text.size());
     Paragraph paragraph;
@@ -148,10 +146,10 @@ std::vector<Package> read_dpkg(std::string_view text) {
 
 // As Trivy does: a line of one character ends a package, one that is too long the reading, and the
 // source is of the version that stands before it, be it the last package's.
-std::vector<Package> read_apk(std::string_view text) {
+std::vector<InstalledPackage> read_apk(std::string_view text) {
   constexpr std::size_t kMostLine = 65'535;
-  std::vector<Package> packages;
-  Package package;
+  std::vector<InstalledPackage> packages;
+  InstalledPackage package;
   std::string folder;
   std::string origin;
   std::string version; ///< the last one
@@ -229,28 +227,34 @@ std::optional<std::string> path_in_list(std::string_view line, bool with_digests
   return normal_path(line);
 }
 
-bool is_database(std::string_view path) {
-  if (path == "var/lib/dpkg/status" || path == "lib/apk/db/installed" ||
-      path == "usr/lib/apk/db/installed")
-    return true;
-  return path.starts_with(kDpkgParts) && !path.ends_with(".md5sums");
+/// None: it is no database.
+std::optional<Kind> kind_of(std::string_view path) {
+  if (path == "lib/apk/db/installed" || path == "usr/lib/apk/db/installed") return Kind::apk;
+  if (path == kRpmManifest || is_rpm_database(path)) return Kind::rpm;
+  if (path == "var/lib/dpkg/status" ||
+      (path.starts_with(kDpkgParts) && !path.ends_with(".md5sums")))
+    return Kind::dpkg;
+  return std::nullopt;
 }
 
 /// Whether a database may go with what is whited out there.
 bool may_hold_a_database(std::string_view path) {
-  if (is_database(path)) return true;
-  for (const std::string_view database : {"var/lib/dpkg/status", "var/lib/dpkg/status.d",
-                                          "lib/apk/db/installed", "usr/lib/apk/db/installed"})
-    if (is_at_or_below(database, path)) return true;
+  if (kind_of(path)) return true;
+  for (const std::string_view place :
+       {"var/lib/dpkg/status", "var/lib/dpkg/status.d", "lib/apk/db/installed",
+        "usr/lib/apk/db/installed", "var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm",
+        "var/lib/rpmmanifest/container-manifest-2"})
+    if (is_at_or_below(place, path)) return true;
   return false;
 }
 
 class History {
 public:
   Status read(LayerTar& tar) {
-    std::vector<std::pair<std::string, std::string>> databases; // path, text
+    std::vector<Database> databases;
     std::vector<std::string> gone;
     std::size_t bytes = 0;
+    std::size_t rpm_bytes = 0;
     for (;;) {
       auto entry = tar.next();
       if (!entry) return std::move(entry).error();
@@ -272,29 +276,35 @@ public:
       }
       if (auto noted = note(last_seen_, *path); !noted) return noted;
       const auto listed = package_of_list(*path);
+      const auto kind = kind_of(*path);
       // dpkg writes it with each version.
       if (listed) lists_[*listed] = layer_;
-      if (is_link || ::archive_entry_filetype(*entry) != AE_IFREG ||
-          !(listed || is_database(*path)))
-        continue;
-      auto text = read_text(tar, bytes);
+      if (is_link || ::archive_entry_filetype(*entry) != AE_IFREG || !(listed || kind)) continue;
+      auto text = kind == Kind::rpm
+                      ? read_text(tar, rpm_bytes, kMostRpmBytes,
+                                  static_cast<std::uint64_t>(::archive_entry_size(*entry)))
+                      : read_text(tar, bytes, kMostDatabaseBytes);
       if (!text) return std::move(text).error().in(*path);
       if (auto taken = take_list(*path, *text); !taken) return taken;
-      if (is_database(*path)) databases.emplace_back(*path, *std::move(text));
+      if (!kind) continue;
+      auto packages = packages_in(*path, *kind, *std::move(text));
+      if (!packages) return std::move(packages).error().in(*path);
+      if (*packages) databases.push_back({*std::move(path), *kind, **std::move(packages)});
     }
     std::map<std::string, Names> named;
-    for (const auto& [path, text] : databases) {
-      const bool is_apk = path.ends_with("installed");
-      const auto packages = is_apk ? read_apk(text) : read_dpkg(text);
-      if (auto compared = compare(packages); !compared) return compared;
+    std::map<std::string, Known> said;
+    for (const auto& [path, kind, packages] : databases) {
+      if (auto compared = compare(packages, said); !compared) return compared;
       Names names;
       for (const auto& package : packages)
-        names.emplace(is_apk, package.name);
+        names.emplace(kind, package.name);
       // Twice in a layer: nobody knows which one a reader takes.
       const auto [first, is_new] = named.try_emplace(path, names);
       if (!is_new)
         std::erase_if(first->second, [&](const auto& name) { return !names.contains(name); });
     }
+    for (auto& [name, now] : said)
+      known_.insert_or_assign(name, std::move(now));
     take_databases(std::move(named), gone);
     ++layer_;
     return {};
@@ -303,7 +313,8 @@ public:
   Result<std::vector<oci::PackageChange>> changes() && {
     std::vector<oci::PackageChange> told;
     for (auto& [change, since] : changes_) {
-      change.has_files = change.old_version == change.new_version || came_with_files(change, since);
+      change.has_files = change.has_files || change.old_version == change.new_version ||
+                         came_with_files(change, since);
       if (!change.has_files || change.old_maintainer != change.new_maintainer)
         told.push_back(std::move(change));
     }
@@ -312,22 +323,45 @@ public:
   }
 
 private:
-  using Names = std::set<std::pair<bool, std::string>>;        ///< of apk, the package
+  using Names = std::set<std::pair<Kind, std::string>>;
   using Layers = std::unordered_map<std::size_t, std::size_t>; ///< by hashes of paths: the last one
 
+  struct Database {
+    std::string path;
+    Kind kind{};
+    std::vector<InstalledPackage> packages;
+  };
   // What the databases said of a name last, in whatever architecture, and since which layer.
   struct Known {
     std::map<std::string, std::string> maintainers; ///< by version
+    std::vector<std::vector<std::size_t>> contents; ///< of each
     std::size_t since = 0;
   };
 
-  static Result<std::string> read_text(LayerTar& tar, std::size_t& bytes) {
+  /// None: the scanner passes over it, and what a layer below has there counts on.
+  static Result<std::optional<std::vector<InstalledPackage>>>
+  packages_in(std::string_view path, Kind kind, std::string text) {
+    switch (kind) {
+    case Kind::apk:
+      return std::optional{read_apk(text)};
+    case Kind::dpkg:
+      return std::optional{read_dpkg(text)};
+    case Kind::rpm:
+      break;
+    }
+    if (path == kRpmManifest) return read_rpm_manifest(text);
+    return read_rpm_database(std::move(text));
+  }
+  /// `bytes` count what was read of the layer. `size`: that of the file, where it is large.
+  static Result<std::string> read_text(LayerTar& tar, std::size_t& bytes, std::size_t most,
+                                       std::uint64_t size = 0) {
     std::string text;
+    if (size <= most - std::min(most, bytes)) text.reserve(size);
     for (;;) {
       auto part = tar.data();
       if (!part) return std::move(part).error();
       if (part->empty()) return text;
-      if ((bytes += part->size()) > kMostDatabaseBytes)
+      if ((bytes += part->size()) > most)
         return bad_image("the databases of packages of the layer are too large");
       text += *part;
     }
@@ -357,8 +391,9 @@ private:
     });
     return kept;
   }
-  Status compare(const std::vector<Package>& packages) {
-    std::map<std::string, Known> said;
+  /// With what layers below said; `said`: what the databases of this one say.
+  Status compare(const std::vector<InstalledPackage>& packages,
+                 std::map<std::string, Known>& said) {
     for (const auto& package : packages) {
       for (const auto& file : package.files) {
         const auto path = normal_path(file);
@@ -368,6 +403,7 @@ private:
       auto& now = said[package.name];
       now.since = layer_;
       now.maintainers.emplace(package.version, package.maintainer);
+      now.contents.push_back(package.contents);
       const auto known = known_.find(package.name);
       if (known == known_.end()) continue;
       const auto& before = known->second;
@@ -379,15 +415,21 @@ private:
         continue;
       }
       if (changes_.size() == kMostPackageChanges) return too_many();
+      // What is as it was, builders leave out of a layer though the package manager wrote it.
+      const bool brings_nothing =
+          !package.contents.empty() &&
+          std::any_of(before.contents.begin(), before.contents.end(), [&](const auto& old) {
+            return std::includes(old.begin(), old.end(), package.contents.begin(),
+                                 package.contents.end());
+          });
       changes_.push_back({{.name = package.name,
                            .old_version = old_version,
                            .new_version = package.version,
                            .old_maintainer = old_maintainer,
-                           .new_maintainer = package.maintainer},
+                           .new_maintainer = package.maintainer,
+                           .has_files = brings_nothing},
                           before.since});
     }
-    for (auto& [name, now] : said)
-      known_.insert_or_assign(name, std::move(now));
     return {};
   }
   /// Any file newer than the layer that named the old version. The database may come in a layer
@@ -472,7 +514,7 @@ private:
         for (const auto& [file, listed] : files->second)
           owners.try_emplace(file);
     }
-    for (const auto& [is_apk, name] : named_) {
+    for (const auto& [kind, name] : named_) {
       const auto files = files_.find(name);
       if (files == files_.end() || removed.contains(name)) continue;
       std::size_t came = 0;
@@ -550,7 +592,7 @@ Result<bool> has_database(LayerTar& tar) {
     }
     const auto whiteout = whiteout_of(*path);
     if (!whiteout) {
-      found = found || is_database(*path);
+      found = found || kind_of(*path);
     } else if (whiteout->of != Whiteout::Of::nothing) {
       found = found || may_hold_a_database(whiteout->path);
     }

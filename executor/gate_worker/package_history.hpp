@@ -18,13 +18,16 @@ constexpr std::size_t kMostPackageChanges = 10'000;
 /// Packages of which a layer names another version or source, while no layer has brought a file of
 /// theirs since the old one was named, or another maintainer; and packages that the databases name
 /// no longer, of whose own files at least half are still there, as they were before. Of dpkg
-/// (`status`, `status.d`) and apk; not of rpm, whose database is no text. A package without files,
-/// or with documentation alone, which images leave out, has nothing to be missed; nor has one
-/// without a list of them. Of a removed one its configuration (`/etc`) does not count, nor what a
-/// package that is named lists too. Nothing is told of removed ones where no package is named any
-/// more. `max_layer`: bytes that a layer expands to at most. Errors: bad_input (no image; a layer
-/// that is no tar, more than the limits of write_image_files() or of above); not_found; io. Source:
-/// dpkg(1), deb-control(5), deb-md5sums(5); apk-tools, doc/apk-v2.5.scd.
+/// (`status`, `status.d`), apk and rpm (read_rpm_database(), read_rpm_manifest()); one of rpm's
+/// that the scanner passes over leaves in force what a layer below has there. A package without
+/// files, or with documentation alone, which images leave out, has nothing to be missed; nor has
+/// one without a list of them, nor a rpm whose new version leaves them as they were
+/// (InstalledPackage::contents). Of a removed one its configuration (`/etc`) does not count, nor
+/// what a package that is named lists too. Nothing is told of removed ones where no package is
+/// named any more. `max_layer`: bytes that a layer expands to at most. Errors: bad_input (no image;
+/// a layer that is no tar; a rpm database that cannot be read to its end; more than the limits of
+/// write_image_files() or of above); not_found; io. Source: dpkg(1), deb-control(5),
+/// deb-md5sums(5); apk-tools, doc/apk-v2.5.scd; rpm_database.hpp.
 Result<std::vector<oci::PackageChange>>
 package_changes(const oci::Layout& layout, const oci::Digest& manifest, std::uint64_t max_layer);
 

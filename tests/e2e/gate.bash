@@ -4,6 +4,8 @@
 
 # shellcheck source=tests/lib/world.sh
 . "$SUITE_ROOT/tests/lib/world.sh"
+# shellcheck source=tests/lib/test_images.sh
+. "$SUITE_ROOT/tests/lib/test_images.sh"
 # shellcheck source=tests/lib/steps.sh
 . "$SUITE_ROOT/tests/lib/steps.sh"
 # shellcheck source=tests/lib/gate_steps.sh
@@ -215,6 +217,62 @@ $(image_with upgraded "$forge && for file in \$(grep '/libz' /var/lib/dpkg/info/
     expect_step removed 1 "[package_removed] zlib1g 1:" "of the image for linux/" "its files are still there (" "/libz.so.1"
     expect_absent grp/app/removed:1
     expect_step purged 0 "digest: sha256:"
+}
+
+# base_with_rpm: $rpms, the tiny Debian with rpm, and openssl 3.0.6, macros 1 and a newer one of each in /opt; macros 2 has the
+# file of macros 1, as it was.
+base_with_rpm() {
+    local root=$CASE_DIR/rpms package
+    mkdir -p "$root"/{opt,usr/lib/rpm,var/lib/rpm,var/tmp}
+    (cd "$root" && with_program "$(command -v rpm)")
+    cp -r /usr/lib/rpm/{macros,rpmrc,platform} "$root/usr/lib/rpm/"
+    for package in openssl-3.0.6 openssl-3.0.8 macros-1 macros-2; do
+        cat >"$CASE_DIR/rpm.spec" <<END
+Name: ${package%-*}
+Version: ${package##*-}
+Release: 1
+Summary: s
+License: x
+BuildArch: noarch
+%description
+d
+%install
+mkdir -p %{buildroot}/usr/share/${package%-*}
+echo $([[ $package == macros-* ]] || echo "$package") >%{buildroot}/usr/share/${package%-*}/file
+touch -d @1000000000 %{buildroot}/usr/share/${package%-*}/file
+%files
+/usr/share/${package%-*}/file
+END
+        rpmbuild -bb --quiet --define "_topdir $CASE_DIR/top" --define "_rpmdir $root/opt" --define "_build_name_fmt $package.rpm" \
+            "$CASE_DIR/rpm.spec"
+    done
+    python3 "$env_lib/add_layer.py" --base "$SUITE_DIR/tiny-layout" --layout "$CASE_DIR/rpms-layout" --tag 1 --folder "$root"
+    push_image_to_registry "$CASE_DIR/rpms-layout:1" base/rpms:1 slipway only-slipway-knows-this
+    rpms=$world_registry/base/rpms:1
+}
+
+TEST "an rpm of another version in the database alone, or taken out of it, is denied, and one that rpm upgraded or removed is not, also with its files as they were" {
+    local rpms rpm="/usr/bin/rpm --dbpath /var/lib/rpm --nodeps --force-debian" # busybox has another one
+    base_with_rpm
+    gate_config rpms ""
+    # image_with NAME ARGUMENTS
+    image_with() {
+        echo "mkdir $1; printf 'FROM $rpms\nRUN $rpm -i /opt/openssl-3.0.6.rpm /opt/macros-1.rpm\nRUN $rpm $2\n' >$1/Dockerfile
+docker build -q -t $world_registry/grp/app/rpm-$1:1 $1; try $1 docker push $world_registry/grp/app/rpm-$1:1"
+    }
+    run_steps 4067 "$(image_with forged "-U --justdb /opt/openssl-3.0.8.rpm")
+$(image_with removed "-e --justdb openssl")
+$(image_with upgraded "-U /opt/openssl-3.0.8.rpm")
+$(image_with same "-U /opt/macros-2.rpm")
+$(image_with erased "-e openssl")"
+
+    expect_step forged 1 "[package_forged] openssl of the image for linux/" "is said to be 3.0.8-1.noarch" "instead of 3.0.6-1.noarch"
+    expect_absent grp/app/rpm-forged:1
+    expect_step removed 1 "[package_removed] openssl 3.0.6-1" "its files are still there (usr/share/openssl/file)"
+    expect_absent grp/app/rpm-removed:1
+    expect_step upgraded 0 "digest: sha256:"
+    expect_step same 0 "digest: sha256:"
+    expect_step erased 0 "digest: sha256:"
 }
 
 TEST "no scanner, a hanging, crashing or babbling one, and one that is not the pinned one never let an image pass" {

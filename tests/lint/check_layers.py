@@ -51,6 +51,8 @@ FENCES = [
     (r"#\s*include\s*<cjose/", r"^executor/identity/[^/]+\.cpp$", "libcjose is behind executor/identity"),
     (r"#\s*include\s*<hs/", r"^executor/leaks/matcher\.cpp$", "the matcher is behind executor/leaks"),
     (r"#\s*include\s*<seccomp", r"^executor/confine/confine\.cpp$", "who confines itself does so in one place"),
+    (r"#\s*include\s*<sqlite3\.h>", r"^executor/gate_worker/rpm_sqlite\.cpp$",
+     "databases of images are read in slipway-gate alone"),
     (r"\bLeakSearch\b|\bverify_tree\(", r"^executor/(leaks|oci|gate_worker)/",
      "images are unpacked in slipway-gate alone"),
     (r"#\s*include\s*<p11-kit/", r"^executor/pkcs11/token_key\.cpp$", "vendors' modules are loaded in slipway-pkcs11 alone"),

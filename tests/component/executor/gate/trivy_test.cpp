@@ -5,6 +5,7 @@
 #include "executor/gate/canary.hpp"
 #include "executor/gate/gate.hpp"
 #include "executor/gate/report.hpp"
+#include "executor/gate_worker/gate_process.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/fake_leak_scanner.hpp"
 #include "tests/fakes/signing_key.hpp"
@@ -13,6 +14,7 @@
 #include <gtest/gtest.h>
 
 #include <pwd.h>
+#include <sqlite3.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -715,6 +717,219 @@ std::string facts_of_db(const std::vector<std::array<std::string, 3>>& advisorie
          R"(],"red_hat_repositories":{"rhel-8-for-x86_64-baseos-rpms":[7],)"
          R"("rhel-9-for-x86_64-baseos-rpms":[1,3],"rhel-9-for-x86_64-appstream-rpms":[4]},)"
          R"("vulnerabilities":{"CVE-2024-12797":{"Title":"x","Severity":"HIGH"}}})";
+}
+
+/// Root file systems of a Rocky Linux with packages that rpm built and installed, and the layers
+/// between them.
+class RpmInTrivysSandbox : public TrivyInItsSandbox {
+protected:
+  using Files = std::map<std::string, std::string>;
+
+  void SetUp() override {
+    if (!fs::exists("/usr/bin/rpmbuild")) SLIPWAY_SKIP("rpm is not installed");
+    TrivyInItsSandbox::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    const auto facts = dir_ / "facts.json";
+    ASSERT_TRUE(
+        replace_file(facts,
+                     facts_of_db({{"rocky 9", "openssl", R"({"FixedVersion":"1:3.0.7-1.el9"})"}}),
+                     0644)
+            .ok());
+    make_db_of(facts);
+    for (const auto* version : {"3.0.6", "3.0.8"})
+      build({"openssl", version, "/usr/lib64/openssl", version});
+    for (const auto* version : {"1", "2"})
+      build({"macros", version, "/usr/lib64/macros", "the same in each"});
+    install("base", {"openssl-3.0.6", "macros-1"}, {"-i"});
+  }
+  struct Made {
+    std::string name;
+    std::string version;
+    std::string file;
+    std::string content;
+  };
+  void build(const Made& made) {
+    std::string spec = R"(Name: @N
+Version: @V
+Release: 1.el9
+Epoch: 1
+Summary: s
+License: x
+BuildArch: noarch
+Vendor: Rocky Enterprise Software Foundation
+%description
+d
+%install
+mkdir -p %{buildroot}$(dirname @F) %{buildroot}/etc
+printf '@C' >%{buildroot}@F
+touch -d @1000000000 %{buildroot}@F
+echo c >%{buildroot}/etc/@N.conf
+%files
+@F
+%config(noreplace) /etc/@N.conf
+)";
+    const std::map<std::string, std::string> words{
+        {"@N", made.name}, {"@V", made.version}, {"@F", made.file}, {"@C", made.content}};
+    for (const auto& [mark, word] : words)
+      for (auto at = spec.find(mark); at != std::string::npos; at = spec.find(mark))
+        spec.replace(at, mark.size(), word);
+    const auto file = dir_ / (made.name + ".spec");
+    ASSERT_TRUE(replace_file(file, spec, 0644).ok());
+    run({"/usr/bin/rpmbuild", "-bb", "--quiet", "--define", "_topdir " + (dir_ / "rpm").string(),
+         "--define", "_rpmdir " + dir_.string(), "--define",
+         "_build_name_fmt %%{NAME}-%%{VERSION}.rpm", file.string()});
+  }
+  void run(const std::vector<std::string>& argv) {
+    process::Command command;
+    command.argv = argv;
+    command.env = {{"PATH", "/usr/sbin:/usr/bin:/sbin:/bin"}, {"HOME", dir_.string()}};
+    command.cwd = dir_.string();
+    auto ran = runner_.run(command);
+    ASSERT_TRUE(ran.ok()) << ran.error().text();
+    ASSERT_TRUE(process::succeeded(ran->ending)) << argv[0] << ": " << ran->out << ran->err;
+  }
+  void rpm(const std::string& root, const std::vector<std::string>& arguments) {
+    std::vector<std::string> argv{"/usr/bin/unshare", "--user",      "--map-root-user",
+                                  "/usr/bin/rpm",     "--root",      (dir_ / root).string(),
+                                  "--dbpath",         "/var/lib/rpm"};
+    argv.insert(argv.end(), arguments.begin(), arguments.end());
+    run(argv);
+  }
+  void install(const std::string& root, const std::vector<std::string>& packages,
+               std::vector<std::string> how) {
+    fs::create_directories(dir_ / root);
+    how.emplace_back("--nodeps");
+    for (const auto& package : packages)
+      how.push_back((dir_ / (package + ".rpm")).string());
+    rpm(root, how);
+  }
+  /// A copy of the base.
+  std::string root_of(const std::string& name) {
+    fs::copy(dir_ / "base", dir_ / name, fs::copy_options::recursive);
+    return name;
+  }
+  Files files_of(const std::string& root) {
+    Files files;
+    for (const auto& entry : fs::recursive_directory_iterator(dir_ / root))
+      if (entry.is_regular_file() && entry.path().filename() != ".rpm.lock")
+        files[entry.path().lexically_relative(dir_ / root)] =
+            *read_file(entry.path().string(), 64UL << 20);
+    return files;
+  }
+  /// The base, and above it what is otherwise in ROOT: what did not change is in no layer.
+  oci::Digest image_with(const std::string& root) {
+    auto lower = files_of("base");
+    const auto now = files_of(root);
+    std::vector<std::pair<std::string, std::string>> upper{{"app", "x"}};
+    for (const auto& [path, content] : now)
+      if (!lower.contains(path) || lower.at(path) != content) upper.emplace_back(path, content);
+    for (const auto& [path, content] : lower) {
+      const auto slash = path.rfind('/') + 1;
+      if (!now.contains(path))
+        upper.emplace_back(path.substr(0, slash) + ".wh." + path.substr(slash), "");
+    }
+    lower["etc/os-release"] = "ID=\"rocky\"\nVERSION_ID=\"9.3\"\nPRETTY_NAME=\"Rocky Linux 9.3\"\n";
+    lower["etc/rocky-release"] = "Rocky Linux release 9.3 (Blue Onyx)\n";
+    const auto base = fakes::tar_of({lower.begin(), lower.end()});
+    const auto layer = fakes::tar_of(upper);
+    auto layout = oci::Layout::open(layout_);
+    const auto image = fakes::write_image_of(
+        *layout, {{base, oci::Digest::of(base).str()}, {layer, oci::Digest::of(layer).str()}});
+    changed_packages_ = [this, image] {
+      auto read = oci::Layout::open(layout_);
+      return gate_worker::GateProcess{config_.init.parent_path() / "slipway-gate"}.package_changes(
+          *read, image, 64UL << 20);
+    };
+    return image;
+  }
+  fs::path database_of(const std::string& root) const {
+    return dir_ / root / "var/lib/rpm/rpmdb.sqlite";
+  }
+  // In each header, as a script of three lines does it.
+  void edit(const std::string& root, const std::string& from, const std::string& to) {
+    sqlite3* database = nullptr;
+    ASSERT_EQ(::sqlite3_open(database_of(root).c_str(), &database), SQLITE_OK);
+    sqlite3_stmt* all = nullptr;
+    std::map<int, std::string> headers;
+    ::sqlite3_prepare_v2(database, "SELECT hnum, blob FROM Packages", -1, &all, nullptr);
+    while (::sqlite3_step(all) == SQLITE_ROW)
+      headers[::sqlite3_column_int(all, 0)] = {
+          static_cast<const char*>(::sqlite3_column_blob(all, 1)),
+          static_cast<std::size_t>(::sqlite3_column_bytes(all, 1))};
+    ::sqlite3_finalize(all);
+    for (auto& [number, header] : headers) {
+      for (auto at = header.find(from); at != std::string::npos; at = header.find(from, at + 1))
+        header.replace(at, from.size(), to);
+      sqlite3_stmt* update = nullptr;
+      ::sqlite3_prepare_v2(database, "UPDATE Packages SET blob = ?1 WHERE hnum = ?2", -1, &update,
+                           nullptr);
+      ::sqlite3_bind_blob(update, 1, header.data(), static_cast<int>(header.size()), nullptr);
+      ::sqlite3_bind_int(update, 2, number);
+      EXPECT_EQ(::sqlite3_step(update), SQLITE_DONE);
+      ::sqlite3_finalize(update);
+    }
+    EXPECT_EQ(::sqlite3_close(database), SQLITE_OK);
+  }
+};
+
+TEST_F(RpmInTrivysSandbox, AForgedVersionDenies) {
+  edit(root_of("edited"), "3.0.6", "3.0.8");
+  const auto edited = image_with("edited");
+  EXPECT_EQ(denied_for(edited), "package_forged");
+  EXPECT_NE(said_.find("openssl of the image"), std::string::npos) << said_;
+  EXPECT_TRUE(passes_the_scanner_alone(edited));
+
+  install(root_of("justdb"), {"openssl-3.0.8"}, {"-U", "--justdb"});
+  const auto justdb = image_with("justdb");
+  EXPECT_EQ(denied_for(justdb), "package_forged");
+  EXPECT_TRUE(passes_the_scanner_alone(justdb));
+
+  edit(root_of("rebuilt"), "1.el9", "9.el9"); // of a package, too, whose files no upgrade changes
+  EXPECT_EQ(denied_for(image_with("rebuilt")), "package_forged");
+  EXPECT_NE(said_.find("macros of the image"), std::string::npos) << said_;
+}
+TEST_F(RpmInTrivysSandbox, AnUpgradeAndARemovalAreWhatTheyAre) {
+  EXPECT_EQ(denied_for(image_with(root_of("same"))), "CVE-2024-12797");
+  rpm(root_of("rebuilt"), {"--rebuilddb"});
+  EXPECT_NE(*read_file(database_of("rebuilt").string(), 64UL << 20),
+            *read_file(database_of("base").string(), 64UL << 20));
+  EXPECT_EQ(denied_for(image_with("rebuilt")), "CVE-2024-12797");
+  install(root_of("upgraded"), {"openssl-3.0.8", "macros-2"}, {"-U"});
+  EXPECT_EQ(denied_for(image_with("upgraded")), "") << said_;
+  rpm(root_of("without"), {"-e", "openssl"});
+  EXPECT_EQ(denied_for(image_with("without")), "") << said_;
+  fs::remove_all(dir_ / root_of("emptied") / "var/lib/rpm");
+  EXPECT_EQ(denied_for(image_with("emptied")), "no_packages");
+}
+// Other than a Debian package.
+TEST_F(RpmInTrivysSandbox, APackageOfAnotherVendorIsLookedUpAsWell) {
+  edit(root_of("disowned"), "Rocky Enterprise", "Other Enterprise");
+  EXPECT_EQ(denied_for(image_with("disowned")), "CVE-2024-12797");
+}
+TEST_F(RpmInTrivysSandbox, APackageThatWasTakenOutDenies) {
+  rpm(root_of("removed"), {"-e", "--justdb", "openssl"});
+  const auto removed = image_with("removed");
+  EXPECT_EQ(denied_for(removed), "package_removed");
+  EXPECT_NE(said_.find("usr/lib64/openssl"), std::string::npos) << said_;
+  EXPECT_TRUE(passes_the_scanner_alone(removed));
+}
+// Trivy takes the packages up to there.
+TEST_F(RpmInTrivysSandbox, ADatabaseThatIsDamagedDenies) {
+  rpm(root_of("other"), {"-e", "--justdb", "openssl"});
+  install("other", {"openssl-3.0.6"}, {"-i", "--justdb"}); // as the last one
+  auto bytes = *read_file(database_of("other").string(), 64UL << 20);
+  constexpr std::size_t kPage = 4096;
+  constexpr std::size_t kSecondRow = kPage + 8 + 2;
+  ASSERT_EQ(bytes.substr(kPage, 5), (std::string{13, 0, 0, 0, 2})) << "the table of packages";
+  EXPECT_EQ(denied_for(image_with("other")), "CVE-2024-12797");
+  const auto row = kPage + static_cast<unsigned char>(bytes[kSecondRow]) * 256UL +
+                   static_cast<unsigned char>(bytes[kSecondRow + 1]);
+  bytes[row] = '\xff'; // so long that it would go on in a page that there is not
+  ASSERT_TRUE(replace_file(database_of("other"), bytes, 0644).ok());
+
+  const auto damaged = image_with("other");
+  EXPECT_EQ(denied_for(damaged), "coverage_partial");
+  EXPECT_TRUE(passes_the_scanner_alone(damaged));
 }
 
 // Every system that an image is made of here is one that the real scanner reads.

@@ -59,13 +59,13 @@ TEST_F(GatePackageChanges, APackageThatWasTakenOutOfTheDatabaseDenies) {
 TEST_F(GatePackageChanges, AreAskedForOnlyWhereALayerMayHaveChangedSomething) {
   EXPECT_TRUE(verdict("").passed);
   EXPECT_EQ(asked_, 1);
-  parts_.os = R"({"Family":"alma","Name":"9.4"})"; // its database is no text
+  parts_.os = R"({"Family":"alma","Name":"9.4"})";
   (void)verdict("");
-  EXPECT_EQ(asked_, 1);
+  EXPECT_EQ(asked_, 2) << "whatever the kind of its database";
   parts_.os = R"({"Family":"alpine","Name":"3.21.3"})";
   root_ = fakes::write_alpine(layout_, "3.3.2-r0"); // of one layer
   EXPECT_TRUE(verdict("").passed);
-  EXPECT_EQ(asked_, 1);
+  EXPECT_EQ(asked_, 2);
 }
 TEST_F(GatePackageChanges, ThatCannotBeToldDeny) {
   leaks_.changed_packages = []() -> Result<std::vector<oci::PackageChange>> {

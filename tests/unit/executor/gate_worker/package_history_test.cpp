@@ -2,11 +2,13 @@
 #include "executor/gate_worker/package_history.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/packed.hpp"
+#include "tests/fakes/rpm_databases.hpp"
 #include "tests/unit/executor/gate_worker/layers.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <functional>
 
 namespace slipway::gate_worker {
 namespace {
@@ -409,6 +411,229 @@ TEST_F(PackageHistory, ListsThatComeWithoutFilesHideNoPackage) {
              {"usr/c", 'f', "c"}},
             {{"var/lib/dpkg/status", 'f', kCurl}, {"usr/.wh.a"}, {"usr/.wh.b"}, {"usr/.wh.c"}}}),
       told);
+}
+
+// The library, its configuration, and what rpm does not bring or images leave out.
+fakes::Rpm openssl(const std::string& version = "1") {
+  return {.name = "openssl-libs",
+          .version = version,
+          .files = {{"/usr/lib64/libssl.so.3"},
+                    {"/usr/lib64/pki", 0, 0040755},
+                    {"/etc/pki/openssl.cnf", 1},
+                    {"/usr/share/doc/openssl/README", 2},
+                    {"/var/log/openssl.log", 64},
+                    {"/usr/share/licenses/openssl/COPYING", 128}}};
+}
+const fakes::Rpm kBash{.name = "bash", .files = {{"/usr/bin/bash"}}};
+constexpr const char* kRpmSqlite = "var/lib/rpm/rpmdb.sqlite";
+
+Item rpms(const std::vector<fakes::Rpm>& packages, const char* path = kRpmSqlite,
+          std::string (*make)(const std::vector<std::string>&) = fakes::rpm_sqlite) {
+  std::vector<std::string> headers;
+  for (const auto& one : packages)
+    headers.push_back(one.header());
+  return {path, 'f', make(headers)};
+}
+std::string bdb_of(const std::vector<std::string>& headers) {
+  return fakes::rpm_bdb(headers);
+}
+Item old_rpms(const std::vector<fakes::Rpm>& packages) {
+  return rpms(packages, "var/lib/rpm/Packages", bdb_of);
+}
+std::vector<Item> rpm_base(const Item& database) {
+  return {database,
+          {"usr/lib64/libssl.so.3", 'f', "one"},
+          {"etc/pki/openssl.cnf", 'f', "c"},
+          {"usr/share/doc/openssl/README", 'f', "d"},
+          {"usr/share/licenses/openssl/COPYING", 'f', "l"},
+          {"var/log/openssl.log", 'f', ""},
+          {"usr/bin/bash", 'f', "bash"}};
+}
+const std::string kRpmForged =
+    "openssl-libs 1-1.el9.x86_64 of openssl-3.0.7-1.el9.src.rpm 2-1.el9.x86_64 of "
+    "openssl-3.0.7-1.el9.src.rpm\n";
+const std::string kRpmGone = "openssl-libs 1-1.el9.x86_64 of openssl-3.0.7-1.el9.src.rpm is gone, "
+                             "not usr/lib64/libssl.so.3\n";
+
+TEST_F(PackageHistory, ARpmThatComesWithoutFilesIsTold) {
+  using Rpms = std::vector<fakes::Rpm>;
+  const auto of_each = [&](const std::function<Item(const Rpms&)>& database) {
+    const auto lower = rpm_base(database({openssl(), kBash}));
+    const auto upper = database({openssl("2"), kBash});
+    EXPECT_EQ(said({lower, {upper}}), kRpmForged) << upper.path;
+    EXPECT_EQ(said({lower, {upper, {"app", 'f', "x"}, {"usr/lib64/pki", 'd', "", 0755}}}),
+              kRpmForged)
+        << upper.path;
+    // The control: dnf update.
+    EXPECT_EQ(said({lower, {upper, {"usr/lib64/libssl.so.3", 'f', "two"}}}), "") << upper.path;
+    // And rpm --rebuilddb, dnf install.
+    EXPECT_EQ(said({lower, {database({kBash, openssl()})}}), "") << upper.path;
+    EXPECT_EQ(said({lower, {database({openssl(), kBash, {.name = "new"}})}}), "") << upper.path;
+  };
+  of_each([](const Rpms& packages) { return rpms(packages); });
+  of_each([](const Rpms& packages) {
+    return rpms(packages, "usr/lib/sysimage/rpm/Packages.db", fakes::rpm_ndb);
+  });
+  of_each([](const Rpms& packages) { return old_rpms(packages); });
+}
+TEST_F(PackageHistory, WhatAnUpgradeOfARpmLeavesIsNoFile) {
+  const auto upgraded = [&](const std::string& path) {
+    return said({rpm_base(rpms({openssl()})), {rpms({openssl("2")}), {path, 'f', "new"}}});
+  };
+  for (const auto* path : {"etc/pki/openssl.cnf", "usr/share/doc/openssl/README",
+                           "var/log/openssl.log", "usr/share/licenses/openssl/COPYING"})
+    EXPECT_EQ(upgraded(path), kRpmForged) << path;
+  // Of a package that has nothing else, an upgrade brings nothing.
+  const auto repos = [](const std::string& version) {
+    return rpms({{.name = "repos", .version = version, .files = {{"/etc/yum.repos.d/r", 1 | 16}}}});
+  };
+  EXPECT_EQ(said({{repos("1"), {"etc/yum.repos.d/r", 'f', "r"}}, {repos("2")}}), "");
+  // Nor of one without files.
+  const auto key = [](const std::string& version) {
+    return fakes::Rpm{.name = "gpg-pubkey", .version = version, .files = {}};
+  };
+  EXPECT_EQ(said({{rpms({key("1")})}, {rpms({key("1"), key("2")})}, {rpms({key("2")})}}), "");
+}
+// Builders leave a file out of a layer that the package manager wrote as it was before.
+TEST_F(PackageHistory, ARpmThatLeavesItsFilesAsTheyWereBringsNone) {
+  fakes::Rpm rpm{.name = "vim-filesystem",
+                 .version = "1",
+                 .files = {{"/usr/lib/rpm/macros.d/macros.vim", 0, 0100644, "d1"}}};
+  const auto one = [](const std::string& header) {
+    return Item{kRpmSqlite, 'f', fakes::rpm_sqlite({header})};
+  };
+  const std::vector<Item> lower{one(rpm.built_header()),
+                                {"usr/lib/rpm/macros.d/macros.vim", 'f', "macro"}};
+  const auto with = [&](const std::string& header) { return said({lower, {one(header)}}); };
+  rpm.version = "2";
+  EXPECT_EQ(with(rpm.built_header()), "");
+  const std::string told = "vim-filesystem 1-1.el9.x86_64 of openssl-3.0.7-1.el9.src.rpm "
+                           "2-1.el9.x86_64 of openssl-3.0.7-1.el9.src.rpm\n";
+  EXPECT_EQ(with(rpm.header()), told) << "its header is no package's";
+  rpm.version = "3";
+  auto edited = rpm.built_header();
+  edited[edited.find(std::string{"\0"
+                                 "3\0",
+                                 3}) +
+         1] = '2';
+  EXPECT_EQ(with(edited), told) << "its header was another's";
+  EXPECT_EQ(with(rpm.built_header("2")), told) << "and so it was here";
+  rpm.version = "2";
+  rpm.files[0].color = 2;
+  EXPECT_EQ(with(rpm.built_header()), told) << "each build makes another ELF";
+  rpm.files[0].color = 0;
+  rpm.files[0].digest = "d2";
+  EXPECT_EQ(with(rpm.built_header()), told) << "rpm -U --justdb";
+  rpm.files[0].digest = "";
+  EXPECT_EQ(with(rpm.built_header()), told);
+  rpm.files[0].digest = "d1";
+  rpm.files.push_back({"/usr/lib/rpm/macros.d/macros.new", 0, 0100644, "d3"});
+  EXPECT_EQ(with(rpm.built_header()), told) << "a file more";
+}
+TEST_F(PackageHistory, AllThatAdvisoriesOfRpmsGoByIsTheVersion) {
+  const auto forged = [&](const fakes::Rpm& rpm) {
+    return said({rpm_base(rpms({openssl()})), {rpms({rpm})}});
+  };
+  auto other = openssl();
+  EXPECT_EQ(forged(other), "");
+  other.epoch = 9;
+  EXPECT_NE(forged(other), "");
+  other = openssl();
+  other.release = "9";
+  EXPECT_NE(forged(other), "");
+  other = openssl();
+  other.arch = "s390x";
+  EXPECT_NE(forged(other), "");
+  other = openssl();
+  other.source = "harmless-1-1.src.rpm";
+  EXPECT_NE(forged(other), "");
+  other = openssl();
+  other.module = "m:1:2:3";
+  EXPECT_NE(forged(other), "");
+  other = openssl();
+  other.vendor = "Somebody";
+  EXPECT_EQ(forged(other), "") << "the scanner looks up every vendor's";
+}
+TEST_F(PackageHistory, TwoArchitecturesOfARpmAreNoChange) {
+  auto other = openssl();
+  other.arch = "i686";
+  other.files = {{"/usr/lib/libssl.so.3"}};
+  const auto lower = rpm_base(rpms({openssl()}));
+  EXPECT_EQ(said({lower, {rpms({openssl(), other}), {"usr/lib/libssl.so.3", 'f', "32"}}}), "");
+  EXPECT_EQ(said({lower,
+                  {rpms({openssl(), other}), {"usr/lib/libssl.so.3", 'f', "32"}},
+                  {rpms({openssl()}), {"usr/lib/.wh.libssl.so.3"}}}),
+            "");
+}
+TEST_F(PackageHistory, ARpmThatTheDatabaseNamesNoLongerIsTold) {
+  const auto lower = rpm_base(rpms({openssl(), kBash}));
+  EXPECT_EQ(said({lower, {rpms({kBash})}}), kRpmGone) << "rpm -e --justdb";
+  // The control: dnf remove, which leaves changed configuration, logs and what it never brought.
+  EXPECT_EQ(said({lower, {rpms({kBash}), {"usr/lib64/.wh.libssl.so.3"}}}), "");
+  auto minimal = openssl();
+  minimal.name = "openssl-minimal";
+  EXPECT_EQ(said({lower, {rpms({minimal, kBash}), {"usr/lib64/libssl.so.3", 'f', "two"}}}), "")
+      << "dnf swap";
+}
+TEST_F(PackageHistory, ADatabaseOfRpmInAnotherFormatIsTheSameOne) {
+  const auto lower = rpm_base(old_rpms({openssl(), kBash}));
+  const Item gone{"var/lib/rpm/.wh.Packages"};
+  const Item all_gone{"var/lib/rpm/.wh..wh..opq"};
+  EXPECT_EQ(said({lower, {gone, rpms({openssl(), kBash})}}), "");
+  EXPECT_EQ(said({lower, {all_gone, rpms({openssl(), kBash})}}), "");
+  EXPECT_EQ(
+      said({lower,
+            {{"var/.wh.lib"}, rpms({openssl(), kBash}, "usr/lib/sysimage/rpm/rpmdb.sqlite")}}),
+      "");
+  EXPECT_EQ(said({lower, {gone, rpms({kBash})}}), kRpmGone);
+  EXPECT_EQ(said({lower, {gone, rpms({openssl("2"), kBash})}}), kRpmForged);
+  EXPECT_EQ(said({lower, {rpms({kBash})}}), "") << "the scanner reads the old one, too";
+  // What an upgrade of the distribution left behind is no change.
+  auto two = lower;
+  two.push_back(rpms({openssl("2"), kBash}));
+  EXPECT_EQ(said({two, {rpms({openssl("2"), kBash, {.name = "new"}})}}), "");
+  EXPECT_EQ(said({lower, {rpms({openssl("2"), kBash})}}), kRpmForged);
+}
+TEST_F(PackageHistory, ThatRpmNamesNoPackageAnyMoreIsForOthersToTell) {
+  const auto lower = rpm_base(rpms({openssl(), kBash}));
+  EXPECT_EQ(said({lower, {{"var/lib/.wh.rpm"}}}), "");
+  EXPECT_EQ(said({lower, {{"var/lib/rpm/.wh.rpmdb.sqlite"}}}), "");
+  EXPECT_EQ(said({lower, {rpms({})}}), "");
+}
+TEST_F(PackageHistory, WhatTheScannerPassesOverLeavesTheRpmsBelow) {
+  const auto lower = rpm_base(rpms({openssl(), kBash}));
+  EXPECT_EQ(said({lower, {{kRpmSqlite, 'f', ""}}, {rpms({kBash})}}), kRpmGone);
+  EXPECT_EQ(said({lower, {{kRpmSqlite, 'f', ""}}}), "");
+  // A log beside it is no database.
+  EXPECT_EQ(said({lower, {{"var/lib/rpm/rpmdb.sqlite-wal", 'f', "x"}}}), "");
+}
+TEST_F(PackageHistory, OfADatabaseOfRpmThatCannotBeReadNothingIsKnown) {
+  const auto lower = rpm_base(rpms({openssl(), kBash}));
+  for (const auto& bad : {std::string(5000, 'x'), rpms({kBash}).text.substr(0, 6000)}) {
+    const auto words = said({lower, {{kRpmSqlite, 'f', bad}}});
+    EXPECT_NE(words.find("the rpm database "), std::string::npos) << words;
+    EXPECT_NE(words.find(kRpmSqlite), std::string::npos) << words;
+  }
+}
+TEST_F(PackageHistory, AListOfRpmsInTheDatabasesPlaceIsOneToo) {
+  const auto list = [](const std::string& version) {
+    return Item{"var/lib/rpmmanifest/container-manifest-2", 'f',
+                "openssl-libs\t" + version +
+                    "-1.el9\t1\t2\t\t(none)\t3\tx86_64\t0\t"
+                    "openssl-3.0.7-1.el9.src.rpm\n"};
+  };
+  const auto lower = rpm_base(rpms({openssl(), kBash}));
+  const Item gone{"var/lib/.wh.rpm"};
+  EXPECT_EQ(said({lower, {gone, list("2")}}),
+            kRpmForged + "bash 3.0.7-1.el9.x86_64 of openssl-3.0.7-1.el9.src.rpm is gone, not "
+                         "usr/bin/bash\n");
+  EXPECT_EQ(said({rpm_base(rpms({openssl()})), {gone, list("1")}}), "");
+}
+TEST_F(PackageHistory, ARpmIsNoOtherKindsPackage) {
+  const std::vector<Item> both{{"var/lib/dpkg/status", 'f', dpkg("1")},
+                               rpms({{.name = "libssl3", .files = {{"/opt/libssl"}}}, kBash}),
+                               {"opt/libssl", 'f', "x"}};
+  EXPECT_NE(said({both, {rpms({kBash})}}).find("libssl3 "), std::string::npos);
 }
 TEST_F(PackageHistory, HasLimits) {
   for (const auto* name : {"var/lib/dpkg/x/../status", "var/lib/dpkg/status.d/x/../.wh.libssl3"})
