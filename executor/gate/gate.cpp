@@ -22,6 +22,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <future>
 #include <set>
 #include <string_view>
 
@@ -274,8 +275,8 @@ std::optional<ScanReport> read_report(const Result<Scanner::Report>& scanned,
   return *std::move(report);
 }
 
-bool may_have_changed_packages(const ScanReport& report) {
-  return report.diff_ids.size() > 1 && report.os_packages > 0;
+bool is_about_the_image(const Error& error) {
+  return error.kind == ErrorKind::bad_input || error.kind == ErrorKind::not_found;
 }
 
 // What follows the message that nothing is known of an image.
@@ -324,11 +325,93 @@ TrivyGate::TrivyGate(ScannerConfig config, Scanner& scanner, ContentReader& cont
 
 Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest& root,
                                    const GatePolicy& policy, const std::string& repository) {
+  const Exceptions exceptions{policy, repository, clock_.now()};
+  const bool by_hand =
+      repository.empty(); // a layout that others may write to: nothing is remembered
+  const auto layers = known_layers(config_.cache_dir);
+  oci::VerifyRules rules{.max_layer = policy.max_layer_bytes,
+                         .max_image = policy.max_image_bytes,
+                         .known = by_hand ? nullptr : &layers,
+                         .tolerated = {}};
+  for (const auto tolerable : {oci::Flaw::lazy_layer, oci::Flaw::hidden_bytes}) {
+    if (exceptions.has_allowance(answer_to(tolerable).code)) rules.tolerated.insert(tolerable);
+  }
+  const Subject subject{layout, root, policy, exceptions, repository};
+  auto flaw = oci::Flaw::unreadable;
+  auto tree = oci::read_tree(layout, root, &flaw);
+  if (!tree) {
+    if (!is_about_the_image(tree.error()))
+      return std::move(tree).error().in("judging " + root.str());
+    auto verdict = begin_verdict(subject);
+    Bench bench{verdict, policy, exceptions};
+    refuse_flaw(bench, flaw, tree.error().text());
+    return end(subject, bench, verdict);
+  }
+
+  // Whatever was remembered: each job has secrets of its own. It takes as long as a scan, so both
+  // are done at once, and what comes of the scan counts where nothing is found.
+  auto searching =
+      std::async(std::launch::async, [&] { return contents_.search(layout, *tree); }).share();
+  const auto is_leaking = [&searching] {
+    return searching.wait_for(std::chrono::seconds{0}) == std::future_status::ready &&
+           (!searching.get() || !searching.get()->denials.empty());
+  };
+  auto judged = judge_content(subject, *tree, rules, is_leaking);
+  const auto& leaks = searching.get();
+  if (!leaks) return Error{leaks.error()}.in("judging " + root.str());
+  if (leaks->denials.empty()) {
+    if (judged)
+      judged->verdict.warnings.insert(judged->verdict.warnings.begin(), leaks->notes.begin(),
+                                      leaks->notes.end());
+    return judged;
+  }
+  auto verdict = begin_verdict(subject);
+  verdict.scanner.clear(); // nothing that it says counts
+  verdict.warnings = leaks->notes;
+  Bench bench{verdict, policy, exceptions};
+  if (std::all_of(leaks->denials.begin(), leaks->denials.end(),
+                  [](const Denial& denial) { return denial.code == "leaks_not_searched"; })) {
+    // Mostly because the image is not what it says, for which there is a better word.
+    flaw = oci::Flaw::unreadable;
+    auto checked = contents_.verify(layout, *tree, rules, &flaw);
+    if (!checked && is_about_the_image(checked.error())) {
+      refuse_flaw(bench, flaw, checked.error().text());
+      return end(subject, bench, verdict);
+    }
+  }
+  for (const auto& denial : leaks->denials)
+    (denial.operators ? bench.deny_operator(denial.code, denial.message)
+                      : bench.deny(denial.code, denial.message));
+  return end(subject, bench, verdict);
+}
+
+Judgement TrivyGate::end(const Subject& subject, Bench& bench, Verdict& verdict) {
+  bench.finish();
+  Judgement judgement{.verdict = std::move(verdict), .pass = std::nullopt};
+  if (judgement.verdict.passed && !subject.repository.empty()) {
+    judgement.pass = ScanPass{subject.root, subject.repository, judgement.verdict.expires_at,
+                              judgement.verdict.policy_digest};
+  }
+  return judgement;
+}
+
+Verdict TrivyGate::begin_verdict(const Subject& subject) const {
+  return empty_verdict(subject.root, clock_.now(), scanner_.version(),
+                       oci::Digest::of(policy_json(subject.policy, subject.exceptions)).str());
+}
+
+Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::ImageTree& tree,
+                                           oci::VerifyRules rules,
+                                           const std::function<bool()>& is_pointless) {
+  const auto& layout = subject.layout;
+  const auto& root = subject.root;
+  const auto& policy = subject.policy;
+  const auto& exceptions = subject.exceptions;
+  const auto& repository = subject.repository;
+  const bool by_hand = repository.empty();
   const auto now = clock_.now();
   const auto held = hold_database(config_.db_dir);
-  const Exceptions exceptions{policy, repository, now};
-  auto verdict = empty_verdict(root, now, scanner_.version(),
-                               oci::Digest::of(policy_json(policy, exceptions)).str());
+  auto verdict = begin_verdict(subject);
   const auto covers = [this](const std::string& family,
                              const std::string& release) -> Result<std::optional<bool>> {
     const auto bucket = bucket_for(family, release);
@@ -340,61 +423,14 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   Bench bench{verdict, policy, exceptions, covers};
   std::vector<std::string> passing_notes; // true now, not part of what is remembered
   const auto conclude = [&]() -> Judgement {
-    bench.finish();
-    verdict.warnings.insert(verdict.warnings.begin(), passing_notes.begin(), passing_notes.end());
-    Judgement judgement{.verdict = std::move(verdict), .pass = std::nullopt};
-    if (judgement.verdict.passed && !repository.empty()) {
-      judgement.pass =
-          ScanPass{root, repository, judgement.verdict.expires_at, judgement.verdict.policy_digest};
-    }
+    auto judgement = end(subject, bench, verdict);
+    auto& warnings = judgement.verdict.warnings;
+    warnings.insert(warnings.begin(), passing_notes.begin(), passing_notes.end());
     return judgement;
   };
-  const auto is_about_the_image = [](const Error& error) {
-    return error.kind == ErrorKind::bad_input || error.kind == ErrorKind::not_found;
+  const auto pointless = [&] {
+    return Error{ErrorKind::unavailable, "a leaked secret was found meanwhile", "", {}};
   };
-
-  auto flaw = oci::Flaw::unreadable;
-  auto tree = oci::read_tree(layout, root, &flaw);
-  if (!tree) {
-    if (!is_about_the_image(tree.error()))
-      return std::move(tree).error().in("judging " + root.str());
-    refuse_flaw(bench, flaw, tree.error().text());
-    return conclude();
-  }
-
-  const bool by_hand =
-      repository.empty(); // a layout that others may write to: nothing is remembered
-  const auto layers = known_layers(config_.cache_dir);
-  oci::VerifyRules rules{.max_layer = policy.max_layer_bytes,
-                         .max_image = policy.max_image_bytes,
-                         .known = by_hand ? nullptr : &layers,
-                         .tolerated = {}};
-  for (const auto tolerable : {oci::Flaw::lazy_layer, oci::Flaw::hidden_bytes}) {
-    if (exceptions.has_allowance(answer_to(tolerable).code)) rules.tolerated.insert(tolerable);
-  }
-
-  // First of all, and whatever was remembered: each job has secrets of its own.
-  auto leaks = contents_.search(layout, *tree);
-  if (!leaks) return std::move(leaks).error().in("judging " + root.str());
-  for (auto& note : leaks->notes)
-    passing_notes.push_back(std::move(note));
-  if (!leaks->denials.empty()) {
-    verdict.scanner.clear(); // it was not asked
-    if (std::all_of(leaks->denials.begin(), leaks->denials.end(),
-                    [](const Denial& denial) { return denial.code == "leaks_not_searched"; })) {
-      // Mostly because the image is not what it says, for which there is a better word.
-      flaw = oci::Flaw::unreadable;
-      auto checked = contents_.verify(layout, *tree, rules, &flaw);
-      if (!checked && is_about_the_image(checked.error())) {
-        refuse_flaw(bench, flaw, checked.error().text());
-        return conclude();
-      }
-    }
-    for (auto& denial : leaks->denials)
-      (denial.operators ? bench.deny_operator(denial.code, std::move(denial.message))
-                        : bench.deny(denial.code, std::move(denial.message)));
-    return conclude();
-  }
 
   auto database = read_database(config_.db_dir);
   if (!database) {
@@ -475,7 +511,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   for (const auto* complaints : {&exceptions.complaints(), &sboms.complaints()})
     for (const auto& complaint : *complaints)
       bench.warn(complaint);
-  for (const auto& image : tree->images) {
+  for (const auto& image : tree.images) {
     const auto type = oci::artifact_type(image);
     if (!type || std::find(policy.artifacts.begin(), policy.artifacts.end(), *type) ==
                      policy.artifacts.end())
@@ -494,8 +530,9 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     bench.warn(digest.str() + " is an artifact of type '" + printable(*type, 100) +
                "': it was searched for leaked secrets and not scanned (policy: artifacts)");
   }
-  flaw = oci::Flaw::unreadable;
-  auto verified = contents_.verify(layout, *tree, rules, &flaw);
+  if (is_pointless()) return pointless();
+  auto flaw = oci::Flaw::unreadable;
+  auto verified = contents_.verify(layout, tree, rules, &flaw);
   if (!verified) {
     if (!is_about_the_image(verified.error()))
       return std::move(verified).error().in("judging " + root.str());
@@ -507,7 +544,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   }
 
   std::set<oci::Digest> wanted;
-  for (const auto& image : tree->images) {
+  for (const auto& image : tree.images) {
     const auto& digest = image.descriptor.digest.str();
     if (image.is_attestation || rules.artifacts.contains(image.descriptor.digest)) continue;
     if (image.called_attestation) {
@@ -542,7 +579,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       return conclude();
     wanted.insert(image.descriptor.digest);
   }
-  for (const auto& [digest, what] : tree->odd_indexes) {
+  for (const auto& [digest, what] : tree.odd_indexes) {
     if (bench.deny("artifact_disguise", "Index " + digest.str() + " is a list and calls itself " +
                                             printable(what, 120) + ". Make it without that."))
       return conclude();
@@ -555,9 +592,16 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   const bool several = wanted.size() > 1;
   std::set<std::pair<std::string, std::string>> judged_systems; // family, name
 
-  for (const auto& image : tree->images) {
+  for (const auto& image : tree.images) {
     if (wanted.erase(image.descriptor.digest) == 0) continue; // attestation, or judged already
+    if (is_pointless()) return pointless();
     const auto who = "the image for " + name_of(image);
+    // Beside the scan.
+    std::future<Result<std::vector<oci::PackageChange>>> comparing;
+    if (image.config->diff_ids.size() > 1)
+      comparing = std::async(std::launch::async, [&] {
+        return contents_.package_changes(layout, image.descriptor.digest);
+      });
     auto scratch = ScratchDir::under(config_.cache_dir);
     if (!scratch) return std::move(scratch).error().in("judging " + root.str());
     const auto dir = scratch->path() / "layout";
@@ -598,8 +642,8 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
       }
     }
     bench.judge_report(*report, scanned->diagnostics, who, prefix, names);
-    if (may_have_changed_packages(*report)) {
-      auto changes = contents_.package_changes(layout, image.descriptor.digest);
+    if (comparing.valid() && report->os_packages > 0) {
+      auto changes = comparing.get();
       if (!changes && !is_about_the_image(changes.error()))
         return std::move(changes).error().in("judging " + root.str());
       bench.judge_package_changes(changes, *report, who);
@@ -654,7 +698,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   // What the scanner found is found, whatever else it does not find; that it found nothing says
   // something only where it would have.
   if (verdict.passed && config_.canaries) {
-    const ProofSubject subject{
+    const ProofSubject proof{
         scanner_.version() + " " + program_identity(config_.trivy, config_.trivy_sha256),
         database->identity,
         trivy_arguments("", oci::Digest::of(""), "", config_.misconfigurations)};
@@ -662,7 +706,7 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     for (const auto& [family, name] : judged_systems) {
       auto bucket = bucket_for(family, name);
       if (!asked.insert(bucket).second) continue;
-      auto wrong = prove_scanner(scanner_, config_, subject, bucket);
+      auto wrong = prove_scanner(scanner_, config_, proof, bucket);
       if (!wrong) return std::move(wrong).error().in("judging " + root.str());
       if (!wrong->empty()) bench.deny_operator("canary_not_found", *std::move(wrong));
       if (!second.is_wanted()) continue;

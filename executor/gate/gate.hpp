@@ -366,6 +366,9 @@ public:
 /// searched for each time, for each job has others.
 /// Where the configuration names a second scanner, it is asked about every image, too: what it
 /// finds blocks by the same policy, and nothing that it says takes back what the first one found.
+class Bench;
+class Exceptions;
+
 class TrivyGate {
 public:
   /// `second`: Grype; not asked where the configuration names none, and missed where it does.
@@ -377,6 +380,21 @@ public:
                           const GatePolicy& policy, const std::string& repository);
 
 private:
+  /// Lent, for one judgement.
+  struct Subject {
+    const oci::Layout& layout;
+    const oci::Digest& root;
+    const GatePolicy& policy;
+    const Exceptions& exceptions;
+    const std::string& repository;
+  };
+  Verdict begin_verdict(const Subject& subject) const;
+  /// Of all but leaked secrets. `is_pointless` is asked on the way: true ends it with an Error.
+  Result<Judgement> judge_content(const Subject& subject, const oci::ImageTree& tree,
+                                  oci::VerifyRules rules,
+                                  const std::function<bool()>& is_pointless);
+  static Judgement end(const Subject& subject, Bench& bench, Verdict& verdict);
+
   ScannerConfig config_;
   Scanner& scanner_;
   ContentReader& contents_;

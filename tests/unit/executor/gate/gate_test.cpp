@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
+
 namespace slipway::gate {
 namespace {
 
@@ -17,14 +19,26 @@ TEST_F(Gate, PassesACleanImageForItsRepositoryOnly) {
   EXPECT_EQ(judged->pass->expires_at(), clock_.now() + hours{24});
 }
 
-TEST_F(Gate, MakesNoPassForAnImageWithALeakedSecretAndAsksNoScanner) {
+TEST_F(Gate, MakesNoPassForAnImageWithALeakedSecretWhateverTheScannerSays) {
   leaks_.answer = [] {
     return gate::LeakFindings{{{"secret_leaked", "The value of TOKEN is in the image", false}}, {}};
   };
 
   EXPECT_EQ(only_code(), "secret_leaked");
-  EXPECT_TRUE(scanner_.seen.empty());
   EXPECT_FALSE(verdict().could_not_judge());
+  // Also where it is found when the scanner has begun.
+  std::promise<void> begun;
+  scanner_.seen.clear();
+  scanner_.answer = [&, answer = scanner_.answer](const auto& dir, const auto& manifest) {
+    if (scanner_.seen.size() == 1) begun.set_value();
+    return answer(dir, manifest);
+  };
+  leaks_.answer = [waits = begun.get_future().share()] {
+    EXPECT_EQ(waits.wait_for(std::chrono::minutes{1}), std::future_status::ready);
+    return gate::LeakFindings{{{"secret_leaked", "The value of TOKEN is in the image", false}}, {}};
+  };
+  policy_.threshold = Severity::critical; // not what was remembered
+  EXPECT_EQ(only_code(), "secret_leaked");
   // The control: the same image, with nothing found.
   leaks_.answer = [] { return gate::LeakFindings{{}, {"not searched for X"}}; };
   const auto passed = verdict();
