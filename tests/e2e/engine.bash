@@ -37,6 +37,15 @@ compose_files() {
     install -m 0755 /usr/bin/docker-compose usr/bin/docker-compose
 }
 
+with_newer_dockerd() {
+    local tools
+    tools=$("$env_root/packaging/tools/build" dockerd)/bin || return 1
+    cp "$world_config" "$CASE_DIR/config.toml"
+    printf '\n[dind]\ntools = "%s"\n' "$tools" >>"$world_config"
+    "$@"
+    cp "$CASE_DIR/config.toml" "$world_config"
+}
+
 allow_containers() {
     printf '[[rule]]\nproject = "*"\nrepositories = ["*"]\ndind = true\ndind_justification = "OPS-7: integration tests"\n' \
         >"$world_dir/etc/policy.d/10-engine.toml"
@@ -381,4 +390,68 @@ TEST "with the egress rule off the same container pushes by hand: the rule is wh
 try push docker run --rm $world_docker /opt/push-by-hand grp/fromengine2 slipway:only-slipway-knows-this"
 
     expect_step push 0 "pushed grp/fromengine2"
+}
+
+TEST "a newer dockerd of the operator's runs containers, for clients of newer APIs too, and what is committed goes through the gate" {
+    with_newer_dockerd run_script 8022 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+cat >ask.py <<'PYTHON'
+import http.client, json, socket, sys
+class Engine(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect('/var/run/docker.sock')
+def ask(method, path, body=None):
+    engine = Engine('docker')
+    engine.request(method, path, body and json.dumps(body), {'Content-Type': 'application/json'})
+    answer = engine.getresponse()
+    text = answer.read()
+    return answer.status, json.loads(text) if text else None
+for api in sys.argv[1:]:
+    made = ask('POST', f'/v{api}/containers/create?name=by{api}', {'Image': 'app:1', 'Cmd': ['cat', '/made'], 'HostConfig': {'Annotations': {'by': api}}})
+    print(api, made[0], made[1].get('message', '')[:60])
+    if made[0] == 201:
+        print(api, ask('POST', f'/v{api}/containers/by{api}/start')[0], ask('POST', f'/v{api}/containers/by{api}/wait')[1]['StatusCode'])
+        print(api, ask('GET', f'/v{api}/containers/by{api}/json')[1]['HostConfig'].get('Annotations'))
+PYTHON
+printf 'FROM $world_composed\nRUN echo built-here >/made\n' >Dockerfile
+docker build -q -t app:1 .
+try version docker version --format '{{.Server.APIVersion}}'
+try run docker run --rm -v \"\$PWD:/w\" app:1 sh -c 'cat /made; ls /w; exit 7'
+try web docker run -d --name web -p 8089:80 app:1 python3 -m http.server 80
+served() { (exec 3<>/dev/tcp/localhost/8089; printf 'GET /made HTTP/1.0\r\n\r\n' >&3; grep -q built-here <&3) 2>/dev/null; }
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do if served; then break; fi; sleep 0.3; done
+try port served
+try apis python3 ask.py 1.41 1.44 1.51 1.60
+echo 'import urllib.request as u; print(u.urlopen(\"http://web/made\").read())' >fetch.py
+cat >docker-compose.yml <<'END'
+version: \"3.8\"
+services:
+  web: {image: \"app:1\", networks: [back, front], command: python3 -m http.server 80}
+  ask: {image: \"app:1\", networks: [back], depends_on: [web], volumes: [\".:/w\"], command: sh -c 'sleep 2; python3 /w/fetch.py'}
+networks: {back: {}, front: {}}
+END
+try up docker-compose up --exit-code-from ask
+docker pull -q $tiny >/dev/null
+docker run --name good $tiny sh -c 'echo from-a-container >/made'
+docker run --name leak $tiny sh -c \"echo \$CI_JOB_TOKEN >/made\"
+for name in good leak; do
+    try commit-\$name docker commit \$name $world_registry/grp/newer/\$name:1
+    try push-\$name docker push $world_registry/grp/newer/\$name:1
+done
+try programs docker run --rm --privileged --pid host app:1 sh -c 'for p in /proc/[0-9]*; do readlink \$p/exe; done; true'" ".image.name = \"$world_composed\""
+
+    expect_eq "$STATE" success
+    expect_step version 0 1.44
+    expect_step run 7 built-here Dockerfile
+    expect_step port 0
+    # What an API has not got yet is refused; what is newer than the engine is spoken as the engine does.
+    expect_step apis 0 "1.41 403 HostConfig.Annotations"
+    for api in 1.44 1.51 1.60; do expect_step apis 0 "$api 201" "$api 204 0" "$api {'by': '$api'}"; done
+    expect_step up 0 "b'built-here"
+    for name in good leak; do expect_step "commit-$name" 0 sha256:; done
+    expect_step push-good 0 "digest: sha256:"
+    expect_step push-leak 1 "[secret_leaked]" CI_JOB_TOKEN
+    expect_step programs 0 /tools/dockerd /usr/bin/containerd /tools/docker-proxy
+    expect_nothing_left
 }

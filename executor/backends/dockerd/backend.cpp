@@ -60,7 +60,7 @@ rm -f "$1/ended"
 code=$?
 : >"$1/ended"
 exit "$code")sh";
-constexpr const char* kAwait = R"(until /usr/bin/docker version >/dev/null 2>&1; do
+constexpr const char* kAwait = R"(until docker version >/dev/null 2>&1; do
   [ ! -e "$1/ended" ] || exit 1
   sleep 0.05
 done)";
@@ -69,7 +69,7 @@ done)";
 constexpr const char* kLoad = R"(work=$1 layout=$2; shift 2
 rm -f "$work/torn"
 { tar --create --file=- --directory="$work/bases" manifest.json --directory="$layout/blobs/sha256" -- "$@" ||
-  : >"$work/torn"; } | /usr/bin/docker load --quiet >&2
+  : >"$work/torn"; } | docker load --quiet >&2
 [ ! -e "$work/torn" ] || { echo 'the archive of base images could not be written' >&2; exit 1; })";
 
 /// Says where the Dockerfile is to be: at its place in the context, unless a link leads there, or
@@ -90,7 +90,7 @@ printf %s "$file")sh";
 constexpr const char* kSave = R"(umask 022
 cd "$1"
 rm -f "$3"
-{ /usr/bin/docker save "$2" || : >"$3"; } | tar --extract --file=-
+{ docker save "$2" || : >"$3"; } | tar --extract --file=-
 [ ! -e "$3" ] || { echo 'docker save failed' >&2; exit 1; }
 exec cat manifest.json)";
 
@@ -192,7 +192,7 @@ private:
     request.env.emplace_back("DOCKER_HOST", "unix://" + places().socket());
     request.env.emplace_back("DOCKER_BUILDKIT", "0");
     for (auto& [name, value] : request.env)
-      if (name == "PATH") value = "/usr/bin:/bin:/usr/sbin:/sbin";
+      if (name == "PATH") value = path_for(backend_.program_.tools);
     request.umask = 0022;
     return request;
   }
@@ -341,7 +341,8 @@ private:
     io.out = [&lines](std::string_view bytes) { lines.take(bytes); };
     io.err = io.out;
     const auto proxies = proxy_variables(job_, dockerfile::declared_args(file_));
-    auto ran = workshop_->run()(request_for(argv_for(job_, text_, file, proxies, places())), io);
+    auto ran = workshop_->run()(
+        request_for(argv_for(job_, text_, file, proxies, places(), backend_.program_)), io);
     lines.finish();
     if (!ran) return std::move(ran).error().in("building with Docker's builder");
     if (ran->stopped) return sandbox::build_cancelled();

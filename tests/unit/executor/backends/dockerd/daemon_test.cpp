@@ -58,5 +58,17 @@ TEST(Daemon, SandboxJoinsTheJobAndMountsNothingElse) {
   EXPECT_FALSE(body.contains("Networks"));
 }
 
+TEST(Daemon, HasTheOperatorsToolsReadOnlyAndBeforeTheHostsOwn) {
+  auto configured = parts();
+  configured.tools = "/opt/docker/bin";
+
+  const auto spec = daemon_spec(configured);
+
+  EXPECT_EQ(spec.volumes.back().source, "/opt/docker/bin");
+  EXPECT_EQ(spec.volumes.back().target, "/tools");
+  EXPECT_TRUE(spec.volumes.back().read_only);
+  EXPECT_EQ(spec.env.back().second, "/tools:/usr/bin:/bin:/usr/sbin:/sbin");
+}
+
 } // namespace
 } // namespace slipway::backends::dockerd
