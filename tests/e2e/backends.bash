@@ -283,13 +283,14 @@ try network docker build -t x:1 ."
     expect_eq "$(world_leftovers)" ""
 }
 
-TEST "a newer dockerd of the operator's builds, for what an older one cannot" {
+TEST "a newer dockerd of the operator's builds, and what its steps may call is no more" {
     local newer
     newer=$("$env_root/packaging/tools/build" dockerd)/bin || return 1
     cp "$world_config" "$CASE_DIR/config.toml"
     printf '\n[dind]\ntools = "%s"\n' "$newer" >>"$world_config"
     run_steps_of dind/app 4506 "cat >Dockerfile <<'END'
 FROM $tiny AS made
+RUN busybox grep -E '^Seccomp' /proc/self/status; busybox unshare -U true || echo refused-\$((1 + 1))
 RUN printf 'by a step\n' >/made.txt
 FROM $tiny
 COPY --from=made /made.txt /made
@@ -301,7 +302,7 @@ try inspect docker inspect --format '{{json .Config.Healthcheck}}' $world_regist
     OUTPUT=$("$SLIPWAY_BIN/slipway" --config "$world_config" backends)
     cp "$CASE_DIR/config.toml" "$world_config"
 
-    expect_step build 0 "slipway: built by dind 28.5.2"
+    expect_step build 0 "slipway: built by dind 28.5.2" "Seccomp_filters:	2" refused-2
     expect_step push 0 "digest: sha256:"
     # Of an older one it would be refused: what a daemon can is told by its version.
     expect_step inspect 0 '"StartInterval":1000000000'

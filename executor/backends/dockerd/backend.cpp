@@ -2,6 +2,7 @@
 #include "executor/backends/dockerd/backend.hpp"
 
 #include "executor/backends/dockerd/output.hpp"
+#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/oci/exported_image.hpp"
 #include "executor/sandbox/build_inputs.hpp"
 
@@ -32,7 +33,7 @@ constexpr std::chrono::seconds kStart{60};
 constexpr std::chrono::minutes kCopying{30};
 
 /// The daemon's runtime; names of images that it has not got yet; the archive's manifest; the
-/// daemon's settings, from standard input.
+/// profile of steps; the daemon's settings, from standard input.
 constexpr const char* kSetUp = R"(umask 022
 work=$1 context=$2 data=$3
 mkdir -p "$work/bases" "$context" "$work/export" "$work/layers"
@@ -43,6 +44,7 @@ if [ -n "$5" ]; then
   printf %s "$5" >"$data/image/overlay2/repositories.json"
 fi
 printf %s "$6" >"$work/bases/manifest.json"
+printf %s "$7" >"$work/seccomp.json"
 cat >"$work/daemon.json")";
 
 /// In a network of its own, which leads nowhere, and with the sandbox's control group as the root
@@ -264,9 +266,10 @@ private:
   }
 
   Status start_daemon() {
-    auto made = in_builder(script(kSetUp, {places().work, places().context(), places().data,
-                                           runtime_script(), names_, load_manifest(images_)}),
-                           kMaxWords, builder_json(places()));
+    auto made = in_builder(
+        script(kSetUp, {places().work, places().context(), places().data, runtime_script(), names_,
+                        load_manifest(images_), container_seccomp()}),
+        kMaxWords, builder_json(places()));
     if (!made) return std::move(made).error();
     daemon_.emplace(workshop_->run(), script(kDaemon, {places().work}), clock_);
     return {};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/dockerd/builder.hpp"
 
+#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/unique_fd.hpp"
 
@@ -17,6 +18,7 @@ namespace slipway::backends::dockerd {
 namespace {
 
 constexpr const char* kClient = "/usr/bin/docker";
+constexpr const char* kSeccompName = "dind-seccomp.json";
 
 /// Removes it; best effort, since the mark stays until all is gone: cleanup does the same again.
 class OpenBuilder final : public Workshop {
@@ -104,6 +106,7 @@ sandbox::SandboxSpec builder_spec(const BuilderParts& parts, const std::string& 
                   {parts.bases.string(), places.bases, true},
                   {parts.init_dir.string(), "/run/slipway/bin", true}};
   if (!parts.tools.empty()) spec.volumes.push_back({parts.tools.string(), kToolsPlace, true});
+  spec.seccomp_profile = (parts.socket_dir / kSeccompName).string();
   if (parts.network && !parts.proxies.empty()) {
     spec.volumes.push_back({parts.proxies.string(), "/run/slipway/egress", true});
     spec.env.emplace_back("SLIPWAY_EGRESS", "sandbox");
@@ -158,6 +161,8 @@ Result<std::unique_ptr<Workshop>> open_builder(sandbox::Podman& podman, const Bu
   const std::string& name = workshop->name();
 
   auto spec = builder_spec(parts, name);
+  if (Status written = replace_file(spec.seccomp_profile, sandbox_seccomp(), 0600); !written)
+    return std::move(written).error();
   if (Status volume = podman.create_volume(name, spec.labels); !volume)
     return std::move(volume).error();
   if (parts.network) {

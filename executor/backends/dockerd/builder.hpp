@@ -41,7 +41,7 @@ struct BuilderParts {
 };
 
 /// The sandbox NAME, on the network and with the volume of that name, without its root
-/// (use_host_tools adds that). Pure.
+/// (use_host_tools adds that). open_builder writes its filter of system calls. Pure.
 sandbox::SandboxSpec builder_spec(const BuilderParts& parts, const std::string& name,
                                   const Places& places = {});
 

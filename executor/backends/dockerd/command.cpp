@@ -136,6 +136,7 @@ std::string builder_json(const Places& places) {
       {"iptables", false},
       {"ip-forward", false},
       {"userland-proxy", false},
+      {"seccomp-profile", places.seccomp()},
       {"storage-driver", "overlay2"},
       {"exec-opts", {"native.cgroupdriver=cgroupfs"}},
       {"runtimes", {{"steps", {{"path", places.runtime()}}}}},

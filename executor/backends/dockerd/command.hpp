@@ -53,6 +53,7 @@ struct Places {
   std::string socket() const { return work + "/docker.sock"; }
   std::string runtime() const { return work + "/runtime"; }
   std::string settings() const { return work + "/daemon.json"; }
+  std::string seccomp() const { return work + "/seccomp.json"; }
   std::string context() const { return work + "/context"; }
   std::string dockerfile() const { return work + "/Dockerfile"; } ///< where it is not the context's
   std::string image_id() const { return work + "/image-id"; }

@@ -2,6 +2,7 @@
 #include "executor/backends/dockerd/daemon.hpp"
 
 #include "executor/backends/dockerd/builder.hpp"
+#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/base/file.hpp"
 
 #include <nlohmann/json.hpp>
@@ -52,6 +53,7 @@ std::string daemon_json() {
       {"hosts", {std::string{"unix://"} + kSocketDir + "/" + kSocketName}},
       {"icc", false},
       {"no-new-privileges", true},
+      {"seccomp-profile", std::string{kSettingsDir} + "/seccomp.json"},
       {"storage-driver", "overlay2"},
       {"exec-opts", {"native.cgroupdriver=cgroupfs"}},
       {"log-driver", "json-file"},
@@ -87,6 +89,7 @@ sandbox::SandboxSpec daemon_spec(const DaemonParts& parts) {
                   {parts.broker_dir.string(),
                    std::filesystem::path{kBrokerSocket}.parent_path().string(), true}};
   if (!parts.tools.empty()) spec.volumes.push_back({parts.tools.string(), kToolsPlace, true});
+  spec.seccomp_profile = (parts.folder / "sandbox-seccomp.json").string();
   spec.allow(sandbox::PrivilegedInUserNamespace{
       "dockerd mounts overlays, makes bridges and starts runc; bounded by the job's id slot"});
   spec.allow(sandbox::NewPrivileges{
@@ -130,9 +133,11 @@ Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
     if (::chmod(dir.c_str(), static_cast<mode_t>(mode)) != 0)
       return io_error("chmod", errno, dir.string());
   }
-  if (Status written = replace_file(parts.folder / "config/daemon.json", daemon_json(), 0644);
-      !written)
-    return written;
+  for (const auto& [name, text] : {std::pair{"config/daemon.json", daemon_json()},
+                                   {"config/seccomp.json", container_seccomp()},
+                                   {"sandbox-seccomp.json", sandbox_seccomp()}}) {
+    if (Status written = replace_file(parts.folder / name, text, 0644); !written) return written;
+  }
 
   auto spec = daemon_spec(parts);
   if (Status made = podman.create_volume(parts.images_volume, spec.labels); !made) return made;

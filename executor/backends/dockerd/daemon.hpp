@@ -6,7 +6,9 @@
 //     keeps the job from registries keeps the engine from them;
 //   - listens on a unix socket alone, in a folder that no other sandbox sees;
 //   - has the host's /usr and the operator's folder of tools read-only, the job's workspace, images
-//     of its own, and no credential.
+//     of its own, and no credential;
+//   - makes no system call, and lets none be made, that the job's own sandbox may not make either,
+//     but for mounts, namespaces and networks (seccomp.hpp).
 #pragma once
 
 #include "executor/base/result.hpp"

@@ -69,6 +69,7 @@ TEST(DockerdSettings, AreHardenedAndWithoutANetwork) {
 
   EXPECT_EQ(settings["hosts"], nlohmann::json({"unix:///build/docker.sock"}));
   EXPECT_EQ(settings["bridge"], "none");
+  EXPECT_EQ(settings["seccomp-profile"], "/build/seccomp.json");
   EXPECT_EQ(settings["iptables"], false);
   EXPECT_EQ(settings["storage-driver"], "overlay2");
   EXPECT_EQ(settings["log-opts"]["max-size"], "10m");
