@@ -808,7 +808,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   const auto& root = *table;
   if (auto known = only_sections(root, name,
                                  {"slipway", "gitlab", "sandbox", "programs", "credential",
-                                  "registry", "buildkit", "buildah", "kaniko", "gate", "db",
+                                  "registry", "buildkit", "buildah", "kaniko", "dind", "gate", "db",
                                   "db_source", "identity", "signing", "push"});
       !known) {
     return std::move(known).error();
@@ -883,6 +883,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.bytes("disk", config.buildah.disk_bytes);
        }},
       {"kaniko", [&](Section& s) { s.read("executor", config.kaniko.executor); }},
+      {"dind", [&](Section& s) { s.read("tools", config.dind.tools); }},
       {"gate",
        [&](Section& s) {
          s.read("trivy", config.gate.trivy);
@@ -1378,6 +1379,8 @@ std::string print(const Config& c) {
   line("disk", size(c.buildah.disk_bytes));
   out << "\n[kaniko]\n";
   line("executor", quoted(c.kaniko.executor));
+  out << "\n[dind]\n";
+  line("tools", quoted(c.dind.tools));
   out << "\n[gate]\n";
   line("trivy", quoted(c.gate.trivy));
   line("trivy_sha256", quoted(c.gate.trivy_sha256));

@@ -120,6 +120,14 @@ struct Kaniko {
   std::filesystem::path executor = "/kaniko/executor"; ///< "" = it builds nothing
 };
 
+/// [dind]: the dockerd that runs jobs' containers and that `dind` builds with, where a rule says
+/// so.
+struct Dind {
+  /// Folder with dockerd; what it does not have (docker, containerd, runc, …) is taken from /usr.
+  /// "" = all of it is.
+  std::filesystem::path tools;
+};
+
 /// [gate] and the gate keys of a rule.
 struct Gate {
   std::filesystem::path trivy = "/usr/local/bin/trivy";
@@ -300,6 +308,7 @@ struct Config {
   Buildkit buildkit;
   Buildah buildah;
   Kaniko kaniko;
+  Dind dind;
   Gate gate;
   Db db;
   std::vector<DbSource> db_sources;

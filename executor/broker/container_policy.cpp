@@ -163,14 +163,24 @@ Status check_driver(const Json& driver, const std::string& member) {
   return {};
 }
 
-Status check_mounts(Json& mounts, const ContainerRules& rules) {
+/// Names that an API has from a version on.
+Names with_newer(Names names, unsigned api,
+                 std::initializer_list<std::pair<unsigned, std::string_view>> newer) {
+  for (const auto& [since, name] : newer)
+    if (api >= since) names.insert(name);
+  return names;
+}
+
+Status check_mounts(Json& mounts, const ContainerRules& rules, unsigned api) {
   if (mounts.is_null()) return {};
   if (!mounts.is_array()) return malformed("HostConfig.Mounts is no list");
   static const Names kMount{"Type",        "Source",      "Target",        "ReadOnly",
                             "Consistency", "BindOptions", "VolumeOptions", "TmpfsOptions"};
-  static const Names kVolume{"NoCopy", "Labels", "DriverConfig"};
-  static const Names kBind{"Propagation", "NonRecursive"};
-  static const Names kTmpfs{"SizeBytes", "Mode"};
+  const auto volume = with_newer({"NoCopy", "Labels", "DriverConfig"}, api, {{45, "Subpath"}});
+  const auto bind = with_newer(
+      {"Propagation", "NonRecursive"}, api,
+      {{42, "CreateMountpoint"}, {44, "ReadOnlyNonRecursive"}, {44, "ReadOnlyForceRecursive"}});
+  const auto tmpfs = with_newer({"SizeBytes", "Mode"}, api, {{46, "Options"}});
   for (auto& mount : mounts) {
     if (!mount.is_object()) return malformed("HostConfig.Mounts holds something else than objects");
     if (auto known = keep_known(mount, "HostConfig.Mounts.", {&kMount}); !known) return known;
@@ -187,9 +197,8 @@ Status check_mounts(Json& mounts, const ContainerRules& rules) {
       return refused("HostConfig.Mounts of type '" + type.substr(0, 40) + "'",
                      "bind, volume and tmpfs are served");
     }
-    for (const auto& [member, known] : {std::pair{"BindOptions", &kBind},
-                                        {"VolumeOptions", &kVolume},
-                                        {"TmpfsOptions", &kTmpfs}}) {
+    for (const auto& [member, known] :
+         {std::pair{"BindOptions", &bind}, {"VolumeOptions", &volume}, {"TmpfsOptions", &tmpfs}}) {
       if (auto kept = keep_known_in(mount, "HostConfig.Mounts.", member, *known); !kept)
         return kept;
     }
@@ -222,14 +231,16 @@ Status check_devices(const Json& devices) {
   return {};
 }
 
-Status check_host_config(Json& host, const ContainerRules& rules) {
-  if (auto known = keep_known(host, "HostConfig.", {&kResources, &kHarmless, &kChecked}); !known)
+Status check_host_config(Json& host, const ContainerRules& rules, unsigned api) {
+  const auto newer = with_newer({}, api, {{43, "Annotations"}});
+  if (auto known = keep_known(host, "HostConfig.", {&kResources, &kHarmless, &kChecked, &newer});
+      !known)
     return known;
   if (host.contains("Binds")) {
     if (auto binds = check_binds(host["Binds"], rules); !binds) return binds;
   }
   if (host.contains("Mounts")) {
-    if (auto mounts = check_mounts(host["Mounts"], rules); !mounts) return mounts;
+    if (auto mounts = check_mounts(host["Mounts"], rules, api); !mounts) return mounts;
   }
   if (host.contains("Devices")) {
     if (auto devices = check_devices(host["Devices"]); !devices) return devices;
@@ -340,13 +351,15 @@ ContainerCall of_container(std::string_view method, const std::vector<std::strin
   return method == "POST" && verb == "attach" ? ContainerCall::attach : ContainerCall::unserved;
 }
 
-Status check_network(Json& json) {
-  // Of API 1.47: every network of an older engine has it.
-  if (const auto ipv4 = json.find("EnableIPv4"); ipv4 != json.end() && *ipv4 == Json(true))
+Status check_network(Json& json, unsigned api) {
+  const auto names = with_newer({"Name", "CheckDuplicate", "Driver", "Internal", "Attachable",
+                                 "IPAM", "Options", "Labels", "EnableIPv6"},
+                                api, {{48, "EnableIPv4"}});
+  // Every network of an older engine has it.
+  if (const auto ipv4 = json.find("EnableIPv4");
+      !names.contains("EnableIPv4") && ipv4 != json.end() && *ipv4 == Json(true))
     json.erase(ipv4);
-  static const Names kKnown{"Name", "CheckDuplicate", "Driver", "Internal",  "Attachable",
-                            "IPAM", "Options",        "Labels", "EnableIPv6"};
-  if (auto known = keep_known(json, "network ", {&kKnown}); !known) return known;
+  if (auto known = keep_known(json, "network ", {&names}); !known) return known;
   if (const auto driver = text_at(json, "Driver"); !driver.empty() && driver != "bridge")
     return refused("network driver " + driver.substr(0, 100),
                    "networks of a job's engine are bridges", "leave the driver out");
@@ -379,7 +392,8 @@ Status check_volume(Json& json) {
 
 } // namespace
 
-Result<ContainerOrder> check_container(std::string_view body, const ContainerRules& rules) {
+Result<ContainerOrder> check_container(std::string_view body, const ContainerRules& rules,
+                                       unsigned api) {
   auto json = read_object(body, "/containers/create");
   if (!json) return std::move(json).error();
   static const Names kBeside{"HostConfig", "NetworkingConfig"};
@@ -390,11 +404,14 @@ Result<ContainerOrder> check_container(std::string_view body, const ContainerRul
   if (order.image.empty()) return malformed("/containers/create names no Image");
   if (const auto host = json->find("HostConfig"); host != json->end() && !host->is_null()) {
     if (!host->is_object()) return malformed("HostConfig is no object");
-    if (auto checked = check_host_config(*host, rules); !checked) return std::move(checked).error();
+    if (auto checked = check_host_config(*host, rules, api); !checked)
+      return std::move(checked).error();
   }
   if (auto networks = check_networking(*json); !networks) return std::move(networks).error();
-  if (auto spoken = speak_older(*json, order.later_networks); !spoken)
-    return std::move(spoken).error();
+  if (api < 44) {
+    if (auto spoken = speak_older(*json, order.later_networks); !spoken)
+      return std::move(spoken).error();
+  }
   order.body = dump(*json);
   return order;
 }
@@ -405,7 +422,7 @@ std::string with_image(const std::string& body, const std::string& image) {
   return dump(json);
 }
 
-Result<std::string> check_body(ContainerCall call, std::string_view body) {
+Result<std::string> check_body(ContainerCall call, std::string_view body, unsigned api) {
   static const Names kExec{"User",        "Privileged",   "Tty",          "ConsoleSize",
                            "AttachStdin", "AttachStderr", "AttachStdout", "Detach",
                            "DetachKeys",  "Env",          "WorkingDir",   "Cmd"};
@@ -419,7 +436,7 @@ Result<std::string> check_body(ContainerCall call, std::string_view body) {
   Status kept;
   switch (call) {
   case ContainerCall::create_network:
-    kept = check_network(*json);
+    kept = check_network(*json, api);
     break;
   case ContainerCall::create_volume:
     kept = check_volume(*json);

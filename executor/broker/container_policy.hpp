@@ -6,7 +6,8 @@
 //     elsewhere, no network of its cards;
 //   - privileged, host network, pid and ipc mean the engine's own sandbox, and are passed.
 // A member that is not known here is refused by name (a newer engine could understand it), unless
-// it is empty. Everything here is pure and reads hostile input. Source: Docker Engine API v1.41.
+// it is empty, and so is one that only a newer API has than the request is made in. Everything here
+// is pure and reads hostile input. Source: Docker Engine API, v1.41 to v1.51.
 #pragma once
 
 #include "executor/base/result.hpp"
@@ -16,6 +17,13 @@
 #include <vector>
 
 namespace slipway::broker {
+
+/// N of API 1.N: what every engine speaks that slipway runs, and what clients are answered in that
+/// name no version in their path.
+inline constexpr unsigned kOldestApi = 41;
+/// What slipway itself knows, and tells clients where the engine speaks it or a newer one:
+/// from 1.45 on the API is about what slipway's images have not got.
+inline constexpr unsigned kNewestApi = 44;
 
 struct ContainerRules {
   std::string workspace = "/builds"; ///< of the job, at the same path in the engine
@@ -35,9 +43,10 @@ struct ContainerOrder {
   std::vector<LaterNetwork> later_networks;
 };
 
-/// The body of POST /containers/create. Errors: bad_input (not JSON, no image); denied, naming the
-/// member.
-Result<ContainerOrder> check_container(std::string_view body, const ContainerRules& rules);
+/// The body of POST /containers/create, which the engine gets as API 1.`api`. Errors: bad_input
+/// (not JSON, no image); denied, naming the member.
+Result<ContainerOrder> check_container(std::string_view body, const ContainerRules& rules,
+                                       unsigned api = kOldestApi);
 /// The same with another image in it.
 std::string with_image(const std::string& body, const std::string& image);
 
@@ -61,6 +70,7 @@ enum class ContainerCall {
 ContainerCall container_call(std::string_view method, std::string_view path);
 
 /// The body of every other call, to send on. Errors: as check_container.
-Result<std::string> check_body(ContainerCall call, std::string_view body);
+Result<std::string> check_body(ContainerCall call, std::string_view body,
+                               unsigned api = kOldestApi);
 
 } // namespace slipway::broker

@@ -25,7 +25,7 @@ namespace {
 using Millis = std::chrono::milliseconds;
 using Steady = std::chrono::steady_clock;
 
-/// The version that the rules were written for.
+/// Of what slipway asks for itself: every engine has it.
 constexpr std::string_view kVersion = "/v1.41";
 constexpr std::size_t kMostHead = 64UL << 10;
 constexpr std::size_t kMostName = 200;                ///< of a thing, in a message
@@ -78,18 +78,6 @@ Status send_chunk(int fd, std::string_view bytes, const Cancelled& stop) {
   frame += bytes;
   frame += "\r\n";
   return send_all(fd, frame, stop);
-}
-
-/// Names of things may hold what has a meaning in a path.
-std::string path_of(const Target& target) {
-  std::string path{kVersion};
-  std::string_view rest = target.path;
-  while (!rest.empty()) {
-    const auto end = std::min(rest.find('/', 1), rest.size());
-    path += "/" + percent_encode(std::string{rest.substr(1, end - 1)});
-    rest.remove_prefix(end);
-  }
-  return path;
 }
 
 std::string head_of(const std::string& method, const std::string& target, bool upgrades,
@@ -263,6 +251,22 @@ bool is_text(std::string_view content_type) {
 
 } // namespace
 
+unsigned ContainerRoutes::api_for(const Target& target) {
+  return std::clamp(target.api, kOldestApi, std::max(service_.api(), kOldestApi));
+}
+
+/// Names of things may hold what has a meaning in a path.
+std::string ContainerRoutes::path_of(const Target& target) {
+  std::string path = "/v" + api_text(api_for(target));
+  std::string_view rest = target.path;
+  while (!rest.empty()) {
+    const auto end = std::min(rest.find('/', 1), rest.size());
+    path += "/" + percent_encode(std::string{rest.substr(1, end - 1)});
+    rest.remove_prefix(end);
+  }
+  return path;
+}
+
 bool ContainerRoutes::answer(const Request& request, const Target& target, Answer& answer) {
   const auto call = container_call(request.method, target.path);
   if (call == ContainerCall::none) return false;
@@ -302,7 +306,7 @@ Status ContainerRoutes::serve(ContainerCall call, const Request& request, const 
   if (!body) return std::move(body).error();
   switch (call) {
   case ContainerCall::create_container: {
-    auto order = check_container(*body, service_.rules());
+    auto order = check_container(*body, service_.rules(), api_for(target));
     if (!order) return std::move(order).error();
     auto image = bring(order->image, target.query.get("platform"), [&] { return answer.gone(); });
     if (!image) {
@@ -330,11 +334,12 @@ Status ContainerRoutes::serve(ContainerCall call, const Request& request, const 
   case ContainerCall::attach:
   case ContainerCall::start_exec:
   case ContainerCall::forward: {
-    auto checked = check_body(call, *body);
+    auto checked = check_body(call, *body, api_for(target));
     if (!checked) return std::move(checked).error();
     const bool both_ways = call == ContainerCall::attach || call == ContainerCall::start_exec;
     const bool stops = target.path.ends_with("/stop") || target.path.ends_with("/restart");
-    if (stops && !target.query.get("signal").empty()) return stop_by_signal(target, answer);
+    if (stops && !target.query.get("signal").empty() && api_for(target) < 42)
+      return stop_by_signal(target, answer);
     return send(request, target, *checked, both_ways, answer);
   }
   case ContainerCall::none:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The part of the Engine API that is about containers: looked at, and handed to the job's own
-// engine. Every path is made anew from what was understood, under the version that the rules know.
+// engine. Every path is made anew from what was understood, under the version that the client
+// named, as far as the engine goes; what slipway itself asks an engine for is of 1.41.
 #pragma once
 
 #include "executor/broker/container_service.hpp"
@@ -9,6 +10,7 @@
 #include "executor/broker/request.hpp"
 #include "executor/broker/server.hpp"
 
+#include <algorithm>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -20,11 +22,17 @@ public:
   ContainerRoutes(ContainerService& service, ImageService& images, const ServerLimits& limits)
       : service_{service}, images_{images}, limits_{limits} {}
 
+  /// N of the newest API 1.N that clients are told of.
+  unsigned told_api() { return std::min(service_.api(), kNewestApi); }
+
   /// False where the request is not about containers, or can be answered without an engine: then
   /// nothing was answered.
   bool answer(const Request& request, const Target& target, Answer& answer);
 
 private:
+  /// N of the version under which the engine gets this request.
+  unsigned api_for(const Target& target);
+  std::string path_of(const Target& target);
   Status serve(ContainerCall call, const Request& request, const Target& target, Answer& answer);
   /// Sends the request with this body on, and the engine's answer back.
   Status send(const Request& request, const Target& target, const std::string& body, bool both_ways,

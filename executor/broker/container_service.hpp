@@ -20,6 +20,9 @@ public:
   virtual Result<UniqueFd> connect() = 0;
   /// False where nothing has needed an engine yet: then there is nothing in it.
   virtual bool is_started() = 0;
+  /// N of the newest API 1.N that the engine speaks, whether it runs yet or not; kOldestApi or
+  /// more.
+  virtual unsigned api() { return kOldestApi; }
   virtual const ContainerRules& rules() const = 0;
 };
 

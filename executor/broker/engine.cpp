@@ -168,6 +168,7 @@ bool is_below(std::string_view path, std::string_view prefix) {
 
 void Engine::answer(const Request& request, Answer& answer) {
   auto target = parse_target(request.target);
+  if (containers_) answer.speak_api(containers_->told_api());
   if (!target) return send_error(answer, target.error());
   try {
     route(Call{request, *target, answer});
@@ -328,10 +329,11 @@ void Engine::auth(const Call& call) {
 void Engine::version(const Call& call) {
   utsname system{};
   ::uname(&system);
+  const auto api = api_text(containers_ ? containers_->told_api() : kOldestApi);
   const Json component{{"Name", "Engine"},
                        {"Version", engine_api::kDockerVersion},
                        {"Details",
-                        {{"ApiVersion", "1.41"},
+                        {{"ApiVersion", api},
                          {"MinAPIVersion", "1.24"},
                          {"Os", "linux"},
                          {"Arch", "amd64"},
@@ -342,7 +344,7 @@ void Engine::version(const Call& call) {
                  {"Components", Json::array({component, own})},
                  {"Version", engine_api::kDockerVersion},
                  {"Experimental", false},
-                 {"ApiVersion", "1.41"},
+                 {"ApiVersion", api},
                  {"MinAPIVersion", "1.24"},
                  {"GitCommit", ""},
                  {"GoVersion", ""},

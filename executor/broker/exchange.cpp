@@ -382,13 +382,17 @@ Result<std::string> Body::read_whole(std::size_t limit, Millis time) {
   }
 }
 
+std::string api_text(unsigned minor) {
+  return "1." + std::to_string(minor);
+}
+
 std::string Answer::head(int status, std::string_view content_type) const {
   std::string text = http_1_0_ ? "HTTP/1.0 " : "HTTP/1.1 ";
   text += std::to_string(status) + " " + reason(status) + "\r\n";
-  text +=
-      "Api-Version: 1.41\r\nBuilder-Version: 1\r\nDocker-Experimental: false\r\nOstype: linux\r\n"
-      "Swarm: inactive\r\nServer: slipway/" SLIPWAY_VERSION " (linux)\r\n"
-      "Cache-Control: no-cache, no-store, must-revalidate\r\n";
+  text += "Api-Version: " + api_text(api_) +
+          "\r\nBuilder-Version: 1\r\nDocker-Experimental: false\r\nOstype: linux\r\n"
+          "Swarm: inactive\r\nServer: slipway/" SLIPWAY_VERSION " (linux)\r\n"
+          "Cache-Control: no-cache, no-store, must-revalidate\r\n";
   if (!content_type.empty()) text += "Content-Type: " + std::string{content_type} + "\r\n";
   if (!keep_alive_) text += "Connection: close\r\n";
   return text + more_headers_;

@@ -103,6 +103,8 @@ public:
       : socket_{socket}, is_head_{is_head}, http_1_0_{http_1_0}, keep_alive_{keep_alive &&
                                                                              !http_1_0} {}
 
+  /// The answer says that API 1.`minor` is the newest that is served here.
+  void speak_api(unsigned minor) noexcept { api_ = minor; }
   /// One more header of the answer to come; neither holds a line end.
   void add_header(std::string_view name, std::string_view value);
   void whole(int status, std::string_view content_type, std::string_view body);
@@ -130,6 +132,7 @@ private:
 
   Socket& socket_;
   std::string more_headers_;
+  unsigned api_ = kOldestApi;
   bool is_head_;
   bool http_1_0_;
   bool keep_alive_;
@@ -137,6 +140,8 @@ private:
   bool ended_ = false;
 };
 
+/// "1.41".
+std::string api_text(unsigned minor);
 /// The API's error document.
 std::string error_json(std::string_view message);
 /// The HTTP status for a kind.

@@ -377,6 +377,7 @@ Result<Target> parse_target(std::string_view text) {
   if (!query) return std::move(query).error();
 
   std::string_view rest = *path;
+  unsigned api = 0;
   if (rest.size() > 2 && rest.starts_with("/v") && rest[2] >= '0' && rest[2] <= '9') {
     const auto slash = rest.find('/', 2);
     const auto version = rest.substr(2, slash == std::string_view::npos ? slash : slash - 2);
@@ -393,8 +394,9 @@ Result<Target> parse_target(std::string_view text) {
       return bad("API version '" + shown(version) + "' is not supported (v1.24 and later are)");
     }
     rest = slash == std::string_view::npos ? std::string_view{"/"} : rest.substr(slash);
+    api = minor;
   }
-  return Target{std::string{rest}, *std::move(query)};
+  return Target{std::string{rest}, *std::move(query), api};
 }
 
 Result<BuildOptions> parse_build_query(const Query& query) {

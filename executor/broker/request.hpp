@@ -58,6 +58,7 @@ std::vector<std::string> split_commas(std::string_view text);
 struct Target {
   std::string path; ///< "/images/json"
   Query query;
+  unsigned api = 0; ///< N of the prefix "/v1.N"; 0: there was none
 };
 
 /// Origin form only; "/v1.41/x" and "/x" are the same. Errors: bad_input.

@@ -53,7 +53,10 @@ const std::vector<Known>& known() {
        {"executor"},
        {"version"},
        "`packaging/tools/build kaniko` builds its executor; name it in [kaniko]"},
-      {"dind", {"dockerd", "docker"}, {"--version"}, "`apt-get install docker.io`"},
+      {"dind",
+       {"dockerd", "docker"},
+       {"--version"},
+       "`apt-get install docker.io`, or set its folder as `tools` in [dind]"},
   };
   return kAll;
 }
@@ -113,8 +116,13 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
     Tool tool;
     tool.backend = entry.backend;
     std::filesystem::path second;
+    const auto& dind = config.dind.tools;
+    const bool has_folder = tool.backend == "dind" && !dind.empty();
+    if (has_folder) folders.insert(folders.begin(), dind);
     for (const auto& name : entry.programs) {
-      auto path = find_program(name, folders);
+      // What else the operator's folder lacks is taken from /usr.
+      const bool is_daemon = has_folder && name == entry.programs.front();
+      auto path = is_daemon ? find_program(name, {dind}) : find_program(name, folders);
       // The folder is for all tools; these have keys of their own.
       for (const auto& [key, configured] : {std::pair{"buildkitd", config.buildkit.buildkitd},
                                             std::pair{"buildctl", config.buildkit.buildctl},
@@ -125,7 +133,8 @@ std::vector<Tool> probe_backends(const config::Config& config, process::ProcessR
         path = find_program(configured.filename(), {configured.parent_path()});
         if (configured.empty()) tool.problem = kSwitchedOff;
       }
-      if (path.empty() && tool.problem.empty()) tool.problem = "there is no " + name;
+      if (path.empty() && tool.problem.empty())
+        tool.problem = "there is no " + name + (is_daemon ? " in " + dind.string() : "");
       if (tool.program.empty()) tool.program = path.string();
       second = path;
     }

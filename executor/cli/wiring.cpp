@@ -72,8 +72,9 @@ image::WiredBackends wired_backends(const config::Config& config, process::Proce
   if (::access(config.kaniko.executor.c_str(), X_OK) == 0)
     if (const auto program = backends::kaniko::probe(runner, config.kaniko.executor))
       wired.emplace("kaniko", image::wire_kaniko(*program));
-  if (const auto daemon = backends::dockerd::find_daemon(); !daemon.empty())
-    if (const auto program = backends::dockerd::probe(runner, daemon))
+  const auto& tools = config.dind.tools;
+  if (const auto daemon = backends::dockerd::find_daemon(tools); !daemon.empty())
+    if (const auto program = backends::dockerd::probe(runner, daemon, tools))
       wired.emplace("dind", image::wire_dockerd(*program));
   return wired;
 }

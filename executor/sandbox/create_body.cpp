@@ -83,6 +83,7 @@ std::string create_body(const SandboxSpec& spec) {
         body["cap_add"].push_back(capability);
     }
   }
+  if (!spec.seccomp_profile.empty()) body["seccomp_profile_path"] = spec.seccomp_profile;
   if (!spec.new_privileges()) body["no_new_privileges"] = true;
 
   if (!spec.joins.empty()) {

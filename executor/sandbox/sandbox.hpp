@@ -133,6 +133,9 @@ public:
   std::vector<std::pair<std::string, std::string>> tmpfs; ///< {target, options}
   Limits limits;
   int script_listener = -1; ///< lent; slipway-init gets it, see handover.hpp; -1: none
+  /// Path of a filter of system calls in Podman's format, on the host; "" = Podman's own, and none
+  /// where the sandbox is privileged. It has to be there as long as the sandbox starts.
+  std::string seccomp_profile;
   bool read_only_root = false;
   bool keep_log = true; ///< what PID 1 says, for Podman::logs
   std::string hostname;

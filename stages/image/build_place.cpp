@@ -463,6 +463,7 @@ Attempt BuildPlace::build_with_dockerd(const backends::dockerd::Program& program
     parts.folder = tools_.folders.run_dir(record_.key) / "dind";
     parts.init_dir = tools_.config.programs.init.parent_path();
     parts.bases = bases_->layout().path();
+    parts.tools = program.tools;
     parts.network = network;
     parts.socket_dir = tools_.folders.run_dir(record_.key);
     parts.closed = record_.network_closed;
@@ -567,6 +568,7 @@ WiredBackend wire_kaniko(const backends::kaniko::Program& program) {
 WiredBackend wire_dockerd(const backends::dockerd::Program& program) {
   WiredBackend wired;
   wired.descriptor = backends::dockerd::descriptor_of(program);
+  wired.dockerd = program;
   wired.make = [program](BuildPlace& place) -> TryBuild {
     return [&place, program](const backends::BuildJob& job, oci::Layout& into) {
       return place.build_with_dockerd(program, job, into);

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace slipway::image {
@@ -45,6 +46,13 @@ bool JobContainers::is_started() {
   return connect_to_sandbox(backends::dockerd::daemon_socket(folder_)).ok();
 }
 
+unsigned JobContainers::api() {
+  if (!effective_.backends.dind || tools_.config.dind.tools.empty()) return broker::kOldestApi;
+  const auto wired = tools_.backends.find("dind");
+  if (wired == tools_.backends.end() || !wired->second.dockerd) return broker::kOldestApi;
+  return std::max(backends::dockerd::api_of(*wired->second.dockerd), broker::kOldestApi);
+}
+
 Status JobContainers::may_run() {
   if (effective_.backends.dind) return {};
   return Error{ErrorKind::denied,
@@ -74,6 +82,12 @@ Result<UniqueFd> JobContainers::connect() {
 }
 
 Status JobContainers::start() {
+  const auto& tools = tools_.config.dind.tools;
+  if (!tools.empty() && !tools_.backends.contains("dind"))
+    return Error{ErrorKind::misconfigured,
+                 "the dockerd in " + tools.string() + " is none that slipway can use",
+                 "`slipway backends` says why",
+                 {}};
   auto noted = tools_.audit.append("engine_start",
                                    {{"job", record_.key},
                                     {"project", record_.project},
@@ -95,6 +109,7 @@ Status JobContainers::start() {
   parts.started = [&](const sandbox::ContainerFacts& sandbox) {
     looked_after = look_after(tools_, record_.key, "engine", sandbox, nullptr);
   };
+  parts.tools = tools;
   parts.broker_dir = tools_.folders.run_dir(record_.key) / "sock";
   auto started = backends::dockerd::start_daemon(tools_.podman, parts);
   return started ? std::move(looked_after) : std::move(started);

@@ -20,6 +20,7 @@ public:
   Status may_run() override;
   Result<UniqueFd> connect() override;
   bool is_started() override;
+  unsigned api() override;
   const broker::ContainerRules& rules() const override { return rules_; }
 
 private:

@@ -38,6 +38,7 @@ struct WiredBackend {
   backends::Descriptor descriptor;
   std::function<TryBuild(BuildPlace& place)> make;
   std::optional<backends::buildah::Program> buildah = {}; ///< what has working containers, too
+  std::optional<backends::dockerd::Program> dockerd = {}; ///< what runs containers, too
 };
 using WiredBackends = std::map<std::string, WiredBackend>; ///< by name
 

@@ -283,6 +283,33 @@ try network docker build -t x:1 ."
     expect_eq "$(world_leftovers)" ""
 }
 
+TEST "a newer dockerd of the operator's builds, and what its steps may call is no more" {
+    local newer
+    newer=$("$env_root/packaging/tools/build" dockerd)/bin || return 1
+    cp "$world_config" "$CASE_DIR/config.toml"
+    printf '\n[dind]\ntools = "%s"\n' "$newer" >>"$world_config"
+    run_steps_of dind/app 4506 "cat >Dockerfile <<'END'
+FROM $tiny AS made
+RUN busybox grep -E '^Seccomp' /proc/self/status; busybox unshare -U true || echo refused-\$((1 + 1))
+RUN printf 'by a step\n' >/made.txt
+FROM $tiny
+COPY --from=made /made.txt /made
+HEALTHCHECK --start-interval=1s CMD [\"true\"]
+END
+try build docker build -t $world_registry/app/by-newer:1 .
+try push docker push $world_registry/app/by-newer:1
+try inspect docker inspect --format '{{json .Config.Healthcheck}}' $world_registry/app/by-newer:1"
+    OUTPUT=$("$SLIPWAY_BIN/slipway" --config "$world_config" backends)
+    cp "$CASE_DIR/config.toml" "$world_config"
+
+    expect_step build 0 "slipway: built by dind 28.5.2" "Seccomp_filters:	2" refused-2
+    expect_step push 0 "digest: sha256:"
+    # Of an older one it would be refused: what a daemon can is told by its version.
+    expect_step inspect 0 '"StartInterval":1000000000'
+    expect_contains "$OUTPUT" "28.5.2      builds here  $newer/dockerd"
+    expect_eq "$(world_leftovers)" ""
+}
+
 TEST "a job whose rule gives no reason for Docker's builder is refused it" {
     run_steps_of nodind/app 4511 "printf 'FROM $tiny\nRUN true\n' >Dockerfile
 try denied docker build -t x:1 ."

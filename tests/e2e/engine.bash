@@ -37,6 +37,42 @@ compose_files() {
     install -m 0755 /usr/bin/docker-compose usr/bin/docker-compose
 }
 
+# What containers do not need, and a few calls that they do: "NAME ok", or the error's number. Unknown to a kernel: 38.
+call_files() {
+    mkdir -p opt
+    cat >opt/calls.py <<'PYTHON'
+import concurrent.futures, ctypes, os, subprocess
+c = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    got = c.syscall(*(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments))
+    print(name, "ok" if got >= 0 else ctypes.get_errno(), flush=True)
+call("add_key", 248, b"user", b"slipway", b"x", 1, -2)
+call("io_uring_setup", 425, 1, ctypes.create_string_buffer(120))
+call("userfaultfd", 323, 1)
+call("socket_vsock", 41, 40, 1, 0)
+call("socket_vsock_high", 41, 1 << 32 | 40, 1, 0)
+call("keyctl", 250, 0, -2, 1)
+call("personality", 135, 0x40000)
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    print("threads", sum(pool.map(int, "1234")), subprocess.run(["echo", "child"], capture_output=True).stdout, flush=True)
+if os.fork() == 0: # alone: a process of several threads cannot
+    call("unshare_user", 272, 0x10000000)
+    os._exit(0)
+os.wait()
+PYTHON
+}
+
+composed_and_call_files() { compose_files && call_files; }
+
+with_newer_dockerd() {
+    local tools
+    tools=$("$env_root/packaging/tools/build" dockerd)/bin || return 1
+    cp "$world_config" "$CASE_DIR/config.toml"
+    printf '\n[dind]\ntools = "%s"\n' "$tools" >>"$world_config"
+    "$@"
+    cp "$CASE_DIR/config.toml" "$world_config"
+}
+
 allow_containers() {
     printf '[[rule]]\nproject = "*"\nrepositories = ["*"]\ndind = true\ndind_justification = "OPS-7: integration tests"\n' \
         >"$world_dir/etc/policy.d/10-engine.toml"
@@ -46,7 +82,7 @@ SUITE_SETUP() {
     world_start "$SUITE_DIR/world"
     publish_image base/dockercli:12 debian '{}' docker_files
     world_docker=$world_registry/base/dockercli:12
-    publish_image base/composed:12 debian '{}' compose_files
+    publish_image base/composed:12 debian '{}' composed_and_call_files
     world_composed=$world_registry/base/composed:12
     make_tiny_base
     allow_containers
@@ -381,4 +417,109 @@ TEST "with the egress rule off the same container pushes by hand: the rule is wh
 try push docker run --rm $world_docker /opt/push-by-hand grp/fromengine2 slipway:only-slipway-knows-this"
 
     expect_step push 0 "pushed grp/fromengine2"
+}
+
+TEST "calls that containers do not need are refused in them, and what no sandbox of a job may call also in privileged ones" {
+    call_files
+    run_script 8021 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+docker pull -q $world_composed >/dev/null
+try usual docker run --rm $world_composed python3 /opt/calls.py
+try unconfined docker run --rm --security-opt seccomp=unconfined $world_composed python3 /opt/calls.py
+try privileged docker run --rm --privileged $world_composed python3 /opt/calls.py
+try nomount docker run --rm $world_composed mount -t tmpfs x /mnt
+try mount docker run --rm --cap-add SYS_ADMIN $world_composed sh -c 'mount -t tmpfs x /mnt && unshare -m true && grep -c \" /mnt \" /proc/mounts'
+try filter docker run --rm $world_composed grep -E 'Seccomp(_filters)?:' /proc/self/status
+try inner docker run --rm --privileged $world_composed grep -E 'Seccomp(_filters)?:' /proc/self/status
+try package docker run --rm $world_composed sh -ec 'mkdir -p /p/DEBIAN /p/opt; printf \"Package: p\nVersion: 1\nArchitecture: all\nMaintainer: m <m@slipway.example>\nDescription: d\n\" >/p/DEBIAN/control
+    echo packed >/p/opt/packed; dpkg-deb --build /p /tmp/p.deb; apt-get install -y /tmp/p.deb || dpkg -i /tmp/p.deb; cat /opt/packed'
+try limits docker run --rm $world_composed sh -c 'ulimit -c; ulimit -p'" ".image.name = \"$world_composed\""
+    OUTPUT=$("$SUITE_ROOT/tests/lib/as-user" "$world_user" python3 "$CASE_DIR/opt/calls.py")
+
+    expect_eq "$STATE" success
+    local call
+    for call in add_key io_uring_setup userfaultfd keyctl personality unshare_user; do
+        expect_contains "$OUTPUT" "$call ok" # the control: the kernel does it for anybody
+        expect_step usual 0 "$call 1" "threads 10 b'child"
+    done
+    # Not every kernel has these.
+    for call in socket_vsock socket_vsock_high; do expect_step usual 0 "$call 1"; done
+    for step in unconfined privileged; do
+        for call in add_key io_uring_setup userfaultfd; do expect_step "$step" 0 "$call 1"; done
+        for call in socket_vsock socket_vsock_high; do expect_step "$step" 0 "$call 97"; done
+        for call in keyctl personality unshare_user; do expect_step "$step" 0 "$call ok"; done
+    done
+    expect_step mount 0 1
+    ! grep -qxF ">>nomount 0" <<<"$TRACE" || fail "a container without the capability mounts"
+    expect_step filter 0 "Seccomp_filters:	2"
+    expect_step inner 0 "Seccomp_filters:	1"
+    expect_step package 0 packed
+    expect_step limits 0 0 4096
+    expect_nothing_left
+}
+
+TEST "a newer dockerd of the operator's runs containers, for clients of newer APIs too, and what is committed goes through the gate" {
+    with_newer_dockerd run_script 8022 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+cat >ask.py <<'PYTHON'
+import http.client, json, socket, sys
+class Engine(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect('/var/run/docker.sock')
+def ask(method, path, body=None):
+    engine = Engine('docker')
+    engine.request(method, path, body and json.dumps(body), {'Content-Type': 'application/json'})
+    answer = engine.getresponse()
+    text = answer.read()
+    return answer.status, json.loads(text) if text else None
+for api in sys.argv[1:]:
+    made = ask('POST', f'/v{api}/containers/create?name=by{api}', {'Image': 'app:1', 'Cmd': ['cat', '/made'], 'HostConfig': {'Annotations': {'by': api}}})
+    print(api, made[0], made[1].get('message', '')[:60])
+    if made[0] == 201:
+        print(api, ask('POST', f'/v{api}/containers/by{api}/start')[0], ask('POST', f'/v{api}/containers/by{api}/wait')[1]['StatusCode'])
+        print(api, ask('GET', f'/v{api}/containers/by{api}/json')[1]['HostConfig'].get('Annotations'))
+PYTHON
+printf 'FROM $world_composed\nRUN echo built-here >/made\n' >Dockerfile
+docker build -q -t app:1 .
+try version docker version --format '{{.Server.APIVersion}}'
+try run docker run --rm -v \"\$PWD:/w\" app:1 sh -c 'cat /made; ls /w; exit 7'
+try web docker run -d --name web -p 8089:80 app:1 python3 -m http.server 80
+served() { (exec 3<>/dev/tcp/localhost/8089; printf 'GET /made HTTP/1.0\r\n\r\n' >&3; grep -q built-here <&3) 2>/dev/null; }
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do if served; then break; fi; sleep 0.3; done
+try port served
+try apis python3 ask.py 1.41 1.44 1.51 1.60
+echo 'import urllib.request as u; print(u.urlopen(\"http://web/made\").read())' >fetch.py
+cat >docker-compose.yml <<'END'
+version: \"3.8\"
+services:
+  web: {image: \"app:1\", networks: [back, front], command: python3 -m http.server 80}
+  ask: {image: \"app:1\", networks: [back], depends_on: [web], volumes: [\".:/w\"], command: sh -c 'sleep 2; python3 /w/fetch.py'}
+networks: {back: {}, front: {}}
+END
+try up docker-compose up -t 0 --exit-code-from ask
+try calls docker run --rm app:1 python3 /opt/calls.py
+docker pull -q $tiny >/dev/null
+docker run --name good $tiny sh -c 'echo from-a-container >/made'
+docker run --name leak $tiny sh -c \"echo \$CI_JOB_TOKEN >/made\"
+for name in good leak; do
+    try commit-\$name docker commit \$name $world_registry/grp/newer/\$name:1
+    try push-\$name docker push $world_registry/grp/newer/\$name:1
+done
+try programs docker run --rm --privileged --pid host app:1 sh -c 'for p in /proc/[0-9]*; do readlink \$p/exe; done; true'" ".image.name = \"$world_composed\""
+
+    expect_eq "$STATE" success
+    expect_step version 0 1.44
+    expect_step run 7 built-here Dockerfile
+    expect_step port 0
+    # What an API has not got yet is refused; what is newer than the engine is spoken as the engine does.
+    expect_step apis 0 "1.41 403 HostConfig.Annotations"
+    for api in 1.44 1.51 1.60; do expect_step apis 0 "$api 201" "$api 204 0" "$api {'by': '$api'}"; done
+    expect_step up 0 "b'built-here"
+    expect_step calls 0 "add_key 1" "personality 1" "unshare_user 1" "threads 10"
+    for name in good leak; do expect_step "commit-$name" 0 sha256:; done
+    expect_step push-good 0 "digest: sha256:"
+    expect_step push-leak 1 "[secret_leaked]" CI_JOB_TOKEN
+    expect_step programs 0 /tools/dockerd /usr/bin/containerd /tools/docker-proxy
+    expect_nothing_left
 }

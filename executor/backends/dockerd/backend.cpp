@@ -2,6 +2,7 @@
 #include "executor/backends/dockerd/backend.hpp"
 
 #include "executor/backends/dockerd/output.hpp"
+#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/oci/exported_image.hpp"
 #include "executor/sandbox/build_inputs.hpp"
 
@@ -32,7 +33,7 @@ constexpr std::chrono::seconds kStart{60};
 constexpr std::chrono::minutes kCopying{30};
 
 /// The daemon's runtime; names of images that it has not got yet; the archive's manifest; the
-/// daemon's settings, from standard input.
+/// profile of steps; the daemon's settings, from standard input.
 constexpr const char* kSetUp = R"(umask 022
 work=$1 context=$2 data=$3
 mkdir -p "$work/bases" "$context" "$work/export" "$work/layers"
@@ -43,6 +44,7 @@ if [ -n "$5" ]; then
   printf %s "$5" >"$data/image/overlay2/repositories.json"
 fi
 printf %s "$6" >"$work/bases/manifest.json"
+printf %s "$7" >"$work/seccomp.json"
 cat >"$work/daemon.json")";
 
 /// In a network of its own, which leads nowhere, and with the sandbox's control group as the root
@@ -60,7 +62,7 @@ rm -f "$1/ended"
 code=$?
 : >"$1/ended"
 exit "$code")sh";
-constexpr const char* kAwait = R"(until /usr/bin/docker version >/dev/null 2>&1; do
+constexpr const char* kAwait = R"(until docker version >/dev/null 2>&1; do
   [ ! -e "$1/ended" ] || exit 1
   sleep 0.05
 done)";
@@ -69,7 +71,7 @@ done)";
 constexpr const char* kLoad = R"(work=$1 layout=$2; shift 2
 rm -f "$work/torn"
 { tar --create --file=- --directory="$work/bases" manifest.json --directory="$layout/blobs/sha256" -- "$@" ||
-  : >"$work/torn"; } | /usr/bin/docker load --quiet >&2
+  : >"$work/torn"; } | docker load --quiet >&2
 [ ! -e "$work/torn" ] || { echo 'the archive of base images could not be written' >&2; exit 1; })";
 
 /// Says where the Dockerfile is to be: at its place in the context, unless a link leads there, or
@@ -90,7 +92,7 @@ printf %s "$file")sh";
 constexpr const char* kSave = R"(umask 022
 cd "$1"
 rm -f "$3"
-{ /usr/bin/docker save "$2" || : >"$3"; } | tar --extract --file=-
+{ docker save "$2" || : >"$3"; } | tar --extract --file=-
 [ ! -e "$3" ] || { echo 'docker save failed' >&2; exit 1; }
 exec cat manifest.json)";
 
@@ -192,7 +194,7 @@ private:
     request.env.emplace_back("DOCKER_HOST", "unix://" + places().socket());
     request.env.emplace_back("DOCKER_BUILDKIT", "0");
     for (auto& [name, value] : request.env)
-      if (name == "PATH") value = "/usr/bin:/bin:/usr/sbin:/sbin";
+      if (name == "PATH") value = path_for(backend_.program_.tools);
     request.umask = 0022;
     return request;
   }
@@ -264,9 +266,10 @@ private:
   }
 
   Status start_daemon() {
-    auto made = in_builder(script(kSetUp, {places().work, places().context(), places().data,
-                                           runtime_script(), names_, load_manifest(images_)}),
-                           kMaxWords, builder_json(places()));
+    auto made = in_builder(
+        script(kSetUp, {places().work, places().context(), places().data, runtime_script(), names_,
+                        load_manifest(images_), container_seccomp()}),
+        kMaxWords, builder_json(places()));
     if (!made) return std::move(made).error();
     daemon_.emplace(workshop_->run(), script(kDaemon, {places().work}), clock_);
     return {};
@@ -341,7 +344,8 @@ private:
     io.out = [&lines](std::string_view bytes) { lines.take(bytes); };
     io.err = io.out;
     const auto proxies = proxy_variables(job_, dockerfile::declared_args(file_));
-    auto ran = workshop_->run()(request_for(argv_for(job_, text_, file, proxies, places())), io);
+    auto ran = workshop_->run()(
+        request_for(argv_for(job_, text_, file, proxies, places(), backend_.program_)), io);
     lines.finish();
     if (!ran) return std::move(ran).error().in("building with Docker's builder");
     if (ran->stopped) return sandbox::build_cancelled();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/dockerd/builder.hpp"
 
+#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/unique_fd.hpp"
 
@@ -17,6 +18,7 @@ namespace slipway::backends::dockerd {
 namespace {
 
 constexpr const char* kClient = "/usr/bin/docker";
+constexpr const char* kSeccompName = "dind-seccomp.json";
 
 /// Removes it; best effort, since the mark stays until all is gone: cleanup does the same again.
 class OpenBuilder final : public Workshop {
@@ -103,6 +105,8 @@ sandbox::SandboxSpec builder_spec(const BuilderParts& parts, const std::string& 
   spec.volumes = {{name, places.data, false},
                   {parts.bases.string(), places.bases, true},
                   {parts.init_dir.string(), "/run/slipway/bin", true}};
+  if (!parts.tools.empty()) spec.volumes.push_back({parts.tools.string(), kToolsPlace, true});
+  spec.seccomp_profile = (parts.socket_dir / kSeccompName).string();
   if (parts.network && !parts.proxies.empty()) {
     spec.volumes.push_back({parts.proxies.string(), "/run/slipway/egress", true});
     spec.env.emplace_back("SLIPWAY_EGRESS", "sandbox");
@@ -114,13 +118,17 @@ sandbox::SandboxSpec builder_spec(const BuilderParts& parts, const std::string& 
   return spec;
 }
 
-std::filesystem::path find_daemon() {
+std::filesystem::path find_daemon(const std::filesystem::path& tools) {
+  if (!tools.empty())
+    return ::access((tools / "dockerd").c_str(), X_OK) == 0 ? tools / "dockerd"
+                                                            : std::filesystem::path{};
   for (const char* path : {"/usr/sbin/dockerd", "/usr/bin/dockerd"})
     if (::access(path, X_OK) == 0) return path;
   return {};
 }
 
-Result<Program> probe(process::ProcessRunner& runner, const std::filesystem::path& daemon) {
+Result<Program> probe(process::ProcessRunner& runner, const std::filesystem::path& daemon,
+                      const std::filesystem::path& tools) {
   process::Command command;
   command.argv = {daemon.string(), "--version"};
   command.env = {{"PATH", "/usr/bin:/bin"}, {"HOME", "/nonexistent"}};
@@ -134,7 +142,9 @@ Result<Program> probe(process::ProcessRunner& runner, const std::filesystem::pat
                  {}};
   auto program = parse_version(ran->out);
   if (!program) return std::move(program).error().in("asking " + daemon.string());
-  if (::access(kClient, X_OK) != 0)
+  program->tools = tools;
+  program->has_client = !tools.empty() && ::access((tools / "docker").c_str(), X_OK) == 0;
+  if (!program->has_client && ::access(kClient, X_OK) != 0)
     return Error{ErrorKind::misconfigured,
                  std::string{"there is no "} + kClient + ", which tells dockerd what to build",
                  "install docker-cli",
@@ -151,6 +161,8 @@ Result<std::unique_ptr<Workshop>> open_builder(sandbox::Podman& podman, const Bu
   const std::string& name = workshop->name();
 
   auto spec = builder_spec(parts, name);
+  if (Status written = replace_file(spec.seccomp_profile, sandbox_seccomp(), 0600); !written)
+    return std::move(written).error();
   if (Status volume = podman.create_volume(name, spec.labels); !volume)
     return std::move(volume).error();
   if (parts.network) {

@@ -4,7 +4,8 @@
 //     slipway left goes with the job, whose folder has a mark for each;
 //   - has ids of the job's slot and no namespace of the job: no step reaches the job, its services
 //     or its broker, and no container of the job reaches the daemon;
-//   - has the host's /usr, base images and slipway-init, read-only; no workspace, no socket of
+//   - has the host's /usr, the operator's folder of tools, base images and slipway-init, read-only;
+//     no workspace, no socket of
 //     slipway's, no credential.
 #pragma once
 
@@ -31,7 +32,8 @@ struct BuilderParts {
                                 ///< which says where its control group is
   std::filesystem::path socket_dir; ///< where the sandbox's script socket is made; private, short
   std::filesystem::path init_dir;
-  std::filesystem::path bases; ///< layout of base images
+  std::filesystem::path bases;   ///< layout of base images
+  std::filesystem::path tools{}; ///< as Program's
   bool network = true;
   bool closed = false;             ///< the network has no way out
   std::filesystem::path proxies{}; ///< of the job's proxy, where it has one: a folder of sockets
@@ -39,16 +41,17 @@ struct BuilderParts {
 };
 
 /// The sandbox NAME, on the network and with the volume of that name, without its root
-/// (use_host_tools adds that). Pure.
+/// (use_host_tools adds that). open_builder writes its filter of system calls. Pure.
 sandbox::SandboxSpec builder_spec(const BuilderParts& parts, const std::string& name,
                                   const Places& places = {});
 
-/// The version that the host's own daemon says. Errors: as parse_version; misconfigured (no such
-/// program, or no `docker` beside it).
-Result<Program> probe(process::ProcessRunner& runner, const std::filesystem::path& daemon);
+/// The version that a daemon says which find_daemon(tools) found. Errors: as parse_version;
+/// misconfigured (no such program, or no `docker` for it).
+Result<Program> probe(process::ProcessRunner& runner, const std::filesystem::path& daemon,
+                      const std::filesystem::path& tools = {});
 
-/// Where the host has its dockerd; "" where it has none.
-std::filesystem::path find_daemon();
+/// Where the dockerd is: in `tools`, or where that is "" in /usr; "" where it is not there.
+std::filesystem::path find_daemon(const std::filesystem::path& tools = {});
 
 /// Starts one. Errors: io; those of Podman.
 Result<std::unique_ptr<Workshop>> open_builder(sandbox::Podman& podman, const BuilderParts& parts);

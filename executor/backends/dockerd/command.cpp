@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <set>
 #include <utility>
@@ -72,6 +73,10 @@ Status check_images(const BuildJob& job, const dockerfile::Dockerfile& file,
 
 } // namespace
 
+std::string client_of(const Program& program) {
+  return program.has_client ? std::string{kToolsPlace} + "/docker" : "/usr/bin/docker";
+}
+
 Result<Program> parse_version(std::string_view said) {
   constexpr std::string_view kStart = "Docker version ";
   if (!said.starts_with(kStart))
@@ -92,6 +97,37 @@ Result<Program> parse_version(std::string_view said) {
   return program;
 }
 
+unsigned api_of(const Program& program) {
+  struct Since {
+    unsigned major;
+    unsigned minor;
+    unsigned api;
+  };
+  static constexpr std::array<Since, 10> kSince{{{23, 0, 42},
+                                                 {24, 0, 43},
+                                                 {25, 0, 44},
+                                                 {26, 0, 45},
+                                                 {27, 0, 46},
+                                                 {27, 2, 47},
+                                                 {28, 0, 48},
+                                                 {28, 1, 49},
+                                                 {28, 2, 50},
+                                                 {28, 3, 51}}};
+  const unsigned major = major_of(program.version).value_or(0);
+  const std::string_view version{program.version};
+  const auto rest = version.substr(std::min(version.find('.'), version.size()));
+  unsigned minor = 0;
+  if (!rest.empty()) (void)std::from_chars(rest.data() + 1, rest.data() + rest.size(), minor);
+  unsigned api = 41;
+  for (const Since& since : kSince)
+    if (std::pair{major, minor} >= std::pair{since.major, since.minor}) api = since.api;
+  return api;
+}
+
+std::string path_for(const std::filesystem::path& tools) {
+  return (tools.empty() ? "" : std::string{kToolsPlace} + ":") + "/usr/bin:/bin:/usr/sbin:/sbin";
+}
+
 std::string builder_json(const Places& places) {
   const nlohmann::json settings{
       {"hosts", {"unix://" + places.socket()}},
@@ -100,6 +136,7 @@ std::string builder_json(const Places& places) {
       {"iptables", false},
       {"ip-forward", false},
       {"userland-proxy", false},
+      {"seccomp-profile", places.seccomp()},
       {"storage-driver", "overlay2"},
       {"exec-opts", {"native.cgroupdriver=cgroupfs"}},
       {"runtimes", {{"steps", {{"path", places.runtime()}}}}},
@@ -253,9 +290,9 @@ Result<std::string> names_by_digest(const std::vector<BaseImage>& bases, const o
 
 std::vector<std::string> argv_for(const BuildJob& job, const Text& text, const std::string& file,
                                   const std::vector<std::pair<std::string, std::string>>& more,
-                                  const Places& places) {
+                                  const Places& places, const Program& program) {
   // "host" is the network that the runtime is in: the sandbox's.
-  std::vector<std::string> argv{"/usr/bin/docker", "build", "--force-rm",
+  std::vector<std::string> argv{client_of(program), "build", "--force-rm",
                                 std::string{"--network="} +
                                     (job.network == "none" ? "none" : "host"),
                                 "--iidfile=" + places.image_id()};

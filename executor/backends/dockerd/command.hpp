@@ -8,6 +8,7 @@
 #include "executor/dockerfile/dockerfile.hpp"
 #include "executor/oci/layout.hpp"
 
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -19,11 +20,27 @@ namespace slipway::backends::dockerd {
 /// What the host's program is.
 struct Program {
   std::string version; ///< as it says itself: "20.10.24"
+  /// The operator's folder with it (`tools` of [dind]); "" = it is in /usr. What the folder does
+  /// not have is taken from /usr.
+  std::filesystem::path tools = {};
+  bool has_client = false; ///< `docker` is in that folder too
 };
 
 /// "Docker version 20.10.24+dfsg1, build 5d6db84". Errors: misconfigured (other words; older than
 /// 20.10; 29 and later, which keep images in another way).
 Result<Program> parse_version(std::string_view said);
+
+/// N of the newest Docker Engine API 1.N that a dockerd of this version serves: 41 for 20.10.
+/// Source: moby, API version history.
+unsigned api_of(const Program& program);
+
+/// Its `docker`, in a sandbox.
+std::string client_of(const Program& program);
+
+/// Where sandboxes have Program::tools.
+inline constexpr const char* kToolsPlace = "/tools";
+/// PATH of the daemon and of all that it starts.
+std::string path_for(const std::filesystem::path& tools);
 
 /// Where things are in the builder sandbox.
 struct Places {
@@ -36,6 +53,7 @@ struct Places {
   std::string socket() const { return work + "/docker.sock"; }
   std::string runtime() const { return work + "/runtime"; }
   std::string settings() const { return work + "/daemon.json"; }
+  std::string seccomp() const { return work + "/seccomp.json"; }
   std::string context() const { return work + "/context"; }
   std::string dockerfile() const { return work + "/Dockerfile"; } ///< where it is not the context's
   std::string image_id() const { return work + "/image-id"; }
@@ -91,7 +109,7 @@ Result<std::string> names_by_digest(const std::vector<BaseImage>& bases, const o
 /// arguments that no config and no history has. Golden-tested.
 std::vector<std::string> argv_for(const BuildJob& job, const Text& text, const std::string& file,
                                   const std::vector<std::pair<std::string, std::string>>& more,
-                                  const Places& places);
+                                  const Places& places, const Program& program = {});
 
 /// What `docker save` wrote about the one image. Errors: bad_input.
 struct Saved {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/dockerd/daemon.hpp"
 
+#include "executor/backends/dockerd/builder.hpp"
+#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/base/file.hpp"
 
 #include <nlohmann/json.hpp>
@@ -14,9 +16,9 @@
 namespace slipway::backends::dockerd {
 namespace {
 
+constexpr const char* kSettingsDir = "/etc/slipway-engine";
 constexpr const char* kSocketDir = "/run/slipway-engine";
 constexpr const char* kSocketName = "docker.sock";
-constexpr const char* kDockerd = "/usr/sbin/dockerd";
 
 // PID 1. Of a cgroup that is the engine's own it makes the root of what dockerd sees; the host's
 // tree, which crun leaves below where a user namespace is joined, is under the tmpfs. The socket is
@@ -51,6 +53,7 @@ std::string daemon_json() {
       {"hosts", {std::string{"unix://"} + kSocketDir + "/" + kSocketName}},
       {"icc", false},
       {"no-new-privileges", true},
+      {"seccomp-profile", std::string{kSettingsDir} + "/seccomp.json"},
       {"storage-driver", "overlay2"},
       {"exec-opts", {"native.cgroupdriver=cgroupfs"}},
       {"log-driver", "json-file"},
@@ -73,7 +76,7 @@ sandbox::SandboxSpec daemon_spec(const DaemonParts& parts) {
                  {"io.slipway.role", "engine"}};
   spec.entrypoint = {"/bin/sh", "-c", kFirst};
   spec.user = "0:0";
-  spec.env = {{"HOME", "/root"}, {"PATH", "/usr/bin:/bin:/usr/sbin:/sbin"}};
+  spec.env = {{"HOME", "/root"}, {"PATH", path_for(parts.tools)}};
   spec.ids = parts.ids;
   spec.joins = parts.joins;
   spec.limits = parts.limits;
@@ -82,9 +85,11 @@ sandbox::SandboxSpec daemon_spec(const DaemonParts& parts) {
   spec.volumes = {{parts.images_volume, "/var/lib/docker", false},
                   {parts.workspace_volume, parts.workspace, false},
                   {(parts.folder / "socket").string(), kSocketDir, false},
-                  {(parts.folder / "config").string(), "/etc/slipway-engine", true},
+                  {(parts.folder / "config").string(), kSettingsDir, true},
                   {parts.broker_dir.string(),
                    std::filesystem::path{kBrokerSocket}.parent_path().string(), true}};
+  if (!parts.tools.empty()) spec.volumes.push_back({parts.tools.string(), kToolsPlace, true});
+  spec.seccomp_profile = (parts.folder / "sandbox-seccomp.json").string();
   spec.allow(sandbox::PrivilegedInUserNamespace{
       "dockerd mounts overlays, makes bridges and starts runc; bounded by the job's id slot"});
   spec.allow(sandbox::NewPrivileges{
@@ -110,10 +115,13 @@ Status clear_sockets(sandbox::Podman& podman, const std::filesystem::path& dir) 
 } // namespace
 
 Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
-  if (::access(kDockerd, X_OK) != 0) {
+  if (find_daemon(parts.tools).empty()) {
     return Error{ErrorKind::misconfigured,
-                 std::string{"this host has no "} + kDockerd,
-                 "the operator installs Debian's docker.io (packaging/install-deps run)",
+                 parts.tools.empty() ? "this host has no dockerd in /usr"
+                                     : "there is no dockerd in " + parts.tools.string(),
+                 parts.tools.empty()
+                     ? "the operator installs Debian's docker.io (packaging/install-deps run)"
+                     : "the operator sets `tools` in [dind] to the folder that has it",
                  {}};
   }
   if (Status removed = podman.remove({parts.container}); !removed) return removed;
@@ -125,9 +133,11 @@ Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
     if (::chmod(dir.c_str(), static_cast<mode_t>(mode)) != 0)
       return io_error("chmod", errno, dir.string());
   }
-  if (Status written = replace_file(parts.folder / "config/daemon.json", daemon_json(), 0644);
-      !written)
-    return written;
+  for (const auto& [name, text] : {std::pair{"config/daemon.json", daemon_json()},
+                                   {"config/seccomp.json", container_seccomp()},
+                                   {"sandbox-seccomp.json", sandbox_seccomp()}}) {
+    if (Status written = replace_file(parts.folder / name, text, 0644); !written) return written;
+  }
 
   auto spec = daemon_spec(parts);
   if (Status made = podman.create_volume(parts.images_volume, spec.labels); !made) return made;

@@ -5,7 +5,10 @@
 //   - shares the job's network namespace, so published ports are at the job's localhost, and what
 //     keeps the job from registries keeps the engine from them;
 //   - listens on a unix socket alone, in a folder that no other sandbox sees;
-//   - has the host's /usr read-only, the job's workspace, images of its own, and no credential.
+//   - has the host's /usr and the operator's folder of tools read-only, the job's workspace, images
+//     of its own, and no credential;
+//   - makes no system call, and lets none be made, that the job's own sandbox may not make either,
+//     but for mounts, namespaces and networks (seccomp.hpp).
 #pragma once
 
 #include "executor/base/result.hpp"
@@ -29,6 +32,7 @@ struct DaemonParts {
   std::string workspace_volume;
   std::string workspace;            ///< where it is, in the job as in the engine
   std::filesystem::path folder;     ///< slipway's own, 0700: settings, socket
+  std::filesystem::path tools{};    ///< as Program's
   std::filesystem::path broker_dir; ///< holds docker.sock, for containers that ask for it
   std::function<void(const sandbox::ContainerFacts&)> started = {}; ///< told of the sandbox
   std::chrono::milliseconds deadline{std::chrono::seconds{30}};

@@ -144,12 +144,14 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(Config, ReadsEverySectionAndPrintsItBack) {
   const auto config =
-      parse("[gate]\nthreshold = \"critical\"\ndb_max_age = \"2d\"\n[sandbox]\nmemory = \"2GiB\"\n"
+      parse("[dind]\ntools = \"/opt/docker/bin\"\n"
+            "[gate]\nthreshold = \"critical\"\ndb_max_age = \"2d\"\n[sandbox]\nmemory = \"2GiB\"\n"
             "[[registry]]\nhost = \"reg:5000\"\ncredential = \"operator\"\nusername = "
             "\"ci\"\npassword_file = \"/etc/slipway/reg\"\n",
             "c.toml");
 
   ASSERT_TRUE(config) << config.error().what;
+  EXPECT_EQ(config->dind.tools, "/opt/docker/bin");
   EXPECT_EQ(config->gate.threshold, "critical");
   EXPECT_EQ(config->gate.db_max_age, std::chrono::hours{48});
   EXPECT_EQ(config->sandbox.memory_bytes, 2UL << 30);

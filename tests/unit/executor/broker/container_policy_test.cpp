@@ -131,6 +131,35 @@ TEST(CreateBodyRules, TakesOneNetworkAlongAndTheOthersLater) {
   EXPECT_EQ(order->later_networks[1].endpoint, "{}");
 }
 
+TEST(CreateBodyRules, ANewerApiTakesAllNetworksAtOnceAndHasMembersMore) {
+  const char* const networks = R"({"Image":"a","HostConfig":{"NetworkMode":"front"},
+      "NetworkingConfig":{"EndpointsConfig":{"back":{"Aliases":["db"]},"front":{"MacAddress":"m"}}}})";
+  const auto order = check_container(networks, kRules, 44);
+  ASSERT_TRUE(order) << order.error().text();
+  EXPECT_TRUE(order->later_networks.empty());
+  EXPECT_EQ(Json::parse(order->body), Json::parse(networks));
+
+  struct Since {
+    unsigned api;
+    const char* members;
+  };
+  for (const auto& [api, members] :
+       {Since{42, R"("Mounts":[{"Type":"bind","Source":"/builds/x","Target":"/x",
+                     "BindOptions":{"CreateMountpoint":true}}])"},
+        Since{43, R"("Annotations":{"a":"b"})"},
+        Since{44, R"("Mounts":[{"Type":"bind","Source":"/builds/x","Target":"/x",
+                     "BindOptions":{"ReadOnlyNonRecursive":true}}])"},
+        Since{45, R"("Mounts":[{"Type":"volume","Source":"v","Target":"/x",
+                     "VolumeOptions":{"Subpath":"s"}}])"},
+        Since{46, R"("Mounts":[{"Type":"tmpfs","Target":"/x",
+                     "TmpfsOptions":{"Options":[["exec"]]}}])"}}) {
+    EXPECT_TRUE(check_container(with_host(members), kRules, api)) << members;
+    const auto older = check_container(with_host(members), kRules, api - 1);
+    ASSERT_FALSE(older) << members;
+    EXPECT_EQ(older.error().kind, ErrorKind::denied);
+  }
+}
+
 TEST(CreateBodyRules, TheAddressOfTheOnlyNetworkIsTheContainers) {
   const auto body = [](const std::string& members) {
     const auto order = check_container(
@@ -169,6 +198,18 @@ TEST(CreateBodyRules, WhatIsNoRequestIsRefused) {
   EXPECT_EQ(
       check_container(R"({"Image":"a","hostconfig":{"Binds":["/:/x"]}})", kRules).error().kind,
       ErrorKind::denied);
+}
+
+TEST(NetworkAndVolumeBodies, ANetworkWithoutIpv4IsOfANewerApi) {
+  const char* const body = R"({"Name":"n","EnableIPv4":false,"EnableIPv6":true})";
+  const auto order = check_body(ContainerCall::create_network, body, 48);
+  ASSERT_TRUE(order) << order.error().text();
+  EXPECT_EQ(Json::parse(*order)["EnableIPv4"], false);
+  // An older engine's networks all have it: what says no more than that is not said.
+  const auto older =
+      check_body(ContainerCall::create_network, R"({"Name":"n","EnableIPv4":true})", 47);
+  ASSERT_TRUE(older) << older.error().text();
+  EXPECT_FALSE(Json::parse(*older).contains("EnableIPv4"));
 }
 
 TEST(NetworkAndVolumeBodies, OnlyTheEnginesOwnKindsPass) {

@@ -20,6 +20,8 @@ TEST(RequestTarget, DropsTheVersionAndDecodesOnce) {
   }
   EXPECT_EQ(parse_target("/images/%2525/json")->path, "/images/%25/json");
   EXPECT_EQ(parse_target("/version")->path, "/version");
+  EXPECT_EQ(parse_target("/v1.47/version")->api, 47U);
+  EXPECT_EQ(parse_target("/version")->api, 0U);
 }
 
 TEST(RequestTarget, RefusesWhatIsNoTarget) {

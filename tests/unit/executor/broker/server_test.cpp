@@ -42,8 +42,10 @@ public:
     return UniqueFd{ends[0]};
   }
   bool is_started() override { return started; }
+  unsigned api() override { return newest; }
   const ContainerRules& rules() const override { return rules_; }
 
+  unsigned newest = kOldestApi;
   bool allowed = true;
   std::atomic<bool> started = true;
   std::atomic<int> theirs = -1; ///< the engine's end, the test's to close
@@ -731,6 +733,41 @@ TEST_F(BrokerServer, WithoutTheGrantNoCallReachesTheEngine) {
   EXPECT_NE(said.find("403"), std::string::npos) << said;
   EXPECT_NE(said.find("dind = true"), std::string::npos) << said;
   EXPECT_EQ(service.theirs, -1);
+}
+
+TEST_F(BrokerServer, ANewerEngineIsAskedAsItsClientAsksAndToldOfAsFarAsSlipwayGoes) {
+  FakeContainerService service;
+  service.newest = 51;
+  containers = &service;
+  start();
+
+  const auto said = ask("GET /version HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(said.find("Api-Version: 1.44\r\n"), std::string::npos) << said;
+  EXPECT_NE(said.find(R"("ApiVersion":"1.44")"), std::string::npos) << said;
+  EXPECT_EQ(said.find("1.41"), std::string::npos) << said;
+
+  struct Asked {
+    const char* by;
+    const char* engine;
+  };
+  for (const auto& [by, engine_path] :
+       {Asked{"/v1.24/containers/web/json", "/v1.41/containers/web/json"},
+        Asked{"/containers/web/json", "/v1.41/containers/web/json"},
+        Asked{"/v1.44/containers/web/json", "/v1.44/containers/web/json"},
+        Asked{"/v1.51/containers/web/json", "/v1.51/containers/web/json"},
+        Asked{"/v1.60/containers/web/json", "/v1.51/containers/web/json"},
+        Asked{"/v1.42/containers/web/stop?signal=USR1",
+              "/v1.42/containers/web/stop?signal=USR1"}}) {
+    const bool stops = std::string{by}.find("/stop") != std::string::npos;
+    const auto client = connect();
+    send(client, stops ? post(by, "") : std::string{"GET "} + by + " HTTP/1.1\r\nHost: d\r\n\r\n");
+    auto engine = next_engine(service);
+    const auto asked = receive(engine, milliseconds{300});
+    EXPECT_TRUE(asked.starts_with((stops ? "POST " : "GET ") + std::string{engine_path} + " HTTP"))
+        << asked;
+    engine.reset();
+    (void)receive(client);
+  }
 }
 
 TEST_F(BrokerServer, AnAttachedStreamGoesBothWaysAndEndsWithItsEngine) {

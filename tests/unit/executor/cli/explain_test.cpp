@@ -259,6 +259,23 @@ TEST_F(BackendsTest, ReadsWhatEachToolSays) {
   EXPECT_EQ(tools.at("buildkit").hint, "set `buildkitd` in [buildkit] to its path");
 }
 
+TEST_F(BackendsTest, TakesTheOperatorsDockerdAndTheHostsClientForIt) {
+  for (const char* name : {"dockerd", "docker"})
+    program(name);
+  config_.dind.tools = dir_.path() / "newer";
+  std::filesystem::create_directory(config_.dind.tools);
+  says_ = {{"dockerd", "Docker version 28.5.2, build x\n"}};
+
+  auto tools = probe();
+  EXPECT_EQ(tools.at("dind").problem, "there is no dockerd in " + config_.dind.tools.string());
+  EXPECT_NE(tools.at("dind").hint.find("`tools` in [dind]"), std::string::npos);
+
+  program("newer/dockerd");
+  tools = probe();
+  EXPECT_EQ(tools.at("dind").version, "28.5.2");
+  EXPECT_EQ(tools.at("dind").program, (config_.dind.tools / "dockerd").string());
+}
+
 TEST_F(BackendsTest, SaysWhyBuildahAndPodmanAreNotUsed) {
   for (const char* name : {"buildah", "podman"})
     program(name);

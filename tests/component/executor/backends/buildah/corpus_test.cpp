@@ -152,12 +152,17 @@ TEST_P(Corpus, IsTheSameFromEveryBackend) {
       first = digest;
   }
   // Docker's builder is asked wherever the router allows it: the others' image is the measure.
-  if (const auto program = World::dockerd().empty()
-                               ? Result<dockerd::Program>{Error{ErrorKind::not_found, "", "", {}}}
-                               : dockerd::probe(world->runner, World::dockerd());
-      program && against(dockerd::descriptor_of(*program), copy, job).empty()) {
-    const auto built = build_with("dind", job);
-    ASSERT_TRUE(built.ok()) << "dind: " << built.error().text() << "\n" << world->said;
+  // A newer one is asked for what it alone can.
+  bool has_dind = false;
+  for (const auto& tools : {fs::path{}, World::newer_dockerd()}) {
+    const auto daemon = dockerd::find_daemon(tools);
+    if (daemon.empty() || has_dind) break;
+    const auto program = dockerd::probe(world->runner, daemon, tools);
+    if (!program || !against(dockerd::descriptor_of(*program), copy, job).empty()) continue;
+    has_dind = true;
+    const auto built = world->build_with_dind(job, tools);
+    ASSERT_TRUE(built.ok()) << "dind " << program->version << ": " << built.error().text() << "\n"
+                            << world->said;
     (void)world->config_of(built->manifest);
     std::string known;
     for (const auto& line : differs.value("dind", std::vector<std::string>{}))

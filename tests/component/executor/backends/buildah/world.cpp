@@ -270,10 +270,14 @@ Result<Built> World::build_with_kaniko(const BuildJob& one) {
   return kaniko::KanikoBackend{*program, client(), open, dir / "bases"}.build(one, *result);
 }
 
-Result<Built> World::build_with_dind(const BuildJob& one) {
-  const auto program = dockerd::probe(runner, dockerd());
+fs::path World::newer_dockerd() {
+  return environment("SLIPWAY_TEST_DOCKERD");
+}
+
+Result<Built> World::build_with_dind(const BuildJob& one, const fs::path& folder) {
+  const auto program = dockerd::probe(runner, dockerd::find_daemon(folder), folder);
   if (!program) return Error{program.error()};
-  const dockerd::OpenWorkshop open = [this](bool network) {
+  const dockerd::OpenWorkshop open = [this, &folder](bool network) {
     dockerd::BuilderParts parts;
     parts.job = "test-" + config.owner;
     parts.owner = config.owner;
@@ -284,6 +288,7 @@ Result<Built> World::build_with_dind(const BuildJob& one) {
     fs::create_directories(parts.socket_dir);
     parts.init_dir = config.init_dir;
     parts.bases = dir / "bases";
+    parts.tools = folder;
     parts.network = network;
     return dockerd::open_builder(*podman, parts);
   };

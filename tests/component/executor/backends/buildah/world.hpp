@@ -56,7 +56,10 @@ public:
   Result<Built> build_with_kaniko(const BuildJob& job);
   /// Where this machine has dockerd; "" where it has none.
   static std::string dockerd() { return dockerd::find_daemon().string(); }
-  Result<Built> build_with_dind(const BuildJob& job);
+  /// `folder`: of another daemon, as [dind] has it.
+  Result<Built> build_with_dind(const BuildJob& job, const std::filesystem::path& folder = {});
+  /// The folder of a dockerd of its Go module, newer than the distribution's; "" = there is none.
+  static std::filesystem::path newer_dockerd();
   /// Started by the first call; null where there are no tools of BuildKit.
   BuildBackend* buildkit();
   oci::ImageConfig config_of(const oci::Digest& manifest);

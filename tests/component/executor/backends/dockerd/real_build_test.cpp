@@ -5,9 +5,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <string>
 
 namespace slipway::backends::dockerd {
@@ -169,6 +172,52 @@ TEST_F(DockerdBuild, AStepSeesTheSandboxesNetworkAndNeitherDaemonNorSocket) {
   EXPECT_TRUE(says("CapEff:\t00000000a80425fb")) << said;
   EXPECT_TRUE(says("2")) << "addresses: its own and the loopback's: " << said;
   EXPECT_TRUE(says("looked")) << said;
+}
+
+/// "NAME" to "ok" or the error's number, of the lines of tests/programs/system_calls.cpp.
+std::map<std::string, std::string> outcomes(const std::string& said) {
+  std::map<std::string, std::string> outcomes;
+  std::istringstream lines{said};
+  for (std::string line; std::getline(lines, line);) {
+    const auto space = line.find(' ');
+    if (space != std::string::npos) outcomes[line.substr(0, space)] = line.substr(space + 1);
+  }
+  return outcomes;
+}
+
+TEST_F(DockerdBuild, AStepMakesTheCallsThatProgramsNeedAndNoOthers) {
+  const auto folder = world->dir / "calls";
+  const auto program = folder / "system_calls";
+  std::filesystem::create_directory(folder);
+  std::filesystem::copy_file(
+      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "system_calls", program);
+  world->bring(folder, "/builds/calls");
+  process::Command alone;
+  alone.argv = {program.string()};
+
+  const auto control = world->runner.run(alone);
+  auto job = world->job("FROM busybox\nCOPY system_calls /calls\nRUN echo; /calls\n");
+  job.context_dir = "/builds/calls";
+  const auto said = said_by(job);
+
+  ASSERT_TRUE(control.ok());
+  auto free = outcomes(control->out);
+  auto step = outcomes(said);
+  const std::string refused = std::to_string(EPERM);
+  for (const char* call :
+       {"add_key", "keyctl", "io_uring_setup", "unshare_user", "clone_user", "no_randomize"}) {
+    EXPECT_EQ(free[call], "ok") << "control: " << call << " of the same user, without a filter";
+    EXPECT_EQ(step[call], refused) << call << said;
+  }
+  EXPECT_EQ(free["clone3_user"], "ok");
+  EXPECT_EQ(step["clone3_user"], std::to_string(ENOSYS)) << said;
+  // A kernel may lack these, or keep them from users.
+  for (const char* call :
+       {"perf_event_open", "userfaultfd", "socket_alg", "socket_alg_high", "socket_vsock"})
+    EXPECT_EQ(step[call], refused) << call << ", without a filter: " << free[call];
+  for (const char* call : {"socket_inet", "socket_inet6", "socket_netlink", "socket_unix",
+                           "personality_asked", "trace_me", "memfd", "threads"})
+    EXPECT_EQ(step[call], "ok") << call << said;
 }
 
 TEST_F(DockerdBuild, WithoutANetworkThereIsNone) {

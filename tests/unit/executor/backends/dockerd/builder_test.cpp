@@ -43,6 +43,19 @@ TEST(DockerdBuilder, HasNoNamespaceNoWorkspaceAndNoSocketOfTheJob) {
                                               "/usr/lib/slipway:/run/slipway/bin:ro"}));
 }
 
+TEST(DockerdBuilder, HasAFilterOfItsOwnAndTheOperatorsTools) {
+  auto configured = parts();
+  configured.socket_dir = "/run/j1";
+  configured.tools = "/opt/docker/bin";
+
+  const auto spec = builder_spec(configured, "n");
+
+  EXPECT_EQ(spec.seccomp_profile, "/run/j1/dind-seccomp.json");
+  EXPECT_EQ(spec.volumes.back().source, "/opt/docker/bin");
+  EXPECT_EQ(spec.volumes.back().target, "/tools");
+  EXPECT_TRUE(spec.volumes.back().read_only);
+}
+
 TEST(DockerdBuilder, HasTheProxyOnlyWithANetwork) {
   auto closed = parts();
   closed.proxies = "/run/j1/egress";

@@ -39,11 +39,37 @@ TEST(DockerdVersion, IsOneThatSlipwayKnows) {
     EXPECT_EQ(parse_version(said).error().kind, ErrorKind::misconfigured) << said;
 }
 
+TEST(DockerdVersion, SaysWhichApiItSpeaks) {
+  for (const auto& [version, api] : std::vector<std::pair<const char*, unsigned>>{{"20.10.24", 41},
+                                                                                  {"23.0.6", 42},
+                                                                                  {"24.0.9", 43},
+                                                                                  {"25.0.6", 44},
+                                                                                  {"26.1.4", 45},
+                                                                                  {"27.1.1", 46},
+                                                                                  {"27.5.1", 47},
+                                                                                  {"28.0.4", 48},
+                                                                                  {"28.1.0", 49},
+                                                                                  {"28.2.2", 50},
+                                                                                  {"28.5.2", 51},
+                                                                                  {"28.10.0", 51}})
+    EXPECT_EQ(api_of({version}), api) << version;
+}
+
+TEST(DockerdTools, ComeBeforeTheHostsOwn) {
+  Program program{"28.5.2", "/opt/docker/bin"};
+  EXPECT_EQ(path_for(program.tools), "/tools:/usr/bin:/bin:/usr/sbin:/sbin");
+  EXPECT_EQ(client_of(program), "/usr/bin/docker");
+
+  program.has_client = true;
+  EXPECT_EQ(argv_for(job(), {}, "/f", {}, {}, program)[0], "/tools/docker");
+}
+
 TEST(DockerdSettings, AreHardenedAndWithoutANetwork) {
   const auto settings = nlohmann::json::parse(builder_json());
 
   EXPECT_EQ(settings["hosts"], nlohmann::json({"unix:///build/docker.sock"}));
   EXPECT_EQ(settings["bridge"], "none");
+  EXPECT_EQ(settings["seccomp-profile"], "/build/seccomp.json");
   EXPECT_EQ(settings["iptables"], false);
   EXPECT_EQ(settings["storage-driver"], "overlay2");
   EXPECT_EQ(settings["log-opts"]["max-size"], "10m");

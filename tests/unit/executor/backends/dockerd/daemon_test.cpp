@@ -30,6 +30,8 @@ TEST(Daemon, ListensOnItsSocketAloneAndIsHardened) {
   EXPECT_EQ(settings["hosts"], nlohmann::json({"unix:///run/slipway-engine/docker.sock"}));
   EXPECT_EQ(settings["icc"], false);
   EXPECT_EQ(settings["no-new-privileges"], true);
+  EXPECT_EQ(settings["seccomp-profile"], "/etc/slipway-engine/seccomp.json");
+  EXPECT_EQ(settings["default-ulimits"]["core"]["Hard"], 0);
   EXPECT_EQ(settings["storage-driver"], "overlay2");
   EXPECT_EQ(settings["log-opts"]["max-size"], "10m");
   EXPECT_FALSE(settings.contains("registry-mirrors"));
@@ -56,6 +58,19 @@ TEST(Daemon, SandboxJoinsTheJobAndMountsNothingElse) {
   EXPECT_EQ(body["netns"]["value"], "slipway-j1-job");
   EXPECT_FALSE(body.contains("idmappings"));
   EXPECT_FALSE(body.contains("Networks"));
+  EXPECT_EQ(body["seccomp_profile_path"], "/run/user/1/slipway/j1/engine/sandbox-seccomp.json");
+}
+
+TEST(Daemon, HasTheOperatorsToolsReadOnlyAndBeforeTheHostsOwn) {
+  auto configured = parts();
+  configured.tools = "/opt/docker/bin";
+
+  const auto spec = daemon_spec(configured);
+
+  EXPECT_EQ(spec.volumes.back().source, "/opt/docker/bin");
+  EXPECT_EQ(spec.volumes.back().target, "/tools");
+  EXPECT_TRUE(spec.volumes.back().read_only);
+  EXPECT_EQ(spec.env.back().second, "/tools:/usr/bin:/bin:/usr/sbin:/sbin");
 }
 
 } // namespace

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes system calls that containers do not need, and some that they do, each in a process of its
+// own, and says of each what came of it: "NAME ok", or "NAME" and the error's number. Static, so
+// that it runs in an image with nothing in it.
+#include <linux/io_uring.h>
+#include <linux/keyctl.h>
+#include <linux/perf_event.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+namespace {
+
+constexpr int kUserModeOnly = 1; // UFFD_USER_MODE_ONLY, of newer headers
+constexpr long kHighBits = 1L << 32;
+
+/// Of a call that makes a process: the new one ends, this one waits.
+bool made_process(long pid) {
+  if (pid == 0) ::_exit(0);
+  if (pid < 0) return false;
+  const int problem = errno;
+  (void)::waitpid(static_cast<pid_t>(pid), nullptr, __WALL);
+  errno = problem;
+  return true;
+}
+
+bool add_key() {
+  return ::syscall(SYS_add_key, "user", "slipway-test", "x", 1, KEY_SPEC_PROCESS_KEYRING) >= 0;
+}
+bool keyctl() {
+  return ::syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 1) >= 0;
+}
+bool perf_event_open() {
+  perf_event_attr what{};
+  what.type = PERF_TYPE_SOFTWARE;
+  what.size = sizeof what;
+  what.config = PERF_COUNT_SW_TASK_CLOCK;
+  what.exclude_kernel = 1;
+  what.exclude_hv = 1;
+  return ::syscall(SYS_perf_event_open, &what, 0, -1, -1, 0) >= 0;
+}
+bool userfaultfd() {
+  return ::syscall(SYS_userfaultfd, kUserModeOnly) >= 0;
+}
+bool io_uring_setup() {
+  io_uring_params settings{};
+  return ::syscall(SYS_io_uring_setup, 1, &settings) >= 0;
+}
+bool unshare_user() {
+  return ::unshare(CLONE_NEWUSER) == 0;
+}
+bool clone_user() {
+  return made_process(::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, nullptr, nullptr, nullptr, 0));
+}
+bool clone3_user() {
+  clone_args how{};
+  how.flags = CLONE_NEWUSER;
+  how.exit_signal = SIGCHLD;
+  return made_process(::syscall(SYS_clone3, &how, sizeof how));
+}
+bool no_randomize() {
+  return ::syscall(SYS_personality, ADDR_NO_RANDOMIZE) >= 0;
+}
+bool socket_alg() {
+  return ::syscall(SYS_socket, AF_ALG, SOCK_SEQPACKET, 0) >= 0;
+}
+bool socket_alg_high() {
+  return ::syscall(SYS_socket, kHighBits | AF_ALG, SOCK_SEQPACKET, 0) >= 0;
+}
+bool socket_vsock() {
+  return ::syscall(SYS_socket, AF_VSOCK, SOCK_STREAM, 0) >= 0;
+}
+
+bool socket_inet() {
+  return ::socket(AF_INET, SOCK_STREAM, 0) >= 0;
+}
+bool socket_inet6() {
+  return ::socket(AF_INET6, SOCK_DGRAM, 0) >= 0 || errno == EAFNOSUPPORT; // a kernel without
+}
+bool socket_netlink() {
+  return ::socket(AF_NETLINK, SOCK_RAW, 0) >= 0;
+}
+bool socket_unix() {
+  return ::socket(AF_UNIX, SOCK_STREAM, 0) >= 0;
+}
+bool personality_asked() {
+  return ::syscall(SYS_personality, 0xffffffffUL) >= 0;
+}
+bool trace_me() {
+  return ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) == 0;
+}
+bool memfd() {
+  return ::syscall(SYS_memfd_create, "x", 0) >= 0;
+}
+bool threads() {
+  int count = 0;
+  for (int i = 0; i < 8; ++i)
+    std::thread{[&] { ++count; }}.join();
+  return count == 8;
+}
+
+struct Deed {
+  const char* name;
+  bool (*done)();
+};
+constexpr Deed kDeeds[] = {
+    {"add_key", add_key},
+    {"keyctl", keyctl},
+    {"perf_event_open", perf_event_open},
+    {"userfaultfd", userfaultfd},
+    {"io_uring_setup", io_uring_setup},
+    {"unshare_user", unshare_user},
+    {"clone_user", clone_user},
+    {"clone3_user", clone3_user},
+    {"no_randomize", no_randomize},
+    {"socket_alg", socket_alg},
+    {"socket_alg_high", socket_alg_high},
+    {"socket_vsock", socket_vsock},
+    {"socket_inet", socket_inet},
+    {"socket_inet6", socket_inet6},
+    {"socket_netlink", socket_netlink},
+    {"socket_unix", socket_unix},
+    {"personality_asked", personality_asked},
+    {"trace_me", trace_me},
+    {"memfd", memfd},
+    {"threads", threads},
+};
+
+} // namespace
+
+int main() {
+  for (const Deed& deed : kDeeds) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      errno = 0;
+      ::_exit(deed.done() ? 0 : errno);
+    }
+    int ended = 0;
+    if (child < 0 || ::waitpid(child, &ended, 0) != child || !WIFEXITED(ended)) {
+      std::printf("%s ended\n", deed.name);
+    } else if (WEXITSTATUS(ended) == 0) {
+      std::printf("%s ok\n", deed.name);
+    } else {
+      std::printf("%s %d\n", deed.name, WEXITSTATUS(ended));
+    }
+  }
+  return 0;
+}
