@@ -188,8 +188,6 @@ std::optional<std::pair<const System*, std::string>> system_of(std::string_view 
     if (bucket == system.bucket && !bucket.ends_with(' ')) return std::pair{&system, std::string{}};
     if (!bucket.starts_with(system.bucket)) continue;
     const auto release = bucket.substr(system.bucket.size());
-    // Of later ones Trivy knows no repositories of its own accord, and an image has to name them.
-    if (red_hat_release(bucket) && (release.size() != 1 || release < "6")) continue;
     if (is_number(release)) return std::pair{&system, std::string{release}};
   }
   return std::nullopt;

@@ -103,6 +103,23 @@ Status look_like_java_database(const std::filesystem::path& file) {
 
 } // namespace
 
+namespace {
+
+/// Whether one of Red Hat's advisories is about one of these products.
+bool concerns(std::string_view advisory, const std::set<std::int64_t>& products) {
+  const auto document = nlohmann::json::parse(advisory, nullptr, false);
+  if (!document.is_object()) return false;
+  for (const auto& entry : document.value("Entries", nlohmann::json::array())) {
+    if (!entry.is_object()) continue;
+    for (const auto& product : entry.value("Affected", nlohmann::json::array()))
+      if (product.is_number_integer() && products.contains(product.get<std::int64_t>()))
+        return true;
+  }
+  return false;
+}
+
+} // namespace
+
 std::optional<std::string> bucket_for(std::string_view family, std::string_view release) {
   if (family == "alpine") {
     // What will be the next release goes by the name of its repositories.
@@ -121,7 +138,13 @@ std::optional<std::string> bucket_for(std::string_view family, std::string_view 
     // 2016.09 to 2018.03 are one release.
     return "amazon linux " + (major == "2" || major == "2022" || major == "2023" ? major : "1");
   }
-  if (family == "redhat" || family == "centos") return "Red Hat " + first_parts(release, 1);
+  if (family == "redhat" || family == "centos") {
+    // Of later ones Trivy asks for what the image says of its repositories, and fails where the DB
+    // does not know them.
+    const auto major = first_parts(release, 1);
+    if (major.size() != 1 || major < "6") return std::nullopt;
+    return "Red Hat " + major;
+  }
   if (family == "cbl-mariner") return "CBL-Mariner " + first_parts(release, 2);
   if (family == "photon") return "Photon OS " + std::string{release};
   if (family == "sles") return "SUSE Linux Enterprise " + std::string{release};
@@ -186,8 +209,15 @@ Result<bool> has_advisories(const std::filesystem::path& dir, const std::string&
   if (const auto release = red_hat_release(bucket)) {
     auto products = red_hat_products(*file, *release);
     if (!products) return std::move(products).error();
-    if (products->empty()) return false;
-    return file->has_bucket(kRedHatBucket);
+    bool any = false;
+    auto searched = file->search(kRedHatBucket, [&](const std::vector<std::string>&,
+                                                    std::string_view, std::string_view text) {
+      any = concerns(text, *products);
+      return !any;
+    });
+    if (!searched)
+      return std::move(searched).error().in("looking for '" + bucket + "' in trivy.db");
+    return any;
   }
   auto known = file->has_bucket(bucket);
   if (!known) return std::move(known).error().in("looking for '" + bucket + "' in trivy.db");

@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <future>
+#include <map>
 #include <memory>
 #include <set>
 #include <thread>
@@ -30,7 +31,7 @@ constexpr int kMostBridges = 256; // podman0 to podman255: Podman takes the lowe
 constexpr std::size_t kMostMemoryBytes = 1UL << 20;
 constexpr std::size_t kMostAddressesPerHost = 512;
 constexpr std::chrono::milliseconds kResolveDeadline{10000};
-constexpr std::chrono::hours kRemembered{1}; // what was refused; as egress_script() has it
+constexpr std::chrono::seconds kNoted{3600}; // what was refused is known so long
 
 bool is_address(int family, const std::string& text) {
   std::array<unsigned char, sizeof(in6_addr)> binary{};
@@ -140,15 +141,10 @@ std::string meaning_of_closed(const json& expression) {
   return from && size == 2 && last.contains("reject") ? "closed router" : "";
 }
 
-// What follows the address in a rule that writes down TCP and UDP in a set: it lets nothing pass.
+// What follows the address in a rule that writes it down in a set: it lets nothing pass.
 bool notes_refusal(const json& expression, const std::string& set) {
-  static const json kBoth{{"set", {"tcp", "udp"}}};
-  const auto& kind = member(expression[1], "match");
   const auto& note = member(expression.back(), "set");
-  return expression.size() == 3 && member(kind, "op") == "==" &&
-         member(member(member(kind, "left"), "meta"), "key") == "l4proto" &&
-         member(kind, "right") == kBoth && member(note, "op") == "update" &&
-         member(note, "set") == set;
+  return expression.size() == 2 && member(note, "op") == "update" && member(note, "set") == set;
 }
 
 // "@set" of a rule that refuses all that goes to the set, "@set tcp" where only TCP, "@set noted"
@@ -260,7 +256,8 @@ Result<Addresses> blocked_addresses(const std::vector<std::string>& hosts, const
 }
 
 std::string egress_script(const std::vector<std::string>& addresses4,
-                          const std::vector<std::string>& addresses6, bool isolate) {
+                          const std::vector<std::string>& addresses6, bool isolate,
+                          const std::vector<NotedRefusal>& noted) {
   // One nft transaction: declaring first makes the deletion good on an empty ruleset too, and no
   // packet meets a moment without rules. Before Podman's own chains, and before connection
   // tracking, so that an open connection ends as well. Refused, not dropped: a job fails at once
@@ -275,17 +272,25 @@ std::string egress_script(const std::vector<std::string>& addresses4,
     return pairs;
   };
   const auto bridges = pairs_of("podman", isolate ? kMostBridges : 0);
-  // A set that is full takes no more; the packet is refused all the same.
-  const auto noted = [](const std::string& name, const std::string& address) {
-    return "\tset " + name + " {\n\t\ttype ifname . " + address +
-           " . inet_proto . inet_service\n\t\tsize 4096\n\t\tflags dynamic,timeout\n"
-           "\t\ttimeout 1h\n\t}\n";
+  // By address, not by port: no job can fill it. The packet is refused in any case.
+  const auto notes = [&noted](const std::string& name, const std::string& type, bool v6) {
+    std::vector<std::string> elements;
+    for (const auto& one : noted) {
+      if ((one.address.find(':') != std::string::npos) == v6)
+        elements.push_back("\"" + one.bridge + "\" . " + one.address + " expires " +
+                           std::to_string(one.left.count()) + "s");
+    }
+    return set_of(name.c_str(),
+                  ("ifname . " + type + "\n\t\tsize 4096\n\t\tflags dynamic,timeout\n\t\ttimeout " +
+                   std::to_string(kNoted.count()) + "s")
+                      .c_str(),
+                  elements);
   };
   return std::string{kRemoveTable} + "table inet slipway_egress {\n" +
          set_of("blocked4", "ipv4_addr", addresses4) + set_of("blocked6", "ipv6_addr", addresses6) +
          set_of("same_bridge", "ifname . ifname", bridges) +
          set_of("closed", "ifname . ifname", pairs_of("swc", kMostClosed)) +
-         noted("refused4", "ipv4_addr") + noted("refused6", "ipv6_addr") +
+         notes("refused4", "ipv4_addr", false) + notes("refused6", "ipv6_addr", true) +
          "\tchain forward {\n"
          "\t\ttype filter hook forward priority -300; policy accept;\n"
          "\t\tiifname \"swc*\" iifname . oifname != @closed meta l4proto tcp reject with tcp "
@@ -295,10 +300,8 @@ std::string egress_script(const std::vector<std::string>& addresses4,
          (isolate ? "\t\tiifname \"podman*\" oifname \"podman*\" iifname . oifname != "
                     "@same_bridge drop\n"
                   : "") +
-         "\t\tip daddr @blocked4 meta l4proto { tcp, udp } update @refused4 "
-         "{ iifname . ip daddr . meta l4proto . th dport }\n"
-         "\t\tip6 daddr @blocked6 meta l4proto { tcp, udp } update @refused6 "
-         "{ iifname . ip6 daddr . meta l4proto . th dport }\n"
+         "\t\tip daddr @blocked4 update @refused4 { iifname . ip daddr }\n"
+         "\t\tip6 daddr @blocked6 update @refused6 { iifname . ip6 daddr }\n"
          "\t\tip daddr @blocked4 meta l4proto tcp reject with tcp reset\n"
          "\t\tip6 daddr @blocked6 meta l4proto tcp reject with tcp reset\n"
          "\t\tip daddr @blocked4 reject with icmpx admin-prohibited\n"
@@ -315,6 +318,31 @@ std::string egress_script(const std::vector<std::string>& addresses4,
          "\t\toifname \"tap0\" masquerade\n"
          "\t}\n"
          "}\n";
+}
+
+std::vector<NotedRefusal> noted_in(const std::string& listing) {
+  std::vector<NotedRefusal> noted;
+  const auto document = json::parse(listing, nullptr, false);
+  const auto& objects = member(document, "nftables");
+  if (!objects.is_array()) return noted;
+  for (const auto& object : objects) {
+    const auto& set = member(object, "set");
+    const auto& elements = member(set, "elem");
+    if (!elements.is_array() ||
+        (member(set, "name") != "refused4" && member(set, "name") != "refused6"))
+      continue;
+    for (const auto& entry : elements) {
+      const auto& element = member(entry, "elem");
+      const auto& key = member(member(element, "val"), "concat");
+      const auto& left = member(element, "expires");
+      if (!key.is_array() || key.size() != 2 || !key[0].is_string() || !key[1].is_string() ||
+          !left.is_number_unsigned() || left.get<std::int64_t>() > kNoted.count())
+        continue;
+      noted.push_back({key[0].get<std::string>(), key[1].get<std::string>(),
+                       std::chrono::seconds{left.get<std::int64_t>()}});
+    }
+  }
+  return noted;
 }
 
 bool is_in_force(const std::string& listing, const Addresses& addresses, bool isolate) {
@@ -380,17 +408,19 @@ Status enforce(Podman& podman, const Addresses& addresses, bool isolate) {
                  "install nftables; the kernel needs nf_tables",
                  {}};
   };
+  std::vector<NotedRefusal> noted; // what is known of jobs stays known
   const auto in_force = [&]() -> Result<bool> {
     auto listing =
         podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
     if (!listing) return std::move(listing).error();
+    noted = noted_in(listing->out);
     return process::succeeded(listing->ending) && is_in_force(listing->out, addresses, isolate);
   };
   auto already = in_force();
   if (!already) return std::move(already).error();
   if (*already) return {};
   auto applied = apply(egress_script({addresses.v4.begin(), addresses.v4.end()},
-                                     {addresses.v6.begin(), addresses.v6.end()}, isolate));
+                                     {addresses.v6.begin(), addresses.v6.end()}, isolate, noted));
   if (!applied) return applied;
   auto now = in_force();
   if (!now) return std::move(now).error();
@@ -414,56 +444,29 @@ Status enforce_egress(Podman& podman, const Egress& egress) {
   return enforce(podman, *addresses, egress.isolate);
 }
 
-std::vector<RefusedConnection> refused_in(const std::string& listing,
-                                          const std::set<std::string>& bridges,
-                                          std::chrono::seconds within) {
-  std::vector<RefusedConnection> refused;
-  const auto document = json::parse(listing, nullptr, false);
-  const auto& objects = member(document, "nftables");
-  if (!objects.is_array()) return refused;
-  const auto oldest = std::chrono::seconds{kRemembered} - within;
-  for (const auto& object : objects) {
-    const auto& set = member(object, "set");
-    const auto& elements = member(set, "elem");
-    if (!elements.is_array() || !member(set, "name").is_string() ||
-        !member(set, "name").get<std::string>().starts_with("refused"))
-      continue;
-    for (const auto& entry : elements) {
-      const auto& element = member(entry, "elem");
-      const auto& key = member(member(element, "val"), "concat");
-      const auto& left = member(element, "expires");
-      if (!key.is_array() || key.size() != 4 || !key[0].is_string() || !key[1].is_string() ||
-          !key[2].is_string() || !key[3].is_number_unsigned() || !left.is_number_integer() ||
-          left.get<std::int64_t>() < oldest.count() || !bridges.contains(key[0].get<std::string>()))
-        continue;
-      refused.push_back({key[1].get<std::string>(), key[1].get<std::string>(),
-                         key[2].get<std::string>(), key[3].get<unsigned>()});
-    }
-  }
-  std::sort(refused.begin(), refused.end());
-  refused.erase(std::unique(refused.begin(), refused.end()), refused.end());
-  return refused;
-}
-
-Result<std::vector<RefusedConnection>>
-refused_connections(Podman& podman, const std::vector<std::string>& blocked_hosts,
-                    const std::set<std::string>& bridges, std::chrono::seconds within) {
-  if (bridges.empty() || !podman.has_network_namespace()) return std::vector<RefusedConnection>{};
+Result<std::vector<Refusal>> refusals(Podman& podman, const std::vector<std::string>& blocked_hosts,
+                                      const std::map<std::string, std::chrono::seconds>& bridges) {
+  std::vector<Refusal> told;
+  if (bridges.empty() || !podman.has_network_namespace()) return told;
   auto listing =
       podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
   if (!listing) return std::move(listing).error();
   if (!process::succeeded(listing->ending))
     return Error{
         ErrorKind::io, "nft: " + process::describe(listing->ending) + ": " + listing->err, "", {}};
-  auto refused = refused_in(listing->out, bridges, within);
   const auto names = read_memory(memory_of(podman.engine()));
-  for (const auto& entry : blocked_hosts) {
-    const auto host = host_of(entry);
-    const auto addresses = texts_of(member(names, host.c_str()));
-    for (auto& connection : refused)
-      if (addresses.contains(connection.address)) connection.host = host;
+  for (const auto& one : noted_in(listing->out)) {
+    const auto asked = bridges.find(one.bridge);
+    if (asked == bridges.end() || kNoted - one.left > asked->second) continue;
+    std::string hosts;
+    for (const auto& entry : blocked_hosts) {
+      const auto host = host_of(entry);
+      if (host != one.address && texts_of(member(names, host.c_str())).contains(one.address))
+        hosts += (hosts.empty() ? "" : " or ") + host;
+    }
+    told.push_back({one.bridge, hosts.empty() ? one.address : hosts, one.address});
   }
-  return refused;
+  return told;
 }
 
 Status follow_egress(Podman& podman, const Egress& egress, std::optional<Addresses>& known) {

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -50,27 +51,22 @@ Result<Addresses> registry_addresses(const Engine& engine, const Egress& egress)
 /// A name that is slow to resolve has its remembered addresses. Errors: those of enforce_egress.
 Status follow_egress(Podman& podman, const Egress& egress, std::optional<Addresses>& known);
 
-/// A connection to a registry that the table refused.
-struct RefusedConnection {
-  std::string host; ///< as the configuration has it, without its port; else the address
+/// Those of `nft --json list table inet slipway_egress`.
+std::vector<NotedRefusal> noted_in(const std::string& listing);
+
+/// A registry that somebody was kept from.
+struct Refusal {
+  std::string bridge;
+  std::string
+      hosts; ///< as the configuration has them, without port, " or " between; or the address
   std::string address;
-  std::string protocol; ///< "tcp" or "udp"
-  unsigned port = 0;
-  auto operator<=>(const RefusedConnection&) const = default;
 };
 
-/// Those of `nft --json list table inet slipway_egress`, by sandboxes on `bridges`, not longer ago
-/// than `within` (an hour at most), in order and each once; `host` is the address.
-std::vector<RefusedConnection> refused_in(const std::string& listing,
-                                          const std::set<std::string>& bridges,
-                                          std::chrono::seconds within);
-
-/// The same of the table in force, with the names of those that are `blocked_hosts` (as in Egress).
-/// Of what is neither TCP nor UDP nothing is known, and no more than 4096 of all jobs. Errors: io;
+/// What was refused to sandboxes on these bridges, not longer ago than is said for each (an hour at
+/// most); of the names of an address those that are `blocked_hosts` (as in Egress). Errors: io;
 /// timed_out.
-Result<std::vector<RefusedConnection>>
-refused_connections(Podman& podman, const std::vector<std::string>& blocked_hosts,
-                    const std::set<std::string>& bridges, std::chrono::seconds within);
+Result<std::vector<Refusal>> refusals(Podman& podman, const std::vector<std::string>& blocked_hosts,
+                                      const std::map<std::string, std::chrono::seconds>& bridges);
 
 /// True where `nft --json list table inet slipway_egress` shows exactly these addresses, noted and
 /// refused in the forward hook, the isolation that was asked for, masquerading, and nothing else.

@@ -302,9 +302,16 @@ struct Egress {
   bool enabled = true;                    ///< false: no host is blocked
   bool isolate = true;                    ///< false: one network's sandboxes reach another's
 };
-/// The nftables script: pure, golden-tested.
+/// A packet that the table refused: from which bridge, and to what address last.
+struct NotedRefusal {
+  std::string bridge;
+  std::string address;
+  std::chrono::seconds left{0}; ///< until it is forgotten, an hour after that
+};
+/// The nftables script: pure, golden-tested. `noted` is what it knows from the beginning.
 std::string egress_script(const std::vector<std::string>& addresses4,
-                          const std::vector<std::string>& addresses6, bool isolate);
+                          const std::vector<std::string>& addresses6, bool isolate,
+                          const std::vector<NotedRefusal>& noted = {});
 /// Resolves and installs, idempotent and atomic; verifies by reading back. Needs a running sandbox
 /// on a bridge (the namespace exists only then). Errors: unavailable (a host does not resolve and
 /// was never resolved before), io.

@@ -236,9 +236,8 @@ Status BuildPlace::open_bases() {
   return open_bases_here();
 }
 
-std::vector<std::string> BuildPlace::networks() {
-  const std::lock_guard guard{opening_};
-  if (!bases_) return {};
+std::vector<std::string> BuildPlace::networks() const {
+  if (!has_built_) return {}; // without the lock, which is held while a builder starts
   namespace buildkit = backends::buildkit;
   return {buildkit::names_for(builder_domain_, tools_.owner, buildkit::NetworkKind::open).network(),
           backends::buildah::names_for(trust_domain_, tools_.owner).network(),

@@ -41,7 +41,10 @@ public:
   /// Around each build. While none of the job's runs, the builder is others' to replace.
   class Use {
   public:
-    explicit Use(BuildPlace& place) : place_{place} { ++place_.uses_; }
+    explicit Use(BuildPlace& place) : place_{place} {
+      ++place_.uses_;
+      place_.has_built_ = true;
+    }
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
     ~Use() { place_.end_use(); }
@@ -73,7 +76,7 @@ public:
   Status open_bases();
   /// The networks, open ones, in which builds of this job may have run steps; none where it has
   /// built nothing.
-  std::vector<std::string> networks();
+  std::vector<std::string> networks() const;
   /// What the backends keep for this trust domain is erased before its next use by another script,
   /// and as soon as nobody uses it. Errors: io.
   Status spoil_caches();
@@ -159,6 +162,7 @@ private:
   std::mutex opening_;
   std::optional<BaseImages> bases_;
   std::atomic<int> uses_{0};
+  std::atomic<bool> has_built_{false};
   std::atomic<bool> none_is_free_{false}; ///< at the last start of a builder
   std::mutex handing_over_;               ///< of fresh_, and of the last use's end; locked last
   /// What starting_ made, until somebody takes it; none where nobody wanted it any more.

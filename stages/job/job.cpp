@@ -581,6 +581,7 @@ Status Jobs::make_ground(const state::JobRecord& record, sandbox::Network& netwo
   auto made_network = network_made.get();
   if (!made_network) return std::move(made_network).error().in("making the job's network");
   network = *std::move(made_network);
+  network_since_ = std::chrono::ceil<seconds>(tools_.clock.now().time_since_epoch()).count();
   if (!workspace) return std::move(workspace).error().in("making the job's workspace");
   if (auto made = cache.get(); !made)
     return std::move(made).error().in("making the project's cache");
@@ -660,32 +661,39 @@ Status Jobs::follow_registries(std::optional<sandbox::Addresses>& known) {
   return {};
 }
 
-Status Jobs::tell_refused(const state::JobRecord& record, std::vector<std::string> networks,
-                          std::chrono::seconds within, const Say& say) {
-  if (record.network_closed || record.blocked_hosts.empty()) return {};
+Status Jobs::tell_refused(const state::JobRecord& record,
+                          const std::vector<std::string>& build_networks, seconds within,
+                          const Say& say) {
+  if (record.network_closed || record.blocked_hosts.empty() || record.bridge.empty()) return {};
+  const auto now = std::chrono::floor<seconds>(tools_.clock.now().time_since_epoch());
+  std::map<std::string, seconds> bridges{{record.bridge, now - seconds{record.bridge_since}}};
+  const auto add = [&](const std::string& network) {
+    if (const auto bridge = tools_.podman.bridge_of(network); !bridge.empty())
+      bridges.emplace(bridge, within);
+  };
+  for (const auto& network : build_networks)
+    add(network);
   std::error_code failed;
-  if (std::filesystem::exists(tools_.folders.dir(record.key) / "session", failed))
-    networks.push_back(container_name(record.key, "session"));
-  std::set<std::string> bridges{record.bridge};
-  for (const auto& network : networks)
-    bridges.insert(tools_.podman.bridge_of(network));
-  bridges.erase("");
-  const auto refused =
-      sandbox::refused_connections(tools_.podman, record.blocked_hosts, bridges, within);
+  const auto session = container_name(record.key, "session");
+  if (std::filesystem::exists(tools_.folders.dir(record.key) / "session", failed)) add(session);
+  const auto refused = sandbox::refusals(tools_.podman, record.blocked_hosts, bridges);
   if (!refused) return Error{refused.error()}.in("looking for refused connections");
-  std::size_t told = 0;
+  std::vector<std::string> lines;
   for (const auto& one : *refused) {
-    if (++told > kMostRefused) {
-      say("slipway: and " + std::to_string(refused->size() - kMostRefused) +
-          " more connections to registries");
-      break;
-    }
-    const bool named = one.host != one.address;
-    say("slipway: no connection to " + one.host + " port " + std::to_string(one.port) + "/" +
-        one.protocol + (named ? " (" + one.address + ")" : "") +
-        ": slipway keeps jobs away from it; docker push and docker pull go through slipway "
-        "(operator: block_registries in [sandbox])");
+    const bool own = one.bridge == record.bridge;
+    if (lines.size() == kMostRefused ||
+        !tools_.folders.is_first(record.key, (own ? "refused-" : "refused-build-") + one.address))
+      continue;
+    lines.push_back("slipway: no connection" +
+                    std::string{own ? "" : " of a build of this project"} + " to " + one.hosts +
+                    (one.hosts == one.address ? "" : " (" + one.address + ")") +
+                    ": slipway keeps jobs away from it; docker push and docker pull go through "
+                    "slipway (operator: block_registries in [sandbox])");
   }
+  // The job may have been cleaned up meanwhile, and the bridge's name be another's.
+  if (lines.empty() || tools_.podman.bridge_of(record.network) != record.bridge) return {};
+  for (const auto& line : lines)
+    say(line);
   return {};
 }
 
@@ -867,6 +875,8 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   });
   auto image = pull(spec.image, spec.pull_policies, spec.platform, spec, say);
   Status job_started = ground.get();
+  record.bridge = network_.bridge;
+  record.bridge_since = network_since_;
   if (image && job_started) {
     record.image_env = image->env;
     record.image_id = image->id;
@@ -888,7 +898,6 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   auto proxies = open_proxies(record, Where::job, {}, say);
   if (!proxies) return std::move(proxies).error();
   if (auto services = start_services(spec, record, say); !services) return services;
-  record.bridge = network_.bridge;
   record.ready = true;
   return tools_.folders.save(record);
 }

@@ -134,11 +134,12 @@ public:
   /// get other addresses. `known`: empty at first, then kept by the caller. Errors: those of
   /// sandbox::follow_egress.
   Status follow_registries(std::optional<sandbox::Addresses>& known);
-  /// Says which connections to registries were refused not longer ago than `within` to the job's
-  /// sandboxes, and to others on `networks`, which were built in. Nothing in a closed network,
-  /// whose proxy tells. Errors: those of sandbox::refused_connections.
-  Status tell_refused(const state::JobRecord& record, std::vector<std::string> networks,
-                      std::chrono::seconds within, const Say& say);
+  /// Says, each once a job, which registries its sandboxes were kept from, and builds on
+  /// `build_networks` not longer ago than `within`. Nothing in a closed network, whose proxy tells.
+  /// Errors: those of sandbox::refusals.
+  Status tell_refused(const state::JobRecord& record,
+                      const std::vector<std::string>& build_networks, std::chrono::seconds within,
+                      const Say& say);
 
   /// Host paths of a job's sockets.
   std::filesystem::path script_socket(const std::string& key, const std::string& role) const;
@@ -217,7 +218,8 @@ private:
   /// What killed builds by Docker's builder left: each has a file in the job's folder.
   Status clear_builders(const std::string& key);
   Tools tools_;
-  sandbox::Network network_; ///< of the job that is being prepared
+  sandbox::Network network_;       ///< of the job that is being prepared
+  std::int64_t network_since_ = 0; ///< JobRecord::bridge_since
 };
 
 } // namespace slipway::job

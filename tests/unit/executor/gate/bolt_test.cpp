@@ -223,6 +223,7 @@ TEST(BucketFor, IsTheOneThatTrivyAsks) {
   EXPECT_EQ(bucket_for("amazon", "AMI release 2018.03"), "amazon linux 1");
   EXPECT_EQ(bucket_for("azurelinux", "3.0.20240727"), "Azure Linux 3.0");
   EXPECT_EQ(bucket_for("redhat", "9.3"), "Red Hat 9");
+  EXPECT_EQ(bucket_for("redhat", "10.0"), std::nullopt);
   EXPECT_EQ(bucket_for("centos", "7.9.2009"), "Red Hat 7");
   EXPECT_EQ(bucket_for("cbl-mariner", "2.0.20240123"), "CBL-Mariner 2.0");
   EXPECT_EQ(bucket_for("photon", "5.0"), "Photon OS 5.0");

@@ -113,6 +113,46 @@ TEST_F(Canaries, AreOfAnySystemWhereTheImagesOwnHasNone) {
   EXPECT_TRUE(verdict().passed);
 }
 
+// Red Hat's advisories are in one bucket for all releases, and name products by numbers.
+TEST_F(Canaries, OfRedHatAreOfTheReleasesProducts) {
+  const auto with = [this](const char* advisory, const char* id = "CVE-2024-12797") {
+    know({{"Red Hat CPE", {{"repository", {{"rhel-9-for-x86_64-baseos-rpms", "[3]"}}}}},
+          {"Red Hat", {{"openssl", {{id, advisory}}}}}});
+    return chosen("Red Hat 9");
+  };
+  const auto found =
+      with(R"({"Entries":[{"FixedVersion":"1:1.1.1k-9.el8","Affected":[7],"Cves":[{"ID":"CVE-1"}]},
+               {"FixedVersion":"1:3.0.7-1.el9","Affected":[3],"Cves":[{"ID":"CVE-2"}]}]})",
+           "RHSA-2024:1");
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->id, "CVE-2");
+  EXPECT_EQ(found->fixed, "1:3.0.7-1.el9");
+  const auto unfixed = with(R"({"Entries":[{"Affected":[3],"Cves":[{"Severity":2}]}]})");
+  ASSERT_TRUE(unfixed.has_value());
+  EXPECT_EQ(unfixed->id, "CVE-2024-12797");
+  EXPECT_EQ(unfixed->fixed, "");
+  for (const char* useless :
+       {R"({"Entries":[{"FixedVersion":"1:3.0.7-1.el9","Affected":[7],"Cves":[{"ID":"CVE-1"}]}]})",
+        R"({"Entries":[{"Affected":[3],"Arches":["s390x"],"Cves":[{"ID":"CVE-1"}]}]})",
+        R"({"Entries":[{"Affected":"3","Cves":[{"ID":"CVE-1"}]}]})", R"({"Entries":7})"})
+    EXPECT_FALSE(with(useless).has_value()) << useless;
+}
+
+TEST_F(Canaries, OfRedHatNeedAnAdvisoryOfTheRelease) {
+  const auto knows = [this](const char* products) {
+    know({{"Red Hat CPE", {{"repository", {{"rhel-9-for-x86_64-baseos-rpms", products}}}}},
+          {"Red Hat",
+           {{"openssl",
+             {{"CVE-1", R"({"Entries":[{"Affected":[3],"Cves":[{"ID":"CVE-1"}]}]})"}}}}}});
+    const auto known = has_advisories(config_.db_dir, "Red Hat 9");
+    EXPECT_TRUE(known.ok());
+    return known && *known;
+  };
+  EXPECT_TRUE(knows("[1,3]"));
+  EXPECT_FALSE(knows("[1]"));
+  EXPECT_FALSE(knows("\"3\""));
+}
+
 TEST_F(Canaries, AreNotAskedForWhatIsDeniedAnyway) {
   parts_.vulnerabilities = vulnerability("CRITICAL", "3.3.3-r0");
   EXPECT_FALSE(verdict().passed);

@@ -30,24 +30,24 @@ table inet slipway_egress {
 		type ifname . ifname
 @CLOSED@	}
 	set refused4 {
-		type ifname . ipv4_addr . inet_proto . inet_service
+		type ifname . ipv4_addr
 		size 4096
 		flags dynamic,timeout
-		timeout 1h
+		timeout 3600s
 	}
 	set refused6 {
-		type ifname . ipv6_addr . inet_proto . inet_service
+		type ifname . ipv6_addr
 		size 4096
 		flags dynamic,timeout
-		timeout 1h
+		timeout 3600s
 	}
 	chain forward {
 		type filter hook forward priority -300; policy accept;
 		iifname "swc*" iifname . oifname != @closed meta l4proto tcp reject with tcp reset
 		iifname "swc*" iifname . oifname != @closed reject with icmpx admin-prohibited
 		oifname "swc*" iifname . oifname != @closed drop
-		ip daddr @blocked4 meta l4proto { tcp, udp } update @refused4 { iifname . ip daddr . meta l4proto . th dport }
-		ip6 daddr @blocked6 meta l4proto { tcp, udp } update @refused6 { iifname . ip6 daddr . meta l4proto . th dport }
+		ip daddr @blocked4 update @refused4 { iifname . ip daddr }
+		ip6 daddr @blocked6 update @refused6 { iifname . ip6 daddr }
 		ip daddr @blocked4 meta l4proto tcp reject with tcp reset
 		ip6 daddr @blocked6 meta l4proto tcp reject with tcp reset
 		ip daddr @blocked4 reject with icmpx admin-prohibited
@@ -199,11 +199,8 @@ std::string rule(const std::string& set, const std::string& more) {
 
 constexpr const char* kTcp = R"({"match": {"op": "==", "left": {"meta": {"key": "l4proto"}},
     "right": "tcp"}}, {"reject": {"type": "tcp reset"}})";
-std::string noted(const std::string& set, const std::string& middle = "") {
-  return (middle.empty() ? R"({"match": {"op": "==", "left": {"meta": {"key": "l4proto"}},
-    "right": {"set": ["tcp", "udp"]}}})"
-                         : middle) +
-         R"(, {"set": {"op": "update", "elem": {"concat": []}, "set": ")" + set + R"("}})";
+std::string noted(const std::string& set) {
+  return R"({"set": {"op": "update", "elem": {"concat": []}, "set": ")" + set + R"("}})";
 }
 constexpr const char* kAll = R"({"reject": {"type": "icmpx", "expr": "admin-prohibited"}})";
 
@@ -258,36 +255,41 @@ TEST(IsInForce, TakesNoWayOutForANote) {
   auto rules = good_rules();
   const auto note = rule("@blocked4", noted("@refused4"));
   rules.replace(rules.find(note), note.size(),
-                rule("@blocked4", noted("@refused4", R"({"accept": null})")));
+                rule("@blocked4", R"({"accept": null}, )" + noted("@refused4")));
 
   EXPECT_FALSE(is_in_force(listing(R"("192.0.2.1")", rules), {{"192.0.2.1"}, {}}, false));
 }
 
-constexpr const char* kRefused = R"({"nftables": [
-  {"set": {"name": "refused4", "timeout": 3600, "elem": [
-    {"elem": {"val": {"concat": ["podman1", "192.0.2.1", "tcp", 443]}, "expires": 3595}},
-    {"elem": {"val": {"concat": ["podman1", "192.0.2.1", "udp", 53]}, "expires": 3580}},
-    {"elem": {"val": {"concat": ["podman2", "192.0.2.1", "tcp", 5000]}, "expires": 3595}},
-    {"elem": {"val": {"concat": ["podman1", "192.0.2.1", "tcp"]}, "expires": 3595}}, 7]}},
-  {"set": {"name": "refused6", "timeout": 3600, "elem": [
-    {"elem": {"val": {"concat": ["podman1", "2001:db8::1", "tcp", 443]}, "expires": 3599}}]}},
-  {"set": {"name": "blocked4", "elem": ["192.0.2.1"]}}]})";
+TEST(NotedIn, TellsWhatTheTableHasNoted) {
+  const auto noted = noted_in(R"({"nftables": [
+    {"set": {"name": "refused4", "timeout": 3600, "elem": [
+      {"elem": {"val": {"concat": ["podman1", "192.0.2.1"]}, "expires": 3595}},
+      {"elem": {"val": {"concat": ["podman2", "192.0.2.1"]}, "expires": 12}},
+      {"elem": {"val": {"concat": ["podman1", "192.0.2.1"]}, "expires": 3601}},
+      {"elem": {"val": {"concat": ["podman1"]}, "expires": 3595}}, 7]}},
+    {"set": {"name": "refused6", "timeout": 3600, "elem": [
+      {"elem": {"val": {"concat": ["podman1", "2001:db8::1"]}, "expires": 3599}}]}},
+    {"set": {"name": "blocked4", "elem": ["192.0.2.1"]}}]})");
 
-TEST(RefusedIn, TellsOfTheBridgesThatWereAskedFor) {
-  const auto refused = refused_in(kRefused, {"podman1"}, std::chrono::seconds{3600});
-
-  ASSERT_EQ(refused.size(), 3U);
-  EXPECT_EQ(refused[0], (RefusedConnection{"192.0.2.1", "192.0.2.1", "tcp", 443}));
-  EXPECT_EQ(refused[1], (RefusedConnection{"192.0.2.1", "192.0.2.1", "udp", 53}));
-  EXPECT_EQ(refused[2], (RefusedConnection{"2001:db8::1", "2001:db8::1", "tcp", 443}));
+  ASSERT_EQ(noted.size(), 3U);
+  EXPECT_EQ(noted[1].bridge, "podman2");
+  EXPECT_EQ(noted[1].address, "192.0.2.1");
+  EXPECT_EQ(noted[1].left, std::chrono::seconds{12});
+  EXPECT_EQ(noted[2].address, "2001:db8::1");
+  EXPECT_TRUE(noted_in("not what nft prints").empty());
 }
 
-TEST(RefusedIn, LeavesOutWhatIsOlder) {
-  const auto refused = refused_in(kRefused, {"podman1", "podman2"}, std::chrono::seconds{10});
+// A registry whose name gets another address makes the table anew, while jobs run.
+TEST(EgressScript, KeepsWhatWasNoted) {
+  const auto script = egress_script({"192.0.2.1"}, {}, false,
+                                    {{"podman1", "192.0.2.1", std::chrono::seconds{7}},
+                                     {"podman2", "2001:db8::1", std::chrono::seconds{8}}});
 
-  ASSERT_EQ(refused.size(), 3U);
-  EXPECT_EQ(refused[1].port, 5000U);
-  EXPECT_TRUE(refused_in("not what nft prints", {"podman1"}, std::chrono::seconds{10}).empty());
+  EXPECT_NE(script.find("timeout 3600s\n\t\telements = { \"podman1\" . 192.0.2.1 expires 7s }\n"),
+            std::string::npos)
+      << script;
+  EXPECT_NE(script.find("elements = { \"podman2\" . 2001:db8::1 expires 8s }\n"),
+            std::string::npos);
 }
 
 TEST(IsInForce, AcceptsWhatWasInstalled) {
