@@ -363,7 +363,10 @@ try wrong docker build http://ci:wrong-\$word@$env_gitlab_address:$web_port/priv
 try wrong-archive docker build http://ci:wrong-\$word@$env_gitlab_address:$web_port/private/context.tar.gz
 try no-archive docker build \"http://\$at/nosuch.tar.gz?signature=\$word\"
 try bad docker build \"http://\$at/private/app.git?depth=\$word\"
-try podman podman build --build-context a=http://\$at/private/nosuch.git ." "$with_git"
+try podman podman build --build-context a=http://\$at/private/nosuch.git .
+try no-netrc docker build $web/private/context.tar.gz
+echo machine $env_gitlab_address login ci password \$word >/builds/.netrc
+try netrc env HOME=/builds sh -c 'docker build -q -o out $web/private/context.tar.gz && cat out/all/word'" "$with_git"
 
     expect_eq "$STATE" success
     expect_step login 0 first
@@ -376,6 +379,8 @@ try podman podman build --build-context a=http://\$at/private/nosuch.git ." "$wi
     expect_step no-archive 1 "?***"
     expect_step bad 125 "another part"
     expect_step podman 125
+    expect_step no-netrc 1 401
+    expect_step netrc 0 first
     expect_lacks "$TRACE" not-for-logs-7
     expect_lacks "$(cat "$world_state_dir/audit.jsonl")" not-for-logs-7
 }

@@ -425,6 +425,15 @@ TEST_F(Fetching, ShowsNoLoginOfAnAddress) {
   EXPECT_EQ(git.error().text().find("secret-"), std::string::npos) << git.error().text();
 }
 
+TEST_F(Fetching, TakesAnAddressThatIsTooLongForAName) {
+  write("bin/curl", "#!/bin/sh\necho FROM scratch\n");
+  ::chmod((dir_ + "/bin/curl").c_str(), 0755);
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://h/" + std::string(300, 'x')));
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(local->file), "FROM scratch\n");
+}
+
 TEST_F(Fetching, DoesNotWaitForWhatAProgramLeavesRunning) {
   // It holds the pipe for as long as it is there.
   write("bin/curl", "#!/bin/sh\n(sleep 20; : >" + dir_ + "/waited) &\necho FROM scratch\n");
