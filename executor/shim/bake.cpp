@@ -534,12 +534,14 @@ private:
     if (build.context.empty()) build.context = ".";
     build.file = text_of(target, "dockerfile");
     if (build.file == "-") return "dockerfile from stdin not allowed in bake";
-    if (build.remote && build.file.starts_with(kHere))
+    const bool is_address = build.remote || !build.wrong_address.empty();
+    build.file_in_context = is_address;
+    if (is_address && build.file.starts_with(kHere))
       return unsupported("a Dockerfile of this folder (" + build.file + ") with a remote context",
                          "say it as dockerfile-inline");
     if (build.file.starts_with(kHere))
       build.file.erase(0, kHere.size());
-    else if (!build.remote && !build.file.starts_with('/') && !is_web_address(build.file))
+    else if (!is_address && !build.file.starts_with('/') && !is_web_address(build.file))
       build.file = build.context + "/" + build.file;
     if (auto text = text_of(target, "dockerfile-inline"); !text.empty())
       build.dockerfile_text = std::move(text);
@@ -628,9 +630,9 @@ Command read_bake(const std::vector<std::string>& words, const Environment& env)
                                             "Compose files are built with `docker compose build`"));
          for (const auto& target : line.arguments)
            if (is_remote_context(target))
-             return usage_error(
-                 {}, called,
-                 unsupported("a remote bake file (" + target + ")", "clone it in the job"));
+             return usage_error({}, called,
+                                unsupported("a remote bake file (" + shown_address(target) + ")",
+                                            "clone it in the job"));
          Bake bake;
          bake.files = line.all("file");
          bake.targets = line.arguments;

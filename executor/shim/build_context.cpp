@@ -2,6 +2,7 @@
 #include "executor/shim/build_context.hpp"
 
 #include "executor/base/file.hpp"
+#include "executor/base/tar_headers.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/shim/tar_stream.hpp"
 
@@ -22,6 +23,7 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxDockerfileBytes = 512UL << 10;
 constexpr std::size_t kTarMagicEnd = 262;
+constexpr std::size_t kTarBlock = 512;
 constexpr const char* kSentDockerfile = ".dockerfile.slipway";
 
 Error context_error(const std::string& what) {
@@ -240,7 +242,10 @@ bool looks_like_archive(std::string_view head) {
                            "7zXZ"sv,
                            "\x28\xb5\x2f\xfd"sv})
     if (head.starts_with(magic)) return true;
-  return head.size() >= kTarMagicEnd && head.compare(257, 5, "ustar") == 0;
+  if (head.size() >= kTarMagicEnd && head.compare(257, 5, "ustar") == 0) return true;
+  // The oldest tars have no such word, but a sum.
+  TarHeaders headers;
+  return head.size() >= kTarBlock && headers.feed(head.substr(0, kTarBlock)) && !headers.ended();
 }
 
 Result<BuildContext> find_context(const Build& build, const Surroundings& world) {
@@ -258,6 +263,10 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
   if (!dockerfile) return std::move(dockerfile).error();
   auto ignored = ignore_text(build, dir, *dockerfile, world);
   if (!ignored) return std::move(ignored).error();
+  // Builders read these two by themselves where nothing else says what is left out.
+  if (!*ignored)
+    for (const auto& file : {dir / ".dockerignore", dir / (dockerfile->name + ".dockerignore")})
+      if (auto inside = keep_inside(build, file, dir); !inside) return std::move(inside).error();
   if (*ignored || !build.more_files.empty())
     if (auto whole = take_text(*dockerfile, build, dir, world); !whole)
       return std::move(whole).error();
@@ -274,8 +283,6 @@ Result<BuildContext> find_context(const Build& build, const Surroundings& world)
     extra.push_back({kSentDockerfile, *std::move(dockerfile->text)});
     context.dockerfile = kSentDockerfile;
     // Neither of the two is a file of the job, nor is the context's own ignore file read any more.
-    if (auto inside = keep_inside(build, dir / ".dockerignore", dir); !inside)
-      return std::move(inside).error();
     auto own = *ignored ? Result<std::string>{**ignored}
                         : read_file(dir / ".dockerignore", kMaxDockerfileBytes);
     if (!own && own.error().kind != ErrorKind::not_found) return std::move(own).error();

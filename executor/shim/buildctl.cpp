@@ -151,8 +151,9 @@ std::string understand_locals(const Line& line, Build& build) {
   if (build.context.empty())
     return "--local context=FOLDER is missing: there is nothing to build from";
   if (dockerfile_folder.empty() && !is_remote) return "--local dockerfile=FOLDER is missing";
-  if (!is_remote && (build.context == "-" || is_remote_context(build.context)))
-    return unsupported("--local context=" + build.context, "give a folder of the job");
+  if (!is_remote && (build.context == "-" || build.context.find("://") != std::string::npos))
+    return unsupported("--local context=" + shown_address(build.context),
+                       "give a folder of the job");
   std::vector<std::string> named;
   for (const auto& [name, value] : std::exchange(build.named_contexts, {})) {
     std::string source = value;
@@ -173,7 +174,11 @@ std::string understand_locals(const Line& line, Build& build) {
     return unsupported("--local " + others.begin()->first + "=" + others.begin()->second,
                        "no --opt context:NAME=local:" + others.begin()->first + " names it");
   if (auto text = add_named_contexts(named, build); !text.empty()) return text;
-  if (is_remote) return understand_part(line, build);
+  if (is_remote) {
+    // Relative to the context, whatever it begins with.
+    build.file.erase(0, std::min(build.file.find_first_not_of('/'), build.file.size()));
+    return understand_part(line, build);
+  }
   for (const auto& option : line.all("opt"))
     if (option.starts_with("contextsubdir="))
       return unsupported("--opt " + option, "give that folder as --local context=FOLDER");

@@ -86,6 +86,8 @@ struct Build {
   std::string dialect;                 ///< "docker", "buildx", "podman", …: for the audit log
   std::string context;                 ///< PATH, "-", or an address as typed
   std::optional<RemoteSource> remote;  ///< where `context` is an address: what it means
+  std::string wrong_address;           ///< why it is none, unless there is a folder of that name
+  bool file_in_context = false;        ///< with an address: `file` is relative to the context
   bool keeps_git_dir = false;          ///< the tool leaves .git in what it fetched
   bool is_fetched = false;             ///< `context` is a folder whose files others wrote
   std::string context_tar;             ///< with "-": an archive's path instead of stdin

@@ -526,14 +526,21 @@ private:
         }
     if (auto* hosts = build->find("extra_hosts")) hosts_to_list(*hosts);
     if (auto* context = build->find("context");
-        context != nullptr && context->is_text() && !is_remote_context(context->text))
+        context != nullptr && context->is_text() && !is_address(context->text, dir))
       context->text = absolute(context->text, dir);
     if (auto* contexts = build->find("additional_contexts"); contexts != nullptr)
       for (auto& [key, value] : contexts->members)
         if (value.is_text() && value.text.find("://") == std::string::npos &&
-            !value.text.starts_with(kServiceContext) && !is_remote_context(value.text))
+            !value.text.starts_with(kServiceContext) && !is_address(value.text, dir))
           value.text = absolute(value.text, dir);
     return {};
+  }
+
+  /// What has no scheme may be a folder's name, and is that then.
+  static bool is_address(const std::string& text, const std::string& dir) {
+    std::error_code cause;
+    return is_remote_context(text) && (text.find("://") != std::string::npos ||
+                                       !fs::is_directory(fs::path{dir} / text, cause));
   }
 
   Status prepare(YamlNode& document, const std::string& dir, const Environment& env) {
@@ -663,9 +670,9 @@ private:
       if (paths.empty()) return compose_error(one.where() + ": include names no file");
       for (auto& path : paths) {
         if (is_remote_context(path) || path.find("://") != std::string::npos)
-          return compose_error(
-              one.where() + ": " +
-              unsupported("include of a remote file (" + path + ")", "clone it in the job"));
+          return compose_error(one.where() + ": " +
+                               unsupported("include of a remote file (" + shown_address(path) + ")",
+                                           "clone it in the job"));
         path = absolute(path, dir);
       }
       const auto folder = texts(one.find("project_directory"));

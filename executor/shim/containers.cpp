@@ -427,6 +427,10 @@ Command containers_build(Tool& tool, const std::string& called, const Words& wor
          if (auto text = take_remote_context(build); !text.empty())
            return usage_error(tool.manner, called, text);
          build.keeps_git_dir = true;
+         // Source: Buildah define/types.go, cloneToDirectory.
+         if (auto* repository = build.remote ? std::get_if<GitSource>(&*build.remote) : nullptr;
+             repository != nullptr)
+           repository->has_submodules = false;
          for (const auto& file : files) {
            if (file.ends_with(".in"))
              return usage_error(tool.manner, called,

@@ -4,11 +4,15 @@
 #include "executor/base/file.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/shim/build_context.hpp"
+#include "executor/shim/flags.hpp"
+#include "executor/shim/tar_extract.hpp"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,6 +33,10 @@ constexpr const char* kFolderName = ".slipway-context-";
 constexpr std::size_t kMaxFetchedDockerfileBytes = 512UL << 10;
 constexpr std::size_t kMaxSaidBytes = 4UL << 10; ///< of what a program says of its failure
 constexpr std::size_t kMaxAnswerBytes = 64UL << 10;
+constexpr std::size_t kMaxLoginBytes = 64UL << 10; ///< of a secret or a key
+constexpr std::size_t kMaxNameBytes = 255;
+constexpr std::size_t kHeadBytes = 4096;
+constexpr std::uint64_t kMaxUnpackedBytes = 4 * kMaxFetchedFileBytes;
 constexpr std::chrono::minutes kRemovalTime{5};
 constexpr std::chrono::milliseconds kDrainTime{250};
 constexpr mode_t kUsualUmask = 022; ///< that of builders: what is fetched is the same everywhere
@@ -76,27 +84,37 @@ std::string tail_of(int fd) {
   return text;
 }
 
+/// Says to the remover (lent, -1: none) which process group ends with this process; 0: none.
+void tell(int remover, pid_t group) {
+  if (remover >= 0) (void)!::send(remover, &group, sizeof group, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 struct Ran {
   process::Ending ending;
   std::string said; ///< the end of its stderr
 };
 
 /// Runs a program whose stdout is given to `take`; what `take` says ends it. It ends with this
-/// process. Errors: those of process::spawn, of `take`; io.
+/// process, and what it has started by the remover. Errors: those of process::spawn, of `take`; io.
 Result<Ran> run_tool(process::Command command, const fs::path& place, Clock::time_point until,
-                     const Take& take) {
+                     int remover, const Take& take) {
   auto errors = make_unnamed_file(place);
   if (!errors) return std::move(errors).error();
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe2", errno);
   const UniqueFd from{ends[0]};
   UniqueFd to{ends[1]};
-  command.fds = {{to.get(), 1}, {errors->get(), 2}};
+  command.fds.insert(command.fds.end(), {{to.get(), 1}, {errors->get(), 2}});
   command.ends_with_caller = true;
+  const struct Told { // the last word, after the child's end
+    int remover;
+    ~Told() { tell(remover, 0); }
+  } told{remover};
   const mode_t own = ::umask(kUsualUmask); // no other thread runs while something is fetched
   auto child = process::spawn(command);
   (void)::umask(own);
   if (!child) return std::move(child).error();
+  tell(remover, child->pid());
   to.reset();
   const auto left = [&] {
     return std::max(std::chrono::milliseconds{0},
@@ -141,15 +159,29 @@ bool is_within(const fs::path& path, const fs::path& folder) {
 /// The image's git in one folder.
 class Git {
 public:
-  Git(std::string program, fs::path folder, const GitSource& source, const Environment& env)
+  Git(std::string program, fs::path folder, const GitSource& source, const Environment& env,
+      int remover)
       : program_{std::move(program)}, folder_{std::move(folder)}, source_{source},
-        until_{Clock::now() + kFetchTime} {
-    // Where these are set they would lead it to another repository than this one.
-    constexpr std::array kOfRepositories{
-        "GIT_DIR",         "GIT_WORK_TREE",        "GIT_INDEX_FILE",
-        "GIT_COMMON_DIR",  "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-        "GIT_NAMESPACE",   "GIT_PREFIX",           "GIT_SHALLOW_FILE",
-        "GIT_TEMPLATE_DIR"};
+        remover_{remover}, until_{Clock::now() + kFetchTime} {
+    // Where these are set they would lead it to another repository than this one. Source: git
+    // rev-parse --local-env-vars; those of it that hold settings (GIT_CONFIG_COUNT, …) stay.
+    constexpr std::array kOfRepositories{"GIT_ALTERNATE_OBJECT_DIRECTORIES",
+                                         "GIT_COMMON_DIR",
+                                         "GIT_CONFIG",
+                                         "GIT_DEFAULT_HASH",
+                                         "GIT_DIR",
+                                         "GIT_GRAFT_FILE",
+                                         "GIT_IMPLICIT_WORK_TREE",
+                                         "GIT_INDEX_FILE",
+                                         "GIT_INTERNAL_SUPER_PREFIX",
+                                         "GIT_NAMESPACE",
+                                         "GIT_NO_REPLACE_OBJECTS",
+                                         "GIT_OBJECT_DIRECTORY",
+                                         "GIT_PREFIX",
+                                         "GIT_REPLACE_REF_BASE",
+                                         "GIT_SHALLOW_FILE",
+                                         "GIT_TEMPLATE_DIR",
+                                         "GIT_WORK_TREE"};
     auto own = env;
     for (const auto* name : kOfRepositories)
       own.erase(name);
@@ -160,6 +192,8 @@ public:
       own["SLIPWAY_GIT_USER"] = source_.login->user->reveal();
       own["SLIPWAY_GIT_PASSWORD"] = source_.login->password->reveal();
     }
+    if (source_.header)
+      own["SLIPWAY_GIT_HEADER"] = "Authorization: " + std::string{source_.header->reveal()};
     env_.assign(own.begin(), own.end());
   }
 
@@ -187,11 +221,14 @@ public:
           R"(.helper=!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' )"
           R"("$SLIPWAY_GIT_USER" "$SLIPWAY_GIT_PASSWORD"; }; f)");
     }
+    if (source_.header)
+      command.argv.push_back("--config-env=http." + source_.server +
+                             ".extraHeader=SLIPWAY_GIT_HEADER");
     command.argv.insert(command.argv.end(), words.begin(), words.end());
     command.env = env_;
     command.cwd = folder_;
     std::string answer;
-    auto ran = run_tool(std::move(command), folder_.parent_path(), until_,
+    auto ran = run_tool(std::move(command), folder_.parent_path(), until_, remover_,
                         [&](std::string_view bytes) -> Status {
                           if (answer.size() + bytes.size() > kMaxAnswerBytes)
                             return Error{ErrorKind::bad_input, "git says too much", "", {}};
@@ -216,11 +253,12 @@ public:
   /// leave out. Returns it. Errors: as operator().
   Result<std::string> take_commit() const {
     const std::string ref = source_.ref.empty() ? "HEAD" : source_.ref;
-    auto taken = (*this)(
-        {"fetch", "-q", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", "origin", ref});
-    // A plain file server (git's "dumb" HTTP) cannot leave history out.
-    if (!taken && taken.error().kind == ErrorKind::unavailable)
-      taken = (*this)({"fetch", "-q", "--no-tags", "--no-recurse-submodules", "--", "origin", ref});
+    std::vector<std::string> names{ref};
+    if (source_.is_branch_first) names = {"refs/heads/" + ref, "refs/tags/" + ref};
+    if (ref == "tag") names = {"refs/tags/tag", "refs/heads/tag"}; // alone it is a word of fetch's
+    auto taken = fetch(names.front());
+    if (!taken && taken.error().kind == ErrorKind::unavailable && names.size() > 1)
+      taken = fetch(names.back());
     std::string fetched = "FETCH_HEAD";
     if (!taken && taken.error().kind == ErrorKind::unavailable && is_hexadecimal(ref)) {
       // Not every server gives out any commit by its number, and none by a part of it.
@@ -238,6 +276,16 @@ public:
   }
 
 private:
+  Result<std::string> fetch(const std::string& name) const {
+    auto taken = (*this)(
+        {"fetch", "-q", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", "origin", name});
+    // A plain file server (git's "dumb" HTTP) cannot leave history out.
+    if (!taken && taken.error().kind == ErrorKind::unavailable)
+      taken =
+          (*this)({"fetch", "-q", "--no-tags", "--no-recurse-submodules", "--", "origin", name});
+    return taken;
+  }
+
   static bool is_hexadecimal(const std::string& text) {
     return text.size() >= 7 && text.find_first_not_of("0123456789abcdefABCDEF") == text.npos;
   }
@@ -245,6 +293,7 @@ private:
   std::string program_;
   fs::path folder_;
   const GitSource& source_;
+  int remover_;
   Clock::time_point until_;
   std::vector<std::pair<std::string, std::string>> env_;
 };
@@ -264,6 +313,7 @@ Result<std::vector<std::string>> downloader(const std::string& url, const Enviro
                                     "--proto-redir",
                                     "=http,https",
                                     "--globoff",
+                                    "--netrc-optional",
                                     "--connect-timeout",
                                     "60",
                                     "--output",
@@ -273,8 +323,7 @@ Result<std::vector<std::string>> downloader(const std::string& url, const Enviro
   const auto wget = program("wget", env);
   if (wget.empty())
     return Error{ErrorKind::not_found,
-                 "this image has neither curl nor wget, and slipway's docker fetches nothing by "
-                 "itself",
+                 "this image has neither curl nor wget, and slipway fetches nothing by itself",
                  "use an image with one of them for the job, or fetch the file before and build "
                  "from it",
                  {}};
@@ -295,11 +344,56 @@ std::string file_name(const std::string& url) {
   if (begin == std::string::npos) return "download";
   const auto path = url.substr(begin, url.find_first_of("?#", begin) - begin);
   const auto name = path.substr(path.rfind('/') + 1);
-  return name.empty() || name == "." || name == ".." ? "download" : name;
+  return name.empty() || name == "." || name == ".." || name.size() > kMaxNameBytes ? "download"
+                                                                                    : name;
 }
 
-bool is_on(const std::string& text) {
-  return text == "1" || text == "true";
+Result<std::string> head_of(const fs::path& file) {
+  std::string head(kHeadBytes, '\0');
+  const UniqueFd opened{::open(file.c_str(), O_RDONLY | O_CLOEXEC)};
+  const auto got = opened ? ::read(opened.get(), head.data(), head.size()) : -1;
+  if (got < 0) return io_error("read", errno, file.string());
+  head.resize(static_cast<std::size_t>(got));
+  return head;
+}
+
+/// The program that unpacks what begins so; "" where it is not packed.
+std::string unpacker(std::string_view head) {
+  using namespace std::string_view_literals;
+  for (const auto& [magic, name] : {std::pair{"\x1f\x8b"sv, "gzip"}, std::pair{"BZh"sv, "bzip2"},
+                                    std::pair{"\xfd"
+                                              "7zXZ"sv,
+                                              "xz"},
+                                    std::pair{"\x28\xb5\x2f\xfd"sv, "zstd"}})
+    if (head.starts_with(magic)) return name;
+  return "";
+}
+
+/// A text in one word of a shell.
+std::string shell_word(const std::string& text) {
+  std::string word = "'";
+  for (const char c : text)
+    word += c == '\'' ? std::string{"'\\''"} : std::string{c};
+  return word + "'";
+}
+
+/// One of what a build lends to its steps. Errors: those of read_file; bad_input.
+Result<std::shared_ptr<const Secret>> value_of(const SecretSource& secret, const fs::path& cwd) {
+  std::string text;
+  if (secret.value) {
+    text = secret.value->reveal();
+  } else {
+    auto read = read_file(cwd / secret.file, kMaxLoginBytes);
+    if (!read) return std::move(read).error().in("the secret " + secret.id);
+    text = *std::move(read);
+  }
+  while (text.ends_with('\n') || text.ends_with('\r'))
+    text.pop_back();
+  if (text.find_first_of(std::string_view{"\0\r\n", 3}) != std::string::npos)
+    return Error{
+        ErrorKind::bad_input, "the secret " + secret.id + " has more than one line", "", {}};
+  auto value = std::make_shared<const Secret>(text);
+  return value;
 }
 
 /// BuildKit's own build argument; no step sees it. Takes it out of the list.
@@ -307,7 +401,7 @@ bool take_keep_git_dir(Build& build) {
   constexpr const char* kName = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
   bool keeps = false;
   for (const auto& [name, value] : build.build_args)
-    if (name == kName) keeps = is_on(value);
+    if (name == kName) keeps = parse_bool(value).value_or(false);
   std::erase_if(build.build_args, [](const auto& one) { return one.first == kName; });
   return keeps;
 }
@@ -346,7 +440,8 @@ Status FetchedSources::make_folder() {
   if (folder_.empty()) return io_error("mkdtemp", failed, places.back().string());
   if (world_.remover.empty()) return {};
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return io_error("pipe2", errno);
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return io_error("socketpair", errno);
   const UniqueFd held{ends[0]};
   until_ = UniqueFd{ends[1]};
   process::Command command;
@@ -365,27 +460,86 @@ Result<fs::path> FetchedSources::new_place(const std::string& name) {
   return place;
 }
 
-Result<fs::path> FetchedSources::clone(const GitSource& source, bool keeps_git_dir, bool quiet) {
+/// Where nothing else says who the job is, what the build lends does: BuildKit fetches with it.
+/// Source: Docker's manual, "Build secrets", Git authentication for remote contexts; BuildKit
+/// source/git/source.go.
+Status FetchedSources::add_lent_logins(const Build& build, GitSource& source, Environment& env) {
+  if (build.lookup != Lookup::working_folder) return {};
+  const auto server =
+      source.server.substr(std::min(source.server.find("://") + 3, source.server.size()));
+  const auto host = server.substr(0, server.find(':'));
+  for (const auto* name : {"GIT_AUTH_TOKEN", "GIT_AUTH_HEADER"}) {
+    const std::string plain = name;
+    for (const auto& id : {plain + "." + server, plain + "." + host, plain}) {
+      const auto lent = std::find_if(build.secrets.begin(), build.secrets.end(),
+                                     [&](const SecretSource& one) { return one.id == id; });
+      if (lent == build.secrets.end() || server.empty() || source.login || source.header) continue;
+      auto value = value_of(*lent, world_.cwd);
+      if (!value) return std::move(value).error();
+      if (plain == "GIT_AUTH_TOKEN")
+        source.login = GitLogin{std::make_shared<const Secret>("x-access-token"), *value};
+      else
+        source.header = *value;
+    }
+  }
+  if (!server.empty() || source.url.starts_with("git://")) return {};
+  for (const auto& key : build.ssh_keys) {
+    if (key.id != "default") continue;
+    std::error_code cause;
+    const auto file = fs::path{world_.cwd} / key.file;
+    if (fs::is_socket(file, cause)) {
+      env["SSH_AUTH_SOCK"] = file.string();
+      continue;
+    }
+    // A copy, because ssh(1) takes no key that others may read, as files of CI variables are.
+    auto text = read_file(file, kMaxLoginBytes);
+    if (!text) return std::move(text).error().in("--ssh default");
+    auto place = new_place("key");
+    if (!place) return std::move(place).error();
+    if (auto put = replace_file(*place, *text, 0600); !put) return put;
+    const auto program = env.find("GIT_SSH");
+    auto& command = env["GIT_SSH_COMMAND"];
+    if (command.empty()) command = program == env.end() ? "ssh" : shell_word(program->second);
+    command += " -o IdentitiesOnly=yes -i " + shell_word(place->string());
+  }
+  return {};
+}
+
+Result<fs::path> FetchedSources::clone(const GitSource& wanted, bool keeps_git_dir,
+                                       const Build& build) {
   const auto found = program("git", world_.environment);
   if (found.empty())
     return Error{ErrorKind::not_found,
-                 "this image has no git, and slipway's docker fetches nothing by itself",
+                 "this image has no git, and slipway fetches nothing by itself",
                  "use an image with git for the job, or clone into a folder before and build from "
                  "that",
                  {}};
   auto place = new_place("context");
   if (!place) return place;
   if (auto made = make_directory(*place, 0755); !made) return std::move(made).error();
-  const Git git{found, *place, source, world_.environment};
+  GitSource source = wanted;
+  Environment env = world_.environment;
+  if (auto added = add_lent_logins(build, source, env); !added) return std::move(added).error();
+  const Git git{found, *place, source, env, until_.get()};
   const auto done = [](const Result<std::string>& result) -> Status {
     return result ? Status{} : Status{result.error()};
   };
-  if (auto status = done(git({"init", "-q", "--template="})); !status)
-    return std::move(status).error();
-  // Submodules may be named relative to it.
-  if (auto status = done(git({"config", "remote.origin.url", source.url})); !status)
-    return std::move(status).error();
-  auto commit = git.take_commit();
+  std::error_code cause;
+  const auto take_commit = [&](const std::string& format) -> Result<std::string> {
+    auto made = git({"init", "-q", "--template=", "--object-format=" + format});
+    // A git that does not know the word makes what is usual.
+    if (!made && format == "sha1") made = git({"init", "-q", "--template="});
+    if (!made) return made;
+    // Submodules may be named relative to it.
+    if (auto set = git({"config", "remote.origin.url", source.url}); !set) return set;
+    return git.take_commit();
+  };
+  auto commit = take_commit("sha1");
+  if (!commit && commit.error().what.find("mismatched algorithms") != std::string::npos) {
+    fs::remove_all(*place / ".git", cause);
+    if (cause) return io_error("remove", cause.value(), (*place / ".git").string());
+    commit = take_commit("sha256");
+  }
   if (!commit) return std::move(commit).error();
   if (!commit->starts_with(source.commit))
     return Error{ErrorKind::bad_input,
@@ -394,7 +548,6 @@ Result<fs::path> FetchedSources::clone(const GitSource& source, bool keeps_git_d
                  {}};
   if (auto status = done(git({"checkout", "-q", "--detach", *commit})); !status)
     return std::move(status).error();
-  std::error_code cause;
   if (source.has_submodules && fs::exists(*place / ".gitmodules", cause)) {
     const std::vector<std::string> update{"submodule", "--quiet", "update", "--init",
                                           "--recursive"};
@@ -404,7 +557,8 @@ Result<fs::path> FetchedSources::clone(const GitSource& source, bool keeps_git_d
       if (auto status = done(git(update)); !status) return std::move(status).error();
   }
   if (!keeps_git_dir) fs::remove_all(*place / ".git", cause);
-  if (!quiet)
+  if (!keeps_git_dir && cause) return io_error("remove", cause.value(), (*place / ".git").string());
+  if (!build.quiet)
     world_.err("slipway: building from " + shown_address(source.url) + ", commit " + *commit +
                "\n");
   const auto part = fs::canonical(*place / ("./" + source.folder), cause);
@@ -434,7 +588,7 @@ Result<fs::path> FetchedSources::download(const WebSource& source, std::uint64_t
   command.argv = *std::move(argv);
   command.env.assign(world_.environment.begin(), world_.environment.end());
   std::uint64_t size = 0;
-  const auto ran = run_tool(std::move(command), folder_, Clock::now() + kFetchTime,
+  const auto ran = run_tool(std::move(command), folder_, Clock::now() + kFetchTime, until_.get(),
                             [&](std::string_view bytes) -> Status {
                               size += bytes.size();
                               if (size > most)
@@ -455,45 +609,111 @@ Result<fs::path> FetchedSources::download(const WebSource& source, std::uint64_t
   return place;
 }
 
+Result<fs::path> FetchedSources::unpack(const fs::path& file, const std::string& head) {
+  auto place = new_place("context");
+  if (!place) return place;
+  if (auto made = make_directory(*place, 0755); !made) return std::move(made).error();
+  const UniqueFd folder{::open(place->c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!folder) return io_error("open", errno, place->string());
+  const UniqueFd input{::open(file.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!input) return io_error("open", errno, file.string());
+  auto extractor = TarExtractor::of_files(folder.get());
+  std::uint64_t size = 0;
+  const auto feed = [&](std::string_view bytes) -> Status {
+    size += bytes.size();
+    if (size > kMaxUnpackedBytes)
+      return Error{ErrorKind::bad_input,
+                   "unpacked it has more than " + std::to_string(kMaxUnpackedBytes) + " bytes",
+                   "",
+                   {}};
+    return extractor.feed(bytes);
+  };
+  if (const auto name = unpacker(head); !name.empty()) {
+    const auto found = program(name, world_.environment);
+    if (found.empty())
+      return Error{ErrorKind::not_found,
+                   "this image has no " + name + ", and the archive is packed by it",
+                   "use an image with " + name + " for the job, or an archive packed by gzip",
+                   {}};
+    process::Command command;
+    command.argv = {found, "-dc"};
+    command.env.assign(world_.environment.begin(), world_.environment.end());
+    command.fds = {{input.get(), 0}};
+    const auto ran =
+        run_tool(std::move(command), folder_, Clock::now() + kFetchTime, until_.get(), feed);
+    if (!ran) return ran.error();
+    if (std::holds_alternative<process::DeadlinePassed>(ran->ending)) return too_late(name);
+    if (!process::succeeded(ran->ending))
+      return Error{ErrorKind::bad_input,
+                   name + ": " + (ran->said.empty() ? process::describe(ran->ending) : ran->said),
+                   "",
+                   {}};
+  } else {
+    std::vector<char> part(256UL << 10);
+    for (;;) {
+      const ssize_t got = ::read(input.get(), part.data(), part.size());
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return io_error("read", errno, file.string());
+      if (got == 0) break;
+      if (auto fed = feed({part.data(), static_cast<std::size_t>(got)}); !fed)
+        return std::move(fed).error();
+    }
+  }
+  if (auto whole = extractor.finish(); !whole) return std::move(whole).error();
+  return place;
+}
+
+/// A folder with this file alone, under another name.
+Result<fs::path> FetchedSources::folder_with(const fs::path& file, const std::string& name) {
+  auto place = new_place("context");
+  if (!place) return place;
+  if (auto made = make_directory(*place, 0755); !made) return std::move(made).error();
+  std::error_code cause;
+  fs::rename(file, *place / name, cause);
+  if (cause) return io_error("rename", cause.value(), file.string());
+  return place;
+}
+
 Status FetchedSources::fetch_web_context(Build& build) {
   auto file = download(std::get<WebSource>(*build.remote), kMaxFetchedFileBytes);
   if (!file) return std::move(file).error();
-  std::string head(4096, '\0');
-  {
-    const UniqueFd opened{::open(file->c_str(), O_RDONLY | O_CLOEXEC)};
-    const auto got = opened ? ::read(opened.get(), head.data(), head.size()) : -1;
-    if (got < 0) return io_error("read", errno, file->string());
-    head.resize(static_cast<std::size_t>(got));
+  auto head = head_of(*file);
+  if (!head) return std::move(head).error();
+  // buildx takes an absolute path for one of this machine.
+  const bool is_elsewhere = build.dockerfile_text || build.file == "-" ||
+                            is_web_address(build.file) || build.file.starts_with('/');
+  const bool is_unpacked = build.lookup == Lookup::then_context;
+  if (looks_like_archive(*head) && is_unpacked) {
+    auto folder = unpack(*file, *head);
+    if (!folder) return std::move(folder).error();
+    build.context = folder->string();
+    build.is_fetched = true;
+    return {};
   }
-  if (looks_like_archive(head)) {
-    for (const auto& [is_said, what] :
-         {std::pair{build.file == "-" || is_web_address(build.file), "a Dockerfile from elsewhere"},
-          std::pair{build.dockerfile_text.has_value(), "a Dockerfile in words"},
-          std::pair{!build.more_files.empty(), "several --file"},
-          std::pair{!build.ignore_file.empty(), "--ignorefile"}})
-      if (is_said) return does_not_go(what);
+  if (looks_like_archive(*head)) {
+    if (build.dockerfile_text) return does_not_go("a Dockerfile in words");
+    if (is_elsewhere) return does_not_go("a Dockerfile from elsewhere");
     build.context = "-";
     build.context_tar = file->string();
     return {};
   }
   if (build.only_archive) return Error{ErrorKind::bad_input, "what is there is no archive", "", {}};
-  // A Dockerfile alone: a context with nothing else, whatever -f says.
+  // A Dockerfile alone: a context with nothing else, whatever name -f has. With a Dockerfile from
+  // elsewhere it is a file like any.
   std::error_code cause;
-  if (fs::file_size(*file, cause) > kMaxFetchedDockerfileBytes || head.empty())
+  if (!is_elsewhere && (fs::file_size(*file, cause) > kMaxFetchedDockerfileBytes || head->empty()))
     return Error{ErrorKind::bad_input,
-                 head.empty() ? "the file is empty"
-                              : "the file is neither an archive nor, being larger than 512 KiB, a "
-                                "Dockerfile",
+                 head->empty() ? "the file is empty"
+                               : "the file is neither an archive nor, being larger than 512 KiB, a "
+                                 "Dockerfile",
                  "",
                  {}};
-  auto place = new_place("context");
+  // Source: BuildKit frontend/dockerui/context.go; Buildah define/types.go, TempDirForURL.
+  const std::string name = is_unpacked ? "Dockerfile" : "context";
+  auto place = folder_with(*file, name);
   if (!place) return std::move(place).error();
-  if (auto made = make_directory(*place, 0755); !made) return made;
-  fs::rename(*file, *place / "Dockerfile", cause);
-  if (cause) return io_error("rename", cause.value(), file->string());
   build.context = place->string();
-  if (!build.dockerfile_text) build.file = (*place / "Dockerfile").string();
-  build.more_files.clear();
+  if (!is_elsewhere && !is_unpacked) build.file = (*place / name).string();
   build.is_fetched = true;
   return {};
 }
@@ -506,14 +726,14 @@ Status FetchedSources::fetch_context(Build& build) {
     return fetched;
   }
   const bool keeps = take_keep_git_dir(build) || build.keeps_git_dir;
-  auto folder = clone(*repository, repository->keeps_git_dir.value_or(keeps), build.quiet);
+  auto folder = clone(*repository, repository->keeps_git_dir.value_or(keeps), build);
   if (!folder) return std::move(folder).error();
   build.remote.reset();
   build.context = folder->string();
   build.is_fetched = true;
-  // Docker looks for it in the repository alone.
+  // Docker looks for it in the repository alone, unless its path is absolute.
   if (build.lookup != Lookup::working_folder || build.file.empty() || build.file == "-" ||
-      is_web_address(build.file))
+      is_web_address(build.file) || build.file.starts_with('/'))
     return {};
   const auto file = (*folder / ("./" + build.file)).lexically_normal();
   if (!is_within(file, *folder))
@@ -551,14 +771,22 @@ Status FetchedSources::fetch_named(Build& build) {
     auto source = read_remote(value);
     if (!source) return std::move(source).error();
     const std::string circumstance = "named context " + name + ": " + shown_address(value);
-    if (const auto* repository = std::get_if<GitSource>(&*source)) {
-      auto folder = clone(*repository, repository->keeps_git_dir.value_or(false), build.quiet);
+    if (auto* repository = std::get_if<GitSource>(&*source)) {
+      if (build.lookup == Lookup::then_context) repository->has_submodules = false;
+      auto folder = clone(*repository, repository->keeps_git_dir.value_or(false), build);
       if (!folder) return std::move(folder).error().in(circumstance);
       value = folder->string();
     } else {
       auto file = download(std::get<WebSource>(*source), kMaxFetchedFileBytes);
       if (!file) return std::move(file).error().in(circumstance);
       value = file->parent_path().string();
+      if (build.lookup == Lookup::working_folder) continue;
+      auto head = head_of(*file);
+      if (!head) return std::move(head).error();
+      auto folder =
+          looks_like_archive(*head) ? unpack(*file, *head) : folder_with(*file, "Dockerfile");
+      if (!folder) return std::move(folder).error().in(circumstance);
+      value = folder->string();
     }
   }
   return {};
@@ -566,7 +794,14 @@ Status FetchedSources::fetch_named(Build& build) {
 
 Result<Build> FetchedSources::fetch(const Build& build) {
   Build local = build;
-  if (local.remote && is_folder(local.context)) local.remote.reset();
+  if ((local.remote || !local.wrong_address.empty()) && is_folder(local.context)) {
+    local.remote.reset();
+    if (local.file_in_context && !local.file.empty() && !local.file.starts_with('/') &&
+        !is_web_address(local.file))
+      local.file = local.context + "/" + local.file;
+  } else if (!local.wrong_address.empty()) {
+    return Error{ErrorKind::bad_input, local.wrong_address, "", {}};
+  }
   if (local.remote)
     if (auto fetched = fetch_context(local); !fetched)
       return std::move(fetched).error().in("the context " + shown_address(build.context));
@@ -586,12 +821,17 @@ Result<std::string> FetchedSources::fetch_file(const std::string& address) {
 int remove_when_ended(const std::string& folder, int until) {
   // Only what this program makes itself.
   if (fs::path{folder}.filename().string().rfind(kFolderName, 0) != 0) return 1;
-  std::array<char, 64> nothing{};
+  pid_t group = 0;
   for (;;) {
-    const auto got = ::read(until, nothing.data(), nothing.size());
-    if (got == 0 || (got < 0 && errno != EINTR)) break;
+    pid_t said = 0;
+    const auto got = ::read(until, &said, sizeof said);
+    if (got < 0 && errno == EINTR) continue;
+    if (got != static_cast<ssize_t>(sizeof said)) break;
+    group = said;
   }
-  // A program that was just fetching may write for a moment longer.
+  // The program that was fetching has ended with its caller; what it had started has not, and holds
+  // logins. Its number is not given out again while one of the group is there.
+  if (group > 1) (void)::kill(-group, SIGKILL);
   std::error_code cause;
   for (int tries = 0; tries < 20; ++tries) {
     fs::remove_all(folder, cause);

@@ -41,8 +41,13 @@ public:
 private:
   Result<std::filesystem::path> new_place(const std::string& name);
   Status make_folder();
-  Result<std::filesystem::path> clone(const GitSource& source, bool keeps_git_dir, bool quiet);
+  Result<std::filesystem::path> clone(const GitSource& wanted, bool keeps_git_dir,
+                                      const Build& build);
+  Status add_lent_logins(const Build& build, GitSource& source, Environment& env);
   Result<std::filesystem::path> download(const WebSource& source, std::uint64_t most);
+  Result<std::filesystem::path> unpack(const std::filesystem::path& file, const std::string& head);
+  Result<std::filesystem::path> folder_with(const std::filesystem::path& file,
+                                            const std::string& name);
   Status fetch_context(Build& build);
   Status fetch_web_context(Build& build);
   Status fetch_files(Build& build);
@@ -57,7 +62,8 @@ private:
 };
 
 /// What the program does that Surroundings::remover names: removes FOLDER, one of FetchedSources,
-/// once `until` (lent) has nobody at its other end. Returns the exit code.
+/// once `until` (lent) has nobody at its other end. The last pid_t that came there is a process
+/// group to be killed before that, or 0. Returns the exit code.
 int remove_when_ended(const std::string& folder, int until);
 
 } // namespace slipway::shim

@@ -64,9 +64,13 @@ Command parse_build(Tool& tool, const std::string& called, const Words& words,
          if (build.file == "-" || build.file.starts_with("http://") ||
              build.file.starts_with("https://"))
            return refusal(tool.manner, "the Dockerfile has to be a file: " + build.file);
-         if (build.context.empty() || is_remote_context(build.context))
-           return refusal(tool.manner, unsupported("the build context \"" + build.context + "\"",
-                                                   "give a folder, or - for a tar on stdin"));
+         if (build.context.empty() || is_remote_context(build.context)) {
+           auto text = unsupported("the build context \"" + shown_address(build.context) + "\"",
+                                   "give a folder, or - for a tar on stdin");
+           if (build.context.empty() || build.context.find("://") != std::string::npos)
+             return refusal(tool.manner, text);
+           build.wrong_address = std::move(text); // a folder may be called so
+         }
          if (auto text = settle_outputs(build); !text.empty())
            return usage_error(tool.manner, called, text);
          if (build.tags.empty() && build.archives.empty() && build.folders.empty() &&

@@ -105,7 +105,9 @@ std::string understand_git_options(const std::vector<std::string>& values, GitSo
     for (const auto& [key, text] : comma_fields(value)) {
       if (key == "branch") {
         if (!is_git_ref(text)) return "--git branch: git would not take that name";
-        if (source.commit.empty()) source.ref = text; // a commit of it says more
+        if (!source.commit.empty()) continue; // a commit says more
+        source.ref = text;
+        source.is_branch_first = !text.starts_with("refs/");
         continue;
       }
       const auto on = parse_bool(text);

@@ -345,7 +345,7 @@ std::string add_named_contexts(const std::vector<std::string>& values, Build& bu
     } else if (value.starts_with("oci-layout://") || value.starts_with("target:")) {
       return unsupported(flag, "a named context is a folder of the job, a repository, a file by "
                                "https or http, or docker-image://REFERENCE");
-    } else if (is_remote_context(value) || value.find("://") != std::string::npos) {
+    } else if (value.find("://") != std::string::npos) { // else a folder may be called so
       if (auto source = read_remote(value); !source) return flag + ": " + source.error().what;
     }
     std::erase_if(build.named_contexts, [&](const auto& other) { return other.first == name; });
@@ -470,6 +470,11 @@ std::string note_cache_goal(const std::string& flag, const std::string& value, B
 std::string take_remote_context(Build& build) {
   if (!is_remote_context(build.context)) return {};
   auto source = read_remote(build.context);
+  // A folder may be called so.
+  if (!source && build.context.find("://") == std::string::npos) {
+    build.wrong_address = source.error().what;
+    return {};
+  }
   if (!source) return source.error().what;
   build.remote = *std::move(source);
   return {};

@@ -103,10 +103,29 @@ Parts parts_of(const std::string& text) {
   return parts;
 }
 
-bool is_host(const std::string& host) {
-  return !host.empty() && host.front() != '-' && std::all_of(host.begin(), host.end(), [](char c) {
-    return is_letter_or_digit(c) || std::string_view{"-._:[]"}.find(c) != std::string::npos;
-  });
+/// A name or an address, IPv6 in brackets, with a port that is a number or without one.
+bool is_host(std::string_view host) {
+  const bool is_bracketed = host.starts_with('[');
+  const auto end = is_bracketed ? host.find(']') : std::min(host.find(':'), host.size());
+  if (host.starts_with('-') || end == std::string_view::npos || end == 0) return false;
+  const auto name = host.substr(is_bracketed ? 1 : 0, end - (is_bracketed ? 1 : 0));
+  const auto port = host.substr(is_bracketed ? end + 1 : end);
+  return !name.empty() &&
+         std::all_of(name.begin(), name.end(),
+                     [&](char c) {
+                       return is_letter_or_digit(c) || c == '-' || c == '.' || c == '_' ||
+                              (is_bracketed && c == ':');
+                     }) &&
+         (port.empty() || (port.size() > 1 && port.front() == ':' &&
+                           port.find_first_not_of("0123456789", 1) == std::string_view::npos));
+}
+
+constexpr const char* kNoServer = "it names no server, or a port that is no number";
+
+std::string lower_case(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
 }
 
 /// Text of what is wrong, or "". What the fragment says already may be said again, not otherwise.
@@ -152,7 +171,7 @@ std::string read_query(const std::string& query, GitSource& source) {
     else if (key == "subdir")
       wrong = put(source.folder, *read, "subdir");
     else if (key == "checksum" || key == "commit")
-      wrong = put(source.commit, *read, "checksum");
+      wrong = put(source.commit, lower_case(*read), "checksum");
     else if (is_switch)
       wrong = put_switch(key, *read, on);
     else
@@ -175,6 +194,10 @@ bool is_commit(const std::string& text) {
   constexpr std::size_t kLongest = 64;
   return text.size() >= kShortest && text.size() <= kLongest &&
          std::all_of(text.begin(), text.end(), [](char c) { return hex_value(c) >= 0; });
+}
+
+bool is_whole_commit(const std::string& text) {
+  return (text.size() == 40 || text.size() == 64) && is_commit(text);
 }
 
 /// The login that stands in an address of http. Text of what is wrong, or "".
@@ -203,7 +226,7 @@ Result<GitSource> read_repository(const std::string& text, const Parts& parts) {
   if (parts.scheme.empty()) { // USER@HOST:PATH
     source.url = parts.path;
   } else {
-    if (!is_host(parts.host)) return bad_address(text, "it names no server");
+    if (!is_host(parts.host)) return bad_address(text, kNoServer);
     const bool is_http = parts.scheme == "http" || parts.scheme == "https";
     // ssh(1) takes no password from an address.
     const std::string user =
@@ -229,9 +252,15 @@ Result<GitSource> read_repository(const std::string& text, const Parts& parts) {
   return source;
 }
 
+constexpr std::size_t kShortestSecret = 3; ///< what is shorter would tear words apart
+
+/// A token may stand where the user's name does; a name that is none is in many words.
+bool is_user_secret(std::string_view password) {
+  return password.size() < kShortestSecret || password == "x-oauth-basic";
+}
+
 void hide(std::string& text, std::string_view secret) {
-  constexpr std::size_t kShortest = 3; // what is shorter would tear words apart, and is no secret
-  if (secret.size() < kShortest) return;
+  if (secret.size() < kShortestSecret) return;
   for (auto at = text.find(secret); at != std::string::npos;
        at = text.find(secret, at + kHidden.size()))
     text.replace(at, secret.size(), kHidden);
@@ -263,7 +292,7 @@ Result<RemoteSource> read_remote(const std::string& text) {
   const auto parts = parts_of(is_hub ? "https://" + text : text);
   const bool is_web = parts.scheme == "http" || parts.scheme == "https";
   if (is_web && !is_hub && !parts.path.ends_with(".git")) {
-    if (!is_host(parts.host)) return bad_address(text, "it names no server");
+    if (!is_host(parts.host)) return bad_address(text, kNoServer);
     return RemoteSource{WebSource{text}};
   }
   if (!is_web && parts.scheme != "git" && parts.scheme != "ssh" &&
@@ -275,7 +304,8 @@ Result<RemoteSource> read_remote(const std::string& text) {
   return RemoteSource{*std::move(source)};
 }
 
-Result<GitSource> read_kaniko_repository(const std::string& text, const std::string& method) {
+Result<GitSource> read_kaniko_repository(const std::string& address, const std::string& method) {
+  const std::string text = method + "://" + address; // so a login in it is known for one
   if (auto wrong = check_text(text); !wrong.empty()) return bad_address(text, wrong);
   std::array<std::string, 3> said;
   std::size_t count = 0;
@@ -285,10 +315,11 @@ Result<GitSource> read_kaniko_repository(const std::string& text, const std::str
     said.at(count) = text.substr(at, end - at);
     at = end + 1;
   }
-  auto source = read_repository(text, parts_of(method + "://" + said[0]));
+  auto source = read_repository(text, parts_of(said[0]));
   if (!source) return std::move(source).error();
-  source->ref = said[2].empty() ? said[1] : said[2];
-  source->commit = said[2];
+  // Alone, a whole number is a commit, too, and wins over --git branch=.
+  source->commit = lower_case(said[2].empty() && is_whole_commit(said[1]) ? said[1] : said[2]);
+  source->ref = source->commit.empty() ? said[1] : source->commit;
   source->has_submodules = false;
   if (auto wrong = check_wanted(*source); !wrong.empty()) return bad_address(text, wrong);
   return source;
@@ -312,6 +343,13 @@ std::string shown_address(const std::string& text) {
   std::string shown = text.substr(0, begin);
   const auto authority = text.substr(begin, end - begin);
   const auto at = authority.rfind('@');
+  // An unescaped "/", "?" or "#" of a password ends what is taken for the server.
+  const auto host = authority.substr(at == std::string::npos ? 0 : at + 1);
+  const bool is_cut = at == std::string::npos && host.find(':') != std::string::npos &&
+                      text.find('@', end) != std::string::npos;
+  for (const auto* scheme : {"http://", "https://", "ssh://", "git://"})
+    if (shown == scheme && !host.empty() && (is_cut || !is_host(host)))
+      return shown + std::string{kHidden};
   if (at == std::string::npos || (colon == std::string::npos && is_scp_form(text)))
     shown += authority;
   else if (text.starts_with("ssh://"))
@@ -327,19 +365,26 @@ std::string shown_address(const std::string& text) {
 
 std::string without_secrets(std::string text, const RemoteSource& source) {
   if (const auto* git = std::get_if<GitSource>(&source)) {
+    if (git->header) {
+      const auto value = git->header->reveal();
+      hide(text, value);
+      hide(text, value.substr(std::min(value.rfind(' ') + 1, value.size())));
+    }
     if (!git->login) return text;
     hide(text, git->login->password->reveal());
-    hide(text, git->login->user->reveal());
+    if (is_user_secret(git->login->password->reveal())) hide(text, git->login->user->reveal());
     return text;
   }
   const auto parts = parts_of(std::get<WebSource>(source).url);
   hide(text, parts.user_info);
   hide(text, parts.query);
-  for (std::size_t at = 0; at < parts.user_info.size();) {
-    const auto end = std::min(parts.user_info.find(':', at), parts.user_info.size());
-    hide(text, parts.user_info.substr(at, end - at));
-    if (const auto plain = decoded(parts.user_info.substr(at, end - at))) hide(text, *plain);
-    at = end + 1;
+  const auto colon = std::min(parts.user_info.find(':'), parts.user_info.size());
+  const auto password = parts.user_info.substr(std::min(colon + 1, parts.user_info.size()));
+  std::vector<std::string> secrets{password};
+  if (is_user_secret(password)) secrets.push_back(parts.user_info.substr(0, colon));
+  for (const auto& secret : secrets) {
+    hide(text, secret);
+    if (const auto plain = decoded(secret)) hide(text, *plain);
   }
   return text;
 }

@@ -25,10 +25,12 @@ struct GitSource {
   std::string url;               ///< what git is given; by http and https without a login
   std::string server;            ///< SCHEME://HOST[:PORT] of http and https, else ""
   std::string ref;               ///< branch, tag, another reference, or a commit; "" = HEAD
+  bool is_branch_first = false;  ///< `ref` is a branch's name, and where there is none a tag's
   std::string commit;            ///< what `ref` has to be, or how that begins; "" = whatever it is
   std::string folder;            ///< of the repository; "" = all of it
   std::optional<GitLogin> login; ///< for `server` alone; none: the job's own git knows one or not
-  std::optional<bool> keeps_git_dir; ///< else as the tool has it
+  std::shared_ptr<const Secret> header; ///< for `server` alone: what it is sent to know the job by
+  std::optional<bool> keeps_git_dir;    ///< else as the tool has it
   bool has_submodules = true;
   bool has_tls_check = true;
 };
@@ -61,7 +63,8 @@ Result<GitSource> read_kaniko_repository(const std::string& text, const std::str
 /// git-check-ref-format(1).
 bool is_git_ref(const std::string& ref);
 
-/// The address without a login and without a query, for messages.
+/// The address without a login and without a query, for messages; where its server cannot be read,
+/// its scheme alone.
 std::string shown_address(const std::string& text);
 
 /// TEXT with "***" in the place of what an address holds of a login or a query.

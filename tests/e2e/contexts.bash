@@ -14,7 +14,7 @@ PROBE() {
     ((EUID == 0)) || echo "needs root"
     [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
     [[ -x /usr/lib/git-core/git-daemon ]] || echo "needs git"
-    command -v curl wget >/dev/null || echo "needs curl and wget"
+    { command -v curl && command -v wget; } >/dev/null || echo "needs curl and wget"
 }
 
 SUITE_SETUP() {
@@ -25,11 +25,19 @@ SUITE_SETUP() {
     publish_image base/wget:12 debian '{}' both_wgets
     publish_image base/kaniko:2 debian '{"Entrypoint": ["/kaniko/executor"]}' kaniko_with_git
     with_git=".image.name = \"$world_registry/base/git:12\""
-    web_port=5491 git_port=5492
+    web_port=5491 git_port=5492 other_port=5493 token_port=5494 tls_port=5495
     make_repositories
     web=http://$env_gitlab_address:$web_port
     env_serve_address=$env_gitlab_address env_serve web "$web_port" python3 "$env_lib/git_server.py" \
         --listen "$env_gitlab_address:$web_port" --root "$SUITE_DIR/www" --login "ci:not-for-logs-7"
+    env_serve_address=$env_gitlab_address env_serve other "$other_port" python3 "$env_lib/git_server.py" \
+        --listen "$env_gitlab_address:$other_port" --root "$SUITE_DIR/www" --login "ci:not-for-logs-7"
+    env_serve_address=$env_gitlab_address env_serve token "$token_port" python3 "$env_lib/git_server.py" \
+        --listen "$env_gitlab_address:$token_port" --root "$SUITE_DIR/www" --login "x-access-token:not-for-logs-7"
+    make_cert web "IP:$env_gitlab_address"
+    cp "$env_tls/ca.pem" "$SUITE_DIR/www/"
+    env_serve_address=$env_gitlab_address env_serve tls "$tls_port" python3 "$env_lib/git_server.py" \
+        --listen "$env_gitlab_address:$tls_port" --root "$SUITE_DIR/www" --cert "$env_tls/web.pem" --key "$env_tls/web-key.pem"
     env_serve_address=$env_gitlab_address env_serve git-daemon "$git_port" /usr/lib/git-core/git-daemon --export-all --reuseaddr \
         --base-path="$SUITE_DIR/www" --listen="$env_gitlab_address" --port="$git_port" "$SUITE_DIR/www"
 }
@@ -45,6 +53,7 @@ git_files() {
     with_program /usr/lib/git-core/git-http-fetch
     ln -s git-remote-http usr/lib/git-core/git-remote-https
     ln -s ../../bin/git usr/lib/git-core/git
+    ln -s git usr/bin/git-upload-pack
     for file in git-submodule git-sh-setup git-sh-i18n; do cp "/usr/lib/git-core/$file" usr/lib/git-core/; done
     with_program /usr/lib/git-core/git-sh-i18n--envsubst
 }
@@ -93,7 +102,8 @@ make_repositories() {
         commit of-the-submodule
         git init --quiet --initial-branch=main "$SUITE_DIR/work"
         cd "$SUITE_DIR/work"
-        printf 'FROM %s\nCOPY . /all\n' "$tiny" | tee Dockerfile >Other
+        printf 'FROM %s\nCOPY . /all\n' "$tiny" >Dockerfile
+        printf 'FROM %s\nCOPY . /all\nCOPY word /by-other\n' "$tiny" >Other
         mkdir sub
         printf 'FROM %s\nCOPY . /all\n' "$tiny" >sub/Dockerfile
         echo in-sub >sub/word
@@ -111,6 +121,22 @@ make_repositories() {
         git -c protocol.file.allow=always submodule --quiet add "$SUITE_DIR/lib" lib
         git config --file .gitmodules submodule.lib.url ../lib.git
         commit on-main
+        git tag both v1
+        git branch both
+        # What leads elsewhere, each on a branch of its own: ignore files, and submodules that are no server's.
+        local name
+        for name in .dockerignore Dockerfile.dockerignore; do
+            git checkout --quiet -b "link$name" main
+            ln -s /builds/elsewhere/ignore "$name"
+            commit "$name"
+        done
+        for name in "local=/builds/own.git" "ext=ext::sh -c touch% /builds/ran" "elsewhere=http://$env_gitlab_address:5493/private/lib.git" \
+            "slow=../slow/lib.git"; do
+            git checkout --quiet -b "${name%%=*}" main
+            git config --file .gitmodules submodule.lib.url "${name#*=}"
+            commit "${name%%=*}"
+        done
+        git checkout --quiet main
         git clone --quiet --bare "$SUITE_DIR/lib" "$SUITE_DIR/www/lib.git"
         git clone --quiet --mirror . "$SUITE_DIR/www/app.git"
         for repository in lib app; do git -C "$SUITE_DIR/www/$repository.git" update-server-info; done
@@ -118,6 +144,12 @@ make_repositories() {
         git archive --format=tar.gz --output="$SUITE_DIR/www/context.tar.gz" v1
         git archive --format=tar v1 | xz >"$SUITE_DIR/www/context.tar.xz"
         cp "$SUITE_DIR/www/context.tar.gz" "$SUITE_DIR/www/private/"
+        mkdir "$SUITE_DIR/contained"
+        printf 'FROM %s\nCOPY . /all\nCOPY word /by-containerfile\n' "$tiny" >"$SUITE_DIR/contained/Containerfile"
+        echo contained >"$SUITE_DIR/contained/word"
+        echo left-out >"$SUITE_DIR/contained/left-out"
+        echo left-out >"$SUITE_DIR/contained/.containerignore"
+        tar -C "$SUITE_DIR/contained" -czf "$SUITE_DIR/www/contained.tar.gz" .
         printf 'FROM %s\nRUN printf from-a-single-file >/word\n' "$tiny" >"$SUITE_DIR/www/Single"
         echo 'no Dockerfile' >"$SUITE_DIR/www/nonsense"
     )
@@ -126,11 +158,12 @@ make_repositories() {
 }
 
 # How an image is looked at: its files come into the folder `out`.
-show='files() { rm -rf out; local build=$1 context=$2; shift 2; $build -q -o out "$@" "$context" && cat out/all/word && ls -A out/all; }'
+show='files() { rm -rf out; local build=$1 context=$2; shift 2; $build -q -o out "$@" "$context" && cat out/all/word && ls -A out out/all; }'
 
 TEST "docker builds from repositories: a branch, a tag, a commit, a pull request, a folder, submodules" {
     run_steps 9001 "$show
 try main files 'docker build' $web/app.git
+try submodule cat out/all/lib/word
 try said docker build $web/app.git
 try daemon files 'docker buildx build' git://$env_gitlab_address:$git_port/app.git
 try branch files 'docker build' $web/app.git#feature/x
@@ -145,6 +178,9 @@ try file files 'docker build' $web/app.git#v1 -f Other
 try stdin sh -c 'printf \"FROM $tiny\nCOPY word /all/other\n\" | docker build -q -o out -f - $web/app.git#v1 && cat out/all/other'
 try keeps files 'docker build' $web/app.git#v1 --build-arg BUILDKIT_CONTEXT_KEEP_GIT_DIR=1
 try no-submodules files 'docker build' '$web/app.git?submodules=false'
+try no-submodule cat out/all/lib/word
+printf 'FROM $tiny\nCOPY word /by-own\n' >/builds/Own
+try absolute sh -c 'docker build -q -o out -f /builds/Own $web/app.git#v1 && cat out/by-own'
 try no-ref docker build $web/app.git#nosuch
 try no-folder docker build $web/app.git#main:nosuch
 try no-file docker build -f nosuch $web/app.git
@@ -154,6 +190,8 @@ try left ls -d /builds/.slipway-context-*" "$with_git"
 
     expect_eq "$STATE" success
     expect_step main 0 on-main Dockerfile
+    expect_lacks "$(step_says main)" by-other
+    expect_step submodule 0 of-the-submodule
     expect_step said 0 "building from $web/app.git, commit $(git -C "$SUITE_DIR/work" rev-parse main)"
     expect_lacks "$(step_says main)" .git$'\n'
     expect_step daemon 0 on-main
@@ -165,10 +203,12 @@ try left ls -d /builds/.slipway-context-*" "$with_git"
     expect_step folder 0 in-sub
     expect_step query 1 "${first:0:7} was asked for"
     expect_step checked 0 in-sub
-    expect_step file 0 first
+    expect_step file 0 first by-other
     expect_step stdin 0 first
+    expect_step absolute 0 first
     expect_step keeps 0 first .git
     expect_step no-submodules 0 on-main
+    expect_step no-submodule 1
     expect_step no-ref 1 "nosuch"
     expect_step no-folder 1 "no folder nosuch"
     expect_step no-file 1 "nosuch"
@@ -197,20 +237,24 @@ try nonsense docker build $web/nonsense
 try missing docker build $web/nosuch.tar.gz
 try import sh -c 'docker import $web/context.tar.gz own/imported && printf \"FROM own/imported\n\" | docker build -q -o out2 - && cat out2/word'
 try no-import docker import $web/nosuch.tar.gz own/imported:2
-try empty-tar docker build -f - $web/context.tar.gz
+try elsewhere-tar docker build -f - $web/context.tar.gz
+try data sh -c 'printf \"FROM $tiny\nCOPY context /got\n\" | docker build -q -o out -f - $web/nonsense && cat out/got'
+try data-web sh -c 'docker build -q -o out -f $web/Single $web/nonsense && cat out/word'
 try left ls -d /builds/.slipway-context-*" "$with_git"
 
     expect_eq "$STATE" success
     expect_step gzip 0 first
-    expect_step xz 0 first
+    expect_step xz 0 first by-other
     expect_step single 0 from-a-single-file
     expect_step named 0 first "RUN printf"
     expect_step elsewhere 0 from-a-single-file
-    expect_step nonsense 1
+    expect_step nonsense 1 "unknown instruction"
     expect_step missing 1 404
     expect_step import 0 first
     expect_step no-import 1 404
-    expect_step empty-tar 1 "unpack it in the job"
+    expect_step elsewhere-tar 1 "unpack it in the job"
+    expect_step data 0 "no Dockerfile"
+    expect_step data-web 0 from-a-single-file
     expect_step left 2
 }
 
@@ -218,9 +262,17 @@ TEST "podman, buildah, buildctl, bake and Compose build from addresses in their 
     run_steps 9004 "$show
 try podman files 'podman build' $web/app.git#feature/x
 try buildah files 'buildah bud' $web/app.git#v1:sub
+try no-submodule sh -c 'podman build -q -o out $web/app.git && ls -A out/all/lib'
 try tar files 'podman build' $web/context.tar.gz
+try contained files 'podman build' $web/contained.tar.gz
+printf 'FROM $tiny\nCOPY . /all\nCOPY word /by-own\n' | tee Own >Containerfile
+try own files 'buildah build -f Own' $web/contained.tar.gz
+try same-name files 'podman build -f Containerfile' $web/contained.tar.gz
+try no-name podman build -f nosuch $web/contained.tar.gz
+printf 'FROM $tiny\nCOPY --from=x word /word\n' >D
+try named sh -c 'podman build -q -o out -f D --build-context x=$web/contained.tar.gz . && cat out/word'
 try file sh -c 'podman build -q -o out -f $web/Single . && cat out/word'
-try buildctl sh -c 'buildctl build --frontend dockerfile.v0 --opt context=$web/app.git#v1 --opt filename=Other --output type=local,dest=out2 && cat out2/all/word'
+try buildctl sh -c 'buildctl build --frontend dockerfile.v0 --opt context=$web/app.git#v1 --opt filename=Other --output type=local,dest=out2 && cat out2/all/word && ls out2'
 cat >docker-bake.hcl <<'HCL'
 target \"default\" {
   context = \"$web/app.git#v1:sub\"
@@ -233,18 +285,26 @@ try bake sh -c 'docker buildx bake && cat out3/all/word'
 printf 'services:\n  a: {image: own/a, build: $web/app.git#v1}\n  b: {image: own/b, build: {context: \"$web/app.git#feature/x\", dockerfile: Other}}\n' >compose.yaml
 try compose docker compose build
 printf 'FROM own/b\nCOPY --from=own/a /all/word /other\n' >D
-try composed sh -c 'docker build -q -o out4 -f D . && cat out4/all/word out4/other'
+try composed sh -c 'docker build -q -o out4 -f D . && cat out4/all/word out4/other && ls out4'
 try left ls -d /builds/.slipway-context-*" "$with_git"
 
     expect_eq "$STATE" success
     expect_step podman 0 on-the-branch .git
     expect_step buildah 0 in-sub
+    expect_step no-submodule 0
+    expect_lacks "$(step_says no-submodule)" word
     expect_step tar 0 first
+    expect_step contained 0 contained by-containerfile
+    expect_lacks "$(step_says contained)" left-out
+    expect_step own 0 contained by-own
+    expect_step same-name 0 contained by-own
+    expect_step no-name 125 nosuch
+    expect_step named 0 contained
     expect_step file 0 from-a-single-file
-    expect_step buildctl 0 first
+    expect_step buildctl 0 first by-other
     expect_step bake 0 in-sub
     expect_step compose 0 "service b"
-    expect_step composed 0 on-the-branch first
+    expect_step composed 0 on-the-branch first by-other
     expect_step left 2
 }
 
@@ -254,6 +314,9 @@ at=$env_gitlab_address:$web_port
 try ref executor -c git://\$at/app.git#refs/heads/feature/x -d $world_registry/app/kaniko-git:1
 try commit executor -c git://\$at/app.git#refs/heads/main#$first --context-sub-path sub --no-push --tar-path x.tar
 try branch executor -c git://\$at/app.git --git branch=feature/x,single-branch=true --no-push
+try whole executor -c git://\$at/app.git#$first --git branch=main --no-push
+try both executor -c git://\$at/app.git --git branch=both --no-push
+try tag executor -c git://\$at/app.git --git branch=v1 --no-push
 try bad executor -c git://\$at/app.git --git depth=1 --no-push
 try no-login executor -c git://\$at/private/app.git --no-push
 export GIT_USERNAME=ci GIT_PASSWORD=not-for-logs-\$((3 + 4))
@@ -263,14 +326,20 @@ try wrong executor -c git://\$at/private/app.git --no-push
 curl -s $web/context.tar.gz >context.tar.gz
 try tar executor -c tar://context.tar.gz --no-push
 try tar-stdin sh -c 'executor -c tar://stdin --no-push <context.tar.gz'
-try bucket executor -c s3://bucket/x.tar.gz --no-push" \
+try bucket executor -c s3://bucket/x.tar.gz --no-push
+curl -s $web/ca.pem >ca.pem
+printf 'FROM $tiny\nCOPY word /word\n' >Dockerfile
+try archive env CURL_CA_BUNDLE=\$PWD/ca.pem executor -c https://$env_gitlab_address:$tls_port/contained.tar.gz --no-push" \
         ".image = {name: \"$world_registry/base/kaniko:2\", entrypoint: [\"\"]} | .variables += [{key: \"PATH\", value: \"/kaniko:/usr/local/bin:/usr/bin:/bin\"}]"
 
     expect_eq "$STATE" success
-    expect_step ref 0
+    expect_step ref 0 "commit $(git -C "$SUITE_DIR/work" rev-parse feature/x)"
+    expect_step whole 0 "commit $first"
+    expect_step both 0 "commit $(git -C "$SUITE_DIR/work" rev-parse main)"
+    expect_step tag 0 "commit $first"
     [[ -n $(world_registry_digest app/kaniko-git:1) ]]
     expect_step commit 0 "commit $first"
-    expect_step branch 0
+    expect_step branch 0 "commit $(git -C "$SUITE_DIR/work" rev-parse feature/x)"
     expect_step bad 1 "unknown key depth"
     expect_step no-login 1 "private/app.git"
     expect_step login 0 "commit $first"
@@ -278,6 +347,7 @@ try bucket executor -c s3://bucket/x.tar.gz --no-push" \
     expect_step tar 0
     expect_step tar-stdin 0
     expect_step bucket 1 "fetch it in the job"
+    expect_step archive 0 # with the project's Dockerfile: the archive has none
     expect_lacks "$TRACE" for-logs-7
 }
 
@@ -293,7 +363,10 @@ try wrong docker build http://ci:wrong-\$word@$env_gitlab_address:$web_port/priv
 try wrong-archive docker build http://ci:wrong-\$word@$env_gitlab_address:$web_port/private/context.tar.gz
 try no-archive docker build \"http://\$at/nosuch.tar.gz?signature=\$word\"
 try bad docker build \"http://\$at/private/app.git?depth=\$word\"
-try podman podman build --build-context a=http://\$at/private/nosuch.git ." "$with_git"
+try podman podman build --build-context a=http://\$at/private/nosuch.git .
+try no-netrc docker build $web/private/context.tar.gz
+echo machine $env_gitlab_address login ci password \$word >/builds/.netrc
+try netrc env HOME=/builds sh -c 'docker build -q -o out $web/private/context.tar.gz && cat out/all/word'" "$with_git"
 
     expect_eq "$STATE" success
     expect_step login 0 first
@@ -306,8 +379,88 @@ try podman podman build --build-context a=http://\$at/private/nosuch.git ." "$wi
     expect_step no-archive 1 "?***"
     expect_step bad 125 "another part"
     expect_step podman 125
+    expect_step no-netrc 1 401
+    expect_step netrc 0 first
     expect_lacks "$TRACE" not-for-logs-7
     expect_lacks "$(cat "$world_state_dir/audit.jsonl")" not-for-logs-7
+}
+
+TEST "repositories and archives by https, where the job knows the certificate" {
+    run_steps 9012 "$show
+try unknown docker build https://$env_gitlab_address:$tls_port/app.git
+curl -sf $web/ca.pem >ca.pem
+export GIT_SSL_CAINFO=\$PWD/ca.pem CURL_CA_BUNDLE=\$PWD/ca.pem
+try git files 'docker build' https://$env_gitlab_address:$tls_port/app.git#v1
+try archive files 'docker build' https://$env_gitlab_address:$tls_port/context.tar.gz
+try podman podman build -q -o out https://$env_gitlab_address:$tls_port/contained.tar.gz" "$with_git"
+
+    expect_step unknown 1 "certificate"
+    expect_step git 0 first
+    expect_step archive 0 first
+    expect_step podman 0
+}
+
+TEST "secrets that BuildKit fetches with are used for the context" {
+    run_steps 9013 "$show
+export GIT_AUTH_TOKEN=not-for-logs-\$((3 + 4)) GIT_AUTH_HEADER='Basic $(printf ci:not-for-logs-7 | base64)'
+try none docker build http://$env_gitlab_address:$token_port/private/app.git#v1
+try token files 'docker build --secret id=GIT_AUTH_TOKEN' http://$env_gitlab_address:$token_port/private/app.git#v1
+try other docker build --secret id=GIT_AUTH_TOKEN.other,env=GIT_AUTH_TOKEN http://$env_gitlab_address:$token_port/private/app.git#v1
+try header files 'docker build --secret id=GIT_AUTH_HEADER' $web/private/app.git#v1" "$with_git"
+
+    expect_step none 1 "private/app.git"
+    expect_step token 0 first
+    expect_step other 1 "private/app.git"
+    expect_step header 0 first
+    expect_lacks "$TRACE" not-for-logs-7
+}
+
+TEST "attack: a repository's submodules are of no other kind, and get no other server's login; control: where the job says so" {
+    run_steps 9014 "word=not-for-logs-\$((3 + 4)); at=ci:\$word@$env_gitlab_address:$web_port
+git clone --quiet --bare $web/lib.git /builds/own.git
+try local docker build $web/app.git#local
+try control-local env GIT_ALLOW_PROTOCOL=http:file docker build $web/app.git#local
+try ext docker build $web/app.git#ext
+try not-ran test -e /builds/ran
+try control-ext env GIT_ALLOW_PROTOCOL=http:ext docker build $web/app.git#ext
+try ran test -e /builds/ran
+try elsewhere docker build http://\$at/private/app.git#elsewhere
+export HOME=/builds; git config --global credential.http://$env_gitlab_address:$other_port.helper '!f() { echo username=ci; echo password='\$word'; }; f'
+try control-elsewhere docker build http://\$at/private/app.git#elsewhere
+git config --global credential.helper '!f() { cat >>/builds/asked; }; f'
+try helper docker build http://\$at/private/app.git#v1
+try not-asked grep -q \$word /builds/asked
+git clone --quiet http://\$at/private/app.git /builds/cloned
+try control-asked grep -q \$word /builds/asked" "$with_git"
+
+    expect_step local 1 "not allowed"
+    expect_step control-local 0
+    expect_step ext 1 "not allowed"
+    expect_step not-ran 1
+    expect_step control-ext 1
+    expect_step ran 0
+    expect_step elsewhere 1 "$other_port"
+    expect_step control-elsewhere 0
+    expect_step helper 0
+    [[ $(grep -c '^>>not-asked [12]$' <<<"$TRACE") == 1 ]]
+    expect_step control-asked 0
+    expect_lacks "$TRACE" not-for-logs-7
+}
+
+TEST "attack: what a build that is killed was fetching goes on with its login; control: so does a clone of the job's" {
+    # shellcheck disable=SC2016
+    run_steps 9015 "word=not-for-logs-\$((3 + 4)); at=ci:\$word@$env_gitlab_address:$web_port"'
+fetching() { local one; for one in /proc/[0-9]*/cmdline; do tr "\0" " " <"$one"; done 2>/dev/null | grep -q "remote-http.*slow/lib"; }
+fetches_nothing() { ! fetching; }
+waits() { local i; for ((i = 0; i < 300; i++)); do "$@" && return; sleep 0.1; done; return 1; }
+docker build "http://$at/private/app.git#slow" >log 2>&1 & waits fetching || cat log; kill -KILL $!
+try ended waits fetches_nothing
+git -c "credential.helper=!f() { echo username=ci; echo password=$word; }; f" clone -q --recurse-submodules -b slow '"$web"'/private/app.git by-hand >log 2>&1 &
+waits fetching || cat log; kill -KILL $!; sleep 2
+try control fetching' "$with_git"
+
+    expect_step ended 0
+    expect_step control 0
 }
 
 TEST "attack: what a repository links to outside of itself is no context and no Dockerfile; control: it is in a clone of the job's" {
@@ -315,20 +468,28 @@ TEST "attack: what a repository links to outside of itself is no context and no 
 try folder docker build $web/app.git#main:leaves
 try file docker build -f Linked $web/app.git
 try podman-file podman build -f Linked $web/app.git
+echo nothing >/builds/elsewhere/ignore
+try ignore docker build $web/app.git#link.dockerignore
+try own-ignore docker build $web/app.git#linkDockerfile.dockerignore
 try above docker build $web/app.git#main:../..
 try file-above docker build -f ../../../elsewhere/Dockerfile $web/app.git
 git clone -q $web/app.git /builds/own
 try control-folder docker build /builds/own/leaves
-try control-file docker build -f /builds/own/Linked /builds/own" "$with_git"
+try control-file docker build -f /builds/own/Linked /builds/own
+git -C /builds/own checkout -q link.dockerignore
+try control-ignore docker build /builds/own" "$with_git"
 
     expect_step folder 1 "leads out of the repository"
     expect_step file 1 "leads out of the context"
     expect_step podman-file 125 "leads out of the context"
+    expect_step ignore 1 ".dockerignore leads out of the context"
+    expect_step own-ignore 1 "Dockerfile.dockerignore leads out of the context"
     expect_step above 1 "out of the repository"
     expect_step file-above 1 "is not in the context"
-    for name in folder file podman-file above file-above; do expect_lacks "$(step_says $name)" built-by-it; done
+    for name in folder file podman-file ignore own-ignore above file-above; do expect_lacks "$(step_says $name)" built-by-it; done
     expect_step control-folder 0 built-by-it
     expect_step control-file 0 built-by-it
+    expect_step control-ignore 0
 }
 
 TEST "an image without git or curl says what to use; what is fetched goes also when the build is killed; any user may fetch" {

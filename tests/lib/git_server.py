@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bare repositories over git's "dumb" HTTP, with the batch API of Git LFS (Python standard library).
 
-usage: git_server.py --listen ADDRESS:PORT --root DIR [--login USER:PASSWORD]
+usage: git_server.py --listen ADDRESS:PORT --root DIR [--login USER:PASSWORD] [--cert FILE --key FILE]
 
-GET serves files below DIR; what is below DIR/private is for that login alone. POST …/info/lfs/objects/batch tells where each object that is asked for lies: DIR/lfs/OID.
+GET serves files below DIR; what is below DIR/private is for that login alone, and what has /slow/ in its path comes never.
+With a certificate it speaks TLS. POST …/info/lfs/objects/batch tells where each object that is asked for lies: DIR/lfs/OID.
 Source: git-lfs, docs/api/batch.md."""
 
 import argparse
@@ -12,11 +13,13 @@ import base64
 import functools
 import json
 import os
+import time
 from http.server import SimpleHTTPRequestHandler
 
 from local_server import LocalServer
 
 MOST = 1 << 20  # bytes of a question
+SLOW = 300  # seconds, longer than any test waits
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -30,6 +33,10 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("WWW-Authenticate", 'Basic realm="private"')
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        if "/slow/" in self.path:
+            time.sleep(SLOW)
+            self.send_error(503)
             return
         super().do_GET()
 
@@ -59,10 +66,15 @@ def main():
     parser.add_argument("--listen", required=True)
     parser.add_argument("--root", required=True)
     parser.add_argument("--login", default="")
+    parser.add_argument("--cert")
+    parser.add_argument("--key")
     options = parser.parse_args()
     Handler.login = options.login
     host, _, port = options.listen.rpartition(":")
-    LocalServer((host, int(port)), functools.partial(Handler, directory=options.root)).serve_forever()
+    server = LocalServer((host, int(port)), functools.partial(Handler, directory=options.root))
+    if options.cert:
+        server.speak_tls(options.cert, options.key)
+    server.serve_forever()
 
 
 main()

@@ -193,6 +193,19 @@ TEST(Bake, Annotates) {
       std::string::npos);
 }
 
+TEST(Bake, LeavesOpenWhetherAnAddressIsAFolder) {
+  for (const auto* context : {"git@x", "a@b:c"}) {
+    const auto result = plan_bake(
+        {}, {{"docker-bake.json", R"({"target": {"default": {"dockerfile": "D", "context": ")" +
+                                      std::string{context} + "\"}}}"}});
+    ASSERT_TRUE(result) << result.error().text();
+    const auto& build = result->builds.front().second;
+    EXPECT_EQ(build.context, context);
+    EXPECT_EQ(build.file, "D");
+    EXPECT_TRUE(build.file_in_context);
+  }
+}
+
 TEST(Bake, RefusesWhatItWouldBuildWrongly) {
   struct Row {
     const char* file;
@@ -266,12 +279,15 @@ TEST(Bake, ReadsItsCommandLine) {
   EXPECT_EQ(bake.targets, std::vector<std::string>{"app"});
   EXPECT_TRUE(bake.push);
   for (const auto& words : {std::vector<std::string>{"-f", "compose.yml"},
-                            {"https://h/x.git"},
+                            {"https://u:tok@h/x.git"},
                             {"--allow", "network.host"},
                             {"--call", "check"}}) {
     std::vector<std::string> argv{"docker", "buildx", "bake"};
     argv.insert(argv.end(), words.begin(), words.end());
-    EXPECT_EQ(std::get<Say>(parse(argv, {})).exit_code, 125) << words.front();
+    const auto command_read = parse(argv, {});
+    const auto& say = std::get<Say>(command_read);
+    EXPECT_EQ(say.exit_code, 125) << words.front();
+    EXPECT_EQ(say.err.find("tok"), std::string::npos) << say.err;
   }
 }
 

@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <stdlib.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <map>
 
 namespace slipway::shim {
@@ -443,9 +446,28 @@ INSTANTIATE_TEST_SUITE_P(
             "/w/app/gone.yml: no such file"},
         Bad{"IncludesItself", "include: [compose.yaml]\nservices: {a: {image: x}}\n",
             "include each other"},
-        Bad{"IncludesRemote", "include: ['https://x/y.yaml']\nservices: {a: {image: x}}\n",
-            "remote file"}),
+        Bad{"IncludesRemote", "include: ['https://u:tok@x/y.yaml']\nservices: {a: {image: x}}\n",
+            "remote file (https://***@x/y.yaml)"}),
     [](const auto& row) { return row.param.name; });
+
+TEST(Compose, TakesAFolderBesideItThatIsCalledAsAnAddressIs) {
+  char name[] = "/tmp/slipway-compose-XXXXXX";
+  const std::string dir = ::mkdtemp(name);
+  std::filesystem::create_directories(dir + "/a@b:c");
+  const auto project = load_compose({}, dir, [&](const std::string& path) -> Result<std::string> {
+    if (path != dir + "/compose.yaml") return Error{ErrorKind::not_found, "no such file", "", {}};
+    return std::string{"services:\n  web: {build: {context: 'a@b:c', dockerfile: D, "
+                       "additional_contexts: {x: 'a@b:c'}}}\n  far: {build: 'git@h:x.git'}\n"};
+  });
+  std::filesystem::remove_all(dir);
+
+  ASSERT_TRUE(project) << project.error().text();
+  const auto& near = service(*project, "web").build;
+  EXPECT_EQ(near.context, dir + "/a@b:c");
+  EXPECT_EQ(near.file, dir + "/a@b:c/D");
+  EXPECT_EQ(near.named_contexts, (Pairs{{"x", dir + "/a@b:c"}}));
+  EXPECT_TRUE(service(*project, "far").build.remote);
+}
 
 TEST(Compose, RefusesAServiceThatIsAlsoIncluded) {
   const Tree tree{{{"/w/app/compose.yaml", "include: [i.yaml]\nservices: {a: {image: x}}\n"},

@@ -254,17 +254,18 @@ TEST(WorkingContainer, VariablesOfTheToolCount) {
 
 INSTANTIATE_TEST_SUITE_P(
     Img, RefusedDialect,
-    testing::Values(Refused{"UnknownFlag", "img build --wat .", 1, "unknown flag: --wat"},
-                    Refused{"NoTag", "img build .", 1, "please specify an image tag"},
-                    Refused{"BareArgument", "img build -t a --build-arg X .", 1,
-                            "invalid build-arg"},
-                    Refused{"Secret", "img build -t a --secret id=x .", 1, "--secret"},
-                    Refused{"Unpack", "img unpack a", 1, "use `img save`"},
-                    Refused{"ListFilter", "img ls -f x", 1, "--filter"},
-                    Refused{"SaveFormat", "img save --format x a", 1, "not a supported format"},
-                    Refused{"CacheElsewhere", "img build -t a --cache-to type=tape .", 1,
-                            "--cache-to type=tape"},
-                    Refused{"UnknownCommand", "img wat", 1, "wat: no such command"}),
+    testing::Values(
+        Refused{"UnknownFlag", "img build --wat .", 1, "unknown flag: --wat"},
+        Refused{"NoTag", "img build .", 1, "please specify an image tag"},
+        Refused{"BareArgument", "img build -t a --build-arg X .", 1, "invalid build-arg"},
+        Refused{"Secret", "img build -t a --secret id=x .", 1, "--secret"},
+        Refused{"Unpack", "img unpack a", 1, "use `img save`"},
+        Refused{"ListFilter", "img ls -f x", 1, "--filter"},
+        Refused{"SaveFormat", "img save --format x a", 1, "not a supported format"},
+        Refused{"CacheElsewhere", "img build -t a --cache-to type=tape .", 1,
+                "--cache-to type=tape"},
+        Refused{"Address", "img build -t a https://u:tok@h/x.git", 1, "\"https://***@h/x.git\""},
+        Refused{"UnknownCommand", "img wat", 1, "wat: no such command"}),
     [](const auto& row) { return row.param.name; });
 
 const std::string kBuildctl = "buildctl build --frontend dockerfile.v0 --local context=. --local "
@@ -281,6 +282,10 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"NamedContext", kBuildctl + "--local other=x", 1, "--local other=x"},
         Refused{"Layout", kBuildctl + "--oci-layout a=b", 1, "--oci-layout"},
         Refused{"RemoteContext", kBuildctl + "--opt context=x", 1, "--opt context=x"},
+        Refused{"LocalAddress",
+                "buildctl build --frontend dockerfile.v0 --local dockerfile=. --local "
+                "context=https://u:tok@h/x.git?a=b",
+                1, "--local context=https://***@h/x.git?***: give"},
         Refused{"PartOfAnArchive",
                 "buildctl build --frontend dockerfile.v0 --opt context=https://h/x.tgz --opt "
                 "contextsubdir=s",
@@ -554,6 +559,12 @@ TEST(Kaniko, ReadsRepositoriesAndTheirLogins) {
   const auto& other = std::get<GitSource>(*token.remote);
   EXPECT_EQ(other.url, "https://h/x");
   EXPECT_EQ(other.ref, "b");
+  EXPECT_TRUE(other.is_branch_first);
+  const std::string whole(40, 'a');
+  const auto commit =
+      parsed<Build>("/kaniko/executor -c git://h/x#" + whole + " --no-push --git branch=b");
+  EXPECT_EQ(std::get<GitSource>(*commit.remote).ref, whole);
+  EXPECT_EQ(std::get<GitSource>(*commit.remote).commit, whole);
   EXPECT_FALSE(other.has_submodules);
   EXPECT_EQ(other.login->user->reveal(), "t");
   EXPECT_TRUE(other.login->password->empty());
@@ -563,10 +574,32 @@ TEST(Kaniko, ReadsRepositoriesAndTheirLogins) {
   EXPECT_TRUE(archive.only_archive);
 }
 
+TEST(Folders, MayBeCalledAsAddressesAre) {
+  for (const auto* line : {"docker build git@x", "podman build git@x", "img build -t a git@x"}) {
+    const auto build = parsed<Build>(line);
+    EXPECT_EQ(build.context, "git@x");
+    EXPECT_FALSE(build.remote);
+    EXPECT_NE(build.wrong_address.find("@x"), std::string::npos) << line;
+  }
+  const auto build = parsed<Build>("buildctl build --frontend dockerfile.v0 --local context=a@b:c "
+                                   "--local dockerfile=a@b:c");
+  EXPECT_EQ(build.context, "a@b:c");
+  EXPECT_TRUE(build.wrong_address.empty()) << "it is never an address there";
+  EXPECT_EQ(parsed<Build>("docker build --build-context n=git@x .").named_contexts,
+            (Pairs{{"n", "git@x"}}));
+}
+
+TEST(Containers, FetchNoSubmodules) {
+  for (const auto* line : {"podman build https://h/x.git", "buildah build https://h/x.git"})
+    EXPECT_FALSE(std::get<GitSource>(*parsed<Build>(line).remote).has_submodules) << line;
+  EXPECT_TRUE(
+      std::get<GitSource>(*parsed<Build>("docker build https://h/x.git").remote).has_submodules);
+}
+
 TEST(Buildctl, ReadsARepositoryInThePlaceOfAFolder) {
   const auto build = parsed<Build>("buildctl build --frontend dockerfile.v0 --opt "
                                    "context=https://h/x.git#main:a --opt contextsubdir=b --opt "
-                                   "filename=D --local dockerfile=. --opt "
+                                   "filename=/D --local dockerfile=. --opt "
                                    "context:n=https://h/n.git");
 
   EXPECT_EQ(std::get<GitSource>(*build.remote).ref, "main");

@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -138,6 +140,10 @@ TEST_F(Fetching, KeepsGitsFolderWhereItIsAskedFor) {
 
   ASSERT_TRUE(local) << local.error().text();
   EXPECT_EQ(local->build_args, (Pairs{{"A", "b"}}));
+  build.build_args = {{"BUILDKIT_CONTEXT_KEEP_GIT_DIR", "True"}};
+  EXPECT_TRUE(fs::exists(sources.fetch(build)->context + "/.git"));
+  build.build_args = {{"BUILDKIT_CONTEXT_KEEP_GIT_DIR", "some"}};
+  EXPECT_FALSE(fs::exists(sources.fetch(build)->context + "/.git"));
   const auto settings = read(local->context + "/.git/config");
   EXPECT_NE(settings.find("url = https://h/app.git"), std::string::npos) << settings;
   EXPECT_EQ(settings.find("secret-7"), std::string::npos);
@@ -151,6 +157,8 @@ TEST_F(Fetching, RefusesWhatLeadsOutOfTheRepository) {
     EXPECT_NE(local.error().kind, ErrorKind::io) << folder;
   }
   auto build = of("https://h/app.git");
+  build.file = "/abs/Dockerfile";
+  EXPECT_EQ(sources.fetch(build)->file, "/abs/Dockerfile") << "one of the job's";
   build.file = "../../x";
   const auto local = sources.fetch(build);
   ASSERT_FALSE(local);
@@ -163,12 +171,14 @@ TEST_F(Fetching, RunsNoHookAndLetsGoOfVariablesThatNameAnotherRepository) {
         "core.hooksPath " +
         dir_ + "/hooks");
   world_.environment["GIT_DIR"] = dir_ + "/another/.git";
+  world_.environment["GIT_CONFIG"] = dir_ + "/own-settings";
   FetchedSources sources{world_};
   const auto local = sources.fetch(of("https://h/app.git"));
 
   ASSERT_TRUE(local) << local.error().text();
   EXPECT_FALSE(fs::exists(dir_ + "/ran"));
   EXPECT_FALSE(fs::exists(dir_ + "/another/word"));
+  EXPECT_FALSE(fs::exists(dir_ + "/own-settings"));
   // Control: the hook runs where nobody says otherwise.
   shell("git -C served/app.git checkout -q other");
   EXPECT_TRUE(fs::exists(dir_ + "/ran"));
@@ -225,7 +235,10 @@ TEST_F(Fetching, TellsArchivesFromDockerfiles) {
   const auto single = sources.fetch(of("https://h/Single"));
   ASSERT_TRUE(single) << single.error().text();
   EXPECT_EQ(read(single->file), "FROM scratch\n");
-  EXPECT_EQ(single->file, single->context + "/Dockerfile");
+  EXPECT_EQ(single->file, single->context + "/context") << "BuildKit's name for it";
+  auto typed = of("https://h/Single");
+  typed.file = "Other";
+  EXPECT_EQ(read(sources.fetch(typed)->file), "FROM scratch\n") << "whatever name -f has";
 
   for (const auto& [name, words] : {std::pair{"empty", "is empty"}, std::pair{"large", "neither"},
                                     std::pair{"nosuch", "cannot get https://h/nosuch"}}) {
@@ -236,9 +249,169 @@ TEST_F(Fetching, TellsArchivesFromDockerfiles) {
   auto inline_file = of("https://h/x.tgz");
   inline_file.dockerfile_text = "FROM scratch\n";
   EXPECT_FALSE(sources.fetch(inline_file));
+  for (const auto* file : {"-", "https://h/Single", "/abs/Dockerfile"}) {
+    auto elsewhere = of("https://h/x.tgz");
+    elsewhere.file = file;
+    const auto refused = sources.fetch(elsewhere);
+    ASSERT_FALSE(refused) << file;
+    EXPECT_NE(refused.error().text().find("from elsewhere"), std::string::npos);
+  }
   auto only_archive = of("https://h/Single");
   only_archive.only_archive = true;
   EXPECT_FALSE(sources.fetch(only_archive));
+}
+
+TEST_F(Fetching, TakesADockerfileFromElsewhereWithASingleFile) {
+  make_curl();
+  shell("echo FROM scratch >served/D; head -c 600000 /dev/zero >served/data");
+  for (const auto& [file, found] : {std::pair{"-", "-"}, std::pair{"/abs/D", "/abs/D"}}) {
+    FetchedSources sources{world_};
+    auto build = of("https://h/data");
+    build.file = file;
+    const auto local = sources.fetch(build);
+    ASSERT_TRUE(local) << local.error().text();
+    EXPECT_EQ(local->file, found);
+    EXPECT_EQ(fs::file_size(local->context + "/context"), 600000);
+  }
+  FetchedSources sources{world_};
+  auto build = of("https://h/data");
+  build.file = "https://h/D";
+  const auto local = sources.fetch(build);
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(local->file), "FROM scratch\n");
+  auto in_words = of("https://h/data");
+  in_words.dockerfile_text = "FROM scratch\n";
+  const auto told = sources.fetch(in_words);
+  ASSERT_TRUE(told) << told.error().text();
+  EXPECT_EQ(told->file, "");
+}
+
+TEST_F(Fetching, UnpacksArchivesForToolsThatLookIntoThem) {
+  make_curl();
+  shell(
+      "cd served && mkdir in && echo FROM scratch >in/Containerfile && echo x >in/.containerignore "
+      "&& ln -s /etc/hostname in/Linked && tar -C in -cf plain.tar . && gzip -k plain.tar && xz -k "
+      "plain.tar && tar -C in --format=v7 -cf old.tar . && head -c 150 plain.tar.gz >cut.tar.gz && "
+      "echo FROM scratch >Single && tar -cPf up.tar ../served/Single");
+  const auto fetch = [&](FetchedSources& sources, const std::string& name) {
+    auto build = of("https://h/" + name);
+    build.lookup = Lookup::then_context;
+    build.file = "Containerfile";
+    build.more_files = {"Other"};
+    build.named_contexts = {{"n", "https://h/" + name}};
+    return sources.fetch(build);
+  };
+  for (const auto* name : {"plain.tar", "plain.tar.gz", "plain.tar.xz", "old.tar"}) {
+    FetchedSources sources{world_};
+    const auto local = fetch(sources, name);
+    ASSERT_TRUE(local) << name << ": " << local.error().text();
+    for (const auto& folder : {local->context, local->named_contexts[0].second})
+      EXPECT_EQ(read(folder + "/Containerfile"), "FROM scratch\n") << name;
+    EXPECT_EQ(read(local->context + "/.containerignore"), "x\n");
+    EXPECT_EQ(local->file, "Containerfile") << "looked for in the working folder, too";
+    EXPECT_EQ(local->more_files, std::vector<std::string>{"Other"});
+    EXPECT_TRUE(local->is_fetched);
+    EXPECT_TRUE(local->context_tar.empty());
+  }
+  FetchedSources sources{world_};
+  const auto single = fetch(sources, "Single");
+  ASSERT_TRUE(single) << single.error().text();
+  EXPECT_EQ(read(single->context + "/Dockerfile"), "FROM scratch\n");
+  EXPECT_EQ(single->file, "Containerfile");
+  EXPECT_EQ(read(single->named_contexts[0].second + "/Dockerfile"), "FROM scratch\n");
+
+  EXPECT_FALSE(fetch(sources, "cut.tar.gz"));
+  const auto upwards = fetch(sources, "up.tar");
+  ASSERT_FALSE(upwards);
+  EXPECT_NE(upwards.error().text().find("leads out of the folder"), std::string::npos);
+  fs::create_symlink("/bin/cat", dir_ + "/bin/cat");
+  fs::create_symlink("/bin/sh", dir_ + "/bin/sh");
+  world_.environment["PATH"] = dir_ + "/bin";
+  FetchedSources without{world_};
+  const auto missing = fetch(without, "plain.tar.xz");
+  ASSERT_FALSE(missing);
+  EXPECT_NE(missing.error().text().find("this image has no xz"), std::string::npos)
+      << missing.error().text();
+}
+
+TEST_F(Fetching, TakesTheBranchOrTheTagThatIsMeant) {
+  shell("cd served/app.git && git branch both main && git tag both v1 && git branch tag v1");
+  const auto word = [&](const std::string& ref, bool is_branch_first) {
+    FetchedSources sources{world_};
+    auto build = of("https://h/app.git");
+    auto& source = std::get<GitSource>(*build.remote);
+    source.ref = ref;
+    source.is_branch_first = is_branch_first;
+    const auto local = sources.fetch(build);
+    return local ? read(local->context + "/word") : local.error().text();
+  };
+  EXPECT_EQ(word("both", false), "one\n") << "git's own rule: the tag";
+  EXPECT_EQ(word("both", true), "two\n");
+  EXPECT_EQ(word("v1", true), "one\n");
+  EXPECT_EQ(word("tag", false), "one\n") << "a word of git fetch";
+}
+
+TEST_F(Fetching, ReadsRepositoriesOfEitherFormat) {
+  shell("git init -q -b main --object-format=sha256 served/new.git && cd served/new.git && echo "
+        "new >word && git add -A && git commit -qm a");
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://h/new.git"));
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(local->context + "/word"), "new\n");
+}
+
+TEST_F(Fetching, IsLentWhatTheBuildIs) {
+  // In the place of git: says what it is given.
+  write("bin/git",
+        "#!/bin/sh\n{ env; echo \"words $*\"; } >>" + dir_ + "/given\nexec /usr/bin/git \"$@\"\n");
+  ::chmod((dir_ + "/bin/git").c_str(), 0755);
+  write("token", "secret-7\n");
+  write("key", "a key\n");
+  const auto given = [&](Build build) {
+    fs::remove(dir_ + "/given");
+    FetchedSources sources{world_};
+    const auto local = sources.fetch(build);
+    return local ? read(dir_ + "/given") : local.error().text();
+  };
+  const auto has = [](const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+  };
+  auto build = of("https://h/app.git");
+  build.secrets = {{"GIT_AUTH_TOKEN", "token", {}}};
+  EXPECT_TRUE(has(given(build), "SLIPWAY_GIT_PASSWORD=secret-7\n"));
+  EXPECT_TRUE(has(given(build), "SLIPWAY_GIT_USER=x-access-token\n"));
+  build.secrets = {{"GIT_AUTH_TOKEN.h", "token", {}}, {"GIT_AUTH_TOKEN", "nosuch", {}}};
+  EXPECT_TRUE(has(given(build), "SLIPWAY_GIT_PASSWORD=secret-7\n"));
+  build.secrets = {{"GIT_AUTH_TOKEN.other", "token", {}}};
+  EXPECT_FALSE(has(given(build), "secret-7"));
+  build.secrets = {{"GIT_AUTH_HEADER", "", std::make_shared<const Secret>("Bearer secret-8")}};
+  const auto header = given(build);
+  EXPECT_TRUE(has(header, "SLIPWAY_GIT_HEADER=Authorization: Bearer secret-8\n"));
+  EXPECT_TRUE(has(header, "--config-env=http.https://h.extraHeader=SLIPWAY_GIT_HEADER")) << header;
+  build.secrets = {{"GIT_AUTH_HEADER", "", std::make_shared<const Secret>("a\nb")}};
+  EXPECT_TRUE(has(given(build), "more than one line"));
+  build.secrets = {{"GIT_AUTH_TOKEN", "nosuch", {}}};
+  EXPECT_TRUE(has(given(build), "the secret GIT_AUTH_TOKEN"));
+  build.lookup = Lookup::then_context;
+  EXPECT_FALSE(has(given(build), "the secret")) << "these tools know nothing of it";
+
+  write("bin/own-ssh", "#!/bin/sh\necho \"$*\" >" + dir_ +
+                           "/asked; for last; do test -f \"$last\" && "
+                           "stat -c %a \"$last\" >>" +
+                           dir_ + "/asked; done; exit 1\n");
+  ::chmod((dir_ + "/bin/own-ssh").c_str(), 0755);
+  fs::create_symlink("own-ssh", dir_ + "/bin/ssh");
+  world_.environment["GIT_ALLOW_PROTOCOL"] = "ssh";
+  auto by_ssh = of("git@h:app.git");
+  by_ssh.ssh_keys = {{"default", "key", {}}};
+  (void)given(by_ssh);
+  const auto asked = read(dir_ + "/asked");
+  EXPECT_TRUE(has(asked, "-o IdentitiesOnly=yes -i " + dir_ + "/builds/.slipway-context-"))
+      << asked;
+  EXPECT_TRUE(has(asked, "\n600\n")) << asked;
+  by_ssh.ssh_keys = {{"other", "key", {}}};
+  (void)given(by_ssh);
+  EXPECT_FALSE(has(read(dir_ + "/asked"), "-i"));
 }
 
 TEST_F(Fetching, ShowsNoLoginOfAnAddress) {
@@ -252,16 +425,25 @@ TEST_F(Fetching, ShowsNoLoginOfAnAddress) {
   EXPECT_EQ(git.error().text().find("secret-"), std::string::npos) << git.error().text();
 }
 
+TEST_F(Fetching, TakesAnAddressThatIsTooLongForAName) {
+  write("bin/curl", "#!/bin/sh\necho FROM scratch\n");
+  ::chmod((dir_ + "/bin/curl").c_str(), 0755);
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://h/" + std::string(300, 'x')));
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(local->file), "FROM scratch\n");
+}
+
 TEST_F(Fetching, DoesNotWaitForWhatAProgramLeavesRunning) {
-  write("bin/curl",
-        "#!/bin/sh\nsleep 300 2>/dev/null & echo $! >" + dir_ + "/pid\necho FROM scratch\n");
+  // It holds the pipe for as long as it is there.
+  write("bin/curl", "#!/bin/sh\n(sleep 20; : >" + dir_ + "/waited) &\necho FROM scratch\n");
   ::chmod((dir_ + "/bin/curl").c_str(), 0755);
   FetchedSources sources{world_};
   const auto local = sources.fetch(of("https://h/x"));
-  shell("kill $(cat pid) 2>/dev/null; true");
 
   ASSERT_TRUE(local) << local.error().text();
   EXPECT_EQ(read(local->file), "FROM scratch\n");
+  EXPECT_FALSE(fs::exists(dir_ + "/waited"));
 }
 
 TEST_F(Fetching, BringsDockerfilesAndNamedContexts) {
@@ -302,12 +484,67 @@ TEST_F(Fetching, MakesNoFolderForABuildOfTheJobs) {
   EXPECT_EQ(local->named_contexts, build.named_contexts);
   EXPECT_TRUE(is_empty());
 
+  Build odd;
+  odd.context = "git@x";
+  odd.wrong_address = "the address git@x: no";
+  const auto wrong = sources.fetch(odd);
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().text(), odd.wrong_address);
+  fs::create_directories(dir_ + "/git@x");
+  odd.file = "D";
+  EXPECT_EQ(sources.fetch(odd)->file, "D");
+  odd.file_in_context = true;
+  EXPECT_EQ(sources.fetch(odd)->file, "git@x/D");
+  odd.file = "/abs/D";
+  EXPECT_EQ(sources.fetch(odd)->file, "/abs/D");
+
   Build from_stdin;
   from_stdin.context = "-";
   from_stdin.file = "https://h/Single";
   const auto refused = sources.fetch(from_stdin);
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().text().find("a Dockerfile from elsewhere"), std::string::npos);
+  EXPECT_TRUE(is_empty());
+}
+
+TEST_F(Fetching, EndsWhatWasFetchingBeforeItRemoves) {
+  for (const bool is_told : {true, false}) { // the second is the control
+    fs::create_directories(dir_ + "/builds/.slipway-context-x/a");
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    const UniqueFd until{ends[0]};
+    UniqueFd held{ends[1]};
+    process::Command command;
+    command.argv = {"/bin/sh", "-c", "sleep 300 & sleep 300"};
+    auto child = process::spawn(command);
+    ASSERT_TRUE(child) << child.error().text();
+    const pid_t group = child->pid();
+    const ssize_t size = is_told ? sizeof group : 0;
+    ASSERT_EQ(::write(held.get(), &group, static_cast<std::size_t>(size)), size);
+    held.reset();
+
+    EXPECT_EQ(remove_when_ended(dir_ + "/builds/.slipway-context-x", until.get()), 0);
+
+    pollfd ended{child->pidfd(), POLLIN, 0};
+    EXPECT_EQ(::poll(&ended, 1, is_told ? 10'000 : 0), is_told ? 1 : 0);
+  }
+}
+
+TEST_F(Fetching, TellsItsRemoverWhatToEnd) {
+  // In the place of the remover: keeps the numbers that it is told.
+  write("bin/keeps", "#!/bin/sh\nod -An -td4 -v -w4 >" + dir_ + "/told\nrm -rf \"$1\"\n");
+  ::chmod((dir_ + "/bin/keeps").c_str(), 0755);
+  write("bin/curl", "#!/bin/sh\necho $$ >" + dir_ + "/pid\necho FROM scratch\n");
+  ::chmod((dir_ + "/bin/curl").c_str(), 0755);
+  world_.remover = {dir_ + "/bin/keeps"};
+  {
+    FetchedSources sources{world_};
+    ASSERT_TRUE(sources.fetch(of("https://h/x")));
+  }
+  const auto told = read(dir_ + "/told");
+  const auto group = std::to_string(std::stoi(read(dir_ + "/pid")));
+  EXPECT_NE(told.find(" " + group + "\n"), std::string::npos) << told;
+  EXPECT_TRUE(told.ends_with(" 0\n")) << told;
   EXPECT_TRUE(is_empty());
 }
 

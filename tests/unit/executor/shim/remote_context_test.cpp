@@ -62,6 +62,9 @@ INSTANTIATE_TEST_SUITE_P(
         Address{"QueryTag", "https://h/y.git?tag=v1", "https://h/y.git", "refs/tags/v1", ""},
         Address{"QueryBranch", "https://h/y.git?branch=main&subdir=a%2Fb", "https://h/y.git",
                 "refs/heads/main", "a/b"},
+        Address{"IPv6", "https://[fd00::1]:8443/y.git", "https://[fd00::1]:8443/y.git", "", ""},
+        Address{"CommitInCapitals", "https://h/y.git?checksum=0123ABC", "https://h/y.git",
+                "0123abc", ""},
         Address{"QueryCommit", "https://h/y.git?commit=0123abc", "https://h/y.git", "0123abc", ""},
         Address{"QueryAndFragment", "https://h/y.git?ref=v1#v1:s", "https://h/y.git", "v1", "s"}),
     [](const auto& row) { return row.param.name; });
@@ -135,6 +138,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadAddress{"Bucket", "s3://u:secret@b/x", "only repositories"},
         BadAddress{"NoServer", "https:///y.git", "no server"},
         BadAddress{"NoServerOfAFile", "https://u:secret@/y", "no server"},
+        BadAddress{"CutLogin", "https://u:secret/more@h/y.git", "port that is no number"},
+        BadAddress{"CutLoginOfAFile", "https://u:secret?more@h/y", "port that is no number"},
+        BadAddress{"Port", "https://h:/y.git", "port that is no number"},
+        BadAddress{"Bracket", "https://[::1/y.git", "no server"},
         BadAddress{"OptionForAServer", "git://-x/y", "no server"},
         BadAddress{"OptionForAUser", "ssh://-oProxyCommand@h/y", "begins with a dash"},
         BadAddress{"Blank", "https://u:secret@h/y .git", "a blank"},
@@ -175,7 +182,21 @@ TEST(KanikoRepository, HasAReferenceAndACommit) {
   EXPECT_FALSE(read_kaniko_repository("h/y#a#b#c", "https"));
   EXPECT_FALSE(read_kaniko_repository("h/y#main#main", "https")) << "the last is a commit";
   EXPECT_FALSE(read_kaniko_repository("#main", "https"));
+  const std::string whole = "0123456789012345678901234567890123456789";
+  EXPECT_EQ(read_kaniko_repository("h/y#" + whole, "https")->commit, whole)
+      << "kaniko checks a commit out, wherever a branch is";
+  EXPECT_EQ(read_kaniko_repository("h/y#0123abc", "https")->commit, "") << "may be a branch's name";
+  EXPECT_EQ(read_kaniko_repository("h/y#main#0123ABC", "https")->commit, "0123abc");
   EXPECT_FALSE(read_kaniko_repository("h/y#--x", "https"));
+}
+
+TEST(KanikoRepository, ShowsNoLoginWhereItIsRefused) {
+  for (const auto* text : {"glpat-secret@h:8443/o/r.git#a#b#c", "u:glpat-secret@h:8443/r.git#--x",
+                           "glpat-secret@h:8443/r.git#main#none", "glpat-secret@h:8443/ r.git"}) {
+    const auto source = read_kaniko_repository(text, "https");
+    ASSERT_FALSE(source) << text;
+    EXPECT_EQ(source.error().text().find("secret"), std::string::npos) << source.error().text();
+  }
 }
 
 TEST(ShownAddress, HasNeitherALoginNorAQuery) {
@@ -189,16 +210,36 @@ TEST(ShownAddress, HasNeitherALoginNorAQuery) {
   EXPECT_EQ(shown_address("github.com/x/y"), "github.com/x/y");
   EXPECT_EQ(shown_address("git://h/y"), "git://h/y");
   EXPECT_EQ(shown_address("dir"), "dir");
+  EXPECT_EQ(shown_address("docker-image://a:latest"), "docker-image://a:latest");
+}
+
+TEST(ShownAddress, EndsWithTheSchemeWhereALoginMayBeCut) {
+  for (const auto* text :
+       {"https://u:p/ss@h/y.git", "https://u:12/ss@h/y.git", "https://u:p?ss@h/y.git",
+        "https://u:12#ss@h/y.git", "https://h:port/y.git"})
+    EXPECT_EQ(shown_address(text), "https://***") << text;
+  EXPECT_EQ(shown_address("https://h:1/y.git"), "https://h:1/y.git");
+  EXPECT_EQ(shown_address("https://h/@scope/x.tgz"), "https://h/@scope/x.tgz");
 }
 
 TEST(WithoutSecrets, BlacksOutWhatProgramsRepeat) {
   const RemoteSource git = repository("https://robot:hunter%402@h/y.git");
   EXPECT_EQ(without_secrets("fatal: https://robot:hunter@2@h: no", git),
-            "fatal: https://***:***@h: no");
+            "fatal: https://robot:***@h: no")
+      << "a name is in many words, and no secret";
+  const RemoteSource token = repository("https://glpat-abc@h/y.git");
+  EXPECT_EQ(without_secrets("no glpat-abc here", token), "no *** here");
+  EXPECT_EQ(without_secrets("h/x.git", repository("https://git:hunter@h/x.git")), "h/x.git");
+  EXPECT_EQ(without_secrets("no glpat-abc", repository("https://glpat-abc:x-oauth-basic@h/y.git")),
+            "no ***");
+  GitSource header = repository("https://h/y.git");
+  header.header = std::make_shared<const Secret>("Bearer glpat-abc");
+  EXPECT_EQ(without_secrets("sent glpat-abc", header), "sent ***");
   const RemoteSource web = WebSource{"https://robot:hunter%402@h/x?sig=abc"};
   EXPECT_EQ(without_secrets("GET https://robot:hunter%402@h/x?sig=abc", web),
             "GET https://***@h/x?***");
   EXPECT_EQ(without_secrets("said hunter@2", web), "said ***");
+  EXPECT_EQ(without_secrets("x.html of abc", WebSource{"https://abc@h/x"}), "x.html of ***");
 }
 
 TEST(GitRef, IsWhatGitTakes) {
