@@ -569,7 +569,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   if (!stop.raised() && (!succeeded || took > kWorthALook)) {
     if (auto told = tools.jobs.tell_refused(
             *record, images ? images->build_networks() : std::vector<std::string>{},
-            std::chrono::floor<std::chrono::seconds>(took), say_egress);
+            std::chrono::ceil<std::chrono::seconds>(took) + std::chrono::seconds{1}, say_egress);
         !told)
       log::write(log::Level::warning, "cannot tell what was refused",
                  {{"job", key}, {"why", told.error().text()}});

@@ -398,7 +398,8 @@ Result<Addresses> addresses_of(const Engine& engine, const Egress& egress,
 }
 
 /// The lock of lock_egress() is held.
-Status enforce(Podman& podman, const Addresses& addresses, bool isolate) {
+Status enforce(Podman& podman, const Addresses& addresses, bool isolate,
+               const std::string& fresh_bridge = "") {
   const auto apply = [&podman](const std::string& script) -> Status {
     auto done = podman.unshare({kNft, "-f", "-"}, script, true);
     if (!done) return std::move(done).error();
@@ -418,7 +419,15 @@ Status enforce(Podman& podman, const Addresses& addresses, bool isolate) {
   };
   auto already = in_force();
   if (!already) return std::move(already).error();
-  if (*already) return {};
+  std::string forget;
+  std::erase_if(noted, [&](const NotedRefusal& one) {
+    if (fresh_bridge.empty() || one.bridge != fresh_bridge) return false;
+    const bool v6 = one.address.find(':') != std::string::npos;
+    forget += std::string{"delete element inet slipway_egress "} + (v6 ? "refused6" : "refused4") +
+              " { \"" + one.bridge + "\" . " + one.address + " }\n";
+    return true;
+  });
+  if (*already) return forget.empty() ? Status{} : apply(forget);
   auto applied = apply(egress_script({addresses.v4.begin(), addresses.v4.end()},
                                      {addresses.v6.begin(), addresses.v6.end()}, isolate, noted));
   if (!applied) return applied;
@@ -436,12 +445,12 @@ Result<Addresses> registry_addresses(const Engine& engine, const Egress& egress)
   return addresses_of(engine, egress);
 }
 
-Status enforce_egress(Podman& podman, const Egress& egress) {
+Status enforce_egress(Podman& podman, const Egress& egress, const std::string& fresh_bridge) {
   const auto lock = lock_egress(podman.engine());
   if (!lock) return lock.error();
   const auto addresses = addresses_of(podman.engine(), egress);
   if (!addresses) return Error{addresses.error()}.in("installing the egress rule");
-  return enforce(podman, *addresses, egress.isolate);
+  return enforce(podman, *addresses, egress.isolate, fresh_bridge);
 }
 
 Result<std::vector<Refusal>> refusals(Podman& podman, const std::vector<std::string>& blocked_hosts,

@@ -314,7 +314,8 @@ std::string egress_script(const std::vector<std::string>& addresses4,
                           const std::vector<NotedRefusal>& noted = {});
 /// Resolves and installs, idempotent and atomic; verifies by reading back. Needs a running sandbox
 /// on a bridge (the namespace exists only then). Errors: unavailable (a host does not resolve and
-/// was never resolved before), io.
-Status enforce_egress(Podman& podman, const Egress& egress);
+/// was never resolved before), io. What the table has noted of `fresh_bridge` ("": none), a new
+/// network's, was another's of this name: it is forgotten.
+Status enforce_egress(Podman& podman, const Egress& egress, const std::string& fresh_bridge = "");
 
 } // namespace slipway::sandbox

@@ -113,7 +113,6 @@ std::string to_json(const JobRecord& r) {
                             {"containers", r.containers},
                             {"network", r.network},
                             {"bridge", r.bridge},
-                            {"bridge_since", r.bridge_since},
                             {"volume", r.volume},
                             {"cache_volume", r.cache_volume},
                             {"network_closed", r.network_closed},
@@ -152,7 +151,6 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.containers = json.at("containers").get<std::vector<std::string>>();
     r.network = json.at("network");
     r.bridge = json.value("bridge", "");
-    r.bridge_since = json.value("bridge_since", std::int64_t{0});
     r.volume = json.at("volume");
     r.cache_volume = json.at("cache_volume");
     r.network_closed = json.value("network_closed", false);

@@ -54,8 +54,7 @@ struct JobRecord {
   // Everything of the container engine carries the label io.slipway.job=<key>.
   std::vector<std::string> containers;
   std::string network;
-  std::string bridge;            ///< of the network; "" where that is not known
-  std::int64_t bridge_since = 0; ///< seconds since 1970: what it did earlier was another job's
+  std::string bridge; ///< of the network; "" where that is not known
   std::string volume;
   std::string cache_volume;
   // What the job's sandboxes may connect to, as it was when they were made.

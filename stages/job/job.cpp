@@ -581,7 +581,6 @@ Status Jobs::make_ground(const state::JobRecord& record, sandbox::Network& netwo
   auto made_network = network_made.get();
   if (!made_network) return std::move(made_network).error().in("making the job's network");
   network = *std::move(made_network);
-  network_since_ = std::chrono::ceil<seconds>(tools_.clock.now().time_since_epoch()).count();
   if (!workspace) return std::move(workspace).error().in("making the job's workspace");
   if (auto made = cache.get(); !made)
     return std::move(made).error().in("making the project's cache");
@@ -647,7 +646,8 @@ sandbox::Egress Jobs::egress_of_all() const {
 
 Status Jobs::close_way_to_registries() {
   // Also where nothing is blocked: the table holds more than that.
-  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress_of_all()); !enforced) {
+  if (auto enforced = sandbox::enforce_egress(tools_.podman, egress_of_all(), network_.bridge);
+      !enforced) {
     return std::move(enforced).error().in("closing the way to the registries");
   }
   return {};
@@ -665,8 +665,7 @@ Status Jobs::tell_refused(const state::JobRecord& record,
                           const std::vector<std::string>& build_networks, seconds within,
                           const Say& say) {
   if (record.network_closed || record.blocked_hosts.empty() || record.bridge.empty()) return {};
-  const auto now = std::chrono::floor<seconds>(tools_.clock.now().time_since_epoch());
-  std::map<std::string, seconds> bridges{{record.bridge, now - seconds{record.bridge_since}}};
+  std::map<std::string, seconds> bridges{{record.bridge, std::chrono::hours{1}}};
   const auto add = [&](const std::string& network) {
     if (const auto bridge = tools_.podman.bridge_of(network); !bridge.empty())
       bridges.emplace(bridge, within);
@@ -876,7 +875,6 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   auto image = pull(spec.image, spec.pull_policies, spec.platform, spec, say);
   Status job_started = ground.get();
   record.bridge = network_.bridge;
-  record.bridge_since = network_since_;
   if (image && job_started) {
     record.image_env = image->env;
     record.image_id = image->id;

@@ -218,8 +218,7 @@ private:
   /// What killed builds by Docker's builder left: each has a file in the job's folder.
   Status clear_builders(const std::string& key);
   Tools tools_;
-  sandbox::Network network_;       ///< of the job that is being prepared
-  std::int64_t network_since_ = 0; ///< JobRecord::bridge_since
+  sandbox::Network network_; ///< of the job that is being prepared
 };
 
 } // namespace slipway::job

@@ -313,7 +313,7 @@ TEST "open-except-registries: what was refused on the way to a registry is in th
     says() { expect_eq "$(grep -o "slipway: no connection.*away from it" <<<"$TRACE" | sort)" "$(printf "%s\n" "$@")"; }
     run_steps 9101 "try script $to; try udp bash -c 'echo q >/dev/udp/$env_address/7002'; exit 3" ".image.name = \"$world_tools\"
         | .steps += [{name: \"after_script\", script: [\"$to; sleep 1\"], timeout: 60, when: \"always\", allow_failure: true}]"
-    expect_eq "$STATE" failed
+    expect_eq "$STATE" "failed script_failure 3"
     says "slipway: no connection $kept"
 
     run_steps 9102 "printf '%s\n' 'FROM $world_tools' \"RUN $to || sleep 1\" >Dockerfile

@@ -2,6 +2,7 @@
 // A scanner that finds nothing is believed only where it finds what it is shown. The control of
 // each attack is the same one with canaries off: it passes.
 #include "executor/gate/canary.hpp"
+#include "executor/gate/database.hpp"
 #include "tests/fakes/vulnerability_db.hpp"
 #include "tests/unit/executor/gate/gate_fixture.hpp"
 
