@@ -144,16 +144,25 @@ std::vector<InstalledPackage> read_dpkg(std::string_view text) {
   return packages;
 }
 
+/// What the scanner reads of it.
+std::string_view as_far_as_scanned(std::string_view text) {
+  std::size_t begin = 0;
+  while (begin < text.size()) {
+    const auto end = std::min(text.find('\n', begin), text.size());
+    if (end - begin > kMostScannedLine) return text.substr(0, begin);
+    begin = end + 1;
+  }
+  return text;
+}
+
 // As Trivy does: a line of one character ends a package, one that is too long the reading, and the
 // source is of the version that stands before it, be it the last package's.
 std::vector<InstalledPackage> read_apk(std::string_view text) {
-  constexpr std::size_t kMostLine = 65'535;
   std::vector<InstalledPackage> packages;
   InstalledPackage package;
   std::string folder;
   std::string origin;
   std::string version; ///< the last one
-  bool has_ended = false;
   const auto end = [&] {
     if (!package.name.empty() && !package.version.empty()) {
       if (!origin.empty()) package.version += " of " + origin;
@@ -164,9 +173,7 @@ std::vector<InstalledPackage> read_apk(std::string_view text) {
     folder.clear();
     origin.clear();
   };
-  each_line(text, [&](std::string_view line) {
-    has_ended = has_ended || line.size() >= kMostLine;
-    if (has_ended) return;
+  each_line(as_far_as_scanned(text), [&](std::string_view line) {
     if (line.size() < 2) return end();
     if (line[1] != ':') return;
     const auto value = line.substr(2);
@@ -349,7 +356,11 @@ private:
     case Kind::rpm:
       break;
     }
-    if (path == kRpmManifest) return read_rpm_manifest(text);
+    if (path == kRpmManifest) {
+      auto packages = read_rpm_manifest(text);
+      if (!packages) return std::move(packages).error();
+      return std::optional{*std::move(packages)};
+    }
     return read_rpm_database(std::move(text));
   }
   /// `bytes` count what was read of the layer. `size`: that of the file, where it is large.

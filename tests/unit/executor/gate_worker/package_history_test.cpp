@@ -390,6 +390,13 @@ TEST_F(PackageHistory, APackageOfAlpineThatTheScannerPassesOverIsNotNamed) {
   const std::string told = "libssl3 1 of openssl is gone, not usr/lib/libssl.so.3\n";
   EXPECT_EQ(with(musl + "P:libssl3\nx\nV:1\no:openssl\nF:usr/lib\nR:libssl.so.3\n\n"), told);
   EXPECT_EQ(with(musl + "X:" + std::string(70000, 'x') + "\n\n" + ssl), told);
+  const auto behind = [&](std::size_t bytes, const std::string& end) {
+    return with(musl + "X:" + std::string(bytes - 2, 'x') + end + "\n" + ssl);
+  };
+  EXPECT_EQ(behind(65'535, "\n"), "") << "the longest line that the scanner reads";
+  EXPECT_EQ(behind(65'534, "\r\n"), "");
+  EXPECT_EQ(behind(65'535, "\r\n"), told);
+  EXPECT_EQ(behind(65'536, "\n"), told);
   // The source's version is what stands before it: advisories are asked about another one.
   EXPECT_EQ(with(musl + "P:libssl3\no:openssl\nV:1\nF:usr/lib\nR:libssl.so.3\n\n"),
             "libssl3 1 of openssl 1 of openssl 7\n");
@@ -628,6 +635,14 @@ TEST_F(PackageHistory, AListOfRpmsInTheDatabasesPlaceIsOneToo) {
             kRpmForged + "bash 3.0.7-1.el9.x86_64 of openssl-3.0.7-1.el9.src.rpm is gone, not "
                          "usr/bin/bash\n");
   EXPECT_EQ(said({rpm_base(rpms({openssl()})), {gone, list("1")}}), "");
+  // What the scanner reads and we would not: forged lines would not be compared.
+  const auto with_epoch = [&](const std::string& epoch) {
+    auto item = list("1");
+    item.text.replace(item.text.find("\t0\t"), 3, "\t" + epoch + "\t");
+    return said({rpm_base(rpms({openssl()})), {gone, item}});
+  };
+  EXPECT_NE(with_epoch("4294967296").find(" 4294967296:1-1.el9"), std::string::npos);
+  EXPECT_NE(with_epoch("x").find("container-manifest-2"), std::string::npos) << with_epoch("x");
 }
 TEST_F(PackageHistory, ARpmIsNoOtherKindsPackage) {
   const std::vector<Item> both{{"var/lib/dpkg/status", 'f', dpkg("1")},

@@ -318,7 +318,7 @@ TEST(RpmManifest, IsReadAsTheScannerReadsIt) {
   const auto read = [](const std::string& text) {
     const auto packages = read_rpm_manifest(text);
     std::string all;
-    if (!packages) return std::string{"none"};
+    if (!packages) return packages.error().text();
     for (const auto& one : *packages)
       all += one.name + "|" + one.version + "\n";
     return all;
@@ -332,9 +332,21 @@ TEST(RpmManifest, IsReadAsTheScannerReadsIt) {
   EXPECT_EQ(read(""), "");
   for (const auto& bad :
        {line + "\n", line + "x", with(line, "2.38-1.azl3\t", "2.38\t"),
-        with(line, "\t0\t", "\tx\t"), with(line, "glibc-2.38-1.azl3.src.rpm", "(none)")})
-    EXPECT_EQ(read(bad), "none") << bad;
-  EXPECT_EQ(read(line + std::string(70'000, 'x') + "\n" + line), glibc) << "there it ends";
+        with(line, "\t0\t", "\tx\t"), with(line, "\t0\t", "\t\t"), with(line, "\t0\t", "\t+-1\t"),
+        with(line, "\t0\t", "\t9223372036854775808\t"),
+        with(line, "glibc-2.38-1.azl3.src.rpm", "(none)"), std::string{"\n"}})
+    EXPECT_TRUE(refuses(read(bad), "the list of rpm's packages cannot be read: its line ")) << bad;
+  for (const std::string number : {"4294967296", "-1", "9223372036854775807"})
+    EXPECT_EQ(read(with(line, "\t0\t", "\t" + number + "\t")),
+              with(glibc, "|2.38", "|" + number + ":2.38"));
+  EXPECT_EQ(read(with(line, "\t0\t", "\t+1\t")), with(glibc, "|2.38", "|1:2.38"));
+  // The longest line that the scanner reads, and one at which it stops.
+  const auto as_long_as = [&](std::size_t bytes) {
+    const std::string vendor(bytes + 1 - line.size(), 'x');
+    return with(line, "Microsoft Corporation", "Microsoft Corporation" + vendor) + line;
+  };
+  EXPECT_EQ(read(as_long_as(65'535)), glibc + glibc);
+  EXPECT_TRUE(refuses(read(as_long_as(65'536)), "its line 1"));
 }
 
 } // namespace
