@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate_worker/package_history.hpp"
 
-#include "executor/gate_worker/image_files.hpp"
 #include "executor/gate_worker/layer_tar.hpp"
 #include "executor/gate_worker/rpm_database.hpp"
 
@@ -22,6 +21,7 @@ namespace {
 
 constexpr std::size_t kMostDatabaseBytes = 64UL << 20; ///< of one layer's
 constexpr std::size_t kMostEntries = 4'000'000;        ///< of all layers
+constexpr std::size_t kMostFileNames = 128UL << 20;    ///< of all packages, with kRpmFileCost each
 
 constexpr std::string_view kDpkgInfo = "var/lib/dpkg/info/";
 constexpr std::string_view kDpkgParts = "var/lib/dpkg/status.d/";
@@ -120,7 +120,7 @@ private:
 std::vector<InstalledPackage> read_dpkg(std::string_view text) {
   constexpr std::string_view kGap = "\n\n";
   std::vector<InstalledPackage> packages;
-  while (!text.empty()) {
+  while (!text.empty() && packages.size() <= kMostPackages) { // more are refused
     const auto end = std::min(text.find(kGap), text.size());
     Paragraph paragraph;
     bool has_ended = false; // by a line that is empty for who reads "\r\n", too
@@ -164,7 +164,7 @@ std::vector<InstalledPackage> read_apk(std::string_view text) {
   std::string origin;
   std::string version; ///< the last one
   const auto end = [&] {
-    if (!package.name.empty() && !package.version.empty()) {
+    if (!package.name.empty() && !package.version.empty() && packages.size() <= kMostPackages) {
       if (!origin.empty()) package.version += " of " + origin;
       package.version = shortened(package.version);
       packages.push_back(std::move(package));
@@ -262,6 +262,7 @@ public:
     std::vector<std::string> gone;
     std::size_t bytes = 0;
     std::size_t rpm_bytes = 0;
+    std::size_t packages_here = 0;
     for (;;) {
       auto entry = tar.next();
       if (!entry) return std::move(entry).error();
@@ -296,7 +297,10 @@ public:
       if (!kind) continue;
       auto packages = packages_in(*path, *kind, *std::move(text));
       if (!packages) return std::move(packages).error().in(*path);
-      if (*packages) databases.push_back({*std::move(path), *kind, **std::move(packages)});
+      if (!*packages) continue;
+      packages_here += 1 + (*packages)->size(); // a database without any takes place, too
+      if (packages_here > kMostPackages) return too_many_packages();
+      databases.push_back({*std::move(path), *kind, **std::move(packages)});
     }
     std::map<std::string, Names> named;
     std::map<std::string, Known> said;
@@ -314,7 +318,10 @@ public:
       known_.insert_or_assign(name, std::move(now));
     take_databases(std::move(named), gone);
     ++layer_;
-    return {};
+    std::size_t packages = 0;
+    for (const auto& [path, names] : databases_)
+      packages += 1 + names.size();
+    return std::max(packages, known_.size()) > kMostPackages ? too_many_packages() : Status{};
   }
 
   Result<std::vector<oci::PackageChange>> changes() && {
@@ -388,8 +395,8 @@ private:
     if (is_documentation(path)) return {};
     path = without_usr(path);
     if (!files_[package].try_emplace(std::string{path}, layer_).second) return {};
-    names_ += path.size();
-    if (names_ > kMostImageNames) return bad_image("its packages name too many files");
+    names_ += path.size() + kRpmFileCost;
+    if (names_ > kMostFileNames) return bad_image("its packages name too many files");
     return {};
   }
   Status take_list(const std::string& path, std::string_view text) {

@@ -219,6 +219,10 @@ std::optional<InstalledPackage> package_of_line(std::string_view line) {
 
 } // namespace
 
+Error too_many_packages() {
+  return bad_image("the databases of packages name more than " + std::to_string(kMostPackages));
+}
+
 bool is_rpm_database(std::string_view path) {
   constexpr std::array<std::string_view, 7> kPlaces{"usr/lib/sysimage/rpm/Packages",
                                                     "usr/lib/sysimage/rpm/Packages.db",
@@ -237,6 +241,7 @@ Result<std::optional<std::vector<InstalledPackage>>> read_rpm_database(std::stri
   const Use take = [&](std::string_view header) -> Status {
     auto package = read_rpm_header(header, names_left);
     if (!package) return std::move(package).error();
+    if (packages->size() == kMostPackages) return too_many_packages();
     packages->push_back(*std::move(package));
     return {};
   };
@@ -262,6 +267,7 @@ Result<std::vector<InstalledPackage>> read_rpm_manifest(std::string_view text) {
     if (!package)
       return bad_image("the list of rpm's packages cannot be read: its line " +
                        std::to_string(packages.size() + 1));
+    if (packages.size() == kMostPackages) return too_many_packages();
     packages.push_back(*std::move(package));
   }
   return packages;

@@ -21,6 +21,7 @@ constexpr std::size_t kMostRpmBytes = 512UL << 20;       ///< of the databases o
 constexpr std::size_t kMostRpmHeaderBytes = 256UL << 20; ///< rpm's own limit
 constexpr std::size_t kMostRpmFileNames = 64UL << 20;    ///< bytes of all names of one database …
 constexpr std::size_t kRpmFileCost = 64;                 ///< … and so many more for each
+constexpr std::size_t kMostPackages = 100'000;           ///< of one database, and of an image
 
 /// What a database of packages says of one.
 struct InstalledPackage {
@@ -41,6 +42,9 @@ constexpr std::size_t kMostScannedLine = 65'535;
 
 /// Cuts its name, version and maintainer to that; their beginning is what counts.
 void shorten(InstalledPackage& package);
+
+/// Of kMostPackages. Kind: bad_input.
+Error too_many_packages();
 
 /// Whether that is where the scanner looks for one. `path` is that of path_in_image().
 bool is_rpm_database(std::string_view path);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate_worker/package_history.hpp"
+#include "executor/gate_worker/rpm_database.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/packed.hpp"
 #include "tests/fakes/rpm_databases.hpp"
@@ -666,6 +667,25 @@ TEST_F(PackageHistory, HasLimits) {
   EXPECT_NE(said({{{"var/lib/dpkg/status", 'f', many}}, {{"var/lib/dpkg/status", 'f', more}}})
                 .find("change more than 10000 packages"),
             std::string::npos);
+  const auto named = [](const std::string& kind, std::size_t count) {
+    std::string all;
+    for (std::size_t i = 0; i < count; ++i)
+      all += "P:" + kind + std::to_string(i) + "\nV:1\n\n";
+    return Item{"lib/apk/db/installed", 'f', all};
+  };
+  const std::string more_than = "name more than 100000";
+  EXPECT_NE(said({base(), {named("a", kMostPackages + 1)}}).find(more_than), std::string::npos);
+  EXPECT_EQ(said({base(), {named("a", kMostPackages / 2)}}), "");
+  EXPECT_NE(said({base(), {named("a", kMostPackages / 2)}, {named("b", kMostPackages / 2)}})
+                .find(more_than),
+            std::string::npos)
+      << "of all layers";
+  EXPECT_NE(said({base(),
+                  {named("a", kMostPackages / 2),
+                   {"usr/lib/apk/db/installed", 'f', named("a", kMostPackages / 2 + 1).text}}})
+                .find(more_than),
+            std::string::npos)
+      << "of one";
 }
 
 } // namespace
