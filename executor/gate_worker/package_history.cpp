@@ -345,11 +345,11 @@ private:
     Kind kind{};
     std::vector<InstalledPackage> packages;
   };
-  // What the databases said of a name last, in whatever architecture, and since which layer.
+  // What the databases said of a name last, in whatever architecture.
   struct Known {
     std::map<std::string, std::string> maintainers; ///< by version
     std::vector<std::vector<std::size_t>> contents; ///< of each
-    std::size_t since = 0;
+    std::size_t since = 0; ///< the layer that named the newest of these first
   };
 
   /// None: the scanner passes over it, and what a layer below has there counts on.
@@ -419,19 +419,22 @@ private:
         if (auto kept = add_file(package.name, *path); !kept) return kept;
       }
       auto& now = said[package.name];
-      now.since = layer_;
       now.maintainers.emplace(package.version, package.maintainer);
       now.contents.push_back(package.contents);
       const auto known = known_.find(package.name);
-      if (known == known_.end()) continue;
+      if (known == known_.end()) {
+        now.since = layer_;
+        continue;
+      }
       const auto& before = known->second;
       const auto same = before.maintainers.find(package.version);
       const auto& [old_version, old_maintainer] =
           same != before.maintainers.end() ? *same : *before.maintainers.begin();
       if (old_version == package.version && old_maintainer == package.maintainer) {
-        now.since = std::min(now.since, before.since);
+        now.since = std::max(now.since, before.since);
         continue;
       }
+      now.since = layer_;
       if (changes_.size() == kMostPackageChanges) return too_many();
       // What is as it was, builders leave out of a layer though the package manager wrote it.
       const bool brings_nothing =
@@ -450,8 +453,9 @@ private:
     }
     return {};
   }
-  /// Any file newer than the layer that named the old version. The database may come in a layer
-  /// above.
+  /// Any file newer than the layer that named the old version, or none left that is older: who
+  /// upgrades a package and deletes its files in one step leaves no trace of them but that. The
+  /// database may come in a layer above.
   bool came_with_files(const oci::PackageChange& change, std::size_t since) const {
     if (const auto list = lists_.find(change.name); list != lists_.end() && list->second > since)
       return true;
@@ -459,10 +463,8 @@ private:
     if (files == files_.end()) return true;
     bool any = false; // a list names folders, too, which are in no layer as files
     for (const auto& [file, listed] : files->second) {
-      const auto seen = last_seen(file);
-      if (!seen) continue;
-      if (*seen > since) return true;
-      any = true;
+      if (last_seen(file).value_or(0) > since) return true;
+      any = any || !remains(file, since + 1).empty();
     }
     return !any;
   }
@@ -518,31 +520,25 @@ private:
       if (!named_.contains(name)) removed_in_.insert_or_assign(name, layer_);
     std::erase_if(removed_in_, [&](const auto& one) { return named_.contains(one.first); });
   }
-  /// What other packages, which are named, have to do with a file of one that is not.
-  struct Owners {
-    std::size_t listed = std::string::npos; ///< the first layer in which one lists it
-    std::size_t came = 0;                   ///< the last one that has files of one
-  };
-  std::map<std::string, Owners> other_owners() const {
-    std::map<std::string, Owners> owners;
+  /// Of files of packages that are named no longer: the first layer in which another package, which
+  /// is named, lists it.
+  std::map<std::string, std::size_t> other_owners() const {
+    std::map<std::string, std::size_t> owners;
     std::set<std::string> removed;
     for (const auto& [name, layer] : removed_in_) {
       removed.insert(name.second);
       if (const auto files = files_.find(name.second); files != files_.end())
         for (const auto& [file, listed] : files->second)
-          owners.try_emplace(file);
+          owners.try_emplace(file, std::string::npos);
     }
     for (const auto& [kind, name] : named_) {
       const auto files = files_.find(name);
       if (files == files_.end() || removed.contains(name)) continue;
-      std::size_t came = 0;
-      for (const auto& [file, listed] : files->second)
-        came = std::max(came, last_seen(file).value_or(0));
       for (const auto& [file, listed] : files->second) {
         const auto owned = owners.find(file);
-        if (owned == owners.end() || came < listed) continue; // a list that came alone says nothing
-        owned->second.listed = std::min(owned->second.listed, listed);
-        owned->second.came = std::max(owned->second.came, came);
+        // A list that came without the file says nothing.
+        if (owned != owners.end() && last_seen(file).value_or(0) >= listed)
+          owned->second = std::min(owned->second, listed);
       }
     }
     return owners;
@@ -558,9 +554,8 @@ private:
       std::size_t left = 0;
       std::string one;
       for (const auto& [file, listed] : files->second) {
-        const auto& others = owners.at(file);
         if (listed >= layer || listed > known_.at(name.second).since || is_configuration(file) ||
-            !last_seen(file) || others.listed < layer || others.came >= layer)
+            !last_seen(file) || owners.at(file) < layer)
           continue;
         ++own;
         auto remaining = remains(file, layer);

@@ -263,16 +263,24 @@ TEST_F(PackageHistory, FilesOfAnotherPackageAreItsOwn) {
   const std::vector<Item> purged{{"var/lib/dpkg/status", 'f', kCurl}};
   EXPECT_EQ(said({shared, purged}), "");
   // Under its new name, with files that differ, and one that does not.
-  EXPECT_EQ(said({base(),
-                  {{"var/lib/dpkg/status", 'f', kCurl},
-                   {"var/lib/dpkg/info/curl.list", 'f', list},
-                   {"usr/bin/curl", 'f', "new"}}}),
-            "");
-  // The attack: a list alone.
-  EXPECT_EQ(
-      said({base(),
-            {{"var/lib/dpkg/status", 'f', kCurl}, {"var/lib/dpkg/info/curl.list", 'f', list}}}),
-      "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n");
+  auto lower = base();
+  for (const std::string name : {"a", "b"}) {
+    lower[1].text += "/usr/lib/x/" + name + "\n";
+    lower.push_back({"usr/lib/x/" + name, 'f', name});
+  }
+  const auto renamed = [&](const std::vector<Item>& files) {
+    std::vector<Item> upper{
+        {"var/lib/dpkg/status", 'f', kCurl},
+        {"var/lib/dpkg/info/curl.list", 'f', lower[1].text + "/usr/bin/curl\n"}};
+    upper.insert(upper.end(), files.begin(), files.end());
+    return said({lower, upper});
+  };
+  EXPECT_EQ(renamed({{"usr/lib/x/libssl.so.3", 'f', "2"}, {"usr/lib/x/a", 'f', "2"}}), "");
+  // The attacks: a list alone, or with one file more.
+  const std::string told = "libssl3 1 is gone, not usr/lib/x/";
+  EXPECT_TRUE(renamed({}).starts_with(told));
+  EXPECT_TRUE(renamed({{"usr/bin/curl", 'f', "new"}}).starts_with(told));
+  EXPECT_TRUE(renamed({{"usr/lib/x/a", 'f', "2"}}).starts_with(told));
 }
 TEST_F(PackageHistory, WhatPackageManagersLeaveIsNoTrace) {
   const auto with = [&](const std::string& file, const std::string& text) {
@@ -410,6 +418,15 @@ TEST_F(PackageHistory, ListsThatComeWithoutFilesHideNoPackage) {
                    {"var/lib/dpkg/info/curl.list", 'f', "/usr/lib/x/libssl.so.3\n"}},
                   removed}),
             told);
+  const auto with = [&](const std::string& file) {
+    return said({base(),
+                 {{"var/lib/dpkg/status", 'f', dpkg("1") + kCurl},
+                  {"var/lib/dpkg/info/curl.list", 'f', "/usr/lib/x/libssl.so.3\n/usr/bin/curl\n"},
+                  {file, 'f', "new"}},
+                 removed});
+  };
+  EXPECT_EQ(with("usr/bin/curl"), told) << "not with this file";
+  EXPECT_EQ(with("usr/lib/x/libssl.so.3"), "");
   EXPECT_EQ(
       said({base(),
             {{"var/lib/dpkg/info/libssl3:amd64.list", 'f',
@@ -483,6 +500,33 @@ TEST_F(PackageHistory, ARpmThatComesWithoutFilesIsTold) {
     return rpms(packages, "usr/lib/sysimage/rpm/Packages.db", fakes::rpm_ndb);
   });
   of_each([](const Rpms& packages) { return old_rpms(packages); });
+}
+// dnf upgrade, and rm in the same step: no layer has the files that came.
+TEST_F(PackageHistory, AnUpgradeWhoseFilesAreGoneHasNothingToMiss) {
+  auto rpm = openssl();
+  rpm.files.push_back({"/usr/lib64/engines/a.so"});
+  auto lower = rpm_base(rpms({rpm, kBash}));
+  lower.push_back({"usr/lib64/engines/a.so", 'f', "a"});
+  rpm.version = "2";
+  const auto upgraded = [&](std::vector<Item> gone) {
+    gone.insert(gone.begin(), rpms({rpm, kBash}));
+    return said({lower, gone});
+  };
+  EXPECT_EQ(upgraded({{"usr/lib64/.wh.libssl.so.3"}, {"usr/lib64/.wh.engines"}}), "");
+  EXPECT_EQ(upgraded({{"usr/.wh.lib64"}}), "");
+  // The attacks: one that matters less, or nothing at all, is gone.
+  EXPECT_EQ(upgraded({{"usr/lib64/.wh.engines"}}), kRpmForged);
+  EXPECT_EQ(upgraded({{"usr/lib64/.wh.libssl"}, {"usr/lib64/.wh.engines"}}), kRpmForged);
+  EXPECT_EQ(said({lower, {{"usr/lib64/.wh.engines"}}, {rpms({rpm, kBash})}}), kRpmForged);
+
+  const auto apk = [](const std::string& version) {
+    return Item{"lib/apk/db/installed", 'f',
+                "P:tzdata\nV:" + version + "\nF:usr/share/zoneinfo\nR:UTC\nR:CET\n\n"};
+  };
+  const std::vector<Item> alpine{
+      apk("1"), {"usr/share/zoneinfo/UTC", 'f', "u"}, {"usr/share/zoneinfo/CET", 'f', "c"}};
+  EXPECT_EQ(said({alpine, {apk("2"), {"usr/share/.wh.zoneinfo"}}}), "");
+  EXPECT_EQ(said({alpine, {apk("2"), {"usr/share/zoneinfo/.wh.CET"}}}), "tzdata 1 2\n");
 }
 TEST_F(PackageHistory, WhatAnUpgradeOfARpmLeavesIsNoFile) {
   const auto upgraded = [&](const std::string& path) {
@@ -572,6 +616,24 @@ TEST_F(PackageHistory, TwoArchitecturesOfARpmAreNoChange) {
                   {rpms({openssl(), other}), {"usr/lib/libssl.so.3", 'f', "32"}},
                   {rpms({openssl()}), {"usr/lib/.wh.libssl.so.3"}}}),
             "");
+}
+// Files that came with one say nothing of the other, in whatever order the database has them.
+TEST_F(PackageHistory, AnArchitectureThatCameHidesNoForgedVersionOfAnother) {
+  auto other = openssl();
+  other.arch = "i686";
+  other.files = {{"/usr/lib/libssl.so.3"}};
+  const auto lower = rpm_base(rpms({openssl()}));
+  const std::string told =
+      "openssl-libs 1-1.el9.i686 of openssl-3.0.7-1.el9.src.rpm 2-1.el9.x86_64 of "
+      "openssl-3.0.7-1.el9.src.rpm\n";
+  const auto with = [&](const std::vector<fakes::Rpm>& both, const std::string& file) {
+    return said({lower,
+                 {rpms(both), {"usr/lib/libssl.so.3", 'f', "32"}},
+                 {rpms({other, openssl("2")}), {file, 'f', "new"}}});
+  };
+  EXPECT_EQ(with({openssl(), other}, "app"), told);
+  EXPECT_EQ(with({other, openssl()}, "app"), told);
+  EXPECT_EQ(with({other, openssl()}, "usr/lib64/libssl.so.3"), "");
 }
 TEST_F(PackageHistory, ARpmThatTheDatabaseNamesNoLongerIsTold) {
   const auto lower = rpm_base(rpms({openssl(), kBash}));
