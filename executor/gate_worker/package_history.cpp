@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate_worker/package_history.hpp"
 
-#include "executor/gate_worker/image_files.hpp"
 #include "executor/gate_worker/layer_tar.hpp"
 #include "executor/gate_worker/rpm_database.hpp"
 
@@ -22,6 +21,7 @@ namespace {
 
 constexpr std::size_t kMostDatabaseBytes = 64UL << 20; ///< of one layer's
 constexpr std::size_t kMostEntries = 4'000'000;        ///< of all layers
+constexpr std::size_t kMostFileNames = 128UL << 20;    ///< of all packages, with kRpmFileCost each
 
 constexpr std::string_view kDpkgInfo = "var/lib/dpkg/info/";
 constexpr std::string_view kDpkgParts = "var/lib/dpkg/status.d/";
@@ -120,7 +120,7 @@ private:
 std::vector<InstalledPackage> read_dpkg(std::string_view text) {
   constexpr std::string_view kGap = "\n\n";
   std::vector<InstalledPackage> packages;
-  while (!text.empty()) {
+  while (!text.empty() && packages.size() <= kMostPackages) { // more are refused
     const auto end = std::min(text.find(kGap), text.size());
     Paragraph paragraph;
     bool has_ended = false; // by a line that is empty for who reads "\r\n", too
@@ -144,18 +144,27 @@ std::vector<InstalledPackage> read_dpkg(std::string_view text) {
   return packages;
 }
 
+/// What the scanner reads of it.
+std::string_view as_far_as_scanned(std::string_view text) {
+  std::size_t begin = 0;
+  while (begin < text.size()) {
+    const auto end = std::min(text.find('\n', begin), text.size());
+    if (end - begin > kMostScannedLine) return text.substr(0, begin);
+    begin = end + 1;
+  }
+  return text;
+}
+
 // As Trivy does: a line of one character ends a package, one that is too long the reading, and the
 // source is of the version that stands before it, be it the last package's.
 std::vector<InstalledPackage> read_apk(std::string_view text) {
-  constexpr std::size_t kMostLine = 65'535;
   std::vector<InstalledPackage> packages;
   InstalledPackage package;
   std::string folder;
   std::string origin;
   std::string version; ///< the last one
-  bool has_ended = false;
   const auto end = [&] {
-    if (!package.name.empty() && !package.version.empty()) {
+    if (!package.name.empty() && !package.version.empty() && packages.size() <= kMostPackages) {
       if (!origin.empty()) package.version += " of " + origin;
       package.version = shortened(package.version);
       packages.push_back(std::move(package));
@@ -164,9 +173,7 @@ std::vector<InstalledPackage> read_apk(std::string_view text) {
     folder.clear();
     origin.clear();
   };
-  each_line(text, [&](std::string_view line) {
-    has_ended = has_ended || line.size() >= kMostLine;
-    if (has_ended) return;
+  each_line(as_far_as_scanned(text), [&](std::string_view line) {
     if (line.size() < 2) return end();
     if (line[1] != ':') return;
     const auto value = line.substr(2);
@@ -255,6 +262,7 @@ public:
     std::vector<std::string> gone;
     std::size_t bytes = 0;
     std::size_t rpm_bytes = 0;
+    std::size_t packages_here = 0;
     for (;;) {
       auto entry = tar.next();
       if (!entry) return std::move(entry).error();
@@ -289,7 +297,10 @@ public:
       if (!kind) continue;
       auto packages = packages_in(*path, *kind, *std::move(text));
       if (!packages) return std::move(packages).error().in(*path);
-      if (*packages) databases.push_back({*std::move(path), *kind, **std::move(packages)});
+      if (!*packages) continue;
+      packages_here += 1 + (*packages)->size(); // a database without any takes place, too
+      if (packages_here > kMostPackages) return too_many_packages();
+      databases.push_back({*std::move(path), *kind, **std::move(packages)});
     }
     std::map<std::string, Names> named;
     std::map<std::string, Known> said;
@@ -307,7 +318,10 @@ public:
       known_.insert_or_assign(name, std::move(now));
     take_databases(std::move(named), gone);
     ++layer_;
-    return {};
+    std::size_t packages = 0;
+    for (const auto& [path, names] : databases_)
+      packages += 1 + names.size();
+    return std::max(packages, known_.size()) > kMostPackages ? too_many_packages() : Status{};
   }
 
   Result<std::vector<oci::PackageChange>> changes() && {
@@ -331,11 +345,11 @@ private:
     Kind kind{};
     std::vector<InstalledPackage> packages;
   };
-  // What the databases said of a name last, in whatever architecture, and since which layer.
+  // What the databases said of a name last, in whatever architecture.
   struct Known {
     std::map<std::string, std::string> maintainers; ///< by version
     std::vector<std::vector<std::size_t>> contents; ///< of each
-    std::size_t since = 0;
+    std::size_t since = 0; ///< the layer that named the newest of these first
   };
 
   /// None: the scanner passes over it, and what a layer below has there counts on.
@@ -349,7 +363,11 @@ private:
     case Kind::rpm:
       break;
     }
-    if (path == kRpmManifest) return read_rpm_manifest(text);
+    if (path == kRpmManifest) {
+      auto packages = read_rpm_manifest(text);
+      if (!packages) return std::move(packages).error();
+      return std::optional{*std::move(packages)};
+    }
     return read_rpm_database(std::move(text));
   }
   /// `bytes` count what was read of the layer. `size`: that of the file, where it is large.
@@ -377,8 +395,8 @@ private:
     if (is_documentation(path)) return {};
     path = without_usr(path);
     if (!files_[package].try_emplace(std::string{path}, layer_).second) return {};
-    names_ += path.size();
-    if (names_ > kMostImageNames) return bad_image("its packages name too many files");
+    names_ += path.size() + kRpmFileCost;
+    if (names_ > kMostFileNames) return bad_image("its packages name too many files");
     return {};
   }
   Status take_list(const std::string& path, std::string_view text) {
@@ -401,19 +419,22 @@ private:
         if (auto kept = add_file(package.name, *path); !kept) return kept;
       }
       auto& now = said[package.name];
-      now.since = layer_;
       now.maintainers.emplace(package.version, package.maintainer);
       now.contents.push_back(package.contents);
       const auto known = known_.find(package.name);
-      if (known == known_.end()) continue;
+      if (known == known_.end()) {
+        now.since = layer_;
+        continue;
+      }
       const auto& before = known->second;
       const auto same = before.maintainers.find(package.version);
       const auto& [old_version, old_maintainer] =
           same != before.maintainers.end() ? *same : *before.maintainers.begin();
       if (old_version == package.version && old_maintainer == package.maintainer) {
-        now.since = std::min(now.since, before.since);
+        now.since = std::max(now.since, before.since);
         continue;
       }
+      now.since = layer_;
       if (changes_.size() == kMostPackageChanges) return too_many();
       // What is as it was, builders leave out of a layer though the package manager wrote it.
       const bool brings_nothing =
@@ -432,8 +453,9 @@ private:
     }
     return {};
   }
-  /// Any file newer than the layer that named the old version. The database may come in a layer
-  /// above.
+  /// Any file newer than the layer that named the old version, or none left that is older: who
+  /// upgrades a package and deletes its files in one step leaves no trace of them but that. The
+  /// database may come in a layer above.
   bool came_with_files(const oci::PackageChange& change, std::size_t since) const {
     if (const auto list = lists_.find(change.name); list != lists_.end() && list->second > since)
       return true;
@@ -441,10 +463,8 @@ private:
     if (files == files_.end()) return true;
     bool any = false; // a list names folders, too, which are in no layer as files
     for (const auto& [file, listed] : files->second) {
-      const auto seen = last_seen(file);
-      if (!seen) continue;
-      if (*seen > since) return true;
-      any = true;
+      if (last_seen(file).value_or(0) > since) return true;
+      any = any || !remains(file, since + 1).empty();
     }
     return !any;
   }
@@ -500,31 +520,25 @@ private:
       if (!named_.contains(name)) removed_in_.insert_or_assign(name, layer_);
     std::erase_if(removed_in_, [&](const auto& one) { return named_.contains(one.first); });
   }
-  /// What other packages, which are named, have to do with a file of one that is not.
-  struct Owners {
-    std::size_t listed = std::string::npos; ///< the first layer in which one lists it
-    std::size_t came = 0;                   ///< the last one that has files of one
-  };
-  std::map<std::string, Owners> other_owners() const {
-    std::map<std::string, Owners> owners;
+  /// Of files of packages that are named no longer: the first layer in which another package, which
+  /// is named, lists it.
+  std::map<std::string, std::size_t> other_owners() const {
+    std::map<std::string, std::size_t> owners;
     std::set<std::string> removed;
     for (const auto& [name, layer] : removed_in_) {
       removed.insert(name.second);
       if (const auto files = files_.find(name.second); files != files_.end())
         for (const auto& [file, listed] : files->second)
-          owners.try_emplace(file);
+          owners.try_emplace(file, std::string::npos);
     }
     for (const auto& [kind, name] : named_) {
       const auto files = files_.find(name);
       if (files == files_.end() || removed.contains(name)) continue;
-      std::size_t came = 0;
-      for (const auto& [file, listed] : files->second)
-        came = std::max(came, last_seen(file).value_or(0));
       for (const auto& [file, listed] : files->second) {
         const auto owned = owners.find(file);
-        if (owned == owners.end() || came < listed) continue; // a list that came alone says nothing
-        owned->second.listed = std::min(owned->second.listed, listed);
-        owned->second.came = std::max(owned->second.came, came);
+        // A list that came without the file says nothing.
+        if (owned != owners.end() && last_seen(file).value_or(0) >= listed)
+          owned->second = std::min(owned->second, listed);
       }
     }
     return owners;
@@ -540,9 +554,8 @@ private:
       std::size_t left = 0;
       std::string one;
       for (const auto& [file, listed] : files->second) {
-        const auto& others = owners.at(file);
         if (listed >= layer || listed > known_.at(name.second).since || is_configuration(file) ||
-            !last_seen(file) || others.listed < layer || others.came >= layer)
+            !last_seen(file) || owners.at(file) < layer)
           continue;
         ++own;
         auto remaining = remains(file, layer);

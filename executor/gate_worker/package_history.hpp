@@ -25,9 +25,9 @@ constexpr std::size_t kMostPackageChanges = 10'000;
 /// (InstalledPackage::contents). Of a removed one its configuration (`/etc`) does not count, nor
 /// what a package that is named lists too. Nothing is told of removed ones where no package is
 /// named any more. `max_layer`: bytes that a layer expands to at most. Errors: bad_input (no image;
-/// a layer that is no tar; a rpm database that cannot be read to its end; more than the limits of
-/// write_image_files() or of above); not_found; io. Source: dpkg(1), deb-control(5),
-/// deb-md5sums(5); apk-tools, doc/apk-v2.5.scd; rpm_database.hpp.
+/// a layer that is no tar; a rpm database or list that cannot be read to its end; more packages,
+/// names of files or changes than have limits here and in rpm_database.hpp); not_found; io. Source:
+/// dpkg(1), deb-control(5), deb-md5sums(5); apk-tools, doc/apk-v2.5.scd; rpm_database.hpp.
 Result<std::vector<oci::PackageChange>>
 package_changes(const oci::Layout& layout, const oci::Digest& manifest, std::uint64_t max_layer);
 

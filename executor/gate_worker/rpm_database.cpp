@@ -185,7 +185,43 @@ bool is_name_of_a_source(std::string_view name) {
   return true;
 }
 
+/// As Go's strconv.Atoi reads it on a machine of 64 bits.
+std::optional<std::int64_t> go_number(std::string_view text) {
+  if (text.starts_with("+-")) return std::nullopt;
+  if (text.starts_with('+')) text.remove_prefix(1);
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+/// Of a manifest. None: the scanner cannot read it.
+std::optional<InstalledPackage> package_of_line(std::string_view line) {
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  const auto fields = split(line, '\t');
+  if (fields.size() != 10) return std::nullopt;
+  const auto version = fields[1];
+  const auto machine = fields[7];
+  const auto epoch = go_number(fields[8]);
+  const auto source = fields[9];
+  if (!epoch || std::count(version.begin(), version.end(), '-') != 1 ||
+      !is_name_of_a_source(source))
+    return std::nullopt;
+  InstalledPackage package{
+      .name = std::string{fields[0]},
+      .version = (*epoch == 0 ? "" : std::to_string(*epoch) + ":") + std::string{version} +
+                 (machine.empty() ? "" : "." + std::string{machine}) + " of " + std::string{source},
+      .maintainer = {},
+      .files = {}};
+  shorten(package);
+  return package;
+}
+
 } // namespace
+
+Error too_many_packages() {
+  return bad_image("the databases of packages name more than " + std::to_string(kMostPackages));
+}
 
 bool is_rpm_database(std::string_view path) {
   constexpr std::array<std::string_view, 7> kPlaces{"usr/lib/sysimage/rpm/Packages",
@@ -205,6 +241,7 @@ Result<std::optional<std::vector<InstalledPackage>>> read_rpm_database(std::stri
   const Use take = [&](std::string_view header) -> Status {
     auto package = read_rpm_header(header, names_left);
     if (!package) return std::move(package).error();
+    if (packages->size() == kMostPackages) return too_many_packages();
     packages->push_back(*std::move(package));
     return {};
   };
@@ -221,34 +258,17 @@ Result<std::optional<std::vector<InstalledPackage>>> read_rpm_database(std::stri
   return packages;
 }
 
-std::optional<std::vector<InstalledPackage>> read_rpm_manifest(std::string_view text) {
-  constexpr std::size_t kMostLine = 65'535; // where the scanner's reading ends
+Result<std::vector<InstalledPackage>> read_rpm_manifest(std::string_view text) {
   std::vector<InstalledPackage> packages;
-  if (text.ends_with('\n')) text.remove_suffix(1);
-  if (text.empty()) return packages;
-  for (auto line : split(text, '\n')) {
-    if (line.size() >= kMostLine) break;
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    const auto fields = split(line, '\t');
-    if (fields.size() != 10) return std::nullopt;
-    const auto name = fields[0];
-    const auto version = fields[1];
-    const auto machine = fields[7];
-    const auto source = fields[9];
-    int epoch = 0;
-    auto digits = fields[8];
-    if (digits.starts_with('+')) digits.remove_prefix(1);
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), epoch);
-    if (error != std::errc{} || end != digits.data() + digits.size() ||
-        std::count(version.begin(), version.end(), '-') != 1 || !is_name_of_a_source(source))
-      return std::nullopt;
-    packages.push_back({std::string{name},
-                        (epoch == 0 ? "" : std::to_string(epoch) + ":") + std::string{version} +
-                            (machine.empty() ? "" : "." + std::string{machine}) + " of " +
-                            std::string{source},
-                        {},
-                        {}});
-    shorten(packages.back());
+  while (!text.empty()) {
+    auto line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    auto package = line.size() > kMostScannedLine ? std::nullopt : package_of_line(line);
+    if (!package)
+      return bad_image("the list of rpm's packages cannot be read: its line " +
+                       std::to_string(packages.size() + 1));
+    if (packages.size() == kMostPackages) return too_many_packages();
+    packages.push_back(*std::move(package));
   }
   return packages;
 }

@@ -21,6 +21,7 @@ constexpr std::size_t kMostRpmBytes = 512UL << 20;       ///< of the databases o
 constexpr std::size_t kMostRpmHeaderBytes = 256UL << 20; ///< rpm's own limit
 constexpr std::size_t kMostRpmFileNames = 64UL << 20;    ///< bytes of all names of one database …
 constexpr std::size_t kRpmFileCost = 64;                 ///< … and so many more for each
+constexpr std::size_t kMostPackages = 100'000;           ///< of one database, and of an image
 
 /// What a database of packages says of one.
 struct InstalledPackage {
@@ -35,8 +36,15 @@ struct InstalledPackage {
 
 constexpr std::size_t kMostFieldBytes = 200;
 
+/// Bytes of a line, without the "\n" at its end: at a longer one the scanner's reading ends,
+/// without a word. Source: Go, bufio/scan.go, MaxScanTokenSize.
+constexpr std::size_t kMostScannedLine = 65'535;
+
 /// Cuts its name, version and maintainer to that; their beginning is what counts.
 void shorten(InstalledPackage& package);
+
+/// Of kMostPackages. Kind: bad_input.
+Error too_many_packages();
 
 /// Whether that is where the scanner looks for one. `path` is that of path_in_image().
 bool is_rpm_database(std::string_view path);
@@ -52,9 +60,10 @@ bool is_rpm_database(std::string_view path);
 Result<std::optional<std::vector<InstalledPackage>>> read_rpm_database(std::string bytes);
 
 /// Of what `rpm -qa` printed, for images without rpm: "container-manifest-2" of Azure Linux, which
-/// names no files. None where the scanner cannot read it, and so takes none of it. Source: trivy
-/// 0.69.3, pkg/fanal/analyzer/pkg/rpm/rpmqa.go.
-std::optional<std::vector<InstalledPackage>> read_rpm_manifest(std::string_view text);
+/// names no files. Errors: bad_input (a line that the scanner cannot read, and so takes none of it,
+/// or at which it stops; more than the limits). Source: trivy 0.69.3,
+/// pkg/fanal/analyzer/pkg/rpm/rpmqa.go.
+Result<std::vector<InstalledPackage>> read_rpm_manifest(std::string_view text);
 
 /// Of one header. `names_left`: bytes that names of files may still take. Errors: bad_input.
 Result<InstalledPackage> read_rpm_header(std::string_view header, std::size_t& names_left);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate_worker/package_history.hpp"
+#include "executor/gate_worker/rpm_database.hpp"
 #include "tests/fakes/alpine_image.hpp"
 #include "tests/fakes/packed.hpp"
 #include "tests/fakes/rpm_databases.hpp"
@@ -262,16 +263,24 @@ TEST_F(PackageHistory, FilesOfAnotherPackageAreItsOwn) {
   const std::vector<Item> purged{{"var/lib/dpkg/status", 'f', kCurl}};
   EXPECT_EQ(said({shared, purged}), "");
   // Under its new name, with files that differ, and one that does not.
-  EXPECT_EQ(said({base(),
-                  {{"var/lib/dpkg/status", 'f', kCurl},
-                   {"var/lib/dpkg/info/curl.list", 'f', list},
-                   {"usr/bin/curl", 'f', "new"}}}),
-            "");
-  // The attack: a list alone.
-  EXPECT_EQ(
-      said({base(),
-            {{"var/lib/dpkg/status", 'f', kCurl}, {"var/lib/dpkg/info/curl.list", 'f', list}}}),
-      "libssl3 1 is gone, not usr/lib/x/libssl.so.3\n");
+  auto lower = base();
+  for (const std::string name : {"a", "b"}) {
+    lower[1].text += "/usr/lib/x/" + name + "\n";
+    lower.push_back({"usr/lib/x/" + name, 'f', name});
+  }
+  const auto renamed = [&](const std::vector<Item>& files) {
+    std::vector<Item> upper{
+        {"var/lib/dpkg/status", 'f', kCurl},
+        {"var/lib/dpkg/info/curl.list", 'f', lower[1].text + "/usr/bin/curl\n"}};
+    upper.insert(upper.end(), files.begin(), files.end());
+    return said({lower, upper});
+  };
+  EXPECT_EQ(renamed({{"usr/lib/x/libssl.so.3", 'f', "2"}, {"usr/lib/x/a", 'f', "2"}}), "");
+  // The attacks: a list alone, or with one file more.
+  const std::string told = "libssl3 1 is gone, not usr/lib/x/";
+  EXPECT_TRUE(renamed({}).starts_with(told));
+  EXPECT_TRUE(renamed({{"usr/bin/curl", 'f', "new"}}).starts_with(told));
+  EXPECT_TRUE(renamed({{"usr/lib/x/a", 'f', "2"}}).starts_with(told));
 }
 TEST_F(PackageHistory, WhatPackageManagersLeaveIsNoTrace) {
   const auto with = [&](const std::string& file, const std::string& text) {
@@ -390,6 +399,13 @@ TEST_F(PackageHistory, APackageOfAlpineThatTheScannerPassesOverIsNotNamed) {
   const std::string told = "libssl3 1 of openssl is gone, not usr/lib/libssl.so.3\n";
   EXPECT_EQ(with(musl + "P:libssl3\nx\nV:1\no:openssl\nF:usr/lib\nR:libssl.so.3\n\n"), told);
   EXPECT_EQ(with(musl + "X:" + std::string(70000, 'x') + "\n\n" + ssl), told);
+  const auto behind = [&](std::size_t bytes, const std::string& end) {
+    return with(musl + "X:" + std::string(bytes - 2, 'x') + end + "\n" + ssl);
+  };
+  EXPECT_EQ(behind(65'535, "\n"), "") << "the longest line that the scanner reads";
+  EXPECT_EQ(behind(65'534, "\r\n"), "");
+  EXPECT_EQ(behind(65'535, "\r\n"), told);
+  EXPECT_EQ(behind(65'536, "\n"), told);
   // The source's version is what stands before it: advisories are asked about another one.
   EXPECT_EQ(with(musl + "P:libssl3\no:openssl\nV:1\nF:usr/lib\nR:libssl.so.3\n\n"),
             "libssl3 1 of openssl 1 of openssl 7\n");
@@ -402,6 +418,15 @@ TEST_F(PackageHistory, ListsThatComeWithoutFilesHideNoPackage) {
                    {"var/lib/dpkg/info/curl.list", 'f', "/usr/lib/x/libssl.so.3\n"}},
                   removed}),
             told);
+  const auto with = [&](const std::string& file) {
+    return said({base(),
+                 {{"var/lib/dpkg/status", 'f', dpkg("1") + kCurl},
+                  {"var/lib/dpkg/info/curl.list", 'f', "/usr/lib/x/libssl.so.3\n/usr/bin/curl\n"},
+                  {file, 'f', "new"}},
+                 removed});
+  };
+  EXPECT_EQ(with("usr/bin/curl"), told) << "not with this file";
+  EXPECT_EQ(with("usr/lib/x/libssl.so.3"), "");
   EXPECT_EQ(
       said({base(),
             {{"var/lib/dpkg/info/libssl3:amd64.list", 'f',
@@ -475,6 +500,33 @@ TEST_F(PackageHistory, ARpmThatComesWithoutFilesIsTold) {
     return rpms(packages, "usr/lib/sysimage/rpm/Packages.db", fakes::rpm_ndb);
   });
   of_each([](const Rpms& packages) { return old_rpms(packages); });
+}
+// dnf upgrade, and rm in the same step: no layer has the files that came.
+TEST_F(PackageHistory, AnUpgradeWhoseFilesAreGoneHasNothingToMiss) {
+  auto rpm = openssl();
+  rpm.files.push_back({"/usr/lib64/engines/a.so"});
+  auto lower = rpm_base(rpms({rpm, kBash}));
+  lower.push_back({"usr/lib64/engines/a.so", 'f', "a"});
+  rpm.version = "2";
+  const auto upgraded = [&](std::vector<Item> gone) {
+    gone.insert(gone.begin(), rpms({rpm, kBash}));
+    return said({lower, gone});
+  };
+  EXPECT_EQ(upgraded({{"usr/lib64/.wh.libssl.so.3"}, {"usr/lib64/.wh.engines"}}), "");
+  EXPECT_EQ(upgraded({{"usr/.wh.lib64"}}), "");
+  // The attacks: one that matters less, or nothing at all, is gone.
+  EXPECT_EQ(upgraded({{"usr/lib64/.wh.engines"}}), kRpmForged);
+  EXPECT_EQ(upgraded({{"usr/lib64/.wh.libssl"}, {"usr/lib64/.wh.engines"}}), kRpmForged);
+  EXPECT_EQ(said({lower, {{"usr/lib64/.wh.engines"}}, {rpms({rpm, kBash})}}), kRpmForged);
+
+  const auto apk = [](const std::string& version) {
+    return Item{"lib/apk/db/installed", 'f',
+                "P:tzdata\nV:" + version + "\nF:usr/share/zoneinfo\nR:UTC\nR:CET\n\n"};
+  };
+  const std::vector<Item> alpine{
+      apk("1"), {"usr/share/zoneinfo/UTC", 'f', "u"}, {"usr/share/zoneinfo/CET", 'f', "c"}};
+  EXPECT_EQ(said({alpine, {apk("2"), {"usr/share/.wh.zoneinfo"}}}), "");
+  EXPECT_EQ(said({alpine, {apk("2"), {"usr/share/zoneinfo/.wh.CET"}}}), "tzdata 1 2\n");
 }
 TEST_F(PackageHistory, WhatAnUpgradeOfARpmLeavesIsNoFile) {
   const auto upgraded = [&](const std::string& path) {
@@ -565,6 +617,24 @@ TEST_F(PackageHistory, TwoArchitecturesOfARpmAreNoChange) {
                   {rpms({openssl()}), {"usr/lib/.wh.libssl.so.3"}}}),
             "");
 }
+// Files that came with one say nothing of the other, in whatever order the database has them.
+TEST_F(PackageHistory, AnArchitectureThatCameHidesNoForgedVersionOfAnother) {
+  auto other = openssl();
+  other.arch = "i686";
+  other.files = {{"/usr/lib/libssl.so.3"}};
+  const auto lower = rpm_base(rpms({openssl()}));
+  const std::string told =
+      "openssl-libs 1-1.el9.i686 of openssl-3.0.7-1.el9.src.rpm 2-1.el9.x86_64 of "
+      "openssl-3.0.7-1.el9.src.rpm\n";
+  const auto with = [&](const std::vector<fakes::Rpm>& both, const std::string& file) {
+    return said({lower,
+                 {rpms(both), {"usr/lib/libssl.so.3", 'f', "32"}},
+                 {rpms({other, openssl("2")}), {file, 'f', "new"}}});
+  };
+  EXPECT_EQ(with({openssl(), other}, "app"), told);
+  EXPECT_EQ(with({other, openssl()}, "app"), told);
+  EXPECT_EQ(with({other, openssl()}, "usr/lib64/libssl.so.3"), "");
+}
 TEST_F(PackageHistory, ARpmThatTheDatabaseNamesNoLongerIsTold) {
   const auto lower = rpm_base(rpms({openssl(), kBash}));
   EXPECT_EQ(said({lower, {rpms({kBash})}}), kRpmGone) << "rpm -e --justdb";
@@ -628,6 +698,14 @@ TEST_F(PackageHistory, AListOfRpmsInTheDatabasesPlaceIsOneToo) {
             kRpmForged + "bash 3.0.7-1.el9.x86_64 of openssl-3.0.7-1.el9.src.rpm is gone, not "
                          "usr/bin/bash\n");
   EXPECT_EQ(said({rpm_base(rpms({openssl()})), {gone, list("1")}}), "");
+  // What the scanner reads and we would not: forged lines would not be compared.
+  const auto with_epoch = [&](const std::string& epoch) {
+    auto item = list("1");
+    item.text.replace(item.text.find("\t0\t"), 3, "\t" + epoch + "\t");
+    return said({rpm_base(rpms({openssl()})), {gone, item}});
+  };
+  EXPECT_NE(with_epoch("4294967296").find(" 4294967296:1-1.el9"), std::string::npos);
+  EXPECT_NE(with_epoch("x").find("container-manifest-2"), std::string::npos) << with_epoch("x");
 }
 TEST_F(PackageHistory, ARpmIsNoOtherKindsPackage) {
   const std::vector<Item> both{{"var/lib/dpkg/status", 'f', dpkg("1")},
@@ -651,6 +729,25 @@ TEST_F(PackageHistory, HasLimits) {
   EXPECT_NE(said({{{"var/lib/dpkg/status", 'f', many}}, {{"var/lib/dpkg/status", 'f', more}}})
                 .find("change more than 10000 packages"),
             std::string::npos);
+  const auto named = [](const std::string& kind, std::size_t count) {
+    std::string all;
+    for (std::size_t i = 0; i < count; ++i)
+      all += "P:" + kind + std::to_string(i) + "\nV:1\n\n";
+    return Item{"lib/apk/db/installed", 'f', all};
+  };
+  const std::string more_than = "name more than 100000";
+  EXPECT_NE(said({base(), {named("a", kMostPackages + 1)}}).find(more_than), std::string::npos);
+  EXPECT_EQ(said({base(), {named("a", kMostPackages / 2)}}), "");
+  EXPECT_NE(said({base(), {named("a", kMostPackages / 2)}, {named("b", kMostPackages / 2)}})
+                .find(more_than),
+            std::string::npos)
+      << "of all layers";
+  EXPECT_NE(said({base(),
+                  {named("a", kMostPackages / 2),
+                   {"usr/lib/apk/db/installed", 'f', named("a", kMostPackages / 2 + 1).text}}})
+                .find(more_than),
+            std::string::npos)
+      << "of one";
 }
 
 } // namespace

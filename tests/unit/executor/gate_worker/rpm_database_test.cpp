@@ -229,7 +229,8 @@ TEST(RpmSqlite, OnlyAPlainTableIsRead) {
   EXPECT_TRUE(refuses(made({other, "INSERT INTO P VALUES (?2, ?1)",
                             "CREATE VIEW Packages AS SELECT hnum, blob FROM P"}),
                       "its packages are in no table"));
-  EXPECT_TRUE(refuses(made({"CREATE VIRTUAL TABLE packages USING fts5(blob)"}), "rpm database"));
+  EXPECT_TRUE(refuses(made({"CREATE VIRTUAL TABLE packages USING fts5(blob)"}),
+                      "its packages are in no table"));
   EXPECT_TRUE(
       refuses(made({fakes::kRpmTable, fakes::kRpmRow, "CREATE INDEX i ON Packages(blob, hnum)"}),
               "has an index"));
@@ -250,6 +251,52 @@ TEST(RpmSqlite, ThatIsDamagedIsRefused) {
   EXPECT_TRUE(refuses(said(at(bytes, kPage, "\7")), "cannot be read as SQLite's"));
   EXPECT_TRUE(refuses(said(with(bytes, "CREATE INDEX 'Name", "CREATE INDEX (Name")),
                       "cannot be read as SQLite's"));
+}
+// SQLite reads all of it before the first step that it counts.
+TEST(RpmSqlite, ItsDefinitionsHaveALimit) {
+  const auto with_tables = [](int tables) {
+    std::vector<std::string> all{fakes::kRpmTable, fakes::kRpmRow};
+    for (int i = 0; i < tables; ++i)
+      all.push_back("CREATE TABLE t" + std::to_string(i) + "(a)");
+    return said(fakes::sqlite_of(all, {Rpm{}.header()}));
+  };
+  EXPECT_TRUE(with_tables(490).starts_with("openssl-libs|")) << "several pages of them";
+  EXPECT_TRUE(refuses(with_tables(500), "it defines too many tables")) << with_tables(500);
+  const auto with_statement = [](std::size_t bytes) {
+    const std::string begin = "CREATE TABLE t(a CHECK (a <> '";
+    return said(fakes::sqlite_of({fakes::kRpmTable, fakes::kRpmRow,
+                                  begin + std::string(bytes - begin.size() - 3, 'x') + "'))"},
+                                 {Rpm{}.header()}));
+  };
+  EXPECT_TRUE(with_statement(2000).starts_with("openssl-libs|"));
+  EXPECT_TRUE(refuses(with_statement(2100), "cannot be read as SQLite's"));
+  EXPECT_TRUE(refuses(with_statement(90'000), "the text of a statement is too long"));
+}
+TEST(RpmSqlite, DefinitionsThatSharePagesAreRefused) {
+  std::vector<std::string> all{fakes::kRpmTable};
+  for (int i = 0; i < 200; ++i)
+    all.push_back("CREATE TABLE t" + std::to_string(i) + "(a)");
+  const auto bytes = fakes::sqlite_of(all);
+  constexpr std::size_t kHeader = 100;
+  ASSERT_EQ(bytes[kHeader], 5) << "the table of tables has pages of its own";
+  ASSERT_EQ(said(bytes), "");
+  const auto first = static_cast<unsigned char>(bytes[kHeader + 12]) * 256UL +
+                     static_cast<unsigned char>(bytes[kHeader + 13]);
+  const auto words = [&](std::size_t where, const std::string& to) {
+    return said(at(bytes, where, to));
+  };
+  for (const auto& page : {bytes.substr(first, 4), big(1), big(0), big(0xffffffff)})
+    EXPECT_TRUE(refuses(words(kHeader + 8, page), "cannot be read as SQLite's"));
+  EXPECT_TRUE(refuses(words(kHeader + 3, big(5000, 2)), "cannot be read as SQLite's"));
+  EXPECT_TRUE(refuses(words(kHeader + 12, big(4095, 2)), "cannot be read as SQLite's"));
+  EXPECT_TRUE(refuses(words(kHeader, std::string{"\2"}), "cannot be read as SQLite's"));
+  EXPECT_TRUE(refuses(words(16, big(3, 2)), "cannot be read as SQLite's"));
+}
+TEST(RpmDatabases, NameNoMorePackagesThanTheLimit) {
+  const auto least = fakes::rpm_header({{1000, 6, 1, std::string{"a\0", 2}}}, -1);
+  const std::vector<std::string> many(kMostPackages + 1, least);
+  EXPECT_EQ(said_of(least), "a -");
+  EXPECT_TRUE(refuses(said(fakes::rpm_sqlite(many)), "name more than 100000"));
 }
 TEST(RpmSqlite, RowsThatShareBytesAreRefused) {
   auto entries = Rpm{}.entries();
@@ -318,7 +365,7 @@ TEST(RpmManifest, IsReadAsTheScannerReadsIt) {
   const auto read = [](const std::string& text) {
     const auto packages = read_rpm_manifest(text);
     std::string all;
-    if (!packages) return std::string{"none"};
+    if (!packages) return packages.error().text();
     for (const auto& one : *packages)
       all += one.name + "|" + one.version + "\n";
     return all;
@@ -332,9 +379,25 @@ TEST(RpmManifest, IsReadAsTheScannerReadsIt) {
   EXPECT_EQ(read(""), "");
   for (const auto& bad :
        {line + "\n", line + "x", with(line, "2.38-1.azl3\t", "2.38\t"),
-        with(line, "\t0\t", "\tx\t"), with(line, "glibc-2.38-1.azl3.src.rpm", "(none)")})
-    EXPECT_EQ(read(bad), "none") << bad;
-  EXPECT_EQ(read(line + std::string(70'000, 'x') + "\n" + line), glibc) << "there it ends";
+        with(line, "\t0\t", "\tx\t"), with(line, "\t0\t", "\t\t"), with(line, "\t0\t", "\t+-1\t"),
+        with(line, "\t0\t", "\t9223372036854775808\t"),
+        with(line, "glibc-2.38-1.azl3.src.rpm", "(none)"), std::string{"\n"}})
+    EXPECT_TRUE(refuses(read(bad), "the list of rpm's packages cannot be read: its line ")) << bad;
+  for (const std::string number : {"4294967296", "-1", "9223372036854775807"})
+    EXPECT_EQ(read(with(line, "\t0\t", "\t" + number + "\t")),
+              with(glibc, "|2.38", "|" + number + ":2.38"));
+  EXPECT_EQ(read(with(line, "\t0\t", "\t+1\t")), with(glibc, "|2.38", "|1:2.38"));
+  // The longest line that the scanner reads, and one at which it stops.
+  const auto as_long_as = [&](std::size_t bytes) {
+    const std::string vendor(bytes + 1 - line.size(), 'x');
+    return with(line, "Microsoft Corporation", "Microsoft Corporation" + vendor) + line;
+  };
+  EXPECT_EQ(read(as_long_as(65'535)), glibc + glibc);
+  EXPECT_TRUE(refuses(read(as_long_as(65'536)), "its line 1"));
+  std::string many;
+  for (std::size_t i = 0; i <= kMostPackages; ++i)
+    many += line;
+  EXPECT_TRUE(refuses(read(many), "name more than 100000"));
 }
 
 } // namespace
