@@ -401,18 +401,12 @@ Result<PushClient> Images::client_for(const oci::Reference& reference, Purpose p
 }
 
 Status Images::admit_login(const std::string& server) {
-  return policy::admit_login(tools_.config, effective_, subject_, server);
+  return policy::admit_login(tools_.config, effective_, server);
 }
 
 Status Images::admit_pull(const oci::Reference& reference) const {
-  if (auto admitted = policy::admit_base(tools_.config, reference); !admitted) return admitted;
-  if (policy::registry_for(tools_.config, reference) == nullptr &&
-      policy::is_local_host(reference.registry())) {
-    // slipway fetches from outside the sandbox: a job must not make it speak to the host's own
-    // services.
-    return policy::local_host_refused(reference);
-  }
-  return policy::admit_fetch(tools_.config, effective_, subject_, reference);
+  if (auto may = policy::may_pull(tools_.config, effective_, reference); !may) return may;
+  return policy::admit_fetch(tools_.config, effective_, subject_, reference); // which learns
 }
 
 Result<engine_api::PullRequest> Images::pull_request(const oci::Reference& reference,

@@ -402,6 +402,38 @@ result = "allow"
   EXPECT_EQ(out_.str(), "7 hold, 0 do not\n");
 }
 
+TEST_F(PolicyTestTest, ConnectionsAreAsTheNetworkOfTheRuleHasThem) {
+  ASSERT_TRUE(config::parse_policy(
+      "[[rule]]\nproject = \"none/*\"\negress = \"none\"\n[[rule]]\nproject = \"learn/*\"\n"
+      "egress = \"allowlist\"\negress_learn = true\n",
+      "/etc/slipway/policy.d/20.toml", config_));
+  EXPECT_EQ(run(R"(
+[[expect]]
+project = "grp/app"
+connect = "reg:443"
+result = "deny"
+[[expect]]
+project = "grp/app"
+connect = "pypi.example:443"
+result = "allow"
+[[expect]]
+project = "none/app"
+connect = "pypi.example:443"
+result = "deny"
+[[expect]]
+project = "learn/app"
+connect = "pypi.example:22"
+result = "allow"
+[[expect]]
+project = "learn/app"
+connect = "reg:5000"
+result = "deny"
+)"),
+            0)
+      << out_.str() << err_.str();
+  EXPECT_EQ(out_.str(), "5 hold, 0 do not\n");
+}
+
 TEST_F(PolicyTestTest, NamesFileAndLineOfWhatDoesNotHold) {
   EXPECT_EQ(run("[[expect]]\nproject = \"grp/app\"\nimage = \"alpine:3\"\nresult = \"allow\"\n"
                 "[[expect]]\nproject = \"lab/app\"\nbackend = \"buildkit\"\nresult = \"deny\"\n"
@@ -439,6 +471,12 @@ TEST_F(PolicyTestTest, BadFilesAreTwoWithTheirLine) {
            {"[[expect]]\nproject = \"a\"\nimage = \"UPPER\"\nresult = \"deny\"\n", "expect.toml:1"},
            {"[[expect]]\nproject = \"a\"\nbackend = \"img\"\nresult = \"deny\"\n",
             "there is no backend 'img'"},
+           {"[[expect]]\nproject = \"a\"\nconnect = \"pypi.example\"\nresult = \"deny\"\n",
+            "expect.toml:1"},
+           {"[[expect]]\nproject = \"a\"\nconnect = \"127.1:80\"\nresult = \"deny\"\n",
+            "expect.toml:1"},
+           {"[[expect]]\nproject = \"a\"\ncache_domain = \"b\"\nresult = \"deny\"\n",
+            "left out with cache_domain"},
            {"[[rule]]\n", "unknown section 'rule'"}}) {
     err_.str("");
     EXPECT_EQ(run(text), 2) << text;
