@@ -1182,7 +1182,9 @@ Result<std::vector<Expectation>> parse_expectations(const std::string& text,
     if (!s.has("project")) s.missing("project");
     const bool is_asked = !expectation.subject.empty() && expectation.subject != "cache_domain";
     if (is_asked && !s.has("result")) s.missing("result");
-    if (!is_asked && s.has("result"))
+    if (expectation.subject == "cache_domain" && s.has("result"))
+      s.wrong("result", "left out with cache_domain, which is compared");
+    if (expectation.subject.empty() && s.has("result"))
       s.missing("image, service, base, push, backend, platform or connect");
     if (expectation.subject.empty() && !expectation.rule) s.missing("rule, or what is asked for");
     expectations.push_back(std::move(expectation));

@@ -5,12 +5,13 @@
 #include "executor/dockerfile/dockerfile.hpp"
 #include "executor/policy/policy.hpp"
 #include "executor/router/choice.hpp"
+#include "stages/image/external_images.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <map>
 #include <ostream>
-#include <set>
 
 namespace slipway::cli {
 namespace {
@@ -23,62 +24,81 @@ int complain(const Error& error, std::ostream& err) {
   return kExplainBadInput;
 }
 
-/// What is known of the base images, and what is taken for true of the others.
-struct Bases {
-  std::vector<router::BaseConfigs> configs; ///< of each platform
-  std::vector<std::string> assumed;
-  void assume(std::string line) {
-    if (std::find(assumed.begin(), assumed.end(), line) == assumed.end())
-      assumed.push_back(std::move(line));
+/// What was not asked for, and is taken for true; each line once.
+class Assumptions {
+public:
+  void add(std::string line) {
+    if (std::find(lines_.begin(), lines_.end(), line) == lines_.end())
+      lines_.push_back(std::move(line));
   }
+  /// Of an image of which WHY ("is not read").
+  void add(const image::ExternalImage& wanted, const std::string& why) {
+    const auto& name = wanted.written;
+    add(wanted.is_base ? "base image " + name + " " + why +
+                             ": taken for one without ONBUILD, SHELL, HEALTHCHECK, VOLUME and USER"
+                       : "image " + name + ", of which files are taken, " + why +
+                             ": taken for one that is there");
+  }
+  const std::vector<std::string>& lines() const { return lines_; }
+
+private:
+  std::vector<std::string> lines_;
 };
 
-/// Looks at all that the build takes from outside, for each platform, as the build will. Errors:
-/// denied (the policy for bases); bad_input (no image's name; those of the Dockerfile).
-Result<Bases> look_at_bases(const dockerfile::Dockerfile& parsed, const router::Flags& flags,
-                            const config::Config& config, const ReadBase& read) {
-  Bases bases;
-  const std::size_t builds = std::max<std::size_t>(flags.platforms.size(), 1);
-  for (std::size_t i = 0; i < builds; ++i) {
-    auto scope = flags.scope;
-    if (!flags.platforms.empty()) scope.target_platform = flags.platforms[i];
-    auto wanted = dockerfile::external_images(parsed, scope);
-    if (!wanted) return std::move(wanted).error();
-    auto& known = bases.configs.emplace_back();
-    std::set<std::string> met;
-    for (std::size_t at = 0; at < wanted->size(); ++at) { // grows by what triggers of bases need
-      const auto image = (*wanted)[at];
-      if (!met.insert(image.reference).second) continue;
-      const auto where = parsed.at(image.line) + ": " + image.used_by + " " + image.reference;
-      auto reference = oci::Reference::parse(image.reference);
-      if (!reference) return std::move(reference).error().in(where);
-      if (auto admitted = policy::admit_base(config, *reference); !admitted)
-        return std::move(admitted).error().in(where);
-      const auto assume = [&](const std::string& why) {
-        bases.assume("base image " + image.reference + " " + why +
-                     ": taken for one without ONBUILD, SHELL, HEALTHCHECK, VOLUME and USER");
-      };
-      if (!read) {
-        if (image.used_by == "FROM") assume("is not read");
-        continue;
-      }
-      const auto base =
-          read(*reference, image.platform.empty() ? scope.target_platform : image.platform);
-      if (!base) {
-        assume("cannot be read (" + base.error().text() + ")");
-        continue;
-      }
-      known.emplace(image.reference, *base);
-      if (base->on_build.empty()) continue;
-      scope.triggers[image.reference] = base->on_build;
-      auto more = dockerfile::external_images(parsed, scope);
-      if (!more) return std::move(more).error().in(where);
-      wanted->insert(wanted->end(), more->begin(), more->end());
-    }
+/// What `docker build --build-context` has: an image, or a folder or an address. Errors:
+/// bad_input (one of which a build of slipway's takes nothing).
+Result<image::NamedContexts> contexts_of(const image::NamedContexts& given) {
+  image::NamedContexts contexts;
+  for (auto [name, value] : given) {
+    for (const std::string_view other : {"container-image://", "docker://"}) // the containers'
+      if (value.starts_with(other))
+        value = std::string{image::kImageContext} + value.substr(other.size());
+    if (value.starts_with("oci-layout://") || value.starts_with("target:"))
+      return Error{ErrorKind::bad_input,
+                   "--build-context " + name + ": builds take none of oci-layout:// and target:",
+                   "give a folder, an address or docker-image://REFERENCE",
+                   {}};
+    contexts.emplace_back(std::move(name), std::move(value));
   }
-  bases.assume("flags that are not given here (secrets, ssh, network, contexts, caches, hosts) are "
-               "taken for not given in the job either");
-  return bases;
+  return contexts;
+}
+
+/// Looks at all that the build takes from outside, for each platform, as the build will. Errors:
+/// denied (policy::may_pull); io (of the store that configs are read into); those of walk_images.
+Result<std::vector<router::BaseConfigs>>
+look_at_bases(const dockerfile::Dockerfile& parsed, const router::Flags& flags,
+              const image::NamedContexts& contexts, const config::Config& config,
+              const policy::Effective& effective, const ReadBase& read, Assumptions& assumed) {
+  auto scopes = image::scopes_of(flags.scope, flags.platforms);
+  std::map<std::string, std::string> silent; // registries that gave no answer, and how that was
+  const auto take =
+      [&](const image::ExternalImage& wanted) -> Result<std::vector<oci::ImageConfig>> {
+    if (auto may = policy::may_pull(config, effective, wanted.source); !may) {
+      auto error = std::move(may).error();
+      if (wanted.source == wanted.name)
+        error.hint +=
+            "; where the job gives a context of this name, give it here: --build-context " +
+            wanted.written + "=FOLDER";
+      return error;
+    }
+    if (!read) {
+      if (wanted.is_base) assumed.add(wanted, "is not read");
+      return std::vector<oci::ImageConfig>{};
+    }
+    const auto& registry = wanted.source.registry();
+    if (const auto dead = silent.find(registry); dead != silent.end()) {
+      assumed.add(wanted, "is not read (" + dead->second + ")");
+      return std::vector<oci::ImageConfig>{};
+    }
+    auto found = read(wanted.source, wanted.asked);
+    if (found || found.error().kind == ErrorKind::io) return found;
+    const auto kind = found.error().kind;
+    if (kind == ErrorKind::timed_out || kind == ErrorKind::unavailable)
+      silent.emplace(registry, registry + " gave no answer before");
+    assumed.add(wanted, "cannot be read (" + found.error().text() + ")");
+    return std::vector<oci::ImageConfig>{};
+  };
+  return image::walk_images(parsed, scopes, contexts, take);
 }
 
 void print_text(const router::Decision& decision,
@@ -156,14 +176,24 @@ int explain(const ExplainOptions& options, const config::Config& config,
   auto parsed = dockerfile::parse(*text, file.filename().string());
   if (!parsed) return complain(parsed.error(), err);
 
+  std::vector<std::string> given;
+  for (std::size_t at = 0; at < options.platform.size();) {
+    const auto comma = std::min(options.platform.find(',', at), options.platform.size());
+    given.push_back(options.platform.substr(at, comma - at));
+    at = comma + 1;
+  }
+  auto platforms = image::platforms_wanted(given);
+  if (!platforms) return complain(platforms.error(), err);
+  const auto contexts = contexts_of(options.build_contexts);
+  if (!contexts) return complain(contexts.error(), err);
+  if (auto free = image::replaces_no_stage(*contexts, *parsed); !free)
+    return complain(free.error(), err);
   router::Flags flags;
   flags.scope.build_args = options.build_args;
   flags.scope.target = options.target;
-  for (std::size_t at = 0; at < options.platform.size();) {
-    const auto comma = std::min(options.platform.find(',', at), options.platform.size());
-    flags.platforms.push_back(options.platform.substr(at, comma - at));
-    at = comma + 1;
-  }
+  flags.platforms = *std::move(platforms);
+  for (const auto& [name, source] : *contexts)
+    flags.named_contexts.push_back(name);
   router::Context context;
   const auto beside = [&](const std::string& name) {
     return std::filesystem::exists(file.parent_path() / name, failed);
@@ -179,16 +209,27 @@ int explain(const ExplainOptions& options, const config::Config& config,
   if (!flags.platforms.empty()) flags.scope.target_platform = flags.platforms.front();
   auto effective = policy::effective_for(
       config, {options.project, options.ref_protected, 0, options.source, config.runner_tags});
-  if (auto admitted = policy::admit_platforms(effective, flags.platforms); !admitted) {
-    complain(admitted.error(), err);
+  Assumptions assumed;
+  // What policy forbids whichever backend it were.
+  const auto denied = [&](const Error& error) {
+    if (error.kind != ErrorKind::denied) return complain(error, err);
+    if (options.json) {
+      router::Decision none;
+      none.denial = Error{error.kind, error.text(), error.hint, {}};
+      print_json(none, {}, assumed.lines(), effective.rule, file.string(), out);
+    } else {
+      complain(error, err);
+    }
     return kExplainDenied;
-  }
-  auto bases = look_at_bases(*parsed, flags, config, options.read_base);
-  if (!bases) {
-    const int bad = complain(bases.error(), err);
-    return bases.error().kind == ErrorKind::denied ? kExplainDenied : bad;
-  }
-  auto needs = router::requirements_of_all(*parsed, bases->configs, context, flags);
+  };
+  if (auto admitted = policy::admit_platforms(effective, flags.platforms); !admitted)
+    return denied(admitted.error());
+  const auto bases =
+      look_at_bases(*parsed, flags, *contexts, config, effective, options.read_base, assumed);
+  if (!bases) return denied(bases.error());
+  assumed.add("flags that are not given here (secrets, ssh, network, contexts, caches, hosts) are "
+              "taken for not given in the job either");
+  auto needs = router::requirements_of_all(*parsed, *bases, context, flags);
   if (!needs) return complain(needs.error(), err);
   if (!options.backend.empty()) {
     const auto& names = router::backend_names();
@@ -199,9 +240,9 @@ int explain(const ExplainOptions& options, const config::Config& config,
   }
   const auto decision = router::choose(*needs, set_up, effective.backends, effective.rule);
   if (options.json) {
-    print_json(decision, *needs, bases->assumed, effective.rule, file.string(), out);
+    print_json(decision, *needs, assumed.lines(), effective.rule, file.string(), out);
   } else {
-    print_text(decision, *needs, bases->assumed, effective.rule, out);
+    print_text(decision, *needs, assumed.lines(), effective.rule, out);
   }
   return decision.chosen ? kExplainChosen : kExplainDenied;
 }

@@ -18,9 +18,10 @@
 
 namespace slipway::cli {
 
-/// The config of a base image, of a platform ("" = the default).
-using ReadBase = std::function<Result<oci::ImageConfig>(const oci::Reference& reference,
-                                                        const std::string& platform)>;
+/// The configs of an image, of a platform ("" = the default): as a rule one. Errors: io where that
+/// is a failure of slipway's own; any other is of the image or its registry.
+using ReadBase = std::function<Result<std::vector<oci::ImageConfig>>(
+    const oci::Reference& reference, const std::string& platform)>;
 
 struct ExplainOptions {
   std::filesystem::path path; ///< a Dockerfile, or a folder that holds one
@@ -29,8 +30,9 @@ struct ExplainOptions {
   std::string source = {}; ///< of the pipeline; "" = not known
   std::string backend;     ///< what a pin of it would do; "" = policy's own choice
   std::vector<std::pair<std::string, std::string>> build_args;
+  std::vector<std::pair<std::string, std::string>> build_contexts = {}; ///< as docker build's
   std::string target;
-  std::string platform;
+  std::string platform;         ///< one, or several with commas between them
   ReadBase read_base = nullptr; ///< none: no registry is asked
   bool json = false;
 };
@@ -39,8 +41,9 @@ constexpr int kExplainChosen = 0;
 constexpr int kExplainDenied = 1;
 constexpr int kExplainBadInput = 2;
 
-/// `set_up`: the backends that this slipway builds with. Returns the exit code: 1 where nothing
-/// that is allowed can build it, 2 where the input cannot be read.
+/// `set_up`: the backends that this slipway builds with. Returns the exit code: 1 where policy
+/// forbids a base image or a platform, or nothing that is allowed can build it; 2 where the input,
+/// or slipway's own store, cannot be read.
 int explain(const ExplainOptions& options, const config::Config& config,
             const std::vector<backends::Descriptor>& set_up, std::ostream& out, std::ostream& err);
 

@@ -255,6 +255,9 @@ int main(int argc, char** argv) {
   explain->add_option("--source", question.source, "as for a pipeline of this source");
   explain->add_option("--backend", question.backend, "what would be if policy had this one only");
   explain->add_option("--build-arg", build_args, "NAME=VALUE")->allow_extra_args(false);
+  std::vector<std::string> build_contexts;
+  explain->add_option("--build-context", build_contexts, "NAME=FOLDER or NAME=docker-image://IMAGE")
+      ->allow_extra_args(false);
   explain->add_option("--target", question.target, "stage");
   explain->add_option("--platform", question.platform, "such as linux/arm64");
   bool read_bases = false;
@@ -324,12 +327,20 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (explain->parsed()) {
-    for (const auto& text : build_args) {
-      const auto equals = text.find('=');
-      if (equals == 0 || equals == std::string::npos)
-        return complain(Error{ErrorKind::bad_input, "--build-arg needs NAME=VALUE", "", {}});
-      question.build_args.emplace_back(text.substr(0, equals), text.substr(equals + 1));
-    }
+    const auto pairs = [](const std::string& flag, const std::vector<std::string>& given,
+                          std::vector<std::pair<std::string, std::string>>& into) -> Status {
+      for (const auto& text : given) {
+        const auto equals = text.find('=');
+        if (equals == 0 || equals == std::string::npos)
+          return Error{ErrorKind::bad_input, flag + " needs NAME=VALUE", "", {}};
+        into.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+      }
+      return {};
+    };
+    if (auto read = pairs("--build-arg", build_args, question.build_args); !read)
+      return complain(read.error());
+    if (auto read = pairs("--build-context", build_contexts, question.build_contexts); !read)
+      return complain(read.error());
     process::LocalRunner runner;
     if (!read_bases)
       return cli::explain(question, *config,

@@ -14,34 +14,17 @@ namespace {
 
 constexpr std::size_t kMaxFileBytes = 1UL << 20;
 
-/// May a job's own program connect there? Errors: denied; bad_input (no "HOST:PORT").
-Status ask_connection(const config::Config& config, const policy::Effective& effective,
-                      const std::string& where) {
-  const auto target = egress::Target::parse(where);
-  if (!target) return Error{target.error()};
-  if (config.sandbox.block_registries) {
-    for (const auto& registry : config.registries) {
-      for (const auto& host : policy::hosts_of(registry.host)) {
-        const auto closed = egress::Target::parse(host, target->port);
-        if (closed && closed->host == target->host)
-          return Error{ErrorKind::denied, registry.host + " is a registry of slipway's", "", {}};
-      }
-    }
-  }
-  if (!effective.egress.closes()) return {};
-  const auto listed = egress::Allowlist::parse(effective.egress.allow);
-  if (effective.egress.mode == "allowlist" && listed && listed->find(*target) != egress::Listed::no)
-    return {};
-  return Error{ErrorKind::denied, "egress is \"" + effective.egress.mode + "\"", "", {}};
-}
-
 Status ask(const config::Config& config, const config::Expectation& expectation,
            const policy::Subject& subject, const policy::Effective& effective) {
   if (expectation.subject == "backend")
     return router::admit_backend(effective.backends, effective.rule, expectation.value);
   if (expectation.subject == "platform")
     return policy::admit_platforms(effective, {expectation.value});
-  if (expectation.subject == "connect") return ask_connection(config, effective, expectation.value);
+  if (expectation.subject == "connect") {
+    const auto target = egress::Target::parse(expectation.value);
+    if (!target) return target.error();
+    return policy::may_connect(config, effective, *target);
+  }
   auto reference = oci::Reference::parse(expectation.value);
   if (!reference) return std::move(reference).error();
   if (expectation.subject == "image") return policy::admit_image(config, *reference);

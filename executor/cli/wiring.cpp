@@ -51,6 +51,11 @@ sandbox::SlotPlan slots_for(const config::Config& config, const std::string& use
   return plan ? *plan : sandbox::SlotPlan{};
 }
 
+void say_error(const Error& error) {
+  std::cerr << "slipway: " << error.text() << "\n";
+  if (!error.hint.empty()) std::cerr << "  what to do: " << error.hint << "\n";
+}
+
 } // namespace
 
 image::WiredBackends wired_backends(const config::Config& config, process::ProcessRunner& runner) {
@@ -303,8 +308,7 @@ int Wiring::gate_check(const std::string& layout, const policy::Subject& subject
 int Wiring::promote(const std::string& source, const std::string& target,
                     const policy::Subject& subject) {
   const auto complain = [](const Error& error) {
-    std::cerr << "slipway: " << error.text() << "\n";
-    if (!error.hint.empty()) std::cerr << "  what to do: " << error.hint << "\n";
+    say_error(error);
     return is_the_jobs_fault(error.kind) ? 1 : 2;
   };
   auto from = oci::Reference::parse(source);
@@ -327,17 +331,16 @@ int Wiring::explain(ExplainOptions question) {
   const auto record = begin_command("explain", {question.project, question.ref_protected, 0,
                                                 question.source, config_.runner_tags});
   if (!record) {
-    std::cerr << "slipway: " << record.error().text() << "\n";
+    say_error(record.error());
     return kExplainBadInput;
   }
   image::Images images{image_tools(), *record, {}};
   question.read_base = [&images](const oci::Reference& reference, const std::string& platform) {
-    return images.base_config(reference, platform);
+    return images.base_configs(reference, platform);
   };
   const int code =
       cli::explain(question, config_, image::descriptors_of(backends()), std::cout, std::cerr);
-  if (auto ended = end_command(*record); !ended)
-    std::cerr << "slipway: WARNING: " << ended.error().text() << "\n";
+  if (auto ended = end_command(*record); !ended) say_error(std::move(ended).error().in("WARNING"));
   return code;
 }
 

@@ -156,7 +156,9 @@ WorkerRequest request_of(const json& value) {
     pull.target = value.at("target").get<std::string>();
     pull.layout_dir = value.at("layout_dir").get<std::string>();
     pull.platform = value.at("platform").get<std::string>();
-    pull.without_layers = value.at("without_layers").get<bool>();
+    // A slipway that runs on through an upgrade does not say it.
+    pull.without_layers = value.value("without_layers", false);
+    ;
     pull.manifest_only = value.at("manifest_only").get<bool>();
     pull.max_bytes = value.at("max_bytes").get<std::uint64_t>();
     pull.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();

@@ -272,8 +272,7 @@ std::string no_push_to(const config::Config& config, const Effective& effective,
 
 /// Why nothing is pulled from the host; "" where something may be.
 std::string no_pull_from(const config::Config& config, const Effective& effective,
-                         const Subject& subject, const config::Registry* registry,
-                         const std::string& host) {
+                         const config::Registry* registry, const std::string& host) {
   // Of a login the port of HTTPS is left out, and images may be named with it.
   if (!any_reaches(config.buildkit.allowed_bases, host) &&
       !any_reaches(config.buildkit.allowed_bases, host + ":443"))
@@ -281,15 +280,13 @@ std::string no_pull_from(const config::Config& config, const Effective& effectiv
   if (registry != nullptr) return "";
   if (is_local_host(host)) return "it is an address of the runner itself";
   const auto image = oci::Reference::parse(host + "/image");
-  const bool learns = effective.egress.mode == "allowlist" && effective.egress.learn;
-  if (image && !learns && !admit_fetch(config, effective, subject, *image))
-    return "the job's network is closed to it";
+  if (image && !may_fetch(config, effective, *image)) return "the job's network is closed to it";
   return "";
 }
 
 } // namespace
 
-Status admit_login(const config::Config& config, const Effective& effective, const Subject& subject,
+Status admit_login(const config::Config& config, const Effective& effective,
                    std::string_view server) {
   const auto host = server.empty() ? std::string{"docker.io"} : login_place(server).host;
   const auto entry = std::find_if(
@@ -298,7 +295,7 @@ Status admit_login(const config::Config& config, const Effective& effective, con
   const auto* registry = entry == config.registries.end() ? nullptr : &*entry;
   const auto no_push = no_push_to(config, effective, registry);
   if (no_push.empty()) return {};
-  const auto no_pull = no_pull_from(config, effective, subject, registry, host);
+  const auto no_pull = no_pull_from(config, effective, registry, host);
   if (no_pull.empty()) return {};
   return Error{ErrorKind::denied,
                "a login for '" + host + "' is of no use: this job may not push there (" + no_push +
@@ -367,24 +364,96 @@ bool is_local_host(std::string_view registry) {
                       host.starts_with("0") || host.find('.') == std::string_view::npos));
 }
 
-Status admit_fetch(const config::Config& config, const Effective& effective, const Subject& subject,
-                   const oci::Reference& image) {
-  const auto& egress = effective.egress;
-  if (!egress.closes() || registry_for(config, image) != nullptr) return {};
-  auto host = egress::Target::parse(image.registry(), 443);
-  if (!host) return std::move(host).error();
+namespace {
+
+/// What a job's network makes of a target.
+enum class Way {
+  open,   ///< it closes nothing
+  listed, ///< by egress_allow
+  learnt, ///< not listed, and the rule learns
+  closed
+};
+
+/// Errors: those of Allowlist::parse.
+Result<Way> way_to(const config::Egress& egress, const egress::Target& target) {
+  if (!egress.closes()) return Way::open;
+  if (egress.mode != "allowlist") return Way::closed;
   auto list = egress::Allowlist::parse(egress.allow);
   if (!list) return std::move(list).error();
-  const bool is_list = egress.mode == "allowlist";
-  if (is_list && list->find(*host) != egress::Listed::no) return {};
-  if (is_list && egress.learn) return egress::learn(learned_dir(config), subject.project, *host);
+  if (list->find(target) != egress::Listed::no) return Way::listed;
+  return egress.learn ? Way::learnt : Way::closed;
+}
+
+/// The way to the host of an image. Errors: bad_input (no host); those of way_to.
+Result<Way> way_to_host(const config::Config& config, const Effective& effective,
+                        const oci::Reference& image) {
+  if (!effective.egress.closes() || registry_for(config, image) != nullptr) return Way::open;
+  const auto host = egress::Target::parse(image.registry(), 443);
+  if (!host) return host.error();
+  return way_to(effective.egress, *host);
+}
+
+} // namespace
+
+Status may_fetch(const config::Config& config, const Effective& effective,
+                 const oci::Reference& image) {
+  const auto way = way_to_host(config, effective, image);
+  if (!way) return way.error();
+  if (*way != Way::closed) return {};
   return Error{ErrorKind::denied,
                "no image from '" + image.registry() +
                    "' is fetched for this job: its network is closed",
                "ask the operator for a [[registry]] entry of this host" +
-                   (is_list ? ", or egress_allow with it, " +
-                                  (effective.rule.empty() ? "[sandbox]" : "rule " + effective.rule)
-                            : std::string{}),
+                   (effective.egress.mode == "allowlist"
+                        ? ", or egress_allow with it, " +
+                              (effective.rule.empty() ? "[sandbox]" : "rule " + effective.rule)
+                        : std::string{}),
+               {}};
+}
+
+Status admit_fetch(const config::Config& config, const Effective& effective, const Subject& subject,
+                   const oci::Reference& image) {
+  if (auto may = may_fetch(config, effective, image); !may) return may;
+  const auto way = way_to_host(config, effective, image);
+  if (!way) return way.error();
+  if (*way != Way::learnt) return {};
+  auto host = egress::Target::parse(image.registry(), 443);
+  if (!host) return std::move(host).error();
+  return egress::learn(learned_dir(config), subject.project, *host);
+}
+
+Status may_pull(const config::Config& config, const Effective& effective,
+                const oci::Reference& image) {
+  if (auto admitted = admit_base(config, image); !admitted) return admitted;
+  // slipway fetches from outside the sandbox: a job must not make it speak to the host's own
+  // services.
+  if (registry_for(config, image) == nullptr && is_local_host(image.registry()))
+    return local_host_refused(image);
+  return may_fetch(config, effective, image);
+}
+
+Status may_connect(const config::Config& config, const Effective& effective,
+                   const egress::Target& target) {
+  if (config.sandbox.block_registries) {
+    for (const auto& registry : config.registries) {
+      for (const auto& host : hosts_of(registry.host)) {
+        const auto named = egress::Target::parse(host, 443);
+        if (named && named->host == target.host)
+          return Error{ErrorKind::denied,
+                       registry.host + " is a registry of slipway's",
+                       "jobs use it through slipway: docker pull, docker push",
+                       {}};
+      }
+    }
+  }
+  const auto way = way_to(effective.egress, target);
+  if (!way) return way.error();
+  if (*way != Way::closed) return {};
+  return Error{ErrorKind::denied,
+               "egress is \"" + effective.egress.mode + "\"" +
+                   (effective.rule.empty() ? "" : ", rule " + effective.rule),
+               effective.egress.mode == "allowlist" ? "ask the operator: egress_allow"
+                                                    : "ask the operator: egress",
                {}};
 }
 

@@ -6,6 +6,7 @@
 
 #include "config/config.hpp"
 #include "executor/base/result.hpp"
+#include "executor/egress/allowlist.hpp"
 #include "executor/oci/reference.hpp"
 #include "executor/state/job_record.hpp"
 
@@ -67,7 +68,7 @@ Status admit_save(const Effective& effective, const Subject& subject);
 /// Is a login for `server` (as clients name it: "", "reg.example:5000",
 /// "https://index.docker.io/v1/") of any use: may the job push anything to its host, or have
 /// anything pulled from there? In doubt it is. Errors: denied, saying what keeps the job from both.
-Status admit_login(const config::Config& config, const Effective& effective, const Subject& subject,
+Status admit_login(const config::Config& config, const Effective& effective,
                    std::string_view server);
 
 /// May this job pull the image with the operator's credential or one of the issuer: it may push
@@ -106,6 +107,20 @@ Error local_host_refused(const oci::Reference& image);
 /// that the list has. While a rule learns, the host is written down. Errors: denied, io.
 Status admit_fetch(const config::Config& config, const Effective& effective, const Subject& subject,
                    const oci::Reference& image);
+
+/// The same question, asked by nobody's job: nothing is written down.
+Status may_fetch(const config::Config& config, const Effective& effective,
+                 const oci::Reference& image);
+
+/// Whether slipway would pull this image for a job of this policy: `allowed_bases`, no address of
+/// the runner itself, and may_fetch. Writes nothing. Errors: denied, naming what forbids it.
+Status may_pull(const config::Config& config, const Effective& effective,
+                const oci::Reference& image);
+
+/// May a job's own program connect there, by the target's name alone: the proxy and the firewall
+/// judge its addresses, too. A name that is learnt may be connected to. Errors: denied.
+Status may_connect(const config::Config& config, const Effective& effective,
+                   const egress::Target& target);
 
 /// What jobs connected to while their rule learned; see executor/egress/learned.hpp.
 std::filesystem::path learned_dir(const config::Config& config);

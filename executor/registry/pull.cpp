@@ -176,7 +176,17 @@ Status Registry::pull_manifest_blobs(oci::Layout& layout, const std::string& byt
   if (manifest->config.size > oci::kMaxConfigBytes)
     return Error{ErrorKind::bad_input, "the image config is too large", "", {}};
   std::vector<oci::Descriptor> blobs{manifest->config};
-  if (!without_layers_) blobs.insert(blobs.end(), manifest->layers.begin(), manifest->layers.end());
+  blobs.insert(blobs.end(), manifest->layers.begin(), manifest->layers.end());
+  // Also where no layer is fetched: who asks what the image is hears what a pull would come to.
+  for (const auto& blob : blobs) {
+    if (blob.has_urls)
+      return Error{ErrorKind::denied,
+                   "layer " + blob.digest.str() +
+                       " lies on a foreign server, which slipway does not ask",
+                   "",
+                   {}};
+  }
+  if (without_layers_) blobs.resize(1, manifest->config);
   std::uint64_t left = max_blob_bytes_;
   for (const auto& blob : blobs) {
     if (blob.size > left)
@@ -188,12 +198,6 @@ Status Registry::pull_manifest_blobs(oci::Layout& layout, const std::string& byt
     left -= blob.size;
   }
   for (const auto& blob : blobs) {
-    if (blob.has_urls)
-      return Error{ErrorKind::denied,
-                   "layer " + blob.digest.str() +
-                       " lies on a foreign server, which slipway does not ask",
-                   "",
-                   {}};
     if (auto status = pull_blob(layout, blob); !status)
       return std::move(status).error().in("pulling " + blob.digest.str());
   }

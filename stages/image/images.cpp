@@ -12,6 +12,7 @@
 #include "stages/image/build_place.hpp"
 #include "stages/image/build_secrets.hpp"
 #include "stages/image/containers.hpp"
+#include "stages/image/external_images.hpp"
 #include "stages/image/index_draft.hpp"
 #include "stages/image/leak_scanner.hpp"
 #include "stages/image/reports.hpp"
@@ -95,45 +96,6 @@ bool is_of_an_index(const state::StoredImage& image, const oci::Reference& name)
                      });
 }
 
-/// As many as the other limits let one index have with room to spare.
-constexpr std::size_t kMostPlatforms = 16;
-
-/// Each once, in the spelling that all others are made of. Errors: bad_input.
-Result<std::vector<std::string>> platforms_wanted(const std::vector<std::string>& given) {
-  std::vector<std::string> platforms;
-  for (const auto& text : given) {
-    auto platform = oci::parse_platform(text);
-    if (!platform) return std::move(platform).error();
-    if (platform->os != "linux")
-      return Error{ErrorKind::bad_input,
-                   "no image can be built for " + platform->str() + " here",
-                   "build for platforms of Linux",
-                   {}};
-    if (std::find(platforms.begin(), platforms.end(), platform->str()) == platforms.end())
-      platforms.push_back(platform->str());
-  }
-  if (platforms.size() > kMostPlatforms)
-    return Error{ErrorKind::bad_input,
-                 "a build for " + std::to_string(platforms.size()) + " platforms",
-                 "one build has " + std::to_string(kMostPlatforms) + " at most",
-                 {}};
-  return platforms;
-}
-
-/// What the Dockerfile is read with, for each platform.
-std::vector<dockerfile::Scope> scopes_of(const broker::BuildRequest& request) {
-  dockerfile::Scope scope;
-  scope.build_args = request.build_args;
-  scope.target = request.target;
-  if (request.platforms.empty()) return {scope};
-  std::vector<dockerfile::Scope> scopes;
-  for (const auto& platform : request.platforms) {
-    scopes.push_back(scope);
-    scopes.back().target_platform = platform;
-  }
-  return scopes;
-}
-
 /// Names the stages that another tool would have run; "" where there are none.
 std::string left_out_note(const dockerfile::Dockerfile& parsed, const dockerfile::Scope& scope) {
   const auto plan = dockerfile::plan_of(parsed, scope);
@@ -180,33 +142,6 @@ std::vector<oci::Platform> platforms_asked(const broker::BuildRequest& request) 
     if (auto platform = oci::parse_platform(text)) platforms.push_back(*std::move(platform));
   if (platforms.empty()) platforms.push_back(oci::host_platform());
   return platforms;
-}
-
-constexpr std::string_view kImageContext = "docker-image://";
-
-/// Named contexts by the name under which BuildKit looks for them. Errors: bad_input.
-Result<std::map<std::string, std::string>> contexts_of(const broker::BuildRequest& request) {
-  std::map<std::string, std::string> contexts;
-  for (const auto& [name, source] : request.named_contexts) {
-    auto key = backends::buildkit::context_key(name);
-    if (!key) return std::move(key).error().in("named context " + name);
-    contexts[*std::move(key)] = source;
-  }
-  return contexts;
-}
-
-/// BuildKit would put the context in the place of the stage, and what the stage says would be lost.
-Status replaces_no_stage(const broker::BuildRequest& request, const dockerfile::Dockerfile& file) {
-  auto contexts = contexts_of(request);
-  if (!contexts) return std::move(contexts).error();
-  for (const auto& stage : file.stages)
-    if (!stage.name.empty() && contexts->contains(stage.name))
-      return Error{ErrorKind::bad_input,
-                   "the named context " + stage.name + " would take the place of a stage of " +
-                       file.file,
-                   "give the context or the stage another name",
-                   {}};
-  return {};
 }
 
 std::string joined(const std::vector<std::string>& lines, const char* between = " | ") {
@@ -401,18 +336,12 @@ Result<PushClient> Images::client_for(const oci::Reference& reference, Purpose p
 }
 
 Status Images::admit_login(const std::string& server) {
-  return policy::admit_login(tools_.config, effective_, subject_, server);
+  return policy::admit_login(tools_.config, effective_, server);
 }
 
 Status Images::admit_pull(const oci::Reference& reference) const {
-  if (auto admitted = policy::admit_base(tools_.config, reference); !admitted) return admitted;
-  if (policy::registry_for(tools_.config, reference) == nullptr &&
-      policy::is_local_host(reference.registry())) {
-    // slipway fetches from outside the sandbox: a job must not make it speak to the host's own
-    // services.
-    return policy::local_host_refused(reference);
-  }
-  return policy::admit_fetch(tools_.config, effective_, subject_, reference);
+  if (auto may = policy::may_pull(tools_.config, effective_, reference); !may) return may;
+  return policy::admit_fetch(tools_.config, effective_, subject_, reference); // which learns
 }
 
 Result<engine_api::PullRequest> Images::pull_request(const oci::Reference& reference,
@@ -513,27 +442,19 @@ Result<backends::BaseImage> Images::base_from(const oci::Reference& reference, b
   return backends::BaseImage{reference.familiar(), fetched->digest};
 }
 
-Result<oci::ImageConfig> Images::base_config(const oci::Reference& reference,
-                                             const std::string& platform) {
+Result<std::vector<oci::ImageConfig>> Images::base_configs(const oci::Reference& reference,
+                                                           const std::string& platform) {
   auto images = store();
   if (!images) return std::move(images).error();
-  if (auto admitted = policy::admit_base(tools_.config, reference); !admitted)
-    return std::move(admitted).error();
+  // Not admit_pull: what is asked for here is nothing that a job connected to.
+  if (auto may = policy::may_pull(tools_.config, effective_, reference); !may)
+    return std::move(may).error();
   const auto answer = look_at(reference, until_stopped(), platform);
-  if (!answer) return Error{answer.error()};
+  if (!answer) return answer.error();
   const auto digest =
       oci::Digest::parse(answer->child_digest.empty() ? answer->digest : answer->child_digest);
-  if (!digest) return Error{digest.error()};
-  const auto& layout = (*images)->layout();
-  const auto bytes = layout.read_blob(*digest, oci::kMaxManifestBytes);
-  if (!bytes) return Error{bytes.error()};
-  const auto parsed = oci::parse_manifest(*bytes);
-  if (!parsed) return Error{parsed.error()};
-  const auto* manifest = std::get_if<oci::Manifest>(&*parsed);
-  if (manifest == nullptr) return Error{ErrorKind::bad_input, "an index of indexes", "", {}};
-  const auto text = layout.read_blob(manifest->config.digest, oci::kMaxConfigBytes);
-  if (!text) return Error{text.error()};
-  return oci::parse_image_config(*text);
+  if (!digest) return digest.error();
+  return configs_below((*images)->layout(), *digest);
 }
 
 Result<SessionBase> Images::session_base(const std::string& name, const std::string& pull,
@@ -615,78 +536,40 @@ Result<std::vector<backends::BaseImage>>
 Images::bases_for(const broker::BuildRequest& request, const dockerfile::Dockerfile& parsed,
                   std::vector<dockerfile::Scope>& scopes, std::vector<router::BaseConfigs>& configs,
                   const broker::Progress& progress, const broker::Cancelled& cancelled) {
-  auto contexts = contexts_of(request);
-  if (!contexts) return std::move(contexts).error();
-  struct Taken {
-    oci::Digest digest;
-    std::vector<oci::ImageConfig> configs;
-  };
-  std::vector<std::string> names;                            // familiar ones, in order of first use
-  std::map<std::string, std::map<std::string, Taken>> taken; // familiar name → platforms
-  for (auto& scope : scopes) {
-    auto wanted = dockerfile::external_images(parsed, scope);
-    if (!wanted) return std::move(wanted).error();
-    std::set<std::pair<std::string, std::string>> met; // references and platforms
-    auto& known = configs.emplace_back();
-    for (std::size_t i = 0; i < wanted->size(); ++i) { // grows by what triggers of bases need
-      const auto image = (*wanted)[i];
-      const auto platform = dockerfile::platform_of(image, scope);
-      if (!met.emplace(image.reference, platform).second) continue;
-      const auto at = parsed.at(image.line) + ": " + image.used_by + " " + image.reference;
-      auto reference = oci::Reference::parse(image.reference);
-      if (!reference) return std::move(reference).error().in(at);
-      auto source = *reference;
-      if (auto key = backends::buildkit::context_key(image.reference);
-          key && contexts->contains(*key)) {
-        const auto& context = contexts->at(*key);
-        if (!context.starts_with(kImageContext)) continue; // a folder: the backend has it
-        auto other = oci::Reference::parse(context.substr(kImageContext.size()));
-        if (!other) return std::move(other).error().in(at);
-        source = *std::move(other);
-      }
-      const auto name = reference->familiar();
-      auto& of_name = taken[name];
-      auto base = of_name.find(platform);
-      if (base == of_name.end()) {
-        if (auto admitted = policy::admit_base(tools_.config, source); !admitted)
-          return std::move(admitted).error().in(at);
-        auto fetched = base_from(source, request.pull,
-                                 image.platform.empty() ? scope.target_platform : image.platform,
-                                 progress, cancelled);
-        if (!fetched) return std::move(fetched).error().in(at);
+  std::vector<std::string> names; // familiar ones, in order of first use
+  std::map<std::string, std::map<std::string, oci::Digest>> digests; // familiar name → platforms
+  auto known = walk_images(
+      parsed, scopes, request.named_contexts,
+      [&](const ExternalImage& image) -> Result<std::vector<oci::ImageConfig>> {
+        if (auto admitted = policy::admit_base(tools_.config, image.source); !admitted)
+          return std::move(admitted).error();
+        auto fetched = base_from(image.source, request.pull, image.asked, progress, cancelled);
+        if (!fetched) return std::move(fetched).error();
         auto tree = oci::read_tree(place_->bases().layout(), fetched->digest);
-        if (!tree) return std::move(tree).error().in(at);
+        if (!tree) return std::move(tree).error();
         place_->bases().used(*tree);
-        base = of_name.emplace(platform, Taken{fetched->digest, {}}).first;
+        const auto name = image.name.familiar();
+        auto& of_name = digests[name];
+        of_name.emplace(image.platform, fetched->digest);
         if (of_name.size() == 1) names.push_back(name);
-        for (const auto& found : tree->images) {
-          if (!found.config) continue;
-          base->second.configs.push_back(*found.config);
+        std::vector<oci::ImageConfig> found;
+        for (const auto& one : tree->images) {
+          if (!one.config) continue;
+          found.push_back(*one.config);
           // The result will stand on these layers: they are verified already, and the builder need
           // not send them back.
-          for (const auto& layer : found.manifest.layers) {
+          for (const auto& layer : one.manifest.layers)
             if (auto linked = store_->layout().link_blob(place_->bases().layout(), layer.digest);
                 !linked)
-              return std::move(linked).error().in(at);
-          }
+              return std::move(linked).error();
         }
-      }
-      for (const auto& config : base->second.configs) {
-        known.emplace(image.reference, config); // also by another spelling
-        if (!config.on_build.empty()) scope.triggers[image.reference] = config.on_build;
-      }
-      if (!scope.triggers.contains(image.reference)) continue;
-      auto more = dockerfile::external_images(parsed, scope);
-      if (!more) return std::move(more).error().in(at);
-      wanted->insert(wanted->end(), more->begin(), more->end());
-    }
-  }
+        return found;
+      });
+  if (!known) return std::move(known).error();
+  configs = *std::move(known);
   std::vector<backends::BaseImage> bases;
   for (const auto& name : names) {
-    std::map<std::string, oci::Digest> of_platforms;
-    for (const auto& [platform, base] : taken.at(name))
-      of_platforms.emplace(platform, base.digest);
-    auto one = one_of_platforms(place_->bases().layout(), of_platforms);
+    auto one = one_of_platforms(place_->bases().layout(), digests.at(name));
     if (!one) return std::move(one).error().in("base image " + name);
     bases.push_back({name, *std::move(one)});
   }
@@ -745,13 +628,15 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
   auto parsed = dockerfile::parse(context->dockerfile_text, context->dockerfile_name);
   if (!parsed) return std::move(parsed).error();
   if (auto syntax = dockerfile::check_syntax(*parsed); !syntax) return std::move(syntax).error();
-  if (auto free = replaces_no_stage(request, *parsed); !free) return std::move(free).error();
+  if (auto free = replaces_no_stage(request.named_contexts, *parsed); !free)
+    return std::move(free).error();
   if (std::erase_if(request.build_args, [&](const auto& argument) {
         return dockerfile::is_inline_cache(*parsed, argument.first);
       }) != 0)
     progress("slipway: BUILDKIT_INLINE_CACHE is not needed: slipway keeps the project's own build "
              "cache\n");
-  auto scopes = scopes_of(request);
+  auto scopes =
+      scopes_of({.build_args = request.build_args, .target = request.target}, request.platforms);
   // BuildKit takes a context as Docker does. The others are told apart by what is in it.
   auto looking = by_buildkit && likely.others.empty()
                      ? std::future<Result<router::Context>>{}

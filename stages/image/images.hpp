@@ -110,10 +110,11 @@ public:
   /// push.
   Result<broker::PushOutcome> promote(const oci::Reference& source, const oci::Reference& target,
                                       const broker::Progress& progress);
-  /// The config of what a FROM names, of one platform ("" = the default): no layer is fetched.
-  /// Errors: denied (the policy for bases); as pull.
-  Result<oci::ImageConfig> base_config(const oci::Reference& reference,
-                                       const std::string& platform);
+  /// The configs of what a Dockerfile names, of one platform ("" = the default): as a rule one. No
+  /// layer is fetched, and nothing is learnt of the host. Errors: denied (what policy::may_pull
+  /// says; the registry's own word); as pull.
+  Result<std::vector<oci::ImageConfig>> base_configs(const oci::Reference& reference,
+                                                     const std::string& platform);
   /// The job's own `/v2/`, for a server; null where its rule gives it none. `say` gets lines for
   /// the job log. Errors: io.
   Result<broker::RequestHandler*> registry_endpoint(broker::Progress say);
@@ -179,8 +180,8 @@ private:
                                       const std::vector<oci::Reference>& names,
                                       const state::BuildNote& note,
                                       const broker::Progress& progress);
-  /// What the scopes, one for each platform, take from outside; adds to `configs` those of each,
-  /// and to the scopes the triggers of their bases.
+  /// What the scopes, one for each platform, take from outside; `configs` gets those of each, and
+  /// the scopes the triggers of their bases.
   Result<std::vector<backends::BaseImage>>
   bases_for(const broker::BuildRequest& request, const dockerfile::Dockerfile& parsed,
             std::vector<dockerfile::Scope>& scopes, std::vector<router::BaseConfigs>& configs,

@@ -161,6 +161,10 @@ TEST "explain asks registries what a base image is, where it is told to" {
     echo "FROM $world_registry/base/nothing:1" >Dockerfile
     expect_status 0 explain --read-bases
     expect_contains "$OUTPUT" "base image $world_registry/base/nothing:1 cannot be read ("
+    # What listens on the runner hears nothing, though the name is one like any other to allowed_bases.
+    echo "FROM 127.0.0.1:1/base/triggers:1" >Dockerfile
+    expect_status 1 explain --read-bases
+    expect_contains "$OUTPUT" "slipway does not pull from '127.0.0.1:1', an address of the runner itself"
     expect_eq "$(find "$world_dir/state/jobs" -maxdepth 1 -name 'explain-*')" ""
 }
 

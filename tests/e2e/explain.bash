@@ -69,6 +69,19 @@ TEST "explain says what is wrong with its input, and ends with 2" {
     expect_contains "$OUTPUT" "Dockerfile:3: RUN --security=insecure: slipway gives a privileged step to no build"
     expect_contains "$OUTPUT" "base image debian:12"
     expect_status 2 slipway explain --build-arg V Dockerfile
+    expect_status 2 slipway explain --build-arg V=12 --platform windows/amd64 Dockerfile
+}
+
+TEST "explain denies a base image as a build would be denied it, but for what a context is given" {
+    printf 'FROM debian:12\nCOPY --from=assets /x /x\n' >Dockerfile
+    expect_status 1 slipway explain .
+    expect_contains "$OUTPUT" "Dockerfile:2: COPY --from assets: this runner does not allow the base image"
+    expect_contains "$OUTPUT" "--build-context assets"
+    expect_status 0 slipway explain --build-context assets=./assets .
+    expect_status 1 slipway explain --build-context assets=docker-image://evil/tools .
+    expect_status 2 slipway explain --build-context assets .
+    slipway explain --json . >denied.json && fail "it was not denied"
+    expect_eq "$(jq -r '.backend, .denied.kind' denied.json)" null$'\n'denied
 }
 
 TEST "policy test holds a table of expectations against the policy" {

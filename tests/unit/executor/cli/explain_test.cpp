@@ -31,6 +31,8 @@ protected:
   std::ostringstream err_;
 };
 
+using ReadAnswer = Result<std::vector<oci::ImageConfig>>;
+
 class ExplainTest : public CommandTest {
 protected:
   ExplainTest() {
@@ -64,13 +66,13 @@ TEST_F(ExplainTest, TakesWhatBaseImagesAreIntoAccountWhereTheyCanBeRead) {
   std::vector<std::string> asked;
   options_.platform = "linux/arm64";
   options_.read_base = [&](const oci::Reference& reference,
-                           const std::string& platform) -> Result<oci::ImageConfig> {
+                           const std::string& platform) -> ReadAnswer {
     asked.push_back(reference.familiar() + " " + platform);
     if (reference.familiar() == "debian:12")
-      return Error{ErrorKind::unavailable, "no answer", "", {}};
+      return Error{ErrorKind::not_found, "no answer", "", {}};
     oci::ImageConfig config;
     if (reference.familiar() == "node:20") config.on_build = {"COPY --from=golang:1 /go /go"};
-    return config;
+    return std::vector{config};
   };
 
   EXPECT_EQ(run(), 0);
@@ -82,6 +84,122 @@ TEST_F(ExplainTest, TakesWhatBaseImagesAreIntoAccountWhereTheyCanBeRead) {
   for (const char* words : {"base image node:20 (Dockerfile:1): ONBUILD COPY --from=golang:1",
                             "debian:12 cannot be read (no answer)"})
     EXPECT_NE(said.find(words), std::string::npos) << words << " is not in\n" << said;
+}
+
+TEST_F(ExplainTest, AsksOncePerImageAndPlatformByItsOneName) {
+  write("Dockerfile",
+        "FROM --platform=linux/amd64 node:20 AS a\nFROM node:20\nCOPY --from=a / /\n");
+  std::vector<std::string> asked;
+  options_.read_base = [&](const oci::Reference&, const std::string& platform) -> ReadAnswer {
+    asked.push_back(platform);
+    return std::vector{oci::ImageConfig{}};
+  };
+  options_.platform = "arm64,linux/x86_64,linux/aarch64";
+
+  EXPECT_EQ(run(), 0) << err_.str();
+
+  EXPECT_EQ(asked, (std::vector<std::string>{"linux/amd64", "linux/arm64"}));
+  for (const char* platform : {"windows/amd64", "linux/amd64,darwin/arm64", "linux/"}) {
+    options_.platform = platform;
+    EXPECT_EQ(run(), 2) << platform;
+  }
+  options_.platform = "linux/a0";
+  for (int i = 1; i <= 16; ++i)
+    options_.platform += ",linux/a" + std::to_string(i);
+  EXPECT_EQ(run(), 2);
+  EXPECT_NE(err_.str().find("a build for 17 platforms"), std::string::npos) << err_.str();
+}
+
+TEST_F(ExplainTest, ASilentRegistryIsAskedOnce) {
+  write("Dockerfile", "FROM dead.example/a\nCOPY --from=dead.example/b / /\nCOPY --from=c / /\n");
+  std::vector<std::string> asked;
+  options_.platform = "linux/amd64,linux/arm64";
+  options_.read_base = [&](const oci::Reference& reference, const std::string&) -> ReadAnswer {
+    asked.push_back(reference.familiar());
+    if (reference.registry() == "dead.example")
+      return Error{ErrorKind::timed_out, "no answer in 120 s", "", {}};
+    return Error{ErrorKind::not_found, "not there", "", {}};
+  };
+
+  EXPECT_EQ(run(), 0);
+
+  EXPECT_EQ(asked, (std::vector<std::string>{"dead.example/a:latest", "c:latest", "c:latest"}));
+  for (const char* words :
+       {"base image dead.example/a cannot be read (no answer in 120 s): taken for one "
+        "without",
+        "image dead.example/b, of which files are taken, is not read (dead.example gave no "
+        "answer before): taken for one that is there",
+        "image c, of which files are taken, cannot be read (not there)"})
+    EXPECT_NE(out_.str().find(words), std::string::npos) << words << " is not in\n" << out_.str();
+}
+
+TEST_F(ExplainTest, PolicyDeniesBeforeAnybodyIsAsked) {
+  config_.sandbox.egress.mode = "none";
+  options_.read_base = [&](const oci::Reference& reference, const std::string&) -> ReadAnswer {
+    ADD_FAILURE() << reference.str() << " was asked for";
+    return std::vector<oci::ImageConfig>{};
+  };
+  for (const auto& [image, words] :
+       {std::pair{"evil.example/x", "its network is closed"},
+        std::pair{"localhost:5000/x", "an address of the runner itself"},
+        std::pair{"127.0.0.1:9200/x", "an address of the runner itself"}}) {
+    write("Dockerfile", std::string{"FROM "} + image + "\n");
+    EXPECT_EQ(run(), 1) << image;
+    EXPECT_NE(err_.str().find(words), std::string::npos) << err_.str();
+  }
+  options_.read_base = nullptr;
+  EXPECT_EQ(run(), 1) << "also where nothing is read";
+}
+
+TEST_F(ExplainTest, ARegistrysOwnNoIsNoDenial) {
+  write("Dockerfile", "FROM private/x\n");
+  options_.read_base = [](const oci::Reference&, const std::string&) -> ReadAnswer {
+    return Error{ErrorKind::denied, "401", "", {}};
+  };
+  EXPECT_EQ(run(), 0);
+  EXPECT_NE(out_.str().find("private/x cannot be read (401)"), std::string::npos);
+  options_.read_base = [](const oci::Reference&, const std::string&) -> ReadAnswer {
+    return Error{ErrorKind::io, "no space left", "", {}};
+  };
+  EXPECT_EQ(run(), 2) << "a failure of slipway's own";
+}
+
+TEST_F(ExplainTest, NamedContextsAreAsTheJobWouldGiveThem) {
+  write("Dockerfile", "FROM debian:12\nCOPY --from=assets /x /x\n");
+  config_.buildkit.allowed_bases = {"debian:*"};
+
+  EXPECT_EQ(run(), 1);
+  EXPECT_NE(err_.str().find("give it here: --build-context assets"), std::string::npos)
+      << err_.str();
+
+  options_.build_contexts = {{"assets", "./assets"}};
+  EXPECT_EQ(run(), 0) << err_.str();
+  EXPECT_NE(out_.str().find("--build-context assets"), std::string::npos) << out_.str();
+  options_.build_contexts = {{"assets", "docker://debian:11"}};
+  EXPECT_EQ(run(), 0) << err_.str();
+  options_.build_contexts = {{"assets", "docker-image://evil/tools"}};
+  EXPECT_EQ(run(), 1);
+  options_.build_contexts = {{"assets", "oci-layout:///x"}};
+  EXPECT_EQ(run(), 2);
+  write("Dockerfile", "FROM debian:12 AS assets\nFROM debian:12\nCOPY --from=assets /x /x\n");
+  options_.build_contexts = {{"assets", "./assets"}};
+  EXPECT_EQ(run(), 2) << "the build refuses it";
+}
+
+TEST_F(ExplainTest, ADenialByPolicyIsJsonTooWhereJsonIsAskedFor) {
+  write("Dockerfile", "FROM evil/base\n");
+  config_.buildkit.allowed_bases = {"debian:*"};
+  options_.json = true;
+
+  EXPECT_EQ(run(), 1);
+
+  const auto said = nlohmann::json::parse(out_.str());
+  EXPECT_TRUE(said["backend"].is_null());
+  EXPECT_EQ(said["denied"]["kind"], kind_name(ErrorKind::denied));
+  EXPECT_NE(said["denied"]["what"].get<std::string>().find("Dockerfile:1: FROM evil/base"),
+            std::string::npos);
+  EXPECT_TRUE(said["backends"].empty());
+  EXPECT_EQ(err_.str(), "");
 }
 
 TEST_F(ExplainTest, DeniesABaseThatThePolicyDoesNotAllow) {
@@ -402,6 +520,38 @@ result = "allow"
   EXPECT_EQ(out_.str(), "7 hold, 0 do not\n");
 }
 
+TEST_F(PolicyTestTest, ConnectionsAreAsTheNetworkOfTheRuleHasThem) {
+  ASSERT_TRUE(config::parse_policy(
+      "[[rule]]\nproject = \"none/*\"\negress = \"none\"\n[[rule]]\nproject = \"learn/*\"\n"
+      "egress = \"allowlist\"\negress_learn = true\n",
+      "/etc/slipway/policy.d/20.toml", config_));
+  EXPECT_EQ(run(R"(
+[[expect]]
+project = "grp/app"
+connect = "reg:443"
+result = "deny"
+[[expect]]
+project = "grp/app"
+connect = "pypi.example:443"
+result = "allow"
+[[expect]]
+project = "none/app"
+connect = "pypi.example:443"
+result = "deny"
+[[expect]]
+project = "learn/app"
+connect = "pypi.example:22"
+result = "allow"
+[[expect]]
+project = "learn/app"
+connect = "reg:5000"
+result = "deny"
+)"),
+            0)
+      << out_.str() << err_.str();
+  EXPECT_EQ(out_.str(), "5 hold, 0 do not\n");
+}
+
 TEST_F(PolicyTestTest, NamesFileAndLineOfWhatDoesNotHold) {
   EXPECT_EQ(run("[[expect]]\nproject = \"grp/app\"\nimage = \"alpine:3\"\nresult = \"allow\"\n"
                 "[[expect]]\nproject = \"lab/app\"\nbackend = \"buildkit\"\nresult = \"deny\"\n"
@@ -439,6 +589,12 @@ TEST_F(PolicyTestTest, BadFilesAreTwoWithTheirLine) {
            {"[[expect]]\nproject = \"a\"\nimage = \"UPPER\"\nresult = \"deny\"\n", "expect.toml:1"},
            {"[[expect]]\nproject = \"a\"\nbackend = \"img\"\nresult = \"deny\"\n",
             "there is no backend 'img'"},
+           {"[[expect]]\nproject = \"a\"\nconnect = \"pypi.example\"\nresult = \"deny\"\n",
+            "expect.toml:1"},
+           {"[[expect]]\nproject = \"a\"\nconnect = \"127.1:80\"\nresult = \"deny\"\n",
+            "expect.toml:1"},
+           {"[[expect]]\nproject = \"a\"\ncache_domain = \"b\"\nresult = \"deny\"\n",
+            "left out with cache_domain"},
            {"[[rule]]\n", "unknown section 'rule'"}}) {
     err_.str("");
     EXPECT_EQ(run(text), 2) << text;

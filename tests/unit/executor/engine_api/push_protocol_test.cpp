@@ -57,6 +57,18 @@ TEST(PushProtocol, CarriesAPullRequest) {
   EXPECT_EQ(read->pull->max_bytes, 1UL << 40);
 }
 
+TEST(PushProtocol, ReadsARequestFromBeforeAnUpgrade) {
+  auto text = encode(PullRequest{});
+  const std::string member = ",\"without_layers\":false";
+  ASSERT_NE(text.find(member), std::string::npos) << text;
+  text.erase(text.find(member), member.size());
+
+  const auto read = decode_worker_request(text);
+
+  ASSERT_TRUE(read && read->pull) << read.error().text();
+  EXPECT_FALSE(read->pull->without_layers);
+}
+
 TEST(PushProtocol, CarriesErrorsWithKindAndHint) {
   const auto read =
       decode_worker_answer(encode(answer_of(Error{ErrorKind::denied, "no", "ask", {"pushing"}})));

@@ -182,7 +182,7 @@ TEST(Policy, ALoginWhereTheJobCanDoNothingIsRefused) {
   config.registries.back().host = "reg.example:5000";
   config.registries.back().credential = "operator";
   const auto refused = [&](std::string_view server, const Effective& effective = {}) {
-    const auto admitted = admit_login(config, effective, {"grp/app"}, server);
+    const auto admitted = admit_login(config, effective, server);
     return admitted ? std::string{} : admitted.error().what;
   };
 
@@ -345,6 +345,54 @@ TEST_F(FetchTest, WhileARuleLearnsTheHostIsWrittenDown) {
   ASSERT_TRUE(known.ok());
   ASSERT_EQ(known->size(), 1U);
   EXPECT_EQ(known->front().str(), "new.example:5000");
+}
+
+TEST_F(FetchTest, WhoOnlyAsksLeavesNothingWrittenDown) {
+  config_.sandbox.egress = {"allowlist", {}, true};
+  const auto effective = effective_for(config_, {"grp/app"});
+
+  EXPECT_TRUE(may_fetch(config_, effective, reference("new.example:5000/base:1")));
+  EXPECT_TRUE(may_pull(config_, effective, reference("new.example:5000/base:1")));
+
+  const auto known = egress::learned(learned_dir(config_), "grp/app");
+  EXPECT_TRUE(!known || known->empty());
+}
+
+TEST_F(FetchTest, WhatIsPulledMayNotBeTheRunnerItself) {
+  const auto why = [&](const char* image) {
+    const auto may = may_pull(config_, effective_for(config_, {"grp/app"}), reference(image));
+    return may ? std::string{} : may.error().what;
+  };
+  for (const char* image : {"localhost:5000/x", "127.0.0.1:9200/x", "169.254.169.254/x"})
+    EXPECT_NE(why(image).find("an address of the runner itself"), std::string::npos) << image;
+  EXPECT_EQ(why("reg:5000/x"), "");
+  config::Registry own;
+  own.host = "localhost:5000";
+  config_.registries.push_back(own);
+  EXPECT_EQ(why("localhost:5000/x"), "") << "the operator's own word";
+  config_.buildkit.allowed_bases = {"debian:*"};
+  EXPECT_NE(why("reg:5000/x").find("base image"), std::string::npos);
+}
+
+TEST_F(FetchTest, ConnectionsAreToNoRegistryAndToWhatTheNetworkLeavesOpen) {
+  const auto why = [&](const char* where) {
+    const auto may =
+        may_connect(config_, effective_for(config_, {"grp/app"}), *egress::Target::parse(where));
+    return may ? std::string{} : may.error().what;
+  };
+  EXPECT_EQ(why("pypi.example:22"), "");
+  EXPECT_EQ(why("reg:443"), "reg:5000 is a registry of slipway's") << "by its name, at any port";
+  config_.sandbox.egress = {"allowlist", {"pypi.example"}, false};
+  EXPECT_EQ(why("pypi.example:443"), "");
+  EXPECT_EQ(why("pypi.example:22"), "egress is \"allowlist\"");
+  config_.sandbox.egress.learn = true;
+  EXPECT_EQ(why("pypi.example:22"), "") << "the proxy lets all pass, and learns";
+  EXPECT_EQ(why("reg:443"), "reg:5000 is a registry of slipway's");
+  config_.sandbox.egress = {"none", {}, false};
+  EXPECT_EQ(why("pypi.example:443"), "egress is \"none\"");
+  config_.sandbox.block_registries = false;
+  config_.sandbox.egress = {};
+  EXPECT_EQ(why("reg:443"), "");
 }
 
 TEST(Policy, PushToUnknownRegistryIsDeniedNamingTheKey) {

@@ -919,6 +919,28 @@ TEST_F(Worker, ManifestOnlyFetchesNoLayer) {
   EXPECT_EQ(registry_.count("GET", "/blobs/"), 1U); // the config
 }
 
+TEST_F(Worker, WithoutLayersItFetchesTheConfigAndStillRefusesForeignOnes) {
+  const auto root = fakes::write_image(layout_, {5000}, 25);
+  stock(root);
+  auto into = *oci::Layout::create(dir_.path() / "into");
+  auto request = pull_of("v1", into);
+  request.without_layers = true;
+  ASSERT_TRUE(serve(std::move(request)).ok);
+  EXPECT_EQ(registry_.count("GET", "/blobs/"), 1U); // the config
+
+  auto& manifest = registry_.manifests["grp/app:v1"].second;
+  const std::string size = "\"size\":5000";
+  ASSERT_NE(manifest.find(size), std::string::npos) << manifest;
+  manifest.insert(manifest.find(size) + size.size(), R"(,"urls":["https://elsewhere.example/x"])");
+  for (const bool without_layers : {false, true}) {
+    auto foreign = pull_of("v1", into);
+    foreign.without_layers = without_layers;
+    const auto answer = serve(std::move(foreign));
+    EXPECT_EQ(answer.kind, "denied") << answer.what;
+    EXPECT_NE(answer.what.find("lies on a foreign server"), std::string::npos) << answer.what;
+  }
+}
+
 TEST_F(Worker, FetchesNoBlobWhereThereAreMoreBytesThanMayBe) {
   const auto root = fakes::write_image(layout_, {5000}, 25);
   stock(root);

@@ -172,6 +172,25 @@ TEST_F(ImagesTest, BeforeTheFirstWorkingContainerNothingIsStartedToLookForOne) {
   EXPECT_TRUE(audited("session_start").empty());
 }
 
+TEST_F(ImagesTest, ConfigsOfBasesAreAskedForWhereABuildWouldPullThemAlone) {
+  const auto ask = [&](const char* name) {
+    return this->images()->base_configs(*oci::Reference::parse(name), "").error();
+  };
+
+  const auto local = ask("localhost:5000/x:1");
+  EXPECT_EQ(local.kind, ErrorKind::denied);
+  EXPECT_NE(local.what.find("an address of the runner itself"), std::string::npos) << local.what;
+  const auto control = ask("open.example/x:1");
+  EXPECT_NE(control.kind, ErrorKind::denied) << "slipway-push, which is not there, was started";
+  config_.sandbox.egress.mode = "none";
+  const auto closed = ask("open.example/x:1");
+  EXPECT_EQ(closed.kind, ErrorKind::denied);
+  EXPECT_NE(closed.what.find("its network is closed"), std::string::npos) << closed.what;
+  config_.sandbox.egress = {"allowlist", {}, true};
+  EXPECT_NE(ask("open.example/x:1").kind, ErrorKind::denied);
+  EXPECT_FALSE(fs::exists(policy::learned_dir(config_))) << "nobody's job asked";
+}
+
 TEST_F(ImagesTest, TheIdOfAnOwnImageIsNoNameForARegistry) {
   auto store = state::ImageStore::open(folders_.dir(record_.key) / "images");
   ASSERT_TRUE(store);
