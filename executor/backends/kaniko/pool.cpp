@@ -91,7 +91,10 @@ sandbox::SandboxSpec builder_spec(const PoolConfig& config, const std::string& i
   for (const auto& [key, value] : labels_of(config, id))
     spec.labels.insert_or_assign(key, value);
   spec.entrypoint = {places.init()};
-  spec.user = "0:0";
+  // No user: for one that is named and not in the image Podman 4.3 writes /etc/passwd and
+  // /etc/group, which belong to an id that the sandbox lacks. Where the base has none of its own
+  // Kaniko cannot read those, ends its look for changes there, and leaves the rest out of the
+  // layer without a word. Source: pkg/util/fs_util.go, gowalkDir.
   spec.ids = opening.ids;
   spec.network = opening.closed ? closed_network_of(id) : network_of(id);
   spec.limits = config.limits;

@@ -98,6 +98,7 @@ TEST_F(KanikoPoolTest, SandboxIsOfPodmansDefaultKindAndHasNothingToWriteButItsRo
   const auto spec = builder_spec(config_, "id", "abc", "/inputs",
                                  {dir_, {{"io.slipway.job", "j7"}}, {7, 9, 1, false}});
 
+  EXPECT_FALSE(spec.user) << "Podman would write files that Kaniko cannot read";
   EXPECT_EQ(spec.name, "slipway-kaniko-id-abc");
   EXPECT_EQ(spec.network, "slipway-kaniko-id");
   EXPECT_EQ(spec.ids.first, 7U); // the job's
