@@ -882,13 +882,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.duration("idle", config.buildah.idle, seconds{0}, hours{24 * 365});
          s.bytes("disk", config.buildah.disk_bytes);
        }},
-      {"kaniko",
-       [&](Section& s) {
-         s.read("executor", config.kaniko.executor);
-         s.integer("stores", config.kaniko.stores, 0, 256);
-         s.duration("idle", config.kaniko.idle, seconds{0}, hours{24 * 365});
-         s.bytes("disk", config.kaniko.disk_bytes);
-       }},
+      {"kaniko", [&](Section& s) { s.read("executor", config.kaniko.executor); }},
       {"dind", [&](Section& s) { s.read("tools", config.dind.tools); }},
       {"gate",
        [&](Section& s) {
@@ -1387,9 +1381,6 @@ std::string print(const Config& c) {
   line("disk", size(c.buildah.disk_bytes));
   out << "\n[kaniko]\n";
   line("executor", quoted(c.kaniko.executor));
-  line("stores", std::to_string(c.kaniko.stores));
-  line("idle", duration(c.kaniko.idle));
-  line("disk", size(c.kaniko.disk_bytes));
   out << "\n[dind]\n";
   line("tools", quoted(c.dind.tools));
   out << "\n[gate]\n";

@@ -115,12 +115,9 @@ struct Buildah {
   std::uint64_t disk_bytes = 20UL << 30; ///< of one store
 };
 
-/// [kaniko], and the stores of layers that its builds made.
+/// [kaniko].
 struct Kaniko {
   std::filesystem::path executor = "/kaniko/executor"; ///< "" = it builds nothing
-  int stores = 4;                                      ///< 0 = each build runs all its steps
-  std::chrono::seconds idle{14 * 24 * 3600};
-  std::uint64_t disk_bytes = 5UL << 30; ///< of one store
 };
 
 /// [dind]: the dockerd that runs jobs' containers and that `dind` builds with, where a rule says

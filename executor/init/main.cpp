@@ -11,14 +11,12 @@
 //     `slipway-init with-proxy PROGRAM ARGS…` it does only that, beside the program, which is PID
 //     1;
 //   - as `slipway-init print FILE…` it only prints files;
-//   - as `slipway-init link FOLDER PREFIX` it only makes links to what is in a folder;
 //   - as `slipway-init ssh-agent SOCKET` it only stands for an SSH agent that slipway leads it to;
 //   - as `slipway-init program NAME ARGS…` it becomes the program that slipway hands over, sealed;
 //   - cannot be traced or ended by what it runs, short of the kernel's own means.
 // Protocol: docs/script-protocol.md.
 #include "executor/init/agent_relay.hpp"
 #include "executor/init/image_setup.hpp"
-#include "executor/init/link_entries.hpp"
 #include "executor/init/print_files.hpp"
 #include "executor/init/relay.hpp"
 #include "executor/init/server.hpp"
@@ -180,8 +178,6 @@ int become_program(char** argv) {
 int main(int argc, char** argv) {
   if (argc > 1 && ::strcmp(argv[1], "print") == 0)
     return slipway::init::print_files(argv + 2, argc - 2);
-  if (argc == 4 && ::strcmp(argv[1], "link") == 0)
-    return slipway::init::link_entries(argv[2], argv[3]);
   if (argc == 3 && ::strcmp(argv[1], "ssh-agent") == 0) return slipway::init::relay_agent(argv[2]);
   if (argc > 2 && ::strcmp(argv[1], "with-proxy") == 0 && ::getpid() == 1)
     return run_with_proxy(argv + 2);

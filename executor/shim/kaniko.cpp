@@ -39,7 +39,6 @@ std::vector<Flag> executor_flags() {
       {"no-push", 0, Takes::nothing},
       {"cache", 0, Takes::nothing},
       {"cache-repo"},
-      {"cache-run-layers", 0, Takes::nothing},
       {"skip-unused-stages", 0, Takes::nothing},
       // Nothing of these is in the result.
       {"cleanup", 0, Takes::nothing, ignore},
@@ -62,6 +61,7 @@ std::vector<Flag> executor_flags() {
       {"cache-ttl", 0, Takes::value, say, kOwnCache},
       {"cache-dir", 0, Takes::value, say, kOwnCache},
       {"cache-copy-layers", 0, Takes::nothing, say, kOwnCache},
+      {"cache-run-layers", 0, Takes::nothing, say, kOwnCache},
       {"single-snapshot", 0, Takes::nothing},
       {"ignore-path", 0, Takes::value, refuse,
        "layers have every file that a step changed; remove the files in that step"},
@@ -225,14 +225,13 @@ std::string understand_files(const Line& line, Build& build) {
 
 std::string understand_cache(const Line& line, Build& build) {
   const auto repository = line.last("cache-repo");
-  // Where nothing is said, slipway's is used; layers of files alone it does not keep.
-  build.no_cache = line.last("cache") == "false" || line.last("cache-run-layers") == "false";
+  build.no_cache = line.last("cache") == "false"; // where nothing is said, slipway's is used
   if (line.has("cache") && repository.empty() && line.has("no-push"))
     return "cache flags invalid: if using cache with --no-push, specify cache repo with "
            "--cache-repo";
-  if (!repository.empty() && !build.no_cache)
-    build.notes.push_back("slipway: --cache-repo " + repository +
-                          " is not used: " + std::string{kOwnCache});
+  if (line.has("cache") || (!repository.empty() && !build.no_cache))
+    build.notes.push_back("slipway: --cache" + (repository.empty() ? "" : " to " + repository) +
+                          " has no effect: " + std::string{kOwnCache});
   return {};
 }
 

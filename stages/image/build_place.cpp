@@ -9,7 +9,6 @@
 #include "executor/backends/dockerd/builder.hpp"
 #include "executor/backends/dockerd/output.hpp"
 #include "executor/backends/kaniko/backend.hpp"
-#include "executor/backends/kaniko/layers.hpp"
 #include "executor/backends/kaniko/output.hpp"
 #include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/file.hpp"
@@ -80,17 +79,6 @@ backends::kaniko::PoolConfig kaniko_config(const Tools& tools) {
   config.init = tools.config.programs.init;
   config.owner = tools.owner;
   config.limits = step_limits(tools);
-  return config;
-}
-
-backends::kaniko::LayerConfig layer_config(const Tools& tools) {
-  const auto& section = tools.config.kaniko;
-  backends::kaniko::LayerConfig config;
-  config.state_dir = tools.config.slipway.state_dir / "kaniko-layers";
-  config.owner = tools.owner;
-  config.max_bytes = section.disk_bytes;
-  config.most = static_cast<std::size_t>(section.stores);
-  config.max_idle = section.stores > 0 ? section.idle : std::chrono::seconds{-1};
   return config;
 }
 
@@ -172,10 +160,8 @@ Status collect_leftovers(const Tools& tools, Leftovers which) {
   auto builders = builder_config(tools);
   auto stores = store_config(tools);
   auto workshops = kaniko_config(tools);
-  auto layers = layer_config(tools);
   if (all) {
     workshops.max_idle = std::chrono::seconds{-1};
-    layers.max_idle = std::chrono::seconds{-1};
     builders.max_idle = std::chrono::seconds{-1};
     builders.max_cache_age = std::chrono::seconds{-1};
     stores.max_idle = std::chrono::seconds{-1};
@@ -184,11 +170,9 @@ Status collect_leftovers(const Tools& tools, Leftovers which) {
   auto reaped = backends::buildkit::BuilderPool{builders, tools.podman, tools.clock}.reap_idle();
   auto emptied = backends::buildah::StorePool{stores, tools.podman, tools.clock}.reap();
   auto closed = backends::kaniko::WorkshopPool{workshops, tools.podman, tools.clock}.reap();
-  auto forgotten = backends::kaniko::LayerStores{layers, tools.clock}.reap();
   if (!reaped) return std::move(reaped).error();
   if (!closed) return std::move(closed).error();
   if (!emptied) return std::move(emptied).error();
-  if (!forgotten) return std::move(forgotten).error();
   return scans;
 }
 
@@ -450,12 +434,7 @@ Attempt BuildPlace::build_with_kaniko(const backends::kaniko::Program& program,
   };
   kaniko::Places places;
   places.workspace = tools_.config.gitlab.builds_dir;
-  std::optional<kaniko::KeptLayers> layers;
-  if (tools_.config.kaniko.stores > 0)
-    layers.emplace(
-        kaniko::KeptLayers{kaniko::LayerStores{layer_config(tools_), tools_.clock}, trust_domain_});
-  kaniko::KanikoBackend backend{program, client(),         open, bases_->layout().path(),
-                                places,  std::move(layers)};
+  kaniko::KanikoBackend backend{program, client(), open, bases_->layout().path(), places};
   bool began = false;
   backends::BuildJob watched = with_proxy(job);
   watched.progress = [&](std::string_view text) {
@@ -536,11 +515,7 @@ Status BuildPlace::spoil_caches() {
           builder_domain_);
       !spoilt)
     return spoilt;
-  if (auto spoilt =
-          backends::buildah::StorePool{stores, tools_.podman, tools_.clock}.spoil(trust_domain_);
-      !spoilt)
-    return spoilt;
-  return backends::kaniko::LayerStores{layer_config(tools_), tools_.clock}.spoil(trust_domain_);
+  return backends::buildah::StorePool{stores, tools_.podman, tools_.clock}.spoil(trust_domain_);
 }
 
 backends::buildkit::BuildkitBackend& BuildPlace::buildkit(const std::string& version) {

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -127,8 +128,28 @@ std::filesystem::path find_daemon(const std::filesystem::path& tools) {
   return {};
 }
 
+Status check_tools(const std::filesystem::path& tools) {
+  for (const auto& path : {tools, tools / "dockerd", tools / "docker-proxy"}) {
+    struct stat facts {};
+    const auto wrong = [&path](const std::string& what, const char* hint) {
+      return Error{ErrorKind::misconfigured, path.string() + " " + what, hint, {}};
+    };
+    if (::stat(path.c_str(), &facts) != 0)
+      return wrong("is not there",
+                   "`tools` in [dind] names a folder with dockerd and its docker-proxy");
+    if ((facts.st_uid != 0 && facts.st_uid != ::geteuid()) || (facts.st_mode & 022U) != 0)
+      return wrong("can be changed by others than root", "chown root, chmod go-w");
+    if ((facts.st_mode & 05U) != 05U)
+      return wrong("cannot be executed in a sandbox, whose ids are not the service user's",
+                   "chmod o+rx");
+  }
+  return {};
+}
+
 Result<Program> probe(process::ProcessRunner& runner, const std::filesystem::path& daemon,
                       const std::filesystem::path& tools) {
+  if (!tools.empty())
+    if (auto usable = check_tools(tools); !usable) return std::move(usable).error();
   process::Command command;
   command.argv = {daemon.string(), "--version"};
   command.env = {{"PATH", "/usr/bin:/bin"}, {"HOME", "/nonexistent"}};

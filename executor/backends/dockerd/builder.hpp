@@ -50,6 +50,11 @@ sandbox::SandboxSpec builder_spec(const BuilderParts& parts, const std::string& 
 Result<Program> probe(process::ProcessRunner& runner, const std::filesystem::path& daemon,
                       const std::filesystem::path& tools = {});
 
+/// Whether that folder can be used: `dockerd` and the `docker-proxy` that belongs to it are there,
+/// nobody but root and the service user can change them, and every sandbox can execute them.
+/// Errors: misconfigured, saying which is not so.
+Status check_tools(const std::filesystem::path& tools);
+
 /// Where the dockerd is: in `tools`, or where that is "" in /usr; "" where it is not there.
 std::filesystem::path find_daemon(const std::filesystem::path& tools = {});
 

@@ -115,6 +115,8 @@ Status clear_sockets(sandbox::Podman& podman, const std::filesystem::path& dir) 
 } // namespace
 
 Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
+  if (!parts.tools.empty())
+    if (auto usable = check_tools(parts.tools); !usable) return usable;
   if (find_daemon(parts.tools).empty()) {
     return Error{ErrorKind::misconfigured,
                  parts.tools.empty() ? "this host has no dockerd in /usr"

@@ -2,8 +2,8 @@
 // Which system calls what belongs to a job's container engine may make. Two filters, one inside the
 // other:
 //   - the sandbox's is around the daemon and all that it starts, privileged containers and those
-//     with seccomp=unconfined too. It has what the sandbox of a job may not do either: an engine
-//     adds mounts, namespaces and networks to what a job can reach of the kernel, and nothing else;
+//     with seccomp=unconfined too. It refuses, by name, what no container needs and most of what
+//     the sandbox of a job may not do either;
 //   - the containers' is what each gets that asks for nothing else: the calls that programs use,
 //     by name. What is not named there is refused, so also what a newer kernel has.
 #pragma once

@@ -10,9 +10,7 @@
 
 #include <sys/stat.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -29,17 +27,6 @@ namespace fs = std::filesystem;
 /// slipway-init's word for printing files: nothing else of slipway's runs in this sandbox, and what
 /// is in its root is the image's.
 constexpr const char* kPrint = "print";
-constexpr const char* kLink = "link";
-
-/// As long as Kaniko itself keeps layers (--cache-ttl).
-constexpr std::chrono::seconds kMaxLayerAge{std::chrono::hours{24 * 14}};
-/// A gzip of 1024 zero bytes, by whatever packs it. One of a tar with a file in it is longer.
-constexpr std::uint64_t kMostOfEmptyLayer = 48;
-
-/// Of 1024 zero bytes.
-oci::Digest empty_diff_id() {
-  return oci::Digest::of(std::string(1024, '\0'));
-}
 
 oci::Platform platform_of(const std::string& host_platform) {
   return {host_platform.substr(host_platform.find('/') + 1), "linux", ""};
@@ -59,7 +46,7 @@ Descriptor descriptor_of(const Program& program) {
 /// One build: what its steps have in common.
 class KanikoBackend::Run {
 public:
-  Run(KanikoBackend& backend, const BuildJob& job, oci::Layout& into)
+  Run(const KanikoBackend& backend, const BuildJob& job, oci::Layout& into)
       : backend_{backend}, job_{job}, into_{into}, clock_{job.cancelled, job.deadline} {}
 
   Result<Built> all() {
@@ -71,115 +58,18 @@ public:
                                              job_.dockerfile_dir + "/" + job_.dockerfile_name,
                                              job_.context_dir, clock_);
     if (!ignored) return std::move(ignored).error();
-    if (Status known = choose_layers(); !known) return std::move(known).error();
-    auto built = build_once(*context, *ignored);
-    if (built || clock_.is_cancelled() || !has_broken_layers()) return built;
-    say("slipway: a layer of an earlier build is damaged; all of them are thrown away, and the "
-        "build begins again\n");
-    workshop_.reset();
-    (void)backend_.layers_->stores.discard(backend_.layers_->key).ok();
-    return build_once(*context, *ignored);
+    auto opened =
+        backend_.open_([&](const fs::path& folder) { return fill_inputs(folder, *ignored); });
+    if (!opened) return std::move(opened).error().in("opening the builder's sandbox");
+    workshop_ = *std::move(opened);
+    if (Status built = run_executor(*context); !built) return std::move(built).error();
+    auto image = take_image();
+    if (!image) return std::move(image).error().in("taking over the image");
+    return Built{*std::move(image)};
   }
 
 private:
   const Places& places() const { return backend_.places_; }
-  void say(const std::string& text) const {
-    if (job_.progress) job_.progress(text);
-  }
-
-  Result<Built> build_once(const std::string& context, const std::string& ignored) {
-    lent_.reset();
-    narrator_ = Narrator{job_.progress};
-    auto opened =
-        backend_.open_([&](const fs::path& folder) { return fill_inputs(folder, ignored); });
-    if (!opened) return std::move(opened).error().in("opening the builder's sandbox");
-    workshop_ = *std::move(opened);
-    if (Status linked = link_layers(); !linked) return std::move(linked).error();
-    if (Status built = run_executor(context); !built) return std::move(built).error();
-    auto image = take_image();
-    if (!image) return std::move(image).error().in("taking over the image");
-    if (lent_) keep_layers(*image);
-    return Built{*std::move(image)};
-  }
-
-  Status choose_layers() {
-    if (!backend_.layers_) return {};
-    auto why_not = why_no_layers(job_, file_, triggers_);
-    if (!why_not) return std::move(why_not).error();
-    uses_layers_ = why_not->empty();
-    if (!uses_layers_)
-      say("slipway: kaniko runs every step, since with layers of earlier builds it could make "
-          "another image: " +
-          *why_not + "\n");
-    return {};
-  }
-
-  /// That there are none to be had does not fail a build.
-  void lend_layers(const fs::path& folder) {
-    kept_ = folder / Places::kKeptLayers;
-    auto lent =
-        backend_.layers_->stores.lend(backend_.layers_->key, backend_.descriptor_.version, kept_,
-                                      job_.no_cache ? std::chrono::seconds{-1} : kMaxLayerAge);
-    if (lent)
-      lent_ = *std::move(lent);
-    else
-      say("slipway: kaniko runs every step, since layers of earlier builds cannot be had: " +
-          lent.error().text() + "\n");
-  }
-
-  Status link_layers() const {
-    if (!lent_ || lent_->keys.empty()) return {};
-    const auto linked = sandbox::read_program(
-        workshop_->run(),
-        request_for({places().init(), kLink, places().kept_layers(), places().layer("")}), 4096,
-        clock_);
-    return linked ? Status{} : Error{linked.error()}.in("handing over layers of earlier builds");
-  }
-
-  /// One that was used, of a build that failed.
-  bool has_broken_layers() const {
-    if (!lent_ || !workshop_) return false;
-    const auto& used = narrator_.found_layers();
-    return std::any_of(lent_->keys.begin(), lent_->keys.end(), [&](const std::string& key) {
-      return std::find(used.begin(), used.end(), key) != used.end() && !is_whole_entry(kept_ / key);
-    });
-  }
-
-  /// Which layer of the finished image is this step's? A step may have written the answer; it can
-  /// name no other layers than the image's.
-  std::optional<NewLayer> made_layer(const std::string& key, const oci::ImageTree::Image& image) {
-    constexpr std::size_t kMost = 64UL << 10;
-    const auto index = read(places().layer(key) + "/index.json", kMost);
-    if (!index) return std::nullopt;
-    const auto root = oci::only_image(*index);
-    if (!root) return std::nullopt;
-    const auto text = read(places().layer(key) + "/blobs/sha256/" + root->hex(), kMost);
-    if (!text) return std::nullopt;
-    const auto parsed = oci::parse_manifest(*text);
-    if (!parsed) return std::nullopt;
-    const auto* manifest = std::get_if<oci::Manifest>(&*parsed);
-    if (manifest == nullptr || manifest->layers.size() != 1) return std::nullopt;
-    const auto& wanted = manifest->layers.front();
-    const auto& layers = image.manifest.layers;
-    for (std::size_t at = 0; at < layers.size() && at < image.config->diff_ids.size(); ++at)
-      if (layers[at].digest == wanted.digest &&
-          layers[at].media_type == "application/vnd.oci.image.layer.v1.tar+gzip")
-        return NewLayer{key, layers[at], image.config->diff_ids[at]};
-    if (wanted.size > kMostOfEmptyLayer) return std::nullopt;
-    return NewLayer{key, empty_layer(), empty_diff_id()};
-  }
-
-  /// That they cannot be kept does not fail a build.
-  void keep_layers(const oci::Digest& built) {
-    const auto tree = oci::read_tree(into_, built);
-    if (!tree || tree->images.size() != 1 || !tree->images.front().config) return;
-    std::vector<NewLayer> made;
-    for (const auto& key : narrator_.made_layers())
-      if (auto layer = made_layer(key, tree->images.front())) made.push_back(*std::move(layer));
-    Status kept = backend_.layers_->stores.keep(backend_.layers_->key, *lent_,
-                                                narrator_.found_layers(), made, into_);
-    if (!kept) say("slipway: this build's layers are not kept: " + kept.error().text() + "\n");
-  }
 
   Status read_dockerfile() {
     if (job_.dockerfile_text) {
@@ -196,6 +86,7 @@ private:
     auto layout = oci::Layout::open(backend_.bases_);
     if (!layout) return std::move(layout).error().in("opening the base images");
     bases_ = *std::move(layout);
+    std::map<std::string, std::vector<std::string>> triggers;
     for (const BaseImage& base : job_.bases) {
       if (Status learnt = oci::learn_layers(*bases_, base.digest, layers_); !learnt)
         return Error{learnt.error()}.in("reading base image " + base.familiar_name);
@@ -203,9 +94,9 @@ private:
       if (!tree) return Error{tree.error()}.in("reading base image " + base.familiar_name);
       for (const auto& image : tree->images)
         if (image.config && !image.config->on_build.empty())
-          triggers_[base.familiar_name] = image.config->on_build;
+          triggers[base.familiar_name] = image.config->on_build;
     }
-    auto text = dockerfile_for(job_, file_, text_, triggers_);
+    auto text = dockerfile_for(job_, file_, text_, triggers);
     if (!text) return std::move(text).error();
     text_ = *std::move(text);
     return {};
@@ -229,13 +120,13 @@ private:
         return Error{written.error()}.in("giving base image " + base.familiar_name +
                                          " to the builder");
     }
-    if (uses_layers_) lend_layers(folder);
     return {};
   }
 
   Status run_executor(const std::string& context) {
+    Narrator narrator{job_.progress};
     sandbox::ProgressLines out{job_.progress};
-    sandbox::ProgressLines err{[this](std::string_view line) { narrator_.line(line); }};
+    sandbox::ProgressLines err{[&narrator](std::string_view line) { narrator.line(line); }};
     Result<sandbox::ScriptResult> ran = Error{ErrorKind::internal, "it did not run", "", {}};
     const auto packed = sandbox::stream_program(
         backend_.client_, sandbox::pack_context(context, true), clock_, [&](int fd) -> Status {
@@ -245,8 +136,7 @@ private:
           io.deadline = clock_.left();
           io.out = [&out](std::string_view bytes) { out.take(bytes); };
           io.err = [&err](std::string_view bytes) { err.take(bytes); };
-          auto request = request_for(
-              argv_for(with_proxy(), places(), lent_ ? Layers::kept : Layers::forgotten));
+          auto request = request_for(argv_for(with_proxy(), places()));
           for (auto& variable : proxy_variables(job_)) // of ADD
             request.env.push_back(std::move(variable));
           ran = workshop_->run()(request, io);
@@ -258,7 +148,7 @@ private:
     if (ran->stopped) return sandbox::build_cancelled();
     if (ran->ending.signal || !ran->ending.error.empty())
       return Error{ErrorKind::unavailable, "kaniko " + sandbox::describe(ran->ending), "", {}};
-    if (!sandbox::succeeded(ran->ending)) return explain_failure(narrator_, file_);
+    if (!sandbox::succeeded(ran->ending)) return explain_failure(narrator, file_);
     if (!packed) return packed.error();
     if (Status whole = sandbox::packed_well(*packed); !whole)
       return std::move(whole).error().in("copying the build context");
@@ -323,7 +213,7 @@ private:
         });
   }
 
-  KanikoBackend& backend_;
+  const KanikoBackend& backend_;
   const BuildJob& job_;
   oci::Layout& into_;
   sandbox::BuildClock clock_;
@@ -331,19 +221,13 @@ private:
   dockerfile::Dockerfile file_;
   std::optional<oci::Layout> bases_;
   oci::BaseLayers layers_;
-  std::map<std::string, std::vector<std::string>> triggers_;
-  bool uses_layers_ = false;
-  std::optional<LayerStores::Lent> lent_;
-  fs::path kept_; ///< the folder of those
-  Narrator narrator_{nullptr};
   std::unique_ptr<Workshop> workshop_;
 };
 
 KanikoBackend::KanikoBackend(const Program& program, sandbox::ScriptRunner client,
-                             OpenWorkshop open, std::filesystem::path bases, Places places,
-                             std::optional<KeptLayers> layers)
+                             OpenWorkshop open, std::filesystem::path bases, Places places)
     : client_{std::move(client)}, open_{std::move(open)}, bases_{std::move(bases)},
-      places_{std::move(places)}, layers_{std::move(layers)}, descriptor_{descriptor_of(program)} {}
+      places_{std::move(places)}, descriptor_{descriptor_of(program)} {}
 
 Result<Built> KanikoBackend::build(const BuildJob& job, oci::Layout& into) {
   if (Status checked = check(job, sandbox::host_platform()); !checked)

@@ -6,37 +6,25 @@
 //   - no registry is asked and no credential is there: base images are files that slipway wrote,
 //     and what an image stands on is taken from slipway's own layout again;
 //   - RUN steps are root in Kaniko's own root file system: what they break is their own image;
-//   - every digest of the result is computed here;
-//   - layers of earlier builds are used where Kaniko's keys can tell that they are right, and only
-//     those of its own project and trust domain.
+//   - every digest of the result is computed here.
 #pragma once
 
 #include "executor/backends/build_backend.hpp"
 #include "executor/backends/kaniko/command.hpp"
-#include "executor/backends/kaniko/layers.hpp"
 #include "executor/backends/kaniko/workshop.hpp"
 #include "executor/oci/layout.hpp"
 #include "executor/sandbox/programs.hpp"
 
 #include <filesystem>
-#include <optional>
-#include <string>
 
 namespace slipway::backends::kaniko {
-
-/// Where layers of steps are kept from one build to another.
-struct KeptLayers {
-  LayerStores stores;
-  std::string key; ///< project and trust domain
-};
 
 class KanikoBackend final : public BuildBackend {
 public:
   /// `client`: programs of the job's build sandbox, which has the context. `bases`: the layout of
-  /// base images. `layers`: none where each build runs all its steps.
+  /// base images.
   KanikoBackend(const Program& program, sandbox::ScriptRunner client, OpenWorkshop open,
-                std::filesystem::path bases, Places places = {},
-                std::optional<KeptLayers> layers = {});
+                std::filesystem::path bases, Places places = {});
 
   const Descriptor& descriptor() const override { return descriptor_; }
   Result<Built> build(const BuildJob& job, oci::Layout& into) override;
@@ -47,7 +35,6 @@ private:
   OpenWorkshop open_;
   std::filesystem::path bases_;
   Places places_;
-  std::optional<KeptLayers> layers_;
   Descriptor descriptor_;
 };
 

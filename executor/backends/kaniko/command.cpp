@@ -259,64 +259,16 @@ dockerfile_for(const BuildJob& job, const dockerfile::Dockerfile& file, const st
   return Rewriting{job, file}.of(text, triggers);
 }
 
-Result<std::string> why_no_layers(const BuildJob& job, const dockerfile::Dockerfile& file,
-                                  const std::map<std::string, std::vector<std::string>>& triggers) {
-  if (job.squash) // layers that are there would be left out of the one layer
-    return std::string{"--squash makes one layer"};
-  dockerfile::Scope scope;
-  scope.build_args = job.build_args;
-  scope.target = job.target;
-  scope.target_platform = job.platform;
-  const auto plan = dockerfile::plan_of(file, scope);
-  if (!plan) return Error{plan.error()};
-  // A stage's key is that of the last instruction of the stage below it, without its arguments;
-  // none where that stage has no instruction.
-  if (plan->stages.size() != 1)
-    return file.at(file.stages[plan->target].line) + ": it needs another stage";
-  const auto& needed = plan->stages.front();
-  const auto& stage = file.stages[needed.index];
-  const auto base = oci::Reference::parse(needed.base);
-  for (const auto& [name, instructions] : triggers) { // whose instructions are not looked at here
-    const auto known = oci::Reference::parse(name);
-    if (!base || !known || *base == *known)
-      return file.at(stage.line) + ": " + needed.base + " has ONBUILD triggers";
-  }
-  int folder = 0; // line of the first WORKDIR
-  bool copies = false;
-  for (const auto& instruction : stage.instructions) {
-    const auto place = file.at(instruction.line) + ": ";
-    if (instruction.name == "WORKDIR" && folder == 0) folder = instruction.line;
-    // What is written there between two steps is in the layer of the second one.
-    if (instruction.name == "VOLUME") return place + "VOLUME";
-    if (instruction.name != "COPY" && instruction.name != "ADD") continue;
-    copies = true;
-    if (instruction.flag("from") != nullptr) // of which the key has the name only
-      return place + instruction.name + " --from";
-    for (std::size_t at = 0; at + 1 < instruction.words.size(); ++at) {
-      const std::string& source = instruction.words[at];
-      if (source.find("://") != std::string::npos || source.starts_with("git@"))
-        return place + instruction.name + " of an address"; // the same
-      // Of several files the key has the contents, and not the names.
-      if (source.find_first_of("*?[\\$") != std::string::npos)
-        return place + instruction.name + " of a pattern or a variable";
-      if (source == "." || source.ends_with("/") || source.ends_with("/."))
-        return place + instruction.name + " of a folder";
-    }
-  }
-  // Where every step is there the base is not unpacked, and WORKDIR makes folders that it has.
-  if (folder != 0 && !copies) return file.at(folder) + ": WORKDIR in a build that copies nothing";
-  return std::string{};
-}
-
-std::vector<std::string> argv_for(const BuildJob& job, const Places& places, Layers layers) {
+std::vector<std::string> argv_for(const BuildJob& job, const Places& places) {
   std::vector<std::string> argv{
       places.executor(),
       // The context, from the build sandbox's tar.
       "--context=tar://stdin",
       "--dockerfile=" + places.dockerfile(),
       "--no-push",
+      "--no-push-cache",
       "--skip-push-permission-check",
-      // Base images; and layers of steps, where there are any.
+      // Of what is a cache to Kaniko slipway uses the folder of base images alone.
       "--cache=true",
       "--cache-dir=" + places.bases(),
       "--cache-repo=oci:" + places.cache(),
@@ -331,7 +283,6 @@ std::vector<std::string> argv_for(const BuildJob& job, const Places& places, Lay
       "--verbosity=info",
       "--force",
   };
-  if (layers == Layers::forgotten) argv.emplace_back("--no-push-cache");
   if (job.squash) argv.emplace_back("--single-snapshot");
   for (const auto& [name, value] : job.build_args)
     argv.push_back("--build-arg=" + name + "=" + value);

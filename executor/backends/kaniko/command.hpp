@@ -37,11 +37,7 @@ struct Places {
   std::string dockerfile() const { return inputs() + "/" + kDockerfile; }
   std::string bases() const { return inputs() + "/" + kBases; }
   std::string layout() const { return home + "/layout"; }
-  /// Kaniko's layers are folders of this name, ':' and the step's key: links to `kept_layers`, and
-  /// what it writes itself.
   std::string cache() const { return home + "/cache"; }
-  std::string layer(const std::string& key) const { return cache() + ":" + key; }
-  std::string kept_layers() const { return inputs() + "/" + kKeptLayers; }
   std::string egress() const {
     return home + "/egress";
   } ///< the proxy's socket, where there is one
@@ -50,7 +46,6 @@ struct Places {
   static constexpr const char* kDockerfile = "Dockerfile";
   static constexpr const char* kIgnoreFile = "Dockerfile.dockerignore";
   static constexpr const char* kBases = "bases";
-  static constexpr const char* kKeptLayers = "layers";
 };
 
 /// What can be told without the Dockerfile. Errors: bad_input, denied, naming the argument;
@@ -66,18 +61,8 @@ Result<std::string> dockerfile_for(const BuildJob& job, const dockerfile::Docker
                                    const std::string& text,
                                    const std::map<std::string, std::vector<std::string>>& triggers);
 
-/// Why no layer may be taken from an earlier build, nor kept for a later one: Kaniko's key of a
-/// step leaves out something that this build's steps depend on, or what it does with a layer that
-/// is there differs from what the step does. Names the line; "" where it may. `triggers`: as
-/// above. Errors: those of dockerfile::plan_of.
-Result<std::string> why_no_layers(const BuildJob& job, const dockerfile::Dockerfile& file,
-                                  const std::map<std::string, std::vector<std::string>>& triggers);
-
-enum class Layers { forgotten, kept };
-/// Nothing is split or interpreted by a shell. Golden-tested. `layers`: does Kaniko write those of
-/// steps to Places::cache?
-std::vector<std::string> argv_for(const BuildJob& job, const Places& places,
-                                  Layers layers = Layers::forgotten);
+/// Nothing is split or interpreted by a shell. Golden-tested.
+std::vector<std::string> argv_for(const BuildJob& job, const Places& places);
 /// Kaniko's own variables; steps do not get them.
 std::vector<std::pair<std::string, std::string>> environment(const Places& places);
 

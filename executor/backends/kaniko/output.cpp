@@ -2,7 +2,6 @@
 #include "executor/backends/kaniko/output.hpp"
 
 #include "executor/backends/build_backend.hpp"
-#include "executor/backends/kaniko/layers.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -56,15 +55,6 @@ bool tells_of_a_step(std::string_view message) {
   return end != std::string_view::npos && word != "FROM" && dockerfile::is_instruction(word);
 }
 
-/// The 64 hex digits between the last ':' and `end`; "" where there are none.
-std::string layer_key_in(std::string_view message, std::string_view end) {
-  if (!message.ends_with(end)) return "";
-  message.remove_suffix(end.size());
-  const std::size_t colon = message.rfind(':');
-  if (colon == std::string_view::npos || !is_layer_key(message.substr(colon + 1))) return "";
-  return std::string{message.substr(colon + 1)};
-}
-
 struct LogLine {
   std::string level;
   std::string message;
@@ -107,22 +97,6 @@ std::string place_of(const std::vector<std::string>& steps, const dockerfile::Do
 
 } // namespace
 
-/// Source: pkg/cache/cache.go, pkg/executor/build.go and push.go, pkg/commands/run.go. True where
-/// the message is about a layer that was there.
-bool Narrator::note_layers(std::string_view message) {
-  if (message.starts_with("Checking for cached layer ")) {
-    asked_for_ = layer_key_in(message, "...");
-  } else if (message.starts_with("Using caching version of cmd: ")) {
-    if (!asked_for_.empty() && found_layers_.size() < kMaxLayerKeys)
-      found_layers_.push_back(asked_for_);
-    asked_for_.clear();
-  } else if (message.starts_with("Pushing layer ")) {
-    auto key = layer_key_in(message, " to cache now");
-    if (!key.empty() && made_layers_.size() < kMaxLayerKeys) made_layers_.push_back(std::move(key));
-  }
-  return message.starts_with("Found cached layer, extracting");
-}
-
 void Narrator::line(std::string_view text) {
   const auto log = log_line(text);
   if (!log) {
@@ -133,10 +107,6 @@ void Narrator::line(std::string_view text) {
   }
   std::string told;
   if (log->level == "info") {
-    if (note_layers(log->message)) {
-      if (sink_) sink_("--> Using cache\n");
-      return;
-    }
     if (!tells_of_a_step(log->message)) return;
     if (steps_.size() == kMaxSteps) steps_.erase(steps_.begin());
     steps_.push_back(log->message.substr(0, kMaxWords));

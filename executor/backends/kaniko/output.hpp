@@ -13,13 +13,12 @@
 
 namespace slipway::backends::kaniko {
 
-constexpr std::size_t kMaxSteps = 10000;    ///< that are remembered
-constexpr std::size_t kMaxLayerKeys = 1000; ///< likewise, of each kind
+constexpr std::size_t kMaxSteps = 10000; ///< that are remembered
 
 /// Takes the lines of Kaniko's standard error: its log (JSON, one object a line) and, between, what
 /// steps print there. Hands on what people want to read: a line for each instruction ("STEP 3: RUN
-/// make"), that its layer was there already, warnings, what steps print. A step can print what
-/// looks like the log: what it gains is wrong words about its own build.
+/// make"), warnings, what steps print. A step can print what looks like the log: what it gains is
+/// wrong words about its own build.
 class Narrator {
 public:
   explicit Narrator(std::function<void(std::string_view)> sink) : sink_{std::move(sink)} {}
@@ -29,19 +28,11 @@ public:
   const std::vector<std::string>& steps() const noexcept { return steps_; }
   /// The last line that is not of the log: where Kaniko failed, its error.
   const std::string& last_words() const noexcept { return last_words_; }
-  /// Keys of the steps whose layers were there already, and of those whose layers Kaniko kept. 64
-  /// hex digits each; what a step says may be among them.
-  const std::vector<std::string>& found_layers() const noexcept { return found_layers_; }
-  const std::vector<std::string>& made_layers() const noexcept { return made_layers_; }
 
 private:
   std::function<void(std::string_view)> sink_;
   std::vector<std::string> steps_;
   std::string last_words_;
-  std::string asked_for_; ///< the key that Kaniko looked for last
-  std::vector<std::string> found_layers_;
-  std::vector<std::string> made_layers_;
-  bool note_layers(std::string_view message);
 };
 
 /// The error of a build that ended with another code than 0. Kinds: backend_failed (a step failed),

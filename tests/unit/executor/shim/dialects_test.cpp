@@ -670,8 +670,6 @@ TEST(Dialects, ABuildWithoutCacheIsOne) {
   EXPECT_TRUE(
       parsed<Build>("/kaniko/executor -d a --cache=false --cache-repo r.io/c").notes.empty());
   EXPECT_FALSE(parsed<Build>("/kaniko/executor -d a").no_cache);
-  EXPECT_TRUE(parsed<Build>("/kaniko/executor -d a --cache --cache-run-layers=false").no_cache);
-  EXPECT_TRUE(parsed<Build>("/kaniko/executor -d a --cache --cache-run-layers").notes.empty());
   EXPECT_FALSE(parsed<Build>("/kaniko/executor -d a --cache").no_cache);
   for (const std::string tool : {"podman build", "buildah bud"}) {
     EXPECT_TRUE(parsed<Build>(tool + " --layers=false .").no_cache) << tool;

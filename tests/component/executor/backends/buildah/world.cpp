@@ -258,14 +258,7 @@ std::string World::kaniko_executor() {
   return environment("SLIPWAY_TEST_KANIKO");
 }
 
-kaniko::LayerConfig World::layer_config() const {
-  kaniko::LayerConfig layers;
-  layers.state_dir = dir / "kaniko-layers";
-  layers.owner = config.owner;
-  return layers;
-}
-
-Result<Built> World::build_with_kaniko(const BuildJob& one, const std::string& layers_of) {
+Result<Built> World::build_with_kaniko(const BuildJob& one) {
   const auto program = kaniko::probe(runner, kaniko_executor());
   if (!program) return Error{program.error()};
   const kaniko::OpenWorkshop open = [this](const kaniko::FillInputs& fill) {
@@ -274,11 +267,7 @@ Result<Built> World::build_with_kaniko(const BuildJob& one, const std::string& l
     fs::create_directories(opening.socket_dir);
     return workshops->open("first", opening, fill);
   };
-  std::optional<kaniko::KeptLayers> layers;
-  if (!layers_of.empty())
-    layers.emplace(kaniko::KeptLayers{kaniko::LayerStores{layer_config(), clock}, layers_of});
-  return kaniko::KanikoBackend{*program, client(), open, dir / "bases", {}, std::move(layers)}
-      .build(one, *result);
+  return kaniko::KanikoBackend{*program, client(), open, dir / "bases"}.build(one, *result);
 }
 
 fs::path World::newer_dockerd() {

@@ -53,9 +53,7 @@ public:
   Result<Built> build_with_newer(const BuildJob& job);
   /// Kaniko's program; "" where this machine has none.
   static std::string kaniko_executor();
-  /// `layers_of`: the store that keeps its layers; "": none does.
-  Result<Built> build_with_kaniko(const BuildJob& job, const std::string& layers_of = "");
-  kaniko::LayerConfig layer_config() const;
+  Result<Built> build_with_kaniko(const BuildJob& job);
   /// Where this machine has dockerd; "" where it has none.
   static std::string dockerd() { return dockerd::find_daemon().string(); }
   /// `folder`: of another daemon, as [dind] has it.

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -166,38 +165,10 @@ protected:
                   *read_file(entry.path(), 1UL << 20);
           return std::unique_ptr<Workshop>{std::make_unique<FakeWorkshop>(place_)};
         },
-        dir_ / "bases",
-        {},
-        KeptLayers{layers(), "k"}};
+        dir_ / "bases"};
     return backend.build(job_, *layout_);
   }
 
-  LayerStores layers() {
-    LayerConfig config;
-    config.state_dir = dir_ / "layers";
-    return {config, clock_};
-  }
-  /// What Kaniko writes beside the image: `layer` as that of the step with this key.
-  void export_layer(const std::string& key, const oci::Digest& layer, std::size_t size) {
-    const std::string manifest =
-        R"({"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":")" +
-        oci::Digest::of("{}").str() +
-        R"(","size":2},"layers":[{"mediaType":"application/vnd.docker.image.rootfs.diff.tar.gzip","digest":")" +
-        layer.str() + R"(","size":)" + std::to_string(size) + "}]}";
-    const std::string at = "/.slipway/cache:" + key;
-    place_.files[at + "/index.json"] =
-        R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","digest":")" +
-        oci::Digest::of(manifest).str() + R"(","size":)" + std::to_string(manifest.size()) + "}]}";
-    place_.files[at + "/blobs/sha256/" + oci::Digest::of(manifest).hex()] = manifest;
-    place_.says += R"({"level":"info","msg":"Pushing layer oci:)" + at + " to cache now\"}\n";
-  }
-  std::vector<std::string> kept() {
-    const auto lent = layers().lend("k", "v1.24.0", dir_ / "lent", 1h);
-    EXPECT_TRUE(lent.ok()) << lent.error().text();
-    return lent ? lent->keys : std::vector<std::string>{};
-  }
-
-  SystemClock clock_;
   FakePlace place_;
   BuildJob job_;
   std::string base_;
@@ -293,60 +264,6 @@ TEST_F(KanikoBackendTest, RefusesAContextOutsideTheWorkspace) {
   ASSERT_FALSE(built.ok());
   EXPECT_NE(built.error().what.find("outside /builds"), std::string::npos);
   EXPECT_TRUE(place_.builder_ran.empty());
-}
-
-TEST_F(KanikoBackendTest, KeepsLayersOfTheImageAndNothingElseThatASandboxNames) {
-  const std::string own(64, 'a');
-  export_layer(own, oci::Digest::of("layer bytes"), 11);
-  export_layer(std::string(64, 'b'), oci::Digest::of("another's"), 9000);
-  place_.files["/.slipway/cache:" + std::string(64, 'c') + "/index.json"] = "{";
-  place_.says += R"({"level":"info","msg":"Pushing layer oci:x:)" + std::string(64, 'c') +
-                 " to cache now\"}\n";
-
-  ASSERT_TRUE(build().ok());
-
-  EXPECT_EQ(kept(), std::vector<std::string>{own});
-  const auto layout = oci::Layout::open(dir_ / "lent" / own);
-  const auto tree = oci::read_tree(*layout, layout->index()->at(0).digest);
-  EXPECT_EQ(tree->images.at(0).config->diff_ids.at(0), oci::Digest::of("expanded"));
-}
-
-TEST_F(KanikoBackendTest, LendsWhatIsKeptBeforeTheExecutorRuns) {
-  const std::string key(64, 'a');
-  export_layer(key, oci::Digest::of("layer bytes"), 11);
-  ASSERT_TRUE(build().ok());
-  fs::remove_all(dir_ / "inputs");
-  place_.builder_ran.clear();
-
-  ASSERT_TRUE(build().ok());
-
-  EXPECT_TRUE(place_.inputs.contains("layers/" + key + "/index.json"));
-  EXPECT_EQ(place_.builder_ran.at(0),
-            (std::vector<std::string>{"/.slipway/init", "link", "/.slipway/in/layers",
-                                      "/.slipway/cache:"}));
-  EXPECT_EQ(place_.builder_ran.at(1).at(0), "/.slipway/executor");
-}
-
-TEST_F(KanikoBackendTest, KeepsNothingOfABuildThatFailed) {
-  export_layer(std::string(64, 'a'), oci::Digest::of("layer bytes"), 11);
-  place_.exit_code = 1;
-
-  EXPECT_FALSE(build().ok());
-
-  EXPECT_TRUE(kept().empty());
-}
-
-TEST_F(KanikoBackendTest, SaysWhyNoLayersAreUsed) {
-  job_.dockerfile_text = "FROM base:1\nCOPY a* /a/\n";
-
-  ASSERT_TRUE(build().ok());
-
-  EXPECT_NE(said_.find("slipway: kaniko runs every step, since with layers of earlier builds it "
-                       "could make another image: Dockerfile:2: COPY of a pattern"),
-            std::string::npos)
-      << said_;
-  EXPECT_TRUE(std::find(place_.executor.argv.begin(), place_.executor.argv.end(),
-                        "--no-push-cache") != place_.executor.argv.end());
 }
 
 } // namespace

@@ -42,6 +42,7 @@ TEST(KanikoArgv, IsWhatTheGoldenTextSays) {
 --context=tar://stdin
 --dockerfile=/.slipway/in/Dockerfile
 --no-push
+--no-push-cache
 --skip-push-permission-check
 --cache=true
 --cache-dir=/.slipway/in/bases
@@ -55,7 +56,6 @@ TEST(KanikoArgv, IsWhatTheGoldenTextSays) {
 --log-format=json
 --verbosity=info
 --force
---no-push-cache
 --build-arg=A=1 2
 --build-arg=EMPTY=
 --label=l=$(x)
@@ -67,69 +67,6 @@ TEST(KanikoArgv, OfASquashHasOneSnapshot) {
   EXPECT_EQ(lines(argv_for(job, {})).find("--single-snapshot"), std::string::npos);
   job.squash = true;
   EXPECT_NE(lines(argv_for(job, {})).find("--single-snapshot"), std::string::npos);
-}
-
-TEST(KanikoArgv, KeepsLayersWhereItIsAskedTo) {
-  EXPECT_NE(lines(argv_for(plain_job(), {})).find("--no-push-cache"), std::string::npos);
-  EXPECT_EQ(lines(argv_for(plain_job(), {}, Layers::kept)).find("--no-push-cache"),
-            std::string::npos);
-}
-
-struct LayerCase {
-  std::string name;
-  std::string dockerfile;
-  std::string why; ///< "": its layers may be kept
-};
-
-class KanikoLayers : public testing::TestWithParam<LayerCase> {};
-
-TEST_P(KanikoLayers, AreKeptWhereKeysTellAllThatStepsDependOn) {
-  const auto file = dockerfile::parse(GetParam().dockerfile, "Dockerfile");
-  ASSERT_TRUE(file.ok()) << file.error().text();
-
-  const auto why = why_no_layers(plain_job(), *file, {{"reg:5000/two:2", {"RUN x"}}});
-
-  ASSERT_TRUE(why.ok()) << why.error().text();
-  EXPECT_EQ(*why, GetParam().why);
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    All, KanikoLayers,
-    testing::Values(
-        LayerCase{"Steps", "FROM one\nARG A\nENV B=c\nRUN x\nUSER u\n", ""},
-        LayerCase{"Files", "FROM one\nWORKDIR /a\nCOPY a sub/b /d/\nADD c /c\nRUN x\n", ""},
-        LayerCase{"StageThatIsNotNeeded", "FROM two AS a\nRUN x\nFROM one\nRUN y\n", ""},
-        LayerCase{"Scratch", "FROM scratch\nCOPY a /a\n", ""},
-        LayerCase{"Stage", "FROM one AS a\nRUN x\nFROM a\nRUN y\n",
-                  "Dockerfile:3: it needs another stage"},
-        LayerCase{"CopyFromStage", "FROM one AS a\nFROM one\nCOPY --from=a /x /x\n",
-                  "Dockerfile:2: it needs another stage"},
-        LayerCase{"CopyFromImage", "FROM one\nRUN x\nCOPY --from=two /x /x\n",
-                  "Dockerfile:3: COPY --from"},
-        LayerCase{"Triggers", "FROM reg:5000/two:2\nRUN x\n",
-                  "Dockerfile:1: reg:5000/two:2 has ONBUILD triggers"},
-        LayerCase{"Address", "FROM one\nADD https://a.test/b /b\n",
-                  "Dockerfile:2: ADD of an address"},
-        LayerCase{"Repository", "FROM one\nADD git@a.test:b.git /b\n",
-                  "Dockerfile:2: ADD of an address"},
-        LayerCase{"Pattern", "FROM one\nCOPY a *.b /b/\n",
-                  "Dockerfile:2: COPY of a pattern or a variable"},
-        LayerCase{"PatternInJson", "FROM one\nCOPY [\"a?\", \"/b/\"]\n",
-                  "Dockerfile:2: COPY of a pattern or a variable"},
-        LayerCase{"Variable", "FROM one\nARG A\nCOPY $A /b\n",
-                  "Dockerfile:3: COPY of a pattern or a variable"},
-        LayerCase{"Folder", "FROM one\nCOPY . /b\n", "Dockerfile:2: COPY of a folder"},
-        LayerCase{"OtherFolder", "FROM one\nCOPY a/ /b\n", "Dockerfile:2: COPY of a folder"},
-        LayerCase{"Volume", "FROM one\nVOLUME /v\nRUN x\n", "Dockerfile:2: VOLUME"},
-        LayerCase{"Workdir", "FROM one\nENV A=b\nWORKDIR /tmp\nRUN x\n",
-                  "Dockerfile:3: WORKDIR in a build that copies nothing"}),
-    [](const auto& one) { return one.param.name; });
-
-TEST(KanikoLayers, OfASquashAreNotKept) {
-  auto job = plain_job();
-  job.squash = true;
-  EXPECT_EQ(*why_no_layers(job, *dockerfile::parse("FROM one\nRUN x\n", "Dockerfile"), {}),
-            "--squash makes one layer");
 }
 
 TEST(KanikoArgv, NamesNoPlaceToPushTo) {

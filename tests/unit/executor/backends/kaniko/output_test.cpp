@@ -95,39 +95,5 @@ TEST_F(KanikoOutput, RemembersNoMoreThanItsLimit) {
   EXPECT_EQ(narrator_.steps().size(), kMaxSteps);
 }
 
-TEST(KanikoNarrator, NotesWhichLayersWereThereAndWhichAreKept) {
-  std::string told;
-  Narrator narrator{[&](std::string_view text) { told += text; }};
-  const auto info = [&](const std::string& message) {
-    narrator.line(R"({"level":"info","msg":")" + message + "\"}\n");
-  };
-  const std::string a(64, 'a');
-  const std::string b(64, 'b');
-  info("Checking for cached layer oci:/.slipway/cache:" + a + "...");
-  info("Using caching version of cmd: RUN one");
-  info("Checking for cached layer oci:/.slipway/cache:" + b + "...");
-  info("No cached layer found for cmd RUN two");
-  info("Using caching version of cmd: RUN without a key");
-  info("RUN one");
-  info("Found cached layer, extracting to filesystem");
-  info("RUN two");
-  info("Pushing layer oci:/.slipway/cache:" + b + " to cache now");
-  info("Pushing layer oci:/.slipway/cache:../" + b + " to cache now");
-  info("Pushing layer oci:/.slipway/cache:" + b);
-
-  EXPECT_EQ(told, "STEP 1: RUN one\n--> Using cache\nSTEP 2: RUN two\n");
-  EXPECT_EQ(narrator.found_layers(), std::vector<std::string>({a, b}));
-  EXPECT_EQ(narrator.made_layers(), std::vector<std::string>{b});
-}
-
-TEST(KanikoNarrator, RemembersSoManyLayers) {
-  Narrator narrator{nullptr};
-  for (std::size_t at = 0; at < kMaxLayerKeys + 5; ++at)
-    narrator.line(R"({"level":"info","msg":"Pushing layer x:)" + std::string(64, 'a') +
-                  " to cache now\"}\n");
-
-  EXPECT_EQ(narrator.made_layers().size(), kMaxLayerKeys);
-}
-
 } // namespace
 } // namespace slipway::backends::kaniko
