@@ -227,7 +227,7 @@ Result<bool> each_sqlite_header(std::string& bytes,
   for (const auto* setting : {"PRAGMA temp_store = MEMORY", "PRAGMA cell_size_check = ON"})
     if (auto set = each_row(handle, setting, [](sqlite3_stmt*) { return Status{}; }); !set)
       return std::move(set).error();
-  const auto has_table = has_plain_table(handle);
+  auto has_table = has_plain_table(handle);
   if (!has_table || !*has_table) return has_table;
   std::size_t left = bytes.size(); // where two rows share pages, there would be no end of them
   auto read = each_row(handle, "SELECT blob FROM main.Packages NOT INDEXED",

@@ -50,7 +50,7 @@ std::string program(const std::string& name, const Environment& env) {
   const std::string& folders = path->second;
   for (std::size_t at = 0; at <= folders.size();) {
     const auto end = std::min(folders.find(':', at), folders.size());
-    const auto file = folders.substr(at, end - at) + "/" + name;
+    auto file = folders.substr(at, end - at) + "/" + name;
     struct stat info {};
     if (file.front() == '/' && end > at && ::stat(file.c_str(), &info) == 0 &&
         S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0)
