@@ -185,6 +185,10 @@ json read_memory(const std::filesystem::path& file) {
   return json::object();
 }
 
+Result<process::Output> list_table(Podman& podman) {
+  return podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
+}
+
 std::filesystem::path memory_of(const Engine& engine) {
   return engine.runtime_dir / "slipway-egress.json";
 }
@@ -411,8 +415,7 @@ Status enforce(Podman& podman, const Addresses& addresses, bool isolate,
   };
   std::vector<NotedRefusal> noted; // what is known of jobs stays known
   const auto in_force = [&]() -> Result<bool> {
-    auto listing =
-        podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
+    auto listing = list_table(podman);
     if (!listing) return std::move(listing).error();
     noted = noted_in(listing->out);
     return process::succeeded(listing->ending) && is_in_force(listing->out, addresses, isolate);
@@ -457,8 +460,7 @@ Result<std::vector<Refusal>> refusals(Podman& podman, const std::vector<std::str
                                       const std::map<std::string, std::chrono::seconds>& bridges) {
   std::vector<Refusal> told;
   if (bridges.empty() || !podman.has_network_namespace()) return told;
-  auto listing =
-      podman.unshare({kNft, "--json", "list", "table", "inet", "slipway_egress"}, "", true);
+  auto listing = list_table(podman);
   if (!listing) return std::move(listing).error();
   if (!process::succeeded(listing->ending))
     return Error{
