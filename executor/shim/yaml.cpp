@@ -262,9 +262,8 @@ bool is_float_text(std::string_view text) {
   return at == text.size();
 }
 
-/// As Go's %v prints a float64.
+/// As Go's %v prints a float64 that is finite.
 std::string go_float(double value) {
-  if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
   constexpr double kLeast = 1e-4;
   constexpr double kMost = 1e21;
   const double size = std::fabs(value);
@@ -337,7 +336,28 @@ std::string quoted(const std::string& text) {
   return out + "\"";
 }
 
+/// What a Go program reads in a text without quotes that is no string to it.
+std::optional<std::string> resolved(const std::string& text) {
+  if (is_one_of(text, {"true", "True", "TRUE"})) return "true";
+  if (is_one_of(text, {"false", "False", "FALSE"})) return "false";
+  if (text.empty() || std::string_view{"+-.0123456789"}.find(text[0]) == std::string_view::npos)
+    return std::nullopt;
+  std::string digits = text;
+  std::erase(digits, '_');
+  if (auto whole = whole_number(digits)) return whole;
+  if (!is_float_text(digits)) return std::nullopt;
+  const double value = std::strtod(digits.c_str(), nullptr);
+  if (std::isinf(value)) return std::nullopt;
+  return go_float(value);
+}
+
 void write_block(const YamlNode& node, std::size_t indent, std::string& out);
+
+std::string written_text(const YamlNode& node) {
+  if (node.plain)
+    if (auto value = resolved(node.text)) return *std::move(value);
+  return quoted(node.text);
+}
 
 /// What stands behind "key:" or "-".
 void write_value(const YamlNode& node, std::size_t indent, std::string& out) {
@@ -351,8 +371,7 @@ void write_value(const YamlNode& node, std::size_t indent, std::string& out) {
     out += node.is_map()    ? " {}\n"
            : node.is_list() ? " []\n"
            : node.is_null() ? " null\n"
-           : node.plain     ? " " + scalar_text(node) + "\n"
-                            : " " + quoted(node.text) + "\n";
+                            : " " + written_text(node) + "\n";
   }
 }
 
@@ -407,23 +426,22 @@ YamlNode YamlNode::beside(Kind what) const {
 
 std::string scalar_text(const YamlNode& node) {
   if (!node.is_text() || !node.plain) return node.text;
-  const std::string& text = node.text;
-  if (is_one_of(text, {"true", "True", "TRUE"})) return "true";
-  if (is_one_of(text, {"false", "False", "FALSE"})) return "false";
-  const bool number = std::string_view{"+-.0123456789"}.find(text.empty() ? 'x' : text[0]) !=
-                      std::string_view::npos;
-  if (!number) return text;
-  std::string digits = text;
-  std::erase(digits, '_');
-  if (auto whole = whole_number(digits)) return *std::move(whole);
-  if (!is_float_text(digits)) return text;
-  return go_float(std::strtod(digits.c_str(), nullptr));
+  return resolved(node.text).value_or(node.text);
 }
 
 Result<std::vector<YamlNode>> parse_yaml(const std::string& name, const std::string& text) {
   if (text.size() > kMaxYamlBytes)
     return Error{ErrorKind::bad_input,
                  name + " is larger than the limit of " + std::to_string(kMaxYamlBytes) + " bytes",
+                 "",
+                 {}};
+  // yaml-cpp takes it for the mark of an escape outside of quotes. UTF-16 is full of it.
+  const bool is_utf16 = text.starts_with("\xFE\xFF") || text.starts_with("\xFF\xFE");
+  if (const auto nul = text.find('\0'); nul != std::string::npos && !is_utf16)
+    return Error{ErrorKind::bad_input,
+                 name + ":" +
+                     std::to_string(1 + std::count(text.begin(), text.begin() + nul, '\n')) +
+                     ": a NUL character",
                  "",
                  {}};
   Builder builder{std::make_shared<const std::string>(name)};

@@ -143,6 +143,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Hostile{"Binary", "a: !!binary AAAA\n", "!!binary is not supported"},
                     Hostile{"MergeOfText", "a: {<<: x}\n", "<< takes a map"},
                     Hostile{"Unclosed", "a: [1, 2\n", "no YAML"},
+                    Hostile{"Nul", std::string{"a: b\nc: 1\0x\n", 12}, "f.yml:2: a NUL"},
                     Hostile{"Tab", "a:\n\t- b\n", "no YAML"}),
     [](const auto& row) { return row.param.name; });
 
@@ -166,7 +167,8 @@ TEST(Yaml, WritesQuotesOnlyWhereTheyAreNeeded) {
 TEST(Yaml, WritesWhatItReadsAgain) {
   const auto node =
       read("a: {b: [1, 'yes', \"two\\nlines\", {c: d, e: []}], f: ~, g: 'a: b'}\nh: 1.10\n"
-           "i: '1.10'\nj: {}\nk: [[x, y], [z]]\nl: '#no'\nm: true\nn: 'true'\n");
+           "i: '1.10'\nj: {}\nk: [[x, y], [z]]\nl: '#no'\nm: true\nn: 'true'\n"
+           "o: two\n\n  lines\np: 1e999\nq: 2001-01-01\n");
   const auto text = yaml_text(node);
   const auto again = read(text);
 
@@ -176,6 +178,9 @@ TEST(Yaml, WritesWhatItReadsAgain) {
   EXPECT_EQ(again.find("a")->find("b")->items[2].text, "two\nlines");
   EXPECT_EQ(again.find("a")->find("b")->items[3].find("c")->text, "d");
   EXPECT_EQ(again.find("k")->items[0].items[1].text, "y") << text;
+  EXPECT_EQ(again.find("o")->text, "two\nlines") << text;
+  EXPECT_EQ(scalar_text(*again.find("p")), "1e999");
+  EXPECT_EQ(again.find("q")->text, "2001-01-01");
   EXPECT_EQ(scalar_text(*again.find("i")), "1.10");
   EXPECT_EQ(scalar_text(*again.find("h")), "1.1");
 }
