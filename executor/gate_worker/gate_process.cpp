@@ -12,6 +12,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <future>
+#include <optional>
+#include <vector>
 
 namespace slipway::gate_worker {
 namespace {
@@ -45,6 +48,17 @@ Error too_slow() {
 
 Error stopped() {
   return Error{ErrorKind::unavailable, "stopped while slipway-gate read the image", "", {}};
+}
+
+/// False where the other end is gone, or takes nothing.
+bool send_all(int socket, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const auto sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent <= 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(sent));
+  }
+  return true;
 }
 
 } // namespace
@@ -131,6 +145,23 @@ Result<std::vector<oci::PackageChange>> GateProcess::package_changes(const oci::
   return decode_package_changes(*answer);
 }
 
+Result<std::size_t> GateProcess::read_part(int pipe, char* buffer, std::size_t capacity,
+                                           std::chrono::steady_clock::time_point end,
+                                           const std::function<bool()>& cancelled) const {
+  for (;;) {
+    pollfd waits[] = {{pipe, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
+    const int ready = ::poll(waits, 2, static_cast<int>(kLookAround.count()));
+    if (ready < 0 && errno != EINTR) return io_error("poll", errno);
+    if (cancelled()) return Error{ErrorKind::unavailable, "cancelled", "", {}};
+    if (std::chrono::steady_clock::now() > end) return too_slow();
+    if (ready <= 0) continue;
+    if (waits[1].revents != 0) return stopped();
+    const auto got = ::read(pipe, buffer, capacity);
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) return io_error("read", errno, "what slipway-gate writes");
+  }
+}
+
 Status GateProcess::write_files(const oci::Layout& layout, const oci::Digest& manifest,
                                 std::uint64_t max_bytes,
                                 const std::function<Status(std::string_view)>& sink,
@@ -146,22 +177,62 @@ Status GateProcess::write_files(const oci::Layout& layout, const oci::Digest& ma
   const auto end = std::chrono::steady_clock::now() + kDeadline;
   std::vector<char> part(kPipePart);
   for (;;) {
-    pollfd waits[] = {{tar.get(), POLLIN, 0}, {stop_fd_, POLLIN, 0}};
-    const int ready = ::poll(waits, 2, static_cast<int>(kLookAround.count()));
-    if (ready < 0 && errno != EINTR) return io_error("poll", errno);
-    if (cancelled()) return Error{ErrorKind::unavailable, "cancelled", "", {}};
-    if (std::chrono::steady_clock::now() > end) return too_slow();
-    if (ready <= 0) continue;
-    if (waits[1].revents != 0) return stopped();
-    const auto got = ::read(tar.get(), part.data(), part.size());
-    if (got < 0 && errno != EINTR) return io_error("read", errno, "what slipway-gate writes");
-    if (got == 0) break;
-    if (got > 0)
-      if (auto taken = sink({part.data(), static_cast<std::size_t>(got)}); !taken) return taken;
+    auto got = read_part(tar.get(), part.data(), part.size(), end, cancelled);
+    if (!got) return std::move(got).error();
+    if (*got == 0) break;
+    if (auto taken = sink({part.data(), *got}); !taken) return taken;
   }
   auto answer = answer_of(*asked);
   if (!answer) return std::move(answer).error();
   return decode_written(*answer);
+}
+
+Status GateProcess::unpack(const Source& archive,
+                           const std::function<Status(const Source& entries)>& use) const {
+  int sockets[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0)
+    return io_error("socketpair", errno);
+  UniqueFd packed{sockets[0]};
+  UniqueFd input{sockets[1]};
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return io_error("pipe", errno);
+  const UniqueFd entries{ends[0]};
+  UniqueFd output{ends[1]};
+  auto begun = begin(encode_unpack(), {input.get(), output.get()});
+  if (!begun) return std::move(begun).error();
+  input.reset();
+  output.reset();
+
+  std::optional<Asked> asked{*std::move(begun)};
+  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  const Source source = [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+    auto got = read_part(entries.get(), buffer, capacity, end, [] { return false; });
+    if (!got || *got != 0) return got;
+    // The entries are at their end, or it could not go on.
+    auto answer = answer_of(*asked);
+    if (!answer) return std::move(answer).error();
+    if (auto written = decode_written(*answer); !written) return std::move(written).error();
+    return std::size_t{0};
+  };
+  auto using_it = std::async(std::launch::async, [&] {
+    struct End {
+      std::optional<Asked>& asked;
+      ~End() { asked.reset(); } // nobody is fed any more
+    } at_end{asked};
+    return use(source);
+  });
+  UniqueFd feeding{std::move(packed)}; // ends first, whatever comes
+  Status fed;
+  std::vector<char> part(kPipePart);
+  for (;;) {
+    auto got = archive(part.data(), part.size());
+    if (!got) fed = std::move(got).error();
+    if (!got || *got == 0 || !send_all(feeding.get(), {part.data(), *got})) break;
+  }
+  feeding.reset();
+  auto used = using_it.get();
+  // Behind the archive's end nobody reads, so what comes there is no error.
+  return used || fed ? used : fed;
 }
 
 } // namespace slipway::gate_worker
