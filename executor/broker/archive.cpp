@@ -31,6 +31,7 @@ using Json = nlohmann::json;
 constexpr std::size_t kPartBytes = 64UL << 10;
 constexpr std::size_t kMaxDocumentBytes = 4UL << 20;
 constexpr std::size_t kMaxDocumentsBytes = 16UL << 20;
+constexpr std::size_t kMaxManifestsBytes = 1UL << 20; ///< manifest.json: 64 images of 100 layers
 constexpr const char* kImageName = "io.containerd.image.name";
 constexpr const char* kRefName = "org.opencontainers.image.ref.name";
 
@@ -485,6 +486,8 @@ Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& entri
   const auto manifest = contents->documents.find("manifest.json");
   if (manifest == contents->documents.end())
     return bad("has neither index.json nor manifest.json: it is not an image archive");
+  if (manifest->second.size() > kMaxManifestsBytes || is_too_deep(manifest->second))
+    return bad("has a manifest.json that is too large or nested too deeply");
   const Json json = Json::parse(manifest->second, nullptr, false);
   if (!json.is_array()) return bad("has a manifest.json that is no JSON array");
   if (json.size() > limits.images)

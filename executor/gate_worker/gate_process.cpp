@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <future>
 #include <optional>
@@ -28,6 +29,10 @@ constexpr milliseconds kLookAround{500}; ///< for who asked, where nothing comes
 constexpr std::size_t kPipePart = 64UL << 10;
 /// For the largest image that policy lets pass, 60 GiB of unpacked layers.
 constexpr milliseconds kDeadline = std::chrono::minutes{60};
+/// For an archive, which comes as slowly as its sender may send it.
+constexpr milliseconds kUnpackDeadline = 2 * kDeadline;
+/// Once all that it had to write is there.
+constexpr milliseconds kAnswerDeadline = std::chrono::seconds{60};
 
 struct Wiper {
   std::string& bytes;
@@ -43,11 +48,19 @@ Error no_answer(process::ChildProcess& child, const Error& why) {
 }
 
 Error too_slow() {
-  return Error{ErrorKind::timed_out, "slipway-gate did not read the image within an hour", "", {}};
+  return Error{ErrorKind::timed_out, "slipway-gate did not come to an end in time", "", {}};
 }
 
 Error stopped() {
   return Error{ErrorKind::unavailable, "stopped while slipway-gate read the image", "", {}};
+}
+
+Error cut_off() {
+  return Error{ErrorKind::unavailable, "the archive came to no end", "", {}};
+}
+
+Status decoded(const Result<std::string>& answer) {
+  return answer ? decode_written(*answer) : Status{Error{answer.error()}};
 }
 
 /// False where the other end is gone, or takes nothing.
@@ -84,10 +97,10 @@ Result<GateProcess::Asked> GateProcess::begin(std::string request,
   return asked;
 }
 
-Result<std::string> GateProcess::answer_of(Asked& asked) const {
+Result<std::string> GateProcess::answer_of(Asked& asked, milliseconds patience) const {
   pollfd waits[] = {{asked.socket.get(), POLLIN, 0}, {stop_fd_, POLLIN, 0}};
   int ready = 0;
-  while ((ready = ::poll(waits, 2, static_cast<int>(kDeadline.count()))) < 0 && errno == EINTR)
+  while ((ready = ::poll(waits, 2, static_cast<int>(patience.count()))) < 0 && errno == EINTR)
     continue;
   if (ready == 0) return too_slow();
   if (waits[1].revents != 0) return stopped();
@@ -100,7 +113,7 @@ Result<std::string> GateProcess::answer_of(Asked& asked) const {
 Result<std::string> GateProcess::ask(std::string request) const {
   auto asked = begin(std::move(request), {});
   if (!asked) return std::move(asked).error();
-  return answer_of(*asked);
+  return answer_of(*asked, kDeadline);
 }
 
 Result<leaks::Report> GateProcess::search(const oci::Layout& layout, const oci::Digest& root,
@@ -182,9 +195,7 @@ Status GateProcess::write_files(const oci::Layout& layout, const oci::Digest& ma
     if (*got == 0) break;
     if (auto taken = sink({part.data(), *got}); !taken) return taken;
   }
-  auto answer = answer_of(*asked);
-  if (!answer) return std::move(answer).error();
-  return decode_written(*answer);
+  return decoded(answer_of(*asked, kAnswerDeadline));
 }
 
 Status GateProcess::unpack(const Source& archive,
@@ -204,21 +215,29 @@ Status GateProcess::unpack(const Source& archive,
   output.reset();
 
   std::optional<Asked> asked{*std::move(begun)};
-  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  const auto end = std::chrono::steady_clock::now() + kUnpackDeadline;
+  std::atomic<bool> cut = false; // what the worker took for the archive's end is none
+  std::atomic<bool> over = false;
+  std::optional<Status> ending; // asked again, it is the same
   const Source source = [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
-    auto got = read_part(entries.get(), buffer, capacity, end, [] { return false; });
-    if (!got || *got != 0) return got;
-    // The entries are at their end, or it could not go on.
-    auto answer = answer_of(*asked);
-    if (!answer) return std::move(answer).error();
-    if (auto written = decode_written(*answer); !written) return std::move(written).error();
+    if (!ending) {
+      auto got = read_part(entries.get(), buffer, capacity, end, [] { return false; });
+      if (got && *got != 0) return got;
+      ending = got ? decoded(answer_of(*asked, kAnswerDeadline)) : Status{std::move(got).error()};
+      if (*ending && cut) ending = Status{cut_off()};
+    }
+    if (!*ending) return Error{ending->error()};
     return std::size_t{0};
   };
   auto using_it = std::async(std::launch::async, [&] {
     struct End {
+      std::atomic<bool>& over;
       std::optional<Asked>& asked;
-      ~End() { asked.reset(); } // nobody is fed any more
-    } at_end{asked};
+      ~End() {
+        over = true;
+        asked.reset(); // nobody is fed any more
+      }
+    } at_end{over, asked};
     return use(source);
   });
   UniqueFd feeding{std::move(packed)}; // ends first, whatever comes
@@ -226,12 +245,16 @@ Status GateProcess::unpack(const Source& archive,
   std::vector<char> part(kPipePart);
   for (;;) {
     auto got = archive(part.data(), part.size());
-    if (!got) fed = std::move(got).error();
-    if (!got || *got == 0 || !send_all(feeding.get(), {part.data(), *got})) break;
+    if (!got) {
+      if (!over) fed = std::move(got).error(); // else there is a reason already, or no need
+      cut = true;
+      break;
+    }
+    if (*got == 0 || !send_all(feeding.get(), {part.data(), *got})) break;
   }
   feeding.reset();
   auto used = using_it.get();
-  // Behind the archive's end nobody reads, so what comes there is no error.
+  // What fails behind the archive's end is no error.
   return used || fed ? used : fed;
 }
 

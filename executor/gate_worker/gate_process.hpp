@@ -53,7 +53,7 @@ private:
   };
   /// `request` is overwritten once it is sent, with `fds`.
   Result<Asked> begin(std::string request, const std::vector<int>& fds) const;
-  Result<std::string> answer_of(Asked& asked) const;
+  Result<std::string> answer_of(Asked& asked, std::chrono::milliseconds patience) const;
   Result<std::string> ask(std::string request) const;
   /// What slipway-gate writes into a pipe; 0 at its end. Errors: io; timed_out; unavailable.
   Result<std::size_t> read_part(int pipe, char* buffer, std::size_t capacity,

@@ -46,7 +46,10 @@ void end_with_parent() {
 
 slipway::confine::Profile profile_of(const slipway::gate_worker::Request& request) {
   slipway::confine::Profile profile{"slipway-gate", {}, {}};
-  if (!request.unpack) profile.read.push_back(request.layout_dir);
+  if (request.unpack)
+    profile.most_memory = 256UL << 20; // each of a job's connections may ask for one
+  else
+    profile.read.push_back(request.layout_dir);
   if (request.known_layers) profile.write.push_back(request.known_layers->dir());
   if (request.search && !request.search->settings.cache_dir.empty())
     profile.write.push_back(request.search->settings.cache_dir);

@@ -276,6 +276,16 @@ TEST_F(Gate, TakesAnArchiveApart) {
       },
       take);
   EXPECT_EQ(gone.error().text(), "hung up");
+  // Just behind an entry, where a tar without its end is one to libarchive.
+  const auto plain = tar_of({{"a", "1"}, {"b", "2"}});
+  asked = 0;
+  const auto cut_behind_an_entry = gate_.unpack(
+      [&](char* buffer, std::size_t) -> Result<std::size_t> {
+        if (++asked > 1) return Error{ErrorKind::unavailable, "hung up", "", {}};
+        return plain.copy(buffer, 1024);
+      },
+      take);
+  EXPECT_EQ(cut_behind_an_entry.error().text(), "hung up");
   const std::string zeroes(64UL << 10, '\0');
   const auto endless = tar_of({{"a", "1"}});
   asked = 0;
