@@ -387,8 +387,11 @@ void write_value(const YamlNode& node, std::size_t indent, std::string& out) {
 
 void write_block(const YamlNode& node, std::size_t indent, std::string& out) {
   const std::string margin(indent, ' ');
+  constexpr std::size_t kLongestKey = 128; // go-yaml's; 1024 is the most on the line of a value
   for (const auto& [key, value] : node.members) {
-    out += margin + quoted(key) + ":";
+    const auto written = quoted(key);
+    out += written.size() > kLongestKey ? margin + "? " + written + "\n" + margin + ":"
+                                        : margin + written + ":";
     write_value(value, indent + 2, out);
   }
   for (const auto& value : node.items) {

@@ -173,6 +173,13 @@ TEST(Yaml, LeavesWhatStoodWithoutQuotesWithout) {
   const std::string text = "a: 1.2.3\nb: 127.0.0.1\nc: --flag\nd: http://x/?a=b\ne: 2001-01-01\n"
                            "f: yes\ng:\n  - -c\n  - 1m30s\n";
   EXPECT_EQ(yaml_text(read(text)), text);
+  const auto key = std::string(300, 'k') + std::string(300, '\x1f');
+  EXPECT_EQ(read(yaml_text(read("- \"" + key + "\": {b: [c]}\n  d: e\n")))
+                .items[0]
+                .find(key)
+                ->members[0]
+                .key,
+            "b");
   EXPECT_EQ(yaml_text(read("a: [-]\nb: x\n\n  y\n")), "a:\n  - \"-\"\nb: \"x\\ny\"\n");
 }
 
