@@ -562,6 +562,11 @@ served() { (exec 3<>/dev/tcp/localhost/8089; printf 'GET /made HTTP/1.0\r\n\r\n'
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do if served; then break; fi; sleep 0.3; done
 try port served
 try apis python3 ask.py 1.41 1.44 1.51 1.60
+try stats docker stats --no-stream --format '{{.Name}}' web
+try update docker update --restart on-failure:2 web
+docker run -d --rm -i --name ears app:1 sh -c 'read line; echo heard \$line; exit 5'
+try attach sh -c '(echo typed; docker wait ears) | docker attach ears'
+try events docker events --since 1h --until \$(date +%s) --filter container=web --format '{{.Type}} {{.Action}}'
 echo 'import urllib.request as u; print(u.urlopen(\"http://web/made\").read())' >fetch.py
 cat >docker-compose.yml <<'END'
 version: \"3.8\"
@@ -587,6 +592,10 @@ try programs docker run --rm --privileged --pid host app:1 sh -c 'for p in /proc
     expect_step port 0
     # What an API has not got yet is refused; what is newer than the engine is spoken as the engine does.
     expect_step apis 0 "1.41 403 HostConfig.Annotations"
+    expect_step stats 0 web
+    expect_step update 0 web
+    expect_step attach 5 "heard typed"
+    expect_step events 0 "container create" "container start"
     for api in 1.44 1.51 1.60; do expect_step apis 0 "$api 201" "$api 204 0" "$api {'by': '$api'}"; done
     expect_step up 0 "b'built-here"
     expect_step calls 0 "add_key 1" "personality 1" "unshare_user 1" "threads 10"
