@@ -1024,9 +1024,7 @@ private:
     if (!facts) return trouble(facts.error());
     if (facts->status >= 400) return daemon_error(message_of(*facts));
     const Json json = Json::parse(facts->body, nullptr, false);
-    const auto is = [&](const char* pointer) {
-      return json.is_object() && json.value(Json::json_pointer{pointer}, false);
-    };
+    const auto is = [&](const char* pointer) { return is_true(json, pointer); };
     const bool interactive = line_.has("interactive") && is("/Config/OpenStdin");
     if (!is("/HostConfig/AutoRemove"))
       return run_attached(name, is("/Config/Tty"), interactive,
@@ -1060,31 +1058,54 @@ private:
     const auto begin = std::min(said.find('{'), said.size()); // it comes in a chunk
     const Json code = Json::parse(said.substr(begin, said.rfind('}') + 1 - begin), nullptr, false);
     if (!code.is_object()) return trouble(bad("the engine did not say how the container ended"));
+    if (const Json::json_pointer error{"/Error/Message"};
+        code.contains(error) && code[error].is_string() && !code[error].get<std::string>().empty())
+      return trouble(bad(code[error].get<std::string>()));
     return static_cast<int>(number_at(code, "StatusCode"));
+  }
+
+  static bool is_true(const Json& json, const char* pointer) {
+    const Json::json_pointer path{pointer};
+    return json.is_object() && json.contains(path) && json[path] == Json(true);
+  }
+
+  /// What the engine says of a container that runs; the exit code where it cannot be attached to.
+  std::variant<Json, int> attachable(const std::string& name) const {
+    auto facts = client_.ask({.target = "/containers/" + name + "/json"});
+    if (!facts) return trouble(facts.error());
+    if (facts->status >= 400) return daemon_error(message_of(*facts));
+    Json json = Json::parse(facts->body, nullptr, false);
+    if (!is_true(json, "/State/Running"))
+      return refuse("cannot attach to a stopped container, start it first");
+    if (is_true(json, "/State/Paused"))
+      return refuse("cannot attach to a paused container, unpause it first");
+    if (is_true(json, "/State/Restarting"))
+      return refuse("cannot attach to a restarting container, wait until it is running");
+    return json;
   }
 
   /// Source: docker/cli cli/command/container/attach.go.
   int attach() const {
     const auto name = percent_encode(command_.arguments.front());
-    auto facts = client_.ask({.target = "/containers/" + name + "/json"});
-    if (!facts) return trouble(facts.error());
-    if (facts->status >= 400) return daemon_error(message_of(*facts));
-    const Json json = Json::parse(facts->body, nullptr, false);
-    const auto is = [&](const char* pointer) {
-      return json.is_object() && json.value(Json::json_pointer{pointer}, false);
-    };
-    if (!is("/State/Running"))
-      return refuse("cannot attach to a stopped container, start it first");
-    if (is("/State/Paused")) return refuse("cannot attach to a paused container, unpause it first");
-    if (is("/State/Restarting"))
-      return refuse("cannot attach to a restarting container, wait until it is running");
+    const auto state = attachable(name);
+    if (const auto* code = std::get_if<int>(&state)) return *code;
+    const auto is = [&](const char* pointer) { return is_true(std::get<Json>(state), pointer); };
     const bool takes_input = !line_.has("no-stdin");
     if (takes_input && is("/Config/Tty") && !world_.input_is_terminal)
       return refuse("the input device is not a TTY");
     // Another may end and remove it meanwhile: its code is waited for from now on.
     return code_beside(name, "not-running", [&] {
-      return run_attached(name, is("/Config/Tty"), takes_input && is("/Config/OpenStdin"),
-                          [] { return 0; });
+      const bool tty = is("/Config/Tty");
+      const int code =
+          run_attached(name, tty, takes_input && is("/Config/OpenStdin"), [] { return 0; });
+      if (code != 0 || !tty) return code;
+      // Its keys to detach, perhaps.
+      auto facts = client_.ask({.target = "/containers/" + name + "/json"});
+      if (!facts || facts->status >= 400 ||
+          !is_true(Json::parse(facts->body, nullptr, false), "/State/Running"))
+        return 0;
+      world_.err("read escape sequence\n");
+      return 1;
     });
   }
 
@@ -1092,7 +1113,10 @@ private:
     Json limits = Json::object();
     if (auto added = add_limits(line_, limits); !added) return refuse(added.error().text());
     if (auto added = add_host_settings(line_, limits); !added) return refuse(added.error().text());
-    if (limits.empty()) return refuse("you must provide one or more flags when using this command");
+    if (command_.flags.empty())
+      return refuse("you must provide one or more flags when using this command");
+    if (limits.contains("PidsLimit") && limits["PidsLimit"] == Json(0))
+      limits.erase("PidsLimit"); // as it is, to docker
     int code = 0;
     std::string warnings;
     for (const auto& name : command_.arguments) {
@@ -1105,7 +1129,7 @@ private:
       world_.out(name + "\n");
       warnings += names_in(Json::parse(answer->body, nullptr, false), "Warnings");
     }
-    world_.err(warnings);
+    world_.out(warnings);
     return code;
   }
 
@@ -1145,7 +1169,13 @@ private:
          .upgrades = true},
         interactive ? world_.input : -1,
         [&]() -> Status {
-          if (command_.verb != "attach") failed = start(id);
+          if (command_.verb != "attach") {
+            failed = start(id);
+          } else {
+            // An engine leaves whoever attaches to one that has ended without an end.
+            const auto state = attachable(id);
+            if (const auto* code = std::get_if<int>(&state)) failed = *code;
+          }
           if (failed) return Error{ErrorKind::unavailable, "it did not start", "", {}};
           return {};
         },
@@ -1156,7 +1186,7 @@ private:
             frames.feed(bytes);
           return {};
         });
-    const int unknown = is_run() ? kDockerFailed : 1;
+    const int unknown = is_run() || command_.style == Style::podman ? kDockerFailed : 1;
     int code = failed.value_or(unknown);
     if (!failed) {
       if (!ended) {

@@ -60,7 +60,8 @@ std::string words(const Json& object, const char* pointer) {
 std::string formatted(const char* format, double value) {
   std::array<char, 64> text{};
   const int length = std::snprintf(text.data(), text.size(), format, value);
-  return {text.data(), static_cast<std::size_t>(std::max(length, 0))};
+  return {text.data(),
+          static_cast<std::size_t>(std::clamp(length, 0, static_cast<int>(text.size()) - 1))};
 }
 
 /// Units of 1024, four digits. Source: BytesSize of docker/go-units 0.5.
@@ -201,8 +202,16 @@ public:
       if (!time) return trouble("invalid value for \"" + key + "\": " + time.error().what);
       add(key + "=" + *time);
     }
-    if (line_.last("stream") == "false" && line_.last("until").empty())
-      add("until=" + std::to_string(world_.now));
+    if (line_.last("stream") == "false" && line_.last("until").empty()) {
+      // In nanoseconds: this second has events, too.
+      const auto now = std::chrono::system_clock::now().time_since_epoch();
+      const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
+      std::array<char, 48> text{};
+      (void)std::snprintf(text.data(), text.size(), "until=%lld.%09lld",
+                          static_cast<long long>(seconds.count()),
+                          static_cast<long long>(std::chrono::nanoseconds{now - seconds}.count()));
+      add(text.data());
+    }
     add(filter_query(line_));
 
     Answer refused;
@@ -255,7 +264,7 @@ private:
     std::vector<std::string> names;
     if (list.is_array())
       for (const auto& one : list)
-        if (auto id = words(one, "/Id"); !id.empty()) names.push_back(std::move(id));
+        if (auto id = words(one, "/Id"); !id.empty()) names.push_back(id.substr(0, kIdWidth));
     return names;
   }
 
@@ -318,16 +327,18 @@ private:
   /// Prints the events that are whole; the rest waits in `pending`.
   Status take(std::string_view bytes, std::string& pending, const std::string& format) const {
     pending += bytes;
+    std::size_t begin = 0;
     for (;;) {
-      const auto end = pending.find('\n');
+      const auto end = pending.find('\n', begin);
       if (end == std::string::npos) break;
-      const std::string event = pending.substr(0, end);
-      pending.erase(0, end + 1);
+      const std::string event = pending.substr(begin, end - begin);
+      begin = end + 1;
       if (event.find_first_not_of(" \r\t") == std::string::npos) continue;
       auto line = shown(event, format);
       if (!line) return std::move(line).error();
       world_.out(*line + "\n");
     }
+    pending.erase(0, begin);
     if (pending.size() > kMostEvent)
       return Error{ErrorKind::bad_input, "an event of the engine is larger than 4 MiB", "", {}};
     return {};
