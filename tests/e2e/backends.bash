@@ -68,6 +68,10 @@ run_steps_of() {
 
 tiny_files() { cp -a "$SUITE_DIR/tiny/." . && cp bin/busybox bin/busybox.static; }
 
+# In a step: a socket, and a process whose command line has an option of dockerd's. Its look has to find them, and no others.
+plant="busybox ln -s /tmp/planted.so''ck /dev/log; busybox syslogd -n -O /tmp/--config''-file & for i in \$(busybox seq 50); do test -S /tmp/planted.so''ck && break; busybox sleep 0.1; done"
+unplant="kill \$!; rm -f /tmp/planted.so''ck /tmp/--config''-file /dev/log"
+
 all_stores() { with_cgroup2_as_user podman volume ls --format '{{.Name}}' --filter label=io.slipway.role=store; }
 
 stores() { all_stores | grep -vxF -e "$stores_of_others" || true; }
@@ -221,7 +225,7 @@ try failing docker build -t x:1 .
 mkdir -p ctx && echo >ctx/of-this-build && echo >../of-another-folder
 cat >ctx/Dockerfile <<'END'
 FROM $tiny
-RUN busybox cat /kaniko/.docker/config.json; busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; echo looked-\$((1 + 1))
+RUN $plant; busybox cat /kaniko/.docker/config.json; busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; $unplant; echo looked-\$((1 + 1))
 END
 try look docker build -t x:1 ctx
 printf 'FROM $tiny\nRUN busybox nc -w 3 ${env_gitlab_address/:*/} $((world_coordinator_port + 1)) </dev/null && echo there-\$((1 + 1)); busybox nc -w 3 ${world_registry/:/ } </dev/null || echo cut-off-\$((1 + 1))\n' >Dockerfile
@@ -239,7 +243,8 @@ try network docker build -t x:1 ."
     expect_step failing 1 "Dockerfile:2: a step ended with exit code 42: RUN exit 42"
     # Its own context is there: the look was good.
     expect_step look 0 /.slipway/buildcontext/of-this-build looked-2
-    for found in of-another-folder .sock auth.json 'config.json$' TOKEN; do
+    expect_eq "$(step_says look | grep -oE '[^ ]*[.]sock' | xargs)" /tmp/planted.sock "sockets"
+    for found in of-another-folder auth.json 'config.json$' TOKEN; do
         expect_eq "$(step_says look | grep -v "can't open" | grep -c -- "$found")" 0 "$found"
     done
     expect_step network 0 there-2 cut-off-2
@@ -274,7 +279,7 @@ mkdir -p ctx && echo >ctx/of-this-build && echo >../of-another-folder
 cat >ctx/Dockerfile <<'END'
 FROM $tiny
 COPY . /ctx
-RUN busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox cat /proc/*/cmdline | busybox tr '\\0' ' ' | busybox grep -o -e '--[c]onfig-file'; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; for port in 2375 2376; do busybox nc -w 2 127.0.0.1 \$port </dev/null && echo broker-at-\$port; done; echo looked-\$((1 + 1))
+RUN $plant; busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox cat /proc/*/cmdline | busybox tr '\\0' ' ' | busybox grep -o -e '--[c]onfig-file'; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; for port in 2375 2376; do busybox nc -w 2 127.0.0.1 \$port </dev/null && echo broker-at-\$port; done; $unplant; echo looked-\$((1 + 1))
 END
 try look docker build -t x:1 ctx
 mkdir own && echo '# the own one' >own/Dockerfile
@@ -297,7 +302,8 @@ try network docker build -t x:1 ."
     expect_step control 0 docker.sock
     # A Dockerfile that comes as a text is no file of the context.
     expect_step own 0 "# the own one"
-    for found in of-another-folder .sock auth.json 'config.json$' --config-file TOKEN broker-at; do
+    expect_eq "$(step_says look | grep -oE '[^ ]*[.]sock|--config-file' | sort | xargs)" "--config-file /tmp/planted.sock" "sockets, and processes with dockerd's option"
+    for found in of-another-folder auth.json 'config.json$' TOKEN broker-at; do
         expect_eq "$(step_says look | grep -v 'Step 3/3' | grep -c -e "$found")" 0 "$found"
     done
     expect_step network 0 there-2 cut-off-2
