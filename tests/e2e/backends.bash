@@ -68,6 +68,10 @@ run_steps_of() {
 
 tiny_files() { cp -a "$SUITE_DIR/tiny/." . && cp bin/busybox bin/busybox.static; }
 
+# In a step: a socket, and a process whose command line has an option of dockerd's. Its look has to find them, and no others.
+plant="busybox ln -s /tmp/planted.so''ck /dev/log; busybox syslogd -n -O /tmp/--config''-file & for i in \$(busybox seq 50); do test -S /tmp/planted.so''ck && break; busybox sleep 0.1; done"
+unplant="kill \$!; rm -f /tmp/planted.so''ck /tmp/--config''-file /dev/log"
+
 all_stores() { with_cgroup2_as_user podman volume ls --format '{{.Name}}' --filter label=io.slipway.role=store; }
 
 stores() { all_stores | grep -vxF -e "$stores_of_others" || true; }
@@ -124,6 +128,31 @@ docker build . 2>&1"
     made_by kit/app '.git_info.protected = false' && expect_eq "$made" 1 "by a ref that is not protected"
     made_by kit/other && expect_eq "$made" 1 "by another project"
     made_by kit/app && expect_eq "$made" 0
+}
+
+TEST "what a ref that is not protected leaves in caches is found by its next run, and by none of a protected ref" {
+    local number=4220 backend again
+    # found_by FILTER: by the run's steps, of what runs before it have left; it leaves something itself.
+    found_by() {
+        number=$((number + 1))
+        run_steps_of "$backend/poisoned" "$number" "cat >Dockerfile <<'END'
+FROM $timed
+RUN printf 'layer-%s\n' made >&2
+RUN --mount=type=cache,target=/c printf 'cache-%s\n' \"\$(head -n 1 /c/left || printf empty)\" >&2; printf 'of-%s\n' $number >/c/left
+END
+try build docker build -t x:1 ." "$1"
+        expect_eq "$STATE" success
+        expect_step build 0
+        found=$(step_says build | grep -oE 'layer-made|cache-(of-[0-9]+|empty)' | xargs)
+    }
+    for backend in kit buildah podman; do
+        again=
+        [[ $backend != buildah ]] || again='layer-made ' # it keeps no layers
+        found_by '.git_info.protected = false' && expect_eq "$found" "layer-made cache-empty" "$backend: the first"
+        found_by '.git_info.protected = false' && expect_eq "$found" "${again}cache-of-$((number - 1))" "$backend: the control: the same again"
+        found_by . && expect_eq "$found" "layer-made cache-empty" "$backend: of a protected ref"
+        found_by '.git_info.protected = false' && expect_eq "$found" "${again}cache-of-$((number - 2))" "$backend: its own is still there"
+    done
 }
 
 TEST "Podman's layers are found again by the same project on the same kind of ref, and by nobody else" {
@@ -196,7 +225,7 @@ try failing docker build -t x:1 .
 mkdir -p ctx && echo >ctx/of-this-build && echo >../of-another-folder
 cat >ctx/Dockerfile <<'END'
 FROM $tiny
-RUN busybox cat /kaniko/.docker/config.json; busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; echo looked-\$((1 + 1))
+RUN $plant; busybox cat /kaniko/.docker/config.json; busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; $unplant; echo looked-\$((1 + 1))
 END
 try look docker build -t x:1 ctx
 printf 'FROM $tiny\nRUN busybox nc -w 3 ${env_gitlab_address/:*/} $((world_coordinator_port + 1)) </dev/null && echo there-\$((1 + 1)); busybox nc -w 3 ${world_registry/:/ } </dev/null || echo cut-off-\$((1 + 1))\n' >Dockerfile
@@ -214,7 +243,8 @@ try network docker build -t x:1 ."
     expect_step failing 1 "Dockerfile:2: a step ended with exit code 42: RUN exit 42"
     # Its own context is there: the look was good.
     expect_step look 0 /.slipway/buildcontext/of-this-build looked-2
-    for found in of-another-folder .sock auth.json 'config.json$' TOKEN; do
+    expect_eq "$(step_says look | grep -oE '[^ ]*[.]sock' | xargs)" /tmp/planted.sock "sockets"
+    for found in of-another-folder auth.json 'config.json$' TOKEN; do
         expect_eq "$(step_says look | grep -v "can't open" | grep -c -- "$found")" 0 "$found"
     done
     expect_step network 0 there-2 cut-off-2
@@ -249,7 +279,7 @@ mkdir -p ctx && echo >ctx/of-this-build && echo >../of-another-folder
 cat >ctx/Dockerfile <<'END'
 FROM $tiny
 COPY . /ctx
-RUN busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox cat /proc/*/cmdline | busybox tr '\\0' ' ' | busybox grep -o -e '--[c]onfig-file'; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; for port in 2375 2376; do busybox nc -w 2 127.0.0.1 \$port </dev/null && echo broker-at-\$port; done; echo looked-\$((1 + 1))
+RUN $plant; busybox find / -xdev -name 'of-*'; busybox find / -xdev -type s; busybox find / -xdev -name '*auth*.json' -o -xdev -name config.json; busybox cat /proc/*/cmdline | busybox tr '\\0' ' ' | busybox grep -o -e '--[c]onfig-file'; busybox tr '\\0' '\\n' </proc/1/environ | busybox grep -i -E 'token|password|secret|registry'; for port in 2375 2376; do busybox nc -w 2 127.0.0.1 \$port </dev/null && echo broker-at-\$port; done; $unplant; echo looked-\$((1 + 1))
 END
 try look docker build -t x:1 ctx
 mkdir own && echo '# the own one' >own/Dockerfile
@@ -272,7 +302,8 @@ try network docker build -t x:1 ."
     expect_step control 0 docker.sock
     # A Dockerfile that comes as a text is no file of the context.
     expect_step own 0 "# the own one"
-    for found in of-another-folder .sock auth.json 'config.json$' --config-file TOKEN broker-at; do
+    expect_eq "$(step_says look | grep -oE '[^ ]*[.]sock|--config-file' | sort | xargs)" "--config-file /tmp/planted.sock" "sockets, and processes with dockerd's option"
+    for found in of-another-folder auth.json 'config.json$' TOKEN broker-at; do
         expect_eq "$(step_says look | grep -v 'Step 3/3' | grep -c -e "$found")" 0 "$found"
     done
     expect_step network 0 there-2 cut-off-2

@@ -138,7 +138,6 @@ try copied-out cat taken/put taken/made
 try copy-tar sh -c 'docker cp web:/tmp/put - | tar -xOf -'
 try copy-nothing docker cp web:/no-such-file .
 try rm docker rm -f web
-try socket docker run --rm -v /var/run/docker.sock:/s app:1 sh -c 'printf \"GET /_ping HTTP/1.0\\r\\n\\r\\n\" | nc local:/s || ls -l /s'
 try cli env DOCKER_HOST=unix:///var/run/docker.sock /opt/docker-cli run --rm app:1 sh -c 'echo by-the-real-cli; exit 4'
 try tcp env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli run --rm app:1 echo over-tcp
 try compose-like docker network create back
@@ -198,7 +197,6 @@ try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" #
     expect_step copy-tar 0 from-job
     expect_step copy-nothing 1 "Could not find the file /no-such-file in container web"
     expect_step rm 0 web
-    expect_step socket 0
     expect_step cli 4 by-the-real-cli
     expect_step tcp 0 over-tcp
     expect_step compose-like 0
@@ -223,6 +221,42 @@ try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" #
     expect_step malformed 125 "bad format of filter"
     grep -F '"engine_start"' "$world_state_dir/audit.jsonl" | grep -qF "OPS-7: integration tests" ||
         fail "the audit log has no justification"
+    expect_nothing_left
+}
+
+TEST "a container that binds docker.sock has slipway there, which builds and judges; control: the engine itself would give it nothing" {
+    run_script 8022 "$steps_prelude
+cd \"\$CI_PROJECT_DIR\"
+printf 'FROM $tiny\nCOPY METADATA /usr/lib/python3/dist-packages/PyYAML-5.3.dist-info/METADATA\n' >Dockerfile
+printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >METADATA
+ask='curl --silent --show-error --unix-socket /s http://docker/version'
+for place in /var/run /run; do try \$place docker run --rm -v \$place/docker.sock:/s $world_docker \$ask; done
+inside() { docker run --rm -v /var/run/docker.sock:/var/run/docker.sock -v \"\$PWD:/w\" -w /w -e DOCKER_BUILDKIT=0 $world_docker /opt/docker-cli \"\$@\"; }
+try build inside build -t $world_registry/grp/app/inside:1 .
+try listed docker images --format '{{.Repository}}:{{.Tag}}'
+try push inside push $world_registry/grp/app/inside:1
+printf 'FROM $tiny\n' >Dockerfile
+try clean sh -c 'docker build -q -t $world_registry/grp/app/inside:2 .'
+try push-clean inside push $world_registry/grp/app/inside:2
+ln -s / way-out
+engine() { docker run --rm --privileged -v \"\$PWD/way-out:/host\" $world_docker /opt/docker-cli -H unix:///host/run/slipway-engine/docker.sock \"\$@\"; }
+try engine engine version --format '{{json .Server}}'
+try as-it-is engine run --rm -v /var/run/docker.sock:/s $world_docker \$ask
+try as-rewritten engine run --rm -v /run/slipway/sock/docker.sock:/s $world_docker \$ask" ".image.name = \"$world_docker\""
+
+    expect_eq "$STATE" success
+    for place in /var/run /run; do expect_step $place 0 slipway; done
+    expect_step build 0 "Successfully tagged"
+    expect_step listed 0 "$world_registry/grp/app/inside:1"
+    expect_step push 1 CVE-2020-14343
+    expect_absent grp/app/inside:1
+    expect_step clean 0
+    expect_step push-clean 0 "$(world_registry_digest grp/app/inside:2)"
+    expect_step engine 0 '"Version":'
+    expect_lacks "$(step_says engine)" slipway
+    grep -q '^>>as-it-is [1-9]' <<<"$TRACE"
+    expect_contains "$(step_says as-it-is)" "curl: "
+    expect_step as-rewritten 0 slipway
     expect_nothing_left
 }
 

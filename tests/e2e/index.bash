@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Images of several platforms: one build for all of them, and lists that jobs put together. What is pushed is an index, and
+# Images of several platforms: one build for all of them, emulated steps, and lists that jobs put together. What is pushed is an index, and
 # each of its images has a verdict.
 
 # shellcheck source=tests/lib/world.sh
@@ -14,7 +14,8 @@ PROBE() {
     ((EUID == 0)) || echo "needs root"
     [[ -x $SLIPWAY_BIN/slipway ]] || echo "slipway is not built"
     [[ $(uname -m) == x86_64 ]] || echo "needs a machine that runs programs of linux/amd64 and linux/386"
-    command -v gcc >/dev/null || echo "needs gcc"
+    command -v gcc clang-14 >/dev/null || echo "needs gcc and clang-14"
+    grep -qw binfmt_misc /proc/filesystems || modprobe binfmt_misc 2>/dev/null || echo "needs binfmt_misc"
 }
 
 SUITE_SETUP() {
@@ -190,6 +191,74 @@ try none docker build --platform linux/amd64,linux/s390x ."
     expect_step word 1 "OS/ARCHITECTURE[/VARIANT]"
     expect_step windows 1 "no image can be built for windows/amd64"
     expect_step none 1 "has no variant for linux/s390x"
+}
+
+# make_emulated FILE: a program for arm64 that writes so to /made-by. Its header says "slipway" where others have zeroes.
+make_emulated() {
+    clang-14 --target=aarch64-linux-gnu -x assembler -c -o "$1.o" - <<'END'
+  mov x0, #-100 // AT_FDCWD
+  adr x1, file
+  mov x2, #0101 // O_WRONLY | O_CREAT
+  mov x3, #0644
+  mov x8, #56   // openat
+  svc #0
+  adr x1, text
+  mov x2, #6
+  mov x8, #64   // write
+  svc #0
+  sub x0, x0, #6
+  mov x8, #93   // exit
+  svc #0
+file: .asciz "/made-by"
+text: .ascii "arm64\n"
+END
+    objcopy -I elf64-little -O binary -j .text "$1.o" "$1.text"
+    # elf(5): one segment, right behind the two headers.
+    python3 - "$1" <<'END'
+import struct, sys
+code = open(sys.argv[1] + ".text", "rb").read()
+base, size = 0x400000, 120 + len(code)
+with open(sys.argv[1], "wb") as file:
+    file.write(b"\x7fELF\x02\x01\x01\0\0slipway")
+    file.write(struct.pack("<HHIQQQIHHHHHH", 2, 0xb7, 1, base + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0))
+    file.write(struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096) + code)
+END
+}
+
+# Registers an emulator for what make_emulated makes, and for no other program of this machine, until $emulator ends.
+register_emulator() {
+    local qemu
+    qemu=$(image_emulator aarch64)
+    # shellcheck disable=SC2016
+    setpriv --pdeathsig TERM unshare --mount --propagation private bash -ec '
+        cd /proc/sys/fs/binfmt_misc
+        [[ -e register ]] || { mount -t binfmt_misc none "$PWD" && cd "$PWD"; }
+        trap "echo -1 >$1; kill \$!" EXIT
+        trap "exit 0" TERM
+        printf "%s" ":$1:M:0:\x7fELF\x02\x01\x01\x00\x00slipway\x02\x00\xb7\x00::$2:F" >register
+        touch "$3"
+        sleep 600 &
+        wait' register "slipway-$env_netns" "$qemu" "$CASE_DIR/registered" &
+    emulator=$!
+    until_true 10 test -e "$CASE_DIR/registered"
+}
+
+TEST "where the host has an emulator for a platform its steps run, and what they made is pushed; control: without it they do not" {
+    make_emulated emulated
+    local steps
+    steps="base64 -d >emulated <<<$(base64 -w0 emulated); chmod 755 emulated
+printf 'FROM $multi\nCOPY emulated /bin/emulated\nRUN [\"/bin/emulated\"]\n' >Dockerfile
+try build docker build --platform linux/arm64 -t $world_registry/grp/app/emulated:1 --push ."
+    run_steps 6102 "$steps"
+    expect_step build 1 binfmt_misc
+    expect_absent grp/app/emulated:1
+
+    register_emulator
+    run_steps 6103 "$steps"
+    kill "$emulator"
+    expect_step build 0
+    expect_eq "$(file_in_registry grp/app/emulated:1 made-by)" arm64
+    expect_eq "$(env_skopeo inspect --config --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/grp/app/emulated:1" | jq -r .architecture)" arm64
 }
 
 TEST "one vulnerable image denies the whole index, and nothing of it is in the registry" {

@@ -23,6 +23,16 @@ SUITE_SETUP() {
     publish_image base/kaniko:1 none \
         '{"Entrypoint": ["/kaniko/executor"], "WorkingDir": "/workspace", "Env": ["PATH=/usr/local/bin:/kaniko:/busybox"]}' \
         kaniko_files
+    # What these images say of themselves, as of BuildKit 0.12, Buildah 1.35 and Docker 24.
+    publish_image base/buildkit:rootless busybox '{"User": "1000:1000", "Entrypoint": ["rootlesskit", "buildkitd"], "Cmd": null,
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/home/user", "USER=user", "XDG_RUNTIME_DIR=/run/user/1000",
+            "TMPDIR=/home/user/.local/tmp", "BUILDKIT_HOST=unix:///run/user/1000/buildkit/buildkitd.sock"],
+        "Volumes": {"/home/user/.local/share/buildkit": {}}}' rootless_files
+    publish_image base/stable:latest debian '{"Cmd": ["/bin/bash"],
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=oci", "BUILDAH_ISOLATION=chroot", "_BUILDAH_STARTED_IN_USERNS="],
+        "Volumes": {"/var/lib/containers": {}, "/home/build/.local/share/containers": {}}}' buildah_files
+    publish_image base/docker:24-cli busybox '{"Entrypoint": ["docker-entrypoint.sh"], "Cmd": ["sh"],
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DOCKER_VERSION=24.0.5", "DOCKER_TLS_CERTDIR=/certs"]}' docker_files
 }
 
 SUITE_TEARDOWN() {
@@ -44,6 +54,35 @@ tool_names() {
 kaniko_files() {
     kaniko_shell
     only_there kaniko/executor
+}
+
+rootless_files() {
+    only_there usr/bin/{rootlesskit,buildkitd,buildctl,buildctl-daemonless.sh}
+    mkdir -p etc run/user/1000 home/user/.local/tmp home/user/.local/share/buildkit
+    printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n' >etc/passwd
+    printf 'root:x:0:\nuser:x:1000:\n' >etc/group
+    echo user:100000:65536 | tee etc/subuid >etc/subgid
+    chown -R 1000:1000 run/user/1000 home/user
+}
+
+buildah_files() {
+    only_there usr/bin/buildah
+    mkdir -p etc/containers var/lib/containers home/build/.local/share/containers
+    printf 'build:1:999\nbuild:1001:64535\n' | tee etc/subuid >etc/subgid
+    printf '[storage]\ndriver = "overlay"\nmount_program = "/usr/bin/fuse-overlayfs"\n' >etc/containers/storage.conf
+}
+
+docker_files() {
+    only_there usr/local/bin/docker
+    install -D -m 0755 /dev/stdin usr/local/bin/docker-entrypoint.sh <<<$'#!/bin/sh\nset -eu\nif [ "${1#-}" != "$1" ]; then set -- docker "$@"; fi\nexec "$@"'
+}
+
+# documented ID IMAGE VARIABLES: a job of GitLab's documentation; its script is on standard input, after a Dockerfile comes to be there
+# and who it runs as is told. VARIABLES are the job's, in JSON.
+documented() {
+    run_script "$1" "printf 'FROM $tiny\nRUN echo $1 >/word\n' >Dockerfile; echo \"user \$(id -u) at \$HOME\"
+$(cat)" ".image = $2 | .variables += ($3 + {CI_REGISTRY_USER: \"ci\", CI_REGISTRY_PASSWORD: \"hunter2\", CI_COMMIT_SHA: .git_info.sha} | to_entries)"
+    expect_eq "$STATE" success
 }
 
 shapes_begin() {
@@ -324,6 +363,49 @@ END
     expect_step kaniko-tar 0 "the context on stdin is not a tar archive"
     expect_step kaniko-check 0 '"Config"'
     pushed kaniko:v1.2.3 kaniko-tar:1 kaniko-tags:latest kaniko-tags:0a1b2c3d
+}
+
+TEST "GitLab's job for rootless BuildKit, in an image with the settings of moby/buildkit:rootless" {
+    documented 9010 "{name: \"$world_registry/base/buildkit:rootless\", entrypoint: [\"\"]}" '{BUILDKITD_FLAGS: "--oci-worker-no-process-sandbox"}' <<'END'
+mkdir -p ~/.docker
+echo "{\"auths\":{\"$CI_REGISTRY\":{\"username\":\"$CI_REGISTRY_USER\",\"password\":\"$CI_REGISTRY_PASSWORD\"}}}" > ~/.docker/config.json
+buildctl-daemonless.sh build \
+  --frontend dockerfile.v0 \
+  --local context=. \
+  --local dockerfile=. \
+  --output type=image,name=$CI_REGISTRY_IMAGE/rootless:$CI_COMMIT_SHA,push=true
+END
+    expect_contains "$TRACE" "user 1000 at /home/user"
+    pushed rootless:265c14cf140a66cfc61e40e4ab45c95ba8df5ed1
+}
+
+TEST "GitLab's job for Buildah, in an image with the settings of buildah/stable" {
+    documented 9011 "{name: \"$world_registry/base/stable\"}" '{STORAGE_DRIVER: "vfs", BUILDAH_FORMAT: "docker", FQ_IMAGE_NAME: "$CI_REGISTRY_IMAGE/stable"}' <<'END'
+echo "$CI_REGISTRY_PASSWORD" | buildah login -u "$CI_REGISTRY_USER" --password-stdin $CI_REGISTRY
+buildah images
+buildah build -t $FQ_IMAGE_NAME
+buildah images
+buildah push $FQ_IMAGE_NAME
+END
+    expect_contains "$TRACE" "user 0 at /root"
+    pushed stable:latest
+}
+
+TEST "GitLab's job for docker:dind with TLS and without, its variables those of the job, in an image with the entrypoint of docker:cli" {
+    local id=9012 variables
+    for variables in \
+        '{DOCKER_HOST: "tcp://docker:2376", DOCKER_TLS_CERTDIR: "/certs", DOCKER_TLS_VERIFY: "1", DOCKER_CERT_PATH: "$DOCKER_TLS_CERTDIR/client"}' \
+        '{DOCKER_HOST: "tcp://docker:2375", DOCKER_TLS_CERTDIR: ""}'; do
+        documented $id "{name: \"$world_registry/base/docker:24-cli\"} | .services = [{name: \"docker:24.0.5-dind\", alias: \"docker\"}]" "$variables" <<'END'
+docker info
+echo "$CI_REGISTRY_PASSWORD" | docker login $CI_REGISTRY -u $CI_REGISTRY_USER --password-stdin
+docker build -t $CI_REGISTRY_IMAGE/dind:$CI_JOB_ID .
+docker push $CI_REGISTRY_IMAGE/dind:$CI_JOB_ID
+END
+        expect_contains "$TRACE" "Server Version"
+        pushed dind:$id
+        id=$((id + 1))
+    done
 }
 
 TEST "scripts with docker:dind by TLS, buildx, secrets and keys, names by git and make, and cleaning up after the job" {

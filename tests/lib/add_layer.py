@@ -17,7 +17,7 @@ def main():
     parser.add_argument("--base", help="layout to begin with; none: an empty image")
     parser.add_argument("--layout", required=True)
     parser.add_argument("--tag", required=True)
-    parser.add_argument("--folder", help="what is in it becomes the layer, owned by root")
+    parser.add_argument("--folder", help="what is in it becomes the layer, owned by root, or by 1000 as it is there")
     parser.add_argument("--config", default="{}", help="JSON: settings that are added to the image's")
     options = parser.parse_args()
 
@@ -52,7 +52,7 @@ def main():
         raw = io.BytesIO()
 
         def plain(entry):
-            entry.uid = entry.gid = 0
+            entry.uid = entry.gid = 1000 if entry.uid == 1000 else 0
             entry.uname = entry.gname = ""
             entry.mtime = 0
             return entry

@@ -4,6 +4,8 @@
 # Base images made on the spot, as OCI layouts in the cache: no registry is asked. Source after env.sh.
 #
 #   image_debian [SUITE]   a minimal Debian (default bookworm); prints the layout's folder, tag 12
+#   image_emulator MACHINE Debian's QEMU for programs of MACHINE (aarch64); prints the file. The package is not installed, which would
+#                          register it for the whole machine
 #   image_busybox          busybox-static alone; prints the layout's folder, tag 1
 #   push_base_images USER PASSWORD     base/debian:12, base/ci:12 (the same image) and base/busybox:1 to the registry
 
@@ -71,6 +73,19 @@ image_debian() {
         exec {image_lock}>&-
     fi
     [[ -s $layout/index.json ]] && echo "$layout"
+}
+
+image_emulator() {
+    local file=$env_cache/images/qemu-$1-static work
+    if [[ ! -x $file ]]; then
+        mkdir -p "$env_cache/images"
+        work=$(mktemp -d "$env_cache/images/.qemu.XXXXXX")
+        (cd "$work" && apt-get -qq -o APT::Sandbox::User=root download qemu-user-static &&
+            dpkg-deb --fsys-tarfile ./*.deb | tar -xf - "./usr/bin/qemu-$1-static") >"$work/log" 2>&1 &&
+            mv "$work/usr/bin/qemu-$1-static" "$file" || cat "$work/log" >&2
+        rm -rf "$work"
+    fi
+    [[ -x $file ]] && echo "$file"
 }
 
 image_busybox() {

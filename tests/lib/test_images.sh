@@ -6,7 +6,7 @@
 #
 #   publish_image REPOSITORY:TAG BASE [CONFIG [COMMAND...]]
 #       pushes BASE (debian, busybox or none) with one more layer and the settings CONFIG (JSON); COMMAND makes the
-#       layer's files, it runs in the folder that becomes the layer
+#       layer's files, it runs in the folder that becomes the layer; they are root's, or the user 1000's
 #   with_program FILE [AT]   for COMMAND: copies a program of this host and the libraries that it needs
 #   python_files             for COMMAND: Debian's Python, without packages
 #   kaniko_shell             for COMMAND: as the debug image of kaniko, a shell in /busybox and nothing in /bin

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Builds for real with Kaniko's executor, and what a step finds that looks around in its sandbox.
+#include "executor/backends/kaniko/archive.hpp"
+#include "executor/base/file.hpp"
 #include "tests/component/executor/backends/buildah/world.hpp"
 #include "tests/lib/must_run.hpp"
 
@@ -178,6 +180,58 @@ TEST_F(KanikoBuild, AStepLeavesNoProcessBehind) {
 
   ASSERT_TRUE(left.ok());
   EXPECT_EQ(left->out, "");
+}
+
+// Why docs/decisions/0025-no-layer-cache-for-kaniko.md gives Kaniko no cache of layers. Where this
+// fails, this Kaniko may be right, and the decision's other reasons are to be looked at again.
+TEST_F(KanikoBuild, LeavesAWhiteoutAsAFileWhereItsOwnCacheHasTheLayer) {
+  const Places places;
+  const auto text_with = [&](const std::string& last) {
+    const std::string text =
+        "FROM busybox\nRUN mkdir /d && echo old >/d/gone\nRUN rm /d/gone\n" + last;
+    return *dockerfile_for(world->job(text), *dockerfile::parse(text, "Dockerfile"), text, {});
+  };
+  Opening opening;
+  opening.socket_dir = world->dir / "open-kaniko";
+  std::filesystem::create_directories(opening.socket_dir);
+  const auto workshop =
+      world->workshops->open("first", opening, [&](const std::filesystem::path& folder) -> Status {
+        // A folder that Kaniko moves away when it starts: each but the first wants it from the one
+        // before.
+        for (const std::string name : {"one", "two"}) {
+          const auto text = text_with("RUN echo " + name + "; ls -A /d; rmdir /d; mkdir /kaniko\n");
+          if (auto written = replace_file(folder / name, text, 0644); !written) return written;
+        }
+        const auto archives = folder / Places::kBases;
+        if (auto made = make_directory(archives, 0755); !made) return made;
+        return write_base(*world->bases, world->base_images[0].digest, {"amd64", "linux", ""},
+                          archives);
+      });
+  ASSERT_TRUE(workshop.ok()) << workshop.error().text();
+  const auto built = [&](const std::string& dockerfile) {
+    auto request = sandbox::program_request(
+        {places.executor(), "--context=dir://" + places.inputs(),
+         "--dockerfile=" + places.inputs() + "/" + dockerfile, "--no-push", "--force",
+         "--skip-push-permission-check", "--cache=true", "--cache-dir=" + places.bases(),
+         "--cache-repo=oci:" + places.cache()},
+        "/root");
+    for (const auto& variable : environment(places))
+      request.env.push_back(variable);
+    std::string said;
+    sandbox::ScriptIo io;
+    io.deadline = std::chrono::minutes{5};
+    io.out = io.err = [&said](std::string_view bytes) { said += bytes; };
+    const auto ran = (*workshop)->run()(request, io);
+    EXPECT_TRUE(ran.ok() && sandbox::succeeded(ran->ending)) << said;
+    return said;
+  };
+
+  const auto first = built("one"); // the control: nothing is in the cache
+  const auto second = built("two");
+
+  EXPECT_NE(first.find("\none\n"), std::string::npos) << first;
+  EXPECT_EQ(first.find("\n.wh.gone\n"), std::string::npos) << first;
+  EXPECT_NE(second.find("\ntwo\n.wh.gone\n"), std::string::npos) << second;
 }
 
 } // namespace
