@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Tells how two images of OCI layouts differ: names, kinds, modes, owners, xattrs and contents of files, and the
+"""Tells how two images of OCI layouts differ: names, kinds, modes, owners, xattrs, contents and hard links of files, and the
 fields of the config that a container's behaviour depends on. Times, history and the split into layers may differ.
 
   compare_images.py LAYOUT DIGEST LAYOUT DIGEST     prints one difference a line; exit code 1 where there is one
-  compare_images.py --check CASE.json LAYOUT DIGEST the image against what a case of tests/corpus expects
+  compare_images.py --check CASE.json LAYOUT DIGEST the image against what a case of tests/corpus expects; of an index each
 """
 import hashlib
 import io
@@ -30,8 +30,8 @@ class Image:
     def __init__(self, layout, digest):
         self.blobs = Path(layout) / "blobs" / "sha256"
         manifest = self.read(digest)
-        while "manifests" in manifest:
-            manifest = self.read(manifest["manifests"][0]["digest"])
+        if "manifests" in manifest:
+            sys.exit(f"{digest} is an index")
         self.config = self.read(manifest["config"]["digest"])
         self.tree = {}
         for layer in manifest["layers"]:
@@ -54,8 +54,8 @@ class Image:
         added = set()
         for member in archive:
             path = "/" + member.name.strip("/").removeprefix("./").strip("/")
-            if path in ("/", "/."):
-                continue
+            if path == "/.":
+                path = "/"
             folder, _, name = path.rpartition("/")
             if name == OPAQUE:
                 for below in [n for n in self.tree if n.startswith(folder + "/") and n not in added]:
@@ -66,8 +66,9 @@ class Image:
                 continue
             added.add(path)
             if member.islnk():
-                target = "/" + member.linkname.strip("/").removeprefix("./")
-                self.tree[path] = dict(self.tree[target])
+                # The same entry: what makes copies of them is told apart, see hard_links.
+                self.remove(path, True)
+                self.tree[path] = self.tree["/" + member.linkname.strip("/").removeprefix("./")]
                 continue
             kind = KINDS.get(member.type, "other")
             if kind != "folder":
@@ -89,6 +90,13 @@ class Image:
                     entry["xattr " + key[len("SCHILY.xattr."):]] = value
             self.tree[path] = entry
 
+    def hard_links(self):
+        """The names of each file that has more than one, by each of its names."""
+        names = {}
+        for path in sorted(self.tree):
+            names.setdefault(id(self.tree[path]), []).append(path)
+        return {path: ", ".join(group) for group in names.values() if len(group) > 1 for path in group}
+
     def fields(self):
         config = self.config.get("config") or {}
         fields = {name: config.get(name) or None for name in FIELDS}
@@ -101,7 +109,14 @@ class Image:
         return fields
 
 
+def images(layout, digest):
+    document = json.loads((Path(layout) / "blobs" / "sha256" / digest.split(":")[1]).read_bytes())
+    found = [image for entry in document.get("manifests", []) for image in images(layout, entry["digest"])]
+    return found or [Image(layout, digest)]
+
+
 def differences(one, other):
+    left_links, right_links = one.hard_links(), other.hard_links()
     for path in sorted(one.tree.keys() | other.tree.keys()):
         left, right = one.tree.get(path), other.tree.get(path)
         if left is None or right is None:
@@ -112,6 +127,8 @@ def differences(one, other):
         for fact in sorted(left.keys() | right.keys()):
             if fact != "start" and left.get(fact) != right.get(fact):
                 yield f"{path}: {fact} is {left.get(fact)!r} and {right.get(fact)!r}"
+        if left_links.get(path) != right_links.get(path):
+            yield f"{path}: its names are {left_links.get(path)!r} and {right_links.get(path)!r}"
     left, right = one.fields(), other.fields()
     for name in left:
         if left[name] != right[name]:
@@ -125,6 +142,7 @@ def unmet(case, image):
         if found is None:
             yield f"{path}: is not there"
             continue
+        found = {**found, "names": image.hard_links().get(path)}
         facts = {"start": wanted} if isinstance(wanted, str) else wanted
         for fact, value in facts.items():
             if found.get(fact) != value:
@@ -141,7 +159,13 @@ def unmet(case, image):
 def main():
     words = sys.argv[1:]
     if len(words) == 4 and words[0] == "--check":
-        found = list(unmet(json.loads(Path(words[1]).read_text()), Image(words[2], words[3])))
+        case, found = json.loads(Path(words[1]).read_text()), []
+        made = images(words[2], words[3])
+        platforms = [image.config.get("os", "") + "/" + image.config.get("architecture", "") for image in made]
+        if platforms != case.get("platforms", platforms[:1]):
+            found.append(f"is for {', '.join(platforms)}")
+        for image in made:
+            found.extend(unmet(case, image))
     elif len(words) == 4:
         found = list(differences(Image(*words[:2]), Image(*words[2:])))
     else:

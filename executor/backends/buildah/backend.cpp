@@ -114,8 +114,9 @@ private:
     dockerfile::Scope scope;
     scope.build_args = job_.build_args;
     scope.target = job_.target;
-    if (Status known = check_dockerfile(file_, backend_.program_, scope, shells); !known)
-      return known;
+    if (backend_.program_.is_checked)
+      if (Status known = check_dockerfile(file_, backend_.program_, scope, shells); !known)
+        return known;
     auto text = dockerfile_for(job_, file_, text_, bases_);
     if (!text) return std::move(text).error();
     text_ = *std::move(text);

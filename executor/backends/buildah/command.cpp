@@ -87,10 +87,9 @@ constexpr Since kFlags[] = {
     {"RUN", "device", {}},        {"COPY", "link", {1, 44}},
     {"COPY", "parents", {1, 40}}, {"COPY", "exclude", {1, 37}},
     {"ADD", "link", {1, 44}},     {"ADD", "exclude", {1, 37}},
-    {"ADD", "checksum", {1, 33}}, {"ADD", "keep-git-dir", {1, 38}},
+    {"ADD", "checksum", {1, 33}}, {"ADD", "keep-git-dir", {}},
     {"ADD", "unpack", {}},        {"HEALTHCHECK", "start-interval", {1, 44}}};
 constexpr Version kHeredocs{1, 33};
-constexpr Version kGitSources{1, 38};
 constexpr Version kLeast{1, 28};
 
 bool is_git_source(const std::string& word) {
@@ -118,10 +117,10 @@ std::string unknown_to(const Version& engine, const dockerfile::Instruction& ins
     needed = {};
     return "--chmod=" + mode->value;
   }
-  if (instruction.name == "ADD" && engine < kGitSources && instruction.words.size() > 1 &&
+  if (instruction.name == "ADD" && instruction.words.size() > 1 &&
       std::any_of(instruction.words.begin(), instruction.words.end() - 1, is_git_source)) {
-    needed = kGitSources;
-    return "ADD of a git repository (it would add a web page instead)";
+    needed = {};
+    return "ADD of a git repository (it would add a web page instead, or its .git too)";
   }
   return "";
 }

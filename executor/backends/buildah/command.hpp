@@ -31,6 +31,8 @@ struct Program {
   std::string version;                   ///< as it says itself: "1.28.2"
   Version engine;                        ///< the Buildah that it is or carries
   bool layers = false; ///< a layer for each step, and a cache of them: Podman's default
+  /// check_dockerfile is asked. False only where a test records what it keeps from happening.
+  bool is_checked = true;
 };
 
 /// "buildah version 1.28.2 (…)" or "podman version 4.3.1". Errors: misconfigured (other words; a

@@ -102,7 +102,7 @@ INSTANTIATE_TEST_SUITE_P(Row, WhoHas,
                              Who{"copy-from-digest", "bkfcd"},
                              Who{"add-url", "b84kfd"},
                              Who{"add-checksum", "b4d"},
-                             Who{"add-git", "b4d"},
+                             Who{"add-git", "bd"},
                              Who{"add-keep-git-dir", "bd"},
                              Who{"add-unpack", "bd"},
                              Who{"add-archive", "bcd"},
@@ -211,8 +211,8 @@ TEST(Capabilities, WordsOfTheTableAreTheWordsOfDescriptors) {
 TEST(Capabilities, PodmanIsJudgedByItsBuildah) {
   EXPECT_FALSE(can(backend("podman", "4.7.2"), Feature::run_heredoc).can);
   EXPECT_TRUE(can(backend("podman", "4.8.0"), Feature::run_heredoc).can);
-  EXPECT_FALSE(can(backend("podman", "5.2.1"), Feature::add_git).can);
-  EXPECT_TRUE(can(backend("podman", "5.3.0"), Feature::add_git).can);
+  EXPECT_FALSE(can(backend("podman", "5.1.2"), Feature::copy_exclude).can);
+  EXPECT_TRUE(can(backend("podman", "5.2.0"), Feature::copy_exclude).can);
   EXPECT_EQ(can(backend("podman", "4.3.1"), Feature::run_heredoc).otherwise,
             "podman 4.3.1 refuses it");
 }

@@ -196,27 +196,13 @@ public:
         {"4.3.1", "5.0.0", "5.8.2"},
         {"v1.24.0", "v1.28.3"},
         {"20.10.24+dfsg1", "28.5.2", "29.1.0", "unknown"}};
-    static const std::vector<const char*> kTraits{"shell",
-                                                  "healthcheck",
-                                                  "onbuild",
-                                                  "network-none",
-                                                  "workdir-made",
-                                                  "docker-ignore-file",
-                                                  "fork",
-                                                  "buildkit",
-                                                  "copy-as-root",
-                                                  "expand-heredoc",
-                                                  "root-owned-context",
-                                                  "run-honor-group",
-                                                  "volume-no-mkdir",
-                                                  "scoped-dockerignore"};
     std::vector<backends::Descriptor> list;
     for (std::size_t i = 0; i < kVersions.size(); ++i) {
       if (one_in(3)) continue;
       auto descriptor =
           backend(backend_names()[i].c_str(), kVersions[i][below(kVersions[i].size())]);
-      for (const char* trait : kTraits)
-        if (one_in(2)) descriptor.capabilities.insert(trait);
+      for (const std::string_view trait : traits())
+        if (one_in(2)) descriptor.capabilities.emplace(trait);
       list.push_back(std::move(descriptor));
     }
     std::shuffle(list.begin(), list.end(), engine_);

@@ -8,6 +8,7 @@
 
 #include <pwd.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +26,44 @@ std::string environment(const char* name) {
 }
 
 } // namespace
+
+WebServer::WebServer(sandbox::Engine engine, fs::path folder)
+    : stop_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)}, runner_{stop_.get()},
+      podman_{[&] {
+                engine.deadline = 30min;
+                return engine;
+              }(),
+              runner_},
+      thread_{[this, folder = std::move(folder)] {
+        (void)podman_.unshare(
+            {"/bin/sh", "-ec",
+             "/usr/sbin/ip address replace 192.0.2.80/32 dev lo\n"
+             "exec /usr/bin/python3 \"$1\" --smart --listen 192.0.2.80:80 --root \"$2\"",
+             "sh", std::string{SLIPWAY_SOURCE_DIR} + "/tests/lib/git_server.py", folder.string()},
+            "", true);
+      }} {}
+
+WebServer::~WebServer() {
+  (void)::eventfd_write(stop_.get(), 1);
+  thread_.join();
+}
+
+std::string WebServer::await() {
+  process::LocalRunner runner;
+  sandbox::Podman podman{podman_.engine(), runner};
+  const auto tried = podman.unshare({"/usr/bin/python3", "-c",
+                                     "import socket, time\n"
+                                     "for left in range(200, -1, -1):\n"
+                                     "    try:\n"
+                                     "        socket.create_connection(('192.0.2.80', 80), 5)\n"
+                                     "        break\n"
+                                     "    except OSError:\n"
+                                     "        if not left: raise\n"
+                                     "        time.sleep(0.1)\n"},
+                                    "", true);
+  if (!tried) return tried.error().text();
+  return process::succeeded(tried->ending) ? "" : "the web server does not answer: " + tried->err;
+}
 
 std::string World::why_not() {
   if (::geteuid() == 0) return "runs as an unprivileged user only: tests/lib/as-user";
@@ -114,6 +153,50 @@ void World::make_bases() {
   twin("busybox:latest", "WorkingDir", "/");
   twin("onb:1", "OnBuild", {"RUN echo ran > /onbuild"});
   twin("shell:1", "Shell", {"/bin/sh", "-e", "-c"});
+
+  // One with another layer, whose files have extended attributes.
+  process::Command attributes;
+  attributes.argv = {"/usr/bin/python3",
+                     std::string{SLIPWAY_SOURCE_DIR} + "/tests/lib/attribute_layer.py"};
+  const auto layer = runner.run(attributes);
+  ASSERT_TRUE(layer.ok() && process::succeeded(layer->ending));
+  const auto changed = [&](const oci::Digest& from, auto change) {
+    auto document = nlohmann::json::parse(*bases->read_blob(from, oci::kMaxManifestBytes));
+    auto facts = nlohmann::json::parse(
+        *bases->read_blob(*oci::Digest::parse(document["config"]["digest"].get<std::string>()),
+                          oci::kMaxConfigBytes));
+    change(document, facts);
+    const auto text = facts.dump();
+    document["config"]["digest"] = bases->write_blob(text)->str();
+    document["config"]["size"] = text.size();
+    return std::pair{*bases->write_blob(document.dump()), document.dump().size()};
+  };
+  const auto plain = base_images.front().digest;
+  const auto noted = changed(plain, [&](auto& document, auto& facts) {
+    const auto digest = bases->write_blob(layer->out)->str();
+    document["layers"].push_back({{"mediaType", "application/vnd.oci.image.layer.v1.tar"},
+                                  {"digest", digest},
+                                  {"size", layer->out.size()}});
+    facts["rootfs"]["diff_ids"].push_back(digest);
+    facts["history"].push_back({{"created", "2026-01-01T00:00:00Z"}, {"created_by", "attributes"}});
+  });
+  base_images.push_back({"attributes:1", noted.first});
+  // And an index of images for two platforms, of which one cannot be run here.
+  const auto other = changed(plain, [](auto&, auto& facts) { facts["architecture"] = "arm64"; });
+  const auto bytes = bases->read_blob(plain, oci::kMaxManifestBytes)->size();
+  const auto entry = [](const oci::Digest& digest, std::size_t size, const char* architecture) {
+    return nlohmann::json{{"mediaType", "application/vnd.oci.image.manifest.v1+json"},
+                          {"digest", digest.str()},
+                          {"size", size},
+                          {"platform", {{"os", "linux"}, {"architecture", architecture}}}};
+  };
+  base_images.push_back(
+      {"both:1",
+       *bases->write_blob(nlohmann::json{
+           {"schemaVersion", 2},
+           {"mediaType", "application/vnd.oci.image.index.v1+json"},
+           {"manifests", {entry(plain, bytes, "amd64"), entry(other.first, other.second, "arm64")}}}
+                              .dump())});
 }
 
 void World::start() {
@@ -143,15 +226,18 @@ void World::start() {
 buildkit::BuilderConfig World::builder_config() const {
   buildkit::BuilderConfig builder;
   builder.state_dir = dir / "builders";
-  const auto tools = environment("SLIPWAY_BUILDKIT_TOOLS");
-  builder.tools_dir = tools.empty() ? dir / "conf" : fs::path{tools};
+  builder.tools_dir = buildkit_tools().empty() ? dir / "conf" : buildkit_tools();
   builder.owner = config.owner;
   builder.slots = config.slots;
   return builder;
 }
 
+fs::path World::buildkit_tools() {
+  return environment("SLIPWAY_BUILDKIT_TOOLS");
+}
+
 BuildBackend* World::buildkit() {
-  if (environment("SLIPWAY_BUILDKIT_TOOLS").empty()) return nullptr;
+  if (buildkit_tools().empty()) return nullptr;
   if (buildkit_) return buildkit_.get();
   builders_ = std::make_unique<buildkit::BuilderPool>(builder_config(), *podman, clock);
   auto acquired = builders_->acquire("first");
@@ -183,16 +269,17 @@ void World::write(const std::string& path, const std::string& text) {
 
 void World::bring(const fs::path& from, const std::string& to) {
   process::Command pack;
-  pack.argv = {"/usr/bin/tar", "-C", from.string(), "-cf", "-", "."};
+  pack.argv = {"/usr/bin/tar", "--xattrs", "-C", from.string(), "-cf", "-", "."};
   const auto packed = runner.run(pack);
   ASSERT_TRUE(packed.ok() && process::succeeded(packed->ending));
   const sandbox::BuildClock quick{nullptr, 60s};
   const auto done = sandbox::read_program(
       client(),
-      sandbox::program_request({"/bin/sh", "-ec",
-                                R"(umask 022; rm -rf "$1"; mkdir -p "$1"; exec tar -C "$1" -xf -)",
-                                "sh", to},
-                               "/"),
+      sandbox::program_request(
+          {"/bin/sh", "-ec",
+           R"(umask 022; rm -rf "$1"; mkdir -p "$1"; exec tar --xattrs --xattrs-include="*" -C "$1" -xf -)",
+           "sh", to},
+          "/"),
       1000, quick, {packed->out});
   ASSERT_TRUE(done.ok()) << done.error().text();
 }
@@ -210,7 +297,7 @@ BuildJob World::job(const std::string& dockerfile) {
   one.context_key = "context-7";
   one.dockerfile_dir = "/builds/app";
   one.dockerfile_name = "Dockerfile";
-  one.bases = base_images;
+  one.bases.assign(base_images.begin(), base_images.begin() + 3);
   one.progress = [this](std::string_view text) {
     const std::lock_guard guard{saying};
     said += text;
@@ -223,12 +310,13 @@ BuildJob World::job(const std::string& dockerfile) {
 }
 
 std::unique_ptr<BuildahBackend> World::backend(Tool tool, const std::string& store,
-                                               const fs::path& path) {
+                                               const fs::path& path, bool is_checked) {
   auto program = probe(runner, tool,
                        !path.empty()          ? path
                        : tool == Tool::podman ? "/usr/bin/podman"
                                               : "/usr/bin/buildah");
   EXPECT_TRUE(program.ok()) << program.error().text();
+  program->is_checked = is_checked;
   auto& stores = path.empty() ? *pool : *newer_pool;
   const OpenWorkshop open = [this, store, &stores](bool network, const sandbox::BuildClock& build,
                                                    const std::function<void()>& waiting) {
@@ -244,6 +332,10 @@ std::unique_ptr<BuildahBackend> World::backend(Tool tool, const std::string& sto
 
 Result<Built> World::build(const BuildJob& one, Tool tool) {
   return backend(tool)->build(one, *result);
+}
+
+Result<Built> World::build_unchecked(const BuildJob& one, Tool tool, const fs::path& program) {
+  return backend(tool, program.empty() ? "first" : "newer", program, false)->build(one, *result);
 }
 
 fs::path World::newer_buildah() {

@@ -13,6 +13,7 @@
 #include "executor/backends/kaniko/backend.hpp"
 #include "executor/backends/kaniko/pool.hpp"
 #include "executor/base/clock.hpp"
+#include "executor/base/unique_fd.hpp"
 #include "executor/oci/layout.hpp"
 #include "executor/process/process.hpp"
 #include "executor/sandbox/sandbox.hpp"
@@ -22,9 +23,28 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace slipway::backends::buildah {
+
+/// tests/lib/git_server.py at http://192.0.2.80/, in the network namespace of a user's Podman
+/// bridges: until it is destroyed. Something has to keep that namespace meanwhile (a builder).
+class WebServer {
+public:
+  WebServer(sandbox::Engine engine, std::filesystem::path folder);
+  ~WebServer();
+  WebServer(const WebServer&) = delete;
+  WebServer& operator=(const WebServer&) = delete;
+  /// Waits until it answers; "" or why it does not.
+  std::string await();
+
+private:
+  UniqueFd stop_;
+  process::LocalRunner runner_;
+  sandbox::Podman podman_;
+  std::thread thread_;
+};
 
 class World {
 public:
@@ -46,8 +66,12 @@ public:
   /// A job on /builds/app, whose Dockerfile this is, with the bases "busybox", "onb:1", "shell:1".
   BuildJob job(const std::string& dockerfile);
   std::unique_ptr<BuildahBackend> backend(Tool tool, const std::string& store = "first",
-                                          const std::filesystem::path& program = {});
+                                          const std::filesystem::path& program = {},
+                                          bool is_checked = true);
   Result<Built> build(const BuildJob& job, Tool tool = Tool::buildah);
+  /// Without the backend's own refusals: what would come of it. `program`: newer_buildah().
+  Result<Built> build_unchecked(const BuildJob& job, Tool tool,
+                                const std::filesystem::path& program = {});
   /// The Buildah of its Go module, newer than the distribution's.
   static std::filesystem::path newer_buildah();
   Result<Built> build_with_newer(const BuildJob& job);
@@ -60,6 +84,8 @@ public:
   Result<Built> build_with_dind(const BuildJob& job, const std::filesystem::path& folder = {});
   /// The folder of a dockerd of its Go module, newer than the distribution's; "" = there is none.
   static std::filesystem::path newer_dockerd();
+  /// Where this machine has BuildKit's tools; "" where it has none.
+  static std::filesystem::path buildkit_tools();
   /// Started by the first call; null where there are no tools of BuildKit.
   BuildBackend* buildkit();
   buildkit::BuilderConfig builder_config() const;
@@ -75,6 +101,7 @@ public:
   std::unique_ptr<kaniko::WorkshopPool> workshops;
   std::unique_ptr<oci::Layout> bases;
   std::unique_ptr<oci::Layout> result;
+  /// Those three, then "attributes:1" and "both:1": tests/corpus/README.md.
   std::vector<BaseImage> base_images;
   std::string volume;
   std::string sandbox_name;
