@@ -2,6 +2,7 @@
 #include "executor/leaks/search.hpp"
 
 #include "executor/leaks/matcher.hpp"
+#include "executor/leaks/read_ahead.hpp"
 #include "executor/oci/layer.hpp"
 
 #include <archive.h>
@@ -323,31 +324,50 @@ private:
 
   // ---- layers
 
-  // One pass serves the verifier too, who would have to expand the layer again.
+  // One pass serves the verifier too, who would have to expand the layer again. Reading, expanding
+  // and hashing have a thread of their own: they take longer than the search does.
   Status layer(const oci::Layout& layout, oci::Compression packing) {
     auto raw = Matcher::Stream::open(matcher_);
     if (!raw) return std::move(raw).error();
     Matches matches;
     const bool packed = packing != oci::Compression::none;
-    auto reader = oci::LayerReader::open(
-        layout, task_.blob, packing, most_, [&](std::string_view bytes) -> Status {
-          report_.bytes += bytes.size();
-          // A header of gzip and a skippable frame of zstd have room for words of their own.
-          if (!packed) return {};
-          return raw->feed(bytes, [&](const auto& m) { matches.push_back(m); });
-        });
-    if (!reader) return std::move(reader).error();
+    std::optional<oci::LayerContent> read;
+    ReadAhead ahead{[&](const ReadAhead::Put& put) -> Status {
+      auto reader = oci::LayerReader::open(
+          layout, task_.blob, packing, most_, [&](std::string_view bytes) -> Status {
+            // A header of gzip and a skippable frame of zstd have room for words of their own.
+            return packed ? put(ReadAhead::Kind::packed, bytes) : Status{};
+          });
+      if (!reader) return std::move(reader).error();
+      for (;;) {
+        auto bytes = reader->next();
+        if (!bytes) return std::move(bytes).error();
+        if (bytes->empty()) break;
+        if (auto taken = put(ReadAhead::Kind::expanded, *bytes); !taken) return taken;
+      }
+      read = reader->content();
+      return {};
+    }};
+    if (auto started = ahead.start(); !started) return started;
     const Source content = [&]() -> Result<std::string_view> {
-      auto bytes = reader->next();
-      if (bytes && packed) report_.bytes += bytes->size();
-      return bytes;
+      for (;;) {
+        auto part = ahead.next();
+        if (!part) return std::move(part).error();
+        if (!*part) return std::string_view{};
+        const auto bytes = (*part)->bytes;
+        report_.bytes += bytes.size();
+        if ((*part)->kind == ReadAhead::Kind::expanded) return bytes;
+        auto fed = raw->feed(bytes, [&](const auto& m) { matches.push_back(m); });
+        if (!fed) return std::move(fed).error();
+      }
     };
     auto walked = walk_tar(content, "", true, true);
     found_packed(matches);
     if (!walked) return walked;
-    const auto read = reader->content();
-    if (layers_ != nullptr) layers_->note(task_.blob, read);
-    if (task_.diff_id && read.diff_id != *task_.diff_id)
+    // The walk goes to the end of its source.
+    if (!read) return Error{ErrorKind::internal, "the layer was not read to its end", "", {}};
+    if (layers_ != nullptr) layers_->note(task_.blob, *read);
+    if (task_.diff_id && read->diff_id != *task_.diff_id)
       return bad("does not expand to what the image config says");
     return {};
   }

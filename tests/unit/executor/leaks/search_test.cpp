@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/base/base64.hpp"
 #include "executor/base/file.hpp"
+#include "executor/leaks/read_ahead.hpp"
 #include "executor/leaks/search.hpp"
 #include "tests/fakes/packed.hpp"
 
@@ -300,6 +301,59 @@ TEST_F(Leaks, ALayerThatIsNotWhatItSaysIsNotSearchedAndSaysSo) {
   ASSERT_EQ(cut.not_searched.size(), 1U);
   const auto empty = report_of(PackedImage{.layers = {{std::string(1024, '\0'), "gzip"}}});
   EXPECT_TRUE(empty.not_searched.empty()) << empty.not_searched[0];
+}
+
+// ---- two threads: one reads, one searches
+
+TEST_F(Leaks, AreFoundAcrossTheEndsOfTheBuffersBetweenReaderAndSearch) {
+  constexpr auto kBuffer = ReadAhead::kBufferBytes;
+  for (const auto end :
+       {kBuffer, ReadAhead::kBuffers * kBuffer, 3 * ReadAhead::kBuffers * kBuffer}) {
+    const auto content = fakes::random_bytes(end - 512 - kToken.size() / 2, 11) + kToken +
+                         fakes::random_bytes(2 * kBuffer, 12);
+    for (const auto* packing : {"", "gzip", "zstd"})
+      EXPECT_EQ(only_hit(tar_of({{"first", content}, {"next", "x"}}), packing), "first (as it is)")
+          << end << " " << packing;
+  }
+}
+
+TEST_F(Leaks, InALayerThatIsTornAreFoundUpToThereAndItIsSaid) {
+  const auto large = fakes::random_bytes(3 * ReadAhead::kBuffers * ReadAhead::kBufferBytes, 13);
+  const auto tar = tar_of({{"first", kToken}, {"second", large}, {"third", large}});
+  for (const auto* packing : {"gzip", "zstd"}) {
+    const PackedImage image{.layers = {{tar_of({{"a", "x"}}), packing}}};
+    auto tree = *oci::read_tree(layout_, image.write(layout_));
+    auto torn = packed(tar, packing);
+    torn.resize(torn.size() / 2);
+    auto& layer = tree.images[0].manifest.layers[0];
+    layer.digest = *layout_.write_blob(torn);
+    layer.size = torn.size();
+
+    auto report = search().search(layout_, tree);
+
+    ASSERT_TRUE(report.ok());
+    ASSERT_EQ(report->hits.size(), 1U) << packing;
+    EXPECT_EQ(report->hits[0].place, "first");
+    ASSERT_EQ(report->not_searched.size(), 1U) << packing;
+    EXPECT_NE(report->not_searched[0].find("ends in the middle of the"), std::string::npos)
+        << report->not_searched[0];
+  }
+}
+
+TEST_F(Leaks, WhereTheSearchEndsEarlyTheReaderEndsToo) {
+  max_layer_bytes_ = 16UL << 20;
+  // Far more than the buffers hold, behind what ends the search.
+  const auto rest = fakes::random_bytes(12UL << 20, 17);
+  const auto bomb = packed(std::string(17UL << 20, 'a'), "gzip");
+  for (const auto* packing : {"", "zstd"}) {
+    const auto report = report_of(PackedImage{
+        .layers = {{tar_of({{"bomb.gz", bomb}, {"rest", rest}, {"last", kToken}}), packing}}});
+    EXPECT_TRUE(report.hits.empty()) << "what is not searched is said instead";
+    ASSERT_EQ(report.not_searched.size(), 1U) << packing;
+    EXPECT_NE(report.not_searched[0].find("archives that expand to more"), std::string::npos);
+    // The control: nothing ends it early.
+    EXPECT_EQ(only_hit(tar_of({{"rest", rest}, {"last", kToken}}), packing), "last (as it is)");
+  }
 }
 
 TEST_F(Leaks, BytesThatChangedUnderTheirDigestAreNoticed) {
