@@ -32,7 +32,8 @@ public:
   std::map<std::string, Json> volumes;
   std::vector<sandbox::ApiRequest> asked;
   std::vector<std::string> removed; ///< names, in order
-  std::int64_t pid = 1;             ///< of every container
+  /// Of every container: above what the kernel gives, as one that has ended already. proc(5).
+  std::int64_t pid = (1L << 22) + 1;
   /// Answers instead of the fake where it returns something.
   std::function<std::optional<sandbox::ApiAnswer>(const sandbox::ApiRequest&)> instead;
   std::function<void(const std::string& name)> on_start;

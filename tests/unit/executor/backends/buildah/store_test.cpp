@@ -39,7 +39,6 @@ protected:
     sandbox::Engine engine;
     engine.runtime_dir = dir_;
     api_ = std::make_shared<fakes::FakePodmanApi>();
-    api_->pid = ::getpid();
     api_->on_start = [this](const std::string& container) { be_init_of(container); };
     podman_ = std::make_unique<sandbox::Podman>(engine, runner_, api_);
   }
