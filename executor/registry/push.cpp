@@ -390,6 +390,9 @@ Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials:
     for (const auto& entry : blobs.entries()) {
       const auto& subject = entry.blob;
       if (!entry.is_image && subject.digest != root.digest) continue;
+      // A signature is good for as long as its key: there is none without a pass that lives.
+      if (auto status = permit.check(clock_); !status)
+        return std::move(status).error().in("signing " + subject.digest.str());
       auto attachments = before_tags(subject.digest);
       if (!attachments) return std::move(attachments).error().in("signing " + subject.digest.str());
       for (const auto& attachment : *attachments) {

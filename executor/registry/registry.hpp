@@ -90,7 +90,7 @@ public:
 
   /// Blobs first, then manifests by digest (children before their index), a check that the root is
   /// there, what `before_tags` makes about it, then the tags. Only the permit's digest, only to the
-  /// permit's repository. Nothing of the image is parsed:
+  /// permit's repository, and nothing more once the permit is over. Nothing of the image is parsed:
   /// `blobs` says what is sent, each with its digest computed on the way. Errors: those of
   /// `before_tags`; denied; bad_input (blob bytes are not what the list says); unavailable,
   /// timed_out; misconfigured.

@@ -746,6 +746,96 @@ TEST_F(Worker, StopsMintingWhenThePassEndsDuringThePush) {
   EXPECT_TRUE(registry_.manifests.empty());
 }
 
+TEST_F(Worker, WithAPassThatEndsDuringThePushNothingMoreIsSent) {
+  const auto root = fakes::write_image(layout_, {100, 200, 300}, 60);
+  const auto order = order_in(dir_.path(), runner_);
+  enum class Login { basic, anonymous, token };
+  struct Row {
+    const char* name;
+    Login login;
+    const char* at;     ///< the hour passes with a PUT whose URL has this
+    std::size_t before; ///< of such PUTs, one that the registry still takes
+    bool is_signed;
+  };
+  const std::string by_digest = "/manifests/" + root.str();
+  const Row rows[] = {
+      {"a blob, Basic", Login::basic, "/blobs/", 2, false},
+      {"a blob, anonymous", Login::anonymous, "/blobs/", 2, false},
+      {"the manifest, Basic", Login::basic, by_digest.c_str(), 0, false},
+      {"the manifest, anonymous", Login::anonymous, by_digest.c_str(), 0, false},
+      {"the manifest, a token that lives on", Login::token, by_digest.c_str(), 0, false},
+      {"the manifest, before signing", Login::basic, by_digest.c_str(), 0, true},
+      {"a signature", Login::basic, "/manifests/sha256-", 0, true},
+      {"a tag of two", Login::anonymous, "/manifests/v1", 0, false},
+  };
+  for (const auto& row : rows) {
+    for (const auto life : {1h, 3h}) { // the longer one is the control
+      registry_ = FakeRegistry{};
+      registry_.basic_only = row.login == Login::basic;
+      registry_.anonymous = row.login == Login::anonymous;
+      registry_.token_seconds = 86400;
+      auto request = push_of(root);
+      request.registry.basic_auth = true;
+      request.registry.max_token_seconds = 86400;
+      request.tags = {"v1", "v2"};
+      request.pass_expires_at = rfc3339(clock_.now() + life);
+      if (row.is_signed) request.signing = order;
+      std::size_t puts = 0;
+      bool is_late = false;
+      std::size_t sent_late = 0;
+      registry_.fault = [&](const http::Request& sent) -> std::optional<Result<http::Response>> {
+        if (is_late && sent.method != "DELETE") ++sent_late;
+        if (sent.method == "PUT" && sent.url.target.find(row.at) != std::string::npos &&
+            puts++ == row.before && !is_late) {
+          clock_.advance(3601s);
+          is_late = true;
+        }
+        return std::nullopt;
+      };
+
+      const auto answer = serve(std::move(request));
+
+      EXPECT_TRUE(is_late) << row.name;
+      EXPECT_EQ(answer.ok, life == 3h) << row.name << ": " << answer.what;
+      EXPECT_EQ(registry_.manifests.count("grp/app:v2"), life == 3h ? 1U : 0U) << row.name;
+      if (life == 3h) {
+        EXPECT_GT(sent_late, 0U) << row.name;
+        continue;
+      }
+      EXPECT_EQ(answer.kind, "denied") << row.name;
+      EXPECT_NE(answer.what.find("the scan's pass ended at"), std::string::npos) << answer.what;
+      EXPECT_EQ(sent_late, 0U) << row.name;
+    }
+  }
+}
+
+TEST_F(Worker, MakesNoSignatureWithoutAPassThatLives) {
+  const auto root = fakes::write_image(layout_, {100}, 61);
+  registry_.anonymous = true;
+  auto tokens = credentials::TokenClient::load(access(), registry_, clock_);
+  const auto blobs = *registry::BlobList::from(fakes::blobs_to_push(layout_, root), root);
+  for (const auto passes : {3601s, 3599s}) { // the shorter one is the control
+    auto permit = *credentials::PushPermit::from(push_of(root), clock_);
+    bool asked = false;
+    registry_.fault = [&](const http::Request& sent) -> std::optional<Result<http::Response>> {
+      if (sent.method == "HEAD" && sent.url.target.find("/manifests/") != std::string::npos)
+        clock_.advance(passes);
+      return std::nullopt;
+    };
+    const auto sign = [&](const oci::Digest&) -> Result<std::vector<registry::Attachment>> {
+      asked = true;
+      return std::vector<registry::Attachment>{};
+    };
+    registry::Registry registry{registry_, *tokens, clock_,
+                                "grp/app", pacing_, [](const std::string&) {}};
+
+    const auto pushed = registry.push(layout_, permit, blobs, {}, {}, sign);
+
+    EXPECT_EQ(pushed.ok(), passes == 3599s);
+    EXPECT_EQ(asked, passes == 3599s);
+  }
+}
+
 TEST_F(Worker, ParsesNothingOfTheImage) {
   const auto layer = *layout_.write_blob("a layer");
   const auto child = *layout_.write_blob("{]");
