@@ -39,4 +39,12 @@ Result<PushPermit> PushPermit::from(const engine_api::PushRequest& request, cons
   return PushPermit{*std::move(root), request.registry.host, request.repository, expires_at};
 }
 
+Status PushPermit::check(const Clock& clock) const {
+  if (clock.now() < expires_at_) return {};
+  return Error{ErrorKind::denied,
+               "the scan's pass ended at " + rfc3339(expires_at_) + " during the push",
+               "push again: the image is scanned anew",
+               {}};
+}
+
 } // namespace slipway::credentials

@@ -22,6 +22,9 @@ public:
   const std::string& host() const noexcept { return host_; }
   const std::string& repository() const noexcept { return repository_; } ///< "grp/app"
   WallTime expires_at() const noexcept { return expires_at_; }
+  /// To be asked before whatever the permit is for: a push may go on for longer than its pass.
+  /// Errors: denied (it is over).
+  Status check(const Clock& clock) const;
 
 private:
   PushPermit(oci::Digest digest, std::string host, std::string repository, WallTime expires_at)

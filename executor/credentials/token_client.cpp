@@ -132,12 +132,7 @@ Secret basic_authorization(std::string_view username, const Secret& password) {
 Result<Credential> TokenClient::mint_push(const std::vector<Challenge>& challenges,
                                           const PushPermit& permit,
                                           const std::vector<std::string>& mount_from) const {
-  if (clock_->now() >= permit.expires_at()) {
-    return Error{ErrorKind::denied,
-                 "the scan's pass ended at " + rfc3339(permit.expires_at()) + " during the push",
-                 "push again: the image is scanned anew",
-                 {}};
-  }
+  if (auto status = permit.check(*clock_); !status) return std::move(status).error();
   std::vector<std::string> scopes{"repository:" + permit.repository() + ":pull,push"};
   for (const auto& source : mount_from)
     scopes.push_back("repository:" + source + ":pull");

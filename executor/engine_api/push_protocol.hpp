@@ -58,13 +58,30 @@ struct SigningOrder {
   bool as_simple = false;  ///< … or in the older form, under a tag of its own
 };
 
-/// Upload of a judged tree: everything below `root_digest` in the layout.
+/// A push of more blobs is refused.
+constexpr std::size_t kMaxPushBlobs = 16384;
+/// Bytes of one request's frame; a list of kMaxPushBlobs fits.
+constexpr std::size_t kMaxWorkerRequestBytes = 4UL << 20;
+
+/// One blob of a judged tree.
+struct PushBlob {
+  std::string digest;
+  std::uint64_t size = 0;
+  std::string media_type;   ///< of a manifest or an index; of others it plays no part
+  bool is_manifest = false; ///< a manifest or an index
+  bool is_image = false;    ///< an image of an index: it is signed too, where the push is
+};
+
+/// Upload of a judged tree: of `blobs` from the layout. Whoever asks has read the tree, so that who
+/// holds the credential need not.
 struct PushRequest {
   RegistryAccess registry;
   std::string repository;        ///< "grp/app"
   std::vector<std::string> tags; ///< set after the manifest is there by digest; may be empty
   std::string layout_dir;
   std::string root_digest;
+  /// Each once, children before their parents, the root last.
+  std::vector<PushBlob> blobs;
   std::string pass_digest; ///< ScanPass::digest(): must equal root_digest
   std::string pass_repository;
   std::string pass_expires_at; ///< RFC 3339

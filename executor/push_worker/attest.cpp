@@ -5,7 +5,6 @@
 #include "executor/push_worker/programs.hpp"
 #include "executor/signing/statement.hpp"
 
-#include <algorithm>
 #include <utility>
 
 namespace slipway::push_worker {
@@ -25,18 +24,14 @@ Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest
 
 Result<std::vector<registry::Attachment>>
 attest(const oci::Digest& subject, const credentials::PushPermit& permit,
-       const engine_api::SigningOrder& order, const oci::Layout& layout, signing::Signer& signer) {
+       const registry::BlobList& blobs, const engine_api::SigningOrder& order,
+       const oci::Layout& layout, signing::Signer& signer) {
   const bool is_root = subject == permit.digest();
-  if (!is_root) {
-    auto tree = oci::read_tree(layout, permit.digest());
-    if (!tree) return std::move(tree).error().in("reading what is signed");
-    if (std::none_of(tree->images.begin(), tree->images.end(),
-                     [&](const auto& image) { return image.descriptor.digest == subject; })) {
-      return Error{ErrorKind::denied,
-                   "no permit to sign " + subject.str() + ": it is for " + permit.digest().str(),
-                   "",
-                   {}};
-    }
+  if (!is_root && !blobs.is_signed(subject)) {
+    return Error{ErrorKind::denied,
+                 "no permit to sign " + subject.str() + ": it is for " + permit.digest().str(),
+                 "",
+                 {}};
   }
   std::vector<std::pair<const char*, std::string>> predicates;
   if (order.as_bundle) predicates.emplace_back(signing::kSignaturePredicate, "{}");

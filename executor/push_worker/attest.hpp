@@ -19,12 +19,13 @@ namespace slipway::push_worker {
 Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest& request,
                                                    process::ProcessRunner& runner);
 
-/// Signs for the permit's digest, and each image that it lists, and no other. Of such an image
-/// there is a signature alone: provenance and SBOM are of the whole. `layout` holds it and the
+/// Signs for the permit's digest, and each image below it that `blobs` marks, and no other. Of such
+/// an image there is a signature alone: provenance and SBOM are of the whole. `layout` holds the
 /// ordered SBOM. Errors: denied (another digest); bad_input, not_found (no such SBOM); those of
 /// signing.
 Result<std::vector<registry::Attachment>>
 attest(const oci::Digest& subject, const credentials::PushPermit& permit,
-       const engine_api::SigningOrder& order, const oci::Layout& layout, signing::Signer& signer);
+       const registry::BlobList& blobs, const engine_api::SigningOrder& order,
+       const oci::Layout& layout, signing::Signer& signer);
 
 } // namespace slipway::push_worker

@@ -154,7 +154,8 @@ int main(int argc, char**) {
   ::sigaction(SIGTERM, &on_term, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
 
-  auto frame = engine_api::receive_frame(kSocket, kFrameDeadline);
+  auto frame =
+      engine_api::receive_frame(kSocket, kFrameDeadline, engine_api::kMaxWorkerRequestBytes);
   if (!frame) return 2;
   if (const auto programs = push_worker::decode_programs(frame->body)) {
     push_worker::serve_programs(kSocket, *programs);

@@ -53,6 +53,8 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
   for (const auto& source : request.mount_from) {
     if (auto status = check_name(host, source, ""); !status) return std::move(status).error();
   }
+  auto blobs = registry::BlobList::from(request.blobs, permit->digest());
+  if (!blobs) return std::move(blobs).error();
   auto layout = oci::Layout::open(request.layout_dir);
   if (!layout) return std::move(layout).error();
   // Before anything is minted or sent: a key that does not fit costs nothing.
@@ -61,7 +63,7 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
   registry::BeforeTags before_tags;
   if (*signer) {
     before_tags = [&](const oci::Digest& subject) {
-      return attest(subject, *permit, *request.signing, *layout, **signer);
+      return attest(subject, *permit, *blobs, *request.signing, *layout, **signer);
     };
   }
   const Purpose purpose{request.repository, {"pull", "push"}, permit->digest().str()};
@@ -70,7 +72,8 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
     if (!tokens) return std::move(tokens).error();
     registry::Registry registry{world.registry,     *tokens,      world.clock,
                                 request.repository, world.pacing, world.progress};
-    auto pushed = registry.push(*layout, *permit, request.tags, request.mount_from, before_tags);
+    auto pushed =
+        registry.push(*layout, *permit, *blobs, request.tags, request.mount_from, before_tags);
     if (!pushed)
       return std::move(pushed).error().in("pushing to " + host + "/" + request.repository);
     WorkerAnswer answer;

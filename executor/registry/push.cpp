@@ -331,12 +331,14 @@ Status Registry::confirm(const oci::Digest& digest) {
 }
 
 Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials::PushPermit& permit,
-                                   const std::vector<std::string>& tags,
+                                   const BlobList& blobs, const std::vector<std::string>& tags,
                                    const std::vector<std::string>& mount_from,
                                    const BeforeTags& before_tags) {
-  if (permit.repository() != repository_ || permit.host() != tokens_.access().host) {
+  if (permit.repository() != repository_ || permit.host() != tokens_.access().host ||
+      permit.digest() != blobs.root().digest) {
     return Error{ErrorKind::denied,
-                 "no permit to push to " + tokens_.access().host + "/" + repository_,
+                 "no permit to push " + blobs.root().digest.str() + " to " + tokens_.access().host +
+                     "/" + repository_,
                  "",
                  {}};
   }
@@ -355,51 +357,42 @@ Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials:
     }
   } done{*this};
 
-  const oci::Digest root = permit.digest();
-  auto tree = oci::read_tree(layout, root);
-  if (!tree) return std::move(tree).error().in("reading the image to push");
+  const oci::Descriptor& root = blobs.root();
   PushOutcome outcome;
-  outcome.media_type = tree->root_media_type;
-  outcome.size = tree->root_size;
-  const auto is_manifest = [&](const oci::Descriptor& blob) {
-    return blob.digest == root ||
-           std::find(tree->index_digests.begin(), tree->index_digests.end(), blob.digest) !=
-               tree->index_digests.end() ||
-           std::any_of(tree->images.begin(), tree->images.end(),
-                       [&](const auto& image) { return image.descriptor.digest == blob.digest; });
-  };
-  for (const auto& blob : tree->blobs) {
-    if (is_manifest(blob)) continue;
+  outcome.media_type = root.media_type;
+  outcome.size = root.size;
+  for (const auto& entry : blobs.entries()) {
+    if (entry.is_manifest) continue;
+    const auto& blob = entry.blob;
     const auto sources = sources_denied_ ? std::vector<std::string>{} : mount_from_;
     auto status = push_blob(layout, blob, sources, outcome);
     if (!status) return std::move(status).error().in("pushing layer " + short_name(blob.digest));
   }
-  std::optional<std::string> root_bytes;
-  for (const auto& blob : tree->blobs) { // children stand before their parents
-    if (!is_manifest(blob)) continue;
-    auto bytes = layout.read_blob(blob.digest, oci::kMaxManifestBytes);
+  std::string root_bytes;
+  for (const auto& entry : blobs.entries()) { // children stand before their parents
+    if (!entry.is_manifest) continue;
+    const auto& blob = entry.blob;
+    auto bytes = layout.read_blob(blob.digest, oci::kMaxManifestBytes); // computes its digest
     if (!bytes) return std::move(bytes).error();
-    const bool is_root = blob.digest == root;
-    auto status = put_manifest(*bytes, is_root ? tree->root_media_type : blob.media_type,
-                               blob.digest.str(), blob.digest);
+    if (bytes->size() != blob.size)
+      return Error{ErrorKind::bad_input,
+                   "manifest " + blob.digest.str() + " has " + std::to_string(bytes->size()) +
+                       " bytes, the list of what to push says " + std::to_string(blob.size),
+                   "",
+                   {}};
+    auto status = put_manifest(*bytes, blob.media_type, blob.digest.str(), blob.digest);
     if (!status) return std::move(status).error().in("pushing manifest " + blob.digest.str());
-    if (is_root) root_bytes = *std::move(bytes);
+    root_bytes = *std::move(bytes); // the last one's in the end
   }
-  if (!root_bytes)
-    return Error{ErrorKind::internal, "the root is not among the blobs of its own tree", "", {}};
-  auto confirmed = confirm(root);
+  auto confirmed = confirm(root.digest);
   if (!confirmed) return std::move(confirmed).error();
   if (before_tags) {
-    std::vector<oci::Descriptor> subjects;
-    for (const auto& image : tree->images) {
-      const auto& one = image.descriptor;
-      if (one.digest == root || image.is_attestation) continue;
-      const bool again = std::any_of(subjects.begin(), subjects.end(),
-                                     [&](const auto& s) { return s.digest == one.digest; });
-      if (!again) subjects.push_back({one.media_type, one.digest, one.size, {}, {}, "", false});
-    }
-    subjects.push_back({tree->root_media_type, root, tree->root_size, {}, {}, "", false});
-    for (const auto& subject : subjects) {
+    for (const auto& entry : blobs.entries()) {
+      const auto& subject = entry.blob;
+      if (!entry.is_image && subject.digest != root.digest) continue;
+      // A signature is good for as long as its key: there is none without a pass that lives.
+      if (auto status = permit.check(clock_); !status)
+        return std::move(status).error().in("signing " + subject.digest.str());
       auto attachments = before_tags(subject.digest);
       if (!attachments) return std::move(attachments).error().in("signing " + subject.digest.str());
       for (const auto& attachment : *attachments) {
@@ -411,7 +404,7 @@ Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials:
     }
   }
   for (const auto& tag : tags) {
-    auto status = put_manifest(*root_bytes, tree->root_media_type, tag, root);
+    auto status = put_manifest(root_bytes, root.media_type, tag, root.digest);
     if (!status) return std::move(status).error().in("setting tag " + tag);
   }
   return outcome;

@@ -11,6 +11,7 @@
 #include "executor/http/retry.hpp"
 #include "executor/http/transport.hpp"
 #include "executor/oci/layout.hpp"
+#include "executor/registry/blob_list.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -89,10 +90,12 @@ public:
 
   /// Blobs first, then manifests by digest (children before their index), a check that the root is
   /// there, what `before_tags` makes about it, then the tags. Only the permit's digest, only to the
-  /// permit's repository. Errors: those of `before_tags`; denied; bad_input (blob bytes are not
-  /// what their descriptor says); unavailable, timed_out; misconfigured.
+  /// permit's repository, and nothing more once the permit is over. Nothing of the image is parsed:
+  /// `blobs` says what is sent, each with its digest computed on the way. Errors: those of
+  /// `before_tags`; denied; bad_input (blob bytes are not what the list says); unavailable,
+  /// timed_out; misconfigured.
   Result<PushOutcome> push(const oci::Layout& layout, const credentials::PushPermit& permit,
-                           const std::vector<std::string>& tags,
+                           const BlobList& blobs, const std::vector<std::string>& tags,
                            const std::vector<std::string>& mount_from,
                            const BeforeTags& before_tags = nullptr);
 

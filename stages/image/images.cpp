@@ -916,6 +916,9 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   for (const auto& exception : exceptions)
     progress("slipway: " + exception + "\n");
 
+  // slipway-push holds a credential: it is told what belongs to the image, and parses none of it.
+  auto tree = oci::read_tree(candidate.layout, manifest);
+  if (!tree) return std::move(tree).error().in("listing what to push");
   const bool jobs_own = policy::registry_for(tools_.config, reference)->credential == "job";
   audit::AuditLog::Fields intended{{"policy", judged->pass->policy_digest()}, {"gate_ms", gate_ms}};
   if (!exceptions.empty()) intended.emplace_back("exceptions", joined(exceptions));
@@ -929,13 +932,14 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   if (reference.tag()) request.tags = {*reference.tag()};
   request.layout_dir = candidate.layout.path();
   request.root_digest = manifest.str();
+  request.blobs = blobs_to_push(*tree);
   auto signing = signing_for(pushed_as, verdict, candidate);
   if (!signing) return std::move(signing).error();
   request.signing = *std::move(signing);
   // Also of a job whose rule does not sign: else it overwrites the signatures of those that do.
   request.guards_signatures = tools_.config.signing.is_on();
   const bool with_sbom = request.signing && !request.signing->sbom_digest.empty();
-  const auto sources = mount_sources(candidate, reference);
+  const auto sources = mount_sources(candidate, *tree, reference);
   request.mount_from.assign(sources.begin(), sources.end());
   const auto push_started = Steady::now();
   std::optional<engine_api::LeaseNote> told;
@@ -978,17 +982,16 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   return answer;
 }
 
-std::set<std::string> Images::mount_sources(const Candidate& candidate, const oci::Reference& to) {
+std::set<std::string> Images::mount_sources(const Candidate& candidate, const oci::ImageTree& tree,
+                                            const oci::Reference& to) {
   std::set<std::string> sources;
   const auto add = [&](const std::string& registry, const std::string& repository) {
     if (registry == to.registry() && repository != to.repository()) sources.insert(repository);
   };
   for (const auto& known : candidate.repo_digests)
     if (const auto from = oci::Reference::parse(known)) add(from->registry(), from->repository());
-  const auto tree = oci::read_tree(candidate.layout, candidate.manifest);
-  if (!tree) return sources;
   const std::lock_guard guard{noting_};
-  for (const auto& blob : tree->blobs) {
+  for (const auto& blob : tree.blobs) {
     const auto origins = origins_.find(blob.digest);
     if (origins == origins_.end()) continue;
     for (const auto& [registry, repository] : origins->second)

@@ -247,7 +247,8 @@ private:
   /// The same, on the image with this manifest.
   void note(const oci::Digest& manifest, std::string text);
   /// Repositories of the registry of TO that hold layers of IMAGE, as this script saw.
-  std::set<std::string> mount_sources(const Candidate& candidate, const oci::Reference& to);
+  std::set<std::string> mount_sources(const Candidate& candidate, const oci::ImageTree& tree,
+                                      const oci::Reference& to);
 
   Tools tools_;
   state::JobRecord record_;

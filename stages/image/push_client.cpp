@@ -32,6 +32,25 @@ struct Wiper {
 
 } // namespace
 
+std::vector<engine_api::PushBlob> blobs_to_push(const oci::ImageTree& tree) {
+  std::vector<engine_api::PushBlob> list;
+  list.reserve(tree.blobs.size());
+  for (const auto& blob : tree.blobs) {
+    engine_api::PushBlob one{blob.digest.str(), blob.size, "", false, false};
+    for (const auto& index : tree.index_digests) {
+      if (index == blob.digest) one.is_manifest = true;
+    }
+    for (const auto& image : tree.images) {
+      if (image.descriptor.digest != blob.digest) continue;
+      one.is_manifest = true;
+      if (!image.is_attestation && blob.digest != tree.root) one.is_image = true;
+    }
+    if (one.is_manifest) one.media_type = blob.media_type;
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
 Result<engine_api::WorkerAnswer> PushClient::push(engine_api::PushRequest request,
                                                   const gate::ScanPass& pass,
                                                   const Progress& progress,
@@ -78,7 +97,8 @@ Result<engine_api::WorkerAnswer> PushClient::ask(std::string request, std::chron
   auto child = process::spawn(command);
   if (!child) return std::move(child).error().in("starting slipway-push");
   theirs.reset();
-  const auto sent = engine_api::send_frame(ours.get(), request, {}, kFrameDeadline);
+  const auto sent = engine_api::send_frame(ours.get(), request, {}, kFrameDeadline,
+                                           engine_api::kMaxWorkerRequestBytes);
   wiper.now();
   if (!sent) {
     const auto ending = child->wait(std::chrono::seconds{1}, kGrace);

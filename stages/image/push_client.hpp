@@ -6,13 +6,19 @@
 #include "executor/base/result.hpp"
 #include "executor/engine_api/push_protocol.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/oci/layout.hpp"
 
 #include <chrono>
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace slipway::image {
+
+/// What a push of `tree` sends: PushRequest::blobs. Statements about images are not signed as
+/// images are.
+std::vector<engine_api::PushBlob> blobs_to_push(const oci::ImageTree& tree);
 
 class PushClient {
 public:

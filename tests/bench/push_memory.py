@@ -90,9 +90,19 @@ def access_to(host):
             "password_file": "", "max_token_seconds": 900, "basic_auth": False, "lease": None}
 
 
+def blobs_of(layout, digest):
+    path = os.path.join(layout, "blobs", "sha256", digest.removeprefix("sha256:"))
+    with open(path, "rb") as file:
+        manifest = json.load(file)
+    blobs = [{"digest": blob["digest"], "size": blob["size"], "media_type": "", "is_manifest": False, "is_image": False}
+             for blob in [manifest["config"], *manifest["layers"]]]
+    return blobs + [{"digest": digest, "size": os.path.getsize(path), "media_type": manifest["mediaType"],
+                     "is_manifest": True, "is_image": False}]
+
+
 def push_request(access, layout, digest, tag):
     return {"op": "push", "registry": access, "repository": "bench/app", "tags": [tag], "layout_dir": layout,
-            "root_digest": digest, "pass_digest": digest, "pass_repository": access["host"] + "/bench/app",
+            "root_digest": digest, "blobs": blobs_of(layout, digest), "pass_digest": digest, "pass_repository": access["host"] + "/bench/app",
             "pass_expires_at": "2100-01-01T00:00:00Z", "mount_from": [],
             "signing": None, "guards_signatures": False, "deadline_seconds": 900}
 

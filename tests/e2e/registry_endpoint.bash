@@ -19,7 +19,8 @@ PROBE() {
 
 # The world's registry has an address for a name, and names are what the endpoint stands for: one more way to it.
 SUITE_SETUP() {
-    crane=$("$SUITE_ROOT/packaging/tools/build" crane) && oras=$("$SUITE_ROOT/packaging/tools/build" oras) || return 1
+    local tool
+    for tool in crane oras cosign docker-cli; do declare -g "${tool/-/_}=$("$SUITE_ROOT/packaging/tools/build" "$tool")" || return 1; done
     world_start "$SUITE_DIR/world"
     make_tiny_base
     named_host=push-$env_netns.test
@@ -62,6 +63,15 @@ client_files() {
     crane_by_hand_script >opt/crane-by-hand
     chmod 755 opt/push-artifact opt/crane-by-hand
     chmod -R a+rX images
+}
+
+signer_files() {
+    install -D -m 0755 -t usr/bin "$crane/bin/crane" "$cosign/bin/cosign" # both static
+    # Where slipway's shim does not find them.
+    install -D -m 0755 "$docker_cli/bin/docker" opt/real/docker
+    install -D -m 0755 "$docker_cli/bin/docker-buildx" opt/real/plugins/docker-buildx
+    echo '{"cliPluginsExtraDirs": ["/opt/real/plugins"]}' >opt/real/config.json
+    mkdir images && cp -r "$SUITE_DIR/tiny-layout" images/good && chmod -R a+rX images
 }
 
 # crane-by-hand IMAGE...: pushes past slipway.
@@ -361,4 +371,61 @@ try oras oras cp --from-oci-layout /images/bad:1 $named/grp/waived:oras"
         digest_in_registry "grp/waived:$client"
     done
     expect_contains "$TRACE" "waived by team-x"
+}
+
+# verified WHAT REFERENCE [ARGS...]: cosign's word on what the registry holds, by the job's key ./cosign.pub alone.
+verified() {
+    local what=$1 reference=$2
+    shift 2
+    env -i HOME="$CASE_DIR" "$cosign/bin/cosign" "$what" --key cosign.pub --insecure-ignore-tlog=true --trusted-root no-root.json \
+        --registry-username slipway --registry-password only-slipway-knows-this --registry-cacert "$env_tls/ca.pem" "$@" \
+        "$world_registry/$reference" >/dev/null
+}
+
+TEST "cosign and buildx in a job: signatures and attestations pass by their types in both forms, and an index that buildx pushes is judged" {
+    local script digest step one
+    local types='"application/vnd.dev.cosign.simplesigning.v1+json", "application/vnd.dsse.envelope.v1+json",
+    "application/vnd.dev.sigstore.bundle.v0.3+json"'
+    publish_image base/signers:1 debian '{"Env": ["PATH=/usr/bin:/bin", "DOCKER_CONFIG=/opt/real", "COSIGN_PASSWORD="]}' signer_files
+    # cosign asks the network for one where it has none, even with a key.
+    echo '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}' >no-root.json
+    script="cd /tmp && echo '{\"by\": \"the job\"}' >predicate
+by() { local verb=\$1; shift; cosign \$verb --yes --key cosign.key --tlog-upload=false --use-signing-config=false \"\$@\"; }
+try keys cosign generate-key-pair
+try key cat cosign.pub
+try push crane push /images/good $named/grp/REPO:1
+image=$named/grp/REPO@\$(crane digest $named/grp/REPO:1)
+try index /opt/real/docker buildx imagetools create --tag $named/grp/REPO:2 $named/grp/REPO:1
+try sign by sign --new-bundle-format=false \$image
+try attest by attest --new-bundle-format=false --type custom --predicate predicate \$image
+try sign-bundle by sign --new-bundle-format=true \$image
+try attest-bundle by attest --new-bundle-format=true --type custom --predicate predicate \$image"
+    with_rule "registry_endpoint = true
+artifacts = [$types]" run_steps 9191 "${script//REPO/signed}" ".image.name = \"$world_registry/base/signers:1\""
+
+    expect_eq "$STATE" success
+    for step in keys push index sign attest sign-bundle attest-bundle; do expect_step "$step" 0; done
+    step_says key | sed -n '/BEGIN/,/END/p' >cosign.pub
+    digest=$(digest_in_registry grp/signed:1)
+    for one in verify "verify-attestation --type custom"; do
+        for step in true false; do
+            # shellcheck disable=SC2086
+            verified ${one%% *} "grp/signed@$digest" ${one#"${one%% *}"} --new-bundle-format=$step
+        done
+    done
+    digest_in_registry grp/signed:2
+    jq -e --arg digest "$digest" '[.manifests[].digest] == [$digest]' "$CASE_DIR/manifest"
+    expect_contains "$TRACE" "pushed   $named/grp/signed:2"
+    # Another key verifies nothing of it: what was found is the job's.
+    openssl ecparam -name prime256v1 -genkey -noout | openssl pkey -pubout -out cosign.pub
+    for step in true false; do
+        if verified verify "grp/signed@$digest" --new-bundle-format=$step; then fail "any key verifies it"; fi
+    done
+
+    # Without the types in the rule they are what Trivy cannot read.
+    with_rule 'registry_endpoint = true' run_steps 9192 "${script//REPO/unsigned}" ".image.name = \"$world_registry/base/signers:1\""
+    for step in push index; do expect_step "$step" 0; done
+    for step in sign attest sign-bundle attest-bundle; do expect_step "$step" 1 "not_an_image"; done
+    for step in sig att; do expect_absent "grp/unsigned:${digest/:/-}.$step"; done
+    expect_absent "grp/unsigned:${digest/:/-}"
 }

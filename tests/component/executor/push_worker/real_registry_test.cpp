@@ -6,6 +6,7 @@
 #include "executor/engine_api/push_protocol.hpp"
 #include "executor/engine_api/script_protocol.hpp"
 #include "executor/process/process.hpp"
+#include "tests/fakes/push_blobs.hpp"
 #include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
@@ -227,6 +228,7 @@ protected:
     request.tags = {"v1"};
     request.layout_dir = layout_->path();
     request.root_digest = request.pass_digest = root.str();
+    request.blobs = fakes::blobs_to_push(*layout_, root);
     request.pass_repository = registry.host + "/" + repository;
     request.pass_expires_at = rfc3339(SystemClock{}.now() + 1h);
     request.registry = std::move(registry);
@@ -443,6 +445,24 @@ TEST_F(RealRegistry, SkipsWhatIsThereAndMountsFromOtherRepositories) {
   const auto mounted = ask(engine_api::encode(request));
   EXPECT_TRUE(mounted.ok) << mounted.what;
   EXPECT_EQ(mounted.mounted_blobs, 2U);
+}
+
+TEST_F(RealRegistry, RefusesWhatAListThatLeavesABlobOutMakes) {
+  const auto amd64 = fakes::write_image(*layout_, {1000}, 23, "amd64");
+  const auto arm64 = fakes::write_image(*layout_, {2000}, 24, "arm64");
+  const auto root = fakes::write_index_of(*layout_, amd64, arm64);
+  const auto all = push_of(root, "grp/part", access()).blobs;
+  ASSERT_EQ(all.size(), 7U);
+  for (std::size_t i = 0; i + 1 < all.size(); ++i) {
+    auto request = push_of(root, "grp/part" + std::to_string(i), access());
+    request.blobs.erase(request.blobs.begin() + static_cast<std::ptrdiff_t>(i));
+
+    const auto answer = ask(engine_api::encode(request));
+
+    EXPECT_EQ(answer.kind, "bad_input") << all[i].digest << ": " << answer.what;
+    EXPECT_NE(answer.what.find("MANIFEST_BLOB_UNKNOWN"), std::string::npos) << answer.what;
+  }
+  EXPECT_TRUE(ask(engine_api::encode(push_of(root, "grp/part", access()))).ok) << "the control";
 }
 
 TEST_F(RealRegistry, PushesAnIndexAndPullsOnePlatform) {

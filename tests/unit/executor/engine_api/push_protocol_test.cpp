@@ -15,6 +15,7 @@ TEST(PushProtocol, CarriesAPushRequest) {
   request.repository = "a/b";
   request.tags = {"x", "y"};
   request.mount_from = {"c"};
+  request.blobs = {{"sha256:01", 1UL << 40, "", false, false}, {"sha256:02", 3, "x/y", true, true}};
   request.deadline_seconds = 7;
   request.guards_signatures = true;
   request.signing = SigningOrder{"/key", {"/sign", "-x"}, {"A=b"}, true, "/pub", 5,
@@ -29,6 +30,12 @@ TEST(PushProtocol, CarriesAPushRequest) {
   EXPECT_TRUE(read->push->registry.basic_auth);
   EXPECT_EQ(read->push->tags, request.tags);
   EXPECT_EQ(read->push->deadline_seconds, 7U);
+  ASSERT_EQ(read->push->blobs.size(), 2U);
+  EXPECT_EQ(read->push->blobs[0].digest, "sha256:01");
+  EXPECT_EQ(read->push->blobs[0].size, 1UL << 40);
+  EXPECT_FALSE(read->push->blobs[0].is_manifest || read->push->blobs[0].is_image);
+  EXPECT_EQ(read->push->blobs[1].media_type, "x/y");
+  EXPECT_TRUE(read->push->blobs[1].is_manifest && read->push->blobs[1].is_image);
   EXPECT_TRUE(read->push->guards_signatures);
   ASSERT_TRUE(read->push->signing);
   EXPECT_EQ(read->push->signing->command, request.signing->command);
@@ -55,6 +62,27 @@ TEST(PushProtocol, CarriesAPullRequest) {
   EXPECT_TRUE(read->pull->manifest_only);
   EXPECT_TRUE(read->pull->without_layers);
   EXPECT_EQ(read->pull->max_bytes, 1UL << 40);
+}
+
+TEST(PushProtocol, APushOfTheMostBlobsFitsAFrame) {
+  PushRequest request;
+  request.blobs.assign(kMaxPushBlobs,
+                       {"sha256:" + std::string(64, 'f'), ~std::uint64_t{0},
+                        "application/vnd.docker.distribution.manifest.v2+json", false, false});
+
+  EXPECT_LT(encode(request).size(), kMaxWorkerRequestBytes - (1UL << 18));
+}
+
+TEST(PushProtocol, ReadsAPushFromBeforeAnUpgrade) {
+  auto text = encode(PushRequest{});
+  const std::string member = "\"blobs\":[],";
+  ASSERT_NE(text.find(member), std::string::npos) << text;
+  text.erase(text.find(member), member.size());
+
+  const auto read = decode_worker_request(text);
+
+  ASSERT_TRUE(read && read->push) << read.error().text();
+  EXPECT_TRUE(read->push->blobs.empty()) << "which is refused with words";
 }
 
 TEST(PushProtocol, ReadsARequestFromBeforeAnUpgrade) {

@@ -5,6 +5,7 @@
 #include "executor/push_worker/worker.hpp"
 #include "tests/fakes/fake_issuer.hpp"
 #include "tests/fakes/fake_registry.hpp"
+#include "tests/fakes/push_blobs.hpp"
 #include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
@@ -157,6 +158,7 @@ protected:
     request.tags = {"v1"};
     request.layout_dir = layout_.path();
     request.root_digest = request.pass_digest = root_->str();
+    request.blobs = fakes::blobs_to_push(layout_, *root_);
     request.pass_repository = pass_repository_;
     request.pass_expires_at = rfc3339(clock_.now() + 1h);
     engine_api::WorkerRequest wrapped;

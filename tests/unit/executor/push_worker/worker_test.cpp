@@ -3,6 +3,7 @@
 #include "executor/push_worker/attest.hpp"
 #include "executor/push_worker/worker.hpp"
 #include "tests/fakes/fake_registry.hpp"
+#include "tests/fakes/push_blobs.hpp"
 #include "tests/fakes/sample_image.hpp"
 
 #include <gtest/gtest.h>
@@ -30,6 +31,7 @@ protected:
     request.tags = {"v1"};
     request.layout_dir = layout_.path();
     request.root_digest = request.pass_digest = root.str();
+    request.blobs = fakes::blobs_to_push(layout_, root);
     request.pass_repository = "reg.example/grp/app";
     request.pass_expires_at = rfc3339(clock_.now() + 1h);
     return request;
@@ -341,11 +343,12 @@ TEST_F(Worker, SignsNoOtherDigestThanThePermits) {
   request.signing = order_in(dir_.path(), runner_);
   const auto order = *request.signing;
   const auto permit = *credentials::PushPermit::from(request, clock_);
+  const auto blobs = *registry::BlobList::from(request.blobs, root);
   const auto signer = *signer_of(request, runner_);
   request.pass_digest = other.str();
 
-  EXPECT_EQ(attest(other, permit, order, layout_, *signer).error().kind, ErrorKind::denied);
-  EXPECT_TRUE(attest(root, permit, order, layout_, *signer));
+  EXPECT_EQ(attest(other, permit, blobs, order, layout_, *signer).error().kind, ErrorKind::denied);
+  EXPECT_TRUE(attest(root, permit, blobs, order, layout_, *signer));
   // A pass for another image gets neither of them signed.
   EXPECT_EQ(serve(std::move(request)).kind, "denied");
   EXPECT_TRUE(registry_.manifests.empty());
@@ -361,6 +364,7 @@ TEST_F(Worker, SignsEachImageOfAnIndexBeforeTheIndexAndNoOther) {
   request.signing->as_simple = true;
   const auto order = *request.signing;
   const auto permit = *credentials::PushPermit::from(request, clock_);
+  const auto blobs = *registry::BlobList::from(request.blobs, root);
   const auto signer = *signer_of(request, runner_);
 
   const auto answer = serve(std::move(request));
@@ -380,13 +384,13 @@ TEST_F(Worker, SignsEachImageOfAnIndexBeforeTheIndexAndNoOther) {
     const auto list = std::get<oci::Index>(
         *oci::parse_manifest(registry_.manifests["grp/app:sha256-" + one.hex()].second));
     EXPECT_EQ(list.manifests.size(), 1U);
-    const auto made = attest(one, permit, order, layout_, *signer);
+    const auto made = attest(one, permit, blobs, order, layout_, *signer);
     ASSERT_TRUE(made) << made.error().text();
     EXPECT_NE(made->at(0).bytes.find(one.str()), std::string::npos) << made->at(0).bytes;
   }
   // An image that the index does not list has none.
   const auto other = fakes::write_image(layout_, {100}, 50);
-  EXPECT_EQ(attest(other, permit, order, layout_, *signer).error().kind, ErrorKind::denied);
+  EXPECT_EQ(attest(other, permit, blobs, order, layout_, *signer).error().kind, ErrorKind::denied);
 }
 
 TEST_F(Worker, ASimpleSignatureNamesDockerHubAsReferencesDo) {
@@ -397,9 +401,10 @@ TEST_F(Worker, ASimpleSignatureNamesDockerHubAsReferencesDo) {
   request.signing = order_in(dir_.path(), runner_);
   request.signing->as_simple = true;
   const auto permit = *credentials::PushPermit::from(request, clock_);
+  const auto blobs = *registry::BlobList::from(request.blobs, root);
   const auto signer = *signer_of(request, runner_);
 
-  const auto made = attest(root, permit, *request.signing, layout_, *signer);
+  const auto made = attest(root, permit, blobs, *request.signing, layout_, *signer);
 
   ASSERT_TRUE(made);
   EXPECT_NE(made->at(0).bytes.find(R"("docker-reference":"index.docker.io/grp/app")"),
@@ -665,7 +670,8 @@ TEST_F(Worker, ResumesAChunkedUploadWhereTheWireWasCut) {
   registry.chunk_bytes = 30000;
   registry_.cut_after = {10000, 12345};
 
-  auto pushed = registry.push(layout_, *permit, {}, {});
+  const auto blobs = *registry::BlobList::from(fakes::blobs_to_push(layout_, root), root);
+  auto pushed = registry.push(layout_, *permit, blobs, {}, {});
 
   ASSERT_TRUE(pushed) << pushed.error().text();
   EXPECT_GE(waits_.size(), 2U);
@@ -737,6 +743,166 @@ TEST_F(Worker, StopsMintingWhenThePassEndsDuringThePush) {
   const auto answer = serve(push_of(root));
 
   EXPECT_EQ(answer.kind, "denied");
+  EXPECT_TRUE(registry_.manifests.empty());
+}
+
+TEST_F(Worker, WithAPassThatEndsDuringThePushNothingMoreIsSent) {
+  const auto root = fakes::write_image(layout_, {100, 200, 300}, 60);
+  const auto order = order_in(dir_.path(), runner_);
+  enum class Login { basic, anonymous, token };
+  struct Row {
+    const char* name;
+    Login login;
+    const char* at;     ///< the hour passes with a PUT whose URL has this
+    std::size_t before; ///< of such PUTs, one that the registry still takes
+    bool is_signed;
+  };
+  const std::string by_digest = "/manifests/" + root.str();
+  const Row rows[] = {
+      {"a blob, Basic", Login::basic, "/blobs/", 2, false},
+      {"a blob, anonymous", Login::anonymous, "/blobs/", 2, false},
+      {"the manifest, Basic", Login::basic, by_digest.c_str(), 0, false},
+      {"the manifest, anonymous", Login::anonymous, by_digest.c_str(), 0, false},
+      {"the manifest, a token that lives on", Login::token, by_digest.c_str(), 0, false},
+      {"the manifest, before signing", Login::basic, by_digest.c_str(), 0, true},
+      {"a signature", Login::basic, "/manifests/sha256-", 0, true},
+      {"a tag of two", Login::anonymous, "/manifests/v1", 0, false},
+  };
+  for (const auto& row : rows) {
+    for (const auto life : {1h, 3h}) { // the longer one is the control
+      registry_ = FakeRegistry{};
+      registry_.basic_only = row.login == Login::basic;
+      registry_.anonymous = row.login == Login::anonymous;
+      registry_.token_seconds = 86400;
+      auto request = push_of(root);
+      request.registry.basic_auth = true;
+      request.registry.max_token_seconds = 86400;
+      request.tags = {"v1", "v2"};
+      request.pass_expires_at = rfc3339(clock_.now() + life);
+      if (row.is_signed) request.signing = order;
+      std::size_t puts = 0;
+      bool is_late = false;
+      std::size_t sent_late = 0;
+      registry_.fault = [&](const http::Request& sent) -> std::optional<Result<http::Response>> {
+        if (is_late && sent.method != "DELETE") ++sent_late;
+        if (sent.method == "PUT" && sent.url.target.find(row.at) != std::string::npos &&
+            puts++ == row.before && !is_late) {
+          clock_.advance(3601s);
+          is_late = true;
+        }
+        return std::nullopt;
+      };
+
+      const auto answer = serve(std::move(request));
+
+      EXPECT_TRUE(is_late) << row.name;
+      EXPECT_EQ(answer.ok, life == 3h) << row.name << ": " << answer.what;
+      EXPECT_EQ(registry_.manifests.count("grp/app:v2"), life == 3h ? 1U : 0U) << row.name;
+      if (life == 3h) {
+        EXPECT_GT(sent_late, 0U) << row.name;
+        continue;
+      }
+      EXPECT_EQ(answer.kind, "denied") << row.name;
+      EXPECT_NE(answer.what.find("the scan's pass ended at"), std::string::npos) << answer.what;
+      EXPECT_EQ(sent_late, 0U) << row.name;
+    }
+  }
+}
+
+TEST_F(Worker, MakesNoSignatureWithoutAPassThatLives) {
+  const auto root = fakes::write_image(layout_, {100}, 61);
+  registry_.anonymous = true;
+  auto tokens = credentials::TokenClient::load(access(), registry_, clock_);
+  const auto blobs = *registry::BlobList::from(fakes::blobs_to_push(layout_, root), root);
+  for (const auto passes : {3601s, 3599s}) { // the shorter one is the control
+    auto permit = *credentials::PushPermit::from(push_of(root), clock_);
+    bool asked = false;
+    registry_.fault = [&](const http::Request& sent) -> std::optional<Result<http::Response>> {
+      if (sent.method == "HEAD" && sent.url.target.find("/manifests/") != std::string::npos)
+        clock_.advance(passes);
+      return std::nullopt;
+    };
+    const auto sign = [&](const oci::Digest&) -> Result<std::vector<registry::Attachment>> {
+      asked = true;
+      return std::vector<registry::Attachment>{};
+    };
+    registry::Registry registry{registry_, *tokens, clock_,
+                                "grp/app", pacing_, [](const std::string&) {}};
+
+    const auto pushed = registry.push(layout_, permit, blobs, {}, {}, sign);
+
+    EXPECT_EQ(pushed.ok(), passes == 3599s);
+    EXPECT_EQ(asked, passes == 3599s);
+  }
+}
+
+TEST_F(Worker, ParsesNothingOfTheImage) {
+  const auto layer = *layout_.write_blob("a layer");
+  const auto child = *layout_.write_blob("{]");
+  const auto root = *layout_.write_blob(std::string(1000, '['));
+  auto request = push_of(root);
+  request.blobs = {{layer.str(), 7, "", false, false},
+                   {child.str(), 2, oci::kMediaTypeOciManifest, true, true},
+                   {root.str(), 1000, oci::kMediaTypeOciIndex, true, false}};
+  request.signing = order_in(dir_.path(), runner_);
+
+  const auto answer = serve(std::move(request));
+
+  ASSERT_TRUE(answer.ok) << answer.what;
+  EXPECT_EQ(answer.attached, 3U) << "a signature of the child, two statements about the root";
+  EXPECT_EQ(registry_.manifests.at("grp/app:v1").second, std::string(1000, '['));
+  EXPECT_EQ(registry_.manifests.at("grp/app:" + child.str()).first, oci::kMediaTypeOciManifest);
+  EXPECT_FALSE(oci::read_tree(layout_, root).ok()) << "the control: it cannot be parsed";
+}
+
+TEST_F(Worker, RefusesAListOfBlobsThatIsNoneBeforeAnythingIsSent) {
+  const auto root = fakes::write_image(layout_, {100}, 62);
+  const auto other = fakes::write_image(layout_, {100}, 63);
+  using Blobs = std::vector<engine_api::PushBlob>;
+  struct Case {
+    const char* says;
+    std::function<void(Blobs&)> spoil;
+  };
+  const Case cases[] = {
+      {"is empty", [](Blobs& blobs) { blobs.clear(); }},
+      {"does not end with the judged manifest", [](Blobs& blobs) { blobs.pop_back(); }},
+      {"does not end with the judged manifest",
+       [](Blobs& blobs) { std::swap(blobs.front(), blobs.back()); }},
+      {"does not end with the judged manifest",
+       [&](Blobs& blobs) { blobs = fakes::blobs_to_push(layout_, other); }},
+      {"does not end with the judged manifest",
+       [](Blobs& blobs) { blobs.back().is_manifest = false; }},
+      {"twice", [](Blobs& blobs) { blobs.insert(blobs.begin(), blobs.front()); }},
+      {"no manifest's type", [](Blobs& blobs) { blobs.back().media_type = "text/html"; }},
+      {"no manifest's type", [](Blobs& blobs) { blobs.back().media_type += "\r\nX: y"; }},
+      {"bytes; at most", [](Blobs& blobs) { blobs.back().size = oci::kMaxManifestBytes + 1; }},
+      {"no image's manifest", [](Blobs& blobs) { blobs.front().is_image = true; }},
+      {"reading the list", [](Blobs& blobs) { blobs.front().digest = "../../etc/passwd"; }},
+      {"entries; at most",
+       [](Blobs& blobs) { blobs.insert(blobs.begin(), engine_api::kMaxPushBlobs, blobs.front()); }},
+  };
+  for (const auto& one : cases) {
+    auto request = push_of(root);
+    one.spoil(request.blobs);
+
+    const auto answer = serve(std::move(request));
+
+    EXPECT_EQ(answer.kind, "bad_input") << one.says;
+    EXPECT_NE(answer.what.find(one.says), std::string::npos) << answer.what;
+    EXPECT_TRUE(registry_.seen.empty()) << one.says;
+  }
+  EXPECT_TRUE(serve(push_of(root)).ok) << "the control";
+}
+
+TEST_F(Worker, PushesNoManifestOfAnotherSizeThanTheListSays) {
+  const auto root = fakes::write_image(layout_, {100}, 64);
+  auto request = push_of(root);
+  ++request.blobs.back().size;
+
+  const auto answer = serve(std::move(request));
+
+  EXPECT_EQ(answer.kind, "bad_input");
+  EXPECT_NE(answer.what.find("the list of what to push says"), std::string::npos) << answer.what;
   EXPECT_TRUE(registry_.manifests.empty());
 }
 
