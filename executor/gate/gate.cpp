@@ -30,7 +30,7 @@ namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
-constexpr const char* kJudgementVersion = "7";
+constexpr const char* kJudgementVersion = "8";
 
 // Where the files are is no part of it: what is in them is one of the key.
 nlohmann::json threats_json(const ThreatPolicy& threats) {
@@ -602,6 +602,8 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
       comparing = std::async(std::launch::async, [&] {
         return contents_.package_changes(layout, image.descriptor.digest);
       });
+    auto looking = std::async(
+        std::launch::async, [&] { return contents_.false_sboms(layout, image.descriptor.digest); });
     auto scratch = ScratchDir::under(config_.cache_dir);
     if (!scratch) return std::move(scratch).error().in("judging " + root.str());
     const auto dir = scratch->path() / "layout";
@@ -642,6 +644,10 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
       }
     }
     bench.judge_report(*report, scanned->diagnostics, who, prefix, names);
+    const auto false_sboms = looking.get();
+    if (!false_sboms && !is_about_the_image(false_sboms.error()))
+      return Error{false_sboms.error()}.in("judging " + root.str());
+    bench.judge_false_sboms(false_sboms, who);
     if (comparing.valid() && report->os_packages > 0) {
       auto changes = comparing.get();
       if (!changes && !is_about_the_image(changes.error()))

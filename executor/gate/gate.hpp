@@ -285,6 +285,10 @@ public:
   /// What its layers change of packages: gate_worker::package_changes(). Errors: likewise.
   virtual Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
                                                                   const oci::Digest& manifest) = 0;
+  /// What the scanner passes over as SBOMs and is none: gate_worker::find_false_sboms(). Errors:
+  /// likewise.
+  virtual Result<std::vector<std::string>> false_sboms(const oci::Layout& layout,
+                                                       const oci::Digest& manifest) = 0;
 };
 
 /// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees
