@@ -3,9 +3,12 @@
 
 #include "executor/base/file.hpp"
 #include "executor/gate_worker/gate_process.hpp"
+#include "stages/image/images.hpp"
 #include "stages/image/leak_scanner.hpp"
 
+#include <algorithm>
 #include <iostream>
+#include <utility>
 
 namespace slipway::cli {
 namespace {
@@ -54,6 +57,35 @@ int conclude(const gate::Verdict& verdict, bool json, std::ostream& out) {
 
 } // namespace
 
+ScannerWatch::ScannerWatch(std::uint64_t most, std::function<void(std::string_view)> say,
+                           std::chrono::milliseconds interval)
+    : watch_{most,
+             [this] {
+               const std::lock_guard guard{mutex_};
+               std::erase_if(scanners_, [](const auto& one) { return !one.alive(); });
+               std::vector<sandbox::WatchedProcess> processes;
+               for (const auto& one : scanners_)
+                 processes.push_back({"scanner", one.pid});
+               return processes;
+             },
+             [say = std::move(say)](const std::string& name, std::uint64_t bytes,
+                                    std::uint64_t limit) {
+               say(image::memory_notice(name, bytes, limit));
+             },
+             interval} {}
+
+std::function<void(const sandbox::ContainerFacts&)> ScannerWatch::started() {
+  return [this](const sandbox::ContainerFacts& sandbox) {
+    if (!sandbox.limits) return; // it has ended
+    const auto& missing = sandbox.limits->missing;
+    if (std::none_of(missing.begin(), missing.end(),
+                     [](const auto& one) { return one.what == "memory"; }))
+      return;
+    const std::lock_guard guard{mutex_};
+    scanners_.push_back(state::ProcessIdentity::of(sandbox.host_pid));
+  };
+}
+
 int gate_check_with(const GateCheckOptions& options, gate::Scanner& scanner,
                     std::unique_ptr<gate_worker::ImageReader> reader, const Clock& clock,
                     std::ostream& out, std::ostream& err, gate::Scanner* second) {
@@ -98,8 +130,12 @@ int gate_test(const std::filesystem::path& file, const gate::GatePolicy& policy,
 int gate_check(const GateCheckOptions& options) {
   process::LocalRunner runner;
   sandbox::Podman podman{options.engine, runner};
-  gate::SandboxedTrivy trivy{options.scanner, podman, options.ids, options.owner_label};
-  gate::SandboxedGrype grype{options.scanner, podman, options.ids, options.owner_label};
+  ScannerWatch watch{options.scanner.limits.memory_bytes,
+                     [](std::string_view line) { std::cerr << std::string{line} + "\n"; }};
+  gate::SandboxedTrivy trivy{options.scanner, podman, options.ids, options.owner_label,
+                             watch.started()};
+  gate::SandboxedGrype grype{options.scanner, podman, options.ids, options.owner_label,
+                             watch.started()};
   return gate_check_with(options, trivy,
                          std::make_unique<gate_worker::GateProcess>(options.gate_program),
                          SystemClock{}, std::cout, std::cerr, &grype);

@@ -7,12 +7,20 @@
 #include "executor/gate/gate.hpp"
 #include "executor/gate_worker/image_reader.hpp"
 #include "executor/report/report.hpp"
+#include "executor/sandbox/memory_watch.hpp"
 #include "executor/sandbox/sandbox.hpp"
+#include "executor/state/job_record.hpp"
 
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <iosfwd>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace slipway::cli {
 
@@ -27,6 +35,22 @@ struct GateCheckOptions {
   sandbox::IdSlot ids; ///< of the scanner
   std::string owner_label;
   std::filesystem::path gate_program; ///< slipway-gate
+};
+
+/// Stands in for the scanner's memory limit where the host has none: see sandbox::MemoryWatch.
+class ScannerWatch {
+public:
+  /// `most` bytes; 0: nothing is watched. SAY is called from a thread of the watch.
+  ScannerWatch(std::uint64_t most, std::function<void(std::string_view)> say,
+               std::chrono::milliseconds interval = std::chrono::milliseconds{500});
+  /// To be told of each scanner's sandbox; see sandbox::Podman::run_attached. Lives no longer than
+  /// this.
+  std::function<void(const sandbox::ContainerFacts&)> started();
+
+private:
+  std::mutex mutex_;
+  std::vector<state::ProcessIdentity> scanners_;
+  sandbox::MemoryWatch watch_; ///< the last: its thread asks for the others
 };
 
 /// Exit codes of `gate check`.

@@ -386,6 +386,7 @@ int main(int argc, char** argv) {
         std::cout << "  built: " << one.backend
                   << (one.dockerfile.empty() ? "" : "; Dockerfile " + one.dockerfile) << "\n";
       std::cout << one.text << "  All of it: " << one.file.string() << "\n";
+      if (!one.page.empty()) std::cout << "  As a page: " << one.page.string() << "\n";
     }
     return 0;
   }

@@ -21,6 +21,7 @@
 #include "executor/oci/digest.hpp"
 #include "executor/process/remembered.hpp"
 #include "executor/sandbox/host_platforms.hpp"
+#include "executor/sandbox/memory_watch.hpp"
 #include "executor/sandbox/podman_api.hpp"
 #include "executor/sandbox/quick_kill.hpp"
 #include "stages/image/images.hpp"
@@ -320,6 +321,10 @@ int Wiring::promote(const std::string& source, const std::string& target,
   const auto record = begin_command("promote", own);
   if (!record) return complain(record.error());
   image::Images images{image_tools(), *record, {}};
+  const auto memory =
+      image::watch_memory(config_, folders_, record->key, [](std::string_view line) {
+        std::cerr << "slipway: " + std::string{line} + "\n";
+      });
   auto pushed = images.promote(*from, *to, [](std::string_view text) { std::cout << text; });
   if (const auto summary = images.summary(); !summary.empty()) std::cout << summary;
   auto ended = end_command(*record);

@@ -12,12 +12,12 @@ namespace slipway::gate {
 namespace {
 
 // Families whose packages Trivy 0.69.3 looks up. For any other it reports nothing, and exits with
-// 0. Source: trivy 0.69.3, pkg/detector/ospkg/detect.go.
-constexpr std::array<std::string_view, 25> kFamilies{"alma",
+// 0. Source: trivy 0.69.3, pkg/detector/ospkg/detect.go; without Bottlerocket, of which it only
+// says that it cannot look it up (bottlerocket/bottlerocket.go).
+constexpr std::array<std::string_view, 24> kFamilies{"alma",
                                                      "alpine",
                                                      "amazon",
                                                      "azurelinux",
-                                                     "bottlerocket",
                                                      "cbl-mariner",
                                                      "centos",
                                                      "chainguard",
@@ -248,6 +248,24 @@ void Bench::judge_package_changes(const Result<std::vector<oci::PackageChange>>&
                printable(change.old_maintainer, 120) + "'.");
     }
     if (verdict_.denials.size() + verdict_.allowed.size() > kMostDenials) return;
+  }
+}
+
+void Bench::judge_false_sboms(const Result<std::vector<std::string>>& paths,
+                              const std::string& who) {
+  if (!paths) {
+    deny("coverage_partial", "Whether " + who +
+                                 " has files that the scanner passes over for their names cannot "
+                                 "be told: " +
+                                 paths.error().text() + ".");
+  } else if (!paths->empty()) {
+    const auto more = paths->size() - 1;
+    deny("coverage_partial",
+         "The scanner passes over what is called an SBOM, and in " + who + " /" +
+             printable(paths->front(), 200) +
+             (more == 0 ? " is none" : " and at least " + std::to_string(more) + " more are none") +
+             ": nothing is known of it. Give it a name that does not end with .spdx, .spdx.json, "
+             ".cdx or .cdx.json, or take it out of the layer that brings it.");
   }
 }
 

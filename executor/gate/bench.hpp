@@ -49,6 +49,9 @@ public:
   /// packages.
   void judge_package_changes(const Result<std::vector<oci::PackageChange>>& changes,
                              const ScanReport& report, const std::string& who);
+  /// Judges the files of one image that the scanner passed over for their names
+  /// (ContentReader::false_sboms()).
+  void judge_false_sboms(const Result<std::vector<std::string>>& paths, const std::string& who);
   /// Sorts the findings, says whether it passed, and until when at most.
   void finish();
 

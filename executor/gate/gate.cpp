@@ -30,7 +30,7 @@ namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
-constexpr const char* kJudgementVersion = "7";
+constexpr const char* kJudgementVersion = "8";
 
 // Where the files are is no part of it: what is in them is one of the key.
 nlohmann::json threats_json(const ThreatPolicy& threats) {
@@ -67,8 +67,8 @@ std::string policy_json(const GatePolicy& policy, const Exceptions& exceptions) 
       .dump();
 }
 
-Verdict empty_verdict(const oci::Digest& digest, WallTime now, std::string scanner,
-                      std::string policy_digest) {
+Verdict empty_verdict(const oci::Digest& digest, WallTime now, const GatePolicy& policy,
+                      const Exceptions& exceptions) {
   return Verdict{.digest = digest,
                  .passed = false,
                  .denials = {},
@@ -78,14 +78,15 @@ Verdict empty_verdict(const oci::Digest& digest, WallTime now, std::string scann
                  .counts = {},
                  .judged_at = now,
                  .expires_at = now,
-                 .scanner = std::move(scanner),
+                 .scanner = {}, // until a report of one is judged
                  .db_updated_at = {},
                  .second_scanner = {},
                  .second_db_built_at = {},
                  .db_digest = {},
                  .java_db_digest = {},
                  .second_db_digest = {},
-                 .policy_digest = std::move(policy_digest),
+                 .policy_digest = oci::Digest::of(policy_json(policy, exceptions)).str(),
+                 .threshold = severity_name(policy.threshold),
                  .from_cache = false,
                  .inventories = {}};
 }
@@ -366,7 +367,6 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
     return judged;
   }
   auto verdict = begin_verdict(subject);
-  verdict.scanner.clear(); // nothing that it says counts
   verdict.warnings = leaks->notes;
   Bench bench{verdict, policy, exceptions};
   if (std::all_of(leaks->denials.begin(), leaks->denials.end(),
@@ -396,8 +396,7 @@ Judgement TrivyGate::end(const Subject& subject, Bench& bench, Verdict& verdict)
 }
 
 Verdict TrivyGate::begin_verdict(const Subject& subject) const {
-  return empty_verdict(subject.root, clock_.now(), scanner_.version(),
-                       oci::Digest::of(policy_json(subject.policy, subject.exceptions)).str());
+  return empty_verdict(subject.root, clock_.now(), subject.policy, subject.exceptions);
 }
 
 Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::ImageTree& tree,
@@ -602,6 +601,8 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
       comparing = std::async(std::launch::async, [&] {
         return contents_.package_changes(layout, image.descriptor.digest);
       });
+    auto looking = std::async(
+        std::launch::async, [&] { return contents_.false_sboms(layout, image.descriptor.digest); });
     auto scratch = ScratchDir::under(config_.cache_dir);
     if (!scratch) return std::move(scratch).error().in("judging " + root.str());
     const auto dir = scratch->path() / "layout";
@@ -641,7 +642,12 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
         return std::move(executables).error().in("judging " + root.str());
       }
     }
+    verdict.scanner = scanner_.version();
     bench.judge_report(*report, scanned->diagnostics, who, prefix, names);
+    const auto false_sboms = looking.get();
+    if (!false_sboms && !is_about_the_image(false_sboms.error()))
+      return Error{false_sboms.error()}.in("judging " + root.str());
+    bench.judge_false_sboms(false_sboms, who);
     if (comparing.valid() && report->os_packages > 0) {
       auto changes = comparing.get();
       if (!changes && !is_about_the_image(changes.error()))
@@ -739,8 +745,7 @@ Result<Verdict> replay(std::string_view text, const GatePolicy& policy,
   // A report names the config, not the manifest.
   auto digest = oci::Digest::parse(report->image_id);
   const Exceptions exceptions{policy, repository, now};
-  auto verdict = empty_verdict(digest ? *digest : oci::Digest::of(text), now, "trivy",
-                               oci::Digest::of(policy_json(policy, exceptions)).str());
+  auto verdict = empty_verdict(digest ? *digest : oci::Digest::of(text), now, policy, exceptions);
   verdict.expires_at = now + policy.pass_lifetime;
   Bench bench{verdict, policy, exceptions};
   for (const auto& complaint : exceptions.complaints())
@@ -755,6 +760,7 @@ Result<Verdict> replay(std::string_view text, const GatePolicy& policy,
     bench.finish();
     return verdict;
   }
+  verdict.scanner = "trivy";
   bench.judge_report(*report, "", "the reported image", "", {});
   bench.warn(
       "a stored report was judged: image, DB and scanner were not looked at, and waivers and "

@@ -176,6 +176,7 @@ struct Allowed {
   std::string owner;
   std::string reason;
   WallTime until;
+  std::string by() const; ///< "by OWNER until 2026-12-24: REASON", printable
 };
 
 struct Verdict {
@@ -188,7 +189,7 @@ struct Verdict {
   std::map<Severity, int> counts;
   WallTime judged_at;
   WallTime expires_at;
-  std::string scanner; ///< "trivy 0.69.3"
+  std::string scanner; ///< "trivy 0.69.3"; "" = no report was judged
   WallTime db_updated_at;
   std::string second_scanner; ///< "grype 0.121.3"; "" = none was asked
   WallTime second_db_built_at;
@@ -197,9 +198,10 @@ struct Verdict {
   std::string java_db_digest;
   std::string second_db_digest;
   std::string policy_digest;
+  std::string threshold; ///< of the policy: "HIGH"
   bool from_cache = false;
   std::vector<Inventory> inventories; ///< one for each image that was scanned; not in to_json()
-  std::string scanners() const;       ///< "trivy 0.69.3, grype 0.121.3"
+  std::string scanners() const;       ///< "trivy 0.69.3, grype 0.121.3"; "" = likewise
   /// True where nothing but the operator's side stands in the way: the image was not judged.
   bool could_not_judge() const;
   /// One line for each denial that was lifted and each waived finding: what, by whom, until when.
@@ -285,6 +287,10 @@ public:
   /// What its layers change of packages: gate_worker::package_changes(). Errors: likewise.
   virtual Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
                                                                   const oci::Digest& manifest) = 0;
+  /// What the scanner passes over as SBOMs and is none: gate_worker::find_false_sboms(). Errors:
+  /// likewise.
+  virtual Result<std::vector<std::string>> false_sboms(const oci::Layout& layout,
+                                                       const oci::Digest& manifest) = 0;
 };
 
 /// Trivy's arguments for a layout at `layout` and a DB below `cache`, both as the sandbox sees

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate/database.hpp"
 #include "executor/gate/gate.hpp"
+#include "executor/oci/sbom_names.hpp"
 
 #include <initializer_list>
 
@@ -9,9 +10,15 @@ namespace slipway::gate {
 namespace {
 
 // What an SBOM in the image claims would take the place of what lies there: Trivy reads no file
-// that one names, and takes its packages for the image's own. Source: trivy 0.69.3,
-// pkg/fanal/analyzer/sbom, and PostAnalyze in pkg/fanal/analyzer.
-constexpr const char* kSboms = "**/*.spdx,**/*.spdx.json,**/*.cdx,**/*.cdx.json";
+// that one names, and takes its packages for the image's own. What only has such a name,
+// ContentReader::false_sboms() tells. Source: trivy 0.69.3, pkg/fanal/analyzer/sbom, and
+// PostAnalyze in pkg/fanal/analyzer.
+std::string sboms() {
+  std::string globs;
+  for (const auto suffix : oci::kSbomSuffixes)
+    globs.append(globs.empty() ? "" : ",").append("**/*").append(suffix);
+  return globs;
+}
 
 std::vector<std::string> arguments(const char* command, const std::string& cache,
                                    std::initializer_list<std::string> more) {
@@ -67,7 +74,7 @@ std::vector<std::string> trivy_arguments(const std::string& layout, const oci::D
                                          const std::string& cache, bool misconfigurations) {
   return arguments("image", cache,
                    {"--skip-check-update", "--scanners", "vuln,secret", "--image-config-scanners",
-                    misconfigurations ? "secret,misconfig" : "secret", "--skip-files", kSboms,
+                    misconfigurations ? "secret,misconfig" : "secret", "--skip-files", sboms(),
                     "--input", layout + "@" + manifest.str()});
 }
 

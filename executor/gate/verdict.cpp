@@ -129,7 +129,12 @@ std::string Finding::origin() const {
 }
 
 std::string Verdict::scanners() const {
-  return scanner + (second_scanner.empty() ? "" : ", " + second_scanner);
+  return scanner + (scanner.empty() || second_scanner.empty() ? "" : ", " + second_scanner);
+}
+
+std::string Allowed::by() const {
+  return "by " + printable(owner, 500) + " until " + rfc3339(until).substr(0, 10) + ": " +
+         printable(reason, 500);
 }
 
 bool Verdict::could_not_judge() const {
@@ -185,10 +190,8 @@ std::string Verdict::for_people() const {
 
 std::vector<std::string> Verdict::exceptions() const {
   std::vector<std::string> lines;
-  for (const auto& one : allowed) {
-    lines.push_back("Allowed [" + one.code + "] by " + printable(one.owner, 500) + " until " +
-                    rfc3339(one.until).substr(0, 10) + ": " + printable(one.reason, 500));
-  }
+  for (const auto& one : allowed)
+    lines.push_back("Allowed [" + one.code + "] " + one.by());
   std::size_t left_out = 0;
   for (const auto& finding : findings) {
     if (!finding.waived) continue;
@@ -272,6 +275,7 @@ std::string Verdict::to_json() const {
                                     {"second_db_digest", &second_db_digest}})
     if (!value->empty()) object[name] = *value;
   object["policy_digest"] = policy_digest;
+  object["threshold"] = threshold;
   object["from_cache"] = from_cache;
   return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }

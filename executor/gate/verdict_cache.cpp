@@ -36,6 +36,7 @@ std::optional<Verdict> from_json(const json& object) {
                   .java_db_digest = object.value("java_db_digest", ""),
                   .second_db_digest = object.value("second_db_digest", ""),
                   .policy_digest = object.at("policy_digest").get<std::string>(),
+                  .threshold = object.at("threshold").get<std::string>(),
                   .from_cache = true,
                   .inventories = {}};
   if (!parse_rfc3339(object.at("judged_at").get<std::string>(), verdict.judged_at) ||

@@ -158,6 +158,15 @@ Result<std::vector<oci::PackageChange>> GateProcess::package_changes(const oci::
   return decode_package_changes(*answer);
 }
 
+Result<std::vector<std::string>> GateProcess::false_sboms(const oci::Layout& layout,
+                                                          const oci::Digest& manifest,
+                                                          std::uint64_t max_layer) {
+  auto answer =
+      ask(encode_false_sboms(std::filesystem::absolute(layout.path()), manifest, max_layer));
+  if (!answer) return std::move(answer).error();
+  return decode_false_sboms(*answer);
+}
+
 Result<std::size_t> GateProcess::read_part(int pipe, char* buffer, std::size_t capacity,
                                            std::chrono::steady_clock::time_point end,
                                            const std::function<bool()>& cancelled) const {

@@ -34,6 +34,9 @@ public:
   Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
                                                           const oci::Digest& manifest,
                                                           std::uint64_t max_layer) override;
+  Result<std::vector<std::string>> false_sboms(const oci::Layout& layout,
+                                               const oci::Digest& manifest,
+                                               std::uint64_t max_layer) override;
   /// write_image_files(). Errors: the same; unavailable (cancelled) too.
   Status write_files(const oci::Layout& layout, const oci::Digest& manifest,
                      std::uint64_t max_bytes, const std::function<Status(std::string_view)>& sink,

@@ -43,6 +43,9 @@ public:
   virtual Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
                                                                   const oci::Digest& manifest,
                                                                   std::uint64_t max_layer) = 0;
+  /// find_false_sboms(). Errors: those.
+  virtual Result<std::vector<std::string>>
+  false_sboms(const oci::Layout& layout, const oci::Digest& manifest, std::uint64_t max_layer) = 0;
 };
 
 /// Reads here and now: what slipway-gate does, and tests.
@@ -59,6 +62,9 @@ public:
   Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
                                                           const oci::Digest& manifest,
                                                           std::uint64_t max_layer) override;
+  Result<std::vector<std::string>> false_sboms(const oci::Layout& layout,
+                                               const oci::Digest& manifest,
+                                               std::uint64_t max_layer) override;
 
 private:
   const Clock& clock_;

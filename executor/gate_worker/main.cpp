@@ -95,6 +95,8 @@ std::string answer(slipway::gate_worker::Request& request,
       return gate_worker::encode(Result<std::vector<oci::Executable>>{std::move(error)});
     if (request.package_changes_in)
       return gate_worker::encode(Result<std::vector<oci::PackageChange>>{std::move(error)});
+    if (request.false_sboms_in)
+      return gate_worker::encode(Result<std::vector<std::string>>{std::move(error)});
     return request.search ? gate_worker::encode(Result<leaks::Report>{std::move(error)})
                           : gate_worker::encode(Result<oci::Tolerated>{std::move(error)}, flaw);
   };
@@ -115,6 +117,8 @@ std::string answer(slipway::gate_worker::Request& request,
   if (request.package_changes_in)
     return gate_worker::encode(
         reader.package_changes(*layout, request.root, *request.package_changes_in));
+  if (request.false_sboms_in)
+    return gate_worker::encode(reader.false_sboms(*layout, request.root, *request.false_sboms_in));
   if (request.known_layers) request.verify->known = &*request.known_layers;
   const auto verified = reader.verify(*layout, request.root, *request.verify, &flaw);
   return gate_worker::encode(verified, flaw);

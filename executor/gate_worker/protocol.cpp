@@ -205,6 +205,13 @@ std::string encode_package_changes(const std::filesystem::path& layout_dir,
   return text_of(value);
 }
 
+std::string encode_false_sboms(const std::filesystem::path& layout_dir, const oci::Digest& manifest,
+                               std::uint64_t max_layer) {
+  json value = base_of(layout_dir, manifest, "");
+  value["false_sboms"] = {{"max_layer", max_layer}};
+  return text_of(value);
+}
+
 std::string encode_unpack() {
   json value = base_of("", oci::Digest::of(""), "");
   value["unpack"] = true;
@@ -216,6 +223,7 @@ Result<Request> decode_request(const std::string& text) {
   try {
     Request request{bytes_of(value.at("layout_dir")),
                     digest_of(value.at("root")),
+                    {},
                     {},
                     {},
                     {},
@@ -234,6 +242,8 @@ Result<Request> decode_request(const std::string& text) {
       request.executables_in = value.at("executables").at("max_layer").get<std::uint64_t>();
     } else if (value.contains("package_changes")) {
       request.package_changes_in = value.at("package_changes").at("max_layer").get<std::uint64_t>();
+    } else if (value.contains("false_sboms")) {
+      request.false_sboms_in = value.at("false_sboms").at("max_layer").get<std::uint64_t>();
     } else if (value.contains("unpack")) {
       request.unpack = value.at("unpack").get<bool>();
     } else {
@@ -305,6 +315,14 @@ std::string encode(const Result<std::vector<oci::PackageChange>>& changes) {
   return text_of({{"package_changes", std::move(list)}});
 }
 
+std::string encode(const Result<std::vector<std::string>>& false_sboms) {
+  if (!false_sboms) return encode(false_sboms.error(), json::object());
+  json list = json::array();
+  for (const auto& path : *false_sboms)
+    list.push_back(base64(path));
+  return text_of({{"false_sboms", std::move(list)}});
+}
+
 Result<leaks::Report> decode_report(const std::string& text) {
   const json value = json::parse(text, nullptr, false);
   try {
@@ -372,6 +390,19 @@ Result<std::vector<oci::PackageChange>> decode_package_changes(const std::string
     return changes;
   } catch (const std::exception& wrong) {
     return unreadable("what became of the image's packages", wrong.what());
+  }
+}
+
+Result<std::vector<std::string>> decode_false_sboms(const std::string& text) {
+  const json value = json::parse(text, nullptr, false);
+  try {
+    if (value.contains("error")) return error_of(value.at("error"));
+    std::vector<std::string> paths;
+    for (const auto& one : value.at("false_sboms"))
+      paths.push_back(bytes_of(one));
+    return paths;
+  } catch (const std::exception& wrong) {
+    return unreadable("which files of the image only have the names of SBOMs", wrong.what());
   }
 }
 

@@ -17,7 +17,7 @@ constexpr std::size_t kMaxRequestBytes = 64UL << 20;
 constexpr std::size_t kMaxAnswerBytes = 16UL << 20;
 
 /// A request: exactly one of `search`, `verify`, `most_file_bytes`, `executables_in`,
-/// `package_changes_in` and `unpack`.
+/// `package_changes_in`, `false_sboms_in` and `unpack`.
 struct Request {
   std::filesystem::path layout_dir;
   oci::Digest root;
@@ -28,6 +28,7 @@ struct Request {
   std::optional<std::uint64_t> most_file_bytes;
   std::optional<std::uint64_t> executables_in;     ///< find_executables(): bytes of a layer
   std::optional<std::uint64_t> package_changes_in; ///< package_changes(): likewise
+  std::optional<std::uint64_t> false_sboms_in;     ///< find_false_sboms(): likewise
   /// An Unpacker from the first descriptor that comes with the request into the second. There is no
   /// layout, and `root` is of nothing.
   bool unpack = false;
@@ -44,6 +45,8 @@ std::string encode_executables(const std::filesystem::path& layout_dir, const oc
                                std::uint64_t max_layer);
 std::string encode_package_changes(const std::filesystem::path& layout_dir,
                                    const oci::Digest& manifest, std::uint64_t max_layer);
+std::string encode_false_sboms(const std::filesystem::path& layout_dir, const oci::Digest& manifest,
+                               std::uint64_t max_layer);
 std::string encode_unpack();
 /// Errors: bad_input.
 Result<Request> decode_request(const std::string& json);
@@ -53,6 +56,8 @@ std::string encode(const Result<oci::Tolerated>& tolerated, oci::Flaw flaw);
 std::string encode(const Status& written);
 std::string encode(const Result<std::vector<oci::Executable>>& executables);
 std::string encode(const Result<std::vector<oci::PackageChange>>& changes);
+/// Of names.
+std::string encode(const Result<std::vector<std::string>>& false_sboms);
 /// Errors: the one that the answer carries; internal (no such answer).
 Result<leaks::Report> decode_report(const std::string& json);
 /// The same; FLAW (may be null) is told what comes with an error.
@@ -60,5 +65,6 @@ Result<oci::Tolerated> decode_tolerated(const std::string& json, oci::Flaw* flaw
 Status decode_written(const std::string& json);
 Result<std::vector<oci::Executable>> decode_executables(const std::string& json);
 Result<std::vector<oci::PackageChange>> decode_package_changes(const std::string& json);
+Result<std::vector<std::string>> decode_false_sboms(const std::string& json);
 
 } // namespace slipway::gate_worker

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/gate_worker/executables.hpp"
+#include "executor/gate_worker/false_sboms.hpp"
 #include "executor/gate_worker/image_reader.hpp"
 #include "executor/gate_worker/package_history.hpp"
 
@@ -37,6 +38,12 @@ Result<std::vector<oci::PackageChange>> ReadsHere::package_changes(const oci::La
                                                                    const oci::Digest& manifest,
                                                                    std::uint64_t max_layer) {
   return gate_worker::package_changes(layout, manifest, max_layer);
+}
+
+Result<std::vector<std::string>> ReadsHere::false_sboms(const oci::Layout& layout,
+                                                        const oci::Digest& manifest,
+                                                        std::uint64_t max_layer) {
+  return find_false_sboms(layout, manifest, max_layer);
 }
 
 } // namespace slipway::gate_worker

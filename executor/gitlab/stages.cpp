@@ -407,22 +407,8 @@ Error no_space(const StageTools& tools, const std::string& what) {
 
 std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools, const std::string& key,
                                                    JobLog& job_log) {
-  const auto most = tools.config.sandbox.memory_bytes;
-  return std::make_unique<sandbox::MemoryWatch>(
-      most,
-      [&tools, key] {
-        std::vector<sandbox::WatchedProcess> processes;
-        for (auto& one : tools.folders.watched(key)) {
-          const auto own = one.name == "scanner" ? image::scanner_memory(tools.config) : 0;
-          processes.push_back({std::move(one.name), one.first.pid, own});
-        }
-        return processes;
-      },
-      [&job_log](const std::string& name, std::uint64_t bytes, std::uint64_t limit) {
-        job_log.say("WARNING: the sandbox " + name + " had " + std::to_string(bytes >> 20) +
-                    " MiB of memory, more than the limit of " + std::to_string(limit >> 20) +
-                    " MiB: its largest processes were killed");
-      });
+  return image::watch_memory(tools.config, tools.folders, key,
+                             [&job_log](std::string_view line) { job_log.say(line); });
 }
 
 /// The way to registries stays closed while their names change.

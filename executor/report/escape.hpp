@@ -46,6 +46,11 @@ inline std::string escaped(std::string_view text, std::size_t limit = kMostTextB
   return out;
 }
 
+/// Whether a report tells the note of a finding: who waived it, or why a waiver did not help.
+inline bool is_noted(const gate::Finding& finding) {
+  return !finding.note.empty() && (finding.waived || finding.blocks);
+}
+
 /// A package URL is printable ASCII: anything else is an image's forgery.
 inline bool is_purl(std::string_view text) {
   if (!text.starts_with("pkg:") || text.size() > kMostTextBytes) return false;

@@ -13,6 +13,7 @@ using Json = nlohmann::ordered_json;
 
 /// The schema's limit is 255 letters.
 constexpr std::size_t kMostNameBytes = 255;
+constexpr std::size_t kMostMessages = 100;
 
 std::string severity_of(gate::Severity severity) {
   switch (severity) {
@@ -33,6 +34,28 @@ std::string severity_of(gate::Severity severity) {
 /// The schema's times are local to UTC and have no zone: 2026-01-02T03:04:05.
 std::string time_of(WallTime time) {
   return rfc3339(time).substr(0, 19);
+}
+
+Json message(const char* level, const std::string& words) {
+  return {{"level", level}, {"value", gate::printable(words, kMostTextBytes)}};
+}
+
+/// Why what was found is not all there is: GitLab shows these beside the findings. Denials are no
+/// findings, so with each of them the image, or a part of it, was not scanned as it should be.
+Json messages_of(const gate::Verdict& verdict) {
+  Json messages = Json::array();
+  for (const auto& denial : verdict.denials) {
+    if (messages.size() == kMostMessages) break;
+    messages.push_back(message("fatal", "[" + denial.code + "] " + denial.message));
+  }
+  for (const auto& one : verdict.allowed) {
+    if (messages.size() == kMostMessages) break;
+    messages.push_back(
+        message("warn", "Allowed [" + one.code + "] " + one.by() + ". " + one.message));
+  }
+  if (verdict.scanner.empty() && messages.empty())
+    messages.push_back(message("info", "Nothing in it is scanned for vulnerabilities."));
+  return messages;
 }
 
 /// The same finding has the same id in every run, or GitLab takes it for a new one.
@@ -76,7 +99,7 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
                                  kMostNameBytes)},
         {"description", text((finding.title.empty() ? finding.id : finding.title) +
                              (finding.threat.empty() ? "" : ". " + finding.threat) +
-                             (finding.waived ? ". " + finding.note : "") +
+                             (is_noted(finding) ? ". " + finding.note : "") +
                              (finding.found_by == "grype" ? " (found by Grype)" : ""))},
         {"severity", severity_of(finding.severity)},
         {"solution", finding.fixed.empty()
@@ -100,7 +123,8 @@ std::string gitlab_report(const gate::Verdict& verdict, const Subject& subject) 
         {"type", "container_scanning"},
         {"start_time", time_of(verdict.judged_at)},
         {"end_time", time_of(verdict.judged_at)},
-        {"status", verdict.scanner.empty() || verdict.could_not_judge() ? "failure" : "success"}}},
+        {"messages", messages_of(verdict)},
+        {"status", verdict.scanner.empty() || !verdict.denials.empty() ? "failure" : "success"}}},
       {"vulnerabilities", std::move(vulnerabilities)},
       {"remediations", Json::array()}};
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -80,12 +80,26 @@ std::string row(const gate::Finding& finding) {
   text += cell(
       (finding.threat.empty() ? "" : "<strong>" + escaped(finding.threat, 300) + "</strong><br>") +
       escaped(finding.title, 300) + (finding.found_by == "grype" ? " (found by Grype)" : "") +
-      (finding.waived ? "<br>" + escaped(finding.note, 700) : ""));
+      (is_noted(finding) ? "<br>" + escaped(finding.note, 700) : ""));
   return text + "</tr>\n";
 }
 
 std::string line(const char* name, const std::string& value) {
   return value.empty() ? "" : std::string{"<dt>"} + name + "</dt><dd>" + escaped(value) + "</dd>\n";
+}
+
+std::string allowed_rows(const std::vector<gate::Allowed>& allowed) {
+  if (allowed.empty()) return "";
+  std::string text =
+      "<h2>Allowed</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
+      "aria-label=\"Allowed\">\n<table>\n<thead><tr><th scope=\"col\">Row</th>"
+      "<th scope=\"col\">What</th><th scope=\"col\">Allowed by</th><th "
+      "scope=\"col\">Reason</th><th scope=\"col\">Until</th></tr></thead>\n<tbody>\n";
+  for (const auto& one : allowed)
+    text += "<tr>" + cell(escaped(one.code)) + cell(escaped(one.message, 1200)) +
+            cell(escaped(one.owner, 500)) + cell(escaped(one.reason, 500)) +
+            cell(rfc3339(one.until).substr(0, 10)) + "</tr>\n";
+  return text + "</tbody>\n</table>\n</div>\n";
 }
 
 } // namespace
@@ -104,7 +118,7 @@ std::string html_report(const gate::Verdict& verdict, const Subject& subject) {
           line("Ref", subject.ref) + line("Built by", subject.backend) +
           line("Scanner", verdict.scanners()) +
           line("Database of", verdict.scanner.empty() ? "" : rfc3339(verdict.db_updated_at)) +
-          line("Judged", rfc3339(verdict.judged_at)) +
+          line("Blocks from", verdict.threshold) + line("Judged", rfc3339(verdict.judged_at)) +
           line("Good until", verdict.passed ? rfc3339(verdict.expires_at) : "");
   page += "</dl>\n";
   if (!verdict.denials.empty()) {
@@ -114,6 +128,7 @@ std::string html_report(const gate::Verdict& verdict, const Subject& subject) {
               "</li>\n";
     page += "</ul>\n";
   }
+  page += allowed_rows(verdict.allowed);
   const auto blocking = std::count_if(verdict.findings.begin(), verdict.findings.end(),
                                       [](const gate::Finding& finding) { return finding.blocks; });
   page += "<h2>Findings: " + std::to_string(verdict.findings.size()) + ", of which " +

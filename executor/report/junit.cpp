@@ -36,23 +36,28 @@ std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
   const auto blocking = static_cast<std::size_t>(
       std::count_if(verdict.findings.begin(), verdict.findings.end(),
                     [](const gate::Finding& finding) { return finding.blocks; }));
-  const auto waived = std::count_if(verdict.findings.begin(), verdict.findings.end(),
-                                    [](const gate::Finding& finding) { return finding.waived; });
+  const auto waived = static_cast<std::size_t>(
+      std::count_if(verdict.findings.begin(), verdict.findings.end(),
+                    [](const gate::Finding& finding) { return finding.waived; }));
   std::string cases;
   for (const auto& denial : verdict.denials)
     cases += test_case("slipway.gate", escaped(denial.code), escaped(denial.message));
+  for (const auto& one : verdict.allowed)
+    cases += test_case("slipway.gate", escaped(one.code),
+                       escaped("allowed " + one.by() + ". " + one.message), "skipped");
   for (const auto& finding : verdict.findings) {
     const auto what = finding.package.empty() ? finding.id + " in " + finding.target
                                               : finding.id + " " + finding.package + " " +
                                                     finding.installed + " [" + finding.target + "]";
     const auto why = std::string{gate::severity_name(finding.severity)} + ", " +
-                     nature_of(finding) + (finding.threat.empty() ? "" : ", " + finding.threat);
+                     nature_of(finding) + (finding.threat.empty() ? "" : ", " + finding.threat) +
+                     (is_noted(finding) ? "; " + finding.note : "");
     cases +=
         finding.waived
             ? test_case("slipway.findings", escaped(what), escaped(finding.note, 700), "skipped")
             : test_case("slipway.findings", escaped(what), finding.blocks ? escaped(why) : "");
   }
-  auto tests = verdict.denials.size() + verdict.findings.size();
+  auto tests = verdict.denials.size() + verdict.allowed.size() + verdict.findings.size();
   if (tests == 0) {
     cases = test_case("slipway.gate", "nothing to report", verdict.passed ? "" : "denied");
     tests = 1;
@@ -60,8 +65,9 @@ std::string junit_report(const gate::Verdict& verdict, const Subject& subject) {
   const auto failures = verdict.denials.size() + blocking;
   return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"" +
          escaped(subject.image) + "\" tests=\"" + std::to_string(tests) + "\" failures=\"" +
-         std::to_string(failures) + "\" errors=\"0\" skipped=\"" + std::to_string(waived) +
-         "\" timestamp=\"" + rfc3339(verdict.judged_at).substr(0, 19) + "\">\n" + cases +
+         std::to_string(failures) + "\" errors=\"0\" skipped=\"" +
+         std::to_string(waived + verdict.allowed.size()) + "\" timestamp=\"" +
+         rfc3339(verdict.judged_at).substr(0, 19) + "\">\n" + cases +
          "  </testsuite>\n</testsuites>\n";
 }
 

@@ -59,6 +59,7 @@ std::string sentence(const gate::Finding& finding) {
                                      : "fixed in " + finding.fixed) +
               (finding.threat.empty() ? "" : ". " + finding.threat) +
               (finding.title.empty() ? "" : ". " + finding.title) +
+              (finding.blocks && is_noted(finding) ? ". " + finding.note : "") +
               (finding.origin().empty() ? "" : ". Brought by " + finding.origin()) +
               (finding.found_by == "grype" ? " (found by Grype)" : ""));
 }
@@ -100,6 +101,10 @@ std::string sarif_report(const gate::Verdict& verdict, const Subject& subject) {
   for (const auto& denial : verdict.denials) {
     const auto id = "slipway/" + text(denial.code);
     add(id, rule_of(id, denial.code, ""), "error", text(denial.message), "");
+  }
+  for (const auto& one : verdict.allowed) {
+    const auto id = "slipway/" + text(one.code);
+    add(id, rule_of(id, one.code, ""), "warning", text(one.message), "allowed " + one.by());
   }
   for (const auto& finding : verdict.findings) {
     const auto id = text(finding.id);

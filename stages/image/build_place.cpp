@@ -207,6 +207,31 @@ Status look_after(const Tools& tools, const std::string& job, const std::string&
   return is_watched ? tools.folders.watch(job, name, sandbox.host_pid) : Status{};
 }
 
+std::string memory_notice(const std::string& name, std::uint64_t bytes, std::uint64_t most) {
+  return "WARNING: the sandbox " + name + " had " + std::to_string(bytes >> 20) +
+         " MiB of memory, more than the limit of " + std::to_string(most >> 20) +
+         " MiB: its largest processes were killed";
+}
+
+std::unique_ptr<sandbox::MemoryWatch> watch_memory(const config::Config& config,
+                                                   const state::JobFolders& folders,
+                                                   const std::string& job,
+                                                   std::function<void(std::string_view)> say) {
+  return std::make_unique<sandbox::MemoryWatch>(
+      config.sandbox.memory_bytes,
+      [&config, &folders, job] {
+        std::vector<sandbox::WatchedProcess> processes;
+        for (auto& one : folders.watched(job)) {
+          const auto own = one.name == "scanner" ? scanner_memory(config) : 0;
+          processes.push_back({std::move(one.name), one.first.pid, own});
+        }
+        return processes;
+      },
+      [say = std::move(say)](const std::string& name, std::uint64_t bytes, std::uint64_t most) {
+        say(memory_notice(name, bytes, most));
+      });
+}
+
 BuildPlace::BuildPlace(const Tools& tools, const state::JobRecord& record, std::string trust_domain,
                        std::string builder_domain)
     : tools_{tools}, record_{record}, trust_domain_{std::move(trust_domain)},

@@ -19,6 +19,7 @@
 #include "executor/policy/policy.hpp"
 #include "executor/report/report.hpp"
 #include "executor/sandbox/id_slots.hpp"
+#include "executor/sandbox/memory_watch.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/signing/statement.hpp"
 #include "executor/state/build_notes.hpp"
@@ -304,6 +305,15 @@ gate::ScannerConfig scanner_config(const config::Gate& section, const config::Co
 Status look_after(const Tools& tools, const std::string& job, const std::string& name,
                   const sandbox::ContainerFacts& sandbox,
                   const std::function<void(std::string_view)>& say);
+
+/// Ends what has too much memory of what look_after() wrote down for JOB, as long as it lives.
+/// CONFIG and FOLDERS are lent to it; SAY is called from a thread of the watch.
+std::unique_ptr<sandbox::MemoryWatch> watch_memory(const config::Config& config,
+                                                   const state::JobFolders& folders,
+                                                   const std::string& job,
+                                                   std::function<void(std::string_view)> say);
+/// What it says of a sandbox, in bytes.
+std::string memory_notice(const std::string& name, std::uint64_t bytes, std::uint64_t most);
 
 enum class Leftovers {
   old,   ///< what was idle for too long

@@ -201,6 +201,11 @@ JobsLeakScanner::package_changes(const oci::Layout& layout, const oci::Digest& m
   return reader_->package_changes(layout, manifest, max_layer_);
 }
 
+Result<std::vector<std::string>> JobsLeakScanner::false_sboms(const oci::Layout& layout,
+                                                              const oci::Digest& manifest) {
+  return reader_->false_sboms(layout, manifest, max_layer_);
+}
+
 void JobsLeakScanner::read_early(const oci::Layout& layout, const oci::Digest& root,
                                  std::uint64_t max_layer) {
   auto early = task();

@@ -35,6 +35,8 @@ public:
                                                    const oci::Digest& manifest) override;
   Result<std::vector<oci::PackageChange>> package_changes(const oci::Layout& layout,
                                                           const oci::Digest& manifest) override;
+  Result<std::vector<std::string>> false_sboms(const oci::Layout& layout,
+                                               const oci::Digest& manifest) override;
   /// From now on images are searched for what a build is lent, too. Errors: bad_input (more than
   /// kMostLent of it in one script).
   Status lend(const std::vector<leaks::KnownSecret>& more);

@@ -38,6 +38,11 @@ std::string project_of(const fs::path& file) {
   return begin == std::string::npos ? "" : name.substr(begin + 1, end - begin - 1);
 }
 
+/// Of a verdict's file, with or without ".json": a job's key has no dot.
+fs::path page_beside(fs::path file) {
+  return file.replace_extension(".html");
+}
+
 std::string text_of(const json& document, const char* key) {
   const auto found = document.find(key);
   return found != document.end() && found->is_string() ? found->get<std::string>() : "";
@@ -70,8 +75,13 @@ Status Reports::keep(const std::string& job, const report::Subject& subject,
                       {"text", verdict.for_people()},
                       {"verdict", json::parse(verdict.to_json(), nullptr, false)}};
   // A job that pushes one digest twice in a second to two places has two of them.
-  return replace_file(folder / (stamp_of(now) + "-" + job + "-" + short_hash(subject.project) +
-                                "-" + short_hash(subject.image) + ".json"),
+  const auto stem = folder / (stamp_of(now) + "-" + job + "-" + short_hash(subject.project) + "-" +
+                              short_hash(subject.image));
+  if (auto written =
+          replace_file(page_beside(stem), report::render(report::Format::html, verdict, subject));
+      !written)
+    return written;
+  return replace_file(fs::path{stem} += ".json",
                       document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
@@ -96,16 +106,20 @@ Result<std::vector<Reports::Kept>> Reports::find(const std::string& digest) cons
   std::vector<Kept> kept;
   if (!folders.empty()) {
     auto files = entries_of(folders.front());
+    std::erase_if(files, [](const fs::path& file) { return file.extension() != ".json"; });
     if (files.size() > kMostKept)
       files.erase(files.begin(), files.end() - static_cast<std::ptrdiff_t>(kMostKept));
     for (const auto& file : files) {
       const auto text = read_file(file, kMaxReportBytes);
       const auto document = text ? json::parse(*text, nullptr, false) : json{};
       if (!document.is_object()) continue;
-      kept.push_back({text_of(document, "judged_at"), text_of(document, "job"),
-                      text_of(document, "image"), text_of(document, "project"),
-                      text_of(document, "ref"), text_of(document, "backend"),
-                      text_of(document, "dockerfile"), text_of(document, "text"), file});
+      auto page = page_beside(file);
+      std::error_code failed;
+      if (!fs::exists(page, failed)) page.clear();
+      kept.push_back(
+          {text_of(document, "judged_at"), text_of(document, "job"), text_of(document, "image"),
+           text_of(document, "project"), text_of(document, "ref"), text_of(document, "backend"),
+           text_of(document, "dockerfile"), text_of(document, "text"), file, std::move(page)});
     }
   }
   if (kept.empty()) {

@@ -16,7 +16,8 @@
 
 namespace slipway::image {
 
-/// Below STATE_DIR/reports: HEX/TIME-JOB-PROJECT-PLACE.json, a folder for each digest. No secret is
+/// Below STATE_DIR/reports: HEX/TIME-JOB-PROJECT-PLACE.json, and the same as a page (.html), a
+/// folder for each digest. No secret is
 /// in them: the scanner names the file of a secret and its kind.
 class Reports {
 public:
@@ -36,6 +37,7 @@ public:
     std::string dockerfile; ///< digest; "" = not built by the job
     std::string text;       ///< as the job log had it
     std::filesystem::path file;
+    std::filesystem::path page; ///< the HTML report; "" = it is not there
   };
   /// The verdicts on a digest ("sha256:…", the hex, or at least 8 of its first digits), oldest
   /// first; unreadable files are left out. Errors: bad_input (no digest, or one that is not alone);

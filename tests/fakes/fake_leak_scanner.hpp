@@ -20,6 +20,8 @@ public:
   std::function<Result<std::vector<oci::PackageChange>>()> changed_packages = [] {
     return std::vector<oci::PackageChange>{};
   };
+  std::function<Result<std::vector<std::string>>(const oci::Digest&)> named_as_sboms =
+      [](const oci::Digest& /*manifest*/) { return std::vector<std::string>{}; };
   Result<gate::LeakFindings> search(const oci::Layout& /*layout*/,
                                     const oci::ImageTree& tree) override {
     seen.push_back(tree.root);
@@ -36,6 +38,10 @@ public:
   Result<std::vector<oci::PackageChange>>
   package_changes(const oci::Layout& /*layout*/, const oci::Digest& /*manifest*/) override {
     return changed_packages();
+  }
+  Result<std::vector<std::string>> false_sboms(const oci::Layout& /*layout*/,
+                                               const oci::Digest& manifest) override {
+    return named_as_sboms(manifest);
   }
 };
 

@@ -98,6 +98,10 @@ protected:
     leaks.can_be_executed = [this] { return executables_; };
     leaks.changed_packages = changed_packages_;
     auto layout = oci::Layout::open(layout_);
+    leaks.named_as_sboms = [&](const oci::Digest& manifest) {
+      return gate_worker::GateProcess{config_.init.parent_path() / "slipway-gate"}.false_sboms(
+          *layout, manifest, 64UL << 20);
+    };
     return TrivyGate{config_, trivy, leaks, clock}.judge(*layout, root, policy_, repository);
   }
   // The gate's code for the first denial, or the finding that blocks; "" = passed.
@@ -357,6 +361,33 @@ TEST_F(TrivyInItsSandbox, FindsASecretBelowACommandOfTheHistory) {
   EXPECT_TRUE(passes_the_scanner_alone(hiding));
   policy_.base_secrets = false;
   EXPECT_EQ(denied_for(hiding), "");
+}
+
+// Trivy is told to pass over SBOMs, by their names.
+TEST_F(TrivyInItsSandbox, IsNotFooledByAKeyThatIsAnSbomByName) {
+  std::string key = "-----BEGIN RSA PRIVATE KEY-----\n";
+  for (int line = 0; line < 12; ++line)
+    key += "MIIEowIBAAKCAQEA0Z3VS5JJcds3xfn/ygWyF8PbnGy0AHB7MaU7oq9dWwJwZ0pL\n";
+  key += "-----END RSA PRIVATE KEY-----\n";
+  const auto with = [&](const std::string& name, const std::string& content) {
+    auto layout = oci::Layout::open(layout_);
+    const auto base = fakes::alpine_layer("3.3.3-r0");
+    const auto more = fakes::tar_of({{name, content}});
+    return fakes::write_image_of(
+        *layout, {{base, oci::Digest::of(base).str()}, {more, oci::Digest::of(more).str()}});
+  };
+
+  const auto honest = with("app/key.txt", key);
+  EXPECT_EQ(denied_for(honest), "private-key");
+  EXPECT_FALSE(passes_the_scanner_alone(honest));
+  for (const std::string name :
+       {"app/key.spdx", "app/key.spdx.json", "app/key.cdx", "key.cdx.json"}) {
+    const auto disguised = with(name, key);
+    EXPECT_EQ(denied_for(disguised), "coverage_partial") << name;
+    EXPECT_NE(said_.find("/" + name + " is none"), std::string::npos) << said_;
+    EXPECT_TRUE(passes_the_scanner_alone(disguised)) << name;
+  }
+  EXPECT_EQ(denied_for(with("app/sbom.cdx.json", R"({"bomFormat":"CycloneDX"})")), "");
 }
 
 TEST_F(TrivyInItsSandbox, DoesNotTakeADatabaseWithoutTheDistributionForGoodNews) {

@@ -76,6 +76,11 @@ TEST_F(DoctorTest, SaysHowFarSlipwayGateIsConfinedAndWhetherItWorks) {
                                                             std::uint64_t /*max_layer*/) override {
       return std::vector<oci::PackageChange>{};
     }
+    Result<std::vector<std::string>> false_sboms(const oci::Layout& /*layout*/,
+                                                 const oci::Digest& /*manifest*/,
+                                                 std::uint64_t /*max_layer*/) override {
+      return std::vector<std::string>{};
+    }
   } dead;
   const auto empty = *oci::Layout::create(dir_ / "empty");
   gate_worker::ReadsHere alive{clock_};

@@ -333,10 +333,9 @@ TEST_F(Bypass, AReleaseOfRedHatWhoseProductsTheDatabaseDoesNotName) {
   expect_passes_with("release_not_covered");
 }
 TEST_F(Bypass, AReleaseThatNobodyKnows) {
-  parts_.os = R"({"Family":"bottlerocket","Name":"99"})"; // no bucket of the DB answers for it
+  parts_.os = R"({"Family":"opensuse","Name":"99"})"; // no bucket of the DB answers for it
   expect_passes();
-  diagnostics_ =
-      "WARN This OS version is not on the EOL list family=\"bottlerocket\" version=\"99\"\n";
+  diagnostics_ = "WARN This OS version is not on the EOL list family=\"opensuse\" version=\"99\"\n";
   policy_.threshold = Severity::critical; // not the remembered verdict
   EXPECT_EQ(only_code(), "release_unknown");
   expect_passes_with("release_unknown");
@@ -367,10 +366,35 @@ TEST_F(Bypass, APackageThatTheScannerCannotRead) {
   policy_.threshold = Severity::critical; // not the remembered verdict
   EXPECT_TRUE(verdict().passed) << "of what could be installed";
 }
+TEST_F(Bypass, AFileThatIsAnSbomByNameAlone) {
+  leaks_.named_as_sboms = [](const auto&) {
+    return std::vector<std::string>{"server.cdx", "key.spdx"};
+  };
+  EXPECT_EQ(only_code(), "coverage_partial");
+  EXPECT_NE(verdict().for_people().find("/server.cdx and at least 1 more are none"),
+            std::string::npos);
+  expect_passes_with("coverage_partial");
+}
+TEST_F(Bypass, LayersInWhichNobodyCouldLookForSuchFiles) {
+  leaks_.named_as_sboms = [](const auto&) -> Result<std::vector<std::string>> {
+    return Error{ErrorKind::bad_input, "no tar", "", {}};
+  };
+  EXPECT_EQ(only_code(), "coverage_partial");
+  expect_passes_with("coverage_partial");
+  leaks_.named_as_sboms = [](const auto&) -> Result<std::vector<std::string>> {
+    return Error{ErrorKind::timed_out, "slipway-gate did not come to an end in time", "", {}};
+  };
+  policy_.threshold = Severity::critical; // not the remembered verdict
+  EXPECT_FALSE(
+      (TrivyGate{config_, scanner_, leaks_, clock_}.judge(layout_, root_, policy_, "").ok()))
+      << "that is not the image's fault";
+}
 TEST_F(Bypass, NoSystemNoPackagesNoSupport) {
   for (const auto& [os, packages, code] :
        {std::tuple{"", "", "no_os"}, std::tuple{R"({"Family":"none"})", "", "no_os"},
         std::tuple{R"({"Family":"fedora","Name":"40"})", R"([{"Name":"a"}])", "os_unsupported"},
+        std::tuple{R"({"Family":"bottlerocket","Name":"1.20"})", R"([{"Name":"a"}])",
+                   "os_unsupported"},
         std::tuple{R"({"Family":"alpine","Name":"3.21"})", "[]", "no_packages"},
         std::tuple{R"({"Family":"alpine","Name":"3.21","EOSL":true})", R"([{"Name":"a"}])",
                    "os_end_of_life"}}) {

@@ -109,7 +109,7 @@ TEST_F(Canaries, AreOfAnySystemWhereTheImagesOwnHasNone) {
   finds_ = true;
   // The fake's report on the proof has no system either, so its findings come with these results.
   parts_.more_results = "";
-  parts_.os = R"({"Family":"bottlerocket","Name":"1.20"})";
+  parts_.os = R"({"Family":"redhat","Name":"10.1"})";
   parts_.packages = R"([{"Name":"libssl3"}])";
   EXPECT_TRUE(verdict().passed);
 }

@@ -69,6 +69,7 @@ struct ReportParts {
   std::string vulnerabilities = "[]";
   std::string more_results;
   int schema = 2;
+  std::string trivy_version = "0.69.3";
   std::string image_id;
   std::string diff_ids;
 };
@@ -113,8 +114,8 @@ protected:
       diff_ids += (diff_ids.empty() ? "\"" : ",\"") + digest.str() + "\"";
     const auto id = parts_.image_id.empty() ? tree->images.front().manifest.config.digest.str()
                                             : parts_.image_id;
-    return "{\"SchemaVersion\":" + std::to_string(parts_.schema) +
-           ",\"Trivy\":{\"Version\":\"0.69.3\"},\"Metadata\":{" +
+    return "{\"SchemaVersion\":" + std::to_string(parts_.schema) + ",\"Trivy\":{\"Version\":\"" +
+           parts_.trivy_version + "\"},\"Metadata\":{" +
            (parts_.os.empty() ? "" : "\"OS\":" + parts_.os + ",") + "\"ImageID\":\"" + id +
            "\",\"DiffIDs\":[" + (parts_.diff_ids.empty() ? diff_ids : parts_.diff_ids) +
            "]},\"Results\":[" +

@@ -377,6 +377,42 @@ TEST_F(Gate, DoesNotJudgeByADatabaseThatWasReplacedMeanwhile) {
   EXPECT_EQ(judged.error().kind, ErrorKind::unavailable);
   EXPECT_NE(judged.error().what.find("was replaced meanwhile"), std::string::npos);
 }
+TEST_F(Gate, DoesNotTakeARememberedVerdictOfTheFuture) {
+  clock_.advance(hours{2});
+  EXPECT_TRUE(verdict().passed);
+  EXPECT_TRUE(verdict().from_cache);
+  clock_.advance(-hours{1}); // it was set back
+  const auto again = verdict();
+  EXPECT_TRUE(again.passed);
+  EXPECT_FALSE(again.from_cache);
+}
+
+TEST_F(Gate, NamesAScannerOnlyWhereAReportOfItWasJudged) {
+  EXPECT_EQ(verdict("").scanner, "trivy 0.69.3");
+  scanner_.answer = [](const auto&, const auto&) -> Result<Scanner::Report> {
+    return Error{ErrorKind::unavailable, "exit code 1", "", {}};
+  };
+  for (const auto& judged : {verdict(""), [this] {
+                               root_ = *layout_.write_blob(R"({"layers":[],"layers":[]})");
+                               return verdict("");
+                             }()}) {
+    EXPECT_FALSE(judged.passed);
+    EXPECT_EQ(judged.scanner, "") << judged.for_people();
+    EXPECT_EQ(judged.for_people().find("Vulnerabilities:"), std::string::npos)
+        << judged.for_people();
+  }
+}
+
+class KnownBadScanner : public Gate, public testing::WithParamInterface<const char*> {};
+TEST_P(KnownBadScanner, IsNotBelieved) {
+  parts_.trivy_version = GetParam();
+  EXPECT_EQ(only_code(), "scanner_malicious");
+  EXPECT_TRUE(verdict().could_not_judge());
+  parts_.trivy_version = "0.69.3";
+  EXPECT_TRUE(verdict().passed);
+}
+INSTANTIATE_TEST_SUITE_P(Trivy, KnownBadScanner, testing::Values("0.69.4", "0.69.5", "0.69.6"));
+
 TEST_F(Gate, DoesNotRememberADenialNorAJudgementByHand) {
   EXPECT_FALSE(verdict("").from_cache);
   EXPECT_FALSE(verdict("").from_cache);

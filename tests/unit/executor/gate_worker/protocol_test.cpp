@@ -121,6 +121,21 @@ TEST(GateProtocol, CarriesAQuestionForPackageChangesAndItsAnswer) {
   EXPECT_EQ(change.remains, "usr/bin/curl");
 }
 
+TEST(GateProtocol, CarriesAQuestionForFalseSbomsAndItsAnswer) {
+  const auto request = decode_request(encode_false_sboms("/l", kRoot, 7));
+
+  ASSERT_TRUE(request.ok()) << request.error().text();
+  EXPECT_EQ(request->false_sboms_in, 7U);
+  EXPECT_FALSE(request->verify || request->executables_in || request->package_changes_in);
+  using Found = Result<std::vector<std::string>>;
+  const auto answer = decode_false_sboms(encode(Found{{"a.cdx", "usr/\xff.spdx"}}));
+  ASSERT_TRUE(answer.ok()) << answer.error().text();
+  EXPECT_EQ(*answer, (std::vector<std::string>{"a.cdx", "usr/\xff.spdx"}));
+  const auto error = decode_false_sboms(encode(Found{Error{ErrorKind::bad_input, "what", "", {}}}));
+  ASSERT_FALSE(error.ok());
+  EXPECT_EQ(error.error().kind, ErrorKind::bad_input);
+}
+
 TEST(GateProtocol, CarriesAnErrorWithItsKind) {
   auto flaw = oci::Flaw::unreadable;
   const Error error{ErrorKind::bad_input, "what", "hint", {"in this"}};
@@ -147,6 +162,7 @@ TEST(GateProtocol, TakesNoAnswerThatItDoesNotUnderstandForAGoodOne) {
     EXPECT_FALSE(decode_report(text).ok()) << text;
     EXPECT_FALSE(decode_executables(text).ok()) << text;
     EXPECT_FALSE(decode_package_changes(text).ok()) << text;
+    EXPECT_FALSE(decode_false_sboms(text).ok()) << text;
     EXPECT_FALSE(decode_tolerated(text, nullptr).ok()) << text;
   }
   // Neither passes for the other.

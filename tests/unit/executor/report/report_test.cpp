@@ -66,6 +66,7 @@ gate::Verdict hostile() {
   verdict.findings[1].waived = true;
   verdict.findings[1].note = text;
   verdict.denials[0].message = text;
+  verdict.allowed = {{"no_os", text, text, text, {}}};
   verdict.warnings.push_back(text);
   return verdict;
 }
@@ -177,7 +178,7 @@ TEST(GitlabReport, HasWhatItsSchemaAsksFor) {
   }
   EXPECT_EQ(scan.at("type"), "container_scanning");
   EXPECT_EQ(scan.at("start_time"), "2026-11-27T10:11:12");
-  EXPECT_EQ(scan.at("status"), "success");
+  EXPECT_EQ(scan.at("status"), "failure") << "of an old system what is found is not all";
   ASSERT_EQ(report.at("vulnerabilities").size(), 2U) << "secrets have no place in it";
   std::set<std::string> ids;
   for (const auto& one : report.at("vulnerabilities")) {
@@ -194,12 +195,97 @@ TEST(GitlabReport, HasWhatItsSchemaAsksFor) {
       << "the same ids again";
 }
 
-TEST(GitlabReport, SaysFailureWhereNothingWasScanned) {
-  auto verdict = empty_verdict(false);
-  verdict.denials.push_back({"scanner_failed", "it did not start", true});
+struct NotScanned {
+  const char* name;
+  const char* code;
+  bool operators;
+  const char* scanner;
+};
+class GitlabReportOf : public testing::TestWithParam<NotScanned> {};
 
-  const auto report = json::parse(render(Format::gitlab, verdict, kSubject));
-  EXPECT_EQ(report.at("scan").at("status"), "failure");
+TEST_P(GitlabReportOf, SaysFailureWhereNothingWasScanned) {
+  const auto& row = GetParam();
+  auto verdict = empty_verdict(false);
+  verdict.scanner = row.scanner;
+  verdict.denials.push_back({row.code, "why\x1b[31m", row.operators});
+
+  const auto scan = json::parse(render(Format::gitlab, verdict, kSubject)).at("scan");
+  EXPECT_EQ(scan.at("status"), "failure");
+  ASSERT_EQ(scan.at("messages").size(), 1U);
+  EXPECT_EQ(scan.at("messages").at(0).at("level"), "fatal");
+  const auto words = scan.at("messages").at(0).at("value").get<std::string>();
+  EXPECT_TRUE(words.starts_with("[" + std::string{row.code} + "] why")) << words;
+  EXPECT_EQ(words.find('\x1b'), std::string::npos);
+}
+INSTANTIATE_TEST_SUITE_P(
+    Table, GitlabReportOf,
+    testing::Values(NotScanned{"ScannerFailed", "scanner_failed", true, ""},
+                    NotScanned{"AmbiguousJson", "json_ambiguous", false, ""},
+                    NotScanned{"OtherBytes", "blob_mismatch", false, ""},
+                    NotScanned{"NoImage", "no_image", false, ""},
+                    NotScanned{"NoSystem", "no_os", false, "trivy 0.69.3"},
+                    NotScanned{"NoPackages", "no_packages", false, "trivy 0.69.3"},
+                    NotScanned{"OnlyAPart", "coverage_partial", false, "trivy 0.69.3"},
+                    NotScanned{"LeakedSecret", "secret_leaked", false, ""}),
+    [](const auto& row) { return row.param.name; });
+
+TEST(GitlabReport, SaysWhatWasAllowedAndThatNothingIsScanned) {
+  auto verdict = empty_verdict(true);
+  const auto scan_of = [&] {
+    return json::parse(render(Format::gitlab, verdict, kSubject)).at("scan");
+  };
+  EXPECT_EQ(scan_of().at("status"), "failure") << "an artifact";
+  EXPECT_EQ(scan_of().at("messages").at(0).at("level"), "info");
+  verdict.scanner = "trivy 0.69.3";
+  EXPECT_EQ(scan_of().at("status"), "success");
+  EXPECT_TRUE(scan_of().at("messages").empty());
+  verdict.allowed = {{"os_end_of_life", "too old", "team-x", "moves in May", {}}};
+  EXPECT_EQ(scan_of().at("status"), "success");
+  EXPECT_EQ(scan_of().at("messages").at(0).at("level"), "warn");
+}
+
+TEST(Report, SaysWhichRowIsAllowedByWhomAndWhy) {
+  auto verdict = denied();
+  verdict.allowed = {{"os_end_of_life", "debian 10 is <old>", "team-x", "moves in May", {}}};
+  EXPECT_TRUE(parse_rfc3339("2026-12-24T00:00:00Z", verdict.allowed.front().until));
+  for (const auto format :
+       {Format::gitlab, Format::sarif, Format::junit, Format::html, Format::verdict}) {
+    const auto text = render(format, verdict, kSubject);
+    for (const char* words : {"os_end_of_life", "team-x", "moves in May", "2026-12-24"})
+      EXPECT_NE(text.find(words), std::string::npos) << words << " in " << file_name(format);
+  }
+  const auto html = render(Format::html, verdict, kSubject);
+  EXPECT_NE(html.find("<h2>Allowed</h2>"), std::string::npos);
+  EXPECT_NE(html.find("debian 10 is &lt;old&gt;"), std::string::npos);
+  EXPECT_EQ(render(Format::html, denied(), kSubject).find("<h2>Allowed</h2>"), std::string::npos);
+  const auto junit = render(Format::junit, verdict, kSubject);
+  EXPECT_NE(junit.find("tests=\"5\" failures=\"3\" errors=\"0\" skipped=\"1\""), std::string::npos)
+      << junit;
+  const auto results =
+      json::parse(render(Format::sarif, verdict, kSubject)).at("runs").at(0).at("results");
+  ASSERT_EQ(results.size(), 5U);
+  EXPECT_EQ(results.at(1).at("ruleId"), "slipway/os_end_of_life");
+  EXPECT_EQ(results.at(1).at("suppressions").at(0).at("justification"),
+            "allowed by team-x until 2026-12-24: moves in May");
+}
+
+TEST(Report, SaysWhyAWaiverDidNotHelp) {
+  auto verdict = denied();
+  verdict.findings[0].note = "the waiver of team-x (OPS-1) ended on 2026-11-01";
+  verdict.findings[1].note = "no fix yet"; // does not block
+  for (const auto format : {Format::gitlab, Format::sarif, Format::junit, Format::html}) {
+    const auto text = render(format, verdict, kSubject);
+    const auto at = text.find("the waiver of team-x (OPS-1) ended on 2026-11-01");
+    ASSERT_NE(at, std::string::npos) << file_name(format);
+    EXPECT_EQ(text.find("ended on", at + 60), std::string::npos) << file_name(format);
+  }
+}
+
+TEST(HtmlReport, SaysFromWhichSeverityOnFindingsBlock) {
+  auto verdict = denied();
+  verdict.threshold = "HIGH";
+  EXPECT_NE(render(Format::html, verdict, kSubject).find("<dt>Blocks from</dt><dd>HIGH</dd>"),
+            std::string::npos);
 }
 
 TEST(SarifReport, ResultsNameTheirRules) {

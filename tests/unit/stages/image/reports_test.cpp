@@ -80,6 +80,19 @@ TEST_F(ReportsTest, AFileThatCannotBeReadHidesNoOther) {
   EXPECT_EQ(Reports{dir_}.find(oci::Digest::of("a").str())->size(), 1U);
 }
 
+TEST_F(ReportsTest, KeepsThePageBesideIt) {
+  keep("a", "reg/app:1", "2026-11-27T10:00:00Z");
+  const auto found = Reports{dir_}.find(oci::Digest::of("a").str());
+  ASSERT_TRUE(found) << found.error().text();
+  ASSERT_EQ(found->size(), 1U) << "the page is no verdict of its own";
+  std::ifstream page{found->front().page};
+  const std::string text{std::istreambuf_iterator<char>{page}, {}};
+  EXPECT_TRUE(text.starts_with("<!doctype html>")) << text;
+  EXPECT_NE(text.find("eol_os"), std::string::npos) << text;
+  fs::remove(found->front().page);
+  EXPECT_EQ(Reports{dir_}.find(oci::Digest::of("a").str())->front().page, "");
+}
+
 TEST_F(ReportsTest, OldOnesGo) {
   keep("a", "reg/app:1", "2026-08-01T10:00:00Z");
   keep("b", "reg/app:2", "2026-08-01T10:00:00Z");
@@ -98,7 +111,8 @@ TEST_F(ReportsTest, AProjectsOldestGoWhereItHasTooMany) {
   keep("c", "reg/app:3", "2026-11-03T10:00:00Z");
   ASSERT_TRUE(Reports{dir_}.keep("j8-abc", {"reg/lib:1", "grp/lib", "main", ""}, verdict("d"),
                                  at("2026-10-01T10:00:00Z")));
-  const auto size = fs::file_size(Reports{dir_}.find(oci::Digest::of("a").hex())->front().file);
+  const auto one = Reports{dir_}.find(oci::Digest::of("a").hex())->front();
+  const auto size = fs::file_size(one.file) + fs::file_size(one.page);
 
   Reports{dir_}.collect(at("2026-11-27T10:00:00Z"), std::chrono::hours{24 * 90}, 2 * size + 10);
 
