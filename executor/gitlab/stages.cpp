@@ -3,6 +3,7 @@
 
 #include "executor/base/file.hpp"
 #include "executor/broker/server.hpp"
+#include "executor/gitlab/disk_share.hpp"
 #include "executor/gitlab/job_identity.hpp"
 #include "executor/gitlab/job_log.hpp"
 #include "executor/gitlab/job_logins.hpp"
@@ -17,7 +18,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
-#include <sys/statvfs.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,7 +42,9 @@ constexpr std::chrono::seconds kBrokerPatience{8};
 constexpr std::chrono::seconds kLookAtNames{20};
 // A look at what was refused takes some 20 ms: after scripts that failed, or took so long.
 constexpr std::chrono::milliseconds kWorthALook{500};
-constexpr std::uint64_t kFewestFiles = 10000; ///< of a file system that has a number of them
+// The script is ended after that, and may write on meanwhile.
+constexpr std::chrono::seconds kCountingShare{1};
+constexpr std::size_t kMaxRoomBytes = 1024;
 constexpr const char* kGreen = "\033[32;1m";
 constexpr const char* kPlain = "\033[0;m";
 
@@ -101,12 +104,19 @@ private:
 
 } // namespace
 
-Repeated::Repeated(std::chrono::milliseconds every, std::function<Status()> work,
-                   std::function<void(const Error&)> failed)
-    : thread_{[this, every, work = std::move(work), failed = std::move(failed)] {
+std::chrono::milliseconds until_next(std::chrono::milliseconds every,
+                                     std::optional<std::chrono::milliseconds> ago) {
+  if (!ago || ago->count() < 0) return std::chrono::milliseconds{0};
+  return std::max(every - *ago, std::chrono::milliseconds{0});
+}
+
+Repeated::Repeated(std::chrono::milliseconds first, std::chrono::milliseconds every,
+                   std::function<Status()> work, std::function<void(const Error&)> failed)
+    : thread_{[this, first, every, work = std::move(work), failed = std::move(failed)] {
         std::string told;
         std::unique_lock lock{mutex_};
-        while (!ended_.wait_for(lock, every, [this] { return done_; })) {
+        for (auto wait = first; !ended_.wait_for(lock, wait, [this] { return done_; });
+             wait = every) {
           lock.unlock();
           if (auto worked = work();
               !worked && std::exchange(told, worked.error().text()) != worked.error().text())
@@ -193,11 +203,8 @@ int code_at_end(const StageEnvironment& environment, const StopSignal& stop,
 
 bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::uint64_t floor) {
   return std::any_of(places.begin(), places.end(), [&](const std::filesystem::path& place) {
-    struct statvfs facts {};
-    if (floor == 0 || ::statvfs(place.c_str(), &facts) != 0) return false;
-    // Where files are not counted their number is 0.
-    return facts.f_bavail * facts.f_frsize < floor ||
-           (facts.f_files > 0 && facts.f_favail < kFewestFiles);
+    const auto room = Room::of(place);
+    return room && room->is_short(floor);
   });
 }
 
@@ -208,12 +215,15 @@ struct DiskWatchdog::Watch {
 };
 
 DiskWatchdog::DiskWatchdog(std::vector<std::filesystem::path> places, std::uint64_t floor,
-                           StopSignal& stop)
+                           StopSignal& stop, std::function<void()> before_stop)
     : watch_{std::make_unique<Watch>()} {
-  watch_->thread = std::thread{[watch = watch_.get(), places = std::move(places), floor, &stop] {
+  watch_->thread = std::thread{[watch = watch_.get(), places = std::move(places), floor, &stop,
+                                before_stop = std::move(before_stop)] {
     pollfd quit{watch->quit.get(), POLLIN, 0};
     while (::poll(&quit, 1, 1000) <= 0) {
       if (!is_short_of_space(places, floor)) continue;
+      if (before_stop) before_stop();
+      if (::poll(&quit, 1, 0) > 0) return; // the script came to its end meanwhile
       watch->fired = true;
       stop.raise();
       return;
@@ -392,17 +402,22 @@ std::vector<std::filesystem::path> disks_of(const StageTools& tools) {
   return {tools.folders.state_dir(), tools.storage};
 }
 
-std::unique_ptr<DiskWatchdog> watch_disk(const StageTools& tools, StopSignal& stop) {
-  return std::make_unique<DiskWatchdog>(disks_of(tools), tools.config.sandbox.disk_floor, stop);
+std::filesystem::path room_file(const StageTools& tools, const std::string& key) {
+  return tools.folders.dir(key) / "room";
 }
 
-Error no_space(const StageTools& tools, const std::string& what) {
-  return Error{ErrorKind::denied,
-               what + ": less than " + std::to_string(tools.config.sandbox.disk_floor >> 20) +
-                   " MiB of disk are left on this runner, or room for fewer than " +
-                   std::to_string(kFewestFiles) + " files",
-               "write less, or ask the operator for space (disk_floor in [sandbox])",
-               {}};
+/// What this job has of what filled the disk. Errors: those of Jobs::disk_use.
+Result<std::optional<DiskShare>> share_of_disk(const StageTools& tools,
+                                               const state::JobRecord& record,
+                                               const std::vector<std::string>& builders) {
+  auto text = read_file(room_file(tools, record.key), kMaxRoomBytes);
+  if (!text) return std::move(text).error();
+  const auto before = RoomAtStart::parse(*text);
+  const auto now = RoomAtStart::of(disks_of(tools)).rooms;
+  if (!before) return std::optional<DiskShare>{};
+  auto use = tools.jobs.disk_use(record, builders, before->since, kCountingShare);
+  if (!use) return std::move(use).error();
+  return share_of(*before, now, tools.config.sandbox.disk_floor, *use);
 }
 
 std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools, const std::string& key,
@@ -411,11 +426,48 @@ std::unique_ptr<sandbox::MemoryWatch> watch_memory(const StageTools& tools, cons
                              [&job_log](std::string_view line) { job_log.say(line); });
 }
 
-/// The way to registries stays closed while their names change.
+/// The time of the job's last look at the registries' names is that of this file.
+std::filesystem::path looked_file(const StageTools& tools, const std::string& key) {
+  return tools.folders.dir(key) / "looked";
+}
+
+/// Where that cannot be written the next script looks at once.
+void note_look(const StageTools& tools, const std::string& key, const timespec& when) {
+  const UniqueFd file{
+      ::open(looked_file(tools, key).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)};
+  const timespec times[] = {when, when};
+  if (file.get() >= 0) (void)::futimens(file.get(), times);
+}
+
+timespec wall_clock() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return now;
+}
+
+std::optional<std::chrono::milliseconds> since_look(const StageTools& tools,
+                                                    const std::string& key) {
+  struct stat looked {};
+  if (::stat(looked_file(tools, key).c_str(), &looked) != 0) return std::nullopt;
+  const auto span = [](const timespec& time) {
+    return std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec};
+  };
+  return std::chrono::duration_cast<std::chrono::milliseconds>(span(wall_clock()) -
+                                                               span(looked.st_mtim));
+}
+
+/// The way to registries stays closed while their names change, also for a job whose scripts are
+/// all shorter than the time between two looks.
 std::unique_ptr<Repeated> follow_registries(const StageTools& tools, const std::string& key) {
   auto known = std::make_shared<std::optional<sandbox::Addresses>>();
   return std::make_unique<Repeated>(
-      kLookAtNames, [&tools, known] { return tools.jobs.follow_registries(*known); },
+      until_next(kLookAtNames, since_look(tools, key)), kLookAtNames,
+      [&tools, key, known]() -> Status {
+        const auto when = wall_clock();
+        auto followed = tools.jobs.follow_registries(*known);
+        if (followed) note_look(tools, key, when);
+        return followed;
+      },
       [key](const Error& error) {
         log::write(log::Level::warning, "cannot follow the registries' names",
                    {{"job", key}, {"why", error.text()}});
@@ -446,7 +498,7 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment, St
     job_log.say(line);
   // Room is short for all jobs, not by this one's fault: the runner may try again.
   const auto without_space = [&] {
-    auto error = no_space(tools, "prepare was ended");
+    auto error = no_space("prepare was ended", tools.config.sandbox.disk_floor, {});
     error.kind = ErrorKind::unavailable;
     return report(environment, error, job_log);
   };
@@ -464,15 +516,23 @@ int run_prepare(const StageTools& tools, const StageEnvironment& environment, St
       job_log.say("WARNING: could not remove all of them (" + emptied.error().text() + ")");
   }
   if (is_short()) return without_space();
-  const auto disk = watch_disk(tools, stop);
+  const DiskWatchdog disk{disks_of(tools), tools.config.sandbox.disk_floor, stop};
   const auto memory = watch_memory(tools, spec->key, job_log);
+  const auto looked = wall_clock(); // or a little later
   auto prepared = tools.jobs.prepare(*spec, [&](std::string_view line) { job_log.say(line); });
-  if (disk->fired()) return without_space();
+  if (disk.fired()) return without_space();
   if (stop.raised()) {
     to_stderr("prepare was stopped\n");
     return environment.system_failure;
   }
   if (!prepared) return report(environment, prepared.error(), job_log);
+  note_look(tools, spec->key, looked);
+  if (auto written =
+          replace_file(room_file(tools, spec->key), RoomAtStart::of(disks_of(tools)).to_text());
+      !written) {
+    log::write(log::Level::warning, "a full disk will count as this job's own fault",
+               {{"job", spec->key}, {"why", written.error().text()}});
+  }
   end_leases(tools, "", job_log);
   return 0;
 }
@@ -543,7 +603,12 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
       registry = *std::move(served);
     }
   }
-  const auto disk = watch_disk(tools, stop);
+  Result<std::optional<DiskShare>> share{std::nullopt};
+  const DiskWatchdog disk{
+      disks_of(tools), tools.config.sandbox.disk_floor, stop, [&] {
+        share =
+            share_of_disk(tools, *record, images ? images->builders() : std::vector<std::string>{});
+      }};
   const auto memory = watch_memory(tools, key, job_log);
   const auto registries = follow_registries(tools, key);
   const auto began = std::chrono::steady_clock::now();
@@ -582,7 +647,15 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
     }
     return environment.build_failure;
   };
-  if (disk->fired()) return report(environment, no_space(tools, "the script was ended"), job_log);
+  if (disk.fired()) {
+    if (!share)
+      log::write(log::Level::warning, "cannot tell who filled the disk, it counts as the job's own",
+                 {{"job", key}, {"why", share.error().text()}});
+    return report(environment,
+                  no_space("the script was ended", tools.config.sandbox.disk_floor,
+                           share ? *share : std::nullopt),
+                  job_log);
+  }
   if (!result) {
     if (stop.raised()) return environment.build_failure;
     return report(environment, std::move(result).error().in("running " + sub_stage), job_log);

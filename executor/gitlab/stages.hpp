@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -63,7 +64,10 @@ bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::ui
 /// Podman has no quota that would end a job that fills the disk of all others.
 class DiskWatchdog {
 public:
-  DiskWatchdog(std::vector<std::filesystem::path> places, std::uint64_t floor, StopSignal& stop);
+  /// `before_stop` is called once, by a thread of the watchdog, before `stop` is raised: what a
+  /// script or a build has written may be gone with it.
+  DiskWatchdog(std::vector<std::filesystem::path> places, std::uint64_t floor, StopSignal& stop,
+               std::function<void()> before_stop = {});
   ~DiskWatchdog();
   DiskWatchdog(const DiskWatchdog&) = delete;
   DiskWatchdog& operator=(const DiskWatchdog&) = delete;
@@ -74,12 +78,17 @@ private:
   std::unique_ptr<Watch> watch_;
 };
 
-/// Does `work` again and again, `every` so often and first after that, until it is gone; an error
-/// is `failed`'s, told once for all of the same words.
+/// How long a look that is to come `every` so often has to wait when the last one was `ago`: not at
+/// all where there was none, or the clock was set back since.
+std::chrono::milliseconds until_next(std::chrono::milliseconds every,
+                                     std::optional<std::chrono::milliseconds> ago);
+
+/// Does `work` again and again, `every` so often and first after `first`, until it is gone; an
+/// error is `failed`'s, told once for all of the same words.
 class Repeated {
 public:
-  Repeated(std::chrono::milliseconds every, std::function<Status()> work,
-           std::function<void(const Error&)> failed);
+  Repeated(std::chrono::milliseconds first, std::chrono::milliseconds every,
+           std::function<Status()> work, std::function<void(const Error&)> failed);
   Repeated(const Repeated&) = delete;
   Repeated& operator=(const Repeated&) = delete;
   /// Waits for what is being done.

@@ -269,6 +269,16 @@ std::vector<std::string> BuildPlace::networks() const {
           backends::kaniko::network_for(trust_domain_, tools_.owner)};
 }
 
+std::vector<std::string> BuildPlace::builders() const {
+  if (!has_built_) return {}; // as above
+  namespace buildkit = backends::buildkit;
+  std::vector<std::string> names{backends::buildah::names_for(trust_domain_, tools_.owner).volume(),
+                                 backends::kaniko::network_for(trust_domain_, tools_.owner)};
+  for (const auto network : buildkit::kNetworkKinds)
+    names.push_back(buildkit::names_for(builder_domain_, tools_.owner, network).volume());
+  return names;
+}
+
 Status BuildPlace::open_bases_here() {
   if (bases_) return {};
   auto bases = BaseImages::open(tools_.config.slipway.state_dir / "bases", trust_domain_,

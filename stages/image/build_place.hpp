@@ -77,6 +77,9 @@ public:
   /// The networks, open ones, in which builds of this job may have run steps; none where it has
   /// built nothing.
   std::vector<std::string> networks() const;
+  /// How the names of the sandboxes and volumes begin that builds of this job may have written to;
+  /// none where it has built nothing. May be called beside a build.
+  std::vector<std::string> builders() const;
   /// What the backends keep for this trust domain is erased before its next use by another script,
   /// and as soon as nobody uses it. Errors: io.
   Status spoil_caches();

@@ -1605,6 +1605,10 @@ std::vector<std::string> Images::build_networks() const {
   return place_->networks();
 }
 
+std::vector<std::string> Images::builders() const {
+  return place_->builders();
+}
+
 std::string Images::summary() const {
   const std::lock_guard guard{noting_};
   std::string text;

@@ -136,6 +136,8 @@ public:
   std::string summary() const;
   /// As BuildPlace::networks().
   std::vector<std::string> build_networks() const;
+  /// As BuildPlace::builders().
+  std::vector<std::string> builders() const;
 
 private:
   Result<state::ImageStore*> store();

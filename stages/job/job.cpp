@@ -661,6 +661,19 @@ Status Jobs::follow_registries(std::optional<sandbox::Addresses>& known) {
   return {};
 }
 
+Result<sandbox::DiskUse> Jobs::disk_use(const state::JobRecord& record,
+                                        const std::vector<std::string>& builders, std::time_t since,
+                                        seconds deadline) const {
+  sandbox::DiskUseQuery query;
+  query.prefixes = builders;
+  query.prefixes.push_back(container_name(record.key, ""));
+  if (!record.cache_volume.empty()) query.prefixes.push_back(record.cache_volume);
+  query.ids = slot_of(record);
+  query.folders = {tools_.folders.dir(record.key)};
+  query.since = since;
+  return sandbox::disk_use(tools_.podman, query, deadline);
+}
+
 Status Jobs::tell_refused(const state::JobRecord& record,
                           const std::vector<std::string>& build_networks, seconds within,
                           const Say& say) {

@@ -10,6 +10,7 @@
 #include "executor/egress/proxy.hpp"
 #include "executor/policy/logins.hpp"
 #include "executor/policy/policy.hpp"
+#include "executor/sandbox/disk_use.hpp"
 #include "executor/sandbox/egress.hpp"
 #include "executor/sandbox/id_slots.hpp"
 #include "executor/sandbox/sandbox.hpp"
@@ -17,6 +18,7 @@
 #include "executor/state/job_record.hpp"
 
 #include <chrono>
+#include <ctime>
 #include <functional>
 #include <future>
 #include <memory>
@@ -134,6 +136,12 @@ public:
   /// get other addresses. `known`: empty at first, then kept by the caller. Errors: those of
   /// sandbox::follow_egress.
   Status follow_registries(std::optional<sandbox::Addresses>& known);
+  /// What the job's sandboxes and its part of the state folder have on disk since `since`, with
+  /// what its cache and `builders` (BuildPlace::builders()) have since then, whoever used them.
+  /// Errors: those of sandbox::disk_use.
+  Result<sandbox::DiskUse> disk_use(const state::JobRecord& record,
+                                    const std::vector<std::string>& builders, std::time_t since,
+                                    std::chrono::seconds deadline) const;
   /// Says, each once a job, which registries its sandboxes were kept from, and builds on
   /// `build_networks` not longer ago than `within`. Nothing in a closed network, whose proxy tells.
   /// Errors: those of sandbox::refusals.

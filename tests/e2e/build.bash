@@ -238,10 +238,9 @@ try url docker build https://example.invalid/repo.git"
     expect_step url 1 "has no git"
 }
 
-TEST "links, sockets, devices and closed folders in a context harm nobody" {
+TEST "links, sockets, pipes and closed folders in a context harm nobody" {
     run_steps 3004 "ln -s /etc/shadow outside; ln -s /out out; ln -s /run run; ln -s ../../../../../../etc/hostname relative; ln -s nosuch dangling
 python=\$(command -v perl) && perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => \"socket\", Listen => 1) or die' && ls -l socket
-mknod device c 1 3 2>/dev/null || echo no device
 mkfifo pipe
 mkdir closed && echo of-another-user >closed/file && chown -R 1000:1000 closed && chmod 700 closed
 mkdir 'with space' && echo x >'with space/new

@@ -372,6 +372,31 @@ try after $get http://$env_gitlab_address:5490/hello" ".image.name = \"$world_to
     expect_step after 0 "hello from the web"
 }
 
+TEST "an address that a registry's name gets is closed to a job whose scripts are all short, too" {
+    local name=short-$BASHPID-$SRANDOM.test hits mover
+    hits() { grep -ac 'GET /hello' "$env_dir/log/web-5490.log"; }
+    hits=$(hits || true)
+    cp "$world_config" kept.toml
+    trap 'cat "$CASE_DIR/kept.toml" >"$world_config"' EXIT
+    env_hosts "$env_subnet.1" "$name"
+    printf '\n[[registry]]\nhost = "%s:5443"\npush = false\n' "$name" >>"$world_config"
+    (
+        until_true 120 eval '(($(hits) > hits))'
+        env_hosts "$env_gitlab_address" "$name"
+    ) &
+    mover=$!
+    # No script comes to the time between two looks, all of them do.
+    run_steps 9045 "try before $get http://$env_gitlab_address:5490/hello" ".image.name = \"$world_tools\"
+        | .steps += [range(9) | {name: \"short\(.)\", script: [\"sleep 4\"], timeout: 60, when: \"on_success\", allow_failure: false}]
+        | .steps += [{name: \"last\", script: [\"$get http://$env_gitlab_address:5490/hello && echo it is op''en || echo it is clo''sed\"],
+            timeout: 60, when: \"on_success\", allow_failure: false}]"
+    wait "$mover"
+
+    expect_step before 0 "hello from the web"
+    expect_contains "$TRACE" "it is closed"
+    expect_lacks "$TRACE" "it is open"
+}
+
 TEST "containers of a job's engine have the job's way out and no other" {
     publish_image base/dockercli:12 debian '{}' docker_files
     world_docker=$world_registry/base/dockercli:12

@@ -147,6 +147,20 @@ TEST "sources that cannot be had are tried as often as asked and fail the job" {
     expect_lacks "$(trace 4031)" NEVER
 }
 
+TEST "a runner whose shell is sh gets scripts in it, and their exit codes" {
+    saved=$world_config
+    world_config=$world_dir/etc/sh.toml
+    sed 's/^\[gitlab\]$/&\nshell = "sh"/' "$saved" >"$world_config"
+    job 4036 'echo it r""uns; exit 7' '.steps += [{name: "after_script", script: ["echo after it, t\"\"oo"], timeout: 60, when: "always", allow_failure: true}]'
+    run 4036
+    world_config=$saved
+
+    expect_eq "$(state 4036)" "failed script_failure 7"
+    expect_contains "$(trace 4036)" "it runs"
+    expect_contains "$(trace 4036)" "after it, too"
+    expect_nothing_left
+}
+
 TEST "artifacts go up, and come down in the next job" {
     job 4040 'mkdir -p out; echo made by 4040 >out/file; chmod 600 out/file' '.artifacts = [{name: "result", paths: ["out/"], when: "on_success",
         artifact_type: "archive", artifact_format: "zip"}]'

@@ -129,6 +129,22 @@ try build-closed docker build -t x:2 -f Dockerfile closed" ".image.name = \"$wor
     expect_step build-closed 0 from-closed
 }
 
+TEST "a job of a user of its own reads its file variables, and its cache and artifacts go through the helper and come back" {
+    local both='.image.name = "'"$world_registry"'/base/user:12" | .variables += [{key: "CONF", value: "body of the file\n", file: true}]
+        | .cache = [{key: "user", paths: ["vendor/"], policy: "pull-push", when: "on_success"}]'
+    run_script 4015 'id -u; cat "$CONF"; mkdir -p out vendor; umask 077; echo made by 4015 >out/file; echo library >vendor/lib' "$both"'
+        | .artifacts = [{name: "result", paths: ["out/"], when: "on_success", artifact_type: "archive", artifact_format: "zip"}]'
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" $'\n1000\n'
+    expect_contains "$TRACE" "body of the file"
+
+    mv "$CASE_DIR/jobs/4015-1-result.zip" "$CASE_DIR/jobs/dep-4015.zip"
+    run_script 4016 'cat "$CONF" out/file vendor/lib; echo more >>vendor/lib; echo more >>out/file; tail -n 1 out/file' "$both"'
+        | .dependencies = [{id: 4015, token: "glcbt-job-token-4015", name: "maker", artifacts_file: {filename: "result.zip", size: 100}}]'
+    expect_eq "$STATE" success
+    for word in "body of the file" "made by 4015" library more; do expect_contains "$TRACE" "$word"; done
+}
+
 TEST "executor_opts of the job choose the user" {
     run_script 4012 'id -u; id -g' '.image.executor_opts = {docker: {user: "1234:4321"}}'
 

@@ -69,6 +69,17 @@ readme_lines() {
     awk -v from="$1" 'index($0, from) == 1 { on = 1 } on && /^```/ { exit } on' "$SUITE_ROOT/README.md"
 }
 
+TEST "libcurl is in slipway-push alone" {
+    local program
+    for program in "$SLIPWAY_BIN"/slipway*; do
+        [[ -x $program ]] || continue
+        # Needed from outside, or linked in: then its functions have names in the file.
+        if [[ $(readelf -d "$program" 2>&1) == *NEEDED*libcurl* ]] || grep -qa curl_easy_perform "$program"; then echo "${program##*/}"; fi
+    done >links
+
+    expect_eq "$(<links)" slipway-push
+}
+
 TEST "README's lines install it" {
     install -m 0755 "$world_runner/bin/gitlab-runner" "$layers/gitlab-runner"
     # The packages are there, and the programs are built: tests/run did both. The editor comes below.

@@ -232,6 +232,28 @@ TEST "Docker's own packages stay, and Debian's that conflict with them are left 
     done
 }
 
+TEST "packaging/try installs what it needs, and nothing that only tests do" {
+    mkdir doubles
+    printf '#!/bin/sh\n[ "$1" != install ] || echo "$@" " " >%q\n' "$CASE_DIR/asked" >doubles/apt-get
+    printf '#!/bin/sh\n' >doubles/dpkg-query
+    printf '#!/bin/sh\n' >doubles/deb-systemd-helper
+    chmod +x doubles/*
+    export PATH=$PWD/doubles:$PATH
+    local word
+    for word in "$(sed -n 's|^packaging/install-deps *||p' "$SUITE_ROOT/packaging/try")" all; do
+        expect_status 0 unshare --mount bash -c '
+            for dir in /lib/systemd/system /etc/systemd/system; do [[ ! -d $dir ]] || mount -t tmpfs none "$dir"; done
+            "$0" $1' "$SUITE_ROOT/packaging/install-deps" "$word"
+        expect_contains "$(<asked)" " g++ " && expect_contains "$(<asked)" " podman " && expect_contains "$(<asked)" " docker-registry "
+        if [[ $word == all ]]; then
+            expect_contains "$(<asked)" " chromium "
+        else
+            expect_lacks "$(<asked)" " chromium "
+            expect_lacks "$(<asked)" " clang-tidy "
+        fi
+    done
+}
+
 TEST "services that came with packages are disabled also where the installation breaks off" {
     mkdir doubles
     printf '#!/bin/sh\n[ "$1" != install ] || { touch /lib/systemd/system/docker.service; exit "$APT_ENDS"; }\n' >doubles/apt-get

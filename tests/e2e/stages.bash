@@ -539,6 +539,36 @@ TEST "below the floor prepare first removes what dead jobs wrote and what nobody
     expect_eq "$(find "$world_state_dir/bases" -name 'blobs')" ""
 }
 
+# Both jobs see the full disk: the filler's files stay until the other one is over.
+filler_and_bystander() {
+    local bystander filler
+    sim 3059 --on "build_script:ready:touch=$PWD/at/ready" &
+    bystander=$!
+    until_true 120 [ -e at/ready ]
+    sim 3058 --after "build_script:for i in \$(seq 100); do [ ! -e $PWD/at/over ] || break; sleep 0.2; done" &
+    filler=$!
+    wait "$bystander" || true
+    touch at/over
+    wait "$filler" || true
+}
+
+TEST "a job that fills the disk fails by its own fault, and one beside it by the runner's" {
+    local free
+    install -d -m 0777 at
+    job 3058 'dd if=/dev/zero of=/builds/filling bs=1M count=2000 2>/dev/null; sleep 60; echo went on'
+    job 3059 'dd if=/dev/zero of=/builds/little bs=1M count=9 2>/dev/null; echo ready; sleep 90; echo went on'
+    free=$(df --output=avail -B1M "$world_state_dir" | tail -1)
+    with_sandbox "disk_floor = \"$((free - 600))MiB\"" filler_and_bystander
+
+    expect_eq "$(result 3058)" "failed script_failure 1"
+    expect_contains "$(all 3058 run:build_script err)" "the script was ended: less than $((free - 600)) MiB of disk are left on this runner"
+    expect_contains "$(all 3058 run:build_script err)" "write less"
+    expect_eq "$(result 3059)" "failed runner_system_failure"
+    expect_eq "$(all 3059 run:build_script rc)" 2
+    expect_contains "$(all 3059 run:build_script err)" "that went since this job was prepared it wrote only 9 MiB"
+    expect_contains "$(all 3059 run:build_script err)" "retry: when: runner_system_failure"
+}
+
 TEST "a failing get_sources is tried again with clear_worktree in between" {
     job 3035 'cat tried' '.variables += [{key: "GET_SOURCES_ATTEMPTS", value: "3"}]'
     sim 3035 --script 'get_sources=mkdir -p /builds/grp/app; echo . >>/builds/grp/app/tried; [ $(wc -l </builds/grp/app/tried) -ge 2 ] || exit 9'

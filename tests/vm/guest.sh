@@ -65,6 +65,7 @@ readme() {
         sed -e 's/^packaging\/install-deps build && \(.*\) && cmake.*/\1/' -e '/^cmake /d' -e '/^editor /d' \
             -e '/^slipway config check/,$d' >/root/readme.sh
     bash -euxo pipefail /root/readme.sh
+    systemctl is-enabled slipway-gc.timer && systemctl is-active slipway-gc.timer
 }
 
 readme_check() {

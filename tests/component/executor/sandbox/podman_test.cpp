@@ -449,12 +449,14 @@ TEST_F(Sandboxes, ReadBackSaysWhatHolds) {
   auto report = podman().read_back_limits(facts, job.limits);
 
   ASSERT_TRUE(report.ok());
-  if (!report->pids_enforced) {
-    EXPECT_NE(limits_notice(report->missing).find("at most 200 processes per user id"),
-              std::string::npos)
-        << limits_notice(report->missing);
-  }
-  std::cout << limits_notice(report->missing) << "\n";
+  // What the kernel tells the sandbox itself: "200", or no such file.
+  const auto limit = inside(job.name, "cat /sys/fs/cgroup/pids.max");
+  const bool enforced = limit.out == "200\n";
+  EXPECT_EQ(report->pids_enforced, enforced) << limit.out << limit.err;
+  EXPECT_EQ(limits_notice(report->missing).find("at most 200 processes per user id") !=
+                std::string::npos,
+            !enforced)
+      << limits_notice(report->missing);
   // Whichever way, it really holds.
   const auto small = inside(job.name, "head -c 1000000 /dev/zero >/tmp/small");
   EXPECT_TRUE(succeeded(small.ending)) << small.err;

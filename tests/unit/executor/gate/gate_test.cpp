@@ -320,6 +320,9 @@ TEST_F(Gate, RemembersAPassUntilSomethingChanges) {
   write_db("2026-11-24T11:00:00Z");
   EXPECT_FALSE(verdict().from_cache);
   EXPECT_TRUE(verdict().from_cache);
+  config_.misconfigurations = true; // another command line of the scanner
+  EXPECT_FALSE(verdict().from_cache);
+  EXPECT_TRUE(verdict().from_cache);
   root_ = fakes::write_alpine(layout_, "3.3.3-r0");
   EXPECT_FALSE(verdict().from_cache);
 }

@@ -45,7 +45,7 @@ TEST(Repeated, WorksAgainAndAgainUntilItIsGoneAndTellsEachErrorOnce) {
   std::atomic<int> times{0};
   std::vector<std::string> told;
   {
-    const Repeated repeated{std::chrono::milliseconds{1},
+    const Repeated repeated{std::chrono::milliseconds{1}, std::chrono::milliseconds{1},
                             [&]() -> Status {
                               ++times;
                               return Error{ErrorKind::io, times < 3 ? "one" : "other", "", {}};
@@ -62,12 +62,34 @@ TEST(Repeated, WorksAgainAndAgainUntilItIsGoneAndTellsEachErrorOnce) {
 }
 
 TEST(Repeated, GoesWithoutHavingWorkedWhereItsTimeDidNotCome) {
-  const Repeated repeated{std::chrono::hours{24},
+  const Repeated repeated{std::chrono::hours{24}, std::chrono::milliseconds{0},
                           []() -> Status {
                             ADD_FAILURE() << "not yet";
                             return {};
                           },
                           [](const Error&) {}};
+}
+
+TEST(Repeated, WorksForTheFirstTimeAfterATimeOfItsOwn) {
+  std::atomic<int> times{0};
+  const Repeated repeated{std::chrono::milliseconds{0}, std::chrono::hours{24},
+                          [&]() -> Status {
+                            ++times;
+                            return {};
+                          },
+                          [](const Error&) {}};
+  while (times == 0)
+    std::this_thread::yield();
+}
+
+TEST(UntilNext, IsWhatIsLeftOfTheTimeBetweenTwoLooks) {
+  using std::chrono::seconds;
+  EXPECT_EQ(until_next(seconds{20}, seconds{15}), seconds{5});
+  EXPECT_EQ(until_next(seconds{20}, seconds{0}), seconds{20});
+  EXPECT_EQ(until_next(seconds{20}, seconds{20}), seconds{0});
+  EXPECT_EQ(until_next(seconds{20}, seconds{3600}), seconds{0});
+  EXPECT_EQ(until_next(seconds{20}, std::nullopt), seconds{0}) << "nothing is known of a look";
+  EXPECT_EQ(until_next(seconds{20}, -seconds{1}), seconds{0}) << "the clock was set back";
 }
 
 TEST(StageDeathTest, EndsWithItsOwnCodeWhereNobodyStopsIt) {
