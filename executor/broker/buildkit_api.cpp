@@ -205,7 +205,8 @@ bool send_all(int fd, std::string_view bytes, const std::atomic<bool>& over) {
 
 class BuildkitApi::State {
 public:
-  explicit State(ImageService& images) : images_{images} {}
+  State(ImageService& images, PushStatements statements)
+      : images_{images}, statements_{statements} {}
 
   /// Counts a connection, while it lives.
   class Seat {
@@ -257,6 +258,7 @@ private:
   Result<std::shared_ptr<BuildkitSession>> await_session(const std::string& id, const Call& call);
 
   ImageService& images_;
+  PushStatements statements_;
   std::counting_semaphore<kBuildsAtOnce> turns_{kBuildsAtOnce};
   std::atomic<std::size_t> connections_ = 0;
   std::mutex mutex_;
@@ -623,7 +625,7 @@ Result<std::string> BuildkitApi::State::run(const SolveOrder& order, ClientBuild
     // A client that only wants to know what there is.
     if (!frontend) return std::string{};
   }
-  auto wanted = understand_build(order, frontend ? *frontend : order);
+  auto wanted = understand_build(order, frontend ? *frontend : order, statements_);
   if (!wanted) return std::move(wanted).error();
   BuildProgress progress{order.ref, [&](std::string event) { build.add_event(std::move(event)); }};
   std::mutex progress_mutex;
@@ -664,7 +666,8 @@ Result<std::string> BuildkitApi::State::run(const SolveOrder& order, ClientBuild
   return answer.take();
 }
 
-BuildkitApi::BuildkitApi(ImageService& images) : state_{std::make_unique<State>(images)} {}
+BuildkitApi::BuildkitApi(ImageService& images, PushStatements statements)
+    : state_{std::make_unique<State>(images, statements)} {}
 BuildkitApi::~BuildkitApi() = default;
 
 namespace {

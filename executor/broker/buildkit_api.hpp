@@ -9,6 +9,7 @@
 
 #include "executor/broker/exchange.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/broker/push_statements.hpp"
 
 #include <memory>
 #include <string>
@@ -22,7 +23,7 @@ constexpr std::size_t kKeptBuilds = 16;
 
 class BuildkitApi {
 public:
-  explicit BuildkitApi(ImageService& images);
+  explicit BuildkitApi(ImageService& images, PushStatements statements = {});
   ~BuildkitApi();
   BuildkitApi(const BuildkitApi&) = delete;
   BuildkitApi& operator=(const BuildkitApi&) = delete;

@@ -168,8 +168,37 @@ Status take_named_context(const std::string& name, const std::string& value, Ses
                 "name a folder or docker-image://REFERENCE");
 }
 
+/// attest:provenance, attest:sbom. Errors: denied where pushes do not get what is asked for.
+Status take_attestation(const std::string& type, const std::string& value,
+                        PushStatements statements, SessionBuild& build) {
+  const auto fields = split_commas(value);
+  if (std::any_of(fields.begin(), fields.end(),
+                  [](const auto& field) { return field == "disabled=true"; }))
+    return {};
+  const bool is_attached = type == "provenance" ? statements.provenance
+                           : type == "sbom"     ? statements.sbom
+                                                : false;
+  if (!is_attached)
+    return denied("the attestation " + shown(type) +
+                      " is not possible here: slipway attaches provenance and an SBOM to what it "
+                      "pushes, where the operator signs",
+                  "use --provenance=false --sbom=false");
+  for (const auto& field : fields)
+    if (field != "disabled=false" &&
+        (type == "sbom" ||
+         (field != "mode=min" && field != "version=v1" && !field.starts_with("inline-only="))))
+      return denied("the attestation " + shown(type) + " with " + shown(field) +
+                        " is not possible here: it is slipway's own, which has no such thing",
+                    type == "sbom" ? "use --sbom=true" : "use --provenance=mode=min");
+  build.notes.push_back("slipway: each push gets slipway's own " +
+                        std::string{type == "sbom" ? "SBOM" : "provenance"} +
+                        ", signed with the operator's key");
+  return {};
+}
+
 /// One attribute of the frontend. Errors: denied where slipway knows of none that it could mean.
-Status take_option(const std::string& key, const std::string& value, SessionBuild& build) {
+Status take_option(const std::string& key, const std::string& value, PushStatements statements,
+                   SessionBuild& build) {
   BuildRequest& request = build.request;
   const auto named = [&](std::string_view prefix) -> std::optional<std::string> {
     if (!key.starts_with(prefix) || key.size() == prefix.size()) return std::nullopt;
@@ -195,7 +224,8 @@ Status take_option(const std::string& key, const std::string& value, SessionBuil
     request.platforms = split_commas(value);
   } else if (key == "no-cache") {
     if (!value.empty())
-      return denied("--no-cache-filter is not possible here", "use --no-cache for all stages");
+      build.notes.push_back("slipway: --no-cache-filter " + shown(value) +
+                            " is taken for all stages: nothing of this build comes from the cache");
     request.no_cache = true;
   } else if (key == "image-resolve-mode") {
     request.pull = value == "pull";
@@ -215,9 +245,7 @@ Status take_option(const std::string& key, const std::string& value, SessionBuil
     return denied("a remote build context or one on standard input is not possible here",
                   "check the sources out in the job and build from that folder");
   } else if (key.starts_with("attest:")) {
-    if (value.find("disabled=true") == std::string::npos)
-      return denied("attestations by the builder are not in this version of slipway",
-                    "use --provenance=false --sbom=false");
+    return take_attestation(key.substr(key.find(':') + 1), value, statements, build);
   } else if (key == "frontend.caps" || key == "multi-platform" || key.starts_with("vcs:") ||
              key.starts_with("sharedkey:localdir:") || value.empty()) {
     // What the frontend has to understand, which is told by the options that need it; where the
@@ -301,7 +329,8 @@ Status check_frontend(const SolveOrder& order) {
   return {};
 }
 
-Result<SessionBuild> understand_build(const SolveOrder& control, const SolveOrder& frontend) {
+Result<SessionBuild> understand_build(const SolveOrder& control, const SolveOrder& frontend,
+                                      PushStatements statements) {
   if (auto known = check_frontend(frontend); !known) return std::move(known).error();
   if (control.has_definition || control.has_inputs || control.has_policy)
     return check_frontend(control).error();
@@ -322,7 +351,8 @@ Result<SessionBuild> understand_build(const SolveOrder& control, const SolveOrde
   for (const auto& output : control.exporters)
     if (auto taken = take_output(output, build); !taken) return std::move(taken).error();
   for (const auto& [key, value] : frontend.options)
-    if (auto taken = take_option(key, value, build); !taken) return std::move(taken).error();
+    if (auto taken = take_option(key, value, statements, build); !taken)
+      return std::move(taken).error();
   const bool has_folder_each =
       build.request.platforms.size() > 1 || is_on(value_of(frontend.options, "multi-platform"));
   if (build.files != FilesOutput::none && has_folder_each)

@@ -8,6 +8,7 @@
 
 #include "executor/base/result.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/broker/push_statements.hpp"
 
 #include <set>
 #include <string>
@@ -69,9 +70,10 @@ struct SessionBuild {
   std::vector<std::string> notes; ///< for the build's output, a line each
 };
 
-/// CONTROL: outputs, caches, entitlements; FRONTEND: what is built. Errors: denied, bad_input; both
-/// name the option.
-Result<SessionBuild> understand_build(const SolveOrder& control, const SolveOrder& frontend);
+/// CONTROL: outputs, caches, entitlements; FRONTEND: what is built. Attestations may be those that
+/// pushes get anyhow. Errors: denied, bad_input; both name the option.
+Result<SessionBuild> understand_build(const SolveOrder& control, const SolveOrder& frontend,
+                                      PushStatements statements = {});
 
 /// What the RUN steps of a Dockerfile mount, at most 64 of each.
 struct MountIds {

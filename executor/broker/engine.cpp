@@ -338,7 +338,12 @@ void Engine::version(const Call& call) {
                          {"Os", "linux"},
                          {"Arch", "amd64"},
                          {"Experimental", "false"}}}};
-  const Json own{{"Name", "slipway"}, {"Version", SLIPWAY_VERSION}, {"Details", Json::object()}};
+  const auto told = [](bool is_so) { return is_so ? "true" : "false"; };
+  const Json own{
+      {"Name", "slipway"},
+      {"Version", SLIPWAY_VERSION},
+      {"Details",
+       {{"Provenance", told(statements_.provenance)}, {"SBOM", told(statements_.sbom)}}}};
   send_json(call.answer, 200,
             Json{{"Platform", {{"Name", "slipway"}}},
                  {"Components", Json::array({component, own})},

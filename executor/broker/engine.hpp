@@ -7,6 +7,7 @@
 #include "executor/broker/exchange.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/broker/lent_agents.hpp"
+#include "executor/broker/push_statements.hpp"
 #include "executor/broker/request.hpp"
 #include "executor/broker/server.hpp"
 #include "executor/broker/session_routes.hpp"
@@ -23,8 +24,8 @@ namespace slipway::broker {
 class Engine final : public RequestHandler {
 public:
   Engine(ImageService& images, const ServerLimits& limits, ContainerService* containers,
-         SessionService* sessions = nullptr)
-      : images_{images}, limits_{limits}, buildkit_{images} {
+         SessionService* sessions = nullptr, PushStatements statements = {})
+      : images_{images}, limits_{limits}, statements_{statements}, buildkit_{images, statements} {
     if (containers != nullptr) containers_.emplace(*containers, images, limits);
     if (sessions != nullptr) sessions_.emplace(*sessions, limits);
   }
@@ -71,6 +72,7 @@ private:
 
   ImageService& images_;
   const ServerLimits& limits_;
+  PushStatements statements_;
   BuildkitApi buildkit_;
   LentAgents agents_;
   std::optional<ContainerRoutes> containers_;

@@ -104,7 +104,7 @@ look_at_bases(const dockerfile::Dockerfile& parsed, const router::Flags& flags,
 void print_text(const router::Decision& decision,
                 const std::vector<router::Requirement>& requirements,
                 const std::vector<std::string>& assumed, const std::string& rule,
-                std::ostream& out) {
+                const std::string& ref, std::ostream& out) {
   if (decision.chosen)
     out << "backend: " << *decision.chosen << " " << decision.version << ": " << decision.because
         << "\n";
@@ -114,6 +114,7 @@ void print_text(const router::Decision& decision,
     out << "  what to do: " << decision.denial->hint << "\n";
   out << "policy: " << (rule.empty() ? "no rule matches, the default order" : "rule " + rule)
       << "\n";
+  if (!ref.empty()) out << "ref: " << ref << "\n";
   out << "what the build needs:" << (requirements.empty() ? " nothing that a backend lacks" : "")
       << "\n";
   for (const auto& requirement : requirements)
@@ -134,10 +135,11 @@ void print_text(const router::Decision& decision,
 void print_json(const router::Decision& decision,
                 const std::vector<router::Requirement>& requirements,
                 const std::vector<std::string>& assumed, const std::string& rule,
-                const std::string& file, std::ostream& out) {
+                const ExplainOptions& options, const std::string& file, std::ostream& out) {
   ordered_json document;
   document["dockerfile"] = file;
   document["rule"] = rule;
+  if (!options.ref.empty()) document["ref"] = options.ref;
   document["backend"] = decision.chosen ? ordered_json(*decision.chosen) : ordered_json(nullptr);
   document["version"] = decision.version;
   document["because"] = decision.because;
@@ -216,7 +218,7 @@ int explain(const ExplainOptions& options, const config::Config& config,
     if (options.json) {
       router::Decision none;
       none.denial = Error{error.kind, error.text(), error.hint, {}};
-      print_json(none, {}, assumed.lines(), effective.rule, file.string(), out);
+      print_json(none, {}, assumed.lines(), effective.rule, options, file.string(), out);
     } else {
       complain(error, err);
     }
@@ -240,9 +242,9 @@ int explain(const ExplainOptions& options, const config::Config& config,
   }
   const auto decision = router::choose(*needs, set_up, effective.backends, effective.rule);
   if (options.json) {
-    print_json(decision, *needs, assumed.lines(), effective.rule, file.string(), out);
+    print_json(decision, *needs, assumed.lines(), effective.rule, options, file.string(), out);
   } else {
-    print_text(decision, *needs, assumed.lines(), effective.rule, out);
+    print_text(decision, *needs, assumed.lines(), effective.rule, options.ref, out);
   }
   return decision.chosen ? kExplainChosen : kExplainDenied;
 }

@@ -251,6 +251,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> build_args;
   explain->add_option("path", question.path, "DOCKERFILE or CONTEXT")->required();
   explain->add_option("--project", question.project, "by the policy for this project");
+  explain->add_option("--ref", question.ref, "the branch or tag: told, and no rule asks for it");
   explain->add_flag("--ref-protected", question.ref_protected, "as for a protected ref");
   explain->add_option("--source", question.source, "as for a pipeline of this source");
   explain->add_option("--backend", question.backend, "what would be if policy had this one only");

@@ -2,6 +2,7 @@
 #include "executor/shim/bake.hpp"
 
 #include "executor/shim/hcl.hpp"
+#include "executor/shim/image_name.hpp"
 #include "executor/shim/parsing.hpp"
 
 #include <nlohmann/json.hpp>
@@ -15,6 +16,7 @@
 #include <optional>
 #include <set>
 #include <string_view>
+#include <utility>
 
 namespace slipway::shim {
 namespace {
@@ -359,20 +361,11 @@ public:
       if (auto found = expand(name, names); !found) return std::move(found).error();
     if (names.size() > kMaxBakeTargets)
       return bake_error("more than " + std::to_string(kMaxBakeTargets) + " targets");
+    asked_ = {names.begin(), names.end()};
     BakePlan plan;
     Json shown = Json::object();
-    for (const auto& name : names) {
-      auto target = resolved(name, 0);
-      if (!target) return std::move(target).error();
-      target->erase("inherits");
-      if (text_of(*target, "context").empty()) (*target)["context"] = ".";
-      if (text_of(*target, "dockerfile").empty()) (*target)["dockerfile"] = "Dockerfile";
-      Build build;
-      if (auto text = understand(*target, build); !text.empty())
-        return bake_error("target \"" + name + "\": " + text);
-      plan.builds.emplace_back(name, std::move(build));
-      shown[name] = *std::move(target);
-    }
+    for (const auto& name : names)
+      if (auto added = add(name, plan, shown, 0); !added) return std::move(added).error();
     plan.printed = Json{{"group", shown_groups(asked)}, {"target", std::move(shown)}}.dump(
                        2, ' ', false, Json::error_handler_t::replace) +
                    "\n";
@@ -380,6 +373,59 @@ public:
   }
 
 private:
+  /// A target, and before it those whose images it takes as contexts. One that nobody asked for is
+  /// built for that alone, whatever it says of outputs. Source: loadLinks in buildx bake/bake.go.
+  Status add(const std::string& name, BakePlan& plan, Json& shown, int depth) {
+    const auto is_of = [&name](const auto& one) { return one.first == name; };
+    if (std::any_of(plan.builds.begin(), plan.builds.end(), is_of)) return {};
+    if (depth > kMaxBakeDepth || ++steps_ > kMaxSteps)
+      return bake_error("target \"" + name + "\" needs itself as a context");
+    auto target = resolved(name, 0);
+    if (!target) return std::move(target).error();
+    const std::string where = "target \"" + name + "\": ";
+    const bool is_asked = asked_.contains(name);
+    target->erase("inherits");
+    if (text_of(*target, "context").empty()) (*target)["context"] = ".";
+    if (text_of(*target, "dockerfile").empty()) (*target)["dockerfile"] = "Dockerfile";
+    if (!is_asked) (*target)["output"] = Json::array({Json{{"type", "cacheonly"}}});
+    Build build;
+    if (auto text = understand(*target, build, is_asked); !text.empty())
+      return bake_error(where + text);
+    for (const auto& [context, value] : build.named_contexts) {
+      if (!value.starts_with(kTargetContext)) continue;
+      const auto needed = value.substr(kTargetContext.size());
+      if (auto added = add(needed, plan, shown, depth + 1); !added) return added;
+      plan.shared.insert(needed);
+      if (auto text = check_platforms(build, needed, plan); !text.empty())
+        return bake_error(where + text);
+      // A pull would look for the other target's image in the registry.
+      if (std::exchange(build.pull, false))
+        build.notes.push_back("slipway: pull has no effect on target " + name +
+                              ": it is built from another target's image, which is this job's own");
+    }
+    if (plan.builds.size() == kMaxBakeTargets)
+      return bake_error("more than " + std::to_string(kMaxBakeTargets) + " targets");
+    if (!is_asked) plan.only_needed.insert(name);
+    plan.builds.emplace_back(name, std::move(build));
+    shown[name] = *std::move(target);
+    return {};
+  }
+
+  /// An image for several platforms takes of another one what is for each.
+  static std::string check_platforms(const Build& build, const std::string& needed,
+                                     const BakePlan& plan) {
+    const auto of = std::find_if(plan.builds.begin(), plan.builds.end(),
+                                 [&](const auto& one) { return one.first == needed; });
+    if (of == plan.builds.end()) return {};
+    const auto& theirs = of->second.platforms;
+    if (build.platforms.size() < 2 || theirs.size() < 2) return {};
+    for (const auto& platform : build.platforms)
+      if (std::find(theirs.begin(), theirs.end(), platform) == theirs.end())
+        return "it is built for " + platform + ", and its context, target \"" + needed +
+               "\", is not";
+    return {};
+  }
+
   /// Every group that was reached. What was asked for by name stands in `default`, behind that
   /// group's own targets where it was reached itself.
   Json shown_groups(const std::vector<std::string>& asked) const {
@@ -468,7 +514,7 @@ private:
   }
 
   /// Text of the refusal, or "".
-  std::string understand(const Json& target, Build& build) const {
+  std::string understand(const Json& target, Build& build, bool is_asked) const {
     for (const auto& [key, value] : target.items()) {
       if (is_one_of(key, {"context",     "dockerfile", "dockerfile-inline",
                           "args",        "labels",     "tags",
@@ -477,7 +523,7 @@ private:
                           "extra-hosts", "cache-from", "cache-to",
                           "call",        "push",       "load",
                           "secret",      "ssh",        "contexts",
-                          "annotations"}) ||
+                          "annotations", "attest",     "no-cache-filter"}) ||
           is_empty(value))
         continue;
       return unsupported("\"" + key + "\"", std::string{kNotYet});
@@ -485,14 +531,14 @@ private:
     build.called = "docker buildx bake";
     build.dialect = "bake";
     build.target = text_of(target, "target");
-    build.tags = texts_of(target, "tags");
+    if (is_asked) build.tags = texts_of(target, "tags");
     for (const auto& output : texts_of(target, "output"))
       if (auto text = add_output(output, build); !text.empty()) return text;
     // What is said of pushing counts before what outputs say, the command's flag before --set.
     if (const auto said = as_bool(target.value("push", Json())); target.contains("push") && said)
       build.push = *said;
     if (bake_.push) build.push = true;
-    if (bake_.no_push) build.push = false;
+    if (bake_.no_push || !is_asked) build.push = false;
     const auto load = as_bool(target.value("load", Json(false)));
     if (bake_.load || (load && *load)) build.keeps_image = true;
     add_platforms(texts_of(target, "platforms"), build);
@@ -502,10 +548,16 @@ private:
           add_annotations(texts_of(target, "annotations"), build),
           add_hosts(pairs_of(target, "extra-hosts"), build),
           add_secrets(texts_of(target, "secret"), bake_.env, build),
-          add_ssh_keys(ssh_of(target), bake_.env, build),
-          add_named_contexts(pairs_of(target, "contexts"), build), check_tags(build),
-          set_network(text_of(target, "network"), build)})
+          add_ssh_keys(ssh_of(target), bake_.env, build), take_contexts(target, build),
+          check_tags(build), set_network(text_of(target, "network"), build)})
       if (!text.empty()) return text;
+    for (const auto& attestation : texts_of(target, "attest"))
+      if (auto text = add_attestation("\"attest\": " + attestation, attestation, build);
+          !text.empty())
+        return text;
+    for (const auto& [shown, value] : bake_.attestations)
+      if (auto text = add_attestation(shown, value, build); !text.empty()) return text;
+    if (!is_asked) build.attestations.clear(); // nobody is given that image
     for (const auto& from : texts_of(target, "cache-from"))
       note_cache_source("cache-from", from, build);
     for (const auto& to : texts_of(target, "cache-to"))
@@ -518,8 +570,25 @@ private:
     if (!no_cache) return "invalid value for boolean key no-cache";
     build.pull = bake_.pull || *pull;
     build.no_cache = bake_.no_cache || *no_cache;
+    for (const auto& stage : texts_of(target, "no-cache-filter"))
+      take_no_cache_filter("no-cache-filter", stage, build);
     if (build.push && build.tags.empty()) return "tag is needed when pushing to registry";
     return settle_outputs(build);
+  }
+
+  /// What other targets make stays as it is said: see BakePlan.
+  static std::string take_contexts(const Json& target, Build& build) {
+    for (const auto& text : pairs_of(target, "contexts")) {
+      const auto equals = text.find('=');
+      if (text.compare(equals + 1, kTargetContext.size(), kTargetContext) != 0) {
+        if (auto why = add_named_contexts({text}, build); !why.empty()) return why;
+      } else if (const auto name = text.substr(0, equals); !parse_image_name(name)) {
+        return "\"contexts\": invalid context name " + name;
+      } else {
+        build.named_contexts.emplace_back(name, text.substr(equals + 1));
+      }
+    }
+    return {};
   }
 
   /// The Dockerfile lies in the context, unless it says cwd:// or is absolute.
@@ -527,9 +596,9 @@ private:
     build.context = text_of(target, "context");
     if (build.context == "-") return "context from stdin not allowed in bake";
     if (build.context.starts_with(kHere)) build.context.erase(0, kHere.size());
-    if (build.context.starts_with("target:"))
+    if (build.context.starts_with(kTargetContext))
       return unsupported("a context that is another target (" + build.context + ")",
-                         "name it among `contexts`, or build from the folder");
+                         "name it among `contexts`, where an image may stand");
     if (auto text = take_remote_context(build); !text.empty()) return text;
     if (build.context.empty()) build.context = ".";
     build.file = text_of(target, "dockerfile");
@@ -551,6 +620,7 @@ private:
   const Bake& bake_;
   const Definitions& known_;
   std::vector<Override> overrides_;
+  std::set<std::string> asked_;                            ///< targets
   std::map<std::string, std::vector<std::string>> groups_; ///< that were reached
   std::size_t steps_ = 0; ///< against inheritance that doubles at each level
 };
@@ -609,14 +679,12 @@ Command read_bake(const std::vector<std::string>& words, const Environment& env)
        0,
        kAny,
        [&](const Line& line) -> Command {
-         for (const auto* flag : {"provenance", "sbom"})
-           if (const auto value = line.last(flag);
-               !value.empty() && value != "false" && value != "0" && value != "disabled=true")
-             return usage_error({}, called,
-                                unsupported(std::string{"--"} + flag + "=" + value,
-                                            "attestations by the builder are not in this version "
-                                            "of slipway; use --" +
-                                                std::string{flag} + "=false"));
+         Bake bake;
+         bake.attestations = short_attestations(line);
+         Build asked;
+         for (const auto& [shown, value] : bake.attestations)
+           if (auto text = add_attestation(shown, value, asked); !text.empty())
+             return usage_error({}, called, text);
          // Which files a build may read is for the sandbox to say; more than that is not given.
          for (const auto& allow : line.all("allow"))
            if (!allow.starts_with("fs"))
@@ -633,7 +701,6 @@ Command read_bake(const std::vector<std::string>& words, const Environment& env)
              return usage_error({}, called,
                                 unsupported("a remote bake file (" + shown_address(target) + ")",
                                             "clone it in the job"));
-         Bake bake;
          bake.files = line.all("file");
          bake.targets = line.arguments;
          bake.overrides = line.all("set");

@@ -11,7 +11,9 @@
 
 #include <cstddef>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,12 +29,20 @@ struct BakeFile {
   std::string text;
 };
 
+/// What a named context begins with that is the image of another target.
+constexpr std::string_view kTargetContext = "target:";
+
 struct BakePlan {
-  std::vector<std::pair<std::string, Build>> builds; ///< by target, in the order they are built
-  std::string printed;                               ///< what --print shows
+  /// By target, in the order they are built: one behind those that it needs. Their images have no
+  /// name yet, so the contexts say `target:NAME`.
+  std::vector<std::pair<std::string, Build>> builds;
+  std::set<std::string> shared;      ///< targets whose images others take
+  std::set<std::string> only_needed; ///< of them those that nobody asked for
+  std::string printed;               ///< what --print shows
 };
 
-/// Errors: bad_input, naming file or target: no JSON, what is not supported, an unknown target.
+/// Errors: bad_input, naming file or target: no JSON, what is not supported, an unknown target, one
+/// that needs itself.
 Result<BakePlan> plan_bake(const Bake& bake, const std::vector<BakeFile>& files);
 
 /// The variables that are there without a file that says them: BAKE_CMD_CONTEXT, the folder that

@@ -76,8 +76,7 @@ std::string understand_option(const std::string& text, const Environment& env, B
   } else if (key == "platform") {
     add_platforms({value}, build);
   } else if (key == "no-cache") {
-    if (!value.empty())
-      return unsupported(flag, "of single stages not in this version; use --no-cache");
+    take_no_cache_filter("--opt no-cache", value, build);
     build.no_cache = true;
   } else if (key == "image-resolve-mode") {
     if (value != "default" && value != "pull" && value != "local")
@@ -93,8 +92,8 @@ std::string understand_option(const std::string& text, const Environment& env, B
   } else if (key == "cache-from" || key == "cache-imports") {
     note_cache_source("--opt " + key, value, build);
   } else if (key.starts_with("attest:")) {
-    if (value.find("disabled=true") == std::string::npos)
-      return unsupported(flag, "attestations by the builder are not in this version of slipway");
+    return add_attestation(
+        flag, "type=" + key.substr(key.find(':') + 1) + (value.empty() ? "" : "," + value), build);
   } else if (key == "shm-size" || key == "ulimit" || key == "cgroup-parent") {
     return unsupported(flag, std::string{kNoLimits});
   } else if (key.starts_with(kContext)) {

@@ -76,8 +76,7 @@ std::vector<Flag> build_flags() {
       {"builder", 0, Takes::value, Use::ignore},
       {"debug", 'D', Takes::nothing, Use::ignore},
       {"annotation"},
-      {"no-cache-filter", 0, Takes::value, Use::refuse,
-       "not in this version of slipway; use --no-cache"},
+      {"no-cache-filter"},
       {"allow", 0, Takes::value, Use::refuse, kNoWeakening},
       {"security-opt", 0, Takes::value, Use::refuse, kNoWeakening},
       {"cgroup-parent", 0, Takes::value, Use::refuse, kNoLimits},
@@ -97,6 +96,8 @@ std::vector<Flag> build_flags() {
 }
 
 std::string understand_cache(const Line& line, Build& build) {
+  for (const auto& stages : line.all("no-cache-filter"))
+    take_no_cache_filter("--no-cache-filter", stages, build);
   for (const auto& from : line.all("cache-from"))
     note_cache_source("--cache-from", from, build);
   for (const auto& to : line.all("cache-to"))
@@ -104,21 +105,11 @@ std::string understand_cache(const Line& line, Build& build) {
   return {};
 }
 
-std::string understand_attestations(const Line& line) {
-  const auto is_off = [](const std::string& value) {
-    return value.empty() || value == "false" || value == "0" || value == "disabled=true";
-  };
-  for (const auto* flag : {"provenance", "sbom"}) {
-    const std::string value = line.last(flag);
-    if (!is_off(value))
-      return unsupported(std::string{"--"} + flag + "=" + value,
-                         "attestations by the builder are not in this version of slipway; use --" +
-                             std::string{flag} + "=false");
-  }
+std::string understand_attestations(const Line& line, Build& build) {
   for (const auto& value : line.all("attest"))
-    if (value.find("disabled=true") == std::string::npos)
-      return unsupported("--attest " + value,
-                         "attestations by the builder are not in this version of slipway");
+    if (auto text = add_attestation("--attest " + value, value, build); !text.empty()) return text;
+  for (const auto& [shown, value] : short_attestations(line))
+    if (auto text = add_attestation(shown, value, build); !text.empty()) return text;
   return {};
 }
 
@@ -185,7 +176,8 @@ Command understand_build(const std::string& called, const std::string& dialect, 
     return usage_error(called, text);
   if (build.report != Report::classic) add_source_date(env, build);
   if (auto text = understand_cache(line, build); !text.empty()) return usage_error(called, text);
-  if (auto text = understand_attestations(line); !text.empty()) return usage_error(called, text);
+  if (auto text = understand_attestations(line, build); !text.empty())
+    return usage_error(called, text);
   if (build.context.empty()) return refusal("unable to prepare context: path \"\" not found");
   if (auto text = take_remote_context(build); !text.empty()) return usage_error(called, text);
   build.keeps_git_dir = build.report == Report::classic;

@@ -96,9 +96,11 @@ struct Build {
   std::vector<std::string> more_files; ///< each -f after the first: its lines come behind
   std::optional<std::string> dockerfile_text; ///< wins over `file`
   std::vector<std::string> tags;
+  std::string own_name = {}; ///< one more, in the job's store alone: neither pushed nor told
   Pairs build_args;
   Pairs labels;
   std::vector<BuildAnnotation> annotations;
+  std::map<std::string, std::string> attestations; ///< "provenance", "sbom", and how it was asked
   Pairs extra_hosts;
   std::vector<SecretSource> secrets;
   std::vector<SecretSource> ssh_keys; ///< files: keys, and sockets of agents
@@ -122,6 +124,7 @@ struct Build {
   std::vector<std::string>
       archives; ///< -o type=docker|oci,dest=…: written after the build ("-": stdout)
   std::vector<std::string> folders; ///< -o type=local,dest=…: the image's files are put there
+  std::vector<std::string> layouts; ///< folders: the image is put there as an OCI layout
   std::vector<std::string> tars;    ///< -o type=tar,dest=…: its files as a tar ("-": stdout)
   std::vector<std::string>
       cache_folders;        ///< --cache-to type=local,dest=…: made, nothing is put there
@@ -139,6 +142,7 @@ struct Bake {
   std::vector<std::string> targets;
   std::vector<std::string> overrides; ///< --set PATTERN.KEY=VALUE
   Environment env;                    ///< for build arguments without a value
+  Pairs attestations; ///< for every target: how it was asked, and what --attest would say
   bool push = false;
   bool no_push = false; ///< --push=false: whatever outputs say
   bool load = false;
@@ -165,6 +169,7 @@ struct Compose {
   Environment env;
   std::vector<std::string> build_args; ///< NAME=VALUE or NAME, for every service
   std::vector<std::string> ssh;
+  Pairs attestations;             ///< how it was asked, and what --attest would say
   bool with_dependencies = false; ///< the services that those named depend on, too
   bool no_cache = false;
   bool pull = false;

@@ -856,6 +856,8 @@ private:
                              text);
     }
     choose_platforms(said, made);
+    for (const auto& [shown, value] : compose_.attestations)
+      (void)add_attestation(shown, value, build); // it has been looked at with the command line
     for (const auto& text : {add_build_args(compose_.build_args, env_, build),
                              add_ssh_keys(compose_.ssh, env_, build)})
       if (!text.empty()) return compose_error("service \"" + made.name + "\": " + text);
@@ -917,6 +919,19 @@ private:
     }
     if (key == "secrets") return honour_secrets(value, build);
     if (key == "ssh") return honour_ssh(value, build);
+    if (key == "no_cache_filter") { // a name, or a list of them
+      for (const auto& stage : value.is_text() ? Path{value.text} : texts(&value))
+        take_no_cache_filter(key, stage, build);
+      return {};
+    }
+    if (is_one_of(key, {"provenance", "sbom"}) && value.is_text()) // true, or "mode=min"
+      return is_empty(value)
+                 ? ""
+                 : add_attestation("\"" + key + "\": " + value.text,
+                                   attestation_of(key, as_bool(value) == true    ? "true"
+                                                       : as_bool(value) == false ? "false"
+                                                                                 : value.text),
+                                   build);
     if (key == "additional_contexts") return honour_contexts(value, build);
     return refuse(key, value);
   }
@@ -924,7 +939,7 @@ private:
   static std::string refuse(const std::string& key, const YamlNode& value) {
     const std::string shown = "\"" + key + "\"";
     const auto on = as_bool(value);
-    if (is_one_of(key, {"privileged", "provenance", "sbom", "attest", "no_cache_filter"}) &&
+    if (is_one_of(key, {"privileged", "provenance", "sbom", "attest"}) &&
         (on == false || is_empty(value)))
       return {};
     if (key == "privileged" || key == "entitlements")
@@ -935,10 +950,6 @@ private:
                  : unsupported(shown, "the operator chooses how builds are isolated");
     if (is_one_of(key, {"shm_size", "ulimits", "memory", "cpuset", "cgroup_parent"}))
       return is_empty(value) ? "" : unsupported(shown, std::string{kNoLimits});
-    if (is_one_of(key, {"provenance", "sbom", "attest"}))
-      return unsupported(shown, "attestations by the builder are not in this version of slipway");
-    if (key == "no_cache_filter")
-      return unsupported(shown, "not in this version of slipway; use no_cache");
     return unsupported(shown, std::string{kNotYet});
   }
 

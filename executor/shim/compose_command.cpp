@@ -86,13 +86,12 @@ Command read_build(Tool& tool, const std::string& called, const Words& words,
   return read_command(
       tool, called, words,
       {"[OPTIONS] [SERVICE...]", std::move(flags), 0, kAny, [&](const Line& line) -> Command {
-         for (const auto* flag : {"provenance", "sbom"})
-           if (const auto value = line.last(flag); !value.empty() && value != "false")
-             return usage_error(tool.manner, called,
-                                unsupported(std::string{"--"} + flag,
-                                            "attestations by the builder are not in this version "
-                                            "of slipway"));
          Compose compose = global;
+         compose.attestations = short_attestations(line);
+         Build asked;
+         for (const auto& [shown, value] : compose.attestations)
+           if (auto text = add_attestation(shown, value, asked); !text.empty())
+             return usage_error(tool.manner, called, text);
          compose.verb = Compose::Verb::build;
          compose.services = line.arguments;
          compose.build_args = line.all("build-arg");

@@ -104,7 +104,7 @@ std::vector<Flag> create_flags() {
       {"health-retries"},
       {"health-timeout"},
       {"health-start-period"},
-      {"health-start-interval", 0, Takes::value, Use::refuse, "the job's engine is older than it"},
+      {"health-start-interval"},
       {"label-file", 0, Takes::value, Use::refuse, kNotYet},
       {"annotation", 0, Takes::value, Use::refuse, kNotYet},
       {"device-cgroup-rule", 0, Takes::value, Use::refuse, kNoDevices},
@@ -113,7 +113,7 @@ std::vector<Flag> create_flags() {
       {"device-read-iops", 0, Takes::value, Use::refuse, kNoDevices},
       {"device-write-bps", 0, Takes::value, Use::refuse, kNoDevices},
       {"device-write-iops", 0, Takes::value, Use::refuse, kNoDevices},
-      {"volume-driver", 0, Takes::value, Use::refuse, "volumes are the engine's own"},
+      {"volume-driver", 0, Takes::value, Use::refuse, "volumes are those of the job's own engine"},
       {"gpus", 0, Takes::value, Use::refuse, kNoDevices},
       {"runtime", 0, Takes::value, Use::refuse, "the engine has one runtime"},
       {"cgroup-parent", 0, Takes::value, Use::refuse, "the engine's groups are its own"}};

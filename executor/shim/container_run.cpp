@@ -675,7 +675,8 @@ Status add_healthcheck(const Line& line, Json& body) {
     check["Test"] = Json::array({"CMD-SHELL", words});
   for (const auto& [flag, member] : {std::pair{"health-interval", "Interval"},
                                      {"health-timeout", "Timeout"},
-                                     {"health-start-period", "StartPeriod"}}) {
+                                     {"health-start-period", "StartPeriod"},
+                                     {"health-start-interval", "StartInterval"}}) {
     const auto text = line.last(flag);
     if (text.empty()) continue;
     const auto time = duration_of(text);
@@ -946,7 +947,9 @@ private:
     const auto& image = command_.arguments.front();
     const auto when = line_.last("pull");
     if (when == "always" && !pull(image)) return kDockerFailed;
-    std::string target = "/containers/create";
+    // The one member that is newer than the oldest engine; the broker refuses it for that one.
+    std::string target = line_.last("health-start-interval").empty() ? "/containers/create"
+                                                                     : "/v1.44/containers/create";
     if (const auto name = line_.last("name"); !name.empty())
       target += "?name=" + percent_encode(name);
     if (const auto platform = wanted_platform(); !platform.empty())

@@ -63,7 +63,7 @@ std::vector<Flag> executor_flags() {
       {"cache-copy-layers", 0, Takes::nothing, say, kOwnCache},
       {"cache-run-layers", 0, Takes::nothing, say, kOwnCache},
       {"single-snapshot", 0, Takes::nothing},
-      {"ignore-path", 0, Takes::value, refuse,
+      {"ignore-path", 0, Takes::value, say,
        "layers have every file that a step changed; remove the files in that step"},
       {"insecure", 0, Takes::nothing, say, kOwnTls},
       {"insecure-pull", 0, Takes::nothing, say, kOwnTls},
@@ -81,8 +81,7 @@ std::vector<Flag> executor_flags() {
        "not in this version of slipway; use --build-arg SOURCE_DATE_EPOCH"},
       {"bucket", 'b', Takes::value, refuse, "fetch the context in the job"},
       {"git"},
-      {"oci-layout-path", 0, Takes::value, refuse,
-       "use --tar-path, whose archive has an OCI layout in it"},
+      {"oci-layout-path"},
       {"compression", 0, Takes::value, refuse, kNotYet},
       {"compression-level", 0, Takes::value, refuse, kNotYet},
       {"image-format", 0, Takes::value, refuse, "manifests are OCI manifests"},
@@ -285,6 +284,8 @@ std::string understand_build(const Line& typed, const Environment& env, Build& b
   if (!platform.empty()) build.platforms = {platform};
   const auto tar = line.last("tar-path").empty() ? line.last("tarPath") : line.last("tar-path");
   if (!tar.empty()) build.archives.push_back(tar);
+  if (const auto layout = line.last("oci-layout-path"); !layout.empty())
+    build.layouts.push_back(layout);
   build.push = !line.has("no-push");
   build.every_stage = !line.has("skip-unused-stages");
   build.squash = line.has("single-snapshot");

@@ -237,6 +237,49 @@ std::string add_plain_annotations(const std::vector<std::string>& values, Build&
   return {};
 }
 
+std::string attestation_of(const std::string& type, const std::string& value) {
+  const bool is_off = value == "false" || value == "0" || value == "f" || value == "False" ||
+                      value == "FALSE" || value == "F";
+  if (is_off) return "type=" + type + ",disabled=true";
+  return "type=" + type + (is_on(value) ? "" : "," + value);
+}
+
+Pairs short_attestations(const Line& line) {
+  Pairs asked;
+  for (const std::string type : {"provenance", "sbom"})
+    if (const auto value = line.last(type); !value.empty())
+      asked.emplace_back("--" + type + "=" + value, attestation_of(type, value));
+  return asked;
+}
+
+std::string add_attestation(const std::string& shown, const std::string& text, Build& build) {
+  auto fields = comma_fields(text);
+  const std::string type = fields["type"];
+  if (type != "provenance" && type != "sbom")
+    return unsupported(shown, "type=provenance and type=sbom are the attestations there are");
+  if (is_on(fields["disabled"])) {
+    build.attestations.erase(type);
+    return {};
+  }
+  for (const auto& [key, value] : fields) {
+    if (key == "type" || (key == "disabled" && !is_on(value))) continue;
+    if (type == "sbom")
+      return unsupported(shown, key == "generator"
+                                    ? "the SBOM of a push is slipway's own, of what the gate "
+                                      "found; leave generator away"
+                                    : (key.empty() ? value : key) + " is not known");
+    if ((key == "mode" && value == "min") || (key == "version" && value == "v1")) continue;
+    return unsupported(shown,
+                       key == "mode" && value == "max"
+                           ? "the provenance of a push is slipway's own, and has neither build "
+                             "arguments nor sources; use mode=min, or --provenance=false"
+                           : (key.empty() ? value : key + "=" + value) +
+                                 " is not what slipway's own provenance is; mode=min is");
+  }
+  build.attestations[type] = shown;
+  return {};
+}
+
 std::string add_hosts(const std::vector<std::string>& values, Build& build) {
   for (const auto& text : values) {
     const auto cut = text.find_first_of("=:");
@@ -442,6 +485,13 @@ std::string shown_cache(const std::string& flag, const std::string& value) {
 }
 
 } // namespace
+
+void take_no_cache_filter(const std::string& flag, const std::string& stages, Build& build) {
+  if (stages.empty()) return;
+  build.no_cache = true;
+  build.notes.push_back("slipway: " + flag + " " + stages +
+                        " is taken for all stages: nothing of this build comes from the cache");
+}
 
 void note_cache_source(const std::string& flag, const std::string& value, Build& build) {
   if (value.empty()) return;

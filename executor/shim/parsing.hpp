@@ -81,6 +81,14 @@ std::optional<std::vector<BuildAnnotation>> read_annotation(const std::string& t
 /// That, and KEY=VALUE alone of other tools.
 std::string add_annotations(const std::vector<std::string>& values, Build& build);
 std::string add_plain_annotations(const std::vector<std::string>& values, Build& build);
+/// What --attest says, in a message called SHOWN. Asked for may be what slipway attaches itself to
+/// what it pushes: provenance without what only `mode=max` has, and an SBOM by no generator.
+std::string add_attestation(const std::string& shown, const std::string& text, Build& build);
+/// The value of --provenance or --sbom as --attest has it. Source: CanonicalizeAttest in buildx
+/// util/buildflags/attests.go.
+std::string attestation_of(const std::string& type, const std::string& value);
+/// --provenance and --sbom of a line: how each was asked, and what --attest would say.
+Pairs short_attestations(const Line& line);
 std::string add_hosts(const std::vector<std::string>& values, Build& build);
 std::string add_secrets(const std::vector<std::string>& values, const Environment& env,
                         Build& build);
@@ -96,6 +104,9 @@ std::string settle_outputs(Build& build);
 void add_platforms(const std::vector<std::string>& values, Build& build);
 std::string set_network(const std::string& value, Build& build);
 std::string check_tags(const Build& build);
+
+/// Stages that may take nothing from the cache: then none does, which is as right and slower.
+void take_no_cache_filter(const std::string& flag, const std::string& stages, Build& build);
 
 /// Sources and goals of a cache in BuildKit's form (`type=registry,ref=…`, or a bare reference):
 /// taken with a note, for the cache of the project is slipway's, and comes from and goes nowhere

@@ -32,10 +32,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <iterator>
+#include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -162,13 +165,13 @@ public:
       world_.out(plan->printed);
       return 0;
     }
+    auto shared = names_for(plan->shared);
+    if (!shared) return fail("ERROR: ", shared.error());
     Json all = Json::object();
-    for (const auto& [name, build] : plan->builds) {
-      world_.err("slipway: target " + name + "\n");
-      Json metadata;
-      if (const int code = build_one(build, metadata); code != 0) return code;
-      all[name] = std::move(metadata);
-    }
+    const int code = build_targets(*plan, *shared, all);
+    if (auto forgotten = forget(*plan, *shared); !forgotten)
+      world_.err("slipway: " + forgotten.error().text() + ", which stays until the job ends\n");
+    if (code != 0) return code;
     return bake.metadata_file.empty() ? 0 : write_json(bake.metadata_file, all);
   }
 
@@ -1255,6 +1258,12 @@ private:
     return list;
   }
 
+  static std::vector<std::string> names_of(const Build& build) {
+    auto names = build.tags;
+    if (!build.own_name.empty()) names.push_back(build.own_name);
+    return names;
+  }
+
   Result<Request> build_request(const Build& build, const BuildContext& context,
                                 LentAgents& agents) const {
     if (context.path.empty() &&
@@ -1283,7 +1292,7 @@ private:
       if (!contexts) return std::move(contexts).error();
       Json body{{"context_path", context.path},
                 {"dockerfile", context.dockerfile},
-                {"tags", build.tags},
+                {"tags", names_of(build)},
                 {"build_args", pairs_json(build.build_args)},
                 {"labels", pairs_json(build.labels)},
                 {"target", build.target},
@@ -1317,7 +1326,7 @@ private:
     const auto add = [&target](const char* key, const std::string& value) {
       if (!value.empty()) target += std::string{"&"} + key + "=" + percent_encode(value);
     };
-    for (const auto& tag : build.tags)
+    for (const auto& tag : names_of(build))
       add("t", tag);
     if (!build.build_args.empty()) add("buildargs", dumped(map_json(build.build_args)));
     if (!build.labels.empty()) add("labels", dumped(map_json(build.labels)));
@@ -1433,9 +1442,41 @@ private:
     }
     for (const auto& note : build.notes)
       world_.err(note + "\n");
+    if (const int code = honour_attestations(build); code != 0) return code;
     FetchedSources sources{world_};
     auto local = sources.fetch(build);
     return local ? build_here(*local, metadata) : fail(prefix, local.error());
+  }
+
+  /// What slipway attaches, signed, to each push is what was asked for, or the build is refused.
+  int honour_attestations(const Build& build) const {
+    if (build.attestations.empty()) return 0;
+    const auto version = ask_json({.target = "/version"});
+    if (!version) return manner_.exit_code;
+    const auto components = version->value("Components", Json::array());
+    const auto own = std::find_if(components.begin(), components.end(), [](const Json& one) {
+      return text_at(one, "Name") == "slipway";
+    });
+    const Json details = own == components.end() ? Json() : own->value("Details", Json());
+    for (const auto& [type, shown] : build.attestations) {
+      const bool is_signed = text_at(details, "Provenance") == "true";
+      if (!is_signed || (type == "sbom" && text_at(details, "SBOM") != "true")) {
+        world_.err(std::string{manner_.build_error} +
+                   unsupported(shown, is_signed ? "the operator leaves the SBOM out (sbom = false "
+                                                  "in [signing]); use --sbom=false"
+                                                : "what this job pushes is not signed, and slipway "
+                                                  "attests what it signs: the operator sets "
+                                                  "[signing], and no sign = false in the job's "
+                                                  "rule; use --" +
+                                                      type + "=false") +
+                   "\n");
+        return manner_.usage_exit;
+      }
+      world_.err("slipway: " + shown + ": each push gets slipway's own " +
+                 (type == "sbom" ? "SBOM" : "provenance") +
+                 ", signed with the operator's key; files and archives hold none\n");
+    }
+    return 0;
   }
 
   /// The same of a build that names nothing behind an address.
@@ -1479,8 +1520,12 @@ private:
     const auto& subject = build.tags.empty() ? std::vector<std::string>{end->image_id} : build.tags;
     for (const auto& archive : build.archives)
       if (const int code = save_to(subject, archive == "-" ? "" : archive); code != 0) return code;
+    // By its digest: the layout gives the image no name, as kaniko's gives it none.
+    for (const auto& folder : build.layouts)
+      if (auto put = put_files(images_target({end->image_id}), folder); !put)
+        return fail(prefix, std::move(put).error().in("writing the OCI layout " + folder));
     for (const auto& folder : build.folders)
-      if (auto put = put_files(end->image_id, folder); !put)
+      if (auto put = put_files(files_of(end->image_id), folder); !put)
         return fail(prefix, std::move(put).error().in("writing files to " + folder));
     for (const auto& tar : build.tars)
       if (const int code = fetch_tar(files_of(end->image_id), tar == "-" ? "" : tar); code != 0)
@@ -1539,6 +1584,59 @@ private:
         shown("Successfully built " + with_tag(tag) + "\n");
       return;
     }
+  }
+
+  /// Names that images of targets have while others are built from them: of the job's store, and
+  /// such as no other bake of this job takes. Errors: io.
+  static Result<std::map<std::string, std::string>>
+  names_for(const std::set<std::string>& targets) {
+    std::map<std::string, std::string> names;
+    if (targets.empty()) return names;
+    std::array<unsigned char, 8> bytes{};
+    if (::getentropy(bytes.data(), bytes.size()) != 0) return io_error("getentropy", errno, "");
+    std::string mark;
+    for (const auto byte : bytes)
+      for (const int digit : {byte >> 4, byte & 15})
+        mark += "0123456789abcdef"[digit];
+    for (const auto& target : targets)
+      names[target] = "localhost/slipway-bake-" + mark + ":" + std::to_string(names.size());
+    return names;
+  }
+
+  /// One after the other; the first failure ends it.
+  int build_targets(const BakePlan& plan, const std::map<std::string, std::string>& shared,
+                    Json& all) const {
+    for (const auto& [name, planned] : plan.builds) {
+      world_.err("slipway: target " + name + "\n");
+      Build build = planned;
+      if (const auto own = shared.find(name); own != shared.end()) build.own_name = own->second;
+      for (auto& [context, value] : build.named_contexts)
+        if (value.starts_with(kTargetContext))
+          value = "docker-image://" + shared.at(value.substr(kTargetContext.size()));
+      Json metadata;
+      if (const int code = build_one(build, metadata); code != 0) return code;
+      if (!plan.only_needed.contains(name)) all[name] = std::move(metadata);
+    }
+    return 0;
+  }
+
+  /// Takes the names of names_for() away. An image that was asked for and has no other one keeps
+  /// it: else the image went, too. Errors: those of the broker.
+  Status forget(const BakePlan& plan, const std::map<std::string, std::string>& shared) const {
+    for (const auto& [name, build] : plan.builds) {
+      const auto own = shared.find(name);
+      const bool is_the_only_one = build.tags.empty() && !plan.only_needed.contains(name);
+      if (own == shared.end() || is_the_only_one) continue;
+      const auto answer =
+          client_.ask({.method = "DELETE", .target = "/images/" + percent_encode(own->second)});
+      if (!answer) return Error{answer.error()}.in("removing the name " + own->second);
+      if (answer->status >= 400 && answer->status != 404) // 404: it was not built
+        return Error{ErrorKind::unavailable,
+                     "removing the name " + own->second + ": " + message_of(*answer),
+                     "",
+                     {}};
+    }
+    return {};
   }
 
   Result<std::vector<BakeFile>> read_bake_files(const Bake& bake) const {
@@ -1881,9 +1979,9 @@ private:
     return "/slipway/v1/files?name=" + percent_encode(image);
   }
 
-  /// The image's files, below a folder that is made where it is not there. Errors: those of the
-  /// broker and of TarExtractor; io.
-  Status put_files(const std::string& image, const std::string& folder) const {
+  /// What is in a tar of the broker's, below a folder that is made where it is not there. Errors:
+  /// those of the broker and of TarExtractor; io.
+  Status put_files(const std::string& target, const std::string& folder) const {
     const auto place = at_cwd(folder);
     std::error_code cause;
     std::filesystem::create_directories(place, cause);
@@ -1891,7 +1989,7 @@ private:
     if (!opened) return io_error("open", errno, folder);
     auto extractor = TarExtractor::of_files(opened.get());
     Answer refused;
-    auto status = client_.call({.target = files_of(image), .long_running = true},
+    auto status = client_.call({.target = target, .long_running = true},
                                [&](int code, std::string_view bytes) -> Status {
                                  if (code < 400) return extractor.feed(bytes);
                                  if (refused.body.size() < kMaxErrorBytes) refused.body += bytes;
@@ -1903,11 +2001,15 @@ private:
     return extractor.finish();
   }
 
-  int save_to(const std::vector<std::string>& images, const std::string& output) const {
+  static std::string images_target(const std::vector<std::string>& images) {
     std::string target = "/images/get";
     for (std::size_t i = 0; i < images.size(); ++i)
       target += (i == 0 ? "?names=" : "&names=") + percent_encode(images[i]);
-    return fetch_tar(target, output);
+    return target;
+  }
+
+  int save_to(const std::vector<std::string>& images, const std::string& output) const {
+    return fetch_tar(images_target(images), output);
   }
 
   /// To a file, which appears whole or not at all; "" = stdout.

@@ -10,6 +10,7 @@
 #include "executor/base/secret.hpp"
 #include "executor/broker/container_service.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/broker/push_statements.hpp"
 #include "executor/broker/registry_endpoint.hpp"
 #include "executor/broker/session_service.hpp"
 #include "executor/egress/proxy.hpp"
@@ -126,6 +127,10 @@ public:
   Result<oci::Digest> current(const oci::Reference& tag,
                               const broker::Cancelled& cancelled) override;
 
+  /// What each push of this job gets beside the image.
+  broker::PushStatements statements() const {
+    return {.provenance = effective_.sign, .sbom = effective_.sign && tools_.config.signing.sbom};
+  }
   /// The job's own container engine, for the broker.
   broker::ContainerService& containers();
   /// Its working containers, likewise.

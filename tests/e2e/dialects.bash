@@ -362,7 +362,22 @@ target \"hcl\" {
 END
 try hcl docker buildx bake -f more.hcl --push hcl
 printf 'function \"f\" {\\n params = []\\n}\\n' >function.hcl
-try function docker buildx bake -f function.hcl"
+try function docker buildx bake -f function.hcl
+mkdir lib site
+printf 'FROM $tiny\nRUN printf of-the-lib >/word\n' >lib/Dockerfile
+printf 'FROM lib\nRUN cat /word >/copy\nFROM scratch\nCOPY --from=0 /copy /copy\n' >site/Dockerfile
+cat >links.hcl <<'END'
+target \"site\" {
+  context = \"site\"
+  contexts = { lib = \"target:lib\" }
+  output = [\"type=local,dest=linked\"]
+}
+target \"lib\" {
+  context = \"lib\"
+  tags = [\"$world_registry/app/bake-lib:1\"]
+}
+END
+try links sh -c 'docker buildx bake -f links.hcl --no-cache site && cat linked/copy && docker images -q localhost/slipway-bake-* | wc -l'"
 
     expect_eq "$STATE" success
     expect_step print 0 "app/bake-b:5006"
@@ -373,6 +388,8 @@ try function docker buildx bake -f function.hcl"
     [[ $(world_registry_digest app/bake-hcl:b) == "$(world_registry_digest app/bake-b:5006)" ]]
     expect_absent app/bake-hcl:latest
     expect_step function 1 "function.hcl:1:1: a block \"function\" is not supported"
+    expect_step links 0 "of-the-lib"
+    expect_absent app/bake-lib:1
 }
 
 TEST "docker compose builds and pushes the services of its files, and leaves containers to the image's own" {

@@ -135,6 +135,25 @@ echo \"<<spdx \$(base64 -w0 reports/sbom.spdx.json)\""
     refuses "no signatures found" verify "$world_dir/etc/signing.pub" "${tiny#*/}"
 }
 
+TEST "a build that asks for provenance and an SBOM gets slipway's own, and not where pushes are unsigned" {
+    run_steps 2842 "printf 'FROM $tiny\nRUN echo 2842 >/number\n' >Dockerfile
+try attested docker buildx build --provenance=mode=min --sbom=true --push -t $world_registry/app/attested:1 .
+try most docker buildx build --provenance=mode=max ."
+
+    expect_eq "$STATE" success
+    expect_step attested 0 "--provenance=mode=min: each push gets slipway's own provenance" "--sbom=true: each push gets slipway's own SBOM"
+    verify verify-attestation "$world_dir/etc/signing.pub" app/attested:1 --type slsaprovenance1 >/dev/null
+    verify verify-attestation "$world_dir/etc/signing.pub" app/attested:1 --type cyclonedx >/dev/null
+    expect_step most 125 "use mode=min"
+
+    cp "$world_config" signed.toml
+    world_write_config "$world_config"
+    run_steps 2843 "printf 'FROM scratch\nCOPY Dockerfile /\n' >Dockerfile
+try attested docker buildx build --provenance=true ."
+    cp signed.toml "$world_config"
+    expect_step attested 125 "the operator sets [signing]"
+}
+
 TEST "the provenance of a commit names what it stands on, and what files were copied from" {
     run_script 2841 "ln -s \"\$(command -v docker)\" /usr/local/bin/buildah
 a=\$(buildah from $world_busybox) && b=\$(buildah from $tiny) && c=\$(buildah from $tiny) && d=\$(buildah from $tiny) || exit 77

@@ -240,12 +240,42 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"hostNetwork", control(), frontend({{"force-network-mode", "host"}}), "'host'"},
         Refused{"cgroup", control(), frontend({{"cgroup-parent", "x"}}), "cgroup-parent"},
         Refused{"ulimit", control(), frontend({{"ulimit", "nofile=1:1"}}), "ulimit"},
-        Refused{"attestation", control(), frontend({{"attest:sbom", ""}}), "attestations"},
+        Refused{"attestation", control(), frontend({{"attest:sbom", ""}}),
+                "where the operator signs"},
         Refused{"layout", control(), frontend({{"context:x", "oci-layout://x@sha256:1"}}),
                 "oci-layout"},
-        Refused{"noCacheFilter", control(), frontend({{"no-cache", "a,b"}}), "--no-cache-filter"},
         Refused{"unknown", control(), frontend({{"new-option", "x"}}), "new-option"}),
     [](const auto& one) { return std::string{one.param.name}; });
+
+TEST(BuildkitRequest, StagesWithoutACacheAreABuildWithoutOne) {
+  const auto build = understand_build(control(), frontend({{"no-cache", "a,b"}}));
+  ASSERT_TRUE(build) << build.error().text();
+  EXPECT_TRUE(build->request.no_cache);
+  ASSERT_EQ(build->notes.size(), 1U);
+  EXPECT_NE(build->notes[0].find("--no-cache-filter a,b is taken for all stages"),
+            std::string::npos);
+}
+
+TEST(BuildkitRequest, AttestationsAreThoseOfPushes) {
+  const auto of = [](const char* key, const char* value, PushStatements statements) {
+    return understand_build(control(), frontend({{key, value}}), statements);
+  };
+  const auto taken = of("attest:provenance", "mode=min,inline-only=true", {.provenance = true});
+  ASSERT_TRUE(taken) << taken.error().text();
+  ASSERT_EQ(taken->notes.size(), 1U);
+  EXPECT_NE(taken->notes[0].find("slipway's own provenance"), std::string::npos);
+  EXPECT_TRUE(of("attest:sbom", "", {.provenance = true, .sbom = true}));
+
+  for (const auto& refused :
+       {of("attest:provenance", "mode=min", {}), of("attest:sbom", "", {.provenance = true}),
+        of("attest:provenance", "mode=max", {.provenance = true}),
+        of("attest:sbom", "generator=x", {.provenance = true, .sbom = true}),
+        of("attest:other", "", {.provenance = true, .sbom = true})}) {
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().kind, ErrorKind::denied);
+  }
+  EXPECT_TRUE(of("attest:provenance", "disabled=true", {}));
+}
 
 TEST(BuildkitRequest, FindsTheSecretsAndKeysOfADockerfile) {
   const auto ids =

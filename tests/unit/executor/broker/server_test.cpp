@@ -114,7 +114,8 @@ protected:
     fs::remove_all(dir);
   }
   void start() {
-    auto started = Server::start(dir / "docker.sock", *images, limits, containers, sessions);
+    auto started =
+        Server::start(dir / "docker.sock", *images, limits, containers, sessions, statements);
     ASSERT_TRUE(started) << started.error().text();
     server = *std::move(started);
   }
@@ -164,6 +165,7 @@ protected:
   ServerLimits limits;
   ContainerService* containers = nullptr;
   SessionService* sessions = nullptr;
+  PushStatements statements;
   std::unique_ptr<tests::FakeImageService> images;
   std::unique_ptr<Server> server;
 };
@@ -304,6 +306,15 @@ TEST_F(BrokerServer, IsADockerOfOneVersion) {
       << version;
   const auto info = ask("GET /info HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
   EXPECT_NE(info.find(R"("ServerVersion":"27.5.1")"), std::string::npos) << info;
+}
+
+TEST_F(BrokerServer, TellsWhatPushesGet) {
+  statements.provenance = true;
+  start();
+  const auto version = ask("GET /version HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(version.find(R"("Details":{"Provenance":"true","SBOM":"false"},"Name":"slipway")"),
+            std::string::npos)
+      << version;
 }
 
 TEST_F(BrokerServer, ABodyThatNobodyWantedIsReadPast) {

@@ -261,6 +261,18 @@ TEST_F(ExplainTest, FollowsTheProjectsRule) {
   EXPECT_NE(out_.str().find("policy (rule p.toml:1) forbids buildkit"), std::string::npos);
 }
 
+TEST_F(ExplainTest, TellsTheRefAndTakesItForUnprotected) {
+  write("Dockerfile", "FROM a\n");
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nprotected = true\nban_backends = [\"buildkit\"]\n",
+                                   "p.toml", config_));
+  options_.ref = "main";
+  EXPECT_EQ(run(), 0);
+  EXPECT_NE(out_.str().find("\nref: main\n"), std::string::npos) << out_.str();
+  options_.json = true;
+  EXPECT_EQ(run(), 0);
+  EXPECT_NE(out_.str().find("\"ref\": \"main\""), std::string::npos) << out_.str();
+}
+
 TEST_F(ExplainTest, PinDoesNotLiftABan) {
   write("Dockerfile", "FROM a\n");
   ASSERT_TRUE(config::parse_policy("[[rule]]\nban_backends = [\"buildkit\"]\n", "p.toml", config_));

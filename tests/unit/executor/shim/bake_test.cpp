@@ -217,7 +217,18 @@ TEST(Bake, RefusesWhatItWouldBuildWrongly) {
           Row{R"({"function": {}})", "\"function\" is not supported"},
           Row{R"({"target": {"default": {"matrix": {"a": ["1"]}}}})", "\"matrix\""},
           Row{R"({"target": {"default": {"contexts": {"a": "target:b"}}}})",
-              "a=target:b: a named context is a folder"},
+              "failed to find target b"},
+          Row{R"({"target": {"default": {"contexts": {"a": "target:b"}},
+                             "b": {"contexts": {"a": "target:default"}}}})",
+              "needs itself as a context"},
+          Row{R"({"target": {"default": {"contexts": {"A": "target:b"}}, "b": {}}})",
+              "invalid context name A"},
+          Row{R"({"target": {"default": {"contexts": {"a": "target:b"}, "platforms": ["linux/amd64", "linux/386"]},
+                             "b": {"platforms": ["linux/amd64", "linux/arm64"]}}})",
+              "built for linux/386, and its context, target \"b\""},
+          Row{R"({"target": {"default": {"attest": ["type=provenance,mode=max"]}}})", "mode=max"},
+          Row{R"({"target": {"default": {"attest": [{"type": "sbom", "generator": "x"}]}}})",
+              "leave generator away"},
           Row{R"({"target": {"default": {"ssh": ["default"]}}})", "invalid empty ssh agent socket"},
           Row{R"({"target": {"default": {"network": "host"}}})", "--network host"},
           Row{R"({"target": {"default": {"context": "https://h/x.git#-x"}}})",
@@ -247,6 +258,62 @@ TEST(Bake, RefusesWhatItWouldBuildWrongly) {
       })
     EXPECT_NE(refusal(row.file).find(row.words), std::string::npos)
         << row.file << ": " << refusal(row.file);
+}
+
+TEST(Bake, BuildsWhatATargetTakesFromOthersFirst) {
+  const auto made = plan(R"({"target": {
+      "default": {"contexts": {"lib": "target:lib", "src": "s"}, "tags": ["r.io/app"], "pull": true},
+      "lib": {"contexts": {"base": "target:base"}, "tags": ["r.io/lib"], "output": ["out"], "push": true},
+      "base": {"tags": ["r.io/base"], "attest": ["type=sbom"]}}})");
+  ASSERT_TRUE(made) << made.error().text();
+
+  EXPECT_EQ(names(*made), (std::vector<std::string>{"base", "lib", "default"}));
+  EXPECT_EQ(made->shared, (std::set<std::string>{"base", "lib"}));
+  EXPECT_EQ(made->only_needed, made->shared);
+  const auto& lib = made->builds[1].second;
+  EXPECT_EQ(lib.named_contexts, (Pairs{{"base", "target:base"}}));
+  EXPECT_TRUE(lib.tags.empty() && lib.folders.empty() && !lib.push) << "nobody asked for it";
+  EXPECT_TRUE(made->builds[0].second.attestations.empty());
+  const auto& app = made->builds[2].second;
+  EXPECT_EQ(app.named_contexts, (Pairs{{"lib", "target:lib"}, {"src", "s"}}));
+  EXPECT_EQ(app.tags, std::vector<std::string>{"r.io/app"});
+  EXPECT_FALSE(app.pull) << "no registry has the other target's image";
+  EXPECT_NE(app.notes.back().find("pull has no effect on target default"), std::string::npos);
+  const auto shown = Json::parse(made->printed);
+  EXPECT_EQ(shown["target"]["base"]["output"], Json::parse(R"([{"type": "cacheonly"}])"));
+  EXPECT_EQ(shown["group"]["default"]["targets"], Json::array({"default"}));
+}
+
+TEST(Bake, ATargetThatIsAskedForAndNeededStaysWhatItIs) {
+  Bake bake;
+  bake.targets = {"app", "base"};
+  bake.push = true;
+  const auto made =
+      plan(R"({"target": {"app": {"contexts": {"b": "target:base"}, "tags": ["r.io/a"]},
+                                        "base": {"tags": ["r.io/base"]}}})",
+           bake);
+  ASSERT_TRUE(made) << made.error().text();
+
+  EXPECT_EQ(names(*made), (std::vector<std::string>{"base", "app"}));
+  EXPECT_TRUE(made->only_needed.empty());
+  EXPECT_EQ(made->builds[0].second.tags, std::vector<std::string>{"r.io/base"});
+  EXPECT_TRUE(made->builds[0].second.push);
+}
+
+TEST(Bake, TakesAttestationsOfTargetAndLineAndStagesWithoutACache) {
+  Bake bake;
+  bake.attestations = {{"--provenance=false", "type=provenance,disabled=true"},
+                       {"--sbom=true", "type=sbom"}};
+  const auto made =
+      plan(R"({"target": {"default": {"attest": [{"type": "provenance", "mode": "min"}],
+                                                    "no-cache-filter": ["a"]}}})",
+           bake);
+  ASSERT_TRUE(made) << made.error().text();
+  const auto& build = made->builds[0].second;
+  EXPECT_EQ(build.attestations, (std::map<std::string, std::string>{{"sbom", "--sbom=true"}}));
+  EXPECT_TRUE(build.no_cache);
+  EXPECT_NE(build.notes.back().find("no-cache-filter a is taken for all stages"),
+            std::string::npos);
 }
 
 TEST(Bake, RefusesInheritanceThatDoublesAtEachLevel) {

@@ -24,6 +24,27 @@ template <typename T> T parsed(const std::string& line, const Environment& env =
   return std::get<T>(command);
 }
 
+TEST(ShimBuild, ReadsAttestationsOfWhichTheLastCounts) {
+  const auto of = [](const std::string& flags) {
+    return parsed<Build>("docker buildx build " + flags + " .").attestations;
+  };
+  EXPECT_EQ(of("--provenance=true"),
+            (std::map<std::string, std::string>{{"provenance", "--provenance=true"}}));
+  EXPECT_EQ(of("--attest type=provenance,mode=min,disabled=false --attest=type=sbom"),
+            (std::map<std::string, std::string>{
+                {"provenance", "--attest type=provenance,mode=min,disabled=false"},
+                {"sbom", "--attest type=sbom"}}));
+  EXPECT_TRUE(of("--attest type=sbom --sbom=false --provenance=disabled=true").empty());
+}
+
+TEST(ShimBuild, StagesWithoutACacheAreABuildWithoutOne) {
+  const auto build = parsed<Build>("docker buildx build --no-cache-filter a,b .");
+  EXPECT_TRUE(build.no_cache);
+  ASSERT_EQ(build.notes.size(), 1U);
+  EXPECT_NE(build.notes[0].find("--no-cache-filter a,b is taken for all stages"),
+            std::string::npos);
+}
+
 struct Refused {
   std::string name;
   std::string line;
@@ -80,6 +101,13 @@ INSTANTIATE_TEST_SUITE_P(
                 "--cache-to type=local,mode=max: dest is required"},
         Refused{"Provenance", "docker buildx build --provenance=mode=max .", 125,
                 "--provenance=false"},
+        Refused{"OldProvenance", "docker buildx build --attest type=provenance,version=v0.2 .", 125,
+                "version=v0.2 is not"},
+        Refused{"Generator", "docker buildx build --sbom=generator=x/y .", 125,
+                "--sbom=generator=x/y: the SBOM of a push is slipway's own"},
+        Refused{"Attestation", "docker buildx build --attest type=wat .", 125, "--attest type=wat"},
+        Refused{"TargetContext", "docker buildx build --build-context a=target:b .", 125,
+                "a=target:b: a named context is a folder"},
         Refused{"FilesWithoutPlace", "docker buildx build -o type=local .", 125,
                 "dest is required for local exporter"},
         Refused{"FilesToStdout", "docker buildx build -o type=local,dest=- .", 125,

@@ -389,7 +389,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Unheard{"HostGateway", "extra_hosts: ['h:host-gateway']", "host-gateway"},
                     Unheard{"Agent", "ssh: [default]", "invalid empty ssh agent socket"},
                     Unheard{"CacheTo", "cache_to: ['type=tape']", "not known"},
-                    Unheard{"Sbom", "sbom: true", "attestations"},
+                    Unheard{"Sbom", "sbom: generator=x", "slipway's own"},
                     Unheard{"Unknown", "frobnicate: 1", "frobnicate"},
                     Unheard{"NoSecret", "secrets: [gone]", "there is no secret \"gone\""},
                     Unheard{"RemoteContext", "additional_contexts: {x: 'https://x/y.git#-x'}",
@@ -397,6 +397,15 @@ INSTANTIATE_TEST_SUITE_P(
                     Unheard{"NoSwitch", "no_cache: maybe", "true or false"},
                     Unheard{"ArgumentList", "args: {A: [1]}", "A is neither"}),
     [](const auto& row) { return row.param.name; });
+
+TEST(Compose, StagesWithoutACacheAreABuildWithoutOne) {
+  for (const auto* said : {"[a, b]", "a"}) {
+    const auto made =
+        loaded("services: {s: {build: {context: ., no_cache_filter: " + std::string{said} + "}}}");
+    ASSERT_EQ(made.services.size(), 1U);
+    EXPECT_TRUE(made.services[0].build.no_cache) << said;
+  }
+}
 
 TEST(Compose, AcceptsWhatAsksForNothing) {
   EXPECT_EQ(refusal("services: {s: {build: {context: ., privileged: false, sbom: false, "
@@ -582,7 +591,7 @@ TEST(ComposeCommand, LeavesContainersToTheImagesOwn) {
 TEST(ComposeCommand, RefusesByName) {
   for (const auto& [line, words] :
        {std::pair{"docker compose build --memory 1g", "--memory"},
-        std::pair{"docker compose build --sbom", "--sbom"},
+        std::pair{"docker compose build --provenance=mode=max", "--provenance=mode=max"},
         std::pair{"docker compose build --nosuchflag", "unknown flag: --nosuchflag"},
         std::pair{"docker compose --dry-run build", "--dry-run"},
         std::pair{"docker compose wat", "'wat' is unknown"},

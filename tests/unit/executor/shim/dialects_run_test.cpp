@@ -443,6 +443,24 @@ TEST_F(DialectRun, InfoAndVersionAnswerTemplates) {
   EXPECT_EQ(shell("buildah info"), 0);
 }
 
+TEST_F(DialectRun, KanikoWritesAnOciLayout) {
+  const std::string content = "{\"imageLayoutVersion\":\"1.0.0\"}";
+  write("made/oci-layout", content);
+  ASSERT_EQ(::system(("tar -C " + dir_ + "/made -cf " + dir_ + "/made.tar oci-layout").c_str()), 0);
+  broker_.answers["GET /images/get"] = FakeBroker::json_answer(read("made.tar"));
+  ASSERT_EQ(shell("/kaniko/executor -c . --no-push --oci-layout-path out/layout --ignore-path /x"),
+            0)
+      << err_;
+  EXPECT_EQ(read("out/layout/oci-layout"), content);
+  EXPECT_EQ(broker_.last().first("names"), FakeBroker::id('a')) << "without a name";
+  EXPECT_NE(err_.find("--ignore-path has no effect"), std::string::npos) << err_;
+
+  broker_.answers["GET /images/get"] =
+      "HTTP/1.1 403 X\r\nContent-Length: 20\r\n\r\n{\"message\":\"not so\"}";
+  EXPECT_EQ(shell("/kaniko/executor -c . --no-push --oci-layout-path out/no"), 1);
+  EXPECT_NE(err_.find("writing the OCI layout out/no"), std::string::npos) << err_;
+}
+
 TEST_F(DialectRun, KanikoWritesItsDigestFilesAndPushesToEveryDestination) {
   write("ctx/Dockerfile", "FROM scratch\n");
   fs::remove(dir_ + "/Dockerfile");
@@ -515,6 +533,64 @@ TEST_F(DialectRun, BakeBuildsAndPushesEachTarget) {
   EXPECT_EQ(Json::parse(out_)["target"]["a"]["tags"], Json::array({"r.io/a:1"}));
   EXPECT_EQ(broker_.seen().size(), asked) << "nothing is built";
   ASSERT_EQ(shell("docker buildx bake -f - b", read("docker-bake.json")), 0) << err_;
+}
+
+TEST_F(DialectRun, BakeGivesATargetTheImageOfAnother) {
+  write("docker-bake.json", R"({"target": {
+      "default": {"contexts": {"base": "target:base"}, "tags": ["r.io/a:1"]},
+      "base": {"tags": ["r.io/b:1"]}}})");
+  ASSERT_EQ(shell("docker buildx bake --push --metadata-file meta.json"), 0) << err_;
+
+  std::vector<Json> builds;
+  for (const auto& one : broker_.seen())
+    if (one.path == "/slipway/v1/build") builds.push_back(Json::parse(one.body));
+  ASSERT_EQ(builds.size(), 2U);
+  ASSERT_EQ(builds[0]["tags"].size(), 1U);
+  const auto own = builds[0]["tags"][0].get<std::string>();
+  EXPECT_TRUE(own.starts_with("localhost/slipway-bake-")) << own;
+  EXPECT_EQ(builds[1]["named_contexts"],
+            Json::parse(R"([["base", "docker-image://)" + own + "\"]]"));
+  EXPECT_EQ(builds[1]["tags"], Json::array({"r.io/a:1"}));
+  EXPECT_EQ(broker_.pushed.size(), 1U) << "nobody asked for the other";
+  EXPECT_EQ(broker_.last().method, "DELETE");
+  EXPECT_EQ(broker_.last().path, "/images/" + own);
+  EXPECT_EQ(Json::parse(read("meta.json")).size(), 1U);
+
+  ASSERT_EQ(shell("docker buildx bake --push default base"), 0) << err_;
+  EXPECT_TRUE(broker_.pushed.contains("r.io/b:1"));
+  EXPECT_EQ(broker_.pushed.size(), 2U) << "the name of this job is pushed nowhere";
+}
+
+TEST_F(DialectRun, AttestationsAreTheBrokersOrAreRefused) {
+  const std::string details = R"({"Components":[{"Name":"Engine","Details":{"Provenance":"true"}},)"
+                              R"({"Name":"slipway","Details":{"Provenance":")";
+  const auto tell = [&](const std::string& provenance, const std::string& sbom) {
+    broker_.answers["GET /version"] =
+        FakeBroker::json_answer(details + provenance + R"(","SBOM":")" + sbom + "\"}}]}");
+  };
+  tell("false", "false");
+  EXPECT_EQ(shell("docker buildx build --provenance=mode=min ."), 125);
+  EXPECT_NE(err_.find("does not support --provenance=mode=min"), std::string::npos) << err_;
+  EXPECT_NE(err_.find("the operator sets [signing]"), std::string::npos) << err_;
+  EXPECT_EQ(broker_.last().path, "/version") << "nothing is built";
+  ASSERT_EQ(shell("docker buildx build --provenance=false --sbom=0 ."), 0) << err_;
+
+  tell("true", "false");
+  ASSERT_EQ(shell("docker buildx build --provenance=true ."), 0) << err_;
+  EXPECT_NE(err_.find("slipway: --provenance=true: each push gets slipway's own provenance"),
+            std::string::npos)
+      << err_;
+  EXPECT_EQ(shell("docker buildx build --attest type=sbom ."), 125);
+  EXPECT_NE(err_.find("sbom = false in [signing]"), std::string::npos) << err_;
+
+  tell("true", "true");
+  write("compose.yaml", "services: {a: {build: {context: ., provenance: mode=min}}}\n");
+  ASSERT_EQ(shell("docker compose -p p build --sbom"), 0) << err_;
+  EXPECT_NE(err_.find("\"provenance\": mode=min: each push"), std::string::npos) << err_;
+  EXPECT_NE(err_.find("--sbom=true: each push gets slipway's own SBOM"), std::string::npos) << err_;
+  write("docker-bake.json", R"({"target": {"default": {"attest": ["type=sbom"]}}})");
+  EXPECT_EQ(shell("docker buildx bake -f docker-bake.json"), 0) << err_;
+  EXPECT_NE(err_.find("\"attest\": type=sbom: each push"), std::string::npos) << err_;
 }
 
 TEST_F(DialectRun, BakeRefusesFilesThatItWouldHaveToReadToo) {
