@@ -23,8 +23,8 @@ namespace slipway::broker {
 class Engine final : public RequestHandler {
 public:
   Engine(ImageService& images, const ServerLimits& limits, ContainerService* containers,
-         SessionService* sessions = nullptr)
-      : images_{images}, limits_{limits}, buildkit_{images} {
+         SessionService* sessions = nullptr, FetchService* fetches = nullptr)
+      : images_{images}, limits_{limits}, buildkit_{images}, fetches_{fetches} {
     if (containers != nullptr) containers_.emplace(*containers, images, limits);
     if (sessions != nullptr) sessions_.emplace(*sessions, limits);
   }
@@ -48,7 +48,10 @@ private:
   void disk_usage(const Call& call);
   void build_from_tar(const Call& call);
   void build_from_workspace(const Call& call);
-  void build(const Call& call, BuildRequest request, bool quiet, bool with_manifest);
+  void build_from_address(const Call& call, BuildOptions options);
+  /// `said`: of its context, before it begins.
+  void build(const Call& call, BuildRequest request, bool quiet, bool with_manifest,
+             const std::string& said = "");
   void list_images(const Call& call);
   void inspect_image(const Call& call, const std::string& name);
   void history(const Call& call, const std::string& name);
@@ -75,6 +78,7 @@ private:
   LentAgents agents_;
   std::optional<ContainerRoutes> containers_;
   std::optional<SessionRoutes> sessions_;
+  FetchService* fetches_; ///< lent; null: nothing is fetched
 };
 
 } // namespace slipway::broker

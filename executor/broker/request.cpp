@@ -22,6 +22,7 @@ using Json = nlohmann::json;
 constexpr std::size_t kMaxPairs = 1024;
 constexpr std::size_t kMaxArguments = 16384; ///< of one command: files may be named one by one
 constexpr std::size_t kMaxDialectBytes = 32;
+constexpr std::size_t kMaxIdDigits = 10;
 
 Error bad(std::string what) {
   return Error{ErrorKind::bad_input, std::move(what), "", {}};
@@ -408,14 +409,6 @@ Result<BuildOptions> parse_build_query(const Query& query) {
         "with BuildKit all the same",
         {}};
   }
-  if (!query.get("remote").empty()) {
-    return Error{
-        ErrorKind::denied,
-        "a build context by URL (remote) is not supported",
-        "use slipway's `docker build URL`, which fetches in the job, or check the sources out "
-        "in the job and build from that folder",
-        {}};
-  }
   for (const char* name : kRefusedBuildOptions) {
     if (!is_neutral(query.get(name))) {
       return Error{ErrorKind::denied,
@@ -428,6 +421,7 @@ Result<BuildOptions> parse_build_query(const Query& query) {
   BuildRequest& request = options.request;
   request.dialect = "api";
   options.quiet = query.flag("q");
+  options.remote = query.get("remote");
   for (const auto& text : query.all("t")) {
     if (text.empty()) continue;
     auto tag = parse_tag(text);
@@ -679,6 +673,28 @@ Result<SessionOrder> parse_session_json(std::string_view text) {
   order.names = *std::move(parsed);
   if (!order.pull.empty() && order.pull != "always" && order.pull != "never")
     return bad("order: 'pull' is always, never or nothing");
+  return order;
+}
+
+Result<FetchOrder> parse_fetch_json(std::string_view text) {
+  auto json = parse_json(text, "order");
+  if (!json) return std::move(json).error();
+  if (!json->is_object()) return bad("order is not a JSON object");
+  FetchOrder order;
+  Members members{*json};
+  members.text("program", order.program);
+  members.list("arguments", order.arguments);
+  members.pairs("env", order.env);
+  members.text("folder", order.folder);
+  members.text("input", order.input);
+  members.text("user", order.user);
+  if (auto status = members.finish(); !status) return std::move(status).error();
+  const auto colon = std::min(order.user.find(':'), order.user.size());
+  for (const auto& id :
+       {order.user.substr(0, colon), order.user.substr(std::min(colon + 1, order.user.size()))})
+    if (id.empty() || id.size() > kMaxIdDigits ||
+        id.find_first_not_of("0123456789") != std::string::npos)
+      return bad("order: 'user' is UID:GID in numbers");
   return order;
 }
 

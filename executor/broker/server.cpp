@@ -208,9 +208,9 @@ Result<std::unique_ptr<Server>> serve_at(const std::filesystem::path& socket,
 Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socket,
                                               ImageService& images, const ServerLimits& limits,
                                               ContainerService* containers,
-                                              SessionService* sessions) {
+                                              SessionService* sessions, FetchService* fetches) {
   return serve_at(socket, limits, [&](const ServerLimits& kept) {
-    return std::make_shared<Engine>(images, kept, containers, sessions);
+    return std::make_shared<Engine>(images, kept, containers, sessions, fetches);
   });
 }
 

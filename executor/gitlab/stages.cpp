@@ -541,8 +541,9 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   if (where == job::Where::job) {
     images = tools.make_images(*response, *record,
                                record->network_closed ? proxies->front().get() : nullptr);
-    auto started = broker::Server::start(tools.jobs.broker_socket(key), *images, {},
-                                         &images->containers(), &images->sessions());
+    auto started =
+        broker::Server::start(tools.jobs.broker_socket(key), *images, {}, &images->containers(),
+                              &images->sessions(), &images->fetches());
     if (!started)
       return report(environment, std::move(started).error().in("starting the broker"), job_log);
     broker = *std::move(started);

@@ -2,7 +2,9 @@
 // Fetching by the real git, whose own settings lead an address to a folder here, and by a program
 // in curl's place that prints a file.
 #include "executor/shim/fetched_sources.hpp"
+#include "executor/shim/lent_tools.hpp"
 #include "tests/lib/must_run.hpp"
+#include "tests/unit/executor/shim/fake_broker.hpp"
 
 #include <gtest/gtest.h>
 
@@ -220,6 +222,122 @@ TEST_F(Fetching, SaysThatAProgramIsMissing) {
   ASSERT_FALSE(unverified);
   EXPECT_NE(unverified.error().text().find("certificates"), std::string::npos);
   EXPECT_TRUE(is_empty());
+}
+
+std::string lent_frame(char kind, const std::string& text) {
+  std::string head{kind, 0, 0, 0, 0, 0, 0};
+  head += static_cast<char>(text.size());
+  return head + text;
+}
+
+/// A broker that lends curl, which prints a Dockerfile, and has no git.
+class Borrowing : public Fetching {
+protected:
+  Borrowing() {
+    world_.environment["PATH"] = dir_ + "/bin";
+    world_.sockets = {broker_.socket()};
+    broker_.answers["GET /_ping"] = FakeBroker::json_answer("OK");
+    lend(lent_frame(1, "FROM ") + lent_frame(1, "scratch\n") + lent_frame(3, "0"));
+  }
+  void lend(const std::string& frames) {
+    broker_.answers["POST /slipway/v1/fetch"] = FakeBroker::json_answer(frames);
+  }
+  FakeBroker broker_;
+};
+
+TEST_F(Borrowing, HasAFileFetchedByTheHostsCurl) {
+  write("home/.netrc", "machine h login a password b\n");
+  world_.environment["OTHER"] = "kept";
+  world_.environment["LD_PRELOAD"] = "/lib/of/the/image.so";
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://h/Single"));
+
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(local->file), "FROM scratch\n");
+  const auto order = FakeBroker::Json::parse(broker_.last().body);
+  EXPECT_EQ(order["program"], "curl");
+  EXPECT_EQ(order["arguments"].back(), "https://h/Single");
+  EXPECT_TRUE(order["folder"].get<std::string>().starts_with(dir_ + "/builds/.slipway-context-"));
+  EXPECT_EQ(order["user"], std::to_string(::geteuid()) + ":" + std::to_string(::getegid()));
+  std::map<std::string, std::string> env;
+  for (const auto& one : order["env"])
+    env.emplace(one[0], one[1]);
+  EXPECT_EQ(env.at("OTHER"), "kept");
+  EXPECT_FALSE(env.contains("PATH"));
+  EXPECT_FALSE(env.contains("LD_PRELOAD"));
+  EXPECT_TRUE(env.at("HOME").starts_with(dir_ + "/builds/.slipway-context-")) << env.at("HOME");
+  EXPECT_FALSE(fs::exists(env.at("HOME"))) << "copies of logins go before the build";
+}
+
+TEST_F(Borrowing, SaysWhatItsProgramSaidAndWhatIsNotLent) {
+  lend(lent_frame(2, "curl: (22) 404\n") + lent_frame(3, "22"));
+  const auto said = [&](const std::string& address) {
+    FetchedSources sources{world_};
+    const auto local = sources.fetch(of(address));
+    return local ? "" : local.error().text() + " | " + local.error().hint;
+  };
+  EXPECT_NE(said("https://h/x.tgz").find("curl: (22) 404"), std::string::npos);
+
+  broker_.answers["POST /slipway/v1/fetch"] =
+      "HTTP/1.1 500 X\r\nContent-Length: 35\r\nConnection: close\r\n\r\n"
+      R"({"message":"the host has no git  "})";
+  const auto git = said("https://h/app.git");
+  EXPECT_NE(git.find("this image has no git, and slipway lends no git: the host has no git"),
+            std::string::npos)
+      << git;
+  EXPECT_NE(git.find("image with git"), std::string::npos) << git;
+
+  lend(lent_frame(1, "FROM ")); // cut
+  EXPECT_NE(said("https://h/x.tgz").find("ended before it did"), std::string::npos);
+  lend(lent_frame(4, "the sandbox has ended"));
+  EXPECT_NE(said("https://h/x.tgz").find("the sandbox has ended"), std::string::npos);
+  EXPECT_TRUE(is_empty());
+}
+
+TEST_F(Borrowing, NeedsAFolderOfTheWorkspace) {
+  world_.workspaces = {dir_ + "/nosuch"};
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://h/x.tgz"));
+  ASSERT_FALSE(local);
+  EXPECT_NE(local.error().text().find("$CI_PROJECT_DIR.tmp"), std::string::npos);
+
+  fs::create_directories(dir_ + "/nosuch2/p.tmp");
+  world_.workspaces = {dir_ + "/nosuch2"};
+  fs::permissions(dir_ + "/nosuch2", fs::perms::owner_read | fs::perms::owner_exec);
+  world_.environment["CI_PROJECT_DIR"] = dir_ + "/nosuch2/p";
+  FetchedSources beside{world_};
+  EXPECT_TRUE(beside.fetch(of("https://h/Single")));
+}
+
+TEST_F(Borrowing, CopiesWhatTheProgramsLookForOutsideOfTheWorkspace) {
+  fs::create_directories(dir_ + "/home/.ssh");
+  write("home/.ssh/id_ed25519", "a key");
+  write("home/.ssh/other", "not for this");
+  write("ca", "of the job");
+  write("bundle", "-----BEGIN CERTIFICATE-----\n");
+  world_.environment["GIT_SSL_CAINFO"] = dir_ + "/ca";
+  world_.environment["SSL_CERT_FILE"] = dir_ + "/bundle";
+  world_.environment["BROKEN"] = "\xff";
+  const auto env = lent_environment(world_, dir_ + "/builds/lent");
+
+  ASSERT_TRUE(env) << env.error().text();
+  EXPECT_EQ(read(env->at("GIT_SSL_CAINFO")), "of the job");
+  EXPECT_EQ(read(env->at("CURL_CA_BUNDLE")), "-----BEGIN CERTIFICATE-----\n\n");
+  EXPECT_NE(read(env->at("GIT_CONFIG_SYSTEM")).find("sslCAInfo"), std::string::npos);
+  EXPECT_FALSE(env->contains("SSL_CERT_FILE"));
+  EXPECT_FALSE(env->contains("BROKEN")) << "JSON could not carry it";
+  const auto home = env->at("HOME");
+  EXPECT_EQ(home, dir_ + "/builds/lent/home");
+  EXPECT_NE(read(home + "/.gitconfig").find("insteadOf"), std::string::npos);
+  EXPECT_NE(env->at("GIT_SSH_COMMAND").find("IdentityFile=" + home + "/.ssh/id_ed25519"),
+            std::string::npos);
+  EXPECT_FALSE(fs::exists(home + "/.ssh/other"));
+  EXPECT_EQ(fs::status(dir_ + "/builds/lent").permissions(), fs::perms::owner_all);
+
+  world_.environment["HOME"] = dir_ + "/builds/home";
+  const auto own = lent_environment(world_, dir_ + "/builds/lent2");
+  ASSERT_TRUE(own);
+  EXPECT_EQ(own->at("HOME"), dir_ + "/builds/home");
 }
 
 TEST_F(Fetching, TellsArchivesFromDockerfiles) {
