@@ -20,8 +20,8 @@
 #include <set>
 #include <sstream>
 
-// What toml++ 3 holds for impossible is undefined behaviour, some of it where NDEBUG is defined, and
-// a slip in a file is enough ("[!x]", "x = [}"). Here each throws.
+// What toml++ 3 holds for impossible is undefined behaviour, some of it where NDEBUG is defined,
+// and a slip in a file is enough ("[!x]", "x = [}"). Here each throws.
 struct TomlImpossible {};
 [[noreturn]] static void toml_impossible() {
   throw TomlImpossible{};
@@ -38,6 +38,7 @@ struct TomlImpossible {};
 #define TOML_UNREACHABLE toml_impossible()
 #include <toml++/toml.h>
 #pragma pop_macro("NDEBUG")
+static_assert(TOML_LIB_MAJOR == 3 && !toml::impl::is_non_ascii_horizontal_whitespace(U'\u00FC'));
 
 namespace slipway::config {
 namespace {

@@ -4,6 +4,7 @@
 #include "executor/base/file.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/broker/request.hpp"
+#include "executor/engine_api/archive_entries.hpp"
 #include "executor/oci/manifest.hpp"
 #include "executor/oci/platform.hpp"
 
@@ -30,6 +31,7 @@ using Json = nlohmann::json;
 constexpr std::size_t kPartBytes = 64UL << 10;
 constexpr std::size_t kMaxDocumentBytes = 4UL << 20;
 constexpr std::size_t kMaxDocumentsBytes = 16UL << 20;
+constexpr std::size_t kMaxManifestsBytes = 1UL << 20; ///< manifest.json: 64 images of 100 layers
 constexpr const char* kImageName = "io.containerd.image.name";
 constexpr const char* kRefName = "org.opencontainers.image.ref.name";
 
@@ -125,23 +127,6 @@ private:
 
 // ---- reading
 
-struct ReadState {
-  const oci::Layout::Source* source;
-  std::vector<char> part;
-  std::optional<Error> error;
-};
-
-la_ssize_t read_part(archive*, void* data, const void** bytes) {
-  auto* state = static_cast<ReadState*>(data);
-  auto got = (*state->source)(state->part.data(), state->part.size());
-  if (!got) {
-    state->error = std::move(got).error();
-    return -1;
-  }
-  *bytes = state->part.data();
-  return static_cast<la_ssize_t>(*got);
-}
-
 /// What the archive holds, by entry name; documents in memory, blobs in the layout.
 struct Contents {
   std::map<std::string, std::string> documents; ///< small files
@@ -156,9 +141,7 @@ bool is_hex64(std::string_view text) {
 }
 
 /// The entry's name without "./" and a last '/'; nothing that climbs or could be read two ways.
-Result<std::string> entry_name(const char* raw) {
-  if (raw == nullptr) return bad("has an entry without a readable name");
-  std::string_view name = raw;
+Result<std::string> entry_name(std::string_view name) {
   while (name.starts_with("./"))
     name.remove_prefix(2);
   while (name.ends_with('/'))
@@ -183,39 +166,32 @@ Result<std::string> entry_name(const char* raw) {
 class ArchiveReader {
 public:
   ArchiveReader(const oci::Layout::Source& source, oci::Layout& into, const ArchiveLimits& limits)
-      : into_{into}, limits_{limits}, state_{&source, std::vector<char>(kPartBytes), std::nullopt},
-        archive_{archive_read_new(), &archive_read_free} {}
+      : into_{into}, limits_{limits}, entries_{source} {}
 
   Result<Contents> read() {
-    archive_read_support_filter_gzip(archive_.get());
-    archive_read_support_format_tar(archive_.get());
-    if (archive_read_open(archive_.get(), &state_, nullptr, &read_part, nullptr) != ARCHIVE_OK)
-      return broken();
+    using Kind = engine_api::ArchiveEntry::Kind;
     Contents contents;
     std::set<std::string> seen;
     for (std::size_t entries = 0;; ++entries) {
-      archive_entry* entry = nullptr;
-      const int code = archive_read_next_header(archive_.get(), &entry);
-      if (code == ARCHIVE_EOF) break;
-      if (code != ARCHIVE_OK) return broken();
+      auto entry = entries_.next();
+      if (!entry) return std::move(entry).error();
+      if (!*entry) break;
       if (entries == limits_.entries)
         return bad("has more than " + std::to_string(limits_.entries) + " entries");
-      auto name = entry_name(archive_entry_pathname(entry));
+      auto name = entry_name((*entry)->name);
       if (!name) return std::move(name).error();
-      const auto type = archive_entry_filetype(entry);
-      if (archive_entry_hardlink(entry) != nullptr) return bad("has a hard link: " + *name);
-      if (type == AE_IFDIR) continue;
+      const auto kind = (*entry)->kind;
+      if (kind == Kind::hard_link) return bad("has a hard link: " + *name);
+      if (kind == Kind::folder) continue;
       if (name->empty()) return bad("has a file without a name");
       if (!seen.insert(*name).second) return bad("has the entry " + *name + " twice");
-      if (type == AE_IFLNK) {
-        if (auto status = take_alias(contents, *name, archive_entry_symlink(entry)); !status)
+      if (kind == Kind::symbolic_link) {
+        if (auto status = take_alias(contents, *name, (*entry)->target); !status)
           return std::move(status).error();
         continue;
       }
-      if (type != AE_IFREG) return bad("has an entry that is neither file nor folder: " + *name);
-      if (archive_entry_size_is_set(entry) == 0 || archive_entry_size(entry) < 0)
-        return bad("has an entry without a size: " + *name);
-      const auto size = static_cast<std::uint64_t>(archive_entry_size(entry));
+      if (kind != Kind::file) return bad("has an entry that is neither file nor folder: " + *name);
+      const auto size = (*entry)->size;
       if (size > limits_.expanded_bytes - expanded_) return too_large();
       if (auto status = take_file(contents, *name, size); !status) return std::move(status).error();
     }
@@ -227,23 +203,14 @@ private:
     return bad("expands to more than " + std::to_string(limits_.expanded_bytes) + " bytes");
   }
 
-  Error broken() {
-    if (state_.error) return *state_.error;
-    const char* text = archive_error_string(archive_.get());
-    return bad(std::string{"cannot be read: "} + (text != nullptr ? text : "no tar"));
-  }
-
   Result<std::size_t> read_data(char* buffer, std::size_t capacity) {
-    const la_ssize_t got = archive_read_data(archive_.get(), buffer, capacity);
-    if (got < 0) return broken();
-    expanded_ += static_cast<std::uint64_t>(got);
-    if (expanded_ > limits_.expanded_bytes) return too_large();
-    return static_cast<std::size_t>(got);
+    auto got = entries_.read(buffer, capacity);
+    if (got) expanded_ += *got;
+    return got;
   }
 
   /// Docker up to 24 wrote the second use of a layer as a link to the first: an alias, no path.
-  static Status take_alias(Contents& contents, const std::string& name, const char* target) {
-    const std::string_view to = target == nullptr ? "" : target;
+  static Status take_alias(Contents& contents, const std::string& name, std::string_view to) {
     const bool fits = name.ends_with("/layer.tar") && to.starts_with("../") &&
                       to.ends_with("/layer.tar") && is_hex64(to.substr(3, to.size() - 3 - 10));
     if (!fits) return bad("has a symbolic link: " + name);
@@ -321,8 +288,7 @@ private:
 
   oci::Layout& into_;
   const ArchiveLimits& limits_;
-  ReadState state_;
-  std::unique_ptr<archive, decltype(&archive_read_free)> archive_;
+  engine_api::ArchiveEntries entries_;
   std::uint64_t expanded_ = 0;
   std::uint64_t documents_ = 0;
 };
@@ -506,9 +472,9 @@ Status write_docker_archive(const oci::Layout& layout, const std::vector<Archive
   return tar.end();
 }
 
-Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& source,
+Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& entries,
                                                 oci::Layout& into, const ArchiveLimits& limits) {
-  ArchiveReader reader{source, into, limits};
+  ArchiveReader reader{entries, into, limits};
   auto contents = reader.read();
   if (!contents) return std::move(contents).error();
   // Where both descriptions are there, the OCI one counts: its digests are of the manifests
@@ -520,6 +486,8 @@ Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& sourc
   const auto manifest = contents->documents.find("manifest.json");
   if (manifest == contents->documents.end())
     return bad("has neither index.json nor manifest.json: it is not an image archive");
+  if (manifest->second.size() > kMaxManifestsBytes || is_too_deep(manifest->second))
+    return bad("has a manifest.json that is too large or nested too deeply");
   const Json json = Json::parse(manifest->second, nullptr, false);
   if (!json.is_array()) return bad("has a manifest.json that is no JSON array");
   if (json.size() > limits.images)

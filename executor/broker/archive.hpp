@@ -35,10 +35,12 @@ struct ArchivedImage {
 Status write_docker_archive(const oci::Layout& layout, const std::vector<ArchivedImage>& images,
                             const std::function<Status(std::string_view)>& sink);
 
-/// Stores the archive's images in `into`, which keeps what had been stored when an error comes.
-/// The digests are recomputed; that layers match their diff ids is for `oci::verify_tree` to say.
-/// Errors: bad_input (also: hostile, too large); those of `source`; io.
-Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& source,
+/// Stores an archive's images in `into`, which keeps what had been stored when an error comes.
+/// `entries` gives what is in it in the form of engine_api::ArchiveEntries: tar and gzip are taken
+/// apart in slipway-gate. The digests are recomputed; that layers match their diff ids is for
+/// `oci::verify_tree` to say. Errors: bad_input (also: hostile, too large); those of `entries`; io;
+/// internal.
+Result<std::vector<ArchivedImage>> read_archive(const oci::Layout::Source& entries,
                                                 oci::Layout& into, const ArchiveLimits& limits);
 
 } // namespace slipway::broker

@@ -27,7 +27,7 @@ const Names kResources{"BlkioWeight", "CpuCount",          "CpuPercent",        
 const Names kEndpoint{"IPAMConfig",          "Links",      "Aliases",    "NetworkID",
                       "EndpointID",          "Gateway",    "IPAddress",  "IPPrefixLen",
                       "IPv6Gateway",         "MacAddress", "DriverOpts", "GlobalIPv6Address",
-                      "GlobalIPv6PrefixLen", "DNSNames",   "GwPriority"};
+                      "GlobalIPv6PrefixLen", "DNSNames"};
 
 const Names kConfig{
     "Hostname",     "Domainname",   "User",        "AttachStdin",     "AttachStdout",
@@ -171,6 +171,17 @@ Names with_newer(Names names, unsigned api,
   return names;
 }
 
+Names endpoint_names(unsigned api) {
+  return with_newer(kEndpoint, api, {{48, "GwPriority"}});
+}
+
+/// An older engine would take no notice of what it does not know.
+Status check_healthcheck(Json& config, unsigned api) {
+  const auto names = with_newer({"Test", "Interval", "Timeout", "Retries", "StartPeriod"}, api,
+                                {{44, "StartInterval"}});
+  return keep_known_in(config, "", "Healthcheck", names);
+}
+
 Status check_mounts(Json& mounts, const ContainerRules& rules, unsigned api) {
   if (mounts.is_null()) return {};
   if (!mounts.is_array()) return malformed("HostConfig.Mounts is no list");
@@ -260,7 +271,8 @@ Status check_host_config(Json& host, const ContainerRules& rules, unsigned api) 
   return {};
 }
 
-Status check_networking(Json& container) {
+Status check_networking(Json& container, unsigned api) {
+  const auto names = endpoint_names(api);
   static const Names kNetworking{"EndpointsConfig"};
   if (auto kept = keep_known_in(container, "", "NetworkingConfig", kNetworking); !kept) return kept;
   const auto found = container.find("NetworkingConfig");
@@ -273,7 +285,7 @@ Status check_networking(Json& container) {
     if (endpoint.is_null()) continue;
     if (!endpoint.is_object())
       return malformed("NetworkingConfig.EndpointsConfig holds something else than objects");
-    if (auto kept = keep_known(endpoint, "NetworkingConfig.EndpointsConfig.", {&kEndpoint}); !kept)
+    if (auto kept = keep_known(endpoint, "NetworkingConfig.EndpointsConfig.", {&names}); !kept)
       return kept;
   }
   return {};
@@ -407,7 +419,8 @@ Result<ContainerOrder> check_container(std::string_view body, const ContainerRul
     if (auto checked = check_host_config(*host, rules, api); !checked)
       return std::move(checked).error();
   }
-  if (auto networks = check_networking(*json); !networks) return std::move(networks).error();
+  if (auto health = check_healthcheck(*json, api); !health) return std::move(health).error();
+  if (auto networks = check_networking(*json, api); !networks) return std::move(networks).error();
   if (api < 44) {
     if (auto spoken = speak_older(*json, order.later_networks); !spoken)
       return std::move(spoken).error();
@@ -458,10 +471,11 @@ Result<std::string> check_body(ContainerCall call, std::string_view body, unsign
     break;
   case ContainerCall::join_network:
     kept = keep_known(*json, "connect ", {&kJoin});
-    if (kept) kept = keep_known_in(*json, "", "EndpointConfig", kEndpoint);
+    if (kept) kept = keep_known_in(*json, "", "EndpointConfig", endpoint_names(api));
     break;
   case ContainerCall::commit:
     kept = keep_known(*json, "commit ", {&kConfig});
+    if (kept) kept = check_healthcheck(*json, api);
     break;
   case ContainerCall::leave_network:
     kept = keep_known(*json, "disconnect ", {&kLeave});

@@ -245,6 +245,36 @@ Result<StopFacts> stop_facts(const std::string& inspected) {
   return facts;
 }
 
+/// What has no end of its own, and holds a connection for as long as its client likes.
+bool is_watch(const Target& target) {
+  if (target.path == "/events") return true;
+  if (!target.path.starts_with("/containers/") || !target.path.ends_with("/stats")) return false;
+  return target.query.flag("stream") || target.query.get("stream").empty();
+}
+
+Status too_many_watches(std::size_t most) {
+  return Error{ErrorKind::unavailable,
+               "this job reads " + std::to_string(most) +
+                   " streams of events and statistics already, and there are no more at once",
+               "end one of them, or ask for one sample (docker stats --no-stream)",
+               {}};
+}
+
+/// One of at most `most` things open at once; `taken()` says whether there was room.
+class Place {
+public:
+  Place(std::atomic<std::size_t>& open, std::size_t most)
+      : open_{open}, taken_{open.fetch_add(1) < most} {}
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  ~Place() { --open_; }
+  bool taken() const noexcept { return taken_; }
+
+private:
+  std::atomic<std::size_t>& open_;
+  bool taken_;
+};
+
 bool is_text(std::string_view content_type) {
   return content_type.size() <= 200 && content_type.find_first_of("\r\n") == std::string_view::npos;
 }
@@ -278,8 +308,11 @@ bool ContainerRoutes::answer(const Request& request, const Target& target, Answe
   const bool waits = idles && target.path == "/events" && service_.may_run();
   if (idles && !waits) return service_.may_run() && answer_for_nothing(request, target, answer);
   if (call == ContainerCall::unserved) return false;
-  const auto served =
-      waits ? wait_for_events(target, answer) : serve(call, request, target, answer);
+  std::optional<Place> place;
+  if (is_watch(target)) place.emplace(watches_, limits_.watches);
+  const auto served = place && !place->taken() ? too_many_watches(limits_.watches)
+                      : waits                  ? wait_for_events(target, answer)
+                                               : serve(call, request, target, answer);
   if (!served && !answer.begun()) {
     const auto& error = served.error();
     answer.whole(status_of(error.kind), "application/json", error_json(readable(error)) + "\n");
@@ -321,7 +354,8 @@ Status ContainerRoutes::serve(ContainerCall call, const Request& request, const 
                                          : create_joined(target, *order, made, answer);
   }
   case ContainerCall::commit: {
-    auto checked = check_body(call, *body);
+    // No version keeps a commit's health check from what the engine knows.
+    auto checked = check_body(call, *body, std::max(service_.api(), kOldestApi));
     if (!checked) return std::move(checked).error();
     return commit(target, *checked, answer);
   }

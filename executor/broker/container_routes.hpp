@@ -11,6 +11,7 @@
 #include "executor/broker/server.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -56,6 +57,7 @@ private:
   ContainerService& service_;
   ImageService& images_;
   const ServerLimits& limits_;
+  std::atomic<std::size_t> watches_ = 0; ///< open now
   std::timed_mutex bringing_;
 };
 

@@ -19,6 +19,7 @@ struct ServerLimits {
   std::size_t json_body_bytes = 1UL << 20;
   std::uint64_t stream_body_bytes = 20UL << 30; ///< build contexts, load
   std::size_t connections = 64;
+  std::size_t watches = 32; ///< of them: `/events`, and `/stats` without an end
   std::chrono::milliseconds header_deadline{10000};
   std::chrono::milliseconds idle_deadline{60000}; ///< no byte read or written
   std::chrono::milliseconds stream_deadline{

@@ -25,8 +25,6 @@
 namespace slipway::confine {
 namespace {
 
-constexpr rlim_t kMostMemory = 2UL << 30;
-
 // Rights that this system's header may not know yet; Linux 6.2, 6.10.
 constexpr std::uint64_t kTruncate = 1ULL << 14;
 constexpr std::uint64_t kIoctlDev = 1ULL << 15;
@@ -242,7 +240,7 @@ Status confine(const Profile& profile) {
   if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return no("prctl(PR_SET_DUMPABLE)");
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return no("prctl(PR_SET_NO_NEW_PRIVS)");
 #ifndef __SANITIZE_ADDRESS__ // whose shadow is terabytes
-  const rlimit memory{kMostMemory, kMostMemory};
+  const rlimit memory{profile.most_memory, profile.most_memory};
   if (::setrlimit(RLIMIT_AS, &memory) != 0) return no("setrlimit");
 #endif
   if (const int abi = landlock_abi(); abi > 0)

@@ -6,6 +6,7 @@
 
 #include "executor/base/result.hpp"
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -25,16 +26,17 @@ struct Profile {
   /// Can be read too, and may be missing: then they stay unreadable.
   std::vector<std::filesystem::path> read_if_there = {};
   Network network = Network::none;
+  std::uint64_t most_memory = 2UL << 30; ///< bytes, of addresses
 };
 
 /// The Landlock ABI of this kernel; 0 where it has none, or was started without.
 int landlock_abi();
 
-/// Before there is a second thread. No new privileges, not dumpable, no core, at most 2 GiB of
-/// memory; files by Landlock (landlock(7)) where the kernel has it; system calls by an allowlist
-/// (seccomp(2)): no program, no process but threads, no look at other processes, sockets as the
-/// profile says. What is refused gives EPERM, files give EACCES. Errors: misconfigured (the kernel
-/// refuses a filter; a folder is not there).
+/// Before there is a second thread. No new privileges, not dumpable, no core, memory as far
+/// as the profile says; files by Landlock (landlock(7)) where the kernel has it; system calls by an
+/// allowlist (seccomp(2)): no program, no process but threads, no look at other processes, sockets
+/// as the profile says. What is refused gives EPERM, files give EACCES. Errors: misconfigured (the
+/// kernel refuses a filter; a folder is not there).
 Status confine(const Profile& profile);
 
 } // namespace slipway::confine

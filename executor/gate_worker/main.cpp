@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// slipway-gate: reads one image for the request at descriptor 3, answers there and ends. Confined
-// before the first byte of the image is read; ends when its parent hangs up.
+// slipway-gate: reads one image, or archive of images, for the request at descriptor 3, answers
+// there and ends. Confined before the first byte is read; ends when its parent hangs up.
 #include "executor/base/clock.hpp"
 #include "executor/base/file.hpp"
 #include "executor/confine/confine.hpp"
 #include "executor/engine_api/script_protocol.hpp"
 #include "executor/gate_worker/image_files.hpp"
 #include "executor/gate_worker/protocol.hpp"
+#include "executor/gate_worker/unpacker.hpp"
 
 #include <openssl/crypto.h>
 
@@ -19,6 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <thread>
 
@@ -43,21 +45,52 @@ void end_with_parent() {
 }
 
 slipway::confine::Profile profile_of(const slipway::gate_worker::Request& request) {
-  slipway::confine::Profile profile{"slipway-gate", {request.layout_dir}, {}};
+  slipway::confine::Profile profile{"slipway-gate", {}, {}};
+  if (request.unpack)
+    profile.most_memory = 256UL << 20; // each of a job's connections may ask for one
+  else
+    profile.read.push_back(request.layout_dir);
   if (request.known_layers) profile.write.push_back(request.known_layers->dir());
   if (request.search && !request.search->settings.cache_dir.empty())
     profile.write.push_back(request.search->settings.cache_dir);
   return profile;
 }
 
-/// `output` is lent: where files go.
-std::string answer(slipway::gate_worker::Request& request, int output) {
+/// Errors: those of the unpacker; io.
+slipway::Status unpack(int input, int output) {
+  using namespace slipway;
+  gate_worker::Unpacker unpacker{
+      [input](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+        for (;;) {
+          const ssize_t got = ::read(input, buffer, capacity);
+          if (got >= 0) return static_cast<std::size_t>(got);
+          if (errno != EINTR) return io_error("read", errno, "the image archive");
+        }
+      }};
+  std::vector<char> part(64UL << 10);
+  for (;;) {
+    auto got = unpacker.read(part.data(), part.size());
+    if (!got) return std::move(got).error();
+    if (*got == 0) return {};
+    if (auto written = write_all(output, {part.data(), *got}); !written) return written;
+  }
+}
+
+/// How many descriptors come with a request.
+std::size_t descriptors_of(const slipway::gate_worker::Request& request) {
+  return request.unpack ? 2 : request.most_file_bytes ? 1 : 0;
+}
+
+/// `fds` are those that came with the request; what is written goes into the last one.
+std::string answer(slipway::gate_worker::Request& request,
+                   const std::vector<slipway::UniqueFd>& fds) {
   using namespace slipway;
   const SystemClock clock;
   gate_worker::ReadsHere reader{clock};
   auto flaw = oci::Flaw::unreadable;
   const auto failed = [&](Error error) {
-    if (request.most_file_bytes) return gate_worker::encode(Status{std::move(error)});
+    if (request.most_file_bytes || request.unpack)
+      return gate_worker::encode(Status{std::move(error)});
     if (request.executables_in)
       return gate_worker::encode(Result<std::vector<oci::Executable>>{std::move(error)});
     if (request.package_changes_in)
@@ -68,6 +101,7 @@ std::string answer(slipway::gate_worker::Request& request, int output) {
   if (auto confined = confine::confine(profile_of(request)); !confined)
     return failed(std::move(confined).error());
   std::thread{end_with_parent}.detach();
+  if (request.unpack) return gate_worker::encode(unpack(fds[0].get(), fds[1].get()));
   auto layout = oci::Layout::open(request.layout_dir);
   if (!layout) return failed(std::move(layout).error());
   if (request.search)
@@ -75,7 +109,7 @@ std::string answer(slipway::gate_worker::Request& request, int output) {
   if (request.most_file_bytes)
     return gate_worker::encode(gate_worker::write_image_files(
         *layout, request.root, *request.most_file_bytes,
-        [output](std::string_view bytes) { return write_all(output, bytes); }));
+        [&](std::string_view bytes) { return write_all(fds[0].get(), bytes); }));
   if (request.executables_in)
     return gate_worker::encode(reader.executables(*layout, request.root, *request.executables_in));
   if (request.package_changes_in)
@@ -114,8 +148,8 @@ int main(int argc, char**) {
   if (!frame) return 2;
   auto request = gate_worker::decode_request(frame->body);
   ::explicit_bzero(frame->body.data(), frame->body.size());
-  if (!request || (request->most_file_bytes && frame->fds.size() != 1)) return 2;
-  const auto said = answer(*request, frame->fds.empty() ? -1 : frame->fds.front().get());
+  if (!request || frame->fds.size() != descriptors_of(*request)) return 2;
+  const auto said = answer(*request, frame->fds);
   frame->fds.clear(); // the end of the files, for who reads them
   const bool sent =
       engine_api::send_frame(kSocket, said, {}, kFrameDeadline, gate_worker::kMaxAnswerBytes).ok();

@@ -205,11 +205,24 @@ std::string encode_package_changes(const std::filesystem::path& layout_dir,
   return text_of(value);
 }
 
+std::string encode_unpack() {
+  json value = base_of("", oci::Digest::of(""), "");
+  value["unpack"] = true;
+  return text_of(value);
+}
+
 Result<Request> decode_request(const std::string& text) {
   json value = json::parse(text, nullptr, false);
   try {
-    Request request{
-        bytes_of(value.at("layout_dir")), digest_of(value.at("root")), {}, {}, {}, {}, {}, {}};
+    Request request{bytes_of(value.at("layout_dir")),
+                    digest_of(value.at("root")),
+                    {},
+                    {},
+                    {},
+                    {},
+                    {},
+                    {},
+                    false};
     if (const auto dir = bytes_of(value.at("known_layers")); !dir.empty())
       request.known_layers = oci::KnownLayers{dir};
     if (value.contains("search")) {
@@ -221,6 +234,8 @@ Result<Request> decode_request(const std::string& text) {
       request.executables_in = value.at("executables").at("max_layer").get<std::uint64_t>();
     } else if (value.contains("package_changes")) {
       request.package_changes_in = value.at("package_changes").at("max_layer").get<std::uint64_t>();
+    } else if (value.contains("unpack")) {
+      request.unpack = value.at("unpack").get<bool>();
     } else {
       request.verify = rules_of(value.at("verify"));
     }

@@ -16,8 +16,8 @@ namespace slipway::gate_worker {
 constexpr std::size_t kMaxRequestBytes = 64UL << 20;
 constexpr std::size_t kMaxAnswerBytes = 16UL << 20;
 
-/// A request: exactly one of `search`, `verify`, `most_file_bytes`, `executables_in` and
-/// `package_changes_in`.
+/// A request: exactly one of `search`, `verify`, `most_file_bytes`, `executables_in`,
+/// `package_changes_in` and `unpack`.
 struct Request {
   std::filesystem::path layout_dir;
   oci::Digest root;
@@ -28,6 +28,9 @@ struct Request {
   std::optional<std::uint64_t> most_file_bytes;
   std::optional<std::uint64_t> executables_in;     ///< find_executables(): bytes of a layer
   std::optional<std::uint64_t> package_changes_in; ///< package_changes(): likewise
+  /// An Unpacker from the first descriptor that comes with the request into the second. There is no
+  /// layout, and `root` is of nothing.
+  bool unpack = false;
 };
 
 // The encodings hold secrets: wipe the string after sending.
@@ -41,6 +44,7 @@ std::string encode_executables(const std::filesystem::path& layout_dir, const oc
                                std::uint64_t max_layer);
 std::string encode_package_changes(const std::filesystem::path& layout_dir,
                                    const oci::Digest& manifest, std::uint64_t max_layer);
+std::string encode_unpack();
 /// Errors: bad_input.
 Result<Request> decode_request(const std::string& json);
 

@@ -135,6 +135,12 @@ Status check_spec(const SandboxSpec& spec) {
     return Error{
         ErrorKind::internal, "the id range of " + spec.name + " holds the service user", "", {}};
   }
+  if (spec.privileged() && spec.seccomp_profile.empty() && !spec.all_system_calls()) {
+    return Error{ErrorKind::internal,
+                 spec.name + " is privileged and has no filter of system calls",
+                 "",
+                 {}};
+  }
   for (const auto& mount : spec.volumes) {
     if (auto good = check_mount(mount); !good) return good;
   }

@@ -3,6 +3,7 @@
 //   - maps an id range that does not hold the service user (explicit --uidmap of one id slot);
 //   - has no-new-privileges, no host namespace, no device and no host mount unless a token allows
 //   it;
+//   - has a filter of system calls: Podman's own, or where it is privileged one of slipway's;
 //   - sits on the job's own isolated network, or on none;
 //   - carries labels that name its owner, so that a reaper finds it;
 //   - has limits that were read back after start.
@@ -97,6 +98,9 @@ struct Mount {
 struct PrivilegedInUserNamespace {
   std::string justification;
 }; ///< --privileged, bounded by the id slot
+struct AllSystemCalls {
+  std::string justification;
+}; ///< PrivilegedInUserNamespace without a filter of system calls
 struct NewPrivileges {
   std::string justification;
 }; ///< setuid programs inside
@@ -134,23 +138,27 @@ public:
   Limits limits;
   int script_listener = -1; ///< lent; slipway-init gets it, see handover.hpp; -1: none
   /// Path of a filter of system calls in Podman's format, on the host; "" = Podman's own, and none
-  /// where the sandbox is privileged. It has to be there as long as the sandbox starts.
+  /// where the sandbox is privileged: that one is refused then (see seccomp.hpp). It has to be
+  /// there as long as the sandbox starts.
   std::string seccomp_profile;
   bool read_only_root = false;
   bool keep_log = true; ///< what PID 1 says, for Podman::logs
   std::string hostname;
 
   void allow(PrivilegedInUserNamespace token) { privileged_ = std::move(token); }
+  void allow(AllSystemCalls token) { all_system_calls_ = std::move(token); }
   void allow(NewPrivileges token) { new_privileges_ = std::move(token); }
   void allow(HostMount token) { host_mounts_.push_back(std::move(token)); }
   void allow(Device token) { devices_.push_back(std::move(token)); }
   const std::optional<PrivilegedInUserNamespace>& privileged() const { return privileged_; }
+  const std::optional<AllSystemCalls>& all_system_calls() const { return all_system_calls_; }
   const std::optional<NewPrivileges>& new_privileges() const { return new_privileges_; }
   const std::vector<HostMount>& host_mounts() const { return host_mounts_; }
   const std::vector<Device>& devices() const { return devices_; }
 
 private:
   std::optional<PrivilegedInUserNamespace> privileged_;
+  std::optional<AllSystemCalls> all_system_calls_;
   std::optional<NewPrivileges> new_privileges_;
   std::vector<HostMount> host_mounts_;
   std::vector<Device> devices_;

@@ -680,11 +680,12 @@ constexpr std::string_view kHelpText =
     "  builder (build prune), buildx (build bake create inspect ls rm use stop version du prune\n"
     "  imagetools), compose (build push pull config version)\n"
     "  manifest (create annotate inspect push rm)\n"
-    "  run create exec cp start stop restart kill rm wait logs ps port pause unpause rename "
-    "commit diff export top, "
-    "network and\n"
-    "  volume (create ls rm inspect prune): where the policy allows this job containers\n"
-    "  system (df info prune), context (create use rm ls show inspect)\n";
+    "  run create exec attach cp start stop restart kill rm wait logs ps port pause unpause "
+    "rename\n"
+    "  commit diff export top stats update events, network and volume (create ls rm inspect "
+    "prune):\n"
+    "  where the policy allows this job containers\n"
+    "  system (df events info prune), context (create use rm ls show inspect)\n";
 
 const std::set<std::string_view>& container_verbs() {
   static const std::set<std::string_view> verbs{
@@ -740,10 +741,10 @@ std::optional<Say> group_help(const std::string& verb, const std::string& sub) {
   static const std::map<std::string_view, std::string_view> commands{
       {"image", "build history import inspect load ls prune pull push rm save tag"},
       {"builder", "build prune"},
-      {"system", "df info prune"},
+      {"system", "df events info prune"},
       {"container",
-       "commit cp create diff exec export inspect kill logs ls pause port prune rename restart rm "
-       "run start stop top unpause wait"},
+       "attach commit cp create diff exec export inspect kill logs ls pause port prune rename "
+       "restart rm run start stats stop top unpause update wait"},
       {"network", "connect create disconnect inspect ls prune rm"},
       {"volume", "create inspect ls prune rm"},
       {"context", "create inspect ls rm show update use"},
@@ -768,6 +769,8 @@ Command parse_group(const std::string& verb, const Words& words, const Environme
   if (verb == "system" && sub == "prune") return parse_prune("docker system prune", rest, "");
   if (verb == "system" && sub == "df") return parse_disk_usage(rest);
   if (verb == "system" && sub == "info") return parse_formatted("docker system info", rest, false);
+  if (verb == "system" && sub == "events")
+    if (auto read = read_container_command(sub, "docker system events", rest, env)) return *read;
   return usage_error("docker " + verb,
                      "docker " + verb + ": '" + sub + "' is unknown or not served by slipway.", 1);
 }
@@ -790,7 +793,7 @@ Command parse_container(const std::string& verb, const Words& words, const Envir
   if (verb == "container" && sub == "run") return parse_run(called, rest, env);
   std::string name = sub == "list" ? "ls" : sub == "remove" ? "rm" : sub;
   if (verb == "container")
-    name = name == "ls" ? "ps" : name;
+    name = name == "ls" ? "ps" : name == "events" ? "" : name; // of the system alone
   else
     name = verb + " " + name;
   if (verb == "container" && sub == "prune") return parse_prune(called, rest, "/containers/prune");

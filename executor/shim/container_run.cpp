@@ -5,6 +5,7 @@
 #include "executor/base/file.hpp"
 #include "executor/base/percent.hpp"
 #include "executor/shim/container_copy.hpp"
+#include "executor/shim/container_watch.hpp"
 #include "executor/shim/go_template.hpp"
 #include "executor/shim/image_name.hpp"
 #include "executor/shim/output.hpp"
@@ -657,6 +658,16 @@ Result<std::string> create_network_body(const ContainerCommand& command) {
 
 namespace {
 
+/// A key of KEY!=VALUE ends with "!"; the reader of the flags has refused what has no "=".
+Json filters_of(const Line& line) {
+  Json filters = Json::object();
+  for (const auto& filter : line.all("filter")) {
+    const auto equals = filter.find('=');
+    if (!filter.empty()) filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
+  }
+  return filters;
+}
+
 /// Source: docker/cli cli/command/container/opts.go.
 Status add_healthcheck(const Line& line, Json& body) {
   Json check = Json::object();
@@ -756,6 +767,11 @@ Result<std::string> create_container_body(const ContainerCommand& command, const
   return dumped(body);
 }
 
+std::string filter_query(const Line& line) {
+  const auto filters = filters_of(line);
+  return filters.empty() ? "" : "filters=" + percent_encode(dumped(filters));
+}
+
 void OutputFrames::feed(std::string_view bytes) {
   while (!bytes.empty()) {
     if (left_ > 0) {
@@ -797,6 +813,10 @@ public:
     if (verb == "port") return port();
     if (verb == "diff") return diff();
     if (verb == "top") return top();
+    if (verb == "attach") return attach();
+    if (verb == "update") return update();
+    if (verb == "stats") return show_stats(command_, world_, client_, print_rows_);
+    if (verb == "events") return show_events(command_, world_, client_);
     if (verb == "commit") return commit();
     if (verb == "cp") return copy_files(command_, world_, client_);
     if (verb == "start" && (line_.has("attach") || line_.has("interactive")))
@@ -821,6 +841,8 @@ public:
   }
 
 private:
+  /// Not of a container that is there already.
+  bool is_run() const { return command_.verb == "run" || command_.verb == "create"; }
   bool is_podman() const { return command_.style == Style::podman; }
 
   int daemon_error(const std::string& message, int code = 1) const {
@@ -830,6 +852,12 @@ private:
   int trouble(const Error& error, int code = 1) const {
     world_.err(error.text() + "\n");
     return code;
+  }
+
+  /// What the tool itself finds wrong.
+  int refuse(const std::string& text) const {
+    world_.err((is_podman() ? "Error: " : "") + text + "\n");
+    return is_podman() ? kDockerFailed : 1;
   }
 
   /// What a name means that is not there.
@@ -867,7 +895,7 @@ private:
   // ---- run -------------------------------------------------------------------------------------
 
   int run_failed(const std::string& message, int code = kDockerFailed) const {
-    if (command_.verb == "start") return daemon_error(message);
+    if (!is_run()) return daemon_error(message);
     if (is_podman()) return daemon_error(message, code);
     world_.err("docker: Error response from daemon: " + message + ".\nSee '" + command_.called +
                " --help'.\n");
@@ -996,20 +1024,27 @@ private:
     if (!facts) return trouble(facts.error());
     if (facts->status >= 400) return daemon_error(message_of(*facts));
     const Json json = Json::parse(facts->body, nullptr, false);
-    const auto is = [&](const char* pointer) {
-      return json.is_object() && json.value(Json::json_pointer{pointer}, false);
-    };
+    const auto is = [&](const char* pointer) { return is_true(json, pointer); };
     const bool interactive = line_.has("interactive") && is("/Config/OpenStdin");
     if (!is("/HostConfig/AutoRemove"))
       return run_attached(name, is("/Config/Tty"), interactive,
                           [&] { return exit_code_of(command_.arguments.front()); });
     // One that goes by itself is asked for its code before it runs: afterwards it is not there.
+    return code_beside(name, "removed", [&] {
+      return run_attached(name, is("/Config/Tty"), interactive, [] { return 0; });
+    });
+  }
+
+  /// Waits for the container's end from before `run` begins: the exit code that it had. `run`
+  /// returns what is not 0 where there is none to be had.
+  int code_beside(const std::string& name, const std::string& condition,
+                  const std::function<int()>& run) const {
     std::optional<int> ran;
     std::string said;
     auto waited = client_.attach(
-        {.method = "POST", .target = "/containers/" + name + "/wait?condition=removed"}, -1,
+        {.method = "POST", .target = "/containers/" + name + "/wait?condition=" + condition}, -1,
         [&]() -> Status {
-          ran = run_attached(name, is("/Config/Tty"), interactive, [] { return 0; });
+          ran = run();
           if (*ran != 0) return Error{ErrorKind::unavailable, "it did not start", "", {}};
           return {};
         },
@@ -1023,7 +1058,79 @@ private:
     const auto begin = std::min(said.find('{'), said.size()); // it comes in a chunk
     const Json code = Json::parse(said.substr(begin, said.rfind('}') + 1 - begin), nullptr, false);
     if (!code.is_object()) return trouble(bad("the engine did not say how the container ended"));
+    if (const Json::json_pointer error{"/Error/Message"};
+        code.contains(error) && code[error].is_string() && !code[error].get<std::string>().empty())
+      return trouble(bad(code[error].get<std::string>()));
     return static_cast<int>(number_at(code, "StatusCode"));
+  }
+
+  static bool is_true(const Json& json, const char* pointer) {
+    const Json::json_pointer path{pointer};
+    return json.is_object() && json.contains(path) && json[path] == Json(true);
+  }
+
+  /// What the engine says of a container that runs; the exit code where it cannot be attached to.
+  std::variant<Json, int> attachable(const std::string& name) const {
+    auto facts = client_.ask({.target = "/containers/" + name + "/json"});
+    if (!facts) return trouble(facts.error());
+    if (facts->status >= 400) return daemon_error(message_of(*facts));
+    Json json = Json::parse(facts->body, nullptr, false);
+    if (!is_true(json, "/State/Running"))
+      return refuse("cannot attach to a stopped container, start it first");
+    if (is_true(json, "/State/Paused"))
+      return refuse("cannot attach to a paused container, unpause it first");
+    if (is_true(json, "/State/Restarting"))
+      return refuse("cannot attach to a restarting container, wait until it is running");
+    return json;
+  }
+
+  /// Source: docker/cli cli/command/container/attach.go.
+  int attach() const {
+    const auto name = percent_encode(command_.arguments.front());
+    const auto state = attachable(name);
+    if (const auto* code = std::get_if<int>(&state)) return *code;
+    const auto is = [&](const char* pointer) { return is_true(std::get<Json>(state), pointer); };
+    const bool takes_input = !line_.has("no-stdin");
+    if (takes_input && is("/Config/Tty") && !world_.input_is_terminal)
+      return refuse("the input device is not a TTY");
+    // Another may end and remove it meanwhile: its code is waited for from now on.
+    return code_beside(name, "not-running", [&] {
+      const bool tty = is("/Config/Tty");
+      const int code =
+          run_attached(name, tty, takes_input && is("/Config/OpenStdin"), [] { return 0; });
+      if (code != 0 || !tty) return code;
+      // Its keys to detach, perhaps.
+      auto facts = client_.ask({.target = "/containers/" + name + "/json"});
+      if (!facts || facts->status >= 400 ||
+          !is_true(Json::parse(facts->body, nullptr, false), "/State/Running"))
+        return 0;
+      world_.err("read escape sequence\n");
+      return 1;
+    });
+  }
+
+  int update() const {
+    Json limits = Json::object();
+    if (auto added = add_limits(line_, limits); !added) return refuse(added.error().text());
+    if (auto added = add_host_settings(line_, limits); !added) return refuse(added.error().text());
+    if (command_.flags.empty())
+      return refuse("you must provide one or more flags when using this command");
+    if (limits.contains("PidsLimit") && limits["PidsLimit"] == Json(0))
+      limits.erase("PidsLimit"); // as it is, to docker
+    int code = 0;
+    std::string warnings;
+    for (const auto& name : command_.arguments) {
+      auto answer = post("/containers/" + percent_encode(name) + "/update", dumped(limits));
+      if (!answer) return trouble(answer.error());
+      if (answer->status >= 400) {
+        code = daemon_error(message_of(*answer));
+        continue;
+      }
+      world_.out(name + "\n");
+      warnings += names_in(Json::parse(answer->body, nullptr, false), "Warnings");
+    }
+    world_.out(warnings);
+    return code;
   }
 
   /// None where it runs now; else docker's exit code.
@@ -1049,7 +1156,8 @@ private:
     (void)client_.ask({.method = "DELETE", .target = "/containers/" + id + "?force=1&v=1"});
   }
 
-  /// Attaches, starts and goes on with the streams to their end; `exit_code` is asked for then.
+  /// Attaches, starts what does not run yet, and goes on with the streams to their end; `exit_code`
+  /// is asked for then.
   int run_attached(const std::string& id, bool tty, bool interactive,
                    const std::function<std::optional<int>()>& exit_code) const {
     OutputFrames frames{world_.out, world_.err};
@@ -1061,7 +1169,13 @@ private:
          .upgrades = true},
         interactive ? world_.input : -1,
         [&]() -> Status {
-          failed = start(id);
+          if (command_.verb != "attach") {
+            failed = start(id);
+          } else {
+            // An engine leaves whoever attaches to one that has ended without an end.
+            const auto state = attachable(id);
+            if (const auto* code = std::get_if<int>(&state)) failed = *code;
+          }
           if (failed) return Error{ErrorKind::unavailable, "it did not start", "", {}};
           return {};
         },
@@ -1072,7 +1186,7 @@ private:
             frames.feed(bytes);
           return {};
         });
-    const int unknown = command_.verb == "start" ? 1 : kDockerFailed;
+    const int unknown = is_run() || command_.style == Style::podman ? kDockerFailed : 1;
     int code = failed.value_or(unknown);
     if (!failed) {
       if (!ended) {
@@ -1200,22 +1314,6 @@ private:
 
   // ---- lists -----------------------------------------------------------------------------------
 
-  /// --filter KEY=VALUE and KEY!=VALUE, whose key ends with "!"; the reader of the flags has
-  /// refused what has no "=".
-  Json filters_json() const {
-    Json filters = Json::object();
-    for (const auto& filter : line_.all("filter")) {
-      const auto equals = filter.find('=');
-      if (!filter.empty()) filters[filter.substr(0, equals)][filter.substr(equals + 1)] = true;
-    }
-    return filters;
-  }
-
-  /// "filters=…", or "".
-  std::string filters() const {
-    const auto filters = filters_json();
-    return filters.empty() ? "" : "filters=" + percent_encode(dumped(filters));
-  }
   static std::string query_of(const Json& filters) {
     return filters.empty() ? "" : "?filters=" + percent_encode(dumped(filters));
   }
@@ -1240,7 +1338,7 @@ private:
     if (line_.has("latest")) target += "&limit=1";
     if (const auto last = line_.last("last"); !last.empty())
       target += "&limit=" + percent_encode(last);
-    if (const auto asked = filters(); !asked.empty()) target += "&" + asked;
+    if (const auto asked = filter_query(line_); !asked.empty()) target += "&" + asked;
     auto answer = client_.ask({.target = target});
     if (!answer) return trouble(answer.error());
     if (answer->status >= 400) return daemon_error(message_of(*answer));
@@ -1453,7 +1551,7 @@ private:
   }
 
   int prune_networks() const {
-    const auto asked = filters();
+    const auto asked = filter_query(line_);
     auto answer = post("/networks/prune" + (asked.empty() ? "" : "?" + asked), "");
     if (!answer) return trouble(answer.error());
     if (answer->status >= 400) return daemon_error(message_of(*answer));
@@ -1470,7 +1568,7 @@ private:
     const bool whole = line_.has("all") || std::any_of(all.begin(), all.end(), [](const auto& one) {
                          return one == "all=1" || one == "all=true";
                        });
-    Json asked = filters_json();
+    Json asked = filters_of(line_);
     asked.erase("all");
     std::string gone;
     std::int64_t freed = 0;
@@ -1555,7 +1653,7 @@ private:
   }
 
   int list(bool network, const std::string& place) const {
-    const auto asked = filters();
+    const auto asked = filter_query(line_);
     auto answer = client_.ask({.target = place + (asked.empty() ? "" : "?" + asked)});
     if (!answer) return trouble(answer.error());
     if (answer->status >= 400) return daemon_error(message_of(*answer));

@@ -5,6 +5,7 @@
 
 #include "executor/base/result.hpp"
 #include "executor/shim/command.hpp"
+#include "executor/shim/flags.hpp"
 #include "executor/shim/http_client.hpp"
 #include "executor/shim/run.hpp"
 
@@ -33,6 +34,9 @@ Result<std::string> create_network_body(const ContainerCommand& command);
 /// machine where none is named), and Unix seconds. Errors: bad_input. Source: GetTimestamp of
 /// api/types/time in moby 27.
 Result<std::string> log_time(const std::string& text, std::int64_t now);
+
+/// --filter KEY=VALUE and KEY!=VALUE of a command line as "filters=…" of a query, or "".
+std::string filter_query(const Line& line);
 
 /// Takes a container's output apart: frames of an 8 byte header and that many bytes. Source: Engine
 /// API v1.41, "Stream format".

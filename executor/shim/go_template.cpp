@@ -222,7 +222,8 @@ private:
 
 class Evaluator {
 public:
-  Evaluator(const Json& root, const Json& labels) : root_{root}, labels_{labels} {}
+  Evaluator(const Json& root, const Json& labels, const Json& whole)
+      : root_{root}, labels_{labels}, whole_{whole} {}
 
   Status render(const std::vector<Node>& nodes, const Value& dot, std::string& out) {
     for (const auto& node : nodes) {
@@ -394,7 +395,8 @@ private:
   }
 
   static Result<Value> field(const Value& value, const std::string& name, const std::string& path) {
-    const bool map_below = value.is_plain_map || name == "Labels" || name == "Annotations";
+    const bool map_below =
+        value.is_plain_map || name == "Labels" || name == "Annotations" || name == "Attributes";
     if (value.json.is_null()) {
       return template_error(":1:2: executing \"\" at <" + path +
                             ">: nil data; no entry for key \"" + name + "\"");
@@ -444,8 +446,8 @@ private:
     return value;
   }
 
-  static Result<Value> call(const std::string& function, const std::vector<Value>& operands,
-                            const std::string& text) {
+  Result<Value> call(const std::string& function, const std::vector<Value>& operands,
+                     const std::string& text) const {
     const auto wrong_count = [&](std::size_t want) {
       return template_error(":1: wrong number of args for " + function + ": want " +
                             std::to_string(want) + " got " + std::to_string(operands.size()));
@@ -469,11 +471,13 @@ private:
         function == "title" || function == "not") {
       if (operands.size() != 1) return wrong_count(1);
       const Json& value = operands[0].json;
-      if (function == "json")
+      if (function == "json") {
+        const Json& printed = !whole_.is_null() && value == root_ ? whole_ : value;
         return Value{Json(operands[0].is_nil
                               ? "null"
-                              : value.dump(-1, ' ', false, Json::error_handler_t::replace)),
+                              : printed.dump(-1, ' ', false, Json::error_handler_t::replace)),
                      false};
+      }
       if (function == "not") return Value{Json(!truth(value)), false};
       if (function == "len")
         return Value{Json(value.is_string() ? value.get<std::string>().size() : value.size()),
@@ -569,6 +573,7 @@ private:
 
   const Json& root_;
   const Json& labels_; ///< null where the template is of something else
+  const Json& whole_;  ///< null where it is the root
   std::size_t depth_ = 0;
 };
 
@@ -585,8 +590,13 @@ Result<std::string> render_template(std::string_view text, const std::string& da
     labels = std::move(root[kLabelsOfRow]);
     root.erase(kLabelsOfRow);
   }
+  Json whole;
+  if (root.is_object() && root.contains(kWholeAsJson)) {
+    whole = std::move(root[kWholeAsJson]);
+    root.erase(kWholeAsJson);
+  }
   std::string out;
-  if (auto done = Evaluator{root, labels}.render(*nodes, {root, false}, out); !done)
+  if (auto done = Evaluator{root, labels, whole}.render(*nodes, {root, false}, out); !done)
     return std::move(done).error();
   return out;
 }

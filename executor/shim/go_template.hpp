@@ -14,6 +14,10 @@ namespace slipway::shim {
 /// object; of the headings, anything else.
 constexpr const char* kLabelsOfRow = "Label";
 
+/// The member of a document that `json` prints in the place of the whole, where its names differ
+/// from the fields'; it is no field.
+constexpr const char* kWholeAsJson = "\nwhole";
+
 /// Renders `text` over the JSON document `data`, without a final newline.
 /// Errors: bad_input, with the words docker uses ("template parsing error: …"); a field that is not
 /// there is an error except below Labels, as in Docker.

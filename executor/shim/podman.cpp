@@ -22,12 +22,13 @@ constexpr std::string_view kHelp =
     "Usage:  podman [options] [command]\n\nThis is slipway's podman for CI jobs.\n\n"
     "Commands that slipway serves:\n"
     "  build push pull tag login logout images inspect rmi save load info version\n"
-    "  image (build push pull tag ls list rm inspect save load exists prune), system (info "
-    "prune)\n  manifest (create add annotate remove inspect push rm exists)\n"
-    "  run create exec cp start stop restart kill rm wait logs ps port pause unpause rename "
-    "commit\n"
-    "  diff export top, network and volume (create ls rm inspect prune): where the policy allows\n"
-    "  this job containers\n";
+    "  image (build push pull tag ls list rm inspect save load exists prune), system (events info\n"
+    "  prune), manifest (create add annotate remove inspect push rm exists)\n"
+    "  run create exec attach cp start stop restart kill rm wait logs ps port pause unpause "
+    "rename\n"
+    "  commit diff export top stats update events, network and volume (create ls rm inspect "
+    "prune):\n"
+    "  where the policy allows this job containers\n";
 
 Command parse_inspect(Tool& tool, const std::string& called, const Words& words, bool image_only) {
   return read_command(
@@ -133,18 +134,18 @@ Command parse_exists(Tool& tool, const std::string& called, const Words& words) 
 
 const std::set<std::string_view>& unserved_verbs() {
   static const std::set<std::string_view> verbs{
-      "attach",      "events",     "stats",    "update", "pod",     "play",       "kube",
-      "compose",     "mount",      "unmount",  "umount", "unshare", "init",       "generate",
-      "healthcheck", "checkpoint", "history",  "untag",  "search",  "secret",     "system",
-      "machine",     "farm",       "artifact", "image",  "buildx",  "auto-update"};
+      "pod",     "play",     "kube",   "compose",  "mount",       "unmount",
+      "umount",  "unshare",  "init",   "generate", "healthcheck", "checkpoint",
+      "history", "untag",    "search", "secret",   "system",      "machine",
+      "farm",    "artifact", "image",  "buildx",   "auto-update"};
   return verbs;
 }
 
 const std::set<std::string_view>& container_verbs() {
   static const std::set<std::string_view> verbs{
-      "run",  "exec",   "ps",      "rm",     "cp",        "stop",    "start", "logs",
-      "kill", "commit", "wait",    "create", "diff",      "export",  "pause", "unpause",
-      "port", "rename", "restart", "top",    "container", "network", "volume"};
+      "run",     "exec", "ps",        "rm",      "cp",     "stop",   "start",   "logs",   "kill",
+      "commit",  "wait", "create",    "diff",    "export", "pause",  "unpause", "port",   "rename",
+      "restart", "top",  "container", "network", "volume", "attach", "stats",   "update", "events"};
   return verbs;
 }
 
@@ -160,6 +161,11 @@ std::vector<Flag> more_flags(const Tool& tool, const std::string& verb) {
          {"pod", 0, Takes::value, Use::refuse,
           "there are no pods; `network create` joins containers"},
          {"secret", 0, Takes::value, Use::refuse, "use -v or -e"}});
+  if (verb == "attach" || verb == "stats")
+    add({{"latest", 'l', Takes::nothing, Use::refuse, "name the container"}});
+  if (verb == "stats") add({{"interval", 'i'}, {"no-reset", 0, Takes::nothing, Use::ignore}});
+  if (verb == "events")
+    add({{"stream", 0, Takes::nothing}, {"no-trunc", 0, Takes::nothing, Use::ignore}});
   if (verb == "ps")
     add({{"pod", 0, Takes::nothing, Use::refuse, "there are no pods"},
          {"sort", 0, Takes::value, Use::refuse, kNotYet}});
@@ -186,14 +192,15 @@ Command parse_container(Tool& tool, const std::string& verb, const Words& words,
          }});
   if (verb == "container" && name == "prune")
     return parse_prune(tool, called, rest, "/containers/prune");
-  if (verb == "container") name = name == "ls" ? "ps" : name;
+  if (verb == "container") name = name == "ls" ? "ps" : name == "events" ? "" : name;
   if (group && verb != "container") name = verb + " " + name;
   auto read = read_container_command(name, called, rest, env, tool.manner, more_flags(tool, name));
   if (!read) return refusal(tool.manner, called + ": slipway does not serve this command.");
   if (auto* command = std::get_if<ContainerCommand>(&*read)) {
     command->style = Style::podman;
     const Line line{command->flags, {}, {}, false};
-    if (name == "ps" && line.last("format") == "json")
+    const bool lists = name == "ps" || name == "stats" || name == "events";
+    if (lists && line.last("format") == "json")
       return refusal(tool.manner, unsupported("--format json", "use a Go template"));
     if (line.has("replace") && line.last("name").empty())
       return refusal(tool.manner, "cannot replace container without --name being set");
@@ -227,6 +234,7 @@ Command parse_verb(Tool& tool, const std::string& verb, const Words& words,
   if (verb == "system" && !words.empty()) {
     const Words rest{words.begin() + 1, words.end()};
     if (words.front() == "info") return parse_formatted(tool, "podman system info", rest, false);
+    if (words.front() == "events") return parse_container(tool, "events", rest, env);
     if (words.front() == "prune") return parse_prune(tool, "podman system prune", rest, "");
   }
   if (verb == "buildx" && !words.empty() && (words.front() == "build" || words.front() == "b"))

@@ -353,10 +353,20 @@ std::optional<std::string> resolved(const std::string& text) {
 
 void write_block(const YamlNode& node, std::size_t indent, std::string& out);
 
+/// True of a text that stood without quotes and can again, behind a key or a dash. Those of several
+/// lines, and some within brackets, cannot.
+bool is_bare(std::string_view text) {
+  const bool is_mark = std::string_view{"-?:"}.find(text[0]) != std::string_view::npos;
+  return !(is_mark && (text.size() == 1 || text[1] == ' ')) && text.back() != ':' &&
+         text.find(": ") == std::string_view::npos && text.find(" #") == std::string_view::npos &&
+         std::none_of(text.begin(), text.end(),
+                      [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+}
+
 std::string written_text(const YamlNode& node) {
-  if (node.plain)
-    if (auto value = resolved(node.text)) return *std::move(value);
-  return quoted(node.text);
+  if (!node.plain || node.text.empty()) return quoted(node.text);
+  if (auto value = resolved(node.text)) return *std::move(value);
+  return is_bare(node.text) ? node.text : quoted(node.text);
 }
 
 /// What stands behind "key:" or "-".
@@ -377,8 +387,11 @@ void write_value(const YamlNode& node, std::size_t indent, std::string& out) {
 
 void write_block(const YamlNode& node, std::size_t indent, std::string& out) {
   const std::string margin(indent, ' ');
+  constexpr std::size_t kLongestKey = 128; // go-yaml's; 1024 is the most on the line of a value
   for (const auto& [key, value] : node.members) {
-    out += margin + quoted(key) + ":";
+    const auto written = quoted(key);
+    out += written.size() > kLongestKey ? margin + "? " + written + "\n" + margin + ":"
+                                        : margin + written + ":";
     write_value(value, indent + 2, out);
   }
   for (const auto& value : node.items) {
@@ -436,14 +449,13 @@ Result<std::vector<YamlNode>> parse_yaml(const std::string& name, const std::str
                  "",
                  {}};
   // yaml-cpp takes it for the mark of an escape outside of quotes. UTF-16 is full of it.
-  const bool is_utf16 = text.starts_with("\xFE\xFF") || text.starts_with("\xFF\xFE");
-  if (const auto nul = text.find('\0'); nul != std::string::npos && !is_utf16)
-    return Error{ErrorKind::bad_input,
-                 name + ":" +
-                     std::to_string(1 + std::count(text.begin(), text.begin() + nul, '\n')) +
-                     ": a NUL character",
-                 "",
-                 {}};
+  const std::size_t unit = text.starts_with("\xFE\xFF") || text.starts_with("\xFF\xFE") ? 2 : 1;
+  for (std::size_t at = 0, line = 1; at + unit <= text.size(); at += unit) {
+    if (text[at] == '\n' || text[at + unit - 1] == '\n') ++line;
+    if (text[at] == '\0' && text[at + unit - 1] == '\0')
+      return Error{
+          ErrorKind::bad_input, name + ":" + std::to_string(line) + ": a NUL character", "", {}};
+  }
   Builder builder{std::make_shared<const std::string>(name)};
   try {
     std::istringstream in{text};

@@ -1304,10 +1304,17 @@ Result<std::vector<std::string>>
 Images::load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) {
   auto images = store();
   if (!images) return std::move(images).error();
-  auto loaded = broker::read_archive(source, (*images)->layout(), {});
-  if (!loaded) return std::move(loaded).error().in("loading the archive");
+  std::vector<broker::ArchivedImage> loaded;
+  const gate_worker::GateProcess gate{tools_.config.programs.gate, tools_.stop_fd};
+  const auto unpacked = gate.unpack(source, [&](const auto& entries) -> Status {
+    auto read = broker::read_archive(entries, (*images)->layout(), {});
+    if (!read) return std::move(read).error();
+    loaded = *std::move(read);
+    return {};
+  });
+  if (!unpacked) return Error{unpacked.error()}.in("loading the archive");
   std::vector<std::string> names;
-  for (const auto& image : *loaded) {
+  for (const auto& image : loaded) {
     if (auto marked = mark_leaks((*images)->layout(), image.digest); !marked)
       return std::move(marked).error();
     auto added = (*images)->add(image.digest, image.tags);

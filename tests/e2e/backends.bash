@@ -310,6 +310,34 @@ try inspect docker inspect --format '{{json .Config.Healthcheck}}' $world_regist
     expect_eq "$(world_leftovers)" ""
 }
 
+# What packages and programs do in steps, and what none has to ask of the kernel, by numbers of x86-64.
+calls_dockerfile='FROM BASE
+RUN mkdir -p /p/DEBIAN /p/opt; printf "Package: p\nVersion: 1\nArchitecture: all\nMaintainer: m <m@slipway.example>\nDescription: d\n" >/p/DEBIAN/control; \
+    echo packed >/p/opt/packed; dpkg-deb --build /p /tmp/p.deb; apt-get install -y /tmp/p.deb || dpkg -i /tmp/p.deb; cat /opt/packed
+RUN --mount=type=cache,target=/c useradd -m builder && mkdir /owned && chown builder /owned && mkfifo /owned/pipe && chmod 4755 /owned && \
+    su builder -c "touch /owned/by-\$(id -un)" && ls /owned && echo 1 >/c/x && cat /dev/null && mount | grep -c /proc
+RUN perl -e "\$| = 1; for ([add_key => 248, qq(user), qq(slipway), qq(x), 1, -2], [io_uring_setup => 425, 1, qq(\\0) x 120], [userfaultfd => 323, 1]) { \
+    my (\$name, \$call, @with) = @\$_; print qq(\$name ), syscall(\$call, @with) >= 0 ? qq(ok) : qq(refused-) . (\$! + 0), qq(\\n) }"; \
+    grep Seccomp_filters /proc/self/status
+'
+
+TEST "steps do what packages and programs need, and the kernel refuses them what none does, whoever builds" {
+    local project call id=4600
+    OUTPUT=$("$env_lib/as-user" "$world_user" perl -e 'for ([add_key => 248, "user", "slipway", "x", 1, -2], [io_uring_setup => 425, 1, "\0" x 120]) {
+        my ($name, $call, @with) = @$_; print "$name ", syscall($call, @with) >= 0 ? "ok" : $! + 0, "\n" }')
+    for call in add_key io_uring_setup; do expect_contains "$OUTPUT" "$call ok"; done # the control: anybody may
+    for project in kit/calls buildah/calls podman/calls; do
+        id=$((id + 1))
+        run_steps_of "$project" "$id" "cat >Dockerfile <<'END'
+${calls_dockerfile/BASE/$world_base}
+END
+try build docker build --progress=plain -t $world_registry/app/calls:1 ."
+
+        expect_step build 0 packed by-builder "add_key refused-" "io_uring_setup refused-" "userfaultfd refused-" "Seccomp_filters:	2"
+    done
+    expect_eq "$(world_leftovers)" ""
+}
+
 TEST "a job whose rule gives no reason for Docker's builder is refused it" {
     run_steps_of nodind/app 4511 "printf 'FROM $tiny\nRUN true\n' >Dockerfile
 try denied docker build -t x:1 ."

@@ -181,6 +181,7 @@ try from-inside cat conf/three app
 try own-broker bash -c 'exec 3<>/dev/tcp/127.0.0.1/2375; printf \"GET /_ping HTTP/1.0\r\n\r\n\" >&3; cat <&3'
 try broker buildah run --user 0 work -- /bin/busybox nc 127.0.0.1 2375
 try hosts buildah run \"\$c\" -- head -20 /etc/hosts
+try filters buildah run \"\$c\" -- /bin/busybox grep Seccomp_filters /proc/self/status
 try whole buildah inspect --format '{{.Container}} {{.FromImage}}' work
 mkdir -p outside && cp app /tmp/other && cd /tmp && buildah copy -q \"\$c\" other /srv/ && cd - >/dev/null
 try scratch sh -c 's=\$(buildah from scratch) && echo \$s && buildah rename \$s empty && buildah containers -n --format \"{{.ContainerName}}\"'
@@ -204,6 +205,7 @@ try rm buildah rm \"\$second\" \"\$c\"" "$with_tools"
     expect_step config 0
     expect_step list 0 work "$world_registry/base/tiny"
     expect_step hosts 0 localhost
+    expect_step filters 0 "Seccomp_filters:	2"
     # Control: the job's own script reaches the broker there.
     expect_step own-broker 0 "200 OK"
     expect_step broker 1 "refused"

@@ -226,6 +226,80 @@ try malformed docker ps -q --filter running" ".image.name = \"$world_docker\"" #
     expect_nothing_left
 }
 
+TEST "attach, stats, events and update are about what runs in the job's own engine, and end with the script" {
+    run_script 8015 "$steps_prelude
+docker events --filter type=container --format '{{.Action}} {{.Actor.Attributes.name}}' >early &
+early=\$!
+docker run -d -i --name ears $world_busybox sh -c 'read line; echo heard \$line; exit 5'
+try attach sh -c '(echo typed; docker wait ears) | docker attach ears' # an input that ends takes the output along
+try stopped docker attach ears
+docker run -d --rm --name ticks $world_busybox sh -c 'while :; do echo tick; sleep 0.2; done'
+try watch sh -c 'docker container attach --no-stdin ticks | head -n 2'
+try still docker inspect -f '{{.State.Running}}' ticks
+try stats docker stats --no-stream
+try stats-all docker stats -a --no-stream --format '{{.Name}} {{.CPUPerc}} {{.PIDs}}'
+try stats-json docker container stats --no-stream --format json ticks
+try stats-gone docker stats --no-stream ticks gone
+cli() { env DOCKER_HOST=tcp://docker:2375 /opt/docker-cli \"\$@\"; }
+try cli-stats cli stats --no-stream --format '{{.Name}} {{.MemUsage}}' ticks
+docker stats --format '{{.Name}}' ticks >streamed &
+streamed=\$!
+try update docker update --restart on-failure:3 ticks
+docker run -d --name small $world_busybox sleep 60
+try update-restart docker update --restart on-failure:3 small
+try update-memory docker container update --memory 64m --memory-swap 128m small
+try updated docker inspect -f '{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}}' small
+try update-nothing docker update small
+try update-gone docker update --restart no gone
+body='{\"Devices\":[{\"PathOnHost\":\"/dev/sda\"}]}'
+ask() { (exec 3<>/dev/tcp/docker/2375; printf 'POST %s HTTP/1.0\r\nContent-Length: %s\r\n\r\n%s' \"\$1\" \${#2} \"\$2\" >&3; cat <&3); }
+try update-devices ask /v1.41/containers/small/update \"\$body\"
+since=\$(date +%s)
+docker run --rm --name brief $world_busybox sh -c 'exit 4' || true
+sleep 1.1
+until=\$(date +%s)
+try events docker events --since \$since --until \$until --filter container=brief --format '{{.Action}}'
+try events-lines docker system events --since \$since --until \$until --filter event=die
+try events-json docker events --since \$since --until \$until --filter event=start --format json
+try cli-events cli events --since \$since --until \$until --filter container=brief --format '{{.Action}}'
+ln -s /run/slipway/bin/slipway-shim /tmp/podman
+try podman /tmp/podman stats --no-stream --format '{{.Name}}' ticks
+docker rm -f ticks
+wait \$streamed; try streamed sh -c \"echo code \$?; cat streamed\"
+kill \$early
+try early cat early
+docker events >/dev/null &" ".image.name = \"$world_docker\""
+
+    expect_eq "$STATE" success
+    expect_step attach 5 "heard typed"
+    expect_step stopped 1 "cannot attach to a stopped container"
+    expect_step watch 0 tick
+    expect_step still 0 true
+    expect_step stats 0 "CONTAINER ID   NAME      CPU %     MEM USAGE / LIMIT" ticks
+    expect_step stats-all 0 "ears 0.00% 0" ticks
+    expect_step stats-json 0 '"Name":"ticks"' '"Container":"ticks"'
+    expect_step stats-gone 1 "No such container: gone"
+    expect_step cli-stats 0 "ticks "
+    expect_step update 1 "Restart policy cannot be updated because AutoRemove is enabled"
+    expect_step update-restart 0 small
+    expect_step update-memory 0 small
+    expect_step updated 0 "on-failure "
+    # Where the machine has no controller the engine says that it drops the limit.
+    [[ $(step_says updated) == *" 67108864"* || $(step_says update-memory) == *"memory limit"* ]] ||
+        fail "neither a limit nor a warning: $(step_says update-memory) $(step_says updated)"
+    expect_step update-nothing 1 "you must provide one or more flags"
+    expect_step update-gone 1 "No such container: gone"
+    expect_step update-devices 0 "403" "update Devices"
+    expect_eq "$(step_says events | grep -xE 'create|start|die|destroy' | tr '\n' ' ')" "create start die destroy " "events of a container"
+    expect_step events-lines 0 " container die " "exitCode=4" "name=brief"
+    expect_step events-json 0 '"Action":"start"' '"Actor":{"ID":"'
+    expect_eq "$(step_says cli-events)" "$(step_says events)" "what docker's own client says"
+    expect_step podman 0 ticks
+    expect_step streamed 0 "code 0" ticks
+    expect_step early 0 "create ears" "die ears" "start ticks"
+    expect_nothing_left
+}
+
 TEST "podman run and its kin are the job's engine too, in podman's words" {
     run_script 8011 "$steps_prelude
 cd \"\$CI_PROJECT_DIR\"
@@ -488,6 +562,11 @@ served() { (exec 3<>/dev/tcp/localhost/8089; printf 'GET /made HTTP/1.0\r\n\r\n'
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do if served; then break; fi; sleep 0.3; done
 try port served
 try apis python3 ask.py 1.41 1.44 1.51 1.60
+try stats docker stats --no-stream --format '{{.Name}}' web
+try update docker update --restart on-failure:2 web
+docker run -d --rm -i --name ears app:1 sh -c 'read line; echo heard \$line; exit 5'
+try attach sh -c '(echo typed; docker wait ears) | docker attach ears'
+try events docker events --since 1h --until \$(date +%s) --filter container=web --format '{{.Type}} {{.Action}}'
 echo 'import urllib.request as u; print(u.urlopen(\"http://web/made\").read())' >fetch.py
 cat >docker-compose.yml <<'END'
 version: \"3.8\"
@@ -513,6 +592,10 @@ try programs docker run --rm --privileged --pid host app:1 sh -c 'for p in /proc
     expect_step port 0
     # What an API has not got yet is refused; what is newer than the engine is spoken as the engine does.
     expect_step apis 0 "1.41 403 HostConfig.Annotations"
+    expect_step stats 0 web
+    expect_step update 0 web
+    expect_step attach 5 "heard typed"
+    expect_step events 0 "container create" "container start"
     for api in 1.44 1.51 1.60; do expect_step apis 0 "$api 201" "$api 204 0" "$api {'by': '$api'}"; done
     expect_step up 0 "b'built-here"
     expect_step calls 0 "add_key 1" "personality 1" "unshare_user 1" "threads 10"

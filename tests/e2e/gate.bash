@@ -946,6 +946,7 @@ TEST "a full disk, a failing one and a short read at any step of slipway and sli
         for kind in read short open make write sync; do
             expect_status 1 faulty "$program" "$kind" 0 "$vulnerable"
             most=$(awk '{sum += $2} END {print sum + 0}' calls)
+            [[ $kind != read ]] || ((most > 0)) || fail "no fault would come to $program"
             step=$(((most + 7) / 8))
             for ((at = 1; at <= most; at += step)); do
                 rc=0
@@ -965,5 +966,88 @@ TEST "a full disk, a failing one and a short read at any step of slipway and sli
     expect_status 1 faulty slipway read 0 "$vulnerable"
     expect_contains "$OUTPUT" CVE-2020-14343
     expect_status 0 faulty slipway read 0 "$layout"
+    expect_eq "$(world_leftovers)" "" "what is left"
+}
+
+TEST "a full disk, a failing one and a death at any step of build, gate and push: a denied image never gets there, another one whole or not at all" {
+    local program kind at most step bitten=0 tries=0 number=0 digest said
+    c++ -std=c++20 -O1 -shared -fPIC -o faults.so "$SUITE_ROOT/tests/lib/fault_injector.cpp"
+    # slipway-gate and slipway-push have none of slipway's environment.
+    for program in gate push; do
+        printf '#!/bin/sh\n. %s\nexec %s "$@"\n' "$CASE_DIR/fault" "$world_bin/slipway-$program" >"$program"
+        chmod 755 "$program"
+    done
+    gate_config push-faults "\$a[programs]\ngate = \"$CASE_DIR/gate\"\npush = \"$CASE_DIR/push\""
+    world_job 4990 : | jq --arg image "$tiny" '.image.name = $image' >job.json
+    install -d -o "$world_user" sim
+    # stages PROGRAM KIND AT STEP...: these calls of the runner, where that call of the program fails
+    stages() {
+        local fault=(LD_PRELOAD="$CASE_DIR/faults.so" FAULT_PROGRAM="$1" FAULT_KIND="$2" FAULT_AT="$3" FAULT_LOG="$CASE_DIR/calls") flags=() word
+        printf 'export %s\n' "${fault[*]}" >fault
+        rm -f calls sim/events.jsonl
+        install -m 0666 /dev/null calls
+        for word in "${fault[@]}"; do flags+=(--env "$word"); done
+        timeout --kill-after=10 300 "$env_lib/as-user" "$world_user" python3 "$env_lib/runner_sim.py" "$CASE_DIR/sim" "$CASE_DIR/job.json" \
+            "${flags[@]}" --script "build_script=$script" --steps "${@:4}" -- "$world_bin/slipway" --config "$world_config" gitlab
+        said=$(jq -r 'select(.sub == "build_script") | .out + .err' sim/events.jsonl)
+    }
+    # What a job does, with an image that nobody has seen before.
+    next_script() {
+        number=$((number + 1))
+        script="set +e
+cd \$(mktemp -d)
+mkdir PyYAML-5.3.dist-info && printf 'Metadata-Version: 2.1\nName: PyYAML\nVersion: 5.3\n' >PyYAML-5.3.dist-info/METADATA
+printf 'FROM $tiny AS good\nRUN echo $number >/number\nFROM good\nCOPY PyYAML-5.3.dist-info /usr/lib/python3/dist-packages/PyYAML-5.3.dist-info\n' >Dockerfile
+docker build -q --target good -t $world_registry/grp/app/good:$number . && echo built \$(docker inspect --format '{{.Id}}' $world_registry/grp/app/good:$number)
+docker build -q -t $world_registry/grp/app/bad:$number .
+docker push -q $world_registry/grp/app/good:$number && echo good-is-pushed
+docker push -q $world_registry/grp/app/bad:$number && echo bad-is-pushed
+true"
+    }
+    # What may be true of them afterwards.
+    check_registry() {
+        expect_lacks "$said" bad-is-pushed
+        expect_absent "grp/app/bad:$number"
+        if digest=$(world_registry_digest "grp/app/good:$number"); then
+            expect_contains "$said" "built $(env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/grp/app/good:$number" | jq -r .config.digest)"
+            rm -rf pulled
+            env_skopeo copy -q --src-creds slipway:only-slipway-knows-this "docker://$world_registry/grp/app/good@$digest" "dir:$CASE_DIR/pulled"
+        else
+            expect_lacks "$said" good-is-pushed
+        fi
+    }
+
+    next_script
+    stages none read 0 config prepare run:get_sources run:build_script
+    check_registry
+    expect_contains "$said" good-is-pushed
+    expect_contains "$said" CVE-2020-14343
+    for program in slipway slipway-gate slipway-push; do
+        for kind in read write make kill; do
+            next_script
+            stages "$program" "$kind" 0 run:build_script
+            expect_contains "$said" good-is-pushed
+            most=$(awk '$2 > most {most = $2} END {print most + 0}' calls)
+            [[ $kind != read ]] || ((most > 0)) || fail "no fault would come to $program"
+            step=$(((most + 2) / 3))
+            for ((at = 1 + step / 2; at <= most; at += step)); do
+                next_script
+                rm -rf "$world_state_dir/verdicts"
+                stages "$program" "$kind" "$at" run:build_script
+                check_registry || fail "$program, $kind $at of $most -> $said"
+                tries=$((tries + 1))
+                [[ $said == *good-is-pushed* ]] || bitten=$((bitten + 1))
+            done
+            echo "$program $kind $most $tries $bitten"
+        done
+    done
+    # They did harm, and none of it stays.
+    ((bitten > tries / 4)) || fail "only $bitten of $tries faults were seen"
+    next_script
+    stages none read 0 run:build_script cleanup
+    check_registry
+    expect_contains "$said" good-is-pushed
+    expect_contains "$said" CVE-2020-14343
+    with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" gc
     expect_eq "$(world_leftovers)" "" "what is left"
 }

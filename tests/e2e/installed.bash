@@ -138,3 +138,34 @@ docker push \$CI_REGISTRY_IMAGE/web:1" |
     expect_eq "$(find "$layers/var/lib/slipway/jobs" -mindepth 1 -maxdepth 1)" "" "what is left of the job"
     expect_status 0 installed slipway audit verify
 }
+
+TEST "the packages hold what README's lines install, need only Debian's, and bring a setup-runner that finds their tools" {
+    local deb tools tree=$CASE_DIR/tree name
+    SLIPWAY_BIN=$SLIPWAY_BIN "$SUITE_ROOT/packaging/deb" --no-build --tools "$CASE_DIR/out" >paths
+    deb=$(sed -n 1p paths) tools=$(sed -n 2p paths)
+    # The same commit makes the same bytes.
+    expect_eq "$(SLIPWAY_BIN=$SLIPWAY_BIN "$SUITE_ROOT/packaging/deb" --no-build "$CASE_DIR/again" | xargs sha256sum | cut -d' ' -f1)" \
+        "$(sha256sum "$deb" | cut -d' ' -f1)"
+    expect_status 0 apt-get install --simulate -o Debug::NoLocking=1 "$deb" "$tools"
+    expect_contains "$OUTPUT" "Conf slipway-tools"
+    dpkg-deb -x "$deb" "$tree"
+    dpkg-deb -x "$tools" "$tree"
+    for name in slipway slipway-gate slipway-init slipway-shim slipway-push slipway-pkcs11; do
+        [[ -x $tree/usr/bin/$name ]] || fail "no $name"
+    done
+    expect_eq "$("$tree/usr/bin/slipway" --version)" "$("$SLIPWAY_BIN/slipway" --version)"
+    expect_eq "$(find "$tree" -path "$tree/usr" -prune -o -type f -print)" "" "files outside of /usr"
+    expect_eq "$(stat -c '%U %a' "$tree/usr/bin/slipway" "$tree/usr/lib/slipway/bin/trivy" | sort -u)" "root 755"
+    (cd "$tree" && dpkg-deb -I "$deb" md5sums | md5sum --quiet -c)
+    zcat "$tree/usr/share/man/man1/slipway.1.gz" | grep -q slipway
+
+    mkdir -p "$tree/etc"
+    cp /etc/passwd "$tree/etc/"
+    mkdir -p "$tree$(getent passwd "$world_user" | cut -d: -f6)"
+    chown "$world_user" "$tree$(getent passwd "$world_user" | cut -d: -f6)"
+    expect_status 0 "$tree/usr/sbin/slipway-setup-runner" --root "$tree" --user "$world_user"
+    grep -qx "trivy_sha256 = \"$(sha256sum "$tree/usr/lib/slipway/bin/trivy" | cut -d' ' -f1)\".*" "$tree/etc/slipway/config.toml"
+    expect_eq "$(sed -n 's/^\(buildkitd\|buildctl\|trivy\) = "\([^"]*\)".*/\2/p' "$tree/etc/slipway/config.toml" | paste -sd' ')" \
+        "/usr/lib/slipway/bin/buildkitd /usr/lib/slipway/bin/buildctl /usr/lib/slipway/bin/trivy"
+    for name in buildkitd buildctl; do [[ -x $tree/usr/lib/slipway/bin/$name ]] || fail "no $name"; done
+}

@@ -6,6 +6,7 @@
 #include "executor/base/file.hpp"
 #include "executor/broker/archive.hpp"
 #include "executor/broker/image_service.hpp"
+#include "executor/gate_worker/unpacker.hpp"
 #include "executor/oci/layout.hpp"
 
 #include <nlohmann/json.hpp>
@@ -321,7 +322,10 @@ public:
 
   Result<std::vector<std::string>>
   load(const std::function<Result<std::size_t>(char*, std::size_t)>& source) override {
-    auto loaded = broker::read_archive(source, layout, {});
+    gate_worker::Unpacker unpacker{source};
+    auto loaded = broker::read_archive(
+        [&](char* buffer, std::size_t capacity) { return unpacker.read(buffer, capacity); }, layout,
+        {});
     if (!loaded) return std::move(loaded).error();
     const std::lock_guard lock{mutex};
     std::vector<std::string> names;

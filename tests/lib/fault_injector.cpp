@@ -4,11 +4,13 @@
 //   FAULT_PROGRAM  the name of the program; in any other nothing happens
 //   FAULT_KIND     read: EIO.  short: half of the bytes.  write: ENOSPC, of files.  make: ENOSPC,
 //   of a new name.
-//                  open: EIO.  sync: EIO
+//                  open: EIO.  sync: EIO.  kill: the program's death, instead of a read or of a
+//                  write to a file
 //   FAULT_AT       which call of that kind, from 1; 0: none
 //   FAULT_LOG      gets a line "KIND NUMBER" at the program's end: so many calls there were
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -70,6 +72,10 @@ template <typename Result> Result failed(int cause) {
   return static_cast<Result>(-1);
 }
 
+void die() {
+  if (plan().fails("kill")) ::kill(::getpid(), SIGKILL);
+}
+
 size_t shortened(size_t size) {
   return size > 1 && plan().fails("short") ? size / 2 : size;
 }
@@ -89,6 +95,7 @@ bool open_fails(int flags) {
 extern "C" {
 
 ssize_t read(int fd, void* buffer, size_t size) {
+  die();
   if (plan().fails("read")) return failed<ssize_t>(EIO);
   return next<decltype(read)>("read")(fd, buffer, shortened(size));
 }
@@ -104,6 +111,7 @@ ssize_t readv(int fd, const struct iovec* parts, int count) {
   return next<decltype(readv)>("readv")(fd, parts, count);
 }
 ssize_t write(int fd, const void* buffer, size_t size) {
+  if (is_file(fd)) die();
   if (is_file(fd) && plan().fails("write")) return failed<ssize_t>(ENOSPC);
   return next<decltype(write)>("write")(fd, buffer, size);
 }
@@ -166,6 +174,16 @@ int fsync(int fd) {
 int fdatasync(int fd) {
   if (plan().fails("sync")) return failed<int>(EIO);
   return next<decltype(fdatasync)>("fdatasync")(fd);
+}
+// What a program closes of its inheritance is not the log.
+int close_range(unsigned first, unsigned last, int flags) {
+  const auto log = static_cast<unsigned>(plan().log);
+  const auto range = [&](unsigned from, unsigned to) {
+    return static_cast<int>(::syscall(SYS_close_range, from, to, flags));
+  };
+  if (plan().log < 0 || log < first || log > last) return range(first, last);
+  if (log > first && range(first, log - 1) != 0) return -1;
+  return log < last ? range(log + 1, last) : 0;
 }
 [[noreturn]] void _exit(int status) {
   plan().tell();

@@ -55,6 +55,8 @@ FENCES = [
      "databases of images are read in slipway-gate alone"),
     (r"\bLeakSearch\b|\bverify_tree\(", r"^executor/(leaks|oci|gate_worker)/",
      "images are unpacked in slipway-gate alone"),
+    (r"\barchive_read_\w+\(", r"^executor/(leaks|gate_worker|vulndb)/",
+     "archives of jobs are unpacked in slipway-gate alone"),
     (r"#\s*include\s*<p11-kit/", r"^executor/pkcs11/token_key\.cpp$", "vendors' modules are loaded in slipway-pkcs11 alone"),
     (r"#\s*include\s*<nghttp2/", r"^executor/grpc/[^/]+\.cpp$", "HTTP/2 is behind executor/grpc"),
     (r"#\s*include\s*<toml\+\+/", r"^config/[^/]+\.cpp$", "TOML is read in config/ alone"),

@@ -7,7 +7,9 @@
 #include <linux/perf_event.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <sys/klog.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -24,7 +26,8 @@
 
 namespace {
 
-constexpr int kUserModeOnly = 1; // UFFD_USER_MODE_ONLY, of newer headers
+constexpr int kUserModeOnly = 1;  // UFFD_USER_MODE_ONLY, of newer headers
+constexpr int kSizeOfBuffer = 10; // SYSLOG_ACTION_SIZE_BUFFER, of the kernel's log
 constexpr long kHighBits = 1L << 32;
 
 /// Of a call that makes a process: the new one ends, this one waits.
@@ -58,6 +61,12 @@ bool userfaultfd() {
 bool io_uring_setup() {
   io_uring_params settings{};
   return ::syscall(SYS_io_uring_setup, 1, &settings) >= 0;
+}
+bool kernel_log() {
+  return ::klogctl(kSizeOfBuffer, nullptr, 0) >= 0;
+}
+bool mount_tmpfs() {
+  return ::unshare(CLONE_NEWNS) == 0 && ::mount("x", "/tmp", "tmpfs", 0, nullptr) == 0;
 }
 bool unshare_user() {
   return ::unshare(CLONE_NEWUSER) == 0;
@@ -122,6 +131,8 @@ constexpr Deed kDeeds[] = {
     {"perf_event_open", perf_event_open},
     {"userfaultfd", userfaultfd},
     {"io_uring_setup", io_uring_setup},
+    {"kernel_log", kernel_log},
+    {"mount_tmpfs", mount_tmpfs},
     {"unshare_user", unshare_user},
     {"clone_user", clone_user},
     {"clone3_user", clone3_user},

@@ -3,6 +3,7 @@
 
 #include "executor/backends/buildah/store_tools.hpp"
 #include "executor/sandbox/script_client.hpp"
+#include "executor/sandbox/seccomp.hpp"
 #include "executor/sandbox/toolbox.hpp"
 
 #include <algorithm>
@@ -108,6 +109,7 @@ sandbox::SandboxSpec session_spec(const SessionParts& parts, const Places& place
   }
   if (!parts.program_dir.empty())
     spec.volumes.push_back({parts.program_dir.string(), kProgramTarget, true});
+  spec.seccomp_profile = (parts.socket.parent_path() / "session-seccomp.json").string();
   spec.allow(sandbox::PrivilegedInUserNamespace{
       "Buildah mounts overlays and changes its root for each command; bounded by the job's id "
       "slot"});
@@ -119,6 +121,9 @@ sandbox::SandboxSpec session_spec(const SessionParts& parts, const Places& place
 Status start_session(sandbox::Podman& podman, const SessionParts& parts, const Places& places) {
   if (Status removed = podman.remove({parts.container}); !removed) return removed;
   auto spec = session_spec(parts, places);
+  if (Status written = sandbox::write_builder_seccomp(spec, sandbox::StepsBy::changed_root);
+      !written)
+    return written;
   if (Status made = podman.create_volume(parts.container, spec.labels); !made) return made;
   if (Status removed = podman.remove_networks({parts.container}); !removed) return removed;
   auto network = parts.closed ? podman.create_closed_network(parts.container, spec.labels)

@@ -4,6 +4,7 @@
 #include "executor/base/file.hpp"
 #include "executor/base/unique_fd.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/sandbox/seccomp.hpp"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -24,6 +25,7 @@ using Steady = std::chrono::steady_clock;
 constexpr const char* kUnfinished = "unfinished"; ///< file: there while a build uses the store
 constexpr const char* kLock = "use.lock";         ///< held by the one build that has the store
 constexpr const char* kSocketName = "store.sock";
+constexpr const char* kSeccompName = "seccomp.json";
 
 bool holds(const std::vector<std::string>& names, const std::string& wanted) {
   return std::find(names.begin(), names.end(), wanted) != names.end();
@@ -132,6 +134,7 @@ sandbox::SandboxSpec builder_spec(const StoreConfig& config, const StoreNames& n
   }
   if (!config.program_dir.empty())
     spec.volumes.push_back({config.program_dir.string(), kProgramTarget, true});
+  spec.seccomp_profile = (config.state_dir / names.id / kSeccompName).string();
   spec.allow(sandbox::PrivilegedInUserNamespace{
       "Buildah mounts overlays and changes its root for each step; bounded by its id slot"});
   spec.allow(sandbox::NewPrivileges{
@@ -252,6 +255,9 @@ Result<std::unique_ptr<Workshop>> StorePool::open(std::string_view store_key, Op
   store->listens_at(socket);
   opening.script_listener = listener->get();
   auto spec = builder_spec(config_, names, opening);
+  if (Status written = sandbox::write_builder_seccomp(spec, sandbox::StepsBy::changed_root);
+      !written)
+    return std::move(written).error();
   if (Status root = sandbox::use_host_tools(podman_, spec); !root) return std::move(root).error();
   auto started = podman_.start(spec);
   if (!started) return std::move(started).error().in("starting the sandbox of a build");

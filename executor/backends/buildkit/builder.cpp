@@ -3,6 +3,7 @@
 
 #include "executor/base/file.hpp"
 #include "executor/oci/digest.hpp"
+#include "executor/sandbox/seccomp.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -27,6 +28,7 @@ using Steady = std::chrono::steady_clock;
 
 constexpr const char* kSocketDir = "/run/slipway-builder";
 constexpr const char* kSocketName = "buildkitd.sock";
+constexpr const char* kSeccompName = "seccomp.json";
 constexpr const char* kDaemonMark = "daemon"; ///< file: fingerprint of the daemon that was started
 constexpr const char* kBuilds = "builds"; ///< folder: a file for each build that is not finished
 
@@ -199,6 +201,7 @@ sandbox::SandboxSpec builder_spec(const BuilderConfig& config, const BuilderName
     for (const char* name : {"HTTP_PROXY", "HTTPS_PROXY"})
       spec.env.emplace_back(name, "http://127.0.0.1:3128");
   }
+  spec.seccomp_profile = dir + "/" + kSeccompName;
   spec.allow(sandbox::PrivilegedInUserNamespace{
       "buildkitd mounts overlays and starts runc; bounded by its id slot"});
   spec.allow(sandbox::NewPrivileges{
@@ -217,12 +220,12 @@ std::string BuilderPool::fingerprint(const BuilderNames& names, const sandbox::I
   const std::string binary = (config_.tools_dir / "bin/buildkitd").string();
   (void)!::stat(binary.c_str(), &facts);
   const std::string text =
-      "1\n" + buildkitd_toml(config_) + std::filesystem::weakly_canonical(binary).string() + "\n" +
-      std::to_string(facts.st_size) + "." + std::to_string(facts.st_mtim.tv_sec) + "\n" +
-      std::to_string(ids.first) + "+" + std::to_string(ids.size) + "\n" +
-      std::to_string(config_.limits.pids) + " " + std::to_string(config_.limits.memory_bytes) +
-      " " + std::to_string(config_.limits.cpus) + "\n" + (config_.closed ? "closed " : "open ") +
-      config_.init_dir.string() + "\n" + names.id;
+      "1\n" + buildkitd_toml(config_) + sandbox::builder_seccomp(sandbox::StepsBy::runc) +
+      std::filesystem::weakly_canonical(binary).string() + "\n" + std::to_string(facts.st_size) +
+      "." + std::to_string(facts.st_mtim.tv_sec) + "\n" + std::to_string(ids.first) + "+" +
+      std::to_string(ids.size) + "\n" + std::to_string(config_.limits.pids) + " " +
+      std::to_string(config_.limits.memory_bytes) + " " + std::to_string(config_.limits.cpus) +
+      "\n" + (config_.closed ? "closed " : "open ") + config_.init_dir.string() + "\n" + names.id;
   return oci::Digest::of(text).hex();
 }
 
@@ -252,6 +255,8 @@ Status BuilderPool::start(const BuilderNames& names, const sandbox::IdSlot& ids,
     if (Status made = podman_.create_volume(names.volume(), labels); !made) return made;
 
   auto spec = builder_spec(config_, names, ids);
+  if (Status written = sandbox::write_builder_seccomp(spec, sandbox::StepsBy::runc); !written)
+    return written;
   if (Status root = sandbox::use_host_tools(podman_, spec); !root) return root;
   // Without a fingerprint it is nobody's to use, and reap_idle() finds it also where this process
   // dies before it is ready.

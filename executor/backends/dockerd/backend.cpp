@@ -2,9 +2,9 @@
 #include "executor/backends/dockerd/backend.hpp"
 
 #include "executor/backends/dockerd/output.hpp"
-#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/oci/exported_image.hpp"
 #include "executor/sandbox/build_inputs.hpp"
+#include "executor/sandbox/seccomp.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -268,7 +268,7 @@ private:
   Status start_daemon() {
     auto made = in_builder(
         script(kSetUp, {places().work, places().context(), places().data, runtime_script(), names_,
-                        load_manifest(images_), container_seccomp()}),
+                        load_manifest(images_), sandbox::container_seccomp()}),
         kMaxWords, builder_json(places()));
     if (!made) return std::move(made).error();
     daemon_.emplace(workshop_->run(), script(kDaemon, {places().work}), clock_);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/backends/dockerd/builder.hpp"
 
-#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/base/file.hpp"
 #include "executor/base/unique_fd.hpp"
+#include "executor/sandbox/seccomp.hpp"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -182,7 +182,8 @@ Result<std::unique_ptr<Workshop>> open_builder(sandbox::Podman& podman, const Bu
   const std::string& name = workshop->name();
 
   auto spec = builder_spec(parts, name);
-  if (Status written = replace_file(spec.seccomp_profile, sandbox_seccomp(), 0600); !written)
+  if (Status written = replace_file(spec.seccomp_profile, sandbox::engine_seccomp(), 0600);
+      !written)
     return std::move(written).error();
   if (Status volume = podman.create_volume(name, spec.labels); !volume)
     return std::move(volume).error();

@@ -2,8 +2,8 @@
 #include "executor/backends/dockerd/daemon.hpp"
 
 #include "executor/backends/dockerd/builder.hpp"
-#include "executor/backends/dockerd/seccomp.hpp"
 #include "executor/base/file.hpp"
+#include "executor/sandbox/seccomp.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -136,8 +136,8 @@ Status start_daemon(sandbox::Podman& podman, const DaemonParts& parts) {
       return io_error("chmod", errno, dir.string());
   }
   for (const auto& [name, text] : {std::pair{"config/daemon.json", daemon_json()},
-                                   {"config/seccomp.json", container_seccomp()},
-                                   {"sandbox-seccomp.json", sandbox_seccomp()}}) {
+                                   {"config/seccomp.json", sandbox::container_seccomp()},
+                                   {"sandbox-seccomp.json", sandbox::engine_seccomp()}}) {
     if (Status written = replace_file(parts.folder / name, text, 0644); !written) return written;
   }
 

@@ -8,7 +8,7 @@
 //   - has the host's /usr and the operator's folder of tools read-only, the job's workspace, images
 //     of its own, and no credential;
 //   - makes no system call, and lets none be made, that the job's own sandbox may not make either,
-//     but for mounts, namespaces and networks (seccomp.hpp).
+//     but for mounts, namespaces and networks (executor/sandbox/seccomp.hpp).
 #pragma once
 
 #include "executor/base/result.hpp"

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The real slipway-gate: it answers as the same code does here, is confined while it reads, and
 // ends with whoever asked it. Where it does not answer, nothing is known of the image.
+#include "executor/engine_api/archive_entries.hpp"
 #include "executor/engine_api/script_protocol.hpp"
 #include "executor/gate_worker/gate_process.hpp"
 #include "executor/gate_worker/image_files.hpp"
 #include "executor/gate_worker/protocol.hpp"
 #include "executor/process/process.hpp"
 #include "tests/fakes/packed.hpp"
+#include "tests/fakes/streams.hpp"
 
 #include <gtest/gtest.h>
 
@@ -16,7 +18,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <fstream>
+#include <stdexcept>
 #include <thread>
 
 namespace slipway::gate_worker {
@@ -232,6 +236,98 @@ TEST_F(Gate, WritesTheFilesOfAnImage) {
   EXPECT_EQ(gone.error().kind, ErrorKind::unavailable);
   EXPECT_TRUE(comes_true([] { return reader() == 0; }));
   EXPECT_FALSE(GateProcess{"/bin/true"}.write_files(layout_, root, 1000, take, never).ok());
+}
+
+TEST_F(Gate, TakesAnArchiveApart) {
+  const auto tar = fakes::gzip(tar_of({{"a", "1"}, {"b", std::string(3'000'000, 'b')}}));
+  const auto gives = [](const std::string& bytes) {
+    return [&bytes, at = std::size_t{0}](char* buffer,
+                                         std::size_t capacity) mutable -> Result<std::size_t> {
+      const auto count = bytes.copy(buffer, capacity, at);
+      at += count;
+      return count;
+    };
+  };
+  std::vector<std::pair<std::string, std::size_t>> found;
+  const auto take = [&](const GateProcess::Source& source) -> Status {
+    engine_api::ArchiveEntries entries{source};
+    for (;;) {
+      auto entry = entries.next();
+      if (!entry) return std::move(entry).error();
+      if (!*entry) return {};
+      found.emplace_back((*entry)->name, (*entry)->size);
+    }
+  };
+
+  const auto taken = gate_.unpack(gives(tar), take);
+  ASSERT_TRUE(taken.ok()) << taken.error().text();
+  EXPECT_EQ(found, (std::vector<std::pair<std::string, std::size_t>>{{"a", 1}, {"b", 3'000'000}}));
+
+  const auto cut = gate_.unpack(gives(tar.substr(0, tar.size() / 2)), take);
+  EXPECT_EQ(cut.error().kind, ErrorKind::bad_input);
+  EXPECT_NE(cut.error().text().find("cannot be read"), std::string::npos) << cut.error().text();
+
+  // Whoever has an error first: its own is told, and nobody waits for the others.
+  std::size_t asked = 0;
+  const auto gone = gate_.unpack(
+      [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+        if (++asked > 1) return Error{ErrorKind::unavailable, "hung up", "", {}};
+        return tar.copy(buffer, std::min<std::size_t>(capacity, 100));
+      },
+      take);
+  EXPECT_EQ(gone.error().text(), "hung up");
+  // Just behind an entry, where a tar without its end is one to libarchive.
+  const auto plain = tar_of({{"a", "1"}, {"b", "2"}});
+  asked = 0;
+  const auto cut_behind_an_entry = gate_.unpack(
+      [&](char* buffer, std::size_t) -> Result<std::size_t> {
+        if (++asked > 1) return Error{ErrorKind::unavailable, "hung up", "", {}};
+        return plain.copy(buffer, 1024);
+      },
+      take);
+  EXPECT_EQ(cut_behind_an_entry.error().text(), "hung up");
+  const std::string zeroes(64UL << 10, '\0');
+  const auto endless = tar_of({{"a", "1"}});
+  asked = 0;
+  const auto full = gate_.unpack(
+      [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+        // A first entry, and then bytes for ever.
+        return (++asked == 1 ? endless.substr(0, 1024) : zeroes).copy(buffer, capacity);
+      },
+      [](const GateProcess::Source&) {
+        return Status{Error{ErrorKind::io, "full", "", {}}};
+      });
+  EXPECT_EQ(full.error().text(), "full");
+  EXPECT_TRUE(comes_true([] { return reader() == 0; }));
+
+  EXPECT_THROW(static_cast<void>(gate_.unpack(gives(tar),
+                                              [](const GateProcess::Source&) -> Status {
+                                                throw std::runtime_error{"a flaw"};
+                                              })),
+               std::runtime_error);
+  for (const auto* other : {"/bin/true", "/bin/false", "/nonexistent/slipway-gate"})
+    EXPECT_FALSE(GateProcess{other}.unpack(gives(tar), take).ok()) << other;
+}
+
+TEST_F(Gate, IsConfinedWhileItUnpacks) {
+  const auto tar = tar_of({{"a", "1"}});
+  bool confined = false;
+  const auto taken = gate_.unpack(
+      [&, asked = false](char* buffer, std::size_t capacity) mutable -> Result<std::size_t> {
+        if (std::exchange(asked, true)) return std::size_t{0};
+        confined = comes_true([] { return reader() != 0; }); // before the first byte
+        return tar.copy(buffer, capacity);
+      },
+      [](const GateProcess::Source& source) -> Status {
+        std::array<char, 4096> part{};
+        for (;;) {
+          const auto got = source(part.data(), part.size());
+          if (!got) return Error{got.error()};
+          if (*got == 0) return {};
+        }
+      });
+  EXPECT_TRUE(taken.ok()) << taken.error().text();
+  EXPECT_TRUE(confined);
 }
 
 TEST_F(Gate, IsConfinedWhileItReads) {

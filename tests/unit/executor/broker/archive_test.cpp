@@ -89,7 +89,10 @@ protected:
 
   Result<std::vector<ArchivedImage>> read(const std::string& bytes,
                                           const ArchiveLimits& limits = {}) {
-    return read_archive(source_of(bytes), *into, limits);
+    gate_worker::Unpacker unpacker{source_of(bytes)};
+    return read_archive(
+        [&](char* buffer, std::size_t capacity) { return unpacker.read(buffer, capacity); }, *into,
+        limits);
   }
   /// A docker-archive as Docker 20.10 writes it: two layers with the same bytes, one a link.
   static std::string legacy(bool gzip, const std::string& config_layers) {

@@ -160,6 +160,33 @@ TEST(CreateBodyRules, ANewerApiTakesAllNetworksAtOnceAndHasMembersMore) {
   }
 }
 
+TEST(CreateBodyRules, WhatOnlyANewerEngineKnowsIsNotDroppedOnTheWay) {
+  using C = ContainerCall;
+  const std::string check = R"("Healthcheck":{"Test":["NONE"],"StartInterval":1000000000})";
+  const std::string endpoint = R"({"GwPriority":5})";
+  const std::string image = R"({"Image":"app",)";
+
+  for (const auto& [api, body, says] :
+       {std::tuple{44U, image + check + "}", "Healthcheck.StartInterval"},
+        {48U, image + R"("NetworkingConfig":{"EndpointsConfig":{"a":)" + endpoint + "}}}",
+         "NetworkingConfig.EndpointsConfig.GwPriority"}}) {
+    EXPECT_TRUE(check_container(body, kRules, api)) << body;
+    const auto older = check_container(body, kRules, api - 1);
+    ASSERT_FALSE(older) << body;
+    EXPECT_EQ(older.error().kind, ErrorKind::denied);
+    EXPECT_NE(older.error().text().find(says), std::string::npos) << older.error().text();
+  }
+  const auto join = R"({"Container":"a","EndpointConfig":)" + endpoint + "}";
+  EXPECT_TRUE(check_body(C::join_network, join, 48));
+  EXPECT_FALSE(check_body(C::join_network, join, 47));
+  EXPECT_FALSE(check_body(C::commit, "{" + check + "}"));
+  EXPECT_TRUE(
+      check_container(image + R"("Healthcheck":{"Test":["NONE"],"StartInterval":0}})", kRules))
+      << "it says nothing";
+  EXPECT_TRUE(
+      check_body(C::join_network, R"({"Container":"a","EndpointConfig":{"GwPriority":0}})"));
+}
+
 TEST(CreateBodyRules, TheAddressOfTheOnlyNetworkIsTheContainers) {
   const auto body = [](const std::string& members) {
     const auto order = check_container(

@@ -1065,6 +1065,61 @@ TEST_F(BrokerServer, EventsBeforeAnEngineEndAtTheirTimeOrWithTheirClient) {
   EXPECT_TRUE(eventually([&] { return events("until=1").starts_with("HTTP/1.1 200"); }));
 }
 
+TEST_F(BrokerServer, StreamsWithoutAnEndLeaveConnectionsToOthers) {
+  FakeContainerService service;
+  service.started = false;
+  containers = &service;
+  limits.watches = 2;
+  start();
+  std::vector<UniqueFd> open;
+  for (int i = 0; i < 2; ++i) {
+    open.push_back(connect());
+    send(open.back(), "GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n");
+    EXPECT_TRUE(receive(open.back(), milliseconds{200}).starts_with("HTTP/1.1 200 OK"));
+  }
+  const auto said = [&](const std::string& path) {
+    return ask("GET /v1.41" + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  };
+
+  const auto refused = said("/events");
+  EXPECT_TRUE(refused.starts_with("HTTP/1.1 503")) << refused;
+  EXPECT_NE(refused.find("2 streams of events and statistics"), std::string::npos) << refused;
+  EXPECT_TRUE(said("/containers/json").starts_with("HTTP/1.1 200"));
+  service.started = true;
+  for (std::size_t i = 0; i < open.size(); ++i)
+    (void)next_engine(service); // which ends at once
+  open.clear();
+  EXPECT_TRUE(eventually([&] {
+    const auto again = connect();
+    send(again, "GET /v1.41/containers/web/stats HTTP/1.1\r\nHost: d\r\n\r\n");
+    const auto engine = next_engine(service);
+    return engine && receive(engine, milliseconds{100}).starts_with("GET /v1.41/containers/web/");
+  }));
+}
+
+TEST_F(BrokerServer, OneSampleOfStatisticsIsNoStreamAndTheOthersAre) {
+  FakeContainerService service;
+  containers = &service;
+  limits.watches = 0;
+  start();
+  const auto said = [&](const std::string& path) {
+    return ask("GET /v1.41" + path + " HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  };
+
+  for (const auto* path : {"/containers/web/stats", "/containers/web/stats?stream=1",
+                           "/containers/web/stats?stream=true&one-shot=1", "/events?until=1"})
+    EXPECT_TRUE(said(path).starts_with("HTTP/1.1 503")) << path;
+  EXPECT_EQ(service.theirs, -1) << "the engine was asked";
+  for (const auto* query : {"stream=0", "stream=false", "stream=False&one-shot=1"}) {
+    const auto client = connect();
+    send(client,
+         std::string{"GET /containers/web/stats?"} + query + " HTTP/1.1\r\nHost: d\r\n\r\n");
+    const auto engine = next_engine(service);
+    ASSERT_TRUE(engine) << query;
+    EXPECT_NE(receive(engine, milliseconds{100}).find(query), std::string::npos);
+  }
+}
+
 struct StopBySignal {
   const char* name;
   const char* path;

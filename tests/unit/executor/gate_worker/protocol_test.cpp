@@ -41,6 +41,16 @@ TEST(GateProtocol, CarriesASearchWithSecretsOfAnyBytes) {
   EXPECT_EQ(request->search->secrets[1].made_at, task.secrets[1].made_at);
 }
 
+TEST(GateProtocol, CarriesAWishToUnpack) {
+  const auto request = decode_request(encode_unpack());
+
+  ASSERT_TRUE(request.ok()) << request.error().text();
+  EXPECT_TRUE(request->unpack);
+  EXPECT_FALSE(request->search);
+  EXPECT_FALSE(request->verify);
+  EXPECT_FALSE(decode_request(encode_files("/l", kRoot, 5))->unpack);
+}
+
 TEST(GateProtocol, CarriesAWishForFilesAndWhatBecameOfIt) {
   const auto request = decode_request(encode_files("/l", kRoot, 5));
 

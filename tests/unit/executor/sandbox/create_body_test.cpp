@@ -132,6 +132,8 @@ INSTANTIATE_TEST_SUITE_P(
                     BadSpec{"ImageThatIsAnOption",
                             [](SandboxSpec& spec) { spec.image = "--privileged"; }},
                     BadSpec{"TheServiceUsersId", [](SandboxSpec& spec) { spec.ids.first = 0; }},
+                    BadSpec{"PrivilegedWithoutAFilterOfSystemCalls",
+                            [](SandboxSpec& spec) { spec.allow(PrivilegedInUserNamespace{"x"}); }},
                     BadSpec{"NoIds", [](SandboxSpec& spec) { spec.ids.size = 0; }},
                     BadSpec{"RelativeTarget",
                             [](SandboxSpec& spec) {

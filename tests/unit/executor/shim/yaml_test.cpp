@@ -143,6 +143,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Hostile{"Binary", "a: !!binary AAAA\n", "!!binary is not supported"},
                     Hostile{"MergeOfText", "a: {<<: x}\n", "<< takes a map"},
                     Hostile{"Unclosed", "a: [1, 2\n", "no YAML"},
+                    Hostile{"NulInUtf16",
+                            std::string{"\xFF\xFE"
+                                        "a\0:\0 \0x\0\n\0\0\0",
+                                        14},
+                            "f.yml:2: a NUL"},
                     Hostile{"Nul", std::string{"a: b\nc: 1\0x\n", 12}, "f.yml:2: a NUL"},
                     Hostile{"Tab", "a:\n\t- b\n", "no YAML"}),
     [](const auto& row) { return row.param.name; });
@@ -162,6 +167,20 @@ TEST(Yaml, WritesQuotesOnlyWhereTheyAreNeeded) {
                            "a ",   "-5",   "{a}",   "%a",         "1e3",  "!a",  "~"})
     EXPECT_EQ(yaml_text(read("k: '" + std::string{text} + "'\n")),
               "k: \"" + std::string{text} + "\"\n");
+}
+
+TEST(Yaml, LeavesWhatStoodWithoutQuotesWithout) {
+  const std::string text = "a: 1.2.3\nb: 127.0.0.1\nc: --flag\nd: http://x/?a=b\ne: 2001-01-01\n"
+                           "f: yes\ng:\n  - -c\n  - 1m30s\n";
+  EXPECT_EQ(yaml_text(read(text)), text);
+  const auto key = std::string(300, 'k') + std::string(300, '\x1f');
+  EXPECT_EQ(read(yaml_text(read("- \"" + key + "\": {b: [c]}\n  d: e\n")))
+                .items[0]
+                .find(key)
+                ->members[0]
+                .key,
+            "b");
+  EXPECT_EQ(yaml_text(read("a: [-]\nb: x\n\n  y\n")), "a:\n  - \"-\"\nb: \"x\\ny\"\n");
 }
 
 TEST(Yaml, WritesWhatItReadsAgain) {

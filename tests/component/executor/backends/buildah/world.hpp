@@ -62,6 +62,7 @@ public:
   static std::filesystem::path newer_dockerd();
   /// Started by the first call; null where there are no tools of BuildKit.
   BuildBackend* buildkit();
+  buildkit::BuilderConfig builder_config() const;
   oci::ImageConfig config_of(const oci::Digest& manifest);
 
   std::filesystem::path dir;
@@ -82,7 +83,6 @@ public:
   std::string problem;
 
 private:
-  buildkit::BuilderConfig builder_config() const;
   std::filesystem::path socket() const { return dir / "init.sock"; }
   void make_bases();
   void start();

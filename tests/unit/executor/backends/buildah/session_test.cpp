@@ -66,6 +66,7 @@ TEST(BuildahSession, SandboxHasItsStoreTheBasesTheWorkspaceAndANetworkOfItsOwn) 
   parts.workspace_volume = "slipway-j1-builds";
   parts.bases = "/state/bases/d";
   parts.init_dir = "/opt/slipway/bin";
+  parts.socket = "/run/j1/session.sock";
   const auto spec = session_spec(parts, {});
 
   EXPECT_EQ(spec.joins, "") << "the job's broker listens in the job's network namespace";
@@ -77,6 +78,7 @@ TEST(BuildahSession, SandboxHasItsStoreTheBasesTheWorkspaceAndANetworkOfItsOwn) 
   EXPECT_TRUE(spec.volumes[1].read_only && spec.volumes[2].read_only);
   EXPECT_EQ(spec.volumes[3].source, "slipway-j1-builds");
   EXPECT_TRUE(spec.host_mounts().empty());
+  EXPECT_EQ(spec.seccomp_profile, "/run/j1/session-seccomp.json");
   ASSERT_EQ(spec.tmpfs.size(), 1U) << "the host's control groups are hidden";
   EXPECT_EQ(spec.tmpfs[0].first, "/sys/fs/cgroup");
 }

@@ -100,6 +100,7 @@ TEST_F(StoreTest, SandboxHasNothingButItsBuildAndItsStore) {
   EXPECT_TRUE(spec.host_mounts().empty());
   EXPECT_TRUE(spec.devices().empty());
   EXPECT_TRUE(spec.env.empty());
+  EXPECT_EQ(spec.seccomp_profile, config_.state_dir / names.id / "seccomp.json");
   int writable = 0;
   for (const auto& mount : spec.volumes) {
     if (mount.read_only) continue;

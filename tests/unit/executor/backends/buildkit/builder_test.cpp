@@ -82,6 +82,7 @@ TEST(BuilderSpec, MountsNothingOfTheHostButToolsAndItsOwnFolder) {
   const auto spec = builder_spec(config, names, config.slots.slot(0));
 
   ASSERT_TRUE(spec.privileged().has_value());
+  EXPECT_EQ(spec.seccomp_profile, "/state/" + names.id + "/seccomp.json");
   EXPECT_EQ(spec.network, names.network());
   for (const auto& mount : spec.volumes) {
     const bool is_its_own =

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "executor/backends/dockerd/seccomp.hpp"
+#include "executor/sandbox/seccomp.hpp"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace slipway::backends::dockerd {
+namespace slipway::sandbox {
 namespace {
 
 using Json = nlohmann::json;
@@ -56,6 +56,20 @@ TEST_P(KernelsList, HasNoCallThatNobodyThoughtOf) {
   EXPECT_GT(calls.size(), 300U) << "is this the kernel's list?";
   for (const auto& call : calls)
     EXPECT_NE(allowed.contains(call), refused.contains(call)) << call;
+}
+
+TEST_P(KernelsList, HasNoCallOfWhichBuildersWereForgotten) {
+  for (const auto steps : {StepsBy::runc, StepsBy::changed_root}) {
+    const auto profile = Json::parse(builder_seccomp(steps));
+    const auto allowed = named(profile, "SCMP_ACT_ALLOW");
+    auto refused = named(profile, "SCMP_ACT_ERRNO");
+    // Of 32-bit programs: a rule for it would be one for all their sockets.
+    EXPECT_TRUE(refused.insert("socketcall").second);
+
+    EXPECT_EQ(refused, calls_refused_to_builders(steps));
+    for (const auto& call : calls_of(GetParam()))
+      EXPECT_NE(allowed.contains(call), refused.contains(call)) << call;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, KernelsList,
@@ -109,8 +123,8 @@ TEST(ContainerSeccomp, LooksAtAllOfAnArgumentThatTheKernelReads) {
     EXPECT_TRUE(rule.contains("args"));
 }
 
-TEST(SandboxSeccomp, RefusesWhatNoSandboxOfAJobMayCallAndLetsAnEngineWork) {
-  const auto profile = Json::parse(sandbox_seccomp());
+TEST(EngineSeccomp, RefusesWhatNoSandboxOfAJobMayCallAndLetsAnEngineWork) {
+  const auto profile = Json::parse(engine_seccomp());
 
   EXPECT_EQ(profile["defaultAction"], "SCMP_ACT_ALLOW");
   const auto refused = named(profile, "SCMP_ACT_ERRNO");
@@ -122,5 +136,43 @@ TEST(SandboxSeccomp, RefusesWhatNoSandboxOfAJobMayCallAndLetsAnEngineWork) {
     EXPECT_FALSE(refused.contains(call)) << call;
 }
 
+TEST(BuilderSeccomp, RefusesAllThatAnEngineIsRefusedAndMore) {
+  const auto engine = named(Json::parse(engine_seccomp()), "SCMP_ACT_ERRNO");
+  for (const auto steps : {StepsBy::runc, StepsBy::changed_root}) {
+    const auto profile = Json::parse(builder_seccomp(steps));
+    const auto refused = named(profile, "SCMP_ACT_ERRNO");
+    for (const auto& call : engine)
+      EXPECT_TRUE(refused.contains(call)) << call;
+    for (const char* call : {"syslog", "reboot", "vhangup", "move_pages", "uselib"})
+      EXPECT_TRUE(refused.contains(call)) << call;
+    for (const auto& rule : rules_for(profile, "bpf"))
+      EXPECT_EQ(rule["errnoRet"], 1) << "EPERM";
+  }
+}
+
+TEST(BuilderSeccomp, LetsBuildersMountAndMakeNamespacesAndOnlyRuncMakeKeyrings) {
+  for (const auto steps : {StepsBy::runc, StepsBy::changed_root}) {
+    const auto allowed = named(Json::parse(builder_seccomp(steps)), "SCMP_ACT_ALLOW");
+    for (const char* call :
+         {"mount", "umount2", "unshare", "setns", "clone", "clone3", "pivot_root", "chroot",
+          "mknod", "fsopen", "move_mount", "mount_setattr", "ptrace", "personality", "seccomp"})
+      EXPECT_TRUE(allowed.contains(call)) << call;
+    EXPECT_EQ(allowed.contains("keyctl"), steps == StepsBy::runc);
+  }
+}
+
+TEST(BuilderSeccomp, GivesUnknownCallsAndOtherSocketsAnErrorThatProgramsKnow) {
+  const auto profile = Json::parse(builder_seccomp(StepsBy::runc));
+
+  EXPECT_EQ(profile["defaultAction"], "SCMP_ACT_ERRNO");
+  EXPECT_EQ(profile["defaultErrnoRet"], 38) << "C libraries take an older call then";
+  std::set<int> families;
+  for (const auto& rule : rules_for(profile, "socket")) {
+    ASSERT_EQ(rule["args"].size(), 1U);
+    families.insert(rule["args"][0]["valueTwo"].get<int>());
+  }
+  EXPECT_EQ(families, (std::set<int>{1, 2, 10, 16, 17, 31}));
+}
+
 } // namespace
-} // namespace slipway::backends::dockerd
+} // namespace slipway::sandbox

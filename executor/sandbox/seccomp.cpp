@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "executor/backends/dockerd/seccomp.hpp"
+#include "executor/sandbox/seccomp.hpp"
+
+#include "executor/base/file.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -9,15 +11,16 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <optional>
 #include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-namespace slipway::backends::dockerd {
+namespace slipway::sandbox {
 namespace {
 
-using Json = nlohmann::json;
+using nlohmann::json;
 
 /// What any program may need. ptrace and process_vm_* among it: since Linux 4.8 a tracer changes no
 /// call behind the filter's back.
@@ -67,9 +70,12 @@ constexpr std::string_view kAlways =
     "timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime "
     "timerfd_gettime64 timerfd_settime timerfd_settime64 times tkill truncate truncate64 "
     "ugetrlimit umask uname unlink unlinkat uprobe uretprobe utime utimensat utimensat_time64 "
-    "utimes vfork vmsplice wait4 waitid waitpid write writev ";
+    "utimes vfork vmsplice wait4 waitid waitpid write writev "
+    // Of 32-bit ARM.
+    "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2";
 
-/// What mounts, and makes or enters namespaces: for a container that was given CAP_SYS_ADMIN.
+/// What mounts, and makes or enters namespaces: for builders, and for a container that was given
+/// CAP_SYS_ADMIN.
 constexpr std::string_view kAdmin =
     "fanotify_init fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree "
     "open_tree_attr pivot_root quotactl quotactl_fd setdomainname sethostname setns umount umount2 "
@@ -95,8 +101,8 @@ constexpr std::string_view kOfTheHost =
     "io_uring_enter io_uring_register io_uring_setup ioperm iopl kexec_file_load kexec_load "
     "lookup_dcookie lsm_set_self_attr nfsservctl open_by_handle_at perf_event_open query_module "
     "settimeofday stime swapoff swapon uselib userfaultfd vm86 vm86old";
-/// Keys are in a user namespace as one: containers of an engine would share them. The runtime
-/// itself makes each container a session keyring with keyctl, so the sandbox has that.
+/// Keys are in a user namespace as one: containers of an engine, steps of a builder would share
+/// them. runc itself makes each container a session keyring with keyctl, so its sandbox has that.
 constexpr std::string_view kKeys = "add_key request_key";
 /// What no program of today uses. 32-bit programs of glibc make their sockets by socketcall, whose
 /// arguments no filter can read: libseccomp allows it of itself where socket(2) is.
@@ -105,6 +111,10 @@ constexpr std::string_view kOld =
     "gtty idle lock migrate_pages move_pages mpx nice oldfstat oldlstat oldolduname oldstat "
     "olduname prof profil putpmsg security sgetmask socketcall ssetmask stty sysfs tuxcall ulimit "
     "ustat vserver";
+
+/// What a capability gives a container, and no builder needs: to look at the host's kernel log, to
+/// end its own PID namespace, to hang up a terminal.
+constexpr std::string_view kNotForBuilders = "reboot syslog vhangup";
 
 /// Others carry what no container needs, and errors of the kernel's that reached beyond namespaces.
 /// libpcap wants the kernel's own word on Bluetooth, which is none outside of the first namespace.
@@ -117,7 +127,7 @@ constexpr std::array<std::uint64_t, 5> kPersonalities{0, 0x8, 0x20000, 0x20008, 
 constexpr std::uint64_t kNewNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS |
                                          CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
-std::vector<std::string> words(std::string_view text) {
+std::vector<std::string> call_names(std::string_view text) {
   std::istringstream in{std::string{text}};
   std::vector<std::string> all;
   for (std::string word; in >> word;)
@@ -125,48 +135,65 @@ std::vector<std::string> words(std::string_view text) {
   return all;
 }
 
-Json rule(std::vector<std::string> names, const char* action) {
+json call_rule(std::vector<std::string> names, const char* action) {
   return {{"names", std::move(names)}, {"action", action}};
 }
-Json allow(std::vector<std::string> names) {
-  return rule(std::move(names), "SCMP_ACT_ALLOW");
+json allow(std::vector<std::string> names) {
+  return call_rule(std::move(names), "SCMP_ACT_ALLOW");
 }
-Json refuse(std::vector<std::string> names, int error) {
-  auto made = rule(std::move(names), "SCMP_ACT_ERRNO");
+json refuse(std::vector<std::string> names, int error) {
+  auto made = call_rule(std::move(names), "SCMP_ACT_ERRNO");
   made["errnoRet"] = error;
   return made;
 }
 /// The first argument, as far as MASK goes, is VALUE.
-Json masked(std::uint64_t mask, std::uint64_t value) {
-  return Json::array(
+json masked(std::uint64_t mask, std::uint64_t value) {
+  return json::array(
       {{{"index", 0}, {"value", mask}, {"valueTwo", value}, {"op", "SCMP_CMP_MASKED_EQ"}}});
 }
-Json with_admin() {
+json with_admin() {
   return {{"caps", {"CAP_SYS_ADMIN"}}};
 }
 
 /// Without x32, which no distribution has programs of.
-Json architectures() {
-  return Json::array(
+json architectures() {
+  return json::array(
       {{{"architecture", "SCMP_ARCH_X86_64"}, {"subArchitectures", {"SCMP_ARCH_X86"}}},
        {{"architecture", "SCMP_ARCH_AARCH64"}, {"subArchitectures", {"SCMP_ARCH_ARM"}}}});
 }
 
-std::string text_of(const char* otherwise, Json rules) {
-  const Json profile{
+std::string profile_text(const char* otherwise, json rules, std::optional<int> error = {}) {
+  json profile{
       {"defaultAction", otherwise}, {"archMap", architectures()}, {"syscalls", std::move(rules)}};
+  if (error) profile["defaultErrnoRet"] = *error;
   return profile.dump(1) + "\n";
+}
+
+/// Sockets of the families that programs use.
+void allow_sockets(json& rules) {
+  for (const int family : kFamilies) {
+    rules.push_back(allow({"socket"}));
+    rules.back()["args"] = masked(kInt, static_cast<std::uint64_t>(family));
+  }
+}
+
+std::set<std::string> refused_to_all() {
+  std::set<std::string> all;
+  for (const auto calls : {kOfTheHost, kKeys, kOld})
+    for (auto& call : call_names(calls))
+      all.insert(std::move(call));
+  return all;
 }
 
 } // namespace
 
 std::string container_seccomp() {
-  auto rules = Json::array({allow(words(kAlways))});
+  auto rules = json::array({allow(call_names(kAlways))});
   for (const auto& [capability, calls] : kByCapability) {
-    rules.push_back(allow(words(calls)));
+    rules.push_back(allow(call_names(calls)));
     rules.back()["includes"] = {{"caps", {capability}}};
   }
-  auto admin = words(kAdmin);
+  auto admin = call_names(kAdmin);
   admin.insert(admin.end(), {"clone", "clone3"});
   rules.push_back(allow(std::move(admin)));
   rules.back()["includes"] = with_admin();
@@ -178,30 +205,58 @@ std::string container_seccomp() {
   rules.push_back(refuse({"clone3"}, ENOSYS));
   rules.back()["excludes"] = with_admin();
 
-  for (const int family : kFamilies) {
-    rules.push_back(allow({"socket"}));
-    rules.back()["args"] = masked(kInt, static_cast<std::uint64_t>(family));
-  }
+  allow_sockets(rules);
   for (const auto personality : kPersonalities) {
     rules.push_back(allow({"personality"}));
     rules.back()["args"] = masked(kInt, personality);
   }
-  return text_of("SCMP_ACT_ERRNO", std::move(rules));
+  return profile_text("SCMP_ACT_ERRNO", std::move(rules));
 }
 
-std::string sandbox_seccomp() {
-  auto refused = words(kOfTheHost);
-  for (auto& key : words(kKeys))
+std::string engine_seccomp() {
+  auto refused = call_names(kOfTheHost);
+  for (auto& key : call_names(kKeys))
     refused.push_back(std::move(key));
-  return text_of("SCMP_ACT_ALLOW", Json::array({refuse(std::move(refused), EPERM)}));
+  return profile_text("SCMP_ACT_ALLOW", json::array({refuse(std::move(refused), EPERM)}));
+}
+
+std::string builder_seccomp(StepsBy steps) {
+  const auto refused = calls_refused_to_builders(steps);
+  auto allowed = call_names(kAlways);
+  const auto add = [&](std::string_view calls) {
+    for (auto& call : call_names(calls))
+      if (!refused.contains(call)) allowed.push_back(std::move(call));
+  };
+  add(kAdmin);
+  for (const auto& [capability, calls] : kByCapability)
+    add(calls);
+  add("clone clone3 keyctl personality");
+
+  auto rules = json::array({allow(std::move(allowed))});
+  allow_sockets(rules);
+  auto named = refused;
+  named.erase("socketcall"); // else 32-bit programs of glibc have no socket at all
+  rules.push_back(refuse({named.begin(), named.end()}, EPERM));
+  // A call that is newer than this: C libraries then take an older one.
+  return profile_text("SCMP_ACT_ERRNO", std::move(rules), ENOSYS);
 }
 
 std::set<std::string> refused_calls() {
-  std::set<std::string> all{"keyctl"};
-  for (const auto calls : {kOfTheHost, kKeys, kOld})
-    for (auto& call : words(calls))
-      all.insert(std::move(call));
+  auto all = refused_to_all();
+  all.insert("keyctl");
   return all;
 }
 
-} // namespace slipway::backends::dockerd
+std::set<std::string> calls_refused_to_builders(StepsBy steps) {
+  auto all = refused_to_all();
+  for (auto& call : call_names(kNotForBuilders))
+    all.insert(std::move(call));
+  if (steps == StepsBy::changed_root) all.insert("keyctl");
+  return all;
+}
+
+Status write_builder_seccomp(const SandboxSpec& spec, StepsBy steps) {
+  return replace_file(spec.seccomp_profile, builder_seccomp(steps), 0600);
+}
+
+} // namespace slipway::sandbox
