@@ -9,12 +9,20 @@
 #include "executor/broker/session_service.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace slipway::broker {
+
+/// Who is at the other end of the broker's socket, as the host counts ids. Through the ports of a
+/// sandbox's init that is init, not its client. Source: unix(7), SO_PEERCRED.
+struct Peer {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+};
 
 /// One program of the host's, run as the job would run its own.
 struct FetchOrder {
@@ -23,7 +31,7 @@ struct FetchOrder {
   std::vector<std::pair<std::string, std::string>> env; ///< the job's own
   std::string folder; ///< in which it runs: absolute, of the workspace
   std::string input;  ///< a file there that is its stdin; "": nothing
-  std::string user;   ///< "UID:GID" of whoever asks, whose the files will be
+  Peer peer;          ///< who asks: it runs with these ids, and what it makes is theirs
 };
 
 /// What `POST /build?remote=` names.
@@ -35,13 +43,15 @@ struct RemoteContext {
 class FetchService {
 public:
   virtual ~FetchService() = default;
-  /// Runs it and gives its exit code. Errors: bad_input (no such program is lent; a folder outside
-  /// of the workspace); misconfigured (this host has no such program); timed_out; unavailable
-  /// (cancelled; the sandbox does not start, or has ended).
+  /// Runs it and gives its exit code. Errors: denied (the operator lends none; nobody can tell who
+  /// asks); bad_input (no such program is lent; a folder outside of the workspace); misconfigured
+  /// (this host has no such program); timed_out; unavailable (cancelled; the sandbox does not
+  /// start, or has ended).
   virtual Result<int> run(const FetchOrder& order, const SessionStreams& streams) = 0;
   /// Fetches it and gives it to `use` as a tar, with what was said of it. `use` is not called where
-  /// nothing came. Errors: bad_input (with what the fetching program said, without logins); those
-  /// of run.
+  /// nothing came; the tar ends with an error where it did not come whole, and where `use` returns
+  /// early the program ends. Errors: bad_input (with what the fetching program said, without
+  /// logins); those of run.
   using Use = std::function<void(
       const std::function<Result<std::size_t>(char* buffer, std::size_t capacity)>& tar,
       const std::string& said)>;

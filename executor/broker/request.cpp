@@ -22,7 +22,6 @@ using Json = nlohmann::json;
 constexpr std::size_t kMaxPairs = 1024;
 constexpr std::size_t kMaxArguments = 16384; ///< of one command: files may be named one by one
 constexpr std::size_t kMaxDialectBytes = 32;
-constexpr std::size_t kMaxIdDigits = 10;
 
 Error bad(std::string what) {
   return Error{ErrorKind::bad_input, std::move(what), "", {}};
@@ -687,14 +686,7 @@ Result<FetchOrder> parse_fetch_json(std::string_view text) {
   members.pairs("env", order.env);
   members.text("folder", order.folder);
   members.text("input", order.input);
-  members.text("user", order.user);
   if (auto status = members.finish(); !status) return std::move(status).error();
-  const auto colon = std::min(order.user.find(':'), order.user.size());
-  for (const auto& id :
-       {order.user.substr(0, colon), order.user.substr(std::min(colon + 1, order.user.size()))})
-    if (id.empty() || id.size() > kMaxIdDigits ||
-        id.find_first_not_of("0123456789") != std::string::npos)
-      return bad("order: 'user' is UID:GID in numbers");
   return order;
 }
 

@@ -194,6 +194,11 @@ void serve_fetch(FetchService& service, const ServerLimits& limits, const Reques
   auto order = parse_fetch_json(*text);
   ::explicit_bzero(text->data(), text->size()); // it may hold the job's logins
   if (!order) return refuse(answer, order.error());
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(answer.socket().descriptor(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return refuse(answer, io_error("getsockopt", errno, "who asks"));
+  order->peer = {peer.uid, peer.gid};
   serve_frames(answer, limits,
                [&](SessionStreams& streams) { return service.run(*order, streams); });
 }

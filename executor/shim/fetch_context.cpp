@@ -20,6 +20,7 @@ namespace slipway::shim {
 namespace {
 
 constexpr std::size_t kMaxOrderBytes = 16UL << 10;
+constexpr int kLacksPrograms = 3; ///< to stages/image/fetches.cpp
 
 Status print_all(const Surroundings& world,
                  const std::function<Result<std::size_t>(char*, std::size_t)>& source) {
@@ -72,6 +73,12 @@ Status print_context(const Surroundings& world) {
                  "",
                  {}};
   const bool is_web = std::holds_alternative<WebSource>(*build.remote);
+  const auto* const program = is_web ? "curl" : "git";
+  if (::access((std::string{"/usr/bin/"} + program).c_str(), X_OK) != 0)
+    return Error{ErrorKind::misconfigured,
+                 std::string{"the runner's host has no "} + program + " to fetch this with",
+                 "",
+                 {}};
   FetchedSources sources{world};
   auto local = sources.fetch(build);
   if (!local) return std::move(local).error();
@@ -90,7 +97,7 @@ int print_remote_context(const Surroundings& world) {
   if (printed) return 0;
   const auto& error = printed.error();
   world.err(error.text() + (error.hint.empty() ? "" : "\n" + error.hint) + "\n");
-  return 1;
+  return error.kind == ErrorKind::misconfigured ? kLacksPrograms : 1;
 }
 
 } // namespace slipway::shim

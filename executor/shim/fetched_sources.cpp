@@ -414,14 +414,6 @@ std::string unpacker(std::string_view head) {
   return "";
 }
 
-/// A text in one word of a shell.
-std::string shell_word(const std::string& text) {
-  std::string word = "'";
-  for (const char c : text)
-    word += c == '\'' ? std::string{"'\\''"} : std::string{c};
-  return word + "'";
-}
-
 /// One of what a build lends to its steps. Errors: those of read_file; bad_input.
 Result<std::shared_ptr<const Secret>> value_of(const SecretSource& secret, const fs::path& cwd) {
   std::string text;
@@ -473,13 +465,13 @@ FetchedSources::~FetchedSources() {
   fs::remove_all(folder_, cause); // where there was no remover, or it did not come to its end
 }
 
-Status FetchedSources::make_folder() {
+Status FetchedSources::make_folder(bool for_lent) {
   if (!folder_.empty()) return {};
   std::error_code cause;
   std::vector<fs::path> places{world_.workspaces.begin(), world_.workspaces.end()};
   // The runner's own folder beside the project's, where a user who is not root may write.
   const auto project = world_.environment.find("CI_PROJECT_DIR");
-  if (project != world_.environment.end() && is_in_workspace(project->second, world_))
+  if (for_lent && project != world_.environment.end() && is_in_workspace(project->second, world_))
     places.emplace_back(project->second + ".tmp");
   if (auto temporary = fs::temp_directory_path(cause); !cause) places.push_back(temporary);
   int failed = ENOENT;
@@ -517,7 +509,7 @@ Result<fs::path> FetchedSources::new_place(const std::string& name) {
 Result<Environment> FetchedSources::borrow(const std::string& lacking, const std::string& instead) {
   if (lent_environment_) return *lent_environment_;
   if (!can_borrow(world_)) return not_lent(lacking, "there is no broker", instead);
-  if (auto made = make_folder(); !made) return std::move(made).error();
+  if (auto made = make_folder(true); !made) return std::move(made).error();
   if (!is_in_workspace(folder_.string(), world_))
     return not_lent(lacking,
                     "the job's user can write neither to the workspace nor to $CI_PROJECT_DIR.tmp",
@@ -669,7 +661,7 @@ Result<fs::path> FetchedSources::download(const WebSource& source, std::uint64_t
   process::Command command;
   command.argv = *std::move(argv);
   command.env.assign(env.begin(), env.end());
-  command.cwd = folder_;
+  if (is_borrowed(command.argv.front())) command.cwd = folder_;
   std::uint64_t size = 0;
   const auto ran = run_tool(std::move(command), "", folder_, world_, Clock::now() + kFetchTime,
                             until_.get(), [&](std::string_view bytes) -> Status {
@@ -729,7 +721,7 @@ Result<fs::path> FetchedSources::unpack(const fs::path& file, const std::string&
     process::Command command;
     command.argv = {found, "-dc"};
     command.env.assign(env.begin(), env.end());
-    command.cwd = folder_;
+    if (is_borrowed(found)) command.cwd = folder_;
     const auto ran = run_tool(std::move(command), file, folder_, world_, Clock::now() + kFetchTime,
                               until_.get(), feed);
     if (!ran && ran.error().kind == ErrorKind::not_found)

@@ -41,7 +41,8 @@ public:
 
 private:
   Result<std::filesystem::path> new_place(const std::string& name);
-  Status make_folder();
+  /// `for_lent`: where programs that slipway lends reach it, if there is none yet.
+  Status make_folder(bool for_lent = false);
   /// The environment of programs that slipway lends. Errors: not_found (it lends none; in the words
   /// of not_lent); io.
   Result<Environment> borrow(const std::string& lacking, const std::string& instead);

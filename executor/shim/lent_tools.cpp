@@ -7,11 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include <string.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 namespace slipway::shim {
@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 using LentJson = nlohmann::ordered_json;
 
 constexpr const char* kFetchPlace = "/slipway/v1/fetch";
+constexpr int kUnavailable = 503; ///< of HTTP: it was to be lent, and could not be
+constexpr int kTimedOut = 504;
 constexpr std::size_t kMaxRefusalBytes = 64UL << 10;
 constexpr std::size_t kMaxSettingBytes = 1UL << 20; ///< of one file that is copied
 constexpr std::size_t kMaxCertificateBytes = 4UL << 20;
@@ -28,9 +30,28 @@ constexpr std::size_t kMostCertificateFiles = 512;
 
 /// What is about the image's own programs, or this process.
 bool is_of_the_image(const std::string& name) {
-  constexpr std::array kNames{"PATH", "GIT_EXEC_PATH", "GIT_ASKPASS", "SSH_ASKPASS", "BASH_ENV",
-                              "ENV",  "SHELL",         "PWD",         "OLDPWD",      "SHLVL",
-                              "_",    "TMPDIR",        "SSL_CERT_DIR"};
+  constexpr std::array kNames{"PATH",
+                              "SHELL",
+                              "ENV",
+                              "BASH_ENV",
+                              "PWD",
+                              "OLDPWD",
+                              "SHLVL",
+                              "_",
+                              "TMPDIR",
+                              "SSL_CERT_DIR",
+                              "SSL_CERT_FILE",
+                              "GIT_EXEC_PATH",
+                              "GIT_ASKPASS",
+                              "SSH_ASKPASS",
+                              "GIT_SSH",
+                              "GIT_SSH_COMMAND",
+                              "GIT_PROXY_COMMAND",
+                              "OPENSSL_CONF",
+                              "OPENSSL_MODULES",
+                              "GCONV_PATH",
+                              "PERL5LIB",
+                              "CURL_HOME"};
   return name.starts_with("LD_") || name.starts_with("BASH_FUNC_") ||
          std::find(kNames.begin(), kNames.end(), name) != kNames.end();
 }
@@ -74,10 +95,16 @@ std::string certificates_of(const Environment& env) {
       break;
     }
   }
-  if (const auto dir = value_in(env, "SSL_CERT_DIR"); !dir.empty())
-    for (const auto& entry : fs::directory_iterator{dir, cause})
-      if (entry.is_regular_file(cause) && files.size() < kMostCertificateFiles)
-        files.push_back(entry.path());
+  std::istringstream folders{value_in(env, "SSL_CERT_DIR")};
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    if (folder.empty()) continue;
+    for (fs::directory_iterator entry{folder, cause}, end; !cause && entry != end;
+         entry.increment(cause)) {
+      std::error_code unknown;
+      if (files.size() >= kMostCertificateFiles) break;
+      if (entry->is_regular_file(unknown)) files.push_back(entry->path());
+    }
+  }
   std::string bundle;
   for (const auto& file : files) {
     const auto text = read_file(file, kMaxCertificateBytes);
@@ -88,18 +115,46 @@ std::string certificates_of(const Environment& env) {
   return bundle;
 }
 
+/// An option's value that is a path. Source: ssh_config(5): arguments in double quotes, "%%".
+std::string for_ssh(const std::string& option, const fs::path& path) {
+  std::string value;
+  for (const char c : path.string()) {
+    if (c == '"' || c == '\\') value += '\\';
+    value += c == '%' ? std::string{"%%"} : std::string{c};
+  }
+  return " -o " + shell_word(option + "=\"" + value + "\"");
+}
+
+/// A value for a file of git's settings. Source: git-config(1), "Syntax".
+std::string for_git(const std::string& text) {
+  std::string value = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') value += '\\';
+    value += c == '\n' ? std::string{"\\n"} : std::string{c};
+  }
+  return value + "\"";
+}
+
 /// SSH's own files lie below the home of its user, whatever HOME is.
 std::string ssh_command(const fs::path& home) {
   const auto folder = home / ".ssh";
   std::error_code cause;
-  std::string command = "ssh -o UserKnownHostsFile=" + (folder / "known_hosts").string();
-  if (fs::exists(folder / "config", cause)) command += " -F " + (folder / "config").string();
+  std::string command = "ssh" + for_ssh("UserKnownHostsFile", folder / "known_hosts");
+  if (fs::exists(folder / "config", cause))
+    command += " -F " + shell_word((folder / "config").string());
   for (const auto* key : {"id_ed25519", "id_ecdsa", "id_rsa"})
-    if (fs::exists(folder / key, cause)) command += " -o IdentityFile=" + (folder / key).string();
+    if (fs::exists(folder / key, cause)) command += for_ssh("IdentityFile", folder / key);
   return command;
 }
 
 } // namespace
+
+std::string shell_word(const std::string& text) {
+  std::string word = "'";
+  for (const char c : text)
+    word += c == '\'' ? std::string{"'\\''"} : std::string{c};
+  return word + "'";
+}
 
 bool is_in_workspace(const std::string& path, const Surroundings& world) {
   const auto plain = fs::path{path}.lexically_normal().string();
@@ -117,9 +172,8 @@ Result<Environment> lent_environment(const Surroundings& world, const fs::path& 
   for (const auto& [name, value] : world.environment)
     if (!is_of_the_image(name) && is_utf8(name) && is_utf8(value)) env.emplace(name, value);
   if (auto made = make_directory(folder); !made) return std::move(made).error();
-  for (const auto* name :
-       {"GIT_SSL_CAINFO", "GIT_SSL_CERT", "GIT_SSL_KEY", "GIT_PROXY_SSL_CAINFO", "CURL_CA_BUNDLE",
-        "SSL_CERT_FILE", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"}) {
+  for (const auto* name : {"GIT_SSL_CAINFO", "GIT_SSL_CERT", "GIT_SSL_KEY", "GIT_PROXY_SSL_CAINFO",
+                           "CURL_CA_BUNDLE", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"}) {
     const auto file = value_in(env, name);
     if (file.empty() || is_in_workspace(file, world)) continue;
     auto copied = copy_setting(file, folder / name);
@@ -142,18 +196,16 @@ Result<Environment> lent_environment(const Surroundings& world, const fs::path& 
     env["HOME"] = own.string();
     env.erase("XDG_CONFIG_HOME");
   }
-  if (!env.contains("GIT_SSH") && !env.contains("GIT_SSH_COMMAND"))
-    env["GIT_SSH_COMMAND"] = ssh_command(env["HOME"]);
+  env["GIT_SSH_COMMAND"] = ssh_command(env["HOME"]);
 
   // Whom the image trusts, the job trusts. As the least of git's settings, so that each of the
   // job's own wins.
   auto trusted = certificates_of(world.environment);
-  env.erase("SSL_CERT_FILE");
   std::string settings = "[include]\n\tpath = /etc/gitconfig\n";
   if (!trusted.empty()) {
     const auto file = folder / "ca.pem";
     if (auto put = replace_file(file, trusted, 0644); !put) return std::move(put).error();
-    settings += "[http]\n\tsslCAInfo = " + file.string() + "\n";
+    settings += "[http]\n\tsslCAInfo = " + for_git(file.string()) + "\n";
     env.emplace("CURL_CA_BUNDLE", file.string());
   }
   if (!env.contains("GIT_CONFIG_SYSTEM")) {
@@ -168,6 +220,18 @@ Result<Environment> lent_environment(const Surroundings& world, const fs::path& 
 Result<LentEnding> run_lent(const LentCall& call, const Surroundings& world,
                             std::chrono::steady_clock::time_point until,
                             const std::function<Status(std::string_view)>& out, const Write& err) {
+  // JSON would carry others changed, and git would do something else.
+  for (const auto& word : call.arguments)
+    if (!is_utf8(word))
+      return Error{ErrorKind::bad_input,
+                   "the " + call.program + " that slipway lends takes UTF-8 alone",
+                   "",
+                   {}};
+  if (!is_utf8(call.folder.string()) || !is_utf8(call.input.string()))
+    return Error{ErrorKind::bad_input,
+                 "the " + call.program + " that slipway lends takes UTF-8 alone",
+                 "",
+                 {}};
   LentJson env = LentJson::array();
   for (const auto& [name, value] : call.env)
     env.push_back(LentJson::array({name, value}));
@@ -175,8 +239,7 @@ Result<LentEnding> run_lent(const LentCall& call, const Surroundings& world,
                        {"arguments", call.arguments},
                        {"env", std::move(env)},
                        {"folder", call.folder.string()},
-                       {"input", call.input.string()},
-                       {"user", std::to_string(::geteuid()) + ":" + std::to_string(::getegid())}};
+                       {"input", call.input.string()}};
   Request request;
   request.method = "POST";
   request.target = kFetchPlace;
@@ -209,18 +272,19 @@ Result<LentEnding> run_lent(const LentCall& call, const Surroundings& world,
   if (!taken) return std::move(taken).error();
   if (is_late || (!status && status.error().kind == ErrorKind::timed_out))
     return LentEnding{0, true};
-  const auto lends_none = [&](const std::string& why) {
-    return Error{ErrorKind::not_found, "slipway lends no " + call.program + ": " + why, "", {}};
+  const auto broken = [&](const std::string& why) {
+    return Error{ErrorKind::io, "the " + call.program + " that slipway lends: " + why, "", {}};
   };
-  if (!status) return lends_none(status.error().text());
-  if (*status >= 400) return lends_none(message_in(refused, *status));
-  const auto code = frames.exit_code();
-  if (frames.failed || !code)
-    return Error{ErrorKind::io,
-                 "the " + call.program + " that slipway lends: " +
-                     frames.failed.value_or("the broker ended before it did"),
+  if (!status) return broken(status.error().text());
+  if (*status == kTimedOut || *status == kUnavailable) return broken(message_in(refused, *status));
+  if (*status >= 400)
+    return Error{ErrorKind::not_found,
+                 "slipway lends no " + call.program + ": " + message_in(refused, *status),
                  "",
                  {}};
+  const auto code = frames.exit_code();
+  if (frames.failed || !code)
+    return broken(frames.failed.value_or("the broker ended before it did"));
   return LentEnding{*code, false};
 }
 

@@ -30,6 +30,9 @@ struct LentEnding {
   bool is_late = false; ///< its time was over
 };
 
+/// A text in one word of a shell.
+std::string shell_word(const std::string& text);
+
 /// By its words: below a folder that such a program has under the same path.
 bool is_in_workspace(const std::string& path, const Surroundings& world);
 
@@ -37,7 +40,8 @@ bool is_in_workspace(const std::string& path, const Surroundings& world);
 bool can_borrow(const Surroundings& world);
 
 /// Runs it with this process's user, and until `until`. What `out` says ends it. Errors: not_found
-/// (the broker lends none, with why); io (it could not be run to its end); those of `out`.
+/// (the broker lends none, with why); bad_input (words that are not UTF-8); io (it could not be run
+/// to its end); those of `out`.
 Result<LentEnding> run_lent(const LentCall& call, const Surroundings& world,
                             std::chrono::steady_clock::time_point until,
                             const std::function<Status(std::string_view)>& out, const Write& err);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stages/image/fetches.hpp"
 
+#include "executor/base/file.hpp"
 #include "executor/egress/proxy.hpp"
 
 #include <unistd.h>
@@ -9,6 +10,9 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
+#include <optional>
+#include <sstream>
 #include <utility>
 
 namespace slipway::image {
@@ -18,6 +22,15 @@ constexpr std::chrono::minutes kFetchPatience{35}; ///< after the shim's own, so
 constexpr std::size_t kMaxFetchWords = 4UL << 10;
 constexpr std::size_t kMaxRemoteBytes = 8UL << 10;
 constexpr std::size_t kFirstPart = 64UL << 10;
+constexpr std::size_t kMaxMapBytes = 64UL << 10;
+constexpr std::chrono::milliseconds kTurnLook{200};
+constexpr std::chrono::minutes kTurnPatience{5}; ///< until another has started the sandbox
+constexpr std::chrono::seconds kSweepPatience{20};
+constexpr std::chrono::minutes kDrain{1};
+/// What fetches an address runs as nobody: it needs nothing of the job's.
+constexpr const char* kNobody = "65534:65534";
+/// How the fetcher ends where the host lacks its programs. Source: executor/shim/fetch_context.cpp.
+constexpr int kLacksPrograms = 3;
 /// The shim, by a name that tells it what to do. Source: executor/shim/main.cpp.
 constexpr const char* kFetcher = "/run/slipway/bin/slipway-fetch";
 constexpr const char* kInitInside = "/run/slipway/bin/slipway-init";
@@ -31,6 +44,25 @@ bool is_lent(const std::string& program) {
 bool is_below(const std::string& path, const std::string& workspace) {
   return std::filesystem::path{path}.lexically_normal() == path &&
          path.starts_with(workspace + "/");
+}
+
+/// The id inside of one outside. Source: user_namespaces(7), uid_map: inside, outside, count.
+std::optional<std::uint64_t> id_inside(std::uint64_t outside, const std::string& map) {
+  std::istringstream lines{map};
+  for (std::uint64_t inside = 0, first = 0, count = 0; lines >> inside >> first >> count;)
+    if (outside >= first && outside - first < count) return inside + (outside - first);
+  return std::nullopt;
+}
+
+bool is_number(const std::string& text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+Error lacks(const std::string& program) {
+  return Error{ErrorKind::misconfigured,
+               "the runner's host has no " + program + " to lend",
+               "operator: install " + program + " on the host",
+               {}};
 }
 
 /// Of what the fetcher says, without its name and the line's end.
@@ -57,7 +89,32 @@ sandbox::SandboxSpec fetch_spec(const FetchParts& parts) {
   spec.volumes = {{parts.workspace_volume, parts.workspace, false},
                   {parts.init.string(), kInitInside, true},
                   {parts.shim.string(), kFetcher, true}};
+  // The operator's own, which no job has to see.
+  std::error_code failed;
+  for (const auto* place : {"/usr/local", "/usr/src"})
+    if (std::filesystem::is_directory(place, failed))
+      spec.tmpfs.emplace_back(place, "ro,size=64k,mode=0755,notmpcopyup");
   return spec;
+}
+
+Result<std::string> fetch_user(const broker::Peer& peer, const std::string& uid_map,
+                               const std::string& gid_map, const std::string& image_user) {
+  const auto uid = id_inside(peer.uid, uid_map);
+  const auto gid = id_inside(peer.gid, gid_map);
+  if (!uid || !gid)
+    return Error{ErrorKind::denied, "programs are lent to the job's own users alone", "", {}};
+  if (*uid != 0) return std::to_string(*uid) + ":" + std::to_string(*gid);
+  const auto user = image_user.substr(0, image_user.find(':'));
+  const auto group = image_user.substr(std::min(user.size() + 1, image_user.size()));
+  if (user.empty() || user == "root" ||
+      (is_number(user) && std::stoull("0" + user.substr(0, 10)) == 0))
+    return std::string{"0:0"};
+  if (!is_number(user))
+    return Error{ErrorKind::denied,
+                 "whether " + user + " or root of the job asks for a program cannot be told here",
+                 "ask as " + user + ", at the broker's socket and not at its port",
+                 {}};
+  return user + ":" + (is_number(group) ? group : "65534");
 }
 
 Result<engine_api::ScriptRequest> fetch_request(const broker::FetchOrder& order,
@@ -72,11 +129,7 @@ Result<engine_api::ScriptRequest> fetch_request(const broker::FetchOrder& order,
                  "let the job's user write there",
                  {}};
   const auto program = (programs / order.program).string();
-  if (::access(program.c_str(), X_OK) != 0)
-    return Error{ErrorKind::misconfigured,
-                 "the runner's host has no " + order.program + " to lend",
-                 "operator: install " + order.program + " on the host",
-                 {}};
+  if (::access(program.c_str(), X_OK) != 0) return lacks(order.program);
   engine_api::ScriptRequest request;
   request.argv = {program};
   request.argv.insert(request.argv.end(), order.arguments.begin(), order.arguments.end());
@@ -86,7 +139,6 @@ Result<engine_api::ScriptRequest> fetch_request(const broker::FetchOrder& order,
   for (const auto& variable : order.env)
     if (variable.first != "PATH") request.env.push_back(variable);
   request.env.emplace_back("PATH", "/usr/bin:/bin");
-  request.user = order.user;
   request.cwd = order.folder;
   request.grace = std::chrono::seconds{2};
   request.keep_others = true; // others fetch beside it
@@ -100,17 +152,61 @@ JobFetches::JobFetches(const Tools& tools, const state::JobRecord& record)
         return sandbox::run_script(socket, request, io);
       }} {}
 
-bool JobFetches::answers() const {
-  std::error_code failed;
-  if (!std::filesystem::exists(socket_, failed)) return false;
-  const sandbox::BuildClock clock{nullptr, std::chrono::minutes{1}};
-  return sandbox::read_program(runner_, sandbox::program_request({"/usr/bin/true"}, "/"), 0, clock)
-      .ok();
+JobFetches::~JobFetches() {
+  // Best effort: what stays goes with the job.
+  if (is_up_) (void)tools_.podman.remove({container()}).ok();
 }
 
-Status JobFetches::open() {
+std::string JobFetches::container() const {
+  return "slipway-" + record_.key + "-fetch";
+}
+
+/// One that is in the sandbox.
+class JobFetches::Turn {
+public:
+  explicit Turn(JobFetches& fetches) : fetches_{fetches} {}
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  ~Turn() { fetches_.leave(); }
+
+private:
+  JobFetches& fetches_;
+};
+
+Status JobFetches::enter(const broker::Cancelled& cancelled) {
+  if (!tools_.config.sandbox.lend_tools)
+    return Error{ErrorKind::denied,
+                 "the operator lends jobs no programs of the host",
+                 "use an image with git and curl (operator: lend_tools in [sandbox])",
+                 {}};
+  std::unique_lock turn{opening_, std::defer_lock};
+  const auto until = std::chrono::steady_clock::now() + kTurnPatience;
+  while (!turn.try_lock_for(kTurnLook)) {
+    if (cancelled && cancelled())
+      return Error{ErrorKind::unavailable, "the client has gone, or the job ends", "", {}};
+    if (std::chrono::steady_clock::now() > until)
+      return Error{ErrorKind::timed_out, "the sandbox for fetching does not start", "", {}};
+  }
+  if (!is_up_) {
+    if (auto started = start(); !started) return started;
+  }
+  ++fetching_;
+  return {};
+}
+
+void JobFetches::leave() {
   const std::lock_guard guard{opening_};
-  if (answers()) return {};
+  if (--fetching_ > 0) return;
+  auto sweep = sandbox::program_request({"/usr/bin/true"}, "/");
+  sweep.keep_others = false; // all but init, as after a script
+  const sandbox::BuildClock clock{nullptr, kSweepPatience};
+  if (sandbox::read_program(runner_, sweep, 0, clock, {}, kSweepPatience)) return;
+  // The next one starts it anew. Best effort: what stays goes with the job.
+  (void)tools_.podman.remove({container()}).ok();
+  is_up_ = false;
+}
+
+Status JobFetches::start() {
   // A job can end it. What it makes slipway do for that has a limit.
   if (++starts_ > kMostStarts)
     return Error{ErrorKind::unavailable,
@@ -125,7 +221,7 @@ Status JobFetches::open() {
   FetchParts parts;
   parts.job = record_.key;
   parts.owner = tools_.owner;
-  parts.container = "slipway-" + record_.key + "-fetch";
+  parts.container = container();
   parts.joins = "slipway-" + record_.key + "-job";
   parts.ids = slot_of(record_);
   parts.limits = step_limits(tools_);
@@ -143,14 +239,31 @@ Status JobFetches::open() {
   auto started = tools_.podman.start(spec);
   if (!started)
     return std::move(started).error().in("starting the sandbox in which sources are fetched");
-  return look_after(tools_, record_.key, "fetch", *started, nullptr);
+  is_up_ = true; // from here on there is something to remove
+  const auto proc = "/proc/" + std::to_string(started->host_pid);
+  auto uids = read_file(proc + "/uid_map", kMaxMapBytes);
+  auto gids = read_file(proc + "/gid_map", kMaxMapBytes);
+  auto noted = uids && gids ? look_after(tools_, record_.key, "fetch", *started, nullptr)
+                            : Status{(uids ? gids : uids).error()};
+  if (!noted) {
+    (void)tools_.podman.remove({parts.container}).ok(); // the error is what matters
+    is_up_ = false;
+    return std::move(noted).error().in("starting the sandbox in which sources are fetched");
+  }
+  uid_map_ = *std::move(uids);
+  gid_map_ = *std::move(gids);
+  return {};
 }
 
 Result<int> JobFetches::run(const broker::FetchOrder& order,
                             const broker::SessionStreams& streams) {
   auto request = fetch_request(order, tools_.config.gitlab.builds_dir);
   if (!request) return std::move(request).error();
-  if (auto opened = open(); !opened) return std::move(opened).error();
+  if (auto entered = enter(streams.cancelled); !entered) return std::move(entered).error();
+  const Turn turn{*this};
+  auto user = fetch_user(order.peer, uid_map_, gid_map_, record_.user);
+  if (!user) return std::move(user).error();
+  request->user = *std::move(user);
   const sandbox::BuildClock clock{streams.cancelled, kFetchPatience};
   sandbox::ScriptIo io;
   io.stop_fd = clock.stop_fd();
@@ -176,10 +289,17 @@ Status JobFetches::context(const broker::RemoteContext& wanted, const Use& use,
                  "the address of the build context is longer than 8 KiB, or has more than a line",
                  "",
                  {}};
-  if (auto opened = open(); !opened) return opened;
-  const sandbox::BuildClock clock{cancelled, kFetchPatience};
-  auto request = sandbox::program_request({kFetcher}, "/root");
+  if (::access("/usr/bin/git", X_OK) != 0 && ::access("/usr/bin/curl", X_OK) != 0)
+    return lacks("git and curl");
+  if (auto entered = enter(cancelled); !entered) return entered;
+  const Turn turn{*this};
+  const auto folder = "/tmp/slipway-remote-" + std::to_string(++contexts_);
+  auto request = sandbox::program_request({kFetcher}, folder);
+  request.user = kNobody;
   request.umask = 0022;
+  request.cwd = folder;
+  request.make_cwd = true;
+  request.env.emplace_back("TMPDIR", folder);
   if (record_.network_closed) {
     const auto proxy = "http://127.0.0.1:" + std::to_string(egress::kProxyPort);
     for (const char* name : {"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"})
@@ -187,17 +307,37 @@ Status JobFetches::context(const broker::RemoteContext& wanted, const Use& use,
     for (const char* name : {"no_proxy", "NO_PROXY"})
       request.env.emplace_back(name, record_.no_proxy);
   }
-  const std::string words = wanted.address + "\n" + wanted.dockerfile + "\n";
+  auto taken = take_context(runner_, request, wanted.address + "\n" + wanted.dockerfile + "\n", use,
+                            cancelled);
+  // Also of one that was ended. Best effort: what stays goes with the sandbox.
+  auto removal = sandbox::program_request({"/usr/bin/rm", "-rf", "--", folder}, "/");
+  removal.user = kNobody;
+  const sandbox::BuildClock clock{nullptr, std::chrono::minutes{1}};
+  (void)sandbox::read_program(runner_, removal, 0, clock).ok();
+  return taken;
+}
+
+Status take_context(const sandbox::ScriptRunner& runner, const engine_api::ScriptRequest& request,
+                    const std::string& words, const broker::FetchService::Use& use,
+                    const broker::Cancelled& cancelled) {
+  std::atomic<bool> is_done = false; // nobody reads on
+  const sandbox::BuildClock clock{[&] { return is_done || (cancelled && cancelled()); },
+                                  kFetchPatience};
   std::mutex saying;
   std::string said;
+  bool came_whole = false; // under saying
   const auto telling = [&](const engine_api::ScriptRequest& asked, const sandbox::ScriptIo& io) {
     auto own = io;
     own.input = words;
+    own.drain = kDrain; // a build may wait for its turn before it reads
     own.err = [&](std::string_view bytes) {
       const std::lock_guard lock{saying};
       said += bytes.substr(0, kMaxFetchWords - std::min(kMaxFetchWords, said.size()));
     };
-    return runner_(asked, own);
+    auto ran = runner(asked, own);
+    const std::lock_guard lock{saying};
+    came_whole = ran && !ran->stopped && sandbox::succeeded(ran->ending);
+    return ran;
   };
   bool has_come = false;
   const auto ended = sandbox::stream_program(telling, request, clock, [&](int fd) -> Status {
@@ -222,22 +362,37 @@ Status JobFetches::context(const broker::RemoteContext& wanted, const Use& use,
     }
     use(
         [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
-          if (first.empty()) return read(buffer, capacity);
-          const auto count = first.copy(buffer, capacity);
-          first.erase(0, count);
-          return count;
+          if (!first.empty()) {
+            const auto count = first.copy(buffer, capacity);
+            first.erase(0, count);
+            return count;
+          }
+          auto more = read(buffer, capacity);
+          if (!more || *more > 0) return more;
+          // The stream ends after the program has: what stops in its midst is no context.
+          const std::lock_guard lock{saying};
+          if (came_whole) return std::size_t{0};
+          return Error{ErrorKind::bad_input,
+                       "the build context did not come whole" +
+                           (said == before || said.size() < before.size()
+                                ? ""
+                                : ": " + plain_words(said.substr(before.size()))),
+                       "",
+                       {}};
         },
         before);
+    is_done = true;
     return {};
   });
   if (has_come) return {};
   if (!ended) return ended.error();
   if (sandbox::succeeded(*ended))
     return Error{ErrorKind::bad_input, "what was fetched is empty", "", {}};
-  return Error{ErrorKind::bad_input,
+  const bool lacks_programs = ended->exit_code == kLacksPrograms;
+  return Error{lacks_programs ? ErrorKind::misconfigured : ErrorKind::bad_input,
                said.empty() ? "fetching the build context " + sandbox::describe(*ended)
                             : plain_words(said),
-               "",
+               lacks_programs ? "operator: install git and curl on the host" : "",
                {}};
 }
 

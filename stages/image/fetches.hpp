@@ -3,10 +3,11 @@
 // the host's own git or curl in a sandbox that
 //   - has the job's ids and is in the job's own network namespace: it reaches what the job reaches,
 //     by the job's egress rule, and nothing more;
-//   - has no privilege, and no capability that the job's sandbox has not;
-//   - holds the job's workspace, the host's /usr read-only, and no credential: a login comes with
-//     each call, from the job;
-//   - ends with the job.
+//   - has no privilege, and no capability that the job's sandbox has not; what runs there has the
+//     ids of whoever asks, or those of nobody;
+//   - holds the job's workspace, the host's /usr read-only (but /usr/local and /usr/src), and no
+//     credential: a login comes with each call, from the job;
+//   - has no process but its init while nothing is fetched, and ends with the script.
 // slipway itself reads nothing of what is fetched: it hands it on.
 #pragma once
 
@@ -16,6 +17,7 @@
 #include "executor/state/job_record.hpp"
 #include "stages/image/images.hpp"
 
+#include <atomic>
 #include <filesystem>
 #include <mutex>
 #include <string>
@@ -38,33 +40,61 @@ struct FetchParts {
 /// The sandbox, without its root (use_host_tools adds that). Pure.
 sandbox::SandboxSpec fetch_spec(const FetchParts& parts);
 
-/// The program that an order asks for, from the folder `programs` of the host. Errors: bad_input
-/// (none that is lent; a folder or file outside of `workspace`); misconfigured (this host has not
-/// got it).
+/// The ids in the job, "UID:GID", of who asks, by the sandbox's uid_map and gid_map as the host
+/// reads them. Who is root may be the job's init with anybody's request from its ports: such a one
+/// has what the job image's own user `image_user` has. Errors: denied (an id of no job's; that user
+/// has a name, which nobody here can look up). Source: user_namespaces(7). Pure.
+Result<std::string> fetch_user(const broker::Peer& peer, const std::string& uid_map,
+                               const std::string& gid_map, const std::string& image_user);
+
+/// The program that an order asks for, from the folder `programs` of the host; its user is for the
+/// caller to say. Errors: bad_input (none that is lent; a folder or file outside of `workspace`);
+/// misconfigured (this host has not got it).
 Result<engine_api::ScriptRequest> fetch_request(const broker::FetchOrder& order,
                                                 const std::string& workspace,
                                                 const std::filesystem::path& programs = "/usr/bin");
+
+/// What the request prints, for as long as it does and whoever reads it wants it: FetchService's
+/// `context` with `runner` for a sandbox. `words`: its input.
+Status take_context(const sandbox::ScriptRunner& runner, const engine_api::ScriptRequest& request,
+                    const std::string& words, const broker::FetchService::Use& use,
+                    const broker::Cancelled& cancelled);
 
 class JobFetches final : public broker::FetchService {
 public:
   /// All is lent.
   JobFetches(const Tools& tools, const state::JobRecord& record);
+  JobFetches(const JobFetches&) = delete;
+  JobFetches& operator=(const JobFetches&) = delete;
+  /// Removes the sandbox.
+  ~JobFetches() override;
 
   Result<int> run(const broker::FetchOrder& order, const broker::SessionStreams& streams) override;
   Status context(const broker::RemoteContext& wanted, const Use& use,
                  const broker::Cancelled& cancelled) override;
 
 private:
-  /// Errors: unavailable (it ended too often); those of Podman.
-  Status open();
-  bool answers() const;
+  class Turn;
+
+  /// Makes sure that it runs, and that it stays until `leave`. Errors: denied (the operator's
+  /// choice); timed_out; unavailable (cancelled; it ended too often); those of Podman.
+  Status enter(const broker::Cancelled& cancelled);
+  /// The last one to leave ends what it left behind.
+  void leave();
+  Status start();
+  std::string container() const;
 
   const Tools& tools_;
   const state::JobRecord& record_;
   std::filesystem::path socket_;
   sandbox::ScriptRunner runner_;
-  std::mutex opening_;
-  int starts_ = 0; ///< since the script began; under opening_
+  std::timed_mutex opening_; ///< of what follows
+  int starts_ = 0;           ///< since the script began
+  int fetching_ = 0;         ///< how many are in it
+  bool is_up_ = false;
+  std::string uid_map_; ///< of the sandbox; set before the first one is in it
+  std::string gid_map_;
+  std::atomic<int> contexts_ = 0;
 };
 
 } // namespace slipway::image

@@ -138,7 +138,6 @@ make_repositories() {
             commit "$name"
         done
         for name in "local=/builds/own.git" "ext=ext::sh -c touch% /builds/ran" "elsewhere=http://$env_gitlab_address:5493/private/lib.git" \
-            \
             "slow=../slow/lib.git" "probe=ext::sh /builds/probe"; do
             git checkout --quiet -b "${name%%=*}" main
             git config --file .gitmodules submodule.lib.url "${name#*=}"
@@ -681,6 +680,78 @@ try variables cat /builds/env'
     with_sandbox 'block_registries = false' run_steps 9021 "$reach" "$without_git"
     expect_step registry 1
     expect_lacks "$(step_says registry)" "Failed to connect"
+}
+
+# `perl /tmp/ask socket|port COMMAND` has a shell run COMMAND where the host's git runs; `perl /tmp/ask remote ADDRESS`.
+# shellcheck disable=SC2016
+asking='cat >/tmp/ask <<"END"
+use IO::Socket;
+my ($where, $what) = @ARGV;
+my $s = $where eq "port" ? IO::Socket::INET->new("127.0.0.1:2375") : IO::Socket::UNIX->new("/var/run/docker.sock");
+my ($place, $body) = ("/slipway/v1/fetch", "");
+if ($where eq "remote") {
+    $place = "/build?remote=$what";
+} else {
+    $what =~ s/(["\\])/\\$1/g;
+    $body = qq({"program":"git","arguments":["-c","alias.x=!$what","x"],"env":[["HOME","/tmp"]],"folder":"$ENV{CI_PROJECT_DIR}"$ENV{MORE}});
+}
+print $s "POST $place HTTP/1.0\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: ".length($body)."\r\n\r\n$body";
+print <$s>;
+END
+'
+
+TEST "attack: who borrows the host's git has the ids that it has in the job, by the socket and by the port; control: root's" {
+    # shellcheck disable=SC2016
+    local who='try socket perl /tmp/ask socket "echo it-is-\$(id -u)"
+try port perl /tmp/ask port "echo it-is-\$(id -u)"
+try chosen env MORE=",\"user\":\"0:0\"" perl /tmp/ask socket "echo it-is-\$(id -u)"'
+    run_steps 9023 "$asking$who" "$without_git | .image.executor_opts = {docker: {user: \"1000\"}}"
+    expect_step socket 0 "it-is-1000"
+    expect_step port 0 "it-is-1000"
+    expect_step chosen 0 "400" "user"
+    expect_lacks "$TRACE" "it-is-0"
+
+    # shellcheck disable=SC2016
+    run_steps 9024 "$asking$who"'
+try stray perl /tmp/ask socket "setsid sleep 4321 >/dev/null 2>&1 & sleep 1; echo left-\$(grep -al 432[1] /proc/[0-9]*/cmdline | wc -l)"
+try swept perl /tmp/ask socket "echo left-\$(grep -al 432[1] /proc/[0-9]*/cmdline | wc -l)"
+try own perl /tmp/ask socket "ls -A /usr/local /usr/src"
+perl /tmp/ask remote '"$web/app.git%23slow"' >/tmp/log 2>&1 & waits=$!
+for i in $(seq 30); do
+    perl /tmp/ask socket "stat -c %n-of-%u /tmp/slipway-remote-*" >/tmp/during 2>&1
+    ! grep -q of- /tmp/during || break
+    sleep 1
+done
+try during cat /tmp/during
+kill -KILL $waits || cat /tmp/log
+for i in $(seq 30); do
+    perl /tmp/ask socket "echo now-\$(ls /tmp | grep -c slipway-remote)" >/tmp/after 2>&1
+    ! grep -q now-0 /tmp/after || break
+    sleep 1
+done
+try after cat /tmp/after' "$without_git"
+    expect_step socket 0 "it-is-0"
+    expect_step port 0 "it-is-0"
+    expect_step stray 0 left-
+    expect_lacks "$(step_says stray)" left-0
+    expect_step swept 0 left-0
+    expect_step own 0 /usr/src
+    expect_lacks "$(step_says own)" share
+    expect_step during 0 "slipway-remote-1-of-65534"
+    expect_step after 0 now-0
+    expect_eq "$(world_leftovers)" ""
+}
+
+TEST "where the operator lends none the build says so; control: it is lent" {
+    local builds="try docker docker build -q $web/app.git#v1
+try remote perl /tmp/ask remote $web/app.git%23v1"
+    with_sandbox 'lend_tools = false' run_steps 9025 "$asking$builds" "$without_git"
+    expect_step docker 1 "has no git" "the operator lends jobs no programs"
+    expect_step remote 0 "403" "the operator lends jobs no programs"
+
+    run_steps 9026 "$asking$builds" "$without_git"
+    expect_step docker 0
+    expect_step remote 0 "Successfully built"
 }
 
 TEST "in a closed network the host's git goes by the job's proxy, and no further" {

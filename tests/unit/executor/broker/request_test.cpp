@@ -276,9 +276,9 @@ TEST(IndexRequestJson, IsReadWhole) {
   EXPECT_EQ(request->remove[0].hex(), std::string(64, 'a'));
 }
 
-TEST(FetchOrderJson, NamesAProgramItsWordsAndWhoAsks) {
+TEST(FetchOrderJson, NamesAProgramAndItsWords) {
   const auto order = parse_fetch_json(
-      R"({"program":"git","arguments":["init","-q"],"env":[["HOME","/builds/h"]],"folder":"/builds/a","input":"/builds/b","user":"1000:0"})");
+      R"({"program":"git","arguments":["init","-q"],"env":[["HOME","/builds/h"]],"folder":"/builds/a","input":"/builds/b"})");
 
   ASSERT_TRUE(order) << order.error().text();
   EXPECT_EQ(order->program, "git");
@@ -286,17 +286,12 @@ TEST(FetchOrderJson, NamesAProgramItsWordsAndWhoAsks) {
   EXPECT_EQ(order->env.at(0).second, "/builds/h");
   EXPECT_EQ(order->folder, "/builds/a");
   EXPECT_EQ(order->input, "/builds/b");
-  EXPECT_EQ(order->user, "1000:0");
 }
 
 TEST(FetchOrderJson, IsRefusedNamingTheMember) {
   for (const auto& [text, word] :
-       {std::pair{"[]", "not a JSON object"}, std::pair{"{}", "'user'"},
-        std::pair{R"({"user":"root:root"})", "'user'"}, std::pair{R"({"user":"1"})", "'user'"},
-        std::pair{R"({"user":"1:2:3"})", "'user'"},
-        std::pair{R"({"user":"1:99999999999"})", "'user'"},
-        std::pair{R"({"user":"1:1","env":[["A"]]})", "'env'"},
-        std::pair{R"({"user":"1:1","shell":true})", "'shell'"}}) {
+       {std::pair{"[]", "not a JSON object"}, std::pair{R"({"user":"0:0"})", "'user'"},
+        std::pair{R"({"env":[["A"]]})", "'env'"}, std::pair{R"({"shell":true})", "'shell'"}}) {
     const auto order = parse_fetch_json(text);
     ASSERT_FALSE(order) << text;
     EXPECT_EQ(order.error().kind, ErrorKind::bad_input);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -37,6 +38,121 @@ TEST(FetchSandbox, IsInTheJobsNamespacesAndHoldsItsWorkspaceAlone) {
   ASSERT_EQ(spec.volumes.size(), 3U);
   EXPECT_EQ(spec.volumes[0].source, "slipway-j1-builds");
   EXPECT_TRUE(spec.volumes[1].read_only && spec.volumes[2].read_only);
+  for (const auto& [target, options] : spec.tmpfs) {
+    EXPECT_TRUE(target == "/usr/local" || target == "/usr/src") << target;
+    EXPECT_TRUE(options.starts_with("ro,")) << options;
+  }
+}
+
+constexpr const char* kMap = "         0     231072      65536\n";
+
+struct Asking {
+  const char* name;
+  broker::Peer peer;
+  const char* image_user;
+  const char* user; ///< null: refused
+};
+
+class FetchUser : public testing::TestWithParam<Asking> {};
+
+TEST_P(FetchUser, HasNoMoreThanWhoAsks) {
+  const auto& asked = GetParam();
+  const auto user = fetch_user(asked.peer, kMap, kMap, asked.image_user);
+  ASSERT_EQ(user.ok(), asked.user != nullptr);
+  if (asked.user != nullptr)
+    EXPECT_EQ(*user, asked.user);
+  else
+    EXPECT_EQ(user.error().kind, ErrorKind::denied);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, FetchUser,
+    testing::Values(Asking{"AUserOfTheJob", {232072, 231077}, "", "1000:5"},
+                    Asking{"AUserWhereTheImageHasAnother", {232072, 232072}, "7", "1000:1000"},
+                    Asking{"RootOfAJobOfRoot", {231072, 231072}, "", "0:0"},
+                    Asking{"RootByName", {231072, 231072}, "root:root", "0:0"},
+                    Asking{"InitForAnybodyOfAJobOfAUser", {231072, 231072}, "1000", "1000:65534"},
+                    Asking{"InitAndAGroup", {231072, 231072}, "1000:20", "1000:20"},
+                    Asking{"InitAndAGroupsName", {231072, 231072}, "1000:app", "1000:65534"},
+                    Asking{"InitAndAUsersName", {231072, 231072}, "app", nullptr},
+                    Asking{"RootOfTheHost", {0, 0}, "", nullptr},
+                    Asking{"TheServiceUser", {999, 999}, "", nullptr},
+                    Asking{"AnotherSlot", {231072 + 65536, 231072}, "", nullptr},
+                    Asking{"AGroupOfTheHost", {232072, 0}, "", nullptr}),
+    [](const auto& tested) { return std::string{tested.param.name}; });
+
+/// A sandbox whose fetcher prints this and ends so.
+sandbox::ScriptRunner prints(const std::string& out, int exit_code, const std::string& err = "") {
+  return [=](const engine_api::ScriptRequest&, const sandbox::ScriptIo& io) {
+    io.out(out);
+    io.err(err);
+    sandbox::ScriptResult result;
+    result.ending.exit_code = exit_code;
+    return Result<sandbox::ScriptResult>{result};
+  };
+}
+
+using Tar = std::function<Result<std::size_t>(char*, std::size_t)>;
+
+Result<std::string> whole(const Tar& tar) {
+  std::string all;
+  std::vector<char> part(4096);
+  for (;;) {
+    const auto got = tar(part.data(), part.size());
+    if (!got) return got.error();
+    if (*got == 0) return all;
+    all.append(part.data(), *got);
+  }
+}
+
+TEST(RemoteContext, IsWholeWhereTheProgramSucceeded) {
+  const std::string text(200000, 'x');
+  Result<std::string> read{std::string{}};
+  const auto taken = take_context(
+      prints(text, 0), {}, "", [&](const Tar& tar, const std::string&) { read = whole(tar); }, {});
+
+  ASSERT_TRUE(taken) << taken.error().text();
+  ASSERT_TRUE(read) << read.error().text();
+  EXPECT_EQ(*read, text);
+}
+
+TEST(RemoteContext, IsNoneWhereTheProgramFailedInItsMidst) {
+  Result<std::string> read{std::string{}};
+  const auto taken =
+      take_context(prints(std::string(200000, 'x'), 1, "the disk is full\n"), {}, "",
+                   [&](const Tar& tar, const std::string&) { read = whole(tar); }, {});
+
+  EXPECT_TRUE(taken) << "the build has said it";
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().kind, ErrorKind::bad_input);
+  EXPECT_NE(read.error().what.find("did not come whole"), std::string::npos);
+}
+
+TEST(RemoteContext, EndsTheProgramWhoseReaderHasGone) {
+  bool was_ended = false;
+  const auto runner = [&](const engine_api::ScriptRequest&, const sandbox::ScriptIo& io) {
+    io.out("a beginning");
+    pollfd stop{io.stop_fd, POLLIN, 0};
+    was_ended = ::poll(&stop, 1, 30000) == 1;
+    sandbox::ScriptResult result;
+    result.stopped = was_ended;
+    return Result<sandbox::ScriptResult>{result};
+  };
+  const auto taken = take_context(
+      runner, {}, "", [](const Tar&, const std::string&) {}, [] { return false; });
+
+  EXPECT_TRUE(taken);
+  EXPECT_TRUE(was_ended);
+}
+
+TEST(RemoteContext, SaysWhyNothingCame) {
+  const auto why = [](int code, const std::string& words) {
+    return take_context(prints("", code, words), {}, "", [](const Tar&, const std::string&) {}, {});
+  };
+  EXPECT_EQ(why(1, "not found\n").error().what, "not found");
+  EXPECT_EQ(why(1, "").error().kind, ErrorKind::bad_input);
+  EXPECT_EQ(why(3, "the runner's host has no git\n").error().kind, ErrorKind::misconfigured);
+  EXPECT_NE(why(0, "").error().what.find("empty"), std::string::npos);
 }
 
 class FetchRequest : public testing::Test {
@@ -52,7 +168,6 @@ protected:
     order_.arguments = {"fetch", "$(id)"};
     order_.env = {{"PATH", "/builds/bin"}, {"HOME", "/builds/h"}};
     order_.folder = "/builds/a";
-    order_.user = "1000:1000";
   }
   ~FetchRequest() override { fs::remove_all(dir_); }
 
@@ -65,7 +180,6 @@ TEST_F(FetchRequest, IsAListOfWordsForTheHostsProgramAndTheJobsUser) {
 
   ASSERT_TRUE(request) << request.error().text();
   EXPECT_EQ(request->argv, (std::vector<std::string>{dir_ + "/git", "fetch", "$(id)"}));
-  EXPECT_EQ(request->user, "1000:1000");
   EXPECT_EQ(request->cwd, "/builds/a");
   EXPECT_EQ(request->env, (std::vector<std::pair<std::string, std::string>>{
                               {"HOME", "/builds/h"}, {"PATH", "/usr/bin:/bin"}}));
