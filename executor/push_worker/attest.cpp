@@ -5,6 +5,7 @@
 #include "executor/push_worker/programs.hpp"
 #include "executor/signing/statement.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace slipway::push_worker {
@@ -25,16 +26,22 @@ Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest
 Result<std::vector<registry::Attachment>>
 attest(const oci::Digest& subject, const credentials::PushPermit& permit,
        const engine_api::SigningOrder& order, const oci::Layout& layout, signing::Signer& signer) {
-  if (subject != permit.digest()) {
-    return Error{ErrorKind::denied,
-                 "no permit to sign " + subject.str() + ": it is for " + permit.digest().str(),
-                 "",
-                 {}};
+  const bool is_root = subject == permit.digest();
+  if (!is_root) {
+    auto tree = oci::read_tree(layout, permit.digest());
+    if (!tree) return std::move(tree).error().in("reading what is signed");
+    if (std::none_of(tree->images.begin(), tree->images.end(),
+                     [&](const auto& image) { return image.descriptor.digest == subject; })) {
+      return Error{ErrorKind::denied,
+                   "no permit to sign " + subject.str() + ": it is for " + permit.digest().str(),
+                   "",
+                   {}};
+    }
   }
   std::vector<std::pair<const char*, std::string>> predicates;
   if (order.as_bundle) predicates.emplace_back(signing::kSignaturePredicate, "{}");
-  predicates.emplace_back(signing::kProvenancePredicate, order.provenance);
-  if (!order.sbom_digest.empty()) {
+  if (is_root) predicates.emplace_back(signing::kProvenancePredicate, order.provenance);
+  if (is_root && !order.sbom_digest.empty()) {
     auto digest = oci::Digest::parse(order.sbom_digest);
     if (!digest) return std::move(digest).error().in("reading the SBOM");
     auto sbom = layout.read_blob(*digest, signing::kMaxSbomBytes);
@@ -47,7 +54,7 @@ attest(const oci::Digest& subject, const credentials::PushPermit& permit,
     attachment.artifact_type = signing::kSimpleSigningType;
     // Docker Hub's references do not say the name of its API.
     const auto host = permit.host() == "registry-1.docker.io" ? "index.docker.io" : permit.host();
-    attachment.bytes = signing::simple_payload(host + "/" + permit.repository(), permit.digest());
+    attachment.bytes = signing::simple_payload(host + "/" + permit.repository(), subject);
     auto signature = signer.sign(attachment.bytes);
     if (!signature) return std::move(signature).error();
     attachment.annotations = {{signing::kSimpleSignature, base64(*signature)},
@@ -64,7 +71,7 @@ attest(const oci::Digest& subject, const credentials::PushPermit& permit,
     attachments.push_back(std::move(attachment));
   }
   for (const auto& [type, predicate] : predicates) {
-    auto statement = signing::statement(permit.digest(), type, predicate);
+    auto statement = signing::statement(subject, type, predicate);
     if (!statement) return std::move(statement).error();
     auto bundle = signing::bundle(*statement, signer);
     if (!bundle) return std::move(bundle).error();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is attached to a pushed image before it gets a tag: a signature and the provenance, both
-// over the digest that the permit is for.
+// over the digest that the permit is for, and a signature over each image of an index.
 #pragma once
 
 #include "executor/credentials/permit.hpp"
@@ -19,8 +19,10 @@ namespace slipway::push_worker {
 Result<std::unique_ptr<signing::Signer>> signer_of(const engine_api::PushRequest& request,
                                                    process::ProcessRunner& runner);
 
-/// Signs for the permit's digest and no other; `layout` holds the ordered SBOM. Errors: denied
-/// (another digest); bad_input, not_found (no such SBOM); those of signing.
+/// Signs for the permit's digest, and each image that it lists, and no other. Of such an image
+/// there is a signature alone: provenance and SBOM are of the whole. `layout` holds it and the
+/// ordered SBOM. Errors: denied (another digest); bad_input, not_found (no such SBOM); those of
+/// signing.
 Result<std::vector<registry::Attachment>>
 attest(const oci::Digest& subject, const credentials::PushPermit& permit,
        const engine_api::SigningOrder& order, const oci::Layout& layout, signing::Signer& signer);

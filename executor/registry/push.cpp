@@ -390,13 +390,24 @@ Result<PushOutcome> Registry::push(const oci::Layout& layout, const credentials:
   auto confirmed = confirm(root);
   if (!confirmed) return std::move(confirmed).error();
   if (before_tags) {
-    auto attachments = before_tags(root);
-    if (!attachments) return std::move(attachments).error().in("signing " + root.str());
-    const oci::Descriptor subject{tree->root_media_type, root, tree->root_size, {}, {}, "", false};
-    for (const auto& attachment : *attachments) {
-      auto status = attach(attachment, subject);
-      if (!status) return std::move(status).error().in("attaching a signature to " + root.str());
-      ++outcome.attached;
+    std::vector<oci::Descriptor> subjects;
+    for (const auto& image : tree->images) {
+      const auto& one = image.descriptor;
+      if (one.digest == root || image.is_attestation) continue;
+      const bool again = std::any_of(subjects.begin(), subjects.end(),
+                                     [&](const auto& s) { return s.digest == one.digest; });
+      if (!again) subjects.push_back({one.media_type, one.digest, one.size, {}, {}, "", false});
+    }
+    subjects.push_back({tree->root_media_type, root, tree->root_size, {}, {}, "", false});
+    for (const auto& subject : subjects) {
+      auto attachments = before_tags(subject.digest);
+      if (!attachments) return std::move(attachments).error().in("signing " + subject.digest.str());
+      for (const auto& attachment : *attachments) {
+        auto status = attach(attachment, subject);
+        if (!status)
+          return std::move(status).error().in("attaching a signature to " + subject.digest.str());
+        ++outcome.attached;
+      }
     }
   }
   for (const auto& tag : tags) {

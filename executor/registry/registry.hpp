@@ -60,7 +60,8 @@ struct Attachment {
   /// does as well. Then nothing is written, for a registry may keep tags from being written twice.
   std::function<bool(const std::map<std::string, std::string>& annotations)> serves = {};
 };
-/// Makes what is to be there before the image gets a tag.
+/// Makes what is to be there before the image gets a tag: of each image of an index, then of what
+/// is tagged.
 using BeforeTags = std::function<Result<std::vector<Attachment>>(const oci::Digest& subject)>;
 
 struct PullTarget {

@@ -435,6 +435,16 @@ Result<ContainerFacts> Podman::create(const SandboxSpec& spec) {
   return facts;
 }
 
+namespace {
+
+/// False where the process runs without a filter of system calls; one that has ended has no need.
+bool has_filter(std::int64_t pid) {
+  const auto status = read_file("/proc/" + std::to_string(pid) + "/status", 64UL << 10);
+  return !status || status->find("\nSeccomp:\t0") == std::string::npos;
+}
+
+} // namespace
+
 Result<ContainerFacts> Podman::start(const SandboxSpec& given) {
   SandboxSpec spec = given;
   std::optional<Handover> handover;
@@ -464,6 +474,12 @@ Result<ContainerFacts> Podman::start(const SandboxSpec& given) {
   }
   auto facts = inspect(made->id);
   if (!facts) return give_up(std::move(facts).error());
+  // A Podman without libseccomp takes a profile and forgets it.
+  if (!spec.seccomp_profile.empty() && !has_filter(facts->host_pid))
+    return give_up({ErrorKind::misconfigured,
+                    spec.name + " runs without its filter of system calls",
+                    "install a Podman and a crun with seccomp, as Debian's are",
+                    {}});
   if (handover) {
     if (auto handed = handover->give(spec.script_listener, facts->host_pid); !handed)
       return give_up(std::move(handed).error().in("starting " + spec.name));

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <linux/netlink.h>
 #include <sched.h>
 #include <sys/socket.h>
 
@@ -51,14 +52,14 @@ constexpr std::string_view kAlways =
     "newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc "
     "pkey_free pkey_mprotect poll ppoll ppoll_time64 prctl pread64 preadv preadv2 prlimit64 "
     "process_mrelease process_vm_readv process_vm_writev pselect6 pselect6_time64 ptrace "
-    "pwrite64 pwritev pwritev2 read readahead readdir readlink readlinkat readv recvfrom "
+    "pwrite64 pwritev pwritev2 read readahead readdir readlink readlinkat readv recv recvfrom "
     "recvmmsg recvmmsg_time64 recvmsg remap_file_pages removexattr removexattrat rename "
     "renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask "
     "rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 "
     "rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity "
     "sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval "
     "sched_rr_get_interval_time64 sched_setaffinity sched_setattr sched_setparam "
-    "sched_setscheduler sched_yield seccomp select semctl semget semop semtimedop "
+    "sched_setscheduler sched_yield seccomp select send semctl semget semop semtimedop "
     "semtimedop_time64 sendfile sendfile64 sendmmsg sendmsg sendto set_robust_list "
     "set_thread_area set_tid_address setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 "
     "setgroups setgroups32 setitimer setpgid setpriority setregid setregid32 setresgid "
@@ -104,8 +105,9 @@ constexpr std::string_view kOfTheHost =
 /// Keys are in a user namespace as one: containers of an engine, steps of a builder would share
 /// them. runc itself makes each container a session keyring with keyctl, so its sandbox has that.
 constexpr std::string_view kKeys = "add_key request_key";
-/// What no program of today uses. 32-bit programs of glibc make their sockets by socketcall, whose
-/// arguments no filter can read: libseccomp allows it of itself where socket(2) is.
+/// What no program of today uses. 32-bit programs of glibc make and use their sockets by
+/// socketcall: libseccomp allows each of its kinds where the call of that name is (`send` and
+/// `recv` have no other form), and sees no arguments of theirs.
 constexpr std::string_view kOld =
     "_sysctl afs_syscall bdflush break epoll_ctl_old epoll_wait_old ftime get_kernel_syms getpmsg "
     "gtty idle lock migrate_pages move_pages mpx nice oldfstat oldlstat oldolduname oldstat "
@@ -115,6 +117,13 @@ constexpr std::string_view kOld =
 /// What a capability gives a container, and no builder needs: to look at the host's kernel log, to
 /// end its own PID namespace, to hang up a terminal.
 constexpr std::string_view kNotForBuilders = "reboot syslog vhangup";
+
+/// Of those, a builder's root has no use for raw frames; and of netlink for routes, a look at
+/// sockets, audit's users, the kernel's events and the generic family, but none for nftables and
+/// IPsec.
+constexpr std::array<int, 3> kBuildersFamilies{AF_UNIX, AF_INET, AF_INET6};
+constexpr std::array<int, 5> kBuildersNetlink{NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_AUDIT,
+                                              NETLINK_KOBJECT_UEVENT, NETLINK_GENERIC};
 
 /// Others carry what no container needs, and errors of the kernel's that reached beyond namespaces.
 /// libpcap wants the kernel's own word on Bluetooth, which is none outside of the first namespace.
@@ -167,6 +176,24 @@ std::string profile_text(const char* otherwise, json rules, std::optional<int> e
       {"defaultAction", otherwise}, {"archMap", architectures()}, {"syscalls", std::move(rules)}};
   if (error) profile["defaultErrnoRet"] = *error;
   return profile.dump(1) + "\n";
+}
+
+/// The third argument is that, too.
+json with_protocol(json arguments, int protocol) {
+  arguments.push_back(
+      {{"index", 2}, {"value", kInt}, {"valueTwo", protocol}, {"op", "SCMP_CMP_MASKED_EQ"}});
+  return arguments;
+}
+
+void allow_builders_sockets(json& rules) {
+  for (const int family : kBuildersFamilies) {
+    rules.push_back(allow({"socket"}));
+    rules.back()["args"] = masked(kInt, static_cast<std::uint64_t>(family));
+  }
+  for (const int protocol : kBuildersNetlink) {
+    rules.push_back(allow({"socket"}));
+    rules.back()["args"] = with_protocol(masked(kInt, AF_NETLINK), protocol);
+  }
 }
 
 /// Sockets of the families that programs use.
@@ -233,9 +260,14 @@ std::string builder_seccomp(StepsBy steps) {
   add("clone clone3 keyctl personality");
 
   auto rules = json::array({allow(std::move(allowed))});
-  allow_sockets(rules);
+  allow_builders_sockets(rules);
   auto named = refused;
   named.erase("socketcall"); // else 32-bit programs of glibc have no socket at all
+  // As from a kernel without keys: runc and PAM then go on.
+  std::vector<std::string> keys;
+  for (const char* call : {"add_key", "keyctl", "request_key"})
+    if (named.erase(call) != 0) keys.emplace_back(call);
+  rules.push_back(refuse(std::move(keys), ENOSYS));
   rules.push_back(refuse({named.begin(), named.end()}, EPERM));
   // A call that is newer than this: C libraries then take an older one.
   return profile_text("SCMP_ACT_ERRNO", std::move(rules), ENOSYS);

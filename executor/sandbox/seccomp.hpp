@@ -2,8 +2,8 @@
 // Which system calls sandboxes that hold root of a user namespace may make; the others have
 // Podman's own filter.
 //   - A builder's is around the builder and all its steps: the calls that programs and builders
-//     use, by name. What it refuses by name gives EPERM; what is not named there, so also what a
-//     newer kernel has, gives ENOSYS.
+//     use, by name. What it refuses by name gives EPERM, but for the kernel's keys; what is not
+//     named there, so also what a newer kernel has, gives ENOSYS.
 //   - An engine's is around the daemon and all that it starts, privileged containers and those
 //     with seccomp=unconfined too. It refuses, by name, what no container needs and most of what
 //     the sandbox of a job may not do either: a job's containers may be anything.

@@ -202,16 +202,9 @@ public:
       if (!time) return trouble("invalid value for \"" + key + "\": " + time.error().what);
       add(key + "=" + *time);
     }
-    if (line_.last("stream") == "false" && line_.last("until").empty()) {
-      // In nanoseconds: this second has events, too.
-      const auto now = std::chrono::system_clock::now().time_since_epoch();
-      const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
-      std::array<char, 48> text{};
-      (void)std::snprintf(text.data(), text.size(), "until=%lld.%09lld",
-                          static_cast<long long>(seconds.count()),
-                          static_cast<long long>(std::chrono::nanoseconds{now - seconds}.count()));
-      add(text.data());
-    }
+    // This second has events, too.
+    if (line_.last("stream") == "false" && line_.last("until").empty())
+      add("until=" + std::to_string(world_.now) + ".999999999");
     add(filter_query(line_));
 
     Answer refused;

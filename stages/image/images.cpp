@@ -970,7 +970,9 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
            (answer->attached == 0
                 ? std::string{}
                 : std::string{"\n  signed   before it was tagged: signature, provenance"} +
-                      (with_sbom ? ", SBOM" : "")) +
+                      (with_sbom ? ", SBOM" : "") +
+                      (oci::is_index_type(answer->media_type) ? "; a signature of each image"
+                                                              : "")) +
            "\n  token    " +
            (answer->token_seconds == 0
                 ? std::string{"none needed"}

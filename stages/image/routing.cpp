@@ -126,15 +126,14 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
   std::string because = decision.is_first ? "" : decision.because;
   backends::BuildJob job = building.job;
   const auto end = Steady::now() + job.deadline;
-  std::optional<std::string> busy; // the first that was; "" once it was gone back to
   for (std::size_t at = 0;; ++at) {
     const auto& descriptor = descriptor_of(building, names[at]);
     if (!because.empty())
       building.job.progress("slipway: built by " + descriptor.name + " " + descriptor.version +
                             ": " + because + "\n");
-    bool is_last = at + 1 == names.size();
+    const bool is_last = at + 1 == names.size();
     auto tried = attempt(building, names[at], job, into);
-    if (is_last) wait_while_busy(building, names[at], job, end, into, tried);
+    wait_while_busy(building, names[at], job, end, into, tried);
     if (tried.built) {
       auto tree = keeps_declarations(into, tried.built->manifest, building.file, building.scopes,
                                      descriptor.name + " " + descriptor.version);
@@ -142,17 +141,9 @@ Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into) {
       return BuiltBy{*std::move(tried.built), *std::move(tree), descriptor.name, descriptor.version,
                      because};
     }
-    if (!is_last && tried.is_busy && !busy) busy = names[at];
     const auto& error = tried.built.error();
     job.deadline = std::chrono::duration_cast<std::chrono::milliseconds>(end - Steady::now());
-    if (is_last && !tried.began && busy && !busy->empty()) {
-      // Nobody else can: it is worth waiting for after all.
-      names.push_back(std::exchange(*busy, ""));
-      is_last = false;
-    }
-    // What one that took over cannot build the busy one may: it was chosen for this.
-    const bool is_its_own = at > 0 && error.kind == ErrorKind::bad_input && busy;
-    if (tried.began || is_last || (is_the_jobs_fault(error.kind) && !is_its_own) ||
+    if (tried.began || tried.is_busy || is_last || is_the_jobs_fault(error.kind) ||
         building.job.cancelled() || job.deadline <= std::chrono::milliseconds{0})
       return std::move(tried.built).error();
     because = descriptor.name + " could not begin (" + error.text() + ")";

@@ -94,9 +94,9 @@ struct Building {
 
 /// Builds with the chosen backend. Where it could not begin, for a reason that is not the job's,
 /// the next capable one that policy allows takes over, in the time that is left, and the job is
-/// told so. The last one is waited for where it is busy, in that time; where it cannot begin
-/// either, the first that was busy: so too where those that took over refuse the build. Errors:
-/// those of the backend that was tried last, of keeps_declarations and of Building::note_fallback.
+/// told so. One that is busy is waited for, in that time: how much else is built at the moment
+/// does not change what builds. Errors: those of the backend that was tried last, of
+/// keeps_declarations and of Building::note_fallback.
 Result<BuiltBy> build_by_decision(const Building& building, oci::Layout& into);
 
 } // namespace slipway::image

@@ -322,6 +322,27 @@ docker push $world_registry/app/simple:2"
     expect_eq "$(env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/app/simple:${digest/:/-}.sig" |
         jq '.layers | length')" 2 "signatures: one of each key"
 
+    # Of an index, whoever takes the image of one platform by its digest finds that signed, in both forms.
+    run_script 2810 "for one in amd64 386; do docker build -q --platform linux/\$one --build-arg N=\$one -t $world_registry/app/listed:\$one - <<END || exit 77
+FROM $tiny
+ARG N
+LABEL n=\$one
+END
+done
+docker push -q $world_registry/app/listed:386 || exit 78
+docker manifest create $world_registry/app/list:1 $world_registry/app/listed:amd64 $world_registry/app/listed:386 && docker manifest push $world_registry/app/list:1"
+    expect_eq "$STATE" success
+    expect_contains "$TRACE" "SBOM; a signature of each image"
+    env_skopeo inspect --raw --creds slipway:only-slipway-knows-this "docker://$world_registry/app/list:1" | jq -r '.manifests[].digest' >children
+    expect_eq "$(wc -l <children)" 2
+    while read -r digest; do
+        simple "$world_dir/etc/signing.pub" "app/list@$digest" >/dev/null
+        verify verify "$world_dir/etc/signing.pub" "app/list@$digest" >/dev/null
+        ! simple "$world_dir/etc/other.pub" "app/list@$digest" || fail "another key's signature is found"
+        refuses "none of the attestations matched" verify-attestation "$world_dir/etc/signing.pub" "app/list@$digest" --type slsaprovenance1
+    done <children
+    verify verify-attestation "$world_dir/etc/signing.pub" app/list:1 --type slsaprovenance1 >/dev/null
+
     # The control: without the word in formats there is none.
     signed_by "key_file = \"$world_dir/etc/signing.key\""
     run_script 2809 "$(build_script 2809)

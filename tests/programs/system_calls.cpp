@@ -4,6 +4,7 @@
 // that it runs in an image with nothing in it.
 #include <linux/io_uring.h>
 #include <linux/keyctl.h>
+#include <linux/netlink.h>
 #include <linux/perf_event.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -105,6 +106,46 @@ bool socket_netlink() {
 bool socket_unix() {
   return ::socket(AF_UNIX, SOCK_STREAM, 0) >= 0;
 }
+/// socketcall(2) of a 32-bit program, with its arguments below 4 GiB; true where the kernel has no
+/// such calls.
+bool old_send_and_receive() {
+#ifdef __x86_64__
+  (void)::signal(SIGSEGV, [](int) { ::_exit(0); });
+  constexpr int kSocketcall = 102;
+  constexpr int kSend = 9;
+  constexpr int kReceive = 10;
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) return false;
+  void* const low =
+      ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+  if (low == MAP_FAILED) return false;
+  auto* const words = static_cast<std::uint32_t*>(low);
+  const auto text = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(words + 8));
+  const auto ask = [&](int kind, int fd) {
+    words[0] = static_cast<std::uint32_t>(fd);
+    words[1] = text;
+    words[2] = 4;
+    words[3] = 0;
+    long answer = 0;
+    asm volatile("int $0x80"
+                 : "=a"(answer)
+                 : "a"(kSocketcall), "b"(kind), "c"(words)
+                 : "memory", "r8", "r9", "r10", "r11");
+    const int said = static_cast<int>(answer);
+    if (said < 0) errno = -said;
+    return said == 4;
+  };
+  return ask(kSend, ends[0]) && ask(kReceive, ends[1]);
+#else
+  return true;
+#endif
+}
+bool socket_nftables() {
+  return ::socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER) >= 0;
+}
+bool socket_packet() {
+  return ::unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 && ::socket(AF_PACKET, SOCK_RAW, 0) >= 0;
+}
 bool personality_asked() {
   return ::syscall(SYS_personality, 0xffffffffUL) >= 0;
 }
@@ -144,6 +185,9 @@ constexpr Deed kDeeds[] = {
     {"socket_inet6", socket_inet6},
     {"socket_netlink", socket_netlink},
     {"socket_unix", socket_unix},
+    {"socket_nftables", socket_nftables},
+    {"socket_packet", socket_packet},
+    {"old_send_and_receive", old_send_and_receive},
     {"personality_asked", personality_asked},
     {"trace_me", trace_me},
     {"memfd", memfd},

@@ -352,6 +352,43 @@ TEST_F(Worker, SignsNoOtherDigestThanThePermits) {
   EXPECT_TRUE(registry_.blobs.empty());
 }
 
+TEST_F(Worker, SignsEachImageOfAnIndexBeforeTheIndexAndNoOther) {
+  const auto amd64 = fakes::write_image(layout_, {100}, 48);
+  const auto arm64 = fakes::write_image(layout_, {100}, 49);
+  const auto root = fakes::write_index_of(layout_, amd64, arm64);
+  auto request = push_of(root);
+  request.signing = order_in(dir_.path(), runner_);
+  request.signing->as_simple = true;
+  const auto order = *request.signing;
+  const auto permit = *credentials::PushPermit::from(request, clock_);
+  const auto signer = *signer_of(request, runner_);
+
+  const auto answer = serve(std::move(request));
+
+  ASSERT_TRUE(answer.ok) << answer.what;
+  EXPECT_EQ(answer.attached, 7U) << "two of each image, three of the index";
+  std::vector<std::string> lists;
+  for (const auto& one : registry_.seen) {
+    const auto at = one.url.find("/manifests/sha256-");
+    if (one.method == "PUT" && at != std::string::npos && !one.url.ends_with(".sig"))
+      lists.push_back(one.url.substr(at + 11));
+  }
+  ASSERT_FALSE(lists.empty());
+  EXPECT_EQ(lists.front(), "sha256-" + amd64.hex());
+  EXPECT_EQ(lists.back(), "sha256-" + root.hex());
+  for (const auto& one : {amd64, arm64}) {
+    const auto list = std::get<oci::Index>(
+        *oci::parse_manifest(registry_.manifests["grp/app:sha256-" + one.hex()].second));
+    EXPECT_EQ(list.manifests.size(), 1U);
+    const auto made = attest(one, permit, order, layout_, *signer);
+    ASSERT_TRUE(made) << made.error().text();
+    EXPECT_NE(made->at(0).bytes.find(one.str()), std::string::npos) << made->at(0).bytes;
+  }
+  // An image that the index does not list has none.
+  const auto other = fakes::write_image(layout_, {100}, 50);
+  EXPECT_EQ(attest(other, permit, order, layout_, *signer).error().kind, ErrorKind::denied);
+}
+
 TEST_F(Worker, ASimpleSignatureNamesDockerHubAsReferencesDo) {
   const auto root = fakes::write_image(layout_, {100}, 47);
   auto request = push_of(root);

@@ -135,80 +135,30 @@ TEST_F(RoutingTest, OneThatIsBusyIsWaitedForAndTheJobIsToldOnce) {
   EXPECT_EQ(asked_.size(), 3U);
 }
 
-TEST_F(RoutingTest, OneThatIsBusyIsNotWaitedForWhereAnotherCanBuild) {
+TEST_F(RoutingTest, OneThatIsBusyIsWaitedForThoughAnotherCouldBuild) {
   add("buildkit", {kAll, {}, true, 1});
   add("buildah", {});
 
   const auto built = build();
 
   ASSERT_TRUE(built) << built.error().text();
-  EXPECT_EQ(built->backend, "buildah");
-  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah"}));
-}
-
-TEST_F(RoutingTest, OneThatIsBusyIsWaitedForWhereTheOthersCannotBegin) {
-  add("buildkit", {kAll, {}, true, 3});
-  add("buildah", {kAll, gone(), false});
-
-  const auto built = build();
-
-  ASSERT_TRUE(built) << built.error().text();
   EXPECT_EQ(built->backend, "buildkit");
-  EXPECT_EQ(asked_,
-            (std::vector<std::string>{"buildkit", "buildah", "buildkit", "buildkit", "buildkit"}));
-  EXPECT_EQ(noted_, "buildkit > buildah: all 4 builders are in use\n"
-                    "buildah > buildkit: the daemon does not answer\n");
+  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildkit"}));
+  EXPECT_EQ(noted_, "");
 }
 
-TEST_F(RoutingTest, OneThatWasBusyIsGoneBackToOnce) {
+TEST_F(RoutingTest, OneThatCannotBeginOnceItIsFreeIsTakenOver) {
   add("buildkit", {kAll, gone(), false, 1});
-  add("buildah", {kAll, gone(), false});
+  add("buildah", {});
 
-  EXPECT_EQ(build().error().what, "the daemon does not answer");
-  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "buildkit"}));
-}
-
-TEST_F(RoutingTest, WhatOneThatTookOverRefusesGoesBackToTheBusyOne) {
-  add("buildkit", {kAll, {}, true, 1});
-  add("buildah", {kAll, Error{ErrorKind::bad_input, "does not know it", "", {}}, false});
-
-  const auto built = build();
-
-  ASSERT_TRUE(built) << built.error().text();
-  EXPECT_EQ(built->backend, "buildkit");
-  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "buildkit"}));
-  EXPECT_EQ(noted_, "buildkit > buildah: all 4 builders are in use\n"
-                    "buildah > buildkit: does not know it\n");
-}
-
-TEST_F(RoutingTest, WhatOneThatTookOverRefusesIsAskedOfTheNextOne) {
-  add("buildkit", {kAll, {}, true, 1});
-  add("buildah", {kAll, Error{ErrorKind::bad_input, "does not know it", "", {}}, false});
-  add("podman", {});
-
-  EXPECT_EQ(build()->backend, "podman");
-  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "podman"}));
-}
-
-TEST_F(RoutingTest, AStepThatOneThatTookOverRanIsNotRunAgain) {
-  add("buildkit", {kAll, {}, true, 1});
-  add("buildah", {kAll, Error{ErrorKind::bad_input, "no such stage", "", {}}, true});
-
-  EXPECT_EQ(build().error().what, "no such stage");
-  EXPECT_EQ(asked_.size(), 2U);
-}
-
-TEST_F(RoutingTest, WhatTheBusyOneSaysOfTheJobIsTheLastWord) {
-  const Error refused{ErrorKind::bad_input, "no such file", "", {}};
-  add("buildkit", {kAll, refused, false, 1});
-  add("buildah", {kAll, refused, false});
-
-  EXPECT_EQ(build().error().what, "no such file");
-  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildah", "buildkit"}));
+  EXPECT_EQ(build()->backend, "buildah");
+  EXPECT_EQ(asked_, (std::vector<std::string>{"buildkit", "buildkit", "buildah"}));
+  EXPECT_EQ(noted_, "buildkit > buildah: the daemon does not answer\n");
 }
 
 TEST_F(RoutingTest, WaitingEndsWithTheBuildsTimeAndWithItsCancelling) {
   add("buildkit", {kAll, {}, true, 1000});
+  add("buildah", {});
   job_.deadline = std::chrono::milliseconds{1};
 
   EXPECT_EQ(build().error().what, "all 4 builders are in use");
