@@ -68,11 +68,17 @@ Status print_context(const Surroundings& world) {
   if (!build.wrong_address.empty()) return Error{ErrorKind::bad_input, build.wrong_address, "", {}};
   if (!build.remote)
     return Error{ErrorKind::bad_input,
-                 "the remote context is no address of a repository (https, http, ssh, git), nor of "
-                 "a file by https or http",
+                 "the remote context is no address of a repository (https, http, git), nor of a "
+                 "file by https or http",
                  "",
                  {}};
   const bool is_web = std::holds_alternative<WebSource>(*build.remote);
+  const auto* const repository = std::get_if<GitSource>(&*build.remote);
+  if (repository != nullptr && repository->server.empty() && !repository->url.starts_with("git://"))
+    return Error{ErrorKind::bad_input,
+                 "the API's remote= has no key for ssh: use `docker build` in the job",
+                 "",
+                 {}};
   const auto* const program = is_web ? "curl" : "git";
   if (::access((std::string{"/usr/bin/"} + program).c_str(), X_OK) != 0)
     return Error{ErrorKind::misconfigured,

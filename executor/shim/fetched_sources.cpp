@@ -344,7 +344,8 @@ private:
   std::vector<std::pair<std::string, std::string>> env_;
 };
 
-std::vector<std::string> by_curl(const std::string& curl, const std::string& url) {
+/// The address is for the caller to add.
+std::vector<std::string> by_curl(const std::string& curl) {
   return {curl,
           "--silent",
           "--show-error",
@@ -361,15 +362,23 @@ std::vector<std::string> by_curl(const std::string& curl, const std::string& url
           "--connect-timeout",
           "60",
           "--output",
-          "-",
-          "--",
-          url};
+          "-"};
 }
 
-/// The image's own program that downloads, and its words. Errors: not_found (with what the image
-/// has not got).
+/// A file of curl's settings with this address. Source: curl(1), --config.
+std::string settings_for_curl(const std::string& url) {
+  std::string quoted;
+  for (const char c : url) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return "url = \"" + quoted + "\"\n";
+}
+
+/// The image's own program that downloads, and its words, to which curl's address is to be added.
+/// Errors: not_found (with what the image has not got).
 Result<std::vector<std::string>> downloader(const std::string& url, const Environment& env) {
-  if (const auto curl = program("curl", env); !curl.empty()) return by_curl(curl, url);
+  if (const auto curl = program("curl", env); !curl.empty()) return by_curl(curl);
   const auto wget = program("wget", env);
   if (wget.empty()) return Error{ErrorKind::not_found, "neither curl nor wget", "", {}};
   if (!is_busybox(wget))
@@ -443,6 +452,20 @@ bool take_keep_git_dir(Build& build) {
   return keeps;
 }
 
+/// Whether any of what slipway lends may be needed.
+bool lacks_programs(const Environment& env) {
+  constexpr std::array kLent{"git", "curl", "gzip", "bzip2", "xz", "zstd"};
+  return std::any_of(kLent.begin(), kLent.end(),
+                     [&](const char* name) { return program(name, env).empty(); });
+}
+
+/// Where others may write without the sticky bit, they put their own folder in another's place.
+bool is_kept_from_others(const std::string& folder) {
+  struct stat info {};
+  return ::stat(folder.c_str(), &info) == 0 &&
+         ((info.st_mode & S_IWOTH) == 0 || (info.st_mode & S_ISVTX) != 0);
+}
+
 /// `lacking`: what the image has not got; `why`: why it is not lent.
 Error not_lent(const std::string& lacking, const std::string& why, const std::string& instead) {
   return Error{ErrorKind::not_found, "this image has " + lacking + ", and " + why, instead, {}};
@@ -465,13 +488,14 @@ FetchedSources::~FetchedSources() {
   fs::remove_all(folder_, cause); // where there was no remover, or it did not come to its end
 }
 
-Status FetchedSources::make_folder(bool for_lent) {
+Status FetchedSources::make_folder() {
   if (!folder_.empty()) return {};
   std::error_code cause;
   std::vector<fs::path> places{world_.workspaces.begin(), world_.workspaces.end()};
   // The runner's own folder beside the project's, where a user who is not root may write.
   const auto project = world_.environment.find("CI_PROJECT_DIR");
-  if (for_lent && project != world_.environment.end() && is_in_workspace(project->second, world_))
+  if (lacks_programs(world_.environment) && project != world_.environment.end() &&
+      is_in_workspace(project->second, world_) && is_kept_from_others(project->second + ".tmp"))
     places.emplace_back(project->second + ".tmp");
   if (auto temporary = fs::temp_directory_path(cause); !cause) places.push_back(temporary);
   int failed = ENOENT;
@@ -509,10 +533,11 @@ Result<fs::path> FetchedSources::new_place(const std::string& name) {
 Result<Environment> FetchedSources::borrow(const std::string& lacking, const std::string& instead) {
   if (lent_environment_) return *lent_environment_;
   if (!can_borrow(world_)) return not_lent(lacking, "there is no broker", instead);
-  if (auto made = make_folder(true); !made) return std::move(made).error();
+  if (auto made = make_folder(); !made) return std::move(made).error();
   if (!is_in_workspace(folder_.string(), world_))
     return not_lent(lacking,
-                    "the job's user can write neither to the workspace nor to $CI_PROJECT_DIR.tmp",
+                    "the job's user can write neither to the workspace nor to "
+                    "$CI_PROJECT_DIR.tmp, or others can write there too",
                     instead);
   auto lent = lent_environment(world_, folder_ / kLentName);
   if (!lent) return std::move(lent).error();
@@ -557,6 +582,10 @@ Status FetchedSources::add_lent_logins(const Build& build, GitSource& source, En
     auto place = new_place("key");
     if (!place) return std::move(place).error();
     if (auto put = replace_file(*place, *text, 0600); !put) return put;
+    if (lent_environment_) {
+      if (auto added = lend_ssh_key(folder_ / kLentName, *place); !added) return added;
+      continue;
+    }
     const auto program = env.find("GIT_SSH");
     auto& command = env["GIT_SSH_COMMAND"];
     if (command.empty()) command = program == env.end() ? "ssh" : shell_word(program->second);
@@ -652,12 +681,29 @@ Result<fs::path> FetchedSources::download(const WebSource& source, std::uint64_t
     auto lent = borrow(lacking, kInstead);
     if (!lent) return std::move(lent).error();
     env = *std::move(lent);
-    argv = by_curl("curl", source.url);
+    argv = by_curl("curl");
   }
+  const bool is_curl = fs::path{argv->front()}.filename() == "curl";
   auto place = new_place(file_name(source.url));
   if (!place) return place;
   const UniqueFd file{::open(place->c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
   if (!file) return io_error("open", errno, place->string());
+  // What is an argument every user may read.
+  const struct Settings {
+    fs::path file;
+    ~Settings() {
+      if (!file.empty()) (void)::unlink(file.c_str());
+    }
+  } settings{is_curl && shown_address(source.url) != source.url
+                 ? place->parent_path().string() + ".curl"
+                 : ""};
+  if (!settings.file.empty()) {
+    if (auto put = replace_file(settings.file, settings_for_curl(source.url)); !put)
+      return std::move(put).error();
+    argv->insert(argv->end(), {"--config", settings.file.string()});
+  } else if (is_curl) {
+    argv->insert(argv->end(), {"--", source.url});
+  }
   process::Command command;
   command.argv = *std::move(argv);
   command.env.assign(env.begin(), env.end());

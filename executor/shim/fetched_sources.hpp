@@ -41,8 +41,8 @@ public:
 
 private:
   Result<std::filesystem::path> new_place(const std::string& name);
-  /// `for_lent`: where programs that slipway lends reach it, if there is none yet.
-  Status make_folder(bool for_lent = false);
+  /// Where programs that slipway lends reach it, if one may be needed.
+  Status make_folder();
   /// The environment of programs that slipway lends. Errors: not_found (it lends none; in the words
   /// of not_lent); io.
   Result<Environment> borrow(const std::string& lacking, const std::string& instead);

@@ -25,6 +25,7 @@ constexpr int kUnavailable = 503; ///< of HTTP: it was to be lent, and could not
 constexpr int kTimedOut = 504;
 constexpr std::size_t kMaxRefusalBytes = 64UL << 10;
 constexpr std::size_t kMaxSettingBytes = 1UL << 20; ///< of one file that is copied
+constexpr const char* kSshSettings = "ssh_config";  ///< in the folder of what is copied
 constexpr std::size_t kMaxCertificateBytes = 4UL << 20;
 constexpr std::size_t kMostCertificateFiles = 512;
 
@@ -61,12 +62,12 @@ bool is_utf8(const std::string& text) {
   return LentJson::parse(value.dump(-1, ' ', false, LentJson::error_handler_t::ignore)) == value;
 }
 
-/// Copies what is a file there, and says whether it was one. Errors: io.
+/// Copies what is a file there that can be read, and says whether it was one. Errors: io.
 Result<bool> copy_setting(const fs::path& from, const fs::path& to) {
   std::error_code cause;
   if (!fs::is_regular_file(from, cause)) return false;
   auto text = read_file(from, kMaxSettingBytes);
-  if (!text) return std::move(text).error().in("lending a program " + from.string());
+  if (!text) return false; // it goes without, as where there is none
   if (auto made = make_directory(to.parent_path()); !made) return std::move(made).error();
   const auto put = replace_file(to, *text, 0600);
   ::explicit_bzero(text->data(), text->size());
@@ -115,14 +116,15 @@ std::string certificates_of(const Environment& env) {
   return bundle;
 }
 
-/// An option's value that is a path. Source: ssh_config(5): arguments in double quotes, "%%".
+/// A line of ssh's settings whose value is a path. Source: ssh_config(5): arguments in double
+/// quotes, "%%".
 std::string for_ssh(const std::string& option, const fs::path& path) {
   std::string value;
   for (const char c : path.string()) {
     if (c == '"' || c == '\\') value += '\\';
     value += c == '%' ? std::string{"%%"} : std::string{c};
   }
-  return " -o " + shell_word(option + "=\"" + value + "\"");
+  return option + " \"" + value + "\"\n";
 }
 
 /// A value for a file of git's settings. Source: git-config(1), "Syntax".
@@ -135,16 +137,24 @@ std::string for_git(const std::string& text) {
   return value + "\"";
 }
 
-/// SSH's own files lie below the home of its user, whatever HOME is.
-std::string ssh_command(const fs::path& home) {
+/// ssh looks for its files below the home of its user, whatever HOME is. The job's own settings
+/// come first, for the first value counts.
+std::string ssh_settings(const fs::path& home) {
   const auto folder = home / ".ssh";
   std::error_code cause;
-  std::string command = "ssh" + for_ssh("UserKnownHostsFile", folder / "known_hosts");
-  if (fs::exists(folder / "config", cause))
-    command += " -F " + shell_word((folder / "config").string());
+  const auto own = read_file(folder / "config", kMaxSettingBytes);
+  auto settings = (own ? *own + "\n" : std::string{}) + "Host *\n" +
+                  for_ssh("UserKnownHostsFile", folder / "known_hosts");
   for (const auto* key : {"id_ed25519", "id_ecdsa", "id_rsa"})
-    if (fs::exists(folder / key, cause)) command += for_ssh("IdentityFile", folder / key);
-  return command;
+    if (fs::exists(folder / key, cause)) settings += for_ssh("IdentityFile", folder / key);
+  return settings;
+}
+
+/// As git reads a variable that is a switch. Source: git(1), GIT_CONFIG_NOSYSTEM; git-config(1).
+bool is_on(std::string value) {
+  for (char& c : value)
+    c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return !value.empty() && value != "0" && value != "false" && value != "no" && value != "off";
 }
 
 } // namespace
@@ -194,27 +204,42 @@ Result<Environment> lent_environment(const Surroundings& world, const fs::path& 
       if (!copied) return std::move(copied).error();
     }
     env["HOME"] = own.string();
-    env.erase("XDG_CONFIG_HOME");
   }
-  env["GIT_SSH_COMMAND"] = ssh_command(env["HOME"]);
+  if (const auto settings = value_in(env, "XDG_CONFIG_HOME"); !is_in_workspace(settings, world))
+    env.erase("XDG_CONFIG_HOME");
+  const auto for_connections = folder / kSshSettings;
+  if (auto put = replace_file(for_connections, ssh_settings(env["HOME"])); !put)
+    return std::move(put).error();
 
   // Whom the image trusts, the job trusts. As the least of git's settings, so that each of the
   // job's own wins.
   auto trusted = certificates_of(world.environment);
-  std::string settings = "[include]\n\tpath = /etc/gitconfig\n";
+  const bool has_system = !is_on(value_in(env, "GIT_CONFIG_NOSYSTEM"));
+  env.erase("GIT_CONFIG_NOSYSTEM");
+  std::string settings = has_system ? "[include]\n\tpath = /etc/gitconfig\n" : "";
+  settings +=
+      "[core]\n\tsshCommand = " + for_git("ssh -F " + shell_word(for_connections.string())) + "\n";
   if (!trusted.empty()) {
     const auto file = folder / "ca.pem";
     if (auto put = replace_file(file, trusted, 0644); !put) return std::move(put).error();
     settings += "[http]\n\tsslCAInfo = " + for_git(file.string()) + "\n";
     env.emplace("CURL_CA_BUNDLE", file.string());
   }
-  if (!env.contains("GIT_CONFIG_SYSTEM")) {
-    if (const auto own = read_file("/etc/gitconfig", kMaxSettingBytes)) settings += *own + "\n";
-    const auto file = folder / "system";
-    if (auto put = replace_file(file, settings, 0644); !put) return std::move(put).error();
-    env["GIT_CONFIG_SYSTEM"] = file.string();
-  }
+  if (const auto own = value_in(env, "GIT_CONFIG_SYSTEM"); has_system && !own.empty())
+    settings += "[include]\n\tpath = " + for_git(own) + "\n";
+  else if (const auto usual = read_file("/etc/gitconfig", kMaxSettingBytes); has_system && usual)
+    settings += *usual + "\n";
+  const auto file = folder / "system";
+  if (auto put = replace_file(file, settings); !put) return std::move(put).error();
+  env["GIT_CONFIG_SYSTEM"] = file.string();
   return env;
+}
+
+Status lend_ssh_key(const fs::path& folder, const fs::path& key) {
+  auto settings = read_file(folder / kSshSettings, 2 * kMaxSettingBytes);
+  if (!settings) return std::move(settings).error();
+  return replace_file(folder / kSshSettings,
+                      "IdentitiesOnly yes\n" + for_ssh("IdentityFile", key) + *settings);
 }
 
 Result<LentEnding> run_lent(const LentCall& call, const Surroundings& world,
@@ -248,9 +273,11 @@ Result<LentEnding> run_lent(const LentCall& call, const Surroundings& world,
   request.long_running = true;
 
   auto deadlines = world.deadlines;
+  // Waits are counted in whole milliseconds: with one more, none ends before `until`.
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
   deadlines.stream_idle =
-      std::max(std::chrono::milliseconds{1}, std::chrono::duration_cast<std::chrono::milliseconds>(
-                                                 until - std::chrono::steady_clock::now()));
+      std::max(left, std::chrono::milliseconds{0}) + std::chrono::milliseconds{1};
   Status taken;
   const Write printed = [&](std::string_view bytes) {
     if (taken) taken = out(bytes);
@@ -270,8 +297,9 @@ Result<LentEnding> run_lent(const LentCall& call, const Surroundings& world,
         return taken;
       });
   if (!taken) return std::move(taken).error();
-  if (is_late || (!status && status.error().kind == ErrorKind::timed_out))
-    return LentEnding{0, true};
+  is_late = is_late || (!status && status.error().kind == ErrorKind::timed_out &&
+                        std::chrono::steady_clock::now() >= until);
+  if (is_late) return LentEnding{0, true};
   const auto broken = [&](const std::string& why) {
     return Error{ErrorKind::io, "the " + call.program + " that slipway lends: " + why, "", {}};
   };

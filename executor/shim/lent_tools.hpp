@@ -48,8 +48,13 @@ Result<LentEnding> run_lent(const LentCall& call, const Surroundings& world,
 
 /// The job's variables as such a program needs them. What they name of the image, and what git and
 /// curl look for in HOME (settings, logins, SSH keys, the certificates that the image trusts), is
-/// copied into FOLDER, which is made, for nobody else to read. Errors: io.
+/// copied into FOLDER, which is made, for nobody else to read; but what cannot be read, or has more
+/// than 1 MiB. What slipway itself sets is the least of git's and ssh's settings. Errors: io.
 Result<Environment> lent_environment(const Surroundings& world,
                                      const std::filesystem::path& folder);
+
+/// ssh knows the job by this key alone, which lies in the workspace, unless the job's settings say
+/// how it is called. `folder`: of lent_environment. Errors: io.
+Status lend_ssh_key(const std::filesystem::path& folder, const std::filesystem::path& key);
 
 } // namespace slipway::shim

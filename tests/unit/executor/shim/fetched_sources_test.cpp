@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fetching by the real git, whose own settings lead an address to a folder here, and by a program
 // in curl's place that prints a file.
+#include "executor/base/file.hpp"
+#include "executor/shim/fetch_context.hpp"
 #include "executor/shim/fetched_sources.hpp"
 #include "executor/shim/lent_tools.hpp"
 #include "tests/lib/must_run.hpp"
@@ -8,12 +10,16 @@
 
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -225,10 +231,29 @@ TEST_F(Fetching, SaysThatAProgramIsMissing) {
 }
 
 std::string lent_frame(char kind, const std::string& text) {
-  std::string head{kind, 0, 0, 0, 0, 0, 0};
-  head += static_cast<char>(text.size());
+  std::string head{kind, 0, 0, 0};
+  for (const unsigned shift : {24U, 16U, 8U, 0U})
+    head += static_cast<char>(text.size() >> shift & 0xffU);
   return head + text;
 }
+
+/// This thread has no more than a file's mode gives it. Source: capabilities(7), CAP_DAC_OVERRIDE.
+class AsAnyUser {
+public:
+  AsAnyUser() {
+    (void)::syscall(SYS_capget, &header_, own_.data());
+    auto less = own_;
+    less[0].effective &= ~(1U << CAP_DAC_OVERRIDE);
+    EXPECT_EQ(::syscall(SYS_capset, &header_, less.data()), 0);
+  }
+  AsAnyUser(const AsAnyUser&) = delete;
+  AsAnyUser& operator=(const AsAnyUser&) = delete;
+  ~AsAnyUser() { (void)::syscall(SYS_capset, &header_, own_.data()); }
+
+private:
+  __user_cap_header_struct header_{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> own_{};
+};
 
 /// A broker that lends curl, which prints a Dockerfile, and has no git.
 class Borrowing : public Fetching {
@@ -241,6 +266,34 @@ protected:
   }
   void lend(const std::string& frames) {
     broker_.answers["POST /slipway/v1/fetch"] = FakeBroker::json_answer(frames);
+  }
+  std::map<std::string, std::string> env_of_the_last() const {
+    std::map<std::string, std::string> env;
+    const auto order = FakeBroker::Json::parse(broker_.last().body);
+    for (const auto& one : order["env"])
+      env.emplace(one[0], one[1]);
+    return env;
+  }
+  /// A workspace in which this thread writes to $CI_PROJECT_DIR.tmp alone, as a user who is not
+  /// root.
+  std::string closed_workspace(fs::perms of_tmp = fs::perms::owner_all) {
+    const auto workspace = dir_ + "/closed";
+    fs::create_directories(workspace + "/p.tmp");
+    fs::permissions(workspace + "/p.tmp", of_tmp);
+    fs::permissions(workspace, fs::perms::owner_read | fs::perms::owner_exec);
+    world_.workspaces = {workspace};
+    world_.environment["CI_PROJECT_DIR"] = workspace + "/p";
+    return workspace;
+  }
+  Result<LentEnding> call(
+      const std::vector<std::string>& arguments, std::chrono::steady_clock::time_point until,
+      const std::function<Status(std::string_view)>& out = [](std::string_view) {
+        return Status{};
+      }) {
+    LentCall call;
+    call.program = "git";
+    call.arguments = arguments;
+    return run_lent(call, world_, until, out, [](std::string_view) {});
   }
   FakeBroker broker_;
 };
@@ -259,9 +312,7 @@ TEST_F(Borrowing, HasAFileFetchedByTheHostsCurl) {
   EXPECT_EQ(order["arguments"].back(), "https://h/Single");
   EXPECT_TRUE(order["folder"].get<std::string>().starts_with(dir_ + "/builds/.slipway-context-"));
   EXPECT_FALSE(order.contains("user")) << "the broker sees who asks";
-  std::map<std::string, std::string> env;
-  for (const auto& one : order["env"])
-    env.emplace(one[0], one[1]);
+  const auto env = env_of_the_last();
   EXPECT_EQ(env.at("OTHER"), "kept");
   EXPECT_FALSE(env.contains("PATH"));
   EXPECT_FALSE(env.contains("LD_PRELOAD"));
@@ -288,11 +339,10 @@ TEST_F(Borrowing, SaysWhatItsProgramSaidAndWhatIsNotLent) {
   EXPECT_NE(git.find("image with git"), std::string::npos) << git;
 
   for (const auto* status : {"503", "504"}) {
-    broker_.answers["POST /slipway/v1/fetch"] = std::string{"HTTP/1.1 "} + status + R"( X
-Content-Length: 24
-Connection: close
-
-{"message":"no sandbox"})";
+    broker_.answers["POST /slipway/v1/fetch"] =
+        std::string{"HTTP/1.1 "} + status +
+        " X\r\nContent-Length: 24\r\nConnection: close\r\n\r\n"
+        R"({"message":"no sandbox"})";
     const auto late = said("https://h/x.tgz");
     EXPECT_NE(late.find("no sandbox"), std::string::npos) << late;
     EXPECT_EQ(late.find("lends no"), std::string::npos) << late;
@@ -312,12 +362,80 @@ TEST_F(Borrowing, NeedsAFolderOfTheWorkspace) {
   ASSERT_FALSE(local);
   EXPECT_NE(local.error().text().find("$CI_PROJECT_DIR.tmp"), std::string::npos);
 
-  fs::create_directories(dir_ + "/nosuch2/p.tmp");
-  world_.workspaces = {dir_ + "/nosuch2"};
-  fs::permissions(dir_ + "/nosuch2", fs::perms::owner_read | fs::perms::owner_exec);
-  world_.environment["CI_PROJECT_DIR"] = dir_ + "/nosuch2/p";
+  const auto workspace = closed_workspace();
+  const AsAnyUser user;
   FetchedSources beside{world_};
-  EXPECT_TRUE(beside.fetch(of("https://h/Single")));
+  const auto there = beside.fetch(of("https://h/Single"));
+  ASSERT_TRUE(there) << there.error().text();
+  EXPECT_TRUE(there->file.starts_with(workspace + "/p.tmp/.slipway-context-")) << there->file;
+}
+
+TEST_F(Borrowing, FindsTheFolderOfTheImagesOwnProgramInTheWorkspace) {
+  write("bin/curl", "#!/bin/sh\necho FROM scratch\n"); // and no git
+  ::chmod((dir_ + "/bin/curl").c_str(), 0755);
+  lend(lent_frame(3, "0"));
+  const auto workspace = closed_workspace();
+  const AsAnyUser user;
+  FetchedSources sources{world_};
+  auto build = of("https://h/Single");
+  build.named_contexts = {{"more", "https://h/app.git"}};
+  const auto local = sources.fetch(build);
+
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_TRUE(local->file.starts_with(workspace + "/p.tmp/")) << local->file;
+  EXPECT_EQ(FakeBroker::Json::parse(broker_.last().body)["program"], "git");
+}
+
+TEST_F(Borrowing, LeavesAFolderAloneWhereOthersCouldPutTheirOwn) {
+  closed_workspace(fs::perms::all);
+  const AsAnyUser user;
+  {
+    FetchedSources sources{world_};
+    const auto local = sources.fetch(of("https://h/Single"));
+    ASSERT_FALSE(local);
+    EXPECT_NE(local.error().text().find("$CI_PROJECT_DIR.tmp"), std::string::npos);
+  }
+  fs::permissions(dir_ + "/closed/p.tmp", fs::perms::all | fs::perms::sticky_bit);
+  FetchedSources sources{world_};
+  EXPECT_TRUE(sources.fetch(of("https://h/Single"))) << "the control";
+}
+
+TEST_F(Borrowing, EndsWithItsTimeAndWithWhatTakesItsOutput) {
+  lend(lent_frame(1, "a part") + lent_frame(3, "0"));
+  const auto now = std::chrono::steady_clock::now();
+  const auto late = call({"fetch"}, now - std::chrono::seconds{1});
+  ASSERT_TRUE(late) << late.error().text();
+  EXPECT_TRUE(late->is_late);
+  const auto in_time = call({"fetch"}, now + std::chrono::minutes{5});
+  ASSERT_TRUE(in_time) << in_time.error().text();
+  EXPECT_FALSE(in_time->is_late);
+
+  const auto refused = call({"fetch"}, now + std::chrono::minutes{5}, [](std::string_view) {
+    return Status{Error{ErrorKind::bad_input, "no more of this", "", {}}};
+  });
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().what, "no more of this");
+
+  world_.deadlines.write = std::chrono::milliseconds{0}; // of the connection, not the fetch's own
+  const auto silent = call({"fetch"}, now + std::chrono::minutes{5});
+  ASSERT_FALSE(silent);
+  EXPECT_EQ(silent.error().kind, ErrorKind::io);
+  EXPECT_NE(silent.error().what.find("silent"), std::string::npos) << silent.error().what;
+}
+
+TEST_F(Borrowing, TakesNoMoreThanItsLimits) {
+  lend(lent_frame(1, std::string((512UL << 10) + 1, 'x')) + lent_frame(3, "0"));
+  const auto said = [&](const Build& build) {
+    FetchedSources sources{world_};
+    const auto local = sources.fetch(build);
+    return local ? "" : local.error().text();
+  };
+  Build build;
+  build.context = dir_;
+  build.file = "https://h/Dockerfile";
+  EXPECT_NE(said(build).find("more than 524288 bytes"), std::string::npos) << said(build);
+  EXPECT_NE(said(of("https://h/app.git")).find("git says too much"), std::string::npos);
+  EXPECT_TRUE(is_empty());
 }
 
 TEST_F(Borrowing, CopiesWhatTheProgramsLookForOutsideOfTheWorkspace) {
@@ -340,8 +458,9 @@ TEST_F(Borrowing, CopiesWhatTheProgramsLookForOutsideOfTheWorkspace) {
   const auto home = env->at("HOME");
   EXPECT_EQ(home, dir_ + "/builds/lent/home");
   EXPECT_NE(read(home + "/.gitconfig").find("insteadOf"), std::string::npos);
-  EXPECT_NE(env->at("GIT_SSH_COMMAND").find("IdentityFile=" + home + "/.ssh/id_ed25519"),
-            std::string::npos);
+  EXPECT_NE(
+      read(dir_ + "/builds/lent/ssh_config").find("IdentityFile \"" + home + "/.ssh/id_ed25519\""),
+      std::string::npos);
   EXPECT_FALSE(fs::exists(home + "/.ssh/other"));
   EXPECT_EQ(fs::status(dir_ + "/builds/lent").permissions(), fs::perms::owner_all);
 
@@ -375,23 +494,95 @@ TEST_F(Borrowing, QuotesItsPathsAndTakesEachFolderOfCertificates) {
   for (const auto& [name, value] : *env)
     EXPECT_NE(value, "of the image") << name;
   EXPECT_FALSE(fs::exists(dir_ + "/builds/a \"b\"/SSL_CERT_FILE"));
-  shell("printf '%s\\n' " + env->at("GIT_SSH_COMMAND") + " >words; git config --file '" +
-        env->at("GIT_CONFIG_SYSTEM") + "' http.sslCAInfo >setting");
+  shell("settings='" + env->at("GIT_CONFIG_SYSTEM") +
+        "'; eval printf \"'%s\\n'\" $(git config --file \"$settings\" core.sshCommand) "
+        ">words; git config --file \"$settings\" http.sslCAInfo >setting");
+  EXPECT_EQ(read(dir_ + "/words"), "ssh\n-F\n" + dir_ + "/builds/a \"b\"/ssh_config\n");
+  const auto for_ssh = read(dir_ + "/builds/a \"b\"/ssh_config");
   EXPECT_NE(
-      read(dir_ + "/words")
-          .find("\nIdentityFile=\"" + dir_ + R"(/builds/it's a \"home\"%%/.ssh/id_rsa")" + "\n"),
+      for_ssh.find("IdentityFile \"" + dir_ + R"(/builds/it's a \"home\"%%/.ssh/id_rsa")" + "\n"),
       std::string::npos)
-      << read(dir_ + "/words");
+      << for_ssh;
   EXPECT_EQ(read(dir_ + "/setting"), dir_ + "/builds/a \"b\"/ca.pem\n");
 }
 
+TEST_F(Borrowing, LetsTheJobsOwnSettingsOfSshWin) {
+  fs::create_directories(dir_ + "/home/.ssh");
+  write("home/.ssh/config", "UserKnownHostsFile /of/the/job\nHost h\n\tUser robot");
+  write("home/.ssh/id_rsa", "a key");
+  const auto env = lent_environment(world_, dir_ + "/builds/lent");
+  ASSERT_TRUE(env) << env.error().text();
+  const auto own = dir_ + "/builds/lent/home/.ssh/";
+  const auto settings = read(dir_ + "/builds/lent/ssh_config");
+  EXPECT_EQ(settings, "UserKnownHostsFile /of/the/job\nHost h\n\tUser robot\nHost *\n"
+                      "UserKnownHostsFile \"" +
+                          own + "known_hosts\"\nIdentityFile \"" + own + "id_rsa\"\n");
+  EXPECT_FALSE(env->contains("GIT_SSH_COMMAND")) << "it would win over core.sshCommand";
+
+  const auto key = dir_ + "/builds/key";
+  ASSERT_TRUE(lend_ssh_key(dir_ + "/builds/lent", key));
+  EXPECT_EQ(read(dir_ + "/builds/lent/ssh_config"),
+            "IdentitiesOnly yes\nIdentityFile \"" + key + "\"\n" + settings);
+
+  lend(lent_frame(3, "0"));
+  write("id", "a key");
+  auto build = of("git@h:app.git");
+  build.lookup = Lookup::working_folder;
+  build.ssh_keys.push_back({"default", dir_ + "/id", nullptr});
+  FetchedSources sources{world_};
+  ASSERT_TRUE(sources.fetch(build));
+  EXPECT_FALSE(env_of_the_last().contains("GIT_SSH_COMMAND"));
+}
+
+TEST_F(Borrowing, TrustsWhomTheImageTrustsWhateverTheJobSaysOfGitsSystemFile) {
+  write("bundle", "-----BEGIN CERTIFICATE-----\n");
+  write("own", "[http]\n\tsslCAInfo = /of/the/job\n[a]\n\tb = c\n");
+  world_.environment["SSL_CERT_FILE"] = dir_ + "/bundle";
+  const auto trusted = [&](const std::string& name, const std::string& setting) {
+    const auto env = lent_environment(world_, dir_ + "/builds/" + name);
+    EXPECT_TRUE(env);
+    EXPECT_FALSE(env->contains("GIT_CONFIG_NOSYSTEM"));
+    shell("git config --includes --file '" + env->at("GIT_CONFIG_SYSTEM") + "' " + setting +
+          " >setting || :");
+    return read(dir_ + "/setting");
+  };
+  EXPECT_EQ(trusted("nosystem", "http.sslCAInfo"), dir_ + "/builds/nosystem/ca.pem\n");
+  world_.environment["GIT_CONFIG_SYSTEM"] = dir_ + "/own";
+  EXPECT_EQ(trusted("both", "a.b"), "") << "as git with GIT_CONFIG_NOSYSTEM";
+  world_.environment.erase("GIT_CONFIG_NOSYSTEM");
+  EXPECT_EQ(trusted("system", "http.sslCAInfo"), "/of/the/job\n");
+  EXPECT_EQ(trusted("more", "a.b"), "c\n");
+}
+
+TEST_F(Borrowing, KeepsAFolderOfSettingsThatLiesInTheWorkspace) {
+  const auto kept = [&](const std::string& home, const std::string& settings) {
+    world_.environment["HOME"] = home;
+    world_.environment["XDG_CONFIG_HOME"] = settings;
+    const auto env = lent_environment(world_, dir_ + "/builds/lent");
+    EXPECT_TRUE(env);
+    return env->contains("XDG_CONFIG_HOME");
+  };
+  const auto inside = dir_ + "/builds/x";
+  const auto outside = dir_ + "/home";
+  EXPECT_TRUE(kept(outside, inside));
+  EXPECT_TRUE(kept(inside, inside));
+  EXPECT_FALSE(kept(inside, outside));
+  EXPECT_FALSE(kept(outside, outside));
+}
+
+TEST_F(Borrowing, GoesWithoutSettingsThatAreTooLarge) {
+  write("home/.gitconfig", "#" + std::string(1UL << 20, 'x'));
+  write("home/.netrc", "machine h\n");
+  const auto env = lent_environment(world_, dir_ + "/builds/lent");
+
+  ASSERT_TRUE(env) << env.error().text();
+  EXPECT_FALSE(fs::exists(env->at("HOME") + "/.gitconfig"));
+  EXPECT_TRUE(fs::exists(env->at("HOME") + "/.netrc"));
+}
+
 TEST_F(Borrowing, RefusesWordsThatJsonCannotCarry) {
-  LentCall call;
-  call.program = "git";
-  call.arguments = {"fetch", "caf\xe9"};
-  const auto ran = run_lent(
-      call, world_, std::chrono::steady_clock::now() + std::chrono::minutes{1},
-      [](std::string_view) { return Status{}; }, [](std::string_view) {});
+  const auto ran =
+      call({"fetch", "caf\xe9"}, std::chrono::steady_clock::now() + std::chrono::minutes{1});
 
   ASSERT_FALSE(ran);
   EXPECT_EQ(ran.error().kind, ErrorKind::bad_input);
@@ -406,6 +597,40 @@ TEST_F(Fetching, RunsTheImagesOwnProgramWhereItAlwaysDid) {
 
   ASSERT_TRUE(local) << local.error().text();
   EXPECT_EQ(read(local->file), "/\n");
+}
+
+TEST_F(Fetching, TellsCurlNoLoginInItsWords) {
+  write("bin/curl", "#!/bin/sh\nprintf '%s ' \"$@\" >\"" + dir_ +
+                        "/words\"\nwhile [ $# -gt 1 ]; do shift; done\ncp \"$1\" \"" + dir_ +
+                        "/settings\" && stat -c %a \"$1\" >\"" + dir_ +
+                        "/mode\"\necho FROM scratch\n");
+  ::chmod((dir_ + "/bin/curl").c_str(), 0755);
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://robot:secret-7@h/Single?sig=a\"b\\c"));
+
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(dir_ + "/words").find("secret-7"), std::string::npos) << read(dir_ + "/words");
+  EXPECT_EQ(read(dir_ + "/settings"),
+            "url = \"https://robot:secret-7@h/Single?sig=a\\\"b\\\\c\"\n");
+  EXPECT_EQ(read(dir_ + "/mode"), "600\n");
+  for (const auto& entry : fs::recursive_directory_iterator{dir_ + "/builds"})
+    EXPECT_NE(entry.path().extension(), ".curl") << "it goes before the build";
+}
+
+TEST_F(Fetching, ForTheApiHasNoKeyForSsh) {
+  std::array<int, 2> ends{};
+  for (const auto* address : {"ssh://git@h/app.git", "git@h:app.git"}) {
+    ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    const UniqueFd input{ends[0]};
+    {
+      const UniqueFd order{ends[1]};
+      ASSERT_TRUE(write_all(order.get(), std::string{address} + "\n\n"));
+    }
+    world_.input = input.get();
+    said_.clear();
+    EXPECT_EQ(print_remote_context(world_), 1);
+    EXPECT_NE(said_.find("has no key for ssh: use `docker build`"), std::string::npos) << said_;
+  }
 }
 
 TEST_F(Fetching, TellsArchivesFromDockerfiles) {
