@@ -17,11 +17,12 @@
 
 namespace slipway::broker {
 
-/// Who is at the other end of the broker's socket, as the host counts ids. Through the ports of a
-/// sandbox's init that is init, not its client. Source: unix(7), SO_PEERCRED.
+/// Who is at the other end of the broker's socket, as the host counts ids and processes. Through
+/// the ports of a sandbox's init that is init, not its client. Source: unix(7), SO_PEERCRED.
 struct Peer {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
+  std::int64_t pid = 0; ///< 0: none that the host sees
 };
 
 /// One program of the host's, run as the job would run its own.
@@ -43,10 +44,10 @@ struct RemoteContext {
 class FetchService {
 public:
   virtual ~FetchService() = default;
-  /// Runs it and gives its exit code. Errors: denied (the operator lends none; nobody can tell who
-  /// asks); bad_input (no such program is lent; a folder outside of the workspace); misconfigured
-  /// (this host has no such program); timed_out; unavailable (cancelled; the sandbox does not
-  /// start, or has ended).
+  /// Runs it and gives its exit code. Errors: denied (the operator lends none; who asks is not one
+  /// of the job's users, or asks at a port); bad_input (no such program is lent; a folder outside
+  /// of the workspace); misconfigured (this host has no such program); timed_out; unavailable
+  /// (cancelled; the sandbox does not start, or has ended).
   virtual Result<int> run(const FetchOrder& order, const SessionStreams& streams) = 0;
   /// Fetches it and gives it to `use` as a tar, with what was said of it. `use` is not called where
   /// nothing came; the tar ends with an error where it did not come whole, and where `use` returns

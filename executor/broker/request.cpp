@@ -686,6 +686,8 @@ Result<FetchOrder> parse_fetch_json(std::string_view text) {
   members.pairs("env", order.env);
   members.text("folder", order.folder);
   members.text("input", order.input);
+  for (const char* name : {"arguments", "env"}) // which may hold logins
+    if (json->contains(name)) wipe(json->at(name));
   if (auto status = members.finish(); !status) return std::move(status).error();
   return order;
 }

@@ -193,14 +193,22 @@ void serve_fetch(FetchService& service, const ServerLimits& limits, const Reques
   if (!text) return refuse(answer, text.error());
   auto order = parse_fetch_json(*text);
   ::explicit_bzero(text->data(), text->size()); // it may hold the job's logins
+  request.body->wipe();
   if (!order) return refuse(answer, order.error());
   ucred peer{};
   socklen_t size = sizeof peer;
   if (::getsockopt(answer.socket().descriptor(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
     return refuse(answer, io_error("getsockopt", errno, "who asks"));
-  order->peer = {peer.uid, peer.gid};
-  serve_frames(answer, limits,
-               [&](SessionStreams& streams) { return service.run(*order, streams); });
+  order->peer = {peer.uid, peer.gid, peer.pid};
+  answer.socket().set_idle(kReaderPauses); // a reader may write what it takes to a slow disk
+  serve_frames(answer, limits, [&](SessionStreams& streams) {
+    auto ran = service.run(*order, streams);
+    for (auto& word : order->arguments)
+      ::explicit_bzero(word.data(), word.size());
+    for (auto& [name, value] : order->env)
+      ::explicit_bzero(value.data(), value.size());
+    return ran;
+  });
 }
 
 void SessionRoutes::serve_both_ways(const SessionOrder& order, const Request& request,

@@ -4,6 +4,7 @@
 #include "executor/base/file.hpp"
 #include "executor/egress/proxy.hpp"
 
+#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,8 +28,12 @@ constexpr std::chrono::milliseconds kTurnLook{200};
 constexpr std::chrono::minutes kTurnPatience{5}; ///< until another has started the sandbox
 constexpr std::chrono::seconds kSweepPatience{20};
 constexpr std::chrono::minutes kDrain{1};
-/// What fetches an address runs as nobody: it needs nothing of the job's.
-constexpr const char* kNobody = "65534:65534";
+constexpr std::chrono::seconds kRemovalPatience{60};
+constexpr std::chrono::seconds kLeaverPatience{2}; ///< where nobody waits for the rest
+/// What fetches an address needs nothing of the job's: it runs as somebody whom no image knows.
+constexpr const char* kNobody = "65533:65533";
+/// There root alone makes folders: none of the job's users has one ready. Source: toolbox_tar().
+constexpr const char* kRemoteFolder = "/var/cache/slipway-remote-";
 /// How the fetcher ends where the host lacks its programs. Source: executor/shim/fetch_context.cpp.
 constexpr int kLacksPrograms = 3;
 /// The shim, by a name that tells it what to do. Source: executor/shim/main.cpp.
@@ -52,10 +57,6 @@ std::optional<std::uint64_t> id_inside(std::uint64_t outside, const std::string&
   for (std::uint64_t inside = 0, first = 0, count = 0; lines >> inside >> first >> count;)
     if (outside >= first && outside - first < count) return inside + (outside - first);
   return std::nullopt;
-}
-
-bool is_number(const std::string& text) {
-  return !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
 }
 
 Error lacks(const std::string& program) {
@@ -97,24 +98,20 @@ sandbox::SandboxSpec fetch_spec(const FetchParts& parts) {
   return spec;
 }
 
-Result<std::string> fetch_user(const broker::Peer& peer, const std::string& uid_map,
-                               const std::string& gid_map, const std::string& image_user) {
+Result<std::string> fetch_user(const broker::Peer& peer, std::int64_t init_pid,
+                               const std::string& uid_map, const std::string& gid_map) {
+  if (peer.pid <= 0 || peer.pid == init_pid)
+    return Error{
+        ErrorKind::denied,
+        "programs are lent at the broker's socket, not at its ports: who asks there cannot "
+        "be told",
+        "ask at /var/run/docker.sock",
+        {}};
   const auto uid = id_inside(peer.uid, uid_map);
   const auto gid = id_inside(peer.gid, gid_map);
   if (!uid || !gid)
     return Error{ErrorKind::denied, "programs are lent to the job's own users alone", "", {}};
-  if (*uid != 0) return std::to_string(*uid) + ":" + std::to_string(*gid);
-  const auto user = image_user.substr(0, image_user.find(':'));
-  const auto group = image_user.substr(std::min(user.size() + 1, image_user.size()));
-  if (user.empty() || user == "root" ||
-      (is_number(user) && std::stoull("0" + user.substr(0, 10)) == 0))
-    return std::string{"0:0"};
-  if (!is_number(user))
-    return Error{ErrorKind::denied,
-                 "whether " + user + " or root of the job asks for a program cannot be told here",
-                 "ask as " + user + ", at the broker's socket and not at its port",
-                 {}};
-  return user + ":" + (is_number(group) ? group : "65534");
+  return std::to_string(*uid) + ":" + std::to_string(*gid);
 }
 
 Result<engine_api::ScriptRequest> fetch_request(const broker::FetchOrder& order,
@@ -131,30 +128,52 @@ Result<engine_api::ScriptRequest> fetch_request(const broker::FetchOrder& order,
   const auto program = (programs / order.program).string();
   if (::access(program.c_str(), X_OK) != 0) return lacks(order.program);
   engine_api::ScriptRequest request;
-  request.argv = {program};
+  // Init would enter the folder as root: the user has to be able to.
+  if (order.input.empty())
+    request.argv = {"/bin/sh", "-c", R"(cd -- "$0" && exec "$@")", order.folder, program};
+  else
+    request.argv = {
+        "/bin/sh",    "-c",        R"(cd -- "$0" || exit; in=$1; shift; exec "$@" <"$in")",
+        order.folder, order.input, program};
   request.argv.insert(request.argv.end(), order.arguments.begin(), order.arguments.end());
-  if (!order.input.empty())
-    request.argv.insert(request.argv.begin(),
-                        {"/bin/sh", "-c", "exec \"$@\" <\"$0\"", order.input});
   for (const auto& variable : order.env)
     if (variable.first != "PATH") request.env.push_back(variable);
   request.env.emplace_back("PATH", "/usr/bin:/bin");
-  request.cwd = order.folder;
+  request.cwd = "/";
   request.grace = std::chrono::seconds{2};
   request.keep_others = true; // others fetch beside it
   return request;
 }
 
-JobFetches::JobFetches(const Tools& tools, const state::JobRecord& record)
+JobFetches::JobFetches(const Tools& tools, const state::JobRecord& record,
+                       sandbox::ScriptRunner runner)
     : tools_{tools}, record_{record}, socket_{tools.folders.run_dir(record.key) / "fetch.sock"},
-      runner_{[socket = socket_](const engine_api::ScriptRequest& request,
+      runner_{std::move(runner)} {
+  if (!runner_)
+    runner_ = [socket = socket_](const engine_api::ScriptRequest& request,
                                  const sandbox::ScriptIo& io) {
-        return sandbox::run_script(socket, request, io);
-      }} {}
+      return sandbox::run_script(socket, request, io);
+    };
+  std::error_code failed;
+  if (std::filesystem::exists(socket_, failed)) take_down();
+}
 
 JobFetches::~JobFetches() {
-  // Best effort: what stays goes with the job.
-  if (is_up_) (void)tools_.podman.remove({container()}).ok();
+  if (starts_ > 0) take_down();
+}
+
+void JobFetches::take_down() {
+  is_up_ = false;
+  // Best effort: what stays goes with the job. The socket says that something may.
+  std::error_code failed;
+  if (tools_.podman.remove({container()})) std::filesystem::remove(socket_, failed);
+}
+
+bool JobFetches::sweep() const {
+  auto nothing = sandbox::program_request({"/usr/bin/true"}, "/");
+  nothing.keep_others = false; // all but init end, as after a script
+  const sandbox::BuildClock clock{nullptr, kSweepPatience};
+  return sandbox::read_program(runner_, nothing, 0, clock, {}, kSweepPatience).ok();
 }
 
 std::string JobFetches::container() const {
@@ -173,12 +192,15 @@ private:
   JobFetches& fetches_;
 };
 
+Status JobFetches::may_lend() const {
+  if (tools_.config.sandbox.lend_tools) return {};
+  return Error{ErrorKind::denied,
+               "the operator lends jobs no programs of the host",
+               "use an image with git and curl (operator: lend_tools in [sandbox])",
+               {}};
+}
+
 Status JobFetches::enter(const broker::Cancelled& cancelled) {
-  if (!tools_.config.sandbox.lend_tools)
-    return Error{ErrorKind::denied,
-                 "the operator lends jobs no programs of the host",
-                 "use an image with git and curl (operator: lend_tools in [sandbox])",
-                 {}};
   std::unique_lock turn{opening_, std::defer_lock};
   const auto until = std::chrono::steady_clock::now() + kTurnPatience;
   while (!turn.try_lock_for(kTurnLook)) {
@@ -187,6 +209,7 @@ Status JobFetches::enter(const broker::Cancelled& cancelled) {
     if (std::chrono::steady_clock::now() > until)
       return Error{ErrorKind::timed_out, "the sandbox for fetching does not start", "", {}};
   }
+  if (is_up_ && fetching_ == 0 && !sweep()) take_down(); // it may have ended since
   if (!is_up_) {
     if (auto started = start(); !started) return started;
   }
@@ -196,14 +219,7 @@ Status JobFetches::enter(const broker::Cancelled& cancelled) {
 
 void JobFetches::leave() {
   const std::lock_guard guard{opening_};
-  if (--fetching_ > 0) return;
-  auto sweep = sandbox::program_request({"/usr/bin/true"}, "/");
-  sweep.keep_others = false; // all but init, as after a script
-  const sandbox::BuildClock clock{nullptr, kSweepPatience};
-  if (sandbox::read_program(runner_, sweep, 0, clock, {}, kSweepPatience)) return;
-  // The next one starts it anew. Best effort: what stays goes with the job.
-  (void)tools_.podman.remove({container()}).ok();
-  is_up_ = false;
+  if (--fetching_ == 0 && !sweep()) take_down();
 }
 
 Status JobFetches::start() {
@@ -231,6 +247,10 @@ Status JobFetches::start() {
   parts.init = tools_.config.programs.init;
   parts.shim = tools_.config.programs.shim;
   if (auto removed = tools_.podman.remove({parts.container}); !removed) return removed;
+  // What joins its namespaces keeps it from ending: the number stays its own.
+  auto job = tools_.podman.inspect(parts.joins);
+  if (!job) return std::move(job).error().in("looking for the job's sandbox");
+  init_pid_ = job->host_pid;
   auto listener = sandbox::listen_for_scripts(socket_);
   if (!listener) return std::move(listener).error();
   auto spec = fetch_spec(parts);
@@ -246,8 +266,7 @@ Status JobFetches::start() {
   auto noted = uids && gids ? look_after(tools_, record_.key, "fetch", *started, nullptr)
                             : Status{(uids ? gids : uids).error()};
   if (!noted) {
-    (void)tools_.podman.remove({parts.container}).ok(); // the error is what matters
-    is_up_ = false;
+    take_down();
     return std::move(noted).error().in("starting the sandbox in which sources are fetched");
   }
   uid_map_ = *std::move(uids);
@@ -257,11 +276,12 @@ Status JobFetches::start() {
 
 Result<int> JobFetches::run(const broker::FetchOrder& order,
                             const broker::SessionStreams& streams) {
+  if (auto may = may_lend(); !may) return std::move(may).error();
   auto request = fetch_request(order, tools_.config.gitlab.builds_dir);
   if (!request) return std::move(request).error();
   if (auto entered = enter(streams.cancelled); !entered) return std::move(entered).error();
   const Turn turn{*this};
-  auto user = fetch_user(order.peer, uid_map_, gid_map_, record_.user);
+  auto user = fetch_user(order.peer, init_pid_, uid_map_, gid_map_);
   if (!user) return std::move(user).error();
   request->user = *std::move(user);
   const sandbox::BuildClock clock{streams.cancelled, kFetchPatience};
@@ -271,6 +291,10 @@ Result<int> JobFetches::run(const broker::FetchOrder& order,
   io.out = streams.out;
   io.err = streams.err;
   auto ran = runner_(*request, io);
+  for (auto& word : request->argv) // both may hold logins
+    ::explicit_bzero(word.data(), word.size());
+  for (auto& [name, value] : request->env)
+    ::explicit_bzero(value.data(), value.size());
   if (!ran) return std::move(ran).error().in(order.program);
   if (ran->stopped) return sandbox::build_cancelled();
   if (!ran->ending.error.empty())
@@ -283,6 +307,7 @@ Result<int> JobFetches::run(const broker::FetchOrder& order,
 
 Status JobFetches::context(const broker::RemoteContext& wanted, const Use& use,
                            const broker::Cancelled& cancelled) {
+  if (auto may = may_lend(); !may) return may;
   if (wanted.address.size() > kMaxRemoteBytes || wanted.address.find('\n') != std::string::npos ||
       wanted.dockerfile.find('\n') != std::string::npos)
     return Error{ErrorKind::bad_input,
@@ -292,8 +317,8 @@ Status JobFetches::context(const broker::RemoteContext& wanted, const Use& use,
   if (::access("/usr/bin/git", X_OK) != 0 && ::access("/usr/bin/curl", X_OK) != 0)
     return lacks("git and curl");
   if (auto entered = enter(cancelled); !entered) return entered;
-  const Turn turn{*this};
-  const auto folder = "/tmp/slipway-remote-" + std::to_string(++contexts_);
+  std::optional<Turn> turn{std::in_place, *this};
+  const auto folder = kRemoteFolder + std::to_string(++contexts_);
   auto request = sandbox::program_request({kFetcher}, folder);
   request.user = kNobody;
   request.umask = 0022;
@@ -307,14 +332,39 @@ Status JobFetches::context(const broker::RemoteContext& wanted, const Use& use,
     for (const char* name : {"no_proxy", "NO_PROXY"})
       request.env.emplace_back(name, record_.no_proxy);
   }
-  auto taken = take_context(runner_, request, wanted.address + "\n" + wanted.dockerfile + "\n", use,
-                            cancelled);
-  // Also of one that was ended. Best effort: what stays goes with the sandbox.
-  auto removal = sandbox::program_request({"/usr/bin/rm", "-rf", "--", folder}, "/");
-  removal.user = kNobody;
-  const sandbox::BuildClock clock{nullptr, std::chrono::minutes{1}};
-  (void)sandbox::read_program(runner_, removal, 0, clock).ok();
+  std::once_flag over;
+  const auto end = [&] {
+    std::call_once(over, [&] {
+      remove_folder(folder, cancelled);
+      turn.reset();
+    });
+  };
+  auto taken = take_context(
+      runner_, request, wanted.address + "\n" + wanted.dockerfile + "\n",
+      [&](const auto& tar, const std::string& said) {
+        // The build goes on when its tar has ended, and needs nothing of this any more.
+        use(
+            [&](char* buffer, std::size_t capacity) {
+              auto got = tar(buffer, capacity);
+              if (!got || *got == 0) end();
+              return got;
+            },
+            said);
+      },
+      cancelled);
+  end();
   return taken;
+}
+
+void JobFetches::remove_folder(const std::string& folder,
+                               const broker::Cancelled& cancelled) const {
+  // Best effort: what stays goes with the sandbox.
+  const auto patience = cancelled && cancelled() ? kLeaverPatience : kRemovalPatience;
+  const sandbox::BuildClock clock{nullptr, patience};
+  (void)sandbox::read_program(runner_,
+                              sandbox::program_request({"/usr/bin/rm", "-rf", "--", folder}, "/"),
+                              0, clock, {}, patience)
+      .ok();
 }
 
 Status take_context(const sandbox::ScriptRunner& runner, const engine_api::ScriptRequest& request,
@@ -355,6 +405,10 @@ Status take_context(const sandbox::ScriptRunner& runner, const engine_api::Scrip
     first.resize(*got);
     if (first.empty()) return {};
     has_come = true;
+    const struct Done { // also where `use` throws
+      std::atomic<bool>& is_done;
+      ~Done() { is_done = true; }
+    } done{is_done};
     std::string before;
     {
       const std::lock_guard lock{saying};
@@ -381,7 +435,6 @@ Status take_context(const sandbox::ScriptRunner& runner, const engine_api::Scrip
                        {}};
         },
         before);
-    is_done = true;
     return {};
   });
   if (has_come) return {};

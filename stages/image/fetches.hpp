@@ -18,6 +18,7 @@
 #include "stages/image/images.hpp"
 
 #include <atomic>
+#include <cstdint>
 #include <filesystem>
 #include <mutex>
 #include <string>
@@ -41,11 +42,11 @@ struct FetchParts {
 sandbox::SandboxSpec fetch_spec(const FetchParts& parts);
 
 /// The ids in the job, "UID:GID", of who asks, by the sandbox's uid_map and gid_map as the host
-/// reads them. Who is root may be the job's init with anybody's request from its ports: such a one
-/// has what the job image's own user `image_user` has. Errors: denied (an id of no job's; that user
-/// has a name, which nobody here can look up). Source: user_namespaces(7). Pure.
-Result<std::string> fetch_user(const broker::Peer& peer, const std::string& uid_map,
-                               const std::string& gid_map, const std::string& image_user);
+/// reads them. `init_pid`: of the job's init, which asks for whoever has come to its ports. Errors:
+/// denied (that one; nobody whom the host sees; an id of no job's). Source: user_namespaces(7).
+/// Pure.
+Result<std::string> fetch_user(const broker::Peer& peer, std::int64_t init_pid,
+                               const std::string& uid_map, const std::string& gid_map);
 
 /// The program that an order asks for, from the folder `programs` of the host; its user is for the
 /// caller to say. Errors: bad_input (none that is lent; a folder or file outside of `workspace`);
@@ -62,8 +63,9 @@ Status take_context(const sandbox::ScriptRunner& runner, const engine_api::Scrip
 
 class JobFetches final : public broker::FetchService {
 public:
-  /// All is lent.
-  JobFetches(const Tools& tools, const state::JobRecord& record);
+  /// All is lent. `runner`: the sandbox's own where it is empty. What a script that was killed has
+  /// left running is removed.
+  JobFetches(const Tools& tools, const state::JobRecord& record, sandbox::ScriptRunner runner = {});
   JobFetches(const JobFetches&) = delete;
   JobFetches& operator=(const JobFetches&) = delete;
   /// Removes the sandbox.
@@ -76,12 +78,20 @@ public:
 private:
   class Turn;
 
-  /// Makes sure that it runs, and that it stays until `leave`. Errors: denied (the operator's
-  /// choice); timed_out; unavailable (cancelled; it ended too often); those of Podman.
+  /// Errors: denied (the operator's choice).
+  Status may_lend() const;
+  /// Makes sure that it runs, and that it stays until `leave`. Errors: timed_out; unavailable
+  /// (cancelled; it ended too often); those of Podman.
   Status enter(const broker::Cancelled& cancelled);
   /// The last one to leave ends what it left behind.
   void leave();
+  /// Ends all but init. False where that does not answer. For when nobody is in it.
+  bool sweep() const;
+  /// The next one starts it anew.
+  void take_down();
   Status start();
+  /// Removes a folder of `context` with all that is in it.
+  void remove_folder(const std::string& folder, const broker::Cancelled& cancelled) const;
   std::string container() const;
 
   const Tools& tools_;
@@ -92,7 +102,8 @@ private:
   int starts_ = 0;           ///< since the script began
   int fetching_ = 0;         ///< how many are in it
   bool is_up_ = false;
-  std::string uid_map_; ///< of the sandbox; set before the first one is in it
+  std::int64_t init_pid_ = 0; ///< of the job; set before the first one is in it, as what follows
+  std::string uid_map_;       ///< of the sandbox
   std::string gid_map_;
   std::atomic<int> contexts_ = 0;
 };

@@ -96,9 +96,17 @@ public:
 class FakeFetchService final : public FetchService {
 public:
   Result<int> run(const FetchOrder& order, const SessionStreams& streams) override {
+    if (order.program == "waits") {
+      streams.out("began");
+      while (!streams.cancelled())
+        std::this_thread::sleep_for(milliseconds{5});
+      ++cancellations;
+      return Error{ErrorKind::unavailable, "cancelled", "", {}};
+    }
     if (order.program != "git") return Error{ErrorKind::misconfigured, "no such program", "", {}};
     streams.out(order.program + " " + order.arguments.at(0));
-    streams.err(std::to_string(order.peer.uid) + ":" + std::to_string(order.peer.gid));
+    streams.err(std::to_string(order.peer.uid) + ":" + std::to_string(order.peer.gid) + ":" +
+                std::to_string(order.peer.pid));
     return 128;
   }
   Status context(const RemoteContext& wanted, const Use& use, const Cancelled&) override {
@@ -114,6 +122,7 @@ public:
         "building from it\n");
     return {};
   }
+  std::atomic<int> cancellations = 0;
 };
 
 std::string session_frame(char kind, const std::string& text) {
@@ -461,11 +470,26 @@ TEST_F(BrokerServer, AProgramThatFetchesEndsWithItsCode) {
   };
   const auto said = order("git");
   EXPECT_NE(said.find(session_frame(1, "git init")), std::string::npos) << said;
-  const auto own = std::to_string(::geteuid()) + ":" + std::to_string(::getegid());
+  const auto own = std::to_string(::geteuid()) + ":" + std::to_string(::getegid()) + ":" +
+                   std::to_string(::getpid());
   EXPECT_NE(said.find(session_frame(2, own)), std::string::npos) << said;
   EXPECT_NE(said.find(session_frame(3, "128")), std::string::npos) << said;
   EXPECT_NE(order("curl").find("no such program"), std::string::npos);
   EXPECT_NE(ask(post("/slipway/v1/fetch", R"({"user":"0:0"})")).find("400"), std::string::npos);
+}
+
+TEST_F(BrokerServer, AProgramThatFetchesEndsWhenItsClientGoes) {
+  FakeFetchService service;
+  fetches = &service;
+  start();
+  {
+    const auto fd = connect();
+    send(fd, post("/slipway/v1/fetch", R"({"program":"waits"})"));
+    pollfd begun{fd.get(), POLLIN, 0};
+    ASSERT_EQ(::poll(&begun, 1, 5000), 1);
+    EXPECT_EQ(service.cancellations, 0);
+  }
+  EXPECT_TRUE(eventually([&] { return service.cancellations == 1; }));
 }
 
 TEST_F(BrokerServer, ABuildTakesItsContextFromAnAddress) {
