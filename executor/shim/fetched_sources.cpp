@@ -459,13 +459,6 @@ bool lacks_programs(const Environment& env) {
                      [&](const char* name) { return program(name, env).empty(); });
 }
 
-/// Where others may write without the sticky bit, they put their own folder in another's place.
-bool is_kept_from_others(const std::string& folder) {
-  struct stat info {};
-  return ::stat(folder.c_str(), &info) == 0 &&
-         ((info.st_mode & S_IWOTH) == 0 || (info.st_mode & S_ISVTX) != 0);
-}
-
 /// `lacking`: what the image has not got; `why`: why it is not lent.
 Error not_lent(const std::string& lacking, const std::string& why, const std::string& instead) {
   return Error{ErrorKind::not_found, "this image has " + lacking + ", and " + why, instead, {}};
@@ -495,7 +488,7 @@ Status FetchedSources::make_folder() {
   // The runner's own folder beside the project's, where a user who is not root may write.
   const auto project = world_.environment.find("CI_PROJECT_DIR");
   if (lacks_programs(world_.environment) && project != world_.environment.end() &&
-      is_in_workspace(project->second, world_) && is_kept_from_others(project->second + ".tmp"))
+      is_in_workspace(project->second, world_))
     places.emplace_back(project->second + ".tmp");
   if (auto temporary = fs::temp_directory_path(cause); !cause) places.push_back(temporary);
   int failed = ENOENT;
@@ -536,8 +529,7 @@ Result<Environment> FetchedSources::borrow(const std::string& lacking, const std
   if (auto made = make_folder(); !made) return std::move(made).error();
   if (!is_in_workspace(folder_.string(), world_))
     return not_lent(lacking,
-                    "the job's user can write neither to the workspace nor to "
-                    "$CI_PROJECT_DIR.tmp, or others can write there too",
+                    "the job's user can write neither to the workspace nor to $CI_PROJECT_DIR.tmp",
                     instead);
   auto lent = lent_environment(world_, folder_ / kLentName);
   if (!lent) return std::move(lent).error();
