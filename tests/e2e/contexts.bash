@@ -505,7 +505,8 @@ export GIT_PULL_METHOD=http
 at=$env_gitlab_address:$web_port
 try ref executor -c git://\$at/app.git#refs/heads/feature/x -d $world_registry/app/kaniko-lent:1
 try commit executor -c git://\$at/app.git#refs/heads/main#$first --context-sub-path sub --no-push
-try submodule executor -c git://\$at/app.git --git branch=main,recurse-submodules=true --context-sub-path lib --dockerfile ../Dockerfile --no-push
+printf 'FROM $tiny\nCOPY lib/word /word\n' >D
+try submodule executor -c git://\$at/app.git --git branch=main,recurse-submodules=true --dockerfile D --no-push
 try tag executor -c git://\$at/app.git --git branch=v1 --no-push
 try no-ref executor -c git://\$at/app.git#refs/heads/nosuch --no-push
 try no-login executor -c git://\$at/private/app.git --no-push
@@ -532,6 +533,7 @@ try left ls -d /builds/.slipway-context-*" "$kaniko_without_git"
     expect_step ref 0 "commit $(git -C "$SUITE_DIR/work" rev-parse feature/x)"
     [[ -n $(world_registry_digest app/kaniko-lent:1) ]]
     expect_step commit 0 "commit $first"
+    expect_step submodule 0 "commit $(git -C "$SUITE_DIR/work" rev-parse main)"
     expect_step tag 0 "commit $first"
     expect_step no-ref 1 nosuch
     expect_step no-login 1 "private/app.git"
@@ -581,12 +583,17 @@ cd /tmp; mkdir own; cd own
 try user id -u
 try git files 'docker build' $web/app.git
 docker build --no-cache $web/app.git#slow >/tmp/log 2>&1 & waits=\$!
-sleep 3; kill -KILL \$waits || cat /tmp/log; sleep 2
-try gone sh -c 'ls -d /builds/.slipway-context-* \$CI_PROJECT_DIR.tmp/.slipway-context-*'" \
+there() { compgen -G '/builds/.slipway-context-*' || compgen -G \"\$CI_PROJECT_DIR.tmp/.slipway-context-*\"; }
+for i in \$(seq 300); do ! there >/dev/null || break; sleep 0.1; done
+try there there
+kill -KILL \$waits || cat /tmp/log
+for i in \$(seq 300); do there >/dev/null || break; sleep 0.1; done
+try gone there" \
         "$without_git | .image.executor_opts = {docker: {user: \"1000\"}}"
     expect_step user 0 1000
     expect_step git 0 on-main
-    expect_step gone 2
+    expect_step there 0 ".tmp/.slipway-context-"
+    expect_step gone 1
 }
 
 TEST "the API's remote= is fetched for the job: a repository, an archive, a Dockerfile; and what is refused" {
@@ -608,6 +615,7 @@ try wrong build http://ci:wrong-for-logs-\$((3 + 4))@$env_gitlab_address:$web_po
 try missing build $web/nosuch.tar.gz own/g
 try no-ref build $web/app.git#nosuch own/g
 try file build file:///builds/app.git own/g
+try ssh build ssh://git@$env_gitlab_address/app.git own/g
 try ext build 'ext::sh -c touch% /builds/ran' own/g
 git clone --quiet --bare $web/lib.git /builds/own.git
 try local build $web/app.git#local own/g
@@ -629,6 +637,7 @@ try none docker image inspect own/g" "$with_git"
     expect_step missing 0 404
     expect_step no-ref 0 nosuch
     expect_step file 0 "no address of a repository"
+    expect_step ssh 0 "has no key for ssh"
     expect_step ext 0 "no address of a repository"
     expect_step local 0 "not allowed"
     expect_step folder 0 "no address of a repository"
@@ -644,17 +653,17 @@ probe='id -u; grep -E "^(CapEff|CapBnd|NoNewPrivs):" /proc/self/status; readlink
 
 TEST "attack: the host's git and curl reach no registry, and run nothing with rights that the job has not; controls: where each is allowed" {
     # shellcheck disable=SC2016
-    reach='printf "%s\n" '"'$probe'"' >/builds/probe
+    reach='printf "{ %s\n} >/builds/probed; env >/builds/env; ls -a /var/run /run/slipway /cache >/builds/places 2>&1\n" '"'$probe;'"' >/builds/probe
 mkdir -p /builds/own.git/objects /builds/own.git/refs; echo "ref: refs/heads/main" >/builds/own.git/HEAD
 try registry docker build https://'"$world_registry"'/v2/context.tar.gz
 try remote sh -c "printf \"POST /v1.41/build?remote=https://'"$world_registry"'/v2/x.tar HTTP/1.0\r\nHost: d\r\n\r\n\" | perl -MIO::Socket::UNIX -e '"'"'\$s = IO::Socket::UNIX->new(\"/var/run/docker.sock\"); print \$s join(\"\", <STDIN>); print <\$s>'"'"'"
 try local docker build '"$web"'/app.git#local
 try ext docker build '"$web"'/app.git#ext
 try probe docker build '"$web"'/app.git#probe
-try ran sh -c "ls /builds/ran /builds/probed"
+try ran test -e /builds/ran
+try probed-early test -e /builds/probed
 try scheme docker build "ext::sh -c touch% /builds/ran"
 try file docker build file:///builds/app.git
-sed -i "s,^,{ ,;s,\$,; } >/builds/probed; env >/builds/env; ls -a /var/run /run/slipway /cache >/builds/places 2>\&1," /builds/probe
 try control-probe env GIT_ALLOW_PROTOCOL=http:ext docker build '"$web"'/app.git#probe
 try probed cat /builds/probed
 sh -c '"'$probe'"' >/builds/own
@@ -668,7 +677,8 @@ try variables cat /builds/env'
     expect_step local 1 "not allowed"
     expect_step ext 1 "not allowed"
     expect_step probe 1 "not allowed"
-    expect_step ran 2
+    expect_step ran 1
+    expect_step probed-early 1
     expect_step scheme 1
     expect_step file 1
     expect_step control-probe 1
@@ -682,62 +692,88 @@ try variables cat /builds/env'
     expect_lacks "$(step_says registry)" "Failed to connect"
 }
 
-# `perl /tmp/ask socket|port COMMAND` has a shell run COMMAND where the host's git runs; `perl /tmp/ask remote ADDRESS`.
+# `perl /tmp/ask socket|port COMMAND` has a shell run COMMAND where the host's git runs, asked for by the user $AS, in the
+# project's folder with $BELOW; `perl /tmp/ask remote ADDRESS`.
 # shellcheck disable=SC2016
 asking='cat >/tmp/ask <<"END"
 use IO::Socket;
 my ($where, $what) = @ARGV;
+if ($ENV{AS}) { $( = $ENV{AS}; $) = "$ENV{AS} $ENV{AS}"; $< = $> = $ENV{AS}; }
 my $s = $where eq "port" ? IO::Socket::INET->new("127.0.0.1:2375") : IO::Socket::UNIX->new("/var/run/docker.sock");
 my ($place, $body) = ("/slipway/v1/fetch", "");
 if ($where eq "remote") {
     $place = "/build?remote=$what";
 } else {
     $what =~ s/(["\\])/\\$1/g;
-    $body = qq({"program":"git","arguments":["-c","alias.x=!$what","x"],"env":[["HOME","/tmp"]],"folder":"$ENV{CI_PROJECT_DIR}"$ENV{MORE}});
+    $body = qq({"program":"git","arguments":["-c","alias.x=!$what","x"],"env":[["HOME","/tmp"]],"folder":"$ENV{CI_PROJECT_DIR}$ENV{BELOW}"$ENV{MORE}});
 }
 print $s "POST $place HTTP/1.0\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: ".length($body)."\r\n\r\n$body";
 print <$s>;
 END
 '
 
-TEST "attack: who borrows the host's git has the ids that it has in the job, by the socket and by the port; control: root's" {
+TEST "attack: who borrows the host's git has the ids that it has in the job, and nobody borrows it at the port; control: root's" {
     # shellcheck disable=SC2016
     local who='try socket perl /tmp/ask socket "echo it-is-\$(id -u)"
 try port perl /tmp/ask port "echo it-is-\$(id -u)"
 try chosen env MORE=",\"user\":\"0:0\"" perl /tmp/ask socket "echo it-is-\$(id -u)"'
     run_steps 9023 "$asking$who" "$without_git | .image.executor_opts = {docker: {user: \"1000\"}}"
     expect_step socket 0 "it-is-1000"
-    expect_step port 0 "it-is-1000"
+    expect_step port 0 "403" "not at its ports"
     expect_step chosen 0 "400" "user"
     expect_lacks "$TRACE" "it-is-0"
 
     # shellcheck disable=SC2016
     run_steps 9024 "$asking$who"'
-try stray perl /tmp/ask socket "setsid sleep 4321 >/dev/null 2>&1 & sleep 1; echo left-\$(grep -al 432[1] /proc/[0-9]*/cmdline | wc -l)"
-try swept perl /tmp/ask socket "echo left-\$(grep -al 432[1] /proc/[0-9]*/cmdline | wc -l)"
+cat >$CI_PROJECT_DIR/count <<"END"
+left=0
+for file in /proc/[0-9]*/cmdline; do
+    [ "$(tr "\0" " " 2>/dev/null <$file)" != "sleep 4321 " ] || left=$((left + 1))
+done
+echo "left-$left"
+END
+cat >$CI_PROJECT_DIR/stray <<"END"
+setsid sleep 4321 >/dev/null 2>&1 &
+for i in $(seq 100); do
+    sh ./count >found 2>/dev/null
+    grep -q left-0 found || break
+    sleep 0.1
+done
+cat found
+END
+mkdir -m 0700 $CI_PROJECT_DIR/closed
+try closed env AS=1000 BELOW=/closed perl /tmp/ask socket "echo it-is-\$(id -u)"
+try open env AS=1000 perl /tmp/ask socket "echo it-is-\$(id -u)"
+try closed-to-none env BELOW=/closed perl /tmp/ask socket "echo it-is-\$(id -u)"
+try stray perl /tmp/ask socket "sh ./stray"
+try swept perl /tmp/ask socket "sh ./count 2>/dev/null"
 try own perl /tmp/ask socket "ls -A /usr/local /usr/src"
 perl /tmp/ask remote '"$web/app.git%23slow"' >/tmp/log 2>&1 & waits=$!
 for i in $(seq 30); do
-    perl /tmp/ask socket "stat -c %n-of-%u /tmp/slipway-remote-*" >/tmp/during 2>&1
+    perl /tmp/ask socket "stat -c %n-of-%u /var/cache/slipway-remote-*" >/tmp/during 2>&1
     ! grep -q of- /tmp/during || break
     sleep 1
 done
 try during cat /tmp/during
 kill -KILL $waits || cat /tmp/log
 for i in $(seq 30); do
-    perl /tmp/ask socket "echo now-\$(ls /tmp | grep -c slipway-remote)" >/tmp/after 2>&1
+    perl /tmp/ask socket "echo now-\$(ls /var/cache | grep -c slipway-remote)" >/tmp/after 2>&1
     ! grep -q now-0 /tmp/after || break
     sleep 1
 done
 try after cat /tmp/after' "$without_git"
     expect_step socket 0 "it-is-0"
-    expect_step port 0 "it-is-0"
-    expect_step stray 0 left-
-    expect_lacks "$(step_says stray)" left-0
+    expect_step port 0 "403" "not at its ports"
+    expect_lacks "$(step_says port)" it-is
+    expect_step closed 0 "cd to"
+    expect_lacks "$(step_says closed)" it-is
+    expect_step open 0 "it-is-1000"
+    expect_step closed-to-none 0 "it-is-0"
+    expect_step stray 0 left-1
     expect_step swept 0 left-0
     expect_step own 0 /usr/src
     expect_lacks "$(step_says own)" share
-    expect_step during 0 "slipway-remote-1-of-65534"
+    expect_step during 0 "slipway-remote-1-of-65533"
     expect_step after 0 now-0
     expect_eq "$(world_leftovers)" ""
 }
