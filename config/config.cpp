@@ -825,6 +825,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
          s.bytes("disk_floor", config.sandbox.disk_floor);
          s.read("block_registries", config.sandbox.block_registries);
          s.read("isolate_networks", config.sandbox.isolate_networks);
+         s.read("lend_tools", config.sandbox.lend_tools);
          read_egress(s, config.sandbox.egress);
        }},
       {"programs",
@@ -1325,6 +1326,7 @@ std::string print(const Config& c) {
   line("disk_floor", size(c.sandbox.disk_floor));
   line("block_registries", boolean(c.sandbox.block_registries));
   line("isolate_networks", boolean(c.sandbox.isolate_networks));
+  line("lend_tools", boolean(c.sandbox.lend_tools));
   line("egress", quoted(c.sandbox.egress.mode));
   if (c.sandbox.egress.mode == "allowlist") {
     line("egress_allow", list(c.sandbox.egress.allow));

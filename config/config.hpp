@@ -66,7 +66,8 @@ struct Sandbox {
   std::uint64_t disk_floor = 1UL << 30; ///< free space below which running jobs are ended
   bool block_registries = true;         ///< drop sandboxes' traffic to the [[registry]] hosts
   bool isolate_networks = true;
-  Egress egress; ///< of jobs whose rule says nothing else
+  bool lend_tools = true; ///< the host's git and curl fetch for jobs whose image has none
+  Egress egress;          ///< of jobs whose rule says nothing else
 };
 
 /// [programs]: slipway's own; "" = beside the slipway executable.

@@ -219,6 +219,8 @@ bool Engine::route_fixed(const Call& call) {
     build_from_workspace(call);
   } else if (post && sessions_ && path == "/slipway/v1/buildah") {
     sessions_->serve(call.request, call.answer);
+  } else if (post && fetches_ != nullptr && path == "/slipway/v1/fetch") {
+    serve_fetch(*fetches_, limits_, call.request, call.answer);
   } else if (post && path == "/slipway/v1/index") {
     edit_index(call);
   } else if (post && (path == "/build/prune" || path == "/build/cancel")) {
@@ -484,11 +486,27 @@ void Engine::disk_usage(const Call& call) {
 void Engine::build_from_tar(const Call& call) {
   auto options = parse_build_query(call.target.query);
   if (!options) return send_error(call.answer, options.error());
+  if (!options->remote.empty()) return build_from_address(call, *std::move(options));
   Body* const body = call.request.body;
   options->request.context_tar = [body](char* buffer, std::size_t capacity) {
     return body->read(buffer, capacity);
   };
   build(call, std::move(options->request), options->quiet, false);
+}
+
+void Engine::build_from_address(const Call& call, BuildOptions options) {
+  if (fetches_ == nullptr)
+    return send_error(call.answer, 501, "a build context by URL (remote) cannot be fetched here");
+  const RemoteContext wanted{std::move(options.remote), options.request.dockerfile};
+  const auto fetched = fetches_->context(
+      wanted,
+      [&](const auto& tar, const std::string& said) {
+        options.request.context_tar = tar;
+        build(call, std::move(options.request), options.quiet, false, said);
+      },
+      [&] { return call.answer.gone(); });
+  // What comes after the build began, the build says.
+  if (!fetched && !call.answer.begun()) send_error(call.answer, fetched.error());
 }
 
 void Engine::build_from_workspace(const Call& call) {
@@ -501,7 +519,8 @@ void Engine::build_from_workspace(const Call& call) {
   build(call, *std::move(request), false, true);
 }
 
-void Engine::build(const Call& call, BuildRequest request, bool quiet, bool with_manifest) {
+void Engine::build(const Call& call, BuildRequest request, bool quiet, bool with_manifest,
+                   const std::string& said) {
   Messages messages{call.answer};
   const auto tags = request.tags;
   std::string tail; // of a quiet build, shown when it fails
@@ -512,6 +531,7 @@ void Engine::build(const Call& call, BuildRequest request, bool quiet, bool with
     tail += text;
     if (tail.size() > 2 * kQuietTail) tail.erase(0, tail.size() - kQuietTail);
   };
+  if (!said.empty()) progress(said);
   auto outcome = images_.build(std::move(request), progress, [&] { return call.answer.gone(); });
   if (!outcome) {
     if (quiet) messages.stream(tail);

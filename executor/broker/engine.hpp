@@ -24,8 +24,10 @@ namespace slipway::broker {
 class Engine final : public RequestHandler {
 public:
   Engine(ImageService& images, const ServerLimits& limits, ContainerService* containers,
-         SessionService* sessions = nullptr, PushStatements statements = {})
-      : images_{images}, limits_{limits}, statements_{statements}, buildkit_{images, statements} {
+         SessionService* sessions = nullptr, FetchService* fetches = nullptr,
+         PushStatements statements = {})
+      : images_{images}, limits_{limits},
+        statements_{statements}, buildkit_{images, statements}, fetches_{fetches} {
     if (containers != nullptr) containers_.emplace(*containers, images, limits);
     if (sessions != nullptr) sessions_.emplace(*sessions, limits);
   }
@@ -49,7 +51,10 @@ private:
   void disk_usage(const Call& call);
   void build_from_tar(const Call& call);
   void build_from_workspace(const Call& call);
-  void build(const Call& call, BuildRequest request, bool quiet, bool with_manifest);
+  void build_from_address(const Call& call, BuildOptions options);
+  /// `said`: of its context, before it begins.
+  void build(const Call& call, BuildRequest request, bool quiet, bool with_manifest,
+             const std::string& said = "");
   void list_images(const Call& call);
   void inspect_image(const Call& call, const std::string& name);
   void history(const Call& call, const std::string& name);
@@ -77,6 +82,7 @@ private:
   LentAgents agents_;
   std::optional<ContainerRoutes> containers_;
   std::optional<SessionRoutes> sessions_;
+  FetchService* fetches_; ///< lent; null: nothing is fetched
 };
 
 } // namespace slipway::broker

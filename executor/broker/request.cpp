@@ -408,14 +408,6 @@ Result<BuildOptions> parse_build_query(const Query& query) {
         "with BuildKit all the same",
         {}};
   }
-  if (!query.get("remote").empty()) {
-    return Error{
-        ErrorKind::denied,
-        "a build context by URL (remote) is not supported",
-        "use slipway's `docker build URL`, which fetches in the job, or check the sources out "
-        "in the job and build from that folder",
-        {}};
-  }
   for (const char* name : kRefusedBuildOptions) {
     if (!is_neutral(query.get(name))) {
       return Error{ErrorKind::denied,
@@ -428,6 +420,7 @@ Result<BuildOptions> parse_build_query(const Query& query) {
   BuildRequest& request = options.request;
   request.dialect = "api";
   options.quiet = query.flag("q");
+  options.remote = query.get("remote");
   for (const auto& text : query.all("t")) {
     if (text.empty()) continue;
     auto tag = parse_tag(text);
@@ -679,6 +672,23 @@ Result<SessionOrder> parse_session_json(std::string_view text) {
   order.names = *std::move(parsed);
   if (!order.pull.empty() && order.pull != "always" && order.pull != "never")
     return bad("order: 'pull' is always, never or nothing");
+  return order;
+}
+
+Result<FetchOrder> parse_fetch_json(std::string_view text) {
+  auto json = parse_json(text, "order");
+  if (!json) return std::move(json).error();
+  if (!json->is_object()) return bad("order is not a JSON object");
+  FetchOrder order;
+  Members members{*json};
+  members.text("program", order.program);
+  members.list("arguments", order.arguments);
+  members.pairs("env", order.env);
+  members.text("folder", order.folder);
+  members.text("input", order.input);
+  for (const char* name : {"arguments", "env"}) // which may hold logins
+    if (json->contains(name)) wipe(json->at(name));
+  if (auto status = members.finish(); !status) return std::move(status).error();
   return order;
 }
 

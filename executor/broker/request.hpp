@@ -4,6 +4,7 @@
 #pragma once
 
 #include "executor/base/result.hpp"
+#include "executor/broker/fetch_service.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/broker/session_service.hpp"
 
@@ -67,6 +68,7 @@ Result<Target> parse_target(std::string_view text);
 struct BuildOptions {
   BuildRequest request; ///< without context_tar
   bool quiet = false;
+  std::string remote; ///< an address in the body's place; "": the body is the context
 };
 
 /// The query of POST /build. Errors: bad_input; denied (an option that slipway does not support,
@@ -85,6 +87,10 @@ Result<IndexRequest> parse_index_json(std::string_view json);
 
 /// The order of POST /slipway/v1/buildah. Errors: bad_input, naming the member.
 Result<SessionOrder> parse_session_json(std::string_view json);
+
+/// The order of POST /slipway/v1/fetch. Errors: bad_input, naming the member; nothing of a value is
+/// in them.
+Result<FetchOrder> parse_fetch_json(std::string_view json);
 
 /// Filters of images/json. Empty: everything.
 struct ImageFilters {

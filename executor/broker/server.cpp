@@ -208,9 +208,10 @@ Result<std::unique_ptr<Server>> serve_at(const std::filesystem::path& socket,
 Result<std::unique_ptr<Server>> Server::start(const std::filesystem::path& socket,
                                               ImageService& images, const ServerLimits& limits,
                                               ContainerService* containers,
-                                              SessionService* sessions, PushStatements statements) {
+                                              SessionService* sessions, FetchService* fetches,
+                                              PushStatements statements) {
   return serve_at(socket, limits, [&](const ServerLimits& kept) {
-    return std::make_shared<Engine>(images, kept, containers, sessions, statements);
+    return std::make_shared<Engine>(images, kept, containers, sessions, fetches, statements);
   });
 }
 

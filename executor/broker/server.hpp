@@ -4,6 +4,7 @@
 
 #include "executor/base/result.hpp"
 #include "executor/broker/container_service.hpp"
+#include "executor/broker/fetch_service.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/broker/push_statements.hpp"
 #include "executor/broker/session_service.hpp"
@@ -34,12 +35,12 @@ class Server {
 public:
   /// Binds SOCKET (mode 0666 inside a folder that only this sandbox sees; a stale file is
   /// replaced). `containers`: none = calls about containers are refused; `sessions`: none = those
-  /// about working containers are. `statements`: what clients are told that pushes get.
-  static Result<std::unique_ptr<Server>> start(const std::filesystem::path& socket,
-                                               ImageService& images, const ServerLimits& limits,
-                                               ContainerService* containers = nullptr,
-                                               SessionService* sessions = nullptr,
-                                               PushStatements statements = {});
+  /// about working containers are; `fetches`: none = nothing is fetched for a build. `statements`:
+  /// what clients are told that pushes get.
+  static Result<std::unique_ptr<Server>>
+  start(const std::filesystem::path& socket, ImageService& images, const ServerLimits& limits,
+        ContainerService* containers = nullptr, SessionService* sessions = nullptr,
+        FetchService* fetches = nullptr, PushStatements statements = {});
   /// The same socket with another's answers; `handler` (lent) outlives the server.
   static Result<std::unique_ptr<Server>> start(const std::filesystem::path& socket,
                                                RequestHandler& handler, const ServerLimits& limits);

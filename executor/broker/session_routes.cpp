@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -75,6 +76,28 @@ void send_ending(const Send& send, const Result<int>& ended) {
              : frame_of(Kind::failed, readable(ended.error())));
 }
 
+void refuse(Answer& answer, const Error& error) {
+  answer.whole(status_of(error.kind), "application/json", error_json(readable(error)) + "\n");
+}
+
+/// Does `run` with streams that are the answer's frames, and says how it ended.
+void serve_frames(Answer& answer, const ServerLimits& limits,
+                  const std::function<Result<int>(SessionStreams& streams)>& run) {
+  std::mutex sending;
+  const Send send = [&](std::string_view frame) {
+    const std::lock_guard lock{sending};
+    answer.begin_stream(200, kStreamType);
+    answer.chunk(frame);
+  };
+  auto streams = streams_to(send);
+  streams.cancelled = [&] { return answer.gone(); };
+  const auto ended = run(streams);
+  answer.socket().set_idle(limits.idle_deadline);
+  if (!ended && !answer.begun()) return refuse(answer, ended.error());
+  send_ending(send, ended);
+  answer.end_stream();
+}
+
 /// Carries what the peer sends to a pipe, until its end, that of the pipe's reader, or its own.
 class InputPump {
 public:
@@ -139,42 +162,53 @@ private:
 } // namespace
 
 void SessionRoutes::serve(const Request& request, Answer& answer) {
-  const auto refuse = [&](const Error& error) {
-    answer.whole(status_of(error.kind), "application/json", error_json(readable(error)) + "\n");
-  };
   const bool has_files = request.content_type == kFilesType;
   std::string read_too_far;
   auto text = has_files
                   ? read_line(*request.body, limits_, read_too_far)
                   : request.body->read_whole(limits_.json_body_bytes, limits_.header_deadline);
-  if (!text) return refuse(text.error());
+  if (!text) return refuse(answer, text.error());
   auto order = parse_session_json(*text);
-  if (!order) return refuse(order.error());
+  if (!order) return refuse(answer, order.error());
   // As at a terminal, whoever reads what a command prints may pause: it waits, and goes on.
   if (order->verb == "run") answer.socket().set_idle(kReaderPauses);
   if (request.upgrades) return serve_both_ways(*order, request, answer);
 
-  std::mutex sending;
-  const Send send = [&](std::string_view frame) {
-    const std::lock_guard lock{sending};
-    answer.begin_stream(200, kStreamType);
-    answer.chunk(frame);
-  };
-  auto streams = streams_to(send);
-  streams.cancelled = [&] { return answer.gone(); };
-  if (has_files)
-    streams.files = [&, body = request.body](char* buffer,
-                                             std::size_t capacity) -> Result<std::size_t> {
-      if (read_too_far.empty()) return body->read(buffer, capacity);
-      const auto count = read_too_far.copy(buffer, capacity);
-      read_too_far.erase(0, count);
-      return count;
-    };
-  const auto ended = service_.run(*order, streams);
-  answer.socket().set_idle(limits_.idle_deadline);
-  if (!ended && !answer.begun()) return refuse(ended.error());
-  send_ending(send, ended);
-  answer.end_stream();
+  serve_frames(answer, limits_, [&](SessionStreams& streams) {
+    if (has_files)
+      streams.files = [&, body = request.body](char* buffer,
+                                               std::size_t capacity) -> Result<std::size_t> {
+        if (read_too_far.empty()) return body->read(buffer, capacity);
+        const auto count = read_too_far.copy(buffer, capacity);
+        read_too_far.erase(0, count);
+        return count;
+      };
+    return service_.run(*order, streams);
+  });
+}
+
+void serve_fetch(FetchService& service, const ServerLimits& limits, const Request& request,
+                 Answer& answer) {
+  auto text = request.body->read_whole(limits.json_body_bytes, limits.header_deadline);
+  if (!text) return refuse(answer, text.error());
+  auto order = parse_fetch_json(*text);
+  ::explicit_bzero(text->data(), text->size()); // it may hold the job's logins
+  request.body->wipe();
+  if (!order) return refuse(answer, order.error());
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(answer.socket().descriptor(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return refuse(answer, io_error("getsockopt", errno, "who asks"));
+  order->peer = {peer.uid, peer.gid, peer.pid};
+  answer.socket().set_idle(kReaderPauses); // a reader may write what it takes to a slow disk
+  serve_frames(answer, limits, [&](SessionStreams& streams) {
+    auto ran = service.run(*order, streams);
+    for (auto& word : order->arguments)
+      ::explicit_bzero(word.data(), word.size());
+    for (auto& [name, value] : order->env)
+      ::explicit_bzero(value.data(), value.size());
+    return ran;
+  });
 }
 
 void SessionRoutes::serve_both_ways(const SessionOrder& order, const Request& request,

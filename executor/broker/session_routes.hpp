@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // POST /slipway/v1/buildah: one command about the job's working containers, with its output as it
-// comes. Form: docs/broker-api.md.
+// comes; POST /slipway/v1/fetch: a program that fetches, likewise. Form: docs/broker-api.md.
 #pragma once
 
 #include "executor/broker/exchange.hpp"
+#include "executor/broker/fetch_service.hpp"
 #include "executor/broker/request.hpp"
 #include "executor/broker/server.hpp"
 #include "executor/broker/session_service.hpp"
@@ -24,5 +25,9 @@ private:
   SessionService& service_;
   const ServerLimits& limits_;
 };
+
+/// Answers POST /slipway/v1/fetch.
+void serve_fetch(FetchService& service, const ServerLimits& limits, const Request& request,
+                 Answer& answer);
 
 } // namespace slipway::broker

@@ -589,7 +589,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
                                record->network_closed ? proxies->front().get() : nullptr);
     auto started =
         broker::Server::start(tools.jobs.broker_socket(key), *images, {}, &images->containers(),
-                              &images->sessions(), images->statements());
+                              &images->sessions(), &images->fetches(), images->statements());
     if (!started)
       return report(environment, std::move(started).error().in("starting the broker"), job_log);
     broker = *std::move(started);

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <exception>
 #include <utility>
 
 namespace slipway::sandbox {
@@ -156,9 +157,16 @@ Result<engine_api::ScriptEnding> stream_program(const ScriptRunner& run,
     ran = run(request, io);
     sink.reset();
   }};
-  const Status consumed = consume(source.get());
+  Status consumed;
+  std::exception_ptr thrown;
+  try {
+    consumed = consume(source.get());
+  } catch (...) {
+    thrown = std::current_exception();
+  }
   source.reset();
   writer.join();
+  if (thrown) std::rethrow_exception(thrown);
   if (!ran) return std::move(ran).error();
   if (ran->stopped) return build_cancelled();
   if (!consumed) return consumed.error();

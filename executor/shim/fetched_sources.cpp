@@ -5,6 +5,7 @@
 #include "executor/base/unique_fd.hpp"
 #include "executor/shim/build_context.hpp"
 #include "executor/shim/flags.hpp"
+#include "executor/shim/lent_tools.hpp"
 #include "executor/shim/tar_extract.hpp"
 
 #include <errno.h>
@@ -30,6 +31,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr const char* kFolderName = ".slipway-context-";
+constexpr const char* kLentName = "lent"; ///< in it: what programs that slipway lends need
 constexpr std::size_t kMaxFetchedDockerfileBytes = 512UL << 10;
 constexpr std::size_t kMaxSaidBytes = 4UL << 10; ///< of what a program says of its failure
 constexpr std::size_t kMaxAnswerBytes = 64UL << 10;
@@ -68,6 +70,17 @@ bool is_busybox(const fs::path& file) {
          fs::equivalent(file, file.parent_path() / "busybox", cause);
 }
 
+/// The end of what a program said. `is_cut`: there was more before it.
+std::string shown_words(std::string text, bool is_cut) {
+  // Of a line that is not whole, a part could be left that nobody knows for a secret.
+  if (is_cut) text.erase(0, std::min(text.find('\n'), text.size()));
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 && c != '\n') c = ' ';
+  while (text.ends_with('\n') || text.ends_with(' '))
+    text.pop_back();
+  return text;
+}
+
 std::string tail_of(int fd) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) return "";
@@ -75,13 +88,8 @@ std::string tail_of(int fd) {
   std::string text(std::min(size, kMaxSaidBytes), '\0');
   const auto got = ::pread(fd, text.data(), text.size(), static_cast<off_t>(size - text.size()));
   text.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
-  // Of a line that is not whole, a part could be left that nobody knows for a secret.
-  if (size > text.size()) text.erase(0, std::min(text.find('\n'), text.size()));
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 0x20 && c != '\n') c = ' ';
-  while (text.ends_with('\n') || text.ends_with(' '))
-    text.pop_back();
-  return text;
+  const bool is_cut = size > text.size();
+  return shown_words(std::move(text), is_cut);
 }
 
 /// Says to the remover (lent, -1: none) which process group ends with this process; 0: none.
@@ -94,10 +102,46 @@ struct Ran {
   std::string said; ///< the end of its stderr
 };
 
-/// Runs a program whose stdout is given to `take`; what `take` says ends it. It ends with this
-/// process, and what it has started by the remover. Errors: those of process::spawn, of `take`; io.
-Result<Ran> run_tool(process::Command command, const fs::path& place, Clock::time_point until,
-                     int remover, const Take& take) {
+/// A program that slipway lends has no path here.
+bool is_borrowed(const std::string& program) {
+  return !program.empty() && program.front() != '/';
+}
+
+Result<Ran> run_borrowed(const process::Command& command, const fs::path& input,
+                         const Surroundings& world, Clock::time_point until, const Take& take) {
+  LentCall call;
+  call.program = command.argv.front();
+  call.arguments.assign(command.argv.begin() + 1, command.argv.end());
+  call.env.insert(command.env.begin(), command.env.end());
+  call.folder = command.cwd;
+  call.input = input;
+  std::string said;
+  bool is_cut = false;
+  const Write keep = [&](std::string_view bytes) {
+    said += bytes;
+    if (said.size() <= kMaxSaidBytes) return;
+    said.erase(0, said.size() - kMaxSaidBytes);
+    is_cut = true;
+  };
+  auto ended = run_lent(call, world, until, take, keep);
+  if (!ended) return std::move(ended).error();
+  if (ended->is_late) return Ran{process::DeadlinePassed{}, ""};
+  return Ran{process::Exited{ended->exit_code}, shown_words(std::move(said), is_cut)};
+}
+
+/// Runs a program whose stdout is given to `take`, and whose stdin is the file INPUT ("": nothing);
+/// what `take` says ends it. It ends with this process, and what it has started by the remover.
+/// Errors: those of process::spawn, of run_lent, of `take`; io.
+Result<Ran> run_tool(process::Command command, const fs::path& input, const fs::path& place,
+                     const Surroundings& world, Clock::time_point until, int remover,
+                     const Take& take) {
+  if (is_borrowed(command.argv.front())) return run_borrowed(command, input, world, until, take);
+  UniqueFd opened;
+  if (!input.empty()) {
+    opened = UniqueFd{::open(input.c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!opened) return io_error("open", errno, input.string());
+    command.fds.emplace_back(opened.get(), 0);
+  }
   auto errors = make_unnamed_file(place);
   if (!errors) return std::move(errors).error();
   std::array<int, 2> ends{};
@@ -156,12 +200,13 @@ bool is_within(const fs::path& path, const fs::path& folder) {
   return !relative.empty() && *relative.begin() != "..";
 }
 
-/// The image's git in one folder.
+/// The image's git, or one that slipway lends, in one folder.
 class Git {
 public:
+  /// `source` and `world` are lent.
   Git(std::string program, fs::path folder, const GitSource& source, const Environment& env,
-      int remover)
-      : program_{std::move(program)}, folder_{std::move(folder)}, source_{source},
+      const Surroundings& world, int remover)
+      : program_{std::move(program)}, folder_{std::move(folder)}, source_{source}, world_{world},
         remover_{remover}, until_{Clock::now() + kFetchTime} {
     // Where these are set they would lead it to another repository than this one. Source: git
     // rev-parse --local-env-vars; those of it that hold settings (GIT_CONFIG_COUNT, …) stay.
@@ -228,7 +273,7 @@ public:
     command.env = env_;
     command.cwd = folder_;
     std::string answer;
-    auto ran = run_tool(std::move(command), folder_.parent_path(), until_, remover_,
+    auto ran = run_tool(std::move(command), "", folder_.parent_path(), world_, until_, remover_,
                         [&](std::string_view bytes) -> Status {
                           if (answer.size() + bytes.size() > kMaxAnswerBytes)
                             return Error{ErrorKind::bad_input, "git says too much", "", {}};
@@ -293,47 +338,56 @@ private:
   std::string program_;
   fs::path folder_;
   const GitSource& source_;
+  const Surroundings& world_;
   int remover_;
   Clock::time_point until_;
   std::vector<std::pair<std::string, std::string>> env_;
 };
 
-/// The program that downloads, and its words. Errors: not_found.
+/// The address is for the caller to add.
+std::vector<std::string> by_curl(const std::string& curl) {
+  return {curl,
+          "--silent",
+          "--show-error",
+          "--fail",
+          "--location",
+          "--max-redirs",
+          "10",
+          "--proto",
+          "=http,https",
+          "--proto-redir",
+          "=http,https",
+          "--globoff",
+          "--netrc-optional",
+          "--connect-timeout",
+          "60",
+          "--output",
+          "-"};
+}
+
+/// A file of curl's settings with this address. Source: curl(1), --config.
+std::string settings_for_curl(const std::string& url) {
+  std::string quoted;
+  for (const char c : url) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return "url = \"" + quoted + "\"\n";
+}
+
+/// The image's own program that downloads, and its words, to which curl's address is to be added.
+/// Errors: not_found (with what the image has not got).
 Result<std::vector<std::string>> downloader(const std::string& url, const Environment& env) {
-  if (const auto curl = program("curl", env); !curl.empty())
-    return std::vector<std::string>{curl,
-                                    "--silent",
-                                    "--show-error",
-                                    "--fail",
-                                    "--location",
-                                    "--max-redirs",
-                                    "10",
-                                    "--proto",
-                                    "=http,https",
-                                    "--proto-redir",
-                                    "=http,https",
-                                    "--globoff",
-                                    "--netrc-optional",
-                                    "--connect-timeout",
-                                    "60",
-                                    "--output",
-                                    "-",
-                                    "--",
-                                    url};
+  if (const auto curl = program("curl", env); !curl.empty()) return by_curl(curl);
   const auto wget = program("wget", env);
-  if (wget.empty())
-    return Error{ErrorKind::not_found,
-                 "this image has neither curl nor wget, and slipway fetches nothing by itself",
-                 "use an image with one of them for the job, or fetch the file before and build "
-                 "from it",
-                 {}};
+  if (wget.empty()) return Error{ErrorKind::not_found, "neither curl nor wget", "", {}};
   if (!is_busybox(wget))
     return std::vector<std::string>{wget, "-nv", "-T", "60", "-O", "-", "--", url};
   const auto certificates = program("ssl_client", env);
   if (url.starts_with("https://") && (certificates.empty() || is_busybox(certificates)))
     return Error{ErrorKind::not_found,
-                 "this image has no curl, and its wget (BusyBox) does not verify certificates",
-                 "use an image with curl for the job, or fetch the file before and build from it",
+                 "no curl, and its wget (BusyBox) does not verify certificates",
+                 "",
                  {}};
   return std::vector<std::string>{wget, "-T", "60", "-O", "-", "--", url};
 }
@@ -369,14 +423,6 @@ std::string unpacker(std::string_view head) {
   return "";
 }
 
-/// A text in one word of a shell.
-std::string shell_word(const std::string& text) {
-  std::string word = "'";
-  for (const char c : text)
-    word += c == '\'' ? std::string{"'\\''"} : std::string{c};
-  return word + "'";
-}
-
 /// One of what a build lends to its steps. Errors: those of read_file; bad_input.
 Result<std::shared_ptr<const Secret>> value_of(const SecretSource& secret, const fs::path& cwd) {
   std::string text;
@@ -406,6 +452,18 @@ bool take_keep_git_dir(Build& build) {
   return keeps;
 }
 
+/// Whether any of what slipway lends may be needed.
+bool lacks_programs(const Environment& env) {
+  constexpr std::array kLent{"git", "curl", "gzip", "bzip2", "xz", "zstd"};
+  return std::any_of(kLent.begin(), kLent.end(),
+                     [&](const char* name) { return program(name, env).empty(); });
+}
+
+/// `lacking`: what the image has not got; `why`: why it is not lent.
+Error not_lent(const std::string& lacking, const std::string& why, const std::string& instead) {
+  return Error{ErrorKind::not_found, "this image has " + lacking + ", and " + why, instead, {}};
+}
+
 Error does_not_go(const std::string& what) {
   return Error{ErrorKind::bad_input,
                what + " with a context that is an archive",
@@ -427,6 +485,11 @@ Status FetchedSources::make_folder() {
   if (!folder_.empty()) return {};
   std::error_code cause;
   std::vector<fs::path> places{world_.workspaces.begin(), world_.workspaces.end()};
+  // The runner's own folder beside the project's, where a user who is not root may write.
+  const auto project = world_.environment.find("CI_PROJECT_DIR");
+  if (lacks_programs(world_.environment) && project != world_.environment.end() &&
+      is_in_workspace(project->second, world_))
+    places.emplace_back(project->second + ".tmp");
   if (auto temporary = fs::temp_directory_path(cause); !cause) places.push_back(temporary);
   int failed = ENOENT;
   for (const auto& place : places) {
@@ -458,6 +521,20 @@ Result<fs::path> FetchedSources::new_place(const std::string& name) {
   const auto place = folder_ / std::to_string(++count_) / name;
   if (auto made = make_directory(place.parent_path()); !made) return std::move(made).error();
   return place;
+}
+
+Result<Environment> FetchedSources::borrow(const std::string& lacking, const std::string& instead) {
+  if (lent_environment_) return *lent_environment_;
+  if (!can_borrow(world_)) return not_lent(lacking, "there is no broker", instead);
+  if (auto made = make_folder(); !made) return std::move(made).error();
+  if (!is_in_workspace(folder_.string(), world_))
+    return not_lent(lacking,
+                    "the job's user can write neither to the workspace nor to $CI_PROJECT_DIR.tmp",
+                    instead);
+  auto lent = lent_environment(world_, folder_ / kLentName);
+  if (!lent) return std::move(lent).error();
+  lent_environment_ = *std::move(lent);
+  return *lent_environment_;
 }
 
 /// Where nothing else says who the job is, what the build lends does: BuildKit fetches with it.
@@ -497,6 +574,10 @@ Status FetchedSources::add_lent_logins(const Build& build, GitSource& source, En
     auto place = new_place("key");
     if (!place) return std::move(place).error();
     if (auto put = replace_file(*place, *text, 0600); !put) return put;
+    if (lent_environment_) {
+      if (auto added = lend_ssh_key(folder_ / kLentName, *place); !added) return added;
+      continue;
+    }
     const auto program = env.find("GIT_SSH");
     auto& command = env["GIT_SSH_COMMAND"];
     if (command.empty()) command = program == env.end() ? "ssh" : shell_word(program->second);
@@ -507,20 +588,22 @@ Status FetchedSources::add_lent_logins(const Build& build, GitSource& source, En
 
 Result<fs::path> FetchedSources::clone(const GitSource& wanted, bool keeps_git_dir,
                                        const Build& build) {
-  const auto found = program("git", world_.environment);
-  if (found.empty())
-    return Error{ErrorKind::not_found,
-                 "this image has no git, and slipway fetches nothing by itself",
-                 "use an image with git for the job, or clone into a folder before and build from "
-                 "that",
-                 {}};
+  constexpr const char* kInstead =
+      "use an image with git for the job, or clone into a folder before and build from that";
+  auto found = program("git", world_.environment);
+  Environment env = world_.environment;
+  if (found.empty()) {
+    auto lent = borrow("no git", kInstead);
+    if (!lent) return std::move(lent).error();
+    env = *std::move(lent);
+    found = "git";
+  }
   auto place = new_place("context");
   if (!place) return place;
   if (auto made = make_directory(*place, 0755); !made) return std::move(made).error();
   GitSource source = wanted;
-  Environment env = world_.environment;
   if (auto added = add_lent_logins(build, source, env); !added) return std::move(added).error();
-  const Git git{found, *place, source, env, until_.get()};
+  const Git git{found, *place, source, env, world_, until_.get()};
   const auto done = [](const Result<std::string>& result) -> Status {
     return result ? Status{} : Status{result.error()};
   };
@@ -528,7 +611,10 @@ Result<fs::path> FetchedSources::clone(const GitSource& wanted, bool keeps_git_d
   const auto take_commit = [&](const std::string& format) -> Result<std::string> {
     auto made = git({"init", "-q", "--template=", "--object-format=" + format});
     // A git that does not know the word makes what is usual.
-    if (!made && format == "sha1") made = git({"init", "-q", "--template="});
+    if (!made && format == "sha1" && made.error().kind == ErrorKind::unavailable)
+      made = git({"init", "-q", "--template="});
+    if (!made && made.error().kind == ErrorKind::not_found)
+      return not_lent("no git", made.error().what, kInstead);
     if (!made) return made;
     // Submodules may be named relative to it.
     if (auto set = git({"config", "remote.origin.url", source.url}); !set) return set;
@@ -578,18 +664,45 @@ Result<fs::path> FetchedSources::clone(const GitSource& wanted, bool keeps_git_d
 }
 
 Result<fs::path> FetchedSources::download(const WebSource& source, std::uint64_t most) {
+  constexpr const char* kInstead =
+      "use an image with curl for the job, or fetch the file before and build from it";
   auto argv = downloader(source.url, world_.environment);
-  if (!argv) return std::move(argv).error();
+  Environment env = world_.environment;
+  const auto lacking = argv ? "" : argv.error().what;
+  if (!argv) {
+    auto lent = borrow(lacking, kInstead);
+    if (!lent) return std::move(lent).error();
+    env = *std::move(lent);
+    argv = by_curl("curl");
+  }
+  const bool is_curl = fs::path{argv->front()}.filename() == "curl";
   auto place = new_place(file_name(source.url));
   if (!place) return place;
   const UniqueFd file{::open(place->c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)};
   if (!file) return io_error("open", errno, place->string());
+  // What is an argument every user may read.
+  const struct Settings {
+    fs::path file;
+    ~Settings() {
+      if (!file.empty()) (void)::unlink(file.c_str());
+    }
+  } settings{is_curl && shown_address(source.url) != source.url
+                 ? place->parent_path().string() + ".curl"
+                 : ""};
+  if (!settings.file.empty()) {
+    if (auto put = replace_file(settings.file, settings_for_curl(source.url)); !put)
+      return std::move(put).error();
+    argv->insert(argv->end(), {"--config", settings.file.string()});
+  } else if (is_curl) {
+    argv->insert(argv->end(), {"--", source.url});
+  }
   process::Command command;
   command.argv = *std::move(argv);
-  command.env.assign(world_.environment.begin(), world_.environment.end());
+  command.env.assign(env.begin(), env.end());
+  if (is_borrowed(command.argv.front())) command.cwd = folder_;
   std::uint64_t size = 0;
-  const auto ran = run_tool(std::move(command), folder_, Clock::now() + kFetchTime, until_.get(),
-                            [&](std::string_view bytes) -> Status {
+  const auto ran = run_tool(std::move(command), "", folder_, world_, Clock::now() + kFetchTime,
+                            until_.get(), [&](std::string_view bytes) -> Status {
                               size += bytes.size();
                               if (size > most)
                                 return Error{ErrorKind::bad_input,
@@ -598,6 +711,8 @@ Result<fs::path> FetchedSources::download(const WebSource& source, std::uint64_t
                                              {}};
                               return write_all(file.get(), bytes);
                             });
+  if (!ran && ran.error().kind == ErrorKind::not_found)
+    return not_lent(lacking, ran.error().what, kInstead);
   if (!ran) return ran.error();
   if (std::holds_alternative<process::DeadlinePassed>(ran->ending)) return too_late("the download");
   if (!process::succeeded(ran->ending))
@@ -629,18 +744,26 @@ Result<fs::path> FetchedSources::unpack(const fs::path& file, const std::string&
     return extractor.feed(bytes);
   };
   if (const auto name = unpacker(head); !name.empty()) {
-    const auto found = program(name, world_.environment);
-    if (found.empty())
-      return Error{ErrorKind::not_found,
-                   "this image has no " + name + ", and the archive is packed by it",
-                   "use an image with " + name + " for the job, or an archive packed by gzip",
-                   {}};
+    const auto lacking = "no " + name + ", by which the archive is packed";
+    const auto instead = "use an image with " + name +
+                         " for the job, or an archive that is not "
+                         "packed";
+    auto found = program(name, world_.environment);
+    Environment env = world_.environment;
+    if (found.empty()) {
+      auto lent = borrow(lacking, instead);
+      if (!lent) return std::move(lent).error();
+      env = *std::move(lent);
+      found = name;
+    }
     process::Command command;
     command.argv = {found, "-dc"};
-    command.env.assign(world_.environment.begin(), world_.environment.end());
-    command.fds = {{input.get(), 0}};
-    const auto ran =
-        run_tool(std::move(command), folder_, Clock::now() + kFetchTime, until_.get(), feed);
+    command.env.assign(env.begin(), env.end());
+    if (is_borrowed(found)) command.cwd = folder_;
+    const auto ran = run_tool(std::move(command), file, folder_, world_, Clock::now() + kFetchTime,
+                              until_.get(), feed);
+    if (!ran && ran.error().kind == ErrorKind::not_found)
+      return not_lent(lacking, ran.error().what, instead);
     if (!ran) return ran.error();
     if (std::holds_alternative<process::DeadlinePassed>(ran->ending)) return too_late(name);
     if (!process::succeeded(ran->ending))
@@ -792,7 +915,20 @@ Status FetchedSources::fetch_named(Build& build) {
   return {};
 }
 
+/// What was copied for programs that slipway lends is needed no longer, and may lie in the context.
+void FetchedSources::give_back() {
+  std::error_code cause;
+  if (lent_environment_) fs::remove_all(folder_ / kLentName, cause);
+  lent_environment_.reset();
+}
+
 Result<Build> FetchedSources::fetch(const Build& build) {
+  auto local = fetch_all(build);
+  give_back();
+  return local;
+}
+
+Result<Build> FetchedSources::fetch_all(const Build& build) {
   Build local = build;
   if ((local.remote || !local.wrong_address.empty()) && is_folder(local.context)) {
     local.remote.reset();
@@ -814,6 +950,7 @@ Result<std::string> FetchedSources::fetch_file(const std::string& address) {
   auto source = read_remote(address);
   if (!source) return std::move(source).error();
   auto file = download(WebSource{address}, kMaxFetchedFileBytes);
+  give_back();
   if (!file) return std::move(file).error().in("fetching " + shown_address(address));
   return file->string();
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a build names behind an address, fetched by the image's own git, curl or wget: with the
-// job's network, credentials and settings, and nothing of slipway's.
+// What a build names behind an address, fetched by the image's own git, curl or wget, or where it
+// has none by those that slipway lends: with the job's network, credentials and settings, and
+// nothing of slipway's.
 #pragma once
 
 #include "executor/base/result.hpp"
@@ -40,7 +41,11 @@ public:
 
 private:
   Result<std::filesystem::path> new_place(const std::string& name);
+  /// Where programs that slipway lends reach it, if one may be needed.
   Status make_folder();
+  /// The environment of programs that slipway lends. Errors: not_found (it lends none; in the words
+  /// of not_lent); io.
+  Result<Environment> borrow(const std::string& lacking, const std::string& instead);
   Result<std::filesystem::path> clone(const GitSource& wanted, bool keeps_git_dir,
                                       const Build& build);
   Status add_lent_logins(const Build& build, GitSource& source, Environment& env);
@@ -48,6 +53,8 @@ private:
   Result<std::filesystem::path> unpack(const std::filesystem::path& file, const std::string& head);
   Result<std::filesystem::path> folder_with(const std::filesystem::path& file,
                                             const std::string& name);
+  void give_back();
+  Result<Build> fetch_all(const Build& build);
   Status fetch_context(Build& build);
   Status fetch_web_context(Build& build);
   Status fetch_files(Build& build);
@@ -55,9 +62,10 @@ private:
   bool is_folder(const std::string& address) const;
 
   const Surroundings& world_;
-  std::filesystem::path folder_; ///< "" = not made yet
-  std::size_t count_ = 0;        ///< of what is in it
-  UniqueFd until_;               ///< open as long as the folder is wanted
+  std::filesystem::path folder_;                ///< "" = not made yet
+  std::size_t count_ = 0;                       ///< of what is in it
+  std::optional<Environment> lent_environment_; ///< once something was borrowed
+  UniqueFd until_;                              ///< open as long as the folder is wanted
   std::optional<process::ChildProcess> remover_;
 };
 

@@ -3,6 +3,7 @@
 
 #include "executor/base/file.hpp"
 #include "executor/shim/build_context.hpp"
+#include "executor/shim/frames.hpp"
 #include "executor/shim/parsing.hpp"
 #include "executor/shim/tar_stream.hpp"
 
@@ -11,7 +12,6 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <memory>
 #include <utility>
@@ -24,69 +24,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kPlace = "/slipway/v1/buildah";
-constexpr std::size_t kFrameHeader = 8;
-constexpr std::size_t kMaxWords = 1UL << 20; ///< of the ending, of an error
-
-/// Takes what the broker sends apart. Source: executor/broker/session_routes.cpp.
-class Frames {
-public:
-  Frames(const Write& out, const Write& err) : out_{out}, err_{err} {}
-
-  void feed(std::string_view bytes) {
-    while (!bytes.empty()) {
-      if (left_ == 0) {
-        const auto wanted = std::min(kFrameHeader - header_.size(), bytes.size());
-        header_ += bytes.substr(0, wanted);
-        bytes.remove_prefix(wanted);
-        if (header_.size() < kFrameHeader) return;
-        kind_ = header_[0];
-        for (std::size_t i = 4; i < kFrameHeader; ++i)
-          left_ = left_ << 8U | static_cast<unsigned char>(header_[i]);
-        header_.clear();
-        if (left_ == 0 && kind_ == kFailed) failed = "";
-        continue;
-      }
-      const auto part = bytes.substr(0, left_);
-      take(part);
-      left_ -= part.size();
-      bytes.remove_prefix(part.size());
-    }
-  }
-  /// Nothing where the stream was cut.
-  std::optional<int> exit_code() const {
-    int code = 0;
-    const auto read = std::from_chars(ended_.data(), ended_.data() + ended_.size(), code);
-    if (ended_.empty() || read.ec != std::errc{}) return std::nullopt;
-    return code;
-  }
-  std::optional<std::string> failed;
-
-private:
-  static constexpr char kOut = 1;
-  static constexpr char kErr = 2;
-  static constexpr char kEnded = 3;
-  static constexpr char kFailed = 4;
-  void take(std::string_view part) {
-    if (kind_ == kOut) return out_(part);
-    if (kind_ == kErr) return err_(part);
-    if (kind_ == kEnded && ended_.size() + part.size() < kMaxWords) ended_ += part;
-    if (kind_ == kFailed) failed = failed.value_or("").append(part.substr(0, kMaxWords));
-  }
-
-  const Write& out_;
-  const Write& err_;
-  std::string header_;
-  std::size_t left_ = 0;
-  char kind_ = 0;
-  std::string ended_;
-};
-
-std::string message_in(const std::string& body, int status) {
-  const Json json = Json::parse(body, nullptr, false);
-  if (json.is_object() && json.contains("message") && json["message"].is_string())
-    return json["message"].get<std::string>();
-  return "the broker answered with status " + std::to_string(status);
-}
+constexpr std::size_t kMaxRefusal = 1UL << 20;
 
 /// Errors: bad_input (a word is not UTF-8, in which alone it could go on).
 Result<std::string> order_of(const SessionCommand& command) {
@@ -267,7 +205,7 @@ private:
     auto status = client_.call(*asked, [&](int code, std::string_view bytes) -> Status {
       if (code < 400)
         frames.feed(bytes);
-      else if (refused.size() < kMaxWords)
+      else if (refused.size() < kMaxRefusal)
         refused += bytes;
       return {};
     });

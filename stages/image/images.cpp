@@ -13,6 +13,7 @@
 #include "stages/image/build_secrets.hpp"
 #include "stages/image/containers.hpp"
 #include "stages/image/external_images.hpp"
+#include "stages/image/fetches.hpp"
 #include "stages/image/index_draft.hpp"
 #include "stages/image/leak_scanner.hpp"
 #include "stages/image/reports.hpp"
@@ -246,6 +247,7 @@ Images::Images(const Tools& tools, state::JobRecord record, std::vector<policy::
                      const state::BuildNote& note, const broker::Progress& progress) {
                 return enter_committed(manifest, names, note, progress);
               }})},
+      fetches_{std::make_unique<JobFetches>(tools_, record_)},
       reports_{std::make_unique<JobReports>()}, builds_{tools_.folders.dir(record_.key) /
                                                         "builds"} {}
 
@@ -257,6 +259,10 @@ broker::ContainerService& Images::containers() {
 
 broker::SessionService& Images::sessions() {
   return *sessions_;
+}
+
+broker::FetchService& Images::fetches() {
+  return *fetches_;
 }
 
 Result<state::ImageStore*> Images::store() {

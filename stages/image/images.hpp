@@ -9,6 +9,7 @@
 #include "executor/base/clock.hpp"
 #include "executor/base/secret.hpp"
 #include "executor/broker/container_service.hpp"
+#include "executor/broker/fetch_service.hpp"
 #include "executor/broker/image_service.hpp"
 #include "executor/broker/push_statements.hpp"
 #include "executor/broker/registry_endpoint.hpp"
@@ -65,6 +66,7 @@ struct Tools {
 class JobReports;
 class JobsLeakScanner;
 class JobContainers;
+class JobFetches;
 class JobSessions;
 struct SessionBase;
 
@@ -135,6 +137,8 @@ public:
   broker::ContainerService& containers();
   /// Its working containers, likewise.
   broker::SessionService& sessions();
+  /// What its builds name behind addresses, likewise.
+  broker::FetchService& fetches();
 
   /// The summary block for the job log: one entry per push, and one per image that was built and
   /// not pushed; "" where there was nothing.
@@ -269,6 +273,7 @@ private:
   std::unique_ptr<BuildPlace> place_;
   std::unique_ptr<JobContainers> containers_;
   std::unique_ptr<JobSessions> sessions_;
+  std::unique_ptr<JobFetches> fetches_;
   std::mutex opening_; ///< of the store
   std::unique_ptr<state::ImageStore> store_;
   mutable std::mutex noting_;

@@ -831,9 +831,9 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.no_proxy =
       no_proxy_for(spec, effective.registry_endpoint ? contacts_of(tools_.config)
                                                      : std::vector<policy::Contact>{});
-  record.containers = {container_name(spec.key, "job"), container_name(spec.key, "helper"),
-                       container_name(spec.key, "build"), container_name(spec.key, "engine"),
-                       container_name(spec.key, "session")};
+  record.containers = {container_name(spec.key, "job"),     container_name(spec.key, "helper"),
+                       container_name(spec.key, "build"),   container_name(spec.key, "engine"),
+                       container_name(spec.key, "session"), container_name(spec.key, "fetch")};
   for (std::size_t i = 0; i < spec.services.size(); ++i) {
     record.containers.push_back(container_name(spec.key, "svc" + std::to_string(i)));
   }

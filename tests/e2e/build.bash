@@ -235,7 +235,7 @@ try url docker build https://example.invalid/repo.git"
     expect_step xz 0 from-xz
     expect_step nothing 1 "is empty"
     expect_step no-folder 1 '"nosuch" not found'
-    expect_step url 1 "has no git"
+    expect_step url 1 "example.invalid"
 }
 
 TEST "links, sockets, pipes and closed folders in a context harm nobody" {

@@ -335,7 +335,7 @@ try git /kaniko/executor -d $world_registry/app/kaniko:3 -c git://example.invali
     expect_step tar 0 manifest.json
     expect_step by-variable 0
     expect_absent app/kaniko:4
-    expect_step git 1 "has no git"
+    expect_step git 1 "example.invalid"
 }
 
 TEST "docker buildx bake builds and pushes the targets of JSON and HCL files" {

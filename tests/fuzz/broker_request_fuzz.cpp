@@ -16,6 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   (void)slipway::broker::parse_build_json(text);
   (void)slipway::broker::parse_index_json(text);
   (void)slipway::broker::parse_session_json(text);
+  (void)slipway::broker::parse_fetch_json(text);
   (void)slipway::broker::check_container(text, {"/builds", "/run/slipway.sock"}).ok();
   for (const auto call :
        {slipway::broker::ContainerCall::create_network,

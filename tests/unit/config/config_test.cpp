@@ -145,7 +145,8 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Config, ReadsEverySectionAndPrintsItBack) {
   const auto config =
       parse("[dind]\ntools = \"/opt/docker/bin\"\n"
-            "[gate]\nthreshold = \"critical\"\ndb_max_age = \"2d\"\n[sandbox]\nmemory = \"2GiB\"\n"
+            "[gate]\nthreshold = \"critical\"\ndb_max_age = \"2d\"\n[sandbox]\nmemory = "
+            "\"2GiB\"\nlend_tools = false\n"
             "[[registry]]\nhost = \"reg:5000\"\ncredential = \"operator\"\nusername = "
             "\"ci\"\npassword_file = \"/etc/slipway/reg\"\n",
             "c.toml");
@@ -155,6 +156,8 @@ TEST(Config, ReadsEverySectionAndPrintsItBack) {
   EXPECT_EQ(config->gate.threshold, "critical");
   EXPECT_EQ(config->gate.db_max_age, std::chrono::hours{48});
   EXPECT_EQ(config->sandbox.memory_bytes, 2UL << 30);
+  EXPECT_FALSE(config->sandbox.lend_tools);
+  EXPECT_TRUE(Config{}.sandbox.lend_tools);
   const auto printed = print(*config);
   const auto again = parse(printed, "printed");
   ASSERT_TRUE(again) << again.error().what << printed;

@@ -276,6 +276,29 @@ TEST(IndexRequestJson, IsReadWhole) {
   EXPECT_EQ(request->remove[0].hex(), std::string(64, 'a'));
 }
 
+TEST(FetchOrderJson, NamesAProgramAndItsWords) {
+  const auto order = parse_fetch_json(
+      R"({"program":"git","arguments":["init","-q"],"env":[["HOME","/builds/h"]],"folder":"/builds/a","input":"/builds/b"})");
+
+  ASSERT_TRUE(order) << order.error().text();
+  EXPECT_EQ(order->program, "git");
+  EXPECT_EQ(order->arguments, (std::vector<std::string>{"init", "-q"}));
+  EXPECT_EQ(order->env.at(0).second, "/builds/h");
+  EXPECT_EQ(order->folder, "/builds/a");
+  EXPECT_EQ(order->input, "/builds/b");
+}
+
+TEST(FetchOrderJson, IsRefusedNamingTheMember) {
+  for (const auto& [text, word] :
+       {std::pair{"[]", "not a JSON object"}, std::pair{R"({"user":"0:0"})", "'user'"},
+        std::pair{R"({"env":[["A"]]})", "'env'"}, std::pair{R"({"shell":true})", "'shell'"}}) {
+    const auto order = parse_fetch_json(text);
+    ASSERT_FALSE(order) << text;
+    EXPECT_EQ(order.error().kind, ErrorKind::bad_input);
+    EXPECT_NE(order.error().what.find(word), std::string::npos) << order.error().what;
+  }
+}
+
 TEST(IndexRequestJson, IsRefusedNamingTheMember) {
   for (const auto& [text, word] :
        {std::pair{"[]", "not a JSON object"}, std::pair{"{}", "'names'"},

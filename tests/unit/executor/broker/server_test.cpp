@@ -92,6 +92,39 @@ public:
   std::atomic<int> cancellations = 0;
 };
 
+/// Sources at one address alone.
+class FakeFetchService final : public FetchService {
+public:
+  Result<int> run(const FetchOrder& order, const SessionStreams& streams) override {
+    if (order.program == "waits") {
+      streams.out("began");
+      while (!streams.cancelled())
+        std::this_thread::sleep_for(milliseconds{5});
+      ++cancellations;
+      return Error{ErrorKind::unavailable, "cancelled", "", {}};
+    }
+    if (order.program != "git") return Error{ErrorKind::misconfigured, "no such program", "", {}};
+    streams.out(order.program + " " + order.arguments.at(0));
+    streams.err(std::to_string(order.peer.uid) + ":" + std::to_string(order.peer.gid) + ":" +
+                std::to_string(order.peer.pid));
+    return 128;
+  }
+  Status context(const RemoteContext& wanted, const Use& use, const Cancelled&) override {
+    if (wanted.address != "https://x/y.git")
+      return Error{ErrorKind::bad_input, "nothing at " + wanted.address, "", {}};
+    std::string left = "a tar with " + wanted.dockerfile;
+    use(
+        [&](char* buffer, std::size_t capacity) -> Result<std::size_t> {
+          const auto count = left.copy(buffer, capacity);
+          left.erase(0, count);
+          return count;
+        },
+        "building from it\n");
+    return {};
+  }
+  std::atomic<int> cancellations = 0;
+};
+
 std::string session_frame(char kind, const std::string& text) {
   std::string head{kind, 0, 0, 0, 0, 0, 0};
   head += static_cast<char>(text.size());
@@ -114,8 +147,8 @@ protected:
     fs::remove_all(dir);
   }
   void start() {
-    auto started =
-        Server::start(dir / "docker.sock", *images, limits, containers, sessions, statements);
+    auto started = Server::start(dir / "docker.sock", *images, limits, containers, sessions,
+                                 fetches, statements);
     ASSERT_TRUE(started) << started.error().text();
     server = *std::move(started);
   }
@@ -165,6 +198,7 @@ protected:
   ServerLimits limits;
   ContainerService* containers = nullptr;
   SessionService* sessions = nullptr;
+  FetchService* fetches = nullptr;
   PushStatements statements;
   std::unique_ptr<tests::FakeImageService> images;
   std::unique_ptr<Server> server;
@@ -274,7 +308,8 @@ INSTANTIATE_TEST_SUITE_P(
         Malformed{"DeepJson", post("/slipway/v1/build", std::string(100000, '[')), "400"},
         Malformed{"BuildKitSession", post("/build?version=2", ""), "403"},
         Malformed{"MemoryLimit", post("/build?memory=100", ""), "403"},
-        Malformed{"RemoteContext", post("/build?remote=https%3A%2F%2Fx%2Fy.tar", ""), "403"},
+        Malformed{"RemoteContext", post("/build?remote=https%3A%2F%2Fx%2Fy.tar", ""), "501"},
+        Malformed{"Fetch", post("/slipway/v1/fetch", "{}"), "404"},
         Malformed{"ImportOfRootFs", post("/images/create?fromSrc=-", ""), "501"},
         Malformed{
             "NoSuchImage",
@@ -433,6 +468,54 @@ TEST_F(BrokerServer, ACommandOfAWorkingContainerEndsWithItsCode) {
   EXPECT_NE(said.find(session_frame(1, "rm c")), std::string::npos) << said;
   EXPECT_NE(said.find(session_frame(3, "5")), std::string::npos) << said;
   EXPECT_NE(ask(post("/slipway/v1/buildah", R"({"verb":"from"})")).find("403"), std::string::npos);
+}
+
+TEST_F(BrokerServer, AProgramThatFetchesEndsWithItsCode) {
+  FakeFetchService service;
+  fetches = &service;
+  start();
+  const auto order = [&](const std::string& program) {
+    return ask(
+        post("/slipway/v1/fetch", R"({"program":")" + program + R"(","arguments":["init"]})"));
+  };
+  const auto said = order("git");
+  EXPECT_NE(said.find(session_frame(1, "git init")), std::string::npos) << said;
+  const auto own = std::to_string(::geteuid()) + ":" + std::to_string(::getegid()) + ":" +
+                   std::to_string(::getpid());
+  EXPECT_NE(said.find(session_frame(2, own)), std::string::npos) << said;
+  EXPECT_NE(said.find(session_frame(3, "128")), std::string::npos) << said;
+  EXPECT_NE(order("curl").find("no such program"), std::string::npos);
+  EXPECT_NE(ask(post("/slipway/v1/fetch", R"({"user":"0:0"})")).find("400"), std::string::npos);
+}
+
+TEST_F(BrokerServer, AProgramThatFetchesEndsWhenItsClientGoes) {
+  FakeFetchService service;
+  fetches = &service;
+  start();
+  {
+    const auto fd = connect();
+    send(fd, post("/slipway/v1/fetch", R"({"program":"waits"})"));
+    pollfd begun{fd.get(), POLLIN, 0};
+    ASSERT_EQ(::poll(&begun, 1, 5000), 1);
+    EXPECT_EQ(service.cancellations, 0);
+  }
+  EXPECT_TRUE(eventually([&] { return service.cancellations == 1; }));
+}
+
+TEST_F(BrokerServer, ABuildTakesItsContextFromAnAddress) {
+  FakeFetchService service;
+  fetches = &service;
+  images->keep_context = true;
+  start();
+  const auto said = ask(post("/build?remote=https%3A%2F%2Fx%2Fy.git&dockerfile=Other&t=app", ""));
+  EXPECT_NE(said.find("building from it"), std::string::npos) << said;
+  EXPECT_NE(said.find("Successfully tagged app:latest"), std::string::npos) << said;
+  EXPECT_EQ(images->kept_context, "a tar with Other");
+
+  const auto refused = ask(post("/build?remote=https%3A%2F%2Fx%2Fz.git", ""));
+  EXPECT_NE(refused.find("400"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("nothing at https://x/z.git"), std::string::npos) << refused;
+  EXPECT_EQ(images->builds.size(), 1U);
 }
 
 TEST_F(BrokerServer, ACommandOfAWorkingContainerHasItsFilesFromTheBody) {

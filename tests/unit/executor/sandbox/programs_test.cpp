@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <stdexcept>
 #include <string>
 
 namespace slipway::sandbox {
@@ -138,6 +139,20 @@ TEST(StreamProgram, EndsWhereNobodyReadsOn) {
 
   ASSERT_FALSE(ended.ok());
   EXPECT_EQ(ended.error().what, "no");
+}
+
+TEST(StreamProgram, EndsBeforeAnExceptionOfItsReaderGoesOn) {
+  bool has_ended = false;
+  const auto runner = [&](const engine_api::ScriptRequest& request, const ScriptIo& io) {
+    auto ran = says(std::string(8UL << 20, 'x'))(request, io);
+    has_ended = true;
+    return ran;
+  };
+  const auto reads = [](int) -> Status { throw std::length_error{"too long"}; };
+
+  EXPECT_THROW((void)stream_program(runner, program_request({"/x"}, "/"), kNoHurry, reads),
+               std::length_error);
+  EXPECT_TRUE(has_ended);
 }
 
 TEST(ProgressLines, HandsOnWholeLinesWithoutTheToolsOwnLog) {

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fetching by the real git, whose own settings lead an address to a folder here, and by a program
 // in curl's place that prints a file.
+#include "executor/base/file.hpp"
+#include "executor/shim/fetch_context.hpp"
 #include "executor/shim/fetched_sources.hpp"
+#include "executor/shim/lent_tools.hpp"
 #include "tests/lib/must_run.hpp"
+#include "tests/unit/executor/shim/fake_broker.hpp"
 
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -220,6 +228,394 @@ TEST_F(Fetching, SaysThatAProgramIsMissing) {
   ASSERT_FALSE(unverified);
   EXPECT_NE(unverified.error().text().find("certificates"), std::string::npos);
   EXPECT_TRUE(is_empty());
+}
+
+std::string lent_frame(char kind, const std::string& text) {
+  std::string head{kind, 0, 0, 0};
+  for (const unsigned shift : {24U, 16U, 8U, 0U})
+    head += static_cast<char>(text.size() >> shift & 0xffU);
+  return head + text;
+}
+
+/// This thread has no more than a file's mode gives it. Source: capabilities(7), CAP_DAC_OVERRIDE.
+class AsAnyUser {
+public:
+  AsAnyUser() {
+    (void)::syscall(SYS_capget, &header_, own_.data());
+    auto less = own_;
+    less[0].effective &= ~(1U << CAP_DAC_OVERRIDE);
+    EXPECT_EQ(::syscall(SYS_capset, &header_, less.data()), 0);
+  }
+  AsAnyUser(const AsAnyUser&) = delete;
+  AsAnyUser& operator=(const AsAnyUser&) = delete;
+  ~AsAnyUser() { (void)::syscall(SYS_capset, &header_, own_.data()); }
+
+private:
+  __user_cap_header_struct header_{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> own_{};
+};
+
+/// A broker that lends curl, which prints a Dockerfile, and has no git.
+class Borrowing : public Fetching {
+protected:
+  Borrowing() {
+    world_.environment["PATH"] = dir_ + "/bin";
+    world_.sockets = {broker_.socket()};
+    broker_.answers["GET /_ping"] = FakeBroker::json_answer("OK");
+    lend(lent_frame(1, "FROM ") + lent_frame(1, "scratch\n") + lent_frame(3, "0"));
+  }
+  void lend(const std::string& frames) {
+    broker_.answers["POST /slipway/v1/fetch"] = FakeBroker::json_answer(frames);
+  }
+  std::map<std::string, std::string> env_of_the_last() const {
+    std::map<std::string, std::string> env;
+    const auto order = FakeBroker::Json::parse(broker_.last().body);
+    for (const auto& one : order["env"])
+      env.emplace(one[0], one[1]);
+    return env;
+  }
+  /// A workspace in which this thread writes to $CI_PROJECT_DIR.tmp alone, as a user who is not
+  /// root.
+  std::string closed_workspace() {
+    const auto workspace = dir_ + "/closed";
+    fs::create_directories(workspace + "/p.tmp");
+    fs::permissions(workspace, fs::perms::owner_read | fs::perms::owner_exec);
+    world_.workspaces = {workspace};
+    world_.environment["CI_PROJECT_DIR"] = workspace + "/p";
+    return workspace;
+  }
+  Result<LentEnding> call(
+      const std::vector<std::string>& arguments, std::chrono::steady_clock::time_point until,
+      const std::function<Status(std::string_view)>& out = [](std::string_view) {
+        return Status{};
+      }) {
+    LentCall call;
+    call.program = "git";
+    call.arguments = arguments;
+    return run_lent(call, world_, until, out, [](std::string_view) {});
+  }
+  FakeBroker broker_;
+};
+
+TEST_F(Borrowing, HasAFileFetchedByTheHostsCurl) {
+  write("home/.netrc", "machine h login a password b\n");
+  world_.environment["OTHER"] = "kept";
+  world_.environment["LD_PRELOAD"] = "/lib/of/the/image.so";
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://h/Single"));
+
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(local->file), "FROM scratch\n");
+  const auto order = FakeBroker::Json::parse(broker_.last().body);
+  EXPECT_EQ(order["program"], "curl");
+  EXPECT_EQ(order["arguments"].back(), "https://h/Single");
+  EXPECT_TRUE(order["folder"].get<std::string>().starts_with(dir_ + "/builds/.slipway-context-"));
+  EXPECT_FALSE(order.contains("user")) << "the broker sees who asks";
+  const auto env = env_of_the_last();
+  EXPECT_EQ(env.at("OTHER"), "kept");
+  EXPECT_FALSE(env.contains("PATH"));
+  EXPECT_FALSE(env.contains("LD_PRELOAD"));
+  EXPECT_TRUE(env.at("HOME").starts_with(dir_ + "/builds/.slipway-context-")) << env.at("HOME");
+  EXPECT_FALSE(fs::exists(env.at("HOME"))) << "copies of logins go before the build";
+}
+
+TEST_F(Borrowing, SaysWhatItsProgramSaidAndWhatIsNotLent) {
+  lend(lent_frame(2, "curl: (22) 404\n") + lent_frame(3, "22"));
+  const auto said = [&](const std::string& address) {
+    FetchedSources sources{world_};
+    const auto local = sources.fetch(of(address));
+    return local ? "" : local.error().text() + " | " + local.error().hint;
+  };
+  EXPECT_NE(said("https://h/x.tgz").find("curl: (22) 404"), std::string::npos);
+
+  broker_.answers["POST /slipway/v1/fetch"] =
+      "HTTP/1.1 500 X\r\nContent-Length: 35\r\nConnection: close\r\n\r\n"
+      R"({"message":"the host has no git  "})";
+  const auto git = said("https://h/app.git");
+  EXPECT_NE(git.find("this image has no git, and slipway lends no git: the host has no git"),
+            std::string::npos)
+      << git;
+  EXPECT_NE(git.find("image with git"), std::string::npos) << git;
+
+  for (const auto* status : {"503", "504"}) {
+    broker_.answers["POST /slipway/v1/fetch"] =
+        std::string{"HTTP/1.1 "} + status +
+        " X\r\nContent-Length: 24\r\nConnection: close\r\n\r\n"
+        R"({"message":"no sandbox"})";
+    const auto late = said("https://h/x.tgz");
+    EXPECT_NE(late.find("no sandbox"), std::string::npos) << late;
+    EXPECT_EQ(late.find("lends no"), std::string::npos) << late;
+  }
+
+  lend(lent_frame(1, "FROM ")); // cut
+  EXPECT_NE(said("https://h/x.tgz").find("ended before it did"), std::string::npos);
+  lend(lent_frame(4, "the sandbox has ended"));
+  EXPECT_NE(said("https://h/x.tgz").find("the sandbox has ended"), std::string::npos);
+  EXPECT_TRUE(is_empty());
+}
+
+TEST_F(Borrowing, NeedsAFolderOfTheWorkspace) {
+  world_.workspaces = {dir_ + "/nosuch"};
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://h/x.tgz"));
+  ASSERT_FALSE(local);
+  EXPECT_NE(local.error().text().find("$CI_PROJECT_DIR.tmp"), std::string::npos);
+
+  const auto workspace = closed_workspace();
+  const AsAnyUser user;
+  FetchedSources beside{world_};
+  const auto there = beside.fetch(of("https://h/Single"));
+  ASSERT_TRUE(there) << there.error().text();
+  EXPECT_TRUE(there->file.starts_with(workspace + "/p.tmp/.slipway-context-")) << there->file;
+}
+
+TEST_F(Borrowing, FindsTheFolderOfTheImagesOwnProgramInTheWorkspace) {
+  write("bin/curl", "#!/bin/sh\necho FROM scratch\n"); // and no git
+  ::chmod((dir_ + "/bin/curl").c_str(), 0755);
+  lend(lent_frame(3, "0"));
+  const auto workspace = closed_workspace();
+  const AsAnyUser user;
+  FetchedSources sources{world_};
+  auto build = of("https://h/Single");
+  build.named_contexts = {{"more", "https://h/app.git"}};
+  const auto local = sources.fetch(build);
+
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_TRUE(local->file.starts_with(workspace + "/p.tmp/")) << local->file;
+  EXPECT_EQ(FakeBroker::Json::parse(broker_.last().body)["program"], "git");
+}
+
+TEST_F(Borrowing, EndsWithItsTimeAndWithWhatTakesItsOutput) {
+  lend(lent_frame(1, "a part") + lent_frame(3, "0"));
+  const auto now = std::chrono::steady_clock::now();
+  const auto late = call({"fetch"}, now - std::chrono::seconds{1});
+  ASSERT_TRUE(late) << late.error().text();
+  EXPECT_TRUE(late->is_late);
+  const auto in_time = call({"fetch"}, now + std::chrono::minutes{5});
+  ASSERT_TRUE(in_time) << in_time.error().text();
+  EXPECT_FALSE(in_time->is_late);
+
+  const auto refused = call({"fetch"}, now + std::chrono::minutes{5}, [](std::string_view) {
+    return Status{Error{ErrorKind::bad_input, "no more of this", "", {}}};
+  });
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().what, "no more of this");
+
+  world_.deadlines.write = std::chrono::milliseconds{0}; // of the connection, not the fetch's own
+  const auto silent = call({"fetch"}, now + std::chrono::minutes{5});
+  ASSERT_FALSE(silent);
+  EXPECT_EQ(silent.error().kind, ErrorKind::io);
+  EXPECT_NE(silent.error().what.find("silent"), std::string::npos) << silent.error().what;
+}
+
+TEST_F(Borrowing, TakesNoMoreThanItsLimits) {
+  lend(lent_frame(1, std::string((512UL << 10) + 1, 'x')) + lent_frame(3, "0"));
+  const auto said = [&](const Build& build) {
+    FetchedSources sources{world_};
+    const auto local = sources.fetch(build);
+    return local ? "" : local.error().text();
+  };
+  Build build;
+  build.context = dir_;
+  build.file = "https://h/Dockerfile";
+  EXPECT_NE(said(build).find("more than 524288 bytes"), std::string::npos) << said(build);
+  EXPECT_NE(said(of("https://h/app.git")).find("git says too much"), std::string::npos);
+  EXPECT_TRUE(is_empty());
+}
+
+TEST_F(Borrowing, CopiesWhatTheProgramsLookForOutsideOfTheWorkspace) {
+  fs::create_directories(dir_ + "/home/.ssh");
+  write("home/.ssh/id_ed25519", "a key");
+  write("home/.ssh/other", "not for this");
+  write("ca", "of the job");
+  write("bundle", "-----BEGIN CERTIFICATE-----\n");
+  world_.environment["GIT_SSL_CAINFO"] = dir_ + "/ca";
+  world_.environment["SSL_CERT_FILE"] = dir_ + "/bundle";
+  world_.environment["BROKEN"] = "\xff";
+  const auto env = lent_environment(world_, dir_ + "/builds/lent");
+
+  ASSERT_TRUE(env) << env.error().text();
+  EXPECT_EQ(read(env->at("GIT_SSL_CAINFO")), "of the job");
+  EXPECT_EQ(read(env->at("CURL_CA_BUNDLE")), "-----BEGIN CERTIFICATE-----\n\n");
+  EXPECT_NE(read(env->at("GIT_CONFIG_SYSTEM")).find("sslCAInfo"), std::string::npos);
+  EXPECT_FALSE(env->contains("SSL_CERT_FILE"));
+  EXPECT_FALSE(env->contains("BROKEN")) << "JSON could not carry it";
+  const auto home = env->at("HOME");
+  EXPECT_EQ(home, dir_ + "/builds/lent/home");
+  EXPECT_NE(read(home + "/.gitconfig").find("insteadOf"), std::string::npos);
+  EXPECT_NE(
+      read(dir_ + "/builds/lent/ssh_config").find("IdentityFile \"" + home + "/.ssh/id_ed25519\""),
+      std::string::npos);
+  EXPECT_FALSE(fs::exists(home + "/.ssh/other"));
+  EXPECT_EQ(fs::status(dir_ + "/builds/lent").permissions(), fs::perms::owner_all);
+
+  world_.environment["HOME"] = dir_ + "/builds/home";
+  const auto own = lent_environment(world_, dir_ + "/builds/lent2");
+  ASSERT_TRUE(own);
+  EXPECT_EQ(own->at("HOME"), dir_ + "/builds/home");
+}
+
+TEST_F(Borrowing, QuotesItsPathsAndTakesEachFolderOfCertificates) {
+  const auto home = dir_ + "/builds/it's a \"home\"%";
+  fs::create_directories(home + "/.ssh");
+  std::ofstream{home + "/.ssh/id_rsa"} << "a key";
+  for (const auto* folder : {"one", "two"}) {
+    fs::create_directories(dir_ + "/" + folder);
+    write(std::string{folder} + "/ca", "-----BEGIN CERTIFICATE-----" + std::string{folder});
+  }
+  world_.environment["HOME"] = home;
+  world_.environment["SSL_CERT_FILE"] = dir_ + "/nosuch";
+  world_.environment["SSL_CERT_DIR"] = dir_ + "/one:" + dir_ + "/nosuch:" + dir_ + "/two";
+  for (const auto* name :
+       {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_PROXY_COMMAND", "OPENSSL_CONF", "OPENSSL_MODULES",
+        "GCONV_PATH", "PERL5LIB", "CURL_HOME", "GIT_EXEC_PATH"})
+    world_.environment[name] = "of the image";
+  const auto env = lent_environment(world_, dir_ + "/builds/a \"b\"");
+
+  ASSERT_TRUE(env) << env.error().text();
+  const auto bundle = read(env->at("CURL_CA_BUNDLE"));
+  EXPECT_NE(bundle.find("-----one"), std::string::npos) << bundle;
+  EXPECT_NE(bundle.find("-----two"), std::string::npos) << bundle;
+  for (const auto& [name, value] : *env)
+    EXPECT_NE(value, "of the image") << name;
+  EXPECT_FALSE(fs::exists(dir_ + "/builds/a \"b\"/SSL_CERT_FILE"));
+  shell("settings='" + env->at("GIT_CONFIG_SYSTEM") +
+        "'; eval printf \"'%s\\n'\" $(git config --file \"$settings\" core.sshCommand) "
+        ">words; git config --file \"$settings\" http.sslCAInfo >setting");
+  EXPECT_EQ(read(dir_ + "/words"), "ssh\n-F\n" + dir_ + "/builds/a \"b\"/ssh_config\n");
+  const auto for_ssh = read(dir_ + "/builds/a \"b\"/ssh_config");
+  EXPECT_NE(
+      for_ssh.find("IdentityFile \"" + dir_ + R"(/builds/it's a \"home\"%%/.ssh/id_rsa")" + "\n"),
+      std::string::npos)
+      << for_ssh;
+  EXPECT_EQ(read(dir_ + "/setting"), dir_ + "/builds/a \"b\"/ca.pem\n");
+}
+
+TEST_F(Borrowing, LetsTheJobsOwnSettingsOfSshWin) {
+  fs::create_directories(dir_ + "/home/.ssh");
+  write("home/.ssh/config", "UserKnownHostsFile /of/the/job\nHost h\n\tUser robot");
+  write("home/.ssh/id_rsa", "a key");
+  const auto env = lent_environment(world_, dir_ + "/builds/lent");
+  ASSERT_TRUE(env) << env.error().text();
+  const auto own = dir_ + "/builds/lent/home/.ssh/";
+  const auto settings = read(dir_ + "/builds/lent/ssh_config");
+  EXPECT_EQ(settings, "UserKnownHostsFile /of/the/job\nHost h\n\tUser robot\nHost *\n"
+                      "UserKnownHostsFile \"" +
+                          own + "known_hosts\"\nIdentityFile \"" + own + "id_rsa\"\n");
+  EXPECT_FALSE(env->contains("GIT_SSH_COMMAND")) << "it would win over core.sshCommand";
+
+  const auto key = dir_ + "/builds/key";
+  ASSERT_TRUE(lend_ssh_key(dir_ + "/builds/lent", key));
+  EXPECT_EQ(read(dir_ + "/builds/lent/ssh_config"),
+            "IdentitiesOnly yes\nIdentityFile \"" + key + "\"\n" + settings);
+
+  lend(lent_frame(3, "0"));
+  write("id", "a key");
+  auto build = of("git@h:app.git");
+  build.lookup = Lookup::working_folder;
+  build.ssh_keys.push_back({"default", dir_ + "/id", nullptr});
+  FetchedSources sources{world_};
+  ASSERT_TRUE(sources.fetch(build));
+  EXPECT_FALSE(env_of_the_last().contains("GIT_SSH_COMMAND"));
+}
+
+TEST_F(Borrowing, TrustsWhomTheImageTrustsWhateverTheJobSaysOfGitsSystemFile) {
+  write("bundle", "-----BEGIN CERTIFICATE-----\n");
+  write("own", "[http]\n\tsslCAInfo = /of/the/job\n[a]\n\tb = c\n");
+  world_.environment["SSL_CERT_FILE"] = dir_ + "/bundle";
+  const auto trusted = [&](const std::string& name, const std::string& setting) {
+    const auto env = lent_environment(world_, dir_ + "/builds/" + name);
+    EXPECT_TRUE(env);
+    EXPECT_FALSE(env->contains("GIT_CONFIG_NOSYSTEM"));
+    shell("git config --includes --file '" + env->at("GIT_CONFIG_SYSTEM") + "' " + setting +
+          " >setting || :");
+    return read(dir_ + "/setting");
+  };
+  EXPECT_EQ(trusted("nosystem", "http.sslCAInfo"), dir_ + "/builds/nosystem/ca.pem\n");
+  world_.environment["GIT_CONFIG_SYSTEM"] = dir_ + "/own";
+  EXPECT_EQ(trusted("both", "a.b"), "") << "as git with GIT_CONFIG_NOSYSTEM";
+  world_.environment.erase("GIT_CONFIG_NOSYSTEM");
+  EXPECT_EQ(trusted("system", "http.sslCAInfo"), "/of/the/job\n");
+  EXPECT_EQ(trusted("more", "a.b"), "c\n");
+}
+
+TEST_F(Borrowing, KeepsAFolderOfSettingsThatLiesInTheWorkspace) {
+  const auto kept = [&](const std::string& home, const std::string& settings) {
+    world_.environment["HOME"] = home;
+    world_.environment["XDG_CONFIG_HOME"] = settings;
+    const auto env = lent_environment(world_, dir_ + "/builds/lent");
+    EXPECT_TRUE(env);
+    return env->contains("XDG_CONFIG_HOME");
+  };
+  const auto inside = dir_ + "/builds/x";
+  const auto outside = dir_ + "/home";
+  EXPECT_TRUE(kept(outside, inside));
+  EXPECT_TRUE(kept(inside, inside));
+  EXPECT_FALSE(kept(inside, outside));
+  EXPECT_FALSE(kept(outside, outside));
+}
+
+TEST_F(Borrowing, GoesWithoutSettingsThatAreTooLarge) {
+  write("home/.gitconfig", "#" + std::string(1UL << 20, 'x'));
+  write("home/.netrc", "machine h\n");
+  const auto env = lent_environment(world_, dir_ + "/builds/lent");
+
+  ASSERT_TRUE(env) << env.error().text();
+  EXPECT_FALSE(fs::exists(env->at("HOME") + "/.gitconfig"));
+  EXPECT_TRUE(fs::exists(env->at("HOME") + "/.netrc"));
+}
+
+TEST_F(Borrowing, RefusesWordsThatJsonCannotCarry) {
+  const auto ran =
+      call({"fetch", "caf\xe9"}, std::chrono::steady_clock::now() + std::chrono::minutes{1});
+
+  ASSERT_FALSE(ran);
+  EXPECT_EQ(ran.error().kind, ErrorKind::bad_input);
+  EXPECT_NE(ran.error().what.find("UTF-8"), std::string::npos);
+}
+
+TEST_F(Fetching, RunsTheImagesOwnProgramWhereItAlwaysDid) {
+  write("bin/curl", "#!/bin/sh\npwd\n");
+  ::chmod((dir_ + "/bin/curl").c_str(), 0755);
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://h/Single"));
+
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(local->file), "/\n");
+}
+
+TEST_F(Fetching, TellsCurlNoLoginInItsWords) {
+  write("bin/curl", "#!/bin/sh\nprintf '%s ' \"$@\" >\"" + dir_ +
+                        "/words\"\nwhile [ $# -gt 1 ]; do shift; done\ncp \"$1\" \"" + dir_ +
+                        "/settings\" && stat -c %a \"$1\" >\"" + dir_ +
+                        "/mode\"\necho FROM scratch\n");
+  ::chmod((dir_ + "/bin/curl").c_str(), 0755);
+  FetchedSources sources{world_};
+  const auto local = sources.fetch(of("https://robot:secret-7@h/Single?sig=a\"b\\c"));
+
+  ASSERT_TRUE(local) << local.error().text();
+  EXPECT_EQ(read(dir_ + "/words").find("secret-7"), std::string::npos) << read(dir_ + "/words");
+  EXPECT_EQ(read(dir_ + "/settings"),
+            "url = \"https://robot:secret-7@h/Single?sig=a\\\"b\\\\c\"\n");
+  EXPECT_EQ(read(dir_ + "/mode"), "600\n");
+  for (const auto& entry : fs::recursive_directory_iterator{dir_ + "/builds"})
+    EXPECT_NE(entry.path().extension(), ".curl") << "it goes before the build";
+}
+
+TEST_F(Fetching, ForTheApiHasNoKeyForSsh) {
+  std::array<int, 2> ends{};
+  for (const auto* address : {"ssh://git@h/app.git", "git@h:app.git"}) {
+    ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    const UniqueFd input{ends[0]};
+    {
+      const UniqueFd order{ends[1]};
+      ASSERT_TRUE(write_all(order.get(), std::string{address} + "\n\n"));
+    }
+    world_.input = input.get();
+    said_.clear();
+    EXPECT_EQ(print_remote_context(world_), 1);
+    EXPECT_NE(said_.find("has no key for ssh: use `docker build`"), std::string::npos) << said_;
+  }
 }
 
 TEST_F(Fetching, TellsArchivesFromDockerfiles) {
