@@ -354,6 +354,7 @@ Result<std::optional<Frame>> FrameReader::read(int socket) {
         return bad("a frame of " + std::to_string(body_size_) + " bytes is too large (at most " +
                    std::to_string(limit_) + ")");
       }
+      body_.reserve(body_size_); // it may hold a password: no copies are left behind
     }
   }
 }

@@ -5,11 +5,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <chrono>
+
 namespace slipway::gate {
 namespace {
 
 using nlohmann::json;
 constexpr int kSchema = 6;
+constexpr std::chrono::minutes kForAPush{10};
 constexpr std::size_t kMaxVerdictBytes = 32UL << 20;
 
 std::optional<double> number(const json& value) {
@@ -158,7 +162,12 @@ std::optional<Verdict> load_verdict(const std::filesystem::path& dir, const oci:
     auto verdict = from_json(json::parse(body));
     if (!verdict || !verdict->passed || verdict->digest != image) return std::nullopt;
     if (!read_inventories(json::parse(inventories), verdict->inventories)) return std::nullopt;
-    if (verdict->judged_at > now || verdict->expires_at <= now) return std::nullopt;
+    if (verdict->judged_at > now) return std::nullopt;
+    // What is left has to be enough for a push: one that ends on its way is a failed job, where a
+    // new judgement would have given it time.
+    const auto margin = std::min<std::chrono::system_clock::duration>(
+        kForAPush, (verdict->expires_at - verdict->judged_at) / 4);
+    if (verdict->expires_at - margin <= now) return std::nullopt;
     return verdict;
   } catch (const json::exception&) {
     return std::nullopt;

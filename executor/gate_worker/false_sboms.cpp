@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <string_view>
 
 namespace slipway::gate_worker {
@@ -16,18 +17,55 @@ using nlohmann::json;
 
 constexpr std::size_t kMostShownBytes = 200;
 
+/// Whether a document says on its top level that it is one. It is not kept: in memory it may be a
+/// hundred times its size.
+class TopLevel final : public nlohmann::json_sax<json> {
+public:
+  bool says = false;
+
+  bool null() override { return true; }
+  bool boolean(bool /*value*/) override { return true; }
+  bool number_integer(number_integer_t /*value*/) override { return true; }
+  bool number_unsigned(number_unsigned_t /*value*/) override { return true; }
+  bool number_float(number_float_t /*value*/, const string_t& /*text*/) override { return true; }
+  bool binary(binary_t& /*value*/) override { return true; }
+  bool string(string_t& value) override {
+    if (depth_ == 1)
+      says = says || (key_ == "bomFormat" && value.starts_with("CycloneDX")) ||
+             (key_ == "spdxVersion" && value.starts_with("SPDX-")) ||
+             (key_ == "@context" && value.starts_with("https://spdx.org/rdf/"));
+    return true;
+  }
+  bool key(string_t& name) override {
+    if (depth_ == 1) key_ = name;
+    return true;
+  }
+  bool start_object(std::size_t /*elements*/) override {
+    ++depth_;
+    return true;
+  }
+  bool end_object() override {
+    --depth_;
+    return true;
+  }
+  bool start_array(std::size_t /*elements*/) override { return depth_++ != 0; } // a list is none
+  bool end_array() override {
+    --depth_;
+    return true;
+  }
+  bool parse_error(std::size_t /*position*/, const std::string& /*token*/,
+                   const nlohmann::detail::exception& /*error*/) override {
+    return false;
+  }
+
+private:
+  std::uint64_t depth_ = 0;
+  std::string key_;
+};
+
 bool is_sbom_json(std::string_view text) {
-  // Of what is deeper nothing is kept: a document may be a hundred times its size in memory.
-  const auto document = json::parse(
-      text, [](int depth, json::parse_event_t, json&) { return depth <= 1; }, false);
-  if (!document.is_object()) return false;
-  const auto says = [&](const char* key, std::string_view begin) {
-    const auto value = document.find(key);
-    return value != document.end() && value->is_string() &&
-           std::string_view{value->get_ref<const std::string&>()}.starts_with(begin);
-  };
-  return says("bomFormat", "CycloneDX") || says("spdxVersion", "SPDX-") ||
-         says("@context", "https://spdx.org/rdf/");
+  TopLevel top;
+  return json::sax_parse(text, &top) && top.says;
 }
 
 bool is_tag(std::string_view word) {
@@ -40,7 +78,7 @@ bool is_tag(std::string_view word) {
 bool is_sbom_tags(std::string_view text) {
   constexpr std::string_view kBegin = "<text>";
   constexpr std::string_view kEnd = "</text>";
-  if (text.find('\0') != std::string_view::npos) return false;
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3); // a byte order mark
   bool is_first = true;
   bool in_text = false;
   while (!text.empty()) {
@@ -73,6 +111,7 @@ Result<bool> is_sbom(LayerTar& tar) {
     if (text.size() + part->size() > kMostSbomBytes) return false;
     text += *part;
   }
+  if (text.find('\0') != std::string::npos) return false; // the end for a reader of JSON
   return text.empty() || is_sbom_json(text) || is_sbom_tags(text);
 }
 
@@ -82,15 +121,13 @@ Status search(LayerTar& tar, std::vector<std::string>& found) {
     if (!entry) return std::move(entry).error();
     if (*entry == nullptr) return {};
     // A link has no content of its own; what it leads to has a name, too.
-    const char* name = ::archive_entry_pathname(*entry);
-    if (name == nullptr || found.size() >= kMostFalseSboms ||
-        ::archive_entry_hardlink(*entry) != nullptr || ::archive_entry_filetype(*entry) != AE_IFREG)
+    if (found.size() >= kMostFalseSboms || ::archive_entry_hardlink(*entry) != nullptr ||
+        ::archive_entry_filetype(*entry) != AE_IFREG)
       continue;
-    std::string_view path{name};
-    while (path.ends_with('/') || path.ends_with("/."))
-      path.remove_suffix(1);
-    if (!oci::is_named_as_sbom(path)) continue;
-    const auto shown = normal_path(path).value_or(std::string{path}).substr(0, kMostShownBytes);
+    auto path = path_in_image(::archive_entry_pathname(*entry));
+    if (!path) return std::move(path).error();
+    if (!oci::is_named_as_sbom(*path)) continue;
+    const auto shown = path->substr(0, kMostShownBytes);
     if (std::find(found.begin(), found.end(), shown) != found.end()) continue;
     auto good = is_sbom(tar);
     if (!good) return std::move(good).error();

@@ -29,6 +29,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -211,6 +212,8 @@ bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::ui
 struct DiskWatchdog::Watch {
   UniqueFd quit{::eventfd(0, EFD_CLOEXEC)};
   std::atomic<bool> fired{false};
+  std::promise<void> told; ///< `before_stop` has come to its end
+  std::shared_future<void> end_of_telling = told.get_future().share();
   std::thread thread;
 };
 
@@ -222,10 +225,18 @@ DiskWatchdog::DiskWatchdog(std::vector<std::filesystem::path> places, std::uint6
     pollfd quit{watch->quit.get(), POLLIN, 0};
     while (::poll(&quit, 1, 1000) <= 0) {
       if (!is_short_of_space(places, floor)) continue;
-      if (before_stop) before_stop();
+      auto telling = std::async(std::launch::async, [&] {
+        if (before_stop) before_stop();
+      });
+      // Not while it takes what others need, too.
+      while (telling.wait_for(std::chrono::milliseconds{50}) != std::future_status::ready &&
+             !is_short_of_space(places, floor / 2)) {
+      }
       if (::poll(&quit, 1, 0) > 0) return; // the script came to its end meanwhile
       watch->fired = true;
       stop.raise();
+      telling.wait();
+      watch->told.set_value();
       return;
     }
   }};
@@ -238,7 +249,9 @@ DiskWatchdog::~DiskWatchdog() {
 }
 
 bool DiskWatchdog::fired() const {
-  return watch_->fired;
+  if (!watch_->fired) return false;
+  watch_->end_of_telling.wait();
+  return true;
 }
 
 StageEnvironment StageEnvironment::read() {

@@ -65,7 +65,8 @@ bool is_short_of_space(const std::vector<std::filesystem::path>& places, std::ui
 class DiskWatchdog {
 public:
   /// `before_stop` is called once, by a thread of the watchdog, before `stop` is raised: what a
-  /// script or a build has written may be gone with it.
+  /// script or a build has written may be gone with it. `stop` does not wait for its end where half
+  /// of the floor is gone, too; fired() does.
   DiskWatchdog(std::vector<std::filesystem::path> places, std::uint64_t floor, StopSignal& stop,
                std::function<void()> before_stop = {});
   ~DiskWatchdog();

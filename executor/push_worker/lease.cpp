@@ -329,6 +329,7 @@ Result<engine_api::WorkerAnswer> with_login(engine_api::RegistryAccess access, P
                                             World& world, const WithLogin& work) {
   if (!access.lease) return work(std::move(access));
   const std::string where = access.host + "/" + purpose.repository;
+  const auto may_mint_again = purpose.may_mint_again;
   Login login{*std::move(access.lease), std::move(purpose),
               std::chrono::seconds{access.max_token_seconds}, world};
   login.registry_host = access.host;
@@ -338,8 +339,8 @@ Result<engine_api::WorkerAnswer> with_login(engine_api::RegistryAccess access, P
     auto filled = without_login(access);
     login.fill(filled);
     auto answer = work(std::move(filled));
-    const bool again =
-        !answer && answer.error().kind == ErrorKind::denied && login.over() && round < kRenewals;
+    const bool again = !answer && answer.error().kind == ErrorKind::denied && login.over() &&
+                       round < kRenewals && (!may_mint_again || may_mint_again());
     if (!login.end(again)) return answer;
     world.progress("the credential ended before the request; minting another");
   }

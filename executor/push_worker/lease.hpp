@@ -15,6 +15,8 @@ struct Purpose {
   std::string repository;
   std::vector<std::string> actions;
   std::string digest;
+  /// Asked before a login that ended is minted again; none = it may be.
+  std::function<bool()> may_mint_again = {};
 };
 
 using WithLogin = std::function<Result<engine_api::WorkerAnswer>(engine_api::RegistryAccess)>;

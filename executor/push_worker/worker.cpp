@@ -66,7 +66,9 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
       return attest(subject, *permit, *blobs, *request.signing, *layout, **signer);
     };
   }
-  const Purpose purpose{request.repository, {"pull", "push"}, permit->digest().str()};
+  const Purpose purpose{request.repository, {"pull", "push"}, permit->digest().str(), [&] {
+                          return permit->check(world.clock).ok();
+                        }};
   const auto send = [&](engine_api::RegistryAccess access) -> Result<WorkerAnswer> {
     auto tokens = credentials::TokenClient::load(std::move(access), world.registry, world.clock);
     if (!tokens) return std::move(tokens).error();
@@ -104,7 +106,7 @@ Result<WorkerAnswer> pull(PullRequest request, World& world) {
     if (!opened) return std::move(opened).error();
     layout = *std::move(opened);
   }
-  const Purpose purpose{request.repository, {"pull"}, ""};
+  const Purpose purpose{request.repository, {"pull"}, "", {}};
   const auto fetch = [&](engine_api::RegistryAccess access) -> Result<WorkerAnswer> {
     auto tokens = credentials::TokenClient::load(std::move(access), world.registry, world.clock);
     if (!tokens) return std::move(tokens).error();

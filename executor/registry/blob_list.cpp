@@ -16,8 +16,12 @@ Error no_list(const std::string& why, const std::string& hint = "") {
 
 Result<BlobList> BlobList::from(const std::vector<engine_api::PushBlob>& blobs,
                                 const oci::Digest& root) {
-  if (blobs.empty())
-    return no_list("is empty", "where slipway was upgraded while the job ran: run the job again");
+  if (blobs.empty()) { // an upgrade is not the job's fault
+    return Error{ErrorKind::unavailable,
+                 "the list of blobs to push is empty",
+                 "where slipway was upgraded while the job ran: run the job again",
+                 {}};
+  }
   if (blobs.size() > engine_api::kMaxPushBlobs) {
     return no_list("has " + std::to_string(blobs.size()) + " entries; at most " +
                        std::to_string(engine_api::kMaxPushBlobs) + " are pushed at once",

@@ -206,12 +206,12 @@ Result<http::Response> Registry::send(http::Request& request, Retry retry,
   int challenged = 0;
   for (int attempt = 1;;) {
     if (auto status = check_deadline(); !status) return std::move(status).error();
-    if (permit_ != nullptr) { // where nothing is minted again, nobody else asks
-      if (auto status = permit_->check(clock_); !status) return std::move(status).error();
-    }
     if (auto status = authorize(request); !status) return std::move(status).error();
     if (rewind) {
       if (auto status = rewind(); !status) return std::move(status).error();
+    }
+    if (permit_ != nullptr) { // where nothing is minted again, nobody else asks
+      if (auto status = permit_->check(clock_); !status) return std::move(status).error();
     }
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
         pacing_.deadline - std::chrono::steady_clock::now());

@@ -551,13 +551,14 @@ private:
           add_ssh_keys(ssh_of(target), bake_.env, build), take_contexts(target, build),
           check_tags(build), set_network(text_of(target, "network"), build)})
       if (!text.empty()) return text;
-    for (const auto& attestation : texts_of(target, "attest"))
-      if (auto text = add_attestation("\"attest\": " + attestation, attestation, build);
-          !text.empty())
-        return text;
-    for (const auto& [shown, value] : bake_.attestations)
-      if (auto text = add_attestation(shown, value, build); !text.empty()) return text;
-    if (!is_asked) build.attestations.clear(); // nobody is given that image
+    if (is_asked) { // nobody is given another one's image
+      for (const auto& attestation : texts_of(target, "attest"))
+        if (auto text = add_attestation("\"attest\": " + attestation, attestation, build);
+            !text.empty())
+          return text;
+      for (const auto& [shown, value] : bake_.attestations)
+        if (auto text = add_attestation(shown, value, build); !text.empty()) return text;
+    }
     for (const auto& from : texts_of(target, "cache-from"))
       note_cache_source("cache-from", from, build);
     for (const auto& to : texts_of(target, "cache-to"))

@@ -925,6 +925,13 @@ Result<engine_api::WorkerAnswer> Images::push_candidate(const Candidate& candida
   // slipway-push holds a credential: it is told what belongs to the image, and parses none of it.
   auto tree = oci::read_tree(candidate.layout, manifest);
   if (!tree) return std::move(tree).error().in("listing what to push");
+  if (tree->blobs.size() > engine_api::kMaxPushBlobs)
+    return Error{ErrorKind::bad_input,
+                 manifest.str() + " has " + std::to_string(tree->blobs.size()) +
+                     " blobs; at most " + std::to_string(engine_api::kMaxPushBlobs) +
+                     " are pushed at once",
+                 "push an image of fewer layers and platforms",
+                 {}};
   const bool jobs_own = policy::registry_for(tools_.config, reference)->credential == "job";
   audit::AuditLog::Fields intended{{"policy", judged->pass->policy_digest()}, {"gate_ms", gate_ms}};
   if (!exceptions.empty()) intended.emplace_back("exceptions", joined(exceptions));

@@ -78,11 +78,11 @@ Status Reports::keep(const std::string& job, const report::Subject& subject,
   const auto stem = folder / (stamp_of(now) + "-" + job + "-" + short_hash(subject.project) + "-" +
                               short_hash(subject.image));
   if (auto written =
-          replace_file(page_beside(stem), report::render(report::Format::html, verdict, subject));
+          replace_file(fs::path{stem} += ".json",
+                       document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
       !written)
     return written;
-  return replace_file(fs::path{stem} += ".json",
-                      document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  return replace_file(page_beside(stem), report::render(report::Format::html, verdict, subject));
 }
 
 Result<std::vector<Reports::Kept>> Reports::find(const std::string& digest) const {

@@ -326,9 +326,20 @@ TEST_F(Gate, RemembersAPassUntilSomethingChanges) {
   root_ = fakes::write_alpine(layout_, "3.3.3-r0");
   EXPECT_FALSE(verdict().from_cache);
 }
-TEST_F(Gate, ForgetsAPassAtItsEnd) {
+TEST_F(Gate, ForgetsAPassSoonEnoughForAPushToEndBeforeIt) {
   EXPECT_FALSE(verdict().from_cache);
-  clock_.advance(hours{24});
+  clock_.advance(hours{24} - std::chrono::minutes{11});
+  EXPECT_TRUE(verdict().from_cache);
+  clock_.advance(std::chrono::minutes{1});
+  const auto again = verdict();
+  EXPECT_FALSE(again.from_cache);
+  EXPECT_EQ(again.expires_at, clock_.now() + hours{24});
+  // One that lives shorter is used for three quarters of its life.
+  policy_.pass_lifetime = std::chrono::minutes{8};
+  EXPECT_FALSE(verdict().from_cache);
+  clock_.advance(std::chrono::minutes{5});
+  EXPECT_TRUE(verdict().from_cache);
+  clock_.advance(std::chrono::minutes{1});
   EXPECT_FALSE(verdict().from_cache);
 }
 TEST_F(Gate, EndsAPassWithItsDatabase) {

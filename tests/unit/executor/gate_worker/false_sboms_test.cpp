@@ -66,6 +66,8 @@ INSTANTIATE_TEST_SUITE_P(
         Content{"AScript", "#!/bin/sh\n", false},
         Content{"AKey", "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n", false},
         Content{"AKeyBehindADocument", kCycloneDx + "-----BEGIN PRIVATE KEY-----\nMIIE\n", false},
+        Content{"AnArchiveBehindANul", kCycloneDx + std::string(1, '\0') + "PK\3\4", false},
+        Content{"TagsBehindAByteOrderMark", "\xef\xbb\xbfSPDXVersion: SPDX-2.3\n", true},
         Content{"AKeyBehindTags", "SPDXVersion: SPDX-2.3\n-----BEGIN PRIVATE KEY-----\n", false},
         Content{"AnArchiveInAText",
                 "SPDXVersion: SPDX-2.3\nComment: <text>PK\3\4" + std::string(1, '\0') + "</text>\n",
@@ -90,6 +92,18 @@ TEST_F(FalseSboms, AreNamedAsTheScannerTakesThem) {
                     {"l.cdx", 'l', "a/x.cdx"},
                     {"h.cdx", 'h', "a/x.cdx"}}}),
             "a/x.cdx\ny.spdx\n.cdx\n");
+}
+TEST_F(FalseSboms, OfANameThatLeadsElsewhereCannotBeTold) {
+  // Trivy and runtimes take it for x.spdx.
+  const auto found = in({{{"a/x.spdx/y/..", 'f', kElf}}});
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.error().kind, ErrorKind::bad_input) << found.error().text();
+}
+TEST_F(FalseSboms, AreReadInLinearTime) {
+  std::string many = "{\"bomFormat\":\"CycloneDX\",\"a\":[";
+  while (many.size() < kMostSbomBytes / 2)
+    many += "{},{},{},{},{},{},{},{},";
+  EXPECT_EQ(paths({{{"x.cdx", 'f', many + "{}]}"}}}), "");
 }
 TEST_F(FalseSboms, OfEveryLayerCountAndOnce) {
   EXPECT_EQ(paths({{{"x.cdx", 'f', kElf}},
