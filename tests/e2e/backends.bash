@@ -130,31 +130,6 @@ docker build . 2>&1"
     made_by kit/app && expect_eq "$made" 0
 }
 
-TEST "what a ref that is not protected leaves in caches is found by its next run, and by none of a protected ref" {
-    local number=4220 backend again
-    # found_by FILTER: by the run's steps, of what runs before it have left; it leaves something itself.
-    found_by() {
-        number=$((number + 1))
-        run_steps_of "$backend/poisoned" "$number" "cat >Dockerfile <<'END'
-FROM $timed
-RUN printf 'layer-%s\n' made >&2
-RUN --mount=type=cache,target=/c printf 'cache-%s\n' \"\$(head -n 1 /c/left || printf empty)\" >&2; printf 'of-%s\n' $number >/c/left
-END
-try build docker build -t x:1 ." "$1"
-        expect_eq "$STATE" success
-        expect_step build 0
-        found=$(step_says build | grep -oE 'layer-made|cache-(of-[0-9]+|empty)' | xargs)
-    }
-    for backend in kit buildah podman; do
-        again=
-        [[ $backend != buildah ]] || again='layer-made ' # it keeps no layers
-        found_by '.git_info.protected = false' && expect_eq "$found" "layer-made cache-empty" "$backend: the first"
-        found_by '.git_info.protected = false' && expect_eq "$found" "${again}cache-of-$((number - 1))" "$backend: the control: the same again"
-        found_by . && expect_eq "$found" "layer-made cache-empty" "$backend: of a protected ref"
-        found_by '.git_info.protected = false' && expect_eq "$found" "${again}cache-of-$((number - 2))" "$backend: its own is still there"
-    done
-}
-
 TEST "Podman's layers are found again by the same project on the same kind of ref, and by nobody else" {
     before=$(stores | wc -l)
     script="cat >Dockerfile <<'END'
@@ -196,6 +171,31 @@ try network docker build -t x:1 ."
     expect_step network 0 there-2 cut-off-2
     expect_eq "$(($(stores | wc -l) - before))" 3 "stores of podman/app, of its unprotected refs and of podman/other"
     expect_eq "$(world_leftovers)" ""
+}
+
+TEST "what a ref that is not protected leaves in caches is found by its next run, and by none of a protected ref" {
+    local number=4220 backend again
+    # found_by FILTER: by the run's steps, of what runs before it have left; it leaves something itself.
+    found_by() {
+        number=$((number + 1))
+        run_steps_of "$backend/poisoned" "$number" "cat >Dockerfile <<'END'
+FROM $timed
+RUN printf 'layer-%s\n' made >&2
+RUN --mount=type=cache,target=/c printf 'cache-%s\n' \"\$(head -n 1 /c/left || printf empty)\" >&2; printf 'of-%s\n' $number >/c/left
+END
+try build docker build -t x:1 ." "$1"
+        expect_eq "$STATE" success
+        expect_step build 0
+        found=$(step_says build | grep -oE 'layer-made|cache-(of-[0-9]+|empty)' | xargs)
+    }
+    for backend in kit buildah podman; do
+        again=
+        [[ $backend != buildah ]] || again='layer-made ' # it keeps no layers
+        found_by '.git_info.protected = false' && expect_eq "$found" "layer-made cache-empty" "$backend: the first"
+        found_by '.git_info.protected = false' && expect_eq "$found" "${again}cache-of-$((number - 1))" "$backend: the control: the same again"
+        found_by . && expect_eq "$found" "layer-made cache-empty" "$backend: of a protected ref"
+        found_by '.git_info.protected = false' && expect_eq "$found" "${again}cache-of-$((number - 2))" "$backend: its own is still there"
+    done
 }
 
 TEST "a job whose project has Kaniko is built by it, judged and pushed, and its steps find nothing to take along" {

@@ -262,6 +262,8 @@ protected:
     config_.programs.init = config_.programs.shim = "/opt/slipway/bin/any";
     record_.key = "j1";
     record_.volume = "slipway-j1-builds";
+    record_.slot_first = 1;
+    record_.slot_size = 65536;
     EXPECT_TRUE(folders_.create(record_.key));
     socket_ = folders_.run_dir(record_.key) / "fetch.sock";
     api_->pid = ::getpid();

@@ -7,7 +7,10 @@
 
 #include <gtest/gtest.h>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -27,6 +30,15 @@ using namespace std::chrono_literals;
 /// A pool over a Podman that keeps its things in memory; its sandboxes' init asks for its socket.
 class StoreTest : public testing::Test {
 protected:
+  /// This process is the init of all sandboxes, so it has what they have: a filter of system calls,
+  /// if one that lets all pass. Source: seccomp(2).
+  static void SetUpTestSuite() {
+    sock_filter all{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
+    const sock_fprog filter{1, &all};
+    ASSERT_EQ(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+  }
+
   StoreTest() {
     char name[] = "/tmp/slipway-store-XXXXXX";
     dir_ = ::mkdtemp(name);
@@ -39,6 +51,7 @@ protected:
     sandbox::Engine engine;
     engine.runtime_dir = dir_;
     api_ = std::make_shared<fakes::FakePodmanApi>();
+    api_->pid = ::getpid();
     api_->on_start = [this](const std::string& container) { be_init_of(container); };
     podman_ = std::make_unique<sandbox::Podman>(engine, runner_, api_);
   }
