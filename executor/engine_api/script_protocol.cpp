@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <limits>
 #include <string_view>
 
 namespace slipway::engine_api {
@@ -206,6 +207,7 @@ std::string encode(const ScriptEnding& ending) {
   if (ending.signal) json["signal"] = *ending.signal;
   if (!ending.error.empty()) json["error"] = ending.error;
   if (!ending.error_code.empty()) json["error_code"] = ending.error_code;
+  if (ending.unrouted != 0) json["unrouted"] = ending.unrouted;
   return json.dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
@@ -221,6 +223,10 @@ Result<ScriptEnding> decode_ending(const std::string& json) {
   number = -1;
   if (!read_number(parsed, "signal", 1, 64, number)) return bad("signal is out of range");
   if (number >= 0) ending.signal = static_cast<int>(number);
+  number = 0;
+  if (!read_number(parsed, "unrouted", 0, std::numeric_limits<std::int64_t>::max(), number))
+    return bad("unrouted is out of range");
+  ending.unrouted = static_cast<std::uint64_t>(number);
   if (!read_text(parsed, "error", kMaxScriptFrameBytes, ending.error) ||
       !read_text(parsed, "error_code", 32, ending.error_code)) {
     return bad("the error of an ending is no text");

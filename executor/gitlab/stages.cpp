@@ -639,6 +639,7 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
       log::write(log::Level::warning, "cannot tell what was refused",
                  {{"job", key}, {"why", told.error().text()}});
   }
+  if (result) tools.jobs.tell_unrouted(*record, result->ending.unrouted, say_egress);
   if (registry) registry->stop(kBrokerPatience);
   if (broker) {
     broker->stop(kBrokerPatience);

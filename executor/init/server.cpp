@@ -4,6 +4,7 @@
 #include "executor/engine_api/script_protocol.hpp"
 #include "executor/init/killing.hpp"
 #include "executor/init/program.hpp"
+#include "executor/init/unrouted.hpp"
 
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <list>
 #include <optional>
 #include <utility>
@@ -36,6 +38,7 @@ struct Run {
   ScriptRequest request;
   std::vector<UniqueFd> stdio;
   pid_t pid = -1;
+  std::uint64_t unrouted = 0; ///< when it began
   bool terminating = false;
   std::optional<Steady::time_point> kill_at;
 
@@ -174,11 +177,13 @@ private:
   }
 
   void start(Run& run) {
+    const auto before = unrouted();
     auto started =
         start_program(run.request, {run.stdio[0].get(), run.stdio[1].get(), run.stdio[2].get()});
     run.stdio.clear(); // else the pipes would never come to their end
     if (const auto* pid = std::get_if<pid_t>(&started)) {
       run.pid = *pid;
+      run.unrouted = before;
       run.state = State::running;
       return;
     }
@@ -207,7 +212,10 @@ private:
     run->kill_at.reset();
     std::vector<Reaped> others;
     if (run->exclusive()) kill_everything(limits_.kill_bound, others);
-    answer(*run, ending_of(status));
+    auto ending = ending_of(status);
+    const auto now = unrouted();
+    ending.unrouted = now - std::min(now, run->unrouted);
+    answer(*run, ending);
     for (const auto& other : others)
       finish(other.pid, other.status);
   }

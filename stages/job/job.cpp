@@ -119,6 +119,11 @@ std::string words_on_egress(const config::Egress& egress, bool blocks, const std
          by + ")";
 }
 
+/// Where the policy in force is written.
+std::string where_of(const policy::Effective& effective) {
+  return effective.rule.empty() ? "[sandbox]" : "rule " + effective.rule;
+}
+
 /// "host:port" of "http://host:port/path".
 std::string authority_of(std::string url) {
   if (const auto begin = url.find("://"); begin != std::string::npos) url.erase(0, begin + 3);
@@ -709,6 +714,18 @@ Status Jobs::tell_refused(const state::JobRecord& record,
   return {};
 }
 
+void Jobs::tell_unrouted(const state::JobRecord& record, std::uint64_t count,
+                         const Say& say) const {
+  if (!record.network_closed || count == 0 || !tools_.folders.is_first(record.key, "unrouted"))
+    return;
+  const auto effective = policy::effective_for(tools_.config, policy::subject_of(record));
+  say("slipway: " + std::to_string(count) +
+      (count == 1 ? " connection or packet" : " connections or packets") +
+      " found no way out past slipway's proxy: programs have to use HTTP_PROXY, look-ups of names "
+      "too (operator: egress, " +
+      where_of(effective) + ")");
+}
+
 std::unique_ptr<egress::Proxy> Jobs::make_proxy(const state::JobRecord& record,
                                                 const policy::Effective& effective,
                                                 egress::ProxyPolicy policy,
@@ -716,7 +733,7 @@ std::unique_ptr<egress::Proxy> Jobs::make_proxy(const state::JobRecord& record,
                                                 const Say& say) {
   if (auto list = egress::Allowlist::parse(allow)) policy.allow = *std::move(list);
   policy.learn = effective.egress.learn;
-  const auto where = effective.rule.empty() ? std::string{"[sandbox]"} : "rule " + effective.rule;
+  const auto where = where_of(effective);
   const std::string key = effective.egress.mode == "none" ? "egress" : "egress_allow";
   policy.what_to_change = "ask the operator: " + key + ", " + where;
   if (effective.egress.mode == "none") policy.not_listed = "egress is \"none\"";

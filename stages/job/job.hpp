@@ -148,6 +148,9 @@ public:
   Status tell_refused(const state::JobRecord& record,
                       const std::vector<std::string>& build_networks, std::chrono::seconds within,
                       const Say& say);
+  /// Says once a job that so many connections and packets of a script in a closed network went past
+  /// the proxy.
+  void tell_unrouted(const state::JobRecord& record, std::uint64_t count, const Say& say) const;
 
   /// Host paths of a job's sockets.
   std::filesystem::path script_socket(const std::string& key, const std::string& role) const;

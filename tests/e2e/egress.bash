@@ -104,6 +104,8 @@ egress_allow = [\"$web:5490\"]" all_ways 9001
     expect_eq "$(grep -c "slipway: no connection to $web:5491: it is not in egress_allow (operator: egress_allow, rule " <<<"$TRACE")" \
         1 "lines about what was refused twice"
     for step in unset by-name tcp udp after-tricks; do ! grep -qxF ">>$step 0" <<<"$TRACE" || fail "$step got out"; done
+    # Once, and that is more than none; the kernel counts also what a name's look-up sends.
+    expect_eq "$(grep -cE 'slipway: [1-9][0-9]* connections or packets found no way out past slipway' <<<"$TRACE")" 1 "lines about what went past the proxy"
     grep -q '^>>flush [1-9]' <<<"$TRACE"
     expect_eq "$(grep -c 'hello from the web' <<<"$(step_says service)")" 1 "answers to the service"
     expect_contains "$(step_says service)" "Couldn't connect"
@@ -125,6 +127,7 @@ TEST "control: open-except-registries reaches the same directly, and says that i
     for step in unset tcp after-tricks session-past; do expect_step "$step" 0; done
     expect_step udp 0 "an answer"
     expect_step service 0 "hello from the web"
+    expect_lacks "$TRACE" "past slipway's proxy"
     expect_contains "$(step_says build)" "hello from the web"
     expect_contains "$(step_says build)" "an answer"
 }
@@ -198,6 +201,7 @@ try inspect docker inspect built:1" ".image.name = \"$world_tools\""
     expect_eq "$(grep -c 'hello from the web' <<<"$(step_says build)")" 1 "answers to RUN steps of $1"
     expect_proxy_in_no_history
     expect_contains "$TRACE" "no connection to $web:5491"
+    expect_lacks "$TRACE" "past slipway's proxy" # a step's, and the line is of scripts
 }
 
 TEST "allowlist: every backend's steps and ADD go through the proxy, which is in no history" {

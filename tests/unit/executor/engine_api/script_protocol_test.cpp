@@ -119,10 +119,24 @@ INSTANTIATE_TEST_SUITE_P(
         BadJson{"SignalZero", R"({"type":"ended","signal":0})", "signal is out of range"},
         BadJson{"TwoEndings", R"({"type":"ended","exit_code":0,"signal":9})",
                 "the ending does not say one way of ending"},
+        BadJson{"NegativeUnrouted", R"({"type":"ended","exit_code":0,"unrouted":-1})",
+                "unrouted is out of range"},
         BadJson{"NoEnding", R"({"type":"ended"})", "the ending does not say one way of ending"},
         BadJson{"UnknownErrorCode", R"({"type":"ended","error_code":"x"})",
                 "the ending has an unknown error_code"}),
     name_of);
+
+TEST(ScriptEnding, SaysWhatFoundNoRoute) {
+  ScriptEnding ending;
+  ending.exit_code = 3;
+  ending.unrouted = 7;
+
+  const auto decoded = decode_ending(encode(ending));
+
+  ASSERT_TRUE(decoded) << decoded.error().text();
+  EXPECT_EQ(decoded->exit_code, 3);
+  EXPECT_EQ(decoded->unrouted, 7U);
+}
 
 TEST(ScriptEnding, LosesControlCharactersAndLength) {
   const auto decoded =
