@@ -1103,6 +1103,7 @@ Status parse_policy(const std::string& text, const std::string& name, Config& in
     s.read("sign", rule.sign);
     s.read("push", rule.push);
     s.read("save", rule.save);
+    s.read("forward_logins", rule.forward_logins);
     s.read("repositories", rule.repositories);
     s.read("static_credentials", rule.static_credentials);
     Egress egress;
@@ -1482,6 +1483,7 @@ std::string print(const Config& c) {
     if (r.sign) out << "# sign = " << boolean(*r.sign) << "\n";
     if (r.push) out << "# push = " << boolean(*r.push) << "\n";
     if (r.save) out << "# save = " << boolean(*r.save) << "\n";
+    if (r.forward_logins) out << "# forward_logins = " << boolean(*r.forward_logins) << "\n";
     if (!r.repositories.empty()) out << "# repositories = " << list(r.repositories) << "\n";
     if (!r.static_credentials.empty())
       out << "# static_credentials = " << list(r.static_credentials) << "\n";

@@ -257,6 +257,7 @@ struct Rule {
   std::optional<bool> sign;                    ///< absent: where [signing] has a key
   std::optional<bool> push;                    ///< false: no push from these jobs
   std::optional<bool> save;                    ///< false: these jobs take no image out as files
+  std::optional<bool> forward_logins;          ///< false: `docker login` fails for other registries
   std::vector<std::string> repositories;       ///< globs on registry/repository that may be pushed;
                                                ///< empty: see policy::admit_push
   std::vector<std::string> static_credentials; ///< passwords without an end that may be pushed with

@@ -292,8 +292,8 @@ void Engine::route_image(const Call& call, std::string_view rest) {
 }
 
 void Engine::auth(const Call& call) {
-  // Whoever logs in has a credential that we have no use for: slipway mints its own after the
-  // verdict. All that is read is where it is for, and nothing of it stays.
+  // For a registry that slipway brokers there is no use for a login: slipway mints its own after
+  // the verdict. Nothing of it stays here.
   std::string body(kAuthBytes + 1, '\0');
   std::size_t seen = 0;
   call.request.body->limit_time(limits_.header_deadline);
@@ -302,7 +302,7 @@ void Engine::auth(const Call& call) {
     got = call.request.body->read(body.data() + seen, body.size() - seen);
     if (got) seen += *got;
   } while (got && *got > 0 && seen < body.size());
-  std::string server;
+  RegistryLogin login;
   bool is_readable = true;
   if (got && seen <= kAuthBytes) {
     std::string key;
@@ -310,7 +310,9 @@ void Engine::auth(const Call& call) {
       if (event == Json::parse_event_t::key) key = value.get<std::string>();
       if (event != Json::parse_event_t::value || !value.is_string()) return true;
       auto& text = value.get_ref<std::string&>();
-      if (depth == 1 && key == "serveraddress") server = text;
+      if (depth == 1 && key == "serveraddress") login.server = text;
+      if (depth == 1 && key == "username") login.username = text;
+      if (depth == 1 && key == "password") login.password = Secret{text};
       ::explicit_bzero(text.data(), text.size());
       return true;
     };
@@ -323,9 +325,11 @@ void Engine::auth(const Call& call) {
   if (seen > kAuthBytes)
     return send_error(call.answer, 413, "the body of /auth is larger than 64 KiB");
   if (!is_readable) return send_error(call.answer, 400, "the body of /auth is no JSON");
-  if (auto admitted = images_.admit_login(server); !admitted)
-    return send_error(call.answer, admitted.error());
-  send_json(call.answer, 200, Json{{"Status", "Login Succeeded"}, {"IdentityToken", ""}});
+  const auto forwarded = images_.log_in(std::move(login));
+  if (!forwarded) return send_error(call.answer, forwarded.error());
+  Json answer{{"Status", "Login Succeeded"}, {"IdentityToken", ""}};
+  if (*forwarded) answer["Forwarded"] = true; // no client but ours looks at it
+  send_json(call.answer, 200, answer);
 }
 
 void Engine::version(const Call& call) {

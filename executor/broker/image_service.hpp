@@ -139,6 +139,13 @@ using Progress = std::function<void(std::string_view text)>;
 /// True when the client has gone or the job ends; long calls look at it.
 using Cancelled = std::function<bool()>;
 
+/// As `docker login` sends it.
+struct RegistryLogin {
+  std::string server; ///< as a client names it; "" = Docker Hub
+  std::string username;
+  Secret password;
+};
+
 class ImageService {
 public:
   virtual ~ImageService() = default;
@@ -156,9 +163,11 @@ public:
                                     const Progress& progress, const Cancelled& cancelled) = 0;
   /// Without `config_json`, and of `config` what a list shows: created, labels, platform.
   virtual Result<std::vector<ImageSummary>> list() = 0;
-  /// Is a login for this server, as a client names it, of any use to the job? Nothing is kept of
-  /// it. Errors: denied.
-  virtual Status admit_login(const std::string& server) = 0;
+  /// A login that the job gives. For a registry that slipway does not broker it is tried there, and
+  /// is what this service's pulls from there use from now on: true. Else, and without a user name,
+  /// nothing is kept of it: false. Errors: denied (of no use to the job; not taken); unavailable,
+  /// timed_out, misconfigured.
+  virtual Result<bool> log_in(RegistryLogin login) = 0;
   /// By reference, image ID (full or unique prefix, with or without sha256:) or repo digest.
   /// Errors: not_found, bad_input (ambiguous).
   virtual Result<ImageSummary> find(const std::string& name) = 0;

@@ -141,6 +141,7 @@ Result<Credential> TokenClient::mint_push(const std::vector<Challenge>& challeng
 
 Result<Credential> TokenClient::mint_pull(const std::vector<Challenge>& challenges,
                                           const std::string& repository) const {
+  if (repository.empty()) return mint(challenges, {}, Purpose::pull);
   return mint(challenges, {"repository:" + repository + ":pull"}, Purpose::pull);
 }
 

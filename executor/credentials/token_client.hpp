@@ -40,7 +40,8 @@ public:
   /// allowed); unavailable, timed_out; bad_input.
   Result<Credential> mint_push(const std::vector<Challenge>& challenges, const PushPermit& permit,
                                const std::vector<std::string>& mount_from) const;
-  /// Scope: pull on `repository`. Errors: as mint_push.
+  /// Scope: pull on `repository`; of "" none, which asks whether the login is taken. Errors: as
+  /// mint_push.
   Result<Credential> mint_pull(const std::vector<Challenge>& challenges,
                                const std::string& repository) const;
 

@@ -182,6 +182,7 @@ WorkerRequest request_of(const json& value) {
     pull.without_layers = value.value("without_layers", false);
     ;
     pull.manifest_only = value.at("manifest_only").get<bool>();
+    pull.login_only = value.value("login_only", false);
     pull.max_bytes = value.at("max_bytes").get<std::uint64_t>();
     pull.deadline_seconds = value.at("deadline_seconds").get<std::uint32_t>();
     request.pull = std::move(pull);
@@ -242,6 +243,7 @@ std::string encode(const PullRequest& request) {
                 {"platform", request.platform},
                 {"without_layers", request.without_layers},
                 {"manifest_only", request.manifest_only},
+                {"login_only", request.login_only},
                 {"max_bytes", request.max_bytes},
                 {"deadline_seconds", request.deadline_seconds}};
   return dump_wiped(value);

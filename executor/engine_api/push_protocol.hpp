@@ -101,6 +101,7 @@ struct PullRequest {
       platform; ///< "linux/amd64": of an index only this child's blobs are fetched; "" = all
   bool without_layers = false; ///< manifests and configs alone
   bool manifest_only = false;  ///< HEAD/GET of the manifest alone (distribution/…/json)
+  bool login_only = false;     ///< whether the registry takes the login: no repository, no target
   std::uint64_t max_bytes = 0; ///< of the blobs of one manifest; 0 = no limit
   std::uint32_t deadline_seconds = 3600;
 };

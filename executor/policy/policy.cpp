@@ -110,6 +110,7 @@ Effective effective_for(const config::Config& config, const Subject& subject) {
   if (rule->sign) effective.sign = *rule->sign;
   if (rule->push) effective.push = *rule->push;
   if (rule->save) effective.save = *rule->save;
+  if (rule->forward_logins) effective.forward_logins = *rule->forward_logins;
   effective.repositories = rule->repositories;
   effective.static_credentials = rule->static_credentials;
   effective.backends = rule->backends;
@@ -286,17 +287,30 @@ std::string no_pull_from(const config::Config& config, const Effective& effectiv
 
 } // namespace
 
-Status admit_login(const config::Config& config, const Effective& effective,
-                   std::string_view server) {
+Result<std::optional<std::string>>
+admit_login(const config::Config& config, const Effective& effective, std::string_view server) {
   const auto host = server.empty() ? std::string{"docker.io"} : login_place(server).host;
   const auto entry = std::find_if(
       config.registries.begin(), config.registries.end(),
       [&](const config::Registry& registry) { return login_place(registry.host).host == host; });
   const auto* registry = entry == config.registries.end() ? nullptr : &*entry;
   const auto no_push = no_push_to(config, effective, registry);
-  if (no_push.empty()) return {};
+  std::optional<std::string> forwarded_to;
+  if (no_push.empty()) return forwarded_to;
   const auto no_pull = no_pull_from(config, effective, registry, host);
-  if (no_pull.empty()) return {};
+  if (no_pull.empty()) {
+    if (registry == nullptr) forwarded_to = host;
+    if (registry != nullptr || effective.forward_logins) return forwarded_to;
+    return Error{ErrorKind::denied,
+                 "slipway does not broker '" + host +
+                     "', and logins of these jobs are not forwarded (forward_logins = false in "
+                     "rule " +
+                     effective.rule + ")",
+                 "use a registry that this runner brokers, or ask the operator for a [[registry]] "
+                 "entry with host = \"" +
+                     host + "\", or for forward_logins = true",
+                 {}};
+  }
   return Error{ErrorKind::denied,
                "a login for '" + host + "' is of no use: this job may not push there (" + no_push +
                    "), nor is anything pulled from there (" + no_pull + ")",

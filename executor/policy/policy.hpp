@@ -37,6 +37,7 @@ struct Effective {
   bool sign = false; ///< unsigned, nothing is tagged
   bool push = true;
   bool save = true;                            ///< images as files: archives, outputs of builds
+  bool forward_logins = true;                  ///< of jobs, to registries that no entry names
   std::vector<std::string> repositories;       ///< globs; empty: all
   std::vector<std::string> static_credentials; ///< [[credential]] entries without an end
   config::BackendPolicy backends;
@@ -67,9 +68,11 @@ Status admit_save(const Effective& effective, const Subject& subject);
 
 /// Is a login for `server` (as clients name it: "", "reg.example:5000",
 /// "https://index.docker.io/v1/") of any use: may the job push anything to its host, or have
-/// anything pulled from there? In doubt it is. Errors: denied, saying what keeps the job from both.
-Status admit_login(const config::Config& config, const Effective& effective,
-                   std::string_view server);
+/// anything pulled from there? In doubt it is. The host that it is to be forwarded to, for pulls of
+/// this job; none where a [[registry]] entry has it, for slipway has credentials of its own.
+/// Errors: denied, saying what keeps the job from both, or that its rule does not forward.
+Result<std::optional<std::string>> admit_login(const config::Config& config,
+                                               const Effective& effective, std::string_view server);
 
 /// May this job pull the image with the operator's credential or one of the issuer: it may push
 /// there, or the registry's entry opens it to all jobs (`pull`).

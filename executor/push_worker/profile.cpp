@@ -69,7 +69,8 @@ confine::Profile profile_of(const engine_api::WorkerRequest& request) {
     }
   }
   if (request.pull) {
-    if (!request.pull->manifest_only) profile.write.emplace_back(request.pull->layout_dir);
+    if (!request.pull->manifest_only && !request.pull->login_only)
+      profile.write.emplace_back(request.pull->layout_dir);
     reading.files_of(request.pull->registry);
   }
   if (request.issuer) reading.files_of(request.issuer->issuer);

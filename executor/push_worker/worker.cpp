@@ -93,7 +93,22 @@ Result<WorkerAnswer> push(PushRequest request, World& world) {
   return with_login(std::move(request.registry), purpose, world, send);
 }
 
+Result<WorkerAnswer> check_login(PullRequest request, World& world) {
+  const std::string host = request.registry.host;
+  auto tokens =
+      credentials::TokenClient::load(std::move(request.registry), world.registry, world.clock);
+  if (!tokens) return std::move(tokens).error();
+  registry::Registry registry{world.registry, *tokens,       world.clock, "",
+                              world.pacing,   world.progress};
+  if (auto taken = registry.check_login(); !taken)
+    return std::move(taken).error().in("logging in to " + host);
+  WorkerAnswer answer;
+  answer.ok = true;
+  return answer;
+}
+
 Result<WorkerAnswer> pull(PullRequest request, World& world) {
+  if (request.login_only) return check_login(std::move(request), world);
   const std::string host = request.registry.host;
   const bool by_digest = oci::Digest::parse(request.target).ok();
   if (request.target.empty())

@@ -84,7 +84,15 @@ Registry::Registry(http::Transport& transport, const credentials::TokenClient& t
       pacing_{std::move(pacing)}, progress_{std::move(progress)} {
   base_.scheme = tokens.access().plain_http ? "http" : "https";
   base_.authority = http::normal_authority(base_.scheme, tokens.access().host);
-  base_.target = "/v2/" + repository_ + "/";
+  base_.target = "/v2/" + (repository_.empty() ? "" : repository_ + "/");
+}
+
+Status Registry::check_login() {
+  auto asked = request("GET", "");
+  auto response = send(asked, Retry::yes);
+  if (!response) return std::move(response).error();
+  if (response->status != 200) return error_of(*response, "a login");
+  return {};
 }
 
 http::Request Registry::request(const std::string& method, const std::string& path) const {
@@ -121,8 +129,8 @@ Error Registry::error_of(const http::Response& response, const std::string& acti
   const auto& host = tokens_.access().host;
   const std::string said = tokens_.redact(registry_message(response.body), credential_);
   const std::string answered = host + " answered " + std::to_string(response.status) +
-                               (said.empty() ? "" : " (" + said + ")") + " to " + action + " in " +
-                               repository_;
+                               (said.empty() ? "" : " (" + said + ")") + " to " + action +
+                               (repository_.empty() ? "" : " in " + repository_);
   switch (response.status) {
   case 401:
   case 403:

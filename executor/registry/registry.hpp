@@ -103,6 +103,10 @@ public:
   /// Errors: not_found; denied; bad_input (lying registry); as push.
   Result<PullOutcome> pull(oci::Layout* layout, const PullTarget& target);
 
+  /// Asks the registry whether it takes the login; of `repository` nothing is asked. Errors:
+  /// denied; as push.
+  Status check_login();
+
   /// Lifetime of the last minted credential; 0 = none was needed, or Basic.
   std::uint32_t token_seconds() const noexcept { return token_seconds_; }
 

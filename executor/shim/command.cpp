@@ -388,6 +388,8 @@ Command parse_login(const std::string& called, const Words& words) {
        [](const Line& line) -> Command {
          Login login;
          if (!line.arguments.empty()) login.server = line.arguments.front();
+         login.username = line.last("username");
+         login.password = line.last("password");
          login.password_from_stdin = line.has("password-stdin");
          const bool typed = !line.all("password").empty();
          if (typed && login.password_from_stdin)

@@ -213,6 +213,8 @@ struct Pull {
 
 struct Login {
   std::string server; ///< as the user names it; "" = Docker Hub
+  std::string username;
+  std::string password; ///< of the command line
   bool password_from_stdin = false;
   std::string warning; ///< docker's own about -p, for stderr
   std::string done = "Login Succeeded";

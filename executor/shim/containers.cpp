@@ -652,6 +652,8 @@ Command containers_login(Tool& tool, const std::string& called, const Words& wor
        [&](const Line& line) -> Command {
          Login login;
          if (!line.arguments.empty()) login.server = line.arguments.front();
+         login.username = line.last("username");
+         login.password = line.last("password");
          login.password_from_stdin = line.has("password-stdin");
          login.done = "Login Succeeded!";
          if (!line.all("password").empty() && login.password_from_stdin)

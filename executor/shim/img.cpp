@@ -171,6 +171,8 @@ Command parse_login(Tool& tool, const std::string& called, const Words& words) {
          Login login;
          login.done = "Login succeeded.";
          if (!line.arguments.empty()) login.server = line.arguments.front();
+         login.username = line.last(line.last("user").empty() ? "username" : "user");
+         login.password = line.last("password");
          login.password_from_stdin = line.has("password-stdin");
          const bool named = !line.last("user").empty() || !line.last("username").empty();
          if (!line.all("password").empty() && login.password_from_stdin)

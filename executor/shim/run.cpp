@@ -302,20 +302,30 @@ public:
 
   int operator()(const Login& login) const {
     world_.err(login.warning);
+    std::string password = login.password;
     if (login.password_from_stdin) {
-      // Read to the end, so that the writer of the pipe is not killed by SIGPIPE, then forgotten.
-      auto password = read_all(world_.input, kMaxPasswordBytes, "the password on stdin");
-      if (!password) return fail("", password.error());
-      ::explicit_bzero(password->data(), password->size());
+      // Read to the end, so that the writer of the pipe is not killed by SIGPIPE.
+      auto read = read_all(world_.input, kMaxPasswordBytes, "the password on stdin");
+      if (!read) return fail("", read.error());
+      password = *std::move(read);
+      while (!password.empty() && (password.back() == '\n' || password.back() == '\r'))
+        password.pop_back();
     }
-    // Where it would be for nothing, the broker says so; it is told the place alone.
-    Json place{{"serveraddress", login.server}};
-    if (!ask({.method = "POST",
-              .target = "/auth",
-              .content_type = "application/json",
-              .body = dumped(place)}))
-      return manner_.exit_code;
-    world_.err("slipway: the credential was not stored; slipway brings its own for each push\n");
+    Json given{{"serveraddress", login.server}};
+    if (!login.username.empty()) given["username"] = login.username;
+    if (!password.empty()) given["password"] = password;
+    const auto answer = ask_json({.method = "POST",
+                                  .target = "/auth",
+                                  .content_type = "application/json",
+                                  .body = dumped(given)});
+    ::explicit_bzero(password.data(), password.size());
+    if (!answer) return manner_.exit_code;
+    world_.err(
+        answer->value("Forwarded", false)
+            ? "slipway: what this script pulls from there is pulled with this login; no push "
+              "is\n"
+            : "slipway: the credential was not stored; slipway brings its own for each "
+              "push\n");
     world_.out(login.done + "\n");
     return 0;
   }

@@ -35,10 +35,11 @@ using std::chrono::milliseconds;
 using Steady = std::chrono::steady_clock;
 
 const std::string kPlatform = "linux/amd64";
-constexpr std::size_t kMostUnpushed = 20; ///< in one summary
-constexpr std::size_t kMostNotes = 100;   ///< on pushes, in one summary
-constexpr std::size_t kMostRefused = 64;  ///< places that a script is told of
-constexpr std::size_t kMostSaved = 256;   ///< images of a script whose `docker save` is audited
+constexpr std::size_t kMostUnpushed = 20;   ///< in one summary
+constexpr std::size_t kMostNotes = 100;     ///< on pushes, in one summary
+constexpr std::uint32_t kLoginSeconds = 60; ///< for asking a registry whether it takes a login
+constexpr std::size_t kMostRefused = 64;    ///< places that a script is told of
+constexpr std::size_t kMostSaved = 256;     ///< images of a script whose `docker save` is audited
 
 // Docker Hub's API lives under another name than its references say.
 std::string api_host(const std::string& registry) {
@@ -143,6 +144,12 @@ std::vector<oci::Platform> platforms_asked(const broker::BuildRequest& request) 
     if (auto platform = oci::parse_platform(text)) platforms.push_back(*std::move(platform));
   if (platforms.empty()) platforms.push_back(oci::host_platform());
   return platforms;
+}
+
+void use_login(engine_api::RegistryAccess& access, const policy::Login& login) {
+  access.username = login.username;
+  access.password = login.password.clone();
+  access.login_from = "the job";
 }
 
 std::string joined(const std::vector<std::string>& lines, const char* between = " | ") {
@@ -275,21 +282,23 @@ Result<state::ImageStore*> Images::store() {
   return store_.get();
 }
 
+engine_api::RegistryAccess Images::anonymous_access(const std::string& registry) const {
+  engine_api::RegistryAccess access;
+  access.host = api_host(registry);
+  access.max_token_seconds = static_cast<std::uint32_t>(tools_.config.push.token_lifetime.count());
+  if (registry == "docker.io") access.realm_hosts = {"auth.docker.io"};
+  return access;
+}
+
 Result<engine_api::RegistryAccess> Images::access_for(const oci::Reference& reference,
                                                       Purpose purpose) const {
-  engine_api::RegistryAccess access;
-  access.host = api_host(reference.registry());
-  access.max_token_seconds = static_cast<std::uint32_t>(tools_.config.push.token_lifetime.count());
-  if (reference.registry() == "docker.io") access.realm_hosts = {"auth.docker.io"};
+  auto access = anonymous_access(reference.registry());
+  const std::lock_guard guard{logging_in_};
   const auto* registry = policy::registry_for(tools_.config, reference);
   const auto* login =
       policy::login_for(logins_, reference,
                         purpose == Purpose::push ? policy::LoginUse::push : policy::LoginUse::pull);
-  const auto use_own = [&] {
-    access.username = login->username;
-    access.password = login->password.clone();
-    access.login_from = "the job";
-  };
+  const auto use_own = [&] { use_login(access, *login); };
   if (registry == nullptr) { // not brokered: for pulls only
     if (login != nullptr && purpose == Purpose::pull) use_own();
     return access;
@@ -341,8 +350,36 @@ Result<PushClient> Images::client_for(const oci::Reference& reference, Purpose p
                     }};
 }
 
-Status Images::admit_login(const std::string& server) {
-  return policy::admit_login(tools_.config, effective_, server);
+Result<bool> Images::log_in(broker::RegistryLogin login) {
+  auto host = policy::admit_login(tools_.config, effective_, login.server);
+  if (!host) return std::move(host).error();
+  if (!*host || login.username.empty()) return false;
+  // What admits a fetch writes down what a learning network reaches.
+  const auto anything = oci::Reference::parse(**host + "/image");
+  if (!anything) return anything.error();
+  if (auto may = policy::admit_fetch(tools_.config, effective_, subject_, *anything); !may)
+    return std::move(may).error();
+  policy::Login kept;
+  kept.host = **host;
+  kept.username = std::move(login.username);
+  kept.password = std::move(login.password);
+  kept.pull_only = true;
+  engine_api::PullRequest request;
+  request.registry = anonymous_access(**host);
+  use_login(request.registry, kept);
+  request.login_only = true;
+  request.deadline_seconds = kLoginSeconds;
+  if (auto taken = PushClient{tools_.config.programs.push}.pull(request, nullptr, nullptr); !taken)
+    return std::move(taken).error();
+  std::vector<leaks::KnownSecret> known(1);
+  known[0] = {"docker login " + kept.host, kept.password.clone(), leaks::Kind::token, std::nullopt};
+  if (auto lent = leaks_->lend(known); !lent) return std::move(lent).error();
+  const std::lock_guard guard{logging_in_};
+  std::erase_if(logins_, [&](const policy::Login& other) {
+    return other.pull_only && other.host == kept.host && other.path.empty();
+  });
+  logins_.insert(logins_.begin(), std::move(kept));
+  return true;
 }
 
 Status Images::admit_pull(const oci::Reference& reference) const {

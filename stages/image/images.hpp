@@ -89,7 +89,7 @@ public:
   Result<broker::ImageSummary> pull(const oci::Reference& reference, const std::string& platform,
                                     const broker::Progress& progress,
                                     const broker::Cancelled& cancelled) override;
-  Status admit_login(const std::string& server) override;
+  Result<bool> log_in(broker::RegistryLogin login) override;
   Result<std::vector<broker::ImageSummary>> list() override;
   Result<broker::ImageSummary> find(const std::string& name) override;
   Status tag(const std::string& source, const oci::Reference& target) override;
@@ -151,6 +151,7 @@ public:
 private:
   Result<state::ImageStore*> store();
   enum class Purpose { push, pull };
+  engine_api::RegistryAccess anonymous_access(const std::string& registry) const;
   Result<engine_api::RegistryAccess> access_for(const oci::Reference& reference,
                                                 Purpose purpose) const;
   /// Orders the login where an issuer mints it. The client writes down what becomes of that, and
@@ -266,6 +267,7 @@ private:
   state::JobRecord record_;
   policy::Subject subject_;
   policy::Effective effective_;
+  mutable std::mutex logging_in_;
   std::vector<policy::Login> logins_;
   std::map<std::string, Secret> job_secrets_;
   Leases leases_;

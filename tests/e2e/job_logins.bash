@@ -101,8 +101,9 @@ try own docker login -u u -p $author_password $world_registry
 try stored grep -rs $author_password /root /tmp /run"
 
     run_steps 6281 "$steps"
-    expect_step elsewhere 0 "Login Succeeded"
-    expect_step hub 0 "Login Succeeded"
+    expect_step own 0 "Login Succeeded"
+    expect_step elsewhere 1 "other.example" # nobody answers there, and it was tried
+    expect_lacks "$(step_says elsewhere)" "of no use"
 
     printf '[buildkit]\nallowed_bases = ["%s/*"]\n' "$world_registry" | cat "$world_config" - >narrow.toml
     grep -q '^\[buildkit\]' "$world_config" && sed "s#^\[buildkit\]#&\nallowed_bases = [\"$world_registry/*\"]#" "$world_config" >narrow.toml
@@ -120,6 +121,74 @@ try known sh -c 'echo FROM $world_busybox | docker build -q -'"
     expect_step hub 1 "a login for 'docker.io' is of no use"
     expect_step own 0 "Login Succeeded"
     expect_step stored 1
+}
+
+# start_other: a registry with a login by name and password that no [[registry]] entry names, and a name for it.
+start_other() {
+    other=other.$env_netns.test:5447
+    env_hosts "$env_address" "${other%:*}"
+    make_cert other "DNS:${other%:*}"
+    python3 -W ignore -c 'import crypt, sys
+print("author:" + crypt.crypt(sys.argv[1], crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)))' "$author_password" >"$env_dir/other.htpasswd"
+    cat >"$env_dir/other.yml" <<YML
+version: 0.1
+log: {level: info, accesslog: {disabled: false}}
+storage: {filesystem: {rootdirectory: $env_dir/other}}
+http:
+  addr: $env_address:5447
+  secret: only-for-tests
+  tls: {certificate: $env_tls/other.pem, key: $env_tls/other-key.pem}
+auth: {htpasswd: {realm: other, path: $env_dir/other.htpasswd}}
+YML
+    env_serve other 5447 docker-registry serve "$env_dir/other.yml"
+    env_skopeo copy --dest-creds "author:$author_password" "oci:$SUITE_DIR/tiny-layout:1" "docker://$other/private/base:1"
+}
+
+TEST "docker login to a registry that slipway does not broker opens its images to that script, for pulls alone" {
+    start_other
+    # It is believed by the certificates of the host, as any registry without an entry.
+    cat /etc/ssl/certs/ca-certificates.crt "$env_tls/ca.pem" >certificates
+    mount --bind certificates /etc/ssl/certs/ca-certificates.crt
+    trap 'umount /etc/ssl/certs/ca-certificates.crt; rm -f "$world_dir/etc/policy.d/10-logins.toml"' EXIT
+    local image=$other/private/base:1 login="echo $author_password | docker login -u author --password-stdin $other"
+
+    run_steps 6291 "try before docker pull -q $image
+try wrong sh -c 'echo not-the-password | docker login -u author --password-stdin $other'
+try still docker pull -q $image
+try login sh -c '$login'
+try pull docker pull -q $image
+$(build_on "$image" on-it)
+try push docker push $image
+printf 'FROM $image\nRUN echo $author_password >/kept\n' >Dockerfile
+try leaking docker build -q -t $world_registry/grp/app:leak .
+try leak docker push $world_registry/grp/app:leak" \
+        ".credentials = [{type: \"registry\", url: \"$world_registry\", username: \"gitlab-ci-token\", password: \"a-job-token\"}]"
+    expect_step before 1 "$other"
+    expect_step wrong 1 "$other answered 401"
+    expect_step still 1 "$other"
+    expect_step login 0 "Login Succeeded" "is pulled with this login; no push is"
+    expect_step pull 0
+    expect_step build-on-it 0
+    expect_step push 1 "[[registry]]"
+    expect_step leak 1 "docker login $other"
+    expect_absent grp/app:leak
+    expect_lacks "$TRACE" "$author_password"
+    # Another job has nothing of it; podman's and buildah's lines are the same login.
+    run_steps 6292 "try before docker pull -q $image
+ln -s \"\$(command -v docker)\" /usr/local/bin/podman # the image has none
+try login sh -c 'echo $author_password | podman login -u author --password-stdin $other'
+try pull podman pull -q $image"
+    expect_step before 1 "$other"
+    expect_step login 0
+    expect_step pull 0
+
+    printf '[[rule]]\nproject = "*"\nrepositories = ["*"]\nforward_logins = false\n' >"$world_dir/etc/policy.d/10-logins.toml"
+    run_steps 6293 "try login sh -c '$login'
+try pull docker pull -q $image
+try own docker login -u u -p p $world_registry"
+    expect_step login 1 "slipway does not broker '$other'" "forward_logins = false in rule"
+    expect_step pull 1
+    expect_step own 0 "Login Succeeded"
 }
 
 TEST "a private base that one project's jobs have fetched is not handed to those who may not read it" {

@@ -40,6 +40,8 @@ public:
   std::vector<broker::IndexRequest> indexes;
   std::vector<std::string> pushed;
   std::vector<std::string> logins;
+  std::map<std::string, std::string> passwords; ///< of logins, by user name
+  std::string forwarded_login = "elsewhere.example";
   std::string useless_login = "useless.example"; ///< the one server that is refused
   std::string reported;                          ///< the one reference that there are reports on
   std::uint64_t context_bytes = 0;
@@ -280,11 +282,12 @@ public:
     return lines;
   }
 
-  Status admit_login(const std::string& server) override {
+  Result<bool> log_in(broker::RegistryLogin login) override {
     const std::lock_guard lock{mutex};
-    logins.push_back(server);
-    if (server != useless_login) return {};
-    return Error{ErrorKind::denied, "a login for '" + server + "' is of no use", "ask", {}};
+    logins.push_back(login.server);
+    passwords[login.username] = login.password.reveal();
+    if (login.server != useless_login) return login.server == forwarded_login;
+    return Error{ErrorKind::denied, "a login for '" + login.server + "' is of no use", "ask", {}};
   }
 
   Status save(const std::vector<std::string>& names, Taker,

@@ -178,6 +178,7 @@ private:
 
   Result<http::Response> answer(const http::Request& request, const std::string& path) {
     const auto& method = request.method;
+    if (path == "/v2/") return status(200);
     const auto blob_at = path.find("/blobs/");
     const auto manifest_at = path.find("/manifests/");
     if (blob_at == std::string::npos && manifest_at == std::string::npos) return status(404);

@@ -777,7 +777,7 @@ TEST_F(BrokerServer, LimitsTheBodyOfAuth) {
   EXPECT_NE(ask(post("/auth", bulk(100000))).find(" 413 "), std::string::npos);
 }
 
-TEST_F(BrokerServer, ALoginIsAskedAboutByItsPlaceAndNothingElse) {
+TEST_F(BrokerServer, ALoginIsHandedOnAndInNoAnswer) {
   start();
   const auto login = [&](const std::string& body) { return ask(post("/auth", body)); };
 
@@ -789,8 +789,14 @@ TEST_F(BrokerServer, ALoginIsAskedAboutByItsPlaceAndNothingElse) {
   EXPECT_NE(refused.find("is of no use"), std::string::npos) << refused;
   EXPECT_EQ(refused.find("hunter2"), std::string::npos) << refused;
   EXPECT_NE(login(R"({"a":{"serveraddress":"useless.example"}})").find(" 200 "), std::string::npos);
+  const auto forwarded = login(
+      R"({"username":"me","password":"hunter2","serveraddress":"elsewhere.example","a":{"password":"x"}})");
+  EXPECT_NE(forwarded.find("\"Forwarded\":true"), std::string::npos) << forwarded;
+  EXPECT_EQ(forwarded.find("hunter2"), std::string::npos) << forwarded;
+  EXPECT_EQ(images->passwords["me"], "hunter2");
   EXPECT_NE(login("no JSON").find(" 400 "), std::string::npos);
-  EXPECT_EQ(images->logins, (std::vector<std::string>{"r.example", "useless.example", ""}));
+  EXPECT_EQ(images->logins,
+            (std::vector<std::string>{"r.example", "useless.example", "", "elsewhere.example"}));
 }
 
 TEST_F(BrokerServer, ReplacesAStaleSocketButNoFile) {

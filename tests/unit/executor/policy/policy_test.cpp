@@ -176,6 +176,28 @@ TEST(Policy, ARuleForbidsToTakeImagesOutAsFiles) {
   EXPECT_TRUE(admitted("other/app"));
 }
 
+TEST(Policy, ALoginIsForwardedToARegistryThatNoEntryNamesUnlessARuleSaysNo) {
+  config::Config config;
+  config.registries.push_back({});
+  config.registries.back().host = "reg.example:5000";
+  config.registries.back().credential = "operator";
+  Effective effective;
+
+  EXPECT_EQ(*admit_login(config, effective, "reg.example:5000"), std::nullopt);
+  EXPECT_EQ(*admit_login(config, effective, "https://Other.example/v1/"), "other.example");
+  EXPECT_EQ(*admit_login(config, effective, ""), "docker.io");
+
+  effective.forward_logins = false;
+  effective.rule = "p.toml:3";
+  EXPECT_EQ(*admit_login(config, effective, "reg.example:5000"), std::nullopt);
+  const auto refused = admit_login(config, effective, "other.example");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::denied);
+  EXPECT_EQ(refused.error().what,
+            "slipway does not broker 'other.example', and logins of these jobs are not forwarded "
+            "(forward_logins = false in rule p.toml:3)");
+}
+
 TEST(Policy, ALoginWhereTheJobCanDoNothingIsRefused) {
   config::Config config;
   config.registries.push_back({});

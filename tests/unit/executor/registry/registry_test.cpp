@@ -91,6 +91,34 @@ protected:
   std::vector<std::chrono::milliseconds> waits_;
 };
 
+TEST_F(Pulls, ALoginIsTriedWithoutAnyRepository) {
+  const auto check = [&](const char* password) {
+    engine_api::RegistryAccess access;
+    access.host = "reg.example";
+    access.username = "pusher";
+    access.password = Secret{std::string_view{password}};
+    const auto tokens = *credentials::TokenClient::load(std::move(access), server_, clock_);
+    return Registry{server_, tokens, clock_, "", pacing_, [](const std::string&) {}}.check_login();
+  };
+  server_.anonymous = false;
+  server_.basic_only = true;
+  EXPECT_TRUE(check("open-sesame"));
+  const auto refused = check("not-the-password");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, ErrorKind::denied);
+  EXPECT_EQ(refused.error().text().find("not-the-password"), std::string::npos);
+
+  server_.basic_only = false;
+  server_.seen.clear();
+  const auto taken = check("open-sesame");
+  EXPECT_TRUE(taken) << taken.error().text();
+  ASSERT_EQ(server_.seen.size(), 3U);
+  EXPECT_EQ(server_.seen[0].url, "https://reg.example/v2/");
+  EXPECT_EQ(server_.seen[1].url.find("scope"), std::string::npos) << server_.seen[1].url;
+  EXPECT_EQ(server_.seen[1].authorization.rfind("Basic ", 0), 0U);
+  EXPECT_EQ(server_.seen[2].url, "https://reg.example/v2/");
+}
+
 TEST_F(Pulls, WithoutALoginBringTheWholeTreeByItsDigests) {
   const auto root = stock();
   auto into = *oci::Layout::create(dir_.path() / "into");

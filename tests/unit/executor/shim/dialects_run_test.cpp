@@ -415,12 +415,16 @@ TEST_F(DialectRun, APullOfWhatIsMissingPullsIt) {
   EXPECT_EQ(broker_.seen()[asked].path, "/images/create") << "newer is always";
 }
 
-TEST_F(DialectRun, LoginReadsAndForgetsThePassword) {
+TEST_F(DialectRun, LoginSendsThePasswordAndPrintsItNowhere) {
   ASSERT_EQ(shell("buildah login -u u --password-stdin r.io", "hunter2\n"), 0);
   EXPECT_EQ(out_, "Login Succeeded!\n");
   EXPECT_EQ((out_ + err_).find("hunter2"), std::string::npos);
   ASSERT_EQ(broker_.seen().size(), 1U);
-  EXPECT_EQ(broker_.seen()[0].body, R"({"serveraddress":"r.io"})");
+  EXPECT_EQ(broker_.seen()[0].body,
+            R"({"serveraddress":"r.io","username":"u","password":"hunter2"})");
+  ASSERT_EQ(shell("img login --user u -p secret r.io"), 0);
+  EXPECT_EQ(broker_.seen()[1].body,
+            R"({"serveraddress":"r.io","username":"u","password":"secret"})");
 }
 
 TEST_F(DialectRun, ALoginThatIsOfNoUseFailsInEachDialect) {

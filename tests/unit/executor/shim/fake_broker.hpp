@@ -344,7 +344,9 @@ private:
       const auto server = Json::parse(request.body).at("serveraddress").get<std::string>();
       if (server == "useless.example")
         return answer(fd, 403, Json{{"message", "a login is of no use there"}}.dump());
-      return answer(fd, 200, Json{{"Status", "Login Succeeded"}, {"IdentityToken", ""}}.dump());
+      Json done{{"Status", "Login Succeeded"}, {"IdentityToken", ""}};
+      if (server == "elsewhere.example") done["Forwarded"] = true;
+      return answer(fd, 200, done.dump());
     }
     if (path == "/info")
       return answer(

@@ -469,13 +469,21 @@ TEST_F(RunTest, PullPrintsTheNameOrFails) {
   EXPECT_EQ(out_, "r.io/app:latest\n");
 }
 
-TEST_F(RunTest, LoginReadsThePasswordAndTellsTheBrokerThePlaceAlone) {
+TEST_F(RunTest, LoginTellsTheBrokerAndNobodyElse) {
   EXPECT_EQ(docker({"login", "-u", "u", "--password-stdin", "r.io"}, "hunter2\n"), 0);
   EXPECT_EQ(out_, "Login Succeeded\n");
   EXPECT_EQ(err_.find("hunter2"), std::string::npos);
   ASSERT_EQ(broker_.seen().size(), 1U);
   EXPECT_EQ(broker_.seen()[0].path, "/auth");
-  EXPECT_EQ(broker_.seen()[0].body, R"({"serveraddress":"r.io"})");
+  EXPECT_EQ(broker_.seen()[0].body,
+            R"({"serveraddress":"r.io","username":"u","password":"hunter2"})");
+  EXPECT_NE(err_.find("was not stored"), std::string::npos) << err_;
+}
+
+TEST_F(RunTest, ALoginThatIsForwardedIsSaidToBeForPulls) {
+  EXPECT_EQ(docker({"login", "-u", "u", "-p", "hunter2", "elsewhere.example"}), 0);
+  EXPECT_NE(err_.find("is pulled with this login; no push is"), std::string::npos) << err_;
+  EXPECT_EQ((out_ + err_).find("hunter2"), std::string::npos);
 }
 
 TEST_F(RunTest, ALoginThatIsOfNoUseFails) {
