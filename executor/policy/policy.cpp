@@ -280,8 +280,10 @@ std::string no_pull_from(const config::Config& config, const Effective& effectiv
     return "allowed_bases in [buildkit] names none there";
   if (registry != nullptr) return "";
   if (is_local_host(host)) return "it is an address of the runner itself";
+  // "reg/image" is an image of Docker Hub: what no image can name is not pulled from.
   const auto image = oci::Reference::parse(host + "/image");
-  if (image && !may_fetch(config, effective, *image)) return "the job's network is closed to it";
+  if (!image || image->registry() != host) return "no image can have it in its name";
+  if (!may_fetch(config, effective, *image)) return "the job's network is closed to it";
   return "";
 }
 

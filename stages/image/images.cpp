@@ -37,6 +37,7 @@ using Steady = std::chrono::steady_clock;
 const std::string kPlatform = "linux/amd64";
 constexpr std::size_t kMostUnpushed = 20;   ///< in one summary
 constexpr std::size_t kMostNotes = 100;     ///< on pushes, in one summary
+constexpr std::size_t kMostLogins = 256;    ///< those that came with the job among them
 constexpr std::uint32_t kLoginSeconds = 60; ///< for asking a registry whether it takes a login
 constexpr std::size_t kMostRefused = 64;    ///< places that a script is told of
 constexpr std::size_t kMostSaved = 256;     ///< images of a script whose `docker save` is audited
@@ -375,6 +376,11 @@ Result<bool> Images::log_in(broker::RegistryLogin login) {
   known[0] = {"docker login " + kept.host, kept.password.clone(), leaks::Kind::token, std::nullopt};
   if (auto lent = leaks_->lend(known); !lent) return std::move(lent).error();
   const std::lock_guard guard{logging_in_};
+  if (logins_.size() >= kMostLogins)
+    return Error{ErrorKind::denied,
+                 "this script has given " + std::to_string(kMostLogins) + " logins",
+                 "log in to the registries that are used",
+                 {}};
   std::erase_if(logins_, [&](const policy::Login& other) {
     return other.pull_only && other.host == kept.host && other.path.empty();
   });

@@ -187,6 +187,12 @@ TEST(Policy, ALoginIsForwardedToARegistryThatNoEntryNamesUnlessARuleSaysNo) {
   EXPECT_EQ(*admit_login(config, effective, "https://Other.example/v1/"), "other.example");
   EXPECT_EQ(*admit_login(config, effective, ""), "docker.io");
 
+  // Else the host's own network would be asked for what was judged as Docker Hub's.
+  for (const auto* host : {"intranet", "intranet:0x", "a b.example", "-.example:99999999"})
+    EXPECT_FALSE(admit_login(config, effective, host)) << host;
+  EXPECT_FALSE(admit_login(config, effective, "localhost"));
+  EXPECT_FALSE(admit_login(config, effective, "127.0.0.1:5000"));
+
   effective.forward_logins = false;
   effective.rule = "p.toml:3";
   EXPECT_EQ(*admit_login(config, effective, "reg.example:5000"), std::nullopt);
