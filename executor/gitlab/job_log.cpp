@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 
 namespace slipway::gitlab {
 namespace {
@@ -18,9 +19,12 @@ namespace {
 constexpr const char* kRed = "\033[31;1m";
 constexpr const char* kPlain = "\033[0;m";
 
+/// Of so many parts of files encoded forms are masked, too; each has some thirty.
+constexpr std::size_t kMaxEncodedParts = 256;
+
 /// What encoders make of VALUE: the forms in which the leak scan looks for it, too.
-void add_forms(std::string_view value, std::vector<std::string>& values) {
-  for (auto& text : leaks::forms_of(value, leaks::Pieces::all)) {
+void add_forms(std::string_view value, leaks::Pieces pieces, std::vector<std::string>& values) {
+  for (auto& text : leaks::forms_of(value, pieces)) {
     if (text.form == leaks::Form::raw) continue;
     if (text.any_case) {
       std::string upper = text.bytes;
@@ -35,12 +39,32 @@ void add_forms(std::string_view value, std::vector<std::string>& values) {
 
 } // namespace
 
-std::vector<std::string> masked_values(const JobResponse& response) {
+std::vector<std::string> masked_values(const std::vector<leaks::KnownSecret>& secrets) {
   std::vector<std::string> values;
-  for (const auto& secret : known_secrets(response, "")) {
-    if (secret.kind == leaks::Kind::file) continue;
+  std::size_t encoded = 0;
+  const auto set = leaks::SecretSet::from(secrets, {});
+  for (const auto& part : set.parts()) {
+    values.emplace_back(part.value.reveal());
+    if (++encoded <= kMaxEncodedParts) add_forms(part.value.reveal(), part.pieces, values);
+  }
+  return values;
+}
+
+std::vector<std::string> masked_values(const JobResponse& response) {
+  auto known = known_secrets(response, "");
+  // Whatever a user chose to mask is masked from its eighth byte on, as GitLab does; of a file only
+  // what is no ordinary text.
+  const auto files = std::stable_partition(known.begin(), known.end(), [](const auto& secret) {
+    return secret.kind != leaks::Kind::file;
+  });
+  std::vector<leaks::KnownSecret> of_files{std::make_move_iterator(files),
+                                           std::make_move_iterator(known.end())};
+  known.erase(files, known.end());
+  auto values = masked_values(of_files);
+  for (const auto& secret : known) {
     values.emplace_back(secret.value.reveal());
-    if (secret.value.reveal().size() >= Masker::kShortest) add_forms(secret.value.reveal(), values);
+    if (secret.value.reveal().size() >= Masker::kShortest)
+      add_forms(secret.value.reveal(), leaks::Pieces::all, values);
   }
   for (const auto& login : job_logins(response).logins)
     for (auto& form : forms_of_login(login.username, login.password.reveal()))
@@ -51,6 +75,11 @@ std::vector<std::string> masked_values(const JobResponse& response) {
 void JobLog::mask(const std::vector<std::string>& values) {
   const std::lock_guard guard{masking_};
   masker_ = std::make_unique<Masker>(values);
+}
+
+void JobLog::mask_also(const std::vector<std::string>& values) {
+  const std::lock_guard guard{masking_};
+  if (masker_) masker_->add(values);
 }
 
 std::string JobLog::masked(std::string_view text) {

@@ -6,6 +6,7 @@
 #include "executor/base/result.hpp"
 #include "executor/gitlab/job_response.hpp"
 #include "executor/gitlab/masker.hpp"
+#include "executor/leaks/secrets.hpp"
 
 #include <memory>
 #include <mutex>
@@ -16,8 +17,10 @@
 namespace slipway::gitlab {
 
 /// What must not be shown of this job, in every form in which it shows up: what known_secrets has,
-/// without the contents of file variables, and its logins.
+/// of the contents of file variables what images are searched for, and its logins.
 std::vector<std::string> masked_values(const JobResponse& response);
+/// The same of what became known later: what images are searched for of it.
+std::vector<std::string> masked_values(const std::vector<leaks::KnownSecret>& secrets);
 
 /// Whole texts, from any thread.
 class JobLog {
@@ -25,6 +28,7 @@ public:
   JobLog() = default;
   /// From now on.
   void mask(const std::vector<std::string>& values);
+  void mask_also(const std::vector<std::string>& values);
   /// One line in the job log; more than one where the text has them.
   void say(std::string_view line);
   /// Into the job log as it is.

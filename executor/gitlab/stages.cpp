@@ -95,11 +95,23 @@ Error no_runner() {
 class MaskedStream {
 public:
   MaskedStream(int fd, const std::vector<std::string>& secrets) : fd_{fd}, masker_{secrets} {}
-  void write(std::string_view bytes) { (void)!write_all(fd_, masker_.feed(bytes)).ok(); }
-  void finish() { (void)!write_all(fd_, masker_.flush()).ok(); }
+  void write(std::string_view bytes) {
+    const std::lock_guard guard{masking_};
+    (void)!write_all(fd_, masker_.feed(bytes)).ok();
+  }
+  void finish() {
+    const std::lock_guard guard{masking_};
+    (void)!write_all(fd_, masker_.flush()).ok();
+  }
+  /// From any thread.
+  void mask_also(const std::vector<std::string>& secrets) {
+    const std::lock_guard guard{masking_};
+    masker_.add(secrets);
+  }
 
 private:
   int fd_;
+  std::mutex masking_;
   Masker masker_;
 };
 
@@ -600,6 +612,12 @@ int run_run(const StageTools& tools, const StageEnvironment& environment, StopSi
   if (where == job::Where::job) {
     images = tools.make_images(*response, *record,
                                record->network_closed ? proxies->front().get() : nullptr);
+    images->on_secrets([&](const std::vector<leaks::KnownSecret>& more) {
+      const auto values = masked_values(more);
+      out.mask_also(values);
+      err.mask_also(values);
+      job_log.mask_also(values);
+    });
     auto started =
         broker::Server::start(tools.jobs.broker_socket(key), *images, {}, &images->containers(),
                               &images->sessions(), &images->fetches(), images->statements());

@@ -374,7 +374,7 @@ Result<bool> Images::log_in(broker::RegistryLogin login) {
     return std::move(taken).error();
   std::vector<leaks::KnownSecret> known(1);
   known[0] = {"docker login " + kept.host, kept.password.clone(), leaks::Kind::token, std::nullopt};
-  if (auto lent = leaks_->lend(known); !lent) return std::move(lent).error();
+  if (auto lent = lend(known); !lent) return std::move(lent).error();
   const std::lock_guard guard{logging_in_};
   if (logins_.size() >= kMostLogins)
     return Error{ErrorKind::denied,
@@ -437,6 +437,12 @@ Result<Images::Fetched> Images::fetch(const oci::Reference& reference, const Pla
     for (const auto& layer : image.manifest.layers)
       origins_[layer.digest].emplace(reference.registry(), reference.repository());
   return Fetched{*std::move(digest), *std::move(root)};
+}
+
+Status Images::lend(const std::vector<leaks::KnownSecret>& more) {
+  if (auto lent = leaks_->lend(more); !lent) return lent;
+  if (on_secrets_ && !more.empty()) on_secrets_(more);
+  return {};
 }
 
 Result<bool> Images::mark_leaks(const oci::Layout& layout, const oci::Digest& manifest) {
@@ -653,7 +659,7 @@ Result<broker::BuildOutcome> Images::build(broker::BuildRequest request,
     plain_progress(mask.hide(text));
   };
   // Before a step can write it anywhere.
-  if (auto lent = leaks_->lend(known_secrets(request)); !lent) return std::move(lent).error();
+  if (auto lent = lend(known_secrets(request)); !lent) return std::move(lent).error();
   auto platforms = platforms_wanted(request.platforms);
   if (!platforms) return std::move(platforms).error();
   request.platforms = *std::move(platforms);

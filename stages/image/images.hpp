@@ -90,6 +90,11 @@ public:
                                     const broker::Progress& progress,
                                     const broker::Cancelled& cancelled) override;
   Result<bool> log_in(broker::RegistryLogin login) override;
+  /// TOLD hears of each secret that the script gives to a build or by a login, before it is used;
+  /// from any thread. To be set before the service is used.
+  void on_secrets(std::function<void(const std::vector<leaks::KnownSecret>&)> told) {
+    on_secrets_ = std::move(told);
+  }
   Result<std::vector<broker::ImageSummary>> list() override;
   Result<broker::ImageSummary> find(const std::string& name) override;
   Status tag(const std::string& source, const oci::Reference& target) override;
@@ -160,6 +165,8 @@ private:
                                 engine_api::RegistryAccess& access,
                                 std::optional<engine_api::LeaseNote>& told);
   Status admit_pull(const oci::Reference& reference) const;
+  /// See JobsLeakScanner::lend; and whoever asked by on_secrets() is told.
+  Status lend(const std::vector<leaks::KnownSecret>& more);
   /// Where a build of this script was lent anything: see JobsLeakScanner::mark_leaks.
   Result<bool> mark_leaks(const oci::Layout& layout, const oci::Digest& manifest);
   /// Writes down that Docker's builder is started, and why the policy allows it. Errors: io.
@@ -272,6 +279,7 @@ private:
   std::map<std::string, Secret> job_secrets_;
   Leases leases_;
   std::unique_ptr<JobsLeakScanner> leaks_;
+  std::function<void(const std::vector<leaks::KnownSecret>&)> on_secrets_;
   std::unique_ptr<BuildPlace> place_;
   std::unique_ptr<JobContainers> containers_;
   std::unique_ptr<JobSessions> sessions_;

@@ -156,6 +156,7 @@ TEST "docker login to a registry that slipway does not broker opens its images t
 try wrong sh -c 'echo not-the-password | docker login -u author --password-stdin $other'
 try still docker pull -q $image
 try login sh -c '$login'
+try shown echo my $author_password
 try pull docker pull -q $image
 $(build_on "$image" on-it)
 try push docker push $image
@@ -167,6 +168,7 @@ try leak docker push $world_registry/grp/app:leak" \
     expect_step wrong 1 "$other answered 401"
     expect_step still 1 "$other"
     expect_step login 0 "Login Succeeded" "is pulled with this login; no push is"
+    expect_step shown 0 "my [MASKED]"
     expect_step pull 0
     expect_step build-on-it 0
     expect_step push 1 "[[registry]]"
@@ -213,6 +215,28 @@ TEST "a private base that one project's jobs have fetched is not handed to those
     run_steps 6246 "$(build_on "$private" other-with)" "$other | $login"
     expect_step build-other-with 0
     (($(blobs_sent) > before))
+}
+
+TEST "what a file variable holds, which GitLab masks nowhere, is masked in the job log but for ordinary text; control: an open variable is not" {
+    local secret=Zq8vT2nLx5Rw7KpD9mXc key
+    key=$(openssl genpkey -algorithm ed25519)
+    # shellcheck disable=SC2016
+    run_steps 6301 'try file cat "$SETTINGS" "$KEY"
+try encoded sh -c "base64 -w0 <\"\$SETTINGS\"; sed -n \"s/^token = //p\" \"\$SETTINGS\" | tr -d \"\\n\" | base64"
+try backwards sh -c "sed -n \"s/^token = //p\" \"\$SETTINGS\" | rev"
+try open echo "$OPEN"' "$(key=$key secret=$secret jq -rn '".variables += \([{key: "KEY", value: (env.key + "\n"), file: true},
+        {key: "SETTINGS", value: "[main]\nregion = north\ntoken = \(env.secret)\n", file: true},
+        {key: "OPEN", value: "Qw3eRt6yUi9oPa2sDf5g", public: true}])"')"
+
+    expect_eq "$STATE" success
+    expect_step file 0 "region = north" "BEGIN PRIVATE KEY"
+    expect_lacks "$(step_says file)" "$secret"
+    expect_lacks "$(step_says file)" "$(sed -n 2p <<<"$key")"
+    expect_lacks "$(step_says encoded)" "$(printf '%s' "$secret" | base64 | cut -c1-20)"
+    expect_contains "$(step_says encoded)" "[MASKED]"
+    # What nobody promises, and so the script did print it.
+    expect_step backwards 0 "$(rev <<<"$secret")"
+    expect_step open 0 "Qw3eRt6yUi9oPa2sDf5g"
 }
 
 # claims ID [JQ]: what GitLab says of the job that world_job makes.

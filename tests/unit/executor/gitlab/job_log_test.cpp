@@ -79,6 +79,36 @@ TEST(MaskedValues, AreMaskedInTheFormsOfEncodersToo) {
   EXPECT_EQ(log.masked("masked-valve bWFza2Vk"), "masked-valve bWFza2Vk");
 }
 
+TEST(MaskedValues, OfFilesWhatIsNoOrdinaryText) {
+  auto response = job();
+  response.variables.push_back({"SETTINGS", "[default]\nregion = north-1\nverbose = true\n"
+                                            "secret = Zq8vT2nLx5Rw7KpD\n"});
+  response.variables.back().file = true;
+  JobLog log;
+  log.mask(masked_values(response));
+
+  EXPECT_EQ(log.masked("[default]\nregion = north-1\nverbose = true\n"),
+            "[default]\nregion = north-1\nverbose = true\n");
+  EXPECT_EQ(log.masked("it is Zq8vT2nLx5Rw7KpD."), "it is [MASKED].");
+  const auto encoded = base64("Zq8vT2nLx5Rw7KpD");
+  EXPECT_EQ(log.masked(encoded).find(encoded.substr(0, 20)), std::string::npos);
+}
+
+TEST(MaskedValues, OfASecretThatCameLaterAreMaskedFromThenOn) {
+  JobLog log;
+  log.mask(masked_values(job()));
+  EXPECT_EQ(log.masked("Zq8vT2nLx5Rw7KpD"), "Zq8vT2nLx5Rw7KpD");
+
+  std::vector<leaks::KnownSecret> later(2);
+  later[0] = {
+      "docker login reg", Secret{std::string_view{"Zq8vT2nLx5Rw7KpD"}}, leaks::Kind::token, {}};
+  later[1] = {"build secret word", Secret{std::string_view{"production"}}, leaks::Kind::masked, {}};
+  log.mask_also(masked_values(later));
+
+  EXPECT_EQ(log.masked("Zq8vT2nLx5Rw7KpD in production"), "[MASKED] in production");
+  EXPECT_EQ(log.masked("masked-value"), "[MASKED]");
+}
+
 TEST(MaskedValues, LongOnesAreMaskedWhole) {
   auto response = job();
   const std::string value = std::string(300, 'a') + "the end";
