@@ -129,6 +129,7 @@ struct MemoryWatch::Shared {
   std::condition_variable changed;
   bool quit = false;
   bool ended = false;
+  bool abandoned = false; ///< nobody waits for the thread any more, and nobody is there to be told
 };
 
 void MemoryWatch::watch(const std::shared_ptr<Shared>& shared, std::uint64_t most,
@@ -144,7 +145,7 @@ void MemoryWatch::watch(const std::shared_ptr<Shared>& shared, std::uint64_t mos
       const auto bytes = end_above(tree, one.root, limit);
       if (!bytes) continue;
       const std::lock_guard guard{shared->mutex};
-      if (!shared->quit) shared->killed(one.name, *bytes, limit);
+      if (!shared->abandoned) shared->killed(one.name, *bytes, limit);
     }
     lock.lock();
   }
@@ -168,6 +169,7 @@ MemoryWatch::~MemoryWatch() {
   shared_->changed.notify_all();
   // smaps_rollup waits for a lock of the process that is looked at, who may hold it for long.
   const bool ended = shared_->changed.wait_for(lock, kPatience, [&] { return shared_->ended; });
+  shared_->abandoned = !ended;
   lock.unlock();
   if (ended)
     thread_.join();
