@@ -39,7 +39,8 @@ struct ScriptEnding {
   std::optional<int> signal;
   std::string error;      ///< could not start: why ("no shell in the image", "no such user")
   std::string error_code; ///< "no_shell" | "no_user" | "bad_request" | "exec" | ""
-  /// Connections and packets that found no route while it ran, whoever in the sandbox sent them.
+  /// Connections and packets that found no route while it ran, whoever in the sandbox sent them; 0
+  /// with `keep_others`.
   std::uint64_t unrouted = 0;
 };
 

@@ -11,7 +11,7 @@
 
 #include <algorithm>
 #include <cctype>
-#include <iterator>
+#include <utility>
 
 namespace slipway::gitlab {
 namespace {
@@ -51,21 +51,21 @@ std::vector<std::string> masked_values(const std::vector<leaks::KnownSecret>& se
 }
 
 std::vector<std::string> masked_values(const JobResponse& response) {
-  auto known = known_secrets(response, "");
-  // Whatever a user chose to mask is masked from its eighth byte on, as GitLab does; of a file only
-  // what is no ordinary text.
-  const auto files = std::stable_partition(known.begin(), known.end(), [](const auto& secret) {
-    return secret.kind != leaks::Kind::file;
-  });
-  std::vector<leaks::KnownSecret> of_files{std::make_move_iterator(files),
-                                           std::make_move_iterator(known.end())};
-  known.erase(files, known.end());
-  auto values = masked_values(of_files);
-  for (const auto& secret : known) {
+  std::vector<std::string> values;
+  std::vector<leaks::KnownSecret> files;
+  for (auto& secret : known_secrets(response, "")) {
+    // Whatever a user chose to mask is masked from its eighth byte on, as GitLab does; of a file
+    // only what is no ordinary text.
+    if (secret.kind == leaks::Kind::file) {
+      files.push_back(std::move(secret));
+      continue;
+    }
     values.emplace_back(secret.value.reveal());
     if (secret.value.reveal().size() >= Masker::kShortest)
       add_forms(secret.value.reveal(), leaks::Pieces::all, values);
   }
+  for (auto& value : masked_values(files))
+    values.push_back(std::move(value));
   for (const auto& login : job_logins(response).logins)
     for (auto& form : forms_of_login(login.username, login.password.reveal()))
       values.push_back(std::move(form));

@@ -177,7 +177,8 @@ private:
   }
 
   void start(Run& run) {
-    const auto before = unrouted();
+    // Of what runs beside others nobody asks it.
+    const auto before = run.exclusive() ? unrouted() : 0;
     auto started =
         start_program(run.request, {run.stdio[0].get(), run.stdio[1].get(), run.stdio[2].get()});
     run.stdio.clear(); // else the pipes would never come to their end
@@ -213,7 +214,7 @@ private:
     std::vector<Reaped> others;
     if (run->exclusive()) kill_everything(limits_.kill_bound, others);
     auto ending = ending_of(status);
-    const auto now = unrouted();
+    const auto now = run->exclusive() ? unrouted() : 0;
     ending.unrouted = now - std::min(now, run->unrouted);
     answer(*run, ending);
     for (const auto& other : others)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace slipway::init {
@@ -12,6 +13,6 @@ std::uint64_t unrouted();
 
 /// The counter of that name in the table of /proc/net/snmp whose lines begin with TABLE: a line of
 /// names, and one of numbers. 0 where it is not there.
-std::uint64_t snmp_counter(std::string_view text, std::string_view table, std::string_view name);
+std::uint64_t snmp_counter(const std::string& text, std::string_view table, std::string_view name);
 
 } // namespace slipway::init

@@ -297,12 +297,11 @@ admit_login(const config::Config& config, const Effective& effective, std::strin
       [&](const config::Registry& registry) { return login_place(registry.host).host == host; });
   const auto* registry = entry == config.registries.end() ? nullptr : &*entry;
   const auto no_push = no_push_to(config, effective, registry);
-  std::optional<std::string> forwarded_to;
-  if (no_push.empty()) return forwarded_to;
+  if (no_push.empty()) return std::optional<std::string>{};
   const auto no_pull = no_pull_from(config, effective, registry, host);
+  if (no_pull.empty() && registry != nullptr) return std::optional<std::string>{};
+  if (no_pull.empty() && effective.forward_logins) return std::optional{host};
   if (no_pull.empty()) {
-    if (registry == nullptr) forwarded_to = host;
-    if (registry != nullptr || effective.forward_logins) return forwarded_to;
     return Error{ErrorKind::denied,
                  "slipway does not broker '" + host +
                      "', and logins of these jobs are not forwarded (forward_logins = false in "

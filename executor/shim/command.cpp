@@ -386,15 +386,11 @@ Command parse_login(const std::string& called, const Words& words) {
        0,
        1,
        [](const Line& line) -> Command {
-         Login login;
-         if (!line.arguments.empty()) login.server = line.arguments.front();
-         login.username = line.last("username");
-         login.password = line.last("password");
-         login.password_from_stdin = line.has("password-stdin");
+         Login login = login_of(line);
          const bool typed = !line.all("password").empty();
          if (typed && login.password_from_stdin)
            return refusal("--password and --password-stdin are mutually exclusive");
-         if (login.password_from_stdin && line.last("username").empty())
+         if (login.password_from_stdin && login.username.empty())
            return refusal("Must provide --username with --password-stdin");
          if (typed)
            login.warning =

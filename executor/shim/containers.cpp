@@ -650,15 +650,11 @@ Command containers_login(Tool& tool, const std::string& called, const Words& wor
        0,
        1,
        [&](const Line& line) -> Command {
-         Login login;
-         if (!line.arguments.empty()) login.server = line.arguments.front();
-         login.username = line.last("username");
-         login.password = line.last("password");
-         login.password_from_stdin = line.has("password-stdin");
+         Login login = login_of(line);
          login.done = "Login Succeeded!";
          if (!line.all("password").empty() && login.password_from_stdin)
            return refusal(tool.manner, "can't specify both --password-stdin and --password");
-         if (login.password_from_stdin && line.last("username").empty())
+         if (login.password_from_stdin && login.username.empty())
            return refusal(tool.manner, "must provide --username with --password-stdin");
          return login;
        }});

@@ -168,16 +168,11 @@ Command parse_login(Tool& tool, const std::string& called, const Words& words) {
        0,
        1,
        [&](const Line& line) -> Command {
-         Login login;
+         Login login = login_of(line);
          login.done = "Login succeeded.";
-         if (!line.arguments.empty()) login.server = line.arguments.front();
-         login.username = line.last(line.last("user").empty() ? "username" : "user");
-         login.password = line.last("password");
-         login.password_from_stdin = line.has("password-stdin");
-         const bool named = !line.last("user").empty() || !line.last("username").empty();
          if (!line.all("password").empty() && login.password_from_stdin)
            return refusal(tool.manner, "--password and --password-stdin are mutually exclusive");
-         if (login.password_from_stdin && !named)
+         if (login.password_from_stdin && login.username.empty())
            return refusal(tool.manner, "Must provide --username with --password-stdin");
          return login;
        }});

@@ -128,6 +128,15 @@ Error not_utf8(const std::string& called) {
                {}};
 }
 
+Login login_of(const Line& line) {
+  Login login;
+  if (!line.arguments.empty()) login.server = line.arguments.front();
+  login.username = line.last(line.last("user").empty() ? "username" : "user");
+  login.password = line.last("password");
+  login.password_from_stdin = line.has("password-stdin");
+  return login;
+}
+
 std::string base_name(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }

@@ -105,6 +105,9 @@ void add_platforms(const std::vector<std::string>& values, Build& build);
 std::string set_network(const std::string& value, Build& build);
 std::string check_tags(const Build& build);
 
+/// What every tool's `login` takes; the user's name is also `user` with img.
+Login login_of(const Line& line);
+
 /// Stages that may take nothing from the cache: then none does, which is as right and slower.
 void take_no_cache_filter(const std::string& flag, const std::string& stages, Build& build);
 
