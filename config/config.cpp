@@ -136,6 +136,13 @@ public:
       into.push_back(text->get());
     }
   }
+  void read_one_or_list(const char* key, std::vector<std::string>& into) {
+    const auto* node = table_.get(key);
+    if (node == nullptr || !node->is_string()) return read(key, into);
+    std::string value;
+    read(key, value);
+    into = {std::move(value)};
+  }
   template <typename Integer>
   void integer(const char* key, Integer& into, std::int64_t least, std::int64_t most) {
     const auto* node = find(key);
@@ -702,6 +709,31 @@ void read_sources(Section& s, std::vector<std::string>& sources) {
                                    did_you_mean(source, kPipelineSources));
 }
 
+// A slip here would be a rule for nothing, and the next one would decide.
+bool may_be_ref(std::string_view glob) {
+  const auto full = full_ref(glob);
+  const auto begin = std::string_view{full}.substr(0, full.find_first_of("*?"));
+  const auto agrees = [&](std::string_view prefix) {
+    return begin.starts_with(prefix) ? full.size() > prefix.size()
+                                     : prefix.starts_with(begin) && begin.size() < full.size();
+  };
+  return is_printable(full) && full.find(' ') == std::string::npos &&
+         (agrees("refs/heads/") || agrees("refs/tags/") || agrees("refs/merge-requests/"));
+}
+
+constexpr const char* kRefForms =
+    "a branch (\"main\"), a tag (\"refs/tags/v1\") or a merge request "
+    "(\"refs/merge-requests/7/head\")";
+
+void read_refs(Section& s, std::vector<std::string>& refs) {
+  s.read_one_or_list("ref", refs);
+  if (s.has("ref") && refs.empty())
+    s.wrong("ref", std::string{"a glob, or a list of at least one, on "} + kRefForms);
+  for (const auto& glob : refs)
+    if (!may_be_ref(glob))
+      return s.wrong("ref", std::string{"globs on "} + kRefForms + ", and '" + glob + "' is none");
+}
+
 // Whom a [[rule]] is for.
 void read_subject(Section& s, const Identity& identity, Rule& rule) {
   s.read("project", rule.project);
@@ -714,6 +746,7 @@ void read_subject(Section& s, const Identity& identity, Rule& rule) {
     s.wrong("source", "left out while [identity] has no issuer and required = true: nothing else "
                       "says it reliably");
   s.read("runner_tag", rule.runner_tags);
+  read_refs(s, rule.refs);
 }
 
 void read_platforms(Section& s, std::vector<std::string>& platforms) {
@@ -1138,6 +1171,9 @@ Result<std::vector<Expectation>> parse_expectations(const std::string& text,
     s.read("ref_protected", expectation.ref_protected);
     s.one_of("source", expectation.source, kPipelineSources);
     s.read("runner_tag", expectation.runner_tags);
+    s.read("ref", expectation.ref);
+    if (s.has("ref") && !is_ref(expectation.ref)) s.wrong("ref", kRefForms);
+    expectation.ref = full_ref(expectation.ref);
     std::string result;
     s.one_of("result", result, {"allow", "deny"});
     expectation.allow = result == "allow";
@@ -1462,6 +1498,7 @@ std::string print(const Config& c) {
     if (r.only_protected) out << "# protected = " << boolean(*r.only_protected) << "\n";
     if (!r.sources.empty()) out << "# source = " << list(r.sources) << "\n";
     if (!r.runner_tags.empty()) out << "# runner_tag = " << list(r.runner_tags) << "\n";
+    if (!r.refs.empty()) out << "# ref = " << list(r.refs) << "\n";
     if (r.threshold) out << "# threshold = " << quoted(*r.threshold) << "\n";
     if (r.fixed_only) out << "# fixed_only = " << boolean(*r.fixed_only) << "\n";
     if (r.secrets_block) out << "# secrets_block = " << boolean(*r.secrets_block) << "\n";
@@ -1597,6 +1634,15 @@ bool glob_matches(std::string_view pattern, std::string_view text) {
   while (p < pattern.size() && pattern[p] == '*')
     ++p;
   return p == pattern.size();
+}
+
+std::string full_ref(std::string_view text) {
+  const bool is_full = text.empty() || text.starts_with("refs/");
+  return (is_full ? "" : "refs/heads/") + std::string{text};
+}
+
+bool is_ref(std::string_view text) {
+  return text.find_first_of("*?") == std::string_view::npos && may_be_ref(text);
 }
 
 } // namespace slipway::config

@@ -236,7 +236,8 @@ struct Rule {
   std::optional<bool> only_protected; ///< key `protected`: ref protected or not; absent: both
   std::vector<std::string> sources;   ///< key `source`: of pipelines, in GitLab's words; empty: all
   std::vector<std::string>
-      runner_tags; ///< key `runner_tag`: one of them is --runner-tag; empty: all
+      runner_tags;               ///< key `runner_tag`: one of them is --runner-tag; empty: all
+  std::vector<std::string> refs; ///< key `ref`: globs, of which one matches; empty: all
   std::optional<std::string> threshold;
   std::optional<bool> fixed_only;
   std::optional<bool> secrets_block;
@@ -340,6 +341,7 @@ struct Expectation {
   bool ref_protected = false;
   std::string source = {};                   ///< see Rule; "" = not known
   std::vector<std::string> runner_tags = {}; ///< see Rule
+  std::string ref = {};                      ///< full_ref(); "" = not known
   /// image | service | base | push | backend | platform | connect | cache_domain
   std::string subject;
   std::string value; ///< a reference, a backend's name, "linux/arm64", "HOST:PORT"; or the domain
@@ -370,5 +372,11 @@ bool is_too_far(WallTime expires, WallTime now, int max_days);
 
 /// Where TEXT matches PATTERN: '*' any run, '?' one character.
 bool glob_matches(std::string_view pattern, std::string_view text);
+
+/// A ref, or a glob on refs, as `ref` in a [[rule]] and --ref have it, in full: what does not begin
+/// with "refs/" is of a branch. "" stays "".
+std::string full_ref(std::string_view text);
+/// Can a job have this ref: no glob, a branch, or "refs/" and a branch, a tag or a merge request.
+bool is_ref(std::string_view text);
 
 } // namespace slipway::config

@@ -209,8 +209,9 @@ int explain(const ExplainOptions& options, const config::Config& config,
   }
 
   if (!flags.platforms.empty()) flags.scope.target_platform = flags.platforms.front();
-  auto effective = policy::effective_for(
-      config, {options.project, options.ref_protected, 0, options.source, config.runner_tags});
+  auto effective =
+      policy::effective_for(config, {options.project, options.ref_protected, 0, options.source,
+                                     config.runner_tags, config::full_ref(options.ref)});
   Assumptions assumed;
   // What policy forbids whichever backend it were.
   const auto denied = [&](const Error& error) {

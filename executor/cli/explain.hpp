@@ -26,7 +26,7 @@ using ReadBase = std::function<Result<std::vector<oci::ImageConfig>>(
 struct ExplainOptions {
   std::filesystem::path path; ///< a Dockerfile, or a folder that holds one
   std::string project;        ///< "" = rules for all projects only
-  std::string ref = {};       ///< is told; rules ask only whether it is protected
+  std::string ref = {};       ///< as config::full_ref() takes it; says nothing of protection
   bool ref_protected = false;
   std::string source = {}; ///< of the pipeline; "" = not known
   std::string backend;     ///< what a pin of it would do; "" = policy's own choice

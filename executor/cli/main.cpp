@@ -198,10 +198,20 @@ int main(int argc, char** argv) {
       gate_command->add_subcommand("check", "judge an OCI layout as a push would be");
   std::string layout;
   policy::Subject subject;
-  const auto as_for_job = [&subject](CLI::App* command, const char* whose_policy) {
+  constexpr const char* kRefWords = "as for this branch, or refs/tags/NAME";
+  const CLI::Validator is_ref{[](const std::string& text) {
+                                return config::is_ref(text)
+                                           ? std::string{}
+                                           : "'" + text +
+                                                 "' is no branch, refs/tags/NAME or "
+                                                 "refs/merge-requests/7/head";
+                              },
+                              "REF"};
+  const auto as_for_job = [&subject, &is_ref](CLI::App* command, const char* whose_policy) {
     command->add_option("--project", subject.project, whose_policy);
     command->add_flag("--protected", subject.ref_protected, "as for a protected ref");
     command->add_option("--source", subject.source, "as for a pipeline of this source");
+    command->add_option("--ref", subject.ref, kRefWords)->check(is_ref);
   };
   std::string db;
   bool json = false;
@@ -251,7 +261,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> build_args;
   explain->add_option("path", question.path, "DOCKERFILE or CONTEXT")->required();
   explain->add_option("--project", question.project, "by the policy for this project");
-  explain->add_option("--ref", question.ref, "the branch or tag: told, and no rule asks for it");
+  explain->add_option("--ref", question.ref, kRefWords)->check(is_ref);
   explain->add_flag("--ref-protected", question.ref_protected, "as for a protected ref");
   explain->add_option("--source", question.source, "as for a pipeline of this source");
   explain->add_option("--backend", question.backend, "what would be if policy had this one only");
@@ -314,6 +324,7 @@ int main(int argc, char** argv) {
   auto config = load({config_file, runner_tags});
   if (!config) return complain(config.error(), config_check->parsed() ? 1 : 2);
   subject.runner_tags = runner_tags;
+  subject.ref = config::full_ref(subject.ref);
   if (config_check->parsed()) {
     const auto ignored = config::too_far_ahead(*config, SystemClock{}.now());
     for (const auto& line : ignored)

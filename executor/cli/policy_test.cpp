@@ -41,7 +41,7 @@ bool is_rule(const std::string& origin, const std::string& expected) {
 /// What is wrong; "" = nothing. A name that cannot be read is an error.
 Result<std::string> hold(const config::Config& config, const config::Expectation& expectation) {
   const policy::Subject subject{expectation.project, expectation.ref_protected, 0,
-                                expectation.source, expectation.runner_tags};
+                                expectation.source,  expectation.runner_tags,   expectation.ref};
   const auto effective = policy::effective_for(config, subject);
   if (expectation.rule && !is_rule(effective.rule, *expectation.rule))
     return (effective.rule.empty() ? std::string{"no rule matches"}

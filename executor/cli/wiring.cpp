@@ -333,8 +333,9 @@ int Wiring::promote(const std::string& source, const std::string& target,
 }
 
 int Wiring::explain(ExplainOptions question) {
-  const auto record = begin_command("explain", {question.project, question.ref_protected, 0,
-                                                question.source, config_.runner_tags});
+  const auto record =
+      begin_command("explain", {question.project, question.ref_protected, 0, question.source,
+                                config_.runner_tags, config::full_ref(question.ref)});
   if (!record) {
     say_error(record.error());
     return kExplainBadInput;
@@ -360,6 +361,7 @@ Result<state::JobRecord> Wiring::begin_command(const std::string& name,
   record.ref_protected = subject.ref_protected;
   record.pipeline_source = subject.source;
   record.runner_tags = subject.runner_tags;
+  record.full_ref = subject.ref;
   record.created = rfc3339(clock_.now());
   const auto alone = folders_.lock_all(std::chrono::seconds{60});
   if (!alone) return alone.error();

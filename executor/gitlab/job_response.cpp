@@ -205,6 +205,7 @@ Result<JobResponse> parse_job_response(const std::string& text) {
     job.pipeline_id = info.number("pipeline_id");
     const auto git = root.object("git_info");
     job.ref = git.text("ref");
+    job.ref_type = git.text("ref_type");
     job.sha = git.text("sha");
     job.repo_url = git.text("repo_url");
     job.ref_protected = git.flag("protected");

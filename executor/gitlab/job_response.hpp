@@ -54,6 +54,7 @@ struct JobResponse {
   std::string job_name;
   std::int64_t pipeline_id = 0;
   std::string ref;
+  std::string ref_type; ///< git_info.ref_type: "branch" or "tag"
   std::string sha;
   std::string repo_url;            ///< git_info.repo_url; holds the job's token
   bool ref_protected = false;      ///< null in the payload counts as not protected

@@ -339,8 +339,9 @@ Result<job::JobSpec> job_spec_from(const JobResponse& response, const config::Co
   job::JobSpec spec;
   spec.key = state::JobFolders::key_for(response.id, response.token);
   spec.job_id = response.id;
-  spec.subject = {response.project, response.ref_protected, response.project_id, "",
-                  config.runner_tags};
+  spec.subject = {response.project,    response.ref_protected,
+                  response.project_id, "",
+                  config.runner_tags,  policy::full_ref_of_job(response.ref, response.ref_type)};
   spec.project_id = response.project_id;
   spec.ref = response.ref;
   spec.sha = response.sha;

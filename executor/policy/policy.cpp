@@ -61,6 +61,12 @@ Status admit_static(const config::Config& config, const Effective& effective,
                {}};
 }
 
+bool matches_ref(const std::vector<std::string>& globs, const std::string& ref) {
+  return !ref.empty() && std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
+    return config::glob_matches(config::full_ref(glob), ref);
+  });
+}
+
 bool is_for(const config::Rule& rule, const Subject& subject) {
   const auto has = [](const std::vector<std::string>& list, const std::string& word) {
     return std::find(list.begin(), list.end(), word) != list.end();
@@ -68,6 +74,7 @@ bool is_for(const config::Rule& rule, const Subject& subject) {
   return config::glob_matches(rule.project, subject.project) &&
          (!rule.only_protected || *rule.only_protected == subject.ref_protected) &&
          (rule.sources.empty() || has(rule.sources, subject.source)) &&
+         (rule.refs.empty() || matches_ref(rule.refs, subject.ref)) &&
          (rule.runner_tags.empty() ||
           std::any_of(subject.runner_tags.begin(), subject.runner_tags.end(),
                       [&](const std::string& tag) { return has(rule.runner_tags, tag); }));
@@ -76,8 +83,15 @@ bool is_for(const config::Rule& rule, const Subject& subject) {
 } // namespace
 
 Subject subject_of(const state::JobRecord& record) {
-  return {record.project, record.ref_protected, record.project_id, record.pipeline_source,
-          record.runner_tags};
+  return {record.project,         record.ref_protected, record.project_id,
+          record.pipeline_source, record.runner_tags,   record.full_ref};
+}
+
+std::string full_ref_of_job(const std::string& ref, const std::string& ref_type) {
+  if (ref.empty()) return "";
+  if (ref_type == "tag") return "refs/tags/" + ref;
+  if (ref_type != "branch") return "";
+  return ref.starts_with("refs/merge-requests/") ? ref : "refs/heads/" + ref;
 }
 
 Effective effective_for(const config::Config& config, const Subject& subject) {

@@ -26,7 +26,13 @@ struct Subject {
   std::int64_t project_id = 0;               ///< 0 = not known
   std::string source = {};                   ///< the pipeline's, by its ID token; "" = not known
   std::vector<std::string> runner_tags = {}; ///< what the operator calls this runner: --runner-tag
+  std::string ref = {};                      ///< in full: "refs/tags/v1"; "" = not known
 };
+
+/// A job's ref in full, by what git_info says of it: its type decides, for a branch may be named
+/// "refs/tags/v1". Merge requests are branches by their type. "" without a name or a known type.
+/// Source: GitLab Runner 19.4, common/spec/spec.go, GitInfo.
+std::string full_ref_of_job(const std::string& ref, const std::string& ref_type);
 
 /// As prepare wrote it down.
 Subject subject_of(const state::JobRecord& record);

@@ -98,6 +98,7 @@ std::string to_json(const JobRecord& r) {
                             {"ref_protected", r.ref_protected},
                             {"pipeline_source", r.pipeline_source},
                             {"runner_tags", r.runner_tags},
+                            {"full_ref", r.full_ref},
                             {"created", r.created},
                             {"runner", to_value(r.runner)},
                             {"slot_first", r.slot_first},
@@ -136,6 +137,7 @@ Result<JobRecord> parse_record(const std::string& text) {
     r.ref_protected = json.at("ref_protected");
     r.pipeline_source = json.value("pipeline_source", "");
     r.runner_tags = json.value("runner_tags", std::vector<std::string>{});
+    r.full_ref = json.value("full_ref", "");
     r.created = json.at("created");
     r.runner = identity_from(json.at("runner"));
     r.slot_first = json.at("slot_first");

@@ -37,6 +37,7 @@ struct JobRecord {
   bool ref_protected = false;
   std::string pipeline_source;          ///< by its ID token, or ""
   std::vector<std::string> runner_tags; ///< --runner-tag of prepare
+  std::string full_ref;                 ///< as policy compares it: "refs/heads/main", or ""
   std::string created;                  ///< RFC 3339
   ProcessIdentity runner;               ///< whose death makes the job dead
   std::string payload; ///< the file whose absence does so too: the runner has removed it; or ""

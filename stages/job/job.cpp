@@ -834,6 +834,7 @@ Status Jobs::prepare(const JobSpec& spec, const Say& say) {
   record.ref_protected = spec.subject.ref_protected;
   record.pipeline_source = spec.subject.source;
   record.runner_tags = spec.subject.runner_tags;
+  record.full_ref = spec.subject.ref;
   record.created = rfc3339(tools_.clock.now());
   record.runner = spec.runner;
   record.payload = spec.payload.string();

@@ -239,6 +239,42 @@ try open echo "$OPEN"' "$(key=$key secret=$secret jq -rn '".variables += \([{key
     expect_step open 0 "Qw3eRt6yUi9oPa2sDf5g"
 }
 
+TEST "a rule for tags is for no branch of a tag's name; control: a rule for such branches" {
+    local rules steps
+    rules=$(dirname "$world_config")/policy.d/05-refs.toml
+    cat >"$rules" <<'TOML'
+[[rule]]
+project = "grp/app"
+ref = "refs/tags/v*"
+repositories = ["*"]
+
+[[rule]]
+project = "grp/app"
+push = false
+TOML
+    steps='printf "FROM '"$world_base"'\nRUN echo a >/made\n" >Dockerfile
+try build docker build -t "$CI_REGISTRY_IMAGE:ref" .
+try push docker push "$CI_REGISTRY_IMAGE:ref"'
+    # push_as ID REF TYPE: a job of that ref, as the payload has it.
+    push_as() {
+        run_steps "$1" "$steps" ".git_info.ref = \"$2\" | .git_info.ref_type = \"$3\"
+            | .credentials = [{type: \"registry\", url: \"$world_registry\", username: \"slipway\", password: \"only-slipway-knows-this\"}]"
+        expect_step build 0
+    }
+
+    push_as 6391 refs/tags/v1 branch
+    expect_step push 1 "policy forbids pushes from project 'grp/app' on this ref" "05-refs.toml:6"
+    push_as 6392 refs/merge-requests/7/head branch
+    expect_step push 1 "05-refs.toml:6"
+    expect_eq "$(world_registry_digest grp/app:ref)" ""
+    push_as 6393 v1 tag
+    expect_step push 0
+    sed -i 's,refs/tags/v,refs/heads/refs/tags/v,' "$rules"
+    push_as 6394 refs/tags/v1 branch
+    rm "$rules"
+    expect_step push 0
+}
+
 # claims ID [JQ]: what GitLab says of the job that world_job makes.
 claims() {
     jq -cn --argjson id "$1" "{iss: \"https://gitlab.example\", aud: \"slipway\", sub: \"project_path:grp/app:ref_type:branch:ref:main\",

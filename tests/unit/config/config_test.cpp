@@ -434,6 +434,48 @@ TEST(Config, ReadsAndPrintsWhomARuleIsFor) {
             std::string::npos);
 }
 
+TEST(Config, ReadsAndPrintsTheRefsOfARule) {
+  Config config;
+  ASSERT_TRUE(parse_policy("[[rule]]\nref = \"release/*\"\n[[rule]]\nref = [\"main\", "
+                           "\"refs/tags/v*\", \"refs/merge-requests/*\", \"refs/*\", \"*\"]\n",
+                           "p.toml", config));
+
+  EXPECT_EQ(config.rules[0].refs, std::vector<std::string>{"release/*"});
+  const auto printed = print(config);
+  for (const char* line :
+       {"# ref = ['release/*']\n",
+        "# ref = ['main', 'refs/tags/v*', 'refs/merge-requests/*', 'refs/*', '*']\n"})
+    EXPECT_NE(printed.find(line), std::string::npos) << line << printed;
+}
+
+TEST(Config, ARefThatNoJobHasIsAnErrorWithItsPlace) {
+  const auto refused = [](const std::string& value) {
+    Config config;
+    const auto parsed = parse_policy("[[rule]]\nref = " + value + "\n", "p.toml", config);
+    return parsed ? "" : parsed.error().what;
+  };
+
+  for (const char* value : {"\"\"", "[\"main\", \"\"]", "\"refs/tag/v1\"", "\"refs/heads\"",
+                            "\"refs/tags/\"", "\"refs/remotes/*\"", "\"ma in\""})
+    EXPECT_NE(refused(value).find("p.toml:2:7: 'ref' in [[rule]] must be globs on a branch"),
+              std::string::npos)
+        << value << ": " << refused(value);
+  EXPECT_NE(refused("[]").find("a list of at least one"), std::string::npos) << refused("[]");
+  EXPECT_NE(refused("7").find("p.toml:2:7: 'ref' in [[rule]] must be a list of strings"),
+            std::string::npos)
+      << refused("7");
+}
+
+TEST(Config, ARefOfAJobHasNoWildcards) {
+  for (const char* ref : {"main", "refs/heads/main", "refs/tags/v1", "refs/merge-requests/7/head"})
+    EXPECT_TRUE(is_ref(ref)) << ref;
+  for (const char* ref : {"", "v*", "refs/tags/v?", "refs/tag/v1", "refs/tags/"})
+    EXPECT_FALSE(is_ref(ref)) << ref;
+  EXPECT_EQ(full_ref("main"), "refs/heads/main");
+  EXPECT_EQ(full_ref("refs/tags/v1"), "refs/tags/v1");
+  EXPECT_EQ(full_ref(""), "");
+}
+
 TEST(Config, RuleWithoutBackendsHasTheDefaultOrder) {
   Config config;
   ASSERT_TRUE(parse_policy("[[rule]]\n", "p.toml", config));

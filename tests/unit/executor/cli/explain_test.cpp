@@ -273,6 +273,17 @@ TEST_F(ExplainTest, TellsTheRefAndTakesItForUnprotected) {
   EXPECT_NE(out_.str().find("\"ref\": \"main\""), std::string::npos) << out_.str();
 }
 
+TEST_F(ExplainTest, AsksAsTheRefThatItIsTold) {
+  write("Dockerfile", "FROM a\n");
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nref = \"refs/tags/v*\"\n"
+                                   "ban_backends = [\"buildkit\"]\n",
+                                   "p.toml", config_));
+  options_.ref = "v1";
+  EXPECT_EQ(run(), 0) << "a branch";
+  options_.ref = "refs/tags/v1";
+  EXPECT_EQ(run(), 1);
+}
+
 TEST_F(ExplainTest, PinDoesNotLiftABan) {
   write("Dockerfile", "FROM a\n");
   ASSERT_TRUE(config::parse_policy("[[rule]]\nban_backends = [\"buildkit\"]\n", "p.toml", config_));
@@ -564,6 +575,26 @@ result = "deny"
   EXPECT_EQ(out_.str(), "5 hold, 0 do not\n");
 }
 
+TEST_F(PolicyTestTest, ExpectsAsTheRefThatIsNamed) {
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nproject = \"tags/*\"\nref = \"refs/tags/v*\"\n",
+                                   "/etc/slipway/policy.d/20.toml", config_));
+  EXPECT_EQ(run(R"(
+[[expect]]
+project = "tags/app"
+ref = "refs/tags/v1"
+rule = "20.toml:1"
+[[expect]]
+project = "tags/app"
+ref = "v1"
+rule = ""
+[[expect]]
+project = "tags/app"
+rule = ""
+)"),
+            0)
+      << out_.str() << err_.str();
+}
+
 TEST_F(PolicyTestTest, NamesFileAndLineOfWhatDoesNotHold) {
   EXPECT_EQ(run("[[expect]]\nproject = \"grp/app\"\nimage = \"alpine:3\"\nresult = \"allow\"\n"
                 "[[expect]]\nproject = \"lab/app\"\nbackend = \"buildkit\"\nresult = \"deny\"\n"
@@ -594,6 +625,8 @@ TEST_F(PolicyTestTest, BadFilesAreTwoWithTheirLine) {
            {"[[expect]]\nprojekt = \"a\"\n", ":2:1: unknown key 'projekt' in [[expect]]"},
            {"[[expect]]\nimage = \"a\"\nresult = \"allow\"\n", "needs the key 'project'"},
            {"[[expect]]\nproject = \"a\"\nimage = \"a\"\n", "needs the key 'result'"},
+           {"[[expect]]\nproject = \"a\"\nref = \"v*\"\nrule = \"\"\n",
+            ":3:7: 'ref' in [[expect]] must be a branch"},
            {"[[expect]]\nproject = \"a\"\n", "needs the key 'rule, or what is asked for'"},
            {"[[expect]]\nproject = \"a\"\nimage = \"a\"\nbase = \"b\"\nresult = \"deny\"\n",
             "an [[expect]] of its own"},

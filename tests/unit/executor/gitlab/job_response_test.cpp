@@ -222,6 +222,23 @@ TEST(JobSpec, TellsWhatOfAReplacedServiceHasNoEffect) {
       << lines[2];
 }
 
+TEST(JobSpec, TheTypeOfTheRefSaysWhetherItIsATag) {
+  const auto ref = [](const std::string& git_info) {
+    const auto job =
+        parse_job_response(R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},)"
+                           R"("git_info":{)" +
+                           git_info + "}}");
+    return job_spec_from(*job, config::Config{})->subject.ref;
+  };
+
+  EXPECT_EQ(ref(R"("ref":"v1","ref_type":"tag")"), "refs/tags/v1");
+  EXPECT_EQ(ref(R"("ref":"v1","ref_type":"branch")"), "refs/heads/v1");
+  EXPECT_EQ(ref(R"("ref":"refs/tags/v1","ref_type":"branch")"), "refs/heads/refs/tags/v1");
+  EXPECT_EQ(ref(R"("ref":"refs/merge-requests/7/head","ref_type":"branch")"),
+            "refs/merge-requests/7/head");
+  EXPECT_EQ(ref(R"("ref":"v1","ref_type":null)"), "");
+}
+
 TEST(JobSpec, DindIsReplacedAndOtherServicesStay) {
   const auto job = parse_job_response(
       R"({"id":7,"token":"t","job_info":{"project_full_path":"grp/app"},"image":{"name":"a"},"variables":[{"key":"P","value":"1","public":true},{"key":"S","value":"x","masked":true}],

@@ -87,6 +87,54 @@ TEST(Policy, ARuleIsForTheSourcesAndRunnersThatItNames) {
   EXPECT_EQ(threshold("", {}), "medium") << "what is not known is none of them";
 }
 
+TEST(Policy, ARuleIsForTheRefsThatItNames) {
+  auto config = with_registry();
+  ASSERT_TRUE(config::parse_policy(
+      "[[rule]]\nref = \"refs/tags/v*\"\nthreshold = \"critical\"\n"
+      "[[rule]]\nref = [\"main\", \"refs/heads/release/*\"]\nthreshold = \"high\"\n"
+      "[[rule]]\nref = \"refs/merge-requests/*\"\nthreshold = \"medium\"\n"
+      "[[rule]]\nthreshold = \"low\"\n",
+      "p", config));
+  const auto threshold = [&](const std::string& ref, const std::string& type) {
+    const Subject subject{"grp/app", true, 1, "", {}, full_ref_of_job(ref, type)};
+    return effective_for(config, subject).gate.threshold;
+  };
+
+  EXPECT_EQ(threshold("v1.2", "tag"), "critical");
+  EXPECT_EQ(threshold("main", "branch"), "high");
+  EXPECT_EQ(threshold("release/2", "branch"), "high") << "in full is a branch, too";
+  EXPECT_EQ(threshold("refs/merge-requests/7/head", "branch"), "medium");
+  EXPECT_EQ(threshold("v1.2", "branch"), "low");
+  EXPECT_EQ(threshold("main", "tag"), "low");
+}
+
+TEST(Policy, ABranchThatIsNamedLikeATagIsNone) {
+  auto config = with_registry();
+  const auto matches = [&](const std::string& rule, const std::string& ref,
+                           const std::string& type) {
+    config.rules.clear();
+    EXPECT_TRUE(config::parse_policy("[[rule]]\nref = \"" + rule + "\"\n", "p", config));
+    const Subject subject{"grp/app", true, 1, "", {}, full_ref_of_job(ref, type)};
+    return !effective_for(config, subject).rule.empty();
+  };
+
+  EXPECT_FALSE(matches("refs/tags/*", "refs/tags/v1", "branch"));
+  EXPECT_TRUE(matches("refs/tags/*", "v1", "tag")) << "the control: the tag";
+  EXPECT_TRUE(matches("refs/heads/refs/tags/*", "refs/tags/v1", "branch")) << "its own name";
+  EXPECT_FALSE(matches("main", "refs/heads/main", "branch")) << "refs/heads/refs/heads/main";
+  EXPECT_FALSE(matches("refs/merge-requests/*", "refs/merge-requests/7/head", "tag"));
+}
+
+TEST(Policy, AJobWhoseRefIsNotKnownIsOfNoRuleThatNamesOne) {
+  auto config = with_registry();
+  ASSERT_TRUE(config::parse_policy("[[rule]]\nref = [\"*\", \"refs/*\"]\n", "p", config));
+
+  EXPECT_EQ(effective_for(config, {"grp/app", true}).rule, "");
+  EXPECT_EQ(full_ref_of_job("", "tag"), "");
+  EXPECT_EQ(full_ref_of_job("main", ""), "");
+  EXPECT_EQ(full_ref_of_job("main", "note"), "");
+}
+
 TEST(Policy, ARecordKeepsWhomThePolicyIsAbout) {
   state::JobRecord record;
   record.project = "grp/app";
@@ -94,6 +142,7 @@ TEST(Policy, ARecordKeepsWhomThePolicyIsAbout) {
   record.ref_protected = true;
   record.pipeline_source = "web";
   record.runner_tags = {"lab"};
+  record.full_ref = "refs/tags/v1";
 
   const auto subject = subject_of(*state::parse_record(state::to_json(record)));
 
@@ -102,6 +151,7 @@ TEST(Policy, ARecordKeepsWhomThePolicyIsAbout) {
   EXPECT_TRUE(subject.ref_protected);
   EXPECT_EQ(subject.source, "web");
   EXPECT_EQ(subject.runner_tags, std::vector<std::string>{"lab"});
+  EXPECT_EQ(subject.ref, "refs/tags/v1");
 }
 
 TEST(Policy, BuildsAreForThePlatformsOfTheRule) {
