@@ -236,16 +236,18 @@ void Bench::judge_package_changes(const Result<std::vector<oci::PackageChange>>&
                "and not the package. Upgrade it with the package manager, in one step of the "
                "Dockerfile.");
     }
-    // A package of a third party's that really takes its place brings files; of it a note tells.
+    // In whatever version: that it really takes the other's place does not make it known to the
+    // scanner. One that was a third party's from the beginning is told by a note.
     if (change.old_maintainer != change.new_maintainer &&
-        (change.old_version == change.new_version || !change.has_files) &&
         report.third_party_names.contains(change.name)) {
       deny("package_disowned",
            printable(change.name, 80) + " of " + who +
                " became a package of a third party, whose vulnerabilities are not known to the "
                "scanner: a layer names '" +
                printable(change.new_maintainer, 120) + "' as its maintainer instead of '" +
-               printable(change.old_maintainer, 120) + "'.");
+               printable(change.old_maintainer, 120) +
+               "'. Keep the distribution's package, or ask the operator for a [[gate_allow]] of "
+               "this code for the repository.");
     }
     if (verdict_.denials.size() + verdict_.allowed.size() > kMostDenials) return;
   }

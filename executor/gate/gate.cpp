@@ -30,7 +30,7 @@ namespace slipway::gate {
 namespace {
 
 /// Raised whenever the same input may lead to another verdict: old verdicts are then forgotten.
-constexpr const char* kJudgementVersion = "8";
+constexpr const char* kJudgementVersion = "9";
 
 // Where the files are is no part of it: what is in them is one of the key.
 nlohmann::json threats_json(const ThreatPolicy& threats) {

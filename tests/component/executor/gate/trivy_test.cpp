@@ -680,6 +680,40 @@ TEST_F(TrivyInItsSandbox, LetsNoSbomInTheImageStandForItsPackages) {
   EXPECT_EQ(denied_for(of("")), "no_packages") << said_;
 }
 
+// What Trivy takes for a third party's it does not look up. The control: the same upgrade by the
+// distribution, and the same package where the base had none.
+TEST_F(TrivyInItsSandbox, DeniesAPackageThatBecameAThirdPartysInAnotherVersion) {
+  auto layout = oci::Layout::open(layout_);
+  const std::string status = "Package: tzdata\nStatus: install ok installed\nArchitecture: all\n"
+                             "Version: 2024a-0+deb12u1\n\n";
+  const auto curl_by = [](const std::string& maintainer) {
+    return "Package: curl\nStatus: install ok installed\nArchitecture: amd64\nMaintainer: " +
+           maintainer + "\nVersion: 9.0\n\n";
+  };
+  const auto image_of = [&](const std::string& below, const std::string& above) {
+    const auto base = fakes::tar_of({{"etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n"},
+                                     {"etc/debian_version", "12.5\n"},
+                                     {"var/lib/dpkg/status", status + below}});
+    const auto upper = fakes::tar_of({{"var/lib/dpkg/status", status + above},
+                                      {"var/lib/dpkg/info/curl.list", "/usr/bin/curl\n"},
+                                      {"usr/bin/curl", "new"}});
+    const auto root = fakes::write_image_of(
+        *layout, {{base, oci::Digest::of(base).str()}, {upper, oci::Digest::of(upper).str()}});
+    changed_packages_ = [this, &layout, root] {
+      return gate_worker::GateProcess{config_.init.parent_path() / "slipway-gate"}.package_changes(
+          *layout, root, 64UL << 20);
+    };
+    return root;
+  };
+
+  const auto disowned = image_of(kOldCurl, curl_by("cudatools <cudatools@nvidia.com>"));
+  EXPECT_EQ(denied_for(disowned), "package_disowned") << said_;
+  EXPECT_TRUE(passes_the_scanner_alone(disowned));
+  EXPECT_EQ(denied_for(image_of(kOldCurl, curl_by("Curl <curl@packages.debian.org>"))), "")
+      << said_;
+  EXPECT_EQ(denied_for(image_of("", curl_by("cudatools <cudatools@nvidia.com>"))), "") << said_;
+}
+
 /// Trivy, whose findings somebody takes away.
 class SilencedTrivy final : public Scanner {
 public:

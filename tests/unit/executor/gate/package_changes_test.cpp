@@ -43,9 +43,27 @@ TEST_F(GatePackageChanges, APackageThatBecameAThirdPartysDenies) {
   EXPECT_EQ(only_code(), "package_disowned");
   expect_passes_with("package_disowned");
   changes_.front().new_version = "9";
-  EXPECT_TRUE(verdict("").passed) << "another's package that takes its place, with files, is told";
+  EXPECT_EQ(only_code(), "package_disowned") << "also one that really takes its place";
+  EXPECT_NE(verdict().for_people().find("names 'support@docker.com' as its maintainer instead of "
+                                        "'Debian'. Keep the distribution's package, or ask the "
+                                        "operator for a [[gate_allow]]"),
+            std::string::npos)
+      << verdict().for_people();
+  expect_passes_with("package_disowned");
+}
+TEST_F(GatePackageChanges, AThirdPartysPackageFromTheBeginningIsTold) {
+  with_curl(R"(,"Repository":{"Class":"third-party"})");
+  changes_ = {{"curl", "8", "9", "support@docker.com", "support@docker.com", true}};
+
+  const auto upgraded = verdict("");
+
+  EXPECT_TRUE(upgraded.passed);
+  EXPECT_NE(upgraded.for_people().find("1 packages of the image for linux/amd64 are from third "
+                                       "parties"),
+            std::string::npos)
+      << upgraded.for_people();
   changes_.clear();
-  EXPECT_TRUE(verdict("").passed) << "and so is what was a third party's from the beginning";
+  EXPECT_TRUE(verdict("").passed) << "and one that no layer below had";
 }
 TEST_F(GatePackageChanges, APackageThatWasTakenOutOfTheDatabaseDenies) {
   changes_ = {{.name = "openssl", .old_version = "3.3.2-r0", .remains = "usr/bin/openssl"}};
