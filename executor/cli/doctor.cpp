@@ -2,6 +2,12 @@
 #include "executor/cli/doctor.hpp"
 
 #include "config/credential_types.hpp"
+#include "executor/gate/canary.hpp"
+#include "executor/gate/database.hpp"
+#include "executor/gate/grype_report.hpp"
+#include "executor/gate/report.hpp"
+#include "executor/gate/scratch_dir.hpp"
+#include "executor/gate/sealed_program.hpp"
 #include "stages/image/leases.hpp"
 
 #include <sys/stat.h>
@@ -317,6 +323,108 @@ int doctor_gate(gate_worker::ImageReader& gate, const oci::Layout& empty, int la
                        : answer.error().hint);
   check_landlock(landlock_abi, "slipway-gate", report);
   return report.problems();
+}
+
+namespace {
+
+/// One of the gate's scanners.
+struct WantedScanner {
+  std::string name; ///< of its key in [gate]
+  std::filesystem::path program;
+  std::string pin;
+  bool is_second;
+};
+
+/// Passes on what a scanner says, and remembers which version said it.
+class OverheardScanner final : public gate::Scanner {
+public:
+  OverheardScanner(gate::Scanner& real, bool is_second) : real_{real}, is_second_{is_second} {}
+  Result<Report> scan(const std::filesystem::path& layout_dir,
+                      const oci::Digest& manifest) override {
+    auto scanned = real_.scan(layout_dir, manifest);
+    if (!scanned) return scanned;
+    if (is_second_) {
+      if (auto report = gate::parse_grype_report(scanned->json)) version_ = report->version;
+    } else if (auto report = gate::parse_report(scanned->json)) {
+      version_ = report->trivy_version;
+    }
+    return scanned;
+  }
+  Result<Report> scan_sbom(const std::filesystem::path& dir) override {
+    return real_.scan_sbom(dir);
+  }
+  std::string version() const override { return real_.version(); }
+  /// "" = no report said.
+  const std::string& reported() const { return version_; }
+
+private:
+  gate::Scanner& real_;
+  bool is_second_;
+  std::string version_;
+};
+
+/// What is wrong with what the scanner finds; none = nothing.
+std::optional<Error> proof_of(const gate::ScannerConfig& scanner, OverheardScanner& program,
+                              bool is_second) {
+  const auto untold = [](const Error& error, const char* hint) {
+    return Error{error.kind, "whether it finds anything cannot be told: " + error.text(), hint, {}};
+  };
+  const auto held = gate::hold_database(scanner.db_dir);
+  if (const auto known = gate::read_database(scanner.db_dir); !known)
+    return untold(known.error(), "`slipway db update`; without a DB the gate denies every push");
+  if (is_second)
+    if (const auto known = gate::read_grype_database(scanner.grype_db_dir); !known)
+      return untold(known.error(), "import a DB of Grype's: docs/gate.md");
+  // In a folder of its own: what it found before is remembered elsewhere.
+  auto scratch = gate::ScratchDir::under(scanner.cache_dir);
+  if (!scratch) return scratch.error();
+  auto alone = scanner;
+  alone.cache_dir = scratch->path();
+  const auto wrong =
+      gate::prove_scanner(program, alone, {program.version(), "", {}, is_second}, std::nullopt);
+  if (!wrong) return wrong.error();
+  if (wrong->empty()) return std::nullopt;
+  return Error{ErrorKind::misconfigured, *wrong, "", {}};
+}
+
+int doctor_scanner(const WantedScanner& wanted, const gate::ScannerConfig& scanner,
+                   gate::Scanner& program, std::ostream& out) {
+  Report report{out};
+  const auto file = wanted.program.string();
+  const auto sealed = gate::sealed_scanner(wanted.name, wanted.program, wanted.pin);
+  if (!sealed) {
+    out << "scanner " << file << ": is not started\n";
+    report.problem(sealed.error().text(), sealed.error().hint);
+    return report.problems();
+  }
+  OverheardScanner overheard{program, wanted.is_second};
+  const auto wrong = proof_of(scanner, overheard, wanted.is_second);
+  const auto version = gate::printable(overheard.reported(), 40);
+  out << "scanner " << file << ": " << wanted.name << (version.empty() ? "" : " " + version)
+      << (wanted.pin.empty() ? ", not pinned" : ", the pinned one")
+      << (!wrong ? ", finds a vulnerability that it is shown" : "") << "\n";
+  if (wanted.pin.empty()) {
+    const auto digest = (*sealed)->digest();
+    out << "  note: whoever replaces it is not noticed"
+        << (digest ? "; it digests to " + digest->str() : "") << "\n    what to do: set [gate] "
+        << wanted.name << "_sha256 to the digest of the one that you installed\n";
+  }
+  if (!wanted.is_second && gate::is_malicious_trivy(overheard.reported()))
+    report.problem("Trivy " + version + " is a known malicious release",
+                   "install 0.69.3 (packaging/tools), and treat what this machine holds as stolen");
+  if (wrong) report.problem(wrong->text(), wrong->hint);
+  return report.problems();
+}
+
+} // namespace
+
+int doctor_scanners(const gate::ScannerConfig& scanner, gate::Scanner& first, gate::Scanner& second,
+                    std::ostream& out) {
+  const int problems =
+      doctor_scanner({"trivy", scanner.trivy, scanner.trivy_sha256, false}, scanner, first, out);
+  if (scanner.grype.empty()) return problems;
+  return problems +
+         doctor_scanner({"grype", scanner.grype, scanner.grype_sha256, true}, scanner, second, out);
 }
 
 int doctor_push(const Result<std::string>& answer, int landlock_abi, std::ostream& out) {

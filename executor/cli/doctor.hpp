@@ -8,6 +8,7 @@
 #include "executor/base/result.hpp"
 #include "executor/cli/backends.hpp"
 #include "executor/engine_api/push_protocol.hpp"
+#include "executor/gate/gate.hpp"
 #include "executor/gate_worker/image_reader.hpp"
 #include "executor/sandbox/id_slots.hpp"
 #include "executor/state/leases.hpp"
@@ -63,8 +64,16 @@ void doctor_save(const config::Config& config, std::ostream& out);
 int doctor_gate(gate_worker::ImageReader& gate, const oci::Layout& empty, int landlock_abi,
                 std::ostream& out);
 
-/// The same of slipway-push; ANSWER: to a request without an address, which one that works calls
-/// bad_input.
+/// Whether the gate's scanners are there, are the pinned programs and no known malicious release,
+/// and find a vulnerability that they are shown, each time anew: one that finds nothing says
+/// nothing else. What is not the pinned program is not started; one without a pin is told, and is
+/// no problem. `second` is not asked where `scanner` names none. Returns how many problems there
+/// are.
+int doctor_scanners(const gate::ScannerConfig& scanner, gate::Scanner& first, gate::Scanner& second,
+                    std::ostream& out);
+
+/// As doctor_gate() of slipway-push; ANSWER: to a request without an address, which one that works
+/// calls bad_input.
 int doctor_push(const Result<std::string>& answer, int landlock_abi, std::ostream& out);
 
 } // namespace slipway::cli

@@ -254,11 +254,18 @@ int Wiring::doctor() {
   } else {
     std::cout << "  problem: " << empty.error().text() << "\n";
   }
+  const auto scanner = image::scanner_config(config_.gate, config_);
+  ScannerWatch watch{scanner.limits.memory_bytes,
+                     [](std::string_view line) { std::cerr << std::string{line} + "\n"; }};
+  gate::SandboxedTrivy trivy{scanner, podman_, slots_.scanners(), owner_, watch.started()};
+  gate::SandboxedGrype grype{scanner, podman_, slots_.scanners(), owner_, watch.started()};
+  const int of_scanners = doctor_scanners(scanner, trivy, grype, std::cout);
   cli::doctor_limits(config_, std::cout);
   cli::doctor_save(config_, std::cout);
   const int of_push = doctor_push(client.fetch_keys({}), confine::landlock_abi(), std::cout);
   const int of_signing = cli::doctor_signing(config_, std::cout);
-  return of_backends + of_gate + of_push + of_signing + cli::doctor_egress(config_, std::cout) +
+  return of_backends + of_gate + of_scanners + of_push + of_signing +
+         cli::doctor_egress(config_, std::cout) +
          cli::doctor(
              config_, leases().all(), clock_,
              [&](const engine_api::IssuerSpec& issuer) -> Result<engine_api::IssuerFacts> {

@@ -39,9 +39,6 @@ constexpr std::array<std::string_view, 24> kFamilies{"alma",
                                                      "ubuntu",
                                                      "wolfi"};
 
-// Released by thieves of Trivy's signing keys in March 2026 (CVE-2026-33634).
-constexpr std::array<std::string_view, 3> kMalicious{"0.69.4", "0.69.5", "0.69.6"};
-
 constexpr std::size_t kMostDenials = 20;
 
 bool is_same_word(std::string_view a, std::string_view b) {
@@ -131,7 +128,7 @@ void Bench::judge_report(const ScanReport& report, const std::string& diagnostic
   // calls both by one platform.
   said_.clear();
   seen_.clear();
-  if (std::find(kMalicious.begin(), kMalicious.end(), report.trivy_version) != kMalicious.end()) {
+  if (is_malicious_trivy(report.trivy_version)) {
     deny_operator("scanner_malicious", "Trivy " + report.trivy_version +
                                            " is a known malicious release. Install 0.69.3, and "
                                            "treat what this machine holds as stolen.");

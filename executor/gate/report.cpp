@@ -324,6 +324,11 @@ Result<ScanReport> parse_report(std::string_view text) {
   return report;
 }
 
+bool is_malicious_trivy(std::string_view version) {
+  static constexpr std::array<std::string_view, 3> kOfMarch2026{"0.69.4", "0.69.5", "0.69.6"};
+  return std::find(kOfMarch2026.begin(), kOfMarch2026.end(), version) != kOfMarch2026.end();
+}
+
 Coverage read_diagnostics(std::string_view diagnostics, bool os_was_judged) {
   struct Known {
     std::string_view words;

@@ -53,6 +53,9 @@ struct Coverage {
 /// `os_was_judged`: a row about the missing or unsupported OS has been dealt with already.
 Coverage read_diagnostics(std::string_view diagnostics, bool os_was_judged);
 
+/// Is this version of Trivy one that thieves of its signing keys released (CVE-2026-33634)?
+bool is_malicious_trivy(std::string_view version);
+
 /// One printable line out of text that an image may have chosen: no control characters, no terminal
 /// sequences, no text direction tricks, no GitLab section marks; at most `limit` bytes.
 std::string printable(std::string_view text, std::size_t limit = 300);

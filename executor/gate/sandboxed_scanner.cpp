@@ -26,22 +26,6 @@ std::string without_algorithm(const std::string& pin) {
   return pin.starts_with("sha256:") ? pin.substr(7) : pin;
 }
 
-/// Errors: misconfigured (not the pinned bytes); those of SealedProgram.
-Result<Sealed> sealed_scanner(const std::string& name, const std::filesystem::path& file,
-                              const std::string& pin) {
-  auto program = SealedProgram::of(file);
-  if (!program || pin.empty()) return program;
-  auto real = (*program)->digest();
-  if (!real) return std::move(real).error().in(file.string());
-  if (real->hex() != without_algorithm(pin)) {
-    return Error{ErrorKind::misconfigured,
-                 file.string() + " is not the pinned scanner: it digests to " + real->str(),
-                 "find out who replaced it; if it was you, set [gate] " + name + "_sha256",
-                 {}};
-  }
-  return program;
-}
-
 /// By the kernel or by slipway: `podman start --attach` tells it as a shell does.
 bool was_killed(const process::Ending& ending) {
   const auto* exited = std::get_if<process::Exited>(&ending);

@@ -118,4 +118,19 @@ Result<oci::Digest> SealedProgram::digest() const {
   return digest;
 }
 
+Result<std::shared_ptr<const SealedProgram>>
+sealed_scanner(const std::string& name, const std::filesystem::path& file, const std::string& pin) {
+  auto program = SealedProgram::of(file);
+  if (!program || pin.empty()) return program;
+  auto real = (*program)->digest();
+  if (!real) return std::move(real).error().in(file.string());
+  if (real->hex() != (pin.starts_with("sha256:") ? pin.substr(7) : pin)) {
+    return Error{ErrorKind::misconfigured,
+                 file.string() + " is not the pinned scanner: it digests to " + real->str(),
+                 "find out who replaced it; if it was you, set [gate] " + name + "_sha256",
+                 {}};
+  }
+  return program;
+}
+
 } // namespace slipway::gate

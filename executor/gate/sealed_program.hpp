@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 namespace slipway::gate {
 
@@ -31,5 +32,10 @@ private:
   mutable std::mutex mutex_;
   mutable std::optional<oci::Digest> digest_;
 };
+
+/// The same of a scanner, whose bytes have to be the pinned ones: `pin`, "sha256:…" or its digits,
+/// is NAME_sha256 in [gate]; "" = any. Errors: misconfigured (other bytes); those of SealedProgram.
+Result<std::shared_ptr<const SealedProgram>>
+sealed_scanner(const std::string& name, const std::filesystem::path& file, const std::string& pin);
 
 } // namespace slipway::gate

@@ -312,6 +312,31 @@ TEST "no scanner, a hanging, crashing or babbling one, and one that is not the p
     expect_absent grp/app/endless:1
 }
 
+TEST "doctor names a scanner that is missing, not the pinned one, malicious or silent; the right one finds what it is shown" {
+    ask_doctor() { with_cgroup2_as_user "$world_bin/slipway" --config "$world_config" doctor; }
+    OUTPUT=$(ask_doctor) || true
+    expect_contains "$OUTPUT" ": trivy 0.69.3, the pinned one, finds a vulnerability that it is shown"
+
+    gate_config unpinned "/^trivy_sha256/d"
+    OUTPUT=$(ask_doctor) || true
+    expect_contains "$OUTPUT" ": trivy 0.69.3, not pinned, finds a vulnerability that it is shown"
+
+    gate_config no-scanner "s|^trivy = .*|trivy = \"/nonexistent/trivy\"|"
+    expect_status 1 ask_doctor
+    expect_contains "$OUTPUT" "problem: cannot read the scanner /nonexistent/trivy"
+
+    gate_config another "s|^trivy_sha256 = .*|trivy_sha256 = \"$(printf '0%.0s' {1..64})\"|"
+    expect_status 1 ask_doctor
+    expect_contains "$OUTPUT" "is not the pinned scanner"
+    expect_contains "$OUTPUT" "/bin/trivy: is not started"
+
+    gate_scanner stolen 'puts("{\"SchemaVersion\": 2, \"Trivy\": {\"Version\": \"0.69.4\"}, \"Metadata\": {}, \"Results\": []}");'
+    expect_status 1 ask_doctor
+    expect_contains "$OUTPUT" "problem: Trivy 0.69.4 is a known malicious release"
+    expect_contains "$OUTPUT" "problem: The scanner does not find CVE-"
+    expect_eq "$(with_cgroup2_as_user podman ps --all --quiet --filter label=io.slipway.role=scanner)" "" "scanners"
+}
+
 TEST "a vulnerability database that is missing, broken or too old denies; one of yesterday only warns" {
     local old=$world_dir/old-db age
     rm -rf "$old"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "executor/base/file.hpp"
 #include "executor/cli/doctor.hpp"
+#include "executor/oci/digest.hpp"
+#include "tests/fakes/vulnerability_db.hpp"
 
 #include <gtest/gtest.h>
 
@@ -93,6 +95,129 @@ TEST_F(DoctorTest, SaysHowFarSlipwayGateIsConfinedAndWhetherItWorks) {
   EXPECT_NE(good.str().find("seccomp and Landlock (ABI 3)\n"), std::string::npos) << good.str();
   EXPECT_NE(bad.str().find("it died"), std::string::npos) << bad.str();
   EXPECT_NE(bad.str().find("no Landlock"), std::string::npos) << bad.str();
+}
+
+/// Trivy, of any version; it finds what the DB of these tests knows, or nothing.
+class OneFindingScanner final : public gate::Scanner {
+public:
+  Result<Report> scan(const std::filesystem::path& /*layout_dir*/,
+                      const oci::Digest& /*manifest*/) override {
+    ++scans;
+    const std::string found = R"({"VulnerabilityID":"CVE-2024-12797","PkgName":"openssl",)"
+                              R"("InstalledVersion":"0","Severity":"LOW"})";
+    return Report{R"({"SchemaVersion":2,"Trivy":{"Version":")" + reported + R"("},"Metadata":{},)" +
+                      R"("Results":[{"Target":"a","Class":"os-pkgs","Vulnerabilities":[)" +
+                      (finds ? found : "") + "]}]}",
+                  ""};
+  }
+  Result<Report> scan_sbom(const std::filesystem::path& /*dir*/) override {
+    return Error{ErrorKind::unavailable, "no SBOM", "", {}};
+  }
+  std::string version() const override { return "trivy"; }
+
+  std::string reported = "0.69.3";
+  bool finds = true;
+  int scans = 0;
+};
+
+class DoctorOfScannersTest : public DoctorTest {
+protected:
+  DoctorOfScannersTest() {
+    scanner_.trivy = dir_ / "trivy";
+    scanner_.db_dir = dir_ / "db";
+    scanner_.cache_dir = dir_ / "gate";
+    scanner_.trivy_sha256 = oci::Digest::of(kProgram).str();
+    EXPECT_TRUE(replace_file(scanner_.trivy, kProgram, 0755));
+    std::filesystem::create_directories(scanner_.db_dir);
+    EXPECT_TRUE(
+        replace_file(scanner_.db_dir / "trivy.db",
+                     fakes::advisory_db(
+                         {{"alpine 3.21",
+                           {{"openssl", {{"CVE-2024-12797", R"({"FixedVersion":"3.3.3-r0"})"}}}}}}),
+                     0644));
+    EXPECT_TRUE(replace_file(scanner_.db_dir / "metadata.json",
+                             R"({"Version":2,"UpdatedAt":"2026-11-24T10:00:00Z"})", 0644));
+  }
+  int examine_scanners() {
+    std::ostringstream out;
+    const int problems = doctor_scanners(scanner_, trivy_, grype_, out);
+    said_ = out.str();
+    return problems;
+  }
+
+  static constexpr const char* kProgram = "#!/bin/false\n";
+  gate::ScannerConfig scanner_;
+  OneFindingScanner trivy_;
+  OneFindingScanner grype_;
+};
+
+TEST_F(DoctorOfScannersTest, SaysWhichOneRunsAndThatItFindsSomething) {
+  EXPECT_EQ(examine_scanners(), 0);
+  EXPECT_EQ(said_, "scanner " + scanner_.trivy.string() +
+                       ": trivy 0.69.3, the pinned one, finds a vulnerability that it is shown\n");
+}
+
+TEST_F(DoctorOfScannersTest, AMissingOneIsAProblem) {
+  std::filesystem::remove(scanner_.trivy);
+
+  EXPECT_EQ(examine_scanners(), 1);
+  EXPECT_TRUE(says("problem: cannot read the scanner " + scanner_.trivy.string())) << said_;
+  EXPECT_TRUE(says("what to do: install it with packaging/tools")) << said_;
+}
+
+TEST_F(DoctorOfScannersTest, WhatIsNotThePinnedOneIsAProblemAndNotStarted) {
+  EXPECT_TRUE(replace_file(scanner_.trivy, "#!/bin/true\n", 0755));
+
+  EXPECT_EQ(examine_scanners(), 1);
+  EXPECT_TRUE(says("is not the pinned scanner: it digests to sha256:")) << said_;
+  EXPECT_EQ(trivy_.scans, 0);
+}
+
+TEST_F(DoctorOfScannersTest, OneWithoutAPinIsTold) {
+  scanner_.trivy_sha256 = "";
+
+  EXPECT_EQ(examine_scanners(), 0) << said_;
+  EXPECT_TRUE(says(": trivy 0.69.3, not pinned, finds")) << said_;
+  EXPECT_TRUE(says("it digests to " + oci::Digest::of(kProgram).str())) << said_;
+  EXPECT_TRUE(says("set [gate] trivy_sha256")) << said_;
+}
+
+TEST_F(DoctorOfScannersTest, AMaliciousReleaseIsAProblemWhateverItFinds) {
+  trivy_.reported = "0.69.5";
+
+  EXPECT_EQ(examine_scanners(), 1);
+  EXPECT_TRUE(says("problem: Trivy 0.69.5 is a known malicious release")) << said_;
+}
+
+TEST_F(DoctorOfScannersTest, ASilentOneIsAProblemAlsoAfterItFoundSomething) {
+  EXPECT_EQ(examine_scanners(), 0) << said_;
+  trivy_.finds = false;
+
+  EXPECT_EQ(examine_scanners(), 1);
+  EXPECT_TRUE(says("problem: The scanner does not find CVE-2024-12797 in the package openssl of "
+                   "alpine 3.21, which its DB knows."))
+      << said_;
+  EXPECT_TRUE(std::filesystem::is_empty(scanner_.cache_dir));
+}
+
+TEST_F(DoctorOfScannersTest, WithoutADatabaseNothingIsProven) {
+  std::filesystem::remove_all(scanner_.db_dir);
+
+  EXPECT_EQ(examine_scanners(), 1);
+  EXPECT_TRUE(says("problem: whether it finds anything cannot be told: ")) << said_;
+  EXPECT_EQ(trivy_.scans, 0);
+}
+
+TEST_F(DoctorOfScannersTest, TheSecondOneCountsWhereItIsWanted) {
+  scanner_.grype = dir_ / "grype";
+  scanner_.grype_db_dir = dir_ / "grype-db";
+
+  EXPECT_EQ(examine_scanners(), 1);
+  EXPECT_TRUE(says("cannot read the scanner " + scanner_.grype.string())) << said_;
+  EXPECT_TRUE(replace_file(scanner_.grype, kProgram, 0755));
+  EXPECT_EQ(examine_scanners(), 1);
+  EXPECT_TRUE(says(": grype, not pinned\n")) << said_;
+  EXPECT_TRUE(says("set [gate] grype_sha256")) << said_;
 }
 
 TEST_F(DoctorTest, SaysHowFarSlipwayPushIsConfinedAndWhetherItWorks) {
