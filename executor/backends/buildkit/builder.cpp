@@ -276,7 +276,7 @@ for file in "$group" "$group/cgroup.procs" "$group/cgroup.threads" "$group/cgrou
 done
 tries=$4
 while [ ! -S "$3" ]; do
-  tries=$((tries - 1)); [ "$tries" -gt 0 ] && [ -d "/proc/$1" ] || exit 9
+  tries=$((tries - 1)); [ "$tries" -gt 0 ] && [ -d "/proc/$1" ] || { echo "it made none" >&2; exit 9; }
   sleep 0.02
 done
 exec chmod 0666 "$3")",
@@ -285,19 +285,39 @@ exec chmod 0666 "$3")",
   // One that has just begun may be busy with that, on a loaded machine for more seconds than a
   // warm one gets.
   if (!is_open || !answers(socket, std::max(config_.start_deadline, config_.probe_deadline))) {
-    auto words = podman_.logs(names.container(), 2000);
-    std::string last = words ? *words : "";
-    while (!last.empty() && last.back() == '\n')
-      last.pop_back();
+    const auto why = why_silent(names.container(), opened);
     (void)stop(names, dir); // best effort: the next acquire tries again
     return Error{ErrorKind::unavailable,
-                 "builder " + names.container() + " does not answer" +
-                     (last.empty() ? "" : "; it said: " + last),
+                 "builder " + names.container() + " does not answer: " + why,
                  "see that the service user has subordinate ids, a delegated cgroup, and that runc "
                  "is installed",
                  {}};
   }
   return replace_file(dir / kDaemonMark, fingerprint(names, ids));
+}
+
+// `opened`: what came of waiting for its socket.
+std::string BuilderPool::why_silent(const std::string& container,
+                                    const Result<process::Output>& opened) {
+  const auto trimmed = [](std::string text) {
+    while (!text.empty() && text.back() == '\n')
+      text.pop_back();
+    return text;
+  };
+  auto facts = podman_.inspect(container);
+  std::string why = "its socket is open, and nothing comes from it";
+  if (!facts)
+    why = facts.error().text();
+  else if (!facts->running)
+    why = "it has ended with " + std::to_string(facts->exit_code);
+  else if (!opened)
+    why = opened.error().text();
+  else if (!process::succeeded(opened->ending))
+    why = "waiting for its socket ended with " + process::describe(opened->ending) +
+          (opened->err.empty() ? "" : " (" + trimmed(opened->err) + ")");
+  auto words = podman_.logs(container, 2000);
+  if (words && !words->empty()) why += "; it said: " + trimmed(*words);
+  return why;
 }
 
 Status BuilderPool::stop(const BuilderNames& names, const std::filesystem::path& dir) {

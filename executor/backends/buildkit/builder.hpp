@@ -166,6 +166,7 @@ private:
   static Result<std::optional<Locks>> lock_unused(const std::filesystem::path& dir);
   Status start(const BuilderNames& names, const sandbox::IdSlot& ids,
                const std::filesystem::path& dir);
+  std::string why_silent(const std::string& container, const Result<process::Output>& opened);
   Status stop(const BuilderNames& names, const std::filesystem::path& dir);
   Status erase(const BuilderNames& names, const std::filesystem::path& dir);
   Result<bool> erase_unused(const sandbox::IdlePlace& place);
