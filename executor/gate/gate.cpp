@@ -224,6 +224,53 @@ Result<ScanCopy> fill_single_image(const oci::Layout& from, const oci::ImageTree
   return ScanCopy{plain.digest, config.digest};
 }
 
+// An image's copy for the scanner, in a folder of its own.
+struct PreparedScan {
+  ScratchDir scratch;
+  ScanCopy copy;
+  static constexpr const char* kLayout = "layout";
+  std::filesystem::path layout() const { return scratch.path() / kLayout; }
+};
+
+// A scan that is begun while its image is still being verified: its sandbox comes up meanwhile, and
+// the scanner gets to run only once the bytes are proven.
+class EarlyScan {
+public:
+  EarlyScan(Scanner& scanner, oci::Digest image, PreparedScan prepared)
+      : image_{std::move(image)}, prepared_{std::move(prepared)},
+        scan_{std::async(std::launch::async, [this, &scanner] {
+          return scanner.scan_after(prepared_.layout(), prepared_.copy.manifest,
+                                    [this] { return may_begin(); });
+        })} {}
+  EarlyScan(const EarlyScan&) = delete;
+  EarlyScan& operator=(const EarlyScan&) = delete;
+  ~EarlyScan() {
+    if (scan_.valid()) verified_.set_value(false);
+  }
+  const oci::Digest& image() const { return image_; }
+  /// Once, and only after the image was verified. `report` stays empty where that took too long.
+  PreparedScan finish(std::optional<Result<Scanner::Report>>& report) {
+    verified_.set_value(true);
+    auto scanned = scan_.get();
+    if (!is_late_) report = std::move(scanned);
+    return std::move(prepared_);
+  }
+
+private:
+  // The time that the scanner has runs already.
+  static constexpr std::chrono::seconds kMostWait{10};
+  bool may_begin() {
+    is_late_ = is_verified_.wait_for(kMostWait) != std::future_status::ready;
+    return !is_late_ && is_verified_.get();
+  }
+  oci::Digest image_;
+  PreparedScan prepared_;
+  std::promise<bool> verified_;
+  std::future<bool> is_verified_ = verified_.get_future();
+  bool is_late_ = false;                      ///< written by the scan, read behind it
+  std::future<Result<Scanner::Report>> scan_; ///< ends first: it uses all of these
+};
+
 std::string name_of(const oci::ImageTree::Image& image) {
   const auto& platform = image.descriptor.platform ? *image.descriptor.platform
                          : image.config            ? image.config->platform
@@ -385,6 +432,13 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   return end(subject, bench, verdict);
 }
 
+Result<Scanner::Report> Scanner::scan_after(const std::filesystem::path& layout_dir,
+                                            const oci::Digest& manifest,
+                                            const std::function<bool()>& may_begin) {
+  if (!may_begin()) return Error{ErrorKind::unavailable, "the scanner was not let begin", "", {}};
+  return scan(layout_dir, manifest);
+}
+
 Judgement TrivyGate::end(const Subject& subject, Bench& bench, Verdict& verdict) {
   bench.finish();
   Judgement judgement{.verdict = std::move(verdict), .pass = std::nullopt};
@@ -530,6 +584,22 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
                "': it was searched for leaked secrets and not scanned (policy: artifacts)");
   }
   if (is_pointless()) return pointless();
+  const auto scan_copy = [&](const oci::ImageTree::Image& image) -> Result<PreparedScan> {
+    auto scratch = ScratchDir::under(config_.cache_dir);
+    if (!scratch) return std::move(scratch).error();
+    auto copy = fill_single_image(layout, image, scratch->path() / PreparedScan::kLayout,
+                                  policy.base_secrets);
+    if (!copy) return std::move(copy).error();
+    return PreparedScan{*std::move(scratch), *std::move(copy)};
+  };
+  std::optional<EarlyScan> early;
+  const auto first = std::find_if(tree.images.begin(), tree.images.end(), [&](const auto& image) {
+    return image.config && !rules.artifacts.contains(image.descriptor.digest);
+  });
+  if (first != tree.images.end()) {
+    if (auto prepared = scan_copy(*first)) // else it is told where it is scanned
+      early.emplace(scanner_, first->descriptor.digest, *std::move(prepared));
+  }
   auto flaw = oci::Flaw::unreadable;
   auto verified = contents_.verify(layout, tree, rules, &flaw);
   if (!verified) {
@@ -603,15 +673,17 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
       });
     auto looking = std::async(
         std::launch::async, [&] { return contents_.false_sboms(layout, image.descriptor.digest); });
-    auto scratch = ScratchDir::under(config_.cache_dir);
-    if (!scratch) return std::move(scratch).error().in("judging " + root.str());
-    const auto dir = scratch->path() / "layout";
-    auto copy = fill_single_image(layout, image, dir, policy.base_secrets);
-    if (!copy) return std::move(copy).error().in("judging " + root.str());
-    auto scanned = scanner_.scan(dir, copy->manifest);
+    std::optional<Result<Scanner::Report>> scan_begun;
+    auto prepared = early && early->image() == image.descriptor.digest ? early->finish(scan_begun)
+                                                                       : scan_copy(image);
+    early.reset();
+    if (!prepared) return std::move(prepared).error().in("judging " + root.str());
+    const auto& copy = prepared->copy;
+    const auto dir = prepared->layout();
+    auto scanned = scan_begun ? *std::move(scan_begun) : scanner_.scan(dir, copy.manifest);
     auto report = read_report(scanned, who, bench, java_db);
     if (!report) return conclude();
-    if (!is_about(*report, image, *copy)) {
+    if (!is_about(*report, image, copy)) {
       bench.deny_operator("report_mismatch",
                           "The scanner's report is about another image than " + who +
                               ". Nothing is concluded from it; try again, and report it if it "
@@ -656,8 +728,8 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
     }
     if (second.is_wanted() &&
         !second.judge(bench,
-                      {dir, copy->manifest, copy->config, image.config->diff_ids, who, prefix,
-                       names, origins, threats},
+                      {dir, copy.manifest, copy.config, image.config->diff_ids, who, prefix, names,
+                       origins, threats},
                       *report))
       return conclude();
     Inventory inventory{.manifest = image.descriptor.digest,
@@ -668,7 +740,7 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
     judged_systems.insert({inventory.os_family, inventory.os_name});
     if (report->is_described) {
       for (const auto* document : cover.documents) {
-        const auto sbom_dir = scratch->path() / "sbom";
+        const auto sbom_dir = prepared->scratch.path() / "sbom";
         if (auto written = write_sbom(sbom_dir, document->text); !written)
           return std::move(written).error().in("judging " + root.str());
         const auto of = who + ", by the SBOM " + document->name;
@@ -680,8 +752,8 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
         bench.judge_report(*described, looked_up->diagnostics, of, sbom_prefix, names);
         if (second.is_wanted() && !second.judge(bench,
                                                 {sbom_dir,
-                                                 copy->manifest,
-                                                 copy->config,
+                                                 copy.manifest,
+                                                 copy.config,
                                                  {},
                                                  of,
                                                  sbom_prefix,

@@ -250,6 +250,12 @@ public:
   /// bytes).
   virtual Result<Report> scan(const std::filesystem::path& layout_dir,
                               const oci::Digest& manifest) = 0;
+  /// scan(), but the scanner gets to run only once `may_begin`, which is called once and may wait,
+  /// says so; what it needs comes up meanwhile. Errors: unavailable where it says no; those of
+  /// scan().
+  virtual Result<Report> scan_after(const std::filesystem::path& layout_dir,
+                                    const oci::Digest& manifest,
+                                    const std::function<bool()>& may_begin);
   /// Looks up what an SBOM names: the file kSbomFile of a folder as above. Errors: the same.
   virtual Result<Report> scan_sbom(const std::filesystem::path& dir) = 0;
   static constexpr const char* kSbomFile = "sbom.json";
@@ -314,6 +320,8 @@ public:
   using Started = std::function<void(const sandbox::ContainerFacts&)>;
   Result<Report> scan(const std::filesystem::path& layout_dir,
                       const oci::Digest& manifest) override;
+  Result<Report> scan_after(const std::filesystem::path& layout_dir, const oci::Digest& manifest,
+                            const std::function<bool()>& may_begin) override;
   Result<Report> scan_sbom(const std::filesystem::path& dir) override;
   std::string version() const override;
   /// Removes the sandboxes of scans whose process is gone: it was killed. Errors: those of Podman.
@@ -342,7 +350,8 @@ protected:
 private:
   /// Of a folder that is mounted for it; `name` becomes part of the sandbox's.
   Result<Report> run(const std::filesystem::path& content, const std::string& name,
-                     std::vector<std::string> arguments);
+                     std::vector<std::string> arguments,
+                     const std::function<bool()>& may_begin = nullptr);
   Program program_;
   ScannerConfig config_;
   sandbox::Podman& podman_;

@@ -34,6 +34,10 @@ bool was_killed(const process::Ending& ending) {
          (signaled != nullptr && signaled->signal == SIGKILL);
 }
 
+Error not_to_begin() {
+  return Error{ErrorKind::unavailable, "the scanner was not let begin", "", {}};
+}
+
 std::string tail_of(const std::string& text) {
   return printable(text.size() > 800 ? std::string_view{text}.substr(text.size() - 800)
                                      : std::string_view{text},
@@ -53,13 +57,21 @@ Result<Scanner::Report> SandboxedScanner::scan(const std::filesystem::path& layo
              program_.arguments(kContent, manifest, kCache));
 }
 
+Result<Scanner::Report> SandboxedScanner::scan_after(const std::filesystem::path& layout_dir,
+                                                     const oci::Digest& manifest,
+                                                     const std::function<bool()>& may_begin) {
+  return run(layout_dir, manifest.hex().substr(0, 12),
+             program_.arguments(kContent, manifest, kCache), may_begin);
+}
+
 Result<Scanner::Report> SandboxedScanner::scan_sbom(const std::filesystem::path& dir) {
   return run(dir, "sbom", program_.sbom_arguments(std::string{kContent} + "/" + kSbomFile, kCache));
 }
 
 Result<Scanner::Report> SandboxedScanner::run(const std::filesystem::path& content,
                                               const std::string& name,
-                                              std::vector<std::string> arguments) {
+                                              std::vector<std::string> arguments,
+                                              const std::function<bool()>& may_begin) {
   // While the sandbox comes up: reading it takes half a second. Nothing runs before it is done.
   const std::shared_future<Result<Sealed>> sealed = std::async(std::launch::async, [this] {
     return sealed_scanner(program_.name, program_.file, program_.sha256);
@@ -67,6 +79,7 @@ Result<Scanner::Report> SandboxedScanner::run(const std::filesystem::path& conte
   const auto program = [&]() -> Result<int> {
     const auto& ready = sealed.get();
     if (!ready) return ready.error();
+    if (may_begin && !may_begin()) return not_to_begin();
     return (*ready)->fd();
   };
   auto image = podman_.toolbox_image();

@@ -1164,6 +1164,31 @@ TEST_F(TrivyInItsSandbox, EndsAHangingScannerAndLeavesNoSandbox) {
 
 // The scanner by itself, in a folder and with an image in which a job has put its files. The
 // control of each: without the argument that is about it.
+TEST_F(TrivyInItsSandbox, BeginsOnlyOnceTheImageIsVerified) {
+  sandbox::Podman podman{engine_, runner_};
+  SandboxedTrivy trivy{config_, podman, ids_, "gate-test"};
+  const auto image = alpine("3.3.2-r0");
+  name_in_index(image);
+
+  int asked = 0;
+  const auto refused = trivy.scan_after(layout_, image, [&] { return ++asked > 1; });
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().what.find("gave no sealed program"), std::string::npos)
+      << refused.error().what;
+  EXPECT_EQ(asked, 1);
+  EXPECT_TRUE(podman.list("io.slipway.owner", "gate-test")->empty());
+
+  std::vector<bool> were_running;
+  const auto scanned = trivy.scan_after(layout_, image, [&] {
+    const auto all = podman.list("io.slipway.owner", "gate-test");
+    were_running.push_back(all && all->size() == 1 && all->front().running);
+    return true;
+  });
+  ASSERT_TRUE(scanned.ok()) << scanned.error().text();
+  EXPECT_EQ(were_running, std::vector<bool>{true}) << "its sandbox was there before";
+  EXPECT_NE(scanned->json.find("SchemaVersion"), std::string::npos);
+}
+
 TEST_F(TrivyInItsSandbox, ReadsNoIgnoreFileAndNoSettingsOfAJob) {
   const std::string ignored = "CVE-2024-12797\n";
   const std::string settings = "pkg:\n  types:\n    - library\n";
