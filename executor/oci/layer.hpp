@@ -19,11 +19,6 @@
 
 namespace slipway::oci {
 
-enum class Compression { none, gzip, zstd };
-
-/// How a layer of this media type is packed; none for types that are no layer's.
-std::optional<Compression> layer_compression(const std::string& media_type);
-
 struct LayerContent {
   Digest diff_id;
   std::uint64_t expanded = 0; ///< bytes

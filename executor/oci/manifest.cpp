@@ -239,6 +239,27 @@ bool is_manifest_type(std::string_view media_type) {
   return media_type == kMediaTypeOciManifest || media_type == kMediaTypeDockerManifest;
 }
 
+bool is_image_config_type(std::string_view type) {
+  return type == "application/vnd.oci.image.config.v1+json" ||
+         type == "application/vnd.docker.container.image.v1+json";
+}
+
+std::optional<Compression> layer_compression(const std::string& type) {
+  if (type == "application/vnd.oci.image.layer.v1.tar" ||
+      type == "application/vnd.docker.image.rootfs.diff.tar") {
+    return Compression::none;
+  }
+  if (type == "application/vnd.oci.image.layer.v1.tar+gzip" ||
+      type == "application/vnd.docker.image.rootfs.diff.tar.gzip") {
+    return Compression::gzip;
+  }
+  if (type == "application/vnd.oci.image.layer.v1.tar+zstd" ||
+      type == "application/vnd.docker.image.rootfs.diff.tar.zstd") {
+    return Compression::zstd;
+  }
+  return std::nullopt;
+}
+
 Result<std::variant<Manifest, Index>> parse_manifest(std::string_view text, Flaw* flaw) {
   // Each of its values takes many times the byte that it may be.
   if (std::count_if(text.begin(), text.end(),

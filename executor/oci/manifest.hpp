@@ -104,6 +104,13 @@ std::vector<std::string> layer_commands(const ImageConfig& config);
 
 bool is_index_type(std::string_view media_type);
 bool is_manifest_type(std::string_view media_type);
+/// Of an image's config.
+bool is_image_config_type(std::string_view media_type);
+
+enum class Compression { none, gzip, zstd };
+
+/// How a layer of this media type is packed; none for types that are no layer's.
+std::optional<Compression> layer_compression(const std::string& media_type);
 
 /// Errors of the two: bad_input, naming the field; `flaw` (may be null) is then told the kind where
 /// it is more than unreadable.

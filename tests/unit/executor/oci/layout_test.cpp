@@ -15,6 +15,7 @@
 
 #include <csignal>
 #include <fstream>
+#include <random>
 
 namespace slipway::oci {
 namespace {
@@ -321,6 +322,91 @@ TEST_F(KnownLayersTest, AreNotedByWhoReadThemAnywayUnlessSomethingIsOdd) {
   EXPECT_FALSE(known_.diff_id(layer(), kMuch));
   known_.note(layer(), content);
   EXPECT_EQ(known_.diff_id(layer(), kMuch)->str(), id_);
+}
+
+// What zlib takes for gzip members in sequence and nothing else; none where it does not.
+std::optional<std::string> expanded_by_zlib(std::string bytes) {
+  z_stream stream{};
+  if (::inflateInit2(&stream, 15 + 16) != Z_OK) return std::nullopt;
+  std::string expanded;
+  std::vector<char> out(1UL << 16);
+  stream.next_in = reinterpret_cast<Bytef*>(bytes.data());
+  stream.avail_in = static_cast<uInt>(bytes.size());
+  int answer = Z_OK;
+  while (answer == Z_OK || (answer == Z_STREAM_END && stream.avail_in > 0)) {
+    if (answer == Z_STREAM_END) ::inflateReset(&stream);
+    stream.next_out = reinterpret_cast<Bytef*>(out.data());
+    stream.avail_out = static_cast<uInt>(out.size());
+    answer = ::inflate(&stream, Z_NO_FLUSH);
+    expanded.append(out.data(), out.size() - stream.avail_out);
+  }
+  ::inflateEnd(&stream);
+  return answer == Z_STREAM_END ? std::optional{expanded} : std::nullopt;
+}
+
+class GzipLayer : public LayoutTest {
+protected:
+  std::optional<std::string> expanded(const std::string& bytes) {
+    auto digest = layout_.write_blob(bytes);
+    if (!digest) return std::nullopt;
+    Descriptor layer{.media_type = kGzip,
+                     .digest = *digest,
+                     .size = bytes.size(),
+                     .platform = {},
+                     .annotations = {},
+                     .artifact_type = {},
+                     .has_urls = false};
+    auto reader = LayerReader::open(layout_, layer, Compression::gzip, kMuch);
+    if (!reader) return std::nullopt;
+    std::string all;
+    auto part = reader->next();
+    for (; part.ok() && !part->empty(); part = reader->next())
+      all += *part;
+    std::filesystem::remove(layout_.blob_path(*digest));
+    return part ? std::optional{all} : std::nullopt;
+  }
+  std::string text_ = [] {
+    std::string text;
+    for (int i = 0; i < 90; ++i)
+      text += std::to_string(i * i * 7919) + (i % 3 == 0 ? " the same words again\n" : "\n");
+    return text;
+  }();
+};
+
+TEST_F(GzipLayer, IsExpandedAsZlibDoesWhicheverByteIsAnother) {
+  const auto whole = gzip(text_) + gzip(text_.substr(0, 300));
+  ASSERT_EQ(expanded(whole), expanded_by_zlib(whole));
+  ASSERT_TRUE(expanded(whole));
+  std::size_t taken = 0;
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    for (const unsigned mask : {1U, 4U, 0x20U, 0xffU}) {
+      auto changed = whole;
+      changed[i] = static_cast<char>(static_cast<unsigned char>(changed[i]) ^ mask);
+      const auto by_zlib = expanded_by_zlib(changed);
+      EXPECT_EQ(expanded(changed), by_zlib) << "byte " << i << " ^ " << mask;
+      taken += by_zlib.has_value() ? 1 : 0;
+    }
+  }
+  EXPECT_GT(taken, 10U); // of a header's time and system
+}
+
+TEST_F(GzipLayer, IsRefusedWhereverItIsCut) {
+  const auto first = gzip(text_);
+  const auto whole = first + gzip(text_.substr(0, 300));
+  for (std::size_t length = 0; length < whole.size(); ++length)
+    EXPECT_EQ(expanded(whole.substr(0, length)).has_value(), length == first.size()) << length;
+}
+
+TEST_F(GzipLayer, MayHaveMembersThatEndAnywhereInWhatIsReadAtOnce) {
+  std::mt19937 random{7};               // NOLINT(cert-msc32-c,cert-msc51-cpp): the same each time
+  std::string noise(128UL << 10, '\0'); // not to be packed: so a member of it is as long
+  for (auto& byte : noise)
+    byte = static_cast<char>(random());
+  for (std::size_t less = 0; less < 120; ++less) {
+    const auto first = noise.substr(less);
+    const auto packed = gzip(first);
+    EXPECT_EQ(expanded(packed + gzip(text_)), first + text_) << packed.size();
+  }
 }
 
 TEST_F(KnownLayersTest, DoNotHideThatTheBytesAreOthers) {
