@@ -1049,6 +1049,9 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   auto db_sources =
       read_array(root, name, "db_source", [&](Section& s, const toml::table&) -> Status {
         DbSource source;
+        s.read("kind", source.kind);
+        if (source.kind != "advisories" && source.kind != "java")
+          s.wrong("kind", "\"advisories\" or \"java\"");
         s.read("image", source.image);
         s.read("path", source.path);
         if (source.image.empty() == source.path.empty())
@@ -1436,6 +1439,7 @@ std::string print(const Config& c) {
   line("timeout", duration(c.db.timeout));
   for (const auto& source : c.db_sources) {
     out << "\n[[db_source]]\n";
+    line("kind", quoted(source.kind));
     if (source.image.empty())
       line("path", quoted(source.path));
     else

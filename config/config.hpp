@@ -176,10 +176,11 @@ struct Db {
   std::chrono::seconds timeout{1800}; ///< for one download
 };
 
-/// [[db_source]]: where `slipway db update` looks. One of the two is set.
+/// [[db_source]]: where `slipway db update` looks. One of image and path is set.
 struct DbSource {
-  std::string image;          ///< "registry.example:5000/mirror/trivy-db:2"
-  std::filesystem::path path; ///< db.tar.gz, or a folder with trivy.db and metadata.json
+  std::string kind = "advisories"; ///< or "java"
+  std::string image;               ///< "registry.example:5000/mirror/trivy-db:2"
+  std::filesystem::path path;      ///< db.tar.gz, or a folder with trivy.db and metadata.json
 };
 
 /// [identity]: ID tokens of jobs. A token that is there is judged; see docs/identity.md.

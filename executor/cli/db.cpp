@@ -24,14 +24,49 @@ std::string hours(std::chrono::seconds age) {
   return std::to_string(std::chrono::duration_cast<std::chrono::hours>(age).count()) + " h";
 }
 
-void print_facts(const vulndb::Facts& facts, std::ostream& out) {
+void print_facts(const vulndb::Kind& kind, const vulndb::Facts& facts, std::ostream& out) {
   if (!facts.source.empty()) {
     out << "  from       " << facts.source << ", " << facts.digest << "\n  accepted   "
         << facts.accepted << "\n  installed  " << facts.installed_at << "\n";
   }
-  out << "  trivy.db   " << facts.sha256 << "\n  advisories " << facts.total() << "\n";
+  out << "  " << kind.file << (kind.has_advisories ? "   " : " ") << facts.sha256 << "\n";
+  if (!kind.has_advisories) return;
+  out << "  advisories " << facts.total() << "\n";
   for (const auto& [source, count] : facts.advisories)
     out << "    " << source << " " << count << "\n";
+}
+
+const std::filesystem::path& dir_of(const vulndb::Kind& kind, const config::Config& config) {
+  return kind.has_advisories ? config.gate.db_dir : config.gate.java_db_dir;
+}
+
+// Exit codes: those of db_update().
+int update_one(const vulndb::Kind& kind, const config::Config& config, const vulndb::Rules& rules,
+               vulndb::Mirror& mirror, audit::AuditLog& audit, const Clock& clock,
+               std::ostream& out, std::ostream& err) {
+  std::vector<vulndb::Source> sources;
+  for (const auto& source : config.db_sources) {
+    if ((source.kind == "java") == kind.has_advisories) continue;
+    if (source.image.empty()) {
+      sources.emplace_back(source.path);
+      continue;
+    }
+    auto reference = oci::Reference::parse(source.image);
+    if (!reference) return complain(reference.error(), 2, err);
+    sources.emplace_back(*std::move(reference));
+  }
+  // Who names sources of the other kind alone fills this one in another way.
+  if (sources.empty() && !config.db_sources.empty()) return 0;
+  const auto& dir = dir_of(kind, config);
+  auto done = vulndb::update(vulndb::Store{kind, dir}, sources, rules, mirror, audit, clock);
+  if (!done) return complain(done.error(), done.error().kind == ErrorKind::denied ? 1 : 2, err);
+  for (const auto& note : done->notes)
+    err << "slipway: note: " << note << "\n";
+  out << dir.string() << ": "
+      << (done->changed ? "updated, of " : "nothing newer than what is there, of ")
+      << rfc3339(done->facts.updated_at) << "\n";
+  if (done->changed) print_facts(kind, done->facts, out);
+  return 0;
 }
 
 } // namespace
@@ -41,8 +76,8 @@ int db_status(const config::Config& config, WallTime now, bool json, std::ostrea
   // How old it is stands in Grype's reports; here it is there, or is missing.
   const auto second = gate.grype.empty() ? Result<std::string>{std::string{}}
                                          : gate::read_grype_database(gate.grype_db_dir);
-  const auto java = gate::read_java_database(gate.java_db_dir);
-  const auto facts = vulndb::Store{gate.db_dir}.current();
+  const auto java = vulndb::Store{vulndb::kJavaArchives, gate.java_db_dir}.current();
+  const auto facts = vulndb::Store{vulndb::kAdvisories, gate.db_dir}.current();
   const auto age = facts ? now - facts->updated_at : std::chrono::seconds{0};
   const bool ahead = age < -std::chrono::hours{24};
   const int code = !facts || ahead || age > gate.db_max_age ? kDbUnusable
@@ -76,7 +111,13 @@ int db_status(const config::Config& config, WallTime now, bool json, std::ostrea
     }
     document["java_path"] = gate.java_db_dir.string();
     document["java_state"] = java ? "present" : "missing";
-    if (java) document["java_updated_at"] = rfc3339(java->updated_at);
+    if (java) {
+      document["java_updated_at"] = rfc3339(java->updated_at);
+      document["java_db"] = java->sha256;
+      document["java_digest"] = java->digest;
+      document["java_source"] = java->source;
+      document["java_accepted"] = java->accepted;
+    }
     if (!gate.grype.empty()) {
       document["grype_path"] = gate.grype_db_dir.string();
       document["grype_state"] = second ? "present" : "missing";
@@ -92,6 +133,7 @@ int db_status(const config::Config& config, WallTime now, bool json, std::ostrea
       << (java ? "of " + rfc3339(java->updated_at)
                : java.error().text() + "; an image with a .jar is denied")
       << "\n";
+  if (java) print_facts(vulndb::kJavaArchives, *java, out);
   out << gate.db_dir.string() << ": " << state << "\n";
   if (!facts) {
     out << "  why        " << facts.error().text()
@@ -101,7 +143,7 @@ int db_status(const config::Config& config, WallTime now, bool json, std::ostrea
   out << "  updated    " << rfc3339(facts->updated_at) << ", " << hours(age) << " ago; a note from "
       << hours(gate.db_warn_age) << " on, denied from " << hours(gate.db_max_age)
       << " on\n  schema     2\n";
-  print_facts(*facts, out);
+  print_facts(vulndb::kAdvisories, *facts, out);
   return second ? code : kDbUnusable;
 }
 
@@ -121,51 +163,37 @@ int db_update(const config::Config& config, const std::vector<std::string>& acce
     if (!canary) return complain(canary.error(), 2, err);
     rules.canaries.push_back(*std::move(canary));
   }
-  std::vector<vulndb::Source> sources;
-  for (const auto& source : config.db_sources) {
-    if (source.image.empty()) {
-      sources.emplace_back(source.path);
-      continue;
-    }
-    auto reference = oci::Reference::parse(source.image);
-    if (!reference) return complain(reference.error(), 2, err);
-    sources.emplace_back(*std::move(reference));
-  }
-  auto done =
-      vulndb::update(vulndb::Store{config.gate.db_dir}, sources, rules, mirror, audit, clock);
-  if (!done) return complain(done.error(), done.error().kind == ErrorKind::denied ? 1 : 2, err);
-  for (const auto& note : done->notes)
-    err << "slipway: note: " << note << "\n";
-  out << config.gate.db_dir.string() << ": "
-      << (done->changed ? "updated, of " : "nothing newer than what is there, of ")
-      << rfc3339(done->facts.updated_at) << "\n";
-  if (done->changed) print_facts(done->facts, out);
-  return 0;
+  const int code = update_one(vulndb::kAdvisories, config, rules, mirror, audit, clock, out, err);
+  if (config.db_sources.empty()) return code;
+  rules.canaries.clear(); // advisories
+  return std::max(code,
+                  update_one(vulndb::kJavaArchives, config, rules, mirror, audit, clock, out, err));
 }
 
-int db_rollback(const config::Config& config, audit::AuditLog& audit, std::ostream& out,
-                std::ostream& err) {
-  const vulndb::Store store{config.gate.db_dir};
+int db_rollback(const vulndb::Kind& kind, const config::Config& config, audit::AuditLog& audit,
+                std::ostream& out, std::ostream& err) {
+  const vulndb::Store store{kind, dir_of(kind, config)};
   auto locked = store.lock();
   if (!locked) return complain(locked.error(), 2, err);
   auto facts = store.rollback();
   if (!facts)
     return complain(facts.error(), facts.error().kind == ErrorKind::not_found ? 1 : 2, err);
   if (auto noted = audit.append("db_rollback", {{"digest", facts->digest},
-                                                {"trivy_db", facts->sha256},
+                                                {kind.audit_name, facts->sha256},
                                                 {"updated_at", rfc3339(facts->updated_at)}});
       !noted)
     return complain(noted.error(), 2, err);
-  out << config.gate.db_dir.string() << ": back to the one of " << rfc3339(facts->updated_at)
+  out << dir_of(kind, config).string() << ": back to the one of " << rfc3339(facts->updated_at)
       << "\n";
-  print_facts(*facts, out);
+  print_facts(kind, *facts, out);
   return 0;
 }
 
-int db_digest(const std::string& path, std::ostream& out, std::ostream& err) {
-  auto digest = vulndb::digest_of(path);
+int db_digest(const vulndb::Kind& kind, const std::string& path, std::ostream& out,
+              std::ostream& err) {
+  auto digest = vulndb::digest_of(kind, path);
   if (!digest) return complain(digest.error(), 2, err);
-  out << vulndb::statement(*digest);
+  out << vulndb::statement(kind, *digest);
   return 0;
 }
 

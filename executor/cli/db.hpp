@@ -22,18 +22,19 @@ constexpr int kDbUnusable = 2; ///< the gate denies every push
 /// Where, how old, how much it knows of which source, where it came from. Returns the exit code.
 int db_status(const config::Config& config, WallTime now, bool json, std::ostream& out);
 
-/// Exit codes: 0 there is a newer one now, or none is offered; 1 what is offered was refused; 2 it
-/// could not be tried. `accepted_losses`: see vulndb::Rules.
+/// Exit codes, of the two kinds the worse: 0 there is a newer one now, or none is offered; 1 what
+/// is offered was refused; 2 it could not be tried. `accepted_losses`: see vulndb::Rules.
 int db_update(const config::Config& config, const std::vector<std::string>& accepted_losses,
               vulndb::Mirror& mirror, audit::AuditLog& audit, const Clock& clock, std::ostream& out,
               std::ostream& err);
 
 /// Exit codes: 0, and 1 where there is no former one.
-int db_rollback(const config::Config& config, audit::AuditLog& audit, std::ostream& out,
-                std::ostream& err);
+int db_rollback(const vulndb::Kind& kind, const config::Config& config, audit::AuditLog& audit,
+                std::ostream& out, std::ostream& err);
 
 /// What is to be signed of an archive or a folder.
-int db_digest(const std::string& path, std::ostream& out, std::ostream& err);
+int db_digest(const vulndb::Kind& kind, const std::string& path, std::ostream& out,
+              std::ostream& err);
 
 /// Asks registries through slipway-push, with the operator's login where the [[registry]] entry has
 /// one.

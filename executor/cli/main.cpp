@@ -240,7 +240,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0, 3650));
   waivers->add_flag("--json", json, "print them as JSON");
 
-  auto* db_command = app.add_subcommand("db", "the vulnerability database of the gate");
+  auto* db_command = app.add_subcommand("db", "the databases of the gate");
   db_command->require_subcommand(1);
   auto* db_status = db_command->add_subcommand(
       "status", "how old it is, what it knows; exit code 1 where old, 2 where unusable");
@@ -251,10 +251,13 @@ int main(int argc, char** argv) {
       ->add_option("--accept-loss", accepted_losses,
                    "a source of advisories that may have lost more than a fifth; `all` is the sum")
       ->allow_extra_args(false);
+  bool java_db = false;
   auto* db_rollback = db_command->add_subcommand("rollback", "put the former one in force again");
+  db_rollback->add_flag("--java", java_db, "the one of Java archives");
   auto* db_digest = db_command->add_subcommand("digest", "print what is to be signed of one");
   std::string db_path;
   db_digest->add_option("path", db_path, "db.tar.gz, or a folder")->required();
+  db_digest->add_flag("--java", java_db, "it is one of Java archives");
 
   auto* explain = app.add_subcommand("explain", "which backend would build a Dockerfile, and why");
   cli::ExplainOptions question;
@@ -320,7 +323,9 @@ int main(int argc, char** argv) {
     print_verified(*verified);
     return 0;
   }
-  if (db_digest->parsed()) return cli::db_digest(db_path, std::cout, std::cerr);
+  if (db_digest->parsed())
+    return cli::db_digest(java_db ? vulndb::kJavaArchives : vulndb::kAdvisories, db_path, std::cout,
+                          std::cerr);
   auto config = load({config_file, runner_tags});
   if (!config) return complain(config.error(), config_check->parsed() ? 1 : 2);
   subject.runner_tags = runner_tags;
@@ -445,6 +450,7 @@ int main(int argc, char** argv) {
   if (explain->parsed()) return (*wiring)->explain(question);
   if (promote->parsed()) return (*wiring)->promote(promote_from, promote_to, subject);
   if (db_update->parsed()) return (*wiring)->db_update(accepted_losses);
-  if (db_rollback->parsed()) return (*wiring)->db_rollback();
+  if (db_rollback->parsed())
+    return (*wiring)->db_rollback(java_db ? vulndb::kJavaArchives : vulndb::kAdvisories);
   return (*wiring)->gate_check(layout, subject, db, json, format);
 }

@@ -388,8 +388,8 @@ int Wiring::db_update(const std::vector<std::string>& accepted_losses) {
   return cli::db_update(config_, accepted_losses, mirror, audit_, clock_, std::cout, std::cerr);
 }
 
-int Wiring::db_rollback() {
-  return cli::db_rollback(config_, audit_, std::cout, std::cerr);
+int Wiring::db_rollback(const vulndb::Kind& kind) {
+  return cli::db_rollback(kind, config_, audit_, std::cout, std::cerr);
 }
 
 } // namespace slipway::cli

@@ -11,6 +11,7 @@
 #include "executor/process/process.hpp"
 #include "executor/sandbox/sandbox.hpp"
 #include "executor/state/job_record.hpp"
+#include "executor/vulndb/kind.hpp"
 #include "stages/image/images.hpp"
 #include "stages/job/job.hpp"
 
@@ -52,7 +53,7 @@ public:
   /// cli::explain with base images that are asked for at their registries. Returns the exit code.
   int explain(ExplainOptions question);
   int db_update(const std::vector<std::string>& accepted_losses);
-  int db_rollback();
+  int db_rollback(const vulndb::Kind& kind);
 
 private:
   Wiring(config::Config config, int stop_fd, sandbox::Engine engine, std::string user,

@@ -464,6 +464,7 @@ Result<Judgement> TrivyGate::judge_content(const Subject& subject, const oci::Im
   const bool by_hand = repository.empty();
   const auto now = clock_.now();
   const auto held = hold_database(config_.db_dir);
+  const auto held_java = hold_database(config_.java_db_dir);
   auto verdict = begin_verdict(subject);
   const auto covers = [this](const std::string& family,
                              const std::string& release) -> Result<std::optional<bool>> {

@@ -19,7 +19,8 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kSources = "data-source"; ///< bucket name → {"ID": …}
-constexpr std::size_t kMostSources = 10000;     ///< buckets; real ones have some hundred
+constexpr const char* kBytes = "bytes";
+constexpr std::size_t kMostSources = 10000; ///< buckets; real ones have some hundred
 
 Result<std::string> sha256_of(const std::filesystem::path& file) {
   const UniqueFd fd{::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW)};
@@ -27,6 +28,50 @@ Result<std::string> sha256_of(const std::filesystem::path& file) {
   auto digest = oci::digest_of_fd(fd.get());
   if (!digest) return std::move(digest).error();
   return digest->str();
+}
+
+using Advisories = std::map<std::string, std::uint64_t>;
+
+// Errors: those of read_facts().
+Result<Advisories> count_advisories(const std::filesystem::path& path,
+                                    const std::vector<Canary>& canaries) {
+  auto file = gate::BoltFile::open(path);
+  if (!file) return std::move(file).error();
+  std::map<std::string, std::uint64_t> by_bucket;
+  std::map<std::string, std::string> ids;
+  std::vector<Canary> missing = canaries;
+  auto walked = file->walk([&](const std::vector<std::string>& buckets, std::string_view key,
+                               std::string_view value) -> Status {
+    if (buckets.empty()) return {};
+    if (buckets.front() == kSources) {
+      const auto source = json::parse(value, nullptr, false);
+      if (source.is_object() && source.value("ID", json{}).is_string())
+        ids[std::string{key}] = source["ID"].get<std::string>();
+    } else {
+      ++by_bucket[buckets.front()];
+      std::erase_if(missing, [&](const Canary& canary) {
+        return canary.id == key && buckets.size() == 2 && canary.bucket == buckets[0] &&
+               canary.package == buckets[1];
+      });
+    }
+    if (by_bucket.size() > kMostSources || ids.size() > kMostSources)
+      return Error{ErrorKind::bad_input, "it has too many buckets to be one", "", {}};
+    return {};
+  });
+  if (!walked) return std::move(walked).error().in("reading " + path.string());
+  if (!missing.empty()) {
+    return Error{ErrorKind::bad_input,
+                 "the advisory " + missing.front().str() +
+                     " is not in it, and [db] canary says that it has to be",
+                 "",
+                 {}};
+  }
+  Advisories counts;
+  for (const auto& [bucket, count] : by_bucket) {
+    const auto known = ids.find(bucket);
+    counts[known == ids.end() ? bucket : known->second] += count;
+  }
+  return counts;
 }
 
 } // namespace
@@ -53,50 +98,26 @@ std::uint64_t Facts::total() const {
   return sum;
 }
 
-Result<Facts> read_facts(const std::filesystem::path& dir, const std::vector<Canary>& canaries) {
-  auto database = gate::read_database(dir);
+Result<Facts> read_facts(const Kind& kind, const std::filesystem::path& dir,
+                         const std::vector<Canary>& canaries) {
+  auto database = kind.read(dir);
   if (!database) return std::move(database).error();
-  auto file = gate::BoltFile::open(dir / "trivy.db");
-  if (!file) return std::move(file).error();
-  std::map<std::string, std::uint64_t> by_bucket;
-  std::map<std::string, std::string> ids;
-  std::vector<Canary> missing = canaries;
-  auto walked = file->walk([&](const std::vector<std::string>& buckets, std::string_view key,
-                               std::string_view value) -> Status {
-    if (buckets.empty()) return {};
-    if (buckets.front() == kSources) {
-      const auto source = json::parse(value, nullptr, false);
-      if (source.is_object() && source.value("ID", json{}).is_string())
-        ids[std::string{key}] = source["ID"].get<std::string>();
-    } else {
-      ++by_bucket[buckets.front()];
-      std::erase_if(missing, [&](const Canary& canary) {
-        return canary.id == key && buckets.size() == 2 && canary.bucket == buckets[0] &&
-               canary.package == buckets[1];
-      });
-    }
-    if (by_bucket.size() > kMostSources || ids.size() > kMostSources)
-      return Error{ErrorKind::bad_input, "it has too many buckets to be one", "", {}};
-    return {};
-  });
-  if (!walked) return std::move(walked).error().in("reading " + (dir / "trivy.db").string());
-  if (!missing.empty()) {
-    return Error{ErrorKind::bad_input,
-                 "the advisory " + missing.front().str() +
-                     " is not in it, and [db] canary says that it has to be",
-                 "",
-                 {}};
-  }
-  auto sha256 = sha256_of(dir / "trivy.db");
-  if (!sha256) return std::move(sha256).error();
+  const auto path = dir / kind.file;
   Facts facts;
   facts.updated_at = database->updated_at;
   facts.identity = database->identity;
-  facts.sha256 = *std::move(sha256);
-  for (const auto& [bucket, count] : by_bucket) {
-    const auto known = ids.find(bucket);
-    facts.advisories[known == ids.end() ? bucket : known->second] += count;
+  if (kind.has_advisories) {
+    auto counted = count_advisories(path, canaries);
+    if (!counted) return std::move(counted).error();
+    facts.advisories = *std::move(counted);
+  } else {
+    std::error_code failed;
+    facts.advisories[kBytes] = std::filesystem::file_size(path, failed);
+    if (failed) return io_error("stat", failed.value(), path.string());
   }
+  auto sha256 = sha256_of(path);
+  if (!sha256) return std::move(sha256).error();
+  facts.sha256 = *std::move(sha256);
   return facts;
 }
 
@@ -118,7 +139,8 @@ std::vector<std::string> losses(const Facts& before, const Facts& now,
     has += fresh;
     compare(source, old, fresh);
   }
-  if (std::find(accepted.begin(), accepted.end(), "all") == accepted.end())
+  if (before.advisories.size() > 1 &&
+      std::find(accepted.begin(), accepted.end(), "all") == accepted.end())
     compare("all", had, has);
   return found;
 }

@@ -5,6 +5,7 @@
 
 #include "executor/base/clock.hpp"
 #include "executor/base/result.hpp"
+#include "executor/vulndb/kind.hpp"
 
 #include <cstdint>
 #include <filesystem>
@@ -30,9 +31,9 @@ Result<Canary> parse_canary(std::string_view text);
 struct Facts {
   WallTime updated_at;
   std::string identity; ///< gate::Database::identity
-  std::string sha256;   ///< of trivy.db, as a digest
+  std::string sha256;   ///< of the DB's file, as a digest
   /// By the ID of their data source ("alpine", "debian", "ghsa"); buckets without one by their own
-  /// name. "vulnerability" has the descriptions.
+  /// name. "vulnerability" has the descriptions. Of a DB of names its bytes, as "bytes".
   std::map<std::string, std::uint64_t> advisories;
   // Empty where it was put there by hand:
   std::string digest;       ///< of the mirror's manifest, of the archive or of the folder
@@ -43,9 +44,10 @@ struct Facts {
   std::uint64_t total() const;
 };
 
-/// Reads DIR/trivy.db and DIR/metadata.json, all of both. Errors: not_found; bad_input (another
+/// Reads the DB and metadata.json in DIR, all of both. Errors: not_found; bad_input (another
 /// schema, not walkable, a canary is missing); io.
-Result<Facts> read_facts(const std::filesystem::path& dir, const std::vector<Canary>& canaries);
+Result<Facts> read_facts(const Kind& kind, const std::filesystem::path& dir,
+                         const std::vector<Canary>& canaries);
 
 /// The sources of which `now` has lost more than a fifth of what `before` had, with the numbers;
 /// "all" stands for the sum. Those of `accepted` count neither here nor there.

@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <functional>
 #include <memory>
@@ -23,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kPart = 256UL << 10;
-constexpr std::array kFiles{"trivy.db", "metadata.json"};
+constexpr const char* kMetadata = "metadata.json";
 
 Error refused(const std::string& why) {
   return Error{ErrorKind::bad_input, why, "", {}};
@@ -73,10 +72,10 @@ Result<oci::Digest> copy(int from, int to, std::uint64_t max_bytes) {
 
 /// Of a folder: each of the two files through `digest_of_file`.
 Result<oci::Digest>
-digest_of_folder(const fs::path& folder,
+digest_of_folder(const Kind& kind, const fs::path& folder,
                  const std::function<Result<oci::Digest>(int fd, const char* name)>& digest_file) {
   std::string lines;
-  for (const auto* name : kFiles) {
+  for (const auto* name : {kind.file, kMetadata}) {
     auto fd = open_file(folder / name);
     if (!fd) return std::move(fd).error();
     auto digest = digest_file(fd->get(), name);
@@ -87,7 +86,8 @@ digest_of_folder(const fs::path& folder,
 }
 
 /// Reads on where it was opened, so that what was hashed is what is unpacked.
-Status unpack_archive(int fd, const fs::path& into, std::uint64_t max_bytes) {
+Status unpack_archive(const Kind& kind, int fd, const fs::path& into, std::uint64_t max_bytes) {
+  const std::set<std::string> wanted{kind.file, kMetadata};
   const std::unique_ptr<archive, decltype(&::archive_read_free)> reader{::archive_read_new(),
                                                                         &::archive_read_free};
   ::archive_read_support_filter_gzip(reader.get());
@@ -109,8 +109,9 @@ Status unpack_archive(int fd, const fs::path& into, std::uint64_t max_bytes) {
     if (name.starts_with("./")) name.erase(0, 2);
     if (name.empty() && ::archive_entry_filetype(entry) == AE_IFDIR) continue;
     if (::archive_entry_filetype(entry) != AE_IFREG || ::archive_entry_hardlink(entry) != nullptr ||
-        (name != kFiles[0] && name != kFiles[1]) || !found.insert(name).second)
-      return refused("it holds something else than the files trivy.db and metadata.json");
+        !wanted.contains(name) || !found.insert(name).second)
+      return refused("it holds something else than the files " + std::string{kind.file} + " and " +
+                     kMetadata);
     auto file = make_file(into / name);
     if (!file) return std::move(file).error();
     for (;;) {
@@ -124,25 +125,26 @@ Status unpack_archive(int fd, const fs::path& into, std::uint64_t max_bytes) {
         return written;
     }
   }
-  if (found.size() != kFiles.size()) return refused("it lacks trivy.db or metadata.json");
+  if (found != wanted) return refused("it lacks " + std::string{kind.file} + " or " + kMetadata);
   return {};
 }
 
 } // namespace
 
-Result<oci::Digest> digest_of(const fs::path& path) {
+Result<oci::Digest> digest_of(const Kind& kind, const fs::path& path) {
   std::error_code failed;
   if (fs::is_directory(path, failed))
-    return digest_of_folder(path, [](int fd, const char*) { return oci::digest_of_fd(fd); });
+    return digest_of_folder(kind, path, [](int fd, const char*) { return oci::digest_of_fd(fd); });
   auto fd = open_file(path);
   if (!fd) return std::move(fd).error();
   return oci::digest_of_fd(fd->get());
 }
 
-Result<oci::Digest> unpack(const fs::path& path, const fs::path& into, std::uint64_t max_bytes) {
+Result<oci::Digest> unpack(const Kind& kind, const fs::path& path, const fs::path& into,
+                           std::uint64_t max_bytes) {
   std::error_code failed;
   if (fs::is_directory(path, failed)) {
-    return digest_of_folder(path, [&](int fd, const char* name) -> Result<oci::Digest> {
+    return digest_of_folder(kind, path, [&](int fd, const char* name) -> Result<oci::Digest> {
       auto file = make_file(into / name);
       if (!file) return std::move(file).error();
       return copy(fd, file->get(), max_bytes);
@@ -158,25 +160,25 @@ Result<oci::Digest> unpack(const fs::path& path, const fs::path& into, std::uint
   if (!digest) return digest;
   auto again = open_file(mine);
   if (!again) return std::move(again).error();
-  if (auto done = unpack_archive(again->get(), into, max_bytes); !done)
+  if (auto done = unpack_archive(kind, again->get(), into, max_bytes); !done)
     return std::move(done).error();
   fs::remove(mine, failed);
   return digest;
 }
 
-Status unpack(const oci::Layout& layout, const oci::Digest& digest, const fs::path& into,
-              std::uint64_t max_bytes) {
+Status unpack(const Kind& kind, const oci::Layout& layout, const oci::Digest& digest,
+              const fs::path& into, std::uint64_t max_bytes) {
   auto text = layout.read_blob(digest, oci::kMaxManifestBytes);
   if (!text) return std::move(text).error();
   auto parsed = oci::parse_manifest(*text);
   if (!parsed) return std::move(parsed).error();
   const auto* manifest = std::get_if<oci::Manifest>(&*parsed);
   if (manifest == nullptr || manifest->layers.size() != 1 ||
-      manifest->layers.front().media_type != kLayerType)
-    return refused(std::string{"it is no artifact with one layer of the type "} + kLayerType);
+      manifest->layers.front().media_type != kind.layer_type)
+    return refused(std::string{"it is no artifact with one layer of the type "} + kind.layer_type);
   auto fd = layout.open_blob(manifest->layers.front().digest);
   if (!fd) return std::move(fd).error();
-  return unpack_archive(fd->get(), into, max_bytes);
+  return unpack_archive(kind, fd->get(), into, max_bytes);
 }
 
 } // namespace slipway::vulndb

@@ -27,8 +27,8 @@ Result<PublicKey> load_key(const std::filesystem::path& file) {
   return key;
 }
 
-std::string statement(const oci::Digest& digest) {
-  return "slipway trivy-db " + digest.str() + "\n";
+std::string statement(const Kind& kind, const oci::Digest& digest) {
+  return std::string{"slipway "} + kind.name + " " + digest.str() + "\n";
 }
 
 Result<oci::Digest> signed_digest(std::string_view payload) {

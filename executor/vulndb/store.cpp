@@ -63,20 +63,10 @@ fs::path real(const fs::path& path) {
   return failed ? fs::path{} : found;
 }
 
-Result<Facts> facts_of(const fs::path& dir) {
-  if (auto database = gate::read_database(dir)) {
-    if (const auto text = read_file(dir.parent_path() / "facts.json", kMaxFactsBytes)) {
-      auto known = facts_from(*text);
-      if (known && known->identity == database->identity) return *std::move(known);
-    }
-  }
-  return read_facts(dir, {});
-}
-
 } // namespace
 
-Store::Store(fs::path db_dir)
-    : db_dir_{std::move(db_dir)}, versions_{db_dir_.string() + ".versions"} {}
+Store::Store(const Kind& kind, fs::path db_dir)
+    : kind_{kind}, db_dir_{std::move(db_dir)}, versions_{db_dir_.string() + ".versions"} {}
 
 fs::path Store::former() const {
   return versions_ / "former";
@@ -86,19 +76,31 @@ Result<UniqueFd> Store::lock() const {
   if (auto made = make_directory(versions_, 0755); !made) {
     return Error{ErrorKind::misconfigured,
                  made.error().text(),
-                 "the folder that [gate] db_dir lies in has to belong to slipway's user",
+                 "the folder that " + db_dir_.string() + " lies in has to belong to slipway's user",
                  {}};
   }
   auto locked = state::lock_file(versions_ / "lock", state::LockMode::exclusive,
                                  std::chrono::milliseconds{0});
   if (!locked && locked.error().kind == ErrorKind::timed_out)
-    return Error{
-        ErrorKind::unavailable, "another update of the vulnerability DB is running", "", {}};
+    return Error{ErrorKind::unavailable,
+                 std::string{"another update of the "} + kind_.name + " is running",
+                 "",
+                 {}};
   return locked;
 }
 
+Result<Facts> Store::facts_in(const fs::path& dir) const {
+  if (auto database = kind_.read(dir)) {
+    if (const auto text = read_file(dir.parent_path() / "facts.json", kMaxFactsBytes)) {
+      auto known = facts_from(*text);
+      if (known && known->identity == database->identity) return *std::move(known);
+    }
+  }
+  return read_facts(kind_, dir, {});
+}
+
 Result<Facts> Store::current() const {
-  return facts_of(gate::database_in_force(db_dir_));
+  return facts_in(gate::database_in_force(db_dir_));
 }
 
 void Store::prune() const {
@@ -125,14 +127,14 @@ Result<fs::path> Store::stage() const {
 
 Status Store::install(const fs::path& stage, Facts& facts) const {
   const auto db = stage / "db";
-  for (const char* name : {"trivy.db", "metadata.json"}) {
+  for (const char* name : {kind_.file, "metadata.json"}) {
     // Read through a bind mount by a sandbox with other ids.
     if (::chmod((db / name).c_str(), 0444) != 0)
       return io_error("chmod", errno, (db / name).string());
     if (auto synced = sync(db / name); !synced) return synced;
   }
   if (::chmod(db.c_str(), 0755) != 0) return io_error("chmod", errno, db.string());
-  auto database = gate::read_database(db);
+  auto database = kind_.read(db);
   if (!database) return std::move(database).error();
   facts.identity = database->identity;
   if (auto written = replace_file(stage / "facts.json", to_json(facts) + "\n"); !written)
@@ -170,13 +172,13 @@ Result<Facts> Store::rollback() const {
   const auto now = real(db_dir_);
   if (before.empty() || before == now || !is_link(db_dir_)) {
     return Error{ErrorKind::not_found,
-                 "there is no former vulnerability DB to go back to",
+                 std::string{"there is no former "} + kind_.name + " to go back to",
                  "`slipway db update` keeps the one that it replaces",
                  {}};
   }
-  auto facts = facts_of(before);
+  auto facts = facts_in(before);
   if (!facts) return std::move(facts).error().in("reading the former DB");
-  auto left = facts_of(now);
+  auto left = facts_in(now);
   if (auto written = replace_file(versions_ / "rolled-back", (left ? left->digest : "") + "\n");
       !written)
     return std::move(written).error();

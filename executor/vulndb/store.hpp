@@ -17,7 +17,9 @@ namespace slipway::vulndb {
 
 class Store {
 public:
-  explicit Store(std::filesystem::path db_dir);
+  /// `kind` is one of kind.hpp's, which live for ever.
+  Store(const Kind& kind, std::filesystem::path db_dir);
+  const Kind& kind() const noexcept { return kind_; }
 
   /// Held by who changes something, makes the folders. Errors: unavailable (another update runs);
   /// misconfigured (the folders cannot be made).
@@ -43,6 +45,8 @@ public:
 private:
   std::filesystem::path former() const;
   void prune() const;
+  Result<Facts> facts_in(const std::filesystem::path& dir) const;
+  const Kind& kind_;
   std::filesystem::path db_dir_;
   std::filesystem::path versions_;
 };

@@ -78,7 +78,7 @@ Status check_signature_in_registry(const oci::Reference& reference, const oci::D
   return none;
 }
 
-Status check_signature_beside(const fs::path& path, const oci::Digest& digest,
+Status check_signature_beside(const Kind& kind, const fs::path& path, const oci::Digest& digest,
                               const PublicKey& key) {
   const fs::path file = path.string() + ".sig";
   auto text = read_file(file, kMaxSignatureBytes);
@@ -88,19 +88,20 @@ Status check_signature_beside(const fs::path& path, const oci::Digest& digest,
                     "`slipway db digest " + path.string() + "` prints what to sign");
     return std::move(text).error();
   }
-  if (key.verifies(statement(digest), *text)) return {};
+  if (key.verifies(statement(kind, digest), *text)) return {};
   return denied(file.string() + " is no signature of [db] key_file on " + digest.str());
 }
 
 /// What is believed of this offer, in words. Errors: denied, and those of the mirror.
-Result<std::string> vouched(const Offer& offer, const std::vector<Offer>& offers,
+Result<std::string> vouched(const Kind& kind, const Offer& offer, const std::vector<Offer>& offers,
                             const Rules& rules, Mirror& mirror, const fs::path& scratch) {
   if (rules.key) {
     const auto* reference = std::get_if<oci::Reference>(offer.source);
     auto checked =
         reference != nullptr
             ? check_signature_in_registry(*reference, offer.digest, *rules.key, mirror, scratch)
-            : check_signature_beside(std::get<fs::path>(*offer.source), offer.digest, *rules.key);
+            : check_signature_beside(kind, std::get<fs::path>(*offer.source), offer.digest,
+                                     *rules.key);
     if (!checked) return std::move(checked).error();
     return std::string{"signed with [db] key_file"};
   }
@@ -113,9 +114,10 @@ Result<std::string> vouched(const Offer& offer, const std::vector<Offer>& offers
                 "set [db] key_file, or name a second mirror in another registry as [[db_source]]");
 }
 
-Status fetch(const Offer& offer, const Rules& rules, Mirror& mirror, const fs::path& stage) {
+Status fetch(const Kind& kind, const Offer& offer, const Rules& rules, Mirror& mirror,
+             const fs::path& stage) {
   if (const auto* path = std::get_if<fs::path>(offer.source)) {
-    auto unpacked = unpack(*path, stage / "db", rules.max_bytes);
+    auto unpacked = unpack(kind, *path, stage / "db", rules.max_bytes);
     if (!unpacked) return std::move(unpacked).error();
     if (*unpacked == offer.digest) return {};
     return Error{ErrorKind::unavailable,
@@ -128,7 +130,7 @@ Status fetch(const Offer& offer, const Rules& rules, Mirror& mirror, const fs::p
   if (!layout) return std::move(layout).error();
   auto pulled = mirror.pull(reference, offer.digest.str(), &*layout, rules.max_bytes);
   if (!pulled) return std::move(pulled).error();
-  auto unpacked = unpack(*layout, offer.digest, stage / "db", rules.max_bytes);
+  auto unpacked = unpack(kind, *layout, offer.digest, stage / "db", rules.max_bytes);
   std::error_code failed;
   fs::remove_all(layout->path(), failed);
   return unpacked;
@@ -149,7 +151,7 @@ Status compare(const std::optional<Facts>& before, const Facts& now, const Rules
   std::string text;
   for (const auto& one : lost)
     text += (text.empty() ? "" : "; ") + one;
-  return denied("it has lost more than a fifth of the advisories: " + text,
+  return denied("it has lost more than a fifth of what it had: " + text,
                 "if that is right, `slipway db update --accept-loss SOURCE`");
 }
 
@@ -168,6 +170,7 @@ Result<Outcome> update(const Store& store, const std::vector<Source>& sources, c
                  "name one as [[db_source]]; docs/operating.md says how to fill it",
                  {}};
   }
+  const Kind& kind = store.kind();
   auto locked = store.lock();
   if (!locked) return std::move(locked).error();
   Outcome outcome;
@@ -175,7 +178,7 @@ Result<Outcome> update(const Store& store, const std::vector<Source>& sources, c
   for (const auto& source : sources) {
     const auto* reference = std::get_if<oci::Reference>(&source);
     auto digest = reference != nullptr ? mirror.pull(*reference, reference->target(), nullptr, 0)
-                                       : digest_of(std::get<fs::path>(source));
+                                       : digest_of(kind, std::get<fs::path>(source));
     if (digest)
       offers.push_back({&source, *std::move(digest)});
     else
@@ -212,11 +215,11 @@ Result<Outcome> update(const Store& store, const std::vector<Source>& sources, c
       if (store.was_rolled_back(offer.digest.str()))
         return denied(offer.digest.str() + " is what `slipway db rollback` went back from",
                       "`slipway db rollback` again takes it back");
-      auto believed = vouched(offer, offers, rules, mirror, stage.path / "signature");
+      auto believed = vouched(kind, offer, offers, rules, mirror, stage.path / "signature");
       if (!believed) return std::move(believed).error();
       tried.insert(offer.digest);
-      if (auto fetched = fetch(offer, rules, mirror, stage.path); !fetched) return fetched;
-      auto facts = read_facts(stage.path / "db", rules.canaries);
+      if (auto fetched = fetch(kind, offer, rules, mirror, stage.path); !fetched) return fetched;
+      auto facts = read_facts(kind, stage.path / "db", rules.canaries);
       if (!facts) return std::move(facts).error();
       facts->digest = offer.digest.str();
       facts->source = from;
@@ -226,7 +229,7 @@ Result<Outcome> update(const Store& store, const std::vector<Source>& sources, c
       auto intent = audit.append("db_update", {{"digest", facts->digest},
                                                {"from", from},
                                                {"accepted", facts->accepted},
-                                               {"trivy_db", facts->sha256},
+                                               {kind.audit_name, facts->sha256},
                                                {"updated_at", rfc3339(facts->updated_at)},
                                                {"advisories", std::to_string(facts->total())}});
       if (!intent) return std::move(intent).error().in("writing the audit log");

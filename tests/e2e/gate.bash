@@ -411,6 +411,41 @@ TEST "a mirror's database is taken once the operator's key has signed it; a push
     grep -q '"event":"db_rollback"' "$world_state_dir/audit.jsonl"
 }
 
+TEST "a mirror's Java DB is taken by the same key, and with it what holds a .jar is judged" {
+    local key=$CASE_DIR/key mirror=$CASE_DIR/java dir=$world_state_dir/mirrored-java jar
+    db() { "$env_lib/as-user" "$world_user" "$world_bin/slipway" --config "$world_config" db "$@"; }
+    chmod 755 "$CASE_DIR"
+    python3 "$env_lib/java_samples.py" "$CASE_DIR"
+    mv "$CASE_DIR/java-db" "$mirror"
+    chmod 755 "$mirror" && chmod 644 "$mirror"/*
+    jar=$(base64 -w0 "$CASE_DIR/unnamed.jar")
+    openssl genpkey -algorithm ED25519 -out "$key"
+    gate_config java "/^db_dir = /a java_db_dir = \"$dir\""
+    openssl pkey -in "$key" -pubout -out "$world_dir/etc-java/db.pub"
+    printf '[db]\nkey_file = "%s"\n[[db_source]]\nkind = "java"\npath = "%s"\n' "$world_dir/etc-java/db.pub" "$mirror" >>"$world_config"
+    push_jar() { # NAME
+        echo "mkdir /tmp/$1 && cd /tmp/$1 && echo $jar | base64 -d >lib.jar && printf 'FROM $tiny\nCOPY lib.jar /lib.jar\n' >Dockerfile
+docker build -q -t $world_registry/grp/app/$1:1 . && try push-$1 docker push $world_registry/grp/app/$1:1"
+    }
+
+    run_steps 4075 "$(push_jar before)"
+    expect_refused before java_db_missing
+    expect_status 1 db update
+    expect_contains "$OUTPUT" "is not signed: there is no $mirror.sig"
+    db digest --java "$mirror" >"$CASE_DIR/line"
+    grep -q '^slipway trivy-java-db sha256:' "$CASE_DIR/line"
+    openssl pkeyutl -sign -rawin -inkey "$key" -in "$CASE_DIR/line" -out "$mirror.sig"
+    chmod 644 "$mirror.sig"
+    expect_status 0 db update
+    expect_contains "$OUTPUT" "$dir: updated, of 2026-11-20T00:00:00Z"
+    run_steps 4076 "$(push_jar after)"
+    expect_step push-after 0 "digest: sha256:"
+    expect_status 0 db status --json
+    expect_eq "$(jq -r '[.java_state, .java_source, .java_accepted] | join(" ")' <<<"$OUTPUT")" "present $mirror signed with [db] key_file"
+    expect_status 1 db rollback --java
+    expect_contains "$OUTPUT" "there is no former trivy-java-db to go back to"
+}
+
 TEST "reports on a push lie in the workspace where the job wants them, also when it was denied, and none on what it did not push" {
     gate_config reports "" '[[rule]]
 project = "grp/*"

@@ -65,7 +65,8 @@ public:
     return Error{ErrorKind::not_found, "there is no " + reference.name() + ":" + target, "", {}};
   }
 
-  static Artifact artifact_of(const std::string& archive, const std::string& type = kLayerType) {
+  static Artifact artifact_of(const std::string& archive,
+                              const std::string& type = kAdvisories.layer_type) {
     const std::string config = "{}";
     return {
         R"({"schemaVersion":2,"config":)" +
@@ -113,7 +114,8 @@ protected:
     return file;
   }
   void sign(const fs::path& file) {
-    write_bytes(file.string() + ".sig", key_.sign(statement(digest_of(file).value())));
+    write_bytes(file.string() + ".sig",
+                key_.sign(statement(kAdvisories, digest_of(kAdvisories, file).value())));
   }
   Result<Outcome> update(const std::vector<Source>& sources) {
     return vulndb::update(store_, sources, rules_, mirror_, audit_, clock_);
@@ -143,7 +145,7 @@ protected:
   fs::path key_file_ = dir_.path() / "key.pem";
   fs::path db_dir_ = dir_.path() / "state" / "trivy-db";
   fs::path versions_ = dir_.path() / "state" / "trivy-db.versions";
-  Store store_{db_dir_};
+  Store store_{kAdvisories, db_dir_};
   Rules rules_;
   FakeMirror mirror_;
   NotedAudit audit_;
@@ -162,11 +164,83 @@ TEST_F(Update, TakesASignedArchive) {
   EXPECT_EQ(facts->advisories,
             (std::map<std::string, std::uint64_t>{{"alpine", 20}, {"debian", 30}}));
   EXPECT_EQ(facts->accepted, "signed with [db] key_file");
-  EXPECT_EQ(facts->digest, digest_of(dir_.path() / "in/db.tar.gz")->str());
+  EXPECT_EQ(facts->digest, digest_of(kAdvisories, dir_.path() / "in/db.tar.gz")->str());
   EXPECT_EQ(fs::status(db_dir_ / "trivy.db").permissions(), fs::perms{0444});
   ASSERT_EQ(audit_.events.size(), 1U);
   EXPECT_EQ(audit_.events[0], "db_update 50");
 }
+/// A DB of Java archives as its header has it: `pages` of 4 KiB, of which nothing but the first
+/// says anything.
+std::string java_db(unsigned pages) {
+  std::string file(std::size_t{pages} * 4096, '\0');
+  file.replace(0, 16, "SQLite format 3\0", 16);
+  file[16] = 0x10; // of the page size
+  file[18] = 1;
+  file[31] = static_cast<char>(pages);
+  const std::string index = "CREATE UNIQUE INDEX indices_sha1_idx ON indices(sha1)";
+  return file.replace(3000, index.size(), index);
+}
+class JavaUpdate : public Update {
+protected:
+  void SetUp() override {
+    Update::SetUp();
+    rules_.canaries.clear();
+  }
+  fs::path signed_folder(const std::string& updated_at, unsigned pages) {
+    const auto folder = dir_.path() / "in" / ("java-" + updated_at.substr(0, 10));
+    write_bytes(folder / "trivy-java.db", java_db(pages));
+    write_bytes(folder / "metadata.json", db_metadata(updated_at, 1));
+    write_bytes(folder.string() + ".sig",
+                key_.sign(statement(kJavaArchives, digest_of(kJavaArchives, folder).value())));
+    return folder;
+  }
+  Result<Outcome> take(const fs::path& folder) {
+    return vulndb::update(java_, {Source{folder}}, rules_, mirror_, audit_, clock_);
+  }
+  fs::path java_dir_ = dir_.path() / "state" / "trivy-java-db";
+  Store java_{kJavaArchives, java_dir_};
+};
+TEST_F(JavaUpdate, IsTakenByTheSameRulesAndGoesBackToTheFormerOne) {
+  ASSERT_TRUE(take(signed_folder(kDay1, 10)).ok());
+  const auto newer = take(signed_folder(kDay2, 9));
+
+  ASSERT_TRUE(newer.ok()) << newer.error().text();
+  EXPECT_EQ(newer->facts.advisories, (std::map<std::string, std::uint64_t>{{"bytes", 9 * 4096}}));
+  EXPECT_EQ(rfc3339(gate::read_java_database(java_dir_)->updated_at), kDay2);
+  EXPECT_EQ(audit_.events.back(), "db_update " + std::to_string(9 * 4096));
+  ASSERT_TRUE(java_.rollback().ok());
+  EXPECT_EQ(rfc3339(java_.current()->updated_at), kDay1);
+  EXPECT_FALSE(store_.current().ok()); // of the other kind there is none
+}
+TEST_F(JavaUpdate, StaysOutWhereItIsOlderSmallerOrNone) {
+  ASSERT_TRUE(take(signed_folder(kDay2, 10)).ok());
+
+  EXPECT_NE(take(signed_folder(kDay1, 10)).error().text().find("older than the one in force"),
+            std::string::npos);
+  const auto smaller = signed_folder(kDay3, 7);
+  EXPECT_NE(take(smaller).error().text().find("bytes: 40960 before, 28672 now"), std::string::npos);
+  rules_.accepted_losses = {"bytes"};
+  EXPECT_TRUE(take(smaller).ok());
+
+  const auto torn = dir_.path() / "in" / "torn";
+  write_bytes(torn / "trivy-java.db", java_db(10).substr(0, 30000));
+  write_bytes(torn / "metadata.json", db_metadata(kDay3, 1));
+  write_bytes(torn.string() + ".sig",
+              key_.sign(statement(kJavaArchives, digest_of(kJavaArchives, torn).value())));
+  EXPECT_NE(take(torn).error().text().find("is not of the size that it names"), std::string::npos);
+  EXPECT_EQ(java_.current()->advisories.at("bytes"), 7 * 4096U);
+}
+TEST_F(JavaUpdate, WantsASignatureThatSaysJava) {
+  const auto folder = signed_folder(kDay1, 10);
+  write_bytes(folder.string() + ".sig",
+              key_.sign(statement(kAdvisories, digest_of(kJavaArchives, folder).value())));
+
+  EXPECT_NE(take(folder).error().text().find("is no signature of"), std::string::npos);
+  // And neither kind is taken for the other.
+  EXPECT_FALSE(take(signed_archive(kDay1)).ok());
+  EXPECT_FALSE(update_from(signed_folder(kDay2, 10)).ok());
+}
+
 TEST_F(Update, TakesASignedFolderAndAKeyOfP256) {
   key_ = fakes::SigningKey::ec("P-256");
   write_bytes(key_file_, key_.public_pem());
@@ -196,15 +270,15 @@ TEST_F(Update, DoesNothingWhereTheSameIsInForce) {
 }
 TEST_F(Update, RefusesWhatTheOperatorDidNotSign) {
   const auto file = signed_archive(kDay1);
-  const auto digest = digest_of(file).value();
+  const auto digest = digest_of(kAdvisories, file).value();
   const auto sig = fs::path{file.string() + ".sig"};
   const auto good = read_file(sig, 4096).value();
 
   fs::remove(sig);
   expect_refused(file, "is not signed");
-  write_bytes(sig, fakes::SigningKey::ed25519().sign(statement(digest)));
+  write_bytes(sig, fakes::SigningKey::ed25519().sign(statement(kAdvisories, digest)));
   expect_refused(file, "is no signature of");
-  write_bytes(sig, key_.sign(statement(oci::Digest::of("another"))));
+  write_bytes(sig, key_.sign(statement(kAdvisories, oci::Digest::of("another"))));
   expect_refused(file, "is no signature of");
   write_bytes(sig, key_.sign(digest.str())); // signed for something else
   expect_refused(file, "is no signature of");
@@ -278,7 +352,8 @@ TEST_F(Update, TakesASignatureThatLiesInTheRegistry) {
            {"on another digest", FakeMirror::signature_of(other, key_.sign(other))},
            {"on another payload", FakeMirror::signature_of(payload, key_.sign(other))},
            {"on a statement",
-            FakeMirror::signature_of(statement(digest), key_.sign(statement(digest)))}}) {
+            FakeMirror::signature_of(statement(kAdvisories, digest),
+                                     key_.sign(statement(kAdvisories, digest)))}}) {
     mirror_.tags[tag] = signature;
     const auto refused = update({one});
     ASSERT_FALSE(refused.ok()) << name;
