@@ -42,7 +42,8 @@ struct BuilderConfig {
   /// Where steps find the proxy, then: a folder with slipway-init, which leads them to the sockets
   /// of egress_dir(). "": there is none.
   std::filesystem::path init_dir;
-  std::chrono::milliseconds start_deadline{std::chrono::seconds{30}};
+  /// One that dies is seen at once; a disk that others keep busy may hold one up for half a minute.
+  std::chrono::milliseconds start_deadline{std::chrono::seconds{60}};
   std::chrono::milliseconds probe_deadline{std::chrono::seconds{3}};
 };
 
