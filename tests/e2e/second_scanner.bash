@@ -169,10 +169,60 @@ make_empty_trivy_db() {
     "$trivydb/bin/make-trivy-db" --out "$1" --facts "$1/none.json"
 }
 
-TEST "nothing that an image brings for Grype changes what it finds" {
+# Each silences Grype alone, in a folder with the files of weak_files.
+grype_variables=(GRYPE_CONFIG=ignore.yaml GRYPE_EXCLUDE=/usr/** GRYPE_ONLY_NOTFIXED=true GRYPE_VEX_DOCUMENTS=app.openvex.json GRYPE_FILE=/dev/null)
+
+weak_files() {
+    mkdir -p "$1/.grype" "$1/.config/grype"
+    printf 'ignore:\n  - vulnerability: GHSA-462w-v97r-4m45\n    include-aliases: true\n' |
+        tee "$1/.grype.yaml" "$1/.grype/config.yaml" "$1/.config/grype/config.yaml" >"$1/ignore.yaml"
+    jq -n '{"@context": "https://openvex.dev/ns/v0.2.0", "@id": "urn:vex:1", author: "x", timestamp: "2026-01-01T00:00:00Z", version: 1,
+        statements: [{vulnerability: {name: "GHSA-462w-v97r-4m45"}, products: [{"@id": "pkg:pypi/jinja2@2.10"}], status: "not_affected",
+            justification: "component_not_present"}]}' >"$1/app.openvex.json"
+}
+
+# bare [NAME=VALUE...]: Grype as a job's own script would run it on $layout, here.
+bare() {
+    env -i PATH=/usr/bin:/bin HOME="$CASE_DIR/home" GRYPE_DB_CACHE_DIR="$world_dir/grype-db" GRYPE_DB_AUTO_UPDATE=false \
+        GRYPE_CHECK_FOR_APP_UPDATE=false "$@" "$tool/bin/grype" --quiet "oci-dir:$layout"
+}
+
+TEST "nothing that a job sets or an image brings for Grype changes what it finds; Grype alone is silenced by the same" {
+    local one name own='COPY weak /
+COPY weak /tmp/
+COPY weak /root/
+'
+    local bring="mkdir -p weak own env && base64 -d <<<'$(weak_files weak && tar -C weak -cz . | base64 -w 0)' | tar -xz -C weak && cp -r weak/. . && cp -r weak own/"
+    for one in "${grype_variables[@]}"; do own+="ENV ${one%%=*}=\"${one#*=}\""$'\n'; done
     gate_config own ""
-    run_steps 7041 "$(with_package Jinja2 2.10 own | sed 's|^RUN |COPY .grype.yaml /.grype.yaml\nCOPY .grype.yaml /tmp/.grype.yaml\nCOPY .grype.yaml /root/.grype.yaml\nENV GRYPE_IGNORE=x GRYPE_ONLY_NOTFIXED=true GRYPE_DB_AUTO_UPDATE=true\n&|; s|^mkdir -p own |mkdir -p own \&\& printf "ignore:\\\\n  - vulnerability: GHSA-462w-v97r-4m45\\\\n    include-aliases: true\\\\n" >own/.grype.yaml |')"
-    expect_step push-own 1 "CVE-2019-10906  jinja2 2.10" "Found by Grype, not by Trivy"
+    run_steps 7041 "$bring
+try set printenv GRYPE_CONFIG GRYPE_EXCLUDE
+$(with_package Jinja2 2.10 variables)
+$(with_package Jinja2 2.10 own | awk -v own="$own" '/^RUN / { printf "%s", own } { print }')" \
+        ".variables += [$(jq -R -c 'capture("^(?<key>[^=]*)=(?<value>.*)$") + {public: true}' <<<"$(printf '%s\n' "${grype_variables[@]}" GRYPE_DB_AUTO_UPDATE=true)" | paste -sd,)]"
+    expect_step set 0 $'ignore.yaml\n/usr/**'
+    for name in variables own; do
+        expect_step "push-$name" 1 "1 finding blocks" "HIGH  CVE-2019-10906  jinja2 2.10" "Found by Grype, not by Trivy"
+        expect_absent "grp/app/$name:1"
+    done
+
+    # The controls.
+    local layout=$CASE_DIR/layout package=usr/lib/python3/dist-packages/Jinja2-2.10.dist-info
+    cp -r "$SUITE_DIR/tiny" root
+    mkdir "root/$package"
+    printf 'Metadata-Version: 2.1\nName: Jinja2\nVersion: 2.10\n' >"root/$package/METADATA"
+    tar --numeric-owner --owner=0 --group=0 -C root -cf root.tar .
+    image_layout root.tar "$layout" 1
+    finds() { [[ $(bare "$@") == *GHSA-462w-v97r-4m45* ]]; }
+    cd weak
+    mv .grype.yaml .grype .config ..
+    finds
+    for one in "${grype_variables[@]}"; do ! finds "$one" || fail "$one does not silence Grype"; done
+    for one in .grype.yaml .grype; do
+        cp -r "../$one" .
+        ! finds || fail "$one does not silence Grype"
+        rm -r "$one"
+    done
 }
 
 TEST "the reports of a job say who found what" {
