@@ -162,11 +162,14 @@ protected:
 
   // The same image with this in its config.
   oci::Digest with_history(const oci::Digest& image, const std::string& history) {
+    return with_more_config(image, "\"history\":" + history);
+  }
+  oci::Digest with_more_config(const oci::Digest& image, const std::string& members) {
     auto layout = oci::Layout::open(layout_);
     auto config =
         *layout->read_blob(oci::read_tree(*layout, image)->images.front().manifest.config.digest,
                            oci::kMaxConfigBytes);
-    config.insert(config.size() - 1, ",\"history\":" + history);
+    config.insert(config.size() - 1, "," + members);
     const auto config_digest = *layout->write_blob(config);
     auto manifest = *layout->read_blob(image, oci::kMaxManifestBytes);
     const auto from = manifest.find("\"config\":");
@@ -361,6 +364,26 @@ TEST_F(TrivyInItsSandbox, FindsASecretBelowACommandOfTheHistory) {
   EXPECT_TRUE(passes_the_scanner_alone(hiding));
   policy_.base_secrets = false;
   EXPECT_EQ(denied_for(hiding), "");
+}
+
+// Trivy takes the last of them, or any case of the letters, and so sees no layer; who takes the
+// first, or the exact word, runs them all.
+TEST_F(TrivyInItsSandbox, IsNotFooledByLayersThatStandTwiceInTheConfig) {
+  const auto honest = alpine("3.3.2-r0");
+  const auto twice = with_more_config(honest, R"("rootfs":{"type":"layers","diff_ids":[]})");
+
+  EXPECT_EQ(denied_for(honest), "CVE-2024-12797");
+  EXPECT_FALSE(passes_the_scanner_alone(honest));
+  EXPECT_EQ(denied_for(twice), "json_ambiguous");
+  EXPECT_TRUE(passes_the_scanner_alone(twice));
+}
+
+TEST_F(TrivyInItsSandbox, IsNotFooledByLayersInAnotherCaseInTheConfig) {
+  const auto disguised =
+      with_more_config(alpine("3.3.2-r0"), R"("RootFS":{"type":"layers","diff_ids":[]})");
+
+  EXPECT_EQ(denied_for(disguised), "json_ambiguous");
+  EXPECT_TRUE(passes_the_scanner_alone(disguised));
 }
 
 // Trivy is told to pass over SBOMs, by their names.

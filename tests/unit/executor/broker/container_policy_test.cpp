@@ -18,9 +18,10 @@ std::string with_host(const std::string& members) {
 
 struct Row {
   const char* name;
-  const char* attack;  ///< members of HostConfig
-  const char* words;   ///< of the refusal
-  const char* control; ///< the same without the attack: passes
+  const char* attack;     ///< members of HostConfig
+  const char* words;      ///< of the refusal
+  const char* control;    ///< the same without the attack: passes
+  bool by_folder = false; ///< what holds is that the folder is not the workspace's
 };
 
 class CreateBody : public testing::TestWithParam<Row> {};
@@ -33,26 +34,30 @@ TEST_P(CreateBody, RefusesWhatIsOfTheHostByName) {
 
   const auto passed = check_container(with_host(GetParam().control), kRules);
   EXPECT_TRUE(passed) << passed.error().text();
+
+  // The same attack where any folder would do.
+  const auto unbound = check_container(with_host(GetParam().attack), {"/", kRules.broker_socket});
+  EXPECT_EQ(unbound.ok(), GetParam().by_folder);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Attacks, CreateBody,
     testing::Values(
         Row{"BindOfTheRoot", R"("Binds":["/:/host"])", "HostConfig.Binds /",
-            R"("Binds":["/builds:/host"])"},
+            R"("Binds":["/builds:/host"])", true},
         Row{"BindOfEtc", R"("Binds":["/etc/shadow:/x:ro"])", "workspace",
-            R"("Binds":["/builds/grp/app:/x:ro"])"},
+            R"("Binds":["/builds/grp/app:/x:ro"])", true},
         Row{"BindThatClimbsOut", R"("Binds":["/builds/../etc:/x"])", "/builds/../etc",
-            R"("Binds":["/builds/a/../b:/x"])"},
+            R"("Binds":["/builds/a/../b:/x"])", true},
         Row{"BindBesideTheWorkspace", R"("Binds":["/builds2:/x"])", "/builds2",
-            R"("Binds":["/builds/2:/x"])"},
+            R"("Binds":["/builds/2:/x"])", true},
         Row{"BindOfTheEnginesSocket", R"("Binds":["/run/slipway-engine/docker.sock:/x"])",
-            "/run/slipway-engine", R"("Binds":["/var/run/docker.sock:/x"])"},
+            "/run/slipway-engine", R"("Binds":["/var/run/docker.sock:/x"])", true},
         Row{"RelativeBind", R"("Binds":["../../etc:/x"])", "../../etc",
             R"("Binds":["named-volume:/x"])"},
         Row{"MountOfTheRoot", R"("Mounts":[{"Type":"bind","Source":"/","Target":"/x"}])",
             "HostConfig.Mounts /",
-            R"("Mounts":[{"Type":"bind","Source":"/builds/x","Target":"/x"}])"},
+            R"("Mounts":[{"Type":"bind","Source":"/builds/x","Target":"/x"}])", true},
         Row{"MountOfAnotherCase", R"("Mounts":[{"type":"bind","source":"/","target":"/x"}])",
             "HostConfig.Mounts.source", R"("Mounts":[{"Type":"tmpfs","Target":"/x"}])"},
         Row{"VolumeThatIsABind",

@@ -138,6 +138,9 @@ TEST_F(QuarantineTest, HoldsNoMoreBytesThanItMay) {
   EXPECT_EQ(next.append("grp/app", id, 4, text("x")).error().kind, ErrorKind::denied);
   ASSERT_TRUE(next.abandon("grp/app", id).ok());
   EXPECT_TRUE(upload(next, "grp/app", "four").ok());
+
+  // The control: the same without the limit.
+  EXPECT_TRUE(upload(open(), "grp/app", "fiver").ok());
 }
 
 TEST_F(QuarantineTest, WhatHoldsMoreThanItMayTakesNothingMore) {
@@ -164,6 +167,10 @@ TEST_F(QuarantineTest, HoldsNoMoreBlobsAndNamesThanItMay) {
   ASSERT_TRUE(quarantine.name("a", "1", oci::Digest::of("1")).ok());
   EXPECT_TRUE(quarantine.name("a", "1", oci::Digest::of("2")).ok());
   EXPECT_EQ(quarantine.name("a", "2", oci::Digest::of("2")).error().kind, ErrorKind::denied);
+
+  auto& unlimited = open(); // the control
+  EXPECT_TRUE(upload(unlimited, "a", "3").ok());
+  EXPECT_TRUE(unlimited.name("a", "2", oci::Digest::of("2")).ok());
 }
 
 TEST_F(QuarantineTest, EndsTheLongestIdleUploadWhereThereAreTooMany) {
@@ -240,6 +247,8 @@ TEST_F(QuarantineTest, LeavesTheDiskItsFloor) {
   ASSERT_FALSE(begun.ok());
   EXPECT_EQ(begun.error().kind, ErrorKind::denied);
   EXPECT_NE(begun.error().what.find("of disk are left"), std::string::npos);
+  limits.disk_floor = 0; // the control
+  EXPECT_TRUE(open(limits).begin("a").ok());
 }
 
 TEST_F(QuarantineTest, RemovesWhatAKilledScriptHadBegun) {

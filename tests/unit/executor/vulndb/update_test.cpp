@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace slipway::vulndb {
 namespace {
@@ -136,6 +137,15 @@ protected:
     EXPECT_TRUE(audit_.events.back().starts_with("db_refused")) << audit_.events.back();
   }
   static oci::Reference ref(const std::string& text) { return oci::Reference::parse(text).value(); }
+  /// The same with [db] key_file off, where whoever has two places vouches for it.
+  bool is_taken_without_the_key(const fs::path& file) {
+    const auto copy = dir_.path() / "elsewhere" / file.filename();
+    fs::create_directories(copy.parent_path());
+    fs::copy_file(file, copy);
+    rules_.key.reset();
+    const auto done = update({file, copy});
+    return done.ok() && done->changed;
+  }
   std::string archive_bytes(const std::string& updated_at) {
     return read_file(signed_archive(updated_at, kFull, "bytes.tar.gz"), 1UL << 20).value();
   }
@@ -287,12 +297,18 @@ TEST_F(Update, RefusesWhatTheOperatorDidNotSign) {
 
   write_bytes(sig, base64(good) + "\n"); // in base64 it is the same
   EXPECT_TRUE(update_from(file).ok());
+
+  const auto unsigned_one = signed_archive(kDay2, kFull, "unsigned.tar.gz");
+  fs::remove(unsigned_one.string() + ".sig");
+  expect_refused(unsigned_one, "is not signed");
+  EXPECT_TRUE(is_taken_without_the_key(unsigned_one));
 }
 TEST_F(Update, RefusesAnotherArchiveUnderTheSignature) {
   const auto file = signed_archive(kDay1);
   fakes::write_tar_gz(file, {{"trivy.db", advisory_db({{"alpine 3.21", 1}})},
                              {"metadata.json", db_metadata(kDay2)}});
   expect_refused(file, "is no signature of");
+  EXPECT_TRUE(is_taken_without_the_key(file));
 }
 TEST_F(Update, TakesWhatTwoRegistriesAgreeOn) {
   rules_.key.reset();
@@ -336,6 +352,8 @@ TEST_F(Update, WithAKeyAgreementCountsForNothing) {
   EXPECT_NE(done.error().text().find("is not signed: there is no one.example/trivy-db:sha256-"),
             std::string::npos)
       << done.error().text();
+  rules_.key.reset(); // the control
+  EXPECT_TRUE(update({one, two})->changed);
 }
 TEST_F(Update, TakesASignatureThatLiesInTheRegistry) {
   const auto one = ref("one.example/trivy-db:2");
@@ -391,6 +409,12 @@ TEST_F(Update, RefusesTheLossOfMoreThanAFifthOfASource) {
   expect_refused(signed_archive(kDay2, poorer, "poorer.tar.gz"), "alpine: 20 before, 15 now");
   poorer["alpine 3.21"] = 16; // a fifth
   EXPECT_TRUE(update_from(signed_archive(kDay2, poorer, "fifth.tar.gz"))->changed);
+
+  poorer["alpine 3.21"] = 12;
+  const auto again = signed_archive(kDay3, poorer, "again.tar.gz");
+  expect_refused(again, "alpine: 16 before, 12 now");
+  rules_.accepted_losses = {"alpine"}; // the control
+  EXPECT_TRUE(update_from(again)->changed);
 }
 TEST_F(Update, RefusesTheLossOfASourceUnlessTheOperatorSaysSo) {
   ASSERT_TRUE(update_from(signed_archive(kDay1)).ok());
@@ -444,9 +468,12 @@ TEST_F(Update, RefusesWhatIsTooLarge) {
 }
 TEST_F(Update, RefusesOneWithoutTheCanary) {
   rules_.canaries = {parse_canary("alpine 3.21/openssl/CVE-2026-1003").value()};
-  expect_refused(signed_archive(kDay1, {{"alpine 3.21", 3}}, "a.tar.gz"),
-                 "alpine 3.21/openssl/CVE-2026-1003 is not in it");
+  const auto poor = signed_archive(kDay1, {{"alpine 3.21", 3}}, "a.tar.gz");
+  expect_refused(poor, "alpine 3.21/openssl/CVE-2026-1003 is not in it");
   expect_refused(signed_archive(kDay1, {{"alpine 3.20", 9}}, "b.tar.gz"), "is not in it");
+  const auto canaries = std::exchange(rules_.canaries, {}); // the control
+  EXPECT_TRUE(update_from(poor)->changed);
+  rules_.canaries = canaries;
   EXPECT_TRUE(update_from(signed_archive(kDay1, {{"alpine 3.21", 4}}, "c.tar.gz")).ok());
 }
 TEST_F(Update, GoesOnWithoutASourceThatDoesNotAnswer) {
