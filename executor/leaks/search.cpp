@@ -95,6 +95,64 @@ Packing packing_of(std::string_view head) {
   return Packing::none;
 }
 
+/// A script or program, before which a zip may be put: executable jars, zipapps, self-extracting
+/// archives.
+bool begins_as_program(std::string_view head) {
+  return head.starts_with("#!") ||
+         head.starts_with("\x7f"
+                          "ELF") ||
+         head.starts_with("MZ");
+}
+
+/// The zip behind what a file begins with, from its first entry on.
+class ZipBehind {
+public:
+  explicit ZipBehind(Source file) : file_{std::move(file)} {}
+  /// Nothing at the end, also where there was no zip. Errors: those of the source.
+  Result<std::string_view> next() {
+    if (found_) return pending_.empty() ? file_() : std::exchange(pending_, {});
+    for (;;) {
+      auto bytes = file_();
+      if (!bytes || bytes->empty()) return bytes;
+      seam_ = tail_;
+      seam_ += bytes->substr(0, kHeader);
+      if (const auto at = header_in(seam_); at < tail_.size()) {
+        found_ = true;
+        pending_ = *bytes;
+        return std::string_view{seam_}.substr(at, tail_.size() - at);
+      }
+      if (const auto at = header_in(*bytes); at != std::string_view::npos) {
+        found_ = true;
+        return bytes->substr(at);
+      }
+      tail_ += bytes->substr(bytes->size() - std::min(bytes->size(), kHeader));
+      tail_.erase(0, tail_.size() - std::min(tail_.size(), kHeader));
+    }
+  }
+
+private:
+  // A local file header and one byte of its name. Source: APPNOTE.TXT 6.3.10, 4.3.7.
+  static constexpr std::size_t kHeader = 31;
+  static std::size_t header_in(std::string_view bytes) {
+    constexpr std::string_view kMagic = "PK\3\4";
+    constexpr std::size_t kMostName = 4096;
+    const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(bytes[at]); };
+    for (auto at = bytes.find(kMagic); at != std::string_view::npos && at + kHeader <= bytes.size();
+         at = bytes.find(kMagic, at + 1)) {
+      const auto name = byte(at + 26) + 256U * byte(at + 27);
+      const bool is_header = byte(at + 4) <= 63 && byte(at + 9) == 0 && name > 0 &&
+                             name <= kMostName && byte(at + 30) > ' ';
+      if (is_header) return at;
+    }
+    return std::string_view::npos;
+  }
+  Source file_;
+  std::string tail_; ///< of what came before, as long as a header that is cut may be
+  std::string seam_; ///< of it and what follows
+  std::string_view pending_;
+  bool found_ = false;
+};
+
 /// What one stream of compressed bytes expands to. A stream that is not compressed is what it is.
 class Unpacked {
 public:
@@ -530,7 +588,8 @@ private:
       }
     }
     const auto packing = packing_of(first);
-    if (packing == Packing::none) return {};
+    const bool is_program = begins_as_program(first);
+    if (packing == Packing::none && !is_program) return {};
     bool begun = false;
     const Source data = [&]() -> Result<std::string_view> {
       if (!std::exchange(begun, true)) return first;
@@ -540,7 +599,9 @@ private:
         return tar.error() ? *tar.error() : bad("cannot be read as a tar to its end");
       return bytes;
     };
-    auto done = packing == Packing::zip ? walk_zip(data, place + "!/") : walk_packed(data, place);
+    auto done = is_program                ? walk_zip_behind(data, place)
+                : packing == Packing::zip ? walk_zip(data, place + "!/")
+                                          : walk_packed(data, place);
     if (done) return {};
     if (tar.error()) return *tar.error();
     if (done.error().kind != ErrorKind::not_found) return done;
@@ -571,6 +632,15 @@ private:
   Status walk_packed(const Source& data, const std::string& place) {
     Unpacked inner{data, true};
     return walk_tar([&] { return counted(inner.next()); }, place + "!/", false, false);
+  }
+
+  Status walk_zip_behind(const Source& data, const std::string& place) {
+    ZipBehind zip{data};
+    auto first = zip.next();
+    if (!first) return std::move(first).error();
+    if (first->empty()) return {};
+    bool begun = false;
+    return walk_zip([&] { return std::exchange(begun, true) ? zip.next() : first; }, place + "!/");
   }
 
   Status walk_zip(const Source& data, const std::string& prefix) {

@@ -18,7 +18,7 @@ namespace slipway::leaks {
 namespace {
 
 /// Raised whenever a search finds more than before: what was searched earlier is forgotten.
-constexpr const char* kSearchVersion = "2";
+constexpr const char* kSearchVersion = "3";
 constexpr std::size_t kKeyBytes = 32;
 constexpr std::size_t kMaxFileBytes = 16UL << 10;
 constexpr const char* kKeyFile = "key";

@@ -189,6 +189,20 @@ INSTANTIATE_TEST_SUITE_P(
                   return zip_of({{"a", c}}, true);
                 },
                 "app.zip!/a"},
+        Archive{"ExecutableJar", "app.jar",
+                [](const auto& c) {
+                  return "#!/bin/sh\nexec java -jar \"$0\"\n" + zip_of({{"m", "x"}, {"a", c}});
+                },
+                "app.jar!/a"},
+        Archive{"SelfExtracting", "setup",
+                [](const auto& c) {
+                  // What looks like an entry in the program, and is none.
+                  return "\x7f"
+                         "ELF" +
+                         fakes::random_bytes(300000, 9) + "PK\3\4 is a mark of zip" +
+                         zip_of({{"a", c}}, true);
+                },
+                "setup!/a"},
         Archive{"Tar", "ctx.tar",
                 [](const auto& c) {
                   return tar_of({{"a", c}});
@@ -265,6 +279,30 @@ TEST_F(Leaks, InADamagedArchiveAreFoundUpToTheDamageAndItIsNoted) {
   EXPECT_NE(report.notes[0].find("1 archives in layer"), std::string::npos) << report.notes[0];
   EXPECT_NE(report.notes[0].find("(cut.zip)"), std::string::npos) << report.notes[0];
   EXPECT_TRUE(report.not_searched.empty());
+}
+
+TEST_F(Leaks, InAZipBehindAProgramAreFoundWhereverItBegins) {
+  const auto zip = zip_of({{"a", fakes::random_bytes(2000, 1) + kToken}});
+  // Parts of a layer end at 128 KiB, so its header is cut at each of its bytes.
+  constexpr std::size_t kPart = 128UL << 10;
+  for (std::size_t before = kPart - 1024 - 48; before < kPart - 1024 + 8; ++before)
+    EXPECT_EQ(only_hit(tar_of({{"run", "#!" + std::string(before, 'P') + zip}})),
+              "run!/a (as it is)")
+        << before;
+}
+
+TEST_F(Leaks, NotesAZipBehindAProgramThatIsDamagedAndNoProgramOfItsOwn) {
+  const auto zip = zip_of({{"a", fakes::random_bytes(90000, 2)}});
+  auto report =
+      report_of(PackedImage{.layers = {{tar_of({{"cut", "#!/x\n" + zip.substr(0, 40000)}}), ""}}});
+  ASSERT_EQ(report.notes.size(), 1U);
+  EXPECT_NE(report.notes[0].find("(cut)"), std::string::npos) << report.notes[0];
+
+  std::string marks = "MZ";
+  for (int i = 0; i < 20000; ++i)
+    marks += "PK\3\4";
+  report = report_of(PackedImage{.layers = {{tar_of({{"marks", marks}}), ""}}});
+  EXPECT_TRUE(report.notes.empty());
 }
 
 TEST_F(Leaks, NotesAnArchiveUnderAPassword) {
