@@ -246,10 +246,12 @@ TEST "labels and annotations change no verdict" {
     done
     run_reported 7221 "$(push_bad labels "$labels")
 try labelled docker inspect $world_registry/grp/app/labels:1
-$(push_bad annotations "" "$annotations")"
+$(push_bad annotations "" "$annotations")
+try annotated sh -c 'docker save $world_registry/grp/app/annotations:1 | tar -xO | grep -a -o io.slipway.verdict'"
     expect_eq "$STATE" success
     expect_unchanged labels annotations
     expect_step labelled 0 '"io.slipway.verdict": "passed"'
+    expect_step annotated 0 io.slipway.verdict
 }
 
 # A waiver that ended yesterday, and a clock of the day before.
