@@ -432,10 +432,14 @@ Result<Judgement> TrivyGate::judge(const oci::Layout& layout, const oci::Digest&
   return end(subject, bench, verdict);
 }
 
+Error Scanner::not_let_begin() {
+  return {ErrorKind::unavailable, "the scanner was not let begin", "", {}};
+}
+
 Result<Scanner::Report> Scanner::scan_after(const std::filesystem::path& layout_dir,
                                             const oci::Digest& manifest,
                                             const std::function<bool()>& may_begin) {
-  if (!may_begin()) return Error{ErrorKind::unavailable, "the scanner was not let begin", "", {}};
+  if (!may_begin()) return not_let_begin();
   return scan(layout_dir, manifest);
 }
 

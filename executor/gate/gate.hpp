@@ -260,6 +260,9 @@ public:
   virtual Result<Report> scan_sbom(const std::filesystem::path& dir) = 0;
   static constexpr const char* kSbomFile = "sbom.json";
   virtual std::string version() const = 0;
+
+protected:
+  static Error not_let_begin(); ///< what scan_after() says then
 };
 
 /// Judges a stored report of Trivy by a policy, as if its image were to be pushed to `repository`.

@@ -34,10 +34,6 @@ bool was_killed(const process::Ending& ending) {
          (signaled != nullptr && signaled->signal == SIGKILL);
 }
 
-Error not_to_begin() {
-  return Error{ErrorKind::unavailable, "the scanner was not let begin", "", {}};
-}
-
 std::string tail_of(const std::string& text) {
   return printable(text.size() > 800 ? std::string_view{text}.substr(text.size() - 800)
                                      : std::string_view{text},
@@ -79,7 +75,7 @@ Result<Scanner::Report> SandboxedScanner::run(const std::filesystem::path& conte
   const auto program = [&]() -> Result<int> {
     const auto& ready = sealed.get();
     if (!ready) return ready.error();
-    if (may_begin && !may_begin()) return not_to_begin();
+    if (may_begin && !may_begin()) return not_let_begin();
     return (*ready)->fd();
   };
   auto image = podman_.toolbox_image();
