@@ -248,8 +248,10 @@ int main(int argc, char** argv) {
   auto* db_update = db_command->add_subcommand("update", "take a newer one from [[db_source]]");
   std::vector<std::string> accepted_losses;
   db_update
-      ->add_option("--accept-loss", accepted_losses,
-                   "a source of advisories that may have lost more than a fifth; `all` is the sum")
+      ->add_option(
+          "--accept-loss", accepted_losses,
+          "a source of advisories that may have lost more than a fifth; `all` is the sum, `bytes` "
+          "the Java DB")
       ->allow_extra_args(false);
   bool java_db = false;
   auto* db_rollback = db_command->add_subcommand("rollback", "put the former one in force again");

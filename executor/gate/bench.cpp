@@ -234,12 +234,13 @@ void Bench::judge_package_changes(const Result<std::vector<oci::PackageChange>>&
                "Dockerfile.");
     }
     // In whatever version: that it really takes the other's place does not make it known to the
-    // scanner. One that was a third party's from the beginning is told by a note.
+    // scanner. One that was this third party's from the beginning is told by a note; whether
+    // another maintainer below was one too is not known here.
     if (change.old_maintainer != change.new_maintainer &&
         report.third_party_names.contains(change.name)) {
       deny("package_disowned",
            printable(change.name, 80) + " of " + who +
-               " became a package of a third party, whose vulnerabilities are not known to the "
+               " is a package of a third party now, whose vulnerabilities are not known to the "
                "scanner: a layer names '" +
                printable(change.new_maintainer, 120) + "' as its maintainer instead of '" +
                printable(change.old_maintainer, 120) +

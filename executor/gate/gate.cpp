@@ -257,10 +257,8 @@ public:
   }
 
 private:
-  // The time that the scanner has runs already.
-  static constexpr std::chrono::seconds kMostWait{10};
   bool may_begin() {
-    is_late_ = is_verified_.wait_for(kMostWait) != std::future_status::ready;
+    is_late_ = is_verified_.wait_for(Scanner::kMostWait) != std::future_status::ready;
     return !is_late_ && is_verified_.get();
   }
   oci::Digest image_;

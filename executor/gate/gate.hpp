@@ -250,15 +250,16 @@ public:
   /// bytes).
   virtual Result<Report> scan(const std::filesystem::path& layout_dir,
                               const oci::Digest& manifest) = 0;
-  /// scan(), but the scanner gets to run only once `may_begin`, which is called once and may wait,
-  /// says so; what it needs comes up meanwhile. Errors: unavailable where it says no; those of
-  /// scan().
+  /// scan(), but the scanner gets to run only once `may_begin`, which is called once and may wait
+  /// for kMostWait, says so; what it needs comes up meanwhile. Errors: unavailable where it says
+  /// no; those of scan().
   virtual Result<Report> scan_after(const std::filesystem::path& layout_dir,
                                     const oci::Digest& manifest,
                                     const std::function<bool()>& may_begin);
   /// Looks up what an SBOM names: the file kSbomFile of a folder as above. Errors: the same.
   virtual Result<Report> scan_sbom(const std::filesystem::path& dir) = 0;
   static constexpr const char* kSbomFile = "sbom.json";
+  static constexpr std::chrono::seconds kMostWait{10};
   virtual std::string version() const = 0;
 
 protected:

@@ -85,7 +85,8 @@ Status check_signature_beside(const Kind& kind, const fs::path& path, const oci:
   if (!text) {
     if (text.error().kind == ErrorKind::not_found)
       return denied(path.string() + " is not signed: there is no " + file.string(),
-                    "`slipway db digest " + path.string() + "` prints what to sign");
+                    std::string{"`slipway db digest"} + kind.option + " " + path.string() +
+                        "` prints what to sign");
     return std::move(text).error();
   }
   if (key.verifies(statement(kind, digest), *text)) return {};
@@ -213,8 +214,9 @@ Result<Outcome> update(const Store& store, const std::vector<Source>& sources, c
     const Staged stage{*std::move(made)};
     const auto take = [&]() -> Status {
       if (store.was_rolled_back(offer.digest.str()))
-        return denied(offer.digest.str() + " is what `slipway db rollback` went back from",
-                      "`slipway db rollback` again takes it back");
+        return denied(offer.digest.str() + " is what `slipway db rollback" + kind.option +
+                          "` went back from",
+                      std::string{"`slipway db rollback"} + kind.option + "` again takes it back");
       auto believed = vouched(kind, offer, offers, rules, mirror, stage.path / "signature");
       if (!believed) return std::move(believed).error();
       tried.insert(offer.digest);
@@ -231,7 +233,8 @@ Result<Outcome> update(const Store& store, const std::vector<Source>& sources, c
                                                {"accepted", facts->accepted},
                                                {kind.audit_name, facts->sha256},
                                                {"updated_at", rfc3339(facts->updated_at)},
-                                               {"advisories", std::to_string(facts->total())}});
+                                               {kind.has_advisories ? "advisories" : "bytes",
+                                                std::to_string(facts->total())}});
       if (!intent) return std::move(intent).error().in("writing the audit log");
       std::error_code failed;
       fs::remove_all(stage.path / "signature", failed);

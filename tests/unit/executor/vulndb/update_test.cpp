@@ -220,6 +220,8 @@ TEST_F(JavaUpdate, IsTakenByTheSameRulesAndGoesBackToTheFormerOne) {
   EXPECT_EQ(audit_.events.back(), "db_update " + std::to_string(9 * 4096));
   ASSERT_TRUE(java_.rollback().ok());
   EXPECT_EQ(rfc3339(java_.current()->updated_at), kDay1);
+  EXPECT_NE(take(signed_folder(kDay2, 9)).error().hint.find("`slipway db rollback --java`"),
+            std::string::npos);
   EXPECT_FALSE(store_.current().ok()); // of the other kind there is none
 }
 TEST_F(JavaUpdate, StaysOutWhereItIsOlderSmallerOrNone) {
@@ -246,6 +248,8 @@ TEST_F(JavaUpdate, WantsASignatureThatSaysJava) {
               key_.sign(statement(kAdvisories, digest_of(kJavaArchives, folder).value())));
 
   EXPECT_NE(take(folder).error().text().find("is no signature of"), std::string::npos);
+  fs::remove(folder.string() + ".sig");
+  EXPECT_NE(take(folder).error().hint.find("slipway db digest --java "), std::string::npos);
   // And neither kind is taken for the other.
   EXPECT_FALSE(take(signed_archive(kDay1)).ok());
   EXPECT_FALSE(update_from(signed_folder(kDay2, 10)).ok());
