@@ -259,7 +259,7 @@ public:
   /// Looks up what an SBOM names: the file kSbomFile of a folder as above. Errors: the same.
   virtual Result<Report> scan_sbom(const std::filesystem::path& dir) = 0;
   static constexpr const char* kSbomFile = "sbom.json";
-  static constexpr std::chrono::seconds kMostWait{10};
+  static constexpr std::chrono::seconds kMostWait{10}; ///< the scanner's own time runs already
   virtual std::string version() const = 0;
 
 protected:

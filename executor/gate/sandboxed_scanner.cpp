@@ -112,8 +112,7 @@ Result<Scanner::Report> SandboxedScanner::run(const std::filesystem::path& conte
   spec.limits = config_.limits;
   spec.limits.pids = 512;
 
-  const auto deadline = config_.deadline + (may_begin ? kMostWait : std::chrono::seconds{0});
-  auto output = podman_.run_attached(spec, deadline, kMaxReportBytes, started_, program);
+  auto output = podman_.run_attached(spec, config_.deadline, kMaxReportBytes, started_, program);
   if (const auto& ready = sealed.get(); !ready) return ready.error();
   if (!output) return std::move(output).error();
   if (std::holds_alternative<process::DeadlinePassed>(output->ending)) {
