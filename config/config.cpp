@@ -1049,9 +1049,7 @@ Result<Config> parse(const std::string& text, const std::string& name) {
   auto db_sources =
       read_array(root, name, "db_source", [&](Section& s, const toml::table&) -> Status {
         DbSource source;
-        s.read("kind", source.kind);
-        if (source.kind != "advisories" && source.kind != "java")
-          s.wrong("kind", "\"advisories\" or \"java\"");
+        s.one_of("kind", source.kind, {"advisories", "java"});
         s.read("image", source.image);
         s.read("path", source.path);
         if (source.image.empty() == source.path.empty())

@@ -254,6 +254,9 @@ int main(int argc, char** argv) {
           "the Java DB")
       ->allow_extra_args(false);
   bool java_db = false;
+  const auto kind_of_db = [&java_db]() -> const vulndb::Kind& {
+    return java_db ? vulndb::kJavaArchives : vulndb::kAdvisories;
+  };
   auto* db_rollback = db_command->add_subcommand("rollback", "put the former one in force again");
   db_rollback->add_flag("--java", java_db, "the one of Java archives");
   auto* db_digest = db_command->add_subcommand("digest", "print what is to be signed of one");
@@ -325,9 +328,7 @@ int main(int argc, char** argv) {
     print_verified(*verified);
     return 0;
   }
-  if (db_digest->parsed())
-    return cli::db_digest(java_db ? vulndb::kJavaArchives : vulndb::kAdvisories, db_path, std::cout,
-                          std::cerr);
+  if (db_digest->parsed()) return cli::db_digest(kind_of_db(), db_path, std::cout, std::cerr);
   auto config = load({config_file, runner_tags});
   if (!config) return complain(config.error(), config_check->parsed() ? 1 : 2);
   subject.runner_tags = runner_tags;
@@ -452,7 +453,6 @@ int main(int argc, char** argv) {
   if (explain->parsed()) return (*wiring)->explain(question);
   if (promote->parsed()) return (*wiring)->promote(promote_from, promote_to, subject);
   if (db_update->parsed()) return (*wiring)->db_update(accepted_losses);
-  if (db_rollback->parsed())
-    return (*wiring)->db_rollback(java_db ? vulndb::kJavaArchives : vulndb::kAdvisories);
+  if (db_rollback->parsed()) return (*wiring)->db_rollback(kind_of_db());
   return (*wiring)->gate_check(layout, subject, db, json, format);
 }

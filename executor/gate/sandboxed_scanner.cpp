@@ -22,10 +22,6 @@ constexpr const char* kContent = "/opt/layout";
 
 using Sealed = std::shared_ptr<const SealedProgram>;
 
-std::string without_algorithm(const std::string& pin) {
-  return pin.starts_with("sha256:") ? pin.substr(7) : pin;
-}
-
 /// By the kernel or by slipway: `podman start --attach` tells it as a shell does.
 bool was_killed(const process::Ending& ending) {
   const auto* exited = std::get_if<process::Exited>(&ending);
@@ -155,7 +151,7 @@ Status SandboxedScanner::remove_orphans(sandbox::Podman& podman, const std::stri
 std::string SandboxedScanner::version() const {
   return program_.name + (program_.sha256.empty()
                               ? std::string{}
-                              : " sha256:" + without_algorithm(program_.sha256).substr(0, 12));
+                              : " sha256:" + digits_of_pin(program_.sha256).substr(0, 12));
 }
 
 } // namespace slipway::gate

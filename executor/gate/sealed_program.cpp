@@ -118,13 +118,17 @@ Result<oci::Digest> SealedProgram::digest() const {
   return digest;
 }
 
+std::string digits_of_pin(const std::string& pin) {
+  return pin.starts_with("sha256:") ? pin.substr(7) : pin;
+}
+
 Result<std::shared_ptr<const SealedProgram>>
 sealed_scanner(const std::string& name, const std::filesystem::path& file, const std::string& pin) {
   auto program = SealedProgram::of(file);
   if (!program || pin.empty()) return program;
   auto real = (*program)->digest();
   if (!real) return std::move(real).error().in(file.string());
-  if (real->hex() != (pin.starts_with("sha256:") ? pin.substr(7) : pin)) {
+  if (real->hex() != digits_of_pin(pin)) {
     return Error{ErrorKind::misconfigured,
                  file.string() + " is not the pinned scanner: it digests to " + real->str(),
                  "find out who replaced it; if it was you, set [gate] " + name + "_sha256",

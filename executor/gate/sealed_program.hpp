@@ -33,8 +33,12 @@ private:
   mutable std::optional<oci::Digest> digest_;
 };
 
-/// The same of a scanner, whose bytes have to be the pinned ones: `pin`, "sha256:…" or its digits,
-/// is NAME_sha256 in [gate]; "" = any. Errors: misconfigured (other bytes); those of SealedProgram.
+/// Of NAME_sha256 in [gate], which may begin with "sha256:".
+std::string digits_of_pin(const std::string& pin);
+
+/// SealedProgram::of() a scanner, whose bytes have to be the pinned ones: `pin`, "sha256:…" or its
+/// digits, is NAME_sha256 in [gate]; "" = any. Errors: misconfigured (other bytes); those of
+/// SealedProgram.
 Result<std::shared_ptr<const SealedProgram>>
 sealed_scanner(const std::string& name, const std::filesystem::path& file, const std::string& pin);
 

@@ -114,9 +114,8 @@ protected:
     sign(file);
     return file;
   }
-  void sign(const fs::path& file) {
-    write_bytes(file.string() + ".sig",
-                key_.sign(statement(kAdvisories, digest_of(kAdvisories, file).value())));
+  void sign(const fs::path& file, const Kind& kind = kAdvisories) {
+    write_bytes(file.string() + ".sig", key_.sign(statement(kind, digest_of(kind, file).value())));
   }
   Result<Outcome> update(const std::vector<Source>& sources) {
     return vulndb::update(store_, sources, rules_, mirror_, audit_, clock_);
@@ -192,16 +191,11 @@ std::string java_db(unsigned pages) {
 }
 class JavaUpdate : public Update {
 protected:
-  void SetUp() override {
-    Update::SetUp();
-    rules_.canaries.clear();
-  }
   fs::path signed_folder(const std::string& updated_at, unsigned pages) {
     const auto folder = dir_.path() / "in" / ("java-" + updated_at.substr(0, 10));
     write_bytes(folder / "trivy-java.db", java_db(pages));
     write_bytes(folder / "metadata.json", db_metadata(updated_at, 1));
-    write_bytes(folder.string() + ".sig",
-                key_.sign(statement(kJavaArchives, digest_of(kJavaArchives, folder).value())));
+    sign(folder, kJavaArchives);
     return folder;
   }
   Result<Outcome> take(const fs::path& folder) {
@@ -237,8 +231,7 @@ TEST_F(JavaUpdate, StaysOutWhereItIsOlderSmallerOrNone) {
   const auto torn = dir_.path() / "in" / "torn";
   write_bytes(torn / "trivy-java.db", java_db(10).substr(0, 30000));
   write_bytes(torn / "metadata.json", db_metadata(kDay3, 1));
-  write_bytes(torn.string() + ".sig",
-              key_.sign(statement(kJavaArchives, digest_of(kJavaArchives, torn).value())));
+  sign(torn, kJavaArchives);
   EXPECT_NE(take(torn).error().text().find("is not of the size that it names"), std::string::npos);
   EXPECT_EQ(java_.current()->advisories.at("bytes"), 7 * 4096U);
 }
